@@ -1,0 +1,83 @@
+"""What a decision is, and how a service lists its decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from orderflow.messaging.catalogue import Catalogue
+from orderflow.messaging.envelope import Envelope
+from orderflow.messaging.message import Event, Message
+from orderflow.messaging.rows import Fact, Ref, Row, Rows
+
+
+class Intent(msgspec.Struct, frozen=True, kw_only=True):
+    """Something to ask of the outside world after the commit: `charge:{order_id}`.
+
+    `key` is also the idempotency key given to the outside. `request` is a JSON-able value that the
+    service's gateway understands. Returning the intent that is being answered asks it again, later.
+    """
+
+    key: str
+    kind: str
+    request: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The whole effect of one message. Empty: the message is taken note of and changes nothing.
+
+    `rows` are new versions, `facts` are added, `events` are published through the outbox, `intents` are
+    asked after the commit, `answer` is what a command's caller gets.
+    """
+
+    rows: Sequence[Row] = ()
+    facts: Sequence[Fact] = ()
+    events: Sequence[Event] = ()
+    intents: Sequence[Intent] = ()
+    answer: object = None
+
+
+class RefusedError(Exception):
+    """A command cannot be carried out; nothing is stored. `answer` tells the caller why."""
+
+    def __init__(self, answer: object) -> None:
+        super().__init__(str(answer))
+        self.answer = answer
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """One line of a service's table: which rows a message touches, and the pure decision over them.
+
+    `decide` gets the working set and the envelope; it does no I/O and reads no clock. What it raises parks
+    the message (a command's caller gets an error); RefusedError refuses a command.
+    """
+
+    touches: Callable[[Any], Iterable[Ref]]
+    decide: Callable[[Rows, Envelope], Decision]
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A consumer of the service: its name is its Kafka group and its name in the inbox."""
+
+    consumer: str
+    topics: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service as the core sees it. `handlers` is its table message → decision.
+
+    A message type of `catalogue` without a handler is passed over. `publishes` are the topics it writes.
+    """
+
+    name: str
+    catalogue: Catalogue
+    subscriptions: tuple[Subscription, ...]
+    publishes: tuple[str, ...]
+    handlers: Mapping[type[Message], Handler]

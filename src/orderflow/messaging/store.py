@@ -1,0 +1,241 @@
+"""The store port: everything that the core asks of a service's database.
+
+Two implementations (`stores/`): PostgreSQL and memory. One conformance suite holds for both. Errors of
+a driver are translated at this edge into the three below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Protocol
+from uuid import UUID
+
+from orderflow.messaging.decision import Intent
+from orderflow.messaging.rows import Fact, Ref, Row
+from orderflow.messaging.transport import ConsumerRecord, Headers
+
+
+class StoreUnavailableError(Exception):
+    """The database cannot be reached, is full, read-only, out of memory, or chose us as a deadlock victim:
+    infrastructure, try the same again. Nothing is known to be written; a lost COMMIT may have been carried out.
+    """
+
+
+class DataRefusedError(Exception):
+    """The database refused the data (a constraint, a trigger, a value out of range)."""
+
+    def __init__(self, message: str, sqlstate: str = "", constraint: str | None = None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+        self.constraint = constraint
+
+
+class SchemaBehindError(Exception):
+    """The database's schema is not the one that this release needs. The message says what to run."""
+
+
+class InboxState(IntEnum):
+    """What became of a message that came in."""
+
+    DONE = 1
+    PARKED = 2
+    DEAD = 3
+    DISCARDED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class InboxEntry:
+    """A row of `processed_events`: (key, consumer, identity) is unique; a new state replaces the old."""
+
+    key: str
+    identity: str
+    event_id: UUID
+    state: InboxState
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a message failed. `error` is the class name, `message` is redacted and short (≤ 500 characters).
+
+    `fingerprint` groups equal failures: error class and first own frame.
+    """
+
+    kind: str
+    error: str
+    message: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedEvent:
+    """A message that waits: the failing head of its key (`attempts` ≥ 1) or held behind it (0).
+
+    `record` is what came in, byte for byte; answers of a service's own gateway have topic "" there.
+    `position` orders the parked events of a key; it is given by the store (0 until then).
+    """
+
+    key: str
+    identity: str
+    event_id: UUID
+    event_type: str
+    record: ConsumerRecord
+    state: InboxState = InboxState.PARKED
+    attempts: int = 0
+    failure: Failure | None = None
+    delay_ms: int = 0
+    position: int = 0
+    intent: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxRecord:
+    """A record to publish. `id` and `created_at` (ms since the epoch) are given by the store."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    event_id: UUID
+    slot: int
+    id: int = 0
+    created_at: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenIntent:
+    """An intent that waits for its answer. `key` is the ordering key of the message that caused it."""
+
+    intent: Intent
+    key: str
+    cause: UUID
+    traceparent: str | None
+    attempts: int = 0
+    delay_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Recognition:
+    """What the inbox knows of a batch, read under its locks.
+
+    `known`: (key, identity) → state. `closed`: keys with parked events at this consumer.
+    `emitted`: (source, key) → how many events were published so far (absent: none).
+    """
+
+    known: Mapping[tuple[str, str], InboxState]
+    closed: frozenset[str]
+    emitted: Mapping[tuple[str, str], int]
+
+
+@dataclass(slots=True)
+class Changes:
+    """All that a batch writes, in the order of its decisions.
+
+    `rows` may hold several versions of one row; `existing` are the refs that were loaded (the others are
+    new). `parked` are new parked events, `reparked` replace the event at their position, `released`
+    are positions to remove. `opened` intents are leased to this process for `lease_ms`; `postponed` wait for
+    their `delay_ms`; `closed_intents` are keys to remove.
+    """
+
+    consumer: str
+    rows: list[Row] = field(default_factory=list)
+    existing: frozenset[Ref] = frozenset()
+    facts: list[Fact] = field(default_factory=list)
+    inbox: list[InboxEntry] = field(default_factory=list)
+    emitted: dict[tuple[str, str], int] = field(default_factory=dict)
+    outbox: list[OutboxRecord] = field(default_factory=list)
+    parked: list[ParkedEvent] = field(default_factory=list)
+    reparked: list[ParkedEvent] = field(default_factory=list)
+    released: list[int] = field(default_factory=list)
+    opened: list[OpenIntent] = field(default_factory=list)
+    postponed: list[OpenIntent] = field(default_factory=list)
+    closed_intents: list[str] = field(default_factory=list)
+    lease_ms: int = 15_000
+
+
+class Transaction(Protocol):
+    """One transaction. Leaving its block normally commits; leaving by an exception rolls back."""
+
+    async def lock(self, locks: Sequence[int]) -> None:
+        """Take these 64-bit locks in the order given, waiting; held until the transaction ends."""
+        ...
+
+    async def recognise(self, consumer: str, messages: Sequence[tuple[str, str]]) -> Recognition:
+        """Look up (key, identity) pairs in one statement."""
+        ...
+
+    async def load(self, refs: Iterable[Ref]) -> dict[Ref, Row]:
+        """The rows that exist, one query a table."""
+        ...
+
+    async def parked(self, consumer: str, keys: Sequence[str], limit: int) -> Sequence[ParkedEvent]:
+        """The first `limit` parked events of each key whose head is due and not dead, in order of position."""
+        ...
+
+    async def write(self, changes: Changes) -> None:
+        """Write everything, one statement a table. Raises DataRefusedError, StoreUnavailableError."""
+        ...
+
+
+class Store(Protocol):
+    """A service's database."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """Raises StoreUnavailableError on entry, within or on leaving."""
+        ...
+
+    async def due_keys(self, consumer: str, limit: int) -> Sequence[str]:
+        """Keys whose parked head is due for another try, longest due first."""
+        ...
+
+    async def claim_intents(self, limit: int, lease_ms: int) -> Sequence[OpenIntent]:
+        """Take open intents that are due (never asked by a living process) and lease them for `lease_ms`."""
+        ...
+
+    def outbox(self) -> OutboxReader:
+        """A new reader for one relay; it owns a connection of its own."""
+        ...
+
+    async def purge(self, keep_sent_ms: int) -> int:
+        """Drop published outbox rows older than `keep_sent_ms`; returns how many segments were emptied."""
+        ...
+
+    async def ping(self) -> None:
+        """Return when the database answers; raises StoreUnavailableError."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class OutboxReader(Protocol):
+    """A relay's hold on the outbox. Slots are owned while the connection lives: two readers never share one."""
+
+    async def claim_slots(self) -> frozenset[int]:
+        """Take a fair share of the slots among living readers, giving up what is too much."""
+        ...
+
+    async def unsent(self, limit: int) -> Sequence[OutboxRecord]:
+        """The oldest unsent rows of the slots owned, by id: for one key, in commit order."""
+        ...
+
+    async def mark_sent(self, ids: Sequence[int]) -> None:
+        """The log has acknowledged these rows."""
+        ...
+
+    async def wait(self, timeout_s: float) -> None:
+        """Return when another process has said that rows are there, or after `timeout_s`."""
+        ...
+
+    async def close(self) -> None:
+        """Give up all slots. Idempotent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxBacklog:
+    """Unsent rows and the age of the oldest in ms (0 when there is none)."""
+
+    unsent: int
+    oldest_ms: int
