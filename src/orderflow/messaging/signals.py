@@ -1,0 +1,175 @@
+"""Everything observable: the core says what it does by signals; logs, metrics and traces subscribe.
+
+A signal is a frozen record. `Signals.emit` calls every subscriber at once, in order; a subscriber must be
+quick and must not raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from orderflow.messaging.message import Message
+
+
+class Outcome(StrEnum):
+    """What became of one message. A closed set: every `match` on it is exhaustive."""
+
+    HANDLED = "handled"
+    DUPLICATE = "duplicate"
+    PASSED = "passed"
+    HELD = "held"
+    PARKED = "parked"
+    DEAD = "dead"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """One message's way through the inlet. `message` is None when it could not be decoded.
+
+    `caused` are the messages that its decision published. `error` is a redacted text.
+    """
+
+    outcome: Outcome
+    key: str
+    event_id: UUID
+    event_type: str
+    message: Message | None = None
+    caused: Sequence[Message] = ()
+    traceparent: str | None = None
+    topic: str = ""
+    partition: int = -1
+    offset: int = -1
+    attempts: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCommitted:
+    """A batch went all the way in, in one transaction of `duration_s`. Emitted after the commit."""
+
+    service: str
+    consumer: str
+    handled: Sequence[Handled]
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSplit:
+    """The database refused a batch's data; it is tried again in parts to single the culprit out."""
+
+    service: str
+    consumer: str
+    size: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyReopened:
+    """A parked key flows again."""
+
+    service: str
+    consumer: str
+    key: str
+    drained: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """`component` cannot go on because of infrastructure; it tries again in `retry_in_s`. Nothing is lost."""
+
+    service: str
+    component: str
+    error: str
+    retry_in_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """`component` works again after it had been waiting for `after_s`."""
+
+    service: str
+    component: str
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """Outbox rows were acknowledged by the log. `oldest_ms` is the age of the oldest when it was read."""
+
+    service: str
+    count: int
+    oldest_ms: int
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SlotsChanged:
+    """The relay of this process now owns these outbox slots."""
+
+    service: str
+    slots: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class IntentAsked:
+    """The outside world was asked. `outcome` is the answer's type name, or `unavailable`."""
+
+    service: str
+    intent: str
+    kind: str
+    key: str
+    outcome: str
+    attempts: int
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxPurged:
+    """`segments` of published rows older than the keep time were dropped."""
+
+    service: str
+    segments: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFailed:
+    """A background task of the core met an error that is nobody's to expect; it goes on after a pause."""
+
+    service: str
+    component: str
+    error: BaseException
+
+
+Signal = (
+    BatchCommitted
+    | BatchSplit
+    | KeyReopened
+    | Waiting
+    | Resumed
+    | Relayed
+    | SlotsChanged
+    | IntentAsked
+    | OutboxPurged
+    | TaskFailed
+)
+Subscriber = Callable[[Signal], None]
+
+
+class Signals:
+    """Hands every signal to every subscriber."""
+
+    __slots__ = ("_subscribers",)
+
+    def __init__(self, subscribers: Sequence[Subscriber] = ()) -> None:
+        self._subscribers = list(subscribers)
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        self._subscribers.append(subscriber)
+
+    def emit(self, signal: Signal) -> None:
+        for subscriber in self._subscribers:
+            subscriber(signal)
