@@ -1,0 +1,29 @@
+"""Fixtures of every layer. A test that asks for nothing here needs no service at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from tests.support.postgres import PostgresServer
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One real PostgreSQL 18 for the whole run. A test that stops it must start it again."""
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def database_url(postgres: PostgresServer) -> Iterator[str]:
+    """The URL of an empty database of this test alone."""
+    name = f"test_{uuid4().hex[:12]}"
+    yield postgres.create_database(name)
+    postgres.drop_database(name)

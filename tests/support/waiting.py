@@ -1,0 +1,37 @@
+"""Waiting in tests: with a deadline, never for a fixed time."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def eventually(
+    check: Callable[[], T] | Callable[[], Awaitable[T]], *, timeout_s: float = 10.0, every_s: float = 0.01
+) -> T:
+    """Call `check` until it returns something true and raises no AssertionError; return what it returned.
+
+    Raises AssertionError when that has not happened within `timeout_s`. Any other error is raised at once.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        last: object
+        try:
+            result = check()
+            value = await result if inspect.isawaitable(result) else result
+        except AssertionError as error:
+            last = error
+        else:
+            if value:
+                return value
+            last = value
+        if time.monotonic() >= deadline:
+            raise AssertionError(
+                f"not within {timeout_s} s: {inspect.getsource(check).strip()!r}, last: {last!r}"
+            )
+        await asyncio.sleep(every_s)
