@@ -1,0 +1,199 @@
+"""Every setting, its default and where its value came from. Read by runtime, local and cli only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
+
+from orderflow.settings import readers
+from orderflow.settings.databases import database_of
+from orderflow.settings.errors import SettingsError
+from orderflow.settings.secret import Secret
+from orderflow.settings.sources import collect
+
+__all__ = ["SERVICES", "Secret", "Settings", "SettingsError"]
+
+SERVICES = ("order", "payment", "inventory", "notification")
+_PORT = readers.whole(0, 65535)
+_HOURS = readers.whole(1, 87_600)
+
+
+class _Entry(NamedTuple):
+    reader: readers.Reader
+    meaning: str
+
+
+_Port = Annotated[int, _Entry(_PORT, "port that the service listens on")]
+_Url = Annotated[
+    str | None,
+    _Entry(readers.http_url(), "where the command line reaches the service, if not at host and port"),
+]
+_Database = Annotated[
+    Secret | None,
+    _Entry(
+        readers.postgres_url("a URL such as postgresql://user:password@host:5432/database"),
+        "URL of this one database; wins over database_url",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Effective settings. Durations carry their unit in the name; ports of 0 mean any free port."""
+
+    home: Annotated[Path, _Entry(readers.path("a folder"), "folder of data, logs and orderflow.toml")]
+    transport: Annotated[
+        Literal["postgres", "kafka"], _Entry(readers.choice("postgres", "kafka"), "what carries the events")
+    ] = "postgres"
+    kafka_bootstrap: Annotated[str, _Entry(readers.text("HOST:PORT[,HOST:PORT]"), "Kafka's address")] = (
+        "127.0.0.1:9092"
+    )
+    database_url: Annotated[
+        Secret | None,
+        _Entry(
+            readers.postgres_url("a server's URL such as postgresql://user:password@host:5432"),
+            "an existing PostgreSQL server; without it an embedded one is started",
+        ),
+    ] = None
+    order_database_url: _Database = None
+    payment_database_url: _Database = None
+    inventory_database_url: _Database = None
+    notification_database_url: _Database = None
+    log_database_url: _Database = None
+    bank_database_url: _Database = None
+    postgres_port: Annotated[
+        int | None,
+        _Entry(
+            readers.whole(1, 65535), "port of the embedded PostgreSQL; without it a socket or any free port"
+        ),
+    ] = None
+    host: Annotated[str, _Entry(readers.text("an address"), "address that the services listen on")] = (
+        "127.0.0.1"
+    )
+    order_port: _Port = 8001
+    payment_port: _Port = 8002
+    inventory_port: _Port = 8003
+    notification_port: _Port = 8004
+    order_url: _Url = None
+    payment_url: _Url = None
+    inventory_url: _Url = None
+    notification_url: _Url = None
+    partitions: Annotated[int, _Entry(readers.whole(1, 1024), "partitions of a new topic")] = 6
+    topic_retention_hours: Annotated[int, _Entry(_HOURS, "how long a topic keeps its records")] = 168
+    replication_factor: Annotated[int, _Entry(readers.whole(1, 15), "copies of a new Kafka topic")] = 1
+    batch_max: Annotated[int, _Entry(readers.whole(1, 10_000), "most messages in one transaction")] = 500
+    attempts_max: Annotated[
+        int, _Entry(readers.whole(1, 1000), "tries of a failing event before it is dead")
+    ] = 6
+    outbox_keep_hours: Annotated[int, _Entry(_HOURS, "how long published outbox rows stay")] = 24
+    outbox_slots: Annotated[int, _Entry(readers.whole(1, 1024), "slots that relays share")] = 16
+    idempotency_keep_hours: Annotated[int, _Entry(_HOURS, "how long an Idempotency-Key counts")] = 24
+    gateway_timeout_ms: Annotated[
+        int, _Entry(readers.whole(10, 600_000), "longest wait for an answer of the bank")
+    ] = 2000
+    gateway_concurrency: Annotated[
+        int, _Entry(readers.whole(1, 10_000), "calls to the bank side by side")
+    ] = 64
+    intent_lease_ms: Annotated[
+        int, _Entry(readers.whole(100, 3_600_000), "how long one process alone may ask an intent")
+    ] = 15_000
+    unfinished_orders_max: Annotated[
+        int, _Entry(readers.whole(1, 100_000_000), "with more unfinished orders, new ones get a 503")
+    ] = 100_000
+    command_queue_max: Annotated[
+        int, _Entry(readers.whole(1, 1_000_000), "with more waiting commands, new ones get a 503")
+    ] = 4096
+    log_format: Annotated[
+        Literal["auto", "json", "text"],
+        _Entry(readers.choice("auto", "json", "text"), "auto is text on a terminal and JSON elsewhere"),
+    ] = "auto"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        _Entry(
+            readers.choice("debug", "info", "warning", "error"), "the least important line that is written"
+        ),
+    ] = "info"
+    log_file: Annotated[Path | None, _Entry(readers.path("a file"), "log to this file, not to stderr")] = None
+    log_file_max_mb: Annotated[
+        int, _Entry(readers.whole(1, 100_000), "size at which a log file is rotated")
+    ] = 20
+    log_files_kept: Annotated[int, _Entry(readers.whole(1, 1000), "rotated log files that stay")] = 5
+    drain_timeout_s: Annotated[int, _Entry(readers.whole(1, 3600), "longest time for a clean stop")] = 10
+    demo_catalogue: Annotated[
+        bool, _Entry(readers.switch(), "stock an empty inventory with a few articles")
+    ] = True
+    sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        environ: Mapping[str, str],
+        home: Path | None = None,
+        overrides: Mapping[str, object] | None = None,
+    ) -> Settings:
+        """Command line over environment over `orderflow.toml` in `home` over default.
+
+        In `overrides` None means not given. Raises SettingsError: a name that is unknown, a value that
+        does not fit, a file that cannot be read.
+        """
+        entries = _entries()
+        given = {**({"home": home} if home is not None else {}), **(overrides or {})}
+        known = {name: entry.reader for name, entry in entries.items()}
+        found = collect(known, environ, given, Path(".orderflow").absolute())
+        origin = {name: found[name].source if name in found else "default" for name in entries}
+        values: dict[str, Any] = {name: item.value for name, item in found.items()}
+        return cls(sources=MappingProxyType(origin), **values)
+
+    @staticmethod
+    def meanings() -> Mapping[str, str]:
+        """One line on what each setting does, in the order of their declaration."""
+        return {name: entry.meaning for name, entry in _entries().items()}
+
+    def shown(self) -> dict[str, str | int | bool | None]:
+        """Every effective value as plain data; passwords are hidden."""
+        values = {name: getattr(self, name) for name in self.meanings()}
+        return {
+            name: value if isinstance(value, bool | int) or value is None else str(value)
+            for name, value in values.items()
+        }
+
+    @property
+    def embedded(self) -> bool:
+        """Whether no database is given at all, so that a server has to be started."""
+        names = ("database_url", *(f"{name}_database_url" for name in (*SERVICES, "log", "bank")))
+        return all(getattr(self, name) is None for name in names)
+
+    def service_database_url(self, name: str) -> str:
+        """URL (with password) of the database of a service, of `log` or of `bank`.
+
+        On the server of `database_url` it is the database `orderflow_<name>` and the role of the same name,
+        with the password given there. Raises SettingsError when neither setting is there.
+        """
+        own: Secret | None = getattr(self, f"{name}_database_url")
+        if own is not None:
+            return own.reveal()
+        if self.database_url is None:
+            raise SettingsError(
+                f"no database for {name}: set ORDERFLOW_{name.upper()}_DATABASE_URL or "
+                "ORDERFLOW_DATABASE_URL, or use `orderflow up`, which starts a server"
+            )
+        return database_of(self.database_url.reveal(), f"orderflow_{name}")
+
+    def service_port(self, name: str) -> int:
+        port: int = getattr(self, f"{name}_port")
+        return port
+
+    def service_url(self, name: str) -> str:
+        """Where a service is reached: its own setting, else host and port."""
+        own: str | None = getattr(self, f"{name}_url")
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return own or f"http://{host}:{self.service_port(name)}"
+
+
+def _entries() -> dict[str, _Entry]:
+    hints = get_type_hints(Settings, include_extras=True)
+    return {name: hint.__metadata__[0] for name, hint in hints.items() if hasattr(hint, "__metadata__")}

@@ -1,0 +1,98 @@
+"""How the text of one setting becomes its value, and what is said when it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from orderflow.settings.secret import Secret
+
+_TRUE = frozenset({"true", "yes", "on", "1"})
+_FALSE = frozenset({"false", "no", "off", "0"})
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """`read` raises ValueError for what is not wanted; `wanted` finishes the sentence "wanted: …"."""
+
+    wanted: str
+    read: Callable[[object], object]
+
+
+def whole(low: int, high: int) -> Reader:
+    def read(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            raise ValueError  # noqa: TRY004  (every refusal is one kind of error)
+        number = int(value)
+        if not low <= number <= high:
+            raise ValueError
+        return number
+
+    return Reader(f"a whole number from {low} to {high}", read)
+
+
+def switch() -> Reader:
+    def read(value: object) -> bool:
+        if isinstance(value, bool):
+            return value
+        text = str(value).strip().lower()
+        if text not in _TRUE | _FALSE:
+            raise ValueError
+        return text in _TRUE
+
+    return Reader("true or false", read)
+
+
+def choice(*names: str) -> Reader:
+    def read(value: object) -> str:
+        text = str(value).strip().lower()
+        if text not in names:
+            raise ValueError
+        return text
+
+    return Reader(" or ".join([", ".join(names[:-1]), names[-1]]), read)
+
+
+def text(wanted: str) -> Reader:
+    def read(value: object) -> str:
+        if not isinstance(value, str) or not value.strip() or not value.isprintable():
+            raise ValueError
+        return value.strip()
+
+    return Reader(wanted, read)
+
+
+def path(wanted: str) -> Reader:
+    def read(value: object) -> Path:
+        if not isinstance(value, str | Path) or "\0" in str(value):
+            raise ValueError
+        return Path(value).expanduser().absolute()
+
+    return Reader(wanted, read)
+
+
+def http_url() -> Reader:
+    def read(value: object) -> str:
+        if not isinstance(value, str):
+            raise ValueError  # noqa: TRY004  (every refusal is one kind of error)
+        parts = urlsplit(value.strip())
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
+            raise ValueError
+        return value.strip().rstrip("/")
+
+    return Reader("a URL such as http://127.0.0.1:8001", read)
+
+
+def postgres_url(wanted: str) -> Reader:
+    def read(value: object) -> Secret:
+        if isinstance(value, Secret):
+            return value
+        if not isinstance(value, str):
+            raise ValueError  # noqa: TRY004  (every refusal is one kind of error)
+        if urlsplit(value.strip()).scheme not in {"postgresql", "postgres"}:
+            raise ValueError
+        return Secret(value.strip())
+
+    return Reader(wanted, read)

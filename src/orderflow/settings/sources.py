@@ -1,0 +1,101 @@
+"""Where settings come from: command line over environment over file."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from orderflow.settings.errors import SettingsError
+from orderflow.settings.readers import Reader
+from orderflow.settings.secret import hide_password
+
+PREFIX = "ORDERFLOW_"
+FILE_NAME = "orderflow.toml"
+_SHOWN_CHARACTERS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A value that was given, and by whom."""
+
+    value: object
+    source: str
+
+
+def collect(
+    readers: Mapping[str, Reader], environ: Mapping[str, str], given: Mapping[str, object], home: Path
+) -> dict[str, Found]:
+    """Every setting that somebody gave, and `home`. Raises SettingsError."""
+    found = dict(_from_command_line(readers, given))
+    for name, item in _from_environment(readers, environ):
+        found.setdefault(name, item)
+    found.setdefault("home", Found(home, "default"))
+    folder = found["home"].value
+    assert isinstance(folder, Path)
+    for name, item in _from_file(readers, folder / FILE_NAME):
+        found.setdefault(name, item)
+    return found
+
+
+def _from_command_line(
+    readers: Mapping[str, Reader], given: Mapping[str, object]
+) -> Iterator[tuple[str, Found]]:
+    for name, value in given.items():
+        if value is None:
+            continue
+        if name not in readers:
+            raise SettingsError(_unknown(name, readers))
+        shown = f"--{name.replace('_', '-')}"
+        yield name, Found(_read(readers[name], shown, value), f"command line {shown}")
+
+
+def _from_environment(
+    readers: Mapping[str, Reader], environ: Mapping[str, str]
+) -> Iterator[tuple[str, Found]]:
+    known = {PREFIX + name.upper(): name for name in readers}
+    for key, value in environ.items():
+        if not key.upper().startswith(PREFIX):
+            continue
+        if key not in known:
+            raise SettingsError(_unknown(key, known))
+        if value != "":
+            name = known[key]
+            yield name, Found(_read(readers[name], key, value), f"environment {key}")
+
+
+def _from_file(readers: Mapping[str, Reader], path: Path) -> Iterator[tuple[str, Found]]:
+    for name, value in _load(path).items():
+        if name == "home":
+            raise SettingsError(f"{path}: home cannot be set in the file that lies in it; use {PREFIX}HOME")
+        if name not in readers:
+            raise SettingsError(f"{path}: {_unknown(name, readers)}")
+        yield name, Found(_read(readers[name], f"{path}: {name}", value), f"file {path}")
+
+
+def _load(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_bytes().decode())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not TOML: {error}") from error
+
+
+def _read(reader: Reader, shown_name: str, value: object) -> object:
+    try:
+        return reader.read(value)
+    except (ValueError, TypeError) as error:
+        shown = hide_password(str(value))[:_SHOWN_CHARACTERS]
+        raise SettingsError(f"{shown_name} is {shown!r}; wanted: {reader.wanted}") from error
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"unknown setting {name}" + (
+        f"; did you mean {near[0]}?" if near else "; see `orderflow settings`"
+    )
