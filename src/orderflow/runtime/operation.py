@@ -1,0 +1,89 @@
+"""What a service offers over HTTP: one declared list makes the routes and the OpenAPI document."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+
+import msgspec
+
+Body = TypeVar("Body", bound=msgspec.Struct | None)
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """A named text of the request. `type` is what it is converted to (with msgspec, so `Meta` bounds hold).
+
+    A path parameter is always there; one that does not convert is a 404. A query or header parameter that
+    does not convert is a 422 that names it; one that is absent is `default`.
+    """
+
+    name: str
+    where: Literal["path", "query", "header"]
+    description: str
+    type: Any = str
+    default: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """An answer that an operation can give. `type` None: no body; errors are problem documents (RFC 9457)."""
+
+    status: int
+    description: str
+    type: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Request(Generic[Body]):
+    """What a handler sees: everything in it is validated.
+
+    `body` is the decoded body (None where the operation has no `request` type), `content` its bytes,
+    `values` holds every declared parameter by name. `traceparent` (W3C Trace Context) is the caller's or
+    a new one; pass it to `engine.submit`.
+    """
+
+    body: Body
+    content: bytes
+    values: Mapping[str, Any]
+    traceparent: str
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer. `body` is encoded as JSON; `content` gives the bytes themselves instead.
+
+    Names in `headers` are lower case.
+    """
+
+    status: int = 200
+    body: object = None
+    headers: Headers = ()
+    content: bytes | None = None
+    media_type: bytes = b"application/json"
+
+
+Handler = Callable[[Request[Any]], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One method on one path (`/orders/{order_id}`).
+
+    `fast` answers ahead of the router; only for a path without parameters in it. Errors are raised: see
+    `runtime/problems.py` for the table of exceptions and answers. The frame itself adds 400, 413, 415, 422 and
+    503 to the document where they can happen.
+    """
+
+    method: Literal["GET", "POST", "PUT", "DELETE"]
+    path: str
+    summary: str
+    handler: Handler
+    responses: Sequence[Response]
+    request: type[msgspec.Struct] | None = None
+    parameters: Sequence[Parameter] = ()
+    tag: str = ""
+    fast: bool = False
