@@ -1,0 +1,1 @@
+"""Run everything on one machine: an embedded PostgreSQL, a local Kafka, a supervisor."""

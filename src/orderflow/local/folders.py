@@ -1,0 +1,37 @@
+"""Folders that we make. The mode and the owner of one that was there before are left alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from orderflow.local.errors import LocalError
+
+SPACE_NEEDED_MB = 200
+
+
+def make(path: Path, *, mode: int = 0o700) -> bool:
+    """Make a folder and its parents where missing; says whether it did. Raises LocalError."""
+    if path.is_dir():
+        return False
+    try:
+        missing = [step for step in (path, *path.parents) if not step.exists()]
+        for step in reversed(missing):
+            step.mkdir()
+            # Not by the mask of whoever runs us: PostgreSQL may have to pass as another user.
+            step.chmod(mode)
+    except OSError as error:
+        raise LocalError(f"cannot make the folder {path}: {error.strerror or error}") from error
+    return True
+
+
+def require_writable(path: Path) -> None:
+    """Raises LocalError when nothing can be written there: no right to, or a full disk."""
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise LocalError(f"no right to write in {path}; choose another folder with --home or ORDERFLOW_HOME")
+    free_mb = shutil.disk_usage(path).free // 1_000_000
+    if free_mb < SPACE_NEEDED_MB:
+        raise LocalError(
+            f"the disk that holds {path} is full: {free_mb} MB free, at least {SPACE_NEEDED_MB} MB are needed"
+        )
