@@ -1,28 +1,40 @@
-"""The core of one running service: everything between its database, the log and its outside world."""
+"""The core of one running service: everything between its database, the log and its outside world.
+
+This is the one place where the parts are put together; a process and a simulation start the same.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
 
-from orderflow.messaging.decision import Intent
-from orderflow.messaging.message import Answer
+from orderflow.messaging.batcher import Batcher, QueueFullError
+from orderflow.messaging.clock import Clock
+from orderflow.messaging.consumer_loop import ConsumerLoop
+from orderflow.messaging.decision import RefusedError, Service, Subscription
+from orderflow.messaging.fold import Policy
+from orderflow.messaging.gateway import Gateway
+from orderflow.messaging.identity import uuid7
+from orderflow.messaging.incoming import from_command
+from orderflow.messaging.inlet import Inlet
+from orderflow.messaging.intents import IntentRunner
+from orderflow.messaging.message import Command
+from orderflow.messaging.pacing import Pacer
+from orderflow.messaging.patience import Patience
+from orderflow.messaging.relay import Relay
+from orderflow.messaging.retrier import Retrier
+from orderflow.messaging.retry import Backoff, RetryPolicy
+from orderflow.messaging.signals import OutboxPurged, Signals
+from orderflow.messaging.store import Changes, Store, StoreUnavailableError
+from orderflow.messaging.transport import Transport
 
-
-class GatewayUnavailableError(Exception):
-    """The outside world cannot be reached at all: infrastructure; the intent is asked again."""
-
-
-class Gateway(Protocol):
-    """Asks the outside world. One call an intent; many run side by side."""
-
-    async def ask(self, intent: Intent) -> Answer:
-        """Carry out the intent under its key as idempotency key; return what was answered.
-
-        A time-out is an answer too: *unknown*. Raises GatewayUnavailableError when nothing was asked.
-        """
-        ...
+COMMAND_PACE_MAX_MS = 10.0
+RELAY_PACE_MAX_MS = 20.0
+PURGE_EVERY_S = 60.0
 
 
 class OverloadedError(Exception):
@@ -34,12 +46,12 @@ class OverloadedError(Exception):
 
 
 class DecisionFailedError(Exception):
-    """The decision over a command raised: a defect of ours. Nothing was stored."""
+    """The decision over a command raised, or the database refused it: a defect of ours. Nothing was stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """How the core behaves; one default for all loads."""
+    """How the core behaves; one default for all loads. Times are in ms."""
 
     batch_max: int = 500
     pace_ms_per_record: float = 0.4
@@ -48,7 +60,10 @@ class EngineConfig:
     attempts_max: int = 6
     retry_first_ms: int = 200
     retry_ceiling_ms: int = 20_000
+    infrastructure_first_ms: int = 100
     infrastructure_ceiling_ms: int = 5_000
+    ask_again_first_ms: int = 500
+    ask_again_ceiling_ms: int = 60_000
     gateway_concurrency: int = 64
     gateway_queue_max: int = 2048
     intent_lease_ms: int = 15_000
@@ -58,6 +73,190 @@ class EngineConfig:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What is wrong, by component (`database`, `transport`, `relay`, `consumer`, `gateway`); empty when ready."""
+    """What is wrong, by component; empty when all is well."""
 
-    problems: Mapping[str, str] = field(default_factory=dict)
+    problems: Mapping[str, str]
+
+
+class Engine:
+    """Runs one service in this process. Several processes of one service share its work."""
+
+    def __init__(
+        self,
+        service: Service,
+        store: Store,
+        transport: Transport,
+        *,
+        gateway: Gateway | None,
+        signals: Signals,
+        clock: Clock,
+        chance: random.Random,
+        config: EngineConfig,
+    ) -> None:
+        self.service = service
+        self._store = store
+        self._signals = signals
+        self._clock = clock
+        self._chance = chance
+        self._config = config
+        self._tasks: list[asyncio.Task[None]] = []
+        self._consuming: list[asyncio.Task[None]] = []
+        self._patiences: list[Patience] = []
+        self._draining = False
+        self._inlet = Inlet(service, store, self._policy(), signals, clock, self._committed)
+        self._commands_patience = self._patience("commands", ceiling_ms=1_000)
+        self._commands = self._batcher()
+        self._answers = self._batcher()
+        self._relay = Relay(service.name, store.outbox(), transport, self._pacer(RELAY_PACE_MAX_MS), signals, clock)
+        self._loops = [self._consumer_loop(each, transport) for each in service.subscriptions]
+        self._retriers = {
+            each.consumer: Retrier(each.consumer, self._inlet, store, signals, clock)
+            for each in service.subscriptions
+        }
+        self._runner = self._intent_runner(gateway) if gateway else None
+
+    def start(self) -> None:
+        """Start consuming, relaying and retrying. What is away is waited for, and told by signals."""
+        self._forever(self._commands_patience, self._commands.step)
+        self._forever(self._patience("answers"), self._answers.step)
+        self._forever(self._patience("relay"), self._relay.step)
+        self._forever(self._patience("relay wake-up"), self._relay.listen)
+        self._forever(self._patience("purge"), self._purge)
+        for consumer, retrier in self._retriers.items():
+            self._forever(self._patience(f"retry {consumer}"), retrier.step)
+        if self._runner is not None:
+            self._forever(self._patience("intents"), self._runner.step)
+        self._consuming = [self._task(loop.run()) for loop in self._loops]
+
+    async def submit(self, command: Command, *, traceparent: str | None = None) -> object:
+        """Carry a command in; returns the decision's answer after the commit.
+
+        Raises RefusedError (nothing stored), OverloadedError, DecisionFailedError, StoreUnavailableError.
+        """
+        if self._draining or self._commands_patience.waiting:
+            raise StoreUnavailableError(self._commands_patience.problem or "the service is stopping")
+        event_id = uuid7(self._clock.wall_ms(), self._chance)
+        incoming = from_command(command, f"/orderflow/{self.service.name}", traceparent, event_id)
+        try:
+            result = await self._commands.submit(incoming)
+        except QueueFullError as error:
+            raise OverloadedError from error
+        if result.refusal is None:
+            return result.answer
+        if isinstance(result.refusal, RefusedError):
+            raise result.refusal
+        raise DecisionFailedError(str(result.refusal)) from result.refusal
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take nothing more, finish what is in hand, publish it, leave. After `timeout_s` the rest is left.
+
+        What is left is not lost: it is in the database, and is found at the next start.
+        """
+        self._draining = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._finish()
+        await self.kill()
+
+    async def kill(self) -> None:
+        """Stop at once, as a crash would."""
+        self._draining = True
+        if self._runner is not None:
+            await self._runner.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._relay.close()
+
+    def health(self) -> Health:
+        """What the parts are waiting for at this moment."""
+        return Health({each.component: each.problem for each in self._patiences if each.problem})
+
+    async def _finish(self) -> None:
+        for loop in self._loops:
+            await loop.close()
+        await asyncio.gather(*self._consuming)
+        await self._commands.idle()
+        if self._runner is not None:
+            await self._runner.finish()
+        await self._answers.idle()
+        await self._relay.flush()
+
+    def _committed(self, changes: Changes) -> None:
+        """Hand on what a batch has written to those who act on it. The tables stay the truth."""
+        if changes.outbox:
+            self._relay.wake()
+            if not self._relay.slots.issuperset(row.slot for row in changes.outbox):
+                self._store.notify_relays()
+        if changes.parked or changes.reparked:
+            self._retriers[changes.consumer].poke_for([*changes.parked, *changes.reparked])
+        if self._runner is not None and not self._draining:
+            self._runner.take(changes.opened)
+            self._runner.poke(changes.postponed)
+
+    async def _purge(self) -> None:
+        await self._clock.sleep(PURGE_EVERY_S)
+        segments = await self._store.purge(self._config.outbox_keep_ms)
+        if segments:
+            self._signals.emit(OutboxPurged(self.service.name, segments))
+
+    def _forever(self, patience: Patience, step: Callable[[], Awaitable[None]]) -> None:
+        self._task(patience.forever(step))
+
+    def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.append(task)
+        return task
+
+    def _policy(self) -> Policy:
+        config = self._config
+        return Policy(
+            retry=RetryPolicy(Backoff(config.retry_first_ms, config.retry_ceiling_ms), config.attempts_max),
+            ask_again=Backoff(config.ask_again_first_ms, config.ask_again_ceiling_ms),
+            chance=self._chance,
+            slots=config.outbox_slots,
+            lease_ms=config.intent_lease_ms,
+        )
+
+    def _patience(self, component: str, ceiling_ms: int | None = None) -> Patience:
+        ceiling_ms = ceiling_ms or self._config.infrastructure_ceiling_ms
+        backoff = Backoff(self._config.infrastructure_first_ms, ceiling_ms)
+        patience = Patience(self.service.name, component, backoff, self._signals, self._clock, self._chance)
+        self._patiences.append(patience)
+        return patience
+
+    def _pacer(self, max_ms: float) -> Pacer:
+        return Pacer(self._clock, self._config.pace_ms_per_record, max_ms)
+
+    def _batcher(self) -> Batcher:
+        return Batcher(
+            self.service.name,
+            self._inlet,
+            self._pacer(COMMAND_PACE_MAX_MS),
+            self._config.batch_max,
+            self._config.command_queue_max,
+        )
+
+    def _consumer_loop(self, subscription: Subscription, transport: Transport) -> ConsumerLoop:
+        return ConsumerLoop(
+            subscription,
+            self._inlet,
+            transport,
+            self._pacer(self._config.pace_max_ms),
+            self._patience(f"consumer {subscription.consumer}"),
+            self._config.batch_max,
+        )
+
+    def _intent_runner(self, gateway: Gateway) -> IntentRunner:
+        return IntentRunner(
+            self.service.name,
+            gateway,
+            self._store,
+            self._answers,
+            self._patience("gateway"),
+            self._signals,
+            self._clock,
+            concurrency=self._config.gateway_concurrency,
+            queue_max=self._config.gateway_queue_max,
+            lease_ms=self._config.intent_lease_ms,
+        )

@@ -198,6 +198,14 @@ class Store(Protocol):
         """A new reader for one relay; it owns a connection of its own."""
         ...
 
+    def notify_relays(self) -> None:
+        """Tell the relays of other processes, soon and outside any business transaction, that rows are there."""
+        ...
+
+    async def backlog(self) -> OutboxBacklog:
+        """How much is not published yet."""
+        ...
+
     async def purge(self, keep_sent_ms: int) -> int:
         """Drop published outbox rows older than `keep_sent_ms`; returns how many segments were emptied."""
         ...

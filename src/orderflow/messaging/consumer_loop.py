@@ -1,0 +1,69 @@
+"""Polls a consumer, carries the batch in, settles it: database first, offset second."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orderflow.messaging.decision import Subscription
+from orderflow.messaging.incoming import from_record
+from orderflow.messaging.inlet import Inlet
+from orderflow.messaging.pacing import Pacer
+from orderflow.messaging.patience import Patience
+from orderflow.messaging.transport import Consumer, ConsumerRecord, Transport
+
+
+class ConsumerLoop:
+    """One subscription of the service. `step` polls and handles one batch."""
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        inlet: Inlet,
+        transport: Transport,
+        pacer: Pacer,
+        patience: Patience,
+        batch_max: int,
+    ) -> None:
+        self._subscription = subscription
+        self._inlet = inlet
+        self._transport = transport
+        self._pacer = pacer
+        self._patience = patience
+        self._batch_max = batch_max
+        self._consumer: Consumer | None = None
+        self._closing = False
+
+    async def run(self) -> None:
+        """Consume until `close`; then return when the batch in hand is settled."""
+        while not self._closing:
+            await self._patience.until_done(self._step)
+        if self._consumer is not None:
+            await self._consumer.close()
+
+    async def close(self) -> None:
+        """Take no more records and leave the group. `run` returns soon after."""
+        self._closing = True
+        if self._consumer is not None:
+            await self._consumer.close()
+
+    async def _step(self) -> None:
+        if self._closing:
+            return
+        if self._consumer is None:
+            self._consumer = await self._transport.subscribe(self._subscription.consumer, self._subscription.topics)
+        await self._pacer.gather()
+        records = await self._consumer.poll(self._batch_max)
+        if not records:
+            return
+        self._pacer.started(len(records))
+        await self._until_carried_in(records)
+        await self._consumer.settle(records)
+
+    async def _until_carried_in(self, records: Sequence[ConsumerRecord]) -> None:
+        """The batch stays in hand while the database is away: no attempt is burnt, the membership is kept."""
+        batch = [from_record(record, self._inlet.service.catalogue) for record in records]
+
+        async def carry_in() -> None:
+            await self._inlet.admit(self._subscription.consumer, batch)
+
+        await self._patience.until_done(carry_in)

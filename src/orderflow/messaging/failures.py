@@ -1,0 +1,38 @@
+"""What went wrong, described so that it can be stored, grouped and shown."""
+
+from __future__ import annotations
+
+import hashlib
+import traceback
+
+from orderflow.messaging.catalogue import UndecodableError
+from orderflow.messaging.store import Failure
+
+MESSAGE_MAX = 500
+PERMANENT = "permanent"
+UNKNOWN = "unknown"
+
+
+def describe(error: BaseException) -> Failure:
+    """The failure of a message: class, short printable text, and a fingerprint that groups equal ones."""
+    name = type(error).__name__
+    if isinstance(error, UndecodableError):
+        return Failure(PERMANENT, name, printable(error.detail), _digest(f"{name}:{error.reason}"))
+    return Failure(UNKNOWN, name, printable(str(error)), _digest(f"{name}:{_first_own_frame(error)}"))
+
+
+def printable(text: str) -> str:
+    """At most 500 characters without control characters: it may be shown and stored anywhere."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:MESSAGE_MAX])
+
+
+def _first_own_frame(error: BaseException) -> str:
+    """Where the service's own code raised: the innermost frame that is not the core's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "/messaging/" not in frame.filename.replace("\\", "/")]
+    frame = own[-1] if own else (frames[-1] if frames else None)
+    return f"{frame.filename.rsplit('/', 1)[-1]}:{frame.name}" if frame else ""
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()

@@ -1,0 +1,261 @@
+"""The pure heart of the way in: decisions folded over a batch, giving all that is to be written.
+
+No I/O happens here. A rehearsal, a simulation and the real thing run exactly this.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+from orderflow.messaging.dead_letters import dead_letter
+from orderflow.messaging.decision import Decision, RefusedError, Service
+from orderflow.messaging.failures import describe
+from orderflow.messaging.flow import FLOW_STATUS, Dead, FlowEvent, Parked, Reopened
+from orderflow.messaging.incoming import Incoming
+from orderflow.messaging.message import Event
+from orderflow.messaging.publisher import Publisher
+from orderflow.messaging.retry import Backoff, RetryPolicy
+from orderflow.messaging.rows import Ref, Row, Rows
+from orderflow.messaging.signals import Outcome
+from orderflow.messaging.store import (
+    Changes,
+    Failure,
+    InboxEntry,
+    InboxState,
+    OpenIntent,
+    ParkedEvent,
+    Recognition,
+)
+from orderflow.messaging.transport import ConsumerRecord
+
+
+class KeyMismatchError(Exception):
+    """A decision published an event of another key than its message's: their order could not be kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a fold needs to know besides its batch."""
+
+    retry: RetryPolicy
+    ask_again: Backoff
+    chance: random.Random
+    slots: int
+    lease_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one message. `answer` and `refusal` are for a command's caller."""
+
+    incoming: Incoming
+    outcome: Outcome
+    answer: object = None
+    caused: Sequence[Event] = ()
+    failure: Failure | None = None
+    refusal: Exception | None = None
+    attempts: int = 0
+    again_in_ms: int = 0
+
+
+class Fold:
+    """One batch: `take` each message in order; `changes` is then what to write.
+
+    `failures` are messages (by event id) that the database has refused already: they fail here again.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        consumer: str,
+        recognition: Recognition,
+        working: dict[Ref, Row],
+        policy: Policy,
+        failures: Mapping[UUID, Exception],
+    ) -> None:
+        self.changes = Changes(consumer=consumer, existing=frozenset(working), lease_ms=policy.lease_ms)
+        self._service = service
+        self._source = f"/orderflow/{service.name}"
+        self._consumer = consumer
+        self._working = working
+        self._policy = policy
+        self._failures = failures
+        self._publisher = Publisher(recognition.emitted, policy.slots, self.changes)
+        self._seen = set(recognition.known)
+        self._closed = set(recognition.closed)
+        self._failed: set[str] = set()
+
+    def take(self, incoming: Incoming) -> Result:
+        if incoming.record is None:
+            return self._decide(incoming)
+        if incoming.parked is not None:
+            if incoming.key in self._failed:
+                return Result(incoming, Outcome.HELD)
+        elif (incoming.key, incoming.identity) in self._seen:
+            return Result(incoming, Outcome.DUPLICATE)
+        elif incoming.key in self._closed:
+            return self._hold(incoming, incoming.record)
+        self._seen.add((incoming.key, incoming.identity))
+        if incoming.problem is not None:
+            return self._bury(incoming, incoming.record, describe(incoming.problem), 1)
+        return self._decide(incoming)
+
+    def reopen(self, last: Incoming) -> None:
+        """Say that the key of `last` has nothing parked any more."""
+        self._flow(Reopened, last, {})
+
+    def _decide(self, incoming: Incoming) -> Result:
+        envelope = incoming.envelope
+        assert envelope is not None
+        handler = self._service.handlers.get(type(envelope.message))
+        if handler is None:
+            self._pass_over(incoming)
+            return Result(incoming, Outcome.PASSED)
+        if incoming.event_id in self._failures:
+            return self._refuse(incoming, self._failures[incoming.event_id])
+        try:
+            decision = handler.decide(Rows(self._working), envelope)
+            require_own_key(decision, incoming)
+        except Exception as error:  # noqa: BLE001  # whatever a decision raises is the message's failure, not ours
+            return self._refuse(incoming, error)
+        self._apply(decision, incoming)
+        return Result(incoming, Outcome.HANDLED, answer=decision.answer, caused=decision.events)
+
+    def _refuse(self, incoming: Incoming, error: Exception) -> Result:
+        """A command's caller is told; anything else is parked or given up."""
+        if incoming.record is not None:
+            return self._fail(incoming, incoming.record, error)
+        if isinstance(error, RefusedError):
+            return Result(incoming, Outcome.REFUSED, answer=error.answer, refusal=error)
+        return Result(incoming, Outcome.REFUSED, refusal=error, failure=describe(error))
+
+    def _apply(self, decision: Decision, incoming: Incoming) -> None:
+        for row in decision.rows:
+            self._working[row.ref] = row
+        self.changes.rows.extend(decision.rows)
+        self.changes.facts.extend(decision.facts)
+        for event in decision.events:
+            self._publisher.publish(event, self._source, incoming)
+        self._settle_intents(decision, incoming)
+        if incoming.record is not None:
+            self._mark(incoming, InboxState.DONE)
+        self._release(incoming)
+
+    def _fail(self, incoming: Incoming, record: ConsumerRecord, error: Exception) -> Result:
+        """Park the message for another try, or give it up."""
+        attempts = (incoming.parked.attempts if incoming.parked else 0) + 1
+        failure = describe(error)
+        delay = self._policy.retry.again_in_ms(attempts, self._policy.chance)
+        if delay is None:
+            return self._bury(incoming, record, failure, attempts)
+        self._park(incoming, record, InboxState.PARKED, attempts, failure, delay)
+        if incoming.parked is None or incoming.parked.attempts == 0:
+            self._flow(Parked, incoming, {"error": failure.error})
+        return Result(incoming, Outcome.PARKED, failure=failure, attempts=attempts, again_in_ms=delay)
+
+    def _bury(self, incoming: Incoming, record: ConsumerRecord, failure: Failure, attempts: int) -> Result:
+        self._park(incoming, record, InboxState.DEAD, attempts, failure, 0)
+        if record.topic:
+            letter = dead_letter(incoming, record, failure, attempts, self._consumer, self._policy.slots)
+            self.changes.outbox.append(letter)
+        self._flow(Dead, incoming, {"error": failure.error, "attempts": attempts})
+        return Result(incoming, Outcome.DEAD, failure=failure, attempts=attempts)
+
+    def _hold(self, incoming: Incoming, record: ConsumerRecord) -> Result:
+        self._park(incoming, record, InboxState.PARKED, 0, None, 0)
+        return Result(incoming, Outcome.HELD)
+
+    def _park(
+        self,
+        incoming: Incoming,
+        record: ConsumerRecord,
+        state: InboxState,
+        attempts: int,
+        failure: Failure | None,
+        delay_ms: int,
+    ) -> None:
+        event = ParkedEvent(
+            key=incoming.key,
+            identity=incoming.identity,
+            event_id=incoming.event_id,
+            event_type=incoming.event_type,
+            record=record,
+            state=state,
+            attempts=attempts,
+            failure=failure,
+            delay_ms=delay_ms,
+            intent=incoming.envelope.intent if incoming.envelope else None,
+        )
+        if incoming.parked is None:
+            self._close_intent(incoming)
+            self.changes.parked.append(event)
+        else:
+            self.changes.reparked.append(replace(event, position=incoming.parked.position))
+        if attempts:
+            self._failed.add(incoming.key)
+        self._seen.add((incoming.key, incoming.identity))
+        self._closed.add(incoming.key)
+        self._mark(incoming, state)
+
+    def _pass_over(self, incoming: Incoming) -> None:
+        if incoming.parked is not None:
+            self._mark(incoming, InboxState.DONE)
+            self._release(incoming)
+
+    def _release(self, incoming: Incoming) -> None:
+        if incoming.parked is not None:
+            self.changes.released.append(incoming.parked.position)
+
+    def _mark(self, incoming: Incoming, state: InboxState) -> None:
+        entry = InboxEntry(incoming.key, incoming.identity, incoming.event_id, state)
+        self.changes.inbox.append(entry)
+
+    def _close_intent(self, incoming: Incoming) -> None:
+        if incoming.envelope is not None and incoming.envelope.intent is not None:
+            self.changes.closed_intents.append(incoming.envelope.intent)
+
+    def _settle_intents(self, decision: Decision, incoming: Incoming) -> None:
+        """Open new intents; the one that was answered is closed, unless the decision asks it again."""
+        envelope = incoming.envelope
+        assert envelope is not None
+        if envelope.intent not in [intent.key for intent in decision.intents]:
+            self._close_intent(incoming)
+        for intent in decision.intents:
+            again = intent.key == envelope.intent
+            attempts = incoming.asked + 1 if again else 0
+            delay = self._policy.ask_again.delay_ms(attempts, self._policy.chance) if again else 0
+            target = self.changes.postponed if again else self.changes.opened
+            target.append(
+                OpenIntent(
+                    intent=intent,
+                    key=incoming.key,
+                    cause=envelope.id,
+                    traceparent=envelope.traceparent,
+                    attempts=attempts,
+                    delay_ms=delay,
+                )
+            )
+
+    def _flow(self, event_type: type[FlowEvent], incoming: Incoming, facts: dict[str, Any]) -> None:
+        """Say what is stuck. A reader of these notices does not give notice of itself: it would be its own reader."""
+        if incoming.record is not None and incoming.record.topic == FLOW_STATUS:
+            return
+        event = event_type(
+            subject_key=incoming.key,
+            consumer=self._consumer,
+            event_id=str(incoming.event_id),
+            event_type=incoming.event_type,
+            **facts,
+        )
+        self._publisher.publish(event, f"{self._source}/flow", incoming)
+
+
+def require_own_key(decision: Decision, incoming: Incoming) -> None:
+    """Raises KeyMismatchError before anything of the decision is applied."""
+    for event in decision.events:
+        if event.key != incoming.key:
+            raise KeyMismatchError(f"{event.TYPE} of key {event.key!r} was caused by key {incoming.key!r}")

@@ -1,0 +1,137 @@
+"""One message at the door: a record, a command, an answer, or a parked event that gets another try."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from uuid import UUID, uuid5
+
+import msgspec
+
+from orderflow.messaging import cloudevents, identity
+from orderflow.messaging.catalogue import Catalogue, UndecodableError, wire_name
+from orderflow.messaging.envelope import Envelope
+from orderflow.messaging.message import Answer, Command
+from orderflow.messaging.store import OpenIntent, ParkedEvent
+from orderflow.messaging.transport import ConsumerRecord
+
+KEY_MAX = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """What the inlet takes. Exactly one of `envelope` and `problem` is set.
+
+    `record` is what came, byte for byte (None: a command, which is never parked). `asked` counts how often the
+    intent behind an answer was asked.
+    """
+
+    key: str
+    identity: str
+    event_id: UUID
+    event_type: str
+    envelope: Envelope | None = None
+    problem: UndecodableError | None = None
+    record: ConsumerRecord | None = None
+    parked: ParkedEvent | None = None
+    asked: int = 0
+
+    @property
+    def is_command(self) -> bool:
+        return self.record is None
+
+
+def from_record(record: ConsumerRecord, catalogue: Catalogue, parked: ParkedEvent | None = None) -> Incoming:
+    """A consumed record, decoded if it can be."""
+    try:
+        envelope = cloudevents.read(record, catalogue)
+    except UndecodableError as problem:
+        event_id = parked.event_id if parked else identity.record_id(record.topic, record.partition, record.offset)
+        event_type = cloudevents.header_text(record.headers, "ce_type")[:KEY_MAX]
+        return Incoming(
+            key=_readable_key(record),
+            identity=str(event_id),
+            event_id=event_id,
+            event_type=event_type.replace("\x00", "\\x00"),
+            problem=problem,
+            record=record,
+            parked=parked,
+        )
+    return Incoming(
+        key=envelope.key,
+        identity=envelope.identity,
+        event_id=envelope.id,
+        event_type=wire_name(type(envelope.message)),
+        envelope=envelope,
+        record=record,
+        parked=parked,
+    )
+
+
+def from_command(command: Command, source: str, traceparent: str | None, event_id: UUID) -> Incoming:
+    """A command with its caller waiting."""
+    envelope = Envelope(id=event_id, message=command, source=source, key=command.key, traceparent=traceparent)
+    return Incoming(
+        key=command.key,
+        identity=str(event_id),
+        event_id=event_id,
+        event_type=wire_name(type(command)),
+        envelope=envelope,
+    )
+
+
+def from_answer(answer: Answer, asked: OpenIntent, source: str) -> Incoming:
+    """An answer to an intent. Asked twice at the same count, it is the same message."""
+    event_id = uuid5(identity.NAMESPACE, f"answer\n{asked.intent.key}\n{asked.attempts}")
+    envelope = Envelope(
+        id=event_id,
+        message=answer,
+        source=source,
+        key=asked.key,
+        causation=asked.cause,
+        traceparent=asked.traceparent,
+        intent=asked.intent.key,
+    )
+    record = ConsumerRecord(
+        topic="",
+        partition=0,
+        offset=asked.attempts,
+        key=asked.key.encode(),
+        value=msgspec.json.encode(answer),
+        headers=cloudevents.to_headers(envelope),
+    )
+    return Incoming(
+        key=asked.key,
+        identity=str(event_id),
+        event_id=event_id,
+        event_type=wire_name(type(answer)),
+        envelope=envelope,
+        record=record,
+        asked=asked.attempts,
+    )
+
+
+def from_parked(parked: ParkedEvent, catalogue: Catalogue) -> Incoming:
+    """A parked event, read anew by today's code, under the key and identity that it was parked with."""
+    incoming = from_record(parked.record, catalogue, parked)
+    envelope = incoming.envelope
+    if envelope is not None and parked.intent is not None:
+        envelope = replace(envelope, intent=parked.intent)
+    return Incoming(
+        key=parked.key,
+        identity=parked.identity,
+        event_id=parked.event_id,
+        event_type=parked.event_type,
+        envelope=envelope,
+        problem=incoming.problem,
+        record=parked.record,
+        parked=parked,
+        asked=parked.record.offset if parked.intent else 0,
+    )
+
+
+def _readable_key(record: ConsumerRecord) -> str:
+    """A key of its own for a record without one, so that it holds up nobody."""
+    if not record.key:
+        return f"{record.topic}/{record.partition}/{record.offset}"
+    text = record.key.decode("utf-8", "backslashreplace").replace("\x00", "\\x00")
+    return text if len(text) <= KEY_MAX else f"{text[:KEY_MAX]}…{identity.lock_id('key', text):x}"

@@ -1,0 +1,151 @@
+"""Asks the outside world after the commit, many calls side by side, and carries the answers in."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+
+from orderflow.messaging.batcher import Batcher, QueueFullError
+from orderflow.messaging.clock import Clock
+from orderflow.messaging.gateway import Gateway
+from orderflow.messaging.incoming import from_answer
+from orderflow.messaging.message import Answer
+from orderflow.messaging.patience import Patience
+from orderflow.messaging.signals import IntentAsked, Signals
+from orderflow.messaging.store import OpenIntent, Store, StoreUnavailableError
+
+IDLE_S = 2.0
+
+
+class IntentRunner:
+    """Runs the open intents of one service.
+
+    Intents committed here are taken at once, as far as there is room; the others, those asked again and those
+    of dead processes are found by `step` when they are due. An intent is leased while a process asks it; a
+    lease that runs out early asks twice, under the same idempotency key.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        gateway: Gateway,
+        store: Store,
+        answers: Batcher,
+        patience: Patience,
+        signals: Signals,
+        clock: Clock,
+        *,
+        concurrency: int,
+        queue_max: int,
+        lease_ms: int,
+    ) -> None:
+        self._service = service
+        self._source = f"/orderflow/{service}"
+        self._gateway = gateway
+        self._store = store
+        self._answers = answers
+        self._patience = patience
+        self._signals = signals
+        self._clock = clock
+        self._room = asyncio.Semaphore(concurrency)
+        self._queue_max = queue_max
+        self._lease_ms = lease_ms
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._due_at = math.inf
+        self._poked = asyncio.Event()
+
+    def take(self, opened: Sequence[OpenIntent]) -> None:
+        """Ask these now. What finds no room waits in the database until its lease ends."""
+        for intent in opened:
+            if len(self._running) >= self._queue_max:
+                return
+            self._start(intent)
+
+    def poke(self, postponed: Sequence[OpenIntent]) -> None:
+        """These are to be asked again after their delay."""
+        for intent in postponed:
+            self._due_at = min(self._due_at, self._clock.monotonic() + intent.delay_ms / 1000)
+            self._poked.set()
+
+    async def step(self) -> None:
+        """Wait until something may be due, and take it. Raises StoreUnavailableError."""
+        await self._wait()
+        room = self._queue_max - len(self._running)
+        if room > 0:
+            self.take(await self._store.claim_intents(room, self._lease_ms))
+
+    async def finish(self) -> None:
+        """Wait for the calls under way."""
+        while self._running:
+            await asyncio.wait(list(self._running.values()))
+
+    async def cancel(self) -> None:
+        """Leave the calls under way; their intents are open, and are asked again."""
+        running = list(self._running.values())
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    def _start(self, intent: OpenIntent) -> None:
+        key = intent.intent.key
+        if key in self._running:
+            return
+        task = asyncio.get_running_loop().create_task(self._run(intent))
+        self._running[key] = task
+        task.add_done_callback(lambda _: self._running.pop(key, None))
+
+    async def _wait(self) -> None:
+        deadline = self._clock.monotonic() + IDLE_S
+        while (left := min(deadline, self._due_at) - self._clock.monotonic()) > 0:
+            self._poked.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._poked.wait(), left)
+        self._due_at = math.inf
+
+    async def _run(self, intent: OpenIntent) -> None:
+        async with self._room:
+            answer = await self._patience_of_one(intent)
+        await self._carry_in(answer, intent)
+
+    async def _patience_of_one(self, intent: OpenIntent) -> Answer:
+        """Ask until there is an answer. The bank being away uses up no attempt."""
+        answers: list[Answer] = []
+
+        async def ask() -> None:
+            answers.append(await self._ask(intent))
+
+        await self._patience.until_done(ask)
+        return answers[0]
+
+    async def _ask(self, intent: OpenIntent) -> Answer:
+        started = self._clock.monotonic()
+        outcome = "unavailable"
+        try:
+            answer = await self._gateway.ask(intent.intent)
+            outcome = answer.TYPE
+        finally:
+            duration = self._clock.monotonic() - started
+            self._signals.emit(
+                IntentAsked(
+                    self._service,
+                    intent.intent.key,
+                    intent.intent.kind,
+                    intent.key,
+                    outcome,
+                    intent.attempts + 1,
+                    duration,
+                )
+            )
+        return answer
+
+    async def _carry_in(self, answer: Answer, intent: OpenIntent) -> None:
+        incoming = from_answer(answer, intent, self._source)
+        while True:
+            try:
+                await self._answers.submit(incoming)
+            except (StoreUnavailableError, QueueFullError):
+                await self._clock.sleep(0.1)
+            else:
+                return

@@ -1,0 +1,48 @@
+"""Events on their way out: numbered per key, named for ever, written to the outbox."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from orderflow.messaging import cloudevents, identity
+from orderflow.messaging.envelope import Envelope
+from orderflow.messaging.incoming import Incoming
+from orderflow.messaging.message import Event
+from orderflow.messaging.store import Changes, OutboxRecord
+
+
+class Publisher:
+    """Turns the events of one batch into outbox rows of `changes`."""
+
+    def __init__(self, emitted: Mapping[tuple[str, str], int], slots: int, changes: Changes) -> None:
+        self._emitted = dict(emitted)
+        self._slots = slots
+        self._changes = changes
+
+    def publish(self, event: Event, source: str, cause: Incoming) -> None:
+        """Number the event within (source, key) and write it. The caller holds the key's lock."""
+        stream = (source, event.key)
+        sequence = self._emitted.get(stream, 0) + 1
+        envelope = Envelope(
+            id=identity.event_id(source, event.TYPE, event.key, sequence),
+            message=event,
+            source=source,
+            key=event.key,
+            sequence=sequence,
+            causation=cause.event_id,
+            traceparent=cause.envelope.traceparent if cause.envelope else None,
+        )
+        key = event.key.encode()
+        self._changes.outbox.append(
+            OutboxRecord(
+                topic=event.TOPIC,
+                key=key,
+                value=msgspec.json.encode(event),
+                headers=cloudevents.to_headers(envelope),
+                event_id=envelope.id,
+                slot=identity.slot_of(key, self._slots),
+            )
+        )
+        self._emitted[stream] = self._changes.emitted[stream] = sequence

@@ -1,0 +1,105 @@
+"""Moves the outbox to the log: unsent rows in id order, marked only after the log has acknowledged them.
+
+Each key's rows belong to one slot, each slot to one relay at a time. A crash between the acknowledgement and the
+mark publishes rows again, in the same order: first occurrences stay in order, the rest are duplicates.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+
+from orderflow.messaging.clock import Clock
+from orderflow.messaging.cloudevents import with_time
+from orderflow.messaging.dead_letters import SUFFIX
+from orderflow.messaging.pacing import Pacer
+from orderflow.messaging.signals import Relayed, Signals, SlotsChanged
+from orderflow.messaging.store import OutboxReader, OutboxRecord
+from orderflow.messaging.transport import ProducerRecord, Transport
+
+BATCH_MAX = 1000
+IDLE_S = 1.0
+
+
+class Relay:
+    """One per process. `step` publishes one batch of the slots that it owns."""
+
+    def __init__(
+        self,
+        service: str,
+        reader: OutboxReader,
+        transport: Transport,
+        pacer: Pacer,
+        signals: Signals,
+        clock: Clock,
+    ) -> None:
+        self.slots: frozenset[int] = frozenset()
+        self._service = service
+        self._reader = reader
+        self._transport = transport
+        self._pacer = pacer
+        self._signals = signals
+        self._clock = clock
+        self._written = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._claim_at = 0.0
+
+    def wake(self) -> None:
+        """Rows were committed: publish them now rather than at the next look."""
+        self._empty.clear()
+        self._written.set()
+
+    async def flush(self) -> None:
+        """Return when everything that was committed before is published."""
+        self.wake()
+        await self._empty.wait()
+
+    async def step(self) -> None:
+        """Raises StoreUnavailableError, TransportUnavailableError; then everything unsent is read anew."""
+        await self._claim_slots()
+        await self._pacer.gather()
+        self._written.clear()
+        rows = await self._reader.unsent(BATCH_MAX) if self.slots else ()
+        if not rows:
+            if not self._written.is_set():
+                self._empty.set()
+            await self._rest()
+            return
+        self._pacer.started(len(rows))
+        await self._publish(rows)
+
+    async def listen(self) -> None:
+        """Pass on what other processes say of rows that they wrote for our slots."""
+        await self._reader.wait(60.0)
+        self.wake()
+
+    async def close(self) -> None:
+        """Give the slots up."""
+        await self._reader.close()
+
+    async def _publish(self, rows: Sequence[OutboxRecord]) -> None:
+        started = self._clock.monotonic()
+        await self._transport.append([to_record(row) for row in rows])
+        await self._reader.mark_sent([row.id for row in rows])
+        oldest_ms = max(0, self._clock.wall_ms() - rows[0].created_at)
+        self._signals.emit(Relayed(self._service, len(rows), oldest_ms, self._clock.monotonic() - started))
+
+    async def _claim_slots(self) -> None:
+        if self._clock.monotonic() < self._claim_at:
+            return
+        slots = await self._reader.claim_slots()
+        self._claim_at = self._clock.monotonic() + IDLE_S
+        if slots != self.slots:
+            self.slots = slots
+            self._signals.emit(SlotsChanged(self._service, sorted(slots)))
+
+    async def _rest(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._written.wait(), IDLE_S)
+
+
+def to_record(row: OutboxRecord) -> ProducerRecord:
+    """The row as it goes into the log. A dead letter keeps the headers of its original, time included."""
+    headers = row.headers if row.topic.endswith(SUFFIX) else with_time(row.headers, row.created_at)
+    return ProducerRecord(row.topic, row.key, row.value, headers)

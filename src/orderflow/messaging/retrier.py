@@ -1,0 +1,97 @@
+"""Gives parked keys another try when they are due, from the head on, as far as they go."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from uuid import UUID
+
+from orderflow.messaging.clock import Clock
+from orderflow.messaging.identity import lock_id
+from orderflow.messaging.incoming import from_parked
+from orderflow.messaging.inlet import Failures, Inlet
+from orderflow.messaging.signals import KeyReopened, Signals
+from orderflow.messaging.store import DataRefusedError, ParkedEvent, Store
+
+DRAIN_MAX = 200
+KEYS_MAX = 100
+IDLE_S = 2.0
+
+
+class Retrier:
+    """One per consumer of the service. Several processes may run one each: the key's lock decides."""
+
+    def __init__(self, consumer: str, inlet: Inlet, store: Store, signals: Signals, clock: Clock) -> None:
+        self._consumer = consumer
+        self._inlet = inlet
+        self._store = store
+        self._signals = signals
+        self._clock = clock
+        self._poked = asyncio.Event()
+        self._due_at = math.inf
+
+    def poke(self, again_in_ms: int) -> None:
+        """A key was parked here and is due in so many ms."""
+        self._due_at = min(self._due_at, self._clock.monotonic() + again_in_ms / 1000)
+        self._poked.set()
+
+    async def step(self) -> None:
+        """Wait until something may be due, and try it. Raises StoreUnavailableError."""
+        await self._wait()
+        for key in await self._store.due_keys(self._consumer, KEYS_MAX):
+            await self._drain(key)
+
+    async def _wait(self) -> None:
+        deadline = self._clock.monotonic() + IDLE_S
+        while (left := min(deadline, self._due_at) - self._clock.monotonic()) > 0:
+            self._poked.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._poked.wait(), left)
+        self._due_at = math.inf
+
+    async def _drain(self, key: str) -> None:
+        limit = DRAIN_MAX
+        failures: dict[UUID, Exception] = {}
+        while limit:
+            events = await self._peek(key, limit)
+            if not events:
+                return
+            try:
+                limit = await self._try(key, events, limit, failures)
+            except DataRefusedError as error:
+                if limit == 1:
+                    failures[events[0].event_id] = error
+                limit = 1
+
+    async def _peek(self, key: str, limit: int) -> Sequence[ParkedEvent]:
+        async with self._store.transaction() as tx:
+            return await tx.parked(self._consumer, [key], limit)
+
+    async def _try(self, key: str, seen: Sequence[ParkedEvent], limit: int, failures: Failures) -> int:
+        """One transaction over the parked events of a key; returns how many to take next (0: enough for now)."""
+        started = self._clock.monotonic()
+        batch = [from_parked(event, self._inlet.service.catalogue) for event in seen]
+        touched, failures, locks = self._inlet.touch(batch, failures)
+        async with self._store.transaction() as tx:
+            await tx.lock(sorted({*locks, lock_id("key", key)}))
+            now = await tx.parked(self._consumer, [key], limit + 1)
+            if list(now[: len(seen)]) != list(seen):
+                return limit
+            whole = len(now) == len(batch)
+            results, changes = await self._inlet.carry(tx, self._consumer, batch, touched, failures, reopens=whole)
+        self._inlet.tell(self._consumer, results, changes, self._clock.monotonic() - started)
+        if len(changes.released) < len(batch):
+            self.poke_for(changes.reparked)
+            return 0
+        if whole:
+            self._signals.emit(KeyReopened(self._inlet.service.name, self._consumer, key, len(batch)))
+            return 0
+        return limit
+
+    def poke_for(self, parked: Sequence[ParkedEvent]) -> None:
+        """Events were parked by a batch of this process: come back when the first is due."""
+        for event in parked:
+            if event.attempts:
+                self.poke(event.delay_ms)
