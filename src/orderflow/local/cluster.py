@@ -68,9 +68,7 @@ def require_ours(data: Path) -> bool:
     try:
         version = version_file.read_text(encoding="ascii").strip()
     except FileNotFoundError:
-        raise LocalError(
-            f"{data} is not a PostgreSQL data folder; move it away, or choose another home"
-        ) from None
+        raise LocalError(f"{data} is not a PostgreSQL data folder; move it away, or choose another home") from None
     except (OSError, ValueError) as error:
         raise LocalError(f"{data} cannot be read: {error}") from error
     if version != MAJOR_VERSION:

@@ -35,6 +35,4 @@ def require_free(port: int, what: str, setting: str, host: str = "127.0.0.1") ->
             probe.bind((host, port))
         except OSError as error:
             reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
-            raise LocalError(
-                f"{what}: port {port} on {host} {reason}; set {setting} to another one"
-            ) from error
+            raise LocalError(f"{what}: port {port} on {host} {reason}; set {setting} to another one") from error

@@ -52,9 +52,7 @@ class EmbeddedPostgres:
     there are no such sockets. `settings` win over ours (names of postgresql.conf).
     """
 
-    def __init__(
-        self, home: Path, *, port: int | None = None, settings: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, home: Path, *, port: int | None = None, settings: Mapping[str, str] | None = None) -> None:
         self._home = home.absolute()
         self._folder = self._home / "postgres"
         self._data = self._folder / "data"
@@ -116,9 +114,7 @@ class EmbeddedPostgres:
             self._require_owner()
             cluster.clear_leftovers(self._data)
             return False
-        cluster.initialise(
-            self._binaries, self._data, self._conditions, self._secrets.password(cluster.SUPERUSER)
-        )
+        cluster.initialise(self._binaries, self._data, self._conditions, self._secrets.password(cluster.SUPERUSER))
         return True
 
     def spawn(self) -> subprocess.Popen[bytes]:
