@@ -1,0 +1,1 @@
+"""How fast it is: figures beside a floor, taken in one run. `python -m benchmarks --help`."""
