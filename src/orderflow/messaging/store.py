@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import IntEnum
 from typing import Protocol
 from uuid import UUID
@@ -155,6 +156,38 @@ class Changes:
     lease_ms: int = 15_000
 
 
+@dataclass(frozen=True, slots=True)
+class OutboxBacklog:
+    """Unsent rows and the age of the oldest in ms (0 when there is none)."""
+
+    unsent: int
+    oldest_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedView:
+    """A parked or dead event as an operator sees it. Times are the database's, in UTC."""
+
+    consumer: str
+    event: ParkedEvent
+    parked_at: datetime
+    first_failed_at: datetime | None
+    last_failed_at: datetime | None
+    next_attempt_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedSummary:
+    """What is stuck at one consumer: `keys` in all, events that are `retrying`, `dead`, or `held` behind one."""
+
+    consumer: str
+    keys: int
+    retrying: int
+    dead: int
+    held: int
+    oldest: datetime
+
+
 class Transaction(Protocol):
     """One transaction. Leaving its block normally commits; leaving by an exception rolls back."""
 
@@ -199,11 +232,26 @@ class Store(Protocol):
         ...
 
     def notify_relays(self) -> None:
-        """Tell the relays of other processes, soon and outside any business transaction, that rows are there."""
+        """Tell the relays of other processes, soon and outside any business transaction, that rows are there.
+
+        Coalesced, and only a hint: what it costs is paid by nobody's commit, and it may be lost.
+        """
         ...
 
     async def backlog(self) -> OutboxBacklog:
         """How much is not published yet."""
+        ...
+
+    async def dead_letters(self, limit: int, after: int = 0) -> Sequence[ParkedView]:
+        """Dead events of all consumers by position, from the one after position `after` on."""
+        ...
+
+    async def parked_event(self, event: UUID | int) -> ParkedView | None:
+        """A parked or dead event by its event id or position."""
+        ...
+
+    async def parked_summary(self) -> Sequence[ParkedSummary]:
+        """One line for each consumer that has anything parked or dead."""
         ...
 
     async def purge(self, keep_sent_ms: int) -> int:
@@ -239,11 +287,3 @@ class OutboxReader(Protocol):
     async def close(self) -> None:
         """Give up all slots. Idempotent."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxBacklog:
-    """Unsent rows and the age of the oldest in ms (0 when there is none)."""
-
-    unsent: int
-    oldest_ms: int

@@ -1,0 +1,155 @@
+"""Schema changes: numbered, forward only, each in a transaction of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+import asyncpg
+
+from orderflow.messaging.store import SchemaBehindError
+from orderflow.messaging.stores.postgres.connections import Connection, connect
+from orderflow.messaging.stores.postgres.errors import translated
+from orderflow.messaging.stores.postgres.queries import load_queries
+
+_FILE = re.compile(r"^(\d{4})_([a-z][a-z0-9_]*)\.sql$")
+PACKAGE = "orderflow.messaging.stores.postgres"
+WHAT_TO_RUN = "run `orderflow migrate`"
+APPLY_TIMEOUT_MS = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file `NNNN_name.sql`. `checksum` is the SHA-256 of its text, line ends made equal."""
+
+    number: int
+    name: str
+    statements: str
+    checksum: str
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A migration that `apply` has applied just now."""
+
+    sequence: str
+    number: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationSequence:
+    """The migrations of one owner of tables, numbered 1, 2, 3 without gaps."""
+
+    name: str
+    migrations: tuple[Migration, ...]
+
+    @classmethod
+    def from_package(cls, name: str, package: str) -> MigrationSequence:
+        """Read `sql/migrations/` of a package. Raises ValueError for names or numbers that are not right."""
+        return cls.from_folder(name, files(package).joinpath("sql", "migrations"))
+
+    @classmethod
+    def from_folder(cls, name: str, folder: Traversable) -> MigrationSequence:
+        """Read a folder (a `pathlib.Path` is one). Raises ValueError, FileNotFoundError."""
+        found: list[Migration] = []
+        for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
+            if not file.name.endswith(".sql"):
+                continue
+            match = _FILE.match(file.name)
+            if match is None:
+                raise ValueError(f"{name}: {file.name!r} is not named like 0001_what_it_does.sql")
+            statements = file.read_text("utf-8")
+            checksum = hashlib.sha256("\n".join(statements.splitlines()).encode()).hexdigest()
+            found.append(Migration(int(match[1]), match[2], statements, checksum))
+        if [migration.number for migration in found] != list(range(1, len(found) + 1)):
+            raise ValueError(f"{name}: migrations are not numbered 1, 2, 3 without gaps or doubles")
+        return cls(name, tuple(found))
+
+
+def core() -> MigrationSequence:
+    """The tables that the core keeps in every service's database."""
+    return MigrationSequence.from_package("core", PACKAGE)
+
+
+async def apply(connection: Connection, sequences: Sequence[MigrationSequence]) -> list[Applied]:
+    """Apply what is pending, in the order of `sequences`; several processes may do so at once.
+
+    Each migration commits with its record or not at all. Raises SchemaBehindError for one that was edited
+    after it was applied, StoreUnavailableError, DataRefusedError (data that a new rule forbids).
+    """
+    queries = load_queries(PACKAGE, "migrations.sql")
+    done: list[Applied] = []
+    with translated():
+        async with connection.transaction():
+            await connection.execute(queries["lock"])
+            await connection.execute(queries["create_record"])
+        while True:
+            async with connection.transaction():
+                await connection.execute(queries["lock"])
+                waiting = await pending(connection, sequences)
+                if not waiting:
+                    return done
+                sequence, migration = waiting[0]
+                await connection.execute(migration.statements)
+                await connection.execute(
+                    queries["record"], sequence.name, migration.number, migration.name, migration.checksum
+                )
+            done.append(Applied(sequence.name, migration.number, migration.name))
+
+
+async def pending(
+    connection: Connection, sequences: Sequence[MigrationSequence]
+) -> list[tuple[MigrationSequence, Migration]]:
+    """What `apply` would apply. Raises SchemaBehindError for a migration edited after it was applied."""
+    queries = load_queries(PACKAGE, "migrations.sql")
+    with translated():
+        rows: Sequence[asyncpg.Record] = []
+        if await connection.fetchval(queries["record_exists"]):
+            rows = await connection.fetch(queries["applied"])
+    applied = {(row["sequence_name"], row["number"]): row for row in rows}
+    waiting: list[tuple[MigrationSequence, Migration]] = []
+    for sequence in sequences:
+        for migration in sequence.migrations:
+            row = applied.get((sequence.name, migration.number))
+            if row is None:
+                waiting.append((sequence, migration))
+            elif row["checksum"] != migration.checksum:
+                raise SchemaBehindError(
+                    f"{sequence.name} {migration.number:04} {migration.name} was edited after it was applied "
+                    f"(as {row['name']}): restore that file and put the change into a new migration"
+                )
+    return waiting
+
+
+async def verify(connection: Connection, sequences: Sequence[MigrationSequence]) -> None:
+    """Return if nothing is pending. A database that is ahead is fine: old code runs on it during a rollout.
+
+    Raises SchemaBehindError that says what is missing and what to run.
+    """
+    waiting = await pending(connection, sequences)
+    if waiting:
+        names = ", ".join(f"{s.name} {m.number:04} {m.name}" for s, m in waiting)
+        raise SchemaBehindError(f"the schema lacks {names}: {WHAT_TO_RUN}")
+
+
+async def migrate(url: str, sequences: Sequence[MigrationSequence]) -> list[Applied]:
+    """`apply` over a connection of its own, without a statement timeout."""
+    connection = await connect(url, application_name="orderflow migrate", statement_timeout_ms=APPLY_TIMEOUT_MS)
+    try:
+        return await apply(connection, sequences)
+    finally:
+        await connection.close()
+
+
+async def check(url: str, sequences: Sequence[MigrationSequence]) -> None:
+    """`verify` over a connection of its own."""
+    connection = await connect(url, application_name="orderflow check")
+    try:
+        await verify(connection, sequences)
+    finally:
+        await connection.close()

@@ -1,0 +1,227 @@
+-- name: ping
+-- Whether the database answers.
+SELECT 1;
+
+-- name: lock
+-- Wait for locks in the order given; they are held until the transaction ends.
+SELECT count(pg_advisory_xact_lock(number)) FROM unnest($1::bigint[]) AS number;
+
+-- name: recognise
+-- What the inbox, the parked events and the streams know of a batch: (kind, key, text, number).
+SELECT 1 AS kind, inbox.key, inbox.identity AS text, inbox.state::bigint AS number
+FROM unnest($2::text[], $3::text[]) AS message (key, identity)
+JOIN processed_events AS inbox
+    ON inbox.key = message.key AND inbox.consumer = $1 AND inbox.identity = message.identity
+UNION ALL
+SELECT 2, streams.key, streams.source, streams.emitted
+FROM unnest($4::text[]) AS batch (key)
+JOIN streams ON streams.key = batch.key
+UNION ALL
+SELECT 3, batch.key, '', 0
+FROM unnest($4::text[]) AS batch (key)
+WHERE EXISTS (SELECT FROM parked_events WHERE parked_events.consumer = $1 AND parked_events.key = batch.key);
+
+-- name: add_inbox
+-- New inbox rows; one that is there already is an error.
+INSERT INTO processed_events (key, consumer, identity, event_id, state)
+SELECT key, $1, identity, event_id, state
+FROM unnest($2::text[], $3::text[], $4::uuid[], $5::smallint[]) AS entry (key, identity, event_id, state);
+
+-- name: replace_inbox
+-- New states of inbox rows that are there.
+UPDATE processed_events AS inbox
+SET event_id = entry.event_id, state = entry.state, at = now()
+FROM unnest($2::text[], $3::text[], $4::uuid[], $5::smallint[]) AS entry (key, identity, event_id, state)
+WHERE inbox.key = entry.key AND inbox.consumer = $1 AND inbox.identity = entry.identity;
+
+-- name: add_inbox_and_outbox
+-- New inbox rows, stream counts and outbox rows with their pending marks; returns the counts that went forward.
+WITH inbox AS (
+    INSERT INTO processed_events (key, consumer, identity, event_id, state)
+    SELECT key, $1, identity, event_id, state
+    FROM unnest($2::text[], $3::text[], $4::uuid[], $5::smallint[]) AS entry (key, identity, event_id, state)
+), counted AS (
+    INSERT INTO streams (key, source, emitted)
+    SELECT key, source, emitted FROM unnest($6::text[], $7::text[], $8::bigint[]) AS stream (key, source, emitted)
+    ON CONFLICT (key, source) DO UPDATE SET emitted = excluded.emitted WHERE streams.emitted < excluded.emitted
+    RETURNING 1
+), published AS (
+    INSERT INTO outbox (segment, slot, topic, key, value, headers, event_id)
+    SELECT (SELECT segment FROM outbox_rotation), slot, topic, key, value, headers, event_id
+    FROM unnest($9::smallint[], $10::text[], $11::bytea[], $12::bytea[], $13::bytea[], $14::uuid[])
+        AS record (slot, topic, key, value, headers, event_id)
+    RETURNING id, segment, slot
+), pending AS (
+    INSERT INTO outbox_pending (id, segment, slot) SELECT id, segment, slot FROM published
+)
+SELECT count(*) FROM counted;
+
+-- name: park
+-- New parked events, in order.
+INSERT INTO parked_events (
+    key, consumer, identity, event_id, event_type, topic, partition, "offset", record_key, record_value,
+    record_headers, record_timestamp, intent, state, attempts, failure_kind, error, message, fingerprint,
+    first_failed_at, last_failed_at, next_attempt_at
+)
+SELECT
+    key, $1, identity, event_id, event_type, topic, partition, "offset", record_key, record_value,
+    record_headers, record_timestamp, intent, state, attempts, failure_kind, error, message, fingerprint,
+    CASE WHEN attempts > 0 THEN now() END, CASE WHEN attempts > 0 THEN now() END,
+    clock_timestamp() + delay_ms * interval '1 ms'
+FROM unnest(
+    $2::text[], $3::text[], $4::uuid[], $5::text[], $6::text[], $7::integer[], $8::bigint[], $9::bytea[],
+    $10::bytea[], $11::bytea[], $12::bigint[], $13::text[], $14::smallint[], $15::integer[], $16::text[],
+    $17::text[], $18::text[], $19::text[], $20::bigint[]
+) AS event (
+    key, identity, event_id, event_type, topic, partition, "offset", record_key, record_value,
+    record_headers, record_timestamp, intent, state, attempts, failure_kind, error, message, fingerprint, delay_ms
+);
+
+-- name: repark
+-- Another failed attempt of parked events.
+UPDATE parked_events AS parked
+SET state = event.state, attempts = event.attempts, failure_kind = event.failure_kind, error = event.error,
+    message = event.message, fingerprint = event.fingerprint,
+    first_failed_at = CASE WHEN event.attempts > 0 THEN coalesce(parked.first_failed_at, now()) END,
+    last_failed_at = CASE WHEN event.attempts > 0 THEN now() END,
+    next_attempt_at = clock_timestamp() + event.delay_ms * interval '1 ms'
+FROM unnest(
+    $2::bigint[], $3::smallint[], $4::integer[], $5::text[], $6::text[], $7::text[], $8::text[], $9::bigint[]
+) AS event (position, state, attempts, failure_kind, error, message, fingerprint, delay_ms)
+WHERE parked.position = event.position AND parked.consumer = $1;
+
+-- name: release
+-- Parked events that wait no longer.
+DELETE FROM parked_events WHERE consumer = $1 AND position = ANY ($2::bigint[]);
+
+-- name: parked
+-- The first parked events of each key whose head is due and not dead.
+SELECT
+    parked.key, parked.identity, parked.event_id, parked.event_type, parked.topic, parked.partition, parked."offset",
+    parked.record_key, parked.record_value, parked.record_headers, parked.record_timestamp, parked.intent,
+    parked.state, parked.attempts, parked.failure_kind, parked.error, parked.message, parked.fingerprint,
+    parked.position
+FROM unnest($2::text[]) AS wanted (key)
+CROSS JOIN LATERAL (
+    SELECT state, next_attempt_at FROM parked_events
+    WHERE consumer = $1 AND key = wanted.key ORDER BY position LIMIT 1
+) AS head
+CROSS JOIN LATERAL (
+    SELECT * FROM parked_events WHERE consumer = $1 AND key = wanted.key ORDER BY position LIMIT $3
+) AS parked
+WHERE head.state = 2 AND head.next_attempt_at <= clock_timestamp()
+ORDER BY parked.position;
+
+-- name: due_keys
+-- Keys whose head is due, found by hopping from head to head along the index instead of reading all that is held.
+WITH RECURSIVE heads AS (
+    (
+        SELECT key, state, next_attempt_at FROM parked_events WHERE consumer = $1 ORDER BY key, position LIMIT 1
+    )
+    UNION ALL
+    SELECT next.key, next.state, next.next_attempt_at
+    FROM heads
+    CROSS JOIN LATERAL (
+        SELECT key, state, next_attempt_at FROM parked_events
+        WHERE consumer = $1 AND key > heads.key ORDER BY key, position LIMIT 1
+    ) AS next
+)
+SELECT key FROM heads
+WHERE state = 2 AND next_attempt_at <= clock_timestamp()
+ORDER BY next_attempt_at, key
+LIMIT $2;
+
+-- name: open_intents
+-- New intents, leased to the process that writes them.
+INSERT INTO intents (key, kind, request, message_key, cause, traceparent, attempts, due_at)
+SELECT key, kind, request::jsonb, message_key, cause, traceparent, attempts,
+    clock_timestamp() + due_ms * interval '1 ms'
+FROM unnest(
+    $1::text[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::integer[], $8::bigint[]
+) AS intent (key, kind, request, message_key, cause, traceparent, attempts, due_ms);
+
+-- name: postpone_intents
+-- Intents to be asked again after their delay.
+INSERT INTO intents (key, kind, request, message_key, cause, traceparent, attempts, due_at)
+SELECT key, kind, request::jsonb, message_key, cause, traceparent, attempts,
+    clock_timestamp() + due_ms * interval '1 ms'
+FROM unnest(
+    $1::text[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::integer[], $8::bigint[]
+) AS intent (key, kind, request, message_key, cause, traceparent, attempts, due_ms)
+ON CONFLICT (key) DO UPDATE SET
+    kind = excluded.kind, request = excluded.request, message_key = excluded.message_key, cause = excluded.cause,
+    traceparent = excluded.traceparent, attempts = excluded.attempts, due_at = excluded.due_at;
+
+-- name: close_intents
+-- Intents that were answered.
+DELETE FROM intents WHERE key = ANY ($1::text[]);
+
+-- name: claim_intents
+-- Lease intents that are due; one that a transaction is just changing is passed over.
+UPDATE intents
+SET due_at = clock_timestamp() + $2 * interval '1 ms'
+FROM (
+    SELECT key FROM intents WHERE due_at <= clock_timestamp() ORDER BY due_at, key LIMIT $1
+    FOR UPDATE SKIP LOCKED
+) AS due
+WHERE intents.key = due.key
+RETURNING intents.key, intents.kind, intents.request::text, intents.message_key, intents.cause, intents.traceparent,
+    intents.attempts;
+
+-- name: outbox_standing
+-- Who is alive among the relays of this database and who owns which slot, from the locks themselves.
+SELECT classid::bigint AS class, objid::bigint AS number, pid, pid = pg_backend_pid() AS mine
+FROM pg_locks
+WHERE locktype = 'advisory' AND objsubid = 2 AND granted AND classid = ANY ($1::oid[])
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+
+-- name: outbox_be_present
+-- Be counted among the living relays for as long as this connection lives.
+SELECT pg_advisory_lock($1::integer, pg_backend_pid());
+
+-- name: outbox_take_slots
+-- Take slots that are free; returns those that were.
+SELECT slot FROM unnest($2::integer[]) AS slot WHERE pg_try_advisory_lock($1::integer, slot);
+
+-- name: outbox_give_up_slots
+-- Give up slots; returns them.
+SELECT slot FROM unnest($2::integer[]) AS slot WHERE pg_advisory_unlock($1::integer, slot);
+
+-- name: outbox_unsent
+-- The oldest unsent rows of some slots.
+SELECT record.id, record.slot, record.topic, record.key, record.value, record.headers, record.event_id,
+    (extract(epoch FROM record.created_at) * 1000)::bigint AS created_at
+FROM (
+    SELECT id, segment FROM outbox_pending WHERE slot = ANY ($1::smallint[]) ORDER BY id LIMIT $2
+) AS pending
+JOIN outbox AS record ON record.segment = pending.segment AND record.id = pending.id
+ORDER BY pending.id;
+
+-- name: outbox_mark_sent
+-- Rows that the log has acknowledged.
+DELETE FROM outbox_pending WHERE id = ANY ($1::bigint[]);
+
+-- name: outbox_backlog
+-- How many rows are unsent, and the age of the oldest in ms.
+SELECT count(*) AS unsent,
+    coalesce((
+        SELECT greatest(0, (extract(epoch FROM clock_timestamp() - record.created_at) * 1000)::bigint)
+        FROM (SELECT id, segment FROM outbox_pending ORDER BY id LIMIT 1) AS oldest
+        JOIN outbox AS record ON record.segment = oldest.segment AND record.id = oldest.id
+    ), 0) AS oldest_ms
+FROM outbox_pending;
+
+-- name: outbox_notify
+-- Wake the relays of other processes. A hint only, so its commit need not reach the disk.
+SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2);
+
+-- name: outbox_rotate
+-- Let new rows go to the next segment, if the current one is old enough and the next one is empty.
+UPDATE outbox_rotation SET segment = (segment + 1) % 4, since = clock_timestamp()
+WHERE since <= clock_timestamp() - $1 * interval '1 ms' / 3
+    AND EXISTS (SELECT FROM outbox WHERE outbox.segment = outbox_rotation.segment)
+    AND NOT EXISTS (SELECT FROM outbox WHERE outbox.segment = (outbox_rotation.segment + 1) % 4);
+
+-- name: outbox_purge
+-- Empty the segments that are wholly sent and old; returns those that were emptied.
+SELECT segment FROM generate_series(0, 3) AS segment WHERE outbox_empty_segment(segment, $1::bigint);

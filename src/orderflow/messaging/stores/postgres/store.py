@@ -1,0 +1,166 @@
+"""The store port on PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from uuid import UUID, uuid4
+
+import asyncpg
+
+from orderflow.messaging.store import (
+    DataRefusedError,
+    OpenIntent,
+    OutboxBacklog,
+    ParkedSummary,
+    ParkedView,
+    SchemaBehindError,
+)
+from orderflow.messaging.stores.postgres import core_rows, operators
+from orderflow.messaging.stores.postgres.connections import Connections
+from orderflow.messaging.stores.postgres.errors import translated
+from orderflow.messaging.stores.postgres.notifier import Notifier
+from orderflow.messaging.stores.postgres.outbox import CHANNEL, PostgresOutboxReader
+from orderflow.messaging.stores.postgres.queries import load_queries
+from orderflow.messaging.stores.postgres.tables import Facts, Mappings, Table
+from orderflow.messaging.stores.postgres.transaction import PostgresTransaction
+
+PACKAGE = "orderflow.messaging.stores.postgres"
+
+
+class PostgresStore:
+    """A service's database. See `messaging.store.Store`; `connect` makes one."""
+
+    def __init__(
+        self,
+        url: str,
+        application_name: str,
+        mappings: Mappings,
+        slots: int,
+        work: Connections,
+        reads: Connections,
+    ) -> None:
+        self.slots = slots
+        self._url = url
+        self._application_name = application_name
+        self._mappings = mappings
+        self._work = work
+        self._reads = reads
+        self._queries = load_queries(PACKAGE)
+        self._operators = load_queries(PACKAGE, "operators.sql")
+        self._readers: list[PostgresOutboxReader] = []
+        self._name = uuid4().hex
+        self._relays = Notifier(lambda: self._on(work, self._queries["outbox_notify"], CHANNEL, self._name))
+
+    @classmethod
+    async def connect(
+        cls,
+        url: str,
+        *,
+        tables: Sequence[Table | Facts],
+        slots: int = 16,
+        transactions_max: int = 6,
+        reads_max: int = 4,
+        patience_s: float = 5.0,
+        application_name: str = "orderflow",
+    ) -> PostgresStore:
+        """Return a store whose database has answered. Raises StoreUnavailableError, SchemaBehindError.
+
+        `slots` is one number for all processes of a service: a relay knows no slot beyond it. At most
+        `transactions_max` transactions and `reads_max` reads run at once; who waits for a connection
+        longer than `patience_s` gets StoreUnavailableError. Each outbox reader has a connection of its own.
+        """
+        work = Connections(
+            url,
+            application_name=application_name,
+            limit=transactions_max,
+            patience_s=patience_s,
+            lookups_only=True,
+        )
+        reads = Connections(
+            url,
+            application_name=f"{application_name} (reads)",
+            limit=reads_max,
+            patience_s=patience_s,
+            lookups_only=False,
+        )
+        store = cls(url, application_name, Mappings(tables), slots, work, reads)
+        await store.ping()
+        return store
+
+    def transaction(self) -> PostgresTransaction:
+        return PostgresTransaction(self._work, self._queries, self._mappings)
+
+    async def due_keys(self, consumer: str, limit: int) -> Sequence[str]:
+        rows = await self._on(self._work, self._queries["due_keys"], consumer, limit)
+        return [row["key"] for row in rows]
+
+    async def claim_intents(self, limit: int, lease_ms: int) -> Sequence[OpenIntent]:
+        rows = await self._on(self._work, self._queries["claim_intents"], limit, lease_ms)
+        return [core_rows.read_intent(row) for row in rows]
+
+    def outbox(self) -> PostgresOutboxReader:
+        reader = PostgresOutboxReader(
+            self._url,
+            f"{self._application_name} (relay)",
+            self._queries,
+            self.slots,
+            self._name,
+            self._readers.remove,
+        )
+        self._readers.append(reader)
+        return reader
+
+    def notify_relays(self) -> None:
+        self._relays.notify()
+
+    async def backlog(self) -> OutboxBacklog:
+        rows = await self._on(self._work, self._queries["outbox_backlog"])
+        return OutboxBacklog(rows[0]["unsent"], rows[0]["oldest_ms"])
+
+    async def purge(self, keep_sent_ms: int) -> int:
+        await self._on(self._work, self._queries["outbox_rotate"], keep_sent_ms)
+        return len(await self._on(self._work, self._queries["outbox_purge"], keep_sent_ms))
+
+    async def dead_letters(self, limit: int, after: int = 0) -> Sequence[ParkedView]:
+        rows = await self._on(self._reads, self._operators["dead_letters"], after, limit)
+        return [operators.read_view(row) for row in rows]
+
+    async def parked_event(self, event: UUID | int) -> ParkedView | None:
+        query = "parked_by_position" if isinstance(event, int) else "parked_by_event"
+        rows = await self._on(self._reads, self._operators[query], event)
+        return operators.read_view(rows[0]) if rows else None
+
+    async def parked_summary(self) -> Sequence[ParkedSummary]:
+        rows = await self._on(self._reads, self._operators["parked_summary"])
+        return [operators.read_summary(row) for row in rows]
+
+    async def fetch(self, query: str, *arguments: object) -> Sequence[asyncpg.Record]:
+        """Run one query of the service's own, outside of any batch, with nothing known of its plan.
+
+        Raises StoreUnavailableError, DataRefusedError, SchemaBehindError.
+        """
+        return await self._on(self._reads, query, *arguments)
+
+    async def ping(self) -> None:
+        await self._on(self._work, self._queries["ping"])
+
+    async def close(self) -> None:
+        await self._relays.close()
+        for reader in list(self._readers):
+            await reader.close()
+        await asyncio.gather(self._work.close(), self._reads.close())
+
+    async def _on(self, connections: Connections, sql: str, *arguments: object) -> Sequence[asyncpg.Record]:
+        connection = await connections.acquire()
+        reusable = False
+        try:
+            with translated():
+                rows = await connection.fetch(sql, *arguments)
+            reusable = True
+        except (DataRefusedError, SchemaBehindError):
+            reusable = True
+            raise
+        finally:
+            connections.release(connection, reusable=reusable)
+        return rows

@@ -1,0 +1,169 @@
+"""How a service's rows and facts stand in tables: one array a column, one statement a table a batch."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import Enum
+from operator import attrgetter
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from uuid import UUID
+
+import msgspec
+
+from orderflow.messaging.rows import Fact, Ref, Row
+from orderflow.messaging.store import Changes
+
+SCALARS = (str, int, bool, float, bytes, UUID, datetime, date)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The table of a row type.
+
+    `load` takes one array of ids ($1) and selects the struct's fields in their order. `insert` and `update`
+    take one array a field, in the same order ($1, $2, …), and must touch one row for each element.
+    Text, numbers, UUIDs, times and enums are passed as they are; anything nested as JSON text
+    (`$4::text[]::jsonb[]`). With `stepwise` every version of a row is written, in waves (the first version
+    of each row in one statement, then the second), so that a trigger sees each change of state;
+    without it only the last one is.
+    """
+
+    row_type: type[Row]
+    load: str
+    insert: str
+    update: str
+    stepwise: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The table of a fact type: `append` takes one array a field, like `Table.insert`."""
+
+    fact_type: type[Fact]
+    append: str
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A set-based statement that must touch exactly `rows` rows."""
+
+    table: str
+    sql: str
+    arguments: Sequence[Sequence[object]]
+    rows: int
+
+
+class Columns:
+    """Turns structs of one type into column arrays and a loaded record into a struct."""
+
+    def __init__(self, struct: type[msgspec.Struct]) -> None:
+        self._struct = struct
+        self._names = tuple(field.name for field in msgspec.structs.fields(struct))
+        self._get = attrgetter(*self._names)
+        hints = get_type_hints(struct)
+        self._nested: list[int] = []
+        self._readers: list[tuple[int, Callable[[Any], object]]] = []
+        for index, name in enumerate(self._names):
+            plain = _plain(hints[name])
+            if plain is None:
+                self._nested.append(index)
+                self._readers.append((index, msgspec.json.Decoder(hints[name]).decode))
+            elif issubclass(plain, Enum):
+                self._readers.append((index, plain))
+
+    def arrays(self, structs: Iterable[msgspec.Struct]) -> list[Sequence[object]]:
+        """One array a field."""
+        if len(self._names) == 1:
+            columns: list[Sequence[object]] = [[self._get(struct) for struct in structs]]
+        else:
+            columns = list(zip(*map(self._get, structs), strict=True))
+        for index in self._nested:
+            columns[index] = [None if v is None else msgspec.json.encode(v).decode() for v in columns[index]]
+        return columns
+
+    def build(self, record: Iterable[object]) -> msgspec.Struct:
+        """The struct of a record whose columns are the fields, in order. Raises ValueError if they are not."""
+        values = list(record)
+        for index, read in self._readers:
+            if values[index] is not None:
+                values[index] = read(values[index])
+        return self._struct(**dict(zip(self._names, values, strict=True)))
+
+
+class Mappings:
+    """The tables of a service, in the order in which they are written."""
+
+    def __init__(self, tables: Sequence[Table | Facts]) -> None:
+        self._tables = tuple(tables)
+        self._columns = {_type_of(table): Columns(_type_of(table)) for table in tables}
+        self._loads: Mapping[type[Row], str] = {
+            table.row_type: table.load for table in tables if isinstance(table, Table)
+        }
+
+    def load(self, row_type: type[Row]) -> tuple[str, Columns]:
+        """The query and the reader of a row type. Raises LookupError for one that was not given."""
+        sql = self._loads.get(row_type)
+        if sql is None:
+            raise LookupError(f"no Table was given for {row_type.__name__}")
+        return sql, self._columns[row_type]
+
+    def statements(self, changes: Changes) -> list[Statement]:
+        """What to run, in order, for the rows and facts of a batch. Raises LookupError for unknown types."""
+        written: dict[type, list[Any]] = {}
+        for struct in (*changes.rows, *changes.facts):
+            written.setdefault(type(struct), []).append(struct)
+        planned: list[Statement] = []
+        for table in self._tables:
+            structs = written.pop(_type_of(table), None)
+            if structs and isinstance(table, Table):
+                planned.extend(self._row_statements(table, structs, changes.existing))
+            elif structs and isinstance(table, Facts):
+                planned.append(self._statement(table.fact_type, table.append, structs))
+        if written:
+            raise LookupError(f"no Table or Facts was given for {', '.join(t.__name__ for t in written)}")
+        return planned
+
+    def _row_statements(self, table: Table, rows: Sequence[Row], existing: frozenset[Ref]) -> Iterable[Statement]:
+        for number, wave in enumerate(_waves(rows) if table.stepwise else [{row.id: row for row in rows}]):
+            fresh = [row for row in wave.values() if number == 0 and Ref(table.row_type, row.id) not in existing]
+            known = [row for row in wave.values() if number or Ref(table.row_type, row.id) in existing]
+            if fresh:
+                yield self._statement(table.row_type, table.insert, fresh)
+            if known:
+                yield self._statement(table.row_type, table.update, known)
+
+    def _statement(self, struct: type[Row] | type[Fact], sql: str, structs: Sequence[Row | Fact]) -> Statement:
+        return Statement(struct.TABLE, sql, self._columns[struct].arrays(structs), len(structs))
+
+
+def _type_of(table: Table | Facts) -> type[Row] | type[Fact]:
+    return table.row_type if isinstance(table, Table) else table.fact_type
+
+
+def _waves(rows: Sequence[Row]) -> list[dict[object, Row]]:
+    """The first version of each row, then the second, and so on."""
+    waves: list[dict[object, Row]] = []
+    seen: dict[object, int] = {}
+    for row in rows:
+        number = seen.get(row.id, 0)
+        seen[row.id] = number + 1
+        if number == len(waves):
+            waves.append({})
+        waves[number][row.id] = row
+    return waves
+
+
+def _plain(hint: Any) -> type | None:
+    """The scalar type that a column holds as it is (None may stand beside it); None for anything nested."""
+    hint = getattr(hint, "__supertype__", hint)
+    if get_origin(hint) in (Union, types.UnionType):
+        members = [member for member in get_args(hint) if member is not type(None)]
+        return _plain(members[0]) if len(members) == 1 else None
+    if get_origin(hint) is Literal:
+        return str if all(isinstance(value, str) for value in get_args(hint)) else None
+    if isinstance(hint, type) and (issubclass(hint, SCALARS) or issubclass(hint, Enum)):
+        return hint
+    return None
