@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.decision import Service
-from orderflow.messaging.engine import Gateway
+from orderflow.messaging.gateway import Gateway
 from orderflow.messaging.message import Command
 from orderflow.messaging.signals import Signals
 from orderflow.messaging.store import Store

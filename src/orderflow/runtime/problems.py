@@ -83,10 +83,6 @@ def to_problem(error: BaseException) -> ProblemError | None:
             return ProblemError(503, "the event log cannot be reached", retry_after_s=STORE_RETRY_S)
         case DecisionFailedError():
             return ProblemError(500, "the request met a defect; nothing was stored")
-        case msgspec.ValidationError():
-            return invalid_body(error)
-        case msgspec.DecodeError():
-            return ProblemError(400, f"the body is not JSON: {error}")
     return None
 
 

@@ -1,0 +1,131 @@
+"""JSON bodies, read strictly: one meaning, and nothing that a database or a log cannot hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from orderflow.runtime.problems import FieldError, ProblemError, invalid_body
+
+T = TypeVar("T", bound=msgspec.Struct)
+Count = Callable[[Any], int]
+
+
+class StrictDecoder(Generic[T]):
+    """Decodes into `body_type`, whose structs all forbid unknown fields (else TypeError, at once).
+
+    Refused besides what msgspec refuses: names given twice, NUL and lone surrogates in text. To look for
+    a name given twice costs a second parse; where every field is required, counting colons proves that
+    there is none (a value with a colon in it only brings the second parse).
+    """
+
+    def __init__(self, body_type: type[T]) -> None:
+        self._decoder = msgspec.json.Decoder(body_type)
+        self._members = _member_count(msgspec.inspect.type_info(body_type))
+
+    def decode(self, content: bytes) -> T:
+        """Raises ProblemError: 400 for what is not JSON, 422 for what does not fit, with the field named."""
+        try:
+            body = self._decoder.decode(content)
+        except msgspec.ValidationError as error:
+            raise invalid_body(error) from error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            _inspect(content)
+            raise ProblemError(400, f"the body is not JSON in UTF-8: {error}") from error
+        proven = self._members is not None and content.count(b":") == self._members(body)
+        if not proven or b"\\u0000" in content:
+            _inspect(content)
+        return body
+
+
+class _Names(list[tuple[str, Any]]):
+    """A JSON object as it was written: names in order, repeated ones too."""
+
+
+def _inspect(content: bytes) -> None:
+    """Name the field that msgspec does not look at, or whose place it does not tell."""
+    try:
+        document = json.loads(content, object_pairs_hook=_Names)
+    except (ValueError, RecursionError):
+        return
+    for pointer, detail in _faults(document, ""):
+        raise ProblemError(422, f"{pointer}: {detail}", errors=[FieldError(detail=detail, pointer=pointer)])
+
+
+def _faults(value: object, pointer: str) -> list[tuple[str, str]]:
+    if isinstance(value, str):
+        return [(pointer, detail)] if (detail := _text_fault(value)) else []
+    if isinstance(value, _Names):
+        return _object_faults(value, pointer)
+    if isinstance(value, list):
+        return [fault for index, item in enumerate(value) for fault in _faults(item, f"{pointer}/{index}")]
+    return []
+
+
+def _object_faults(members: _Names, pointer: str) -> list[tuple[str, str]]:
+    seen: set[str] = set()
+    for name, value in members:
+        shown = name.encode("ascii", "backslashreplace").decode()
+        where = f"{pointer}/{shown.replace('~', '~0').replace('/', '~1')}"
+        if name in seen:
+            return [(where, "the name is given twice")]
+        seen.add(name)
+        if detail := _text_fault(name):
+            return [(where, detail)]
+        if faults := _faults(value, where):
+            return faults
+    return []
+
+
+def _text_fault(text: str) -> str:
+    if "\0" in text:
+        return "text must not contain NUL"
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        return "text must not contain a lone surrogate"
+    return ""
+
+
+def _member_count(info: msgspec.inspect.Type) -> Count | None:
+    """How many names a decoded value must have had; None where that cannot be said from the value."""
+    if isinstance(info, msgspec.inspect.StructType):
+        return _struct_count(info)
+    if isinstance(info, msgspec.inspect.ListType | msgspec.inspect.VarTupleType):
+        return _list_count(info.item_type)
+    if isinstance(info, msgspec.inspect.DictType | msgspec.inspect.AnyType | msgspec.inspect.UnionType):
+        return None
+    return lambda _: 0
+
+
+def _struct_count(info: msgspec.inspect.StructType) -> Count | None:
+    if not info.forbid_unknown_fields:
+        raise TypeError(f"{info.cls.__name__} does not forbid unknown fields")
+    nested = [(field.name, _member_count(field.type)) for field in info.fields]
+    if not all(field.required for field in info.fields) or any(count is None for _, count in nested):
+        return None
+    own = len(info.fields)
+    inner = [
+        (name, count)
+        for (name, count), field in zip(nested, info.fields, strict=True)
+        if count is not None and _holds_members(field.type)
+    ]
+    return lambda value: own + sum(count(getattr(value, name)) for name, count in inner)
+
+
+def _list_count(item_type: msgspec.inspect.Type) -> Count | None:
+    count = _member_count(item_type)
+    if count is None:
+        return None
+    if isinstance(item_type, msgspec.inspect.StructType) and not any(
+        _holds_members(field.type) for field in item_type.fields
+    ):
+        each = len(item_type.fields)
+        return lambda values: each * len(values)
+    return lambda values: sum(count(value) for value in values)
+
+
+def _holds_members(info: msgspec.inspect.Type) -> bool:
+    kinds = msgspec.inspect.StructType | msgspec.inspect.ListType | msgspec.inspect.VarTupleType
+    return isinstance(info, kinds)

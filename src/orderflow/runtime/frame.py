@@ -1,0 +1,191 @@
+"""The HTTP frame of a service: an ASGI application made from a list of operations.
+
+Limits, problem documents, trace and metrics are the same for every request, whichever way it is routed.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import msgspec
+from starlette.routing import BaseRoute, Route, Router
+
+from orderflow.runtime.asgi import Receive, Scope, Send
+from orderflow.runtime.body import BodyLimits, BodyRefusedError, DisconnectedError, let_go, read_body
+from orderflow.runtime.decode import StrictDecoder
+from orderflow.runtime.operation import Headers, Operation, Reply, Request
+from orderflow.runtime.problems import ProblemError, reply, to_problem
+from orderflow.runtime.tracing import accept_traceparent
+from orderflow.runtime.values import ParameterReader
+
+_NOSNIFF = (b"x-content-type-options", b"nosniff")
+_CLOSE = (b"connection", b"close")
+_READS = frozenset({"GET", "HEAD"})
+
+HttpObserver = Callable[[str, str, int, float], None]
+
+
+def _nobody(_route: str, _method: str, _status: int, _seconds: float) -> None:
+    return None
+
+
+@dataclass(slots=True, kw_only=True)
+class FrameState:
+    """What the frame of one process is told while it runs.
+
+    `draining` refuses what would change something. `observe` gets (route, method, status, seconds).
+    """
+
+    chance: random.Random
+    limits: BodyLimits = field(default_factory=BodyLimits)
+    draining: bool = False
+    observe: HttpObserver = _nobody
+
+
+class _Endpoint:
+    """One operation with its readers."""
+
+    __slots__ = ("decoder", "operation", "parameters")
+
+    def __init__(self, operation: Operation) -> None:
+        self.operation = operation
+        self.decoder = StrictDecoder(operation.request) if operation.request is not None else None
+        self.parameters = ParameterReader(operation) if operation.parameters else None
+
+
+class _Path:
+    """All operations of one path; given to the router as an ASGI application."""
+
+    def __init__(self, frame: Frame, path: str) -> None:
+        self._frame = frame
+        self.path = path
+        self.endpoints: dict[str, _Endpoint] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._frame.answer(self, scope, receive, send)
+
+    def find(self, method: str) -> _Endpoint:
+        endpoint = self.endpoints.get("GET" if method == "HEAD" else method)
+        if endpoint is None:
+            allowed = [*self.endpoints, *(["HEAD"] if "GET" in self.endpoints else [])]
+            allow = (b"allow", ", ".join(sorted(allowed)).encode())
+            raise ProblemError(405, f"{method[:20]} is not allowed here", headers=(allow,))
+        return endpoint
+
+
+class Frame:
+    """`extra` are Starlette routes beside the operations (files of the docs page)."""
+
+    def __init__(self, operations: Iterable[Operation], state: FrameState, extra: Iterable[BaseRoute] = ()) -> None:
+        self._state = state
+        self._paths: dict[str, _Path] = {}
+        self._fast: dict[str, _Path] = {}
+        self._nowhere = _Path(self, "(none)")
+        for operation in operations:
+            self._add(operation)
+        routes: list[BaseRoute] = [Route(path, endpoint=each) for path, each in self._paths.items()]
+        self._router = Router([*routes, *extra], redirect_slashes=False, default=self._not_found)
+
+    def _add(self, operation: Operation) -> None:
+        path = self._paths.setdefault(operation.path, _Path(self, operation.path))
+        if operation.method in path.endpoints:
+            raise ValueError(f"{operation.method} {operation.path} is declared twice")
+        path.endpoints[operation.method] = _Endpoint(operation)
+        if operation.fast:
+            self._fast[operation.path] = path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError(f"{scope['type']} is not served")
+        path = self._fast.get(scope["path"])
+        if path is not None:
+            await self.answer(path, scope, receive, send)
+        else:
+            await self._router(scope, receive, send)
+
+    async def _not_found(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.answer(self._nowhere, scope, receive, send)
+
+    async def answer(self, path: _Path, scope: Scope, receive: Receive, send: Send) -> None:
+        """Carry out one request on `path`: every error becomes a problem document."""
+        started = perf_counter()
+        method: str = scope["method"]
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        refused: ProblemError | None = None
+        try:
+            answer = await self._perform(path, scope, headers, receive)
+        except DisconnectedError:
+            return
+        except Exception as error:  # noqa: BLE001  (a request's failure must end in its answer)
+            refused = self._refusal(error, path)
+            answer = reply(refused, scope["path"])
+        if isinstance(refused, BodyRefusedError):
+            await self._refuse_body(answer, receive, send)
+        else:
+            await _send(answer, send, ())
+        known = method if method in path.endpoints or method == "HEAD" else "other"
+        self._state.observe(path.path, known, answer.status, perf_counter() - started)
+
+    async def _perform(self, path: _Path, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> Reply:
+        content = b""
+        if b"content-length" in headers or b"transfer-encoding" in headers:
+            content = await read_body(headers, receive, self._state.limits)
+        if path is self._nowhere:
+            raise ProblemError(404, "there is nothing at this path")
+        endpoint = path.find(scope["method"])
+        if self._state.draining and scope["method"] not in _READS:
+            raise ProblemError(503, "the service is stopping", retry_after_s=1, headers=(_CLOSE,))
+        body = None
+        if endpoint.decoder is not None:
+            _require_json(headers)
+            body = endpoint.decoder.decode(content)
+        values: Mapping[str, object] = {}
+        if endpoint.parameters is not None or scope["query_string"]:
+            reader = endpoint.parameters or ParameterReader(endpoint.operation)
+            values = reader.read(scope.get("path_params", {}), scope["query_string"], headers)
+        trace = accept_traceparent(headers.get(b"traceparent"), self._state.chance)
+        return await endpoint.operation.handler(Request(body, content, values, trace))
+
+    @staticmethod
+    def _refusal(error: Exception, path: _Path) -> ProblemError:
+        known = to_problem(error)
+        if known is None or known.problem.status == 500:
+            logging.getLogger("orderflow.http").error("a request to %s failed", path.path, exc_info=error)
+        return known or ProblemError(500, "the request met a defect")
+
+    async def _refuse_body(self, answer: Reply, receive: Receive, send: Send) -> None:
+        """The whole answer goes out first, then the rest of the body is let go of, then the connection."""
+        await _send(answer, send, (_CLOSE,), more=True)
+        await let_go(receive, self._state.limits)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _send(answer: Reply, send: Send, extra: Headers, *, more: bool = False) -> None:
+    content = answer.content
+    if content is None:
+        content = b"" if answer.body is None else msgspec.json.encode(answer.body)
+    headers = [_NOSNIFF, *answer.headers, *extra]
+    if answer.status != 204:
+        headers.append((b"content-length", b"%d" % len(content)))
+    if content:
+        headers.append((b"content-type", answer.media_type))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": content, "more_body": more})
+
+
+def _require_json(headers: Mapping[bytes, bytes]) -> None:
+    media_type = headers.get(b"content-type", b"")
+    if media_type != b"application/json":
+        essence, _, parameters = media_type.lower().partition(b";")
+        if essence.strip() != b"application/json" or parameters.strip() not in {
+            b"",
+            b"charset=utf-8",
+            b'charset="utf-8"',
+        }:
+            raise ProblemError(415, "the body must be sent as content-type: application/json")
+    if headers.get(b"content-encoding", b"identity") != b"identity":
+        raise ProblemError(415, "the body must be sent without a content-encoding")
