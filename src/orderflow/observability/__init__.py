@@ -1,0 +1,1 @@
+"""Logs and metrics: subscribers of the core's signals."""

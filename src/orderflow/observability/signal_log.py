@@ -1,0 +1,151 @@
+"""Signals as log lines: one a message that concerns an order, one a change in the state of a part."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from orderflow.messaging.signals import (
+    BatchCommitted,
+    BatchSplit,
+    Handled,
+    IntentAsked,
+    KeyReopened,
+    OutboxPurged,
+    Outcome,
+    Relayed,
+    Resumed,
+    Signal,
+    SlotsChanged,
+    TaskFailed,
+    Waiting,
+)
+from orderflow.observability.logs import Level, Line, LogWriter
+from orderflow.observability.text import clean, redact
+
+_LEVELS = dict.fromkeys(Outcome, Level.INFO) | {
+    Outcome.PARKED: Level.WARNING,
+    Outcome.DEAD: Level.ERROR,
+    Outcome.PASSED: Level.DEBUG,
+}
+_ACTIONS = {outcome: f"message-{outcome.value}" for outcome in Outcome}
+_LEVEL_NAMES = {outcome: level.name.lower() for outcome, level in _LEVELS.items()}
+_FRAMES_MAX = 12
+_UUID_LENGTH = 36
+
+
+class SignalLog:
+    """A subscriber: writes the lines of one signal with one system call."""
+
+    def __init__(self, log: LogWriter) -> None:
+        self._log = log
+        self._level = log.level
+        self._writers: dict[type[Any], Callable[[Any], None]] = {
+            BatchCommitted: self._batch,
+            BatchSplit: self._split,
+            KeyReopened: self._reopened,
+            Waiting: self._waiting,
+            Resumed: self._resumed,
+            Relayed: self._relayed,
+            SlotsChanged: self._slots,
+            IntentAsked: self._intent,
+            OutboxPurged: self._purged,
+            TaskFailed: self._failed,
+        }
+
+    def __call__(self, signal: Signal) -> None:
+        self._writers[type(signal)](signal)
+
+    def _batch(self, batch: BatchCommitted) -> None:
+        time = self._log.now()
+        self._log.write_lines(
+            [
+                _message_line(time, batch, handled)
+                for handled in batch.handled
+                if _LEVELS[handled.outcome] >= self._level
+            ]
+        )
+
+    def _split(self, signal: BatchSplit) -> None:
+        fields = {"consumer": signal.consumer, "size": signal.size, "error": redact(signal.error)}
+        self._log.write(Level.WARNING, "batch-split", fields)
+
+    def _reopened(self, signal: KeyReopened) -> None:
+        fields = {"consumer": signal.consumer, "order_id": clean(signal.key), "drained": signal.drained}
+        self._log.write(Level.INFO, "key-reopened", fields)
+
+    def _waiting(self, signal: Waiting) -> None:
+        fields = {
+            "component": signal.component,
+            "error": redact(signal.error),
+            "retry_in_ms": round(signal.retry_in_s * 1000),
+        }
+        self._log.write(Level.WARNING, "waiting", fields)
+
+    def _resumed(self, signal: Resumed) -> None:
+        fields = {"component": signal.component, "after_ms": round(signal.after_s * 1000)}
+        self._log.write(Level.INFO, "resumed", fields)
+
+    def _relayed(self, signal: Relayed) -> None:
+        if self._level > Level.DEBUG:
+            return
+        fields = {
+            "count": signal.count,
+            "oldest_ms": signal.oldest_ms,
+            "duration_ms": round(signal.duration_s * 1000, 1),
+        }
+        self._log.write(Level.DEBUG, "outbox-relayed", fields)
+
+    def _slots(self, signal: SlotsChanged) -> None:
+        self._log.write(Level.INFO, "slots-changed", {"slots": sorted(signal.slots)})
+
+    def _intent(self, signal: IntentAsked) -> None:
+        fields = {
+            "order_id": clean(signal.key),
+            "intent": clean(signal.intent),
+            "outcome": signal.outcome,
+            "attempts": signal.attempts,
+            "duration_ms": round(signal.duration_s * 1000, 1),
+        }
+        self._log.write(Level.INFO, "intent-asked", fields)
+
+    def _purged(self, signal: OutboxPurged) -> None:
+        self._log.write(Level.INFO, "outbox-purged", {"segments": signal.segments})
+
+    def _failed(self, signal: TaskFailed) -> None:
+        fields = {"component": signal.component, **error_fields(signal.error)}
+        self._log.write(Level.ERROR, "task-failed", fields)
+
+
+def error_fields(error: BaseException) -> dict[str, object]:
+    """An error in one line: class, redacted text, and where, innermost call last."""
+    frames = traceback.extract_tb(error.__traceback__)[-_FRAMES_MAX:]
+    where = [f"{frame.filename.replace(chr(92), '/').rsplit('/', 1)[-1]}:{frame.lineno}" for frame in frames]
+    return {"error": type(error).__name__, "detail": redact(str(error)), "where": where}
+
+
+def _message_line(time: str, batch: BatchCommitted, handled: Handled) -> Line:
+    key = handled.key
+    line: Line = {
+        "time": time,
+        "level": _LEVEL_NAMES[handled.outcome],
+        "service": batch.service,
+        "action": _ACTIONS[handled.outcome],
+        "order_id" if len(key) == _UUID_LENGTH else "key": key if key.isprintable() else clean(key),
+        "event_type": handled.event_type if handled.message is not None else clean(handled.event_type),
+        "event_id": handled.event_id,
+        "consumer": batch.consumer,
+    }
+    if handled.caused:
+        line["caused"] = [message.TYPE for message in handled.caused]
+    if handled.traceparent is not None:
+        line["trace_id"] = clean(handled.traceparent[3:35])
+    if handled.topic:
+        line["topic"] = handled.topic
+        line["partition"] = handled.partition
+        line["offset"] = handled.offset
+    if handled.error:
+        line["attempts"] = handled.attempts
+        line["error"] = redact(handled.error)
+    return line
