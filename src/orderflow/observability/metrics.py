@@ -1,0 +1,139 @@
+"""What Prometheus sees of one process: a registry of its own, filled by signals and by the HTTP frame."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from orderflow.messaging.signals import (
+    BatchCommitted,
+    BatchSplit,
+    IntentAsked,
+    KeyReopened,
+    OutboxPurged,
+    Relayed,
+    Resumed,
+    Signal,
+    SlotsChanged,
+    TaskFailed,
+    Waiting,
+)
+from orderflow.observability.buckets import SECONDS, SIZES, Counts, Histograms
+from orderflow.observability.text import clean
+
+CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+Gauges = Mapping[str, Mapping[tuple[tuple[str, str], ...], float]]
+_TYPE_MAX = 80
+
+
+class Metrics(Collector):
+    """A subscriber of signals and an observer of HTTP requests."""
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+        self.registry = CollectorRegistry(auto_describe=False)
+        self._waiting: set[str] = set()
+        self._slots = 0
+        self._gauges: Gauges = {}
+        self._make_families()
+        self._readers: dict[type[Any], Callable[[Any], None]] = {
+            BatchCommitted: self._batch,
+            BatchSplit: lambda signal: self._splits.add((signal.consumer,)),
+            KeyReopened: lambda signal: self._reopened.add((signal.consumer,)),
+            Waiting: lambda signal: self._waiting.add(signal.component),
+            Resumed: lambda signal: self._waiting.discard(signal.component),
+            Relayed: self._relay,
+            SlotsChanged: self._slots_changed,
+            IntentAsked: self._intent,
+            OutboxPurged: lambda signal: self._purged.add((), signal.segments),
+            TaskFailed: lambda signal: self._failures.add((signal.component,)),
+        }
+        self.registry.register(self)
+        ProcessCollector(registry=self.registry)
+
+    def _make_families(self) -> None:
+        self._messages = Counts("orderflow_messages", "Messages that came in", ("consumer", "event_type", "outcome"))
+        self._batch_size = Histograms("orderflow_batch_size", "Messages a batch", ("consumer",), SIZES)
+        self._batch_time = Histograms(
+            "orderflow_batch_seconds", "Duration of a batch's transaction", ("consumer",), SECONDS
+        )
+        self._splits = Counts("orderflow_batch_splits", "Batches that the database refused", ("consumer",))
+        self._reopened = Counts("orderflow_keys_reopened", "Parked keys that flow again", ("consumer",))
+        self._relayed = Counts("orderflow_outbox_relayed", "Outbox rows acknowledged by the log", ())
+        self._relay_age = Histograms(
+            "orderflow_outbox_relay_age_seconds", "Age of the oldest row of a relayed batch", (), SECONDS
+        )
+        self._intents = Counts("orderflow_intents", "Questions to the outside world", ("kind", "outcome"))
+        self._intent_time = Histograms(
+            "orderflow_intent_seconds", "Time until the outside world answered", ("kind",), SECONDS
+        )
+        self._purged = Counts("orderflow_outbox_segments_purged", "Outbox segments that were emptied", ())
+        self._failures = Counts("orderflow_task_failures", "Unexpected errors of the core", ("component",))
+        self._requests = Counts("orderflow_http_requests", "HTTP requests", ("route", "method", "status"))
+        self._request_time = Histograms(
+            "orderflow_http_request_seconds", "Duration of HTTP requests", ("route", "method"), SECONDS
+        )
+
+    def __call__(self, signal: Signal) -> None:
+        self._readers[type(signal)](signal)
+
+    def observe_request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """`route` is the declared path, never the one that was asked for."""
+        self._requests.add((route, method, str(status)))
+        self._request_time.add((route, method), seconds)
+
+    def expose(self, gauges: Gauges) -> bytes:
+        """The text of a scrape. `gauges` (name → labels → value) were read for it, just now."""
+        self._gauges = gauges
+        return generate_latest(self.registry)
+
+    def collect(self) -> Iterable[Metric]:
+        for family in self._families():
+            yield from family.families()
+        waiting = GaugeMetricFamily(
+            "orderflow_waiting", "Components that wait for infrastructure", labels=["component"]
+        )
+        for component in sorted(self._waiting):
+            waiting.add_metric([component], 1)
+        yield waiting
+        yield GaugeMetricFamily("orderflow_outbox_slots", "Outbox slots of this relay", value=self._slots)
+        yield from self._read_gauges()
+
+    def _families(self) -> tuple[Counts | Histograms, ...]:
+        return tuple(each for each in vars(self).values() if isinstance(each, Counts | Histograms))
+
+    def _read_gauges(self) -> Iterator[Metric]:
+        for name, values in self._gauges.items():
+            labels = [label for label, _ in next(iter(values), ())]
+            family = GaugeMetricFamily(f"orderflow_{name}", name.replace("_", " ").capitalize(), labels=labels)
+            for key, value in values.items():
+                family.add_metric([text for _, text in key], value)
+            yield family
+
+    def _batch(self, batch: BatchCommitted) -> None:
+        consumer = batch.consumer
+        # A type that nobody here knows is text from outside: it must not make new time series.
+        counted = Counter(
+            (consumer, clean(each.event_type)[:_TYPE_MAX] if each.message else "undecodable", each.outcome.value)
+            for each in batch.handled
+        )
+        for labels, count in counted.items():
+            self._messages.add(labels, count)
+        self._batch_size.add((consumer,), len(batch.handled))
+        self._batch_time.add((consumer,), batch.duration_s)
+
+    def _relay(self, signal: Relayed) -> None:
+        self._relayed.add((), signal.count)
+        self._relay_age.add((), signal.oldest_ms / 1000)
+
+    def _slots_changed(self, signal: SlotsChanged) -> None:
+        self._slots = len(signal.slots)
+
+    def _intent(self, signal: IntentAsked) -> None:
+        self._intents.add((signal.kind, signal.outcome))
+        self._intent_time.add((signal.kind,), signal.duration_s)
