@@ -57,6 +57,11 @@ class Batcher:
         """Return when nothing waits and nothing is being carried in."""
         await self._idle.wait()
 
+    def close(self) -> None:
+        """Nobody will carry anything in any more: tell those who wait."""
+        self._fail(list(self._queue), StoreUnavailableError("the service is stopping"))
+        self._queue.clear()
+
     async def step(self) -> None:
         """Carry the next batch in. An error goes to those who wait for it, and is raised."""
         await self._filled.wait()

@@ -5,6 +5,7 @@ Spec: CloudEvents Kafka protocol binding 1.0.2; extensions: sequence, causationi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID, uuid5
@@ -14,7 +15,10 @@ from orderflow.messaging.envelope import Envelope
 from orderflow.messaging.identity import NAMESPACE
 from orderflow.messaging.transport import ConsumerRecord, Headers
 
+KEY_MAX = 200
 TIME_HEADER = "ce_time"
+READ = frozenset(("ce_specversion", "ce_id", "ce_type", "ce_source", "ce_subject", "ce_sequence", "ce_causationid"))
+TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def to_headers(envelope: Envelope) -> Headers:
@@ -65,7 +69,7 @@ def read(record: ConsumerRecord, catalogue: Catalogue) -> Envelope:
         key=key,
         sequence=_sequence(attributes.get("ce_sequence")),
         causation=_optional_uuid(attributes.get("ce_causationid")),
-        traceparent=attributes.get("traceparent"),
+        traceparent=_traceparent(record.headers),
     )
 
 
@@ -78,15 +82,11 @@ def header_text(headers: Sequence[tuple[str, bytes | None]], name: str) -> str:
 
 
 def _attributes(headers: Headers) -> dict[str, str]:
-    return {
-        name: value.decode()
-        for name, value in headers
-        if value is not None and (name.startswith("ce_") or name == "traceparent")
-    }
+    return {name: value.decode() for name, value in headers if value is not None and name in READ}
 
 
 def _require_key(said: str, key: str, subject: str | None) -> None:
-    if not key or "\x00" in key:
+    if not key or "\x00" in key or len(key) > KEY_MAX:
         raise UndecodableError(MALFORMED, "the record has no usable key")
     if said != key:
         raise UndecodableError(MALFORMED, f"the record's key {key!r} is not the event's {said!r}")
@@ -104,6 +104,14 @@ def _optional_uuid(text: str | None) -> UUID | None:
         return UUID(text) if text else None
     except ValueError:
         return None
+
+
+def _traceparent(headers: Headers) -> str | None:
+    """A trace that cannot be read is no reason to refuse the event (W3C Trace Context, 4.3)."""
+    for name, value in reversed(headers):
+        if name == "traceparent" and value is not None and TRACEPARENT.fullmatch(value):
+            return value.decode()
+    return None
 
 
 def _sequence(text: str | None) -> int | None:

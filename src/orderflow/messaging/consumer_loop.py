@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from orderflow.messaging.decision import Subscription
 from orderflow.messaging.incoming import from_record
 from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.pacing import Pacer
 from orderflow.messaging.patience import Patience
-from orderflow.messaging.transport import Consumer, ConsumerRecord, Transport
+from orderflow.messaging.transport import Consumer, ConsumerRecord, Transport, TransportUnavailableError
 
 
 class ConsumerLoop:
@@ -31,20 +32,22 @@ class ConsumerLoop:
         self._patience = patience
         self._batch_max = batch_max
         self._consumer: Consumer | None = None
+        self._polling = False
         self._closing = False
 
     async def run(self) -> None:
         """Consume until `close`; then return when the batch in hand is settled."""
-        while not self._closing:
-            await self._patience.until_done(self._step)
-        if self._consumer is not None:
-            await self._consumer.close()
+        try:
+            while not self._closing:
+                await self._patience.until_done(self._step)
+        finally:
+            await self._leave()
 
     async def close(self) -> None:
-        """Take no more records and leave the group. `run` returns soon after."""
+        """Take no more records. `run` returns when the batch in hand is settled and the group is left."""
         self._closing = True
-        if self._consumer is not None:
-            await self._consumer.close()
+        if self._polling:
+            await self._leave()
 
     async def _step(self) -> None:
         if self._closing:
@@ -52,18 +55,31 @@ class ConsumerLoop:
         if self._consumer is None:
             self._consumer = await self._transport.subscribe(self._subscription.consumer, self._subscription.topics)
         await self._pacer.gather()
-        records = await self._consumer.poll(self._batch_max)
+        records = await self._poll(self._consumer)
         if not records:
             return
         self._pacer.started(len(records))
-        await self._until_carried_in(records)
+        await self._patience.until_done(lambda: self._carry_in(records))
         await self._consumer.settle(records)
 
-    async def _until_carried_in(self, records: Sequence[ConsumerRecord]) -> None:
-        """The batch stays in hand while the database is away: no attempt is burnt, the membership is kept."""
+    async def _poll(self, consumer: Consumer) -> Sequence[ConsumerRecord]:
+        if self._closing:
+            return ()
+        self._polling = True
+        try:
+            return await consumer.poll(self._batch_max)
+        finally:
+            self._polling = False
+
+    async def _carry_in(self, records: Sequence[ConsumerRecord]) -> None:
+        """Tried until it succeeds, whatever it raises: the next poll would settle past these records.
+
+        So the batch stays in hand while the database is away: no attempt is burnt, the membership is kept.
+        """
         batch = [from_record(record, self._inlet.service.catalogue) for record in records]
+        await self._inlet.admit(self._subscription.consumer, batch)
 
-        async def carry_in() -> None:
-            await self._inlet.admit(self._subscription.consumer, batch)
-
-        await self._patience.until_done(carry_in)
+    async def _leave(self) -> None:
+        if self._consumer is not None:
+            with suppress(TransportUnavailableError):
+                await self._consumer.close()

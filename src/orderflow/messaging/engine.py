@@ -110,8 +110,8 @@ class Engine:
         self._relay = Relay(service.name, store.outbox(), transport, self._pacer(RELAY_PACE_MAX_MS), signals, clock)
         self._loops = [self._consumer_loop(each, transport) for each in service.subscriptions]
         self._retriers = {
-            each.consumer: Retrier(each.consumer, self._inlet, store, signals, clock)
-            for each in service.subscriptions
+            consumer: Retrier(consumer, self._inlet, store, signals, clock)
+            for consumer in dict.fromkeys((service.name, *(each.consumer for each in service.subscriptions)))
         }
         self._runner = self._intent_runner(gateway) if gateway else None
 
@@ -153,19 +153,23 @@ class Engine:
         What is left is not lost: it is in the database, and is found at the next start.
         """
         self._draining = True
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._finish()
-        await self.kill()
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._finish()
+        finally:
+            await self.kill()
 
     async def kill(self) -> None:
-        """Stop at once, as a crash would."""
+        """Stop at once; what is in hand is left as a crash would leave it."""
         self._draining = True
         if self._runner is not None:
             await self._runner.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for batcher in (self._commands, self._answers):
+            batcher.close()
         await self._relay.close()
 
     def health(self) -> Health:
@@ -173,6 +177,8 @@ class Engine:
         return Health({each.component: each.problem for each in self._patiences if each.problem})
 
     async def _finish(self) -> None:
+        if not self._tasks:
+            return
         for loop in self._loops:
             await loop.close()
         await asyncio.gather(*self._consuming)

@@ -9,14 +9,15 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from uuid import UUID
+
+import msgspec
 
 from orderflow.messaging.dead_letters import dead_letter
-from orderflow.messaging.decision import Decision, RefusedError, Service
+from orderflow.messaging.decision import Decision, Handler, RefusedError, Service
 from orderflow.messaging.failures import describe
 from orderflow.messaging.flow import FLOW_STATUS, Dead, FlowEvent, Parked, Reopened
 from orderflow.messaging.incoming import Incoming
-from orderflow.messaging.message import Event
+from orderflow.messaging.message import Event, Message
 from orderflow.messaging.publisher import Publisher
 from orderflow.messaging.retry import Backoff, RetryPolicy
 from orderflow.messaging.rows import Ref, Row, Rows
@@ -35,6 +36,10 @@ from orderflow.messaging.transport import ConsumerRecord
 
 class KeyMismatchError(Exception):
     """A decision published an event of another key than its message's: their order could not be kept."""
+
+
+class NoHandlerError(Exception):
+    """A command or an answer that the service's table does not name: a defect of the service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,7 @@ class Result:
 class Fold:
     """One batch: `take` each message in order; `changes` is then what to write.
 
-    `failures` are messages (by event id) that the database has refused already: they fail here again.
+    `failures` are messages (by name) that have failed outside of their decision: they fail here again.
     """
 
     def __init__(
@@ -75,7 +80,7 @@ class Fold:
         recognition: Recognition,
         working: dict[Ref, Row],
         policy: Policy,
-        failures: Mapping[UUID, Exception],
+        failures: Mapping[tuple[str, str], Exception],
     ) -> None:
         self.changes = Changes(consumer=consumer, existing=frozenset(working), lease_ms=policy.lease_ms)
         self._service = service
@@ -95,13 +100,20 @@ class Fold:
         if incoming.parked is not None:
             if incoming.key in self._failed:
                 return Result(incoming, Outcome.HELD)
-        elif (incoming.key, incoming.identity) in self._seen:
+        elif passed_over(self._service, incoming):
+            return Result(incoming, Outcome.PASSED)
+        elif incoming.name in self._seen:
             return Result(incoming, Outcome.DUPLICATE)
         elif incoming.key in self._closed:
             return self._hold(incoming, incoming.record)
-        self._seen.add((incoming.key, incoming.identity))
+        self._seen.add(incoming.name)
         if incoming.problem is not None:
-            return self._bury(incoming, incoming.record, describe(incoming.problem), 1)
+            failure = describe(incoming.problem)
+            return self._bury(incoming, incoming.record, failure, attempts_of(incoming) + 1)
+        if passed_over(self._service, incoming):
+            self._mark(incoming, InboxState.DONE)
+            self._release(incoming)
+            return Result(incoming, Outcome.PASSED)
         return self._decide(incoming)
 
     def reopen(self, last: Incoming) -> None:
@@ -111,18 +123,14 @@ class Fold:
     def _decide(self, incoming: Incoming) -> Result:
         envelope = incoming.envelope
         assert envelope is not None
-        handler = self._service.handlers.get(type(envelope.message))
-        if handler is None:
-            self._pass_over(incoming)
-            return Result(incoming, Outcome.PASSED)
-        if incoming.event_id in self._failures:
-            return self._refuse(incoming, self._failures[incoming.event_id])
+        if incoming.name in self._failures:
+            return self._refuse(incoming, self._failures[incoming.name])
         try:
-            decision = handler.decide(Rows(self._working), envelope)
-            require_own_key(decision, incoming)
+            decision = handler_of(self._service, envelope.message).decide(Rows(self._working), envelope)
+            values = encoded(decision, incoming)
         except Exception as error:  # noqa: BLE001  # whatever a decision raises is the message's failure, not ours
             return self._refuse(incoming, error)
-        self._apply(decision, incoming)
+        self._apply(decision, values, incoming)
         return Result(incoming, Outcome.HANDLED, answer=decision.answer, caused=decision.events)
 
     def _refuse(self, incoming: Incoming, error: Exception) -> Result:
@@ -133,13 +141,13 @@ class Fold:
             return Result(incoming, Outcome.REFUSED, answer=error.answer, refusal=error)
         return Result(incoming, Outcome.REFUSED, refusal=error, failure=describe(error))
 
-    def _apply(self, decision: Decision, incoming: Incoming) -> None:
+    def _apply(self, decision: Decision, values: Sequence[bytes], incoming: Incoming) -> None:
         for row in decision.rows:
             self._working[row.ref] = row
         self.changes.rows.extend(decision.rows)
         self.changes.facts.extend(decision.facts)
-        for event in decision.events:
-            self._publisher.publish(event, self._source, incoming)
+        for event, value in zip(decision.events, values, strict=True):
+            self._publisher.publish(event, value, self._source, incoming)
         self._settle_intents(decision, incoming)
         if incoming.record is not None:
             self._mark(incoming, InboxState.DONE)
@@ -147,13 +155,13 @@ class Fold:
 
     def _fail(self, incoming: Incoming, record: ConsumerRecord, error: Exception) -> Result:
         """Park the message for another try, or give it up."""
-        attempts = (incoming.parked.attempts if incoming.parked else 0) + 1
+        attempts = attempts_of(incoming) + 1
         failure = describe(error)
         delay = self._policy.retry.again_in_ms(attempts, self._policy.chance)
         if delay is None:
             return self._bury(incoming, record, failure, attempts)
         self._park(incoming, record, InboxState.PARKED, attempts, failure, delay)
-        if incoming.parked is None or incoming.parked.attempts == 0:
+        if attempts == 1:
             self._flow(Parked, incoming, {"error": failure.error})
         return Result(incoming, Outcome.PARKED, failure=failure, attempts=attempts, again_in_ms=delay)
 
@@ -188,7 +196,7 @@ class Fold:
             attempts=attempts,
             failure=failure,
             delay_ms=delay_ms,
-            intent=incoming.envelope.intent if incoming.envelope else None,
+            intent=intent_of(incoming),
         )
         if incoming.parked is None:
             self._close_intent(incoming)
@@ -197,14 +205,8 @@ class Fold:
             self.changes.reparked.append(replace(event, position=incoming.parked.position))
         if attempts:
             self._failed.add(incoming.key)
-        self._seen.add((incoming.key, incoming.identity))
         self._closed.add(incoming.key)
         self._mark(incoming, state)
-
-    def _pass_over(self, incoming: Incoming) -> None:
-        if incoming.parked is not None:
-            self._mark(incoming, InboxState.DONE)
-            self._release(incoming)
 
     def _release(self, incoming: Incoming) -> None:
         if incoming.parked is not None:
@@ -215,8 +217,9 @@ class Fold:
         self.changes.inbox.append(entry)
 
     def _close_intent(self, incoming: Incoming) -> None:
-        if incoming.envelope is not None and incoming.envelope.intent is not None:
-            self.changes.closed_intents.append(incoming.envelope.intent)
+        intent = intent_of(incoming)
+        if intent is not None:
+            self.changes.closed_intents.append(intent)
 
     def _settle_intents(self, decision: Decision, incoming: Incoming) -> None:
         """Open new intents; the one that was answered is closed, unless the decision asks it again."""
@@ -251,11 +254,38 @@ class Fold:
             event_type=incoming.event_type,
             **facts,
         )
-        self._publisher.publish(event, f"{self._source}/flow", incoming)
+        self._publisher.publish(event, msgspec.json.encode(event), f"{self._source}/flow", incoming)
 
 
-def require_own_key(decision: Decision, incoming: Incoming) -> None:
-    """Raises KeyMismatchError before anything of the decision is applied."""
+def passed_over(service: Service, incoming: Incoming) -> bool:
+    """An event that the service knows and does not read."""
+    message = incoming.envelope.message if incoming.envelope else None
+    return isinstance(message, Event) and type(message) not in service.handlers
+
+
+def handler_of(service: Service, message: Message) -> Handler:
+    """The line of the table. Raises NoHandlerError."""
+    handler = service.handlers.get(type(message))
+    if handler is None:
+        raise NoHandlerError(f"{service.name} has no handler for {message.TYPE}")
+    return handler
+
+
+def encoded(decision: Decision, incoming: Incoming) -> list[bytes]:
+    """The events as JSON, before anything of the decision is applied. Raises KeyMismatchError."""
     for event in decision.events:
         if event.key != incoming.key:
             raise KeyMismatchError(f"{event.TYPE} of key {event.key!r} was caused by key {incoming.key!r}")
+    return [msgspec.json.encode(event) for event in decision.events]
+
+
+def attempts_of(incoming: Incoming) -> int:
+    """How often it has failed before."""
+    return incoming.parked.attempts if incoming.parked else 0
+
+
+def intent_of(incoming: Incoming) -> str | None:
+    """The key of the intent that it answers, also while it cannot be decoded."""
+    if incoming.parked is not None:
+        return incoming.parked.intent
+    return incoming.envelope.intent if incoming.envelope else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Hashable
 from uuid import UUID, uuid5
 
 NAMESPACE = UUID("6f1a3f5e-5b0e-5c6e-9a7d-0d2f7c1b9e42")
@@ -28,9 +27,9 @@ def uuid7(wall_ms: int, chance: random.Random) -> UUID:
     return UUID(int=value)
 
 
-def lock_id(kind: str, name: Hashable) -> int:
-    """A signed 64-bit advisory lock for a key or a row."""
-    digest = hashlib.blake2b(f"{kind}\n{name}".encode(), digest_size=8).digest()
+def lock_id(name: str) -> int:
+    """A signed 64-bit advisory lock for a key, or for the rows of that id."""
+    digest = hashlib.blake2b(name.encode("utf-8", "backslashreplace"), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 
 

@@ -14,7 +14,7 @@ from orderflow.messaging.message import Answer, Command
 from orderflow.messaging.store import OpenIntent, ParkedEvent
 from orderflow.messaging.transport import ConsumerRecord
 
-KEY_MAX = 200
+KEY_MAX = cloudevents.KEY_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +36,9 @@ class Incoming:
     asked: int = 0
 
     @property
-    def is_command(self) -> bool:
-        return self.record is None
+    def name(self) -> tuple[str, str]:
+        """What is unique in a consumer's inbox."""
+        return self.key, self.identity
 
 
 def from_record(record: ConsumerRecord, catalogue: Catalogue, parked: ParkedEvent | None = None) -> Incoming:
@@ -80,8 +81,8 @@ def from_command(command: Command, source: str, traceparent: str | None, event_i
 
 
 def from_answer(answer: Answer, asked: OpenIntent, source: str) -> Incoming:
-    """An answer to an intent. Asked twice at the same count, it is the same message."""
-    event_id = uuid5(identity.NAMESPACE, f"answer\n{asked.intent.key}\n{asked.attempts}")
+    """An answer to an intent. Asked twice for the same cause and count, it is the same message."""
+    event_id = uuid5(identity.NAMESPACE, f"answer\n{asked.intent.key}\n{asked.cause}\n{asked.attempts}")
     envelope = Envelope(
         id=event_id,
         message=answer,
@@ -134,4 +135,4 @@ def _readable_key(record: ConsumerRecord) -> str:
     if not record.key:
         return f"{record.topic}/{record.partition}/{record.offset}"
     text = record.key.decode("utf-8", "backslashreplace").replace("\x00", "\\x00")
-    return text if len(text) <= KEY_MAX else f"{text[:KEY_MAX]}…{identity.lock_id('key', text):x}"
+    return text if len(text) <= KEY_MAX else f"{text[:KEY_MAX]}…{identity.lock_id(text):x}"

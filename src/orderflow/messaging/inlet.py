@@ -7,11 +7,10 @@ steps, and leaves nothing or everything.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from uuid import UUID
 
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.decision import Service
-from orderflow.messaging.fold import Fold, Policy, Result
+from orderflow.messaging.fold import Fold, Policy, Result, handler_of, passed_over
 from orderflow.messaging.identity import lock_id
 from orderflow.messaging.incoming import Incoming
 from orderflow.messaging.report import handled
@@ -19,8 +18,7 @@ from orderflow.messaging.rows import Ref
 from orderflow.messaging.signals import BatchCommitted, BatchSplit, Outcome, Signals
 from orderflow.messaging.store import Changes, DataRefusedError, Store, Transaction
 
-Failures = Mapping[UUID, Exception]
-Touched = Mapping[UUID, Sequence[Ref]]
+Failures = Mapping[tuple[str, str], Exception]
 
 
 class Inlet:
@@ -51,7 +49,7 @@ class Inlet:
         Data that the database refuses is singled out by halving the batch, and fails alone. Raises
         StoreUnavailableError; what was committed by then is recognised when the batch comes again.
         """
-        if all(self._is_passed_over(incoming) for incoming in batch):
+        if all(passed_over(self.service, incoming) for incoming in batch):
             return self._pass_over(consumer, batch)
         try:
             return await self._transact(consumer, batch, {})
@@ -63,14 +61,14 @@ class Inlet:
         tx: Transaction,
         consumer: str,
         batch: Sequence[Incoming],
-        touched: Touched,
+        touched: Iterable[Ref],
         failures: Failures,
         *,
         reopens: bool = False,
     ) -> tuple[list[Result], Changes]:
         """The steps between lock and commit. `reopens`: the batch is all that is parked of its key."""
-        recognition = await tx.recognise(consumer, [(m.key, m.identity) for m in batch])
-        working = await tx.load({ref for m in batch for ref in touched[m.event_id]})
+        recognition = await tx.recognise(consumer, [incoming.name for incoming in batch])
+        working = await tx.load(touched)
         fold = Fold(self.service, consumer, recognition, working, self._policy, failures)
         results = [fold.take(incoming) for incoming in batch]
         if reopens and len(fold.changes.released) == len(batch):
@@ -78,16 +76,18 @@ class Inlet:
         await tx.write(fold.changes)
         return results, fold.changes
 
-    def touch(self, batch: Iterable[Incoming], failures: Failures) -> tuple[Touched, Failures, list[int]]:
-        """The rows that each message touches, messages that cannot tell, and all locks in the order to take."""
-        touched: dict[UUID, Sequence[Ref]] = {}
+    def touch(self, batch: Iterable[Incoming], failures: Failures) -> tuple[set[Ref], Failures, list[int]]:
+        """The rows that the messages touch, messages that cannot tell, and all locks in the order to take.
+
+        A key and the rows of that id share one lock, so that a message of one key that touches a row
+        keeps out another message whose key is that row's id.
+        """
+        touched: set[Ref] = set()
         failed = dict(failures)
-        locks: set[int] = set()
         for incoming in batch:
-            locks.add(lock_id("key", incoming.key))
-            touched[incoming.event_id] = refs = self._refs(incoming, failed)
-            locks.update(lock_id(ref.type.TABLE, ref.id) for ref in refs if str(ref.id) != incoming.key)
-        return touched, failed, sorted(locks)
+            touched.update(self._refs(incoming, failed))
+        names = {incoming.key for incoming in batch} | {str(ref.id) for ref in touched}
+        return touched, failed, sorted(lock_id(name) for name in names)
 
     def tell(self, consumer: str, results: Sequence[Result], changes: Changes | None, duration_s: float) -> None:
         """After the commit: hand on what was written, and signal."""
@@ -108,37 +108,36 @@ class Inlet:
     async def _single_out(self, consumer: str, batch: Sequence[Incoming], error: DataRefusedError) -> list[Result]:
         """Halve by key until the culprit stands alone; then it fails in a transaction of its own."""
         if len(batch) == 1:
-            return await self._transact(consumer, batch, {batch[0].event_id: error})
+            return await self._transact(consumer, batch, {batch[0].name: error})
         self._signals.emit(BatchSplit(self.service.name, consumer, len(batch), str(error)))
-        keys = list(dict.fromkeys(incoming.key for incoming in batch))
-        first_keys = set(keys[: max(1, len(keys) // 2)])
-        parts = (
-            [[i for i in batch if i.key in first_keys], [i for i in batch if i.key not in first_keys]]
-            if len(keys) > 1
-            else [batch[:1], batch[1:]]
-        )
-        by_id: dict[int, Result] = {}
-        for part in parts:
-            for incoming, result in zip(part, await self.admit(consumer, part), strict=True):
-                by_id[id(incoming)] = result
-        return [by_id[id(incoming)] for incoming in batch]
+        results: dict[int, Result] = {}
+        for part in halves(batch):
+            carried = await self.admit(consumer, [batch[place] for place in part])
+            results.update(zip(part, carried, strict=True))
+        return [results[place] for place in range(len(batch))]
 
-    def _refs(self, incoming: Incoming, failed: dict[UUID, Exception]) -> Sequence[Ref]:
-        if incoming.envelope is None:
+    def _refs(self, incoming: Incoming, failed: dict[tuple[str, str], Exception]) -> Sequence[Ref]:
+        if incoming.envelope is None or passed_over(self.service, incoming):
             return ()
-        handler = self.service.handlers.get(type(incoming.envelope.message))
-        if handler is None:
-            return ()
+        message = incoming.envelope.message
         try:
-            return tuple(handler.touches(incoming.envelope.message))
+            return tuple(handler_of(self.service, message).touches(message))
         except Exception as error:  # noqa: BLE001  # a service's own code failed over this message: it fails, alone
-            failed[incoming.event_id] = error
+            failed[incoming.name] = error
             return ()
-
-    def _is_passed_over(self, incoming: Incoming) -> bool:
-        return incoming.envelope is not None and type(incoming.envelope.message) not in self.service.handlers
 
     def _pass_over(self, consumer: str, batch: Sequence[Incoming]) -> list[Result]:
         results = [Result(incoming, Outcome.PASSED) for incoming in batch]
         self.tell(consumer, results, None, 0.0)
         return results
+
+
+def halves(batch: Sequence[Incoming]) -> tuple[list[int], list[int]]:
+    """The places of the batch in two parts: by key while there are several, else in order."""
+    keys = list(dict.fromkeys(incoming.key for incoming in batch))
+    if len(keys) == 1:
+        middle = len(batch) // 2
+        return list(range(middle)), list(range(middle, len(batch)))
+    first = set(keys[: len(keys) // 2])
+    places = range(len(batch))
+    return [n for n in places if batch[n].key in first], [n for n in places if batch[n].key not in first]

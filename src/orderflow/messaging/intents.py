@@ -12,8 +12,8 @@ from orderflow.messaging.clock import Clock
 from orderflow.messaging.gateway import Gateway
 from orderflow.messaging.incoming import from_answer
 from orderflow.messaging.message import Answer
-from orderflow.messaging.patience import Patience
-from orderflow.messaging.signals import IntentAsked, Signals
+from orderflow.messaging.patience import INFRASTRUCTURE, Patience
+from orderflow.messaging.signals import IntentAsked, Signals, TaskFailed
 from orderflow.messaging.store import OpenIntent, Store, StoreUnavailableError
 
 IDLE_S = 2.0
@@ -105,19 +105,32 @@ class IntentRunner:
         self._due_at = math.inf
 
     async def _run(self, intent: OpenIntent) -> None:
-        async with self._room:
-            answer = await self._patience_of_one(intent)
-        await self._carry_in(answer, intent)
+        """Any error but infrastructure is a defect: it is told, gives its room to others, and comes again when
+        its lease ends.
+        """
+        try:
+            async with self._room:
+                answer = await self._until_answered(intent)
+            await self._carry_in(answer, intent)
+        except Exception as error:  # noqa: BLE001  # whatever the gateway raises must not go unseen
+            self._signals.emit(TaskFailed(self._service, f"intent {intent.intent.key}", error))
 
-    async def _patience_of_one(self, intent: OpenIntent) -> Answer:
-        """Ask until there is an answer. The bank being away uses up no attempt."""
-        answers: list[Answer] = []
+    async def _until_answered(self, intent: OpenIntent) -> Answer:
+        """Ask until there is an answer. The bank being away uses up no attempt. Raises what the gateway raises."""
+        said: list[Answer | Exception] = []
 
         async def ask() -> None:
-            answers.append(await self._ask(intent))
+            try:
+                said.append(await self._ask(intent))
+            except INFRASTRUCTURE:
+                raise
+            except Exception as error:  # noqa: BLE001  # raised again by the caller, outside of the patience
+                said.append(error)
 
         await self._patience.until_done(ask)
-        return answers[0]
+        if isinstance(said[0], Exception):
+            raise said[0]
+        return said[0]
 
     async def _ask(self, intent: OpenIntent) -> Answer:
         started = self._clock.monotonic()

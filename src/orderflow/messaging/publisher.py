@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import msgspec
-
 from orderflow.messaging import cloudevents, identity
 from orderflow.messaging.envelope import Envelope
 from orderflow.messaging.incoming import Incoming
@@ -21,8 +19,11 @@ class Publisher:
         self._slots = slots
         self._changes = changes
 
-    def publish(self, event: Event, source: str, cause: Incoming) -> None:
-        """Number the event within (source, key) and write it. The caller holds the key's lock."""
+    def publish(self, event: Event, value: bytes, source: str, cause: Incoming) -> None:
+        """Number the event (encoded as `value`) within (source, key) and write it.
+
+        The caller holds the key's lock.
+        """
         stream = (source, event.key)
         sequence = self._emitted.get(stream, 0) + 1
         envelope = Envelope(
@@ -39,7 +40,7 @@ class Publisher:
             OutboxRecord(
                 topic=event.TOPIC,
                 key=key,
-                value=msgspec.json.encode(event),
+                value=value,
                 headers=cloudevents.to_headers(envelope),
                 event_id=envelope.id,
                 slot=identity.slot_of(key, self._slots),

@@ -6,10 +6,8 @@ import asyncio
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from uuid import UUID
 
 from orderflow.messaging.clock import Clock
-from orderflow.messaging.identity import lock_id
 from orderflow.messaging.incoming import from_parked
 from orderflow.messaging.inlet import Failures, Inlet
 from orderflow.messaging.signals import KeyReopened, Signals
@@ -53,7 +51,7 @@ class Retrier:
 
     async def _drain(self, key: str) -> None:
         limit = DRAIN_MAX
-        failures: dict[UUID, Exception] = {}
+        failures: dict[tuple[str, str], Exception] = {}
         while limit:
             events = await self._peek(key, limit)
             if not events:
@@ -61,8 +59,11 @@ class Retrier:
             try:
                 limit = await self._try(key, events, limit, failures)
             except DataRefusedError as error:
-                if limit == 1:
-                    failures[events[0].event_id] = error
+                name = (events[0].key, events[0].identity)
+                if name in failures:
+                    raise
+                if len(events) == 1:
+                    failures[name] = error
                 limit = 1
 
     async def _peek(self, key: str, limit: int) -> Sequence[ParkedEvent]:
@@ -75,9 +76,9 @@ class Retrier:
         batch = [from_parked(event, self._inlet.service.catalogue) for event in seen]
         touched, failures, locks = self._inlet.touch(batch, failures)
         async with self._store.transaction() as tx:
-            await tx.lock(sorted({*locks, lock_id("key", key)}))
+            await tx.lock(locks)
             now = await tx.parked(self._consumer, [key], limit + 1)
-            if list(now[: len(seen)]) != list(seen):
+            if tries(now[: len(seen)]) != tries(seen):
                 return limit
             whole = len(now) == len(batch)
             results, changes = await self._inlet.carry(tx, self._consumer, batch, touched, failures, reopens=whole)
@@ -95,3 +96,8 @@ class Retrier:
         for event in parked:
             if event.attempts:
                 self.poke(event.delay_ms)
+
+
+def tries(events: Sequence[ParkedEvent]) -> list[tuple[int, int]]:
+    """What another process would have changed if it had tried these events in the meantime."""
+    return [(event.position, event.attempts) for event in events]
