@@ -6,15 +6,17 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.decision import Service
 from orderflow.messaging.gateway import Gateway
+from orderflow.messaging.machine import StateMachine
 from orderflow.messaging.message import Command
 from orderflow.messaging.signals import Signals
 from orderflow.messaging.store import Store
+from orderflow.messaging.stores.postgres.migrations import MigrationSequence
+from orderflow.messaging.stores.postgres.tables import Facts, Table
 from orderflow.runtime.operation import Operation
 
 
@@ -87,20 +89,24 @@ class ClosableGateway(Gateway, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceDefinition:
-    """Everything that makes a service run; each service exports one as `DEFINITION`'s maker `definition()`.
+    """Everything that makes a service run. Each service's `service.py` has `definition()`, which returns it.
 
-    `tables` are the mappings of its rows and facts for the PostgreSQL store, `migrations` is the folder of
-    its own migration sequence (after the core's). `api` is called once, when everything runs.
-    `gateway` is there only where intents are. `on_start` runs once the engine has started, in every
-    process of the service: it must be harmless when done twice. A gateway is closed by `close`, if it
-    has one.
+    `tables` are the mappings of its rows and facts for the PostgreSQL store, `migrations` its own sequence
+    (after the core's), `machines` what code and database must enforce alike. `api` is called once, before
+    the engine starts. `gateway` is there only where intents are; one with a `close` is closed at the end.
+    `on_start` runs once the engine has started, in every process of the service: it must be harmless when
+    done twice. `upkeep` runs every `upkeep_every_s`, in every process too. Both are tried again later when
+    they raise StoreUnavailableError.
     """
 
     name: str
     title: str
     service: Service
-    tables: Sequence[Any]
-    migrations: Path
+    tables: Sequence[Table | Facts]
+    migrations: MigrationSequence
     api: Callable[[ServiceContext], Sequence[Operation]]
+    machines: Sequence[StateMachine] = ()
     gateway: Callable[[Surroundings], Awaitable[Gateway]] | None = None
     on_start: Callable[[ServiceContext], Awaitable[None]] | None = None
+    upkeep: Callable[[ServiceContext], Awaitable[None]] | None = None
+    upkeep_every_s: float = 60.0
