@@ -35,3 +35,8 @@ def require_writable(path: Path) -> None:
         raise LocalError(
             f"the disk that holds {path} is full: {free_mb} MB free, at least {SPACE_NEEDED_MB} MB are needed"
         )
+
+
+def passable() -> int:
+    """The mode of folders on the way to PostgreSQL's data: as root, it passes them as another user."""
+    return 0o711 if os.name == "posix" and os.geteuid() == 0 else 0o700

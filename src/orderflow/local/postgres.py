@@ -103,10 +103,10 @@ class EmbeddedPostgres:
 
         Takes a second or two at first. Raises LocalError.
         """
-        folders.make(self._home, mode=_passable())
+        folders.make(self._home, mode=folders.passable())
         folders.require_writable(self._home)
         folders.make(self._log.parent)
-        folders.make(self._folder, mode=_passable())
+        folders.make(self._folder, mode=folders.passable())
         self._conditions = conditions_for(
             [self._folder], [self._binaries.path("postgres"), self._binaries.path("initdb")], signal.SIGTERM
         )
@@ -233,8 +233,3 @@ class EmbeddedPostgres:
         run(command, cwd=self._data, environment=clean_environment(("PG", "LC_")))
         if self.process is not None:
             end(self.process, [(signal.SIGTERM, 5.0)])
-
-
-def _passable() -> int:
-    """The mode of folders on the way to the data: as root, PostgreSQL passes them as another user."""
-    return 0o711 if os.name == "posix" and os.geteuid() == 0 else 0o700
