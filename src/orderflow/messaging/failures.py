@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import traceback
+from pathlib import PurePath
 
 from orderflow.messaging.catalogue import UndecodableError
 from orderflow.messaging.store import Failure
@@ -29,9 +30,9 @@ def printable(text: str) -> str:
 def _first_own_frame(error: BaseException) -> str:
     """Where the service's own code raised: the innermost frame that is not the core's."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "/messaging/" not in frame.filename.replace("\\", "/")]
+    own = [frame for frame in frames if "orderflow/messaging" not in PurePath(frame.filename).as_posix()]
     frame = own[-1] if own else (frames[-1] if frames else None)
-    return f"{frame.filename.rsplit('/', 1)[-1]}:{frame.name}" if frame else ""
+    return f"{PurePath(frame.filename).name}:{frame.name}" if frame else ""
 
 
 def _digest(text: str) -> str:

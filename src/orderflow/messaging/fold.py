@@ -13,11 +13,12 @@ from typing import Any
 import msgspec
 
 from orderflow.messaging.dead_letters import dead_letter
-from orderflow.messaging.decision import Decision, Handler, RefusedError, Service
+from orderflow.messaging.decision import Decision, RefusedError, Service
 from orderflow.messaging.failures import describe
 from orderflow.messaging.flow import FLOW_STATUS, Dead, FlowEvent, Parked, Reopened
+from orderflow.messaging.handling import attempts_of, encoded, handler_of, intent_of, passed_over
 from orderflow.messaging.incoming import Incoming
-from orderflow.messaging.message import Event, Message
+from orderflow.messaging.message import Event
 from orderflow.messaging.publisher import Publisher
 from orderflow.messaging.retry import Backoff, RetryPolicy
 from orderflow.messaging.rows import Ref, Row, Rows
@@ -32,14 +33,6 @@ from orderflow.messaging.store import (
     Recognition,
 )
 from orderflow.messaging.transport import ConsumerRecord
-
-
-class KeyMismatchError(Exception):
-    """A decision published an event of another key than its message's: their order could not be kept."""
-
-
-class NoHandlerError(Exception):
-    """A command or an answer that the service's table does not name: a defect of the service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,37 +248,3 @@ class Fold:
             **facts,
         )
         self._publisher.publish(event, msgspec.json.encode(event), f"{self._source}/flow", incoming)
-
-
-def passed_over(service: Service, incoming: Incoming) -> bool:
-    """An event that the service knows and does not read."""
-    message = incoming.envelope.message if incoming.envelope else None
-    return isinstance(message, Event) and type(message) not in service.handlers
-
-
-def handler_of(service: Service, message: Message) -> Handler:
-    """The line of the table. Raises NoHandlerError."""
-    handler = service.handlers.get(type(message))
-    if handler is None:
-        raise NoHandlerError(f"{service.name} has no handler for {message.TYPE}")
-    return handler
-
-
-def encoded(decision: Decision, incoming: Incoming) -> list[bytes]:
-    """The events as JSON, before anything of the decision is applied. Raises KeyMismatchError."""
-    for event in decision.events:
-        if event.key != incoming.key:
-            raise KeyMismatchError(f"{event.TYPE} of key {event.key!r} was caused by key {incoming.key!r}")
-    return [msgspec.json.encode(event) for event in decision.events]
-
-
-def attempts_of(incoming: Incoming) -> int:
-    """How often it has failed before."""
-    return incoming.parked.attempts if incoming.parked else 0
-
-
-def intent_of(incoming: Incoming) -> str | None:
-    """The key of the intent that it answers, also while it cannot be decoded."""
-    if incoming.parked is not None:
-        return incoming.parked.intent
-    return incoming.envelope.intent if incoming.envelope else None

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.decision import Service
-from orderflow.messaging.fold import Fold, Policy, Result, handler_of, passed_over
+from orderflow.messaging.fold import Fold, Policy, Result
+from orderflow.messaging.handling import handler_of, passed_over
 from orderflow.messaging.identity import lock_id
 from orderflow.messaging.incoming import Incoming
 from orderflow.messaging.report import handled

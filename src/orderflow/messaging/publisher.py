@@ -10,6 +10,12 @@ from orderflow.messaging.incoming import Incoming
 from orderflow.messaging.message import Event
 from orderflow.messaging.store import Changes, OutboxRecord
 
+VALUE_MAX = 1_900_000
+
+
+class OversizedEventError(Exception):
+    """An event that the log would not take; it would hold up all that is published after it."""
+
 
 class Publisher:
     """Turns the events of one batch into outbox rows of `changes`."""
