@@ -5,16 +5,24 @@ from __future__ import annotations
 import click
 
 from orderflow import __version__
-from orderflow.cli.lazy import LazyGroup
+from orderflow.cli.lazy import LazyGroup, Line
 
 COMMANDS = {
-    "up": "orderflow.cli.up:up",
-    "down": "orderflow.cli.down:down",
-    "status": "orderflow.cli.status:status",
-    "logs": "orderflow.cli.logs:logs",
-    "reset": "orderflow.cli.reset:reset",
-    "run": "orderflow.cli.run:run",
-    "migrate": "orderflow.cli.migrate:migrate",
+    "up": Line("orderflow.cli.up:up", "Start everything on this machine, and keep it running."),
+    "down": Line("orderflow.cli.down:down", "Stop what `up` started."),
+    "status": Line("orderflow.cli.status:status", "What runs where."),
+    "logs": Line("orderflow.cli.logs:logs", "Show the logs of the services."),
+    "reset": Line("orderflow.cli.reset:reset", "Delete all data of a home."),
+    "order": Line("orderflow.cli.order:order", "Place orders, and see what became of them."),
+    "demo": Line("orderflow.cli.demo:demo", "Place many orders, follow them to their end, and sum up."),
+    "topic": Line("orderflow.cli.topic:topic", "Read the events on a topic."),
+    "dlt": Line("orderflow.cli.dlt:dlt", "See the events that were given up (dead letters)."),
+    "outbox": Line("orderflow.cli.outbox:outbox", "See what waits to be published."),
+    "lag": Line("orderflow.cli.lag:lag", "See how far the services are behind, and what is stuck."),
+    "settings": Line("orderflow.cli.settings:settings", "Show every setting, and where its value came from."),
+    "doctor": Line("orderflow.cli.doctor:doctor", "Check this machine and the running system."),
+    "run": Line("orderflow.cli.run:run", "Run one service alone, for deployment."),
+    "migrate": Line("orderflow.cli.migrate:migrate", "Make databases, roles and tables on a server that exists."),
 }
 
 
@@ -28,11 +36,13 @@ def main() -> None:
     """An event-driven order-processing platform: nothing lost, nothing twice, the books balance.
 
     \b
-    orderflow up                 start everything on this machine
-    orderflow order place        place an order
-    orderflow status             what runs where
+    orderflow up                      start everything on this machine
+    orderflow order place --wait 10   place an order, and wait for its end
+    orderflow demo --orders 500       a realistic mix of orders, and a summary
+    orderflow status                  what runs where
 
     \b
-    Exit codes: 0 done; 1 something is in the way (one sentence on standard error says what);
-    2 wrong usage; 130 interrupted. A command that has others says so in its own help.
+    Exit codes: 0 done; 1 failed, or something was found; 2 wrong usage or settings;
+    3 nothing answers; 4 not found; 5 refused; 6 time is up; 130 interrupted.
+    Standard error says why in one sentence (as JSON with --json).
     """

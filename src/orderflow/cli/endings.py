@@ -1,0 +1,81 @@
+"""How every run ends: in an exit code, and where it is an error in one sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from io import TextIOWrapper
+from typing import Any
+
+import click
+
+from orderflow.cli.errors import CliError, ExitCode
+from orderflow.cli.plain import printable
+from orderflow.local.errors import LocalError
+from orderflow.settings.errors import SettingsError
+
+
+def code_of(command: Callable[[], Any], arguments: Sequence[str]) -> int:
+    """Run `command`; its exit code. Expected errors are told, a defect of ours keeps its trace."""
+    _write_any_text()
+    try:
+        result = command()
+        sys.stdout.flush()
+    except (click.ClickException, CliError, SettingsError, LocalError) as error:
+        return _complain(error, arguments)
+    except (click.Abort, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        _forget_stdout()
+        return ExitCode.READER_GONE
+    return result if isinstance(result, int) else ExitCode.DONE
+
+
+def _complain(error: Exception, arguments: Sequence[str]) -> int:
+    kind, code, message = _read(error)
+    if "--json" in arguments:
+        document = {"kind": kind, "message": message, "exit_code": int(code)}
+        click.echo(json.dumps({"error": document}), err=True)
+        return int(code)
+    usage = _usage_of(error) if isinstance(error, click.UsageError) else ""
+    label = click.style("Error:", fg="red", bold=True)
+    click.echo(f"{usage}{label} {printable(message)}", err=True, color=_coloured())
+    return int(code)
+
+
+def _read(error: Exception) -> tuple[str, int, str]:
+    match error:
+        case click.UsageError():
+            return "usage", ExitCode.USAGE, error.format_message()
+        case click.ClickException():
+            return "failed", error.exit_code, error.format_message()
+        case CliError():
+            return error.kind, error.code, str(error)
+        case SettingsError():
+            return "settings", ExitCode.USAGE, str(error)
+    return "failed", ExitCode.FAILED, str(error)
+
+
+def _usage_of(error: click.UsageError) -> str:
+    if error.ctx is None:
+        return ""
+    return f"{error.ctx.get_usage()}\nExamples and options: {error.ctx.command_path} --help\n\n"
+
+
+def _coloured() -> bool | None:
+    return False if os.environ.get("NO_COLOR") else None
+
+
+def _write_any_text() -> None:
+    """A terminal that cannot show a character gets its number, not an exception."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _forget_stdout() -> None:
+    """Whoever read us is gone; what Python still wants to flush goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())

@@ -1,0 +1,148 @@
+"""Questions to a service over HTTP, whose every failure is one sentence."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from orderflow.cli.errors import CliError, NotFoundError, RefusedError, UnreachableError
+
+if TYPE_CHECKING:
+    import httpx
+
+TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A good answer: its JSON and its headers (names in lower case)."""
+
+    body: Any
+    headers: Mapping[str, str]
+
+
+class ServiceClient:
+    """One service at `url`, asked synchronously. Close it after use."""
+
+    def __init__(self, name: str, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
+        import httpx
+
+        self.name = name
+        self.url = url
+        self._timeout_s = timeout_s
+        # A proxy of the surroundings is for the world outside, not for this machine.
+        self._http = httpx.Client(base_url=url, timeout=timeout_s, trust_env=not is_loopback(url))
+
+    def __enter__(self) -> ServiceClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def get(self, path: str, parameters: Mapping[str, str | int] | None = None, *, wait_s: float = 0.0) -> Any:
+        """The answer's JSON. `wait_s` is how long the service may hold it.
+
+        Raises UnreachableError, NotFoundError, RefusedError, CliError.
+        """
+        return self.ask("GET", path, parameters=parameters, wait_s=wait_s).body
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        parameters: Mapping[str, str | int] | None = None,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        wait_s: float = 0.0,
+        good: tuple[int, ...] = (),
+    ) -> Answer:
+        """As `get`. A status of `good` is an answer too, whatever it usually means."""
+        import httpx
+
+        try:
+            reply = self._http.request(
+                method,
+                path,
+                params={name: str(value) for name, value in (parameters or {}).items()},
+                json=body,
+                headers=dict(headers or {}),
+                timeout=httpx.Timeout(self._timeout_s, read=self._timeout_s + wait_s),
+            )
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+        if not reply.is_success and reply.status_code not in good:
+            raise self._refusal(reply)
+        try:
+            return Answer(reply.json(), reply.headers)
+        except ValueError as error:
+            raise self._stranger() from error
+
+    def _unreachable(self, error: httpx.HTTPError) -> CliError:
+        import httpx
+
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            return UnreachableError(nothing_answers(self.url, self.name))
+        if isinstance(error, httpx.TimeoutException):
+            return UnreachableError(
+                f"The {self.name} service at {self.url} did not answer within {self._timeout_s:g} s. "
+                "See what it waits for with: orderflow doctor"
+            )
+        return UnreachableError(
+            f"The connection to the {self.name} service at {self.url} broke before it had answered "
+            f"({type(error).__name__}). Try again, or see: orderflow doctor"
+        )
+
+    def _refusal(self, reply: httpx.Response) -> CliError:
+        detail = problem_detail(reply)
+        status = reply.status_code
+        if detail is None:
+            return self._stranger()
+        if status == 404:
+            return NotFoundError(f"The {self.name} service at {self.url} does not have that: {detail}.")
+        if status == 503:
+            after = reply.headers.get("retry-after")
+            again = f"Try again in {after} s." if after else "Try again later."
+            return UnreachableError(f"The {self.name} service cannot answer now: {detail}. {again}")
+        if status >= 500:
+            return CliError(
+                f"The {self.name} service failed ({status}): {detail}. Its log says why: orderflow logs {self.name}"
+            )
+        return RefusedError(f"The {self.name} service refused that ({status}): {detail}.")
+
+    def _stranger(self) -> CliError:
+        return UnreachableError(
+            f"What answers at {self.url} is not the {self.name} service of Orderflow. Is the address right? "
+            f"It is set by ORDERFLOW_{self.name.upper()}_URL or ORDERFLOW_{self.name.upper()}_PORT"
+        )
+
+
+def nothing_answers(url: str, name: str) -> str:
+    """The sentence for a service that is not there."""
+    return f"Nothing answers at {url} (the {name} service). Is it running? Start it with: orderflow up"
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the URL's host is this machine itself."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def problem_detail(reply: httpx.Response) -> str | None:
+    """What a problem document (RFC 9457) says, with every wrong field; None when it is none."""
+    try:
+        problem = reply.json()
+    except ValueError:
+        return None
+    if not isinstance(problem, dict) or not isinstance(problem.get("title"), str):
+        return None
+    said = str(problem.get("detail") or problem["title"])
+    errors = [each for each in problem.get("errors") or [] if isinstance(each, dict)]
+    fields = [f"{each.get('pointer') or each.get('parameter')}: {each.get('detail')}" for each in errors]
+    return "; ".join([said.rstrip("."), *(field for field in fields if field not in said)])

@@ -1,0 +1,91 @@
+"""What a command shows: tables and colours for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from orderflow.cli.plain import printable, printable_block
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+WIDTH_OF_NO_TERMINAL = 250
+
+
+class Output:
+    """`as_json`: one document on standard output, or with `line` one document a line."""
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.as_json = as_json
+
+    def document(self, value: object) -> None:
+        """The whole answer for a program."""
+        sys.stdout.write(json.dumps(value, indent=2 if sys.stdout.isatty() else None) + "\n")
+
+    def line(self, value: object) -> None:
+        """One item of a stream for a program; seen at once."""
+        sys.stdout.write(json.dumps(value, separators=(",", ":")) + "\n")
+        sys.stdout.flush()
+
+    def show(self, *parts: RenderableType) -> None:
+        """For people. A plain `str` must be ours; what comes from outside goes through `text`."""
+        for part in parts:
+            self.console.print(part)
+
+    @cached_property
+    def console(self) -> Console:
+        return make_console(to_errors=False)
+
+
+def make_console(*, to_errors: bool) -> Console:
+    """A console that takes no text for markup, and is as wide as needed where no terminal is."""
+    from rich.console import Console
+
+    class _Console(Console):
+        def on_broken_pipe(self) -> NoReturn:
+            raise BrokenPipeError
+
+    stream = sys.stderr if to_errors else sys.stdout
+    width = None if stream.isatty() else WIDTH_OF_NO_TERMINAL
+    return _Console(stderr=to_errors, markup=False, emoji=False, highlight=False, width=width)
+
+
+def text(value: object, style: str = "") -> Text:
+    """One line of text from anywhere, made harmless."""
+    from rich.text import Text
+
+    return Text(printable(value), style=style)
+
+
+def block(value: str, style: str = "") -> Text:
+    """Several lines of text from anywhere, made harmless."""
+    from rich.text import Text
+
+    return Text(printable_block(value), style=style)
+
+
+def joined(*parts: Text | str) -> Text:
+    """Parts on one line."""
+    from rich.text import Text
+
+    return Text.assemble(*parts)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()) -> Table:
+    """A table whose cells are `text`s or values from anywhere; the columns in `right` hold numbers."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else text("" if cell is None else cell) for cell in row))
+    return made
