@@ -6,14 +6,20 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
 
-async def eventually(
-    check: Callable[[], T] | Callable[[], Awaitable[T]], *, timeout_s: float = 10.0, every_s: float = 0.01
-) -> T:
+@overload
+async def eventually(check: Callable[[], Awaitable[T]], *, timeout_s: float = 10.0, every_s: float = 0.01) -> T: ...
+
+
+@overload
+async def eventually(check: Callable[[], T], *, timeout_s: float = 10.0, every_s: float = 0.01) -> T: ...
+
+
+async def eventually(check: Callable[[], Any], *, timeout_s: float = 10.0, every_s: float = 0.01) -> Any:
     """Call `check` until it returns something true and raises no AssertionError; return what it returned.
 
     Raises AssertionError when that has not happened within `timeout_s`. Any other error is raised at once.
@@ -31,7 +37,5 @@ async def eventually(
                 return value
             last = value
         if time.monotonic() >= deadline:
-            raise AssertionError(
-                f"not within {timeout_s} s: {inspect.getsource(check).strip()!r}, last: {last!r}"
-            )
+            raise AssertionError(f"not within {timeout_s} s: {inspect.getsource(check).strip()!r}, last: {last!r}")
         await asyncio.sleep(every_s)

@@ -11,6 +11,7 @@ from orderflow.messaging.store import OutboxRecord, StoreUnavailableError
 from orderflow.messaging.stores.postgres import core_rows
 from orderflow.messaging.stores.postgres.connections import Connection, connect
 from orderflow.messaging.stores.postgres.errors import translated
+from orderflow.messaging.stores.shares import fair_share
 
 SLOT_LOCKS = 1868981601
 PRESENCE_LOCKS = 1868981602
@@ -133,8 +134,3 @@ class PostgresOutboxReader:
     def _lost(self, connection: object) -> None:
         self.owned = frozenset()
         self._woken.set()
-
-
-def fair_share(slots: int, readers: int, rank: int) -> int:
-    """How many slots the reader of this rank may own; over all ranks they add up to all slots."""
-    return slots // readers + (1 if rank < slots % readers else 0)

@@ -1,0 +1,1 @@
+"""A twin of the PostgreSQL store for tests and simulation: same promises, same refusals, no disk."""

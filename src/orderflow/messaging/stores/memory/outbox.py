@@ -1,0 +1,90 @@
+"""A relay's hold on the outbox of the twin."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from orderflow.messaging.store import OutboxRecord, StoreUnavailableError
+from orderflow.messaging.stores.memory.database import MemoryDatabase
+from orderflow.messaging.stores.shares import fair_share
+
+
+class MemoryOutboxReader:
+    """See `messaging.store.OutboxReader`. `cut` ends its session as a lost connection does."""
+
+    def __init__(self, database: MemoryDatabase, slots: int, forget: Callable[[MemoryOutboxReader], None]) -> None:
+        self._database = database
+        self._slots = slots
+        self._forget = forget
+        self._woken = asyncio.Event()
+        self._closed = False
+
+    async def claim_slots(self) -> frozenset[int]:
+        await self._database.gate("claim_slots")
+        database = self._database
+        if self._closed:
+            raise StoreUnavailableError("the outbox reader is closed")
+        database.require()
+        if self not in database.readers:
+            database.readers.append(self)
+        mine = sorted(self._owned())
+        share = fair_share(self._slots, len(database.readers), database.readers.index(self))
+        for slot in mine[share:]:
+            del database.slot_owners[slot]
+        free = [slot for slot in range(self._slots) if slot not in database.slot_owners and slot not in mine]
+        for slot in free[: max(0, share - len(mine))]:
+            database.slot_owners[slot] = self
+        return frozenset(self._owned())
+
+    async def unsent(self, limit: int) -> Sequence[OutboxRecord]:
+        await self._step("unsent")
+        owned = self._owned()
+        state = self._database.state
+        numbers = sorted(number for number, slot in state.pending.items() if slot in owned)
+        return [state.outbox[number] for number in numbers[:limit]]
+
+    async def mark_sent(self, ids: Sequence[int]) -> None:
+        await self._step("mark_sent")
+        for number in ids:
+            self._database.state.pending.pop(number, None)
+
+    async def wait(self, timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._woken.wait()
+        except TimeoutError:
+            return
+        self._woken.clear()
+
+    async def close(self) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Close at once."""
+        if not self._closed:
+            self._closed = True
+            self._forget(self)
+            self.cut()
+
+    def wake(self) -> None:
+        """Another process has written rows."""
+        self._woken.set()
+
+    def cut(self) -> None:
+        """The connection is lost: its slots are free."""
+        database = self._database
+        for slot in self._owned():
+            del database.slot_owners[slot]
+        if self in database.readers:
+            database.readers.remove(self)
+        self._woken.set()
+
+    async def _step(self, name: str) -> None:
+        await self._database.gate(name)
+        self._database.require()
+        if self not in self._database.readers:
+            raise StoreUnavailableError("the connection that owned the slots is lost")
+
+    def _owned(self) -> set[int]:
+        return {slot for slot, owner in self._database.slot_owners.items() if owner is self}

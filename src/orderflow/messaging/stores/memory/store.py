@@ -1,0 +1,154 @@
+"""The store port over a shared memory database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import UUID
+
+from orderflow.messaging.store import (
+    InboxState,
+    OpenIntent,
+    OutboxBacklog,
+    ParkedSummary,
+    ParkedView,
+    StoreUnavailableError,
+)
+from orderflow.messaging.stores.memory.database import MemoryDatabase
+from orderflow.messaging.stores.memory.outbox import MemoryOutboxReader
+from orderflow.messaging.stores.memory.state import Asked, Waiting
+from orderflow.messaging.stores.memory.transaction import MemoryTransaction, is_due
+
+
+class MemoryStore:
+    """One process's store. See `messaging.store.Store`; `crash` is the death of that process."""
+
+    def __init__(self, database: MemoryDatabase, slots: int = 16) -> None:
+        self.slots = slots
+        self._database = database
+        self._closed = False
+        self._transactions: list[MemoryTransaction] = []
+        self._readers: list[MemoryOutboxReader] = []
+
+    def transaction(self) -> MemoryTransaction:
+        transaction = MemoryTransaction(self._database, self._transactions.remove)
+        self._transactions.append(transaction)
+        if self._closed:
+            transaction.abandon()
+        return transaction
+
+    async def due_keys(self, consumer: str, limit: int) -> Sequence[str]:
+        await self._step("due_keys")
+        heads: dict[str, Waiting] = {}
+        for waiting in sorted(self._database.state.parked.values(), key=lambda each: each.event.position):
+            if waiting.consumer == consumer:
+                heads.setdefault(waiting.event.key, waiting)
+        now = self._database.clock.wall_ms()
+        due = sorted((head.next_attempt_at, key) for key, head in heads.items() if is_due(head, now))
+        return [key for _, key in due[:limit]]
+
+    async def claim_intents(self, limit: int, lease_ms: int) -> Sequence[OpenIntent]:
+        await self._step("claim_intents")
+        intents = self._database.state.intents
+        now = self._database.clock.wall_ms()
+        due = sorted((asked.due_at, key) for key, asked in intents.items() if asked.due_at <= now)
+        claimed = [intents[key].intent for _, key in due[:limit]]
+        for each in claimed:
+            intents[each.intent.key] = Asked(each, now + lease_ms)
+        return [replace(each) for each in claimed]
+
+    def outbox(self) -> MemoryOutboxReader:
+        reader = MemoryOutboxReader(self._database, self.slots, self._readers.remove)
+        self._readers.append(reader)
+        return reader
+
+    def notify_relays(self) -> None:
+        for reader in self._database.readers:
+            if reader not in self._readers:
+                reader.wake()
+
+    async def backlog(self) -> OutboxBacklog:
+        await self._step("read")
+        state = self._database.state
+        if not state.pending:
+            return OutboxBacklog(0, 0)
+        age = self._database.clock.wall_ms() - state.outbox[min(state.pending)].created_at
+        return OutboxBacklog(len(state.pending), max(0, age))
+
+    async def dead_letters(self, limit: int, after: int = 0) -> Sequence[ParkedView]:
+        await self._step("read")
+        dead = [w for w in self._by_position() if w.event.state is InboxState.DEAD and w.event.position > after]
+        return [_view(waiting) for waiting in dead[:limit]]
+
+    async def parked_event(self, event: UUID | int) -> ParkedView | None:
+        await self._step("read")
+        for waiting in self._by_position():
+            if event in (waiting.event.position, waiting.event.event_id):
+                return _view(waiting)
+        return None
+
+    async def parked_summary(self) -> Sequence[ParkedSummary]:
+        await self._step("read")
+        consumers = sorted({waiting.consumer for waiting in self._database.state.parked.values()})
+        return [_summary(name, [w for w in self._by_position() if w.consumer == name]) for name in consumers]
+
+    async def purge(self, keep_sent_ms: int) -> int:
+        await self._step("read")
+        state = self._database.state
+        oldest_kept = self._database.clock.wall_ms() - keep_sent_ms
+        gone = [n for n, row in state.outbox.items() if n not in state.pending and row.created_at <= oldest_kept]
+        for number in gone:
+            del state.outbox[number]
+        return 1 if gone else 0
+
+    async def ping(self) -> None:
+        await self._step("read")
+
+    async def close(self) -> None:
+        self.crash()
+
+    def crash(self) -> None:
+        """The process is gone: transactions are rolled back, locks and slots are free. Idempotent."""
+        self._closed = True
+        for transaction in list(self._transactions):
+            transaction.abandon()
+        for reader in list(self._readers):
+            reader.end()
+
+    async def _step(self, name: str) -> None:
+        await self._database.gate(name)
+        if self._closed:
+            raise StoreUnavailableError("the store is closed")
+        self._database.require()
+
+    def _by_position(self) -> list[Waiting]:
+        return sorted(self._database.state.parked.values(), key=lambda waiting: waiting.event.position)
+
+
+def _view(waiting: Waiting) -> ParkedView:
+    return ParkedView(
+        consumer=waiting.consumer,
+        event=waiting.event,
+        parked_at=_time(waiting.parked_at),
+        first_failed_at=_time(waiting.first_failed_at) if waiting.first_failed_at is not None else None,
+        last_failed_at=_time(waiting.last_failed_at) if waiting.last_failed_at is not None else None,
+        next_attempt_at=_time(waiting.next_attempt_at),
+    )
+
+
+def _summary(consumer: str, waiting: Sequence[Waiting]) -> ParkedSummary:
+    dead = sum(each.event.state is InboxState.DEAD for each in waiting)
+    held = sum(each.event.state is InboxState.PARKED and each.event.attempts == 0 for each in waiting)
+    return ParkedSummary(
+        consumer=consumer,
+        keys=len({each.event.key for each in waiting}),
+        retrying=len(waiting) - dead - held,
+        dead=dead,
+        held=held,
+        oldest=_time(min(each.parked_at for each in waiting)),
+    )
+
+
+def _time(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)

@@ -1,0 +1,162 @@
+"""One transaction over the shared state: staged until its commit, then applied in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import TypeVar
+
+from orderflow.messaging.rows import Ref, Row
+from orderflow.messaging.store import (
+    Changes,
+    DataRefusedError,
+    InboxState,
+    ParkedEvent,
+    Recognition,
+    StoreUnavailableError,
+)
+from orderflow.messaging.stores.memory.database import MemoryDatabase
+from orderflow.messaging.stores.memory.state import Journal, State, Waiting
+from orderflow.messaging.stores.memory.writing import Writer
+
+T = TypeVar("T")
+
+
+class MemoryTransaction:
+    """See `messaging.store.Transaction`. Uniqueness is checked when written, and again when committed."""
+
+    def __init__(self, database: MemoryDatabase, ended: Callable[[MemoryTransaction], None]) -> None:
+        self._database = database
+        self._ended = ended
+        self._epoch = -1
+        self._alive = True
+        self._refused = False
+        self._staged: list[Changes] = []
+        self._known: dict[tuple[str, str], InboxState] = {}
+
+    async def __aenter__(self) -> MemoryTransaction:
+        try:
+            await self._database.gate("begin")
+            self._require_alive()
+            self._database.require()
+        except BaseException:
+            self.abandon()
+            raise
+        self._epoch = self._database.epoch
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                await self._step("commit")
+                self._commit()
+                await self._database.gate("committed")
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Give everything up, as when the process or its connection is gone. Idempotent."""
+        if self._alive:
+            self._alive = False
+            self._staged.clear()
+            self._database.locks.release_all(self)
+            self._ended(self)
+
+    async def lock(self, locks: Sequence[int]) -> None:
+        await self._step("lock")
+        for number in locks:
+            await self._database.locks.take(self, number)
+            self._require_alive()
+        self._database.require(self._epoch)
+
+    async def recognise(self, consumer: str, messages: Sequence[tuple[str, str]]) -> Recognition:
+        await self._step("recognise")
+        return self._seeing_own_writes(lambda state: self._recognise(state, consumer, messages))
+
+    async def load(self, refs: Iterable[Ref]) -> dict[Ref, Row]:
+        await self._step("load")
+        return self._seeing_own_writes(
+            lambda state: {ref: state.rows[ref] for ref in dict.fromkeys(refs) if ref in state.rows}
+        )
+
+    async def parked(self, consumer: str, keys: Sequence[str], limit: int) -> Sequence[ParkedEvent]:
+        await self._step("parked")
+        events = self._seeing_own_writes(lambda state: self._parked(state, consumer, keys, limit))
+        self._known |= {(event.key, event.identity): event.state for event in events}
+        return events
+
+    async def write(self, changes: Changes) -> None:
+        await self._step("write")
+        journal = Journal()
+        try:
+            self._apply(journal, [*self._staged, changes])
+        except DataRefusedError:
+            self._refused = True
+            raise
+        finally:
+            journal.undo()
+        self._staged.append(changes)
+
+    async def _step(self, name: str) -> None:
+        await self._database.gate(name)
+        self._require_alive()
+        self._database.require(self._epoch)
+
+    def _require_alive(self) -> None:
+        if not self._alive:
+            raise StoreUnavailableError("the session was ended")
+
+    def _commit(self) -> None:
+        if self._refused:
+            raise DataRefusedError("the transaction had failed before; nothing was committed")
+        journal = Journal()
+        try:
+            self._apply(journal, self._staged)
+        except BaseException:
+            journal.undo()
+            raise
+
+    def _apply(self, journal: Journal, staged: Iterable[Changes]) -> None:
+        database = self._database
+        for changes in staged:
+            Writer(database.state, journal, database.rules, self._known, database.clock.wall_ms()).write(changes)
+
+    def _seeing_own_writes(self, read: Callable[[State], T]) -> T:
+        journal = Journal()
+        try:
+            self._apply(journal, self._staged)
+            return read(self._database.state)
+        finally:
+            journal.undo()
+
+    def _recognise(self, state: State, consumer: str, messages: Sequence[tuple[str, str]]) -> Recognition:
+        known: dict[tuple[str, str], InboxState] = {}
+        for key, identity in messages:
+            entry = state.inbox.get((key, consumer, identity))
+            if entry is not None:
+                known[key, identity] = entry.state
+        keys = {key for key, _ in messages}
+        closed = {w.event.key for w in state.parked.values() if w.consumer == consumer and w.event.key in keys}
+        emitted = {(source, key): n for (key, source), n in state.streams.items() if key in keys}
+        self._known |= known
+        return Recognition(known, frozenset(closed), emitted)
+
+    def _parked(self, state: State, consumer: str, keys: Sequence[str], limit: int) -> list[ParkedEvent]:
+        found: list[ParkedEvent] = []
+        for key in dict.fromkeys(keys):
+            waiting = queue_of(state, consumer, key)
+            if waiting and is_due(waiting[0], self._database.clock.wall_ms()):
+                found.extend(each.event for each in waiting[:limit])
+        return sorted(found, key=lambda event: event.position)
+
+
+def queue_of(state: State, consumer: str, key: str) -> list[Waiting]:
+    """What is parked of a key, in order."""
+    waiting = [w for w in state.parked.values() if w.consumer == consumer and w.event.key == key]
+    return sorted(waiting, key=lambda each: each.event.position)
+
+
+def is_due(head: Waiting, now_ms: int) -> bool:
+    return head.event.state is InboxState.PARKED and head.next_attempt_at <= now_ms

@@ -1,0 +1,192 @@
+"""Writes a batch's changes into the state, refusing what the PostgreSQL schema refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import msgspec
+
+from orderflow.messaging.decision import Intent
+from orderflow.messaging.rows import Fact, Row
+from orderflow.messaging.store import (
+    Changes,
+    DataRefusedError,
+    InboxState,
+    OpenIntent,
+    OutboxRecord,
+    ParkedEvent,
+)
+from orderflow.messaging.stores.memory.state import Asked, Journal, State, Waiting
+
+RECORD_MAX = 2 * 1024 * 1024
+Check = Callable[[Row | None, Row], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a service's tables hold beyond uniqueness.
+
+    `checks` see each change of a row (None: it is new) and raise DataRefusedError. Row types in `stepwise`
+    are shown every version, the others the last one of a batch.
+    """
+
+    checks: Sequence[Check] = ()
+    stepwise: Collection[type[Row]] = ()
+
+
+class Writer:
+    """Writes one set of changes at one moment. `known` are the inbox entries (key, identity) that may be replaced."""
+
+    def __init__(
+        self, state: State, journal: Journal, rules: Rules, known: Collection[tuple[str, str]], now_ms: int
+    ) -> None:
+        self._state = state
+        self._journal = journal
+        self._rules = rules
+        self._known = known
+        self._now = now_ms
+
+    def write(self, changes: Changes) -> None:
+        """Raises DataRefusedError; the caller then takes the journal back."""
+        self._rows(changes)
+        self._facts(changes.facts)
+        self._inbox(changes)
+        self._streams(changes)
+        self._outbox(changes.outbox)
+        self._park(changes)
+        self._repark(changes)
+        self._release(changes)
+        self._intents(changes)
+
+    def _rows(self, changes: Changes) -> None:
+        by_ref: dict[object, list[Row]] = {}
+        for row in changes.rows:
+            by_ref.setdefault(row.ref, []).append(row)
+        for versions in by_ref.values():
+            stepwise = type(versions[0]) in self._rules.stepwise
+            for number, row in enumerate(versions if stepwise else versions[-1:]):
+                self._row(row, is_new=number == 0 and row.ref not in changes.existing)
+
+    def _row(self, row: Row, *, is_new: bool) -> None:
+        before = self._state.rows.get(row.ref)
+        if is_new and before is not None:
+            raise _double(f"{row.TABLE} {row.id}", f"{row.TABLE}_pkey")
+        if not is_new and before is None:
+            raise DataRefusedError(f"{row.TABLE}: 1 rows were to be written, 0 were")
+        for check in self._rules.checks:
+            check(before, row)
+        self._journal.set(self._state.rows, row.ref, row)
+
+    def _facts(self, facts: Iterable[Fact]) -> None:
+        for fact in facts:
+            name = (type(fact), fact.id)
+            if name in self._state.facts:
+                raise _double(f"{fact.TABLE} {fact.id}", None)
+            self._journal.set(self._state.facts, name, fact)
+
+    def _inbox(self, changes: Changes) -> None:
+        for entry in changes.inbox:
+            name = (entry.key, changes.consumer, entry.identity)
+            known = (entry.key, entry.identity) in self._known
+            if name in self._state.inbox and not known:
+                raise _double(f"processed_events {name}", "processed_events_once")
+            if known and name not in self._state.inbox:
+                raise DataRefusedError("processed_events: 1 rows were to be written, 0 were")
+            self._journal.set(self._state.inbox, name, entry)
+
+    def _streams(self, changes: Changes) -> None:
+        for (source, key), count in changes.emitted.items():
+            if count <= self._state.streams.get((key, source), 0):
+                raise DataRefusedError("streams: 1 rows were to be written, 0 were")
+            self._journal.set(self._state.streams, (key, source), count)
+
+    def _outbox(self, records: Iterable[OutboxRecord]) -> None:
+        for record in records:
+            size = len(record.key or b"") + len(record.value or b"") + len(msgspec.msgpack.encode(record.headers))
+            _hold(size <= RECORD_MAX, "outbox_record_fits")
+            _hold(record.slot >= 0, "outbox_slot_not_negative")
+            self._state.outbox_ids += 1
+            number = self._state.outbox_ids
+            self._journal.set(self._state.outbox, number, replace(record, id=number, created_at=self._now))
+            self._journal.set(self._state.pending, number, record.slot)
+
+    def _park(self, changes: Changes) -> None:
+        for event in changes.parked:
+            name = (event.key, changes.consumer, event.identity)
+            _hold(name in self._state.inbox, "parked_events_in_inbox", "23503")
+            for other in self._state.parked.values():
+                if (other.event.key, other.consumer, other.event.identity) == name:
+                    raise _double(f"parked_events {name}", "parked_events_once")
+            self._state.positions += 1
+            self._wait(changes.consumer, replace(event, position=self._state.positions), None)
+
+    def _repark(self, changes: Changes) -> None:
+        for event in changes.reparked:
+            before = self._state.parked.get(event.position)
+            if before is None or before.consumer != changes.consumer:
+                raise DataRefusedError("parked_events: 1 rows were to be written, 0 were")
+            again = replace(
+                before.event,
+                state=event.state,
+                attempts=event.attempts,
+                failure=event.failure,
+                delay_ms=event.delay_ms,
+            )
+            self._wait(changes.consumer, again, before)
+
+    def _wait(self, consumer: str, event: ParkedEvent, before: Waiting | None) -> None:
+        _hold(event.state in (InboxState.PARKED, InboxState.DEAD), "parked_events_state_waits")
+        _hold(event.attempts >= 0, "parked_events_attempts_not_negative")
+        _hold(event.state is not InboxState.DEAD or event.attempts > 0, "parked_events_dead_was_tried")
+        _hold((event.attempts == 0) == (event.failure is None), "parked_events_failure_whole")
+        failed = event.attempts > 0
+        first = (before.first_failed_at if before else None) or self._now
+        waiting = Waiting(
+            consumer=consumer,
+            event=replace(event, delay_ms=0),
+            parked_at=before.parked_at if before else self._now,
+            next_attempt_at=self._now + event.delay_ms,
+            first_failed_at=first if failed else None,
+            last_failed_at=self._now if failed else None,
+        )
+        self._journal.set(self._state.parked, event.position, waiting)
+
+    def _release(self, changes: Changes) -> None:
+        for position in changes.released:
+            before = self._state.parked.get(position)
+            if before is None or before.consumer != changes.consumer:
+                raise DataRefusedError("parked_events: 1 rows were to be written, 0 were")
+            self._journal.delete(self._state.parked, position)
+
+    def _intents(self, changes: Changes) -> None:
+        for key in changes.closed_intents:
+            if key in self._state.intents:
+                self._journal.delete(self._state.intents, key)
+        for intent in changes.opened:
+            if intent.intent.key in self._state.intents:
+                raise _double(f"intents {intent.intent.key}", "intents_once")
+            self._ask(intent, changes.lease_ms)
+        postponed = [intent.intent.key for intent in changes.postponed]
+        if any(len(list(same)) > 1 for _, same in groupby(sorted(postponed))):
+            raise DataRefusedError("an intent was postponed twice in one batch", "21000")
+        for intent in changes.postponed:
+            self._ask(intent, intent.delay_ms)
+
+    def _ask(self, intent: OpenIntent, wait_ms: int) -> None:
+        _hold(intent.attempts >= 0, "intents_attempts_not_negative")
+        plain = msgspec.json.decode(msgspec.json.encode(intent.intent.request))
+        _hold(isinstance(plain, dict), "intents_request_is_object")
+        kept = Intent(key=intent.intent.key, kind=intent.intent.kind, request=plain)
+        asked = Asked(replace(intent, intent=kept, delay_ms=0), self._now + wait_ms)
+        self._journal.set(self._state.intents, kept.key, asked)
+
+
+def _hold(condition: bool, constraint: str, sqlstate: str = "23514") -> None:
+    if not condition:
+        raise DataRefusedError(f"the rule {constraint} was broken", sqlstate, constraint)
+
+
+def _double(what: str, constraint: str | None) -> DataRefusedError:
+    return DataRefusedError(f"{what} is there already", "23505", constraint)

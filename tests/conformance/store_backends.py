@@ -1,0 +1,113 @@
+"""The two stores behind one face, so that one suite can try both."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from orderflow.messaging.clock import SystemClock
+from orderflow.messaging.store import OutboxReader, Store
+from orderflow.messaging.stores.memory.database import MemoryDatabase
+from orderflow.messaging.stores.memory.outbox import MemoryOutboxReader
+from orderflow.messaging.stores.memory.store import MemoryStore
+from orderflow.messaging.stores.postgres import migrations
+from orderflow.messaging.stores.postgres.outbox import PostgresOutboxReader
+from orderflow.messaging.stores.postgres.store import PostgresStore
+from tests.conformance import store_tables
+from tests.support.postgres import PostgresServer
+
+
+class Backend(Protocol):
+    """One database; each store opened on it stands for a process of its own."""
+
+    async def open(self) -> Store: ...
+
+    async def crash(self, store: Store) -> None:
+        """The store's process dies: nothing of it says good-bye."""
+        ...
+
+    def cut(self, reader: OutboxReader) -> None:
+        """The reader's connection is lost."""
+        ...
+
+    def go_down(self) -> None:
+        """The database ends all sessions and takes no new ones."""
+        ...
+
+    def come_back(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class MemoryBackend:
+    def __init__(self) -> None:
+        self._database = MemoryDatabase(
+            SystemClock(),
+            checks=(store_tables.check_state, store_tables.check_value),
+            stepwise={store_tables.Parcel},
+        )
+        self._stores: list[MemoryStore] = []
+
+    async def open(self) -> Store:
+        store = MemoryStore(self._database)
+        self._stores.append(store)
+        return store
+
+    async def crash(self, store: Store) -> None:
+        assert isinstance(store, MemoryStore)
+        store.crash()
+
+    def cut(self, reader: OutboxReader) -> None:
+        assert isinstance(reader, MemoryOutboxReader)
+        reader.cut()
+
+    def go_down(self) -> None:
+        self._database.go_down()
+
+    def come_back(self) -> None:
+        self._database.come_back()
+
+    async def close(self) -> None:
+        for store in self._stores:
+            await store.close()
+
+
+class PostgresBackend:
+    def __init__(self, server: PostgresServer, url: str) -> None:
+        self._server = server
+        self._url = url
+        self._name = urlsplit(url).path.removeprefix("/")
+        self._stores: list[PostgresStore] = []
+
+    async def open(self) -> Store:
+        if not self._stores:
+            own = migrations.MigrationSequence.from_package("parcels", store_tables.__name__)
+            await migrations.migrate(self._url, [migrations.core(), own])
+        store = await PostgresStore.connect(self._url, tables=store_tables.tables())
+        self._stores.append(store)
+        return store
+
+    async def crash(self, store: Store) -> None:
+        assert isinstance(store, PostgresStore)
+        connections: list[Any] = [*store._work._idle, *store._work._lent, *store._reads._idle]
+        connections += [reader._connection for reader in store._readers if reader._connection]
+        for connection in connections:
+            connection.terminate()
+
+    def cut(self, reader: OutboxReader) -> None:
+        assert isinstance(reader, PostgresOutboxReader)
+        assert reader._connection is not None
+        self._server.execute(f"SELECT pg_terminate_backend({reader._connection.get_server_pid()}, 5000)")
+
+    def go_down(self) -> None:
+        self._server.execute(f'ALTER DATABASE "{self._name}" ALLOW_CONNECTIONS false')
+        self._server.execute(
+            f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{self._name}'"
+        )
+
+    def come_back(self) -> None:
+        self._server.execute(f'ALTER DATABASE "{self._name}" ALLOW_CONNECTIONS true')
+
+    async def close(self) -> None:
+        for store in self._stores:
+            await store.close()

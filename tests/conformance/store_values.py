@@ -1,0 +1,92 @@
+"""Short ways to make what stores are given."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID, uuid5
+
+from orderflow.messaging.decision import Intent
+from orderflow.messaging.identity import NAMESPACE, slot_of
+from orderflow.messaging.store import (
+    Changes,
+    Failure,
+    InboxEntry,
+    InboxState,
+    OpenIntent,
+    OutboxRecord,
+    ParkedEvent,
+    Store,
+)
+from orderflow.messaging.transport import ConsumerRecord
+
+CONSUMER = "shop"
+FAILURE = Failure("decision", "KeyError", "no such thing", "KeyError@model.py:7")
+
+
+def event_id(name: str) -> UUID:
+    return uuid5(NAMESPACE, name)
+
+
+def entry(key: str, identity: str, state: InboxState = InboxState.DONE) -> InboxEntry:
+    return InboxEntry(key, identity, event_id(f"{key}/{identity}"), state)
+
+
+def changes(**fields: Any) -> Changes:
+    return Changes(consumer=CONSUMER, **fields)
+
+
+def outgoing(key: str, value: bytes | None = b"{}", slots: int = 16) -> OutboxRecord:
+    return OutboxRecord(
+        topic="parcel-events",
+        key=key.encode(),
+        value=value,
+        headers=(("ce_type", b"Sent"), ("empty", b""), ("none", None), ("ce_type", b"again")),
+        event_id=event_id(f"{key}/{value!r}"),
+        slot=slot_of(key.encode(), slots),
+    )
+
+
+def parked(key: str, identity: str, **fields: Any) -> ParkedEvent:
+    """A failed head by default; held with `attempts=0`."""
+    attempts = fields.pop("attempts", 1)
+    return ParkedEvent(
+        key=key,
+        identity=identity,
+        event_id=event_id(f"{key}/{identity}"),
+        event_type="Sent.v1",
+        record=ConsumerRecord("parcels", 3, 41, key.encode(), b"\x00\xff", (("a", None), ("b", b"\xfe")), 1234),
+        attempts=attempts,
+        failure=FAILURE if attempts else None,
+        **fields,
+    )
+
+
+def intent(name: str, **fields: Any) -> OpenIntent:
+    request = {"amount": 1250, "currency": "EUR", "nested": {"list": [1, None, "ä"]}}
+    return OpenIntent(
+        intent=Intent(key=f"charge:{name}", kind="charge", request=request),
+        key=name,
+        cause=event_id(name),
+        traceparent="00-1-2-01",
+        **fields,
+    )
+
+
+async def commit(store: Store, batch: Changes) -> None:
+    """Write in a transaction of its own, recognising first, as the way in does."""
+    async with store.transaction() as tx:
+        await tx.lock([])
+        await tx.recognise(batch.consumer, [(each.key, each.identity) for each in batch.inbox])
+        await tx.write(batch)
+
+
+async def park(store: Store, *events: ParkedEvent) -> None:
+    """Park new events with their inbox rows."""
+    inbox = [InboxEntry(event.key, event.identity, event.event_id, event.state) for event in events]
+    await commit(store, changes(parked=list(events), inbox=inbox))
+
+
+async def queue(store: Store, key: str, limit: int = 100) -> list[str]:
+    """The identities of what `parked` gives."""
+    async with store.transaction() as tx:
+        return [event.identity for event in await tx.parked(CONSUMER, [key], limit)]

@@ -1,0 +1,95 @@
+"""What is known of messages and streams, for both stores."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from orderflow.messaging.store import Changes, DataRefusedError, InboxState, Recognition, Store
+from tests.conformance.store_values import CONSUMER, changes, commit, entry, outgoing, park, parked
+
+
+async def recognise(store: Store, *messages: tuple[str, str], consumer: str = CONSUMER) -> Recognition:
+    async with store.transaction() as tx:
+        return await tx.recognise(consumer, messages)
+
+
+async def test_an_empty_inbox_knows_nothing(store: Store) -> None:
+    assert await recognise(store, ("k", "1")) == Recognition({}, frozenset(), {})
+    assert await recognise(store) == Recognition({}, frozenset(), {})
+
+
+async def test_a_message_is_known_by_key_identity_and_consumer(store: Store) -> None:
+    await commit(store, changes(inbox=[entry("k", "1"), entry("k", "OrderPlaced"), entry("l", "2")]))
+    found = await recognise(store, ("k", "1"), ("k", "2"), ("l", "1"), ("k", "OrderPlaced"))
+    assert found.known == {("k", "1"): InboxState.DONE, ("k", "OrderPlaced"): InboxState.DONE}
+    assert (await recognise(store, ("k", "1"), consumer="other")).known == {}
+
+
+async def test_two_consumers_keep_their_own_accounts(store: Store) -> None:
+    await commit(store, Changes(consumer="one", inbox=[entry("k", "1")]))
+    await commit(store, Changes(consumer="two", inbox=[entry("k", "1", InboxState.DISCARDED)]))
+    assert (await recognise(store, ("k", "1"), consumer="one")).known == {("k", "1"): InboxState.DONE}
+    assert (await recognise(store, ("k", "1"), consumer="two")).known == {("k", "1"): InboxState.DISCARDED}
+
+
+@pytest.mark.parametrize("alone", [True, False])
+async def test_a_new_entry_that_is_there_already_is_refused_not_ignored(store: Store, alone: bool) -> None:
+    await commit(store, changes(inbox=[entry("k", "1")]))
+    outbox = [] if alone else [outgoing("k")]
+    with pytest.raises(DataRefusedError) as refused:
+        async with store.transaction() as tx:
+            await tx.write(changes(inbox=[entry("k", "0"), entry("k", "1")], outbox=outbox))
+    assert refused.value.constraint == "processed_events_once"
+    assert (await recognise(store, ("k", "0"))).known == {}
+
+
+async def test_an_entry_twice_in_one_batch_is_refused(store: Store) -> None:
+    with pytest.raises(DataRefusedError):
+        await commit(store, changes(inbox=[entry("k", "1"), entry("k", "1")]))
+
+
+async def test_two_processes_cannot_both_take_note_of_one_message(store: Store) -> None:
+    async def note() -> None:
+        async with store.transaction() as tx:
+            await tx.write(changes(inbox=[entry("k", "1")]))
+
+    results = await asyncio.gather(note(), note(), return_exceptions=True)
+    assert [type(result) for result in results if result is not None] == [DataRefusedError]
+
+
+async def test_a_recognised_entry_gets_its_new_state(store: Store) -> None:
+    await park(store, parked("k", "1"))
+    assert (await recognise(store, ("k", "1"))).known == {("k", "1"): InboxState.PARKED}
+    await commit(store, changes(inbox=[entry("k", "1"), entry("k", "2")]))
+    found = await recognise(store, ("k", "1"), ("k", "2"))
+    assert set(found.known.values()) == {InboxState.DONE}
+
+
+async def test_entries_of_parked_events_are_replaced_without_being_recognised_again(store: Store) -> None:
+    await park(store, parked("k", "1"))
+    async with store.transaction() as tx:
+        (event,) = await tx.parked(CONSUMER, ["k"], 10)
+        await tx.write(changes(inbox=[entry("k", "1")], released=[event.position]))
+    assert (await recognise(store, ("k", "1"))).known == {("k", "1"): InboxState.DONE}
+
+
+async def test_a_key_with_parked_events_is_closed_at_its_consumer_only(store: Store) -> None:
+    await park(store, parked("k", "1"))
+    assert (await recognise(store, ("k", "9"), ("l", "9"))).closed == {"k"}
+    assert (await recognise(store, ("k", "9"), consumer="other")).closed == frozenset()
+
+
+async def test_streams_count_by_source_and_key(store: Store) -> None:
+    await commit(store, changes(emitted={("/a", "k"): 2, ("/b", "k"): 1, ("/a", "l"): 7}))
+    await commit(store, changes(emitted={("/a", "k"): 3}))
+    assert (await recognise(store, ("k", "1"))).emitted == {("/a", "k"): 3, ("/b", "k"): 1}
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+async def test_a_stream_never_counts_backwards(store: Store, count: int) -> None:
+    await commit(store, changes(emitted={("/a", "k"): 2}))
+    with pytest.raises(DataRefusedError):
+        await commit(store, changes(emitted={("/a", "k"): count}, outbox=[outgoing("k")]))
+    assert (await store.backlog()).unsent == 0

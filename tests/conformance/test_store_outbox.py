@@ -1,0 +1,208 @@
+"""The outbox and its readers, for both stores."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import replace
+
+import pytest
+
+from orderflow.messaging.identity import lock_id
+from orderflow.messaging.store import DataRefusedError, OutboxReader, Store, StoreUnavailableError
+from tests.conformance.store_backends import Backend
+from tests.conformance.store_values import changes, commit, outgoing
+from tests.support.waiting import eventually
+
+ALL = frozenset(range(16))
+
+
+async def settle(*readers: OutboxReader) -> list[frozenset[int]]:
+    """Let each reader claim until nobody moves any more."""
+    held: list[frozenset[int]] = []
+    for _ in range(10):
+        now = [await reader.claim_slots() for reader in readers]
+        if now == held:
+            return held
+        held = now
+    raise AssertionError(f"the readers never come to rest: {held}")
+
+
+async def test_rows_come_as_they_were_written_with_an_id_and_a_time(store: Store) -> None:
+    written = [outgoing("k", b"1"), outgoing("l", None), replace(outgoing("m"), key=None, headers=())]
+    await commit(store, changes(outbox=written))
+    reader = store.outbox()
+    assert await reader.claim_slots() == ALL
+    rows = await reader.unsent(10)
+    assert [replace(row, id=0, created_at=0) for row in rows] == written
+    assert [row.id for row in rows] == sorted({row.id for row in rows})
+    assert min(row.created_at for row in rows) > 1_600_000_000_000
+
+
+async def test_rows_that_are_sent_do_not_come_again(store: Store) -> None:
+    await commit(store, changes(outbox=[outgoing("k", b"%d" % n) for n in range(5)]))
+    reader = store.outbox()
+    await reader.claim_slots()
+    rows = await reader.unsent(3)
+    assert [row.value for row in rows] == [b"0", b"1", b"2"]
+    await reader.mark_sent([rows[0].id, rows[1].id])
+    assert [row.value for row in await reader.unsent(10)] == [b"2", b"3", b"4"]
+    await reader.mark_sent([row.id for row in await reader.unsent(10)])
+    await reader.mark_sent([rows[0].id])
+    await reader.mark_sent([])
+    assert await reader.unsent(10) == []
+    assert (await store.backlog()).unsent == 0
+
+
+async def test_within_a_key_rows_come_in_commit_order_under_concurrent_writers(
+    backend: Backend, store: Store
+) -> None:
+    stores = [store, await backend.open()]
+    keys = [f"key-{n}" for n in range(4)]
+    committed: dict[str, int] = dict.fromkeys(keys, 0)
+    chance = random.Random(7)
+
+    async def write(where: Store, times: int) -> None:
+        for _ in range(times):
+            touched = chance.sample(keys, 2)
+            async with where.transaction() as tx:
+                await tx.lock(sorted(lock_id(key) for key in touched))
+                numbers = {key: committed[key] + 1 for key in touched}
+                await tx.write(changes(outbox=[outgoing(key, b"%d" % n) for key, n in numbers.items()]))
+                committed.update(numbers)
+
+    reader = store.outbox()
+    await reader.claim_slots()
+    read: dict[str, list[int]] = {key: [] for key in keys}
+
+    async def relay() -> bool:
+        rows = await reader.unsent(5)
+        for row in rows:
+            assert row.key is not None
+            assert row.value is not None
+            read[row.key.decode()].append(int(row.value))
+        await reader.mark_sent([row.id for row in rows])
+        return sum(map(len, read.values())) == 2 * 4 * 20
+
+    writers = asyncio.gather(*(write(stores[n % 2], 20) for n in range(4)))
+    await eventually(relay, timeout_s=60, every_s=0)
+    await writers
+    assert read == {key: list(range(1, committed[key] + 1)) for key in keys}
+
+
+async def test_readers_share_all_slots_and_never_own_one_twice(backend: Backend, store: Store) -> None:
+    first = store.outbox()
+    assert await first.claim_slots() == ALL
+    second = (await backend.open()).outbox()
+    third = (await backend.open()).outbox()
+    for readers in ([first, second], [first, second, third]):
+        held = await settle(*readers)
+        assert sorted(slot for slots in held for slot in slots) == sorted(ALL)
+        assert max(map(len, held)) - min(map(len, held)) <= 1
+
+
+async def test_two_readers_of_one_process_share_as_well(store: Store) -> None:
+    held = await settle(store.outbox(), store.outbox())
+    assert [len(slots) for slots in held] == [8, 8]
+    assert held[0] | held[1] == ALL
+
+
+async def test_a_reader_sees_only_rows_of_its_own_slots(backend: Backend, store: Store) -> None:
+    readers = [store.outbox(), (await backend.open()).outbox()]
+    held = await settle(*readers)
+    written = [outgoing(f"key-{n}") for n in range(40)]
+    await commit(store, changes(outbox=written))
+    for reader, slots in zip(readers, held, strict=True):
+        rows = await reader.unsent(100)
+        assert [row.key for row in rows] == [row.key for row in written if row.slot in slots]
+
+
+async def test_the_slots_of_a_lost_reader_go_to_the_next_who_claims(backend: Backend, store: Store) -> None:
+    lost, survivor = store.outbox(), (await backend.open()).outbox()
+    await settle(lost, survivor)
+    await commit(store, changes(outbox=[outgoing(f"key-{n}") for n in range(20)]))
+    backend.cut(lost)
+    assert await survivor.claim_slots() == ALL
+    assert len(await survivor.unsent(100)) == 20
+    with pytest.raises(StoreUnavailableError):
+        await lost.unsent(100)
+        await lost.mark_sent([1])
+    assert await lost.claim_slots() == frozenset()
+    assert [len(slots) for slots in await settle(survivor, lost)] == [8, 8]
+
+
+async def test_a_crashed_process_leaves_its_slots_to_others(backend: Backend, store: Store) -> None:
+    dying = await backend.open()
+    readers = [store.outbox(), dying.outbox()]
+    await settle(*readers)
+    await backend.crash(dying)
+
+    async def owns_all() -> bool:
+        return await readers[0].claim_slots() == ALL
+
+    await eventually(owns_all)
+
+
+async def test_a_closed_reader_gives_its_slots_up_at_once(store: Store) -> None:
+    first, second = store.outbox(), store.outbox()
+    await settle(first, second)
+    await first.close()
+    await first.close()
+    assert await second.claim_slots() == ALL
+    with pytest.raises(StoreUnavailableError):
+        await first.claim_slots()
+
+
+async def test_a_reader_wakes_up_for_rows_of_other_processes(backend: Backend, store: Store) -> None:
+    other = await backend.open()
+    reader = store.outbox()
+    await reader.claim_slots()
+    waiting = asyncio.create_task(reader.wait(30))
+    for _ in range(20):
+        other.notify_relays()
+    await asyncio.wait_for(waiting, 10)
+
+
+async def test_a_reader_does_not_wake_up_for_its_own_process_and_waits_no_longer_than_asked(store: Store) -> None:
+    reader = store.outbox()
+    await reader.claim_slots()
+    store.notify_relays()
+    async with asyncio.timeout(10):
+        await reader.wait(0.2)
+    waiting = asyncio.create_task(reader.wait(30))
+    await store.ping()
+    assert not waiting.done()
+    await reader.close()
+    await asyncio.wait_for(waiting, 10)
+
+
+async def test_the_backlog_counts_and_ages(store: Store) -> None:
+    assert (await store.backlog()).oldest_ms == 0
+    await commit(store, changes(outbox=[outgoing("k"), outgoing("l")]))
+
+    async def aged() -> bool:
+        backlog = await store.backlog()
+        return backlog.unsent == 2 and backlog.oldest_ms >= 20
+
+    await eventually(aged)
+
+
+async def test_a_purge_takes_old_rows_that_are_sent_and_leaves_the_others(store: Store) -> None:
+    reader = store.outbox()
+    await reader.claim_slots()
+    await commit(store, changes(outbox=[outgoing("k", b"sent")]))
+    assert await store.purge(0) == 0
+    await reader.mark_sent([row.id for row in await reader.unsent(10)])
+    assert await store.purge(3_600_000) == 0
+    assert await store.purge(0) == 1
+    assert await store.purge(0) == 0
+    await commit(store, changes(outbox=[outgoing("k", b"unsent")]))
+    await store.purge(0)
+    assert [row.value for row in await reader.unsent(10)] == [b"unsent"]
+
+
+async def test_a_record_that_no_log_would_take_is_refused(store: Store) -> None:
+    await commit(store, changes(outbox=[outgoing("k", b"x" * (2 * 1024 * 1024 - 1000))]))
+    with pytest.raises(DataRefusedError) as refused:
+        await commit(store, changes(outbox=[outgoing("k", b"x" * (2 * 1024 * 1024))]))
+    assert refused.value.constraint == "outbox_record_fits"

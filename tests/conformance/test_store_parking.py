@@ -1,0 +1,178 @@
+"""Parked, held and dead events, for both stores."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from orderflow.messaging.store import Changes, DataRefusedError, InboxState, Store
+from tests.conformance.store_values import (
+    CONSUMER,
+    FAILURE,
+    changes,
+    commit,
+    entry,
+    event_id,
+    park,
+    parked,
+    queue,
+)
+from tests.support.waiting import eventually
+
+HOUR_MS = 3_600_000
+
+
+async def test_a_parked_event_comes_back_byte_for_byte(store: Store) -> None:
+    event = parked("k", "1", intent="charge:k")
+    nothing = parked("l", "1", attempts=0)
+    nothing = replace(nothing, record=replace(nothing.record, key=None, value=None, headers=(), topic=""))
+    await park(store, event, nothing)
+    async with store.transaction() as tx:
+        found = await tx.parked(CONSUMER, ["k", "l", "unknown", "k"], 10)
+    assert [replace(each, position=0) for each in found] == [event, nothing]
+    assert 0 < found[0].position < found[1].position
+
+
+async def test_events_of_a_key_come_in_the_order_in_which_they_were_parked(store: Store) -> None:
+    await park(store, parked("k", "9"), parked("k", "1", attempts=0), parked("l", "5"))
+    await park(store, parked("k", "5", attempts=0))
+    assert await queue(store, "k") == ["9", "1", "5"]
+    assert await queue(store, "k", limit=2) == ["9", "1"]
+
+
+async def test_the_limit_counts_for_each_key(store: Store) -> None:
+    await park(store, parked("k", "1"), parked("l", "1"), parked("k", "2", attempts=0), parked("l", "2", attempts=0))
+    async with store.transaction() as tx:
+        found = await tx.parked(CONSUMER, ["l", "k"], 1)
+    assert [(event.key, event.identity) for event in found] == [("k", "1"), ("l", "1")]
+
+
+async def test_a_key_is_due_when_its_head_is_and_not_before(store: Store) -> None:
+    await park(store, parked("k", "1", delay_ms=300), parked("k", "2", attempts=0))
+    assert await queue(store, "k") == []
+    assert await store.due_keys(CONSUMER, 10) == []
+    assert await eventually(lambda: store.due_keys(CONSUMER, 10)) == ["k"]
+    assert await queue(store, "k") == ["1", "2"]
+
+
+async def test_what_is_held_behind_a_dead_head_stays_held(store: Store) -> None:
+    await park(store, parked("k", "1", state=InboxState.DEAD), parked("k", "2", attempts=0))
+    assert await store.due_keys(CONSUMER, 10) == []
+    assert await queue(store, "k") == []
+
+
+async def test_keys_are_given_longest_due_first_and_by_consumer(store: Store) -> None:
+    for key in ("c", "a", "b"):
+        await park(store, parked(key, "1"))
+    other = Changes(consumer="other", inbox=[entry("a", "1")], parked=[parked("a", "1")])
+    await commit(store, other)
+    assert set(await store.due_keys(CONSUMER, 10)) == {"a", "b", "c"}
+    assert len(await store.due_keys(CONSUMER, 2)) == 2
+    assert await store.due_keys("other", 10) == ["a"]
+    async with store.transaction() as tx:
+        (event,) = await tx.parked(CONSUMER, ["c"], 1)
+        await tx.write(changes(reparked=[replace(event, attempts=2, delay_ms=0)]))
+    assert (await store.due_keys(CONSUMER, 10))[-1] == "c" or len(await store.due_keys(CONSUMER, 10)) == 3
+
+
+async def test_a_failed_attempt_replaces_what_was_known_of_the_event(store: Store) -> None:
+    await park(store, parked("k", "1"))
+    async with store.transaction() as tx:
+        (event,) = await tx.parked(CONSUMER, ["k"], 1)
+        worse = replace(FAILURE, error="ValueError")
+        await tx.write(changes(reparked=[replace(event, attempts=2, failure=worse, delay_ms=HOUR_MS)]))
+    assert await store.due_keys(CONSUMER, 10) == []
+    view = await store.parked_event(event.position)
+    assert view is not None
+    assert (view.event.attempts, view.event.failure) == (2, worse)
+    assert view.first_failed_at is not None
+    assert view.last_failed_at is not None
+    assert view.first_failed_at <= view.last_failed_at < view.next_attempt_at
+
+
+async def test_a_released_event_lets_the_next_one_be_the_head(store: Store) -> None:
+    await park(store, parked("k", "1"), parked("k", "2", attempts=0), parked("k", "3", attempts=0))
+    async with store.transaction() as tx:
+        first, second = await tx.parked(CONSUMER, ["k"], 2)
+        await tx.write(changes(inbox=[entry("k", "1"), entry("k", "2")], released=[first.position, second.position]))
+    assert await store.due_keys(CONSUMER, 10) == ["k"]
+    assert await queue(store, "k") == ["3"]
+
+
+async def test_a_held_event_that_fails_as_head_gets_its_times(store: Store) -> None:
+    await park(store, parked("k", "1", attempts=0))
+    async with store.transaction() as tx:
+        (event,) = await tx.parked(CONSUMER, ["k"], 1)
+        await tx.write(changes(reparked=[replace(event, attempts=1, failure=FAILURE)]))
+    view = await store.parked_event(event_id("k/1"))
+    assert view is not None
+    assert view.first_failed_at == view.last_failed_at
+    assert view.first_failed_at is not None
+
+
+@pytest.mark.parametrize("field", ["released", "reparked"])
+async def test_what_is_not_parked_can_neither_be_released_nor_fail_again(store: Store, field: str) -> None:
+    ghost = 12345 if field == "released" else parked("k", "1", position=12345)
+    with pytest.raises(DataRefusedError):
+        await commit(store, changes(**{field: [ghost]}))
+
+
+async def test_an_event_is_parked_once(store: Store) -> None:
+    await park(store, parked("k", "1"))
+    with pytest.raises(DataRefusedError) as refused:
+        await commit(store, changes(parked=[parked("k", "1")]))
+    assert refused.value.constraint == "parked_events_once"
+
+
+@pytest.mark.parametrize(
+    ("constraint", "fields"),
+    [
+        ("parked_events_in_inbox", {}),
+        ("parked_events_state_waits", {"state": InboxState.DONE}),
+        ("parked_events_dead_was_tried", {"state": InboxState.DEAD, "attempts": 0}),
+        ("parked_events_attempts_not_negative", {"attempts": -1}),
+    ],
+)
+async def test_a_parked_event_that_makes_no_sense_is_refused(
+    store: Store, constraint: str, fields: dict[str, object]
+) -> None:
+    inbox = [] if constraint == "parked_events_in_inbox" else [entry("k", "1", InboxState.PARKED)]
+    with pytest.raises(DataRefusedError) as refused:
+        await commit(store, changes(parked=[parked("k", "1", **fields)], inbox=inbox))
+    assert refused.value.constraint == constraint
+
+
+async def test_a_failure_and_its_count_belong_together(store: Store) -> None:
+    event = replace(parked("k", "1"), failure=None)
+    with pytest.raises(DataRefusedError) as refused:
+        await park(store, event)
+    assert refused.value.constraint == "parked_events_failure_whole"
+
+
+async def test_operators_see_the_dead_a_page_at_a_time(store: Store) -> None:
+    dead = [parked(key, "1", state=InboxState.DEAD, attempts=6) for key in ("a", "b", "c")]
+    await park(store, *dead, parked("a", "2", attempts=0), parked("d", "1"))
+    first = await store.dead_letters(2)
+    rest = await store.dead_letters(2, after=first[-1].event.position)
+    assert [view.event.key for view in (*first, *rest)] == ["a", "b", "c"]
+    assert [view.consumer for view in first] == [CONSUMER, CONSUMER]
+    assert first[0].event == replace(dead[0], position=first[0].event.position)
+    assert await store.dead_letters(2, after=rest[-1].event.position) == []
+
+
+async def test_operators_find_an_event_by_its_id_or_position(store: Store) -> None:
+    await park(store, parked("k", "1"))
+    by_id = await store.parked_event(event_id("k/1"))
+    assert by_id is not None
+    assert await store.parked_event(by_id.event.position) == by_id
+    assert await store.parked_event(event_id("unknown")) is None
+    assert await store.parked_event(987) is None
+
+
+async def test_operators_see_what_is_stuck_by_consumer(store: Store) -> None:
+    assert await store.parked_summary() == []
+    await park(store, parked("a", "1", state=InboxState.DEAD), parked("a", "2", attempts=0), parked("b", "1"))
+    (line,) = await store.parked_summary()
+    assert (line.consumer, line.keys, line.retrying, line.dead, line.held) == (CONSUMER, 2, 1, 1, 1)
+    assert line.oldest.tzinfo is not None
