@@ -1,0 +1,1 @@
+"""The five promises as checks over the books of all services and of the bank."""

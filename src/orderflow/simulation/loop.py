@@ -1,0 +1,218 @@
+"""An event loop in which time is virtual and the next callback is chosen by a seed.
+
+Nothing waits for real: when nothing is ready, time jumps to the next timer. Among what is ready the seed picks,
+so every order of callbacks that separate processes could show is within reach. Every callback belongs to the
+owner of the context that it was made in; the callbacks of an owner that is no longer alive never run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import heapq
+import random
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import suppress
+from typing import Any, NoReturn, Protocol, TypeVar, TypeVarTuple, Unpack
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+CLOSE_TRIES = 20
+
+
+class Owner(Protocol):
+    """Whoever callbacks belong to: a simulated process."""
+
+    @property
+    def alive(self) -> bool: ...
+
+
+OWNER: contextvars.ContextVar[Owner | None] = contextvars.ContextVar("simulated owner", default=None)
+
+
+class DeadlockError(Exception):
+    """Nothing is ready, no timer is set, and what was waited for has not happened."""
+
+
+class EscapeError(Exception):
+    """The code asked for something that a simulation does not have: a thread, a socket, a real wait."""
+
+
+class Job(asyncio.TimerHandle):
+    """A callback that waits for its turn."""
+
+    __slots__ = ("arguments", "callback", "context", "owner", "stopped", "time")
+
+    def __init__(  # it replaces all that the parent keeps
+        self,
+        time: float,
+        callback: Callable[..., object],
+        arguments: tuple[Any, ...],
+        context: contextvars.Context | None,
+    ) -> None:
+        self.time = time
+        self.callback = callback
+        self.arguments = arguments
+        self.context = contextvars.copy_context() if context is None else context
+        self.owner = self.context.get(OWNER)
+        self.stopped = False
+
+    def cancel(self) -> None:
+        self.stopped = True
+
+    def cancelled(self) -> bool:
+        return self.stopped
+
+    def when(self) -> float:
+        return self.time
+
+    def __repr__(self) -> str:
+        return f"<Job {self.callback!r}>"
+
+
+class VirtualLoop(asyncio.AbstractEventLoop):
+    """Runs tasks deterministically: the same `chance` gives the same run.
+
+    `errors` are the exceptions that nobody retrieved. Whatever is not offered here (sockets, threads, signals)
+    raises NotImplementedError or EscapeError.
+    """
+
+    def __init__(self, chance: random.Random) -> None:
+        self.errors: list[str] = []
+        self.steps = 0
+        self._random = chance.random
+        self._now = 0.0
+        self._ready: list[Job] = []
+        self._timers: list[tuple[float, int, Job]] = []
+        self._timer_count = 0
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._closed = False
+
+    def time(self) -> float:
+        return self._now
+
+    def call_soon(
+        self,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: contextvars.Context | None = None,
+    ) -> Job:
+        job = Job(self._now, callback, args, context)
+        self._ready.append(job)
+        return job
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: contextvars.Context | None = None,
+    ) -> Job:
+        job = Job(when, callback, args, context)
+        self._timer_count += 1
+        heapq.heappush(self._timers, (when, self._timer_count, job))
+        return job
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: contextvars.Context | None = None,
+    ) -> Job:
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
+    def call_soon_threadsafe(self, *_: object, **__: object) -> NoReturn:
+        raise EscapeError("a thread calls into the simulation")
+
+    def run_in_executor(self, *_: object) -> NoReturn:
+        raise EscapeError("a thread is started in the simulation")
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    def create_task(
+        self,
+        coro: Generator[Any, None, T] | Coroutine[Any, Any, T],
+        *,
+        name: str | None = None,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Task[T]:
+        task = asyncio.Task(coro, loop=self, name=name, context=context)
+        self._tasks.append(task)
+        return task
+
+    def run_until_complete(self, future: Generator[Any, None, T] | Coroutine[Any, Any, T] | Any) -> T:
+        """Run until the coroutine is done. Raises what it raises, and DeadlockError."""
+        asyncio._set_running_loop(self)  # noqa: SLF001  # documented as being for those who write event loops
+        try:
+            task: asyncio.Task[T] = self.create_task(future)
+            while not task.done():
+                self._step()
+        finally:
+            asyncio._set_running_loop(None)  # noqa: SLF001
+        return task.result()
+
+    def close(self) -> None:
+        """End every task where it stands. What their `finally` blocks schedule never runs."""
+        if self._closed:
+            return
+        self._closed = True
+        asyncio._set_running_loop(self)  # noqa: SLF001
+        try:
+            for task in self._tasks:
+                if not task.done():
+                    _end(task.get_coro())
+        finally:
+            asyncio._set_running_loop(None)  # noqa: SLF001
+            self._ready.clear()
+            self._timers.clear()
+            self._tasks.clear()
+
+    def is_running(self) -> bool:
+        return asyncio._get_running_loop() is self  # noqa: SLF001
+
+    def is_closed(self) -> bool:
+        return self._closed
+
+    def get_debug(self) -> bool:
+        return False
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """An error that nobody awaited. After `close` they come from tasks that were cut off: no errors."""
+        if not self._closed:
+            self.errors.append(f"{context.get('message')}: {context.get('exception')!r}")
+
+    def _step(self) -> None:
+        ready = self._ready
+        if not ready:
+            self._advance()
+        index = int(self._random() * len(ready))
+        job = ready[index]
+        ready[index] = ready[-1]
+        ready.pop()
+        if job.stopped or (job.owner is not None and not job.owner.alive):
+            return
+        self.steps += 1
+        job.context.run(job.callback, *job.arguments)
+
+    def _advance(self) -> None:
+        """Move time to the next timer that matters, and make ready all that is due then."""
+        timers = self._timers
+        while timers and not self._ready:
+            self._now = max(self._now, timers[0][0])
+            while timers and timers[0][0] <= self._now:
+                job = heapq.heappop(timers)[2]
+                if not job.stopped and (job.owner is None or job.owner.alive):
+                    self._ready.append(job)
+        if not self._ready:
+            raise DeadlockError("nothing is ready and no timer is set")
+
+
+def _end(coroutine: Any) -> None:
+    """Close a coroutine, also one whose `finally` blocks wait for something."""
+    for _ in range(CLOSE_TRIES):
+        with suppress(RuntimeError):
+            coroutine.close()
+            return
