@@ -1,0 +1,124 @@
+"""The inventory service over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+
+from orderflow.events.sku import Sku
+from orderflow.inventory.messages import SetStock, StockSet
+from orderflow.inventory.store import VERSION_MAX, Stocks
+from orderflow.inventory.views import MovementPage, StockPage, StockView
+from orderflow.runtime.definition import ServiceContext
+from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
+from orderflow.runtime.problems import ProblemError
+
+ON_HAND_MAX = 1_000_000_000
+PAGE_MAX = 500
+
+SKU = Parameter(name="sku", where="path", description="The SKU: letters, digits, `.`, `_`, `-`.", type=Sku)
+LIMIT = Parameter(
+    name="limit",
+    where="query",
+    description="How many at most.",
+    type=Annotated[int, msgspec.Meta(ge=1, le=PAGE_MAX)],
+    default=100,
+)
+AFTER = Parameter(name="cursor", where="query", description="The `next` of the page before.", type=Sku, default="")
+BEFORE = Parameter(
+    name="cursor",
+    where="query",
+    description="The `next` of the page before.",
+    type=Annotated[int, msgspec.Meta(ge=1, le=VERSION_MAX)],
+)
+
+
+class NewStock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many units are free from now on. What is reserved for orders is not among them."""
+
+    on_hand: Annotated[int, msgspec.Meta(ge=0, le=ON_HAND_MAX, examples=[250])]
+
+
+class InventoryApi:
+    """The handlers, with what they share."""
+
+    def __init__(self, context: ServiceContext) -> None:
+        self._commands = context.commands
+        self._stocks = Stocks(context.database)
+
+    async def put(self, request: Request[NewStock]) -> Reply:
+        """PUT /stock/{sku}"""
+        command = SetStock(sku=request.values["sku"], on_hand=request.body.on_hand)
+        stock: StockSet = await self._commands.submit(command, traceparent=request.traceparent)
+        return Reply(201 if stock.created else 200, body=stock)
+
+    async def show(self, request: Request[None]) -> Reply:
+        """GET /stock/{sku}"""
+        sku: str = request.values["sku"]
+        return Reply(body=await self._require(sku))
+
+    async def page(self, request: Request[None]) -> Reply:
+        """GET /stock"""
+        return Reply(body=await self._stocks.page(request.values["cursor"], request.values["limit"]))
+
+    async def movements(self, request: Request[None]) -> Reply:
+        """GET /stock/{sku}/movements"""
+        stock = await self._require(request.values["sku"])
+        values = request.values
+        return Reply(body=await self._stocks.movements(stock.sku, values["cursor"], values["limit"]))
+
+    async def _require(self, sku: str) -> StockView:
+        stock = await self._stocks.show(sku)
+        if stock is None:
+            raise ProblemError(404, f"there is no SKU {sku}")
+        return stock
+
+
+def operations(context: ServiceContext) -> Sequence[Operation]:
+    """What the inventory service offers."""
+    api = InventoryApi(context)
+    missing = Response(status=404, description="There is no such SKU.")
+    return (
+        Operation(
+            method="PUT",
+            path="/stock/{sku}",
+            summary="Set the free units of a SKU, making it if it is new",
+            handler=api.put,
+            request=NewStock,
+            parameters=(SKU,),
+            responses=(
+                Response(status=200, description="The SKU as it stands now.", type=StockSet),
+                Response(status=201, description="The SKU is new.", type=StockSet),
+            ),
+            tag="stock",
+        ),
+        Operation(
+            method="GET",
+            path="/stock",
+            summary="List the stock in order of SKU",
+            handler=api.page,
+            parameters=(LIMIT, AFTER),
+            responses=(Response(status=200, description="A page of SKUs.", type=StockPage),),
+            tag="stock",
+        ),
+        Operation(
+            method="GET",
+            path="/stock/{sku}",
+            summary="Show one SKU",
+            handler=api.show,
+            parameters=(SKU,),
+            responses=(Response(status=200, description="The SKU as it stands.", type=StockView), missing),
+            tag="stock",
+        ),
+        Operation(
+            method="GET",
+            path="/stock/{sku}/movements",
+            summary="List the movements of one SKU, newest first",
+            handler=api.movements,
+            parameters=(SKU, LIMIT, BEFORE),
+            responses=(Response(status=200, description="A page of movements.", type=MovementPage), missing),
+            tag="stock",
+        ),
+    )

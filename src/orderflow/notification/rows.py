@@ -1,0 +1,34 @@
+"""The rows of the notification service."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar
+from uuid import UUID
+
+from orderflow.messaging.rows import Fact
+
+
+class NotifiedOutcome(StrEnum):
+    """What a customer is told of."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    REFUNDED = "refunded"
+
+
+class Notification(Fact, frozen=True, kw_only=True):
+    """What was told to a customer of one outcome of one order."""
+
+    TABLE: ClassVar[str] = "notifications"
+
+    order_id: UUID
+    outcome: NotifiedOutcome
+    customer_id: str
+    reason: str | None
+    text: str
+    cause: UUID
+
+    @property
+    def id(self) -> tuple[UUID, NotifiedOutcome]:
+        return (self.order_id, self.outcome)

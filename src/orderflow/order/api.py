@@ -1,0 +1,177 @@
+"""The order service over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+
+from orderflow.messaging.decision import RefusedError
+from orderflow.messaging.identity import uuid7
+from orderflow.order.admission import Admission
+from orderflow.order.finishing import Finishing
+from orderflow.order.idempotency import HEADER, InFlight, fingerprint, key_reused, parse_key
+from orderflow.order.messages import KeyReused, Placed, PlaceOrder
+from orderflow.order.requests import NewOrder, require_sound
+from orderflow.order.rows import Status
+from orderflow.order.store import Orders, from_cursor
+from orderflow.order.views import OrderDetails, OrderPage, OrderView
+from orderflow.runtime.definition import ServiceContext
+from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
+from orderflow.runtime.problems import FieldError, ProblemError
+
+WAIT_MAX_S = 60
+PAGE_MAX = 100
+FINAL = frozenset({Status.COMPLETED, Status.FAILED})
+REPLAYED = (b"idempotency-replayed", b"true")
+
+IDEMPOTENCY_KEY = Parameter(
+    name=HEADER,
+    where="header",
+    description="A text of your own, in quotes, by which this request can be repeated safely.",
+)
+ORDER_ID = Parameter(name="order_id", where="path", description="The order's id.", type=UUID)
+WAIT = Parameter(
+    name="wait",
+    where="query",
+    description="Hold the answer until the order is COMPLETED or FAILED, at most so many seconds.",
+    type=Annotated[float, msgspec.Meta(ge=0, le=WAIT_MAX_S)],
+    default=0.0,
+)
+STATUS = Parameter(name="status", where="query", description="Only orders of this status.", type=Status)
+LIMIT = Parameter(
+    name="limit",
+    where="query",
+    description="How many at most.",
+    type=Annotated[int, msgspec.Meta(ge=1, le=PAGE_MAX)],
+    default=20,
+)
+CURSOR = Parameter(name="cursor", where="query", description="The `next` of the page before.")
+
+
+class OrderApi:
+    """The handlers, with what they share."""
+
+    def __init__(self, context: ServiceContext) -> None:
+        self._context = context
+        self._orders = Orders(context.database)
+        self._admission = Admission(self._orders, context.clock, context.config.unfinished_orders_max)
+        self._finishing = Finishing(self._orders, context.clock, context.stopping)
+        self._in_flight = InFlight()
+        context.signals.subscribe(self._finishing.notice)
+
+    async def place(self, request: Request[NewOrder]) -> Reply:
+        """POST /orders: the fast path."""
+        order = request.body
+        require_sound(order)
+        self._admission.admit()
+        header = request.values[HEADER]
+        if header is None:
+            return await self._submit(order, request.traceparent)
+        key = parse_key(header)
+        with self._in_flight.hold(key):
+            return await self._submit(order, request.traceparent, key)
+
+    async def show(self, request: Request[None]) -> Reply:
+        """GET /orders/{order_id}"""
+        order_id: UUID = request.values["order_id"]
+        wait_s: float = request.values["wait"]
+        if not wait_s:
+            return Reply(body=await self._show(order_id))
+        with self._finishing.expect(order_id) as expectation:
+            order = await self._show(order_id)
+            if order.status not in FINAL and await expectation.met(wait_s):
+                order = await self._show(order_id)
+        return Reply(body=order)
+
+    async def page(self, request: Request[None]) -> Reply:
+        """GET /orders"""
+        before: UUID | None = None
+        if (cursor := request.values["cursor"]) is not None:
+            try:
+                before = from_cursor(cursor)
+            except ValueError as error:
+                detail = "not a cursor of this list"
+                named = FieldError(detail=detail, parameter="cursor")
+                raise ProblemError(422, f"cursor: {detail}", errors=[named]) from error
+        page = await self._orders.page(request.values["status"], before, request.values["limit"])
+        return Reply(body=page)
+
+    async def _submit(self, order: NewOrder, traceparent: str, key: str | None = None) -> Reply:
+        command = PlaceOrder(
+            order_id=uuid7(self._context.clock.wall_ms(), self._context.chance),
+            customer_id=order.customer_id,
+            currency=order.currency,
+            items=order.items,
+            payment_method=order.payment_method,
+            idempotency_key=key,
+            fingerprint=fingerprint(order) if key is not None else "",
+        )
+        try:
+            placed: Placed = await self._context.commands.submit(command, traceparent=traceparent)
+        except RefusedError as refused:
+            if isinstance(refused.answer, KeyReused):
+                raise key_reused() from refused
+            raise
+        location = (b"location", f"/orders/{placed.order_id}".encode())
+        headers = (location, REPLAYED) if placed.replayed else (location,)
+        return Reply(201, headers=headers, content=placed.body)
+
+    async def _show(self, order_id: UUID) -> OrderDetails:
+        order = await self._orders.show(order_id)
+        if order is None:
+            raise ProblemError(404, f"there is no order {order_id}")
+        return order
+
+
+def operations(context: ServiceContext) -> Sequence[Operation]:
+    """What the order service offers."""
+    api = OrderApi(context)
+    return (
+        Operation(
+            method="POST",
+            path="/orders",
+            summary="Place an order",
+            handler=api.place,
+            request=NewOrder,
+            parameters=(IDEMPOTENCY_KEY,),
+            responses=(
+                Response(
+                    status=201,
+                    description="The order is placed. It is paid and reserved from here on by itself.",
+                    type=OrderView,
+                    headers={
+                        "Location": "Where the order can be read.",
+                        "Idempotency-Replayed": "`true` when an earlier request of this key placed it.",
+                    },
+                ),
+                Response(status=409, description="A request with this Idempotency-Key is still under way."),
+                Response(status=503, description="Too many orders are unfinished, or the database is away."),
+            ),
+            tag="orders",
+            fast=True,
+        ),
+        Operation(
+            method="GET",
+            path="/orders",
+            summary="List orders, newest first",
+            handler=api.page,
+            parameters=(STATUS, LIMIT, CURSOR),
+            responses=(Response(status=200, description="A page of orders.", type=OrderPage),),
+            tag="orders",
+        ),
+        Operation(
+            method="GET",
+            path="/orders/{order_id}",
+            summary="Show an order, its history, and where it is stuck",
+            handler=api.show,
+            parameters=(ORDER_ID, WAIT),
+            responses=(
+                Response(status=200, description="The order as it stands.", type=OrderDetails),
+                Response(status=404, description="There is no such order."),
+            ),
+            tag="orders",
+        ),
+    )

@@ -1,0 +1,251 @@
+"""The order's decisions: pure functions of the working set and one message."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from uuid import UUID
+
+import msgspec
+
+from orderflow.events.inventory import StockRejected, StockReserved
+from orderflow.events.order import OrderCompleted, OrderFailed, OrderPlaced
+from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded
+from orderflow.messaging.decision import Decision, RefusedError
+from orderflow.messaging.envelope import Envelope
+from orderflow.messaging.flow import Dead, FlowEvent, Parked, Reopened
+from orderflow.messaging.machine import IllegalTransitionError, StateMachine
+from orderflow.messaging.message import Event
+from orderflow.messaging.rows import Rows
+from orderflow.order.messages import KeyReused, Placed, PlaceOrder
+from orderflow.order.rows import (
+    EarlyFact,
+    IdempotencyKey,
+    Obstacle,
+    Order,
+    OrderFlow,
+    Refund,
+    Status,
+    Transition,
+)
+from orderflow.order.views import placed_body
+
+ORDER_PLACED = "OrderPlaced"
+PAYMENT_SUCCEEDED = "PaymentSucceeded"
+PAYMENT_FAILED = "PaymentFailed"
+PAYMENT_REFUNDED = "PaymentRefunded"
+STOCK_RESERVED = "StockReserved"
+STOCK_REJECTED = "StockRejected"
+
+OUT_OF_STOCK = "out_of_stock"
+
+MACHINE = StateMachine(
+    name="orders",
+    initial=Status.PENDING,
+    created_by=ORDER_PLACED,
+    transitions=MappingProxyType(
+        {
+            (Status.PENDING, PAYMENT_SUCCEEDED): Status.PAID,
+            (Status.PENDING, PAYMENT_FAILED): Status.FAILED,
+            (Status.PAID, STOCK_RESERVED): Status.COMPLETED,
+            (Status.PAID, STOCK_REJECTED): Status.FAILED,
+        }
+    ),
+)
+
+
+class UnknownOrderError(Exception):
+    """The event is about an order that this service does not have."""
+
+
+def place_order(rows: Rows, envelope: Envelope) -> Decision:
+    """A new order; or, when its Idempotency-Key is known, the answer that was given then."""
+    command = envelope.message
+    assert isinstance(command, PlaceOrder)
+    if command.idempotency_key is not None:
+        known = rows.get(IdempotencyKey, command.idempotency_key)
+        if known is not None:
+            return _replay(known, command)
+    order = Order(
+        order_id=command.order_id,
+        customer_id=command.customer_id,
+        currency=command.currency,
+        items=command.items,
+        total=command.total,
+        payment_method=command.payment_method,
+        status=Status.PENDING,
+        version=1,
+        event=ORDER_PLACED,
+    )
+    placed = OrderPlaced(
+        order_id=order.order_id,
+        customer_id=order.customer_id,
+        currency=order.currency,
+        items=order.items,
+        total=order.total,
+        payment_method=order.payment_method,
+    )
+    body = placed_body(order)
+    answer = Placed(order.order_id, body, replayed=False)
+    if command.idempotency_key is None:
+        return Decision(rows=(order,), events=(placed,), answer=answer)
+    kept = IdempotencyKey(
+        idempotency_key=command.idempotency_key,
+        fingerprint=command.fingerprint,
+        order_id=order.order_id,
+        response=body.decode(),
+    )
+    return Decision(rows=(order, kept), events=(placed,), answer=answer)
+
+
+def payment_succeeded(rows: Rows, envelope: Envelope) -> Decision:
+    """PENDING → PAID, and on to the end when inventory has been heard of already."""
+    event = envelope.message
+    assert isinstance(event, PaymentSucceeded)
+    paid, step = _advance(_order(rows, event.order_id), PAYMENT_SUCCEEDED, envelope.id)
+    early = paid.early
+    if early is None:
+        return Decision(rows=(paid,), facts=(step,))
+    ended, last_step = _end(paid, early.event, early.event_id)
+    return Decision(rows=(paid, ended), facts=(step, last_step), events=(_told(ended),))
+
+
+def payment_failed(rows: Rows, envelope: Envelope) -> Decision:
+    """PENDING → FAILED. Impossible once inventory or a refund has spoken: both follow a payment."""
+    event = envelope.message
+    assert isinstance(event, PaymentFailed)
+    order = _order(rows, event.order_id)
+    if order.early is not None or order.refund is not Refund.NONE:
+        raise IllegalTransitionError(MACHINE.name, f"{order.status} (after a payment)", PAYMENT_FAILED)
+    failed, step = _advance(order, PAYMENT_FAILED, envelope.id, reason=event.reason)
+    return Decision(rows=(failed,), facts=(step,), events=(_told(failed),))
+
+
+def payment_refunded(rows: Rows, envelope: Envelope) -> Decision:
+    """The money is back. May be heard before StockRejected, which caused it; then it is kept."""
+    event = envelope.message
+    assert isinstance(event, PaymentRefunded)
+    order = _order(rows, event.order_id)
+    is_open = order.status in (Status.PENDING, Status.PAID)
+    is_reserved = order.early is not None and order.early.event == STOCK_RESERVED
+    if order.refund is Refund.DUE or (is_open and order.refund is Refund.NONE and not is_reserved):
+        return Decision(rows=(msgspec.structs.replace(order, refund=Refund.DONE),))
+    raise IllegalTransitionError(MACHINE.name, f"{order.status} (refund {order.refund})", PAYMENT_REFUNDED)
+
+
+def stock_reserved(rows: Rows, envelope: Envelope) -> Decision:
+    """PAID → COMPLETED."""
+    event = envelope.message
+    assert isinstance(event, StockReserved)
+    return _inventory_has_spoken(_order(rows, event.order_id), STOCK_RESERVED, envelope.id)
+
+
+def stock_rejected(rows: Rows, envelope: Envelope) -> Decision:
+    """PAID → FAILED; the refund is due unless it has been done already."""
+    event = envelope.message
+    assert isinstance(event, StockRejected)
+    return _inventory_has_spoken(_order(rows, event.order_id), STOCK_REJECTED, envelope.id)
+
+
+def flow_changed(rows: Rows, envelope: Envelope) -> Decision:
+    """Keep on the order where it is stuck. What is stuck and is no order of ours is passed over."""
+    event = envelope.message
+    assert isinstance(event, FlowEvent)
+    order_id = order_id_of(event.subject_key)
+    if order_id is None or rows.get(Order, order_id) is None:
+        return Decision()
+    flow = rows.get(OrderFlow, order_id) or OrderFlow(order_id=order_id, stuck={})
+    stuck = dict(flow.stuck)
+    match event:
+        case Parked():
+            stuck[event.consumer] = _obstacle(event, "parked", event.error, None)
+        case Dead():
+            stuck[event.consumer] = _obstacle(event, "dead", event.error, event.attempts)
+        case Reopened():
+            stuck.pop(event.consumer, None)
+    return Decision(rows=(OrderFlow(order_id=order_id, stuck=stuck),))
+
+
+def order_id_of(key: str) -> UUID | None:
+    """The order that a key names, if it is written as we write order ids."""
+    try:
+        order_id = UUID(key)
+    except ValueError:
+        return None
+    return order_id if str(order_id) == key else None
+
+
+def _replay(known: IdempotencyKey, command: PlaceOrder) -> Decision:
+    if known.fingerprint != command.fingerprint:
+        raise RefusedError(KeyReused(known.idempotency_key))
+    return Decision(answer=Placed(known.order_id, known.response.encode(), replayed=True))
+
+
+def _inventory_has_spoken(order: Order, event: str, event_id: UUID) -> Decision:
+    """Inventory's word can overtake the payment's, on another topic: then it waits on the order's row."""
+    if event == STOCK_RESERVED and order.refund is not Refund.NONE:
+        raise IllegalTransitionError(MACHINE.name, f"{order.status} (refund {order.refund})", event)
+    if order.status is Status.PENDING and order.early is None:
+        early = EarlyFact(event=event, event_id=event_id)
+        return Decision(rows=(msgspec.structs.replace(order, early=early),))
+    ended, step = _end(order, event, event_id)
+    return Decision(rows=(ended,), facts=(step,), events=(_told(ended),))
+
+
+def _end(order: Order, event: str, event_id: UUID) -> tuple[Order, Transition]:
+    if event == STOCK_RESERVED:
+        return _advance(order, event, event_id)
+    refund = Refund.DUE if order.refund is Refund.NONE else order.refund
+    return _advance(order, event, event_id, reason=OUT_OF_STOCK, refund=refund)
+
+
+def _advance(
+    order: Order, event: str, event_id: UUID, reason: str | None = None, refund: Refund | None = None
+) -> tuple[Order, Transition]:
+    after = Status(MACHINE.after(order.status, event))
+    version = order.version + 1
+    moved = msgspec.structs.replace(
+        order,
+        status=after,
+        version=version,
+        event=event,
+        reason=reason,
+        refund=order.refund if refund is None else refund,
+        early=None if after in (Status.COMPLETED, Status.FAILED) else order.early,
+    )
+    step = Transition(
+        order_id=order.order_id,
+        version=version,
+        from_status=order.status,
+        event=event,
+        to_status=after,
+        cause=event_id,
+    )
+    return moved, step
+
+
+def _told(order: Order) -> Event:
+    if order.status is Status.COMPLETED:
+        return OrderCompleted(
+            order_id=order.order_id,
+            customer_id=order.customer_id,
+            currency=order.currency,
+            total=order.total,
+        )
+    return OrderFailed(order_id=order.order_id, customer_id=order.customer_id, reason=order.reason or "")
+
+
+def _obstacle(event: FlowEvent, state: str, error: str, attempts: int | None) -> Obstacle:
+    return Obstacle(
+        state=state,
+        event_type=event.event_type,
+        event_id=event.event_id,
+        error=error,
+        attempts=attempts,
+    )
+
+
+def _order(rows: Rows, order_id: UUID) -> Order:
+    order = rows.get(Order, order_id)
+    if order is None:
+        raise UnknownOrderError(f"no order {order_id}")
+    return order

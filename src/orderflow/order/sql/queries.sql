@@ -1,0 +1,129 @@
+-- name: load_orders
+-- the orders of a batch, fields in the order of the struct
+SELECT order_id, customer_id, currency, items, total, payment_method, status, version, event, reason, refund, early
+FROM orders WHERE order_id = ANY ($1::uuid[])
+
+-- name: insert_orders
+-- new orders
+INSERT INTO orders (
+    order_id, customer_id, currency, items, total, payment_method, status, version, event, reason, refund, early
+)
+SELECT order_id, customer_id, currency, items::jsonb, total, payment_method, status, version, event, reason, refund,
+    early::jsonb
+FROM unnest(
+    $1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::integer[], $9::text[],
+    $10::text[], $11::text[], $12::text[]
+) AS new (
+    order_id, customer_id, currency, items, total, payment_method, status, version, event, reason, refund, early
+)
+
+-- name: update_orders
+-- what can change of an order; the other arrays are there because every field is given
+UPDATE orders SET
+    status = new.status,
+    version = new.version,
+    event = new.event,
+    reason = new.reason,
+    refund = new.refund,
+    early = new.early::jsonb
+FROM unnest(
+    $1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::integer[], $9::text[],
+    $10::text[], $11::text[], $12::text[]
+) AS new (
+    order_id, customer_id, currency, items, total, payment_method, status, version, event, reason, refund, early
+)
+WHERE orders.order_id = new.order_id
+
+-- name: append_history
+-- transitions; the time is the database's
+INSERT INTO order_history (order_id, version, from_status, event, to_status, cause)
+SELECT * FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::uuid[])
+
+-- name: load_flow
+-- where the orders of a batch are stuck
+SELECT order_id, stuck FROM order_flow WHERE order_id = ANY ($1::uuid[])
+
+-- name: insert_flow
+-- orders that are stuck for the first time
+INSERT INTO order_flow (order_id, stuck)
+SELECT order_id, stuck::jsonb FROM unnest($1::uuid[], $2::text[]) AS new (order_id, stuck)
+
+-- name: update_flow
+-- orders that are stuck elsewhere, or no longer
+UPDATE order_flow SET stuck = new.stuck::jsonb, changed_at = now()
+FROM unnest($1::uuid[], $2::text[]) AS new (order_id, stuck)
+WHERE order_flow.order_id = new.order_id
+
+-- name: load_keys
+-- idempotency keys that are known
+SELECT idempotency_key, fingerprint, order_id, response
+FROM idempotency_keys WHERE idempotency_key = ANY ($1::text[])
+
+-- name: insert_keys
+-- idempotency keys of new orders
+INSERT INTO idempotency_keys (idempotency_key, fingerprint, order_id, response)
+SELECT * FROM unnest($1::text[], $2::text[], $3::uuid[], $4::text[])
+
+-- name: update_keys
+-- never done: a key keeps its first answer; here because every table has one
+UPDATE idempotency_keys SET response = new.response
+FROM unnest($1::text[], $2::text[], $3::uuid[], $4::text[]) AS new (idempotency_key, fingerprint, order_id, response)
+WHERE idempotency_keys.idempotency_key = new.idempotency_key
+
+-- name: purge_keys
+-- remove a few idempotency keys older than $1 seconds; they are skipped where somebody holds them
+WITH old AS (
+    SELECT idempotency_key FROM idempotency_keys
+    WHERE created_at < now() - $1::double precision * interval '1 second'
+    ORDER BY created_at LIMIT $2::integer FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM idempotency_keys USING old
+    WHERE idempotency_keys.idempotency_key = old.idempotency_key RETURNING 1
+)
+SELECT count(*) AS purged FROM gone
+
+-- name: count_unfinished
+-- how many orders are unfinished, counting no further than $1
+SELECT count(*) AS unfinished FROM (
+    SELECT FROM orders WHERE status IN ('PENDING', 'PAID') LIMIT $1::integer
+) AS some
+
+-- name: finished_among
+-- which of these orders have come to their end
+SELECT order_id FROM orders WHERE order_id = ANY ($1::uuid[]) AND status IN ('COMPLETED', 'FAILED')
+
+-- name: show_order
+-- one order with its history and where it is stuck
+SELECT orders.order_id, customer_id, currency, items, total, payment_method, status, version, orders.event, reason,
+    refund, early, created_at, order_flow.stuck, order_flow.changed_at AS stuck_since,
+    (
+        SELECT jsonb_agg(jsonb_build_object(
+            'version', step.version, 'status', to_status, 'event', step.event, 'cause', cause, 'at', at
+        ) ORDER BY step.version)
+        FROM order_history AS step WHERE step.order_id = orders.order_id
+    ) AS history
+FROM orders LEFT JOIN order_flow USING (order_id)
+WHERE orders.order_id = $1::uuid
+
+-- name: list_orders
+-- a page of all orders, newest first
+SELECT order_id, customer_id, currency, items, total, payment_method, status, reason, refund, created_at
+FROM orders WHERE order_id < $1::uuid AND $3::text IS NULL ORDER BY order_id DESC LIMIT $2::integer
+
+-- name: list_unfinished
+-- a page of orders that are PENDING or PAID, by the partial index
+SELECT order_id, customer_id, currency, items, total, payment_method, status, reason, refund, created_at
+FROM orders WHERE order_id < $1::uuid AND status IN ('PENDING', 'PAID') AND status = $3::text
+ORDER BY order_id DESC LIMIT $2::integer
+
+-- name: list_failed
+-- a page of orders that FAILED, by the partial index
+SELECT order_id, customer_id, currency, items, total, payment_method, status, reason, refund, created_at
+FROM orders WHERE order_id < $1::uuid AND status = 'FAILED' AND $3::text = 'FAILED'
+ORDER BY order_id DESC LIMIT $2::integer
+
+-- name: list_completed
+-- a page of orders that are COMPLETED, which most are
+SELECT order_id, customer_id, currency, items, total, payment_method, status, reason, refund, created_at
+FROM orders WHERE order_id < $1::uuid AND status = $3::text
+ORDER BY order_id DESC LIMIT $2::integer

@@ -1,0 +1,150 @@
+"""The order service's tables, and the questions asked of them outside of decisions."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Collection
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from orderflow.events.order import Item
+from orderflow.messaging.stores.postgres.queries import load_queries
+from orderflow.messaging.stores.postgres.tables import Facts, Table
+from orderflow.order.model import ORDER_PLACED
+from orderflow.order.rows import (
+    IdempotencyKey,
+    Obstacle,
+    Order,
+    OrderFlow,
+    Refund,
+    Status,
+    Transition,
+)
+from orderflow.order.views import OrderDetails, OrderPage, OrderSummary, Step
+from orderflow.runtime.definition import Database, Record
+
+PACKAGE = "orderflow.order"
+LAST = UUID(int=2**128 - 1)
+
+
+def tables() -> tuple[Table | Facts, ...]:
+    """How rows and facts stand in the database, in the order in which they are written."""
+    queries = load_queries(PACKAGE)
+    return (
+        Table(
+            Order,
+            load=queries["load_orders"],
+            insert=queries["insert_orders"],
+            update=queries["update_orders"],
+            stepwise=True,
+        ),
+        Facts(Transition, append=queries["append_history"]),
+        Table(
+            OrderFlow,
+            load=queries["load_flow"],
+            insert=queries["insert_flow"],
+            update=queries["update_flow"],
+        ),
+        Table(
+            IdempotencyKey,
+            load=queries["load_keys"],
+            insert=queries["insert_keys"],
+            update=queries["update_keys"],
+        ),
+    )
+
+
+class Orders:
+    """Read access to the orders, and the upkeep of what is kept for a time only. Raises StoreUnavailableError."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._queries = load_queries(PACKAGE)
+        self._history = msgspec.json.Decoder(tuple[Step, ...])
+        self._items = msgspec.json.Decoder(tuple[Item, ...])
+        self._stuck = msgspec.json.Decoder(dict[str, Obstacle])
+
+    async def show(self, order_id: UUID) -> OrderDetails | None:
+        """The order as it stands, or None."""
+        rows = await self._database.fetch(self._queries["show_order"], order_id)
+        if not rows:
+            return None
+        row = rows[0]
+        created_at: datetime = row["created_at"]
+        placed = Step(version=1, status=Status.PENDING, event=ORDER_PLACED, cause=None, at=created_at)
+        steps = self._history.decode(row["history"]) if row["history"] is not None else ()
+        stuck = self._stuck.decode(row["stuck"]) if row["stuck"] is not None else {}
+        return OrderDetails(
+            id=row["order_id"],
+            status=Status(row["status"]),
+            customer_id=row["customer_id"],
+            currency=row["currency"],
+            items=self._items.decode(row["items"]),
+            total=row["total"],
+            payment_method=row["payment_method"],
+            reason=row["reason"],
+            refund=Refund(row["refund"]),
+            created_at=created_at,
+            history=(placed, *steps),
+            stuck=stuck,
+            stuck_since=row["stuck_since"] if stuck else None,
+        )
+
+    async def page(self, status: Status | None, before: UUID | None, limit: int) -> OrderPage:
+        """Up to `limit` orders placed before the order `before`, newest first."""
+        query = {
+            None: "list_orders",
+            Status.PENDING: "list_unfinished",
+            Status.PAID: "list_unfinished",
+            Status.COMPLETED: "list_completed",
+            Status.FAILED: "list_failed",
+        }[status]
+        rows = await self._database.fetch(self._queries[query], before or LAST, limit + 1, status)
+        orders = tuple(self._summary(row) for row in rows[:limit])
+        return OrderPage(orders=orders, next=to_cursor(orders[-1].id) if len(rows) > limit else None)
+
+    async def finished_among(self, order_ids: Collection[UUID]) -> set[UUID]:
+        """Those that are COMPLETED or FAILED."""
+        rows = await self._database.fetch(self._queries["finished_among"], list(order_ids))
+        return {row["order_id"] for row in rows}
+
+    async def count_unfinished(self, at_most: int) -> int:
+        """How many are PENDING or PAID; the count stops at `at_most`."""
+        rows = await self._database.fetch(self._queries["count_unfinished"], at_most)
+        count: int = rows[0]["unfinished"]
+        return count
+
+    async def purge_keys(self, older_than_s: float, at_most: int) -> int:
+        """Forget idempotency keys; returns how many were forgotten."""
+        rows = await self._database.fetch(self._queries["purge_keys"], older_than_s, at_most)
+        purged: int = rows[0]["purged"]
+        return purged
+
+    def _summary(self, row: Record) -> OrderSummary:
+        return OrderSummary(
+            id=row["order_id"],
+            status=Status(row["status"]),
+            customer_id=row["customer_id"],
+            currency=row["currency"],
+            items=self._items.decode(row["items"]),
+            total=row["total"],
+            payment_method=row["payment_method"],
+            reason=row["reason"],
+            refund=Refund(row["refund"]),
+            created_at=row["created_at"],
+        )
+
+
+def to_cursor(order_id: UUID) -> str:
+    """The opaque text that stands for "after this order"."""
+    return urlsafe_b64encode(order_id.bytes).rstrip(b"=").decode()
+
+
+def from_cursor(cursor: str) -> UUID:
+    """Raises ValueError for a text that `to_cursor` did not make."""
+    raw = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+    if len(raw) != 16 or to_cursor(order_id := UUID(bytes=raw)) != cursor:
+        raise ValueError("not a cursor of this list")
+    return order_id

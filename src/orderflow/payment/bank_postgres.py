@@ -1,0 +1,145 @@
+"""The simulated bank's book in a database of its own, written in groups."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from importlib.resources import files
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from orderflow.messaging.store import DataRefusedError, StoreUnavailableError
+from orderflow.messaging.stores.postgres.connections import Connections
+from orderflow.messaging.stores.postgres.errors import translated
+from orderflow.messaging.stores.postgres.migrations import MigrationSequence
+from orderflow.messaging.stores.postgres.queries import load_queries
+from orderflow.payment.book import Charge, Refund
+from orderflow.payment.gateway import BankFailedError, BankUnavailableError
+
+PACKAGE = "orderflow.payment"
+GROUP_MAX = 500
+CONNECTIONS_MAX = 4
+PATIENCE_S = 5.0
+
+Entry = TypeVar("Entry")
+Found = TypeVar("Found")
+
+
+def bank_migrations() -> MigrationSequence:
+    """The tables of the bank's database."""
+    folder = files(PACKAGE).joinpath("sql", "bank", "migrations")
+    return MigrationSequence.from_folder("bank", folder)
+
+
+class PostgresBook:
+    """The port `BankBook`. Calls that come while a group is being committed make up the next group."""
+
+    def __init__(self, url: str) -> None:
+        self._queries = load_queries(PACKAGE, "bank.sql")
+        self._connections = Connections(
+            url,
+            application_name="orderflow bank",
+            limit=CONNECTIONS_MAX,
+            patience_s=PATIENCE_S,
+            lookups_only=True,
+        )
+        self._charges = Group(self._record_charges)
+        self._refunds = Group(self._record_refunds)
+
+    async def charge(self, charge: Charge) -> Charge:
+        found = await self._charges.add(charge.key, charge)
+        if found is None:
+            raise BankFailedError(f"the book has lost {charge.key}")
+        return found
+
+    async def refund(self, refund: Refund) -> Refund | None:
+        return await self._refunds.add(refund.key, refund)
+
+    async def count_call(self, key: str) -> int:
+        rows = await self._ask("count_call", key)
+        calls: int = rows[0]["calls"]
+        return calls
+
+    async def close(self) -> None:
+        """Wait for the groups under way, then close the connections."""
+        await self._charges.close()
+        await self._refunds.close()
+        await self._connections.close()
+
+    async def _record_charges(self, charges: Sequence[Charge]) -> dict[str, Charge]:
+        columns = [
+            (c.key, UUID(c.order_id), c.amount, c.currency, c.payment_method, c.decline_code, c.reference)
+            for c in charges
+        ]
+        rows = await self._ask("record_charges", *map(list, zip(*columns, strict=True)))
+        if len(rows) < len(charges):
+            rows = await self._ask("find_charges", [charge.key for charge in charges])
+        return {row["key"]: Charge(**{**row, "order_id": str(row["order_id"])}) for row in rows}
+
+    async def _record_refunds(self, refunds: Sequence[Refund]) -> dict[str, Refund]:
+        columns = [(r.key, r.charge, UUID(r.order_id), r.amount, r.currency, r.reference) for r in refunds]
+        rows = await self._ask("record_refunds", *map(list, zip(*columns, strict=True)))
+        if len(rows) < len(refunds):
+            rows = await self._ask("find_refunds", [refund.key for refund in refunds])
+        return {row["key"]: Refund(**{**row, "order_id": str(row["order_id"])}) for row in rows}
+
+    async def _ask(self, query: str, *arguments: object) -> Sequence[Any]:
+        """One statement is one transaction. Only what fails before it is sent is known not to be done."""
+        try:
+            connection = await self._connections.acquire()
+        except StoreUnavailableError as error:
+            raise BankUnavailableError(str(error)) from error
+        reusable = False
+        try:
+            with translated():
+                rows: Sequence[Any] = await connection.fetch(self._queries[query], *arguments)
+            reusable = True
+        except (StoreUnavailableError, DataRefusedError) as error:
+            raise BankFailedError(str(error)) from error
+        else:
+            return rows
+        finally:
+            self._connections.release(connection, reusable=reusable)
+
+
+class Group(Generic[Entry, Found]):
+    """Gathers entries while the group before is being written."""
+
+    def __init__(self, write: Callable[[Sequence[Entry]], Awaitable[dict[str, Found]]]) -> None:
+        self._write = write
+        self._waiting: list[tuple[str, Entry, asyncio.Future[Found | None]]] = []
+        self._writer: asyncio.Task[None] | None = None
+
+    async def add(self, key: str, entry: Entry) -> Found | None:
+        """What stands under `key` after the commit. Who is cancelled here has still asked."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Found | None] = loop.create_future()
+        self._waiting.append((key, entry, future))
+        if self._writer is None:
+            self._writer = loop.create_task(self._run())
+        return await future
+
+    async def close(self) -> None:
+        if self._writer is not None:
+            await self._writer
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                group, self._waiting = self._waiting[:GROUP_MAX], self._waiting[GROUP_MAX:]
+                await self._commit(group)
+        finally:
+            self._writer = None
+
+    async def _commit(self, group: Sequence[tuple[str, Entry, asyncio.Future[Found | None]]]) -> None:
+        entries = {key: entry for key, entry, _ in group}
+        try:
+            found = await self._write(list(entries.values()))
+        except (BankUnavailableError, BankFailedError) as error:
+            for _, _, future in group:
+                if not future.done():
+                    future.set_exception(type(error)(str(error)))
+        else:
+            for key, _, future in group:
+                if not future.done():
+                    future.set_result(found.get(key))

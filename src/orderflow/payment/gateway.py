@@ -1,0 +1,98 @@
+"""The port to the bank: an intent becomes a call, and the call's end becomes an answer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+from uuid import UUID
+
+from orderflow.messaging.clock import Clock
+from orderflow.messaging.decision import Intent
+from orderflow.messaging.gateway import GatewayUnavailableError
+from orderflow.messaging.message import Answer
+from orderflow.payment.messages import (
+    ChargeApproved,
+    ChargeRefused,
+    ChargeUnknown,
+    RefundApproved,
+    RefundUnknown,
+)
+from orderflow.payment.model import CHARGE
+
+
+class BankUnavailableError(Exception):
+    """The bank was not reached: nothing was asked of it."""
+
+
+class BankFailedError(Exception):
+    """The bank was asked and had a fault of its own (HTTP 5xx): whether money moved is unknown."""
+
+
+class DeclinedError(Exception):
+    """The bank refuses for good. `code` is its decline code."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class Bank(Protocol):
+    """A bank's API. `key` is the idempotency key: the same key is the same charge, whenever it is asked.
+
+    Both return the bank's own reference. Raise DeclinedError, BankFailedError, BankUnavailableError.
+    """
+
+    async def charge(self, key: str, *, order_id: str, amount: int, currency: str, payment_method: str) -> str: ...
+
+    async def refund(self, key: str, *, order_id: str, amount: int, currency: str, charge: str) -> str: ...
+
+    async def close(self) -> None: ...
+
+
+class BankGateway:
+    """Asks the bank, waiting for each call no longer than `timeout_s`. What is not known by then is *unknown*."""
+
+    def __init__(self, bank: Bank, clock: Clock, timeout_s: float) -> None:
+        self._bank = bank
+        self._clock = clock
+        self._timeout_s = timeout_s
+
+    async def ask(self, intent: Intent) -> Answer:
+        """Raises GatewayUnavailableError when the bank was not reached."""
+        order_id = UUID(intent.request["order_id"])
+        is_charge = intent.kind == CHARGE
+        try:
+            reference = await self._within_time(intent)
+        except DeclinedError as declined:
+            if not is_charge:
+                return RefundUnknown(order_id=order_id)
+            return ChargeRefused(order_id=order_id, reason=declined.code)
+        except (TimeoutError, BankFailedError):
+            return ChargeUnknown(order_id=order_id) if is_charge else RefundUnknown(order_id=order_id)
+        except BankUnavailableError as error:
+            raise GatewayUnavailableError(str(error)) from error
+        if is_charge:
+            return ChargeApproved(order_id=order_id, reference=reference)
+        return RefundApproved(order_id=order_id, reference=reference)
+
+    async def close(self) -> None:
+        await self._bank.close()
+
+    async def _within_time(self, intent: Intent) -> str:
+        """The call raced against the clock port, so that a simulated clock can decide the race."""
+        call = asyncio.ensure_future(self._call(intent))
+        limit = asyncio.ensure_future(self._clock.sleep(self._timeout_s))
+        try:
+            await asyncio.wait({call, limit}, return_when=asyncio.FIRST_COMPLETED)
+            if call.done():
+                return call.result()
+            raise TimeoutError
+        finally:
+            limit.cancel()
+            if not call.done():
+                call.cancel()
+
+    async def _call(self, intent: Intent) -> str:
+        if intent.kind == CHARGE:
+            return await self._bank.charge(intent.key, **intent.request)
+        return await self._bank.refund(intent.key, **intent.request)
