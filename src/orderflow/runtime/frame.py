@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 import msgspec
+from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route, Router
 
 from orderflow.runtime.asgi import Receive, Scope, Send
@@ -78,9 +79,20 @@ class _Path:
 
 
 class Frame:
-    """`extra` are Starlette routes beside the operations (files of the docs page)."""
+    """`extra` are Starlette routes beside the operations (files of the docs page).
 
-    def __init__(self, operations: Iterable[Operation], state: FrameState, extra: Iterable[BaseRoute] = ()) -> None:
+    A frame that is `starting` answers 503 instead of 404: what is not there yet may come.
+    """
+
+    def __init__(
+        self,
+        operations: Iterable[Operation],
+        state: FrameState,
+        extra: Iterable[BaseRoute] = (),
+        *,
+        starting: bool = False,
+    ) -> None:
+        self._starting = starting
         self._state = state
         self._paths: dict[str, _Path] = {}
         self._fast: dict[str, _Path] = {}
@@ -104,8 +116,11 @@ class Frame:
         path = self._fast.get(scope["path"])
         if path is not None:
             await self.answer(path, scope, receive, send)
-        else:
+            return
+        try:
             await self._router(scope, receive, send)
+        except HTTPException as error:
+            await _send(reply(ProblemError(error.status_code, error.detail), scope["path"]), send, ())
 
     async def _not_found(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.answer(self._nowhere, scope, receive, send)
@@ -135,7 +150,7 @@ class Frame:
         if b"content-length" in headers or b"transfer-encoding" in headers:
             content = await read_body(headers, receive, self._state.limits)
         if path is self._nowhere:
-            raise ProblemError(404, "there is nothing at this path")
+            raise self._nothing_here()
         endpoint = path.find(scope["method"])
         if self._state.draining and scope["method"] not in _READS:
             raise ProblemError(503, "the service is stopping", retry_after_s=1, headers=(_CLOSE,))
@@ -149,6 +164,11 @@ class Frame:
             values = reader.read(scope.get("path_params", {}), scope["query_string"], headers)
         trace = accept_traceparent(headers.get(b"traceparent"), self._state.chance)
         return await endpoint.operation.handler(Request(body, content, values, trace))
+
+    def _nothing_here(self) -> ProblemError:
+        if self._starting:
+            return ProblemError(503, "the service is starting", retry_after_s=1)
+        return ProblemError(404, "there is nothing at this path")
 
     @staticmethod
     def _refusal(error: Exception, path: _Path) -> ProblemError:

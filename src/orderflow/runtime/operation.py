@@ -29,12 +29,16 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """An answer that an operation can give. `type` None: no body; errors are problem documents (RFC 9457)."""
+    """An answer that an operation can give.
+
+    `type` None: no body, or for a status from 400 on a problem document (RFC 9457).
+    """
 
     status: int
     description: str
     type: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    media_type: str = "application/json"
 
 
 @dataclass(slots=True)

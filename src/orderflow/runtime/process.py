@@ -1,0 +1,151 @@
+"""One process of one service: from settings to a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import Callable
+from enum import IntEnum
+
+import msgspec
+
+from orderflow.messaging.clock import Clock, SystemClock, system_random
+from orderflow.messaging.signals import Signals
+from orderflow.messaging.store import SchemaBehindError
+from orderflow.observability.logs import Level, LogWriter, open_log
+from orderflow.observability.metrics import Metrics
+from orderflow.observability.signal_log import SignalLog, error_fields
+from orderflow.observability.stdlib import route_logging
+from orderflow.observability.text import redact
+from orderflow.runtime.definition import ServiceDefinition
+from orderflow.runtime.server import CannotListenError, listen
+from orderflow.runtime.service_process import ServiceProcess
+from orderflow.runtime.stopping import stop_on_end_of_input, stop_on_signals
+from orderflow.settings import Settings, SettingsError
+
+Announce = Callable[[dict[str, object]], None]
+
+
+class ExitCode(IntEnum):
+    """How a service's process ends."""
+
+    OK = 0
+    FAILED = 1
+    SETTINGS = 2
+    SCHEMA = 3
+
+
+async def run_service(
+    definition: ServiceDefinition,
+    settings: Settings,
+    *,
+    port: int | None = None,
+    control_pipe: bool = False,
+    announce: Announce | None = None,
+    stop: asyncio.Event | None = None,
+) -> int:
+    """Serve until SIGTERM, SIGINT, the end of standard input (with `control_pipe`) or `stop`; returns an ExitCode.
+
+    `port` wins over the settings' (0: any free one). While database or log are away the process answers
+    that it is not ready; `announce` gets name, port and pid once it is. What makes it end at once is said
+    in one sentence on standard error.
+    """
+    clock = SystemClock()
+    try:
+        log = _open_log(definition, settings, clock)
+        listener = listen(settings.host, settings.service_port(definition.name) if port is None else port)
+    except (SettingsError, CannotListenError) as error:
+        return _say(error, ExitCode.SETTINGS if isinstance(error, SettingsError) else ExitCode.FAILED)
+    try:
+        return await _serve(
+            definition, settings, log, listener, clock, control_pipe, announce or announce_on_stdout, stop
+        )
+    except SettingsError as error:
+        return _tell(log, error, ExitCode.SETTINGS)
+    except SchemaBehindError as error:
+        return _tell(log, error, ExitCode.SCHEMA)
+    except Exception as error:  # noqa: BLE001  (the last resort of a process: one sentence, never a trace)
+        log.write(Level.ERROR, "process-failed", error_fields(error))
+        return _say(f"{definition.name} failed: {type(error).__name__}: {error}", ExitCode.FAILED)
+    finally:
+        listener.close()
+        log.close()
+
+
+async def _serve(
+    definition: ServiceDefinition,
+    settings: Settings,
+    log: LogWriter,
+    listener: socket.socket,
+    clock: Clock,
+    control_pipe: bool,
+    announce: Announce,
+    stop: asyncio.Event | None,
+) -> int:
+    route_logging(log)
+    metrics = Metrics(definition.name)
+    signals = Signals([SignalLog(log), metrics])
+    stopping = stop or asyncio.Event()
+    stop_on_signals(stopping.set)
+    if control_pipe:
+        stop_on_end_of_input(stopping.set)
+    process = ServiceProcess(definition, settings, signals, metrics, clock, system_random(), listener)
+    process.open()
+    log.write(Level.INFO, "listening", {"port": process.port})
+    try:
+        await process.run_until(stopping, announce)
+    finally:
+        log.write(Level.INFO, "stopping")
+        await process.close(settings.drain_timeout_s)
+    log.write(Level.INFO, "stopped")
+    return ExitCode.OK
+
+
+def announce_on_stdout(facts: dict[str, object]) -> None:
+    """One JSON line for a supervisor; nobody has to read it."""
+    try:
+        sys.stdout.write(msgspec.json.encode(facts).decode() + "\n")
+        sys.stdout.flush()
+    except OSError:
+        return
+
+
+def run_process(
+    definition: ServiceDefinition, settings: Settings, *, port: int | None = None, control_pipe: bool = False
+) -> int:
+    """`run_service` in an event loop of its own (uvloop where there is one); returns the exit code."""
+    if sys.platform == "win32":
+        return asyncio.run(run_service(definition, settings, port=port, control_pipe=control_pipe))
+    import uvloop
+
+    return uvloop.run(run_service(definition, settings, port=port, control_pipe=control_pipe))
+
+
+def _open_log(definition: ServiceDefinition, settings: Settings, clock: Clock) -> LogWriter:
+    try:
+        return open_log(
+            definition.name,
+            style=settings.log_format,
+            level=settings.log_level,
+            file=settings.log_file,
+            file_max_bytes=settings.log_file_max_mb * 1_000_000,
+            files_kept=settings.log_files_kept,
+            wall_ms=clock.wall_ms,
+        )
+    except OSError as error:
+        raise SettingsError(f"log_file {settings.log_file} cannot be written: {error.strerror}") from error
+
+
+def _tell(log: LogWriter, error: Exception, code: ExitCode) -> int:
+    log.write(Level.ERROR, "cannot-run", {"error": redact(str(error))})
+    return _say(error, code)
+
+
+def _say(sentence: object, code: ExitCode) -> int:
+    try:
+        sys.stderr.write(f"{redact(str(sentence))}\n")
+        sys.stderr.flush()
+    except OSError:
+        return code
+    return code

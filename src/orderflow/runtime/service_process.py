@@ -1,0 +1,234 @@
+"""The parts of a running service, and the order in which they start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from typing import Any
+
+from orderflow.messaging.clock import Clock
+from orderflow.messaging.engine import Engine
+from orderflow.messaging.gateway import Gateway
+from orderflow.messaging.message import Command
+from orderflow.messaging.patience import Patience
+from orderflow.messaging.retry import Backoff
+from orderflow.messaging.signals import Signals
+from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
+from orderflow.messaging.stores.postgres.store import PostgresStore
+from orderflow.messaging.transport import Transport
+from orderflow.observability.metrics import Metrics
+from orderflow.runtime.asgi import Receive, Scope, Send
+from orderflow.runtime.definition import ServiceContext, ServiceDefinition, Surroundings
+from orderflow.runtime.docs import docs_operations, docs_routes
+from orderflow.runtime.exposition import Reader, gauge_readers, metrics_operation
+from orderflow.runtime.frame import Frame, FrameState
+from orderflow.runtime.health import HealthCheck, health_operations
+from orderflow.runtime.operators import Operators
+from orderflow.runtime.server import HttpServer
+from orderflow.runtime.wiring import engine_config, open_store, open_transport, service_config
+from orderflow.settings import Settings, SettingsError
+
+_FIRST_WAIT_MS = 100
+_LONGEST_WAIT_MS = 5_000
+_HTTP_STOP_S = 2.0
+
+
+class LateCommands:
+    """The way in, before there is an engine: nothing is taken."""
+
+    def __init__(self) -> None:
+        self.engine: Engine | None = None
+
+    async def submit(self, command: Command, *, traceparent: str | None = None) -> object:
+        if self.engine is None:
+            raise StoreUnavailableError("the service is starting")
+        return await self.engine.submit(command, traceparent=traceparent)
+
+
+class ServiceProcess:
+    """`open`, then `run_until`, then `close`: each once."""
+
+    def __init__(
+        self,
+        definition: ServiceDefinition,
+        settings: Settings,
+        signals: Signals,
+        metrics: Metrics,
+        clock: Clock,
+        chance: random.Random,
+        listener: socket.socket,
+    ) -> None:
+        self._definition = definition
+        self._settings = settings
+        self._signals = signals
+        self._metrics = metrics
+        self._clock = clock
+        self._chance = chance
+        self._stopping = asyncio.Event()
+        self._health = HealthCheck(clock)
+        self._state = FrameState(chance=chance, observe=metrics.observe_request)
+        self._readers: Sequence[Reader] = ()
+        self._probes = [*health_operations(self._health), metrics_operation(metrics, lambda: self._readers)]
+        self._frame = Frame(self._probes, self._state, starting=True)
+        self._server = HttpServer(self._application, listener)
+        self._config = service_config(definition, settings)
+        self._commands = LateCommands()
+        self._parts = AsyncExitStack()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def port(self) -> int:
+        return self._server.port
+
+    def open(self) -> None:
+        """Listen: from here on probes are answered."""
+        self._server.start()
+
+    async def run_until(self, stopping: asyncio.Event, announce: Callable[[dict[str, object]], None]) -> None:
+        """Start what serves, announce it, serve. Raises SchemaBehindError, SettingsError."""
+        starting = asyncio.ensure_future(self._start())
+        stopped = asyncio.ensure_future(stopping.wait())
+        try:
+            await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                await starting
+                name = self._definition.name
+                announce({"ready": True, "service": name, "port": self.port, "pid": os.getpid()})
+                await stopped
+        finally:
+            for task in (starting, stopped):
+                task.cancel()
+            await asyncio.gather(starting, stopped, return_exceptions=True)
+
+    async def close(self, timeout_s: float) -> None:
+        """Say not ready, take no new commands, finish what is in hand, publish it, leave."""
+        deadline = self._clock.monotonic() + timeout_s
+        self._health.process = "stopping"
+        self._state.draining = True
+        self._stopping.set()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._commands.engine is not None:
+            await self._commands.engine.drain(max(0.1, deadline - self._clock.monotonic() - _HTTP_STOP_S))
+        await self._server.stop(max(0.1, min(_HTTP_STOP_S, deadline - self._clock.monotonic())))
+        await self._parts.aclose()
+
+    async def _application(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._frame(scope, receive, send)
+
+    async def _start(self) -> None:
+        store = await self._until_open("database", lambda: open_store(self._definition, self._settings))
+        self._parts.push_async_callback(store.close)
+        self._health.pings["database"] = store.ping
+        transport = await self._until_open(
+            "transport", lambda: open_transport(self._definition, self._settings, self._chance)
+        )
+        self._parts.push_async_callback(transport.close)
+        self._health.pings["transport"] = transport.ping
+        surroundings = self._surroundings(store)
+        gateway = await self._open_gateway(surroundings)
+        context = ServiceContext(**_fields(surroundings), commands=self._commands)
+        self._frame = self._full_frame(context, store, transport)
+        self._start_engine(store, transport, gateway)
+        await self._begin(context)
+        self._health.process = ""
+
+    def _surroundings(self, store: PostgresStore) -> Surroundings:
+        return Surroundings(
+            config=self._config,
+            database=store,
+            store=store,
+            signals=self._signals,
+            clock=self._clock,
+            chance=self._chance,
+            stopping=self._stopping,
+        )
+
+    async def _open_gateway(self, surroundings: Surroundings) -> Gateway | None:
+        make = self._definition.gateway
+        if make is None:
+            return None
+        gateway: Gateway = await self._until_open("gateway", lambda: make(surroundings))
+        close = getattr(gateway, "close", None)
+        if close is not None:
+            self._parts.push_async_callback(close)
+        return gateway
+
+    def _full_frame(self, context: ServiceContext, store: PostgresStore, transport: Transport) -> Frame:
+        operators = Operators(self._definition.service, store, transport)
+        self._readers = gauge_readers(store, operators)
+        operations = [*self._definition.api(context), *self._probes, *operators.operations()]
+        docs = docs_operations(self._definition.title, version("orderflow"), operations)
+        return Frame([*operations, *docs], self._state, docs_routes())
+
+    def _start_engine(self, store: PostgresStore, transport: Transport, gateway: Gateway | None) -> None:
+        engine = Engine(
+            self._definition.service,
+            store,
+            transport,
+            gateway=gateway,
+            signals=self._signals,
+            clock=self._clock,
+            chance=self._chance,
+            config=engine_config(self._settings),
+        )
+        engine.start()
+        self._health.known = lambda: engine.health().problems
+        self._commands.engine = engine
+
+    async def _begin(self, context: ServiceContext) -> None:
+        on_start, upkeep = self._definition.on_start, self._definition.upkeep
+        if on_start is not None:
+            await self._until_open("start", lambda: on_start(context))
+        if upkeep is None:
+            return
+
+        async def step() -> None:
+            await self._clock.sleep(self._definition.upkeep_every_s)
+            await upkeep(context)
+
+        self._task(self._patience("upkeep").forever(step))
+
+    def _task(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(work))
+
+    def _patience(self, component: str) -> Patience:
+        backoff = Backoff(_FIRST_WAIT_MS, _LONGEST_WAIT_MS)
+        return Patience(self._definition.name, component, backoff, self._signals, self._clock, self._chance)
+
+    async def _until_open(self, component: str, make: Callable[[], Awaitable[Any]]) -> Any:
+        """What `make` returns, as soon as infrastructure lets it; what waiting cannot mend is raised."""
+        patience = self._patience(component)
+        self._health.pings[component] = _problem_of(patience)
+        made: list[Any] = []
+        final: list[Exception] = []
+
+        async def step() -> None:
+            try:
+                made.append(await make())
+            except (SchemaBehindError, SettingsError) as error:
+                final.append(error)
+
+        await patience.until_done(step)
+        del self._health.pings[component]
+        if final:
+            raise final[0]
+        return made[0]
+
+
+def _problem_of(patience: Patience) -> Callable[[], Awaitable[None]]:
+    async def ping() -> None:
+        if patience.problem:
+            raise StoreUnavailableError(patience.problem)
+
+    return ping
+
+
+def _fields(surroundings: Surroundings) -> dict[str, Any]:
+    return {name: getattr(surroundings, name) for name in surroundings.__dataclass_fields__}

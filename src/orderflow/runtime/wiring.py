@@ -1,0 +1,105 @@
+"""From settings to plain values and real parts: the only place where a service meets its settings."""
+
+from __future__ import annotations
+
+import random
+
+from orderflow.messaging.engine import EngineConfig
+from orderflow.messaging.flow import FLOW_STATUS
+from orderflow.messaging.store import StoreUnavailableError
+from orderflow.messaging.stores.postgres.machines import verify_machine
+from orderflow.messaging.stores.postgres.migrations import check, core
+from orderflow.messaging.stores.postgres.store import PostgresStore
+from orderflow.messaging.transport import TopicSettings, Transport, TransportUnavailableError
+from orderflow.messaging.transports import postgres_log
+from orderflow.runtime.definition import ServiceConfig, ServiceDefinition
+from orderflow.settings import Settings, SettingsError
+
+_MS_A_HOUR = 3_600_000
+
+
+def engine_config(settings: Settings) -> EngineConfig:
+    return EngineConfig(
+        batch_max=settings.batch_max,
+        command_queue_max=settings.command_queue_max,
+        attempts_max=settings.attempts_max,
+        gateway_concurrency=settings.gateway_concurrency,
+        intent_lease_ms=settings.intent_lease_ms,
+        outbox_slots=settings.outbox_slots,
+        outbox_keep_ms=settings.outbox_keep_hours * _MS_A_HOUR,
+    )
+
+
+def service_config(definition: ServiceDefinition, settings: Settings) -> ServiceConfig:
+    """Raises SettingsError: a service with a gateway needs the bank's database."""
+    bank = settings.service_database_url("bank") if definition.gateway is not None else None
+    return ServiceConfig(
+        idempotency_keep_s=settings.idempotency_keep_hours * 3600,
+        unfinished_orders_max=settings.unfinished_orders_max,
+        gateway_timeout_s=settings.gateway_timeout_ms / 1000,
+        gateway_concurrency=settings.gateway_concurrency,
+        demo_catalogue=settings.demo_catalogue,
+        bank_database_url=bank,
+    )
+
+
+def topics_of(definition: ServiceDefinition, settings: Settings) -> list[TopicSettings]:
+    """Every topic that the service touches, the dead-letter topics of what it consumes included."""
+    consumed = [topic for each in definition.service.subscriptions for topic in each.topics]
+    names = {*definition.service.publishes, *consumed, *(f"{topic}.DLT" for topic in consumed), FLOW_STATUS}
+    retention_ms = settings.topic_retention_hours * _MS_A_HOUR
+    return [TopicSettings(name, settings.partitions, retention_ms) for name in sorted(names)]
+
+
+async def open_store(definition: ServiceDefinition, settings: Settings) -> PostgresStore:
+    """A store whose schema is the one of this release.
+
+    Raises StoreUnavailableError, SchemaBehindError, SettingsError (a URL that is none).
+    """
+    url = settings.service_database_url(definition.name)
+    try:
+        await check(url, [core(), definition.migrations])
+        store = await PostgresStore.connect(
+            url,
+            tables=definition.tables,
+            slots=settings.outbox_slots,
+            application_name=f"orderflow {definition.name}",
+        )
+    except ValueError as error:
+        raise SettingsError(f"the database URL of {definition.name} cannot be used: {error}") from error
+    try:
+        for machine in definition.machines:
+            await verify_machine(store, machine)
+    except BaseException:
+        await store.close()
+        raise
+    return store
+
+
+async def open_transport(definition: ServiceDefinition, settings: Settings, chance: random.Random) -> Transport:
+    """A connected log that has every topic of the service.
+
+    Raises TransportUnavailableError, SchemaBehindError, SettingsError (a URL that is none).
+    """
+    transport = await _connect_transport(settings, chance)
+    try:
+        await transport.create_topics(topics_of(definition, settings))
+    except BaseException:
+        await transport.close()
+        raise
+    return transport
+
+
+async def _connect_transport(settings: Settings, chance: random.Random) -> Transport:
+    if settings.transport == "kafka":
+        from orderflow.messaging.transports.kafka import KafkaTransport
+
+        return await KafkaTransport.connect(settings.kafka_bootstrap, replication_factor=settings.replication_factor)
+    url = settings.service_database_url("log")
+    try:
+        await postgres_log.check(url)
+        return await postgres_log.PostgresLogTransport.connect(url, chance=chance)
+    except StoreUnavailableError as error:
+        raise TransportUnavailableError(str(error)) from error
+    except ValueError as error:
+        raise SettingsError(f"the database URL of the log cannot be used: {error}") from error
