@@ -174,7 +174,7 @@ class Engine:
 
     def health(self) -> Health:
         """What the parts are waiting for at this moment."""
-        return Health({each.component: each.problem for each in self._patiences if each.problem})
+        return Health({each.component: each.problem for each in self._patiences if each.waiting})
 
     async def _finish(self) -> None:
         if not self._tasks:
