@@ -15,7 +15,7 @@ from orderflow.local import folders
 from orderflow.local.errors import LocalError
 
 FORMAT = 1
-HARMLESS = frozenset({"orderflow.toml", "lost+found", ".gitkeep", ".gitignore"})
+HARMLESS = frozenset({"orderflow.toml", "up.lock", "lost+found", ".gitkeep", ".gitignore"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,8 @@ class Home:
         self.path = path.absolute()
         self.logs = self.path / "logs"
         self.state = self.path / "state.json"
-        self._marker = self.path / "home.json"
-        self._lock = self.path / "up.lock"
+        self.marker = self.path / "home.json"
+        self.lock_file = self.path / "up.lock"
 
     @classmethod
     def open(cls, path: Path) -> Home:
@@ -67,7 +67,7 @@ class Home:
         return home
 
     def exists(self) -> bool:
-        return self._marker.is_file()
+        return self.marker.is_file()
 
     def carrier(self) -> Carrier | None:
         """What this home ran on last; None before the first time. Raises LocalError."""
@@ -82,7 +82,7 @@ class Home:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Held by the one supervisor of a home, given back by the system when it dies. Raises LocalError."""
-        with self._lock.open("a+b") as file:
+        with self.lock_file.open("a+b") as file:
             if not _try_lock(file.fileno()):
                 raise LocalError(
                     f"Orderflow runs on {self.path} already: `orderflow status` shows it, `orderflow down` stops it"
@@ -92,24 +92,24 @@ class Home:
     def is_locked(self) -> bool:
         """Whether a supervisor holds it at this moment."""
         try:
-            with self._lock.open("r+b") as file:
+            with self.lock_file.open("r+b") as file:
                 return not _try_lock(file.fileno())
         except OSError:
             return False
 
     def _recall(self) -> dict[str, Any]:
         try:
-            found = json.loads(self._marker.read_text(encoding="utf-8"))
+            found = json.loads(self.marker.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            raise LocalError(f"{self._marker} cannot be read: {error}") from error
+            raise LocalError(f"{self.marker} cannot be read: {error}") from error
         if not isinstance(found, dict):
-            raise LocalError(f"{self._marker} is damaged")
+            raise LocalError(f"{self.marker} is damaged")
         return found
 
     def _remember(self, content: dict[str, Any]) -> None:
-        write_json(self._marker, content)
+        write_json(self.marker, content)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

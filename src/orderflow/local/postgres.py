@@ -12,16 +12,15 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote, urlencode
 
 from orderflow.local import cluster, folders
+from orderflow.local.addresses import SOCKET_PORT, database_url
 from orderflow.local.child import Conditions, clean_environment, end, run, spawn, tail
 from orderflow.local.errors import LocalError
 from orderflow.local.identity import conditions_for
 from orderflow.local.ports import free_port, require_free
 from orderflow.local.secrets import SecretsFile
 
-SOCKET_PORT = 5432
 # unix(7): 108 bytes with the closing NUL, for the folder, a slash and the name of the socket.
 SOCKET_PATH_MAX = 107
 START_TIMEOUT_S = 60.0
@@ -45,6 +44,11 @@ SETTINGS: Final[Mapping[str, str]] = {
 }
 
 
+def secrets_of(home: Path) -> SecretsFile:
+    """The passwords of a home's roles."""
+    return SecretsFile(home / "secrets.json")
+
+
 class EmbeddedPostgres:
     """One server. `start` is `prepare`, `spawn` and `wait_ready`; the supervisor calls them one by one.
 
@@ -58,7 +62,7 @@ class EmbeddedPostgres:
         self._data = self._folder / "data"
         self._log = self._home / "logs" / "postgres.log"
         self._settings = {**SETTINGS, **(settings or {})}
-        self._secrets = SecretsFile(self._home / "secrets.json")
+        self._secrets = secrets_of(self._home)
         self._binaries = cluster.find_binaries()
         self._conditions = Conditions()
         self._asked_port = port
@@ -73,16 +77,12 @@ class EmbeddedPostgres:
 
     @property
     def where(self) -> str:
-        """The address, for people."""
+        """HOST:PORT, or the folder of the socket. After `spawn`."""
         return str(self._socket_folder) if self._socket_folder else f"127.0.0.1:{self._port}"
 
     def url(self, database: str = "postgres", user: str = cluster.SUPERUSER) -> str:
         """How to connect as `user`, with the password that belongs to that name. After `prepare`."""
-        credentials = f"{quote(user)}:{quote(self._secrets.password(user))}"
-        if self._socket_folder is None:
-            return f"postgresql://{credentials}@127.0.0.1:{self._port}/{quote(database)}"
-        where = urlencode({"host": str(self._socket_folder), "port": SOCKET_PORT})
-        return f"postgresql://{credentials}@/{quote(database)}?{where}"
+        return database_url(self.where, database, user, self._secrets.password(user))
 
     def service_url(self, database: str) -> str:
         """How its owner, the role of the same name, connects to a service's database."""

@@ -31,12 +31,16 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """`postgres` is the folder of the socket or HOST:PORT, `bootstrap` the broker's address, if any."""
+    """`postgres` is the folder of the socket or HOST:PORT, `bootstrap` the broker's address, if any.
+
+    `carrier` says in words what carries the events.
+    """
 
     supervisor: ProcessMark
     phase: str = STARTING
     processes: tuple[Running, ...] = ()
     transport: str = "postgres"
+    carrier: str = ""
     postgres: str | None = None
     bootstrap: str | None = None
 

@@ -1,0 +1,97 @@
+"""`orderflow up`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from orderflow.cli.options import home_option, load_settings
+from orderflow.settings import SERVICES
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+class ProcessCount(click.ParamType[tuple[str, int]]):
+    """`order=2`."""
+
+    name = "service=n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        service, _, count = str(value).partition("=")
+        if service not in SERVICES or not count.isdecimal() or not 1 <= int(count) <= 32:
+            self.fail(f"{value!r}: wanted: SERVICE=N with N from 1 to 32, SERVICE one of {', '.join(SERVICES)}")
+        return service, int(count)
+
+
+def _port_option(name: str) -> Callable[[Decorated], Decorated]:
+    return click.option(f"--{name}-port", type=click.IntRange(0, 65535), help=f"Port of the service {name} (0: any).")
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  orderflow up                                 everything, data in .orderflow
+  orderflow up --detach                        the same in the background
+  orderflow up --kafka                         on a real Apache Kafka (Java 17 and Maven needed)
+  orderflow up --kafka-bootstrap broker:9092   on a Kafka that exists
+  orderflow up --database-url postgresql://admin:secret@db:5432
+  orderflow up --processes payment=2           two processes share the work
+  orderflow up --drain                         finish what is under way, then stop
+
+\b
+Exit codes: 0 stopped in order; 1 something is in the way; 2 wrong usage or settings;
+130 ended at once by a second Ctrl-C."""
+)
+@click.option("--detach", "-d", is_flag=True, help="Return when everything is ready; `orderflow down` stops it.")
+@click.option("--kafka", is_flag=True, help="Carry the events by a local Apache Kafka, started here.")
+@click.option("--kafka-bootstrap", metavar="HOST:PORT", help="Carry the events by a Kafka that exists.")
+@click.option("--database-url", metavar="URL", help="Use a PostgreSQL server that exists.")
+@home_option
+@_port_option("order")
+@_port_option("payment")
+@_port_option("inventory")
+@_port_option("notification")
+@click.option("--processes", type=ProcessCount(), multiple=True, help="How many processes of a service.")
+@click.option("--drain", is_flag=True, help="Run until nothing is under way, then stop.")
+def up(
+    detach: bool,
+    kafka: bool,
+    kafka_bootstrap: str | None,
+    database_url: str | None,
+    home: Path | None,
+    processes: tuple[tuple[str, int], ...],
+    drain: bool,
+    **ports: int | None,
+) -> int:
+    """Start everything on this machine, and keep it running.
+
+    PostgreSQL and the four services, each as a process of its own; Ctrl-C ends all of them in order. Data
+    stays in one folder. A process that dies is started again.
+    """
+    from orderflow.local import reporter
+    from orderflow.local.detach import start_detached
+    from orderflow.local.fleet import Fleet, UpOptions
+    from orderflow.local.preparation import RealPreparation
+    from orderflow.local.run import Run
+
+    if kafka and kafka_bootstrap is not None:
+        raise click.UsageError("--kafka starts a broker, --kafka-bootstrap uses one that exists: give one of them")
+    settings = load_settings(
+        home,
+        {
+            **ports,
+            "database_url": database_url,
+            "kafka_bootstrap": kafka_bootstrap,
+            "transport": "kafka" if kafka or kafka_bootstrap is not None else None,
+        },
+    )
+    options = UpOptions(own_broker=kafka, drain=drain, processes=dict(processes))
+    output = reporter.for_output()
+    if detach:
+        start_detached(settings, options, output)
+        return 0
+    return asyncio.run(Run(settings, options, output, RealPreparation(), Fleet()).run())

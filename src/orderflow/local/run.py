@@ -1,0 +1,196 @@
+"""`orderflow up`: everything on this machine, from an empty folder to the last goodbye."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Coroutine
+from typing import Any
+
+from orderflow.local import carrier, leftovers, show, state
+from orderflow.local.environment import broker_port, with_carrier, with_embedded
+from orderflow.local.errors import LocalError
+from orderflow.local.fleet import Fleet, UpOptions
+from orderflow.local.home import Carrier, Home
+from orderflow.local.kafka import LocalKafka
+from orderflow.local.leftovers import ProcessMark
+from orderflow.local.postgres import EmbeddedPostgres
+from orderflow.local.preparation import Preparation
+from orderflow.local.reporter import Reporter
+from orderflow.local.rotation import rotate_for_ever
+from orderflow.local.state import State
+from orderflow.local.stopping import StopRequests, stop_requests
+from orderflow.local.supervisor import Supervisor, first_local_error
+from orderflow.local.units import KafkaUnit, PostgresUnit
+from orderflow.settings import Settings
+
+DRAIN_LOOK_EVERY_S = 0.5
+FORCED = 130
+
+
+class Run:
+    """One life of a home."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        options: UpOptions,
+        reporter: Reporter,
+        preparation: Preparation,
+        fleet: Fleet,
+    ) -> None:
+        self._settings = settings
+        self._options = options
+        self._reporter = reporter
+        self._preparation = preparation
+        self._fleet = fleet
+        self._home = Home.open(settings.home)
+        self._mark = ProcessMark.of(os.getpid())
+        self._phase = state.STARTING
+        self._carrier = ""
+        self._server: EmbeddedPostgres | None = None
+        self._supervisor = Supervisor(reporter, self._write_state)
+
+    async def run(self) -> int:
+        """Return the exit code when everything is stopped again. Raises LocalError."""
+        with self._home.lock():
+            async with stop_requests(self._home.path / "stop.request") as requests:
+                helpers = [asyncio.create_task(self._force(requests)), asyncio.create_task(self._rotate())]
+                try:
+                    await self._live(requests)
+                except BaseExceptionGroup as group:
+                    raise first_local_error(group) from None
+                finally:
+                    await self._end()
+                    for helper in helpers:
+                        helper.cancel()
+        self._reporter.note("Stopped")
+        return FORCED if requests.forced.is_set() else 0
+
+    async def _live(self, requests: StopRequests) -> None:
+        if await _unless_stopped(self._begin(), requests) and self._options.drain:
+            self._reporter.note("Waiting until nothing is under way")
+            await _unless_stopped(self._until_nothing_is_under_way(), requests)
+            return
+        await requests.wanted.wait()
+
+    async def _begin(self) -> None:
+        if left := await asyncio.to_thread(end_leftovers, self._home):
+            self._reporter.note(f"Ended {left} processes of an earlier run")
+        self._write_state()
+        remembered = self._home.carrier()
+        chosen = carrier.choose(self._settings, remembered, own_broker=self._options.own_broker)
+        if self._options.drain and remembered is not None:
+            chosen = remembered
+        self._fleet.require_ports(self._settings)
+        await self._start_databases()
+        if remembered is not None and remembered != chosen:
+            await self._require_nothing_under_way(remembered, chosen)
+        self._settings, self._carrier = with_carrier(self._settings, chosen), str(chosen)
+        if chosen.own_broker:
+            self._reporter.step("Starting Kafka")
+            await self._supervisor.start(KafkaUnit(self._own_broker()))
+        self._reporter.step("Making the topics")
+        await self._preparation.topics(self._settings)
+        self._home.remember_carrier(chosen)
+        self._reporter.step("Starting the services")
+        await self._supervisor.start(*self._fleet.units(self._settings, self._options, self._home))
+        self._set_phase(state.READY)
+        show.ready(self._reporter, self._supervisor.running(), str(self._home.path), str(chosen))
+
+    async def _start_databases(self) -> None:
+        if self._settings.embedded:
+            self._reporter.step("Starting PostgreSQL")
+            self._server = EmbeddedPostgres(self._home.path, port=self._settings.postgres_port)
+            await self._supervisor.start(PostgresUnit(self._server))
+            self._settings = with_embedded(self._settings, self._server.service_url)
+        self._reporter.step("Preparing the databases")
+        await self._preparation.databases(self._settings, self._server)
+
+    async def _require_nothing_under_way(self, remembered: Carrier, chosen: Carrier) -> None:
+        """Events that wait on one transport are not seen by consumers of another."""
+        self._reporter.step(f"Looking whether anything is under way on {remembered}")
+        old = with_carrier(self._settings, remembered)
+        broker = KafkaUnit(self._own_broker()) if remembered.own_broker else None
+        try:
+            if broker is not None:
+                await broker.start()
+            found = await self._preparation.under_way(old)
+        finally:
+            if broker is not None:
+                await broker.stop()
+        if found:
+            raise LocalError(
+                f"this home runs on {remembered}, where {', '.join(found)} are under way: "
+                f"`orderflow up --drain` finishes them, then it can start on {chosen}"
+            )
+
+    async def _until_nothing_is_under_way(self) -> None:
+        while await self._preparation.under_way(self._settings):  # noqa: ASYNC110 - others' work ends it
+            await asyncio.sleep(DRAIN_LOOK_EVERY_S)
+        self._reporter.note("Nothing is under way")
+
+    async def _end(self) -> None:
+        self._reporter.step("Stopping")
+        self._set_phase(state.STOPPING)
+        await self._supervisor.stop()
+        self._home.state.unlink(missing_ok=True)
+        self._reporter.close()
+
+    async def _force(self, requests: StopRequests) -> None:
+        await requests.forced.wait()
+        self._reporter.note("Ending everything at once")
+        self._supervisor.kill()
+
+    async def _rotate(self) -> None:
+        logs = [self._home.logs / name for name in ("postgres.log", "kafka.log", "up.log")]
+        await rotate_for_ever(
+            [*logs, *self._fleet.captured_logs(self._options, self._home)],
+            max_bytes=self._settings.log_file_max_mb * 1_000_000,
+            kept=self._settings.log_files_kept,
+        )
+
+    def _own_broker(self) -> LocalKafka:
+        return LocalKafka(self._home.path, broker_port(self._settings), tell=self._reporter.step)
+
+    def _set_phase(self, phase: str) -> None:
+        self._phase = phase
+        self._write_state()
+
+    def _write_state(self) -> None:
+        State(
+            supervisor=self._mark,
+            phase=self._phase,
+            processes=self._supervisor.running(),
+            transport=self._settings.transport,
+            carrier=self._carrier,
+            postgres=None if self._server is None else self._server.where,
+            bootstrap=self._settings.kafka_bootstrap if self._settings.transport == "kafka" else None,
+        ).write(self._home.state)
+
+
+async def _unless_stopped(work: Coroutine[Any, Any, None], requests: StopRequests) -> bool:
+    """Whether `work` was done before a request to stop came, which cancels it."""
+    task = asyncio.create_task(work)
+    stop = asyncio.create_task(requests.wanted.wait())
+    await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task})
+        return False
+    await task
+    return True
+
+
+def end_leftovers(home: Home) -> int:
+    """End what a killed supervisor left: services first, so that they drain; PostgreSQL ends itself then.
+
+    Returns how many processes there were. Raises LocalError.
+    """
+    before = state.read(home.state)
+    if before is None:
+        return 0
+    services = [process.mark for process in before.processes if process.kind == "service"]
+    brokers = [process.mark for process in before.processes if process.kind == "kafka"]
+    return leftovers.end(services) + leftovers.end(brokers)

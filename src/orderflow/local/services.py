@@ -1,0 +1,39 @@
+"""The services that this project runs, and the migrations of every database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import cast
+
+from orderflow.messaging.stores.postgres.migrations import MigrationSequence, core
+from orderflow.messaging.transports.postgres_log import log_migrations
+from orderflow.runtime.definition import ServiceDefinition
+from orderflow.settings import SERVICES, Settings
+
+DATABASES = (*SERVICES, "log", "bank")
+
+
+def definition_of(name: str) -> ServiceDefinition:
+    """Imports that service alone. Raises KeyError for a name that is none."""
+    if name not in SERVICES:
+        raise KeyError(name)
+    return cast(ServiceDefinition, import_module(f"orderflow.{name}.service").definition())
+
+
+def definitions() -> Mapping[str, ServiceDefinition]:
+    return {name: definition_of(name) for name in SERVICES}
+
+
+def sequences_of(name: str) -> Sequence[MigrationSequence]:
+    """The migrations of the database of a service, of the log or of the bank."""
+    if name == "log":
+        return [log_migrations()]
+    if name == "bank":
+        return [cast(MigrationSequence, import_module("orderflow.payment.bank").bank_migrations())]
+    return [core(), definition_of(name).migrations]
+
+
+def plans(settings: Settings) -> Mapping[str, tuple[str, Sequence[MigrationSequence]]]:
+    """For each database its URL and its migrations. Raises SettingsError: no URL."""
+    return {name: (settings.service_database_url(name), sequences_of(name)) for name in DATABASES}
