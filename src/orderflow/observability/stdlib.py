@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from orderflow.observability.logs import Level, LogWriter
 from orderflow.observability.signal_log import error_fields
@@ -28,11 +30,17 @@ class WriterHandler(logging.Handler):
         self._log.write(level, "library", fields)
 
 
-def route_logging(log: LogWriter) -> None:
-    """From here on the root logger writes to `log` alone, warnings of the interpreter included."""
+@contextmanager
+def routed_logging(log: LogWriter) -> Iterator[None]:
+    """Within this block the root logger writes to `log` alone, warnings of the interpreter included."""
     root = logging.getLogger()
-    for handler in list(root.handlers):
-        root.removeHandler(handler)
-    root.addHandler(WriterHandler(log))
+    before, level = list(root.handlers), root.level
+    root.handlers[:] = [WriterHandler(log)]
     root.setLevel(logging.WARNING)
     logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.setLevel(level)
+        root.handlers[:] = before

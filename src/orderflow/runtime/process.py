@@ -16,7 +16,7 @@ from orderflow.messaging.store import SchemaBehindError
 from orderflow.observability.logs import Level, LogWriter, open_log
 from orderflow.observability.metrics import Metrics
 from orderflow.observability.signal_log import SignalLog, error_fields
-from orderflow.observability.stdlib import route_logging
+from orderflow.observability.stdlib import routed_logging
 from orderflow.observability.text import redact
 from orderflow.runtime.definition import ServiceDefinition
 from orderflow.runtime.server import CannotListenError, listen
@@ -58,9 +58,10 @@ async def run_service(
     except (SettingsError, CannotListenError) as error:
         return _say(error, ExitCode.SETTINGS if isinstance(error, SettingsError) else ExitCode.FAILED)
     try:
-        return await _serve(
-            definition, settings, log, listener, clock, control_pipe, announce or announce_on_stdout, stop
-        )
+        with routed_logging(log):
+            return await _serve(
+                definition, settings, log, listener, clock, control_pipe, announce or announce_on_stdout, stop
+            )
     except SettingsError as error:
         return _tell(log, error, ExitCode.SETTINGS)
     except SchemaBehindError as error:
@@ -83,7 +84,6 @@ async def _serve(
     announce: Announce,
     stop: asyncio.Event | None,
 ) -> int:
-    route_logging(log)
     metrics = Metrics(definition.name)
     signals = Signals([SignalLog(log), metrics])
     stopping = stop or asyncio.Event()

@@ -60,6 +60,7 @@ class HttpServer(uvicorn.Server):
             uvicorn.Config(
                 application,
                 http=BoundedProtocol,
+                interface="asgi3",
                 ws="none",
                 lifespan="off",
                 access_log=False,
