@@ -1,0 +1,66 @@
+"""The counting service in this event loop, on real databases, on a free port."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from orderflow.messaging.stores.postgres import migrations
+from orderflow.messaging.transports import postgres_log
+from orderflow.runtime.process import run_service
+from orderflow.settings import Settings
+from tests.support.sample.service import definition
+from tests.support.waiting import eventually
+
+
+def settings(url: str, home: Path, **overrides: object) -> Settings:
+    """One database for everything: service and log have tables of different names."""
+    given: Mapping[str, object] = {
+        "order_database_url": url,
+        "log_database_url": url,
+        "log_file": home / "service.log",
+        "log_format": "json",
+        "drain_timeout_s": 5,
+        "order_port": 0,
+    }
+    return Settings.load(environ={}, home=home, overrides={**given, **overrides})
+
+
+async def migrate(url: str) -> None:
+    await migrations.migrate(url, [migrations.core(), definition().migrations])
+    await postgres_log.migrate(url)
+
+
+@dataclasses.dataclass
+class Running:
+    """A service that was announced. `client` talks to it."""
+
+    port: int
+    client: httpx.AsyncClient
+    stop: asyncio.Event
+    task: asyncio.Task[int]
+
+
+@asynccontextmanager
+async def running(wanted: Settings) -> AsyncIterator[Running]:
+    """Starts it and, at the end, stops it in good order."""
+    announced: list[dict[str, Any]] = []
+    stop = asyncio.Event()
+    task = asyncio.create_task(run_service(definition(), wanted, announce=announced.append, stop=stop))
+    try:
+        await eventually(lambda: announced or task.done(), timeout_s=30)
+        assert announced, f"it ended with {task.result()}"
+        port: int = announced[0]["port"]
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+            yield Running(port, client, stop, task)
+            stop.set()
+            await task
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, 30)

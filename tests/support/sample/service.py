@@ -1,0 +1,165 @@
+"""The counting service, from its messages to its HTTP operations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import msgspec
+
+from orderflow.messaging.catalogue import Catalogue
+from orderflow.messaging.decision import Decision, Handler, RefusedError, Service, Subscription
+from orderflow.messaging.envelope import Envelope
+from orderflow.messaging.message import Command, Event
+from orderflow.messaging.rows import Ref, Row, Rows
+from orderflow.messaging.stores.postgres.migrations import MigrationSequence
+from orderflow.messaging.stores.postgres.tables import Table
+from orderflow.runtime.definition import ServiceContext, ServiceDefinition
+from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
+from orderflow.runtime.problems import ProblemError
+
+TOPIC = "counts"
+
+
+class Add(Command, frozen=True, kw_only=True):
+    TYPE: ClassVar[str] = "sample.Add"
+
+    name: str
+    amount: int
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+
+class Added(Event, frozen=True, kw_only=True):
+    TYPE: ClassVar[str] = "sample.Added"
+    TOPIC: ClassVar[str] = TOPIC
+
+    name: str
+    value: int
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+
+class Counter(Row, frozen=True, kw_only=True):
+    TABLE: ClassVar[str] = "counters"
+
+    name: str
+    value: int
+
+    @property
+    def id(self) -> str:
+        return self.name
+
+
+class Amount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to add."""
+
+    amount: Annotated[int, msgspec.Meta(ge=-100, le=2000)]
+    note: Annotated[str, msgspec.Meta(max_length=20)] | None = None
+
+
+class Count(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    value: int
+
+
+def add(rows: Rows, envelope: Envelope) -> Decision:
+    command = envelope.message
+    assert isinstance(command, Add)
+    if command.amount == 0:
+        raise RefusedError("nothing to add")
+    if command.amount < 0:
+        raise ValueError("a counter does not count down")
+    before = rows.get(Counter, command.name)
+    counter = Counter(name=command.name, value=(before.value if before else 0) + command.amount)
+    return Decision(rows=[counter], events=[Added(name=counter.name, value=counter.value)], answer=counter.value)
+
+
+def added(_rows: Rows, _envelope: Envelope) -> Decision:
+    return Decision()
+
+
+SERVICE = Service(
+    name="order",
+    catalogue=Catalogue([Added]),
+    subscriptions=(Subscription("sample", (TOPIC,)),),
+    publishes=(TOPIC,),
+    handlers={
+        Add: Handler(lambda command: [Ref(Counter, command.name)], add),
+        Added: Handler(lambda _: [], added),
+    },
+)
+
+TABLE = Table(
+    Counter,
+    load="SELECT name, value FROM counters WHERE name = ANY($1::text[])",
+    insert="INSERT INTO counters SELECT * FROM unnest($1::text[], $2::bigint[])",
+    update="UPDATE counters SET value = new.value FROM unnest($1::text[], $2::bigint[]) AS new (name, value) "
+    "WHERE counters.name = new.name",
+)
+NAME = Parameter(name="name", where="path", description="The counter")
+
+
+def operations(context: ServiceContext) -> Sequence[Operation]:
+    async def put(request: Request[Amount]) -> Reply:
+        command = Add(name=request.values["name"], amount=request.body.amount)
+        value = await context.commands.submit(command, traceparent=request.traceparent)
+        return Reply(201, Count(name=command.name, value=value))
+
+    async def show(request: Request[None]) -> Reply:
+        rows = await context.database.fetch("SELECT value FROM counters WHERE name = $1", request.values["name"])
+        if not rows:
+            raise ProblemError(404, "there is no such counter")
+        return Reply(body=Count(name=request.values["name"], value=rows[0]["value"]))
+
+    async def until_stopping(_: Request[None]) -> Reply:
+        await context.stopping.wait()
+        return Reply(204)
+
+    counted = Response(status=201, description="The new value", type=Count)
+    return (
+        Operation(
+            method="POST",
+            path="/counters/{name}",
+            summary="Add",
+            handler=put,
+            request=Amount,
+            parameters=(NAME,),
+            responses=[counted],
+        ),
+        Operation(
+            method="GET",
+            path="/counters/{name}",
+            summary="Show",
+            handler=show,
+            parameters=(NAME,),
+            responses=[Response(status=200, description="Its value", type=Count)],
+        ),
+        Operation(
+            method="GET",
+            path="/until-stopping",
+            summary="Wait for the end",
+            handler=until_stopping,
+            responses=[Response(status=204, description="It ends")],
+        ),
+    )
+
+
+def migrations() -> MigrationSequence:
+    return MigrationSequence.from_folder("sample", Path(__file__).parent / "migrations")
+
+
+def definition() -> ServiceDefinition:
+    return ServiceDefinition(
+        name="order",
+        title="Sample",
+        service=SERVICE,
+        tables=(TABLE,),
+        migrations=migrations(),
+        api=operations,
+    )
