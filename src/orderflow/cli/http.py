@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 TIMEOUT_S = 10.0
 
 
+class AnswerLostError(UnreachableError):
+    """The request was sent; whether it was carried out is not known."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A good answer: its JSON and its headers (names in lower case)."""
@@ -87,13 +91,13 @@ class ServiceClient:
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
             return UnreachableError(nothing_answers(self.url, self.name))
         if isinstance(error, httpx.TimeoutException):
-            return UnreachableError(
+            return AnswerLostError(
                 f"The {self.name} service at {self.url} did not answer within {self._timeout_s:g} s. "
                 "See what it waits for with: orderflow doctor"
             )
-        return UnreachableError(
+        return AnswerLostError(
             f"The connection to the {self.name} service at {self.url} broke before it had answered "
-            f"({type(error).__name__}). Try again, or see: orderflow doctor"
+            f"({type(error).__name__}). See what is wrong with: orderflow doctor"
         )
 
     def _refusal(self, reply: httpx.Response) -> CliError:

@@ -7,18 +7,21 @@ import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import click
 
 from orderflow.cli.output import Output
 from orderflow.settings import Settings
 
+if TYPE_CHECKING:
+    from orderflow.cli.http import ServiceClient
+
 P = ParamSpec("P")
 
 
 class Session:
-    """One run of a command. `settings` raises SettingsError when it is first asked for."""
+    """One run of a command. `settings` and `running` raise SettingsError when they are first asked for."""
 
     def __init__(self, home: Path | None, as_json: bool) -> None:
         self._home = home
@@ -27,6 +30,19 @@ class Session:
     @cached_property
     def settings(self) -> Settings:
         return Settings.load(environ=os.environ, home=self._home)
+
+    @cached_property
+    def running(self) -> Settings:
+        """The settings, with the addresses of what runs on this home."""
+        from orderflow.cli.running import as_running
+
+        return as_running(self.settings)
+
+    def client(self, service: str) -> ServiceClient:
+        """The caller closes it."""
+        from orderflow.cli.http import ServiceClient
+
+        return ServiceClient(service, self.running.service_url(service))
 
 
 def session_options(command: Callable[Concatenate[Session, P], None]) -> Callable[..., None]:
@@ -39,7 +55,7 @@ def session_options(command: Callable[Concatenate[Session, P], None]) -> Callabl
     as_json = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")
     home = click.option(
         "--home",
-        type=click.Path(path_type=Path),
-        help="Folder with orderflow.toml and the data.  [env: ORDERFLOW_HOME; default: .orderflow]",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Folder of data, logs and settings [ORDERFLOW_HOME, or .orderflow here].",
     )
     return home(as_json(with_session))

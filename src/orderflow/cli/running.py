@@ -1,0 +1,81 @@
+"""Where things are: as the settings say, or as `orderflow up` has noted it in its home."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from orderflow.cli.errors import UnreachableError
+from orderflow.settings import SERVICES, Secret, Settings
+
+if TYPE_CHECKING:
+    from orderflow.local.state import State
+
+SOCKET_PORT = 5432
+
+
+def as_running(settings: Settings) -> Settings:
+    """The settings with the addresses of what runs on this home, where nobody has said another one.
+
+    A home on which nothing runs changes nothing. Raises LocalError: its passwords cannot be read.
+    """
+    state = running_state(settings)
+    if state is None:
+        return settings
+    changed: dict[str, Any] = {}
+    for process in reversed(state.processes):
+        if process.kind == "service" and process.name in SERVICES and _is_default(settings, process.name):
+            changed[f"{process.name}_url"] = process.address
+    if settings.sources.get("transport", "default") == "default":
+        changed["transport"] = state.transport
+        changed["kafka_bootstrap"] = state.bootstrap or settings.kafka_bootstrap
+    if settings.embedded and state.postgres is not None:
+        changed |= _embedded_urls(settings.home, state.postgres)
+    return replace(settings, **changed)
+
+
+def running_state(settings: Settings) -> State | None:
+    """What the supervisor of this home has noted, if it is alive."""
+    if not (settings.home / "state.json").is_file():
+        return None
+    from orderflow.local import state
+
+    found = state.read(settings.home / "state.json")
+    return found if found is not None and found.supervisor.find() is not None else None
+
+
+def database_url(settings: Settings, name: str) -> str:
+    """With its password, of a service, of `log` or of `bank`. Raises UnreachableError, SettingsError."""
+    if settings.embedded:
+        raise UnreachableError(
+            f"No PostgreSQL runs on the home {settings.home}. Start it with: orderflow up. "
+            "(For a server of your own set ORDERFLOW_DATABASE_URL)"
+        )
+    return settings.service_database_url(name)
+
+
+def _is_default(settings: Settings, service: str) -> bool:
+    return getattr(settings, f"{service}_url") is None
+
+
+def _embedded_urls(home: Path, where: str) -> dict[str, Secret]:
+    from orderflow.local.secrets import SecretsFile
+
+    if not (home / "secrets.json").is_file():
+        return {}
+    kept = SecretsFile(home / "secrets.json")
+    names = (*SERVICES, "log", "bank")
+    return {
+        f"{name}_database_url": Secret(_url(where, f"orderflow_{name}", kept.password(f"orderflow_{name}")))
+        for name in names
+    }
+
+
+def _url(where: str, role: str, password: str) -> str:
+    host, _, port = where.rpartition(":")
+    if port.isdecimal() and "/" not in where:
+        return f"postgresql://{quote(role)}:{quote(password)}@{host}:{port}/{quote(role)}"
+    query = urlencode({"host": where, "port": SOCKET_PORT})
+    return f"postgresql://{quote(role)}:{quote(password)}@/{quote(role)}?{query}"

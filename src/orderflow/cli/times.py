@@ -1,0 +1,35 @@
+"""Times and durations for people."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def moment(value: object) -> str:
+    """An RFC 3339 time as local time with milliseconds; other text as it is, nothing as -."""
+    if value is None:
+        return "-"
+    try:
+        at = datetime.fromisoformat(str(value))
+    except ValueError:
+        return str(value)
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S.") + f"{at.microsecond // 1000:03d}"
+
+
+def moment_of_ms(milliseconds: int) -> str:
+    """The same of ms since the epoch."""
+    try:
+        return moment(datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat())
+    except (OverflowError, OSError, ValueError):
+        return str(milliseconds)
+
+
+def duration(milliseconds: float) -> str:
+    """`12 ms`, `3.4 s`, `5 min`, `2.1 h`, `3.0 d`."""
+    seconds = milliseconds / 1000
+    for limit, unit_s, form in ((60, 1.0, "{:.1f} s"), (3600, 60.0, "{:.0f} min"), (86_400, 3600.0, "{:.1f} h")):
+        if seconds < 1:
+            return f"{milliseconds:.0f} ms"
+        if seconds < limit:
+            return form.format(seconds / unit_s)
+    return f"{seconds / 86_400:.1f} d"
