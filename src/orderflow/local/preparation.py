@@ -49,5 +49,5 @@ async def make_databases(settings: Settings, server: EmbeddedPostgres | None) ->
     if settings.database_url is None:
         return 0
     url = settings.database_url.reveal()
-    names = [name for name in services.DATABASES if getattr(settings, f"{name}_database_url") is None]
+    names = services.on_common_server(settings)
     return await provision.make_databases(url, names, lambda _: provision.password_of(url))

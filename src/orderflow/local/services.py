@@ -30,10 +30,15 @@ def sequences_of(name: str) -> Sequence[MigrationSequence]:
     if name == "log":
         return [log_migrations()]
     if name == "bank":
-        return [cast(MigrationSequence, import_module("orderflow.payment.bank").bank_migrations())]
+        return [cast(MigrationSequence, import_module("orderflow.payment.bank_postgres").bank_migrations())]
     return [core(), definition_of(name).migrations]
 
 
 def plans(settings: Settings) -> Mapping[str, tuple[str, Sequence[MigrationSequence]]]:
     """For each database its URL and its migrations. Raises SettingsError: no URL."""
     return {name: (settings.service_database_url(name), sequences_of(name)) for name in DATABASES}
+
+
+def on_common_server(settings: Settings) -> list[str]:
+    """The databases that have no URL of their own and so stand on the server of `database_url`."""
+    return [name for name in DATABASES if getattr(settings, f"{name}_database_url") is None]

@@ -11,7 +11,7 @@ from orderflow.local.state import Running
 FIRST_ORDER = {
     "customer_id": "ada",
     "currency": "EUR",
-    "items": [{"sku": "TEA-GREEN-100G", "quantity": 2, "unit_price": 590}],
+    "items": [{"sku": "SKU-ESPRESSO-CUP", "quantity": 2, "unit_price": 590}],
     "payment_method": "pm_card_visa",
 }
 

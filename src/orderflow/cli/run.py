@@ -1,0 +1,42 @@
+"""`orderflow run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from orderflow.cli.options import home_option, load_settings
+from orderflow.settings import SERVICES
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  orderflow run order                     on the port of its setting (8001)
+  orderflow run payment --port 0          on any free port; shares the work with other processes
+  ORDERFLOW_DATABASE_URL=postgresql://any:secret@db:5432 orderflow run order
+
+\b
+Standard output gets one JSON line when the service is ready: service, port, pid. SIGTERM drains it.
+Exit codes: 0 stopped in order; 1 failed, or the port is taken; 2 wrong usage or settings;
+3 the schema is behind: run `orderflow migrate`."""
+)
+@click.argument("name", type=click.Choice(SERVICES))
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 for any free one.")
+@home_option
+@click.option("--control-pipe", is_flag=True, help="Drain when standard input ends: for supervisors.")
+def run(name: str, port: int | None, home: Path | None, control_pipe: bool) -> int:
+    """Run one service alone, for deployment.
+
+    Database and log are those of the settings; where `orderflow up` runs on this home, its own.
+    """
+    from orderflow.local.services import definition_of
+    from orderflow.runtime.process import run_process
+
+    settings = load_settings(home)
+    if settings.embedded:
+        from orderflow.local.attach import attached
+
+        settings = attached(settings)
+    return int(run_process(definition_of(name), settings, port=port, control_pipe=control_pipe))
