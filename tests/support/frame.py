@@ -1,0 +1,85 @@
+"""A frame on a real socket, without databases: one operation that echoes, one that fails."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+import msgspec
+
+from orderflow.runtime.body import BodyLimits
+from orderflow.runtime.frame import Frame, FrameState
+from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
+from orderflow.runtime.server import HttpServer, listen
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    sku: Annotated[str, msgspec.Meta(min_length=1, max_length=10)]
+    quantity: Annotated[int, msgspec.Meta(ge=1, le=100)]
+
+
+class Basket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    customer_id: Annotated[str, msgspec.Meta(min_length=1, max_length=70_000)]
+    items: Annotated[tuple[Line, ...], msgspec.Meta(min_length=1, max_length=20)]
+
+
+GOOD = {"customer_id": "c", "items": [{"sku": "a", "quantity": 1}]}
+LIMITS = BodyLimits(read_s=0.5, drain_s=1.0, drain_bytes_max=2_000_000)
+
+
+class Recorder:
+    """What reached the handlers, and what was observed."""
+
+    def __init__(self) -> None:
+        self.baskets: list[Request[Basket]] = []
+        self.observed: list[tuple[str, str, int]] = []
+        self.port = 0
+        self.state = FrameState(chance=random.Random(1), limits=LIMITS, observe=self._observe)
+
+    def _observe(self, route: str, method: str, status: int, _seconds: float) -> None:
+        self.observed.append((route, method, status))
+
+    def operations(self, *, fast: bool = True) -> tuple[Operation, ...]:
+        async def put(request: Request[Basket]) -> Reply:
+            self.baskets.append(request)
+            return Reply(201, {"customer_id": request.body.customer_id})
+
+        async def fail(_: Request[None]) -> Reply:
+            raise LookupError("a secret detail")
+
+        key = Parameter(name="Idempotency-Key", where="header", description="A key")
+        limit = Parameter(
+            name="limit",
+            where="query",
+            description="Most",
+            type=Annotated[int, msgspec.Meta(ge=1, le=5)],
+            default=2,
+        )
+        done = [Response(status=201, description="Done")]
+        return (
+            Operation(
+                method="POST",
+                path="/baskets",
+                summary="Put",
+                handler=put,
+                responses=done,
+                request=Basket,
+                parameters=(key, limit),
+                fast=fast,
+            ),
+            Operation(method="GET", path="/failing", summary="Fail", handler=fail, responses=done),
+        )
+
+
+@asynccontextmanager
+async def serving(*, fast: bool = True) -> AsyncIterator[Recorder]:
+    recorder = Recorder()
+    server = HttpServer(Frame(recorder.operations(fast=fast), recorder.state), listen("127.0.0.1", 0))
+    server.start()
+    recorder.port = server.port
+    try:
+        yield recorder
+    finally:
+        await server.stop(1)
