@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.support.kafka import KafkaServer, missing
 from tests.support.postgres import PostgresServer
 
 
@@ -14,6 +15,20 @@ from tests.support.postgres import PostgresServer
 def postgres() -> Iterator[PostgresServer]:
     """One real PostgreSQL 18 for the whole run. A test that stops it must start it again."""
     server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture(scope="session")
+def kafka(pytestconfig: pytest.Config) -> Iterator[KafkaServer]:
+    """One real Apache Kafka for the whole run. A test that stops it must start it again."""
+    reason = missing()
+    if reason is not None:
+        pytest.skip(f"no Apache Kafka: {reason}")
+    server = KafkaServer(pytestconfig.cache.mkdir("kafka"))
     try:
         server.start()
         yield server

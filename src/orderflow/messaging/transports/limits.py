@@ -15,9 +15,7 @@ def refuse_oversized(records: Sequence[ProducerRecord]) -> None:
     for record in records:
         size = _size(record)
         if size > MAX_RECORD_BYTES:
-            raise ValueError(
-                f"a record for {record.topic!r} has {size} bytes, the limit is {MAX_RECORD_BYTES}"
-            )
+            raise ValueError(f"a record for {record.topic!r} has {size} bytes, the limit is {MAX_RECORD_BYTES}")
 
 
 def _size(record: ProducerRecord) -> int:

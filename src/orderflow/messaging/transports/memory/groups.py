@@ -51,9 +51,7 @@ class Group:
     def _rebalance(self, partitions: Mapping[str, int]) -> None:
         for member in self._members.values():
             dealt = self._share(member, partitions)
-            member.positions = {
-                place: member.positions.get(place, self.committed.get(place, 0)) for place in dealt
-            }
+            member.positions = {place: member.positions.get(place, self.committed.get(place, 0)) for place in dealt}
             member.wake()
 
     def _share(self, member: Member, partitions: Mapping[str, int]) -> list[TopicPartition]:
@@ -61,7 +59,5 @@ class Group:
         for topic in sorted(member.topics):
             seats = [other.id for other in self._members.values() if topic in other.topics]
             count = partitions[topic]
-            share += [
-                (topic, number) for number in range(count) if seats[number * len(seats) // count] == member.id
-            ]
+            share += [(topic, number) for number in range(count) if seats[number * len(seats) // count] == member.id]
         return share

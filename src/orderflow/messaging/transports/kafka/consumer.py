@@ -1,0 +1,76 @@
+"""A member of a Kafka consumer group, for the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+
+from orderflow.messaging.transport import ConsumerRecord, TopicMissingError, TransportUnavailableError
+from orderflow.messaging.transports.kafka.inbox import Inbox, Place
+from orderflow.messaging.transports.kafka.poller import Poller
+from orderflow.messaging.transports.kafka.settings import KafkaSettings
+
+TELL_AGAIN_S = 0.5
+CLOSE_TIMEOUT_S = 15.0
+
+
+class KafkaConsumer:
+    """Made by `KafkaTransport.subscribe`."""
+
+    def __init__(self, settings: KafkaSettings, group: str, topics: Sequence[str]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._woken = asyncio.Event()
+        self._inbox = Inbox()
+        self._poller = Poller(settings, group, topics, self._inbox, self._wake)
+        self._told = False
+        self._closed = False
+        self._poller.start()
+
+    async def poll(self, max_records: int) -> Sequence[ConsumerRecord]:
+        while not self._closed:
+            self._woken.clear()
+            records = self._inbox.take(max_records)
+            if records:
+                self._told = False
+                return records
+            if self._poller.problem is not None:
+                await self._tell()
+            elif self._told:
+                # Let the caller see that it works again.
+                self._told = False
+                break
+            else:
+                await self._woken.wait()
+        return ()
+
+    async def settle(self, records: Sequence[ConsumerRecord]) -> None:
+        self._inbox.settle(records)
+
+    def assignment(self) -> frozenset[Place]:
+        return frozenset() if self._closed else self._inbox.places()
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._woken.set()
+        self._poller.stop()
+        await asyncio.to_thread(self._poller.join, CLOSE_TIMEOUT_S)
+
+    async def _tell(self) -> None:
+        """Raise what is wrong, unless it passes in a moment."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(TELL_AGAIN_S):
+                await self._woken.wait()
+        problem = self._poller.problem
+        if problem is None or self._closed:
+            return
+        self._told = True
+        kind = TopicMissingError if isinstance(problem, TopicMissingError) else TransportUnavailableError
+        raise kind(str(problem)) from problem
+
+    def _wake(self) -> None:
+        # The loop may be gone before the thread is.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._woken.set)

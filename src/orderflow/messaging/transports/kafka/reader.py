@@ -1,0 +1,74 @@
+"""Reads a stretch of one partition, without a group."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from orderflow.messaging.transport import ConsumerRecord, TransportUnavailableError
+from orderflow.messaging.transports.kafka.errors import translate, translated
+from orderflow.messaging.transports.kafka.records import from_message
+from orderflow.messaging.transports.kafka.settings import KafkaSettings
+
+CHUNK = 500
+
+
+class Reader:
+    """One read at a time, on a thread of its own."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._consumer: Consumer | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="kafka-read")
+
+    async def read(self, topic: str, partition: int, offset: int, limit: int) -> list[ConsumerRecord]:
+        """Raises TransportUnavailableError."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._read, topic, partition, offset, limit)
+
+    async def close(self) -> None:
+        """Idempotent."""
+        await asyncio.to_thread(self._close)
+
+    def _read(self, topic: str, partition: int, offset: int, limit: int) -> list[ConsumerRecord]:
+        if self._consumer is None:
+            self._consumer = Consumer(self._settings.reader())
+        consumer = self._consumer
+        with translated(topic):
+            first, end = consumer.get_watermark_offsets(
+                TopicPartition(topic, partition), timeout=self._settings.request_timeout_s
+            )
+            start = max(offset, first)
+            if start >= end:
+                return []
+            consumer.assign([TopicPartition(topic, partition, start)])
+            try:
+                return self._collect(consumer, limit)
+            finally:
+                consumer.unassign()
+
+    def _collect(self, consumer: Consumer, limit: int) -> list[ConsumerRecord]:
+        records: list[ConsumerRecord] = []
+        deadline = time.monotonic() + self._settings.request_timeout_s
+        while len(records) < limit:
+            message = consumer.poll(max(0.0, deadline - time.monotonic()))
+            if message is None:
+                raise TransportUnavailableError("Kafka: no answer in time")
+            error = message.error()
+            if error is None:
+                records.append(from_message(message))
+                deadline = time.monotonic() + self._settings.request_timeout_s
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # its public name
+                break
+            elif not error.retriable():
+                raise translate(error)
+        return records
+
+    def _close(self) -> None:
+        self._thread.shutdown(wait=True)
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None

@@ -1,0 +1,67 @@
+"""What librdkafka is told. Its defaults are neither safe nor ordered (CONFIGURATION.md); these are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+Value = str | int | float | bool
+MESSAGE_MAX_BYTES = 2 * 1024 * 1024
+MAX_POLL_INTERVAL_MS = 300_000
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSettings:
+    """`security` holds librdkafka's own names (`security.protocol`, `sasl.mechanism` and so on)."""
+
+    bootstrap: str
+    session_timeout_s: float = 10.0
+    delivery_timeout_s: float = 10.0
+    request_timeout_s: float = 5.0
+    security: Mapping[str, str] = field(default_factory=dict)
+
+    def client(self) -> dict[str, Value]:
+        return {
+            "bootstrap.servers": self.bootstrap,
+            "client.id": "orderflow",
+            # Nothing on standard error: what matters comes as an error of a call or of a callback.
+            "log_level": 0,
+            "socket.keepalive.enable": True,
+            "socket.connection.setup.timeout.ms": 5_000,
+            # The default waits up to 10 s before it looks whether the broker is back.
+            "reconnect.backoff.ms": 50,
+            "reconnect.backoff.max.ms": 1_000,
+            **self.security,
+        }
+
+    def producer(self) -> dict[str, Value]:
+        return {
+            **self.client(),
+            "enable.idempotence": True,
+            "acks": "all",
+            "partitioner": "murmur2_random",
+            "linger.ms": 5,
+            "message.timeout.ms": int(self.delivery_timeout_s * 1000),
+            "message.max.bytes": MESSAGE_MAX_BYTES,
+            "queue.buffering.max.kbytes": 65_536,
+        }
+
+    def consumer(self, group: str) -> dict[str, Value]:
+        session_ms = int(self.session_timeout_s * 1000)
+        return {
+            **self.client(),
+            "group.id": group,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "earliest",
+            "partition.assignment.strategy": "cooperative-sticky",
+            "session.timeout.ms": session_ms,
+            "heartbeat.interval.ms": session_ms // 3,
+            "max.poll.interval.ms": max(MAX_POLL_INTERVAL_MS, session_ms),
+            "queued.max.messages.kbytes": 16_384,
+            # With the default a consumer that is full would not fetch for a second.
+            "fetch.queue.backoff.ms": 20,
+        }
+
+    def reader(self) -> dict[str, Value]:
+        return {**self.consumer("orderflow-reader"), "enable.partition.eof": True}

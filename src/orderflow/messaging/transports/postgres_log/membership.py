@@ -1,0 +1,111 @@
+"""A member's lease in its group, and the partitions that it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+import asyncpg
+
+from orderflow.messaging.transport import ConsumerRecord
+from orderflow.messaging.transports.postgres_log.link import Link
+
+Place = tuple[str, int]
+
+
+@dataclass(slots=True, eq=False)
+class Holding:
+    """A partition held since `generation`. `position` is the next offset to fetch."""
+
+    partition_id: int
+    place: Place
+    generation: int
+    position: int
+
+
+class Membership:
+    """Joins, renews, rejoins under a new name when the group went on without this member, leaves."""
+
+    def __init__(
+        self, link: Link, queries: Mapping[str, str], group: str, topics: Sequence[str], session_ms: int
+    ) -> None:
+        self.holdings: dict[int, Holding] = {}
+        self._link = link
+        self._queries = queries
+        self._group = group
+        self._topics = list(topics)
+        self._session_ms = session_ms
+        self._by_place: dict[Place, Holding] = {}
+        self._member: UUID | None = None
+        self._group_id = 0
+        self._generation = -1
+
+    def places(self) -> frozenset[Place]:
+        return frozenset(self._by_place)
+
+    async def renew(self) -> bool:
+        """Renew the lease, or join; True when the partitions changed. Raises TransportUnavailableError."""
+        if self._member is not None:
+            generation = await self._link.value(
+                self._queries["heartbeat"], self._group_id, self._member, self._session_ms
+            )
+            if generation is not None:
+                if generation == self._generation:
+                    return False
+                await self._read_assignment(generation)
+                return True
+        await self._join()
+        return True
+
+    async def settle(self, records: Sequence[ConsumerRecord]) -> None:
+        """Only what was fetched under the present holding counts. Raises TransportUnavailableError."""
+        offsets: dict[Place, int] = {}
+        for record in records:
+            offsets[record.topic, record.partition] = record.offset + 1
+        held = [
+            (holding, offset)
+            for place, offset in offsets.items()
+            if (holding := self._by_place.get(place)) is not None and offset <= holding.position
+        ]
+        if not held:
+            return
+        await self._link.fetch(
+            self._queries["settle"],
+            self._group_id,
+            self._member,
+            [holding.partition_id for holding, _ in held],
+            [holding.generation for holding, _ in held],
+            [offset for _, offset in held],
+        )
+
+    async def leave(self) -> None:
+        """Raises TransportUnavailableError."""
+        member, self._member = self._member, None
+        self.holdings = {}
+        self._by_place = {}
+        if member is not None:
+            await self._link.fetch(self._queries["leave_group"], self._group_id, member)
+
+    async def _join(self) -> None:
+        self.holdings = {}
+        self._by_place = {}
+        member = uuid4()
+        self._group_id = await self._link.value(
+            self._queries["join_group"], self._group, member, self._topics, self._session_ms
+        )
+        self._member = member
+        await self._link.listen(f"g{self._group_id}")
+        await self._read_assignment(-1)
+
+    async def _read_assignment(self, generation: int) -> None:
+        rows = await self._link.fetch(self._queries["assignment"], self._group_id, self._member)
+        self.holdings = {row["partition_id"]: self._holding(row) for row in rows}
+        self._by_place = {holding.place: holding for holding in self.holdings.values()}
+        self._generation = generation
+
+    def _holding(self, row: asyncpg.Record) -> Holding:
+        held = self.holdings.get(row["partition_id"])
+        if held is not None and held.generation == row["owner_generation"]:
+            return held
+        return Holding(row["partition_id"], (row["name"], row["number"]), row["owner_generation"], row["committed"])

@@ -1,0 +1,90 @@
+-- name: topics
+-- Every topic with its partitions, by number.
+SELECT t.name, t.id AS topic_id, array_agg(p.id ORDER BY p.number) AS partition_ids
+  FROM topics t JOIN partitions p ON p.topic_id = t.id
+ GROUP BY t.id;
+
+-- name: create_topics
+-- Make the topics that do not exist yet, with their partitions.
+WITH made AS (
+    INSERT INTO topics (name, partitions, retention_ms)
+    SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[])
+    ON CONFLICT (name) DO NOTHING
+    RETURNING id, partitions
+)
+INSERT INTO partitions (topic_id, number)
+SELECT id, n FROM made CROSS JOIN LATERAL generate_series(0, partitions - 1) AS n;
+
+-- name: append
+-- Append records; the arrays are described at the function.
+SELECT append_records($1, $2, $3, $4, $5, $6, $7, $8, $9);
+
+-- name: fetch
+-- The next records of several partitions, up to a limit for each and for all.
+SELECT r.partition_id, r."offset", r.at_ms, r.key, r.value, r.headers
+  FROM unnest($1::integer[], $2::bigint[]) AS p (id, position)
+ CROSS JOIN LATERAL (
+    SELECT partition_id, "offset", at_ms, key, value, headers
+      FROM records
+     WHERE partition_id = p.id AND "offset" >= p.position
+     ORDER BY "offset"
+     LIMIT $3
+ ) r
+ LIMIT $3;
+
+-- name: ends
+-- The first offset kept and the offset after the last, of every partition of the topics.
+SELECT t.name, p.number, p.first_offset, p.next_offset
+  FROM topics t JOIN partitions p ON p.topic_id = t.id
+ WHERE t.name = ANY ($1::text[])
+ ORDER BY t.name, p.number;
+
+-- name: lag
+-- Where a group stands on every partition of the topics. A group that never settled stands at the first record.
+SELECT t.name, p.number, greatest(coalesce(o.committed, 0), p.first_offset) AS committed, p.next_offset
+  FROM topics t
+  JOIN partitions p ON p.topic_id = t.id
+  LEFT JOIN group_offsets o
+    ON o.partition_id = p.id AND o.group_id = (SELECT id FROM groups WHERE name = $1)
+ WHERE t.name = ANY ($2::text[])
+ ORDER BY t.name, p.number;
+
+-- name: join_group
+-- Join under a new member name; returns the group's number.
+SELECT join_group($1, $2, $3, $4);
+
+-- name: leave_group
+-- Leave, so that others take over at once.
+SELECT leave_group($1, $2);
+
+-- name: heartbeat
+-- Renew the lease; returns the group's generation, or NULL when the member was put out.
+SELECT heartbeat($1, $2, $3);
+
+-- name: assignment
+-- The partitions that a member holds, with the generation in which it got each.
+SELECT o.partition_id, t.name, p.number, o.committed, o.owner_generation
+  FROM group_offsets o
+  JOIN partitions p ON p.id = o.partition_id
+  JOIN topics t ON t.id = p.topic_id
+ WHERE o.group_id = $1 AND o.owner = $2
+ ORDER BY t.name, p.number;
+
+-- name: settle
+-- Move offsets forward where the member still holds the partition since the generation that it names.
+UPDATE group_offsets o SET committed = greatest(o.committed, s.committed)
+  FROM unnest($3::integer[], $4::bigint[], $5::bigint[]) AS s (partition_id, generation, committed)
+ WHERE o.group_id = $1 AND o.owner = $2
+   AND o.partition_id = s.partition_id AND o.owner_generation = s.generation;
+
+-- name: rotate_segments
+-- Open the next segment when the open one has had its span of time.
+SELECT rotate_segments();
+
+-- name: truncate_expired
+-- Empty the segments whose records have all outlived the retention; returns how many.
+SELECT truncate_expired();
+
+-- name: ping
+-- Whether the log answers and is made.
+SELECT 1 FROM segments LIMIT 1;

@@ -1,0 +1,1 @@
+"""The transport port: one suite, three implementations, the same tests for each."""

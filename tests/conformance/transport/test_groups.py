@@ -1,0 +1,215 @@
+"""Consumer groups: who gets what, and from where."""
+
+from __future__ import annotations
+
+import asyncio
+
+from orderflow.messaging.transport import Consumer, ConsumerRecord, ProducerRecord, TopicSettings, Transport
+from tests.conformance.transport.conftest import PARTITIONS
+from tests.support.records import collect, numbered, numbers, settled_total, take
+from tests.support.transports import Harness
+from tests.support.waiting import eventually
+
+PROMPTLY_S = 3.0
+REBALANCED_S = 20.0
+
+
+async def test_a_new_group_starts_at_the_earliest_record(transport: Transport, topic: str, group: str) -> None:
+    await transport.append(numbered(topic, 10))
+    consumer = await transport.subscribe(group, [topic])
+    assert sorted(numbers(await take(consumer, 10))) == list(range(10))
+
+
+async def test_two_groups_each_get_everything(transport: Transport, topic: str, group: str) -> None:
+    one = await transport.subscribe(group, [topic])
+    two = await transport.subscribe(f"{group}-two", [topic])
+    await transport.append(numbered(topic, 50))
+    taken = await asyncio.gather(take(one, 50, settle=True), take(two, 50, settle=True))
+    assert [sorted(numbers(records)) for records in taken] == [list(range(50))] * 2
+
+
+async def test_a_poll_returns_no_more_than_it_was_asked_for(transport: Transport, topic: str, group: str) -> None:
+    await transport.append(numbered(topic, 30))
+    consumer = await transport.subscribe(group, [topic])
+    found: list[ConsumerRecord] = []
+    async with asyncio.timeout(20):
+        while len(found) < 30:
+            records = await consumer.poll(7)
+            assert len(records) <= 7
+            found += records
+    assert sorted(numbers(found)) == list(range(30))
+
+
+async def test_one_consumer_reads_several_topics(harness: Harness, topic: str, group: str) -> None:
+    transport = await harness.connect()
+    await transport.create_topics([TopicSettings(f"{topic}-b", 2)])
+    consumer = await transport.subscribe(group, [topic, f"{topic}-b"])
+    await transport.append([*numbered(topic, 10), *numbered(f"{topic}-b", 10, start=10)])
+    assert sorted(numbers(await take(consumer, 20))) == list(range(20))
+    assert len(consumer.assignment()) == PARTITIONS + 2
+
+
+async def test_members_share_the_partitions_and_no_record_comes_twice(
+    harness: Harness, transport: Transport, topic: str, group: str
+) -> None:
+    consumers = [await transport.subscribe(group, [topic])]
+    consumers.append(await (await harness.connect()).subscribe(group, [topic]))
+    taken: list[ConsumerRecord] = []
+    tasks = [asyncio.create_task(collect(consumer, taken)) for consumer in consumers]
+    await eventually(lambda: _shared(consumers), timeout_s=REBALANCED_S)
+    await transport.append(numbered(topic, 200, keys=50))
+    await eventually(lambda: len(taken) >= 200)
+    assert sorted(numbers(taken)) == list(range(200))
+    for consumer in consumers:
+        await consumer.close()
+    await asyncio.gather(*tasks)
+
+
+async def test_what_was_settled_does_not_come_again(transport: Transport, topic: str, group: str) -> None:
+    await transport.append(numbered(topic, 10))
+    consumer = await transport.subscribe(group, [topic])
+    await take(consumer, 10, settle=True)
+    await consumer.close()
+    await transport.append(numbered(topic, 5, start=10))
+    assert sorted(numbers(await take(await transport.subscribe(group, [topic]), 5))) == list(range(10, 15))
+
+
+async def test_what_was_not_settled_comes_again(transport: Transport, topic: str, group: str) -> None:
+    await transport.append([ProducerRecord(topic, b"key", str(number).encode()) for number in range(10)])
+    consumer = await transport.subscribe(group, [topic])
+    done = await consumer.poll(4)
+    await consumer.settle(done)
+    await take(consumer, 10 - len(done))
+    await consumer.close()
+    again = await take(await transport.subscribe(group, [topic]), 10 - len(done))
+    assert numbers(again) == list(range(len(done), 10))
+
+
+async def test_settling_the_older_batch_last_does_not_go_back(transport: Transport, topic: str, group: str) -> None:
+    await transport.append([ProducerRecord(topic, b"key", str(number).encode()) for number in range(10)])
+    consumer = await transport.subscribe(group, [topic])
+    older = await consumer.poll(3)
+    newer = await consumer.poll(3)
+    await consumer.settle(newer)
+    await consumer.settle(older)
+    await eventually(lambda: _settled(transport, group, topic, len(older) + len(newer)))
+    await consumer.close()
+    assert await settled_total(transport, group, topic) == len(older) + len(newer)
+
+
+async def test_the_lag_is_what_is_not_settled(transport: Transport, topic: str, group: str) -> None:
+    await transport.append(numbered(topic, 12))
+    before = await transport.lag(group, [topic])
+    assert sum(place.lag for place in before) == 12
+    assert {(place.topic, place.partition) for place in before} == {(topic, n) for n in range(PARTITIONS)}
+    await take(await transport.subscribe(group, [topic]), 12, settle=True)
+    await eventually(lambda: _settled(transport, group, topic, 12))
+    assert sum(place.lag for place in await transport.lag(group, [topic])) == 0
+    await transport.append(numbered(topic, 3))
+    assert sum(place.lag for place in await transport.lag(group, [topic])) == 3
+
+
+async def test_a_member_that_leaves_is_followed_at_once(
+    harness: Harness, transport: Transport, topic: str, group: str
+) -> None:
+    leaving = await (await harness.connect()).subscribe(group, [topic])
+    staying = await transport.subscribe(group, [topic])
+    taken: list[ConsumerRecord] = []
+    tasks = [asyncio.create_task(collect(consumer, taken)) for consumer in (leaving, staying)]
+    await eventually(lambda: _shared([leaving, staying]), timeout_s=REBALANCED_S)
+    started = asyncio.get_running_loop().time()
+    await leaving.close()
+    await eventually(lambda: len(staying.assignment()) == PARTITIONS)
+    if harness.session_timeout_s > PROMPTLY_S:
+        assert asyncio.get_running_loop().time() - started < PROMPTLY_S
+    await transport.append(numbered(topic, 30, keys=30))
+    await eventually(lambda: len(taken) >= 30)
+    await staying.close()
+    await asyncio.gather(*tasks)
+
+
+async def test_each_key_comes_in_order_while_members_join_and_leave(
+    harness: Harness, transport: Transport, topic: str, group: str
+) -> None:
+    taken: list[ConsumerRecord] = []
+    first = await transport.subscribe(group, [topic])
+    tasks = [asyncio.create_task(collect(first, taken))]
+    for round_number in range(3):
+        await transport.append(numbered(topic, 100, keys=10, start=round_number * 200))
+        guest = await (await harness.connect()).subscribe(group, [topic])
+        tasks.append(asyncio.create_task(collect(guest, taken)))
+        await transport.append(numbered(topic, 100, keys=10, start=round_number * 200 + 100))
+        await eventually(lambda: _shared([first, guest]), timeout_s=REBALANCED_S)  # noqa: B023
+        await guest.close()
+    await eventually(lambda: set(numbers(taken)) == set(range(600)), timeout_s=REBALANCED_S)
+    _assert_first_occurrences_in_order(taken)
+    await first.close()
+    await asyncio.gather(*tasks)
+
+
+async def test_a_waiting_poll_wakes_soon_after_an_append(
+    harness: Harness, transport: Transport, topic: str, group: str
+) -> None:
+    consumer = await (await harness.connect()).subscribe(group, [topic])
+    await transport.append([ProducerRecord(topic, b"key", b"0")])
+    await take(consumer, 1, settle=True)
+    loop = asyncio.get_running_loop()
+    waits: list[float] = []
+    for number in range(10):
+        poll = asyncio.create_task(take(consumer, 1, settle=True))
+        started = loop.time()
+        await transport.append([ProducerRecord(topic, b"key", str(number).encode())])
+        await poll
+        waits.append(loop.time() - started)
+    assert sorted(waits)[5] < 0.25
+
+
+async def test_a_waiting_poll_returns_nothing_when_the_consumer_closes(
+    transport: Transport, topic: str, group: str
+) -> None:
+    consumer = await transport.subscribe(group, [topic])
+    poll = asyncio.create_task(consumer.poll(10))
+    await eventually(lambda: len(consumer.assignment()) == PARTITIONS)
+    await consumer.close()
+    async with asyncio.timeout(PROMPTLY_S):
+        while await poll:
+            poll = asyncio.create_task(consumer.poll(10))
+    await consumer.close()
+    assert not await consumer.poll(10)
+    assert consumer.assignment() == frozenset()
+
+
+async def test_a_settle_after_closing_is_no_error(transport: Transport, topic: str, group: str) -> None:
+    await transport.append(numbered(topic, 3))
+    consumer = await transport.subscribe(group, [topic])
+    records = await take(consumer, 3)
+    await consumer.close()
+    await consumer.settle(records)
+    assert await settled_total(transport, group, topic) == 0
+
+
+async def test_closing_a_transport_closes_its_consumers(harness: Harness, topic: str, group: str) -> None:
+    transport = await harness.connect()
+    consumer = await transport.subscribe(group, [topic])
+    await transport.close()
+    assert not await consumer.poll(1)
+    await transport.close()
+
+
+def _shared(consumers: list[Consumer]) -> bool:
+    held = [consumer.assignment() for consumer in consumers]
+    return all(held) and sum(map(len, held)) == PARTITIONS == len(frozenset().union(*held))
+
+
+async def _settled(transport: Transport, group: str, topic: str, count: int) -> bool:
+    return await settled_total(transport, group, topic) == count
+
+
+def _assert_first_occurrences_in_order(records: list[ConsumerRecord]) -> None:
+    seen: dict[bytes | None, list[int]] = {}
+    for record in records:
+        offsets = seen.setdefault(record.key, [])
+        if record.offset not in offsets:
+            offsets.append(record.offset)
+    for key, offsets in seen.items():
+        assert offsets == sorted(offsets), key

@@ -1,0 +1,59 @@
+"""A real Apache Kafka for tests: one broker of `orderflow.local.kafka`, its data in the temp folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+from pathlib import Path
+
+from orderflow.local.kafka import LocalKafka, jars, java
+
+
+class KafkaServer:
+    """A broker that can be crashed and started again on the same port and data.
+
+    `jars_home` keeps the jars from one run to the next. Raises LocalError: no Java, no Maven, no network.
+    """
+
+    def __init__(self, jars_home: Path) -> None:
+        self._home = Path(tempfile.mkdtemp(prefix="orderflow-kafka-"))
+        jars_home.mkdir(parents=True, exist_ok=True)
+        libs = jars.fetch(jars_home, lambda _: None)
+        (self._home / "kafka").mkdir()
+        shutil.copytree(libs, self._home / "kafka" / "libs", copy_function=_link)
+        self._broker = LocalKafka(self._home, 0)
+
+    @property
+    def bootstrap(self) -> str:
+        return self._broker.bootstrap
+
+    def start(self) -> None:
+        """Start (or start again) and return when it serves clients. Call it from the main thread."""
+        if self._broker.process is None or self._broker.process.poll() is not None:
+            self._broker.start()
+
+    def crash(self) -> None:
+        """Kill it, as a power cut would (what was flushed stays)."""
+        process = self._broker.process
+        if process is not None and process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+
+    def remove(self) -> None:
+        """Stop and delete the data."""
+        self.crash()
+        shutil.rmtree(self._home, ignore_errors=True)
+
+
+def missing() -> str | None:
+    """Why there can be no broker here, in a sentence; None when there can."""
+    return java.missing()
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

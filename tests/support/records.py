@@ -1,0 +1,57 @@
+"""Short ways to append and to take records."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from orderflow.messaging.transport import Consumer, ConsumerRecord, ProducerRecord, Transport
+
+TAKE_TIMEOUT_S = 40.0
+
+
+def numbered(topic: str, count: int, keys: int = 5, start: int = 0) -> list[ProducerRecord]:
+    """`count` records whose values are the numbers from `start` on, over `keys` keys in turn."""
+    return [
+        ProducerRecord(topic, f"key-{number % keys}".encode(), str(number).encode())
+        for number in range(start, start + count)
+    ]
+
+
+def numbers(records: Iterable[ConsumerRecord]) -> list[int]:
+    return [int(record.value or b"-1") for record in records]
+
+
+async def take(consumer: Consumer, count: int, *, settle: bool = False) -> list[ConsumerRecord]:
+    """Poll until `count` records are there; more may come with the last batch."""
+    taken: list[ConsumerRecord] = []
+    async with asyncio.timeout(TAKE_TIMEOUT_S):
+        while len(taken) < count:
+            records = await consumer.poll(100)
+            taken += records
+            if settle:
+                await consumer.settle(records)
+    return taken
+
+
+async def collect(consumer: Consumer, taken: list[ConsumerRecord]) -> None:
+    """Poll and settle until the consumer is closed."""
+    while True:
+        records = await consumer.poll(20)
+        taken += records
+        if not records and not consumer.assignment():
+            return
+        await consumer.settle(records)
+
+
+async def settled_total(transport: Transport, group: str, topic: str) -> int:
+    """How many records the group has settled, over all partitions."""
+    return sum(place.committed for place in await transport.lag(group, [topic]))
+
+
+def by_key(records: Sequence[ConsumerRecord]) -> dict[bytes | None, list[int]]:
+    """The numbers of each key, in the order in which they came."""
+    found: dict[bytes | None, list[int]] = {}
+    for record in records:
+        found.setdefault(record.key, []).append(int(record.value or b"-1"))
+    return found

@@ -1,0 +1,135 @@
+"""The three transports, as one suite drives them: clients, members that die or stall, outages."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from orderflow.messaging.clock import SystemClock
+from orderflow.messaging.transport import ConsumerRecord, Transport
+from orderflow.messaging.transports.memory import MemoryConsumer, MemoryLog, MemoryTransport
+from tests.support.kafka import KafkaServer
+from tests.support.member import Position, ProcessMember, connect
+from tests.support.postgres import PostgresServer
+
+
+class Member(Protocol):
+    """A group member in another process, or what memory has for one."""
+
+    async def poll(self, max_records: int) -> list[Position]: ...
+
+    async def settle(self) -> None: ...
+
+    def stall(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    async def kill(self) -> None: ...
+
+
+class Harness(Protocol):
+    """One kind of log. A member that is dead or stalls is put out after `session_timeout_s`."""
+
+    session_timeout_s: float
+
+    async def connect(self) -> Transport: ...
+
+    async def member(self, group: str, topics: Sequence[str]) -> Member: ...
+
+    def take_away(self) -> None:
+        """The server crashes."""
+        ...
+
+    def bring_back(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class MemoryMember:
+    def __init__(self, consumer: MemoryConsumer) -> None:
+        self._consumer = consumer
+        self._records: Sequence[ConsumerRecord] = ()
+
+    async def poll(self, max_records: int) -> list[Position]:
+        self._records = await self._consumer.poll(max_records)
+        return [(record.topic, record.partition, record.offset) for record in self._records]
+
+    async def settle(self) -> None:
+        await self._consumer.settle(self._records)
+
+    def stall(self) -> None:
+        self._consumer.stop_heartbeats()
+
+    def resume(self) -> None:
+        pass
+
+    async def kill(self) -> None:
+        self._consumer.stop_heartbeats()
+
+
+class MemoryHarness:
+    session_timeout_s = 0.3
+
+    def __init__(self) -> None:
+        self._log = MemoryLog(SystemClock(), random.Random(1), session_timeout_s=self.session_timeout_s)
+        self._transports: list[MemoryTransport] = []
+
+    async def connect(self) -> Transport:
+        return self._connect()
+
+    async def member(self, group: str, topics: Sequence[str]) -> Member:
+        return MemoryMember(await self._connect().subscribe(group, topics))
+
+    def take_away(self) -> None:
+        self._log.reachable = False
+
+    def bring_back(self) -> None:
+        self._log.reachable = True
+
+    async def close(self) -> None:
+        for transport in self._transports:
+            await transport.close()
+
+    def _connect(self) -> MemoryTransport:
+        transport = MemoryTransport(self._log)
+        self._transports.append(transport)
+        return transport
+
+
+class ServerHarness:
+    """A log behind a socket."""
+
+    def __init__(
+        self, kind: str, address: str, session_timeout_s: float, server: PostgresServer | KafkaServer
+    ) -> None:
+        self.session_timeout_s = session_timeout_s
+        self._kind = kind
+        self._address = address
+        self._server = server
+        self._transports: list[Transport] = []
+        self._members: list[ProcessMember] = []
+
+    async def connect(self) -> Transport:
+        transport = await connect(self._kind, self._address, self.session_timeout_s)
+        self._transports.append(transport)
+        return transport
+
+    async def member(self, group: str, topics: Sequence[str]) -> Member:
+        member = await ProcessMember.start(self._kind, self._address, self.session_timeout_s, group, topics)
+        self._members.append(member)
+        return member
+
+    def take_away(self) -> None:
+        self._server.crash()
+
+    def bring_back(self) -> None:
+        self._server.start()
+
+    async def close(self) -> None:
+        for member in self._members:
+            with suppress(ProcessLookupError):
+                await member.kill()
+        await asyncio.gather(*(transport.close() for transport in self._transports))
