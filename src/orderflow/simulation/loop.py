@@ -19,6 +19,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 CLOSE_TRIES = 20
+PRUNE_EVERY = 256
 
 
 class Owner(Protocol):
@@ -86,7 +87,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._ready: list[Job] = []
         self._timers: list[tuple[float, int, Job]] = []
         self._timer_count = 0
-        self._tasks: list[asyncio.Task[Any]] = []
+        self._tasks: list[tuple[Owner | None, asyncio.Task[Any]]] = []
+        self._prune_at = PRUNE_EVERY
         self._closed = False
 
     def time(self) -> float:
@@ -139,9 +141,19 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         name: str | None = None,
         context: contextvars.Context | None = None,
     ) -> asyncio.Task[T]:
+        owner = OWNER.get() if context is None else context.get(OWNER)
         task = asyncio.Task(coro, loop=self, name=name, context=context)
-        self._tasks.append(task)
+        self._tasks.append((owner, task))
+        if len(self._tasks) >= self._prune_at:
+            self._tasks = [each for each in self._tasks if not each[1].done()]
+            self._prune_at = len(self._tasks) + PRUNE_EVERY
         return task
+
+    def cancel_all(self, owner: Owner) -> None:
+        """Take back what the tasks of a dead owner wait for. They themselves never get to know."""
+        for mine, task in self._tasks:
+            if mine is owner:
+                task.cancel()
 
     def run_until_complete(self, future: Generator[Any, None, T] | Coroutine[Any, Any, T] | Any) -> T:
         """Run until the coroutine is done. Raises what it raises, and DeadlockError."""
@@ -161,7 +173,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._closed = True
         asyncio._set_running_loop(self)  # noqa: SLF001
         try:
-            for task in self._tasks:
+            for _, task in self._tasks:
                 if not task.done():
                     _end(task.get_coro())
         finally:
@@ -208,6 +220,11 @@ class VirtualLoop(asyncio.AbstractEventLoop):
                     self._ready.append(job)
         if not self._ready:
             raise DeadlockError("nothing is ready and no timer is set")
+
+
+def virtual_loop(chance: random.Random) -> VirtualLoop:
+    """A new loop at virtual second 0."""
+    return VirtualLoop(chance)  # type: ignore[abstract]  # what it leaves out raises NotImplementedError
 
 
 def _end(coroutine: Any) -> None:

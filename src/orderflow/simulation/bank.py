@@ -1,0 +1,45 @@
+"""The bank's book in memory, behind a network that fails before and after the booking."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from orderflow.payment.book import Charge, MemoryBook, Refund
+from orderflow.payment.gateway import BankFailedError, BankUnavailableError
+
+
+class TroubledBook(MemoryBook):
+    """`hop` is awaited before and after each booking; it may raise the bank's errors. `away`: nobody answers."""
+
+    def __init__(self, hop: Callable[[str], Awaitable[None]]) -> None:
+        super().__init__()
+        self.away = False
+        self._hop = hop
+
+    async def charge(self, charge: Charge) -> Charge:
+        await self._reach("charge")
+        booked = await super().charge(charge)
+        await self._hop("charged")
+        return booked
+
+    async def refund(self, refund: Refund) -> Refund | None:
+        await self._reach("refund")
+        booked = await super().refund(refund)
+        await self._hop("refunded")
+        return booked
+
+    async def count_call(self, key: str) -> int:
+        await self._reach("count_call")
+        return await super().count_call(key)
+
+    async def _reach(self, step: str) -> None:
+        await self._hop(step)
+        if self.away:
+            raise BankUnavailableError("the bank does not answer")
+
+
+def bank_error(step: str) -> Exception:
+    """What a broken call looks like: before the booking nothing was asked, after it nothing is known."""
+    if step in ("charged", "refunded"):
+        return BankFailedError("the bank's answer was lost")
+    return BankUnavailableError("the bank was not reached")

@@ -1,0 +1,168 @@
+"""The books of a simulated world, for the audit."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+from orderflow.audit.books import (
+    BankEntry,
+    Books,
+    Line,
+    OrderBooks,
+    OrderRow,
+    ParkedRow,
+    PaymentRow,
+    ReservationRow,
+    ServiceBooks,
+    Step,
+    StockBooks,
+)
+from orderflow.inventory.rows import Movement, MovementKind, Reservation, Stock
+from orderflow.messaging.store import InboxState
+from orderflow.messaging.stores.memory.database import MemoryDatabase
+from orderflow.notification.rows import Notification
+from orderflow.order.rows import Order, OrderFlow, Transition
+from orderflow.payment.book import MemoryBook
+from orderflow.payment.rows import Payment
+
+Lag = Mapping[str, int]
+
+
+class _Draft:
+    """The books of one order while they are read together."""
+
+    def __init__(self) -> None:
+        self.order: Order | None = None
+        self.stuck: dict[str, str] = {}
+        self.history: list[Step] = []
+        self.payment: PaymentRow | None = None
+        self.bank: list[BankEntry] = []
+        self.reservations: list[ReservationRow] = []
+        self.movements: list[Line] = []
+        self.notifications: list[str] = []
+        self.parked: list[ParkedRow] = []
+        self.intents: list[str] = []
+
+    def finish(self, order_id: str) -> OrderBooks:
+        return OrderBooks(
+            order_id=order_id,
+            order=_order_row(self.order, self.stuck) if self.order is not None else None,
+            history=tuple(sorted(self.history, key=lambda step: step.version)),
+            payment=self.payment,
+            bank=tuple(self.bank),
+            reservations=tuple(self.reservations),
+            movements=tuple(self.movements),
+            notifications=tuple(self.notifications),
+            parked=tuple(self.parked),
+            intents=tuple(self.intents),
+        )
+
+
+def read_books(databases: Mapping[str, MemoryDatabase], bank: MemoryBook, lag: Mapping[str, Lag]) -> Books:
+    """What is committed at this moment. `lag` is by service and group."""
+    drafts: defaultdict[str, _Draft] = defaultdict(_Draft)
+    stock: list[Stock] = []
+    movements: list[Movement] = []
+    for database in databases.values():
+        for row in database.state.rows.values():
+            match row:
+                case Order():
+                    drafts[str(row.order_id)].order = row
+                case OrderFlow():
+                    drafts[str(row.order_id)].stuck = {at: each.state for at, each in row.stuck.items()}
+                case Payment():
+                    drafts[str(row.order_id)].payment = _payment_row(row)
+                case Stock():
+                    stock.append(row)
+        _read_facts(database, drafts, movements)
+    _read_bank(bank, drafts)
+    for name, database in databases.items():
+        _read_core(name, database, drafts)
+    orders = [draft.finish(order_id) for order_id, draft in drafts.items()]
+    services = [_service(name, database, lag.get(name, {})) for name, database in databases.items()]
+    return Books(orders, [_stock(row, movements, orders) for row in stock], services)
+
+
+def _read_facts(database: MemoryDatabase, drafts: defaultdict[str, _Draft], movements: list[Movement]) -> None:
+    for fact in database.state.facts.values():
+        match fact:
+            case Transition():
+                step = Step(fact.version, fact.from_status, fact.event, fact.to_status)
+                drafts[str(fact.order_id)].history.append(step)
+            case Reservation():
+                lines = tuple((line.sku, line.quantity) for line in fact.lines)
+                drafts[str(fact.order_id)].reservations.append(ReservationRow(fact.status, lines))
+            case Movement():
+                movements.append(fact)
+                if fact.kind is MovementKind.RESERVE:
+                    drafts[str(fact.cause)].movements.append((fact.sku, fact.reserved_change))
+            case Notification():
+                drafts[str(fact.order_id)].notifications.append(fact.outcome)
+
+
+def _read_bank(bank: MemoryBook, drafts: defaultdict[str, _Draft]) -> None:
+    for charge in bank.charges.values():
+        if charge.decline_code is None:
+            entry = BankEntry("charge", charge.key, charge.currency, charge.amount)
+            drafts[charge.order_id].bank.append(entry)
+    for refund in bank.refunds.values():
+        drafts[refund.order_id].bank.append(BankEntry("refund", refund.key, refund.currency, refund.amount))
+
+
+def _read_core(name: str, database: MemoryDatabase, drafts: defaultdict[str, _Draft]) -> None:
+    for waiting in database.state.parked.values():
+        event = waiting.event
+        if event.key in drafts:
+            row = ParkedRow(name, waiting.consumer, event.event_type, event.state.name.lower(), event.attempts)
+            drafts[event.key].parked.append(row)
+    for key, asked in database.state.intents.items():
+        drafts[asked.intent.key].intents.append(key)
+
+
+def _service(name: str, database: MemoryDatabase, lag: Lag) -> ServiceBooks:
+    state = database.state
+    retrying = sum(w.event.attempts > 0 and w.event.state is InboxState.PARKED for w in state.parked.values())
+    return ServiceBooks(
+        service=name,
+        unsent=len(state.pending),
+        open_intents=len(state.intents),
+        retrying=retrying,
+        lag=lag,
+    )
+
+
+def _stock(row: Stock, movements: list[Movement], orders: list[OrderBooks]) -> StockBooks:
+    mine = [movement for movement in movements if movement.sku == row.sku]
+    lines = [line for books in orders for each in books.reservations for line in each.lines]
+    return StockBooks(
+        sku=row.sku,
+        on_hand=row.on_hand,
+        reserved=row.reserved,
+        adjusted=sum(m.on_hand_change + m.reserved_change for m in mine),
+        moved=sum(m.reserved_change for m in mine),
+        held=sum(quantity for sku, quantity in lines if sku == row.sku),
+    )
+
+
+def _order_row(order: Order, stuck: Mapping[str, str]) -> OrderRow:
+    return OrderRow(
+        status=order.status,
+        version=order.version,
+        event=order.event,
+        currency=order.currency,
+        total=order.total,
+        lines=tuple((item.sku, item.quantity) for item in order.items),
+        refund=order.refund,
+        stuck=stuck,
+    )
+
+
+def _payment_row(payment: Payment) -> PaymentRow:
+    return PaymentRow(
+        status=payment.status,
+        currency=payment.currency,
+        amount=payment.amount,
+        captured=payment.captured,
+        refunded=payment.refunded,
+    )

@@ -1,0 +1,133 @@
+"""Shops: they order, repeat requests that were not answered, and remember what they were promised."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import msgspec
+
+from orderflow.events.order import Item
+from orderflow.inventory.messages import SetStock
+from orderflow.messaging.identity import uuid7
+from orderflow.order.idempotency import fingerprint
+from orderflow.order.messages import Placed, PlaceOrder
+from orderflow.simulation.chance import seeded
+from orderflow.simulation.world import World
+
+STOCK: Mapping[str, int] = MappingProxyType({"plenty": 1_000, "scarce": 3, "none": 0})
+METHODS = (
+    "pm_card_visa",
+    "pm_card_visa",
+    "pm_card_chargeDeclined",
+    "pm_slow",
+    "pm_timeout_charged",
+    "pm_timeout_not_charged",
+    "pm_fails_twice",
+)
+ANSWER_WITHIN_S = 3.0
+TRIES_MAX = 40
+STOCK_EVERY_S = 0.05
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """What a shop wants, as it would stand in a request's body."""
+
+    items: tuple[Item, ...]
+    payment_method: str
+
+
+@dataclass(slots=True)
+class Promised:
+    """What shops were answered: the orders that exist by a 2xx, and the answers that contradict each other."""
+
+    accepted: dict[str, None] = field(default_factory=dict)
+    contradictions: list[str] = field(default_factory=list)
+
+
+class Shops:
+    """All orders of a world."""
+
+    def __init__(self, world: World) -> None:
+        self.promised = Promised()
+        self._world = world
+        self._chance = seeded(world.plan.seed, "shops")
+        self._known: dict[str, str] = {}
+
+    async def open(self) -> None:
+        """Put the stock in, then order; return when every shop has its answer or has given up."""
+        for sku, on_hand in STOCK.items():
+            await self._put_in(SetStock(sku=sku, on_hand=on_hand, only_if_new=True))
+        shops = [self._shop(number) for number in range(self._world.plan.orders)]
+        await asyncio.gather(*shops)
+
+    async def _put_in(self, command: SetStock) -> None:
+        for _ in range(TRIES_MAX):
+            if await self._answer(command, "inventory") is not None:
+                return
+            await asyncio.sleep(STOCK_EVERY_S)
+
+    async def _shop(self, number: int) -> None:
+        """One order. With a key it is asked for until it is answered, sometimes twice at once."""
+        chance = self._chance
+        wish = self._wish()
+        key = f"key-{number}" if chance.random() < 0.7 else None
+        await asyncio.sleep(chance.random() * self._world.plan.troubled_s / 2)
+        if key is None:
+            await self._order(wish, None)
+            return
+        if chance.random() < 0.3:
+            await asyncio.gather(self._until_answered(wish, key), self._until_answered(wish, key))
+        else:
+            await self._until_answered(wish, key)
+        if chance.random() < 0.3:
+            await self._order(wish, key)
+
+    async def _until_answered(self, wish: Wish, key: str) -> None:
+        for _ in range(TRIES_MAX):
+            if await self._order(wish, key):
+                return
+            await asyncio.sleep(0.05 + 0.2 * self._chance.random())
+
+    async def _order(self, wish: Wish, key: str | None) -> bool:
+        """One request. True: it was answered with a 2xx."""
+        answer = await self._answer(self._command(wish, key), "order")
+        if not isinstance(answer, Placed):
+            return False
+        order_id = str(answer.order_id)
+        self._world.note("shop", f"is promised {order_id} for {key}")
+        self.promised.accepted[order_id] = None
+        if key is not None and self._known.setdefault(key, order_id) != order_id:
+            self.promised.contradictions.append(f"{key} is {self._known[key]} and {order_id}")
+        return True
+
+    async def _answer(self, command: PlaceOrder | SetStock, service: str) -> object:
+        """What the service says; None: an error, or nothing in time."""
+        task = self._world.submit(service, command)
+        if task is None:
+            return None
+        await asyncio.wait([task], timeout=ANSWER_WITHIN_S)
+        if not task.done() or task.cancelled() or task.exception() is not None:
+            return None
+        return task.result()
+
+    def _command(self, wish: Wish, key: str | None) -> PlaceOrder:
+        return PlaceOrder(
+            order_id=uuid7(self._world.clock.wall_ms(), self._chance),
+            customer_id="customer",
+            currency="EUR",
+            items=wish.items,
+            payment_method=wish.payment_method,
+            idempotency_key=key,
+            fingerprint=fingerprint(wish) if key is not None else "",
+        )
+
+    def _wish(self) -> Wish:
+        chance = self._chance
+        skus = chance.sample(["plenty", "scarce", "none"], k=chance.choice((1, 1, 2)))
+        if "none" in skus and chance.random() < 0.6:
+            skus = ["plenty"]
+        items = tuple(Item(sku=sku, quantity=chance.randint(1, 2), unit_price=chance.randint(1, 500)) for sku in skus)
+        return Wish(items, chance.choice(METHODS))

@@ -1,0 +1,229 @@
+"""The world of one seed: databases, log, bank and processes, and what happens to them at each step."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import math
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+from orderflow.messaging.dead_letters import topic_of
+from orderflow.messaging.message import Command
+from orderflow.messaging.rows import Row
+from orderflow.messaging.signals import BatchCommitted, KeyReopened, Signal, TaskFailed
+from orderflow.messaging.store import DataRefusedError, InboxState, StoreUnavailableError
+from orderflow.messaging.stores.memory.database import MemoryDatabase
+from orderflow.messaging.transport import TopicSettings, TransportUnavailableError
+from orderflow.messaging.transports.memory.groups import Member
+from orderflow.simulation.bank import TroubledBook, bank_error
+from orderflow.simulation.chance import seeded
+from orderflow.simulation.clock import VirtualClock
+from orderflow.simulation.code import Code
+from orderflow.simulation.log import TroubledLog
+from orderflow.simulation.loop import OWNER, virtual_loop
+from orderflow.simulation.plan import Fault, Plan
+from orderflow.simulation.process import Habitat, Process
+from orderflow.simulation.rules import STEPWISE, check_row
+from orderflow.simulation.trace import Trace
+
+TRANSPORT_STEPS = frozenset({"append", "appended", "poll", "settle"})
+BANK_STEPS = frozenset({"charge", "charged", "refund", "refunded", "count_call"})
+RESTART_AFTER_S = 1.0
+
+
+class World:
+    """Everything that outlives a process. `healed` ends all faults; what they broke is repaired by `heal`."""
+
+    def __init__(self, plan: Plan, code: Code) -> None:
+        self.plan = plan
+        self.code = code
+        self.trace = Trace()
+        self.defects: list[str] = []
+        self.healed = False
+        self.loop = virtual_loop(seeded(plan.seed, "order of callbacks"))
+        self.clock = VirtualClock(self.loop)
+        self.chance = seeded(plan.seed, "faults")
+        self.log = TroubledLog(self.clock, seeded(plan.seed, "partitions"), session_timeout_s=plan.session_timeout_s)
+        self.bank = TroubledBook(self.step)
+        self.refusing: set[str] = set()
+        self.databases: Mapping[str, MemoryDatabase] = {name: self._database() for name in code.services}
+        self.processes: dict[str, Process] = {}
+        self._lives: dict[str, int] = {}
+        self._until_fault = self._draw_fault()
+        self._habitat = Habitat(
+            plan=plan,
+            code=code,
+            loop=self.loop,
+            databases=self.databases,
+            log=self.log,
+            bank=self.bank,
+            step=self.step,
+            cut=self._cut_append,
+            told=self._told,
+        )
+        self._make_topics()
+
+    def start(self) -> None:
+        """Start every process of the plan."""
+        for service, count in self.plan.processes.items():
+            for number in range(count):
+                self.boot(service, f"{service}#{number + 1}")
+
+    def boot(self, service: str, name: str) -> None:
+        """Start a process, unless it runs."""
+        if name not in self.processes:
+            life = self._lives[name] = self._lives.get(name, 0) + 1
+            self.note(name, f"starts (life {life})")
+            self.processes[name] = Process(self._habitat, service, name, life)
+
+    def crash(self, process: Process) -> None:
+        """kill -9, and a restart some time later."""
+        if process.alive:
+            self.note(process.name, "is killed")
+            self.processes.pop(process.name, None)
+            process.die()
+            self._restart(process)
+
+    async def drain(self, process: Process) -> None:
+        """SIGTERM, and a restart."""
+        self.note(process.name, "is drained")
+        self.processes.pop(process.name)
+        await process.drain()
+        if process.alive:
+            self.note(process.name, "has ended")
+            process.die()
+            self._restart(process)
+
+    def submit(self, service: str, command: Command) -> asyncio.Task[object] | None:
+        """Give the command to some process of the service; None if none runs."""
+        running = [process for process in self.processes.values() if process.service == service]
+        return self.chance.choice(running).spawn(command) if running else None
+
+    async def step(self, step: str) -> None:
+        """The gate of every port: who comes here may be delayed, get an error, or never go on."""
+        process = OWNER.get()
+        if self.loop.is_closed():
+            raise StoreUnavailableError("the simulation is over")
+        if not isinstance(process, Process):
+            return
+        self.trace.add(self.loop.time(), process.name, step)
+        self._until_fault -= 1
+        if self._until_fault > 0 or self.healed:
+            await asyncio.sleep(0)
+            return
+        self._until_fault = self._draw_fault()
+        await self._befall(process, step, self.chance.choice(self.plan.faults))
+
+    def _cut_append(self, records: int) -> int | None:
+        """After how many records an append breaks off; None: it does not."""
+        if self.healed or Fault.ERROR not in self.plan.faults or self.chance.random() > 0.05:
+            return None
+        return self.chance.randrange(records)
+
+    def heal(self) -> None:
+        """Everything works again from now on, and every process runs."""
+        self.note("world", "heals")
+        self.healed = True
+        self.log.reachable = True
+        self.bank.away = False
+        self.refusing.clear()
+        for database in self.databases.values():
+            database.come_back()
+        self.deliver(self.log.late.copy())
+        for service, count in self.plan.processes.items():
+            for number in range(count):
+                self.boot(service, f"{service}#{number + 1}")
+
+    def deliver(self, places: set[tuple[str, int]]) -> None:
+        """End the delay of these partitions."""
+        self.log.late -= places
+        for member in self.members():
+            member.wake()
+
+    def members(self) -> list[Member]:
+        """The members of all groups at this moment."""
+        return [member for group in self.groups() for member in self.log.group(group).members]
+
+    def groups(self) -> Sequence[str]:
+        """All consumer groups."""
+        return [each.consumer for service in self.code.services.values() for each in service.subscriptions]
+
+    def lag(self) -> dict[str, dict[str, int]]:
+        """Records not settled, by service and group."""
+        return {
+            name: {each.consumer: self._lag_of(each.consumer, each.topics) for each in service.subscriptions}
+            for name, service in self.code.services.items()
+        }
+
+    def at_rest(self) -> bool:
+        """Nothing is under way in any service."""
+        for database in self.databases.values():
+            state = database.state
+            if state.pending or state.intents:
+                return False
+            if any(w.event.attempts and w.event.state is InboxState.PARKED for w in state.parked.values()):
+                return False
+        return not any(lag for groups in self.lag().values() for lag in groups.values())
+
+    def note(self, who: str, what: str) -> None:
+        self.trace.add(self.loop.time(), who, what)
+
+    async def _befall(self, process: Process, step: str, fault: Fault) -> None:
+        self.note(process.name, f"{fault} at {step}")
+        match fault:
+            case Fault.CRASH:
+                contextvars.Context().run(self.crash, process)
+                await self.loop.create_future()
+            case Fault.ERROR:
+                _fail(step)
+            case Fault.DELAY:
+                await asyncio.sleep(math.exp(self.chance.uniform(math.log(0.001), math.log(1.5))))
+
+    def _restart(self, process: Process) -> None:
+        delay_s = self.chance.uniform(0.0, RESTART_AFTER_S)
+        self.loop.call_later(delay_s, self.boot, process.service, process.name, context=contextvars.Context())
+
+    def _draw_fault(self) -> float:
+        """Steps until the next fault: memoryless."""
+        if not self.plan.faults:
+            return math.inf
+        return 1.0 + self.chance.expovariate(1.0 / self.plan.fault_every)
+
+    def _database(self) -> MemoryDatabase:
+        return MemoryDatabase(self.clock, checks=(check_row, self._refuse), stepwise=STEPWISE, gate=self.step)
+
+    def _refuse(self, _: Row | None, after: Row) -> None:
+        if str(after.id) in self.refusing:
+            raise DataRefusedError("a fault of the simulation refuses this row")
+
+    def _make_topics(self) -> None:
+        named = [topic for service in self.code.services.values() for topic in service.publishes]
+        read = [t for service in self.code.services.values() for each in service.subscriptions for t in each.topics]
+        topics = dict.fromkeys([*named, *read, *(topic_of(topic) for topic in read)])
+        self.log.create([TopicSettings(topic, self.plan.partitions) for topic in topics])
+
+    def _lag_of(self, group: str, topics: Sequence[str]) -> int:
+        committed = self.log.group(group).committed
+        return sum(end - committed.get(place, 0) for place, end in self.log.ends(topics).items())
+
+    def _told(self, who: str, signal: Signal) -> None:
+        match signal:
+            case BatchCommitted():
+                for each in signal.handled:
+                    self.note(who, f"{each.outcome} {each.event_type} of {each.key} {each.error}".rstrip())
+            case KeyReopened():
+                self.note(who, f"reopens {signal.key} at {signal.consumer}")
+            case TaskFailed():
+                self.note(who, f"DEFECT in {signal.component}: {signal.error!r}")
+                self.defects.append(f"{who}: {signal.component}: {signal.error!r}")
+            case _:
+                pass
+
+
+def _fail(step: str) -> NoReturn:
+    if step in TRANSPORT_STEPS:
+        raise TransportUnavailableError(f"a fault of the simulation at {step}")
+    if step in BANK_STEPS:
+        raise bank_error(step)
+    raise StoreUnavailableError(f"a fault of the simulation at {step}")
