@@ -60,7 +60,9 @@ class ConsumerLoop:
             return
         self._pacer.started(len(records))
         await self._patience.until_done(lambda: self._carry_in(records))
-        await self._consumer.settle(records)
+        consumer = self._consumer
+        # Tried until it succeeds: nothing else settles the last records of a quiet topic.
+        await self._patience.until_done(lambda: consumer.settle(records))
 
     async def _poll(self, consumer: Consumer) -> Sequence[ConsumerRecord]:
         if self._closing:
