@@ -1,0 +1,299 @@
+"""The one way in: what a batch writes, what it recognises, and what a crash leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from orderflow.messaging.identity import event_id, lock_id, slot_of
+from orderflow.messaging.incoming import Incoming, from_command, from_record
+from orderflow.messaging.rows import Ref
+from orderflow.messaging.signals import BatchCommitted, BatchSplit, Outcome
+from orderflow.messaging.store import DataRefusedError, StoreUnavailableError
+from tests.unit.messaging.toy import Counted, Movement, Noticed, Opened, Put, Said, Tally
+from tests.unit.messaging.world import TRACE, World, header, outcomes, record_of
+
+OURS = "/orderflow/counter"
+
+
+async def test_a_batch_is_one_transaction_whatever_its_size() -> None:
+    world = World()
+
+    await world.admit(*(Counted(name=f"k{n % 50}", amount=1) for n in range(500)))
+
+    assert world.steps == ["begin", "lock", "recognise", "load", "write", "commit", "committed"]
+    assert world.total("k7") == 10
+
+
+async def test_later_messages_of_a_batch_see_what_earlier_ones_decided() -> None:
+    world = World()
+
+    await world.admit(*(Counted(name="k", amount=n) for n in (1, 2, 3)))
+
+    assert world.total("k") == 6
+    assert [fact.id for fact in world.database.state.facts.values()] == [("k", 1), ("k", 3), ("k", 6)]
+    assert {type(fact) for fact in world.database.state.facts.values()} == {Movement}
+
+
+async def test_events_are_numbered_without_a_gap_and_named_for_ever() -> None:
+    world = World()
+
+    await world.admit(*(Counted(name=name, amount=1) for name in ("a", "b", "a")))
+    await world.admit(Counted(name="a", amount=1))
+
+    rows = [row for row in world.outbox("totals") if row.key == b"a"]
+    assert [header(row.headers, "ce_sequence") for row in rows] == ["1", "2", "3"]
+    assert [row.event_id for row in rows] == [event_id(OURS, "toy.Total", "a", n) for n in (1, 2, 3)]
+    assert [header(row.headers, "ce_id") for row in rows] == [str(row.event_id) for row in rows]
+    assert {row.slot for row in rows} == {slot_of(b"a", 16)}
+
+
+async def test_an_event_names_its_cause_and_carries_its_trace() -> None:
+    world = World()
+    cause = world.read(Counted(name="k", amount=1), trace=TRACE)
+
+    await world.admit(cause)
+
+    row = world.outbox("totals")[0]
+    assert header(row.headers, "ce_causationid") == str(cause.event_id)
+    assert header(row.headers, "traceparent") == TRACE
+    assert header(row.headers, "ce_subject") == "k"
+
+
+async def test_an_event_that_comes_again_does_nothing() -> None:
+    world = World()
+    event = world.read(Counted(name="k", amount=1))
+
+    first = await world.admit(event)
+    again = await world.admit(event)
+
+    assert outcomes(first + again) == [Outcome.HANDLED, Outcome.DUPLICATE]
+    assert world.total("k") == 1
+    assert len(world.outbox()) == 1
+
+
+async def test_an_event_that_comes_twice_in_one_batch_is_done_once() -> None:
+    world = World()
+    event = world.read(Counted(name="k", amount=1))
+
+    results = await world.admit(event, event)
+
+    assert outcomes(results) == [Outcome.HANDLED, Outcome.DUPLICATE]
+    assert world.total("k") == 1
+
+
+async def test_what_can_happen_once_a_key_is_done_once_whatever_its_id() -> None:
+    world = World()
+
+    in_one_batch = await world.admit(Opened(name="k"), Opened(name="k"))
+    later = await world.admit(Opened(name="k"), Opened(name="other"))
+
+    assert outcomes(in_one_batch + later) == [
+        Outcome.HANDLED,
+        Outcome.DUPLICATE,
+        Outcome.DUPLICATE,
+        Outcome.HANDLED,
+    ]
+    assert world.moods.handled == ["opened", "opened"]
+
+
+async def test_a_known_type_that_is_not_read_is_passed_over_without_a_transaction() -> None:
+    world = World()
+
+    results = await world.admit(Noticed(name="k"), Noticed(name="k"))
+
+    assert outcomes(results) == [Outcome.PASSED, Outcome.PASSED]
+    assert world.steps == []
+    assert world.states() == {}
+
+
+async def test_a_known_type_that_is_not_read_is_passed_over_behind_a_parked_key_too() -> None:
+    world = World()
+
+    results = await world.admit(Counted(name="k", amount=-1), Noticed(name="k"), Counted(name="other", amount=1))
+
+    assert outcomes(results) == [Outcome.PARKED, Outcome.PASSED, Outcome.HANDLED]
+    assert len(world.parked()) == 1
+
+
+async def test_a_command_is_answered_and_leaves_no_inbox_row() -> None:
+    world = World()
+
+    result = (await world.inlet.admit("counter", [command(world, Put(name="k", total=5))]))[0]
+
+    assert result.answer == Tally(name="k", total=5)
+    assert world.total("k") == 5
+    assert world.states() == {}
+
+
+@pytest.mark.parametrize("total", [-1, 13, 666])
+async def test_a_command_that_is_refused_or_fails_stores_nothing_and_its_neighbours_go_on(total: int) -> None:
+    world = World()
+    batch = [command(world, Put(name=name, total=n)) for name, n in (("a", 1), ("b", total), ("c", 3))]
+
+    results = await world.inlet.admit("counter", batch)
+
+    assert outcomes(results) == [Outcome.HANDLED, Outcome.REFUSED, Outcome.HANDLED]
+    assert results[1].refusal is not None
+    assert (world.total("a"), world.total("b"), world.total("c")) == (1, None, 3)
+    assert [row.key for row in world.outbox()] == [b"a", b"c"]
+    assert world.parked() == []
+
+
+async def test_the_database_refusing_one_event_of_500_parks_that_one_only() -> None:
+    world = World()
+    events = [world.read(Counted(name=f"k{n}", amount=1)) for n in range(499)]
+    culprit = world.read(Counted(name="beast", amount=666))
+    batch = [*events[:300], culprit, *events[300:]]
+
+    results = await world.inlet.admit("counter", batch)
+
+    assert [result.incoming for result in results] == batch
+    assert outcomes(results).count(Outcome.HANDLED) == 499
+    assert results[300].outcome is Outcome.PARKED
+    assert [(event.key, event.attempts) for event in world.parked()] == [("beast", 1)]
+    failure = world.parked()[0].failure
+    assert failure is not None
+    assert failure.error == "DataRefusedError"
+    assert len(world.signals_of(BatchSplit)) <= 10
+    assert world.flow() == ["Parked beast"]
+
+
+async def test_the_database_refusing_the_last_of_500_events_of_one_key_keeps_their_order() -> None:
+    world = World()
+    amounts = [1] * 499 + [666 - 499]
+
+    results = await world.admit(*(Counted(name="k", amount=amount) for amount in amounts))
+
+    assert outcomes(results) == [Outcome.HANDLED] * 499 + [Outcome.PARKED]
+    assert world.total("k") == 499
+
+
+async def test_events_behind_one_that_the_database_refuses_are_held() -> None:
+    world = World()
+
+    results = await world.admit(*(Counted(name="k", amount=amount) for amount in (1, 665, 1)))
+
+    assert outcomes(results) == [Outcome.HANDLED, Outcome.PARKED, Outcome.HELD]
+    assert world.total("k") == 1
+
+
+@pytest.mark.parametrize("step", ["begin", "lock", "recognise", "load", "write", "commit"])
+async def test_a_database_that_goes_away_at_any_step_leaves_nothing_and_burns_no_attempt(step: str) -> None:
+    world = World()
+    event = world.read(Counted(name="k", amount=1))
+    bad = world.read(Counted(name="bad", amount=-1))
+    world.lose(step)
+
+    with pytest.raises(StoreUnavailableError):
+        await world.admit(event, bad)
+
+    assert world.states() == {}
+    assert world.parked() == []
+    assert world.committed == []
+    assert outcomes(await world.admit(event, bad)) == [Outcome.HANDLED, Outcome.PARKED]
+    assert world.parked()[0].attempts == 1
+
+
+async def test_a_commit_whose_answer_was_lost_is_recognised_when_the_batch_comes_again() -> None:
+    world = World()
+    batch = [world.read(Counted(name="k", amount=1)), world.read(Counted(name="bad", amount=-1))]
+    world.lose("committed")
+
+    with pytest.raises(StoreUnavailableError):
+        await world.admit(*batch)
+    again = await world.admit(*batch)
+
+    assert outcomes(again) == [Outcome.DUPLICATE, Outcome.DUPLICATE]
+    assert world.total("k") == 1
+    assert [event.attempts for event in world.parked()] == [1]
+
+
+async def test_many_batches_of_the_same_keys_side_by_side_lose_no_update() -> None:
+    world = World()
+
+    batches = [[world.read(Counted(name=f"k{n % 3}", amount=1)) for n in range(9)] for _ in range(20)]
+    await asyncio.gather(*(world.admit(*batch) for batch in batches))
+
+    assert [world.total(f"k{n}") for n in range(3)] == [60, 60, 60]
+
+
+async def test_a_row_is_kept_from_a_command_whose_key_is_the_rows_id() -> None:
+    """A stock row is touched by orders' events and set by a command whose key is the SKU: one lock."""
+    world = World()
+    event = replace(world.read(Counted(name="sku", amount=1)), key="order")
+
+    by_key = world.inlet.touch([command(world, Put(name="sku", total=1))], {})[2]
+    by_row = world.inlet.touch([event], {})[2]
+
+    assert by_key == [lock_id("sku")]
+    assert by_row == sorted([lock_id("sku"), lock_id("order")])
+
+
+async def test_a_message_that_cannot_say_what_it_touches_fails_alone() -> None:
+    world = World()
+
+    results = await world.admit(Counted(name="untouchable", amount=1), Counted(name="k", amount=1))
+
+    assert outcomes(results) == [Outcome.PARKED, Outcome.HANDLED]
+
+
+async def test_two_messages_with_one_id_and_different_keys_are_both_done() -> None:
+    world = World()
+    first = world.read(Counted(name="a", amount=1))
+    await world.admit(Counted(name="a", amount=10), Counted(name="b", amount=20))
+
+    results = await world.admit(first, world.read(Counted(name="b", amount=1), event_id=first.event_id))
+
+    assert outcomes(results) == [Outcome.HANDLED, Outcome.HANDLED]
+    assert (world.total("a"), world.total("b")) == (11, 21)
+
+
+async def test_a_decision_that_publishes_for_another_key_is_refused_whole() -> None:
+    world = World()
+    said = Said(name="k", words="fine")
+    stray = record_of(said, offset=0)
+    incoming = from_record(stray, world.service.catalogue)
+    results = await world.inlet.admit("counter", [replace(incoming, key="other")])
+
+    assert outcomes(results) == [Outcome.PARKED]
+    assert results[0].failure is not None
+    assert results[0].failure.error == "KeyMismatchError"
+    assert world.outbox("totals") == []
+
+
+async def test_what_was_committed_is_told_once_and_after_the_commit() -> None:
+    world = World()
+
+    await world.admit(Counted(name="k", amount=1), Counted(name="bad", amount=-1))
+
+    told = world.signals_of(BatchCommitted)
+    assert [[each.outcome for each in batch.handled] for batch in told] == [[Outcome.HANDLED, Outcome.PARKED]]
+    assert told[0].handled[1].error == "ArithmeticError: -1 is below zero"
+    assert told[0].handled[1].topic == "counts"
+    assert len(world.committed) == 1
+    assert world.committed[0].existing == frozenset()
+    assert [Ref(type(row), row.id) for row in world.committed[0].rows] == [Ref(Tally, "k")]
+
+
+async def test_data_refused_even_when_parked_is_raised() -> None:
+    """Nothing can be done with such a message here; the loop keeps it, and tells."""
+    world = World()
+    world.failing["write"] = DataRefusedError("first")
+    event = world.read(Counted(name="k", amount=1))
+    original = world.inlet._transact
+
+    async def refuse(*arguments: object) -> object:
+        world.failing["write"] = DataRefusedError("again")
+        return await original(*arguments)  # type: ignore[arg-type]
+
+    world.inlet._transact = refuse  # type: ignore[method-assign, assignment]
+    with pytest.raises(DataRefusedError, match="again"):
+        await world.admit(event)
+
+
+def command(world: World, put: Put) -> Incoming:
+    world._offset += 1
+    return from_command(put, OURS, None, event_id("command", "put", put.name, world._offset))

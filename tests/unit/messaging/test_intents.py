@@ -1,0 +1,291 @@
+"""What is asked of the outside world: after the commit, side by side, under one key, until there is an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from orderflow.messaging.batcher import Batcher
+from orderflow.messaging.decision import Intent
+from orderflow.messaging.gateway import GatewayUnavailableError
+from orderflow.messaging.incoming import from_answer
+from orderflow.messaging.intents import IntentRunner
+from orderflow.messaging.message import Answer
+from orderflow.messaging.pacing import Pacer
+from orderflow.messaging.patience import Patience
+from orderflow.messaging.retrier import Retrier
+from orderflow.messaging.retry import Backoff
+from orderflow.messaging.signals import IntentAsked, Outcome, TaskFailed
+from orderflow.messaging.store import OpenIntent
+from tests.support.waiting import eventually
+from tests.unit.messaging.toy import Asked, Counted, Said
+from tests.unit.messaging.world import TRACE, World, header, outcomes
+
+
+class ScriptedGateway:
+    """Answers each call with the next of its script; the last one goes on for ever."""
+
+    def __init__(self, *script: str | Exception) -> None:
+        self._script = list(script)
+        self.calls: list[str] = []
+        self.under_way = 0
+        self.most = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def ask(self, intent: Intent) -> Answer:
+        said = self._script.pop(0) if len(self._script) > 1 else self._script[0]
+        self.calls.append(intent.key)
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            await self.gate.wait()
+        finally:
+            self.under_way -= 1
+        if isinstance(said, Exception):
+            raise said
+        return Said(name=intent.request["name"], words=said)
+
+
+def patience_of(world: World, component: str) -> Patience:
+    return Patience("counter", component, Backoff(1, 2), world.signals, world.clock, random.Random(1))
+
+
+@asynccontextmanager
+async def running(world: World, gateway: ScriptedGateway, *, concurrency: int = 8) -> AsyncIterator[IntentRunner]:
+    answers = Batcher("counter", world.inlet, Pacer(world.clock, 0.1, 1), 100, 1000)
+    runner = IntentRunner(
+        "counter",
+        gateway,
+        world.store,
+        answers,
+        patience_of(world, "gateway"),
+        world.signals,
+        world.clock,
+        concurrency=concurrency,
+        queue_max=100,
+        lease_ms=60_000,
+    )
+    step = asyncio.ensure_future(patience_of(world, "answers").forever(answers.step))
+    try:
+        yield runner
+    finally:
+        await runner.cancel()
+        step.cancel()
+        await asyncio.gather(step, return_exceptions=True)
+
+
+def opened(world: World) -> list[OpenIntent]:
+    return [intent for changes in world.committed for intent in changes.opened]
+
+
+async def test_an_intent_is_stored_with_its_key_before_anything_is_asked() -> None:
+    world = World()
+    cause = world.read(Asked(name="k"), trace=TRACE)
+
+    await world.admit(cause)
+
+    kept = world.intents()["ask:k"]
+    assert (kept.intent.kind, kept.intent.request, kept.key) == ("ask", {"name": "k"}, "k")
+    assert (kept.cause, kept.traceparent, kept.attempts) == (cause.event_id, TRACE, 0)
+
+
+async def test_an_answer_comes_in_closes_the_intent_and_is_the_cause_of_what_follows() -> None:
+    world = World()
+    await world.admit(Asked(name="k"))
+
+    async with running(world, ScriptedGateway("fine")) as runner:
+        runner.take(opened(world))
+        await runner.finish()
+
+    assert world.moods.handled == ["fine"]
+    assert world.intents() == {}
+    answer = next(e for e in world.database.state.inbox.values() if e.identity == str(e.event_id) and e.key == "k")
+    causes = {header(row.headers, "ce_causationid") for row in world.outbox("totals")}
+    assert causes <= {str(e.event_id) for e in world.database.state.inbox.values()}
+    assert answer.state.name == "DONE"
+    assert [s.outcome for s in world.signals_of(IntentAsked)] == ["toy.Said"]
+
+
+async def test_an_unknown_answer_postpones_the_intent_and_it_is_asked_again_under_the_same_key() -> None:
+    world = World()
+    gateway = ScriptedGateway("again", "again", "fine")
+    await world.admit(Asked(name="k"))
+
+    async with running(world, gateway) as runner:
+        runner.take(opened(world))
+        await runner.finish()
+        assert world.intents()["ask:k"].attempts == 1
+        for _ in range(2):
+            runner.poke(world.committed[-1].postponed)
+            await runner.step()
+            await runner.finish()
+
+    assert gateway.calls == ["ask:k"] * 3
+    assert world.moods.handled == ["again", "again", "fine"]
+    assert world.intents() == {}
+
+
+async def test_the_same_question_answered_twice_is_carried_in_once() -> None:
+    world = World()
+    await world.admit(Asked(name="k"))
+    asked = opened(world)[0]
+    answers = [from_answer(Said(name="k", words=words), asked, "/orderflow/counter") for words in ("fine", "again")]
+
+    results = [(await world.inlet.admit("counter", [answer]))[0] for answer in answers]
+
+    assert outcomes(results) == [Outcome.HANDLED, Outcome.DUPLICATE]
+    assert world.moods.handled == ["fine"]
+    assert world.intents() == {}
+
+
+async def test_an_intent_opened_anew_by_another_event_is_answered_anew() -> None:
+    world = World()
+    for _ in range(2):
+        await world.admit(Asked(name="k"))
+        answer = from_answer(Said(name="k", words="fine"), opened(world)[-1], "/orderflow/counter")
+        assert outcomes(await world.inlet.admit("counter", [answer])) == [Outcome.HANDLED]
+
+    assert world.intents() == {}
+
+
+async def test_an_answer_whose_decision_raises_is_parked_and_tried_again_without_asking_again() -> None:
+    world = World()
+    gateway = ScriptedGateway("fine")
+    await world.admit(Asked(name="k"))
+    world.moods.broken.add("k")
+
+    async with running(world, gateway) as runner:
+        runner.take(opened(world))
+        await runner.finish()
+        assert [(e.attempts, e.intent, e.record.topic) for e in world.parked()] == [(1, "ask:k", "")]
+        assert world.intents() == {}
+        world.moods.broken.clear()
+        await retry(world)
+
+    assert gateway.calls == ["ask:k"]
+    assert world.moods.handled == ["fine"]
+    assert world.parked() == []
+    assert world.flow() == ["Parked k", "Reopened k"]
+
+
+async def test_a_parked_answer_can_ask_again() -> None:
+    world = World()
+    await world.admit(Asked(name="k"))
+    world.moods.broken.add("k")
+    answer = from_answer(Said(name="k", words="again"), opened(world)[0], "/orderflow/counter")
+    await world.inlet.admit("counter", [answer])
+    world.moods.broken.clear()
+
+    await retry(world)
+
+    assert world.intents()["ask:k"].attempts == 1
+
+
+async def test_an_answer_behind_a_parked_event_waits_for_its_turn() -> None:
+    world = World()
+    await world.admit(Asked(name="k"))
+    world.moods.broken.add("k")
+    await world.admit(Counted(name="k", amount=1))
+    answer = from_answer(Said(name="k", words="fine"), opened(world)[0], "/orderflow/counter")
+
+    held = await world.inlet.admit("counter", [answer])
+    world.moods.broken.clear()
+    await retry(world)
+
+    assert outcomes(held) == [Outcome.HELD]
+    assert world.moods.handled == ["k+1", "fine"]
+    assert world.intents() == {}
+
+
+async def test_an_answer_that_is_given_up_has_no_dead_letter_but_is_said() -> None:
+    world = World(attempts_max=1)
+    await world.admit(Asked(name="k"))
+    answer = from_answer(Said(name="k", words="bad"), opened(world)[0], "/orderflow/counter")
+
+    results = await world.inlet.admit("counter", [answer])
+
+    assert outcomes(results) == [Outcome.DEAD]
+    assert world.flow() == ["Dead k"]
+    assert {row.topic for row in world.outbox()} == {"flow-status"}
+
+
+async def test_a_gateway_that_is_away_is_waited_for_and_uses_up_no_attempt() -> None:
+    world = World()
+    away = GatewayUnavailableError("no route")
+    gateway = ScriptedGateway(away, away, away, "fine")
+    await world.admit(Asked(name="k"))
+
+    async with running(world, gateway) as runner:
+        runner.take(opened(world))
+        await runner.finish()
+
+    assert len(gateway.calls) == 4
+    assert [s.outcome for s in world.signals_of(IntentAsked)] == ["unavailable"] * 3 + ["toy.Said"]
+    assert world.moods.handled == ["fine"]
+
+
+async def test_a_defect_of_the_gateway_is_told_and_the_intent_stays_open() -> None:
+    world = World()
+    await world.admit(Asked(name="bad"), Asked(name="k"))
+
+    async with running(world, ScriptedGateway(KeyError("defect"), "fine"), concurrency=1) as runner:
+        runner.take(opened(world))
+        await runner.finish()
+
+    assert list(world.intents()) == ["ask:bad"]
+    assert [s.component for s in world.signals_of(TaskFailed)] == ["intent ask:bad"]
+
+
+async def test_calls_run_side_by_side_with_a_bound_and_none_is_asked_twice() -> None:
+    world = World()
+    gateway = ScriptedGateway("fine")
+    gateway.gate.clear()
+    await world.admit(*(Asked(name=f"k{n}") for n in range(20)))
+
+    async with running(world, gateway, concurrency=5) as runner:
+        runner.take(opened(world))
+        runner.take(opened(world))
+        await eventually(lambda: gateway.under_way == 5)
+        gateway.gate.set()
+        await runner.finish()
+
+    assert gateway.most == 5
+    assert sorted(gateway.calls) == sorted(f"ask:k{n}" for n in range(20))
+    assert world.intents() == {}
+
+
+async def test_the_database_going_away_while_an_answer_comes_in_loses_no_answer() -> None:
+    world = World()
+    await world.admit(Asked(name="k"))
+    world.lose("commit")
+
+    async with running(world, ScriptedGateway("fine")) as runner:
+        runner.take(opened(world))
+        await runner.finish()
+
+    assert world.moods.handled == ["fine", "fine"]
+    assert len(world.outbox("totals")) == 1
+    assert world.intents() == {}
+
+
+async def test_intents_of_a_dead_process_are_found_when_their_lease_ends() -> None:
+    world = World()
+    await world.admit(Asked(name="k"))
+    state = world.database.state
+    state.intents["ask:k"] = type(state.intents["ask:k"])(state.intents["ask:k"].intent, 0)
+
+    async with running(world, ScriptedGateway("fine")) as runner:
+        runner.poke(opened(world))
+        await runner.step()
+        await runner.finish()
+
+    assert world.moods.handled == ["fine"]
+
+
+async def retry(world: World) -> None:
+    retrier = Retrier("counter", world.inlet, world.store, world.signals, world.clock)
+    retrier.poke(0)
+    await retrier.step()

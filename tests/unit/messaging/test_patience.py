@@ -1,0 +1,88 @@
+"""How a loop bears what is away."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from orderflow.messaging.patience import Patience
+from orderflow.messaging.retry import Backoff
+from orderflow.messaging.signals import Resumed, Signal, Signals, TaskFailed, Waiting
+from orderflow.messaging.store import StoreUnavailableError
+from tests.unit.messaging.still_clock import StillClock
+
+
+def patience_of(clock: StillClock, seen: list[Signal]) -> Patience:
+    return Patience("counter", "relay", Backoff(100, 5_000), Signals([seen.append]), clock, random.Random(1))
+
+
+async def test_what_is_away_is_tried_again_later_and_later_and_its_return_is_told() -> None:
+    clock, seen = StillClock(), list[Signal]()
+    patience = patience_of(clock, seen)
+    calls = 0
+
+    async def step() -> None:
+        nonlocal calls
+        calls += 1
+        if calls <= 9:
+            raise StoreUnavailableError("gone")
+
+    await patience.until_done(step)
+
+    assert calls == 10
+    assert all(100 * 2**n / 2000 <= pause <= 100 * 2**n / 1000 for n, pause in enumerate(clock.slept[:5]))
+    assert max(clock.slept) <= 5.0
+    kinds = [type(signal) for signal in seen]
+    assert kinds == [Waiting] * 9 + [Resumed]
+    assert isinstance(seen[-1], Resumed)
+    assert seen[-1].after_s == pytest.approx(sum(clock.slept))
+    assert patience.problem == ""
+
+
+async def test_a_defect_is_told_and_does_not_stop_the_loop() -> None:
+    clock, seen = StillClock(), list[Signal]()
+    patience = patience_of(clock, seen)
+    calls = 0
+
+    async def step() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise KeyError("defect")
+
+    await patience.until_done(step)
+
+    assert [type(signal) for signal in seen] == [TaskFailed, Waiting, Resumed]
+
+
+async def test_what_is_wrong_can_be_seen_while_it_waits() -> None:
+    clock, seen = StillClock(), list[Signal]()
+    patience = patience_of(clock, seen)
+    looked: list[tuple[str, bool]] = []
+    clock.on_sleep = lambda: looked.append((patience.problem, patience.waiting))
+    calls = 0
+
+    async def step() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise StoreUnavailableError("gone")
+
+    await patience.until_done(step)
+
+    assert looked == [("StoreUnavailableError: gone", True)]
+    assert not patience.waiting
+
+
+async def test_a_loop_ends_when_it_is_cancelled() -> None:
+    async def step() -> None:
+        await asyncio.sleep(0)
+
+    task = asyncio.ensure_future(patience_of(StillClock(), []).forever(step))
+    await asyncio.sleep(0)
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task

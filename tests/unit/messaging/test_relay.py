@@ -1,0 +1,158 @@
+"""The relay: order kept, marked only after the acknowledgement, started again at the first unsent row."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from orderflow.messaging.pacing import Pacer
+from orderflow.messaging.relay import Relay
+from orderflow.messaging.signals import Relayed, SlotsChanged
+from orderflow.messaging.transport import TopicSettings, TransportUnavailableError
+from orderflow.messaging.transports.memory import MemoryLog, MemoryTransport
+from tests.unit.messaging.toy import Counted
+from tests.unit.messaging.world import World, header, poisoned
+
+
+class Broker:
+    """A log in memory whose append can fail before or after it was carried out."""
+
+    def __init__(self, world: World) -> None:
+        self.log = MemoryLog(world.clock, random.Random(1))
+        self.log.create([TopicSettings(topic, 3) for topic in ("totals", "flow-status", "counts.DLT")])
+        self.fail_at: str | None = None
+        self.transport = MemoryTransport(self.log, hop=self._hop)
+
+    async def _hop(self, operation: str) -> None:
+        if operation == self.fail_at:
+            self.fail_at = None
+            raise TransportUnavailableError(operation)
+
+    async def appended(self, topic: str = "totals") -> list[tuple[str, int]]:
+        """Key and sequence of all records, in offset order within each partition."""
+        records = [record for n in range(3) for record in await self.transport.read(topic, n, 0, 10_000)]
+        return [((r.key or b"").decode(), int(header(r.headers, "ce_sequence") or 0)) for r in records]
+
+
+def relay_of(world: World, broker: Broker) -> Relay:
+    return Relay(
+        "counter", world.store.outbox(), broker.transport, Pacer(world.clock, 0, 0), world.signals, world.clock
+    )
+
+
+def per_key(appended: Sequence[tuple[str, int]]) -> dict[str, list[int]]:
+    keys: dict[str, list[int]] = {}
+    for key, number in appended:
+        keys.setdefault(key, []).append(number)
+    return keys
+
+
+async def test_rows_are_published_in_commit_order_of_each_key_with_the_databases_time() -> None:
+    world = World()
+    broker = Broker(world)
+    for _ in range(5):
+        await world.admit(*(Counted(name=f"k{n}", amount=1) for n in range(10)))
+
+    await relay_of(world, broker).step()
+
+    assert per_key(await broker.appended()) == {f"k{n}": [1, 2, 3, 4, 5] for n in range(10)}
+    assert world.database.state.pending == {}
+    record = (await broker.transport.read("totals", 0, 0, 1))[0]
+    assert header(record.headers, "ce_time").endswith("Z")
+    assert [signal.count for signal in world.signals_of(Relayed)] == [50]
+    assert [len(signal.slots) for signal in world.signals_of(SlotsChanged)] == [16]
+
+
+@pytest.mark.parametrize("fail_at", ["append", "appended"])
+async def test_without_an_acknowledgement_nothing_is_marked_and_the_first_occurrences_stay_in_order(
+    fail_at: str,
+) -> None:
+    world = World()
+    broker = Broker(world)
+    relay = relay_of(world, broker)
+    await world.admit(*(Counted(name="k", amount=1) for _ in range(3)))
+    broker.fail_at = fail_at
+
+    with pytest.raises(TransportUnavailableError):
+        await relay.step()
+    assert len(world.database.state.pending) == 3
+    await world.admit(Counted(name="k", amount=1))
+    await relay.step()
+
+    assert list(dict.fromkeys(per_key(await broker.appended())["k"])) == [1, 2, 3, 4]
+    assert world.database.state.pending == {}
+
+
+async def test_a_crash_between_acknowledgement_and_mark_publishes_again() -> None:
+    world = World()
+    broker = Broker(world)
+    await world.admit(Counted(name="k", amount=1))
+    world.lose("mark_sent")
+
+    with pytest.raises(Exception, match="mark_sent"):
+        await relay_of(world, broker).step()
+    relay = relay_of(world, broker)
+    for reader in list(world.database.readers):
+        reader.cut()
+    await relay.step()
+
+    assert await broker.appended() == [("k", 1), ("k", 1)]
+
+
+async def test_two_relays_share_the_slots_and_one_takes_over_from_the_other() -> None:
+    world = World()
+    broker = Broker(world)
+    first, second = relay_of(world, broker), relay_of(world, broker)
+    await world.admit(*(Counted(name=f"k{n}", amount=1) for n in range(40)))
+    first.wake()
+    await first.step()
+    second.wake()
+    assert await shares(second) | await shares(first) | await shares(second) == frozenset(range(16))
+    assert first.slots.isdisjoint(second.slots)
+    assert first.slots
+    assert second.slots
+
+    await first.close()
+
+    assert await shares(second) == frozenset(range(16))
+
+
+async def shares(relay: Relay) -> frozenset[int]:
+    """The slots after another look, without waiting for the time of the next one."""
+    relay._claim_at = 0.0
+    relay.wake()
+    await relay._claim_slots()
+    return relay.slots
+
+
+async def test_flush_returns_when_everything_committed_before_is_published() -> None:
+    world = World()
+    broker = Broker(world)
+    relay = relay_of(world, broker)
+    await world.admit(*(Counted(name=f"k{n}", amount=1) for n in range(5)))
+
+    async def forever() -> None:
+        while True:
+            await relay.step()
+
+    task = asyncio.ensure_future(forever())
+    await relay.flush()
+    assert len(await broker.appended()) == 5
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_dead_letter_goes_out_with_the_headers_of_its_original_and_no_time_of_its_own() -> None:
+    world = World()
+    broker = Broker(world)
+    from orderflow.messaging.incoming import from_record
+
+    await world.admit(from_record(poisoned(5, key=b"k", value=b"\x00"), world.service.catalogue))
+    await relay_of(world, broker).step()
+
+    letters = [r for n in range(3) for r in await broker.transport.read("counts.DLT", n, 0, 10)]
+    assert [letter.value for letter in letters] == [b"\x00"]
+    assert {name for name, _ in letters[0].headers if not name.startswith("dlt_")} == set()
