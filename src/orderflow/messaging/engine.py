@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +35,7 @@ from orderflow.messaging.transport import Transport
 COMMAND_PACE_MAX_MS = 10.0
 RELAY_PACE_MAX_MS = 20.0
 PURGE_EVERY_S = 60.0
+CANCEL_AGAIN_S = 1.0
 
 
 class OverloadedError(Exception):
@@ -165,9 +166,7 @@ class Engine:
         self._draining = True
         if self._runner is not None:
             await self._runner.cancel()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancelled(self._tasks)
         for batcher in (self._commands, self._answers):
             batcher.close()
         await self._relay.close()
@@ -266,3 +265,11 @@ class Engine:
             queue_max=self._config.gateway_queue_max,
             lease_ms=self._config.intent_lease_ms,
         )
+
+
+async def cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Return when all have ended. Told again: Python 3.11 can lose a cancellation in `asyncio.wait_for`."""
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)

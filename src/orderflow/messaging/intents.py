@@ -101,7 +101,8 @@ class IntentRunner:
         while (left := min(deadline, self._due_at) - self._clock.monotonic()) > 0:
             self._poked.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._poked.wait(), left)
+                async with asyncio.timeout(left):
+                    await self._poked.wait()
         self._due_at = math.inf
 
     async def _run(self, intent: OpenIntent) -> None:

@@ -57,6 +57,14 @@ class Relay:
 
     async def step(self) -> None:
         """Raises StoreUnavailableError, TransportUnavailableError; then everything unsent is read anew."""
+        try:
+            await self._step()
+        except Exception:
+            # The slots may have gone with the connection: ask for them before the next look.
+            self._claim_at = self._clock.monotonic()
+            raise
+
+    async def _step(self) -> None:
         await self._claim_slots()
         await self._pacer.gather()
         self._written.clear()
@@ -96,7 +104,8 @@ class Relay:
 
     async def _rest(self) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._written.wait(), IDLE_S)
+            async with asyncio.timeout(IDLE_S):
+                await self._written.wait()
 
 
 def to_record(row: OutboxRecord) -> ProducerRecord:

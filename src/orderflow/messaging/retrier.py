@@ -46,7 +46,8 @@ class Retrier:
         while (left := min(deadline, self._due_at) - self._clock.monotonic()) > 0:
             self._poked.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._poked.wait(), left)
+                async with asyncio.timeout(left):
+                    await self._poked.wait()
         self._due_at = math.inf
 
     async def _drain(self, key: str) -> None:

@@ -71,7 +71,8 @@ class Finishing:
         try:
             while self._waiting and not self._stopping.is_set():
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), POLL_S)
+                    async with asyncio.timeout(POLL_S):
+                        await self._stopping.wait()
                 if not self._stopping.is_set():
                     await self._look()
         finally:

@@ -95,7 +95,8 @@ class HttpServer(uvicorn.Server):
         """Keeps the Date header right: uvicorn's own loop would wake ten times a second."""
         while not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), _DATE_EVERY_S)
+                async with asyncio.timeout(_DATE_EVERY_S):
+                    await self._stop.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
