@@ -125,7 +125,7 @@ class Writer:
     def _repark(self, changes: Changes) -> None:
         for event in changes.reparked:
             before = self._state.parked.get(event.position)
-            if before is None or before.consumer != changes.consumer:
+            if before is None:
                 raise DataRefusedError("parked_events: 1 rows were to be written, 0 were")
             again = replace(
                 before.event,
@@ -134,7 +134,7 @@ class Writer:
                 failure=event.failure,
                 delay_ms=event.delay_ms,
             )
-            self._wait(changes.consumer, again, before)
+            self._wait(before.consumer, again, before)
 
     def _wait(self, consumer: str, event: ParkedEvent, before: Waiting | None) -> None:
         _hold(event.state in (InboxState.PARKED, InboxState.DEAD), "parked_events_state_waits")
@@ -155,8 +155,7 @@ class Writer:
 
     def _release(self, changes: Changes) -> None:
         for position in changes.released:
-            before = self._state.parked.get(position)
-            if before is None or before.consumer != changes.consumer:
+            if position not in self._state.parked:
                 raise DataRefusedError("parked_events: 1 rows were to be written, 0 were")
             self._journal.delete(self._state.parked, position)
 

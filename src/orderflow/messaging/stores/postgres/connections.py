@@ -31,7 +31,8 @@ async def connect(
     """Open one connection with everything pinned that its user relies on.
 
     `lookups_only`: every statement finds rows by key, so the planner may not choose to read a whole table.
-    It would on a table that was empty when the plan was made, and keep to that plan when it is full.
+    It would on a table that was empty when the plan was made, and keep to that plan when it is full. One
+    plan serves all batches: planning anew, which the server prefers for batches of one, costs more than running.
     Keep-alives end the session of a peer that is gone within about 8 s, and with it its locks. Raises
     StoreUnavailableError, SchemaBehindError (no such database).
     """
@@ -50,7 +51,12 @@ async def connect(
         "jit": "off",
     }
     if lookups_only:
-        settings |= {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+        settings |= {
+            "enable_seqscan": "off",
+            "enable_hashjoin": "off",
+            "enable_mergejoin": "off",
+            "plan_cache_mode": "force_generic_plan",
+        }
     with translated():
         return await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S, server_settings=settings)
 

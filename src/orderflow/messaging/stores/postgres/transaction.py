@@ -135,10 +135,10 @@ class PostgresTransaction:
         if changes.parked:
             await self._run("park", changes.consumer, *core_rows.parked(changes.parked))
         if changes.reparked:
-            touched = await self._run("repark", changes.consumer, *core_rows.reparked(changes.reparked))
+            touched = await self._run("repark", *core_rows.reparked(changes.reparked))
             _require(touched, len(changes.reparked), "parked_events")
         if changes.released:
-            touched = await self._run("release", changes.consumer, changes.released)
+            touched = await self._run("release", changes.released)
             _require(touched, len(changes.released), "parked_events")
 
     async def _write_intents(self, changes: Changes) -> None:

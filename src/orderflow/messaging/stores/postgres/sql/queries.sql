@@ -8,18 +8,27 @@ SELECT count(pg_advisory_xact_lock(number)) FROM unnest($1::bigint[]) AS number;
 
 -- name: recognise
 -- What the inbox, the parked events and the streams know of a batch: (kind, key, text, number).
-SELECT 1 AS kind, inbox.key, inbox.identity AS text, inbox.state::bigint AS number
+-- OFFSET 0 keeps each look-up one of its own, by the whole key. Without it a plan made while the tables were small
+-- reads all rows of the consumer for each batch, and stays when they are large.
+SELECT 1 AS kind, message.key, message.identity AS text, inbox.state::bigint AS number
 FROM unnest($2::text[], $3::text[]) AS message (key, identity)
-JOIN processed_events AS inbox
-    ON inbox.key = message.key AND inbox.consumer = $1 AND inbox.identity = message.identity
+CROSS JOIN LATERAL (
+    SELECT state FROM processed_events AS inbox
+    WHERE inbox.key = message.key AND inbox.consumer = $1 AND inbox.identity = message.identity
+    OFFSET 0
+) AS inbox
 UNION ALL
-SELECT 2, streams.key, streams.source, streams.emitted
+SELECT 2, batch.key, stream.source, stream.emitted
 FROM unnest($4::text[]) AS batch (key)
-JOIN streams ON streams.key = batch.key
+CROSS JOIN LATERAL (
+    SELECT source, emitted FROM streams WHERE streams.key = batch.key OFFSET 0
+) AS stream
 UNION ALL
 SELECT 3, batch.key, '', 0
 FROM unnest($4::text[]) AS batch (key)
-WHERE EXISTS (SELECT FROM parked_events WHERE parked_events.consumer = $1 AND parked_events.key = batch.key);
+CROSS JOIN LATERAL (
+    SELECT FROM parked_events WHERE parked_events.consumer = $1 AND parked_events.key = batch.key LIMIT 1
+) AS parked;
 
 -- name: add_inbox
 -- New inbox rows; one that is there already is an error.
@@ -32,7 +41,8 @@ FROM unnest($2::text[], $3::text[], $4::uuid[], $5::smallint[]) AS entry (key, i
 UPDATE processed_events AS inbox
 SET event_id = entry.event_id, state = entry.state, at = now()
 FROM unnest($2::text[], $3::text[], $4::uuid[], $5::smallint[]) AS entry (key, identity, event_id, state)
-WHERE inbox.key = entry.key AND inbox.consumer = $1 AND inbox.identity = entry.identity;
+WHERE inbox.key = ANY ($2::text[]) AND inbox.key = entry.key AND inbox.consumer = $1
+    AND inbox.identity = entry.identity;
 
 -- name: add_inbox_and_outbox
 -- New inbox rows, stream counts and outbox rows with their pending marks; returns the counts that went forward.
@@ -86,13 +96,13 @@ SET state = event.state, attempts = event.attempts, failure_kind = event.failure
     last_failed_at = CASE WHEN event.attempts > 0 THEN now() END,
     next_attempt_at = clock_timestamp() + event.delay_ms * interval '1 ms'
 FROM unnest(
-    $2::bigint[], $3::smallint[], $4::integer[], $5::text[], $6::text[], $7::text[], $8::text[], $9::bigint[]
+    $1::bigint[], $2::smallint[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[]
 ) AS event (position, state, attempts, failure_kind, error, message, fingerprint, delay_ms)
-WHERE parked.position = event.position AND parked.consumer = $1;
+WHERE parked.position = ANY ($1::bigint[]) AND parked.position = event.position;
 
 -- name: release
 -- Parked events that wait no longer.
-DELETE FROM parked_events WHERE consumer = $1 AND position = ANY ($2::bigint[]);
+DELETE FROM parked_events WHERE position = ANY ($1::bigint[]);
 
 -- name: parked
 -- The first parked events of each key whose head is due and not dead.
@@ -109,7 +119,7 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL (
     SELECT * FROM parked_events WHERE consumer = $1 AND key = wanted.key ORDER BY position LIMIT $3
 ) AS parked
-WHERE head.state = 2 AND head.next_attempt_at <= clock_timestamp()
+WHERE head.state = 2 AND head.next_attempt_at <= statement_timestamp()
 ORDER BY parked.position;
 
 -- name: due_keys
@@ -127,7 +137,7 @@ WITH RECURSIVE heads AS (
     ) AS next
 )
 SELECT key FROM heads
-WHERE state = 2 AND next_attempt_at <= clock_timestamp()
+WHERE state = 2 AND next_attempt_at <= statement_timestamp()
 ORDER BY next_attempt_at, key
 LIMIT $2;
 
@@ -159,14 +169,12 @@ DELETE FROM intents WHERE key = ANY ($1::text[]);
 -- name: claim_intents
 -- Lease intents that are due; one that a transaction is just changing is passed over.
 UPDATE intents
-SET due_at = clock_timestamp() + $2 * interval '1 ms'
-FROM (
-    SELECT key FROM intents WHERE due_at <= clock_timestamp() ORDER BY due_at, key LIMIT $1
+SET due_at = statement_timestamp() + $2 * interval '1 ms'
+WHERE key = ANY (ARRAY(
+    SELECT key FROM intents WHERE due_at <= statement_timestamp() ORDER BY due_at, key LIMIT $1
     FOR UPDATE SKIP LOCKED
-) AS due
-WHERE intents.key = due.key
-RETURNING intents.key, intents.kind, intents.request::text, intents.message_key, intents.cause, intents.traceparent,
-    intents.attempts;
+))
+RETURNING key, kind, request::text, message_key, cause, traceparent, attempts;
 
 -- name: outbox_standing
 -- Who is alive among the relays of this database and who owns which slot, from the locks themselves.

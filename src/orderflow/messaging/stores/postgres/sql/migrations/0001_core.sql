@@ -165,6 +165,7 @@ CREATE INDEX parked_events_by_event ON parked_events (event_id);
 COMMENT ON TABLE parked_events IS
     'Messages that wait: the failing head of a key, and what is held behind it, in order of position.';
 COMMENT ON COLUMN parked_events.record_timestamp IS 'Append time in the log, ms since the epoch, as the log gave it.';
+COMMENT ON CONSTRAINT parked_events_pkey ON parked_events IS 'Prevents two events from standing at one place.';
 COMMENT ON CONSTRAINT parked_events_once ON parked_events IS 'Prevents a redelivered message from being parked twice.';
 COMMENT ON CONSTRAINT parked_events_in_inbox ON parked_events IS
     'Prevents a parked message that a redelivery would not recognise, and so would run past its place.';

@@ -1,0 +1,199 @@
+"""What only the PostgreSQL store has: plans, segments, connections, encodings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from orderflow.messaging.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
+from orderflow.messaging.stores.postgres import migrations
+from orderflow.messaging.stores.postgres.migrations import MigrationSequence
+from orderflow.messaging.stores.postgres.store import PostgresStore
+from tests.conformance import store_tables
+from tests.conformance.store_tables import Counter, Parcel
+from tests.conformance.store_values import changes, commit, entry, intent, outgoing, park, parked
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[PostgresStore]:
+    own = MigrationSequence.from_package("parcels", store_tables.__name__)
+    await migrations.migrate(database_url, [migrations.core(), own])
+    opened = await PostgresStore.connect(
+        database_url, tables=store_tables.tables(), transactions_max=2, patience_s=0.1
+    )
+    yield opened
+    await opened.close()
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        Parcel(parcel_id="nul", note="a\x00b"),
+        Parcel(parcel_id="surrogate", note="\ud800"),
+        Parcel(parcel_id="big", weight=2**31),
+        Parcel(parcel_id="huge", weight=2**80),
+    ],
+)
+async def test_values_that_a_column_cannot_hold_are_refused_data(store: PostgresStore, row: Parcel) -> None:
+    with pytest.raises(DataRefusedError):
+        await commit(store, changes(rows=[row]))
+    await commit(store, changes(rows=[Parcel(parcel_id="next")]))
+
+
+async def read_so_far(store: PostgresStore) -> dict[str, int]:
+    """How many rows and index entries each table's scans have returned, by the server's own count."""
+    await store._on(store._work, "SELECT pg_stat_force_next_flush()")
+    rows = await store.fetch(
+        """SELECT relname, pg_stat_get_tuples_returned(pg_class.oid) + (
+            SELECT coalesce(sum(pg_stat_get_tuples_returned(indexrelid)), 0)::bigint
+            FROM pg_index WHERE indrelid = pg_class.oid
+        )
+        FROM pg_class WHERE relname IN ('processed_events', 'streams', 'parked_events', 'intents', 'counters')"""
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+async def test_no_batch_reads_a_whole_table_however_its_plans_were_made(
+    store: PostgresStore, database_url: str
+) -> None:
+    """The plans are made on empty tables; then the tables are filled, and counted reads must stay few."""
+    batch = [entry(f"key-{n}", "1") for n in range(20)]
+
+    async def work(first: int) -> None:
+        keys = [f"key-{n}" for n in range(first, first + 20)]
+        async with store.transaction() as tx:
+            await tx.recognise("shop", [(key, "2") for key in keys])
+            loaded = await tx.load([Counter(counter_id=key, value=0).ref for key in keys])
+            await tx.parked("shop", keys, 10)
+            await tx.write(
+                changes(
+                    rows=[Counter(counter_id=key, value=first) for key in keys],
+                    existing=frozenset(loaded),
+                    emitted={("/shop", key): first + 1 for key in keys},
+                    closed_intents=[f"charge:{key}" for key in keys],
+                )
+            )
+
+    await commit(store, changes(inbox=batch))
+    await work(0)
+    async with asyncio.timeout(60):
+        for first in range(100, 4000, 500):
+            keys = [f"key-{n}" for n in range(first, first + 500)]
+            await commit(
+                store,
+                changes(
+                    rows=[Counter(counter_id=key, value=1) for key in keys],
+                    inbox=[entry(key, "1") for key in keys],
+                    emitted={("/shop", key): 1 for key in keys},
+                    opened=[intent(key) for key in keys],
+                ),
+            )
+    before = await read_so_far(store)
+    await work(200)
+    after = await read_so_far(store)
+    assert {name: count - before[name] for name, count in after.items() if count - before[name] > 500} == {}
+
+
+async def test_sent_segments_are_truncated_and_the_others_are_not(store: PostgresStore) -> None:
+    reader = store.outbox()
+    await reader.claim_slots()
+
+    async def counts() -> list[int]:
+        rows = await store.fetch(
+            "SELECT count(outbox.id) FROM generate_series(0, 3) n LEFT JOIN outbox ON segment = n"
+            " GROUP BY n ORDER BY n"
+        )
+        return [row[0] for row in rows]
+
+    await commit(store, changes(outbox=[outgoing("k", b"1")]))
+    assert await store.purge(0) == 0
+    await commit(store, changes(outbox=[outgoing("k", b"2")]))
+    assert await counts() == [1, 1, 0, 0]
+    rows = await reader.unsent(10)
+    await reader.mark_sent([rows[1].id])
+    assert await store.purge(0) == 1
+    assert await counts() == [1, 0, 0, 0], "the older one is unsent and stays"
+    await reader.mark_sent([rows[0].id])
+    assert await store.purge(0) == 1
+    assert await counts() == [0, 0, 0, 0]
+
+
+async def test_a_segment_that_somebody_is_writing_to_is_left_alone(store: PostgresStore, database_url: str) -> None:
+    await commit(store, changes(outbox=[outgoing("k", b"1")]))
+    reader = store.outbox()
+    await reader.claim_slots()
+    await reader.mark_sent([row.id for row in await reader.unsent(10)])
+    writer = await asyncpg.connect(database_url)
+    async with writer.transaction():
+        await writer.execute("LOCK TABLE outbox_0 IN ROW EXCLUSIVE MODE")
+        assert await store.purge(0) == 0
+    await writer.close()
+    assert await store.purge(0) == 1
+
+
+async def test_who_waits_too_long_for_a_connection_is_told(store: PostgresStore) -> None:
+    async with store.transaction(), store.transaction():
+        with pytest.raises(StoreUnavailableError, match="no connection came free"):
+            async with store.transaction():
+                pass
+    await store.ping()
+
+
+async def test_connections_are_used_again_and_end_outside_of_any_transaction(store: PostgresStore) -> None:
+    for n in range(5):
+        await commit(store, changes(inbox=[entry("k", str(n))]))
+        with pytest.raises(DataRefusedError):
+            await commit(store, changes(rows=[Counter(counter_id="a", value=-1)]))
+    rows = await store.fetch(
+        "SELECT state FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        " AND application_name = 'orderflow'"
+    )
+    assert [row[0] for row in rows] == ["idle"]
+
+
+async def test_a_cancelled_batch_gives_its_locks_back_at_once(store: PostgresStore) -> None:
+    inside = asyncio.Event()
+
+    async def hold() -> None:
+        async with store.transaction() as tx:
+            await tx.lock([1])
+            inside.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(hold())
+    await inside.wait()
+    task.cancel()
+    async with asyncio.timeout(10), store.transaction() as tx:
+        await tx.lock([1])
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_missing_table_is_a_schema_that_is_behind(store: PostgresStore) -> None:
+    with pytest.raises(SchemaBehindError, match="orderflow migrate"):
+        await store.fetch("SELECT * FROM not_there")
+
+
+async def test_a_server_that_is_not_there_is_infrastructure() -> None:
+    with pytest.raises(StoreUnavailableError):
+        await PostgresStore.connect("postgresql://nobody@127.0.0.1:1/none", tables=[])
+
+
+async def test_every_query_of_the_core_is_right_on_a_fresh_schema(store: PostgresStore, database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    for name, sql in {**store._queries, **store._operators}.items():
+        try:
+            await connection.prepare(sql)
+        except asyncpg.PostgresError as error:
+            pytest.fail(f"{name}: {error}")
+    await connection.close()
+
+
+async def test_an_outage_in_the_middle_of_parking_leaves_nothing_half_done(store: PostgresStore) -> None:
+    await park(store, parked("k", "1"))
+    with pytest.raises(DataRefusedError):
+        await park(store, parked("l", "1"), parked("k", "1"))
+    assert [line.keys for line in await store.parked_summary()] == [1]

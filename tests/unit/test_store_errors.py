@@ -1,0 +1,73 @@
+"""Which error of the driver is which error of the store port."""
+
+from __future__ import annotations
+
+import asyncpg
+import pytest
+
+from orderflow.messaging.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
+from orderflow.messaging.stores.postgres.errors import translate, translated
+
+
+def postgres_error(state: str) -> asyncpg.PostgresError:
+    """As the driver makes it from the fields of the server's message."""
+    return asyncpg.PostgresError.new({"C": state, "M": "what the server said"})
+
+
+@pytest.mark.parametrize(
+    ("states", "kind"),
+    [
+        (
+            "08006 08P01 28P01 40001 40P01 53100 53200 53300 55P03 57014 57P01 57P03 58030 25006 25P03 42501 XX000",
+            StoreUnavailableError,
+        ),
+        ("22001 22003 22021 22P02 23502 23503 23505 23514 P0001 OF001 54000 21000", DataRefusedError),
+        ("42P01 42703 42883 42704 3D000", SchemaBehindError),
+        ("42601 42804 25P02 0A001", type(None)),
+    ],
+)
+def test_every_class_of_sqlstate_has_its_meaning(states: str, kind: type) -> None:
+    for state in states.split():
+        assert type(translate(postgres_error(state))) is kind, state
+
+
+def test_a_refusal_carries_its_sqlstate_and_constraint_and_no_values() -> None:
+    error = asyncpg.UniqueViolationError("duplicate key")
+    error.constraint_name = "orders_pkey"
+    error.detail = "Key (card)=(4111) already exists."
+    refused = translate(error)
+    assert isinstance(refused, DataRefusedError)
+    assert (refused.sqlstate, refused.constraint) == ("23505", "orders_pkey")
+    assert "4111" not in str(refused)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("refused"),
+        TimeoutError(),
+        ConnectionResetError(),
+        asyncpg.InterfaceError("connection is closed"),
+        asyncpg.InternalClientError("unexpected message"),
+    ],
+)
+def test_the_network_is_infrastructure(error: Exception) -> None:
+    assert isinstance(translate(error), StoreUnavailableError)
+
+
+def test_a_value_that_the_driver_cannot_encode_is_refused_data() -> None:
+    assert isinstance(translate(asyncpg.DataError("invalid input for query argument $1")), DataRefusedError)
+
+
+def test_defects_of_ours_stay_what_they_are() -> None:
+    with pytest.raises(asyncpg.InterfaceError), translated():
+        raise asyncpg.InterfaceError("the server expects 3 arguments for this query, 2 were passed")
+    with pytest.raises(LookupError), translated():
+        raise LookupError
+
+
+def test_the_cause_is_kept() -> None:
+    cause = OSError("refused")
+    with pytest.raises(StoreUnavailableError) as raised, translated():
+        raise cause
+    assert raised.value.__cause__ is cause
