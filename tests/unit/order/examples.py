@@ -1,0 +1,58 @@
+"""One order and the messages about it."""
+
+from __future__ import annotations
+
+from orderflow.events.base import OrderEvent
+from orderflow.events.inventory import MissingLine, ReservedLine, StockRejected, StockReserved
+from orderflow.events.order import Item
+from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded
+from orderflow.order.messages import PlaceOrder
+from orderflow.order.rows import Order, Refund, Status
+from tests.support.decisions import id_of
+
+ORDER_ID = id_of("order")
+ITEMS = (Item(sku="SKU-A", quantity=2, unit_price=1250), Item(sku="SKU-B", quantity=1, unit_price=0))
+
+SUCCEEDED = PaymentSucceeded(order_id=ORDER_ID, customer_id="c", currency="EUR", items=ITEMS, total=2500)
+FAILED = PaymentFailed(order_id=ORDER_ID, customer_id="c", currency="EUR", total=2500, reason="card_declined")
+REFUNDED = PaymentRefunded(order_id=ORDER_ID, customer_id="c", currency="EUR", amount=2500)
+RESERVED = StockReserved(order_id=ORDER_ID, customer_id="c", lines=(ReservedLine(sku="SKU-A", quantity=2),))
+REJECTED = StockRejected(
+    order_id=ORDER_ID, customer_id="c", missing=(MissingLine(sku="SKU-A", requested=2, available=0),)
+)
+EVENTS: tuple[OrderEvent, ...] = (SUCCEEDED, FAILED, REFUNDED, RESERVED, REJECTED)
+
+
+def place(key: str | None = None, fingerprint: str = "", name: str = "order") -> PlaceOrder:
+    return PlaceOrder(
+        order_id=id_of(name),
+        customer_id="c",
+        currency="EUR",
+        items=ITEMS,
+        payment_method="pm_card_visa",
+        idempotency_key=key,
+        fingerprint=fingerprint,
+    )
+
+
+def order(status: Status = Status.PENDING, refund: Refund = Refund.NONE) -> Order:
+    """An order that came to `status` on the shortest way."""
+    version, event = {
+        Status.PENDING: (1, "OrderPlaced"),
+        Status.PAID: (2, "PaymentSucceeded"),
+        Status.COMPLETED: (3, "StockReserved"),
+        Status.FAILED: (3, "StockRejected"),
+    }[status]
+    return Order(
+        order_id=ORDER_ID,
+        customer_id="c",
+        currency="EUR",
+        items=ITEMS,
+        total=2500,
+        payment_method="pm_card_visa",
+        status=status,
+        version=version,
+        event=event,
+        reason="out_of_stock" if status is Status.FAILED else None,
+        refund=Refund.DUE if status is Status.FAILED and refund is Refund.NONE else refund,
+    )

@@ -1,0 +1,69 @@
+"""One payment and the messages about it."""
+
+from __future__ import annotations
+
+from orderflow.events.inventory import MissingLine, StockRejected
+from orderflow.events.order import Item, OrderPlaced
+from orderflow.messaging.message import Message
+from orderflow.payment.messages import (
+    ChargeApproved,
+    ChargeRefused,
+    ChargeUnknown,
+    RefundApproved,
+    RefundUnknown,
+)
+from orderflow.payment.rows import Payment, Status
+from tests.support.decisions import id_of
+
+ORDER_ID = id_of("order")
+ITEMS = (Item(sku="SKU-A", quantity=2, unit_price=1250),)
+
+PLACED = OrderPlaced(
+    order_id=ORDER_ID,
+    customer_id="c",
+    currency="EUR",
+    items=ITEMS,
+    total=2500,
+    payment_method="pm_card_visa",
+)
+REJECTED = StockRejected(
+    order_id=ORDER_ID, customer_id="c", missing=(MissingLine(sku="SKU-A", requested=2, available=0),)
+)
+APPROVED = ChargeApproved(order_id=ORDER_ID, reference="ch_1")
+REFUSED = ChargeRefused(order_id=ORDER_ID, reason="card_declined")
+UNKNOWN = ChargeUnknown(order_id=ORDER_ID)
+GIVEN_BACK = RefundApproved(order_id=ORDER_ID, reference="re_1")
+REFUND_UNKNOWN = RefundUnknown(order_id=ORDER_ID)
+MESSAGES: tuple[Message, ...] = (
+    PLACED,
+    REJECTED,
+    APPROVED,
+    REFUSED,
+    UNKNOWN,
+    GIVEN_BACK,
+    REFUND_UNKNOWN,
+)
+
+WAYS: dict[Status, tuple[Message, ...]] = {
+    Status.CHARGING: (PLACED,),
+    Status.UNKNOWN: (PLACED, UNKNOWN),
+    Status.CAPTURED: (PLACED, APPROVED),
+    Status.DECLINED: (PLACED, REFUSED),
+    Status.REFUND_DUE: (PLACED, APPROVED, REJECTED),
+    Status.REFUNDED: (PLACED, APPROVED, REJECTED, GIVEN_BACK),
+}
+"""How a payment comes to each state."""
+
+
+def charging() -> Payment:
+    return Payment(
+        order_id=ORDER_ID,
+        customer_id="c",
+        currency="EUR",
+        items=ITEMS,
+        amount=2500,
+        payment_method="pm_card_visa",
+        status=Status.CHARGING,
+        version=1,
+        event="OrderPlaced",
+    )

@@ -1,0 +1,214 @@
+"""The simulated bank, as the gateway sees it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import pytest
+
+from orderflow.messaging.decision import Intent
+from orderflow.messaging.gateway import GatewayUnavailableError
+from orderflow.messaging.message import Answer
+from orderflow.payment.bank import APPROVED, DECLINED, SimulatedBank
+from orderflow.payment.book import Charge, MemoryBook, Refund
+from orderflow.payment.gateway import BankFailedError, BankGateway, BankUnavailableError, DeclinedError
+from orderflow.payment.messages import (
+    ChargeApproved,
+    ChargeRefused,
+    ChargeUnknown,
+    RefundApproved,
+    RefundUnknown,
+)
+from tests.support.decisions import id_of
+
+ORDER_ID = id_of("order")
+
+
+@dataclass
+class SleepingClock:
+    """Time passes for sleepers only, the shortest sleep first, when nothing else can go on."""
+
+    now: float = 0.0
+    sleepers: list[tuple[float, asyncio.Future[None]]] = field(default_factory=list)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wall_ms(self) -> int:
+        return int(self.now * 1000)
+
+    async def sleep(self, seconds: float) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.sleepers.append((self.now + seconds, future))
+        await future
+
+    async def run(self, work: asyncio.Task[Answer]) -> Answer:
+        while not work.done():
+            for _ in range(10):
+                await asyncio.sleep(0)
+            self.sleepers = [each for each in self.sleepers if not each[1].done()]
+            if not work.done() and self.sleepers:
+                self.now, future = min(self.sleepers, key=lambda each: each[0])
+                future.set_result(None)
+        return work.result()
+
+
+def charge(method: str, amount: int = 2500, order_id: UUID = ORDER_ID) -> Intent:
+    return Intent(
+        key=f"charge:{ORDER_ID}",
+        kind="charge",
+        request={
+            "order_id": str(order_id),
+            "amount": amount,
+            "currency": "EUR",
+            "payment_method": method,
+        },
+    )
+
+
+def refund(amount: int = 2500) -> Intent:
+    return Intent(
+        key=f"refund:{ORDER_ID}",
+        kind="refund",
+        request={
+            "order_id": str(ORDER_ID),
+            "amount": amount,
+            "currency": "EUR",
+            "charge": f"charge:{ORDER_ID}",
+        },
+    )
+
+
+class Shop:
+    """A gateway with a time-out of 2 s to a bank with a book in memory."""
+
+    def __init__(self, book: MemoryBook | None = None) -> None:
+        self.book = book or MemoryBook()
+        self.clock = SleepingClock()
+        self.gateway = BankGateway(SimulatedBank(self.book, self.clock), self.clock, timeout_s=2.0)
+
+    async def ask(self, intent: Intent) -> Answer:
+        return await self.clock.run(asyncio.create_task(self.gateway.ask(intent)))
+
+
+@pytest.mark.parametrize("method", sorted(APPROVED))
+async def test_good_cards_are_charged_once_however_often_the_bank_is_asked(method: str) -> None:
+    shop = Shop()
+    first = await shop.ask(charge(method))
+    assert isinstance(first, ChargeApproved)
+    assert first.reference.startswith("ch_")
+    assert await shop.ask(charge(method)) == first
+    assert len(shop.book.charges) == 1
+
+
+@pytest.mark.parametrize(("method", "code"), sorted(DECLINED.items()))
+async def test_bad_cards_are_declined_with_their_code_with_or_without_a_brand(method: str, code: str) -> None:
+    for name in (method, method.replace("pm_card_", "pm_card_visa_")):
+        assert await Shop().ask(charge(name)) == ChargeRefused(order_id=ORDER_ID, reason=code)
+
+
+async def test_an_unknown_method_is_declined() -> None:
+    answer = await Shop().ask(charge("pm_card_unheard_of"))
+    assert answer == ChargeRefused(order_id=ORDER_ID, reason="unknown_payment_method")
+
+
+async def test_a_decline_stays_a_decline_under_its_key() -> None:
+    shop = Shop()
+    declined = await shop.ask(charge("pm_card_chargeDeclined"))
+    assert await shop.ask(charge("pm_card_visa")) == declined
+
+
+async def test_a_slow_bank_is_waited_for() -> None:
+    shop = Shop()
+    assert isinstance(await shop.ask(charge("pm_slow")), ChargeApproved)
+    assert 0 < shop.clock.now < 2
+
+
+async def test_a_timeout_is_unknown_and_the_second_asking_finds_the_one_charge() -> None:
+    shop = Shop()
+    assert await shop.ask(charge("pm_timeout_charged")) == ChargeUnknown(order_id=ORDER_ID)
+    assert shop.clock.now == 2
+    assert len(shop.book.charges) == 1
+    assert isinstance(await shop.ask(charge("pm_timeout_charged")), ChargeApproved)
+    assert len(shop.book.charges) == 1
+
+
+async def test_a_timeout_before_the_charge_is_unknown_too_and_the_second_asking_charges() -> None:
+    shop = Shop()
+    assert await shop.ask(charge("pm_timeout_not_charged")) == ChargeUnknown(order_id=ORDER_ID)
+    assert not shop.book.charges
+    assert isinstance(await shop.ask(charge("pm_timeout_not_charged")), ChargeApproved)
+
+
+async def test_a_bank_that_fails_twice_is_unknown_twice() -> None:
+    shop = Shop()
+    answers = [await shop.ask(charge("pm_fails_twice")) for _ in range(3)]
+    assert [type(answer) for answer in answers] == [ChargeUnknown, ChargeUnknown, ChargeApproved]
+
+
+async def test_a_charge_can_be_given_back_once() -> None:
+    shop = Shop()
+    await shop.ask(charge("pm_card_visa"))
+    first = await shop.ask(refund())
+    assert isinstance(first, RefundApproved)
+    assert await shop.ask(refund()) == first
+    assert len(shop.book.refunds) == 1
+
+
+@pytest.mark.parametrize("method", ["", "pm_card_chargeDeclined"])
+async def test_what_was_not_charged_is_not_given_back(method: str) -> None:
+    shop = Shop()
+    if method:
+        await shop.ask(charge(method))
+    assert await shop.ask(refund()) == RefundUnknown(order_id=ORDER_ID)
+    assert not shop.book.refunds
+
+
+async def test_no_more_is_given_back_than_was_charged() -> None:
+    shop = Shop()
+    await shop.ask(charge("pm_card_visa"))
+    await shop.ask(refund(2501))
+    assert not shop.book.refunds
+
+
+async def test_a_key_stands_for_one_charge_of_one_order() -> None:
+    shop = Shop()
+    await shop.ask(charge("pm_card_visa"))
+    other = await shop.ask(charge("pm_card_visa", amount=9))
+    assert other == ChargeRefused(order_id=ORDER_ID, reason="idempotency_key_in_use")
+    bank = SimulatedBank(shop.book, shop.clock)
+    with pytest.raises(DeclinedError):
+        await bank.charge(
+            f"charge:{ORDER_ID}",
+            order_id=str(id_of("another")),
+            amount=2500,
+            currency="EUR",
+            payment_method="pm_card_visa",
+        )
+
+
+class BrokenBook(MemoryBook):
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    async def charge(self, charge: Charge) -> Charge:
+        raise self.error
+
+    async def refund(self, refund: Refund) -> Refund | None:
+        raise self.error
+
+
+async def test_a_bank_that_is_away_is_infrastructure() -> None:
+    shop = Shop(BrokenBook(BankUnavailableError("away")))
+    for intent in (charge("pm_card_visa"), refund()):
+        with pytest.raises(GatewayUnavailableError):
+            await shop.ask(intent)
+
+
+async def test_a_bank_that_fails_leaves_it_unknown() -> None:
+    shop = Shop(BrokenBook(BankFailedError("500")))
+    assert await shop.ask(charge("pm_card_visa")) == ChargeUnknown(order_id=ORDER_ID)
+    assert await shop.ask(refund()) == RefundUnknown(order_id=ORDER_ID)

@@ -1,0 +1,175 @@
+"""The payment's decisions, each and all."""
+
+from __future__ import annotations
+
+import pytest
+
+from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded
+from orderflow.messaging.machine import IllegalTransitionError
+from orderflow.messaging.message import Message
+from orderflow.payment.messages import ChargeApproved, RefundApproved
+from orderflow.payment.model import (
+    ContradictionError,
+    PaymentExistsError,
+    UnknownPaymentError,
+    charge_intent,
+    refund_intent,
+)
+from orderflow.payment.rows import Payment, Status
+from orderflow.payment.service import SERVICE
+from tests.support.decisions import World
+from tests.unit.payment.examples import (
+    APPROVED,
+    GIVEN_BACK,
+    ITEMS,
+    MESSAGES,
+    ORDER_ID,
+    PLACED,
+    REFUND_UNKNOWN,
+    REFUSED,
+    REJECTED,
+    UNKNOWN,
+    WAYS,
+    charging,
+)
+
+
+def at(status: Status) -> World:
+    world = World(SERVICE)
+    for message in WAYS[status]:
+        world.take(message)
+    assert the_payment(world).status is status
+    return world
+
+
+def the_payment(world: World) -> Payment:
+    [found] = [row for row in world.rows.values() if isinstance(row, Payment)]
+    return found
+
+
+def test_a_placed_order_opens_one_charge_of_its_total() -> None:
+    world = World(SERVICE)
+    decision = world.take(PLACED)
+    assert the_payment(world) == charging()
+    [intent] = decision.intents
+    assert intent.key == f"charge:{ORDER_ID}"
+    assert intent.request == {
+        "order_id": str(ORDER_ID),
+        "amount": 2500,
+        "currency": "EUR",
+        "payment_method": "pm_card_visa",
+    }
+    assert not decision.events
+
+
+def test_an_approved_charge_is_told_with_what_inventory_needs() -> None:
+    world = at(Status.CHARGING)
+    [event] = world.take(APPROVED).events
+    assert event == PaymentSucceeded(order_id=ORDER_ID, customer_id="c", currency="EUR", items=ITEMS, total=2500)
+    payment = the_payment(world)
+    assert (payment.captured, payment.refunded, payment.charge_reference) == (2500, 0, "ch_1")
+
+
+def test_a_refused_charge_is_told_with_the_banks_reason() -> None:
+    world = at(Status.CHARGING)
+    [event] = world.take(REFUSED).events
+    assert event == PaymentFailed(
+        order_id=ORDER_ID, customer_id="c", currency="EUR", total=2500, reason="card_declined"
+    )
+    assert the_payment(world).captured == 0
+
+
+def test_an_unknown_charge_is_asked_again_under_the_same_key_until_it_is_known() -> None:
+    world = at(Status.CHARGING)
+    for _ in range(3):
+        decision = world.take(UNKNOWN)
+        assert [intent.key for intent in decision.intents] == [f"charge:{ORDER_ID}"]
+        assert not decision.events
+    assert the_payment(world).version == 2
+    assert world.take(APPROVED).events
+    assert the_payment(world).status is Status.CAPTURED
+
+
+def test_rejected_stock_opens_one_refund_of_what_was_captured() -> None:
+    world = at(Status.CAPTURED)
+    decision = world.take(REJECTED)
+    [intent] = decision.intents
+    assert intent.key == f"refund:{ORDER_ID}"
+    assert intent.request == {
+        "order_id": str(ORDER_ID),
+        "amount": 2500,
+        "currency": "EUR",
+        "charge": f"charge:{ORDER_ID}",
+    }
+    assert world.take(REFUND_UNKNOWN).intents == (refund_intent(the_payment(world)),)
+    [event] = world.take(GIVEN_BACK).events
+    assert event == PaymentRefunded(order_id=ORDER_ID, customer_id="c", currency="EUR", amount=2500)
+    assert (the_payment(world).captured, the_payment(world).refunded) == (2500, 2500)
+
+
+NOTED = "noted"
+ASKED_AGAIN = "asked again"
+EFFECTS: dict[tuple[Status, str], Status | str] = {
+    (Status.CHARGING, "ChargeApproved"): Status.CAPTURED,
+    (Status.CHARGING, "ChargeRefused"): Status.DECLINED,
+    (Status.CHARGING, "ChargeUnknown"): Status.UNKNOWN,
+    (Status.UNKNOWN, "ChargeApproved"): Status.CAPTURED,
+    (Status.UNKNOWN, "ChargeRefused"): Status.DECLINED,
+    (Status.UNKNOWN, "ChargeUnknown"): ASKED_AGAIN,
+    (Status.CAPTURED, "StockRejected"): Status.REFUND_DUE,
+    (Status.CAPTURED, "ChargeApproved"): NOTED,
+    (Status.CAPTURED, "ChargeUnknown"): NOTED,
+    (Status.DECLINED, "ChargeRefused"): NOTED,
+    (Status.DECLINED, "ChargeUnknown"): NOTED,
+    (Status.REFUND_DUE, "ChargeApproved"): NOTED,
+    (Status.REFUND_DUE, "ChargeUnknown"): NOTED,
+    (Status.REFUND_DUE, "RefundApproved"): Status.REFUNDED,
+    (Status.REFUND_DUE, "RefundUnknown"): ASKED_AGAIN,
+    (Status.REFUNDED, "ChargeApproved"): NOTED,
+    (Status.REFUNDED, "ChargeUnknown"): NOTED,
+    (Status.REFUNDED, "RefundApproved"): NOTED,
+    (Status.REFUNDED, "RefundUnknown"): NOTED,
+}
+
+
+@pytest.mark.parametrize("status", list(Status))
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_every_message_in_every_state_does_what_the_table_says(status: Status, message: Message) -> None:
+    world = at(status)
+    before = the_payment(world)
+    expected = EFFECTS.get((status, type(message).__name__))
+    if expected is None:
+        with pytest.raises((IllegalTransitionError, PaymentExistsError)):
+            world.take(message)
+        assert the_payment(world) == before
+        return
+    decision = world.take(message)
+    after = the_payment(world)
+    if isinstance(expected, Status):
+        assert (after.status, after.version, after.event) == (
+            expected,
+            before.version + 1,
+            type(message).__name__,
+        )
+    else:
+        assert after == before
+        assert not decision.events
+        assert bool(decision.intents) == (expected == ASKED_AGAIN)
+
+
+@pytest.mark.parametrize("message", MESSAGES[1:], ids=lambda message: type(message).__name__)
+def test_a_message_about_a_payment_that_is_not_there_raises(message: Message) -> None:
+    with pytest.raises(UnknownPaymentError):
+        World(SERVICE).take(message)
+
+
+def test_a_second_charge_or_refund_of_one_order_raises() -> None:
+    with pytest.raises(ContradictionError):
+        at(Status.CAPTURED).take(ChargeApproved(order_id=ORDER_ID, reference="ch_2"))
+    with pytest.raises(ContradictionError):
+        at(Status.REFUNDED).take(RefundApproved(order_id=ORDER_ID, reference="re_2"))
+
+
+def test_intents_are_the_same_whenever_they_are_made() -> None:
+    world = at(Status.UNKNOWN)
+    assert charge_intent(the_payment(world)) == charge_intent(charging())
