@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import IntEnum
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -84,11 +85,15 @@ def open_log(
     files_kept: int,
     wall_ms: Callable[[], int],
 ) -> LogWriter:
-    """The writer that settings ask for: to `file`, which rotates itself, or to standard error."""
-    from pathlib import Path
+    """The writer that settings ask for: to `file`, which rotates itself, or to standard error.
 
+    Raises OSError when `file` cannot be written.
+    """
     terminal = file is None and os.isatty(2)
-    sink: Sink = DescriptorSink(2) if file is None else RotatingFileSink(Path(file), file_max_bytes, files_kept)
+    sink: Sink = DescriptorSink(2)
+    if file is not None:
+        sink = RotatingFileSink(Path(file), file_max_bytes, files_kept)
+        sink.open()
     text = style == "text" or (style == "auto" and terminal)
     colour = terminal and "NO_COLOR" not in os.environ
     return LogWriter(service, sink, level=Level.named(level), text=text, colour=colour, wall_ms=wall_ms)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
 from typing import Protocol
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Sink(Protocol):
@@ -48,6 +51,14 @@ class RotatingFileSink:
         self._descriptor = -1
         self._size = 0
         self.dropped = 0
+
+    def open(self) -> None:
+        """Find out at the start whether the file can be written. Raises OSError, not for a full disk."""
+        try:
+            self._open()
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
 
     def write(self, lines: bytes) -> None:
         with self._lock:

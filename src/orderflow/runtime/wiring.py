@@ -94,7 +94,7 @@ async def _connect_transport(settings: Settings, chance: random.Random) -> Trans
     if settings.transport == "kafka":
         from orderflow.messaging.transports.kafka import KafkaTransport
 
-        return await KafkaTransport.connect(settings.kafka_bootstrap, replication_factor=settings.replication_factor)
+        return await KafkaTransport.connect(settings.kafka_bootstrap, replication=settings.replication_factor)
     url = settings.service_database_url("log")
     try:
         await postgres_log.check(url)

@@ -48,9 +48,7 @@ class Settings:
     transport: Annotated[
         Literal["postgres", "kafka"], _Entry(readers.choice("postgres", "kafka"), "what carries the events")
     ] = "postgres"
-    kafka_bootstrap: Annotated[str, _Entry(readers.text("HOST:PORT[,HOST:PORT]"), "Kafka's address")] = (
-        "127.0.0.1:9092"
-    )
+    kafka_bootstrap: Annotated[str, _Entry(readers.addresses(), "Kafka's address")] = "127.0.0.1:9092"
     database_url: Annotated[
         Secret | None,
         _Entry(
@@ -66,13 +64,9 @@ class Settings:
     bank_database_url: _Database = None
     postgres_port: Annotated[
         int | None,
-        _Entry(
-            readers.whole(1, 65535), "port of the embedded PostgreSQL; without it a socket or any free port"
-        ),
+        _Entry(readers.whole(1, 65535), "port of the embedded PostgreSQL; without it a socket or any free port"),
     ] = None
-    host: Annotated[str, _Entry(readers.text("an address"), "address that the services listen on")] = (
-        "127.0.0.1"
-    )
+    host: Annotated[str, _Entry(readers.text("an address"), "address that the services listen on")] = "127.0.0.1"
     order_port: _Port = 8001
     payment_port: _Port = 8002
     inventory_port: _Port = 8003
@@ -85,18 +79,14 @@ class Settings:
     topic_retention_hours: Annotated[int, _Entry(_HOURS, "how long a topic keeps its records")] = 168
     replication_factor: Annotated[int, _Entry(readers.whole(1, 15), "copies of a new Kafka topic")] = 1
     batch_max: Annotated[int, _Entry(readers.whole(1, 10_000), "most messages in one transaction")] = 500
-    attempts_max: Annotated[
-        int, _Entry(readers.whole(1, 1000), "tries of a failing event before it is dead")
-    ] = 6
+    attempts_max: Annotated[int, _Entry(readers.whole(1, 1000), "tries of a failing event before it is dead")] = 6
     outbox_keep_hours: Annotated[int, _Entry(_HOURS, "how long published outbox rows stay")] = 24
     outbox_slots: Annotated[int, _Entry(readers.whole(1, 1024), "slots that relays share")] = 16
     idempotency_keep_hours: Annotated[int, _Entry(_HOURS, "how long an Idempotency-Key counts")] = 24
     gateway_timeout_ms: Annotated[
         int, _Entry(readers.whole(10, 600_000), "longest wait for an answer of the bank")
     ] = 2000
-    gateway_concurrency: Annotated[
-        int, _Entry(readers.whole(1, 10_000), "calls to the bank side by side")
-    ] = 64
+    gateway_concurrency: Annotated[int, _Entry(readers.whole(1, 10_000), "calls to the bank side by side")] = 64
     intent_lease_ms: Annotated[
         int, _Entry(readers.whole(100, 3_600_000), "how long one process alone may ask an intent")
     ] = 15_000
@@ -112,19 +102,13 @@ class Settings:
     ] = "auto"
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        _Entry(
-            readers.choice("debug", "info", "warning", "error"), "the least important line that is written"
-        ),
+        _Entry(readers.choice("debug", "info", "warning", "error"), "the least important line that is written"),
     ] = "info"
     log_file: Annotated[Path | None, _Entry(readers.path("a file"), "log to this file, not to stderr")] = None
-    log_file_max_mb: Annotated[
-        int, _Entry(readers.whole(1, 100_000), "size at which a log file is rotated")
-    ] = 20
+    log_file_max_mb: Annotated[int, _Entry(readers.whole(1, 100_000), "size at which a log file is rotated")] = 20
     log_files_kept: Annotated[int, _Entry(readers.whole(1, 1000), "rotated log files that stay")] = 5
     drain_timeout_s: Annotated[int, _Entry(readers.whole(1, 3600), "longest time for a clean stop")] = 10
-    demo_catalogue: Annotated[
-        bool, _Entry(readers.switch(), "stock an empty inventory with a few articles")
-    ] = True
+    demo_catalogue: Annotated[bool, _Entry(readers.switch(), "stock an empty inventory with a few articles")] = True
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod

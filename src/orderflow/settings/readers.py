@@ -64,6 +64,20 @@ def text(wanted: str) -> Reader:
     return Reader(wanted, read)
 
 
+def addresses() -> Reader:
+    def read(value: object) -> str:
+        if not isinstance(value, str):
+            raise ValueError  # noqa: TRY004  (every refusal is one kind of error)
+        each = [part.strip() for part in value.split(",")]
+        for part in each:
+            host, _, port = part.rpartition(":")
+            if not host or not part.isprintable() or " " in part or not 0 < int(port) < 65536:
+                raise ValueError
+        return ",".join(each)
+
+    return Reader("HOST:PORT[,HOST:PORT]", read)
+
+
 def path(wanted: str) -> Reader:
     def read(value: object) -> Path:
         if not isinstance(value, str | Path) or "\0" in str(value):

@@ -40,9 +40,7 @@ def collect(
     return found
 
 
-def _from_command_line(
-    readers: Mapping[str, Reader], given: Mapping[str, object]
-) -> Iterator[tuple[str, Found]]:
+def _from_command_line(readers: Mapping[str, Reader], given: Mapping[str, object]) -> Iterator[tuple[str, Found]]:
     for name, value in given.items():
         if value is None:
             continue
@@ -52,9 +50,7 @@ def _from_command_line(
         yield name, Found(_read(readers[name], shown, value), f"command line {shown}")
 
 
-def _from_environment(
-    readers: Mapping[str, Reader], environ: Mapping[str, str]
-) -> Iterator[tuple[str, Found]]:
+def _from_environment(readers: Mapping[str, Reader], environ: Mapping[str, str]) -> Iterator[tuple[str, Found]]:
     known = {PREFIX + name.upper(): name for name in readers}
     for key, value in environ.items():
         if not key.upper().startswith(PREFIX):
@@ -96,6 +92,4 @@ def _read(reader: Reader, shown_name: str, value: object) -> object:
 
 def _unknown(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"unknown setting {name}" + (
-        f"; did you mean {near[0]}?" if near else "; see `orderflow settings`"
-    )
+    return f"unknown setting {name}" + (f"; did you mean {near[0]}?" if near else "; see `orderflow settings`")

@@ -1,0 +1,101 @@
+"""JSON bodies: one meaning only, and the field named."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orderflow.runtime.decode import StrictDecoder
+from orderflow.runtime.problems import ProblemError
+from tests.support.frame import GOOD, Basket
+
+
+class Optional(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    a: Annotated[int, msgspec.Meta(ge=0, le=9)] = 0
+    b: str | None = None
+
+
+class Open(msgspec.Struct):
+    a: int
+
+
+def refusal(decoder: StrictDecoder[Any], content: bytes) -> tuple[int, str | None]:
+    with pytest.raises(ProblemError) as caught:
+        decoder.decode(content)
+    problem = caught.value.problem
+    return problem.status, problem.errors[0].pointer if problem.errors else None
+
+
+LINE = b'{"sku":"a","quantity":1}'
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "pointer"),
+    [
+        (b"", 400, None),
+        (b"{", 400, None),
+        (b"\xef\xbb\xbf{}", 400, None),
+        (b"NaN", 400, None),
+        (b"[" * 100_000, 422, ""),
+        (b'{"customer_id":' + b"[" * 60_000, 422, "/customer_id"),
+        (b'{"customer_id":"c","items":[' + LINE + b"]} x", 400, None),
+        (b'{"customer_id":"\xff","items":[' + LINE + b"]}", 400, None),
+        (b"[]", 422, ""),
+        (b'{"items":[' + LINE + b"]}", 422, "/customer_id"),
+        (b'{"customer_id":"c","items":[]}', 422, "/items"),
+        (b'{"customer_id":"c","items":[' + LINE + b'],"total":1}', 422, "/total"),
+        (b'{"customer_id":"c","items":[{"sku":"a","quantity":1,"a/b~c":2}]}', 422, "/items/0/a~1b~0c"),
+        (b'{"customer_id":"c","items":[' + LINE + b',{"sku":"a","quantity":0}]}', 422, "/items/1/quantity"),
+        (b'{"customer_id":"c","items":[{"sku":"a","quantity":1.0}]}', 422, "/items/0/quantity"),
+        (b'{"customer_id":"c","items":[{"sku":"a","quantity":true}]}', 422, "/items/0/quantity"),
+        (b'{"customer_id":"c","items":[{"sku":"a","quantity":"1"}]}', 422, "/items/0/quantity"),
+        (b'{"customer_id":"c","items":[{"sku":"a","quantity":' + b"9" * 5000 + b"}]}", 422, "/items/0/quantity"),
+        (b'{"customer_id":"c","items":[{"sku":"a","quantity":1e999}]}', 422, "/items/0/quantity"),
+        (b'{"customer_id":"c","items":[{"sku":"' + b"a" * 11 + b'","quantity":1}]}', 422, "/items/0/sku"),
+        (b'{"customer_id":null,"items":[' + LINE + b"]}", 422, "/customer_id"),
+        (b'{"customer_id":"a\\u0000b","items":[' + LINE + b"]}", 422, "/customer_id"),
+        (b'{"customer_id":"\\ud800","items":[' + LINE + b"]}", 422, "/customer_id"),
+        (b'{"customer_id":"\\udc00x","items":[' + LINE + b"]}", 422, "/customer_id"),
+        (b'{"customer_id":"c","items":[{"sku":"\\ud800\\u0041","quantity":1}]}', 422, "/items/0/sku"),
+        (b'{"customer_id":"c","customer_id":"d","items":[' + LINE + b"]}", 422, "/customer_id"),
+        (b'{"customer_id":"c","items":[{"sku":"a","quantity":1,"quantity":2}]}', 422, "/items/0/quantity"),
+        (b'{"customer_id":"c","items":[{"sku":"a","quantity":1,"\\u0073ku":"b"}]}', 422, "/items/0/sku"),
+        (b'{"customer_id" :"c","customer_id" :"d","items":[' + LINE + b"]}", 422, "/customer_id"),
+    ],
+)
+def test_what_is_wrong_is_refused_with_the_field_named(content: bytes, status: int, pointer: str | None) -> None:
+    assert refusal(StrictDecoder(Basket), content) == (status, pointer)
+
+
+def test_names_given_twice_are_found_where_fields_may_be_left_out() -> None:
+    decoder = StrictDecoder(Optional)
+    assert decoder.decode(b"{}") == Optional()
+    assert refusal(decoder, b'{"a":1,"a":2}') == (422, "/a")
+
+
+def test_a_backslash_before_u0000_is_no_nul() -> None:
+    body = {**GOOD, "customer_id": "a\\u0000"}
+    assert StrictDecoder(Basket).decode(json.dumps(body).encode()).customer_id == "a\\u0000"
+
+
+def test_a_type_that_would_take_unknown_fields_is_a_defect() -> None:
+    with pytest.raises(TypeError, match="Open"):
+        StrictDecoder(Open)
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=10)
+
+
+@given(TEXT, st.lists(st.tuples(TEXT, st.integers(1, 100)), min_size=1, max_size=20), st.booleans())
+def test_every_sound_body_is_taken_whatever_its_texts(
+    customer: str, lines: list[tuple[str, int]], ascii_only: bool
+) -> None:
+    body = {"customer_id": customer, "items": [{"sku": sku, "quantity": count} for sku, count in lines]}
+    basket = StrictDecoder(Basket).decode(json.dumps(body, ensure_ascii=ascii_only).encode())
+    assert basket.customer_id == customer
+    assert [(line.sku, line.quantity) for line in basket.items] == lines

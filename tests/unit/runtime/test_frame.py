@@ -1,0 +1,172 @@
+"""The frame, without a socket: routing, parameters, content types, traces, errors."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from orderflow.messaging.decision import RefusedError
+from orderflow.messaging.engine import DecisionFailedError, OverloadedError
+from orderflow.messaging.store import StoreUnavailableError
+from orderflow.messaging.transport import TransportUnavailableError
+from orderflow.runtime.frame import Frame
+from orderflow.runtime.operation import Operation, Reply, Request
+from orderflow.runtime.problems import Problem
+from tests.support.frame import GOOD, Recorder
+
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def client(frame: Frame) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app=frame)
+    return httpx.AsyncClient(transport=transport, base_url="http://x")
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def web(recorder: Recorder) -> httpx.AsyncClient:
+    return client(Frame(recorder.operations(), recorder.state))
+
+
+async def test_a_handler_gets_what_was_declared(recorder: Recorder, web: httpx.AsyncClient) -> None:
+    answer = await web.post(
+        "/baskets?limit=3", json=GOOD, headers={"idempotency-key": "k", "traceparent": TRACEPARENT}
+    )
+    assert answer.status_code == 201
+    [request] = recorder.baskets
+    assert request.values == {"Idempotency-Key": "k", "limit": 3}
+    assert request.traceparent == TRACEPARENT
+    assert request.content == answer.request.content
+    assert recorder.observed == [("/baskets", "POST", 201)]
+
+
+async def test_parameters_that_are_absent_have_their_default(recorder: Recorder, web: httpx.AsyncClient) -> None:
+    await web.post("/baskets", json=GOOD)
+    assert recorder.baskets[0].values == {"Idempotency-Key": None, "limit": 2}
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "parameter"),
+    [
+        ("limit=0", 422, "limit"),
+        ("limit=x", 422, "limit"),
+        ("limit=1&limit=2", 422, "limit"),
+        ("limt=1", 422, "limt"),
+        ("limit=%00", 422, "limit"),
+        ("limit=%ff", 400, None),
+        ("&".join(f"a{number}=1" for number in range(100)), 400, None),
+    ],
+)
+async def test_a_wrong_query_is_refused_and_named(
+    recorder: Recorder, web: httpx.AsyncClient, query: str, status: int, parameter: str | None
+) -> None:
+    answer = await web.post(f"/baskets?{query}", json=GOOD)
+    assert answer.status_code == status
+    assert [error["parameter"] for error in answer.json().get("errors", [])] == ([parameter] if parameter else [])
+    assert recorder.baskets == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"content-type": "application/json"}, 201),
+        ({"content-type": "Application/JSON; charset=UTF-8"}, 201),
+        ({"content-type": "application/json; charset=latin-1"}, 415),
+        ({"content-type": "text/plain"}, 415),
+        ({}, 415),
+        ({"content-type": "application/json", "content-encoding": "gzip"}, 415),
+    ],
+)
+async def test_only_plain_json_is_read(web: httpx.AsyncClient, headers: dict[str, str], status: int) -> None:
+    content = httpx.Request("POST", "http://x", json=GOOD).content
+    assert (await web.post("/baskets", content=content, headers=headers)).status_code == status
+
+
+@pytest.mark.parametrize(
+    "sent",
+    ["", "nonsense", "00-" + "0" * 32 + "-b7ad6b7169203331-01", "ff" + TRACEPARENT[2:], TRACEPARENT.upper()],
+)
+async def test_a_trace_that_is_not_valid_is_replaced(recorder: Recorder, web: httpx.AsyncClient, sent: str) -> None:
+    await web.post("/baskets", json=GOOD, headers={"traceparent": sent})
+    made = recorder.baskets[0].traceparent
+    assert made != sent
+    assert len(made) == len(TRACEPARENT)
+
+
+async def test_a_later_version_of_the_trace_header_is_read_as_far_as_it_is_known(
+    recorder: Recorder, web: httpx.AsyncClient
+) -> None:
+    await web.post("/baskets", json=GOOD, headers={"traceparent": f"cc{TRACEPARENT[2:]}-what-comes"})
+    assert recorder.baskets[0].traceparent == f"cc{TRACEPARENT[2:]}"
+
+
+async def test_a_defect_is_500_without_its_details_and_is_logged(
+    web: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        answer = await web.get("/failing")
+    assert (answer.status_code, answer.json()["detail"]) == (500, "the request met a defect")
+    assert "secret" not in answer.text
+    assert caplog.records[0].exc_info is not None
+
+
+async def test_a_path_that_is_not_there_is_one_route_in_the_metrics(
+    recorder: Recorder, web: httpx.AsyncClient
+) -> None:
+    assert (await web.get("/a/b")).status_code == 404
+    assert (await web.request("BREW", "/c")).status_code == 404
+    assert recorder.observed == [("(none)", "other", 404), ("(none)", "other", 404)]
+
+
+async def test_head_is_answered_where_get_is(web: httpx.AsyncClient) -> None:
+    answer = await web.head("/baskets")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert (await web.head("/failing")).status_code == 500
+
+
+async def test_while_draining_nothing_is_changed(recorder: Recorder, web: httpx.AsyncClient) -> None:
+    recorder.state.draining = True
+    answer = await web.post("/baskets", json=GOOD)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert recorder.baskets == []
+
+
+async def test_a_frame_that_is_starting_asks_to_come_again(recorder: Recorder) -> None:
+    answer = await client(Frame([], recorder.state, starting=True)).get("/orders")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "retry_after"),
+    [
+        (lambda: RefusedError("no"), 409, None),
+        (lambda: RefusedError(Problem(status=418, title="Teapot")), 418, None),
+        (lambda: OverloadedError(7), 503, "7"),
+        (lambda: StoreUnavailableError("postgresql://u:geheim@h"), 503, "2"),
+        (lambda: TransportUnavailableError("x"), 503, "2"),
+        (lambda: DecisionFailedError("geheim"), 500, None),
+    ],
+)
+async def test_errors_of_the_core_have_their_answers(
+    recorder: Recorder, error: Callable[[], Exception], status: int, retry_after: str | None
+) -> None:
+    async def fail(_: Request[Any]) -> Reply:
+        raise error()
+
+    operation = Operation(method="GET", path="/x", summary="", handler=fail, responses=[])
+    answer = await client(Frame([operation], recorder.state)).get("/x")
+    assert (answer.status_code, answer.headers.get("retry-after")) == (status, retry_after)
+    assert "geheim" not in answer.text
+
+
+def test_an_operation_declared_twice_is_a_defect(recorder: Recorder) -> None:
+    with pytest.raises(ValueError, match="declared twice"):
+        Frame([*recorder.operations(), *recorder.operations()], recorder.state)

@@ -1,0 +1,115 @@
+"""Where settings come from, and what is said when they are wrong."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from orderflow.settings import SERVICES, Secret, Settings, SettingsError
+from orderflow.settings.secret import hide_password
+
+SERVER = "postgresql://admin:p%40ss@db.example:5433/postgres?sslmode=require"
+
+
+def test_command_line_wins_over_environment_over_file_over_default(tmp_path: Path) -> None:
+    (tmp_path / "orderflow.toml").write_text(
+        "partitions = 2\nbatch_max = 10\nattempts_max = 3\ndemo_catalogue = false\n"
+    )
+    settings = Settings.load(
+        environ={"ORDERFLOW_PARTITIONS": "4", "ORDERFLOW_BATCH_MAX": "20", "ORDERFLOW_LOG_FILE": ""},
+        home=tmp_path,
+        overrides={"partitions": 8, "batch_max": None},
+    )
+    assert (settings.partitions, settings.batch_max, settings.attempts_max) == (8, 20, 3)
+    assert (settings.demo_catalogue, settings.outbox_slots, settings.log_file) == (False, 16, None)
+    assert settings.sources["partitions"] == "command line --partitions"
+    assert settings.sources["batch_max"] == "environment ORDERFLOW_BATCH_MAX"
+    assert settings.sources["attempts_max"] == f"file {tmp_path / 'orderflow.toml'}"
+    assert settings.sources["outbox_slots"] == "default"
+
+
+def test_home_says_where_the_file_is(tmp_path: Path) -> None:
+    (tmp_path / "orderflow.toml").write_text("order_port = 9\n")
+    assert Settings.load(environ={"ORDERFLOW_HOME": str(tmp_path)}).order_port == 9
+
+
+@pytest.mark.parametrize(
+    ("environ", "sentence"),
+    [
+        ({"ORDERFLOW_PARTITONS": "3"}, "unknown setting ORDERFLOW_PARTITONS; did you mean ORDERFLOW_PARTITIONS?"),
+        ({"ORDERFLOW_ORDER_PORT": "x"}, "ORDERFLOW_ORDER_PORT is 'x'; wanted: a whole number from 0 to 65535"),
+        ({"ORDERFLOW_ORDER_PORT": "65536"}, "ORDERFLOW_ORDER_PORT is '65536'; wanted"),
+        ({"ORDERFLOW_KAFKA_BOOTSTRAP": "a:1,b"}, "ORDERFLOW_KAFKA_BOOTSTRAP is 'a:1,b'; wanted: HOST:PORT"),
+        ({"ORDERFLOW_TRANSPORT": "rabbit"}, "ORDERFLOW_TRANSPORT is 'rabbit'; wanted: postgres or kafka"),
+        ({"ORDERFLOW_DEMO_CATALOGUE": "maybe"}, "ORDERFLOW_DEMO_CATALOGUE is 'maybe'; wanted: true or false"),
+        ({"ORDERFLOW_ORDER_URL": "127.0.0.1:8001"}, "ORDERFLOW_ORDER_URL is '127.0.0.1:8001'; wanted: a URL"),
+        ({"ORDERFLOW_DATABASE_URL": "mysql://a:geheim@h/d"}, "ORDERFLOW_DATABASE_URL is 'mysql://a:***@h/d'; wanted"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_key_value_and_what_was_wanted(
+    environ: dict[str, str], sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.load(environ=environ, home=tmp_path)
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("partition = 3", "unknown setting partition; did you mean partitions?"),
+        ('home = "/x"', "home cannot be set in the file"),
+        ("partitions = true", "partitions is 'True'; wanted"),
+        ("partitions 3", "is not TOML"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_its_name(text: str, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "orderflow.toml").write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        Settings.load(environ={}, home=tmp_path)
+    assert sentence in str(caught.value)
+    assert str(tmp_path / "orderflow.toml") in str(caught.value)
+
+
+def test_each_service_has_its_own_database_and_role_on_a_server(tmp_path: Path) -> None:
+    settings = Settings.load(
+        environ={"ORDERFLOW_DATABASE_URL": SERVER, "ORDERFLOW_BANK_DATABASE_URL": "postgresql://b@bank/own"},
+        home=tmp_path,
+    )
+    wanted = "postgresql://orderflow_order:p%40ss@db.example:5433/orderflow_order?sslmode=require"
+    assert settings.service_database_url("order") == wanted
+    assert settings.service_database_url("bank") == "postgresql://b@bank/own"
+    assert not settings.embedded
+
+
+def test_without_any_database_it_is_embedded_and_asking_for_one_says_what_to_do(tmp_path: Path) -> None:
+    settings = Settings.load(environ={}, home=tmp_path)
+    assert settings.embedded
+    with pytest.raises(SettingsError, match="ORDERFLOW_PAYMENT_DATABASE_URL"):
+        settings.service_database_url("payment")
+
+
+def test_passwords_are_not_shown(tmp_path: Path) -> None:
+    settings = Settings.load(environ={"ORDERFLOW_DATABASE_URL": SERVER}, home=tmp_path)
+    for shown in (repr(settings), str(settings.shown()), f"{settings.database_url}"):
+        assert "p%40ss" not in shown
+        assert "admin:***@db.example" in shown
+    with pytest.raises(TypeError):
+        pickle.dumps(Secret("x"))
+    assert hide_password("postgresql://h/d?user=u&password=geheim") == "postgresql://h/d?user=u&password=***"
+
+
+def test_services_are_reached_at_host_and_port_unless_a_url_is_given(tmp_path: Path) -> None:
+    settings = Settings.load(
+        environ={}, home=tmp_path, overrides={"host": "::1", "payment_url": "https://pay.example/"}
+    )
+    urls = [settings.service_url(name) for name in SERVICES]
+    assert urls == ["http://[::1]:8001", "https://pay.example", "http://[::1]:8003", "http://[::1]:8004"]
+
+
+def test_every_setting_is_explained_and_shown(tmp_path: Path) -> None:
+    settings = Settings.load(environ={}, home=tmp_path)
+    assert set(settings.meanings()) == set(settings.shown()) == set(settings.sources)
+    assert all(settings.meanings().values())
