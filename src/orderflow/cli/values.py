@@ -38,5 +38,17 @@ def order_id(value: Any) -> str:
         ) from error
 
 
+def event_or_position(value: Any) -> str:
+    """An event's id, which is a UUID, or a position. Raises click.BadParameter."""
+    if _is_whole(str(value)):
+        return str(value)
+    try:
+        return str(UUID(str(value)))
+    except ValueError as error:
+        raise click.BadParameter(
+            f"{value!r} is no event id. Wanted: a UUID, or with --service a position; `orderflow dlt list` shows both"
+        ) from error
+
+
 def _is_whole(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 15

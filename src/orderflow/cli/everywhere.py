@@ -1,0 +1,61 @@
+"""One question to every service, side by side; one that does not answer is told, the others are still shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from orderflow.cli.errors import CliError, NotFoundError, UnreachableError
+from orderflow.cli.http import ServiceClient
+from orderflow.cli.session import Session
+from orderflow.settings import SERVICES
+
+ALL_AWAY = "None of the services answers, for example: {}"
+SOME_AWAY = "Not every service could be asked: {} did not answer, so the answer is not complete"
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """By service: what it answered, or the sentence why it did not."""
+
+    found: Mapping[str, Any]
+    away: Mapping[str, str]
+
+    def require_all(self) -> None:
+        """Raises UnreachableError when a service did not answer. To be called after the others were shown."""
+        if self.away:
+            raise UnreachableError(SOME_AWAY.format(", ".join(self.away)))
+
+
+def ask(session: Session, question: Callable[[ServiceClient], Any], services: Iterable[str] = SERVICES) -> Answers:
+    """Ask each service. NotFoundError of one is the answer None. Raises UnreachableError when none answers."""
+    names = list(services)
+    for name in names:
+        session.running.service_url(name)
+    with ThreadPoolExecutor(len(names)) as threads:
+        replies = list(threads.map(lambda name: _ask_one(session, question, name), names))
+    found = {name: reply for name, reply in zip(names, replies, strict=True) if not isinstance(reply, CliError)}
+    away = {name: str(reply) for name, reply in zip(names, replies, strict=True) if isinstance(reply, CliError)}
+    if not found:
+        raise UnreachableError(away[names[0]] if len(names) == 1 else ALL_AWAY.format(away[names[0]]))
+    return Answers(found, away)
+
+
+def show_away(session: Session, answers: Answers) -> None:
+    """For people: who did not answer, and why."""
+    from orderflow.cli.output import text
+
+    for sentence in answers.away.values():
+        session.out.show(text(sentence, "red"))
+
+
+def _ask_one(session: Session, question: Callable[[ServiceClient], Any], name: str) -> Any:
+    try:
+        with session.client(name) as client:
+            return question(client)
+    except NotFoundError:
+        return None
+    except CliError as error:
+        return error

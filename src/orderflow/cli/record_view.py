@@ -1,0 +1,103 @@
+"""A record of the log, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from orderflow.cli.output import block, joined, text
+from orderflow.cli.times import moment_of_ms
+from orderflow.messaging.transport import ConsumerRecord
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+ATTRIBUTE = "ce_"
+
+
+class _NoJsonError(ValueError):
+    """Bytes that are no JSON document."""
+
+
+def document(record: ConsumerRecord) -> dict[str, Any]:
+    """`attributes` are those of CloudEvents; a value that is no JSON is given as `value_base64`."""
+    place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+    headers = [(name, _header_text(value)) for name, value in record.headers]
+    return {
+        **place,
+        "timestamp_ms": record.timestamp,
+        "key": None if record.key is None else _header_text(record.key),
+        "attributes": {name.removeprefix(ATTRIBUTE): value for name, value in headers if _is_attribute(name)},
+        "headers": {name: value for name, value in headers if not _is_attribute(name)},
+        **_value(record.value),
+    }
+
+
+def parts(record: ConsumerRecord) -> Iterator[RenderableType]:
+    """A line on what it is and where it stands, its attributes and headers, its value."""
+    shown = document(record)
+    attributes = shown["attributes"]
+    yield joined(
+        text(f"{moment_of_ms(record.timestamp)}  "),
+        text(attributes.get("type") or "(no type)", "bold cyan"),
+        text(f"  {shown['key']}", "bold"),
+        text(f"  {record.topic}/{record.partition}@{record.offset}", "dim"),
+    )
+    told = {name: value for name, value in attributes.items() if name not in {"type", "subject", "specversion"}}
+    for name, value in [*told.items(), *shown["headers"].items()]:
+        yield joined(text(f"  {name}: ", "dim"), text(value, "dim"))
+    yield value_text(record.value)
+    yield ""
+
+
+def value_text(value: bytes | None) -> RenderableType:
+    """JSON set out in lines and colours; text as text; other bytes in base64."""
+    if value is None:
+        return text("  (no value)", "dim")
+    try:
+        return pretty_json(_parse(value))
+    except _NoJsonError:
+        pass
+    try:
+        return block(value.decode())
+    except UnicodeDecodeError:
+        return joined(text("  base64: ", "dim"), text(b64encode(value).decode()))
+
+
+def pretty_json(value: Any) -> RenderableType:
+    """Set out in lines and colours."""
+    from rich.highlighter import JSONHighlighter
+
+    shown = block(json.dumps(value, indent=2, ensure_ascii=False))
+    JSONHighlighter().highlight(shown)
+    return shown
+
+
+def _value(value: bytes | None) -> dict[str, Any]:
+    if value is None:
+        return {"value": None}
+    try:
+        return {"value": _parse(value)}
+    except _NoJsonError:
+        return {"value_base64": b64encode(value).decode()}
+
+
+def _parse(value: bytes) -> Any:
+    try:
+        return json.loads(value, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise _NoJsonError from error
+
+
+def _refuse(constant: str) -> Any:
+    raise _NoJsonError(constant)
+
+
+def _is_attribute(name: str) -> bool:
+    return name.startswith(ATTRIBUTE)
+
+
+def _header_text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "backslashreplace")
