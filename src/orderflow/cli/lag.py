@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from orderflow.cli.http import ServiceClient
 
+BY_PARTITION = ("service", "consumer", "topic", "partition", "committed", "end", "lag")
+
 
 @click.command()
 @click.option("--partitions", is_flag=True, help="A line for each partition.")
@@ -55,20 +57,20 @@ def _parts(found: Mapping[str, Any], partitions: bool) -> Iterator[RenderableTyp
 
     rows = _rows(found, "lag")
     if partitions:
-        columns = ("service", "consumer", "topic", "partition", "committed", "end", "lag")
-        lines = [tuple(row[column] for column in columns) for row in rows]
-        yield table(columns, lines, right=("partition", "committed", "end", "lag"))
+        lines = [tuple(row[column] for column in BY_PARTITION) for row in rows]
+        yield table(BY_PARTITION, lines, right=("partition", "committed", "end", "lag"))
     else:
-        columns = ("service", "consumer", "topic", "lag")
-        yield table(columns, [(*name, behind) for name, behind in _totals(rows).items()], right=("lag",))
+        totals = [(*name, behind) for name, behind in _totals(rows).items()]
+        yield table(("service", "consumer", "topic", "lag"), totals, right=("lag",))
     stuck = _rows(found, "stuck")
     yield ""
     if not stuck:
         yield "No key is stuck."
         return
-    columns = ("service", "consumer", "keys", "retrying", "dead", "held")
+    counts = ("keys", "retrying", "dead", "held")
+    columns = ("service", "consumer", *counts)
     lines = [(*(row[column] for column in columns), moment(row["oldest"])) for row in stuck]
-    yield table((*columns, "oldest"), lines, right=("keys", "retrying", "dead", "held"))
+    yield table((*columns, "oldest"), lines, right=counts)
     if any(row["dead"] for row in stuck):
         yield "See what was given up with: orderflow dlt list"
 

@@ -1,0 +1,42 @@
+"""`orderflow settings`: every setting, and where its value came from."""
+
+from __future__ import annotations
+
+import click
+
+from orderflow.cli.session import Session, session_options
+
+
+@click.command()
+@click.option("--changed", is_flag=True, help="Only those that are not at their default.")
+@session_options
+def settings(session: Session, changed: bool) -> None:
+    """Show every setting, its effective value, and where that came from. Passwords are hidden.
+
+    The command line wins over the environment (ORDERFLOW_ and the name in capitals), that over the file
+    orderflow.toml in the home, that over the default.
+
+    \b
+    orderflow settings
+    orderflow settings --changed
+    ORDERFLOW_BATCH_MAX=200 orderflow settings --json | jq .batch_max
+    """
+    found = session.settings
+    shown, meanings = found.shown(), found.meanings()
+    names = [name for name in shown if not changed or found.sources[name] != "default"]
+    if session.out.as_json:
+        session.out.document(
+            {name: {"value": shown[name], "source": found.sources[name], "meaning": meanings[name]} for name in names}
+        )
+        return
+    if not names:
+        session.out.show("Every setting is at its default.")
+        return
+    from orderflow.cli.output import table, text
+
+    rows = []
+    for name in names:
+        style = "dim" if found.sources[name] == "default" else "bold"
+        value = "(not set)" if shown[name] is None else str(shown[name])
+        rows.append((text(name, style), text(value, style), text(found.sources[name]), text(meanings[name], "dim")))
+    session.out.show(table(("setting", "value", "from", "meaning"), rows))
