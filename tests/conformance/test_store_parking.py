@@ -49,11 +49,11 @@ async def test_the_limit_counts_for_each_key(store: Store) -> None:
 
 
 async def test_a_key_is_due_when_its_head_is_and_not_before(store: Store) -> None:
-    await park(store, parked("k", "1", delay_ms=300), parked("k", "2", attempts=0))
-    assert await queue(store, "k") == []
-    assert await store.due_keys(CONSUMER, 10) == []
-    assert await eventually(lambda: store.due_keys(CONSUMER, 10)) == ["k"]
-    assert await queue(store, "k") == ["1", "2"]
+    await park(store, parked("later", "1", delay_ms=HOUR_MS), parked("later", "2", attempts=0))
+    await park(store, parked("soon", "1", delay_ms=50), parked("soon", "2", attempts=0))
+    assert await eventually(lambda: store.due_keys(CONSUMER, 10)) == ["soon"]
+    assert await queue(store, "soon") == ["1", "2"]
+    assert await queue(store, "later") == []
 
 
 async def test_what_is_held_behind_a_dead_head_stays_held(store: Store) -> None:
@@ -63,21 +63,23 @@ async def test_what_is_held_behind_a_dead_head_stays_held(store: Store) -> None:
 
 
 async def test_keys_are_given_longest_due_first_and_by_consumer(store: Store) -> None:
-    for key in ("c", "a", "b"):
-        await park(store, parked(key, "1"))
     other = Changes(consumer="other", inbox=[entry("a", "1")], parked=[parked("a", "1")])
     await commit(store, other)
-    assert set(await store.due_keys(CONSUMER, 10)) == {"a", "b", "c"}
-    assert len(await store.due_keys(CONSUMER, 2)) == 2
+    await park(store, parked("b", "1"))
+    await park(store, parked("a", "1", delay_ms=20), parked("c", "1", delay_ms=10))
+
+    async def all_due() -> bool:
+        return len(await store.due_keys(CONSUMER, 10)) == 3
+
+    await eventually(all_due)
+    assert await store.due_keys(CONSUMER, 10) == ["b", "c", "a"]
+    assert await store.due_keys(CONSUMER, 2) == ["b", "c"]
     assert await store.due_keys("other", 10) == ["a"]
-    async with store.transaction() as tx:
-        (event,) = await tx.parked(CONSUMER, ["c"], 1)
-        await tx.write(changes(reparked=[replace(event, attempts=2, delay_ms=0)]))
-    assert (await store.due_keys(CONSUMER, 10))[-1] == "c" or len(await store.due_keys(CONSUMER, 10)) == 3
 
 
 async def test_a_failed_attempt_replaces_what_was_known_of_the_event(store: Store) -> None:
     await park(store, parked("k", "1"))
+    first = await store.parked_event(event_id("k/1"))
     async with store.transaction() as tx:
         (event,) = await tx.parked(CONSUMER, ["k"], 1)
         worse = replace(FAILURE, error="ValueError")
@@ -86,9 +88,11 @@ async def test_a_failed_attempt_replaces_what_was_known_of_the_event(store: Stor
     view = await store.parked_event(event.position)
     assert view is not None
     assert (view.event.attempts, view.event.failure) == (2, worse)
-    assert view.first_failed_at is not None
+    assert first is not None
+    assert first.first_failed_at is not None
     assert view.last_failed_at is not None
-    assert view.first_failed_at <= view.last_failed_at < view.next_attempt_at
+    assert (view.parked_at, view.first_failed_at) == (first.parked_at, first.first_failed_at)
+    assert first.first_failed_at <= view.last_failed_at < view.next_attempt_at
 
 
 async def test_a_released_event_lets_the_next_one_be_the_head(store: Store) -> None:
