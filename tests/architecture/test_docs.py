@@ -1,0 +1,62 @@
+"""What the documents tell people to type exists."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from orderflow.cli import main
+from tests.architecture.sources import PROJECT, short
+
+DOCUMENTS = [
+    path
+    for path in (*PROJECT.glob("*.md"), *(PROJECT / "docs").rglob("*.md"), *(PROJECT / "examples").rglob("*.md"))
+    if "adr" not in path.parts
+]
+COMMAND = re.compile(r"(?:^|[`$ ]\s*)orderflow((?: +(?:[a-z][a-z-]*|--[a-z-]+))+)", re.MULTILINE)
+SCRIPT = re.compile(r"(?:^|[\s`])\./([\w./-]+\.(?:sh|py|cmd))", re.MULTILINE)
+LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)")
+
+
+def test_every_command_that_a_document_names_exists() -> None:
+    said = [(short(path), words) for path in DOCUMENTS for words in commands_of(path)]
+
+    assert said
+    assert [f"{where}: orderflow {' '.join(words)}" for where, words in said if not exists(words)] == []
+
+
+def test_every_script_and_file_that_a_document_names_exists() -> None:
+    named = [
+        (short(path), folder / name)
+        for path in DOCUMENTS
+        for pattern, folder in ((SCRIPT, PROJECT), (LINK, path.parent))
+        for name in pattern.findall(path.read_text(encoding="utf-8"))
+    ]
+
+    assert [f"{where}: {target.name}" for where, target in named if not target.resolve().exists()] == []
+
+
+def commands_of(path: Path) -> Iterator[list[str]]:
+    """The words after `orderflow`, in code only: prose may say what it likes."""
+    for code in re.findall(r"```.*?```|`[^`\n]+`", path.read_text(encoding="utf-8"), re.DOTALL):
+        for said in COMMAND.findall(code):
+            yield said.split()
+
+
+def exists(words: list[str]) -> bool:
+    """Whether the words lead to a command, and its options are its own."""
+    command: click.Command = main
+    context = click.Context(command)
+    names = [word for word in words if not word.startswith("--")]
+    for name in names:
+        if not isinstance(command, click.Group):
+            break
+        found = command.get_command(context, name)
+        if found is None:
+            return False
+        command = found
+    options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    return all(word in options or word in ("--help", "--version") for word in words if word.startswith("--"))

@@ -1,0 +1,58 @@
+"""SQL lives in .sql files, and every named query is used."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orderflow.messaging.stores.postgres.queries import parse_queries
+from tests.architecture.sources import PACKAGE, python_files, short, texts, tree
+
+STATEMENT = re.compile(
+    r"\s*(SELECT|INSERT\s+INTO|UPDATE\s+\w|DELETE\s+FROM|CREATE|ALTER|DROP|GRANT|REVOKE|TRUNCATE"
+    r"|WITH\s+\w+\s+(\(|AS)|LISTEN|UNLISTEN|NOTIFY|SET|COPY|LOCK|EXPLAIN|DO)\b"
+)
+PACKAGES = sorted({path.parent.parent for path in PACKAGE.rglob("sql/*.sql")})
+
+
+def test_no_python_file_has_sql_in_it() -> None:
+    """`BEGIN`, `COMMIT` and `ROLLBACK` are the transaction's own words."""
+    said = ((path, line, text) for path in python_files("src") for line, text in texts(path))
+
+    assert [f"{short(path)}:{line}: {text[:60]}" for path, line, text in said if STATEMENT.match(text)] == []
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=short)
+def test_every_named_query_is_used_and_none_is_missing(package: Path) -> None:
+    named = set(queries_of(package))
+    said = {text for path in package.glob("*.py") for _, text in texts(path)}
+    asked = {name for path in package.glob("*.py") for name in lookups(path)}
+
+    assert named - said == set()
+    assert asked - named == set()
+
+
+def queries_of(package: Path) -> Iterator[str]:
+    for path in package.glob("sql/*.sql"):
+        yield from parse_queries(path.read_text(encoding="utf-8"), short(path))
+
+
+def lookups(path: Path) -> Iterator[str]:
+    """`x` of each `queries["x"]`, whatever the queries are called there."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and holds_queries(node.value):
+            yield str(node.slice.value)
+
+
+def holds_queries(node: ast.expr) -> bool:
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return "queries" in name
+        case ast.Call(func=ast.Name(id=name)):
+            return name == "load_queries"
+        case _:
+            return False
