@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
+from inspect import cleandoc
 from typing import Any
 
 import msgspec
@@ -48,6 +49,8 @@ class _Types:
             found += [parameter.type for parameter in operation.parameters]
             found += [response.type for response in operation.responses if response.type is not None]
         schemas, self.components = msgspec.json.schema_components(found, ref_template=_REF)
+        for component in self.components.values():
+            component["description"] = cleandoc(component.get("description", ""))
         self._schemas = [*zip(found, schemas, strict=True)]
 
     def schema(self, wanted: Any) -> Json:
@@ -73,7 +76,7 @@ def _operation(operation: Operation, types: _Types) -> Json:
 
 def _parameter(parameter: Parameter, types: _Types) -> Json:
     schema = dict(types.schema(parameter.type))
-    if parameter.default is not None:
+    if _is_sayable(parameter):
         schema["default"] = msgspec.to_builtins(parameter.default)
     return {
         "name": parameter.name,
@@ -82,6 +85,17 @@ def _parameter(parameter: Parameter, types: _Types) -> Json:
         "description": parameter.description,
         "schema": schema,
     }
+
+
+def _is_sayable(parameter: Parameter) -> bool:
+    """A default that a client could not send (no cursor, say) stands for absence, and is not in the schema."""
+    if parameter.default is None:
+        return False
+    try:
+        msgspec.convert(parameter.default, parameter.type)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _responses(operation: Operation, types: _Types) -> Json:

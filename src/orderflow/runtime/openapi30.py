@@ -26,6 +26,10 @@ def _translate(value: Any) -> Any:
         schema |= _nullable(schema.pop("anyOf"))
     if "const" in schema:
         schema["enum"] = [schema.pop("const")]
+    if isinstance(schema.get("examples"), list):
+        schema["example"] = schema.pop("examples")[0]
+    if schema.get("required") == []:
+        del schema["required"]
     for bound, flag in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
         if isinstance(schema.get(flag), int | float) and not isinstance(schema[flag], bool):
             schema[bound] = schema[flag]

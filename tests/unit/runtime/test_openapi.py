@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
+import msgspec
 
 from orderflow.runtime.docs import docs_operations, docs_routes
 from orderflow.runtime.frame import Frame
 from orderflow.runtime.openapi import build_openapi
 from orderflow.runtime.openapi30 import to_openapi_30
+from orderflow.runtime.operation import Operation, Parameter, Reply, Request
 from tests.support.frame import Recorder
 
 
@@ -54,6 +56,19 @@ def test_an_operation_says_its_body_its_parameters_and_its_errors() -> None:
 
 def test_unknown_fields_are_forbidden_in_the_document_too() -> None:
     assert document()["components"]["schemas"]["Basket"]["additionalProperties"] is False
+
+
+def test_a_default_that_stands_for_absence_is_not_in_the_schema() -> None:
+    async def handler(_: Request[None]) -> Reply:
+        return Reply()
+
+    sku = Annotated[str, msgspec.Meta(min_length=1, examples=["a"])]
+    after = Parameter(name="after", where="query", description="", type=sku, default="")
+    operation = Operation(method="GET", path="/x", summary="", handler=handler, responses=[], parameters=(after,))
+    described = build_openapi("Test", "1.0", [operation])
+    assert "default" not in described["paths"]["/x"]["get"]["parameters"][0]["schema"]
+    old = to_openapi_30(described)["paths"]["/x"]["get"]["parameters"][0]["schema"]
+    assert old == {"type": "string", "minLength": 1, "example": "a"}
 
 
 def test_the_page_reads_the_document_in_the_words_of_3_0() -> None:
