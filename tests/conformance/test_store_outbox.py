@@ -163,17 +163,27 @@ async def test_a_reader_wakes_up_for_rows_of_other_processes(backend: Backend, s
     await asyncio.wait_for(waiting, 10)
 
 
-async def test_a_reader_does_not_wake_up_for_its_own_process_and_waits_no_longer_than_asked(store: Store) -> None:
+async def test_a_reader_does_not_wake_up_for_its_own_process(backend: Backend, store: Store) -> None:
     reader = store.outbox()
-    await reader.claim_slots()
+    other = (await backend.open()).outbox()
+    await settle(reader, other)
+    waiting = asyncio.create_task(reader.wait(30))
     store.notify_relays()
     async with asyncio.timeout(10):
-        await reader.wait(0.2)
-    waiting = asyncio.create_task(reader.wait(30))
+        await other.wait(30)
+    await reader.unsent(1)
     await store.ping()
     assert not waiting.done()
     await reader.close()
-    await asyncio.wait_for(waiting, 10)
+    async with asyncio.timeout(10):
+        await waiting
+
+
+async def test_a_reader_waits_no_longer_than_asked(store: Store) -> None:
+    reader = store.outbox()
+    await reader.claim_slots()
+    async with asyncio.timeout(10):
+        await reader.wait(0.05)
 
 
 async def test_the_backlog_counts_and_ages(store: Store) -> None:

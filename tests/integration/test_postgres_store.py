@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 
 import asyncpg
@@ -170,6 +172,21 @@ async def test_a_cancelled_batch_gives_its_locks_back_at_once(store: PostgresSto
         await tx.lock([1])
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_server_that_is_frozen_is_given_up_and_works_again_when_it_thaws(
+    store: PostgresStore, database_url: str
+) -> None:
+    hasty = await PostgresStore.connect(database_url, tables=[], statement_timeout_ms=100)
+    (row,) = await hasty._on(hasty._work, "SELECT pg_backend_pid() AS pid")
+    os.kill(row["pid"], signal.SIGSTOP)
+    try:
+        with pytest.raises(StoreUnavailableError):
+            await hasty.ping()
+    finally:
+        os.kill(row["pid"], signal.SIGCONT)
+    await hasty.ping()
+    await hasty.close()
 
 
 async def test_a_missing_table_is_a_schema_that_is_behind(store: PostgresStore) -> None:

@@ -16,6 +16,7 @@ else:
     Connection = asyncpg.Connection
 
 CONNECT_TIMEOUT_S = 10.0
+ANSWER_GRACE_S = 2.0
 STATEMENT_TIMEOUT_MS = 30_000
 LOCK_TIMEOUT_MS = 10_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 15_000
@@ -33,7 +34,8 @@ async def connect(
     `lookups_only`: every statement finds rows by key, so the planner may not choose to read a whole table.
     It would on a table that was empty when the plan was made, and keep to that plan when it is full. One
     plan serves all batches: planning anew, which the server prefers for batches of one, costs more than running.
-    Keep-alives end the session of a peer that is gone within about 8 s, and with it its locks. Raises
+    Keep-alives end the session of a peer that is gone within about 8 s, and with it its locks; a server that
+    does not even say that its statement timed out (0: never) is given up `ANSWER_GRACE_S` later. Raises
     StoreUnavailableError, SchemaBehindError (no such database).
     """
     settings = {
@@ -58,7 +60,12 @@ async def connect(
             "plan_cache_mode": "force_generic_plan",
         }
     with translated():
-        return await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S, server_settings=settings)
+        return await asyncpg.connect(
+            url,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=statement_timeout_ms / 1000 + ANSWER_GRACE_S if statement_timeout_ms else None,
+            server_settings=settings,
+        )
 
 
 class Connections:
@@ -68,10 +75,20 @@ class Connections:
     transaction and sets nothing.
     """
 
-    def __init__(self, url: str, *, application_name: str, limit: int, patience_s: float, lookups_only: bool) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        application_name: str,
+        limit: int,
+        patience_s: float,
+        lookups_only: bool,
+        statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
+    ) -> None:
         self._url = url
         self._application_name = application_name
         self._lookups_only = lookups_only
+        self._statement_timeout_ms = statement_timeout_ms
         self._patience_s = patience_s
         self._free = asyncio.Semaphore(limit)
         self._idle: list[Connection] = []
@@ -88,7 +105,10 @@ class Connections:
             await self._free.acquire()
         try:
             connection = self._pop() or await connect(
-                self._url, application_name=self._application_name, lookups_only=self._lookups_only
+                self._url,
+                application_name=self._application_name,
+                statement_timeout_ms=self._statement_timeout_ms,
+                lookups_only=self._lookups_only,
             )
         except BaseException:
             self._free.release()

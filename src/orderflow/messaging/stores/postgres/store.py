@@ -17,7 +17,7 @@ from orderflow.messaging.store import (
     SchemaBehindError,
 )
 from orderflow.messaging.stores.postgres import core_rows, operators
-from orderflow.messaging.stores.postgres.connections import Connections
+from orderflow.messaging.stores.postgres.connections import STATEMENT_TIMEOUT_MS, Connections
 from orderflow.messaging.stores.postgres.errors import translated
 from orderflow.messaging.stores.postgres.notifier import Notifier
 from orderflow.messaging.stores.postgres.outbox import CHANNEL, PostgresOutboxReader
@@ -62,6 +62,7 @@ class PostgresStore:
         transactions_max: int = 6,
         reads_max: int = 4,
         patience_s: float = 5.0,
+        statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
         application_name: str = "orderflow",
     ) -> PostgresStore:
         """Return a store whose database has answered. Raises StoreUnavailableError, SchemaBehindError.
@@ -75,6 +76,7 @@ class PostgresStore:
             application_name=application_name,
             limit=transactions_max,
             patience_s=patience_s,
+            statement_timeout_ms=statement_timeout_ms,
             lookups_only=True,
         )
         reads = Connections(
@@ -82,10 +84,15 @@ class PostgresStore:
             application_name=f"{application_name} (reads)",
             limit=reads_max,
             patience_s=patience_s,
+            statement_timeout_ms=statement_timeout_ms,
             lookups_only=False,
         )
         store = cls(url, application_name, Mappings(tables), slots, work, reads)
-        await store.ping()
+        try:
+            await store.ping()
+        except BaseException:
+            await store.close()
+            raise
         return store
 
     def transaction(self) -> PostgresTransaction:
