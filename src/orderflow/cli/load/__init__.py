@@ -1,0 +1,1 @@
+"""The load of `orderflow demo`: many orders over HTTP, and what became of them."""

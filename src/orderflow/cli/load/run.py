@@ -1,0 +1,124 @@
+"""One run: prepare the stock, place, follow to the end, and learn how each order ended."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from uuid import uuid4
+
+from orderflow.cli.load.connection import Endpoint, LostError, NothingAnswersError
+from orderflow.cli.load.following import Following
+from orderflow.cli.load.placing import Placing
+from orderflow.cli.load.plan import plan
+from orderflow.cli.load.tally import Tally
+
+LOOK_EVERY_S = 0.05
+REFUNDS_EVERY_S = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What is asked for. `timeout_s` is how long to wait for ends and refunds after the last order was placed."""
+
+    orders: int
+    rate: float | None
+    concurrency: int
+    seed: int
+    timeout_s: float
+
+
+def perform(url: str, wish: Wish, told: Callable[[Tally], None]) -> Tally:
+    """Run it to its end, or to the first Ctrl-C; `told` is called about twenty times a second."""
+    tally = Tally(wish.orders)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_perform(Endpoint(url), wish, tally, told))
+    return tally
+
+
+async def _perform(endpoint: Endpoint, wish: Wish, tally: Tally, told: Callable[[Tally], None]) -> None:
+    following = Following(endpoint, tally)
+    placing = Placing(
+        endpoint,
+        plan(wish.orders, wish.seed),
+        tally,
+        run_id=uuid4().hex[:12],
+        rate=wish.rate,
+        accepted=following.accepted,
+    )
+
+    def stop() -> None:
+        tally.interrupted = True
+        placing.stopped = True
+
+    tally.began = time.monotonic()
+    sweeping = asyncio.create_task(following.run())
+    telling = asyncio.create_task(_tell(tally, told))
+    try:
+        with _on_interrupt(stop):
+            await placing.run(min(wish.concurrency, wish.orders))
+            tally.placing_ended = time.monotonic()
+            await _until_final(tally, following, wish.timeout_s)
+    finally:
+        tally.ended = tally.ended or time.monotonic()
+        for task in (sweeping, telling):
+            task.cancel()
+        await asyncio.gather(sweeping, telling, return_exceptions=True)
+        told(tally)
+    try:
+        await following.learn_outcomes()
+    except (LostError, NothingAnswersError):
+        tally.lost_contact = True
+
+
+async def _until_final(tally: Tally, following: Following, timeout_s: float) -> None:
+    """Return when every order is final and no refund is due, or when it is over."""
+    deadline = time.monotonic() + timeout_s
+    while not _is_over(tally, deadline):
+        pause_s = LOOK_EVERY_S
+        if not tally.unfinished:
+            tally.ended = tally.ended or time.monotonic()
+            pause_s = REFUNDS_EVERY_S
+            with suppress(LostError, NothingAnswersError):
+                await following.learn_outcomes()
+                if not tally.refunds_due():
+                    return
+        await asyncio.sleep(pause_s)
+
+
+def _is_over(tally: Tally, deadline: float) -> bool:
+    return tally.interrupted or tally.lost_contact or time.monotonic() > deadline
+
+
+async def _tell(tally: Tally, told: Callable[[Tally], None]) -> None:
+    while True:
+        told(tally)
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+@contextmanager
+def _on_interrupt(stop: Callable[[], None]) -> Iterator[None]:
+    """The first Ctrl-C stops in good order, the second one at once."""
+    loop = asyncio.get_running_loop()
+    before = signal.getsignal(signal.SIGINT)
+
+    def first(_number: int, _frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        loop.call_soon_threadsafe(stop)
+
+    signal.signal(signal.SIGINT, first)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
