@@ -57,8 +57,10 @@ class OrderApi:
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
         self._orders = Orders(context.database)
-        self._admission = Admission(self._orders, context.clock, context.config.unfinished_orders_max)
-        self._finishing = Finishing(self._orders, context.clock, context.stopping)
+        self._admission = Admission(
+            self._orders, context.clock, context.signals, context.config.unfinished_orders_max
+        )
+        self._finishing = Finishing(self._orders, context.stopping)
         self._in_flight = InFlight()
         context.signals.subscribe(self._finishing.notice)
 

@@ -7,7 +7,6 @@ from contextlib import suppress
 from uuid import UUID
 
 from orderflow.events.order import OrderCompleted, OrderFailed
-from orderflow.messaging.clock import Clock
 from orderflow.messaging.signals import BatchCommitted, Signal
 from orderflow.messaging.store import StoreUnavailableError
 from orderflow.order.store import Orders
@@ -21,9 +20,8 @@ class Finishing:
     another process finishes. The poll runs only while somebody waits.
     """
 
-    def __init__(self, orders: Orders, clock: Clock, stopping: asyncio.Event) -> None:
+    def __init__(self, orders: Orders, stopping: asyncio.Event) -> None:
         self._orders = orders
-        self._clock = clock
         self._stopping = stopping
         self._waiting: dict[UUID, set[asyncio.Future[None]]] = {}
         self._count = 0

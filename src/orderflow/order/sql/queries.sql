@@ -86,7 +86,7 @@ SELECT count(*) AS purged FROM gone
 -- how many orders are unfinished, counting no further than $1
 SELECT count(*) AS unfinished FROM (
     SELECT FROM orders WHERE status IN ('PENDING', 'PAID') LIMIT $1::integer
-) AS some
+) AS counted
 
 -- name: finished_among
 -- which of these orders have come to their end
