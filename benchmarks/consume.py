@@ -1,0 +1,97 @@
+"""Durable consume: PaymentSucceeded from the log through the inventory's own code, until every order has its answer.
+
+One process, the production engine: decode, dedupe, decide, save, outbox, in batches; its relay publishes beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping
+
+import asyncpg
+import msgspec
+
+from benchmarks.samples import SKUS, sample_id
+from orderflow.events.order import Item
+from orderflow.events.payment import PaymentSucceeded
+from orderflow.events.topics import TOPICS
+from orderflow.inventory.messages import SetStock
+from orderflow.inventory.service import definition
+from orderflow.messaging import cloudevents, identity
+from orderflow.messaging.clock import SystemClock
+from orderflow.messaging.dead_letters import topic_of
+from orderflow.messaging.engine import Engine, EngineConfig
+from orderflow.messaging.envelope import Envelope
+from orderflow.messaging.signals import Signals
+from orderflow.messaging.stores.postgres.queries import load_queries
+from orderflow.messaging.stores.postgres.store import PostgresStore
+from orderflow.messaging.transport import ProducerRecord, TopicSettings, Transport
+
+SOURCE = "/orderflow/payment"
+APPEND = 500
+
+
+async def run_consume(urls: Mapping[str, str], transport: Transport, events: int) -> float:
+    """Events/s. `urls` has the database of an inventory service that nobody else runs, with its tables."""
+    topics = [TopicSettings(name, 6) for topic in TOPICS for name in (topic, topic_of(topic))]
+    await transport.create_topics(topics)
+    await _append(transport, events)
+    made = definition()
+    store = await PostgresStore.connect(urls["inventory"], tables=made.tables, application_name="benchmark")
+    engine = Engine(
+        made.service,
+        store,
+        transport,
+        gateway=None,
+        signals=Signals(),
+        clock=SystemClock(),
+        chance=random.Random(),
+        config=EngineConfig(),
+    )
+    started = time.perf_counter()
+    engine.start()
+    try:
+        for sku in SKUS:
+            await engine.submit(SetStock(sku=sku, on_hand=10_000_000, only_if_new=True))
+        await _until_answered(urls["inventory"], events)
+        return events / (time.perf_counter() - started)
+    finally:
+        await engine.kill()
+        await store.close()
+
+
+async def _append(transport: Transport, events: int) -> None:
+    for first in range(0, events, APPEND):
+        await transport.append([_record(number) for number in range(first, min(first + APPEND, events))])
+
+
+def _record(number: int) -> ProducerRecord:
+    event = PaymentSucceeded(
+        order_id=sample_id(),
+        customer_id=f"customer-{number % 1000}",
+        currency="EUR",
+        items=(Item(sku=SKUS[number % len(SKUS)], quantity=1, unit_price=1250),),
+        total=1250,
+    )
+    envelope = Envelope(
+        id=identity.event_id(SOURCE, event.TYPE, event.key, 1),
+        message=event,
+        source=SOURCE,
+        key=event.key,
+        sequence=1,
+        causation=sample_id(),
+    )
+    headers = cloudevents.with_time(cloudevents.to_headers(envelope), time.time_ns() // 1_000_000)
+    return ProducerRecord(event.TOPIC, event.key.encode(), msgspec.json.encode(event), headers)
+
+
+async def _until_answered(url: str, events: int) -> None:
+    query = load_queries("benchmarks", "watch.sql")["count_reservations"]
+    connection = await asyncpg.connect(url)
+    try:
+        while await connection.fetchval(query) < events:
+            await asyncio.sleep(0.02)
+    finally:
+        await connection.close()

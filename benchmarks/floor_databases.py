@@ -1,0 +1,46 @@
+"""Databases for the floor, beside those of the running system on the same server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+from benchmarks.system import System
+from orderflow.local import control
+from orderflow.local.addresses import database_url
+from orderflow.local.cluster import SUPERUSER
+from orderflow.local.home import Home
+from orderflow.local.postgres import secrets_of
+from orderflow.local.services import sequences_of
+from orderflow.messaging.stores.postgres.migrations import migrate
+from orderflow.messaging.stores.postgres.queries import load_queries
+
+NAMES = ("order", "payment", "inventory", "notification", "bank")
+
+
+async def make_floor_databases(system: System) -> Mapping[str, str]:
+    """Make them anew, with the tables that the services have; returns their URLs by name."""
+    home = Home(system.settings.home)
+    found = control.running(home)
+    if found is None or found.postgres is None:
+        raise RuntimeError("the floor needs the embedded PostgreSQL of a running system")
+    password = secrets_of(home.path).password(SUPERUSER)
+    admin = database_url(found.postgres, "postgres", SUPERUSER, password)
+    statements = load_queries("benchmarks", "databases.sql")
+    connection = await asyncpg.connect(admin)
+    try:
+        for name in NAMES:
+            await connection.execute(statements[f"drop_{name}"])
+            await connection.execute(statements[f"create_{name}"])
+    finally:
+        await connection.close()
+    urls = {name: _to_database(admin, f"floor_{name}") for name in NAMES}
+    for name, url in urls.items():
+        await migrate(url, sequences_of(name))
+    return urls
+
+
+def _to_database(url: str, database: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))

@@ -1,0 +1,67 @@
+"""POST → COMPLETED as a client sees it, at a steady rate: each order is placed when it is due, then waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+import msgspec
+
+from benchmarks.cpu import cpu_seconds
+from benchmarks.load import Pool, get, percentile, post
+from benchmarks.samples import order_body
+from benchmarks.system import System
+
+CONNECTIONS = 64
+FINAL_WITHIN_S = 30
+
+
+class Answer(msgspec.Struct):
+    """What is read of an order."""
+
+    id: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Times in ms from the moment at which the order was due. `cpu_share` is of one core, all parts together."""
+
+    rate: int
+    p50_ms: float
+    p99_ms: float
+    cpu_share: float
+
+
+async def run_latency(system: System, rate: int, seconds: float) -> Latency:
+    """Open loop: a slow answer does not hold up the next order, so a stall is seen by all that it delays."""
+    pool = await Pool.open(system.ports["order"], CONNECTIONS)
+    decoder = msgspec.json.Decoder(Answer)
+    took: list[float] = []
+
+    async def one(number: int, due: float) -> None:
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        _, body = await pool.request(post("/orders", order_body(number)))
+        order = decoder.decode(body)
+        _, body = await pool.request(get(f"/orders/{order.id}?wait={FINAL_WITHIN_S}"))
+        took.append(time.perf_counter() - due)
+        status = decoder.decode(body).status
+        if status != "COMPLETED":
+            raise RuntimeError(f"order {order.id} is {status}")
+
+    before, started = cpu_seconds(system.pid), time.perf_counter()
+    try:
+        async with asyncio.TaskGroup() as group:
+            for number in range(int(rate * seconds)):
+                group.create_task(one(number, started + number / rate))
+    finally:
+        pool.close()
+    spent: Counter[str] = cpu_seconds(system.pid) - before
+    return Latency(
+        rate=rate,
+        p50_ms=1000 * percentile(took, 0.50),
+        p99_ms=1000 * percentile(took, 0.99),
+        cpu_share=sum(spent.values()) / (time.perf_counter() - started),
+    )

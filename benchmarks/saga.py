@@ -1,0 +1,54 @@
+"""The whole saga at saturation: an HTTP POST an order, four processes, until every order is final."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+from benchmarks.cpu import cpu_seconds
+from benchmarks.load import Pool, closed_loop, percentile, post
+from benchmarks.samples import order_body
+from benchmarks.system import System, wait_until_final
+
+CONNECTIONS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Saga:
+    """`rate`: orders/s from the first POST until the last order is final. `accepted_rate`: POSTs answered/s.
+
+    `cpu_us` is CPU time an order in µs, by part of the system; `load` is this client.
+    """
+
+    orders: int
+    rate: float
+    accepted_rate: float
+    accept_p50_ms: float
+    accept_p99_ms: float
+    cpu_us: Counter[str]
+
+
+async def run_saga(system: System, orders: int, already_final: int) -> Saga:
+    """Place the orders as fast as they are taken. `already_final`: how many this system has ended before."""
+    pool = await Pool.open(system.ports["order"], CONNECTIONS)
+    before, client_before = cpu_seconds(system.pid), time.process_time()
+    started = time.perf_counter()
+    try:
+        load = await closed_loop(pool, orders, lambda number: post("/orders", order_body(number)))
+    finally:
+        pool.close()
+    if load.refused:
+        raise RuntimeError(f"{load.refused} of {orders} orders were refused")
+    client = time.process_time() - client_before
+    ended = await wait_until_final(system, already_final + orders, timeout_s=60 + orders / 100)
+    spent = cpu_seconds(system.pid) - before
+    spent["load"] = client
+    return Saga(
+        orders=orders,
+        rate=orders / (ended - started),
+        accepted_rate=orders / load.duration_s,
+        accept_p50_ms=1000 * percentile(load.latencies, 0.50),
+        accept_p99_ms=1000 * percentile(load.latencies, 0.99),
+        cpu_us=Counter({part: round(1e6 * seconds / orders) for part, seconds in spent.items()}),
+    )

@@ -1,0 +1,101 @@
+"""A whole Orderflow of its own for a benchmark: `orderflow up` on a folder that goes away, on free ports."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+
+from orderflow.local.attach import attached
+from orderflow.local.services import DATABASES
+from orderflow.messaging.stores.postgres.queries import load_queries
+from orderflow.settings import SERVICES, Settings
+
+READY_WITHIN_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A running system: `pid` is that of `orderflow up`."""
+
+    pid: int
+    transport: str
+    ports: Mapping[str, int]
+    settings: Settings
+    ready_after_s: float
+
+    def database_urls(self) -> dict[str, str]:
+        return {name: self.settings.service_database_url(name) for name in DATABASES}
+
+
+@contextmanager
+def running(transport: str, home: Path | None = None) -> Iterator[System]:
+    """Start everything, wait until it is ready, and stop it at the end."""
+    with tempfile.TemporaryDirectory(prefix="orderflow-bench-") as folder:
+        home = home or Path(folder) / "home"
+        ports = dict(zip(SERVICES, _free_ports(len(SERVICES) + 1), strict=False))
+        environ = {**os.environ, "ORDERFLOW_HOME": str(home), "ORDERFLOW_LOG_FORMAT": "json"}
+        environ |= {f"ORDERFLOW_{name.upper()}_PORT": str(port) for name, port in ports.items()}
+        arguments = [sys.executable, "-m", "orderflow", "up"]
+        if transport == "kafka":
+            broker = _free_ports(1)[0]
+            environ["ORDERFLOW_KAFKA_BOOTSTRAP"] = f"127.0.0.1:{broker}"
+            arguments.append("--kafka")
+        started = time.monotonic()
+        process = subprocess.Popen(arguments, env=environ, stdout=subprocess.PIPE, text=True)
+        try:
+            _wait_until_ready(process)
+            took = time.monotonic() - started
+            settings = attached(Settings.load(environ=environ))
+            yield System(process.pid, transport, ports, settings, took)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+
+async def wait_until_final(system: System, orders: int, timeout_s: float) -> float:
+    """Return when that many orders are final; the moment (`time.perf_counter`) at which they were seen to be."""
+    query = load_queries("benchmarks", "watch.sql")["count_final"]
+    connection = await asyncpg.connect(system.settings.service_database_url("order"))
+    try:
+        deadline = time.perf_counter() + timeout_s
+        while time.perf_counter() < deadline:
+            if await connection.fetchval(query) >= orders:
+                return time.perf_counter()
+            await asyncio.sleep(0.05)
+    finally:
+        await connection.close()
+    raise TimeoutError(f"not all of {orders} orders were final within {timeout_s:g} s")
+
+
+def _wait_until_ready(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    deadline = time.monotonic() + READY_WITHIN_S
+    for line in process.stdout:
+        if "Ctrl-C" in line:
+            return
+        if time.monotonic() > deadline:
+            break
+    raise RuntimeError("orderflow up did not become ready")
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
