@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Awaitable, Callable
 
 from orderflow.payment.book import Charge, MemoryBook, Refund
@@ -9,23 +10,27 @@ from orderflow.payment.gateway import BankFailedError, BankUnavailableError
 
 
 class TroubledBook(MemoryBook):
-    """`hop` is awaited before and after each booking; it may raise the bank's errors. `away`: nobody answers."""
+    """`hop` is awaited before and after each booking; it may raise the bank's errors. `away`: nobody answers.
+    `mute` is the share of answers that are lost after the booking.
+    """
 
-    def __init__(self, hop: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(self, hop: Callable[[str], Awaitable[None]], chance: random.Random) -> None:
         super().__init__()
         self.away = False
+        self.mute = 0.0
+        self._chance = chance
         self._hop = hop
 
     async def charge(self, charge: Charge) -> Charge:
         await self._reach("charge")
         booked = await super().charge(charge)
-        await self._hop("charged")
+        await self._answer("charged")
         return booked
 
     async def refund(self, refund: Refund) -> Refund | None:
         await self._reach("refund")
         booked = await super().refund(refund)
-        await self._hop("refunded")
+        await self._answer("refunded")
         return booked
 
     async def count_call(self, key: str) -> int:
@@ -36,6 +41,11 @@ class TroubledBook(MemoryBook):
         await self._hop(step)
         if self.away:
             raise BankUnavailableError("the bank does not answer")
+
+    async def _answer(self, step: str) -> None:
+        await self._hop(step)
+        if self._chance.random() < self.mute:
+            raise bank_error(step)
 
 
 def bank_error(step: str) -> Exception:

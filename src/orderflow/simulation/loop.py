@@ -145,8 +145,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         task = asyncio.Task(coro, loop=self, name=name, context=context)
         self._tasks.append((owner, task))
         if len(self._tasks) >= self._prune_at:
-            self._tasks = [each for each in self._tasks if not each[1].done()]
-            self._prune_at = len(self._tasks) + PRUNE_EVERY
+            self._forget_done()
         return task
 
     def cancel_all(self, owner: Owner) -> None:
@@ -164,6 +163,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
                 self._step()
         finally:
             asyncio._set_running_loop(None)  # noqa: SLF001
+            self._forget_done()
         return task.result()
 
     def close(self) -> None:
@@ -195,6 +195,11 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         """An error that nobody awaited. After `close` they come from tasks that were cut off: no errors."""
         if not self._closed:
             self.errors.append(f"{context.get('message')}: {context.get('exception')!r}")
+
+    def _forget_done(self) -> None:
+        """A task that failed and that nobody awaited says so when it is forgotten."""
+        self._tasks = [each for each in self._tasks if not each[1].done()]
+        self._prune_at = len(self._tasks) + PRUNE_EVERY
 
     def _step(self) -> None:
         ready = self._ready

@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from orderflow.messaging.engine import EngineConfig
 from orderflow.simulation.chance import seeded
+from orderflow.simulation.steps import STEPS
 
 SERVICES = ("order", "payment", "inventory", "notification")
 
@@ -33,6 +34,7 @@ class Trouble(StrEnum):
     DATABASE_AWAY = "take a database away"
     LOG_AWAY = "take the log away"
     BANK_AWAY = "take the bank away"
+    BANK_MUTE = "lose answers of the bank"
     REWIND = "rewind a group"
     STALL = "let a member miss its heartbeats"
     DUPLICATE = "append records of the past again"
@@ -43,7 +45,11 @@ class Trouble(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """One world. Times are in virtual seconds; `fault_every` is the mean number of steps between two faults."""
+    """One world. Times are in virtual seconds.
+
+    `fault_every` is the mean number of steps between two faults; at the step `focus` they are frequent, so that
+    rare steps get their share.
+    """
 
     seed: int
     orders: int
@@ -51,6 +57,7 @@ class Plan:
     partitions: int
     faults: tuple[Fault, ...]
     fault_every: float
+    focus: str
     troubles: tuple[Trouble, ...]
     troubled_s: float
     session_timeout_s: float
@@ -61,7 +68,8 @@ class Plan:
     def describe(self) -> str:
         """One line."""
         processes = ", ".join(f"{count} {name}" for name, count in self.processes.items())
-        faults = f"{', '.join(self.faults)} every {self.fault_every:.0f} steps" if self.faults else "no faults"
+        focus = f", most at {self.focus}" if self.focus else ""
+        faults = f"{', '.join(self.faults)} every {self.fault_every:.0f} steps{focus}" if self.faults else "no faults"
         troubles = "; ".join(self.troubles) or "no troubles"
         return f"{self.orders} orders, {processes}, {self.partitions} partitions; {faults}; {troubles}"
 
@@ -70,22 +78,29 @@ def draw(seed: int) -> Plan:
     """The plan of a seed: always the same."""
     chance = seeded(seed, "plan")
     faults = tuple(fault for fault in Fault if chance.random() < 0.6)
-    kinds = [trouble for trouble in Trouble if chance.random() < 0.4]
-    count = chance.choice((0, 1, 2, 4, 6)) if kinds else 0
+    focus = chance.choice(STEPS) if faults and chance.random() < 0.5 else ""
     return Plan(
         seed=seed,
         orders=chance.randint(1, 6),
         processes={name: 2 if chance.random() < 0.25 else 1 for name in SERVICES},
         partitions=chance.randint(1, 3),
         faults=faults,
-        fault_every=chance.choice((15.0, 40.0, 100.0, 300.0)),
-        troubles=tuple(chance.choice(kinds) for _ in range(count)),
+        fault_every=chance.choice((10.0, 25.0, 60.0, 150.0)),
+        focus=focus,
+        troubles=_troubles(chance, focus),
         troubled_s=chance.choice((1.0, 2.0, 4.0)),
         session_timeout_s=chance.choice((0.5, 2.0)),
         skew_ms=chance.choice((0, 50, 5_000)),
         bank_timeout_s=chance.choice((0.3, 1.0)),
         config=_config(chance),
     )
+
+
+def _troubles(chance: random.Random, focus: str) -> tuple[Trouble, ...]:
+    kinds = [trouble for trouble in Trouble if chance.random() < 0.4]
+    count = chance.choice((0, 1, 2, 4, 6)) if kinds else 0
+    drawn = tuple(chance.choice(kinds) for _ in range(count))
+    return (*drawn, Trouble.REFUSE, Trouble.REFUSE) if focus == "parked" else drawn
 
 
 def _config(chance: random.Random) -> EngineConfig:

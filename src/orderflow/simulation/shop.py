@@ -127,7 +127,5 @@ class Shops:
     def _wish(self) -> Wish:
         chance = self._chance
         skus = chance.sample(["plenty", "scarce", "none"], k=chance.choice((1, 1, 2)))
-        if "none" in skus and chance.random() < 0.6:
-            skus = ["plenty"]
         items = tuple(Item(sku=sku, quantity=chance.randint(1, 2), unit_price=chance.randint(1, 500)) for sku in skus)
         return Wish(items, chance.choice(METHODS))

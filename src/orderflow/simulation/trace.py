@@ -11,22 +11,22 @@ Step = tuple[float, str, str]
 class Trace:
     """Steps as (virtual seconds, who, what)."""
 
-    __slots__ = ("_steps",)
+    __slots__ = ("steps",)
 
     def __init__(self) -> None:
-        self._steps: list[Step] = []
+        self.steps: list[Step] = []
 
     def __len__(self) -> int:
-        return len(self._steps)
+        return len(self.steps)
 
     def add(self, time: float, who: str, what: str) -> None:
-        self._steps.append((time, who, what))
+        self.steps.append((time, who, what))
 
     def lines(self, last: int | None = None) -> Sequence[str]:
         """Readable, oldest first; only the `last` ones if told."""
-        steps = self._steps if last is None else self._steps[-last:]
+        steps = self.steps if last is None else self.steps[-last:]
         return [f"{time:10.4f}  {who:<16} {what}" for time, who, what in steps]
 
     def digest(self) -> str:
         """Equal for equal runs, on every machine."""
-        return hashlib.blake2b(repr(self._steps).encode(), digest_size=16).hexdigest()
+        return hashlib.blake2b(repr(self.steps).encode(), digest_size=16).hexdigest()

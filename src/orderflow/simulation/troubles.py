@@ -40,6 +40,8 @@ class Troubles:
                 await self._deliver_late()
             case Trouble.REFUSE:
                 await self._refuse()
+            case Trouble.BANK_MUTE:
+                self._world.bank.mute = self._chance.choice((0.3, 0.9))
 
     async def _to_a_process(self, trouble: Trouble) -> None:
         running = list(self._world.processes.values())
@@ -128,9 +130,9 @@ class Troubles:
         self._world.deliver(places)
 
     async def _refuse(self) -> None:
-        """The databases refuse all rows of one order, for a while."""
+        """The databases refuse all rows of the newest order, for a while."""
         if self._promised.accepted:
-            order_id = self._chance.choice(list(self._promised.accepted))
+            order_id = list(self._promised.accepted)[-1]
             self._world.refusing.add(order_id)
             await self._a_while()
             self._world.refusing.discard(order_id)

@@ -25,10 +25,10 @@ from orderflow.simulation.loop import OWNER, virtual_loop
 from orderflow.simulation.plan import Fault, Plan
 from orderflow.simulation.process import Habitat, Process
 from orderflow.simulation.rules import STEPWISE, check_row
+from orderflow.simulation.steps import BANK_STEPS, TRANSPORT_STEPS
 from orderflow.simulation.trace import Trace
 
-TRANSPORT_STEPS = frozenset({"append", "appended", "poll", "settle"})
-BANK_STEPS = frozenset({"charge", "charged", "refund", "refunded", "count_call"})
+FOCUS_SHARE = 0.25
 RESTART_AFTER_S = 1.0
 
 
@@ -45,7 +45,7 @@ class World:
         self.clock = VirtualClock(self.loop)
         self.chance = seeded(plan.seed, "faults")
         self.log = TroubledLog(self.clock, seeded(plan.seed, "partitions"), session_timeout_s=plan.session_timeout_s)
-        self.bank = TroubledBook(self.step)
+        self.bank = TroubledBook(self.step, seeded(plan.seed, "bank"))
         self.refusing: set[str] = set()
         self.databases: Mapping[str, MemoryDatabase] = {name: self._database() for name in code.services}
         self.processes: dict[str, Process] = {}
@@ -109,7 +109,7 @@ class World:
             return
         self.trace.add(self.loop.time(), process.name, step)
         self._until_fault -= 1
-        if self._until_fault > 0 or self.healed:
+        if self.healed or not (self._until_fault <= 0 or self._is_in_focus(step)):
             await asyncio.sleep(0)
             return
         self._until_fault = self._draw_fault()
@@ -127,6 +127,7 @@ class World:
         self.healed = True
         self.log.reachable = True
         self.bank.away = False
+        self.bank.mute = 0.0
         self.refusing.clear()
         for database in self.databases.values():
             database.come_back()
@@ -168,6 +169,9 @@ class World:
 
     def note(self, who: str, what: str) -> None:
         self.trace.add(self.loop.time(), who, what)
+
+    def _is_in_focus(self, step: str) -> bool:
+        return step == self.plan.focus and self.chance.random() < FOCUS_SHARE
 
     async def _befall(self, process: Process, step: str, fault: Fault) -> None:
         self.note(process.name, f"{fault} at {step}")

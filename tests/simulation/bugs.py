@@ -1,0 +1,116 @@
+"""Bugs for the simulator to catch, planted by substitution: the production code is as it is."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from orderflow.events.inventory import StockRejected
+from orderflow.messaging.consumer_loop import ConsumerLoop
+from orderflow.messaging.decision import Decision, Service, Subscription
+from orderflow.messaging.engine import Engine
+from orderflow.messaging.envelope import Envelope
+from orderflow.messaging.rows import Ref, Row, Rows
+from orderflow.messaging.store import Changes, ParkedEvent, Recognition, Transaction
+from orderflow.messaging.stores.memory.store import MemoryStore
+from orderflow.messaging.transport import Transport
+from orderflow.payment import model
+from orderflow.payment.messages import RefundUnknown
+from orderflow.payment.rows import Payment, Status
+from orderflow.simulation.code import Code
+
+
+class SettlesFirst(ConsumerLoop):
+    """Bug: the offset is settled before the batch is committed."""
+
+    async def _step(self) -> None:
+        if self._closing:
+            return
+        if self._consumer is None:
+            self._consumer = await self._transport.subscribe(self._subscription.consumer, self._subscription.topics)
+        records = await self._poll(self._consumer)
+        if records:
+            await self._consumer.settle(records)
+            await self._patience.until_done(lambda: self._carry_in(records))
+
+
+class SettlesFirstEngine(Engine):
+    def _consumer_loop(self, subscription: Subscription, transport: Transport) -> ConsumerLoop:
+        return SettlesFirst(
+            subscription,
+            self._inlet,
+            transport,
+            self._pacer(self._config.pace_max_ms),
+            self._patience(f"consumer {subscription.consumer}"),
+            self._config.batch_max,
+        )
+
+
+@dataclass
+class DedupesApart:
+    """Bug: the inbox rows are committed in a transaction of their own, before the effect is."""
+
+    inner: Transaction
+    store: MemoryStore
+
+    async def lock(self, locks: Sequence[int]) -> None:
+        await self.inner.lock(locks)
+
+    async def recognise(self, consumer: str, messages: Sequence[tuple[str, str]]) -> Recognition:
+        return await self.inner.recognise(consumer, messages)
+
+    async def load(self, refs: Iterable[Ref]) -> dict[Ref, Row]:
+        return await self.inner.load(refs)
+
+    async def parked(self, consumer: str, keys: Sequence[str], limit: int) -> Sequence[ParkedEvent]:
+        return await self.inner.parked(consumer, keys, limit)
+
+    async def write(self, changes: Changes) -> None:
+        async with self.store.transaction() as own:
+            await own.recognise(changes.consumer, [(entry.key, entry.identity) for entry in changes.inbox])
+            await own.write(Changes(consumer=changes.consumer, inbox=changes.inbox))
+        await self.inner.write(replace(changes, inbox=[]))
+
+
+class DedupesApartStore:
+    """Everything else is the store that it wraps."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[DedupesApart]:
+        async with self._store.transaction() as inner:
+            yield DedupesApart(inner, self._store)
+
+
+class DedupesApartEngine(Engine):
+    def __init__(self, service: Service, store: MemoryStore, transport: Transport, **others: Any) -> None:
+        apart: Any = DedupesApartStore(store)
+        super().__init__(service, apart, transport, **others)
+
+
+def refund_unguarded(rows: Rows, envelope: Envelope) -> Decision:
+    """Bug: whoever asks gets a refund under a key of its own, whatever the payment's state is."""
+    message = envelope.message
+    assert isinstance(message, StockRejected | RefundUnknown)
+    payment = rows.get(Payment, message.order_id)
+    assert payment is not None
+    due = payment if payment.status is Status.REFUND_DUE else model._advance(payment, model.STOCK_REJECTED)
+    intent = model.refund_intent(due)
+    intent = type(intent)(key=f"{intent.key}:{envelope.id}", kind=intent.kind, request=intent.request)
+    return Decision(rows=(due,) if due is not payment else (), intents=(intent,))
+
+
+def refunds_unguarded() -> Code:
+    code = Code()
+    payment = code.services["payment"]
+    handlers = dict(payment.handlers)
+    for message_type in (StockRejected, RefundUnknown):
+        handlers[message_type] = replace(handlers[message_type], decide=refund_unguarded)
+    return Code(services={**code.services, "payment": replace(payment, handlers=handlers)})
