@@ -189,7 +189,7 @@ async def test_keys_are_forgotten_after_their_time_and_orders_are_not(
 
 
 async def test_orders_are_listed_newest_first_by_status_and_page(service: httpx.AsyncClient, log: Wire) -> None:
-    placed = [await place(service, customer_id=f"customer-{number}") for number in range(5)]
+    placed = sorted([await place(service, customer_id=f"customer-{number}") for number in range(5)])
     await log.say(succeeded(placed[0]), "/orderflow/payment")
     failed = PaymentFailed(order_id=placed[1], customer_id="c", currency="EUR", total=2500, reason="lost_card")
     await log.say(failed, "/orderflow/payment")

@@ -1,0 +1,169 @@
+"""The inventory service alone: payments come from the log, stock is set over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from orderflow.events.inventory import StockRejected, StockReserved
+from orderflow.events.order import Item
+from orderflow.events.payment import PaymentSucceeded
+from orderflow.inventory.demo import DEMO_CATALOGUE
+from tests.support.postgres import PostgresServer
+from tests.support.saga import Databases, Wire, databases, new_order_id, running, wire
+from tests.support.waiting import eventually
+
+
+@pytest.fixture
+def made(postgres: PostgresServer) -> Iterator[Databases]:
+    with databases(postgres, "inventory") as fresh:
+        yield fresh
+
+
+@pytest.fixture
+async def service(made: Databases, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    await made.migrate()
+    async with running("inventory", made, tmp_path, demo_catalogue=False) as client:
+        yield client
+
+
+@pytest.fixture
+async def log(service: httpx.AsyncClient, made: Databases) -> AsyncIterator[Wire]:
+    async with wire(made) as opened:
+        yield opened
+
+
+def paid(order_id: UUID, *lines: tuple[str, int]) -> PaymentSucceeded:
+    items = tuple(Item(sku=sku, quantity=quantity, unit_price=1) for sku, quantity in lines)
+    return PaymentSucceeded(order_id=order_id, customer_id="c", currency="EUR", items=items, total=1)
+
+
+async def put(service: httpx.AsyncClient, sku: str, on_hand: int) -> httpx.Response:
+    return await service.put(f"/stock/{sku}", json={"on_hand": on_hand})
+
+
+async def shown(service: httpx.AsyncClient, sku: str) -> tuple[int, int]:
+    stock = (await service.get(f"/stock/{sku}")).json()
+    return stock["on_hand"], stock["reserved"]
+
+
+async def all_movements(service: httpx.AsyncClient, sku: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    cursor = ""
+    while True:
+        page = (await service.get(f"/stock/{sku}/movements?limit=3{cursor}")).json()
+        found += page["movements"]
+        if page["next"] is None:
+            return found
+        cursor = f"&cursor={page['next']}"
+
+
+async def test_stock_is_made_set_shown_and_listed(service: httpx.AsyncClient) -> None:
+    made = await put(service, "SKU-B", 5)
+    assert (made.status_code, made.json()["created"]) == (201, True)
+    changed = await put(service, "SKU-B", 8)
+    assert (changed.status_code, changed.json()["on_hand"]) == (200, 8)
+    assert (await put(service, "SKU-B", 8)).json()["version"] == 2
+    for sku in ("SKU-C", "SKU-A", "sku-a"):
+        await put(service, sku, 0)
+    seen: list[str] = []
+    page = (await service.get("/stock?limit=3")).json()
+    seen += [each["sku"] for each in page["stock"]]
+    page = (await service.get(f"/stock?limit=3&cursor={page['next']}")).json()
+    seen += [each["sku"] for each in page["stock"]]
+    assert seen == ["SKU-A", "SKU-B", "SKU-C", "sku-a"]
+    assert page["next"] is None
+    assert (await service.get("/stock/SKU-X")).status_code == 404
+    assert (await service.get("/stock/SKU-X/movements")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"on_hand": -1},
+        {"on_hand": 1.5},
+        {"on_hand": 1_000_000_001},
+        {"on_hand": True},
+        {"on_hand": 1, "reserved": 0},
+    ],
+)
+async def test_stock_that_cannot_be_is_refused(service: httpx.AsyncClient, body: dict[str, Any]) -> None:
+    refused = await service.put("/stock/SKU-A", json=body)
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["pointer"] in ("/on_hand", "/reserved")
+    assert (await service.get("/stock")).json()["stock"] == []
+
+
+async def test_a_paid_order_takes_all_its_lines_once_however_often_it_is_heard_of(
+    service: httpx.AsyncClient, log: Wire
+) -> None:
+    await put(service, "SKU-A", 5)
+    await put(service, "SKU-B", 5)
+    order_id = new_order_id()
+    for sequence in (1, 1, 2):
+        await log.say(paid(order_id, ("SKU-A", 2), ("SKU-B", 5)), "/orderflow/payment", sequence)
+    event = await log.hear(StockReserved, order_id)
+    assert [(line.sku, line.quantity) for line in event.lines] == [("SKU-A", 2), ("SKU-B", 5)]
+    other = new_order_id()
+    await log.say(paid(other, ("SKU-A", 1)), "/orderflow/payment")
+    await log.hear(StockReserved, other)
+    assert (await shown(service, "SKU-A"), await shown(service, "SKU-B")) == ((2, 3), (0, 5))
+    movements = await all_movements(service, "SKU-A")
+    assert [(each["version"], each["kind"], each["on_hand_change"]) for each in movements] == [
+        (3, "reserve", -1),
+        (2, "reserve", -2),
+        (1, "set", 5),
+    ]
+    assert [each["cause"] for each in movements[:2]] == [str(other), str(order_id)]
+
+
+async def test_an_order_that_lacks_one_line_takes_nothing(service: httpx.AsyncClient, log: Wire) -> None:
+    await put(service, "SKU-A", 5)
+    order_id = new_order_id()
+    await log.say(paid(order_id, ("SKU-A", 2), ("SKU-NONE", 1)), "/orderflow/payment")
+    event = await log.hear(StockRejected, order_id)
+    assert [(line.sku, line.requested, line.available) for line in event.missing] == [("SKU-NONE", 1, 0)]
+    assert await shown(service, "SKU-A") == (5, 0)
+
+
+async def test_units_are_never_sold_twice_and_every_movement_is_kept(service: httpx.AsyncClient, log: Wire) -> None:
+    await put(service, "SKU-A", 30)
+    orders = [new_order_id() for _ in range(40)]
+    settings = [put(service, "SKU-A", 30) for _ in range(3)]
+    said = [log.say(paid(order_id, ("SKU-A", 1)), "/orderflow/payment") for order_id in orders]
+    await asyncio.gather(*said, *settings)
+
+    async def ended() -> bool:
+        return len(await log.heard(StockReserved, StockRejected)) == len(orders)
+
+    await eventually(ended, timeout_s=30)
+    on_hand, reserved = await shown(service, "SKU-A")
+    movements = await all_movements(service, "SKU-A")
+    assert sum(each["on_hand_change"] for each in movements) == on_hand >= 0
+    assert sum(each["reserved_change"] for each in movements) == reserved
+    assert [each["version"] for each in movements] == list(range(len(movements), 0, -1))
+
+
+async def test_a_first_start_puts_in_the_demo_catalogue_and_a_second_leaves_the_stock(
+    made: Databases, tmp_path: Path
+) -> None:
+    await made.migrate()
+    for run in ("first", "second"):
+        (tmp_path / run).mkdir()
+    async with running("inventory", made, tmp_path / "first") as service:
+        stock = (await service.get("/stock")).json()["stock"]
+        assert {each["sku"]: each["on_hand"] for each in stock} == dict(DEMO_CATALOGUE)
+        await put(service, "SKU-TEA-TOWEL", 7)
+    async with running("inventory", made, tmp_path / "second") as service:
+        assert await shown(service, "SKU-TEA-TOWEL") == (7, 0)
+
+
+async def test_no_catalogue_is_put_in_where_it_is_not_wanted(service: httpx.AsyncClient) -> None:
+    assert (await service.get("/stock")).json() == {"stock": [], "next": None}
