@@ -18,6 +18,8 @@ from tests.conformance import store_tables
 from tests.conformance.store_tables import Counter, Parcel
 from tests.conformance.store_values import changes, commit, entry, intent, outgoing, park, parked
 
+from tests.support.waiting import eventually
+
 
 @pytest.fixture
 async def store(database_url: str) -> AsyncIterator[PostgresStore]:
@@ -154,6 +156,14 @@ async def test_connections_are_used_again_and_end_outside_of_any_transaction(sto
         " AND application_name = 'orderflow'"
     )
     assert [row[0] for row in rows] == ["idle"]
+
+
+async def test_an_idle_connection_that_was_cut_is_not_lent_again(store: PostgresStore) -> None:
+    await store.ping()
+    (idle,) = store._work._idle
+    await store.fetch("SELECT pg_terminate_backend($1)", idle.get_server_pid())
+    await eventually(idle.is_closed)
+    await store.ping()
 
 
 async def test_a_cancelled_batch_gives_its_locks_back_at_once(store: PostgresStore) -> None:

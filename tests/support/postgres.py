@@ -55,8 +55,11 @@ class PostgresServer:
         """Connections need no password: the cluster trusts 127.0.0.1."""
         return f"postgresql://{quote(user)}@127.0.0.1:{self.port}/{quote(database)}"
 
-    def create_database(self, name: str, template: str = "template1") -> str:
-        """Make an empty database (or a copy of `template`, which nobody may be using); returns its URL."""
+    def create_database(self, name: str, template: str = "template0") -> str:
+        """Make an empty database (or a copy of `template`, which nobody may be using); returns its URL.
+
+        Nobody can be using template0, not even autovacuum.
+        """
         self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return self.url(name)
 
