@@ -17,7 +17,6 @@ from orderflow.messaging.stores.postgres.store import PostgresStore
 from tests.conformance import store_tables
 from tests.conformance.store_tables import Counter, Parcel
 from tests.conformance.store_values import changes, commit, entry, intent, outgoing, park, parked
-
 from tests.support.waiting import eventually
 
 
