@@ -83,7 +83,12 @@ class ProcessMember:
 async def connect(kind: str, address: str, session_timeout_s: float) -> Transport:
     """The transport called `kind`."""
     if kind == "kafka":
-        return await KafkaTransport.connect(address, session_timeout_s=session_timeout_s)
+        return await KafkaTransport.connect(
+            address,
+            session_timeout_s=session_timeout_s,
+            delivery_timeout_s=4.0,
+            request_timeout_s=2.0,
+        )
     return await PostgresLogTransport.connect(address, session_timeout_s=session_timeout_s)
 
 

@@ -59,6 +59,8 @@ async def test_a_stalled_member_comes_back_as_a_member(
     harness: Harness, transport: Transport, topic: str, group: str
 ) -> None:
     stalled = await harness.member(group, [topic])
+    await transport.append(numbered(topic, 1))
+    await _poll(stalled, 1)
     stalled.stall()
     successor = await transport.subscribe(group, [topic])
     taken: list[ConsumerRecord] = []

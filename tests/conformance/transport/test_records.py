@@ -19,6 +19,7 @@ from orderflow.messaging.transport import (
 from orderflow.messaging.transports.limits import MAX_RECORD_BYTES
 from tests.conformance.transport.conftest import PARTITIONS
 from tests.support.records import by_key, numbered, numbers, take
+from tests.support.transports import Harness
 
 HEADERS: Headers = (
     ("ce_id", b"1"),
@@ -72,8 +73,13 @@ async def test_a_long_batch_keeps_the_order_of_each_key(transport: Transport, to
         assert found == sorted(found), key
 
 
-async def test_appenders_side_by_side_leave_no_gap_in_the_offsets(transport: Transport, topic: str) -> None:
-    await asyncio.gather(*(transport.append(numbered(topic, 40, start=start)) for start in range(0, 400, 40)))
+async def test_appenders_side_by_side_leave_no_gap_in_the_offsets(
+    harness: Harness, transport: Transport, topic: str
+) -> None:
+    appenders = [await harness.connect() for _ in range(4)]
+    await asyncio.gather(
+        *(appenders[n % 4].append(numbered(topic, 40, start=40 * n)) for n in range(10)),
+    )
     total = 0
     for (_, partition), (first, end) in (await transport.ends([topic])).items():
         records = await transport.read(topic, partition, first, 1000)

@@ -23,8 +23,8 @@ from orderflow.messaging.transports.kafka.errors import translated
 from orderflow.messaging.transports.kafka.settings import MESSAGE_MAX_BYTES, KafkaSettings
 
 Place = tuple[str, int]
-VISIBLE_TIMEOUT_S = 10.0
-VISIBLE_CHECK_S = 0.05
+USABLE_TIMEOUT_S = 10.0
+USABLE_CHECK_S = 0.05
 
 
 class Admin:
@@ -62,12 +62,7 @@ class Admin:
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise TransportUnavailableError(f"Kafka: {error.args[0].str()}") from error
-        deadline = time.monotonic() + VISIBLE_TIMEOUT_S
-        while not self._partitions.keys() >= {topic.name for topic in topics}:
-            if time.monotonic() > deadline:
-                raise TransportUnavailableError("Kafka made the topics, but does not show them")
-            await asyncio.sleep(VISIBLE_CHECK_S)
-            await self.refresh()
+        await self._until_usable([topic.name for topic in topics])
 
     async def ends(self, topics: Sequence[str]) -> dict[Place, tuple[int, int]]:
         places = await self._places(topics)
@@ -84,6 +79,20 @@ class Admin:
         return [
             PartitionLag(*place, max(committed.get(place, -1), first), end) for place, (first, end) in ends.items()
         ]
+
+    async def _until_usable(self, names: Sequence[str]) -> None:
+        """A topic is made by the controller; the brokers hear of it, and become leaders, a little later."""
+        deadline = time.monotonic() + USABLE_TIMEOUT_S
+        while True:
+            try:
+                await self.refresh()
+                await self.ends(names)
+            except (TransportUnavailableError, TopicMissingError) as error:
+                if time.monotonic() > deadline:
+                    raise TransportUnavailableError(f"Kafka made the topics, but: {error}") from error
+                await asyncio.sleep(USABLE_CHECK_S)
+            else:
+                return
 
     async def _places(self, topics: Sequence[str]) -> list[Place]:
         partitions = await self.partitions(topics)

@@ -48,6 +48,10 @@ class Appender:
         self._producer: Producer | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="kafka-append")
 
+    def warm_up(self) -> None:
+        """Let the producer get its id from the brokers now (half a second) rather than at the first append."""
+        self._thread.submit(self._open)
+
     async def append(self, records: Sequence[ProducerRecord]) -> None:
         """Raises TransportUnavailableError, TopicMissingError, ValueError."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._append, records)
@@ -57,14 +61,13 @@ class Appender:
         await asyncio.to_thread(self._close)
 
     def _append(self, records: Sequence[ProducerRecord]) -> None:
-        if self._producer is None:
-            self._producer = Producer(self._settings.producer())
+        producer = self._open()
         reports = _Reports()
         deadline = time.monotonic() + self._settings.delivery_timeout_s + FLUSH_MARGIN_S
         try:
             for record in records:
-                self._produce(self._producer, record, reports, deadline)
-            self._producer.flush(max(0.0, deadline - time.monotonic()))
+                self._produce(producer, record, reports, deadline)
+            producer.flush(max(0.0, deadline - time.monotonic()))
         except KafkaException as error:
             self._discard()
             raise translate(error.args[0]) from error
@@ -76,6 +79,11 @@ class Appender:
             if reports.error is not None:
                 raise translate(reports.error, reports.topic)
             raise TransportUnavailableError("Kafka did not acknowledge all records in time")
+
+    def _open(self) -> Producer:
+        if self._producer is None:
+            self._producer = Producer(self._settings.producer())
+        return self._producer
 
     def _produce(self, producer: Producer, record: ProducerRecord, reports: _Reports, deadline: float) -> None:
         while True:

@@ -64,4 +64,9 @@ class KafkaSettings:
         }
 
     def reader(self) -> dict[str, Value]:
-        return {**self.consumer("orderflow-reader"), "enable.partition.eof": True}
+        return {
+            **self.consumer("orderflow-reader"),
+            "enable.partition.eof": True,
+            # A fetch that waits at the end of one partition would hold up the next read.
+            "fetch.wait.max.ms": 10,
+        }

@@ -50,7 +50,9 @@ class KafkaTransport:
         -1 is the brokers' default.
         """
         settings = KafkaSettings(bootstrap, session_timeout_s, delivery_timeout_s, request_timeout_s, security or {})
-        return cls(settings, replication=replication)
+        transport = cls(settings, replication=replication)
+        transport._appender.warm_up()
+        return transport
 
     async def append(self, records: Sequence[ProducerRecord]) -> None:
         if not records:

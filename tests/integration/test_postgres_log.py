@@ -1,0 +1,175 @@
+"""What only the log in PostgreSQL has: segments, leases that end with the connection, one schema."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from orderflow.messaging.store import SchemaBehindError
+from orderflow.messaging.transport import (
+    Consumer,
+    ConsumerRecord,
+    ProducerRecord,
+    TopicSettings,
+    TransportUnavailableError,
+)
+from orderflow.messaging.transports.postgres_log import PostgresLogTransport, check, migrate
+from tests.support.postgres import PostgresServer
+from tests.support.records import numbered, numbers, settled_total, take
+from tests.support.waiting import eventually
+
+TOPIC = "topic"
+DAY_MS = 24 * 3_600_000
+
+
+@pytest.fixture
+async def log(database_url: str) -> AsyncIterator[PostgresLogTransport]:
+    await migrate(database_url)
+    transport = await PostgresLogTransport.connect(database_url, session_timeout_s=60.0)
+    await transport.create_topics([TopicSettings(TOPIC, 1, 7 * DAY_MS)])
+    yield transport
+    await transport.close()
+
+
+def age(postgres: PostgresServer, url: str, days: int) -> None:
+    """Let this much time pass over the segments."""
+    postgres.execute(
+        f"UPDATE segments SET opened_at = opened_at - interval '{days} days',"
+        f" closed_at = closed_at - interval '{days} days'",
+        url.rpartition("/")[2],
+    )
+
+
+async def test_records_leave_only_after_their_retention(
+    postgres: PostgresServer, database_url: str, log: PostgresLogTransport
+) -> None:
+    await log.append(numbered(TOPIC, 5))
+    for days in (0, 2, 3, 3):
+        age(postgres, database_url, days)
+        assert await log.drop_expired() == 0
+    await log.append(numbered(TOPIC, 5, start=5))
+    assert numbers(await log.read(TOPIC, 0, 0, 100)) == list(range(10))
+    age(postgres, database_url, 2)
+    assert await log.drop_expired() == 1
+    assert numbers(await log.read(TOPIC, 0, 0, 100)) == list(range(5, 10))
+    assert await log.ends([TOPIC]) == {(TOPIC, 0): (5, 10)}
+
+
+async def test_a_new_group_starts_at_the_first_record_kept(
+    postgres: PostgresServer, database_url: str, log: PostgresLogTransport
+) -> None:
+    await log.append(numbered(TOPIC, 5))
+    age(postgres, database_url, 2)
+    await log.drop_expired()
+    await log.append(numbered(TOPIC, 5, start=5))
+    age(postgres, database_url, 8)
+    await log.drop_expired()
+    assert [place.lag for place in await log.lag("group", [TOPIC])] == [5]
+    consumer = await log.subscribe("group", [TOPIC])
+    assert numbers(await take(consumer, 5, settle=True)) == list(range(5, 10))
+    assert [place.lag for place in await log.lag("group", [TOPIC])] == [0]
+
+
+async def test_the_segments_go_round(postgres: PostgresServer, database_url: str, log: PostgresLogTransport) -> None:
+    kept: list[list[int]] = []
+    for number in range(20):
+        await log.append(numbered(TOPIC, 1, start=number))
+        kept.append(numbers(await log.read(TOPIC, 0, 0, 100)))
+        age(postgres, database_url, 1)
+        await log.drop_expired()
+    assert all(found == list(range(found[0], number + 1)) for number, found in enumerate(kept))
+    assert all(len(found) >= min(7, number + 1) for number, found in enumerate(kept))
+    assert len(kept[-1]) <= 9
+
+
+async def test_while_the_next_segment_is_not_free_the_open_one_stays_open(
+    postgres: PostgresServer, database_url: str, log: PostgresLogTransport
+) -> None:
+    for number in range(8):
+        await log.append(numbered(TOPIC, 1, start=number))
+        age(postgres, database_url, 1)
+        await log.drop_expired()
+    await log.create_topics([TopicSettings("longer", 1, 70 * DAY_MS)])
+    for number in range(8, 16):
+        await log.append(numbered(TOPIC, 1, start=number))
+        age(postgres, database_url, 2)
+        await log.drop_expired()
+    found = numbers(await log.read(TOPIC, 0, 0, 100))
+    assert found == list(range(found[0], 16))
+    assert found[0] <= 1
+
+
+async def test_a_member_whose_connection_is_gone_is_followed_before_its_lease_ends(
+    database_url: str, log: PostgresLogTransport
+) -> None:
+    await log.append(numbered(TOPIC, 3))
+    other = await PostgresLogTransport.connect(database_url, session_timeout_s=60.0)
+    gone = await other.subscribe("group", [TOPIC])
+    await take(gone, 3)
+    await gone.abort()
+    successor = await log.subscribe("group", [TOPIC])
+
+    async def joined_again() -> bool:
+        return bool(await successor.poll(10))
+
+    assert await eventually(joined_again)
+    await other.close()
+
+
+async def test_a_member_that_loses_its_connection_goes_on_where_it_was(
+    postgres: PostgresServer, database_url: str, log: PostgresLogTransport
+) -> None:
+    consumer = await log.subscribe("group", [TOPIC])
+    await log.append(numbered(TOPIC, 3))
+    records = await take(consumer, 3)
+    end_connections(postgres, database_url)
+    await eventually(lambda: log_answers(log))
+    await log.append(numbered(TOPIC, 3, start=3))
+    found: list[int] = []
+
+    async def came() -> bool:
+        found.extend(numbers(await poll_patiently(consumer)))
+        return found == [3, 4, 5]
+
+    await eventually(came)
+    await consumer.settle(records)
+    assert await settled_total(log, "group", TOPIC) == 3
+
+
+async def test_a_notification_that_is_too_long_to_name_partitions_wakes_all(
+    database_url: str, log: PostgresLogTransport
+) -> None:
+    await log.create_topics([TopicSettings("wide", 2000)])
+    consumer = await log.subscribe("group", ["wide"])
+    await log.append([ProducerRecord("wide", str(number).encode(), b"1") for number in range(9000)])
+    assert len(await take(consumer, 9000)) == 9000
+
+
+async def test_a_schema_that_is_behind_is_said_to_be(database_url: str) -> None:
+    with pytest.raises(SchemaBehindError, match="orderflow migrate"):
+        await check(database_url)
+    await migrate(database_url)
+    await check(database_url)
+
+
+async def log_answers(log: PostgresLogTransport) -> bool:
+    try:
+        await log.ping()
+    except TransportUnavailableError:
+        return False
+    return True
+
+
+async def poll_patiently(consumer: Consumer) -> Sequence[ConsumerRecord]:
+    try:
+        return await consumer.poll(10)
+    except TransportUnavailableError:
+        return ()
+
+
+def end_connections(postgres: PostgresServer, url: str) -> None:
+    postgres.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        f" WHERE datname = '{url.rpartition('/')[2]}' AND pid <> pg_backend_pid()"
+    )
