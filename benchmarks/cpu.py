@@ -33,7 +33,7 @@ def resident_mb(root: int) -> Counter[str]:
 
 
 def _part(process: psutil.Process) -> str:
-    line = process.cmdline()
+    line: list[str] = process.cmdline()
     if "run" in line:
         name = line[line.index("run") + 1 : line.index("run") + 2]
         if name and name[0] in OWN:

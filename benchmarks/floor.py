@@ -1,7 +1,7 @@
 """The floor: the whole saga as hand-written set-based SQL in one process, no HTTP, no log, no second try.
 
-It writes the same durable rows as Orderflow (the same tables, made by the same migrations), reads each outbox back as a
-relay does, encodes and decodes each event as JSON, and passes batches of 500 from stage to stage in memory.
+It writes the same durable rows as Orderflow (the same tables, made by the same migrations), reads each outbox back
+as a relay does, encodes and decodes each event as JSON, and passes batches of 500 from stage to stage in memory.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ HEADERS = b"h" * 420
 
 ENDED_SLOT = 1
 """Ended orders are relayed apart from placed ones: the two stages share the order service's outbox."""
-
 
 
 class Stage(NamedTuple):
@@ -83,6 +82,26 @@ async def run_floor(urls: Mapping[str, str], orders: int) -> float:
         for stage in stages.values():
             await stage.connection.close()
     return took
+
+
+async def run_reserve_floor(urls: Mapping[str, str], events: int) -> float:
+    """The floor of durable consume: the inventory's part alone, from events in memory; returns the seconds."""
+    inventory = Stage(await asyncpg.connect(urls["inventory"]), load_queries("benchmarks", "floor.sql"))
+    paid, reserved = asyncio.Queue[list[Event]](), asyncio.Queue[list[Event]]()
+    item = Item(sku=SKU, quantity=1, unit_price=1250)
+    for _ in range(0, events, BATCH):
+        batch = [
+            PaymentSucceeded(order_id=sample_id(), customer_id="ada", currency="EUR", items=(item,), total=1250)
+            for _ in range(BATCH)
+        ]
+        paid.put_nowait(list(batch))
+    try:
+        await inventory.connection.execute(inventory.sql["add_stock"], SKU)
+        started = time.perf_counter()
+        await _reserve(inventory, events, paid, reserved)
+        return time.perf_counter() - started
+    finally:
+        await inventory.connection.close()
 
 
 async def _pipeline(stages: Mapping[str, Stage], orders: int) -> None:

@@ -17,17 +17,20 @@ from orderflow.local.services import sequences_of
 from orderflow.messaging.stores.postgres.migrations import migrate
 from orderflow.messaging.stores.postgres.queries import load_queries
 
-NAMES = ("order", "payment", "inventory", "notification", "bank")
+NAMES = ("order", "payment", "inventory", "notification", "bank", "log")
 
 
-async def make_floor_databases(system: System) -> Mapping[str, str]:
-    """Make them anew, with the tables that the services have; returns their URLs by name."""
+def admin_url(system: System) -> str:
+    """The superuser's URL of the embedded server of a running system."""
     home = Home(system.settings.home)
     found = control.running(home)
     if found is None or found.postgres is None:
         raise RuntimeError("the floor needs the embedded PostgreSQL of a running system")
-    password = secrets_of(home.path).password(SUPERUSER)
-    admin = database_url(found.postgres, "postgres", SUPERUSER, password)
+    return database_url(found.postgres, "postgres", SUPERUSER, secrets_of(home.path).password(SUPERUSER))
+
+
+async def make_floor_databases(admin: str) -> Mapping[str, str]:
+    """Make them anew, with the tables that the services have; returns their URLs by name."""
     statements = load_queries("benchmarks", "databases.sql")
     connection = await asyncpg.connect(admin)
     try:

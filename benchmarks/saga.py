@@ -42,8 +42,7 @@ async def run_saga(system: System, orders: int, already_final: int) -> Saga:
         raise RuntimeError(f"{load.refused} of {orders} orders were refused")
     client = time.process_time() - client_before
     ended = await wait_until_final(system, already_final + orders, timeout_s=60 + orders / 100)
-    spent = cpu_seconds(system.pid) - before
-    spent["load"] = client
+    spent = {**(cpu_seconds(system.pid) - before), "load": client}
     return Saga(
         orders=orders,
         rate=orders / (ended - started),

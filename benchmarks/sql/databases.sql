@@ -38,3 +38,10 @@ DROP DATABASE IF EXISTS floor_bank;
 -- the floor's own
 CREATE DATABASE floor_bank;
 
+-- name: drop_log
+-- what an earlier run has left
+DROP DATABASE IF EXISTS floor_log;
+
+-- name: create_log
+-- for the consume figure
+CREATE DATABASE floor_log;

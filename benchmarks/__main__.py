@@ -1,0 +1,117 @@
+"""`python -m benchmarks`: every figure beside its floor, in one run, with the promises checked at the end."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.consume import run_consume
+from benchmarks.consume_servers import connect, servers
+from benchmarks.floor import run_floor, run_reserve_floor
+from benchmarks.floor_databases import admin_url, make_floor_databases
+from benchmarks.idle import run_idle
+from benchmarks.latency import run_latency
+from benchmarks.report import Figures, as_markdown
+from benchmarks.saga import run_saga
+from benchmarks.system import System, running
+
+EXAMPLES = """examples:
+  python -m benchmarks                         everything, on both logs (about 5 minutes)
+  python -m benchmarks --transport postgres    the embedded log only
+  python -m benchmarks --quick                 small sizes: that it runs, not how fast
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much is measured: orders and events, and seconds for what runs at a rate."""
+
+    warm_up: int
+    orders: int
+    rounds: int
+    events: int
+    rate_s: float
+    idle_s: float
+
+
+FULL = Sizes(warm_up=2000, orders=10_000, rounds=3, events=50_000, rate_s=20, idle_s=10)
+QUICK = Sizes(warm_up=100, orders=300, rounds=1, events=1000, rate_s=2, idle_s=2)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--transport", choices=("postgres", "kafka", "both"), default="both")
+    parser.add_argument("--quick", action="store_true", help="small sizes")
+    parser.add_argument("--json", action="store_true", help="figures as JSON")
+    given = parser.parse_args()
+    transports = ("postgres", "kafka") if given.transport == "both" else (given.transport,)
+    figures = [measure(transport, QUICK if given.quick else FULL) for transport in transports]
+    print(json.dumps([each.as_dict() for each in figures], indent=1) if given.json else as_markdown(figures))
+    return 0 if all(each.promises_kept for each in figures) else 1
+
+
+def measure(transport: str, sizes: Sizes) -> Figures:
+    """Start a system on that log, take every figure, and check the promises."""
+    _say(f"starting a system on {transport}")
+    with running(transport) as system:
+        figures = asyncio.run(_measure(system, sizes))
+        _say("checking the promises")
+        audit = subprocess.run(
+            [sys.executable, "-m", "orderflow", "audit", "--home", str(system.settings.home), "--json"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        figures.promises_kept = audit.returncode == 0
+        if audit.returncode:
+            _say(audit.stdout + audit.stderr)
+    with servers(transport) as (admin, bootstrap):
+        _say("durable consume")
+        asyncio.run(_measure_consume(figures, admin, bootstrap, sizes.events))
+    return figures
+
+
+async def _measure_consume(figures: Figures, admin: str, bootstrap: str | None, events: int) -> None:
+    urls = await make_floor_databases(admin)
+    figures.consume_floor = events / await run_reserve_floor(urls, events)
+    urls = await make_floor_databases(admin)
+    log = await connect(urls, bootstrap)
+    try:
+        figures.consume = await run_consume(urls, log, events)
+    finally:
+        await log.close()
+
+
+async def _measure(system: System, sizes: Sizes) -> Figures:
+    figures = Figures(transport=system.transport, ready_s=system.ready_after_s)
+    ended = (await run_saga(system, sizes.warm_up, 0)).orders
+    for number in range(sizes.rounds):
+        _say(f"round {number + 1} of {sizes.rounds}: floor, then the saga")
+        urls = await make_floor_databases(admin_url(system))
+        figures.floors.append(2 * sizes.orders / await run_floor(urls, 2 * sizes.orders))
+        figures.sagas.append(await run_saga(system, sizes.orders, ended))
+        ended += sizes.orders
+    for rate in (50, 200):
+        _say(f"latency at {rate} orders/s")
+        figures.latencies.append(await run_latency(system, rate, sizes.rate_s))
+    _say("at rest")
+    figures.idle = await run_idle(system, sizes.idle_s)
+    return figures
+
+
+def _say(text: Any) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
