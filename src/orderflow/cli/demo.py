@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from orderflow.cli.errors import CliError, ExitCode, TimeUpError, UnreachableError
 from orderflow.cli.session import Session, session_options
+
+if TYPE_CHECKING:
+    from orderflow.cli.load.tally import Tally
 
 
 @click.command()
@@ -56,12 +61,17 @@ def demo(session: Session, orders: int, rate: float | None, concurrency: int, se
         session.out.document(report.document(tally, wish))
     else:
         session.out.show(*report.parts(tally, wish))
+    _conclude(tally, url, timeout_s)
+
+
+def _conclude(tally: Tally, url: str, timeout_s: float) -> None:
+    """The exit code. Raises CliError."""
     if tally.interrupted:
         raise click.exceptions.Exit(ExitCode.INTERRUPTED)
     if tally.lost_contact:
         raise UnreachableError(f"The order service at {url} answers no more. See why with: orderflow status")
     if tally.errors:
-        raise CliError(f"{tally.errors.total()} of {orders} orders were not accepted")
+        raise CliError(f"{tally.errors.total()} of {tally.asked} orders were not accepted")
     if tally.unfinished or tally.refunds_due():
         raise TimeUpError(
             f"After {timeout_s:g} s {len(tally.unfinished)} orders are not final and {len(tally.refunds_due())} "
