@@ -1,6 +1,7 @@
 """Stands in for a service where only its supervision is tested: ready, serving nothing, ended by its pipe.
 
-A file `NAME.crash` in the home makes it fail before it is ready, for as long as the file is there.
+A file `NAME.crash` in the home makes it fail before it is ready, for as long as the file is there. With
+FAKE_SERVICE_NEVER_DRAINS in its environment it goes on when its pipe has ended.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 
 
@@ -20,6 +22,8 @@ def main(name: str) -> int:
     sys.stdout.write(json.dumps({"ready": True, "service": name, "port": port, "pid": os.getpid()}) + "\n")
     sys.stdout.flush()
     sys.stdin.read()
+    if "FAKE_SERVICE_NEVER_DRAINS" in os.environ:
+        threading.Event().wait()
     Path(os.environ["ORDERFLOW_LOG_FILE"]).write_text("drained\n", encoding="utf-8")
     return 0
 

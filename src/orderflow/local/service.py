@@ -69,7 +69,7 @@ class ServiceUnit:
         ready.cancel()
         if not self._ended.done():
             await self.stop()
-            raise LocalError(f"{self.name} was not ready within {READY_TIMEOUT_S:.0f} s")
+            raise LocalError(f"{self.name} was not ready within {READY_TIMEOUT_S:.0f} s: orderflow logs {self.name}")
         said = tail(self._command.stderr)[-max(0, self._stderr_size() - said_before) :].strip()
         reason = said.splitlines()[-1] if said else f"it ended with exit status {self._ended.result()}"
         raise LocalError(f"{self.name} did not start: {reason.removeprefix('Error: ')}")

@@ -1,0 +1,248 @@
+"""`up`: stand-ins for the services, everything else real."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.support.programs import bystander
+from tests.support.waiting import eventually
+
+PROJECT = Path(__file__).parents[2]
+SERVICES = ("order", "payment", "inventory", "notification")
+START_TIMEOUT_S = 60.0
+
+
+class Up:
+    """A supervisor in a process of its own, with what it says in a file."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.said_file = home.parent / "said"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *arguments: str, **settings: str) -> subprocess.Popen[bytes]:
+        ports = {f"ORDERFLOW_{name.upper()}_PORT": "0" for name in SERVICES}
+        environment = {**os.environ, "ORDERFLOW_HOME": str(self.home), **ports, **settings}
+        with self.said_file.open("ab") as said:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.support.fake_up", *arguments],
+                cwd=PROJECT,
+                env=environment,
+                stdout=said,
+                stderr=said,
+            )
+        return self.process
+
+    def state(self) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads((self.home / "state.json").read_text())
+        except FileNotFoundError:
+            return {"phase": "none", "processes": []}
+        return found
+
+    def pids(self) -> dict[str, int]:
+        return {process["name"]: process["pid"] for process in self.state()["processes"]}
+
+    def said(self) -> str:
+        return self.said_file.read_text()
+
+    def is_ready(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            pytest.fail(f"up ended: {self.said()}")
+        return bool(self.state()["phase"] == "ready" and len(self.pids()) >= 5)
+
+    async def ready(self) -> dict[str, int]:
+        await eventually(self.is_ready, timeout_s=START_TIMEOUT_S)
+        return self.pids()
+
+    async def back(self, name: str, before: int) -> None:
+        await eventually(lambda: self.pids().get(name, before) != before, timeout_s=START_TIMEOUT_S)
+
+    def leave_state(self, pid: int, started: float, reused_pid: int) -> None:
+        """As a supervisor that was killed leaves it; the system has given `reused_pid` to somebody else."""
+        service = {"kind": "service", "address": "", "restarts": 0}
+        state = {
+            "phase": "stopping",
+            "supervisor": {"pid": 1, "started": 0.0},
+            "processes": [
+                {**service, "name": "order", "pid": pid, "started": started},
+                {**service, "name": "payment", "pid": reused_pid, "started": started - 100},
+            ],
+        }
+        (self.home / "state.json").write_text(json.dumps(state))
+
+    def end(self) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=60)
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    made = Up(tmp_path / "home")
+    yield made
+    left = [psutil.Process(pid) for pid in made.pids().values() if psutil.pid_exists(pid)]
+    if made.process is not None and made.process.poll() is None:
+        made.process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            made.process.wait(timeout=30)
+        made.process.kill()
+        made.process.wait()
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def gone(pids: dict[str, int]) -> bool:
+    return not any(psutil.pid_exists(pid) for pid in pids.values())
+
+
+async def test_it_starts_everything_and_a_signal_drains_and_stops_all_of_it(up: Up) -> None:
+    up.start()
+    pids = await up.ready()
+    assert set(pids) == {"postgres", *SERVICES}
+    assert up.end() == 0
+    assert gone(pids)
+    assert [(up.home / "logs" / f"{name}.log").read_text() for name in SERVICES] == ["drained\n"] * 4
+    assert "Place a first order" in up.said()
+    assert not (up.home / "state.json").exists()
+
+
+async def test_a_second_up_on_a_running_home_says_so(up: Up) -> None:
+    up.start()
+    await up.ready()
+    second = Up(up.home)
+    second.said_file = up.home.parent / "second"
+    assert second.start().wait(timeout=30) == 1
+    assert f"Error: Orderflow runs on {up.home} already" in second.said()
+    assert up.is_ready()
+
+
+async def test_a_killed_service_and_a_killed_postgres_come_back_and_it_says_so(up: Up) -> None:
+    up.start()
+    pids = await up.ready()
+    for name in ("payment", "postgres"):
+        os.kill(pids[name], signal.SIGKILL)
+        await up.back(name, pids[name])
+        assert f"{name} was ended by signal 9; starting it again" in up.said()
+    await eventually(lambda: "postgres is back at" in up.said())
+    assert "payment is back at" in up.said()
+    assert up.pids()["order"] == pids["order"]
+    assert up.end() == 0
+
+
+async def test_a_service_that_keeps_failing_is_tried_again_until_it_starts(up: Up) -> None:
+    up.start()
+    pids = await up.ready()
+    obstacle = up.home / "order.crash"
+    obstacle.touch()
+    os.kill(pids["order"], signal.SIGKILL)
+    await eventually(lambda: "order did not start: it was told to fail; next try in 0.5 s" in up.said())
+    await eventually(lambda: "order did not start: it was told to fail; next try in 1 s" in up.said())
+    obstacle.unlink()
+    await up.back("order", pids["order"])
+    assert up.end() == 0
+
+
+async def test_when_up_itself_is_killed_everything_ends_in_order(up: Up) -> None:
+    process = up.start()
+    pids = await up.ready()
+    process.kill()
+    process.wait()
+    await eventually(lambda: gone(pids), timeout_s=30)
+    assert (up.home / "logs" / "order.log").read_text() == "drained\n"
+
+
+async def test_the_next_up_ends_what_a_killed_one_left_by_pid_and_start_time(up: Up) -> None:
+    with bystander() as stuck, bystander() as other:
+        up.start()
+        await up.ready()
+        assert up.end() == 0
+        up.leave_state(stuck.pid, psutil.Process(stuck.pid).create_time(), other.pid)
+        up.start()
+        await up.ready()
+        assert stuck.wait(timeout=10) is not None
+        assert other.poll() is None
+        assert "Ended 1 processes of an earlier run" in up.said()
+
+
+async def test_a_service_that_cannot_start_is_one_sentence_and_nothing_stays(up: Up) -> None:
+    up.home.mkdir()
+    (up.home / "inventory.crash").touch()
+    (up.home / "home.json").write_text('{"format": 1}')
+    assert up.start().wait(timeout=60) == 1
+    assert up.said().splitlines()[-1] == "Error: inventory did not start: it was told to fail"
+    assert up.pids() == {}
+    assert not (up.home / "postgres" / "data" / "postmaster.pid").exists()
+
+
+def test_a_taken_port_is_one_sentence(up: Up) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert up.start(ORDERFLOW_PAYMENT_PORT=port).wait(timeout=60) == 1
+    expected = f"Error: the service payment: port {port} on 127.0.0.1 is taken by another program; set --payment-port"
+    assert expected in up.said()
+
+
+def test_a_folder_that_holds_something_else_is_refused_and_left_alone(up: Up) -> None:
+    up.home.mkdir()
+    (up.home / "thesis.txt").write_text("")
+    assert up.start().wait(timeout=60) == 1
+    assert "is not a home of Orderflow: it holds thesis.txt" in up.said()
+    assert [entry.name for entry in up.home.iterdir()] == ["thesis.txt"]
+
+
+def test_a_stop_while_it_starts_leaves_nothing(up: Up) -> None:
+    process = up.start()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) in {0, -signal.SIGTERM}
+    assert gone(up.pids())
+    assert not (up.home / "postgres" / "data" / "postmaster.pid").exists()
+
+
+async def test_another_transport_only_when_nothing_is_under_way_and_drain_gets_there(up: Up) -> None:
+    up.start()
+    await up.ready()
+    assert up.end() == 0
+    (up.home / "under_way").write_text("3 unfinished orders\n")
+    elsewhere = {"ORDERFLOW_TRANSPORT": "kafka", "ORDERFLOW_KAFKA_BOOTSTRAP": "127.0.0.1:1"}
+    assert up.start(**elsewhere).wait(timeout=60) == 1
+    assert "this home runs on the log in PostgreSQL, where 3 unfinished orders are under way" in up.said()
+    assert "`orderflow up --drain`" in up.said()
+    draining = up.start("--drain", **elsewhere)
+    await up.ready()
+    assert draining.poll() is None
+    (up.home / "under_way").unlink()
+    assert draining.wait(timeout=60) == 0
+    up.start(**elsewhere)
+    await up.ready()
+    assert json.loads((up.home / "home.json").read_text())["carrier"] == {
+        "transport": "kafka",
+        "bootstrap": "127.0.0.1:1",
+    }
+    assert up.end() == 0
+
+
+async def test_a_second_signal_ends_everything_at_once(up: Up) -> None:
+    process = up.start(FAKE_SERVICE_NEVER_DRAINS="1")
+    pids = await up.ready()
+    process.send_signal(signal.SIGINT)
+    await eventually(lambda: "Stopping" in up.said())
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=20) == 130
+    assert gone(pids)

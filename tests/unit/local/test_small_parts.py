@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from orderflow.local import cluster, leftovers, state
+from orderflow.local.addresses import database_url
+from orderflow.local.child import LAUNCHER, Conditions
+from orderflow.local.errors import LocalError
+from orderflow.local.kafka import broker
+from orderflow.local.kafka.configuration import server_properties
+from orderflow.local.leftovers import ProcessMark
+from orderflow.local.probe import Health, probe
+from orderflow.local.secrets import SecretsFile
+from orderflow.local.state import Running, State
+
+
+def test_a_password_is_made_once_and_kept_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "secrets.json"
+    first = SecretsFile(path).password("orderflow_order")
+    assert SecretsFile(path).password("orderflow_order") == first
+    assert SecretsFile(path).password("orderflow_bank") != first
+    assert len(first) >= 32
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_damaged_passwords_are_one_sentence_and_are_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "secrets.json"
+    path.write_text("[")
+    with pytest.raises(LocalError, match="cannot be read"):
+        SecretsFile(path).password("any")
+    assert path.read_text() == "["
+
+
+def test_a_database_is_addressed_by_socket_or_by_port() -> None:
+    assert database_url("/run/of us", "db", "me", "p/w") == "postgresql://me:p%2Fw@/db?host=%2Frun%2Fof+us&port=5432"
+    assert database_url("127.0.0.1:7", "db", "me", "pw") == "postgresql://me:pw@127.0.0.1:7/db"
+
+
+def test_a_child_without_conditions_is_started_directly() -> None:
+    assert Conditions().wrap(["postgres", "-D", "x"]) == ["postgres", "-D", "x"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the death signal is Linux's")
+def test_conditions_are_met_by_the_launcher_before_the_program_begins() -> None:
+    command = Conditions(uid=65534, gid=65534, capability=2, death_signal=15).wrap(["postgres"])
+    assert command[:4] == [sys.executable, "-I", "-S", str(LAUNCHER)]
+    assert command[5:] == ["postgres"]
+    wanted = json.loads(command[4])
+    assert (wanted["uid"], wanted["capability"], wanted["death_signal"]) == (65534, 2, 15)
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ("FATAL:  could not write lock file: No space left on device", "the disk is full"),
+        ("initdb: error: cannot be run as root", "it must not run as root"),
+        ("FATAL:  something new", "FATAL:  something new"),
+        ("", "it said nothing"),
+    ],
+)
+def test_what_postgresql_said_becomes_a_sentence(said: str, sentence: str) -> None:
+    assert cluster.explain(said).startswith(sentence)
+
+
+def test_what_kafka_said_becomes_its_first_error() -> None:
+    said = "12:00 INFO all well\n12:01 ERROR Address already in use (SocketServer)\nException: again"
+    assert broker.explain(said) == "12:01 ERROR Address already in use (SocketServer)"
+    assert broker.explain("java.io.IOException: No space left on device") == "the disk is full"
+    assert broker.explain("") == "it said nothing"
+
+
+def test_a_lone_broker_flushes_before_it_acknowledges_and_makes_no_topic_by_use(tmp_path: Path) -> None:
+    lines = server_properties(tmp_path, 9092, 9093).splitlines()
+    assert {
+        "log.flush.interval.messages=1",
+        "auto.create.topics.enable=false",
+        "message.max.bytes=2097152",
+        "offsets.topic.replication.factor=1",
+        "advertised.listeners=PLAINTEXT://127.0.0.1:9092",
+    } <= set(lines)
+
+
+def test_a_process_is_known_by_its_start_time_too() -> None:
+    me = ProcessMark.of(os.getpid())
+    assert me.find() is not None
+    assert ProcessMark(me.pid, me.started - 10).find() is None
+    assert leftovers.end([ProcessMark(me.pid, me.started - 10)]) == 0
+
+
+def test_a_note_that_cannot_be_read_ends_nothing(tmp_path: Path) -> None:
+    note = tmp_path / "process.json"
+    assert leftovers.end_recorded(note) == 0
+    note.write_text('{"pid": "x"}')
+    assert leftovers.end_recorded(note) == 0
+
+
+def test_the_state_is_read_as_it_was_written(tmp_path: Path) -> None:
+    written = State(
+        supervisor=ProcessMark(1, 2.0),
+        phase=state.READY,
+        processes=(Running("order", "service", 7, 3.5, "http://127.0.0.1:8001", 2),),
+        transport="kafka",
+        bootstrap="127.0.0.1:9092",
+    )
+    written.write(tmp_path / "state.json")
+    assert state.read(tmp_path / "state.json") == written
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"supervisor": 1}', '{"supervisor": {"pid": 1}}'])
+def test_a_state_that_makes_no_sense_is_none(tmp_path: Path, content: str) -> None:
+    (tmp_path / "state.json").write_text(content)
+    assert state.read(tmp_path / "state.json") is None
+
+
+def test_a_process_that_has_ended_is_not_ready() -> None:
+    assert not probe(Running("order", "service", os.getpid(), 1.0, "http://127.0.0.1:1"), 1.0).ready
+
+
+def test_a_service_that_does_not_answer_is_not_ready() -> None:
+    mark = ProcessMark.of(os.getpid())
+    found = probe(Running("order", "service", mark.pid, mark.started, "http://127.0.0.1:1"), 1.0)
+    assert found.words.startswith("http: it does not answer")
+
+
+@pytest.mark.parametrize(
+    ("health", "words"),
+    [
+        (Health(True, {}, 0), "ready"),
+        (Health(True, {}, 3), "ready, 3 events behind"),
+        (Health(False, {"database": "away"}), "database: away"),
+    ],
+)
+def test_health_is_said_in_words(health: Health, words: str) -> None:
+    assert health.words == words
