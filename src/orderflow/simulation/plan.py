@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from orderflow.messaging.engine import EngineConfig
 from orderflow.simulation.chance import seeded
-from orderflow.simulation.steps import STEPS
+from orderflow.simulation.steps import BANK_STEPS, STEPS
 
 SERVICES = ("order", "payment", "inventory", "notification")
 
@@ -47,12 +47,13 @@ class Trouble(StrEnum):
 class Plan:
     """One world. Times are in virtual seconds.
 
-    `fault_every` is the mean number of steps between two faults; at the step `focus` they are frequent, so that
-    rare steps get their share.
+    `out_of_stock` is the share of orders that cannot be served. `fault_every` is the mean number of steps
+    between two faults; at the step `focus` they are frequent, so that rare steps get their share.
     """
 
     seed: int
     orders: int
+    out_of_stock: float
     processes: Mapping[str, int]
     partitions: int
     faults: tuple[Fault, ...]
@@ -82,13 +83,14 @@ def draw(seed: int) -> Plan:
     return Plan(
         seed=seed,
         orders=chance.randint(1, 6),
+        out_of_stock=0.9 if focus in BANK_STEPS else chance.choice((0.1, 0.5)),
         processes={name: 2 if chance.random() < 0.25 else 1 for name in SERVICES},
         partitions=chance.randint(1, 3),
         faults=faults,
         fault_every=chance.choice((10.0, 25.0, 60.0, 150.0)),
         focus=focus,
         troubles=_troubles(chance, focus),
-        troubled_s=chance.choice((1.0, 2.0, 4.0)),
+        troubled_s=chance.choice((1.5, 3.0, 6.0)),
         session_timeout_s=chance.choice((0.5, 2.0)),
         skew_ms=chance.choice((0, 50, 5_000)),
         bank_timeout_s=chance.choice((0.3, 1.0)),
@@ -100,7 +102,7 @@ def _troubles(chance: random.Random, focus: str) -> tuple[Trouble, ...]:
     kinds = [trouble for trouble in Trouble if chance.random() < 0.4]
     count = chance.choice((0, 1, 2, 4, 6)) if kinds else 0
     drawn = tuple(chance.choice(kinds) for _ in range(count))
-    return (*drawn, Trouble.REFUSE, Trouble.REFUSE) if focus == "parked" else drawn
+    return (*drawn, *[Trouble.REFUSE] * 4) if focus == "parked" else drawn
 
 
 def _config(chance: random.Random) -> EngineConfig:

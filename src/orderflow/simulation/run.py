@@ -56,6 +56,8 @@ def run(seed: int, code: Code | None = None) -> Run:
 
 async def _live(world: World, shops: Shops) -> None:
     world.start()
+    await shops.fill()
+    world.troubled = True
     troubles = asyncio.ensure_future(Troubles(world, shops.promised).bring())
     ordering = asyncio.ensure_future(shops.open())
     await asyncio.sleep(world.plan.troubled_s)

@@ -29,7 +29,6 @@ METHODS = (
 )
 ANSWER_WITHIN_S = 3.0
 TRIES_MAX = 40
-STOCK_EVERY_S = 0.05
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -56,25 +55,22 @@ class Shops:
         self._chance = seeded(world.plan.seed, "shops")
         self._known: dict[str, str] = {}
 
-    async def open(self) -> None:
-        """Put the stock in, then order; return when every shop has its answer or has given up."""
+    async def fill(self) -> None:
+        """Put the stock in."""
         for sku, on_hand in STOCK.items():
-            await self._put_in(SetStock(sku=sku, on_hand=on_hand, only_if_new=True))
+            await self._answer(SetStock(sku=sku, on_hand=on_hand, only_if_new=True), "inventory")
+
+    async def open(self) -> None:
+        """Order; return when every shop has its answer or has given up."""
         shops = [self._shop(number) for number in range(self._world.plan.orders)]
         await asyncio.gather(*shops)
-
-    async def _put_in(self, command: SetStock) -> None:
-        for _ in range(TRIES_MAX):
-            if await self._answer(command, "inventory") is not None:
-                return
-            await asyncio.sleep(STOCK_EVERY_S)
 
     async def _shop(self, number: int) -> None:
         """One order. With a key it is asked for until it is answered, sometimes twice at once."""
         chance = self._chance
         wish = self._wish()
         key = f"key-{number}" if chance.random() < 0.7 else None
-        await asyncio.sleep(chance.random() * self._world.plan.troubled_s / 2)
+        await asyncio.sleep(chance.random() * self._world.plan.troubled_s / 3)
         if key is None:
             await self._order(wish, None)
             return
@@ -126,6 +122,8 @@ class Shops:
 
     def _wish(self) -> Wish:
         chance = self._chance
-        skus = chance.sample(["plenty", "scarce", "none"], k=chance.choice((1, 1, 2)))
+        skus = chance.sample(["plenty", "scarce"], k=chance.choice((1, 1, 2)))
+        if chance.random() < self._world.plan.out_of_stock:
+            skus.append("none")
         items = tuple(Item(sku=sku, quantity=chance.randint(1, 2), unit_price=chance.randint(1, 500)) for sku in skus)
         return Wish(items, chance.choice(METHODS))

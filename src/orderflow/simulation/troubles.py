@@ -41,7 +41,7 @@ class Troubles:
             case Trouble.REFUSE:
                 await self._refuse()
             case Trouble.BANK_MUTE:
-                self._world.bank.mute = self._chance.choice((0.3, 0.9))
+                self._world.bank.mute = self._chance.choice((0.2, 0.5))
 
     async def _to_a_process(self, trouble: Trouble) -> None:
         running = list(self._world.processes.values())

@@ -28,19 +28,19 @@ from orderflow.simulation.rules import STEPWISE, check_row
 from orderflow.simulation.steps import BANK_STEPS, TRANSPORT_STEPS
 from orderflow.simulation.trace import Trace
 
-FOCUS_SHARE = 0.25
+FOCUS_SHARE = 0.4
 RESTART_AFTER_S = 1.0
 
 
 class World:
-    """Everything that outlives a process. `healed` ends all faults; what they broke is repaired by `heal`."""
+    """Everything that outlives a process. Faults happen while `troubled`; `heal` repairs what they broke."""
 
     def __init__(self, plan: Plan, code: Code) -> None:
         self.plan = plan
         self.code = code
         self.trace = Trace()
         self.defects: list[str] = []
-        self.healed = False
+        self.troubled = False
         self.loop = virtual_loop(seeded(plan.seed, "order of callbacks"))
         self.clock = VirtualClock(self.loop)
         self.chance = seeded(plan.seed, "faults")
@@ -109,7 +109,7 @@ class World:
             return
         self.trace.add(self.loop.time(), process.name, step)
         self._until_fault -= 1
-        if self.healed or not (self._until_fault <= 0 or self._is_in_focus(step)):
+        if not self.troubled or not (self._until_fault <= 0 or self._is_in_focus(step)):
             await asyncio.sleep(0)
             return
         self._until_fault = self._draw_fault()
@@ -117,14 +117,14 @@ class World:
 
     def _cut_append(self, records: int) -> int | None:
         """After how many records an append breaks off; None: it does not."""
-        if self.healed or Fault.ERROR not in self.plan.faults or self.chance.random() > 0.05:
+        if not self.troubled or Fault.ERROR not in self.plan.faults or self.chance.random() > 0.05:
             return None
         return self.chance.randrange(records)
 
     def heal(self) -> None:
         """Everything works again from now on, and every process runs."""
         self.note("world", "heals")
-        self.healed = True
+        self.troubled = False
         self.log.reachable = True
         self.bank.away = False
         self.bank.mute = 0.0
