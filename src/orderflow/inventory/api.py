@@ -34,6 +34,8 @@ BEFORE = Parameter(
     type=Annotated[int, msgspec.Meta(ge=1, le=VERSION_MAX)],
 )
 
+MISSING = Response(status=404, description="There is no such SKU.")
+
 
 class NewStock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How many units are free from now on. What is reserved for orders is not among them."""
@@ -79,46 +81,56 @@ class InventoryApi:
 def operations(context: ServiceContext) -> Sequence[Operation]:
     """What the inventory service offers."""
     api = InventoryApi(context)
-    missing = Response(status=404, description="There is no such SKU.")
-    return (
-        Operation(
-            method="PUT",
-            path="/stock/{sku}",
-            summary="Set the free units of a SKU, making it if it is new",
-            handler=api.put,
-            request=NewStock,
-            parameters=(SKU,),
-            responses=(
-                Response(status=200, description="The SKU as it stands now.", type=StockSet),
-                Response(status=201, description="The SKU is new.", type=StockSet),
-            ),
-            tag="stock",
+    return (_put(api), _page(api), _show(api), _movements(api))
+
+
+def _put(api: InventoryApi) -> Operation:
+    return Operation(
+        method="PUT",
+        path="/stock/{sku}",
+        summary="Set the free units of a SKU, making it if it is new",
+        handler=api.put,
+        request=NewStock,
+        parameters=(SKU,),
+        responses=(
+            Response(status=200, description="The SKU as it stands now.", type=StockSet),
+            Response(status=201, description="The SKU is new.", type=StockSet),
         ),
-        Operation(
-            method="GET",
-            path="/stock",
-            summary="List the stock in order of SKU",
-            handler=api.page,
-            parameters=(LIMIT, AFTER),
-            responses=(Response(status=200, description="A page of SKUs.", type=StockPage),),
-            tag="stock",
-        ),
-        Operation(
-            method="GET",
-            path="/stock/{sku}",
-            summary="Show one SKU",
-            handler=api.show,
-            parameters=(SKU,),
-            responses=(Response(status=200, description="The SKU as it stands.", type=StockView), missing),
-            tag="stock",
-        ),
-        Operation(
-            method="GET",
-            path="/stock/{sku}/movements",
-            summary="List the movements of one SKU, newest first",
-            handler=api.movements,
-            parameters=(SKU, LIMIT, BEFORE),
-            responses=(Response(status=200, description="A page of movements.", type=MovementPage), missing),
-            tag="stock",
-        ),
+        tag="stock",
+    )
+
+
+def _page(api: InventoryApi) -> Operation:
+    return Operation(
+        method="GET",
+        path="/stock",
+        summary="List the stock in order of SKU",
+        handler=api.page,
+        parameters=(LIMIT, AFTER),
+        responses=(Response(status=200, description="A page of SKUs.", type=StockPage),),
+        tag="stock",
+    )
+
+
+def _show(api: InventoryApi) -> Operation:
+    return Operation(
+        method="GET",
+        path="/stock/{sku}",
+        summary="Show one SKU",
+        handler=api.show,
+        parameters=(SKU,),
+        responses=(Response(status=200, description="The SKU as it stands.", type=StockView), MISSING),
+        tag="stock",
+    )
+
+
+def _movements(api: InventoryApi) -> Operation:
+    return Operation(
+        method="GET",
+        path="/stock/{sku}/movements",
+        summary="List the movements of one SKU, newest first",
+        handler=api.movements,
+        parameters=(SKU, LIMIT, BEFORE),
+        responses=(Response(status=200, description="A page of movements.", type=MovementPage), MISSING),
+        tag="stock",
     )

@@ -131,49 +131,58 @@ class OrderApi:
 def operations(context: ServiceContext) -> Sequence[Operation]:
     """What the order service offers."""
     api = OrderApi(context)
-    return (
-        Operation(
-            method="POST",
-            path="/orders",
-            summary="Place an order",
-            handler=api.place,
-            request=NewOrder,
-            parameters=(IDEMPOTENCY_KEY,),
-            responses=(
-                Response(
-                    status=201,
-                    description="The order is placed. It is paid and reserved from here on by itself.",
-                    type=OrderView,
-                    headers={
-                        "Location": "Where the order can be read.",
-                        "Idempotency-Replayed": "`true` when an earlier request of this key placed it.",
-                    },
-                ),
-                Response(status=409, description="A request with this Idempotency-Key is still under way."),
-                Response(status=503, description="Too many orders are unfinished, or the database is away."),
-            ),
-            tag="orders",
-            fast=True,
+    return (_place(api), _page(api), _show(api))
+
+
+def _place(api: OrderApi) -> Operation:
+    placed = Response(
+        status=201,
+        description="The order is placed. It is paid and reserved from here on by itself.",
+        type=OrderView,
+        headers={
+            "Location": "Where the order can be read.",
+            "Idempotency-Replayed": "`true` when an earlier request of this key placed it.",
+        },
+    )
+    return Operation(
+        method="POST",
+        path="/orders",
+        summary="Place an order",
+        handler=api.place,
+        request=NewOrder,
+        parameters=(IDEMPOTENCY_KEY,),
+        responses=(
+            placed,
+            Response(status=409, description="A request with this Idempotency-Key is still under way."),
+            Response(status=503, description="Too many orders are unfinished, or the database is away."),
         ),
-        Operation(
-            method="GET",
-            path="/orders",
-            summary="List orders, newest first",
-            handler=api.page,
-            parameters=(STATUS, LIMIT, CURSOR),
-            responses=(Response(status=200, description="A page of orders.", type=OrderPage),),
-            tag="orders",
+        tag="orders",
+        fast=True,
+    )
+
+
+def _page(api: OrderApi) -> Operation:
+    return Operation(
+        method="GET",
+        path="/orders",
+        summary="List orders, newest first",
+        handler=api.page,
+        parameters=(STATUS, LIMIT, CURSOR),
+        responses=(Response(status=200, description="A page of orders.", type=OrderPage),),
+        tag="orders",
+    )
+
+
+def _show(api: OrderApi) -> Operation:
+    return Operation(
+        method="GET",
+        path="/orders/{order_id}",
+        summary="Show an order, its history, and where it is stuck",
+        handler=api.show,
+        parameters=(ORDER_ID, WAIT),
+        responses=(
+            Response(status=200, description="The order as it stands.", type=OrderDetails),
+            Response(status=404, description="There is no such order."),
         ),
-        Operation(
-            method="GET",
-            path="/orders/{order_id}",
-            summary="Show an order, its history, and where it is stuck",
-            handler=api.show,
-            parameters=(ORDER_ID, WAIT),
-            responses=(
-                Response(status=200, description="The order as it stands.", type=OrderDetails),
-                Response(status=404, description="There is no such order."),
-            ),
-            tag="orders",
-        ),
+        tag="orders",
     )
