@@ -1,0 +1,57 @@
+"""The page docs/state-machine.md, made from the tables that code and database go by.
+
+`python -m tests.support.state_machine_page` writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from orderflow.messaging.machine import StateMachine
+from orderflow.order.model import MACHINE as ORDERS
+from orderflow.payment.model import MACHINE as PAYMENTS
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "state-machine.md"
+
+HEAD = """# State machines
+
+Made by `python -m tests.support.state_machine_page` from the tables in `order/model.py` and `payment/model.py`;
+a test compares. The same tables are in the services' databases (`state_transitions`): a trigger refuses every other
+change of state with SQLSTATE `OF001`, and a service does not start when its table and the database's differ.
+"""
+
+ORDER_NOTES = """Beside its state an order has a refund: `none`, `due` (paid, then out of stock) or `done`.
+`PaymentRefunded` changes that and no state. What inventory says before the payment is heard of (two topics have no
+order between them) waits on the order's row for its turn.
+"""
+
+PAYMENT_NOTES = """`UNKNOWN`: the bank did not answer in time, so the money may have moved. It is asked again under
+the same idempotency key, with back-off, until it has said what it did.
+"""
+
+
+def diagram(machine: StateMachine) -> str:
+    """The machine in Mermaid's state diagrams."""
+    return "\n".join(_lines(machine))
+
+
+def _lines(machine: StateMachine) -> Iterator[str]:
+    yield "```mermaid"
+    yield "stateDiagram-v2"
+    yield f"    [*] --> {machine.initial}: {machine.created_by}"
+    for (before, event), after in machine.transitions.items():
+        yield f"    {before} --> {after}: {event}"
+    for state in machine.final_states():
+        yield f"    {state} --> [*]"
+    yield "```"
+
+
+def page() -> str:
+    """The whole page."""
+    orders, payments = diagram(ORDERS), diagram(PAYMENTS)
+    return f"{HEAD}\n## Orders\n\n{orders}\n\n{ORDER_NOTES}\n## Payments\n\n{payments}\n\n{PAYMENT_NOTES}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
