@@ -99,7 +99,7 @@ async def _facts(connection: Connection) -> dict[str, object]:
     """What the server says of itself. `skew_ms`: its clock less ours, at the middle of the question."""
     from orderflow.messaging.stores.postgres.queries import load_queries
 
-    query = load_queries("orderflow.cli", "doctor.sql")["server"]
+    query = load_queries("orderflow.cli.checks")["server"]
     await connection.fetchrow(query)
     asked_ms = time.time() * 1000
     row = await connection.fetchrow(query)
