@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from orderflow.cli.errors import CliError, ExitCode
+from orderflow.cli.errors import CliError, ExitCode, ReaderGoneError
 from orderflow.cli.plain import printable
 from orderflow.local.errors import LocalError
 from orderflow.settings.errors import SettingsError
@@ -27,7 +27,7 @@ def code_of(command: Callable[[], Any], arguments: Sequence[str]) -> int:
         return _complain(error, arguments)
     except (click.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGoneError):
         _forget_stdout()
         return ExitCode.READER_GONE
     return result if isinstance(result, int) else ExitCode.DONE

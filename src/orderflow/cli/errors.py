@@ -53,3 +53,7 @@ class TimeUpError(CliError):
 
     code = ExitCode.TIME_UP
     kind = "time_up"
+
+
+class ReaderGoneError(Exception):
+    """Whoever read our standard output has closed it (click would end a BrokenPipeError as a failure)."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from orderflow.cli.errors import ReaderGoneError
 from orderflow.cli.plain import printable, printable_block
 
 if TYPE_CHECKING:
@@ -26,21 +28,33 @@ class Output:
 
     def document(self, value: object) -> None:
         """The whole answer for a program."""
-        sys.stdout.write(json.dumps(value, indent=2 if sys.stdout.isatty() else None) + "\n")
+        with _to_reader():
+            sys.stdout.write(json.dumps(value, indent=2 if sys.stdout.isatty() else None) + "\n")
 
     def line(self, value: object) -> None:
         """One item of a stream for a program; seen at once."""
-        sys.stdout.write(json.dumps(value, separators=(",", ":")) + "\n")
-        sys.stdout.flush()
+        with _to_reader():
+            sys.stdout.write(json.dumps(value, separators=(",", ":")) + "\n")
 
     def show(self, *parts: RenderableType) -> None:
         """For people. A plain `str` must be ours; what comes from outside goes through `text`."""
-        for part in parts:
-            self.console.print(part)
+        with _to_reader():
+            for part in parts:
+                self.console.print(part)
 
     @cached_property
     def console(self) -> Console:
         return make_console(to_errors=False)
+
+
+@contextmanager
+def _to_reader() -> Iterator[None]:
+    """What is written within is seen at once. Raises ReaderGoneError."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise ReaderGoneError from None
 
 
 def make_console(*, to_errors: bool) -> Console:

@@ -1,0 +1,121 @@
+"""Every run ends in a stable exit code, and an error in one sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from orderflow.cli import COMMANDS, main
+from orderflow.cli.endings import code_of
+from orderflow.cli.errors import CliError, NotFoundError, RefusedError, TimeUpError, UnreachableError
+from orderflow.local.errors import LocalError
+from orderflow.settings import SettingsError
+from tests.unit.cli.calls import NOBODY, call
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (CliError("x"), 1),
+        (LocalError("x"), 1),
+        (click.ClickException("x"), 1),
+        (click.UsageError("x"), 2),
+        (SettingsError("x"), 2),
+        (UnreachableError("x"), 3),
+        (NotFoundError("x"), 4),
+        (RefusedError("x"), 5),
+        (TimeUpError("x"), 6),
+        (click.Abort(), 130),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_each_kind_of_error_has_its_exit_code(error: BaseException, code: int) -> None:
+    def fail() -> None:
+        raise error
+
+    assert code_of(fail, []) == code
+
+
+def test_a_defect_of_ours_keeps_its_trace() -> None:
+    with pytest.raises(ZeroDivisionError):
+        code_of(lambda: 1 // 0, [])
+
+
+def test_an_error_is_one_sentence_on_standard_error(tmp_path: Path) -> None:
+    result = call(tmp_path, "order", "list", ORDER_URL=NOBODY)
+
+    assert result.exit_code == 3
+    assert result.stdout == ""
+    assert result.stderr == (
+        f"Error: Nothing answers at {NOBODY} (the order service). Is it running? Start it with: orderflow up\n"
+    )
+
+
+def test_with_json_an_error_is_a_document_on_standard_error(tmp_path: Path) -> None:
+    result = call(tmp_path, "order", "list", "--json", ORDER_URL=NOBODY)
+
+    error = json.loads(result.stderr)["error"]
+    assert (error["kind"], error["exit_code"]) == ("unreachable", result.exit_code)
+    assert NOBODY in error["message"]
+
+
+def test_a_wrong_setting_is_a_usage_error_that_names_it(tmp_path: Path) -> None:
+    result = call(tmp_path, "settings", BATCHMAX="1")
+
+    assert result.exit_code == 2
+    assert "ORDERFLOW_BATCHMAX; did you mean ORDERFLOW_BATCH_MAX?" in result.stderr
+
+
+def test_a_hostile_value_is_escaped_in_the_error_about_it(tmp_path: Path) -> None:
+    result = call(tmp_path, "order", "show", "\x1b[2Jx")
+
+    assert result.exit_code == 2
+    assert "\x1b" not in result.stderr
+
+
+def test_an_unknown_command_is_a_usage_error(tmp_path: Path) -> None:
+    result = call(tmp_path, "oder")
+
+    assert result.exit_code == 2
+    assert "No such command 'oder'" in result.stderr
+
+
+def test_the_reader_going_away_is_no_trace() -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    try:
+        command = [sys.executable, "-m", "orderflow", "settings", "--json"]
+        done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, text=True, timeout=60)
+    finally:
+        os.close(write_end)
+
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_the_list_of_commands_imports_none_of_them() -> None:
+    probe = (
+        "import sys; from orderflow.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'rich', 'httpx', 'asyncpg', 'asyncio', 'psutil', 'msgspec'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=60, check=True)
+
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "Place orders" in done.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_can_be_loaded_and_its_help_has_an_example(name: str) -> None:
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+
+    parts = [command, *(command.commands.values() if isinstance(command, click.Group) else [])]
+    for part in parts:
+        assert "orderflow " in f"{part.help} {part.epilog}", part.name
