@@ -152,12 +152,12 @@ class Settings:
         return all(getattr(self, name) is None for name in names)
 
     def service_database_url(self, name: str) -> str:
-        """URL (with password) of the database of a service, of `log` or of `bank`.
+        """URL (with password) of the database of a service (also one of the user's own), of `log` or of `bank`.
 
         On the server of `database_url` it is the database `orderflow_<name>` and the role of the same name,
         with the password given there. Raises SettingsError when neither setting is there.
         """
-        own: Secret | None = getattr(self, f"{name}_database_url")
+        own: Secret | None = getattr(self, f"{name}_database_url", None)
         if own is not None:
             return own.reveal()
         if self.database_url is None:
