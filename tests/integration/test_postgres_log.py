@@ -117,6 +117,28 @@ async def test_a_member_whose_connection_is_gone_is_followed_before_its_lease_en
     await other.close()
 
 
+async def test_a_member_that_leaves_says_so(
+    postgres: PostgresServer, database_url: str, log: PostgresLogTransport
+) -> None:
+    leaving = await log.subscribe("group", [TOPIC])
+    database = database_url.rpartition("/")[2]
+    assert postgres.execute("SELECT count(*) FROM group_members", database) == "1"
+    await leaving.close()
+    assert postgres.execute("SELECT count(*) FROM group_members", database) == "0"
+
+
+async def test_what_was_fetched_before_a_member_was_put_out_settles_nothing_after_it_is_back(
+    postgres: PostgresServer, database_url: str, log: PostgresLogTransport
+) -> None:
+    consumer = await log.subscribe("group", [TOPIC])
+    await log.append(numbered(TOPIC, 5))
+    stale = await take(consumer, 5)
+    postgres.execute("DELETE FROM group_members", database_url.rpartition("/")[2])
+    await consumer._membership.renew()
+    await consumer.settle(stale)
+    assert await settled_total(log, "group", TOPIC) == 0
+
+
 async def test_a_member_that_loses_its_connection_goes_on_where_it_was(
     postgres: PostgresServer, database_url: str, log: PostgresLogTransport
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 from orderflow.messaging.transport import Consumer, ConsumerRecord, ProducerRecord, TopicSettings, Transport
 from tests.conformance.transport.conftest import PARTITIONS
@@ -157,6 +158,8 @@ async def test_a_waiting_poll_wakes_soon_after_an_append(
     waits: list[float] = []
     for number in range(10):
         poll = asyncio.create_task(take(consumer, 1, settle=True))
+        looks = itertools.count()
+        await eventually(lambda: next(looks) > 2)  # noqa: B023  # by now it waits
         started = loop.time()
         await transport.append([ProducerRecord(topic, b"key", str(number).encode())])
         await poll

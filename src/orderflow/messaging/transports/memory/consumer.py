@@ -47,8 +47,7 @@ class MemoryConsumer:
         for record in records:
             place = (record.topic, record.partition)
             offsets[place] = max(record.offset + 1, offsets.get(place, 0))
-        if not member.fenced:
-            self._log.group(self._group).settle(member, offsets)
+        self._log.group(self._group).settle(member, offsets)
 
     def assignment(self) -> frozenset[TopicPartition]:
         return frozenset(self._member.positions)

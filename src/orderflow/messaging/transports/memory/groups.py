@@ -43,7 +43,7 @@ class Group:
         self._rebalance(partitions)
 
     def settle(self, member: Member, offsets: Mapping[TopicPartition, int]) -> None:
-        """Only forward, and only where the member still holds the partition."""
+        """Only forward, and only where the member still holds the partition; a fenced one holds none."""
         for place, offset in offsets.items():
             if place in member.positions:
                 self.committed[place] = max(offset, self.committed.get(place, 0))
