@@ -7,7 +7,7 @@ import asyncpg
 from orderflow.local.errors import LocalError
 from orderflow.local.home import Carrier
 from orderflow.local.services import definitions
-from orderflow.local.transports import open_transport
+from orderflow.local.transports import open_transport, patiently
 from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
 from orderflow.messaging.stores.postgres.connections import connect
 from orderflow.messaging.stores.postgres.queries import load_queries
@@ -28,8 +28,12 @@ def choose(settings: Settings, remembered: Carrier | None, *, own_broker: bool) 
 
 async def under_way(settings: Settings) -> list[str]:
     """What is not finished yet on the transport of these settings, in words. Raises LocalError."""
+
+    async def look() -> list[str]:
+        return [await _unsent(settings), await _unfinished(settings), await _unread(settings)]
+
     try:
-        found = [await _unsent(settings), await _unfinished(settings), await _unread(settings)]
+        found = await patiently(look)
     except (StoreUnavailableError, TransportUnavailableError, SchemaBehindError, asyncpg.PostgresError) as error:
         raise LocalError(f"cannot tell what is under way: {error}") from error
     return [words for words in found if words]

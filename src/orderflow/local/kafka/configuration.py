@@ -32,6 +32,8 @@ def server_properties(data: Path, port: int, controller_port: int) -> str:
         # How long a broker that was killed keeps its successor waiting.
         "broker.session.timeout.ms": 4000,
         "broker.heartbeat.interval.ms": 1000,
+        # At rest it writes an empty record so often, to say that it is alive.
+        "metadata.max.idle.interval.ms": 5000,
         "group.initial.rebalance.delay.ms": 0,
         "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
     }
