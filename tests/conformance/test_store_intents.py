@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from orderflow.messaging.store import DataRefusedError, OpenIntent, Store
 from tests.conformance.store_values import changes, commit, intent

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from orderflow.messaging.identity import lock_id
 from orderflow.messaging.store import DataRefusedError, OutboxReader, Store, StoreUnavailableError

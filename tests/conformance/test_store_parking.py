@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from orderflow.messaging.store import Changes, DataRefusedError, InboxState, Store
 from tests.conformance.store_values import (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 from uuid import UUID
 
+from orderflow.messaging.identity import uuid_text
 from orderflow.messaging.message import Event
 
 
@@ -17,4 +18,4 @@ class OrderEvent(Event, frozen=True, kw_only=True):
 
     @property
     def key(self) -> str:
-        return str(self.order_id)
+        return uuid_text(self.order_id)

@@ -32,5 +32,5 @@ class SystemClock:
 
 
 def system_random() -> random.Random:
-    """A source of chance for jitter and ids, seeded by the operating system."""
-    return random.SystemRandom()
+    """A source of chance for jitter and ids, seeded once by the operating system. Not for secrets."""
+    return random.Random()  # noqa: S311  # ids and jitter, no secrets

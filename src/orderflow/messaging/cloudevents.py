@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from orderflow.messaging.catalogue import MALFORMED, Catalogue, UndecodableError, wire_name
 from orderflow.messaging.envelope import Envelope
-from orderflow.messaging.identity import NAMESPACE
+from orderflow.messaging.identity import uuid5, uuid_of, uuid_text
 from orderflow.messaging.transport import ConsumerRecord, Headers
 
 KEY_MAX = 200
@@ -25,7 +25,7 @@ def to_headers(envelope: Envelope) -> Headers:
     """All attributes but `time`, which the relay takes from the database row (`with_time`)."""
     headers: list[tuple[str, bytes | None]] = [
         ("ce_specversion", b"1.0"),
-        ("ce_id", str(envelope.id).encode()),
+        ("ce_id", uuid_text(envelope.id).encode()),
         ("ce_type", wire_name(type(envelope.message)).encode()),
         ("ce_source", envelope.source.encode()),
         ("ce_subject", envelope.key.encode()),
@@ -34,7 +34,7 @@ def to_headers(envelope: Envelope) -> Headers:
     if envelope.sequence is not None:
         headers.append(("ce_sequence", b"%d" % envelope.sequence))
     if envelope.causation is not None:
-        headers.append(("ce_causationid", str(envelope.causation).encode()))
+        headers.append(("ce_causationid", uuid_text(envelope.causation).encode()))
     if envelope.traceparent is not None:
         headers.append(("traceparent", envelope.traceparent.encode()))
     return tuple(headers)
@@ -96,12 +96,12 @@ def _require_key(said: str, key: str, subject: str | None) -> None:
 
 def _uuid(text: str, source: str) -> UUID:
     """Ids of other producers may be any text, unique within their source (CloudEvents 1.0, `id`)."""
-    return _optional_uuid(text) or uuid5(NAMESPACE, f"foreign\n{source}\n{text}")
+    return _optional_uuid(text) or uuid5(f"foreign\n{source}\n{text}")
 
 
 def _optional_uuid(text: str | None) -> UUID | None:
     try:
-        return UUID(text) if text else None
+        return uuid_of(text) if text else None
     except ValueError:
         return None
 

@@ -26,8 +26,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     request: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """The whole effect of one message. Empty: the message is taken note of and changes nothing.
 
     `rows` are new versions, `facts` are added, `events` are published through the outbox, `intents` are

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from orderflow.messaging.dead_letters import dead_letter
 from orderflow.messaging.decision import Decision, RefusedError, Service
@@ -46,8 +47,7 @@ class Policy:
     lease_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """What became of one message. `answer` and `refusal` are for a command's caller."""
 
     incoming: Incoming

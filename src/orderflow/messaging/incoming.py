@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
 from orderflow.messaging import cloudevents, identity
 from orderflow.messaging.catalogue import Catalogue, UndecodableError, wire_name
@@ -17,8 +17,7 @@ from orderflow.messaging.transport import ConsumerRecord
 KEY_MAX = cloudevents.KEY_MAX
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Incoming:
+class Incoming(msgspec.Struct, frozen=True, kw_only=True):
     """What the inlet takes. Exactly one of `envelope` and `problem` is set.
 
     `record` is what came, byte for byte (None: a command, which is never parked). `asked` counts how often the
@@ -82,7 +81,7 @@ def from_command(command: Command, source: str, traceparent: str | None, event_i
 
 def from_answer(answer: Answer, asked: OpenIntent, source: str) -> Incoming:
     """An answer to an intent. Asked twice for the same cause and count, it is the same message."""
-    event_id = uuid5(identity.NAMESPACE, f"answer\n{asked.intent.key}\n{asked.cause}\n{asked.attempts}")
+    event_id = identity.uuid5(f"answer\n{asked.intent.key}\n{asked.cause}\n{asked.attempts}")
     envelope = Envelope(
         id=event_id,
         message=answer,

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
+import msgspec
+
 from orderflow.messaging.message import Message
 
 
@@ -26,8 +28,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True)
-class Handled:
+class Handled(msgspec.Struct, frozen=True):
     """One message's way through the inlet. `message` is None when it could not be decoded.
 
     `caused` are the messages that its decision published. `error` is a redacted text.

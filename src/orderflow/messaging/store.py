@@ -14,6 +14,8 @@ from enum import IntEnum
 from typing import Protocol
 from uuid import UUID
 
+import msgspec
+
 from orderflow.messaging.decision import Intent
 from orderflow.messaging.rows import Fact, Ref, Row
 from orderflow.messaging.transport import ConsumerRecord, Headers
@@ -47,8 +49,7 @@ class InboxState(IntEnum):
     DISCARDED = 4
 
 
-@dataclass(frozen=True, slots=True)
-class InboxEntry:
+class InboxEntry(msgspec.Struct, frozen=True):
     """A row of `processed_events`: (key, consumer, identity) is unique; a new state replaces the old."""
 
     key: str
@@ -57,8 +58,7 @@ class InboxEntry:
     state: InboxState
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True):
     """Why a message failed. `error` is the class name, `message` is redacted and short (≤ 500 characters).
 
     `fingerprint` groups equal failures: error class and first own frame.
@@ -70,8 +70,7 @@ class Failure:
     fingerprint: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParkedEvent:
+class ParkedEvent(msgspec.Struct, frozen=True, kw_only=True):
     """A message that waits: the failing head of its key (`attempts` ≥ 1) or held behind it (0).
 
     `record` is what came in, byte for byte; answers of a service's own gateway have topic "" there.
@@ -91,8 +90,7 @@ class ParkedEvent:
     intent: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutboxRecord:
+class OutboxRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A record to publish. `id` and `created_at` (ms since the epoch) are given by the store."""
 
     topic: str
@@ -105,8 +103,7 @@ class OutboxRecord:
     created_at: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenIntent:
+class OpenIntent(msgspec.Struct, frozen=True, kw_only=True):
     """An intent that waits for its answer. `key` is the ordering key of the message that caused it."""
 
     intent: Intent

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 Headers = tuple[tuple[str, bytes | None], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ProducerRecord:
+class ProducerRecord(msgspec.Struct, frozen=True):
     """A record to append. `key` decides the partition (murmur2, as Kafka clients do)."""
 
     topic: str
@@ -23,8 +24,7 @@ class ProducerRecord:
     headers: Headers = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ConsumerRecord:
+class ConsumerRecord(msgspec.Struct, frozen=True):
     """A record as it stands in the log. `timestamp` is the append time in ms since the epoch."""
 
     topic: str

@@ -39,6 +39,7 @@ def tables() -> tuple[Table | Facts, ...]:
             insert=queries["insert_orders"],
             update=queries["update_orders"],
             stepwise=True,
+            changing=("order_id", "status", "version", "event", "reason", "refund", "early"),
         ),
         Facts(Transition, append=queries["append_history"]),
         Table(

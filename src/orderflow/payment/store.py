@@ -11,6 +11,17 @@ from orderflow.payment.views import PaymentView
 from orderflow.runtime.definition import Database
 
 PACKAGE = "orderflow.payment"
+CHANGING = (
+    "order_id",
+    "status",
+    "version",
+    "event",
+    "captured",
+    "refunded",
+    "reason",
+    "charge_reference",
+    "refund_reference",
+)
 
 
 def tables() -> tuple[Table | Facts, ...]:
@@ -23,6 +34,7 @@ def tables() -> tuple[Table | Facts, ...]:
             insert=queries["insert_payments"],
             update=queries["update_payments"],
             stepwise=True,
+            changing=CHANGING,
         ),
     )
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from orderflow.messaging.identity import event_id, lock_id, slot_of
 from orderflow.messaging.incoming import Incoming, from_command, from_record

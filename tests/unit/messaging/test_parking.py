@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from orderflow.messaging.flow import Dead, Parked, Reopened
 from orderflow.messaging.incoming import from_record

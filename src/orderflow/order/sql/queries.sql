@@ -18,7 +18,7 @@ FROM unnest(
 )
 
 -- name: update_orders
--- what can change of an order; the other arrays are there because every field is given
+-- what can change of an order
 UPDATE orders SET
     status = new.status,
     version = new.version,
@@ -26,12 +26,8 @@ UPDATE orders SET
     reason = new.reason,
     refund = new.refund,
     early = new.early::jsonb
-FROM unnest(
-    $1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::integer[], $9::text[],
-    $10::text[], $11::text[], $12::text[]
-) AS new (
-    order_id, customer_id, currency, items, total, payment_method, status, version, event, reason, refund, early
-)
+FROM unnest($1::uuid[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::text[])
+    AS new (order_id, status, version, event, reason, refund, early)
 WHERE orders.order_id = new.order_id
 
 -- name: append_history

@@ -21,7 +21,7 @@ FROM unnest(
 )
 
 -- name: update_payments
--- what can change of a payment; the other arrays are there because every field is given
+-- what can change of a payment
 UPDATE payments SET
     status = new.status,
     version = new.version,
@@ -33,12 +33,8 @@ UPDATE payments SET
     refund_reference = new.refund_reference,
     changed_at = now()
 FROM unnest(
-    $1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::integer[], $9::text[],
-    $10::bigint[], $11::bigint[], $12::text[], $13::text[], $14::text[]
-) AS new (
-    order_id, customer_id, currency, items, amount, payment_method, status, version, event, captured, refunded,
-    reason, charge_reference, refund_reference
-)
+    $1::uuid[], $2::text[], $3::integer[], $4::text[], $5::bigint[], $6::bigint[], $7::text[], $8::text[], $9::text[]
+) AS new (order_id, status, version, event, captured, refunded, reason, charge_reference, refund_reference)
 WHERE payments.order_id = new.order_id
 
 -- name: show_payment

@@ -26,11 +26,7 @@ class Locks:
             return
         waiter = (owner, asyncio.get_running_loop().create_future())
         self._waiters.setdefault(number, deque()).append(waiter)
-        try:
-            await waiter[1]
-        except BaseException:
-            self._forget(number, waiter)
-            raise
+        await waiter[1]
 
     def release_all(self, owner: object) -> None:
         """Hand each lock of `owner` to who waits longest for it; `owner` itself waits for nothing any more."""
@@ -64,11 +60,6 @@ class Locks:
                 break
         if not queue:
             self._waiters.pop(number, None)
-
-    def _forget(self, number: int, waiter: Waiter) -> None:
-        queue = self._waiters.get(number)
-        if queue is not None and waiter in queue:
-            queue.remove(waiter)
 
     def _note(self, owner: object, number: int) -> None:
         held = self._held.setdefault(owner, [])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 
 import msgspec
+from msgspec.structs import replace
 
 from orderflow.messaging.decision import Intent
 from orderflow.messaging.rows import Fact, Row

@@ -38,6 +38,16 @@ async def connect(
     does not even say that its statement timed out (0: never) is given up `ANSWER_GRACE_S` later. Raises
     StoreUnavailableError, SchemaBehindError (no such database).
     """
+    with translated():
+        return await asyncpg.connect(
+            url,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=statement_timeout_ms / 1000 + ANSWER_GRACE_S if statement_timeout_ms else None,
+            server_settings=_session(application_name, statement_timeout_ms, lookups_only),
+        )
+
+
+def _session(application_name: str, statement_timeout_ms: int, lookups_only: bool) -> dict[str, str]:
     settings = {
         "application_name": application_name,
         "search_path": "public",
@@ -59,13 +69,7 @@ async def connect(
             "enable_mergejoin": "off",
             "plan_cache_mode": "force_generic_plan",
         }
-    with translated():
-        return await asyncpg.connect(
-            url,
-            timeout=CONNECT_TIMEOUT_S,
-            command_timeout=statement_timeout_ms / 1000 + ANSWER_GRACE_S if statement_timeout_ms else None,
-            server_settings=settings,
-        )
+    return settings
 
 
 class Connections:

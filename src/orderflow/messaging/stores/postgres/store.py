@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -71,22 +72,9 @@ class PostgresStore:
         `transactions_max` transactions and `reads_max` reads run at once; who waits for a connection
         longer than `patience_s` gets StoreUnavailableError. Each outbox reader has a connection of its own.
         """
-        work = Connections(
-            url,
-            application_name=application_name,
-            limit=transactions_max,
-            patience_s=patience_s,
-            statement_timeout_ms=statement_timeout_ms,
-            lookups_only=True,
-        )
-        reads = Connections(
-            url,
-            application_name=f"{application_name} (reads)",
-            limit=reads_max,
-            patience_s=patience_s,
-            statement_timeout_ms=statement_timeout_ms,
-            lookups_only=False,
-        )
+        lend = partial(Connections, url, patience_s=patience_s, statement_timeout_ms=statement_timeout_ms)
+        work = lend(application_name=application_name, limit=transactions_max, lookups_only=True)
+        reads = lend(application_name=f"{application_name} (reads)", limit=reads_max, lookups_only=False)
         store = cls(url, application_name, Mappings(tables), slots, work, reads)
         try:
             await store.ping()

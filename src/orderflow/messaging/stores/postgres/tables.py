@@ -23,8 +23,9 @@ SCALARS = (str, int, bool, float, bytes, UUID, datetime, date)
 class Table:
     """The table of a row type.
 
-    `load` takes one array of ids ($1) and selects the struct's fields in their order. `insert` and `update`
-    take one array a field, in the same order ($1, $2, …), and must touch one row for each element.
+    `load` takes one array of ids ($1) and selects the struct's fields in their order. `insert` takes one array
+    a field, in the same order ($1, $2, …); `update` one for each field that `changing` names, in its order (empty:
+    every field). Both must touch one row for each element.
     Text, numbers, UUIDs, times and enums are passed as they are; anything nested as JSON text
     (`$4::text[]::jsonb[]`). With `stepwise` every version of a row is written, in waves (the first version
     of each row in one statement, then the second), so that a trigger sees each change of state;
@@ -36,6 +37,7 @@ class Table:
     insert: str
     update: str
     stepwise: bool = False
+    changing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +61,9 @@ class Statement:
 class Columns:
     """Turns structs of one type into column arrays and a loaded record into a struct."""
 
-    def __init__(self, struct: type[msgspec.Struct]) -> None:
+    def __init__(self, struct: type[msgspec.Struct], only: Sequence[str] = ()) -> None:
         self._struct = struct
-        self._names = tuple(field.name for field in msgspec.structs.fields(struct))
+        self._names = tuple(only) or tuple(field.name for field in msgspec.structs.fields(struct))
         self._get = attrgetter(*self._names)
         hints = get_type_hints(struct)
         self._nested: list[int] = []
@@ -99,6 +101,9 @@ class Mappings:
     def __init__(self, tables: Sequence[Table | Facts]) -> None:
         self._tables = tuple(tables)
         self._columns = {_type_of(table): Columns(_type_of(table)) for table in tables}
+        self._changing = {
+            table.row_type: Columns(table.row_type, table.changing) for table in tables if isinstance(table, Table)
+        }
         self._loads: Mapping[type[Row], str] = {
             table.row_type: table.load for table in tables if isinstance(table, Table)
         }
@@ -121,7 +126,8 @@ class Mappings:
             if structs and isinstance(table, Table):
                 planned.extend(self._row_statements(table, structs, changes.existing))
             elif structs and isinstance(table, Facts):
-                planned.append(self._statement(table.fact_type, table.append, structs))
+                arrays = self._columns[table.fact_type].arrays(structs)
+                planned.append(Statement(table.fact_type.TABLE, table.append, arrays, len(structs)))
         if written:
             raise LookupError(f"no Table or Facts was given for {', '.join(t.__name__ for t in written)}")
         return planned
@@ -131,12 +137,11 @@ class Mappings:
             fresh = [row for row in wave.values() if number == 0 and Ref(table.row_type, row.id) not in existing]
             known = [row for row in wave.values() if number or Ref(table.row_type, row.id) in existing]
             if fresh:
-                yield self._statement(table.row_type, table.insert, fresh)
+                arrays = self._columns[table.row_type].arrays(fresh)
+                yield Statement(table.row_type.TABLE, table.insert, arrays, len(fresh))
             if known:
-                yield self._statement(table.row_type, table.update, known)
-
-    def _statement(self, struct: type[Row] | type[Fact], sql: str, structs: Sequence[Row | Fact]) -> Statement:
-        return Statement(struct.TABLE, sql, self._columns[struct].arrays(structs), len(structs))
+                arrays = self._changing[table.row_type].arrays(known)
+                yield Statement(table.row_type.TABLE, table.update, arrays, len(known))
 
 
 def _type_of(table: Table | Facts) -> type[Row] | type[Fact]:
