@@ -215,6 +215,18 @@ async def test_an_outage_is_told_as_one_and_ends(backend: Backend, store: Store)
     assert await value_of(store, A) is None
 
 
+async def test_a_transaction_does_not_outlive_a_short_outage(backend: Backend, store: Store) -> None:
+    with pytest.raises(StoreUnavailableError):
+        async with store.transaction() as tx:
+            await tx.lock([1])
+            await tx.write(changes(rows=[Counter(counter_id="a", value=1)]))
+            backend.go_down()
+            backend.come_back()
+    assert await value_of(store, A) is None
+    async with asyncio.timeout(10), store.transaction() as tx:
+        await tx.lock([1])
+
+
 async def test_a_closed_store_refuses_and_closes_twice(store: Store) -> None:
     await store.close()
     await store.close()
