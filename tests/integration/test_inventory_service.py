@@ -57,7 +57,7 @@ async def all_movements(service: httpx.AsyncClient, sku: str) -> list[dict[str, 
     found: list[dict[str, Any]] = []
     cursor = ""
     while True:
-        page = (await service.get(f"/stock/{sku}/movements?limit=3{cursor}")).json()
+        page = (await service.get(f"/stock/{sku}/movements?limit=2{cursor}")).json()
         found += page["movements"]
         if page["next"] is None:
             return found
@@ -163,6 +163,16 @@ async def test_a_first_start_puts_in_the_demo_catalogue_and_a_second_leaves_the_
         await put(service, "SKU-TEA-TOWEL", 7)
     async with running("inventory", made, tmp_path / "second") as service:
         assert await shown(service, "SKU-TEA-TOWEL") == (7, 0)
+
+
+async def test_no_catalogue_is_put_in_beside_articles_of_your_own(made: Databases, tmp_path: Path) -> None:
+    await made.migrate()
+    for run in ("first", "second"):
+        (tmp_path / run).mkdir()
+    async with running("inventory", made, tmp_path / "first", demo_catalogue=False) as service:
+        await put(service, "MY-OWN", 1)
+    async with running("inventory", made, tmp_path / "second") as service:
+        assert [each["sku"] for each in (await service.get("/stock")).json()["stock"]] == ["MY-OWN"]
 
 
 async def test_no_catalogue_is_put_in_where_it_is_not_wanted(service: httpx.AsyncClient) -> None:

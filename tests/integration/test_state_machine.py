@@ -145,6 +145,17 @@ async def test_a_transition_counts_one_version_on(database: Connection, table: s
 
 
 @pytest.mark.parametrize("table", MACHINES)
+@pytest.mark.parametrize("changed", ["status", "version", "event"])
+async def test_no_part_of_a_transition_can_be_changed_alone(database: Connection, table: str, changed: str) -> None:
+    machine = MACHINES[table]
+    (before, event), after = next(iter(machine.transitions.items()))
+    await put_as_it_is(database, table, row_of(table, before, 7, machine.created_by))
+    alone = {"status": after, "version": 8, "event": event}[changed]
+    row = row_of(table, after if changed == "status" else before, 7, machine.created_by)
+    assert not await is_accepted(database, table, {**row, changed: alone})
+
+
+@pytest.mark.parametrize("table", MACHINES)
 async def test_a_change_that_is_no_transition_is_not_looked_at(database: Connection, table: str) -> None:
     machine = MACHINES[table]
     for state in machine.states():

@@ -50,6 +50,7 @@ def test_each_consumer_at_which_an_order_is_stuck_is_kept_until_it_reopens() -> 
         state="dead", event_type="orderflow.X.v1", event_id="e1", error="KeyError", attempts=6
     )
     world.take(reopened("payment"))
+    assert list(stuck(world)) == ["inventory"]
     world.take(reopened("inventory"))
     assert stuck(world) == {}
 
