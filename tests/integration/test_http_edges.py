@@ -93,15 +93,16 @@ async def test_the_log_has_a_line_a_message_with_its_trace(service: Running, tmp
         "/counters/a", json={"amount": 1}, headers={"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
     )
 
-    def consumed() -> bool:
-        lines = [msgspec.json.decode(line) for line in (tmp_path / "service.log").read_bytes().splitlines()]
-        own = [line for line in lines if line.get("trace_id") == trace]
-        assert [line["event_type"] for line in own] == ["sample.Add.v1", "sample.Added.v1"]
+    async def consumed() -> bool:
+        log = (tmp_path / "service.log").read_text()
+        own = [line for line in map(msgspec.json.decode, log.splitlines()) if line.get("trace_id") == trace]
+        backlog = [(await service.client.get(f"/ops/{path}")).text for path in ("outbox", "lag")]
+        assert [line["event_type"] for line in own] == ["sample.Add.v1", "sample.Added.v1"], (log, backlog)
         assert own[0]["caused"] == ["sample.Added"]
         assert own[1]["topic"] == "counts"
         return True
 
-    await eventually(consumed)
+    await eventually(consumed, every_s=0.05)
 
 
 async def test_stopping_lets_go_of_who_waits_and_ends_well(service: Running, tmp_path: Path) -> None:
