@@ -15,7 +15,7 @@ from orderflow.messaging.transports.postgres_log.link import Link
 from orderflow.messaging.transports.postgres_log.membership import Holding, Membership, Place
 from orderflow.messaging.transports.postgres_log.topics import Topic
 
-LOOK_ANYWAY_S = 10.0
+LOOK_ANYWAY_S = 3.0
 """How often a member looks for records although nobody has said that there are any."""
 
 RECONNECT_S = 0.5
