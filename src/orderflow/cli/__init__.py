@@ -19,6 +19,7 @@ COMMANDS = {
     "dlt": Line("orderflow.cli.dlt:dlt", "See the events that were given up (dead letters)."),
     "outbox": Line("orderflow.cli.outbox:outbox", "See what waits to be published."),
     "lag": Line("orderflow.cli.lag:lag", "See how far the services are behind, and what is stuck."),
+    "audit": Line("orderflow.cli.audit:audit", "Check the five promises over all databases."),
     "settings": Line("orderflow.cli.settings:settings", "Show every setting, and where its value came from."),
     "doctor": Line("orderflow.cli.doctor:doctor", "Check this machine and the running system."),
     "run": Line("orderflow.cli.run:run", "Run one service alone, for deployment."),

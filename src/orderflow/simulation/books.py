@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from orderflow.audit.books import (
     BankEntry,
     Books,
-    Line,
     OrderBooks,
     OrderRow,
     ParkedRow,
@@ -18,6 +17,7 @@ from orderflow.audit.books import (
     Step,
     StockBooks,
 )
+from orderflow.audit.draft import OrderDraft
 from orderflow.inventory.rows import Movement, MovementKind, Reservation, Stock
 from orderflow.messaging.store import InboxState
 from orderflow.messaging.stores.memory.database import MemoryDatabase
@@ -29,46 +29,16 @@ from orderflow.payment.rows import Payment
 Lag = Mapping[str, int]
 
 
-class _Draft:
-    """The books of one order while they are read together."""
-
-    def __init__(self) -> None:
-        self.order: Order | None = None
-        self.stuck: dict[str, str] = {}
-        self.history: list[Step] = []
-        self.payment: PaymentRow | None = None
-        self.bank: list[BankEntry] = []
-        self.reservations: list[ReservationRow] = []
-        self.movements: list[Line] = []
-        self.notifications: list[str] = []
-        self.parked: list[ParkedRow] = []
-        self.intents: list[str] = []
-
-    def finish(self, order_id: str) -> OrderBooks:
-        return OrderBooks(
-            order_id=order_id,
-            order=_order_row(self.order, self.stuck) if self.order is not None else None,
-            history=tuple(sorted(self.history, key=lambda step: step.version)),
-            payment=self.payment,
-            bank=tuple(self.bank),
-            reservations=tuple(self.reservations),
-            movements=tuple(self.movements),
-            notifications=tuple(self.notifications),
-            parked=tuple(self.parked),
-            intents=tuple(self.intents),
-        )
-
-
 def read_books(databases: Mapping[str, MemoryDatabase], bank: MemoryBook, lag: Mapping[str, Lag]) -> Books:
     """What is committed at this moment. `lag` is by service and group."""
-    drafts: defaultdict[str, _Draft] = defaultdict(_Draft)
+    drafts: defaultdict[str, OrderDraft] = defaultdict(OrderDraft)
     stock: list[Stock] = []
     movements: list[Movement] = []
     for database in databases.values():
         for row in database.state.rows.values():
             match row:
                 case Order():
-                    drafts[str(row.order_id)].order = row
+                    drafts[str(row.order_id)].order = _order_row(row)
                 case OrderFlow():
                     drafts[str(row.order_id)].stuck = {at: each.state for at, each in row.stuck.items()}
                 case Payment():
@@ -84,7 +54,7 @@ def read_books(databases: Mapping[str, MemoryDatabase], bank: MemoryBook, lag: M
     return Books(orders, [_stock(row, movements, orders) for row in stock], services)
 
 
-def _read_facts(database: MemoryDatabase, drafts: defaultdict[str, _Draft], movements: list[Movement]) -> None:
+def _read_facts(database: MemoryDatabase, drafts: defaultdict[str, OrderDraft], movements: list[Movement]) -> None:
     for fact in database.state.facts.values():
         match fact:
             case Transition():
@@ -101,7 +71,7 @@ def _read_facts(database: MemoryDatabase, drafts: defaultdict[str, _Draft], move
                 drafts[str(fact.order_id)].notifications.append(fact.outcome)
 
 
-def _read_bank(bank: MemoryBook, drafts: defaultdict[str, _Draft]) -> None:
+def _read_bank(bank: MemoryBook, drafts: defaultdict[str, OrderDraft]) -> None:
     for charge in bank.charges.values():
         if charge.decline_code is None:
             entry = BankEntry("charge", charge.key, charge.currency, charge.amount)
@@ -110,7 +80,7 @@ def _read_bank(bank: MemoryBook, drafts: defaultdict[str, _Draft]) -> None:
         drafts[refund.order_id].bank.append(BankEntry("refund", refund.key, refund.currency, refund.amount))
 
 
-def _read_core(name: str, database: MemoryDatabase, drafts: defaultdict[str, _Draft]) -> None:
+def _read_core(name: str, database: MemoryDatabase, drafts: defaultdict[str, OrderDraft]) -> None:
     for waiting in database.state.parked.values():
         event = waiting.event
         if event.key in drafts:
@@ -145,7 +115,7 @@ def _stock(row: Stock, movements: list[Movement], orders: list[OrderBooks]) -> S
     )
 
 
-def _order_row(order: Order, stuck: Mapping[str, str]) -> OrderRow:
+def _order_row(order: Order) -> OrderRow:
     return OrderRow(
         status=order.status,
         version=order.version,
@@ -154,7 +124,6 @@ def _order_row(order: Order, stuck: Mapping[str, str]) -> OrderRow:
         total=order.total,
         lines=tuple((item.sku, item.quantity) for item in order.items),
         refund=order.refund,
-        stuck=stuck,
     )
 
 

@@ -1,0 +1,64 @@
+"""Read access to the databases of all services and of the bank: one snapshot each, for one audit."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from orderflow.messaging.stores.postgres.connections import Connection, connect
+from orderflow.messaging.stores.postgres.errors import translated
+from orderflow.messaging.stores.postgres.queries import load_queries
+
+SERVICES = ("order", "payment", "inventory", "notification")
+BANK = "bank"
+DATABASES = (*SERVICES, BANK)
+STATEMENT_TIMEOUT_MS = 600_000
+
+
+class Databases:
+    """Asks named queries. Nothing is ever written."""
+
+    def __init__(self, connections: Mapping[str, Connection]) -> None:
+        self._connections = connections
+        self._queries = load_queries("orderflow.audit")
+
+    async def ask(self, database: str, query: str, *arguments: object) -> Sequence[Any]:
+        """All rows. Raises StoreUnavailableError."""
+        with translated():
+            rows: Sequence[Any] = await self._connections[database].fetch(self._queries[query], *arguments)
+        return rows
+
+    @asynccontextmanager
+    async def snapshots(self) -> AsyncIterator[None]:
+        """Within, each database is seen as of one moment: the order service first, the bank last.
+
+        So whatever the first has seen done, the others have seen as well. Raises StoreUnavailableError.
+        """
+        async with AsyncExitStack() as stack:
+            for database in DATABASES:
+                connection = self._connections[database]
+                with translated():
+                    await stack.enter_async_context(
+                        connection.transaction(isolation="repeatable_read", readonly=True)
+                    )
+                    await connection.execute("SELECT 1")
+            yield
+
+
+@asynccontextmanager
+async def opened(urls: Mapping[str, str]) -> AsyncIterator[Databases]:
+    """Connect to each of `DATABASES` by its URL. Raises StoreUnavailableError, SchemaBehindError."""
+    async with AsyncExitStack() as stack:
+        connections: dict[str, Connection] = {}
+        for database in DATABASES:
+            connection = await connect(
+                urls[database], application_name="orderflow audit", statement_timeout_ms=STATEMENT_TIMEOUT_MS
+            )
+            stack.push_async_callback(_close, connection)
+            connections[database] = connection
+        yield Databases(connections)
+
+
+async def _close(connection: Connection) -> None:
+    connection.terminate()

@@ -1,0 +1,66 @@
+"""Whether anything is under way, and waiting until nothing is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from orderflow.audit.books import ServiceBooks
+from orderflow.audit.databases import SERVICES, Databases
+from orderflow.inventory.service import SERVICE as INVENTORY
+from orderflow.messaging.transport import Transport
+from orderflow.notification.service import SERVICE as NOTIFICATION
+from orderflow.order.service import SERVICE as ORDER
+from orderflow.payment.service import SERVICE as PAYMENT
+
+LOOK_EVERY_S = 0.25
+
+
+class Look(NamedTuple):
+    """What was under way; `written` counts the events that were ever published, service by service."""
+
+    services: Sequence[ServiceBooks]
+    written: Sequence[int]
+
+    @property
+    def is_quiet(self) -> bool:
+        return all(service.is_at_rest for service in self.services)
+
+
+async def look(databases: Databases, transport: Transport) -> Look:
+    """One look at each service and at the log. Raises StoreUnavailableError, TransportUnavailableError."""
+    rows = {name: (await databases.ask(name, "under_way"))[0] for name in SERVICES}
+    services: list[ServiceBooks] = []
+    for service in (ORDER, PAYMENT, INVENTORY, NOTIFICATION):
+        row = rows[service.name]
+        lag = {
+            each.consumer: sum(part.lag for part in await transport.lag(each.consumer, each.topics))
+            for each in service.subscriptions
+        }
+        services.append(
+            ServiceBooks(
+                service=service.name,
+                unsent=row["unsent"],
+                open_intents=row["open_intents"],
+                retrying=row["retrying"],
+                lag=lag,
+            )
+        )
+    return Look(services, [row["written"] for row in rows.values()])
+
+
+async def wait_for_rest(databases: Databases, transport: Transport, timeout_s: float) -> Look:
+    """Look until all is quiet, twice with nothing written between, or until the time is up; the last look.
+
+    One quiet look is not enough: an event can move on from a part that was not yet looked at to one that was.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_s
+    before = await look(databases, transport)
+    while True:
+        now = await look(databases, transport)
+        if (now.is_quiet and before == now) or loop.time() >= deadline:
+            return now
+        before = now
+        await asyncio.sleep(LOOK_EVERY_S)

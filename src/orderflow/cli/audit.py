@@ -1,0 +1,123 @@
+"""`orderflow audit`: are the five promises kept?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orderflow.cli.errors import ExitCode, TimeUpError, UnreachableError
+from orderflow.cli.session import Session, session_options
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from orderflow.audit.findings import Report
+    from orderflow.settings import Settings
+
+PROMISES = {
+    1: "nothing is lost",
+    2: "nothing happens twice",
+    3: "nothing illegal is stored",
+    4: "nothing blocks its neighbours",
+    5: "the books balance",
+}
+
+
+@click.command()
+@click.option(
+    "--wait",
+    "wait_s",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    show_default=True,
+    help="How long to wait until nothing is under way.",
+)
+@session_options
+def audit(session: Session, wait_s: float) -> None:
+    """Check the five promises over the databases of all services and of the bank. Nothing is changed.
+
+    Whether every order has reached its end can only be told at rest. While orders keep coming, what holds at
+    every moment is checked (no double charge, no illegal step, stock that adds up), and the exit code is 6.
+
+    \b
+    orderflow audit
+    orderflow audit --wait 60
+    orderflow audit --json | jq '.findings[]'
+
+    \b
+    Exit codes: 0 all promises are kept; 1 some are not; 3 a database or the log does not answer;
+    6 nothing was found, but orders are still under way.
+    """
+    report = asyncio.run(_audit(session.running, wait_s))
+    if session.out.as_json:
+        session.out.document(_document(report))
+    else:
+        session.out.show(*_parts(report))
+    if report.count:
+        raise click.exceptions.Exit(ExitCode.FAILED)
+    if not report.at_rest:
+        raise TimeUpError(f"Orders were still under way after {wait_s:g} s. Wait longer with: --wait SECONDS")
+
+
+async def _audit(settings: Settings, wait_s: float) -> Report:
+    from orderflow.audit.databases import DATABASES
+    from orderflow.audit.live import audit as run
+    from orderflow.cli.log_access import open_log
+    from orderflow.cli.running import database_url
+    from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
+
+    urls = {name: database_url(settings, name) for name in DATABASES}
+    try:
+        async with open_log(settings) as transport:
+            return await run(urls, transport, wait_s=wait_s)
+    except (StoreUnavailableError, SchemaBehindError) as error:
+        raise UnreachableError(f"A database cannot be audited: {error}") from error
+
+
+def _document(report: Report) -> dict[str, Any]:
+    return {
+        "kept": report.count == 0,
+        "at_rest": report.at_rest,
+        "orders": report.orders,
+        "statuses": report.statuses,
+        "stuck": report.stuck,
+        "count": report.count,
+        "findings": [
+            {
+                "promise": int(finding.promise),
+                "subject": finding.subject,
+                "what": finding.what,
+                "expected": finding.expected,
+                "found": finding.found,
+            }
+            for finding in report.findings
+        ],
+    }
+
+
+def _parts(report: Report) -> Iterator[RenderableType]:
+    from orderflow.cli.output import table
+
+    outcomes = ", ".join(f"{count} {status}" for status, count in sorted(report.statuses.items())) or "none"
+    yield f"{report.orders} orders: {outcomes}."
+    if report.stuck:
+        yield f"{report.stuck} wait for an operator: see them with orderflow dlt list"
+    broken = {int(finding.promise) for finding in report.findings}
+    for number, promise in PROMISES.items():
+        yield f"  {number}. {promise}: {_verdict(number, broken, report)}"
+    if report.findings:
+        rows = [(int(f.promise), f.subject, f.what, f.expected, f.found) for f in report.findings]
+        yield ""
+        yield table(("promise", "subject", "what", "expected", "found"), rows)
+    if report.count > len(report.findings):
+        yield f"{report.count - len(report.findings)} more were found."
+
+
+def _verdict(number: int, broken: set[int], report: Report) -> str:
+    if number in broken:
+        return "NOT KEPT"
+    return "kept" if report.at_rest else "kept so far"

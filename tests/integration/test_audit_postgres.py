@@ -1,0 +1,194 @@
+"""The audit over real databases, after orders went all the way through all four services."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from orderflow.audit.collect import Collector
+from orderflow.audit.databases import opened
+from orderflow.audit.findings import Promise, Report
+from orderflow.audit.live import audit
+from orderflow.cli import main
+from orderflow.messaging.transports import postgres_log
+from tests.support.postgres import PostgresServer
+from tests.support.saga import SERVICES, Databases, databases, running
+
+METHODS = ("pm_card_visa", "pm_card_visa", "pm_card_chargeDeclined")
+
+
+@pytest.fixture(scope="module")
+def books(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+    """Four orders at their end: two completed, one declined, one out of stock and refunded. Nothing runs any more."""
+    with databases(postgres, *SERVICES) as made:
+        asyncio.run(_trade(made, tmp_path_factory.mktemp("audit")))
+        yield made
+
+
+async def _trade(made: Databases, home: Path) -> None:
+    await made.migrate()
+    async with AsyncExitStack() as stack:
+        shops = {name: await stack.enter_async_context(running(name, made, home)) for name in SERVICES}
+        for method, sku in (*((method, "SKU-MILK-JUG") for method in METHODS), ("pm_card_visa", "SKU-SOLD-OUT")):
+            items = [{"sku": sku, "quantity": 2, "unit_price": 1250}]
+            order = {"customer_id": "c", "currency": "EUR", "items": items, "payment_method": method}
+            placed = await shops["order"].post("/orders", json=order)
+            await shops["order"].get(placed.headers["location"], params={"wait": 30})
+        report = await look(made, wait_s=30)
+        assert report.at_rest
+
+
+async def look(made: Databases, wait_s: float = 5.0, accepted: tuple[str, ...] = ()) -> Report:
+    transport = await postgres_log.PostgresLogTransport.connect(made.urls["log"])
+    try:
+        return await audit(made.urls, transport, wait_s=wait_s, accepted=accepted)
+    finally:
+        await transport.close()
+
+
+async def change(made: Databases, database: str, *statements: str) -> None:
+    """Break the books as no service could: triggers and constraints are out of force."""
+    import asyncpg
+
+    connection = await asyncpg.connect(made.urls[database])
+    try:
+        await connection.execute("SET session_replication_role = replica")
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def test_books_of_real_services_are_in_order(books: Databases) -> None:
+    report = await look(books)
+    assert (report.at_rest, report.count, report.findings) == (True, 0, [])
+    assert report.orders == 4
+    assert report.statuses == {"COMPLETED": 2, "FAILED": 2}
+
+
+async def test_chunks_of_one_order_give_the_same_books(books: Databases) -> None:
+    async with opened(books.urls) as all_databases, all_databases.snapshots():
+        whole = [order async for order in Collector(all_databases).orders()]
+        small = [order async for order in Collector(all_databases, chunk=1).orders()]
+    assert len(whole) == 4
+    assert small == whole
+
+
+async def test_an_accepted_order_that_is_nowhere_is_lost(books: Databases) -> None:
+    [finding] = (await look(books, accepted=("00000000-0000-7000-8000-000000000000",))).findings
+    assert finding.promise is Promise.NOTHING_LOST
+
+
+DOUBLE_CHARGE = """
+INSERT INTO bank_charges
+SELECT key || '?', order_id, amount, currency, payment_method, decline_code, reference
+FROM bank_charges WHERE decline_code IS NULL
+"""
+HOLD_BEHIND_NOTHING = """
+INSERT INTO parked_events (key, consumer, identity, event_id, event_type, topic, partition, "offset",
+    record_headers, record_timestamp, state, attempts, next_attempt_at)
+SELECT key, consumer, identity, event_id, 'orderflow.PaymentSucceeded.v1', 'payment-status', 0, 0, '', 0, 2, 0, now()
+FROM processed_events WHERE consumer = 'inventory'
+"""
+BREAKS: dict[str, tuple[Promise, str, tuple[str, ...], tuple[str, ...]]] = {
+    "an order goes back": (
+        Promise.NOTHING_LOST,
+        "order",
+        ("UPDATE orders SET status = 'PAID' WHERE status = 'COMPLETED'",),
+        ("UPDATE orders SET status = 'COMPLETED' WHERE status = 'PAID'",),
+    ),
+    "the bank charges twice": (
+        Promise.NOTHING_TWICE,
+        "bank",
+        (DOUBLE_CHARGE,),
+        ("DELETE FROM bank_charges WHERE key LIKE '%?'",),
+    ),
+    "a step of the history is lost": (
+        Promise.NOTHING_ILLEGAL,
+        "order",
+        ("CREATE TABLE kept AS SELECT * FROM order_history", "DELETE FROM order_history WHERE version = 2"),
+        ("INSERT INTO order_history SELECT * FROM kept WHERE version = 2", "DROP TABLE kept"),
+    ),
+    "an event is held behind nothing": (
+        Promise.NOTHING_BLOCKED,
+        "inventory",
+        (HOLD_BEHIND_NOTHING,),
+        ("DELETE FROM parked_events",),
+    ),
+    "stock vanishes": (
+        Promise.BOOKS_BALANCE,
+        "inventory",
+        ("UPDATE stock SET on_hand = on_hand - 1 WHERE sku = 'SKU-MILK-JUG'",),
+        ("UPDATE stock SET on_hand = on_hand + 1 WHERE sku = 'SKU-MILK-JUG'",),
+    ),
+    "a customer was not told": (
+        Promise.BOOKS_BALANCE,
+        "notification",
+        ("CREATE TABLE kept AS SELECT * FROM notifications", "DELETE FROM notifications WHERE outcome = 'refunded'"),
+        ("INSERT INTO notifications SELECT * FROM kept WHERE outcome = 'refunded'", "DROP TABLE kept"),
+    ),
+    "a payment is of nobody": (
+        Promise.BOOKS_BALANCE,
+        "payment",
+        (
+            "CREATE TABLE kept AS SELECT order_id FROM payments WHERE status = 'DECLINED'",
+            "UPDATE payments SET order_id = 'ffffffff-0000-7000-8000-000000000000' WHERE status = 'DECLINED'",
+        ),
+        (
+            "UPDATE payments SET order_id = kept.order_id FROM kept WHERE status = 'DECLINED'",
+            "DROP TABLE kept",
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+async def test_books_that_were_broken_are_found_out(books: Databases, name: str) -> None:
+    promise, database, breaking, mending = BREAKS[name]
+    await change(books, database, *breaking)
+    try:
+        report = await look(books)
+        assert report.at_rest
+        assert promise in {finding.promise for finding in report.findings}, report.findings
+    finally:
+        await change(books, database, *mending)
+
+
+async def test_what_is_under_way_is_no_finding_but_no_rest_either(books: Databases) -> None:
+    await change(books, "order", "INSERT INTO outbox_pending (id, segment, slot) VALUES (-1, 0, 0)")
+    try:
+        report = await look(books, wait_s=0.0)
+        assert not report.at_rest
+        assert not [finding for finding in report.findings if finding.promise is Promise.NOTHING_LOST]
+    finally:
+        await change(books, "order", "DELETE FROM outbox_pending WHERE id = -1")
+
+
+def test_the_command_tells_people_and_programs_and_ends_with_an_exit_code(books: Databases, tmp_path: Path) -> None:
+    environment = {f"ORDERFLOW_{name.upper()}_DATABASE_URL": url for name, url in books.urls.items()}
+
+    def command(*arguments: str) -> tuple[int, str]:
+        given = ["audit", "--home", str(tmp_path), *arguments]
+        result = CliRunner().invoke(main, given, env=environment, catch_exceptions=True)
+        return result.exit_code, result.stdout
+
+    asyncio.run(change(books, "inventory", "UPDATE stock SET on_hand = on_hand + 1 WHERE sku = 'SKU-MILK-JUG'"))
+    code, shown = command("--json", "--wait", "1")
+    document: dict[str, Any] = json.loads(shown)
+    assert code == 1
+    assert document["kept"] is False
+    assert {finding["subject"] for finding in document["findings"]} >= {"SKU-MILK-JUG"}
+    code, shown = command("--wait", "1")
+    assert code == 1
+    assert "5. the books balance: NOT KEPT" in shown
+    assert "1. nothing is lost: kept" in shown
+    asyncio.run(change(books, "order", "INSERT INTO outbox_pending (id, segment, slot) VALUES (-1, 0, 0)"))
+    asyncio.run(change(books, "inventory", "UPDATE stock SET on_hand = on_hand - 1 WHERE sku = 'SKU-MILK-JUG'"))
+    assert command("--wait", "0")[0] == 6
