@@ -74,8 +74,9 @@ def _embedded_urls(home: Path, where: str) -> dict[str, Secret]:
 
 
 def _url(where: str, role: str, password: str) -> str:
+    credentials = f"{role}:{quote(password, safe='')}"
     host, _, port = where.rpartition(":")
     if port.isdecimal() and "/" not in where:
-        return f"postgresql://{quote(role)}:{quote(password)}@{host}:{port}/{quote(role)}"
+        return f"postgresql://{credentials}@{host}:{port}/{role}"
     query = urlencode({"host": where, "port": SOCKET_PORT})
-    return f"postgresql://{quote(role)}:{quote(password)}@/{quote(role)}?{query}"
+    return f"postgresql://{credentials}@/{role}?{query}"

@@ -1,0 +1,42 @@
+"""`orderflow settings`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from orderflow.settings import Settings
+from tests.unit.cli.calls import call
+
+
+def test_every_setting_is_shown_with_its_source_and_meaning(tmp_path: Path) -> None:
+    (tmp_path / "orderflow.toml").write_text("partitions = 12\n")
+    shown = json.loads(call(tmp_path, "settings", "--json", BATCH_MAX="200").stdout)
+
+    assert set(shown) == set(Settings.meanings())
+    assert shown["partitions"]["value"] == 12
+    assert shown["partitions"]["source"] == f"file {tmp_path / 'orderflow.toml'}"
+    assert shown["batch_max"]["source"] == "environment ORDERFLOW_BATCH_MAX"
+    assert shown["order_port"] | {"meaning": ""} == {"value": 8001, "source": "default", "meaning": ""}
+
+
+def test_only_what_was_changed_when_asked_for(tmp_path: Path) -> None:
+    assert set(json.loads(call(tmp_path, "settings", "--changed", "--json", BATCH_MAX="200").stdout)) == {
+        "home",
+        "batch_max",
+    }
+
+
+def test_no_password_is_shown(tmp_path: Path) -> None:
+    given = {"DATABASE_URL": "postgresql://ada:s3cret@db/x?password=s3cret"}
+    for arguments in (["settings"], ["settings", "--json"]):
+        result = call(tmp_path, *arguments, **given)
+        assert "ada:***@db" in result.stdout
+        assert "s3cret" not in result.output
+
+
+def test_for_people_it_is_a_table(tmp_path: Path) -> None:
+    lines = [line.split() for line in call(tmp_path, "settings").stdout.splitlines()]
+
+    assert ["transport", "postgres", "default", "what", "carries", "the", "events"] in lines
+    assert ["log_file", "(not", "set)"] in [line[:3] for line in lines]
