@@ -1,0 +1,1 @@
+"""Real processes, started by `orderflow up`, on both transports."""

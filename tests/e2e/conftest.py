@@ -1,0 +1,83 @@
+"""One running system for each transport, shared by all tests that leave it whole."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from orderflow.local.kafka import jars
+from tests.e2e.shop import Shop
+from tests.e2e.system import System
+from tests.support.kafka import missing
+
+Start = Callable[..., System]
+
+
+@pytest.fixture(scope="session")
+def kafka_jars(pytestconfig: pytest.Config) -> Path:
+    """Kafka's jars, fetched once and kept from one run to the next."""
+    reason = missing()
+    if reason is not None:
+        pytest.skip(f"no Apache Kafka: {reason}")
+    return jars.fetch(pytestconfig.cache.mkdir("kafka"), lambda _: None)
+
+
+@pytest.fixture(scope="session", params=["postgres", "kafka"])
+def carrier_jars(request: pytest.FixtureRequest) -> Path | None:
+    """What a system on this transport needs: nothing, or Kafka's jars."""
+    libs: Path | None = request.getfixturevalue("kafka_jars") if request.param == "kafka" else None
+    return libs
+
+
+@pytest.fixture(scope="session")
+def system(carrier_jars: Path | None) -> Iterator[System]:
+    """Shared: a test that kills a part of it waits until it is back."""
+    yield from _running(System(carrier_jars))
+
+
+@pytest.fixture
+def own_system() -> Iterator[Start]:
+    """Makes systems for one test alone, not started yet."""
+    made: list[System] = []
+
+    def make(libs: Path | None = None, *options: str) -> System:
+        made.append(System(libs, options))
+        return made[-1]
+
+    try:
+        yield make
+    finally:
+        for each in made:
+            each.remove()
+
+
+@pytest.fixture
+async def shop(system: System) -> AsyncIterator[Shop]:
+    shop = Shop(system)
+    try:
+        yield shop
+    finally:
+        await shop.close()
+
+
+def _running(system: System) -> Iterator[System]:
+    try:
+        asyncio.run(system.start())
+        yield system
+    finally:
+        system.remove()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows what the system said."""
+    report = yield
+    for value in getattr(item, "funcargs", {}).values():
+        if isinstance(value, System) and report.failed:
+            report.sections.append(("what the system said", value.logs()))
+    return report
