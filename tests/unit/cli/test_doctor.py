@@ -72,7 +72,8 @@ def test_a_full_disk_fails(free_mb: int, verdict: str, tmp_path: Path, monkeypat
     assert machine.disk(load(tmp_path)).verdict == verdict
 
 
-def test_a_port_that_is_taken_by_somebody_else_fails(tmp_path: Path) -> None:
+def test_a_port_that_is_taken_by_somebody_else_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "ANSWER_TIMEOUT_S", 0.3)
     with socket.socket() as other, shop(lambda _: Says(200, {"alive": True})) as ours:
         other.bind(("127.0.0.1", 0))
         other.listen()

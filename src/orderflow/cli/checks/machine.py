@@ -17,6 +17,7 @@ from orderflow.settings import SERVICES, Settings
 PYTHON_NEEDED = (3, 11)
 DISK_NEEDED_MB = 200
 DISK_WANTED_MB = 2000
+ANSWER_TIMEOUT_S = 2.0
 REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)(?:\s*>=\s*([0-9.]+))?[^;]*(;.*)?$")
 
 
@@ -94,7 +95,7 @@ def _answers_as_ours(url: str) -> bool:
     from orderflow.cli.http import ServiceClient
 
     try:
-        with ServiceClient("any", url, timeout_s=2.0) as client:
+        with ServiceClient("any", url, timeout_s=ANSWER_TIMEOUT_S) as client:
             return "alive" in client.get("/health/live")
     except (CliError, TypeError):
         return False
