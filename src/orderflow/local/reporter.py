@@ -69,9 +69,10 @@ class TerminalReporter:
         from rich.table import Table
 
         self.close()
-        table = Table("", "where", "", title=title, title_justify="left", box=None)
+        table = Table(box=None, show_header=False, padding=(0, 2))
         for row in rows:
             table.add_row(*row)
+        self.note(title)
         self._console.print(table)
 
     def close(self) -> None:
