@@ -1,4 +1,7 @@
-"""Runs a seed: orders under faults, then everything heals, comes to rest, and the audit has its say."""
+"""Runs a seed: orders under faults, then everything heals, comes to rest, and the audit has its say.
+
+It is asked twice: before the healing, for what holds at every moment, and at rest, for everything.
+"""
 
 from __future__ import annotations
 
@@ -62,6 +65,8 @@ async def _live(world: World, shops: Shops) -> None:
     ordering = asyncio.ensure_future(shops.open())
     await asyncio.sleep(world.plan.troubled_s)
     await troubles
+    books = read_books(world.databases, world.bank, world.lag())
+    world.defects += [f"under way: {finding}" for finding in check(books, at_rest=False).findings]
     world.heal()
     await ordering
     for _ in range(round(REST_WITHIN_S / LOOK_EVERY_S)):
