@@ -73,6 +73,14 @@ def read(record: ConsumerRecord, catalogue: Catalogue) -> Envelope:
     )
 
 
+def type_of(record: ConsumerRecord) -> bytes | None:
+    """The `type` attribute as it stands in the headers, without reading anything else of the record."""
+    for name, value in reversed(record.headers):
+        if name == "ce_type" and value is not None:
+            return value
+    return None
+
+
 def header_text(headers: Sequence[tuple[str, bytes | None]], name: str) -> str:
     """The last header of that name as text, hostile bytes escaped; "" when there is none."""
     for header, value in reversed(headers):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
+from orderflow.messaging.cloudevents import type_of
 from orderflow.messaging.decision import Subscription
 from orderflow.messaging.incoming import from_record
 from orderflow.messaging.inlet import Inlet
@@ -31,6 +32,7 @@ class ConsumerLoop:
         self._pacer = pacer
         self._patience = patience
         self._batch_max = batch_max
+        self._unread = inlet.service.unread()
         self._consumer: Consumer | None = None
         self._polling = False
         self._closing = False
@@ -59,7 +61,9 @@ class ConsumerLoop:
         if not records:
             return
         self._pacer.started(len(records))
-        await self._patience.until_done(lambda: self._carry_in(records))
+        read = [record for record in records if type_of(record) not in self._unread]
+        if read:
+            await self._patience.until_done(lambda: self._carry_in(read))
         consumer = self._consumer
         # Tried until it succeeds: nothing else settles the last records of a quiet topic.
         await self._patience.until_done(lambda: consumer.settle(records))

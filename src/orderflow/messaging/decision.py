@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from orderflow.messaging.catalogue import Catalogue
+from orderflow.messaging.catalogue import Catalogue, wire_name
 from orderflow.messaging.envelope import Envelope
 from orderflow.messaging.message import Event, Message
 from orderflow.messaging.rows import Fact, Ref, Row, Rows
@@ -80,3 +80,8 @@ class Service:
     subscriptions: tuple[Subscription, ...]
     publishes: tuple[str, ...]
     handlers: Mapping[type[Message], Handler]
+
+    def unread(self) -> frozenset[bytes]:
+        """The wire names of the events that it knows and passes over."""
+        types = (each for each in self.catalogue.types if issubclass(each, Event) and each not in self.handlers)
+        return frozenset(wire_name(each).encode() for each in types)
