@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shutil
@@ -157,8 +158,13 @@ class System:
 
 def alive(processes: Sequence[psutil.Process]) -> list[str]:
     """Those of the processes that still run, by what they are."""
-    left = [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
-    return [" ".join(each.cmdline()[:6]) for each in left]
+    left: list[str] = []
+    for each in processes:
+        # Between two looks a process may end; a zombie has no command line either.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if each.is_running() and each.status() != psutil.STATUS_ZOMBIE:
+                left.append(" ".join(each.cmdline()[:6]))
+    return left
 
 
 def _give_jars(libs: Path, home: Path) -> None:
