@@ -6,7 +6,6 @@ import asyncio
 from typing import Protocol
 from uuid import UUID
 
-from orderflow.messaging.clock import Clock
 from orderflow.messaging.decision import Intent
 from orderflow.messaging.gateway import GatewayUnavailableError
 from orderflow.messaging.message import Answer
@@ -52,9 +51,8 @@ class Bank(Protocol):
 class BankGateway:
     """Asks the bank, waiting for each call no longer than `timeout_s`. What is not known by then is *unknown*."""
 
-    def __init__(self, bank: Bank, clock: Clock, timeout_s: float) -> None:
+    def __init__(self, bank: Bank, timeout_s: float) -> None:
         self._bank = bank
-        self._clock = clock
         self._timeout_s = timeout_s
 
     async def ask(self, intent: Intent) -> Answer:
@@ -62,7 +60,8 @@ class BankGateway:
         order_id = UUID(intent.request["order_id"])
         is_charge = intent.kind == CHARGE
         try:
-            reference = await self._within_time(intent)
+            async with asyncio.timeout(self._timeout_s):
+                reference = await self._call(intent)
         except DeclinedError as declined:
             if not is_charge:
                 return RefundUnknown(order_id=order_id)
@@ -77,20 +76,6 @@ class BankGateway:
 
     async def close(self) -> None:
         await self._bank.close()
-
-    async def _within_time(self, intent: Intent) -> str:
-        """The call raced against the clock port, so that a simulated clock can decide the race."""
-        call = asyncio.ensure_future(self._call(intent))
-        limit = asyncio.ensure_future(self._clock.sleep(self._timeout_s))
-        try:
-            await asyncio.wait({call, limit}, return_when=asyncio.FIRST_COMPLETED)
-            if call.done():
-                return call.result()
-            raise TimeoutError
-        finally:
-            limit.cancel()
-            if not call.done():
-                call.cancel()
 
     async def _call(self, intent: Intent) -> str:
         if intent.kind == CHARGE:

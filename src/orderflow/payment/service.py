@@ -64,7 +64,7 @@ async def _gateway(surroundings: Surroundings) -> Gateway:
     if url is None:
         raise ValueError("the simulated bank needs a database of its own: bank_database_url is not set")
     bank = SimulatedBank(PostgresBook(url), surroundings.clock)
-    return BankGateway(bank, surroundings.clock, surroundings.config.gateway_timeout_s)
+    return BankGateway(bank, surroundings.config.gateway_timeout_s)
 
 
 def definition() -> ServiceDefinition:

@@ -101,4 +101,4 @@ class Process:
         if self.service != "payment":
             return None
         bank = SimulatedBank(self._habitat.bank, clock, slow_s=BANK_SLOW_S)
-        return BankGateway(bank, clock, self._habitat.plan.bank_timeout_s)
+        return BankGateway(bank, self._habitat.plan.bank_timeout_s)
