@@ -102,7 +102,21 @@ async def test_a_lock_file_that_names_another_program_is_no_obstacle(server: Emb
     lock_file = home / "postgres" / "data" / "postmaster.pid"
     lines = lock_file.read_text().splitlines()
     crash(server)
-    with bystander() as other:
+    server_user = lock_file.parent.stat().st_uid
+    with bystander(server_user if os.geteuid() == 0 else None) as other:
+        lock_file.write_text("\n".join([str(other.pid), *lines[1:]]) + "\n")
+        server.start()
+        assert await ask(server.url(), "SELECT 1") == 1
+        assert other.poll() is None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no sockets in the file system")
+async def test_a_socket_lock_that_names_another_program_is_no_obstacle(server: EmbeddedPostgres, home: Path) -> None:
+    lock_file = home / "postgres" / "run" / ".s.PGSQL.5432.lock"
+    lines = lock_file.read_text().splitlines()
+    crash(server)
+    server_user = lock_file.stat().st_uid
+    with bystander(server_user if os.geteuid() == 0 else None) as other:
         lock_file.write_text("\n".join([str(other.pid), *lines[1:]]) + "\n")
         server.start()
         assert await ask(server.url(), "SELECT 1") == 1

@@ -113,6 +113,7 @@ class EmbeddedPostgres:
         if cluster.require_ours(self._data):
             self._require_owner()
             cluster.clear_leftovers(self._data)
+            self._clear_sockets()
             return False
         cluster.initialise(self._binaries, self._data, self._conditions, self._secrets.password(cluster.SUPERUSER))
         return True
@@ -217,6 +218,11 @@ class EmbeddedPostgres:
         if self._conditions.uid is not None and self._conditions.gid is not None:
             os.chown(folder, self._conditions.uid, self._conditions.gid)
         return folder
+
+    def _clear_sockets(self) -> None:
+        """A server that was killed leaves its socket and a lock file of its own, which may name another by now."""
+        for left in (self._folder / "run").glob(".s.PGSQL.*"):
+            left.unlink(missing_ok=True)
 
     def _remove_socket_folder(self) -> None:
         """The temporary one of this or of an earlier life, which the note names."""
