@@ -13,14 +13,14 @@ from orderflow.messaging.stores.postgres.queries import parse_queries
 from tests.architecture.sources import PACKAGE, python_files, short, texts, tree
 
 STATEMENT = re.compile(
-    r"\s*(SELECT|INSERT\s+INTO|UPDATE\s+\w|DELETE\s+FROM|CREATE|ALTER|DROP|GRANT|REVOKE|TRUNCATE"
+    r"\s*(SELECT(?! 1$)|INSERT\s+INTO|UPDATE\s+\w|DELETE\s+FROM|CREATE|ALTER|DROP|GRANT|REVOKE|TRUNCATE"
     r"|WITH\s+\w+\s+(\(|AS)|LISTEN|UNLISTEN|NOTIFY|SET|COPY|LOCK|EXPLAIN|DO)\b"
 )
 PACKAGES = sorted({path.parent.parent for path in PACKAGE.rglob("sql/*.sql")})
 
 
 def test_no_python_file_has_sql_in_it() -> None:
-    """`BEGIN`, `COMMIT` and `ROLLBACK` are the transaction's own words."""
+    """`BEGIN`, `COMMIT` and `ROLLBACK` are the transaction's own words, `SELECT 1` asks nothing."""
     said = ((path, line, text) for path in python_files("src") for line, text in texts(path))
 
     assert [f"{short(path)}:{line}: {text[:60]}" for path, line, text in said if STATEMENT.match(text)] == []

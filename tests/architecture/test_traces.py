@@ -12,7 +12,7 @@ TRACES = re.compile(
     r"|--(?:index-url|extra-index-url|find-links|trusted-host)\s+\S+",
     re.IGNORECASE,
 )
-ALLOWED = re.compile(r"/home/orderflow/|/home/app/")
+ALLOWED = re.compile(r"/home/(?:orderflow|app|ada)/")
 WORDS_OF_WORK = re.compile(r"\b(?:TODO|FIXME|HACK)\b")
 THIS = "tests/architecture/test_traces.py"
 
