@@ -58,7 +58,9 @@ def test_an_order_that_was_placed_before_is_said_to_be(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("end", "code"), [(order(3), 0), (failed("done"), 1), (order(2), 6), (failed("due"), 6)], ids=str
+    ("end", "code"),
+    [(order(3), 0), (failed("done"), 1), (order(2), 6), (failed("due"), 6)],
+    ids=["completed", "refunded", "unfinished", "refund due"],
 )
 def test_the_exit_code_says_how_an_order_that_was_waited_for_ended(
     end: dict[str, Any], code: int, tmp_path: Path
