@@ -10,7 +10,6 @@ import click
 
 from orderflow.settings import Settings
 
-
 home_option = click.option(
     "--home",
     type=click.Path(path_type=Path, file_okay=False),
