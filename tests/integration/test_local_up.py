@@ -239,7 +239,7 @@ async def test_another_transport_only_when_nothing_is_under_way_and_drain_gets_t
 
 
 async def test_a_second_signal_ends_everything_at_once(up: Up) -> None:
-    process = up.start(FAKE_SERVICE_NEVER_DRAINS="1")
+    process = up.start(FAKE_SERVICE_NEVER_DRAINS="1", ORDERFLOW_DRAIN_TIMEOUT_S="600")
     pids = await up.ready()
     process.send_signal(signal.SIGINT)
     await eventually(lambda: "Stopping" in up.said())

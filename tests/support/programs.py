@@ -9,9 +9,10 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def bystander() -> Iterator[subprocess.Popen[bytes]]:
-    """A process of no interest to anybody."""
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+def bystander(user: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of no interest to anybody; `user` (only root may say so) is whom it belongs to."""
+    command = [sys.executable, "-c", "input()"] if user is None else ["/bin/cat"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, user=user)
     try:
         yield process
     finally:

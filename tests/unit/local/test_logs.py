@@ -52,8 +52,8 @@ def test_following_goes_on_after_a_rotation(tmp_path: Path) -> None:
     reader = viewing.Reader("order", log)
     list(reader.last(0))
     log.rename(tmp_path / "order.log.1")
-    log.write_text("new\n")
-    assert list(reader.added()) == ["new"]
+    log.write_text("a new line, longer than the old one\n")
+    assert list(reader.added()) == ["a new line, longer than the old one"]
     log.write_text("")
     assert list(reader.added()) == []
     log.write_text("n\n")
