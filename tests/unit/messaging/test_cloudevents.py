@@ -138,6 +138,13 @@ def test_a_key_that_is_not_the_events_is_malformed(key: bytes | None) -> None:
         cloudevents.read(replace(record_of(EVENT, offset=0), key=key), CATALOGUE)
 
 
+def test_a_key_that_is_not_the_events_is_malformed_without_a_subject_too() -> None:
+    record = without_header(record_of(EVENT, offset=0), "ce_subject")
+
+    with pytest.raises(UndecodableError, match="is not the event's"):
+        cloudevents.read(replace(record, key=b"another"), CATALOGUE)
+
+
 def test_a_key_that_no_index_could_hold_is_malformed() -> None:
     with pytest.raises(UndecodableError, match="no usable key"):
         cloudevents.read(record_of(Counted(name="k" * 201, amount=1), offset=0), CATALOGUE)

@@ -144,6 +144,37 @@ async def test_commands_are_refused_at_once_while_the_database_is_away_and_taken
         await eventually(lambda: not engine.health().problems)
 
 
+async def test_a_command_waits_for_nothing_while_the_database_is_known_to_be_away() -> None:
+    running = Running()
+    async with running.started(config=EngineConfig(infrastructure_first_ms=60_000)) as engine:
+        running.world.database.go_down()
+        for _ in range(3):
+            with pytest.raises(StoreUnavailableError):
+                await engine.submit(Put(name="k", total=1))
+
+    assert running.world.steps.count("begin") == 1
+
+
+async def test_what_is_committed_is_published_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orderflow.messaging.relay.IDLE_S", 3600.0)
+    running = Running()
+    async with running.started() as engine:
+        await eventually(lambda: running.world.database.slot_owners)
+        await engine.submit(Put(name="k", total=5))
+
+        await eventually(lambda: running.topic_of("totals", 1), timeout_s=5)
+
+
+async def test_a_process_that_stops_with_a_batch_in_hand_leaves_its_group() -> None:
+    running = Running()
+    async with running.started():
+        running.world.database.go_down()
+        await running.publish(Counted(name="k", amount=1))
+        await eventually(lambda: [s for s in running.world.signals_of(Waiting) if "consumer" in s.component])
+
+    assert running.log.group("counter").members == ()
+
+
 async def test_a_database_that_is_away_stops_nothing_for_good_and_loses_nothing() -> None:
     running = Running()
     async with running.started():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -76,6 +77,7 @@ class World:
 
     async def _gate(self, step: str) -> None:
         self.steps.append(step)
+        await asyncio.sleep(0)
         error = self.failing.pop(step, None)
         if error is not None:
             raise error
