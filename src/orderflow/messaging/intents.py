@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Sequence
-from contextlib import suppress
 
+from orderflow.messaging.alarm import Alarm
 from orderflow.messaging.batcher import Batcher, QueueFullError
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.gateway import Gateway
@@ -53,8 +52,7 @@ class IntentRunner:
         self._queue_max = queue_max
         self._lease_ms = lease_ms
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._due_at = math.inf
-        self._poked = asyncio.Event()
+        self._alarm = Alarm(clock, IDLE_S)
 
     def take(self, opened: Sequence[OpenIntent]) -> None:
         """Ask these now. What finds no room waits in the database until its lease ends."""
@@ -66,12 +64,11 @@ class IntentRunner:
     def poke(self, postponed: Sequence[OpenIntent]) -> None:
         """These are to be asked again after their delay."""
         for intent in postponed:
-            self._due_at = min(self._due_at, self._clock.monotonic() + intent.delay_ms / 1000)
-            self._poked.set()
+            self._alarm.set(intent.delay_ms)
 
     async def step(self) -> None:
         """Wait until something may be due, and take it. Raises StoreUnavailableError."""
-        await self._wait()
+        await self._alarm.wait()
         room = self._queue_max - len(self._running)
         if room > 0:
             self.take(await self._store.claim_intents(room, self._lease_ms))
@@ -95,15 +92,6 @@ class IntentRunner:
         task = asyncio.get_running_loop().create_task(self._run(intent))
         self._running[key] = task
         task.add_done_callback(lambda _: self._running.pop(key, None))
-
-    async def _wait(self) -> None:
-        deadline = self._clock.monotonic() + IDLE_S
-        while (left := min(deadline, self._due_at) - self._clock.monotonic()) > 0:
-            self._poked.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await self._poked.wait()
-        self._due_at = math.inf
 
     async def _run(self, intent: OpenIntent) -> None:
         """Any error but infrastructure is a defect: it is told, gives its room to others, and comes again when

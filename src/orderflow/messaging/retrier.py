@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import math
 from collections.abc import Sequence
-from contextlib import suppress
 
+from orderflow.messaging.alarm import Alarm
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.incoming import from_parked
 from orderflow.messaging.inlet import Failures, Inlet
@@ -27,28 +25,17 @@ class Retrier:
         self._store = store
         self._signals = signals
         self._clock = clock
-        self._poked = asyncio.Event()
-        self._due_at = math.inf
+        self._alarm = Alarm(clock, IDLE_S)
 
     def poke(self, again_in_ms: int) -> None:
         """A key was parked here and is due in so many ms."""
-        self._due_at = min(self._due_at, self._clock.monotonic() + again_in_ms / 1000)
-        self._poked.set()
+        self._alarm.set(again_in_ms)
 
     async def step(self) -> None:
         """Wait until something may be due, and try it. Raises StoreUnavailableError."""
-        await self._wait()
+        await self._alarm.wait()
         for key in await self._store.due_keys(self._consumer, KEYS_MAX):
             await self._drain(key)
-
-    async def _wait(self) -> None:
-        deadline = self._clock.monotonic() + IDLE_S
-        while (left := min(deadline, self._due_at) - self._clock.monotonic()) > 0:
-            self._poked.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await self._poked.wait()
-        self._due_at = math.inf
 
     async def _drain(self, key: str) -> None:
         limit = DRAIN_MAX
