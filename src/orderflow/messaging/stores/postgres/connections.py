@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 import asyncpg
@@ -28,8 +29,9 @@ async def connect(
     application_name: str,
     statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
     lookups_only: bool = False,
+    settings: Mapping[str, str] | None = None,
 ) -> Connection:
-    """Open one connection with everything pinned that its user relies on.
+    """Open one connection with everything pinned that its user relies on; `settings` are the user's own.
 
     `lookups_only`: every statement finds rows by key, so the planner may not choose to read a whole table.
     It would on a table that was empty when the plan was made, and keep to that plan when it is full. One
@@ -43,7 +45,7 @@ async def connect(
             url,
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=statement_timeout_ms / 1000 + ANSWER_GRACE_S if statement_timeout_ms else None,
-            server_settings=_session(application_name, statement_timeout_ms, lookups_only),
+            server_settings=_session(application_name, statement_timeout_ms, lookups_only) | dict(settings or {}),
         )
 
 

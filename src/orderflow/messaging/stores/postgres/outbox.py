@@ -89,7 +89,11 @@ class PostgresOutboxReader:
         if self._connection is not None and not self._connection.is_closed():
             return self._connection
         self._connection, self.owned = None, frozenset()
-        connection = await connect(self._url, application_name=self._application_name, lookups_only=True)
+        # A mark that a crash of the server takes back only causes its rows to be published again.
+        settings = {"synchronous_commit": "off"}
+        connection = await connect(
+            self._url, application_name=self._application_name, lookups_only=True, settings=settings
+        )
         try:
             with translated():
                 connection.add_termination_listener(self._lost)
