@@ -109,6 +109,7 @@ def test_what_is_refused_is_counted_with_what_was_said(monkeypatch: pytest.Monke
 
 
 def test_the_first_interrupt_ends_the_run_in_good_order() -> None:
+    before = signal.getsignal(signal.SIGINT)
     seen: list[int] = []
 
     def told(tally: Tally) -> None:
@@ -121,7 +122,7 @@ def test_the_first_interrupt_ends_the_run_in_good_order() -> None:
 
     assert tally.interrupted
     assert 0 < tally.placed < 100_000
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_the_plan_is_made_as_it_is_needed() -> None:
