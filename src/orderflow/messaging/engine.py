@@ -32,8 +32,8 @@ from orderflow.messaging.signals import OutboxPurged, Signals
 from orderflow.messaging.store import Changes, Store, StoreUnavailableError
 from orderflow.messaging.transport import Transport
 
-COMMAND_PACE_MAX_MS = 10.0
-RELAY_PACE_MAX_MS = 20.0
+COMMAND_PACE_MAX_MS = 20.0
+RELAY_PACE_MAX_MS = 40.0
 PURGE_EVERY_S = 60.0
 CANCEL_AGAIN_S = 1.0
 
@@ -55,8 +55,8 @@ class EngineConfig:
     """How the core behaves; one default for all loads. Times are in ms."""
 
     batch_max: int = 500
-    pace_ms_per_record: float = 0.4
-    pace_max_ms: float = 40.0
+    pace_ms_per_record: float = 1.0
+    pace_max_ms: float = 60.0
     command_queue_max: int = 4096
     attempts_max: int = 6
     retry_first_ms: int = 200
