@@ -7,6 +7,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from benchmarks.latency import run_latency
 from benchmarks.report import Figures, as_markdown
 from benchmarks.saga import run_saga
 from benchmarks.system import System, running
+from orderflow.runtime.process import collect_rarely
 
 EXAMPLES = """examples:
   python -m benchmarks                         everything, on both logs (about 5 minutes)
@@ -77,8 +79,19 @@ def measure(transport: str, sizes: Sizes) -> Figures:
             _say(audit.stdout + audit.stderr)
     with servers(transport) as (admin, bootstrap):
         _say("durable consume")
-        asyncio.run(_measure_consume(figures, admin, bootstrap, sizes.events))
+        collect_rarely()
+        run_as_a_service(_measure_consume(figures, admin, bootstrap, sizes.events))
     return figures
+
+
+def run_as_a_service(work: Coroutine[Any, Any, None]) -> None:
+    """On the event loop that a service's process has."""
+    if sys.platform == "win32":
+        asyncio.run(work)
+    else:
+        import uvloop
+
+        uvloop.run(work)
 
 
 async def _measure_consume(figures: Figures, admin: str, bootstrap: str | None, events: int) -> None:
@@ -95,6 +108,8 @@ async def _measure_consume(figures: Figures, admin: str, bootstrap: str | None, 
 async def _measure(system: System, sizes: Sizes) -> Figures:
     figures = Figures(transport=system.transport, ready_s=system.ready_after_s)
     ended = (await run_saga(system, sizes.warm_up, 0)).orders
+    _say("at rest")
+    figures.idle = await run_idle(system, sizes.idle_s)
     for number in range(sizes.rounds):
         _say(f"round {number + 1} of {sizes.rounds}: floor, then the saga")
         urls = await make_floor_databases(admin_url(system))
@@ -104,8 +119,6 @@ async def _measure(system: System, sizes: Sizes) -> Figures:
     for rate in (50, 200):
         _say(f"latency at {rate} orders/s")
         figures.latencies.append(await run_latency(system, rate, sizes.rate_s))
-    _say("at rest")
-    figures.idle = await run_idle(system, sizes.idle_s)
     return figures
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from uuid import UUID
 
 from orderflow.messaging.catalogue import MALFORMED, Catalogue, UndecodableError, wire_name
@@ -42,9 +43,7 @@ def to_headers(envelope: Envelope) -> Headers:
 
 def with_time(headers: Headers, created_at_ms: int) -> Headers:
     """The headers with `time` (RFC 3339, UTC, ms)."""
-    moment = datetime.fromtimestamp(created_at_ms / 1000, UTC)
-    text = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return (*headers, (TIME_HEADER, text.encode()))
+    return (*headers, (TIME_HEADER, _rfc3339(created_at_ms)))
 
 
 def read(record: ConsumerRecord, catalogue: Catalogue) -> Envelope:
@@ -87,6 +86,13 @@ def header_text(headers: Sequence[tuple[str, bytes | None]], name: str) -> str:
         if header == name and value is not None:
             return value.decode("utf-8", "backslashreplace")
     return ""
+
+
+@lru_cache(maxsize=64)
+def _rfc3339(ms: int) -> bytes:
+    """Rows of one batch were mostly made in the same few milliseconds."""
+    moment = datetime.fromtimestamp(ms / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()
 
 
 def _attributes(headers: Headers) -> dict[str, str]:

@@ -25,7 +25,7 @@ from orderflow.messaging.intents import IntentRunner
 from orderflow.messaging.message import Command
 from orderflow.messaging.pacing import Pacer
 from orderflow.messaging.patience import Patience
-from orderflow.messaging.relay import Relay
+from orderflow.messaging.relay import BATCH_MAX, Relay
 from orderflow.messaging.retrier import Retrier
 from orderflow.messaging.retry import Backoff, RetryPolicy
 from orderflow.messaging.signals import OutboxPurged, Signals
@@ -108,7 +108,9 @@ class Engine:
         self._commands_patience = self._patience("commands", ceiling_ms=1_000)
         self._commands = self._batcher()
         self._answers = self._batcher()
-        self._relay = Relay(service.name, store.outbox(), transport, self._pacer(RELAY_PACE_MAX_MS), signals, clock)
+        self._relay = Relay(
+            service.name, store.outbox(), transport, self._pacer(RELAY_PACE_MAX_MS, BATCH_MAX), signals, clock
+        )
         self._loops = [self._consumer_loop(each, transport) for each in service.subscriptions]
         self._retriers = {
             consumer: Retrier(consumer, self._inlet, store, signals, clock)
@@ -230,14 +232,14 @@ class Engine:
         self._patiences.append(patience)
         return patience
 
-    def _pacer(self, max_ms: float) -> Pacer:
-        return Pacer(self._clock, self._config.pace_ms_per_record, max_ms)
+    def _pacer(self, max_ms: float, full: int) -> Pacer:
+        return Pacer(self._clock, self._config.pace_ms_per_record, max_ms, full)
 
     def _batcher(self) -> Batcher:
         return Batcher(
             self.service.name,
             self._inlet,
-            self._pacer(COMMAND_PACE_MAX_MS),
+            self._pacer(COMMAND_PACE_MAX_MS, self._config.batch_max),
             self._config.batch_max,
             self._config.command_queue_max,
         )
@@ -247,7 +249,7 @@ class Engine:
             subscription,
             self._inlet,
             transport,
-            self._pacer(self._config.pace_max_ms),
+            self._pacer(self._config.pace_max_ms, self._config.batch_max),
             self._patience(f"consumer {subscription.consumer}"),
             self._config.batch_max,
         )

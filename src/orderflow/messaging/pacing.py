@@ -1,7 +1,8 @@
 """Pacing: the first record goes at once; while the system is busy, the next are gathered for a few ms.
 
 A batch starts no sooner than some time after the last one, in proportion to what the last one carried. So a
-quiet system waits for nothing, and a busy one pays its fixed costs for many records at a time.
+quiet system waits for nothing, and a busy one pays its fixed costs for many records at a time. After a full batch
+there is nothing to gather for: the next one is waiting already.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ WORTH_WAITING_S = 0.002
 class Pacer:
     """Spaces the batches of one loop."""
 
-    def __init__(self, clock: Clock, ms_per_record: float, max_ms: float) -> None:
+    def __init__(self, clock: Clock, ms_per_record: float, max_ms: float, full: int) -> None:
         self._clock = clock
         self._s_per_record = ms_per_record / 1000
         self._max_s = max_ms / 1000
+        self._full = full
         self._not_before = 0.0
 
     def started(self, size: int) -> None:
         """A batch of `size` records starts now."""
-        self._not_before = self._clock.monotonic() + min(self._max_s, size * self._s_per_record)
+        pause_s = min(self._max_s, size * self._s_per_record) if size < self._full else 0.0
+        self._not_before = self._clock.monotonic() + pause_s
 
     async def gather(self) -> None:
         """Wait until the next batch may start."""

@@ -28,20 +28,20 @@ class Publisher:
     def publish(self, event: Event, value: bytes, source: str, cause: Incoming) -> None:
         """Number the event (encoded as `value`) within (source, key) and write it.
 
-        The caller holds the key's lock.
+        Its key is that of its cause, whose lock the caller holds.
         """
-        stream = (source, event.key)
+        stream = (source, cause.key)
         sequence = self._emitted.get(stream, 0) + 1
         envelope = Envelope(
-            id=identity.event_id(source, event.TYPE, event.key, sequence),
+            id=identity.event_id(source, event.TYPE, cause.key, sequence),
             message=event,
             source=source,
-            key=event.key,
+            key=cause.key,
             sequence=sequence,
             causation=cause.event_id,
             traceparent=cause.envelope.traceparent if cause.envelope else None,
         )
-        key = event.key.encode()
+        key = cause.key.encode()
         self._changes.outbox.append(
             OutboxRecord(
                 topic=event.TOPIC,

@@ -116,7 +116,7 @@ def run_process(
     definition: ServiceDefinition, settings: Settings, *, port: int | None = None, control_pipe: bool = False
 ) -> int:
     """`run_service` in an event loop of its own (uvloop where there is one); returns the exit code."""
-    _collect_rarely()
+    collect_rarely()
     if sys.platform == "win32":
         return asyncio.run(run_service(definition, settings, port=port, control_pipe=control_pipe))
     import uvloop
@@ -124,7 +124,7 @@ def run_process(
     return uvloop.run(run_service(definition, settings, port=port, control_pipe=control_pipe))
 
 
-def _collect_rarely() -> None:
+def collect_rarely() -> None:
     """What is loaded by now stays; a batch makes thousands of short-lived records and no cycles."""
     gc.collect()
     gc.freeze()

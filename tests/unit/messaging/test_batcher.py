@@ -24,7 +24,7 @@ def command(name: str, total: int = 1) -> Incoming:
 
 
 def batcher_of(world: World, clock: StillClock, queue_max: int = 100) -> Batcher:
-    return Batcher("counter", world.inlet, Pacer(clock, 0.4, 10.0), 50, queue_max)
+    return Batcher("counter", world.inlet, Pacer(clock, 0.4, 10.0, 50), 50, queue_max)
 
 
 @asynccontextmanager
@@ -129,7 +129,7 @@ async def test_idle_means_that_nothing_waits_and_nothing_is_under_way() -> None:
 
 async def test_a_busy_pacer_waits_in_proportion_and_no_longer_than_its_bound() -> None:
     clock = StillClock()
-    pacer = Pacer(clock, 0.4, 10.0)
+    pacer = Pacer(clock, 0.4, 10.0, 10_000)
 
     await pacer.gather()
     pacer.started(1)
@@ -140,3 +140,13 @@ async def test_a_busy_pacer_waits_in_proportion_and_no_longer_than_its_bound() -
     await pacer.gather()
 
     assert clock.slept == pytest.approx([0.004, 0.010])
+
+
+async def test_after_a_full_batch_there_is_nothing_to_gather_for() -> None:
+    clock = StillClock()
+    pacer = Pacer(clock, 0.4, 10.0, 50)
+    pacer.started(50)
+
+    await pacer.gather()
+
+    assert clock.slept == []

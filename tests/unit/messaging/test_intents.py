@@ -55,7 +55,7 @@ def patience_of(world: World, component: str) -> Patience:
 
 @asynccontextmanager
 async def running(world: World, gateway: ScriptedGateway, *, concurrency: int = 8) -> AsyncIterator[IntentRunner]:
-    answers = Batcher("counter", world.inlet, Pacer(world.clock, 0.1, 1), 100, 1000)
+    answers = Batcher("counter", world.inlet, Pacer(world.clock, 0.1, 1, 100), 100, 1000)
     runner = IntentRunner(
         "counter",
         gateway,

@@ -39,7 +39,7 @@ class Broker:
 
 def relay_of(world: World, broker: Broker) -> Relay:
     return Relay(
-        "counter", world.store.outbox(), broker.transport, Pacer(world.clock, 0, 0), world.signals, world.clock
+        "counter", world.store.outbox(), broker.transport, Pacer(world.clock, 0, 0, 1000), world.signals, world.clock
     )
 
 
