@@ -42,7 +42,7 @@ class SettlesFirstEngine(Engine):
             subscription,
             self._inlet,
             transport,
-            self._pacer(self._config.pace_max_ms),
+            self._pacer(self._config.pace_max_ms, self._config.batch_max),
             self._patience(f"consumer {subscription.consumer}"),
             self._config.batch_max,
         )
