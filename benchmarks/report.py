@@ -46,7 +46,7 @@ def as_markdown(figures: Sequence[Figures]) -> str:
 
 
 def _cpu(figures: Figures, part: str) -> str:
-    return f"{median(saga.cpu_us[part] for saga in figures.sagas):.0f}"
+    return f"{median(saga.cpu_us.get(part, 0) for saga in figures.sagas):.0f}"
 
 
 def _latency(position: int) -> Callable[[Figures], str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from dataclasses import dataclass
 
 from benchmarks.cpu import cpu_seconds
@@ -26,7 +25,7 @@ class Saga:
     accepted_rate: float
     accept_p50_ms: float
     accept_p99_ms: float
-    cpu_us: Counter[str]
+    cpu_us: dict[str, int]
 
 
 async def run_saga(system: System, orders: int, already_final: int) -> Saga:
@@ -49,5 +48,5 @@ async def run_saga(system: System, orders: int, already_final: int) -> Saga:
         accepted_rate=orders / load.duration_s,
         accept_p50_ms=1000 * percentile(load.latencies, 0.50),
         accept_p99_ms=1000 * percentile(load.latencies, 0.99),
-        cpu_us=Counter({part: round(1e6 * seconds / orders) for part, seconds in spent.items()}),
+        cpu_us={part: round(1e6 * seconds / orders) for part, seconds in spent.items()},
     )
