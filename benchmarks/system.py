@@ -18,7 +18,6 @@ from pathlib import Path
 import asyncpg
 
 from orderflow.local.attach import attached
-from orderflow.local.services import DATABASES
 from orderflow.messaging.stores.postgres.queries import load_queries
 from orderflow.settings import SERVICES, Settings
 
@@ -34,9 +33,6 @@ class System:
     ports: Mapping[str, int]
     settings: Settings
     ready_after_s: float
-
-    def database_urls(self) -> dict[str, str]:
-        return {name: self.settings.service_database_url(name) for name in DATABASES}
 
 
 @contextmanager

@@ -57,7 +57,6 @@ class Result(msgspec.Struct, frozen=True):
     failure: Failure | None = None
     refusal: Exception | None = None
     attempts: int = 0
-    again_in_ms: int = 0
 
 
 class Fold:
@@ -156,7 +155,7 @@ class Fold:
         self._park(incoming, record, InboxState.PARKED, attempts, failure, delay)
         if attempts == 1:
             self._flow(Parked, incoming, {"error": failure.error})
-        return Result(incoming, Outcome.PARKED, failure=failure, attempts=attempts, again_in_ms=delay)
+        return Result(incoming, Outcome.PARKED, failure=failure, attempts=attempts)
 
     def _bury(self, incoming: Incoming, record: ConsumerRecord, failure: Failure, attempts: int) -> Result:
         self._park(incoming, record, InboxState.DEAD, attempts, failure, 0)

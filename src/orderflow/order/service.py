@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from orderflow.events.base import OrderEvent
@@ -10,10 +9,9 @@ from orderflow.events.inventory import INVENTORY_EVENT_TYPES, StockRejected, Sto
 from orderflow.events.payment import PAYMENT_EVENT_TYPES, PaymentFailed, PaymentRefunded, PaymentSucceeded
 from orderflow.events.topics import INVENTORY_STATUS, ORDER_EVENTS, PAYMENT_STATUS
 from orderflow.messaging.catalogue import Catalogue
-from orderflow.messaging.decision import Decision, Handler, Service, Subscription
-from orderflow.messaging.envelope import Envelope
+from orderflow.messaging.decision import Handler, Service, Subscription
 from orderflow.messaging.flow import FLOW_EVENTS, FLOW_STATUS, Dead, FlowEvent, Parked, Reopened
-from orderflow.messaging.rows import Ref, Rows
+from orderflow.messaging.rows import Ref
 from orderflow.messaging.stores.postgres.migrations import MigrationSequence
 from orderflow.order import model
 from orderflow.order.api import operations
@@ -22,8 +20,6 @@ from orderflow.order.rows import IdempotencyKey, Order, OrderFlow
 from orderflow.order.store import PACKAGE, tables
 from orderflow.order.upkeep import forget_old_keys
 from orderflow.runtime.definition import ServiceDefinition
-
-Decide = Callable[[Rows, Envelope], Decision]
 
 
 def _placing(command: PlaceOrder) -> tuple[Ref, ...]:

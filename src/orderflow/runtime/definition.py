@@ -81,12 +81,6 @@ class ServiceContext(Surroundings):
     commands: Commands
 
 
-class ClosableGateway(Gateway, Protocol):
-    """A gateway that holds connections of its own."""
-
-    async def close(self) -> None: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceDefinition:
     """Everything that makes a service run. Each service's `service.py` has `definition()`, which returns it.

@@ -66,7 +66,6 @@ class ServiceProcess:
         self._definition = definition
         self._settings = settings
         self._signals = signals
-        self._metrics = metrics
         self._clock = clock
         self._chance = chance
         self._stopping = asyncio.Event()
