@@ -7,16 +7,8 @@ from uuid import UUID, uuid5
 
 from orderflow.messaging.decision import Intent
 from orderflow.messaging.identity import NAMESPACE, slot_of
-from orderflow.messaging.store import (
-    Changes,
-    Failure,
-    InboxEntry,
-    InboxState,
-    OpenIntent,
-    OutboxRecord,
-    ParkedEvent,
-    Store,
-)
+from orderflow.messaging.inbox import Failure, InboxEntry, InboxState, ParkedEvent
+from orderflow.messaging.store import Changes, OpenIntent, OutboxRecord, Store
 from orderflow.messaging.transport import ConsumerRecord
 
 CONSUMER = "shop"

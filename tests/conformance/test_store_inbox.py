@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from orderflow.messaging.store import Changes, DataRefusedError, InboxState, Recognition, Store
+from orderflow.messaging.inbox import InboxState
+from orderflow.messaging.store import Changes, DataRefusedError, Recognition, Store
 from tests.conformance.store_values import CONSUMER, changes, commit, entry, outgoing, park, parked
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from orderflow.messaging.store import Changes, DataRefusedError, InboxState, Store
+from orderflow.messaging.inbox import InboxState
+from orderflow.messaging.recovery.port import LetterFilter
+from orderflow.messaging.store import Changes, DataRefusedError, Store
 from tests.conformance.store_values import (
     CONSUMER,
     FAILURE,
@@ -78,13 +80,13 @@ async def test_keys_are_given_longest_due_first_and_by_consumer(store: Store) ->
 
 async def test_a_failed_attempt_replaces_what_was_known_of_the_event(store: Store) -> None:
     await park(store, parked("k", "1"))
-    first = await store.parked_event(event_id("k/1"))
+    first = await store.recovery.letter(event_id("k/1"))
     async with store.transaction() as tx:
         (event,) = await tx.parked(CONSUMER, ["k"], 1)
         worse = replace(FAILURE, error="ValueError")
         await tx.write(changes(reparked=[replace(event, attempts=2, failure=worse, delay_ms=HOUR_MS)]))
     assert await store.due_keys(CONSUMER, 10) == []
-    view = await store.parked_event(event.position)
+    view = await store.recovery.letter(event.position)
     assert view is not None
     assert (view.event.attempts, view.event.failure) == (2, worse)
     assert first is not None
@@ -108,7 +110,7 @@ async def test_a_held_event_that_fails_as_head_gets_its_times(store: Store) -> N
     async with store.transaction() as tx:
         (event,) = await tx.parked(CONSUMER, ["k"], 1)
         await tx.write(changes(reparked=[replace(event, attempts=1, failure=FAILURE)]))
-    view = await store.parked_event(event_id("k/1"))
+    view = await store.recovery.letter(event_id("k/1"))
     assert view is not None
     assert view.first_failed_at == view.last_failed_at
     assert view.first_failed_at is not None
@@ -156,26 +158,26 @@ async def test_a_failure_and_its_count_belong_together(store: Store) -> None:
 async def test_operators_see_the_dead_a_page_at_a_time(store: Store) -> None:
     dead = [parked(key, "1", state=InboxState.DEAD, attempts=6) for key in ("a", "b", "c")]
     await park(store, *dead, parked("a", "2", attempts=0), parked("d", "1"))
-    first = await store.dead_letters(2)
-    rest = await store.dead_letters(2, after=first[-1].event.position)
+    first = await store.recovery.letters(LetterFilter(), 2)
+    rest = await store.recovery.letters(LetterFilter(), 2, after=first[-1].event.position)
     assert [view.event.key for view in (*first, *rest)] == ["a", "b", "c"]
     assert [view.consumer for view in first] == [CONSUMER, CONSUMER]
     assert first[0].event == replace(dead[0], position=first[0].event.position)
-    assert await store.dead_letters(2, after=rest[-1].event.position) == []
+    assert await store.recovery.letters(LetterFilter(), 2, after=rest[-1].event.position) == []
 
 
 async def test_operators_find_an_event_by_its_id_or_position(store: Store) -> None:
     await park(store, parked("k", "1"))
-    by_id = await store.parked_event(event_id("k/1"))
+    by_id = await store.recovery.letter(event_id("k/1"))
     assert by_id is not None
-    assert await store.parked_event(by_id.event.position) == by_id
-    assert await store.parked_event(event_id("unknown")) is None
-    assert await store.parked_event(987) is None
+    assert await store.recovery.letter(by_id.event.position) == by_id
+    assert await store.recovery.letter(event_id("unknown")) is None
+    assert await store.recovery.letter(987) is None
 
 
 async def test_operators_see_what_is_stuck_by_consumer(store: Store) -> None:
-    assert await store.parked_summary() == []
+    assert await store.recovery.summary() == []
     await park(store, parked("a", "1", state=InboxState.DEAD), parked("a", "2", attempts=0), parked("b", "1"))
-    (line,) = await store.parked_summary()
+    (line,) = await store.recovery.summary()
     assert (line.consumer, line.keys, line.retrying, line.dead, line.held) == (CONSUMER, 2, 1, 1, 1)
     assert line.oldest.tzinfo is not None

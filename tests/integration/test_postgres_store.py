@@ -13,7 +13,8 @@ import pytest
 from orderflow.messaging.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
 from orderflow.messaging.stores.postgres import migrations
 from orderflow.messaging.stores.postgres.migrations import MigrationSequence
-from orderflow.messaging.stores.postgres.store import PostgresStore
+from orderflow.messaging.stores.postgres.queries import load_queries
+from orderflow.messaging.stores.postgres.store import PACKAGE, PostgresStore
 from tests.conformance import store_tables
 from tests.conformance.store_tables import Counter, Parcel
 from tests.conformance.store_values import changes, commit, entry, intent, outgoing, park, parked
@@ -210,7 +211,7 @@ async def test_a_server_that_is_not_there_is_infrastructure() -> None:
 
 async def test_every_query_of_the_core_is_right_on_a_fresh_schema(store: PostgresStore, database_url: str) -> None:
     connection = await asyncpg.connect(database_url)
-    for name, sql in {**store._queries, **store._operators}.items():
+    for name, sql in {**store._queries, **load_queries(PACKAGE, "recovery.sql")}.items():
         try:
             await connection.prepare(sql)
         except asyncpg.PostgresError as error:
@@ -222,4 +223,4 @@ async def test_an_outage_in_the_middle_of_parking_leaves_nothing_half_done(store
     await park(store, parked("k", "1"))
     with pytest.raises(DataRefusedError):
         await park(store, parked("l", "1"), parked("k", "1"))
-    assert [line.keys for line in await store.parked_summary()] == [1]
+    assert [line.keys for line in await store.recovery.summary()] == [1]

@@ -12,8 +12,9 @@ from orderflow.messaging.consumer_loop import ConsumerLoop
 from orderflow.messaging.decision import Decision, Service, Subscription
 from orderflow.messaging.engine import Engine
 from orderflow.messaging.envelope import Envelope
+from orderflow.messaging.inbox import ParkedEvent
 from orderflow.messaging.rows import Ref, Row, Rows
-from orderflow.messaging.store import Changes, ParkedEvent, Recognition, Transaction
+from orderflow.messaging.store import Changes, Recognition, Transaction
 from orderflow.messaging.stores.memory.store import MemoryStore
 from orderflow.messaging.transport import Transport
 from orderflow.payment import model

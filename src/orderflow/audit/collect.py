@@ -22,7 +22,7 @@ from orderflow.audit.databases import BANK, SERVICES, Databases
 from orderflow.audit.draft import OrderDraft
 from orderflow.events.inventory import ReservedLine
 from orderflow.events.order import Item
-from orderflow.messaging.store import InboxState
+from orderflow.messaging.inbox import InboxState
 from orderflow.order.rows import Obstacle
 
 CHUNK = 5_000

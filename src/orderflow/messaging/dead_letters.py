@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from orderflow.messaging.identity import slot_of
+from orderflow.messaging.inbox import Failure
 from orderflow.messaging.incoming import Incoming
-from orderflow.messaging.store import Failure, OutboxRecord
+from orderflow.messaging.store import OutboxRecord
 from orderflow.messaging.transport import ConsumerRecord
 
 SUFFIX = ".DLT"

@@ -7,7 +7,7 @@ import traceback
 from pathlib import PurePath
 
 from orderflow.messaging.catalogue import UndecodableError
-from orderflow.messaging.store import Failure
+from orderflow.messaging.inbox import Failure
 
 MESSAGE_MAX = 500
 PERMANENT = "permanent"

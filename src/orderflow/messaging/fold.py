@@ -18,21 +18,14 @@ from orderflow.messaging.decision import Decision, RefusedError, Service
 from orderflow.messaging.failures import describe
 from orderflow.messaging.flow import FLOW_STATUS, Dead, FlowEvent, Parked, Reopened
 from orderflow.messaging.handling import attempts_of, encoded, handler_of, intent_of, passed_over
+from orderflow.messaging.inbox import Failure, InboxEntry, InboxState, ParkedEvent
 from orderflow.messaging.incoming import Incoming
 from orderflow.messaging.message import Event
 from orderflow.messaging.publisher import Publisher
 from orderflow.messaging.retry import Backoff, RetryPolicy
 from orderflow.messaging.rows import Ref, Row, Rows
 from orderflow.messaging.signals import Outcome
-from orderflow.messaging.store import (
-    Changes,
-    Failure,
-    InboxEntry,
-    InboxState,
-    OpenIntent,
-    ParkedEvent,
-    Recognition,
-)
+from orderflow.messaging.store import Changes, OpenIntent, Recognition
 from orderflow.messaging.transport import ConsumerRecord
 
 

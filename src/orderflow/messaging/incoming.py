@@ -10,8 +10,9 @@ from msgspec.structs import replace
 from orderflow.messaging import cloudevents, identity
 from orderflow.messaging.catalogue import Catalogue, UndecodableError, wire_name
 from orderflow.messaging.envelope import Envelope
+from orderflow.messaging.inbox import ParkedEvent
 from orderflow.messaging.message import Answer, Command
-from orderflow.messaging.store import OpenIntent, ParkedEvent
+from orderflow.messaging.store import OpenIntent
 from orderflow.messaging.transport import ConsumerRecord
 
 KEY_MAX = cloudevents.KEY_MAX

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from orderflow.messaging.alarm import Alarm
 from orderflow.messaging.clock import Clock
+from orderflow.messaging.inbox import ParkedEvent
 from orderflow.messaging.incoming import from_parked
 from orderflow.messaging.inlet import Failures, Inlet
 from orderflow.messaging.signals import KeyReopened, Signals
-from orderflow.messaging.store import DataRefusedError, ParkedEvent, Store
+from orderflow.messaging.store import DataRefusedError, Store
 
 DRAIN_MAX = 200
 KEYS_MAX = 100

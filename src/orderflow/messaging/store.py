@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
-from enum import IntEnum
 from typing import Protocol
 from uuid import UUID
 
 import msgspec
 
 from orderflow.messaging.decision import Intent
+from orderflow.messaging.inbox import InboxEntry, InboxState, ParkedEvent
+from orderflow.messaging.recovery.port import RecoveryStore
 from orderflow.messaging.rows import Fact, Ref, Row
-from orderflow.messaging.transport import ConsumerRecord, Headers
+from orderflow.messaging.transport import Headers
 
 
 class StoreUnavailableError(Exception):
@@ -38,56 +38,6 @@ class DataRefusedError(Exception):
 
 class SchemaBehindError(Exception):
     """The database's schema is not the one that this release needs. The message says what to run."""
-
-
-class InboxState(IntEnum):
-    """What became of a message that came in."""
-
-    DONE = 1
-    PARKED = 2
-    DEAD = 3
-    DISCARDED = 4
-
-
-class InboxEntry(msgspec.Struct, frozen=True):
-    """A row of `processed_events`: (key, consumer, identity) is unique; a new state replaces the old."""
-
-    key: str
-    identity: str
-    event_id: UUID
-    state: InboxState
-
-
-class Failure(msgspec.Struct, frozen=True):
-    """Why a message failed. `error` is the class name, `message` is redacted and short (≤ 500 characters).
-
-    `fingerprint` groups equal failures: error class and first own frame.
-    """
-
-    kind: str
-    error: str
-    message: str
-    fingerprint: str
-
-
-class ParkedEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """A message that waits: the failing head of its key (`attempts` ≥ 1) or held behind it (0).
-
-    `record` is what came in, byte for byte; answers of a service's own gateway have topic "" there.
-    `position` orders the parked events of a key; it is given by the store (0 until then).
-    """
-
-    key: str
-    identity: str
-    event_id: UUID
-    event_type: str
-    record: ConsumerRecord
-    state: InboxState = InboxState.PARKED
-    attempts: int = 0
-    failure: Failure | None = None
-    delay_ms: int = 0
-    position: int = 0
-    intent: str | None = None
 
 
 class OutboxRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,30 +111,6 @@ class OutboxBacklog:
     oldest_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParkedView:
-    """A parked or dead event as an operator sees it. Times are the database's, in UTC."""
-
-    consumer: str
-    event: ParkedEvent
-    parked_at: datetime
-    first_failed_at: datetime | None
-    last_failed_at: datetime | None
-    next_attempt_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParkedSummary:
-    """What is stuck at one consumer: `keys` in all, events that are `retrying`, `dead`, or `held` behind one."""
-
-    consumer: str
-    keys: int
-    retrying: int
-    dead: int
-    held: int
-    oldest: datetime
-
-
 class Transaction(Protocol):
     """One transaction. Leaving its block normally commits; leaving by an exception rolls back."""
 
@@ -239,16 +165,9 @@ class Store(Protocol):
         """How much is not published yet."""
         ...
 
-    async def dead_letters(self, limit: int, after: int = 0) -> Sequence[ParkedView]:
-        """Dead events of all consumers by position, from the one after position `after` on."""
-        ...
-
-    async def parked_event(self, event: UUID | int) -> ParkedView | None:
-        """A parked or dead event by its event id or position."""
-        ...
-
-    async def parked_summary(self) -> Sequence[ParkedSummary]:
-        """One line for each consumer that has anything parked or dead."""
+    @property
+    def recovery(self) -> RecoveryStore:
+        """What operators ask of this database."""
         ...
 
     async def purge(self, keep_sent_ms: int) -> int:

@@ -28,7 +28,7 @@ def gauge_readers(store: Store, operators: Operators) -> Sequence[Reader]:
         }
 
     async def parked() -> dict[str, dict[Labels, float]]:
-        found = await store.parked_summary()
+        found = await store.recovery.summary()
         names = ("keys", "retrying", "dead", "held")
         return {
             f"parked_{name}": {(("consumer", each.consumer),): getattr(each, name) for each in found}

@@ -11,7 +11,8 @@ from uuid import UUID
 import msgspec
 
 from orderflow.messaging.decision import Service
-from orderflow.messaging.store import ParkedView, Store
+from orderflow.messaging.recovery.port import Letter, LetterFilter
+from orderflow.messaging.store import Store
 from orderflow.messaging.transport import Transport
 from orderflow.runtime.operation import Handler, Operation, Parameter, Reply, Request, Response
 from orderflow.runtime.problems import ProblemError
@@ -104,12 +105,12 @@ class Operators:
 
     async def dead_letters(self, request: Request[None]) -> Reply:
         limit: int = request.values["limit"]
-        found = await self._store.dead_letters(limit, request.values["after"])
+        found = await self._store.recovery.letters(LetterFilter(), limit, request.values["after"])
         following = found[-1].event.position if len(found) == limit else None
         return Reply(body=DeadLetterPage(dead_letters=[_letter(view) for view in found], next=following))
 
     async def dead_letter(self, request: Request[None]) -> Reply:
-        view = await self._store.parked_event(request.values["id"])
+        view = await self._store.recovery.letter(request.values["id"])
         if view is None:
             raise ProblemError(404, "there is no such dead or parked event")
         record = view.event.record
@@ -117,7 +118,7 @@ class Operators:
         return Reply(body=DeadLetterDetails(letter=_letter(view), value=_content(record.value), headers=headers))
 
     async def parked(self, _: Request[None]) -> Reply:
-        found = await self._store.parked_summary()
+        found = await self._store.recovery.summary()
         return Reply(
             body=[
                 StuckKeys(
@@ -200,7 +201,7 @@ def _plain(path: str, summary: str, handler: Handler, answer: object) -> Operati
     )
 
 
-def _letter(view: ParkedView) -> DeadLetter:
+def _letter(view: Letter) -> DeadLetter:
     event, failure = view.event, view.event.failure
     return DeadLetter(
         position=event.position,

@@ -19,7 +19,7 @@ from orderflow.audit.books import (
 )
 from orderflow.audit.draft import OrderDraft
 from orderflow.inventory.rows import Movement, MovementKind, Reservation, Stock
-from orderflow.messaging.store import InboxState
+from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.stores.memory.database import MemoryDatabase
 from orderflow.notification.rows import Notification
 from orderflow.order.rows import Order, OrderFlow, Transition

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from orderflow.messaging.dead_letters import topic_of
+from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.message import Command
 from orderflow.messaging.rows import Row
 from orderflow.messaging.signals import BatchCommitted, KeyReopened, Signal, TaskFailed
-from orderflow.messaging.store import DataRefusedError, InboxState, StoreUnavailableError
+from orderflow.messaging.store import DataRefusedError, StoreUnavailableError
 from orderflow.messaging.stores.memory.database import MemoryDatabase
 from orderflow.messaging.transport import TopicSettings, TransportUnavailableError
 from orderflow.messaging.transports.memory.groups import Member

@@ -8,10 +8,11 @@ import pytest
 from msgspec.structs import replace
 
 from orderflow.messaging.flow import Dead, Parked, Reopened
+from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.incoming import from_record
 from orderflow.messaging.retrier import Retrier
 from orderflow.messaging.signals import KeyReopened, Outcome
-from orderflow.messaging.store import InboxState, StoreUnavailableError
+from orderflow.messaging.store import StoreUnavailableError
 from orderflow.messaging.transport import ConsumerRecord
 from tests.unit.messaging.toy import Counted, Opened
 from tests.unit.messaging.world import World, as_record, header, outcomes, poisoned, record_of

@@ -15,13 +15,14 @@ from orderflow.messaging import cloudevents
 from orderflow.messaging.clock import SystemClock
 from orderflow.messaging.envelope import Envelope
 from orderflow.messaging.fold import Policy, Result
+from orderflow.messaging.inbox import ParkedEvent
 from orderflow.messaging.incoming import Incoming, from_record
 from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.message import Message
 from orderflow.messaging.retry import Backoff, RetryPolicy
 from orderflow.messaging.rows import Ref
 from orderflow.messaging.signals import Outcome, Signal, Signals
-from orderflow.messaging.store import Changes, OpenIntent, OutboxRecord, ParkedEvent, StoreUnavailableError
+from orderflow.messaging.store import Changes, OpenIntent, OutboxRecord, StoreUnavailableError
 from orderflow.messaging.stores.memory.database import MemoryDatabase
 from orderflow.messaging.stores.memory.store import MemoryStore
 from orderflow.messaging.transport import ConsumerRecord, Headers

@@ -6,8 +6,9 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
+from orderflow.messaging.inbox import InboxEntry, ParkedEvent
 from orderflow.messaging.rows import Fact, Ref, Row
-from orderflow.messaging.store import InboxEntry, OpenIntent, OutboxRecord, ParkedEvent
+from orderflow.messaging.store import OpenIntent, OutboxRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from uuid import UUID
 
 from msgspec.structs import replace
 
-from orderflow.messaging.store import (
-    InboxState,
-    OpenIntent,
-    OutboxBacklog,
-    ParkedSummary,
-    ParkedView,
-    StoreUnavailableError,
-)
+from orderflow.messaging.recovery.port import RecoveryStore
+from orderflow.messaging.store import OpenIntent, OutboxBacklog, StoreUnavailableError
 from orderflow.messaging.stores.memory.database import MemoryDatabase
 from orderflow.messaging.stores.memory.outbox import MemoryOutboxReader
+from orderflow.messaging.stores.memory.recovery import MemoryRecovery
 from orderflow.messaging.stores.memory.state import Asked, Waiting
 from orderflow.messaging.stores.memory.transaction import MemoryTransaction, is_due
 
@@ -31,6 +24,7 @@ class MemoryStore:
         self._closed = False
         self._transactions: list[MemoryTransaction] = []
         self._readers: list[MemoryOutboxReader] = []
+        self.recovery: RecoveryStore = MemoryRecovery(database, self._step)
 
     def transaction(self) -> MemoryTransaction:
         transaction = MemoryTransaction(self._database, self._transactions.remove)
@@ -77,23 +71,6 @@ class MemoryStore:
         age = self._database.clock.wall_ms() - state.outbox[min(state.pending)].created_at
         return OutboxBacklog(len(state.pending), max(0, age))
 
-    async def dead_letters(self, limit: int, after: int = 0) -> Sequence[ParkedView]:
-        await self._step("read")
-        dead = [w for w in self._by_position() if w.event.state is InboxState.DEAD and w.event.position > after]
-        return [_view(waiting) for waiting in dead[:limit]]
-
-    async def parked_event(self, event: UUID | int) -> ParkedView | None:
-        await self._step("read")
-        for waiting in self._by_position():
-            if event in (waiting.event.position, waiting.event.event_id):
-                return _view(waiting)
-        return None
-
-    async def parked_summary(self) -> Sequence[ParkedSummary]:
-        await self._step("read")
-        consumers = sorted({waiting.consumer for waiting in self._database.state.parked.values()})
-        return [_summary(name, [w for w in self._by_position() if w.consumer == name]) for name in consumers]
-
     async def purge(self, keep_sent_ms: int) -> int:
         await self._step("read")
         state = self._database.state
@@ -122,34 +99,3 @@ class MemoryStore:
         if self._closed:
             raise StoreUnavailableError("the store is closed")
         self._database.require()
-
-    def _by_position(self) -> list[Waiting]:
-        return sorted(self._database.state.parked.values(), key=lambda waiting: waiting.event.position)
-
-
-def _view(waiting: Waiting) -> ParkedView:
-    return ParkedView(
-        consumer=waiting.consumer,
-        event=waiting.event,
-        parked_at=_time(waiting.parked_at),
-        first_failed_at=_time(waiting.first_failed_at) if waiting.first_failed_at is not None else None,
-        last_failed_at=_time(waiting.last_failed_at) if waiting.last_failed_at is not None else None,
-        next_attempt_at=_time(waiting.next_attempt_at),
-    )
-
-
-def _summary(consumer: str, waiting: Sequence[Waiting]) -> ParkedSummary:
-    dead = sum(each.event.state is InboxState.DEAD for each in waiting)
-    held = sum(each.event.state is InboxState.PARKED and each.event.attempts == 0 for each in waiting)
-    return ParkedSummary(
-        consumer=consumer,
-        keys=len({each.event.key for each in waiting}),
-        retrying=len(waiting) - dead - held,
-        dead=dead,
-        held=held,
-        oldest=_time(min(each.parked_at for each in waiting)),
-    )
-
-
-def _time(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)

@@ -6,15 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TypeVar
 
+from orderflow.messaging.inbox import InboxState, ParkedEvent
 from orderflow.messaging.rows import Ref, Row
-from orderflow.messaging.store import (
-    Changes,
-    DataRefusedError,
-    InboxState,
-    ParkedEvent,
-    Recognition,
-    StoreUnavailableError,
-)
+from orderflow.messaging.store import Changes, DataRefusedError, Recognition, StoreUnavailableError
 from orderflow.messaging.stores.memory.database import MemoryDatabase
 from orderflow.messaging.stores.memory.state import Journal, State, Waiting
 from orderflow.messaging.stores.memory.writing import Writer

@@ -10,15 +10,9 @@ import msgspec
 from msgspec.structs import replace
 
 from orderflow.messaging.decision import Intent
+from orderflow.messaging.inbox import InboxState, ParkedEvent
 from orderflow.messaging.rows import Fact, Row
-from orderflow.messaging.store import (
-    Changes,
-    DataRefusedError,
-    InboxState,
-    OpenIntent,
-    OutboxRecord,
-    ParkedEvent,
-)
+from orderflow.messaging.store import Changes, DataRefusedError, OpenIntent, OutboxRecord
 from orderflow.messaging.stores.memory.state import Asked, Journal, State, Waiting
 
 RECORD_MAX = 2 * 1024 * 1024

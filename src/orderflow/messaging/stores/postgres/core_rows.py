@@ -9,14 +9,8 @@ import asyncpg
 import msgspec
 
 from orderflow.messaging.decision import Intent
-from orderflow.messaging.store import (
-    Failure,
-    InboxEntry,
-    InboxState,
-    OpenIntent,
-    OutboxRecord,
-    ParkedEvent,
-)
+from orderflow.messaging.inbox import Failure, InboxEntry, InboxState, ParkedEvent
+from orderflow.messaging.store import OpenIntent, OutboxRecord
 from orderflow.messaging.transport import ConsumerRecord, Headers
 
 Arrays = Sequence[Sequence[object]]

@@ -5,24 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from functools import partial
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import asyncpg
 
+from orderflow.messaging.recovery.port import RecoveryStore
 from orderflow.messaging.store import (
     DataRefusedError,
     OpenIntent,
     OutboxBacklog,
-    ParkedSummary,
-    ParkedView,
     SchemaBehindError,
 )
-from orderflow.messaging.stores.postgres import core_rows, operators
+from orderflow.messaging.stores.postgres import core_rows
 from orderflow.messaging.stores.postgres.connections import STATEMENT_TIMEOUT_MS, Connections
 from orderflow.messaging.stores.postgres.errors import translated
 from orderflow.messaging.stores.postgres.notifier import Notifier
 from orderflow.messaging.stores.postgres.outbox import CHANNEL, PostgresOutboxReader
 from orderflow.messaging.stores.postgres.queries import load_queries
+from orderflow.messaging.stores.postgres.recovery import PostgresRecovery
 from orderflow.messaging.stores.postgres.tables import Facts, Mappings, Table
 from orderflow.messaging.stores.postgres.transaction import PostgresTransaction
 
@@ -48,7 +48,7 @@ class PostgresStore:
         self._work = work
         self._reads = reads
         self._queries = load_queries(PACKAGE)
-        self._operators = load_queries(PACKAGE, "operators.sql")
+        self.recovery: RecoveryStore = PostgresRecovery(partial(self._on, reads))
         self._readers: list[PostgresOutboxReader] = []
         self._name = uuid4().hex
         self._relays = Notifier(lambda: self._on(work, self._queries["outbox_notify"], CHANNEL, self._name))
@@ -116,19 +116,6 @@ class PostgresStore:
     async def purge(self, keep_sent_ms: int) -> int:
         await self._on(self._work, self._queries["outbox_rotate"], keep_sent_ms)
         return len(await self._on(self._work, self._queries["outbox_purge"], keep_sent_ms))
-
-    async def dead_letters(self, limit: int, after: int = 0) -> Sequence[ParkedView]:
-        rows = await self._on(self._reads, self._operators["dead_letters"], after, limit)
-        return [operators.read_view(row) for row in rows]
-
-    async def parked_event(self, event: UUID | int) -> ParkedView | None:
-        query = "parked_by_position" if isinstance(event, int) else "parked_by_event"
-        rows = await self._on(self._reads, self._operators[query], event)
-        return operators.read_view(rows[0]) if rows else None
-
-    async def parked_summary(self) -> Sequence[ParkedSummary]:
-        rows = await self._on(self._reads, self._operators["parked_summary"])
-        return [operators.read_summary(row) for row in rows]
 
     async def fetch(self, query: str, *arguments: object) -> Sequence[asyncpg.Record]:
         """Run one query of the service's own, outside of any batch, with nothing known of its plan.

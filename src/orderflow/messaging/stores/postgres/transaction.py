@@ -8,15 +8,9 @@ from types import TracebackType
 
 import asyncpg
 
+from orderflow.messaging.inbox import InboxEntry, InboxState, ParkedEvent
 from orderflow.messaging.rows import Ref, Row
-from orderflow.messaging.store import (
-    Changes,
-    DataRefusedError,
-    InboxEntry,
-    InboxState,
-    ParkedEvent,
-    Recognition,
-)
+from orderflow.messaging.store import Changes, DataRefusedError, Recognition
 from orderflow.messaging.stores.postgres import core_rows
 from orderflow.messaging.stores.postgres.connections import Connection, Connections
 from orderflow.messaging.stores.postgres.errors import translated

@@ -1,0 +1,60 @@
+"""What is remembered of the messages that came in: done, waiting, given up."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from uuid import UUID
+
+import msgspec
+
+from orderflow.messaging.transport import ConsumerRecord
+
+
+class InboxState(IntEnum):
+    """What became of a message that came in."""
+
+    DONE = 1
+    PARKED = 2
+    DEAD = 3
+    DISCARDED = 4
+
+
+class InboxEntry(msgspec.Struct, frozen=True):
+    """A row of `processed_events`: (key, consumer, identity) is unique; a new state replaces the old."""
+
+    key: str
+    identity: str
+    event_id: UUID
+    state: InboxState
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Why a message failed. `error` is the class name, `message` is redacted and short (≤ 500 characters).
+
+    `fingerprint` groups equal failures: error class and first own frame.
+    """
+
+    kind: str
+    error: str
+    message: str
+    fingerprint: str
+
+
+class ParkedEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that waits: the failing head of its key (`attempts` ≥ 1) or held behind it (0).
+
+    `record` is what came in, byte for byte; answers of a service's own gateway have topic "" there.
+    `position` orders the parked events of a key; it is given by the store (0 until then).
+    """
+
+    key: str
+    identity: str
+    event_id: UUID
+    event_type: str
+    record: ConsumerRecord
+    state: InboxState = InboxState.PARKED
+    attempts: int = 0
+    failure: Failure | None = None
+    delay_ms: int = 0
+    position: int = 0
+    intent: str | None = None

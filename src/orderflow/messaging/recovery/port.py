@@ -1,0 +1,247 @@
+"""The recovery port: what operators' functions ask of a service's database.
+
+Two implementations, one beside each store; one conformance suite holds for both. Times are the database's, in UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+
+from orderflow.messaging.inbox import InboxState, ParkedEvent
+from orderflow.messaging.transport import ConsumerRecord
+
+
+class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which parked events are meant; what is None does not narrow.
+
+    `events` are event ids or positions. `older_than_ms` is the age since it was parked.
+    """
+
+    state: InboxState | None = InboxState.DEAD
+    consumer: str | None = None
+    topic: str | None = None
+    event_type: str | None = None
+    fingerprint: str | None = None
+    key: str | None = None
+    older_than_ms: int | None = None
+    events: tuple[UUID | int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """A parked or dead event as an operator sees it.
+
+    `replays` counts how often it was replayed, `behind` how many events of its key wait behind it. `original` is what
+    came in, if the event was edited since; `original_id` its event id then.
+    """
+
+    consumer: str
+    event: ParkedEvent
+    parked_at: datetime
+    first_failed_at: datetime | None
+    last_failed_at: datetime | None
+    next_attempt_at: datetime
+    replays: int = 0
+    behind: int = 0
+    original: ConsumerRecord | None = None
+    original_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LetterGroup:
+    """Dead events that failed alike. `example` is the position of the one that failed last."""
+
+    fingerprint: str
+    error: str
+    message: str
+    count: int
+    keys: int
+    consumers: tuple[str, ...]
+    event_types: tuple[str, ...]
+    first_seen: datetime
+    last_seen: datetime
+    example: int
+    note: str = ""
+
+
+class Moment(StrEnum):
+    """What can happen to a parked event."""
+
+    FAILED = "failed"
+    DEAD = "dead"
+    REPLAYED = "replayed"
+    EDITED = "edited"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryEntry:
+    """One moment of a parked event's life. `error`, `message`: for FAILED and DEAD; `who`: for the others."""
+
+    at: datetime
+    moment: Moment
+    attempt: int = 0
+    error: str = ""
+    message: str = ""
+    who: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedSummary:
+    """What is stuck at one consumer: `keys` in all, events that are `retrying`, `dead`, or `held` behind one."""
+
+    consumer: str
+    keys: int
+    retrying: int
+    dead: int
+    held: int
+    oldest: datetime
+
+
+class Act(msgspec.Struct, frozen=True, kw_only=True):
+    """Who acts, and why. `who` is what the operator's tool says; `reason` may be "" where none is asked for."""
+
+    who: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorAction:
+    """A row of the operators' log. `target` names events, a group or a replay; `result` is one short sentence."""
+
+    number: int
+    at: datetime
+    who: str
+    action: str
+    target: str
+    reason: str
+    result: str
+
+
+class ReplayState(StrEnum):
+    """RUNNING goes on by itself in any process of the service; PAUSED and STOPPED wait for `resume`; DONE is final.
+
+    PAUSED: an operator said so. STOPPED: a gate closed (`why` tells which).
+    """
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+    DONE = "done"
+
+
+class ReplayPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """How to replay. `rate_per_s` None: as fast as it goes. `canary`: 1, 2, 5, 10, ... at a time, each step judged.
+
+    `failing_share_max`: stop when more than this share of those replayed have failed again. `lag_growth_max`: stop
+    when the consumer is this many records further behind than when the replay began (None: not looked at).
+    """
+
+    rate_per_s: float | None = None
+    canary: bool = False
+    failing_share_max: float = 0.05
+    lag_growth_max: int | None = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayProgress:
+    """How a replay stands: `waiting` not sent yet, `under_way`, and the real outcomes.
+
+    `gone`: it was no longer dead when its turn came (replayed by somebody else, or discarded).
+    """
+
+    waiting: int = 0
+    under_way: int = 0
+    succeeded: int = 0
+    failed_again: int = 0
+    discarded: int = 0
+    gone: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """A replay and how it stands. `lag_before` is the consumers' lag when it began."""
+
+    number: int
+    plan: ReplayPlan
+    act: Act
+    state: ReplayState
+    why: str
+    created_at: datetime
+    progress: ReplayProgress
+    lag_before: int = 0
+    step: int = 0
+
+
+class RecoveryStore(Protocol):
+    """Every call is a transaction of its own. All raise StoreUnavailableError."""
+
+    async def letters(self, wanted: LetterFilter, limit: int, after: int = 0) -> Sequence[Letter]:
+        """Parked events in order of position, from the one after position `after` on."""
+        ...
+
+    async def letter(self, event: UUID | int) -> Letter | None:
+        """A parked or dead event by its event id (the original's, too) or position."""
+        ...
+
+    async def sequence(self, consumer: str, key: str, limit: int) -> Sequence[Letter]:
+        """Everything that is parked of a key, head first."""
+        ...
+
+    async def history(self, position: int) -> Sequence[HistoryEntry]:
+        """What has happened to a parked event, oldest first."""
+        ...
+
+    async def groups(self, wanted: LetterFilter) -> Sequence[LetterGroup]:
+        """Dead events by fingerprint, largest group first."""
+        ...
+
+    async def annotate(self, fingerprint: str, note: str, act: Act) -> None:
+        """Set the note of a group ("" takes it away), and log it."""
+        ...
+
+    async def summary(self) -> Sequence[ParkedSummary]:
+        """One line for each consumer that has anything parked or dead."""
+        ...
+
+    async def log(self, act: Act, action: str, target: str, result: str) -> None:
+        """Add a row to the operators' log."""
+        ...
+
+    async def actions(self, limit: int, before: int | None = None) -> Sequence[OperatorAction]:
+        """The operators' log, latest first, from the one before number `before` on."""
+        ...
+
+    async def begin_replay(self, events: Sequence[int], plan: ReplayPlan, act: Act, lag_before: int) -> Replay:
+        """A new replay of the dead events at these positions, RUNNING, none sent yet."""
+        ...
+
+    async def replay(self, number: int) -> Replay | None:
+        """A replay with its progress as the parked events and the inbox tell it."""
+        ...
+
+    async def replays(self, limit: int) -> Sequence[Replay]:
+        """The latest replays, latest first."""
+        ...
+
+    async def claim_replay(self, lease_ms: int) -> Replay | None:
+        """A RUNNING replay that no other process works on, leased for `lease_ms`; asked again, it renews."""
+        ...
+
+    async def send(self, replay: int, limit: int) -> Sequence[tuple[str, str]]:
+        """Make the next `limit` events of a replay due at once; returns their (consumer, key).
+
+        In order of position. Only what is still dead is sent, so an event is never sent twice at once; the others
+        are counted as gone. Two events of one key: the later ones follow the head by themselves.
+        """
+        ...
+
+    async def finish_step(self, replay: int, step: int, state: ReplayState, why: str) -> None:
+        """Go on with `step`, or end. Says `why` it was stopped."""
+        ...
