@@ -43,7 +43,7 @@ def to_headers(envelope: Envelope) -> Headers:
 
 def with_time(headers: Headers, created_at_ms: int) -> Headers:
     """The headers with `time` (RFC 3339, UTC, ms)."""
-    return (*headers, (TIME_HEADER, _rfc3339(created_at_ms)))
+    return (*headers, (TIME_HEADER, rfc3339(created_at_ms)))
 
 
 def read(record: ConsumerRecord, catalogue: Catalogue) -> Envelope:
@@ -68,7 +68,7 @@ def read(record: ConsumerRecord, catalogue: Catalogue) -> Envelope:
         key=key,
         sequence=_sequence(attributes.get("ce_sequence")),
         causation=_optional_uuid(attributes.get("ce_causationid")),
-        traceparent=_traceparent(record.headers),
+        traceparent=traceparent_of(record.headers),
     )
 
 
@@ -88,9 +88,17 @@ def header_text(headers: Sequence[tuple[str, bytes | None]], name: str) -> str:
     return ""
 
 
+def traceparent_of(headers: Headers) -> str | None:
+    """The trace, if it can be read. If not, that is no reason to refuse the event (W3C Trace Context, 4.3)."""
+    for name, value in reversed(headers):
+        if name == "traceparent" and value is not None and TRACEPARENT.fullmatch(value):
+            return value.decode()
+    return None
+
+
 @lru_cache(maxsize=64)
-def _rfc3339(ms: int) -> bytes:
-    """Rows of one batch were mostly made in the same few milliseconds."""
+def rfc3339(ms: int) -> bytes:
+    """A moment in ms since the epoch as text, UTC. Rows of a batch were mostly made in the same few ms."""
     moment = datetime.fromtimestamp(ms / 1000, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()
 
@@ -118,14 +126,6 @@ def _optional_uuid(text: str | None) -> UUID | None:
         return uuid_of(text) if text else None
     except ValueError:
         return None
-
-
-def _traceparent(headers: Headers) -> str | None:
-    """A trace that cannot be read is no reason to refuse the event (W3C Trace Context, 4.3)."""
-    for name, value in reversed(headers):
-        if name == "traceparent" and value is not None and TRACEPARENT.fullmatch(value):
-            return value.decode()
-    return None
 
 
 def _sequence(text: str | None) -> int | None:

@@ -52,7 +52,7 @@ class DecisionFailedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """How the core behaves; one default for all loads. Times are in ms."""
+    """How the core behaves; one default for all loads. Times are in ms. `release` is the version of the code."""
 
     batch_max: int = 500
     pace_ms_per_record: float = 1.0
@@ -70,6 +70,7 @@ class EngineConfig:
     intent_lease_ms: int = 15_000
     outbox_slots: int = 16
     outbox_keep_ms: int = 24 * 3_600_000
+    release: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +224,7 @@ class Engine:
             chance=self._chance,
             slots=config.outbox_slots,
             lease_ms=config.intent_lease_ms,
+            release=config.release,
         )
 
     def _patience(self, component: str, ceiling_ms: int | None = None) -> Patience:

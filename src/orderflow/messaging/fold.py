@@ -38,6 +38,7 @@ class Policy:
     chance: random.Random
     slots: int
     lease_ms: int
+    release: str
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -153,7 +154,8 @@ class Fold:
     def _bury(self, incoming: Incoming, record: ConsumerRecord, failure: Failure, attempts: int) -> Result:
         self._park(incoming, record, InboxState.DEAD, attempts, failure, 0)
         if record.topic:
-            letter = dead_letter(incoming, record, failure, attempts, self._consumer, self._policy.slots)
+            policy = self._policy
+            letter = dead_letter(incoming, record, failure, attempts, self._consumer, policy.slots, policy.release)
             self.changes.outbox.append(letter)
         self._flow(Dead, incoming, {"error": failure.error, "attempts": attempts})
         return Result(incoming, Outcome.DEAD, failure=failure, attempts=attempts)

@@ -44,7 +44,8 @@ class ParkedEvent(msgspec.Struct, frozen=True, kw_only=True):
     """A message that waits: the failing head of its key (`attempts` ≥ 1) or held behind it (0).
 
     `record` is what came in, byte for byte; answers of a service's own gateway have topic "" there.
-    `position` orders the parked events of a key; it is given by the store (0 until then).
+    `position` orders the parked events of a key; it is given by the store (0 until then), as is `first_failed_at`
+    (ms since the epoch).
     """
 
     key: str
@@ -58,3 +59,4 @@ class ParkedEvent(msgspec.Struct, frozen=True, kw_only=True):
     delay_ms: int = 0
     position: int = 0
     intent: str | None = None
+    first_failed_at: int | None = None

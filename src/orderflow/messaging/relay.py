@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.cloudevents import with_time
-from orderflow.messaging.dead_letters import SUFFIX
+from orderflow.messaging.dead_letters import SUFFIX, with_times
 from orderflow.messaging.pacing import Pacer
 from orderflow.messaging.signals import Relayed, Signals, SlotsChanged
 from orderflow.messaging.store import OutboxReader, OutboxRecord
@@ -109,6 +109,6 @@ class Relay:
 
 
 def to_record(row: OutboxRecord) -> ProducerRecord:
-    """The row as it goes into the log. A dead letter keeps the headers of its original, time included."""
-    headers = row.headers if row.topic.endswith(SUFFIX) else with_time(row.headers, row.created_at)
+    """The row as it goes into the log. A dead letter keeps the headers of its original, `ce_time` included."""
+    headers = (with_times if row.topic.endswith(SUFFIX) else with_time)(row.headers, row.created_at)
     return ProducerRecord(row.topic, row.key, row.value, headers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+from orderflow import __version__
 from orderflow.messaging.engine import EngineConfig
 from orderflow.messaging.flow import FLOW_STATUS
 from orderflow.messaging.store import StoreUnavailableError
@@ -27,6 +28,7 @@ def engine_config(settings: Settings) -> EngineConfig:
         intent_lease_ms=settings.intent_lease_ms,
         outbox_slots=settings.outbox_slots,
         outbox_keep_ms=settings.outbox_keep_hours * _MS_A_HOUR,
+        release=__version__,
     )
 
 

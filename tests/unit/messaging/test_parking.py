@@ -15,7 +15,7 @@ from orderflow.messaging.signals import KeyReopened, Outcome
 from orderflow.messaging.store import StoreUnavailableError
 from orderflow.messaging.transport import ConsumerRecord
 from tests.unit.messaging.toy import Counted, Opened
-from tests.unit.messaging.world import World, as_record, header, outcomes, poisoned, record_of
+from tests.unit.messaging.world import TRACE, World, as_record, header, outcomes, poisoned, record_of
 
 
 async def retry(world: World) -> None:
@@ -121,7 +121,7 @@ async def test_a_message_is_dead_after_its_last_attempt_and_its_key_stays_closed
 
 async def test_a_dead_letter_has_the_original_and_says_what_where_and_why() -> None:
     world = World(attempts_max=1)
-    record = record_of(Counted(name="k", amount=-1), offset=41)
+    record = record_of(Counted(name="k", amount=-1), offset=41, trace=TRACE)
 
     await world.admit(from_record(record, world.service.catalogue))
 
@@ -140,6 +140,9 @@ async def test_a_dead_letter_has_the_original_and_says_what_where_and_why() -> N
         "dlt_failure": "unknown",
         "dlt_error": "ArithmeticError",
         "dlt_message": "-1 is below zero",
+        "dlt_service_version": "1.2.3",
+        "dlt_trace_id": "0af7651916cd43dd8448eb211c80319c",
+        "dlt_first_failed_at": "",
     }
 
 

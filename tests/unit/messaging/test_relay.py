@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
+from datetime import datetime
 
 import pytest
 
+from orderflow.messaging.dead_letters import with_times
 from orderflow.messaging.pacing import Pacer
 from orderflow.messaging.relay import Relay
 from orderflow.messaging.signals import Relayed, SlotsChanged
@@ -156,3 +158,23 @@ async def test_a_dead_letter_goes_out_with_the_headers_of_its_original_and_no_ti
     letters = [r for n in range(3) for r in await broker.transport.read("counts.DLT", n, 0, 10)]
     assert [letter.value for letter in letters] == [b"\x00"]
     assert {name for name, _ in letters[0].headers if not name.startswith("dlt_")} == set()
+    failed_at = header(letters[0].headers, "dlt_last_failed_at")
+    assert abs(datetime.fromisoformat(failed_at).timestamp() - world.clock.wall_ms() / 1000) < 60
+    assert header(letters[0].headers, "dlt_first_failed_at") == failed_at
+
+
+def test_a_first_failure_that_is_known_stays_and_one_of_the_original_is_not_taken_for_it() -> None:
+    original = (("dlt_first_failed_at", b"long ago"), ("dlt_first_failed_at", None))
+
+    first_time = with_times((*original, ("dlt_first_failed_at", None)), 1_700_000_000_123)
+    again = with_times((*original, ("dlt_first_failed_at", b"2023-11-14T22:00:00.000Z")), 1_700_000_000_123)
+
+    assert first_time[:2] == again[:2] == original
+    assert first_time[2:] == (
+        ("dlt_first_failed_at", b"2023-11-14T22:13:20.123Z"),
+        ("dlt_last_failed_at", b"2023-11-14T22:13:20.123Z"),
+    )
+    assert again[2:] == (
+        ("dlt_first_failed_at", b"2023-11-14T22:00:00.000Z"),
+        ("dlt_last_failed_at", b"2023-11-14T22:13:20.123Z"),
+    )

@@ -71,6 +71,7 @@ class World:
             chance=random.Random(7),
             slots=16,
             lease_ms=60_000,
+            release="1.2.3",
         )
         self.committed: list[Changes] = []
         self.inlet = Inlet(self.service, self.store, self.policy, self.signals, self.clock, self.committed.append)
