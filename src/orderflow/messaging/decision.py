@@ -73,6 +73,7 @@ class Service:
     """A service as the core sees it. `handlers` is its table message → decision.
 
     A message type of `catalogue` without a handler is passed over. `publishes` are the topics it writes.
+    `confirm` says why an operator must confirm acts on its events ("" if he need not).
     """
 
     name: str
@@ -80,6 +81,7 @@ class Service:
     subscriptions: tuple[Subscription, ...]
     publishes: tuple[str, ...]
     handlers: Mapping[type[Message], Handler]
+    confirm: str = ""
 
     def unread(self) -> frozenset[bytes]:
         """The wire names of the events that it knows and passes over."""

@@ -42,7 +42,7 @@ class Policy:
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What became of one message. `answer` and `refusal` are for a command's caller."""
+    """What became of one message. `answer` and `refusal` are for a command's caller, `decision` if it was handled."""
 
     incoming: Incoming
     outcome: Outcome
@@ -51,6 +51,7 @@ class Result(msgspec.Struct, frozen=True):
     failure: Failure | None = None
     refusal: Exception | None = None
     attempts: int = 0
+    decision: Decision | None = None
 
 
 class Fold:
@@ -117,7 +118,8 @@ class Fold:
         except Exception as error:  # noqa: BLE001  # whatever a decision raises is the message's failure, not ours
             return self._refuse(incoming, error)
         self._apply(decision, values, incoming)
-        return Result(incoming, Outcome.HANDLED, answer=decision.answer, caused=decision.events)
+        answer, caused = decision.answer, decision.events
+        return Result(incoming, Outcome.HANDLED, answer=answer, caused=caused, decision=decision)
 
     def _refuse(self, incoming: Incoming, error: Exception) -> Result:
         """A command's caller is told; anything else is parked or given up."""

@@ -55,6 +55,7 @@ SERVICE = Service(
     subscriptions=(Subscription("payment", (ORDER_EVENTS, INVENTORY_STATUS)),),
     publishes=(PAYMENT_STATUS, FLOW_STATUS),
     handlers=_handlers(),
+    confirm="it moves money",
 )
 
 

@@ -105,10 +105,14 @@ class ParkedSummary:
 
 
 class Act(msgspec.Struct, frozen=True, kw_only=True):
-    """Who acts, and why. `who` is what the operator's tool says; `reason` may be "" where none is asked for."""
+    """Who acts, and why. `who` is what the operator's tool says; `reason` may be "" where none is asked for.
+
+    `confirmed`: the operator was told what the act can do, and said yes.
+    """
 
     who: str
     reason: str = ""
+    confirmed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
