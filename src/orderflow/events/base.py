@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 from uuid import UUID
+
+import msgspec
 
 from orderflow.messaging.identity import uuid_text
 from orderflow.messaging.message import Event
+
+TEXT_MAX = 500
+
+Text = Annotated[str, msgspec.Meta(max_length=TEXT_MAX)]
+"""A name, code or reason: far more room than any of them takes, and far less than a record has."""
 
 
 class OrderEvent(Event, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import msgspec
 
-from orderflow.events.base import OrderEvent
+from orderflow.events.base import OrderEvent, Text
 from orderflow.events.order import Quantity
 from orderflow.events.topics import INVENTORY_STATUS
 
@@ -14,14 +14,14 @@ from orderflow.events.topics import INVENTORY_STATUS
 class ReservedLine(msgspec.Struct, frozen=True, kw_only=True):
     """Units of one SKU that are set aside for the order."""
 
-    sku: str
+    sku: Text
     quantity: Quantity
 
 
 class MissingLine(msgspec.Struct, frozen=True, kw_only=True):
     """A SKU of which not enough was free. An unknown SKU has 0 available."""
 
-    sku: str
+    sku: Text
     requested: int
     available: int
 
@@ -32,7 +32,7 @@ class StockReserved(OrderEvent, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "orderflow.StockReserved"
     TOPIC: ClassVar[str] = INVENTORY_STATUS
 
-    customer_id: str
+    customer_id: Text
     lines: tuple[ReservedLine, ...]
 
 
@@ -42,7 +42,7 @@ class StockRejected(OrderEvent, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "orderflow.StockRejected"
     TOPIC: ClassVar[str] = INVENTORY_STATUS
 
-    customer_id: str
+    customer_id: Text
     missing: tuple[MissingLine, ...]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
-from orderflow.events.base import OrderEvent
+from orderflow.events.base import OrderEvent, Text
 from orderflow.events.money import Currency, MinorUnits
 from orderflow.events.topics import ORDER_EVENTS
 
@@ -16,7 +16,7 @@ Quantity = Annotated[int, msgspec.Meta(ge=1)]
 class Item(msgspec.Struct, frozen=True, kw_only=True):
     """One line of an order. `unit_price` is in minor units of the order's currency."""
 
-    sku: str
+    sku: Text
     quantity: Quantity
     unit_price: MinorUnits
 
@@ -27,11 +27,11 @@ class OrderPlaced(OrderEvent, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "orderflow.OrderPlaced"
     TOPIC: ClassVar[str] = ORDER_EVENTS
 
-    customer_id: str
+    customer_id: Text
     currency: Currency
     items: tuple[Item, ...]
     total: MinorUnits
-    payment_method: str
+    payment_method: Text
 
 
 class OrderCompleted(OrderEvent, frozen=True, kw_only=True):
@@ -40,7 +40,7 @@ class OrderCompleted(OrderEvent, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "orderflow.OrderCompleted"
     TOPIC: ClassVar[str] = ORDER_EVENTS
 
-    customer_id: str
+    customer_id: Text
     currency: Currency
     total: MinorUnits
 
@@ -54,8 +54,8 @@ class OrderFailed(OrderEvent, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "orderflow.OrderFailed"
     TOPIC: ClassVar[str] = ORDER_EVENTS
 
-    customer_id: str
-    reason: str
+    customer_id: Text
+    reason: Text
 
 
 ORDER_EVENT_TYPES: tuple[type[OrderEvent], ...] = (OrderPlaced, OrderCompleted, OrderFailed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from orderflow.events.base import OrderEvent
+from orderflow.events.base import OrderEvent, Text
 from orderflow.events.money import Currency, MinorUnits
 from orderflow.events.order import Item
 from orderflow.events.topics import PAYMENT_STATUS
@@ -16,7 +16,7 @@ class PaymentSucceeded(OrderEvent, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "orderflow.PaymentSucceeded"
     TOPIC: ClassVar[str] = PAYMENT_STATUS
 
-    customer_id: str
+    customer_id: Text
     currency: Currency
     items: tuple[Item, ...]
     total: MinorUnits
@@ -28,10 +28,10 @@ class PaymentFailed(OrderEvent, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "orderflow.PaymentFailed"
     TOPIC: ClassVar[str] = PAYMENT_STATUS
 
-    customer_id: str
+    customer_id: Text
     currency: Currency
     total: MinorUnits
-    reason: str
+    reason: Text
 
 
 class PaymentRefunded(OrderEvent, frozen=True, kw_only=True):
@@ -40,7 +40,7 @@ class PaymentRefunded(OrderEvent, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "orderflow.PaymentRefunded"
     TOPIC: ClassVar[str] = PAYMENT_STATUS
 
-    customer_id: str
+    customer_id: Text
     currency: Currency
     amount: MinorUnits
 

@@ -7,7 +7,7 @@ from orderflow.messaging.identity import slot_of
 from orderflow.messaging.inbox import Failure
 from orderflow.messaging.incoming import Incoming
 from orderflow.messaging.store import OutboxRecord
-from orderflow.messaging.transport import ConsumerRecord, Headers
+from orderflow.messaging.transport import ConsumerRecord, Headers, size_of
 
 SUFFIX = ".DLT"
 ORIGINAL_MAX = 1_900_000
@@ -61,12 +61,6 @@ def with_times(headers: Headers, failed_at_ms: int) -> Headers:
     if headers and headers[-1] == (FIRST_FAILED_AT, None):
         headers = (*headers[:-1], (FIRST_FAILED_AT, last))
     return (*headers, (LAST_FAILED_AT, last))
-
-
-def size_of(record: ConsumerRecord) -> int:
-    """Key, value and headers in bytes; a character of a header's name counts as the four that it may have."""
-    headers = sum(4 * len(name) + len(value or b"") for name, value in record.headers)
-    return len(record.key or b"") + len(record.value or b"") + headers
 
 
 def _why(

@@ -36,6 +36,14 @@ class ConsumerRecord(msgspec.Struct, frozen=True):
     timestamp: int = 0
 
 
+def size_of(record: ProducerRecord | ConsumerRecord) -> int:
+    """Key, value and headers in bytes; a character of a header's name counts as the four that it may have."""
+    size = len(record.key or b"") + len(record.value or b"")
+    for name, value in record.headers:
+        size += 4 * len(name) + len(value or b"")
+    return size
+
+
 @dataclass(frozen=True, slots=True)
 class TopicSettings:
     """How a topic is made. `retention_ms` is how long records stay after they were appended."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from orderflow.messaging.transport import ConsumerRecord
+from orderflow.messaging.transport import ConsumerRecord, size_of
+from orderflow.messaging.transports.limits import POLL_BYTES_MAX, within
 from orderflow.messaging.transports.memory.groups import Member, TopicPartition
 from orderflow.messaging.transports.memory.log import MemoryLog
 
@@ -79,12 +80,14 @@ class MemoryConsumer:
 
     def _fetch(self, limit: int) -> list[ConsumerRecord]:
         batch: list[ConsumerRecord] = []
+        taken = 0
         positions = self._member.positions
         for place, position in list(positions.items()):
             room = limit - len(batch)
-            if room == 0:
+            if room == 0 or taken >= POLL_BYTES_MAX:
                 break
-            records = self._log.slice(*place, position, room)
+            records = within(POLL_BYTES_MAX - taken, self._log.slice(*place, position, room))
+            taken += sum(map(size_of, records))
             if records:
                 batch += records
                 # Served last, asked last: no partition starves the others.

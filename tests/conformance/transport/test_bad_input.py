@@ -1,0 +1,135 @@
+"""What nobody can read: given up with its exact bytes, harming nobody, and shown without harm."""
+
+from __future__ import annotations
+
+import random
+import unicodedata
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from io import StringIO
+from uuid import uuid4
+
+import pytest
+from rich.console import Console
+
+from orderflow.cli.record_view import parts
+from orderflow.events.topics import INVENTORY_STATUS
+from orderflow.inventory.service import definition
+from orderflow.messaging.clock import SystemClock
+from orderflow.messaging.cloudevents import header_text
+from orderflow.messaging.decision import Subscription
+from orderflow.messaging.engine import Engine, EngineConfig
+from orderflow.messaging.flow import FLOW_STATUS
+from orderflow.messaging.inbox import InboxState
+from orderflow.messaging.recovery.port import Letter, LetterFilter
+from orderflow.messaging.signals import Signals
+from orderflow.messaging.store import Store
+from orderflow.messaging.stores.postgres import migrations
+from orderflow.messaging.stores.postgres.store import PostgresStore
+from orderflow.messaging.transport import ConsumerRecord, ProducerRecord, TopicSettings, Transport
+from tests.conformance.transport.bad_records import CHANGES, MEBIBYTE, corpus, good
+from tests.support.postgres import PostgresServer
+from tests.support.records import take
+from tests.support.waiting import eventually
+
+GOOD = 20
+POLL_BYTES_MAX = 32 * MEBIBYTE
+
+
+@asynccontextmanager
+async def inventory_on(transport: Transport, topic: str, store: Store) -> AsyncIterator[Engine]:
+    """The real service, reading one topic of this test."""
+    made = [TopicSettings(name, 1) for name in (f"{topic}.DLT", FLOW_STATUS, INVENTORY_STATUS)]
+    await transport.create_topics(made)
+    engine = Engine(
+        replace(definition().service, subscriptions=(Subscription(f"inventory-{topic}", (topic,)),)),
+        store,
+        transport,
+        gateway=None,
+        signals=Signals(),
+        clock=SystemClock(),
+        chance=random.Random(1),
+        config=EngineConfig(),
+    )
+    engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.drain(10.0)
+
+
+@pytest.fixture
+async def store(postgres: PostgresServer) -> AsyncIterator[Store]:
+    name = f"bad_input_{uuid4().hex[:8]}"
+    url = postgres.create_database(name)
+    await migrations.migrate(url, [migrations.core(), definition().migrations])
+    made = await PostgresStore.connect(url, tables=definition().tables)
+    yield made
+    await made.close()
+    postgres.drop_database(name)
+
+
+async def test_each_bad_record_is_given_up_at_once_with_its_bytes_and_all_others_flow(
+    transport: Transport, topic: str, store: Store
+) -> None:
+    bad = corpus(topic)
+    fine = [good(topic) for _ in range(GOOD)]
+    async with inventory_on(transport, topic, store):
+        await transport.append(mixed(list(bad.values()), fine))
+        letters = await eventually(lambda: all_of(store, len(bad)), timeout_s=60)
+        assert {letter.event.attempts for letter in letters} == {1}
+        reserved = await take(await transport.subscribe(f"reader-{topic}", [f"{topic}.DLT"]), len(bad))
+        await eventually(lambda: handled(store, fine), timeout_s=60)
+    for name, record in bad.items():
+        assert any(is_letter_of(each, record) for each in reserved), name
+    assert len(reserved) == len(bad)
+
+
+async def all_of(store: Store, count: int) -> list[Letter]:
+    letters = list(await store.recovery.letters(LetterFilter(state=InboxState.DEAD), 1000))
+    assert len(letters) == count, f"{len(letters)} of {count}"
+    return letters
+
+
+async def handled(store: Store, records: list[ProducerRecord]) -> bool:
+    names = [((record.key or b"").decode(), "orderflow.PaymentSucceeded") for record in records]
+    async with store.transaction() as tx:
+        consumer = f"inventory-{records[0].topic}"
+        known = (await tx.recognise(consumer, names)).known
+    return [known.get(name) for name in names] == [InboxState.DONE] * len(names)
+
+
+def is_letter_of(letter: ConsumerRecord, record: ProducerRecord) -> bool:
+    same = (letter.key, letter.value, letter.headers[: len(record.headers)])
+    return same == (record.key, record.value, record.headers) and all(
+        header_text(letter.headers, name) for name in ("dlt_consumer", "dlt_topic", "dlt_error", "dlt_fingerprint")
+    )
+
+
+def mixed(bad: list[ProducerRecord], fine: list[ProducerRecord]) -> list[ProducerRecord]:
+    records = [*bad, *fine]
+    random.Random(3).shuffle(records)
+    return records
+
+
+async def test_a_poll_is_bounded_in_bytes_too(transport: Transport, topic: str, group: str) -> None:
+    for _ in range(6):
+        await transport.append([ProducerRecord(topic, b"one", b"x" * MEBIBYTE) for _ in range(12)])
+    consumer = await transport.subscribe(group, [topic])
+    taken = 0
+    while taken < 72:
+        records = await consumer.poll(500)
+        assert sum(len(record.value or b"") for record in records) <= POLL_BYTES_MAX
+        taken += len(records)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_bad_record_is_shown_without_harm(name: str) -> None:
+    bad = corpus("topic")[name]
+    record = ConsumerRecord(bad.topic, 0, 0, bad.key, bad.value, bad.headers)
+    screen = StringIO()
+    Console(file=screen, width=200).print(*parts(record))
+    shown = screen.getvalue()
+    harmful = {character for character in shown if unicodedata.category(character) in {"Cc", "Cf", "Cs"}}
+    assert harmful == {"\n"}
