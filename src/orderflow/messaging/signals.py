@@ -145,6 +145,29 @@ class TaskFailed:
     error: BaseException
 
 
+@dataclass(frozen=True, slots=True)
+class FaultsSet:
+    """This process makes events fail on purpose, by these faults (a sentence each). Repeated while any is set."""
+
+    service: str
+    faults: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class FaultsCleared:
+    """No fault is set any more in this process."""
+
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
+class FaultsIgnored:
+    """Faults are set, and this process was not started for a game day: it ignores them."""
+
+    service: str
+    faults: Sequence[str]
+
+
 Signal = (
     BatchCommitted
     | BatchSplit
@@ -156,6 +179,9 @@ Signal = (
     | IntentAsked
     | OutboxPurged
     | TaskFailed
+    | FaultsSet
+    | FaultsCleared
+    | FaultsIgnored
 )
 Subscriber = Callable[[Signal], None]
 

@@ -13,6 +13,9 @@ from prometheus_client.registry import Collector
 from orderflow.messaging.signals import (
     BatchCommitted,
     BatchSplit,
+    FaultsCleared,
+    FaultsIgnored,
+    FaultsSet,
     IntentAsked,
     KeyReopened,
     OutboxPurged,
@@ -39,6 +42,7 @@ class Metrics(Collector):
         self.registry = CollectorRegistry(auto_describe=False)
         self._waiting: set[str] = set()
         self._slots = 0
+        self._faults = 0
         self._gauges: Gauges = {}
         self._make_families()
         self._readers: dict[type[Any], Callable[[Any], None]] = {
@@ -52,6 +56,9 @@ class Metrics(Collector):
             IntentAsked: self._intent,
             OutboxPurged: lambda signal: self._purged.add((), signal.segments),
             TaskFailed: lambda signal: self._failures.add((signal.component,)),
+            FaultsSet: lambda signal: self._count_faults(len(signal.faults)),
+            FaultsCleared: lambda _: self._count_faults(0),
+            FaultsIgnored: lambda _: None,
         }
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
@@ -102,6 +109,7 @@ class Metrics(Collector):
             waiting.add_metric([component], 1)
         yield waiting
         yield GaugeMetricFamily("orderflow_outbox_slots", "Outbox slots of this relay", value=self._slots)
+        yield GaugeMetricFamily("orderflow_faults", "Faults of a game day that are set", value=self._faults)
         yield from self._read_gauges()
 
     def _families(self) -> tuple[Counts | Histograms, ...]:
@@ -133,6 +141,9 @@ class Metrics(Collector):
 
     def _slots_changed(self, signal: SlotsChanged) -> None:
         self._slots = len(signal.slots)
+
+    def _count_faults(self, count: int) -> None:
+        self._faults = count
 
     def _intent(self, signal: IntentAsked) -> None:
         self._intents.add((signal.kind, signal.outcome))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from orderflow.messaging.signals import (
     BatchCommitted,
     BatchSplit,
+    FaultsCleared,
+    FaultsIgnored,
+    FaultsSet,
     Handled,
     IntentAsked,
     KeyReopened,
@@ -52,6 +55,9 @@ class SignalLog:
             IntentAsked: self._intent,
             OutboxPurged: self._purged,
             TaskFailed: self._failed,
+            FaultsSet: lambda signal: self._faults("faults-set", signal.faults),
+            FaultsCleared: lambda _: self._faults("faults-cleared", ()),
+            FaultsIgnored: lambda signal: self._faults("faults-ignored", signal.faults),
         }
 
     def __call__(self, signal: Signal) -> None:
@@ -116,6 +122,9 @@ class SignalLog:
     def _failed(self, signal: TaskFailed) -> None:
         fields = {"component": signal.component, **error_fields(signal.error)}
         self._log.write(Level.ERROR, "task-failed", fields)
+
+    def _faults(self, action: str, faults: Sequence[str]) -> None:
+        self._log.write(Level.WARNING, action, {"faults": [clean(each) for each in faults]})
 
 
 def error_fields(error: BaseException) -> dict[str, object]:

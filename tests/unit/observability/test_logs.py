@@ -16,6 +16,9 @@ from orderflow.messaging.message import Event
 from orderflow.messaging.signals import (
     BatchCommitted,
     BatchSplit,
+    FaultsCleared,
+    FaultsIgnored,
+    FaultsSet,
     Handled,
     IntentAsked,
     KeyReopened,
@@ -151,6 +154,9 @@ def test_no_password_gets_into_a_line() -> None:
         (IntentAsked("order", f"charge:{ORDER}", "charge", ORDER, "ChargeApproved", 1, 0.1), "intent-asked", "info"),
         (OutboxPurged("order", 1), "outbox-purged", "info"),
         (TaskFailed("order", "relay", ValueError("x")), "task-failed", "error"),
+        (FaultsSet("order", ["fault 1"]), "faults-set", "warning"),
+        (FaultsCleared("order"), "faults-cleared", "warning"),
+        (FaultsIgnored("order", ["fault 1"]), "faults-ignored", "warning"),
     ],
 )
 def test_every_signal_has_its_line(signal: Signal, action: str, level: str) -> None:

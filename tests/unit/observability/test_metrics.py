@@ -11,6 +11,9 @@ from orderflow.messaging.message import Event
 from orderflow.messaging.signals import (
     BatchCommitted,
     BatchSplit,
+    FaultsCleared,
+    FaultsIgnored,
+    FaultsSet,
     Handled,
     IntentAsked,
     KeyReopened,
@@ -76,6 +79,8 @@ def test_every_signal_is_seen() -> None:
         IntentAsked("order", "charge:k", "charge", "k", "ChargeApproved", 1, 0.1),
         OutboxPurged("order", 2),
         TaskFailed("order", "relay", ValueError("x")),
+        FaultsSet("order", ["fault 1", "fault 2"]),
+        FaultsIgnored("order", ["fault 3"]),
     ):
         metrics(signal)
     found = samples(metrics)
@@ -90,6 +95,9 @@ def test_every_signal_is_seen() -> None:
     assert found["orderflow_intent_seconds_count,kind=charge"] == 1
     assert found["orderflow_outbox_segments_purged_total"] == 2
     assert found["orderflow_task_failures_total,component=relay"] == 1
+    assert found["orderflow_faults"] == 2
+    metrics(FaultsCleared("order"))
+    assert samples(metrics)["orderflow_faults"] == 0
 
 
 def test_requests_are_counted_by_declared_route() -> None:
