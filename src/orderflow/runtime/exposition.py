@@ -9,7 +9,7 @@ from orderflow.messaging.store import Store, StoreUnavailableError
 from orderflow.messaging.transport import TopicMissingError, TransportUnavailableError
 from orderflow.observability.metrics import CONTENT_TYPE, Gauges, Metrics
 from orderflow.runtime.operation import Operation, Reply, Request, Response
-from orderflow.runtime.operators import Operators
+from orderflow.runtime.operators.queues import Queues
 
 GAUGE_TIMEOUT_S = 2.0
 Labels = tuple[tuple[str, str], ...]
@@ -17,7 +17,7 @@ Reader = Callable[[], Awaitable[dict[str, dict[Labels, float]]]]
 _AWAY = (StoreUnavailableError, TransportUnavailableError, TopicMissingError, TimeoutError)
 
 
-def gauge_readers(store: Store, operators: Operators) -> Sequence[Reader]:
+def gauge_readers(store: Store, queues: Queues) -> Sequence[Reader]:
     """Outbox, parked keys, lag. A reader whose source is away leaves its gauges out of the scrape."""
 
     async def outbox() -> dict[str, dict[Labels, float]]:
@@ -43,7 +43,7 @@ def gauge_readers(store: Store, operators: Operators) -> Sequence[Reader]:
                     ("topic", each.topic),
                     ("partition", str(each.partition)),
                 ): each.lag
-                for each in await operators.read_lag()
+                for each in await queues.read_lag()
             }
         }
 

@@ -28,7 +28,8 @@ from orderflow.runtime.docs import docs_operations, docs_routes
 from orderflow.runtime.exposition import Reader, gauge_readers, metrics_operation
 from orderflow.runtime.frame import Frame, FrameState
 from orderflow.runtime.health import HealthCheck, health_operations
-from orderflow.runtime.operators import Operators
+from orderflow.runtime.operators.operators import operator_operations
+from orderflow.runtime.operators.queues import Queues
 from orderflow.runtime.server import HttpServer
 from orderflow.runtime.wiring import engine_config, open_store, open_transport, service_config
 from orderflow.settings import Settings, SettingsError
@@ -160,9 +161,10 @@ class ServiceProcess:
         return gateway
 
     def _full_frame(self, context: ServiceContext, store: PostgresStore, transport: Transport) -> Frame:
-        operators = Operators(self._definition.service, store, transport)
-        self._readers = gauge_readers(store, operators)
-        operations = [*self._definition.api(context), *self._probes, *operators.operations()]
+        queues = Queues(self._definition.service, store, transport)
+        self._readers = gauge_readers(store, queues)
+        operators = operator_operations(self._definition.service, store, queues)
+        operations = [*self._definition.api(context), *self._probes, *operators]
         docs = docs_operations(self._definition.title, version("orderflow"), operations)
         return Frame([*operations, *docs], self._state, docs_routes())
 

@@ -1,0 +1,66 @@
+"""`/ops/actions`: the operators' log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from orderflow.messaging.recovery.port import OperatorAction
+from orderflow.messaging.store import Store
+from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
+from orderflow.runtime.operators.asking import TAG, Limit, Position
+
+
+class Action(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody did, when, to what, why, and with what result."""
+
+    number: int
+    at: datetime
+    who: str
+    action: str
+    target: str
+    reason: str
+    result: str
+
+
+class Actions:
+    """Answers from the service's own database."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def listed(self, request: Request[None]) -> Reply:
+        before: int | None = request.values["before"]
+        found = await self._store.recovery.actions(request.values["limit"], before)
+        return Reply(body=[_action(each) for each in found])
+
+    def operations(self) -> Sequence[Operation]:
+        listing = (
+            Parameter(name="limit", where="query", description="Most entries", type=Limit, default=100),
+            Parameter(name="before", where="query", description="Only before this number", type=Position),
+        )
+        return (
+            Operation(
+                method="GET",
+                path="/ops/actions",
+                summary="What operators did",
+                tag=TAG,
+                handler=self.listed,
+                parameters=listing,
+                responses=[Response(status=200, description="Latest first", type=list[Action])],
+            ),
+        )
+
+
+def _action(action: OperatorAction) -> Action:
+    return Action(
+        number=action.number,
+        at=action.at,
+        who=action.who,
+        action=action.action,
+        target=action.target,
+        reason=action.reason,
+        result=action.result,
+    )

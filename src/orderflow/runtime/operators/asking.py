@@ -1,0 +1,63 @@
+"""What operators' requests have in common: which events they mean, who asks, and why."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+
+from orderflow.messaging.inbox import InboxState
+from orderflow.messaging.recovery.port import Act, LetterFilter
+from orderflow.runtime.operation import Parameter, Request, Response
+from orderflow.runtime.problems import FieldError, ProblemError
+
+TAG = "operators"
+OPERATOR = "x-orderflow-operator"
+EVENTS_MAX = 1000
+
+Limit = Annotated[int, msgspec.Meta(ge=1, le=1000)]
+Position = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Text = Annotated[str, msgspec.Meta(max_length=500)]
+Millis = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+EventId = UUID | Position
+Listed = Annotated[tuple[EventId, ...], msgspec.Meta(max_length=EVENTS_MAX)]
+
+one_event = Parameter(name="id", where="path", description="Event id or position", type=EventId)
+operator = Parameter(name=OPERATOR, where="header", description="Who asks, for the operators' log", type=Text)
+
+NOT_THERE = Response(status=404, description="There is none")
+CONFIRM = Response(status=428, description="This must be confirmed, and a reason given; the detail says why")
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which dead events are meant; what is absent does not narrow. With `events` (ids or positions) any state is."""
+
+    events: Listed | None = None
+    consumer: Text | None = None
+    topic: Text | None = None
+    type: Text | None = None
+    fingerprint: Text | None = None
+    key: Text | None = None
+    older_than_ms: Millis | None = None
+
+    def to_filter(self) -> LetterFilter:
+        return LetterFilter(
+            state=InboxState.DEAD if self.events is None else None,
+            consumer=self.consumer,
+            topic=self.topic,
+            event_type=self.type,
+            fingerprint=self.fingerprint,
+            key=self.key,
+            older_than_ms=self.older_than_ms,
+            events=self.events,
+        )
+
+
+def act_of(request: Request[Any], *, reason: str = "", confirmed: bool = False) -> Act:
+    """Who asks, and why. Raises ProblemError: nobody is named."""
+    who: str | None = request.values[OPERATOR]
+    if not who:
+        detail = "the header is missing: it says who acts, and goes into the operators' log"
+        raise ProblemError(422, f"{OPERATOR}: {detail}", errors=[FieldError(detail=detail, parameter=OPERATOR)])
+    return Act(who=who, reason=reason, confirmed=confirmed)

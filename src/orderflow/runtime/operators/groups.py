@@ -1,0 +1,95 @@
+"""`/ops/dead-letter-groups`: dead events that failed alike, and what people noted of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+import msgspec
+
+from orderflow.messaging.recovery.port import LetterFilter, LetterGroup
+from orderflow.messaging.store import Store
+from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
+from orderflow.runtime.operators.asking import NOT_THERE, TAG, Text, act_of, operator
+from orderflow.runtime.problems import ProblemError
+
+
+class DeadLetterGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """Dead events with one fingerprint. `keys`: of so many orders. `example`: the position of one of them."""
+
+    fingerprint: str
+    error: str
+    message: str
+    count: int
+    keys: int
+    consumers: list[str]
+    event_types: list[str]
+    first_seen: datetime
+    last_seen: datetime
+    example: int
+    note: str
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What people know of a group; "" takes the note away."""
+
+    note: Text
+
+
+class Groups:
+    """Answers from the service's own database."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def listed(self, _: Request[None]) -> Reply:
+        return Reply(body=[_group(each) for each in await self._store.recovery.groups(LetterFilter())])
+
+    async def annotate(self, request: Request[Note]) -> Reply:
+        fingerprint: str = request.values["fingerprint"]
+        act = act_of(request)
+        groups = await self._store.recovery.groups(LetterFilter(fingerprint=fingerprint))
+        if not groups:
+            raise ProblemError(404, "there is no such group of dead events")
+        await self._store.recovery.annotate(fingerprint, request.body.note, act)
+        return Reply(body=_group(replace(groups[0], note=request.body.note)))
+
+    def operations(self) -> Sequence[Operation]:
+        fingerprint = Parameter(name="fingerprint", where="path", description="The group", type=Text)
+        return (
+            Operation(
+                method="GET",
+                path="/ops/dead-letter-groups",
+                summary="Dead events that failed alike",
+                tag=TAG,
+                handler=self.listed,
+                responses=[Response(status=200, description="Largest first", type=list[DeadLetterGroup])],
+            ),
+            Operation(
+                method="PUT",
+                path="/ops/dead-letter-groups/{fingerprint}/note",
+                summary="Note what is known of a group",
+                tag=TAG,
+                handler=self.annotate,
+                request=Note,
+                parameters=(fingerprint, operator),
+                responses=[Response(status=200, description="The group", type=DeadLetterGroup), NOT_THERE],
+            ),
+        )
+
+
+def _group(group: LetterGroup) -> DeadLetterGroup:
+    return DeadLetterGroup(
+        fingerprint=group.fingerprint,
+        error=group.error,
+        message=group.message,
+        count=group.count,
+        keys=group.keys,
+        consumers=list(group.consumers),
+        event_types=list(group.event_types),
+        first_seen=group.first_seen,
+        last_seen=group.last_seen,
+        example=group.example,
+        note=group.note,
+    )

@@ -1,0 +1,129 @@
+"""`/ops/dead-letters`: what was given up or waits, and one of them with all that is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal
+
+from orderflow.messaging.decision import Service
+from orderflow.messaging.inbox import InboxState
+from orderflow.messaging.recovery.port import Letter, LetterFilter
+from orderflow.messaging.store import Store
+from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
+from orderflow.runtime.operators import views
+from orderflow.runtime.operators.asking import NOT_THERE, TAG, Limit, Millis, Position, Text, one_event
+from orderflow.runtime.problems import ProblemError
+
+FOLLOWERS_SHOWN = 100
+
+Wish = Literal["dead", "retrying", "held", "parked", "all"]
+STATES: Mapping[str, InboxState | None] = MappingProxyType(
+    {
+        "dead": InboxState.DEAD,
+        "retrying": InboxState.PARKED,
+        "held": InboxState.PARKED,
+        "parked": InboxState.PARKED,
+        "all": None,
+    }
+)
+
+
+class Letters:
+    """Answers from the service's own database."""
+
+    def __init__(self, service: Service, store: Store) -> None:
+        self._service = service
+        self._store = store
+
+    async def page(self, request: Request[None]) -> Reply:
+        limit: int = request.values["limit"]
+        state: str = request.values["state"]
+        found = await self._store.recovery.letters(_filter_of(request.values), limit, request.values["after"])
+        following = found[-1].event.position if len(found) == limit else None
+        return Reply(
+            body=views.DeadLetterPage(
+                dead_letters=[views.letter_of(view) for view in found if _is(state)(view)],
+                next=following,
+                confirm=self._service.confirm,
+            )
+        )
+
+    async def one(self, request: Request[None]) -> Reply:
+        recovery = self._store.recovery
+        view = await recovery.letter(request.values["id"])
+        if view is None:
+            raise ProblemError(404, "there is no such dead or parked event")
+        position = view.event.position
+        followers = await recovery.letters(
+            LetterFilter(state=None, consumer=view.consumer, key=view.event.key), FOLLOWERS_SHOWN, position
+        )
+        return Reply(
+            body=views.DeadLetterDetails(
+                letter=views.letter_of(view),
+                value=views.content_of(view.event.record.value),
+                headers=views.headers_of(view.event.record),
+                original=views.original_of(view),
+                history=[views.happening_of(entry) for entry in await recovery.history(position)],
+                followers=[views.follower_of(each) for each in followers],
+                confirm=self._service.confirm,
+            )
+        )
+
+    def operations(self) -> Sequence[Operation]:
+        return (
+            Operation(
+                method="GET",
+                path="/ops/dead-letters",
+                summary="Events that were given up, or wait",
+                tag=TAG,
+                handler=self.page,
+                parameters=_LISTING,
+                responses=[Response(status=200, description="In order of position", type=views.DeadLetterPage)],
+            ),
+            Operation(
+                method="GET",
+                path="/ops/dead-letters/{id}",
+                summary="One dead or parked event, with its record and its history",
+                tag=TAG,
+                handler=self.one,
+                parameters=(one_event,),
+                responses=[Response(status=200, description="The event", type=views.DeadLetterDetails), NOT_THERE],
+            ),
+        )
+
+
+def _query(name: str, description: str, wanted: Any, default: Any = None) -> Parameter:
+    return Parameter(name=name, where="query", description=description, type=wanted, default=default)
+
+
+_LISTING = (
+    _query("state", "Which ones; parked: retrying or held", Wish, "dead"),
+    _query("consumer", "Only of this consumer", Text),
+    _query("topic", "Only from this topic", Text),
+    _query("type", "Only of this event type, such as orderflow.OrderPlaced.v1", Text),
+    _query("fingerprint", "Only of this group", Text),
+    _query("key", "Only of this key, which is an order's id", Text),
+    _query("older_than_ms", "Only what was parked so long ago", Millis),
+    _query("limit", "Most entries", Limit, 100),
+    _query("after", "Start after this position", Position, 0),
+)
+
+
+def _filter_of(values: Mapping[str, Any]) -> LetterFilter:
+    return LetterFilter(
+        state=STATES[values["state"]],
+        consumer=values["consumer"],
+        topic=values["topic"],
+        event_type=values["type"],
+        fingerprint=values["fingerprint"],
+        key=values["key"],
+        older_than_ms=values["older_than_ms"],
+    )
+
+
+def _is(state: str) -> Callable[[Letter], bool]:
+    """`retrying` and `held` differ by their attempts, which the store does not filter by."""
+    if state in {"retrying", "held"}:
+        return lambda view: views.state_of(view) == state
+    return lambda _: True
