@@ -15,6 +15,12 @@ home_option = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of data, logs and settings [ORDERFLOW_HOME, or .orderflow here].",
 )
+game_day_option = click.option(
+    "--game-day",
+    is_flag=True,
+    default=None,
+    help="Let `orderflow fault` put faults in, for rehearsals; not for production.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs: JSON on standard output.")
 
 

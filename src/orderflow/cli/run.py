@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from orderflow.cli.options import home_option, load_settings
+from orderflow.cli.options import game_day_option, home_option, load_settings
 from orderflow.settings import SERVICES
 
 
@@ -26,7 +26,8 @@ Exit codes: 0 stopped in order; 1 failed, or the port is taken; 2 wrong usage or
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 for any free one.")
 @home_option
 @click.option("--control-pipe", is_flag=True, help="Drain when standard input ends: for supervisors.")
-def run(name: str, port: int | None, home: Path | None, control_pipe: bool) -> int:
+@game_day_option
+def run(name: str, port: int | None, home: Path | None, control_pipe: bool, game_day: bool | None) -> int:
     """Run one service alone, for deployment.
 
     Database and log are those of the settings; where `orderflow up` runs on this home, its own.
@@ -34,7 +35,7 @@ def run(name: str, port: int | None, home: Path | None, control_pipe: bool) -> i
     from orderflow.local.services import definition_of
     from orderflow.runtime.process import run_process
 
-    settings = load_settings(home)
+    settings = load_settings(home, {"game_day": game_day})
     if settings.embedded:
         from orderflow.local.attach import attached
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from orderflow.cli.options import home_option, load_settings
+from orderflow.cli.options import game_day_option, home_option, load_settings
 from orderflow.settings import SERVICES
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -41,6 +41,7 @@ Examples:
   orderflow up --database-url postgresql://admin:secret@db:5432
   orderflow up --processes payment=2           two processes share the work
   orderflow up --drain                         finish what is under way, then stop
+  orderflow up --game-day                      faults can be put in with `orderflow fault`
 
 \b
 Exit codes: 0 stopped in order; 1 something is in the way; 2 wrong usage or settings;
@@ -57,6 +58,7 @@ Exit codes: 0 stopped in order; 1 something is in the way; 2 wrong usage or sett
 @_port_option("notification")
 @click.option("--processes", type=ProcessCount(), multiple=True, help="How many processes of a service.")
 @click.option("--drain", is_flag=True, help="Run until nothing is under way, then stop.")
+@game_day_option
 def up(
     detach: bool,
     kafka: bool,
@@ -65,6 +67,7 @@ def up(
     home: Path | None,
     processes: tuple[tuple[str, int], ...],
     drain: bool,
+    game_day: bool | None,
     **ports: int | None,
 ) -> int:
     """Start everything on this machine, and keep it running.
@@ -85,6 +88,7 @@ def up(
         {
             **ports,
             "database_url": database_url,
+            "game_day": game_day,
             "kafka_bootstrap": kafka_bootstrap,
             "transport": "kafka" if kafka or kafka_bootstrap is not None else None,
         },

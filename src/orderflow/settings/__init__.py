@@ -109,6 +109,9 @@ class Settings:
     log_files_kept: Annotated[int, _Entry(readers.whole(1, 1000), "rotated log files that stay")] = 5
     drain_timeout_s: Annotated[int, _Entry(readers.whole(1, 3600), "longest time for a clean stop")] = 10
     demo_catalogue: Annotated[bool, _Entry(readers.switch(), "stock an empty inventory with a few articles")] = True
+    game_day: Annotated[
+        bool, _Entry(readers.switch(), "let `orderflow fault` put faults in, for rehearsals; not for production")
+    ] = False
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
