@@ -8,8 +8,10 @@ from pathlib import PurePath
 
 from orderflow.messaging.catalogue import UndecodableError
 from orderflow.messaging.inbox import Failure
+from orderflow.messaging.redaction import redact
 
 MESSAGE_MAX = 500
+READ_MAX = 2 * MESSAGE_MAX
 PERMANENT = "permanent"
 UNKNOWN = "unknown"
 
@@ -18,13 +20,17 @@ def describe(error: BaseException) -> Failure:
     """The failure of a message: class, short printable text, and a fingerprint that groups equal ones."""
     name = type(error).__name__
     if isinstance(error, UndecodableError):
-        return Failure(PERMANENT, name, printable(error.detail), _digest(f"{name}:{error.reason}"))
-    return Failure(UNKNOWN, name, printable(str(error)), _digest(f"{name}:{_first_own_frame(error)}"))
+        return Failure(PERMANENT, name, shown(error.detail), _digest(f"{name}:{error.reason}"))
+    return Failure(UNKNOWN, name, shown(str(error)), _digest(f"{name}:{_first_own_frame(error)}"))
 
 
-def printable(text: str) -> str:
-    """At most 500 characters without control characters: it may be shown and stored anywhere."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:MESSAGE_MAX])
+def shown(text: str) -> str:
+    """At most 500 characters without control characters and secrets: it may be shown and stored anywhere.
+
+    More is read than is shown, so that a secret across the cut is still recognised.
+    """
+    redacted = redact(text[:READ_MAX])[:MESSAGE_MAX]
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in redacted)
 
 
 def _first_own_frame(error: BaseException) -> str:

@@ -103,6 +103,11 @@ class Fold:
             return Result(incoming, Outcome.PASSED)
         return self._decide(incoming)
 
+    def discard(self, incoming: Incoming) -> None:
+        """Give a parked message up for good: it is never handled, and the next of its key comes to the front."""
+        self._mark(incoming, InboxState.DISCARDED)
+        self._release(incoming)
+
     def reopen(self, last: Incoming) -> None:
         """Say that the key of `last` has nothing parked any more."""
         self._flow(Reopened, last, {})

@@ -17,7 +17,10 @@ from orderflow.messaging.message import Message
 
 
 class Outcome(StrEnum):
-    """What became of one message. A closed set: every `match` on it is exhaustive."""
+    """What became of one message. A closed set: every `match` on it is exhaustive.
+
+    DEFERRED: nothing was written, its time has not come; whoever brought it brings it again.
+    """
 
     HANDLED = "handled"
     DUPLICATE = "duplicate"
@@ -26,6 +29,7 @@ class Outcome(StrEnum):
     PARKED = "parked"
     DEAD = "dead"
     REFUSED = "refused"
+    DEFERRED = "deferred"
 
 
 class Handled(msgspec.Struct, frozen=True):

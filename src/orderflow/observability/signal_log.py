@@ -31,6 +31,7 @@ _LEVELS = dict.fromkeys(Outcome, Level.INFO) | {
     Outcome.PARKED: Level.WARNING,
     Outcome.DEAD: Level.ERROR,
     Outcome.PASSED: Level.DEBUG,
+    Outcome.DEFERRED: Level.DEBUG,
 }
 _ACTIONS = {outcome: f"message-{outcome.value}" for outcome in Outcome}
 _LEVEL_NAMES = {outcome: level.name.lower() for outcome, level in _LEVELS.items()}
