@@ -1,0 +1,113 @@
+"""Whatever fails and whoever dies: each key's events take effect once, in the order in which they were produced."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from orderflow.messaging.clock import SystemClock
+from orderflow.messaging.engine import Engine, EngineConfig
+from orderflow.messaging.flow import FLOW_STATUS
+from orderflow.messaging.rows import Ref
+from orderflow.messaging.signals import BatchSplit, Signals
+from orderflow.messaging.stores.memory.database import MemoryDatabase
+from orderflow.messaging.stores.memory.store import MemoryStore
+from orderflow.messaging.transport import TopicSettings, Transport
+from tests.conformance.transport.ledger import Fates, Page, check, ledger, records
+from tests.support.transports import Harness
+from tests.support.waiting import eventually
+
+KEYS, NUMBERS = 12, 25
+CONFIG = EngineConfig(
+    batch_max=40,
+    attempts_max=30,
+    retry_first_ms=5,
+    retry_ceiling_ms=40,
+    infrastructure_first_ms=5,
+    infrastructure_ceiling_ms=50,
+)
+
+
+class Troupe:
+    """Several processes of the ledger over one database, which come, crash and leave."""
+
+    def __init__(self, harness: Harness, topic: str, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.fates = Fates(self.chance, share=0.12, most=3)
+        self.clock = SystemClock()
+        self.database = MemoryDatabase(self.clock, checks=(check(self.fates),), stepwise=(Page,))
+        self.splits = 0
+        self._harness = harness
+        self._service = ledger(self.fates, topic)
+        self._members: list[tuple[Engine, MemoryStore]] = []
+
+    async def join(self) -> None:
+        store = MemoryStore(self.database)
+        engine = Engine(
+            self._service,
+            store,
+            await self._harness.connect(),
+            gateway=None,
+            signals=Signals([self._count]),
+            clock=self.clock,
+            chance=self.chance,
+            config=CONFIG,
+        )
+        engine.start()
+        self._members.append((engine, store))
+
+    async def crash(self) -> None:
+        """Transactions under way are lost; nothing is settled any more."""
+        engine, store = self._members.pop(self.chance.randrange(len(self._members)))
+        store.crash()
+        await engine.kill()
+
+    async def leave(self) -> None:
+        engine, store = self._members.pop(self.chance.randrange(len(self._members)))
+        await engine.drain(10.0)
+        await store.close()
+
+    async def database_away(self) -> None:
+        self.database.go_down()
+        await asyncio.sleep(0.05)
+        self.database.come_back()
+
+    async def end(self) -> None:
+        while self._members:
+            await self.leave()
+
+    def pages(self) -> dict[str, list[int]]:
+        pages = [self.database.state.rows.get(Ref(Page, f"key-{key}")) for key in range(KEYS)]
+        return {page.name: list(page.numbers) for page in pages if isinstance(page, Page)}
+
+    def done(self) -> bool:
+        return sum(map(len, self.pages().values())) >= KEYS * NUMBERS and not self.database.state.parked
+
+    def _count(self, signal: object) -> None:
+        self.splits += isinstance(signal, BatchSplit)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_handled_order_is_produced_order(harness: Harness, transport: Transport, topic: str, seed: int) -> None:
+    await transport.create_topics([TopicSettings(f"{topic}.DLT", 1), TopicSettings(FLOW_STATUS, 1)])
+    troupe = Troupe(harness, topic, seed)
+    await troupe.join()
+    batch = records(topic, KEYS, NUMBERS)
+    third = len(batch) // 3
+    try:
+        await transport.append(batch[:third])
+        await troupe.join()
+        await transport.append(batch[third : 2 * third])
+        await troupe.database_away()
+        await troupe.crash()
+        await transport.append(batch[2 * third :])
+        await troupe.join()
+        await troupe.leave()
+        await eventually(troupe.done, timeout_s=60)
+    finally:
+        await troupe.end()
+    assert troupe.pages() == {f"key-{key}": list(range(NUMBERS)) for key in range(KEYS)}
+    assert troupe.fates.failed["decision"]
+    assert troupe.fates.failed["database"]
