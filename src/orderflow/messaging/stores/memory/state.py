@@ -9,6 +9,7 @@ from typing import Any
 from orderflow.messaging.inbox import InboxEntry, ParkedEvent
 from orderflow.messaging.rows import Fact, Ref, Row
 from orderflow.messaging.store import OpenIntent, OutboxRecord
+from orderflow.messaging.stores.memory.faults import FaultTables
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class State:
     pending: dict[int, int] = field(default_factory=dict)
     parked: dict[int, Waiting] = field(default_factory=dict)
     intents: dict[str, Asked] = field(default_factory=dict)
+    faults: FaultTables = field(default_factory=FaultTables)
     outbox_ids: int = 0
     positions: int = 0
 

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from orderflow.messaging.faults.port import FaultStore
 from orderflow.messaging.recovery.port import RecoveryStore
 from orderflow.messaging.store import OpenIntent, OutboxBacklog, StoreUnavailableError
 from orderflow.messaging.stores.memory.database import MemoryDatabase
+from orderflow.messaging.stores.memory.faults import MemoryFaults
 from orderflow.messaging.stores.memory.outbox import MemoryOutboxReader
 from orderflow.messaging.stores.memory.recovery import MemoryRecovery
 from orderflow.messaging.stores.memory.state import Asked, Waiting
@@ -24,6 +26,7 @@ class MemoryStore:
         self._closed = False
         self._transactions: list[MemoryTransaction] = []
         self._readers: list[MemoryOutboxReader] = []
+        self.faults: FaultStore = MemoryFaults(database.state.faults, database.clock, self._step)
         self.recovery: RecoveryStore = MemoryRecovery(database, self._step)
 
     def transaction(self) -> MemoryTransaction:

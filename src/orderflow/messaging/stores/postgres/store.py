@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import asyncpg
 
+from orderflow.messaging.faults.port import FaultStore
 from orderflow.messaging.recovery.port import RecoveryStore
 from orderflow.messaging.store import (
     DataRefusedError,
@@ -19,6 +20,7 @@ from orderflow.messaging.store import (
 from orderflow.messaging.stores.postgres import core_rows
 from orderflow.messaging.stores.postgres.connections import STATEMENT_TIMEOUT_MS, Connections
 from orderflow.messaging.stores.postgres.errors import translated
+from orderflow.messaging.stores.postgres.faults import PostgresFaults
 from orderflow.messaging.stores.postgres.notifier import Notifier
 from orderflow.messaging.stores.postgres.outbox import CHANNEL, PostgresOutboxReader
 from orderflow.messaging.stores.postgres.queries import load_queries
@@ -48,6 +50,7 @@ class PostgresStore:
         self._work = work
         self._reads = reads
         self._queries = load_queries(PACKAGE)
+        self.faults: FaultStore = PostgresFaults(partial(self._on, reads))
         self.recovery: RecoveryStore = PostgresRecovery(partial(self._on, reads))
         self._readers: list[PostgresOutboxReader] = []
         self._name = uuid4().hex
