@@ -77,6 +77,16 @@ class Inlet:
         await tx.write(fold.changes)
         return results, fold.changes
 
+    async def discard(self, tx: Transaction, consumer: str, incoming: Incoming, *, reopens: bool) -> Changes:
+        """Give up a parked message for good. `reopens`: it is all that is parked of its key, whose lock is held."""
+        recognition = await tx.recognise(consumer, [incoming.name])
+        fold = Fold(self.service, consumer, recognition, {}, self._policy, {})
+        fold.discard(incoming)
+        if reopens:
+            fold.reopen(incoming)
+        await tx.write(fold.changes)
+        return fold.changes
+
     def touch(self, batch: Iterable[Incoming], failures: Failures) -> tuple[set[Ref], Failures, list[int]]:
         """The rows that the messages touch, messages that cannot tell, and all locks in the order to take.
 
