@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from orderflow.audit.findings import Promise
+from orderflow.messaging.fold import Fold
 from orderflow.simulation.code import Code
 from orderflow.simulation.run import Run, run
-from tests.simulation.bugs import DedupesApartEngine, SettlesFirstEngine, refunds_unguarded
+from tests.simulation.bugs import DedupesApartEngine, SettlesFirstEngine, overtaking, refunds_unguarded
 
 SEEDS_MAX = 200
 
@@ -37,6 +40,13 @@ def test_a_refund_without_a_guard_is_paid_twice() -> None:
     caught = first_caught(refunds_unguarded())
     assert Promise.NOTHING_TWICE in promises(caught)
     assert any("more than one refund" in sentence for sentence in caught.broken)
+
+
+def test_later_events_that_overtake_a_parked_one_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as planted:
+        planted.setattr(Fold, "take", overtaking(Fold.take))
+        seed = next(seed for seed in range(SEEDS_MAX) if run(seed).broken)
+    assert not run(seed).broken
 
 
 def test_a_failure_explains_itself_and_says_how_to_see_it_again() -> None:

@@ -82,6 +82,7 @@ def _judge(world: World, promised: Promised) -> Run:
         *map(str, report.findings),
         *promised.contradictions,
         *world.defects,
+        *world.key_order.broken(world.log),
         *(f"nobody retrieved: {error}" for error in world.loop.errors),
     )
     return Run(world.plan, report, broken, world.trace, world.loop.time())

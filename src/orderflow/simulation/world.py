@@ -21,6 +21,7 @@ from orderflow.simulation.bank import TroubledBook, bank_error
 from orderflow.simulation.chance import seeded
 from orderflow.simulation.clock import VirtualClock
 from orderflow.simulation.code import Code
+from orderflow.simulation.key_order import KeyOrder
 from orderflow.simulation.log import TroubledLog
 from orderflow.simulation.loop import OWNER, virtual_loop
 from orderflow.simulation.plan import Fault, Plan
@@ -48,6 +49,7 @@ class World:
         self.log = TroubledLog(self.clock, seeded(plan.seed, "partitions"), session_timeout_s=plan.session_timeout_s)
         self.bank = TroubledBook(self.step, seeded(plan.seed, "bank"))
         self.refusing: set[str] = set()
+        self.key_order = KeyOrder()
         self.databases: Mapping[str, MemoryDatabase] = {name: self._database() for name in code.services}
         self.processes: dict[str, Process] = {}
         self._lives: dict[str, int] = {}
@@ -196,7 +198,13 @@ class World:
         return 1.0 + self.chance.expovariate(1.0 / self.plan.fault_every)
 
     def _database(self) -> MemoryDatabase:
-        return MemoryDatabase(self.clock, checks=(check_row, self._refuse), stepwise=STEPWISE, gate=self.step)
+        return MemoryDatabase(
+            self.clock,
+            checks=(check_row, self._refuse),
+            stepwise=STEPWISE,
+            gate=self.step,
+            committed=self.key_order.note,
+        )
 
     def _refuse(self, _: Row | None, after: Row) -> None:
         if str(after.id) in self.refusing:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.rows import Row
-from orderflow.messaging.store import StoreUnavailableError
+from orderflow.messaging.store import Changes, StoreUnavailableError
 from orderflow.messaging.stores.memory.locks import Locks
 from orderflow.messaging.stores.memory.state import State
 from orderflow.messaging.stores.memory.writing import Check, Rules
@@ -28,9 +28,10 @@ class MemoryDatabase:
     """Committed state, locks and sessions, shared by the stores of all simulated processes.
 
     `clock` is the server's clock. `gate` is awaited before each step of each store, with its name (`begin`,
-    `lock`, `recognise`, `load`, `parked`, `write`, `commit`, `committed`, `due_keys`, `claim_intents`,
+    `lock`, `recognise`, `load`, `parked`, `sequence`, `write`, `commit`, `committed`, `due_keys`, `claim_intents`,
     `claim_slots`, `unsent`, `mark_sent`, `read`): a simulator may switch tasks, crash or raise StoreUnavailableError
-    there. Raised at `committed`, the commit was carried out and its answer was lost.
+    there. Raised at `committed`, the commit was carried out and its answer was lost. `committed` is told of each
+    commit as it happens.
     """
 
     def __init__(
@@ -40,10 +41,12 @@ class MemoryDatabase:
         checks: Sequence[Check] = (),
         stepwise: Collection[type[Row]] = (),
         gate: Gate = give_way,
+        committed: Callable[[Sequence[Changes]], None] = lambda _: None,
     ) -> None:
         self.clock = clock
         self.rules = Rules(tuple(checks), frozenset(stepwise))
         self.gate = gate
+        self.committed = committed
         self.state = State()
         self.locks = Locks()
         self.epoch = 0

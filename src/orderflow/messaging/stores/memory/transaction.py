@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TypeVar
 
 from orderflow.messaging.inbox import InboxState, ParkedEvent
 from orderflow.messaging.rows import Ref, Row
-from orderflow.messaging.store import Changes, DataRefusedError, Recognition, StoreUnavailableError
+from orderflow.messaging.store import DEPTH_LIMIT, Changes, DataRefusedError, Recognition, StoreUnavailableError
 from orderflow.messaging.stores.memory.database import MemoryDatabase
 from orderflow.messaging.stores.memory.state import Journal, State, Waiting
 from orderflow.messaging.stores.memory.writing import Writer
@@ -65,9 +66,11 @@ class MemoryTransaction:
             self._require_alive()
         self._database.require(self._epoch)
 
-    async def recognise(self, consumer: str, messages: Sequence[tuple[str, str]]) -> Recognition:
+    async def recognise(
+        self, consumer: str, messages: Sequence[tuple[str, str]], depth_limit: int = DEPTH_LIMIT
+    ) -> Recognition:
         await self._step("recognise")
-        return self._seeing_own_writes(lambda state: self._recognise(state, consumer, messages))
+        return self._seeing_own_writes(lambda state: self._recognise(state, consumer, messages, depth_limit))
 
     async def load(self, refs: Iterable[Ref]) -> dict[Ref, Row]:
         await self._step("load")
@@ -78,8 +81,12 @@ class MemoryTransaction:
     async def parked(self, consumer: str, keys: Sequence[str], limit: int) -> Sequence[ParkedEvent]:
         await self._step("parked")
         events = self._seeing_own_writes(lambda state: self._parked(state, consumer, keys, limit))
-        self._known |= {(event.key, event.identity): event.state for event in events}
-        return events
+        return self._waiting(events)
+
+    async def sequence(self, consumer: str, key: str, limit: int) -> Sequence[ParkedEvent]:
+        await self._step("sequence")
+        waiting = self._seeing_own_writes(lambda state: queue_of(state, consumer, key))
+        return self._waiting([each.event for each in waiting[:limit]])
 
     async def write(self, changes: Changes) -> None:
         await self._step("write")
@@ -92,6 +99,10 @@ class MemoryTransaction:
         finally:
             journal.undo()
         self._staged.append(changes)
+
+    def _waiting(self, events: Sequence[ParkedEvent]) -> Sequence[ParkedEvent]:
+        self._known |= {(event.key, event.identity): event.state for event in events}
+        return events
 
     async def _step(self, name: str) -> None:
         await self._database.gate(name)
@@ -111,6 +122,7 @@ class MemoryTransaction:
         except BaseException:
             journal.undo()
             raise
+        self._database.committed(self._staged)
 
     def _apply(self, journal: Journal, staged: Iterable[Changes]) -> None:
         database = self._database
@@ -125,17 +137,20 @@ class MemoryTransaction:
         finally:
             journal.undo()
 
-    def _recognise(self, state: State, consumer: str, messages: Sequence[tuple[str, str]]) -> Recognition:
+    def _recognise(
+        self, state: State, consumer: str, messages: Sequence[tuple[str, str]], depth_limit: int
+    ) -> Recognition:
         known: dict[tuple[str, str], InboxState] = {}
         for key, identity in messages:
             entry = state.inbox.get((key, consumer, identity))
             if entry is not None:
                 known[key, identity] = entry.state
         keys = {key for key, _ in messages}
-        closed = {w.event.key for w in state.parked.values() if w.consumer == consumer and w.event.key in keys}
+        held = Counter(w.event.key for w in state.parked.values() if w.consumer == consumer and w.event.key in keys)
+        depth = {key: min(count, depth_limit) for key, count in held.items()}
         emitted = {(source, key): n for (key, source), n in state.streams.items() if key in keys}
         self._known |= known
-        return Recognition(known, frozenset(closed), emitted)
+        return Recognition(known, frozenset(depth), emitted, depth)
 
     def _parked(self, state: State, consumer: str, keys: Sequence[str], limit: int) -> list[ParkedEvent]:
         found: list[ParkedEvent] = []
