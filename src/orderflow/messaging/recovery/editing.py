@@ -1,0 +1,145 @@
+"""A new payload for a parked event, in the place of the one that fails."""
+
+from __future__ import annotations
+
+from orderflow.messaging import cloudevents
+from orderflow.messaging.catalogue import MALFORMED, Catalogue, UndecodableError
+from orderflow.messaging.identity import uuid5, uuid_text
+from orderflow.messaging.inbox import EditedEvent, InboxEntry, InboxState, ParkedEvent
+from orderflow.messaging.incoming import from_record
+from orderflow.messaging.message import Event, Message
+from orderflow.messaging.publisher import VALUE_MAX
+from orderflow.messaging.recovery.errors import EditRefusedError
+from orderflow.messaging.recovery.locking import locked_sequence
+from orderflow.messaging.recovery.port import Letter
+from orderflow.messaging.store import Changes, Store, Transaction
+from orderflow.messaging.transport import Headers
+
+SEQUENCE_DIGITS_MAX = 18
+
+
+def replacement(letter: Letter, value: bytes, edits: int, who: str, catalogue: Catalogue) -> EditedEvent:
+    """The event with another payload, and an id that tells it from its `edits` predecessors.
+
+    The type, the key and every header that is not an attribute of the event stay. Raises EditRefusedError.
+    """
+    event = letter.event
+    _require_editable(event, value)
+    message = _decoded(event, value, catalogue)
+    if message.key != event.key:
+        raise EditRefusedError(
+            f"An edit cannot change the key: it is {event.key!r}, the new payload's {message.key!r}."
+        )
+    original = letter.original_id or event.event_id
+    event_id = uuid5(f"edited\n{uuid_text(original)}\n{edits + 1}")
+    headers = _headers(event, uuid_text(event_id))
+    record = type(event.record)(
+        topic=event.record.topic,
+        partition=event.record.partition,
+        offset=event.record.offset,
+        key=event.record.key,
+        value=value,
+        headers=headers,
+        timestamp=event.record.timestamp,
+    )
+    incoming = from_record(record, catalogue)
+    if incoming.problem is not None:
+        raise EditRefusedError(f"The edited event could not be read: {incoming.problem.detail}.")
+    return EditedEvent(
+        position=event.position,
+        event_id=event_id,
+        identity=incoming.identity,
+        event_type=incoming.event_type,
+        record=record,
+        who=who,
+    )
+
+
+async def put_in_place(edited: EditedEvent, letter: Letter, store: Store) -> None:
+    """The original will be known as discarded, should it come again.
+
+    Raises EditRefusedError, KeyBusyError, StoreUnavailableError.
+    """
+    async with store.transaction() as tx:
+        waiting = await locked_sequence(tx, letter.consumer, letter.event.key)
+        now = next((event for event in waiting if event.position == edited.position), None)
+        if now is None or now.event_id != letter.event.event_id:
+            raise EditRefusedError("The event has changed meanwhile: look at it again.")
+        changes = Changes(consumer=letter.consumer, edited=[edited])
+        changes.inbox = await _entries(tx, letter.consumer, now, edited)
+        await tx.write(changes)
+
+
+async def _entries(tx: Transaction, consumer: str, now: ParkedEvent, edited: EditedEvent) -> list[InboxEntry]:
+    names = dict.fromkeys([(now.key, now.identity), (now.key, edited.identity)])
+    recognition = await tx.recognise(consumer, list(names))
+    replaced = InboxEntry(now.key, edited.identity, edited.event_id, now.state)
+    if edited.identity == now.identity:
+        return [replaced]
+    if (now.key, edited.identity) in recognition.known:
+        raise EditRefusedError(
+            f"Its key has had an event {edited.event_type} already, and can have only one: discard this one."
+        )
+    return [InboxEntry(now.key, now.identity, now.event_id, InboxState.DISCARDED), replaced]
+
+
+def _require_editable(event: ParkedEvent, value: bytes) -> None:
+    if event.state is not InboxState.DEAD:
+        raise EditRefusedError("It is not dead: it is tried again, or waits behind another. Edit it when it is dead.")
+    if event.intent is not None:
+        raise EditRefusedError(f"It is what the outside world said to {event.intent}: an answer is not edited.")
+    if not event.record.key or event.record.key != event.key.encode():
+        raise EditRefusedError(
+            "It came without a usable key, so that it has no place among the events of one: discard it, and have the "
+            "right event published."
+        )
+    if len(value) > VALUE_MAX:
+        raise EditRefusedError(f"The new payload has {len(value)} bytes, and at most {VALUE_MAX} are taken.")
+    if value == event.record.value:
+        raise EditRefusedError("The new payload is the one that it has: replay it as it is.")
+
+
+def _decoded(event: ParkedEvent, value: bytes, catalogue: Catalogue) -> Message:
+    name = cloudevents.header_text(event.record.headers, "ce_type")
+    if not name:
+        raise EditRefusedError(
+            "It does not say its type (header ce_type), so that no payload can be checked: discard it, and have the "
+            "right event published."
+        )
+    try:
+        message = catalogue.decode(name, value)
+    except UndecodableError as error:
+        if error.reason == MALFORMED:
+            raise EditRefusedError(f"The new payload does not fit its type: {error.detail}.") from error
+        raise EditRefusedError(
+            f"This release cannot read events of type {name!r}: deploy one that can, or discard the event."
+        ) from error
+    if not isinstance(message, Event):
+        raise EditRefusedError(f"{name!r} is not a type of event.")
+    return message
+
+
+def _headers(event: ParkedEvent, event_id: str) -> Headers:
+    """The attributes that make it readable, whatever they were before."""
+    given = dict(event.record.headers)
+    attributes: dict[str, bytes | None] = {
+        "ce_specversion": b"1.0",
+        "ce_id": event_id.encode(),
+        "ce_type": given["ce_type"],
+        "ce_source": given.get("ce_source") if _is_text(given.get("ce_source")) else b"/orderflow/edited",
+        "ce_subject": event.key.encode(),
+    }
+    number = given.get("ce_sequence")
+    if number is not None and number.isdigit() and len(number) <= SEQUENCE_DIGITS_MAX:
+        attributes["ce_sequence"] = number
+    if _is_text(given.get("ce_causationid")):
+        attributes["ce_causationid"] = given["ce_causationid"]
+    others = ((name, value) for name, value in event.record.headers if name not in cloudevents.READ)
+    return (*attributes.items(), *others)
+
+
+def _is_text(value: bytes | None) -> bool:
+    try:
+        return bool((value or b"").decode())
+    except UnicodeDecodeError:
+        return False

@@ -1,0 +1,196 @@
+"""Everything that an operator can do about parked events, each act confirmed where that is asked for, and logged."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from uuid import UUID
+
+import msgspec
+
+from orderflow.messaging.inbox import InboxState
+from orderflow.messaging.inlet import Inlet
+from orderflow.messaging.recovery.discarding import discard
+from orderflow.messaging.recovery.editing import put_in_place, replacement
+from orderflow.messaging.recovery.errors import (
+    ConfirmationNeededError,
+    LetterMissingError,
+    NothingToReplayError,
+    ReplayMissingError,
+    ReplayStateError,
+)
+from orderflow.messaging.recovery.port import (
+    Act,
+    Letter,
+    LetterFilter,
+    Moment,
+    RecoveryStore,
+    Replay,
+    ReplayPlan,
+    ReplayState,
+)
+from orderflow.messaging.recovery.prediction import Rehearsed
+from orderflow.messaging.recovery.readability import Unreadable, unreadable
+from orderflow.messaging.recovery.rehearsal import Rehearsal
+from orderflow.messaging.recovery.reproduction import Reproduction, reproduce
+from orderflow.messaging.store import Changes, Store
+
+PAGE = 500
+REHEARSE_MAX = 1_000
+
+
+class Recovery:
+    """One service's parked events. All calls raise StoreUnavailableError, and RecoveryError with a sentence.
+
+    `lag`: how many records the service's consumers are behind. `problems`: what its parts are waiting for now.
+    `on_replay`: a replay is to go on. `on_discard`: this was written, and the next event of its key is due.
+    """
+
+    def __init__(
+        self,
+        inlet: Inlet,
+        store: Store,
+        *,
+        lag: Callable[[], Awaitable[int]],
+        problems: Callable[[], Mapping[str, str]],
+        on_replay: Callable[[], None],
+        on_discard: Callable[[Changes], None],
+    ) -> None:
+        self._inlet = inlet
+        self._database = store
+        self._lag = lag
+        self._problems = problems
+        self._on_replay = on_replay
+        self._on_discard = on_discard
+
+    @property
+    def store(self) -> RecoveryStore:
+        """What is parked, dead, and was done about it: to look at."""
+        return self._database.recovery
+
+    async def rehearse(self, wanted: LetterFilter, limit: int = REHEARSE_MAX) -> Sequence[Rehearsed]:
+        """What would become of the events meant (at most `limit`), and of all that waits with them.
+
+        Nothing is changed, published or asked. Whole sequences of each key, head first.
+        """
+        letters = await self.store.letters(wanted, limit)
+        rehearsal = Rehearsal(self._inlet, self._database)
+        told: list[Rehearsed] = []
+        for consumer, key in dict.fromkeys((letter.consumer, letter.event.key) for letter in letters):
+            told += await rehearsal.of_key(consumer, key)
+        return told
+
+    async def replay(self, wanted: LetterFilter, plan: ReplayPlan, act: Act) -> Replay:
+        """Begin to give the dead events meant to their consumer again, in order, with all that waits behind them.
+
+        Raises NothingToReplayError, ConfirmationNeededError.
+        """
+        self._confirm(act)
+        dead = msgspec.structs.replace(wanted, state=InboxState.DEAD)
+        positions = [letter.event.position async for letter in self._letters(dead)]
+        if not positions:
+            raise NothingToReplayError
+        replay = await self.store.begin_replay(positions, plan, act, await self._lag())
+        await self.store.log(act, "replay", _name(replay.number), f"{replay.progress.waiting} events to replay.")
+        self._on_replay()
+        return replay
+
+    async def find_replay(self, number: int) -> Replay:
+        """A replay as it stands; `why` tells what one that is under way may be waiting for.
+
+        Raises ReplayMissingError.
+        """
+        replay = await self.store.replay(number)
+        if replay is None:
+            raise ReplayMissingError(number)
+        problems = self._problems()
+        if replay.state is not ReplayState.RUNNING or not replay.progress.under_way or not problems:
+            return replay
+        waits = "; ".join(f"{component}: {problem}" for component, problem in problems.items())
+        return replace(replay, why=f"Events under way wait for as long as this lasts: {waits}")
+
+    async def pause(self, number: int, act: Act) -> Replay:
+        """Send no more of it; what is under way goes on. Raises ReplayMissingError, ReplayStateError."""
+        await self.find_replay(number)
+        if not await self.store.pause_replay(number, _said_by(act)):
+            raise ReplayStateError(f"The replay {number} is not running: there is nothing to pause.")
+        await self.store.log(act, "pause", _name(number), "Paused.")
+        return await self.find_replay(number)
+
+    async def resume(self, number: int, act: Act) -> Replay:
+        """Go on with one that was paused or stopped; its gates count anew, and a canary begins with 1 again.
+
+        Raises ReplayMissingError, ReplayStateError, ConfirmationNeededError.
+        """
+        self._confirm(act)
+        await self.find_replay(number)
+        if not await self.store.resume_replay(number):
+            raise ReplayStateError(f"The replay {number} is neither paused nor stopped: there is nothing to resume.")
+        await self.store.log(act, "resume", _name(number), "Resumed.")
+        self._on_replay()
+        return await self.find_replay(number)
+
+    async def edit(self, event: UUID | int, value: bytes, act: Act) -> Letter:
+        """Put another payload (JSON of the event's type) in the place of a dead event's; replay it then.
+
+        The original is kept. Raises EditRefusedError, LetterMissingError, KeyBusyError, ConfirmationNeededError.
+        """
+        self._confirm(act)
+        letter = await self._letter(event)
+        position = letter.event.position
+        edits = sum(entry.moment is Moment.EDITED for entry in await self.store.history(position))
+        edited = replacement(letter, value, edits, act.who, self._inlet.service.catalogue)
+        await put_in_place(edited, letter, self._database)
+        original = letter.original_id or letter.event.event_id
+        await self.store.log(act, "edit", str(original), f"It is {edited.event_id} now.")
+        return await self._letter(position)
+
+    async def discard(self, event: UUID | int, act: Act) -> None:
+        """Give a parked event up for good; those behind it go on.
+
+        Raises LetterMissingError, KeyBusyError, ConfirmationNeededError (a reason is always asked for).
+        """
+        self._confirm(act)
+        if not act.reason.strip():
+            raise ConfirmationNeededError("An event is discarded for good: give the reason.")
+        letter = await self._letter(event)
+        changes, left = await discard(letter, self._inlet, self._database)
+        self._on_discard(changes)
+        result = f"{left} events behind it go on." if left else "Its key is open again."
+        await self.store.log(act, "discard", str(letter.event.event_id), f"Discarded. {result}")
+
+    async def reproduce(self, event: UUID | int) -> Reproduction:
+        """What a test needs to make the event fail again. Raises LetterMissingError."""
+        return await reproduce(await self._letter(event), self._inlet, self._database)
+
+    async def check(self) -> Sequence[Unreadable]:
+        """All parked events, dead or waiting, that this release cannot read."""
+        letters = [letter async for letter in self._letters(LetterFilter(state=None))]
+        return unreadable(letters, self._inlet.service.catalogue)
+
+    def _confirm(self, act: Act) -> None:
+        why = self._inlet.service.confirm
+        if why and not (act.confirmed and act.reason.strip()):
+            name = self._inlet.service.name
+            raise ConfirmationNeededError(f"Confirm what you do about events of {name}, and give the reason: {why}.")
+
+    async def _letter(self, event: UUID | int) -> Letter:
+        letter = await self.store.letter(event)
+        if letter is None:
+            raise LetterMissingError(event)
+        return letter
+
+    async def _letters(self, wanted: LetterFilter) -> AsyncIterator[Letter]:
+        after = 0
+        while page := await self.store.letters(wanted, PAGE, after):
+            for letter in page:
+                yield letter
+            after = page[-1].event.position
+
+
+def _name(number: int) -> str:
+    return f"replay {number}"
+
+
+def _said_by(act: Act) -> str:
+    return f"Paused by {act.who}: {act.reason}" if act.reason else f"Paused by {act.who}."

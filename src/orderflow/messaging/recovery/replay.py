@@ -1,0 +1,132 @@
+"""Carries replays out: sends dead events to the retrier step by step, and judges what becomes of them.
+
+All that counts is in the database, so that any process goes on where another has died: which events were sent, and
+what they came to. What is kept here only makes the judgement of this process.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from orderflow.messaging.alarm import Alarm
+from orderflow.messaging.clock import Clock
+from orderflow.messaging.recovery.canary import Done, Send, Stop, Wait, next_step, since
+from orderflow.messaging.recovery.pace import Pace
+from orderflow.messaging.recovery.port import RecoveryStore, Replay, ReplayProgress, ReplayState
+
+LEASE_MS = 5_000
+IDLE_S = 2.0
+TICK_MS = 20.0
+TICK_MAX_MS = 1_000.0
+LAG_EVERY_S = 1.0
+
+
+@dataclass(slots=True)
+class _Taken:
+    """A replay that this process carries out. `base` is how it stood when it was taken up."""
+
+    base: ReplayProgress
+    pace: Pace
+    seen: ReplayProgress
+    renewed_at: float
+    tick_ms: float = TICK_MS
+    lag_growth: int = 0
+    lag_at: float = -math.inf
+
+
+class ReplayRunner:
+    """Runs in every process of the service; a lease gives each replay to one.
+
+    `lag` tells how many records the service's consumers are behind; `retry` wakes the retrier of a consumer.
+    """
+
+    def __init__(
+        self, store: RecoveryStore, lag: Callable[[], Awaitable[int]], retry: Callable[[str], None], clock: Clock
+    ) -> None:
+        self._store = store
+        self._lag = lag
+        self._retry = retry
+        self._clock = clock
+        self._alarm = Alarm(clock, IDLE_S)
+        self._taken: dict[int, _Taken] = {}
+
+    def poke(self) -> None:
+        """A replay was begun or resumed here."""
+        self._alarm.set(0)
+
+    async def step(self) -> None:
+        """Wait until something may be due, and go on with it.
+
+        Raises StoreUnavailableError, TransportUnavailableError.
+        """
+        await self._alarm.wait()
+        replay = await self._store.claim_replay(LEASE_MS)
+        if replay is not None:
+            self._alarm.set(await self._go_on(replay))
+
+    async def _go_on(self, replay: Replay) -> float:
+        """Returns when to come back, in ms."""
+        taken = self._take(replay)
+        lag_growth = await self._lag_growth(replay, taken)
+        match next_step(since(replay.progress, taken.base), replay.plan, lag_growth):
+            case Send(count):
+                return await self._send(replay, taken, count)
+            case Stop(why):
+                await self._end(replay, ReplayState.STOPPED, why)
+            case Done():
+                await self._end(replay, ReplayState.DONE, "")
+            case Wait():
+                return taken.tick_ms
+        return 0
+
+    async def _send(self, replay: Replay, taken: _Taken, count: int) -> float:
+        now = self._clock.monotonic()
+        room = taken.pace.room(now)
+        count = count if room is None else min(count, room)
+        if count:
+            sent = await self._store.send(replay.number, count)
+            taken.pace.sent(count, now)
+            for consumer in {consumer for consumer, _ in sent}:
+                self._retry(consumer)
+            await self._store.finish_step(replay.number, replay.step + 1, ReplayState.RUNNING)
+        return max(TICK_MS, taken.pace.wait_s(self._clock.monotonic()) * 1000)
+
+    async def _end(self, replay: Replay, state: ReplayState, why: str) -> None:
+        del self._taken[replay.number]
+        if await self._store.finish_step(replay.number, replay.step, state, why):
+            result = " ".join([summary(replay.progress), why]).strip()
+            await self._store.log(replay.act, f"replay {state}", f"replay {replay.number}", result)
+
+    def _take(self, replay: Replay) -> _Taken:
+        """One that was left for as long as a lease is judged anew: another process has had it, or it was stopped."""
+        now = self._clock.monotonic()
+        taken = self._taken.get(replay.number)
+        if taken is None or now - taken.renewed_at > LEASE_MS / 1000:
+            taken = _Taken(replay.progress, Pace(replay.plan.rate_per_s), replay.progress, now)
+            self._taken[replay.number] = taken
+        taken.tick_ms = TICK_MS if replay.progress != taken.seen else min(2 * taken.tick_ms, TICK_MAX_MS)
+        taken.seen = replay.progress
+        taken.renewed_at = now
+        return taken
+
+    async def _lag_growth(self, replay: Replay, taken: _Taken) -> int:
+        now = self._clock.monotonic()
+        if replay.plan.lag_growth_max is not None and now - taken.lag_at >= LAG_EVERY_S:
+            taken.lag_growth = await self._lag() - replay.lag_before
+            taken.lag_at = now
+        return taken.lag_growth
+
+
+def summary(progress: ReplayProgress) -> str:
+    """What became of the events, in one sentence."""
+    parts = [
+        f"{progress.succeeded} succeeded",
+        f"{progress.failed_again} failed again",
+        f"{progress.discarded} discarded" if progress.discarded else "",
+        f"{progress.gone} no longer dead when their turn came" if progress.gone else "",
+        f"{progress.under_way} under way" if progress.under_way else "",
+        f"{progress.waiting} not sent" if progress.waiting else "",
+    ]
+    return ", ".join(part for part in parts if part) + "."
