@@ -6,10 +6,10 @@ import asyncio
 from collections import deque
 from typing import NamedTuple
 
-from orderflow.messaging.fold import Result
 from orderflow.messaging.incoming import Incoming
 from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.pacing import Pacer
+from orderflow.messaging.result import Result
 from orderflow.messaging.store import StoreUnavailableError
 
 

@@ -12,8 +12,13 @@ from orderflow.messaging.redaction import redact
 
 MESSAGE_MAX = 500
 READ_MAX = 2 * MESSAGE_MAX
+INFRASTRUCTURE = "infrastructure"
 PERMANENT = "permanent"
 UNKNOWN = "unknown"
+
+
+class InfrastructureError(Exception):
+    """Something that a decision stands on is away. The message waits, and no attempt is counted."""
 
 
 def describe(error: BaseException) -> Failure:
@@ -21,7 +26,8 @@ def describe(error: BaseException) -> Failure:
     name = type(error).__name__
     if isinstance(error, UndecodableError):
         return Failure(PERMANENT, name, shown(error.detail), _digest(f"{name}:{error.reason}"))
-    return Failure(UNKNOWN, name, shown(str(error)), _digest(f"{name}:{_first_own_frame(error)}"))
+    kind = INFRASTRUCTURE if isinstance(error, InfrastructureError) else UNKNOWN
+    return Failure(kind, name, shown(str(error)), _digest(f"{name}:{_first_own_frame(error)}"))
 
 
 def shown(text: str) -> str:

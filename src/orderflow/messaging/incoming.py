@@ -22,7 +22,8 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
     """What the inlet takes. Exactly one of `envelope` and `problem` is set.
 
     `record` is what came, byte for byte (None: a command, which is never parked). `asked` counts how often the
-    intent behind an answer was asked.
+    intent behind an answer was asked. `also` is the name that it would have today, if it was parked under another
+    one: what could not be decoded then was named by its place in the log.
     """
 
     key: str
@@ -34,11 +35,17 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
     record: ConsumerRecord | None = None
     parked: ParkedEvent | None = None
     asked: int = 0
+    also: tuple[str, str] | None = None
 
     @property
     def name(self) -> tuple[str, str]:
         """What is unique in a consumer's inbox."""
         return self.key, self.identity
+
+    @property
+    def names(self) -> tuple[tuple[str, str], ...]:
+        """Every name that it goes by."""
+        return (self.name,) if self.also is None else (self.name, self.also)
 
 
 def from_record(record: ConsumerRecord, catalogue: Catalogue, parked: ParkedEvent | None = None) -> Incoming:
@@ -114,9 +121,10 @@ def from_answer(answer: Answer, asked: OpenIntent, source: str) -> Incoming:
 def from_parked(parked: ParkedEvent, catalogue: Catalogue) -> Incoming:
     """A parked event, read anew by today's code, under the key and identity that it was parked with."""
     incoming = from_record(parked.record, catalogue, parked)
-    envelope = incoming.envelope
+    envelope, name = incoming.envelope, (parked.key, parked.identity)
     if envelope is not None and parked.intent is not None:
         envelope = replace(envelope, intent=parked.intent)
+    renamed = envelope is not None and parked.intent is None and incoming.name != name
     return Incoming(
         key=parked.key,
         identity=parked.identity,
@@ -127,6 +135,7 @@ def from_parked(parked: ParkedEvent, catalogue: Catalogue) -> Incoming:
         record=parked.record,
         parked=parked,
         asked=parked.record.offset if parked.intent else 0,
+        also=incoming.name if renamed else None,
     )
 
 

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.decision import Service
-from orderflow.messaging.fold import Fold, Policy, Result
+from orderflow.messaging.fold import Fold
 from orderflow.messaging.handling import handler_of, passed_over
 from orderflow.messaging.identity import lock_id
 from orderflow.messaging.incoming import Incoming
+from orderflow.messaging.policy import Policy
 from orderflow.messaging.report import handled
+from orderflow.messaging.result import Result
 from orderflow.messaging.rows import Ref
 from orderflow.messaging.signals import BatchCommitted, BatchSplit, Outcome, Signals
 from orderflow.messaging.store import Changes, DataRefusedError, Store, Transaction
@@ -68,7 +70,7 @@ class Inlet:
         reopens: bool = False,
     ) -> tuple[list[Result], Changes]:
         """The steps between lock and commit. `reopens`: the batch is all that is parked of its key."""
-        recognition = await tx.recognise(consumer, [incoming.name for incoming in batch])
+        recognition = await tx.recognise(consumer, [name for incoming in batch for name in incoming.names])
         working = await tx.load(touched)
         fold = Fold(self.service, consumer, recognition, working, self._policy, failures)
         results = [fold.take(incoming) for incoming in batch]
@@ -79,7 +81,7 @@ class Inlet:
 
     async def discard(self, tx: Transaction, consumer: str, incoming: Incoming, *, reopens: bool) -> Changes:
         """Give up a parked message for good. `reopens`: it is all that is parked of its key, whose lock is held."""
-        recognition = await tx.recognise(consumer, [incoming.name])
+        recognition = await tx.recognise(consumer, incoming.names)
         fold = Fold(self.service, consumer, recognition, {}, self._policy, {})
         fold.discard(incoming)
         if reopens:
@@ -97,7 +99,7 @@ class Inlet:
         failed = dict(failures)
         for incoming in batch:
             touched.update(self._refs(incoming, failed))
-        names = {incoming.key for incoming in batch} | {str(ref.id) for ref in touched}
+        names = {name[0] for incoming in batch for name in incoming.names} | {str(ref.id) for ref in touched}
         return touched, failed, sorted(lock_id(name) for name in names)
 
     def tell(self, consumer: str, results: Sequence[Result], changes: Changes | None, duration_s: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orderflow.messaging.fold import Result
+from orderflow.messaging.result import Result
 from orderflow.messaging.signals import Handled
 
 

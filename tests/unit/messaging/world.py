@@ -14,11 +14,12 @@ from msgspec.structs import replace
 from orderflow.messaging import cloudevents
 from orderflow.messaging.clock import SystemClock
 from orderflow.messaging.envelope import Envelope
-from orderflow.messaging.fold import Policy, Result
 from orderflow.messaging.inbox import ParkedEvent
 from orderflow.messaging.incoming import Incoming, from_record
 from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.message import Message
+from orderflow.messaging.policy import Policy
+from orderflow.messaging.result import Result
 from orderflow.messaging.retry import Backoff, RetryPolicy
 from orderflow.messaging.rows import Ref
 from orderflow.messaging.signals import Outcome, Signal, Signals

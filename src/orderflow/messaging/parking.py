@@ -1,0 +1,152 @@
+"""What becomes of the messages of a batch that cannot go on: they fail, are held behind one that did, are given up,
+or are deferred, which writes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from orderflow.messaging.dead_letters import dead_letter
+from orderflow.messaging.failures import describe
+from orderflow.messaging.flow import FLOW_STATUS, Dead, FlowEvent, Parked, Reopened
+from orderflow.messaging.handling import attempts_of, intent_of
+from orderflow.messaging.inbox import Failure, InboxState, ParkedEvent
+from orderflow.messaging.incoming import Incoming
+from orderflow.messaging.notes import close_intent, mark
+from orderflow.messaging.policy import Policy, Terms
+from orderflow.messaging.publisher import Publisher
+from orderflow.messaging.result import Result
+from orderflow.messaging.signals import Outcome
+from orderflow.messaging.store import Changes, Recognition
+from orderflow.messaging.transport import ConsumerRecord
+
+
+class Parking:
+    """One fold's part of it. `closed` are keys with something parked, `stuck` those of which a parked event cannot
+    go on, `deferred` those of which a new event was left to a later time: what comes behind it is left too.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        recognition: Recognition,
+        policy: Policy,
+        terms: Terms,
+        publisher: Publisher,
+        changes: Changes,
+    ) -> None:
+        self.closed = set(recognition.closed)
+        self.stuck: set[str] = set()
+        self.deferred: set[str] = set()
+        self._source = f"{source}/flow"
+        self._policy = policy
+        self._terms = terms
+        self._publisher = publisher
+        self._changes = changes
+        self._keys_left = terms.keys_left
+        self._depth = dict(recognition.depth)
+
+    def fail(self, incoming: Incoming, record: ConsumerRecord, error: Exception) -> Result:
+        """Park the message for another try, or give it up."""
+        attempts = attempts_of(incoming) + 1
+        failure = describe(error)
+        if incoming.event_type in self._terms.spared:
+            return self.defer(incoming, failure)
+        delay = self._policy.retry.again_in_ms(attempts, self._policy.chance)
+        if delay is None:
+            return self.bury(incoming, record, failure)
+        if not self._has_room(incoming):
+            return self.defer(incoming, failure)
+        self._park(incoming, record, InboxState.PARKED, attempts, failure, delay)
+        if attempts == 1:
+            self._flow(Parked, incoming, {"error": failure.error})
+        return Result(incoming, Outcome.PARKED, failure=failure, attempts=attempts)
+
+    def bury(self, incoming: Incoming, record: ConsumerRecord, failure: Failure) -> Result:
+        """Give the message up."""
+        if not self._has_room(incoming):
+            return self.defer(incoming, failure)
+        attempts = attempts_of(incoming) + 1
+        self._park(incoming, record, InboxState.DEAD, attempts, failure, 0)
+        if record.topic:
+            policy, consumer = self._policy, self._changes.consumer
+            letter = dead_letter(incoming, record, failure, attempts, consumer, policy.slots, policy.release)
+            self._changes.outbox.append(letter)
+        self._flow(Dead, incoming, {"error": failure.error, "attempts": attempts})
+        return Result(incoming, Outcome.DEAD, failure=failure, attempts=attempts)
+
+    def hold(self, incoming: Incoming, record: ConsumerRecord) -> Result:
+        """Park the message behind what is parked of its key, without a try."""
+        if not self._has_room(incoming):
+            return self.defer(incoming)
+        self._park(incoming, record, InboxState.PARKED, 0, None, 0)
+        return Result(incoming, Outcome.HELD)
+
+    def defer(self, incoming: Incoming, failure: Failure | None = None) -> Result:
+        """Write nothing of the message. `failure` if it was tried."""
+        (self.deferred if incoming.parked is None else self.stuck).add(incoming.key)
+        return Result(incoming, Outcome.DEFERRED, failure=failure)
+
+    def reopen(self, last: Incoming) -> None:
+        """Say that the key of `last` has nothing parked any more."""
+        self._flow(Reopened, last, {})
+
+    def _has_room(self, incoming: Incoming) -> bool:
+        if incoming.parked is not None:
+            return True
+        if incoming.key in self.closed:
+            return self._depth.get(incoming.key, 0) < self._terms.depth_max
+        return self._keys_left > 0
+
+    def _park(
+        self,
+        incoming: Incoming,
+        record: ConsumerRecord,
+        state: InboxState,
+        attempts: int,
+        failure: Failure | None,
+        delay_ms: int,
+    ) -> None:
+        event = ParkedEvent(
+            key=incoming.key,
+            identity=incoming.identity,
+            event_id=incoming.event_id,
+            event_type=incoming.event_type,
+            record=record,
+            state=state,
+            attempts=attempts,
+            failure=failure,
+            delay_ms=delay_ms,
+            intent=intent_of(incoming),
+        )
+        if incoming.parked is None:
+            close_intent(self._changes, incoming)
+            self._changes.parked.append(event)
+            self._count(incoming.key)
+        else:
+            self._changes.reparked.append(replace(event, position=incoming.parked.position))
+        if attempts:
+            self.stuck.add(incoming.key)
+        self.closed.add(incoming.key)
+        mark(self._changes, incoming, state)
+
+    def _count(self, key: str) -> None:
+        self._depth[key] = self._depth.get(key, 0) + 1
+        if key not in self.closed:
+            self._keys_left -= 1
+
+    def _flow(self, event_type: type[FlowEvent], incoming: Incoming, facts: dict[str, Any]) -> None:
+        """Say what is stuck. A reader of these notices does not give notice of itself: it would be its own reader."""
+        if incoming.record is not None and incoming.record.topic == FLOW_STATUS:
+            return
+        event = event_type(
+            subject_key=incoming.key,
+            consumer=self._changes.consumer,
+            event_id=str(incoming.event_id),
+            event_type=incoming.event_type,
+            **facts,
+        )
+        self._publisher.publish(event, msgspec.json.encode(event), self._source, incoming)
