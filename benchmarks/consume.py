@@ -22,7 +22,8 @@ from orderflow.inventory.service import definition
 from orderflow.messaging import cloudevents, identity
 from orderflow.messaging.clock import SystemClock
 from orderflow.messaging.dead_letters import topic_of
-from orderflow.messaging.engine import Engine, EngineConfig
+from orderflow.messaging.engine import Engine
+from orderflow.messaging.engine_config import EngineConfig
 from orderflow.messaging.envelope import Envelope
 from orderflow.messaging.signals import Signals
 from orderflow.messaging.stores.postgres.queries import load_queries

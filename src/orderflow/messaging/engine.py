@@ -16,7 +16,7 @@ from orderflow.messaging.batcher import Batcher, QueueFullError
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.consumer_loop import ConsumerLoop
 from orderflow.messaging.decision import RefusedError, Service, Subscription
-from orderflow.messaging.fold import Policy
+from orderflow.messaging.engine_config import EngineConfig, policy_of
 from orderflow.messaging.gateway import Gateway
 from orderflow.messaging.identity import uuid7
 from orderflow.messaging.incoming import from_command
@@ -25,9 +25,11 @@ from orderflow.messaging.intents import IntentRunner
 from orderflow.messaging.message import Command
 from orderflow.messaging.pacing import Pacer
 from orderflow.messaging.patience import Patience
+from orderflow.messaging.recovery.recovery import Recovery
+from orderflow.messaging.recovery.replay import ReplayRunner
 from orderflow.messaging.relay import BATCH_MAX, Relay
 from orderflow.messaging.retrier import Retrier
-from orderflow.messaging.retry import Backoff, RetryPolicy
+from orderflow.messaging.retry import Backoff
 from orderflow.messaging.signals import OutboxPurged, Signals
 from orderflow.messaging.store import Changes, Store, StoreUnavailableError
 from orderflow.messaging.transport import Transport
@@ -48,29 +50,6 @@ class OverloadedError(Exception):
 
 class DecisionFailedError(Exception):
     """The decision over a command raised, or the database refused it: a defect of ours. Nothing was stored."""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineConfig:
-    """How the core behaves; one default for all loads. Times are in ms. `release` is the version of the code."""
-
-    batch_max: int = 500
-    pace_ms_per_record: float = 1.0
-    pace_max_ms: float = 60.0
-    command_queue_max: int = 4096
-    attempts_max: int = 6
-    retry_first_ms: int = 200
-    retry_ceiling_ms: int = 20_000
-    infrastructure_first_ms: int = 100
-    infrastructure_ceiling_ms: int = 5_000
-    ask_again_first_ms: int = 500
-    ask_again_ceiling_ms: int = 60_000
-    gateway_concurrency: int = 64
-    gateway_queue_max: int = 2048
-    intent_lease_ms: int = 15_000
-    outbox_slots: int = 16
-    outbox_keep_ms: int = 24 * 3_600_000
-    release: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +76,7 @@ class Engine:
     ) -> None:
         self.service = service
         self._store = store
+        self._transport = transport
         self._signals = signals
         self._clock = clock
         self._chance = chance
@@ -105,7 +85,7 @@ class Engine:
         self._consuming: list[asyncio.Task[None]] = []
         self._patiences: list[Patience] = []
         self._draining = False
-        self._inlet = Inlet(service, store, self._policy(), signals, clock, self._committed)
+        self._inlet = Inlet(service, store, policy_of(config, chance), signals, clock, self._committed)
         self._commands_patience = self._patience("commands", ceiling_ms=1_000)
         self._commands = self._batcher()
         self._answers = self._batcher()
@@ -118,6 +98,15 @@ class Engine:
             for consumer in dict.fromkeys((service.name, *(each.consumer for each in service.subscriptions)))
         }
         self._runner = self._intent_runner(gateway) if gateway else None
+        self._replays = ReplayRunner(store.recovery, self._lag, self._retry, clock)
+        self.recovery = Recovery(
+            self._inlet,
+            store,
+            lag=self._lag,
+            problems=lambda: self.health().problems,
+            on_replay=self._replays.poke,
+            on_discard=self._discarded,
+        )
 
     def start(self) -> None:
         """Start consuming, relaying and retrying. What is away is waited for, and told by signals."""
@@ -128,6 +117,7 @@ class Engine:
         self._forever(self._patience("purge"), self._purge)
         for consumer, retrier in self._retriers.items():
             self._forever(self._patience(f"retry {consumer}"), retrier.step)
+        self._forever(self._patience("replays"), self._replays.step)
         if self._runner is not None:
             self._forever(self._patience("intents"), self._runner.step)
         self._consuming = [self._task(loop.run()) for loop in self._loops]
@@ -202,6 +192,23 @@ class Engine:
             self._runner.take(changes.opened)
             self._runner.poke(changes.postponed)
 
+    def _discarded(self, changes: Changes) -> None:
+        """An operator has given up a parked event: the next of its key is due."""
+        self._committed(changes)
+        self._retry(changes.consumer)
+
+    async def _lag(self) -> int:
+        """How many records the consumers of this service are behind, in all."""
+        total = 0
+        for each in self.service.subscriptions:
+            total += sum(part.lag for part in await self._transport.lag(each.consumer, each.topics))
+        return total
+
+    def _retry(self, consumer: str) -> None:
+        """Something parked at the consumer is due now. One that this release does not run has no retrier."""
+        if consumer in self._retriers:
+            self._retriers[consumer].poke(0)
+
     async def _purge(self) -> None:
         await self._clock.sleep(PURGE_EVERY_S)
         segments = await self._store.purge(self._config.outbox_keep_ms)
@@ -215,17 +222,6 @@ class Engine:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.append(task)
         return task
-
-    def _policy(self) -> Policy:
-        config = self._config
-        return Policy(
-            retry=RetryPolicy(Backoff(config.retry_first_ms, config.retry_ceiling_ms), config.attempts_max),
-            ask_again=Backoff(config.ask_again_first_ms, config.ask_again_ceiling_ms),
-            chance=self._chance,
-            slots=config.outbox_slots,
-            lease_ms=config.intent_lease_ms,
-            release=config.release,
-        )
 
     def _patience(self, component: str, ceiling_ms: int | None = None) -> Patience:
         ceiling_ms = ceiling_ms or self._config.infrastructure_ceiling_ms

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from orderflow import __version__
-from orderflow.messaging.engine import EngineConfig
+from orderflow.messaging.engine_config import EngineConfig
 from orderflow.messaging.flow import FLOW_STATUS
 from orderflow.messaging.store import StoreUnavailableError
 from orderflow.messaging.stores.postgres.machines import verify_machine

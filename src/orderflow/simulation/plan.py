@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from orderflow.messaging.engine import EngineConfig
+from orderflow.messaging.engine_config import EngineConfig
 from orderflow.simulation.chance import seeded
 from orderflow.simulation.steps import BANK_STEPS, STEPS
 

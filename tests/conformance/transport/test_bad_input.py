@@ -19,7 +19,8 @@ from orderflow.inventory.service import definition
 from orderflow.messaging.clock import SystemClock
 from orderflow.messaging.cloudevents import header_text
 from orderflow.messaging.decision import Subscription
-from orderflow.messaging.engine import Engine, EngineConfig
+from orderflow.messaging.engine import Engine
+from orderflow.messaging.engine_config import EngineConfig
 from orderflow.messaging.flow import FLOW_STATUS
 from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.recovery.port import Letter, LetterFilter

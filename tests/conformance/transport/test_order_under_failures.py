@@ -8,7 +8,8 @@ import random
 import pytest
 
 from orderflow.messaging.clock import SystemClock
-from orderflow.messaging.engine import Engine, EngineConfig
+from orderflow.messaging.engine import Engine
+from orderflow.messaging.engine_config import EngineConfig
 from orderflow.messaging.flow import FLOW_STATUS
 from orderflow.messaging.rows import Ref
 from orderflow.messaging.signals import BatchSplit, Signals

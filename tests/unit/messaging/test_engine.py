@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from orderflow.messaging.decision import RefusedError
-from orderflow.messaging.engine import DecisionFailedError, Engine, EngineConfig, OverloadedError
+from orderflow.messaging.engine import DecisionFailedError, Engine, OverloadedError
+from orderflow.messaging.engine_config import EngineConfig
 from orderflow.messaging.gateway import Gateway
 from orderflow.messaging.identity import event_id
 from orderflow.messaging.incoming import from_record

@@ -1,0 +1,44 @@
+"""How the core of a service behaves."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from orderflow.messaging.policy import Policy
+from orderflow.messaging.retry import Backoff, RetryPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """How the core behaves; one default for all loads. Times are in ms. `release` is the version of the code."""
+
+    batch_max: int = 500
+    pace_ms_per_record: float = 1.0
+    pace_max_ms: float = 60.0
+    command_queue_max: int = 4096
+    attempts_max: int = 6
+    retry_first_ms: int = 200
+    retry_ceiling_ms: int = 20_000
+    infrastructure_first_ms: int = 100
+    infrastructure_ceiling_ms: int = 5_000
+    ask_again_first_ms: int = 500
+    ask_again_ceiling_ms: int = 60_000
+    gateway_concurrency: int = 64
+    gateway_queue_max: int = 2048
+    intent_lease_ms: int = 15_000
+    outbox_slots: int = 16
+    outbox_keep_ms: int = 24 * 3_600_000
+    release: str = ""
+
+
+def policy_of(config: EngineConfig, chance: random.Random) -> Policy:
+    """What a fold needs of it."""
+    return Policy(
+        retry=RetryPolicy(Backoff(config.retry_first_ms, config.retry_ceiling_ms), config.attempts_max),
+        ask_again=Backoff(config.ask_again_first_ms, config.ask_again_ceiling_ms),
+        chance=chance,
+        slots=config.outbox_slots,
+        lease_ms=config.intent_lease_ms,
+        release=config.release,
+    )
