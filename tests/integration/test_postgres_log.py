@@ -159,6 +159,24 @@ async def test_a_member_that_loses_its_connection_goes_on_where_it_was(
     assert await settled_total(log, "group", TOPIC) == 3
 
 
+async def test_what_is_settled_soon_after_the_last_is_written_a_little_later_and_on_leaving_at_the_latest(
+    log: PostgresLogTransport,
+) -> None:
+    consumer = await log.subscribe("group", [TOPIC])
+    await log.append(numbered(TOPIC, 30))
+    for _ in range(3):
+        await consumer.settle(await consumer.poll(5))
+
+    async def settled() -> bool:
+        return await settled_total(log, "group", TOPIC) == 15
+
+    assert await eventually(settled)
+    for _ in range(3):
+        await consumer.settle(await consumer.poll(5))
+    await consumer.close()
+    assert await settled_total(log, "group", TOPIC) == 30
+
+
 async def test_a_notification_that_is_too_long_to_name_partitions_wakes_all(
     database_url: str, log: PostgresLogTransport
 ) -> None:

@@ -44,6 +44,7 @@ class Relay:
         self._written = asyncio.Event()
         self._empty = asyncio.Event()
         self._claim_at = 0.0
+        self._drained = False
 
     def wake(self) -> None:
         """Rows were committed: publish them now rather than at the next look."""
@@ -65,17 +66,20 @@ class Relay:
             raise
 
     async def _step(self) -> None:
+        if self._drained:
+            await self._rest()
+        self._drained = False
         await self._claim_slots()
         await self._pacer.gather()
         self._written.clear()
         rows = await self._reader.unsent(BATCH_MAX) if self.slots else ()
-        if not rows:
-            if not self._written.is_set():
-                self._empty.set()
-            await self._rest()
-            return
-        self._pacer.started(len(rows))
-        await self._publish(rows)
+        if rows:
+            self._pacer.started(len(rows))
+            await self._publish(rows)
+        # Less than was asked for is all there was: without a wake-up another look would find nothing.
+        self._drained = len(rows) < BATCH_MAX and not self._written.is_set()
+        if self._drained:
+            self._empty.set()
 
     async def listen(self) -> None:
         """Pass on what other processes say of rows that they wrote for our slots."""

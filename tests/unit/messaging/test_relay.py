@@ -13,6 +13,7 @@ from orderflow.messaging.dead_letters import with_times
 from orderflow.messaging.pacing import Pacer
 from orderflow.messaging.relay import Relay
 from orderflow.messaging.signals import Relayed, SlotsChanged
+from orderflow.messaging.store import OutboxRecord
 from orderflow.messaging.transport import TopicSettings, TransportUnavailableError
 from orderflow.messaging.transports.memory import MemoryLog, MemoryTransport
 from tests.unit.messaging.toy import Counted
@@ -145,6 +146,31 @@ async def test_flush_returns_when_everything_committed_before_is_published() -> 
     assert len(await broker.appended()) == 5
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_after_a_batch_that_was_all_there_is_the_outbox_is_read_only_when_something_was_written() -> None:
+    world = World()
+    broker = Broker(world)
+    reader = world.store.outbox()
+    looks: list[int] = []
+    unsent = reader.unsent
+
+    async def counted(limit: int) -> Sequence[OutboxRecord]:
+        looks.append(limit)
+        return await unsent(limit)
+
+    reader.unsent = counted  # type: ignore[method-assign]  # only watched: it still reads
+    relay = Relay("counter", reader, broker.transport, Pacer(world.clock, 0, 0, 1000), world.signals, world.clock)
+    await world.admit(Counted(name="k", amount=1))
+    await relay.step()
+
+    second = asyncio.ensure_future(relay.step())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(looks) == 1
+    relay.wake()
+    await second
+    assert len(looks) == 2
 
 
 async def test_a_dead_letter_goes_out_with_the_headers_of_its_original_and_no_time_of_its_own() -> None:

@@ -20,6 +20,9 @@ def server_properties(data: Path, port: int, controller_port: int) -> str:
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "log.dirs": data.as_posix(),
         "log.flush.interval.messages": 1,
+        # The defaults are for a machine of its own: threads that stand ready wake up for nothing.
+        "num.network.threads": 1,
+        "num.io.threads": 4,
         "message.max.bytes": MESSAGE_MAX_BYTES,
         "replica.fetch.max.bytes": MESSAGE_MAX_BYTES,
         "auto.create.topics.enable": "false",

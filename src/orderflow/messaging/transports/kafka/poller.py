@@ -15,6 +15,7 @@ from orderflow.messaging.transports.kafka.records import from_message
 from orderflow.messaging.transports.kafka.settings import KafkaSettings
 
 POLL_S = 0.2
+COMMIT_EVERY_S = 0.2
 BATCH = 500
 BACK_PRESSURE_S = 1.0
 REVOKE_PATIENCE_S = 2.0
@@ -43,7 +44,7 @@ class Poller:
         self._wake = wake
         self._stopping = threading.Event()
         self._paused = False
-        self._retry_commit_at = 0.0
+        self._commit_at = 0.0
         self._thread = threading.Thread(target=self._run, name=f"kafka-poll-{group}", daemon=True)
 
     def start(self) -> None:
@@ -93,9 +94,10 @@ class Poller:
             self._receive([first, *consumer.consume(BATCH - 1, 0)])
         elif self.problem is not None:
             self._probe(consumer)
-        if time.monotonic() >= self._retry_commit_at:
+        if time.monotonic() >= self._commit_at:
             offsets = self._inbox.to_commit()
             if offsets:
+                self._commit_at = time.monotonic() + COMMIT_EVERY_S
                 consumer.commit(offsets=_partitions(offsets), asynchronous=True)
 
     def _receive(self, messages: Iterable[Message]) -> None:
@@ -156,7 +158,7 @@ class Poller:
         failed = [partition for partition in partitions if error is not None or partition.error is not None]
         if failed:
             self._inbox.commit_failed({(p.topic, p.partition): p.offset for p in failed})
-            self._retry_commit_at = time.monotonic() + REBUILD_S
+            self._commit_at = time.monotonic() + REBUILD_S
 
     def _commit_settled(self, consumer: Consumer, offsets: Mapping[Place, int]) -> None:
         """Settling is best effort: whoever holds the partition next gets it again, and drops it."""

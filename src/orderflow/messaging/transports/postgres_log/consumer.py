@@ -18,6 +18,9 @@ from orderflow.messaging.transports.postgres_log.topics import Topic
 LOOK_ANYWAY_S = 3.0
 """How often a member looks for records although nobody has said that there are any."""
 
+SETTLE_EVERY_S = 0.2
+"""Offsets settled sooner after the last ones are written together; a crash only causes their redelivery."""
+
 RECONNECT_S = 0.5
 LEAVE_TIMEOUT_S = 3.0
 
@@ -56,6 +59,8 @@ class PostgresLogConsumer:
         self._renew_now = asyncio.Event()
         self._problem: TransportUnavailableError | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._settler: asyncio.Task[None] | None = None
+        self._settle_at = 0.0
         self._looked_at = 0.0
         self._told = False
         self._closed = False
@@ -90,8 +95,17 @@ class PostgresLogConsumer:
         return ()
 
     async def settle(self, records: Sequence[ConsumerRecord]) -> None:
-        if not self._closed:
-            await self._membership.settle(records)
+        if self._closed:
+            return
+        self._membership.note(records)
+        if self._settler is not None and not self._settler.done():
+            return
+        now = asyncio.get_running_loop().time()
+        if now < self._settle_at:
+            self._settler = asyncio.create_task(self._settle_later(self._settle_at - now), name="postgres-log-settle")
+            return
+        self._settle_at = now + SETTLE_EVERY_S
+        await self._membership.settle()
 
     def assignment(self) -> frozenset[Place]:
         return frozenset() if self._closed else self._membership.places()
@@ -101,7 +115,7 @@ class PostgresLogConsumer:
             return
         self._closed = True
         self._woken.set()
-        await self._stop_keeper()
+        await self._stop_tasks()
         with suppress(TransportUnavailableError, TimeoutError):
             async with asyncio.timeout(LEAVE_TIMEOUT_S):
                 await self._membership.leave()
@@ -111,7 +125,7 @@ class PostgresLogConsumer:
         """Stop without leaving the group, as a killed process would."""
         self._closed = True
         self._woken.set()
-        await self._stop_keeper()
+        await self._stop_tasks()
         self._link.abort()
 
     async def _fetch(self, limit: int) -> list[ConsumerRecord]:
@@ -178,10 +192,21 @@ class PostgresLogConsumer:
             self._told = True
             raise TransportUnavailableError(str(problem)) from problem
 
-    async def _stop_keeper(self) -> None:
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait({self._keeper})
+    async def _settle_later(self, pause_s: float) -> None:
+        while True:
+            await asyncio.sleep(pause_s)
+            self._settle_at = asyncio.get_running_loop().time() + SETTLE_EVERY_S
+            with suppress(TransportUnavailableError):
+                return await self._membership.settle()
+            # What was noted stays so: the next try has it too.
+            pause_s = RECONNECT_S
+
+    async def _stop_tasks(self) -> None:
+        tasks = {task for task in (self._keeper, self._settler) if task is not None}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     def _mark_ready(self, numbers: Iterable[int]) -> None:
         for number in numbers:

@@ -37,6 +37,7 @@ class Membership:
         self._topics = list(topics)
         self._session_ms = session_ms
         self._by_place: dict[Place, Holding] = {}
+        self._done: dict[Holding, int] = {}
         self._member: UUID | None = None
         self._group_id = 0
         self._generation = -1
@@ -58,29 +59,38 @@ class Membership:
         await self._join()
         return True
 
-    async def settle(self, records: Sequence[ConsumerRecord]) -> None:
-        """Only what was fetched under the present holding counts. Raises TransportUnavailableError."""
+    def note(self, records: Sequence[ConsumerRecord]) -> None:
+        """Remember what is done. Only what was fetched under the present holding counts."""
         offsets: dict[Place, int] = {}
         for record in records:
             offsets[record.topic, record.partition] = record.offset + 1
-        held = [
-            (holding, offset)
-            for place, offset in offsets.items()
-            if (holding := self._by_place.get(place)) is not None and offset <= holding.position
-        ]
+        for place, offset in offsets.items():
+            holding = self._by_place.get(place)
+            if holding is not None and offset <= holding.position:
+                self._done[holding] = offset
+
+    async def settle(self) -> None:
+        """Write down what was noted. Raises TransportUnavailableError; then it stays noted."""
+        done, self._done = self._done, {}
+        held = [(holding, offset) for holding, offset in done.items() if self._by_place.get(holding.place) is holding]
         if not held:
             return
-        await self._link.fetch(
-            self._queries["settle"],
-            self._group_id,
-            self._member,
-            [holding.partition_id for holding, _ in held],
-            [holding.generation for holding, _ in held],
-            [offset for _, offset in held],
-        )
+        try:
+            await self._link.fetch(
+                self._queries["settle"],
+                self._group_id,
+                self._member,
+                [holding.partition_id for holding, _ in held],
+                [holding.generation for holding, _ in held],
+                [offset for _, offset in held],
+            )
+        except BaseException:
+            self._done = {**done, **self._done}
+            raise
 
     async def leave(self) -> None:
-        """Raises TransportUnavailableError."""
+        """Settle what is noted, and go. Raises TransportUnavailableError."""
+        await self.settle()
         member, self._member = self._member, None
         self.holdings = {}
         self._by_place = {}
