@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID, uuid5
 
+from msgspec.structs import replace
+
 from orderflow.messaging.decision import Intent
 from orderflow.messaging.identity import NAMESPACE, slot_of
 from orderflow.messaging.inbox import Failure, InboxEntry, InboxState, ParkedEvent
@@ -62,6 +64,11 @@ def intent(name: str, **fields: Any) -> OpenIntent:
         traceparent="00-1-2-01",
         **fields,
     )
+
+
+def as_given(event: ParkedEvent) -> ParkedEvent:
+    """Without what the store adds."""
+    return replace(event, position=0, first_failed_at=None)
 
 
 async def commit(store: Store, batch: Changes) -> None:

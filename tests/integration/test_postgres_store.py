@@ -211,7 +211,8 @@ async def test_a_server_that_is_not_there_is_infrastructure() -> None:
 
 async def test_every_query_of_the_core_is_right_on_a_fresh_schema(store: PostgresStore, database_url: str) -> None:
     connection = await asyncpg.connect(database_url)
-    for name, sql in {**store._queries, **load_queries(PACKAGE, "recovery.sql")}.items():
+    files = ("queries.sql", "recovery.sql", "replays.sql")
+    for name, sql in [item for file in files for item in load_queries(PACKAGE, file).items()]:
         try:
             await connection.prepare(sql)
         except asyncpg.PostgresError as error:

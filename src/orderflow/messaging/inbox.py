@@ -44,8 +44,8 @@ class ParkedEvent(msgspec.Struct, frozen=True, kw_only=True):
     """A message that waits: the failing head of its key (`attempts` ≥ 1) or held behind it (0).
 
     `record` is what came in, byte for byte; answers of a service's own gateway have topic "" there.
-    `position` orders the parked events of a key; it is given by the store (0 until then), as is `first_failed_at`
-    (ms since the epoch).
+    `position` orders the parked events of a key; it is given by the store (0 until then), as are `first_failed_at`
+    (ms since the epoch) and `replays`, how often an operator has sent it again.
     """
 
     key: str
@@ -60,3 +60,18 @@ class ParkedEvent(msgspec.Struct, frozen=True, kw_only=True):
     position: int = 0
     intent: str | None = None
     first_failed_at: int | None = None
+    replays: int = 0
+
+
+class EditedEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator puts in the place of the parked event at `position`; its state and attempts stay.
+
+    Of `record` the key, value and headers are taken: where it came from stays true. `who` goes into its history.
+    """
+
+    position: int
+    event_id: UUID
+    identity: str
+    event_type: str
+    record: ConsumerRecord
+    who: str

@@ -15,10 +15,13 @@ from uuid import UUID
 import msgspec
 
 from orderflow.messaging.decision import Intent
-from orderflow.messaging.inbox import InboxEntry, InboxState, ParkedEvent
+from orderflow.messaging.faults.port import FaultStore
+from orderflow.messaging.inbox import EditedEvent, InboxEntry, InboxState, ParkedEvent
 from orderflow.messaging.recovery.port import RecoveryStore
 from orderflow.messaging.rows import Fact, Ref, Row
 from orderflow.messaging.transport import Headers
+
+DEPTH_LIMIT = 1_000
 
 
 class StoreUnavailableError(Exception):
@@ -70,11 +73,13 @@ class Recognition:
 
     `known`: (key, identity) → state. `closed`: keys with parked events at this consumer.
     `emitted`: (source, key) → how many events were published so far (absent: none).
+    `depth`: closed key → how many events are parked there, counted up to a limit.
     """
 
     known: Mapping[tuple[str, str], InboxState]
     closed: frozenset[str]
     emitted: Mapping[tuple[str, str], int]
+    depth: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -82,9 +87,10 @@ class Changes:
     """All that a batch writes, in the order of its decisions.
 
     `rows` may hold several versions of one row; `existing` are the refs that were loaded (the others are
-    new). `parked` are new parked events, `reparked` replace the event at their position, `released`
-    are positions to remove. `opened` intents are leased to this process for `lease_ms`; `postponed` wait for
-    their `delay_ms`; `closed_intents` are keys to remove.
+    new). `parked` are new parked events, `reparked` another failure of the event at their position, `edited` puts
+    another event in its place (the first original is kept for ever), `released` are positions to remove. `opened`
+    intents are leased to this process for `lease_ms`; `postponed` wait for their `delay_ms`; `closed_intents` are
+    keys to remove.
     """
 
     consumer: str
@@ -96,6 +102,7 @@ class Changes:
     outbox: list[OutboxRecord] = field(default_factory=list)
     parked: list[ParkedEvent] = field(default_factory=list)
     reparked: list[ParkedEvent] = field(default_factory=list)
+    edited: list[EditedEvent] = field(default_factory=list)
     released: list[int] = field(default_factory=list)
     opened: list[OpenIntent] = field(default_factory=list)
     postponed: list[OpenIntent] = field(default_factory=list)
@@ -118,8 +125,10 @@ class Transaction(Protocol):
         """Take these 64-bit locks in the order given, waiting; held until the transaction ends."""
         ...
 
-    async def recognise(self, consumer: str, messages: Sequence[tuple[str, str]]) -> Recognition:
-        """Look up (key, identity) pairs in one statement."""
+    async def recognise(
+        self, consumer: str, messages: Sequence[tuple[str, str]], depth_limit: int = DEPTH_LIMIT
+    ) -> Recognition:
+        """Look up (key, identity) pairs in one statement. What is parked of a key is counted up to `depth_limit`."""
         ...
 
     async def load(self, refs: Iterable[Ref]) -> dict[Ref, Row]:
@@ -128,6 +137,10 @@ class Transaction(Protocol):
 
     async def parked(self, consumer: str, keys: Sequence[str], limit: int) -> Sequence[ParkedEvent]:
         """The first `limit` parked events of each key whose head is due and not dead, in order of position."""
+        ...
+
+    async def sequence(self, consumer: str, key: str, limit: int) -> Sequence[ParkedEvent]:
+        """The first `limit` parked events of a key, whatever their state, head first."""
         ...
 
     async def write(self, changes: Changes) -> None:
@@ -144,6 +157,10 @@ class Store(Protocol):
 
     async def due_keys(self, consumer: str, limit: int) -> Sequence[str]:
         """Keys whose parked head is due for another try, longest due first."""
+        ...
+
+    async def parked_keys(self, consumer: str, limit: int) -> int:
+        """How many keys have parked events, counted up to `limit`."""
         ...
 
     async def claim_intents(self, limit: int, lease_ms: int) -> Sequence[OpenIntent]:
@@ -163,6 +180,11 @@ class Store(Protocol):
 
     async def backlog(self) -> OutboxBacklog:
         """How much is not published yet."""
+        ...
+
+    @property
+    def faults(self) -> FaultStore:
+        """The faults of a game day."""
         ...
 
     @property

@@ -21,7 +21,8 @@ from orderflow.messaging.transport import ConsumerRecord
 class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which parked events are meant; what is None does not narrow.
 
-    `events` are event ids or positions. `older_than_ms` is the age since it was parked.
+    `events` are event ids (an edited event's original one, too) or positions. `older_than_ms` is the age since it was
+    parked.
     """
 
     state: InboxState | None = InboxState.DEAD
@@ -38,8 +39,8 @@ class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
 class Letter:
     """A parked or dead event as an operator sees it.
 
-    `replays` counts how often it was replayed, `behind` how many events of its key wait behind it. `original` is what
-    came in, if the event was edited since; `original_id` its event id then.
+    `behind` counts the events of its key that wait behind it. `original` is what came in, if the event was edited
+    since; `original_id` its event id then.
     """
 
     consumer: str
@@ -48,10 +49,14 @@ class Letter:
     first_failed_at: datetime | None
     last_failed_at: datetime | None
     next_attempt_at: datetime
-    replays: int = 0
     behind: int = 0
     original: ConsumerRecord | None = None
     original_id: UUID | None = None
+
+    @property
+    def replays(self) -> int:
+        """How often it was replayed."""
+        return self.event.replays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +87,11 @@ class Moment(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryEntry:
-    """One moment of a parked event's life. `error`, `message`: for FAILED and DEAD; `who`: for the others."""
+    """One moment of a parked event's life.
+
+    `attempt` counts the failures up to then. `error`, `message`: for FAILED and DEAD (the failure that made it
+    dead is one moment, DEAD); `who`: for the others.
+    """
 
     at: datetime
     moment: Moment
@@ -198,16 +207,19 @@ class RecoveryStore(Protocol):
         """Everything that is parked of a key, head first."""
         ...
 
-    async def history(self, position: int) -> Sequence[HistoryEntry]:
-        """What has happened to a parked event, oldest first."""
+    async def history(self, event: UUID | int) -> Sequence[HistoryEntry]:
+        """What has happened to an event, oldest first, by its event id (before or after an edit) or position.
+
+        Kept for ever, like the inbox: also of an event that waits no longer.
+        """
         ...
 
     async def groups(self, wanted: LetterFilter) -> Sequence[LetterGroup]:
-        """Dead events by fingerprint, largest group first."""
+        """Dead events by fingerprint, largest group first; the state in `wanted` is not looked at."""
         ...
 
     async def annotate(self, fingerprint: str, note: str, act: Act) -> None:
-        """Set the note of a group ("" takes it away), and log it."""
+        """Set the note of a group ("" takes it away), and log it as the action `note`."""
         ...
 
     async def summary(self) -> Sequence[ParkedSummary]:
@@ -223,11 +235,14 @@ class RecoveryStore(Protocol):
         ...
 
     async def begin_replay(self, events: Sequence[int], plan: ReplayPlan, act: Act, lag_before: int) -> Replay:
-        """A new replay of the dead events at these positions, RUNNING, none sent yet."""
+        """A new replay, RUNNING and none sent yet, of what is dead at these positions; the rest is left out."""
         ...
 
     async def replay(self, number: int) -> Replay | None:
-        """A replay with its progress as the parked events and the inbox tell it."""
+        """A replay with its progress as the parked events and the inbox tell it.
+
+        An outcome that is known is written down, so that what happens to the event later does not change it.
+        """
         ...
 
     async def replays(self, limit: int) -> Sequence[Replay]:
@@ -235,17 +250,33 @@ class RecoveryStore(Protocol):
         ...
 
     async def claim_replay(self, lease_ms: int) -> Replay | None:
-        """A RUNNING replay that no other process works on, leased for `lease_ms`; asked again, it renews."""
-        ...
+        """A RUNNING replay that no other process works on, leased to this one for `lease_ms` by the database's clock.
 
-    async def send(self, replay: int, limit: int) -> Sequence[tuple[str, str]]:
-        """Make the next `limit` events of a replay due at once; returns their (consumer, key).
-
-        In order of position. Only what is still dead is sent, so an event is never sent twice at once; the others
-        are counted as gone. Two events of one key: the later ones follow the head by themselves.
+        Asked again, it renews: a process gets the replay that it has before any other.
         """
         ...
 
-    async def finish_step(self, replay: int, step: int, state: ReplayState, why: str) -> None:
-        """Go on with `step`, or end. Says `why` it was stopped."""
+    async def send(self, replay: int, limit: int) -> Sequence[tuple[str, str]]:
+        """Make the next `limit` events of a replay due at once; returns their (consumer, key), each once.
+
+        In order of position. Only what is still dead is sent, so an event is never sent twice at once; others that
+        come before are counted as gone. Only the process that has claimed the replay sends, and only while it is
+        RUNNING; otherwise nothing happens. Whether anything is left to send is told by the progress.
+        """
+        ...
+
+    async def finish_step(self, replay: int, step: int, state: ReplayState, why: str = "") -> bool:
+        """Go on with `step`, or end. Says `why` it was stopped.
+
+        False, and nothing is changed: the replay is not RUNNING any more (an operator paused it), or another process
+        has claimed it.
+        """
+        ...
+
+    async def pause_replay(self, replay: int, why: str = "") -> bool:
+        """RUNNING → PAUSED, whoever works on it. False: it was not RUNNING. What is under way goes on."""
+        ...
+
+    async def resume_replay(self, replay: int) -> bool:
+        """PAUSED or STOPPED → RUNNING, free to be claimed. False: it was neither."""
         ...

@@ -3,66 +3,137 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
 from uuid import UUID
 
+from msgspec.structs import replace
+
 from orderflow.messaging.inbox import InboxState
-from orderflow.messaging.recovery.port import Letter, LetterFilter, ParkedSummary
+from orderflow.messaging.recovery.port import (
+    Act,
+    HistoryEntry,
+    Letter,
+    LetterFilter,
+    LetterGroup,
+    OperatorAction,
+    ParkedSummary,
+    Replay,
+    ReplayPlan,
+    ReplayState,
+)
+from orderflow.messaging.stores.memory import letters
 from orderflow.messaging.stores.memory.database import MemoryDatabase
-from orderflow.messaging.stores.memory.state import Waiting
+from orderflow.messaging.stores.memory.replays import MemoryReplays
+from orderflow.messaging.stores.memory.state import State, Waiting, at
 
 
 class MemoryRecovery:
-    """See `messaging.recovery.port.RecoveryStore`."""
+    """See `messaging.recovery.port.RecoveryStore`. `process` is who claims replays."""
 
-    def __init__(self, database: MemoryDatabase, step: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(self, database: MemoryDatabase, step: Callable[[str], Awaitable[None]], process: object) -> None:
         self._database = database
         self._step = step
+        self._replays = MemoryReplays(database, process)
+
+    @property
+    def _state(self) -> State:
+        return self._database.state
 
     async def letters(self, wanted: LetterFilter, limit: int, after: int = 0) -> Sequence[Letter]:
         await self._step("read")
-        dead = [w for w in self._by_position() if w.event.state is InboxState.DEAD and w.event.position > after]
-        return [_view(waiting) for waiting in dead[:limit]]
+        found = [waiting for waiting in self._meant(wanted) if waiting.event.position > after]
+        return [letters.view(self._state, waiting) for waiting in found[:limit]]
 
     async def letter(self, event: UUID | int) -> Letter | None:
         await self._step("read")
-        for waiting in self._by_position():
-            if event in (waiting.event.position, waiting.event.event_id):
-                return _view(waiting)
+        for waiting in letters.by_position(self._state):
+            if letters.is_named(self._state, waiting, event):
+                return letters.view(self._state, waiting)
         return None
+
+    async def sequence(self, consumer: str, key: str, limit: int) -> Sequence[Letter]:
+        await self._step("read")
+        queue = [w for w in letters.by_position(self._state) if (w.consumer, w.event.key) == (consumer, key)]
+        return [letters.view(self._state, waiting) for waiting in queue[:limit]]
+
+    async def history(self, event: UUID | int) -> Sequence[HistoryEntry]:
+        await self._step("read")
+        happened = self._state.history.values()
+        position = min((each.position for each in happened if event in (each.position, each.event_id)), default=0)
+        return [each.entry for each in happened if each.position == position]
+
+    async def groups(self, wanted: LetterFilter) -> Sequence[LetterGroup]:
+        await self._step("read")
+        dead: dict[str, list[Waiting]] = {}
+        for waiting in self._meant(replace(wanted, state=InboxState.DEAD)):
+            assert waiting.event.failure is not None
+            dead.setdefault(waiting.event.failure.fingerprint, []).append(waiting)
+        groups = [letters.group(alike, self._state.notes.get(name, "")) for name, alike in dead.items()]
+        return sorted(groups, key=lambda each: (-each.count, -each.last_seen.timestamp(), each.fingerprint))
+
+    async def annotate(self, fingerprint: str, note: str, act: Act) -> None:
+        await self._step("read")
+        if note:
+            self._state.notes[fingerprint] = note
+        else:
+            self._state.notes.pop(fingerprint, None)
+        self._log(act, "note", fingerprint, note or "the note was taken away")
 
     async def summary(self) -> Sequence[ParkedSummary]:
         await self._step("read")
-        consumers = sorted({waiting.consumer for waiting in self._database.state.parked.values()})
-        return [_summary(name, [w for w in self._by_position() if w.consumer == name]) for name in consumers]
+        by_consumer: dict[str, list[Waiting]] = {}
+        for waiting in self._state.parked.values():
+            by_consumer.setdefault(waiting.consumer, []).append(waiting)
+        return [letters.summary(consumer, waiting) for consumer, waiting in sorted(by_consumer.items())]
 
-    def _by_position(self) -> list[Waiting]:
-        return sorted(self._database.state.parked.values(), key=lambda waiting: waiting.event.position)
+    async def log(self, act: Act, action: str, target: str, result: str) -> None:
+        await self._step("read")
+        self._log(act, action, target, result)
 
+    async def actions(self, limit: int, before: int | None = None) -> Sequence[OperatorAction]:
+        await self._step("read")
+        earlier = self._state.actions if before is None else self._state.actions[: max(0, before - 1)]
+        return earlier[::-1][:limit]
 
-def _view(waiting: Waiting) -> Letter:
-    return Letter(
-        consumer=waiting.consumer,
-        event=waiting.event,
-        parked_at=_time(waiting.parked_at),
-        first_failed_at=_time(waiting.first_failed_at) if waiting.first_failed_at is not None else None,
-        last_failed_at=_time(waiting.last_failed_at) if waiting.last_failed_at is not None else None,
-        next_attempt_at=_time(waiting.next_attempt_at),
-    )
+    async def begin_replay(self, events: Sequence[int], plan: ReplayPlan, act: Act, lag_before: int) -> Replay:
+        await self._step("read")
+        return self._replays.begin(events, plan, act, lag_before)
 
+    async def replay(self, number: int) -> Replay | None:
+        await self._step("read")
+        return self._replays.get(number)
 
-def _summary(consumer: str, waiting: Sequence[Waiting]) -> ParkedSummary:
-    dead = sum(each.event.state is InboxState.DEAD for each in waiting)
-    held = sum(each.event.state is InboxState.PARKED and each.event.attempts == 0 for each in waiting)
-    return ParkedSummary(
-        consumer=consumer,
-        keys=len({each.event.key for each in waiting}),
-        retrying=len(waiting) - dead - held,
-        dead=dead,
-        held=held,
-        oldest=_time(min(each.parked_at for each in waiting)),
-    )
+    async def replays(self, limit: int) -> Sequence[Replay]:
+        await self._step("read")
+        return self._replays.latest(limit)
 
+    async def claim_replay(self, lease_ms: int) -> Replay | None:
+        await self._step("read")
+        return self._replays.claim(lease_ms)
 
-def _time(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)
+    async def send(self, replay: int, limit: int) -> Sequence[tuple[str, str]]:
+        await self._step("read")
+        return self._replays.send(replay, limit)
+
+    async def finish_step(self, replay: int, step: int, state: ReplayState, why: str = "") -> bool:
+        await self._step("read")
+        return self._replays.finish_step(replay, step, state, why)
+
+    async def pause_replay(self, replay: int, why: str = "") -> bool:
+        await self._step("read")
+        return self._replays.pause(replay, why)
+
+    async def resume_replay(self, replay: int) -> bool:
+        await self._step("read")
+        return self._replays.resume(replay)
+
+    def _meant(self, wanted: LetterFilter) -> list[Waiting]:
+        state, now = self._state, self._database.clock.wall_ms()
+        return [waiting for waiting in letters.by_position(state) if letters.is_meant(state, wanted, waiting, now)]
+
+    def _log(self, act: Act, action: str, target: str, result: str) -> None:
+        number, now = len(self._state.actions) + 1, at(self._database.clock.wall_ms())
+        self._state.actions.append(
+            OperatorAction(
+                number=number, at=now, who=act.who, action=action, target=target, reason=act.reason, result=result
+            )
+        )

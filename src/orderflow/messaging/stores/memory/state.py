@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
+from uuid import UUID
 
-from orderflow.messaging.inbox import InboxEntry, ParkedEvent
+from orderflow.messaging.inbox import Failure, InboxEntry, ParkedEvent
+from orderflow.messaging.recovery.port import Act, HistoryEntry, Moment, OperatorAction, ReplayPlan, ReplayState
 from orderflow.messaging.rows import Fact, Ref, Row
 from orderflow.messaging.store import OpenIntent, OutboxRecord
 from orderflow.messaging.stores.memory.faults import FaultTables
@@ -20,8 +24,52 @@ class Waiting:
     event: ParkedEvent
     parked_at: int
     next_attempt_at: int
-    first_failed_at: int | None = None
     last_failed_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """A row of the history: what happened to the event at a position, and its id then."""
+
+    position: int
+    event_id: UUID
+    entry: HistoryEntry
+
+
+class Course(StrEnum):
+    """How an event of a replay stands there; the last four are final."""
+
+    WAITING = "waiting"
+    UNDER_WAY = "under_way"
+    SUCCEEDED = "succeeded"
+    FAILED_AGAIN = "failed_again"
+    DISCARDED = "discarded"
+    GONE = "gone"
+
+
+@dataclass(slots=True)
+class Replayed:
+    """An event of a replay. `name` is that of its row of the inbox."""
+
+    name: tuple[str, str, str]
+    course: Course = Course.WAITING
+
+
+@dataclass(slots=True, kw_only=True)
+class KeptReplay:
+    """A replay, its events by position, and who works on it until when (ms since the epoch)."""
+
+    number: int
+    plan: ReplayPlan
+    act: Act
+    created_at: int
+    lag_before: int
+    events: dict[int, Replayed]
+    state: ReplayState = ReplayState.RUNNING
+    why: str = ""
+    step: int = 0
+    claimed_by: object = None
+    claimed_until: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +91,16 @@ class State:
     outbox: dict[int, OutboxRecord] = field(default_factory=dict)
     pending: dict[int, int] = field(default_factory=dict)
     parked: dict[int, Waiting] = field(default_factory=dict)
+    originals: dict[int, ParkedEvent] = field(default_factory=dict)
+    history: dict[int, Happened] = field(default_factory=dict)
     intents: dict[str, Asked] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    actions: list[OperatorAction] = field(default_factory=list)
+    replays: dict[int, KeptReplay] = field(default_factory=dict)
     faults: FaultTables = field(default_factory=FaultTables)
     outbox_ids: int = 0
     positions: int = 0
+    moments: int = 0
 
 
 class Journal:
@@ -69,3 +123,23 @@ class Journal:
                 table[key] = value
             else:
                 del table[key]
+
+
+def remember(
+    state: State,
+    journal: Journal,
+    event: ParkedEvent,
+    moment: Moment,
+    now_ms: int,
+    failure: Failure | None = None,
+    who: str = "",
+) -> None:
+    """Add to the history of a parked event."""
+    error, message = (failure.error, failure.message) if failure else ("", "")
+    entry = HistoryEntry(at=at(now_ms), moment=moment, attempt=event.attempts, error=error, message=message, who=who)
+    state.moments += 1
+    journal.set(state.history, state.moments, Happened(event.position, event.event_id, entry))
+
+
+def at(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)

@@ -27,7 +27,7 @@ class MemoryStore:
         self._transactions: list[MemoryTransaction] = []
         self._readers: list[MemoryOutboxReader] = []
         self.faults: FaultStore = MemoryFaults(database.state.faults, database.clock, self._step)
-        self.recovery: RecoveryStore = MemoryRecovery(database, self._step)
+        self.recovery: RecoveryStore = MemoryRecovery(database, self._step, self)
 
     def transaction(self) -> MemoryTransaction:
         transaction = MemoryTransaction(self._database, self._transactions.remove)
@@ -45,6 +45,11 @@ class MemoryStore:
         now = self._database.clock.wall_ms()
         due = sorted((head.next_attempt_at, key) for key, head in heads.items() if is_due(head, now))
         return [key for _, key in due[:limit]]
+
+    async def parked_keys(self, consumer: str, limit: int) -> int:
+        await self._step("read")
+        waiting = self._database.state.parked.values()
+        return min(limit, len({each.event.key for each in waiting if each.consumer == consumer}))
 
     async def claim_intents(self, limit: int, lease_ms: int) -> Sequence[OpenIntent]:
         await self._step("claim_intents")

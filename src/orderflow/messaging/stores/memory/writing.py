@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -11,9 +12,10 @@ from msgspec.structs import replace
 
 from orderflow.messaging.decision import Intent
 from orderflow.messaging.inbox import InboxState, ParkedEvent
+from orderflow.messaging.recovery.port import Moment
 from orderflow.messaging.rows import Fact, Row
 from orderflow.messaging.store import Changes, DataRefusedError, OpenIntent, OutboxRecord
-from orderflow.messaging.stores.memory.state import Asked, Journal, State, Waiting
+from orderflow.messaging.stores.memory.state import Asked, Journal, State, Waiting, remember
 
 RECORD_MAX = 2 * 1024 * 1024
 Check = Callable[[Row | None, Row], None]
@@ -52,6 +54,7 @@ class Writer:
         self._outbox(changes.outbox)
         self._park(changes)
         self._repark(changes)
+        self._edit(changes)
         self._release(changes)
         self._intents(changes)
 
@@ -137,16 +140,38 @@ class Writer:
         _hold(event.state is not InboxState.DEAD or event.attempts > 0, "parked_events_dead_was_tried")
         _hold((event.attempts == 0) == (event.failure is None), "parked_events_failure_whole")
         failed = event.attempts > 0
-        first = (before.first_failed_at if before else None) or self._now
+        first = (before.event.first_failed_at if before else None) or self._now
         waiting = Waiting(
             consumer=consumer,
-            event=replace(event, delay_ms=0),
+            event=replace(event, delay_ms=0, first_failed_at=first if failed else None),
             parked_at=before.parked_at if before else self._now,
             next_attempt_at=self._now + event.delay_ms,
-            first_failed_at=first if failed else None,
             last_failed_at=self._now if failed else None,
         )
         self._journal.set(self._state.parked, event.position, waiting)
+        if event.failure is not None:
+            moment = Moment.DEAD if event.state is InboxState.DEAD else Moment.FAILED
+            remember(self._state, self._journal, event, moment, self._now, event.failure)
+
+    def _edit(self, changes: Changes) -> None:
+        for edit in changes.edited:
+            before = self._state.parked.get(edit.position)
+            if before is None:
+                raise DataRefusedError("parked_events: 1 rows were to be written, 0 were")
+            name = (before.event.key, before.consumer, edit.identity)
+            _hold(name in self._state.inbox, "parked_events_in_inbox", "23503")
+            record, new = before.event.record, edit.record
+            event = replace(
+                before.event,
+                event_id=edit.event_id,
+                identity=edit.identity,
+                event_type=edit.event_type,
+                record=replace(record, key=new.key, value=new.value, headers=new.headers),
+            )
+            if edit.position not in self._state.originals:
+                self._journal.set(self._state.originals, edit.position, before.event)
+            self._journal.set(self._state.parked, edit.position, dataclasses.replace(before, event=event))
+            remember(self._state, self._journal, event, Moment.EDITED, self._now, who=edit.who)
 
     def _release(self, changes: Changes) -> None:
         for position in changes.released:

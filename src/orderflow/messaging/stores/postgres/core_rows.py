@@ -9,7 +9,7 @@ import asyncpg
 import msgspec
 
 from orderflow.messaging.decision import Intent
-from orderflow.messaging.inbox import Failure, InboxEntry, InboxState, ParkedEvent
+from orderflow.messaging.inbox import EditedEvent, Failure, InboxEntry, InboxState, ParkedEvent
 from orderflow.messaging.store import OpenIntent, OutboxRecord
 from orderflow.messaging.transport import ConsumerRecord, Headers
 
@@ -40,6 +40,12 @@ def reparked(events: Sequence[ParkedEvent]) -> Arrays:
     return _columns([(e.position, e.state, e.attempts, *_failure(e.failure), e.delay_ms) for e in events], 8)
 
 
+def edited(events: Sequence[EditedEvent]) -> Arrays:
+    return _columns(
+        [(e.position, e.event_id, e.identity, e.event_type, *_content(e.record), e.who) for e in events], 8
+    )
+
+
 def intents(opened: Sequence[OpenIntent], lease_ms: int | None) -> Arrays:
     """`lease_ms` in place of their own delay, if given."""
     return _columns(
@@ -61,8 +67,9 @@ def intents(opened: Sequence[OpenIntent], lease_ms: int | None) -> Arrays:
 
 
 def read_parked(row: asyncpg.Record | Mapping[str, Any]) -> ParkedEvent:
-    """From a row of the queries `parked`, `dead_letters` and their like."""
+    """From a row of `parked_events`."""
     failure = None
+    first_failed_at = row["first_failed_at"]
     if row["failure_kind"] is not None:
         failure = Failure(row["failure_kind"], row["error"], row["message"], row["fingerprint"])
     return ParkedEvent(
@@ -84,6 +91,8 @@ def read_parked(row: asyncpg.Record | Mapping[str, Any]) -> ParkedEvent:
         failure=failure,
         position=row["position"],
         intent=row["intent"],
+        first_failed_at=int(first_failed_at.timestamp() * 1000) if first_failed_at else None,
+        replays=row["replays"],
     )
 
 
@@ -115,8 +124,11 @@ def read_outbox(row: asyncpg.Record) -> OutboxRecord:
 def _record(event: ParkedEvent) -> tuple[object, ...]:
     record = event.record
     where = (event.key, event.identity, event.event_id, event.event_type, record.topic, record.partition)
-    what = (record.offset, record.key, record.value, encode_headers(record.headers), record.timestamp)
-    return (*where, *what, event.intent)
+    return (*where, record.offset, *_content(record), record.timestamp, event.intent)
+
+
+def _content(record: ConsumerRecord) -> tuple[bytes | None, ...]:
+    return (record.key, record.value, encode_headers(record.headers))
 
 
 def _failure(failure: Failure | None) -> tuple[str | None, ...]:

@@ -6,52 +6,112 @@ from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
 import asyncpg
+import msgspec
 
-from orderflow.messaging.recovery.port import Letter, LetterFilter, ParkedSummary
-from orderflow.messaging.stores.postgres.core_rows import read_parked
+from orderflow.messaging.inbox import InboxState
+from orderflow.messaging.recovery.port import (
+    Act,
+    HistoryEntry,
+    Letter,
+    LetterFilter,
+    LetterGroup,
+    OperatorAction,
+    ParkedSummary,
+    Replay,
+    ReplayPlan,
+    ReplayState,
+)
 from orderflow.messaging.stores.postgres.queries import load_queries
+from orderflow.messaging.stores.postgres.recovery_rows import (
+    narrowing,
+    read_action,
+    read_group,
+    read_history,
+    read_letter,
+    read_replay,
+    read_summary,
+)
 
+PACKAGE = "orderflow.messaging.stores.postgres"
 Run = Callable[..., Awaitable[Sequence[asyncpg.Record]]]
 
 
 class PostgresRecovery:
-    """See `messaging.recovery.port.RecoveryStore`. `run` runs one query with its arguments."""
+    """See `messaging.recovery.port.RecoveryStore`.
 
-    def __init__(self, run: Run) -> None:
+    `run` runs one query with its arguments. `process` is the name under which replays are claimed.
+    """
+
+    def __init__(self, run: Run, process: str) -> None:
         self._run = run
-        self._queries = load_queries("orderflow.messaging.stores.postgres", "recovery.sql")
+        self._process = process
+        self._queries = load_queries(PACKAGE, "recovery.sql")
+        self._replay_queries = load_queries(PACKAGE, "replays.sql")
 
     async def letters(self, wanted: LetterFilter, limit: int, after: int = 0) -> Sequence[Letter]:
-        rows = await self._run(self._queries["dead_letters"], after, limit)
-        return [read_view(row) for row in rows]
+        if wanted.state is InboxState.DEAD:
+            rows = await self._run(self._queries["dead_letters"], after, limit, *narrowing(wanted))
+        else:
+            rows = await self._run(self._queries["letters"], after, limit, *narrowing(wanted), wanted.state)
+        return [read_letter(row) for row in rows]
 
     async def letter(self, event: UUID | int) -> Letter | None:
-        query = "parked_by_position" if isinstance(event, int) else "parked_by_event"
+        query = "letter_by_position" if isinstance(event, int) else "letter_by_event"
         rows = await self._run(self._queries[query], event)
-        return read_view(rows[0]) if rows else None
+        return read_letter(rows[0]) if rows else None
+
+    async def sequence(self, consumer: str, key: str, limit: int) -> Sequence[Letter]:
+        rows = await self._run(self._queries["letters_of_key"], consumer, key, limit)
+        return [read_letter(row) for row in rows]
+
+    async def history(self, event: UUID | int) -> Sequence[HistoryEntry]:
+        query = "history_by_position" if isinstance(event, int) else "history_by_event"
+        return [read_history(row) for row in await self._run(self._queries[query], event)]
+
+    async def groups(self, wanted: LetterFilter) -> Sequence[LetterGroup]:
+        rows = await self._run(self._queries["letter_groups"], *narrowing(wanted))
+        return [read_group(row) for row in rows]
+
+    async def annotate(self, fingerprint: str, note: str, act: Act) -> None:
+        result = note or "the note was taken away"
+        await self._run(self._queries["annotate"], fingerprint, note, act.who, act.reason, result)
 
     async def summary(self) -> Sequence[ParkedSummary]:
         rows = await self._run(self._queries["parked_summary"])
         return [read_summary(row) for row in rows]
 
+    async def log(self, act: Act, action: str, target: str, result: str) -> None:
+        await self._run(self._queries["log_action"], act.who, action, target, act.reason, result)
 
-def read_view(row: asyncpg.Record) -> Letter:
-    return Letter(
-        consumer=row["consumer"],
-        event=read_parked(row),
-        parked_at=row["parked_at"],
-        first_failed_at=row["first_failed_at"],
-        last_failed_at=row["last_failed_at"],
-        next_attempt_at=row["next_attempt_at"],
-    )
+    async def actions(self, limit: int, before: int | None = None) -> Sequence[OperatorAction]:
+        return [read_action(row) for row in await self._run(self._queries["actions"], limit, before)]
 
+    async def begin_replay(self, events: Sequence[int], plan: ReplayPlan, act: Act, lag_before: int) -> Replay:
+        query = self._replay_queries["begin_replay"]
+        rows = await self._run(query, events, msgspec.json.encode(plan).decode(), act.who, act.reason, lag_before)
+        return read_replay(rows[0])
 
-def read_summary(row: asyncpg.Record) -> ParkedSummary:
-    return ParkedSummary(
-        consumer=row["consumer"],
-        keys=row["keys"],
-        retrying=row["retrying"],
-        dead=row["dead"],
-        held=row["held"],
-        oldest=row["oldest"],
-    )
+    async def replay(self, number: int) -> Replay | None:
+        rows = await self._run(self._replay_queries["replays"], number, 1)
+        return read_replay(rows[0]) if rows else None
+
+    async def replays(self, limit: int) -> Sequence[Replay]:
+        return [read_replay(row) for row in await self._run(self._replay_queries["replays"], None, limit)]
+
+    async def claim_replay(self, lease_ms: int) -> Replay | None:
+        claimed = await self._run(self._replay_queries["claim_replay"], self._process, lease_ms)
+        return await self.replay(claimed[0]["number"]) if claimed else None
+
+    async def send(self, replay: int, limit: int) -> Sequence[tuple[str, str]]:
+        rows = await self._run(self._replay_queries["send"], replay, limit, self._process)
+        return [(row["consumer"], row["key"]) for row in rows]
+
+    async def finish_step(self, replay: int, step: int, state: ReplayState, why: str = "") -> bool:
+        query = self._replay_queries["finish_step"]
+        return bool(await self._run(query, replay, step, state, why, self._process))
+
+    async def pause_replay(self, replay: int, why: str = "") -> bool:
+        return bool(await self._run(self._replay_queries["pause_replay"], replay, why))
+
+    async def resume_replay(self, replay: int) -> bool:
+        return bool(await self._run(self._replay_queries["resume_replay"], replay))

@@ -51,9 +51,9 @@ class PostgresStore:
         self._reads = reads
         self._queries = load_queries(PACKAGE)
         self.faults: FaultStore = PostgresFaults(partial(self._on, reads))
-        self.recovery: RecoveryStore = PostgresRecovery(partial(self._on, reads))
         self._readers: list[PostgresOutboxReader] = []
         self._name = uuid4().hex
+        self.recovery: RecoveryStore = PostgresRecovery(partial(self._on, reads), self._name)
         self._relays = Notifier(lambda: self._on(work, self._queries["outbox_notify"], CHANNEL, self._name))
 
     @classmethod
@@ -92,6 +92,10 @@ class PostgresStore:
     async def due_keys(self, consumer: str, limit: int) -> Sequence[str]:
         rows = await self._on(self._work, self._queries["due_keys"], consumer, limit)
         return [row["key"] for row in rows]
+
+    async def parked_keys(self, consumer: str, limit: int) -> int:
+        rows = await self._on(self._work, self._queries["parked_keys"], consumer, limit)
+        return int(rows[0][0])
 
     async def claim_intents(self, limit: int, lease_ms: int) -> Sequence[OpenIntent]:
         rows = await self._on(self._work, self._queries["claim_intents"], limit, lease_ms)

@@ -10,7 +10,7 @@ import asyncpg
 
 from orderflow.messaging.inbox import InboxEntry, InboxState, ParkedEvent
 from orderflow.messaging.rows import Ref, Row
-from orderflow.messaging.store import Changes, DataRefusedError, Recognition
+from orderflow.messaging.store import DEPTH_LIMIT, Changes, DataRefusedError, Recognition
 from orderflow.messaging.stores.postgres import core_rows
 from orderflow.messaging.stores.postgres.connections import Connection, Connections
 from orderflow.messaging.stores.postgres.errors import translated
@@ -62,22 +62,24 @@ class PostgresTransaction:
         with translated():
             await self._open.execute(begin + take)
 
-    async def recognise(self, consumer: str, messages: Sequence[tuple[str, str]]) -> Recognition:
+    async def recognise(
+        self, consumer: str, messages: Sequence[tuple[str, str]], depth_limit: int = DEPTH_LIMIT
+    ) -> Recognition:
         keys = [key for key, _ in messages]
         identities = [identity for _, identity in messages]
-        rows = await self._fetch("recognise", consumer, keys, identities, list(dict.fromkeys(keys)))
+        rows = await self._fetch("recognise", consumer, keys, identities, list(dict.fromkeys(keys)), depth_limit)
         known: dict[tuple[str, str], InboxState] = {}
         emitted: dict[tuple[str, str], int] = {}
-        closed: set[str] = set()
+        depth: dict[str, int] = {}
         for kind, key, text, number in rows:
             if kind == 1:
                 known[key, text] = core_rows.STATES[number]
             elif kind == 2:
                 emitted[text, key] = number
             else:
-                closed.add(key)
+                depth[key] = number
         self._known |= known
-        return Recognition(known, frozenset(closed), emitted)
+        return Recognition(known, frozenset(depth), emitted, depth)
 
     async def load(self, refs: Iterable[Ref]) -> dict[Ref, Row]:
         wanted: dict[type[Row], dict[object, None]] = {}
@@ -96,7 +98,12 @@ class PostgresTransaction:
         return loaded
 
     async def parked(self, consumer: str, keys: Sequence[str], limit: int) -> Sequence[ParkedEvent]:
-        rows = await self._fetch("parked", consumer, list(dict.fromkeys(keys)), limit)
+        return self._waiting(await self._fetch("parked", consumer, list(dict.fromkeys(keys)), limit))
+
+    async def sequence(self, consumer: str, key: str, limit: int) -> Sequence[ParkedEvent]:
+        return self._waiting(await self._fetch("sequence", consumer, key, limit))
+
+    def _waiting(self, rows: Sequence[asyncpg.Record]) -> Sequence[ParkedEvent]:
         events = [core_rows.read_parked(row) for row in rows]
         self._known |= {(event.key, event.identity): event.state for event in events}
         return events
@@ -129,8 +136,11 @@ class PostgresTransaction:
         if changes.parked:
             await self._run("park", changes.consumer, *core_rows.parked(changes.parked))
         if changes.reparked:
-            touched = await self._run("repark", *core_rows.reparked(changes.reparked))
-            _require(touched, len(changes.reparked), "parked_events")
+            rows = await self._fetch("repark", *core_rows.reparked(changes.reparked))
+            _require(rows[0][0], len(changes.reparked), "parked_events")
+        if changes.edited:
+            rows = await self._fetch("edit", *core_rows.edited(changes.edited))
+            _require(rows[0][0], len(changes.edited), "parked_events")
         if changes.released:
             touched = await self._run("release", changes.released)
             _require(touched, len(changes.released), "parked_events")

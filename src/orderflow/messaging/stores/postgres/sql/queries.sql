@@ -24,11 +24,16 @@ CROSS JOIN LATERAL (
     SELECT source, emitted FROM streams WHERE streams.key = batch.key OFFSET 0
 ) AS stream
 UNION ALL
-SELECT 3, batch.key, '', 0
+SELECT 3, batch.key, '', parked.depth
 FROM unnest($4::text[]) AS batch (key)
 CROSS JOIN LATERAL (
-    SELECT FROM parked_events WHERE parked_events.consumer = $1 AND parked_events.key = batch.key LIMIT 1
-) AS parked;
+    SELECT count(*) AS depth FROM (
+        SELECT FROM parked_events
+        WHERE parked_events.consumer = $1 AND parked_events.key = batch.key
+        LIMIT $5
+    ) AS held
+) AS parked
+WHERE parked.depth > 0;
 
 -- name: add_inbox
 -- New inbox rows; one that is there already is an error.
@@ -67,38 +72,84 @@ WITH inbox AS (
 SELECT count(*) FROM counted;
 
 -- name: park
--- New parked events, in order.
-INSERT INTO parked_events (
-    key, consumer, identity, event_id, event_type, topic, partition, "offset", record_key, record_value,
-    record_headers, record_timestamp, intent, state, attempts, failure_kind, error, message, fingerprint,
-    first_failed_at, last_failed_at, next_attempt_at
+-- New parked events, in order, and the history of those that failed.
+WITH parked AS (
+    INSERT INTO parked_events (
+        key, consumer, identity, event_id, event_type, topic, partition, "offset", record_key, record_value,
+        record_headers, record_timestamp, intent, state, attempts, failure_kind, error, message, fingerprint,
+        first_failed_at, last_failed_at, next_attempt_at
+    )
+    SELECT
+        key, $1, identity, event_id, event_type, topic, partition, "offset", record_key, record_value,
+        record_headers, record_timestamp, intent, state, attempts, failure_kind, error, message, fingerprint,
+        CASE WHEN attempts > 0 THEN now() END, CASE WHEN attempts > 0 THEN now() END,
+        clock_timestamp() + delay_ms * interval '1 ms'
+    FROM unnest(
+        $2::text[], $3::text[], $4::uuid[], $5::text[], $6::text[], $7::integer[], $8::bigint[], $9::bytea[],
+        $10::bytea[], $11::bytea[], $12::bigint[], $13::text[], $14::smallint[], $15::integer[], $16::text[],
+        $17::text[], $18::text[], $19::text[], $20::bigint[]
+    ) AS event (
+        key, identity, event_id, event_type, topic, partition, "offset", record_key, record_value,
+        record_headers, record_timestamp, intent, state, attempts, failure_kind, error, message, fingerprint, delay_ms
+    )
+    RETURNING position, event_id, state, attempts, error, message
 )
-SELECT
-    key, $1, identity, event_id, event_type, topic, partition, "offset", record_key, record_value,
-    record_headers, record_timestamp, intent, state, attempts, failure_kind, error, message, fingerprint,
-    CASE WHEN attempts > 0 THEN now() END, CASE WHEN attempts > 0 THEN now() END,
-    clock_timestamp() + delay_ms * interval '1 ms'
-FROM unnest(
-    $2::text[], $3::text[], $4::uuid[], $5::text[], $6::text[], $7::integer[], $8::bigint[], $9::bytea[],
-    $10::bytea[], $11::bytea[], $12::bigint[], $13::text[], $14::smallint[], $15::integer[], $16::text[],
-    $17::text[], $18::text[], $19::text[], $20::bigint[]
-) AS event (
-    key, identity, event_id, event_type, topic, partition, "offset", record_key, record_value,
-    record_headers, record_timestamp, intent, state, attempts, failure_kind, error, message, fingerprint, delay_ms
-);
+INSERT INTO parked_history (position, event_id, moment, attempt, error, message)
+SELECT position, event_id, CASE WHEN state = 3 THEN 'dead' ELSE 'failed' END, attempts, error, message
+FROM parked
+WHERE attempts > 0;
 
 -- name: repark
--- Another failed attempt of parked events.
-UPDATE parked_events AS parked
-SET state = event.state, attempts = event.attempts, failure_kind = event.failure_kind, error = event.error,
-    message = event.message, fingerprint = event.fingerprint,
-    first_failed_at = CASE WHEN event.attempts > 0 THEN coalesce(parked.first_failed_at, now()) END,
-    last_failed_at = CASE WHEN event.attempts > 0 THEN now() END,
-    next_attempt_at = clock_timestamp() + event.delay_ms * interval '1 ms'
-FROM unnest(
-    $1::bigint[], $2::smallint[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[]
-) AS event (position, state, attempts, failure_kind, error, message, fingerprint, delay_ms)
-WHERE parked.position = ANY ($1::bigint[]) AND parked.position = event.position;
+-- Another failed attempt of parked events, with its history; returns how many there were.
+WITH failed AS (
+    UPDATE parked_events AS parked
+    SET state = event.state, attempts = event.attempts, failure_kind = event.failure_kind, error = event.error,
+        message = event.message, fingerprint = event.fingerprint,
+        first_failed_at = CASE WHEN event.attempts > 0 THEN coalesce(parked.first_failed_at, now()) END,
+        last_failed_at = CASE WHEN event.attempts > 0 THEN now() END,
+        next_attempt_at = clock_timestamp() + event.delay_ms * interval '1 ms'
+    FROM unnest(
+        $1::bigint[], $2::smallint[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[]
+    ) AS event (position, state, attempts, failure_kind, error, message, fingerprint, delay_ms)
+    WHERE parked.position = ANY ($1::bigint[]) AND parked.position = event.position
+    RETURNING parked.position, parked.event_id, parked.state, parked.attempts, parked.error, parked.message
+), told AS (
+    INSERT INTO parked_history (position, event_id, moment, attempt, error, message)
+    SELECT position, event_id, CASE WHEN state = 3 THEN 'dead' ELSE 'failed' END, attempts, error, message
+    FROM failed
+    WHERE attempts > 0
+)
+SELECT count(*) FROM failed;
+
+-- name: edit
+-- Other events in the place of parked ones; what came in first is kept. Returns how many there were.
+WITH edit AS (
+    SELECT * FROM unnest(
+        $1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::bytea[], $6::bytea[], $7::bytea[], $8::text[]
+    ) AS edit (position, event_id, identity, event_type, record_key, record_value, record_headers, who)
+), original AS (
+    INSERT INTO edited_events (
+        position, consumer, key, identity, event_id, event_type, topic, partition, "offset", record_key,
+        record_value, record_headers, record_timestamp
+    )
+    SELECT
+        position, consumer, key, identity, event_id, event_type, topic, partition, "offset", record_key,
+        record_value, record_headers, record_timestamp
+    FROM parked_events
+    WHERE position = ANY ($1::bigint[])
+    ON CONFLICT (position) DO NOTHING
+), edited AS (
+    UPDATE parked_events AS parked
+    SET event_id = edit.event_id, identity = edit.identity, event_type = edit.event_type,
+        record_key = edit.record_key, record_value = edit.record_value, record_headers = edit.record_headers
+    FROM edit
+    WHERE parked.position = ANY ($1::bigint[]) AND parked.position = edit.position
+    RETURNING parked.position, parked.event_id, parked.attempts, edit.who
+), told AS (
+    INSERT INTO parked_history (position, event_id, moment, attempt, who)
+    SELECT position, event_id, 'edited', attempts, who FROM edited
+)
+SELECT count(*) FROM edited;
 
 -- name: release
 -- Parked events that wait no longer.
@@ -110,7 +161,7 @@ SELECT
     parked.key, parked.identity, parked.event_id, parked.event_type, parked.topic, parked.partition, parked."offset",
     parked.record_key, parked.record_value, parked.record_headers, parked.record_timestamp, parked.intent,
     parked.state, parked.attempts, parked.failure_kind, parked.error, parked.message, parked.fingerprint,
-    parked.position
+    parked.position, parked.first_failed_at, parked.replays
 FROM unnest($2::text[]) AS wanted (key)
 CROSS JOIN LATERAL (
     SELECT state, next_attempt_at FROM parked_events
@@ -121,6 +172,25 @@ CROSS JOIN LATERAL (
 ) AS parked
 WHERE head.state = 2 AND head.next_attempt_at <= statement_timestamp()
 ORDER BY parked.position;
+
+-- name: sequence
+-- The first parked events of a key, whatever their state.
+SELECT * FROM parked_events WHERE consumer = $1 AND key = $2 ORDER BY position LIMIT $3;
+
+-- name: parked_keys
+-- How many keys have parked events, counted by hopping from key to key along the index, no further than the limit.
+WITH RECURSIVE keys AS (
+    (
+        SELECT key FROM parked_events WHERE consumer = $1 ORDER BY key LIMIT 1
+    )
+    UNION ALL
+    SELECT next.key
+    FROM keys
+    CROSS JOIN LATERAL (
+        SELECT key FROM parked_events WHERE consumer = $1 AND key > keys.key ORDER BY key LIMIT 1
+    ) AS next
+)
+SELECT count(*) FROM (SELECT FROM keys LIMIT $2) AS counted;
 
 -- name: due_keys
 -- Keys whose head is due, found by hopping from head to head along the index instead of reading all that is held.

@@ -1,33 +1,90 @@
 -- name: dead_letters
--- Dead events in order of position, a page at a time.
-SELECT
-    position, consumer, key, identity, event_id, event_type, topic, partition, "offset", record_key, record_value,
-    record_headers, record_timestamp, intent, state, attempts, failure_kind, error, message, fingerprint,
-    parked_at, first_failed_at, last_failed_at, next_attempt_at
-FROM parked_events
+-- Dead events in order of position, a page at a time, through the index of the dead.
+SELECT * FROM letters
 WHERE state = 3 AND position > $1
+    AND ($3::text IS NULL OR consumer = $3) AND ($4::text IS NULL OR topic = $4)
+    AND ($5::text IS NULL OR event_type = $5) AND ($6::text IS NULL OR fingerprint = $6)
+    AND ($7::text IS NULL OR key = $7)
+    AND ($8::bigint IS NULL OR parked_at <= statement_timestamp() - $8 * interval '1 ms')
+    AND ($9::uuid[] IS NULL OR position = ANY (ARRAY(
+        SELECT unnest($10::bigint[])
+        UNION ALL SELECT position FROM parked_events WHERE event_id = ANY ($9)
+        UNION ALL SELECT position FROM edited_events WHERE event_id = ANY ($9)
+    )))
 ORDER BY position
 LIMIT $2;
 
--- name: parked_by_position
--- One parked or dead event by its position.
-SELECT
-    position, consumer, key, identity, event_id, event_type, topic, partition, "offset", record_key, record_value,
-    record_headers, record_timestamp, intent, state, attempts, failure_kind, error, message, fingerprint,
-    parked_at, first_failed_at, last_failed_at, next_attempt_at
-FROM parked_events
-WHERE position = $1;
+-- name: letters
+-- Parked events in any state (or in that one), in order of position, a page at a time.
+SELECT * FROM letters
+WHERE ($11::smallint IS NULL OR state = $11) AND position > $1
+    AND ($3::text IS NULL OR consumer = $3) AND ($4::text IS NULL OR topic = $4)
+    AND ($5::text IS NULL OR event_type = $5) AND ($6::text IS NULL OR fingerprint = $6)
+    AND ($7::text IS NULL OR key = $7)
+    AND ($8::bigint IS NULL OR parked_at <= statement_timestamp() - $8 * interval '1 ms')
+    AND ($9::uuid[] IS NULL OR position = ANY (ARRAY(
+        SELECT unnest($10::bigint[])
+        UNION ALL SELECT position FROM parked_events WHERE event_id = ANY ($9)
+        UNION ALL SELECT position FROM edited_events WHERE event_id = ANY ($9)
+    )))
+ORDER BY position
+LIMIT $2;
 
--- name: parked_by_event
--- A parked or dead event by its event id; the oldest, if several consumers of this database hold it.
-SELECT
-    position, consumer, key, identity, event_id, event_type, topic, partition, "offset", record_key, record_value,
-    record_headers, record_timestamp, intent, state, attempts, failure_kind, error, message, fingerprint,
-    parked_at, first_failed_at, last_failed_at, next_attempt_at
-FROM parked_events
-WHERE event_id = $1
+-- name: letter_by_position
+-- One parked or dead event by its position.
+SELECT * FROM letters WHERE position = $1;
+
+-- name: letter_by_event
+-- The same by its event id, also the original one; the oldest, if several consumers of this database hold it.
+SELECT * FROM letters
+WHERE position = ANY (ARRAY(
+    SELECT position FROM parked_events WHERE event_id = $1
+    UNION ALL SELECT position FROM edited_events WHERE event_id = $1
+))
 ORDER BY position
 LIMIT 1;
+
+-- name: letters_of_key
+-- What is parked of a key, head first.
+SELECT * FROM letters WHERE consumer = $1 AND key = $2 ORDER BY position LIMIT $3;
+
+-- name: history_by_position
+-- What has happened to the event at a position, oldest first.
+SELECT at, moment, attempt, error, message, who FROM parked_history WHERE position = $1 ORDER BY number;
+
+-- name: history_by_event
+-- The same by an event id that it has or had; the oldest, if several consumers of this database knew it.
+SELECT at, moment, attempt, error, message, who FROM parked_history
+WHERE position = (SELECT min(position) FROM parked_history WHERE event_id = $1)
+ORDER BY number;
+
+-- name: letter_groups
+-- Dead events that failed alike, largest group first, with the one that failed last as the example.
+SELECT
+    dead.fingerprint, dead.count, dead.keys, dead.consumers, dead.event_types, dead.first_seen, dead.last_seen,
+    dead.example, example.error, example.message, coalesce(notes.note, '') AS note
+FROM (
+    SELECT
+        fingerprint, count(*) AS count, count(DISTINCT key) AS keys, array_agg(DISTINCT consumer) AS consumers,
+        array_agg(DISTINCT event_type) AS event_types, min(first_failed_at) AS first_seen,
+        max(last_failed_at) AS last_seen,
+        (array_agg(position ORDER BY last_failed_at DESC, position DESC))[1] AS example
+    FROM parked_events
+    WHERE state = 3
+        AND ($1::text IS NULL OR consumer = $1) AND ($2::text IS NULL OR topic = $2)
+        AND ($3::text IS NULL OR event_type = $3) AND ($4::text IS NULL OR fingerprint = $4)
+        AND ($5::text IS NULL OR key = $5)
+        AND ($6::bigint IS NULL OR parked_at <= statement_timestamp() - $6 * interval '1 ms')
+        AND ($7::uuid[] IS NULL OR position = ANY (ARRAY(
+            SELECT unnest($8::bigint[])
+            UNION ALL SELECT position FROM parked_events WHERE event_id = ANY ($7)
+            UNION ALL SELECT position FROM edited_events WHERE event_id = ANY ($7)
+        )))
+    GROUP BY fingerprint
+) AS dead
+JOIN parked_events AS example ON example.position = dead.example
+LEFT JOIN letter_notes AS notes ON notes.fingerprint = dead.fingerprint
+ORDER BY dead.count DESC, dead.last_seen DESC, dead.fingerprint;
 
 -- name: parked_summary
 -- For each consumer: how many keys are stuck, and by what.
@@ -38,3 +95,24 @@ SELECT
 FROM parked_events
 GROUP BY consumer
 ORDER BY consumer;
+
+-- name: annotate
+-- Set the note of a group, or take it away if it is empty, with a row of the operators' log.
+WITH noted AS (
+    INSERT INTO letter_notes (fingerprint, note, who) SELECT $1, $2, $3 WHERE $2::text <> ''
+    ON CONFLICT (fingerprint) DO UPDATE SET note = excluded.note, who = excluded.who, at = excluded.at
+), removed AS (
+    DELETE FROM letter_notes WHERE fingerprint = $1 AND $2::text = ''
+)
+INSERT INTO operator_actions (who, action, target, reason, result) VALUES ($3, 'note', $1, $4, $5);
+
+-- name: log_action
+-- A row of the operators' log.
+INSERT INTO operator_actions (who, action, target, reason, result) VALUES ($1, $2, $3, $4, $5);
+
+-- name: actions
+-- The operators' log, latest first.
+SELECT number, at, who, action, target, reason, result FROM operator_actions
+WHERE $2::bigint IS NULL OR number < $2
+ORDER BY number DESC
+LIMIT $1;
