@@ -11,6 +11,14 @@ import msgspec
 
 from orderflow.messaging.decision import RefusedError
 from orderflow.messaging.engine import DecisionFailedError, OverloadedError
+from orderflow.messaging.recovery.errors import (
+    ConfirmationNeededError,
+    EditRefusedError,
+    KeyBusyError,
+    LetterMissingError,
+    RecoveryError,
+    ReplayMissingError,
+)
 from orderflow.messaging.store import StoreUnavailableError
 from orderflow.messaging.transport import TransportUnavailableError
 from orderflow.runtime.operation import Headers, Reply
@@ -83,7 +91,22 @@ def to_problem(error: BaseException) -> ProblemError | None:
             return ProblemError(503, "the event log cannot be reached", retry_after_s=STORE_RETRY_S)
         case DecisionFailedError():
             return ProblemError(500, "the request met a defect; nothing was stored")
+        case RecoveryError():
+            return _of_recovery(error)
     return None
+
+
+def _of_recovery(error: RecoveryError) -> ProblemError:
+    match error:
+        case LetterMissingError() | ReplayMissingError():
+            return ProblemError(404, str(error))
+        case ConfirmationNeededError():
+            return ProblemError(428, str(error))
+        case EditRefusedError():
+            return ProblemError(422, str(error))
+        case KeyBusyError():
+            return ProblemError(503, str(error), retry_after_s=STORE_RETRY_S)
+    return ProblemError(409, str(error))
 
 
 def reply(error: ProblemError, instance: str) -> Reply:

@@ -26,7 +26,9 @@ from orderflow.runtime.asgi import Receive, Scope, Send
 from orderflow.runtime.definition import ServiceContext, ServiceDefinition, Surroundings
 from orderflow.runtime.docs import docs_operations, docs_routes
 from orderflow.runtime.exposition import Reader, gauge_readers, metrics_operation
+from orderflow.runtime.faults import Faults
 from orderflow.runtime.frame import Frame, FrameState
+from orderflow.runtime.game_day import GameDay
 from orderflow.runtime.health import HealthCheck, health_operations
 from orderflow.runtime.operators.operators import operator_operations
 from orderflow.runtime.operators.queues import Queues
@@ -131,11 +133,13 @@ class ServiceProcess:
         )
         self._parts.push_async_callback(transport.close)
         self._health.pings["transport"] = transport.ping
+        game_day = await self._open_game_day(store)
         surroundings = self._surroundings(store)
         gateway = await self._open_gateway(surroundings)
         context = ServiceContext(**_fields(surroundings), commands=self._commands)
-        self._frame = self._full_frame(context, store, transport)
-        self._start_engine(store, transport, gateway)
+        engine = self._make_engine(store, transport, gateway, game_day)
+        self._frame = self._full_frame(context, store, transport, engine)
+        self._start_engine(engine, game_day)
         await self._begin(context)
         self._health.process = ""
 
@@ -150,6 +154,16 @@ class ServiceProcess:
             stopping=self._stopping,
         )
 
+    async def _open_game_day(self, store: PostgresStore) -> GameDay:
+        on = self._settings.game_day
+        game_day = GameDay(self._definition.service, store, self._signals, self._clock, on=on)
+        await self._until_open("faults", game_day.begin)
+        self._parts.push_async_callback(game_day.leave)
+        self._health.faults = game_day.faults
+        if on:
+            self._task(self._patience("faults").forever(game_day.step))
+        return game_day
+
     async def _open_gateway(self, surroundings: Surroundings) -> Gateway | None:
         make = self._definition.gateway
         if make is None:
@@ -160,17 +174,22 @@ class ServiceProcess:
             self._parts.push_async_callback(close)
         return gateway
 
-    def _full_frame(self, context: ServiceContext, store: PostgresStore, transport: Transport) -> Frame:
+    def _full_frame(
+        self, context: ServiceContext, store: PostgresStore, transport: Transport, engine: Engine
+    ) -> Frame:
         queues = Queues(self._definition.service, store, transport)
         self._readers = gauge_readers(store, queues)
-        operators = operator_operations(self._definition.service, store, queues)
-        operations = [*self._definition.api(context), *self._probes, *operators]
+        operators = operator_operations(self._definition.service, engine.recovery, queues)
+        faults = Faults(self._definition.service, store, self._clock, game_day=self._settings.game_day)
+        operations = [*self._definition.api(context), *self._probes, *operators, *faults.operations()]
         docs = docs_operations(self._definition.title, version("orderflow"), operations)
         return Frame([*operations, *docs], self._state, docs_routes())
 
-    def _start_engine(self, store: PostgresStore, transport: Transport, gateway: Gateway | None) -> None:
-        engine = Engine(
-            self._definition.service,
+    def _make_engine(
+        self, store: PostgresStore, transport: Transport, gateway: Gateway | None, game_day: GameDay
+    ) -> Engine:
+        return Engine(
+            game_day.service,
             store,
             transport,
             gateway=gateway,
@@ -178,9 +197,12 @@ class ServiceProcess:
             clock=self._clock,
             chance=self._chance,
             config=engine_config(self._settings),
+            inlet=game_day.inlet,
         )
+
+    def _start_engine(self, engine: Engine, game_day: GameDay) -> None:
         engine.start()
-        self._health.known = lambda: engine.health().problems
+        self._health.known = lambda: {**engine.health().problems, **game_day.problems()}
         self._commands.engine = engine
 
     async def _begin(self, context: ServiceContext) -> None:

@@ -7,8 +7,7 @@ from datetime import datetime
 
 import msgspec
 
-from orderflow.messaging.recovery.port import OperatorAction
-from orderflow.messaging.store import Store
+from orderflow.messaging.recovery.port import OperatorAction, RecoveryStore
 from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.runtime.operators.asking import TAG, Limit, Position
 
@@ -28,12 +27,12 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
 class Actions:
     """Answers from the service's own database."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: RecoveryStore) -> None:
         self._store = store
 
     async def listed(self, request: Request[None]) -> Reply:
         before: int | None = request.values["before"]
-        found = await self._store.recovery.actions(request.values["limit"], before)
+        found = await self._store.actions(request.values["limit"], before)
         return Reply(body=[_action(each) for each in found])
 
     def operations(self) -> Sequence[Operation]:

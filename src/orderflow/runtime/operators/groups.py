@@ -8,8 +8,7 @@ from datetime import datetime
 
 import msgspec
 
-from orderflow.messaging.recovery.port import LetterFilter, LetterGroup
-from orderflow.messaging.store import Store
+from orderflow.messaging.recovery.port import LetterFilter, LetterGroup, RecoveryStore
 from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.runtime.operators.asking import NOT_THERE, TAG, Text, act_of, operator
 from orderflow.runtime.problems import ProblemError
@@ -40,19 +39,19 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Groups:
     """Answers from the service's own database."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: RecoveryStore) -> None:
         self._store = store
 
     async def listed(self, _: Request[None]) -> Reply:
-        return Reply(body=[_group(each) for each in await self._store.recovery.groups(LetterFilter())])
+        return Reply(body=[_group(each) for each in await self._store.groups(LetterFilter())])
 
     async def annotate(self, request: Request[Note]) -> Reply:
         fingerprint: str = request.values["fingerprint"]
         act = act_of(request)
-        groups = await self._store.recovery.groups(LetterFilter(fingerprint=fingerprint))
+        groups = await self._store.groups(LetterFilter(fingerprint=fingerprint))
         if not groups:
             raise ProblemError(404, "there is no such group of dead events")
-        await self._store.recovery.annotate(fingerprint, request.body.note, act)
+        await self._store.annotate(fingerprint, request.body.note, act)
         return Reply(body=_group(replace(groups[0], note=request.body.note)))
 
     def operations(self) -> Sequence[Operation]:

@@ -8,8 +8,7 @@ from typing import Any, Literal
 
 from orderflow.messaging.decision import Service
 from orderflow.messaging.inbox import InboxState
-from orderflow.messaging.recovery.port import Letter, LetterFilter
-from orderflow.messaging.store import Store
+from orderflow.messaging.recovery.port import Letter, LetterFilter, RecoveryStore
 from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.runtime.operators import views
 from orderflow.runtime.operators.asking import NOT_THERE, TAG, Limit, Millis, Position, Text, one_event
@@ -32,14 +31,14 @@ STATES: Mapping[str, InboxState | None] = MappingProxyType(
 class Letters:
     """Answers from the service's own database."""
 
-    def __init__(self, service: Service, store: Store) -> None:
+    def __init__(self, service: Service, store: RecoveryStore) -> None:
         self._service = service
         self._store = store
 
     async def page(self, request: Request[None]) -> Reply:
         limit: int = request.values["limit"]
         state: str = request.values["state"]
-        found = await self._store.recovery.letters(_filter_of(request.values), limit, request.values["after"])
+        found = await self._store.letters(_filter_of(request.values), limit, request.values["after"])
         following = found[-1].event.position if len(found) == limit else None
         return Reply(
             body=views.DeadLetterPage(
@@ -50,12 +49,11 @@ class Letters:
         )
 
     async def one(self, request: Request[None]) -> Reply:
-        recovery = self._store.recovery
-        view = await recovery.letter(request.values["id"])
+        view = await self._store.letter(request.values["id"])
         if view is None:
             raise ProblemError(404, "there is no such dead or parked event")
         position = view.event.position
-        followers = await recovery.letters(
+        followers = await self._store.letters(
             LetterFilter(state=None, consumer=view.consumer, key=view.event.key), FOLLOWERS_SHOWN, position
         )
         return Reply(
@@ -64,7 +62,7 @@ class Letters:
                 value=views.content_of(view.event.record.value),
                 headers=views.headers_of(view.event.record),
                 original=views.original_of(view),
-                history=[views.happening_of(entry) for entry in await recovery.history(position)],
+                history=[views.happening_of(entry) for entry in await self._store.history(position)],
                 followers=[views.follower_of(each) for each in followers],
                 confirm=self._service.confirm,
             )

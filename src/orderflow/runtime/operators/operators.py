@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orderflow.messaging.decision import Service
-from orderflow.messaging.store import Store
+from orderflow.messaging.recovery.recovery import Recovery
 from orderflow.runtime.operation import Operation
 from orderflow.runtime.operators.actions import Actions
 from orderflow.runtime.operators.groups import Groups
 from orderflow.runtime.operators.letters import Letters
+from orderflow.runtime.operators.mending import Mending
 from orderflow.runtime.operators.queues import Queues
+from orderflow.runtime.operators.rehearsals import Rehearsals
+from orderflow.runtime.operators.replays import Replays
 
 
-def operator_operations(service: Service, store: Store, queues: Queues) -> Sequence[Operation]:
+def operator_operations(service: Service, recovery: Recovery, queues: Queues) -> Sequence[Operation]:
     """`/ops/…`."""
     return (
-        *Letters(service, store).operations(),
-        *Groups(store).operations(),
-        *Actions(store).operations(),
+        *Letters(service, recovery.store).operations(),
+        *Groups(recovery.store).operations(),
+        *Rehearsals(recovery).operations(),
+        *Replays(recovery).operations(),
+        *Mending(recovery).operations(),
+        *Actions(recovery.store).operations(),
         *queues.operations(),
     )

@@ -115,7 +115,7 @@ def letter_of(view: Letter) -> DeadLetter:
         event_type=event.event_type,
         state=state_of(view),
         attempts=event.attempts,
-        replays=view.replays,
+        replays=event.replays,
         behind=view.behind,
         edited=view.original is not None,
         kind=failure.kind if failure else "",
