@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
 import click
 
 EXAMPLE_ID = "01981c5e-7a40-7000-8000-0123456789ab"
+AGE_UNITS_MS = MappingProxyType({"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000})
 
 
 def item(value: Any) -> dict[str, Any]:
@@ -48,6 +50,26 @@ def event_or_position(value: Any) -> str:
         raise click.BadParameter(
             f"{value!r} is no event id. Wanted: a UUID, or with --service a position; `orderflow dlt list` shows both"
         ) from error
+
+
+def age(value: Any) -> int:
+    """`90s`, `10m`, `2h`, `1d` in ms. Raises click.BadParameter."""
+    if isinstance(value, int):
+        return value
+    number, unit = str(value)[:-1], str(value)[-1:]
+    if not _is_whole(number) or unit not in AGE_UNITS_MS or len(number) > 6:
+        raise click.BadParameter(
+            f"{value!r} is no age. Wanted: a number with s, m, h or d, such as 90s, 10m, 2h or 1d"
+        )
+    return int(number) * AGE_UNITS_MS[unit]
+
+
+def is_id(text: str) -> bool:
+    """Whether it is a UUID."""
+    try:
+        return str(UUID(text)) == text.lower()
+    except ValueError:
+        return False
 
 
 def _is_whole(text: str) -> bool:

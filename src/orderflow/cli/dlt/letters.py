@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from orderflow.cli.errors import NotFoundError
@@ -9,14 +10,15 @@ from orderflow.cli.everywhere import Answers
 from orderflow.cli.http import ServiceClient
 
 PAGE = 1000
+PATH = "/ops/dead-letters"
 
 
-def read_letters(client: ServiceClient, limit: int) -> list[dict[str, Any]]:
-    """A service's dead letters by position, at most `limit`. Raises CliError."""
+def read_letters(client: ServiceClient, wanted: Mapping[str, str | int], limit: int) -> list[dict[str, Any]]:
+    """A service's dead letters by position, at most `limit`. `wanted` are the filters. Raises CliError."""
     letters: list[dict[str, Any]] = []
     after: int | None = 0
     while after is not None and len(letters) < limit:
-        page = client.get("/ops/dead-letters", {"limit": min(PAGE, limit - len(letters)), "after": after})
+        page = client.get(PATH, {**wanted, "limit": min(PAGE, limit - len(letters)), "after": after})
         letters += page["dead_letters"]
         after = page["next"]
     return letters

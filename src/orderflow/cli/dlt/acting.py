@@ -1,0 +1,51 @@
+"""Acts that change something: who acts, and what must be said before."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from orderflow.cli.errors import RefusedError
+from orderflow.cli.http import ServiceClient
+
+OPERATOR = "x-orderflow-operator"
+WHO_MAX = 200
+
+
+def who() -> str:
+    """The person at this machine: user@host."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "unknown"
+    name = f"{user}@{socket.gethostname()}"
+    return name.encode("ascii", "backslashreplace").decode()[:WHO_MAX]
+
+
+def act(client: ServiceClient, method: str, path: str, body: object) -> Any:
+    """Ask for a change; the answer's JSON. Raises CliError."""
+    return client.ask(method, path, body=body, headers={OPERATOR: who()}).body
+
+
+def confirm_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --yes and --reason."""
+    yes = click.option("--yes", is_flag=True, help="Mean it, where the service wants that said.")
+    reason = click.option("--reason", metavar="TEXT", default="", help="Why; it goes into the operators' log.")
+    return yes(reason(command))
+
+
+def require_confirmed(confirm: Mapping[str, str], *, yes: bool, reason: str) -> None:
+    """Nothing is begun anywhere before. `confirm`: by service, why acts on it must be confirmed ("": they need not).
+
+    Raises RefusedError.
+    """
+    causes = [f"{service} ({why})" for service, why in confirm.items() if why]
+    if causes and not (yes and reason.strip()):
+        raise RefusedError(
+            f"This acts on events of {' and '.join(causes)}, so it must be confirmed, with the reason. "
+            "If you mean it, add: --yes --reason TEXT. To see first what it would do: orderflow dlt rehearse"
+        )

@@ -1,0 +1,87 @@
+"""`orderflow dlt check`: a gate for deployments."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from orderflow.cli.errors import ExitCode, UnreachableError
+from orderflow.cli.session import Session, session_options
+from orderflow.settings import SERVICES
+
+if TYPE_CHECKING:
+    from orderflow.messaging.recovery.readability import Unreadable
+    from orderflow.settings import Settings
+
+
+@click.command()
+@click.option("--service", type=click.Choice(SERVICES), help="Only at this one.  [default: all four]")
+@click.option("--strict", is_flag=True, help="Count events too that are dead because they cannot be read.")
+@session_options
+def check(session: Session, service: str | None, strict: bool) -> None:
+    """Check that this release can read every event that waits, dead or held, before it is deployed.
+
+    Run it with the new release against the databases of the running one: it reads one table of each and
+    changes nothing. Events that were given up because nobody could read them do not count, unless --strict.
+
+    Exit code: 0 all can be read, 1 some cannot, 3 a database does not answer.
+
+    \b
+    orderflow dlt check
+    orderflow dlt check --strict --json | jq '.unreadable[]'
+    """
+    from dataclasses import asdict
+
+    found = asyncio.run(_check(session.running, (service,) if service else SERVICES))
+    counted = [
+        {"service": name, **asdict(each)}
+        for name, (_, each_of) in found.items()
+        for each in each_of
+        if strict or not each.known
+    ]
+    read = sum(number for number, _ in found.values())
+    if session.out.as_json:
+        session.out.document({"readable": not counted, "read": read, "unreadable": counted})
+    else:
+        _show(session, read, counted)
+    if counted:
+        raise click.exceptions.Exit(ExitCode.FAILED)
+
+
+async def _check(settings: Settings, services: Sequence[str]) -> Mapping[str, tuple[int, Sequence[Unreadable]]]:
+    """By service how many events wait there, and which of them this release cannot read. Raises UnreachableError."""
+    from orderflow.cli.dlt.waiting import read_waiting
+    from orderflow.cli.running import database_url
+    from orderflow.local.services import definition_of
+    from orderflow.messaging.recovery.readability import unreadable
+    from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
+
+    found: dict[str, tuple[int, Sequence[Unreadable]]] = {}
+    for name in services:
+        catalogue = definition_of(name).service.catalogue
+        number, unread = 0, list[Unreadable]()
+        try:
+            async for page in read_waiting(database_url(settings, name)):
+                number += len(page)
+                unread += unreadable(page, catalogue)
+        except (StoreUnavailableError, SchemaBehindError) as error:
+            raise UnreachableError(f"The database of {name} cannot be checked: {error}") from error
+        found[name] = number, unread
+    return found
+
+
+def _show(session: Session, read: int, unread: Sequence[Mapping[str, object]]) -> None:
+    from orderflow.cli.dlt.letter_view import short
+    from orderflow.cli.output import table, text
+
+    if not unread:
+        session.out.show(text(f"This release can read every event that waits ({read}).", "green"))
+        return
+    columns = ("service", "position", "event_id", "event_type", "key", "reason")
+    rows = [tuple(short(str(each[column])) for column in columns) for each in unread]
+    titles = ("service", "position", "event id", "type", "order", "why")
+    session.out.show(text(f"This release cannot read {len(unread)} of {read} events that wait:", "bold red"))
+    session.out.show(table(titles, rows, right=("position",)))

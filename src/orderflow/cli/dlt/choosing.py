@@ -1,0 +1,111 @@
+"""Which dead events a command means: by id, a whole group, or all; and which services have such."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orderflow.cli.errors import NotFoundError
+from orderflow.cli.values import event_or_position
+from orderflow.settings import SERVICES
+
+if TYPE_CHECKING:
+    from orderflow.cli.everywhere import Answers
+    from orderflow.cli.http import ServiceClient
+    from orderflow.cli.session import Session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Exactly one of `events`, `group` and `everything` is given."""
+
+    events: tuple[str, ...]
+    group: str | None
+    everything: bool
+    service: str | None
+
+    @property
+    def services(self) -> Sequence[str]:
+        return (self.service,) if self.service else SERVICES
+
+    def filter(self) -> dict[str, Any]:
+        """As the services read it."""
+        if self.events:
+            return {"events": [int(event) if event.isdigit() else event for event in self.events]}
+        return {"fingerprint": self.group} if self.group else {}
+
+
+def chosen_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add `EVENT_ID… | --group | --all`, and --service."""
+    decorators = (
+        click.argument("events", type=event_or_position, metavar="[EVENT_ID]...", nargs=-1),
+        click.option("--group", metavar="GROUP", help="All that failed alike; `orderflow dlt groups` shows them."),
+        click.option("--all", "everything", is_flag=True, help="All dead events."),
+        click.option("--service", type=click.Choice(SERVICES), help="Only at this one.  [default: all four]"),
+    )
+    for decorator in reversed(decorators):
+        command = decorator(command)
+    return command
+
+
+def chosen(events: tuple[str, ...], group: str | None, everything: bool, service: str | None) -> Choice:
+    """Raises click.UsageError."""
+    if sum((bool(events), group is not None, everything)) != 1:
+        raise click.UsageError("Say which events are meant, in one way: EVENT_ID..., --group GROUP, or --all")
+    require_service(events, service)
+    return Choice(events=events, group=group, everything=everything, service=service)
+
+
+def require_service(events: Sequence[str], service: str | None) -> None:
+    """Raises click.UsageError: a position without its service."""
+    positions = [event for event in events if event.isdigit()]
+    if positions and service is None:
+        raise click.UsageError(
+            f"The position {positions[0]} counts within one service. Wanted: --service NAME with it, or an event's id"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A service's part: `letters` are the first of such events; `confirm` says why acts on them must be confirmed."""
+
+    letters: Sequence[Mapping[str, Any]]
+    confirm: str
+
+
+def holders(session: Session, choice: Choice) -> tuple[Mapping[str, Holder], Answers]:
+    """The services that have dead events of this choice, or any event of these ids. Raises CliError: none has."""
+    from orderflow.cli import everywhere
+
+    answers = everywhere.ask(session, lambda client: _held(client, choice), choice.services)
+    found = {name: holder for name, holder in answers.found.items() if holder.letters}
+    if not found:
+        answers.require_all()
+        what = (
+            f"of {', '.join(choice.events)}" if choice.events else f"of group {choice.group}" if choice.group else ""
+        )
+        raise NotFoundError(
+            f"There is no dead event {what} at {', '.join(answers.found)}. See what there is with: orderflow dlt list"
+        )
+    return found, answers
+
+
+def _held(client: ServiceClient, choice: Choice) -> Holder:
+    from orderflow.cli.dlt.letters import PATH
+
+    if not choice.events:
+        wanted = {"fingerprint": choice.group} if choice.group else {}
+        page = client.get(PATH, {**wanted, "limit": 1})
+        return Holder(page["dead_letters"], page["confirm"])
+    letters, confirm = [], ""
+    for event in choice.events:
+        try:
+            found = client.get(f"{PATH}/{event}")
+        except NotFoundError:
+            continue
+        letters.append(found["letter"])
+        confirm = found["confirm"]
+    return Holder(letters, confirm)

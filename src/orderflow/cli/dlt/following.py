@@ -1,0 +1,119 @@
+"""Following replays to their end, with a bar for each, and holding them on Ctrl-C."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from orderflow.cli.dlt.acting import act
+from orderflow.cli.errors import CliError, UnreachableError
+
+if TYPE_CHECKING:
+    from orderflow.cli.session import Session
+
+POLL_S = 0.3
+TIMES_PER_S = 8
+FINISHED = ("succeeded", "failed_again", "discarded", "gone")
+
+Replays = Mapping[str, Mapping[str, Any]]
+Tell = Callable[[Replays], None]
+
+
+class ReplayName(NamedTuple):
+    """A replay's number counts within its service."""
+
+    service: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.service}/{self.number}"
+
+
+def follow(session: Session, begun: Sequence[ReplayName]) -> Replays:
+    """Each replay as it stands once none is running, by its name.
+
+    Interrupted, it holds those that are running, says how to go on, and raises KeyboardInterrupt. A service that
+    does not answer for a while is asked again. Raises CliError.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    try:
+        with _bars(hidden=session.out.as_json) as tell:
+            while True:
+                found |= _asked(session, begun)
+                tell(found)
+                if len(found) == len(begun) and not any(each["state"] == "running" for each in found.values()):
+                    return found
+                time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        _hold(session, begun, found)
+        raise
+
+
+def completed(progress: Mapping[str, int]) -> int:
+    """How many have come to their end, whichever."""
+    return sum(progress[name] for name in FINISHED)
+
+
+def _asked(session: Session, begun: Sequence[ReplayName]) -> dict[str, Mapping[str, Any]]:
+    found: dict[str, Mapping[str, Any]] = {}
+    for name in begun:
+        try:
+            with session.client(name.service) as client:
+                found[str(name)] = client.get(f"/ops/replays/{name.number}")
+        except UnreachableError:
+            continue
+    return found
+
+
+def _hold(session: Session, begun: Sequence[ReplayName], found: Replays) -> None:
+    from orderflow.cli.output import make_console, text
+
+    running = [name for name in begun if found.get(str(name), {}).get("state", "running") == "running"]
+    said = make_console(to_errors=True)
+    for name in running:
+        try:
+            with session.client(name.service) as client:
+                act(client, "POST", f"/ops/replays/{name.number}/pause", {"reason": "interrupted"})
+        except CliError as error:
+            said.print(text(f"{name} could not be held: {error}", "red"))
+        else:
+            said.print(text(f"{name} is held. Go on with: orderflow dlt resume {name}"))
+
+
+@contextmanager
+def _bars(*, hidden: bool) -> Iterator[Tell]:
+    """Shown on standard error, where that is a terminal."""
+    if hidden or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+    from orderflow.cli.output import make_console
+
+    columns = (
+        TextColumn("{task.description:<16}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[failed]}"),
+    )
+    with Progress(
+        *columns,
+        TimeElapsedColumn(),
+        console=make_console(to_errors=True),
+        refresh_per_second=TIMES_PER_S,
+        transient=True,
+    ) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def tell(found: Replays) -> None:
+            for name, replay in found.items():
+                progress = replay["progress"]
+                if name not in tasks:
+                    tasks[name] = bars.add_task(name, total=sum(progress.values()), failed="")
+                failed = f"{progress['failed_again']} failed again" if progress["failed_again"] else ""
+                bars.update(tasks[name], completed=completed(progress), failed=failed)
+
+        yield tell

@@ -1,0 +1,95 @@
+"""`orderflow dlt groups` and `orderflow dlt note`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orderflow.cli.session import Session, session_options
+from orderflow.settings import SERVICES
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+@click.command()
+@click.option("--service", type=click.Choice(SERVICES), help="Only of this one.  [default: all four]")
+@session_options
+def groups(session: Session, service: str | None) -> None:
+    """Show what was given up by cause: events with one fingerprint failed with the same error at the same place.
+
+    \b
+    orderflow dlt groups
+    orderflow dlt rehearse --group 3f2a9c41d0e7
+    orderflow dlt groups --json | jq '.groups[] | [.service, .count, .error]'
+    """
+    from orderflow.cli import everywhere
+
+    asked = (service,) if service else SERVICES
+    answers = everywhere.ask(session, lambda client: client.get("/ops/dead-letter-groups"), asked)
+    found = [{"service": name, **group} for name, each in answers.found.items() for group in each]
+    if session.out.as_json:
+        session.out.document({"groups": found, "unreachable": answers.away})
+    else:
+        session.out.show(*_parts(found))
+        everywhere.show_away(session, answers)
+    answers.require_all()
+
+
+@click.command()
+@click.argument("fingerprint", metavar="GROUP")
+@click.argument("note_text", metavar="TEXT")
+@click.option("--service", type=click.Choice(SERVICES), help="Only there.  [default: wherever the group is]")
+@session_options
+def note(session: Session, fingerprint: str, note_text: str, service: str | None) -> None:
+    """Note what is known of a group, for the others. An empty TEXT takes the note away.
+
+    \b
+    orderflow dlt note 3f2a9c41d0e7 "bad release 1.4.2, mended in 1.4.3; replay after the rollout"
+    """
+    from orderflow.cli import everywhere
+    from orderflow.cli.dlt.acting import act
+    from orderflow.cli.errors import NotFoundError
+
+    def put(client: Any) -> Any:
+        return act(client, "PUT", f"/ops/dead-letter-groups/{fingerprint}/note", {"note": note_text})
+
+    answers = everywhere.ask(session, put, (service,) if service else SERVICES)
+    noted = {name: group for name, group in answers.found.items() if group is not None}
+    if not noted:
+        answers.require_all()
+        raise NotFoundError(f"There is no group {fingerprint}. See the groups with: orderflow dlt groups")
+    if session.out.as_json:
+        session.out.document({"services": noted, "unreachable": answers.away})
+    else:
+        session.out.show(f"Noted at {', '.join(noted)}.")
+        everywhere.show_away(session, answers)
+    answers.require_all()
+
+
+def _parts(found: Sequence[Mapping[str, Any]]) -> Sequence[RenderableType]:
+    from orderflow.cli.dlt.letter_view import short
+    from orderflow.cli.output import table, text
+    from orderflow.cli.times import moment
+
+    if not found:
+        return ["No dead letters."]
+    rows = [
+        (
+            text(group["fingerprint"], "bold"),
+            group["service"],
+            group["count"],
+            group["keys"],
+            short(": ".join(part for part in (group["error"], group["message"]) if part)),
+            ", ".join(group["event_types"]),
+            moment(group["first_seen"]),
+            moment(group["last_seen"]),
+            group["example"],
+            group["note"],
+        )
+        for group in found
+    ]
+    columns = ("group", "service", "events", "orders", "why", "types", "first seen", "last seen", "example", "note")
+    return [table(columns, rows, right=("events", "orders", "example"))]

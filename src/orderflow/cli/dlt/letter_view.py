@@ -1,0 +1,152 @@
+"""Dead letters as a person reads them."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from orderflow.cli.output import joined, table, text
+from orderflow.cli.record_view import value_text
+from orderflow.cli.times import moment
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+SHOWN_OF_MESSAGE = 80
+STYLES = MappingProxyType({"dead": "bold red", "retrying": "bold yellow", "held": "cyan"})
+
+
+def table_of(letters: Sequence[Mapping[str, Any]]) -> Table:
+    """One line for each."""
+    return table(
+        ("service", "position", "event id", "type", "order", "state", "why", "attempts", "behind", "failed"),
+        [
+            (
+                letter["service"],
+                letter["position"],
+                letter["event_id"],
+                letter["event_type"],
+                letter["key"],
+                state(letter["state"]),
+                short(why(letter)),
+                letter["attempts"],
+                letter["behind"],
+                moment(letter["last_failed_at"] or letter["parked_at"]),
+            )
+            for letter in letters
+        ],
+        right=("position", "attempts", "behind"),
+    )
+
+
+def parts(shown: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """Everything on one event."""
+    letter = shown["letter"]
+    yield joined(
+        text(letter["event_type"] or "(no type)", "bold"),
+        text(f"  {letter['event_id']}  "),
+        state(letter["state"]),
+        text("  edited" if letter["edited"] else "", "yellow"),
+    )
+    for name, fact in _facts(shown).items():
+        yield joined(text(f"  {name + ':':<14}", "dim"), text(fact))
+    for name, value in shown["headers"]:
+        yield joined(text(f"  {name}: ", "dim"), text(_content(value), "dim"))
+    yield value_text(bytes_of(shown["value"]))
+    yield from _original(shown["original"])
+    yield from _history(shown["history"])
+    yield from _followers(shown["followers"], letter["behind"])
+    if letter["state"] == "dead":
+        yield text(f"See what a replay would do with: orderflow dlt rehearse {letter['event_id']}", "dim")
+    yield ""
+
+
+def state(value: str) -> Text:
+    return text(value, STYLES.get(value, ""))
+
+
+def why(letter: Mapping[str, Any]) -> str:
+    said = [letter["kind"], letter["error"], letter["message"]]
+    return ": ".join(part for part in said if part)
+
+
+def short(words: str) -> str:
+    return words if len(words) <= SHOWN_OF_MESSAGE else f"{words[:SHOWN_OF_MESSAGE]}..."
+
+
+def bytes_of(content: Mapping[str, Any]) -> bytes | None:
+    if content["text"] is not None:
+        return str(content["text"]).encode()
+    return None if content["base64"] is None else b64decode(content["base64"])
+
+
+def _facts(shown: Mapping[str, Any]) -> Mapping[str, object]:
+    letter, order = shown["letter"], shown["order"]
+    facts = {
+        "service": f"{shown['service']}, consumer {letter['consumer']}, position {letter['position']}",
+        "order": f"{letter['key']} is {order['status']}" if order else letter["key"],
+        "record": f"{letter['topic']}/{letter['partition']}@{letter['offset']}",
+        "why": why(letter),
+        "fingerprint": letter["fingerprint"],
+        "attempts": letter["attempts"],
+        "replays": letter["replays"],
+        "came in": moment(letter["parked_at"]),
+        "first failed": moment(letter["first_failed_at"]),
+        "last failed": moment(letter["last_failed_at"]),
+    }
+    if letter["state"] == "retrying":
+        facts["next attempt"] = moment(letter["next_attempt_at"])
+    return facts
+
+
+def _original(original: Mapping[str, Any] | None) -> Iterator[RenderableType]:
+    if original is not None:
+        yield ""
+        yield text("What came in, before it was edited:", "bold")
+        yield value_text(bytes_of(original["value"]))
+
+
+def _history(history: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
+    if history:
+        yield ""
+        yield table(
+            ("time", "what", "attempt", "by", "why"),
+            [
+                (
+                    moment(each["at"]),
+                    each["moment"],
+                    each["attempt"] or "",
+                    each["who"],
+                    short(": ".join(part for part in (each["error"], each["message"]) if part)),
+                )
+                for each in history
+            ],
+            right=("attempt",),
+        )
+
+
+def _followers(followers: Sequence[Mapping[str, Any]], behind: int) -> Iterator[RenderableType]:
+    if not followers:
+        return
+    yield ""
+    yield text(f"{behind} of this order wait behind it:", "yellow")
+    yield table(
+        ("position", "event id", "type", "state", "came in"),
+        [
+            (each["position"], each["event_id"], each["event_type"], state(each["state"]), moment(each["parked_at"]))
+            for each in followers
+        ],
+        right=("position",),
+    )
+    if behind > len(followers):
+        yield f"and {behind - len(followers)} more"
+
+
+def _content(content: Mapping[str, Any]) -> str:
+    if content["text"] is not None:
+        return str(content["text"])
+    return "(none)" if content["base64"] is None else f"base64 {content['base64']}"

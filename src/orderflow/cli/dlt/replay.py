@@ -1,0 +1,106 @@
+"""`orderflow dlt replay`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orderflow.cli.dlt.acting import confirm_options
+from orderflow.cli.dlt.choosing import chosen, chosen_options
+from orderflow.cli.session import Session, session_options
+
+if TYPE_CHECKING:
+    from orderflow.cli.http import ServiceClient
+
+
+def share(value: Any) -> float:
+    """`5%` or `0.05`. Raises click.BadParameter."""
+    if isinstance(value, float):
+        return value
+    words = str(value)
+    try:
+        number = float(words.removesuffix("%")) / (100 if words.endswith("%") else 1)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise click.BadParameter(f"{value!r} is no share. Wanted: 0% to 100%, or 0 to 1, for example 5% or 0.05")
+    return number
+
+
+@click.command()
+@chosen_options
+@click.option(
+    "--rate", type=click.FloatRange(0, min_open=True), help="Events a second.  [default: as fast as it goes]"
+)
+@click.option(
+    "--canary", is_flag=True, help="1, 2, 5, 10, ... at a time; the next step only when this one went well."
+)
+@click.option(
+    "--max-failing",
+    type=share,
+    metavar="SHARE",
+    default=0.05,
+    show_default="5%",
+    help="Stop when more than this share has failed again.",
+)
+@click.option("--detach", is_flag=True, help="Do not wait; the services go on by themselves.")
+@confirm_options
+@session_options
+def replay(
+    session: Session,
+    events: tuple[str, ...],
+    group: str | None,
+    everything: bool,
+    service: str | None,
+    rate: float | None,
+    canary: bool,
+    max_failing: float,
+    detach: bool,
+    yes: bool,
+    reason: str,
+) -> None:
+    """Send dead events through the consumer that gave them up, and follow each to its real outcome.
+
+    They keep their ids, so what was handled before has no second effect, and the events that waited behind go on
+    in their order. It stops by itself when too many fail again, or the consumer falls behind with live traffic.
+    Ctrl-C holds it and says how to go on. Where money moves it wants --yes and --reason.
+
+    Exit code: 0 all went through, 1 some failed again or it was stopped.
+
+    \b
+    orderflow dlt rehearse --group 3f2a9c41d0e7
+    orderflow dlt replay --group 3f2a9c41d0e7 --canary --rate 50
+    orderflow dlt replay 8ec9495d-610d-5954-a202-3d44caf9480b --yes --reason "release 1.4.3 reads it"
+    orderflow dlt replay --all --detach --json | jq -r '.replays[].replay'
+    """
+    from orderflow.cli.dlt.acting import require_confirmed
+    from orderflow.cli.dlt.choosing import holders
+    from orderflow.cli.dlt.replaying import conclude
+
+    choice = chosen(events, group, everything, service)
+    held, asked = holders(session, choice)
+    require_confirmed({name: holder.confirm for name, holder in held.items()}, yes=yes, reason=reason)
+    body = {
+        "filter": choice.filter(),
+        "plan": {"rate_per_s": rate, "canary": canary, "failing_share_max": max_failing},
+        "reason": reason,
+        "confirmed": yes,
+    }
+    begun = _begin(session, list(held), body)
+    conclude(session, begun, asked.away, detach=detach)
+
+
+def _begin(session: Session, services: list[str], body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """By service, its new replay. Raises CliError, having begun none, or those before the one that refuses."""
+    from orderflow.cli.dlt.acting import act
+
+    def begin(client: ServiceClient) -> Any:
+        return act(client, "POST", "/ops/replays", body)
+
+    begun: dict[str, Any] = {}
+    for name in services:
+        with session.client(name) as client:
+            begun[name] = begin(client)
+    return begun

@@ -1,0 +1,99 @@
+"""What is shown of replays: while they run, and of how they ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orderflow.cli.dlt.following import ReplayName, Replays, follow
+from orderflow.cli.errors import ExitCode, UnreachableError
+from orderflow.cli.everywhere import SOME_AWAY
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from orderflow.cli.session import Session
+
+STYLES = MappingProxyType({"running": "cyan", "paused": "yellow", "stopped": "bold red", "done": "green"})
+COUNTS = ("waiting", "under_way", "succeeded", "failed_again", "discarded", "gone")
+FAILED_SHOWN = 20
+
+
+def conclude(session: Session, begun: Mapping[str, Any], away: Mapping[str, str], *, detach: bool) -> None:
+    """Follow what was begun (by service) to its end, show it, and end with its exit code."""
+    names = [ReplayName(service, replay["number"]) for service, replay in begun.items()]
+    found: Replays = {str(name): begun[name.service] for name in names} if detach else follow(session, names)
+    failed = [] if detach else _failed_again(session, names, found)
+    if session.out.as_json:
+        replays = [{"replay": str(name), "service": name.service, **found[str(name)]} for name in names]
+        session.out.document({"replays": replays, "failed_again": failed, "unreachable": dict(away)})
+    else:
+        _show(session, found, failed, detach=detach)
+    if away:
+        raise UnreachableError(SOME_AWAY.format(", ".join(away)))
+    if not detach and any(each["state"] != "done" or each["progress"]["failed_again"] for each in found.values()):
+        raise click.exceptions.Exit(ExitCode.FAILED)
+
+
+def table_of(found: Replays) -> Table:
+    """One line a replay."""
+    from orderflow.cli.output import table, text
+    from orderflow.cli.times import moment
+
+    return table(
+        ("replay", "state", *(name.replace("_", " ") for name in COUNTS), "begun", "by", "reason"),
+        [
+            (
+                text(name, "bold"),
+                text(each["state"], STYLES.get(each["state"], "")),
+                *(each["progress"][count] for count in COUNTS),
+                moment(each["created_at"]),
+                each["who"],
+                each["reason"],
+            )
+            for name, each in found.items()
+        ],
+        right=tuple(name.replace("_", " ") for name in COUNTS),
+    )
+
+
+def _failed_again(session: Session, names: Sequence[ReplayName], found: Replays) -> list[dict[str, Any]]:
+    """The first of the events that are dead since the replay began."""
+    from datetime import datetime
+
+    from orderflow.cli.dlt.letters import read_letters
+
+    failed: list[dict[str, Any]] = []
+    for name in names:
+        if not found[str(name)]["progress"]["failed_again"]:
+            continue
+        since = datetime.fromisoformat(found[str(name)]["created_at"])
+        with session.client(name.service) as client:
+            letters = read_letters(client, {"state": "dead"}, 1000)
+        failed += [
+            {"service": name.service, **letter}
+            for letter in letters
+            if letter["last_failed_at"] and datetime.fromisoformat(letter["last_failed_at"]) >= since
+        ]
+    return failed
+
+
+def _show(session: Session, found: Replays, failed: Sequence[Mapping[str, Any]], *, detach: bool) -> None:
+    from orderflow.cli.dlt import letter_view
+    from orderflow.cli.output import text
+
+    session.out.show(table_of(found))
+    for name, each in found.items():
+        if each["state"] in {"stopped", "paused"}:
+            why = f": {each['why']}" if each["why"] else ""
+            session.out.show("", text(f"{name} was {each['state']}{why}", "bold red"))
+            session.out.show(text(f"Once that is mended, go on with: orderflow dlt resume {name}"))
+    if failed:
+        session.out.show("", text("Failed again:", "bold red"), letter_view.table_of(failed[:FAILED_SHOWN]))
+    if len(failed) > FAILED_SHOWN:
+        session.out.show(f"and {len(failed) - FAILED_SHOWN} more: orderflow dlt list")
+    if detach:
+        session.out.show("", "The services go on by themselves. See how it stands with: orderflow dlt replays")

@@ -1,0 +1,86 @@
+"""`orderflow health`: what is wrong, in every service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orderflow.cli.errors import CliError, ExitCode
+from orderflow.cli.session import Session, session_options
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from orderflow.cli.http import ServiceClient
+
+NOT_READY = 503
+
+
+@click.command()
+@session_options
+def health(session: Session) -> None:
+    """Show whether each service is ready, what hinders it, what it has judged an outage and on what evidence.
+
+    Events that were given up, and faults that were set on purpose (game days), are told too. What a service
+    waits for it takes up again by itself once that is back.
+
+    Exit code: 0 all is well, 1 something is wrong, 3 no service answers.
+
+    \b
+    orderflow health
+    orderflow health --json | jq '.services[].problems'
+    """
+    from orderflow.cli import everywhere
+
+    answers = everywhere.ask(session, _ask)
+    healthy = not answers.away and all(_is_well(each) for each in answers.found.values())
+    if session.out.as_json:
+        session.out.document({"healthy": healthy, "services": answers.found, "unreachable": answers.away})
+    else:
+        session.out.show(*_parts(answers.found))
+        everywhere.show_away(session, answers)
+    if not healthy:
+        raise click.exceptions.Exit(ExitCode.FAILED)
+
+
+def _ask(client: ServiceClient) -> dict[str, Any]:
+    readiness = client.ask("GET", "/health/ready", good=(NOT_READY,)).body
+    return {**readiness, "stuck": _unless_away(client, "/ops/parked"), "faults": _faults(client)}
+
+
+def _faults(client: ServiceClient) -> list[Any]:
+    found = _unless_away(client, "/ops/faults")
+    return list(found["faults"]) if isinstance(found, dict) else []
+
+
+def _unless_away(client: ServiceClient, path: str) -> Any:
+    """What stands in its database, which may be what is away; and faults are there on a game day only."""
+    try:
+        return client.get(path)
+    except CliError:
+        return []
+
+
+def _is_well(each: Mapping[str, Any]) -> bool:
+    return each["ready"] and not each["faults"] and not any(stuck["dead"] for stuck in each["stuck"])
+
+
+def _parts(found: Mapping[str, Any]) -> Iterator[RenderableType]:
+    from orderflow.cli.output import joined, text
+
+    for name, each in found.items():
+        style = "green" if _is_well(each) else "yellow" if each["ready"] else "bold red"
+        yield joined(text(f"{name:<14}", "bold"), text("ready" if each["ready"] else "not ready", style))
+        for component, problem in each["problems"].items():
+            yield joined(text(f"  {component}: ", "red"), text(problem))
+        for stuck in each["stuck"]:
+            counts = f"{stuck['dead']} dead, {stuck['retrying']} retrying, {stuck['held']} held"
+            yield text(f"  {stuck['consumer']}: {stuck['keys']} orders are stuck: {counts}", "yellow")
+        for fault in each["faults"]:
+            yield text(f"  fault set: {_fault(fault)}", "bold magenta")
+
+
+def _fault(fault: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in fault.items())
