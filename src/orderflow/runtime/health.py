@@ -15,11 +15,15 @@ PING_TIMEOUT_S = 2.0
 FRESH_S = 1.0
 
 
-class Readiness(msgspec.Struct, frozen=True, kw_only=True):
-    """`problems` names each component that is not well, and why. Empty when ready."""
+class Readiness(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`problems` names each component that is not well, and why. Empty when ready.
+
+    `faults` of a game day are there while any is set; they alone make nothing unready.
+    """
 
     ready: bool
     problems: dict[str, str]
+    faults: tuple[str, ...] = ()
 
 
 class Liveness(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +39,7 @@ class HealthCheck:
     clock: Clock
     pings: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
     known: Callable[[], Mapping[str, str]] = dict
+    faults: Callable[[], Sequence[str]] = tuple
     process: str = "starting"
     _found: Mapping[str, str] = field(default_factory=dict)
     _found_at: float = float("-inf")
@@ -68,7 +73,8 @@ def health_operations(check: HealthCheck) -> Sequence[Operation]:
 
     async def ready(_: Request[None]) -> Reply:
         problems = dict(await check.problems())
-        return Reply(503 if problems else 200, Readiness(ready=not problems, problems=problems))
+        found = Readiness(ready=not problems, problems=problems, faults=tuple(check.faults()))
+        return Reply(503 if problems else 200, found)
 
     return (
         Operation(

@@ -1,0 +1,167 @@
+"""`/ops/faults`: faults of a game day, set and cleared in every process of the service."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+
+from orderflow.messaging.clock import Clock
+from orderflow.messaging.decision import Service
+from orderflow.messaging.faults.port import Fault, FaultKind, FaultSet
+from orderflow.messaging.faults.targets import NoTargetError, require_target
+from orderflow.messaging.recovery.port import Act
+from orderflow.messaging.store import Store
+from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
+from orderflow.runtime.operators.asking import TAG, act_of, operator
+from orderflow.runtime.problems import ProblemError
+
+SILENT_MS = 5_000
+CONFIRM_S = 10.0
+LOOK_EVERY_S = 0.02
+NO_GAME_DAY = (
+    "faults can be put only into a system that was started for a game day: start it with `orderflow up --game-day`"
+)
+
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
+Number = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+
+
+class FaultWanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A fault at events of a type with that value in a field of that name, anywhere in the payload.
+
+    `share` is the part of all keys that it strikes.
+    """
+
+    event_type: Text
+    field: Text
+    value: Text
+    error: FaultKind
+    share: Share = 1.0
+
+
+class FaultList(msgspec.Struct, frozen=True, kw_only=True):
+    """What is set, and how many processes of the service follow it."""
+
+    faults: tuple[Fault, ...]
+    processes: int
+
+
+class FaultsChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """What was set or cleared; that many processes, all that live, apply it so."""
+
+    faults: tuple[Fault, ...]
+    confirmed_by: int
+
+
+class Faults:
+    """Answers from the service's database, where its processes share them; 404 outside of a game day."""
+
+    def __init__(self, service: Service, store: Store, clock: Clock, *, game_day: bool) -> None:
+        self._service = service
+        self._store = store
+        self._clock = clock
+        self._game_day = game_day
+
+    async def listed(self, _: Request[None]) -> Reply:
+        self._require_game_day()
+        found = await self._store.faults.current()
+        readers = await self._store.faults.readers(SILENT_MS)
+        return Reply(body=FaultList(faults=found.faults, processes=len(readers)))
+
+    async def add(self, request: Request[FaultWanted]) -> Reply:
+        self._require_game_day()
+        act, wanted = act_of(request), request.body
+        try:
+            require_target(self._service, wanted.event_type, wanted.field)
+        except NoTargetError as error:
+            raise ProblemError(422, str(error)) from error
+        fault = Fault(
+            event_type=wanted.event_type,
+            field=wanted.field,
+            value=wanted.value,
+            error=wanted.error,
+            share=wanted.share,
+        )
+        return await self._confirmed(201, act, "fault add", await self._store.faults.add(fault))
+
+    async def clear(self, request: Request[None]) -> Reply:
+        self._require_game_day()
+        act, number = act_of(request), request.values["id"]
+        cleared = await self._store.faults.clear(number)
+        if not cleared.faults:
+            raise ProblemError(404, f"no fault {number} is set")
+        return await self._confirmed(200, act, "fault clear", cleared)
+
+    async def clear_all(self, request: Request[None]) -> Reply:
+        self._require_game_day()
+        return await self._confirmed(200, act_of(request), "fault clear", await self._store.faults.clear(None))
+
+    def _require_game_day(self) -> None:
+        if not self._game_day:
+            raise ProblemError(404, NO_GAME_DAY)
+
+    async def _confirmed(self, status: int, act: Act, action: str, changed: FaultSet) -> Reply:
+        """Once every process that lives applies it. Raises ProblemError: one of them does not say so in time."""
+        for fault in changed.faults:
+            await self._store.recovery.log(act, action, str(fault), "done")
+        deadline = self._clock.monotonic() + CONFIRM_S
+        while True:
+            readers = await self._store.faults.readers(SILENT_MS)
+            behind = sum(reader.revision < changed.revision for reader in readers)
+            if not behind:
+                return Reply(status, FaultsChanged(faults=changed.faults, confirmed_by=len(readers)))
+            if self._clock.monotonic() > deadline:
+                detail = f"it is done, but {behind} of {len(readers)} processes have not confirmed it yet"
+                raise ProblemError(503, detail, retry_after_s=1)
+            await self._clock.sleep(LOOK_EVERY_S)
+
+    def operations(self) -> Sequence[Operation]:
+        number = Parameter(name="id", where="path", description="The fault's id", type=Number)
+        outside = Response(status=404, description="The system was not started for a game day")
+        done = Response(status=200, description="Every process lets it be", type=FaultsChanged)
+        late = Response(status=503, description="It is done, and a process has not confirmed it yet")
+        return (
+            Operation(
+                method="GET",
+                path="/ops/faults",
+                summary="The faults of a game day that are set",
+                tag=TAG,
+                handler=self.listed,
+                responses=[Response(status=200, description="All of them", type=FaultList), outside],
+            ),
+            Operation(
+                method="POST",
+                path="/ops/faults",
+                summary="Make events fail on purpose, in every process of the service",
+                tag=TAG,
+                handler=self.add,
+                request=FaultWanted,
+                parameters=[operator],
+                responses=[
+                    Response(status=201, description="Every process applies it", type=FaultsChanged),
+                    outside,
+                    late,
+                ],
+            ),
+            Operation(
+                method="DELETE",
+                path="/ops/faults",
+                summary="Clear every fault",
+                tag=TAG,
+                handler=self.clear_all,
+                parameters=[operator],
+                responses=[done, outside, late],
+            ),
+            Operation(
+                method="DELETE",
+                path="/ops/faults/{id}",
+                summary="Clear one fault",
+                tag=TAG,
+                handler=self.clear,
+                parameters=[number, operator],
+                responses=[done, Response(status=404, description="It is not set, or there is no game day"), late],
+            ),
+        )

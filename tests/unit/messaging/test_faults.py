@@ -1,0 +1,247 @@
+"""Faults of a game day: which events they strike, how a decision fails by them, what stands still."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import ClassVar
+from uuid import UUID, uuid4
+
+import msgspec
+import pytest
+
+from orderflow.messaging.catalogue import wire_name
+from orderflow.messaging.envelope import Envelope
+from orderflow.messaging.failures import InfrastructureError
+from orderflow.messaging.faults.following import REMIND_EVERY_S, FaultFollower
+from orderflow.messaging.faults.gate import ActiveFaults, GameDayInlet
+from orderflow.messaging.faults.injection import InjectedFaultError, is_chosen, strikes, with_faults
+from orderflow.messaging.faults.port import Fault, FaultKind, FaultSet
+from orderflow.messaging.faults.targets import NoTargetError, require_target
+from orderflow.messaging.message import Event, Message
+from orderflow.messaging.rows import Rows
+from orderflow.messaging.signals import FaultsCleared, FaultsIgnored, FaultsSet, Outcome
+from orderflow.messaging.stores.memory.database import MemoryDatabase
+from orderflow.messaging.stores.memory.store import MemoryStore
+from tests.support.waiting import eventually
+from tests.unit.messaging.still_clock import StillClock
+from tests.unit.messaging.toy import Counted, Moods, Opened, Put, toy_service
+from tests.unit.messaging.world import World, outcomes
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    sku: str
+    quantity: int
+
+
+class Bought(Event, frozen=True, kw_only=True):
+    TYPE: ClassVar[str] = "shop.Bought"
+    TOPIC: ClassVar[str] = "sales"
+
+    order_id: UUID
+    lines: tuple[Line, ...]
+    gift: bool = False
+    tags: tuple[str, ...] = ()
+    note: str | None = None
+
+    @property
+    def key(self) -> str:
+        return str(self.order_id)
+
+
+ORDER = UUID(int=7)
+BOUGHT = Bought(
+    order_id=ORDER, lines=(Line(sku="MILK", quantity=2), Line(sku="CUP", quantity=1)), gift=True, tags=("new", "web")
+)
+
+
+def fault(event_type: str = "Bought", field: str = "sku", value: str = "CUP", **others: object) -> Fault:
+    kind = others.pop("error", FaultKind.PERMANENT)
+    return msgspec.structs.replace(
+        Fault(event_type=event_type, field=field, value=value, error=FaultKind(str(kind)), id=3), **others
+    )
+
+
+def counted(error: FaultKind, value: str = "k") -> Fault:
+    return fault("Counted", "name", value, error=error)
+
+
+@pytest.mark.parametrize("name", ["shop.Bought.v1", "shop.Bought", "Bought"])
+def test_a_type_is_named_with_or_without_its_version_and_its_owner(name: str) -> None:
+    assert strikes(fault(event_type=name), BOUGHT)
+
+
+@pytest.mark.parametrize("name", ["shop.Bought.v2", "Sold", "shop", "bought", ""])
+def test_no_other_type_is_struck(name: str) -> None:
+    assert not strikes(fault(event_type=name), BOUGHT)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "struck"),
+    [
+        ("sku", "MILK", True),
+        ("sku", "CUP", True),
+        ("sku", "POT", False),
+        ("quantity", "2", True),
+        ("quantity", "2.0", False),
+        ("order_id", str(ORDER), True),
+        ("gift", "true", True),
+        ("note", "null", True),
+        ("tags", "web", True),
+        ("tags", "we", False),
+        ("lines", "MILK", False),
+        ("absent", "MILK", False),
+    ],
+)
+def test_a_field_is_found_anywhere_in_the_payload_and_compared_as_text(field: str, value: str, struck: bool) -> None:
+    assert strikes(fault(field=field, value=value), BOUGHT) is struck
+
+
+def test_a_share_strikes_about_that_part_of_the_keys_and_each_key_always_or_never() -> None:
+    part, other = fault(share=0.3), fault(share=0.3, id=4)
+    keys = [str(UUID(int=number)) for number in range(10_000)]
+
+    chosen = {key for key in keys if is_chosen(part, key)}
+
+    assert 2_800 < len(chosen) < 3_200
+    assert chosen == {key for key in keys if is_chosen(part, key)}
+    assert chosen != {key for key in keys if is_chosen(other, key)}
+    assert all(is_chosen(fault(share=1.0), key) for key in keys)
+    assert chosen < {key for key in keys if is_chosen(fault(share=0.5), key)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        (FaultKind.PERMANENT, InjectedFaultError),
+        (FaultKind.INFRASTRUCTURE, InfrastructureError),
+        (FaultKind.HANG, InfrastructureError),
+    ],
+)
+def test_a_decision_over_a_struck_event_fails_as_the_fault_says(kind: FaultKind, error: type[Exception]) -> None:
+    active = [counted(kind)]
+    service = with_faults(toy_service(Moods()), lambda: active)
+
+    def decide(message: Message) -> object:
+        envelope = Envelope(id=uuid4(), message=message, source="/test", key=message.key)
+        return service.handlers[type(message)].decide(Rows({}), envelope)
+
+    with pytest.raises(error, match="fault 3: .* at Counted with name=k$"):
+        decide(Counted(name="k", amount=1))
+    assert decide(Counted(name="other", amount=1))
+    assert decide(Opened(name="k"))
+    active.clear()
+    assert decide(Counted(name="k", amount=1))
+
+
+def test_commands_are_never_struck() -> None:
+    plain = toy_service(Moods())
+
+    assert with_faults(plain, tuple).handlers[Put] is plain.handlers[Put]
+
+
+def test_a_fault_that_could_strike_nothing_is_refused_with_what_there_is() -> None:
+    service = toy_service(Moods())
+
+    for name in ("Counted", "toy.Counted", wire_name(Counted)):
+        require_target(service, name, "amount")
+    with pytest.raises(NoTargetError, match=r"counter handles no event 'Put', only Asked, Counted, Opened$"):
+        require_target(service, "Put", "name")
+    with pytest.raises(NoTargetError, match=r"Counted has no field 'sku', only amount, name$"):
+        require_target(service, "Counted", "sku")
+
+
+async def test_a_batch_with_a_hanging_event_stands_still_until_the_fault_is_cleared() -> None:
+    world, active = World(), ActiveFaults()
+    world.inlet = GameDayInlet(active, world.service, world.store, world.policy, world.signals, world.clock)
+    active.apply(FaultSet(revision=2, faults=(counted(FaultKind.HANG),)))
+
+    assert outcomes(await world.admit(Counted(name="a", amount=1))) == [Outcome.HANDLED]
+    standing = asyncio.create_task(world.admit(Counted(name="b", amount=1), Counted(name="k", amount=1)))
+    await eventually(lambda: active.hanging)
+    assert active.hanging == {"counter": "stands still: fault 3: hang at Counted with name=k"}
+    active.apply(FaultSet(revision=3, faults=(counted(FaultKind.HANG), counted(FaultKind.HANG, "b"))))
+    active.apply(FaultSet(revision=4, faults=(counted(FaultKind.HANG, "b"),)))
+    await eventually(lambda: "name=b" in active.hanging["counter"])
+    assert not standing.done()
+    active.apply(FaultSet(revision=5, faults=()))
+
+    assert outcomes(await standing) == [Outcome.HANDLED] * 2
+    assert not active.hanging
+
+
+async def test_a_batch_that_is_given_up_stands_still_no_longer() -> None:
+    world, active = World(), ActiveFaults()
+    world.inlet = GameDayInlet(active, world.service, world.store, world.policy, world.signals, world.clock)
+    active.apply(FaultSet(revision=2, faults=(counted(FaultKind.HANG),)))
+    standing = asyncio.create_task(world.admit(Counted(name="k", amount=1)))
+    await eventually(lambda: active.hanging)
+
+    standing.cancel()
+    await asyncio.wait([standing])
+
+    assert not active.hanging
+
+
+class Following:
+    """A process of a service on a clock that stands still."""
+
+    def __init__(self) -> None:
+        self.clock = StillClock()
+        self.world = World()
+        self.store = MemoryStore(MemoryDatabase(self.clock))
+        self.faults = self.store.faults
+        self.follower = FaultFollower("counter", self.faults, self.world.signals, self.clock)
+
+    async def revision(self) -> int | None:
+        readers = await self.faults.readers(1_000)
+        return readers[0].revision if readers else None
+
+
+async def test_a_process_applies_what_is_set_before_it_confirms_it() -> None:
+    process = Following()
+    await process.faults.add(counted(FaultKind.PERMANENT))
+
+    await process.follower.begin()
+
+    assert [each.value for each in process.follower.active.faults] == ["k"]
+    assert await process.revision() == process.follower.active.revision == 2
+    await process.faults.clear(None)
+    assert await process.revision() == 2
+    await process.follower.step()
+    assert process.follower.active.faults == ()
+    assert await process.revision() == 3
+    await process.follower.leave()
+    assert await process.revision() is None
+
+
+async def test_a_process_says_what_is_set_reminds_of_it_and_says_when_it_is_over() -> None:
+    process = Following()
+    await process.faults.add(counted(FaultKind.PERMANENT))
+    await process.follower.begin()
+    told = ["fault 1: permanent at Counted with name=k"]
+    assert process.world.seen == [FaultsSet("counter", told)]
+
+    started = process.clock.now
+    while process.clock.now < started + REMIND_EVERY_S - 0.5:
+        await process.follower.step()
+    assert len(process.world.seen) == 1
+    while process.clock.now < started + REMIND_EVERY_S + 0.5:
+        await process.follower.step()
+    assert process.world.seen == [FaultsSet("counter", told)] * 2
+
+    await process.faults.clear(1)
+    await process.follower.step()
+    assert process.world.seen[2:] == [FaultsCleared("counter")]
+
+
+async def test_a_process_outside_of_game_days_says_what_it_ignores_and_applies_nothing() -> None:
+    process = Following()
+    await process.follower.ignore()
+    assert process.world.seen == []
+    await process.faults.add(counted(FaultKind.PERMANENT))
+
+    await process.follower.ignore()
+
+    assert process.world.seen == [FaultsIgnored("counter", ["fault 1: permanent at Counted with name=k"])]
+    assert process.follower.active.faults == ()
+    assert await process.revision() is None
