@@ -125,7 +125,7 @@ def test_a_decision_over_a_struck_event_fails_as_the_fault_says(kind: FaultKind,
         envelope = Envelope(id=uuid4(), message=message, source="/test", key=message.key)
         return service.handlers[type(message)].decide(Rows({}), envelope)
 
-    with pytest.raises(error, match="fault 3: .* at Counted with name=k$"):
+    with pytest.raises(error, match=r"fault 3: .* at Counted with name=k$"):
         decide(Counted(name="k", amount=1))
     assert decide(Counted(name="other", amount=1))
     assert decide(Opened(name="k"))
