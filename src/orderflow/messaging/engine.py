@@ -73,6 +73,7 @@ class Engine:
         clock: Clock,
         chance: random.Random,
         config: EngineConfig,
+        inlet: Callable[..., Inlet] = Inlet,
     ) -> None:
         self.service = service
         self._store = store
@@ -85,7 +86,7 @@ class Engine:
         self._consuming: list[asyncio.Task[None]] = []
         self._patiences: list[Patience] = []
         self._draining = False
-        self._inlet = Inlet(service, store, policy_of(config, chance), signals, clock, self._committed)
+        self._inlet = inlet(service, store, policy_of(config, chance), signals, clock, self._committed)
         self._commands_patience = self._patience("commands", ceiling_ms=1_000)
         self._commands = self._batcher()
         self._answers = self._batcher()
