@@ -83,6 +83,32 @@ class KeyReopened:
 
 
 @dataclass(frozen=True, slots=True)
+class OutageJudged:
+    """Of `tried` keys, `failing` failed alike at once: events of this type wait, and none is parked for it.
+
+    `error` is the class and the redacted text of one failure.
+    """
+
+    service: str
+    consumer: str
+    event_type: str
+    fingerprint: str
+    error: str
+    failing: int
+    tried: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutageOver:
+    """An event of this type was handled again; those that waited for `after_s` follow in order."""
+
+    service: str
+    consumer: str
+    event_type: str
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """`component` cannot go on because of infrastructure; it tries again in `retry_in_s`. Nothing is lost."""
 
@@ -176,6 +202,8 @@ Signal = (
     BatchCommitted
     | BatchSplit
     | KeyReopened
+    | OutageJudged
+    | OutageOver
     | Waiting
     | Resumed
     | Relayed

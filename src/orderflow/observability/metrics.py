@@ -18,6 +18,8 @@ from orderflow.messaging.signals import (
     FaultsSet,
     IntentAsked,
     KeyReopened,
+    OutageJudged,
+    OutageOver,
     OutboxPurged,
     Relayed,
     Resumed,
@@ -41,6 +43,7 @@ class Metrics(Collector):
         self._service = service
         self.registry = CollectorRegistry(auto_describe=False)
         self._waiting: set[str] = set()
+        self._outages: set[tuple[str, str]] = set()
         self._slots = 0
         self._faults = 0
         self._gauges: Gauges = {}
@@ -49,6 +52,8 @@ class Metrics(Collector):
             BatchCommitted: self._batch,
             BatchSplit: lambda signal: self._splits.add((signal.consumer,)),
             KeyReopened: lambda signal: self._reopened.add((signal.consumer,)),
+            OutageJudged: lambda signal: self._outages.add((signal.consumer, signal.event_type)),
+            OutageOver: lambda signal: self._outages.discard((signal.consumer, signal.event_type)),
             Waiting: lambda signal: self._waiting.add(signal.component),
             Resumed: lambda signal: self._waiting.discard(signal.component),
             Relayed: self._relay,
@@ -108,6 +113,14 @@ class Metrics(Collector):
         for component in sorted(self._waiting):
             waiting.add_metric([component], 1)
         yield waiting
+        outages = GaugeMetricFamily(
+            "orderflow_outage",
+            "Event types that wait because many keys failed alike",
+            labels=["consumer", "event_type"],
+        )
+        for labels in sorted(self._outages):
+            outages.add_metric(labels, 1)
+        yield outages
         yield GaugeMetricFamily("orderflow_outbox_slots", "Outbox slots of this relay", value=self._slots)
         yield GaugeMetricFamily("orderflow_faults", "Faults of a game day that are set", value=self._faults)
         yield from self._read_gauges()

@@ -15,6 +15,8 @@ from orderflow.messaging.signals import (
     Handled,
     IntentAsked,
     KeyReopened,
+    OutageJudged,
+    OutageOver,
     OutboxPurged,
     Outcome,
     Relayed,
@@ -49,6 +51,8 @@ class SignalLog:
             BatchCommitted: self._batch,
             BatchSplit: self._split,
             KeyReopened: self._reopened,
+            OutageJudged: self._outage_judged,
+            OutageOver: self._outage_over,
             Waiting: self._waiting,
             Resumed: self._resumed,
             Relayed: self._relayed,
@@ -81,6 +85,25 @@ class SignalLog:
     def _reopened(self, signal: KeyReopened) -> None:
         fields = {"consumer": signal.consumer, "order_id": clean(signal.key), "drained": signal.drained}
         self._log.write(Level.INFO, "key-reopened", fields)
+
+    def _outage_judged(self, signal: OutageJudged) -> None:
+        fields = {
+            "consumer": signal.consumer,
+            "event_type": clean(signal.event_type),
+            "error": redact(signal.error),
+            "fingerprint": signal.fingerprint,
+            "failing": signal.failing,
+            "tried": signal.tried,
+        }
+        self._log.write(Level.ERROR, "outage-judged", fields)
+
+    def _outage_over(self, signal: OutageOver) -> None:
+        fields = {
+            "consumer": signal.consumer,
+            "event_type": clean(signal.event_type),
+            "after_ms": round(signal.after_s * 1000),
+        }
+        self._log.write(Level.INFO, "outage-over", fields)
 
     def _waiting(self, signal: Waiting) -> None:
         fields = {

@@ -22,6 +22,8 @@ from orderflow.messaging.signals import (
     Handled,
     IntentAsked,
     KeyReopened,
+    OutageJudged,
+    OutageOver,
     OutboxPurged,
     Outcome,
     Relayed,
@@ -147,6 +149,8 @@ def test_no_password_gets_into_a_line() -> None:
     [
         (BatchSplit("order", "order", 3, "x"), "batch-split", "warning"),
         (KeyReopened("order", "order", ORDER, 2), "key-reopened", "info"),
+        (OutageJudged("order", "order", "orderflow.Paid.v1", "f1", "Boom: x", 9, 10), "outage-judged", "error"),
+        (OutageOver("order", "order", "orderflow.Paid.v1", 12.0), "outage-over", "info"),
         (Waiting("order", "relay", "x", 1.0), "waiting", "warning"),
         (Resumed("order", "relay", 1.0), "resumed", "info"),
         (Relayed("order", 3, 5, 0.1), "outbox-relayed", "debug"),

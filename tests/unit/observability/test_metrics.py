@@ -17,6 +17,8 @@ from orderflow.messaging.signals import (
     Handled,
     IntentAsked,
     KeyReopened,
+    OutageJudged,
+    OutageOver,
     OutboxPurged,
     Outcome,
     Relayed,
@@ -71,6 +73,9 @@ def test_every_signal_is_seen() -> None:
     for signal in (
         BatchSplit("order", "order", 3, "x"),
         KeyReopened("order", "order", "k", 2),
+        OutageJudged("order", "order", "orderflow.Paid.v1", "f1", "Boom: x", 9, 10),
+        OutageJudged("order", "order", "orderflow.Placed.v1", "f1", "Boom: x", 9, 10),
+        OutageOver("order", "order", "orderflow.Placed.v1", 12.0),
         Waiting("order", "relay", "x", 1.0),
         Waiting("order", "consumer", "x", 1.0),
         Resumed("order", "consumer", 1.0),
@@ -86,6 +91,9 @@ def test_every_signal_is_seen() -> None:
     found = samples(metrics)
     assert found["orderflow_batch_splits_total,consumer=order"] == 1
     assert found["orderflow_keys_reopened_total,consumer=order"] == 1
+    assert [name for name in found if name.startswith("orderflow_outage")] == [
+        "orderflow_outage,consumer=order,event_type=orderflow.Paid.v1"
+    ]
     assert found["orderflow_waiting,component=relay"] == 1
     assert "orderflow_waiting,component=consumer" not in found
     assert found["orderflow_outbox_relayed_total"] == 3
