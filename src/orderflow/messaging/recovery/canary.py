@@ -50,7 +50,7 @@ def next_step(progress: ReplayProgress, plan: ReplayPlan, lag_growth: int) -> Ve
     if not progress.waiting:
         return Wait() if progress.under_way else Done()
     if plan.canary:
-        return Wait() if progress.under_way else Send(min(_canary_step(_sent(progress)), progress.waiting))
+        return Wait() if progress.under_way else Send(min(_rest_of_step(_sent(progress)), progress.waiting))
     room = UNDER_WAY_MAX - progress.under_way
     return Send(min(room, progress.waiting)) if room > 0 else Wait()
 
@@ -73,13 +73,13 @@ def step_size(number: int) -> int:
     return FIRST_STEPS[first] * int(10**tens)
 
 
-def _canary_step(sent: int) -> int:
-    """The step that follows when so many have been sent."""
+def _rest_of_step(sent: int) -> int:
+    """What is left of the step in which so many have been sent: a rate may have cut it into parts."""
     number, whole = 0, 0
-    while whole < sent:
+    while whole <= sent:
         whole += step_size(number)
         number += 1
-    return step_size(number)
+    return whole - sent
 
 
 def _sent(progress: ReplayProgress) -> int:

@@ -1,0 +1,141 @@
+"""Dead letters of the toy service over a database and a log in memory, and processes that run it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import fields, replace
+from typing import ClassVar
+from uuid import UUID
+
+from orderflow.messaging.catalogue import Catalogue
+from orderflow.messaging.decision import Decision, Handler
+from orderflow.messaging.engine import Engine
+from orderflow.messaging.engine_config import EngineConfig
+from orderflow.messaging.envelope import Envelope
+from orderflow.messaging.inbox import InboxState, ParkedEvent
+from orderflow.messaging.inlet import Inlet
+from orderflow.messaging.machine import IllegalTransitionError
+from orderflow.messaging.message import Message
+from orderflow.messaging.recovery.port import Act, LetterFilter, Replay, ReplayPlan, ReplayState
+from orderflow.messaging.recovery.recovery import Recovery
+from orderflow.messaging.rows import Row, Rows
+from orderflow.messaging.store import DataRefusedError
+from orderflow.messaging.stores.memory.store import MemoryStore
+from orderflow.messaging.stores.memory.writing import Rules
+from orderflow.messaging.transport import TopicSettings
+from orderflow.messaging.transports.memory import MemoryLog, MemoryTransport
+from tests.support.waiting import eventually
+from tests.unit.messaging.toy import Counted, Tally, ToyEvent, refuse_666, touches
+from tests.unit.messaging.world import World
+
+ME = Act(who="ada", reason="mended in 1.2.4", confirmed=True)
+DEAD = LetterFilter()
+AS_FAST_AS_IT_GOES = ReplayPlan(failing_share_max=1)
+QUICK = EngineConfig(attempts_max=1, retry_first_ms=5, retry_ceiling_ms=5, infrastructure_ceiling_ms=5)
+SEQUENCES = ("outbox_ids", "positions", "moments")
+
+
+class Closed(ToyEvent, frozen=True, kw_only=True):
+    """Illegal while there is nothing to close."""
+
+    TYPE: ClassVar[str] = "toy.Closed"
+
+
+def closed(rows: Rows, envelope: Envelope) -> Decision:
+    tally = rows.get(Tally, envelope.key)
+    if tally is None:
+        raise IllegalTransitionError("tallies", "none", "Closed")
+    return Decision(rows=(Tally(name=tally.name, total=0),))
+
+
+def refuse_777(before: Row | None, row: Row) -> None:
+    """As the trigger of a state machine in PostgreSQL does."""
+    if isinstance(row, Tally) and row.total == 777:
+        raise DataRefusedError("tallies: no such transition", "OF001")
+
+
+class Bench:
+    """One toy service, whose events die at their first failure. `engine` is a process that is not started."""
+
+    def __init__(self, confirm: str = "") -> None:
+        self.world = world = World(attempts_max=1)
+        world.database.rules = Rules((refuse_666, refuse_777), frozenset((Tally,)))
+        world.service = replace(
+            world.service,
+            catalogue=Catalogue((*world.service.catalogue.types, Closed)),
+            handlers={**world.service.handlers, Closed: Handler(touches, closed)},
+            confirm=confirm,
+        )
+        world.inlet = Inlet(
+            world.service, world.store, world.policy, world.signals, world.clock, world.committed.append
+        )
+        self.log = MemoryLog(world.clock, random.Random(1), session_timeout_s=0.05)
+        self.log.create([TopicSettings(name, 1) for name in ("counts", "totals", "flow-status", "counts.DLT")])
+        self.engine = self.process()
+
+    @property
+    def recovery(self) -> Recovery:
+        return self.engine.recovery
+
+    def process(self, config: EngineConfig = QUICK) -> Engine:
+        """Another process of the service."""
+        return Engine(
+            self.world.service,
+            MemoryStore(self.world.database),
+            MemoryTransport(self.log),
+            gateway=None,
+            signals=self.world.signals,
+            clock=self.world.clock,
+            chance=random.Random(3),
+            config=config,
+        )
+
+    @asynccontextmanager
+    async def started(self) -> AsyncIterator[Engine]:
+        self.engine.start()
+        try:
+            yield self.engine
+        finally:
+            await self.engine.kill()
+
+    async def bury(self, *names: str, amount: int = 1) -> list[ParkedEvent]:
+        """An event of each of these keys dies; what made it fail is mended then."""
+        self.world.moods.broken.update(names)
+        await self.world.admit(*(self.counted(name, amount) for name in names))
+        self.world.moods.broken.difference_update(names)
+        return [event for event in self.world.parked() if event.key in names]
+
+    def counted(self, name: str, amount: int) -> Message:
+        return Counted(name=name, amount=amount)
+
+    async def ended(self, number: int) -> Replay:
+        """The replay once it does not run any more."""
+
+        async def over() -> Replay | None:
+            replay = await self.recovery.find_replay(number)
+            return replay if replay.state is not ReplayState.RUNNING else None
+
+        replay = await eventually(over)
+        assert replay is not None
+        return replay
+
+    async def dead(self) -> list[UUID]:
+        return [letter.event.event_id for letter in await self.recovery.store.letters(DEAD, 1000)]
+
+    def state_of(self, event: ParkedEvent) -> InboxState:
+        return self.world.database.state.inbox[event.key, "counter", event.identity].state
+
+    def checksum(self) -> dict[str, str]:
+        """Every table of the database as text; numbers drawn from a sequence are not given back."""
+        state = self.world.database.state
+        return {each.name: repr(getattr(state, each.name)) for each in fields(state) if each.name not in SEQUENCES}
+
+
+async def held_lock(bench: Bench, numbers: list[int], until: asyncio.Event) -> None:
+    """Live traffic that keeps these locks."""
+    async with bench.world.store.transaction() as tx:
+        await tx.lock(numbers)
+        await until.wait()
