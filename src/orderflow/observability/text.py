@@ -1,12 +1,11 @@
-"""Text from outside, made harmless for logs: printable, short, without passwords."""
+"""Text from outside, made harmless for logs: printable, short, without secrets."""
 
 from __future__ import annotations
 
-import re
+from orderflow.messaging import redaction
 
 TEXT_MAX = 500
-_URL_PASSWORD = re.compile(r"(://[^\s:@/]*):[^\s/]*@")
-_NAMED_SECRET = re.compile(r"\b(password|passwd|secret|token)=[^&\s]+", re.IGNORECASE)
+READ_MAX = 2 * TEXT_MAX
 
 
 def clean(text: str) -> str:
@@ -17,5 +16,5 @@ def clean(text: str) -> str:
 
 
 def redact(text: str) -> str:
-    """Clean text in which passwords of URLs and of `password=` are replaced by ***."""
-    return clean(_NAMED_SECRET.sub(r"\1=***", _URL_PASSWORD.sub(r"\1:***@", text)))
+    """Clean text in which secrets and personal data are replaced by ***."""
+    return clean(redaction.redact(text[:READ_MAX]))
