@@ -77,7 +77,7 @@ def _parts(found: Mapping[str, Any]) -> Iterator[RenderableType]:
             yield joined(text(f"  {component}: ", "red"), text(problem))
         for stuck in each["stuck"]:
             counts = f"{stuck['dead']} dead, {stuck['retrying']} retrying, {stuck['held']} held"
-            yield text(f"  {stuck['consumer']}: {stuck['keys']} orders are stuck: {counts}", "yellow")
+            yield text(f"  stuck orders at {stuck['consumer']}: {stuck['keys']} (events: {counts})", "yellow")
         for fault in each["faults"]:
             yield text(f"  fault set: {_fault(fault)}", "bold magenta")
 

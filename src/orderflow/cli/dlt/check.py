@@ -60,9 +60,10 @@ async def _check(settings: Settings, services: Sequence[str]) -> Mapping[str, tu
     from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
 
     found: dict[str, tuple[int, Sequence[Unreadable]]] = {}
+    unread: list[Unreadable]
     for name in services:
         catalogue = definition_of(name).service.catalogue
-        number, unread = 0, list[Unreadable]()
+        number, unread = 0, []
         try:
             async for page in read_waiting(database_url(settings, name)):
                 number += len(page)

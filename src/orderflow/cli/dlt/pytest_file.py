@@ -15,7 +15,9 @@ ROW_TYPE = re.compile(r"(?P<module>orderflow(?:\.[a-z][a-z0-9_]*)+):(?P<name>[A-
 WIDTH = 110
 
 FILE = '''\
-"""An event that the {service} service gave up, as it was stored: {why}
+"""An event that the {service} service could not handle, as it was stored.
+
+{why}
 
 Written by `orderflow dlt pytest`. It fails as the event did, and passes once the code is mended.
 """
@@ -140,4 +142,4 @@ def _words(event_type: str) -> str:
 
 def _one_line(words: str) -> str:
     """For a docstring: nothing that could end it."""
-    return "".join(c if c.isprintable() and c not in '"\\' else " " for c in words)[:200]
+    return "".join(c if c.isprintable() and c not in '"\\' else " " for c in words)[:WIDTH]

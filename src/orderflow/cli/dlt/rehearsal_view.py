@@ -43,7 +43,7 @@ def table_of(found: Sequence[Mapping[str, Any]]) -> Table:
 def summary(found: Sequence[Mapping[str, Any]]) -> Text:
     """How many of each verdict."""
     counts = Counter(each["verdict"] for each in found)
-    return text(", ".join(f"{count} {verdict}" for verdict, count in counts.most_common()), "bold")
+    return text(", ".join(f"{counts[verdict]} {verdict}" for verdict in STYLES if counts[verdict]), "bold")
 
 
 def _changes(each: Mapping[str, Any]) -> Text:

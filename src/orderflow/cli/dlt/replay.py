@@ -9,10 +9,11 @@ import click
 
 from orderflow.cli.dlt.acting import confirm_options
 from orderflow.cli.dlt.choosing import chosen, chosen_options
+from orderflow.cli.errors import CliError, RefusedError
 from orderflow.cli.session import Session, session_options
 
 if TYPE_CHECKING:
-    from orderflow.cli.http import ServiceClient
+    from orderflow.cli.dlt.choosing import Holder
 
 
 def share(value: Any) -> float:
@@ -80,7 +81,8 @@ def replay(
     from orderflow.cli.dlt.replaying import conclude
 
     choice = chosen(events, group, everything, service)
-    held, asked = holders(session, choice)
+    found, asked = holders(session, choice)
+    held = _dead_at(found)
     require_confirmed({name: holder.confirm for name, holder in held.items()}, yes=yes, reason=reason)
     body = {
         "filter": choice.filter(),
@@ -88,19 +90,35 @@ def replay(
         "reason": reason,
         "confirmed": yes,
     }
-    begun = _begin(session, list(held), body)
-    conclude(session, begun, asked.away, detach=detach)
+    begun, refused = _begin(session, list(held), body)
+    conclude(session, begun, {**asked.away, **refused}, detach=detach)
 
 
-def _begin(session: Session, services: list[str], body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """By service, its new replay. Raises CliError, having begun none, or those before the one that refuses."""
+def _dead_at(found: Mapping[str, Holder]) -> Mapping[str, Holder]:
+    """Raises RefusedError: what was named waits, but is not dead anywhere."""
+    held = {name: each for name, each in found.items() if any(letter["state"] == "dead" for letter in each.letters)}
+    if not held:
+        raise RefusedError(
+            "That is not dead: it will be tried again by itself, or waits behind an event that will. "
+            "See which with: orderflow dlt show EVENT_ID"
+        )
+    return held
+
+
+def _begin(
+    session: Session, services: list[str], body: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+    """By service its new replay, or the sentence why it did not begin one. Raises CliError: none was begun."""
     from orderflow.cli.dlt.acting import act
 
-    def begin(client: ServiceClient) -> Any:
-        return act(client, "POST", "/ops/replays", body)
-
     begun: dict[str, Any] = {}
+    refused: dict[str, str] = {}
     for name in services:
-        with session.client(name) as client:
-            begun[name] = begin(client)
-    return begun
+        try:
+            with session.client(name) as client:
+                begun[name] = act(client, "POST", "/ops/replays", body)
+        except CliError as error:
+            refused[name] = str(error)
+            if name == services[-1] and not begun:
+                raise
+    return begun, refused

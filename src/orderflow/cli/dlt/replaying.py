@@ -10,7 +10,6 @@ import click
 
 from orderflow.cli.dlt.following import ReplayName, Replays, follow
 from orderflow.cli.errors import ExitCode, UnreachableError
-from orderflow.cli.everywhere import SOME_AWAY
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,7 +22,10 @@ FAILED_SHOWN = 20
 
 
 def conclude(session: Session, begun: Mapping[str, Any], away: Mapping[str, str], *, detach: bool) -> None:
-    """Follow what was begun (by service) to its end, show it, and end with its exit code."""
+    """Follow what was begun (by service) to its end, show it, and end with its exit code.
+
+    `away`: by service, the sentence why nothing was begun there. Raises UnreachableError: there is one.
+    """
     names = [ReplayName(service, replay["number"]) for service, replay in begun.items()]
     found: Replays = {str(name): begun[name.service] for name in names} if detach else follow(session, names)
     failed = [] if detach else _failed_again(session, names, found)
@@ -33,7 +35,7 @@ def conclude(session: Session, begun: Mapping[str, Any], away: Mapping[str, str]
     else:
         _show(session, found, failed, detach=detach)
     if away:
-        raise UnreachableError(SOME_AWAY.format(", ".join(away)))
+        raise UnreachableError(f"Not everything was replayed: {'; '.join(away.values())}")
     if not detach and any(each["state"] != "done" or each["progress"]["failed_again"] for each in found.values()):
         raise click.exceptions.Exit(ExitCode.FAILED)
 
