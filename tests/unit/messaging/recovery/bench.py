@@ -128,10 +128,17 @@ class Bench:
     def state_of(self, event: ParkedEvent) -> InboxState:
         return self.world.database.state.inbox[event.key, "counter", event.identity].state
 
-    def checksum(self) -> dict[str, str]:
-        """Every table of the database as text; numbers drawn from a sequence are not given back."""
+    def checksum(self) -> dict[str, object]:
+        """Every table of the database as text, whatever the order of its rows.
+
+        What was drawn from a sequence is not given back.
+        """
         state = self.world.database.state
-        return {each.name: repr(getattr(state, each.name)) for each in fields(state) if each.name not in SEQUENCES}
+        tables = {each.name: getattr(state, each.name) for each in fields(state) if each.name not in SEQUENCES}
+        return {
+            name: sorted(map(repr, table.items())) if isinstance(table, dict) else repr(table)
+            for name, table in tables.items()
+        }
 
 
 async def held_lock(bench: Bench, numbers: list[int], until: asyncio.Event) -> None:
