@@ -18,6 +18,7 @@ COMMANDS = {
     "topic": Line("orderflow.cli.topic:topic", "Read the events on a topic."),
     "health": Line("orderflow.cli.health:health", "What is wrong, in every service."),
     "dlt": Line("orderflow.cli.dlt:dlt", "See, rehearse, replay and mend the events that were given up."),
+    "fault": Line("orderflow.cli.fault:fault", "Make events fail on purpose, on a game day."),
     "outbox": Line("orderflow.cli.outbox:outbox", "See what waits to be published."),
     "lag": Line("orderflow.cli.lag:lag", "See how far the services are behind, and what is stuck."),
     "audit": Line("orderflow.cli.audit:audit", "Check the five promises over all databases."),

@@ -1,0 +1,226 @@
+"""`orderflow fault`: make events fail on purpose, on a game day."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from orderflow.cli.session import Session, session_options
+from orderflow.settings import SERVICES
+
+if TYPE_CHECKING:
+    from orderflow.cli.everywhere import Answers
+    from orderflow.cli.http import ServiceClient
+
+KINDS = ("permanent", "infrastructure", "hang")
+CONFIRM_S = 15.0
+NO_GAME_DAY = (
+    "This system was not started for a game day, so it takes no faults. Start it with: orderflow up --game-day"
+)
+_NAME = re.compile(rf"^({'|'.join(SERVICES)})-([1-9][0-9]{{0,17}})$")
+
+
+class Match(NamedTuple):
+    """Events with this value in a field of this name, anywhere in the payload."""
+
+    field: str
+    value: str
+
+
+class FaultName(NamedTuple):
+    """`payment-3`: the service, and its number there."""
+
+    service: str
+    number: int
+
+
+def match(value: Any) -> Match:
+    """`FIELD=VALUE`. Raises click.BadParameter."""
+    if isinstance(value, Match):
+        return value
+    field, _, wanted = str(value).partition("=")
+    if not field or not wanted:
+        raise click.BadParameter(f"{value!r} matches nothing. Wanted: FIELD=VALUE, for example sku=SKU-MILK-JUG")
+    return Match(field, wanted)
+
+
+def share(value: Any) -> float:
+    """A part of all keys. Raises click.BadParameter."""
+    try:
+        part = float(value)
+    except ValueError:
+        part = 0.0
+    if not 0 < part <= 1:
+        raise click.BadParameter(f"{value!r} is no share. Wanted: a number above 0 and up to 1, for example 0.3")
+    return part
+
+
+def fault_name(value: Any) -> FaultName:
+    """The id of a fault as it is listed. Raises click.BadParameter."""
+    if isinstance(value, FaultName):
+        return value
+    found = _NAME.match(str(value))
+    if found is None:
+        raise click.BadParameter(
+            f"{value!r} is no fault. Wanted: SERVICE-NUMBER such as payment-3; `orderflow fault list` shows the ids"
+        )
+    return FaultName(found[1], int(found[2]))
+
+
+@click.group()
+def fault() -> None:
+    """Make events fail on purpose: for rehearsals, demonstrations and tests.
+
+    Only in a system that was started with --game-day. What is set stays set when a process starts again; it is
+    repeated in the logs every 10 s, and shown by `orderflow health`.
+
+    \b
+    orderflow up --game-day
+    orderflow fault add payment --event OrderPlaced --match sku=SKU-MILK-JUG --error permanent
+    orderflow fault list
+    orderflow fault clear --all
+    """
+
+
+@fault.command()
+@click.argument("service", type=click.Choice(SERVICES))
+@click.option(
+    "--event", required=True, metavar="TYPE", help="Events of this type: OrderPlaced, orderflow.OrderPlaced."
+)
+@click.option("--match", "matched", required=True, type=match, metavar="FIELD=VALUE", help="Of these, those with it.")
+@click.option("--error", required=True, type=click.Choice(KINDS), help="How they fail.")
+@click.option("--share", "part", type=share, default=1.0, show_default=True, help="The part of the keys that fails.")
+@session_options
+def add(session: Session, service: str, event: str, matched: Match, error: str, part: float) -> None:
+    """Set a fault; returns once every living process of SERVICE applies it.
+
+    FIELD is a name found anywhere in the payload, like sku or order_id. permanent: the event's decision fails at
+    every try, so it is parked and given up. infrastructure: it fails as if the database were away, so the consumer
+    waits and no attempt is burnt. hang: the consumer stands still.
+
+    \b
+    orderflow fault add payment --event OrderPlaced --match sku=SKU-MILK-JUG --error permanent
+    orderflow fault add inventory --event PaymentSucceeded --match currency=EUR --error hang --share 0.3
+    """
+    wanted = {
+        "event_type": event,
+        "field": matched.field,
+        "value": matched.value,
+        "error": error,
+        "share": part,
+    }
+    with session.client(service) as client:
+        _require_game_day(client)
+        done = _act(client, "POST", "/ops/faults", wanted)
+    found = _named(service, done["faults"][0])
+    if session.out.as_json:
+        session.out.document({"fault": found, "confirmed_by": done["confirmed_by"]})
+        return
+    from orderflow.cli.output import text
+
+    processes = "1 process" if done["confirmed_by"] == 1 else f"{done['confirmed_by']} processes"
+    session.out.show(
+        text(f"{found['id']} is set, confirmed by {processes}.", "bold magenta"),
+        f"Take it out with: orderflow fault clear {found['id']}",
+    )
+
+
+@fault.command(name="list")
+@click.option("--service", type=click.Choice(SERVICES), help="Only of this one.  [default: all four]")
+@session_options
+def list_faults(session: Session, service: str | None) -> None:
+    """List what is set.
+
+    \b
+    orderflow fault list
+    orderflow fault list --json | jq -r '.faults[].id'
+    """
+    from orderflow.cli import everywhere
+    from orderflow.cli.output import table
+
+    answers = everywhere.ask(session, lambda client: client.get("/ops/faults"), (service,) if service else SERVICES)
+    found = _found(answers)
+    if session.out.as_json:
+        session.out.document({"faults": found, "unreachable": answers.away})
+    else:
+        columns = ("fault", "error", "events", "with", "share")
+        rows = [_row(each) for each in found]
+        session.out.show(table(columns, rows, right=("share",)) if rows else "No fault is set.")
+        everywhere.show_away(session, answers)
+    answers.require_all()
+
+
+@fault.command()
+@click.argument("name", type=fault_name, metavar="[ID]", required=False)
+@click.option("--all", "everything", is_flag=True, help="Every fault of every service.")
+@session_options
+def clear(session: Session, name: FaultName | None, everything: bool) -> None:
+    """Take a fault out, or with --all every one; returns once every living process lets it be.
+
+    \b
+    orderflow fault clear payment-3
+    orderflow fault clear --all
+    """
+    from orderflow.cli import everywhere
+
+    if (name is None) != everything:
+        raise click.UsageError("Which fault? Wanted: the id of one, such as payment-3, or --all")
+    if name is None:
+        answers = everywhere.ask(session, _clear_all)
+    else:
+        with session.client(name.service) as client:
+            _require_game_day(client)
+            done = _act(client, "DELETE", f"/ops/faults/{name.number}")
+        answers = everywhere.Answers({name.service: done}, {})
+    found = _found(answers)
+    if session.out.as_json:
+        session.out.document({"cleared": found, "unreachable": answers.away})
+    else:
+        session.out.show(f"Cleared: {', '.join(each['id'] for each in found)}." if found else "No fault was set.")
+        everywhere.show_away(session, answers)
+    answers.require_all()
+
+
+def _clear_all(client: ServiceClient) -> Any:
+    client.get("/ops/faults")
+    return _act(client, "DELETE", "/ops/faults")
+
+
+def _act(client: ServiceClient, method: str, path: str, body: object = None) -> Any:
+    from orderflow.cli.dlt.acting import OPERATOR, who
+
+    return client.ask(method, path, body=body, headers={OPERATOR: who()}, wait_s=CONFIRM_S).body
+
+
+def _require_game_day(client: ServiceClient) -> None:
+    """Raises RefusedError."""
+    from orderflow.cli.errors import NotFoundError, RefusedError
+
+    try:
+        client.get("/ops/faults")
+    except NotFoundError as error:
+        raise RefusedError(NO_GAME_DAY) from error
+
+
+def _found(answers: Answers) -> list[dict[str, Any]]:
+    """The faults in the answers, each with its service. Raises RefusedError: nobody is on a game day."""
+    from orderflow.cli.errors import RefusedError
+
+    told = {name: answer for name, answer in answers.found.items() if answer is not None}
+    if not told:
+        raise RefusedError(NO_GAME_DAY)
+    return [_named(name, fault) for name, answer in told.items() for fault in answer["faults"]]
+
+
+def _named(service: str, fault: Mapping[str, Any]) -> dict[str, Any]:
+    return {**fault, "service": service, "id": f"{service}-{fault['id']}"}
+
+
+def _row(fault: Mapping[str, Any]) -> tuple[object, ...]:
+    from orderflow.cli.output import text
+
+    matched = f"{fault['field']}={fault['value']}"
+    return text(fault["id"], "bold"), fault["error"], fault["event_type"], matched, f"{fault['share']:.3g}"
