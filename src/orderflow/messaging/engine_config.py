@@ -11,15 +11,20 @@ from orderflow.messaging.retry import Backoff, RetryPolicy
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """How the core behaves; one default for all loads. Times are in ms. `release` is the version of the code."""
+    """How the core behaves; one default for all loads. Times are in ms. `release` is the version of the code.
+
+    Behind `parked_keys_max` parked keys of a consumer, or `parked_depth_max` events of one key, the partition waits.
+    """
 
     batch_max: int = 500
     pace_ms_per_record: float = 1.0
-    pace_max_ms: float = 60.0
+    pace_max_ms: float = 120.0
     command_queue_max: int = 4096
     attempts_max: int = 6
     retry_first_ms: int = 200
     retry_ceiling_ms: int = 20_000
+    parked_keys_max: int = 10_000
+    parked_depth_max: int = 1_000
     infrastructure_first_ms: int = 100
     infrastructure_ceiling_ms: int = 5_000
     ask_again_first_ms: int = 500
@@ -36,9 +41,12 @@ def policy_of(config: EngineConfig, chance: random.Random) -> Policy:
     """What a fold needs of it."""
     return Policy(
         retry=RetryPolicy(Backoff(config.retry_first_ms, config.retry_ceiling_ms), config.attempts_max),
+        away=Backoff(config.infrastructure_first_ms, config.infrastructure_ceiling_ms),
         ask_again=Backoff(config.ask_again_first_ms, config.ask_again_ceiling_ms),
         chance=chance,
         slots=config.outbox_slots,
         lease_ms=config.intent_lease_ms,
         release=config.release,
+        parked_keys_max=config.parked_keys_max,
+        parked_depth_max=config.parked_depth_max,
     )

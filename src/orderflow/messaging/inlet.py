@@ -7,17 +7,22 @@ steps, and leaves nothing or everything.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.decision import Service
+from orderflow.messaging.failures import InfrastructureError
 from orderflow.messaging.fold import Fold
 from orderflow.messaging.handling import handler_of, passed_over
 from orderflow.messaging.identity import lock_id
 from orderflow.messaging.incoming import Incoming
-from orderflow.messaging.policy import Policy
+from orderflow.messaging.outage_watch import OutageWatch
+from orderflow.messaging.parking_room import ParkingRoom
+from orderflow.messaging.policy import FREE, Policy, Terms
 from orderflow.messaging.report import handled
 from orderflow.messaging.result import Result
 from orderflow.messaging.rows import Ref
+from orderflow.messaging.sifting import sift
 from orderflow.messaging.signals import BatchCommitted, BatchSplit, Outcome, Signals
 from orderflow.messaging.store import Changes, DataRefusedError, Store, Transaction
 
@@ -45,19 +50,34 @@ class Inlet:
         self._signals = signals
         self._clock = clock
         self._on_commit = on_commit
+        self._watches: dict[str, OutageWatch] = {}
+        self._rooms: dict[str, ParkingRoom] = {}
+
+    def watch(self, consumer: str) -> OutageWatch:
+        """What this process knows of outages at the consumer."""
+        watch = self._watches.get(consumer)
+        if watch is None:
+            away, chance = self._policy.away, self._policy.chance
+            watch = OutageWatch(self.service.name, consumer, away, self._signals, self._clock, chance)
+            self._watches[consumer] = watch
+        return watch
 
     async def admit(self, consumer: str, batch: Sequence[Incoming]) -> list[Result]:
         """Carry the batch in; one result a message, in order. Order within a key is kept.
 
-        Data that the database refuses is singled out by halving the batch, and fails alone. Raises
-        StoreUnavailableError; what was committed by then is recognised when the batch comes again.
+        Data that the database refuses is singled out by halving the batch, and fails alone. DEFERRED messages are to
+        be brought again, each before the later ones of its key. Raises StoreUnavailableError, InfrastructureError;
+        what was committed by then is recognised when the batch comes again.
         """
         if all(passed_over(self.service, incoming) for incoming in batch):
             return self._pass_over(consumer, batch)
-        try:
-            return await self._transact(consumer, batch, {})
-        except DataRefusedError as error:
-            return await self._single_out(consumer, batch, error)
+        await self._room(consumer).look()
+        return await self._admit(consumer, batch, set())
+
+    async def hold(self, consumer: str, batch: Sequence[Incoming]) -> list[Result]:
+        """Park the batch without trying any of it; DEFERRED is what finds no room. Raises StoreUnavailableError."""
+        await self._room(consumer).look()
+        return await self._transact(consumer, batch, {}, holding=True)
 
     async def carry(
         self,
@@ -68,12 +88,21 @@ class Inlet:
         failures: Failures,
         *,
         reopens: bool = False,
+        terms: Terms = FREE,
+        watch: OutageWatch | None = None,
     ) -> tuple[list[Result], Changes]:
-        """The steps between lock and commit. `reopens`: the batch is all that is parked of its key."""
-        recognition = await tx.recognise(consumer, [name for incoming in batch for name in incoming.names])
-        working = await tx.load(touched)
-        fold = Fold(self.service, consumer, recognition, working, self._policy, failures)
+        """The steps between lock and commit. `reopens`: the batch is all that is parked of its key.
+
+        What the `watch` judges to be an outage is folded again with the failing types spared.
+        """
+        names = [name for incoming in batch for name in incoming.names]
+        recognition = await tx.recognise(consumer, names, self._policy.parked_depth_max)
+        fold = Fold(self.service, consumer, recognition, await tx.load(touched), self._policy, failures, terms)
         results = [fold.take(incoming) for incoming in batch]
+        if watch is not None and fold.changes.parked and watch.judge(results):
+            terms = replace(terms, spared=watch.paused)
+            fold = Fold(self.service, consumer, recognition, await tx.load(touched), self._policy, failures, terms)
+            results = [fold.take(incoming) for incoming in batch]
         if reopens and len(fold.changes.released) == len(batch):
             fold.reopen(batch[-1])
         await tx.write(fold.changes)
@@ -109,25 +138,62 @@ class Inlet:
         told = [handled(result) for result in results]
         self._signals.emit(BatchCommitted(self.service.name, consumer, told, duration_s))
 
-    async def _transact(self, consumer: str, batch: Sequence[Incoming], failures: Failures) -> list[Result]:
+    async def _admit(self, consumer: str, batch: Sequence[Incoming], behind: set[str]) -> list[Result]:
+        """`behind` are keys of which something was deferred; more are added."""
+        watch = self.watch(consumer)
+        if not watch.paused and not behind:
+            return await self._try(consumer, batch, behind)
+        results = {place: Result(incoming, Outcome.DEFERRED) for place, incoming in enumerate(batch)}
+        places = sift(batch, watch, behind)
+        if places:
+            carried = await self._try(consumer, [batch[place] for place in places], behind)
+            results.update(zip(places, carried, strict=True))
+        return [results[place] for place in range(len(batch))]
+
+    async def _try(self, consumer: str, batch: Sequence[Incoming], behind: set[str]) -> list[Result]:
+        try:
+            results = await self._transact(consumer, batch, {})
+        except DataRefusedError as error:
+            return await self._single_out(consumer, batch, behind, error)
+        behind.update(result.incoming.key for result in results if result.outcome is Outcome.DEFERRED)
+        return results
+
+    async def _transact(
+        self, consumer: str, batch: Sequence[Incoming], failures: Failures, *, holding: bool = False
+    ) -> list[Result]:
         started = self._clock.monotonic()
+        watch, room = self.watch(consumer), self._room(consumer)
+        terms = Terms(watch.paused, holding, room.left, self._policy.parked_depth_max)
         touched, failures, locks = self.touch(batch, failures)
         async with self._store.transaction() as tx:
             await tx.lock(locks)
-            results, changes = await self.carry(tx, consumer, batch, touched, failures)
+            results, changes = await self.carry(tx, consumer, batch, touched, failures, terms=terms, watch=watch)
+        room.took(changes)
+        watch.learn(results)
         self.tell(consumer, results, changes, self._clock.monotonic() - started)
         return results
 
-    async def _single_out(self, consumer: str, batch: Sequence[Incoming], error: DataRefusedError) -> list[Result]:
+    async def _single_out(
+        self, consumer: str, batch: Sequence[Incoming], behind: set[str], error: DataRefusedError
+    ) -> list[Result]:
         """Halve by key until the culprit stands alone; then it fails in a transaction of its own."""
         if len(batch) == 1:
-            return await self._transact(consumer, batch, {batch[0].name: error})
+            results = await self._transact(consumer, batch, {batch[0].name: error})
+            behind.update(result.incoming.key for result in results if result.outcome is Outcome.DEFERRED)
+            return results
         self._signals.emit(BatchSplit(self.service.name, consumer, len(batch), str(error)))
-        results: dict[int, Result] = {}
+        found: dict[int, Result] = {}
         for part in halves(batch):
-            carried = await self.admit(consumer, [batch[place] for place in part])
-            results.update(zip(part, carried, strict=True))
-        return [results[place] for place in range(len(batch))]
+            carried = await self._admit(consumer, [batch[place] for place in part], behind)
+            found.update(zip(part, carried, strict=True))
+        return [found[place] for place in range(len(batch))]
+
+    def _room(self, consumer: str) -> ParkingRoom:
+        room = self._rooms.get(consumer)
+        if room is None:
+            room = ParkingRoom(consumer, self._store, self._policy.parked_keys_max, self._clock)
+            self._rooms[consumer] = room
+        return room
 
     def _refs(self, incoming: Incoming, failed: dict[tuple[str, str], Exception]) -> Sequence[Ref]:
         if incoming.envelope is None or passed_over(self.service, incoming):
@@ -135,6 +201,8 @@ class Inlet:
         message = incoming.envelope.message
         try:
             return tuple(handler_of(self.service, message).touches(message))
+        except InfrastructureError:
+            raise
         except Exception as error:  # noqa: BLE001  # a service's own code failed over this message: it fails, alone
             failed[incoming.name] = error
             return ()

@@ -122,7 +122,8 @@ class OutageWatch:
                 self._resume(event_type, now)
             elif result.outcome is Outcome.DEFERRED and result.failure is not None:
                 failed.add(event_type)
-            elif result.outcome in TOLD_NOTHING:
+            elif result.outcome in TOLD_NOTHING and pause.probing:
+                pause.probing = False
                 pause.probe_at = now
         for event_type in failed & self._pauses.keys():
             pause = self._pauses[event_type]

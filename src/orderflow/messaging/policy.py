@@ -12,14 +12,20 @@ from orderflow.messaging.retry import Backoff, RetryPolicy
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How a service's core behaves, always. `release` is the version of the code."""
+    """How a service's core behaves, always. `release` is the version of the code.
+
+    `away` is how long to wait between two tries of what is not the message's fault.
+    """
 
     retry: RetryPolicy
+    away: Backoff
     ask_again: Backoff
     chance: random.Random
     slots: int
     lease_ms: int
     release: str
+    parked_keys_max: int
+    parked_depth_max: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,15 @@ def poisoned(offset: int, *, key: bytes | None, value: bytes | None, headers: He
 class World:
     """One process of the toy service over a database in memory."""
 
-    def __init__(self, *, attempts_max: int = 3, retry_ms: float = 0) -> None:
+    def __init__(
+        self,
+        *,
+        attempts_max: int = 3,
+        retry_ms: float = 0,
+        away_ms: float = 0,
+        parked_keys_max: int = 1_000,
+        parked_depth_max: int = 1_000,
+    ) -> None:
         self.moods = Moods()
         self.clock = SystemClock()
         self.seen: list[Signal] = []
@@ -68,11 +76,14 @@ class World:
         self.service = toy_service(self.moods)
         self.policy = Policy(
             retry=RetryPolicy(Backoff(retry_ms, retry_ms), attempts_max),
+            away=Backoff(away_ms, away_ms),
             ask_again=Backoff(1, 1),
             chance=random.Random(7),
             slots=16,
             lease_ms=60_000,
             release="1.2.3",
+            parked_keys_max=parked_keys_max,
+            parked_depth_max=parked_depth_max,
         )
         self.committed: list[Changes] = []
         self.inlet = Inlet(self.service, self.store, self.policy, self.signals, self.clock, self.committed.append)
