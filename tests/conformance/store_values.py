@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -89,3 +90,29 @@ async def queue(store: Store, key: str, limit: int = 100) -> list[str]:
     """The identities of what `parked` gives."""
     async with store.transaction() as tx:
         return [event.identity for event in await tx.parked(CONSUMER, [key], limit)]
+
+
+def dead(key: str, identity: str, **fields: Any) -> ParkedEvent:
+    """One that was given up after 6 attempts."""
+    return parked(key, identity, state=InboxState.DEAD, **{"attempts": 6, **fields})
+
+
+async def sequence(store: Store, key: str, limit: int = 100) -> Sequence[ParkedEvent]:
+    """What is parked of a key."""
+    async with store.transaction() as tx:
+        return await tx.sequence(CONSUMER, key, limit)
+
+
+async def end(store: Store, key: str, state: InboxState = InboxState.DONE) -> None:
+    """The head of a key is handled (or discarded) and waits no longer."""
+    async with store.transaction() as tx:
+        (head,) = await tx.sequence(CONSUMER, key, 1)
+        entry = InboxEntry(key, head.identity, head.event_id, state)
+        await tx.write(changes(inbox=[entry], released=[head.position]))
+
+
+async def fail(store: Store, key: str, failure: Failure = FAILURE, state: InboxState = InboxState.DEAD) -> None:
+    """The head of a key fails once more."""
+    async with store.transaction() as tx:
+        (head,) = await tx.sequence(CONSUMER, key, 1)
+        await tx.write(changes(reparked=[replace(head, state=state, attempts=head.attempts + 1, failure=failure)]))

@@ -94,3 +94,14 @@ async def test_a_stream_never_counts_backwards(store: Store, count: int) -> None
     with pytest.raises(DataRefusedError):
         await commit(store, changes(emitted={("/a", "k"): count}, outbox=[outgoing("k")]))
     assert (await store.backlog()).unsent == 0
+
+
+async def test_the_depth_of_a_closed_key_is_counted_up_to_a_limit(store: Store) -> None:
+    await park(store, parked("k", "1"), parked("k", "2", attempts=0), parked("k", "3", attempts=0), parked("l", "1"))
+    await commit(store, Changes(consumer="other", inbox=[entry("m", "1")], parked=[parked("m", "1")]))
+    names = [("k", "9"), ("k", "10"), ("l", "9"), ("m", "9"), ("n", "9")]
+    async with store.transaction() as tx:
+        assert (await tx.recognise(CONSUMER, names)).depth == {"k": 3, "l": 1}
+        limited = await tx.recognise(CONSUMER, names, depth_limit=2)
+    assert limited.depth == {"k": 2, "l": 1}
+    assert limited.closed == {"k", "l"}

@@ -6,7 +6,6 @@ import pytest
 from msgspec.structs import replace
 
 from orderflow.messaging.inbox import InboxState
-from orderflow.messaging.recovery.port import LetterFilter
 from orderflow.messaging.store import Changes, DataRefusedError, Store
 from tests.conformance.store_values import (
     CONSUMER,
@@ -14,11 +13,13 @@ from tests.conformance.store_values import (
     as_given,
     changes,
     commit,
+    dead,
     entry,
     event_id,
     park,
     parked,
     queue,
+    sequence,
 )
 from tests.support.waiting import eventually
 
@@ -156,29 +157,45 @@ async def test_a_failure_and_its_count_belong_together(store: Store) -> None:
     assert refused.value.constraint == "parked_events_failure_whole"
 
 
-async def test_operators_see_the_dead_a_page_at_a_time(store: Store) -> None:
-    dead = [parked(key, "1", state=InboxState.DEAD, attempts=6) for key in ("a", "b", "c")]
-    await park(store, *dead, parked("a", "2", attempts=0), parked("d", "1"))
-    first = await store.recovery.letters(LetterFilter(), 2)
-    rest = await store.recovery.letters(LetterFilter(), 2, after=first[-1].event.position)
-    assert [view.event.key for view in (*first, *rest)] == ["a", "b", "c"]
-    assert [view.consumer for view in first] == [CONSUMER, CONSUMER]
-    assert as_given(first[0].event) == dead[0]
-    assert await store.recovery.letters(LetterFilter(), 2, after=rest[-1].event.position) == []
+async def test_a_sequence_is_all_that_is_parked_of_a_key_whatever_its_state(store: Store) -> None:
+    await park(store, dead("k", "1"), parked("k", "2", attempts=0), parked("l", "1"))
+    await park(store, parked("k", "3", attempts=0, delay_ms=HOUR_MS))
+    assert [event.identity for event in await sequence(store, "k")] == ["1", "2", "3"]
+    assert [event.identity for event in await sequence(store, "k", limit=2)] == ["1", "2"]
+    assert [event.state for event in await sequence(store, "k")] == [InboxState.DEAD, *[InboxState.PARKED] * 2]
+    assert await sequence(store, "unknown") == []
+    async with store.transaction() as tx:
+        assert await tx.sequence("other", "k", 10) == []
 
 
-async def test_operators_find_an_event_by_its_id_or_position(store: Store) -> None:
-    await park(store, parked("k", "1"))
-    by_id = await store.recovery.letter(event_id("k/1"))
-    assert by_id is not None
-    assert await store.recovery.letter(by_id.event.position) == by_id
-    assert await store.recovery.letter(event_id("unknown")) is None
-    assert await store.recovery.letter(987) is None
+async def test_what_a_sequence_has_shown_can_be_replaced_in_the_inbox(store: Store) -> None:
+    await park(store, dead("k", "1"))
+    async with store.transaction() as tx:
+        (event,) = await tx.sequence(CONSUMER, "k", 10)
+        await tx.write(changes(inbox=[entry("k", "1", InboxState.DISCARDED)], released=[event.position]))
+    assert await sequence(store, "k") == []
 
 
-async def test_operators_see_what_is_stuck_by_consumer(store: Store) -> None:
-    assert await store.recovery.summary() == []
-    await park(store, parked("a", "1", state=InboxState.DEAD), parked("a", "2", attempts=0), parked("b", "1"))
-    (line,) = await store.recovery.summary()
-    assert (line.consumer, line.keys, line.retrying, line.dead, line.held) == (CONSUMER, 2, 1, 1, 1)
-    assert line.oldest.tzinfo is not None
+async def test_parked_keys_are_counted_up_to_a_limit(store: Store) -> None:
+    assert await store.parked_keys(CONSUMER, 10) == 0
+    other = Changes(consumer="other", inbox=[entry("z", "1")], parked=[parked("z", "1")])
+    await commit(store, other)
+    await park(store, dead("a", "1"), parked("b", "1"), parked("b", "2", attempts=0), parked("c", "1"))
+    assert await store.parked_keys(CONSUMER, 10) == 3
+    assert await store.parked_keys(CONSUMER, 3) == 3
+    assert await store.parked_keys(CONSUMER, 2) == 2
+
+
+async def test_the_first_failure_is_remembered_with_the_event(store: Store) -> None:
+    await park(store, parked("k", "1"), parked("l", "1", attempts=0))
+    (first,) = await sequence(store, "k")
+    (held,) = await sequence(store, "l")
+    async with store.transaction() as tx:
+        await tx.sequence(CONSUMER, "k", 1)
+        await tx.write(changes(reparked=[replace(first, attempts=2)]))
+    (again,) = await sequence(store, "k")
+    letter = await store.recovery.letter(first.position)
+    assert letter is not None
+    assert letter.first_failed_at is not None
+    assert first.first_failed_at == again.first_failed_at == int(letter.first_failed_at.timestamp() * 1000)
+    assert held.first_failed_at is None

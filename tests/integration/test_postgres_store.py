@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
+from orderflow.messaging.inbox import InboxEntry, InboxState
+from orderflow.messaging.recovery.port import Act, LetterFilter, ReplayPlan, ReplayProgress
 from orderflow.messaging.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
 from orderflow.messaging.stores.postgres import migrations
 from orderflow.messaging.stores.postgres.migrations import MigrationSequence
@@ -17,7 +19,7 @@ from orderflow.messaging.stores.postgres.queries import load_queries
 from orderflow.messaging.stores.postgres.store import PACKAGE, PostgresStore
 from tests.conformance import store_tables
 from tests.conformance.store_tables import Counter, Parcel
-from tests.conformance.store_values import changes, commit, entry, intent, outgoing, park, parked
+from tests.conformance.store_values import changes, commit, dead, entry, intent, outgoing, park, parked
 from tests.support.waiting import eventually
 
 
@@ -225,3 +227,28 @@ async def test_an_outage_in_the_middle_of_parking_leaves_nothing_half_done(store
     with pytest.raises(DataRefusedError):
         await park(store, parked("l", "1"), parked("k", "1"))
     assert [line.keys for line in await store.recovery.summary()] == [1]
+
+
+async def test_a_replay_waits_for_who_is_just_discarding_the_event_and_then_leaves_it(store: PostgresStore) -> None:
+    await park(store, dead("k", "1"), dead("l", "1"))
+    positions = [letter.event.position for letter in await store.recovery.letters(LetterFilter(), 10)]
+    number = (await store.recovery.begin_replay(positions, ReplayPlan(), Act(who="ada"), 0)).number
+    await store.recovery.claim_replay(60_000)
+    async with store.transaction() as tx:
+        (head,) = await tx.sequence("shop", "k", 1)
+        discarded = InboxEntry("k", "1", head.event_id, InboxState.DISCARDED)
+        await tx.write(changes(inbox=[discarded], released=[head.position]))
+        sending = asyncio.create_task(store.recovery.send(number, 10))
+        await eventually(lambda: waits_for_a_row(store))
+        assert not sending.done()
+    assert await sending == [("shop", "l")]
+    replay = await store.recovery.replay(number)
+    assert replay is not None
+    assert replay.progress == ReplayProgress(under_way=1, gone=1)
+
+
+async def waits_for_a_row(store: PostgresStore) -> bool:
+    rows = await store.fetch(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    return bool(rows[0][0])

@@ -1,0 +1,260 @@
+"""What operators see of parked events, for both stores: letters, groups, history, notes, their log."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+from msgspec.structs import replace
+
+from orderflow.messaging.inbox import Failure, InboxState, ParkedEvent
+from orderflow.messaging.recovery.port import Act, LetterFilter, Moment
+from orderflow.messaging.store import Changes, DataRefusedError, Store
+from tests.conformance.store_values import (
+    CONSUMER,
+    FAILURE,
+    as_given,
+    changes,
+    commit,
+    dead,
+    end,
+    entry,
+    event_id,
+    fail,
+    park,
+    parked,
+    sequence,
+)
+from tests.support.waiting import eventually
+
+ADA = Act(who="ada", reason="she knows")
+OTHER_FAILURE = Failure("unknown", "ValueError", "not a number", "ValueError@model.py:9")
+
+
+async def names(store: Store, wanted: LetterFilter, limit: int = 100) -> list[str]:
+    return [f"{each.event.key}/{each.event.identity}" for each in await store.recovery.letters(wanted, limit)]
+
+
+async def test_operators_see_the_dead_a_page_at_a_time(store: Store) -> None:
+    events = [dead(key, "1") for key in ("a", "b", "c")]
+    await park(store, *events, parked("a", "2", attempts=0), parked("d", "1"))
+    first = await store.recovery.letters(LetterFilter(), 2)
+    rest = await store.recovery.letters(LetterFilter(), 2, after=first[-1].event.position)
+    assert [view.event.key for view in (*first, *rest)] == ["a", "b", "c"]
+    assert [view.consumer for view in first] == [CONSUMER, CONSUMER]
+    assert as_given(first[0].event) == events[0]
+    assert await store.recovery.letters(LetterFilter(), 2, after=rest[-1].event.position) == []
+
+
+async def test_operators_find_an_event_by_its_id_or_position(store: Store) -> None:
+    await park(store, parked("k", "1"))
+    by_id = await store.recovery.letter(event_id("k/1"))
+    assert by_id is not None
+    assert await store.recovery.letter(by_id.event.position) == by_id
+    assert await store.recovery.letter(event_id("unknown")) is None
+    assert await store.recovery.letter(987) is None
+
+
+async def test_operators_see_what_is_stuck_by_consumer(store: Store) -> None:
+    assert await store.recovery.summary() == []
+    await park(store, dead("a", "1"), parked("a", "2", attempts=0), parked("b", "1"))
+    (line,) = await store.recovery.summary()
+    assert (line.consumer, line.keys, line.retrying, line.dead, line.held) == (CONSUMER, 2, 1, 1, 1)
+    assert line.oldest.tzinfo is not None
+
+
+async def several(store: Store) -> None:
+    """Dead ones that differ in one thing each, one that is held, one that is tried again."""
+    plain = dead("plain", "1")
+    await park(
+        store,
+        plain,
+        replace(dead("topic", "1"), record=replace(plain.record, topic="others")),
+        replace(dead("type", "1"), event_type="Lost.v1"),
+        replace(dead("failure", "1"), failure=OTHER_FAILURE),
+        parked("plain", "2", attempts=0),
+        parked("retried", "1"),
+    )
+    await commit(store, Changes(consumer="other", inbox=[entry("consumer", "1")], parked=[dead("consumer", "1")]))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (LetterFilter(), ["plain/1", "topic/1", "type/1", "failure/1", "consumer/1"]),
+        (LetterFilter(state=InboxState.PARKED), ["plain/2", "retried/1"]),
+        (LetterFilter(state=None, key="plain"), ["plain/1", "plain/2"]),
+        (LetterFilter(key="plain"), ["plain/1"]),
+        (LetterFilter(consumer="other"), ["consumer/1"]),
+        (LetterFilter(topic="others"), ["topic/1"]),
+        (LetterFilter(event_type="Lost.v1"), ["type/1"]),
+        (LetterFilter(fingerprint=OTHER_FAILURE.fingerprint), ["failure/1"]),
+        (LetterFilter(fingerprint=OTHER_FAILURE.fingerprint, key="plain"), []),
+        (LetterFilter(older_than_ms=3_600_000), []),
+        (LetterFilter(state=None, older_than_ms=3_600_000), []),
+        (LetterFilter(events=()), []),
+        (LetterFilter(events=(event_id("type/1"), event_id("plain/2"), event_id("unknown"), 987)), ["type/1"]),
+        (LetterFilter(state=None, events=(event_id("plain/2"), event_id("type/1"))), ["type/1", "plain/2"]),
+    ],
+)
+async def test_a_filter_narrows_by_each_of_its_fields(store: Store, wanted: LetterFilter, found: list[str]) -> None:
+    await several(store)
+    assert await names(store, wanted) == found
+
+
+@pytest.mark.parametrize("state", [None, InboxState.DEAD])
+async def test_events_are_named_by_positions_too(store: Store, state: InboxState | None) -> None:
+    await several(store)
+    positions = [each.event.position for each in await store.recovery.letters(LetterFilter(), 10)]
+    wanted = LetterFilter(state=state, events=(positions[2], event_id("plain/1")))
+    assert await names(store, wanted) == ["plain/1", "type/1"]
+    assert await names(store, wanted, limit=1) == ["plain/1"]
+
+
+async def test_an_age_is_counted_from_when_it_was_parked(store: Store) -> None:
+    await park(store, dead("k", "1"))
+
+    async def old() -> list[str]:
+        return await names(store, LetterFilter(older_than_ms=30))
+
+    assert await eventually(old) == ["k/1"]
+    await fail(store, "k")
+    assert await old() == ["k/1"]
+
+
+async def test_a_letter_tells_how_many_wait_behind_it(store: Store) -> None:
+    await park(store, dead("k", "1"), parked("k", "2", attempts=0), parked("l", "1"))
+    await park(store, parked("k", "3", attempts=0))
+    letters = await store.recovery.sequence(CONSUMER, "k", 10)
+    assert [(each.event.identity, each.behind) for each in letters] == [("1", 2), ("2", 1), ("3", 0)]
+    assert [each.event.identity for each in await store.recovery.sequence(CONSUMER, "k", 2)] == ["1", "2"]
+    assert await store.recovery.sequence("other", "k", 10) == []
+    (head,) = await store.recovery.letters(LetterFilter(), 10)
+    assert head == letters[0]
+    assert await store.recovery.letter(event_id("k/1")) == head
+
+
+async def test_dead_events_are_grouped_by_how_they_failed(store: Store) -> None:
+    await several(store)
+    await park(store, parked("not dead", "1"))
+    large, small = await store.recovery.groups(LetterFilter(state=None))
+    assert (large.fingerprint, large.count, large.keys) == (FAILURE.fingerprint, 4, 4)
+    assert (large.consumers, large.event_types) == (("other", "shop"), ("Lost.v1", "Sent.v1"))
+    assert (small.fingerprint, small.error, small.message) == (
+        OTHER_FAILURE.fingerprint,
+        "ValueError",
+        "not a number",
+    )
+    letters = {each.event.position: each for each in await store.recovery.letters(LetterFilter(), 10)}
+    alike = [each for each in letters.values() if each.event.failure == FAILURE]
+    assert large.first_seen == min(each.first_failed_at for each in alike if each.first_failed_at)
+    assert large.last_seen == max(each.last_failed_at for each in alike if each.last_failed_at)
+    assert (letters[large.example].consumer, letters[large.example].event.key) == ("other", "consumer")
+
+
+async def test_a_group_shows_the_event_that_failed_last(store: Store) -> None:
+    await park(store, dead("a", "1"), dead("b", "1"))
+    before = (await store.recovery.groups(LetterFilter()))[0].last_seen
+    worse = replace(FAILURE, message="worse")
+
+    async def later() -> bool:
+        await fail(store, "a", worse)
+        return (await store.recovery.groups(LetterFilter()))[0].last_seen > before
+
+    await eventually(later)
+    (group,) = await store.recovery.groups(LetterFilter())
+    (example,) = await sequence(store, "a")
+    assert (group.example, group.message, group.count) == (example.position, "worse", 2)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "counts"),
+    [
+        (LetterFilter(consumer="other"), [1]),
+        (LetterFilter(topic="others"), [1]),
+        (LetterFilter(event_type="Lost.v1"), [1]),
+        (LetterFilter(key="plain"), [1]),
+        (LetterFilter(fingerprint=FAILURE.fingerprint), [4]),
+        (LetterFilter(events=(event_id("plain/1"), event_id("failure/1"))), [1, 1]),
+        (LetterFilter(older_than_ms=3_600_000), []),
+    ],
+)
+async def test_groups_are_narrowed_by_the_same_filter(store: Store, wanted: LetterFilter, counts: list[int]) -> None:
+    await several(store)
+    assert [group.count for group in await store.recovery.groups(wanted)] == counts
+
+
+async def test_a_note_stands_on_its_group_until_it_is_taken_away(store: Store) -> None:
+    await park(store, dead("k", "1"))
+    for note in ("look at the parser", "mended in 1.4", ""):
+        await store.recovery.annotate(FAILURE.fingerprint, note, ADA)
+        assert [group.note for group in await store.recovery.groups(LetterFilter())] == [note]
+    logged = await store.recovery.actions(10)
+    assert {(each.who, each.action, each.target, each.reason) for each in logged} == {
+        ("ada", "note", FAILURE.fingerprint, "she knows")
+    }
+    assert [each.result for each in logged] == ["the note was taken away", "mended in 1.4", "look at the parser"]
+
+
+async def test_the_operators_log_is_read_backwards(store: Store) -> None:
+    for number in range(5):
+        await store.recovery.log(ADA, "discard", f"event {number}", "1 discarded")
+    latest = await store.recovery.actions(2)
+    assert [each.target for each in latest] == ["event 4", "event 3"]
+    rest = await store.recovery.actions(10, before=latest[-1].number)
+    assert [each.target for each in rest] == ["event 2", "event 1", "event 0"]
+    assert await store.recovery.actions(10, before=rest[-1].number) == []
+    first = rest[-1]
+    assert (first.who, first.action, first.reason, first.result) == ("ada", "discard", "she knows", "1 discarded")
+    assert first.at <= latest[0].at
+
+
+async def history(store: Store, event: UUID | int) -> list[tuple[Moment, int, str]]:
+    return [(each.moment, each.attempt, each.error) for each in await store.recovery.history(event)]
+
+
+async def test_the_history_of_an_event_is_every_failure_of_it(store: Store) -> None:
+    await park(store, parked("k", "1"), parked("k", "2", attempts=0), dead("l", "1"))
+    await fail(store, "k", OTHER_FAILURE, InboxState.PARKED)
+    await fail(store, "k")
+    (head, held) = await sequence(store, "k")
+    told = [(Moment.FAILED, 1, "KeyError"), (Moment.FAILED, 2, "ValueError"), (Moment.DEAD, 3, "KeyError")]
+    assert await history(store, head.position) == told
+    assert await history(store, event_id("k/1")) == told
+    assert await history(store, held.position) == []
+    assert await history(store, event_id("l/1")) == [(Moment.DEAD, 6, "KeyError")]
+    entries = await store.recovery.history(head.position)
+    assert [each.message for each in entries] == ["no such thing", "not a number", "no such thing"]
+    assert entries[0].at <= entries[1].at <= entries[2].at
+    letter = await store.recovery.letter(head.position)
+    assert letter is not None
+    assert (entries[0].at, entries[2].at) == (letter.first_failed_at, letter.last_failed_at)
+
+
+async def test_a_history_is_there_when_the_event_waits_no_longer(store: Store) -> None:
+    await park(store, parked("k", "1"))
+    await end(store, "k")
+    assert await store.recovery.letter(event_id("k/1")) is None
+    assert await history(store, event_id("k/1")) == [(Moment.FAILED, 1, "KeyError")]
+    assert await history(store, event_id("unknown")) == []
+
+
+async def test_a_held_event_that_is_written_again_without_a_failure_has_no_history(store: Store) -> None:
+    await park(store, parked("k", "1", attempts=0))
+    async with store.transaction() as tx:
+        (event,) = await tx.sequence(CONSUMER, "k", 1)
+        await tx.write(changes(reparked=[event]))
+    assert await history(store, event.position) == []
+
+
+async def test_a_failure_that_is_rolled_back_was_none(store: Store) -> None:
+    await park(store, parked("k", "1"))
+    with pytest.raises(DataRefusedError):
+        await fail_and_break(store, (await sequence(store, "k"))[0])
+    assert await history(store, event_id("k/1")) == [(Moment.FAILED, 1, "KeyError")]
+
+
+async def fail_and_break(store: Store, event: ParkedEvent) -> None:
+    async with store.transaction() as tx:
+        await tx.write(changes(reparked=[replace(event, attempts=2)]))
+        await tx.write(changes(released=[987]))
