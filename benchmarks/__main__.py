@@ -13,12 +13,12 @@ from typing import Any
 
 from benchmarks.consume import run_consume
 from benchmarks.consume_servers import connect, servers
-from benchmarks.floor import run_floor, run_reserve_floor
+from benchmarks.floor import run_accept_floor, run_floor, run_reserve_floor
 from benchmarks.floor_databases import admin_url, make_floor_databases
 from benchmarks.idle import run_idle
 from benchmarks.latency import run_latency
 from benchmarks.report import Figures, as_markdown
-from benchmarks.saga import run_saga
+from benchmarks.saga import CONNECTIONS, run_saga
 from benchmarks.system import System, running
 from orderflow.runtime.process import collect_rarely
 
@@ -114,6 +114,7 @@ async def _measure(system: System, sizes: Sizes) -> Figures:
         _say(f"round {number + 1} of {sizes.rounds}: floor, then the saga")
         urls = await make_floor_databases(admin_url(system))
         figures.floors.append(2 * sizes.orders / await run_floor(urls, 2 * sizes.orders))
+        figures.accept_floors.append(sizes.orders / await run_accept_floor(urls, sizes.orders, CONNECTIONS))
         figures.sagas.append(await run_saga(system, sizes.orders, ended))
         ended += sizes.orders
     for rate in (50, 200):

@@ -104,6 +104,18 @@ async def run_reserve_floor(urls: Mapping[str, str], events: int) -> float:
         await inventory.connection.close()
 
 
+async def run_accept_floor(urls: Mapping[str, str], orders: int, waiting: int) -> float:
+    """The floor of an accepted POST: the same rows, as many orders in a transaction as clients wait; the seconds."""
+    order = Stage(await asyncpg.connect(urls["order"]), load_queries("benchmarks", "floor.sql"))
+    try:
+        started = time.perf_counter()
+        for first in range(0, orders, waiting):
+            await _accept(order, min(waiting, orders - first))
+        return time.perf_counter() - started
+    finally:
+        await order.connection.close()
+
+
 async def _pipeline(stages: Mapping[str, Stage], orders: int) -> None:
     """All stages at the same time, each on its own connection, joined by queues."""
     placed, paid, reserved = (asyncio.Queue[list[Event]](4) for _ in range(3))
@@ -115,25 +127,30 @@ async def _pipeline(stages: Mapping[str, Stage], orders: int) -> None:
 
 
 async def _place(order: Stage, orders: int, placed: asyncio.Queue[list[Event]]) -> None:
-    item = Item(sku=SKU, quantity=1, unit_price=1250)
     for first in range(0, orders, BATCH):
-        ids = [sample_id() for _ in range(min(BATCH, orders - first))]
-        events = [
-            OrderPlaced(
-                order_id=each,
-                customer_id="ada",
-                currency="EUR",
-                items=(item,),
-                total=1250,
-                payment_method="pm_card_visa",
-            )
-            for each in ids
-        ]
-        items = [msgspec.json.encode(event.items).decode() for event in events]
-        async with order.connection.transaction():
-            await order.connection.execute(order.sql["place_orders"], ids, items, [1250] * len(ids))
-            await order.publish(events, "/orderflow/order", 1)
+        await _accept(order, min(BATCH, orders - first))
         await placed.put(await order.relay(OrderPlaced))
+
+
+async def _accept(order: Stage, count: int) -> None:
+    """So many new orders and their events, in one transaction."""
+    item = Item(sku=SKU, quantity=1, unit_price=1250)
+    ids = [sample_id() for _ in range(count)]
+    events = [
+        OrderPlaced(
+            order_id=each,
+            customer_id="ada",
+            currency="EUR",
+            items=(item,),
+            total=1250,
+            payment_method="pm_card_visa",
+        )
+        for each in ids
+    ]
+    items = [msgspec.json.encode(event.items).decode() for event in events]
+    async with order.connection.transaction():
+        await order.connection.execute(order.sql["place_orders"], ids, items, [1250] * len(ids))
+        await order.publish(events, "/orderflow/order", 1)
 
 
 async def _pay(
