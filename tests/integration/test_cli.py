@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,65 +14,16 @@ from uuid import uuid4
 import pytest
 
 from orderflow.cli.checks.database import databases
-from orderflow.cli.log_access import open_log
-from orderflow.cli.running import as_running
 from orderflow.messaging.transport import ProducerRecord
 from orderflow.settings import Settings
+from tests.support.command_line import System, running
 from tests.support.waiting import eventually
-
-TIMEOUT_S = 120
-
-
-@dataclass(frozen=True)
-class System:
-    """A home on which everything runs, on ports of its own."""
-
-    home: Path
-
-    @property
-    def environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("ORDERFLOW_")}
-        return {**kept, "ORDERFLOW_HOME": str(self.home)}
-
-    def call(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "orderflow", *arguments],
-            env={**self.environment, **more},
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-        )
-
-    def ask(self, *arguments: str) -> Any:
-        """What a command answers with --json."""
-        done = self.call(*arguments, "--json")
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    def lines(self, *arguments: str) -> list[Any]:
-        done = self.call(*arguments, "--json")
-        assert done.returncode in (0, 1), done.stderr
-        return [json.loads(line) for line in done.stdout.splitlines()]
-
-    async def append(self, *records: ProducerRecord) -> None:
-        settings = as_running(Settings.load(environ=self.environment))
-        async with open_log(settings) as log:
-            await log.append(records)
 
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    home = tmp_path_factory.mktemp("cli") / "home"
-    home.mkdir()
-    ports = [f"{name}_port = 0\n" for name in ("order", "payment", "inventory", "notification")]
-    (home / "orderflow.toml").write_text("".join(ports))
-    system = System(home)
-    started = system.call("up", "--detach")
-    try:
-        assert started.returncode == 0, started.stdout + started.stderr
+    with running(tmp_path_factory.mktemp("cli") / "home") as system:
         yield system
-    finally:
-        system.call("down")
 
 
 def test_an_order_is_placed_shown_watched_and_listed(system: System) -> None:
