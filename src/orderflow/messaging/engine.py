@@ -35,7 +35,7 @@ from orderflow.messaging.store import Changes, Store, StoreUnavailableError
 from orderflow.messaging.transport import Transport
 
 COMMAND_PACE_MAX_MS = 20.0
-RELAY_PACE_MAX_MS = 40.0
+RELAY_PACE_MAX_MS = 80.0
 PURGE_EVERY_S = 60.0
 CANCEL_AGAIN_S = 1.0
 
