@@ -1,0 +1,201 @@
+"""A new payload takes the place of one that fails, if it is one that the service can read."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from msgspec.structs import replace
+
+from orderflow.messaging.identity import uuid5
+from orderflow.messaging.inbox import InboxState, ParkedEvent
+from orderflow.messaging.incoming import from_answer, from_record
+from orderflow.messaging.publisher import VALUE_MAX
+from orderflow.messaging.recovery.errors import ConfirmationNeededError, EditRefusedError, LetterMissingError
+from orderflow.messaging.recovery.port import Act, Moment, ReplayProgress
+from orderflow.messaging.transport import ConsumerRecord
+from tests.unit.messaging.recovery.bench import AS_FAST_AS_IT_GOES, DEAD, ME, Bench
+from tests.unit.messaging.toy import Asked, Counted, Opened, Said
+from tests.unit.messaging.world import header, outcomes, poisoned, record_of
+
+
+def counted(name: str, amount: object) -> bytes:
+    return json.dumps({"name": name, "amount": amount}).encode()
+
+
+async def dead(bench: Bench, record: ConsumerRecord) -> ParkedEvent:
+    await bench.inlet().admit("counter", [from_record(record, bench.world.service.catalogue)])
+    return bench.world.parked()[-1]
+
+
+async def replayed(bench: Bench) -> ReplayProgress:
+    async with bench.started():
+        begun = await bench.recovery.replay(DEAD, AS_FAST_AS_IT_GOES, ME)
+        return (await bench.ended(begun.number)).progress
+
+
+async def test_the_new_payload_is_handled_in_the_place_of_the_old_one() -> None:
+    bench = Bench()
+    event = await dead(bench, record_of(Counted(name="k", amount=-5), offset=9))
+    await bench.world.admit(Counted(name="k", amount=2))
+
+    letter = await bench.recovery.edit(event.event_id, counted("k", 5), ME)
+    progress = await replayed(bench)
+
+    assert (letter.event.state, letter.event.position) == (InboxState.DEAD, event.position)
+    assert progress == ReplayProgress(succeeded=1)
+    assert bench.world.moods.handled == ["k+5", "k+2"]
+    assert bench.world.parked() == []
+
+
+async def test_it_has_an_id_of_its_own_and_the_original_is_kept() -> None:
+    bench = Bench()
+    record = record_of(Counted(name="k", amount=-5), offset=9)
+    event = await dead(bench, record)
+
+    await bench.recovery.edit(event.event_id, counted("k", -6), ME)
+    letter = await bench.recovery.edit(event.event_id, counted("k", 6), ME)
+
+    assert (letter.original, letter.original_id) == (record, event.event_id)
+    assert letter.event.event_id == uuid5(f"edited\n{event.event_id}\n2")
+    headers = letter.event.record.headers
+    assert header(headers, "ce_id") == str(letter.event.event_id)
+    assert {name: value for name, value in headers if name != "ce_id"} == {
+        name: value for name, value in record.headers if name != "ce_id"
+    }
+    moments = [entry.moment for entry in await bench.recovery.store.history(event.position)]
+    assert moments == [Moment.DEAD, Moment.EDITED, Moment.EDITED]
+
+
+async def test_the_original_that_comes_again_is_known_and_so_is_the_edited_one() -> None:
+    bench = Bench()
+    original = from_record(record_of(Counted(name="k", amount=-5), offset=9), bench.world.service.catalogue)
+    await bench.world.admit(original)
+    letter = await bench.recovery.edit(original.event_id, counted("k", 5), ME)
+    await replayed(bench)
+    edited = from_record(letter.event.record, bench.world.service.catalogue)
+
+    assert outcomes(await bench.world.admit(original, edited)) == ["duplicate", "duplicate"]
+    assert outcomes(await bench.world.admit(Counted(name="k", amount=5))) == ["handled"]
+    assert bench.world.total("k") == 10
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (counted("k", "many"), "does not fit its type: toy.Counted.v1: Expected `int`, got `str`"),
+        (b'{"name": "k", "amount": NaN}', "does not fit its type"),
+        (b'{"name": "k"}', "does not fit its type"),
+        (b"", "does not fit its type"),
+        (b"\xff", "does not fit its type"),
+        (counted("other", 1), "An edit cannot change the key: it is 'k', the new payload's 'other'."),
+        (counted("k", 1) + b" " * VALUE_MAX, f"at most {VALUE_MAX} are taken"),
+        (b'{"name":"k","amount":-5}', "The new payload is the one that it has"),
+    ],
+)
+async def test_what_does_not_fit_is_refused_with_a_sentence(value: bytes, why: str) -> None:
+    bench = Bench()
+    event = await dead(bench, record_of(Counted(name="k", amount=-5), offset=9))
+    before = bench.checksum()
+
+    with pytest.raises(EditRefusedError) as refused:
+        await bench.recovery.edit(event.event_id, value, ME)
+
+    assert why in str(refused.value)
+    assert bench.checksum() == before
+
+
+@pytest.mark.parametrize("broken", [{}, {"ce_specversion": b"9"}, {"ce_source": b"\xff"}, {"ce_sequence": b"x"}])
+async def test_what_could_not_be_read_is_mended(broken: dict[str, bytes]) -> None:
+    bench = Bench()
+    good = record_of(Counted(name="k", amount=1), offset=9)
+    headers = tuple((name, broken.get(name, value)) for name, value in good.headers)
+    event = await dead(bench, replace(good, headers=headers, value=b"\xff{"))
+
+    letter = await bench.recovery.edit(event.event_id, counted("k", 4), ME)
+    progress = await replayed(bench)
+
+    assert letter.original_id == event.event_id
+    assert progress == ReplayProgress(succeeded=1)
+    assert bench.world.total("k") == 4
+
+
+@pytest.mark.parametrize(
+    ("record", "why"),
+    [
+        (poisoned(3, key=b"k", value=b"?"), "does not say its type"),
+        (
+            poisoned(3, key=b"k", value=b"?", headers=(("ce_type", b"toy.New.v1"),)),
+            "cannot read events of type 'toy.New.v1'",
+        ),
+        (poisoned(3, key=b"k", value=b"?", headers=(("ce_type", b"toy.Counted.v7"),)), "cannot read events of type"),
+        (poisoned(3, key=None, value=b"?", headers=(("ce_type", b"toy.Counted.v1"),)), "without a usable key"),
+        (poisoned(3, key=b"\xff", value=b"?", headers=(("ce_type", b"toy.Counted.v1"),)), "without a usable key"),
+    ],
+)
+async def test_what_no_payload_can_mend_is_told(record: ConsumerRecord, why: str) -> None:
+    bench = Bench()
+    event = await dead(bench, record)
+
+    with pytest.raises(EditRefusedError) as refused:
+        await bench.recovery.edit(event.position, counted("k", 4), ME)
+
+    assert why in str(refused.value)
+
+
+async def test_only_a_dead_event_is_edited() -> None:
+    bench = Bench()
+    await bench.bury("k")
+    held = bench.world.read(Counted(name="k", amount=3))
+    await bench.world.admit(held)
+
+    with pytest.raises(EditRefusedError, match="not dead"):
+        await bench.recovery.edit(held.event_id, counted("k", 4), ME)
+    with pytest.raises(LetterMissingError):
+        await bench.recovery.edit(10**6, counted("k", 4), ME)
+
+
+async def test_an_answer_of_the_outside_world_is_not_edited() -> None:
+    bench = Bench()
+    await bench.world.admit(Asked(name="k"))
+    answer = from_answer(Said(name="k", words="bad"), bench.world.intents()["ask:k"], "/orderflow/counter")
+    await bench.world.admit(answer)
+
+    with pytest.raises(EditRefusedError, match="an answer is not edited"):
+        await bench.recovery.edit(answer.event_id, b'{"name":"k","words":"good"}', ME)
+
+
+async def test_an_event_that_happens_once_cannot_be_made_a_second_time() -> None:
+    bench = Bench()
+    await bench.world.admit(Opened(name="k"))
+    unreadable = replace(record_of(Opened(name="k"), offset=9), value=b"?")
+    event = await dead(bench, unreadable)
+
+    with pytest.raises(EditRefusedError, match="can have only one"):
+        await bench.recovery.edit(event.event_id, b'{"name":"k"}', ME)
+
+
+async def test_an_event_that_happens_once_keeps_its_identity() -> None:
+    bench = Bench()
+    unreadable = replace(record_of(Opened(name="k"), offset=9), value=b"?")
+    event = await dead(bench, unreadable)
+
+    letter = await bench.recovery.edit(event.event_id, b'{"name":"k"}', ME)
+    await replayed(bench)
+
+    assert letter.event.identity == "toy.Opened"
+    assert bench.world.states()["k", "toy.Opened"] == "DONE"
+    assert bench.world.states()["k", event.identity] == "DISCARDED"
+
+
+async def test_an_edit_is_confirmed_where_that_is_asked_for_and_logged() -> None:
+    bench = Bench(confirm="it moves money")
+    event = await dead(bench, record_of(Counted(name="k", amount=-5), offset=9))
+
+    with pytest.raises(ConfirmationNeededError):
+        await bench.recovery.edit(event.event_id, counted("k", 5), Act(who="ada"))
+    letter = await bench.recovery.edit(event.event_id, counted("k", 5), ME)
+
+    (action,) = await bench.recovery.store.actions(10)
+    assert (action.action, action.target) == ("edit", str(event.event_id))
+    assert action.result == f"It is {letter.event.event_id} now."

@@ -1,0 +1,306 @@
+"""A replay goes through the retrier of the consumer that failed, and every event is followed to its outcome."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from orderflow.messaging.inbox import InboxState
+from orderflow.messaging.recovery import replay as replaying
+from orderflow.messaging.recovery.errors import (
+    ConfirmationNeededError,
+    NothingToReplayError,
+    ReplayMissingError,
+    ReplayStateError,
+)
+from orderflow.messaging.recovery.port import Act, LetterFilter, ReplayPlan, ReplayProgress, ReplayState
+from tests.support.waiting import eventually
+from tests.unit.messaging.recovery.bench import AS_FAST_AS_IT_GOES, DEAD, ME, Bench
+from tests.unit.messaging.toy import Counted
+
+NAMES = tuple(f"k{n:02}" for n in range(30))
+
+
+async def test_whole_sequences_go_in_order_to_the_consumer_that_failed_under_their_own_ids() -> None:
+    bench = Bench()
+    dead = await bench.bury("a", "b")
+    await bench.world.admit(*(Counted(name=name, amount=n) for n in (2, 3) for name in ("b", "a")))
+    letters = len(bench.world.outbox("counts.DLT"))
+
+    async with bench.started():
+        begun = await bench.recovery.replay(DEAD, AS_FAST_AS_IT_GOES, ME)
+        ended = await bench.ended(begun.number)
+
+    assert (begun.state, begun.progress) == (ReplayState.RUNNING, ReplayProgress(waiting=2))
+    assert (ended.state, ended.progress) == (ReplayState.DONE, ReplayProgress(succeeded=2))
+    assert [each for each in bench.world.moods.handled if each[0] == "a"] == ["a+1", "a+2", "a+3"]
+    assert [each for each in bench.world.moods.handled if each[0] == "b"] == ["b+1", "b+2", "b+3"]
+    assert bench.world.parked() == []
+    assert [bench.state_of(event) for event in dead] == [InboxState.DONE] * 2
+    assert len(bench.world.outbox("counts.DLT")) == letters
+    assert {row.topic for row in bench.world.outbox()} == {"totals", "flow-status", "counts.DLT"}
+
+
+async def test_what_fails_again_is_dead_again_with_another_letter() -> None:
+    bench = Bench()
+    await bench.bury("good")
+    await bench.world.admit(Counted(name="bad", amount=-1))
+
+    async with bench.started():
+        begun = await bench.recovery.replay(DEAD, AS_FAST_AS_IT_GOES, ME)
+        ended = await bench.ended(begun.number)
+
+    assert ended.progress == ReplayProgress(succeeded=1, failed_again=1)
+    assert [(event.key, event.state, event.attempts, event.replays) for event in bench.world.parked()] == [
+        ("bad", InboxState.DEAD, 2, 1)
+    ]
+    assert len(bench.world.outbox("counts.DLT")) == 3
+
+
+async def test_only_what_is_meant_is_replayed() -> None:
+    bench = Bench()
+    a, _ = await bench.bury("a", "b")
+
+    async with bench.started():
+        begun = await bench.recovery.replay(LetterFilter(events=(a.position,)), AS_FAST_AS_IT_GOES, ME)
+        await bench.ended(begun.number)
+
+    assert [event.key for event in bench.world.parked()] == ["b"]
+
+
+async def test_a_canary_stops_after_one_when_it_fails_again() -> None:
+    bench = Bench()
+    await bench.bury(*NAMES)
+    bench.world.moods.broken.update(NAMES)
+
+    async with bench.started():
+        begun = await bench.recovery.replay(DEAD, ReplayPlan(canary=True), ME)
+        ended = await bench.ended(begun.number)
+
+    assert (ended.state, ended.progress) == (ReplayState.STOPPED, ReplayProgress(waiting=29, failed_again=1))
+    assert ended.why == "1 of 1 replayed events failed again (100%); the plan allows 5%."
+
+
+async def test_a_canary_that_does_well_gets_everything_through() -> None:
+    bench = Bench()
+    await bench.bury(*NAMES)
+
+    async with bench.started():
+        begun = await bench.recovery.replay(DEAD, ReplayPlan(canary=True), ME)
+        ended = await bench.ended(begun.number)
+
+    assert (ended.state, ended.step, ended.progress) == (ReplayState.DONE, 5, ReplayProgress(succeeded=30))
+
+
+async def test_a_stopped_replay_that_is_resumed_is_judged_anew() -> None:
+    bench = Bench()
+    await bench.bury(*NAMES)
+    bench.world.moods.broken.update(NAMES)
+
+    async with bench.started():
+        begun = await bench.recovery.replay(DEAD, ReplayPlan(canary=True), ME)
+        await bench.ended(begun.number)
+        bench.world.moods.broken.clear()
+        await bench.recovery.resume(begun.number, ME)
+        ended = await bench.ended(begun.number)
+
+    assert (ended.state, ended.progress) == (ReplayState.DONE, ReplayProgress(succeeded=29, failed_again=1))
+
+
+async def test_live_traffic_that_falls_behind_stops_it() -> None:
+    bench = Bench()
+    await bench.bury(*NAMES)
+    behind = 0
+
+    async def lag() -> int:
+        return behind
+
+    runner = replaying.ReplayRunner(bench.world.store.recovery, lag, lambda _: None, bench.world.clock)
+    recovery = bench.recovery
+    begun = await recovery.replay(DEAD, ReplayPlan(lag_growth_max=10), ME)
+    behind = 11
+    runner.poke()
+    await runner.step()
+
+    stopped = await recovery.find_replay(begun.number)
+    assert (stopped.state, stopped.progress.waiting) == (ReplayState.STOPPED, 30)
+    assert "11 records further behind" in stopped.why
+
+
+async def test_the_lag_that_was_there_before_is_not_held_against_it() -> None:
+    bench = Bench()
+    await bench.bury("k")
+
+    async def lag() -> int:
+        return 5_000
+
+    runner = replaying.ReplayRunner(bench.world.store.recovery, lag, lambda _: None, bench.world.clock)
+    store = bench.world.store.recovery
+    begun = await store.begin_replay([event.position for event in bench.world.parked()], ReplayPlan(), ME, 4_500)
+    runner.poke()
+    await runner.step()
+
+    standing = await store.replay(begun.number)
+    assert standing is not None
+    assert (standing.state, standing.progress) == (ReplayState.RUNNING, ReplayProgress(under_way=1))
+
+
+async def test_a_rate_is_kept() -> None:
+    bench = Bench()
+    await bench.bury(*NAMES)
+    rate = 50.0
+
+    async with bench.started():
+        started = bench.world.clock.monotonic()
+        begun = await bench.recovery.replay(DEAD, ReplayPlan(rate_per_s=rate), ME)
+        ended = await bench.ended(begun.number)
+        took = bench.world.clock.monotonic() - started
+
+    assert ended.progress == ReplayProgress(succeeded=30)
+    assert took >= (len(NAMES) - 1) / rate - replaying.TICK_MS / 1000
+
+
+async def test_a_paused_replay_sends_no_more_and_goes_on_when_it_is_resumed() -> None:
+    bench = Bench()
+    await bench.bury(*NAMES)
+
+    async with bench.started():
+        begun = await bench.recovery.replay(DEAD, ReplayPlan(rate_per_s=20), ME)
+
+        async def has_begun() -> bool:
+            return (await bench.recovery.find_replay(begun.number)).progress.succeeded > 0
+
+        await eventually(has_begun)
+        paused = await bench.recovery.pause(begun.number, Act(who="bob", reason="lunch"))
+        waiting = paused.progress.waiting
+        bench.engine._replays.poke()
+        await eventually(lambda: bench.engine._replays._alarm._due_at > bench.world.clock.monotonic() + 1)
+        still = await bench.recovery.find_replay(begun.number)
+        await bench.recovery.resume(begun.number, ME)
+        ended = await bench.ended(begun.number)
+
+    assert (paused.state, paused.why) == (ReplayState.PAUSED, "Paused by bob: lunch")
+    assert waiting > 0
+    assert still.progress.waiting == waiting
+    assert ended.progress == ReplayProgress(succeeded=30)
+
+
+async def test_another_process_goes_on_after_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replaying, "LEASE_MS", 50)
+    monkeypatch.setattr(replaying, "IDLE_S", 0.02)
+    bench = Bench()
+    await bench.bury(*NAMES)
+    other = bench.process()
+
+    async with bench.started():
+        begun = await bench.recovery.replay(DEAD, ReplayPlan(rate_per_s=40), ME)
+
+        async def is_in_the_middle() -> bool:
+            return (await other.recovery.find_replay(begun.number)).progress.succeeded >= 5
+
+        await eventually(is_in_the_middle)
+    left = await other.recovery.find_replay(begun.number)
+    other.start()
+    ended = await bench.ended(begun.number)
+    await other.kill()
+
+    assert left.state is ReplayState.RUNNING
+    assert left.progress.waiting > 0
+    assert (ended.state, ended.progress) == (ReplayState.DONE, ReplayProgress(succeeded=30))
+    assert sorted(bench.world.moods.handled) == sorted(f"{name}+1" for name in NAMES)
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+async def test_two_replays_of_the_same_events_at_once_have_no_double_effect(processes: int) -> None:
+    bench = Bench()
+    await bench.bury(*NAMES)
+    others = [bench.process() for _ in range(processes - 1)]
+    engines = [bench.engine, *others]
+
+    async with bench.started():
+        for other in others:
+            other.start()
+        begun = await asyncio.gather(
+            *(each.recovery.replay(DEAD, ReplayPlan(canary=n == 1), ME) for n, each in enumerate((engines * 2)[:2]))
+        )
+        ended = [await bench.ended(replay.number) for replay in begun]
+        for other in others:
+            await other.kill()
+
+    assert [replay.state for replay in ended] == [ReplayState.DONE] * 2
+    assert sum(replay.progress.succeeded for replay in ended) + sum(replay.progress.gone for replay in ended) >= 30
+    assert sorted(bench.world.moods.handled) == sorted(f"{name}+1" for name in NAMES)
+    assert len(bench.world.outbox("totals")) == 30
+
+
+async def test_what_is_discarded_before_its_turn_is_gone() -> None:
+    bench = Bench()
+    a, _ = await bench.bury("a", "b")
+    begun = await bench.recovery.replay(DEAD, AS_FAST_AS_IT_GOES, ME)
+    await bench.recovery.discard(a.event_id, ME)
+
+    async with bench.started():
+        ended = await bench.ended(begun.number)
+
+    assert ended.progress == ReplayProgress(succeeded=1, gone=1)
+
+
+async def test_what_it_may_be_waiting_for_is_told() -> None:
+    bench = Bench()
+    await bench.bury("k")
+    begun = await bench.recovery.replay(DEAD, AS_FAST_AS_IT_GOES, ME)
+    store = bench.world.store.recovery
+    await store.claim_replay(60_000)
+    await store.send(begun.number, 1)
+    bench.engine._commands_patience.waiting = True
+    bench.engine._commands_patience.problem = "the bank is away"
+
+    standing = await bench.recovery.find_replay(begun.number)
+
+    assert standing.progress == ReplayProgress(under_way=1)
+    assert standing.why == "Events under way wait for as long as this lasts: commands: the bank is away"
+
+
+async def test_every_act_is_a_row_with_its_result() -> None:
+    bench = Bench()
+    await bench.bury("k")
+
+    async with bench.started():
+        begun = await bench.recovery.replay(DEAD, AS_FAST_AS_IT_GOES, ME)
+        await bench.ended(begun.number)
+        await eventually(lambda: len(bench.world.database.state.actions) == 2)
+
+    last, first = await bench.recovery.store.actions(10)
+    assert (first.who, first.action, first.target, first.reason) == ("ada", "replay", "replay 1", "mended in 1.2.4")
+    assert first.result == "1 events to replay."
+    assert (last.who, last.action, last.result) == ("ada", "replay done", "1 succeeded, 0 failed again.")
+
+
+async def test_what_cannot_be_done_is_refused_with_a_sentence() -> None:
+    bench = Bench()
+    with pytest.raises(NothingToReplayError, match="nothing to replay"):
+        await bench.recovery.replay(DEAD, AS_FAST_AS_IT_GOES, ME)
+    with pytest.raises(ReplayMissingError, match="no replay 7"):
+        await bench.recovery.pause(7, ME)
+    await bench.bury("k")
+    begun = await bench.recovery.replay(DEAD, AS_FAST_AS_IT_GOES, ME)
+    with pytest.raises(ReplayStateError, match="neither paused nor stopped"):
+        await bench.recovery.resume(begun.number, ME)
+    await bench.recovery.pause(begun.number, ME)
+    with pytest.raises(ReplayStateError, match="not running"):
+        await bench.recovery.pause(begun.number, ME)
+
+
+async def test_where_acts_must_be_confirmed_they_are_refused_without_a_word_and_a_reason() -> None:
+    bench = Bench(confirm="it moves money")
+    await bench.bury("k")
+    for act in (Act(who="ada"), Act(who="ada", confirmed=True), Act(who="ada", reason="because")):
+        with pytest.raises(ConfirmationNeededError, match="it moves money"):
+            await bench.recovery.replay(DEAD, AS_FAST_AS_IT_GOES, act)
+
+    begun = await bench.recovery.replay(DEAD, AS_FAST_AS_IT_GOES, ME)
+    await bench.recovery.pause(begun.number, Act(who="ada"))
+    with pytest.raises(ConfirmationNeededError):
+        await bench.recovery.resume(begun.number, Act(who="ada"))
+    assert bench.world.database.state.actions[-1].action == "pause"
