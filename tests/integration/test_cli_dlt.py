@@ -1,0 +1,248 @@
+"""`orderflow dlt` and `orderflow health` against a whole running system, with events that really fail."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from orderflow.cli.running import as_running
+from orderflow.messaging.transport import ProducerRecord
+from orderflow.settings import Settings
+from tests.support.command_line import System, running
+from tests.support.waiting import eventually
+
+FAILED = {"customer_id": "ada", "currency": "EUR", "total": "many", "reason": "card_declined"}
+PLACED = {**FAILED, "items": [], "payment_method": "pm_card_visa"}
+NO_LETTERS = "No dead letters.\n"
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    with running(tmp_path_factory.mktemp("dlt") / "home", attempts_max=2) as system:
+        yield system
+
+
+async def poison(system: System, topic: str, event_type: str, payload: dict[str, Any], key: str = "") -> str:
+    """Append an event that some consumer cannot handle; its key, which is the order's id."""
+    key = key or str(uuid4())
+    value = json.dumps({**payload, "order_id": key}).encode()
+    attributes = {"specversion": "1.0", "id": str(uuid4()), "type": event_type, "source": "/test", "subject": key}
+    headers = tuple((f"ce_{name}", said.encode()) for name, said in attributes.items())
+    await system.append(ProducerRecord(topic, key.encode(), value, headers))
+    return key
+
+
+async def dead(system: System, key: str, count: int) -> dict[str, dict[str, Any]]:
+    """The dead letters of an order by service, once there are so many."""
+
+    async def found() -> list[Any]:
+        letters = (await asyncio.to_thread(system.ask, "dlt", "list", "--order", key))["dead_letters"]
+        return list(letters) if len(letters) == count else []
+
+    return {letter["service"]: letter for letter in await eventually(found, timeout_s=60)}
+
+
+def document(done: subprocess.CompletedProcess[str], code: int) -> Any:
+    assert done.returncode == code, (done.stdout, done.stderr)
+    return json.loads(done.stdout)
+
+
+async def test_a_poison_event_is_seen_rehearsed_mended_replayed_and_gone(system: System) -> None:
+    key = await poison(system, "payment-status", "orderflow.PaymentFailed.v1", FAILED)
+    letters = await dead(system, key, 2)
+    event, group = letters["order"]["event_id"], letters["order"]["fingerprint"]
+
+    system.ask("dlt", "note", group, "totals as text")
+    groups = system.ask("dlt", "groups")["groups"]
+    shown = system.ask("dlt", "show", event)["letters"]
+    refused = document(system.call("dlt", "rehearse", event, "--json"), 1)["rehearsed"]
+    edited = system.ask("dlt", "edit", event, "--service", "notification", "--set", "total=1250")["edited"][0]
+    rehearsed = system.ask("dlt", "rehearse", edited["event_id"])["rehearsed"]
+    replayed = system.ask("dlt", "replay", edited["event_id"])["replays"][0]
+
+    assert set(letters) == {"order", "notification"}
+    assert {each["service"]: each["note"] for each in groups} == dict.fromkeys(letters, "totals as text")
+    assert [each["history"][0]["moment"] for each in shown] == ["dead", "dead"]
+    assert [each["verdict"] for each in refused] == ["fails", "fails"]
+    assert [(each["verdict"], each["rows"][0]["table"]) for each in rehearsed] == [("succeeds", "notifications")]
+    assert (replayed["state"], replayed["progress"]["succeeded"]) == ("done", 1)
+    assert set(await dead(system, key, 1)) == {"order"}
+
+    system.ask("dlt", "discard", event, "--reason", "no such order")
+    acts = {(each["service"], each["action"], each["reason"]) for each in system.ask("dlt", "log")["actions"]}
+
+    assert {("order", "discard", "no such order"), ("notification", "edit", "")} <= acts
+    assert system.call("dlt", "list").stdout == NO_LETTERS
+    assert system.call("health").returncode == 0
+
+
+async def test_what_came_in_is_kept_beside_an_edited_value(system: System) -> None:
+    key = await poison(system, "payment-status", "orderflow.PaymentFailed.v1", FAILED)
+    letter = (await dead(system, key, 2))["notification"]
+    mended = system.home / "mended.json"
+    mended.write_text(json.dumps({**FAILED, "total": 5, "order_id": key}))
+    edited = system.ask("dlt", "edit", letter["event_id"], "--service", "notification", "--value", str(mended))
+    shown = system.ask("dlt", "show", edited["edited"][0]["event_id"])["letters"][0]
+    wrong = system.call("dlt", "edit", letter["event_id"], "--service", "order", "--set", "total=five")
+
+    assert json.loads(shown["value"]["text"])["total"] == 5
+    assert json.loads(shown["original"]["value"]["text"])["total"] == "many"
+    assert shown["original"]["event_id"] == letter["event_id"]
+    assert wrong.returncode == 5
+    assert "does not fit its type" in wrong.stderr
+
+    for event, service in ((shown["letter"]["event_id"], "notification"), (letter["event_id"], "order")):
+        system.ask("dlt", "discard", event, "--service", service, "--reason", "a test")
+    assert system.call("dlt", "list").stdout == NO_LETTERS
+
+
+async def test_the_test_that_is_written_fails_as_the_event_did(system: System, tmp_path: Path) -> None:
+    order = system.ask("order", "place", "--wait", "60")
+    late = {**FAILED, "total": order["total"]}
+    await poison(system, "payment-status", "orderflow.PaymentFailed.v1", late, order["id"])
+    letter = (await dead(system, order["id"], 1))["order"]
+    file = tmp_path / "test_late.py"
+    written = system.ask("dlt", "pytest", letter["event_id"], "--output", str(file))
+    again = system.call("dlt", "pytest", letter["event_id"], "--output", str(file))
+    tried = run_pytest(file)
+    rehearsed = document(system.call("dlt", "rehearse", letter["event_id"], "--json"), 1)["rehearsed"]
+    shown = system.call("dlt", "show", letter["event_id"]).stdout
+
+    assert (letter["attempts"], letter["error"]) == (2, "IllegalTransitionError")
+    assert written["fails"] is True
+    assert letter["error"] in written["failure"]
+    assert again.returncode == 1
+    assert "--force" in again.stderr
+    assert tried.returncode == 1, tried.stdout
+    assert letter["error"] in tried.stdout
+    assert [each["verdict"] for each in rehearsed] == ["illegal"]
+    assert f"{order['id']} is COMPLETED" in shown
+
+    file.write_text(file.read_text().replace("'COMPLETED'", "'PENDING'"))
+    assert run_pytest(file).returncode == 0, "with other rows it passes: the rows are what makes it fail"
+
+    system.ask("dlt", "discard", letter["event_id"], "--reason", "it was paid")
+    assert system.call("dlt", "list").stdout == NO_LETTERS
+
+
+def run_pytest(file: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)],
+        capture_output=True,
+        text=True,
+        cwd=file.parent,
+    )
+
+
+async def test_what_moves_money_is_confirmed_and_says_why(system: System) -> None:
+    key = await poison(system, "order-events", "orderflow.OrderPlaced.v1", PLACED)
+    letter = (await dead(system, key, 1))["payment"]
+    event = letter["event_id"]
+    calls = (
+        ("replay", event),
+        ("replay", "--all", "--yes"),
+        ("edit", event, "--set", "total=1"),
+        ("discard", event, "--reason", "test"),
+    )
+    refused = [system.call("dlt", *call) for call in calls]
+    url = as_running(Settings.load(environ=system.environment)).service_url("payment")
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        path = f"/ops/dead-letters/{event}/discard"
+        direct = await client.post(path, json={"reason": "x"}, headers={"x-orderflow-operator": "ada"})
+        nobody = await client.post(path, json={"reason": "x"})
+
+    assert [done.returncode for done in refused] == [5] * len(calls)
+    assert all("--yes --reason TEXT" in done.stderr and "money" in done.stderr for done in refused)
+    assert (direct.status_code, nobody.status_code) == (428, 422)
+    assert system.ask("dlt", "replays", "--service", "payment")["replays"] == []
+    assert set(await dead(system, key, 1)) == {"payment"}
+
+    system.ask("dlt", "discard", event, "--yes", "--reason", "a test order")
+    assert system.ask("dlt", "log", "--service", "payment")["actions"][0]["reason"] == "a test order"
+    assert system.call("dlt", "list").stdout == NO_LETTERS
+
+
+async def test_a_release_is_checked_against_what_waits(system: System) -> None:
+    key = await poison(system, "payment-status", "orderflow.PaymentFailed.v1", FAILED)
+    event = (await dead(system, key, 2))["order"]["event_id"]
+    behind = await poison(system, "payment-status", "orderflow.PaymentRefunded.v1", FAILED, key)
+
+    async def held() -> list[Any]:
+        found = await asyncio.to_thread(system.ask, "dlt", "list", "--order", behind, "--state", "held")
+        return list(found["dead_letters"]) if len(found["dead_letters"]) == 2 else []
+
+    followers = await eventually(held, timeout_s=60)
+    checked = document(system.call("dlt", "check", "--json"), 1)
+    strict = document(system.call("dlt", "check", "--strict", "--json"), 1)
+    shown = system.ask("dlt", "show", event, "--service", "order")["letters"][0]
+
+    assert {each["event_type"] for each in followers} == {"orderflow.PaymentRefunded.v1"}
+    assert {each["event_type"] for each in checked["unreadable"]} == {"orderflow.PaymentRefunded.v1"}
+    assert {each["service"] for each in checked["unreadable"]} == {"order", "notification"}
+    assert len(strict["unreadable"]) == 4
+    assert shown["letter"]["behind"] == 1
+    assert shown["followers"][0]["event_type"] == "orderflow.PaymentRefunded.v1"
+
+    system.ask("dlt", "discard", event, followers[0]["event_id"], "--reason", "a test")
+    assert system.call("dlt", "check", "--strict").returncode == 0
+    assert system.call("dlt", "list", "--state", "all").stdout == "No such events.\n"
+
+
+async def test_a_canary_stops_and_a_replay_is_held_by_ctrl_c_and_goes_on(system: System) -> None:
+    keys = [await poison(system, "payment-status", "orderflow.PaymentFailed.v1", FAILED) for _ in range(4)]
+    letters = [(await dead(system, key, 2))["notification"] for key in keys]
+    group = letters[0]["fingerprint"]
+    where = ("--group", group, "--service", "notification")
+
+    canary = document(system.call("dlt", "replay", *where, "--canary", "--json"), 1)["replays"][0]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "orderflow", "dlt", "replay", *where, "--rate", "1", "--max-failing", "100%"),
+        env=system.environment,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+    async def begun() -> bool:
+        latest = (await asyncio.to_thread(system.ask, "dlt", "replays", "--service", "notification"))["replays"][0]
+        return bool(latest["number"] > canary["number"] and latest["progress"]["failed_again"])
+
+    await eventually(begun, timeout_s=60)
+    process.send_signal(signal.SIGINT)
+    _, complaints = await asyncio.wait_for(process.communicate(), 60)
+    held = system.ask("dlt", "replays", "--service", "notification")["replays"][0]
+    resumed = document(system.call("dlt", "resume", held["replay"], "--json"), 1)["replays"][0]
+
+    assert (canary["state"], canary["progress"]["failed_again"]) == ("stopped", 1)
+    assert canary["progress"]["waiting"] == 3
+    assert process.returncode == 130
+    assert f"orderflow dlt resume {held['replay']}" in complaints.decode()
+    assert (held["state"], held["progress"]["waiting"] > 0) == ("paused", True)
+    assert (resumed["state"], resumed["progress"]["failed_again"]) == ("done", 4)
+
+    system.ask("dlt", "discard", *(letter["event_id"] for letter in letters), "--reason", "a test")
+    assert system.call("dlt", "list").stdout == NO_LETTERS
+
+
+async def test_health_tells_of_dead_letters_and_of_services_that_are_away(system: System) -> None:
+    key = await poison(system, "payment-status", "orderflow.PaymentFailed.v1", FAILED)
+    event = (await dead(system, key, 2))["order"]["event_id"]
+    found = document(system.call("health", "--json"), 1)
+    read = system.call("health")
+    away = document(system.call("health", "--json", ORDERFLOW_INVENTORY_URL="http://127.0.0.1:9"), 1)
+
+    assert [name for name, each in found["services"].items() if each["stuck"]] == ["order", "notification"]
+    assert all(each["ready"] for each in found["services"].values())
+    assert "1 dead" in read.stdout
+    assert list(away["unreachable"]) == ["inventory"]
+
+    system.ask("dlt", "discard", event, "--reason", "a test")
+    assert document(system.call("health", "--json"), 0)["healthy"] is True
