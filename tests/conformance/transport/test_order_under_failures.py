@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 
 import pytest
@@ -12,7 +11,7 @@ from orderflow.messaging.engine import Engine
 from orderflow.messaging.engine_config import EngineConfig
 from orderflow.messaging.flow import FLOW_STATUS
 from orderflow.messaging.rows import Ref
-from orderflow.messaging.signals import BatchSplit, Signals
+from orderflow.messaging.signals import Signals, Waiting
 from orderflow.messaging.stores.memory.database import MemoryDatabase
 from orderflow.messaging.stores.memory.store import MemoryStore
 from orderflow.messaging.transport import TopicSettings, Transport
@@ -39,7 +38,7 @@ class Troupe:
         self.fates = Fates(self.chance, share=0.12, most=3)
         self.clock = SystemClock()
         self.database = MemoryDatabase(self.clock, checks=(check(self.fates),), stepwise=(Page,))
-        self.splits = 0
+        self.waited = 0
         self._harness = harness
         self._service = ledger(self.fates, topic)
         self._members: list[tuple[Engine, MemoryStore]] = []
@@ -71,8 +70,9 @@ class Troupe:
         await store.close()
 
     async def database_away(self) -> None:
+        before = self.waited
         self.database.go_down()
-        await asyncio.sleep(0.05)
+        await eventually(lambda: self.waited > before)
         self.database.come_back()
 
     async def end(self) -> None:
@@ -87,7 +87,7 @@ class Troupe:
         return sum(map(len, self.pages().values())) >= KEYS * NUMBERS and not self.database.state.parked
 
     def _count(self, signal: object) -> None:
-        self.splits += isinstance(signal, BatchSplit)
+        self.waited += isinstance(signal, Waiting)
 
 
 @pytest.mark.parametrize("seed", range(3))
