@@ -22,5 +22,5 @@ def handled(result: Result) -> Handled:
         partition=record.partition if record else -1,
         offset=record.offset if record else -1,
         attempts=result.attempts,
-        error=f"{result.failure.error}: {result.failure.message}" if result.failure else "",
+        failure=result.failure,
     )

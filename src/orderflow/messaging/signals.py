@@ -13,6 +13,7 @@ from uuid import UUID
 
 import msgspec
 
+from orderflow.messaging.inbox import Failure
 from orderflow.messaging.message import Message
 
 
@@ -35,7 +36,7 @@ class Outcome(StrEnum):
 class Handled(msgspec.Struct, frozen=True):
     """One message's way through the inlet. `message` is None when it could not be decoded.
 
-    `caused` are the messages that its decision published. `error` is a redacted text.
+    `caused` are the messages that its decision published. `failure` is there when it has failed.
     """
 
     outcome: Outcome
@@ -49,7 +50,12 @@ class Handled(msgspec.Struct, frozen=True):
     partition: int = -1
     offset: int = -1
     attempts: int = 0
-    error: str = ""
+    failure: Failure | None = None
+
+    @property
+    def error(self) -> str:
+        """Error class and redacted text, or ""."""
+        return f"{self.failure.error}: {self.failure.message}" if self.failure else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +172,27 @@ class OutboxPurged:
     segments: int
 
 
+class AlertOutcome(StrEnum):
+    """What became of an alert. RETRIED: the receiver did not take it, and is asked again. FAILED: it never will."""
+
+    SENT = "sent"
+    RETRIED = "retried"
+    FAILED = "failed"
+    DROPPED = "dropped"
+
+
+@dataclass(frozen=True, slots=True)
+class Alerted:
+    """Operators were to be told of `count` dead letters that failed alike. `error` says why they were not."""
+
+    service: str
+    consumer: str
+    fingerprint: str
+    count: int
+    outcome: AlertOutcome
+    error: str
+
+
 @dataclass(frozen=True, slots=True)
 class TaskFailed:
     """A background task of the core met an error that is nobody's to expect; it goes on after a pause."""
@@ -210,6 +237,7 @@ Signal = (
     | SlotsChanged
     | IntentAsked
     | OutboxPurged
+    | Alerted
     | TaskFailed
     | FaultsSet
     | FaultsCleared

@@ -11,16 +11,19 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from orderflow.messaging.signals import (
+    Alerted,
     BatchCommitted,
     BatchSplit,
     FaultsCleared,
     FaultsIgnored,
     FaultsSet,
+    Handled,
     IntentAsked,
     KeyReopened,
     OutageJudged,
     OutageOver,
     OutboxPurged,
+    Outcome,
     Relayed,
     Resumed,
     Signal,
@@ -60,6 +63,7 @@ class Metrics(Collector):
             SlotsChanged: self._slots_changed,
             IntentAsked: self._intent,
             OutboxPurged: lambda signal: self._purged.add((), signal.segments),
+            Alerted: lambda signal: self._alerts.add((signal.outcome.value,)),
             TaskFailed: lambda signal: self._failures.add((signal.component,)),
             FaultsSet: lambda signal: self._count_faults(len(signal.faults)),
             FaultsCleared: lambda _: self._count_faults(0),
@@ -84,6 +88,10 @@ class Metrics(Collector):
         self._intent_time = Histograms(
             "orderflow_intent_seconds", "Time until the outside world answered", ("kind",), SECONDS
         )
+        self._dead = Counts(
+            "orderflow_dead_letters", "Messages that were given up", ("consumer", "event_type", "failure")
+        )
+        self._alerts = Counts("orderflow_alerts", "Alerts about dead letters", ("outcome",))
         self._purged = Counts("orderflow_outbox_segments_purged", "Outbox segments that were emptied", ())
         self._failures = Counts("orderflow_task_failures", "Unexpected errors of the core", ("component",))
         self._requests = Counts("orderflow_http_requests", "HTTP requests", ("route", "method", "status"))
@@ -138,13 +146,12 @@ class Metrics(Collector):
 
     def _batch(self, batch: BatchCommitted) -> None:
         consumer = batch.consumer
-        # A type that nobody here knows is text from outside: it must not make new time series.
-        counted = Counter(
-            (consumer, clean(each.event_type)[:_TYPE_MAX] if each.message else "undecodable", each.outcome.value)
-            for each in batch.handled
-        )
+        counted = Counter((consumer, _type_of(each), each.outcome.value) for each in batch.handled)
         for labels, count in counted.items():
             self._messages.add(labels, count)
+        for each in batch.handled:
+            if each.outcome is Outcome.DEAD and each.failure is not None:
+                self._dead.add((consumer, _type_of(each), each.failure.kind))
         self._batch_size.add((consumer,), len(batch.handled))
         self._batch_time.add((consumer,), batch.duration_s)
 
@@ -161,3 +168,8 @@ class Metrics(Collector):
     def _intent(self, signal: IntentAsked) -> None:
         self._intents.add((signal.kind, signal.outcome))
         self._intent_time.add((signal.kind,), signal.duration_s)
+
+
+def _type_of(handled: Handled) -> str:
+    """A type that nobody here knows is text from outside: it must not make new time series."""
+    return clean(handled.event_type)[:_TYPE_MAX] if handled.message else "undecodable"

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from orderflow.messaging.signals import (
+    Alerted,
+    AlertOutcome,
     BatchCommitted,
     BatchSplit,
     FaultsCleared,
@@ -35,6 +37,12 @@ _LEVELS = dict.fromkeys(Outcome, Level.INFO) | {
     Outcome.PASSED: Level.DEBUG,
     Outcome.DEFERRED: Level.DEBUG,
 }
+_ALERT_LEVELS = {
+    AlertOutcome.SENT: Level.INFO,
+    AlertOutcome.RETRIED: Level.WARNING,
+    AlertOutcome.FAILED: Level.ERROR,
+    AlertOutcome.DROPPED: Level.ERROR,
+}
 _ACTIONS = {outcome: f"message-{outcome.value}" for outcome in Outcome}
 _LEVEL_NAMES = {outcome: level.name.lower() for outcome, level in _LEVELS.items()}
 _FRAMES_MAX = 12
@@ -59,6 +67,7 @@ class SignalLog:
             SlotsChanged: self._slots,
             IntentAsked: self._intent,
             OutboxPurged: self._purged,
+            Alerted: self._alerted,
             TaskFailed: self._failed,
             FaultsSet: lambda signal: self._faults("faults-set", signal.faults),
             FaultsCleared: lambda _: self._faults("faults-cleared", ()),
@@ -142,6 +151,16 @@ class SignalLog:
 
     def _purged(self, signal: OutboxPurged) -> None:
         self._log.write(Level.INFO, "outbox-purged", {"segments": signal.segments})
+
+    def _alerted(self, signal: Alerted) -> None:
+        fields: dict[str, object] = {
+            "consumer": signal.consumer,
+            "fingerprint": signal.fingerprint,
+            "count": signal.count,
+        }
+        if signal.error:
+            fields["error"] = clean(signal.error)
+        self._log.write(_ALERT_LEVELS[signal.outcome], f"alert-{signal.outcome}", fields)
 
     def _failed(self, signal: TaskFailed) -> None:
         fields = {"component": signal.component, **error_fields(signal.error)}

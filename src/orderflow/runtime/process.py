@@ -19,6 +19,7 @@ from orderflow.observability.metrics import Metrics
 from orderflow.observability.signal_log import SignalLog, error_fields
 from orderflow.observability.stdlib import routed_logging
 from orderflow.observability.text import redact
+from orderflow.runtime.alerts import alerting
 from orderflow.runtime.definition import ServiceDefinition
 from orderflow.runtime.server import CannotListenError, listen
 from orderflow.runtime.service_process import ServiceProcess
@@ -91,14 +92,18 @@ async def _serve(
     stop_on_signals(stopping.set)
     if control_pipe:
         stop_on_end_of_input(stopping.set)
-    process = ServiceProcess(definition, settings, signals, metrics, clock, system_random(), listener)
+    if settings.alert_url and not settings.alert_secret:
+        log.write(Level.WARNING, "alerts-unsigned", {"detail": "set alert_secret, so that receivers can trust them"})
+    chance = system_random()
+    process = ServiceProcess(definition, settings, signals, metrics, clock, chance, listener)
     process.open()
     log.write(Level.INFO, "listening", {"port": process.port})
-    try:
-        await process.run_until(stopping, announce)
-    finally:
-        log.write(Level.INFO, "stopping")
-        await process.close(settings.drain_timeout_s)
+    async with alerting(settings, signals, clock, chance):
+        try:
+            await process.run_until(stopping, announce)
+        finally:
+            log.write(Level.INFO, "stopping")
+            await process.close(settings.drain_timeout_s)
     log.write(Level.INFO, "stopped")
     return ExitCode.OK
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,6 +109,12 @@ class Settings:
     log_file_max_mb: Annotated[int, _Entry(readers.whole(1, 100_000), "size at which a log file is rotated")] = 20
     log_files_kept: Annotated[int, _Entry(readers.whole(1, 1000), "rotated log files that stay")] = 5
     drain_timeout_s: Annotated[int, _Entry(readers.whole(1, 3600), "longest time for a clean stop")] = 10
+    alert_url: Annotated[
+        Secret | None, _Entry(readers.webhook_url(), "webhook that is told of dead letters; without it nobody is")
+    ] = None
+    alert_secret: Annotated[
+        Secret | None, _Entry(readers.webhook_secret(), "key that alerts are signed with (Standard Webhooks)")
+    ] = None
     demo_catalogue: Annotated[bool, _Entry(readers.switch(), "stock an empty inventory with a few articles")] = True
     game_day: Annotated[
         bool, _Entry(readers.switch(), "let `orderflow fault` put faults in, for rehearsals; not for production")
@@ -169,6 +176,10 @@ class Settings:
                 "ORDERFLOW_DATABASE_URL, or use `orderflow up`, which starts a server"
             )
         return database_of(self.database_url.reveal(), f"orderflow_{name}")
+
+    def alert_key(self) -> bytes | None:
+        """The key of `alert_secret`."""
+        return None if self.alert_secret is None else b64decode(self.alert_secret.reveal().partition("_")[2])
 
     def service_port(self, name: str) -> int:
         port: int = getattr(self, f"{name}_port")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from orderflow.settings.secret import Secret
+from orderflow.settings.secret import HIDDEN, Secret
 
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
@@ -15,10 +16,14 @@ _FALSE = frozenset({"false", "no", "off", "0"})
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """`read` raises ValueError for what is not wanted; `wanted` finishes the sentence "wanted: …"."""
+    """`read` raises ValueError for what is not wanted; `wanted` finishes the sentence "wanted: …".
+
+    What is `hidden` is not repeated there.
+    """
 
     wanted: str
     read: Callable[[object], object]
+    hidden: bool = False
 
 
 def whole(low: int, high: int) -> Reader:
@@ -110,3 +115,33 @@ def postgres_url(wanted: str) -> Reader:
         return Secret(value.strip())
 
     return Reader(wanted, read)
+
+
+def webhook_url() -> Reader:
+    """Its path and query often are the credential, so only the receiver's name is shown."""
+
+    def read(value: object) -> Secret:
+        if isinstance(value, Secret):
+            return value
+        text = str(value).strip()
+        parts = urlsplit(text)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0 or not text.isprintable():
+            raise ValueError
+        place = parts.netloc.rpartition("@")[2]
+        return Secret(text, shown=f"{parts.scheme}://{place}/{HIDDEN}")
+
+    return Reader("an http or https URL such as https://alerts.example/hook", read, hidden=True)
+
+
+def webhook_secret() -> Reader:
+    """A symmetric key as the Standard Webhooks specification has it: 24 to 64 bytes in base64."""
+
+    def read(value: object) -> Secret:
+        if isinstance(value, Secret):
+            return value
+        prefix, _, encoded = str(value).strip().partition("_")
+        if prefix != "whsec" or not 24 <= len(b64decode(encoded, validate=True)) <= 64:
+            raise ValueError
+        return Secret(str(value).strip(), shown=f"whsec_{HIDDEN}")
+
+    return Reader("whsec_ and 24 to 64 bytes in base64", read, hidden=True)

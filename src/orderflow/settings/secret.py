@@ -12,18 +12,19 @@ HIDDEN = "***"
 
 @final
 class Secret:
-    """Holds text; `reveal()` is the only way to it. Its repr and str show it without the password."""
+    """Holds text; `reveal()` is the only way to it. Its repr and str show `shown`, or it without its password."""
 
-    __slots__ = ("_value",)
+    __slots__ = ("_shown", "_value")
 
-    def __init__(self, value: str) -> None:
+    def __init__(self, value: str, shown: str | None = None) -> None:
         self._value = value
+        self._shown = hide_password(value) if shown is None else shown
 
     def reveal(self) -> str:
         return self._value
 
     def __str__(self) -> str:
-        return hide_password(self._value)
+        return self._shown
 
     def __repr__(self) -> str:
         return f"Secret({str(self)!r})"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orderflow.settings.errors import SettingsError
 from orderflow.settings.readers import Reader
-from orderflow.settings.secret import hide_password
+from orderflow.settings.secret import HIDDEN, hide_password
 
 PREFIX = "ORDERFLOW_"
 FILE_NAME = "orderflow.toml"
@@ -86,7 +86,7 @@ def _read(reader: Reader, shown_name: str, value: object) -> object:
     try:
         return reader.read(value)
     except (ValueError, TypeError) as error:
-        shown = hide_password(str(value))[:_SHOWN_CHARACTERS]
+        shown = HIDDEN if reader.hidden else hide_password(str(value))[:_SHOWN_CHARACTERS]
         raise SettingsError(f"{shown_name} is {shown!r}; wanted: {reader.wanted}") from error
 
 

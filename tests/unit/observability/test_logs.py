@@ -12,8 +12,11 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from orderflow.messaging.inbox import Failure
 from orderflow.messaging.message import Event
 from orderflow.messaging.signals import (
+    Alerted,
+    AlertOutcome,
     BatchCommitted,
     BatchSplit,
     FaultsCleared,
@@ -71,6 +74,7 @@ def writer(sink: Kept, *, text: bool = False, level: Level = Level.INFO) -> LogW
 
 
 def handled(outcome: Outcome = Outcome.HANDLED, key: str = ORDER, error: str = "") -> Handled:
+    name, _, message = error.partition(": ")
     return Handled(
         outcome=outcome,
         key=key,
@@ -83,7 +87,7 @@ def handled(outcome: Outcome = Outcome.HANDLED, key: str = ORDER, error: str = "
         partition=3,
         offset=7,
         attempts=2,
-        error=error,
+        failure=Failure("unknown", name, message, "f1") if error else None,
     )
 
 
@@ -126,7 +130,7 @@ def test_what_comes_from_outside_breaks_no_line_and_moves_no_cursor(text: bool) 
     sink = Kept()
     evil = 'x\n{"level":"error"}\r\x1b[2J\u202e\u2028\ud800\x00'
     log = SignalLog(writer(sink, text=text))
-    log(BatchCommitted("order", "order", [handled(Outcome.PARKED, key=evil, error=evil)], 0.01))
+    log(BatchCommitted("order", "order", [handled(Outcome.PARKED, key=evil, error=f"Boom: {evil}")], 0.01))
     log(TaskFailed("order", "relay", RuntimeError(evil)))
     log(Waiting("order", "relay", evil, 1.0))
     written = b"".join(sink.writes).decode()
@@ -157,6 +161,10 @@ def test_no_password_gets_into_a_line() -> None:
         (SlotsChanged("order", [2, 1]), "slots-changed", "info"),
         (IntentAsked("order", f"charge:{ORDER}", "charge", ORDER, "ChargeApproved", 1, 0.1), "intent-asked", "info"),
         (OutboxPurged("order", 1), "outbox-purged", "info"),
+        (Alerted("order", "order", "f1", 3, AlertOutcome.SENT, ""), "alert-sent", "info"),
+        (Alerted("order", "order", "f1", 3, AlertOutcome.RETRIED, "HTTP 500"), "alert-retried", "warning"),
+        (Alerted("order", "order", "f1", 3, AlertOutcome.FAILED, "HTTP 404"), "alert-failed", "error"),
+        (Alerted("order", "order", "f1", 3, AlertOutcome.DROPPED, "x"), "alert-dropped", "error"),
         (TaskFailed("order", "relay", ValueError("x")), "task-failed", "error"),
         (FaultsSet("order", ["fault 1"]), "faults-set", "warning"),
         (FaultsCleared("order"), "faults-cleared", "warning"),

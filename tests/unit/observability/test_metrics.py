@@ -7,8 +7,11 @@ from uuid import UUID
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from orderflow.messaging.inbox import Failure
 from orderflow.messaging.message import Event
 from orderflow.messaging.signals import (
+    Alerted,
+    AlertOutcome,
     BatchCommitted,
     BatchSplit,
     FaultsCleared,
@@ -45,7 +48,8 @@ def samples(metrics: Metrics, gauges: Gauges | None = None) -> dict[str, float]:
 
 
 def handled(outcome: Outcome, event_type: str = "orderflow.Paid.v1", *, known: bool = True) -> Handled:
-    return Handled(outcome, "k", UUID(int=1), event_type, Paid() if known else None)
+    failure = Failure("unknown" if known else "permanent", "Boom", "x", "f1") if outcome is Outcome.DEAD else None
+    return Handled(outcome, "k", UUID(int=1), event_type, Paid() if known else None, failure=failure)
 
 
 def test_messages_are_counted_by_consumer_type_and_outcome() -> None:
@@ -58,6 +62,15 @@ def test_messages_are_counted_by_consumer_type_and_outcome() -> None:
     assert found["orderflow_batch_size_bucket,consumer=order,le=2.0"] == 0
     assert found["orderflow_batch_size_bucket,consumer=order,le=5.0"] == 1
     assert found["orderflow_batch_seconds_sum,consumer=order"] == 0.02
+
+
+def test_dead_letters_are_counted_by_what_failed_and_how() -> None:
+    metrics = Metrics("order")
+    batch = [handled(Outcome.DEAD), handled(Outcome.DEAD), handled(Outcome.DEAD, "evil", known=False)]
+    metrics(BatchCommitted("order", "order", [*batch, handled(Outcome.PARKED)], 0.02))
+    counted = {name: count for name, count in samples(metrics).items() if name.startswith("orderflow_dead_letters_t")}
+    name = "orderflow_dead_letters_total,consumer=order,event_type"
+    assert counted == {f"{name}=orderflow.Paid.v1,failure=unknown": 2, f"{name}=undecodable,failure=permanent": 1}
 
 
 def test_types_from_outside_make_no_new_series() -> None:
@@ -83,6 +96,7 @@ def test_every_signal_is_seen() -> None:
         SlotsChanged("order", [1, 2]),
         IntentAsked("order", "charge:k", "charge", "k", "ChargeApproved", 1, 0.1),
         OutboxPurged("order", 2),
+        Alerted("order", "order", "f1", 3, AlertOutcome.SENT, ""),
         TaskFailed("order", "relay", ValueError("x")),
         FaultsSet("order", ["fault 1", "fault 2"]),
         FaultsIgnored("order", ["fault 3"]),
@@ -94,6 +108,7 @@ def test_every_signal_is_seen() -> None:
     assert [name for name in found if name.startswith("orderflow_outage")] == [
         "orderflow_outage,consumer=order,event_type=orderflow.Paid.v1"
     ]
+    assert found["orderflow_alerts_total,outcome=sent"] == 1
     assert found["orderflow_waiting,component=relay"] == 1
     assert "orderflow_waiting,component=consumer" not in found
     assert found["orderflow_outbox_relayed_total"] == 3

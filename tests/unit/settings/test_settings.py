@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from base64 import b64decode
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,30 @@ def test_passwords_are_not_shown(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         pickle.dumps(Secret("x"))
     assert hide_password("postgresql://h/d?user=u&password=geheim") == "postgresql://h/d?user=u&password=***"
+
+
+def test_a_webhooks_address_and_key_are_not_shown_even_if_they_are_wrong(tmp_path: Path) -> None:
+    given = {
+        "ORDERFLOW_ALERT_URL": "https://me:geheim@alerts.example:9/T0/geheim?token=geheim",
+        "ORDERFLOW_ALERT_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    }
+    settings = Settings.load(environ=given, home=tmp_path)
+    assert settings.alert_key() == b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    assert (settings.alert_url or Secret("")).reveal() == given["ORDERFLOW_ALERT_URL"]
+    for shown in (repr(settings), str(settings.shown())):
+        assert "geheim" not in shown
+        assert "MfKQ" not in shown
+        assert "https://alerts.example:9/***" in shown
+    for name, wrong in (
+        ("ALERT_URL", "ftp://alerts.example/geheim"),
+        ("ALERT_URL", "alerts.example/geheim"),
+        ("ALERT_SECRET", "geheim"),
+        ("ALERT_SECRET", "whsec_Z2VoZWlt"),
+        ("ALERT_SECRET", "whsec_geheim geheim geheim geheim geheim geheim"),
+    ):
+        with pytest.raises(SettingsError, match=f"ORDERFLOW_{name} is '\\*\\*\\*'; wanted: ") as refused:
+            Settings.load(environ={f"ORDERFLOW_{name}": wrong}, home=tmp_path)
+        assert "geheim" not in str(refused.value)
 
 
 def test_services_are_reached_at_host_and_port_unless_a_url_is_given(tmp_path: Path) -> None:
