@@ -14,7 +14,7 @@ LOCK_WAIT_S = 2.0
 SEQUENCE_MAX = 10_000
 
 
-async def lock_within(tx: Transaction, locks: Sequence[int], key: str, wait_s: float = LOCK_WAIT_S) -> None:
+async def lock_within(tx: Transaction, locks: Sequence[int], key: str, wait_s: float) -> None:
     """Take the locks of an event of `key`. Raises KeyBusyError when they are not free within `wait_s`."""
     try:
         async with asyncio.timeout(wait_s):
@@ -25,5 +25,5 @@ async def lock_within(tx: Transaction, locks: Sequence[int], key: str, wait_s: f
 
 async def locked_sequence(tx: Transaction, consumer: str, key: str) -> Sequence[ParkedEvent]:
     """What is parked of the key, head first, under its lock. Raises KeyBusyError."""
-    await lock_within(tx, [lock_id(key)], key)
+    await lock_within(tx, [lock_id(key)], key, LOCK_WAIT_S)
     return await tx.sequence(consumer, key, SEQUENCE_MAX)

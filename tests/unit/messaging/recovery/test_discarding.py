@@ -96,6 +96,7 @@ async def test_what_is_not_parked_cannot_be_discarded() -> None:
 
 
 async def test_it_does_not_wait_long_for_live_traffic(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orderflow.messaging.recovery.locking.LOCK_WAIT_S", 0.05)
     bench = Bench()
     (head,) = await bench.bury("k")
     done = asyncio.Event()

@@ -1,0 +1,62 @@
+"""What a test needs to make a dead event fail again, and what this release cannot read."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from orderflow.messaging.catalogue import Catalogue
+from orderflow.messaging.incoming import from_record
+from orderflow.messaging.recovery.port import LetterFilter
+from orderflow.messaging.recovery.readability import unreadable
+from orderflow.messaging.recovery.reproduction import StoredRow
+from tests.unit.messaging.recovery.bench import Bench
+from tests.unit.messaging.toy import Counted
+from tests.unit.messaging.world import poisoned, record_of
+
+
+async def test_it_has_the_event_and_the_rows_that_it_touches_as_they_stand() -> None:
+    bench = Bench()
+    await bench.world.admit(Counted(name="k", amount=7))
+    (head,) = await bench.bury("k", amount=2)
+    before = bench.checksum()
+
+    reproduction = await bench.recovery.reproduce(head.event_id)
+
+    assert (reproduction.service, reproduction.consumer, reproduction.event) == ("counter", "counter", head)
+    assert reproduction.rows == [StoredRow(type="tests.unit.messaging.toy:Tally", values={"name": "k", "total": 7})]
+    assert bench.checksum() == before
+
+
+async def test_an_event_that_cannot_be_read_touches_nothing() -> None:
+    bench = Bench()
+    await bench.world.admit(from_record(poisoned(1, key=b"k", value=b"?"), bench.world.service.catalogue))
+
+    reproduction = await bench.recovery.reproduce(bench.world.parked()[0].position)
+
+    assert reproduction.rows == []
+
+
+async def test_what_this_release_cannot_read_is_told_the_new_from_the_known() -> None:
+    bench = Bench()
+    await bench.bury("k")
+    unknown = replace(record_of(Counted(name="bad", amount=1), offset=4), value=b"?")
+    await bench.world.admit(Counted(name="k", amount=2), from_record(unknown, bench.world.service.catalogue))
+    letters = await bench.recovery.store.letters(LetterFilter(state=None), 10)
+    without = Catalogue(each for each in bench.world.service.catalogue.types if each is not Counted)
+
+    today = await bench.recovery.check()
+    other = unreadable(letters, without)
+
+    assert [(each.key, each.known) for each in today] == [("bad", True)]
+    assert today[0].reason.startswith("toy.Counted.v1: JSON is malformed")
+    assert [(each.key, each.known) for each in other] == [("k", False), ("k", False), ("bad", True)]
+    assert other[0].reason == "no reader for 'toy.Counted.v1'"
+
+
+async def test_all_parked_events_are_looked_at_page_by_page() -> None:
+    bench = Bench()
+    await bench.bury("k")
+    await bench.world.admit(*(Counted(name="k", amount=n) for n in range(700)))
+    bench.world.service.catalogue._decoders.clear()
+
+    assert len(await bench.recovery.check()) == 701
