@@ -24,16 +24,18 @@ CROSS JOIN LATERAL (
     SELECT source, emitted FROM streams WHERE streams.key = batch.key OFFSET 0
 ) AS stream
 UNION ALL
-SELECT 3, batch.key, '', parked.depth
+SELECT 3, closed.key, '', held.depth
 FROM unnest($4::text[]) AS batch (key)
+CROSS JOIN LATERAL (
+    SELECT key FROM parked_events WHERE parked_events.consumer = $1 AND parked_events.key = batch.key LIMIT 1
+) AS closed
 CROSS JOIN LATERAL (
     SELECT count(*) AS depth FROM (
         SELECT FROM parked_events
-        WHERE parked_events.consumer = $1 AND parked_events.key = batch.key
+        WHERE parked_events.consumer = $1 AND parked_events.key = closed.key
         LIMIT $5
     ) AS held
-) AS parked
-WHERE parked.depth > 0;
+) AS held;
 
 -- name: add_inbox
 -- New inbox rows; one that is there already is an error.
@@ -193,21 +195,23 @@ WITH RECURSIVE keys AS (
 SELECT count(*) FROM (SELECT FROM keys LIMIT $2) AS counted;
 
 -- name: due_keys
--- Keys whose head is due, found by hopping from head to head along the index instead of reading all that is held.
+-- Keys whose head is due and of none of the types $3, found by hopping from head to head along the index instead of
+-- reading all that is held.
 WITH RECURSIVE heads AS (
     (
-        SELECT key, state, next_attempt_at FROM parked_events WHERE consumer = $1 ORDER BY key, position LIMIT 1
+        SELECT key, state, next_attempt_at, event_type FROM parked_events
+        WHERE consumer = $1 ORDER BY key, position LIMIT 1
     )
     UNION ALL
-    SELECT next.key, next.state, next.next_attempt_at
+    SELECT next.key, next.state, next.next_attempt_at, next.event_type
     FROM heads
     CROSS JOIN LATERAL (
-        SELECT key, state, next_attempt_at FROM parked_events
+        SELECT key, state, next_attempt_at, event_type FROM parked_events
         WHERE consumer = $1 AND key > heads.key ORDER BY key, position LIMIT 1
     ) AS next
 )
 SELECT key FROM heads
-WHERE state = 2 AND next_attempt_at <= statement_timestamp()
+WHERE state = 2 AND next_attempt_at <= statement_timestamp() AND event_type <> ALL ($3::text[])
 ORDER BY next_attempt_at, key
 LIMIT $2;
 

@@ -79,16 +79,11 @@ WITH replay AS MATERIALIZED (
     SELECT number, who FROM replays WHERE number = $1 AND state = 'running' AND claimed_by = $3 FOR UPDATE
 ), next AS MATERIALIZED (
     SELECT event.position, parked.replays
-    FROM replay
-    JOIN replay_events AS event ON event.replay = replay.number AND event.state = 'waiting'
+    FROM replay_events AS event
     JOIN parked_events AS parked ON parked.position = event.position AND parked.state = 3
+    WHERE event.replay = $1 AND event.state = 'waiting' AND EXISTS (SELECT FROM replay)
     ORDER BY event.position
     LIMIT $2
-), turn AS (
-    SELECT event.position
-    FROM replay
-    JOIN replay_events AS event ON event.replay = replay.number AND event.state = 'waiting'
-    WHERE event.position <= (SELECT max(position) FROM next) OR (SELECT count(*) FROM next) < $2
 ), locked AS MATERIALIZED (
     SELECT parked.position
     FROM next JOIN parked_events AS parked ON parked.position = next.position AND parked.replays = next.replays
@@ -106,11 +101,15 @@ WITH replay AS MATERIALIZED (
     FROM sent CROSS JOIN replay
     ORDER BY sent.position
 ), marked AS (
-    UPDATE replay_events AS event
-    SET state = CASE WHEN sent.position IS NULL THEN 'gone' ELSE 'under_way' END,
-        identity = coalesce(sent.identity, event.identity)
-    FROM turn LEFT JOIN sent USING (position)
-    WHERE event.replay = $1 AND event.position = turn.position AND event.state = 'waiting'
+    UPDATE replay_events AS event SET state = 'under_way', identity = sent.identity
+    FROM sent WHERE event.replay = $1 AND event.position = sent.position AND event.state = 'waiting'
+), gone AS (
+    UPDATE replay_events AS event SET state = 'gone'
+    WHERE event.replay = $1 AND event.state = 'waiting' AND EXISTS (SELECT FROM replay)
+        AND event.position <= (
+            SELECT CASE WHEN count(*) < $2 THEN 9223372036854775807 ELSE max(position) END FROM next
+        )
+        AND NOT EXISTS (SELECT FROM sent WHERE sent.position = event.position)
 ), failed AS (
     UPDATE replay_events AS event SET state = 'failed_again'
     FROM sent WHERE event.position = sent.position AND event.state = 'under_way' AND event.replay <> $1
