@@ -70,7 +70,7 @@ def note(session: Session, fingerprint: str, note_text: str, service: str | None
 
 
 def _parts(found: Sequence[Mapping[str, Any]]) -> Sequence[RenderableType]:
-    from orderflow.cli.dlt.letter_view import short
+    from orderflow.cli.dlt.letter_view import because, short
     from orderflow.cli.output import table, text
     from orderflow.cli.times import moment
 
@@ -82,7 +82,7 @@ def _parts(found: Sequence[Mapping[str, Any]]) -> Sequence[RenderableType]:
             group["service"],
             group["count"],
             group["keys"],
-            short(": ".join(part for part in (group["error"], group["message"]) if part)),
+            short(because(group)),
             ", ".join(group["event_types"]),
             moment(group["first_seen"]),
             moment(group["last_seen"]),

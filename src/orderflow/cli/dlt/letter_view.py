@@ -32,7 +32,7 @@ def table_of(letters: Sequence[Mapping[str, Any]]) -> Table:
                 letter["event_type"],
                 letter["key"],
                 state(letter["state"]),
-                short(why(letter)),
+                short(because(letter)),
                 letter["attempts"],
                 letter["behind"],
                 moment(letter["last_failed_at"] or letter["parked_at"]),
@@ -69,13 +69,13 @@ def state(value: str) -> Text:
     return text(value, STYLES.get(value, ""))
 
 
-def why(letter: Mapping[str, Any]) -> str:
-    said = [letter["kind"], letter["error"], letter["message"]]
-    return ": ".join(part for part in said if part)
-
-
 def short(words: str) -> str:
     return words if len(words) <= SHOWN_OF_MESSAGE else f"{words[:SHOWN_OF_MESSAGE]}..."
+
+
+def because(failed: Mapping[str, Any]) -> str:
+    """The error and its message, of a letter, a group or a moment of a letter's life."""
+    return ": ".join(part for part in (failed["error"], failed["message"]) if part)
 
 
 def bytes_of(content: Mapping[str, Any]) -> bytes | None:
@@ -90,7 +90,7 @@ def _facts(shown: Mapping[str, Any]) -> Mapping[str, object]:
         "service": f"{shown['service']}, consumer {letter['consumer']}, position {letter['position']}",
         "order": f"{letter['key']} is {order['status']}" if order else letter["key"],
         "record": f"{letter['topic']}/{letter['partition']}@{letter['offset']}",
-        "why": why(letter),
+        "why": ": ".join(part for part in (letter["kind"], because(letter)) if part),
         "fingerprint": letter["fingerprint"],
         "attempts": letter["attempts"],
         "replays": letter["replays"],
@@ -121,7 +121,7 @@ def _history(history: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
                     each["moment"],
                     each["attempt"] or "",
                     each["who"],
-                    short(": ".join(part for part in (each["error"], each["message"]) if part)),
+                    short(because(each)),
                 )
                 for each in history
             ],

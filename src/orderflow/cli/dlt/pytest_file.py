@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pprint import pformat
 from typing import Any
 
+from orderflow.cli.dlt.letter_view import because
 from orderflow.cli.errors import CliError
 from orderflow.settings import SERVICES
 
@@ -66,7 +67,7 @@ def file_of(reproduction: Mapping[str, Any]) -> tuple[str, str]:
     if service not in SERVICES:
         raise CliError(f"{service!r} is no service that this release knows")
     name = f"test_{service}_handles_{_words(reproduction['event_type'])}"
-    why = _one_line(": ".join(part for part in (reproduction["error"], reproduction["message"]) if part))
+    why = _one_line(because(reproduction))
     written = FILE.format(
         **{field: reproduction[field] for field in _PLAIN},
         service=service,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from orderflow.cli.dlt.letter_view import short
+from orderflow.cli.dlt.letter_view import because, short
 from orderflow.cli.output import block, table, text
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def summary(found: Sequence[Mapping[str, Any]]) -> Text:
 
 def _changes(each: Mapping[str, Any]) -> Text:
     if each["error"]:
-        return text(short(f"{each['error']}: {each['message']}"), "red")
+        return text(short(because(each)), "red")
     return block("\n".join(_change(row) for row in each["rows"]))
 
 

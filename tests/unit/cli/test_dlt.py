@@ -1,0 +1,326 @@
+"""`orderflow dlt`: what is asked of the services, and what is shown of their answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from tests.support.shop import Says
+from tests.unit.cli.calls import ORDER_ID
+from tests.unit.cli.fleet import fleet
+from tests.unit.cli.orders import order, problem
+
+HOSTILE = "[red]\x1b[31m" + "x" * 200
+LETTER: dict[str, Any] = {
+    "position": 3,
+    "consumer": "payment",
+    "key": ORDER_ID,
+    "event_id": ORDER_ID,
+    "event_type": "orderflow.OrderPlaced.v1",
+    "state": "dead",
+    "attempts": 6,
+    "replays": 1,
+    "behind": 2,
+    "edited": False,
+    "kind": "unknown",
+    "error": "ZeroDivisionError",
+    "message": HOSTILE,
+    "fingerprint": "abc",
+    "topic": "order-events",
+    "partition": 1,
+    "offset": 9,
+    "parked_at": "2026-01-02T03:04:05Z",
+    "first_failed_at": "2026-01-02T03:04:05Z",
+    "last_failed_at": "2026-01-02T03:05:05Z",
+    "next_attempt_at": "2026-01-02T03:05:05Z",
+}
+FOLLOWER = {
+    "position": 4,
+    "event_id": "f0110113-0000-4000-8000-000000000001",
+    "event_type": "orderflow.StockRejected.v1",
+    "state": "held",
+    "parked_at": "2026-01-02T03:04:06Z",
+}
+DETAILS: dict[str, Any] = {
+    "letter": LETTER,
+    "value": {"text": '{"total": 5}', "base64": None},
+    "headers": [
+        ["ce_type", {"text": "orderflow.OrderPlaced.v1", "base64": None}],
+        ["x", {"text": None, "base64": "/w=="}],
+    ],
+    "original": {"event_id": None, "value": {"text": "what came in", "base64": None}, "headers": []},
+    "history": [
+        {"at": "2026-01-02T03:05:05Z", "moment": "dead", "attempt": 6, "error": "E", "message": HOSTILE, "who": ""},
+        {"at": "2026-01-02T03:06:05Z", "moment": "replayed", "attempt": 6, "error": "", "message": "", "who": "ada"},
+    ],
+    "followers": [FOLLOWER],
+    "confirm": "",
+}
+GROUP = {
+    "fingerprint": "abc",
+    "error": "ZeroDivisionError",
+    "message": HOSTILE,
+    "count": 12,
+    "keys": 11,
+    "consumers": ["payment"],
+    "event_types": ["orderflow.OrderPlaced.v1"],
+    "first_seen": "2026-01-02T03:04:05Z",
+    "last_seen": "2026-01-02T03:05:05Z",
+    "example": 3,
+    "note": "seen \x1b[2J before",
+}
+ONE = f"/ops/dead-letters/{ORDER_ID}"
+
+
+def page(*letters: dict[str, Any], confirm: str = "") -> dict[str, Any]:
+    return {"dead_letters": list(letters), "next": None, "confirm": confirm}
+
+
+def replay(state: str = "done", **progress: int) -> dict[str, Any]:
+    counts = dict.fromkeys(("waiting", "under_way", "succeeded", "failed_again", "discarded", "gone"), 0)
+    return {
+        "number": 7,
+        "state": state,
+        "why": "too many failed again" if state == "stopped" else "",
+        "who": "ada@desk",
+        "reason": "",
+        "plan": {},
+        "created_at": "2026-01-02T03:05:00Z",
+        "step": 1,
+        "progress": {**counts, **progress},
+    }
+
+
+def test_dead_letters_are_listed_with_their_reason_made_harmless(tmp_path: Path) -> None:
+    with fleet(tmp_path, payment={"/ops/dead-letters": page(LETTER)}) as services:
+        shown = services.call("dlt", "list").stdout
+        document = json.loads(services.call("dlt", "list", "--service", "payment", "--json").stdout)
+
+    assert "[red]\\x1b[31m" in shown
+    assert "\x1b" not in shown
+    assert document["dead_letters"] == [{"service": "payment", **LETTER}]
+
+
+def test_no_dead_letters_is_said(tmp_path: Path) -> None:
+    with fleet(tmp_path) as services:
+        assert services.call("dlt", "list").stdout == "No dead letters.\n"
+        assert services.call("dlt", "list", "--state", "held").stdout == "No such events.\n"
+
+
+def test_the_filters_of_a_list_are_those_that_the_services_know(tmp_path: Path) -> None:
+    filters = ("--topic", "t", "--type", "y", "--fingerprint", "f", "--order", "k", "--older-than", "10m")
+    with fleet(tmp_path) as services:
+        services.call("dlt", "list", *filters, "--state", "retrying", "--service", "order", "--limit", "5")
+        asked = parse_qs(urlsplit(services.asked["order"][0].path).query)
+        others = [services.asked[name] for name in ("payment", "inventory", "notification")]
+
+    assert asked == {
+        "topic": ["t"],
+        "type": ["y"],
+        "fingerprint": ["f"],
+        "key": ["k"],
+        "older_than_ms": ["600000"],
+        "state": ["retrying"],
+        "limit": ["5"],
+        "after": ["0"],
+    }
+    assert others == [[], [], []]
+
+
+def test_a_dead_letter_is_shown_with_all_that_is_known_of_it(tmp_path: Path) -> None:
+    holder = {ONE: DETAILS}
+    with fleet(tmp_path, payment=holder, order={**holder, f"/orders/{ORDER_ID}": order(2)}) as services:
+        shown = services.call("dlt", "show", ORDER_ID)
+        document = json.loads(services.call("dlt", "show", ORDER_ID, "--json").stdout)
+
+    assert shown.exit_code == 0, shown.stderr
+    for words in (
+        "consumer payment",
+        "order-events/1@9",
+        '"total": 5',
+        "base64 /w==",
+        f"{ORDER_ID} is PAID",
+        "what came in",
+        "replayed",
+        "2 of this order wait behind it",
+        "orderflow.StockRejected.v1",
+    ):
+        assert words in shown.stdout
+    assert "\x1b" not in shown.stdout
+    assert [(each["service"], each["order"]["status"]) for each in document["letters"]] == [
+        ("order", "PAID"),
+        ("payment", "PAID"),
+    ]
+
+
+def test_an_event_is_shown_while_the_order_service_is_away(tmp_path: Path) -> None:
+    with fleet(tmp_path, away="order", payment={ONE: DETAILS}) as services:
+        shown = services.call("dlt", "show", ORDER_ID)
+
+    assert shown.exit_code == 3
+    assert "consumer payment" in shown.stdout
+    assert "order did not answer" in shown.stderr
+
+
+def test_an_event_that_nobody_holds_is_not_found_only_when_all_were_asked(tmp_path: Path) -> None:
+    with fleet(tmp_path) as services:
+        assert services.call("dlt", "show", ORDER_ID).exit_code == 4
+    with fleet(tmp_path, away="order") as services:
+        assert services.call("dlt", "show", ORDER_ID).exit_code == 3
+
+
+def test_a_position_needs_its_service(tmp_path: Path) -> None:
+    with fleet(tmp_path, payment={"/ops/dead-letters/3": DETAILS}) as services:
+        assert services.call("dlt", "show", "3").exit_code == 2
+        assert services.call("dlt", "show", "3", "--service", "payment").exit_code == 0
+
+
+def test_groups_are_shown_harmless_and_a_note_goes_to_those_that_have_it(tmp_path: Path) -> None:
+    known = {"/ops/dead-letter-groups": [GROUP], "PUT /ops/dead-letter-groups/abc/note": GROUP}
+    with fleet(tmp_path, payment=known) as services:
+        shown = services.call("dlt", "groups").stdout
+        noted = services.call("dlt", "note", "abc", "a bad release")
+        unknown = services.call("dlt", "note", "a/b", "a bad release")
+        put = services.asked["payment"][-2]
+
+    assert "12" in shown
+    assert "seen \\x1b[2J before" in shown
+    assert "\x1b" not in shown
+    assert (noted.exit_code, noted.stdout) == (0, "Noted at payment.\n")
+    assert put.body == {"note": "a bad release"}
+    assert "@" in put.headers["x-orderflow-operator"]
+    assert unknown.exit_code == 4
+
+
+@pytest.mark.parametrize("command", ["rehearse", "replay"])
+@pytest.mark.parametrize("words", [(), (ORDER_ID, "--all"), ("--group", "abc", "--all"), ("3",), ("nonsense",)])
+def test_which_events_are_meant_is_said_in_one_way(command: str, words: tuple[str, ...], tmp_path: Path) -> None:
+    with fleet(tmp_path) as services:
+        assert services.call("dlt", command, *words).exit_code == 2
+
+
+def test_a_rehearsal_shows_verdicts_changes_and_events_made_harmless(tmp_path: Path) -> None:
+    told = {
+        "position": 3,
+        "consumer": "payment",
+        "key": ORDER_ID,
+        "event_id": ORDER_ID,
+        "event_type": "orderflow.OrderPlaced.v1",
+        "verdict": "succeeds",
+        "error": "",
+        "message": "",
+        "rows": [{"table": "payments", "id": 1, "before": {"status": "A\x1b"}, "after": {"status": "B"}}],
+        "events": [{"type": "orderflow.PaymentSucceeded.v1", "topic": "payment-status", "payload": {}}],
+        "intents": ["charge:1"],
+    }
+    fails = {**told, "position": 4, "verdict": "fails", "error": "E", "message": HOSTILE}
+    known = {"/ops/dead-letters": page(LETTER), "POST /ops/rehearsals": [told, fails]}
+    with fleet(tmp_path, payment=known) as services:
+        shown = services.call("dlt", "rehearse", "--group", "abc")
+        asked = [each.body for each in services.asked["payment"] if each.method == "POST"]
+
+    assert shown.exit_code == 1
+    assert asked == [{"filter": {"fingerprint": "abc"}, "limit": 100}]
+    for words in ("payments: status A\\x1b -> B", "orderflow.PaymentSucceeded.v1 on payment-status", "1 succeeds"):
+        assert words in shown.stdout
+    assert "asks for charge:1" in shown.stdout
+    assert "\x1b" not in shown.stdout
+
+
+def test_nothing_is_replayed_anywhere_before_all_of_it_is_confirmed(tmp_path: Path) -> None:
+    careful = {"/ops/dead-letters": page(LETTER, confirm="it moves money")}
+    free = {"/ops/dead-letters": page(LETTER), "POST /ops/replays": Says(201, replay())}
+    with fleet(tmp_path, order=free, payment=careful) as services:
+        refused = [services.call("dlt", "replay", "--all", *more) for more in ((), ("--yes",), ("--reason", "why"))]
+        begun = [each for asked in services.asked.values() for each in asked if each.method != "GET"]
+
+    assert [each.exit_code for each in refused] == [5, 5, 5]
+    assert "payment (it moves money)" in refused[0].stderr
+    assert begun == []
+
+
+def test_a_replay_is_followed_to_its_real_outcome(tmp_path: Path) -> None:
+    known = {
+        "/ops/dead-letters": page(LETTER, confirm="it moves money"),
+        "POST /ops/replays": Says(201, replay("running", waiting=2)),
+        "/ops/replays/7": replay("done", succeeded=1, failed_again=1),
+    }
+    options = ("--rate", "5", "--canary", "--max-failing", "10%", "--yes", "--reason", "mended")
+    with fleet(tmp_path, payment=known) as services:
+        shown = services.call("dlt", "replay", "--all", *options)
+        asked = [each.body for each in services.asked["payment"] if each.method == "POST"]
+
+    assert shown.exit_code == 1
+    assert "Failed again:" in shown.stdout
+    assert asked == [
+        {
+            "filter": {},
+            "plan": {"rate_per_s": 5.0, "canary": True, "failing_share_max": 0.1},
+            "reason": "mended",
+            "confirmed": True,
+        }
+    ]
+
+
+def test_a_replay_that_stopped_says_why_and_how_to_go_on(tmp_path: Path) -> None:
+    stopped = replay("stopped", waiting=9, failed_again=1)
+    known = {"POST /ops/replays/7/resume": replay("running"), "/ops/replays/7": stopped}
+    with fleet(tmp_path, inventory=known) as services:
+        shown = services.call("dlt", "resume", "inventory/7")
+
+    assert shown.exit_code == 1
+    assert "inventory/7 was stopped: too many failed again" in shown.stdout
+    assert "orderflow dlt resume inventory/7" in shown.stdout
+
+
+def test_what_is_not_dead_is_not_replayed(tmp_path: Path) -> None:
+    waiting = {**DETAILS, "letter": {**LETTER, "state": "retrying"}}
+    with fleet(tmp_path, payment={ONE: waiting}) as services:
+        shown = services.call("dlt", "replay", ORDER_ID)
+
+    assert shown.exit_code == 5
+    assert "not dead" in shown.stderr
+
+
+def test_a_replay_that_one_service_refuses_goes_on_at_the_others(tmp_path: Path) -> None:
+    free = {
+        "/ops/dead-letters": page(LETTER),
+        "POST /ops/replays": Says(201, replay("running")),
+        "/ops/replays/7": replay(succeeded=1),
+    }
+    refusing = {"/ops/dead-letters": page(LETTER), "POST /ops/replays": problem(409, "nothing to replay")}
+    with fleet(tmp_path, order=refusing, payment=free) as services:
+        shown = services.call("dlt", "replay", "--all")
+
+    assert shown.exit_code == 3
+    assert "payment/7" in shown.stdout
+    assert "nothing to replay" in shown.stderr
+
+
+def test_a_field_is_set_and_the_rest_of_the_value_stays(tmp_path: Path) -> None:
+    known = {ONE: DETAILS, f"PUT {ONE}/value": LETTER}
+    with fleet(tmp_path, payment=known) as services:
+        edited = services.call("dlt", "edit", ORDER_ID, "--set", "total=6", "--set", "currency=EUR")
+        asked = [each.body for each in services.asked["payment"] if each.method == "PUT"]
+
+    assert edited.exit_code == 0, edited.stderr
+    assert asked == [{"text": '{"total":6,"currency":"EUR"}', "reason": "", "confirmed": False}]
+
+
+def test_the_log_of_all_services_is_one(tmp_path: Path) -> None:
+    act = {"number": 1, "who": "ada\x1b", "action": "note", "target": "abc", "reason": "", "result": "done"}
+    with fleet(
+        tmp_path,
+        order={"/ops/actions": [{**act, "at": "2026-01-02T03:04:05Z"}]},
+        payment={"/ops/actions": [{**act, "at": "2026-01-02T03:04:06Z"}]},
+    ) as services:
+        shown = services.call("dlt", "log").stdout
+        latest = json.loads(services.call("dlt", "log", "--limit", "1", "--json").stdout)["actions"]
+
+    assert "ada\\x1b" in shown
+    assert "\x1b" not in shown
+    assert [each["service"] for each in latest] == ["payment"]
