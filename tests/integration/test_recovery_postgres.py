@@ -1,0 +1,253 @@
+"""Recovery on a real PostgreSQL, with the payment's own rules."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from orderflow.events.inventory import MissingLine, StockRejected
+from orderflow.events.order import Item, OrderPlaced
+from orderflow.messaging import cloudevents, identity
+from orderflow.messaging.clock import SystemClock
+from orderflow.messaging.decision import Decision, Handler
+from orderflow.messaging.engine import Engine
+from orderflow.messaging.engine_config import EngineConfig
+from orderflow.messaging.envelope import Envelope
+from orderflow.messaging.incoming import Incoming, from_record
+from orderflow.messaging.inlet import Inlet
+from orderflow.messaging.message import Event
+from orderflow.messaging.recovery.port import Act, LetterFilter, ReplayPlan, ReplayProgress, ReplayState
+from orderflow.messaging.recovery.prediction import Rehearsed
+from orderflow.messaging.rows import Rows
+from orderflow.messaging.signals import Signals
+from orderflow.messaging.stores.postgres import migrations
+from orderflow.messaging.stores.postgres.store import PostgresStore
+from orderflow.messaging.transport import ConsumerRecord, TopicSettings
+from orderflow.messaging.transports.memory import MemoryLog, MemoryTransport
+from orderflow.payment.rows import Payment, Status
+from orderflow.payment.service import SERVICE, definition
+from tests.support.postgres import PostgresServer
+from tests.support.saga import new_order_id
+from tests.support.waiting import eventually
+
+ITEMS = (Item(sku="SKU-A", quantity=2, unit_price=1250),)
+CONFIG = EngineConfig(attempts_max=1)
+DEAD = LetterFilter()
+ME = Act(who="ada", reason="mended", confirmed=True)
+TABLES = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace ORDER BY 1"
+
+
+def broken(rows: Rows, envelope: Envelope) -> Decision:
+    """The payment's first decision, as the last release had it."""
+    raise ZeroDivisionError("a defect of the last release")
+
+
+def leaping(rows: Rows, envelope: Envelope) -> Decision:
+    """A decision that forgets the state machine; the database does not."""
+    payment = rows.get(Payment, UUID(envelope.key))
+    assert payment is not None
+    leapt = msgspec.structs.replace(payment, status=Status.REFUNDED, version=payment.version + 1, event="Leapt")
+    return Decision(rows=(leapt,))
+
+
+LAST_RELEASE = replace(
+    SERVICE,
+    handlers={**SERVICE.handlers, OrderPlaced: replace(SERVICE.handlers[OrderPlaced], decide=broken)},
+)
+
+
+class Shop:
+    """The payment service over a database of its own; what comes in is handed to the inlet."""
+
+    def __init__(self, store: PostgresStore, server: PostgresServer, url: str) -> None:
+        self.store = store
+        self.log = MemoryLog(SystemClock(), random.Random(1))
+        topics = ("order-events", "inventory-status", "payment-status", "flow-status")
+        names = [*topics, *(f"{name}.DLT" for name in topics)]
+        self.log.create([TopicSettings(name, 1) for name in names])
+        self._server = server
+        self._database = urlsplit(url).path.removeprefix("/")
+        self._offset = 0
+
+    def engine(self, service: Any = SERVICE) -> Engine:
+        return Engine(
+            service,
+            self.store,
+            MemoryTransport(self.log),
+            gateway=None,
+            signals=Signals(),
+            clock=SystemClock(),
+            chance=random.Random(2),
+            config=CONFIG,
+        )
+
+    async def admit(self, *events: Event, service: Any = SERVICE) -> None:
+        """By a way in that has seen nothing fail yet."""
+        inlet: Inlet = self.engine(service)._inlet
+        await inlet.admit("payment", [self.incoming(event) for event in events])
+
+    def incoming(self, event: Event) -> Incoming:
+        self._offset += 1
+        envelope = Envelope(
+            id=identity.event_id("/test", event.TYPE, event.key, self._offset),
+            message=event,
+            source="/test",
+            key=event.key,
+        )
+        headers = cloudevents.to_headers(envelope)
+        value = msgspec.json.encode(event)
+        record = ConsumerRecord(event.TOPIC, 0, self._offset, event.key.encode(), value, headers)
+        return from_record(record, SERVICE.catalogue)
+
+    def checksums(self) -> dict[str, str]:
+        """Of every table: how many rows it has, and a digest of them all."""
+        content = "SELECT '{0}', count(*), md5(string_agg(t::text, chr(10) ORDER BY t::text)) FROM \"{0}\" AS t"
+        parts = [content.format(name) for name in self.asked(TABLES).split()]
+        lines = self.asked(" UNION ALL ".join(parts)).splitlines()
+        return {line.partition("|")[0]: line.partition("|")[2] for line in lines}
+
+    def asked(self, statement: str) -> str:
+        return self._server.execute(statement, self._database)
+
+
+@pytest.fixture
+async def shop(postgres: PostgresServer, database_url: str) -> AsyncIterator[Shop]:
+    made = definition()
+    await migrations.migrate(database_url, [migrations.core(), made.migrations])
+    store = await PostgresStore.connect(database_url, tables=made.tables)
+    yield Shop(store, postgres, database_url)
+    await store.close()
+
+
+def placed(order_id: UUID) -> OrderPlaced:
+    return OrderPlaced(
+        order_id=order_id, customer_id="c", currency="EUR", items=ITEMS, total=2500, payment_method="pm_card_visa"
+    )
+
+
+def rejected(order_id: UUID) -> StockRejected:
+    missing = (MissingLine(sku="SKU-A", requested=2, available=0),)
+    return StockRejected(order_id=order_id, customer_id="c", missing=missing)
+
+
+def told(rehearsed: list[Rehearsed] | Any) -> list[tuple[str, str]]:
+    return [(each.event_type.split(".")[1], each.verdict.value) for each in rehearsed]
+
+
+async def test_a_rehearsal_leaves_every_table_as_it_was_and_a_replay_does_what_it_said(shop: Shop) -> None:
+    mended, waiting, early, done = (new_order_id() for _ in range(4))
+    await shop.admit(placed(done))
+    await shop.admit(placed(mended), service=LAST_RELEASE)
+    await shop.admit(placed(waiting), service=LAST_RELEASE)
+    await shop.admit(rejected(waiting))
+    await shop.admit(rejected(early))
+    await shop.admit(rejected(done))
+    engine = shop.engine()
+    before = shop.checksums()
+    assert before["parked_events"].startswith("5|")
+    assert before["payments"].startswith("1|")
+
+    rehearsed = await engine.recovery.rehearse(DEAD)
+
+    assert shop.checksums() == before
+    assert told(rehearsed) == [
+        ("OrderPlaced", "succeeds"),
+        ("OrderPlaced", "succeeds"),
+        ("StockRejected", "illegal"),
+        ("StockRejected", "fails"),
+        ("StockRejected", "illegal"),
+    ]
+    new = rehearsed[0].rows[0]
+    assert (new.table, new.id, new.before, new.after["status"]) == ("payments", str(mended), None, "CHARGING")
+    assert rehearsed[0].intents == [f"charge:{mended}"]
+    assert msgspec.json.encode(rehearsed)
+
+    engine.start()
+    begun = await engine.recovery.replay(DEAD, ReplayPlan(failing_share_max=1), ME)
+
+    async def over() -> bool:
+        return (await engine.recovery.find_replay(begun.number)).state is not ReplayState.RUNNING
+
+    await eventually(over)
+    ended = await engine.recovery.find_replay(begun.number)
+    await engine.kill()
+    assert ended.progress == ReplayProgress(succeeded=2, failed_again=2)
+    assert shop.asked("SELECT count(*), count(DISTINCT order_id) FROM payments") == "3|3"
+    assert shop.asked("SELECT count(*) FROM intents") == "3"
+    left = await engine.recovery.store.letters(LetterFilter(state=None), 10)
+    assert [(each.event.key, each.event.state.name) for each in left] == [
+        (str(waiting), "DEAD"),
+        (str(early), "DEAD"),
+        (str(done), "DEAD"),
+    ]
+
+
+async def test_what_the_database_refuses_as_illegal_is_told_as_such_with_those_before_it(shop: Shop) -> None:
+    order_id = new_order_id()
+    await shop.admit(placed(order_id), service=LAST_RELEASE)
+    await shop.admit(rejected(order_id))
+    touches = SERVICE.handlers[StockRejected].touches
+    service = replace(SERVICE, handlers={**SERVICE.handlers, StockRejected: Handler(touches, leaping)})
+    before = shop.checksums()
+
+    rehearsed = await shop.engine(service).recovery.rehearse(DEAD)
+
+    assert told(rehearsed) == [("OrderPlaced", "succeeds"), ("StockRejected", "illegal")]
+    failure = rehearsed[1].failure
+    assert failure is not None
+    assert failure.error == "DataRefusedError"
+    assert shop.checksums() == before
+
+
+async def test_live_traffic_is_not_waited_for_and_a_cancelled_rehearsal_holds_nothing(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_id = new_order_id()
+    await shop.admit(placed(order_id), service=LAST_RELEASE)
+    recovery = shop.engine().recovery
+    before = shop.checksums()
+
+    async with shop.store.transaction() as traffic:
+        await traffic.lock([identity.lock_id(str(order_id))])
+        rehearsing = asyncio.ensure_future(recovery.rehearse(DEAD))
+        waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        await eventually(lambda: shop.asked(waits) == "1")
+        rehearsing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await rehearsing
+        await eventually(lambda: shop.asked(waits) == "0")
+        monkeypatch.setattr("orderflow.messaging.recovery.rehearsal.LOCK_WAIT_S", 0.2)
+        busy = await recovery.rehearse(DEAD)
+
+    assert told(busy) == [("OrderPlaced", "busy")]
+    assert told(await recovery.rehearse(DEAD)) == [("OrderPlaced", "succeeds")]
+    assert shop.checksums() == before
+    assert shop.asked("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == "0"
+
+
+async def test_an_edit_and_a_discard_are_kept(shop: Shop) -> None:
+    edited, discarded = new_order_id(), new_order_id()
+    for order_id in (edited, discarded):
+        await shop.admit(placed(order_id), service=LAST_RELEASE)
+    recovery = shop.engine().recovery
+    first, second = await recovery.store.letters(DEAD, 10)
+    value = msgspec.json.encode(msgspec.structs.replace(placed(edited), customer_id="another"))
+
+    letter = await recovery.edit(first.event.event_id, value, ME)
+    await recovery.discard(second.event.event_id, ME)
+
+    assert letter.original == first.event.record
+    assert letter.event.record.value == value
+    rehearsed = await recovery.rehearse(DEAD)
+    assert [each.rows[0].after["customer_id"] for each in rehearsed] == ["another"]
+    states = "SELECT state, count(*) FROM processed_events GROUP BY state ORDER BY state"
+    assert shop.asked(states).split() == ["3|1", "4|1"]
+    assert shop.asked("SELECT string_agg(action, ' ' ORDER BY number) FROM operator_actions") == "edit discard"
