@@ -8,15 +8,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orderflow.events.inventory import StockRejected
+from orderflow.messaging.carrier import Carrier
 from orderflow.messaging.consumer_loop import ConsumerLoop
+from orderflow.messaging.crowd import Crowd
 from orderflow.messaging.decision import Decision, Service, Subscription
 from orderflow.messaging.engine import Engine
+from orderflow.messaging.engine_config import policy_of
 from orderflow.messaging.envelope import Envelope
-from orderflow.messaging.fold import Fold, Result
+from orderflow.messaging.fold import Fold
 from orderflow.messaging.inbox import ParkedEvent
 from orderflow.messaging.incoming import Incoming
+from orderflow.messaging.result import Result
 from orderflow.messaging.rows import Ref, Row, Rows
-from orderflow.messaging.store import Changes, Recognition, Transaction
+from orderflow.messaging.store import DEPTH_LIMIT, Changes, Recognition, Transaction
 from orderflow.messaging.stores.memory.store import MemoryStore
 from orderflow.messaging.transport import Transport
 from orderflow.payment import model
@@ -29,24 +33,28 @@ class SettlesFirst(ConsumerLoop):
     """Bug: the offset is settled before the batch is committed."""
 
     async def _step(self) -> None:
-        if self._closing:
+        if self._closing.is_set():
             return
-        if self._consumer is None:
-            self._consumer = await self._transport.subscribe(self._subscription.consumer, self._subscription.topics)
-        records = await self._poll(self._consumer)
+        if self._member is None:
+            self._member = await self._transport.subscribe(self.consumer, self._topics)
+        records = await self._take(self._member)
         if records:
-            await self._consumer.settle(records)
-            await self._patience.until_done(lambda: self._carry_in(records))
+            await self._member.settle(records)
+            await self._patience.until_done(lambda: self._carry(records))
 
 
 class SettlesFirstEngine(Engine):
     def _consumer_loop(self, subscription: Subscription, transport: Transport) -> ConsumerLoop:
+        consumer = subscription.consumer
+        away = policy_of(self._config, self._chance).away
+        crowd = Crowd(self.service.name, consumer, away, self._signals, self._clock, self._chance)
         return SettlesFirst(
             subscription,
-            self._inlet,
+            frozenset(),
+            Carrier(subscription, self._inlet, crowd, self._config.batch_max),
             transport,
             self._pacer(self._config.pace_max_ms, self._config.batch_max),
-            self._patience(f"consumer {subscription.consumer}"),
+            self._patience(f"consumer {consumer}"),
             self._config.batch_max,
         )
 
@@ -61,8 +69,10 @@ class DedupesApart:
     async def lock(self, locks: Sequence[int]) -> None:
         await self.inner.lock(locks)
 
-    async def recognise(self, consumer: str, messages: Sequence[tuple[str, str]]) -> Recognition:
-        return await self.inner.recognise(consumer, messages)
+    async def recognise(
+        self, consumer: str, messages: Sequence[tuple[str, str]], depth_limit: int = DEPTH_LIMIT
+    ) -> Recognition:
+        return await self.inner.recognise(consumer, messages, depth_limit)
 
     async def load(self, refs: Iterable[Ref]) -> dict[Ref, Row]:
         return await self.inner.load(refs)
@@ -103,7 +113,7 @@ def overtaking(take: Callable[[Fold, Incoming], Result]) -> Callable[[Fold, Inco
 
     def take_at_once(fold: Fold, incoming: Incoming) -> Result:
         if incoming.parked is None:
-            fold._closed.discard(incoming.key)
+            fold._parking.closed.discard(incoming.key)
         return take(fold, incoming)
 
     return take_at_once

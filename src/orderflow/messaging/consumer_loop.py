@@ -2,90 +2,122 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 
+from orderflow.messaging.carrier import Carrier
 from orderflow.messaging.cloudevents import type_of
 from orderflow.messaging.decision import Subscription
-from orderflow.messaging.incoming import from_record
-from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.pacing import Pacer
 from orderflow.messaging.patience import Patience
 from orderflow.messaging.transport import Consumer, ConsumerRecord, Transport, TransportUnavailableError
 
 
 class ConsumerLoop:
-    """One subscription of the service. `step` polls and handles one batch."""
+    """One subscription of the service. `unread` are the wire names of events that it passes over."""
 
     def __init__(
         self,
         subscription: Subscription,
-        inlet: Inlet,
+        unread: frozenset[bytes],
+        carrier: Carrier,
         transport: Transport,
         pacer: Pacer,
         patience: Patience,
         batch_max: int,
     ) -> None:
-        self._subscription = subscription
-        self._inlet = inlet
+        self.consumer = subscription.consumer
+        self._topics = subscription.topics
+        self._unread = unread
+        self._carrier = carrier
         self._transport = transport
         self._pacer = pacer
         self._patience = patience
         self._batch_max = batch_max
-        self._unread = inlet.service.unread()
-        self._consumer: Consumer | None = None
-        self._polling = False
-        self._closing = False
+        self._member: Consumer | None = None
+        self._poll_task: asyncio.Task[Sequence[ConsumerRecord]] | None = None
+        self._waiting = False
+        self._closing = asyncio.Event()
+
+    @property
+    def problem(self) -> str:
+        """Why records wait although the database is there; "" when they do not."""
+        return self._carrier.problem
 
     async def run(self) -> None:
-        """Consume until `close`; then return when the batch in hand is settled."""
+        """Consume until `close`; then return when the batch in hand is settled. What is deferred is not."""
         try:
-            while not self._closing:
+            while not self._closing.is_set():
                 await self._patience.until_done(self._step)
         finally:
             await self._leave()
+            if self._poll_task is not None:
+                self._poll_task.cancel()
+                await asyncio.gather(self._poll_task, return_exceptions=True)
 
     async def close(self) -> None:
         """Take no more records. `run` returns when the batch in hand is settled and the group is left."""
-        self._closing = True
-        if self._polling:
+        self._closing.set()
+        if self._waiting:
             await self._leave()
 
     async def _step(self) -> None:
-        if self._closing:
+        if self._closing.is_set():
             return
-        if self._consumer is None:
-            self._consumer = await self._transport.subscribe(self._subscription.consumer, self._subscription.topics)
+        if self._member is None:
+            self._member = await self._transport.subscribe(self.consumer, self._topics)
+        member = self._member
         await self._pacer.gather()
-        records = await self._poll(self._consumer)
-        if not records:
+        records = await self._take(member)
+        if self._closing.is_set() and not records:
             return
-        self._pacer.started(len(records))
+        if records:
+            self._pacer.started(len(records))
         read = [record for record in records if type_of(record) not in self._unread]
-        if read:
-            await self._patience.until_done(lambda: self._carry_in(read))
-        consumer = self._consumer
-        # Tried until it succeeds: nothing else settles the last records of a quiet topic.
-        await self._patience.until_done(lambda: consumer.settle(records))
+        if read or self._carrier.wait_s is not None:
+            await self._patience.until_done(lambda: self._carry(read))
+        done = self._carrier.settleable(records)
+        if done:
+            # Tried until it succeeds: nothing else settles the last records of a quiet topic.
+            await self._patience.until_done(lambda: member.settle(done))
 
-    async def _poll(self, consumer: Consumer) -> Sequence[ConsumerRecord]:
-        if self._closing:
+    async def _take(self, member: Consumer) -> Sequence[ConsumerRecord]:
+        """The next records; none when something that was deferred may be tried before they come."""
+        wait_s = self._carrier.wait_s
+        if self._closing.is_set():
             return ()
-        self._polling = True
+        self._waiting = True
         try:
-            return await consumer.poll(self._batch_max)
+            if wait_s is None and self._poll_task is None:
+                return await member.poll(self._batch_max)
+            return await self._poll_within(member, wait_s)
         finally:
-            self._polling = False
+            self._waiting = False
 
-    async def _carry_in(self, records: Sequence[ConsumerRecord]) -> None:
+    async def _poll_within(self, member: Consumer, wait_s: float | None) -> Sequence[ConsumerRecord]:
+        """A poll that takes longer goes on, since one that is cancelled could lose what it had fetched."""
+        if self._poll_task is None and not self._carrier.has_room:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._closing.wait()
+            return ()
+        if self._poll_task is None:
+            self._poll_task = asyncio.get_running_loop().create_task(member.poll(self._batch_max))
+        await asyncio.wait({self._poll_task}, timeout=wait_s)
+        if not self._poll_task.done():
+            return ()
+        task, self._poll_task = self._poll_task, None
+        return task.result()
+
+    async def _carry(self, records: Sequence[ConsumerRecord]) -> None:
         """Tried until it succeeds, whatever it raises: the next poll would settle past these records.
 
         So the batch stays in hand while the database is away: no attempt is burnt, the membership is kept.
         """
-        batch = [from_record(record, self._inlet.service.catalogue) for record in records]
-        await self._inlet.admit(self._subscription.consumer, batch)
+        await self._carrier.carry(records, carefully=self._patience.is_troubled)
 
     async def _leave(self) -> None:
-        if self._consumer is not None:
+        if self._member is not None:
             with suppress(TransportUnavailableError):
-                await self._consumer.close()
+                await self._member.close()

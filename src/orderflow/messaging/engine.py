@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from orderflow.messaging.batcher import Batcher, QueueFullError
+from orderflow.messaging.carrier import Carrier
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.consumer_loop import ConsumerLoop
+from orderflow.messaging.crowd import Crowd
 from orderflow.messaging.decision import RefusedError, Service, Subscription
 from orderflow.messaging.engine_config import EngineConfig, policy_of
+from orderflow.messaging.failures import InfrastructureError
 from orderflow.messaging.gateway import Gateway
 from orderflow.messaging.identity import uuid7
 from orderflow.messaging.incoming import from_command
@@ -136,6 +139,8 @@ class Engine:
             result = await self._commands.submit(incoming)
         except QueueFullError as error:
             raise OverloadedError from error
+        except InfrastructureError as error:
+            raise StoreUnavailableError(str(error)) from error
         if result.refusal is None:
             return result.answer
         if isinstance(result.refusal, RefusedError):
@@ -166,8 +171,13 @@ class Engine:
         await self._relay.close()
 
     def health(self) -> Health:
-        """What the parts are waiting for at this moment."""
-        return Health({each.component: each.problem for each in self._patiences if each.waiting})
+        """What the parts are waiting for at this moment, outages with their evidence included."""
+        problems = {each.component: each.problem for each in self._patiences if each.waiting}
+        for consumer in self._retriers:
+            outage = self._inlet.watch(consumer).problem
+            if outage:
+                problems.setdefault(f"consumer {consumer}", outage)
+        return Health(problems | {f"parking {each.consumer}": each.problem for each in self._loops if each.problem})
 
     async def _finish(self) -> None:
         if not self._tasks:
@@ -244,13 +254,17 @@ class Engine:
         )
 
     def _consumer_loop(self, subscription: Subscription, transport: Transport) -> ConsumerLoop:
+        config, consumer = self._config, subscription.consumer
+        away = policy_of(config, self._chance).away
+        crowd = Crowd(self.service.name, consumer, away, self._signals, self._clock, self._chance)
         return ConsumerLoop(
             subscription,
-            self._inlet,
+            self.service.unread(),
+            Carrier(subscription, self._inlet, crowd, config.batch_max),
             transport,
-            self._pacer(self._config.pace_max_ms, self._config.batch_max),
-            self._patience(f"consumer {subscription.consumer}"),
-            self._config.batch_max,
+            self._pacer(config.pace_max_ms, config.batch_max),
+            self._patience(f"consumer {consumer}"),
+            config.batch_max,
         )
 
     def _intent_runner(self, gateway: Gateway) -> IntentRunner:

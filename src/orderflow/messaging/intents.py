@@ -12,10 +12,11 @@ from orderflow.messaging.gateway import Gateway
 from orderflow.messaging.incoming import from_answer
 from orderflow.messaging.message import Answer
 from orderflow.messaging.patience import INFRASTRUCTURE, Patience
-from orderflow.messaging.signals import IntentAsked, Signals, TaskFailed
-from orderflow.messaging.store import OpenIntent, Store, StoreUnavailableError
+from orderflow.messaging.signals import IntentAsked, Outcome, Signals, TaskFailed
+from orderflow.messaging.store import OpenIntent, Store
 
 IDLE_S = 2.0
+DEFERRED_S = 1.0
 
 
 class IntentRunner:
@@ -146,8 +147,10 @@ class IntentRunner:
         incoming = from_answer(answer, intent, self._source)
         while True:
             try:
-                await self._answers.submit(incoming)
-            except (StoreUnavailableError, QueueFullError):
+                result = await self._answers.submit(incoming)
+            except (*INFRASTRUCTURE, QueueFullError):
                 await self._clock.sleep(0.1)
             else:
-                return
+                if result.outcome is not Outcome.DEFERRED:
+                    return
+                await self._clock.sleep(DEFERRED_S)

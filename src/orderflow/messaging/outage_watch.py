@@ -107,9 +107,9 @@ class OutageWatch:
         """Nobody has probed although it was time: what was deferred here is gone, or in other hands."""
         return self._clock.monotonic() >= self._pauses[event_type].probe_at + NEGLECTED_S
 
-    def probe_at(self, event_types: Iterable[str]) -> float:
-        """When the next of these may be probed (monotonic, s)."""
-        return min(self._pauses[each].probe_at for each in event_types)
+    def probe_in_s(self, event_type: str) -> float:
+        """How long until the next of a type that waits may be tried."""
+        return max(0.0, self._pauses[event_type].probe_at - self._clock.monotonic())
 
     def _learn_of_probes(self, results: Sequence[Result], now: float) -> None:
         failed: set[str] = set()

@@ -59,7 +59,7 @@ class Parking:
         if delay is None:
             return self.bury(incoming, record, failure)
         if not self._has_room(incoming):
-            return self.defer(incoming, failure)
+            return self.defer(incoming, failure, crowded=True)
         self._park(incoming, record, InboxState.PARKED, attempts, failure, delay)
         if attempts == 1:
             self._flow(Parked, incoming, {"error": failure.error})
@@ -68,7 +68,7 @@ class Parking:
     def bury(self, incoming: Incoming, record: ConsumerRecord, failure: Failure) -> Result:
         """Give the message up."""
         if not self._has_room(incoming):
-            return self.defer(incoming, failure)
+            return self.defer(incoming, failure, crowded=True)
         attempts = attempts_of(incoming) + 1
         self._park(incoming, record, InboxState.DEAD, attempts, failure, 0)
         if record.topic:
@@ -81,14 +81,14 @@ class Parking:
     def hold(self, incoming: Incoming, record: ConsumerRecord) -> Result:
         """Park the message behind what is parked of its key, without a try."""
         if not self._has_room(incoming):
-            return self.defer(incoming)
+            return self.defer(incoming, crowded=True)
         self._park(incoming, record, InboxState.PARKED, 0, None, 0)
         return Result(incoming, Outcome.HELD)
 
-    def defer(self, incoming: Incoming, failure: Failure | None = None) -> Result:
-        """Write nothing of the message. `failure` if it was tried."""
+    def defer(self, incoming: Incoming, failure: Failure | None = None, *, crowded: bool = False) -> Result:
+        """Write nothing of the message. `failure` if it was tried, `crowded` if it finds no room."""
         (self.deferred if incoming.parked is None else self.stuck).add(incoming.key)
-        return Result(incoming, Outcome.DEFERRED, failure=failure)
+        return Result(incoming, Outcome.DEFERRED, failure=failure, crowded=crowded)
 
     def reopen(self, last: Incoming) -> None:
         """Say that the key of `last` has nothing parked any more."""

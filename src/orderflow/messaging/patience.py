@@ -6,13 +6,19 @@ import random
 from collections.abc import Awaitable, Callable
 
 from orderflow.messaging.clock import Clock
+from orderflow.messaging.failures import InfrastructureError
 from orderflow.messaging.gateway import GatewayUnavailableError
 from orderflow.messaging.retry import Backoff
 from orderflow.messaging.signals import Resumed, Signals, TaskFailed, Waiting
 from orderflow.messaging.store import StoreUnavailableError
 from orderflow.messaging.transport import TransportUnavailableError
 
-INFRASTRUCTURE = (StoreUnavailableError, TransportUnavailableError, GatewayUnavailableError)
+INFRASTRUCTURE = (
+    StoreUnavailableError,
+    TransportUnavailableError,
+    GatewayUnavailableError,
+    InfrastructureError,
+)
 
 
 class Patience:
@@ -40,6 +46,11 @@ class Patience:
         self._chance = chance
         self._failed = 0
         self._since = 0.0
+
+    @property
+    def is_troubled(self) -> bool:
+        """The last try failed."""
+        return self._failed > 0
 
     async def forever(self, step: Callable[[], Awaitable[None]]) -> None:
         """Run `step` again and again until cancelled."""

@@ -14,7 +14,10 @@ from orderflow.messaging.signals import Outcome
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What became of one message. `answer` and `refusal` are for a command's caller, `decision` if it was handled."""
+    """What became of one message. `answer` and `refusal` are for a command's caller, `decision` if it was handled.
+
+    `crowded`: it was deferred because there is no room to park it.
+    """
 
     incoming: Incoming
     outcome: Outcome
@@ -24,3 +27,4 @@ class Result(msgspec.Struct, frozen=True):
     refusal: Exception | None = None
     attempts: int = 0
     decision: Decision | None = None
+    crowded: bool = False

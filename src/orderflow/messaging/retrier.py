@@ -9,6 +9,7 @@ from orderflow.messaging.clock import Clock
 from orderflow.messaging.inbox import ParkedEvent
 from orderflow.messaging.incoming import from_parked
 from orderflow.messaging.inlet import Failures, Inlet
+from orderflow.messaging.policy import Terms
 from orderflow.messaging.signals import KeyReopened, Signals
 from orderflow.messaging.store import DataRefusedError, Store
 
@@ -23,6 +24,7 @@ class Retrier:
     def __init__(self, consumer: str, inlet: Inlet, store: Store, signals: Signals, clock: Clock) -> None:
         self._consumer = consumer
         self._inlet = inlet
+        self._watch = inlet.watch(consumer)
         self._store = store
         self._signals = signals
         self._clock = clock
@@ -33,18 +35,30 @@ class Retrier:
         self._alarm.set(again_in_ms)
 
     async def step(self) -> None:
-        """Wait until something may be due, and try it. Raises StoreUnavailableError."""
+        """Wait until something may be due, and try it. Heads of a type in outage are left alone and burn nothing.
+
+        Raises StoreUnavailableError, InfrastructureError.
+        """
         await self._alarm.wait()
-        for key in await self._store.due_keys(self._consumer, KEYS_MAX):
+        waiting = [each for each in self._watch.paused if not self._watch.is_neglected(each)]
+        keys = await self._store.due_keys(self._consumer, KEYS_MAX, waiting)
+        if len(keys) == KEYS_MAX:
+            self.poke(0)
+        for key in keys:
             await self._drain(key)
 
     async def _drain(self, key: str) -> None:
         limit = DRAIN_MAX
         failures: dict[tuple[str, str], Exception] = {}
+        probing = False
         while limit:
             events = await self._peek(key, limit)
             if not events:
                 return
+            if not probing and events[0].event_type in self._watch.paused:
+                probing = self._may_probe(events[0].event_type)
+                if not probing:
+                    return
             try:
                 limit = await self._try(key, events, limit, failures)
             except DataRefusedError as error:
@@ -70,7 +84,11 @@ class Retrier:
             if tries(now[: len(seen)]) != tries(seen):
                 return limit
             whole = len(now) == len(batch)
-            results, changes = await self._inlet.carry(tx, self._consumer, batch, touched, failures, reopens=whole)
+            terms = Terms(spared=self._watch.paused)
+            results, changes = await self._inlet.carry(
+                tx, self._consumer, batch, touched, failures, reopens=whole, terms=terms
+            )
+        self._watch.learn(results)
         self._inlet.tell(self._consumer, results, changes, self._clock.monotonic() - started)
         if len(changes.released) < len(batch):
             self.poke_for(changes.reparked)
@@ -79,6 +97,10 @@ class Retrier:
             self._signals.emit(KeyReopened(self._inlet.service.name, self._consumer, key, len(batch)))
             return 0
         return limit
+
+    def _may_probe(self, event_type: str) -> bool:
+        """Those who have deferred events of the type probe; when nobody does, a parked one must."""
+        return self._watch.is_neglected(event_type) and self._watch.may_probe(event_type)
 
     def poke_for(self, parked: Sequence[ParkedEvent]) -> None:
         """Events were parked by a batch of this process: come back when the first is due."""

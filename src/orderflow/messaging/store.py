@@ -155,8 +155,8 @@ class Store(Protocol):
         """Raises StoreUnavailableError on entry, within or on leaving."""
         ...
 
-    async def due_keys(self, consumer: str, limit: int) -> Sequence[str]:
-        """Keys whose parked head is due for another try, longest due first."""
+    async def due_keys(self, consumer: str, limit: int, leaving: Sequence[str] = ()) -> Sequence[str]:
+        """Keys whose parked head is due for another try, longest due first; not if its event type is in `leaving`."""
         ...
 
     async def parked_keys(self, consumer: str, limit: int) -> int:

@@ -36,14 +36,15 @@ class MemoryStore:
             transaction.abandon()
         return transaction
 
-    async def due_keys(self, consumer: str, limit: int) -> Sequence[str]:
+    async def due_keys(self, consumer: str, limit: int, leaving: Sequence[str] = ()) -> Sequence[str]:
         await self._step("due_keys")
         heads: dict[str, Waiting] = {}
         for waiting in sorted(self._database.state.parked.values(), key=lambda each: each.event.position):
             if waiting.consumer == consumer:
                 heads.setdefault(waiting.event.key, waiting)
         now = self._database.clock.wall_ms()
-        due = sorted((head.next_attempt_at, key) for key, head in heads.items() if is_due(head, now))
+        tried = {key: head for key, head in heads.items() if head.event.event_type not in leaving}
+        due = sorted((head.next_attempt_at, key) for key, head in tried.items() if is_due(head, now))
         return [key for _, key in due[:limit]]
 
     async def parked_keys(self, consumer: str, limit: int) -> int:

@@ -89,8 +89,8 @@ class PostgresStore:
     def transaction(self) -> PostgresTransaction:
         return PostgresTransaction(self._work, self._queries, self._mappings)
 
-    async def due_keys(self, consumer: str, limit: int) -> Sequence[str]:
-        rows = await self._on(self._work, self._queries["due_keys"], consumer, limit)
+    async def due_keys(self, consumer: str, limit: int, leaving: Sequence[str] = ()) -> Sequence[str]:
+        rows = await self._on(self._work, self._queries["due_keys"], consumer, limit, list(leaving))
         return [row["key"] for row in rows]
 
     async def parked_keys(self, consumer: str, limit: int) -> int:

@@ -1,0 +1,133 @@
+"""Carries a consumer's records in, and keeps in hand those whose time has not come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+
+from orderflow.messaging.catalogue import wire_name
+from orderflow.messaging.crowd import Crowd
+from orderflow.messaging.decision import Subscription
+from orderflow.messaging.deferrals import Deferrals
+from orderflow.messaging.incoming import Incoming, from_record
+from orderflow.messaging.inlet import Inlet
+from orderflow.messaging.message import Event
+from orderflow.messaging.outage_watch import OutageWatch
+from orderflow.messaging.result import Result
+from orderflow.messaging.signals import Outcome
+from orderflow.messaging.transport import ConsumerRecord
+
+PROBES_KEPT = 100
+"""When the hand is full, the rest of what is in outage is parked; of so many keys the head stays, to probe with."""
+
+
+class Carrier:
+    """One per subscription. Order within a key is kept: what is in hand goes before what comes."""
+
+    def __init__(self, subscription: Subscription, inlet: Inlet, crowd: Crowd, batch_max: int) -> None:
+        self._consumer = subscription.consumer
+        self._inlet = inlet
+        self._watch: OutageWatch = inlet.watch(subscription.consumer)
+        self._crowd = crowd
+        self._batch_max = batch_max
+        self._in_hand = Deferrals()
+        self._types = {
+            wire_name(each)
+            for each in inlet.service.handlers
+            if issubclass(each, Event) and each.TOPIC in subscription.topics
+        }
+
+    @property
+    def wait_s(self) -> float | None:
+        """How long until something in hand may be tried; None: nothing is in hand."""
+        if not self._in_hand:
+            return None
+        waits = {head.event_type for head in self._in_hand.heads()}
+        paused = waits & self._watch.paused
+        ready = [self._crowd.wait_s] if waits - paused else []
+        return min([*ready, *map(self._watch.probe_in_s, paused)])
+
+    @property
+    def problem(self) -> str:
+        """Why events wait that cannot be parked; "" when none does."""
+        return self._crowd.problem
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more records may be taken in hand."""
+        return not self._in_hand.is_full
+
+    async def carry(self, records: Sequence[ConsumerRecord], *, carefully: bool) -> None:
+        """Carry these in, and what is in hand and may go. `carefully`: one alone first, to see whether it goes.
+
+        May be repeated. Raises StoreUnavailableError, InfrastructureError.
+        """
+        batch = [from_record(record, self._inlet.service.catalogue) for record in records]
+        if self._in_hand:
+            await self._probe()
+            batch = self._next(batch)
+        if carefully:
+            await self._inlet.admit(self._consumer, batch[:1])
+        if batch:
+            self._note(await self._inlet.admit(self._consumer, batch))
+        if self._in_hand.is_full:
+            await self._park_overflow()
+
+    def settleable(self, records: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
+        """What may be settled after these were carried in."""
+        return self._in_hand.settleable(records)
+
+    async def _probe(self) -> None:
+        """Try one event of each type in outage, each time of another key."""
+        tried: dict[str, Incoming] = {}
+        for head in self._in_hand.heads():
+            if self._is_paused(head) and not self._watch.probe_in_s(head.event_type):
+                tried.setdefault(head.event_type, head)
+        for head in tried.values():
+            self._note(await self._inlet.admit(self._consumer, [head]))
+
+    def _next(self, batch: Sequence[Incoming]) -> list[Incoming]:
+        """What may go of what is in hand, then those of the batch that are not behind something in hand."""
+        fresh: list[Incoming] = []
+        for incoming in batch:
+            if incoming.key in self._in_hand:
+                self._in_hand.add(incoming)
+            else:
+                fresh.append(incoming)
+        ready: list[Incoming] = []
+        if not self._crowd.wait_s:
+            for head in self._in_hand.heads():
+                if len(ready) < self._batch_max and not self._is_paused(head):
+                    ready.extend(islice(self._in_hand.queue(head.key), self._batch_max - len(ready)))
+        return ready + fresh
+
+    def _note(self, results: Sequence[Result]) -> None:
+        """Keep what was deferred, let go of the rest."""
+        deferred = [result for result in results if result.outcome is Outcome.DEFERRED]
+        if not deferred and not self._in_hand:
+            return
+        for result in results:
+            if result.outcome is not Outcome.DEFERRED:
+                self._in_hand.remove(result.incoming)
+        for result in deferred:
+            self._in_hand.add(result.incoming)
+            self._in_hand.put_off(result.incoming.key)
+        crowded = [result.incoming.key for result in deferred if result.crowded]
+        if crowded:
+            self._crowd.found_no_room(len(crowded), crowded[0])
+        elif all(map(self._is_paused, self._in_hand.heads())):
+            self._crowd.found_room()
+
+    async def _park_overflow(self) -> None:
+        """Park what waits for the end of an outage, so that other types flow on. Some keys stay, to probe with."""
+        if self._crowd.wait_s or self._types <= self._watch.paused:
+            return
+        keys = [head.key for head in self._in_hand.heads() if self._is_paused(head)]
+        batch = [incoming for key in keys[PROBES_KEPT:] for incoming in self._in_hand.queue(key)]
+        for start in range(0, len(batch), self._batch_max):
+            self._note(await self._inlet.hold(self._consumer, batch[start : start + self._batch_max]))
+            if self._crowd.wait_s:
+                return
+
+    def _is_paused(self, incoming: Incoming) -> bool:
+        return incoming.event_type in self._watch.paused
