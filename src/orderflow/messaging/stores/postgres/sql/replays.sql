@@ -74,7 +74,8 @@ RETURNING number;
 -- name: send
 -- Make the next events of a replay due at once. Those that come before and are not dead any more are gone.
 -- Rows are locked in order of position, and looked at again under the lock. An event that another replay had sent and
--- that is dead again has failed there, whatever becomes of it now.
+-- that is dead again has failed there, whatever becomes of it now. The arrays keep the planner, which knows nothing of
+-- a table that was filled just now, from comparing every event of a large replay with every one that is sent.
 WITH replay AS MATERIALIZED (
     SELECT number, who FROM replays WHERE number = $1 AND state = 'running' AND claimed_by = $3 FOR UPDATE
 ), next AS MATERIALIZED (
@@ -102,14 +103,16 @@ WITH replay AS MATERIALIZED (
     ORDER BY sent.position
 ), marked AS (
     UPDATE replay_events AS event SET state = 'under_way', identity = sent.identity
-    FROM sent WHERE event.replay = $1 AND event.position = sent.position AND event.state = 'waiting'
+    FROM sent
+    WHERE event.replay = $1 AND event.position = ANY (ARRAY(SELECT position FROM sent))
+        AND event.position = sent.position AND event.state = 'waiting'
 ), gone AS (
     UPDATE replay_events AS event SET state = 'gone'
     WHERE event.replay = $1 AND event.state = 'waiting' AND EXISTS (SELECT FROM replay)
         AND event.position <= (
             SELECT CASE WHEN count(*) < $2 THEN 9223372036854775807 ELSE max(position) END FROM next
         )
-        AND NOT EXISTS (SELECT FROM sent WHERE sent.position = event.position)
+        AND event.position <> ALL (ARRAY(SELECT position FROM sent))
 ), failed AS (
     UPDATE replay_events AS event SET state = 'failed_again'
     FROM sent WHERE event.position = sent.position AND event.state = 'under_way' AND event.replay <> $1
