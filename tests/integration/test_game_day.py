@@ -51,6 +51,10 @@ class Member:
             found: dict[str, Any] = (await client.get(f"{self.url}/health/ready")).json()
             return found
 
+    async def faults(self) -> list[str]:
+        found: list[str] = (await self.health()).get("faults", [])
+        return found
+
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
@@ -185,7 +189,7 @@ async def test_a_permanent_fault_parks_what_it_strikes_in_every_process_until_it
     done = payment.answer("fault", "clear", "payment-1")
     assert done["cleared"][0]["id"] == "payment-1"
     for member in (first, second):
-        assert "faults" not in await member.health()
+        assert await member.faults() == []
     await log.hear(PaymentSucceeded, struck)
     assert payment.parked() == []
     assert [line["level"] for line in payment.logged("faults-cleared")] == ["warning"] * 2
@@ -236,7 +240,7 @@ async def test_faults_outlive_a_restart_and_strike_from_the_first_event_on(payme
     [member] = payment.start("--game-day")
 
     await eventually(payment.parked)
-    assert len((await member.health())["faults"]) == 1
+    assert len(await member.faults()) == 1
     assert await log.heard(PaymentSucceeded) == []
 
 
@@ -250,12 +254,28 @@ async def test_without_game_day_faults_are_ignored_told_in_the_log_and_refused(p
     await log.hear(PaymentSucceeded, await say(log, POISON))
     [line] = payment.logged("faults-ignored")
     assert (line["level"], line["faults"]) == ("warning", [f"fault 1: permanent at OrderPlaced with sku={POISON}"])
-    assert "faults" not in await member.health()
+    assert await member.faults() == []
     why = "This system was not started for a game day, so it takes no faults. Start it with: orderflow up --game-day"
     for command in (("add", "payment", *AT_POISON, "--error", "hang"), ("clear", "payment-1"), ("list",)):
         service = ("--service", "payment") if command == ("list",) else ()
         code, said = payment.refusal("fault", *command, *service)
         assert (code, said) == (5, f"Error: {why}")
+
+
+async def test_a_fault_is_not_called_set_before_the_slowest_process_applies_it(payment: Payment) -> None:
+    quick, slow = payment.start("--game-day", count=2)
+    slow.send(signal.SIGSTOP)
+
+    async with httpx.AsyncClient(base_url=quick.url, timeout=TIMEOUT_S) as client:
+        fault = {"event_type": "OrderPlaced", "field": "sku", "value": POISON, "error": "permanent"}
+        adding = asyncio.create_task(client.post("/ops/faults", json=fault, headers={"x-orderflow-operator": "ada"}))
+        await eventually(quick.faults)
+        assert not adding.done()
+        slow.send(signal.SIGCONT)
+        done = await adding
+
+    assert (done.status_code, done.json()["confirmed_by"]) == (201, 2)
+    assert len(await slow.faults()) == 1
 
 
 async def test_a_process_that_died_is_not_waited_for_for_ever(payment: Payment) -> None:
@@ -265,7 +285,7 @@ async def test_a_process_that_died_is_not_waited_for_for_ever(payment: Payment) 
     done = payment.answer("fault", "add", "payment", *AT_POISON, "--error", "permanent")
 
     assert done["confirmed_by"] == 1
-    assert len((await alive.health())["faults"]) == 1
+    assert len(await alive.faults()) == 1
 
 
 @pytest.mark.parametrize(
