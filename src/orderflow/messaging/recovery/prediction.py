@@ -26,8 +26,8 @@ class RehearsalVerdict(StrEnum):
     """What would become of a parked event.
 
     DUPLICATE: it was handled before under another identity. ILLEGAL: it cannot happen in the state that the rows are
-    in, says the decision or the database. HELD: it would go on waiting, behind one that fails. BUSY: not rehearsed,
-    since live traffic held its key for too long.
+    in, says the decision or the database. HELD: it would go on waiting, behind one that fails. BUSY: it could not be
+    told now, since live traffic held its key for too long, or infrastructure is away.
     """
 
     SUCCEEDS = "succeeds"
@@ -61,7 +61,7 @@ class CausedEvent:
 class Rehearsed:
     """What would become of one parked event, in its place behind the others of its key.
 
-    `failure` is there for FAILS and ILLEGAL. `intents` are the keys of what would be asked of the outside world.
+    `failure` is there for FAILS, ILLEGAL and BUSY. `intents` are the keys of what would be asked of the outside.
     """
 
     position: int

@@ -9,6 +9,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import NoReturn
 
+from msgspec.structs import replace
+
+from orderflow.messaging.failures import INFRASTRUCTURE, InfrastructureError, describe
 from orderflow.messaging.inbox import ParkedEvent
 from orderflow.messaging.incoming import from_parked
 from orderflow.messaging.inlet import Inlet
@@ -37,6 +40,7 @@ class Rehearsal:
     async def of_key(self, consumer: str, key: str) -> Sequence[Rehearsed]:
         """Everything that is parked of a key, head first, as the retrier would take it now."""
         passage = _Passage(self._inlet, consumer, singly_from=SEQUENCE_MAX)
+        why: Exception = KeyBusyError(key)
         for _ in range(TRIES_MAX):
             try:
                 async with self._store.transaction() as tx:
@@ -46,9 +50,10 @@ class Rehearsal:
                     return passage.told
             except DataRefusedError:
                 passage = _Passage(self._inlet, consumer, singly_from=passage.place)
-            except KeyBusyError:
+            except (KeyBusyError, InfrastructureError) as error:
+                why = error
                 break
-        return [_busy(consumer, event) for event in passage.events]
+        return [_busy(consumer, event, why) for event in passage.events]
 
     async def _try(self, tx: Transaction, passage: _Passage, key: str) -> NoReturn:
         if await self._locked(tx, passage, key):
@@ -111,7 +116,7 @@ class _Passage:
         return [prediction.of(event, result) for event, result in zip(part, results, strict=True)]
 
 
-def _busy(consumer: str, event: ParkedEvent) -> Rehearsed:
+def _busy(consumer: str, event: ParkedEvent, why: Exception) -> Rehearsed:
     return Rehearsed(
         position=event.position,
         consumer=consumer,
@@ -119,4 +124,5 @@ def _busy(consumer: str, event: ParkedEvent) -> Rehearsed:
         event_id=str(event.event_id),
         event_type=event.event_type,
         verdict=RehearsalVerdict.BUSY,
+        failure=replace(describe(why), kind=INFRASTRUCTURE),
     )

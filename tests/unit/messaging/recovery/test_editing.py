@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -141,6 +142,19 @@ async def test_what_no_payload_can_mend_is_told(record: ConsumerRecord, why: str
         await bench.recovery.edit(event.position, counted("k", 4), ME)
 
     assert why in str(refused.value)
+
+
+async def test_of_two_edits_at_once_one_is_told_to_look_again() -> None:
+    bench = Bench()
+    event = await dead(bench, record_of(Counted(name="k", amount=-5), offset=9))
+
+    done = await asyncio.gather(
+        *(bench.recovery.edit(event.event_id, counted("k", amount), ME) for amount in (1, 2)), return_exceptions=True
+    )
+
+    refused = [each for each in done if isinstance(each, EditRefusedError)]
+    assert [str(each) for each in refused] == ["The event has changed meanwhile: look at it again."]
+    assert len([action.action for action in await bench.recovery.store.actions(10)]) == 1
 
 
 async def test_only_a_dead_event_is_edited() -> None:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 import pytest
 
+from orderflow.messaging.decision import Decision
+from orderflow.messaging.envelope import Envelope
+from orderflow.messaging.failures import InfrastructureError
 from orderflow.messaging.identity import lock_id
 from orderflow.messaging.incoming import from_record
 from orderflow.messaging.recovery.port import LetterFilter
 from orderflow.messaging.recovery.prediction import CausedEvent, RehearsalVerdict, Rehearsed, RowChange
+from orderflow.messaging.rows import Rows
 from orderflow.messaging.store import StoreUnavailableError
+from orderflow.messaging.stores.memory.writing import Rules
 from tests.support.waiting import eventually
 from tests.unit.messaging.recovery.bench import DEAD, Bench, Closed, held_lock
-from tests.unit.messaging.toy import Asked, Counted, Opened
+from tests.unit.messaging.toy import Asked, Counted, Opened, refuse_666
 from tests.unit.messaging.world import poisoned
 
 
@@ -202,23 +208,60 @@ async def test_it_does_not_wait_long_for_live_traffic_and_says_so(monkeypatch: p
         ("b", "busy"),
         ("c", "succeeds"),
     ]
+    assert rehearsed[0].failure is not None
+    assert rehearsed[0].failure.message == "The key a is being worked on by live traffic: try again in a moment."
     done.set()
     await traffic
 
 
-async def test_what_is_handled_meanwhile_is_looked_at_again() -> None:
+async def test_what_is_changed_while_it_waits_for_the_lock_is_looked_at_again() -> None:
     bench = Bench()
-    await bench.bury("k")
-    await bench.world.admit(Counted(name="k", amount=2))
+    (head,) = await bench.bury("k", amount=1)
     done = asyncio.Event()
     traffic = asyncio.ensure_future(held_lock(bench, [lock_id("k")], done))
     await eventually(lambda: lock_id("k") in bench.world.database.locks._holders)
     rehearsing = asyncio.ensure_future(bench.recovery.rehearse(DEAD))
     await eventually(lambda: bench.world.database.locks._waiters)
 
-    state = bench.world.database.state
-    del state.parked[min(state.parked)]
+    parked = bench.world.database.state.parked
+    edited = msgspec.structs.replace(head.record, value=b'{"name":"k","amount":9}')
+    event = msgspec.structs.replace(head, record=edited)
+    parked[head.position] = replace(parked[head.position], event=event)
     done.set()
     await traffic
 
-    assert [each.rows[0].after["total"] for each in await rehearsing] == [2]
+    assert [each.rows[0].after["total"] for each in await rehearsing] == [9]
+
+
+async def test_infrastructure_that_is_away_is_told_for_the_key_that_needs_it() -> None:
+    bench = Bench()
+    await bench.bury("k", "other")
+    handler = bench.world.service.handlers[Counted]
+
+    def away(rows: Rows, envelope: Envelope) -> Decision:
+        if envelope.key == "k":
+            raise InfrastructureError("the provider is away")
+        return handler.decide(rows, envelope)
+
+    bench.world.service.handlers[Counted] = replace(handler, decide=away)  # type: ignore[index]
+    rehearsed = await bench.recovery.rehearse(DEAD)
+
+    assert verdicts(rehearsed) == ["busy", "succeeds"]
+    failure = rehearsed[0].failure
+    assert failure is not None
+    assert (failure.kind, failure.message) == ("infrastructure", "the provider is away")
+
+
+async def test_what_a_whole_batch_hides_is_hidden_as_it_is_for_the_retrier() -> None:
+    """Within one batch the database sees the last version of a row only; so the way in is taken in the same parts."""
+    bench = Bench()
+    bench.world.database.rules = Rules((refuse_666,), frozenset())
+    await bench.bury("k", amount=1)
+    await bench.world.admit(Counted(name="k", amount=665), *(Counted(name="k", amount=1) for _ in range(198)))
+    await bench.world.admit(Closed(name="k"), Counted(name="k", amount=666), Counted(name="k", amount=1))
+
+    rehearsed = await bench.recovery.rehearse(DEAD)
+    await bench.replay_all()
+
+    assert verdicts(rehearsed) == ["succeeds"] * 201 + ["fails", "held"]
+    assert [event.position for event in bench.world.parked()] == [each.position for each in rehearsed[-2:]]
