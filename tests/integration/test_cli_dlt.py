@@ -28,7 +28,7 @@ NO_LETTERS = "No dead letters.\n"
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    with running(tmp_path_factory.mktemp("dlt") / "home", attempts_max=2) as system:
+    with running(tmp_path_factory.mktemp("dlt") / "home", "--game-day", attempts_max=2) as system:
         yield system
 
 
@@ -84,6 +84,33 @@ async def test_a_poison_event_is_seen_rehearsed_mended_replayed_and_gone(system:
     assert {("order", "discard", "no such order"), ("notification", "edit", "")} <= acts
     assert system.call("dlt", "list").stdout == NO_LETTERS
     assert system.call("health").returncode == 0
+
+
+async def test_an_order_completes_once_what_its_event_failed_by_is_mended(system: System) -> None:
+    match = ("--event", "PaymentSucceeded", "--match", "customer_id=unlucky", "--error", "permanent")
+    system.ask("fault", "add", "inventory", *match)
+    order = system.ask("order", "place", "--customer", "unlucky")
+    letter = (await dead(system, order["id"], 1))["inventory"]
+    event = letter["event_id"]
+    stuck = system.ask("order", "show", order["id"])
+    health = document(system.call("health", "--json"), 1)["services"]["inventory"]
+    failing = document(system.call("dlt", "rehearse", event, "--json"), 1)["rehearsed"]
+    system.ask("fault", "clear", "--all")
+    (rehearsed,) = system.ask("dlt", "rehearse", "--group", letter["fingerprint"])["rehearsed"]
+    before = system.ask("order", "show", order["id"])
+    replayed = system.call("dlt", "replay", "--group", letter["fingerprint"], "--canary")
+    ended = system.lines("order", "watch", order["id"], "--timeout", "60")[-1]
+
+    assert stuck["status"] == before["status"] == "PAID"
+    assert stuck["stuck"]["inventory"]["state"] == "dead"
+    assert (len(health["faults"]), health["stuck"][0]["dead"]) == (1, 1)
+    assert [each["verdict"] for each in failing] == ["fails"]
+    assert rehearsed["verdict"] == "succeeds"
+    assert [each["type"] for each in rehearsed["events"]] == ["orderflow.StockReserved.v1"]
+    assert replayed.returncode == 0, replayed.stderr
+    assert "inventory-1" in replayed.stdout
+    assert ended["status"] == "COMPLETED"
+    assert system.call("dlt", "list").stdout == NO_LETTERS
 
 
 async def test_what_came_in_is_kept_beside_an_edited_value(system: System) -> None:

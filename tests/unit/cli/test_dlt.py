@@ -270,11 +270,11 @@ def test_a_replay_that_stopped_says_why_and_how_to_go_on(tmp_path: Path) -> None
     stopped = replay("stopped", waiting=9, failed_again=1)
     known = {"POST /ops/replays/7/resume": replay("running"), "/ops/replays/7": stopped}
     with fleet(tmp_path, inventory=known) as services:
-        shown = services.call("dlt", "resume", "inventory/7")
+        shown = services.call("dlt", "resume", "inventory-7")
 
     assert shown.exit_code == 1
-    assert "inventory/7 was stopped: too many failed again" in shown.stdout
-    assert "orderflow dlt resume inventory/7" in shown.stdout
+    assert "inventory-7 was stopped: too many failed again" in shown.stdout
+    assert "orderflow dlt resume inventory-7" in shown.stdout
 
 
 def test_what_is_not_dead_is_not_replayed(tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ def test_a_replay_that_one_service_refuses_goes_on_at_the_others(tmp_path: Path)
         shown = services.call("dlt", "replay", "--all")
 
     assert shown.exit_code == 3
-    assert "payment/7" in shown.stdout
+    assert "payment-7" in shown.stdout
     assert "nothing to replay" in shown.stderr
 
 

@@ -89,9 +89,9 @@ def test_what_is_no_share_is_refused(words: str) -> None:
 
 
 def test_a_replay_is_named_by_its_service_and_number() -> None:
-    assert str(replay_name("payment/3")) == "payment/3"
-    for words in ("3", "payment", "payment/x", "bank/3"):
-        with pytest.raises(click.BadParameter, match="payment/3"):
+    assert str(replay_name("payment-3")) == "payment-3"
+    for words in ("3", "payment", "payment-x", "bank-3"):
+        with pytest.raises(click.BadParameter, match="payment-3"):
             replay_name(words)
 
 

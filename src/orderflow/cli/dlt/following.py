@@ -29,7 +29,7 @@ class ReplayName(NamedTuple):
     number: int
 
     def __str__(self) -> str:
-        return f"{self.service}/{self.number}"
+        return f"{self.service}-{self.number}"
 
 
 def follow(session: Session, begun: Sequence[ReplayName]) -> Replays:

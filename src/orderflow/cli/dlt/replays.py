@@ -13,13 +13,13 @@ from orderflow.settings import SERVICES
 
 
 def replay_name(value: Any) -> ReplayName:
-    """`payment/3`. Raises click.BadParameter."""
+    """`payment-3`. Raises click.BadParameter."""
     if isinstance(value, ReplayName):
         return value
-    service, _, number = str(value).partition("/")
+    service, _, number = str(value).rpartition("-")
     if service not in SERVICES or not (number.isascii() and number.isdigit() and len(number) <= 15):
         raise click.BadParameter(
-            f"{value!r} is no replay. Wanted: SERVICE/NUMBER such as payment/3; `orderflow dlt replays` shows them"
+            f"{value!r} is no replay. Wanted: SERVICE-NUMBER such as payment-3; `orderflow dlt replays` shows them"
         )
     return ReplayName(service, int(number))
 
@@ -64,7 +64,7 @@ def pause(session: Session, name: ReplayName, reason: str) -> None:
     """Hold a replay: what is under way ends, nothing more is sent.
 
     \b
-    orderflow dlt pause payment/3
+    orderflow dlt pause payment-3
     """
     with session.client(name.service) as client:
         held = act(client, "POST", f"/ops/replays/{name.number}/pause", {"reason": reason})
@@ -85,8 +85,8 @@ def resume(session: Session, name: ReplayName, detach: bool, yes: bool, reason: 
     Exit code: 0 all went through, 1 some failed again or it was stopped.
 
     \b
-    orderflow dlt resume payment/3
-    orderflow dlt resume payment/3 --detach --yes --reason "the bank is back"
+    orderflow dlt resume payment-3
+    orderflow dlt resume payment-3 --detach --yes --reason "the bank is back"
     """
     from orderflow.cli.dlt.replaying import conclude
 
