@@ -24,11 +24,11 @@ from orderflow.messaging.rows import Row, Rows
 from orderflow.messaging.store import DataRefusedError
 from orderflow.messaging.stores.memory.store import MemoryStore
 from orderflow.messaging.stores.memory.writing import Rules
-from orderflow.messaging.transport import TopicSettings
+from orderflow.messaging.transport import ProducerRecord, TopicSettings
 from orderflow.messaging.transports.memory import MemoryLog, MemoryTransport
 from tests.support.waiting import eventually
 from tests.unit.messaging.toy import Counted, Tally, ToyEvent, refuse_666, touches
-from tests.unit.messaging.world import World
+from tests.unit.messaging.world import World, record_of
 
 ME = Act(who="ada", reason="mended in 1.2.4", confirmed=True)
 DEAD = LetterFilter()
@@ -110,6 +110,13 @@ class Bench:
             await self.inlet().admit("counter", [self.world.read(self.counted(name, amount))])
         self.world.moods.broken.difference_update(names)
         return [event for event in self.world.parked() if event.key in names]
+
+    async def publish(self, *events: Message) -> None:
+        """As another service would."""
+        records = [record_of(event, offset=0) for event in events]
+        await MemoryTransport(self.log).append(
+            [ProducerRecord("counts", record.key, record.value, record.headers) for record in records]
+        )
 
     def counted(self, name: str, amount: int) -> Message:
         return Counted(name=name, amount=amount)

@@ -262,6 +262,30 @@ async def test_what_it_may_be_waiting_for_is_told() -> None:
     assert standing.why == "Events under way wait for as long as this lasts: commands: the bank is away"
 
 
+async def test_an_event_of_a_type_in_outage_stays_under_way_until_it_is_over_and_that_is_told() -> None:
+    bench = Bench()
+    (dead,) = await bench.bury("dead")
+    live = [f"live-{n}" for n in range(12)]
+    bench.world.moods.broken.update(live)
+
+    async with bench.started():
+        await bench.publish(*(Counted(name=name, amount=1) for name in live))
+        await eventually(lambda: bench.engine.health().problems)
+        begun = await bench.recovery.replay(DEAD, AS_FAST_AS_IT_GOES, ME)
+
+        async def is_told() -> bool:
+            standing = await bench.recovery.find_replay(begun.number)
+            return standing.progress.under_way == 1 and "toy.Counted.v1 waits" in standing.why
+
+        await eventually(is_told)
+        bench.world.moods.broken.clear()
+        ended = await bench.ended(begun.number)
+
+    assert ended.progress == ReplayProgress(succeeded=1)
+    assert (await bench.recovery.store.history(dead.event_id))[-1].attempt == 1
+    assert bench.world.total("dead") == 1
+
+
 async def test_every_act_is_a_row_with_its_result() -> None:
     bench = Bench()
     await bench.bury("k")
