@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from orderflow.messaging.catalogue import Catalogue
 from orderflow.messaging.decision import Decision, Handler, Intent, RefusedError, Service, Subscription
 from orderflow.messaging.envelope import Envelope
+from orderflow.messaging.failures import InfrastructureError
 from orderflow.messaging.flow import FLOW_EVENTS
 from orderflow.messaging.message import Answer, Command, Event
 from orderflow.messaging.rows import Fact, Ref, Row, Rows
@@ -109,9 +110,13 @@ class Movement(Fact, frozen=True, kw_only=True):
 
 @dataclass
 class Moods:
-    """What a test changes while it runs; a real decision has nothing of the kind."""
+    """What a test changes while it runs; a real decision has nothing of the kind.
+
+    `broken` are keys or types whose decisions raise, `away` those whose decisions find something away.
+    """
 
     broken: set[str] = field(default_factory=set)
+    away: set[str] = field(default_factory=set)
     handled: list[str] = field(default_factory=list)
 
 
@@ -124,7 +129,9 @@ class Decisions:
     def counted(self, rows: Rows, envelope: Envelope) -> Decision:
         event = envelope.message
         assert isinstance(event, Counted)
-        if event.amount < 0 or event.name in self._moods.broken:
+        if not self._moods.away.isdisjoint((event.name, event.TYPE)):
+            raise InfrastructureError("the tax office is closed")
+        if event.amount < 0 or not self._moods.broken.isdisjoint((event.name, event.TYPE)):
             raise ArithmeticError(f"{event.amount} is below zero")
         self._moods.handled.append(f"{event.name}{event.amount:+}")
         tally = rows.get(Tally, event.name)
@@ -136,6 +143,8 @@ class Decisions:
         )
 
     def opened(self, rows: Rows, envelope: Envelope) -> Decision:
+        if Opened.TYPE in self._moods.broken:
+            raise LookupError("the door is stuck")
         self._moods.handled.append("opened")
         return Decision()
 
@@ -145,7 +154,7 @@ class Decisions:
     def said(self, rows: Rows, envelope: Envelope) -> Decision:
         answer = envelope.message
         assert isinstance(answer, Said)
-        if answer.words == "bad" or answer.name in self._moods.broken:
+        if answer.words == "bad" or not self._moods.broken.isdisjoint((answer.name, answer.TYPE)):
             raise ArithmeticError("a bad word")
         self._moods.handled.append(answer.words)
         if answer.words == "again":
