@@ -165,6 +165,12 @@ async def test_a_group_shows_the_event_that_failed_last(store: Store) -> None:
     (group,) = await store.recovery.groups(LetterFilter())
     (example,) = await sequence(store, "a")
     assert (group.example, group.message, group.count) == (example.position, "worse", 2)
+    await park(store, dead("c", "1"))
+    (first, _, last) = await store.recovery.letters(LetterFilter(), 10)
+    (group,) = await store.recovery.groups(LetterFilter())
+    assert first.first_failed_at is not None
+    assert last.first_failed_at is not None
+    assert group.first_seen == first.first_failed_at < last.first_failed_at
 
 
 @pytest.mark.parametrize(

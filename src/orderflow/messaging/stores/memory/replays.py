@@ -62,7 +62,7 @@ class MemoryReplays:
             return []
         sent: dict[tuple[str, str], None] = {}
         left = limit
-        for position, replayed in sorted(kept.events.items()):
+        for position, replayed in kept.events.items():
             if replayed.course is not Course.WAITING:
                 continue
             waiting = self._dead(position)
@@ -114,9 +114,9 @@ class MemoryReplays:
         return [each for each in self._database.state.replays.values() if each.state is ReplayState.RUNNING]
 
     def _mine(self, number: int) -> KeptReplay | None:
+        """A replay that this process has claimed; only a running one is."""
         kept = self._database.state.replays.get(number)
-        mine = kept is not None and kept.state is ReplayState.RUNNING and kept.claimed_by is self._process
-        return kept if mine else None
+        return kept if kept is not None and kept.claimed_by is self._process else None
 
     def _dead(self, position: int) -> Waiting | None:
         waiting = self._database.state.parked.get(position)

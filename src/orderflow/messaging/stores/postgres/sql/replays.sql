@@ -77,7 +77,7 @@ RETURNING number;
 -- that is dead again has failed there, whatever becomes of it now. The arrays keep the planner, which knows nothing of
 -- a table that was filled just now, from comparing every event of a large replay with every one that is sent.
 WITH replay AS MATERIALIZED (
-    SELECT number, who FROM replays WHERE number = $1 AND state = 'running' AND claimed_by = $3 FOR UPDATE
+    SELECT number, who FROM replays WHERE number = $1 AND claimed_by = $3 FOR UPDATE
 ), next AS MATERIALIZED (
     SELECT event.position, parked.replays
     FROM replay_events AS event
@@ -120,11 +120,11 @@ WITH replay AS MATERIALIZED (
 SELECT consumer, key FROM sent GROUP BY consumer, key ORDER BY min(position);
 
 -- name: finish_step
--- Go on, or end and give up the lease; nothing if it is not ours to go on with.
+-- Go on, or end and give up the lease; nothing if it is not ours to go on with. Only a running replay is claimed.
 UPDATE replays
 SET step = $2, state = $3, why = $4, claimed_by = CASE WHEN $3 = 'running' THEN claimed_by END,
     claimed_until = CASE WHEN $3 = 'running' THEN claimed_until END
-WHERE number = $1 AND state = 'running' AND claimed_by = $5
+WHERE number = $1 AND claimed_by = $5
 RETURNING number;
 
 -- name: pause_replay
