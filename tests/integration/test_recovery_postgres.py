@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,7 +25,8 @@ from orderflow.messaging.envelope import Envelope
 from orderflow.messaging.incoming import Incoming, from_record
 from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.message import Event
-from orderflow.messaging.recovery.port import Act, LetterFilter, ReplayPlan, ReplayProgress, ReplayState
+from orderflow.messaging.recovery import replay as replaying
+from orderflow.messaging.recovery.port import Act, LetterFilter, Replay, ReplayPlan, ReplayProgress, ReplayState
 from orderflow.messaging.recovery.prediction import Rehearsed
 from orderflow.messaging.rows import Rows
 from orderflow.messaging.signals import Signals
@@ -74,13 +76,25 @@ class Shop:
         names = [*topics, *(f"{name}.DLT" for name in topics)]
         self.log.create([TopicSettings(name, 1) for name in names])
         self._server = server
+        self._url = url
         self._database = urlsplit(url).path.removeprefix("/")
         self._offset = 0
 
-    def engine(self, service: Any = SERVICE) -> Engine:
+    @asynccontextmanager
+    async def process(self) -> AsyncIterator[Engine]:
+        """A process of its own, dead in the end."""
+        store = await PostgresStore.connect(self._url, tables=definition().tables)
+        engine = self.engine(store=store)
+        try:
+            yield engine
+        finally:
+            await engine.kill()
+            await store.close()
+
+    def engine(self, service: Any = SERVICE, store: PostgresStore | None = None) -> Engine:
         return Engine(
             service,
-            self.store,
+            store or self.store,
             MemoryTransport(self.log),
             gateway=None,
             signals=Signals(),
@@ -142,6 +156,18 @@ def told(rehearsed: list[Rehearsed] | Any) -> list[tuple[str, str]]:
     return [(each.event_type.split(".")[1], each.verdict.value) for each in rehearsed]
 
 
+async def over(engine: Engine, number: int) -> Replay:
+    """The replay once it does not run any more."""
+
+    async def look() -> Replay | None:
+        replay = await engine.recovery.find_replay(number)
+        return replay if replay.state is not ReplayState.RUNNING else None
+
+    replay = await eventually(look, timeout_s=30)
+    assert replay is not None
+    return replay
+
+
 async def test_a_rehearsal_leaves_every_table_as_it_was_and_a_replay_does_what_it_said(shop: Shop) -> None:
     mended, waiting, early, done = (new_order_id() for _ in range(4))
     await shop.admit(placed(done))
@@ -172,12 +198,7 @@ async def test_a_rehearsal_leaves_every_table_as_it_was_and_a_replay_does_what_i
 
     engine.start()
     begun = await engine.recovery.replay(DEAD, ReplayPlan(failing_share_max=1), ME)
-
-    async def over() -> bool:
-        return (await engine.recovery.find_replay(begun.number)).state is not ReplayState.RUNNING
-
-    await eventually(over)
-    ended = await engine.recovery.find_replay(begun.number)
+    ended = await over(engine, begun.number)
     await engine.kill()
     assert ended.progress == ReplayProgress(succeeded=2, failed_again=2)
     assert shop.asked("SELECT count(*), count(DISTINCT order_id) FROM payments") == "3|3"
@@ -231,6 +252,34 @@ async def test_live_traffic_is_not_waited_for_and_a_cancelled_rehearsal_holds_no
     assert told(await recovery.rehearse(DEAD)) == [("OrderPlaced", "succeeds")]
     assert shop.checksums() == before
     assert shop.asked("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == "0"
+
+
+async def test_two_replays_at_once_and_a_process_that_dies_have_each_effect_once(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replaying, "LEASE_MS", 300)
+    monkeypatch.setattr(replaying, "IDLE_S", 0.05)
+    for _ in range(40):
+        await shop.admit(placed(new_order_id()), service=LAST_RELEASE)
+    async with shop.process() as first, shop.process() as second, shop.process() as third:
+        for each in (first, second, third):
+            each.start()
+        begun = [
+            await first.recovery.replay(DEAD, ReplayPlan(rate_per_s=60), ME),
+            await second.recovery.replay(DEAD, ReplayPlan(canary=True), ME),
+        ]
+        await eventually(lambda: int(shop.asked("SELECT count(*) FROM payments")) >= 5)
+        await first.kill()
+        ended = [await over(third, replay.number) for replay in begun]
+
+    outcomes = [replay.progress for replay in ended]
+    assert [replay.state for replay in ended] == [ReplayState.DONE] * 2
+    assert sum(each.succeeded + each.gone for each in outcomes) == sum(replay.progress.waiting for replay in begun)
+    assert sum(each.succeeded for each in outcomes) == 40
+    assert shop.asked("SELECT count(*), count(DISTINCT order_id) FROM payments") == "40|40"
+    assert shop.asked("SELECT count(*) FROM intents") == "40"
+    assert shop.asked("SELECT max(replays) FROM parked_events") == ""
+    assert shop.asked("SELECT count(*) FROM parked_history WHERE moment = 'replayed'") == "40"
 
 
 async def test_an_edit_and_a_discard_are_kept(shop: Shop) -> None:
