@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from orderflow.messaging.decision import Handler
 from orderflow.messaging.engine import Engine
 from orderflow.messaging.engine_config import EngineConfig
 from orderflow.messaging.inbox import InboxState
@@ -172,7 +173,7 @@ async def test_what_does_not_fit_in_the_hand_is_parked_without_an_attempt_and_ot
 
 async def test_a_consumer_of_one_type_takes_no_more_in_hand_than_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     running = Small(monkeypatch).running
-    handlers = {Counted: running.world.service.handlers[Counted]}
+    handlers: dict[type[Message], Handler] = {Counted: running.world.service.handlers[Counted]}
     running.world.service = replace(running.world.service, handlers=handlers)
     async with running.started(config=replace(QUICK, batch_max=10)):
         await running.publish(*counted(5 * COUNT, 1))

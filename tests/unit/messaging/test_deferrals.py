@@ -1,0 +1,96 @@
+"""What is in hand: each key's in order, and no partition settled past the first of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from orderflow.messaging.catalogue import Catalogue
+from orderflow.messaging.deferrals import Deferrals
+from orderflow.messaging.incoming import Incoming, from_record
+from orderflow.messaging.transport import ConsumerRecord
+
+
+def record(partition: int, offset: int, key: str = "k", value: bytes = b"?") -> ConsumerRecord:
+    return ConsumerRecord("t", partition, offset, key.encode(), value)
+
+
+def incoming(partition: int, offset: int, key: str = "k", value: bytes = b"?") -> Incoming:
+    return from_record(record(partition, offset, key, value), Catalogue(()))
+
+
+def settled(in_hand: Deferrals, *polled: ConsumerRecord) -> list[tuple[int, int]]:
+    """(partition, offset) of what is to be settled."""
+    return sorted((each.partition, each.offset) for each in in_hand.settleable(polled))
+
+
+def offsets(messages: Sequence[Incoming]) -> list[int]:
+    return [each.record.offset for each in messages if each.record]
+
+
+def test_with_nothing_in_hand_what_was_polled_is_settled_as_it_is() -> None:
+    polled = [record(0, 1), record(0, 2)]
+
+    assert Deferrals().settleable(polled) is polled
+
+
+def test_a_partition_is_settled_up_to_its_first_deferred_record_and_the_others_to_their_end() -> None:
+    in_hand = Deferrals()
+    in_hand.add(incoming(0, 5))
+    in_hand.add(incoming(0, 7))
+
+    assert settled(in_hand, *(record(0, n) for n in range(3, 9)), record(1, 4)) == [(0, 4), (1, 4)]
+    assert settled(in_hand, record(0, 9)) == []
+
+
+def test_a_partition_goes_on_to_the_next_deferred_record_and_then_to_the_last_that_was_polled() -> None:
+    in_hand = Deferrals()
+    first, second = incoming(0, 5), incoming(0, 7)
+    in_hand.add(first)
+    in_hand.add(second)
+    settled(in_hand, *(record(0, n) for n in range(5, 12)))
+
+    in_hand.remove(first)
+    assert settled(in_hand) == [(0, 6)]
+    in_hand.remove(second)
+    assert settled(in_hand) == [(0, 11)]
+    assert settled(in_hand, record(0, 12)) == [(0, 12)]
+
+
+def test_what_is_delivered_again_is_kept_once() -> None:
+    in_hand = Deferrals()
+    for _ in range(3):
+        in_hand.add(incoming(0, 5))
+        in_hand.add(incoming(0, 6))
+
+    assert len(in_hand) == 2
+    assert offsets(list(in_hand.queue("k"))) == [5, 6]
+
+
+def test_a_key_that_was_put_off_comes_last_and_keeps_its_order() -> None:
+    in_hand = Deferrals()
+    for n in range(6):
+        in_hand.add(incoming(0, n, f"k{n % 3}"))
+    in_hand.put_off("k0")
+
+    assert [head.key for head in in_hand.heads()] == ["k1", "k2", "k0"]
+    assert offsets(list(in_hand.queue("k0"))) == [0, 3]
+
+
+@pytest.mark.parametrize("bound", ["RECORDS_MAX", "BYTES_MAX"])
+def test_the_hand_is_full_by_number_and_by_size(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"orderflow.messaging.deferrals.{bound}", {"RECORDS_MAX": 3, "BYTES_MAX": 300}[bound])
+    in_hand = Deferrals()
+    each = [incoming(0, n, value=b"x" * 99) for n in range(3)]
+    for message in each[:2]:
+        in_hand.add(message)
+    assert not in_hand.is_full
+
+    in_hand.add(each[2])
+    assert in_hand.is_full
+
+    for message in each:
+        in_hand.remove(message)
+    assert not in_hand.is_full
+    assert "k" not in in_hand
