@@ -1,0 +1,248 @@
+"""`/ops/…` over a service whose events really fail, its database and its log in memory."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from orderflow.messaging.stores.memory.store import MemoryStore
+from orderflow.messaging.transports.memory import MemoryTransport
+from orderflow.runtime.frame import Frame
+from orderflow.runtime.openapi import build_openapi
+from orderflow.runtime.operation import Operation
+from orderflow.runtime.operators.operators import operator_operations
+from orderflow.runtime.operators.queues import Queues
+from tests.support.frame import Recorder
+from tests.support.waiting import eventually
+from tests.unit.messaging.recovery.bench import Bench
+
+ME = {"x-orderflow-operator": "ada@desk"}
+ALL: dict[str, Any] = {"filter": {}, "plan": {"failing_share_max": 1}}
+
+
+def operations(bench: Bench) -> list[Operation]:
+    service = bench.world.service
+    queues = Queues(service, MemoryStore(bench.world.database), MemoryTransport(bench.log))
+    return list(operator_operations(service, bench.recovery, queues))
+
+
+def asking(bench: Bench) -> httpx.AsyncClient:
+    frame = Frame(operations(bench), Recorder().state)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=frame), base_url="http://x", headers=ME)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.fixture
+def ops(bench: Bench) -> httpx.AsyncClient:
+    return asking(bench)
+
+
+async def names(ops: httpx.AsyncClient, **query: str | int) -> list[str]:
+    page = (await ops.get("/ops/dead-letters", params=query)).json()
+    return [letter["key"] for letter in page["dead_letters"]]
+
+
+async def test_a_list_is_narrowed_by_each_of_its_filters(bench: Bench, ops: httpx.AsyncClient) -> None:
+    await bench.bury("a", "b")
+    (letter, _) = (await ops.get("/ops/dead-letters")).json()["dead_letters"]
+
+    assert await names(ops) == ["a", "b"]
+    assert await names(ops, key="b") == ["b"]
+    for filters in ({"type": "toy.Other.v1"}, {"topic": "others"}, {"consumer": "nobody"}, {"fingerprint": "none"}):
+        name, value = next(iter(filters.items()))
+        known = {"type": "event_type"}.get(name, name)
+        assert await names(ops, **{name: value}) == []
+        assert await names(ops, **{name: letter[known]}) == ["a", "b"]
+    assert await names(ops, older_than_ms=3_600_000) == []
+    assert (await ops.get("/ops/dead-letters", params={"state": "gone"})).status_code == 422
+
+
+async def test_what_waits_is_told_from_what_is_dead(bench: Bench, ops: httpx.AsyncClient) -> None:
+    await bench.bury("a")
+    await bench.inlet().admit("counter", [bench.world.read(bench.counted("a", 2))])
+
+    assert [await names(ops, state=state) for state in ("dead", "held", "parked", "retrying", "all")] == [
+        ["a"],
+        ["a"],
+        ["a"],
+        [],
+        ["a", "a"],
+    ]
+
+
+async def test_a_page_ends_where_the_next_one_begins(bench: Bench, ops: httpx.AsyncClient) -> None:
+    await bench.bury("a", "b", "c")
+    first = (await ops.get("/ops/dead-letters", params={"limit": 2})).json()
+    second = (await ops.get("/ops/dead-letters", params={"limit": 2, "after": first["next"]})).json()
+
+    assert [letter["key"] for letter in first["dead_letters"] + second["dead_letters"]] == ["a", "b", "c"]
+    assert second["next"] is None
+
+
+async def test_an_event_is_told_with_its_history_and_what_waits_behind(bench: Bench, ops: httpx.AsyncClient) -> None:
+    (event,) = await bench.bury("a")
+    await bench.inlet().admit("counter", [bench.world.read(bench.counted("a", 2))])
+    by_id, by_position = [
+        (await ops.get(f"/ops/dead-letters/{each}")).json() for each in (event.event_id, event.position)
+    ]
+
+    assert by_id == by_position
+    assert [each["moment"] for each in by_id["history"]] == ["dead"]
+    assert [each["state"] for each in by_id["followers"]] == ["held"]
+    assert by_id["letter"]["behind"] == 1
+    assert msgspec.json.decode(by_id["value"]["text"])["name"] == "a"
+    assert (await ops.get("/ops/dead-letters/999")).status_code == 404
+    assert (await ops.get("/ops/dead-letters/nonsense")).status_code == 404
+
+
+async def test_a_group_keeps_the_note_of_whoever_knows(bench: Bench, ops: httpx.AsyncClient) -> None:
+    await bench.bury("a", "b")
+    (group,) = (await ops.get("/ops/dead-letter-groups")).json()
+    path = f"/ops/dead-letter-groups/{group['fingerprint']}/note"
+    noted = (await ops.put(path, json={"note": "a bad release"})).json()
+    (after,) = (await ops.get("/ops/dead-letter-groups")).json()
+    (act,) = (await ops.get("/ops/actions")).json()
+
+    assert (group["count"], group["keys"], group["note"]) == (2, 2, "")
+    assert noted["note"] == after["note"] == "a bad release"
+    assert (act["who"], act["action"]) == ("ada@desk", "note")
+    assert (await ops.put("/ops/dead-letter-groups/none/note", json={"note": "x"})).status_code == 404
+
+
+async def test_a_rehearsal_tells_what_would_change_and_changes_nothing(bench: Bench, ops: httpx.AsyncClient) -> None:
+    await bench.bury("a", amount=3)
+    before = bench.checksum()
+    (told,) = (await ops.post("/ops/rehearsals", json={"filter": {}})).json()
+
+    assert (told["key"], told["verdict"]) == ("a", "succeeds")
+    assert told["rows"][0]["after"]["total"] == 3
+    assert bench.checksum() == before
+
+
+async def test_a_replay_is_begun_followed_and_listed(bench: Bench, ops: httpx.AsyncClient) -> None:
+    await bench.bury("a", "b")
+    begun = await ops.post("/ops/replays", json=ALL)
+    path = f"/ops/replays/{begun.json()['number']}"
+
+    async def done() -> Any:
+        replay = (await ops.get(path)).json()
+        return replay if replay["state"] == "done" else None
+
+    async with bench.started():
+        ended = await eventually(done)
+
+    assert begun.status_code == 201
+    assert (ended["progress"]["succeeded"], ended["who"]) == (2, "ada@desk")
+    assert [each["number"] for each in (await ops.get("/ops/replays")).json()] == [ended["number"]]
+    assert await names(ops, state="all") == []
+    assert (await ops.post("/ops/replays", json=ALL)).status_code == 409
+    assert (await ops.get("/ops/replays/999")).status_code == 404
+
+
+async def test_a_replay_is_paused_and_goes_on(bench: Bench, ops: httpx.AsyncClient) -> None:
+    await bench.bury("a")
+    number = (await ops.post("/ops/replays", json=ALL)).json()["number"]
+    states = [
+        (await ops.post(f"/ops/replays/{number}/{verb}", json={})) for verb in ("pause", "pause", "resume", "resume")
+    ]
+
+    assert [each.status_code for each in states] == [200, 409, 200, 409]
+    assert [each.json().get("state") for each in states] == ["paused", None, "running", None]
+
+
+async def test_a_value_is_edited_as_text_or_bytes_and_what_came_in_is_kept(
+    bench: Bench, ops: httpx.AsyncClient
+) -> None:
+    one, other = await bench.bury("a", "b")
+    values = [b'{"name":"a","amount":5}', b'{"name":"b","amount":6}']
+    edited = [
+        await ops.put(f"/ops/dead-letters/{one.position}/value", json={"text": values[0].decode()}),
+        await ops.put(f"/ops/dead-letters/{other.position}/value", json={"base64": b64encode(values[1]).decode()}),
+    ]
+    told = [(await ops.get(f"/ops/dead-letters/{each.position}")).json() for each in (one, other)]
+
+    assert [each.json()["edited"] for each in edited] == [True, True]
+    assert [each["value"]["text"].encode() for each in told] == values
+    assert [each["original"]["event_id"] for each in told] == [str(one.event_id), str(other.event_id)]
+    assert [each["original"]["value"]["text"].encode() for each in told] == [one.record.value, other.record.value]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"text": "{}", "base64": ""}, {"base64": "%"}, {"text": '{"name":"other","amount":1}'}, {"text": "no"}],
+)
+async def test_a_value_that_does_not_fit_is_refused(
+    body: dict[str, str], bench: Bench, ops: httpx.AsyncClient
+) -> None:
+    (event,) = await bench.bury("a")
+    answer = await ops.put(f"/ops/dead-letters/{event.position}/value", json=body)
+
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_an_event_is_discarded_with_a_reason(bench: Bench, ops: httpx.AsyncClient) -> None:
+    (event,) = await bench.bury("a")
+    path = f"/ops/dead-letters/{event.event_id}/discard"
+    answers = [await ops.post(path, json=body) for body in ({}, {"reason": " "}, {"reason": "a test"})]
+
+    assert [each.status_code for each in answers] == [422, 428, 200]
+    assert await names(ops, state="all") == []
+    assert (await ops.post(path, json={"reason": "again"})).status_code == 404
+
+
+async def test_a_reproduction_has_the_record_and_the_rows(bench: Bench, ops: httpx.AsyncClient) -> None:
+    await bench.inlet().admit("counter", [bench.world.read(bench.counted("a", 7))])
+    (event,) = await bench.bury("a")
+    told = (await ops.get(f"/ops/dead-letters/{event.position}/reproduction")).json()
+
+    assert told["record_key"]["text"] == "a"
+    assert [row["values"]["total"] for row in told["rows"]] == [7]
+    assert told["rows"][0]["type"].endswith(":Tally")
+
+
+async def test_acts_on_a_careful_service_are_confirmed_and_looking_is_free() -> None:
+    bench = Bench(confirm="it moves money")
+    (event,) = await bench.bury("a")
+    one = f"/ops/dead-letters/{event.position}"
+    async with asking(bench) as ops:
+        refused = [
+            await ops.post("/ops/replays", json=ALL),
+            await ops.post("/ops/replays", json={**ALL, "confirmed": True}),
+            await ops.put(f"{one}/value", json={"text": '{"name":"a","amount":5}'}),
+            await ops.post(f"{one}/discard", json={"reason": "why"}),
+        ]
+        looked = [await ops.get("/ops/dead-letters"), await ops.get(one)]
+        rehearsed = await ops.post("/ops/rehearsals", json={"filter": {}})
+        meant = await ops.post("/ops/replays", json={**ALL, "confirmed": True, "reason": "mended"})
+
+    assert [each.status_code for each in refused] == [428] * 4
+    assert all("it moves money" in each.json()["detail"] for each in refused)
+    assert [each.json()["confirm"] for each in looked] == ["it moves money"] * 2
+    assert (rehearsed.status_code, meant.status_code) == (200, 201)
+
+
+async def test_whoever_acts_is_named(bench: Bench, ops: httpx.AsyncClient) -> None:
+    (event,) = await bench.bury("a")
+    ops.headers.pop("x-orderflow-operator")
+    answer = await ops.post(f"/ops/dead-letters/{event.position}/discard", json={"reason": "x"})
+
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["parameter"] == "x-orderflow-operator"
+
+
+def test_every_operation_stands_in_the_openapi_document(bench: Bench) -> None:
+    listed = operations(bench)
+    paths = build_openapi("Test", "1.0", listed)["paths"]
+
+    assert {(each.path, each.method.lower()) for each in listed} == {
+        (path, method) for path, described in paths.items() for method in described
+    }
