@@ -17,9 +17,14 @@ from orderflow.messaging.recovery.errors import (
 from orderflow.messaging.recovery.port import Act, LetterFilter, ReplayPlan, ReplayProgress, ReplayState
 from tests.support.waiting import eventually
 from tests.unit.messaging.recovery.bench import AS_FAST_AS_IT_GOES, DEAD, ME, Bench
+from tests.unit.messaging.still_clock import StillClock
 from tests.unit.messaging.toy import Counted
 
 NAMES = tuple(f"k{n:02}" for n in range(30))
+
+
+async def no_lag() -> int:
+    return 0
 
 
 async def test_whole_sequences_go_in_order_to_the_consumer_that_failed_under_their_own_ids() -> None:
@@ -106,6 +111,26 @@ async def test_a_stopped_replay_that_is_resumed_is_judged_anew() -> None:
         ended = await bench.ended(begun.number)
 
     assert (ended.state, ended.progress) == (ReplayState.DONE, ReplayProgress(succeeded=29, failed_again=1))
+
+
+async def test_what_failed_while_another_process_had_it_is_not_counted_here() -> None:
+    bench, clock = Bench(), StillClock()
+    await bench.bury(*NAMES)
+    bench.world.moods.broken.update(NAMES)
+    runner = replaying.ReplayRunner(bench.world.store.recovery, no_lag, bench.engine._retry, clock)
+    begun = await bench.recovery.replay(DEAD, ReplayPlan(canary=True), ME)
+    runner.poke()
+    await runner.step()
+    await bench.engine._retriers["counter"].step()
+    failed = await bench.recovery.find_replay(begun.number)
+
+    clock.now += 2 * replaying.LEASE_MS / 1000
+    await runner.step()
+    taken_up_again = await bench.recovery.find_replay(begun.number)
+
+    assert failed.progress == ReplayProgress(waiting=29, failed_again=1)
+    assert taken_up_again.state is ReplayState.RUNNING
+    assert taken_up_again.progress == ReplayProgress(waiting=28, under_way=1, failed_again=1)
 
 
 async def test_live_traffic_that_falls_behind_stops_it() -> None:
