@@ -17,7 +17,9 @@ from orderflow.messaging.faults.gate import ActiveFaults, GameDayInlet
 from orderflow.messaging.faults.injection import InjectedFaultError, is_chosen, strikes, with_faults
 from orderflow.messaging.faults.port import Fault, FaultKind, FaultSet
 from orderflow.messaging.faults.targets import NoTargetError, require_target
+from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.message import Event, Message
+from orderflow.messaging.retrier import Retrier
 from orderflow.messaging.rows import Rows
 from orderflow.messaging.signals import FaultsCleared, FaultsIgnored, FaultsSet, Outcome
 from orderflow.messaging.stores.memory.database import MemoryDatabase
@@ -148,6 +150,30 @@ def test_a_fault_that_could_strike_nothing_is_refused_with_what_there_is() -> No
         require_target(service, "Put", "name")
     with pytest.raises(NoTargetError, match=r"Counted has no field 'sku', only amount, name$"):
         require_target(service, "Counted", "sku")
+
+
+@pytest.mark.parametrize("kind", [FaultKind.INFRASTRUCTURE, FaultKind.HANG])
+async def test_an_event_that_is_parked_already_waits_for_the_end_of_a_fault_and_burns_nothing(
+    kind: FaultKind,
+) -> None:
+    world, active = World(), [counted(FaultKind.PERMANENT)]
+    world.service = with_faults(world.service, lambda: active)
+    world.inlet = Inlet(world.service, world.store, world.policy, world.signals, world.clock)
+    retrier = Retrier("counter", world.inlet, world.store, world.signals, world.clock)
+    await world.admit(Counted(name="k", amount=1))
+    before = world.parked()
+
+    active[:] = [counted(kind)]
+    retrier.poke(0)
+    with pytest.raises(InfrastructureError):
+        await retrier.step()
+    assert world.parked() == before
+    assert before[0].attempts == 1
+
+    active.clear()
+    retrier.poke(0)
+    await retrier.step()
+    assert (world.parked(), world.total("k")) == ([], 1)
 
 
 async def test_a_batch_with_a_hanging_event_stands_still_until_the_fault_is_cleared() -> None:
