@@ -74,6 +74,7 @@ async def test_no_batch_reads_a_whole_table_however_its_plans_were_made(
             await tx.recognise("shop", [(key, "2") for key in keys])
             loaded = await tx.load([Counter(counter_id=key, value=0).ref for key in keys])
             await tx.parked("shop", keys, 10)
+            await tx.sequence("shop", keys[0], 10)
             await tx.write(
                 changes(
                     rows=[Counter(counter_id=key, value=first) for key in keys],
@@ -97,6 +98,7 @@ async def test_no_batch_reads_a_whole_table_however_its_plans_were_made(
                     opened=[intent(key) for key in keys],
                 ),
             )
+            await park(store, *[parked(f"parked-{key}", "1", attempts=0) for key in keys])
     before = await read_so_far(store)
     await work(200)
     after = await read_so_far(store)

@@ -177,7 +177,14 @@ ORDER BY parked.position;
 
 -- name: sequence
 -- The first parked events of a key, whatever their state.
-SELECT * FROM parked_events WHERE consumer = $1 AND key = $2 ORDER BY position LIMIT $3;
+SELECT
+    key, identity, event_id, event_type, topic, partition, "offset", record_key, record_value, record_headers,
+    record_timestamp, intent, state, attempts, failure_kind, error, message, fingerprint, position, first_failed_at,
+    replays
+FROM parked_events
+WHERE consumer = $1 AND key = $2
+ORDER BY position
+LIMIT $3;
 
 -- name: parked_keys
 -- How many keys have parked events, counted by hopping from key to key along the index, no further than the limit.
