@@ -16,6 +16,12 @@ DOCUMENTS = [
     for path in (*PROJECT.glob("*.md"), *(PROJECT / "docs").rglob("*.md"), *(PROJECT / "examples").rglob("*.md"))
     if "adr" not in path.parts
 ]
+RUNBOOK = PROJECT / "docs" / "operations.md"
+RUN_BY_TESTS = "\n".join(
+    path.read_text(encoding="utf-8")
+    for layer in ("integration", "e2e", "unit/cli")
+    for path in (PROJECT / "tests" / layer).glob("*.py")
+)
 COMMAND = re.compile(r"(?:^|[`$ ]\s*)orderflow((?: +(?:[a-z][a-z-]*|--[a-z-]+))+)", re.MULTILINE)
 SCRIPT = re.compile(r"(?:^|[\s`])\./([\w./-]+\.(?:sh|py|cmd))", re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)")
@@ -37,6 +43,33 @@ def test_every_script_and_file_that_a_document_names_exists() -> None:
     ]
 
     assert [f"{where}: {target.name}" for where, target in named if not target.resolve().exists()] == []
+
+
+def test_every_command_of_the_runbook_is_run_by_a_test() -> None:
+    """Its words stand one after the other in a test, as somebody would type them, and each option stands in one."""
+    said = [words for words in commands_of(RUNBOOK) if exists(words)]
+
+    assert said
+    assert [f"orderflow {' '.join(words)}" for words in said if not is_run(words)] == []
+
+
+def is_run(words: list[str]) -> bool:
+    path = r",\s*".join(f'"{re.escape(word)}"' for word in command_words(words))
+    called = re.search(rf'[(\[](?:\w+, |.*"orderflow", )?\s*{path}', RUN_BY_TESTS)
+    return called is not None and all(f'"{word}"' in RUN_BY_TESTS for word in words if word.startswith("--"))
+
+
+def command_words(words: list[str]) -> list[str]:
+    """Those that lead to the command, without what is given to it."""
+    command: click.Command = main
+    found: list[str] = []
+    for word in words:
+        inner = command.get_command(click.Context(command), word) if isinstance(command, click.Group) else None
+        if inner is None:
+            break
+        command = inner
+        found.append(word)
+    return found
 
 
 def commands_of(path: Path) -> Iterator[list[str]]:

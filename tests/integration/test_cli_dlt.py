@@ -259,6 +259,30 @@ async def test_a_canary_stops_and_a_replay_is_held_by_ctrl_c_and_goes_on(system:
     assert system.call("dlt", "list").stdout == NO_LETTERS
 
 
+async def test_a_replay_is_steered_from_anywhere(system: System) -> None:
+    keys = [await poison(system, "payment-status", "orderflow.PaymentFailed.v1", FAILED) for _ in range(3)]
+    events = [(await dead(system, key, 2))["notification"]["event_id"] for key in keys]
+    slowly = ("--rate", "0.5", "--max-failing", "1", "--detach", "--service", "notification")
+    (begun,) = system.ask("dlt", "replay", *events, *slowly)["replays"]
+    held = system.ask("dlt", "pause", begun["replay"], "--reason", "lunch")
+    again = system.call("dlt", "pause", begun["replay"])
+    resumed = system.ask("dlt", "resume", begun["replay"], "--detach")["replays"][0]
+
+    async def done() -> bool:
+        found = (await asyncio.to_thread(system.ask, "dlt", "replays"))["replays"]
+        return any(each["replay"] == begun["replay"] and each["state"] == "done" for each in found)
+
+    await eventually(done, timeout_s=60)
+
+    assert (begun["state"], held["state"], resumed["state"]) == ("running", "paused", "running")
+    assert "lunch" in held["why"]
+    assert again.returncode == 5
+    assert "nothing to pause" in again.stderr
+
+    system.ask("dlt", "discard", *events, "--reason", "a test")
+    assert system.call("dlt", "list").stdout == NO_LETTERS
+
+
 async def test_health_tells_of_dead_letters_and_of_services_that_are_away(system: System) -> None:
     key = await poison(system, "payment-status", "orderflow.PaymentFailed.v1", FAILED)
     event = (await dead(system, key, 2))["order"]["event_id"]

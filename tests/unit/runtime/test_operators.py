@@ -21,6 +21,7 @@ from tests.support.waiting import eventually
 from tests.unit.messaging.recovery.bench import Bench
 
 ME = {"x-orderflow-operator": "ada@desk"}
+FITS = '{"name":"a","amount":5}'
 ALL: dict[str, Any] = {"filter": {}, "plan": {"failing_share_max": 1}}
 
 
@@ -177,7 +178,13 @@ async def test_a_value_is_edited_as_text_or_bytes_and_what_came_in_is_kept(
 
 @pytest.mark.parametrize(
     "body",
-    [{}, {"text": "{}", "base64": ""}, {"base64": "%"}, {"text": '{"name":"other","amount":1}'}, {"text": "no"}],
+    [
+        {},
+        {"text": FITS, "base64": b64encode(FITS.encode()).decode()},
+        {"base64": "%" + b64encode(FITS.encode()).decode()},
+        {"text": FITS.replace('"a"', '"other"')},
+        {"text": "no"},
+    ],
 )
 async def test_a_value_that_does_not_fit_is_refused(
     body: dict[str, str], bench: Bench, ops: httpx.AsyncClient
