@@ -10,6 +10,7 @@ from contextlib import suppress
 import asyncpg
 
 from orderflow.messaging.transport import ConsumerRecord, TransportUnavailableError
+from orderflow.messaging.transports.limits import POLL_BYTES_MAX
 from orderflow.messaging.transports.postgres_log.headers import HeaderCodec
 from orderflow.messaging.transports.postgres_log.link import Link
 from orderflow.messaging.transports.postgres_log.membership import Holding, Membership, Place
@@ -134,11 +135,11 @@ class PostgresLogConsumer:
         self._ready.clear()
         positions = [holding.position for holding in asked.values()]
         try:
-            rows = await self._link.fetch(self._fetch_statement, list(asked), positions, limit)
+            rows = await self._link.fetch(self._fetch_statement, list(asked), positions, limit, POLL_BYTES_MAX)
         except BaseException:
             self._mark_ready(asked)
             raise
-        if len(rows) == limit:
+        if len(rows) == limit or (rows and rows[-1]["taken"] >= POLL_BYTES_MAX):
             served = {row[0] for row in rows}
             self._mark_ready([number for number in asked if number not in served])
             self._mark_ready(served)
@@ -150,7 +151,7 @@ class PostgresLogConsumer:
         still = {number: holding for number, holding in asked.items() if held.get(number) is holding}
         decode = self._codec.decode
         records: list[ConsumerRecord] = []
-        for number, offset, at_ms, key, value, headers in rows:
+        for number, offset, at_ms, key, value, headers, _ in rows:
             holding = still.get(number)
             if holding is not None:
                 topic, partition = holding.place

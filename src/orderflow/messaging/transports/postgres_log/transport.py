@@ -18,7 +18,7 @@ from orderflow.messaging.transport import (
     TopicSettings,
     TransportUnavailableError,
 )
-from orderflow.messaging.transports.limits import refuse_oversized
+from orderflow.messaging.transports.limits import POLL_BYTES_MAX, refuse_oversized
 from orderflow.messaging.transports.postgres_log.append import arrays
 from orderflow.messaging.transports.postgres_log.consumer import PostgresLogConsumer
 from orderflow.messaging.transports.postgres_log.headers import HeaderCodec
@@ -112,11 +112,11 @@ class PostgresLogTransport:
         ids = (await self._topics.get([topic]))[topic].partition_ids
         if not 0 <= partition < len(ids):
             raise TopicMissingError(f"{topic} has no partition {partition}")
-        rows = await self._link.fetch(self._queries["fetch"], [ids[partition]], [offset], limit)
+        rows = await self._link.fetch(self._queries["fetch"], [ids[partition]], [offset], limit, POLL_BYTES_MAX)
         decode = self._codec.decode
         return [
             ConsumerRecord(topic, partition, at, key, value, decode(headers), at_ms)
-            for _, at, at_ms, key, value, headers in rows
+            for _, at, at_ms, key, value, headers, _ in rows
         ]
 
     async def ends(self, topics: Sequence[str]) -> Mapping[tuple[str, int], tuple[int, int]]:

@@ -20,17 +20,23 @@ SELECT id, n FROM made CROSS JOIN LATERAL generate_series(0, partitions - 1) AS 
 SELECT append_records($1, $2, $3, $4, $5, $6, $7, $8, $9);
 
 -- name: fetch
--- The next records of several partitions, up to a limit for each and for all.
-SELECT r.partition_id, r."offset", r.at_ms, r.key, r.value, r.headers
-  FROM unnest($1::integer[], $2::bigint[]) AS p (id, position)
- CROSS JOIN LATERAL (
-    SELECT partition_id, "offset", at_ms, key, value, headers
-      FROM records
-     WHERE partition_id = p.id AND "offset" >= p.position
-     ORDER BY "offset"
+-- The next records of several partitions, up to a limit for each and for all, and up to the one that fills $4 bytes.
+-- `taken` are the bytes up to and with each record: the sum runs over the rows as they come.
+SELECT partition_id, "offset", at_ms, key, value, headers, taken
+  FROM (
+    SELECT r.*, sum(r.size) OVER (ROWS UNBOUNDED PRECEDING) AS taken
+      FROM unnest($1::integer[], $2::bigint[]) AS p (id, position)
+     CROSS JOIN LATERAL (
+        SELECT partition_id, "offset", at_ms, key, value, headers,
+            coalesce(octet_length(key), 0) + coalesce(octet_length(value), 0) + octet_length(headers) AS size
+          FROM records
+         WHERE partition_id = p.id AND "offset" >= p.position
+         ORDER BY "offset"
+         LIMIT $3
+     ) r
      LIMIT $3
- ) r
- LIMIT $3;
+  ) AS next
+ WHERE taken - size < $4;
 
 -- name: ends
 -- The first offset kept and the offset after the last, of every partition of the topics.
