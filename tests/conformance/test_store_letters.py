@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from orderflow.messaging.inbox import Failure, InboxState, ParkedEvent
-from orderflow.messaging.recovery.port import Act, LetterFilter, Moment
+from orderflow.messaging.recovery.port import Act, LetterFilter, LogEntry, Moment
 from orderflow.messaging.store import Changes, DataRefusedError, Store
 from tests.conformance.store_values import (
     CONSUMER,
@@ -264,3 +264,23 @@ async def fail_and_break(store: Store, event: ParkedEvent) -> None:
     async with store.transaction() as tx:
         await tx.write(changes(reparked=[replace(event, attempts=2)]))
         await tx.write(changes(released=[987]))
+
+
+async def change_ones_mind(store: Store, batch: Changes) -> None:
+    async with store.transaction() as tx:
+        await tx.write(batch)
+        raise InterruptedError
+
+
+async def test_what_an_operator_did_is_logged_with_its_effect_or_not_at_all(store: Store) -> None:
+    logged = LogEntry(ADA, "discard", "event 1", "Discarded.")
+    with pytest.raises(InterruptedError):
+        await change_ones_mind(store, changes(log=[logged]))
+    assert await store.recovery.actions(10) == []
+
+    await commit(store, changes(inbox=[entry("k", "1", InboxState.DISCARDED)], log=[logged, logged]))
+
+    second, first = await store.recovery.actions(10)
+    assert second.number > first.number
+    assert (first.who, first.action, first.target) == ("ada", "discard", "event 1")
+    assert (first.reason, first.result) == ("she knows", "Discarded.")

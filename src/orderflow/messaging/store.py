@@ -17,7 +17,7 @@ import msgspec
 from orderflow.messaging.decision import Intent
 from orderflow.messaging.faults.port import FaultStore
 from orderflow.messaging.inbox import EditedEvent, InboxEntry, InboxState, ParkedEvent
-from orderflow.messaging.recovery.port import RecoveryStore
+from orderflow.messaging.recovery.port import LogEntry, RecoveryStore
 from orderflow.messaging.rows import Fact, Ref, Row
 from orderflow.messaging.transport import Headers
 
@@ -90,7 +90,7 @@ class Changes:
     new). `parked` are new parked events, `reparked` another failure of the event at their position, `edited` puts
     another event in its place (the first original is kept for ever), `released` are positions to remove. `opened`
     intents are leased to this process for `lease_ms`; `postponed` wait for their `delay_ms`; `closed_intents` are
-    keys to remove.
+    keys to remove. `log` goes into the operators' log.
     """
 
     consumer: str
@@ -107,6 +107,7 @@ class Changes:
     opened: list[OpenIntent] = field(default_factory=list)
     postponed: list[OpenIntent] = field(default_factory=list)
     closed_intents: list[str] = field(default_factory=list)
+    log: list[LogEntry] = field(default_factory=list)
     lease_ms: int = 15_000
 
 

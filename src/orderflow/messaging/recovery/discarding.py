@@ -6,14 +6,14 @@ from orderflow.messaging.incoming import from_parked
 from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.recovery.errors import LetterMissingError
 from orderflow.messaging.recovery.locking import locked_sequence
-from orderflow.messaging.recovery.port import Letter
+from orderflow.messaging.recovery.port import Act, Letter, LogEntry
 from orderflow.messaging.store import Changes, Store
 
 
-async def discard(letter: Letter, inlet: Inlet, store: Store) -> tuple[Changes, int]:
-    """What was written, and how many events are left of its key.
+async def discard(letter: Letter, act: Act, inlet: Inlet, store: Store) -> Changes:
+    """Returns what was written. Should the event come again, it is known.
 
-    Should the event come again, it is known. Raises LetterMissingError, KeyBusyError, StoreUnavailableError.
+    Raises LetterMissingError, KeyBusyError, StoreUnavailableError.
     """
     async with store.transaction() as tx:
         waiting = await locked_sequence(tx, letter.consumer, letter.event.key)
@@ -21,5 +21,9 @@ async def discard(letter: Letter, inlet: Inlet, store: Store) -> tuple[Changes, 
         if now is None:
             raise LetterMissingError(letter.event.event_id)
         incoming = from_parked(now, inlet.service.catalogue)
-        changes = await inlet.discard(tx, letter.consumer, incoming, reopens=len(waiting) == 1)
-    return changes, len(waiting) - 1
+        left = len(waiting) - 1
+        changes = await inlet.discard(tx, letter.consumer, incoming, reopens=not left)
+        result = f"Discarded. {left} events behind it go on." if left else "Discarded. Its key is open again."
+        entry = LogEntry(act, "discard", str(now.event_id), result)
+        await tx.write(Changes(consumer=letter.consumer, log=[entry]))
+    return changes

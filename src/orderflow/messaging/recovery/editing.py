@@ -11,7 +11,7 @@ from orderflow.messaging.message import Event, Message
 from orderflow.messaging.publisher import VALUE_MAX
 from orderflow.messaging.recovery.errors import EditRefusedError
 from orderflow.messaging.recovery.locking import locked_sequence
-from orderflow.messaging.recovery.port import Letter
+from orderflow.messaging.recovery.port import Act, Letter, LogEntry
 from orderflow.messaging.store import Changes, Store, Transaction
 from orderflow.messaging.transport import Headers
 
@@ -55,7 +55,7 @@ def replacement(letter: Letter, value: bytes, edits: int, who: str, catalogue: C
     )
 
 
-async def put_in_place(edited: EditedEvent, letter: Letter, store: Store) -> None:
+async def put_in_place(edited: EditedEvent, letter: Letter, act: Act, store: Store) -> None:
     """The original will be known as discarded, should it come again.
 
     Raises EditRefusedError, KeyBusyError, StoreUnavailableError.
@@ -65,7 +65,9 @@ async def put_in_place(edited: EditedEvent, letter: Letter, store: Store) -> Non
         now = next((event for event in waiting if event.position == edited.position), None)
         if now is None or now.event_id != letter.event.event_id:
             raise EditRefusedError("The event has changed meanwhile: look at it again.")
-        changes = Changes(consumer=letter.consumer, edited=[edited])
+        original = str(letter.original_id or letter.event.event_id)
+        entry = LogEntry(act, "edit", original, f"It is {edited.event_id} now.")
+        changes = Changes(consumer=letter.consumer, edited=[edited], log=[entry])
         changes.inbox = await _entries(tx, letter.consumer, now, edited)
         await tx.write(changes)
 

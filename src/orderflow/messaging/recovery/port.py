@@ -137,6 +137,15 @@ class OperatorAction:
     result: str
 
 
+class LogEntry(msgspec.Struct, frozen=True):
+    """A row for the operators' log, before the store has numbered it."""
+
+    act: Act
+    action: str
+    target: str
+    result: str
+
+
 class ReplayState(StrEnum):
     """RUNNING goes on by itself in any process of the service; PAUSED and STOPPED wait for `resume`; DONE is final.
 

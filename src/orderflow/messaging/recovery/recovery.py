@@ -140,9 +140,7 @@ class Recovery:
         position = letter.event.position
         edits = sum(entry.moment is Moment.EDITED for entry in await self.store.history(position))
         edited = replacement(letter, value, edits, act.who, self._inlet.service.catalogue)
-        await put_in_place(edited, letter, self._database)
-        original = letter.original_id or letter.event.event_id
-        await self.store.log(act, "edit", str(original), f"It is {edited.event_id} now.")
+        await put_in_place(edited, letter, act, self._database)
         return await self._letter(position)
 
     async def discard(self, event: UUID | int, act: Act) -> None:
@@ -153,11 +151,7 @@ class Recovery:
         self._confirm(act)
         if not act.reason.strip():
             raise ConfirmationNeededError("An event is discarded for good: give the reason.")
-        letter = await self._letter(event)
-        changes, left = await discard(letter, self._inlet, self._database)
-        self._on_discard(changes)
-        result = f"{left} events behind it go on." if left else "Its key is open again."
-        await self.store.log(act, "discard", str(letter.event.event_id), f"Discarded. {result}")
+        self._on_discard(await discard(await self._letter(event), act, self._inlet, self._database))
 
     async def reproduce(self, event: UUID | int) -> Reproduction:
         """What a test needs to make the event fail again. Raises LetterMissingError."""

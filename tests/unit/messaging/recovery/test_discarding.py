@@ -109,7 +109,7 @@ async def test_it_does_not_wait_long_for_live_traffic(monkeypatch: pytest.Monkey
     done.set()
     await traffic
     assert bench.world.parked() == [head]
-    assert bench.world.database.state.actions == []
+    assert bench.world.database.state.actions == {}
 
 
 async def test_two_operators_at_once_discard_it_once() -> None:

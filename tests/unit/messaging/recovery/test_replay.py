@@ -352,4 +352,4 @@ async def test_where_acts_must_be_confirmed_they_are_refused_without_a_word_and_
     await bench.recovery.pause(begun.number, Act(who="ada"))
     with pytest.raises(ConfirmationNeededError):
         await bench.recovery.resume(begun.number, Act(who="ada"))
-    assert bench.world.database.state.actions[-1].action == "pause"
+    assert bench.world.database.state.actions[2].action == "pause"

@@ -14,6 +14,7 @@ from orderflow.messaging.recovery.port import (
     Letter,
     LetterFilter,
     LetterGroup,
+    LogEntry,
     OperatorAction,
     ParkedSummary,
     Replay,
@@ -23,7 +24,7 @@ from orderflow.messaging.recovery.port import (
 from orderflow.messaging.stores.memory import letters
 from orderflow.messaging.stores.memory.database import MemoryDatabase
 from orderflow.messaging.stores.memory.replays import MemoryReplays
-from orderflow.messaging.stores.memory.state import State, Waiting, at
+from orderflow.messaging.stores.memory.state import Journal, State, Waiting, note_action
 
 
 class MemoryRecovery:
@@ -91,7 +92,8 @@ class MemoryRecovery:
 
     async def actions(self, limit: int, before: int | None = None) -> Sequence[OperatorAction]:
         await self._step("read")
-        earlier = self._state.actions if before is None else self._state.actions[: max(0, before - 1)]
+        actions = self._state.actions.values()
+        earlier = [action for action in actions if before is None or action.number < before]
         return earlier[::-1][:limit]
 
     async def begin_replay(self, events: Sequence[int], plan: ReplayPlan, act: Act, lag_before: int) -> Replay:
@@ -131,9 +133,5 @@ class MemoryRecovery:
         return [waiting for waiting in letters.by_position(state) if letters.is_meant(state, wanted, waiting, now)]
 
     def _log(self, act: Act, action: str, target: str, result: str) -> None:
-        number, now = len(self._state.actions) + 1, at(self._database.clock.wall_ms())
-        self._state.actions.append(
-            OperatorAction(
-                number=number, at=now, who=act.who, action=action, target=target, reason=act.reason, result=result
-            )
-        )
+        entry = LogEntry(act, action, target, result)
+        note_action(self._state, Journal(), entry, self._database.clock.wall_ms())

@@ -10,7 +10,15 @@ from typing import Any
 from uuid import UUID
 
 from orderflow.messaging.inbox import Failure, InboxEntry, ParkedEvent
-from orderflow.messaging.recovery.port import Act, HistoryEntry, Moment, OperatorAction, ReplayPlan, ReplayState
+from orderflow.messaging.recovery.port import (
+    Act,
+    HistoryEntry,
+    LogEntry,
+    Moment,
+    OperatorAction,
+    ReplayPlan,
+    ReplayState,
+)
 from orderflow.messaging.rows import Fact, Ref, Row
 from orderflow.messaging.store import OpenIntent, OutboxRecord
 from orderflow.messaging.stores.memory.faults import FaultTables
@@ -95,7 +103,7 @@ class State:
     history: dict[int, Happened] = field(default_factory=dict)
     intents: dict[str, Asked] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
-    actions: list[OperatorAction] = field(default_factory=list)
+    actions: dict[int, OperatorAction] = field(default_factory=dict)
     replays: dict[int, KeptReplay] = field(default_factory=dict)
     faults: FaultTables = field(default_factory=FaultTables)
     outbox_ids: int = 0
@@ -123,6 +131,21 @@ class Journal:
                 table[key] = value
             else:
                 del table[key]
+
+
+def note_action(state: State, journal: Journal, entry: LogEntry, now_ms: int) -> None:
+    """Add to the operators' log."""
+    number = len(state.actions) + 1
+    action = OperatorAction(
+        number=number,
+        at=at(now_ms),
+        who=entry.act.who,
+        action=entry.action,
+        target=entry.target,
+        reason=entry.act.reason,
+        result=entry.result,
+    )
+    journal.set(state.actions, number, action)
 
 
 def remember(

@@ -15,7 +15,7 @@ from orderflow.messaging.inbox import InboxState, ParkedEvent
 from orderflow.messaging.recovery.port import Moment
 from orderflow.messaging.rows import Fact, Row
 from orderflow.messaging.store import Changes, DataRefusedError, OpenIntent, OutboxRecord
-from orderflow.messaging.stores.memory.state import Asked, Journal, State, Waiting, remember
+from orderflow.messaging.stores.memory.state import Asked, Journal, State, Waiting, note_action, remember
 
 RECORD_MAX = 2 * 1024 * 1024
 Check = Callable[[Row | None, Row], None]
@@ -57,6 +57,8 @@ class Writer:
         self._edit(changes)
         self._release(changes)
         self._intents(changes)
+        for entry in changes.log:
+            note_action(self._state, self._journal, entry, self._now)
 
     def _rows(self, changes: Changes) -> None:
         by_ref: dict[object, list[Row]] = {}

@@ -46,6 +46,7 @@ class PostgresRecovery:
         self._run = run
         self._process = process
         self._queries = load_queries(PACKAGE, "recovery.sql")
+        self._log_action = load_queries(PACKAGE)["log_action"]
         self._replay_queries = load_queries(PACKAGE, "replays.sql")
 
     async def letters(self, wanted: LetterFilter, limit: int, after: int = 0) -> Sequence[Letter]:
@@ -81,7 +82,7 @@ class PostgresRecovery:
         return [read_summary(row) for row in rows]
 
     async def log(self, act: Act, action: str, target: str, result: str) -> None:
-        await self._run(self._queries["log_action"], act.who, action, target, act.reason, result)
+        await self._run(self._log_action, act.who, action, target, act.reason, result)
 
     async def actions(self, limit: int, before: int | None = None) -> Sequence[OperatorAction]:
         return [read_action(row) for row in await self._run(self._queries["actions"], limit, before)]

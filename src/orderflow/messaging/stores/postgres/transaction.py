@@ -115,6 +115,8 @@ class PostgresTransaction:
         await self._write_inbox(changes)
         await self._write_parked(changes)
         await self._write_intents(changes)
+        for each in changes.log:
+            await self._run("log_action", each.act.who, each.action, each.target, each.act.reason, each.result)
 
     async def _write_inbox(self, changes: Changes) -> None:
         """Rows that were recognised are replaced; the others must be new, else the dedupe has failed."""

@@ -153,6 +153,10 @@ WITH edit AS (
 )
 SELECT count(*) FROM edited;
 
+-- name: log_action
+-- A row of the operators' log.
+INSERT INTO operator_actions (who, action, target, reason, result) VALUES ($1, $2, $3, $4, $5);
+
 -- name: release
 -- Parked events that wait no longer.
 DELETE FROM parked_events WHERE position = ANY ($1::bigint[]);

@@ -106,10 +106,6 @@ WITH noted AS (
 )
 INSERT INTO operator_actions (who, action, target, reason, result) VALUES ($3, 'note', $1, $4, $5);
 
--- name: log_action
--- A row of the operators' log.
-INSERT INTO operator_actions (who, action, target, reason, result) VALUES ($1, $2, $3, $4, $5);
-
 -- name: actions
 -- The operators' log, latest first.
 SELECT number, at, who, action, target, reason, result FROM operator_actions
