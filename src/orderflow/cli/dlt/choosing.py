@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -38,17 +39,25 @@ class Choice:
         return {"fingerprint": self.group} if self.group else {}
 
 
-def chosen_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add `EVENT_ID… | --group | --all`, and --service."""
+def choice_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add `EVENT_ID… | --group | --all` and --service, and hand the command its `choice`."""
+
+    @functools.wraps(command)
+    def with_choice(
+        *, events: tuple[str, ...], group: str | None, everything: bool, service: str | None, **given: Any
+    ) -> None:
+        command(choice=chosen(events, group, everything, service), **given)
+
     decorators = (
         click.argument("events", type=event_or_position, metavar="[EVENT_ID]...", nargs=-1),
         click.option("--group", metavar="GROUP", help="All that failed alike; `orderflow dlt groups` shows them."),
         click.option("--all", "everything", is_flag=True, help="All dead events."),
         click.option("--service", type=click.Choice(SERVICES), help="Only at this one.  [default: all four]"),
     )
+    decorated: Callable[..., None] = with_choice
     for decorator in reversed(decorators):
-        command = decorator(command)
-    return command
+        decorated = decorator(decorated)
+    return decorated
 
 
 def chosen(events: tuple[str, ...], group: str | None, everything: bool, service: str | None) -> Choice:

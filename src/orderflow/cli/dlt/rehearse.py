@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orderflow.cli.dlt.choosing import chosen, chosen_options
+from orderflow.cli.dlt.choosing import Choice, choice_options
 from orderflow.cli.errors import ExitCode
 from orderflow.cli.session import Session, session_options
 
@@ -19,17 +19,10 @@ GOOD = ("succeeds", "duplicate")
 
 
 @click.command()
-@chosen_options
+@choice_options
 @click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="Most of a service.")
 @session_options
-def rehearse(
-    session: Session,
-    events: tuple[str, ...],
-    group: str | None,
-    everything: bool,
-    service: str | None,
-    limit: int,
-) -> None:
+def rehearse(session: Session, choice: Choice, limit: int) -> None:
     """Show what a replay would do with today's code and data: verdict, changes, and what would be published.
 
     It runs the real thing in a transaction that is rolled back: no row changes, nothing is published, no bank is
@@ -53,7 +46,6 @@ def rehearse(
     from orderflow.cli import everywhere
     from orderflow.cli.dlt.choosing import holders
 
-    choice = chosen(events, group, everything, service)
     held, _ = holders(session, choice)
     asked = {"filter": choice.filter(), "limit": limit}
     answers = everywhere.ask(session, lambda client: _ask(client, asked), held)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orderflow.cli.dlt.acting import confirm_options
-from orderflow.cli.dlt.choosing import chosen, chosen_options
+from orderflow.cli.dlt.choosing import Choice, choice_options
 from orderflow.cli.errors import CliError, RefusedError
 from orderflow.cli.session import Session, session_options
 
@@ -31,7 +31,7 @@ def share(value: Any) -> float:
 
 
 @click.command()
-@chosen_options
+@choice_options
 @click.option(
     "--rate", type=click.FloatRange(0, min_open=True), help="Events a second.  [default: as fast as it goes]"
 )
@@ -43,18 +43,14 @@ def share(value: Any) -> float:
     type=share,
     metavar="SHARE",
     default=0.05,
-    show_default="5%",
-    help="Stop when more than this share has failed again.",
+    help="Stop when more than this share has failed again.  [default: 5%]",
 )
 @click.option("--detach", is_flag=True, help="Do not wait; the services go on by themselves.")
 @confirm_options
 @session_options
 def replay(
     session: Session,
-    events: tuple[str, ...],
-    group: str | None,
-    everything: bool,
-    service: str | None,
+    choice: Choice,
     rate: float | None,
     canary: bool,
     max_failing: float,
@@ -80,7 +76,6 @@ def replay(
     from orderflow.cli.dlt.choosing import holders
     from orderflow.cli.dlt.replaying import conclude
 
-    choice = chosen(events, group, everything, service)
     found, asked = holders(session, choice)
     held = _dead_at(found)
     require_confirmed({name: holder.confirm for name, holder in held.items()}, yes=yes, reason=reason)
