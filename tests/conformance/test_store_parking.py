@@ -80,6 +80,12 @@ async def test_keys_are_given_longest_due_first_and_by_consumer(store: Store) ->
     assert await store.due_keys("other", 10) == ["a"]
 
 
+async def test_keys_whose_head_is_of_a_type_to_be_left_are_not_given(store: Store) -> None:
+    left, other = parked("a", "1"), replace(parked("b", "1"), event_type="other")
+    await park(store, left, other, replace(parked("a", "2", attempts=0), event_type="other"))
+    assert await store.due_keys(CONSUMER, 10, [left.event_type, "unheard of"]) == ["b"]
+
+
 async def test_a_failed_attempt_replaces_what_was_known_of_the_event(store: Store) -> None:
     await park(store, parked("k", "1"))
     first = await store.recovery.letter(event_id("k/1"))

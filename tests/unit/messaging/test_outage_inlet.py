@@ -144,6 +144,23 @@ async def test_a_parked_key_of_another_type_is_tried_meanwhile() -> None:
     assert world.parked() == []
 
 
+async def test_many_heads_of_a_type_in_outage_do_not_keep_another_from_its_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("orderflow.messaging.retrier.KEYS_MAX", 5)
+    world = World(away_ms=60_000)
+    await broken_by(world)
+    batch = [world.read(Counted(name=f"k{n}", amount=1)) for n in range(20)]
+    await world.inlet.hold("counter", batch)
+    world.moods.broken.add(Opened.TYPE)
+    await world.admit(Opened(name="z"))
+    world.moods.broken.discard(Opened.TYPE)
+
+    await retry(world)
+
+    assert world.moods.handled == ["opened"]
+
+
 async def test_an_event_of_a_type_in_outage_behind_another_waits_when_its_turn_comes() -> None:
     world = World(away_ms=60_000)
     world.moods.broken.add(Opened.TYPE)
