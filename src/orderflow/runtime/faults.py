@@ -13,7 +13,7 @@ from orderflow.messaging.faults.port import Fault, FaultKind, FaultSet
 from orderflow.messaging.faults.targets import NoTargetError, require_target
 from orderflow.messaging.recovery.port import Act
 from orderflow.messaging.store import Store
-from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
+from orderflow.runtime.operation import Handler, Operation, Parameter, Reply, Request, Response
 from orderflow.runtime.operators.asking import TAG, act_of, operator
 from orderflow.runtime.problems import ProblemError
 
@@ -22,6 +22,7 @@ LOOK_EVERY_S = 0.02
 NO_GAME_DAY = (
     "faults can be put only into a system that was started for a game day: start it with `orderflow up --game-day`"
 )
+OUTSIDE = Response(status=404, description="The system was not started for a game day, or there is no such fault")
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
@@ -113,47 +114,40 @@ class Faults:
             await self._clock.sleep(LOOK_EVERY_S)
 
     def operations(self) -> Sequence[Operation]:
-        number = Parameter(name="id", where="path", description="The fault's id", type=Number)
-        outside = Response(status=404, description="The system was not started for a game day")
-        done = Response(status=200, description="Every process lets it be", type=FaultsChanged)
-        return (
-            Operation(
-                method="GET",
-                path="/ops/faults",
-                summary="The faults of a game day that are set",
-                tag=TAG,
-                handler=self.listed,
-                responses=[Response(status=200, description="All of them", type=FaultList), outside],
-            ),
-            Operation(
-                method="POST",
-                path="/ops/faults",
-                summary="Make events fail on purpose, in every process of the service",
-                tag=TAG,
-                handler=self.add,
-                request=FaultWanted,
-                parameters=[operator],
-                responses=[
-                    Response(status=201, description="Every process applies it", type=FaultsChanged),
-                    outside,
-                ],
-            ),
-            Operation(
-                method="DELETE",
-                path="/ops/faults",
-                summary="Clear every fault",
-                tag=TAG,
-                handler=self.clear_all,
-                parameters=[operator],
-                responses=[done, outside],
-            ),
-            Operation(
-                method="DELETE",
-                path="/ops/faults/{id}",
-                summary="Clear one fault",
-                tag=TAG,
-                handler=self.clear,
-                parameters=[number, operator],
-                responses=[done, Response(status=404, description="It is not set, or there is no game day")],
-            ),
+        listing = Operation(
+            method="GET",
+            path="/ops/faults",
+            summary="The faults of a game day that are set",
+            tag=TAG,
+            handler=self.listed,
+            responses=[Response(status=200, description="All of them", type=FaultList), OUTSIDE],
         )
+        adding = Operation(
+            method="POST",
+            path="/ops/faults",
+            summary="Make events fail on purpose, in every process of the service",
+            tag=TAG,
+            handler=self.add,
+            request=FaultWanted,
+            parameters=[operator],
+            responses=[Response(status=201, description="Every process applies it", type=FaultsChanged), OUTSIDE],
+        )
+        number = Parameter(name="id", where="path", description="The fault's id", type=Number)
+        return (
+            listing,
+            adding,
+            _clearing("/ops/faults", "Clear every fault", self.clear_all),
+            _clearing("/ops/faults/{id}", "Clear one fault", self.clear, number),
+        )
+
+
+def _clearing(path: str, summary: str, handler: Handler, *parameters: Parameter) -> Operation:
+    return Operation(
+        method="DELETE",
+        path=path,
+        summary=summary,
+        tag=TAG,
+        handler=handler,
+        parameters=[*parameters, operator],
+        responses=[Response(status=200, description="No process applies it", type=FaultsChanged), OUTSIDE],
+    )
