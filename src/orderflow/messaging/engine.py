@@ -103,14 +103,7 @@ class Engine:
         }
         self._runner = self._intent_runner(gateway) if gateway else None
         self._replays = ReplayRunner(store.recovery, self._lag, self._retry, clock)
-        self.recovery = Recovery(
-            self._inlet,
-            store,
-            lag=self._lag,
-            problems=lambda: self.health().problems,
-            on_replay=self._replays.poke,
-            on_discard=self._discarded,
-        )
+        self.recovery = self._recovery()
 
     def start(self) -> None:
         """Start consuming, relaying and retrying. What is away is waited for, and told by signals."""
@@ -202,6 +195,16 @@ class Engine:
         if self._runner is not None and not self._draining:
             self._runner.take(changes.opened)
             self._runner.poke(changes.postponed)
+
+    def _recovery(self) -> Recovery:
+        return Recovery(
+            self._inlet,
+            self._store,
+            lag=self._lag,
+            problems=lambda: self.health().problems,
+            on_replay=self._replays.poke,
+            on_discard=self._discarded,
+        )
 
     def _discarded(self, changes: Changes) -> None:
         """An operator has given up a parked event: the next of its key is due."""
