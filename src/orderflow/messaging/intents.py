@@ -12,6 +12,7 @@ from orderflow.messaging.gateway import Gateway
 from orderflow.messaging.incoming import from_answer
 from orderflow.messaging.message import Answer
 from orderflow.messaging.patience import INFRASTRUCTURE, Patience
+from orderflow.messaging.probe_gate import ProbeGate
 from orderflow.messaging.signals import IntentAsked, Outcome, Signals, TaskFailed
 from orderflow.messaging.store import OpenIntent, Store
 
@@ -24,7 +25,8 @@ class IntentRunner:
 
     Intents committed here are taken at once, as far as there is room; the others, those asked again and those
     of dead processes are found by `step` when they are due. An intent is leased while a process asks it; a
-    lease that runs out early asks twice, under the same idempotency key.
+    lease that runs out early asks twice, under the same idempotency key. While the gateway is away, one intent
+    alone is asked again and again, and the others wait.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class IntentRunner:
         self._gateway = gateway
         self._store = store
         self._answers = answers
-        self._patience = patience
+        self._gate = ProbeGate(patience)
         self._signals = signals
         self._clock = clock
         self._room = asyncio.Semaphore(concurrency)
@@ -117,7 +119,7 @@ class IntentRunner:
             except Exception as error:  # noqa: BLE001  # raised again by the caller, outside of the patience
                 said.append(error)
 
-        await self._patience.until_done(ask)
+        await self._gate.until_done(ask)
         if isinstance(said[0], Exception):
             raise said[0]
         return said[0]

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from orderflow.messaging.batcher import Batcher
 from orderflow.messaging.decision import Intent
@@ -15,12 +16,13 @@ from orderflow.messaging.intents import IntentRunner
 from orderflow.messaging.message import Answer
 from orderflow.messaging.pacing import Pacer
 from orderflow.messaging.patience import Patience
+from orderflow.messaging.probe_gate import ProbeGate
 from orderflow.messaging.retrier import Retrier
 from orderflow.messaging.retry import Backoff
 from orderflow.messaging.signals import IntentAsked, Outcome, TaskFailed
 from orderflow.messaging.store import OpenIntent
 from tests.support.waiting import eventually
-from tests.unit.messaging.toy import Asked, Counted, Said
+from tests.unit.messaging.toy import Asked, Counted, Said, intent_of
 from tests.unit.messaging.world import TRACE, World, header, outcomes
 
 
@@ -35,6 +37,10 @@ class ScriptedGateway:
         self.gate = asyncio.Event()
         self.gate.set()
 
+    def say(self, *script: str | Exception) -> None:
+        """From now on."""
+        self._script = list(script)
+
     async def ask(self, intent: Intent) -> Answer:
         said = self._script.pop(0) if len(self._script) > 1 else self._script[0]
         self.calls.append(intent.key)
@@ -42,6 +48,7 @@ class ScriptedGateway:
         self.most = max(self.most, self.under_way)
         try:
             await self.gate.wait()
+            await asyncio.sleep(0)
         finally:
             self.under_way -= 1
         if isinstance(said, Exception):
@@ -225,6 +232,51 @@ async def test_a_gateway_that_is_away_is_waited_for_and_uses_up_no_attempt() -> 
     assert len(gateway.calls) == 4
     assert [s.outcome for s in world.signals_of(IntentAsked)] == ["unavailable"] * 3 + ["toy.Said"]
     assert world.moods.handled == ["fine"]
+
+
+async def test_while_the_gateway_is_away_one_call_probes_and_all_go_on_once_it_is_back() -> None:
+    world = World()
+    gateway = ScriptedGateway(GatewayUnavailableError("no route"))
+    gateway.gate.clear()
+    await world.admit(*(Asked(name=f"k{n}") for n in range(20)))
+
+    async with running(world, gateway, concurrency=8) as runner:
+        runner.take(opened(world))
+        await eventually(lambda: gateway.under_way == 8)
+        gateway.gate.set()
+        await eventually(lambda: len(gateway.calls) >= 20)
+        away = list(gateway.calls)
+        assert sorted(away[:8]) == sorted(f"ask:k{n}" for n in range(8))
+        assert set(away[8:]) == {away[0]}
+        gateway.most = 0
+        gateway.say("fine")
+        await runner.finish()
+        assert gateway.most > 1
+
+    answered = [s for s in world.signals_of(IntentAsked) if s.outcome != "unavailable"]
+    assert sorted(s.intent for s in answered) == sorted(f"ask:k{n}" for n in range(20))
+    assert {s.attempts for s in world.signals_of(IntentAsked)} == {1}
+    assert world.intents() == {}
+
+
+async def test_a_probe_that_is_given_up_leaves_its_turn_to_another() -> None:
+    world = World()
+    gateway = ScriptedGateway(GatewayUnavailableError("no route"))
+    await world.admit(Asked(name="a"), Asked(name="b"))
+    gate = ProbeGate(patience_of(world, "gateway"))
+    done: list[str] = []
+
+    async def call(name: str) -> None:
+        await gateway.ask(intent_of(name))
+        done.append(name)
+
+    first, second = (asyncio.ensure_future(gate.until_done(partial(call, name))) for name in ("a", "b"))
+    await eventually(lambda: len(gateway.calls) > 4)
+    first.cancel()
+    gateway.say("fine")
+    await second
+
+    assert done == ["b"]
 
 
 async def test_a_defect_of_the_gateway_is_told_and_the_intent_stays_open() -> None:
