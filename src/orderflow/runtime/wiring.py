@@ -24,6 +24,8 @@ def engine_config(settings: Settings) -> EngineConfig:
         batch_max=settings.batch_max,
         command_queue_max=settings.command_queue_max,
         attempts_max=settings.attempts_max,
+        parked_keys_max=settings.parked_keys_max,
+        parked_depth_max=settings.parked_depth_max,
         gateway_concurrency=settings.gateway_concurrency,
         intent_lease_ms=settings.intent_lease_ms,
         outbox_slots=settings.outbox_slots,

@@ -81,6 +81,12 @@ class Settings:
     replication_factor: Annotated[int, _Entry(readers.whole(1, 15), "copies of a new Kafka topic")] = 1
     batch_max: Annotated[int, _Entry(readers.whole(1, 10_000), "most messages in one transaction")] = 500
     attempts_max: Annotated[int, _Entry(readers.whole(1, 1000), "tries of a failing event before it is dead")] = 6
+    parked_keys_max: Annotated[
+        int, _Entry(readers.whole(1, 1_000_000), "with more parked keys at a consumer, its partitions wait")
+    ] = 10_000
+    parked_depth_max: Annotated[
+        int, _Entry(readers.whole(1, 100_000), "with more events behind a parked one, its partition waits")
+    ] = 1_000
     outbox_keep_hours: Annotated[int, _Entry(_HOURS, "how long published outbox rows stay")] = 24
     outbox_slots: Annotated[int, _Entry(readers.whole(1, 1024), "slots that relays share")] = 16
     idempotency_keep_hours: Annotated[int, _Entry(_HOURS, "how long an Idempotency-Key counts")] = 24
