@@ -120,7 +120,7 @@ async def test_two_dead_events_of_a_key_are_told_as_one(store: Store) -> None:
 
 
 async def test_each_event_is_followed_to_its_outcome(store: Store) -> None:
-    positions = await bury(store, "done", "dead", "discarded", "gone", "waiting")
+    positions = await bury(store, "done", "dead", "discarded", "waiting", "gone")
     number = await begin(store, positions)
     assert len(await send(store, number, 3)) == 3
     await end(store, "gone", InboxState.DISCARDED)
@@ -139,12 +139,14 @@ async def test_each_event_is_followed_to_its_outcome(store: Store) -> None:
     )
 
 
-async def test_a_step_is_filled_with_what_is_still_dead(store: Store) -> None:
-    positions = await bury(store, "a", "b", "c")
+async def test_a_step_is_filled_with_what_is_still_dead(store: Store, backend: Backend) -> None:
+    positions = await bury(store, "a", "b", "c", "d")
     number = await begin(store, positions)
-    await end(store, "a")
-    assert await send(store, number, 1) == ["b"]
-    assert await progress(store, number) == ReplayProgress(waiting=1, under_way=1, gone=1)
+    other = await backend.open()
+    assert await send(other, await begin(other, positions[:1])) == ["a"]
+    await end(store, "b")
+    assert await send(store, number, 1) == ["c"]
+    assert await progress(store, number) == ReplayProgress(waiting=1, under_way=1, gone=2)
 
 
 async def test_an_outcome_that_is_known_stays(store: Store) -> None:
