@@ -7,7 +7,6 @@ import ctypes
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from orderflow.local.attach import attached
 from orderflow.local.home import Home
 from orderflow.local.state import Running, State
 from orderflow.settings import Settings
+from tests.support.postgres import free_port
 from tests.support.waiting import eventually
 
 READY_TIMEOUT_S = 90.0
@@ -46,7 +46,7 @@ class System:
             **{name: value for name, value in os.environ.items() if not name.startswith("ORDERFLOW_")},
             **QUICK,
             "ORDERFLOW_HOME": str(self.home.path),
-            "ORDERFLOW_KAFKA_BOOTSTRAP": f"127.0.0.1:{_free_port()}",
+            "ORDERFLOW_KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}",
         }
         self._up: subprocess.Popen[bytes] | None = None
         if libs is not None:
@@ -179,13 +179,6 @@ def _link(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _end_with_parent() -> Callable[[], None] | None:

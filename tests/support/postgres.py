@@ -48,7 +48,7 @@ class PostgresServer:
         if os.name == "posix" and os.geteuid() == 0:
             os.chown(self._home, UNPRIVILEGED, UNPRIVILEGED)
             self._identity = {"user": UNPRIVILEGED, "group": UNPRIVILEGED, "extra_groups": []}
-        self.port = _free_port()
+        self.port = free_port()
         self._initialise()
 
     def url(self, database: str = "postgres", user: str = SUPERUSER) -> str:
@@ -151,7 +151,7 @@ def _binaries() -> Path:
     return Path(spec.origin).parent / "pginstall18" / "bin"
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
