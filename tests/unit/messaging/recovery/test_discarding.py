@@ -30,6 +30,16 @@ async def test_what_waits_behind_goes_on() -> None:
     assert bench.world.flow()[-1] == "Reopened k"
 
 
+async def test_what_waits_behind_is_due_at_once() -> None:
+    bench = Bench()
+    (head,) = await bench.bury("k")
+    await bench.world.admit(Counted(name="k", amount=2))
+
+    await bench.recovery.discard(head.event_id, ME)
+
+    assert bench.engine._retriers["counter"]._alarm._due_at <= bench.world.clock.monotonic()
+
+
 async def test_a_key_with_nothing_behind_is_open_again() -> None:
     bench = Bench()
     (head,) = await bench.bury("k")

@@ -54,10 +54,11 @@ async def test_it_has_an_id_of_its_own_and_the_original_is_kept() -> None:
     record = record_of(Counted(name="k", amount=-5), offset=9)
     event = await dead(bench, record)
 
-    await bench.recovery.edit(event.event_id, counted("k", -6), ME)
+    first = await bench.recovery.edit(event.event_id, counted("k", -6), ME)
     letter = await bench.recovery.edit(event.event_id, counted("k", 6), ME)
 
     assert (letter.original, letter.original_id) == (record, event.event_id)
+    assert first.event.event_id == uuid5(f"edited\n{event.event_id}\n1")
     assert letter.event.event_id == uuid5(f"edited\n{event.event_id}\n2")
     headers = letter.event.record.headers
     assert header(headers, "ce_id") == str(letter.event.event_id)

@@ -330,6 +330,11 @@ async def test_what_cannot_be_done_is_refused_with_a_sentence() -> None:
     bench = Bench()
     with pytest.raises(NothingToReplayError, match="nothing to replay"):
         await bench.recovery.replay(DEAD, AS_FAST_AS_IT_GOES, ME)
+    await bench.bury("behind")
+    held = bench.world.read(Counted(name="behind", amount=1))
+    await bench.world.admit(held)
+    with pytest.raises(NothingToReplayError):
+        await bench.recovery.replay(LetterFilter(state=None, events=(held.event_id,)), AS_FAST_AS_IT_GOES, ME)
     with pytest.raises(ReplayMissingError, match="no replay 7"):
         await bench.recovery.pause(7, ME)
     await bench.bury("k")
