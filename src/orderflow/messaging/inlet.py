@@ -95,7 +95,8 @@ class Inlet:
 
         What the `watch` judges to be an outage is folded again with the failing types spared.
         """
-        names = [name for incoming in batch for name in incoming.names]
+        names = [incoming.name for incoming in batch]
+        names += [incoming.also for incoming in batch if incoming.also is not None]
         recognition = await tx.recognise(consumer, names, self._policy.parked_depth_max)
         fold = Fold(self.service, consumer, recognition, await tx.load(touched), self._policy, failures, terms)
         results = [fold.take(incoming) for incoming in batch]
@@ -128,7 +129,8 @@ class Inlet:
         failed = dict(failures)
         for incoming in batch:
             touched.update(self._refs(incoming, failed))
-        names = {name[0] for incoming in batch for name in incoming.names} | {str(ref.id) for ref in touched}
+        names = {incoming.key for incoming in batch} | {str(ref.id) for ref in touched}
+        names |= {incoming.also[0] for incoming in batch if incoming.also is not None}
         return touched, failed, sorted(lock_id(name) for name in names)
 
     def tell(self, consumer: str, results: Sequence[Result], changes: Changes | None, duration_s: float) -> None:
