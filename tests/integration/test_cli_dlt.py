@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from orderflow.cli.running import as_running
+from orderflow.messaging.outage import FAILING_KEYS_MIN
 from orderflow.messaging.transport import ProducerRecord
 from orderflow.settings import Settings
 from tests.support.command_line import System, running
@@ -99,7 +100,7 @@ async def test_an_order_completes_once_what_its_event_failed_by_is_mended(system
     (rehearsed,) = system.ask("dlt", "rehearse", "--group", letter["fingerprint"])["rehearsed"]
     before = system.ask("order", "show", order["id"])
     replayed = system.call("dlt", "replay", "--group", letter["fingerprint"], "--canary")
-    ended = system.lines("order", "watch", order["id"], "--timeout", "60")[-1]
+    ended = watched(system, order["id"])
 
     assert stuck["status"] == before["status"] == "PAID"
     assert stuck["stuck"]["inventory"]["state"] == "dead"
@@ -109,8 +110,52 @@ async def test_an_order_completes_once_what_its_event_failed_by_is_mended(system
     assert [each["type"] for each in rehearsed["events"]] == ["orderflow.StockReserved.v1"]
     assert replayed.returncode == 0, replayed.stderr
     assert "inventory-1" in replayed.stdout
-    assert ended["status"] == "COMPLETED"
+    assert ended == "COMPLETED"
     assert system.call("dlt", "list").stdout == NO_LETTERS
+
+
+async def test_many_orders_that_fail_alike_are_an_outage_of_which_nothing_is_given_up(system: System) -> None:
+    system.ask("fault", "add", "payment", "--event", "OrderPlaced", "--match", "currency=CHF", "--error", "permanent")
+    ids = await place(system, 20)
+
+    async def judged() -> str:
+        found = document(await asyncio.to_thread(system.call, "health", "--json"), 1)
+        return str(found["services"]["payment"]["problems"].get("consumer payment", ""))
+
+    problem = await eventually(judged, timeout_s=60)
+    read = system.call("health").stdout
+    waiting = system.ask("dlt", "list", "--state", "all")["dead_letters"]
+    system.ask("fault", "clear", "--all")
+    if system.ask("dlt", "list")["dead_letters"]:
+        system.ask("dlt", "replay", "--all", "--yes", "--reason", "they came before the others")
+    ended = [watched(system, order) for order in ids[::5]]
+
+    async def well() -> bool:
+        return (await asyncio.to_thread(system.call, "health")).returncode == 0
+
+    await eventually(well, timeout_s=60)
+
+    assert "orderflow.OrderPlaced.v1" in problem
+    assert "keys failed alike" in problem
+    assert "keys failed alike" in read
+    assert len(waiting) < FAILING_KEYS_MIN, "only what came before there were enough to judge by"
+    assert ended == ["COMPLETED"] * 4
+
+
+async def place(system: System, count: int) -> list[str]:
+    """So many orders at once."""
+    url = as_running(Settings.load(environ=system.environment)).service_url("order")
+    items = [{"sku": "SKU-ESPRESSO-CUP", "quantity": 1, "unit_price": 100}]
+    order = {"customer_id": "crowd", "currency": "CHF", "items": items, "payment_method": "pm_card_visa"}
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        answers = await asyncio.gather(*(client.post("/orders", json=order) for _ in range(count)))
+    return [answer.json()["id"] for answer in answers]
+
+
+def watched(system: System, order: str) -> str:
+    """How an order has ended."""
+    system.lines("order", "watch", order, "--timeout", "60")
+    return str(system.ask("order", "show", order)["status"])
 
 
 async def test_what_came_in_is_kept_beside_an_edited_value(system: System) -> None:
