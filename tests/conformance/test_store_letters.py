@@ -92,6 +92,8 @@ async def several(store: Store) -> None:
         (LetterFilter(fingerprint=OTHER_FAILURE.fingerprint, key="plain"), []),
         (LetterFilter(older_than_ms=3_600_000), []),
         (LetterFilter(state=None, older_than_ms=3_600_000), []),
+        (LetterFilter(older_than_ms=2**53), []),
+        (LetterFilter(state=None, older_than_ms=2**53), []),
         (LetterFilter(events=()), []),
         (LetterFilter(events=(event_id("type/1"), event_id("plain/2"), event_id("unknown"), 987)), ["type/1"]),
         (LetterFilter(state=None, events=(event_id("plain/2"), event_id("type/1"))), ["type/1", "plain/2"]),
@@ -182,7 +184,7 @@ async def test_a_group_shows_the_event_that_failed_last(store: Store) -> None:
         (LetterFilter(key="plain"), [1]),
         (LetterFilter(fingerprint=FAILURE.fingerprint), [4]),
         (LetterFilter(events=(event_id("plain/1"), event_id("failure/1"))), [1, 1]),
-        (LetterFilter(older_than_ms=3_600_000), []),
+        (LetterFilter(older_than_ms=2**53), []),
     ],
 )
 async def test_groups_are_narrowed_by_the_same_filter(store: Store, wanted: LetterFilter, counts: list[int]) -> None:

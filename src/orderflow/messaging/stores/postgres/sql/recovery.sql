@@ -5,7 +5,7 @@ WHERE state = 3 AND position > $1
     AND ($3::text IS NULL OR consumer = $3) AND ($4::text IS NULL OR topic = $4)
     AND ($5::text IS NULL OR event_type = $5) AND ($6::text IS NULL OR fingerprint = $6)
     AND ($7::text IS NULL OR key = $7)
-    AND ($8::bigint IS NULL OR parked_at <= statement_timestamp() - $8 * interval '1 ms')
+    AND ($8::bigint IS NULL OR extract(epoch FROM statement_timestamp() - parked_at) * 1000 >= $8)
     AND ($9::uuid[] IS NULL OR position = ANY (ARRAY(
         SELECT unnest($10::bigint[])
         UNION ALL SELECT position FROM parked_events WHERE event_id = ANY ($9)
@@ -21,7 +21,7 @@ WHERE ($11::smallint IS NULL OR state = $11) AND position > $1
     AND ($3::text IS NULL OR consumer = $3) AND ($4::text IS NULL OR topic = $4)
     AND ($5::text IS NULL OR event_type = $5) AND ($6::text IS NULL OR fingerprint = $6)
     AND ($7::text IS NULL OR key = $7)
-    AND ($8::bigint IS NULL OR parked_at <= statement_timestamp() - $8 * interval '1 ms')
+    AND ($8::bigint IS NULL OR extract(epoch FROM statement_timestamp() - parked_at) * 1000 >= $8)
     AND ($9::uuid[] IS NULL OR position = ANY (ARRAY(
         SELECT unnest($10::bigint[])
         UNION ALL SELECT position FROM parked_events WHERE event_id = ANY ($9)
@@ -74,7 +74,7 @@ FROM (
         AND ($1::text IS NULL OR consumer = $1) AND ($2::text IS NULL OR topic = $2)
         AND ($3::text IS NULL OR event_type = $3) AND ($4::text IS NULL OR fingerprint = $4)
         AND ($5::text IS NULL OR key = $5)
-        AND ($6::bigint IS NULL OR parked_at <= statement_timestamp() - $6 * interval '1 ms')
+        AND ($6::bigint IS NULL OR extract(epoch FROM statement_timestamp() - parked_at) * 1000 >= $6)
         AND ($7::uuid[] IS NULL OR position = ANY (ARRAY(
             SELECT unnest($8::bigint[])
             UNION ALL SELECT position FROM parked_events WHERE event_id = ANY ($7)
