@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from orderflow.messaging.recovery.port import ReplayPlan, ReplayProgress
 
 UNDER_WAY_MAX = 200
+SEND_MIN = 100
+"""Sending costs as much for one as for many, and is paid by the retrier's speed."""
+
 FIRST_STEPS = (1, 2, 5)
 
 
@@ -51,8 +54,8 @@ def next_step(progress: ReplayProgress, plan: ReplayPlan, lag_growth: int) -> Ve
         return Wait() if progress.under_way else Done()
     if plan.canary:
         return Wait() if progress.under_way else Send(min(_rest_of_step(_sent(progress)), progress.waiting))
-    room = UNDER_WAY_MAX - progress.under_way
-    return Send(min(room, progress.waiting)) if room > 0 else Wait()
+    room = min(UNDER_WAY_MAX - progress.under_way, progress.waiting)
+    return Send(room) if room >= min(SEND_MIN, progress.waiting) else Wait()
 
 
 def since(now: ReplayProgress, base: ReplayProgress) -> ReplayProgress:

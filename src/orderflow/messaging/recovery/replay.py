@@ -18,7 +18,7 @@ from orderflow.messaging.recovery.port import RecoveryStore, Replay, ReplayProgr
 
 LEASE_MS = 5_000
 IDLE_S = 2.0
-TICK_MS = 20.0
+TICK_MS = 50.0
 TICK_MAX_MS = 1_000.0
 LAG_EVERY_S = 1.0
 
