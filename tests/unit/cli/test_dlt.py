@@ -179,6 +179,18 @@ def test_a_position_needs_its_service(tmp_path: Path) -> None:
         assert services.call("dlt", "show", "3", "--service", "payment").exit_code == 0
 
 
+def test_a_list_that_may_go_on_says_so(tmp_path: Path) -> None:
+    with fleet(tmp_path, payment={"/ops/dead-letters": page(LETTER)}) as services:
+        assert "There may be more" in services.call("dlt", "list", "--limit", "1").stdout
+        assert "There may be more" not in services.call("dlt", "list").stdout
+
+
+def test_an_answer_from_outside_has_no_place_in_the_log(tmp_path: Path) -> None:
+    answer = {**DETAILS, "letter": {**LETTER, "topic": ""}}
+    with fleet(tmp_path, payment={ONE: answer}) as services:
+        assert "the outside world answered" in services.call("dlt", "show", ORDER_ID).stdout
+
+
 def test_groups_are_shown_harmless_and_a_note_goes_to_those_that_have_it(tmp_path: Path) -> None:
     known = {"/ops/dead-letter-groups": [GROUP], "PUT /ops/dead-letter-groups/abc/note": GROUP}
     with fleet(tmp_path, payment=known) as services:
@@ -218,12 +230,15 @@ def test_a_rehearsal_shows_verdicts_changes_and_events_made_harmless(tmp_path: P
         "intents": ["charge:1"],
     }
     fails = {**told, "position": 4, "verdict": "fails", "error": "E", "message": HOSTILE}
-    known = {"/ops/dead-letters": page(LETTER), "POST /ops/rehearsals": [told, fails]}
+    known = {"/ops/dead-letters": page(LETTER, LETTER), "POST /ops/rehearsals": [told, fails]}
     with fleet(tmp_path, payment=known) as services:
         shown = services.call("dlt", "rehearse", "--group", "abc")
         asked = [each.body for each in services.asked["payment"] if each.method == "POST"]
+        first = services.call("dlt", "rehearse", "--all", "--limit", "1")
 
     assert shown.exit_code == 1
+    assert "There are more" in first.stdout
+    assert "There are more" not in shown.stdout
     assert asked == [{"filter": {"fingerprint": "abc"}, "limit": 100}]
     for words in ("payments: status A\\x1b -> B", "orderflow.PaymentSucceeded.v1 on payment-status", "1 succeeds"):
         assert words in shown.stdout

@@ -14,6 +14,7 @@ from orderflow.cli.http import ServiceClient
 
 OPERATOR = "x-orderflow-operator"
 WHO_MAX = 200
+WAIT_S = 60.0
 
 
 def who() -> str:
@@ -28,7 +29,7 @@ def who() -> str:
 
 def act(client: ServiceClient, method: str, path: str, body: object) -> Any:
     """Ask for a change; the answer's JSON. Raises CliError."""
-    return client.ask(method, path, body=body, headers={OPERATOR: who()}).body
+    return client.ask(method, path, body=body, headers={OPERATOR: who()}, wait_s=WAIT_S).body
 
 
 def confirm_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -85,11 +85,14 @@ class Holder:
     confirm: str
 
 
-def holders(session: Session, choice: Choice) -> tuple[Mapping[str, Holder], Answers]:
-    """The services that have dead events of this choice, or any event of these ids. Raises CliError: none has."""
+def holders(session: Session, choice: Choice, most: int = 1) -> tuple[Mapping[str, Holder], Answers]:
+    """The services that have dead events of this choice (the first `most` of them), or any event of these ids.
+
+    Raises CliError: none has.
+    """
     from orderflow.cli import everywhere
 
-    answers = everywhere.ask(session, lambda client: _held(client, choice), choice.services)
+    answers = everywhere.ask(session, lambda client: _held(client, choice, most), choice.services)
     found = {name: holder for name, holder in answers.found.items() if holder.letters}
     if not found:
         answers.require_all()
@@ -102,12 +105,12 @@ def holders(session: Session, choice: Choice) -> tuple[Mapping[str, Holder], Ans
     return found, answers
 
 
-def _held(client: ServiceClient, choice: Choice) -> Holder:
+def _held(client: ServiceClient, choice: Choice, most: int) -> Holder:
     from orderflow.cli.dlt.letters import PATH
 
     if not choice.events:
         wanted = {"fingerprint": choice.group} if choice.group else {}
-        page = client.get(PATH, {**wanted, "limit": 1})
+        page = client.get(PATH, {**wanted, "limit": most})
         return Holder(page["dead_letters"], page["confirm"])
     letters, confirm = [], ""
     for event in choice.events:

@@ -89,7 +89,7 @@ def _facts(shown: Mapping[str, Any]) -> Mapping[str, object]:
     facts = {
         "service": f"{shown['service']}, consumer {letter['consumer']}, position {letter['position']}",
         "order": f"{letter['key']} is {order['status']}" if order else letter["key"],
-        "record": f"{letter['topic']}/{letter['partition']}@{letter['offset']}",
+        "record": _place(letter),
         "why": ": ".join(part for part in (letter["kind"], because(letter)) if part),
         "fingerprint": letter["fingerprint"],
         "attempts": letter["attempts"],
@@ -101,6 +101,12 @@ def _facts(shown: Mapping[str, Any]) -> Mapping[str, object]:
     if letter["state"] == "retrying":
         facts["next attempt"] = moment(letter["next_attempt_at"])
     return facts
+
+
+def _place(letter: Mapping[str, Any]) -> str:
+    if not letter["topic"]:
+        return "none: it is what the outside world answered to this service"
+    return f"{letter['topic']}/{letter['partition']}@{letter['offset']}"
 
 
 def _original(original: Mapping[str, Any] | None) -> Iterator[RenderableType]:

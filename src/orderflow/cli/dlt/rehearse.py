@@ -20,7 +20,7 @@ GOOD = ("succeeds", "duplicate")
 
 @click.command()
 @choice_options
-@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="Most of a service.")
+@click.option("--limit", type=click.IntRange(1, 999), default=100, show_default=True, help="Most of a service.")
 @session_options
 def rehearse(session: Session, choice: Choice, limit: int) -> None:
     """Show what a replay would do with today's code and data: verdict, changes, and what would be published.
@@ -46,7 +46,7 @@ def rehearse(session: Session, choice: Choice, limit: int) -> None:
     from orderflow.cli import everywhere
     from orderflow.cli.dlt.choosing import holders
 
-    held, _ = holders(session, choice)
+    held, _ = holders(session, choice, limit + 1)
     asked = {"filter": choice.filter(), "limit": limit}
     answers = everywhere.ask(session, lambda client: _ask(client, asked), held)
     found = [{"service": name, **each} for name, told in answers.found.items() for each in told]
@@ -54,6 +54,8 @@ def rehearse(session: Session, choice: Choice, limit: int) -> None:
         session.out.document({"rehearsed": found, "unreachable": answers.away})
     else:
         _show(session, found)
+        if any(len(holder.letters) > limit for holder in held.values()):
+            session.out.show(f"There are more: these are the first {limit} of a service. Wanted: --limit N")
         everywhere.show_away(session, answers)
     answers.require_all()
     if any(each["verdict"] not in GOOD for each in found):
