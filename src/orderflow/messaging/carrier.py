@@ -66,7 +66,7 @@ class Carrier:
         if self._in_hand:
             await self._probe()
             batch = self._next(batch)
-        if carefully:
+        if carefully and batch:
             await self._inlet.admit(self._consumer, batch[:1])
         if batch:
             self._note(await self._inlet.admit(self._consumer, batch))
@@ -115,7 +115,7 @@ class Carrier:
         crowded = [result.incoming.key for result in deferred if result.crowded]
         if crowded:
             self._crowd.found_no_room(len(crowded), crowded[0])
-        elif all(map(self._is_paused, self._in_hand.heads())):
+        elif self.has_room and all(map(self._is_paused, self._in_hand.heads())):
             self._crowd.found_room()
 
     async def _park_overflow(self) -> None:

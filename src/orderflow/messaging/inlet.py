@@ -170,7 +170,7 @@ class Inlet:
         async with self._store.transaction() as tx:
             await tx.lock(locks)
             results, changes = await self.carry(tx, consumer, batch, touched, failures, terms=terms, watch=watch)
-        room.took(changes)
+        room.took(changes, holding=holding)
         watch.learn(results)
         self.tell(consumer, results, changes, self._clock.monotonic() - started)
         return results

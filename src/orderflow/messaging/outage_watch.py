@@ -62,12 +62,15 @@ class OutageWatch:
 
     def judge(self, results: Sequence[Result]) -> bool:
         """Whether what a fold would park is an outage in truth: then the event types wait from now on."""
+        failing = {result.incoming.event_type for result in results if result.failure is not None}
+        suspects = failing - self._pauses.keys()
+        if not suspects:
+            return False
         now = self._clock.monotonic()
-        here = _trials(results, now)
-        suspects = {trial.event_type for trial in here if trial.failure is not None} - self._pauses.keys()
         since = now - WINDOW_S
         before = [trial for each in suspects for trial in self._trials.get(each, ()) if trial.at >= since]
-        verdicts = judge([*before, *(trial for trial in here if trial.event_type in suspects)])
+        here = [trial for trial in _trials(results, now) if trial.event_type in suspects]
+        verdicts = judge([*before, *here])
         for evidence in verdicts:
             self._pauses[evidence.event_type] = Pause(evidence, now, now)
             self._signals.emit(

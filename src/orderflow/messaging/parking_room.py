@@ -34,9 +34,9 @@ class ParkingRoom:
             self._parked = await self._store.parked_keys(self._consumer, self._keys_max)
             self._look_at = self._clock.monotonic() + (LOOK_S if self.left else LOOK_WHEN_FULL_S)
 
-    def took(self, changes: Changes) -> None:
-        """This has been written. What is held behind a parked event takes no room of its own."""
-        keys = {event.key for event in changes.parked if event.attempts}
+    def took(self, changes: Changes, *, holding: bool) -> None:
+        """This has been written. Unless a fold was `holding`, what it held was behind a parked event: no new key."""
+        keys = {event.key for event in changes.parked if event.attempts or holding}
         if keys and not self._parked:
             self._look_at = 0.0
         self._parked += len(keys)

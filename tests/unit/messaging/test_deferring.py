@@ -256,3 +256,14 @@ async def test_over_the_bound_of_events_behind_one_the_rest_waits_in_order() -> 
         running.world.moods.broken.clear()
         await eventually(lambda: handled_in_order(running, 1, *range(1, 11)))
         await eventually(running.lag_is_zero)
+
+
+async def test_what_is_parked_without_an_attempt_counts_against_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    running = Small(monkeypatch).running
+    async with running.started(config=replace(SLOW_RETRY, parked_keys_max=30, batch_max=20)) as engine:
+        await running.publish(*counted(5 * COUNT, 1))
+        await eventually(lambda: problems(engine))
+
+        assert len(running.world.parked()) <= 30 + 20
+        running.world.moods.broken.clear()
+        await eventually(lambda: handled_in_order(running, 5 * COUNT, 1))
