@@ -55,6 +55,7 @@ class IntentRunner:
         self._queue_max = queue_max
         self._lease_ms = lease_ms
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._finishing = False
         self._alarm = Alarm(clock, IDLE_S)
 
     def take(self, opened: Sequence[OpenIntent]) -> None:
@@ -77,7 +78,8 @@ class IntentRunner:
             self.take(await self._store.claim_intents(room, self._lease_ms))
 
     async def finish(self) -> None:
-        """Wait for the calls under way."""
+        """Wait for the calls under way. An answer in outage is left: its intent is open, and is asked again."""
+        self._finishing = True
         while self._running:
             await asyncio.wait(list(self._running.values()))
 
@@ -153,6 +155,6 @@ class IntentRunner:
             except (*INFRASTRUCTURE, QueueFullError):
                 await self._clock.sleep(0.1)
             else:
-                if result.outcome is not Outcome.DEFERRED:
+                if result.outcome is not Outcome.DEFERRED or self._finishing:
                     return
                 await self._clock.sleep(DEFERRED_S)

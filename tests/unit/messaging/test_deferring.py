@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -218,6 +219,23 @@ async def test_an_answer_in_outage_is_brought_again_until_it_is_handled(monkeypa
         await eventually(lambda: not running.world.intents() and not running.world.parked())
 
     assert running.world.moods.handled == ["fine"] * 20
+
+
+async def test_a_process_that_stops_leaves_answers_in_outage_to_be_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("orderflow.messaging.intents.DEFERRED_S", 0.01)
+    running = Running()
+    running.world.moods.broken.add(Said.TYPE)
+    engine = running.engine(ScriptedGateway(*["fine"] * 20))
+    engine.start()
+    await running.publish(*(Asked(name=f"k{n}") for n in range(20)))
+    await outage(running)
+
+    async with asyncio.timeout(5):
+        await engine.drain(60)
+
+    assert len(running.world.intents()) + len(running.world.parked()) == 20
 
 
 def problems(engine: Engine) -> str:
