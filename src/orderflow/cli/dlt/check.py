@@ -75,14 +75,15 @@ async def _check(settings: Settings, services: Sequence[str]) -> Mapping[str, tu
 
 
 def _show(session: Session, read: int, unread: Sequence[Mapping[str, object]]) -> None:
-    from orderflow.cli.dlt.letter_view import short
-    from orderflow.cli.output import table, text
+    from orderflow.cli.dlt.entries import entry
+    from orderflow.cli.dlt.letter_view import name_of, short
+    from orderflow.cli.output import text
 
     if not unread:
         session.out.show(text(f"This release can read every event that waits ({read}).", "green"))
         return
-    columns = ("service", "position", "event_id", "event_type", "key", "reason")
-    rows = [tuple(short(str(each[column])) for column in columns) for each in unread]
-    titles = ("service", "position", "event id", "type", "order", "why")
     session.out.show(text(f"This release cannot read {len(unread)} of {read} events that wait:", "bold red"))
-    session.out.show(table(titles, rows, right=("position",)))
+    for each in unread:
+        session.out.show(
+            *entry(name_of(each), (text(f"order {each['key']}"), text(short(str(each["reason"])), "red")))
+        )

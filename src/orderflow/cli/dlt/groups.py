@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -69,27 +69,26 @@ def note(session: Session, fingerprint: str, note_text: str, service: str | None
     answers.require_all()
 
 
-def _parts(found: Sequence[Mapping[str, Any]]) -> Sequence[RenderableType]:
+def _parts(found: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
+    from orderflow.cli.dlt.entries import entry
     from orderflow.cli.dlt.letter_view import because, short
-    from orderflow.cli.output import table, text
+    from orderflow.cli.output import text
     from orderflow.cli.times import moment
 
     if not found:
-        return ["No dead letters."]
-    rows = [
-        (
-            text(group["fingerprint"], "bold"),
-            group["service"],
-            group["count"],
-            group["keys"],
-            short(because(group)),
-            ", ".join(group["event_types"]),
-            moment(group["first_seen"]),
-            moment(group["last_seen"]),
-            group["example"],
-            group["note"],
+        yield "No dead letters."
+    for group in found:
+        seen = f"first {moment(group['first_seen'])}, last {moment(group['last_seen'])}"
+        yield from entry(
+            (
+                text(group["fingerprint"], "bold"),
+                text(group["service"]),
+                text(f"{group['count']} events of {group['keys']} orders"),
+                text(", ".join(group["event_types"]), "cyan"),
+            ),
+            (
+                text(short(because(group)), "red"),
+                text(f"{seen}; for example position {group['example']}", "dim"),
+                text(f"note: {group['note']}" if group["note"] else "", "yellow"),
+            ),
         )
-        for group in found
-    ]
-    columns = ("group", "service", "events", "orders", "why", "types", "first seen", "last seen", "example", "note")
-    return [table(columns, rows, right=("events", "orders", "example"))]

@@ -7,39 +7,37 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from orderflow.cli.dlt.entries import entry
 from orderflow.cli.output import joined, table, text
 from orderflow.cli.record_view import value_text
 from orderflow.cli.times import moment
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.table import Table
     from rich.text import Text
 
-SHOWN_OF_MESSAGE = 80
+SHOWN_OF_MESSAGE = 160
 STYLES = MappingProxyType({"dead": "bold red", "retrying": "bold yellow", "held": "cyan"})
 
 
-def table_of(letters: Sequence[Mapping[str, Any]]) -> Table:
-    """One line for each."""
-    return table(
-        ("service", "position", "event id", "type", "order", "state", "why", "attempts", "behind", "failed"),
-        [
-            (
-                letter["service"],
-                letter["position"],
-                letter["event_id"],
-                letter["event_type"],
-                letter["key"],
-                state(letter["state"]),
-                short(because(letter)),
-                letter["attempts"],
-                letter["behind"],
-                moment(letter["last_failed_at"] or letter["parked_at"]),
-            )
-            for letter in letters
-        ],
-        right=("position", "attempts", "behind"),
+def listed(letters: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
+    """An entry for each."""
+    for letter in letters:
+        behind = f", {letter['behind']} behind it" if letter["behind"] else ""
+        failed = f"failed {moment(letter['last_failed_at'])}, attempt {letter['attempts']}"
+        since = failed if letter["attempts"] else f"came in {moment(letter['parked_at'])}"
+        yield from entry(
+            (state(letter["state"]), *name_of(letter)),
+            (text(f"order {letter['key']}"), text(f"{since}{behind}", "dim"), text(short(because(letter)), "red")),
+        )
+
+
+def name_of(letter: Mapping[str, Any]) -> Sequence[Text]:
+    """Where an event is, what, and which."""
+    return (
+        text(f"{letter['service']} {letter['position']}", "bold"),
+        text(letter["event_type"] or "(no type)", "cyan"),
+        text(letter["event_id"]),
     )
 
 

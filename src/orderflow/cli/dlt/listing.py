@@ -66,7 +66,7 @@ def list_letters(
         session.out.document({"dead_letters": letters, "unreachable": answers.away})
     else:
         none = "No dead letters." if len(wanted) == 1 and state == "dead" else "No such events."
-        session.out.show(letter_view.table_of(letters) if letters else none)
+        session.out.show(*(letter_view.listed(letters) if letters else [none]))
         if any(len(found) == limit for found in answers.found.values()):
             session.out.show("", f"There may be more: these are the first {limit} of a service. Wanted: --limit N")
         everywhere.show_away(session, answers)

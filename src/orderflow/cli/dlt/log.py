@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from orderflow.cli.session import Session, session_options
 from orderflow.settings import SERVICES
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 @click.command()
@@ -22,8 +28,6 @@ def log(session: Session, service: str | None, limit: int) -> None:
     from datetime import datetime
 
     from orderflow.cli import everywhere
-    from orderflow.cli.output import table
-    from orderflow.cli.times import moment
 
     asked = (service,) if service else SERVICES
     answers = everywhere.ask(session, lambda client: client.get("/ops/actions", {"limit": limit}), asked)
@@ -33,8 +37,20 @@ def log(session: Session, service: str | None, limit: int) -> None:
     if session.out.as_json:
         session.out.document({"actions": found, "unreachable": answers.away})
     else:
-        columns = ("at", "service", "who", "action", "target", "reason", "result")
-        rows = [(moment(each["at"]), *(each[column] for column in columns[1:])) for each in found]
-        session.out.show(table(("time", *columns[1:]), rows) if found else "Nothing was done yet.")
+        session.out.show(*(_parts(found) if found else ["Nothing was done yet."]))
         everywhere.show_away(session, answers)
     answers.require_all()
+
+
+def _parts(found: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
+    from orderflow.cli.dlt.entries import entry
+    from orderflow.cli.output import text
+    from orderflow.cli.times import moment
+
+    for each in found:
+        done = text(f"{each['action']} {each['target']}", "bold")
+        why = text(f"because: {each['reason']}" if each["reason"] else "", "yellow")
+        yield from entry(
+            (text(moment(each["at"]), "dim"), text(each["service"]), text(each["who"], "cyan"), done),
+            (text(each["result"]), why),
+        )

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from orderflow.cli.dlt.letter_view import because, short
-from orderflow.cli.output import block, table, text
+from orderflow.cli.dlt.entries import entry
+from orderflow.cli.dlt.letter_view import because, name_of, short
+from orderflow.cli.output import text
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
     from rich.text import Text
 
 STYLES = MappingProxyType(
@@ -20,36 +21,25 @@ STYLES = MappingProxyType(
 )
 
 
-def table_of(found: Sequence[Mapping[str, Any]]) -> Table:
-    """One line an event, with what it would change and publish, or how it would fail."""
-    return table(
-        ("service", "position", "type", "order", "verdict", "what would change", "what would be said"),
-        [
+def listed(found: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
+    """An entry for each event, with what it would change and publish, or how it would fail."""
+    for each in found:
+        yield from entry(
+            (text(each["verdict"], STYLES.get(each["verdict"], "")), *name_of(each)),
             (
-                each["service"],
-                each["position"],
-                each["event_type"],
-                each["key"],
-                text(each["verdict"], STYLES.get(each["verdict"], "")),
-                _changes(each),
-                _said(each),
-            )
-            for each in found
-        ],
-        right=("position",),
-    )
+                text(f"order {each['key']}"),
+                text(short(because(each)), "red"),
+                *(text(_change(row)) for row in each["rows"]),
+                *(text(f"publishes {event['type']} on {event['topic']}") for event in each["events"]),
+                *(text(f"asks for {intent}") for intent in each["intents"]),
+            ),
+        )
 
 
 def summary(found: Sequence[Mapping[str, Any]]) -> Text:
     """How many of each verdict."""
     counts = Counter(each["verdict"] for each in found)
     return text(", ".join(f"{counts[verdict]} {verdict}" for verdict in STYLES if counts[verdict]), "bold")
-
-
-def _changes(each: Mapping[str, Any]) -> Text:
-    if each["error"]:
-        return text(short(because(each)), "red")
-    return block("\n".join(_change(row) for row in each["rows"]))
 
 
 def _change(row: Mapping[str, Any]) -> str:
@@ -64,9 +54,3 @@ def _change(row: Mapping[str, Any]) -> str:
 
 def _value(value: Any) -> str:
     return short(value if isinstance(value, str) else json.dumps(value))
-
-
-def _said(each: Mapping[str, Any]) -> Text:
-    events = [f"{event['type']} on {event['topic']}" for event in each["events"]]
-    intents = [f"asks for {intent}" for intent in each["intents"]]
-    return block("\n".join([*events, *intents]))

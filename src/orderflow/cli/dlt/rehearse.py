@@ -67,6 +67,6 @@ def _ask(client: ServiceClient, asked: object) -> Any:
 
 
 def _show(session: Session, found: Sequence[Mapping[str, Any]]) -> None:
-    from orderflow.cli.dlt.rehearsal_view import summary, table_of
+    from orderflow.cli.dlt.rehearsal_view import listed, summary
 
-    session.out.show(table_of(found), "", summary(found))
+    session.out.show(*listed(found), "", summary(found))

@@ -94,7 +94,7 @@ def _show(session: Session, found: Replays, failed: Sequence[Mapping[str, Any]],
             session.out.show("", text(f"{name} was {each['state']}{why}", "bold red"))
             session.out.show(text(f"Once that is mended, go on with: orderflow dlt resume {name}"))
     if failed:
-        session.out.show("", text("Failed again:", "bold red"), letter_view.table_of(failed[:FAILED_SHOWN]))
+        session.out.show("", text("Failed again:", "bold red"), *letter_view.listed(failed[:FAILED_SHOWN]))
     if len(failed) > FAILED_SHOWN:
         session.out.show(f"and {len(failed) - FAILED_SHOWN} more: orderflow dlt list")
     if detach:
