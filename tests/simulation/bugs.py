@@ -23,7 +23,7 @@ from orderflow.messaging.rows import Ref, Row, Rows
 from orderflow.messaging.store import DEPTH_LIMIT, Changes, Recognition, Transaction
 from orderflow.messaging.stores.memory.store import MemoryStore
 from orderflow.messaging.transport import Transport
-from orderflow.payment import model
+from orderflow.payment import model, refunds
 from orderflow.payment.messages import RefundUnknown
 from orderflow.payment.rows import Payment, Status
 from orderflow.simulation.code import Code
@@ -125,8 +125,8 @@ def refund_unguarded(rows: Rows, envelope: Envelope) -> Decision:
     assert isinstance(message, StockRejected | RefundUnknown)
     payment = rows.get(Payment, message.order_id)
     assert payment is not None
-    due = payment if payment.status is Status.REFUND_DUE else model._advance(payment, model.STOCK_REJECTED)
-    intent = model.refund_intent(due)
+    due = payment if payment.status is Status.REFUND_DUE else model.advance(payment, model.STOCK_REJECTED)
+    intent = refunds.refund_intent(due)
     intent = type(intent)(key=f"{intent.key}:{envelope.id}", kind=intent.kind, request=intent.request)
     return Decision(rows=(due,) if due is not payment else (), intents=(intent,))
 

@@ -27,7 +27,8 @@ order between them) waits on the order's row for its turn.
 """
 
 PAYMENT_NOTES = """`UNKNOWN`: the bank did not answer in time, so the money may have moved. It is asked again under
-the same idempotency key, with back-off, until it has said what it did.
+the same idempotency key, with back-off, until it has said what it did, or until an operator has
+(`orderflow payment settle`), who asked the bank in another way.
 """
 
 

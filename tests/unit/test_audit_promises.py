@@ -248,3 +248,20 @@ def test_a_report_counts_orders_by_status_and_those_that_are_stuck() -> None:
     report = check(Books(orders=[completed(), declined(), refunded(), stuck()]), at_rest=True)
     assert (report.orders, report.stuck) == (4, 1)
     assert report.statuses == {"COMPLETED": 1, "FAILED": 2, "PAID": 1}
+
+
+@pytest.mark.parametrize("at_rest", [True, False])
+def test_an_operator_and_the_bank_who_disagree_are_a_finding_in_these_words(at_rest: bool) -> None:
+    words = "an operator settled the charge otherwise than the bank has it"
+    as_charged, as_declined = completed(), declined()
+    assert as_charged.payment is not None
+    assert as_declined.payment is not None
+    as_charged = replace(as_charged, payment=replace(as_charged.payment, by_operator=True))
+    as_declined = replace(as_declined, payment=replace(as_declined.payment, by_operator=True))
+    assert findings(as_charged) == findings(as_declined) == []
+
+    unpaid = findings(replace(as_charged, bank=()), at_rest=at_rest)
+    paid = findings(replace(as_declined, bank=(CHARGE,)), at_rest=at_rest)
+
+    assert (unpaid[0].what, unpaid[0].expected, unpaid[0].found) == (words, "700", "0")
+    assert (paid[0].what, paid[0].expected, paid[0].found) == (words, "0", "700")

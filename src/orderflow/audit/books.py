@@ -35,13 +35,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentRow:
-    """The payment as the payment service has it."""
+    """The payment as the payment service has it. `by_operator`: the charge was settled on an operator's word."""
 
     status: str
     currency: str
     amount: int
     captured: int
     refunded: int
+    by_operator: bool = False
 
 
 @dataclass(frozen=True, slots=True)

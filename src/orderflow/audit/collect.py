@@ -24,6 +24,7 @@ from orderflow.events.inventory import ReservedLine
 from orderflow.events.order import Item
 from orderflow.messaging.inbox import InboxState
 from orderflow.order.rows import Obstacle
+from orderflow.payment.model import BY_OPERATOR
 
 CHUNK = 5_000
 FIRST = UUID(int=0)
@@ -97,6 +98,7 @@ class Collector:
                 amount=row["amount"],
                 captured=row["captured"],
                 refunded=row["refunded"],
+                by_operator=BY_OPERATOR in (row["charge_reference"], row["reason"]),
             )
         for row in await self._databases.ask(BANK, "bank", after, until):
             entry = BankEntry(row["kind"], row["key"], row["currency"], row["amount"])

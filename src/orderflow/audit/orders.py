@@ -127,13 +127,17 @@ def books_balance(books: OrderBooks, *, settled: bool) -> Iterator[Finding]:
 
 
 def _bank_agrees(books: OrderBooks, *, settled: bool) -> Iterator[Finding]:
-    """The bank may be ahead of our book, never behind it; at rest they agree."""
+    """The bank may be ahead of our book, never behind it; at rest they agree, and where an operator has settled."""
     payment = books.payment
     for kind in ("charge", "refund"):
         at_bank = sum(entry.amount for entry in books.bank if entry.kind == kind)
         ours = 0 if payment is None else payment.captured if kind == "charge" else payment.refunded
-        if ours > at_bank or (settled and ours != at_bank):
-            yield _twice(books, f"our book and the bank's differ on the {kind}", str(ours), str(at_bank))
+        by_operator = kind == "charge" and payment is not None and payment.by_operator
+        if ours > at_bank or ((settled or by_operator) and ours != at_bank):
+            what = f"our book and the bank's differ on the {kind}"
+            if by_operator:
+                what = "an operator settled the charge otherwise than the bank has it"
+            yield _twice(books, what, str(ours), str(at_bank))
         yield from _wrong_entries(books, kind)
 
 

@@ -14,6 +14,7 @@ COMMANDS = {
     "logs": Line("orderflow.cli.logs:logs", "Show the logs of the services."),
     "reset": Line("orderflow.cli.reset:reset", "Delete all data of a home."),
     "order": Line("orderflow.cli.order:order", "Place orders, and see what became of them."),
+    "payment": Line("orderflow.cli.payment:payment", "See payments, and settle a charge that the bank leaves open."),
     "demo": Line("orderflow.cli.demo:demo", "Place many orders, follow them to their end, and sum up."),
     "topic": Line("orderflow.cli.topic:topic", "Read the events on a topic."),
     "health": Line("orderflow.cli.health:health", "What is wrong, in every service."),

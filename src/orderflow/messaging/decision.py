@@ -30,13 +30,15 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """The whole effect of one message. Empty: the message is taken note of and changes nothing.
 
     `rows` are new versions, `facts` are added, `events` are published through the outbox, `intents` are
-    asked after the commit, `answer` is what a command's caller gets.
+    asked after the commit, `closes` are keys of intents that are not to be asked any more, `answer` is what a
+    command's caller gets.
     """
 
     rows: Sequence[Row] = ()
     facts: Sequence[Fact] = ()
     events: Sequence[Event] = ()
     intents: Sequence[Intent] = ()
+    closes: Sequence[str] = ()
     answer: object = None
 
 

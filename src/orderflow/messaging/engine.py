@@ -193,6 +193,7 @@ class Engine:
         if changes.parked or changes.reparked:
             self._retriers[changes.consumer].poke_for([*changes.parked, *changes.reparked])
         if self._runner is not None and not self._draining:
+            self._runner.drop(changes.closed_intents)
             self._runner.take(changes.opened)
             self._runner.poke(changes.postponed)
 

@@ -143,12 +143,21 @@ class Fold:
         release(self.changes, incoming)
         return Result(incoming, Outcome.DUPLICATE)
 
+    def _close(self, intents: Sequence[str]) -> None:
+        """Close these, also if they were opened or postponed just before in this batch."""
+        changes = self.changes
+        changes.opened = [each for each in changes.opened if each.intent.key not in intents]
+        changes.postponed = [each for each in changes.postponed if each.intent.key not in intents]
+        changes.closed_intents.extend(intents)
+
     def _settle_intents(self, decision: Decision, incoming: Incoming) -> None:
         """Open new intents; the one that was answered is closed, unless the decision asks it again."""
         envelope = incoming.envelope
         assert envelope is not None
         if envelope.intent not in [intent.key for intent in decision.intents]:
             close_intent(self.changes, incoming)
+        if decision.closes:
+            self._close(decision.closes)
         for intent in decision.intents:
             again = intent.key == envelope.intent
             attempts = incoming.asked + 1 if again else 0

@@ -56,6 +56,7 @@ class IntentRunner:
         self._lease_ms = lease_ms
         self._running: dict[str, asyncio.Task[None]] = {}
         self._finishing = False
+        self._closed: set[str] = set()
         self._alarm = Alarm(clock, IDLE_S)
 
     def take(self, opened: Sequence[OpenIntent]) -> None:
@@ -64,6 +65,10 @@ class IntentRunner:
             if len(self._running) >= self._queue_max:
                 return
             self._start(intent)
+
+    def drop(self, closed: Sequence[str]) -> None:
+        """These are closed: what of them waits here for its turn is not asked."""
+        self._closed.update(key for key in closed if key in self._running)
 
     def poke(self, postponed: Sequence[OpenIntent]) -> None:
         """These are to be asked again after their delay."""
@@ -96,7 +101,11 @@ class IntentRunner:
             return
         task = asyncio.get_running_loop().create_task(self._run(intent))
         self._running[key] = task
-        task.add_done_callback(lambda _: self._running.pop(key, None))
+        task.add_done_callback(lambda _: self._forget(key))
+
+    def _forget(self, key: str) -> None:
+        self._running.pop(key, None)
+        self._closed.discard(key)
 
     async def _run(self, intent: OpenIntent) -> None:
         """Any error but infrastructure is a defect: it is told, gives its room to others, and comes again when
@@ -105,15 +114,21 @@ class IntentRunner:
         try:
             async with self._room:
                 answer = await self._until_answered(intent)
-            await self._carry_in(answer, intent)
+            if answer is not None:
+                await self._carry_in(answer, intent)
         except Exception as error:  # noqa: BLE001  # whatever the gateway raises must not go unseen
             self._signals.emit(TaskFailed(self._service, f"intent {intent.intent.key}", error))
 
-    async def _until_answered(self, intent: OpenIntent) -> Answer:
-        """Ask until there is an answer. The bank being away uses up no attempt. Raises what the gateway raises."""
-        said: list[Answer | Exception] = []
+    async def _until_answered(self, intent: OpenIntent) -> Answer | None:
+        """Ask until there is an answer; None if the intent was closed meanwhile. The bank being away uses up no
+        attempt. Raises what the gateway raises.
+        """
+        said: list[Answer | Exception | None] = []
 
         async def ask() -> None:
+            if intent.intent.key in self._closed:
+                said.append(None)
+                return
             try:
                 said.append(await self._ask(intent))
             except INFRASTRUCTURE:

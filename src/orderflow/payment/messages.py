@@ -1,11 +1,13 @@
-"""What the bank answers to the intents `charge:{order_id}` and `refund:{order_id}`."""
+"""What the bank answers to the intents `charge:{order_id}` and `refund:{order_id}`, and what operators say."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 from uuid import UUID
 
-from orderflow.messaging.message import Answer
+import msgspec
+
+from orderflow.messaging.message import Answer, Command
 
 
 class BankAnswer(Answer, frozen=True, kw_only=True):
@@ -61,3 +63,26 @@ BANK_ANSWERS: tuple[type[BankAnswer], ...] = (
     RefundApproved,
     RefundUnknown,
 )
+
+
+class SettleCharge(Command, frozen=True, kw_only=True):
+    """An operator says what became of a charge: he has asked the bank in another way."""
+
+    TYPE: ClassVar[str] = "orderflow.SettleCharge"
+
+    order_id: UUID
+    charged: bool
+
+    @property
+    def key(self) -> str:
+        return str(self.order_id)
+
+
+class ChargeSettled(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer: the payment as it stands, `captured` in minor units. Not `changed`: it was settled so before."""
+
+    order_id: UUID
+    status: str
+    captured: int
+    currency: str
+    changed: bool

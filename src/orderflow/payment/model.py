@@ -1,4 +1,4 @@
-"""The payment's decisions: pure functions of the working set and one message."""
+"""The payment's states, and its decisions about the charge: pure functions of the working set and one message."""
 
 from __future__ import annotations
 
@@ -8,20 +8,13 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from orderflow.events.inventory import StockRejected
 from orderflow.events.order import OrderPlaced
-from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded
+from orderflow.events.payment import PaymentFailed, PaymentSucceeded
 from orderflow.messaging.decision import Decision, Intent
 from orderflow.messaging.envelope import Envelope
-from orderflow.messaging.machine import IllegalTransitionError, StateMachine
+from orderflow.messaging.machine import StateMachine
 from orderflow.messaging.rows import Rows
-from orderflow.payment.messages import (
-    ChargeApproved,
-    ChargeRefused,
-    ChargeUnknown,
-    RefundApproved,
-    RefundUnknown,
-)
+from orderflow.payment.messages import ChargeApproved, ChargeRefused, ChargeUnknown
 from orderflow.payment.rows import Payment, Status
 
 ORDER_PLACED = "OrderPlaced"
@@ -30,10 +23,13 @@ CHARGE_REFUSED = "ChargeRefused"
 CHARGE_UNKNOWN = "ChargeUnknown"
 STOCK_REJECTED = "StockRejected"
 REFUND_APPROVED = "RefundApproved"
-REFUND_UNKNOWN = "RefundUnknown"
+SETTLED_AS_CHARGED = "SettledAsCharged"
+SETTLED_AS_NOT_CHARGED = "SettledAsNotCharged"
 
 CHARGE = "charge"
-REFUND = "refund"
+
+BY_OPERATOR = "settled_by_operator"
+"""The reference of a charge, or the reason of a decline, that an operator has settled."""
 
 MACHINE = StateMachine(
     name="payments",
@@ -46,6 +42,10 @@ MACHINE = StateMachine(
             (Status.CHARGING, CHARGE_UNKNOWN): Status.UNKNOWN,
             (Status.UNKNOWN, CHARGE_APPROVED): Status.CAPTURED,
             (Status.UNKNOWN, CHARGE_REFUSED): Status.DECLINED,
+            (Status.CHARGING, SETTLED_AS_CHARGED): Status.CAPTURED,
+            (Status.CHARGING, SETTLED_AS_NOT_CHARGED): Status.DECLINED,
+            (Status.UNKNOWN, SETTLED_AS_CHARGED): Status.CAPTURED,
+            (Status.UNKNOWN, SETTLED_AS_NOT_CHARGED): Status.DECLINED,
             (Status.CAPTURED, STOCK_REJECTED): Status.REFUND_DUE,
             (Status.REFUND_DUE, REFUND_APPROVED): Status.REFUNDED,
         }
@@ -62,7 +62,7 @@ class PaymentExistsError(Exception):
 
 
 class ContradictionError(Exception):
-    """The bank answers one intent in two ways: money may have moved twice."""
+    """The bank answers one intent in two ways, or otherwise than an operator has settled it: somebody has to look."""
 
 
 def order_placed(rows: Rows, envelope: Envelope) -> Decision:
@@ -86,93 +86,42 @@ def order_placed(rows: Rows, envelope: Envelope) -> Decision:
 
 
 def charge_approved(rows: Rows, envelope: Envelope) -> Decision:
-    """The order's total is captured: PaymentSucceeded."""
+    """The order's total is captured: PaymentSucceeded. An operator who has said so before was right."""
     answer = envelope.message
     assert isinstance(answer, ChargeApproved)
-    payment = _payment(rows, answer.order_id)
-    if payment.charge_reference == answer.reference:
+    payment = payment_of(rows, answer.order_id)
+    if payment.charge_reference in (answer.reference, BY_OPERATOR):
         return Decision()
     if payment.charge_reference is not None:
         raise ContradictionError(f"charged as {payment.charge_reference} and as {answer.reference}")
-    captured = _advance(payment, CHARGE_APPROVED, captured=payment.amount, charge_reference=answer.reference)
-    succeeded = PaymentSucceeded(
-        order_id=payment.order_id,
-        customer_id=payment.customer_id,
-        currency=payment.currency,
-        items=payment.items,
-        total=payment.amount,
-    )
-    return Decision(rows=(captured,), events=(succeeded,))
+    if payment.status is Status.DECLINED:
+        raise ContradictionError(f"declined ({payment.reason}), and charged as {answer.reference}")
+    return captured(payment, CHARGE_APPROVED, answer.reference)
 
 
 def charge_refused(rows: Rows, envelope: Envelope) -> Decision:
-    """The bank declines for good: PaymentFailed."""
+    """The bank declines for good: PaymentFailed. An operator who has said so before was right."""
     answer = envelope.message
     assert isinstance(answer, ChargeRefused)
-    payment = _payment(rows, answer.order_id)
+    payment = payment_of(rows, answer.order_id)
     if payment.status is Status.DECLINED:
         return Decision()
-    declined = _advance(payment, CHARGE_REFUSED, reason=answer.reason)
-    failed = PaymentFailed(
-        order_id=payment.order_id,
-        customer_id=payment.customer_id,
-        currency=payment.currency,
-        total=payment.amount,
-        reason=answer.reason,
-    )
-    return Decision(rows=(declined,), events=(failed,))
+    if payment.charge_reference is not None:
+        raise ContradictionError(f"charged as {payment.charge_reference}, and declined ({answer.reason})")
+    return declined(payment, CHARGE_REFUSED, answer.reason)
 
 
 def charge_unknown(rows: Rows, envelope: Envelope) -> Decision:
     """No answer in time: ask again under the same key, until the bank has said what it did."""
     answer = envelope.message
     assert isinstance(answer, ChargeUnknown)
-    payment = _payment(rows, answer.order_id)
+    payment = payment_of(rows, answer.order_id)
     if payment.status is Status.CHARGING:
-        payment = _advance(payment, CHARGE_UNKNOWN)
+        payment = advance(payment, CHARGE_UNKNOWN)
         return Decision(rows=(payment,), intents=(charge_intent(payment),))
     if payment.status is Status.UNKNOWN:
         return Decision(intents=(charge_intent(payment),))
     return Decision()
-
-
-def stock_rejected(rows: Rows, envelope: Envelope) -> Decision:
-    """What was captured goes back, once: only a captured payment can begin a refund."""
-    event = envelope.message
-    assert isinstance(event, StockRejected)
-    due = _advance(_payment(rows, event.order_id), STOCK_REJECTED)
-    return Decision(rows=(due,), intents=(refund_intent(due),))
-
-
-def refund_approved(rows: Rows, envelope: Envelope) -> Decision:
-    """The money is back: PaymentRefunded."""
-    answer = envelope.message
-    assert isinstance(answer, RefundApproved)
-    payment = _payment(rows, answer.order_id)
-    if payment.refund_reference == answer.reference:
-        return Decision()
-    if payment.refund_reference is not None:
-        raise ContradictionError(f"refunded as {payment.refund_reference} and as {answer.reference}")
-    refunded = _advance(payment, REFUND_APPROVED, refunded=payment.captured, refund_reference=answer.reference)
-    event = PaymentRefunded(
-        order_id=payment.order_id,
-        customer_id=payment.customer_id,
-        currency=payment.currency,
-        amount=payment.captured,
-    )
-    return Decision(rows=(refunded,), events=(event,))
-
-
-def refund_unknown(rows: Rows, envelope: Envelope) -> Decision:
-    """No answer in time: ask again under the same key."""
-    answer = envelope.message
-    assert isinstance(answer, RefundUnknown)
-    payment = _payment(rows, answer.order_id)
-    if payment.status is Status.REFUND_DUE:
-        return Decision(intents=(refund_intent(payment),))
-    if payment.status is Status.REFUNDED:
-        return Decision()
-    raise IllegalTransitionError(MACHINE.name, payment.status, REFUND_UNKNOWN)
 
 
 def charge_intent(payment: Payment) -> Intent:
@@ -186,23 +135,40 @@ def charge_intent(payment: Payment) -> Intent:
     return Intent(key=f"{CHARGE}:{payment.order_id}", kind=CHARGE, request=request)
 
 
-def refund_intent(payment: Payment) -> Intent:
-    """The one refund of this order, of everything that was captured."""
-    request = {
-        "order_id": str(payment.order_id),
-        "amount": payment.captured,
-        "currency": payment.currency,
-        "charge": f"{CHARGE}:{payment.order_id}",
-    }
-    return Intent(key=f"{REFUND}:{payment.order_id}", kind=REFUND, request=request)
+def captured(payment: Payment, event: str, reference: str) -> Decision:
+    """The whole amount is taken. Raises IllegalTransitionError."""
+    paid = advance(payment, event, captured=payment.amount, charge_reference=reference)
+    succeeded = PaymentSucceeded(
+        order_id=payment.order_id,
+        customer_id=payment.customer_id,
+        currency=payment.currency,
+        items=payment.items,
+        total=payment.amount,
+    )
+    return Decision(rows=(paid,), events=(succeeded,))
 
 
-def _advance(payment: Payment, event: str, **changes: Any) -> Payment:
+def declined(payment: Payment, event: str, reason: str) -> Decision:
+    """Nothing is taken, and nothing will be. Raises IllegalTransitionError."""
+    unpaid = advance(payment, event, reason=reason)
+    failed = PaymentFailed(
+        order_id=payment.order_id,
+        customer_id=payment.customer_id,
+        currency=payment.currency,
+        total=payment.amount,
+        reason=reason,
+    )
+    return Decision(rows=(unpaid,), events=(failed,))
+
+
+def advance(payment: Payment, event: str, **changes: Any) -> Payment:
+    """The payment after the event. Raises IllegalTransitionError."""
     after = Status(MACHINE.after(payment.status, event))
     return replace(payment, status=after, version=payment.version + 1, event=event, **changes)
 
 
-def _payment(rows: Rows, order_id: UUID) -> Payment:
+def payment_of(rows: Rows, order_id: UUID) -> Payment:
+    """Raises UnknownPaymentError."""
     payment = rows.get(Payment, order_id)
     if payment is None:
         raise UnknownPaymentError(f"no payment of order {order_id}")

@@ -14,7 +14,7 @@ from orderflow.messaging.flow import FLOW_STATUS
 from orderflow.messaging.gateway import Gateway
 from orderflow.messaging.rows import Ref
 from orderflow.messaging.stores.postgres.migrations import MigrationSequence
-from orderflow.payment import model
+from orderflow.payment import model, refunds
 from orderflow.payment.api import operations
 from orderflow.payment.bank import SimulatedBank
 from orderflow.payment.bank_postgres import PostgresBook
@@ -27,13 +27,15 @@ from orderflow.payment.messages import (
     ChargeUnknown,
     RefundApproved,
     RefundUnknown,
+    SettleCharge,
 )
 from orderflow.payment.rows import Payment
+from orderflow.payment.settlement import settle_charge
 from orderflow.payment.store import PACKAGE, tables
 from orderflow.runtime.definition import ServiceDefinition, Surroundings
 
 
-def _its_payment(message: OrderEvent | BankAnswer) -> tuple[Ref, ...]:
+def _its_payment(message: OrderEvent | BankAnswer | SettleCharge) -> tuple[Ref, ...]:
     return (Ref(Payment, message.order_id),)
 
 
@@ -43,9 +45,10 @@ def _handlers() -> dict[Any, Handler]:
         ChargeApproved: Handler(_its_payment, model.charge_approved),
         ChargeRefused: Handler(_its_payment, model.charge_refused),
         ChargeUnknown: Handler(_its_payment, model.charge_unknown),
-        StockRejected: Handler(_its_payment, model.stock_rejected),
-        RefundApproved: Handler(_its_payment, model.refund_approved),
-        RefundUnknown: Handler(_its_payment, model.refund_unknown),
+        StockRejected: Handler(_its_payment, refunds.stock_rejected),
+        RefundApproved: Handler(_its_payment, refunds.refund_approved),
+        RefundUnknown: Handler(_its_payment, refunds.refund_unknown),
+        SettleCharge: Handler(_its_payment, settle_charge),
     }
 
 

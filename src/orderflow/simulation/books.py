@@ -24,6 +24,7 @@ from orderflow.messaging.stores.memory.database import MemoryDatabase
 from orderflow.notification.rows import Notification
 from orderflow.order.rows import Order, OrderFlow, Transition
 from orderflow.payment.book import MemoryBook
+from orderflow.payment.model import BY_OPERATOR
 from orderflow.payment.rows import Payment
 
 Lag = Mapping[str, int]
@@ -133,5 +134,6 @@ def _payment_row(payment: Payment) -> PaymentRow:
         currency=payment.currency,
         amount=payment.amount,
         captured=payment.captured,
+        by_operator=BY_OPERATOR in (payment.charge_reference, payment.reason),
         refunded=payment.refunded,
     )

@@ -7,11 +7,12 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from uuid import uuid4
 
 from orderflow.messaging.batcher import Batcher
 from orderflow.messaging.decision import Intent
 from orderflow.messaging.gateway import GatewayUnavailableError
-from orderflow.messaging.incoming import from_answer
+from orderflow.messaging.incoming import Incoming, from_answer, from_command
 from orderflow.messaging.intents import IntentRunner
 from orderflow.messaging.message import Answer
 from orderflow.messaging.pacing import Pacer
@@ -22,7 +23,7 @@ from orderflow.messaging.retry import Backoff
 from orderflow.messaging.signals import IntentAsked, Outcome, TaskFailed
 from orderflow.messaging.store import OpenIntent
 from tests.support.waiting import eventually
-from tests.unit.messaging.toy import Asked, Counted, Said, intent_of
+from tests.unit.messaging.toy import Asked, Counted, Said, Withdraw, intent_of
 from tests.unit.messaging.world import TRACE, World, header, outcomes
 
 
@@ -279,6 +280,34 @@ async def test_a_probe_that_is_given_up_leaves_its_turn_to_another() -> None:
     assert done == ["b"]
 
 
+async def test_an_intent_that_is_closed_while_it_waits_is_not_asked() -> None:
+    world = World()
+    gateway = ScriptedGateway(GatewayUnavailableError("no route"))
+    await world.admit(Asked(name="a"), Asked(name="b"))
+
+    async with running(world, gateway) as runner:
+        runner.take(opened(world))
+        await eventually(lambda: len(gateway.calls) > 2)
+        await withdraw(world, "b")
+        runner.drop(world.committed[-1].closed_intents)
+        gateway.say("fine")
+        await runner.finish()
+
+    assert gateway.calls.count("ask:b") == 1
+    assert world.intents() == {}
+
+
+async def test_an_intent_is_closed_also_if_it_was_opened_or_postponed_in_the_same_batch() -> None:
+    world = World()
+    await world.admit(Asked(name="b"))
+    again = from_answer(Said(name="b", words="again"), opened(world)[0], "/orderflow/counter")
+
+    await withdraw(world, "b", again)
+    await withdraw(world, "a", world.read(Asked(name="a")))
+
+    assert world.intents() == {}
+
+
 async def test_a_defect_of_the_gateway_is_told_and_the_intent_stays_open() -> None:
     world = World()
     await world.admit(Asked(name="bad"), Asked(name="k"))
@@ -335,6 +364,12 @@ async def test_intents_of_a_dead_process_are_found_when_their_lease_ends() -> No
         await runner.finish()
 
     assert world.moods.handled == ["fine"]
+
+
+async def withdraw(world: World, name: str, *before: Incoming) -> None:
+    """The command, at the end of a batch."""
+    command = from_command(Withdraw(name=name), "/orderflow/counter", None, uuid4())
+    await world.inlet.admit("counter", [*before, command])
 
 
 async def retry(world: World) -> None:

@@ -73,6 +73,18 @@ class Put(Command, frozen=True, kw_only=True):
         return self.name
 
 
+class Withdraw(Command, frozen=True, kw_only=True):
+    """Closes what `Asked` opened."""
+
+    TYPE: ClassVar[str] = "toy.Withdraw"
+
+    name: str
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+
 class Said(Answer, frozen=True, kw_only=True):
     """`words` of "again" asks the intent again, "bad" makes the decision raise."""
 
@@ -161,6 +173,9 @@ class Decisions:
             return Decision(intents=(intent_of(envelope.key),))
         return Decision(events=(Total(name=answer.name, total=1),))
 
+    def withdraw(self, rows: Rows, envelope: Envelope) -> Decision:
+        return Decision(closes=(intent_of(envelope.key).key,))
+
     def put(self, rows: Rows, envelope: Envelope) -> Decision:
         command = envelope.message
         assert isinstance(command, Put)
@@ -191,6 +206,7 @@ def toy_service(moods: Moods) -> Service:
             Asked: Handler(touches, decisions.asked),
             Said: Handler(touches, decisions.said),
             Put: Handler(touches, decisions.put),
+            Withdraw: Handler(touches, decisions.withdraw),
         },
     )
 

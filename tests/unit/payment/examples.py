@@ -11,6 +11,7 @@ from orderflow.payment.messages import (
     ChargeUnknown,
     RefundApproved,
     RefundUnknown,
+    SettleCharge,
 )
 from orderflow.payment.rows import Payment, Status
 from tests.support.decisions import id_of
@@ -34,6 +35,8 @@ REFUSED = ChargeRefused(order_id=ORDER_ID, reason="card_declined")
 UNKNOWN = ChargeUnknown(order_id=ORDER_ID)
 GIVEN_BACK = RefundApproved(order_id=ORDER_ID, reference="re_1")
 REFUND_UNKNOWN = RefundUnknown(order_id=ORDER_ID)
+AS_CHARGED = SettleCharge(order_id=ORDER_ID, charged=True)
+AS_NOT_CHARGED = SettleCharge(order_id=ORDER_ID, charged=False)
 MESSAGES: tuple[Message, ...] = (
     PLACED,
     REJECTED,

@@ -1,0 +1,133 @@
+"""A charge that the bank leaves open is settled by an operator: real service, real bank's book."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from orderflow.events.order import Item, OrderPlaced
+from orderflow.events.payment import PaymentFailed, PaymentSucceeded
+from tests.support.postgres import PostgresServer
+from tests.support.saga import Databases, databases, new_order_id, running, wire
+from tests.support.waiting import eventually
+
+WHO = {"x-orderflow-operator": "ada@desk"}
+NEVER = {"gateway_timeout_ms": 60_000, "intent_lease_ms": 1_000, "drain_timeout_s": 1}
+
+
+@pytest.fixture
+def made(postgres: PostgresServer) -> Iterator[Databases]:
+    with databases(postgres, "payment") as fresh:
+        yield fresh
+
+
+def placed(order_id: UUID, method: str) -> OrderPlaced:
+    return OrderPlaced(
+        order_id=order_id,
+        customer_id="customer-1",
+        currency="EUR",
+        items=(Item(sku="SKU-A", quantity=2, unit_price=1250),),
+        total=2500,
+        payment_method=method,
+    )
+
+
+async def settle(service: httpx.AsyncClient, order_id: UUID, outcome: str, **more: object) -> httpx.Response:
+    body = {"outcome": outcome, "reason": "ticket 4711", "confirmed": True, **more}
+    return await service.post(f"/payments/{order_id}/settlement", json=body, headers=WHO)
+
+
+async def shown(service: httpx.AsyncClient, order_id: UUID) -> dict[str, Any]:
+    answer: dict[str, Any] = (await service.get(f"/payments/{order_id}")).raise_for_status().json()
+    return answer
+
+
+async def is_open(service: httpx.AsyncClient, order_id: UUID) -> bool:
+    answer = await service.get(f"/payments/{order_id}")
+    return answer.status_code == 200 and answer.json()["status"] == "CHARGING"
+
+
+def bank(postgres: PostgresServer, made: Databases, query: str) -> str:
+    return postgres.execute(query, made.urls["bank"].rpartition("/")[2])
+
+
+@pytest.mark.parametrize(
+    ("method", "outcome", "status", "charges"),
+    [("pm_timeout_charged", "charged", "CAPTURED", "1"), ("pm_timeout_not_charged", "not-charged", "DECLINED", "0")],
+)
+async def test_what_is_settled_is_told_once_and_the_bank_is_not_asked_any_more(
+    method: str, outcome: str, status: str, charges: str, made: Databases, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    await made.migrate()
+    order_id, after = new_order_id(), new_order_id()
+    for run in ("first", "second"):
+        (tmp_path / run).mkdir()
+    async with wire(made) as log:
+        async with running("payment", made, tmp_path / "first", **NEVER) as service:
+            await log.say(placed(order_id, method), "/orderflow/order")
+            await eventually(lambda: bank(postgres, made, "SELECT sum(calls) FROM bank_calls") == "1")
+            await eventually(lambda: bank(postgres, made, "SELECT count(*) FROM bank_charges") == charges)
+            settled = [await settle(service, order_id, outcome) for _ in range(2)]
+            assert [(each.status_code, each.json()["changed"]) for each in settled] == [(200, True), (200, False)]
+            await log.hear(PaymentSucceeded if outcome == "charged" else PaymentFailed, order_id)
+            assert (await shown(service, order_id))["status"] == status
+        async with running("payment", made, tmp_path / "second", intent_lease_ms=1_000) as service:
+            await log.say(placed(after, "pm_fails_twice"), "/orderflow/order")
+            await log.hear(PaymentSucceeded, after, 30)
+            heard = [each for each in await log.heard(PaymentSucceeded, PaymentFailed) if each.key == str(order_id)]
+            assert len(heard) == 1
+    assert bank(postgres, made, f"SELECT calls FROM bank_calls WHERE key = 'charge:{order_id}'") == "1"
+
+
+async def test_what_cannot_be_settled_is_refused_in_words_and_every_try_is_in_the_operators_log(
+    made: Databases, tmp_path: Path
+) -> None:
+    await made.migrate()
+    order_id = new_order_id()
+    async with running("payment", made, tmp_path) as service, wire(made) as log:
+        await log.say(placed(order_id, "pm_card_visa"), "/orderflow/order")
+        await log.hear(PaymentSucceeded, order_id)
+        refused = await settle(service, order_id, "not-charged")
+        assert refused.status_code == 409
+        assert "not open any more: its payment is CAPTURED" in refused.json()["detail"]
+        assert (await settle(service, new_order_id(), "charged")).status_code == 404
+        assert (await settle(service, order_id, "perhaps")).status_code == 422
+        assert (await settle(service, order_id, "charged", confirmed=False)).status_code == 428
+        assert (await settle(service, order_id, "charged", reason=" ")).status_code == 428
+        nobody = await service.post(f"/payments/{order_id}/settlement", json={"outcome": "charged"})
+        assert nobody.status_code == 422
+        [action] = (await service.get("/ops/actions")).json()
+        assert (action["who"], action["action"], action["target"], action["reason"]) == (
+            "ada@desk",
+            "settle",
+            f"payment {order_id}",
+            "ticket 4711",
+        )
+        assert action["result"].startswith("refused: the charge of order")
+
+
+async def test_an_answer_of_the_bank_that_contradicts_is_a_dead_letter(made: Databases, tmp_path: Path) -> None:
+    await made.migrate()
+    async with running("payment", made, tmp_path, attempts_max=1) as service, wire(made) as log:
+
+        async def settled_before_the_bank_answers() -> UUID | None:
+            order_id = new_order_id()
+            await log.say(placed(order_id, "pm_slow"), "/orderflow/order")
+            await eventually(lambda: is_open(service, order_id))
+            return order_id if (await settle(service, order_id, "not-charged")).status_code == 200 else None
+
+        order_id = await eventually(settled_before_the_bank_answers, timeout_s=30)
+        assert order_id is not None
+        await log.hear(PaymentFailed, order_id)
+
+        async def letter() -> Any:
+            return (await service.get("/ops/dead-letters", params={"key": str(order_id)})).json()["dead_letters"]
+
+        [dead] = await eventually(letter, timeout_s=20)
+        assert (dead["error"], dead["event_type"]) == ("ContradictionError", "orderflow.ChargeApproved.v1")
+        assert (await shown(service, order_id))["status"] == "DECLINED"
