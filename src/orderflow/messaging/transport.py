@@ -87,10 +87,10 @@ class Consumer(Protocol):
         ...
 
     async def settle(self, records: Sequence[ConsumerRecord]) -> None:
-        """Say that these records, as returned by one poll, are done: a later member starts after them.
+        """Say that these records, and all before them in their partitions, are done: a later member starts there.
 
-        Best effort: a member that has lost a partition settles nothing there, without an error.
-        Raises TransportUnavailableError.
+        Only topic, partition and offset count. May be called while a poll waits. Best effort: a member that has lost
+        a partition settles nothing there, without an error. Raises TransportUnavailableError.
         """
         ...
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 
+from msgspec.structs import replace
+
 from orderflow.messaging.transport import Consumer, ConsumerRecord, ProducerRecord, TopicSettings, Transport
 from tests.conformance.transport.conftest import PARTITIONS
 from tests.support.records import collect, numbered, numbers, settled_total, take
@@ -96,6 +98,23 @@ async def test_settling_the_older_batch_last_does_not_go_back(transport: Transpo
     await eventually(lambda: _settled(transport, group, topic, len(older) + len(newer)))
     await consumer.close()
     assert await settled_total(transport, group, topic) == len(older) + len(newer)
+
+
+async def test_what_is_settled_is_a_place_in_the_partition_also_while_a_poll_waits(
+    transport: Transport, topic: str, group: str
+) -> None:
+    await transport.append([ProducerRecord(topic, b"key", str(number).encode()) for number in range(10)])
+    consumer = await transport.subscribe(group, [topic])
+    polled = await take(consumer, 10)
+    waiting = asyncio.ensure_future(consumer.poll(10))
+    await asyncio.sleep(0)
+
+    await consumer.settle([replace(polled[4], offset=polled[4].offset - 1, value=None)])
+
+    await eventually(lambda: _settled(transport, group, topic, 4))
+    await consumer.close()
+    assert list(await waiting) == []
+    assert numbers(await take(await transport.subscribe(group, [topic]), 6)) == list(range(4, 10))
 
 
 async def test_the_lag_is_what_is_not_settled(transport: Transport, topic: str, group: str) -> None:
