@@ -83,4 +83,5 @@ def _parts(found: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 
 def _fault(fault: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in fault.items())
+    which = f"{fault['event_type']} with {fault['field']}={fault['value']}"
+    return f"{which}: {fault['error']}, {fault['share']:.0%} of the keys"

@@ -12,6 +12,8 @@ from tests.support.shop import Says
 from tests.unit.cli.calls import NOBODY, call
 from tests.unit.cli.fleet import fleet
 
+FAULT = {"event_type": "PaymentSucceeded", "field": "sku", "value": "A", "error": "hang", "share": 0.3}
+
 
 def test_what_waits_to_be_published_is_shown_of_all_services(tmp_path: Path) -> None:
     with fleet(tmp_path, payment={"/ops/outbox": {"unsent": 12, "oldest_ms": 90_000}}) as services:
@@ -66,11 +68,10 @@ def test_lag_is_summed_by_topic_and_shown_by_partition_when_asked_for(tmp_path: 
 def test_health_tells_what_hinders_a_service_and_what_was_set_on_purpose(tmp_path: Path) -> None:
     outage = "60 of 80 keys of orderflow.OrderPlaced.v1 fail alike \x1b[31m"
     unwell = Says(503, {"ready": False, "problems": {"consumer payment": outage}})
-    fault = {"event_type": "orderflow.PaymentSucceeded.v1", "error": "hang"}
     with fleet(
         tmp_path,
         payment={"/health/ready": unwell, "/ops/parked": Says(503, {"title": "away"})},
-        inventory={"/ops/faults": {"faults": [fault], "processes": 1}},
+        inventory={"/ops/faults": {"faults": [FAULT], "processes": 1}},
     ) as services:
         shown = services.call("health")
         document = json.loads(services.call("health", "--json").stdout)
@@ -78,7 +79,7 @@ def test_health_tells_what_hinders_a_service_and_what_was_set_on_purpose(tmp_pat
     assert shown.exit_code == 1
     assert "consumer payment: 60 of 80 keys" in shown.stdout
     assert "\x1b" not in shown.stdout
-    assert "fault set: event_type orderflow.PaymentSucceeded.v1, error hang" in shown.stdout
+    assert "fault set: PaymentSucceeded with sku=A: hang, 30% of the keys" in shown.stdout
     assert document["healthy"] is False
     assert document["services"]["payment"] == {
         "ready": False,
@@ -86,13 +87,13 @@ def test_health_tells_what_hinders_a_service_and_what_was_set_on_purpose(tmp_pat
         "stuck": [],
         "faults": [],
     }
-    assert document["services"]["inventory"]["faults"] == [fault]
+    assert document["services"]["inventory"]["faults"] == [FAULT]
 
 
 @pytest.mark.parametrize(
     "answers",
     [
-        {"/ops/faults": {"faults": [{"id": 1}], "processes": 1}},
+        {"/ops/faults": {"faults": [FAULT], "processes": 1}},
         {"/ops/parked": [{"consumer": "payment", "keys": 1, "retrying": 0, "dead": 1, "held": 0}]},
         {"/health/ready": Says(503, {"ready": False, "problems": {"database": "away"}})},
     ],

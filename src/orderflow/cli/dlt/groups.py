@@ -49,12 +49,16 @@ def note(session: Session, fingerprint: str, note_text: str, service: str | None
     \b
     orderflow dlt note 3f2a9c41d0e7 "bad release 1.4.2, mended in 1.4.3; replay after the rollout"
     """
+    from urllib.parse import quote
+
     from orderflow.cli import everywhere
     from orderflow.cli.dlt.acting import act
     from orderflow.cli.errors import NotFoundError
 
+    path = f"/ops/dead-letter-groups/{quote(fingerprint, safe='')}/note"
+
     def put(client: Any) -> Any:
-        return act(client, "PUT", f"/ops/dead-letter-groups/{fingerprint}/note", {"note": note_text})
+        return act(client, "PUT", path, {"note": note_text})
 
     answers = everywhere.ask(session, put, (service,) if service else SERVICES)
     noted = {name: group for name, group in answers.found.items() if group is not None}
