@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
+from orderflow.messaging.cloudevents import rfc3339
 from orderflow.messaging.flow import Dead, Parked, Reopened
 from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.incoming import from_record
@@ -116,7 +117,9 @@ async def test_a_message_is_dead_after_its_last_attempt_and_its_key_stays_closed
         Outcome.HELD,
         Outcome.HANDLED,
     ]
-    assert [row.topic for row in world.outbox()].count("counts.DLT") == 1
+    [letter] = world.outbox("counts.DLT")
+    assert head.first_failed_at is not None
+    assert header(letter.headers, "dlt_first_failed_at") == rfc3339(head.first_failed_at).decode()
 
 
 async def test_a_dead_letter_has_the_original_and_says_what_where_and_why() -> None:
