@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from orderflow.cli.session import Session, session_options
 from orderflow.cli.values import age
 from orderflow.settings import SERVICES
+
+if TYPE_CHECKING:
+    from orderflow.cli.everywhere import Answers
 
 STATES = ("dead", "retrying", "held", "parked", "all")
 
@@ -67,7 +72,13 @@ def list_letters(
     else:
         none = "No dead letters." if len(wanted) == 1 and state == "dead" else "No such events."
         session.out.show(*(letter_view.listed(letters) if letters else [none]))
-        if any(len(found) == limit for found in answers.found.values()):
-            session.out.show("", f"There may be more: these are the first {limit} of a service. Wanted: --limit N")
-        everywhere.show_away(session, answers)
+        _tell_more(session, answers, limit)
     answers.require_all()
+
+
+def _tell_more(session: Session, answers: Answers, limit: int) -> None:
+    from orderflow.cli.everywhere import show_away
+
+    if any(len(found) == limit for found in answers.found.values()):
+        session.out.show("", f"There may be more: these are the first {limit} of a service. Wanted: --limit N")
+    show_away(session, answers)
