@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import runpy
+import sys
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import click
 import pytest
 
 from orderflow.cli.dlt.changing import in_editor, setting, with_settings
+from orderflow.cli.dlt.following import bars
 from orderflow.cli.dlt.pytest_file import file_of
 from orderflow.cli.dlt.replay import share
 from orderflow.cli.dlt.replays import replay_name
@@ -93,6 +96,37 @@ def test_a_replay_is_named_by_its_service_and_number() -> None:
     for words in ("3", "payment", "payment-x", "bank-3"):
         with pytest.raises(click.BadParameter, match="payment-3"):
             replay_name(words)
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_bar_tells_how_a_replay_stands_and_what_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    progress = {"waiting": 2, "under_way": 1, "succeeded": 3, "failed_again": 1, "discarded": 1, "gone": 1}
+    replay = {"state": "running", "progress": progress, "why": "[red]\x1b[2Jthe database is away"}
+    with bars(hidden=False) as tell:
+        tell({"payment-7": replay})
+    shown = terminal.getvalue()
+
+    assert "payment-7" in shown
+    assert "6/9" in shown
+    assert "1 failed again; [red]\\x1b[2Jthe database is away" in shown
+    assert "\x1b[2J" not in shown
+
+
+def test_no_bar_is_shown_to_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with bars(hidden=True) as tell:
+        tell({})
+
+    assert terminal.getvalue() == ""
 
 
 def test_fields_are_set_by_their_path_as_json_or_text() -> None:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orderflow.cli.dlt.acting import act
 from orderflow.cli.errors import CliError, UnreachableError
+from orderflow.cli.plain import printable
 
 if TYPE_CHECKING:
     from orderflow.cli.session import Session
 
 POLL_S = 0.3
 TIMES_PER_S = 8
+TOLD_MAX = 100
 FINISHED = ("succeeded", "failed_again", "discarded", "gone")
 
 Replays = Mapping[str, Mapping[str, Any]]
@@ -40,7 +42,7 @@ def follow(session: Session, begun: Sequence[ReplayName]) -> Replays:
     """
     found: dict[str, Mapping[str, Any]] = {}
     try:
-        with _bars(hidden=session.out.as_json) as tell:
+        with bars(hidden=session.out.as_json) as tell:
             while True:
                 found |= _asked(session, begun)
                 tell(found)
@@ -55,6 +57,13 @@ def follow(session: Session, begun: Sequence[ReplayName]) -> Replays:
 def completed(progress: Mapping[str, int]) -> int:
     """How many have come to their end, whichever."""
     return sum(progress[name] for name in FINISHED)
+
+
+def told(replay: Mapping[str, Any]) -> str:
+    """What stands beside its bar: how many failed again, and what it waits for."""
+    failed = replay["progress"]["failed_again"]
+    parts = [f"{failed} failed again" if failed else "", replay["why"]]
+    return printable("; ".join(part for part in parts if part))[:TOLD_MAX]
 
 
 def _asked(session: Session, begun: Sequence[ReplayName]) -> dict[str, Mapping[str, Any]]:
@@ -84,7 +93,7 @@ def _hold(session: Session, begun: Sequence[ReplayName], found: Replays) -> None
 
 
 @contextmanager
-def _bars(*, hidden: bool) -> Iterator[Tell]:
+def bars(*, hidden: bool) -> Iterator[Tell]:
     """Shown on standard error, where that is a terminal."""
     if hidden or not sys.stderr.isatty():
         yield lambda _: None
@@ -97,7 +106,7 @@ def _bars(*, hidden: bool) -> Iterator[Tell]:
         TextColumn("{task.description:<16}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[failed]}"),
+        TextColumn("{task.fields[told]}", markup=False),
     )
     with Progress(
         *columns,
@@ -112,8 +121,7 @@ def _bars(*, hidden: bool) -> Iterator[Tell]:
             for name, replay in found.items():
                 progress = replay["progress"]
                 if name not in tasks:
-                    tasks[name] = bars.add_task(name, total=sum(progress.values()), failed="")
-                failed = f"{progress['failed_again']} failed again" if progress["failed_again"] else ""
-                bars.update(tasks[name], completed=completed(progress), failed=failed)
+                    tasks[name] = bars.add_task(name, total=sum(progress.values()), told="")
+                bars.update(tasks[name], completed=completed(progress), told=told(replay))
 
         yield tell
