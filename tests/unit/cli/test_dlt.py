@@ -13,6 +13,7 @@ from tests.support.shop import Says
 from tests.unit.cli.calls import ORDER_ID
 from tests.unit.cli.fleet import fleet
 from tests.unit.cli.orders import order, problem
+from tests.unit.cli.reproductions import REPRODUCTION, changed_row
 
 HOSTILE = "[red]\x1b[31m" + "x" * 200
 LETTER: dict[str, Any] = {
@@ -324,6 +325,22 @@ def test_a_field_is_set_and_the_rest_of_the_value_stays(tmp_path: Path) -> None:
 
     assert edited.exit_code == 0, edited.stderr
     assert asked == [{"text": '{"total":6,"currency":"EUR"}', "reason": "", "confirmed": False}]
+
+
+def test_a_written_test_says_whether_the_event_fails_by_the_code_that_is_here(tmp_path: Path) -> None:
+    path = f"{ONE.removesuffix(ORDER_ID)}3/reproduction"
+    mended = changed_row(status="CAPTURED", captured=5)
+    for reproduction, said in ((REPRODUCTION, "It fails here: IllegalTransitionError"), (mended, "It passes here")):
+        with fleet(tmp_path, payment={ONE: DETAILS, path: reproduction}) as services:
+            file = tmp_path / f"test_{len(said)}.py"
+            written = services.call("dlt", "pytest", ORDER_ID, "--output", str(file))
+            printed = services.call("dlt", "pytest", ORDER_ID, "--output", "-")
+            document = json.loads(services.call("dlt", "pytest", ORDER_ID, "--output", "-", "--json").stdout)
+
+        assert written.exit_code == 0, written.stderr
+        assert said in written.stdout
+        assert file.read_text() == printed.stdout == document["test"]
+        assert document["fails"] is said.startswith("It fails")
 
 
 def test_the_log_of_all_services_is_one(tmp_path: Path) -> None:

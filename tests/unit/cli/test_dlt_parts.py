@@ -7,7 +7,6 @@ import runpy
 import sys
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
@@ -19,54 +18,7 @@ from orderflow.cli.dlt.replay import share
 from orderflow.cli.dlt.replays import replay_name
 from orderflow.cli.errors import CliError
 from orderflow.cli.values import age
-from tests.unit.cli.calls import ORDER_ID
-
-REPRODUCTION: dict[str, Any] = {
-    "service": "payment",
-    "consumer": "payment",
-    "key": ORDER_ID,
-    "identity": "orderflow.StockRejected",
-    "event_id": ORDER_ID,
-    "event_type": "orderflow.StockRejected.v1",
-    "attempts": 6,
-    "intent": None,
-    "error": "IllegalTransitionError",
-    "message": 'DECLINED """ \\ \n import os',
-    "topic": "inventory-status",
-    "partition": 1,
-    "offset": 9,
-    "timestamp": 1,
-    "record_key": {"text": ORDER_ID, "base64": None},
-    "value": {
-        "text": json.dumps({"order_id": ORDER_ID, "customer_id": "''' + \"\"\"", "missing": []}),
-        "base64": None,
-    },
-    "headers": [
-        [f"ce_{name}", {"text": value, "base64": None}]
-        for name, value in {
-            "specversion": "1.0",
-            "id": ORDER_ID,
-            "type": "orderflow.StockRejected.v1",
-            "source": "/orderflow/inventory",
-        }.items()
-    ],
-    "rows": [
-        {
-            "type": "orderflow.payment.rows:Payment",
-            "values": {
-                "order_id": ORDER_ID,
-                "customer_id": "ada",
-                "currency": "EUR",
-                "items": [],
-                "amount": 5,
-                "payment_method": "pm_card_visa",
-                "status": "DECLINED",
-                "version": 2,
-                "event": "ChargeRefused",
-            },
-        }
-    ],
-}
+from tests.unit.cli.reproductions import REPRODUCTION, changed_row
 
 
 @pytest.mark.parametrize(("words", "ms"), [("90s", 90_000), ("10m", 600_000), ("2h", 7_200_000), ("1d", 86_400_000)])
@@ -167,7 +119,7 @@ def test_a_value_is_edited_in_lines_and_sent_without_them(tmp_path: Path, monkey
 def test_the_written_test_fails_by_its_rows_and_passes_with_others(tmp_path: Path) -> None:
     """Nothing of what is in it, which comes from outside, is run."""
     written, name = file_of(REPRODUCTION)
-    mended, _ = file_of({**REPRODUCTION, "rows": [changed_row(status="CAPTURED", captured=5)]})
+    mended, _ = file_of(changed_row(status="CAPTURED", captured=5))
 
     assert name == "test_payment_handles_stock_rejected"
     with pytest.raises(Exception, match="DECLINED"):
@@ -181,11 +133,6 @@ def test_nothing_but_a_row_of_ours_is_imported() -> None:
             file_of({**REPRODUCTION, "rows": [{"type": kind, "values": {}}]})
     with pytest.raises(CliError, match="no service"):
         file_of({**REPRODUCTION, "service": "payment.service import os #"})
-
-
-def changed_row(**values: Any) -> dict[str, Any]:
-    row = REPRODUCTION["rows"][0]
-    return {**row, "values": {**row["values"], **values}}
 
 
 def run(path: Path, written: str, name: str) -> None:

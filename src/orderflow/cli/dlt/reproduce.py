@@ -47,13 +47,18 @@ def reproduce(session: Session, event: str, service: str | None, output: str | N
     written, name = file_of(found["reproduction"])
     failure = _try(written, name)
     where = output or f"test_{found['service']}_{found['position']}.py"
-    if where == "-" and not session.out.as_json:
-        click.echo(written, nl=False)
-        return
-    _write(Path(where), written, force=force)
+    if where != "-":
+        _write(Path(where), written, force=force)
     if session.out.as_json:
-        session.out.document({"file": where, "service": found["service"], "fails": bool(failure), "failure": failure})
-        return
+        told = {"test": written} if where == "-" else {"file": where}
+        session.out.document({**told, "service": found["service"], "fails": bool(failure), "failure": failure})
+    elif where == "-":
+        click.echo(written, nl=False)
+    else:
+        _show(session, where, failure)
+
+
+def _show(session: Session, where: str, failure: str) -> None:
     from orderflow.cli.output import text
 
     session.out.show(text(f"Wrote {where}. Run it with: python -m pytest {where}"))
