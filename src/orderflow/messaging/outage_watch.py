@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.failures import UNKNOWN
+from orderflow.messaging.inbox import Failure
 from orderflow.messaging.outage import Evidence, Trial, judge
 from orderflow.messaging.result import Result
 from orderflow.messaging.retry import Backoff
@@ -33,6 +34,7 @@ class Pause:
     probe_at: float
     probing: bool = False
     failed: int = 0
+    last_error: str = ""
 
 
 class OutageWatch:
@@ -115,7 +117,7 @@ class OutageWatch:
         return max(0.0, self._pauses[event_type].probe_at - self._clock.monotonic())
 
     def _learn_of_probes(self, results: Sequence[Result], now: float) -> None:
-        failed: set[str] = set()
+        failed: dict[str, Failure] = {}
         for result in results:
             event_type = result.incoming.event_type
             pause = self._pauses.get(event_type)
@@ -124,13 +126,14 @@ class OutageWatch:
             if result.outcome is Outcome.HANDLED and pause.probing:
                 self._resume(event_type, now)
             elif result.outcome is Outcome.DEFERRED and result.failure is not None:
-                failed.add(event_type)
+                failed[event_type] = result.failure
             elif result.outcome in TOLD_NOTHING and pause.probing:
                 pause.probing = False
                 pause.probe_at = now
-        for event_type in failed & self._pauses.keys():
-            pause = self._pauses[event_type]
+        for event_type in failed.keys() & self._pauses.keys():
+            pause, failure = self._pauses[event_type], failed[event_type]
             pause.failed += 1
+            pause.last_error = f"{failure.error}: {failure.message}"
             pause.probing = False
             pause.probe_at = now + self._delay_s(pause)
 
@@ -144,10 +147,11 @@ class OutageWatch:
 
     def _told(self, pause: Pause) -> str:
         evidence, now = pause.evidence, self._clock.monotonic()
+        lately = f", lately with {pause.last_error}" if pause.last_error not in ("", evidence.error) else ""
         return (
             f"{evidence.event_type} waits for {now - pause.began:.0f} s: {evidence.failing} of {evidence.tried} keys "
-            f"failed alike with {evidence.error} ({evidence.fingerprint}), so it is an outage and not the events; "
-            f"one is tried again in {max(0.0, pause.probe_at - now):.1f} s, the others keep their place"
+            f"failed alike with {evidence.error} ({evidence.fingerprint}){lately}; so it is an outage and not the "
+            f"events, one of which is tried again in {max(0.0, pause.probe_at - now):.1f} s; the others keep their place"
         )
 
 

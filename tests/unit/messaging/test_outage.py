@@ -204,9 +204,18 @@ def test_the_verdict_is_told_in_one_sentence_with_its_evidence() -> None:
     watched.clock.now += 30
 
     assert watched.watch.problem == (
-        "toy.Counted.v1 waits for 30 s: 12 of 12 keys failed alike with Boom: no (f), so it is an outage and not the "
-        "events; one is tried again in 0.0 s, the others keep their place"
+        "toy.Counted.v1 waits for 30 s: 12 of 12 keys failed alike with Boom: no (f); so it is an outage and not the "
+        "events, one of which is tried again in 0.0 s; the others keep their place"
     )
+
+
+def test_a_probe_that_fails_otherwise_is_told_too() -> None:
+    watched = Watched()
+    watched.judged()
+
+    watched.watch.learn(watched.results(Outcome.DEFERRED, ["k1"], Failure("unknown", "Bang", "why", "g")))
+
+    assert "failed alike with Boom: no (f), lately with Bang: why; so" in watched.watch.problem
 
 
 def test_an_outage_that_nobody_probes_is_neglected_after_a_while() -> None:
@@ -217,3 +226,19 @@ def test_an_outage_that_nobody_probes_is_neglected_after_a_while() -> None:
     watched.clock.now += 0.1 + NEGLECTED_S
 
     assert watched.watch.is_neglected(COUNTED)
+
+
+def test_a_probe_that_succeeds_in_a_batch_where_another_fails_ends_the_outage() -> None:
+    watched = Watched()
+    watched.judged()
+    watched.clock.now += 1
+    assert watched.watch.may_probe(COUNTED)
+
+    watched.watch.learn(
+        [
+            *watched.results(Outcome.DEFERRED, ["k1"], failed("f")),
+            *watched.results(Outcome.HANDLED, ["k2"]),
+        ]
+    )
+
+    assert watched.watch.paused == set()
