@@ -65,7 +65,7 @@ class OutageWatch:
     def judge(self, results: Sequence[Result]) -> bool:
         """Whether what a fold would park is an outage in truth: then the event types wait from now on."""
         failing = {result.incoming.event_type for result in results if result.failure is not None}
-        suspects = failing - self._pauses.keys()
+        suspects = sorted(failing - self._pauses.keys())
         if not suspects:
             return False
         now = self._clock.monotonic()
@@ -130,8 +130,10 @@ class OutageWatch:
             elif result.outcome in TOLD_NOTHING and pause.probing:
                 pause.probing = False
                 pause.probe_at = now
-        for event_type in failed.keys() & self._pauses.keys():
-            pause, failure = self._pauses[event_type], failed[event_type]
+        for event_type, failure in failed.items():
+            pause = self._pauses.get(event_type)
+            if pause is None:
+                continue
             pause.failed += 1
             pause.last_error = f"{failure.error}: {failure.message}"
             pause.probing = False
@@ -151,7 +153,8 @@ class OutageWatch:
         return (
             f"{evidence.event_type} waits for {now - pause.began:.0f} s: {evidence.failing} of {evidence.tried} keys "
             f"failed alike with {evidence.error} ({evidence.fingerprint}){lately}; so it is an outage and not the "
-            f"events, one of which is tried again in {max(0.0, pause.probe_at - now):.1f} s; the others keep their place"
+            f"events, one of which is tried again in {self.probe_in_s(evidence.event_type):.1f} s; "
+            "the others keep their place"
         )
 
 
