@@ -128,7 +128,9 @@ class Inlet:
         touched: set[Ref] = set()
         failed = dict(failures)
         for incoming in batch:
-            touched.update(self._refs(incoming, failed))
+            # What has failed is not decided over again; to load its rows may be what fails.
+            if incoming.name not in failed:
+                touched.update(self._refs(incoming, failed))
         names = {incoming.key for incoming in batch} | {str(ref.id) for ref in touched}
         names |= {incoming.also[0] for incoming in batch if incoming.also is not None}
         return touched, failed, sorted(lock_id(name) for name in names)

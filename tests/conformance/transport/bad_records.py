@@ -46,13 +46,15 @@ def _value(value: bytes | None) -> Change:
     return lambda record: replace(record, value=value)
 
 
-def _text(old: bytes, new: bytes) -> Change:
-    def change(record: ProducerRecord) -> ProducerRecord:
-        assert record.value is not None
-        assert old in record.value
-        return replace(record, value=record.value.replace(old, new))
+def replaced_text(record: ProducerRecord, old: bytes, new: bytes) -> ProducerRecord:
+    """The record with another text in its value."""
+    assert record.value is not None
+    assert old in record.value
+    return replace(record, value=record.value.replace(old, new))
 
-    return change
+
+def _text(old: bytes, new: bytes) -> Change:
+    return lambda record: replaced_text(record, old, new)
 
 
 def _key(key: bytes | None) -> Change:

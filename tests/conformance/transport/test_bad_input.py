@@ -29,7 +29,7 @@ from orderflow.messaging.store import Store
 from orderflow.messaging.stores.postgres import migrations
 from orderflow.messaging.stores.postgres.store import PostgresStore
 from orderflow.messaging.transport import ConsumerRecord, ProducerRecord, TopicSettings, Transport
-from tests.conformance.transport.bad_records import CHANGES, MEBIBYTE, corpus, good
+from tests.conformance.transport.bad_records import CHANGES, MEBIBYTE, corpus, good, replaced_text
 from tests.support.postgres import PostgresServer
 from tests.support.records import take
 from tests.support.waiting import eventually
@@ -85,6 +85,18 @@ async def test_each_bad_record_is_given_up_at_once_with_its_bytes_and_all_others
     for name, record in bad.items():
         assert any(is_letter_of(each, record) for each in reserved), name
     assert len(reserved) == len(bad)
+
+
+async def test_what_the_database_refuses_to_look_up_harms_nobody_either(
+    transport: Transport, topic: str, store: Store
+) -> None:
+    fine = [good(topic) for _ in range(GOOD)]
+    refused = replaced_text(good(topic), b'"sku":"none"', b'"sku":"\\u0000"')
+    async with inventory_on(transport, topic, store):
+        await transport.append(mixed([refused], fine))
+        await eventually(lambda: handled(store, fine), timeout_s=60)
+        (stuck,) = await store.recovery.letters(LetterFilter(state=None), 10)
+    assert (stuck.event.record.value, stuck.event.failure is not None) == (refused.value, True)
 
 
 async def all_of(store: Store, count: int) -> list[Letter]:
