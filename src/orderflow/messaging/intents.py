@@ -25,8 +25,9 @@ class IntentRunner:
 
     Intents committed here are taken at once, as far as there is room; the others, those asked again and those
     of dead processes are found by `step` when they are due. An intent is leased while a process asks it; a
-    lease that runs out early asks twice, under the same idempotency key. While the gateway is away, one intent
-    alone is asked again and again, and the others wait.
+    lease that runs out during a call asks twice, under the same idempotency key. What waits here for its turn is
+    leased again whenever `step` finds it; once its lease is over, or it was closed, it is left to the database.
+    While the gateway is away, one intent alone is asked again and again, and the others wait.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class IntentRunner:
         self._lease_ms = lease_ms
         self._running: dict[str, asyncio.Task[None]] = {}
         self._finishing = False
-        self._closed: set[str] = set()
+        self._leased_until: dict[str, float] = {}
         self._alarm = Alarm(clock, IDLE_S)
 
     def take(self, opened: Sequence[OpenIntent]) -> None:
@@ -68,7 +69,8 @@ class IntentRunner:
 
     def drop(self, closed: Sequence[str]) -> None:
         """These are closed: what of them waits here for its turn is not asked."""
-        self._closed.update(key for key in closed if key in self._running)
+        for key in closed:
+            self._leased_until.pop(key, None)
 
     def poke(self, postponed: Sequence[OpenIntent]) -> None:
         """These are to be asked again after their delay."""
@@ -97,6 +99,7 @@ class IntentRunner:
 
     def _start(self, intent: OpenIntent) -> None:
         key = intent.intent.key
+        self._leased_until[key] = self._clock.monotonic() + self._lease_ms / 1000
         if key in self._running:
             return
         task = asyncio.get_running_loop().create_task(self._run(intent))
@@ -105,7 +108,7 @@ class IntentRunner:
 
     def _forget(self, key: str) -> None:
         self._running.pop(key, None)
-        self._closed.discard(key)
+        self._leased_until.pop(key, None)
 
     async def _run(self, intent: OpenIntent) -> None:
         """Any error but infrastructure is a defect: it is told, gives its room to others, and comes again when
@@ -120,13 +123,13 @@ class IntentRunner:
             self._signals.emit(TaskFailed(self._service, f"intent {intent.intent.key}", error))
 
     async def _until_answered(self, intent: OpenIntent) -> Answer | None:
-        """Ask until there is an answer; None if the intent was closed meanwhile. The bank being away uses up no
+        """Ask until there is an answer; None if the intent is not ours any more. The bank being away uses up no
         attempt. Raises what the gateway raises.
         """
         said: list[Answer | Exception | None] = []
 
         async def ask() -> None:
-            if intent.intent.key in self._closed:
+            if self._clock.monotonic() >= self._leased_until.get(intent.intent.key, 0.0):
                 said.append(None)
                 return
             try:

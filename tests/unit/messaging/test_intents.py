@@ -10,6 +10,7 @@ from functools import partial
 from uuid import uuid4
 
 from orderflow.messaging.batcher import Batcher
+from orderflow.messaging.clock import Clock
 from orderflow.messaging.decision import Intent
 from orderflow.messaging.gateway import GatewayUnavailableError
 from orderflow.messaging.incoming import Incoming, from_answer, from_command
@@ -23,6 +24,7 @@ from orderflow.messaging.retry import Backoff
 from orderflow.messaging.signals import IntentAsked, Outcome, TaskFailed
 from orderflow.messaging.store import OpenIntent
 from tests.support.waiting import eventually
+from tests.unit.messaging.still_clock import StillClock
 from tests.unit.messaging.toy import Asked, Counted, Said, Withdraw, intent_of
 from tests.unit.messaging.world import TRACE, World, header, outcomes
 
@@ -62,7 +64,9 @@ def patience_of(world: World, component: str) -> Patience:
 
 
 @asynccontextmanager
-async def running(world: World, gateway: ScriptedGateway, *, concurrency: int = 8) -> AsyncIterator[IntentRunner]:
+async def running(
+    world: World, gateway: ScriptedGateway, *, concurrency: int = 8, clock: Clock | None = None
+) -> AsyncIterator[IntentRunner]:
     answers = Batcher("counter", world.inlet, Pacer(world.clock, 0.1, 1, 100), 100, 1000)
     runner = IntentRunner(
         "counter",
@@ -71,7 +75,7 @@ async def running(world: World, gateway: ScriptedGateway, *, concurrency: int = 
         answers,
         patience_of(world, "gateway"),
         world.signals,
-        world.clock,
+        clock or world.clock,
         concurrency=concurrency,
         queue_max=100,
         lease_ms=60_000,
@@ -297,6 +301,28 @@ async def test_an_intent_that_is_closed_while_it_waits_is_not_asked() -> None:
     assert world.intents() == {}
 
 
+async def test_an_intent_that_waits_past_its_lease_is_left_to_whoever_takes_it_next() -> None:
+    world = World()
+    clock = StillClock()
+    gateway = ScriptedGateway(GatewayUnavailableError("no route"))
+    await world.admit(Asked(name="a"), Asked(name="b"))
+
+    async with running(world, gateway, clock=clock) as runner:
+        runner.take(opened(world))
+        await eventually(lambda: len(gateway.calls) > 2)
+        clock.now += 40
+        make_due(world, "ask:a")
+        runner.poke(opened(world))
+        await runner.step()
+        clock.now += 40
+        gateway.say("fine")
+        await runner.finish()
+
+    assert (gateway.calls[-1], gateway.calls.count("ask:b")) == ("ask:a", 1)
+    assert world.moods.handled == ["fine"]
+    assert set(world.intents()) == {"ask:b"}
+
+
 async def test_an_intent_is_closed_also_if_it_was_opened_or_postponed_in_the_same_batch() -> None:
     world = World()
     await world.admit(Asked(name="b"))
@@ -355,8 +381,7 @@ async def test_the_database_going_away_while_an_answer_comes_in_loses_no_answer(
 async def test_intents_of_a_dead_process_are_found_when_their_lease_ends() -> None:
     world = World()
     await world.admit(Asked(name="k"))
-    state = world.database.state
-    state.intents["ask:k"] = type(state.intents["ask:k"])(state.intents["ask:k"].intent, 0)
+    make_due(world, "ask:k")
 
     async with running(world, ScriptedGateway("fine")) as runner:
         runner.poke(opened(world))
@@ -364,6 +389,12 @@ async def test_intents_of_a_dead_process_are_found_when_their_lease_ends() -> No
         await runner.finish()
 
     assert world.moods.handled == ["fine"]
+
+
+def make_due(world: World, key: str) -> None:
+    """Its lease in the database is over."""
+    intents = world.database.state.intents
+    intents[key] = type(intents[key])(intents[key].intent, 0)
 
 
 async def withdraw(world: World, name: str, *before: Incoming) -> None:
