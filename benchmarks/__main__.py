@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.consume import run_consume
 from benchmarks.consume_servers import connect, servers
@@ -17,11 +17,14 @@ from benchmarks.floor import run_accept_floor, run_floor, run_reserve_floor
 from benchmarks.floor_databases import admin_url, make_floor_databases
 from benchmarks.idle import run_idle
 from benchmarks.latency import run_latency
+from benchmarks.parked import Parked, run_parked
 from benchmarks.report import Figures, as_markdown
 from benchmarks.saga import CONNECTIONS, run_saga
 from benchmarks.system import System, running
 from orderflow.runtime.process import collect_rarely
 
+T = TypeVar("T")
+POISON_EVERY = 500
 EXAMPLES = """examples:
   python -m benchmarks                         everything, on both logs (about 5 minutes)
   python -m benchmarks --transport postgres    the embedded log only
@@ -42,7 +45,7 @@ class Sizes:
 
 
 FULL = Sizes(warm_up=2000, orders=10_000, rounds=3, events=50_000, rate_s=20, idle_s=10)
-QUICK = Sizes(warm_up=100, orders=300, rounds=1, events=1000, rate_s=2, idle_s=2)
+QUICK = Sizes(warm_up=100, orders=300, rounds=1, events=5000, rate_s=2, idle_s=2)
 
 
 def main() -> int:
@@ -77,32 +80,45 @@ def measure(transport: str, sizes: Sizes) -> Figures:
         figures.promises_kept = audit.returncode == 0
         if audit.returncode:
             _say(audit.stdout + audit.stderr)
+    _say("1 % of keys parked, beside the same without")
+    with running(transport, "--game-day") as system:
+        figures.parked = asyncio.run(_measure_parked(system, sizes))
+    collect_rarely()
+    _say("durable consume")
     with servers(transport) as (admin, bootstrap):
-        _say("durable consume")
-        collect_rarely()
-        run_as_a_service(_measure_consume(figures, admin, bootstrap, sizes.events))
+        figures.consume_floor, figures.consume = run_as_a_service(_measure_consume(admin, bootstrap, sizes.events))
+    _say(f"the same, with one event in {POISON_EVERY} refused")
+    with servers(transport) as (admin, bootstrap):
+        _, figures.consume_poison = run_as_a_service(_measure_consume(admin, bootstrap, sizes.events, POISON_EVERY))
     return figures
 
 
-def run_as_a_service(work: Coroutine[Any, Any, None]) -> None:
+def run_as_a_service(work: Coroutine[Any, Any, T]) -> T:
     """On the event loop that a service's process has."""
     if sys.platform == "win32":
-        asyncio.run(work)
-    else:
-        import uvloop
+        return asyncio.run(work)
+    import uvloop
 
-        uvloop.run(work)
+    return uvloop.run(work)
 
 
-async def _measure_consume(figures: Figures, admin: str, bootstrap: str | None, events: int) -> None:
+async def _measure_consume(
+    admin: str, bootstrap: str | None, events: int, poison_every: int = 0
+) -> tuple[float, float]:
+    """Events/s of the floor and of the service."""
     urls = await make_floor_databases(admin)
-    figures.consume_floor = events / await run_reserve_floor(urls, events)
+    floor = events / await run_reserve_floor(urls, events)
     urls = await make_floor_databases(admin)
     log = await connect(urls, bootstrap)
     try:
-        figures.consume = await run_consume(urls, log, events)
+        return floor, await run_consume(urls, log, events, poison_every)
     finally:
         await log.close()
+
+
+async def _measure_parked(system: System, sizes: Sizes) -> Parked:
+    warm_up = await run_saga(system, sizes.warm_up, 0)
+    return await run_parked(system, sizes.orders, sizes.rate_s, sizes.rounds, warm_up.orders)
 
 
 async def _measure(system: System, sizes: Sizes) -> Figures:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import asyncpg
 import msgspec
 
-from benchmarks.samples import SKUS, sample_id
+from benchmarks.samples import SKUS, is_poison, sample_id
 from orderflow.events.order import Item
 from orderflow.events.payment import PaymentSucceeded
 from orderflow.events.topics import TOPICS
@@ -32,16 +32,20 @@ from orderflow.messaging.transport import ProducerRecord, TopicSettings, Transpo
 
 SOURCE = "/orderflow/payment"
 APPEND = 500
+NUL = "\x00"
+"""A text that PostgreSQL refuses."""
 
 
-async def run_consume(urls: Mapping[str, str], transport: Transport, events: int) -> float:
+async def run_consume(urls: Mapping[str, str], transport: Transport, events: int, poison_every: int = 0) -> float:
     """Events/s from the first answers to the last: joining the group is not counted.
 
-    `urls` has the database of an inventory service that nobody else runs, with its tables.
+    `urls` has the database of an inventory service that nobody else runs, with its tables. One in `poison_every`
+    events (0: none) is refused by the database, so that its batch is split.
     """
     topics = [TopicSettings(name, 6) for topic in TOPICS for name in (topic, topic_of(topic))]
     await transport.create_topics(topics)
-    await _append(transport, events)
+    await _append(transport, events, poison_every)
+    answerable = events - (events // poison_every if poison_every else 0)
     made = definition()
     store = await PostgresStore.connect(urls["inventory"], tables=made.tables, application_name="benchmark")
     engine = Engine(
@@ -60,23 +64,24 @@ async def run_consume(urls: Mapping[str, str], transport: Transport, events: int
             await engine.submit(SetStock(sku=sku, on_hand=10_000_000, only_if_new=True))
         before = await _until_answered(urls["inventory"], 1)
         started = time.perf_counter()
-        return (await _until_answered(urls["inventory"], events) - before) / (time.perf_counter() - started)
+        return (await _until_answered(urls["inventory"], answerable) - before) / (time.perf_counter() - started)
     finally:
         await engine.kill()
         await store.close()
 
 
-async def _append(transport: Transport, events: int) -> None:
+async def _append(transport: Transport, events: int, poison_every: int) -> None:
     for first in range(0, events, APPEND):
-        await transport.append([_record(number) for number in range(first, min(first + APPEND, events))])
+        numbers = range(first, min(first + APPEND, events))
+        await transport.append([_record(number, is_poison(number, poison_every)) for number in numbers])
 
 
-def _record(number: int) -> ProducerRecord:
+def _record(number: int, poison: bool) -> ProducerRecord:
     event = PaymentSucceeded(
         order_id=sample_id(),
         customer_id=f"customer-{number % 1000}",
         currency="EUR",
-        items=(Item(sku=SKUS[number % len(SKUS)], quantity=1, unit_price=1250),),
+        items=(Item(sku=NUL if poison else SKUS[number % len(SKUS)], quantity=1, unit_price=1250),),
         total=1250,
     )
     envelope = Envelope(

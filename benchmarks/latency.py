@@ -11,7 +11,7 @@ import msgspec
 
 from benchmarks.cpu import cpu_seconds
 from benchmarks.load import Pool, get, percentile, post
-from benchmarks.samples import order_body
+from benchmarks.samples import is_poison, order_body
 from benchmarks.system import System
 
 CONNECTIONS = 64
@@ -35,15 +35,20 @@ class Latency:
     cpu_share: float
 
 
-async def run_latency(system: System, rate: int, seconds: float) -> Latency:
-    """Open loop: a slow answer does not hold up the next order, so a stall is seen by all that it delays."""
+async def run_latency(system: System, rate: int, seconds: float, poison_every: int = 0) -> Latency:
+    """Open loop: a slow answer does not hold up the next order, so a stall is seen by all that it delays.
+
+    One in `poison_every` (0: none) is made to fail, and only placed.
+    """
     pool = await Pool.open(system.ports["order"], CONNECTIONS)
     decoder = msgspec.json.Decoder(Answer)
     took: list[float] = []
 
     async def one(number: int, due: float) -> None:
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        _, body = await pool.request(post("/orders", order_body(number)))
+        _, body = await pool.request(post("/orders", order_body(number, poison_every)))
+        if is_poison(number, poison_every):
+            return
         order = decoder.decode(body)
         _, body = await pool.request(get(f"/orders/{order.id}?wait={FINAL_WITHIN_S}"))
         took.append(time.perf_counter() - due)

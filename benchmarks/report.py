@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.idle import Idle
 from benchmarks.latency import Latency
+from benchmarks.parked import Parked
 from benchmarks.saga import Saga
 
 PARTS = ("order", "payment", "inventory", "notification", "postgres", "kafka", "up", "load")
@@ -26,7 +27,9 @@ class Figures:
     latencies: list[Latency] = field(default_factory=list)
     consume: float = 0.0
     consume_floor: float = 0.0
+    consume_poison: float = 0.0
     idle: Idle | None = None
+    parked: Parked | None = None
     promises_kept: bool = False
 
     def ratio(self) -> float:
@@ -58,6 +61,11 @@ def _latency(position: int) -> Callable[[Figures], str]:
     return show
 
 
+def _parked(figures: Figures) -> str:
+    parked = figures.parked
+    return f"{parked.rate_ratio():.2f}, {parked.p99_ratio():.2f}" if parked else ""
+
+
 def _idle(figures: Figures) -> str:
     idle = figures.idle
     return f"{100 * idle.cpu_share:.1f} % of a core, {idle.services_mb} MiB" if idle else ""
@@ -70,9 +78,11 @@ ROWS: Sequence[tuple[str, Callable[[Figures], str]]] = (
     ("POST accepted while the saga runs, /s", lambda f: f"{median(saga.accepted_rate for saga in f.sagas):,.0f}"),
     ("floor of POST: group commit of the same rows, /s", lambda f: f"{median(f.accept_floors):,.0f}"),
     ("durable consume, events/s a process", lambda f: f"{f.consume:,.0f}"),
+    ("the same with 1 in 500 refused by the database", lambda f: f"{f.consume_poison:,.0f}"),
     ("floor of consume, events/s", lambda f: f"{f.consume_floor:,.0f}"),
     ("POST → COMPLETED at 50/s, p50 / p99", _latency(0)),
     ("POST → COMPLETED at 200/s, p50 / p99", _latency(1)),
+    ("with 1 % of keys parked ÷ without: rate of the healthy, p99 at 100/s", _parked),
     ("at rest; resident memory of the services", _idle),
     ("start, empty folder to ready, s", lambda f: f"{f.ready_s:.1f}"),
     ("the five promises", lambda f: "kept" if f.promises_kept else "BROKEN"),

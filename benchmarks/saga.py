@@ -28,23 +28,27 @@ class Saga:
     cpu_us: dict[str, int]
 
 
-async def run_saga(system: System, orders: int, already_final: int) -> Saga:
-    """Place the orders as fast as they are taken. `already_final`: how many this system has ended before."""
+async def run_saga(system: System, orders: int, already_final: int, poison_every: int = 0) -> Saga:
+    """Place the orders as fast as they are taken. `already_final`: how many this system has ended before.
+
+    One in `poison_every` (0: none) is made to fail, and not waited for.
+    """
     pool = await Pool.open(system.ports["order"], CONNECTIONS)
     before, client_before = cpu_seconds(system.pid), time.process_time()
     started = time.perf_counter()
     try:
-        load = await closed_loop(pool, orders, lambda number: post("/orders", order_body(number)))
+        load = await closed_loop(pool, orders, lambda number: post("/orders", order_body(number, poison_every)))
     finally:
         pool.close()
     if load.refused:
         raise RuntimeError(f"{load.refused} of {orders} orders were refused")
     client = time.process_time() - client_before
-    ended = await wait_until_final(system, already_final + orders, timeout_s=60 + orders / 100)
+    healthy = orders - (orders // poison_every if poison_every else 0)
+    ended = await wait_until_final(system, already_final + healthy, timeout_s=60 + orders / 100)
     spent = {**(cpu_seconds(system.pid) - before), "load": client}
     return Saga(
         orders=orders,
-        rate=orders / (ended - started),
+        rate=healthy / (ended - started),
         accepted_rate=orders / load.duration_s,
         accept_p50_ms=1000 * percentile(load.latencies, 0.50),
         accept_p99_ms=1000 * percentile(load.latencies, 0.99),

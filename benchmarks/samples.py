@@ -11,6 +11,7 @@ import msgspec
 from orderflow.messaging.identity import uuid7
 
 SKUS = ("SKU-ESPRESSO-CUP", "SKU-DESK-LAMP", "SKU-MILK-JUG", "SKU-WALL-CLOCK", "SKU-TEA-TOWEL", "SKU-BREAD-KNIFE")
+POISON_CUSTOMER = "customer-poison"
 _CHANCE = random.Random()
 
 
@@ -19,11 +20,17 @@ def sample_id() -> UUID:
     return uuid7(time.time_ns() // 1_000_000, _CHANCE)
 
 
-def order_body(number: int) -> bytes:
+def is_poison(number: int, poison_every: int) -> bool:
+    """Whether this order is one of the one in `poison_every` (0: none) that are made to fail."""
+    return poison_every > 0 and number % poison_every == poison_every - 1
+
+
+def order_body(number: int, poison_every: int = 0) -> bytes:
     """A valid order of one line, about 150 bytes."""
+    poison = is_poison(number, poison_every)
     return msgspec.json.encode(
         {
-            "customer_id": f"customer-{number % 1000}",
+            "customer_id": POISON_CUSTOMER if poison else f"customer-{number % 1000}",
             "currency": "EUR",
             "payment_method": "pm_card_visa",
             "items": [{"sku": SKUS[number % len(SKUS)], "quantity": 1, "unit_price": 1250}],

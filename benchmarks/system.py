@@ -36,14 +36,14 @@ class System:
 
 
 @contextmanager
-def running(transport: str, home: Path | None = None) -> Iterator[System]:
+def running(transport: str, *options: str) -> Iterator[System]:
     """Start everything, wait until it is ready, and stop it at the end."""
     with tempfile.TemporaryDirectory(prefix="orderflow-bench-") as folder:
-        home = home or Path(folder) / "home"
+        home = Path(folder) / "home"
         ports = dict(zip(SERVICES, _free_ports(len(SERVICES) + 1), strict=False))
         environ = {**os.environ, "ORDERFLOW_HOME": str(home), "ORDERFLOW_LOG_FORMAT": "json"}
         environ |= {f"ORDERFLOW_{name.upper()}_PORT": str(port) for name, port in ports.items()}
-        arguments = [sys.executable, "-m", "orderflow", "up"]
+        arguments = [sys.executable, "-m", "orderflow", "up", *options]
         if transport == "kafka":
             broker = _free_ports(1)[0]
             environ["ORDERFLOW_KAFKA_BOOTSTRAP"] = f"127.0.0.1:{broker}"
