@@ -20,6 +20,7 @@ from orderflow.cli import main
 from orderflow.messaging.transports import postgres_log
 from tests.support.postgres import PostgresServer
 from tests.support.saga import SERVICES, Databases, databases, running
+from tests.support.waiting import eventually
 
 METHODS = ("pm_card_visa", "pm_card_visa", "pm_card_chargeDeclined")
 
@@ -192,3 +193,34 @@ def test_the_command_tells_people_and_programs_and_ends_with_an_exit_code(books:
     asyncio.run(change(books, "order", "INSERT INTO outbox_pending (id, segment, slot) VALUES (-1, 0, 0)"))
     asyncio.run(change(books, "inventory", "UPDATE stock SET on_hand = on_hand - 1 WHERE sku = 'SKU-MILK-JUG'"))
     assert command("--wait", "0")[0] == 6
+
+
+async def test_books_balance_after_a_settlement_and_the_audit_says_where_the_bank_has_it_otherwise(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    with databases(postgres, *SERVICES) as made:
+        await made.migrate()
+        async with AsyncExitStack() as stack:
+            never = {"gateway_timeout_ms": 60_000, "drain_timeout_s": 1}
+            shops = {
+                name: await stack.enter_async_context(running(name, made, tmp_path, **never)) for name in SERVICES
+            }
+            items = [{"sku": "SKU-MILK-JUG", "quantity": 1, "unit_price": 700}]
+            order = {"customer_id": "c", "currency": "EUR", "items": items, "payment_method": "pm_timeout_charged"}
+            placed = (await shops["order"].post("/orders", json=order)).json()["id"]
+            charges = f"SELECT count(*) FROM bank_charges WHERE order_id = '{placed}'"
+            database = made.urls["bank"].rpartition("/")[2]
+            await eventually(lambda: postgres.execute(charges, database) == "1", timeout_s=20)
+            settled = await shops["payment"].post(
+                f"/payments/{placed}/settlement",
+                json={"outcome": "charged", "reason": "booked", "confirmed": True},
+                headers={"x-orderflow-operator": "ada@desk"},
+            )
+            assert settled.status_code == 200
+            ended = await shops["order"].get(f"/orders/{placed}", params={"wait": 30})
+            assert ended.json()["status"] == "COMPLETED"
+            report = await look(made, wait_s=30, accepted=(placed,))
+            assert (report.at_rest, report.findings) == (True, [])
+        await change(made, "bank", "DELETE FROM bank_charges")
+        words = [finding.what for finding in (await look(made)).findings]
+    assert "an operator settled the charge otherwise than the bank has it" in words
