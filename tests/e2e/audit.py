@@ -5,7 +5,7 @@ from __future__ import annotations
 from orderflow.audit.databases import DATABASES
 from orderflow.audit.findings import Report
 from orderflow.audit.live import audit
-from orderflow.local.transports import open_transport
+from orderflow.runtime.transports import connect_transport
 from tests.e2e.shop import Shop
 
 REST_TIMEOUT_S = 90.0
@@ -15,7 +15,7 @@ async def assert_promises(shop: Shop) -> Report:
     """Wait until the system is at rest, then check every order ever placed on it, and that ours are among them."""
     settings = shop.system.settings()
     urls = {name: settings.service_database_url(name) for name in DATABASES}
-    transport = await open_transport(settings)
+    transport = await connect_transport(settings)
     try:
         report = await audit(urls, transport, wait_s=REST_TIMEOUT_S, accepted=shop.accepted)
     finally:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from orderflow.local.transports import open_transport
 from orderflow.messaging.transport import ConsumerRecord, ProducerRecord, Transport
+from orderflow.runtime.transports import connect_transport
 from tests.e2e.system import System
 
 PAGE = 1_000
@@ -14,7 +14,7 @@ PAGE = 1_000
 
 @asynccontextmanager
 async def transport_of(system: System) -> AsyncIterator[Transport]:
-    transport = await open_transport(system.settings())
+    transport = await connect_transport(system.settings())
     try:
         yield transport
     finally:

@@ -7,11 +7,12 @@ import asyncpg
 from orderflow.local.errors import LocalError
 from orderflow.local.home import Carrier
 from orderflow.local.services import definitions
-from orderflow.local.transports import open_transport, patiently
+from orderflow.local.transports import patiently
 from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
 from orderflow.messaging.stores.postgres.connections import connect
 from orderflow.messaging.stores.postgres.queries import load_queries
 from orderflow.messaging.transport import TopicMissingError, TransportUnavailableError
+from orderflow.runtime.transports import connect_transport
 from orderflow.settings import SERVICES, Settings
 
 
@@ -52,7 +53,7 @@ async def _unfinished(settings: Settings) -> str:
 
 
 async def _unread(settings: Settings) -> str:
-    transport = await open_transport(settings)
+    transport = await connect_transport(settings)
     count = 0
     try:
         for definition in definitions().values():

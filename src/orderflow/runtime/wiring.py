@@ -7,13 +7,12 @@ import random
 from orderflow import __version__
 from orderflow.messaging.engine_config import EngineConfig
 from orderflow.messaging.flow import FLOW_STATUS
-from orderflow.messaging.store import StoreUnavailableError
 from orderflow.messaging.stores.postgres.machines import verify_machine
 from orderflow.messaging.stores.postgres.migrations import check, core
 from orderflow.messaging.stores.postgres.store import PostgresStore
-from orderflow.messaging.transport import TopicSettings, Transport, TransportUnavailableError
-from orderflow.messaging.transports import postgres_log
+from orderflow.messaging.transport import Transport
 from orderflow.runtime.definition import ServiceConfig, ServiceDefinition
+from orderflow.runtime.transports import connect_transport, topic_settings
 from orderflow.settings import Settings, SettingsError
 
 _MS_A_HOUR = 3_600_000
@@ -47,14 +46,6 @@ def service_config(definition: ServiceDefinition, settings: Settings) -> Service
     )
 
 
-def topics_of(definition: ServiceDefinition, settings: Settings) -> list[TopicSettings]:
-    """Every topic that the service touches, the dead-letter topics of what it consumes included."""
-    consumed = [topic for each in definition.service.subscriptions for topic in each.topics]
-    names = {*definition.service.publishes, *consumed, *(f"{topic}.DLT" for topic in consumed), FLOW_STATUS}
-    retention_ms = settings.topic_retention_hours * _MS_A_HOUR
-    return [TopicSettings(name, settings.partitions, retention_ms) for name in sorted(names)]
-
-
 async def open_store(definition: ServiceDefinition, settings: Settings) -> PostgresStore:
     """A store whose schema is the one of this release.
 
@@ -85,25 +76,12 @@ async def open_transport(definition: ServiceDefinition, settings: Settings, chan
 
     Raises TransportUnavailableError, SchemaBehindError, SettingsError (a URL that is none).
     """
-    transport = await _connect_transport(settings, chance)
+    transport = await connect_transport(settings, chance)
     try:
-        await transport.create_topics(topics_of(definition, settings))
+        service = definition.service
+        consumed = [topic for each in service.subscriptions for topic in each.topics]
+        await transport.create_topics(topic_settings([*service.publishes, FLOW_STATUS], consumed, settings))
     except BaseException:
         await transport.close()
         raise
     return transport
-
-
-async def _connect_transport(settings: Settings, chance: random.Random) -> Transport:
-    if settings.transport == "kafka":
-        from orderflow.messaging.transports.kafka import KafkaTransport
-
-        return await KafkaTransport.connect(settings.kafka_bootstrap, replication=settings.replication_factor)
-    url = settings.service_database_url("log")
-    try:
-        await postgres_log.check(url)
-        return await postgres_log.PostgresLogTransport.connect(url, chance=chance)
-    except StoreUnavailableError as error:
-        raise TransportUnavailableError(str(error)) from error
-    except ValueError as error:
-        raise SettingsError(f"the database URL of the log cannot be used: {error}") from error
