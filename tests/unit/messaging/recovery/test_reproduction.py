@@ -9,7 +9,7 @@ from orderflow.messaging.incoming import from_record
 from orderflow.messaging.recovery.port import LetterFilter
 from orderflow.messaging.recovery.readability import unreadable
 from orderflow.messaging.recovery.reproduction import StoredRow
-from tests.unit.messaging.recovery.bench import Bench
+from tests.unit.messaging.recovery.bench import ME, Bench
 from tests.unit.messaging.toy import Counted
 from tests.unit.messaging.world import poisoned, record_of
 
@@ -51,6 +51,17 @@ async def test_what_this_release_cannot_read_is_told_the_new_from_the_known() ->
     assert today[0].reason.startswith("toy.Counted.v1: JSON is malformed")
     assert [(each.key, each.known) for each in other] == [("k", False), ("k", False), ("bad", True)]
     assert other[0].reason == "no reader for 'toy.Counted.v1'"
+
+
+async def test_an_edited_event_is_not_excused_by_what_it_was_before() -> None:
+    bench = Bench()
+    unknown = replace(record_of(Counted(name="bad", amount=1), offset=4), value=b"?")
+    await bench.world.admit(from_record(unknown, bench.world.service.catalogue))
+    await bench.recovery.edit(bench.world.parked()[0].position, b'{"name": "bad", "amount": 1}', ME)
+    letters = await bench.recovery.store.letters(LetterFilter(), 10)
+    without = Catalogue(each for each in bench.world.service.catalogue.types if each is not Counted)
+
+    assert [(each.key, each.known) for each in unreadable(letters, without)] == [("bad", False)]
 
 
 async def test_all_parked_events_are_looked_at_page_by_page() -> None:
