@@ -57,6 +57,6 @@ def test_a_query_that_is_missing_is_told_with_the_names_that_are_there() -> None
 def test_queries_are_found_in_the_sql_folder_of_a_package() -> None:
     package = "orderflow.messaging.stores.postgres"
     assert load_queries(package)["ping"] == "SELECT 1"
-    assert "dead_letters" in load_queries(package, "operators.sql")
+    assert "letters" in load_queries(package, "recovery.sql")
     with pytest.raises(FileNotFoundError):
         load_queries(package, "nothing.sql")
