@@ -6,7 +6,7 @@ steps, and leaves nothing or everything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from orderflow.messaging.clock import Clock
@@ -87,11 +87,11 @@ class Inlet:
         touched: Iterable[Ref],
         failures: Failures,
         *,
-        reopens: bool = False,
+        whole: Collection[str] = (),
         terms: Terms = FREE,
         watch: OutageWatch | None = None,
     ) -> tuple[list[Result], Changes]:
-        """The steps between lock and commit. `reopens`: the batch is all that is parked of its key.
+        """The steps between lock and commit. `whole`: keys of which the batch is all that is parked.
 
         What the `watch` judges to be an outage is folded again with the failing types spared.
         """
@@ -104,8 +104,8 @@ class Inlet:
             terms = replace(terms, spared=watch.paused)
             fold = Fold(self.service, consumer, recognition, await tx.load(touched), self._policy, failures, terms)
             results = [fold.take(incoming) for incoming in batch]
-        if reopens and len(fold.changes.released) == len(batch):
-            fold.reopen(batch[-1])
+        for last in reopened(batch, whole, fold.changes.released):
+            fold.reopen(last)
         await tx.write(fold.changes)
         return results, fold.changes
 
@@ -215,6 +215,15 @@ class Inlet:
         results = [Result(incoming, Outcome.PASSED) for incoming in batch]
         self.tell(consumer, results, None, 0.0)
         return results
+
+
+def reopened(batch: Sequence[Incoming], whole: Collection[str], released: Collection[int]) -> Iterable[Incoming]:
+    """The last message of each of the `whole` keys of which nothing stays parked."""
+    if not whole:
+        return ()
+    gone = set(released)
+    left = {each.key for each in batch if each.parked is None or each.parked.position not in gone}
+    return {each.key: each for each in batch if each.key in whole and each.key not in left}.values()
 
 
 def halves(batch: Sequence[Incoming]) -> tuple[list[int], list[int]]:

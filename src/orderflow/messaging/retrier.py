@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from orderflow.messaging.alarm import Alarm
 from orderflow.messaging.clock import Clock
+from orderflow.messaging.failures import InfrastructureError
 from orderflow.messaging.inbox import ParkedEvent
 from orderflow.messaging.incoming import from_parked
-from orderflow.messaging.inlet import Failures, Inlet
+from orderflow.messaging.inlet import Failures, Inlet, reopened
 from orderflow.messaging.policy import Terms
 from orderflow.messaging.signals import KeyReopened, Signals
 from orderflow.messaging.store import DataRefusedError, Store
@@ -44,15 +45,26 @@ class Retrier:
         keys = await self._store.due_keys(self._consumer, KEYS_MAX, waiting)
         if len(keys) == KEYS_MAX:
             self.poke(0)
-        for key in keys:
+        for key in await self._try_heads(keys):
             await self._drain(key)
+
+    async def _try_heads(self, keys: Sequence[str]) -> Sequence[str]:
+        """Try the heads of all these keys in one transaction; returns the keys with which to go on one by one."""
+        heads = [head for head in await self._peek(keys, 1) if head.event_type not in self._watch.paused]
+        if len(heads) < 2:
+            return keys
+        try:
+            tried = await self._try(heads, 1, {})
+        except (DataRefusedError, InfrastructureError):
+            return keys
+        return [key for key in keys if key not in tried or tried[key]]
 
     async def _drain(self, key: str) -> None:
         limit = DRAIN_MAX
         failures: dict[tuple[str, str], Exception] = {}
         probing = False
         while limit:
-            events = await self._peek(key, limit)
+            events = await self._peek([key], limit)
             if not events:
                 return
             if not probing and events[0].event_type in self._watch.paused:
@@ -60,7 +72,7 @@ class Retrier:
                 if not probing:
                     return
             try:
-                limit = await self._try(key, events, limit, failures)
+                tried = await self._try(events, limit, failures)
             except DataRefusedError as error:
                 name = (events[0].key, events[0].identity)
                 if name in failures:
@@ -68,35 +80,42 @@ class Retrier:
                 if len(events) == 1:
                     failures[name] = error
                 limit = 1
+            else:
+                if key in tried and not tried[key]:
+                    return
 
-    async def _peek(self, key: str, limit: int) -> Sequence[ParkedEvent]:
+    async def _peek(self, keys: Sequence[str], limit: int) -> Sequence[ParkedEvent]:
         async with self._store.transaction() as tx:
-            return await tx.parked(self._consumer, [key], limit)
+            return await tx.parked(self._consumer, keys, limit)
 
-    async def _try(self, key: str, seen: Sequence[ParkedEvent], limit: int, failures: Failures) -> int:
-        """One transaction over the parked events of a key; returns how many to take next (0: enough for now)."""
+    async def _try(self, seen: Sequence[ParkedEvent], limit: int, failures: Failures) -> Mapping[str, bool]:
+        """One transaction over up to `limit` parked events of each key; returns the keys that were as seen, and
+        whether more of each is to be tried now.
+        """
         started = self._clock.monotonic()
         batch = [from_parked(event, self._inlet.service.catalogue) for event in seen]
         touched, failures, locks = self._inlet.touch(batch, failures)
+        before = by_key(seen)
         async with self._store.transaction() as tx:
             await tx.lock(locks)
-            now = await tx.parked(self._consumer, [key], limit + 1)
-            if tries(now[: len(seen)]) != tries(seen):
-                return limit
-            whole = len(now) == len(batch)
+            now = by_key(await tx.parked(self._consumer, list(before), limit + 1))
+            same = {key for key, events in before.items() if tries(now.get(key, ())[: len(events)]) == tries(events)}
+            batch = [incoming for incoming in batch if incoming.key in same]
+            if not batch:
+                return {}
+            whole = {key for key in same if len(now[key]) == len(before[key])}
             terms = Terms(spared=self._watch.paused)
             results, changes = await self._inlet.carry(
-                tx, self._consumer, batch, touched, failures, reopens=whole, terms=terms
+                tx, self._consumer, batch, touched, failures, whole=whole, terms=terms
             )
         self._watch.learn(results)
         self._inlet.tell(self._consumer, results, changes, self._clock.monotonic() - started)
-        if len(changes.released) < len(batch):
-            self.poke_for(changes.reparked)
-            return 0
-        if whole:
-            self._signals.emit(KeyReopened(self._inlet.service.name, self._consumer, key, len(batch)))
-            return 0
-        return limit
+        self.poke_for(changes.reparked)
+        for last in reopened(batch, whole, changes.released):
+            drained = len(before[last.key])
+            self._signals.emit(KeyReopened(self._inlet.service.name, self._consumer, last.key, drained))
+        released = set(changes.released)
+        return {key: key not in whole and released.issuperset(places(before[key])) for key in same}
 
     def _may_probe(self, event_type: str) -> bool:
         """Those who have deferred events of the type probe; when nobody does, a parked one must."""
@@ -107,6 +126,18 @@ class Retrier:
         for event in parked:
             if event.attempts:
                 self.poke(event.delay_ms)
+
+
+def by_key(events: Sequence[ParkedEvent]) -> dict[str, list[ParkedEvent]]:
+    """The events of each key, in order."""
+    found: dict[str, list[ParkedEvent]] = {}
+    for event in events:
+        found.setdefault(event.key, []).append(event)
+    return found
+
+
+def places(events: Sequence[ParkedEvent]) -> list[int]:
+    return [event.position for event in events]
 
 
 def tries(events: Sequence[ParkedEvent]) -> list[tuple[int, int]]:

@@ -112,7 +112,8 @@ class _Passage:
     async def _carry(self, tx: Transaction, prediction: Prediction, part: Sequence[ParkedEvent]) -> list[Rehearsed]:
         batch = self._batch[self.place : self.place + len(part)]
         last = self.place + len(part) == len(self.events)
-        results, _ = await self._inlet.carry(tx, self.consumer, batch, self._touched, self._failures, reopens=last)
+        whole = {batch[0].key} if last else ()
+        results, _ = await self._inlet.carry(tx, self.consumer, batch, self._touched, self._failures, whole=whole)
         return [prediction.of(event, result) for event, result in zip(part, results, strict=True)]
 
 
