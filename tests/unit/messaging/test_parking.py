@@ -320,3 +320,37 @@ async def test_a_failures_text_can_be_shown_anywhere() -> None:
     assert failure is not None
     assert failure.message.isprintable()
     assert len(failure.message) <= 500
+
+
+async def test_the_heads_of_many_keys_are_tried_in_one_transaction_and_each_key_comes_to_its_own_end() -> None:
+    world = World()
+    names = [f"key-{number}" for number in range(7)]
+    world.moods.broken = set(names)
+    await world.admit(*(Counted(name=name, amount=1) for name in names))
+    await world.admit(Counted(name="key-0", amount=5), Counted(name="key-1", amount=5))
+    world.moods.broken = {"key-1", "key-2"}
+    world.steps.clear()
+
+    await retry(world)
+
+    assert world.steps.count("commit") == 4, "two for all heads, and two for what waits behind the one that goes on"
+    assert {name: world.total(name) for name in names if world.total(name)} == {
+        "key-0": 6,
+        **{name: 1 for name in names[3:]},
+    }
+    assert [(each.key, each.attempts) for each in world.parked()] == [("key-1", 2), ("key-2", 2), ("key-1", 0)]
+    reopened = {signal.key: signal.drained for signal in world.signals_of(KeyReopened)}
+    assert reopened == {name: 1 for name in ["key-0", *names[3:]]}
+    assert [line for line in world.flow() if line.startswith("Reopened")] == [f"Reopened {name}" for name in reopened]
+
+
+async def test_when_the_database_refuses_one_of_many_heads_the_others_go_on() -> None:
+    world = World()
+    world.moods.broken = {"a", "b", "bad"}
+    await world.admit(*(Counted(name=name, amount=amount) for name, amount in (("a", 1), ("bad", 666), ("b", 2))))
+    world.moods.broken.clear()
+
+    await retry(world)
+
+    assert (world.total("a"), world.total("b"), world.total("bad")) == (1, 2, None)
+    assert [(each.key, each.attempts) for each in world.parked()] == [("bad", 2)]
