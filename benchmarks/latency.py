@@ -35,10 +35,23 @@ class Latency:
     cpu_share: float
 
 
-async def run_latency(system: System, rate: int, seconds: float, poison_every: int = 0) -> Latency:
-    """Open loop: a slow answer does not hold up the next order, so a stall is seen by all that it delays.
+async def run_latency(system: System, rate: int, seconds: float) -> Latency:
+    """Place orders at the rate, and see each to its end."""
+    before, started = cpu_seconds(system.pid), time.perf_counter()
+    took = await order_times(system, rate, seconds)
+    spent: Counter[str] = cpu_seconds(system.pid) - before
+    return Latency(
+        rate=rate,
+        p50_ms=1000 * percentile(took, 0.50),
+        p99_ms=1000 * percentile(took, 0.99),
+        cpu_share=sum(spent.values()) / (time.perf_counter() - started),
+    )
 
-    One in `poison_every` (0: none) is made to fail, and only placed.
+
+async def order_times(system: System, rate: int, seconds: float, poison_every: int = 0) -> list[float]:
+    """From due to COMPLETED in s, of each order. One in `poison_every` (0: none) is made to fail, and only placed.
+
+    Open loop: a slow answer does not hold up the next order, so a stall is seen by all that it delays.
     """
     pool = await Pool.open(system.ports["order"], CONNECTIONS)
     decoder = msgspec.json.Decoder(Answer)
@@ -56,17 +69,11 @@ async def run_latency(system: System, rate: int, seconds: float, poison_every: i
         if status != "COMPLETED":
             raise RuntimeError(f"order {order.id} is {status}")
 
-    before, started = cpu_seconds(system.pid), time.perf_counter()
+    started = time.perf_counter()
     try:
         async with asyncio.TaskGroup() as group:
             for number in range(int(rate * seconds)):
                 group.create_task(one(number, started + number / rate))
     finally:
         pool.close()
-    spent: Counter[str] = cpu_seconds(system.pid) - before
-    return Latency(
-        rate=rate,
-        p50_ms=1000 * percentile(took, 0.50),
-        p99_ms=1000 * percentile(took, 0.99),
-        cpu_share=sum(spent.values()) / (time.perf_counter() - started),
-    )
+    return took

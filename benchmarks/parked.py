@@ -1,6 +1,6 @@
 """What healthy orders feel of parked ones: the same load without and with 1 % of keys that fail at the inventory.
 
-The pairs are taken in turns on one system; after each the failing orders are mended and replayed.
+Slices of both are taken in turns on one system; after each with failing orders these are mended and replayed.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass, field
-from statistics import median
 from typing import Any
 
-from benchmarks.latency import run_latency
+from benchmarks.latency import order_times
+from benchmarks.load import percentile
 from benchmarks.saga import run_saga
 from benchmarks.samples import POISON_CUSTOMER
 from benchmarks.system import System
 
 POISON_EVERY = 100
-RATE = 100
+RATE = 50
+BOTH = (False, True)
 FAULT = (
     *("fault", "add", "inventory", "--event", "PaymentSucceeded"),
     *("--match", f"customer_id={POISON_CUSTOMER}", "--error", "permanent"),
@@ -30,37 +31,52 @@ LOOK_EVERY_S = 0.5
 
 @dataclass(slots=True)
 class Parked:
-    """Pairs (without, with 1 % of keys parked): orders/s of the healthy at saturation, and p99 in ms at a rate."""
+    """Without and with 1 % of keys parked: orders/s of the healthy at saturation, and their times at a rate, in s.
 
-    rates: list[tuple[float, float]] = field(default_factory=list)
-    p99_ms: list[tuple[float, float]] = field(default_factory=list)
+    `seconds` are those of the saturated slices, `healthy` the orders that ended in them.
+    """
 
-    def rate_ratio(self) -> float:
-        """With ÷ without; the median of the pairs."""
-        return median(after / before for before, after in self.rates)
+    healthy: dict[bool, int] = field(default_factory=lambda: {False: 0, True: 0})
+    seconds: dict[bool, float] = field(default_factory=lambda: {False: 0.0, True: 0.0})
+    times: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
 
-    def p99_ratio(self) -> float:
-        return median(after / before for before, after in self.p99_ms)
+    def rate(self, parked: bool) -> float:
+        return self.healthy[parked] / self.seconds[parked]
+
+    def p99_ms(self, parked: bool) -> float:
+        return 1000 * percentile(self.times[parked], 0.99)
+
+    def as_dict(self) -> dict[str, list[float]]:
+        """Without, with."""
+        return {"rates": [self.rate(each) for each in BOTH], "p99_ms": [self.p99_ms(each) for each in BOTH]}
 
 
 async def run_parked(system: System, orders: int, seconds: float, rounds: int, already_final: int) -> Parked:
-    """`system` runs with --game-day; `already_final` orders of it have ended before."""
+    """`system` runs with --game-day; `already_final` orders of it have ended before.
+
+    In each round both are measured, in turns first and second, so that a machine that drifts favours neither.
+    """
     parked, final = Parked(), already_final
-    for _ in range(rounds):
-        healthy = await run_saga(system, orders, final)
-        calm = await run_latency(system, RATE, seconds)
-        final += orders + round(RATE * seconds)
+    for number in range(rounds):
+        for poisoned in BOTH if number % 2 else reversed(BOTH):
+            await _slice(system, parked, orders, seconds, final, poisoned)
+            final += orders + round(RATE * seconds)
+    return parked
+
+
+async def _slice(system: System, parked: Parked, orders: int, seconds: float, final: int, poisoned: bool) -> None:
+    every = POISON_EVERY if poisoned else 0
+    if poisoned:
         _orderflow(system, *FAULT)
-        troubled = await run_saga(system, orders, final, POISON_EVERY)
-        uneasy = await run_latency(system, RATE, seconds, POISON_EVERY)
-        parked.rates.append((healthy.rate, troubled.rate))
-        parked.p99_ms.append((calm.p99_ms, uneasy.p99_ms))
-        poison = orders // POISON_EVERY + round(RATE * seconds) // POISON_EVERY
-        await _until_dead(system, poison)
+    saga = await run_saga(system, orders, final, every)
+    healthy = orders - orders // POISON_EVERY if poisoned else orders
+    parked.healthy[poisoned] += healthy
+    parked.seconds[poisoned] += healthy / saga.rate
+    parked.times[poisoned] += await order_times(system, RATE, seconds, every)
+    if poisoned:
+        await _until_dead(system, orders // POISON_EVERY + round(RATE * seconds) // POISON_EVERY)
         _orderflow(system, "fault", "clear", "--all")
         _orderflow(system, "dlt", "replay", "--all", "--reason", "the benchmark goes on")
-        final += orders + round(RATE * seconds)
-    return parked
 
 
 async def _until_dead(system: System, letters: int) -> None:

@@ -37,7 +37,8 @@ class Figures:
         return median(saga.rate / floor for saga, floor in zip(self.sagas, self.floors, strict=True))
 
     def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "ratio": self.ratio()}
+        parked = self.parked.as_dict() if self.parked else None
+        return {**asdict(self), "ratio": self.ratio(), "parked": parked}
 
 
 def as_markdown(figures: Sequence[Figures]) -> str:
@@ -61,9 +62,14 @@ def _latency(position: int) -> Callable[[Figures], str]:
     return show
 
 
-def _parked(figures: Figures) -> str:
+def _parked_rate(figures: Figures) -> str:
     parked = figures.parked
-    return f"{parked.rate_ratio():.2f}, {parked.p99_ratio():.2f}" if parked else ""
+    return f"{parked.rate(True) / parked.rate(False):.2f}" if parked else ""
+
+
+def _parked_p99(figures: Figures) -> str:
+    parked = figures.parked
+    return f"{parked.p99_ms(True) / parked.p99_ms(False):.2f}" if parked else ""
 
 
 def _idle(figures: Figures) -> str:
@@ -82,7 +88,8 @@ ROWS: Sequence[tuple[str, Callable[[Figures], str]]] = (
     ("floor of consume, events/s", lambda f: f"{f.consume_floor:,.0f}"),
     ("POST → COMPLETED at 50/s, p50 / p99", _latency(0)),
     ("POST → COMPLETED at 200/s, p50 / p99", _latency(1)),
-    ("with 1 % of keys parked ÷ without: rate of the healthy, p99 at 100/s", _parked),
+    ("with 1 % of keys parked ÷ without: orders/s of the healthy at saturation", _parked_rate),
+    ("with 1 % of keys parked ÷ without: p99 of the healthy at 50/s", _parked_p99),
     ("at rest; resident memory of the services", _idle),
     ("start, empty folder to ready, s", lambda f: f"{f.ready_s:.1f}"),
     ("the five promises", lambda f: "kept" if f.promises_kept else "BROKEN"),

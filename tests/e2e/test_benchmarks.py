@@ -26,6 +26,6 @@ def test_the_quick_benchmark_gives_every_figure_and_keeps_the_promises() -> None
     assert figures["ratio"] > 0
     assert figures["consume"] > 0
     assert figures["consume_poison"] > 0
-    assert [len(figures["parked"][pairs]) for pairs in ("rates", "p99_ms")] == [1, 1]
+    assert all(both > 0 for measured in ("rates", "p99_ms") for both in figures["parked"][measured])
     assert [each["rate"] for each in figures["latencies"]] == [50, 200]
     assert figures["idle"]["services_mb"] > 0

@@ -336,11 +336,11 @@ async def test_the_heads_of_many_keys_are_tried_in_one_transaction_and_each_key_
     assert world.steps.count("commit") == 4, "two for all heads, and two for what waits behind the one that goes on"
     assert {name: world.total(name) for name in names if world.total(name)} == {
         "key-0": 6,
-        **{name: 1 for name in names[3:]},
+        **dict.fromkeys(names[3:], 1),
     }
     assert [(each.key, each.attempts) for each in world.parked()] == [("key-1", 2), ("key-2", 2), ("key-1", 0)]
     reopened = {signal.key: signal.drained for signal in world.signals_of(KeyReopened)}
-    assert reopened == {name: 1 for name in ["key-0", *names[3:]]}
+    assert reopened == dict.fromkeys(["key-0", *names[3:]], 1)
     assert [line for line in world.flow() if line.startswith("Reopened")] == [f"Reopened {name}" for name in reopened]
 
 
