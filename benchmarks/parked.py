@@ -72,6 +72,9 @@ async def _slice(system: System, parked: Parked, orders: int, seconds: float, fi
     healthy = orders - orders // POISON_EVERY if poisoned else orders
     parked.healthy[poisoned] += healthy
     parked.seconds[poisoned] += healthy / saga.rate
+    if poisoned:
+        # The burst's own tries are over: from here on its keys are parked, and new ones come at the rate.
+        await _until_dead(system, orders // POISON_EVERY)
     parked.times[poisoned] += await order_times(system, RATE, seconds, every)
     if poisoned:
         await _until_dead(system, orders // POISON_EVERY + round(RATE * seconds) // POISON_EVERY)
