@@ -12,7 +12,7 @@ import click
 import pytest
 
 from orderflow.cli.dlt.changing import in_editor, setting, with_settings
-from orderflow.cli.dlt.following import bars
+from orderflow.cli.dlt.following import telling
 from orderflow.cli.dlt.pytest_file import file_of
 from orderflow.cli.dlt.replay import share
 from orderflow.cli.dlt.replays import replay_name
@@ -62,7 +62,7 @@ def test_a_bar_tells_how_a_replay_stands_and_what_it_waits_for(monkeypatch: pyte
     monkeypatch.setenv("COLUMNS", "200")
     progress = {"waiting": 2, "under_way": 1, "succeeded": 3, "failed_again": 1, "discarded": 1, "gone": 1}
     replay = {"state": "running", "progress": progress, "why": "[red]\x1b[2Jthe database is away"}
-    with bars(hidden=False) as tell:
+    with telling(hidden=False) as tell:
         tell({"payment-7": replay})
     shown = terminal.getvalue()
 
@@ -75,7 +75,7 @@ def test_a_bar_tells_how_a_replay_stands_and_what_it_waits_for(monkeypatch: pyte
 def test_no_bar_is_shown_to_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    with bars(hidden=True) as tell:
+    with telling(hidden=True) as tell:
         tell({})
 
     assert terminal.getvalue() == ""

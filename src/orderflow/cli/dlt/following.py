@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from orderflow.cli.bars import bars
 from orderflow.cli.dlt.acting import act
 from orderflow.cli.errors import CliError, UnreachableError
 from orderflow.cli.plain import printable
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from orderflow.cli.session import Session
 
 POLL_S = 0.3
-TIMES_PER_S = 8
 TOLD_MAX = 100
 FINISHED = ("succeeded", "failed_again", "discarded", "gone")
 
@@ -42,7 +43,7 @@ def follow(session: Session, begun: Sequence[ReplayName]) -> Replays:
     """
     found: dict[str, Mapping[str, Any]] = {}
     try:
-        with bars(hidden=session.out.as_json) as tell:
+        with telling(hidden=session.out.as_json) as tell:
             while True:
                 found |= _asked(session, begun)
                 tell(found)
@@ -93,35 +94,19 @@ def _hold(session: Session, begun: Sequence[ReplayName], found: Replays) -> None
 
 
 @contextmanager
-def bars(*, hidden: bool) -> Iterator[Tell]:
-    """Shown on standard error, where that is a terminal."""
-    if hidden or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-
-    from orderflow.cli.output import make_console
-
-    columns = (
-        TextColumn("{task.description:<16}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[told]}", markup=False),
-    )
-    with Progress(
-        *columns,
-        TimeElapsedColumn(),
-        console=make_console(to_errors=True),
-        refresh_per_second=TIMES_PER_S,
-        transient=True,
-    ) as bars:
-        tasks: dict[str, TaskID] = {}
+def telling(*, hidden: bool) -> Iterator[Tell]:
+    """Yields what is to be told of the replays, for a bar of each."""
+    tasks: dict[str, TaskID] = {}
+    with bars(16, hidden=hidden) as shown:
+        if shown is None:
+            yield lambda _: None
+            return
 
         def tell(found: Replays) -> None:
             for name, replay in found.items():
                 progress = replay["progress"]
                 if name not in tasks:
-                    tasks[name] = bars.add_task(name, total=sum(progress.values()), told="")
-                bars.update(tasks[name], completed=completed(progress), told=told(replay))
+                    tasks[name] = shown.add_task(name, total=sum(progress.values()), told="")
+                shown.update(tasks[name], completed=completed(progress), told=told(replay))
 
         yield tell

@@ -7,9 +7,10 @@ from datetime import datetime
 
 import msgspec
 
-from orderflow.messaging.recovery.port import OperatorAction, RecoveryStore
+from orderflow.messaging.recovery.port import RecoveryStore
 from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.runtime.operators.asking import TAG, Limit, Position
+from orderflow.runtime.operators.views import shown
 
 
 class Action(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +34,7 @@ class Actions:
     async def listed(self, request: Request[None]) -> Reply:
         before: int | None = request.values["before"]
         found = await self._store.actions(request.values["limit"], before)
-        return Reply(body=[_action(each) for each in found])
+        return Reply(body=shown(found, list[Action]))
 
     def operations(self) -> Sequence[Operation]:
         listing = (
@@ -51,15 +52,3 @@ class Actions:
                 responses=[Response(status=200, description="Latest first", type=list[Action])],
             ),
         )
-
-
-def _action(action: OperatorAction) -> Action:
-    return Action(
-        number=action.number,
-        at=action.at,
-        who=action.who,
-        action=action.action,
-        target=action.target,
-        reason=action.reason,
-        result=action.result,
-    )

@@ -8,9 +8,10 @@ from datetime import datetime
 
 import msgspec
 
-from orderflow.messaging.recovery.port import LetterFilter, LetterGroup, RecoveryStore
+from orderflow.messaging.recovery.port import LetterFilter, RecoveryStore
 from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.runtime.operators.asking import NOT_THERE, TAG, Text, act_of, operator
+from orderflow.runtime.operators.views import shown
 from orderflow.runtime.problems import ProblemError
 
 
@@ -43,7 +44,7 @@ class Groups:
         self._store = store
 
     async def listed(self, _: Request[None]) -> Reply:
-        return Reply(body=[_group(each) for each in await self._store.groups(LetterFilter())])
+        return Reply(body=shown(await self._store.groups(LetterFilter()), list[DeadLetterGroup]))
 
     async def annotate(self, request: Request[Note]) -> Reply:
         fingerprint: str = request.values["fingerprint"]
@@ -52,7 +53,7 @@ class Groups:
         if not groups:
             raise ProblemError(404, "there is no such group of dead events")
         await self._store.annotate(fingerprint, request.body.note, act)
-        return Reply(body=_group(replace(groups[0], note=request.body.note)))
+        return Reply(body=shown(replace(groups[0], note=request.body.note), DeadLetterGroup))
 
     def operations(self) -> Sequence[Operation]:
         fingerprint = Parameter(name="fingerprint", where="path", description="The group", type=Text)
@@ -76,19 +77,3 @@ class Groups:
                 responses=[Response(status=200, description="The group", type=DeadLetterGroup), NOT_THERE],
             ),
         )
-
-
-def _group(group: LetterGroup) -> DeadLetterGroup:
-    return DeadLetterGroup(
-        fingerprint=group.fingerprint,
-        error=group.error,
-        message=group.message,
-        count=group.count,
-        keys=group.keys,
-        consumers=list(group.consumers),
-        event_types=list(group.event_types),
-        first_seen=group.first_seen,
-        last_seen=group.last_seen,
-        example=group.example,
-        note=group.note,
-    )

@@ -62,7 +62,7 @@ class Letters:
                 value=views.content_of(view.event.record.value),
                 headers=views.headers_of(view.event.record),
                 original=views.original_of(view),
-                history=[views.happening_of(entry) for entry in await self._store.history(position)],
+                history=views.shown(await self._store.history(position), list[views.Happening]),
                 followers=[views.follower_of(each) for each in followers],
                 confirm=self._service.confirm,
             )

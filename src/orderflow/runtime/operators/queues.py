@@ -12,6 +12,7 @@ from orderflow.messaging.store import Store
 from orderflow.messaging.transport import Transport
 from orderflow.runtime.operation import Handler, Operation, Reply, Request, Response
 from orderflow.runtime.operators.asking import TAG
+from orderflow.runtime.operators.views import shown
 
 
 class StuckKeys(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,24 +53,10 @@ class Queues:
         self._transport = transport
 
     async def parked(self, _: Request[None]) -> Reply:
-        found = await self._store.recovery.summary()
-        return Reply(
-            body=[
-                StuckKeys(
-                    consumer=each.consumer,
-                    keys=each.keys,
-                    retrying=each.retrying,
-                    dead=each.dead,
-                    held=each.held,
-                    oldest=each.oldest,
-                )
-                for each in found
-            ]
-        )
+        return Reply(body=shown(await self._store.recovery.summary(), list[StuckKeys]))
 
     async def outbox(self, _: Request[None]) -> Reply:
-        backlog = await self._store.backlog()
-        return Reply(body=Backlog(unsent=backlog.unsent, oldest_ms=backlog.oldest_ms))
+        return Reply(body=shown(await self._store.backlog(), Backlog))
 
     async def lag(self, _: Request[None]) -> Reply:
         return Reply(body=await self.read_lag())

@@ -22,6 +22,7 @@ from orderflow.runtime.operators.asking import (
     act_of,
     operator,
 )
+from orderflow.runtime.operators.views import shown
 
 Rate = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -91,12 +92,7 @@ class Replays:
     async def begin(self, request: Request[ReplayRequest]) -> Reply:
         asked = request.body
         act = act_of(request, reason=asked.reason, confirmed=asked.confirmed)
-        plan = ReplayPlan(
-            rate_per_s=asked.plan.rate_per_s,
-            canary=asked.plan.canary,
-            failing_share_max=asked.plan.failing_share_max,
-            lag_growth_max=asked.plan.lag_growth_max,
-        )
+        plan = shown(asked.plan, ReplayPlan)
         replay = await self._recovery.replay(asked.filter.to_filter(), plan, act)
         return Reply(201, _view(replay))
 
@@ -165,27 +161,14 @@ class Replays:
 
 
 def _view(replay: Replay) -> ReplayView:
-    plan, progress = replay.plan, replay.progress
     return ReplayView(
         number=replay.number,
         state=replay.state.value,
         why=replay.why,
         who=replay.act.who,
         reason=replay.act.reason,
-        plan=Plan(
-            rate_per_s=plan.rate_per_s,
-            canary=plan.canary,
-            failing_share_max=plan.failing_share_max,
-            lag_growth_max=plan.lag_growth_max,
-        ),
+        plan=shown(replay.plan, Plan),
         created_at=replay.created_at,
         step=replay.step,
-        progress=Progress(
-            waiting=progress.waiting,
-            under_way=progress.under_way,
-            succeeded=progress.succeeded,
-            failed_again=progress.failed_again,
-            discarded=progress.discarded,
-            gone=progress.gone,
-        ),
+        progress=shown(replay.progress, Progress),
     )

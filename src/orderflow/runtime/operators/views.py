@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from base64 import b64encode
 from datetime import datetime
-from typing import Literal
+from typing import Literal, TypeVar
 from uuid import UUID
 
 import msgspec
 
 from orderflow.messaging.inbox import InboxState
-from orderflow.messaging.recovery.port import HistoryEntry, Letter
+from orderflow.messaging.recovery.port import Letter
 from orderflow.messaging.transport import ConsumerRecord
 
 State = Literal["dead", "retrying", "held"]
+V = TypeVar("V")
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +106,11 @@ class DeadLetterDetails(msgspec.Struct, frozen=True, kw_only=True):
     confirm: str
 
 
+def shown(core: object, view: type[V]) -> V:
+    """What the core knows, as the struct (or list of structs) that has the same fields."""
+    return msgspec.convert(core, view, from_attributes=True)
+
+
 def letter_of(view: Letter) -> DeadLetter:
     event, failure = view.event, view.event.failure
     return DeadLetter(
@@ -143,17 +149,6 @@ def original_of(view: Letter) -> Original | None:
         return None
     return Original(
         event_id=view.original_id, value=content_of(view.original.value), headers=headers_of(view.original)
-    )
-
-
-def happening_of(entry: HistoryEntry) -> Happening:
-    return Happening(
-        at=entry.at,
-        moment=entry.moment.value,
-        attempt=entry.attempt,
-        error=entry.error,
-        message=entry.message,
-        who=entry.who,
     )
 
 
