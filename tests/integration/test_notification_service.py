@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,15 @@ async def told(service: httpx.AsyncClient, order_id: UUID, *outcomes: str) -> li
     return await eventually(look, timeout_s=20)
 
 
-async def test_each_outcome_is_told_once_however_often_it_is_heard_of(service: httpx.AsyncClient, log: Wire) -> None:
+def logged(home: Path, order_id: UUID) -> list[tuple[str, str]]:
+    lines = [json.loads(line) for line in (home / "notification.log").read_text().splitlines()]
+    of_order = [line for line in lines if line.get("order_id") == str(order_id)]
+    return sorted((line["notified"], line["text"]) for line in of_order if "notified" in line)
+
+
+async def test_each_outcome_is_told_and_logged_once_however_often_it_is_heard_of(
+    service: httpx.AsyncClient, log: Wire, tmp_path: Path
+) -> None:
     completed, declined, refunded = (new_order_id() for _ in range(3))
     missing = (MissingLine(sku="SKU-A", requested=1, available=0),)
     lines = (ReservedLine(sku="SKU-A", quantity=1),)
@@ -75,6 +84,8 @@ async def test_each_outcome_is_told_once_however_often_it_is_heard_of(service: h
     assert (failed["reason"], failed["customer_id"]) == ("lost_card", "c")
     both = await told(service, refunded, "failed", "refunded")
     assert len({each["cause"] for each in both}) == 2
+    await eventually(lambda: logged(tmp_path, declined) == [("failed", failed["text"])])
+    await eventually(lambda: logged(tmp_path, refunded) == sorted((each["outcome"], each["text"]) for each in both))
     latest = (await service.get("/notifications?limit=3")).json()["notifications"]
     newest_first = sorted(map(str, (completed, declined, refunded, refunded)), reverse=True)
     assert [each["order_id"] for each in latest] == newest_first[:3]

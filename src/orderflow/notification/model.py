@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from orderflow.events.inventory import StockRejected, StockReserved
 from orderflow.events.money import format_amount
 from orderflow.events.payment import PaymentFailed, PaymentRefunded
@@ -12,55 +14,48 @@ from orderflow.notification.rows import Notification, NotifiedOutcome
 
 OUT_OF_STOCK = "out_of_stock"
 
+OutcomeEvent = StockReserved | StockRejected | PaymentFailed | PaymentRefunded
 
-def stock_reserved(_: Rows, envelope: Envelope) -> Decision:
-    """Paid and reserved: completed."""
+
+class Told(NamedTuple):
+    """What a customer is told."""
+
+    outcome: NotifiedOutcome
+    reason: str | None
+    text: str
+
+
+def notify(_: Rows, envelope: Envelope) -> Decision:
+    """One notification of what has become of the order."""
     event = envelope.message
-    assert isinstance(event, StockReserved)
-    text = f"Your order {event.order_id} is complete and will be sent to you."
-    return _notify(event, envelope, NotifiedOutcome.COMPLETED, None, text)
-
-
-def payment_failed(_: Rows, envelope: Envelope) -> Decision:
-    """Not paid: failed, for the bank's reason."""
-    event = envelope.message
-    assert isinstance(event, PaymentFailed)
-    amount = format_amount(event.total, event.currency)
-    text = f"Your order {event.order_id} failed: {amount} could not be charged ({event.reason})."
-    return _notify(event, envelope, NotifiedOutcome.FAILED, event.reason, text)
-
-
-def stock_rejected(_: Rows, envelope: Envelope) -> Decision:
-    """Not in stock: failed."""
-    event = envelope.message
-    assert isinstance(event, StockRejected)
-    skus = ", ".join(line.sku for line in event.missing)
-    text = f"Your order {event.order_id} failed: out of stock ({skus}). Your money will be returned."
-    return _notify(event, envelope, NotifiedOutcome.FAILED, OUT_OF_STOCK, text)
-
-
-def payment_refunded(_: Rows, envelope: Envelope) -> Decision:
-    """The money is back: refunded."""
-    event = envelope.message
-    assert isinstance(event, PaymentRefunded)
-    amount = format_amount(event.amount, event.currency)
-    text = f"{amount} for your order {event.order_id} were returned to you."
-    return _notify(event, envelope, NotifiedOutcome.REFUNDED, None, text)
-
-
-def _notify(
-    event: StockReserved | StockRejected | PaymentFailed | PaymentRefunded,
-    envelope: Envelope,
-    outcome: NotifiedOutcome,
-    reason: str | None,
-    text: str,
-) -> Decision:
+    assert isinstance(event, OutcomeEvent)
+    told = told_of(event)
     notification = Notification(
         order_id=event.order_id,
-        outcome=outcome,
+        outcome=told.outcome,
         customer_id=event.customer_id,
-        reason=reason,
-        text=text,
+        reason=told.reason,
+        text=told.text,
         cause=envelope.id,
     )
     return Decision(facts=(notification,))
+
+
+def told_of(event: OutcomeEvent) -> Told:
+    """Completed once it is paid and reserved; failed for the bank's reason, or for want of stock; refunded."""
+    match event:
+        case StockReserved():
+            text = f"Your order {event.order_id} is complete and will be sent to you."
+            return Told(NotifiedOutcome.COMPLETED, None, text)
+        case PaymentFailed():
+            amount = format_amount(event.total, event.currency)
+            text = f"Your order {event.order_id} failed: {amount} could not be charged ({event.reason})."
+            return Told(NotifiedOutcome.FAILED, event.reason, text)
+        case StockRejected():
+            skus = ", ".join(line.sku for line in event.missing)
+            text = f"Your order {event.order_id} failed: out of stock ({skus}). Your money will be returned."
+            return Told(NotifiedOutcome.FAILED, OUT_OF_STOCK, text)
+        case PaymentRefunded():
+            amount = format_amount(event.amount, event.currency)
+            text = f"{amount} for your order {event.order_id} were returned to you."
+            return Told(NotifiedOutcome.REFUNDED, None, text)

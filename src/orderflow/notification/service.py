@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from orderflow.events.base import OrderEvent
@@ -11,6 +12,7 @@ from orderflow.events.topics import INVENTORY_STATUS, PAYMENT_STATUS
 from orderflow.messaging.catalogue import Catalogue
 from orderflow.messaging.decision import Handler, Service, Subscription
 from orderflow.messaging.flow import FLOW_STATUS
+from orderflow.messaging.message import Message
 from orderflow.messaging.rows import Ref
 from orderflow.messaging.stores.postgres.migrations import MigrationSequence
 from orderflow.notification import model
@@ -25,10 +27,10 @@ def _nothing(_: OrderEvent) -> tuple[Ref, ...]:
 
 def _handlers() -> dict[Any, Handler]:
     return {
-        StockReserved: Handler(_nothing, model.stock_reserved),
-        StockRejected: Handler(_nothing, model.stock_rejected),
-        PaymentFailed: Handler(_nothing, model.payment_failed),
-        PaymentRefunded: Handler(_nothing, model.payment_refunded),
+        StockReserved: Handler(_nothing, model.notify),
+        StockRejected: Handler(_nothing, model.notify),
+        PaymentFailed: Handler(_nothing, model.notify),
+        PaymentRefunded: Handler(_nothing, model.notify),
     }
 
 
@@ -41,6 +43,13 @@ SERVICE = Service(
 )
 
 
+def _notified(message: Message) -> Mapping[str, str]:
+    if not isinstance(message, model.OutcomeEvent):
+        return {}
+    told = model.told_of(message)
+    return {"notified": told.outcome.value, "text": told.text}
+
+
 def definition() -> ServiceDefinition:
     """Everything that makes the notification service run."""
     return ServiceDefinition(
@@ -50,4 +59,5 @@ def definition() -> ServiceDefinition:
         tables=tables(),
         migrations=MigrationSequence.from_package("notification", PACKAGE),
         api=operations,
+        logged=_notified,
     )

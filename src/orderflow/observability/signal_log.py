@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from orderflow.messaging.message import Message
 from orderflow.messaging.signals import (
     Alerted,
     AlertOutcome,
@@ -50,10 +51,13 @@ _UUID_LENGTH = 36
 
 
 class SignalLog:
-    """A subscriber: writes the lines of one signal with one system call."""
+    """A subscriber: writes the lines of one signal with one system call. `more` is what a service has to say
+    in the line of a message that it has handled.
+    """
 
-    def __init__(self, log: LogWriter) -> None:
+    def __init__(self, log: LogWriter, more: Callable[[Message], Mapping[str, str]] | None = None) -> None:
         self._log = log
+        self._more = more
         self._level = log.level
         self._writers: dict[type[Any], Callable[[Any], None]] = {
             BatchCommitted: self._batch,
@@ -81,11 +85,16 @@ class SignalLog:
         time = self._log.now()
         self._log.write_lines(
             [
-                _message_line(time, batch, handled)
+                _message_line(time, batch, handled) | self._besides(handled)
                 for handled in batch.handled
                 if _LEVELS[handled.outcome] >= self._level
             ]
         )
+
+    def _besides(self, handled: Handled) -> Line:
+        if self._more is None or handled.message is None or handled.outcome is not Outcome.HANDLED:
+            return {}
+        return {name: clean(value) for name, value in self._more(handled.message).items()}
 
     def _split(self, signal: BatchSplit) -> None:
         fields = {"consumer": signal.consumer, "size": signal.size, "error": redact(signal.error)}

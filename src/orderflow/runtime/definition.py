@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from orderflow.messaging.clock import Clock
 from orderflow.messaging.decision import Service
 from orderflow.messaging.gateway import Gateway
 from orderflow.messaging.machine import StateMachine
-from orderflow.messaging.message import Command
+from orderflow.messaging.message import Command, Message
 from orderflow.messaging.signals import Signals
 from orderflow.messaging.store import Store
 from orderflow.messaging.stores.postgres.migrations import MigrationSequence
@@ -90,7 +90,8 @@ class ServiceDefinition:
     the engine starts. `gateway` is there only where intents are; one with a `close` is closed at the end.
     `on_start` runs once the engine has started, in every process of the service: it must be harmless when
     done twice. `upkeep` runs every `upkeep_every_s`, in every process too. Both are tried again later when
-    they raise StoreUnavailableError.
+    they raise StoreUnavailableError. `logged` says what stands besides in the log line of a message that was
+    handled, by name.
     """
 
     name: str
@@ -104,3 +105,4 @@ class ServiceDefinition:
     on_start: Callable[[ServiceContext], Awaitable[None]] | None = None
     upkeep: Callable[[ServiceContext], Awaitable[None]] | None = None
     upkeep_every_s: float = 60.0
+    logged: Callable[[Message], Mapping[str, str]] | None = None

@@ -87,7 +87,7 @@ async def _serve(
     stop: asyncio.Event | None,
 ) -> int:
     metrics = Metrics(definition.name)
-    signals = Signals([SignalLog(log), metrics])
+    signals = Signals([SignalLog(log, definition.logged), metrics])
     stopping = stop or asyncio.Event()
     stop_on_signals(stopping.set)
     if control_pipe:

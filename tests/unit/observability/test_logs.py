@@ -114,6 +114,15 @@ def test_a_batch_is_one_write_with_a_line_a_message() -> None:
     assert second["action"] == "message-duplicate"
 
 
+def test_a_service_can_say_more_of_what_it_has_handled_and_nothing_in_it_does_harm() -> None:
+    sink = Kept()
+    log = SignalLog(writer(sink), lambda message: {"told": f"{type(message).__name__}\n\x1b[31m"})
+    log(BatchCommitted("order", "order", [handled(), handled(Outcome.DUPLICATE)], 0.01))
+    first, second = sink.lines()
+    assert first["told"] == "Paid\\n\\x1b[31m"
+    assert "told" not in second
+
+
 def test_parked_is_a_warning_and_dead_is_an_error_whatever_the_level() -> None:
     sink = Kept()
     log = SignalLog(writer(sink, level=Level.WARNING))
