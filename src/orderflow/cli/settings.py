@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import click
 
 from orderflow.cli.session import Session, session_options
+from orderflow.settings import Settings
+
+REMEMBERED = "what the home runs on"
 
 
 @click.command()
@@ -14,14 +20,15 @@ def settings(session: Session, changed: bool) -> None:
     """Show every setting, its effective value, and where that came from. Passwords are hidden.
 
     The command line wins over the environment (ORDERFLOW_ and the name in capitals), that over the file
-    orderflow.toml in the home, that over the default.
+    orderflow.toml in the home, that over what the home runs on (`up --kafka` is remembered), that over the
+    default.
 
     \b
     orderflow settings
     orderflow settings --changed
     ORDERFLOW_BATCH_MAX=200 orderflow settings --json | jq .batch_max
     """
-    found = session.settings
+    found = _with_remembered(session.settings)
     shown, meanings = found.shown(), found.meanings()
     names = [name for name in shown if not changed or found.sources[name] != "default"]
     if session.out.as_json:
@@ -40,3 +47,17 @@ def settings(session: Session, changed: bool) -> None:
         value = "(not set)" if shown[name] is None else str(shown[name])
         rows.append((text(name, style), text(value, style), text(found.sources[name]), text(meanings[name], "dim")))
     session.out.show(table(("setting", "value", "from", "meaning"), rows))
+
+
+def _with_remembered(settings: Settings) -> Settings:
+    """As `up` without options would take them. Raises LocalError."""
+    from orderflow.local.carrier import choose
+    from orderflow.local.home import Home
+
+    remembered = Home(settings.home).carrier()
+    if remembered is None or choose(settings, remembered, own_broker=False) is not remembered:
+        return settings
+    known: dict[str, Any] = {"transport": remembered.transport}
+    if remembered.bootstrap is not None:
+        known["kafka_bootstrap"] = remembered.bootstrap
+    return replace(settings, sources={**settings.sources, **dict.fromkeys(known, REMEMBERED)}, **known)

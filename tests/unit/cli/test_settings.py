@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from orderflow.local.home import Carrier, Home
 from orderflow.settings import Settings
 from tests.unit.cli.calls import call
 
@@ -25,6 +26,21 @@ def test_only_what_was_changed_when_asked_for(tmp_path: Path) -> None:
         "home",
         "batch_max",
     }
+
+
+def test_what_the_home_runs_on_is_effective_until_a_setting_says_otherwise(tmp_path: Path) -> None:
+    Home.open(tmp_path).remember_carrier(Carrier("kafka", "broker:9092"))
+
+    def shown(**given: str) -> list[tuple[str, str]]:
+        found = json.loads(call(tmp_path, "settings", "--json", **given).stdout)
+        return [(found[name]["value"], found[name]["source"]) for name in ("transport", "kafka_bootstrap")]
+
+    remembered = "what the home runs on"
+    assert shown() == [("kafka", remembered), ("broker:9092", remembered)]
+    assert shown(TRANSPORT="postgres") == [
+        ("postgres", "environment ORDERFLOW_TRANSPORT"),
+        ("127.0.0.1:9092", "default"),
+    ]
 
 
 def test_no_password_is_shown(tmp_path: Path) -> None:
