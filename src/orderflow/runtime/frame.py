@@ -130,6 +130,8 @@ class Frame:
         started = perf_counter()
         method: str = scope["method"]
         headers: dict[bytes, bytes] = dict(scope["headers"])
+        if len(headers) < len(scope["headers"]):
+            headers = _joined(scope["headers"])
         refused: ProblemError | None = None
         try:
             answer = await self._perform(path, scope, headers, receive)
@@ -195,6 +197,14 @@ async def _send(answer: Reply, send: Send, extra: Headers, *, more: bool = False
         headers.append((b"content-type", answer.media_type))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": content, "more_body": more})
+
+
+def _joined(fields: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Fields of one name are one list (RFC 9110, 5.3): where one value is wanted, none is chosen silently."""
+    joined: dict[bytes, bytes] = {}
+    for name, value in fields:
+        joined[name] = joined[name] + b", " + value if name in joined else value
+    return joined
 
 
 def _require_json(headers: Mapping[bytes, bytes]) -> None:

@@ -48,6 +48,12 @@ async def test_a_handler_gets_what_was_declared(recorder: Recorder, web: httpx.A
     assert recorder.observed == [("/baskets", "POST", 201)]
 
 
+async def test_a_header_that_is_sent_twice_is_one_list(recorder: Recorder, web: httpx.AsyncClient) -> None:
+    twice = [("idempotency-key", '"a"'), ("x-other", "1"), ("idempotency-key", '"b"')]
+    assert (await web.post("/baskets", json=GOOD, headers=twice)).status_code == 201
+    assert recorder.baskets[0].values["Idempotency-Key"] == '"a", "b"'
+
+
 async def test_parameters_that_are_absent_have_their_default(recorder: Recorder, web: httpx.AsyncClient) -> None:
     await web.post("/baskets", json=GOOD)
     assert recorder.baskets[0].values == {"Idempotency-Key": None, "limit": 2}
