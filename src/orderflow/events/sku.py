@@ -10,5 +10,12 @@ SKU_MAX = 64
 SKU_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$(?!\n)"
 
 Sku = Annotated[
-    str, msgspec.Meta(min_length=1, max_length=SKU_MAX, pattern=SKU_PATTERN, examples=["SKU-ESPRESSO-CUP"])
+    str,
+    msgspec.Meta(
+        min_length=1,
+        max_length=SKU_MAX,
+        pattern=SKU_PATTERN,
+        description="letters, digits, dots, underscores and dashes, the first a letter or a digit",
+        examples=["SKU-ESPRESSO-CUP"],
+    ),
 ]

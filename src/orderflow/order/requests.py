@@ -16,6 +16,7 @@ QUANTITY_MAX = 10_000
 ITEMS_MAX = 100
 
 PRINTABLE = r"^[^\x00-\x1f\x7f]+$(?!\n)"
+PRINTABLE_MEANS = "text without control characters"
 
 
 class NewItem(Item, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,12 +33,18 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """
 
     customer_id: Annotated[
-        str, msgspec.Meta(min_length=1, max_length=100, pattern=PRINTABLE, examples=["customer-42"])
+        str,
+        msgspec.Meta(
+            min_length=1, max_length=100, pattern=PRINTABLE, description=PRINTABLE_MEANS, examples=["customer-42"]
+        ),
     ]
     currency: Annotated[str, msgspec.Meta(min_length=3, max_length=3, examples=["EUR"])]
     items: Annotated[tuple[NewItem, ...], msgspec.Meta(min_length=1, max_length=ITEMS_MAX)]
     payment_method: Annotated[
-        str, msgspec.Meta(min_length=1, max_length=64, pattern=PRINTABLE, examples=["pm_card_visa"])
+        str,
+        msgspec.Meta(
+            min_length=1, max_length=64, pattern=PRINTABLE, description=PRINTABLE_MEANS, examples=["pm_card_visa"]
+        ),
     ]
 
 

@@ -23,6 +23,7 @@ class StrictDecoder(Generic[T]):
     """
 
     def __init__(self, body_type: type[T]) -> None:
+        self._body_type = body_type
         self._decoder = msgspec.json.Decoder(body_type)
         self._members = _member_count(msgspec.inspect.type_info(body_type))
 
@@ -31,8 +32,10 @@ class StrictDecoder(Generic[T]):
         try:
             body = self._decoder.decode(content)
         except msgspec.ValidationError as error:
-            raise invalid_body(error) from error
+            raise invalid_body(error, self._body_type) from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            if not content:
+                raise ProblemError(400, "the body is empty; JSON in UTF-8 is wanted") from error
             _inspect(content)
             raise ProblemError(400, f"the body is not JSON in UTF-8: {error}") from error
         proven = self._members is not None and content.count(b":") == self._members(body)
@@ -48,11 +51,16 @@ class _Names(list[tuple[str, Any]]):
 def _inspect(content: bytes) -> None:
     """Name the field that msgspec does not look at, or whose place it does not tell."""
     try:
-        document = json.loads(content, object_pairs_hook=_Names)
+        text, status = content.decode(errors="surrogatepass"), 422
+    except UnicodeDecodeError:
+        # A byte that is not UTF-8 becomes a lone surrogate, by which its field is found.
+        text, status = content.decode(errors="surrogateescape"), 400
+    try:
+        document = json.loads(text, object_pairs_hook=_Names)
     except (ValueError, RecursionError):
         return
     for pointer, detail in _faults(document, ""):
-        raise ProblemError(422, f"{pointer}: {detail}", errors=[FieldError(detail=detail, pointer=pointer)])
+        raise ProblemError(status, f"{pointer}: {detail}", errors=[FieldError(detail=detail, pointer=pointer)])
 
 
 def _faults(value: object, pointer: str) -> list[tuple[str, str]]:
@@ -84,7 +92,7 @@ def _text_fault(text: str) -> str:
     if "\0" in text:
         return "text must not contain NUL"
     if any("\ud800" <= character <= "\udfff" for character in text):
-        return "text must not contain a lone surrogate"
+        return "text must be UTF-8, without lone surrogates"
     return ""
 
 

@@ -22,6 +22,7 @@ from orderflow.messaging.recovery.errors import (
 from orderflow.messaging.store import StoreUnavailableError
 from orderflow.messaging.transport import TransportUnavailableError
 from orderflow.runtime.operation import Headers, Reply
+from orderflow.runtime.wording import in_words
 
 MEDIA_TYPE = b"application/problem+json"
 STORE_RETRY_S = 2
@@ -124,7 +125,7 @@ _STEP = re.compile(r"\.(?P<name>[^.\[]+)|\[(?P<index>[^\]]*)\]")
 _FIELD = re.compile(r"(?:missing required|contains unknown) field `(?P<name>.*)`$", re.DOTALL)
 
 
-def invalid_body(error: msgspec.ValidationError) -> ProblemError:
+def invalid_body(error: msgspec.ValidationError, wanted: type[msgspec.Struct]) -> ProblemError:
     """422 that names the field: msgspec's `$.items[0].quantity` becomes `/items/0/quantity` (RFC 6901)."""
     parts = _PATH.match(str(error))
     assert parts is not None
@@ -133,5 +134,6 @@ def invalid_body(error: msgspec.ValidationError) -> ProblemError:
     if field:
         steps.append(field["name"])
     pointer = "".join(f"/{step.replace('~', '~0').replace('/', '~1')}" for step in steps)
-    named = FieldError(detail=parts["detail"], pointer=pointer)
-    return ProblemError(422, f"{pointer or 'the body'}: {parts['detail']}", errors=[named])
+    detail = in_words(parts["detail"], wanted)
+    named = FieldError(detail=detail, pointer=pointer)
+    return ProblemError(422, f"{pointer or 'the body'}: {detail}", errors=[named])

@@ -10,6 +10,7 @@ import msgspec
 
 from orderflow.runtime.operation import Operation, Parameter
 from orderflow.runtime.problems import FieldError, ProblemError
+from orderflow.runtime.wording import in_words
 
 _QUERY_FIELDS_MAX = 50
 
@@ -67,7 +68,7 @@ def _convert(parameter: Parameter, text: str, status: int) -> Any:
     try:
         return msgspec.convert(text, parameter.type, strict=False)
     except msgspec.ValidationError as error:
-        raise _refused(status, parameter.name, str(error)) from error
+        raise _refused(status, parameter.name, in_words(str(error), parameter.type)) from error
 
 
 def _refused(status: int, name: str, detail: str) -> ProblemError:

@@ -44,7 +44,10 @@ LINE = b'{"sku":"a","quantity":1}'
         (b"[" * 100_000, 422, ""),
         (b'{"customer_id":' + b"[" * 60_000, 422, "/customer_id"),
         (b'{"customer_id":"c","items":[' + LINE + b"]} x", 400, None),
-        (b'{"customer_id":"\xff","items":[' + LINE + b"]}", 400, None),
+        (b'{"customer_id":"\xff","items":[' + LINE + b"]}", 400, "/customer_id"),
+        (b'{"customer_id":"c","items":[{"sku":"\xc3(","quantity":1}]}', 400, "/items/0/sku"),
+        (b'{"customer_id":"c","\xff":1,"items":[' + LINE + b"]}", 400, "/\\udcff"),
+        (b'{"customer_id":"c",\xff"items":[' + LINE + b"]}", 400, None),
         (b"[]", 422, ""),
         (b'{"items":[' + LINE + b"]}", 422, "/customer_id"),
         (b'{"customer_id":"c","items":[]}', 422, "/items"),
@@ -76,6 +79,22 @@ def test_names_given_twice_are_found_where_fields_may_be_left_out() -> None:
     decoder = StrictDecoder(Optional)
     assert decoder.decode(b"{}") == Optional()
     assert refusal(decoder, b'{"a":1,"a":2}') == (422, "/a")
+
+
+def test_an_empty_body_is_said_to_be_empty() -> None:
+    with pytest.raises(ProblemError, match="the body is empty"):
+        StrictDecoder(Basket).decode(b"")
+
+
+def test_a_pattern_is_told_in_its_own_words() -> None:
+    class Coded(msgspec.Struct, forbid_unknown_fields=True):
+        codes: tuple[Annotated[str, msgspec.Meta(pattern="^[a-z]\\\\*$", description="small letters")], ...]
+        plain: Annotated[str, msgspec.Meta(pattern="^x")] = "x"
+
+    with pytest.raises(ProblemError, match=r"^/codes/1: Expected small letters$"):
+        StrictDecoder(Coded).decode(b'{"codes":["a","A"]}')
+    with pytest.raises(ProblemError, match=r"^/plain: Expected `str` matching regex '\^x'$"):
+        StrictDecoder(Coded).decode(b'{"codes":[],"plain":"y"}')
 
 
 def test_a_backslash_before_u0000_is_no_nul() -> None:
