@@ -48,4 +48,5 @@ def table_of(orders: list[dict[str, Any]]) -> Table:
             for order in orders
         ],
         right=("total",),
+        whole=("order", "placed", "total"),
     )

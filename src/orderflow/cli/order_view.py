@@ -82,6 +82,7 @@ def history(steps: Sequence[Mapping[str, Any]]) -> RenderableType:
             for step in steps
         ],
         right=("after",),
+        whole=("time", "after", "event id"),
     )
 
 
