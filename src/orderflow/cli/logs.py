@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
+from typing import Any
 
 import click
 
+from orderflow.cli.plain import printable
 from orderflow.cli.session import Session, session_options
+
+OF_ERRORS = ".stderr"
 
 
 @click.command(
@@ -16,6 +22,7 @@ Examples:
   orderflow logs -f order            follow the service order
   orderflow logs -n 200 postgres     PostgreSQL's own log
   orderflow logs | grep ORDER_ID     all that concerns one order
+  orderflow logs --json | jq 'select(.level == "error")'
 
 \b
 Exit codes: 0 shown; 1 there is no such log."""
@@ -27,14 +34,39 @@ Exit codes: 0 shown; 1 there is no such log."""
 def logs(session: Session, names: tuple[str, ...], follow: bool, lines: int) -> None:
     """Show the logs of services, PostgreSQL and Kafka.
 
-    Each line stands behind the name of its log where there are several.
+    Readable on a terminal, elsewhere as the services write them: a JSON object a line. Where several are shown, each
+    line stands behind the name of its log. With --json every line is a JSON object, also those of PostgreSQL and
+    Kafka, and there are no names before them.
     """
     from orderflow.local import viewing
     from orderflow.local.home import Home
 
     found = viewing.find(Home(session.settings.home).logs, names)
-    prefixed = len(found) > 1
+    alone = [name for name in found if not name.endswith(OF_ERRORS)]
+    terminal = sys.stdout.isatty()
     for name, line in viewing.lines(found, lines, follow=follow):
-        sys.stdout.write(f"{name:<14} {line}\n" if prefixed else f"{line}\n")
+        if session.out.as_json:
+            shown = line if _document(line) else json.dumps({"log": name, "message": line})
+        else:
+            label = "" if alone == [name] else f"{name:<14} "
+            shown = label + (_readable(line) if terminal else line)
+        sys.stdout.write(f"{shown}\n")
         if follow:
             sys.stdout.flush()
+
+
+def _readable(line: str) -> str:
+    from orderflow.observability.logs import FIRST, as_text
+
+    document = _document(line)
+    if document.keys() >= FIRST:
+        return as_text(document, colour="NO_COLOR" not in os.environ).rstrip("\n")
+    return printable(line)
+
+
+def _document(line: str) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -24,10 +24,12 @@ def reset(session: Session, yes: bool) -> None:
     from orderflow.local.home import Home
 
     home = Home(session.settings.home)
-    if not require_erasable(home):
-        click.echo(f"There is nothing in {home.path}")
-        return
-    if not yes:
-        click.confirm(f"Delete all orders and everything else in {home.path}?", abort=True)
-    erase(home)
-    click.echo(f"Deleted what was in {home.path}")
+    there = require_erasable(home)
+    if there:
+        if not yes:
+            click.confirm(f"Delete all orders and everything else in {home.path}?", abort=True, err=True)
+        erase(home)
+    if session.out.as_json:
+        session.out.document({"deleted": there, "home": str(home.path)})
+    else:
+        click.echo(f"Deleted what was in {home.path}" if there else f"There is nothing in {home.path}")

@@ -17,11 +17,13 @@ LOOK_EVERY_S = 0.2
 def find(folder: Path, names: Sequence[str]) -> Mapping[str, Path]:
     """The logs called so, or of processes of the services called so; without names all that hold anything.
 
-    Raises LocalError.
+    Raises LocalError: there is none.
     """
     known = {path.name.removesuffix(".log"): path for path in sorted(folder.glob("*.log"))}
     if not names:
-        return {name: path for name, path in known.items() if path.stat().st_size > 0}
+        if held := {name: path for name, path in known.items() if path.stat().st_size > 0}:
+            return held
+        raise LocalError(f"there are no logs in {folder} yet. They begin with: orderflow up")
     found: dict[str, Path] = {}
     for wanted in names:
         matching = {name: path for name, path in known.items() if _is_of(name, wanted)}

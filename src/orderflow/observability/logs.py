@@ -18,7 +18,7 @@ Line = dict[str, object]
 Format = Literal["auto", "json", "text"]
 _COLOURS = {"debug": "\x1b[2m", "info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m"}
 _RESET = "\x1b[0m"
-_FIRST = frozenset({"time", "level", "service", "action"})
+FIRST = frozenset({"time", "level", "service", "action"})
 
 
 class Level(IntEnum):
@@ -105,17 +105,18 @@ def _json_encoder() -> Callable[[Sequence[Line]], bytes]:
 
 def _text_encoder(*, colour: bool) -> Callable[[Sequence[Line]], bytes]:
     def encode(lines: Sequence[Line]) -> bytes:
-        return "".join(_as_text(line, colour=colour) for line in lines).encode("utf-8", "backslashreplace")
+        return "".join(as_text(line, colour=colour) for line in lines).encode("utf-8", "backslashreplace")
 
     return encode
 
 
-def _as_text(line: Line, *, colour: bool) -> str:
+def as_text(line: Line, *, colour: bool) -> str:
+    """A line with all of the first fields, for people; it ends with a line break."""
     level = str(line["level"])
     shown = f"{level:7}"
     if colour:
-        shown = f"{_COLOURS[level]}{shown}{_RESET}"
-    rest = " ".join(f"{name}={_value(value)}" for name, value in line.items() if name not in _FIRST)
+        shown = f"{_COLOURS.get(level, '')}{shown}{_RESET}"
+    rest = " ".join(f"{name}={_value(value)}" for name, value in line.items() if name not in FIRST)
     return f"{str(line['time'])[11:23]} {shown} {line['service']} {line['action']} {rest}".rstrip() + "\n"
 
 

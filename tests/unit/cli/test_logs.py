@@ -1,0 +1,74 @@
+"""`orderflow logs` and `orderflow reset`: what they say to people, and what to programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orderflow.local.home import Home
+from tests.unit.cli.calls import call
+
+LINE = (
+    '{"time":"2026-11-25T03:26:55.949Z","level":"info","service":"order","action":"message-handled","order_id":"7"}'
+)
+POSTGRES = "2026-11-25 03:15:05.027 UTC [7226] LOG:  starting \x1b[31mPostgreSQL"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    logs = Home.open(tmp_path).logs
+    (logs / "order.log").write_text(f"{LINE}\n")
+    (logs / "order.stderr.log").write_text("")
+    (logs / "postgres.log").write_text(f"{POSTGRES}\n")
+    return tmp_path
+
+
+def on_a_terminal(home: Path, *arguments: str, **environment: str) -> list[str]:
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "orderflow", "logs", "--home", str(home), *arguments]
+    subprocess.run(command, stdout=theirs, env={**os.environ, **environment}, check=True, timeout=30)
+    os.close(theirs)
+    with os.fdopen(ours, "rb") as terminal:
+        return terminal.read1().decode().splitlines()
+
+
+def test_one_log_is_shown_as_it_was_written_and_several_with_their_names(home: Path) -> None:
+    assert call(home, "logs", "order").stdout == f"{LINE}\n"
+    assert call(home, "logs").stdout == f"order          {LINE}\npostgres       {POSTGRES}\n"
+
+
+def test_what_a_service_said_outside_of_its_log_is_told_apart(home: Path) -> None:
+    (home / "logs" / "order.stderr.log").write_text("boom\n")
+    assert call(home, "logs", "order").stdout == f"{LINE}\norder.stderr   boom\n"
+
+
+def test_for_programs_every_line_is_a_json_object(home: Path) -> None:
+    lines = [json.loads(line) for line in call(home, "logs", "--json").stdout.splitlines()]
+    assert lines == [json.loads(LINE), {"log": "postgres", "message": POSTGRES}]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo terminals on Windows")
+def test_on_a_terminal_it_is_text_that_cannot_act_on_it(home: Path) -> None:
+    assert on_a_terminal(home, "order", NO_COLOR="1") == ["03:26:55.949 info    order message-handled order_id=7"]
+    coloured, postgres = on_a_terminal(home)
+    assert "\x1b[32minfo" in coloured
+    assert postgres.endswith("starting \\x1b[31mPostgreSQL")
+
+
+def test_without_any_log_it_says_so(tmp_path: Path) -> None:
+    result = call(tmp_path, "logs")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "there are no logs in" in result.stderr
+
+
+def test_a_reset_tells_a_program_what_it_did_and_asks_beside_the_answer(home: Path) -> None:
+    refused = call(home, "reset", "--json")
+    assert (refused.exit_code, refused.stdout) == (130, "")
+    assert "[y/N]" in refused.stderr
+    assert json.loads(call(home, "reset", "--yes", "--json").stdout) == {"deleted": True, "home": str(home)}
+    assert json.loads(call(home, "reset", "--yes", "--json").stdout) == {"deleted": False, "home": str(home)}
