@@ -220,6 +220,14 @@ def test_damaged_data_is_one_sentence(server: EmbeddedPostgres, home: Path) -> N
         server.start()
 
 
+def test_lost_passwords_are_one_sentence_and_no_others_are_made_up(server: EmbeddedPostgres, home: Path) -> None:
+    server.stop()
+    (home / "secrets.json").unlink()
+    with pytest.raises(LocalError, match=r"secrets.json .* is missing, though their data is there; put it back"):
+        EmbeddedPostgres(home).start()
+    assert not (home / "secrets.json").exists()
+
+
 def test_an_interrupted_first_start_is_begun_anew(home: Path) -> None:
     (home / "postgres" / "data.new" / "half").mkdir(parents=True)
     server = EmbeddedPostgres(home)

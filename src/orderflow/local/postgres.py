@@ -111,6 +111,7 @@ class EmbeddedPostgres:
             [self._folder], [self._binaries.path("postgres"), self._binaries.path("initdb")], signal.SIGTERM
         )
         if cluster.require_ours(self._data):
+            self._secrets.require()
             self._require_owner()
             cluster.clear_leftovers(self._data)
             self._clear_sockets()

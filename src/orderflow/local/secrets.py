@@ -16,6 +16,14 @@ class SecretsFile:
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    def require(self) -> None:
+        """Raises LocalError when the file is gone though there is data that needs it."""
+        if not self._path.is_file():
+            raise LocalError(
+                f"{self._path} with the passwords of the databases is missing, though their data is there; "
+                "put it back, or delete the data with: orderflow reset"
+            )
+
     def password(self, name: str) -> str:
         """The password called `name`; made and stored at first use. Raises LocalError."""
         known = self._load()
