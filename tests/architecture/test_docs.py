@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from orderflow.cli import main
+from orderflow.payment.bank import APPROVED, DECLINED, MISBEHAVING
 from tests.architecture.sources import PROJECT, short
 
 DOCUMENTS = [
@@ -93,3 +94,9 @@ def exists(words: list[str]) -> bool:
         command = found
     options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     return all(word in options or word in ("--help", "--version") for word in words if word.startswith("--"))
+
+
+def test_the_payment_methods_that_documents_name_are_those_of_the_simulated_bank() -> None:
+    named = {name for path in DOCUMENTS for name in re.findall(r"\bpm_\w+", path.read_text("utf-8"))}
+    assert named <= APPROVED | DECLINED.keys() | MISBEHAVING
+    assert named >= MISBEHAVING
