@@ -138,7 +138,7 @@ class Frame:
         except DisconnectedError:
             return
         except Exception as error:  # noqa: BLE001  (a request's failure must end in its answer)
-            refused = self._refusal(error, path)
+            refused = self._refusal(error, scope["path"])
             answer = reply(refused, scope["path"])
         if isinstance(refused, BodyRefusedError):
             await self._refuse_body(answer, receive, send)
@@ -173,10 +173,10 @@ class Frame:
         return ProblemError(404, "there is nothing at this path")
 
     @staticmethod
-    def _refusal(error: Exception, path: _Path) -> ProblemError:
+    def _refusal(error: Exception, path: str) -> ProblemError:
         known = to_problem(error)
         if known is None or known.problem.status == 500:
-            logging.getLogger("orderflow.http").error("a request to %s failed", path.path, exc_info=error)
+            logging.getLogger("orderflow.http").error("a request to %s failed", path, exc_info=error)
         return known or ProblemError(500, "the request met a defect")
 
     async def _refuse_body(self, answer: Reply, receive: Receive, send: Send) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
@@ -95,6 +95,19 @@ def test_a_pattern_is_told_in_its_own_words() -> None:
         StrictDecoder(Coded).decode(b'{"codes":["a","A"]}')
     with pytest.raises(ProblemError, match=r"^/plain: Expected `str` matching regex '\^x'$"):
         StrictDecoder(Coded).decode(b'{"codes":[],"plain":"y"}')
+
+
+def test_of_an_enumeration_the_values_are_told_if_there_is_one_only() -> None:
+    class One(msgspec.Struct, forbid_unknown_fields=True):
+        size: Literal["s", "m"] | None
+
+    class Two(One, forbid_unknown_fields=True):
+        state: Literal["on", "off"]
+
+    with pytest.raises(ProblemError, match=r"^/size: Invalid enum value 'x'; wanted: m, s$"):
+        StrictDecoder(One).decode(b'{"size":"x"}')
+    with pytest.raises(ProblemError, match=r"^/size: Invalid enum value 'x'$"):
+        StrictDecoder(Two).decode(b'{"size":"x","state":"on"}')
 
 
 def test_a_backslash_before_u0000_is_no_nul() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -14,7 +15,7 @@ from orderflow.messaging.engine import DecisionFailedError, OverloadedError
 from orderflow.messaging.store import StoreUnavailableError
 from orderflow.messaging.transport import TransportUnavailableError
 from orderflow.runtime.frame import Frame
-from orderflow.runtime.operation import Operation, Reply, Request
+from orderflow.runtime.operation import Operation, Parameter, Reply, Request
 from orderflow.runtime.problems import Problem
 from tests.support.frame import GOOD, Recorder
 
@@ -122,6 +123,17 @@ async def test_a_defect_is_500_without_its_details_and_is_logged(
     assert (answer.status_code, answer.json()["detail"]) == (500, "the request met a defect")
     assert "secret" not in answer.text
     assert caplog.records[0].exc_info is not None
+
+
+async def test_a_defect_is_logged_with_what_was_asked_for(
+    recorder: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    failing = next(each for each in recorder.operations() if each.path == "/failing")
+    order = Parameter(name="order_id", where="path", description="An order")
+    operation = replace(failing, path="/failing/{order_id}", parameters=(order,))
+    with caplog.at_level(logging.ERROR):
+        await client(Frame([operation], recorder.state)).get("/failing/4711")
+    assert caplog.messages == ["a request to /failing/4711 failed"]
 
 
 async def test_a_path_that_is_not_there_is_one_route_in_the_metrics(
