@@ -62,11 +62,8 @@ class InFlight:
 
 def key_reused() -> ProblemError:
     """422, as the draft has it for a key that comes with another content."""
-    return ProblemError(
-        422,
-        f"this {HEADER} was used for an order with another content",
-        errors=[FieldError(detail="was used for an order with another content", parameter=HEADER)],
-    )
+    detail = "was used for an order with another content"
+    return ProblemError(422, f"{HEADER}: {detail}", errors=[FieldError(detail=detail, parameter=HEADER)])
 
 
 def _malformed(detail: str) -> ProblemError:
