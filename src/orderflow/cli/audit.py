@@ -103,7 +103,7 @@ def _parts(report: Report) -> Iterator[RenderableType]:
     from orderflow.cli.output import table
 
     outcomes = ", ".join(f"{count} {status}" for status, count in sorted(report.statuses.items())) or "none"
-    yield f"{report.orders} orders: {outcomes}."
+    yield f"{report.orders} {'order' if report.orders == 1 else 'orders'}: {outcomes}."
     if report.stuck:
         yield f"{report.stuck} wait for an operator: see them with orderflow dlt list"
     broken = {int(finding.promise) for finding in report.findings}
