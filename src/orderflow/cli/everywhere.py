@@ -23,6 +23,10 @@ class Answers:
     found: Mapping[str, Any]
     away: Mapping[str, str]
 
+    def beside(self, earlier: Answers) -> Answers:
+        """These answers, with those too that were away when they were asked `earlier`."""
+        return Answers(self.found, {**earlier.away, **self.away})
+
     def require_all(self) -> None:
         """Raises UnreachableError when a service did not answer. To be called after the others were shown."""
         if self.away:

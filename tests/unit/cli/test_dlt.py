@@ -247,6 +247,17 @@ def test_a_rehearsal_shows_verdicts_changes_and_events_made_harmless(tmp_path: P
     assert "\x1b" not in shown.stdout
 
 
+def test_a_rehearsal_of_what_some_services_have_names_those_that_could_not_be_asked(tmp_path: Path) -> None:
+    known = {"/ops/dead-letters": page(LETTER), "POST /ops/rehearsals": []}
+    with fleet(tmp_path, away="inventory", payment=known) as services:
+        shown = services.call("dlt", "rehearse", "--all")
+        document = json.loads(services.call("dlt", "rehearse", "--all", "--json").stdout)
+
+    assert shown.exit_code == 3
+    assert "inventory did not answer" in shown.stderr
+    assert list(document["unreachable"]) == ["inventory"]
+
+
 def test_nothing_is_replayed_anywhere_before_all_of_it_is_confirmed(tmp_path: Path) -> None:
     careful = {"/ops/dead-letters": page(LETTER, confirm="it moves money")}
     free = {"/ops/dead-letters": page(LETTER), "POST /ops/replays": Says(201, replay())}

@@ -36,7 +36,7 @@ def rehearse(session: Session, choice: Choice, limit: int) -> None:
     held       it would go on waiting, behind one that fails
     busy       live traffic is at work on that order: ask again
 
-    Exit code: 0 all would succeed, 1 some would not.
+    Exit code: 0 all would succeed, 1 some would not, 3 a service did not answer.
 
     \b
     orderflow dlt rehearse 8ec9495d-610d-5954-a202-3d44caf9480b
@@ -46,9 +46,9 @@ def rehearse(session: Session, choice: Choice, limit: int) -> None:
     from orderflow.cli import everywhere
     from orderflow.cli.dlt.choosing import holders
 
-    held, _ = holders(session, choice, limit + 1)
+    held, searched = holders(session, choice, limit + 1)
     asked = {"filter": choice.filter(), "limit": limit}
-    answers = everywhere.ask(session, lambda client: _ask(client, asked), held)
+    answers = everywhere.ask(session, lambda client: _ask(client, asked), held).beside(searched)
     found = [{"service": name, **each} for name, told in answers.found.items() for each in told]
     if session.out.as_json:
         session.out.document({"rehearsed": found, "unreachable": answers.away})
