@@ -62,6 +62,10 @@ async def test_a_list_is_narrowed_by_each_of_its_filters(bench: Bench, ops: http
         known = {"type": "event_type"}.get(name, name)
         assert await names(ops, **{name: value}) == []
         assert await names(ops, **{name: letter[known]}) == ["a", "b"]
+    for name in ("Counted", "toy.Counted", "toy.Counted.v1"):
+        assert await names(ops, type=name) == ["a", "b"]
+    for name in ("Count", "counted", "toy.Counted.v2", "v1", ""):
+        assert await names(ops, type=name) == []
     assert await names(ops, older_than_ms=3_600_000) == []
     assert (await ops.get("/ops/dead-letters", params={"state": "gone"})).status_code == 422
 

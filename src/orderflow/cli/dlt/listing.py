@@ -19,7 +19,9 @@ STATES = ("dead", "retrying", "held", "parked", "all")
 @click.command(name="list")
 @click.option("--service", type=click.Choice(SERVICES), help="Only of this one.  [default: all four]")
 @click.option("--topic", metavar="TOPIC", help="Only what came from this topic.")
-@click.option("--type", "event_type", metavar="TYPE", help="Only of this type, such as orderflow.OrderPlaced.v1.")
+@click.option(
+    "--type", "event_type", metavar="TYPE", help="Only of this type: OrderPlaced, orderflow.OrderPlaced.v1."
+)
 @click.option("--fingerprint", metavar="GROUP", help="Only of this group; `orderflow dlt groups` shows them.")
 @click.option("--order", "key", metavar="ORDER_ID", help="Only of this order.")
 @click.option(

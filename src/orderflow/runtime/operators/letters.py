@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from orderflow.runtime.operators.asking import NOT_THERE, TAG, Limit, Millis, Po
 from orderflow.runtime.problems import ProblemError
 
 FOLLOWERS_SHOWN = 100
+VERSION = re.compile(r"\.v\d+$")
 
 Wish = Literal["dead", "retrying", "held", "parked", "all"]
 STATES: Mapping[str, InboxState | None] = MappingProxyType(
@@ -37,12 +39,11 @@ class Letters:
 
     async def page(self, request: Request[None]) -> Reply:
         limit: int = request.values["limit"]
-        state: str = request.values["state"]
         found = await self._store.letters(_filter_of(request.values), limit, request.values["after"])
         following = found[-1].event.position if len(found) == limit else None
         return Reply(
             body=views.DeadLetterPage(
-                dead_letters=[views.letter_of(view) for view in found if _is(state)(view)],
+                dead_letters=[views.letter_of(view) for view in found if _is_meant(view, request.values)],
                 next=following,
                 confirm=self._service.confirm,
             )
@@ -99,7 +100,7 @@ _LISTING = (
     _query("state", "Which ones; parked: retrying or held", Wish, "dead"),
     _query("consumer", "Only of this consumer", Text),
     _query("topic", "Only from this topic", Text),
-    _query("type", "Only of this event type, such as orderflow.OrderPlaced.v1", Text),
+    _query("type", "Only of this event type: orderflow.OrderPlaced.v1, orderflow.OrderPlaced or OrderPlaced", Text),
     _query("fingerprint", "Only of this group", Text),
     _query("key", "Only of this key, which is an order's id", Text),
     _query("older_than_ms", "Only what was parked so long ago", Millis),
@@ -109,19 +110,27 @@ _LISTING = (
 
 
 def _filter_of(values: Mapping[str, Any]) -> LetterFilter:
+    wanted: str | None = values["type"]
     return LetterFilter(
         state=STATES[values["state"]],
         consumer=values["consumer"],
         topic=values["topic"],
-        event_type=values["type"],
+        event_type=wanted if wanted and VERSION.search(wanted) else None,
         fingerprint=values["fingerprint"],
         key=values["key"],
         older_than_ms=values["older_than_ms"],
     )
 
 
-def _is(state: str) -> Callable[[Letter], bool]:
-    """`retrying` and `held` differ by their attempts, which the store does not filter by."""
-    if state in {"retrying", "held"}:
-        return lambda view: views.state_of(view) == state
-    return lambda _: True
+def _is_meant(view: Letter, values: Mapping[str, Any]) -> bool:
+    """What the store does not filter by: `retrying` and `held` differ by their attempts, and a type may be named
+    without its version.
+    """
+    state, wanted = values["state"], values["type"]
+    in_state = state not in {"retrying", "held"} or views.state_of(view) == state
+    return in_state and (wanted is None or wanted in _names_of(view.event.event_type))
+
+
+def _names_of(event_type: str) -> tuple[str, str, str]:
+    unversioned = VERSION.sub("", event_type)
+    return event_type, unversioned, unversioned.rpartition(".")[2]
