@@ -13,6 +13,7 @@ from orderflow.messaging.transport import ConsumerRecord
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.text import Text
 
 ATTRIBUTE = "ce_"
 
@@ -52,7 +53,7 @@ def parts(record: ConsumerRecord) -> Iterator[RenderableType]:
     yield ""
 
 
-def value_text(value: bytes | None) -> RenderableType:
+def value_text(value: bytes | None) -> Text:
     """JSON set out in lines and colours; text as text; other bytes in base64."""
     if value is None:
         return text("  (no value)", "dim")
@@ -66,7 +67,7 @@ def value_text(value: bytes | None) -> RenderableType:
         return joined(text("  base64: ", "dim"), text(b64encode(value).decode()))
 
 
-def pretty_json(value: Any) -> RenderableType:
+def pretty_json(value: Any) -> Text:
     """Set out in lines and colours."""
     from rich.highlighter import JSONHighlighter
 

@@ -200,13 +200,35 @@ def test_groups_are_shown_harmless_and_a_note_goes_to_those_that_have_it(tmp_pat
         unknown = services.call("dlt", "note", "a/b", "a bad release")
         put = services.asked["payment"][-2]
 
-    assert "12" in shown
+    assert "12 events of 11 orders" in shown
+    assert "orderflow dlt show 3 --service payment" in shown
     assert "seen \\x1b[2J before" in shown
     assert "\x1b" not in shown
     assert (noted.exit_code, noted.stdout) == (0, "Noted at payment.\n")
     assert put.body == {"note": "a bad release"}
     assert "@" in put.headers["x-orderflow-operator"]
     assert unknown.exit_code == 4
+
+
+def test_what_came_from_outside_fills_no_screen(tmp_path: Path) -> None:
+    long = "x" * 1_000_000
+    letter = {**LETTER, "key": long, "event_type": long}
+    said = {"text": long, "base64": None}
+    details = {**DETAILS, "letter": letter, "value": said, "headers": [[long, said]]}
+    group = {**GROUP, "count": 1, "keys": 1, "event_types": [long, "", "c", "d", "e"]}
+    known = {"/ops/dead-letters": page(letter), "/ops/dead-letter-groups": [group], ONE: details}
+    with fleet(tmp_path, payment=known) as services:
+        listed, groups, one = [
+            services.call("dlt", *words).stdout for words in (("list",), ("groups",), ("show", ORDER_ID))
+        ]
+        whole = json.loads(services.call("dlt", "show", ORDER_ID, "--json").stdout)["letters"][0]
+
+    assert max(len(listed), len(groups)) < 2_000
+    assert len(one) < 20_000
+    assert "and 990000 more characters; all of it: orderflow dlt show --json" in one
+    assert "1 event of 1 order " in groups
+    assert "..., (no type), c and 2 more" in groups
+    assert whole["value"]["text"] == long
 
 
 @pytest.mark.parametrize("command", ["rehearse", "replay"])

@@ -76,7 +76,7 @@ async def _check(settings: Settings, services: Sequence[str]) -> Mapping[str, tu
 
 def _show(session: Session, read: int, unread: Sequence[Mapping[str, object]]) -> None:
     from orderflow.cli.dlt.entries import entry
-    from orderflow.cli.dlt.letter_view import name_of, short
+    from orderflow.cli.dlt.letter_view import name_of, order_of, short
     from orderflow.cli.output import text
 
     if not unread:
@@ -84,6 +84,4 @@ def _show(session: Session, read: int, unread: Sequence[Mapping[str, object]]) -
         return
     session.out.show(text(f"This release cannot read {len(unread)} of {read} events that wait:", "bold red"))
     for each in unread:
-        session.out.show(
-            *entry(name_of(each), (text(f"order {each['key']}"), text(short(str(each["reason"])), "red")))
-        )
+        session.out.show(*entry(name_of(each), (order_of(each), text(short(str(each["reason"])), "red"))))

@@ -13,6 +13,8 @@ from orderflow.settings import SERVICES
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+TYPES_SHOWN = 3
+
 
 @click.command()
 @click.option("--service", type=click.Choice(SERVICES), help="Only of this one.  [default: all four]")
@@ -75,7 +77,7 @@ def note(session: Session, fingerprint: str, note_text: str, service: str | None
 
 def _parts(found: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
     from orderflow.cli.dlt.entries import entry
-    from orderflow.cli.dlt.letter_view import because, short
+    from orderflow.cli.dlt.letter_view import because, counted, short
     from orderflow.cli.output import text
     from orderflow.cli.times import moment
 
@@ -87,12 +89,21 @@ def _parts(found: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
             (
                 text(group["fingerprint"], "bold"),
                 text(group["service"]),
-                text(f"{group['count']} events of {group['keys']} orders"),
-                text(", ".join(group["event_types"]), "cyan"),
+                text(f"{counted(group['count'], 'event')} of {counted(group['keys'], 'order')}"),
+                text(_types(group["event_types"]), "cyan"),
             ),
             (
                 text(short(because(group)), "red"),
-                text(f"{seen}; for example position {group['example']}", "dim"),
+                text(f"{seen}; see one: orderflow dlt show {group['example']} --service {group['service']}", "dim"),
                 text(f"note: {group['note']}" if group["note"] else "", "yellow"),
             ),
         )
+
+
+def _types(event_types: Sequence[str]) -> str:
+    """The first of them: whoever writes bad records chooses what they call themselves."""
+    from orderflow.cli.dlt.letter_view import short
+
+    shown = ", ".join(short(each) or "(no type)" for each in event_types[:TYPES_SHOWN])
+    more = len(event_types) - TYPES_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown

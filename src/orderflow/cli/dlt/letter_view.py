@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 SHOWN_OF_MESSAGE = 160
+SHOWN_OF_VALUE = 10_000
 STYLES = MappingProxyType({"dead": "bold red", "retrying": "bold yellow", "held": "cyan"})
 
 
@@ -28,7 +29,7 @@ def listed(letters: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
         since = failed if letter["attempts"] else f"came in {moment(letter['parked_at'])}"
         yield from entry(
             (state(letter["state"]), *name_of(letter)),
-            (text(f"order {letter['key']}"), text(f"{since}{behind}", "dim"), text(short(because(letter)), "red")),
+            (order_of(letter), text(f"{since}{behind}", "dim"), text(short(because(letter)), "red")),
         )
 
 
@@ -36,16 +37,21 @@ def name_of(letter: Mapping[str, Any]) -> Sequence[Text]:
     """Where an event is, what, and which."""
     return (
         text(f"{letter['service']} {letter['position']}", "bold"),
-        text(letter["event_type"] or "(no type)", "cyan"),
+        text(short(letter["event_type"]) or "(no type)", "cyan"),
         text(letter["event_id"]),
     )
+
+
+def order_of(letter: Mapping[str, Any]) -> Text:
+    """The order that the event belongs to; a key is an order's id, or whatever came as one."""
+    return text(f"order {short(letter['key'])}")
 
 
 def parts(shown: Mapping[str, Any]) -> Iterator[RenderableType]:
     """Everything on one event."""
     letter = shown["letter"]
     yield joined(
-        text(letter["event_type"] or "(no type)", "bold"),
+        text(short(letter["event_type"]) or "(no type)", "bold"),
         text(f"  {letter['event_id']}  "),
         state(letter["state"]),
         text("  edited" if letter["edited"] else "", "yellow"),
@@ -53,8 +59,8 @@ def parts(shown: Mapping[str, Any]) -> Iterator[RenderableType]:
     for name, fact in _facts(shown).items():
         yield joined(text(f"  {name + ':':<14}", "dim"), text(fact))
     for name, value in shown["headers"]:
-        yield joined(text(f"  {name}: ", "dim"), text(_content(value), "dim"))
-    yield value_text(bytes_of(shown["value"]))
+        yield joined(text(f"  {short(name)}: ", "dim"), text(_content(value), "dim"))
+    yield from _value(shown["value"])
     yield from _original(shown["original"])
     yield from _history(shown["history"])
     yield from _followers(shown["followers"], letter["behind"])
@@ -65,6 +71,11 @@ def parts(shown: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 def state(value: str) -> Text:
     return text(value, STYLES.get(value, ""))
+
+
+def counted(number: int, what: str) -> str:
+    """`1 event`, `2 events`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def short(words: str) -> str:
@@ -86,7 +97,7 @@ def _facts(shown: Mapping[str, Any]) -> Mapping[str, object]:
     letter, order = shown["letter"], shown["order"]
     facts = {
         "service": f"{shown['service']}, consumer {letter['consumer']}, position {letter['position']}",
-        "order": f"{letter['key']} is {order['status']}" if order else letter["key"],
+        "order": f"{letter['key']} is {order['status']}" if order else short(letter["key"]),
         "record": _place(letter),
         "why": ": ".join(part for part in (letter["kind"], because(letter)) if part),
         "fingerprint": letter["fingerprint"],
@@ -111,7 +122,7 @@ def _original(original: Mapping[str, Any] | None) -> Iterator[RenderableType]:
     if original is not None:
         yield ""
         yield text("What came in, before it was edited:", "bold")
-        yield value_text(bytes_of(original["value"]))
+        yield from _value(original["value"])
 
 
 def _history(history: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
@@ -141,7 +152,13 @@ def _followers(followers: Sequence[Mapping[str, Any]], behind: int) -> Iterator[
     yield table(
         ("position", "event id", "type", "state", "came in"),
         [
-            (each["position"], each["event_id"], each["event_type"], state(each["state"]), moment(each["parked_at"]))
+            (
+                each["position"],
+                each["event_id"],
+                short(each["event_type"]),
+                state(each["state"]),
+                moment(each["parked_at"]),
+            )
             for each in followers
         ],
         right=("position",),
@@ -150,7 +167,17 @@ def _followers(followers: Sequence[Mapping[str, Any]], behind: int) -> Iterator[
         yield f"and {behind - len(followers)} more"
 
 
+def _value(content: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """No more than a person reads: a value may have a megabyte."""
+    whole = value_text(bytes_of(content))
+    yield whole[:SHOWN_OF_VALUE]
+    if len(whole) > SHOWN_OF_VALUE:
+        yield text(
+            f"... and {len(whole) - SHOWN_OF_VALUE} more characters; all of it: orderflow dlt show --json", "dim"
+        )
+
+
 def _content(content: Mapping[str, Any]) -> str:
     if content["text"] is not None:
-        return str(content["text"])
-    return "(none)" if content["base64"] is None else f"base64 {content['base64']}"
+        return short(str(content["text"]))
+    return "(none)" if content["base64"] is None else short(f"base64 {content['base64']}")

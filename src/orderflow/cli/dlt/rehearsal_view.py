@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from orderflow.cli.dlt.entries import entry
-from orderflow.cli.dlt.letter_view import because, name_of, short
+from orderflow.cli.dlt.letter_view import because, name_of, order_of, short
 from orderflow.cli.output import text
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def listed(found: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
         yield from entry(
             (text(each["verdict"], STYLES.get(each["verdict"], "")), *name_of(each)),
             (
-                text(f"order {each['key']}"),
+                order_of(each),
                 text(short(because(each)), "red"),
                 *(text(_change(row)) for row in each["rows"]),
                 *(text(f"publishes {event['type']} on {event['topic']}") for event in each["events"]),
