@@ -326,6 +326,32 @@ def test_a_replay_that_stopped_says_why_and_how_to_go_on(tmp_path: Path) -> None
     assert "orderflow dlt resume inventory-7" in shown.stdout
 
 
+def test_what_died_meanwhile_without_being_replayed_has_not_failed_again(tmp_path: Path) -> None:
+    letters = [{**LETTER, "position": 3, "replays": 1}, {**LETTER, "position": 4, "replays": 0}]
+    known = {
+        "/ops/dead-letters": page(*letters),
+        "POST /ops/replays": Says(201, replay("running", waiting=2)),
+        "/ops/replays/7": replay("done", succeeded=1, failed_again=1),
+    }
+    with fleet(tmp_path, inventory=known) as services:
+        document = json.loads(services.call("dlt", "replay", "--all", "--json").stdout)
+
+    assert [each["position"] for each in document["failed_again"]] == [3]
+
+
+def test_replays_of_all_services_are_told_latest_first_and_those_that_are_held_say_why(tmp_path: Path) -> None:
+    latest = {**replay("stopped", waiting=1), "created_at": "2026-01-02T03:06:00.5+00:00"}
+    with fleet(tmp_path, order={"/ops/replays": [replay()]}, payment={"/ops/replays": [latest]}) as services:
+        shown = services.call("dlt", "replays").stdout
+        document = json.loads(services.call("dlt", "replays", "--json").stdout)
+
+    assert [each["replay"] for each in document["replays"]] == ["payment-7", "order-7"]
+    assert shown.index("payment-7") < shown.index("order-7")
+    assert "payment-7 was stopped: too many failed again" in shown
+    assert "orderflow dlt resume payment-7" in shown
+    assert "orderflow dlt resume order-7" not in shown
+
+
 def test_what_is_not_dead_is_not_replayed(tmp_path: Path) -> None:
     waiting = {**DETAILS, "letter": {**LETTER, "state": "retrying"}}
     with fleet(tmp_path, payment={ONE: waiting}) as services:
@@ -389,3 +415,20 @@ def test_the_log_of_all_services_is_one(tmp_path: Path) -> None:
     assert "ada\\x1b" in shown
     assert "\x1b" not in shown
     assert [each["service"] for each in latest] == ["payment"]
+
+
+@pytest.mark.parametrize(
+    ("action", "target", "shown"),
+    [
+        ("replay", "replay 12", "replay payment-12"),
+        ("replay done", "replay 12", "replay done payment-12"),
+        ("fault add", "fault 3: hang at A with b=c", "fault add payment-3: hang at A with b=c"),
+        ("note", "my replay 12", "note my replay 12"),
+    ],
+)
+def test_the_log_names_a_replay_or_a_fault_as_commands_take_it(
+    action: str, target: str, shown: str, tmp_path: Path
+) -> None:
+    act = {"number": 1, "at": "2026-01-02T03:04:05Z", "who": "ada", "reason": "", "result": "done"}
+    with fleet(tmp_path, payment={"/ops/actions": [{**act, "action": action, "target": target}]}) as services:
+        assert f"  {shown}\n" in services.call("dlt", "log").stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from orderflow.settings import SERVICES
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+NUMBERED = re.compile(r"^(?:replay|fault) (\d+)")
 
 
 @click.command()
@@ -48,9 +51,14 @@ def _parts(found: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
     from orderflow.cli.times import moment
 
     for each in found:
-        done = text(f"{each['action']} {each['target']}", "bold")
+        done = text(f"{each['action']} {_target(each)}", "bold")
         why = text(f"because: {each['reason']}" if each["reason"] else "", "yellow")
         yield from entry(
             (text(moment(each["at"]), "dim"), text(each["service"]), text(each["who"], "cyan"), done),
             (text(each["result"]), why),
         )
+
+
+def _target(each: Mapping[str, Any]) -> str:
+    """A replay or a fault by the name that commands take: its number counts within its service."""
+    return NUMBERED.sub(rf"{each['service']}-\1", each["target"])

@@ -40,7 +40,19 @@ def conclude(session: Session, begun: Mapping[str, Any], away: Mapping[str, str]
         raise click.exceptions.Exit(ExitCode.FAILED)
 
 
-def table_of(found: Replays) -> Table:
+def show_replays(session: Session, found: Replays) -> None:
+    """How they stand, and for each that is held: why, and how to go on."""
+    from orderflow.cli.output import text
+
+    session.out.show(_table_of(found))
+    for name, each in found.items():
+        if each["state"] in {"stopped", "paused"}:
+            why = f": {each['why']}" if each["why"] else ""
+            session.out.show("", text(f"{name} was {each['state']}{why}", "bold red"))
+            session.out.show(text(f"Once that is mended, go on with: orderflow dlt resume {name}"))
+
+
+def _table_of(found: Replays) -> Table:
     """One line a replay."""
     from orderflow.cli.output import table, text
     from orderflow.cli.times import moment
@@ -63,7 +75,7 @@ def table_of(found: Replays) -> Table:
 
 
 def _failed_again(session: Session, names: Sequence[ReplayName], found: Replays) -> list[dict[str, Any]]:
-    """The first of the events that are dead since the replay began."""
+    """Those replayed events that have failed since the replay began."""
     from datetime import datetime
 
     from orderflow.cli.dlt.letters import read_letters
@@ -78,7 +90,9 @@ def _failed_again(session: Session, names: Sequence[ReplayName], found: Replays)
         failed += [
             {"service": name.service, **letter}
             for letter in letters
-            if letter["last_failed_at"] and datetime.fromisoformat(letter["last_failed_at"]) >= since
+            if letter["replays"]
+            and letter["last_failed_at"]
+            and datetime.fromisoformat(letter["last_failed_at"]) >= since
         ]
     return failed
 
@@ -87,12 +101,7 @@ def _show(session: Session, found: Replays, failed: Sequence[Mapping[str, Any]],
     from orderflow.cli.dlt import letter_view
     from orderflow.cli.output import text
 
-    session.out.show(table_of(found))
-    for name, each in found.items():
-        if each["state"] in {"stopped", "paused"}:
-            why = f": {each['why']}" if each["why"] else ""
-            session.out.show("", text(f"{name} was {each['state']}{why}", "bold red"))
-            session.out.show(text(f"Once that is mended, go on with: orderflow dlt resume {name}"))
+    show_replays(session, found)
     if failed:
         session.out.show("", text("Failed again:", "bold red"), *letter_view.listed(failed[:FAILED_SHOWN]))
     if len(failed) > FAILED_SHOWN:

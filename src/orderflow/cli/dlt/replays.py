@@ -37,21 +37,24 @@ def replays(session: Session, service: str | None, limit: int) -> None:
     orderflow dlt replays
     orderflow dlt replays --json | jq '.replays[] | select(.state != "done")'
     """
+    from datetime import datetime
+
     from orderflow.cli import everywhere
-    from orderflow.cli.dlt.replaying import table_of
+    from orderflow.cli.dlt.replaying import show_replays
 
     asked = (service,) if service else SERVICES
     answers = everywhere.ask(session, lambda client: client.get("/ops/replays", {"limit": limit}), asked)
-    found = {
-        str(ReplayName(name, each["number"])): {"service": name, **each}
-        for name, told in answers.found.items()
-        for each in told
-    }
+    told = [{"service": name, **each} for name, its in answers.found.items() for each in its]
+    told.sort(key=lambda each: datetime.fromisoformat(each["created_at"]), reverse=True)
+    found = {str(ReplayName(each["service"], each["number"])): each for each in told}
     if session.out.as_json:
         listed = [{"replay": name, **each} for name, each in found.items()]
         session.out.document({"replays": listed, "unreachable": answers.away})
     else:
-        session.out.show(table_of(found) if found else "No replays.")
+        if found:
+            show_replays(session, found)
+        else:
+            session.out.show("No replays.")
         everywhere.show_away(session, answers)
     answers.require_all()
 

@@ -36,6 +36,7 @@ from orderflow.messaging.recovery.reproduction import Reproduction, reproduce
 from orderflow.messaging.store import Changes, Store
 
 PAGE = 500
+NAMED_MAX = 10
 REHEARSE_MAX = 1_000
 
 
@@ -91,7 +92,8 @@ class Recovery:
         if not positions:
             raise NothingToReplayError
         replay = await self.store.begin_replay(positions, plan, act, await self._lag())
-        await self.store.log(act, "replay", _name(replay.number), f"{replay.progress.waiting} events to replay.")
+        begun = f"{replay.progress.waiting} to replay: {_meant(wanted)}."
+        await self.store.log(act, "replay", _name(replay.number), begun)
         self._on_replay()
         return replay
 
@@ -184,6 +186,24 @@ class Recovery:
 
 def _name(number: int) -> str:
     return f"replay {number}"
+
+
+def _meant(wanted: LetterFilter) -> str:
+    """Which dead events a filter means, in words for the log."""
+    if wanted.events is not None:
+        named = ", ".join(map(str, wanted.events[:NAMED_MAX]))
+        more = len(wanted.events) - NAMED_MAX
+        return f"{named} and {more} more" if more > 0 else named
+    narrowed = {
+        "group": wanted.fingerprint,
+        "consumer": wanted.consumer,
+        "topic": wanted.topic,
+        "type": wanted.event_type,
+        "key": wanted.key,
+        "older than ms": wanted.older_than_ms,
+    }
+    said = [f"{name} {value}" for name, value in narrowed.items() if value is not None]
+    return ", ".join(said) or "all that is dead"
 
 
 def _said_by(act: Act) -> str:

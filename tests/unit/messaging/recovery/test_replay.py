@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -322,8 +323,26 @@ async def test_every_act_is_a_row_with_its_result() -> None:
 
     last, first = await bench.recovery.store.actions(10)
     assert (first.who, first.action, first.target, first.reason) == ("ada", "replay", "replay 1", "mended in 1.2.4")
-    assert first.result == "1 events to replay."
+    assert first.result == "1 to replay: all that is dead."
     assert (last.who, last.action, last.result) == ("ada", "replay done", "1 succeeded, 0 failed again.")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        ({"events": (1, 2)}, "1, 2"),
+        ({"events": tuple(range(12))}, "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"),
+        ({"key": "k", "topic": "counts"}, "topic counts, key k"),
+    ],
+)
+async def test_the_log_tells_which_events_a_replay_meant(wanted: dict[str, Any], told: str) -> None:
+    bench = Bench()
+    await bench.bury("k")
+
+    async with bench.started():
+        await bench.recovery.replay(LetterFilter(**wanted), AS_FAST_AS_IT_GOES, ME)
+
+    assert (await bench.recovery.store.actions(10))[-1].result == f"1 to replay: {told}."
 
 
 async def test_what_cannot_be_done_is_refused_with_a_sentence() -> None:
