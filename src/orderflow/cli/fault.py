@@ -115,7 +115,7 @@ def add(session: Session, service: str, event: str, matched: Match, error: str, 
     with session.client(service) as client:
         _require_game_day(client)
         done = _act(client, "POST", "/ops/faults", wanted)
-    found = _named(service, done["faults"][0])
+    found = named(service, done["faults"][0])
     if session.out.as_json:
         session.out.document({"fault": found, "confirmed_by": done["confirmed_by"]})
         return
@@ -212,10 +212,11 @@ def _found(answers: Answers) -> list[dict[str, Any]]:
     told = {name: answer for name, answer in answers.found.items() if answer is not None}
     if not told:
         raise RefusedError(NO_GAME_DAY)
-    return [_named(name, fault) for name, answer in told.items() for fault in answer["faults"]]
+    return [named(name, fault) for name, answer in told.items() for fault in answer["faults"]]
 
 
-def _named(service: str, fault: Mapping[str, Any]) -> dict[str, Any]:
+def named(service: str, fault: Mapping[str, Any]) -> dict[str, Any]:
+    """A fault as a service tells it, by the id that commands take: its number counts within its service."""
     return {**fault, "service": service, "id": f"{service}-{fault['id']}"}
 
 

@@ -33,8 +33,11 @@ def health(session: Session) -> None:
     orderflow health --json | jq '.services[].problems'
     """
     from orderflow.cli import everywhere
+    from orderflow.cli.fault import named
 
     answers = everywhere.ask(session, _ask)
+    for name, each in answers.found.items():
+        each["faults"] = [named(name, fault) for fault in each["faults"]]
     healthy = not answers.away and all(_is_well(each) for each in answers.found.values())
     if session.out.as_json:
         session.out.document({"healthy": healthy, "services": answers.found, "unreachable": answers.away})
@@ -80,8 +83,9 @@ def _parts(found: Mapping[str, Any]) -> Iterator[RenderableType]:
             yield text(f"  stuck orders at {stuck['consumer']}: {stuck['keys']} (events: {counts})", "yellow")
         for fault in each["faults"]:
             yield text(f"  fault set: {_fault(fault)}", "bold magenta")
+            yield text(f"  take it out with: orderflow fault clear {fault['id']}", "dim")
 
 
 def _fault(fault: Mapping[str, Any]) -> str:
     which = f"{fault['event_type']} with {fault['field']}={fault['value']}"
-    return f"{which}: {fault['error']}, {fault['share']:.0%} of the keys"
+    return f"{fault['id']}: {fault['error']} at {which}, {fault['share']:.0%} of the keys"

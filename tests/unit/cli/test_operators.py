@@ -12,7 +12,7 @@ from tests.support.shop import Says
 from tests.unit.cli.calls import NOBODY, call
 from tests.unit.cli.fleet import fleet
 
-FAULT = {"event_type": "PaymentSucceeded", "field": "sku", "value": "A", "error": "hang", "share": 0.3}
+FAULT = {"id": 1, "event_type": "PaymentSucceeded", "field": "sku", "value": "A", "error": "hang", "share": 0.3}
 
 
 def test_what_waits_to_be_published_is_shown_of_all_services(tmp_path: Path) -> None:
@@ -79,7 +79,8 @@ def test_health_tells_what_hinders_a_service_and_what_was_set_on_purpose(tmp_pat
     assert shown.exit_code == 1
     assert "consumer payment: 60 of 80 keys" in shown.stdout
     assert "\x1b" not in shown.stdout
-    assert "fault set: PaymentSucceeded with sku=A: hang, 30% of the keys" in shown.stdout
+    assert "fault set: inventory-1: hang at PaymentSucceeded with sku=A, 30% of the keys" in shown.stdout
+    assert "orderflow fault clear inventory-1" in shown.stdout
     assert document["healthy"] is False
     assert document["services"]["payment"] == {
         "ready": False,
@@ -87,7 +88,7 @@ def test_health_tells_what_hinders_a_service_and_what_was_set_on_purpose(tmp_pat
         "stuck": [],
         "faults": [],
     }
-    assert document["services"]["inventory"]["faults"] == [FAULT]
+    assert document["services"]["inventory"]["faults"] == [{**FAULT, "service": "inventory", "id": "inventory-1"}]
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ async def test_it_is_logged_with_its_result() -> None:
 
     (action,) = await bench.recovery.store.actions(10)
     assert (action.action, action.target, action.reason) == ("discard", str(head.event_id), "mended in 1.2.4")
-    assert action.result == "Discarded. 1 events behind it go on."
+    assert action.result == "Discarded. What waits behind it goes on (1)."
 
 
 async def test_what_is_not_parked_cannot_be_discarded() -> None:
