@@ -231,11 +231,11 @@ def test_what_came_from_outside_fills_no_screen(tmp_path: Path) -> None:
     assert whole["value"]["text"] == long
 
 
-@pytest.mark.parametrize("command", ["rehearse", "replay"])
+@pytest.mark.parametrize("command", ["rehearse", "replay", "discard --reason x"])
 @pytest.mark.parametrize("words", [(), (ORDER_ID, "--all"), ("--group", "abc", "--all"), ("3",), ("nonsense",)])
 def test_which_events_are_meant_is_said_in_one_way(command: str, words: tuple[str, ...], tmp_path: Path) -> None:
     with fleet(tmp_path) as services:
-        assert services.call("dlt", command, *words).exit_code == 2
+        assert services.call("dlt", *command.split(), *words).exit_code == 2
 
 
 def test_a_rehearsal_shows_verdicts_changes_and_events_made_harmless(tmp_path: Path) -> None:
@@ -384,6 +384,24 @@ def test_a_field_is_set_and_the_rest_of_the_value_stays(tmp_path: Path) -> None:
 
     assert edited.exit_code == 0, edited.stderr
     assert asked == [{"text": '{"total":6,"currency":"EUR"}', "reason": "", "confirmed": False}]
+
+
+def test_a_group_is_discarded_but_for_what_is_gone_meanwhile(tmp_path: Path) -> None:
+    letters = [{**LETTER, "position": position} for position in (3, 4, 5)]
+    discarded = {f"POST /ops/dead-letters/{position}/discard": {"discarded": True} for position in (3, 5)}
+    known = {"/ops/dead-letters": page(*letters), **discarded}
+    with fleet(tmp_path, payment=known) as services:
+        said = services.call("dlt", "discard", "--group", "abc", "--reason", "noise").stdout
+        document = json.loads(services.call("dlt", "discard", "--group", "abc", "--reason", "noise", "--json").stdout)
+        asked = [each for each in services.asked["payment"] if each.method == "POST"]
+        one = services.call("dlt", "discard", "4", "--service", "payment", "--reason", "noise")
+        queries = {parse_qs(urlsplit(each.path).query)["fingerprint"][0] for each in services.asked["order"]}
+
+    assert said == "Discarded at payment: 2 events.\n"
+    assert [each["position"] for each in document["discarded"]] == [3, 5]
+    assert asked[0].body == {"reason": "noise", "confirmed": False}
+    assert queries == {"abc"}
+    assert one.exit_code == 4
 
 
 def test_a_written_test_says_whether_the_event_fails_by_the_code_that_is_here(tmp_path: Path) -> None:

@@ -96,9 +96,7 @@ def holders(session: Session, choice: Choice, most: int = 1) -> tuple[Mapping[st
     found = {name: holder for name, holder in answers.found.items() if holder.letters}
     if not found:
         answers.require_all()
-        what = (
-            f"of {', '.join(choice.events)}" if choice.events else f"of group {choice.group}" if choice.group else ""
-        )
+        what = ", ".join(choice.events) or (f"of group {choice.group}" if choice.group else "at all")
         raise NotFoundError(
             f"There is no dead event {what} at {', '.join(answers.found)}. See what there is with: orderflow dlt list"
         )

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import click
 
+from orderflow.cli.dlt.choosing import Choice, choice_options
+from orderflow.cli.errors import NotFoundError
 from orderflow.cli.session import Session, session_options
-from orderflow.cli.values import event_or_position
-from orderflow.settings import SERVICES
+
+if TYPE_CHECKING:
+    from orderflow.cli.dlt.choosing import Holder
+    from orderflow.cli.http import ServiceClient
+
+MOST = 100_000
 
 
 @click.command()
-@click.argument("events", type=event_or_position, metavar="EVENT_ID...", nargs=-1, required=True)
-@click.option("--service", type=click.Choice(SERVICES), help="Only at this one.  [default: wherever it is]")
+@choice_options
 @click.option("--reason", metavar="TEXT", required=True, help="Why; it goes into the operators' log.")
 @click.option("--yes", is_flag=True, help="Mean it, where the service wants that said.")
 @session_options
-def discard(session: Session, events: tuple[str, ...], service: str | None, reason: str, yes: bool) -> None:
+def discard(session: Session, choice: Choice, reason: str, yes: bool) -> None:
     """Give events up for good: they will have no effect, and what waits behind them goes on.
 
     The record stays on the dead-letter topic, and the log says who discarded it and why.
@@ -23,25 +31,44 @@ def discard(session: Session, events: tuple[str, ...], service: str | None, reas
     \b
     orderflow dlt discard 8ec9495d-610d-5954-a202-3d44caf9480b --reason "a test event in production"
     orderflow dlt discard 17 --service payment --yes --reason "charged by hand, ticket 4711"
+    orderflow dlt discard --group 3f2a9c41d0e7 --reason "noise of a broken producer, ticket 4712"
     """
-    from orderflow.cli.dlt.acting import act, require_confirmed
-    from orderflow.cli.dlt.choosing import chosen, holders
-    from orderflow.cli.dlt.letters import PATH
+    from orderflow.cli.dlt.acting import require_confirmed
+    from orderflow.cli.dlt.choosing import holders
+    from orderflow.cli.dlt.letter_view import counted
     from orderflow.cli.output import text
 
     if not reason.strip():
         raise click.UsageError("An event is discarded for good, so say why: --reason TEXT")
-    held, answers = holders(session, chosen(events, None, False, service))
+    held, answers = holders(session, choice)
     require_confirmed({name: holder.confirm for name, holder in held.items()}, yes=yes, reason=reason)
-    done = []
+    done: list[dict[str, Any]] = []
     for name, holder in held.items():
         with session.client(name) as client:
-            for letter in holder.letters:
-                body = {"reason": reason, "confirmed": yes}
-                act(client, "POST", f"{PATH}/{letter['position']}/discard", body)
-                done.append({"service": name, **letter})
-                if not session.out.as_json:
-                    session.out.show(text(f"Discarded at {name}: {letter['event_type']} {letter['event_id']}"))
+            gone = _discard(client, choice, holder, {"reason": reason, "confirmed": yes})
+        done += [{"service": name, **letter} for letter in gone]
+        if not session.out.as_json:
+            session.out.show(text(f"Discarded at {name}: {counted(len(gone), 'event')}."))
     if session.out.as_json:
         session.out.document({"discarded": done, "unreachable": answers.away})
     answers.require_all()
+
+
+def _discard(
+    client: ServiceClient, choice: Choice, holder: Holder, body: Mapping[str, Any]
+) -> Sequence[Mapping[str, Any]]:
+    """What was discarded. Raises CliError; of a group, what was handled or discarded meanwhile is left out."""
+    from orderflow.cli.dlt.acting import act
+    from orderflow.cli.dlt.letters import PATH, read_letters
+
+    letters = holder.letters if choice.events else read_letters(client, choice.filter(), MOST)
+    done = []
+    for letter in letters:
+        try:
+            act(client, "POST", f"{PATH}/{letter['position']}/discard", body)
+        except NotFoundError:
+            if choice.events:
+                raise
+        else:
+            done.append(letter)
+    return done
