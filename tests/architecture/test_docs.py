@@ -17,14 +17,16 @@ DOCUMENTS = [
     for path in (*PROJECT.glob("*.md"), *(PROJECT / "docs").rglob("*.md"), *(PROJECT / "examples").rglob("*.md"))
     if "adr" not in path.parts
 ]
-RUNBOOK = PROJECT / "docs" / "operations.md"
+FOR_OPERATORS = (PROJECT / "docs" / "operations.md", PROJECT / "docs" / "runbook.md")
 RUN_BY_TESTS = "\n".join(
     path.read_text(encoding="utf-8")
     for layer in ("integration", "e2e", "unit/cli")
     for path in (PROJECT / "tests" / layer).glob("*.py")
 )
-COMMAND = re.compile(r"(?:^|[`$ ]\s*)orderflow((?: +(?:[a-z][a-z-]*|--[a-z-]+))+)", re.MULTILINE)
+COMMAND = re.compile(r"(?:^|[`$ ]\s*)orderflow((?: +(?:[a-z][a-z-]*|--[a-z-]+))+)([^\n`#|]*)", re.MULTILINE)
+OPTION = re.compile(r"--[a-z][a-z-]*")
 SCRIPT = re.compile(r"(?:^|[\s`])\./([\w./-]+\.(?:sh|py|cmd))", re.MULTILINE)
+SECTION = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)#([^)\s]+)\)")
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)")
 
 
@@ -46,9 +48,26 @@ def test_every_script_and_file_that_a_document_names_exists() -> None:
     assert [f"{where}: {target.name}" for where, target in named if not target.resolve().exists()] == []
 
 
-def test_every_command_of_the_runbook_is_run_by_a_test() -> None:
+def test_every_link_to_a_section_leads_to_one() -> None:
+    led = [
+        (short(path), path.parent / page if page else path, section)
+        for path in DOCUMENTS
+        for page, section in SECTION.findall(path.read_text(encoding="utf-8"))
+    ]
+
+    assert led
+    assert [f"{where}: #{section}" for where, page, section in led if section not in sections_of(page)] == []
+
+
+def sections_of(page: Path) -> set[str]:
+    """As GitHub names them: lower case, words joined by hyphens, without punctuation."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_command_that_operators_are_told_is_run_by_a_test() -> None:
     """Its words stand one after the other in a test, as somebody would type them, and each option stands in one."""
-    said = [words for words in commands_of(RUNBOOK) if exists(words)]
+    said = [words for page in FOR_OPERATORS for words in commands_of(page) if exists(words)]
 
     assert said
     assert [f"orderflow {' '.join(words)}" for words in said if not is_run(words)] == []
@@ -74,10 +93,10 @@ def command_words(words: list[str]) -> list[str]:
 
 
 def commands_of(path: Path) -> Iterator[list[str]]:
-    """The words after `orderflow`, in code only: prose may say what it likes."""
+    """The words after `orderflow`, in code only: prose may say what it likes. What is given to it is left out."""
     for code in re.findall(r"```.*?```|`[^`\n]+`", path.read_text(encoding="utf-8"), re.DOTALL):
-        for said in COMMAND.findall(code):
-            yield said.split()
+        for said, rest in COMMAND.findall(code):
+            yield [*said.split(), *OPTION.findall(rest)]
 
 
 def exists(words: list[str]) -> bool:
