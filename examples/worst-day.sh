@@ -72,6 +72,8 @@ orderflow dlt show "$letter"
 [[ $(orderflow dlt list --json | pick 'len(it["dead_letters"])') == 1 ]] || fail "there is more than one dead letter"
 [[ $(orderflow dlt list --json | pick 'it["dead_letters"][0]["attempts"]') == 6 ]] || fail "the outage burnt attempts"
 [[ $(orderflow dlt list --state parked --json | pick 'len(it["dead_letters"])') == 0 ]] || fail "others are parked"
+others=$(grep -h '"message-parked"' "$ORDERFLOW_HOME"/logs/* | grep -vc "$poison") || true
+[[ $others == 0 ]] || fail "others were parked: the outage burnt $others attempts"
 
 say "The bug is mended"
 orderflow fault clear --all
