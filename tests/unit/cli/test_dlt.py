@@ -174,6 +174,22 @@ def test_an_event_that_nobody_holds_is_not_found_only_when_all_were_asked(tmp_pa
         assert services.call("dlt", "show", ORDER_ID).exit_code == 3
 
 
+def test_of_an_event_that_waits_no_longer_its_history_is_shown(tmp_path: Path) -> None:
+    with fleet(tmp_path, payment={f"{ONE}/history": DETAILS["history"]}) as services:
+        shown = services.call("dlt", "show", ORDER_ID)
+        document = json.loads(services.call("dlt", "show", ORDER_ID, "--json").stdout)
+
+    assert shown.exit_code == 0, shown.stderr
+    assert "It waits no longer at payment" in shown.stdout
+    assert "replayed" in shown.stdout
+    assert "\x1b" not in shown.stdout
+    assert document == {
+        "letters": [],
+        "past": [{"service": "payment", "history": DETAILS["history"]}],
+        "unreachable": {},
+    }
+
+
 def test_a_position_needs_its_service(tmp_path: Path) -> None:
     with fleet(tmp_path, payment={"/ops/dead-letters/3": DETAILS}) as services:
         assert services.call("dlt", "show", "3").exit_code == 2

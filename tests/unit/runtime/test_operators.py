@@ -108,6 +108,19 @@ async def test_an_event_is_told_with_its_history_and_what_waits_behind(bench: Be
     assert (await ops.get("/ops/dead-letters/nonsense")).status_code == 404
 
 
+async def test_what_has_happened_to_an_event_is_told_also_when_it_waits_no_longer(
+    bench: Bench, ops: httpx.AsyncClient
+) -> None:
+    (event,) = await bench.bury("a")
+    path = f"/ops/dead-letters/{event.event_id}"
+    await ops.post(f"{path}/discard", json={"reason": "r", "confirmed": True})
+
+    assert (await ops.get(path)).status_code == 404
+    assert [each["moment"] for each in (await ops.get(f"{path}/history")).json()] == ["dead"]
+    assert (await ops.get(f"/ops/dead-letters/{event.position}/history")).status_code == 200
+    assert (await ops.get("/ops/dead-letters/999/history")).status_code == 404
+
+
 async def test_a_group_keeps_the_note_of_whoever_knows(bench: Bench, ops: httpx.AsyncClient) -> None:
     await bench.bury("a", "b")
     (group,) = (await ops.get("/ops/dead-letter-groups")).json()

@@ -62,7 +62,8 @@ def parts(shown: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield joined(text(f"  {short(name)}: ", "dim"), text(_content(value), "dim"))
     yield from _value(shown["value"])
     yield from _original(shown["original"])
-    yield from _history(shown["history"])
+    yield ""
+    yield from history(shown["history"])
     yield from _followers(shown["followers"], letter["behind"])
     if letter["state"] == "dead":
         yield text(f"See what a replay would do with: orderflow dlt rehearse {letter['event_id']}", "dim")
@@ -125,9 +126,9 @@ def _original(original: Mapping[str, Any] | None) -> Iterator[RenderableType]:
         yield from _value(original["value"])
 
 
-def _history(history: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
-    if history:
-        yield ""
+def history(happened: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
+    """What has happened to an event, oldest first."""
+    if happened:
         yield table(
             ("time", "what", "attempt", "by", "why"),
             [
@@ -138,7 +139,7 @@ def _history(history: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
                     each["who"],
                     short(because(each)),
                 )
-                for each in history
+                for each in happened
             ],
             right=("attempt",),
         )

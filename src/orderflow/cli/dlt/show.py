@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
@@ -20,7 +20,7 @@ def show(session: Session, event: str, service: str | None) -> None:
     """Show a dead or parked event: why, its record, what has happened to it, its order, what waits behind it.
 
     EVENT_ID is the event's id, which several services may have given up; or, with --service, its position
-    in that service's list.
+    in that service's list. Of an event that waits no longer, what has happened to it is shown.
 
     \b
     orderflow dlt show 8ec9495d-610d-5954-a202-3d44caf9480b
@@ -30,6 +30,7 @@ def show(session: Session, event: str, service: str | None) -> None:
     from orderflow.cli.dlt import letter_view
     from orderflow.cli.dlt.choosing import require_service
     from orderflow.cli.dlt.letters import PATH, require_found
+    from orderflow.cli.output import text
 
     require_service((event,), service)
     asked = (service,) if service else SERVICES
@@ -39,15 +40,29 @@ def show(session: Session, event: str, service: str | None) -> None:
         for name, letter in answers.found.items()
         if letter is not None
     ]
+    past = {} if found else _past(session, event, answers.found)
     if session.out.as_json:
-        session.out.document({"letters": found, "unreachable": answers.away})
+        told = [{"service": name, "history": history} for name, history in past.items()]
+        session.out.document({"letters": found, "past": told, "unreachable": answers.away})
     else:
         for letter in found:
             session.out.show(*letter_view.parts(letter))
+        for name, history in past.items():
+            session.out.show(text(f"It waits no longer at {name}: it was handled, or discarded (orderflow dlt log)."))
+            session.out.show(*letter_view.history(history), "")
         everywhere.show_away(session, answers)
-    if not found:
+    if not found and not past:
         require_found(event, answers)
     answers.require_all()
+
+
+def _past(session: Session, event: str, services: Iterable[str]) -> Mapping[str, Any]:
+    """By service, the history of an event that waits there no longer."""
+    from orderflow.cli import everywhere
+    from orderflow.cli.dlt.letters import PATH
+
+    answers = everywhere.ask(session, lambda client: client.get(f"{PATH}/{event}/history"), services)
+    return {name: history for name, history in answers.found.items() if history is not None}
 
 
 def _order(session: Session, shown: Mapping[str, Any]) -> Any:

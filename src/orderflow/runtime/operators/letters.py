@@ -69,6 +69,12 @@ class Letters:
             )
         )
 
+    async def history(self, request: Request[None]) -> Reply:
+        found = await self._store.history(request.values["id"])
+        if not found:
+            raise ProblemError(404, "no such event was ever dead or parked")
+        return Reply(body=views.shown(found, list[views.Happening]))
+
     def operations(self) -> Sequence[Operation]:
         return (
             Operation(
@@ -88,6 +94,15 @@ class Letters:
                 handler=self.one,
                 parameters=(one_event,),
                 responses=[Response(status=200, description="The event", type=views.DeadLetterDetails), NOT_THERE],
+            ),
+            Operation(
+                method="GET",
+                path="/ops/dead-letters/{id}/history",
+                summary="What has happened to an event, also when it waits no longer",
+                tag=TAG,
+                handler=self.history,
+                parameters=(one_event,),
+                responses=[Response(status=200, description="Oldest first", type=list[views.Happening]), NOT_THERE],
             ),
         )
 
