@@ -147,7 +147,7 @@ def test_a_dead_letter_is_shown_with_all_that_is_known_of_it(tmp_path: Path) -> 
         f"{ORDER_ID} is PAID",
         "what came in",
         "replayed",
-        "2 of this order wait behind it",
+        "Held behind it: 2 events of this order",
         "orderflow.StockRejected.v1",
     ):
         assert words in shown.stdout
@@ -375,6 +375,7 @@ def test_what_is_not_dead_is_not_replayed(tmp_path: Path) -> None:
 
     assert shown.exit_code == 5
     assert "not dead" in shown.stderr
+    assert f"orderflow dlt list --order {ORDER_ID} --state all" in shown.stderr
 
 
 def test_a_replay_that_one_service_refuses_goes_on_at_the_others(tmp_path: Path) -> None:

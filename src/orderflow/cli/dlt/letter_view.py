@@ -149,7 +149,7 @@ def _followers(followers: Sequence[Mapping[str, Any]], behind: int) -> Iterator[
     if not followers:
         return
     yield ""
-    yield text(f"{behind} of this order wait behind it:", "yellow")
+    yield text(f"Held behind it: {counted(behind, 'event')} of this order", "yellow")
     yield table(
         ("position", "event id", "type", "state", "came in"),
         [

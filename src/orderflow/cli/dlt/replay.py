@@ -93,9 +93,10 @@ def _dead_at(found: Mapping[str, Holder]) -> Mapping[str, Holder]:
     """Raises RefusedError: what was named waits, but is not dead anywhere."""
     held = {name: each for name, each in found.items() if any(letter["state"] == "dead" for letter in each.letters)}
     if not held:
+        first = next(letter for each in found.values() for letter in each.letters)
         raise RefusedError(
-            "That is not dead: it will be tried again by itself, or waits behind an event that will. "
-            "See which with: orderflow dlt show EVENT_ID"
+            "That is not dead: it is tried again by itself, or waits behind another event of its order. "
+            f"If that one is dead, replay that. See both: orderflow dlt list --order {first['key']} --state all"
         )
     return held
 
