@@ -16,6 +16,19 @@ STATEMENT = re.compile(
     r"\s*(SELECT(?! 1$)|INSERT\s+INTO|UPDATE\s+\w|DELETE\s+FROM|CREATE|ALTER|DROP|GRANT|REVOKE|TRUNCATE"
     r"|WITH\s+\w+\s+(\(|AS)|LISTEN|UNLISTEN|NOTIFY|SET|COPY|LOCK|EXPLAIN|DO)\b"
 )
+FORGETTING = re.compile(r"\b(?:DELETE\s+FROM|(?<!by )TRUNCATE(?:\s+ONLY)?)\s+(\w+)")
+FORGOTTEN = {
+    "outbox_": "published, and the log has it",
+    "outbox_pending": "published",
+    "parked_events": "handled or discarded: the inbox says which",
+    "intents": "answered: the service's own row says how",
+    "records_": "older than the log's retention",
+    "group_members": "who reads the log now",
+    "idempotency_keys": "of HTTP requests, after a day",
+    "letter_notes": "taken away by an operator",
+    "faults": "of game days",
+    "fault_readers": "of game days",
+}
 PACKAGES = sorted({path.parent.parent for path in PACKAGE.rglob("sql/*.sql")})
 
 
@@ -34,6 +47,19 @@ def test_every_named_query_is_used_and_none_is_missing(package: Path) -> None:
 
     assert named - said == set()
     assert asked - named == set()
+
+
+def test_nothing_is_forgotten_by_which_a_duplicate_is_recognised() -> None:
+    """The inbox, the streams' numbers and the services' own rows are kept for ever: a replay of anything, years
+    later, finds what has happened already.
+    """
+    forgotten = {
+        table
+        for path in PACKAGE.rglob("sql/**/*.sql")
+        for table in FORGETTING.findall(path.read_text(encoding="utf-8"))
+    }
+
+    assert forgotten == {*FORGOTTEN}
 
 
 def queries_of(package: Path) -> Iterator[str]:
