@@ -140,8 +140,11 @@ def from_parked(parked: ParkedEvent, catalogue: Catalogue) -> Incoming:
 
 
 def _readable_key(record: ConsumerRecord) -> str:
-    """A key of its own for a record without one, so that it holds up nobody."""
+    """A key of its own for a record without one, so that it holds up nobody; one that is too long is cut to what a
+    reader of `flow-status` takes for a key.
+    """
     if not record.key:
         return f"{record.topic}/{record.partition}/{record.offset}"
     text = record.key.decode("utf-8", "backslashreplace").replace("\x00", "\\x00")
-    return text if len(text) <= KEY_MAX else f"{text[:KEY_MAX]}…{identity.lock_id(text):x}"
+    end = f"…{identity.lock_id(text):x}"
+    return text if len(text) <= KEY_MAX else text[: KEY_MAX - len(end)] + end

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from orderflow.messaging.cloudevents import rfc3339
-from orderflow.messaging.flow import Dead, Parked, Reopened
+from orderflow.messaging.flow import FLOW_STATUS, Dead, Parked, Reopened
 from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.incoming import from_record
 from orderflow.messaging.retrier import Retrier
@@ -184,6 +184,19 @@ async def test_a_record_without_a_key_holds_up_nobody() -> None:
     results = await world.admit(first, second, Counted(name="k", amount=1))
 
     assert outcomes(results) == [Outcome.DEAD, Outcome.DEAD, Outcome.HANDLED]
+
+
+@pytest.mark.parametrize("key", [None, b"k" * 10_000, b"\xff" * 60, "\x1b[2J\x00…".encode() * 30])
+async def test_what_is_said_of_a_record_without_a_usable_key_can_be_read(key: bytes | None) -> None:
+    world = World()
+    others = from_record(poisoned(1, key=b"k" * 10_001, value=b"?"), world.service.catalogue)
+    poison = from_record(poisoned(2, key=key, value=b"?"), world.service.catalogue)
+
+    await world.admit(others, poison)
+
+    read = [from_record(as_record(row), world.service.catalogue) for row in world.outbox(FLOW_STATUS)]
+    assert [(each.problem, each.event_type) for each in read] == [(None, "orderflow.Dead.v1")] * 2
+    assert read[0].key != read[1].key
 
 
 async def test_a_poison_record_too_large_for_a_letter_is_kept_and_the_letter_says_so() -> None:
