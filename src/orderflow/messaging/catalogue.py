@@ -15,12 +15,15 @@ encode = msgspec.json.Encoder().encode
 
 
 class UndecodableError(Exception):
-    """A record that cannot become a message, now or ever. `reason` is one of the closed set below."""
+    """A record that cannot become a message, now or ever. `reason` is one of the closed set below; `about` is the
+    known type that its value does not fit, if it has come so far.
+    """
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: str, detail: str, about: str = "") -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
+        self.about = about
 
 
 UNKNOWN_TYPE = "unknown-type"
@@ -67,7 +70,7 @@ class Catalogue:
             if encode(message) != value:
                 require_unique_names(value)
         except (ValueError, RecursionError) as error:
-            raise UndecodableError(MALFORMED, f"{name}: {error}") from error
+            raise UndecodableError(MALFORMED, f"{name}: {error}", name) from error
         return message
 
     def _decode_older(self, name: str, value: bytes) -> Message:
@@ -83,7 +86,7 @@ class Catalogue:
                 told = upcaster.upcast(told)
             return self._decoders[current].decode(encode(told))
         except Exception as error:  # an upcaster raises whatever a value that does not fit makes it
-            raise UndecodableError(MALFORMED, f"{name}: {type(error).__name__}: {error}") from error
+            raise UndecodableError(MALFORMED, f"{name}: {type(error).__name__}: {error}", name) from error
 
 
 def _chains(current: dict[str, int], upcasters: Iterable[Upcaster]) -> dict[str, tuple[str, Sequence[Upcaster]]]:

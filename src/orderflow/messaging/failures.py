@@ -25,7 +25,7 @@ def describe(error: BaseException) -> Failure:
     """The failure of a message: class, short printable text, and a fingerprint that groups equal ones."""
     name = type(error).__name__
     if isinstance(error, UndecodableError):
-        return Failure(PERMANENT, name, shown(error.detail), _digest(f"{name}:{error.reason}"))
+        return Failure(PERMANENT, name, shown(error.detail), _digest(f"{name}:{error.reason}:{error.about}"))
     kind = INFRASTRUCTURE if isinstance(error, InfrastructureError) else UNKNOWN
     return Failure(kind, name, shown(str(error)), _digest(f"{name}:{_first_own_frame(error)}"))
 

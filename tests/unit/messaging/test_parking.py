@@ -186,6 +186,22 @@ async def test_a_record_without_a_key_holds_up_nobody() -> None:
     assert outcomes(results) == [Outcome.DEAD, Outcome.DEAD, Outcome.HANDLED]
 
 
+async def test_values_that_do_not_fit_are_grouped_by_the_type_that_they_do_not_fit() -> None:
+    world = World()
+    events = (Counted(name="a", amount=1), Counted(name="b", amount=1), Opened(name="c"))
+    values = (b"{", b"[]", b"{")
+    broken = [
+        replace(record_of(event, offset=at), value=value)
+        for at, (event, value) in enumerate(zip(events, values, strict=True))
+    ]
+
+    await world.admit(*(from_record(each, world.service.catalogue) for each in broken))
+
+    first, second, other = [header(row.headers, "dlt_fingerprint") for row in world.outbox("counts.DLT")]
+    assert first == second
+    assert first != other
+
+
 @pytest.mark.parametrize("key", [None, b"k" * 10_000, b"\xff" * 60, "\x1b[2J\x00…".encode() * 30])
 async def test_what_is_said_of_a_record_without_a_usable_key_can_be_read(key: bytes | None) -> None:
     world = World()
