@@ -21,7 +21,8 @@ Examples:
   orderflow logs                     the last lines of every log
   orderflow logs -f order            follow the service order
   orderflow logs -n 200 postgres     PostgreSQL's own log
-  orderflow logs -n 100000 | grep ORDER_ID     all that concerns one order
+  orderflow logs -n 100000 | grep ORDER_ID
+                                     all that concerns one order
   orderflow logs --json | jq 'select(.level == "error")'
 
 \b

@@ -13,7 +13,7 @@ from orderflow.messaging.incoming import from_answer
 from orderflow.messaging.message import Answer
 from orderflow.messaging.patience import INFRASTRUCTURE, Patience
 from orderflow.messaging.probe_gate import ProbeGate
-from orderflow.messaging.signals import IntentAsked, Outcome, Signals, TaskFailed
+from orderflow.messaging.signals import UNAVAILABLE, IntentAsked, Outcome, Signals, TaskFailed
 from orderflow.messaging.store import OpenIntent, Store
 
 IDLE_S = 2.0
@@ -146,7 +146,7 @@ class IntentRunner:
 
     async def _ask(self, intent: OpenIntent) -> Answer:
         started = self._clock.monotonic()
-        outcome = "unavailable"
+        outcome = UNAVAILABLE
         try:
             answer = await self._gateway.ask(intent.intent)
             outcome = answer.TYPE

@@ -151,9 +151,12 @@ class SlotsChanged:
     slots: Sequence[int]
 
 
+UNAVAILABLE = "unavailable"
+
+
 @dataclass(frozen=True, slots=True)
 class IntentAsked:
-    """The outside world was asked. `outcome` is the answer's type name, or `unavailable`."""
+    """The outside world was asked. `outcome` is the answer's type name, or UNAVAILABLE."""
 
     service: str
     intent: str

@@ -8,6 +8,7 @@ from typing import Any
 
 from orderflow.messaging.message import Message
 from orderflow.messaging.signals import (
+    UNAVAILABLE,
     Alerted,
     AlertOutcome,
     BatchCommitted,
@@ -149,6 +150,10 @@ class SignalLog:
         self._log.write(Level.INFO, "slots-changed", {"slots": sorted(signal.slots)})
 
     def _intent(self, signal: IntentAsked) -> None:
+        # What was answered at once is told by the line of its answer.
+        level = Level.DEBUG if signal.attempts == 1 and signal.outcome != UNAVAILABLE else Level.INFO
+        if level < self._level:
+            return
         fields = {
             "order_id": clean(signal.key),
             "intent": clean(signal.intent),
@@ -156,7 +161,7 @@ class SignalLog:
             "attempts": signal.attempts,
             "duration_ms": round(signal.duration_s * 1000, 1),
         }
-        self._log.write(Level.INFO, "intent-asked", fields)
+        self._log.write(level, "intent-asked", fields)
 
     def _purged(self, signal: OutboxPurged) -> None:
         self._log.write(Level.INFO, "outbox-purged", {"segments": signal.segments})

@@ -15,6 +15,7 @@ import pytest
 from orderflow.messaging.inbox import Failure
 from orderflow.messaging.message import Event
 from orderflow.messaging.signals import (
+    UNAVAILABLE,
     Alerted,
     AlertOutcome,
     BatchCommitted,
@@ -168,7 +169,9 @@ def test_no_password_gets_into_a_line() -> None:
         (Resumed("order", "relay", 1.0), "resumed", "info"),
         (Relayed("order", 3, 5, 0.1), "outbox-relayed", "debug"),
         (SlotsChanged("order", [2, 1]), "slots-changed", "info"),
-        (IntentAsked("order", f"charge:{ORDER}", "charge", ORDER, "ChargeApproved", 1, 0.1), "intent-asked", "info"),
+        (IntentAsked("order", f"charge:{ORDER}", "charge", ORDER, "ChargeApproved", 1, 0.1), "intent-asked", "debug"),
+        (IntentAsked("order", f"charge:{ORDER}", "charge", ORDER, "ChargeApproved", 2, 0.1), "intent-asked", "info"),
+        (IntentAsked("order", f"charge:{ORDER}", "charge", ORDER, UNAVAILABLE, 1, 0.1), "intent-asked", "info"),
         (OutboxPurged("order", 1), "outbox-purged", "info"),
         (Alerted("order", "order", "f1", 3, AlertOutcome.SENT, ""), "alert-sent", "info"),
         (Alerted("order", "order", "f1", 3, AlertOutcome.RETRIED, "HTTP 500"), "alert-retried", "warning"),
