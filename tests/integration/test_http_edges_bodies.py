@@ -133,6 +133,26 @@ async def test_requests_on_one_connection_follow_each_other_after_an_error(frame
     writer.close()
 
 
+@pytest.mark.parametrize("head", [POST + b"connection: close\r\n", POST.replace(b"HTTP/1.1", b"HTTP/1.0")])
+async def test_who_wants_one_answer_only_gets_it_and_the_connection_ends(frame: Recorder, head: bytes) -> None:
+    body = json.dumps(GOOD).encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", frame.port)
+    writer.write(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+    status, headers, answer = await read_answer(reader)
+    assert (status, headers["connection"], answer) == (201, "close", {"customer_id": "c"})
+    assert await asyncio.wait_for(reader.read(), 5) == b""
+    writer.close()
+
+
+async def test_many_requests_in_one_packet_are_answered_in_order(frame: Recorder) -> None:
+    bodies = [json.dumps({**GOOD, "customer_id": name}).encode() for name in "abcdef"]
+    reader, writer = await asyncio.open_connection("127.0.0.1", frame.port)
+    writer.write(b"".join(POST + b"content-length: %d\r\n\r\n" % len(body) + body for body in bodies))
+    answers = [await asyncio.wait_for(read_answer(reader), 5) for _ in bodies]
+    assert [answer for _, _, answer in answers] == [{"customer_id": name} for name in "abcdef"]
+    writer.close()
+
+
 @pytest.mark.parametrize(
     ("sent", "status"),
     [

@@ -76,7 +76,8 @@ class Recorder:
 @asynccontextmanager
 async def serving(*, fast: bool = True) -> AsyncIterator[Recorder]:
     recorder = Recorder()
-    server = HttpServer(Frame(recorder.operations(fast=fast), recorder.state), listen("127.0.0.1", 0))
+    frame = Frame(recorder.operations(fast=fast), recorder.state)
+    server = HttpServer(lambda: frame, listen("127.0.0.1", 0))
     server.start()
     recorder.port = server.port
     try:

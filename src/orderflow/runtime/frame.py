@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import NamedTuple
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -58,7 +59,17 @@ class _Endpoint:
         self.parameters = ParameterReader(operation) if operation.parameters else None
 
 
-class _Path:
+class Asked(NamedTuple):
+    """What a request asks for, but for its body."""
+
+    method: str
+    target: str
+    query: bytes
+    headers: Mapping[bytes, bytes]
+    path_params: Mapping[str, str]
+
+
+class Path:
     """All operations of one path; given to the router as an ASGI application."""
 
     def __init__(self, frame: Frame, path: str) -> None:
@@ -94,16 +105,16 @@ class Frame:
     ) -> None:
         self._starting = starting
         self._state = state
-        self._paths: dict[str, _Path] = {}
-        self._fast: dict[str, _Path] = {}
-        self._nowhere = _Path(self, "(none)")
+        self._paths: dict[str, Path] = {}
+        self._fast: dict[str, Path] = {}
+        self._nowhere = Path(self, "(none)")
         for operation in operations:
             self._add(operation)
         routes: list[BaseRoute] = [Route(path, endpoint=each) for path, each in self._paths.items()]
         self._router = Router([*routes, *extra], redirect_slashes=False, default=self._not_found)
 
     def _add(self, operation: Operation) -> None:
-        path = self._paths.setdefault(operation.path, _Path(self, operation.path))
+        path = self._paths.setdefault(operation.path, Path(self, operation.path))
         if operation.method in path.endpoints:
             raise ValueError(f"{operation.method} {operation.path} is declared twice")
         path.endpoints[operation.method] = _Endpoint(operation)
@@ -125,46 +136,66 @@ class Frame:
     async def _not_found(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.answer(self._nowhere, scope, receive, send)
 
-    async def answer(self, path: _Path, scope: Scope, receive: Receive, send: Send) -> None:
+    def fast(self, method: str, target: bytes) -> Path | None:
+        """The path of a fast operation, if that is what is asked for, without a query."""
+        path = self._fast.get(target.decode("latin-1"))
+        endpoint = path.endpoints.get(method) if path is not None else None
+        return path if endpoint is not None and endpoint.operation.fast else None
+
+    @property
+    def limits(self) -> BodyLimits:
+        return self._state.limits
+
+    async def answer(self, path: Path, scope: Scope, receive: Receive, send: Send) -> None:
         """Carry out one request on `path`: every error becomes a problem document."""
         started = perf_counter()
-        method: str = scope["method"]
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        if len(headers) < len(scope["headers"]):
-            headers = _joined(scope["headers"])
+        asked = _asked(scope)
         refused: ProblemError | None = None
         try:
-            answer = await self._perform(path, scope, headers, receive)
+            content = b""
+            if b"content-length" in asked.headers or b"transfer-encoding" in asked.headers:
+                content = await read_body(asked.headers, receive, self._state.limits)
+            answer = await self._perform(path, asked, content)
         except DisconnectedError:
             return
         except Exception as error:  # noqa: BLE001  (a request's failure must end in its answer)
-            refused = self._refusal(error, scope["path"])
-            answer = reply(refused, scope["path"])
+            refused = self._refusal(error, asked.target)
+            answer = reply(refused, asked.target)
         if isinstance(refused, BodyRefusedError):
             await self._refuse_body(answer, receive, send)
         else:
             await _send(answer, send, ())
-        known = method if method in path.endpoints or method == "HEAD" else "other"
+        self._observe(path, asked, answer, started)
+
+    async def reply_to(self, path: Path, asked: Asked, content: bytes) -> Reply:
+        """Carry out a request whose body is here already: every error becomes a problem document."""
+        started = perf_counter()
+        try:
+            answer = await self._perform(path, asked, content)
+        except Exception as error:  # noqa: BLE001  (a request's failure must end in its answer)
+            answer = reply(self._refusal(error, asked.target), asked.target)
+        self._observe(path, asked, answer, started)
+        return answer
+
+    def _observe(self, path: Path, asked: Asked, answer: Reply, started: float) -> None:
+        known = asked.method if asked.method in path.endpoints or asked.method == "HEAD" else "other"
         self._state.observe(path.path, known, answer.status, perf_counter() - started)
 
-    async def _perform(self, path: _Path, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> Reply:
-        content = b""
-        if b"content-length" in headers or b"transfer-encoding" in headers:
-            content = await read_body(headers, receive, self._state.limits)
+    async def _perform(self, path: Path, asked: Asked, content: bytes) -> Reply:
         if path is self._nowhere:
             raise self._nothing_here()
-        endpoint = path.find(scope["method"])
-        if self._state.draining and scope["method"] not in _READS:
+        endpoint = path.find(asked.method)
+        if self._state.draining and asked.method not in _READS:
             raise ProblemError(503, "the service is stopping", retry_after_s=1, headers=(_CLOSE,))
         body = None
         if endpoint.decoder is not None:
-            _require_json(headers)
+            _require_json(asked.headers)
             body = endpoint.decoder.decode(content)
         values: Mapping[str, object] = {}
-        if endpoint.parameters is not None or scope["query_string"]:
+        if endpoint.parameters is not None or asked.query:
             reader = endpoint.parameters or ParameterReader(endpoint.operation)
-            values = reader.read(scope.get("path_params", {}), scope["query_string"], headers)
-        trace = accept_traceparent(headers.get(b"traceparent"), self._state.chance)
+            values = reader.read(asked.path_params, asked.query, asked.headers)
+        trace = accept_traceparent(asked.headers.get(b"traceparent"), self._state.chance)
         return await endpoint.operation.handler(Request(body, content, values, trace))
 
     def _nothing_here(self) -> ProblemError:
@@ -187,16 +218,29 @@ class Frame:
 
 
 async def _send(answer: Reply, send: Send, extra: Headers, *, more: bool = False) -> None:
+    content, headers = head_of(answer)
+    await send({"type": "http.response.start", "status": answer.status, "headers": [*headers, *extra]})
+    await send({"type": "http.response.body", "body": content, "more_body": more})
+
+
+def head_of(answer: Reply) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """The answer's body as bytes, and its headers."""
     content = answer.content
     if content is None:
         content = b"" if answer.body is None else msgspec.json.encode(answer.body)
-    headers = [_NOSNIFF, *answer.headers, *extra]
+    headers = [_NOSNIFF, *answer.headers]
     if answer.status != 204:
         headers.append((b"content-length", b"%d" % len(content)))
     if content:
         headers.append((b"content-type", answer.media_type))
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": content, "more_body": more})
+    return content, headers
+
+
+def _asked(scope: Scope) -> Asked:
+    headers: dict[bytes, bytes] = dict(scope["headers"])
+    if len(headers) < len(scope["headers"]):
+        headers = _joined(scope["headers"])
+    return Asked(scope["method"], scope["path"], scope["query_string"], headers, scope.get("path_params", {}))
 
 
 def _joined(fields: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:

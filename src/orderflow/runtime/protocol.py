@@ -1,12 +1,17 @@
-"""uvicorn's HTTP/1.1 protocol with bounds on the head of a request, and problem documents for what breaks it."""
+"""uvicorn's HTTP/1.1 protocol with bounds on the head of a request, problem documents for what breaks it, and a
+shorter way for fast operations.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from orderflow.runtime.exchange import Exchange, fits
+from orderflow.runtime.frame import Asked, Frame
 from orderflow.runtime.problems import MEDIA_TYPE, Problem, encode
 
 HEAD_BYTES_MAX = 64 * 1024
@@ -15,10 +20,14 @@ HEAD_TIMEOUT_S = 10.0
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """A connection that must send the head of a request within 10 s, in at most 64 KiB and 100 headers."""
+    """A connection that must send the head of a request within 10 s, in at most 64 KiB and 100 headers.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    `frame` gives the frame of the moment.
+    """
+
+    def __init__(self, *args: Any, frame: Callable[[], Frame], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._frame = frame
         self._head_bytes = 0
         self._in_head = True
         self._head_timer: asyncio.TimerHandle | None = None
@@ -52,18 +61,62 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.headers) > HEADERS_MAX:
             self._refuse(431, f"the request has more than {HEADERS_MAX} headers")
             return
-        super().on_headers_complete()
+        exchange = self._exchange()
+        if exchange is None:
+            super().on_headers_complete()
+        else:
+            self.cycle = exchange  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
         if self.cycle is not None:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self.cycle is not None:
+        exchange: object = self.cycle
+        if isinstance(exchange, Exchange):
+            exchange.body_timer.cancel()
+            task = self.loop.create_task(self._answer(exchange))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+        elif self.cycle is not None:
             super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, msg)
+
+    def _exchange(self) -> Exchange | None:
+        """For a fast operation whose body has a told length; whatever is less plain takes the way of ASGI."""
+        frame = self._frame()
+        method: str = self.parser.get_method().decode("ascii")
+        path = frame.fast(method, self.url)
+        is_busy = self.cycle is not None and not self.cycle.response_complete
+        if path is None or is_busy or self.expect_100_continue or self.parser.should_upgrade():
+            return None
+        headers = dict(self.headers)
+        if not fits(self.headers, len(headers), frame.limits.bytes_max):
+            return None
+        return Exchange(
+            path,
+            Asked(method, path.path, b"", headers, {}),
+            keep_alive=self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive(),
+            body_timer=self.loop.call_later(frame.limits.read_s, self._late_body, frame.limits.read_s),
+        )
+
+    async def _answer(self, exchange: Exchange) -> None:
+        reply = await self._frame().reply_to(exchange.path, exchange.asked, bytes(exchange.body))
+        if self.flow.write_paused and not exchange.disconnected:
+            await self.flow.drain()
+        if exchange.disconnected or self.transport.is_closing():
+            return
+        status_line, default_headers = STATUS_LINE[reply.status], self.server_state.default_headers
+        self.transport.write(exchange.rendered(status_line, default_headers, reply))
+        exchange.response_complete = True
+        if not exchange.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def _late_body(self, limit_s: float) -> None:
+        self._refuse(408, f"the body did not arrive within {limit_s:g} s")
 
     def _start_timer(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._late)

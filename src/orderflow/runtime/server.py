@@ -7,11 +7,13 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Generator
-from typing import Any
+from collections.abc import Callable, Generator
+from functools import partial
 
 import uvicorn
 
+from orderflow.runtime.asgi import Receive, Scope, Send
+from orderflow.runtime.frame import Frame
 from orderflow.runtime.protocol import BoundedProtocol
 
 _BACKLOG = 1024
@@ -53,13 +55,18 @@ def _sentence(host: str, port: int, error: OSError) -> str:
 
 
 class HttpServer(uvicorn.Server):
-    """Serves an ASGI application on a socket until `stop`. Signals of the process are somebody else's."""
+    """Serves on a socket, until `stop`, what `frame` gives at the moment of each request. Signals of the process are
+    somebody else's.
+    """
 
-    def __init__(self, application: Any, listener: socket.socket) -> None:
+    def __init__(self, frame: Callable[[], Frame], listener: socket.socket) -> None:
+        async def application(scope: Scope, receive: Receive, send: Send) -> None:
+            await frame()(scope, receive, send)
+
         super().__init__(
             uvicorn.Config(
                 application,
-                http=BoundedProtocol,
+                http=partial(BoundedProtocol, frame=frame),  # type: ignore[arg-type]
                 interface="asgi3",
                 ws="none",
                 lifespan="off",

@@ -22,7 +22,6 @@ from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
 from orderflow.messaging.stores.postgres.store import PostgresStore
 from orderflow.messaging.transport import Transport
 from orderflow.observability.metrics import Metrics
-from orderflow.runtime.asgi import Receive, Scope, Send
 from orderflow.runtime.definition import ServiceContext, ServiceDefinition, Surroundings
 from orderflow.runtime.docs import docs_operations, docs_routes
 from orderflow.runtime.exposition import Reader, gauge_readers, metrics_operation
@@ -77,7 +76,7 @@ class ServiceProcess:
         self._readers: Sequence[Reader] = ()
         self._probes = [*health_operations(self._health), metrics_operation(metrics, lambda: self._readers)]
         self._frame = Frame(self._probes, self._state, starting=True)
-        self._server = HttpServer(self._application, listener)
+        self._server = HttpServer(lambda: self._frame, listener)
         self._config = service_config(definition, settings)
         self._commands = LateCommands()
         self._parts = AsyncExitStack()
@@ -120,9 +119,6 @@ class ServiceProcess:
             await self._commands.engine.drain(max(0.1, deadline - self._clock.monotonic() - _HTTP_STOP_S))
         await self._server.stop(max(0.1, min(_HTTP_STOP_S, deadline - self._clock.monotonic())))
         await self._parts.aclose()
-
-    async def _application(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._frame(scope, receive, send)
 
     async def _start(self) -> None:
         store = await self._until_open("database", lambda: open_store(self._definition, self._settings))
