@@ -43,6 +43,7 @@ async def test_a_new_entry_that_is_there_already_is_refused_not_ignored(store: S
         async with store.transaction() as tx:
             await tx.write(changes(inbox=[entry("k", "0"), entry("k", "1")], outbox=outbox))
     assert refused.value.constraint == "processed_events_once"
+    assert refused.value.named == {"k", CONSUMER, "1"}
     assert (await recognise(store, ("k", "0"))).known == {}
 
 

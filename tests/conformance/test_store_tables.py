@@ -55,21 +55,22 @@ async def test_a_step_that_is_not_allowed_is_refused_with_the_sqlstate_of_its_ru
 ) -> None:
     with pytest.raises(DataRefusedError) as refused:
         await commit(store, changes(rows=rows))
-    assert refused.value.sqlstate == "OF001"
+    assert (refused.value.sqlstate, refused.value.named) == ("OF001", set())
     assert await load(store, PARCEL) is None
 
 
 async def test_a_broken_constraint_is_named(store: Store) -> None:
     with pytest.raises(DataRefusedError) as refused:
-        await commit(store, changes(rows=[Counter(counter_id="a", value=-1)]))
+        await commit(store, changes(rows=[Counter(counter_id="b", value=1), Counter(counter_id="a", value=-1)]))
     assert (refused.value.sqlstate, refused.value.constraint) == ("23514", "counters_value_not_negative")
+    assert {"a", "b"} & refused.value.named == {"a"}
 
 
 async def test_a_row_said_to_be_new_that_is_there_is_refused(store: Store) -> None:
     await commit(store, changes(rows=[Counter(counter_id="a", value=1)]))
     with pytest.raises(DataRefusedError) as refused:
         await commit(store, changes(rows=[Counter(counter_id="a", value=2)]))
-    assert refused.value.sqlstate == "23505"
+    assert (refused.value.sqlstate, refused.value.named) == ("23505", {"a"})
     assert await load(store, Ref(Counter, "a")) == Counter(counter_id="a", value=1)
 
 
@@ -84,7 +85,7 @@ async def test_a_fact_is_added_once(store: Store) -> None:
     await commit(store, changes(facts=[fact, Move(parcel_id="p", number=2, place="x")]))
     with pytest.raises(DataRefusedError) as refused:
         await commit(store, changes(facts=[Move(parcel_id="p", number=1, place="elsewhere")]))
-    assert refused.value.sqlstate == "23505"
+    assert (refused.value.sqlstate, refused.value.named) == ("23505", {"p", "1"})
 
 
 async def test_a_fact_twice_in_one_batch_is_refused(store: Store) -> None:

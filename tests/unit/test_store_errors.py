@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from orderflow.messaging.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
-from orderflow.messaging.stores.postgres.errors import translate, translated
+from orderflow.messaging.stores.postgres.errors import named_in, translate, translated
 
 
 def postgres_error(state: str) -> asyncpg.PostgresError:
@@ -38,7 +38,28 @@ def test_a_refusal_carries_its_sqlstate_and_constraint_and_no_values() -> None:
     refused = translate(error)
     assert isinstance(refused, DataRefusedError)
     assert (refused.sqlstate, refused.constraint) == ("23505", "orders_pkey")
-    assert "4111" not in str(refused)
+    assert refused.named == {"4111"}
+    assert "4111" not in f"{refused} {refused!r}"
+
+
+@pytest.mark.parametrize(
+    ("detail", "named"),
+    [
+        ("", set()),
+        ("Key (order_id)=(0199-ab) already exists.", {"0199-ab"}),
+        ("Key (sku, version)=(SKU (old), 5) already exists.", {"SKU (old)", "5"}),
+        ('Key (parcel_id)=(p) is not present in table "parcels".', {"p"}),
+        (
+            "Failing row contains (SKU-1, -3, null, 2026-01-01 00:00:00+00).",
+            {"SKU-1", "-3", "2026-01-01 00:00:00+00"},
+        ),
+        ("La ligne en échec contient (a, ).", {"a"}),
+        ("Schlüssel »(k)=(1)« existiert bereits.", {"1"}),
+        ("\\u0000 cannot be converted to text.", set()),
+    ],
+)
+def test_the_values_of_a_refused_row_or_key_are_read_in_every_language(detail: str, named: set[str]) -> None:
+    assert named_in(detail) == named
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ steps, and leaves nothing or everything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from orderflow.messaging.clock import Clock
@@ -25,8 +25,11 @@ from orderflow.messaging.rows import Ref
 from orderflow.messaging.sifting import sift
 from orderflow.messaging.signals import BatchCommitted, BatchSplit, Outcome, Signals
 from orderflow.messaging.store import Changes, DataRefusedError, Store, Transaction
+from orderflow.messaging.suspects import accused, parts, suspects
 
 Failures = Mapping[tuple[str, str], Exception]
+ACCUSED_MAX = 4
+"""A batch that is refused again although so many of it fail is divided: to name hundreds one by one costs more."""
 
 
 class Inlet:
@@ -65,9 +68,9 @@ class Inlet:
     async def admit(self, consumer: str, batch: Sequence[Incoming]) -> list[Result]:
         """Carry the batch in; one result a message, in order. Order within a key is kept.
 
-        Data that the database refuses is singled out by halving the batch, and fails alone. DEFERRED messages are to
-        be brought again, each before the later ones of its key. Raises StoreUnavailableError, InfrastructureError;
-        what was committed by then is recognised when the batch comes again.
+        Data that the database refuses is found by what its error names, else by halving, and fails alone. DEFERRED
+        messages are to be brought again, each before the later ones of its key. Raises StoreUnavailableError,
+        InfrastructureError; what was committed by then is recognised when the batch comes again.
         """
         if all(passed_over(self.service, incoming) for incoming in batch):
             return self._pass_over(consumer, batch)
@@ -135,6 +138,13 @@ class Inlet:
         names |= {incoming.also[0] for incoming in batch if incoming.also is not None}
         return touched, failed, sorted(lock_id(name) for name in names)
 
+    def accuse(self, batch: Sequence[Incoming], error: DataRefusedError, failures: Failures) -> Failures | None:
+        """`failures` and those that the error gives away; None if it gives nobody away, or has named many already."""
+        fresh = [each for each in accused(batch, error, self._ids) if each.name not in failures]
+        if not fresh or (failures and len(failures) >= ACCUSED_MAX):
+            return None
+        return {**failures, **dict.fromkeys((each.name for each in fresh), error)}
+
     def tell(self, consumer: str, results: Sequence[Result], changes: Changes | None, duration_s: float) -> None:
         """After the commit: hand on what was written, and signal."""
         if changes is not None:
@@ -155,12 +165,21 @@ class Inlet:
         return [results[place] for place in range(len(batch))]
 
     async def _try(self, consumer: str, batch: Sequence[Incoming], behind: set[str]) -> list[Result]:
-        try:
-            results = await self._transact(consumer, batch, {})
-        except DataRefusedError as error:
-            return await self._single_out(consumer, batch, behind, error)
-        behind.update(result.incoming.key for result in results if result.outcome is Outcome.DEFERRED)
-        return results
+        """Whoever the database names fails, and the rest goes in at once; what it does not name is divided."""
+        failures: Failures = {}
+        while True:
+            try:
+                results = await self._transact(consumer, batch, failures)
+            except DataRefusedError as error:
+                more = self.accuse(batch, error, failures)
+                if more is None and len(batch) == 1:
+                    raise
+                if more is None:
+                    return await self._divide(consumer, batch, behind, error)
+                failures = more
+            else:
+                behind.update(result.incoming.key for result in results if result.outcome is Outcome.DEFERRED)
+                return results
 
     async def _transact(
         self, consumer: str, batch: Sequence[Incoming], failures: Failures, *, holding: bool = False
@@ -177,17 +196,12 @@ class Inlet:
         self.tell(consumer, results, changes, self._clock.monotonic() - started)
         return results
 
-    async def _single_out(
+    async def _divide(
         self, consumer: str, batch: Sequence[Incoming], behind: set[str], error: DataRefusedError
     ) -> list[Result]:
-        """Halve by key until the culprit stands alone; then it fails in a transaction of its own."""
-        if len(batch) == 1:
-            results = await self._transact(consumer, batch, {batch[0].name: error})
-            behind.update(result.incoming.key for result in results if result.outcome is Outcome.DEFERRED)
-            return results
         self._signals.emit(BatchSplit(self.service.name, consumer, len(batch), str(error)))
         found: dict[int, Result] = {}
-        for part in halves(batch):
+        for part in parts(batch, suspects(batch, error, self._ids)):
             carried = await self._admit(consumer, [batch[place] for place in part], behind)
             found.update(zip(part, carried, strict=True))
         return [found[place] for place in range(len(batch))]
@@ -198,6 +212,9 @@ class Inlet:
             room = ParkingRoom(consumer, self._store, self._policy.parked_keys_max, self._clock)
             self._rooms[consumer] = room
         return room
+
+    def _ids(self, incoming: Incoming) -> Iterable[Hashable]:
+        return (ref.id for ref in self._refs(incoming, {}))
 
     def _refs(self, incoming: Incoming, failed: dict[tuple[str, str], Exception]) -> Sequence[Ref]:
         if incoming.envelope is None or passed_over(self.service, incoming):
@@ -224,14 +241,3 @@ def reopened(batch: Sequence[Incoming], whole: Collection[str], released: Collec
     gone = set(released)
     left = {each.key for each in batch if each.parked is None or each.parked.position not in gone}
     return {each.key: each for each in batch if each.key in whole and each.key not in left}.values()
-
-
-def halves(batch: Sequence[Incoming]) -> tuple[list[int], list[int]]:
-    """The places of the batch in two parts: by key while there are several, else in order."""
-    keys = list(dict.fromkeys(incoming.key for incoming in batch))
-    if len(keys) == 1:
-        middle = len(batch) // 2
-        return list(range(middle)), list(range(middle, len(batch)))
-    first = set(keys[: len(keys) // 2])
-    places = range(len(batch))
-    return [n for n in places if batch[n].key in first], [n for n in places if batch[n].key not in first]

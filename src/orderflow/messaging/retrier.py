@@ -8,7 +8,7 @@ from orderflow.messaging.alarm import Alarm
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.failures import InfrastructureError
 from orderflow.messaging.inbox import ParkedEvent
-from orderflow.messaging.incoming import from_parked
+from orderflow.messaging.incoming import Incoming, from_parked
 from orderflow.messaging.inlet import Failures, Inlet, reopened
 from orderflow.messaging.policy import Terms
 from orderflow.messaging.signals import KeyReopened, Signals
@@ -43,6 +43,8 @@ class Retrier:
         await self._alarm.wait()
         waiting = [each for each in self._watch.paused if not self._watch.is_neglected(each)]
         keys = await self._store.due_keys(self._consumer, KEYS_MAX, waiting)
+        if not keys:
+            return
         if len(keys) == KEYS_MAX:
             self.poke(0)
         for key in await self._try_heads(keys):
@@ -54,14 +56,13 @@ class Retrier:
         if len(heads) < 2:
             return keys
         try:
-            tried = await self._try(heads, 1, {})
+            tried = await self._try(heads, 1)
         except (DataRefusedError, InfrastructureError):
             return keys
         return [key for key in keys if key not in tried or tried[key]]
 
     async def _drain(self, key: str) -> None:
         limit = DRAIN_MAX
-        failures: dict[tuple[str, str], Exception] = {}
         probing = False
         while limit:
             events = await self._peek([key], limit)
@@ -72,13 +73,10 @@ class Retrier:
                 if not probing:
                     return
             try:
-                tried = await self._try(events, limit, failures)
-            except DataRefusedError as error:
-                name = (events[0].key, events[0].identity)
-                if name in failures:
+                tried = await self._try(events, limit)
+            except DataRefusedError:
+                if limit == 1:
                     raise
-                if len(events) == 1:
-                    failures[name] = error
                 limit = 1
             else:
                 if key in tried and not tried[key]:
@@ -88,12 +86,27 @@ class Retrier:
         async with self._store.transaction() as tx:
             return await tx.parked(self._consumer, keys, limit)
 
-    async def _try(self, seen: Sequence[ParkedEvent], limit: int, failures: Failures) -> Mapping[str, bool]:
-        """One transaction over up to `limit` parked events of each key; returns the keys that were as seen, and
-        whether more of each is to be tried now.
+    async def _try(self, seen: Sequence[ParkedEvent], limit: int) -> Mapping[str, bool]:
+        """Whoever the database names fails beside the others. Raises DataRefusedError when it names nobody.
+
+        Returns the keys that were as seen, and whether more of each is to be tried now.
         """
-        started = self._clock.monotonic()
         batch = [from_parked(event, self._inlet.service.catalogue) for event in seen]
+        failures: Failures = {}
+        while True:
+            try:
+                return await self._transact(seen, batch, limit, failures)
+            except DataRefusedError as error:
+                more = self._inlet.accuse(batch, error, failures)
+                if more is None:
+                    raise
+                failures = more
+
+    async def _transact(
+        self, seen: Sequence[ParkedEvent], batch: Sequence[Incoming], limit: int, failures: Failures
+    ) -> Mapping[str, bool]:
+        """One transaction over up to `limit` parked events of each key."""
+        started = self._clock.monotonic()
         touched, failures, locks = self._inlet.touch(batch, failures)
         before = by_key(seen)
         async with self._store.transaction() as tx:

@@ -7,6 +7,7 @@ a driver are translated at this edge into the three below.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -31,12 +32,23 @@ class StoreUnavailableError(Exception):
 
 
 class DataRefusedError(Exception):
-    """The database refused the data (a constraint, a trigger, a value out of range)."""
+    """The database refused the data (a constraint, a trigger, a value out of range).
 
-    def __init__(self, message: str, sqlstate: str = "", constraint: str | None = None) -> None:
+    `named`: the values of the row or key that it says it refused; empty if it does not say. They may be anybody's
+    data: to find the message by, not to be shown.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        sqlstate: str = "",
+        constraint: str | None = None,
+        named: AbstractSet[str] = frozenset(),
+    ) -> None:
         super().__init__(message)
         self.sqlstate = sqlstate
         self.constraint = constraint
+        self.named = named
 
 
 class SchemaBehindError(Exception):

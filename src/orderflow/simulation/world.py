@@ -207,8 +207,10 @@ class World:
         )
 
     def _refuse(self, _: Row | None, after: Row) -> None:
+        """As a constraint would, which names the row, or as a trigger, which does not."""
         if str(after.id) in self.refusing:
-            raise DataRefusedError("a fault of the simulation refuses this row")
+            state = "23514" if str(after.id)[-1] in "02468ace" else "P0001"
+            raise DataRefusedError("a fault of the simulation refuses this row", state)
 
     def _make_topics(self) -> None:
         named = [topic for service in self.code.services.values() for topic in service.publishes]

@@ -9,9 +9,10 @@ from msgspec.structs import replace
 
 from orderflow.messaging.identity import event_id, lock_id, slot_of
 from orderflow.messaging.incoming import Incoming, from_command, from_record
-from orderflow.messaging.rows import Ref
+from orderflow.messaging.rows import Ref, Row
 from orderflow.messaging.signals import BatchCommitted, BatchSplit, Outcome
 from orderflow.messaging.store import DataRefusedError, StoreUnavailableError
+from orderflow.messaging.stores.memory.writing import Rules
 from tests.unit.messaging.toy import Counted, Movement, Noticed, Opened, Put, Said, Tally
 from tests.unit.messaging.world import TRACE, World, header, outcomes, record_of
 
@@ -157,8 +158,55 @@ async def test_the_database_refusing_one_event_of_500_parks_that_one_only() -> N
     failure = world.parked()[0].failure
     assert failure is not None
     assert failure.error == "DataRefusedError"
-    assert len(world.signals_of(BatchSplit)) <= 10
+    assert world.steps.count("write") == 2
     assert world.flow() == ["Parked beast"]
+
+
+async def test_several_that_the_database_names_one_by_one_are_parked_beside_the_rest() -> None:
+    world = World()
+
+    results = await world.admit(*(Counted(name=f"k{n}", amount=666 if n % 40 == 9 else 1) for n in range(160)))
+
+    assert [result.incoming.key for result in results if result.outcome is Outcome.PARKED] == [
+        "k9",
+        "k49",
+        "k89",
+        "k129",
+    ]
+    assert outcomes(results).count(Outcome.HANDLED) == 156
+    assert world.steps.count("write") == 5
+    assert world.signals_of(BatchSplit) == []
+
+
+async def test_when_many_are_refused_the_batch_is_divided_so_that_what_is_tried_in_vain_stays_little() -> None:
+    world = World()
+
+    results = await world.admit(*(Counted(name=f"k{n}", amount=666 if n % 5 == 0 else 1) for n in range(500)))
+
+    assert outcomes(results).count(Outcome.PARKED) == 100
+    assert outcomes(results).count(Outcome.HANDLED) == 400
+    assert world.steps.count("write") <= 3 * 100
+
+
+async def test_a_refusal_that_names_nobody_is_found_by_halving() -> None:
+    world = World()
+    world.database.rules = Rules((nameless_666,))
+
+    results = await world.admit(*(Counted(name=f"k{n}", amount=666 if n == 70 else 1) for n in range(100)))
+
+    assert [result.incoming.key for result in results if result.outcome is Outcome.PARKED] == ["k70"]
+    assert outcomes(results).count(Outcome.HANDLED) == 99
+    assert len(world.signals_of(BatchSplit)) <= 7
+
+
+async def test_one_that_is_named_for_what_another_did_is_not_parked() -> None:
+    world = World()
+    world.database.rules = Rules((lambda before, row: nameless_666(before, row, frozenset({"k3"})),))
+
+    results = await world.admit(*(Counted(name=f"k{n}", amount=666 if n == 5 else 1) for n in range(8)))
+
+    assert [result.incoming.key for result in results if result.outcome is Outcome.PARKED] == ["k5"]
+    assert world.total("k3") == 1
 
 
 async def test_the_database_refusing_the_last_of_500_events_of_one_key_keeps_their_order() -> None:
@@ -292,6 +340,11 @@ async def test_data_refused_even_when_parked_is_raised() -> None:
     world.inlet._transact = refuse  # type: ignore[method-assign, assignment]
     with pytest.raises(DataRefusedError, match="again"):
         await world.admit(event)
+
+
+def nameless_666(before: Row | None, row: Row, named: frozenset[str] = frozenset()) -> None:
+    if isinstance(row, Tally) and row.total == 666:
+        raise DataRefusedError("the number of the beast", "P0001", None, named)
 
 
 def command(world: World, put: Put) -> Incoming:

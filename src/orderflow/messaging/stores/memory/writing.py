@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -17,6 +17,7 @@ from orderflow.messaging.rows import Fact, Row
 from orderflow.messaging.store import Changes, DataRefusedError, OpenIntent, OutboxRecord
 from orderflow.messaging.stores.memory.state import Asked, Journal, State, Waiting, note_action, remember
 
+CHECK_VIOLATION = "23514"
 RECORD_MAX = 2 * 1024 * 1024
 Check = Callable[[Row | None, Row], None]
 
@@ -72,18 +73,27 @@ class Writer:
     def _row(self, row: Row, *, is_new: bool) -> None:
         before = self._state.rows.get(row.ref)
         if is_new and before is not None:
-            raise _double(f"{row.TABLE} {row.id}", f"{row.TABLE}_pkey")
+            raise _double(f"{row.TABLE} {row.id}", f"{row.TABLE}_pkey", row.id)
         if not is_new and before is None:
             raise DataRefusedError(f"{row.TABLE}: 1 rows were to be written, 0 were")
-        for check in self._rules.checks:
-            check(before, row)
+        self._check(before, row)
         self._journal.set(self._state.rows, row.ref, row)
+
+    def _check(self, before: Row | None, row: Row) -> None:
+        """A constraint tells which row it refuses, a trigger does not."""
+        try:
+            for check in self._rules.checks:
+                check(before, row)
+        except DataRefusedError as error:
+            if error.sqlstate == CHECK_VIOLATION:
+                error.named = _names(row.id)
+            raise
 
     def _facts(self, facts: Iterable[Fact]) -> None:
         for fact in facts:
             name = (type(fact), fact.id)
             if name in self._state.facts:
-                raise _double(f"{fact.TABLE} {fact.id}", None)
+                raise _double(f"{fact.TABLE} {fact.id}", None, fact.id)
             self._journal.set(self._state.facts, name, fact)
 
     def _inbox(self, changes: Changes) -> None:
@@ -91,7 +101,7 @@ class Writer:
             name = (entry.key, changes.consumer, entry.identity)
             known = (entry.key, entry.identity) in self._known
             if name in self._state.inbox and not known:
-                raise _double(f"processed_events {name}", "processed_events_once")
+                raise _double(f"processed_events {name}", "processed_events_once", name)
             if known and name not in self._state.inbox:
                 raise DataRefusedError("processed_events: 1 rows were to be written, 0 were")
             self._journal.set(self._state.inbox, name, entry)
@@ -115,10 +125,10 @@ class Writer:
     def _park(self, changes: Changes) -> None:
         for event in changes.parked:
             name = (event.key, changes.consumer, event.identity)
-            _hold(name in self._state.inbox, "parked_events_in_inbox", "23503")
+            _hold(name in self._state.inbox, "parked_events_in_inbox", "23503", name)
             for other in self._state.parked.values():
                 if (other.event.key, other.consumer, other.event.identity) == name:
-                    raise _double(f"parked_events {name}", "parked_events_once")
+                    raise _double(f"parked_events {name}", "parked_events_once", name)
             self._state.positions += 1
             self._wait(changes.consumer, replace(event, position=self._state.positions), None)
 
@@ -161,7 +171,7 @@ class Writer:
             if before is None:
                 raise DataRefusedError("parked_events: 1 rows were to be written, 0 were")
             name = (before.event.key, before.consumer, edit.identity)
-            _hold(name in self._state.inbox, "parked_events_in_inbox", "23503")
+            _hold(name in self._state.inbox, "parked_events_in_inbox", "23503", name)
             record, new = before.event.record, edit.record
             event = replace(
                 before.event,
@@ -187,7 +197,7 @@ class Writer:
                 self._journal.delete(self._state.intents, key)
         for intent in changes.opened:
             if intent.intent.key in self._state.intents:
-                raise _double(f"intents {intent.intent.key}", "intents_once")
+                raise _double(f"intents {intent.intent.key}", "intents_once", intent.intent.key)
             self._ask(intent, changes.lease_ms)
         postponed = [intent.intent.key for intent in changes.postponed]
         if any(len(list(same)) > 1 for _, same in groupby(sorted(postponed))):
@@ -204,10 +214,15 @@ class Writer:
         self._journal.set(self._state.intents, kept.key, asked)
 
 
-def _hold(condition: bool, constraint: str, sqlstate: str = "23514") -> None:
+def _hold(condition: bool, constraint: str, sqlstate: str = CHECK_VIOLATION, row: Hashable = ()) -> None:
     if not condition:
-        raise DataRefusedError(f"the rule {constraint} was broken", sqlstate, constraint)
+        raise DataRefusedError(f"the rule {constraint} was broken", sqlstate, constraint, _names(row))
 
 
-def _double(what: str, constraint: str | None) -> DataRefusedError:
-    return DataRefusedError(f"{what} is there already", "23505", constraint)
+def _double(what: str, constraint: str | None, row: Hashable) -> DataRefusedError:
+    return DataRefusedError(f"{what} is there already", "23505", constraint, _names(row))
+
+
+def _names(row: Hashable) -> frozenset[str]:
+    """The values that PostgreSQL would name: those of the key."""
+    return frozenset(map(str, row if isinstance(row, tuple) else (row,)))

@@ -33,12 +33,25 @@ def translate(error: Exception) -> Exception | None:
     return None
 
 
+def named_in(detail: str) -> frozenset[str]:
+    """The values in a server's detail, whatever its language: `Key (a, b)=(1, 2) …`, `Failing row contains (1, 2).`
+
+    A value that is long is cut by the server, and one with a comma falls apart: then it names nobody.
+    """
+    if ")=(" in detail:
+        values = detail.partition(")=(")[2].rpartition(")")[0]
+    else:
+        values = detail.partition("(")[2].rpartition(")")[0]
+    return frozenset(values.split(", ")) - {"", "null"}
+
+
 def _from_state(error: asyncpg.PostgresError, state: str) -> Exception | None:
     text = str(error.args[0]) if error.args else type(error).__name__
     if state in UNAVAILABLE_STATES or state[:2] in UNAVAILABLE_CLASSES:
         return StoreUnavailableError(f"{text} (SQLSTATE {state})")
     if state in REFUSED_STATES or state[:2] in REFUSED_CLASSES:
-        return DataRefusedError(text, state, getattr(error, "constraint_name", None))
+        constraint, detail = (getattr(error, name, None) for name in ("constraint_name", "detail"))
+        return DataRefusedError(text, state, constraint, named_in(detail or ""))
     if state in BEHIND_STATES:
         return SchemaBehindError(f"{text}: the schema is not the one of this release; run `orderflow migrate`")
     return None
