@@ -41,10 +41,10 @@ def shown(text: str) -> str:
 
 def _first_own_frame(error: BaseException) -> str:
     """Where the service's own code raised: the innermost frame that is not the core's."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "orderflow/messaging" not in PurePath(frame.filename).as_posix()]
-    frame = own[-1] if own else (frames[-1] if frames else None)
-    return f"{PurePath(frame.filename).name}:{frame.name}" if frame else ""
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    own = [code for code in codes if "orderflow/messaging" not in code.co_filename.replace("\\", "/")]
+    code = own[-1] if own else (codes[-1] if codes else None)
+    return f"{PurePath(code.co_filename).name}:{code.co_name}" if code else ""
 
 
 def _digest(text: str) -> str:
