@@ -64,10 +64,14 @@ class Handler:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """A consumer of the service: its name is its Kafka group and its name in the inbox."""
+    """A consumer of the service: its name is its Kafka group and its name in the inbox.
+
+    What is of no hurry is gathered: a batch starts no sooner than `pace_ms` after the last one.
+    """
 
     consumer: str
     topics: tuple[str, ...]
+    pace_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

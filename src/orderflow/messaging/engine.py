@@ -245,8 +245,8 @@ class Engine:
         self._patiences.append(patience)
         return patience
 
-    def _pacer(self, max_ms: float, full: int) -> Pacer:
-        return Pacer(self._clock, self._config.pace_ms_per_record, max_ms, full)
+    def _pacer(self, max_ms: float, full: int, least_ms: float = 0.0) -> Pacer:
+        return Pacer(self._clock, self._config.pace_ms_per_record, max_ms, full, least_ms=least_ms)
 
     def _batcher(self) -> Batcher:
         return Batcher(
@@ -266,7 +266,7 @@ class Engine:
             self.service.unread(),
             Carrier(subscription, self._inlet, crowd, config.batch_max),
             transport,
-            self._pacer(config.pace_max_ms, config.batch_max),
+            self._pacer(config.pace_max_ms, config.batch_max, subscription.pace_ms),
             self._patience(f"consumer {consumer}"),
             config.batch_max,
         )

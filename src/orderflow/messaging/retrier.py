@@ -10,6 +10,7 @@ from orderflow.messaging.failures import InfrastructureError
 from orderflow.messaging.inbox import ParkedEvent
 from orderflow.messaging.incoming import Incoming, from_parked
 from orderflow.messaging.inlet import Failures, Inlet, reopened
+from orderflow.messaging.pacing import Pacer
 from orderflow.messaging.policy import Terms
 from orderflow.messaging.signals import KeyReopened, Signals
 from orderflow.messaging.store import DataRefusedError, Store
@@ -17,6 +18,9 @@ from orderflow.messaging.store import DataRefusedError, Store
 DRAIN_MAX = 200
 KEYS_MAX = 100
 IDLE_S = 2.0
+PACE_MS_PER_KEY = 25.0
+PACE_MAX_MS = 500.0
+"""A retry is of no hurry: while many keys fail, those that come due meanwhile are tried together, so late at most."""
 
 
 class Retrier:
@@ -30,6 +34,7 @@ class Retrier:
         self._signals = signals
         self._clock = clock
         self._alarm = Alarm(clock, IDLE_S)
+        self._pacer = Pacer(clock, PACE_MS_PER_KEY, PACE_MAX_MS, KEYS_MAX)
 
     def poke(self, again_in_ms: int) -> None:
         """A key was parked here and is due in so many ms."""
@@ -40,11 +45,13 @@ class Retrier:
 
         Raises StoreUnavailableError, InfrastructureError.
         """
+        await self._pacer.gather()
         await self._alarm.wait()
         waiting = [each for each in self._watch.paused if not self._watch.is_neglected(each)]
         keys = await self._store.due_keys(self._consumer, KEYS_MAX, waiting)
         if not keys:
             return
+        self._pacer.started(len(keys))
         if len(keys) == KEYS_MAX:
             self.poke(0)
         for key in await self._try_heads(keys):

@@ -57,7 +57,7 @@ SERVICE = Service(
     catalogue=Catalogue((PlaceOrder, *PAYMENT_EVENT_TYPES, *INVENTORY_EVENT_TYPES, *FLOW_EVENTS)),
     subscriptions=(
         Subscription("order", (PAYMENT_STATUS, INVENTORY_STATUS)),
-        Subscription("order.flow", (FLOW_STATUS,)),
+        Subscription("order.flow", (FLOW_STATUS,), pace_ms=250),
     ),
     publishes=(ORDER_EVENTS, FLOW_STATUS),
     handlers=_handlers(),

@@ -150,3 +150,15 @@ async def test_after_a_full_batch_there_is_nothing_to_gather_for() -> None:
     await pacer.gather()
 
     assert clock.slept == []
+
+
+async def test_what_is_of_no_hurry_is_gathered_for_a_least_time_however_little_it_is() -> None:
+    clock = StillClock()
+    pacer = Pacer(clock, 1.0, 120.0, 500, least_ms=250.0)
+
+    await pacer.gather()
+    for size in (1, 400, 500):
+        pacer.started(size)
+        await pacer.gather()
+
+    assert clock.slept == pytest.approx([0.25, 0.25])
