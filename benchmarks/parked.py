@@ -1,57 +1,93 @@
 """What healthy orders feel of parked ones: the same load without and with 1 % of keys that fail at the inventory.
 
-Slices of both are taken in turns on one system; after each with failing orders these are mended and replayed.
+Slices of both are taken in turns on one system, and each round gives one quotient: with ÷ without. After each slice
+with failing orders these are mended, replayed, and seen to their end.
+
+    python -m benchmarks.parked --transport kafka --part rate --rounds 8
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import sqrt
+from statistics import fmean, stdev
 from typing import Any
 
 from benchmarks.latency import order_times
 from benchmarks.load import percentile
 from benchmarks.saga import run_saga
 from benchmarks.samples import POISON_CUSTOMER
-from benchmarks.system import System
+from benchmarks.system import System, running, wait_until_final
 
 POISON_EVERY = 100
 RATE = 50
 BOTH = (False, True)
-FAULT = (
-    *("fault", "add", "inventory", "--event", "PaymentSucceeded"),
-    *("--match", f"customer_id={POISON_CUSTOMER}", "--error", "permanent"),
-)
+NOBODY = "customer-nobody"
+FAULT = ("fault", "add", "inventory", "--event", "PaymentSucceeded", "--error", "permanent", "--match")
 DEAD_WITHIN_S = 60.0
+FINAL_WITHIN_S = 60.0
 LOOK_EVERY_S = 0.5
+PARTS = ("rate", "latency")
+
+
+@dataclass(frozen=True, slots=True)
+class Quotient:
+    """With ÷ without: the mean over the rounds and two standard errors of it (0: only one round)."""
+
+    mean: float
+    error: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} ± {self.error:.3f}"
 
 
 @dataclass(slots=True)
 class Parked:
-    """Without and with 1 % of keys parked: orders/s of the healthy at saturation, and their times at a rate, in s.
-
-    `seconds` are those of the saturated slices, `healthy` the orders that ended in them.
+    """Without and with 1 % of keys parked, a value a slice: orders/s of the healthy and CPU µs an order at
+    saturation, times of the healthy at a rate, in s.
     """
 
-    healthy: dict[bool, int] = field(default_factory=lambda: {False: 0, True: 0})
-    seconds: dict[bool, float] = field(default_factory=lambda: {False: 0.0, True: 0.0})
-    times: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
+    rates: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
+    cpu_us: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
+    times: dict[bool, list[list[float]]] = field(default_factory=lambda: {False: [], True: []})
 
-    def rate(self, parked: bool) -> float:
-        return self.healthy[parked] / self.seconds[parked]
+    def rate(self) -> Quotient:
+        return quotient(self.rates[False], self.rates[True])
 
-    def p99_ms(self, parked: bool) -> float:
-        return 1000 * percentile(self.times[parked], 0.99)
+    def cpu(self) -> Quotient:
+        return quotient(self.cpu_us[False], self.cpu_us[True])
 
-    def as_dict(self) -> dict[str, list[float]]:
+    def time(self, share: float) -> Quotient:
+        """Of one percentile of each slice."""
+        return quotient(*([percentile(each, share) for each in self.times[parked]] for parked in BOTH))
+
+    def pooled_ms(self, parked: bool, share: float) -> float:
+        """One percentile of all slices together."""
+        return 1000 * percentile([each for times in self.times[parked] for each in times], share)
+
+    def as_dict(self) -> dict[str, Any]:
         """Without, with."""
-        return {"rates": [self.rate(each) for each in BOTH], "p99_ms": [self.p99_ms(each) for each in BOTH]}
+        pooled = {
+            f"p{share * 100:g}_ms": [self.pooled_ms(each, share) for each in BOTH] for share in (0.5, 0.98, 0.99)
+        }
+        return {"rates": list(self.rates.values()), "cpu_us": list(self.cpu_us.values()), **pooled}
 
 
-async def run_parked(system: System, orders: int, seconds: float, rounds: int, already_final: int) -> Parked:
+def quotient(without: Sequence[float], parked: Sequence[float]) -> Quotient:
+    """Of slices taken in turns."""
+    each = [after / before for before, after in zip(without, parked, strict=True)]
+    return Quotient(fmean(each), 2 * stdev(each) / sqrt(len(each)) if len(each) > 1 else 0.0)
+
+
+async def run_parked(
+    system: System, orders: int, seconds: float, rounds: int, already_final: int, parts: Sequence[str] = PARTS
+) -> Parked:
     """`system` runs with --game-day; `already_final` orders of it have ended before.
 
     In each round both are measured, in turns first and second, so that a machine that drifts favours neither.
@@ -59,27 +95,41 @@ async def run_parked(system: System, orders: int, seconds: float, rounds: int, a
     parked, final = Parked(), already_final
     for number in range(rounds):
         for poisoned in BOTH if number % 2 else reversed(BOTH):
-            await _slice(system, parked, orders, seconds, final, poisoned)
-            final += orders + round(RATE * seconds)
+            placed = await _slice(system, parked, orders, seconds, final, poisoned, parts)
+            final += placed
+            await wait_until_final(system, final, FINAL_WITHIN_S)
     return parked
 
 
-async def _slice(system: System, parked: Parked, orders: int, seconds: float, final: int, poisoned: bool) -> None:
-    every = POISON_EVERY if poisoned else 0
-    if poisoned:
-        _orderflow(system, *FAULT)
-    saga = await run_saga(system, orders, final, every)
-    healthy = orders - orders // POISON_EVERY if poisoned else orders
-    parked.healthy[poisoned] += healthy
-    parked.seconds[poisoned] += healthy / saga.rate
-    if poisoned:
-        # The burst's own tries are over: from here on its keys are parked, and new ones come at the rate.
-        await _until_dead(system, orders // POISON_EVERY)
-    parked.times[poisoned] += await order_times(system, RATE, seconds, every)
-    if poisoned:
-        await _until_dead(system, orders // POISON_EVERY + round(RATE * seconds) // POISON_EVERY)
-        _orderflow(system, "fault", "clear", "--all")
+async def _slice(
+    system: System, parked: Parked, orders: int, seconds: float, final: int, poisoned: bool, parts: Sequence[str]
+) -> int:
+    """Returns how many orders were placed. What is measured follows on half as much that is not: by then the retries
+    of what has failed are under way, and they last about five seconds.
+
+    The fault is there without failing orders too, at nobody's, so that looking for whom it strikes is paid by both.
+    """
+    every, placed, dead = POISON_EVERY if poisoned else 0, 0, 0
+    _orderflow(system, *FAULT, f"customer_id={POISON_CUSTOMER if poisoned else NOBODY}")
+    if "rate" in parts:
+        for size in (orders // 2, orders):
+            saga = await run_saga(system, size, final + placed - dead, every)
+            placed, dead = placed + size, dead + (size // every if every else 0)
+        # Of the same 99 in 100 orders, whether the last one fails or not.
+        parked.rates[poisoned].append(saga.rate if poisoned else saga.rate * (1 - 1 / POISON_EVERY))
+        parked.cpu_us[poisoned].append(float(sum(saga.cpu_us.values())))
+        await _until_dead(system, dead)
+    if "latency" in parts:
+        for length in (seconds / 2, seconds):
+            times = await order_times(system, RATE, length, every)
+            number = int(RATE * length)
+            placed, dead = placed + number, dead + (number // every if every else 0)
+        parked.times[poisoned].append(times)
+        await _until_dead(system, dead)
+    _orderflow(system, "fault", "clear", "--all")
+    if dead:
         _orderflow(system, "dlt", "replay", "--all", "--reason", "the benchmark goes on")
+    return placed
 
 
 async def _until_dead(system: System, letters: int) -> None:
@@ -99,3 +149,31 @@ def _orderflow(system: System, *command: str) -> Any:
     if done.returncode:
         raise RuntimeError(f"orderflow {' '.join(command)}: {done.stderr or done.stdout}")
     return json.loads(done.stdout)
+
+
+async def _measure(system: System, orders: int, seconds: float, rounds: int, parts: Sequence[str]) -> Parked:
+    await run_saga(system, orders, 0)
+    return await run_parked(system, orders, seconds, rounds, orders, parts)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.parked", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--transport", choices=("postgres", "kafka"), default="postgres")
+    parser.add_argument("--part", choices=(*PARTS, "both"), default="both")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--orders", type=int, default=8_000, help="of a slice at saturation")
+    parser.add_argument("--seconds", type=float, default=20, help="of a slice at the rate")
+    given = parser.parse_args()
+    parts = PARTS if given.part == "both" else (given.part,)
+    with running(given.transport, "--game-day") as system:
+        parked = asyncio.run(_measure(system, given.orders, given.seconds, given.rounds, parts))
+    if parked.rates[True]:
+        print(f"orders/s of the healthy at saturation: {parked.rate()}; CPU an order: {parked.cpu()}")
+    if parked.times[True]:
+        print(f"p50 at {RATE}/s: {parked.time(0.5)}; p98: {parked.time(0.98)}; p99: {parked.time(0.99)}")
+    print(json.dumps(parked.as_dict()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.idle import Idle
 from benchmarks.latency import Latency
-from benchmarks.parked import Parked
+from benchmarks.parked import Parked, Quotient
 from benchmarks.saga import Saga
 
 PARTS = ("order", "payment", "inventory", "notification", "postgres", "kafka", "up", "load")
@@ -62,14 +62,8 @@ def _latency(position: int) -> Callable[[Figures], str]:
     return show
 
 
-def _parked_rate(figures: Figures) -> str:
-    parked = figures.parked
-    return f"{parked.rate(True) / parked.rate(False):.2f}" if parked else ""
-
-
-def _parked_p99(figures: Figures) -> str:
-    parked = figures.parked
-    return f"{parked.p99_ms(True) / parked.p99_ms(False):.2f}" if parked else ""
+def _parked(quotient: Callable[[Parked], Quotient]) -> Callable[[Figures], str]:
+    return lambda figures: str(quotient(figures.parked)) if figures.parked else ""
 
 
 def _idle(figures: Figures) -> str:
@@ -88,8 +82,10 @@ ROWS: Sequence[tuple[str, Callable[[Figures], str]]] = (
     ("floor of consume, events/s", lambda f: f"{f.consume_floor:,.0f}"),
     ("POST → COMPLETED at 50/s, p50 / p99", _latency(0)),
     ("POST → COMPLETED at 200/s, p50 / p99", _latency(1)),
-    ("with 1 % of keys parked ÷ without: orders/s of the healthy at saturation", _parked_rate),
-    ("with 1 % of keys parked ÷ without: p99 of the healthy at 50/s", _parked_p99),
+    ("with 1 % of keys parked ÷ without: orders/s of the healthy at saturation", _parked(Parked.rate)),
+    ("with 1 % of keys parked ÷ without: CPU an order at saturation", _parked(Parked.cpu)),
+    ("with 1 % of keys parked ÷ without: p50 of the healthy at 50/s", _parked(lambda parked: parked.time(0.50))),
+    ("with 1 % of keys parked ÷ without: p99 of the healthy at 50/s", _parked(lambda parked: parked.time(0.99))),
     ("at rest; resident memory of the services", _idle),
     ("start, empty folder to ready, s", lambda f: f"{f.ready_s:.1f}"),
     ("the five promises", lambda f: "kept" if f.promises_kept else "BROKEN"),
