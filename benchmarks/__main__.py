@@ -34,18 +34,22 @@ EXAMPLES = """examples:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much is measured: orders and events, and seconds for what runs at a rate."""
+    """How much is measured: orders and events, and seconds for what runs at a rate.
+
+    `slice` are the orders of a slice with or without parked keys.
+    """
 
     warm_up: int
     orders: int
+    slice: int
     rounds: int
     events: int
     rate_s: float
     idle_s: float
 
 
-FULL = Sizes(warm_up=2000, orders=10_000, rounds=3, events=50_000, rate_s=20, idle_s=10)
-QUICK = Sizes(warm_up=100, orders=300, rounds=1, events=5000, rate_s=2, idle_s=2)
+FULL = Sizes(warm_up=10_000, orders=20_000, slice=8_000, rounds=3, events=50_000, rate_s=20, idle_s=10)
+QUICK = Sizes(warm_up=100, orders=300, slice=300, rounds=1, events=5000, rate_s=2, idle_s=2)
 
 
 def main() -> int:
@@ -118,7 +122,7 @@ async def _measure_consume(
 
 async def _measure_parked(system: System, sizes: Sizes) -> Parked:
     warm_up = await run_saga(system, sizes.warm_up, 0)
-    return await run_parked(system, sizes.orders, sizes.rate_s, sizes.rounds, warm_up.orders)
+    return await run_parked(system, sizes.slice, sizes.rate_s, sizes.rounds, warm_up.orders)
 
 
 async def _measure(system: System, sizes: Sizes) -> Figures:
@@ -129,7 +133,7 @@ async def _measure(system: System, sizes: Sizes) -> Figures:
     for number in range(sizes.rounds):
         _say(f"round {number + 1} of {sizes.rounds}: floor, then the saga")
         urls = await make_floor_databases(admin_url(system))
-        figures.floors.append(2 * sizes.orders / await run_floor(urls, 2 * sizes.orders))
+        figures.floors.append(sizes.orders / await run_floor(urls, sizes.orders))
         figures.accept_floors.append(sizes.orders / await run_accept_floor(urls, sizes.orders, CONNECTIONS))
         figures.sagas.append(await run_saga(system, sizes.orders, ended))
         ended += sizes.orders

@@ -10,7 +10,7 @@ from benchmarks.load import Pool, closed_loop, percentile, post
 from benchmarks.samples import order_body
 from benchmarks.system import System, wait_until_final
 
-CONNECTIONS = 128
+CONNECTIONS = 256
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ class EngineConfig:
     infrastructure_ceiling_ms: int = 5_000
     ask_again_first_ms: int = 500
     ask_again_ceiling_ms: int = 60_000
-    gateway_concurrency: int = 64
+    gateway_concurrency: int = 256
     gateway_queue_max: int = 2048
     intent_lease_ms: int = 15_000
     outbox_slots: int = 16

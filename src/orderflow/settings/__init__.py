@@ -93,7 +93,7 @@ class Settings:
     gateway_timeout_ms: Annotated[
         int, _Entry(readers.whole(10, 600_000), "longest wait for an answer of the bank")
     ] = 2000
-    gateway_concurrency: Annotated[int, _Entry(readers.whole(1, 10_000), "calls to the bank side by side")] = 64
+    gateway_concurrency: Annotated[int, _Entry(readers.whole(1, 10_000), "calls to the bank side by side")] = 256
     intent_lease_ms: Annotated[
         int, _Entry(readers.whole(100, 3_600_000), "how long one process alone may ask an intent")
     ] = 15_000

@@ -116,7 +116,7 @@ def _config(chance: random.Random) -> EngineConfig:
         infrastructure_ceiling_ms=500,
         ask_again_first_ms=100,
         ask_again_ceiling_ms=1_000,
-        gateway_concurrency=chance.choice((1, 64)),
+        gateway_concurrency=chance.choice((1, 256)),
         gateway_queue_max=chance.choice((1, 2048)),
         intent_lease_ms=2_000,
         outbox_slots=chance.choice((1, 4)),

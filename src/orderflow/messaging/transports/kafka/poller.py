@@ -15,7 +15,7 @@ from orderflow.messaging.transports.kafka.records import from_message
 from orderflow.messaging.transports.kafka.settings import KafkaSettings
 
 POLL_S = 0.2
-COMMIT_EVERY_S = 0.2
+COMMIT_EVERY_S = 0.5
 BATCH = 500
 BACK_PRESSURE_S = 1.0
 REVOKE_PATIENCE_S = 2.0
