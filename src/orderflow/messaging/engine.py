@@ -38,7 +38,6 @@ from orderflow.messaging.store import Changes, Store, StoreUnavailableError
 from orderflow.messaging.transport import Transport
 
 COMMAND_PACE_MAX_MS = 20.0
-RELAY_PACE_MAX_MS = 80.0
 PURGE_EVERY_S = 60.0
 CANCEL_AGAIN_S = 1.0
 
@@ -94,7 +93,7 @@ class Engine:
         self._commands = self._batcher()
         self._answers = self._batcher()
         self._relay = Relay(
-            service.name, store.outbox(), transport, self._pacer(RELAY_PACE_MAX_MS, BATCH_MAX), signals, clock
+            service.name, store.outbox(), transport, self._pacer(config.pace_max_ms, BATCH_MAX), signals, clock
         )
         self._loops = [self._consumer_loop(each, transport) for each in service.subscriptions]
         self._retriers = {
