@@ -6,12 +6,12 @@ ASGI's events, checks and timers cost more than all that the service itself does
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from orderflow.runtime.frame import Asked, Path, head_of
-from orderflow.runtime.operation import Headers, Reply
+from orderflow.runtime.frame import CLOSE, Asked, Resource, head_of
+from orderflow.runtime.operation import Reply
 
-CLOSE = (b"connection", b"close")
+Fields = Sequence[tuple[bytes, bytes]]
 
 
 class Exchange:
@@ -29,7 +29,7 @@ class Exchange:
         "response_complete",
     )
 
-    def __init__(self, path: Path, asked: Asked, *, keep_alive: bool, body_timer: asyncio.TimerHandle) -> None:
+    def __init__(self, path: Resource, asked: Asked, *, keep_alive: bool, body_timer: asyncio.TimerHandle) -> None:
         self.path = path
         self.asked = asked
         self.keep_alive = keep_alive
@@ -40,25 +40,21 @@ class Exchange:
         self.disconnected = False
         self.response_complete = False
 
-    def rendered(self, status_line: bytes, default_headers: Sequence[tuple[bytes, bytes]], reply: Reply) -> bytes:
+    def rendered(self, status_line: bytes, default_headers: Fields, reply: Reply) -> bytes:
         """The whole answer as bytes (RFC 9112). One that says `connection: close` is the last of its connection."""
         content, headers = head_of(reply)
-        closing = CLOSE in headers
-        self.keep_alive = self.keep_alive and not closing
+        if CLOSE in headers:
+            self.keep_alive = False
+        elif not self.keep_alive:
+            headers.append(CLOSE)
         parts = [status_line]
-        for name, value in (*default_headers, *headers, *_closing(said=closing or self.keep_alive)):
+        for name, value in (*default_headers, *headers):
             parts += (name, b": ", value, b"\r\n")
         parts += (b"\r\n", content)
         return b"".join(parts)
 
 
-def _closing(*, said: bool) -> Headers:
-    return () if said else (CLOSE,)
-
-
-def fits(headers: Sequence[tuple[bytes, bytes]], distinct: int, bytes_max: int) -> bool:
-    """Whether the body's length is told and within bounds, and no header stands twice or asks for more than this."""
-    return distinct == len(headers) and any(
-        name == b"content-length" and value.isdigit() and len(value) < 10 and int(value) <= bytes_max
-        for name, value in headers
-    )
+def fits(fields: Fields, headers: Mapping[bytes, bytes], bytes_max: int) -> bool:
+    """Whether the body's length is told and within bounds, and no field stands twice: `headers` are they by name."""
+    length = headers.get(b"content-length", b"")
+    return len(headers) == len(fields) and length.isdigit() and len(length) < 10 and int(length) <= bytes_max

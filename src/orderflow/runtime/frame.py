@@ -25,7 +25,7 @@ from orderflow.runtime.tracing import accept_traceparent
 from orderflow.runtime.values import ParameterReader
 
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
-_CLOSE = (b"connection", b"close")
+CLOSE = (b"connection", b"close")
 _READS = frozenset({"GET", "HEAD"})
 
 HttpObserver = Callable[[str, str, int, float], None]
@@ -69,7 +69,7 @@ class Asked(NamedTuple):
     path_params: Mapping[str, str]
 
 
-class Path:
+class Resource:
     """All operations of one path; given to the router as an ASGI application."""
 
     def __init__(self, frame: Frame, path: str) -> None:
@@ -105,16 +105,16 @@ class Frame:
     ) -> None:
         self._starting = starting
         self._state = state
-        self._paths: dict[str, Path] = {}
-        self._fast: dict[str, Path] = {}
-        self._nowhere = Path(self, "(none)")
+        self._paths: dict[str, Resource] = {}
+        self._fast: dict[str, Resource] = {}
+        self._nowhere = Resource(self, "(none)")
         for operation in operations:
             self._add(operation)
         routes: list[BaseRoute] = [Route(path, endpoint=each) for path, each in self._paths.items()]
         self._router = Router([*routes, *extra], redirect_slashes=False, default=self._not_found)
 
     def _add(self, operation: Operation) -> None:
-        path = self._paths.setdefault(operation.path, Path(self, operation.path))
+        path = self._paths.setdefault(operation.path, Resource(self, operation.path))
         if operation.method in path.endpoints:
             raise ValueError(f"{operation.method} {operation.path} is declared twice")
         path.endpoints[operation.method] = _Endpoint(operation)
@@ -136,7 +136,7 @@ class Frame:
     async def _not_found(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.answer(self._nowhere, scope, receive, send)
 
-    def fast(self, method: str, target: bytes) -> Path | None:
+    def fast(self, method: str, target: bytes) -> Resource | None:
         """The path of a fast operation, if that is what is asked for, without a query."""
         path = self._fast.get(target.decode("latin-1"))
         endpoint = path.endpoints.get(method) if path is not None else None
@@ -146,7 +146,7 @@ class Frame:
     def limits(self) -> BodyLimits:
         return self._state.limits
 
-    async def answer(self, path: Path, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(self, path: Resource, scope: Scope, receive: Receive, send: Send) -> None:
         """Carry out one request on `path`: every error becomes a problem document."""
         started = perf_counter()
         asked = _asked(scope)
@@ -167,7 +167,7 @@ class Frame:
             await _send(answer, send, ())
         self._observe(path, asked, answer, started)
 
-    async def reply_to(self, path: Path, asked: Asked, content: bytes) -> Reply:
+    async def reply_to(self, path: Resource, asked: Asked, content: bytes) -> Reply:
         """Carry out a request whose body is here already: every error becomes a problem document."""
         started = perf_counter()
         try:
@@ -177,16 +177,16 @@ class Frame:
         self._observe(path, asked, answer, started)
         return answer
 
-    def _observe(self, path: Path, asked: Asked, answer: Reply, started: float) -> None:
+    def _observe(self, path: Resource, asked: Asked, answer: Reply, started: float) -> None:
         known = asked.method if asked.method in path.endpoints or asked.method == "HEAD" else "other"
         self._state.observe(path.path, known, answer.status, perf_counter() - started)
 
-    async def _perform(self, path: Path, asked: Asked, content: bytes) -> Reply:
+    async def _perform(self, path: Resource, asked: Asked, content: bytes) -> Reply:
         if path is self._nowhere:
             raise self._nothing_here()
         endpoint = path.find(asked.method)
         if self._state.draining and asked.method not in _READS:
-            raise ProblemError(503, "the service is stopping", retry_after_s=1, headers=(_CLOSE,))
+            raise ProblemError(503, "the service is stopping", retry_after_s=1, headers=(CLOSE,))
         body = None
         if endpoint.decoder is not None:
             _require_json(asked.headers)
@@ -212,7 +212,7 @@ class Frame:
 
     async def _refuse_body(self, answer: Reply, receive: Receive, send: Send) -> None:
         """The whole answer goes out first, then the rest of the body is let go of, then the connection."""
-        await _send(answer, send, (_CLOSE,), more=True)
+        await _send(answer, send, (CLOSE,), more=True)
         await let_go(receive, self._state.limits)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -93,7 +93,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if path is None or is_busy or self.expect_100_continue or self.parser.should_upgrade():
             return None
         headers = dict(self.headers)
-        if not fits(self.headers, len(headers), frame.limits.bytes_max):
+        if not fits(self.headers, headers, frame.limits.bytes_max):
             return None
         return Exchange(
             path,
