@@ -11,7 +11,7 @@ from orderflow.messaging.store import Changes, DataRefusedError, Recognition, St
 from tests.conformance.store_values import CONSUMER, changes, commit, entry, outgoing, park, parked
 
 
-async def recognise(store: Store, *messages: tuple[str, str], consumer: str = CONSUMER) -> Recognition:
+async def recognise(store: Store, *messages: tuple[str, str | None], consumer: str = CONSUMER) -> Recognition:
     async with store.transaction() as tx:
         return await tx.recognise(consumer, messages)
 
@@ -26,6 +26,15 @@ async def test_a_message_is_known_by_key_identity_and_consumer(store: Store) -> 
     found = await recognise(store, ("k", "1"), ("k", "2"), ("l", "1"), ("k", "OrderPlaced"))
     assert found.known == {("k", "1"): InboxState.DONE, ("k", "OrderPlaced"): InboxState.DONE}
     assert (await recognise(store, ("k", "1"), consumer="other")).known == {}
+
+
+async def test_of_a_message_without_an_identity_only_the_key_is_looked_up(store: Store) -> None:
+    await commit(store, changes(inbox=[entry("k", "1"), entry("l", "1")], emitted={("/a", "k"): 2, ("/a", "l"): 1}))
+    await park(store, parked("m", "1"))
+    found = await recognise(store, ("k", None), ("l", "1"), ("k", None), ("m", None))
+    assert found.known == {("l", "1"): InboxState.DONE}
+    assert found.emitted == {("/a", "k"): 2, ("/a", "l"): 1}
+    assert found.closed == {"m"}
 
 
 async def test_two_consumers_keep_their_own_accounts(store: Store) -> None:

@@ -70,7 +70,7 @@ class DedupesApart:
         await self.inner.lock(locks)
 
     async def recognise(
-        self, consumer: str, messages: Sequence[tuple[str, str]], depth_limit: int = DEPTH_LIMIT
+        self, consumer: str, messages: Sequence[tuple[str, str | None]], depth_limit: int = DEPTH_LIMIT
     ) -> Recognition:
         return await self.inner.recognise(consumer, messages, depth_limit)
 

@@ -43,6 +43,11 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
         return self.key, self.identity
 
     @property
+    def sought(self) -> tuple[str, str | None]:
+        """What recognition looks for: a command is never in the inbox, so only its key."""
+        return self.key, None if self.record is None else self.identity
+
+    @property
     def names(self) -> tuple[tuple[str, str], ...]:
         """Every name that it goes by."""
         return (self.name,) if self.also is None else (self.name, self.also)

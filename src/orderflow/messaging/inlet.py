@@ -98,7 +98,7 @@ class Inlet:
 
         What the `watch` judges to be an outage is folded again with the failing types spared.
         """
-        names = [incoming.name for incoming in batch]
+        names = [incoming.sought for incoming in batch]
         names += [incoming.also for incoming in batch if incoming.also is not None]
         recognition = await tx.recognise(consumer, names, self._policy.parked_depth_max)
         fold = Fold(self.service, consumer, recognition, await tx.load(touched), self._policy, failures, terms)

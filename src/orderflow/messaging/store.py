@@ -139,9 +139,12 @@ class Transaction(Protocol):
         ...
 
     async def recognise(
-        self, consumer: str, messages: Sequence[tuple[str, str]], depth_limit: int = DEPTH_LIMIT
+        self, consumer: str, messages: Sequence[tuple[str, str | None]], depth_limit: int = DEPTH_LIMIT
     ) -> Recognition:
-        """Look up (key, identity) pairs in one statement. What is parked of a key is counted up to `depth_limit`."""
+        """Look up (key, identity) pairs in one statement. What is parked of a key is counted up to `depth_limit`.
+
+        A message without an identity has no place in the inbox: only its key is looked up.
+        """
         ...
 
     async def load(self, refs: Iterable[Ref]) -> dict[Ref, Row]:

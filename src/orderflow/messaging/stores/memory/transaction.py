@@ -67,7 +67,7 @@ class MemoryTransaction:
         self._database.require(self._epoch)
 
     async def recognise(
-        self, consumer: str, messages: Sequence[tuple[str, str]], depth_limit: int = DEPTH_LIMIT
+        self, consumer: str, messages: Sequence[tuple[str, str | None]], depth_limit: int = DEPTH_LIMIT
     ) -> Recognition:
         await self._step("recognise")
         return self._seeing_own_writes(lambda state: self._recognise(state, consumer, messages, depth_limit))
@@ -138,12 +138,11 @@ class MemoryTransaction:
             journal.undo()
 
     def _recognise(
-        self, state: State, consumer: str, messages: Sequence[tuple[str, str]], depth_limit: int
+        self, state: State, consumer: str, messages: Sequence[tuple[str, str | None]], depth_limit: int
     ) -> Recognition:
         known: dict[tuple[str, str], InboxState] = {}
         for key, identity in messages:
-            entry = state.inbox.get((key, consumer, identity))
-            if entry is not None:
+            if identity is not None and (entry := state.inbox.get((key, consumer, identity))) is not None:
                 known[key, identity] = entry.state
         keys = {key for key, _ in messages}
         held = Counter(w.event.key for w in state.parked.values() if w.consumer == consumer and w.event.key in keys)

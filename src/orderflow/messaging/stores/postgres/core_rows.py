@@ -20,6 +20,10 @@ decode_headers = msgspec.msgpack.Decoder(Headers).decode
 STATES: Mapping[int, InboxState] = {state.value: state for state in InboxState}
 
 
+def names(messages: Sequence[tuple[object, ...]]) -> Arrays:
+    return _columns(messages, 2)
+
+
 def inbox(entries: Sequence[InboxEntry]) -> Arrays:
     return _columns([(e.key, e.identity, e.event_id, e.state) for e in entries], 4)
 

@@ -63,11 +63,11 @@ class PostgresTransaction:
             await self._open.execute(begin + take)
 
     async def recognise(
-        self, consumer: str, messages: Sequence[tuple[str, str]], depth_limit: int = DEPTH_LIMIT
+        self, consumer: str, messages: Sequence[tuple[str, str | None]], depth_limit: int = DEPTH_LIMIT
     ) -> Recognition:
-        keys = [key for key, _ in messages]
-        identities = [identity for _, identity in messages]
-        rows = await self._fetch("recognise", consumer, keys, identities, list(dict.fromkeys(keys)), depth_limit)
+        keys = list(dict.fromkeys(key for key, _ in messages))
+        named = [message for message in messages if message[1] is not None]
+        rows = await self._fetch("recognise", consumer, *core_rows.names(named), keys, depth_limit)
         known: dict[tuple[str, str], InboxState] = {}
         emitted: dict[tuple[str, str], int] = {}
         depth: dict[str, int] = {}
