@@ -76,7 +76,8 @@ async def commit(store: Store, batch: Changes) -> None:
     """Write in a transaction of its own, recognising first, as the way in does."""
     async with store.transaction() as tx:
         await tx.lock([])
-        await tx.recognise(batch.consumer, [(each.key, each.identity) for each in batch.inbox])
+        entries = [(each.key, each.identity) for each in batch.inbox]
+        await tx.recognise(batch.consumer, [*entries, *((key, None) for _, key in batch.emitted)])
         await tx.write(batch)
 
 

@@ -98,6 +98,32 @@ async def test_streams_count_by_source_and_key(store: Store) -> None:
     assert (await recognise(store, ("k", "1"))).emitted == {("/a", "k"): 3, ("/b", "k"): 1}
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+async def test_a_stream_that_was_not_recognised_must_be_new(store: Store, count: int) -> None:
+    await commit(store, changes(emitted={("/a", "k"): 2}))
+    with pytest.raises(DataRefusedError) as refused:
+        async with store.transaction() as tx:
+            await tx.write(changes(emitted={("/b", "k"): 1, ("/a", "k"): count}))
+    assert refused.value.constraint == "streams_once"
+    assert (await recognise(store, ("k", None))).emitted == {("/a", "k"): 2}
+
+
+async def test_new_and_known_streams_are_counted_in_one_batch(store: Store) -> None:
+    await commit(store, changes(emitted={("/a", "k"): 2}))
+    await commit(store, changes(emitted={("/a", "k"): 4, ("/b", "k"): 1, ("/a", "l"): 2}, outbox=[outgoing("k")]))
+    assert (await recognise(store, ("k", None), ("l", None))).emitted == {
+        ("/a", "k"): 4,
+        ("/b", "k"): 1,
+        ("/a", "l"): 2,
+    }
+
+
+async def test_the_first_count_of_a_stream_is_positive(store: Store) -> None:
+    with pytest.raises(DataRefusedError) as refused:
+        await commit(store, changes(emitted={("/a", "k"): 0}))
+    assert refused.value.constraint == "streams_emitted_positive"
+
+
 @pytest.mark.parametrize("count", [0, 1, 2])
 async def test_a_stream_never_counts_backwards(store: Store, count: int) -> None:
     await commit(store, changes(emitted={("/a", "k"): 2}))

@@ -160,7 +160,9 @@ class Transaction(Protocol):
         ...
 
     async def write(self, changes: Changes) -> None:
-        """Write everything, one statement a table. Raises DataRefusedError, StoreUnavailableError."""
+        """Write everything, one statement a table. Inbox entries and streams that this transaction has not recognised
+        must be new. Raises DataRefusedError, StoreUnavailableError.
+        """
         ...
 
 

@@ -28,6 +28,7 @@ class MemoryTransaction:
         self._refused = False
         self._staged: list[Changes] = []
         self._known: dict[tuple[str, str], InboxState] = {}
+        self._streams: set[tuple[str, str]] = set()
 
     async def __aenter__(self) -> MemoryTransaction:
         try:
@@ -127,7 +128,8 @@ class MemoryTransaction:
     def _apply(self, journal: Journal, staged: Iterable[Changes]) -> None:
         database = self._database
         for changes in staged:
-            Writer(database.state, journal, database.rules, self._known, database.clock.wall_ms()).write(changes)
+            now_ms = database.clock.wall_ms()
+            Writer(database.state, journal, database.rules, self._known, self._streams, now_ms).write(changes)
 
     def _seeing_own_writes(self, read: Callable[[State], T]) -> T:
         journal = Journal()
@@ -149,6 +151,7 @@ class MemoryTransaction:
         depth = {key: min(count, depth_limit) for key, count in held.items()}
         emitted = {(source, key): n for (key, source), n in state.streams.items() if key in keys}
         self._known |= known
+        self._streams.update(emitted)
         return Recognition(known, frozenset(depth), emitted, depth)
 
     def _parked(self, state: State, consumer: str, keys: Sequence[str], limit: int) -> list[ParkedEvent]:

@@ -35,15 +35,25 @@ class Rules:
 
 
 class Writer:
-    """Writes one set of changes at one moment. `known` are the inbox entries (key, identity) that may be replaced."""
+    """Writes one set of changes at one moment.
+
+    `known` are the inbox entries (key, identity) that may be replaced, `streams` the (source, key) that may go on.
+    """
 
     def __init__(
-        self, state: State, journal: Journal, rules: Rules, known: Collection[tuple[str, str]], now_ms: int
+        self,
+        state: State,
+        journal: Journal,
+        rules: Rules,
+        known: Collection[tuple[str, str]],
+        streams: Collection[tuple[str, str]],
+        now_ms: int,
     ) -> None:
         self._state = state
         self._journal = journal
         self._rules = rules
         self._known = known
+        self._known_streams = streams
         self._now = now_ms
 
     def write(self, changes: Changes) -> None:
@@ -108,7 +118,11 @@ class Writer:
 
     def _streams(self, changes: Changes) -> None:
         for (source, key), count in changes.emitted.items():
-            if count <= self._state.streams.get((key, source), 0):
+            known = (source, key) in self._known_streams
+            _hold(known or count > 0, "streams_emitted_positive")
+            if (key, source) in self._state.streams and not known:
+                raise _double(f"streams {(key, source)}", "streams_once")
+            if known and count <= self._state.streams.get((key, source), 0):
                 raise DataRefusedError("streams: 1 rows were to be written, 0 were")
             self._journal.set(self._state.streams, (key, source), count)
 

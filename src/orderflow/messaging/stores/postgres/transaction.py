@@ -29,6 +29,7 @@ class PostgresTransaction:
         self._connection: Connection | None = None
         self._begun = False
         self._known: dict[tuple[str, str], InboxState] = {}
+        self._streams: set[tuple[str, str]] = set()
 
     async def __aenter__(self) -> PostgresTransaction:
         self._connection = await self._connections.acquire()
@@ -79,6 +80,7 @@ class PostgresTransaction:
             else:
                 depth[key] = number
         self._known |= known
+        self._streams.update(emitted)
         return Recognition(known, frozenset(depth), emitted, depth)
 
     async def load(self, refs: Iterable[Ref]) -> dict[Ref, Row]:
@@ -119,15 +121,18 @@ class PostgresTransaction:
             await self._run("log_action", each.act.who, each.action, each.target, each.act.reason, each.result)
 
     async def _write_inbox(self, changes: Changes) -> None:
-        """Rows that were recognised are replaced; the others must be new, else the dedupe has failed."""
+        """Rows that were recognised are replaced, streams go on; the others must be new, else the dedupe has failed."""
         fresh: list[InboxEntry] = []
         known: list[InboxEntry] = []
         for entry in changes.inbox:
             (known if (entry.key, entry.identity) in self._known else fresh).append(entry)
         if changes.outbox or changes.emitted:
-            arrays = (*core_rows.inbox(fresh), *core_rows.streams(changes.emitted), *core_rows.outbox(changes.outbox))
+            begun = {stream: n for stream, n in changes.emitted.items() if stream not in self._streams}
+            continued = {stream: n for stream, n in changes.emitted.items() if stream in self._streams}
+            streams = (*core_rows.streams(begun), *core_rows.streams(continued))
+            arrays = (*core_rows.inbox(fresh), *streams, *core_rows.outbox(changes.outbox))
             rows = await self._fetch("add_inbox_and_outbox", changes.consumer, *arrays)
-            _require(rows[0][0], len(changes.emitted), "streams")
+            _require(rows[0][0], len(continued), "streams")
         elif fresh:
             await self._run("add_inbox", changes.consumer, *core_rows.inbox(fresh))
         if known:
