@@ -3,57 +3,91 @@
     ./run_tests.sh                  everything
     ./run_tests.sh tests/unit -x    these tests only, with options of pytest, without the checks
 
-The layers that need no service run beside those that mostly wait for one. Ends with pytest's closing lines and its
-exit code; with 1, before any test, when a check fails.
+Most tests of services wait, so the layers run side by side, each in a process with servers of its own; they are shown
+one after the other, each ending with pytest's closing lines. Ends with 0 when all is well, else with 1, having named
+what failed.
 """
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
 
 import pytest
 
 from scripts import check
 from scripts.check import PROJECT, say
 
-ALONE = ("tests/unit", "tests/simulation")
-WITH_SERVICES = ("tests/conformance", "tests/integration", "tests/e2e")
+IN_TURN = (("tests/unit", "tests/simulation"), ("tests/conformance",))
+BESIDE = (("tests/integration",), ("tests/e2e",))
 OPTIONS = ("--no-header", "--durations=10", "--durations-min=2")
 LOOK_EVERY_S = 0.2
+STOP_TIMEOUT_S = 60.0
+
+
+class Layer:
+    """Layers of tests in one process of pytest, which ends with the block."""
+
+    def __init__(self, folders: Sequence[str], output: Path) -> None:
+        self.name = " ".join(folders)
+        self._output = output
+        with output.open("wb") as said:
+            command = [sys.executable, "-m", "pytest", *folders, *OPTIONS]
+            self._process = subprocess.Popen(  # noqa: S603  (ours)
+                command, cwd=PROJECT, stdout=said, stderr=subprocess.STDOUT
+            )
+
+    def __enter__(self) -> Layer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._process.poll() is not None:
+            return
+        if kind is not KeyboardInterrupt:  # of which the terminal has told it
+            self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+
+    def passes(self) -> bool:
+        """Show what it has said and goes on to say, until it ends."""
+        with self._output.open("r", encoding="utf-8", errors="replace") as output:
+            while True:
+                status = self._process.poll()
+                sys.stdout.write(output.read())
+                sys.stdout.flush()
+                if status is not None:
+                    return status == 0
+                time.sleep(LOOK_EVERY_S)
 
 
 def main(arguments: Sequence[str]) -> int:
     if arguments:
         return int(pytest.main(list(arguments)))
-    if check.main(()) != 0:
-        return 1
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     tell_of_kafka()
-    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "said").open("wb") as said:
-        command = [sys.executable, "-m", "pytest", *WITH_SERVICES, *OPTIONS]
-        services = subprocess.Popen(command, cwd=PROJECT, stdout=said, stderr=subprocess.STDOUT)  # noqa: S603  (ours)
-        try:
-            alone = int(pytest.main([*ALONE, *OPTIONS]))
-            return show(services, Path(said.name)) or alone
-        finally:
-            services.terminate()
-            services.wait()
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
 
+        def begin(folders: Sequence[str]) -> Layer:
+            return stack.enter_context(Layer(folders, Path(folder) / folders[0].replace("/", "-")))
 
-def show(process: subprocess.Popen[bytes], said: Path) -> int:
-    """What the process has said and goes on to say, until it ends; its exit code."""
-    with said.open("r", encoding="utf-8", errors="replace") as output:
-        while True:
-            status = process.poll()
-            sys.stdout.write(output.read())
-            sys.stdout.flush()
-            if status is not None:
-                return status
-            time.sleep(LOOK_EVERY_S)
+        beside = [begin(folders) for folders in BESIDE]
+        failed = [] if check.main(()) == 0 else ["checks"]
+        failed += [layer.name for layer in map(begin, IN_TURN) if not layer.passes()]
+        failed += [layer.name for layer in beside if not layer.passes()]
+    if failed:
+        say(f"failed: {', '.join(failed)}")
+    return 1 if failed else 0
 
 
 def tell_of_kafka() -> None:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from tests.support.kafka import KafkaServer, missing
+from tests.support import folders
+from tests.support.kafka import KafkaServer, fetch_jars, missing
 from tests.support.postgres import PostgresServer
+
+
+def pytest_configure() -> None:
+    folders.keep_in_memory()
 
 
 @pytest.fixture(scope="session")
@@ -23,12 +29,18 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
-def kafka(pytestconfig: pytest.Config) -> Iterator[KafkaServer]:
-    """One real Apache Kafka for the whole run. A test that stops it must start it again."""
+def kafka_jars(pytestconfig: pytest.Config) -> Path:
+    """What a broker of ours needs."""
     reason = missing()
     if reason is not None:
         pytest.skip(f"no Apache Kafka: {reason}")
-    server = KafkaServer(pytestconfig.cache.mkdir("kafka"))
+    return fetch_jars(pytestconfig.cache.mkdir("kafka"))
+
+
+@pytest.fixture(scope="session")
+def kafka(kafka_jars: Path) -> Iterator[KafkaServer]:
+    """One real Apache Kafka for the whole run. A test that stops it must start it again."""
+    server = KafkaServer(kafka_jars)
     try:
         server.start()
         yield server

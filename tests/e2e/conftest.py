@@ -8,21 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from orderflow.local.kafka import jars
 from tests.e2e.shop import Shop
 from tests.e2e.system import System
-from tests.support.kafka import missing
 
 Start = Callable[..., System]
-
-
-@pytest.fixture(scope="session")
-def kafka_jars(pytestconfig: pytest.Config) -> Path:
-    """Kafka's jars, fetched once and kept from one run to the next."""
-    reason = missing()
-    if reason is not None:
-        pytest.skip(f"no Apache Kafka: {reason}")
-    return jars.fetch(pytestconfig.cache.mkdir("kafka"), lambda _: None)
 
 
 @pytest.fixture(scope="session", params=["postgres", "kafka"])

@@ -24,7 +24,7 @@ class Shop:
     def __init__(self, system: System) -> None:
         self.system = system
         self.accepted: dict[str, dict[str, Any]] = {}
-        self._http = httpx.AsyncClient(timeout=10.0, trust_env=False)
+        self._http = httpx.AsyncClient(timeout=10.0, trust_env=False, verify=False)
 
     async def close(self) -> None:
         await self._http.aclose()

@@ -20,6 +20,7 @@ from orderflow.local.attach import attached
 from orderflow.local.home import Home
 from orderflow.local.state import Running, State
 from orderflow.settings import Settings
+from tests.support.kafka import give_jars
 from tests.support.postgres import free_port
 from tests.support.waiting import eventually
 
@@ -50,7 +51,8 @@ class System:
         }
         self._up: subprocess.Popen[bytes] | None = None
         if libs is not None:
-            _give_jars(libs, self.home.path)
+            Home.open(self.home.path)
+            give_jars(libs, self.home.path)
 
     @property
     def up(self) -> psutil.Process:
@@ -165,20 +167,6 @@ def alive(processes: Sequence[psutil.Process]) -> list[str]:
             if each.is_running() and each.status() != psutil.STATUS_ZOMBIE:
                 left.append(" ".join(each.cmdline()[:6]))
     return left
-
-
-def _give_jars(libs: Path, home: Path) -> None:
-    """A home as an earlier run would have left it, so that nothing is fetched for each test."""
-    Home.open(home)
-    (home / "kafka").mkdir()
-    shutil.copytree(libs, home / "kafka" / "libs", copy_function=_link)
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 def _end_with_parent() -> Callable[[], None] | None:

@@ -13,17 +13,13 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from orderflow.local.errors import LocalError
-from orderflow.local.kafka import LocalKafka, jars, java
+from orderflow.local.kafka import LocalKafka
+from tests.support.kafka import give_jars
 
 
 @pytest.fixture
-def home(tmp_path: Path, pytestconfig: pytest.Config) -> Path:
-    reason = java.missing()
-    if reason is not None:
-        pytest.skip(f"no Apache Kafka: {reason}")
-    libs = jars.fetch(pytestconfig.cache.mkdir("kafka"), lambda _: None)
-    (tmp_path / "home" / "kafka").mkdir(parents=True)
-    shutil.copytree(libs, tmp_path / "home" / "kafka" / "libs", copy_function=os.link)
+def home(tmp_path: Path, kafka_jars: Path) -> Path:
+    give_jars(kafka_jars, tmp_path / "home")
     return tmp_path / "home"
 
 

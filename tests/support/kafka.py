@@ -14,15 +14,12 @@ from orderflow.local.kafka import LocalKafka, jars, java
 class KafkaServer:
     """A broker that can be crashed and started again on the same port and data.
 
-    `jars_home` keeps the jars from one run to the next. Raises LocalError: no Java, no Maven, no network.
+    `libs` are its jars.
     """
 
-    def __init__(self, jars_home: Path) -> None:
+    def __init__(self, libs: Path) -> None:
         self._home = Path(tempfile.mkdtemp(prefix="orderflow-kafka-"))
-        jars_home.mkdir(parents=True, exist_ok=True)
-        libs = jars.fetch(jars_home, lambda _: None)
-        (self._home / "kafka").mkdir()
-        shutil.copytree(libs, self._home / "kafka" / "libs", copy_function=_link)
+        give_jars(libs, self._home)
         self._broker = LocalKafka(self._home, 0)
 
     @property
@@ -50,6 +47,24 @@ class KafkaServer:
 def missing() -> str | None:
     """Why there can be no broker here, in a sentence; None when there can."""
     return java.missing()
+
+
+def fetch_jars(folder: Path) -> Path:
+    """Kafka's jars, kept in the folder from one run to the next; layers that run side by side fetch them once.
+
+    Raises LocalError: no Maven, no network.
+    """
+    with (folder / "lock").open("wb") as lock:
+        if os.name == "posix":
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        return jars.fetch(folder, lambda _: None)
+
+
+def give_jars(libs: Path, home: Path) -> None:
+    """Leave them in the home as an earlier run would have, so that nothing is fetched for each test."""
+    shutil.copytree(libs, home / "kafka" / "libs", copy_function=_link)
 
 
 def _link(source: str, target: str) -> None:

@@ -58,9 +58,10 @@ class PostgresServer:
     def create_database(self, name: str, template: str = "template0") -> str:
         """Make an empty database (or a copy of `template`, which nobody may be using); returns its URL.
 
-        Nobody can be using template0, not even autovacuum.
+        Nobody can be using template0, not even autovacuum. Copying the files costs less than half of what
+        logging their pages does.
         """
-        self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')
         return self.url(name)
 
     def drop_database(self, name: str) -> None:

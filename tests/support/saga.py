@@ -91,7 +91,7 @@ async def running(
         await eventually(lambda: announced or task.done(), timeout_s=60)
         assert announced, f"{name} ended with {task.result()}"
         url = f"http://127.0.0.1:{announced[0]['port']}"
-        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=60, verify=False) as client:
             yield client
     finally:
         stop.set()

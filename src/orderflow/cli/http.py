@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -37,8 +38,14 @@ class ServiceClient:
         self.name = name
         self.url = url
         self._timeout_s = timeout_s
-        # A proxy of the surroundings is for the world outside, not for this machine.
-        self._http = httpx.Client(base_url=url, timeout=timeout_s, trust_env=not is_loopback(url))
+        self._http = httpx.Client(
+            base_url=url,
+            timeout=timeout_s,
+            # Reading the certificates of all authorities takes longer than an answer does.
+            verify=url.startswith("https:") or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            # A proxy of the surroundings is for the world outside, not for this machine.
+            trust_env=not is_loopback(url),
+        )
 
     def __enter__(self) -> ServiceClient:
         return self

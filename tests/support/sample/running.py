@@ -57,7 +57,7 @@ async def running(wanted: Settings) -> AsyncIterator[Running]:
         await eventually(lambda: announced or task.done(), timeout_s=30)
         assert announced, f"it ended with {task.result()}"
         port: int = announced[0]["port"]
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, verify=False) as client:
             yield Running(port, client, stop, task)
             stop.set()
             await task

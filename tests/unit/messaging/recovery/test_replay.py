@@ -288,7 +288,10 @@ async def test_what_it_may_be_waiting_for_is_told() -> None:
     assert standing.why == "Events under way wait for as long as this lasts: commands: the bank is away"
 
 
-async def test_an_event_of_a_type_in_outage_stays_under_way_until_it_is_over_and_that_is_told() -> None:
+async def test_an_event_of_a_type_in_outage_stays_under_way_until_it_is_over_and_that_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("orderflow.messaging.retrier.IDLE_S", 0.05)
     bench = Bench()
     (dead,) = await bench.bury("dead")
     live = [f"live-{n}" for n in range(12)]
