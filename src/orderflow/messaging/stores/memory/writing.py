@@ -121,7 +121,7 @@ class Writer:
             known = (source, key) in self._known_streams
             _hold(known or count > 0, "streams_emitted_positive")
             if (key, source) in self._state.streams and not known:
-                raise _double(f"streams {(key, source)}", "streams_once")
+                raise _double(f"streams {(key, source)}", "streams_once", (key, source))
             if known and count <= self._state.streams.get((key, source), 0):
                 raise DataRefusedError("streams: 1 rows were to be written, 0 were")
             self._journal.set(self._state.streams, (key, source), count)

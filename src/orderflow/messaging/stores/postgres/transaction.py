@@ -121,7 +121,7 @@ class PostgresTransaction:
             await self._run("log_action", each.act.who, each.action, each.target, each.act.reason, each.result)
 
     async def _write_inbox(self, changes: Changes) -> None:
-        """Rows that were recognised are replaced, streams go on; the others must be new, else the dedupe has failed."""
+        """What was recognised is replaced, or goes on; the rest must be new, else the dedupe has failed."""
         fresh: list[InboxEntry] = []
         known: list[InboxEntry] = []
         for entry in changes.inbox:
