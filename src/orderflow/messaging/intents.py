@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 from orderflow.messaging.alarm import Alarm
 from orderflow.messaging.batcher import Batcher, QueueFullError
@@ -96,15 +97,14 @@ class IntentRunner:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+        self._running.clear()  # a task that is cancelled before it began does not run its end
 
     def _start(self, intent: OpenIntent) -> None:
         key = intent.intent.key
         self._leased_until[key] = self._clock.monotonic() + self._lease_ms / 1000
         if key in self._running:
             return
-        task = asyncio.get_running_loop().create_task(self._run(intent))
-        self._running[key] = task
-        task.add_done_callback(lambda _: self._forget(key))
+        self._running[key] = asyncio.get_running_loop().create_task(self._run(intent))
 
     def _forget(self, key: str) -> None:
         self._running.pop(key, None)
@@ -116,36 +116,19 @@ class IntentRunner:
         """
         try:
             async with self._room:
-                answer = await self._until_answered(intent)
+                answer = await self._gate.until_done(partial(self._ask, intent))
             if answer is not None:
                 await self._carry_in(answer, intent)
         except Exception as error:  # noqa: BLE001  # whatever the gateway raises must not go unseen
             self._signals.emit(TaskFailed(self._service, f"intent {intent.intent.key}", error))
+        finally:
+            self._forget(intent.intent.key)
 
-    async def _until_answered(self, intent: OpenIntent) -> Answer | None:
-        """Ask until there is an answer; None if the intent is not ours any more. The bank being away uses up no
-        attempt. Raises what the gateway raises.
-        """
-        said: list[Answer | Exception | None] = []
-
-        async def ask() -> None:
-            if self._clock.monotonic() >= self._leased_until.get(intent.intent.key, 0.0):
-                said.append(None)
-                return
-            try:
-                said.append(await self._ask(intent))
-            except INFRASTRUCTURE:
-                raise
-            except Exception as error:  # noqa: BLE001  # raised again by the caller, outside of the patience
-                said.append(error)
-
-        await self._gate.until_done(ask)
-        if isinstance(said[0], Exception):
-            raise said[0]
-        return said[0]
-
-    async def _ask(self, intent: OpenIntent) -> Answer:
+    async def _ask(self, intent: OpenIntent) -> Answer | None:
+        """None if the intent is not ours any more. The bank being away uses up no attempt. Raises what it raises."""
         started = self._clock.monotonic()
+        if started >= self._leased_until.get(intent.intent.key, 0.0):
+            return None
         outcome = UNAVAILABLE
         try:
             answer = await self._gateway.ask(intent.intent)

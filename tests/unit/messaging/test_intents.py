@@ -364,6 +364,20 @@ async def test_calls_run_side_by_side_with_a_bound_and_none_is_asked_twice() -> 
     assert world.intents() == {}
 
 
+async def test_a_call_that_is_left_before_it_began_is_not_waited_for() -> None:
+    world = World()
+    gateway = ScriptedGateway("fine")
+    await world.admit(Asked(name="k"))
+
+    async with running(world, gateway) as runner, asyncio.timeout(5):
+        runner.take(opened(world))
+        await runner.cancel()
+        await runner.finish()
+
+    assert gateway.calls == []
+    assert set(world.intents()) == {"ask:k"}
+
+
 async def test_the_database_going_away_while_an_answer_comes_in_loses_no_answer() -> None:
     world = World()
     await world.admit(Asked(name="k"))
