@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Generic, TypeVar
-from uuid import UUID
 
 from orderflow.messaging.store import DataRefusedError, StoreUnavailableError
 from orderflow.messaging.stores.postgres.connections import Connections
@@ -22,7 +21,6 @@ CONNECTIONS_MAX = 4
 PATIENCE_S = 5.0
 
 Entry = TypeVar("Entry")
-Found = TypeVar("Found")
 
 
 def bank_migrations() -> MigrationSequence:
@@ -66,21 +64,23 @@ class PostgresBook:
         await self._refunds.close()
         await self._connections.close()
 
-    async def _record_charges(self, charges: Sequence[Charge]) -> dict[str, Charge]:
-        columns = [
-            (c.key, UUID(c.order_id), c.amount, c.currency, c.payment_method, c.decline_code, c.reference)
-            for c in charges
+    async def _record_charges(self, charges: Mapping[str, Charge]) -> Mapping[str, Charge]:
+        values = [
+            (c.key, c.order_id, c.amount, c.currency, c.payment_method, c.decline_code, c.reference)
+            for c in charges.values()
         ]
-        rows = await self._ask("record_charges", *map(list, zip(*columns, strict=True)))
-        if len(rows) < len(charges):
-            rows = await self._ask("find_charges", [charge.key for charge in charges])
+        added = await self._ask("record_charges", *map(list, zip(*values, strict=True)))
+        if len(added) == len(charges):
+            return charges
+        rows = await self._ask("find_charges", list(charges))
         return {row["key"]: Charge(**{**row, "order_id": str(row["order_id"])}) for row in rows}
 
-    async def _record_refunds(self, refunds: Sequence[Refund]) -> dict[str, Refund]:
-        columns = [(r.key, r.charge, UUID(r.order_id), r.amount, r.currency, r.reference) for r in refunds]
-        rows = await self._ask("record_refunds", *map(list, zip(*columns, strict=True)))
-        if len(rows) < len(refunds):
-            rows = await self._ask("find_refunds", [refund.key for refund in refunds])
+    async def _record_refunds(self, refunds: Mapping[str, Refund]) -> Mapping[str, Refund]:
+        values = [(r.key, r.charge, r.order_id, r.amount, r.currency, r.reference) for r in refunds.values()]
+        added = await self._ask("record_refunds", *map(list, zip(*values, strict=True)))
+        if len(added) == len(refunds):
+            return refunds
+        rows = await self._ask("find_refunds", list(refunds))
         return {row["key"]: Refund(**{**row, "order_id": str(row["order_id"])}) for row in rows}
 
     async def _ask(self, query: str, *arguments: object) -> Sequence[Any]:
@@ -102,18 +102,18 @@ class PostgresBook:
             self._connections.release(connection, reusable=reusable)
 
 
-class Group(Generic[Entry, Found]):
-    """Gathers entries while the group before is being written."""
+class Group(Generic[Entry]):
+    """Gathers entries while the group before is being written. `write` returns what stands under their keys."""
 
-    def __init__(self, write: Callable[[Sequence[Entry]], Awaitable[dict[str, Found]]]) -> None:
+    def __init__(self, write: Callable[[Mapping[str, Entry]], Awaitable[Mapping[str, Entry]]]) -> None:
         self._write = write
-        self._waiting: list[tuple[str, Entry, asyncio.Future[Found | None]]] = []
+        self._waiting: list[tuple[str, Entry, asyncio.Future[Entry | None]]] = []
         self._writer: asyncio.Task[None] | None = None
 
-    async def add(self, key: str, entry: Entry) -> Found | None:
+    async def add(self, key: str, entry: Entry) -> Entry | None:
         """What stands under `key` after the commit. Who is cancelled here has still asked."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Found | None] = loop.create_future()
+        future: asyncio.Future[Entry | None] = loop.create_future()
         self._waiting.append((key, entry, future))
         if self._writer is None:
             self._writer = loop.create_task(self._run())
@@ -131,10 +131,10 @@ class Group(Generic[Entry, Found]):
         finally:
             self._writer = None
 
-    async def _commit(self, group: Sequence[tuple[str, Entry, asyncio.Future[Found | None]]]) -> None:
+    async def _commit(self, group: Sequence[tuple[str, Entry, asyncio.Future[Entry | None]]]) -> None:
         entries = {key: entry for key, entry, _ in group}
         try:
-            found = await self._write(list(entries.values()))
+            found = await self._write(entries)
         except (BankUnavailableError, BankFailedError) as error:
             for _, _, future in group:
                 if not future.done():
