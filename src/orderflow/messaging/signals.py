@@ -154,8 +154,7 @@ class SlotsChanged:
 UNAVAILABLE = "unavailable"
 
 
-@dataclass(frozen=True, slots=True)
-class IntentAsked:
+class IntentAsked(msgspec.Struct, frozen=True):
     """The outside world was asked. `outcome` is the answer's type name, or UNAVAILABLE."""
 
     service: str

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from typing import Protocol
-from uuid import UUID
 
 from orderflow.messaging.decision import Intent
 from orderflow.messaging.gateway import GatewayUnavailableError
+from orderflow.messaging.identity import uuid_of
 from orderflow.messaging.message import Answer
 from orderflow.payment.messages import (
     ChargeApproved,
@@ -57,7 +57,7 @@ class BankGateway:
 
     async def ask(self, intent: Intent) -> Answer:
         """Raises GatewayUnavailableError when the bank was not reached."""
-        order_id = UUID(intent.request["order_id"])
+        order_id = uuid_of(intent.request["order_id"])
         is_charge = intent.kind == CHARGE
         try:
             async with asyncio.timeout(self._timeout_s):
