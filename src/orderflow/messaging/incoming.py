@@ -21,9 +21,9 @@ KEY_MAX = cloudevents.KEY_MAX
 class Incoming(msgspec.Struct, frozen=True, kw_only=True):
     """What the inlet takes. Exactly one of `envelope` and `problem` is set.
 
-    `record` is what came, byte for byte (None: a command, which is never parked). `asked` counts how often the
-    intent behind an answer was asked. `also` is the name that it would have today, if it was parked under another
-    one: what could not be decoded then was named by its place in the log.
+    `record` is what came, byte for byte (None: a command, which is never parked; an answer's has no headers until it
+    is parked). `asked` counts how often the intent behind an answer was asked. `also` is the name that it would have
+    today, if it was parked under another one: what could not be decoded then was named by its place in the log.
     """
 
     key: str
@@ -94,7 +94,7 @@ def from_command(command: Command, source: str, traceparent: str | None, event_i
 
 def from_answer(answer: Answer, asked: OpenIntent, source: str) -> Incoming:
     """An answer to an intent. Asked twice for the same cause and count, it is the same message."""
-    event_id = identity.uuid5(f"answer\n{asked.intent.key}\n{asked.cause}\n{asked.attempts}")
+    event_id = identity.uuid5(f"answer\n{asked.intent.key}\n{identity.uuid_text(asked.cause)}\n{asked.attempts}")
     envelope = Envelope(
         id=event_id,
         message=answer,
@@ -110,17 +110,24 @@ def from_answer(answer: Answer, asked: OpenIntent, source: str) -> Incoming:
         offset=asked.attempts,
         key=asked.key.encode(),
         value=msgspec.json.encode(answer),
-        headers=cloudevents.to_headers(envelope),
     )
     return Incoming(
         key=asked.key,
-        identity=str(event_id),
+        identity=identity.uuid_text(event_id),
         event_id=event_id,
         event_type=wire_name(type(answer)),
         envelope=envelope,
         record=record,
         asked=asked.attempts,
     )
+
+
+def to_park(incoming: Incoming, record: ConsumerRecord) -> ConsumerRecord:
+    """Its record with all that it is read anew by. An answer gets its headers here: next to none is ever parked."""
+    envelope = incoming.envelope
+    if incoming.parked is not None or envelope is None or envelope.intent is None:
+        return record
+    return replace(record, headers=cloudevents.to_headers(envelope))
 
 
 def from_parked(parked: ParkedEvent, catalogue: Catalogue) -> Incoming:

@@ -14,7 +14,7 @@ from orderflow.messaging.failures import describe
 from orderflow.messaging.flow import FLOW_STATUS, Dead, FlowEvent, Parked, Reopened
 from orderflow.messaging.handling import attempts_of, intent_of
 from orderflow.messaging.inbox import Failure, InboxState, ParkedEvent
-from orderflow.messaging.incoming import Incoming
+from orderflow.messaging.incoming import Incoming, to_park
 from orderflow.messaging.notes import close_intent, mark
 from orderflow.messaging.policy import Policy, Terms
 from orderflow.messaging.publisher import Publisher
@@ -115,7 +115,7 @@ class Parking:
             identity=incoming.identity,
             event_id=incoming.event_id,
             event_type=incoming.event_type,
-            record=record,
+            record=to_park(incoming, record),
             state=state,
             attempts=attempts,
             failure=failure,
