@@ -150,12 +150,17 @@ class System:
             left = self.everything()
             self.end(signal.SIGINT)
             for process in left:
-                if process.is_running():
-                    process.kill()
+                kill(process)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _log_files(self) -> list[Path]:
         return sorted(path for path in self.home.logs.glob("*.log") if path.stat().st_size)
+
+
+def kill(process: psutil.Process) -> None:
+    """`kill -9`; PostgreSQL's helpers come and go, so it may have ended meanwhile."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.kill()
 
 
 def alive(processes: Sequence[psutil.Process]) -> list[str]:

@@ -12,7 +12,7 @@ from orderflow.settings import SERVICES
 from tests.e2e.audit import assert_promises
 from tests.e2e.conftest import Start
 from tests.e2e.shop import VISA, Shop
-from tests.e2e.system import System, alive
+from tests.e2e.system import System, alive, kill
 from tests.support.waiting import eventually
 
 TWO_OF_EACH = tuple(option for name in SERVICES for option in ("--processes", f"{name}=2"))
@@ -101,7 +101,7 @@ async def test_everything_killed_at_once_loses_nothing(own_system: Start, carrie
         ids = await shop.place_many([("KEPT", VISA), ("NEVER", VISA)] * 10)
         everything = system.everything()
         for process in everything:
-            process.kill()
+            kill(process)
         system.end(signal.SIGKILL)
         await eventually(lambda: alive(everything) == [], timeout_s=GONE_TIMEOUT_S, every_s=0.1)
 
