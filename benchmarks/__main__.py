@@ -26,7 +26,7 @@ from orderflow.runtime.process import collect_rarely
 T = TypeVar("T")
 POISON_EVERY = 500
 EXAMPLES = """examples:
-  python -m benchmarks                         everything, on both logs (about 5 minutes)
+  python -m benchmarks                         everything, on both logs (about 15 minutes)
   python -m benchmarks --transport postgres    the embedded log only
   python -m benchmarks --quick                 small sizes: that it runs, not how fast
 """
