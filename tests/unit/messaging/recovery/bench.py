@@ -133,19 +133,11 @@ class Bench:
         return replay
 
     async def replay_all(self) -> None:
-        """To the end, whatever fails again, and until nothing is on its way behind what was replayed."""
+        """To the end, whatever fails again."""
         async with self.started():
             for _ in range(bool(self.world.parked())):
                 begun = await self.recovery.replay(DEAD, AS_FAST_AS_IT_GOES, ME)
                 await self.ended(begun.number)
-                await eventually(self.is_at_rest)
-
-    def is_at_rest(self) -> bool:
-        """What is still parked has a dead event at its head."""
-        heads: dict[str, ParkedEvent] = {}
-        for event in self.world.parked():
-            heads.setdefault(event.key, event)
-        return all(head.state is InboxState.DEAD for head in heads.values())
 
     def state_of(self, event: ParkedEvent) -> InboxState:
         return self.world.database.state.inbox[event.key, "counter", event.identity].state
