@@ -21,12 +21,6 @@ KEYS = ("a", "b", "c", "d", "e", "f")
 AMOUNTS = (1, 2, 3, 333, 666, 777, -1, 0)
 
 
-@pytest.fixture(autouse=True)
-def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replays look after their events at once: there are many of them here."""
-    monkeypatch.setattr("orderflow.messaging.recovery.replay.TICK_MS", 1.0)
-
-
 def some_event(name: str, chance: random.Random, bench: Bench, seen: list[Incoming]) -> Incoming:
     """Good, failing, refused, illegal or unreadable; at times one that came before."""
     if seen and chance.random() < 0.1:
