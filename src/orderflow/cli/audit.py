@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orderflow.cli.errors import ExitCode, TimeUpError, UnreachableError
+from orderflow.cli.plain import counted
 from orderflow.cli.session import Session, session_options
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _parts(report: Report) -> Iterator[RenderableType]:
     from orderflow.cli.output import table
 
     outcomes = ", ".join(f"{count} {status}" for status, count in sorted(report.statuses.items())) or "none"
-    yield f"{report.orders} {'order' if report.orders == 1 else 'orders'}: {outcomes}."
+    yield f"{counted(report.orders, 'order')}: {outcomes}."
     if report.stuck:
         yield f"{report.stuck} wait for an operator: see them with orderflow dlt list"
     broken = {int(finding.promise) for finding in report.findings}

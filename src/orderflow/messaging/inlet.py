@@ -141,7 +141,7 @@ class Inlet:
     def accuse(self, batch: Sequence[Incoming], error: DataRefusedError, failures: Failures) -> Failures | None:
         """`failures` and those that the error gives away; None if it gives nobody away, or has named many already."""
         fresh = [each for each in accused(batch, error, self._ids) if each.name not in failures]
-        if not fresh or (failures and len(failures) >= ACCUSED_MAX):
+        if not fresh or len(failures) >= ACCUSED_MAX:
             return None
         return {**failures, **dict.fromkeys((each.name for each in fresh), error)}
 

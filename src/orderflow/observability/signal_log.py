@@ -86,16 +86,17 @@ class SignalLog:
         time = self._log.now()
         self._log.write_lines(
             [
-                _message_line(time, batch, handled) | self._besides(handled)
+                self._message(time, batch, handled)
                 for handled in batch.handled
                 if _LEVELS[handled.outcome] >= self._level
             ]
         )
 
-    def _besides(self, handled: Handled) -> Line:
-        if self._more is None or handled.message is None or handled.outcome is not Outcome.HANDLED:
-            return {}
-        return {name: clean(value) for name, value in self._more(handled.message).items()}
+    def _message(self, time: str, batch: BatchCommitted, handled: Handled) -> Line:
+        line = _message_line(time, batch, handled)
+        if self._more is not None and handled.message is not None and handled.outcome is Outcome.HANDLED:
+            line.update((name, clean(value)) for name, value in self._more(handled.message).items())
+        return line
 
     def _split(self, signal: BatchSplit) -> None:
         fields = {"consumer": signal.consumer, "size": signal.size, "error": redact(signal.error)}

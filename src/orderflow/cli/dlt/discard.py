@@ -35,8 +35,8 @@ def discard(session: Session, choice: Choice, reason: str, yes: bool) -> None:
     """
     from orderflow.cli.dlt.acting import require_confirmed
     from orderflow.cli.dlt.choosing import holders
-    from orderflow.cli.dlt.letter_view import counted
     from orderflow.cli.output import text
+    from orderflow.cli.plain import counted
 
     if not reason.strip():
         raise click.UsageError("An event is discarded for good, so say why: --reason TEXT")

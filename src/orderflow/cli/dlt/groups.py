@@ -77,8 +77,9 @@ def note(session: Session, fingerprint: str, note_text: str, service: str | None
 
 def _parts(found: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
     from orderflow.cli.dlt.entries import entry
-    from orderflow.cli.dlt.letter_view import because, counted, short
+    from orderflow.cli.dlt.letter_view import because, short
     from orderflow.cli.output import text
+    from orderflow.cli.plain import counted
     from orderflow.cli.times import moment
 
     if not found:

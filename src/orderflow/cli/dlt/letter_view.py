@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from orderflow.cli.dlt.entries import entry
 from orderflow.cli.output import joined, table, text
+from orderflow.cli.plain import counted
 from orderflow.cli.record_view import value_text
 from orderflow.cli.times import moment
 
@@ -72,11 +73,6 @@ def parts(shown: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 def state(value: str) -> Text:
     return text(value, STYLES.get(value, ""))
-
-
-def counted(number: int, what: str) -> str:
-    """`1 event`, `2 events`."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def short(words: str) -> str:
