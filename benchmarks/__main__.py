@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from benchmarks.consume import run_consume
 from benchmarks.consume_servers import connect, servers
 from benchmarks.floor import run_accept_floor, run_floor, run_reserve_floor
-from benchmarks.floor_databases import admin_url, make_floor_databases
+from benchmarks.floor_databases import admin_url, drop_floor_databases, make_floor_databases
 from benchmarks.idle import run_idle
 from benchmarks.latency import run_latency
 from benchmarks.parked import Parked, run_parked
@@ -121,13 +121,13 @@ async def _measure_consume(
 
 
 async def _measure_parked(system: System, sizes: Sizes) -> Parked:
-    warm_up = await run_saga(system, sizes.warm_up, 0)
-    return await run_parked(system, sizes.slice, sizes.rate_s, sizes.rounds, warm_up.orders)
+    await run_saga(system, sizes.warm_up)
+    return await run_parked(system, sizes.slice, sizes.rate_s, sizes.rounds)
 
 
 async def _measure(system: System, sizes: Sizes) -> Figures:
     figures = Figures(transport=system.transport, ready_s=system.ready_after_s)
-    ended = (await run_saga(system, sizes.warm_up, 0)).orders
+    await run_saga(system, sizes.warm_up)
     _say("at rest")
     figures.idle = await run_idle(system, sizes.idle_s)
     for number in range(sizes.rounds):
@@ -135,8 +135,8 @@ async def _measure(system: System, sizes: Sizes) -> Figures:
         urls = await make_floor_databases(admin_url(system))
         figures.floors.append(sizes.orders / await run_floor(urls, sizes.orders))
         figures.accept_floors.append(sizes.orders / await run_accept_floor(urls, sizes.orders, CONNECTIONS))
-        figures.sagas.append(await run_saga(system, sizes.orders, ended))
-        ended += sizes.orders
+        await drop_floor_databases(admin_url(system))
+        figures.sagas.append(await run_saga(system, sizes.orders))
     for rate in (50, 200):
         _say(f"latency at {rate} orders/s")
         figures.latencies.append(await run_latency(system, rate, sizes.rate_s))

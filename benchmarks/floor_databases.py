@@ -31,18 +31,27 @@ def admin_url(system: System) -> str:
 
 async def make_floor_databases(admin: str) -> Mapping[str, str]:
     """Make them anew, with the tables that the services have; returns their URLs by name."""
-    statements = load_queries("benchmarks", "databases.sql")
-    connection = await asyncpg.connect(admin)
-    try:
-        for name in NAMES:
-            await connection.execute(statements[f"drop_{name}"])
-            await connection.execute(statements[f"create_{name}"])
-    finally:
-        await connection.close()
+    await drop_floor_databases(admin)
+    await _for_each(admin, "create")
     urls = {name: _to_database(admin, f"floor_{name}") for name in NAMES}
     for name, url in urls.items():
         await migrate(url, sequences_of(name))
     return urls
+
+
+async def drop_floor_databases(admin: str) -> None:
+    """Take them away, so that the server does not vacuum them while something else is measured."""
+    await _for_each(admin, "drop")
+
+
+async def _for_each(admin: str, what: str) -> None:
+    statements = load_queries("benchmarks", "databases.sql")
+    connection = await asyncpg.connect(admin)
+    try:
+        for name in NAMES:
+            await connection.execute(statements[f"{what}_{name}"])
+    finally:
+        await connection.close()
 
 
 def _to_database(url: str, database: str) -> str:

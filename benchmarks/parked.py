@@ -13,9 +13,10 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import sqrt
+from random import Random
 from statistics import fmean, stdev
 from typing import Any
 
@@ -26,8 +27,10 @@ from benchmarks.samples import POISON_CUSTOMER
 from benchmarks.system import System, running, wait_until_final
 
 POISON_EVERY = 100
-RATE = 50
+RATE = 20
+"""Orders/s at which nothing queues yet, so that a percentile is of the system, not of who waited for whom."""
 BOTH = (False, True)
+DRAWS = 200
 NOBODY = "customer-nobody"
 FAULT = ("fault", "add", "inventory", "--event", "PaymentSucceeded", "--error", "permanent", "--match")
 DEAD_WITHIN_S = 60.0
@@ -64,12 +67,19 @@ class Parked:
         return quotient(self.cpu_us[False], self.cpu_us[True])
 
     def time(self, share: float) -> Quotient:
-        """Of one percentile of each slice."""
-        return quotient(*([percentile(each, share) for each in self.times[parked]] for parked in BOTH))
+        """Of one percentile of all slices together; the error is from rounds drawn anew (a bootstrap)."""
+        rounds, draw = range(len(self.times[True])), Random(0)
+        drawn = [self._time(share, draw.choices(rounds, k=len(rounds))) for _ in range(DRAWS)]
+        return Quotient(self._time(share, rounds), 2 * stdev(drawn))
 
-    def pooled_ms(self, parked: bool, share: float) -> float:
-        """One percentile of all slices together."""
-        return 1000 * percentile([each for times in self.times[parked] for each in times], share)
+    def pooled_ms(self, parked: bool, share: float, rounds: Iterable[int] | None = None) -> float:
+        """One percentile of all slices together, or those of some rounds."""
+        times = self.times[parked]
+        chosen = times if rounds is None else [times[number] for number in rounds]
+        return 1000 * percentile([each for slice_times in chosen for each in slice_times], share)
+
+    def _time(self, share: float, rounds: Sequence[int]) -> float:
+        return self.pooled_ms(True, share, rounds) / self.pooled_ms(False, share, rounds)
 
     def as_dict(self) -> dict[str, Any]:
         """Without, with."""
@@ -86,35 +96,33 @@ def quotient(without: Sequence[float], parked: Sequence[float]) -> Quotient:
 
 
 async def run_parked(
-    system: System, orders: int, seconds: float, rounds: int, already_final: int, parts: Sequence[str] = PARTS
+    system: System, orders: int, seconds: float, rounds: int, parts: Sequence[str] = PARTS
 ) -> Parked:
-    """`system` runs with --game-day; `already_final` orders of it have ended before.
-
-    In each round both are measured, in turns first and second, so that a machine that drifts favours neither.
+    """`system` runs with --game-day. In each round both are measured, in turns first and second, so that a machine
+    that drifts favours neither.
     """
-    parked, final = Parked(), already_final
+    parked = Parked()
     for number in range(rounds):
         for poisoned in BOTH if number % 2 else reversed(BOTH):
-            placed = await _slice(system, parked, orders, seconds, final, poisoned, parts)
-            final += placed
-            await wait_until_final(system, final, FINAL_WITHIN_S)
+            await _slice(system, parked, orders, seconds, poisoned, parts)
+            await wait_until_final(system, 0, FINAL_WITHIN_S)
     return parked
 
 
 async def _slice(
-    system: System, parked: Parked, orders: int, seconds: float, final: int, poisoned: bool, parts: Sequence[str]
-) -> int:
-    """Returns how many orders were placed. What is measured follows on half as much that is not: by then the retries
+    system: System, parked: Parked, orders: int, seconds: float, poisoned: bool, parts: Sequence[str]
+) -> None:
+    """What is measured follows on half as much that is not: by then the retries
     of what has failed are under way, and they last about five seconds.
 
     The fault is there without failing orders too, at nobody's, so that looking for whom it strikes is paid by both.
     """
-    every, placed, dead = POISON_EVERY if poisoned else 0, 0, 0
+    every, dead = POISON_EVERY if poisoned else 0, 0
     _orderflow(system, *FAULT, f"customer_id={POISON_CUSTOMER if poisoned else NOBODY}")
     if "rate" in parts:
         for size in (orders // 2, orders):
-            saga = await run_saga(system, size, final + placed - dead, every)
-            placed, dead = placed + size, dead + (size // every if every else 0)
+            saga = await run_saga(system, size, every, unfinished=dead)
+            dead += size // every if every else 0
         # Of the same 99 in 100 orders, whether the last one fails or not.
         parked.rates[poisoned].append(saga.rate if poisoned else saga.rate * (1 - 1 / POISON_EVERY))
         parked.cpu_us[poisoned].append(float(sum(saga.cpu_us.values())))
@@ -122,14 +130,12 @@ async def _slice(
     if "latency" in parts:
         for length in (seconds / 2, seconds):
             times = await order_times(system, RATE, length, every)
-            number = int(RATE * length)
-            placed, dead = placed + number, dead + (number // every if every else 0)
+            dead += int(RATE * length) // every if every else 0
         parked.times[poisoned].append(times)
         await _until_dead(system, dead)
     _orderflow(system, "fault", "clear", "--all")
     if dead:
         _orderflow(system, "dlt", "replay", "--all", "--reason", "the benchmark goes on")
-    return placed
 
 
 async def _until_dead(system: System, letters: int) -> None:
@@ -152,8 +158,8 @@ def _orderflow(system: System, *command: str) -> Any:
 
 
 async def _measure(system: System, orders: int, seconds: float, rounds: int, parts: Sequence[str]) -> Parked:
-    await run_saga(system, orders, 0)
-    return await run_parked(system, orders, seconds, rounds, orders, parts)
+    await run_saga(system, orders)
+    return await run_parked(system, orders, seconds, rounds, parts)
 
 
 def main() -> int:
@@ -162,7 +168,7 @@ def main() -> int:
     parser.add_argument("--part", choices=(*PARTS, "both"), default="both")
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--orders", type=int, default=8_000, help="of a slice at saturation")
-    parser.add_argument("--seconds", type=float, default=20, help="of a slice at the rate")
+    parser.add_argument("--seconds", type=float, default=20, help=f"of a slice at {RATE} orders/s")
     given = parser.parse_args()
     parts = PARTS if given.part == "both" else (given.part,)
     with running(given.transport, "--game-day") as system:

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.idle import Idle
 from benchmarks.latency import Latency
-from benchmarks.parked import Parked, Quotient
+from benchmarks.parked import RATE, Parked, Quotient
 from benchmarks.saga import Saga
 
 PARTS = ("order", "payment", "inventory", "notification", "postgres", "kafka", "up", "load")
@@ -84,8 +84,8 @@ ROWS: Sequence[tuple[str, Callable[[Figures], str]]] = (
     ("POST → COMPLETED at 200/s, p50 / p99", _latency(1)),
     ("with 1 % of keys parked ÷ without: orders/s of the healthy at saturation", _parked(Parked.rate)),
     ("with 1 % of keys parked ÷ without: CPU an order at saturation", _parked(Parked.cpu)),
-    ("with 1 % of keys parked ÷ without: p50 of the healthy at 50/s", _parked(lambda parked: parked.time(0.50))),
-    ("with 1 % of keys parked ÷ without: p99 of the healthy at 50/s", _parked(lambda parked: parked.time(0.99))),
+    (f"with 1 % of keys parked ÷ without: p50 of the healthy at {RATE}/s", _parked(lambda parked: parked.time(0.50))),
+    (f"with 1 % of keys parked ÷ without: p99 of the healthy at {RATE}/s", _parked(lambda parked: parked.time(0.99))),
     ("at rest; resident memory of the services", _idle),
     ("start, empty folder to ready, s", lambda f: f"{f.ready_s:.1f}"),
     ("the five promises", lambda f: "kept" if f.promises_kept else "BROKEN"),

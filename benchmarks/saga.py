@@ -28,10 +28,9 @@ class Saga:
     cpu_us: dict[str, int]
 
 
-async def run_saga(system: System, orders: int, already_final: int, poison_every: int = 0) -> Saga:
-    """Place the orders as fast as they are taken. `already_final`: how many this system has ended before.
-
-    One in `poison_every` (0: none) is made to fail, and not waited for.
+async def run_saga(system: System, orders: int, poison_every: int = 0, unfinished: int = 0) -> Saga:
+    """Place the orders as fast as they are taken. One in `poison_every` (0: none) is made to fail, and is not waited
+    for, nor are the `unfinished` ones of before.
     """
     pool = await Pool.open(system.ports["order"], CONNECTIONS)
     before, client_before = cpu_seconds(system.pid), time.process_time()
@@ -43,12 +42,12 @@ async def run_saga(system: System, orders: int, already_final: int, poison_every
     if load.refused:
         raise RuntimeError(f"{load.refused} of {orders} orders were refused")
     client = time.process_time() - client_before
-    healthy = orders - (orders // poison_every if poison_every else 0)
-    ended = await wait_until_final(system, already_final + healthy, timeout_s=60 + orders / 100)
+    poison = orders // poison_every if poison_every else 0
+    ended = await wait_until_final(system, unfinished + poison, timeout_s=60 + orders / 100)
     spent = {**(cpu_seconds(system.pid) - before), "load": client}
     return Saga(
         orders=orders,
-        rate=healthy / (ended - started),
+        rate=(orders - poison) / (ended - started),
         accepted_rate=orders / load.duration_s,
         accept_p50_ms=1000 * percentile(load.latencies, 0.50),
         accept_p99_ms=1000 * percentile(load.latencies, 0.99),

@@ -129,6 +129,31 @@ async def test_sent_segments_are_truncated_and_the_others_are_not(store: Postgre
     assert await counts() == [0, 0, 0, 0]
 
 
+async def test_rows_of_this_process_are_not_read_back_and_those_of_others_are(store: PostgresStore) -> None:
+    """Seen by changing in the table what was committed: nobody does, so it tells where a row came from."""
+    reader = store.outbox()
+    await reader.claim_slots()
+    await commit(store, changes(outbox=[outgoing("k", b"1")]))
+    with pytest.raises(ValueError, match="rolled back"):
+        async with store.transaction() as tx:
+            await tx.write(changes(outbox=[outgoing("k", b"never")]))
+            raise ValueError("rolled back")
+    await store.fetch(
+        "WITH others AS (INSERT INTO outbox (segment, slot, topic, key, value, headers, event_id)"
+        " SELECT segment, slot, topic, key, value, headers, event_id FROM outbox RETURNING id, segment, slot)"
+        " INSERT INTO outbox_pending (id, segment, slot) SELECT id, segment, slot FROM others"
+    )
+    await commit(store, changes(outbox=[outgoing("k", b"3")]))
+    await store.fetch("UPDATE outbox SET value = 'table'")
+    rows = await reader.unsent(10)
+    assert [row.value for row in rows] == [b"1", b"table", b"3"]
+    assert [row.id for row in rows] == sorted(row.id for row in rows)
+    other = store.outbox()
+    await reader.close()
+    await other.claim_slots()
+    assert [row.value for row in await other.unsent(10)] == [b"table"] * 3
+
+
 async def test_a_segment_that_somebody_is_writing_to_is_left_alone(store: PostgresStore, database_url: str) -> None:
     await commit(store, changes(outbox=[outgoing("k", b"1")]))
     reader = store.outbox()

@@ -31,7 +31,7 @@ STATUS_LINE = 7
 SETTINGS: Final[Mapping[str, str]] = {
     "max_connections": "200",
     "max_locks_per_transaction": "256",
-    "shared_buffers": "128MB",
+    "shared_buffers": "256MB",
     "wal_compression": "on",
     "max_wal_size": "2GB",
     "min_wal_size": "160MB",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -107,6 +108,7 @@ def _chains(current: dict[str, int], upcasters: Iterable[Upcaster]) -> dict[str,
     return chains
 
 
+@cache
 def wire_name(message_type: type[Message]) -> str:
     """The CloudEvents type: the type's name and version."""
     return f"{message_type.TYPE}.v{message_type.VERSION}"

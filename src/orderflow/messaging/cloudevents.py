@@ -19,18 +19,20 @@ from orderflow.messaging.transport import ConsumerRecord, Headers
 KEY_MAX = 200
 TIME_HEADER = "ce_time"
 READ = frozenset(("ce_specversion", "ce_id", "ce_type", "ce_source", "ce_subject", "ce_sequence", "ce_causationid"))
+_SPECVERSION = ("ce_specversion", b"1.0")
+_CONTENT_TYPE = ("content-type", b"application/json")
 TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def to_headers(envelope: Envelope) -> Headers:
     """All attributes but `time`, which the relay takes from the database row (`with_time`)."""
     headers: list[tuple[str, bytes | None]] = [
-        ("ce_specversion", b"1.0"),
+        _SPECVERSION,
         ("ce_id", uuid_text(envelope.id).encode()),
         ("ce_type", wire_name(type(envelope.message)).encode()),
         ("ce_source", envelope.source.encode()),
         ("ce_subject", envelope.key.encode()),
-        ("content-type", b"application/json"),
+        _CONTENT_TYPE,
     ]
     if envelope.sequence is not None:
         headers.append(("ce_sequence", b"%d" % envelope.sequence))

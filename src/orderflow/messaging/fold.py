@@ -60,10 +60,9 @@ class Fold:
         if record is None:
             return self._decide(incoming)
         if incoming.parked is not None:
-            if incoming.key in parking.stuck:
-                return Result(incoming, Outcome.HELD)
-            if self._is_done(incoming):
-                return self._drop(incoming)
+            settled = self._settled(incoming)
+            if settled is not None:
+                return settled
         elif passed_over(self._service, incoming):
             return Result(incoming, Outcome.PASSED)
         elif incoming.name in self._seen:
@@ -85,13 +84,21 @@ class Fold:
         """Say that the key of `last` has nothing parked any more."""
         self._parking.reopen(last)
 
+    def _settled(self, parked: Incoming) -> Result | None:
+        """What became of a parked message that is not decided over again."""
+        if parked.key in self._parking.stuck:
+            return Result(parked, Outcome.HELD)
+        if self._is_done(parked):
+            return self._drop(parked)
+        if passed_over(self._service, parked):
+            self._finish(parked)
+            return Result(parked, Outcome.PASSED)
+        return None
+
     def _decide(self, incoming: Incoming) -> Result:
         envelope = incoming.envelope
         assert envelope is not None
-        if passed_over(self._service, incoming):
-            self._finish(incoming)
-            return Result(incoming, Outcome.PASSED)
-        if incoming.name in self._failures:
+        if self._failures and incoming.name in self._failures:
             return self._refuse(incoming, self._failures[incoming.name])
         try:
             decision = handler_of(self._service, envelope.message).decide(Rows(self._working), envelope)

@@ -21,7 +21,7 @@ class NoHandlerError(Exception):
 def passed_over(service: Service, incoming: Incoming) -> bool:
     """An event that the service knows and does not read."""
     message = incoming.envelope.message if incoming.envelope else None
-    return isinstance(message, Event) and type(message) not in service.handlers
+    return type(message) not in service.handlers and isinstance(message, Event)
 
 
 def handler_of(service: Service, message: Message) -> Handler:

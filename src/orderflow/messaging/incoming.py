@@ -82,10 +82,11 @@ def from_record(record: ConsumerRecord, catalogue: Catalogue, parked: ParkedEven
 
 def from_command(command: Command, source: str, traceparent: str | None, event_id: UUID) -> Incoming:
     """A command with its caller waiting."""
-    envelope = Envelope(id=event_id, message=command, source=source, key=command.key, traceparent=traceparent)
+    key = command.key
+    envelope = Envelope(id=event_id, message=command, source=source, key=key, traceparent=traceparent)
     return Incoming(
-        key=command.key,
-        identity=str(event_id),
+        key=key,
+        identity=identity.uuid_text(event_id),
         event_id=event_id,
         event_type=wire_name(type(command)),
         envelope=envelope,

@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from orderflow.messaging.decision import RefusedError
-from orderflow.messaging.identity import uuid7
+from orderflow.messaging.identity import uuid7, uuid_text
 from orderflow.order.admission import Admission
 from orderflow.order.finishing import Finishing
 from orderflow.order.idempotency import HEADER, InFlight, fingerprint, key_reused, parse_key
@@ -117,7 +117,7 @@ class OrderApi:
             if isinstance(refused.answer, KeyReused):
                 raise key_reused() from refused
             raise
-        location = (b"location", f"/orders/{placed.order_id}".encode())
+        location = (b"location", f"/orders/{uuid_text(placed.order_id)}".encode())
         headers = (location, REPLAYED) if placed.replayed else (location,)
         return Reply(201, headers=headers, content=placed.body)
 

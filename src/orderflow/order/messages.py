@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 
 from orderflow.events.order import Item
+from orderflow.messaging.identity import uuid_text
 from orderflow.messaging.message import Command
 
 
@@ -29,7 +30,7 @@ class PlaceOrder(Command, frozen=True, kw_only=True):
 
     @property
     def key(self) -> str:
-        return str(self.order_id)
+        return uuid_text(self.order_id)
 
     @property
     def total(self) -> int:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import msgspec
 
+from orderflow.messaging.identity import uuid_text
 from orderflow.messaging.message import Answer, Command
 
 
@@ -17,7 +18,7 @@ class BankAnswer(Answer, frozen=True, kw_only=True):
 
     @property
     def key(self) -> str:
-        return str(self.order_id)
+        return uuid_text(self.order_id)
 
 
 class ChargeApproved(BankAnswer, frozen=True, kw_only=True):
@@ -75,7 +76,7 @@ class SettleCharge(Command, frozen=True, kw_only=True):
 
     @property
     def key(self) -> str:
-        return str(self.order_id)
+        return uuid_text(self.order_id)
 
 
 class ChargeSettled(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from orderflow.events.order import OrderPlaced
 from orderflow.events.payment import PaymentFailed, PaymentSucceeded
 from orderflow.messaging.decision import Decision, Intent
 from orderflow.messaging.envelope import Envelope
+from orderflow.messaging.identity import uuid_text
 from orderflow.messaging.machine import StateMachine
 from orderflow.messaging.rows import Rows
 from orderflow.payment.messages import ChargeApproved, ChargeRefused, ChargeUnknown
@@ -127,7 +128,7 @@ def charge_unknown(rows: Rows, envelope: Envelope) -> Decision:
 def charge_intent(payment: Payment) -> Intent:
     """The one charge of this order."""
     request = {
-        "order_id": str(payment.order_id),
+        "order_id": uuid_text(payment.order_id),
         "amount": payment.amount,
         "currency": payment.currency,
         "payment_method": payment.payment_method,

@@ -6,6 +6,7 @@ from orderflow.events.inventory import StockRejected
 from orderflow.events.payment import PaymentRefunded
 from orderflow.messaging.decision import Decision, Intent
 from orderflow.messaging.envelope import Envelope
+from orderflow.messaging.identity import uuid_text
 from orderflow.messaging.machine import IllegalTransitionError
 from orderflow.messaging.rows import Rows
 from orderflow.payment.messages import RefundApproved, RefundUnknown
@@ -66,7 +67,7 @@ def refund_unknown(rows: Rows, envelope: Envelope) -> Decision:
 def refund_intent(payment: Payment) -> Intent:
     """The one refund of this order, of everything that was captured."""
     request = {
-        "order_id": str(payment.order_id),
+        "order_id": uuid_text(payment.order_id),
         "amount": payment.captured,
         "currency": payment.currency,
         "charge": f"{CHARGE}:{payment.order_id}",

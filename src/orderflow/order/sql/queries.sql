@@ -79,9 +79,9 @@ WITH old AS (
 SELECT count(*) AS purged FROM gone
 
 -- name: count_unfinished
--- how many orders are unfinished, counting no further than $1
+-- how many orders are unfinished, counting no further than $1; in the order of their index, to be read from there
 SELECT count(*) AS unfinished FROM (
-    SELECT FROM orders WHERE status IN ('PENDING', 'PAID') LIMIT $1::integer
+    SELECT FROM orders WHERE status IN ('PENDING', 'PAID') ORDER BY order_id LIMIT $1::integer
 ) AS counted
 
 -- name: finished_among

@@ -63,6 +63,8 @@ def _session(application_name: str, statement_timeout_ms: int, lookups_only: boo
         "tcp_keepalives_count": "3",
         "tcp_user_timeout": "8000",
         "jit": "off",
+        # A bitmap scan leaves what it has found dead in an index to the next scan, which here comes soon.
+        "enable_bitmapscan": "off",
     }
     if lookups_only:
         settings |= {

@@ -11,6 +11,7 @@ from orderflow.messaging.store import OutboxRecord, StoreUnavailableError
 from orderflow.messaging.stores.postgres import core_rows
 from orderflow.messaging.stores.postgres.connections import Connection, connect
 from orderflow.messaging.stores.postgres.errors import translated
+from orderflow.messaging.stores.postgres.fresh_records import FreshRecords
 from orderflow.messaging.stores.shares import fair_share
 
 SLOT_LOCKS = 1868981601
@@ -23,7 +24,8 @@ class PostgresOutboxReader:
 
     Owning is a lock of the server, so a reader whose connection is cut owns nothing, whatever it
     believes: its next statement raises StoreUnavailableError, and `claim_slots` connects anew.
-    Notifications that carry `own_name` are not heard. `forget` is called once, on close.
+    Rows that were offered to it are looked up in the table, but not read from it. Notifications that carry `own_name`
+    are not heard. `forget` is called once, on close.
     """
 
     def __init__(
@@ -44,23 +46,36 @@ class PostgresOutboxReader:
         self._connection: Connection | None = None
         self._woken = asyncio.Event()
         self._closed = False
+        self._fresh = FreshRecords()
         self.owned: frozenset[int] = frozenset()
 
     async def claim_slots(self) -> frozenset[int]:
         """One statement when nothing changes. Call it between batches: a slot given up may be taken at once."""
-        self.owned = await self._claim(await self._connected())
+        owned = await self._claim(await self._connected())
+        if owned != self.owned:
+            self._fresh.clear()
+        self.owned = owned
         return self.owned
+
+    def offer(self, records: Sequence[OutboxRecord]) -> None:
+        """Rows that this process has committed."""
+        self._fresh.add(records, self.owned)
 
     async def unsent(self, limit: int) -> Sequence[OutboxRecord]:
         if not self.owned:
             return []
         with translated():
-            rows = await self._open().fetch(self._queries["outbox_unsent"], sorted(self.owned), limit)
-        return [core_rows.read_outbox(row) for row in rows]
+            pending = await self._open().fetch(self._queries["outbox_unsent"], sorted(self.owned), limit)
+        ids = [row[0] for row in pending]
+        found = self._fresh.found(ids)
+        if len(found) < len(ids):
+            found |= await self._read([number for number in ids if number not in found])
+        return [found[number] for number in ids]
 
     async def mark_sent(self, ids: Sequence[int]) -> None:
         with translated():
             await self._open().execute(self._queries["outbox_mark_sent"], ids)
+        self._fresh.drop(ids)
 
     async def wait(self, timeout_s: float) -> None:
         try:
@@ -82,6 +97,11 @@ class PostgresOutboxReader:
                 await connection.close(timeout=2)
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 connection.terminate()
+
+    async def _read(self, ids: Sequence[int]) -> dict[int, OutboxRecord]:
+        with translated():
+            rows = await self._open().fetch(self._queries["outbox_read"], ids)
+        return {record.id: record for record in map(core_rows.read_outbox, rows)}
 
     async def _connected(self) -> Connection:
         if self._closed:

@@ -15,6 +15,7 @@ from orderflow.messaging.store import (
     DataRefusedError,
     OpenIntent,
     OutboxBacklog,
+    OutboxRecord,
     SchemaBehindError,
 )
 from orderflow.messaging.stores.postgres import core_rows
@@ -87,7 +88,7 @@ class PostgresStore:
         return store
 
     def transaction(self) -> PostgresTransaction:
-        return PostgresTransaction(self._work, self._queries, self._mappings)
+        return PostgresTransaction(self._work, self._queries, self._mappings, self._offer)
 
     async def due_keys(self, consumer: str, limit: int, leaving: Sequence[str] = ()) -> Sequence[str]:
         rows = await self._on(self._work, self._queries["due_keys"], consumer, limit, list(leaving))
@@ -139,6 +140,10 @@ class PostgresStore:
         for reader in list(self._readers):
             await reader.close()
         await asyncio.gather(self._work.close(), self._reads.close())
+
+    def _offer(self, published: Sequence[OutboxRecord]) -> None:
+        for reader in self._readers:
+            reader.offer(published)
 
     async def _on(self, connections: Connections, sql: str, *arguments: object) -> Sequence[asyncpg.Record]:
         connection = await connections.acquire()

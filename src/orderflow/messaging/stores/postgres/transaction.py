@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 
 import asyncpg
+import msgspec
 
 from orderflow.messaging.inbox import InboxEntry, InboxState, ParkedEvent
 from orderflow.messaging.rows import Ref, Row
-from orderflow.messaging.store import DEPTH_LIMIT, Changes, DataRefusedError, Recognition
+from orderflow.messaging.store import DEPTH_LIMIT, Changes, DataRefusedError, OutboxRecord, Recognition
 from orderflow.messaging.stores.postgres import core_rows
 from orderflow.messaging.stores.postgres.connections import Connection, Connections
 from orderflow.messaging.stores.postgres.errors import translated
@@ -20,16 +21,27 @@ ROLLBACK_TIMEOUT_S = 5.0
 
 
 class PostgresTransaction:
-    """Begun by its first statement, ended by leaving the block. See `messaging.store.Transaction`."""
+    """Begun by its first statement, ended by leaving the block. See `messaging.store.Transaction`.
 
-    def __init__(self, connections: Connections, queries: Mapping[str, str], mappings: Mappings) -> None:
+    `published` is called after the commit with the outbox rows that it has written.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        queries: Mapping[str, str],
+        mappings: Mappings,
+        published: Callable[[Sequence[OutboxRecord]], None],
+    ) -> None:
         self._connections = connections
         self._queries = queries
         self._mappings = mappings
+        self._published = published
         self._connection: Connection | None = None
         self._begun = False
         self._known: dict[tuple[str, str], InboxState] = {}
         self._streams: set[tuple[str, str]] = set()
+        self._outbox: list[OutboxRecord] = []
 
     async def __aenter__(self) -> PostgresTransaction:
         self._connection = await self._connections.acquire()
@@ -47,6 +59,8 @@ class PostgresTransaction:
                     if await connection.execute("COMMIT") != "COMMIT":
                         raise DataRefusedError("the transaction had failed before; nothing was committed")
                 reusable = True
+                if self._outbox:
+                    self._published(self._outbox)
             elif self._begun and not isinstance(error, GeneratorExit):
                 reusable = await _rollback(connection)
         finally:
@@ -131,8 +145,11 @@ class PostgresTransaction:
             continued = {stream: n for stream, n in changes.emitted.items() if stream in self._streams}
             streams = (*core_rows.streams(begun), *core_rows.streams(continued))
             arrays = (*core_rows.inbox(fresh), *streams, *core_rows.outbox(changes.outbox))
-            rows = await self._fetch("add_inbox_and_outbox", changes.consumer, *arrays)
-            _require(rows[0][0], len(continued), "streams")
+            (row,) = await self._fetch("add_inbox_and_outbox", changes.consumer, *arrays)
+            touched, ids, times = row
+            _require(touched, len(continued), "streams")
+            for record, number, created_at in zip(changes.outbox, ids or (), times or (), strict=True):
+                self._outbox.append(msgspec.structs.replace(record, id=number, created_at=created_at))
         elif fresh:
             await self._run("add_inbox", changes.consumer, *core_rows.inbox(fresh))
         if known:

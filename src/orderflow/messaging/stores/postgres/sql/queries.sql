@@ -53,7 +53,7 @@ WHERE inbox.key = ANY ($2::text[]) AND inbox.key = entry.key AND inbox.consumer 
 
 -- name: add_inbox_and_outbox
 -- New inbox rows, new stream counts, known ones, and outbox rows with their pending marks; returns how many of the
--- known counts went forward. A new count that is there already is an error: looking for it first (ON CONFLICT) costs
+-- known counts went forward, and of the outbox rows the ids (given in the order of the arrays) and times. A new count that is there already is an error: looking for it first (ON CONFLICT) costs
 -- as much again as the row.
 WITH inbox AS (
     INSERT INTO processed_events (key, consumer, identity, event_id, state)
@@ -72,11 +72,13 @@ WITH inbox AS (
     SELECT (SELECT segment FROM outbox_rotation), slot, topic, key, value, headers, event_id
     FROM unnest($12::smallint[], $13::text[], $14::bytea[], $15::bytea[], $16::bytea[], $17::uuid[])
         AS record (slot, topic, key, value, headers, event_id)
-    RETURNING id, segment, slot
+    RETURNING id, segment, slot, created_at
 ), pending AS (
     INSERT INTO outbox_pending (id, segment, slot) SELECT id, segment, slot FROM published
 )
-SELECT count(*) FROM continued;
+SELECT (SELECT count(*) FROM continued), array_agg(id ORDER BY id),
+    array_agg((extract(epoch FROM created_at) * 1000)::bigint ORDER BY id)
+FROM published;
 
 -- name: park
 -- New parked events, in order, and the history of those that failed.
@@ -286,14 +288,16 @@ SELECT slot FROM unnest($2::integer[]) AS slot WHERE pg_try_advisory_lock($1::in
 SELECT slot FROM unnest($2::integer[]) AS slot WHERE pg_advisory_unlock($1::integer, slot);
 
 -- name: outbox_unsent
--- The oldest unsent rows of some slots.
+-- The ids of the oldest unsent rows of some slots.
+SELECT id FROM outbox_pending WHERE slot = ANY ($1::smallint[]) ORDER BY id LIMIT $2;
+
+-- name: outbox_read
+-- Unsent rows.
 SELECT record.id, record.slot, record.topic, record.key, record.value, record.headers, record.event_id,
     (extract(epoch FROM record.created_at) * 1000)::bigint AS created_at
-FROM (
-    SELECT id, segment FROM outbox_pending WHERE slot = ANY ($1::smallint[]) ORDER BY id LIMIT $2
-) AS pending
+FROM outbox_pending AS pending
 JOIN outbox AS record ON record.segment = pending.segment AND record.id = pending.id
-ORDER BY pending.id;
+WHERE pending.id = ANY ($1::bigint[]);
 
 -- name: outbox_mark_sent
 -- Rows that the log has acknowledged.

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+
+from orderflow.messaging.store import OutboxRecord
+from orderflow.messaging.stores.postgres import fresh_records
+from orderflow.messaging.stores.postgres.fresh_records import FreshRecords
+
+SLOTS = frozenset((0, 1))
+
+
+def row(number: int, slot: int = 0, value: bytes | None = b"{}") -> OutboxRecord:
+    return OutboxRecord(topic="t", key=b"k", value=value, headers=(), event_id=UUID(int=number), slot=slot, id=number)
+
+
+def test_what_was_added_is_found_until_it_is_sent() -> None:
+    fresh = FreshRecords()
+    fresh.add([row(1), row(2, value=None)], SLOTS)
+    assert fresh.found([1, 2, 3]) == {1: row(1), 2: row(2, value=None)}
+    fresh.drop([1, 3])
+    assert list(fresh.found([1, 2])) == [2]
+
+
+def test_rows_of_other_relays_slots_are_not_kept() -> None:
+    fresh = FreshRecords()
+    fresh.add([row(1, slot=1), row(2, slot=2)], SLOTS)
+    assert list(fresh.found([1, 2])) == [1]
+
+
+def test_nothing_is_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fresh_records, "BYTES_MAX", 3 * fresh_records.OVERHEAD_BYTES)
+    fresh = FreshRecords()
+    for number in range(10):
+        fresh.add([row(number, value=b"")], SLOTS)
+        assert number in fresh.found([number])
+    assert list(fresh.found(range(10))) == [9]
+
+
+def test_room_comes_back_with_what_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fresh_records, "BYTES_MAX", 3 * fresh_records.OVERHEAD_BYTES)
+    fresh = FreshRecords()
+    fresh.add([row(0)], SLOTS)
+    for number in range(1, 10):
+        fresh.add([row(number)], SLOTS)
+        fresh.drop([number])
+    assert list(fresh.found(range(10))) == [0]
