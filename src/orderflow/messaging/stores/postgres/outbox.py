@@ -70,7 +70,7 @@ class PostgresOutboxReader:
         found = self._fresh.found(ids)
         if len(found) < len(ids):
             found |= await self._read([number for number in ids if number not in found])
-        return [found[number] for number in ids]
+        return [found[number] for number in ids if number in found]
 
     async def mark_sent(self, ids: Sequence[int]) -> None:
         with translated():

@@ -53,8 +53,8 @@ WHERE inbox.key = ANY ($2::text[]) AND inbox.key = entry.key AND inbox.consumer 
 
 -- name: add_inbox_and_outbox
 -- New inbox rows, new stream counts, known ones, and outbox rows with their pending marks; returns how many of the
--- known counts went forward, and of the outbox rows the ids (given in the order of the arrays) and times. A new count that is there already is an error: looking for it first (ON CONFLICT) costs
--- as much again as the row.
+-- known counts went forward, and of the outbox rows the ids (given in the order of the arrays) and times. A new count
+-- that is there already is an error: looking for it first (ON CONFLICT) costs as much again as the row.
 WITH inbox AS (
     INSERT INTO processed_events (key, consumer, identity, event_id, state)
     SELECT key, $1, identity, event_id, state
