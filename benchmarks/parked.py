@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks.latency import order_times
 from benchmarks.load import percentile
 from benchmarks.saga import run_saga
-from benchmarks.samples import POISON_CUSTOMER
+from benchmarks.samples import POISON_CUSTOMER, count_poison
 from benchmarks.system import System, running, wait_until_final
 
 POISON_EVERY = 100
@@ -68,18 +68,13 @@ class Parked:
 
     def time(self, share: float) -> Quotient:
         """Of one percentile of all slices together; the error is from rounds drawn anew (a bootstrap)."""
-        rounds, draw = range(len(self.times[True])), Random(0)
-        drawn = [self._time(share, draw.choices(rounds, k=len(rounds))) for _ in range(DRAWS)]
-        return Quotient(self._time(share, rounds), 2 * stdev(drawn))
+        rounds, draw = list(zip(self.times[False], self.times[True], strict=True)), Random(0)
+        drawn = [_pooled_quotient(draw.choices(rounds, k=len(rounds)), share) for _ in range(DRAWS)]
+        return Quotient(_pooled_quotient(rounds, share), 2 * stdev(drawn))
 
-    def pooled_ms(self, parked: bool, share: float, rounds: Iterable[int] | None = None) -> float:
-        """One percentile of all slices together, or those of some rounds."""
-        times = self.times[parked]
-        chosen = times if rounds is None else [times[number] for number in rounds]
-        return 1000 * percentile([each for slice_times in chosen for each in slice_times], share)
-
-    def _time(self, share: float, rounds: Sequence[int]) -> float:
-        return self.pooled_ms(True, share, rounds) / self.pooled_ms(False, share, rounds)
+    def pooled_ms(self, parked: bool, share: float) -> float:
+        """One percentile of all slices together."""
+        return 1000 * _pooled(self.times[parked], share)
 
     def as_dict(self) -> dict[str, Any]:
         """Without, with."""
@@ -93,6 +88,15 @@ def quotient(without: Sequence[float], parked: Sequence[float]) -> Quotient:
     """Of slices taken in turns."""
     each = [after / before for before, after in zip(without, parked, strict=True)]
     return Quotient(fmean(each), 2 * stdev(each) / sqrt(len(each)) if len(each) > 1 else 0.0)
+
+
+def _pooled(slices: Iterable[Sequence[float]], share: float) -> float:
+    return percentile([each for times in slices for each in times], share)
+
+
+def _pooled_quotient(rounds: Sequence[tuple[Sequence[float], Sequence[float]]], share: float) -> float:
+    without, parked = zip(*rounds, strict=True)
+    return _pooled(parked, share) / _pooled(without, share)
 
 
 async def run_parked(
@@ -122,7 +126,7 @@ async def _slice(
     if "rate" in parts:
         for size in (orders // 2, orders):
             saga = await run_saga(system, size, every, unfinished=dead)
-            dead += size // every if every else 0
+            dead += count_poison(size, every)
         # Of the same 99 in 100 orders, whether the last one fails or not.
         parked.rates[poisoned].append(saga.rate if poisoned else saga.rate * (1 - 1 / POISON_EVERY))
         parked.cpu_us[poisoned].append(float(sum(saga.cpu_us.values())))
@@ -130,7 +134,7 @@ async def _slice(
     if "latency" in parts:
         for length in (seconds / 2, seconds):
             times = await order_times(system, RATE, length, every)
-            dead += int(RATE * length) // every if every else 0
+            dead += count_poison(int(RATE * length), every)
         parked.times[poisoned].append(times)
         await _until_dead(system, dead)
     _orderflow(system, "fault", "clear", "--all")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from benchmarks.cpu import cpu_seconds
 from benchmarks.load import Pool, closed_loop, percentile, post
-from benchmarks.samples import order_body
+from benchmarks.samples import count_poison, order_body
 from benchmarks.system import System, wait_until_final
 
 CONNECTIONS = 256
@@ -42,7 +42,7 @@ async def run_saga(system: System, orders: int, poison_every: int = 0, unfinishe
     if load.refused:
         raise RuntimeError(f"{load.refused} of {orders} orders were refused")
     client = time.process_time() - client_before
-    poison = orders // poison_every if poison_every else 0
+    poison = count_poison(orders, poison_every)
     ended = await wait_until_final(system, unfinished + poison, timeout_s=60 + orders / 100)
     spent = {**(cpu_seconds(system.pid) - before), "load": client}
     return Saga(

@@ -25,6 +25,11 @@ def is_poison(number: int, poison_every: int) -> bool:
     return poison_every > 0 and number % poison_every == poison_every - 1
 
 
+def count_poison(orders: int, poison_every: int) -> int:
+    """How many of so many orders are made to fail."""
+    return orders // poison_every if poison_every else 0
+
+
 def order_body(number: int, poison_every: int = 0) -> bytes:
     """A valid order of one line, about 150 bytes."""
     poison = is_poison(number, poison_every)

@@ -15,9 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import asyncpg
-
 from orderflow.local.attach import attached
+from orderflow.messaging.stores.postgres.connections import connect
 from orderflow.messaging.stores.postgres.queries import load_queries
 from orderflow.settings import SERVICES, Settings
 
@@ -67,8 +66,12 @@ async def wait_until_final(system: System, but: int, timeout_s: float) -> float:
     To look must not cost what it looks at: only the index of the unfinished is read.
     """
     query = load_queries("benchmarks", "watch.sql")["count_unfinished"]
-    by_index = {"enable_seqscan": "off", "max_parallel_workers_per_gather": "0"}
-    connection = await asyncpg.connect(system.settings.service_database_url("order"), server_settings=by_index)
+    connection = await connect(
+        system.settings.service_database_url("order"),
+        application_name="orderflow benchmark",
+        lookups_only=True,
+        settings={"max_parallel_workers_per_gather": "0"},
+    )
     try:
         deadline = time.perf_counter() + timeout_s
         while time.perf_counter() < deadline:
