@@ -36,7 +36,20 @@ class ConsumerRecord(msgspec.Struct, frozen=True):
     timestamp: int = 0
 
 
-def size_of(record: ProducerRecord | ConsumerRecord) -> int:
+class HasBytes(Protocol):
+    """What a record in the log, or on its way there, is made of."""
+
+    @property
+    def key(self) -> bytes | None: ...
+
+    @property
+    def value(self) -> bytes | None: ...
+
+    @property
+    def headers(self) -> Headers: ...
+
+
+def size_of(record: HasBytes) -> int:
     """Key, value and headers in bytes; a character of a header's name counts as the four that it may have."""
     size = len(record.key or b"") + len(record.value or b"")
     for name, value in record.headers:

@@ -127,13 +127,14 @@ def charge_unknown(rows: Rows, envelope: Envelope) -> Decision:
 
 def charge_intent(payment: Payment) -> Intent:
     """The one charge of this order."""
+    order_id = uuid_text(payment.order_id)
     request = {
-        "order_id": uuid_text(payment.order_id),
+        "order_id": order_id,
         "amount": payment.amount,
         "currency": payment.currency,
         "payment_method": payment.payment_method,
     }
-    return Intent(key=f"{CHARGE}:{payment.order_id}", kind=CHARGE, request=request)
+    return Intent(key=f"{CHARGE}:{order_id}", kind=CHARGE, request=request)
 
 
 def captured(payment: Payment, event: str, reference: str) -> Decision:

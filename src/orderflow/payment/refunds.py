@@ -66,10 +66,11 @@ def refund_unknown(rows: Rows, envelope: Envelope) -> Decision:
 
 def refund_intent(payment: Payment) -> Intent:
     """The one refund of this order, of everything that was captured."""
+    order_id = uuid_text(payment.order_id)
     request = {
-        "order_id": uuid_text(payment.order_id),
+        "order_id": order_id,
         "amount": payment.captured,
         "currency": payment.currency,
-        "charge": f"{CHARGE}:{payment.order_id}",
+        "charge": f"{CHARGE}:{order_id}",
     }
-    return Intent(key=f"{REFUND}:{payment.order_id}", kind=REFUND, request=request)
+    return Intent(key=f"{REFUND}:{order_id}", kind=REFUND, request=request)

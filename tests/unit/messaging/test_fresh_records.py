@@ -3,6 +3,7 @@ from __future__ import annotations
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from orderflow.messaging.store import OutboxRecord
 from orderflow.messaging.stores.postgres import fresh_records
@@ -46,3 +47,11 @@ def test_room_comes_back_with_what_is_sent(monkeypatch: pytest.MonkeyPatch) -> N
         fresh.add([row(number)], SLOTS)
         fresh.drop([number])
     assert list(fresh.found(range(10))) == [0]
+
+
+def test_headers_take_room_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fresh_records, "BYTES_MAX", 3 * fresh_records.OVERHEAD_BYTES)
+    fresh = FreshRecords()
+    fresh.add([replace(row(1), headers=(("x", bytes(2 * fresh_records.OVERHEAD_BYTES)),))], SLOTS)
+    fresh.add([row(2)], SLOTS)
+    assert list(fresh.found([1, 2])) == [2]
