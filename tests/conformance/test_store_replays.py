@@ -139,6 +139,21 @@ async def test_each_event_is_followed_to_its_outcome(store: Store) -> None:
     )
 
 
+@pytest.mark.parametrize("state", [InboxState.DONE, InboxState.DISCARDED])
+async def test_an_event_is_under_way_until_what_it_held_was_tried(store: Store, state: InboxState) -> None:
+    positions = await bury(store, "k")
+    await park(store, parked("k", "2", attempts=0), parked("k", "3", attempts=0))
+    number = await begin(store, positions)
+    await send(store, number)
+    await end(store, "k", state)
+    assert await progress(store, number) == ReplayProgress(under_way=1)
+    await end(store, "k")
+    assert await progress(store, number) == ReplayProgress(under_way=1)
+    await fail(store, "k", state=InboxState.PARKED)
+    over = await progress(store, number)
+    assert (over.under_way, over.succeeded + over.discarded) == (0, 1)
+
+
 async def test_a_step_is_filled_with_what_is_still_dead(store: Store, backend: Backend) -> None:
     positions = await bury(store, "a", "b", "c", "d")
     number = await begin(store, positions)

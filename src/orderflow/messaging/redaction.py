@@ -12,7 +12,7 @@ _CARD_MIN = 13
 _CARD_MAX = 19
 
 _NAMED = r"((?:password|passwd|pwd|secret|token|api[_-]?key)\\?[\"']?\s{0,3}[=:]\s{0,3}"
-_PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
+PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(://[^\s:@/]*):[^\s/]*@"), rf"\1:{HIDDEN}@"),
     (re.compile(_NAMED + r"\\?\")[^\"]*", re.IGNORECASE), rf"\1{HIDDEN}"),
     (re.compile(_NAMED + r"\\?')[^']*", re.IGNORECASE), rf"\1{HIDDEN}"),
@@ -25,7 +25,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b(whsec_|sk_)[\w+/=-]+"), rf"\1{HIDDEN}"),
     (re.compile(r"(?<![\w.+%-])(?<!//)[\w.+%-]+@[\w-]+(?:\.[\w-]+)+"), HIDDEN),
 )
-_DIGITS = re.compile(r"(?<![0-9A-Za-z])[0-9]+(?![0-9A-Za-z])")
+DIGITS = re.compile(r"(?<![0-9A-Za-z])[0-9]+(?![0-9A-Za-z])")
 
 
 def redact(text: str) -> str:
@@ -35,13 +35,13 @@ def redact(text: str) -> str:
     that begin with `whsec_` or `sk_`; e-mail addresses; payment card numbers (13 to 19 digits whose last is the check
     digit of ISO/IEC 7812-1, also in groups).
     """
-    for pattern, hidden in _PATTERNS:
+    for pattern, hidden in PATTERNS:
         text = pattern.sub(hidden, text)
     return _without_cards(text)
 
 
 def _without_cards(text: str) -> str:
-    groups = [match.span() for match in _DIGITS.finditer(text)]
+    groups = [match.span() for match in DIGITS.finditer(text)]
     parts: list[str] = []
     done = first = 0
     while first < len(groups):

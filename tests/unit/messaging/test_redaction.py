@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
+import re
 
 import pytest
 
 from orderflow.messaging.failures import describe
-from orderflow.messaging.redaction import redact
+from orderflow.messaging.redaction import DIGITS, PATTERNS, redact
+from tests.support.steps import Backtracker, lines_run
 
 SECRETS = [
     ("connect to postgresql://me:geheim@db/orders", "connect to postgresql://me:***@db/orders"),
@@ -60,6 +61,17 @@ def test_what_is_no_secret_stays(said: str) -> None:
     assert redact(said) == said
 
 
+def steps_of(text: str) -> int:
+    """What redacting the text costs: those of each pattern over what the ones before have left, and lines of Python."""
+    steps = lines_run(lambda: redact(text))
+    for pattern, hidden in (*PATTERNS, (DIGITS, r"\g<0>")):
+        matcher = Backtracker(pattern)
+        matcher.spans(text)
+        steps += matcher.steps
+        text = pattern.sub(hidden, text)
+    return steps
+
+
 @pytest.mark.parametrize(
     "part",
     [
@@ -80,15 +92,24 @@ def test_what_is_no_secret_stays(said: str) -> None:
     ],
 )
 def test_hostile_text_takes_no_more_than_linear_time(part: str) -> None:
-    def seconds(length: int) -> float:
-        text = (part * length)[:length]
-        started = time.perf_counter()
-        redact(text)
-        return time.perf_counter() - started
+    short, long = (steps_of((part * length)[:length]) for length in (500, 2_000))
 
-    short = min(seconds(5_000) for _ in range(3))
-    long = min(seconds(40_000) for _ in range(2))
-    assert long < 24 * max(short, 0.0002)
+    assert long < 4.2 * short
+
+
+def test_steps_are_counted_of_the_matches_that_re_finds() -> None:
+    """Else the count would be of something else."""
+    for said, _ in SECRETS:
+        for pattern, _ in PATTERNS:
+            assert Backtracker(pattern).spans(said) == [match.span() for match in pattern.finditer(said)]
+
+
+def test_a_pattern_of_quadratic_time_is_seen() -> None:
+    matchers = [Backtracker(re.compile(r"\w+@")) for _ in range(2)]
+    for matcher, length in zip(matchers, (100, 400), strict=True):
+        matcher.spans("a" * length)
+
+    assert matchers[1].steps > 12 * matchers[0].steps
 
 
 def test_a_failure_is_redacted_also_where_its_text_is_cut() -> None:

@@ -12,6 +12,7 @@ from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.recovery.port import Act, Moment, Replay, ReplayPlan, ReplayProgress, ReplayState
 from orderflow.messaging.stores.memory.database import MemoryDatabase
 from orderflow.messaging.stores.memory.state import Course, Journal, KeptReplay, Replayed, Waiting, at, remember
+from orderflow.messaging.stores.memory.transaction import queue_of
 
 OUTCOMES = {InboxState.DONE: Course.SUCCEEDED, InboxState.DISCARDED: Course.DISCARDED}
 
@@ -129,9 +130,15 @@ class MemoryReplays:
             return
         if self._dead(position) is not None:
             replayed.course = Course.FAILED_AGAIN
-        elif position not in self._database.state.parked:
+        elif position not in self._database.state.parked and not self._follows(replayed.name):
             entry = self._database.state.inbox.get(replayed.name)
             replayed.course = OUTCOMES.get(entry.state, Course.UNDER_WAY) if entry else Course.UNDER_WAY
+
+    def _follows(self, name: tuple[str, str, str]) -> bool:
+        """What was held behind an event has come to the head of its key and was not tried yet."""
+        key, consumer, _ = name
+        queue = queue_of(self._database.state, consumer, key)
+        return bool(queue) and queue[0].event.state is InboxState.PARKED and not queue[0].event.attempts
 
     def _view(self, kept: KeptReplay) -> Replay:
         for position in kept.events:

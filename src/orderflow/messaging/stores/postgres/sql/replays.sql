@@ -16,13 +16,14 @@ FROM begun;
 
 -- name: replays
 -- Replays with their progress, latest first (or the one of that number). An outcome seen for the first time is kept.
+-- An event that was handled or discarded stays under way while the head of its key was held behind it and is untried.
 WITH wanted AS (
     SELECT * FROM replays WHERE $1::bigint IS NULL OR number = $1 ORDER BY number DESC LIMIT $2
 ), looked AS MATERIALIZED (
     SELECT event.replay, event.position,
         CASE
             WHEN parked.state = 3 THEN 'failed_again'
-            WHEN parked.state IS NOT NULL THEN 'under_way'
+            WHEN parked.state IS NOT NULL OR (head.state = 2 AND head.attempts = 0) THEN 'under_way'
             WHEN inbox.state = 1 THEN 'succeeded'
             WHEN inbox.state = 4 THEN 'discarded'
             ELSE 'under_way'
@@ -32,6 +33,11 @@ WITH wanted AS (
     LEFT JOIN parked_events AS parked ON parked.position = event.position
     LEFT JOIN processed_events AS inbox
         ON inbox.key = event.key AND inbox.consumer = event.consumer AND inbox.identity = event.identity
+    LEFT JOIN LATERAL (
+        SELECT waiting.state, waiting.attempts FROM parked_events AS waiting
+        WHERE waiting.consumer = event.consumer AND waiting.key = event.key
+        ORDER BY waiting.position LIMIT 1
+    ) AS head ON true
 ), free AS (
     SELECT event.replay, event.position, looked.state
     FROM looked JOIN replay_events AS event USING (replay, position)
