@@ -33,6 +33,18 @@ def test_nothing_is_tried_again_until_it_passes_or_skipped_for_good() -> None:
     assert [where for where, node in marks if node.attr in ("flaky", "xfail") or is_bare_skip(node)] == []
 
 
+def test_no_test_looks_at_a_clock() -> None:
+    """How long something takes depends on who else is busy. `time.time` may be compared with a time stamp."""
+    clocks = ("monotonic", "perf_counter", "process_time", "thread_time", "monotonic_ns", "perf_counter_ns")
+    looks = [
+        place(path, node)
+        for path, node in nodes(TESTS)
+        if isinstance(node, ast.Attribute) and node.attr in clocks and is_module(node.value, "time")
+    ]
+
+    assert looks == []
+
+
 def nodes(paths: Sequence[Path]) -> Iterator[tuple[Path, ast.AST]]:
     return ((path, node) for path in paths for node in ast.walk(tree(path)))
 
@@ -50,6 +62,10 @@ def is_sleep(call: ast.Call) -> bool:
             return True
         case _:
             return False
+
+
+def is_module(node: ast.expr, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
 
 
 def is_bare_skip(node: ast.Attribute) -> bool:

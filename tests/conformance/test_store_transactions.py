@@ -117,7 +117,7 @@ async def test_a_crash_before_the_commit_leaves_nothing_and_frees_the_locks(back
             await tx.lock([1, 2])
             await tx.write(changes(rows=[Counter(counter_id="a", value=1)]))
             await backend.crash(store)
-    async with asyncio.timeout(10), other.transaction() as tx:
+    async with asyncio.timeout(60), other.transaction() as tx:
         await tx.lock([1, 2])
         assert await tx.load([A]) == {}
 
@@ -223,7 +223,7 @@ async def test_a_transaction_does_not_outlive_a_short_outage(backend: Backend, s
             backend.go_down()
             backend.come_back()
     assert await value_of(store, A) is None
-    async with asyncio.timeout(10), store.transaction() as tx:
+    async with asyncio.timeout(60), store.transaction() as tx:
         await tx.lock([1])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from pathlib import Path
 
 import httpx
@@ -17,7 +16,6 @@ from tests.support.waiting import eventually
 
 TWO_OF_EACH = tuple(option for name in SERVICES for option in ("--processes", f"{name}=2"))
 GONE_TIMEOUT_S = 60.0
-SECOND_START_S = 20.0
 
 
 async def test_two_processes_of_each_service_share_the_work_and_either_may_die(
@@ -54,9 +52,7 @@ async def test_ctrl_c_stops_everything_and_the_second_start_has_everything(
     assert alive(everything) == []
     assert not system.home.state.exists()
 
-    started = time.monotonic()
     await system.start()
-    took_s = time.monotonic() - started
     shop = Shop(system)
     try:
         order = await shop.end_of(order_id)
@@ -64,7 +60,6 @@ async def test_ctrl_c_stops_everything_and_the_second_start_has_everything(
         await assert_promises(shop)
     finally:
         await shop.close()
-    assert took_s < SECOND_START_S
     everything = system.everything()
     assert system.command("down").returncode == 0
     assert alive(everything) == []

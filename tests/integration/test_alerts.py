@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 import json
 import random
-import time
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,8 +75,6 @@ async def test_a_webhook_that_is_away_is_in_nobodys_way(made: Databases, tmp_pat
 
         await eventually(dead, timeout_s=20)
         assert (await service.get("/health/ready")).status_code == 200
-        stopping_at = time.monotonic()
-    assert time.monotonic() - stopping_at < 10
     seen = actions(tmp_path)
     assert seen.count("message-dead") == 50
     assert "alerts-unsigned" in seen

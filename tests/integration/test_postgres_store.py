@@ -207,7 +207,7 @@ async def test_a_cancelled_batch_gives_its_locks_back_at_once(store: PostgresSto
     task = asyncio.create_task(hold())
     await inside.wait()
     task.cancel()
-    async with asyncio.timeout(10), store.transaction() as tx:
+    async with asyncio.timeout(60), store.transaction() as tx:
         await tx.lock([1])
     with pytest.raises(asyncio.CancelledError):
         await task

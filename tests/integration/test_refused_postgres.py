@@ -188,7 +188,7 @@ async def test_refused_heads_are_tried_again_together_and_given_up_together(depo
     await depot.admit(*sound(), *bad, Written(name="bad-1"))
     depot.seen.clear()
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await depot.asked("SELECT count(*) FROM parked_events WHERE state = 3") != 5:
             await depot.retrier.step()
 

@@ -35,7 +35,7 @@ async def test_a_poll_returns_no_more_than_it_was_asked_for(transport: Transport
     await transport.append(numbered(topic, 30))
     consumer = await transport.subscribe(group, [topic])
     found: list[ConsumerRecord] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(found) < 30:
             records = await consumer.poll(7)
             assert len(records) <= 7

@@ -234,7 +234,7 @@ async def test_a_process_that_stops_leaves_answers_in_outage_to_be_asked_again(
     await running.publish(*(Asked(name=f"k{n}") for n in range(20)))
     await outage(running)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await engine.drain(60)
 
     assert len(running.world.intents()) + len(running.world.parked()) == 20

@@ -369,7 +369,7 @@ async def test_a_call_that_is_left_before_it_began_is_not_waited_for() -> None:
     gateway = ScriptedGateway("fine")
     await world.admit(Asked(name="k"))
 
-    async with running(world, gateway) as runner, asyncio.timeout(5):
+    async with running(world, gateway) as runner, asyncio.timeout(60):
         runner.take(opened(world))
         await runner.cancel()
         await runner.finish()

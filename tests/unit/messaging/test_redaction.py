@@ -62,7 +62,7 @@ def test_what_is_no_secret_stays(said: str) -> None:
 
 
 def steps_of(text: str) -> int:
-    """What redacting the text costs: those of each pattern over what the ones before have left, and lines of Python."""
+    """What redacting costs: the steps of each pattern over what the ones before have left, and lines of Python."""
     steps = lines_run(lambda: redact(text))
     for pattern, hidden in (*PATTERNS, (DIGITS, r"\g<0>")):
         matcher = Backtracker(pattern)

@@ -175,7 +175,7 @@ class ReplayPlan(msgspec.Struct, frozen=True, kw_only=True):
 class ReplayProgress:
     """How a replay stands: `waiting` not sent yet, `under_way`, and the real outcomes.
 
-    `under_way`: it was sent and has no outcome, or what was held behind it comes next in its key and was not tried yet.
+    `under_way`: it was sent and has no outcome, or what was held behind it is next in its key and was not tried yet.
     `gone`: it was no longer dead when its turn came (replayed by somebody else, or discarded).
     """
 
