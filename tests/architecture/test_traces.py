@@ -14,6 +14,8 @@ TRACES = re.compile(
 )
 ALLOWED = re.compile(r"/home/(?:orderflow|app|ada)/")
 WORDS_OF_WORK = re.compile(r"\b(?:TODO|FIXME|HACK)\b")
+OTHERS = "src/orderflow/runtime/swagger_ui/"
+"""Not written here; kept as it came."""
 THIS = "tests/architecture/test_traces.py"
 
 
@@ -22,7 +24,7 @@ def test_no_file_names_a_path_of_a_machine_or_the_host_of_a_registry() -> None:
 
 
 def test_nothing_is_left_to_do_in_a_comment() -> None:
-    assert matches(WORDS_OF_WORK) == []
+    assert [found for found in matches(WORDS_OF_WORK) if not found.startswith(OTHERS)] == []
 
 
 def matches(pattern: re.Pattern[str]) -> list[str]:

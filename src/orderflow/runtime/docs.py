@@ -6,15 +6,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
-import swagger_ui_bundle
 from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from orderflow.runtime.openapi import build_openapi
-from orderflow.runtime.openapi30 import to_openapi_30
 from orderflow.runtime.operation import Handler, Operation, Reply, Request, Response
 
+SWAGGER_UI = Path(__file__).with_name("swagger_ui")
 _POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -40,7 +39,7 @@ _PAGE = """<!DOCTYPE html>
 </html>
 """
 _START = """"use strict";
-SwaggerUIBundle({ url: "/docs/openapi-3.0.json", dom_id: "#swagger-ui", validatorUrl: null });
+SwaggerUIBundle({ url: "/openapi.json", dom_id: "#swagger-ui", validatorUrl: null });
 """
 
 
@@ -62,25 +61,23 @@ class _Files:
 
 
 def docs_operations(title: str, version: str, operations: Iterable[Operation]) -> Sequence[Operation]:
-    """The document as it is (3.1), the page, its start, and the document as the page reads it."""
+    """The document (OpenAPI 3.1), the page that shows it, and what starts that page."""
     described = [*operations]
     own = (
         _file("/openapi.json", "This document", b"application/json", b""),
         _file("/docs", "This document as a page", b"text/html; charset=utf-8", _PAGE.encode()),
     )
     document = build_openapi(title, version, [*described, *own])
-    old = msgspec.json.encode(to_openapi_30(document))
     return (
         _file("/openapi.json", "This document", b"application/json", msgspec.json.encode(document)),
         own[1],
         _file("/docs/start.js", "", b"text/javascript; charset=utf-8", _START.encode()),
-        _file("/docs/openapi-3.0.json", "", b"application/json", old),
     )
 
 
 def docs_routes() -> Sequence[BaseRoute]:
-    """Swagger UI's own files, as they are in the package."""
-    return [Mount("/docs/files", app=_Files(Path(str(swagger_ui_bundle.swagger_ui_path))))]
+    """Swagger UI's own files (npm package swagger-ui-dist, see NOTICE beside them)."""
+    return [Mount("/docs/files", app=_Files(SWAGGER_UI))]
 
 
 def _file(path: str, summary: str, media_type: bytes, content: bytes) -> Operation:

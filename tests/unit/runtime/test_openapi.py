@@ -11,7 +11,6 @@ import msgspec
 from orderflow.runtime.docs import docs_operations, docs_routes
 from orderflow.runtime.frame import Frame
 from orderflow.runtime.openapi import build_openapi
-from orderflow.runtime.openapi30 import to_openapi_30
 from orderflow.runtime.operation import Operation, Parameter, Reply, Request
 from tests.support.frame import Recorder
 
@@ -67,25 +66,6 @@ def test_a_default_that_stands_for_absence_is_not_in_the_schema() -> None:
     operation = Operation(method="GET", path="/x", summary="", handler=handler, responses=[], parameters=(after,))
     described = build_openapi("Test", "1.0", [operation])
     assert "default" not in described["paths"]["/x"]["get"]["parameters"][0]["schema"]
-    old = to_openapi_30(described)["paths"]["/x"]["get"]["parameters"][0]["schema"]
-    assert old == {"type": "string", "minLength": 1, "example": "a"}
-
-
-def test_the_page_reads_the_document_in_the_words_of_3_0() -> None:
-    old = to_openapi_30(
-        {
-            "openapi": "3.1.0",
-            "info": {"license": {"name": "x", "identifier": "x"}},
-            "x": {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None},
-            "y": {"anyOf": [{"$ref": "#/a"}, {"type": "null"}]},
-            "z": {"const": 1, "exclusiveMinimum": 0},
-        }
-    )
-    assert old["openapi"] == "3.0.3"
-    assert old["info"] == {"license": {"name": "x"}}
-    assert old["x"] == {"type": "string", "nullable": True, "default": None}
-    assert old["y"] == {"anyOf": [{"$ref": "#/a"}], "nullable": True}
-    assert old["z"] == {"enum": [1], "minimum": 0, "exclusiveMinimum": True}
 
 
 async def test_the_page_and_its_files_come_from_this_process_under_a_strict_policy() -> None:
@@ -103,5 +83,4 @@ async def test_the_page_and_its_files_come_from_this_process_under_a_strict_poli
             assert answer.headers["x-content-type-options"] == "nosniff"
             assert f'"{path}"' in page.text
         assert (await web.get("/openapi.json")).json()["openapi"] == "3.1.0"
-        assert (await web.get("/docs/openapi-3.0.json")).json()["openapi"] == "3.0.3"
         assert (await web.get("/docs/files/../../x")).status_code == 404
