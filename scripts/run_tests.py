@@ -2,6 +2,8 @@
 
     ./run_tests.sh                  everything
     ./run_tests.sh tests/unit -x    these tests only, with options of pytest, without the checks
+    ./run_tests.sh --lowest         some of each kind, on the lowest versions that pyproject.toml allows, all at once
+    ./run_tests.sh --lowest -x tests/unit    these, likewise
 
 Most tests of services wait, so the layers run side by side, each in a process with servers of its own; they are shown
 one after the other, each ending with pytest's closing lines. Ends with 0 when all is well, else with 1, having named
@@ -27,6 +29,13 @@ from scripts.check import PROJECT, say
 
 IN_TURN = (("tests/unit", "tests/simulation"), ("tests/conformance",))
 BESIDE = (("tests/integration",), ("tests/e2e",))
+LOWEST = (
+    "tests/unit",
+    "tests/integration/test_cli.py",
+    "tests/integration/test_http_edges.py",
+    "tests/integration/test_order_service.py",
+)
+ON_LOWEST = (sys.executable, "bootstrap.py", "--lowest", "-m", "pytest")
 OPTIONS = ("--no-header", "--durations=10", "--durations-min=2")
 LOOK_EVERY_S = 0.2
 STOP_TIMEOUT_S = 60.0
@@ -35,11 +44,10 @@ STOP_TIMEOUT_S = 60.0
 class Layer:
     """Layers of tests in one process of pytest, which ends with the block."""
 
-    def __init__(self, folders: Sequence[str], output: Path) -> None:
-        self.name = " ".join(folders)
+    def __init__(self, name: str, command: Sequence[str], output: Path) -> None:
+        self.name = name
         self._output = output
         with output.open("wb") as said:
-            command = [sys.executable, "-m", "pytest", *folders, *OPTIONS]
             self._process = subprocess.Popen(  # noqa: S603  (ours)
                 command, cwd=PROJECT, stdout=said, stderr=subprocess.STDOUT
             )
@@ -72,18 +80,24 @@ class Layer:
 
 
 def main(arguments: Sequence[str]) -> int:
+    if arguments[:1] == ["--lowest"]:
+        command = [*ON_LOWEST, *(arguments[1:] or LOWEST)]
+        return subprocess.run(command, cwd=PROJECT, check=False).returncode  # noqa: S603  (ours)
     if arguments:
         return int(pytest.main(list(arguments)))
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     tell_of_kafka()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
 
-        def begin(folders: Sequence[str]) -> Layer:
-            return stack.enter_context(Layer(folders, Path(folder) / folders[0].replace("/", "-")))
+        def begin(folders: Sequence[str], python: Sequence[str] = (sys.executable, "-m", "pytest")) -> Layer:
+            name = " ".join(folders) if python != ON_LOWEST else "tests on the lowest versions"
+            output = Path(folder) / name.replace("/", "-").replace(" ", "-")
+            return stack.enter_context(Layer(name, [*python, *folders, *OPTIONS], output))
 
         beside = [begin(folders) for folders in BESIDE]
         failed = [] if check.main(()) == 0 else ["checks"]
         failed += [layer.name for layer in map(begin, IN_TURN) if not layer.passes()]
+        beside.append(begin(LOWEST, ON_LOWEST))
         failed += [layer.name for layer in beside if not layer.passes()]
     if failed:
         say(f"failed: {', '.join(failed)}")

@@ -4,6 +4,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -19,21 +20,20 @@ def bootstrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for name in ("pyproject.toml", module.LOCK, module.DEV_LOCK):
+    for name in ("pyproject.toml", module.LOCK, *module.LOCKS.values()):
         (tmp_path / name).write_text(name)
-    venv_python = tmp_path / ".venv" / "bin" / "python"
-    venv_python.parent.mkdir(parents=True)
-    venv_python.symlink_to(sys.executable)
+    for venv in (".venv", ".venv-lowest"):
+        venv_python = tmp_path / venv / "bin" / "python"
+        venv_python.parent.mkdir(parents=True)
+        venv_python.symlink_to(sys.executable)
     monkeypatch.setattr(module, "PROJECT", tmp_path)
-    monkeypatch.setattr(module, "VENV", tmp_path / ".venv")
-    monkeypatch.setattr(module, "STAMP", tmp_path / ".venv" / "orderflow-stamp.json")
     return module
 
 
 @pytest.fixture
 def installed(bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     calls: list[tuple[str, ...]] = []
-    monkeypatch.setattr(bootstrap, "_pip", lambda *options: calls.append(options))
+    monkeypatch.setattr(bootstrap, "_pip", lambda venv, *options: calls.append((venv.name, *options)))
     return calls
 
 
@@ -63,16 +63,26 @@ def test_what_the_tests_need_is_enough_to_run_but_not_the_reverse(
     assert len(installed) == 4
 
 
+def test_the_lowest_versions_have_an_environment_of_their_own(
+    bootstrap: ModuleType, installed: list[tuple[str, ...]]
+) -> None:
+    bootstrap.main(["--dev"])
+    bootstrap.main(["--lowest"])
+    bootstrap.main(["--lowest"])
+    assert len(installed) == 4
+    assert installed[2][:3] == (".venv-lowest", "-r", str(bootstrap.PROJECT / bootstrap.LOWEST_LOCK))
+
+
 def test_an_interrupted_installation_is_done_again(
     bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(*_: str) -> None:
+    def fail(*_: object) -> None:
         raise bootstrap.BootstrapError("no network")
 
     monkeypatch.setattr(bootstrap, "_pip", fail)
     assert bootstrap.main([]) == 1
     assert capsys.readouterr().err.endswith("no network\n")
-    assert not bootstrap.STAMP.exists()
+    assert [*bootstrap.PROJECT.glob(".venv/*.json")] == []
 
 
 def test_an_old_python_is_one_sentence(
@@ -96,7 +106,7 @@ def test_without_a_python_that_is_new_enough_the_shell_script_says_so(tmp_path: 
     assert "Python 3.11 or later is needed" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock", "requirements-lowest.lock"])
 def test_locks_pin_by_hash_and_name_no_host(name: str) -> None:
     text = (PROJECT / name).read_text()
     assert "://" not in text
@@ -106,8 +116,18 @@ def test_locks_pin_by_hash_and_name_no_host(name: str) -> None:
     assert all("--hash=sha256:" in block for block in re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:])
 
 
-def test_the_tests_run_on_the_versions_that_users_run() -> None:
-    def pins(name: str) -> set[str]:
-        return set(re.findall(r"^[a-z0-9][^ ]*==[^ ]+", (PROJECT / name).read_text(), re.MULTILINE))
+def pins(name: str) -> dict[str, str]:
+    """Package → version of a lock."""
+    return dict(re.findall(r"^([a-z0-9][a-z0-9._-]*)==([^ ;]+)", (PROJECT / name).read_text(), re.MULTILINE))
 
-    assert pins("requirements.lock") <= pins("requirements-dev.lock")
+
+def test_the_tests_run_on_the_versions_that_users_run() -> None:
+    assert pins("requirements.lock").items() <= pins("requirements-dev.lock").items()
+
+
+def test_the_lowest_versions_are_those_that_are_promised() -> None:
+    promised = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    bounds = dict(re.match(r"([a-z0-9-]+)>=([0-9.]+)", each).groups() for each in promised["dependencies"])  # type: ignore[union-attr]
+    lowest = pins("requirements-lowest.lock")
+
+    assert {name: lowest[name] for name in bounds if not (lowest[name] + ".0").startswith(bounds[name] + ".")} == {}
