@@ -90,14 +90,14 @@ class PostgresBackend:
     async def crash(self, store: Store) -> None:
         assert isinstance(store, PostgresStore)
         connections: list[Any] = [*store._work._idle, *store._work._lent, *store._reads._idle]
-        connections += [reader._connection for reader in store._readers if reader._connection]
+        connections += [reader._session._connection for reader in store._readers if reader._session._connection]
         for connection in connections:
             connection.terminate()
 
     def cut(self, reader: OutboxReader) -> None:
         assert isinstance(reader, PostgresOutboxReader)
-        assert reader._connection is not None
-        self._server.execute(f"SELECT pg_terminate_backend({reader._connection.get_server_pid()}, 5000)")
+        assert reader._session._connection is not None
+        self._server.execute(f"SELECT pg_terminate_backend({reader._session._connection.get_server_pid()}, 5000)")
 
     def go_down(self) -> None:
         self._server.execute(f'ALTER DATABASE "{self._name}" ALLOW_CONNECTIONS false')

@@ -6,7 +6,7 @@ a driver are translated at this edge into the three below.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -222,22 +222,32 @@ class Store(Protocol):
 
 
 class OutboxReader(Protocol):
-    """A relay's hold on the outbox. Slots are owned while the connection lives: two readers never share one."""
+    """A relay's hold on the outbox. Slots are owned while the connection lives: two readers never share one.
+
+    A reader that asks nothing for some seconds, and is not in `wait` either, belongs to a process that stands still:
+    the next that claims ends its session (a fence: it can mark nothing any more), and takes its slots.
+    """
 
     async def claim_slots(self) -> frozenset[int]:
         """Take a fair share of the slots among living readers, giving up what is too much."""
         ...
 
-    async def unsent(self, limit: int) -> Sequence[OutboxRecord]:
-        """The oldest unsent rows of the slots owned, by id: for one key, in commit order."""
+    async def unsent(self, limit: int, acknowledged: Collection[int] = ()) -> Sequence[OutboxRecord]:
+        """The oldest unsent rows of the slots owned, by id: for one key, in commit order.
+
+        `acknowledged` are ids of rows that are sent and could not be marked yet: they do not come again.
+        """
         ...
 
-    async def mark_sent(self, ids: Sequence[int]) -> None:
-        """The log has acknowledged these rows."""
+    async def mark_sent(self, ids: Sequence[int]) -> Collection[int]:
+        """The log has acknowledged these rows. Returns the ids of those that somebody holds: mark them again later."""
         ...
 
     async def wait(self, timeout_s: float) -> None:
-        """Return when another process has said that rows are there, or after `timeout_s`."""
+        """Return when another process has said that rows are there, or after `timeout_s`; be known as alive meanwhile.
+
+        Raises StoreUnavailableError.
+        """
         ...
 
     async def close(self) -> None:

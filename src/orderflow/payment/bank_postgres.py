@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Generic, TypeVar
 
-from orderflow.messaging.store import DataRefusedError, StoreUnavailableError
+from orderflow.messaging.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
 from orderflow.messaging.stores.postgres.connections import Connections
-from orderflow.messaging.stores.postgres.errors import translated
+from orderflow.messaging.stores.postgres.errors import TransactionPoolingError, translated
 from orderflow.messaging.stores.postgres.migrations import MigrationSequence
 from orderflow.messaging.stores.postgres.queries import load_queries
 from orderflow.payment.book import Charge, Refund
@@ -43,6 +43,15 @@ class PostgresBook:
         )
         self._charges = Group(self._record_charges)
         self._refunds = Group(self._record_refunds)
+
+    async def look(self) -> None:
+        """Raises TransactionPoolingError: its address can never work. That the bank is away is no matter here."""
+        try:
+            await self._connections.fetch(self._queries["look"])
+        except TransactionPoolingError:
+            raise
+        except (StoreUnavailableError, SchemaBehindError):
+            return
 
     async def charge(self, charge: Charge) -> Charge:
         found = await self._charges.add(charge.key, charge)
@@ -89,17 +98,18 @@ class PostgresBook:
             connection = await self._connections.acquire()
         except StoreUnavailableError as error:
             raise BankUnavailableError(str(error)) from error
-        reusable = False
+        answered = False
         try:
-            with translated():
+            with translated(connection):
                 rows: Sequence[Any] = await connection.fetch(self._queries[query], *arguments)
-            reusable = True
+            answered = True
         except (StoreUnavailableError, DataRefusedError) as error:
+            answered = True
             raise BankFailedError(str(error)) from error
         else:
             return rows
         finally:
-            self._connections.release(connection, reusable=reusable)
+            self._connections.release(connection, reusable=answered)
 
 
 class Group(Generic[Entry]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 import pytest
@@ -155,9 +155,9 @@ async def test_after_a_batch_that_was_all_there_is_the_outbox_is_read_only_when_
     looks: list[int] = []
     unsent = reader.unsent
 
-    async def counted(limit: int) -> Sequence[OutboxRecord]:
+    async def counted(limit: int, acknowledged: Collection[int] = ()) -> Sequence[OutboxRecord]:
         looks.append(limit)
-        return await unsent(limit)
+        return await unsent(limit, acknowledged)
 
     reader.unsent = counted  # type: ignore[method-assign]  # only watched: it still reads
     relay = Relay("counter", reader, broker.transport, Pacer(world.clock, 0, 0, 1000), world.signals, world.clock)

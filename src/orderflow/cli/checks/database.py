@@ -64,13 +64,15 @@ async def _one(
     import asyncpg
 
     from orderflow.messaging.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
-    from orderflow.messaging.stores.postgres.connections import connect
+    from orderflow.messaging.stores.postgres.connections import connect, leave
 
     if name == "log" and settings.transport == "kafka":
         return
     check = f"database of {name}"
     try:
-        connection = await connect(database_url(settings, name), application_name="orderflow doctor")
+        connection = await connect(
+            database_url(settings, name), application_name="orderflow doctor", writable=False
+        )
     except (
         StoreUnavailableError,
         SchemaBehindError,
@@ -92,7 +94,7 @@ async def _one(
     except asyncpg.PostgresError as error:
         yield Verdict(check, FAILED, f"cannot be asked: {error}", "Has its role the rights of an owner?")
     finally:
-        await connection.close()
+        await leave(connection)
 
 
 async def _facts(connection: Connection) -> dict[str, object]:

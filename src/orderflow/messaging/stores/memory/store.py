@@ -15,13 +15,15 @@ from orderflow.messaging.stores.memory.outbox import MemoryOutboxReader
 from orderflow.messaging.stores.memory.recovery import MemoryRecovery
 from orderflow.messaging.stores.memory.state import Asked, Waiting
 from orderflow.messaging.stores.memory.transaction import MemoryTransaction, is_due
+from orderflow.messaging.stores.shares import SILENCE_S
 
 
 class MemoryStore:
     """One process's store. See `messaging.store.Store`; `crash` is the death of that process."""
 
-    def __init__(self, database: MemoryDatabase, slots: int = 16) -> None:
+    def __init__(self, database: MemoryDatabase, slots: int = 16, silence_s: float = SILENCE_S) -> None:
         self.slots = slots
+        self._silence_s = silence_s
         self._database = database
         self._closed = False
         self._transactions: list[MemoryTransaction] = []
@@ -63,7 +65,7 @@ class MemoryStore:
         return [replace(each) for each in claimed]
 
     def outbox(self) -> MemoryOutboxReader:
-        reader = MemoryOutboxReader(self._database, self.slots, self._readers.remove)
+        reader = MemoryOutboxReader(self._database, self.slots, self._readers.remove, self._silence_s)
         self._readers.append(reader)
         return reader
 

@@ -269,11 +269,29 @@ WHERE key = ANY (ARRAY(
 RETURNING key, kind, request::text, message_key, cause, traceparent, attempts;
 
 -- name: outbox_standing
--- Who is alive among the relays of this database and who owns which slot, from the locks themselves.
-SELECT classid::bigint AS class, objid::bigint AS number, pid, pid = pg_backend_pid() AS mine
-FROM pg_locks
+-- Who is alive among the relays of this database and who owns which slot, from the locks themselves; and for how long
+-- the server has been waiting for that relay's process (what may not be seen of a session counts as no time).
+SELECT classid::bigint AS class, objid::bigint AS number, pid = pg_backend_pid() AS mine, coalesce((
+    SELECT extract(epoch FROM clock_timestamp() - state_change)::double precision
+    FROM pg_stat_get_activity(lock.pid) WHERE wait_event_type = 'Client'
+), 0) AS silent_s
+FROM pg_locks AS lock
 WHERE locktype = 'advisory' AND objsubid = 2 AND granted AND classid = ANY ($1::oid[])
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+
+-- name: outbox_fence
+-- End the sessions of relays for which the server has been waiting longer than $2 seconds.
+SELECT pg_terminate_backend(pid, 2000)
+FROM (
+    SELECT DISTINCT pid FROM pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 2 AND granted AND classid = ANY ($1::oid[])
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+) AS relay
+WHERE EXISTS (
+    SELECT FROM pg_stat_get_activity(relay.pid)
+    WHERE wait_event_type = 'Client' AND state_change < clock_timestamp() - $2 * interval '1 s'
+        AND pg_has_role(usesysid, 'USAGE')
+);
 
 -- name: outbox_be_present
 -- Be counted among the living relays for as long as this connection lives.
@@ -288,8 +306,10 @@ SELECT slot FROM unnest($2::integer[]) AS slot WHERE pg_try_advisory_lock($1::in
 SELECT slot FROM unnest($2::integer[]) AS slot WHERE pg_advisory_unlock($1::integer, slot);
 
 -- name: outbox_unsent
--- The ids of the oldest unsent rows of some slots.
-SELECT id FROM outbox_pending WHERE slot = ANY ($1::smallint[]) ORDER BY id LIMIT $2;
+-- The ids of the oldest unsent rows of some slots, without some that are sent and not marked.
+SELECT id FROM outbox_pending
+WHERE slot = ANY ($1::smallint[]) AND id <> ALL ($3::bigint[])
+ORDER BY id LIMIT $2;
 
 -- name: outbox_read
 -- Unsent rows.
@@ -302,6 +322,15 @@ WHERE pending.id = ANY ($1::bigint[]);
 -- name: outbox_mark_sent
 -- Rows that the log has acknowledged.
 DELETE FROM outbox_pending WHERE id = ANY ($1::bigint[]);
+
+-- name: outbox_mark_free
+-- The same, without those that another session holds.
+DELETE FROM outbox_pending
+WHERE id = ANY (ARRAY(SELECT id FROM outbox_pending WHERE id = ANY ($1::bigint[]) FOR UPDATE SKIP LOCKED));
+
+-- name: outbox_unmarked
+-- Those that are still there.
+SELECT id FROM outbox_pending WHERE id = ANY ($1::bigint[]);
 
 -- name: outbox_backlog
 -- How many rows are unsent, and the age of the oldest in ms.
