@@ -240,11 +240,11 @@ class OutboxReader(Protocol):
         ...
 
     async def mark_sent(self, ids: Sequence[int]) -> Collection[int]:
-        """The log has acknowledged these rows. Returns the ids of those that somebody holds: mark them again later."""
+        """The log has acknowledged these rows. Returns the ids of those that somebody holds: mark them later."""
         ...
 
     async def wait(self, timeout_s: float) -> None:
-        """Return when another process has said that rows are there, or after `timeout_s`; be known as alive meanwhile.
+        """Return when another process has said that rows are there, or after `timeout_s`; known as alive meanwhile.
 
         Raises StoreUnavailableError.
         """

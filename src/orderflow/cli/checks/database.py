@@ -70,9 +70,7 @@ async def _one(
         return
     check = f"database of {name}"
     try:
-        connection = await connect(
-            database_url(settings, name), application_name="orderflow doctor", writable=False
-        )
+        connection = await connect(database_url(settings, name), application_name="orderflow doctor", writable=False)
     except (
         StoreUnavailableError,
         SchemaBehindError,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 SILENCE_S = 7.0
 """A relay that has asked nothing of its database for so long stands still: the others take its slots."""
 

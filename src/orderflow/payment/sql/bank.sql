@@ -33,4 +33,4 @@ RETURNING calls
 
 -- name: look
 -- Whether the book can be read.
-SELECT;
+SELECT 1;

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from orderflow.messaging.store import OutboxRecord, StoreUnavailableError
 from orderflow.messaging.stores.memory.database import MemoryDatabase
-from orderflow.messaging.stores.shares import SILENCE_S, beat_s, fair_share
+from orderflow.messaging.stores.shares import SILENCE_S, fair_share
 
 
 class MemoryOutboxReader:
@@ -27,6 +27,7 @@ class MemoryOutboxReader:
         self._closed = False
         self._silence_s = silence_s
         self._seen_at = 0.0
+        self._waiting = 0
 
     async def claim_slots(self) -> frozenset[int]:
         await self._database.gate("claim_slots")
@@ -36,7 +37,7 @@ class MemoryOutboxReader:
         database.require()
         self._beat()
         for other in list(database.readers):
-            if self._seen_at - other._seen_at > self._silence_s:  # noqa: SLF001  # the server sees all sessions
+            if other.stands_still():
                 other.cut()
         if self not in database.readers:
             database.readers.append(self)
@@ -64,17 +65,16 @@ class MemoryOutboxReader:
         return frozenset(held)
 
     async def wait(self, timeout_s: float) -> None:
-        loop = asyncio.get_running_loop()
-        until = loop.time() + timeout_s
-        while (left_s := until - loop.time()) > 0:
-            self._beat()
-            try:
-                async with asyncio.timeout(min(left_s, beat_s(self._silence_s))):
-                    await self._woken.wait()
-            except TimeoutError:
-                continue
-            self._woken.clear()
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._woken.wait()
+        except TimeoutError:
             return
+        finally:
+            self._waiting -= 1
+            self._beat()
+        self._woken.clear()
 
     async def close(self) -> None:
         self.end()
@@ -89,6 +89,10 @@ class MemoryOutboxReader:
     def wake(self) -> None:
         """Another process has written rows."""
         self._woken.set()
+
+    def stands_still(self) -> bool:
+        """Its process has asked nothing for too long, and does not wait for anything here."""
+        return not self._waiting and self._database.clock.monotonic() - self._seen_at > self._silence_s
 
     def cut(self) -> None:
         """The connection is lost: its slots are free."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
@@ -55,24 +56,35 @@ async def connect(
     plan serves all batches: planning anew, which the server prefers for batches of one, costs more than running.
     Keep-alives end the session of a peer that is gone within about 8 s, and with it its locks; a server that
     does not even say that its statement timed out (0: never) is given up `ANSWER_GRACE_S` later.
-    A URL that names several hosts is tried host by host. `writable`: a server that is read-only, as one is after a
-    failover, will not do. Raises StoreUnavailableError (ReadOnlyServerError, TransactionPoolingError),
-    SchemaBehindError (no such database), ValueError (a URL that is none).
+    A URL that names several hosts is tried host by host for a server that can be written to, as the one before a
+    failover can no more. Only who is not to write (`writable` false) gets one that is read-only if there is no other.
+    Raises StoreUnavailableError (ReadOnlyServerError, TransactionPoolingError), SchemaBehindError (no such database),
+    ValueError (a URL that is none).
     """
-    pinned = _pinned(statement_timeout_ms, lookups_only) | dict(settings or {})
-    command_timeout_s = statement_timeout_ms / 1000 + ANSWER_GRACE_S if statement_timeout_ms else None
     places = _places(url)
-    while True:
-        place = places.pop(0)
+    opening = partial(
+        _open,
+        application_name=application_name,
+        command_timeout_s=statement_timeout_ms / 1000 + ANSWER_GRACE_S if statement_timeout_ms else None,
+        pinned=_pinned(statement_timeout_ms, lookups_only) | dict(settings or {}),
+        timeout_s=CONNECT_TIMEOUT_S / len(places),
+    )
+    problems: list[StoreUnavailableError] = []
+    for place in places:
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S / (1 + len(places))):
-                return await _open(place, application_name, command_timeout_s, pinned, writable)
-        except (StoreUnavailableError, TimeoutError) as error:
-            if places:
-                continue
-            if isinstance(error, TimeoutError):
-                raise StoreUnavailableError("the server does not answer in time") from error
-            raise
+            return await opening(place, writable=True)
+        except StoreUnavailableError as error:
+            problems.append(error)
+    for place, problem in zip(places, problems, strict=True):
+        if isinstance(problem, ReadOnlyServerError) and not writable:
+            return await opening(place, writable=False)
+    raise problems[-1]
+
+
+def is_read_only(connection: Connection) -> bool:
+    """Whether the server has said so, at the beginning or since. A pooler in between does not pass that on."""
+    said = connection.get_settings()
+    return "on" in (getattr(said, "default_transaction_read_only", "off"), getattr(said, "in_hot_standby", "off"))
 
 
 async def leave(connection: Connection) -> None:
@@ -84,19 +96,25 @@ async def leave(connection: Connection) -> None:
 
 
 async def _open(
-    url: str, application_name: str, command_timeout_s: float | None, pinned: Mapping[str, str], writable: bool
+    url: str,
+    *,
+    application_name: str,
+    command_timeout_s: float | None,
+    pinned: Mapping[str, str],
+    timeout_s: float,
+    writable: bool,
 ) -> Connection:
     with translated():
-        connection = await asyncpg.connect(
-            url, command_timeout=command_timeout_s, server_settings={"application_name": application_name}
-        )
-    try:
-        with translated():
-            await _configure(connection, url, pinned, writable)
-    except BaseException:
-        connection.terminate()
-        raise
-    return connection
+        async with asyncio.timeout(timeout_s):
+            connection = await asyncpg.connect(
+                url, command_timeout=command_timeout_s, server_settings={"application_name": application_name}
+            )
+            try:
+                await _configure(connection, url, pinned, writable)
+            except BaseException:
+                connection.terminate()
+                raise
+            return connection
 
 
 async def _configure(connection: Connection, url: str, pinned: Mapping[str, str], writable: bool) -> None:
@@ -110,7 +128,7 @@ async def _configure(connection: Connection, url: str, pinned: Mapping[str, str]
         if shows_transaction_pooling(error):
             raise TransactionPoolingError from error
         raise
-    if writable and read_only:
+    if read_only and writable:
         raise ReadOnlyServerError
 
 
@@ -183,11 +201,16 @@ class Connections:
         patience_s: float,
         lookups_only: bool,
         statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
+        writable: bool = True,
     ) -> None:
-        self._url = url
-        self._application_name = application_name
-        self._lookups_only = lookups_only
-        self._statement_timeout_ms = statement_timeout_ms
+        self._open = partial(
+            connect,
+            url,
+            application_name=application_name,
+            statement_timeout_ms=statement_timeout_ms,
+            lookups_only=lookups_only,
+            writable=writable,
+        )
         self._patience_s = patience_s
         self._free = asyncio.Semaphore(limit)
         self._idle: list[Connection] = []
@@ -203,12 +226,7 @@ class Connections:
         else:
             await self._free.acquire()
         try:
-            connection = self._pop() or await connect(
-                self._url,
-                application_name=self._application_name,
-                statement_timeout_ms=self._statement_timeout_ms,
-                lookups_only=self._lookups_only,
-            )
+            connection = self._pop() or await self._open()
         except BaseException:
             self._free.release()
             raise
@@ -216,9 +234,9 @@ class Connections:
         return connection
 
     def release(self, connection: Connection, *, reusable: bool) -> None:
-        """Give back; one that is not reusable is cut off at once."""
+        """Give back; one that is not reusable, or whose server has become read-only, is cut off at once."""
         self._lent.discard(connection)
-        if reusable and not self._closed and not connection.is_closed():
+        if reusable and not self._closed and not connection.is_closed() and not is_read_only(connection):
             self._idle.append(connection)
         else:
             connection.terminate()
@@ -226,19 +244,19 @@ class Connections:
 
     async def fetch(self, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:
         """One statement, which is one transaction. Raises as `acquire`, DataRefusedError, SchemaBehindError."""
-        connection = await self.acquire()
-        answered = False
+        return await self.fetch_on(await self.acquire(), statement, *arguments)
+
+    async def fetch_on(self, connection: Connection, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:
+        """The same on a connection that was acquired, which is given back."""
+        ended = False
         try:
             with translated(connection):
-                rows = await connection.fetch(statement, *arguments)
-            answered = True
-            return rows
-        except Exception:
-            # Whether the session can go on is known already.
-            answered = True
+                return await connection.fetch(statement, *arguments)
+        except asyncio.CancelledError:
+            ended = True
             raise
         finally:
-            self.release(connection, reusable=answered)
+            self.release(connection, reusable=not ended)
 
     async def close(self) -> None:
         """Close what is idle in good order and cut off what is lent. Idempotent."""
@@ -267,8 +285,8 @@ class Connections:
 class Session:
     """One connection, used for one statement at a time, that is opened again after it was lost or given up.
 
-    `open` makes a new one. `begin` is awaited with each new connection before anything else; `on_notify` gets (channel,
-    payload); `on_connect` is called for each new connection, `on_loss` when one that was open is gone.
+    `open` makes a new one. `begin` is awaited with each new connection before anything else; `on_notify` gets
+    (channel, payload); `on_connect` is called for each new connection, `on_loss` when one that was open is gone.
     """
 
     def __init__(
@@ -373,7 +391,7 @@ class Session:
 
     def _used(self, connection: Connection) -> None:
         self.used_at = asyncio.get_running_loop().time()
-        if connection.is_closed() and connection is self._connection:
+        if connection is self._connection and (connection.is_closed() or is_read_only(connection)):
             self._drop()
 
     def _notified(self, _connection: object, _pid: int, channel: str, payload: object) -> None:

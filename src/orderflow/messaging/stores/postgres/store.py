@@ -76,7 +76,9 @@ class PostgresStore:
         """
         lend = partial(Connections, url, patience_s=patience_s, statement_timeout_ms=statement_timeout_ms)
         work = lend(application_name=application_name, limit=transactions_max, lookups_only=True)
-        reads = lend(application_name=f"{application_name} (reads)", limit=reads_max, lookups_only=False)
+        reads = lend(
+            application_name=f"{application_name} (reads)", limit=reads_max, lookups_only=False, writable=False
+        )
         store = cls(url, application_name, Mappings(tables), slots, work, reads, silence_s)
         try:
             await store.ping()
