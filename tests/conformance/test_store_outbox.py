@@ -15,6 +15,7 @@ from tests.conformance.store_values import changes, commit, outgoing
 from tests.support.waiting import eventually
 
 ALL = frozenset(range(16))
+SILENT_S = 1.5
 
 
 async def settle(*readers: OutboxReader) -> list[frozenset[int]]:
@@ -151,6 +152,48 @@ async def test_a_closed_reader_gives_its_slots_up_at_once(store: Store) -> None:
     assert await second.claim_slots() == ALL
     with pytest.raises(StoreUnavailableError):
         await first.claim_slots()
+
+
+async def test_a_row_that_somebody_holds_is_marked_later_and_holds_up_no_other(
+    backend: Backend, store: Store
+) -> None:
+    await commit(store, changes(outbox=[outgoing(f"key-{n}") for n in range(5)]))
+    reader = store.outbox()
+    await reader.claim_slots()
+    ids = [row.id for row in await reader.unsent(10)]
+    async with backend.holding(ids[1]):
+        for _ in range(2):
+            assert set(await reader.mark_sent(ids)) == {ids[1]}
+        assert [row.id for row in await reader.unsent(10)] == [ids[1]]
+        assert await reader.unsent(10, {ids[1]}) == []
+        await commit(store, changes(outbox=[outgoing("later")]))
+        later = await reader.unsent(1, {ids[1]})
+        assert [row.key for row in later] == [b"later"]
+        assert set(await reader.mark_sent([later[0].id])) == set()
+    assert set(await reader.mark_sent([ids[1]])) == set()
+    assert await reader.unsent(10) == []
+
+
+async def test_a_reader_that_stands_still_is_fenced_and_one_that_waits_is_not(backend: Backend) -> None:
+    stores = [await backend.open(silence_s=SILENT_S) for _ in range(3)]
+    claiming, waiting, still = (each.outbox() for each in stores)
+    await settle(claiming, waiting, still)
+    await commit(stores[0], changes(outbox=[outgoing(f"key-{n}") for n in range(40)]))
+    rows = await still.unsent(100)
+    alive = asyncio.create_task(waiting.wait(60))
+
+    async def took_over() -> bool:
+        return len(await claiming.claim_slots()) == 8
+
+    await eventually(took_over, timeout_s=30)
+
+    assert len(await waiting.unsent(100)) < 40
+    with pytest.raises(StoreUnavailableError):
+        await still.mark_sent([row.id for row in rows])
+    assert (await stores[0].backlog()).unsent == 40
+    alive.cancel()
+    held = await settle(claiming, waiting, still)
+    assert sorted(slot for slots in held for slot in slots) == sorted(ALL)
 
 
 async def test_a_reader_wakes_up_for_rows_of_other_processes(backend: Backend, store: Store) -> None:
