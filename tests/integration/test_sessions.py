@@ -39,6 +39,14 @@ TOPIC = "topic"
 QUICK_MS = 300
 NUMBERS = count()
 C = TypeVar("C", bound="Closable")
+IGNORED = (
+    "ignore_startup_parameters = search_path,default_transaction_isolation,statement_timeout,lock_timeout,"
+    "idle_in_transaction_session_timeout,tcp_keepalives_idle,tcp_keepalives_interval,tcp_keepalives_count,"
+    "tcp_user_timeout,jit,enable_bitmapscan,enable_seqscan,enable_hashjoin,enable_mergejoin,plan_cache_mode,"
+    "enable_sort,synchronous_commit"
+)
+"""What a PgBouncer has to be told for drivers that send their settings at startup; then it drops them."""
+
 POOLING = "set pool_mode = session in PgBouncer"
 
 Use = Callable[[], Awaitable[None]]
@@ -297,9 +305,9 @@ async def test_another_search_path_of_the_database_is_no_matter(
         await use()
 
 
-@pytest.fixture(scope="module")
-def session_pooling(postgres: PostgresServer) -> Iterator[int]:
-    yield from pooling(postgres, "session")
+@pytest.fixture(scope="module", params=["", IGNORED], ids=["strict", "ignoring"])
+def session_pooling(request: pytest.FixtureRequest, postgres: PostgresServer) -> Iterator[int]:
+    yield from pooling(postgres, "session", request.param)
 
 
 @pytest.fixture(scope="module", params=["transaction", "statement"])
@@ -307,10 +315,10 @@ def other_pooling(request: pytest.FixtureRequest, postgres: PostgresServer) -> I
     yield from pooling(postgres, request.param)
 
 
-def pooling(postgres: PostgresServer, mode: str) -> Iterator[int]:
+def pooling(postgres: PostgresServer, mode: str, more: str = "") -> Iterator[int]:
     if reason := missing():
         pytest.skip(reason)
-    with pgbouncer(postgres.port, mode) as port:
+    with pgbouncer(postgres.port, mode, more) as port:
         yield port
 
 

@@ -23,15 +23,15 @@ def missing() -> str | None:
 
 
 @contextmanager
-def pgbouncer(port: int, pool_mode: str) -> Iterator[int]:
-    """The port of a pooler before the server at `port`; its configuration is the default one, but for the mode."""
+def pgbouncer(port: int, pool_mode: str, *more: str) -> Iterator[int]:
+    """The port of a pooler before the server at `port`: the default configuration, but for the mode and `more`."""
     home = Path(tempfile.mkdtemp(prefix="orderflow-bouncer-"))
     listening = free_port()
     configuration = home / "pgbouncer.ini"
     configuration.write_text(
         f"[databases]\n* = host=127.0.0.1 port={port} user={SUPERUSER}\n"
         f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {listening}\nauth_type = any\nunix_socket_dir =\n"
-        f"pool_mode = {pool_mode}\nlogfile = {home / 'log'}\n"
+        f"pool_mode = {pool_mode}\nlogfile = {home / 'log'}\n" + "\n".join(more)
     )
     identity = {"user": UNPRIVILEGED, "group": UNPRIVILEGED} if os.geteuid() == 0 else {}
     if identity:
