@@ -9,7 +9,14 @@ import pytest
 from msgspec.structs import replace
 
 from orderflow.messaging.identity import lock_id
-from orderflow.messaging.store import DataRefusedError, OutboxReader, Store, StoreUnavailableError
+from orderflow.messaging.store import (
+    DataRefusedError,
+    OutboxFilter,
+    OutboxReader,
+    OutboxRows,
+    Store,
+    StoreUnavailableError,
+)
 from tests.conformance.store_backends import Backend
 from tests.conformance.store_values import changes, commit, outgoing
 from tests.support.waiting import eventually
@@ -252,6 +259,47 @@ async def test_a_purge_takes_old_rows_that_are_sent_and_leaves_the_others(store:
     await commit(store, changes(outbox=[outgoing("k", b"unsent")]))
     await store.purge(0)
     assert [row.value for row in await reader.unsent(10)] == [b"unsent"]
+
+
+async def test_what_was_published_is_counted_by_topic_and_comes_again_in_its_order(
+    backend: Backend, store: Store
+) -> None:
+    rows = [outgoing(f"key-{n % 3}", b"%d" % n) for n in range(9)]
+    await commit(store, changes(outbox=[*rows, replace(outgoing("key-0", b"else"), topic="other-events")]))
+    reader = store.outbox()
+    await reader.claim_slots()
+    sent = await reader.unsent(9)
+    await reader.mark_sent([row.id for row in sent])
+    times = [row.created_at for row in sent]
+
+    assert await store.published(OutboxFilter()) == [OutboxRows("parcel-events", 9, min(times), max(times))]
+    assert await store.republish(OutboxFilter(key="key-1")) == 3
+    assert await store.republish(OutboxFilter(key="key-1")) == 0
+    again = await reader.unsent(10)
+    assert [row.value for row in again] == [b"1", b"4", b"7", b"else"]
+    assert [replace(row) for row in again[:3]] == [sent[n] for n in (1, 4, 7)]
+    assert await store.published(OutboxFilter(topic="other-events")) == []
+    assert [each.count for each in await store.published(OutboxFilter(topic="parcel-events"))] == [6]
+
+
+async def test_what_was_published_is_narrowed_by_time(store: Store) -> None:
+    await commit(store, changes(outbox=[outgoing("k")]))
+    reader = store.outbox()
+    await reader.claim_slots()
+    (row,) = await reader.unsent(1)
+    await reader.mark_sent([row.id])
+    written = row.created_at
+
+    async def count(**wanted: int) -> int:
+        return sum(each.count for each in await store.published(OutboxFilter(**wanted)))
+
+    assert [await count(from_ms=written), await count(to_ms=written + 1)] == [1, 1]
+    assert [await count(from_ms=written + 1), await count(to_ms=written)] == [0, 0]
+    assert await store.republish(OutboxFilter(from_ms=written + 1)) == 0
+    assert await store.republish(OutboxFilter(from_ms=written, to_ms=written + 1)) == 1
+    await reader.mark_sent([row.id])
+    await store.purge(0)
+    assert await count() == 0
 
 
 async def test_a_record_that_no_log_would_take_is_refused(store: Store) -> None:

@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from orderflow.messaging.signals import Signal, Signals, Waiting
+from orderflow.messaging.store import OutboxFilter
 from orderflow.messaging.stores.postgres import migrations
 from orderflow.messaging.stores.postgres.store import PostgresStore
 from orderflow.messaging.transport import ProducerRecord, TopicSettings
@@ -124,6 +125,25 @@ async def test_a_server_that_becomes_read_only_gets_no_row_published_twice(
 def read_only(server: PostgresServer, value: str) -> None:
     server.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
     server.execute("SELECT pg_reload_conf()")
+
+
+async def test_what_the_log_has_lost_is_published_again_in_its_order(postgres: PostgresServer, bench: Bench) -> None:
+    await commit(bench.store, changes(outbox=[outgoing("key", b"%d" % n) for n in range(20)]))
+    bench.written = 20
+    relay = bench.relay()
+    try:
+        await eventually(bench.has_all, timeout_s=30)
+        await eventually(lambda: unsent(bench, 0), timeout_s=30)
+        postgres.execute("TRUNCATE records", bench.urls[1].rpartition("/")[2])
+        assert await bench.published() == {}
+
+        assert await bench.store.republish(OutboxFilter(topic=TOPIC)) == 20
+        await eventually(bench.has_all, timeout_s=30)
+
+        records = await bench.log.read(TOPIC, 0, 0, 100)
+        assert [record.value for record in records] == [b"%d" % n for n in range(20)]
+    finally:
+        await relay.stop()
 
 
 async def test_a_process_that_stands_still_loses_its_slots_and_comes_back_as_one_of_two(bench: Bench) -> None:

@@ -131,6 +131,28 @@ class OutboxBacklog:
     oldest_ms: int
 
 
+class OutboxFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which outbox rows are meant; what is None does not narrow.
+
+    `from_ms` (included) and `to_ms` (not) are when they were written, by the database's clock, in ms since the epoch.
+    """
+
+    topic: str | None = None
+    key: str | None = None
+    from_ms: int | None = None
+    to_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRows:
+    """Published rows of one topic: how many, and when the oldest and the newest were written (ms since the epoch)."""
+
+    topic: str
+    count: int
+    oldest_ms: int
+    newest_ms: int
+
+
 class Transaction(Protocol):
     """One transaction. Leaving its block normally commits; leaving by an exception rolls back."""
 
@@ -198,6 +220,18 @@ class Store(Protocol):
 
     async def backlog(self) -> OutboxBacklog:
         """How much is not published yet."""
+        ...
+
+    async def published(self, wanted: OutboxFilter) -> Sequence[OutboxRows]:
+        """What the outbox still has of what was published, by topic."""
+        ...
+
+    async def republish(self, wanted: OutboxFilter) -> int:
+        """Make published rows unsent again, so that their relays publish them once more; returns how many.
+
+        They go in the order in which they were written, and have the ids that they had. On an error some may have
+        been made so: doing it again does the rest.
+        """
         ...
 
     @property

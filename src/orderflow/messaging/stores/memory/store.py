@@ -8,7 +8,14 @@ from msgspec.structs import replace
 
 from orderflow.messaging.faults.port import FaultStore
 from orderflow.messaging.recovery.port import RecoveryStore
-from orderflow.messaging.store import OpenIntent, OutboxBacklog, StoreUnavailableError
+from orderflow.messaging.store import (
+    OpenIntent,
+    OutboxBacklog,
+    OutboxFilter,
+    OutboxRecord,
+    OutboxRows,
+    StoreUnavailableError,
+)
 from orderflow.messaging.stores.memory.database import MemoryDatabase
 from orderflow.messaging.stores.memory.faults import MemoryFaults
 from orderflow.messaging.stores.memory.outbox import MemoryOutboxReader
@@ -81,6 +88,32 @@ class MemoryStore:
             return OutboxBacklog(0, 0)
         age = self._database.clock.wall_ms() - state.outbox[min(state.pending)].created_at
         return OutboxBacklog(len(state.pending), max(0, age))
+
+    async def published(self, wanted: OutboxFilter) -> Sequence[OutboxRows]:
+        await self._step("read")
+        times: dict[str, list[int]] = {}
+        for row in self._published(wanted):
+            times.setdefault(row.topic, []).append(row.created_at)
+        return [OutboxRows(topic, len(at), min(at), max(at)) for topic, at in sorted(times.items())]
+
+    async def republish(self, wanted: OutboxFilter) -> int:
+        await self._step("read")
+        rows = self._published(wanted)
+        self._database.state.pending.update((row.id, row.slot) for row in rows)
+        return len(rows)
+
+    def _published(self, wanted: OutboxFilter) -> list[OutboxRecord]:
+        state = self._database.state
+        key = None if wanted.key is None else wanted.key.encode()
+        return [
+            row
+            for row in state.outbox.values()
+            if row.id not in state.pending
+            and wanted.topic in (None, row.topic)
+            and key in (None, row.key)
+            and (wanted.from_ms is None or wanted.from_ms <= row.created_at)
+            and (wanted.to_ms is None or row.created_at < wanted.to_ms)
+        ]
 
     async def purge(self, keep_sent_ms: int) -> int:
         await self._step("read")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from uuid import uuid4
 
@@ -11,7 +11,7 @@ import asyncpg
 
 from orderflow.messaging.faults.port import FaultStore
 from orderflow.messaging.recovery.port import RecoveryStore
-from orderflow.messaging.store import OpenIntent, OutboxBacklog, OutboxRecord
+from orderflow.messaging.store import OpenIntent, OutboxBacklog, OutboxFilter, OutboxRecord, OutboxRows
 from orderflow.messaging.stores.postgres import core_rows
 from orderflow.messaging.stores.postgres.connections import STATEMENT_TIMEOUT_MS, Connections
 from orderflow.messaging.stores.postgres.faults import PostgresFaults
@@ -24,6 +24,7 @@ from orderflow.messaging.stores.postgres.transaction import PostgresTransaction
 from orderflow.messaging.stores.shares import SILENCE_S
 
 PACKAGE = "orderflow.messaging.stores.postgres"
+LEDGER_PIECE = 20_000
 
 
 class PostgresStore:
@@ -121,6 +122,33 @@ class PostgresStore:
     async def backlog(self) -> OutboxBacklog:
         rows = await self._work.fetch(self._queries["outbox_backlog"])
         return OutboxBacklog(rows[0]["unsent"], rows[0]["oldest_ms"])
+
+    async def published(self, wanted: OutboxFilter) -> Sequence[OutboxRows]:
+        found: dict[str, OutboxRows] = {}
+        async for rows in self._ledger("outbox_published", wanted):
+            for row in rows:
+                more = OutboxRows(*row)
+                known = found.get(more.topic, OutboxRows(more.topic, 0, more.oldest_ms, more.newest_ms))
+                found[more.topic] = OutboxRows(
+                    more.topic,
+                    known.count + more.count,
+                    min(known.oldest_ms, more.oldest_ms),
+                    max(known.newest_ms, more.newest_ms),
+                )
+        return [found[topic] for topic in sorted(found)]
+
+    async def republish(self, wanted: OutboxFilter) -> int:
+        return sum([rows[0]["count"] async for rows in self._ledger("outbox_republish", wanted)])
+
+    async def _ledger(self, query: str, wanted: OutboxFilter) -> AsyncIterator[Sequence[asyncpg.Record]]:
+        """Ask a piece of the outbox at a time, in the order of its ids: no statement is long, whatever it holds."""
+        ((first, last),) = await self._reads.fetch(self._queries["outbox_span"])
+        key = None if wanted.key is None else wanted.key.encode()
+        for start in range(first, last + 1, LEDGER_PIECE):
+            end = min(start + LEDGER_PIECE - 1, last)
+            yield await self._reads.fetch(
+                self._queries[query], start, end, wanted.topic, key, wanted.from_ms, wanted.to_ms
+            )
 
     async def purge(self, keep_sent_ms: int) -> int:
         await self._work.fetch(self._queries["outbox_rotate"], keep_sent_ms)

@@ -342,6 +342,39 @@ SELECT count(*) AS unsent,
     ), 0) AS oldest_ms
 FROM outbox_pending;
 
+-- name: outbox_span
+-- The ids of the oldest and of the newest row that are kept (1 and 0 when there is none).
+SELECT coalesce(min(id), 1), coalesce(max(id), 0) FROM outbox;
+
+-- name: outbox_published
+-- What is kept and sent, between two ids, by topic: how many, and the times of the oldest and the newest.
+SELECT record.topic, count(*), (extract(epoch FROM min(record.created_at)) * 1000)::bigint,
+    (extract(epoch FROM max(record.created_at)) * 1000)::bigint
+FROM outbox AS record
+WHERE record.id BETWEEN $1 AND $2 AND ($3::text IS NULL OR record.topic = $3)
+    AND ($4::bytea IS NULL OR record.key = $4)
+    AND ($5::bigint IS NULL OR (extract(epoch FROM record.created_at) * 1000)::bigint >= $5)
+    AND ($6::bigint IS NULL OR (extract(epoch FROM record.created_at) * 1000)::bigint < $6)
+    AND NOT EXISTS (SELECT FROM outbox_pending AS pending WHERE pending.id = record.id)
+GROUP BY record.topic;
+
+-- name: outbox_republish
+-- Make what is kept and sent, between two ids, unsent again. A segment that is just being emptied is waited for.
+WITH again AS (
+    INSERT INTO outbox_pending (id, segment, slot)
+    SELECT record.id, record.segment, record.slot
+    FROM outbox AS record
+    WHERE record.id BETWEEN $1 AND $2 AND ($3::text IS NULL OR record.topic = $3)
+        AND ($4::bytea IS NULL OR record.key = $4)
+        AND ($5::bigint IS NULL OR (extract(epoch FROM record.created_at) * 1000)::bigint >= $5)
+        AND ($6::bigint IS NULL OR (extract(epoch FROM record.created_at) * 1000)::bigint < $6)
+        AND NOT EXISTS (SELECT FROM outbox_pending AS pending WHERE pending.id = record.id)
+    ORDER BY record.id
+    ON CONFLICT (id) DO NOTHING
+    RETURNING 1
+)
+SELECT count(*) FROM again;
+
 -- name: outbox_notify
 -- Wake the relays of other processes. A hint only, so its commit need not reach the disk.
 SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2);
