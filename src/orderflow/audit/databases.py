@@ -57,6 +57,8 @@ async def opened(urls: Mapping[str, str]) -> AsyncIterator[Databases]:
                 urls[database],
                 application_name="orderflow audit",
                 statement_timeout_ms=STATEMENT_TIMEOUT_MS,
+                # While one database is read, the snapshots of the others wait.
+                settings={"idle_in_transaction_session_timeout": str(STATEMENT_TIMEOUT_MS)},
                 writable=False,
             )
             stack.push_async_callback(leave, connection)

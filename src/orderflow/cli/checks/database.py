@@ -117,6 +117,11 @@ def server_verdicts(facts: dict[str, object], batch_max: int, *, external: bool)
         )
     else:
         yield Verdict(SERVER, OK, f"version {version} answers")
+    if facts.get("read_only"):
+        advice = (
+            "Orders wait. Is it a standby, or one after a failover? Name all hosts in the URL: HOST:PORT,HOST:PORT"
+        )
+        yield Verdict(SERVER, FAILED, "it is read-only", advice)
     if abs(skew_ms) > SKEW_MS_MAX:
         advice = (
             "Set both clocks by NTP: orders' ids are made from this machine's time, events' times from that one's"
