@@ -290,8 +290,9 @@ async def test_what_was_published_is_narrowed_by_time(store: Store) -> None:
     await reader.mark_sent([row.id])
     written = row.created_at
 
-    async def count(**wanted: int) -> int:
-        return sum(each.count for each in await store.published(OutboxFilter(**wanted)))
+    async def count(from_ms: int | None = None, to_ms: int | None = None) -> int:
+        found = await store.published(OutboxFilter(from_ms=from_ms, to_ms=to_ms))
+        return sum(each.count for each in found)
 
     assert [await count(from_ms=written), await count(to_ms=written + 1)] == [1, 1]
     assert [await count(from_ms=written + 1), await count(to_ms=written)] == [0, 0]

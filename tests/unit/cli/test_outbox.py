@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,18 +12,21 @@ from typing import Any
 import pytest
 
 from tests.unit.cli.calls import ORDER_ID
-from tests.unit.cli.fleet import fleet
+from tests.unit.cli.fleet import Fleet, fleet
 
 TIMES = {"oldest": "2026-05-12T08:00:00Z", "newest": "2026-05-12T09:00:00Z"}
 ROWS = {"topic": "order-events", "count": 12, **TIMES}
 NONE: dict[str, Any] = {"/ops/outbox/published": []}
 SOME: dict[str, Any] = {"/ops/outbox/published": [ROWS], "POST /ops/outbox/republish": {"republished": 12}}
-OTHERS = {"payment": NONE, "inventory": NONE, "notification": NONE}
 MEANT = ("--yes", "--reason", "the topic was deleted")
 
 
+def answering(home: Path, order: Mapping[str, Any]) -> AbstractContextManager[Fleet]:
+    return fleet(home, order=order, payment=NONE, inventory=NONE, notification=NONE)
+
+
 def test_a_rehearsal_shows_what_would_be_published_again_and_changes_nothing(tmp_path: Path) -> None:
-    with fleet(tmp_path, order=SOME, **OTHERS) as services:
+    with answering(tmp_path, SOME) as services:
         shown = services.call("outbox", "republish", "--topic", "order-events", "--rehearse")
         asked = services.asked["order"]
 
@@ -33,10 +38,15 @@ def test_a_rehearsal_shows_what_would_be_published_again_and_changes_nothing(tmp
 
 def test_each_service_that_has_such_events_publishes_them_again(tmp_path: Path) -> None:
     choice = ("--order", ORDER_ID, "--from", "2026-05-12T08:00:00Z", "--to", "2026-05-12T09:00:00Z")
-    with fleet(tmp_path, order=SOME, **OTHERS) as services:
+    with answering(tmp_path, SOME) as services:
         done = services.call("outbox", "republish", *choice, *MEANT, "--json")
         said = [each for each in services.asked["order"] if each.method == "POST"]
-        others = [each for name in OTHERS for each in services.asked[name] if each.method == "POST"]
+        others = [
+            each
+            for name in ("payment", "inventory", "notification")
+            for each in services.asked[name]
+            if each.method == "POST"
+        ]
 
     assert json.loads(done.stdout) == {
         "rehearsed": False,
@@ -59,7 +69,7 @@ def test_each_service_that_has_such_events_publishes_them_again(tmp_path: Path) 
 
 @pytest.mark.parametrize("given", [(), ("--yes",), ("--reason", "r"), ("--yes", "--reason", " ")])
 def test_it_is_meant_only_with_yes_and_a_reason(given: tuple[str, ...], tmp_path: Path) -> None:
-    with fleet(tmp_path, order=SOME, **OTHERS) as services:
+    with answering(tmp_path, SOME) as services:
         done = services.call("outbox", "republish", "--all", *given)
         said = [each.method for each in services.asked["order"]]
 
@@ -79,7 +89,7 @@ def test_it_is_meant_only_with_yes_and_a_reason(given: tuple[str, ...], tmp_path
     ],
 )
 def test_what_cannot_be_meant_is_one_sentence(given: tuple[str, ...], code: int, said: str, tmp_path: Path) -> None:
-    with fleet(tmp_path, order=NONE, **OTHERS) as services:
+    with answering(tmp_path, NONE) as services:
         done = services.call("outbox", "republish", *given, *MEANT)
 
     assert done.exit_code == code
