@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
 from urllib.parse import urlsplit
+
+import asyncpg
 
 from orderflow.messaging.clock import SystemClock
 from orderflow.messaging.store import OutboxReader, Store
@@ -13,6 +17,7 @@ from orderflow.messaging.stores.memory.store import MemoryStore
 from orderflow.messaging.stores.postgres import migrations
 from orderflow.messaging.stores.postgres.outbox import PostgresOutboxReader
 from orderflow.messaging.stores.postgres.store import PostgresStore
+from orderflow.messaging.stores.shares import SILENCE_S
 from tests.conformance import store_tables
 from tests.support.postgres import PostgresServer
 
@@ -20,7 +25,11 @@ from tests.support.postgres import PostgresServer
 class Backend(Protocol):
     """One database; each store opened on it stands for a process of its own."""
 
-    async def open(self) -> Store: ...
+    async def open(self, silence_s: float = SILENCE_S) -> Store: ...
+
+    def holding(self, row: int) -> AbstractAsyncContextManager[None]:
+        """Within, a session of a stranger holds this outbox row."""
+        ...
 
     async def crash(self, store: Store) -> None:
         """The store's process dies: nothing of it says good-bye."""
@@ -48,10 +57,16 @@ class MemoryBackend:
         )
         self._stores: list[MemoryStore] = []
 
-    async def open(self) -> Store:
-        store = MemoryStore(self._database)
+    async def open(self, silence_s: float = SILENCE_S) -> Store:
+        store = MemoryStore(self._database, silence_s=silence_s)
         self._stores.append(store)
         return store
+
+    @asynccontextmanager
+    async def holding(self, row: int) -> AsyncIterator[None]:
+        self._database.held.add(row)
+        yield
+        self._database.held.clear()
 
     async def crash(self, store: Store) -> None:
         assert isinstance(store, MemoryStore)
@@ -79,25 +94,35 @@ class PostgresBackend:
         self._name = urlsplit(url).path.removeprefix("/")
         self._stores: list[PostgresStore] = []
 
-    async def open(self) -> Store:
+    async def open(self, silence_s: float = SILENCE_S) -> Store:
         if not self._stores:
             own = migrations.MigrationSequence.from_package("parcels", store_tables.__name__)
             await migrations.migrate(self._url, [migrations.core(), own])
-        store = await PostgresStore.connect(self._url, tables=store_tables.tables())
+        store = await PostgresStore.connect(self._url, tables=store_tables.tables(), silence_s=silence_s)
         self._stores.append(store)
         return store
+
+    @asynccontextmanager
+    async def holding(self, row: int) -> AsyncIterator[None]:
+        stranger = await asyncpg.connect(self._url)
+        try:
+            await stranger.execute("BEGIN")
+            await stranger.execute("SELECT FROM outbox_pending WHERE id = $1 FOR UPDATE", row)
+            yield
+        finally:
+            await stranger.close()
 
     async def crash(self, store: Store) -> None:
         assert isinstance(store, PostgresStore)
         connections: list[Any] = [*store._work._idle, *store._work._lent, *store._reads._idle]
-        connections += [reader._connection for reader in store._readers if reader._connection]
+        connections += [reader._session._connection for reader in store._readers if reader._session._connection]
         for connection in connections:
             connection.terminate()
 
     def cut(self, reader: OutboxReader) -> None:
         assert isinstance(reader, PostgresOutboxReader)
-        assert reader._connection is not None
-        self._server.execute(f"SELECT pg_terminate_backend({reader._connection.get_server_pid()}, 5000)")
+        assert reader._session._connection is not None
+        self._server.execute(f"SELECT pg_terminate_backend({reader._session._connection.get_server_pid()}, 5000)")
 
     def go_down(self) -> None:
         self._server.execute(f'ALTER DATABASE "{self._name}" ALLOW_CONNECTIONS false')

@@ -9,12 +9,20 @@ import pytest
 from msgspec.structs import replace
 
 from orderflow.messaging.identity import lock_id
-from orderflow.messaging.store import DataRefusedError, OutboxReader, Store, StoreUnavailableError
+from orderflow.messaging.store import (
+    DataRefusedError,
+    OutboxFilter,
+    OutboxReader,
+    OutboxRows,
+    Store,
+    StoreUnavailableError,
+)
 from tests.conformance.store_backends import Backend
 from tests.conformance.store_values import changes, commit, outgoing
 from tests.support.waiting import eventually
 
 ALL = frozenset(range(16))
+SILENT_S = 1.5
 
 
 async def settle(*readers: OutboxReader) -> list[frozenset[int]]:
@@ -153,6 +161,48 @@ async def test_a_closed_reader_gives_its_slots_up_at_once(store: Store) -> None:
         await first.claim_slots()
 
 
+async def test_a_row_that_somebody_holds_is_marked_later_and_holds_up_no_other(
+    backend: Backend, store: Store
+) -> None:
+    await commit(store, changes(outbox=[outgoing(f"key-{n}") for n in range(5)]))
+    reader = store.outbox()
+    await reader.claim_slots()
+    ids = [row.id for row in await reader.unsent(10)]
+    async with backend.holding(ids[1]):
+        for _ in range(2):
+            assert set(await reader.mark_sent(ids)) == {ids[1]}
+        assert [row.id for row in await reader.unsent(10)] == [ids[1]]
+        assert await reader.unsent(10, {ids[1]}) == []
+        await commit(store, changes(outbox=[outgoing("later")]))
+        later = await reader.unsent(1, {ids[1]})
+        assert [row.key for row in later] == [b"later"]
+        assert set(await reader.mark_sent([later[0].id])) == set()
+    assert set(await reader.mark_sent([ids[1]])) == set()
+    assert await reader.unsent(10) == []
+
+
+async def test_a_reader_that_stands_still_is_fenced_and_one_that_waits_is_not(backend: Backend) -> None:
+    stores = [await backend.open(silence_s=SILENT_S) for _ in range(3)]
+    claiming, waiting, still = (each.outbox() for each in stores)
+    await settle(claiming, waiting, still)
+    await commit(stores[0], changes(outbox=[outgoing(f"key-{n}") for n in range(40)]))
+    rows = await still.unsent(100)
+    alive = asyncio.create_task(waiting.wait(60))
+
+    async def took_over() -> bool:
+        return len(await claiming.claim_slots()) == 8
+
+    await eventually(took_over, timeout_s=30)
+
+    assert len(await waiting.unsent(100)) < 40
+    with pytest.raises(StoreUnavailableError):
+        await still.mark_sent([row.id for row in rows])
+    assert (await stores[0].backlog()).unsent == 40
+    alive.cancel()
+    held = await settle(claiming, waiting, still)
+    assert sorted(slot for slots in held for slot in slots) == sorted(ALL)
+
+
 async def test_a_reader_wakes_up_for_rows_of_other_processes(backend: Backend, store: Store) -> None:
     other = await backend.open()
     reader = store.outbox()
@@ -209,6 +259,48 @@ async def test_a_purge_takes_old_rows_that_are_sent_and_leaves_the_others(store:
     await commit(store, changes(outbox=[outgoing("k", b"unsent")]))
     await store.purge(0)
     assert [row.value for row in await reader.unsent(10)] == [b"unsent"]
+
+
+async def test_what_was_published_is_counted_by_topic_and_comes_again_in_its_order(
+    backend: Backend, store: Store
+) -> None:
+    rows = [outgoing(f"key-{n % 3}", b"%d" % n) for n in range(9)]
+    await commit(store, changes(outbox=[*rows, replace(outgoing("key-0", b"else"), topic="other-events")]))
+    reader = store.outbox()
+    await reader.claim_slots()
+    sent = await reader.unsent(9)
+    await reader.mark_sent([row.id for row in sent])
+    times = [row.created_at for row in sent]
+
+    assert await store.published(OutboxFilter()) == [OutboxRows("parcel-events", 9, min(times), max(times))]
+    assert await store.republish(OutboxFilter(key="key-1")) == 3
+    assert await store.republish(OutboxFilter(key="key-1")) == 0
+    again = await reader.unsent(10)
+    assert [row.value for row in again] == [b"1", b"4", b"7", b"else"]
+    assert [replace(row) for row in again[:3]] == [sent[n] for n in (1, 4, 7)]
+    assert await store.published(OutboxFilter(topic="other-events")) == []
+    assert [each.count for each in await store.published(OutboxFilter(topic="parcel-events"))] == [6]
+
+
+async def test_what_was_published_is_narrowed_by_time(store: Store) -> None:
+    await commit(store, changes(outbox=[outgoing("k")]))
+    reader = store.outbox()
+    await reader.claim_slots()
+    (row,) = await reader.unsent(1)
+    await reader.mark_sent([row.id])
+    written = row.created_at
+
+    async def count(from_ms: int | None = None, to_ms: int | None = None) -> int:
+        found = await store.published(OutboxFilter(from_ms=from_ms, to_ms=to_ms))
+        return sum(each.count for each in found)
+
+    assert [await count(from_ms=written), await count(to_ms=written + 1)] == [1, 1]
+    assert [await count(from_ms=written + 1), await count(to_ms=written)] == [0, 0]
+    assert await store.republish(OutboxFilter(from_ms=written + 1)) == 0
+    assert await store.republish(OutboxFilter(from_ms=written, to_ms=written + 1)) == 1
+    await reader.mark_sent([row.id])
+    await store.purge(0)
+    assert await count() == 0
 
 
 async def test_a_record_that_no_log_would_take_is_refused(store: Store) -> None:

@@ -163,6 +163,12 @@ def kill(process: psutil.Process) -> None:
         process.kill()
 
 
+def resume(process: psutil.Process) -> None:
+    """Let it go on; it may have ended."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.resume()
+
+
 def alive(processes: Sequence[psutil.Process]) -> list[str]:
     """Those of the processes that still run, by what they are."""
     left: list[str] = []

@@ -6,12 +6,13 @@ import signal
 from pathlib import Path
 
 import httpx
+import psutil
 
 from orderflow.settings import SERVICES
 from tests.e2e.audit import assert_promises
 from tests.e2e.conftest import Start
 from tests.e2e.shop import VISA, Shop
-from tests.e2e.system import System, alive, kill
+from tests.e2e.system import System, alive, kill, resume
 from tests.support.waiting import eventually
 
 TWO_OF_EACH = tuple(option for name in SERVICES for option in ("--processes", f"{name}=2"))
@@ -37,6 +38,30 @@ async def test_two_processes_of_each_service_share_the_work_and_either_may_die(
         assert (await shop.get("inventory", "/stock/SHARED"))["on_hand"] == 1_000 - 40
         await assert_promises(shop)
     finally:
+        await shop.close()
+
+
+async def test_a_process_that_stands_still_holds_up_no_order(own_system: Start, carrier_jars: Path | None) -> None:
+    system = own_system(carrier_jars, "--processes", "order=2", "--processes", "payment=2")
+    await system.start()
+    shop = Shop(system)
+    still = [psutil.Process(system.process(name).pid) for name in ("order-2", "payment-2")]
+    try:
+        await shop.stock("SHARED", 1_000)
+        await shop.ends_of(await shop.place_many([("SHARED", VISA)] * 30))
+        for process in still:
+            process.suspend()
+        ends = await shop.ends_of(await shop.place_many([("SHARED", VISA)] * 30))
+
+        assert {order["status"] for order in ends} == {"COMPLETED"}
+        assert {process.status() for process in still} == {psutil.STATUS_STOPPED}
+        for process in still:
+            process.resume()
+        await shop.ends_of(await shop.place_many([("SHARED", VISA)] * 30))
+        await assert_promises(shop)
+    finally:
+        for process in still:
+            resume(process)
         await shop.close()
 
 

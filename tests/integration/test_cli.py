@@ -143,6 +143,31 @@ async def test_outbox_and_lag_come_to_rest(system: System) -> None:
     await eventually(at_rest, timeout_s=60)
 
 
+async def test_what_was_published_is_published_again_and_dropped_by_who_knows_it(system: System) -> None:
+    order_id = system.ask("order", "place", "--wait", "60")["id"]
+    choice = ("--order", order_id, "--topic", "order-events", "--from", "1h", "--to", "2999-01-01")
+
+    async def published() -> bool:
+        done = system.call("outbox", "republish", *choice, "--rehearse", "--json")
+        return done.returncode == 0 and json.loads(done.stdout)["published"]["order"][0]["count"] == 2
+
+    await eventually(published, timeout_s=60)
+    done = system.ask("outbox", "republish", *choice, "--service", "order", "--yes", "--reason", "a test")
+    assert done["republished"] == {"order": 2}
+
+    async def twice() -> bool:
+        said = system.lines("topic", "tail", "order-events", "--key", order_id)
+        types = [record["attributes"]["type"].split(".")[1] for record in said]
+        return types == ["OrderPlaced", "OrderCompleted"] * 2
+
+    await eventually(twice, timeout_s=60)
+    await test_outbox_and_lag_come_to_rest(system)
+    assert system.ask("order", "show", order_id)["status"] == "COMPLETED"
+    assert [a["action"] for a in system.ask("dlt", "log", "--service", "order")["actions"]] == ["republish"]
+    assert system.call("outbox", "republish", "--all", "--rehearse").returncode == 0
+    assert system.call("outbox", "republish", "--all").returncode == 5
+
+
 def test_a_service_that_is_away_is_told_and_the_others_are_shown(system: System) -> None:
     done = system.call("lag", ORDERFLOW_INVENTORY_URL="http://127.0.0.1:9")
 

@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from orderflow.messaging.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
-from orderflow.messaging.stores.postgres.errors import named_in, translate, translated
+from orderflow.messaging.stores.postgres.errors import LockedError, named_in, translate, translated
 
 
 def postgres_error(state: str) -> asyncpg.PostgresError:
@@ -18,10 +18,11 @@ def postgres_error(state: str) -> asyncpg.PostgresError:
     ("states", "kind"),
     [
         (
-            "08006 08P01 28P01 40001 40P01 53100 53200 53300 55P03 57014 57P01 57P03 58030 25006 25P03 42501 XX000",
+            "08006 08P01 28P01 40001 40P01 53100 53200 53300 57014 57P01 57P03 58030 25006 25P03 42501 XX000",
             StoreUnavailableError,
         ),
         ("22001 22003 22021 22P02 23502 23503 23505 23514 P0001 OF001 54000 21000", DataRefusedError),
+        ("55P03", LockedError),
         ("42P01 42703 42883 42704 3D000", SchemaBehindError),
         ("42601 42804 25P02 0A001", type(None)),
     ],

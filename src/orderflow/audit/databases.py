@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from orderflow.messaging.stores.postgres.connections import Connection, connect
+from orderflow.messaging.stores.postgres.connections import Connection, connect, leave
 from orderflow.messaging.stores.postgres.errors import translated
 from orderflow.messaging.stores.postgres.queries import load_queries
 
@@ -25,8 +25,9 @@ class Databases:
 
     async def ask(self, database: str, query: str, *arguments: object) -> Sequence[Any]:
         """All rows. Raises StoreUnavailableError."""
-        with translated():
-            rows: Sequence[Any] = await self._connections[database].fetch(self._queries[query], *arguments)
+        connection = self._connections[database]
+        with translated(connection):
+            rows: Sequence[Any] = await connection.fetch(self._queries[query], *arguments)
         return rows
 
     @asynccontextmanager
@@ -38,7 +39,7 @@ class Databases:
         async with AsyncExitStack() as stack:
             for database in DATABASES:
                 connection = self._connections[database]
-                with translated():
+                with translated(connection):
                     await stack.enter_async_context(
                         connection.transaction(isolation="repeatable_read", readonly=True)
                     )
@@ -53,12 +54,13 @@ async def opened(urls: Mapping[str, str]) -> AsyncIterator[Databases]:
         connections: dict[str, Connection] = {}
         for database in DATABASES:
             connection = await connect(
-                urls[database], application_name="orderflow audit", statement_timeout_ms=STATEMENT_TIMEOUT_MS
+                urls[database],
+                application_name="orderflow audit",
+                statement_timeout_ms=STATEMENT_TIMEOUT_MS,
+                # While one database is read, the snapshots of the others wait.
+                settings={"idle_in_transaction_session_timeout": str(STATEMENT_TIMEOUT_MS)},
+                writable=False,
             )
-            stack.push_async_callback(_close, connection)
+            stack.push_async_callback(leave, connection)
             connections[database] = connection
         yield Databases(connections)
-
-
-async def _close(connection: Connection) -> None:
-    connection.terminate()

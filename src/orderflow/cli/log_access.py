@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from orderflow.cli.errors import CliError, UnreachableError
 from orderflow.cli.running import database_url
+from orderflow.messaging.store import SchemaBehindError
 from orderflow.messaging.transport import Transport, TransportUnavailableError
 from orderflow.settings import Settings
 
@@ -25,7 +26,7 @@ async def open_log(settings: Settings) -> AsyncIterator[Transport]:
         raise UnreachableError(
             f"{_where(settings)} does not answer: {error}. Is it running? Start everything with: orderflow up"
         ) from error
-    except asyncpg.PostgresError as error:
+    except (SchemaBehindError, asyncpg.PostgresError) as error:
         raise CliError(
             f"{_where(settings)} cannot be read: {error}. If its tables are missing, run: orderflow migrate"
         ) from error
@@ -41,7 +42,9 @@ async def _connect(settings: Settings) -> Transport:
     from orderflow.messaging.transports.postgres_log import PostgresLogTransport
 
     # Who only reads does not tidy up.
-    return await PostgresLogTransport.connect(database_url(settings, "log"), maintenance_every_s=NEVER_S)
+    return await PostgresLogTransport.connect(
+        database_url(settings, "log"), maintenance_every_s=NEVER_S, writable=False
+    )
 
 
 def _where(settings: Settings) -> str:

@@ -1,18 +1,29 @@
-"""`orderflow outbox`: see what waits to be published."""
+"""`orderflow outbox`: see what waits to be published, and publish again what the log has lost."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from orderflow.cli.session import Session, session_options
+from orderflow.cli.values import instant, order_id
+from orderflow.settings import SERVICES
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from orderflow.cli.everywhere import Answers
 
 
 @click.group()
 def outbox() -> None:
-    """See what waits to be published.
+    """See what waits to be published, and publish again what the log has lost.
 
     \b
     orderflow outbox status
+    orderflow outbox republish --topic order-events --from 2h --rehearse
     """
 
 
@@ -43,3 +54,114 @@ def status(session: Session) -> None:
         session.out.show(table(("service", "unsent", "oldest"), rows, right=("unsent", "oldest")))
         everywhere.show_away(session, answers)
     answers.require_all()
+
+
+@outbox.command()
+@click.option("--topic", help="Only what went to this topic.")
+@click.option("--order", "key", type=order_id, metavar="ORDER_ID", help="Only the events of this order.")
+@click.option("--from", "from_ms", type=instant, metavar="TIME", help="Only what was written at this time or later.")
+@click.option("--to", "to_ms", type=instant, metavar="TIME", help="Only what was written before this time.")
+@click.option("--all", "everything", is_flag=True, help="Everything that the outbox still has.")
+@click.option("--service", type=click.Choice(SERVICES), help="Only what this one has published.  [default: all four]")
+@click.option("--rehearse", is_flag=True, help="Change nothing: show what would be published again.")
+@click.option("--yes", is_flag=True, help="Mean it.")
+@click.option("--reason", metavar="TEXT", default="", help="Why; it goes into the operators' log.")
+@session_options
+def republish(
+    session: Session,
+    topic: str | None,
+    key: str | None,
+    from_ms: int | None,
+    to_ms: int | None,
+    everything: bool,
+    service: str | None,
+    rehearse: bool,
+    yes: bool,
+    reason: str,
+) -> None:
+    """Publish again what the log has lost: a topic that was deleted, or records that expired before they were read.
+
+    The events keep their ids and, for each order, their sequence. Whoever has handled them drops them, so more than
+    what is missing does no harm. The outbox keeps what was published for ORDERFLOW_OUTBOX_KEEP_HOURS. A TIME is like
+    2026-05-12T08:00, or how long ago: 10m, 2h, 1d.
+
+    Exit code: 0 done, 3 a service did not answer (the others did it), 4 there is no such event, 5 not confirmed.
+
+    \b
+    orderflow outbox republish --topic order-events --from 2h --rehearse
+    orderflow outbox republish --topic order-events --from 2h --yes --reason "the topic was deleted, ticket 4711"
+    orderflow outbox republish --order 01981c5e-7a40-7000-8000-0123456789ab --yes --reason "lost at the broker"
+    """
+    from orderflow.cli import everywhere
+
+    given = {"topic": topic, "key": key, "from_ms": from_ms, "to_ms": to_ms}
+    wanted = {name: value for name, value in given.items() if value is not None}
+    if bool(wanted) == everything:
+        raise click.UsageError(
+            "Say what to publish again: --topic, --order, --from, --to or several of them, or --all"
+        )
+    names = (service,) if service else SERVICES
+    answers = everywhere.ask(session, lambda client: client.get("/ops/outbox/published", wanted), names)
+    _require_meant(answers, meant=rehearse or (yes and bool(reason.strip())))
+    done = {} if rehearse else _republish(session, answers, {**wanted, "reason": reason, "confirmed": yes})
+    _show(session, answers, done, rehearsed=rehearse)
+    answers.require_all()
+
+
+def _require_meant(answers: Answers, *, meant: bool) -> None:
+    """Raises NotFoundError, RefusedError."""
+    from orderflow.cli.errors import NotFoundError, RefusedError
+
+    total = sum(rows["count"] for found in answers.found.values() for rows in found or ())
+    if not total and not answers.away:
+        raise NotFoundError(
+            f"The outbox of {', '.join(answers.found)} has no published event of that kind. Is it kept no longer? "
+            "See how long it is kept with: orderflow settings"
+        )
+    if not meant:
+        raise RefusedError(
+            f"This publishes {total} events again, for every consumer. See them with: --rehearse. "
+            "If you mean it, add: --yes --reason TEXT"
+        )
+
+
+def _republish(session: Session, answers: Answers, body: Mapping[str, Any]) -> Mapping[str, int]:
+    """By service how many events are published again."""
+    from orderflow.cli.dlt.acting import act
+
+    done = {}
+    for name, found in answers.found.items():
+        if found:
+            with session.client(name) as client:
+                done[name] = act(client, "POST", "/ops/outbox/republish", body)["republished"]
+    return done
+
+
+def _show(session: Session, answers: Answers, done: Mapping[str, int], *, rehearsed: bool) -> None:
+    from orderflow.cli import everywhere
+    from orderflow.cli.output import table, text
+    from orderflow.cli.times import moment
+
+    if session.out.as_json:
+        session.out.document(
+            {
+                "rehearsed": rehearsed,
+                "published": answers.found,
+                "republished": done,
+                "unreachable": answers.away,
+            }
+        )
+        return
+    rows: Sequence[tuple[RenderableType | object, ...]] = [
+        (name, rows["topic"], rows["count"], moment(rows["oldest"]), moment(rows["newest"]))
+        for name, found in answers.found.items()
+        for rows in found or ()
+    ]
+    session.out.show(table(("service", "topic", "events", "from", "to"), rows, right=("events",)))
+    if rehearsed:
+        session.out.show(
+            text("Nothing was changed. Publish them again with: --yes --reason TEXT instead of --rehearse")
+        )
+    else:
+        session.out.show(text(f"{sum(done.values())} events are being published again. See: orderflow outbox status"))
+    everywhere.show_away(session, answers)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
@@ -62,6 +65,24 @@ def age(value: Any) -> int:
             f"{value!r} is no age. Wanted: a number with s, m, h or d, such as 90s, 10m, 2h or 1d"
         )
     return int(number) * AGE_UNITS_MS[unit]
+
+
+def instant(value: Any) -> int:
+    """A time such as `2026-05-12T08:00` (of this machine's zone, if it names none), or how long ago: `2h`.
+
+    In ms since the epoch. Raises click.BadParameter.
+    """
+    if isinstance(value, int):
+        return value
+    with suppress(click.BadParameter):
+        return int(time.time() * 1000) - age(value)
+    try:
+        return int(datetime.fromisoformat(str(value)).timestamp() * 1000)
+    except (ValueError, OverflowError, OSError) as error:
+        raise click.BadParameter(
+            f"{value!r} is no time. Wanted: one such as 2026-05-12T08:00 or 2026-05-12T08:00:00Z, "
+            "or how long ago, such as 10m, 2h or 1d"
+        ) from error
 
 
 def is_id(text: str) -> bool:

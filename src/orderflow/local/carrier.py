@@ -9,7 +9,8 @@ from orderflow.local.home import Carrier
 from orderflow.local.services import definitions
 from orderflow.local.transports import patiently
 from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
-from orderflow.messaging.stores.postgres.connections import connect
+from orderflow.messaging.stores.postgres.connections import connect, leave
+from orderflow.messaging.stores.postgres.errors import translated
 from orderflow.messaging.stores.postgres.queries import load_queries
 from orderflow.messaging.transport import TopicMissingError, TransportUnavailableError
 from orderflow.runtime.transports import connect_transport
@@ -69,9 +70,10 @@ async def _unread(settings: Settings) -> str:
 
 
 async def _count(settings: Settings, name: str, query: str) -> int:
-    connection = await connect(settings.service_database_url(name), application_name="orderflow up")
+    connection = await connect(settings.service_database_url(name), application_name="orderflow up", writable=False)
     try:
-        found: int = await connection.fetchval(load_queries("orderflow.local", "under_way.sql")[query])
+        with translated(connection):
+            found: int = await connection.fetchval(load_queries("orderflow.local", "under_way.sql")[query])
     finally:
-        await connection.close()
+        await leave(connection)
     return found

@@ -10,7 +10,7 @@ import asyncpg
 
 from orderflow.local.errors import LocalError
 from orderflow.messaging.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
-from orderflow.messaging.stores.postgres.connections import Connection, connect
+from orderflow.messaging.stores.postgres.connections import Connection, connect, leave
 from orderflow.messaging.stores.postgres.migrations import Applied, MigrationSequence, migrate
 from orderflow.messaging.stores.postgres.queries import load_queries
 
@@ -39,7 +39,7 @@ async def missing_databases(admin_url: str, names: Sequence[str], password: Pass
     try:
         return await _statements(connection, [database_name(name) for name in names], password)
     finally:
-        await connection.close()
+        await leave(connection)
 
 
 async def make_databases(admin_url: str, names: Sequence[str], password: Password, *, exclusive: bool = False) -> int:
@@ -60,7 +60,7 @@ async def make_databases(admin_url: str, names: Sequence[str], password: Passwor
             except asyncpg.PostgresError as error:
                 raise LocalError(f"PostgreSQL refused to make a role or a database: {error}") from error
     finally:
-        await connection.close()
+        await leave(connection)
     return len(statements)
 
 

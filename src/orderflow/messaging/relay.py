@@ -1,7 +1,8 @@
 """Moves the outbox to the log: unsent rows in id order, marked only after the log has acknowledged them.
 
-Each key's rows belong to one slot, each slot to one relay at a time. A crash between the acknowledgement and the
-mark publishes rows again, in the same order: first occurrences stay in order, the rest are duplicates.
+Each key's rows belong to one slot, each slot to one relay at a time. What is acknowledged and cannot be marked is
+remembered and marked later, and holds up nothing. A crash in between publishes it again, in the same order: first
+occurrences stay in order, the rest are duplicates.
 """
 
 from __future__ import annotations
@@ -15,11 +16,15 @@ from orderflow.messaging.cloudevents import with_time
 from orderflow.messaging.dead_letters import SUFFIX, with_times
 from orderflow.messaging.pacing import Pacer
 from orderflow.messaging.signals import Relayed, Signals, SlotsChanged
-from orderflow.messaging.store import OutboxReader, OutboxRecord
+from orderflow.messaging.store import OutboxReader, OutboxRecord, StoreUnavailableError
 from orderflow.messaging.transport import ProducerRecord, Transport
 
 BATCH_MAX = 1000
 IDLE_S = 1.0
+FRESH_S = 5.0
+"""How old may be what was read: a process that has stood still longer than that may own its slots no more."""
+
+UNMARKED_MAX = 5_000
 
 
 class Relay:
@@ -44,6 +49,7 @@ class Relay:
         self._written = asyncio.Event()
         self._empty = asyncio.Event()
         self._claim_at = 0.0
+        self._unmarked: set[int] = set()
         self._drained = False
 
     def wake(self) -> None:
@@ -72,10 +78,11 @@ class Relay:
         await self._claim_slots()
         await self._pacer.gather()
         self._written.clear()
-        rows = await self._reader.unsent(BATCH_MAX) if self.slots else ()
+        read_at = self._clock.monotonic()
+        rows = await self._reader.unsent(BATCH_MAX, self._unmarked) if self.slots else ()
         if rows:
             self._pacer.started(len(rows))
-            await self._publish(rows)
+            await self._publish(rows, read_at)
         # Less than was asked for is all there was: without a wake-up another look would find nothing.
         self._drained = len(rows) < BATCH_MAX and not self._written.is_set()
         if self._drained:
@@ -90,12 +97,19 @@ class Relay:
         """Give the slots up."""
         await self._reader.close()
 
-    async def _publish(self, rows: Sequence[OutboxRecord]) -> None:
+    async def _publish(self, rows: Sequence[OutboxRecord], read_at: float) -> None:
         started = self._clock.monotonic()
+        if started - read_at > FRESH_S:
+            # A word on the connection that owned the slots: raises if it is lost.
+            await self._reader.mark_sent(())
         await self._transport.append([to_record(row) for row in rows])
-        await self._reader.mark_sent([row.id for row in rows])
+        self._unmarked.update(row.id for row in rows)
+        await self._mark()
         oldest_ms = max(0, self._clock.wall_ms() - rows[0].created_at)
         self._signals.emit(Relayed(self._service, len(rows), oldest_ms, self._clock.monotonic() - started))
+
+    async def _mark(self) -> None:
+        self._unmarked = set(await self._reader.mark_sent(list(self._unmarked)))
 
     async def _claim_slots(self) -> None:
         if self._clock.monotonic() < self._claim_at:
@@ -105,6 +119,12 @@ class Relay:
         if slots != self.slots:
             self.slots = slots
             self._signals.emit(SlotsChanged(self._service, sorted(slots)))
+        if self._unmarked:
+            await self._mark()
+            if len(self._unmarked) >= UNMARKED_MAX:
+                raise StoreUnavailableError(
+                    f"{len(self._unmarked)} published rows cannot be marked as sent: another session holds them"
+                )
 
     async def _rest(self) -> None:
         with suppress(TimeoutError):

@@ -6,7 +6,7 @@ a driver are translated at this edge into the three below.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -131,6 +131,28 @@ class OutboxBacklog:
     oldest_ms: int
 
 
+class OutboxFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which outbox rows are meant; what is None does not narrow.
+
+    `from_ms` (included) and `to_ms` (not) are when they were written, by the database's clock, in ms since the epoch.
+    """
+
+    topic: str | None = None
+    key: str | None = None
+    from_ms: int | None = None
+    to_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRows:
+    """Published rows of one topic: how many, and when the oldest and the newest were written (ms since the epoch)."""
+
+    topic: str
+    count: int
+    oldest_ms: int
+    newest_ms: int
+
+
 class Transaction(Protocol):
     """One transaction. Leaving its block normally commits; leaving by an exception rolls back."""
 
@@ -200,6 +222,18 @@ class Store(Protocol):
         """How much is not published yet."""
         ...
 
+    async def published(self, wanted: OutboxFilter) -> Sequence[OutboxRows]:
+        """What the outbox still has of what was published, by topic."""
+        ...
+
+    async def republish(self, wanted: OutboxFilter) -> int:
+        """Make published rows unsent again, so that their relays publish them once more; returns how many.
+
+        They go in the order in which they were written, and have the ids that they had. On an error some may have
+        been made so: doing it again does the rest.
+        """
+        ...
+
     @property
     def faults(self) -> FaultStore:
         """The faults of a game day."""
@@ -222,22 +256,32 @@ class Store(Protocol):
 
 
 class OutboxReader(Protocol):
-    """A relay's hold on the outbox. Slots are owned while the connection lives: two readers never share one."""
+    """A relay's hold on the outbox. Slots are owned while the connection lives: two readers never share one.
+
+    A reader that asks nothing for some seconds, and is not in `wait` either, belongs to a process that stands still:
+    the next that claims ends its session (a fence: it can mark nothing any more), and takes its slots.
+    """
 
     async def claim_slots(self) -> frozenset[int]:
         """Take a fair share of the slots among living readers, giving up what is too much."""
         ...
 
-    async def unsent(self, limit: int) -> Sequence[OutboxRecord]:
-        """The oldest unsent rows of the slots owned, by id: for one key, in commit order."""
+    async def unsent(self, limit: int, acknowledged: Collection[int] = ()) -> Sequence[OutboxRecord]:
+        """The oldest unsent rows of the slots owned, by id: for one key, in commit order.
+
+        `acknowledged` are ids of rows that are sent and could not be marked yet: they do not come again.
+        """
         ...
 
-    async def mark_sent(self, ids: Sequence[int]) -> None:
-        """The log has acknowledged these rows."""
+    async def mark_sent(self, ids: Sequence[int]) -> Collection[int]:
+        """The log has acknowledged these rows. Returns the ids of those that somebody holds: mark them later."""
         ...
 
     async def wait(self, timeout_s: float) -> None:
-        """Return when another process has said that rows are there, or after `timeout_s`."""
+        """Return when another process has said that rows are there, or after `timeout_s`; known as alive meanwhile.
+
+        Raises StoreUnavailableError.
+        """
         ...
 
     async def close(self) -> None:

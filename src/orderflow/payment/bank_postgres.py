@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Generic, TypeVar
 
-from orderflow.messaging.store import DataRefusedError, StoreUnavailableError
-from orderflow.messaging.stores.postgres.connections import Connections
-from orderflow.messaging.stores.postgres.errors import translated
+from orderflow.messaging.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
+from orderflow.messaging.stores.postgres.connections import STATEMENT_TIMEOUT_MS, Connections
+from orderflow.messaging.stores.postgres.errors import TransactionPoolingError
 from orderflow.messaging.stores.postgres.migrations import MigrationSequence
 from orderflow.messaging.stores.postgres.queries import load_queries
 from orderflow.payment.book import Charge, Refund
@@ -32,7 +32,7 @@ def bank_migrations() -> MigrationSequence:
 class PostgresBook:
     """The port `BankBook`. Calls that come while a group is being committed make up the next group."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, statement_timeout_ms: int = STATEMENT_TIMEOUT_MS) -> None:
         self._queries = load_queries(PACKAGE, "bank.sql")
         self._connections = Connections(
             url,
@@ -40,9 +40,19 @@ class PostgresBook:
             limit=CONNECTIONS_MAX,
             patience_s=PATIENCE_S,
             lookups_only=True,
+            statement_timeout_ms=statement_timeout_ms,
         )
         self._charges = Group(self._record_charges)
         self._refunds = Group(self._record_refunds)
+
+    async def look(self) -> None:
+        """Raises TransactionPoolingError: its address can never work. That the bank is away is no matter here."""
+        try:
+            await self._connections.fetch(self._queries["look"])
+        except TransactionPoolingError:
+            raise
+        except (StoreUnavailableError, SchemaBehindError):
+            return
 
     async def charge(self, charge: Charge) -> Charge:
         found = await self._charges.add(charge.key, charge)
@@ -89,17 +99,10 @@ class PostgresBook:
             connection = await self._connections.acquire()
         except StoreUnavailableError as error:
             raise BankUnavailableError(str(error)) from error
-        reusable = False
         try:
-            with translated():
-                rows: Sequence[Any] = await connection.fetch(self._queries[query], *arguments)
-            reusable = True
+            return await self._connections.fetch_on(connection, self._queries[query], *arguments)
         except (StoreUnavailableError, DataRefusedError) as error:
             raise BankFailedError(str(error)) from error
-        else:
-            return rows
-        finally:
-            self._connections.release(connection, reusable=reusable)
 
 
 class Group(Generic[Entry]):

@@ -63,11 +63,13 @@ SERVICE = Service(
 
 
 async def _gateway(surroundings: Surroundings) -> Gateway:
-    """Raises ValueError without the address of the bank's own database."""
+    """Raises ValueError without the address of the bank's own database, TransactionPoolingError."""
     url = surroundings.config.bank_database_url
     if url is None:
         raise ValueError("the simulated bank needs a database of its own: bank_database_url is not set")
-    bank = SimulatedBank(PostgresBook(url), surroundings.clock)
+    book = PostgresBook(url)
+    await book.look()
+    bank = SimulatedBank(book, surroundings.clock)
     return BankGateway(bank, surroundings.config.gateway_timeout_s)
 
 

@@ -19,6 +19,7 @@ from orderflow.messaging.patience import Patience
 from orderflow.messaging.retry import Backoff
 from orderflow.messaging.signals import Signals
 from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
+from orderflow.messaging.stores.postgres.errors import TransactionPoolingError
 from orderflow.messaging.stores.postgres.store import PostgresStore
 from orderflow.messaging.transport import Transport
 from orderflow.observability.metrics import Metrics
@@ -233,6 +234,8 @@ class ServiceProcess:
                 made.append(await make())
             except (SchemaBehindError, SettingsError) as error:
                 final.append(error)
+            except TransactionPoolingError as error:
+                final.append(SettingsError(f"the address of the {component} cannot be used: {error}"))
 
         await patience.until_done(step)
         del self._health.pings[component]

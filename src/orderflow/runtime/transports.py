@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from orderflow.messaging.dead_letters import topic_of
 from orderflow.messaging.store import StoreUnavailableError
+from orderflow.messaging.stores.postgres.errors import TransactionPoolingError
 from orderflow.messaging.transport import TopicSettings, Transport, TransportUnavailableError
 from orderflow.messaging.transports import postgres_log
 from orderflow.settings import Settings, SettingsError
@@ -17,7 +18,7 @@ _MS_A_HOUR = 3_600_000
 async def connect_transport(settings: Settings, chance: random.Random | None = None) -> Transport:
     """The caller closes it.
 
-    Raises TransportUnavailableError, SchemaBehindError, SettingsError (a URL that is none).
+    Raises TransportUnavailableError, SchemaBehindError, SettingsError (a URL that cannot be used).
     """
     if settings.transport == "kafka":
         from orderflow.messaging.transports.kafka import KafkaTransport
@@ -27,6 +28,8 @@ async def connect_transport(settings: Settings, chance: random.Random | None = N
     try:
         await postgres_log.check(url)
         return await postgres_log.PostgresLogTransport.connect(url, chance=chance)
+    except TransactionPoolingError as error:
+        raise SettingsError(f"the database URL of the log cannot be used: {error}") from error
     except StoreUnavailableError as error:
         raise TransportUnavailableError(str(error)) from error
     except ValueError as error:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 import pytest
 
 from orderflow.messaging.dead_letters import with_times
 from orderflow.messaging.pacing import Pacer
-from orderflow.messaging.relay import Relay
+from orderflow.messaging.relay import FRESH_S, IDLE_S, Relay
 from orderflow.messaging.signals import Relayed, SlotsChanged
-from orderflow.messaging.store import OutboxRecord
+from orderflow.messaging.store import OutboxRecord, StoreUnavailableError
+from orderflow.messaging.stores.shares import SILENCE_S
 from orderflow.messaging.transport import TopicSettings, TransportUnavailableError
 from orderflow.messaging.transports.memory import MemoryLog, MemoryTransport
+from tests.unit.messaging.still_clock import StillClock
 from tests.unit.messaging.toy import Counted
 from tests.unit.messaging.world import World, header, poisoned
 
@@ -105,6 +107,84 @@ async def test_a_crash_between_acknowledgement_and_mark_publishes_again() -> Non
     assert await broker.appended() == [("k", 1), ("k", 1)]
 
 
+async def test_what_is_acknowledged_and_cannot_be_marked_is_marked_later_and_not_published_again() -> None:
+    world = World()
+    broker = Broker(world)
+    relay = relay_of(world, broker)
+    await world.admit(Counted(name="k", amount=1))
+    world.lose("mark_sent")
+
+    with pytest.raises(StoreUnavailableError, match="mark_sent"):
+        await relay.step()
+    assert len(world.database.state.pending) == 1
+    for reader in list(world.database.readers):
+        reader.cut()
+    await world.admit(Counted(name="k", amount=1))
+    await relay.step()
+
+    assert await broker.appended() == [("k", 1), ("k", 2)]
+    assert world.database.state.pending == {}
+
+
+async def test_a_row_that_somebody_holds_is_published_once_and_holds_up_no_other() -> None:
+    world = World()
+    broker = Broker(world)
+    relay = relay_of(world, broker)
+    await world.admit(Counted(name="k0", amount=1))
+    world.database.held.update(world.database.state.pending)
+    for _ in range(5):
+        await world.admit(*(Counted(name=f"k{n}", amount=1) for n in range(3)))
+        relay.wake()
+        await relay.step()
+
+    assert per_key(await broker.appended()) == {
+        "k0": [1, 2, 3, 4, 5, 6],
+        "k1": [1, 2, 3, 4, 5],
+        "k2": [1, 2, 3, 4, 5],
+    }
+    assert world.database.state.pending.keys() == world.database.held
+    world.database.held.clear()
+    relay.wake()
+    await world.admit(Counted(name="k0", amount=1))
+    await relay.step()
+
+    assert world.database.state.pending == {}
+    assert per_key(await broker.appended())["k0"] == [1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("fenced", [True, False])
+async def test_after_a_long_stop_nothing_is_published_unless_the_slots_are_still_owned(fenced: bool) -> None:
+    world = World()
+    broker = Broker(world)
+    clock = StillClock()
+    reader = world.store.outbox()
+    unsent = reader.unsent
+
+    async def stopped(limit: int, acknowledged: Collection[int] = ()) -> Sequence[OutboxRecord]:
+        rows = await unsent(limit, acknowledged)
+        clock.now += FRESH_S + 1
+        if fenced:
+            reader.cut()
+        return rows
+
+    reader.unsent = stopped  # type: ignore[method-assign]  # the process is stopped between two steps of ours
+    relay = Relay("counter", reader, broker.transport, Pacer(clock, 0, 0, 1000), world.signals, clock)
+    await world.admit(Counted(name="k", amount=1))
+
+    if fenced:
+        with pytest.raises(StoreUnavailableError):
+            await relay.step()
+    else:
+        await relay.step()
+
+    assert await broker.appended() == ([] if fenced else [("k", 1)])
+
+
+def test_slots_move_within_ten_seconds_and_what_was_read_is_used_no_longer_than_they_are_owned() -> None:
+    assert SILENCE_S + 2 * IDLE_S < 10
+    assert FRESH_S < SILENCE_S
+
+
 async def test_two_relays_share_the_slots_and_one_takes_over_from_the_other() -> None:
     world = World()
     broker = Broker(world)
@@ -155,9 +235,9 @@ async def test_after_a_batch_that_was_all_there_is_the_outbox_is_read_only_when_
     looks: list[int] = []
     unsent = reader.unsent
 
-    async def counted(limit: int) -> Sequence[OutboxRecord]:
+    async def counted(limit: int, acknowledged: Collection[int] = ()) -> Sequence[OutboxRecord]:
         looks.append(limit)
-        return await unsent(limit)
+        return await unsent(limit, acknowledged)
 
     reader.unsent = counted  # type: ignore[method-assign]  # only watched: it still reads
     relay = Relay("counter", reader, broker.transport, Pacer(world.clock, 0, 0, 1000), world.signals, world.clock)

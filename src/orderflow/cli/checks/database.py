@@ -64,13 +64,13 @@ async def _one(
     import asyncpg
 
     from orderflow.messaging.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
-    from orderflow.messaging.stores.postgres.connections import connect
+    from orderflow.messaging.stores.postgres.connections import connect, leave
 
     if name == "log" and settings.transport == "kafka":
         return
     check = f"database of {name}"
     try:
-        connection = await connect(database_url(settings, name), application_name="orderflow doctor")
+        connection = await connect(database_url(settings, name), application_name="orderflow doctor", writable=False)
     except (
         StoreUnavailableError,
         SchemaBehindError,
@@ -92,7 +92,7 @@ async def _one(
     except asyncpg.PostgresError as error:
         yield Verdict(check, FAILED, f"cannot be asked: {error}", "Has its role the rights of an owner?")
     finally:
-        await connection.close()
+        await leave(connection)
 
 
 async def _facts(connection: Connection) -> dict[str, object]:
@@ -117,6 +117,11 @@ def server_verdicts(facts: dict[str, object], batch_max: int, *, external: bool)
         )
     else:
         yield Verdict(SERVER, OK, f"version {version} answers")
+    if facts.get("read_only"):
+        advice = (
+            "Orders wait. Is it a standby, or one after a failover? Name all hosts in the URL: HOST:PORT,HOST:PORT"
+        )
+        yield Verdict(SERVER, FAILED, "it is read-only", advice)
     if abs(skew_ms) > SKEW_MS_MAX:
         advice = (
             "Set both clocks by NTP: orders' ids are made from this machine's time, events' times from that one's"

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from orderflow.messaging.recovery.port import Letter
-from orderflow.messaging.stores.postgres.connections import connect
+from orderflow.messaging.stores.postgres.connections import connect, leave
 from orderflow.messaging.stores.postgres.core_rows import read_parked
 from orderflow.messaging.stores.postgres.errors import translated
 from orderflow.messaging.stores.postgres.queries import load_queries
@@ -17,18 +17,18 @@ PAGE = 500
 async def read_waiting(url: str) -> AsyncIterator[Sequence[Letter]]:
     """Pages in order of position. Raises StoreUnavailableError, SchemaBehindError."""
     query = load_queries("orderflow.cli.dlt")["parked"]
-    connection = await connect(url, application_name="orderflow dlt check")
+    connection = await connect(url, application_name="orderflow dlt check", writable=False)
     try:
         after = 0
         while True:
-            with translated():
+            with translated(connection):
                 rows = await connection.fetch(query, after, PAGE)
             if not rows:
                 return
             yield [_letter(row) for row in rows]
             after = rows[-1]["position"]
     finally:
-        connection.terminate()
+        await leave(connection)
 
 
 def _letter(row: Any) -> Letter:

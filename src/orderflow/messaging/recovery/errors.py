@@ -30,6 +30,16 @@ class NothingToReplayError(RecoveryError):
         super().__init__("No dead event matches: there is nothing to replay.")
 
 
+class NothingToRepublishError(RecoveryError):
+    """No published event is meant."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The outbox has no published event of that kind: what was published long ago is kept no longer "
+            "(ORDERFLOW_OUTBOX_KEEP_HOURS)."
+        )
+
+
 class ReplayStateError(RecoveryError):
     """A replay cannot be paused or resumed as it stands."""
 

@@ -16,6 +16,7 @@ from orderflow.messaging.recovery.errors import (
     ConfirmationNeededError,
     LetterMissingError,
     NothingToReplayError,
+    NothingToRepublishError,
     ReplayMissingError,
     ReplayStateError,
 )
@@ -33,7 +34,7 @@ from orderflow.messaging.recovery.prediction import Rehearsed
 from orderflow.messaging.recovery.readability import Unreadable, unreadable
 from orderflow.messaging.recovery.rehearsal import Rehearsal
 from orderflow.messaging.recovery.reproduction import Reproduction, reproduce
-from orderflow.messaging.store import Changes, Store
+from orderflow.messaging.store import Changes, OutboxFilter, Store
 
 PAGE = 500
 NAMED_MAX = 10
@@ -132,6 +133,23 @@ class Recovery:
         self._on_replay()
         return await self.find_replay(number)
 
+    async def republish(self, wanted: OutboxFilter, act: Act) -> int:
+        """Publish again what the outbox still has of what was published; returns how many events.
+
+        Consumers drop what they know by its id. Raises NothingToRepublishError, ConfirmationNeededError (a reason is
+        always asked for).
+        """
+        if not (act.confirmed and act.reason.strip()):
+            raise ConfirmationNeededError(
+                "Events are published again for every consumer: confirm it, with the reason."
+            )
+        meant = _narrowed(msgspec.structs.asdict(wanted), "all that was published")
+        found = sum(rows.count for rows in await self._database.published(wanted))
+        if not found:
+            raise NothingToRepublishError
+        await self.store.log(act, "republish", meant, f"{found} to publish again.")
+        return await self._database.republish(wanted)
+
     async def edit(self, event: UUID | int, value: bytes, act: Act) -> Letter:
         """Put another payload (JSON of the event's type) in the place of a dead event's; replay it then.
 
@@ -202,8 +220,11 @@ def _meant(wanted: LetterFilter) -> str:
         "key": wanted.key,
         "older than ms": wanted.older_than_ms,
     }
-    said = [f"{name} {value}" for name, value in narrowed.items() if value is not None]
-    return ", ".join(said) or "all that is dead"
+    return _narrowed(narrowed, "all that is dead")
+
+
+def _narrowed(by: Mapping[str, object], everything: str) -> str:
+    return ", ".join(f"{name} {value}" for name, value in by.items() if value is not None) or everything
 
 
 def _said_by(act: Act) -> str:

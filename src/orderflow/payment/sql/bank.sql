@@ -30,3 +30,7 @@ SELECT key, charge, order_id, amount, currency, reference FROM bank_refunds WHER
 INSERT INTO bank_calls AS known (key, calls) VALUES ($1::text, 1)
 ON CONFLICT (key) DO UPDATE SET calls = known.calls + 1
 RETURNING calls
+
+-- name: look
+-- Whether the book can be read.
+SELECT 1;

@@ -14,6 +14,7 @@ from orderflow.runtime.operators.mending import Mending
 from orderflow.runtime.operators.queues import Queues
 from orderflow.runtime.operators.rehearsals import Rehearsals
 from orderflow.runtime.operators.replays import Replays
+from orderflow.runtime.operators.republishing import Republishing
 
 
 def operator_operations(service: Service, recovery: Recovery, queues: Queues) -> Sequence[Operation]:
@@ -26,4 +27,5 @@ def operator_operations(service: Service, recovery: Recovery, queues: Queues) ->
         *Mending(recovery).operations(),
         *Actions(recovery.store).operations(),
         *queues.operations(),
+        *Republishing(recovery, queues.store).operations(),
     )

@@ -52,6 +52,10 @@ class Queues:
         self._store = store
         self._transport = transport
 
+    @property
+    def store(self) -> Store:
+        return self._store
+
     async def parked(self, _: Request[None]) -> Reply:
         return Reply(body=shown(await self._store.recovery.summary(), list[StuckKeys]))
 

@@ -5,4 +5,5 @@ SELECT current_setting('server_version_num') AS version,
     current_setting('max_connections') AS max_connections,
     current_setting('max_locks_per_transaction') AS max_locks_per_transaction,
     current_setting('max_prepared_transactions') AS prepared,
+    current_setting('transaction_read_only') = 'on' AS read_only,
     inet_server_addr()::text AS address, inet_server_port() AS port, pg_postmaster_start_time() AS started;

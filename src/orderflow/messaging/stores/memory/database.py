@@ -52,6 +52,8 @@ class MemoryDatabase:
         self.epoch = 0
         self.available = True
         self.readers: list[MemoryOutboxReader] = []
+        self.held: set[int] = set()
+        """Outbox rows that somebody else has locked."""
         self.slot_owners: dict[int, MemoryOutboxReader] = {}
 
     def go_down(self) -> None:

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from orderflow.messaging.store import OutboxRecord, StoreUnavailableError
 from orderflow.messaging.stores.memory.database import MemoryDatabase
-from orderflow.messaging.stores.shares import fair_share
+from orderflow.messaging.stores.shares import SILENCE_S, fair_share
 
 
 class MemoryOutboxReader:
     """See `messaging.store.OutboxReader`. `cut` ends its session as a lost connection does."""
 
-    def __init__(self, database: MemoryDatabase, slots: int, forget: Callable[[MemoryOutboxReader], None]) -> None:
+    def __init__(
+        self,
+        database: MemoryDatabase,
+        slots: int,
+        forget: Callable[[MemoryOutboxReader], None],
+        silence_s: float = SILENCE_S,
+    ) -> None:
         self._database = database
         self._slots = slots
         self._forget = forget
         self._woken = asyncio.Event()
         self._closed = False
+        self._silence_s = silence_s
+        self._seen_at = 0.0
+        self._waiting = 0
 
     async def claim_slots(self) -> frozenset[int]:
         await self._database.gate("claim_slots")
@@ -26,6 +35,10 @@ class MemoryOutboxReader:
         if self._closed:
             raise StoreUnavailableError("the outbox reader is closed")
         database.require()
+        self._beat()
+        for other in list(database.readers):
+            if other.stands_still():
+                other.cut()
         if self not in database.readers:
             database.readers.append(self)
         mine = sorted(self._owned())
@@ -37,24 +50,30 @@ class MemoryOutboxReader:
             database.slot_owners[slot] = self
         return frozenset(self._owned())
 
-    async def unsent(self, limit: int) -> Sequence[OutboxRecord]:
+    async def unsent(self, limit: int, acknowledged: Collection[int] = ()) -> Sequence[OutboxRecord]:
         await self._step("unsent")
-        owned = self._owned()
+        owned, sent = self._owned(), frozenset(acknowledged)
         state = self._database.state
-        numbers = sorted(number for number, slot in state.pending.items() if slot in owned)
+        numbers = sorted(number for number, slot in state.pending.items() if slot in owned and number not in sent)
         return [state.outbox[number] for number in numbers[:limit]]
 
-    async def mark_sent(self, ids: Sequence[int]) -> None:
+    async def mark_sent(self, ids: Sequence[int]) -> frozenset[int]:
         await self._step("mark_sent")
-        for number in ids:
+        held = self._database.held.intersection(ids)
+        for number in set(ids) - held:
             self._database.state.pending.pop(number, None)
+        return frozenset(held)
 
     async def wait(self, timeout_s: float) -> None:
+        self._waiting += 1
         try:
             async with asyncio.timeout(timeout_s):
                 await self._woken.wait()
         except TimeoutError:
             return
+        finally:
+            self._waiting -= 1
+            self._beat()
         self._woken.clear()
 
     async def close(self) -> None:
@@ -71,6 +90,10 @@ class MemoryOutboxReader:
         """Another process has written rows."""
         self._woken.set()
 
+    def stands_still(self) -> bool:
+        """Its process has asked nothing for too long, and does not wait for anything here."""
+        return not self._waiting and self._database.clock.monotonic() - self._seen_at > self._silence_s
+
     def cut(self) -> None:
         """The connection is lost: its slots are free."""
         database = self._database
@@ -80,11 +103,15 @@ class MemoryOutboxReader:
             database.readers.remove(self)
         self._woken.set()
 
+    def _beat(self) -> None:
+        self._seen_at = self._database.clock.monotonic()
+
     async def _step(self, name: str) -> None:
         await self._database.gate(name)
         self._database.require()
         if self not in self._database.readers:
             raise StoreUnavailableError("the connection that owned the slots is lost")
+        self._beat()
 
     def _owned(self) -> set[int]:
         return {slot for slot, owner in self._database.slot_owners.items() if owner is self}

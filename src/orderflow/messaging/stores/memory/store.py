@@ -8,20 +8,29 @@ from msgspec.structs import replace
 
 from orderflow.messaging.faults.port import FaultStore
 from orderflow.messaging.recovery.port import RecoveryStore
-from orderflow.messaging.store import OpenIntent, OutboxBacklog, StoreUnavailableError
+from orderflow.messaging.store import (
+    OpenIntent,
+    OutboxBacklog,
+    OutboxFilter,
+    OutboxRecord,
+    OutboxRows,
+    StoreUnavailableError,
+)
 from orderflow.messaging.stores.memory.database import MemoryDatabase
 from orderflow.messaging.stores.memory.faults import MemoryFaults
 from orderflow.messaging.stores.memory.outbox import MemoryOutboxReader
 from orderflow.messaging.stores.memory.recovery import MemoryRecovery
 from orderflow.messaging.stores.memory.state import Asked, Waiting
 from orderflow.messaging.stores.memory.transaction import MemoryTransaction, is_due
+from orderflow.messaging.stores.shares import SILENCE_S
 
 
 class MemoryStore:
     """One process's store. See `messaging.store.Store`; `crash` is the death of that process."""
 
-    def __init__(self, database: MemoryDatabase, slots: int = 16) -> None:
+    def __init__(self, database: MemoryDatabase, slots: int = 16, silence_s: float = SILENCE_S) -> None:
         self.slots = slots
+        self._silence_s = silence_s
         self._database = database
         self._closed = False
         self._transactions: list[MemoryTransaction] = []
@@ -63,7 +72,7 @@ class MemoryStore:
         return [replace(each) for each in claimed]
 
     def outbox(self) -> MemoryOutboxReader:
-        reader = MemoryOutboxReader(self._database, self.slots, self._readers.remove)
+        reader = MemoryOutboxReader(self._database, self.slots, self._readers.remove, self._silence_s)
         self._readers.append(reader)
         return reader
 
@@ -79,6 +88,32 @@ class MemoryStore:
             return OutboxBacklog(0, 0)
         age = self._database.clock.wall_ms() - state.outbox[min(state.pending)].created_at
         return OutboxBacklog(len(state.pending), max(0, age))
+
+    async def published(self, wanted: OutboxFilter) -> Sequence[OutboxRows]:
+        await self._step("read")
+        times: dict[str, list[int]] = {}
+        for row in self._published(wanted):
+            times.setdefault(row.topic, []).append(row.created_at)
+        return [OutboxRows(topic, len(at), min(at), max(at)) for topic, at in sorted(times.items())]
+
+    async def republish(self, wanted: OutboxFilter) -> int:
+        await self._step("read")
+        rows = self._published(wanted)
+        self._database.state.pending.update((row.id, row.slot) for row in rows)
+        return len(rows)
+
+    def _published(self, wanted: OutboxFilter) -> list[OutboxRecord]:
+        state = self._database.state
+        key = None if wanted.key is None else wanted.key.encode()
+        return [
+            row
+            for row in state.outbox.values()
+            if row.id not in state.pending
+            and wanted.topic in (None, row.topic)
+            and key in (None, row.key)
+            and (wanted.from_ms is None or wanted.from_ms <= row.created_at)
+            and (wanted.to_ms is None or row.created_at < wanted.to_ms)
+        ]
 
     async def purge(self, keep_sent_ms: int) -> int:
         await self._step("read")

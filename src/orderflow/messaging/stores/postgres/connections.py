@@ -1,15 +1,27 @@
-"""Connections to one database: how they are opened, lent and given back."""
+"""Sessions with one database: how each one, whoever uses it, is opened, configured, checked and given up.
+
+`connect` opens all of them. `Connections` lends some to many, `Session` keeps one that comes back by itself. Which
+errors end a session is decided in one place, `errors.translated`.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
 from orderflow.messaging.store import StoreUnavailableError
-from orderflow.messaging.stores.postgres.errors import translated
+from orderflow.messaging.stores.postgres.errors import (
+    ReadOnlyServerError,
+    TransactionPoolingError,
+    shows_transaction_pooling,
+    translated,
+)
+from orderflow.messaging.stores.postgres.queries import load_queries
 
 if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
@@ -17,10 +29,15 @@ else:
     Connection = asyncpg.Connection
 
 CONNECT_TIMEOUT_S = 10.0
+PROBE_TIMEOUT_S = 2.0
+CLOSE_TIMEOUT_S = 2.0
 ANSWER_GRACE_S = 2.0
 STATEMENT_TIMEOUT_MS = 30_000
 LOCK_TIMEOUT_MS = 10_000
-IDLE_IN_TRANSACTION_TIMEOUT_MS = 15_000
+IDLE_IN_TRANSACTION_TIMEOUT_MS = 8_000
+"""A process that stands still in the middle of a batch leaves its keys to others after that."""
+
+_QUERIES = load_queries("orderflow.messaging.stores.postgres", "sessions.sql")
 
 
 async def connect(
@@ -30,28 +47,120 @@ async def connect(
     statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
     lookups_only: bool = False,
     settings: Mapping[str, str] | None = None,
+    writable: bool = True,
 ) -> Connection:
-    """Open one connection with everything pinned that its user relies on; `settings` are the user's own.
+    """Open one session with everything pinned that its user relies on; `settings` are the user's own.
 
     `lookups_only`: every statement finds rows by key, so the planner may not choose to read a whole table.
     It would on a table that was empty when the plan was made, and keep to that plan when it is full. One
     plan serves all batches: planning anew, which the server prefers for batches of one, costs more than running.
     Keep-alives end the session of a peer that is gone within about 8 s, and with it its locks; a server that
-    does not even say that its statement timed out (0: never) is given up `ANSWER_GRACE_S` later. Raises
-    StoreUnavailableError, SchemaBehindError (no such database).
+    does not even say that its statement timed out (0: never) is given up `ANSWER_GRACE_S` later.
+    A URL that names several hosts is tried host by host for a server that can be written to, as the one before a
+    failover can no more. Only who is not to write (`writable` false) gets one that is read-only if there is no other.
+    Raises StoreUnavailableError (ReadOnlyServerError, TransactionPoolingError), SchemaBehindError (no such database),
+    ValueError (a URL that is none).
     """
+    places = _places(url)
+    opening = partial(
+        _open,
+        application_name=application_name,
+        command_timeout_s=statement_timeout_ms / 1000 + ANSWER_GRACE_S if statement_timeout_ms else None,
+        pinned=_pinned(statement_timeout_ms, lookups_only) | dict(settings or {}),
+        timeout_s=CONNECT_TIMEOUT_S / len(places),
+    )
+    problems: list[StoreUnavailableError] = []
+    for place in places:
+        try:
+            return await opening(place, writable=True)
+        except StoreUnavailableError as error:
+            problems.append(error)
+    for place, problem in zip(places, problems, strict=True):
+        if isinstance(problem, ReadOnlyServerError) and not writable:
+            return await opening(place, writable=False)
+    raise problems[-1]
+
+
+def is_read_only(connection: Connection) -> bool:
+    """Whether the server has said so, at the beginning or since. A pooler in between does not pass that on."""
+    said = connection.get_settings()
+    return "on" in (getattr(said, "default_transaction_read_only", "off"), getattr(said, "in_hot_standby", "off"))
+
+
+async def leave(connection: Connection) -> None:
+    """Close in good order, or cut off what does not answer."""
+    try:
+        await connection.close(timeout=CLOSE_TIMEOUT_S)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+        connection.terminate()
+
+
+async def _open(
+    url: str,
+    *,
+    application_name: str,
+    command_timeout_s: float | None,
+    pinned: Mapping[str, str],
+    timeout_s: float,
+    writable: bool,
+) -> Connection:
     with translated():
-        return await asyncpg.connect(
-            url,
-            timeout=CONNECT_TIMEOUT_S,
-            command_timeout=statement_timeout_ms / 1000 + ANSWER_GRACE_S if statement_timeout_ms else None,
-            server_settings=_session(application_name, statement_timeout_ms, lookups_only) | dict(settings or {}),
-        )
+        async with asyncio.timeout(timeout_s):
+            connection = await asyncpg.connect(
+                url, command_timeout=command_timeout_s, server_settings={"application_name": application_name}
+            )
+            try:
+                await _configure(connection, url, pinned, writable)
+            except BaseException:
+                connection.terminate()
+                raise
+            return connection
 
 
-def _session(application_name: str, statement_timeout_ms: int, lookups_only: bool) -> dict[str, str]:
+async def _configure(connection: Connection, url: str, pinned: Mapping[str, str], writable: bool) -> None:
+    """Settings are made here and not at startup, where a pooler refuses them or passes over them without a word."""
+    try:
+        rows = await connection.fetch(_QUERIES["configure"], list(pinned), list(pinned.values()))
+        pid, read_only, _ = rows[0]
+        if pid != connection.get_server_pid():
+            await _require_session(connection, url, pid)
+    except asyncpg.PostgresError as error:
+        if shows_transaction_pooling(error):
+            raise TransactionPoolingError from error
+        raise
+    if read_only and writable:
+        raise ReadOnlyServerError
+
+
+async def _require_session(connection: Connection, url: str, pid: int) -> None:
+    """Raises TransactionPoolingError if the pooler in between does not keep server session `pid` for this one alone.
+
+    While another session of ours is in a transaction, it must have another server process, and we the same as before.
+    """
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            other = await asyncpg.connect(url)
+            try:
+                await other.execute("BEGIN")
+                shared = await other.fetchval(_QUERIES["backend"]) == pid
+                if shared or await connection.fetchval(_QUERIES["backend"]) != pid:
+                    raise TransactionPoolingError
+            finally:
+                other.terminate()
+    except TimeoutError:
+        # A pooler whose server sessions are all taken has kept them for their clients.
+        return
+
+
+def _places(url: str) -> list[str]:
+    """The URL once for each of its hosts."""
+    parts = urlsplit(url)
+    user_info, at, hosts = parts.netloc.rpartition("@")
+    return [urlunsplit(parts._replace(netloc=f"{user_info}{at}{host}")) for host in hosts.split(",")]
+
+
+def _pinned(statement_timeout_ms: int, lookups_only: bool) -> dict[str, str]:
     settings = {
-        "application_name": application_name,
         "search_path": "public",
         "timezone": "UTC",
         "default_transaction_isolation": "read committed",
@@ -92,11 +201,16 @@ class Connections:
         patience_s: float,
         lookups_only: bool,
         statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
+        writable: bool = True,
     ) -> None:
-        self._url = url
-        self._application_name = application_name
-        self._lookups_only = lookups_only
-        self._statement_timeout_ms = statement_timeout_ms
+        self._open = partial(
+            connect,
+            url,
+            application_name=application_name,
+            statement_timeout_ms=statement_timeout_ms,
+            lookups_only=lookups_only,
+            writable=writable,
+        )
         self._patience_s = patience_s
         self._free = asyncio.Semaphore(limit)
         self._idle: list[Connection] = []
@@ -112,12 +226,7 @@ class Connections:
         else:
             await self._free.acquire()
         try:
-            connection = self._pop() or await connect(
-                self._url,
-                application_name=self._application_name,
-                statement_timeout_ms=self._statement_timeout_ms,
-                lookups_only=self._lookups_only,
-            )
+            connection = self._pop() or await self._open()
         except BaseException:
             self._free.release()
             raise
@@ -125,23 +234,36 @@ class Connections:
         return connection
 
     def release(self, connection: Connection, *, reusable: bool) -> None:
-        """Give back; one that is not reusable is cut off at once."""
+        """Give back; one that is not reusable, or whose server has become read-only, is cut off at once."""
         self._lent.discard(connection)
-        if reusable and not self._closed and not connection.is_closed():
+        if reusable and not self._closed and not connection.is_closed() and not is_read_only(connection):
             self._idle.append(connection)
         else:
             connection.terminate()
         self._free.release()
+
+    async def fetch(self, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:
+        """One statement, which is one transaction. Raises as `acquire`, DataRefusedError, SchemaBehindError."""
+        return await self.fetch_on(await self.acquire(), statement, *arguments)
+
+    async def fetch_on(self, connection: Connection, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:
+        """The same on a connection that was acquired, which is given back."""
+        ended = False
+        try:
+            with translated(connection):
+                return await connection.fetch(statement, *arguments)
+        except asyncio.CancelledError:
+            ended = True
+            raise
+        finally:
+            self.release(connection, reusable=not ended)
 
     async def close(self) -> None:
         """Close what is idle in good order and cut off what is lent. Idempotent."""
         self._closed = True
         idle, self._idle = self._idle, []
         for connection in idle:
-            try:
-                await connection.close(timeout=2)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                connection.terminate()
+            await leave(connection)
         for connection in list(self._lent):
             connection.terminate()
 
@@ -158,3 +280,135 @@ class Connections:
             if not connection.is_closed():
                 return connection
         return None
+
+
+class Session:
+    """One connection, used for one statement at a time, that is opened again after it was lost or given up.
+
+    `open` makes a new one. `begin` is awaited with each new connection before anything else; `on_notify` gets
+    (channel, payload); `on_connect` is called for each new connection, `on_loss` when one that was open is gone.
+    """
+
+    def __init__(
+        self,
+        open: Callable[[], Awaitable[Connection]],  # noqa: A002  # as it is used: `await open()`
+        *,
+        begin: Callable[[Connection], Awaitable[None]] | None = None,
+        on_notify: Callable[[str, str], None] | None = None,
+        on_connect: Callable[[], None] | None = None,
+        on_loss: Callable[[], None] | None = None,
+    ) -> None:
+        self.used_at = 0.0
+        self._connect = open
+        self._begin = begin
+        self._on_notify = on_notify
+        self._on_connect = on_connect
+        self._on_loss = on_loss
+        self._connection: Connection | None = None
+        self._channels: list[str] = []
+        self._heard: set[str] = set()
+        self._turn = asyncio.Lock()
+        self._closed = False
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection is not None and not self._connection.is_closed()
+
+    @property
+    def is_busy(self) -> bool:
+        """A statement is under way."""
+        return self._turn.locked()
+
+    async def fetch(self, statement: str, *arguments: object, reopen: bool = True) -> Sequence[asyncpg.Record]:
+        """Raises StoreUnavailableError, DataRefusedError, SchemaBehindError.
+
+        Not to `reopen`: what the caller relies on is lost with the connection.
+        """
+        async with self._turn:
+            connection = await self._open(reopen=reopen)
+            try:
+                with translated(connection):
+                    return await connection.fetch(statement, *arguments)
+            finally:
+                self._used(connection)
+
+    async def listen(self, channel: str) -> None:
+        """Hear this channel on the present connection and on every later one. Raises as `fetch`."""
+        if channel in self._channels:
+            return
+        self._channels.append(channel)
+        async with self._turn:
+            connection = await self._open()
+            try:
+                await self._hear(connection, channel)
+            finally:
+                self._used(connection)
+
+    def abort(self) -> None:
+        """Close for good without a word to the server."""
+        self._closed = True
+        self._drop()
+
+    async def close(self) -> None:
+        """Close for good. Idempotent."""
+        self._closed = True
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await leave(connection)
+
+    async def _open(self, *, reopen: bool = True) -> Connection:
+        if self._closed:
+            raise StoreUnavailableError("the session was closed")
+        if self._connection is not None and not self._connection.is_closed():
+            return self._connection
+        if not reopen:
+            raise StoreUnavailableError("the session was lost, and what it held")
+        connection = await self._connect()
+        if self._closed:
+            connection.terminate()
+            raise StoreUnavailableError("the session was closed")
+        self._connection = connection
+        self._heard.clear()
+        connection.add_termination_listener(self._lost)
+        try:
+            if self._begin is not None:
+                with translated(connection):
+                    await self._begin(connection)
+            for channel in self._channels:
+                await self._hear(connection, channel)
+        except BaseException:
+            self._drop()
+            raise
+        if self._on_connect is not None:
+            self._on_connect()
+        return connection
+
+    async def _hear(self, connection: Connection, channel: str) -> None:
+        if channel not in self._heard:
+            with translated(connection):
+                await connection.add_listener(channel, self._notified)
+            self._heard.add(channel)
+
+    def _used(self, connection: Connection) -> None:
+        self.used_at = asyncio.get_running_loop().time()
+        if connection is self._connection and (connection.is_closed() or is_read_only(connection)):
+            self._drop()
+
+    def _notified(self, _connection: object, _pid: int, channel: str, payload: object) -> None:
+        if self._on_notify is not None:
+            self._on_notify(channel, str(payload))
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+            self._tell()
+
+    def _lost(self, connection: object) -> None:
+        if connection is self._connection:
+            self._connection = None
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._on_loss is not None and not self._closed:
+            self._on_loss()

@@ -12,7 +12,7 @@ from importlib.resources.abc import Traversable
 import asyncpg
 
 from orderflow.messaging.store import SchemaBehindError
-from orderflow.messaging.stores.postgres.connections import Connection, connect
+from orderflow.messaging.stores.postgres.connections import Connection, connect, leave
 from orderflow.messaging.stores.postgres.errors import translated
 from orderflow.messaging.stores.postgres.queries import load_queries
 
@@ -84,7 +84,7 @@ async def apply(connection: Connection, sequences: Sequence[MigrationSequence]) 
     """
     queries = load_queries(PACKAGE, "migrations.sql")
     done: list[Applied] = []
-    with translated():
+    with translated(connection):
         async with connection.transaction():
             await connection.execute(queries["lock"])
             await connection.execute(queries["create_record"])
@@ -107,7 +107,7 @@ async def pending(
 ) -> list[tuple[MigrationSequence, Migration]]:
     """What `apply` would apply. Raises SchemaBehindError for a migration edited after it was applied."""
     queries = load_queries(PACKAGE, "migrations.sql")
-    with translated():
+    with translated(connection):
         rows: Sequence[asyncpg.Record] = []
         if await connection.fetchval(queries["record_exists"]):
             rows = await connection.fetch(queries["applied"])
@@ -143,7 +143,7 @@ async def migrate(url: str, sequences: Sequence[MigrationSequence]) -> list[Appl
     try:
         return await apply(connection, sequences)
     finally:
-        await connection.close()
+        await leave(connection)
 
 
 async def check(url: str, sequences: Sequence[MigrationSequence]) -> None:
@@ -152,4 +152,4 @@ async def check(url: str, sequences: Sequence[MigrationSequence]) -> None:
     try:
         await verify(connection, sequences)
     finally:
-        await connection.close()
+        await leave(connection)

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 
 import asyncpg
 
 from orderflow.messaging.store import OutboxRecord, StoreUnavailableError
 from orderflow.messaging.stores.postgres import core_rows
-from orderflow.messaging.stores.postgres.connections import Connection, connect
-from orderflow.messaging.stores.postgres.errors import translated
+from orderflow.messaging.stores.postgres.connections import Connection, Session, connect
+from orderflow.messaging.stores.postgres.errors import LockedError
 from orderflow.messaging.stores.postgres.fresh_records import FreshRecords
-from orderflow.messaging.stores.shares import fair_share
+from orderflow.messaging.stores.shares import beat_s, fair_share
 
 SLOT_LOCKS = 1868981601
 PRESENCE_LOCKS = 1868981602
 CHANNEL = "orderflow_outbox"
+SETTINGS = {
+    # A mark that a crash of the server takes back only causes its rows to be published again.
+    "synchronous_commit": "off",
+    # Who holds a row that is to be marked holds up nobody else: it is marked later.
+    "lock_timeout": "200",
+}
 
 
 class PostgresOutboxReader:
     """See `messaging.store.OutboxReader`.
 
     Owning is a lock of the server, so a reader whose connection is cut owns nothing, whatever it
-    believes: its next statement raises StoreUnavailableError, and `claim_slots` connects anew.
+    believes: its next statement raises StoreUnavailableError, and `claim_slots` connects anew. A process that stands
+    still keeps its connection, so the others end it: `silence_s` after its last statement. `wait` sees to it that a
+    process that is alive is never that silent.
     Rows that were offered to it are looked up in the table, but not read from it. Notifications that carry `own_name`
     are not heard. `forget` is called once, on close.
     """
@@ -36,22 +45,31 @@ class PostgresOutboxReader:
         slots: int,
         own_name: str,
         forget: Callable[[PostgresOutboxReader], None],
+        silence_s: float,
     ) -> None:
-        self._url = url
-        self._application_name = application_name
         self._queries = queries
         self._slots = slots
         self._own_name = own_name
         self._forget = forget
-        self._connection: Connection | None = None
+        self._silence_s = silence_s
+        self._session = Session(
+            partial(connect, url, application_name=application_name, lookups_only=True, settings=SETTINGS),
+            begin=self._be_present,
+            on_notify=self._heard,
+            on_loss=self._lost,
+        )
         self._woken = asyncio.Event()
         self._closed = False
         self._fresh = FreshRecords()
+        self._held: frozenset[int] = frozenset()
         self.owned: frozenset[int] = frozenset()
 
     async def claim_slots(self) -> frozenset[int]:
         """One statement when nothing changes. Call it between batches: a slot given up may be taken at once."""
-        owned = await self._claim(await self._connected())
+        if self._closed:
+            raise StoreUnavailableError("the outbox reader is closed")
+        await self._session.listen(CHANNEL)
+        owned = await self._claim()
         if owned != self.owned:
             self._fresh.clear()
         self.owned = owned
@@ -61,29 +79,42 @@ class PostgresOutboxReader:
         """Rows that this process has committed."""
         self._fresh.add(records, self.owned)
 
-    async def unsent(self, limit: int) -> Sequence[OutboxRecord]:
+    async def unsent(self, limit: int, acknowledged: Collection[int] = ()) -> Sequence[OutboxRecord]:
         if not self.owned:
             return []
-        with translated():
-            pending = await self._open().fetch(self._queries["outbox_unsent"], sorted(self.owned), limit)
+        pending = await self._ask("outbox_unsent", sorted(self.owned), limit, list(acknowledged))
         ids = [row[0] for row in pending]
         found = self._fresh.found(ids)
         if len(found) < len(ids):
-            found |= await self._read([number for number in ids if number not in found])
+            rows = await self._ask("outbox_read", [number for number in ids if number not in found])
+            found |= {record.id: record for record in map(core_rows.read_outbox, rows)}
         return [found[number] for number in ids if number in found]
 
-    async def mark_sent(self, ids: Sequence[int]) -> None:
-        with translated():
-            await self._open().execute(self._queries["outbox_mark_sent"], ids)
+    async def mark_sent(self, ids: Sequence[int]) -> frozenset[int]:
         self._fresh.drop(ids)
+        if self._held.isdisjoint(ids):
+            try:
+                await self._ask("outbox_mark_sent", ids)
+            except LockedError:
+                pass
+            else:
+                self._held = frozenset()
+                return self._held
+        self._held = await self._mark_free(ids)
+        return self._held
 
     async def wait(self, timeout_s: float) -> None:
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._woken.wait()
-        except TimeoutError:
-            return
-        self._woken.clear()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
+        while (left_s := until - loop.time()) > 0:
+            try:
+                async with asyncio.timeout(min(left_s, beat_s(self._silence_s))):
+                    await self._woken.wait()
+            except TimeoutError:
+                await self._beat()
+            else:
+                self._woken.clear()
+                return
 
     async def close(self) -> None:
         if self._closed:
@@ -91,70 +122,54 @@ class PostgresOutboxReader:
         self._closed = True
         self._forget(self)
         self._woken.set()
-        connection, self._connection, self.owned = self._connection, None, frozenset()
-        if connection is not None:
-            try:
-                await connection.close(timeout=2)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                connection.terminate()
+        self.owned = frozenset()
+        await self._session.close()
 
-    async def _read(self, ids: Sequence[int]) -> dict[int, OutboxRecord]:
-        with translated():
-            rows = await self._open().fetch(self._queries["outbox_read"], ids)
-        return {record.id: record for record in map(core_rows.read_outbox, rows)}
+    async def _ask(self, query: str, *arguments: object) -> Sequence[asyncpg.Record]:
+        """On the connection that owns the slots or not at all."""
+        return await self._session.fetch(self._queries[query], *arguments, reopen=False)
 
-    async def _connected(self) -> Connection:
-        if self._closed:
-            raise StoreUnavailableError("the outbox reader is closed")
-        if self._connection is not None and not self._connection.is_closed():
-            return self._connection
-        self._connection, self.owned = None, frozenset()
-        # A mark that a crash of the server takes back only causes its rows to be published again.
-        settings = {"synchronous_commit": "off"}
-        connection = await connect(
-            self._url, application_name=self._application_name, lookups_only=True, settings=settings
-        )
+    async def _mark_free(self, ids: Sequence[int]) -> frozenset[int]:
+        """Mark what nobody holds; returns the others."""
         try:
-            with translated():
-                connection.add_termination_listener(self._lost)
-                await connection.add_listener(CHANNEL, self._heard)
-                await connection.execute(self._queries["outbox_be_present"], PRESENCE_LOCKS)
-        except BaseException:
-            connection.terminate()
-            raise
-        self._connection = connection
-        return connection
+            await self._ask("outbox_mark_free", ids)
+            return frozenset(row[0] for row in await self._ask("outbox_unmarked", ids))
+        except LockedError:
+            return frozenset(ids)
 
-    async def _claim(self, connection: Connection) -> frozenset[int]:
-        with translated():
-            standing = await connection.fetch(self._queries["outbox_standing"], [SLOT_LOCKS, PRESENCE_LOCKS])
-            owners = {row["number"]: row["pid"] for row in standing if row["class"] == SLOT_LOCKS}
-            readers = sorted(row["pid"] for row in standing if row["class"] == PRESENCE_LOCKS)
-            me = connection.get_server_pid()
-            mine = {slot for slot, pid in owners.items() if pid == me}
-            share = fair_share(self._slots, len(readers), readers.index(me))
-            surplus = sorted(mine)[share:]
-            if surplus:
-                await connection.fetch(self._queries["outbox_give_up_slots"], SLOT_LOCKS, surplus)
-            free = sorted(set(range(self._slots)) - set(owners))
-            if len(mine) < share and free:
-                rows = await connection.fetch(
-                    self._queries["outbox_take_slots"], SLOT_LOCKS, free[: share - len(mine)]
-                )
-                mine.update(row["slot"] for row in rows)
+    async def _claim(self) -> frozenset[int]:
+        standing = await self._session.fetch(self._queries["outbox_standing"], [SLOT_LOCKS, PRESENCE_LOCKS])
+        if any(row["silent_s"] > self._silence_s for row in standing):
+            await self._ask("outbox_fence", [SLOT_LOCKS, PRESENCE_LOCKS], self._silence_s)
+            standing = await self._ask("outbox_standing", [SLOT_LOCKS, PRESENCE_LOCKS])
+        taken = {row["number"]: row["mine"] for row in standing if row["class"] == SLOT_LOCKS}
+        readers = sorted((row["number"], row["mine"]) for row in standing if row["class"] == PRESENCE_LOCKS)
+        mine = {slot for slot, is_mine in taken.items() if is_mine}
+        rank = next(rank for rank, (_, is_mine) in enumerate(readers) if is_mine)
+        share = fair_share(self._slots, len(readers), rank)
+        surplus = sorted(mine)[share:]
+        if surplus:
+            await self._ask("outbox_give_up_slots", SLOT_LOCKS, surplus)
+        free = sorted(set(range(self._slots)) - set(taken))
+        if len(mine) < share and free:
+            rows = await self._ask("outbox_take_slots", SLOT_LOCKS, free[: share - len(mine)])
+            mine.update(row["slot"] for row in rows)
         return frozenset(mine.difference(surplus))
 
-    def _open(self) -> Connection:
-        if self._connection is None or self._connection.is_closed():
-            self.owned = frozenset()
-            raise StoreUnavailableError("the connection that owned the slots is lost")
-        return self._connection
+    async def _beat(self) -> None:
+        """Say that this process is alive, unless it is about to by itself."""
+        idle_s = asyncio.get_running_loop().time() - self._session.used_at
+        if self._session.is_open and not self._session.is_busy and idle_s >= beat_s(self._silence_s) / 2:
+            await self._ask("ping")
 
-    def _heard(self, connection: object, pid: int, channel: str, payload: object) -> None:
+    async def _be_present(self, connection: Connection) -> None:
+        await connection.execute(self._queries["outbox_be_present"], PRESENCE_LOCKS)
+
+    def _heard(self, channel: str, payload: str) -> None:
         """What this process itself has sent is for the others."""
         if payload != self._own_name:
             self._woken.set()
 
-    def _lost(self, connection: object) -> None:
+    def _lost(self) -> None:
         self.owned = frozenset()
         self._woken.set()

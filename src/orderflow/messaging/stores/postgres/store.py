@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from uuid import uuid4
 
@@ -11,16 +11,9 @@ import asyncpg
 
 from orderflow.messaging.faults.port import FaultStore
 from orderflow.messaging.recovery.port import RecoveryStore
-from orderflow.messaging.store import (
-    DataRefusedError,
-    OpenIntent,
-    OutboxBacklog,
-    OutboxRecord,
-    SchemaBehindError,
-)
+from orderflow.messaging.store import OpenIntent, OutboxBacklog, OutboxFilter, OutboxRecord, OutboxRows
 from orderflow.messaging.stores.postgres import core_rows
 from orderflow.messaging.stores.postgres.connections import STATEMENT_TIMEOUT_MS, Connections
-from orderflow.messaging.stores.postgres.errors import translated
 from orderflow.messaging.stores.postgres.faults import PostgresFaults
 from orderflow.messaging.stores.postgres.notifier import Notifier
 from orderflow.messaging.stores.postgres.outbox import CHANNEL, PostgresOutboxReader
@@ -28,8 +21,10 @@ from orderflow.messaging.stores.postgres.queries import load_queries
 from orderflow.messaging.stores.postgres.recovery import PostgresRecovery
 from orderflow.messaging.stores.postgres.tables import Facts, Mappings, Table
 from orderflow.messaging.stores.postgres.transaction import PostgresTransaction
+from orderflow.messaging.stores.shares import SILENCE_S
 
 PACKAGE = "orderflow.messaging.stores.postgres"
+LEDGER_PIECE = 20_000
 
 
 class PostgresStore:
@@ -43,19 +38,21 @@ class PostgresStore:
         slots: int,
         work: Connections,
         reads: Connections,
+        silence_s: float,
     ) -> None:
         self.slots = slots
         self._url = url
+        self._silence_s = silence_s
         self._application_name = application_name
         self._mappings = mappings
         self._work = work
         self._reads = reads
         self._queries = load_queries(PACKAGE)
-        self.faults: FaultStore = PostgresFaults(partial(self._on, reads))
+        self.faults: FaultStore = PostgresFaults(reads.fetch)
         self._readers: list[PostgresOutboxReader] = []
         self._name = uuid4().hex
-        self.recovery: RecoveryStore = PostgresRecovery(partial(self._on, reads), self._name)
-        self._relays = Notifier(lambda: self._on(work, self._queries["outbox_notify"], CHANNEL, self._name))
+        self.recovery: RecoveryStore = PostgresRecovery(reads.fetch, self._name)
+        self._relays = Notifier(lambda: work.fetch(self._queries["outbox_notify"], CHANNEL, self._name))
 
     @classmethod
     async def connect(
@@ -69,17 +66,21 @@ class PostgresStore:
         patience_s: float = 5.0,
         statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
         application_name: str = "orderflow",
+        silence_s: float = SILENCE_S,
     ) -> PostgresStore:
         """Return a store whose database has answered. Raises StoreUnavailableError, SchemaBehindError.
 
         `slots` is one number for all processes of a service: a relay knows no slot beyond it. At most
         `transactions_max` transactions and `reads_max` reads run at once; who waits for a connection
-        longer than `patience_s` gets StoreUnavailableError. Each outbox reader has a connection of its own.
+        longer than `patience_s` gets StoreUnavailableError. Each outbox reader has a connection of its own; one whose
+        process has stood still for `silence_s` is fenced by the others.
         """
         lend = partial(Connections, url, patience_s=patience_s, statement_timeout_ms=statement_timeout_ms)
         work = lend(application_name=application_name, limit=transactions_max, lookups_only=True)
-        reads = lend(application_name=f"{application_name} (reads)", limit=reads_max, lookups_only=False)
-        store = cls(url, application_name, Mappings(tables), slots, work, reads)
+        reads = lend(
+            application_name=f"{application_name} (reads)", limit=reads_max, lookups_only=False, writable=False
+        )
+        store = cls(url, application_name, Mappings(tables), slots, work, reads, silence_s)
         try:
             await store.ping()
         except BaseException:
@@ -91,15 +92,15 @@ class PostgresStore:
         return PostgresTransaction(self._work, self._queries, self._mappings, self._offer)
 
     async def due_keys(self, consumer: str, limit: int, leaving: Sequence[str] = ()) -> Sequence[str]:
-        rows = await self._on(self._work, self._queries["due_keys"], consumer, limit, list(leaving))
+        rows = await self._work.fetch(self._queries["due_keys"], consumer, limit, list(leaving))
         return [row["key"] for row in rows]
 
     async def parked_keys(self, consumer: str, limit: int) -> int:
-        rows = await self._on(self._work, self._queries["parked_keys"], consumer, limit)
+        rows = await self._work.fetch(self._queries["parked_keys"], consumer, limit)
         return int(rows[0][0])
 
     async def claim_intents(self, limit: int, lease_ms: int) -> Sequence[OpenIntent]:
-        rows = await self._on(self._work, self._queries["claim_intents"], limit, lease_ms)
+        rows = await self._work.fetch(self._queries["claim_intents"], limit, lease_ms)
         return [core_rows.read_intent(row) for row in rows]
 
     def outbox(self) -> PostgresOutboxReader:
@@ -110,6 +111,7 @@ class PostgresStore:
             self.slots,
             self._name,
             self._readers.remove,
+            self._silence_s,
         )
         self._readers.append(reader)
         return reader
@@ -118,22 +120,49 @@ class PostgresStore:
         self._relays.notify()
 
     async def backlog(self) -> OutboxBacklog:
-        rows = await self._on(self._work, self._queries["outbox_backlog"])
+        rows = await self._work.fetch(self._queries["outbox_backlog"])
         return OutboxBacklog(rows[0]["unsent"], rows[0]["oldest_ms"])
 
+    async def published(self, wanted: OutboxFilter) -> Sequence[OutboxRows]:
+        found: dict[str, OutboxRows] = {}
+        async for rows in self._ledger("outbox_published", wanted):
+            for row in rows:
+                more = OutboxRows(*row)
+                known = found.get(more.topic, OutboxRows(more.topic, 0, more.oldest_ms, more.newest_ms))
+                found[more.topic] = OutboxRows(
+                    more.topic,
+                    known.count + more.count,
+                    min(known.oldest_ms, more.oldest_ms),
+                    max(known.newest_ms, more.newest_ms),
+                )
+        return [found[topic] for topic in sorted(found)]
+
+    async def republish(self, wanted: OutboxFilter) -> int:
+        return sum([rows[0]["count"] async for rows in self._ledger("outbox_republish", wanted)])
+
+    async def _ledger(self, query: str, wanted: OutboxFilter) -> AsyncIterator[Sequence[asyncpg.Record]]:
+        """Ask a piece of the outbox at a time, in the order of its ids: no statement is long, whatever it holds."""
+        ((first, last),) = await self._reads.fetch(self._queries["outbox_span"])
+        key = None if wanted.key is None else wanted.key.encode()
+        for start in range(first, last + 1, LEDGER_PIECE):
+            end = min(start + LEDGER_PIECE - 1, last)
+            yield await self._reads.fetch(
+                self._queries[query], start, end, wanted.topic, key, wanted.from_ms, wanted.to_ms
+            )
+
     async def purge(self, keep_sent_ms: int) -> int:
-        await self._on(self._work, self._queries["outbox_rotate"], keep_sent_ms)
-        return len(await self._on(self._work, self._queries["outbox_purge"], keep_sent_ms))
+        await self._work.fetch(self._queries["outbox_rotate"], keep_sent_ms)
+        return len(await self._work.fetch(self._queries["outbox_purge"], keep_sent_ms))
 
     async def fetch(self, query: str, *arguments: object) -> Sequence[asyncpg.Record]:
         """Run one query of the service's own, outside of any batch, with nothing known of its plan.
 
         Raises StoreUnavailableError, DataRefusedError, SchemaBehindError.
         """
-        return await self._on(self._reads, query, *arguments)
+        return await self._reads.fetch(query, *arguments)
 
     async def ping(self) -> None:
-        await self._on(self._work, self._queries["ping"])
+        await self._work.fetch(self._queries["ping"])
 
     async def close(self) -> None:
         await self._relays.close()
@@ -144,17 +173,3 @@ class PostgresStore:
     def _offer(self, published: Sequence[OutboxRecord]) -> None:
         for reader in self._readers:
             reader.offer(published)
-
-    async def _on(self, connections: Connections, sql: str, *arguments: object) -> Sequence[asyncpg.Record]:
-        connection = await connections.acquire()
-        reusable = False
-        try:
-            with translated():
-                rows = await connection.fetch(sql, *arguments)
-            reusable = True
-        except (DataRefusedError, SchemaBehindError):
-            reusable = True
-            raise
-        finally:
-            connections.release(connection, reusable=reusable)
-        return rows

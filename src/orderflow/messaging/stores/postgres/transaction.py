@@ -55,7 +55,7 @@ class PostgresTransaction:
         reusable = not self._begun
         try:
             if self._begun and error is None:
-                with translated():
+                with translated(connection):
                     if await connection.execute("COMMIT") != "COMMIT":
                         raise DataRefusedError("the transaction had failed before; nothing was committed")
                 reusable = True
@@ -74,7 +74,7 @@ class PostgresTransaction:
         self._begun = True
         numbers = ",".join(map(str, map(int, locks)))
         take = self._queries["lock"].replace("$1", f"'{{{numbers}}}'")
-        with translated():
+        with translated(self._open):
             await self._open.execute(begin + take)
 
     async def recognise(
@@ -105,7 +105,7 @@ class PostgresTransaction:
         for row_type, ids in wanted.items():
             sql, columns = self._mappings.load(row_type)
             await self._begin()
-            with translated():
+            with translated(self._open):
                 records = await self._open.fetch(sql, list(ids))
             for record in records:
                 row = columns.build(record.values())
@@ -186,12 +186,12 @@ class PostgresTransaction:
     async def _begin(self) -> None:
         if not self._begun:
             self._begun = True
-            with translated():
+            with translated(self._open):
                 await self._open.execute("BEGIN")
 
     async def _fetch(self, query: str, *arguments: object) -> Sequence[asyncpg.Record]:
         await self._begin()
-        with translated():
+        with translated(self._open):
             return await self._open.fetch(self._queries[query], *arguments)
 
     async def _run(self, query: str, *arguments: object) -> int:
@@ -200,7 +200,7 @@ class PostgresTransaction:
     async def _execute(self, sql: str, *arguments: object) -> int:
         """Returns how many rows were touched."""
         await self._begin()
-        with translated():
+        with translated(self._open):
             status = await self._open.execute(sql, *arguments)
         return int(status.rpartition(" ")[2])
 

@@ -40,6 +40,7 @@ class PostgresLogTransport:
         session_timeout_s: float,
         timeout_s: float,
         maintenance_every_s: float,
+        writable: bool,
     ) -> None:
         self._url = url
         self._session_timeout_s = session_timeout_s
@@ -48,7 +49,7 @@ class PostgresLogTransport:
         self._queries = load_queries(PACKAGE)
         self._partitioner = Partitioner(chance)
         self._codec = HeaderCodec()
-        self._link = Link(url, timeout_s=timeout_s, settings={"synchronous_commit": "on"})
+        self._link = Link(url, timeout_s=timeout_s, settings={"synchronous_commit": "on"}, writable=writable)
         self._topics = Topics(self._link, self._queries)
         self._consumers: list[PostgresLogConsumer] = []
         self._maintenance: asyncio.Task[None] | None = None
@@ -62,11 +63,12 @@ class PostgresLogTransport:
         session_timeout_s: float = 10.0,
         timeout_s: float = 10.0,
         maintenance_every_s: float = MAINTENANCE_EVERY_S,
+        writable: bool = True,
     ) -> PostgresLogTransport:
         """Ready at once: the database is asked when there is something to ask (`ping` does).
 
         `session_timeout_s`: after so long without a heartbeat a member is put out of its group. `timeout_s`:
-        how long any one statement may take.
+        how long any one statement may take. Not `writable`: who only reads is served by a server that is read-only.
         """
         transport = cls(
             url,
@@ -74,6 +76,7 @@ class PostgresLogTransport:
             session_timeout_s=session_timeout_s,
             timeout_s=timeout_s,
             maintenance_every_s=maintenance_every_s,
+            writable=writable,
         )
         transport._maintenance = asyncio.create_task(transport._maintain(), name="postgres-log-maintenance")
         return transport

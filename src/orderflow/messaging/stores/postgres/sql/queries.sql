@@ -269,11 +269,29 @@ WHERE key = ANY (ARRAY(
 RETURNING key, kind, request::text, message_key, cause, traceparent, attempts;
 
 -- name: outbox_standing
--- Who is alive among the relays of this database and who owns which slot, from the locks themselves.
-SELECT classid::bigint AS class, objid::bigint AS number, pid, pid = pg_backend_pid() AS mine
-FROM pg_locks
+-- Who is alive among the relays of this database and who owns which slot, from the locks themselves; and for how long
+-- the server has been waiting for that relay's process (what may not be seen of a session counts as no time).
+SELECT classid::bigint AS class, objid::bigint AS number, pid = pg_backend_pid() AS mine, coalesce((
+    SELECT extract(epoch FROM clock_timestamp() - state_change)::double precision
+    FROM pg_stat_get_activity(lock.pid) WHERE wait_event_type = 'Client'
+), 0) AS silent_s
+FROM pg_locks AS lock
 WHERE locktype = 'advisory' AND objsubid = 2 AND granted AND classid = ANY ($1::oid[])
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+
+-- name: outbox_fence
+-- End the sessions of relays for which the server has been waiting longer than $2 seconds.
+SELECT pg_terminate_backend(pid, 2000)
+FROM (
+    SELECT DISTINCT pid FROM pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 2 AND granted AND classid = ANY ($1::oid[])
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+) AS relay
+WHERE EXISTS (
+    SELECT FROM pg_stat_get_activity(relay.pid)
+    WHERE wait_event_type = 'Client' AND state_change < clock_timestamp() - $2 * interval '1 s'
+        AND pg_has_role(usesysid, 'USAGE')
+);
 
 -- name: outbox_be_present
 -- Be counted among the living relays for as long as this connection lives.
@@ -288,8 +306,10 @@ SELECT slot FROM unnest($2::integer[]) AS slot WHERE pg_try_advisory_lock($1::in
 SELECT slot FROM unnest($2::integer[]) AS slot WHERE pg_advisory_unlock($1::integer, slot);
 
 -- name: outbox_unsent
--- The ids of the oldest unsent rows of some slots.
-SELECT id FROM outbox_pending WHERE slot = ANY ($1::smallint[]) ORDER BY id LIMIT $2;
+-- The ids of the oldest unsent rows of some slots, without some that are sent and not marked.
+SELECT id FROM outbox_pending
+WHERE slot = ANY ($1::smallint[]) AND id <> ALL ($3::bigint[])
+ORDER BY id LIMIT $2;
 
 -- name: outbox_read
 -- Unsent rows.
@@ -303,6 +323,15 @@ WHERE pending.id = ANY ($1::bigint[]);
 -- Rows that the log has acknowledged.
 DELETE FROM outbox_pending WHERE id = ANY ($1::bigint[]);
 
+-- name: outbox_mark_free
+-- The same, without those that another session holds.
+DELETE FROM outbox_pending
+WHERE id = ANY (ARRAY(SELECT id FROM outbox_pending WHERE id = ANY ($1::bigint[]) FOR UPDATE SKIP LOCKED));
+
+-- name: outbox_unmarked
+-- Those that are still there.
+SELECT id FROM outbox_pending WHERE id = ANY ($1::bigint[]);
+
 -- name: outbox_backlog
 -- How many rows are unsent, and the age of the oldest in ms.
 SELECT count(*) AS unsent,
@@ -312,6 +341,39 @@ SELECT count(*) AS unsent,
         JOIN outbox AS record ON record.segment = oldest.segment AND record.id = oldest.id
     ), 0) AS oldest_ms
 FROM outbox_pending;
+
+-- name: outbox_span
+-- The ids of the oldest and of the newest row that are kept (1 and 0 when there is none).
+SELECT coalesce(min(id), 1), coalesce(max(id), 0) FROM outbox;
+
+-- name: outbox_published
+-- What is kept and sent, between two ids, by topic: how many, and the times of the oldest and the newest.
+SELECT record.topic, count(*), (extract(epoch FROM min(record.created_at)) * 1000)::bigint,
+    (extract(epoch FROM max(record.created_at)) * 1000)::bigint
+FROM outbox AS record
+WHERE record.id BETWEEN $1 AND $2 AND ($3::text IS NULL OR record.topic = $3)
+    AND ($4::bytea IS NULL OR record.key = $4)
+    AND ($5::bigint IS NULL OR (extract(epoch FROM record.created_at) * 1000)::bigint >= $5)
+    AND ($6::bigint IS NULL OR (extract(epoch FROM record.created_at) * 1000)::bigint < $6)
+    AND NOT EXISTS (SELECT FROM outbox_pending AS pending WHERE pending.id = record.id)
+GROUP BY record.topic;
+
+-- name: outbox_republish
+-- Make what is kept and sent, between two ids, unsent again. A segment that is just being emptied is waited for.
+WITH again AS (
+    INSERT INTO outbox_pending (id, segment, slot)
+    SELECT record.id, record.segment, record.slot
+    FROM outbox AS record
+    WHERE record.id BETWEEN $1 AND $2 AND ($3::text IS NULL OR record.topic = $3)
+        AND ($4::bytea IS NULL OR record.key = $4)
+        AND ($5::bigint IS NULL OR (extract(epoch FROM record.created_at) * 1000)::bigint >= $5)
+        AND ($6::bigint IS NULL OR (extract(epoch FROM record.created_at) * 1000)::bigint < $6)
+        AND NOT EXISTS (SELECT FROM outbox_pending AS pending WHERE pending.id = record.id)
+    ORDER BY record.id
+    ON CONFLICT (id) DO NOTHING
+    RETURNING 1
+)
+SELECT count(*) FROM again;
 
 -- name: outbox_notify
 -- Wake the relays of other processes. A hint only, so its commit need not reach the disk.
