@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
@@ -15,6 +16,7 @@ from orderflow.messaging.transport import (
     TransportUnavailableError,
 )
 from orderflow.messaging.transports.postgres_log import PostgresLogTransport, check, migrate
+from tests.support.locks import holding, waits_for_a_lock
 from tests.support.postgres import PostgresServer
 from tests.support.records import numbered, numbers, settled_total, take
 from tests.support.waiting import eventually
@@ -175,6 +177,28 @@ async def test_what_is_settled_soon_after_the_last_is_written_a_little_later_and
         await consumer.settle(await consumer.poll(5))
     await consumer.close()
     assert await settled_total(log, "group", TOPIC) == 30
+
+
+async def test_what_is_settled_while_offsets_are_being_written_is_written_though_no_record_follows(
+    postgres: PostgresServer, database_url: str, log: PostgresLogTransport
+) -> None:
+    consumer = await log.subscribe("group", [TOPIC])
+    await log.append(numbered(TOPIC, 15))
+    first, second, third = [await consumer.poll(5) for _ in range(3)]
+    await consumer.settle(first)
+    async with holding(database_url, "SELECT FROM group_offsets FOR UPDATE"):
+        written = asyncio.create_task(consumer.settle(second))
+        await eventually(lambda: waits_for_a_lock(postgres, database_url))
+        meanwhile = asyncio.create_task(consumer.settle(third))
+        await asyncio.sleep(0)
+    await asyncio.gather(written, meanwhile)
+
+    async def settled() -> int:
+        total = await settled_total(log, "group", TOPIC)
+        assert total == 15, total
+        return total
+
+    assert await eventually(settled)
 
 
 async def test_a_notification_that_is_too_long_to_name_partitions_wakes_all(
