@@ -210,6 +210,25 @@ async def test_a_notification_that_is_too_long_to_name_partitions_wakes_all(
     assert len(await take(consumer, 9000)) == 9000
 
 
+async def test_upkeep_that_fails_is_said_and_goes_on_by_itself(postgres: PostgresServer, database_url: str) -> None:
+    await migrate(database_url)
+    log = await PostgresLogTransport.connect(database_url, maintenance_every_s=0.05)
+    database = database_url.rpartition("/")[2]
+
+    async def said() -> str:
+        try:
+            await log.ping()
+        except TransportUnavailableError as error:
+            return str(error)
+        return ""
+
+    postgres.execute("ALTER FUNCTION rotate_segments RENAME TO rotated_segments", database)
+    assert "log upkeep" in await eventually(said)
+    postgres.execute("ALTER FUNCTION rotated_segments RENAME TO rotate_segments", database)
+    await eventually(lambda: log_answers(log))
+    await log.close()
+
+
 async def test_a_schema_that_is_behind_is_said_to_be(database_url: str) -> None:
     with pytest.raises(SchemaBehindError, match="orderflow migrate"):
         await check(database_url)

@@ -78,7 +78,7 @@ async def soon(holds: Callable[[], bool], state: Callable[[], object], *, timeou
 
 
 class _Interrupting(random.Random):
-    """Chance as the loop asks for it: once before each callback that it runs. At the given one it calls `interrupt`."""
+    """Chance as the loop asks for it, once before each callback that it runs; at the given one it interrupts."""
 
     interrupt: Callable[[], None] | None = None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 
 from orderflow.messaging.clock import system_random
 from orderflow.messaging.partitioner import Partitioner
@@ -52,6 +51,7 @@ class PostgresLogTransport:
         self._topics = Topics(self._link, self._queries)
         self._consumers: list[PostgresLogConsumer] = []
         self._maintenance: asyncio.Task[None] | None = None
+        self._upkeep_problem = ""
 
     @classmethod
     async def connect(
@@ -131,6 +131,8 @@ class PostgresLogTransport:
 
     async def ping(self) -> None:
         await self._link.fetch(self._queries["ping"])
+        if self._upkeep_problem:
+            raise TransportUnavailableError(self._upkeep_problem)
 
     async def drop_expired(self) -> int:
         """Drop records that have outlived the longest retention of any topic; returns the segments emptied.
@@ -151,6 +153,10 @@ class PostgresLogTransport:
     async def _maintain(self) -> None:
         while True:
             await asyncio.sleep(self._maintenance_every_s)
-            # The next round does what this one could not.
-            with suppress(TransportUnavailableError):
+            try:
                 await self.drop_expired()
+                self._upkeep_problem = ""
+            except TransportUnavailableError:
+                """The next round does what this one could not."""
+            except Exception as error:  # noqa: BLE001  # dead upkeep would be a log that grows without a word
+                self._upkeep_problem = f"log upkeep: {type(error).__name__}: {error}; until it works the log grows"
