@@ -17,7 +17,7 @@ from orderflow.messaging.transport import (
 )
 from orderflow.messaging.transports.postgres_log import PostgresLogTransport, check, migrate
 from tests.support.locks import holding, waits_for_a_lock
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import PostgresServer, age_segments
 from tests.support.records import numbered, numbers, settled_total, take
 from tests.support.waiting import eventually
 
@@ -34,25 +34,16 @@ async def log(database_url: str) -> AsyncIterator[PostgresLogTransport]:
     await transport.close()
 
 
-def age(postgres: PostgresServer, url: str, days: int) -> None:
-    """Let this much time pass over the segments."""
-    postgres.execute(
-        f"UPDATE segments SET opened_at = opened_at - interval '{days} days',"
-        f" closed_at = closed_at - interval '{days} days'",
-        url.rpartition("/")[2],
-    )
-
-
 async def test_records_leave_only_after_their_retention(
     postgres: PostgresServer, database_url: str, log: PostgresLogTransport
 ) -> None:
     await log.append(numbered(TOPIC, 5))
     for days in (0, 2, 3, 3):
-        age(postgres, database_url, days)
+        age_segments(postgres, database_url, days)
         assert await log.drop_expired() == 0
     await log.append(numbered(TOPIC, 5, start=5))
     assert numbers(await log.read(TOPIC, 0, 0, 100)) == list(range(10))
-    age(postgres, database_url, 2)
+    age_segments(postgres, database_url, 2)
     assert await log.drop_expired() == 1
     assert numbers(await log.read(TOPIC, 0, 0, 100)) == list(range(5, 10))
     assert await log.ends([TOPIC]) == {(TOPIC, 0): (5, 10)}
@@ -62,10 +53,10 @@ async def test_a_new_group_starts_at_the_first_record_kept(
     postgres: PostgresServer, database_url: str, log: PostgresLogTransport
 ) -> None:
     await log.append(numbered(TOPIC, 5))
-    age(postgres, database_url, 2)
+    age_segments(postgres, database_url, 2)
     await log.drop_expired()
     await log.append(numbered(TOPIC, 5, start=5))
-    age(postgres, database_url, 8)
+    age_segments(postgres, database_url, 8)
     await log.drop_expired()
     assert [place.lag for place in await log.lag("group", [TOPIC])] == [5]
     consumer = await log.subscribe("group", [TOPIC])
@@ -78,7 +69,7 @@ async def test_the_segments_go_round(postgres: PostgresServer, database_url: str
     for number in range(20):
         await log.append(numbered(TOPIC, 1, start=number))
         kept.append(numbers(await log.read(TOPIC, 0, 0, 100)))
-        age(postgres, database_url, 1)
+        age_segments(postgres, database_url, 1)
         await log.drop_expired()
     assert all(found == list(range(found[0], number + 1)) for number, found in enumerate(kept))
     assert all(len(found) >= min(7, number + 1) for number, found in enumerate(kept))
@@ -90,12 +81,12 @@ async def test_while_the_next_segment_is_not_free_the_open_one_stays_open(
 ) -> None:
     for number in range(8):
         await log.append(numbered(TOPIC, 1, start=number))
-        age(postgres, database_url, 1)
+        age_segments(postgres, database_url, 1)
         await log.drop_expired()
     await log.create_topics([TopicSettings("longer", 1, 70 * DAY_MS)])
     for number in range(8, 16):
         await log.append(numbered(TOPIC, 1, start=number))
-        age(postgres, database_url, 2)
+        age_segments(postgres, database_url, 2)
         await log.drop_expired()
     found = numbers(await log.read(TOPIC, 0, 0, 100))
     assert found == list(range(found[0], 16))

@@ -220,7 +220,7 @@ class World:
 
     def _lag_of(self, group: str, topics: Sequence[str]) -> int:
         committed = self.log.group(group).committed
-        return sum(end - committed.get(place, 0) for place, end in self.log.ends(topics).items())
+        return sum(end - committed.get(place, 0) for place, (_, end) in self.log.ends(topics).items())
 
     def _told(self, who: str, signal: Signal) -> None:
         match signal:

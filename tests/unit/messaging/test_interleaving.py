@@ -148,7 +148,9 @@ def test_rows_that_are_written_while_the_relay_is_at_work_are_published_before_i
 
         async def check() -> None:
             await soon(
-                lambda: log.ends(["totals"]) == {("totals", 0): 2}, lambda: log.ends(["totals"]), timeout_s=IDLE_S / 2
+                lambda: log.ends(["totals"]) == {("totals", 0): (0, 2)},
+                lambda: log.ends(["totals"]),
+                timeout_s=IDLE_S / 2,
             )
             await relay.flush()
             stepping.cancel()

@@ -127,7 +127,7 @@ class PostgresLogTransport:
     async def lag(self, group: str, topics: Sequence[str]) -> Sequence[PartitionLag]:
         await self._topics.get(topics)
         rows = await self._link.fetch(self._queries["lag"], group, list(topics))
-        return [PartitionLag(topic, partition, committed, end) for topic, partition, committed, end in rows]
+        return [PartitionLag(*row) for row in rows]
 
     async def ping(self) -> None:
         await self._link.fetch(self._queries["ping"])
