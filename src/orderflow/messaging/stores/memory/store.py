@@ -8,12 +8,13 @@ from msgspec.structs import replace
 
 from orderflow.messaging.faults.port import FaultStore
 from orderflow.messaging.recovery.port import RecoveryStore
-from orderflow.messaging.store import OpenIntent, OutboxBacklog, StoreUnavailableError
+from orderflow.messaging.store import OpenIntent, OutboxBacklog, Standing, StoreUnavailableError
 from orderflow.messaging.stores.memory.database import MemoryDatabase
 from orderflow.messaging.stores.memory.faults import MemoryFaults
 from orderflow.messaging.stores.memory.outbox import MemoryOutboxReader
 from orderflow.messaging.stores.memory.recovery import MemoryRecovery
-from orderflow.messaging.stores.memory.state import Asked, Waiting
+from orderflow.messaging.stores.memory.standing import heads, standing
+from orderflow.messaging.stores.memory.state import Asked
 from orderflow.messaging.stores.memory.transaction import MemoryTransaction, is_due
 
 
@@ -38,12 +39,12 @@ class MemoryStore:
 
     async def due_keys(self, consumer: str, limit: int, leaving: Sequence[str] = ()) -> Sequence[str]:
         await self._step("due_keys")
-        heads: dict[str, Waiting] = {}
-        for waiting in sorted(self._database.state.parked.values(), key=lambda each: each.event.position):
-            if waiting.consumer == consumer:
-                heads.setdefault(waiting.event.key, waiting)
         now = self._database.clock.wall_ms()
-        tried = {key: head for key, head in heads.items() if head.event.event_type not in leaving}
+        tried = {
+            key: head
+            for key, head in heads(self._database.state, consumer).items()
+            if head.event.event_type not in leaving
+        }
         due = sorted((head.next_attempt_at, key) for key, head in tried.items() if is_due(head, now))
         return [key for _, key in due[:limit]]
 
@@ -59,7 +60,7 @@ class MemoryStore:
         due = sorted((asked.due_at, key) for key, asked in intents.items() if asked.due_at <= now)
         claimed = [intents[key].intent for _, key in due[:limit]]
         for each in claimed:
-            intents[each.intent.key] = Asked(each, now + lease_ms)
+            intents[each.intent.key] = Asked(each, now + lease_ms, intents[each.intent.key].created_at)
         return [replace(each) for each in claimed]
 
     def outbox(self) -> MemoryOutboxReader:
@@ -79,6 +80,10 @@ class MemoryStore:
             return OutboxBacklog(0, 0)
         age = self._database.clock.wall_ms() - state.outbox[min(state.pending)].created_at
         return OutboxBacklog(len(state.pending), max(0, age))
+
+    async def standing(self, consumers: Sequence[str], age_ms: int) -> Standing:
+        await self._step("read")
+        return standing(self._database.state, consumers, self._database.clock.wall_ms(), age_ms)
 
     async def purge(self, keep_sent_ms: int) -> int:
         await self._step("read")

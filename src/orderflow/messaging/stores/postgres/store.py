@@ -17,6 +17,7 @@ from orderflow.messaging.store import (
     OutboxBacklog,
     OutboxRecord,
     SchemaBehindError,
+    Standing,
 )
 from orderflow.messaging.stores.postgres import core_rows
 from orderflow.messaging.stores.postgres.connections import STATEMENT_TIMEOUT_MS, Connections
@@ -120,6 +121,10 @@ class PostgresStore:
     async def backlog(self) -> OutboxBacklog:
         rows = await self._on(self._work, self._queries["outbox_backlog"])
         return OutboxBacklog(rows[0]["unsent"], rows[0]["oldest_ms"])
+
+    async def standing(self, consumers: Sequence[str], age_ms: int) -> Standing:
+        rows = await self._on(self._reads, self._queries["standing"], list(consumers), age_ms)
+        return core_rows.read_standing(rows)
 
     async def purge(self, keep_sent_ms: int) -> int:
         await self._on(self._work, self._queries["outbox_rotate"], keep_sent_ms)
