@@ -45,6 +45,7 @@ class IntentRunner:
         queue_max: int,
         lease_ms: int,
     ) -> None:
+        self.worked = False
         self._service = service
         self._source = f"/orderflow/{service}"
         self._gateway = gateway
@@ -80,6 +81,13 @@ class IntentRunner:
         for intent in postponed:
             self._again.pop(intent.intent.key, None)
             self._alarm.set(intent.delay_ms)
+
+    @property
+    def excuse(self) -> str:
+        """Why intents that are due are not asked; "" when they are."""
+        if len(self._running) < self._queue_max:
+            return ""
+        return f"{len(self._running)} questions to the outside world are under way, as many as may be"
 
     async def step(self) -> None:
         """Wait until something may be due, and take it. Raises StoreUnavailableError."""
@@ -142,6 +150,7 @@ class IntentRunner:
         try:
             answer = await self._gateway.ask(intent.intent)
             outcome = answer.TYPE
+            self.worked = True
         finally:
             duration = self._clock.monotonic() - started
             self._signals.emit(
