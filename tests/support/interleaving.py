@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec
 
 from orderflow.simulation.loop import virtual_loop
 
 SEEDS = 4
 SOON_S = 0.1
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,21 @@ def _plays(make: Callable[[], Scene], seed: int, step: int) -> bool:
         return loop.run_until_complete(play())
     finally:
         loop.close()
+
+
+def virtually(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Run the test in virtual time: hours pass at once, and nothing is judged by this machine's clock."""
+
+    @functools.wraps(test)
+    def run(*arguments: P.args, **named: P.kwargs) -> None:
+        loop = virtual_loop(random.Random(1))
+        try:
+            loop.run_until_complete(test(*arguments, **named))
+        finally:
+            loop.close()
+        assert loop.errors == []
+
+    return run
 
 
 async def soon(holds: Callable[[], bool], state: Callable[[], object], *, timeout_s: float = 5.0) -> None:

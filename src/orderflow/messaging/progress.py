@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.recovery.port import Expired
@@ -45,6 +45,7 @@ LOOK_SHARE = 20
 EXPIRED_EVERY_S = 15.0
 AWAY = (StoreUnavailableError, TransportUnavailableError, TopicMissingError, TimeoutError)
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,18 +261,18 @@ class ProgressWatch:
     async def _look(self) -> Sequence[Work]:
         """What is due. Of what cannot be seen because its source is away nothing is said: others say that."""
         works: list[Work] = []
-        standing = await _unless_away(self._store.standing(list(self._parts.retriers), self._alarm_age_ms))
+        standing = await _unless_away(self._store.standing, list(self._parts.retriers), self._alarm_age_ms)
         if standing is not None:
             self._told.unending = standing.unending
             works += self._due(standing)
         consumers = self._parts.consumers
-        asked = (_unless_away(self._transport.lag(name, topics)) for name, (_, topics) in consumers.items())
+        asked = (_unless_away(self._transport.lag, name, topics) for name, (_, topics) in consumers.items())
         for (name, (part, _)), stands in zip(consumers.items(), await asyncio.gather(*asked), strict=True):
             if stands is not None:
                 works += _behind(part, stands)
-                await _unless_away(self._note_expired(name, stands))
+                await _unless_away(self._note_expired, name, stands)
         if self._clock.monotonic() >= self._expired_at:
-            expired = await _unless_away(self._store.recovery.expired())
+            expired = await _unless_away(self._store.recovery.expired)
             if expired is not None:
                 self._told.expired = expired
                 self._expired_at = self._clock.monotonic() + EXPIRED_EVERY_S
@@ -365,10 +366,10 @@ def _behind(part: Part, stands: Sequence[PartitionLag]) -> Iterable[Work]:
             yield Work(part.component, place, each.lag, mark, part.excuse(place), part.ours(place))
 
 
-async def _unless_away(asked: Awaitable[T]) -> T | None:
+async def _unless_away(ask: Callable[P, Awaitable[T]], *arguments: P.args, **named: P.kwargs) -> T | None:
     try:
         async with asyncio.timeout(LOOK_TIMEOUT_S):
-            return await asked
+            return await ask(*arguments, **named)
     except AWAY:
         return None
 
