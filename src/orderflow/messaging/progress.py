@@ -38,9 +38,12 @@ STALLED_S = 5.0
 ANEW_S = 15.0
 ANEW_EVERY_S = 30.0
 HOPELESS_S = 75.0
-LOOK_TIMEOUT_S = 10.0
+LOOK_TIMEOUT_S = 3.0
+"""A source that does not answer in this time is away, or as good as away: others say that."""
+
 LOOK_SHARE = 20
-"""The next look is so many times as far away as the last one took, so that looking is never much of the load."""
+PAUSE_MAX_S = 10.0
+"""The next look is LOOK_SHARE times as far away as the last one took, so that looking is never much of the load."""
 
 EXPIRED_EVERY_S = 15.0
 AWAY = (StoreUnavailableError, TransportUnavailableError, TopicMissingError, TimeoutError)
@@ -241,6 +244,9 @@ class ProgressWatch:
         await self._clock.sleep(self._pause_s)
         began = self._clock.monotonic()
         works = await self._look()
+        took_s = self._clock.monotonic() - began
+        # To wait for a source that does not answer is no load.
+        pause_s = min(PAUSE_MAX_S, LOOK_SHARE * took_s) if took_s < LOOK_TIMEOUT_S else 0.0
         now = self._clock.monotonic()
         stalls = {stall.component: stall for stall in self._detector.look(now, works)}
         self._tell_stalls(stalls)
@@ -248,8 +254,7 @@ class ProgressWatch:
         self._tell_overdue(now)
         for stall in stalls.values():
             self._help(now, stall)
-        pause_s = LOOK_AGAIN_S if self._detector.unmoved(now) else LOOK_S
-        self._pause_s = max(pause_s, LOOK_SHARE * (now - began))
+        self._pause_s = max(pause_s, LOOK_AGAIN_S if self._detector.unmoved(now) else LOOK_S)
 
     async def before_joining(self, consumer: str, topics: Sequence[str]) -> None:
         """A consumer is about to join its group, and to read on behind whatever it has lost: keep that first.

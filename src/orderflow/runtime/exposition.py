@@ -18,7 +18,7 @@ _AWAY = (StoreUnavailableError, TransportUnavailableError, TopicMissingError, Ti
 
 
 def gauge_readers(store: Store, queues: Queues) -> Sequence[Reader]:
-    """Outbox, parked keys, lag, expired records. A reader whose source is away leaves its gauges out of the scrape."""
+    """Outbox, parked keys, lag, expired records. A reader whose source is away leaves its gauges out."""
 
     async def outbox() -> dict[str, dict[Labels, float]]:
         backlog = await store.backlog()
