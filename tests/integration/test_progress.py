@@ -142,10 +142,13 @@ async def test_a_kafka_consumer_whose_poll_thread_stands_still_is_told_and_joine
         made = [record_of(Counted(name=name, amount=1), offset=0) for name in names]
         await transport.append([ProducerRecord("counts", r.key, r.value, r.headers) for r in made])
 
+    async def nothing_is_behind() -> bool:
+        return world.total("b") == 1 and not any(each.lag for each in await transport.lag("counter", ["counts"]))
+
     engine.start()
     try:
         await publish("a", "b")
-        await eventually(lambda: world.total("b") == 1, timeout_s=40)
+        await eventually(nothing_is_behind, timeout_s=40)
         stuck.set()
         await publish("c", "d", "e")
 
