@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
@@ -15,7 +16,8 @@ from orderflow.messaging.transport import (
     TransportUnavailableError,
 )
 from orderflow.messaging.transports.postgres_log import PostgresLogTransport, check, migrate
-from tests.support.postgres import PostgresServer
+from tests.support.locks import holding, waits_for_a_lock
+from tests.support.postgres import PostgresServer, age_segments
 from tests.support.records import numbered, numbers, settled_total, take
 from tests.support.waiting import eventually
 
@@ -32,25 +34,16 @@ async def log(database_url: str) -> AsyncIterator[PostgresLogTransport]:
     await transport.close()
 
 
-def age(postgres: PostgresServer, url: str, days: int) -> None:
-    """Let this much time pass over the segments."""
-    postgres.execute(
-        f"UPDATE segments SET opened_at = opened_at - interval '{days} days',"
-        f" closed_at = closed_at - interval '{days} days'",
-        url.rpartition("/")[2],
-    )
-
-
 async def test_records_leave_only_after_their_retention(
     postgres: PostgresServer, database_url: str, log: PostgresLogTransport
 ) -> None:
     await log.append(numbered(TOPIC, 5))
     for days in (0, 2, 3, 3):
-        age(postgres, database_url, days)
+        age_segments(postgres, database_url, days)
         assert await log.drop_expired() == 0
     await log.append(numbered(TOPIC, 5, start=5))
     assert numbers(await log.read(TOPIC, 0, 0, 100)) == list(range(10))
-    age(postgres, database_url, 2)
+    age_segments(postgres, database_url, 2)
     assert await log.drop_expired() == 1
     assert numbers(await log.read(TOPIC, 0, 0, 100)) == list(range(5, 10))
     assert await log.ends([TOPIC]) == {(TOPIC, 0): (5, 10)}
@@ -60,10 +53,10 @@ async def test_a_new_group_starts_at_the_first_record_kept(
     postgres: PostgresServer, database_url: str, log: PostgresLogTransport
 ) -> None:
     await log.append(numbered(TOPIC, 5))
-    age(postgres, database_url, 2)
+    age_segments(postgres, database_url, 2)
     await log.drop_expired()
     await log.append(numbered(TOPIC, 5, start=5))
-    age(postgres, database_url, 8)
+    age_segments(postgres, database_url, 8)
     await log.drop_expired()
     assert [place.lag for place in await log.lag("group", [TOPIC])] == [5]
     consumer = await log.subscribe("group", [TOPIC])
@@ -76,7 +69,7 @@ async def test_the_segments_go_round(postgres: PostgresServer, database_url: str
     for number in range(20):
         await log.append(numbered(TOPIC, 1, start=number))
         kept.append(numbers(await log.read(TOPIC, 0, 0, 100)))
-        age(postgres, database_url, 1)
+        age_segments(postgres, database_url, 1)
         await log.drop_expired()
     assert all(found == list(range(found[0], number + 1)) for number, found in enumerate(kept))
     assert all(len(found) >= min(7, number + 1) for number, found in enumerate(kept))
@@ -88,12 +81,12 @@ async def test_while_the_next_segment_is_not_free_the_open_one_stays_open(
 ) -> None:
     for number in range(8):
         await log.append(numbered(TOPIC, 1, start=number))
-        age(postgres, database_url, 1)
+        age_segments(postgres, database_url, 1)
         await log.drop_expired()
     await log.create_topics([TopicSettings("longer", 1, 70 * DAY_MS)])
     for number in range(8, 16):
         await log.append(numbered(TOPIC, 1, start=number))
-        age(postgres, database_url, 2)
+        age_segments(postgres, database_url, 2)
         await log.drop_expired()
     found = numbers(await log.read(TOPIC, 0, 0, 100))
     assert found == list(range(found[0], 16))
@@ -177,6 +170,28 @@ async def test_what_is_settled_soon_after_the_last_is_written_a_little_later_and
     assert await settled_total(log, "group", TOPIC) == 30
 
 
+async def test_what_is_settled_while_offsets_are_being_written_is_written_though_no_record_follows(
+    postgres: PostgresServer, database_url: str, log: PostgresLogTransport
+) -> None:
+    consumer = await log.subscribe("group", [TOPIC])
+    await log.append(numbered(TOPIC, 15))
+    first, second, third = [await consumer.poll(5) for _ in range(3)]
+    await consumer.settle(first)
+    async with holding(database_url, "SELECT FROM group_offsets FOR UPDATE"):
+        written = asyncio.create_task(consumer.settle(second))
+        await eventually(lambda: waits_for_a_lock(postgres, database_url))
+        meanwhile = asyncio.create_task(consumer.settle(third))
+        await asyncio.sleep(0)
+    await asyncio.gather(written, meanwhile)
+
+    async def settled() -> int:
+        total = await settled_total(log, "group", TOPIC)
+        assert total == 15, total
+        return total
+
+    assert await eventually(settled)
+
+
 async def test_a_notification_that_is_too_long_to_name_partitions_wakes_all(
     database_url: str, log: PostgresLogTransport
 ) -> None:
@@ -184,6 +199,25 @@ async def test_a_notification_that_is_too_long_to_name_partitions_wakes_all(
     consumer = await log.subscribe("group", ["wide"])
     await log.append([ProducerRecord("wide", str(number).encode(), b"1") for number in range(9000)])
     assert len(await take(consumer, 9000)) == 9000
+
+
+async def test_upkeep_that_fails_is_said_and_goes_on_by_itself(postgres: PostgresServer, database_url: str) -> None:
+    await migrate(database_url)
+    log = await PostgresLogTransport.connect(database_url, maintenance_every_s=0.05)
+    database = database_url.rpartition("/")[2]
+
+    async def said() -> str:
+        try:
+            await log.ping()
+        except TransportUnavailableError as error:
+            return str(error)
+        return ""
+
+    postgres.execute("ALTER FUNCTION rotate_segments RENAME TO rotated_segments", database)
+    assert "log upkeep" in await eventually(said)
+    postgres.execute("ALTER FUNCTION rotated_segments RENAME TO rotate_segments", database)
+    await eventually(lambda: log_answers(log))
+    await log.close()
 
 
 async def test_a_schema_that_is_behind_is_said_to_be(database_url: str) -> None:

@@ -56,6 +56,8 @@ class SettlesFirstEngine(Engine):
             self._pacer(self._config.pace_max_ms, self._config.batch_max),
             self._patience(f"consumer {consumer}"),
             self._config.batch_max,
+            self._before_joining,
+            lambda: 0,
         )
 
 

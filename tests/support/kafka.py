@@ -6,7 +6,11 @@ import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from orderflow.local.kafka import LocalKafka, jars, java
 
@@ -37,6 +41,13 @@ class KafkaServer:
         if process is not None and process.poll() is None:
             process.send_signal(signal.SIGKILL)
             process.wait()
+
+    def drop_records(self, ends: Mapping[tuple[str, int], int]) -> None:
+        """Drop what each partition keeps before these offsets, as its retention does."""
+        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        before = [TopicPartition(*place, offset) for place, offset in ends.items() if offset]
+        for future in admin.delete_records(before).values():
+            future.result(timeout=10)
 
     def remove(self) -> None:
         """Stop and delete the data."""

@@ -146,6 +146,15 @@ class PostgresServer:
         self._process = None
 
 
+def age_segments(server: PostgresServer, url: str, days: int) -> None:
+    """Let this much time pass over the segments of a log."""
+    server.execute(
+        f"UPDATE segments SET opened_at = opened_at - interval '{days} days',"
+        f" closed_at = closed_at - interval '{days} days'",
+        url.rpartition("/")[2],
+    )
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

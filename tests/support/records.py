@@ -46,7 +46,7 @@ async def collect(consumer: Consumer, taken: list[ConsumerRecord]) -> None:
 
 async def settled_total(transport: Transport, group: str, topic: str) -> int:
     """How many records the group has settled, over all partitions."""
-    return sum(place.committed for place in await transport.lag(group, [topic]))
+    return sum(place.committed or 0 for place in await transport.lag(group, [topic]))
 
 
 def by_key(records: Sequence[ConsumerRecord]) -> dict[bytes | None, list[int]]:

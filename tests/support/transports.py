@@ -11,9 +11,10 @@ from typing import Protocol
 from orderflow.messaging.clock import SystemClock
 from orderflow.messaging.transport import ConsumerRecord, Transport
 from orderflow.messaging.transports.memory import MemoryConsumer, MemoryLog, MemoryTransport
+from orderflow.messaging.transports.postgres_log import PostgresLogTransport
 from tests.support.kafka import KafkaServer
 from tests.support.member import Position, ProcessMember, connect
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import PostgresServer, age_segments
 
 
 class Member(Protocol):
@@ -44,6 +45,10 @@ class Harness(Protocol):
         ...
 
     def bring_back(self) -> None: ...
+
+    async def expire(self, topic: str) -> None:
+        """Every record that the topic has now outlives its retention, and is dropped. For logs of one topic."""
+        ...
 
     async def close(self) -> None: ...
 
@@ -89,6 +94,9 @@ class MemoryHarness:
     def bring_back(self) -> None:
         self._log.reachable = True
 
+    async def expire(self, topic: str) -> None:
+        self._log.expire(topic)
+
     async def close(self) -> None:
         for transport in self._transports:
             await transport.close()
@@ -127,6 +135,17 @@ class ServerHarness:
 
     def bring_back(self) -> None:
         self._server.start()
+
+    async def expire(self, topic: str) -> None:
+        transport = await self.connect()
+        ends = {place: end for place, (_, end) in (await transport.ends([topic])).items()}
+        if isinstance(self._server, KafkaServer):
+            await asyncio.to_thread(self._server.drop_records, ends)
+            return
+        assert isinstance(transport, PostgresLogTransport)
+        for days in (2, 8):
+            age_segments(self._server, self._address, days)
+            await transport.drop_expired()
 
     async def close(self) -> None:
         for member in self._members:

@@ -21,6 +21,7 @@ COMMANDS = {
     "dlt": Line("orderflow.cli.dlt:dlt", "See, rehearse, replay and mend the events that were given up."),
     "fault": Line("orderflow.cli.fault:fault", "Make events fail on purpose, on a game day."),
     "outbox": Line("orderflow.cli.outbox:outbox", "See what waits to be published."),
+    "expired": Line("orderflow.cli.expired:expired", "See records that expired unread, and acknowledge them."),
     "lag": Line("orderflow.cli.lag:lag", "See how far the services are behind, and what is stuck."),
     "audit": Line("orderflow.cli.audit:audit", "Check the five promises over all databases."),
     "settings": Line("orderflow.cli.settings:settings", "Show every setting, and where its value came from."),

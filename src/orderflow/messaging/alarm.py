@@ -3,32 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import math
 from contextlib import suppress
 
 from orderflow.messaging.clock import Clock
 
+GRAIN_S = 0.01
+"""Moments closer to each other ring together, so that many cost no more room than a few."""
+
 
 class Alarm:
-    """Rings at the earliest moment it was set to, and at the latest `idle_s` after the waiting began."""
+    """Rings at each moment it was set to, and at the latest `idle_s` after the waiting began."""
 
     def __init__(self, clock: Clock, idle_s: float) -> None:
         self._clock = clock
         self._idle_s = idle_s
-        self._due_at = math.inf
+        self._due: list[float] = []
+        self._set: set[float] = set()
         self._moved = asyncio.Event()
 
     def set(self, in_ms: float) -> None:
-        """Ring no later than in so many ms."""
-        self._due_at = min(self._due_at, self._clock.monotonic() + in_ms / 1000)
-        self._moved.set()
+        """Ring no later than in so many ms (up to a grain later)."""
+        now = self._clock.monotonic()
+        due_at = math.ceil((now + in_ms / 1000) / GRAIN_S) * GRAIN_S if in_ms > 0 else now
+        if due_at not in self._set:
+            self._set.add(due_at)
+            heapq.heappush(self._due, due_at)
+            self._moved.set()
+
+    @property
+    def next_at(self) -> float:
+        """The earliest moment that it is set to (monotonic, s); infinite when there is none."""
+        return self._due[0] if self._due else math.inf
 
     async def wait(self) -> None:
-        """Return when it rings; what it was set to is forgotten then."""
+        """Return when it rings; the moments that have come are forgotten then, later ones are not."""
         latest = self._clock.monotonic() + self._idle_s
-        while (left := min(latest, self._due_at) - self._clock.monotonic()) > 0:
+        while (left := min(latest, self.next_at) - self._clock.monotonic()) > 0:
             self._moved.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await self._moved.wait()
-        self._due_at = math.inf
+        now = self._clock.monotonic()
+        while self.next_at <= now:
+            self._set.discard(heapq.heappop(self._due))

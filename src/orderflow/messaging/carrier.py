@@ -57,6 +57,12 @@ class Carrier:
         """Whether more records may be taken in hand."""
         return not self._in_hand.is_full
 
+    def excuse(self, topic: str, partition: int) -> str:
+        """Why records of this partition wait here; "" when they do not."""
+        if self.has_room and not self._in_hand.holds(topic, partition):
+            return ""
+        return self._crowd.problem or self._watch.problem
+
     async def carry(self, records: Sequence[ConsumerRecord], *, carefully: bool) -> None:
         """Carry these in, and what is in hand and may go. `carefully`: one alone first, to see whether it goes.
 

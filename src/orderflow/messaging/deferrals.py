@@ -36,6 +36,10 @@ class Deferrals:
     def is_full(self) -> bool:
         return len(self._in_hand) >= RECORDS_MAX or self._bytes >= BYTES_MAX
 
+    def holds(self, topic: str, partition: int) -> bool:
+        """Whether anything of this partition is in hand."""
+        return any(name[:2] == (topic, partition) for name in self._in_hand)
+
     def heads(self) -> Iterator[Incoming]:
         """The first of each key; the keys that were put off longest ago come first."""
         return (queue[0] for queue in self._queues.values())

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from orderflow.messaging.batcher import Batcher, QueueFullError
@@ -28,6 +29,7 @@ from orderflow.messaging.intents import IntentRunner
 from orderflow.messaging.message import Command
 from orderflow.messaging.pacing import Pacer
 from orderflow.messaging.patience import Patience
+from orderflow.messaging.progress import Part, Parts, ProgressWatch
 from orderflow.messaging.recovery.recovery import Recovery
 from orderflow.messaging.recovery.replay import ReplayRunner
 from orderflow.messaging.relay import BATCH_MAX, Relay
@@ -56,9 +58,10 @@ class DecisionFailedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What is wrong, by component; empty when all is well."""
+    """What hinders the service, by component, and what does not and yet needs a person. Empty when all is well."""
 
     problems: Mapping[str, str]
+    alarms: Mapping[str, str] = field(default_factory=dict)
 
 
 class Engine:
@@ -76,6 +79,7 @@ class Engine:
         chance: random.Random,
         config: EngineConfig,
         inlet: Callable[..., Inlet] = Inlet,
+        end: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.service = service
         self._store = store
@@ -84,9 +88,10 @@ class Engine:
         self._clock = clock
         self._chance = chance
         self._config = config
-        self._tasks: list[asyncio.Task[None]] = []
-        self._consuming: list[asyncio.Task[None]] = []
-        self._patiences: list[Patience] = []
+        self._steps: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._patiences: dict[str, Patience] = {}
+        self._commits: Counter[str] = Counter()
         self._draining = False
         self._inlet = inlet(service, store, policy_of(config, chance), signals, clock, self._committed)
         self._commands_patience = self._patience("commands", ceiling_ms=1_000)
@@ -103,6 +108,7 @@ class Engine:
         self._runner = self._intent_runner(gateway) if gateway else None
         self._replays = ReplayRunner(store.recovery, self._lag, self._retry, clock)
         self.recovery = self._recovery()
+        self._progress = self._progress_watch(end)
 
     def start(self) -> None:
         """Start consuming, relaying and retrying. What is away is waited for, and told by signals."""
@@ -116,7 +122,9 @@ class Engine:
         self._forever(self._patience("replays"), self._replays.step)
         if self._runner is not None:
             self._forever(self._patience("intents"), self._runner.step)
-        self._consuming = [self._task(loop.run()) for loop in self._loops]
+        for loop in self._loops:
+            self._run(f"consumer {loop.consumer}", loop.run)
+        self._forever(self._patience("progress"), self._progress.step)
 
     async def submit(self, command: Command, *, traceparent: str | None = None) -> object:
         """Carry a command in; returns the decision's answer after the commit.
@@ -157,26 +165,32 @@ class Engine:
         self._draining = True
         if self._runner is not None:
             await self._runner.cancel()
-        await cancelled(self._tasks)
+        while pending := [task for task in self._tasks.values() if not task.done()]:
+            await cancelled(pending)
         for batcher in (self._commands, self._answers):
             batcher.close()
         await self._relay.close()
 
     def health(self) -> Health:
         """What the parts are waiting for at this moment, outages with their evidence included."""
-        problems = {each.component: each.problem for each in self._patiences if each.waiting}
+        problems = self._known_problems()
+        return Health(_with(problems, self._progress.stalls), self._progress.alarms)
+
+    def _known_problems(self) -> dict[str, str]:
+        problems = {each.component: each.problem for each in self._patiences.values() if each.waiting}
         for consumer in self._retriers:
             outage = self._inlet.watch(consumer).problem
             if outage:
                 problems.setdefault(f"consumer {consumer}", outage)
-        return Health(problems | {f"parking {each.consumer}": each.problem for each in self._loops if each.problem})
+        return problems | {f"parking {each.consumer}": each.problem for each in self._loops if each.problem}
 
     async def _finish(self) -> None:
         if not self._tasks:
             return
         for loop in self._loops:
             await loop.close()
-        await asyncio.gather(*self._consuming)
+        consuming = [self._tasks[f"consumer {loop.consumer}"] for loop in self._loops]
+        await asyncio.gather(*consuming, return_exceptions=True)
         await self._commands.idle()
         if self._runner is not None:
             await self._runner.finish()
@@ -185,6 +199,7 @@ class Engine:
 
     def _committed(self, changes: Changes) -> None:
         """Hand on what a batch has written to those who act on it. The tables stay the truth."""
+        self._commits[changes.consumer] += 1
         if changes.outbox:
             self._relay.wake()
             if not self._relay.slots.issuperset(row.slot for row in changes.outbox):
@@ -230,18 +245,29 @@ class Engine:
             self._signals.emit(OutboxPurged(self.service.name, segments))
 
     def _forever(self, patience: Patience, step: Callable[[], Awaitable[None]]) -> None:
-        self._task(patience.forever(step))
+        self._run(patience.component, lambda: patience.forever(step))
 
-    def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.append(task)
-        return task
+    def _run(self, component: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._steps[component] = work
+        self._tasks[component] = asyncio.get_running_loop().create_task(work())
+
+    def _begin_anew(self, component: str) -> None:
+        """End the part where it stands, as a crash would, and begin it again."""
+        work = self._steps[component]
+
+        async def again(old: asyncio.Task[None]) -> None:
+            await cancelled([old])
+            if not self._draining:
+                await work()
+
+        if not self._draining:
+            self._tasks[component] = asyncio.get_running_loop().create_task(again(self._tasks[component]))
 
     def _patience(self, component: str, ceiling_ms: int | None = None) -> Patience:
         ceiling_ms = ceiling_ms or self._config.infrastructure_ceiling_ms
         backoff = Backoff(self._config.infrastructure_first_ms, ceiling_ms)
         patience = Patience(self.service.name, component, backoff, self._signals, self._clock, self._chance)
-        self._patiences.append(patience)
+        self._patiences[component] = patience
         return patience
 
     def _pacer(self, max_ms: float, full: int, least_ms: float = 0.0) -> Pacer:
@@ -268,7 +294,62 @@ class Engine:
             self._pacer(config.pace_max_ms, config.batch_max, subscription.pace_ms),
             self._patience(f"consumer {consumer}"),
             config.batch_max,
+            self._before_joining,
+            lambda: self._commits[consumer],
         )
+
+    async def _before_joining(self, consumer: str, topics: Sequence[str]) -> None:
+        await self._progress.before_joining(consumer, topics)
+
+    def _progress_watch(self, end: Callable[[str], None]) -> ProgressWatch:
+        consumers = {
+            loop.consumer: (self._consumer_part(loop), each.topics)
+            for loop, each in zip(self._loops, self.service.subscriptions, strict=True)
+        }
+        relay = Part(
+            "relay",
+            lambda: self._relay.worked,
+            lambda _: self._trouble("relay"),
+            lambda slot: not self._relay.slots or int(slot) in self._relay.slots,
+        )
+        retriers = {name: self._retrier_part(name, each) for name, each in self._retriers.items()}
+        runner = self._runner
+        intents = Part("intents", lambda: runner.worked, lambda _: self._intents_excuse(runner)) if runner else None
+        return ProgressWatch(
+            self.service.name,
+            Parts(consumers=consumers, relay=relay, retriers=retriers, intents=intents),
+            self._store,
+            self._transport,
+            self._signals,
+            self._clock,
+            anew=self._begin_anew,
+            end=end,
+            problems=self._known_problems,
+            alarm_age_ms=self._config.alarm_age_ms,
+        )
+
+    def _consumer_part(self, loop: ConsumerLoop) -> Part:
+        return Part(
+            f"consumer {loop.consumer}",
+            lambda: loop.worked,
+            lambda place: self._inlet.standing_still(loop.consumer) or loop.excuse(place),
+            loop.holds,
+            lambda: loop.strides,
+        )
+
+    def _retrier_part(self, consumer: str, retrier: Retrier) -> Part:
+        component = f"retry {consumer}"
+        return Part(
+            component, lambda: retrier.worked, lambda place: self._trouble(component) or retrier.excuse(place)
+        )
+
+    def _intents_excuse(self, runner: IntentRunner) -> str:
+        return next((why for why in map(self._trouble, ("gateway", "intents", "answers")) if why), runner.excuse)
+
+    def _trouble(self, component: str) -> str:
+        """What hinders it, as long as no try has succeeded since."""
+        patience = self._patiences.get(component)
+        return patience.problem if patience is not None else ""
 
     def _intent_runner(self, gateway: Gateway) -> IntentRunner:
         return IntentRunner(
@@ -291,3 +372,12 @@ async def cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
         for task in pending:
             task.cancel()
         await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
+
+
+def _with(problems: Mapping[str, str], stalls: Mapping[str, str]) -> Mapping[str, str]:
+    """Both, without saying a thing twice."""
+    both = dict(problems)
+    for component, stall in stalls.items():
+        known = both.get(component, "")
+        both[component] = stall if not known or stall == known else f"{known}; {stall}"
+    return both

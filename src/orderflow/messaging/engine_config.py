@@ -13,6 +13,7 @@ from orderflow.messaging.retry import Backoff, RetryPolicy
 class EngineConfig:
     """How the core behaves; one default for all loads. Times are in ms. `release` is the version of the code.
 
+    What is tried again, or waits, for longer than `alarm_age_ms` is an alarm.
     Behind `parked_keys_max` parked keys of a consumer, or `parked_depth_max` events of one key, the partition waits.
     """
 
@@ -32,6 +33,7 @@ class EngineConfig:
     gateway_concurrency: int = 256
     gateway_queue_max: int = 2048
     intent_lease_ms: int = 15_000
+    alarm_age_ms: int = 600_000
     outbox_slots: int = 16
     outbox_keep_ms: int = 24 * 3_600_000
     release: str = ""

@@ -65,6 +65,10 @@ class Inlet:
             self._watches[consumer] = watch
         return watch
 
+    def standing_still(self, consumer: str) -> str:
+        """Why nothing of the consumer is let in at this moment; "" when it is."""
+        return ""
+
     async def admit(self, consumer: str, batch: Sequence[Incoming]) -> list[Result]:
         """Carry the batch in; one result a message, in order. Order within a key is kept.
 

@@ -45,6 +45,7 @@ class IntentRunner:
         queue_max: int,
         lease_ms: int,
     ) -> None:
+        self.worked = False
         self._service = service
         self._source = f"/orderflow/{service}"
         self._gateway = gateway
@@ -57,6 +58,7 @@ class IntentRunner:
         self._queue_max = queue_max
         self._lease_ms = lease_ms
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._again: dict[str, OpenIntent] = {}
         self._finishing = False
         self._leased_until: dict[str, float] = {}
         self._alarm = Alarm(clock, IDLE_S)
@@ -72,11 +74,20 @@ class IntentRunner:
         """These are closed: what of them waits here for its turn is not asked."""
         for key in closed:
             self._leased_until.pop(key, None)
+            self._again.pop(key, None)
 
     def poke(self, postponed: Sequence[OpenIntent]) -> None:
         """These are to be asked again after their delay."""
         for intent in postponed:
+            self._again.pop(intent.intent.key, None)
             self._alarm.set(intent.delay_ms)
+
+    @property
+    def excuse(self) -> str:
+        """Why intents that are due are not asked; "" when they are."""
+        if len(self._running) < self._queue_max:
+            return ""
+        return f"{len(self._running)} questions to the outside world are under way, as many as may be"
 
     async def step(self) -> None:
         """Wait until something may be due, and take it. Raises StoreUnavailableError."""
@@ -93,6 +104,7 @@ class IntentRunner:
 
     async def cancel(self) -> None:
         """Leave the calls under way; their intents are open, and are asked again."""
+        self._finishing = True
         running = list(self._running.values())
         for task in running:
             task.cancel()
@@ -103,12 +115,17 @@ class IntentRunner:
         key = intent.intent.key
         self._leased_until[key] = self._clock.monotonic() + self._lease_ms / 1000
         if key in self._running:
+            # Asked by the call that waits for its turn; or, when that is at its end already, anew behind it.
+            self._again[key] = intent
             return
         self._running[key] = asyncio.get_running_loop().create_task(self._run(intent))
 
     def _forget(self, key: str) -> None:
         self._running.pop(key, None)
         self._leased_until.pop(key, None)
+        again = self._again.pop(key, None)
+        if again is not None and not self._finishing:
+            self._start(again)
 
     async def _run(self, intent: OpenIntent) -> None:
         """Any error but infrastructure is a defect: it is told, gives its room to others, and comes again when
@@ -133,6 +150,7 @@ class IntentRunner:
         try:
             answer = await self._gateway.ask(intent.intent)
             outcome = answer.TYPE
+            self.worked = True
         finally:
             duration = self._clock.monotonic() - started
             self._signals.emit(

@@ -24,7 +24,8 @@ INFRASTRUCTURE = (
 class Patience:
     """Runs the steps of one component for ever, with back-off while they fail.
 
-    `problem` is what went wrong last, "" when all is well; `waiting` is true between two tries.
+    `problem` is what went wrong last, "" when all is well; `error` is the error itself. `waiting` is true between two
+    tries.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Patience:
     ) -> None:
         self.component = component
         self.problem = ""
+        self.error: Exception | None = None
         self.waiting = False
         self._service = service
         self._backoff = backoff
@@ -80,6 +82,7 @@ class Patience:
             self._since = self._clock.monotonic()
         self._failed += 1
         self.problem = f"{type(error).__name__}: {error}"
+        self.error = error
         delay_s = self._backoff.delay_ms(self._failed, self._chance) / 1000
         self._signals.emit(Waiting(self._service, self.component, self.problem, delay_s))
         self.waiting = True
@@ -94,3 +97,4 @@ class Patience:
             self._signals.emit(Resumed(self._service, self.component, after_s))
         self._failed = 0
         self.problem = ""
+        self.error = None

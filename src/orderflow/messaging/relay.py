@@ -40,6 +40,7 @@ class Relay:
         clock: Clock,
     ) -> None:
         self.slots: frozenset[int] = frozenset()
+        self.worked = False
         self._service = service
         self._reader = reader
         self._transport = transport
@@ -105,6 +106,7 @@ class Relay:
         await self._transport.append([to_record(row) for row in rows])
         self._unmarked.update(row.id for row in rows)
         await self._mark()
+        self.worked = True
         oldest_ms = max(0, self._clock.wall_ms() - rows[0].created_at)
         self._signals.emit(Relayed(self._service, len(rows), oldest_ms, self._clock.monotonic() - started))
 

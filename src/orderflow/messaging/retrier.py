@@ -27,6 +27,7 @@ class Retrier:
     """One per consumer of the service. Several processes may run one each: the key's lock decides."""
 
     def __init__(self, consumer: str, inlet: Inlet, store: Store, signals: Signals, clock: Clock) -> None:
+        self.worked = False
         self._consumer = consumer
         self._inlet = inlet
         self._watch = inlet.watch(consumer)
@@ -39,6 +40,10 @@ class Retrier:
     def poke(self, again_in_ms: int) -> None:
         """A key was parked here and is due in so many ms."""
         self._alarm.set(again_in_ms)
+
+    def excuse(self, event_type: str) -> str:
+        """Why heads of a type that are due are left alone; "" when they are not."""
+        return self._watch.problem if event_type in self._watch.paused else ""
 
     async def step(self) -> None:
         """Wait until something may be due, and try it. Heads of a type in outage are left alone and burn nothing.
@@ -128,6 +133,7 @@ class Retrier:
             results, changes = await self._inlet.carry(
                 tx, self._consumer, batch, touched, failures, whole=whole, terms=terms
             )
+        self.worked = True
         self._watch.learn(results)
         self._inlet.tell(self._consumer, results, changes, self._clock.monotonic() - started)
         self.poke_for(changes.reparked)

@@ -134,6 +134,73 @@ class Resumed:
 
 
 @dataclass(frozen=True, slots=True)
+class Stalled:
+    """Work of `component` is due and does not move: `count` pieces at `places`, for `for_s`. No reason is known."""
+
+    service: str
+    component: str
+    places: Sequence[str]
+    count: int
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class StallOver:
+    """Work of `component` moves again, or a reason is known now; it had stood still for `after_s`."""
+
+    service: str
+    component: str
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class BegunAnew:
+    """`component` has stood still for `after_s` and is begun anew: a consumer joins its group again, and so on."""
+
+    service: str
+    component: str
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hopeless:
+    """`component` stands still although it was begun anew: the process ends, so that another takes its place."""
+
+    service: str
+    component: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A trouble, or a retry, has gone on for so long that a person must see to it. `why` is a sentence."""
+
+    service: str
+    component: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class OverdueOver:
+    """It is over, or somebody has seen to it."""
+
+    service: str
+    component: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsExpired:
+    """Retention dropped records that the consumer had not read: from `first_lost` up to `next_kept`, exclusive."""
+
+    service: str
+    consumer: str
+    topic: str
+    partition: int
+    first_lost: int
+    next_kept: int
+
+
+@dataclass(frozen=True, slots=True)
 class Relayed:
     """Outbox rows were acknowledged by the log. `oldest_ms` is the age of the oldest when it was read."""
 
@@ -235,6 +302,13 @@ Signal = (
     | OutageOver
     | Waiting
     | Resumed
+    | Stalled
+    | StallOver
+    | BegunAnew
+    | Hopeless
+    | Overdue
+    | OverdueOver
+    | RecordsExpired
     | Relayed
     | SlotsChanged
     | IntentAsked

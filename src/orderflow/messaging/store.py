@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
@@ -153,6 +154,47 @@ class OutboxRows:
     newest_ms: int
 
 
+class WorkKind(StrEnum):
+    """What waits in the database: rows to publish, parked heads to try again, intents to ask."""
+
+    OUTBOX = "outbox"
+    RETRY = "retry"
+    INTENT = "intent"
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Work that is due at one place: an outbox slot, parked heads of one event type, intents of one kind.
+
+    `oldest` names the piece that has been due longest: while it stays the same, nobody has acted on it.
+    """
+
+    kind: WorkKind
+    consumer: str
+    place: str
+    count: int
+    oldest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unending:
+    """`count` retries without an end yet, the oldest for `age_ms`, of the message key or intent `key`."""
+
+    kind: WorkKind
+    consumer: str
+    count: int
+    age_ms: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is due now, and what has been tried again for longer than was asked about."""
+
+    due: Sequence[Due]
+    unending: Sequence[Unending]
+
+
 class Transaction(Protocol):
     """One transaction. Leaving its block normally commits; leaving by an exception rolls back."""
 
@@ -231,6 +273,13 @@ class Store(Protocol):
 
         They go in the order in which they were written, and have the ids that they had. On an error some may have
         been made so: doing it again does the rest.
+        """
+        ...
+
+    async def standing(self, consumers: Sequence[str], age_ms: int) -> Standing:
+        """What is due in the outbox, among the intents and at these consumers; and retries older than `age_ms`.
+
+        A look now and then, to see whether work is done: not for each batch. Raises StoreUnavailableError.
         """
         ...
 

@@ -68,16 +68,32 @@ class TopicSettings:
 
 @dataclass(frozen=True, slots=True)
 class PartitionLag:
-    """Where a group stands on one partition: `end` is the offset of the next record to be appended."""
+    """Where a group stands on one partition.
+
+    `committed` is the offset that it has committed (the next one to read), None when it has committed none. `first`
+    is the first offset that is kept, `end` the offset of the next record to be appended.
+    """
 
     topic: str
     partition: int
-    committed: int
+    committed: int | None
+    first: int
     end: int
 
     @property
+    def position(self) -> int:
+        """Where a member that joins now goes on reading."""
+        return self.first if self.committed is None else max(self.committed, self.first)
+
+    @property
     def lag(self) -> int:
-        return max(0, self.end - self.committed)
+        """How many records are still to be read."""
+        return max(0, self.end - self.position)
+
+    @property
+    def expired(self) -> int:
+        """How many records were dropped by retention before the group had read them. None may ever be read again."""
+        return 0 if self.committed is None else max(0, self.first - self.committed)
 
 
 class TransportUnavailableError(Exception):

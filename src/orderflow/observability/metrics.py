@@ -14,20 +14,27 @@ from orderflow.messaging.signals import (
     Alerted,
     BatchCommitted,
     BatchSplit,
+    BegunAnew,
     FaultsCleared,
     FaultsIgnored,
     FaultsSet,
     Handled,
+    Hopeless,
     IntentAsked,
     KeyReopened,
     OutageJudged,
     OutageOver,
     OutboxPurged,
     Outcome,
+    Overdue,
+    OverdueOver,
+    RecordsExpired,
     Relayed,
     Resumed,
     Signal,
     SlotsChanged,
+    Stalled,
+    StallOver,
     TaskFailed,
     Waiting,
 )
@@ -46,6 +53,8 @@ class Metrics(Collector):
         self._service = service
         self.registry = CollectorRegistry(auto_describe=False)
         self._waiting: set[str] = set()
+        self._stalled: set[str] = set()
+        self._overdue: set[str] = set()
         self._outages: set[tuple[str, str]] = set()
         self._slots = 0
         self._faults = 0
@@ -59,6 +68,13 @@ class Metrics(Collector):
             OutageOver: lambda signal: self._outages.discard((signal.consumer, signal.event_type)),
             Waiting: lambda signal: self._waiting.add(signal.component),
             Resumed: lambda signal: self._waiting.discard(signal.component),
+            Stalled: lambda signal: self._stalled.add(signal.component),
+            StallOver: lambda signal: self._stalled.discard(signal.component),
+            BegunAnew: lambda signal: self._anew.add((signal.component,)),
+            Hopeless: lambda _: None,
+            Overdue: lambda signal: self._overdue.add(signal.component),
+            OverdueOver: lambda signal: self._overdue.discard(signal.component),
+            RecordsExpired: lambda _: None,
             Relayed: self._relay,
             SlotsChanged: self._slots_changed,
             IntentAsked: self._intent,
@@ -80,6 +96,7 @@ class Metrics(Collector):
         )
         self._splits = Counts("orderflow_batch_splits", "Batches that the database refused", ("consumer",))
         self._reopened = Counts("orderflow_keys_reopened", "Parked keys that flow again", ("consumer",))
+        self._anew = Counts("orderflow_begun_anew", "Parts that stood still and were begun anew", ("component",))
         self._relayed = Counts("orderflow_outbox_relayed", "Outbox rows acknowledged by the log", ())
         self._relay_age = Histograms(
             "orderflow_outbox_relay_age_seconds", "Age of the oldest row of a relayed batch", (), SECONDS
@@ -115,12 +132,7 @@ class Metrics(Collector):
     def collect(self) -> Iterable[Metric]:
         for family in self._families():
             yield from family.families()
-        waiting = GaugeMetricFamily(
-            "orderflow_waiting", "Components that wait for infrastructure", labels=["component"]
-        )
-        for component in sorted(self._waiting):
-            waiting.add_metric([component], 1)
-        yield waiting
+        yield from self._read_components()
         outages = GaugeMetricFamily(
             "orderflow_outage",
             "Event types that wait because many keys failed alike",
@@ -132,6 +144,18 @@ class Metrics(Collector):
         yield GaugeMetricFamily("orderflow_outbox_slots", "Outbox slots of this relay", value=self._slots)
         yield GaugeMetricFamily("orderflow_faults", "Faults of a game day that are set", value=self._faults)
         yield from self._read_gauges()
+
+    def _read_components(self) -> Iterator[Metric]:
+        told = (
+            ("orderflow_waiting", "Components that wait for infrastructure", self._waiting),
+            ("orderflow_stalled", "Components with work that is due and does not move", self._stalled),
+            ("orderflow_overdue", "Troubles and retries that a person must see to", self._overdue),
+        )
+        for name, meaning, components in told:
+            family = GaugeMetricFamily(name, meaning, labels=["component"])
+            for component in sorted(components):
+                family.add_metric([component], 1)
+            yield family
 
     def _families(self) -> tuple[Counts | Histograms, ...]:
         return tuple(each for each in vars(self).values() if isinstance(each, Counts | Histograms))

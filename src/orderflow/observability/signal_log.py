@@ -13,20 +13,27 @@ from orderflow.messaging.signals import (
     AlertOutcome,
     BatchCommitted,
     BatchSplit,
+    BegunAnew,
     FaultsCleared,
     FaultsIgnored,
     FaultsSet,
     Handled,
+    Hopeless,
     IntentAsked,
     KeyReopened,
     OutageJudged,
     OutageOver,
     OutboxPurged,
     Outcome,
+    Overdue,
+    OverdueOver,
+    RecordsExpired,
     Relayed,
     Resumed,
     Signal,
     SlotsChanged,
+    Stalled,
+    StallOver,
     TaskFailed,
     Waiting,
 )
@@ -68,6 +75,13 @@ class SignalLog:
             OutageOver: self._outage_over,
             Waiting: self._waiting,
             Resumed: self._resumed,
+            Stalled: self._stalled,
+            StallOver: lambda signal: self._moved(Level.INFO, "moving-again", signal),
+            BegunAnew: lambda signal: self._moved(Level.WARNING, "begun-anew", signal),
+            Hopeless: lambda signal: self._overdue("hopeless", signal),
+            Overdue: lambda signal: self._overdue("overdue", signal),
+            OverdueOver: self._overdue_over,
+            RecordsExpired: self._expired,
             Relayed: self._relayed,
             SlotsChanged: self._slots,
             IntentAsked: self._intent,
@@ -136,6 +150,36 @@ class SignalLog:
     def _resumed(self, signal: Resumed) -> None:
         fields = {"component": signal.component, "after_ms": round(signal.after_s * 1000)}
         self._log.write(Level.INFO, "resumed", fields)
+
+    def _stalled(self, signal: Stalled) -> None:
+        fields = {
+            "component": signal.component,
+            "places": list(signal.places),
+            "count": signal.count,
+            "for_ms": round(signal.for_s * 1000),
+        }
+        self._log.write(Level.ERROR, "stalled", fields)
+
+    def _moved(self, level: Level, action: str, signal: StallOver | BegunAnew) -> None:
+        self._log.write(level, action, {"component": signal.component, "after_ms": round(signal.after_s * 1000)})
+
+    def _overdue(self, action: str, signal: Hopeless | Overdue) -> None:
+        self._log.write(Level.ERROR, action, {"component": signal.component, "detail": redact(signal.why)})
+
+    def _overdue_over(self, signal: OverdueOver) -> None:
+        self._log.write(Level.INFO, "overdue-over", {"component": signal.component})
+
+    def _expired(self, signal: RecordsExpired) -> None:
+        fields = {
+            "consumer": signal.consumer,
+            "topic": signal.topic,
+            "partition": signal.partition,
+            "first_lost": signal.first_lost,
+            "next_kept": signal.next_kept,
+            "lost": signal.next_kept - signal.first_lost,
+            "detail": f"bring back what the outbox still has: orderflow outbox republish --topic {signal.topic}",
+        }
+        self._log.write(Level.ERROR, "records-expired", fields)
 
     def _relayed(self, signal: Relayed) -> None:
         if self._level > Level.DEBUG:

@@ -139,10 +139,16 @@ class Group(Generic[Entry]):
         try:
             found = await self._write(entries)
         except (BankUnavailableError, BankFailedError) as error:
-            for _, _, future in group:
-                if not future.done():
-                    future.set_exception(type(error)(str(error)))
+            self._fail(group, [type(error)(str(error)) for _ in group])
+        except Exception as error:  # noqa: BLE001  # a defect: those who asked must not wait for ever
+            self._fail(group, [error for _ in group])
         else:
             for key, _, future in group:
                 if not future.done():
                     future.set_result(found.get(key))
+
+    @staticmethod
+    def _fail(group: Sequence[tuple[str, Entry, asyncio.Future[Entry | None]]], errors: Sequence[Exception]) -> None:
+        for (_, _, future), error in zip(group, errors, strict=True):
+            if not future.done():
+                future.set_exception(error)

@@ -18,7 +18,7 @@ _AWAY = (StoreUnavailableError, TransportUnavailableError, TopicMissingError, Ti
 
 
 def gauge_readers(store: Store, queues: Queues) -> Sequence[Reader]:
-    """Outbox, parked keys, lag. A reader whose source is away leaves its gauges out of the scrape."""
+    """Outbox, parked keys, lag, expired records. A reader whose source is away leaves its gauges out."""
 
     async def outbox() -> dict[str, dict[Labels, float]]:
         backlog = await store.backlog()
@@ -47,7 +47,14 @@ def gauge_readers(store: Store, queues: Queues) -> Sequence[Reader]:
             }
         }
 
-    return (outbox, parked, lag)
+    async def expired() -> dict[str, dict[Labels, float]]:
+        lost: dict[Labels, float] = {}
+        for each in await store.recovery.expired():
+            place = (("consumer", each.consumer), ("topic", each.topic), ("partition", str(each.partition)))
+            lost[place] = lost.get(place, 0) + each.count
+        return {"expired_records": lost}
+
+    return (outbox, parked, lag, expired)
 
 
 def metrics_operation(metrics: Metrics, readers: Callable[[], Sequence[Reader]]) -> Operation:

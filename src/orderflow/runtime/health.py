@@ -18,11 +18,13 @@ FRESH_S = 1.0
 class Readiness(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`problems` names each component that is not well, and why. Empty when ready.
 
-    `faults` of a game day are there while any is set; they alone make nothing unready.
+    `alarms` name what does not hinder the service, and needs a person all the same: records that expired unread,
+    retries that do not end. `faults` of a game day are there while any is set; they alone make nothing unready.
     """
 
     ready: bool
     problems: dict[str, str]
+    alarms: dict[str, str] = {}
     faults: tuple[str, ...] = ()
 
 
@@ -39,6 +41,7 @@ class HealthCheck:
     clock: Clock
     pings: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
     known: Callable[[], Mapping[str, str]] = dict
+    alarms: Callable[[], Mapping[str, str]] = dict
     faults: Callable[[], Sequence[str]] = tuple
     process: str = "starting"
     _found: Mapping[str, str] = field(default_factory=dict)
@@ -73,7 +76,8 @@ def health_operations(check: HealthCheck) -> Sequence[Operation]:
 
     async def ready(_: Request[None]) -> Reply:
         problems = dict(await check.problems())
-        found = Readiness(ready=not problems, problems=problems, faults=tuple(check.faults()))
+        alarms = dict(check.alarms())
+        found = Readiness(ready=not problems, problems=problems, alarms=alarms, faults=tuple(check.faults()))
         return Reply(503 if problems else 200, found)
 
     return (

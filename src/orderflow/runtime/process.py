@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from enum import IntEnum
 
@@ -22,10 +24,11 @@ from orderflow.observability.text import redact
 from orderflow.runtime.alerts import alerting
 from orderflow.runtime.definition import ServiceDefinition
 from orderflow.runtime.server import CannotListenError, listen
-from orderflow.runtime.service_process import ServiceProcess
+from orderflow.runtime.service_process import ServiceProcess, StandstillError
 from orderflow.runtime.stopping import stop_on_end_of_input, stop_on_signals
 from orderflow.settings import Settings, SettingsError
 
+HARD_END_S = 5.0
 Announce = Callable[[dict[str, object]], None]
 
 
@@ -36,6 +39,7 @@ class ExitCode(IntEnum):
     FAILED = 1
     SETTINGS = 2
     SCHEMA = 3
+    STANDSTILL = 7
 
 
 async def run_service(
@@ -46,12 +50,14 @@ async def run_service(
     control_pipe: bool = False,
     announce: Announce | None = None,
     stop: asyncio.Event | None = None,
+    end_hard: Callable[[float, int], None] = lambda _seconds, _code: None,
 ) -> int:
     """Serve until SIGTERM, SIGINT, the end of standard input (with `control_pipe`) or `stop`; returns an ExitCode.
 
     `port` wins over the settings' (0: any free one). While database or log are away the process answers
     that it is not ready; `announce` gets name, port and pid once it is. What makes it end at once is said
-    in one sentence on standard error.
+    in one sentence on standard error. `end_hard` is to end the process with a code after so many seconds, if it still
+    runs then: what stands still may not let it end.
     """
     clock = SystemClock()
     try:
@@ -62,12 +68,22 @@ async def run_service(
     try:
         with routed_logging(log):
             return await _serve(
-                definition, settings, log, listener, clock, control_pipe, announce or announce_on_stdout, stop
+                definition,
+                settings,
+                log,
+                listener,
+                clock,
+                control_pipe,
+                announce or announce_on_stdout,
+                stop,
+                end_hard,
             )
     except SettingsError as error:
         return _tell(log, error, ExitCode.SETTINGS)
     except SchemaBehindError as error:
         return _tell(log, error, ExitCode.SCHEMA)
+    except StandstillError as error:
+        return _tell(log, error, ExitCode.STANDSTILL)
     except Exception as error:  # noqa: BLE001  (the last resort of a process: one sentence, never a trace)
         log.write(Level.ERROR, "process-failed", error_fields(error))
         return _say(f"{definition.name} failed: {type(error).__name__}: {error}", ExitCode.FAILED)
@@ -85,6 +101,7 @@ async def _serve(
     control_pipe: bool,
     announce: Announce,
     stop: asyncio.Event | None,
+    end_hard: Callable[[float, int], None],
 ) -> int:
     metrics = Metrics(definition.name)
     signals = Signals([SignalLog(log, definition.logged), metrics])
@@ -101,6 +118,9 @@ async def _serve(
     async with alerting(settings, signals, clock, chance):
         try:
             await process.run_until(stopping, announce)
+        except StandstillError:
+            end_hard(settings.drain_timeout_s + HARD_END_S, ExitCode.STANDSTILL)
+            raise
         finally:
             log.write(Level.INFO, "stopping")
             await process.close(settings.drain_timeout_s)
@@ -122,11 +142,19 @@ def run_process(
 ) -> int:
     """`run_service` in an event loop of its own (uvloop where there is one); returns the exit code."""
     collect_rarely()
+    service = run_service(definition, settings, port=port, control_pipe=control_pipe, end_hard=end_this_process)
     if sys.platform == "win32":
-        return asyncio.run(run_service(definition, settings, port=port, control_pipe=control_pipe))
+        return asyncio.run(service)
     import uvloop
 
-    return uvloop.run(run_service(definition, settings, port=port, control_pipe=control_pipe))
+    return uvloop.run(service)
+
+
+def end_this_process(seconds: float, code: int) -> None:
+    """After so many seconds, whatever its threads and tasks wait for: an exit waits for the threads of executors."""
+    timer = threading.Timer(seconds, os._exit, [code])
+    timer.daemon = True
+    timer.start()
 
 
 def collect_rarely() -> None:

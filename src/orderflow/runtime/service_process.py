@@ -41,6 +41,10 @@ _LONGEST_WAIT_MS = 5_000
 _HTTP_STOP_S = 2.0
 
 
+class StandstillError(Exception):
+    """A part of the service stands still and cannot be brought back in this process. The message says which."""
+
+
 class LateCommands:
     """The way in, before there is an engine: nothing is taken."""
 
@@ -72,6 +76,9 @@ class ServiceProcess:
         self._clock = clock
         self._chance = chance
         self._stopping = asyncio.Event()
+        self._hopeless = asyncio.Event()
+        self._patiences: list[Patience] = []
+        self._why = ""
         self._health = HealthCheck(clock)
         self._state = FrameState(chance=chance, observe=metrics.observe_request)
         self._readers: Sequence[Reader] = ()
@@ -92,20 +99,23 @@ class ServiceProcess:
         self._server.start()
 
     async def run_until(self, stopping: asyncio.Event, announce: Callable[[dict[str, object]], None]) -> None:
-        """Start what serves, announce it, serve. Raises SchemaBehindError, SettingsError."""
+        """Start what serves, announce it, serve. Raises SchemaBehindError, SettingsError, StandstillError."""
         starting = asyncio.ensure_future(self._start())
         stopped = asyncio.ensure_future(stopping.wait())
+        hopeless = asyncio.ensure_future(self._hopeless.wait())
         try:
             await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 await starting
                 name = self._definition.name
                 announce({"ready": True, "service": name, "port": self.port, "pid": os.getpid()})
-                await stopped
+                await asyncio.wait({stopped, hopeless}, return_when=asyncio.FIRST_COMPLETED)
+                if hopeless.done() and not stopped.done():
+                    raise StandstillError(f"{name} ends, so that a new process takes its place: {self._why}")
         finally:
-            for task in (starting, stopped):
+            for task in (starting, stopped, hopeless):
                 task.cancel()
-            await asyncio.gather(starting, stopped, return_exceptions=True)
+            await asyncio.gather(starting, stopped, hopeless, return_exceptions=True)
 
     async def close(self, timeout_s: float) -> None:
         """Say not ready, take no new commands, finish what is in hand, publish it, leave."""
@@ -195,11 +205,17 @@ class ServiceProcess:
             chance=self._chance,
             config=engine_config(self._settings),
             inlet=game_day.inlet,
+            end=self._end,
         )
+
+    def _end(self, why: str) -> None:
+        self._why = why
+        self._hopeless.set()
 
     def _start_engine(self, engine: Engine, game_day: GameDay) -> None:
         engine.start()
-        self._health.known = lambda: {**engine.health().problems, **game_day.problems()}
+        self._health.known = lambda: {**self._troubles(), **engine.health().problems, **game_day.problems()}
+        self._health.alarms = lambda: engine.health().alarms
         self._commands.engine = engine
 
     async def _begin(self, context: ServiceContext) -> None:
@@ -215,12 +231,18 @@ class ServiceProcess:
 
         self._task(self._patience("upkeep").forever(step))
 
+    def _troubles(self) -> dict[str, str]:
+        """What the service's own tasks wait for."""
+        return {each.component: each.problem for each in self._patiences if each.waiting}
+
     def _task(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.get_running_loop().create_task(work))
 
     def _patience(self, component: str) -> Patience:
         backoff = Backoff(_FIRST_WAIT_MS, _LONGEST_WAIT_MS)
-        return Patience(self._definition.name, component, backoff, self._signals, self._clock, self._chance)
+        patience = Patience(self._definition.name, component, backoff, self._signals, self._clock, self._chance)
+        self._patiences.append(patience)
+        return patience
 
     async def _until_open(self, component: str, make: Callable[[], Awaitable[Any]]) -> Any:
         """What `make` returns, as soon as infrastructure lets it; what waiting cannot mend is raised."""

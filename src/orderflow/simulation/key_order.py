@@ -46,7 +46,7 @@ class KeyOrder:
 def first_offsets(log: TroubledLog, topic: str) -> dict[UUID, tuple[int, int]]:
     """Event id → partition and offset at which it was produced first."""
     found: dict[UUID, tuple[int, int]] = {}
-    for (_, partition), end in log.ends([topic]).items():
+    for (_, partition), (_, end) in log.ends([topic]).items():
         for record in log.slice(topic, partition, 0, end):
             text = header_text(record.headers, "ce_id")
             if text:

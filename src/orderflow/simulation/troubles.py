@@ -108,7 +108,7 @@ class Troubles:
         """What a producer does that lost its acknowledgements: a run of records, in order, once more."""
         log = self._world.log
         topic = self._chance.choice(log.topics())
-        for (_, partition), end in log.ends([topic]).items():
+        for (_, partition), (_, end) in log.ends([topic]).items():
             start = self._chance.randint(0, end)
             records = log.slice(topic, partition, start, self._chance.randint(0, 5))
             log.append([ProducerRecord(r.topic, r.key, r.value, r.headers) for r in records])

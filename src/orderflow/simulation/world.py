@@ -12,7 +12,7 @@ from orderflow.messaging.dead_letters import topic_of
 from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.message import Command
 from orderflow.messaging.rows import Row
-from orderflow.messaging.signals import BatchCommitted, KeyReopened, Signal, TaskFailed
+from orderflow.messaging.signals import BatchCommitted, BegunAnew, Hopeless, KeyReopened, Signal, TaskFailed
 from orderflow.messaging.store import DataRefusedError, StoreUnavailableError
 from orderflow.messaging.stores.memory.database import MemoryDatabase
 from orderflow.messaging.transport import TopicSettings, TransportUnavailableError
@@ -220,7 +220,7 @@ class World:
 
     def _lag_of(self, group: str, topics: Sequence[str]) -> int:
         committed = self.log.group(group).committed
-        return sum(end - committed.get(place, 0) for place, end in self.log.ends(topics).items())
+        return sum(end - committed.get(place, 0) for place, (_, end) in self.log.ends(topics).items())
 
     def _told(self, who: str, signal: Signal) -> None:
         match signal:
@@ -229,6 +229,9 @@ class World:
                     self.note(who, f"{each.outcome} {each.event_type} of {each.key} {each.error}".rstrip())
             case KeyReopened():
                 self.note(who, f"reopens {signal.key} at {signal.consumer}")
+            case BegunAnew() | Hopeless():
+                self.note(who, f"DEFECT: {signal.component} stands still: {signal!r}")
+                self.defects.append(f"{who}: {signal!r}")
             case TaskFailed():
                 self.note(who, f"DEFECT in {signal.component}: {signal.error!r}")
                 self.defects.append(f"{who}: {signal.component}: {signal.error!r}")

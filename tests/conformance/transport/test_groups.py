@@ -129,6 +129,34 @@ async def test_the_lag_is_what_is_not_settled(transport: Transport, topic: str, 
     assert sum(place.lag for place in await transport.lag(group, [topic])) == 3
 
 
+async def test_records_that_expired_unread_are_counted_until_the_group_reads_on(
+    harness: Harness, transport: Transport, topic: str, group: str
+) -> None:
+    await transport.append(numbered(topic, 10))
+    leaving = await transport.subscribe(group, [topic])
+    await take(leaving, 10, settle=True)
+    await leaving.close()
+    await transport.append(numbered(topic, 12, keys=9, start=10))
+    assert sum(place.expired for place in await transport.lag(group, [topic])) == 0
+
+    await harness.expire(topic)
+    await transport.append(numbered(topic, 20, keys=20, start=22))
+
+    stands = await transport.lag(group, [topic])
+    assert sum(place.expired for place in stands) == 12
+    assert sum(place.lag for place in stands) == 20
+    assert {(place.topic, place.partition): (place.first, place.end) for place in stands} == await transport.ends(
+        [topic]
+    )
+    assert sum(place.committed or 0 for place in stands) == 10
+    newcomer = await transport.subscribe(f"{group}-new", [topic])
+    assert sorted(numbers(await take(newcomer, 20))) == list(range(22, 42))
+    assert sum(place.expired for place in await transport.lag(f"{group}-new", [topic])) == 0
+    await take(await transport.subscribe(group, [topic]), 20, settle=True)
+    await eventually(lambda: _nothing_is_behind(transport, group, topic))
+    assert sum(place.expired for place in await transport.lag(group, [topic])) == 0
+
+
 async def test_a_member_that_leaves_is_followed_at_once(
     harness: Harness, transport: Transport, topic: str, group: str
 ) -> None:
@@ -221,6 +249,10 @@ async def test_closing_a_transport_closes_its_consumers(harness: Harness, topic:
 def _shared(consumers: list[Consumer]) -> bool:
     held = [consumer.assignment() for consumer in consumers]
     return all(held) and sum(map(len, held)) == PARTITIONS == len(frozenset().union(*held))
+
+
+async def _nothing_is_behind(transport: Transport, group: str, topic: str) -> bool:
+    return all(place.lag == 0 for place in await transport.lag(group, [topic]))
 
 
 async def _settled(transport: Transport, group: str, topic: str, count: int) -> bool:

@@ -19,6 +19,7 @@ NOTHING: Mapping[str, Any] = {
     "/ops/outbox": {"unsent": 0, "oldest_ms": 0},
     "/ops/lag": [],
     "/ops/parked": [],
+    "/ops/expired": [],
     "/ops/dead-letters": {"dead_letters": [], "next": None, "confirm": ""},
     "/ops/dead-letter-groups": [],
     "/ops/replays": [],

@@ -97,6 +97,7 @@ def test_health_tells_what_hinders_a_service_and_what_was_set_on_purpose(tmp_pat
         {"/ops/faults": {"faults": [FAULT], "processes": 1}},
         {"/ops/parked": [{"consumer": "payment", "keys": 1, "retrying": 0, "dead": 1, "held": 0}]},
         {"/health/ready": Says(503, {"ready": False, "problems": {"database": "away"}})},
+        {"/health/ready": {"ready": True, "problems": {}, "alarms": {"expired payment": "90 records expired"}}},
     ],
 )
 def test_each_of_these_alone_is_wrong(answers: dict[str, object], tmp_path: Path) -> None:
@@ -114,3 +115,49 @@ def test_health_is_good_when_all_is_well_and_not_when_one_is_away(tmp_path: Path
     assert well.stdout.split() == [word for name in SERVICES for word in (name, "ready")]
     assert away.exit_code == 1
     assert list(json.loads(away.stdout)["unreachable"]) == ["order"]
+
+
+LOSS = {
+    "consumer": "payment",
+    "topic": "order-events",
+    "partition": 3,
+    "first_lost": 10,
+    "next_kept": 100,
+    "count": 90,
+    "noticed_at": "2026-01-02T03:04:05Z",
+}
+
+
+def test_an_alarm_is_shown_beside_a_service_that_is_ready(tmp_path: Path) -> None:
+    alarm = "90 records expired before payment had read them"
+    answer = {"ready": True, "problems": {}, "alarms": {"expired payment": alarm}}
+    with fleet(tmp_path, payment={"/health/ready": answer}) as services:
+        shown = services.call("health").stdout
+
+    assert f"alarm, expired payment: {alarm}" in shown
+
+
+def test_records_that_expired_unread_are_listed_and_acknowledged_with_a_reason(tmp_path: Path) -> None:
+    done = {"consumer": "payment", "records": 90}
+    with fleet(tmp_path, payment={"/ops/expired": [LOSS], "POST /ops/expired/payment/acknowledge": done}) as services:
+        listed = services.call("expired", "list")
+        document = json.loads(services.call("expired", "list", "--json").stdout)
+        told = services.call("expired", "acknowledge", "payment", "--reason", "ticket 4711")
+        (asked,) = (each for each in services.asked["payment"] if each.method == "POST")
+        unknown = services.call("expired", "acknowledge", "notification", "--reason", "ticket 4711")
+
+    assert ["payment", "payment", "order-events", "3", "10", "100", "90"] in [
+        line.split()[:7] for line in listed.stdout.splitlines()
+    ]
+    assert document["expired"] == [{"service": "payment", **LOSS}]
+    assert "Acknowledged at payment: 90 lost records of payment." in told.stdout
+    assert asked.body == {"reason": "ticket 4711"}
+    assert asked.headers["x-orderflow-operator"]
+    assert unknown.exit_code == 4
+
+
+def test_without_a_loss_nothing_is_listed_and_a_reason_is_asked_for(tmp_path: Path) -> None:
+    with fleet(tmp_path) as services:
+        assert services.call("expired", "list").stdout == "No record expired unread.\n"
+        assert services.call("expired", "acknowledge", "payment").exit_code == 2
+        assert services.call("expired", "acknowledge", "payment", "--reason", " ").exit_code == 2

@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from orderflow.messaging import cloudevents
-from orderflow.messaging.clock import SystemClock
+from orderflow.messaging.clock import Clock, SystemClock
 from orderflow.messaging.envelope import Envelope
 from orderflow.messaging.inbox import ParkedEvent
 from orderflow.messaging.incoming import Incoming, from_record
@@ -64,9 +64,10 @@ class World:
         away_ms: float = 0,
         parked_keys_max: int = 1_000,
         parked_depth_max: int = 1_000,
+        clock: Clock | None = None,
     ) -> None:
         self.moods = Moods()
-        self.clock = SystemClock()
+        self.clock: Clock = clock or SystemClock()
         self.seen: list[Signal] = []
         self.signals = Signals([self.seen.append])
         self.steps: list[str] = []

@@ -9,6 +9,7 @@ import httpx
 import msgspec
 import pytest
 
+from orderflow.messaging.recovery.port import Expired
 from orderflow.messaging.stores.memory.store import MemoryStore
 from orderflow.messaging.transports.memory import MemoryTransport
 from orderflow.runtime.frame import Frame
@@ -270,3 +271,19 @@ def test_every_operation_stands_in_the_openapi_document(bench: Bench) -> None:
     assert {(each.path, each.method.lower()) for each in listed} == {
         (path, method) for path, described in paths.items() for method in described
     }
+
+
+async def test_records_that_expired_unread_are_told_until_somebody_acknowledges_them(
+    bench: Bench, ops: httpx.AsyncClient
+) -> None:
+    await bench.recovery.store.note_expired([Expired("counter", "counts", 3, 10, 100)])
+
+    (lost,) = (await ops.get("/ops/expired")).json()
+    assert (lost["consumer"], lost["topic"], lost["partition"], lost["count"]) == ("counter", "counts", 3, 90)
+    path = "/ops/expired/counter/acknowledge"
+    assert (await ops.post(path, json={})).status_code == 422
+    assert (await ops.post("/ops/expired/nobody/acknowledge", json={"reason": "x"})).status_code == 404
+    assert (await ops.post(path, json={"reason": "republished"})).json() == {"consumer": "counter", "records": 90}
+    assert (await ops.get("/ops/expired")).json() == []
+    (action, *_) = (await ops.get("/ops/actions")).json()
+    assert (action["who"], action["action"], action["reason"]) == ("ada@desk", "acknowledge", "republished")

@@ -62,6 +62,9 @@ class GameDayInlet(Inlet):
         super().__init__(*parts)
         self._active = active
 
+    def standing_still(self, consumer: str) -> str:
+        return self._active.hanging.get(consumer, "")
+
     async def admit(self, consumer: str, batch: Sequence[Incoming]) -> list[Result]:
         await self._active.let_pass(consumer, batch)
         return await super().admit(consumer, batch)

@@ -202,6 +202,24 @@ class Replay:
     step: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """Records of one partition that retention dropped before the consumer had read them: from `first_lost` on, up to
+    `next_kept`, which is kept. `noticed_at` is None until it is stored.
+    """
+
+    consumer: str
+    topic: str
+    partition: int
+    first_lost: int
+    next_kept: int
+    noticed_at: datetime | None = None
+
+    @property
+    def count(self) -> int:
+        return self.next_kept - self.first_lost
+
+
 class RecoveryStore(Protocol):
     """Every call is a transaction of its own. All raise StoreUnavailableError."""
 
@@ -242,6 +260,18 @@ class RecoveryStore(Protocol):
 
     async def actions(self, limit: int, before: int | None = None) -> Sequence[OperatorAction]:
         """The operators' log, latest first, from the one before number `before` on."""
+        ...
+
+    async def note_expired(self, lost: Sequence[Expired]) -> Sequence[Expired]:
+        """Keep what was lost, for good; returns what was not known yet, or is more than was known."""
+        ...
+
+    async def expired(self) -> Sequence[Expired]:
+        """What was lost and nobody has acknowledged."""
+        ...
+
+    async def acknowledge_expired(self, consumer: str, act: Act) -> int:
+        """An operator knows of all that this consumer has lost; logged. Returns how many records that are."""
         ...
 
     async def begin_replay(self, events: Sequence[int], plan: ReplayPlan, act: Act, lag_before: int) -> Replay:

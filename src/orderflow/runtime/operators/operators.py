@@ -8,6 +8,7 @@ from orderflow.messaging.decision import Service
 from orderflow.messaging.recovery.recovery import Recovery
 from orderflow.runtime.operation import Operation
 from orderflow.runtime.operators.actions import Actions
+from orderflow.runtime.operators.expired import ExpiredOperations
 from orderflow.runtime.operators.groups import Groups
 from orderflow.runtime.operators.letters import Letters
 from orderflow.runtime.operators.mending import Mending
@@ -26,6 +27,7 @@ def operator_operations(service: Service, recovery: Recovery, queues: Queues) ->
         *Replays(recovery).operations(),
         *Mending(recovery).operations(),
         *Actions(recovery.store).operations(),
+        *ExpiredOperations(service, recovery.store).operations(),
         *queues.operations(),
         *Republishing(recovery, queues.store).operations(),
     )

@@ -34,14 +34,19 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lag(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a consumer stands on one partition."""
+    """Where a consumer stands on one partition: the next offset to read, the first kept, the next to be appended.
+
+    `expired` are records that retention dropped before the consumer had read them, as far as the log tells now.
+    """
 
     consumer: str
     topic: str
     partition: int
     committed: int
+    first: int
     end: int
     lag: int
+    expired: int
 
 
 class Queues:
@@ -72,9 +77,11 @@ class Queues:
                 consumer=subscription.consumer,
                 topic=each.topic,
                 partition=each.partition,
-                committed=each.committed,
+                committed=each.position,
+                first=each.first,
                 end=each.end,
                 lag=each.lag,
+                expired=each.expired,
             )
             for subscription in self._service.subscriptions
             for each in await self._transport.lag(subscription.consumer, subscription.topics)

@@ -37,7 +37,7 @@ async def test_what_waits_behind_is_due_at_once() -> None:
 
     await bench.recovery.discard(head.event_id, ME)
 
-    assert bench.engine._retriers["counter"]._alarm._due_at <= bench.world.clock.monotonic()
+    assert bench.engine._retriers["counter"]._alarm.next_at <= bench.world.clock.monotonic()
 
 
 async def test_a_key_with_nothing_behind_is_open_again() -> None:

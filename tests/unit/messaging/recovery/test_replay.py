@@ -201,7 +201,7 @@ async def test_a_paused_replay_sends_no_more_and_goes_on_when_it_is_resumed() ->
         paused = await bench.recovery.pause(begun.number, Act(who="bob", reason="lunch"))
         waiting = paused.progress.waiting
         bench.engine._replays.poke()
-        await eventually(lambda: bench.engine._replays._alarm._due_at > bench.world.clock.monotonic() + 1)
+        await eventually(lambda: bench.engine._replays._alarm.next_at > bench.world.clock.monotonic() + 1)
         still = await bench.recovery.find_replay(begun.number)
         await bench.recovery.resume(begun.number, ME)
         ended = await bench.ended(begun.number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from msgspec.structs import replace
 from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.recovery.port import (
     Act,
+    Expired,
     HistoryEntry,
     Letter,
     LetterFilter,
@@ -24,7 +26,7 @@ from orderflow.messaging.recovery.port import (
 from orderflow.messaging.stores.memory import letters
 from orderflow.messaging.stores.memory.database import MemoryDatabase
 from orderflow.messaging.stores.memory.replays import MemoryReplays
-from orderflow.messaging.stores.memory.state import Journal, State, Waiting, note_action
+from orderflow.messaging.stores.memory.state import Journal, State, Waiting, at, note_action
 
 
 class MemoryRecovery:
@@ -96,6 +98,24 @@ class MemoryRecovery:
         earlier = [action for action in actions if before is None or action.number < before]
         return earlier[::-1][:limit]
 
+    async def note_expired(self, lost: Sequence[Expired]) -> Sequence[Expired]:
+        await self._step("read")
+        return self._note_expired(lost)
+
+    async def expired(self) -> Sequence[Expired]:
+        await self._step("read")
+        state = self._state
+        return [each for name, each in sorted(state.expired.items()) if name not in state.acknowledged]
+
+    async def acknowledge_expired(self, consumer: str, act: Act) -> int:
+        await self._step("read")
+        known = [each for each in self._state.expired.items() if each[0] not in self._state.acknowledged]
+        mine = {name: each.count for name, each in known if each.consumer == consumer}
+        self._state.acknowledged |= mine.keys()
+        if mine:
+            self._log(act, "acknowledge", f"expired records of {consumer}", f"{sum(mine.values())} records lost")
+        return sum(mine.values())
+
     async def begin_replay(self, events: Sequence[int], plan: ReplayPlan, act: Act, lag_before: int) -> Replay:
         await self._step("read")
         return self._replays.begin(events, plan, act, lag_before)
@@ -131,6 +151,17 @@ class MemoryRecovery:
     def _meant(self, wanted: LetterFilter) -> list[Waiting]:
         state, now = self._state, self._database.clock.wall_ms()
         return [waiting for waiting in letters.by_position(state) if letters.is_meant(state, wanted, waiting, now)]
+
+    def _note_expired(self, lost: Sequence[Expired]) -> list[Expired]:
+        news: list[Expired] = []
+        for each in lost:
+            name = (each.consumer, each.topic, each.partition, each.first_lost)
+            known = self._state.expired.get(name)
+            if known is None or known.next_kept < each.next_kept:
+                news.append(dataclasses.replace(each, noticed_at=at(self._database.clock.wall_ms())))
+                self._state.expired[name] = news[-1]
+                self._state.acknowledged.discard(name)
+        return news
 
     def _log(self, act: Act, action: str, target: str, result: str) -> None:
         entry = LogEntry(act, action, target, result)

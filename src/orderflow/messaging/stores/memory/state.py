@@ -12,6 +12,7 @@ from uuid import UUID
 from orderflow.messaging.inbox import Failure, InboxEntry, ParkedEvent
 from orderflow.messaging.recovery.port import (
     Act,
+    Expired,
     HistoryEntry,
     LogEntry,
     Moment,
@@ -82,10 +83,11 @@ class KeptReplay:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """An open intent and when it is due again, in ms since the epoch."""
+    """An open intent, when it is due again, and when it was opened, in ms since the epoch."""
 
     intent: OpenIntent
     due_at: int
+    created_at: int = 0
 
 
 @dataclass(slots=True)
@@ -105,6 +107,8 @@ class State:
     notes: dict[str, str] = field(default_factory=dict)
     actions: dict[int, OperatorAction] = field(default_factory=dict)
     replays: dict[int, KeptReplay] = field(default_factory=dict)
+    expired: dict[tuple[str, str, int, int], Expired] = field(default_factory=dict)
+    acknowledged: set[tuple[str, str, int, int]] = field(default_factory=set)
     faults: FaultTables = field(default_factory=FaultTables)
     outbox_ids: int = 0
     positions: int = 0

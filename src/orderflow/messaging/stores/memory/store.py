@@ -14,13 +14,15 @@ from orderflow.messaging.store import (
     OutboxFilter,
     OutboxRecord,
     OutboxRows,
+    Standing,
     StoreUnavailableError,
 )
 from orderflow.messaging.stores.memory.database import MemoryDatabase
 from orderflow.messaging.stores.memory.faults import MemoryFaults
 from orderflow.messaging.stores.memory.outbox import MemoryOutboxReader
 from orderflow.messaging.stores.memory.recovery import MemoryRecovery
-from orderflow.messaging.stores.memory.state import Asked, Waiting
+from orderflow.messaging.stores.memory.standing import heads, standing
+from orderflow.messaging.stores.memory.state import Asked
 from orderflow.messaging.stores.memory.transaction import MemoryTransaction, is_due
 from orderflow.messaging.stores.shares import SILENCE_S
 
@@ -47,12 +49,12 @@ class MemoryStore:
 
     async def due_keys(self, consumer: str, limit: int, leaving: Sequence[str] = ()) -> Sequence[str]:
         await self._step("due_keys")
-        heads: dict[str, Waiting] = {}
-        for waiting in sorted(self._database.state.parked.values(), key=lambda each: each.event.position):
-            if waiting.consumer == consumer:
-                heads.setdefault(waiting.event.key, waiting)
         now = self._database.clock.wall_ms()
-        tried = {key: head for key, head in heads.items() if head.event.event_type not in leaving}
+        tried = {
+            key: head
+            for key, head in heads(self._database.state, consumer).items()
+            if head.event.event_type not in leaving
+        }
         due = sorted((head.next_attempt_at, key) for key, head in tried.items() if is_due(head, now))
         return [key for _, key in due[:limit]]
 
@@ -68,7 +70,7 @@ class MemoryStore:
         due = sorted((asked.due_at, key) for key, asked in intents.items() if asked.due_at <= now)
         claimed = [intents[key].intent for _, key in due[:limit]]
         for each in claimed:
-            intents[each.intent.key] = Asked(each, now + lease_ms)
+            intents[each.intent.key] = Asked(each, now + lease_ms, intents[each.intent.key].created_at)
         return [replace(each) for each in claimed]
 
     def outbox(self) -> MemoryOutboxReader:
@@ -114,6 +116,10 @@ class MemoryStore:
             and (wanted.from_ms is None or wanted.from_ms <= row.created_at)
             and (wanted.to_ms is None or row.created_at < wanted.to_ms)
         ]
+
+    async def standing(self, consumers: Sequence[str], age_ms: int) -> Standing:
+        await self._step("read")
+        return standing(self._database.state, consumers, self._database.clock.wall_ms(), age_ms)
 
     async def purge(self, keep_sent_ms: int) -> int:
         await self._step("read")

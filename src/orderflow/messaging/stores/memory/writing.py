@@ -224,7 +224,9 @@ class Writer:
         plain = msgspec.json.decode(msgspec.json.encode(intent.intent.request))
         _hold(isinstance(plain, dict), "intents_request_is_object")
         kept = Intent(key=intent.intent.key, kind=intent.intent.kind, request=plain)
-        asked = Asked(replace(intent, intent=kept, delay_ms=0), self._now + wait_ms)
+        known = self._state.intents.get(kept.key)
+        since = known.created_at if known else self._now
+        asked = Asked(replace(intent, intent=kept, delay_ms=0), self._now + wait_ms, since)
         self._journal.set(self._state.intents, kept.key, asked)
 
 

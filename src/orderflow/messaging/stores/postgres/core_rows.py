@@ -10,7 +10,7 @@ import msgspec
 
 from orderflow.messaging.decision import Intent
 from orderflow.messaging.inbox import EditedEvent, Failure, InboxEntry, InboxState, ParkedEvent
-from orderflow.messaging.store import OpenIntent, OutboxRecord
+from orderflow.messaging.store import Due, OpenIntent, OutboxRecord, Standing, Unending, WorkKind
 from orderflow.messaging.transport import ConsumerRecord, Headers
 
 Arrays = Sequence[Sequence[object]]
@@ -143,3 +143,11 @@ def _failure(failure: Failure | None) -> tuple[str | None, ...]:
 
 def _columns(rows: Sequence[tuple[object, ...]], width: int) -> Arrays:
     return tuple(zip(*rows, strict=True)) if rows else ((),) * width
+
+
+def read_standing(rows: Sequence[asyncpg.Record]) -> Standing:
+    """`due` rows are places, the others are what is old."""
+    due = [Due(WorkKind(r["kind"]), r["consumer"], r["place"], r["count"], r["oldest"]) for r in rows if r["due"]]
+    old = [r for r in rows if not r["due"]]
+    unending = [Unending(WorkKind(r["kind"]), r["consumer"], r["count"], r["age_ms"], r["oldest"]) for r in old]
+    return Standing(due, unending)

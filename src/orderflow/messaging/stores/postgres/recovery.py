@@ -11,6 +11,7 @@ import msgspec
 from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.recovery.port import (
     Act,
+    Expired,
     HistoryEntry,
     Letter,
     LetterFilter,
@@ -86,6 +87,18 @@ class PostgresRecovery:
 
     async def actions(self, limit: int, before: int | None = None) -> Sequence[OperatorAction]:
         return [read_action(row) for row in await self._run(self._queries["actions"], limit, before)]
+
+    async def note_expired(self, lost: Sequence[Expired]) -> Sequence[Expired]:
+        columns = zip(*((e.consumer, e.topic, e.partition, e.first_lost, e.next_kept) for e in lost), strict=True)
+        rows = await self._run(self._queries["note_expired"], *columns) if lost else ()
+        return [Expired(*row) for row in rows]
+
+    async def expired(self) -> Sequence[Expired]:
+        return [Expired(*row) for row in await self._run(self._queries["expired"])]
+
+    async def acknowledge_expired(self, consumer: str, act: Act) -> int:
+        rows = await self._run(self._queries["acknowledge_expired"], consumer, act.who, act.reason)
+        return int(rows[0][0])
 
     async def begin_replay(self, events: Sequence[int], plan: ReplayPlan, act: Act, lag_before: int) -> Replay:
         query = self._replay_queries["begin_replay"]

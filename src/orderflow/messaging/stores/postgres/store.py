@@ -11,7 +11,14 @@ import asyncpg
 
 from orderflow.messaging.faults.port import FaultStore
 from orderflow.messaging.recovery.port import RecoveryStore
-from orderflow.messaging.store import OpenIntent, OutboxBacklog, OutboxFilter, OutboxRecord, OutboxRows
+from orderflow.messaging.store import (
+    OpenIntent,
+    OutboxBacklog,
+    OutboxFilter,
+    OutboxRecord,
+    OutboxRows,
+    Standing,
+)
 from orderflow.messaging.stores.postgres import core_rows
 from orderflow.messaging.stores.postgres.connections import STATEMENT_TIMEOUT_MS, Connections
 from orderflow.messaging.stores.postgres.faults import PostgresFaults
@@ -149,6 +156,10 @@ class PostgresStore:
             yield await self._reads.fetch(
                 self._queries[query], start, end, wanted.topic, key, wanted.from_ms, wanted.to_ms
             )
+
+    async def standing(self, consumers: Sequence[str], age_ms: int) -> Standing:
+        rows = await self._reads.fetch(self._queries["standing"], list(consumers), age_ms)
+        return core_rows.read_standing(rows)
 
     async def purge(self, keep_sent_ms: int) -> int:
         await self._work.fetch(self._queries["outbox_rotate"], keep_sent_ms)

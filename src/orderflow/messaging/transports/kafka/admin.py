@@ -76,9 +76,8 @@ class Admin:
         asked = ConsumerGroupTopicPartitions(group, [TopicPartition(*place) for place in ends])
         [future] = self._client.list_consumer_group_offsets([asked], request_timeout=self._timeout_s).values()
         committed = {(p.topic, p.partition): p.offset for p in (await _answer(future)).topic_partitions}
-        return [
-            PartitionLag(*place, max(committed.get(place, -1), first), end) for place, (first, end) in ends.items()
-        ]
+        known = {place: offset for place, offset in committed.items() if offset >= 0}
+        return [PartitionLag(*place, known.get(place), first, end) for place, (first, end) in ends.items()]
 
     async def _until_usable(self, names: Sequence[str]) -> None:
         """A topic is made by the controller; the brokers hear of it, and become leaders, a little later."""

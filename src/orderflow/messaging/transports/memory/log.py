@@ -18,7 +18,7 @@ from orderflow.messaging.transports.memory.groups import Group, Member, TopicPar
 
 
 class MemoryLog:
-    """Topics kept for the life of the object; retention is not acted on.
+    """Topics kept for the life of the object; records expire only when `expire` is called.
 
     Nothing here waits: every call is one step. While `reachable` is false every call raises
     TransportUnavailableError, as a broker that is away would.
@@ -30,6 +30,7 @@ class MemoryLog:
         self.reachable = True
         self._partitioner = Partitioner(chance)
         self._topics: dict[str, list[list[ConsumerRecord]]] = {}
+        self._first: dict[TopicPartition, int] = {}
         self._groups: dict[str, Group] = {}
         self._members = 0
 
@@ -58,15 +59,19 @@ class MemoryLog:
         self.check_topics({topic})
         if not 0 <= partition < len(self._topics[topic]):
             raise TopicMissingError(f"{topic} has no partition {partition}")
-        start = max(0, offset)
+        start = max(self._first.get((topic, partition), 0), offset)
         return self._topics[topic][partition][start : start + limit]
 
-    def ends(self, topics: Sequence[str]) -> Mapping[TopicPartition, int]:
-        """The offset after the last record of each partition."""
+    def expire(self, topic: str) -> None:
+        """Every record that the topic has now has outlived its retention."""
+        self._first |= {(topic, number): len(partition) for number, partition in enumerate(self._topics[topic])}
+
+    def ends(self, topics: Sequence[str]) -> Mapping[TopicPartition, tuple[int, int]]:
+        """The first offset kept and the offset after the last record of each partition."""
         self.check()
         self.check_topics(topics)
         return {
-            (topic, number): len(partition)
+            (topic, number): (self._first.get((topic, number), 0), len(partition))
             for topic in topics
             for number, partition in enumerate(self._topics[topic])
         }

@@ -46,13 +46,13 @@ class MemoryTransport:
         return self._log.slice(topic, partition, offset, limit)
 
     async def ends(self, topics: Sequence[str]) -> Mapping[tuple[str, int], tuple[int, int]]:
-        return {place: (0, end) for place, end in self._log.ends(topics).items()}
+        return self._log.ends(topics)
 
     async def lag(self, group: str, topics: Sequence[str]) -> Sequence[PartitionLag]:
         committed = self._log.group(group).committed
         return [
-            PartitionLag(topic, partition, committed.get((topic, partition), 0), end)
-            for (topic, partition), end in self._log.ends(topics).items()
+            PartitionLag(*place, committed.get(place), first, end)
+            for place, (first, end) in self._log.ends(topics).items()
         ]
 
     async def ping(self) -> None:

@@ -14,13 +14,11 @@ from orderflow.messaging.transports.limits import POLL_BYTES_MAX
 from orderflow.messaging.transports.postgres_log.headers import HeaderCodec
 from orderflow.messaging.transports.postgres_log.link import Link
 from orderflow.messaging.transports.postgres_log.membership import Holding, Membership, Place
+from orderflow.messaging.transports.postgres_log.settling import Settler
 from orderflow.messaging.transports.postgres_log.topics import Topic
 
 LOOK_ANYWAY_S = 3.0
 """How often a member looks for records although nobody has said that there are any."""
-
-SETTLE_EVERY_S = 0.2
-"""Offsets settled sooner after the last ones are written together; a crash only causes their redelivery."""
 
 RECONNECT_S = 0.5
 LEAVE_TIMEOUT_S = 3.0
@@ -60,8 +58,7 @@ class PostgresLogConsumer:
         self._renew_now = asyncio.Event()
         self._problem: TransportUnavailableError | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._settler: asyncio.Task[None] | None = None
-        self._settle_at = 0.0
+        self._settler = Settler(self._membership.settle, self._membership.has_noted, self._troubled)
         self._looked_at = 0.0
         self._told = False
         self._closed = False
@@ -99,14 +96,7 @@ class PostgresLogConsumer:
         if self._closed:
             return
         self._membership.note(records)
-        if self._settler is not None and not self._settler.done():
-            return
-        now = asyncio.get_running_loop().time()
-        if now < self._settle_at:
-            self._settler = asyncio.create_task(self._settle_later(self._settle_at - now), name="postgres-log-settle")
-            return
-        self._settle_at = now + SETTLE_EVERY_S
-        await self._membership.settle()
+        await self._settler.settle()
 
     def assignment(self) -> frozenset[Place]:
         return frozenset() if self._closed else self._membership.places()
@@ -164,10 +154,8 @@ class PostgresLogConsumer:
             self._renew_now.clear()
             try:
                 await self._renew()
-            except TransportUnavailableError as error:
-                self._fail(error)
             except Exception as error:  # noqa: BLE001  # a dead keeper would be a silent consumer: let `poll` say it
-                self._fail(TransportUnavailableError(f"log database: {type(error).__name__}: {error}"))
+                self._troubled(error)
             pause = self._renew_every_s if self._problem is None else RECONNECT_S
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
@@ -193,21 +181,11 @@ class PostgresLogConsumer:
             self._told = True
             raise TransportUnavailableError(str(problem)) from problem
 
-    async def _settle_later(self, pause_s: float) -> None:
-        while True:
-            await asyncio.sleep(pause_s)
-            self._settle_at = asyncio.get_running_loop().time() + SETTLE_EVERY_S
-            with suppress(TransportUnavailableError):
-                return await self._membership.settle()
-            # What was noted stays so: the next try has it too.
-            pause_s = RECONNECT_S
-
     async def _stop_tasks(self) -> None:
-        tasks = {task for task in (self._keeper, self._settler) if task is not None}
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await self._settler.stop()
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait({self._keeper})
 
     def _mark_ready(self, numbers: Iterable[int]) -> None:
         for number in numbers:
@@ -232,6 +210,11 @@ class PostgresLogConsumer:
     def _lost(self) -> None:
         self._fail(TransportUnavailableError("log database: the connection was lost"))
         self._renew_now.set()
+
+    def _troubled(self, error: Exception) -> None:
+        if not isinstance(error, TransportUnavailableError):
+            error = TransportUnavailableError(f"log database: {type(error).__name__}: {error}")
+        self._fail(error)
 
     def _fail(self, error: TransportUnavailableError) -> None:
         self._problem = error

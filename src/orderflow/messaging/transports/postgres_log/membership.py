@@ -69,6 +69,10 @@ class Membership:
             if holding is not None and offset <= holding.position:
                 self._done[holding] = offset
 
+    def has_noted(self) -> bool:
+        """Whether anything is noted that `settle` would look at."""
+        return bool(self._done)
+
     async def settle(self) -> None:
         """Write down what was noted. Raises TransportUnavailableError; then it stays noted."""
         done, self._done = self._done, {}

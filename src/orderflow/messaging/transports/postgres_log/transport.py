@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 
 from orderflow.messaging.clock import system_random
 from orderflow.messaging.partitioner import Partitioner
@@ -30,7 +29,9 @@ MAINTENANCE_EVERY_S = 300.0
 
 
 class PostgresLogTransport:
-    """Appends and asks over one connection; every consumer has one of its own."""
+    """Appends over one connection and asks over another, so that no question waits behind an append that is held up;
+    every consumer has one of its own.
+    """
 
     def __init__(
         self,
@@ -50,9 +51,11 @@ class PostgresLogTransport:
         self._partitioner = Partitioner(chance)
         self._codec = HeaderCodec()
         self._link = Link(url, timeout_s=timeout_s, settings={"synchronous_commit": "on"}, writable=writable)
+        self._questions = Link(url, timeout_s=timeout_s, writable=writable)
         self._topics = Topics(self._link, self._queries)
         self._consumers: list[PostgresLogConsumer] = []
         self._maintenance: asyncio.Task[None] | None = None
+        self._upkeep_problem = ""
 
     @classmethod
     async def connect(
@@ -115,7 +118,7 @@ class PostgresLogTransport:
         ids = (await self._topics.get([topic]))[topic].partition_ids
         if not 0 <= partition < len(ids):
             raise TopicMissingError(f"{topic} has no partition {partition}")
-        rows = await self._link.fetch(self._queries["fetch"], [ids[partition]], [offset], limit, POLL_BYTES_MAX)
+        rows = await self._questions.fetch(self._queries["fetch"], [ids[partition]], [offset], limit, POLL_BYTES_MAX)
         decode = self._codec.decode
         return [
             ConsumerRecord(topic, partition, at, key, value, decode(headers), at_ms)
@@ -124,16 +127,18 @@ class PostgresLogTransport:
 
     async def ends(self, topics: Sequence[str]) -> Mapping[tuple[str, int], tuple[int, int]]:
         await self._topics.get(topics)
-        rows = await self._link.fetch(self._queries["ends"], list(topics))
+        rows = await self._questions.fetch(self._queries["ends"], list(topics))
         return {(topic, partition): (first, end) for topic, partition, first, end in rows}
 
     async def lag(self, group: str, topics: Sequence[str]) -> Sequence[PartitionLag]:
         await self._topics.get(topics)
-        rows = await self._link.fetch(self._queries["lag"], group, list(topics))
-        return [PartitionLag(topic, partition, committed, end) for topic, partition, committed, end in rows]
+        rows = await self._questions.fetch(self._queries["lag"], group, list(topics))
+        return [PartitionLag(*row) for row in rows]
 
     async def ping(self) -> None:
-        await self._link.fetch(self._queries["ping"])
+        await self._questions.fetch(self._queries["ping"])
+        if self._upkeep_problem:
+            raise TransportUnavailableError(self._upkeep_problem)
 
     async def drop_expired(self) -> int:
         """Drop records that have outlived the longest retention of any topic; returns the segments emptied.
@@ -149,11 +154,15 @@ class PostgresLogTransport:
             self._maintenance.cancel()
             await asyncio.wait({self._maintenance})
         await asyncio.gather(*(consumer.close() for consumer in self._consumers))
-        await self._link.close()
+        await asyncio.gather(self._link.close(), self._questions.close())
 
     async def _maintain(self) -> None:
         while True:
             await asyncio.sleep(self._maintenance_every_s)
-            # The next round does what this one could not.
-            with suppress(TransportUnavailableError):
+            try:
                 await self.drop_expired()
+                self._upkeep_problem = ""
+            except TransportUnavailableError:
+                """The next round does what this one could not."""
+            except Exception as error:  # noqa: BLE001  # dead upkeep would be a log that grows without a word
+                self._upkeep_problem = f"log upkeep: {type(error).__name__}: {error}; until it works the log grows"

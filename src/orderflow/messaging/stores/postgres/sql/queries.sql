@@ -375,6 +375,48 @@ WITH again AS (
 )
 SELECT count(*) FROM again;
 
+-- name: standing
+-- What is due now (`due`), and what has been tried again for longer than $2 ms: kind, consumer, place, how many, which
+-- of it is the oldest, its age in ms. The heads of the consumers $1 are found as in `due_keys`.
+WITH heads AS MATERIALIZED (
+    SELECT asked.consumer, head.*
+    FROM unnest($1::text[]) AS asked (consumer)
+    CROSS JOIN LATERAL (
+        WITH RECURSIVE heads AS (
+            (
+                SELECT position, key, state, attempts, next_attempt_at, first_failed_at, event_type FROM parked_events
+                WHERE parked_events.consumer = asked.consumer ORDER BY key, position LIMIT 1
+            )
+            UNION ALL
+            SELECT next.*
+            FROM heads
+            CROSS JOIN LATERAL (
+                SELECT position, key, state, attempts, next_attempt_at, first_failed_at, event_type FROM parked_events
+                WHERE parked_events.consumer = asked.consumer AND key > heads.key ORDER BY key, position LIMIT 1
+            ) AS next
+        )
+        SELECT * FROM heads WHERE state = 2
+    ) AS head
+)
+SELECT true AS due, 'outbox' AS kind, '' AS consumer, slot::text AS place, count(*) AS count,
+    min(id)::text AS oldest, 0::bigint AS age_ms
+FROM outbox_pending GROUP BY slot
+UNION ALL
+SELECT true, 'retry', consumer, event_type, count(*),
+    (array_agg(position || '/' || attempts ORDER BY next_attempt_at, key))[1], 0
+FROM heads WHERE next_attempt_at <= statement_timestamp() GROUP BY consumer, event_type
+UNION ALL
+SELECT true, 'intent', '', kind, count(*), (array_agg(key || '/' || attempts ORDER BY due_at, key))[1], 0
+FROM intents WHERE due_at <= statement_timestamp() GROUP BY kind
+UNION ALL
+SELECT false, 'retry', consumer, '', count(*), (array_agg(key ORDER BY first_failed_at, position))[1],
+    (extract(epoch FROM statement_timestamp() - min(first_failed_at)) * 1000)::bigint
+FROM heads WHERE first_failed_at <= statement_timestamp() - $2 * interval '1 ms' GROUP BY consumer
+UNION ALL
+SELECT false, 'intent', '', kind, count(*), (array_agg(key ORDER BY created_at, key))[1],
+    (extract(epoch FROM statement_timestamp() - min(created_at)) * 1000)::bigint
+FROM intents WHERE created_at <= statement_timestamp() - $2 * interval '1 ms' GROUP BY kind;
+
 -- name: outbox_notify
 -- Wake the relays of other processes. A hint only, so its commit need not reach the disk.
 SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2);

@@ -106,6 +106,34 @@ WITH noted AS (
 )
 INSERT INTO operator_actions (who, action, target, reason, result) VALUES ($3, 'note', $1, $4, $5);
 
+-- name: note_expired
+-- Keep which records a consumer has lost; returns what is new, or more than was known.
+INSERT INTO expired_records AS known (consumer, topic, partition, first_lost, next_kept)
+SELECT * FROM unnest($1::text[], $2::text[], $3::integer[], $4::bigint[], $5::bigint[])
+ON CONFLICT (consumer, topic, partition, first_lost) DO UPDATE
+SET next_kept = excluded.next_kept, noticed_at = now(), acknowledged_at = NULL
+WHERE known.next_kept < excluded.next_kept
+RETURNING consumer, topic, partition, first_lost, next_kept, noticed_at;
+
+-- name: expired
+-- What consumers have lost, and nobody has acknowledged.
+SELECT consumer, topic, partition, first_lost, next_kept, noticed_at FROM expired_records
+WHERE acknowledged_at IS NULL
+ORDER BY consumer, topic, partition, first_lost;
+
+-- name: acknowledge_expired
+-- An operator knows of what a consumer has lost, with a row of the operators' log; returns how many records.
+WITH known AS (
+    UPDATE expired_records SET acknowledged_at = now()
+    WHERE consumer = $1 AND acknowledged_at IS NULL
+    RETURNING next_kept - first_lost AS lost
+), told AS (
+    INSERT INTO operator_actions (who, action, target, reason, result)
+    SELECT $2, 'acknowledge', 'expired records of ' || $1, $3, sum(lost) || ' records lost' FROM known
+    HAVING count(*) > 0
+)
+SELECT coalesce(sum(lost), 0)::bigint FROM known;
+
 -- name: actions
 -- The operators' log, latest first.
 SELECT number, at, who, action, target, reason, result FROM operator_actions

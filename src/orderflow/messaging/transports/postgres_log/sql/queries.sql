@@ -46,8 +46,8 @@ SELECT t.name, p.number, p.first_offset, p.next_offset
  ORDER BY t.name, p.number;
 
 -- name: lag
--- Where a group stands on every partition of the topics. A group that never settled stands at the first record.
-SELECT t.name, p.number, greatest(coalesce(o.committed, 0), p.first_offset) AS committed, p.next_offset
+-- Where a group stands on every partition of the topics. A group that never joined has committed NULL.
+SELECT t.name, p.number, o.committed, p.first_offset, p.next_offset
   FROM topics t
   JOIN partitions p ON p.topic_id = t.id
   LEFT JOIN group_offsets o

@@ -1,0 +1,172 @@
+"""What stands still on real databases and a real broker says so, is begun anew, and ends its process at last."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from orderflow.messaging import progress
+from orderflow.messaging.engine import Engine
+from orderflow.messaging.engine_config import EngineConfig
+from orderflow.messaging.signals import BegunAnew, Stalled
+from orderflow.messaging.transport import ProducerRecord, TopicSettings
+from orderflow.messaging.transports.kafka import KafkaTransport, poller, records
+from orderflow.runtime.process import ExitCode, run_service
+from tests.support.kafka import KafkaServer
+from tests.support.locks import holding
+from tests.support.postgres import PostgresServer
+from tests.support.saga import databases, definition_of, running
+from tests.support.waiting import eventually
+from tests.unit.messaging.toy import Counted
+from tests.unit.messaging.world import World, record_of
+
+ORDER: Mapping[str, Any] = {
+    "customer_id": "customer-1",
+    "currency": "EUR",
+    "items": [{"sku": "SKU-ESPRESSO-CUP", "quantity": 2, "unit_price": 1250}],
+    "payment_method": "pm_card_visa",
+}
+
+
+async def problem(client: httpx.AsyncClient, component: str, words: str) -> str:
+    """The sentence of a component in `/health/ready`, once it has these words."""
+
+    async def look() -> str:
+        answer = await client.get("/health/ready")
+        found: str = answer.json()["problems"].get(component, "")
+        assert answer.status_code == 503, answer.text
+        assert words in found, answer.text
+        return found
+
+    return await eventually(look, timeout_s=40)
+
+
+async def is_ready(client: httpx.AsyncClient) -> bool:
+    return (await client.get("/health/ready")).status_code == 200
+
+
+async def test_a_foreign_transaction_that_holds_a_partition_of_the_log_is_told_for_as_long_as_it_lasts(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    with databases(postgres, "order") as made:
+        await made.migrate()
+        async with running("order", made, tmp_path) as order:
+            async with holding(made.urls["log"], "SELECT FROM partitions FOR UPDATE"):
+                assert (await order.post("/orders", json=ORDER)).status_code == 201
+                told = await problem(order, "relay", "stands still: 1 event waits to be published (slot ")
+                assert "and none has been published for" in told
+                await problem(order, "relay", "TransportUnavailableError")
+                assert not await is_ready(order)
+            await eventually(lambda: is_ready(order), timeout_s=40)
+
+
+async def test_a_consumer_whose_offsets_cannot_be_written_says_so_and_ends_its_process_at_last(
+    postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "ANEW_S", 6.0)
+    monkeypatch.setattr(progress, "HOPELESS_S", 8.0)
+    with databases(postgres, "order", "payment") as made:
+        await made.migrate()
+        announced: list[dict[str, Any]] = []
+        settings = made.settings(tmp_path, log_file=tmp_path / "payment.log", drain_timeout_s=1)
+        service = run_service(definition_of("payment"), settings, port=0, announce=announced.append)
+        payment = asyncio.create_task(service)
+        async with running("order", made, tmp_path) as order:
+            await eventually(lambda: announced or payment.done(), timeout_s=60)
+            url = f"http://127.0.0.1:{announced[0]['port']}"
+            await end_of_an_order(order, url)
+            async with (
+                holding(made.urls["log"], "SELECT FROM group_offsets WHERE owner IS NOT NULL FOR UPDATE"),
+                httpx.AsyncClient(base_url=url, timeout=60, verify=False) as client,
+            ):
+                assert (await order.post("/orders", json=ORDER)).status_code == 201
+                await problem(client, "consumer payment", "stands still: 1 record waits (order-events/")
+                assert await asyncio.wait_for(payment, 60) == ExitCode.STANDSTILL
+    said = (tmp_path / "payment.log").read_text(encoding="utf-8")
+    assert "payment ends, so that a new process takes its place: consumer payment: stands still: 1 record" in said
+
+
+async def end_of_an_order(order: httpx.AsyncClient, payment: str) -> None:
+    """The payment service has worked: it has handled an order, and settled that."""
+    placed = await order.post("/orders", json=ORDER)
+
+    async def settled() -> bool:
+        async with httpx.AsyncClient(base_url=payment, timeout=60, verify=False) as client:
+            known = await client.get(f"/payments/{placed.headers['location'].rpartition('/')[2]}")
+            lags = (await client.get("/ops/lag")).json()
+        return known.status_code == 200 and not any(each["lag"] for each in lags)
+
+    await eventually(settled, timeout_s=40)
+
+
+async def test_a_kafka_consumer_whose_poll_thread_stands_still_is_told_and_joined_anew(
+    kafka: KafkaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "ANEW_S", 6.0)
+    monkeypatch.setattr(progress, "HOPELESS_S", 12.0)
+    stuck, released = threading.Event(), threading.Event()
+    read = records.from_message
+
+    def stand_still(message: object) -> object:
+        if stuck.is_set():
+            released.wait()
+        return read(message)
+
+    monkeypatch.setattr(poller, "from_message", stand_still)
+    world, ended = World(), list[str]()
+    transport = await KafkaTransport.connect(kafka.bootstrap)
+    names = ("counts", "totals", "flow-status", "counts.DLT")
+    await transport.create_topics([TopicSettings(name, 1) for name in names])
+    engine = Engine(
+        world.service,
+        world.store,
+        transport,
+        gateway=None,
+        signals=world.signals,
+        clock=world.clock,
+        chance=random.Random(3),
+        config=EngineConfig(),
+        end=ended.append,
+    )
+
+    async def publish(*names: str) -> None:
+        made = [record_of(Counted(name=name, amount=1), offset=0) for name in names]
+        await transport.append([ProducerRecord("counts", r.key, r.value, r.headers) for r in made])
+
+    async def nothing_is_behind() -> bool:
+        return world.total("b") == 1 and not any(each.lag for each in await transport.lag("counter", ["counts"]))
+
+    engine.start()
+    try:
+        await publish("a", "b")
+        await eventually(nothing_is_behind, timeout_s=40)
+        stuck.set()
+        await publish("c", "d", "e")
+
+        told = await eventually(lambda: engine.health().problems.get("consumer counter", ""), timeout_s=40)
+        assert told.startswith("stands still: 3 records wait (counts/0), and none has been handled for ")
+        await eventually(lambda: world.signals_of(BegunAnew), timeout_s=40)
+        await eventually(lambda: ended, timeout_s=40)
+        assert [signal.component for signal in world.signals_of(Stalled)] == ["consumer counter"]
+    finally:
+        released.set()
+        await engine.kill()
+        await transport.close()
+
+
+def test_a_process_that_its_threads_hold_is_ended_all_the_same() -> None:
+    script = (
+        "import threading; from concurrent.futures import ThreadPoolExecutor;"
+        "from orderflow.runtime.process import end_this_process;"
+        "ThreadPoolExecutor(1).submit(threading.Event().wait); end_this_process(0.2, 7)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == ExitCode.STANDSTILL
