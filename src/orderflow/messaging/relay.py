@@ -12,14 +12,15 @@ from contextlib import suppress
 
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.cloudevents import with_time
-from orderflow.messaging.dead_letters import SUFFIX, with_times
+from orderflow.messaging.dead_letters import SUFFIX, shortened, with_times
 from orderflow.messaging.pacing import Pacer
 from orderflow.messaging.signals import Relayed, Signals, SlotsChanged
 from orderflow.messaging.store import OutboxReader, OutboxRecord
-from orderflow.messaging.transport import ProducerRecord, Transport
+from orderflow.messaging.transport import ProducerRecord, RecordTooLargeError, Transport, size_of
 
 BATCH_MAX = 1000
 IDLE_S = 1.0
+LONG_LETTER_BYTES = 16 * 1024
 
 
 class Relay:
@@ -92,10 +93,22 @@ class Relay:
 
     async def _publish(self, rows: Sequence[OutboxRecord]) -> None:
         started = self._clock.monotonic()
-        await self._transport.append([to_record(row) for row in rows])
+        await self._append(rows)
         await self._reader.mark_sent([row.id for row in rows])
         oldest_ms = max(0, self._clock.wall_ms() - rows[0].created_at)
         self._signals.emit(Relayed(self._service, len(rows), oldest_ms, self._clock.monotonic() - started))
+
+    async def _append(self, rows: Sequence[OutboxRecord]) -> None:
+        """A topic made with a lower limit than ours must not stop the rest: what a dead letter loses here is kept in
+        the database.
+        """
+        try:
+            await self._transport.append([to_record(row) for row in rows])
+        except RecordTooLargeError:
+            cut = [shortened(row) if is_long_letter(row) else row for row in rows]
+            if cut == list(rows):
+                raise
+            await self._transport.append([to_record(row) for row in cut])
 
     async def _claim_slots(self) -> None:
         if self._clock.monotonic() < self._claim_at:
@@ -110,6 +123,11 @@ class Relay:
         with suppress(TimeoutError):
             async with asyncio.timeout(IDLE_S):
                 await self._written.wait()
+
+
+def is_long_letter(row: OutboxRecord) -> bool:
+    """A dead letter that holds more than what we say ourselves of it."""
+    return row.topic.endswith(SUFFIX) and size_of(row) > LONG_LETTER_BYTES
 
 
 def to_record(row: OutboxRecord) -> ProducerRecord:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 import asyncpg
+import msgspec
 
 from orderflow.messaging.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
 
@@ -55,6 +58,17 @@ def _from_state(error: asyncpg.PostgresError, state: str) -> Exception | None:
     if state in BEHIND_STATES:
         return SchemaBehindError(f"{text}: the schema is not the one of this release; run `orderflow migrate`")
     return None
+
+
+@contextmanager
+def unwritable() -> Iterator[None]:
+    """A block that turns changes into statements: what cannot become one (a value that no codec takes, a row without
+    a table) is refused as the database refuses data. Left as a defect it would come again with its batch for ever.
+    """
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, msgspec.MsgspecError) as error:
+        raise DataRefusedError(f"{type(error).__name__}: {error}") from error
 
 
 class translated:  # noqa: N801  # reads as a statement: `with translated():`

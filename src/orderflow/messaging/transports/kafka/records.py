@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orderflow.messaging.transport import ConsumerRecord, Headers
+from orderflow.messaging.transport import UNREADABLE_HEADERS, ConsumerRecord, Headers
 
 
 def from_message(message: Any) -> ConsumerRecord:
@@ -26,8 +26,8 @@ def from_message(message: Any) -> ConsumerRecord:
 def _headers(message: Any) -> Headers:
     try:
         headers = message.headers()
-    except UnicodeDecodeError:
-        # A name that is not UTF-8 cannot be had from this client. Without headers the record is undecodable,
-        # and is kept as such.
-        return ()
+    except UnicodeDecodeError as error:
+        # A name that is not UTF-8 cannot be had from this client, nor the other headers then: that is said in their
+        # place. The record is undecodable, and is kept as such.
+        return ((UNREADABLE_HEADERS, str(error).encode()),)
     return tuple(headers) if headers else ()
