@@ -35,11 +35,11 @@ async def test_any_record_comes_back_byte_for_byte(store: Store) -> None:
         assert as_given(found[-1]) == event
 
 
-@pytest.mark.parametrize("headers", [(), (("", b""),) * 600_000, (("", None),) * 600_000, (("n" * 32, b"v"),) * 40_000])
+@pytest.mark.parametrize("headers", [(), (("", b""),) * 100_000, (("", None),) * 100_000, (("n" * 32, b"v"),) * 40_000])
 async def test_whatever_fits_the_log_fits_the_outbox(store: Store, headers: Headers) -> None:
     record = replace(outgoing("k"), value=b"", headers=headers)
     full = replace(record, value=b"x" * (MAX_RECORD_BYTES - size_of(record) - 256))
-    assert fits(full, 256)
+    assert fits(full)
     await commit(store, changes(outbox=[full]))
     reader = store.outbox()
     await reader.claim_slots()

@@ -20,13 +20,11 @@ from orderflow.messaging.transport import ConsumerRecord, HasBytes, Headers, fit
 SUFFIX = ".DLT"
 FIRST_FAILED_AT = "dlt_first_failed_at"
 LAST_FAILED_AT = "dlt_last_failed_at"
-STAMP_ROOM = 256
-"""Bytes for the headers that a row of the outbox is given when it is published."""
-
 UNSTORABLE = "unstorable"
 _OMITTED = "dlt_omitted"
 _CONSUMER = "dlt_consumer"
 _PARTS = ("value", "headers", "key")
+_CUTS = (("value",), ("headers",), ("value", "headers"), _PARTS)
 _KEY_BYTES = 4 * KEY_MAX
 _TRACE_ID = slice(3, 35)
 
@@ -51,9 +49,9 @@ def dead_letter(
 ) -> OutboxRecord:
     """The original key, value and headers as bytes, and `dlt_` headers that say what, where and why.
 
-    What would not fit the log with these headers added is cut: the value, then the headers, then the key. `dlt_omitted`
-    and the headers beside it say so; the parked event has it all, in the database of `service`. `release` is the
-    version of the code that gave up. The time of the failure is not known before the row is written: see `with_times`.
+    What would not fit the log with these headers added is cut: the value, or the headers, or more. `dlt_omitted` and
+    the headers beside it say so; the parked event has it all, in the database of `service`. `release` is the version
+    of the code that gave up. The time of the failure is not known before the row is written: see `with_times`.
     """
     why = _why(incoming, record, failure, attempts, consumer, release)
     letter = OutboxRecord(
@@ -64,20 +62,19 @@ def dead_letter(
         event_id=incoming.event_id,
         slot=slot_of(record.key, slots),
     )
-    if fits(letter, STAMP_ROOM):
+    if _will_fit(letter):
         return letter
     whole = f"in the database of {service}, parked by consumer {consumer} as event {incoming.event_id}"
-    for count in range(1, len(_PARTS) + 1):
-        parts = _PARTS[:count]
+    for parts in _CUTS:
         why |= {**_omitted(record, parts), "dlt_whole": whole}
-        kept = () if "headers" in parts else record.headers
+        kept: Headers = () if "headers" in parts else record.headers
         letter = replace(
             letter,
             key=incoming.key.encode() if "key" in parts else record.key,
-            value=None,
+            value=None if "value" in parts else record.value,
             headers=kept + _as_headers(why) + _first_failed_at(incoming),
         )
-        if fits(letter, STAMP_ROOM):
+        if _will_fit(letter):
             break
     return letter
 
@@ -131,6 +128,11 @@ def stand_ins(incoming: Incoming, record: ConsumerRecord, error: DataRefusedErro
         named = record_id(record.topic, record.partition, record.offset) if record.topic else incoming.event_id
         key = f"{record.topic}/{record.partition}/{record.offset}" if record.topic else uuid_text(named)
         yield replace(without_content, key=key, identity=uuid_text(named), event_id=named)
+
+
+def _will_fit(letter: OutboxRecord) -> bool:
+    """With the headers that it is given when it is published."""
+    return fits(replace(letter, headers=with_times(letter.headers, 0)))
 
 
 def _omitted(record: HasBytes, parts: Sequence[str]) -> dict[str, str]:

@@ -55,6 +55,9 @@ class HasBytes(Protocol):
 MAX_RECORD_BYTES = 2 * 1024 * 1024
 """What every log takes: Kafka's `max.message.bytes` of the topics that we make, which bounds a whole record batch."""
 
+MAX_HEADERS = 100_000
+"""Of a record with more, librdkafka hands none of its headers over, and does not say so (`rd_kafka_message_headers`)."""
+
 _FRAME_BYTES = 61 + 36
 """Of a batch with one record: the batch's head, and what a record can have beside its key, value and headers."""
 
@@ -75,9 +78,9 @@ def size_of(record: HasBytes) -> int:
     return size
 
 
-def fits(record: HasBytes, room: int = 0) -> bool:
-    """Whether every log takes the record, also when `room` bytes of headers are added to it."""
-    return size_of(record) + room <= MAX_RECORD_BYTES
+def fits(record: HasBytes) -> bool:
+    """Whether every log takes the record, and gives it back."""
+    return size_of(record) <= MAX_RECORD_BYTES and len(record.headers) <= MAX_HEADERS
 
 
 def _more_digits(length: int) -> int:
@@ -113,7 +116,7 @@ class TransportUnavailableError(Exception):
 
 
 class RecordTooLargeError(ValueError):
-    """The log does not take a record of this size: it does not fit, or its topic was made with a lower limit."""
+    """The log does not take a record of so many bytes or headers, or its topic was made with a lower limit."""
 
 
 class TopicMissingError(Exception):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orderflow.messaging.transport import (
+    MAX_HEADERS,
     MAX_RECORD_BYTES,
     ConsumerRecord,
     ProducerRecord,
     RecordTooLargeError,
+    fits,
     size_of,
 )
 
@@ -19,10 +21,10 @@ POLL_BYTES_MAX = 16 * 1024 * 1024
 def refuse_oversized(records: Sequence[ProducerRecord]) -> None:
     """Raises RecordTooLargeError for a record that does not fit, before any of the records is appended."""
     for record in records:
-        size = size_of(record)
-        if size > MAX_RECORD_BYTES:
+        if not fits(record):
             raise RecordTooLargeError(
-                f"a record for {record.topic!r} has {size} bytes, the limit is {MAX_RECORD_BYTES}"
+                f"a record for {record.topic!r} has {size_of(record)} bytes and {len(record.headers)} headers, "
+                f"the limit is {MAX_RECORD_BYTES} bytes and {MAX_HEADERS} headers"
             )
 
 
