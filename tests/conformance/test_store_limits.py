@@ -12,7 +12,17 @@ from orderflow.messaging.decision import Intent
 from orderflow.messaging.inbox import Failure, InboxEntry, InboxState, ParkedEvent
 from orderflow.messaging.store import DataRefusedError, OutboxRecord, Store
 from orderflow.messaging.transport import MAX_RECORD_BYTES, ConsumerRecord, Headers, fits, size_of
-from tests.conformance.store_values import CONSUMER, as_given, changes, commit, intent, outgoing, park, parked, sequence
+from tests.conformance.store_values import (
+    CONSUMER,
+    as_given,
+    changes,
+    commit,
+    intent,
+    outgoing,
+    park,
+    parked,
+    sequence,
+)
 
 NAMES = ("", "n", "ce_id", "a\x00b", "\n", "日本", "😀" * 5_000, "n" * 70_000)
 VALUES = (None, b"", b"\x00", b"\xff\xfe", b"v" * 63, b"v" * 8_192, b"\x00" * 70_000)
@@ -35,7 +45,9 @@ async def test_any_record_comes_back_byte_for_byte(store: Store) -> None:
         assert as_given(found[-1]) == event
 
 
-@pytest.mark.parametrize("headers", [(), (("", b""),) * 100_000, (("", None),) * 100_000, (("n" * 32, b"v"),) * 40_000])
+@pytest.mark.parametrize(
+    "headers", [(), (("", b""),) * 100_000, (("", None),) * 100_000, (("n" * 32, b"v"),) * 40_000]
+)
 async def test_whatever_fits_the_log_fits_the_outbox(store: Store, headers: Headers) -> None:
     record = replace(outgoing("k"), value=b"", headers=headers)
     full = replace(record, value=b"x" * (MAX_RECORD_BYTES - size_of(record) - 256))

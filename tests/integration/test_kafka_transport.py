@@ -79,7 +79,9 @@ async def test_a_record_that_is_small_only_in_the_log_is_read_whole(
     topic = f"topic-{uuid4().hex[:12]}"
     await transport.create_topics([TopicSettings(topic, 1)])
     value = b"x" * 40_000_000
-    producer = Producer({"bootstrap.servers": kafka.bootstrap, "message.max.bytes": 10**8, "compression.type": "zstd"})
+    producer = Producer(
+        {"bootstrap.servers": kafka.bootstrap, "message.max.bytes": 10**8, "compression.type": "zstd"}
+    )
     producer.produce(topic, value, b"key")
     assert await asyncio.to_thread(producer.flush, 20) == 0
     [record] = await take(await transport.subscribe("compressed", [topic]), 1)
@@ -113,9 +115,7 @@ async def test_a_topic_of_a_lower_limit_than_ours_takes_dead_letters_without_wha
     long = poisoned(7, key=b"long", value=b"x" * 200_000, headers=(("h", b"v"),))
     short = poisoned(8, key=b"short", value=b"?", headers=(("h", b"v"),))
     await world.admit(*(from_record(each, world.service.catalogue) for each in (long, short)))
-    relay = Relay(
-        "counter", world.store.outbox(), transport, Pacer(world.clock, 0, 0, 1), world.signals, world.clock
-    )
+    relay = Relay("counter", world.store.outbox(), transport, Pacer(world.clock, 0, 0, 1), world.signals, world.clock)
 
     await relay.step()
 

@@ -1,4 +1,4 @@
-"""Records that Python's client cannot make: names of headers that are no UTF-8. Made by librdkafka itself, which is in it."""
+"""Records that Python's client cannot make: names of headers that are no UTF-8. librdkafka, which is in it, can."""
 
 from __future__ import annotations
 

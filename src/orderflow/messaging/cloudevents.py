@@ -60,7 +60,9 @@ def read(record: ConsumerRecord, catalogue: Catalogue) -> Envelope:
         if not value or (wanted and value != wanted):
             unreadable = header_text(record.headers, UNREADABLE_HEADERS)
             if unreadable:
-                raise UndecodableError(MALFORMED, f"a header's name is not UTF-8, so that none can be read: {unreadable}")
+                raise UndecodableError(
+                    MALFORMED, f"a header's name is not UTF-8, so that none can be read: {unreadable}"
+                )
             raise UndecodableError(MALFORMED, f"header {name} is {value!r}")
     if record.value is None:
         raise UndecodableError(MALFORMED, "no value")

@@ -49,9 +49,7 @@ class Fold:
         self._failures = failures
         self._holding = terms.holding
         self._publisher = Publisher(recognition.emitted, policy.slots, self.changes)
-        self._parking = Parking(
-            service.name, self._source, recognition, policy, terms, self._publisher, self.changes
-        )
+        self._parking = Parking(service.name, self._source, recognition, policy, terms, self._publisher, self.changes)
         self._known = recognition.known
         self._seen = set(recognition.known)
         self._done: set[tuple[str, str]] = set()

@@ -71,10 +71,10 @@ class Inlet:
     async def admit(self, consumer: str, batch: Sequence[Incoming]) -> list[Result]:
         """Carry the batch in; one result a message, in order. Order within a key is kept.
 
-        Data that the database refuses is found by what its error names, else by halving, and fails alone; what it will
-        not even park is dead without its content. DEFERRED messages are to be brought again, each before the later
-        ones of its key. Raises StoreUnavailableError, InfrastructureError; what was committed by then is recognised
-        when the batch comes again.
+        Data that the database refuses is found by what its error names, else by halving, and fails alone; what it
+        will not even park is dead without its content. DEFERRED messages are to be brought again, each before the
+        later ones of its key. Raises StoreUnavailableError, InfrastructureError; what was committed by then is
+        recognised when the batch comes again.
         """
         if all(passed_over(self.service, incoming) for incoming in batch):
             return self._pass_over(consumer, batch)

@@ -56,7 +56,7 @@ MAX_RECORD_BYTES = 2 * 1024 * 1024
 """What every log takes: Kafka's `max.message.bytes` of the topics that we make, which bounds a whole record batch."""
 
 MAX_HEADERS = 100_000
-"""Of a record with more, librdkafka hands none of its headers over, and does not say so (`rd_kafka_message_headers`)."""
+"""Of a record with more, librdkafka hands no header over, and does not say so (`rd_kafka_message_headers`)."""
 
 _FRAME_BYTES = 61 + 36
 """Of a batch with one record: the batch's head, and what a record can have beside its key, value and headers."""

@@ -29,7 +29,15 @@ from orderflow.messaging.store import Store
 from orderflow.messaging.stores.postgres import migrations
 from orderflow.messaging.stores.postgres.store import PostgresStore
 from orderflow.messaging.transport import ConsumerRecord, ProducerRecord, TopicSettings, Transport, size_of
-from tests.conformance.transport.bad_records import CHANGES, MEBIBYTE, corpus, filled, full_records, good, replaced_text
+from tests.conformance.transport.bad_records import (
+    CHANGES,
+    MEBIBYTE,
+    corpus,
+    filled,
+    full_records,
+    good,
+    replaced_text,
+)
 from tests.support.postgres import PostgresServer
 from tests.support.records import take
 from tests.support.waiting import eventually

@@ -226,7 +226,12 @@ FULL = {
     "the name of a header": poisoned(1, key=b"k", value=None, headers=(("n" * 2_097_000, None),)),
     "a key": poisoned(1, key=b"k" * 2_097_000, value=b"x"),
 }
-CUT = {"99,990 headers without a name": "headers", "a header": "headers", "the name of a header": "headers", "a key": "value, headers, key"}
+CUT = {
+    "99,990 headers without a name": "headers",
+    "a header": "headers",
+    "the name of a header": "headers",
+    "a key": "value, headers, key",
+}
 
 
 async def test_a_record_of_many_headers_that_fits_the_log_fits_the_outbox() -> None:

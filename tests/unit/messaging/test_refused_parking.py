@@ -120,7 +120,7 @@ async def test_a_retry_whose_failure_cannot_be_written_down_is_dead_and_kept_who
     world.moods.broken.update(names)
     await world.admit(*(Counted(name=name, amount=1) for name in names))
     world.moods.broken.discard("k3")
-    world.refuses = lambda changes: any(not is_unstorable(each) for each in changes.reparked)
+    world.store.refuses = lambda changes: any(not is_unstorable(each) for each in changes.reparked)
 
     await retry(world)
 
@@ -138,7 +138,7 @@ async def test_a_key_whose_retry_is_refused_for_good_keeps_no_other_from_its_tur
     world.moods.broken.update(names)
     await world.admit(*(Counted(name=name, amount=1) for name in names))
     world.moods.broken.clear()
-    world.refuses = lambda changes: any(entry.key == "k1" for entry in changes.inbox)
+    world.store.refuses = lambda changes: any(entry.key == "k1" for entry in changes.inbox)
 
     with pytest.raises(DataRefusedError):
         await retry(world)
@@ -152,7 +152,7 @@ async def test_an_answer_that_is_refused_is_dead_and_its_intent_is_not_asked_for
     await world.admit(Asked(name="k"))
     [asked] = world.intents().values()
     world.moods.broken.add("k")
-    world.refuses = lambda changes: any(not is_unstorable(each) for each in changes.parked)
+    world.store.refuses = lambda changes: any(not is_unstorable(each) for each in changes.parked)
     answer = from_answer(Said(name="k", words="yes"), asked, "/toy/counter")
 
     results = await world.admit(answer)
@@ -174,7 +174,7 @@ async def test_a_command_that_the_database_refuses_is_answered_and_harms_no_othe
 
 async def test_what_no_record_is_to_blame_for_is_raised() -> None:
     world = World()
-    world.refuses = lambda changes: bool(changes.parked)
+    world.store.refuses = lambda changes: bool(changes.parked)
 
     with pytest.raises(DataRefusedError):
         await asyncio.wait_for(world.admit(Counted(name="k", amount=-1)), 5)

@@ -57,16 +57,16 @@ def poisoned(offset: int, *, key: bytes | None, value: bytes | None, headers: He
 class PickyStore(MemoryStore):
     """Refuses to write what `refuses` says."""
 
-    def __init__(self, database: MemoryDatabase, refuses: Callable[[Changes], bool]) -> None:
+    def __init__(self, database: MemoryDatabase) -> None:
         super().__init__(database)
-        self._refuses = refuses
+        self.refuses: Callable[[Changes], bool] = lambda _: False
 
     def transaction(self) -> MemoryTransaction:
         made = super().transaction()
         write = made.write
 
         async def picky(changes: Changes) -> None:
-            if self._refuses(changes):
+            if self.refuses(changes):
                 raise DataRefusedError("this database takes nothing of the kind")
             await write(changes)
 
@@ -96,8 +96,7 @@ class World:
         self.database = MemoryDatabase(
             self.clock, checks=(refuse_666,), stepwise=(Tally,), encoding=encoding, gate=self._gate
         )
-        self.refuses: Callable[[Changes], bool] = lambda _: False
-        self.store = PickyStore(self.database, lambda changes: self.refuses(changes))
+        self.store = PickyStore(self.database)
         self.service = toy_service(self.moods)
         self.policy = Policy(
             retry=RetryPolicy(Backoff(retry_ms, retry_ms), attempts_max),

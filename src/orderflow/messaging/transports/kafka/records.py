@@ -8,8 +8,8 @@ from typing import Any
 from orderflow.messaging.transport import UNREADABLE_HEADERS, ConsumerRecord, Headers
 
 read_headers = methodcaller("headers")
-"""Over a name that is not UTF-8 the client returns a result and leaves an error set. A plain call that the interpreter
-has specialised does not look for that: the error would come up anywhere later, and end the thread."""
+"""Over a name that is not UTF-8 the client returns a result and leaves an error set. A plain call that the
+interpreter has specialised does not look for that: the error would come up anywhere later, and end the thread."""
 
 
 def from_message(message: Any) -> ConsumerRecord:
