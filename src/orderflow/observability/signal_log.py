@@ -30,7 +30,8 @@ from orderflow.messaging.signals import (
     TaskFailed,
     Waiting,
 )
-from orderflow.observability.logs import Level, Line, LogWriter
+from orderflow.observability.logs import Level, LogWriter
+from orderflow.observability.repeats import Line
 from orderflow.observability.text import clean, redact
 
 _LEVELS = dict.fromkeys(Outcome, Level.INFO) | {

@@ -112,7 +112,12 @@ def test_what_differs_only_in_its_numbers_is_of_one_kind() -> None:
 def test_from_many_threads_none_is_lost() -> None:
     sink = Kept()
     log = writer(sink)
-    threads = [threading.Thread(target=lambda: [log.write(Level.WARNING, "x") for _ in range(500)]) for _ in range(8)]
+
+    def flood() -> None:
+        for _ in range(500):
+            log.write(Level.WARNING, "x")
+
+    threads = [threading.Thread(target=flood) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
