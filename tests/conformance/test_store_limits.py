@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from orderflow.messaging.decision import Intent
 from orderflow.messaging.inbox import Failure, InboxEntry, InboxState, ParkedEvent
+from orderflow.messaging.recovery.port import LetterFilter, is_last_page
 from orderflow.messaging.store import DataRefusedError, OutboxRecord, Store
 from orderflow.messaging.transport import MAX_RECORD_BYTES, ConsumerRecord, Headers, fits, size_of
 from tests.conformance.store_values import (
@@ -17,6 +18,7 @@ from tests.conformance.store_values import (
     as_given,
     changes,
     commit,
+    dead,
     intent,
     outgoing,
     park,
@@ -100,6 +102,26 @@ async def test_an_intent_that_cannot_be_written_is_refused(store: Store, value: 
     asked = replace(intent("a"), intent=Intent(key="charge:a", kind="charge", request={"value": value}))
     with pytest.raises(DataRefusedError):
         await commit(store, changes(opened=[asked]))
+
+
+async def test_a_page_of_letters_is_bounded_in_bytes_and_none_is_left_out(store: Store) -> None:
+    record = ConsumerRecord("parcels", 0, 7, b"key", b"\x00" * 12_000_000, (("", b""),) * 1_000)
+    for number in range(6):
+        await park(store, replace(dead(f"k{number}", "1"), record=record))
+    await park(store, *(dead(f"l{number}", "1") for number in range(3)))
+    for state in (InboxState.DEAD, None):
+        found: list[str] = []
+        sizes: list[int] = []
+        last = False
+        after = 0
+        while not last:
+            page = await store.recovery.letters(LetterFilter(state=state), 4, after)
+            found += [letter.event.key for letter in page]
+            sizes.append(len(page))
+            after = page[-1].event.position
+            last = is_last_page(page, 4)
+        assert found == ["k0", "k1", "k2", "k3", "k4", "k5", "l0", "l1", "l2"]
+        assert sizes == [3, 3, 3]
 
 
 async def test_a_bare_event_can_be_parked_in_the_place_of_any(store: Store) -> None:
