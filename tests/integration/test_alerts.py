@@ -8,6 +8,7 @@ import random
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,9 +37,12 @@ async def say_garbage(made: Databases, count: int) -> None:
         await transport.close()
 
 
+def lines(tmp_path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (tmp_path / "inventory.log").read_text(encoding="utf-8").splitlines()]
+
+
 def actions(tmp_path: Path) -> list[str]:
-    lines = (tmp_path / "inventory.log").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line)["action"] for line in lines]
+    return [line["action"] for line in lines(tmp_path)]
 
 
 async def test_a_dead_letter_of_a_running_service_is_told_signed(made: Databases, tmp_path: Path) -> None:
@@ -75,7 +79,7 @@ async def test_a_webhook_that_is_away_is_in_nobodys_way(made: Databases, tmp_pat
 
         await eventually(dead, timeout_s=20)
         assert (await service.get("/health/ready")).status_code == 200
+    assert sum(line.get("repeated", 1) for line in lines(tmp_path) if line["action"] == "message-dead") == 50
     seen = actions(tmp_path)
-    assert seen.count("message-dead") == 50
     assert "alerts-unsigned" in seen
     assert "alert-dropped" in seen

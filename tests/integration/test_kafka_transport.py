@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.cimpl import NewTopic
 
-from orderflow.messaging.transport import ProducerRecord, TopicSettings, TransportUnavailableError
+from orderflow.messaging import cloudevents
+from orderflow.messaging.catalogue import Catalogue, UndecodableError
+from orderflow.messaging.cloudevents import header_text
+from orderflow.messaging.flow import FLOW_STATUS
+from orderflow.messaging.incoming import from_record
+from orderflow.messaging.pacing import Pacer
+from orderflow.messaging.relay import Relay
+from orderflow.messaging.transport import (
+    UNREADABLE_HEADERS,
+    ProducerRecord,
+    TopicSettings,
+    TransportUnavailableError,
+    size_of,
+)
 from orderflow.messaging.transports.kafka import KafkaTransport
 from orderflow.messaging.transports.kafka.inbox import MAX_RECORDS
 from orderflow.messaging.transports.kafka.poller import BACK_PRESSURE_S
+from tests.support.forged_kafka import produce
 from tests.support.kafka import KafkaServer
 from tests.support.records import numbered, numbers, take
 from tests.support.waiting import eventually
+from tests.unit.messaging.world import World, poisoned
 
 
 @pytest.fixture
@@ -53,6 +71,65 @@ async def test_topics_are_made_with_explicit_settings(kafka: KafkaServer, transp
     settings = await asyncio.wrap_future(future)
     wanted = {"retention.ms": "3600000", "max.message.bytes": "2097152", "cleanup.policy": "delete"}
     assert {name: settings[name].value for name in wanted} == wanted
+
+
+async def test_a_record_that_is_small_only_in_the_log_is_read_whole(
+    kafka: KafkaServer, transport: KafkaTransport
+) -> None:
+    topic = f"topic-{uuid4().hex[:12]}"
+    await transport.create_topics([TopicSettings(topic, 1)])
+    value = b"x" * 40_000_000
+    producer = Producer(
+        {"bootstrap.servers": kafka.bootstrap, "message.max.bytes": 10**8, "compression.type": "zstd"}
+    )
+    producer.produce(topic, value, b"key")
+    assert await asyncio.to_thread(producer.flush, 20) == 0
+    [record] = await take(await transport.subscribe("compressed", [topic]), 1)
+    assert record.value == value
+
+
+async def test_a_name_of_a_header_that_is_no_utf_8_is_said_in_the_place_of_the_headers(
+    kafka: KafkaServer, transport: KafkaTransport
+) -> None:
+    topic = f"topic-{uuid4().hex[:12]}"
+    await transport.create_topics([TopicSettings(topic, 1)])
+    headers = [(b"ce_specversion", b"1.0"), (b"\xff\xfe", b"x")]
+    await asyncio.to_thread(produce, kafka.bootstrap, topic, b"key", b"value", headers)
+    [record] = await take(await transport.subscribe("forged", [topic]), 1)
+    assert (record.key, record.value) == (b"key", b"value")
+    why = "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"
+    assert record.headers == ((UNREADABLE_HEADERS, why.encode()),)
+    with pytest.raises(UndecodableError, match="a header's name is not UTF-8, so that none can be read"):
+        cloudevents.read(record, Catalogue(()))
+
+
+async def test_a_topic_of_a_lower_limit_than_ours_takes_dead_letters_without_what_is_too_much(
+    kafka: KafkaServer, transport: KafkaTransport
+) -> None:
+    """One letter that its topic does not take would keep the relay from all that it has to publish."""
+    await transport.create_topics([TopicSettings(FLOW_STATUS, 1)])
+    made = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    lower = NewTopic("counts.DLT", 1, 1, config={"max.message.bytes": "50000"})
+    await asyncio.wrap_future(made.create_topics([lower])["counts.DLT"])
+    world = World()
+    long = poisoned(7, key=b"long", value=b"x" * 200_000, headers=(("h", b"v"),))
+    short = poisoned(8, key=b"short", value=b"?", headers=(("h", b"v"),))
+    await world.admit(*(from_record(each, world.service.catalogue) for each in (long, short)))
+    relay = Relay("counter", world.store.outbox(), transport, Pacer(world.clock, 0, 0, 1), world.signals, world.clock)
+
+    await relay.step()
+
+    assert world.database.state.pending == {}
+    letters = await take(await transport.subscribe("letters", ["counts.DLT"]), 2)
+    found = {each.key: each for each in letters}
+    assert (found[b"short"].value, found[b"short"].headers[0]) == (b"?", ("h", b"v"))
+    cut = found[b"long"]
+    assert cut.value is None
+    assert header_text(cut.headers, "dlt_omitted") == str(size_of(long))
+    assert header_text(cut.headers, "dlt_omitted_parts") == "value, headers"
+    assert header_text(cut.headers, "dlt_value_sha256") == hashlib.sha256(b"x" * 200_000).hexdigest()
+    assert header_text(cut.headers, "dlt_offset") == "7"
+    assert header_text(cut.headers, "dlt_first_failed_at") == header_text(cut.headers, "dlt_last_failed_at") != ""
 
 
 async def test_an_append_that_nobody_acknowledges_ends_in_time() -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from typing import ClassVar
+from uuid import uuid4
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from orderflow.messaging.catalogue import Catalogue
 from orderflow.messaging.clock import SystemClock
@@ -29,6 +32,7 @@ from orderflow.messaging.stores.postgres.migrations import MigrationSequence
 from orderflow.messaging.stores.postgres.store import PostgresStore
 from tests.conformance import store_tables
 from tests.conformance.store_tables import Counter, Move, Parcel, ParcelState
+from tests.support.postgres import PostgresServer
 from tests.unit.messaging.world import record_of
 
 COUNT = 100
@@ -196,3 +200,47 @@ async def test_refused_heads_are_tried_again_together_and_given_up_together(depo
     told = [outcome for outcomes in depot.committed() for outcome in outcomes]
     assert (told.count(Outcome.PARKED), told.count(Outcome.DEAD)) == (20, 5)
     assert len(depot.committed()) < 15
+
+
+@pytest.fixture
+async def latin(postgres: PostgresServer) -> AsyncIterator[Depot]:
+    """A depot whose database lacks most characters."""
+    name = f"latin_{uuid4().hex[:12]}"
+    postgres.execute(f"CREATE DATABASE \"{name}\" ENCODING LATIN1 LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    url = postgres.url(name)
+    own = MigrationSequence.from_package("parcels", store_tables.__name__)
+    await migrations.migrate(url, [migrations.core(), own])
+    store = await PostgresStore.connect(url, tables=store_tables.tables())
+    yield Depot(store, url)
+    await store.close()
+    postgres.drop_database(name)
+
+
+@pytest.mark.parametrize("refused", ["the key", "the type", "the failure"])
+async def test_what_the_database_will_not_even_park_ends_as_a_dead_letter_of_its_place(
+    latin: Depot, refused: str
+) -> None:
+    name = "日本" if refused == "the key" else "bad"
+    event = Written(name=name, what="text" if refused == "the failure" else "sound", words="日本")
+    record = record_of(event, offset=7)
+    if refused == "the type":
+        record = replace(record, headers=(*record.headers, ("ce_type", "日本".encode())))
+    poison = from_record(record, latin.catalogue)
+
+    results = await latin.inlet.admit(
+        "depot", [poison, from_record(record_of(sound()[0], offset=8), latin.catalogue)]
+    )
+    again = await latin.inlet.admit("depot", [poison])
+
+    assert [each.outcome for each in [*results, *again]][1:] == [Outcome.HANDLED, Outcome.DUPLICATE]
+    if refused == "the failure":
+        assert results[0].outcome is Outcome.PARKED
+        return
+    assert results[0].outcome is Outcome.DEAD
+    key = "counts/0/7" if refused == "the key" else "bad"
+    found = await latin.asked("SELECT key || ' ' || error || ' ' || state FROM parked_events")
+    assert found == f"{key} UnstorableError 3"
+    message = str(await latin.asked("SELECT message FROM parked_events"))
+    assert message.startswith("the database refuses counts/0@7 (")
+    assert sha256(record.value or b"").hexdigest() in message
+    assert await latin.asked("SELECT count(*) FROM outbox WHERE topic = 'counts.DLT'") == 1

@@ -16,11 +16,15 @@ class Message:
 
 @dataclass
 class Receiver:
-    """Answers with the next of `answers` (status line and headers), at the end with 204; "" never answers."""
+    """Answers with the next of `answers` (status line and headers), at the end with 204; "" never answers. Whatever
+    holds `refused` in its body is always answered with `refusal`.
+    """
 
     url: str = ""
     answers: list[str] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
+    refused: bytes | None = None
+    refusal: str = ""
     _open: set[asyncio.StreamWriter] = field(default_factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -29,11 +33,16 @@ class Receiver:
         headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in head)}
         body = await reader.readexactly(int(headers["content-length"]))
         self.messages.append(Message(headers, body))
-        answer = self.answers.pop(0) if self.answers else "204 No Content"
+        answer = self._answer_to(body)
         if answer:
             writer.write(f"HTTP/1.1 {answer}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".encode())
             await writer.drain()
             self.close(writer)
+
+    def _answer_to(self, body: bytes) -> str:
+        if self.refused is not None and self.refused in body:
+            return self.refusal
+        return self.answers.pop(0) if self.answers else "204 No Content"
 
     def close(self, writer: asyncio.StreamWriter) -> None:
         self._open.discard(writer)

@@ -14,7 +14,7 @@ from uuid import UUID
 from orderflow.messaging.catalogue import MALFORMED, Catalogue, UndecodableError, wire_name
 from orderflow.messaging.envelope import Envelope
 from orderflow.messaging.identity import uuid5, uuid_of, uuid_text
-from orderflow.messaging.transport import ConsumerRecord, Headers
+from orderflow.messaging.transport import UNREADABLE_HEADERS, ConsumerRecord, Headers
 
 KEY_MAX = 200
 TIME_HEADER = "ce_time"
@@ -58,6 +58,11 @@ def read(record: ConsumerRecord, catalogue: Catalogue) -> Envelope:
     for name, wanted in (("ce_specversion", "1.0"), ("ce_id", ""), ("ce_type", ""), ("ce_source", "")):
         value = attributes.get(name)
         if not value or (wanted and value != wanted):
+            unreadable = header_text(record.headers, UNREADABLE_HEADERS)
+            if unreadable:
+                raise UndecodableError(
+                    MALFORMED, f"a header's name is not UTF-8, so that none can be read: {unreadable}"
+                )
             raise UndecodableError(MALFORMED, f"header {name} is {value!r}")
     if record.value is None:
         raise UndecodableError(MALFORMED, "no value")

@@ -1,19 +1,36 @@
-"""The record that a consumer leaves on `<topic>.DLT` when it gives an event up."""
+"""The record that a consumer leaves on `<topic>.DLT` when it gives an event up, and what is left of a record that not
+even the database holds.
+"""
 
 from __future__ import annotations
 
-from orderflow.messaging.cloudevents import rfc3339, traceparent_of
-from orderflow.messaging.identity import slot_of
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+
+from msgspec.structs import replace
+
+from orderflow.messaging.catalogue import UndecodableError
+from orderflow.messaging.cloudevents import KEY_MAX, rfc3339, traceparent_of
+from orderflow.messaging.identity import record_id, slot_of, uuid_text
 from orderflow.messaging.inbox import Failure
 from orderflow.messaging.incoming import Incoming
-from orderflow.messaging.store import OutboxRecord
-from orderflow.messaging.transport import ConsumerRecord, Headers, size_of
+from orderflow.messaging.store import DataRefusedError, OutboxRecord
+from orderflow.messaging.transport import ConsumerRecord, HasBytes, Headers, fits, size_of
 
 SUFFIX = ".DLT"
-ORIGINAL_MAX = 1_900_000
 FIRST_FAILED_AT = "dlt_first_failed_at"
 LAST_FAILED_AT = "dlt_last_failed_at"
+UNSTORABLE = "unstorable"
+_OMITTED = "dlt_omitted"
+_CONSUMER = "dlt_consumer"
+_PARTS = ("value", "headers", "key")
+_CUTS = (("value",), ("headers",), ("value", "headers"), _PARTS)
+_KEY_BYTES = 4 * KEY_MAX
 _TRACE_ID = slice(3, 35)
+
+
+class UnstorableError(UndecodableError):
+    """A record that the database refuses to keep."""
 
 
 def topic_of(topic: str) -> str:
@@ -26,29 +43,52 @@ def dead_letter(
     failure: Failure,
     attempts: int,
     consumer: str,
+    service: str,
     slots: int,
     release: str,
 ) -> OutboxRecord:
     """The original key, value and headers as bytes, and `dlt_` headers that say what, where and why.
 
-    A record of more than ORIGINAL_MAX bytes would not fit the log with these headers added: its value and headers
-    are left out, and `dlt_omitted` says how many bytes; the parked event has them all. `release` is the version of
-    the code that gave up. The time of the failure is not known before the row is written: see `with_times`.
+    What would not fit the log with these headers added is cut: the value, or the headers, or more. `dlt_omitted` and
+    the headers beside it say so; the parked event has it all, in the database of `service`. `release` is the version
+    of the code that gave up. The time of the failure is not known before the row is written: see `with_times`.
     """
     why = _why(incoming, record, failure, attempts, consumer, release)
-    value, headers, size = record.value, record.headers, size_of(record)
-    if size > ORIGINAL_MAX:
-        value, headers, why["dlt_omitted"] = None, (), str(size)
-    first = incoming.parked.first_failed_at if incoming.parked else None
-    times = ((FIRST_FAILED_AT, None if first is None else rfc3339(first)),)
-    return OutboxRecord(
+    letter = OutboxRecord(
         topic=topic_of(record.topic),
-        key=record.key if size <= ORIGINAL_MAX else incoming.key.encode(),
-        value=value,
-        headers=headers + tuple((name, text.encode()) for name, text in why.items()) + times,
+        key=record.key,
+        value=record.value,
+        headers=record.headers + _as_headers(why) + _first_failed_at(incoming),
         event_id=incoming.event_id,
         slot=slot_of(record.key, slots),
     )
+    if _will_fit(letter):
+        return letter
+    whole = f"in the database of {service}, parked by consumer {consumer} as event {incoming.event_id}"
+    for parts in _CUTS:
+        why |= {**_omitted(record, parts), "dlt_whole": whole}
+        kept: Headers = () if "headers" in parts else record.headers
+        letter = replace(
+            letter,
+            key=incoming.key.encode() if "key" in parts else record.key,
+            value=None if "value" in parts else record.value,
+            headers=kept + _as_headers(why) + _first_failed_at(incoming),
+        )
+        if _will_fit(letter):
+            break
+    return letter
+
+
+def shortened(letter: OutboxRecord) -> OutboxRecord:
+    """A dead letter without what came from its original, for a topic whose own limit is lower than ours."""
+    start = max((n for n, (name, _) in enumerate(letter.headers) if name == _CONSUMER), default=0)
+    ours = letter.headers[start:]
+    keyed = len(letter.key or b"") <= _KEY_BYTES
+    if _OMITTED not in dict(ours):
+        original = replace(letter, headers=letter.headers[:start])
+        told = _omitted(original, _PARTS[: 2 if keyed else 3])
+        ours = _as_headers({**told, "dlt_whole": "in the database of the consumer, parked as this event"}) + ours
+    return replace(letter, key=letter.key if keyed else None, value=None, headers=ours)
 
 
 def with_times(headers: Headers, failed_at_ms: int) -> Headers:
@@ -63,11 +103,64 @@ def with_times(headers: Headers, failed_at_ms: int) -> Headers:
     return (*headers, (LAST_FAILED_AT, last))
 
 
+def stand_ins(incoming: Incoming, record: ConsumerRecord, error: DataRefusedError) -> Iterator[Incoming]:
+    """What may be parked in the place of a record that the database refuses, also as one that failed.
+
+    First the same event without its content, then one that is named by its place alone. Both say, in ASCII, where the
+    record stands, how long it is, the SHA-256 of its value, and why it was refused; neither is ever decided.
+    """
+    place = f"{record.topic}/{record.partition}@{record.offset}" if record.topic else "an answer from outside"
+    facts = _omitted(record, _PARTS)
+    whole = f"only at {place}, for as long as the log keeps it" if record.topic else "nowhere"
+    if incoming.parked is not None:
+        whole = "in the database of the consumer, parked as this event"
+    detail = (
+        f"the database refuses {place} ({facts[_OMITTED]} bytes, SHA-256 of the value "
+        f"{facts['dlt_value_sha256']}): {error}"
+    )
+    problem = UnstorableError(UNSTORABLE, _ascii(detail), error.constraint or error.sqlstate)
+    bare = replace(record, key=None, value=None, headers=_as_headers({**facts, "dlt_whole": whole}))
+    without_content = replace(
+        incoming, event_type=_ascii(incoming.event_type), record=bare, problem=problem, also=None
+    )
+    yield without_content
+    if incoming.parked is None:
+        named = record_id(record.topic, record.partition, record.offset) if record.topic else incoming.event_id
+        key = f"{record.topic}/{record.partition}/{record.offset}" if record.topic else uuid_text(named)
+        yield replace(without_content, key=key, identity=uuid_text(named), event_id=named)
+
+
+def _will_fit(letter: OutboxRecord) -> bool:
+    """With the headers that it is given when it is published."""
+    return fits(replace(letter, headers=with_times(letter.headers, 0)))
+
+
+def _omitted(record: HasBytes, parts: Sequence[str]) -> dict[str, str]:
+    return {
+        _OMITTED: str(size_of(record)),
+        "dlt_omitted_parts": ", ".join(parts),
+        "dlt_value_sha256": hashlib.sha256(record.value or b"").hexdigest(),
+    }
+
+
+def _as_headers(facts: Mapping[str, str]) -> Headers:
+    return tuple((name, text.encode()) for name, text in facts.items())
+
+
+def _first_failed_at(incoming: Incoming) -> Headers:
+    first = incoming.parked.first_failed_at if incoming.parked else None
+    return ((FIRST_FAILED_AT, None if first is None else rfc3339(first)),)
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "backslashreplace").decode()
+
+
 def _why(
     incoming: Incoming, record: ConsumerRecord, failure: Failure, attempts: int, consumer: str, release: str
 ) -> dict[str, str]:
     why = {
-        "dlt_consumer": consumer,
+        _CONSUMER: consumer,
         "dlt_topic": record.topic,
         "dlt_partition": str(record.partition),
         "dlt_offset": str(record.offset),

@@ -27,7 +27,15 @@ def describe(error: BaseException) -> Failure:
     if isinstance(error, UndecodableError):
         return Failure(PERMANENT, name, shown(error.detail), _digest(f"{name}:{error.reason}:{error.about}"))
     kind = INFRASTRUCTURE if isinstance(error, InfrastructureError) else UNKNOWN
-    return Failure(kind, name, shown(str(error)), _digest(f"{name}:{_first_own_frame(error)}"))
+    return Failure(kind, name, shown(_said(error)), _digest(f"{name}:{_first_own_frame(error)}"))
+
+
+def _said(error: BaseException) -> str:
+    """Its text. An error that cannot even say it is described all the same."""
+    try:
+        return str(error)
+    except Exception as failed:  # noqa: BLE001  # a service's own code, which may raise whatever it likes
+        return f"(its text cannot be had: {type(failed).__name__})"
 
 
 def shown(text: str) -> str:

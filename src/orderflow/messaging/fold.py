@@ -49,7 +49,7 @@ class Fold:
         self._failures = failures
         self._holding = terms.holding
         self._publisher = Publisher(recognition.emitted, policy.slots, self.changes)
-        self._parking = Parking(self._source, recognition, policy, terms, self._publisher, self.changes)
+        self._parking = Parking(service.name, self._source, recognition, policy, terms, self._publisher, self.changes)
         self._known = recognition.known
         self._seen = set(recognition.known)
         self._done: set[tuple[str, str]] = set()
@@ -103,10 +103,12 @@ class Fold:
         try:
             decision = handler_of(self._service, envelope.message).decide(Rows(self._working), envelope)
             values = encoded(decision, incoming)
+            refs = [row.ref for row in decision.rows]
         except InfrastructureError:
             raise
         except Exception as error:  # noqa: BLE001  # whatever a decision raises is the message's failure, not ours
             return self._refuse(incoming, error)
+        self._working.update(zip(refs, decision.rows, strict=True))
         self._apply(decision, values, incoming)
         answer, caused = decision.answer, decision.events
         return Result(incoming, Outcome.HANDLED, answer=answer, caused=caused, decision=decision)
@@ -120,8 +122,6 @@ class Fold:
         return Result(incoming, Outcome.REFUSED, refusal=error, failure=describe(error))
 
     def _apply(self, decision: Decision, values: Sequence[bytes], incoming: Incoming) -> None:
-        for row in decision.rows:
-            self._working[row.ref] = row
         self.changes.rows.extend(decision.rows)
         self.changes.facts.extend(decision.facts)
         for event, value in zip(decision.events, values, strict=True):

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+import msgspec
+
 from orderflow.messaging.clock import Clock
+from orderflow.messaging.dead_letters import stand_ins
 from orderflow.messaging.decision import Service
-from orderflow.messaging.failures import InfrastructureError
+from orderflow.messaging.failures import InfrastructureError, describe
 from orderflow.messaging.fold import Fold
 from orderflow.messaging.handling import handler_of, passed_over
 from orderflow.messaging.identity import lock_id
@@ -72,9 +75,10 @@ class Inlet:
     async def admit(self, consumer: str, batch: Sequence[Incoming]) -> list[Result]:
         """Carry the batch in; one result a message, in order. Order within a key is kept.
 
-        Data that the database refuses is found by what its error names, else by halving, and fails alone. DEFERRED
-        messages are to be brought again, each before the later ones of its key. Raises StoreUnavailableError,
-        InfrastructureError; what was committed by then is recognised when the batch comes again.
+        Data that the database refuses is found by what its error names, else by halving, and fails alone; what it
+        will not even park is dead without its content. DEFERRED messages are to be brought again, each before the
+        later ones of its key. Raises StoreUnavailableError, InfrastructureError; what was committed by then is
+        recognised when the batch comes again.
         """
         if all(passed_over(self.service, incoming) for incoming in batch):
             return self._pass_over(consumer, batch)
@@ -84,7 +88,7 @@ class Inlet:
     async def hold(self, consumer: str, batch: Sequence[Incoming]) -> list[Result]:
         """Park the batch without trying any of it; DEFERRED is what finds no room. Raises StoreUnavailableError."""
         await self._room(consumer).look()
-        return await self._transact(consumer, batch, {}, holding=True)
+        return await self._try(consumer, batch, set(), holding=True)
 
     async def carry(
         self,
@@ -168,22 +172,42 @@ class Inlet:
             results.update(zip(places, carried, strict=True))
         return [results[place] for place in range(len(batch))]
 
-    async def _try(self, consumer: str, batch: Sequence[Incoming], behind: set[str]) -> list[Result]:
+    async def _try(
+        self, consumer: str, batch: Sequence[Incoming], behind: set[str], *, holding: bool = False
+    ) -> list[Result]:
         """Whoever the database names fails, and the rest goes in at once; what it does not name is divided."""
         failures: Failures = {}
         while True:
             try:
-                results = await self._transact(consumer, batch, failures)
+                results = await self._transact(consumer, batch, failures, holding=holding)
             except DataRefusedError as error:
                 more = self.accuse(batch, error, failures)
-                if more is None and len(batch) == 1:
-                    raise
-                if more is None:
-                    return await self._divide(consumer, batch, behind, error)
-                failures = more
+                if more is None and len(batch) > 1:
+                    return await self._divide(consumer, batch, behind, error, holding=holding)
+                if more is not None:
+                    failures = more
+                    continue
+                results = [await self._give_up(consumer, batch[0], error)]
+            behind.update(result.incoming.key for result in results if result.outcome is Outcome.DEFERRED)
+            return results
+
+    async def _give_up(self, consumer: str, refused: Incoming, error: DataRefusedError) -> Result:
+        """End with a message that the database will not even park: it must not come again and again.
+
+        Raises DataRefusedError only if nothing of any record can be parked: that is no record's fault.
+        """
+        if refused.record is None:
+            result = Result(refused, Outcome.REFUSED, refusal=error, failure=describe(error))
+            self.tell(consumer, [result], None, 0.0)
+            return result
+        for stand_in in stand_ins(refused, refused.record, error):
+            try:
+                [result] = await self._transact(consumer, [stand_in], {})
+            except DataRefusedError as again:
+                error = again
             else:
-                behind.update(result.incoming.key for result in results if result.outcome is Outcome.DEFERRED)
-                return results
+                return msgspec.structs.replace(result, incoming=refused)
+        raise error
 
     async def _transact(
         self, consumer: str, batch: Sequence[Incoming], failures: Failures, *, holding: bool = False
@@ -201,12 +225,16 @@ class Inlet:
         return results
 
     async def _divide(
-        self, consumer: str, batch: Sequence[Incoming], behind: set[str], error: DataRefusedError
+        self, consumer: str, batch: Sequence[Incoming], behind: set[str], error: DataRefusedError, *, holding: bool
     ) -> list[Result]:
         self._signals.emit(BatchSplit(self.service.name, consumer, len(batch), str(error)))
         found: dict[int, Result] = {}
         for part in parts(batch, suspects(batch, error, self._ids)):
-            carried = await self._admit(consumer, [batch[place] for place in part], behind)
+            some = [batch[place] for place in part]
+            if holding:
+                carried = await self._try(consumer, some, behind, holding=True)
+            else:
+                carried = await self._admit(consumer, some, behind)
             found.update(zip(part, carried, strict=True))
         return [found[place] for place in range(len(batch))]
 
@@ -221,7 +249,7 @@ class Inlet:
         return (ref.id for ref in self._refs(incoming, {}))
 
     def _refs(self, incoming: Incoming, failed: dict[tuple[str, str], Exception]) -> Sequence[Ref]:
-        if incoming.envelope is None or passed_over(self.service, incoming):
+        if incoming.envelope is None or incoming.problem is not None or passed_over(self.service, incoming):
             return ()
         message = incoming.envelope.message
         try:

@@ -31,6 +31,7 @@ class Parking:
 
     def __init__(
         self,
+        service: str,
         source: str,
         recognition: Recognition,
         policy: Policy,
@@ -41,6 +42,7 @@ class Parking:
         self.closed = set(recognition.closed)
         self.stuck: set[str] = set()
         self.deferred: set[str] = set()
+        self._service = service
         self._source = f"{source}/flow"
         self._policy = policy
         self._terms = terms
@@ -73,7 +75,8 @@ class Parking:
         self._park(incoming, record, InboxState.DEAD, attempts, failure, 0)
         if record.topic:
             policy, consumer = self._policy, self._changes.consumer
-            letter = dead_letter(incoming, record, failure, attempts, consumer, policy.slots, policy.release)
+            service, slots, release = self._service, policy.slots, policy.release
+            letter = dead_letter(incoming, record, failure, attempts, consumer, service, slots, release)
             self._changes.outbox.append(letter)
         self._flow(Dead, incoming, {"error": failure.error, "attempts": attempts})
         return Result(incoming, Outcome.DEAD, failure=failure, attempts=attempts)

@@ -13,11 +13,11 @@ from contextlib import suppress
 
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.cloudevents import with_time
-from orderflow.messaging.dead_letters import SUFFIX, with_times
+from orderflow.messaging.dead_letters import SUFFIX, shortened, with_times
 from orderflow.messaging.pacing import Pacer
 from orderflow.messaging.signals import Relayed, Signals, SlotsChanged
 from orderflow.messaging.store import OutboxReader, OutboxRecord, StoreUnavailableError
-from orderflow.messaging.transport import ProducerRecord, Transport
+from orderflow.messaging.transport import ProducerRecord, RecordTooLargeError, Transport, size_of
 
 BATCH_MAX = 1000
 IDLE_S = 1.0
@@ -25,6 +25,7 @@ FRESH_S = 5.0
 """How old may be what was read: a process that has stood still longer than that may own its slots no more."""
 
 UNMARKED_MAX = 5_000
+LONG_LETTER_BYTES = 16 * 1024
 
 
 class Relay:
@@ -103,7 +104,7 @@ class Relay:
         if started - read_at > FRESH_S:
             # A word on the connection that owned the slots: raises if it is lost.
             await self._reader.mark_sent(())
-        await self._transport.append([to_record(row) for row in rows])
+        await self._append(rows)
         self._unmarked.update(row.id for row in rows)
         await self._mark()
         self.worked = True
@@ -112,6 +113,18 @@ class Relay:
 
     async def _mark(self) -> None:
         self._unmarked = set(await self._reader.mark_sent(list(self._unmarked)))
+
+    async def _append(self, rows: Sequence[OutboxRecord]) -> None:
+        """A topic made with a lower limit than ours must not stop the rest: what a dead letter loses here is kept in
+        the database.
+        """
+        try:
+            await self._transport.append([to_record(row) for row in rows])
+        except RecordTooLargeError:
+            cut = [shortened(row) if is_long_letter(row) else row for row in rows]
+            if cut == list(rows):
+                raise
+            await self._transport.append([to_record(row) for row in cut])
 
     async def _claim_slots(self) -> None:
         if self._clock.monotonic() < self._claim_at:
@@ -132,6 +145,11 @@ class Relay:
         with suppress(TimeoutError):
             async with asyncio.timeout(IDLE_S):
                 await self._written.wait()
+
+
+def is_long_letter(row: OutboxRecord) -> bool:
+    """A dead letter that holds more than what we say ourselves of it."""
+    return row.topic.endswith(SUFFIX) and size_of(row) > LONG_LETTER_BYTES
 
 
 def to_record(row: OutboxRecord) -> ProducerRecord:

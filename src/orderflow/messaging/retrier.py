@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from orderflow.messaging.alarm import Alarm
 from orderflow.messaging.clock import Clock
+from orderflow.messaging.dead_letters import stand_ins
 from orderflow.messaging.failures import InfrastructureError
 from orderflow.messaging.inbox import ParkedEvent
 from orderflow.messaging.incoming import Incoming, from_parked
@@ -59,8 +60,15 @@ class Retrier:
         self._pacer.started(len(keys))
         if len(keys) == KEYS_MAX:
             self.poke(0)
+        refused: DataRefusedError | None = None
         for key in await self._try_heads(keys):
-            await self._drain(key)
+            try:
+                await self._drain(key)
+            except DataRefusedError as error:
+                # Told at the end: one key must not keep the others from their turn.
+                refused = error
+        if refused is not None:
+            raise refused
 
     async def _try_heads(self, keys: Sequence[str]) -> Sequence[str]:
         """Try the heads of all these keys in one transaction; returns the keys with which to go on one by one."""
@@ -86,13 +94,13 @@ class Retrier:
                     return
             try:
                 tried = await self._try(events, limit)
-            except DataRefusedError:
-                if limit == 1:
-                    raise
-                limit = 1
-            else:
-                if key in tried and not tried[key]:
-                    return
+            except DataRefusedError as error:
+                if limit > 1:
+                    limit = 1
+                    continue
+                tried = await self._give_up(events[0], error)
+            if key in tried and not tried[key]:
+                return
 
     async def _peek(self, keys: Sequence[str], limit: int) -> Sequence[ParkedEvent]:
         async with self._store.transaction() as tx:
@@ -113,6 +121,15 @@ class Retrier:
                 if more is None:
                     raise
                 failures = more
+
+    async def _give_up(self, seen: ParkedEvent, error: DataRefusedError) -> Mapping[str, bool]:
+        """The database refuses even what is said of its failure: it is dead, with the plainest of words.
+
+        Raises DataRefusedError if that is refused too.
+        """
+        incoming = from_parked(seen, self._inlet.service.catalogue)
+        [stand_in] = stand_ins(incoming, seen.record, error)
+        return await self._transact([seen], [stand_in], 1, {})
 
     async def _transact(
         self, seen: Sequence[ParkedEvent], batch: Sequence[Incoming], limit: int, failures: Failures

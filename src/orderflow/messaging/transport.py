@@ -14,6 +14,9 @@ import msgspec
 
 Headers = tuple[tuple[str, bytes | None], ...]
 
+UNREADABLE_HEADERS = "orderflow-unreadable-headers"
+"""The one header of a record whose headers the log's client could not read; its value says why."""
+
 
 class ProducerRecord(msgspec.Struct, frozen=True):
     """A record to append. `key` decides the partition (murmur2, as Kafka clients do)."""
@@ -49,12 +52,40 @@ class HasBytes(Protocol):
     def headers(self) -> Headers: ...
 
 
+MAX_RECORD_BYTES = 2 * 1024 * 1024
+"""What every log takes: Kafka's `max.message.bytes` of the topics that we make, which bounds a whole record batch."""
+
+MAX_HEADERS = 100_000
+"""Of a record with more, librdkafka hands no header over, and does not say so (`rd_kafka_message_headers`)."""
+
+_FRAME_BYTES = 61 + 36
+"""Of a batch with one record: the batch's head, and what a record can have beside its key, value and headers."""
+
+
 def size_of(record: HasBytes) -> int:
-    """Key, value and headers in bytes; a character of a header's name counts as the four that it may have."""
-    size = len(record.key or b"") + len(record.value or b"")
+    """The bytes of a Kafka record batch that holds this record alone, uncompressed: what `fits` goes by everywhere.
+
+    Key, value and headers are counted exactly, the numbers before them as long as they can become. Source: Apache
+    Kafka, "Implementation, Message Format": record batch (61 bytes) and record, lengths as zigzag varints.
+    """
+    size = _FRAME_BYTES + len(record.key or b"") + len(record.value or b"")
     for name, value in record.headers:
-        size += 4 * len(name) + len(value or b"")
+        named = len(name) if name.isascii() else len(name.encode())
+        told = len(value) if value else 0
+        size += named + told + 2
+        if named > 63 or told > 63:
+            size += _more_digits(named) + _more_digits(told)
     return size
+
+
+def fits(record: HasBytes) -> bool:
+    """Whether every log takes the record, and gives it back."""
+    return size_of(record) <= MAX_RECORD_BYTES and len(record.headers) <= MAX_HEADERS
+
+
+def _more_digits(length: int) -> int:
+    """How many bytes more than one a zigzag varint of the length has (seven bits a byte, one of them the sign)."""
+    return max(0, length.bit_length() // 7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +131,10 @@ class TransportUnavailableError(Exception):
     """The log cannot be reached or does not answer: infrastructure, try again."""
 
 
+class RecordTooLargeError(ValueError):
+    """The log does not take a record of so many bytes or headers, or its topic was made with a lower limit."""
+
+
 class TopicMissingError(Exception):
     """The topic does not exist. Topics are made with explicit settings, never by use."""
 
@@ -139,7 +174,7 @@ class Transport(Protocol):
         """Append all records durably, in order within each key; returns when every one is acknowledged.
 
         On any error nothing may be assumed: append all of them again, readers drop the duplicates.
-        Raises TransportUnavailableError, TopicMissingError, ValueError (a record over the size limit).
+        Raises TransportUnavailableError, TopicMissingError, RecordTooLargeError.
         """
         ...
 

@@ -11,14 +11,17 @@ from typing import Literal
 
 import msgspec
 
+from orderflow.messaging.clock import Clock
+from orderflow.observability.repeats import EVERY_S, Line, Repeats
 from orderflow.observability.sinks import DescriptorSink, RotatingFileSink, Sink
 from orderflow.observability.text import clean
 
-Line = dict[str, object]
 Format = Literal["auto", "json", "text"]
 _COLOURS = {"debug": "\x1b[2m", "info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m"}
 _RESET = "\x1b[0m"
 FIRST = frozenset({"time", "level", "service", "action"})
+ALIKE = ("component", "consumer", "fingerprint", "logger", "where")
+"""Fields that make warnings of one action different kinds; so does the class of an error, its text does not."""
 
 
 class Level(IntEnum):
@@ -40,22 +43,31 @@ _NAMES = {level: level.name.lower() for level in Level}
 class LogWriter:
     """Writes lines of `time` (RFC 3339, ms), `level`, `service`, `action` and what else concerns them.
 
-    `wall_ms` is the time now in ms since the epoch.
+    Warnings and errors that repeat themselves are summed up, whoever writes them: see `Repeats`.
     """
 
-    def __init__(
-        self, service: str, sink: Sink, *, level: Level, text: bool, colour: bool, wall_ms: Callable[[], int]
-    ) -> None:
+    def __init__(self, service: str, sink: Sink, *, level: Level, text: bool, colour: bool, clock: Clock) -> None:
         self.service = service
         self.level = level
         self._sink = sink
         self._encode = _text_encoder(colour=colour) if text else _json_encoder()
-        self._wall_ms = wall_ms
+        self._clock = clock
+        self._repeats = Repeats()
 
-    def write(self, level: Level, action: str, fields: Mapping[str, object] | None = None) -> None:
-        """One line, if `level` is wanted."""
-        if level >= self.level:
-            self.write_lines([{**self.head(level, action), **(fields or {})}])
+    def write(self, level: Level, action: str, fields: Mapping[str, object] | None = None, *, like: str = "") -> None:
+        """One line, if `level` is wanted. `like`: what sets its kind apart, where no field does."""
+        if level < self.level:
+            return
+        line = {**self.head(level, action), **(fields or {})}
+        if level < Level.WARNING or self.admits(line, like):
+            self.write_lines([line])
+
+    def admits(self, line: Line, like: str = "") -> bool:
+        """Whether this line is to be written, or was counted: like so many before it, it is summed up."""
+        now = self._clock.monotonic()
+        self._sum_up(now)
+        error = str(line.get("error", "")).partition(":")[0]
+        return self._repeats.admit((line["action"], error, like, *(str(line.get(name)) for name in ALIKE)), line, now)
 
     def write_lines(self, lines: Sequence[Line]) -> None:
         """Several lines with one system call. Texts must be clean already."""
@@ -68,11 +80,21 @@ class LogWriter:
 
     def now(self) -> str:
         """RFC 3339 in UTC with ms."""
-        moment = datetime.fromtimestamp(self._wall_ms() / 1000, UTC)
+        moment = datetime.fromtimestamp(self._clock.wall_ms() / 1000, UTC)
         return f"{moment.isoformat(timespec='milliseconds')[:-6]}Z"
 
+    async def sum_up(self) -> None:
+        """Wait for the end of an interval, and write what was counted in it. Call it again and again."""
+        await self._clock.sleep(EVERY_S)
+        self._sum_up(self._clock.monotonic())
+
     def close(self) -> None:
+        """What was counted is told."""
+        self._sum_up(self._clock.monotonic(), at_once=True)
         self._sink.close()
+
+    def _sum_up(self, now: float, *, at_once: bool = False) -> None:
+        self.write_lines([{**line, "time": self.now()} for line in self._repeats.summed_up(now, at_once=at_once)])
 
 
 def open_log(
@@ -83,7 +105,7 @@ def open_log(
     file: os.PathLike[str] | None,
     file_max_bytes: int,
     files_kept: int,
-    wall_ms: Callable[[], int],
+    clock: Clock,
 ) -> LogWriter:
     """The writer that settings ask for: to `file`, which rotates itself, or to standard error.
 
@@ -96,7 +118,7 @@ def open_log(
         sink.open()
     text = style == "text" or (style == "auto" and terminal)
     colour = terminal and "NO_COLOR" not in os.environ
-    return LogWriter(service, sink, level=Level.named(level), text=text, colour=colour, wall_ms=wall_ms)
+    return LogWriter(service, sink, level=Level.named(level), text=text, colour=colour, clock=clock)
 
 
 def _json_encoder() -> Callable[[Sequence[Line]], bytes]:

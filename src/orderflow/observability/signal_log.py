@@ -37,7 +37,8 @@ from orderflow.messaging.signals import (
     TaskFailed,
     Waiting,
 )
-from orderflow.observability.logs import Level, Line, LogWriter
+from orderflow.observability.logs import Level, LogWriter
+from orderflow.observability.repeats import Line
 from orderflow.observability.text import clean, redact
 
 _LEVELS = dict.fromkeys(Outcome, Level.INFO) | {
@@ -98,13 +99,22 @@ class SignalLog:
 
     def _batch(self, batch: BatchCommitted) -> None:
         time = self._log.now()
-        self._log.write_lines(
-            [
-                self._message(time, batch, handled)
-                for handled in batch.handled
-                if _LEVELS[handled.outcome] >= self._level
-            ]
-        )
+        lines: list[Line] = []
+        for handled in batch.handled:
+            if _LEVELS[handled.outcome] >= self._level:
+                line = self._message(time, batch, handled)
+                plain = handled.message is not None and handled.outcome is not Outcome.REFUSED
+                if plain or self._is_told(handled, line):
+                    lines.append(line)
+        self._log.write_lines(lines)
+
+    def _is_told(self, handled: Handled, line: Line) -> bool:
+        """What concerns an order is told whatever else is. What a stranger can cause without end is summed up:
+        commands that are refused, and records that nobody can read and that are of no order.
+        """
+        if handled.outcome is not Outcome.REFUSED and "order_id" in line:
+            return True
+        return self._log.admits(line, handled.event_type if handled.message is not None else "")
 
     def _message(self, time: str, batch: BatchCommitted, handled: Handled) -> Line:
         line = _message_line(time, batch, handled)

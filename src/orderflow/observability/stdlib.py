@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from orderflow.observability.logs import Level, LogWriter
 from orderflow.observability.signal_log import error_fields
 from orderflow.observability.text import redact
+
+NUMBERS = re.compile(r"0x[0-9a-f]+|[0-9]+")
+TEMPLATE_MAX = 100
 
 
 class WriterHandler(logging.Handler):
@@ -27,7 +31,7 @@ class WriterHandler(logging.Handler):
         if record.exc_info and record.exc_info[1] is not None:
             fields |= error_fields(record.exc_info[1])
         level = Level.ERROR if record.levelno >= logging.ERROR else Level.WARNING
-        self._log.write(level, "library", fields)
+        self._log.write(level, "library", fields, like=NUMBERS.sub("#", str(record.msg)[:TEMPLATE_MAX]))
 
 
 @contextmanager

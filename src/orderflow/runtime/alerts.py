@@ -32,7 +32,10 @@ from orderflow.settings import Settings
 
 TYPE = "orderflow.dead_letter"
 EVERY_S = 60.0
-GROUPS_MAX = 1_000
+POSTS_MAX = 4
+GAP_S = 1.0
+BUSY_GAP_S = 5.0
+KINDS_MAX = 1_000
 IDLE_S = 60.0
 STOP_S = 1.0
 BACKOFF = Backoff(500, 60_000)
@@ -61,18 +64,41 @@ class Alert(msgspec.Struct, frozen=True):
     data: DeadLetters
 
 
+Kind = tuple[str, str]
+
+
 @dataclass(slots=True)
 class _Waiting:
+    """Dead letters of a kind that are told once it is time."""
+
     letters: DeadLetters
-    since_ms: int
     due_at: float
+
+
+@dataclass(slots=True)
+class _Gathered(_Waiting):
+    """They were not told yet: more may come."""
+
+    since_ms: int
+
+
+@dataclass(slots=True)
+class _Message(_Waiting):
+    """What is told of them until it is taken; the same id and body whenever it is posted."""
+
+    id: str
+    body: bytes
+    attempts: int = 0
 
 
 class Alerts:
     """A subscriber of signals. `start`, then `close`: each once. The flow never waits for it.
 
-    A receiver that is away is asked again for as long as the process runs. At most `groups_max` kinds wait meanwhile;
-    beyond that the oldest is dropped, which is counted.
+    Each kind of dead letter has its own message, back-off and Retry-After, and waits for no other: POSTS_MAX are
+    posted side by side. After one that was not taken the next begins `gap_s` later, or `busy_gap_s` while the
+    receiver says that it is busy: one that is away is asked at a bounded rate, however many kinds there are, and one
+    that refuses a single message gets the others. It is asked for as long as the process runs. At most `kinds_max`
+    kinds wait; beyond that the oldest is dropped, which is counted.
     """
 
     def __init__(
@@ -84,7 +110,9 @@ class Alerts:
         *,
         backoff: Backoff = BACKOFF,
         every_s: float = EVERY_S,
-        groups_max: int = GROUPS_MAX,
+        gap_s: float = GAP_S,
+        busy_gap_s: float = BUSY_GAP_S,
+        kinds_max: int = KINDS_MAX,
     ) -> None:
         self._webhook = webhook
         self._signals = signals
@@ -92,9 +120,16 @@ class Alerts:
         self._chance = chance
         self._backoff = backoff
         self._every_s = every_s
-        self._groups_max = groups_max
-        self._waiting: dict[tuple[str, str], _Waiting] = {}
-        self._sent_at: dict[tuple[str, str], float] = {}
+        self._gap_s = gap_s
+        self._busy_gap_s = busy_gap_s
+        self._kinds_max = kinds_max
+        self._gathered: dict[Kind, _Gathered] = {}
+        self._messages: dict[Kind, _Message] = {}
+        self._posts: dict[Kind, asyncio.Task[None]] = {}
+        self._sent_at: dict[Kind, float] = {}
+        self._not_before = 0.0
+        self._busy_until = 0.0
+        self._was_again = False
         self._moved = asyncio.Event()
         self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -114,9 +149,12 @@ class Alerts:
         self._moved.set()
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=timeout_s)
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        for waiting in self._waiting.values():
+            tasks = [self._task, *self._posts.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        left: list[_Waiting] = [*self._messages.values(), *self._gathered.values()]
+        for waiting in left:
             self._tell(AlertOutcome.DROPPED, waiting.letters, "the process ends")
         await self._webhook.close()
 
@@ -124,13 +162,12 @@ class Alerts:
         failure = handled.failure
         assert failure is not None
         kind = (batch.consumer, failure.fingerprint)
-        known = self._waiting.get(kind)
+        known = self._gathered.get(kind)
         if known is not None:
             known.letters.count += 1
             return
-        if len(self._waiting) >= self._groups_max:
-            oldest = self._waiting.pop(next(iter(self._waiting)))
-            self._tell(AlertOutcome.DROPPED, oldest.letters, "too many kinds of dead letters wait")
+        if len(self._gathered) + len(self._messages) >= self._kinds_max:
+            self._drop_oldest()
         letters = DeadLetters(
             service=batch.service,
             consumer=batch.consumer,
@@ -145,58 +182,111 @@ class Alerts:
         )
         now = self._clock.monotonic()
         due_at = self._sent_at.get(kind, now - self._every_s) + self._every_s
-        self._waiting[kind] = _Waiting(letters, self._clock.wall_ms(), due_at)
+        self._gathered[kind] = _Gathered(letters, due_at, self._clock.wall_ms())
         self._moved.set()
 
+    def _drop_oldest(self) -> None:
+        """A message that was refused already goes before one that was never told; one that is under way stays."""
+        idle = next((kind for kind in self._messages if kind not in self._posts), None)
+        if idle is not None:
+            dropped = self._messages.pop(idle).letters
+        elif self._gathered:
+            dropped = self._gathered.pop(next(iter(self._gathered))).letters
+        else:
+            return
+        self._tell(AlertOutcome.DROPPED, dropped, "too many kinds of dead letters wait")
+
     async def _run(self) -> None:
-        while self._waiting or not self._closing.is_set():
+        while self._gathered or self._messages or not self._closing.is_set():
             self._moved.clear()
-            kind, left_s = self._next()
-            if kind is not None and (left_s <= 0 or self._closing.is_set()):
-                await self._send(kind)
-            else:
-                await _until(self._moved, left_s)
-
-    def _next(self) -> tuple[tuple[str, str] | None, float]:
-        """The kind that is due first, and in how many seconds."""
-        now = self._clock.monotonic()
-        self._sent_at = {kind: at for kind, at in self._sent_at.items() if at + self._every_s > now}
-        kind = min(self._waiting, key=lambda each: self._waiting[each].due_at, default=None)
-        return kind, IDLE_S if kind is None else self._waiting[kind].due_at - now
-
-    async def _send(self, kind: tuple[str, str]) -> None:
-        waiting = self._waiting.pop(kind)
-        self._sent_at[kind] = self._clock.monotonic()
-        try:
-            await self._until_taken(waiting)
-        except asyncio.CancelledError:
-            self._tell(AlertOutcome.DROPPED, waiting.letters, "the process ends")
-            raise
-        except Exception as error:  # noqa: BLE001  # a defect must not end the alerts; it is told
-            self._signals.emit(TaskFailed(waiting.letters.service, "alerts", error))
-            self._tell(AlertOutcome.FAILED, waiting.letters, type(error).__name__)
-
-    async def _until_taken(self, waiting: _Waiting) -> None:
-        """Post it until it is taken, refused for good, or the process ends."""
-        message_id = f"msg_{uuid7(self._clock.wall_ms(), self._chance).hex}"
-        body = msgspec.json.encode(Alert(TYPE, rfc3339(waiting.since_ms).decode(), waiting.letters))
-        attempt = 0
-        while True:
-            attempt += 1
+            now = self._clock.monotonic()
+            self._sent_at = {kind: at for kind, at in self._sent_at.items() if at + self._every_s > now}
             last = self._closing.is_set()
-            try:
-                await self._webhook.post(message_id, body)
-            except NotTakenError as error:
-                if error.final or last:
-                    outcome = AlertOutcome.FAILED if error.final else AlertOutcome.DROPPED
-                    self._tell(outcome, waiting.letters, str(error))
-                    return
-                self._tell(AlertOutcome.RETRIED, waiting.letters, str(error))
-                delay_s = self._backoff.delay_ms(attempt, self._chance) / 1000
-                await _until(self._closing, max(delay_s, error.after_s))
-            else:
-                self._tell(AlertOutcome.SENT, waiting.letters, "")
-                return
+            for kind in self._due(now, last=last):
+                self._begin(kind, now)
+            await _until(self._moved, self._rest_s(now, last=last))
+
+    def _due(self, now: float, *, last: bool) -> list[Kind]:
+        """The kinds to post now, `last`: whenever they are due. While the receiver takes nothing it is one at a time,
+        in turn one that was refused before and one that was not.
+        """
+        room = POSTS_MAX - len(self._posts)
+        if room == 0 or (now < self._not_before and not last):
+            return []
+        fresh = [kind for kind, each in self._fresh() if last or each.due_at <= now]
+        again = [kind for kind, each in self._again(last=last) if last or each.due_at <= now]
+        again = sorted(again, key=lambda kind: self._messages[kind].due_at)[: room if last else room - 1]
+        in_turn = [*fresh, *again] if self._was_again else [*again, *fresh]
+        return in_turn[: 1 if self._not_before and not last else room]
+
+    def _fresh(self) -> list[tuple[Kind, _Gathered]]:
+        """Kinds to tell of that have no message out."""
+        return [(kind, each) for kind, each in self._gathered.items() if kind not in self._messages]
+
+    def _again(self, *, last: bool) -> list[tuple[Kind, _Message]]:
+        """Messages that were refused. All of them may hang, so the last place is left to those that were not."""
+        if not last and len(self._posts) >= POSTS_MAX - 1:
+            return []
+        return [(kind, each) for kind, each in self._messages.items() if kind not in self._posts]
+
+    def _begin(self, kind: Kind, now: float) -> None:
+        self._was_again = kind in self._messages
+        if not self._was_again:
+            gathered = self._gathered.pop(kind)
+            body = msgspec.json.encode(Alert(TYPE, rfc3339(gathered.since_ms).decode(), gathered.letters))
+            message_id = f"msg_{uuid7(self._clock.wall_ms(), self._chance).hex}"
+            self._messages[kind] = _Message(gathered.letters, now, message_id, body)
+            self._sent_at[kind] = now
+        if self._not_before:
+            self._keep_distance(now)
+        self._posts[kind] = asyncio.get_running_loop().create_task(self._post(kind, self._messages[kind]))
+
+    def _rest_s(self, now: float, *, last: bool) -> float:
+        """How long until something more may be due. The end of a post is told by itself."""
+        if last or len(self._posts) == POSTS_MAX:
+            return IDLE_S
+        due = [each.due_at for _, each in self._fresh()] + [each.due_at for _, each in self._again(last=last)]
+        return max(min(due, default=now + IDLE_S), self._not_before) - now
+
+    async def _post(self, kind: Kind, message: _Message) -> None:
+        """Post it once, and say what became of it."""
+        message.attempts += 1
+        last = self._closing.is_set()
+        try:
+            await self._webhook.post(message.id, message.body)
+        except NotTakenError as error:
+            self._not_taken(kind, message, error, last=last)
+        except Exception as error:  # noqa: BLE001  # a defect must not end the alerts; it is told
+            self._signals.emit(TaskFailed(message.letters.service, "alerts", error))
+            self._end(kind, AlertOutcome.FAILED, type(error).__name__)
+        else:
+            self._not_before = self._busy_until = 0.0
+            self._end(kind, AlertOutcome.SENT, "")
+        finally:
+            del self._posts[kind]
+            self._moved.set()
+
+    def _not_taken(self, kind: Kind, message: _Message, error: NotTakenError, *, last: bool) -> None:
+        if error.final:
+            self._end(kind, AlertOutcome.FAILED, str(error))
+            return
+        now = self._clock.monotonic()
+        if error.busy:
+            self._busy_until = max(self._busy_until, now + error.after_s)
+        self._keep_distance(now)
+        if last:
+            self._end(kind, AlertOutcome.DROPPED, str(error))
+            return
+        delay_s = self._backoff.delay_ms(message.attempts, self._chance) / 1000
+        message.due_at = now + max(delay_s, error.after_s)
+        self._tell(AlertOutcome.RETRIED, message.letters, str(error))
+
+    def _keep_distance(self, now: float) -> None:
+        """The receiver has not taken the last one: what comes next does not follow at once."""
+        self._not_before = now + (self._busy_gap_s if now < self._busy_until else self._gap_s)
+
+    def _end(self, kind: Kind, outcome: AlertOutcome, error: str) -> None:
+        self._tell(outcome, self._messages.pop(kind).letters, error)
 
     def _tell(self, outcome: AlertOutcome, letters: DeadLetters, error: str) -> None:
         self._signals.emit(

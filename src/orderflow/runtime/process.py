@@ -8,7 +8,8 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from enum import IntEnum
 
 import msgspec
@@ -115,7 +116,7 @@ async def _serve(
     process = ServiceProcess(definition, settings, signals, metrics, clock, chance, listener)
     process.open()
     log.write(Level.INFO, "listening", {"port": process.port})
-    async with alerting(settings, signals, clock, chance):
+    async with alerting(settings, signals, clock, chance), summing_up(log):
         try:
             await process.run_until(stopping, announce)
         except StandstillError:
@@ -126,6 +127,22 @@ async def _serve(
             await process.close(settings.drain_timeout_s)
     log.write(Level.INFO, "stopped")
     return ExitCode.OK
+
+
+@asynccontextmanager
+async def summing_up(log: LogWriter) -> AsyncIterator[None]:
+    """While the block runs, lines that repeat themselves are summed up in time; at the end `close` does it."""
+
+    async def forever() -> None:
+        while True:
+            await log.sum_up()
+
+    task = asyncio.get_running_loop().create_task(forever())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def announce_on_stdout(facts: dict[str, object]) -> None:
@@ -173,7 +190,7 @@ def _open_log(definition: ServiceDefinition, settings: Settings, clock: Clock) -
             file=settings.log_file,
             file_max_bytes=settings.log_file_max_mb * 1_000_000,
             files_kept=settings.log_files_kept,
-            wall_ms=clock.wall_ms,
+            clock=clock,
         )
     except OSError as error:
         raise SettingsError(f"log_file {settings.log_file} cannot be written: {error.strerror}") from error

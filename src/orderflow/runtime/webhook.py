@@ -15,18 +15,22 @@ from orderflow.messaging.clock import Clock
 
 CONNECT_S = 3.0
 ANSWER_S = 10.0
-RETRY_AFTER_MAX_S = 3600.0
+RETRY_AFTER_MAX_S = 600.0
+_OF_ITSELF = frozenset({429, 503})
 _TRY_AGAIN = frozenset({408, 425, 429})
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class NotTakenError(Exception):
-    """The receiver did not take the message. `final`: it never will. `after_s`: when it wants to be asked again."""
+    """The receiver did not take the message. `final`: it never will. `after_s`: when it wants to be asked again;
+    `busy`: with anything, not with this message alone (429 and 503, RFC 6585 and RFC 9110).
+    """
 
-    def __init__(self, why: str, *, final: bool, after_s: float = 0.0) -> None:
+    def __init__(self, why: str, *, final: bool, after_s: float = 0.0, busy: bool = False) -> None:
         super().__init__(why)
         self.final = final
         self.after_s = after_s
+        self.busy = busy
 
 
 class Webhook:
@@ -57,13 +61,17 @@ class Webhook:
             raise NotTakenError(type(error).__name__, final=False) from error
         if not 200 <= status < 300:
             final = status < 500 and status not in _TRY_AGAIN
-            raise NotTakenError(f"HTTP {status}", final=final, after_s=self._seconds(after))
+            after_s = self._seconds(after)
+            busy = after_s > 0 and status in _OF_ITSELF
+            raise NotTakenError(f"HTTP {status}", final=final, after_s=after_s, busy=busy)
 
     async def close(self) -> None:
         await self._http.aclose()
 
     def _seconds(self, retry_after: str) -> float:
-        """Until the moment that the header names (RFC 9110, 10.2.3: seconds, or a date); 0 if it names none."""
+        """Until the moment that the header names (RFC 9110, 10.2.3: seconds, or a date); 0 if it names none. It is no
+        more than RETRY_AFTER_MAX_S: who waits for the news of a dead letter does not wait for hours.
+        """
         if retry_after.isascii() and retry_after.isdigit():
             return min(float(retry_after[:9]), RETRY_AFTER_MAX_S)
         try:

@@ -14,7 +14,7 @@ from orderflow.events.payment import PaymentSucceeded
 from orderflow.messaging import cloudevents
 from orderflow.messaging.envelope import Envelope
 from orderflow.messaging.identity import uuid7
-from orderflow.messaging.transport import Headers, ProducerRecord
+from orderflow.messaging.transport import MAX_HEADERS, MAX_RECORD_BYTES, Headers, ProducerRecord, size_of
 
 MEBIBYTE = 1024 * 1024
 DEEP = 100_000
@@ -75,6 +75,23 @@ def _without(headers: Headers, name: str) -> Headers:
 
 def _headers(headers: Headers) -> Change:
     return lambda record: replace(record, headers=headers)
+
+
+def full_records(topic: str) -> Mapping[str, ProducerRecord]:
+    """Nobody can read these, and `filled` they are as large as the log takes. By what they are full of."""
+    changes: Mapping[str, Change] = {
+        "headers without a name": _headers((("", None),) * 99_990),
+        "empty headers": _headers((("", b""),) * MAX_HEADERS),
+        "short headers": _headers(tuple((f"h{n}", b"v") for n in range(90_000))),
+        "a header": _header("h", b"\xff" * 1_500_000),
+        "a key": _key(b"k\xff" * 600_000),
+        "a value": _value(b""),
+    }
+    return {name: change(good(topic)) for name, change in changes.items()}
+
+
+def filled(record: ProducerRecord) -> ProducerRecord:
+    return replace(record, value=b"\x00" * (MAX_RECORD_BYTES - size_of(record)))
 
 
 CHANGES: Mapping[str, Change] = {

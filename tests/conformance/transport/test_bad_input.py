@@ -28,8 +28,16 @@ from orderflow.messaging.signals import Signals
 from orderflow.messaging.store import Store
 from orderflow.messaging.stores.postgres import migrations
 from orderflow.messaging.stores.postgres.store import PostgresStore
-from orderflow.messaging.transport import ConsumerRecord, ProducerRecord, TopicSettings, Transport
-from tests.conformance.transport.bad_records import CHANGES, MEBIBYTE, corpus, good, replaced_text
+from orderflow.messaging.transport import ConsumerRecord, ProducerRecord, TopicSettings, Transport, size_of
+from tests.conformance.transport.bad_records import (
+    CHANGES,
+    MEBIBYTE,
+    corpus,
+    filled,
+    full_records,
+    good,
+    replaced_text,
+)
 from tests.support.postgres import PostgresServer
 from tests.support.records import take
 from tests.support.waiting import eventually
@@ -97,6 +105,27 @@ async def test_what_the_database_refuses_to_look_up_harms_nobody_either(
         await eventually(lambda: handled(store, fine), timeout_s=60)
         (stuck,) = await store.recovery.letters(LetterFilter(state=None), 10)
     assert (stuck.event.record.value, stuck.event.failure is not None) == (refused.value, True)
+
+
+async def test_a_record_that_fills_the_log_is_given_up_and_kept_whole_and_all_others_flow(
+    transport: Transport, topic: str, store: Store
+) -> None:
+    full = {name: filled(record) for name, record in full_records(topic).items()}
+    fine = [good(topic) for _ in range(GOOD)]
+    async with inventory_on(transport, topic, store):
+        await transport.append(mixed(list(full.values()), fine))
+        letters = await eventually(lambda: all_of(store, len(full)), timeout_s=60)
+        told = await take(await transport.subscribe(f"reader-{topic}", [f"{topic}.DLT"]), len(full))
+        await eventually(lambda: handled(store, fine), timeout_s=60)
+    kept = [(each.event.record.key, each.event.record.value, each.event.record.headers) for each in letters]
+    for name, record in full.items():
+        assert (record.key, record.value, record.headers) in kept, name
+    by_event = {header_text(each.headers, "dlt_event_id"): each for each in told}
+    for each in letters:
+        letter = by_event[str(each.event.event_id)]
+        assert header_text(letter.headers, "dlt_omitted_parts")
+        assert header_text(letter.headers, "dlt_omitted") == str(size_of(each.event.record))
+        assert header_text(letter.headers, "dlt_whole").endswith(f"as event {each.event.event_id}")
 
 
 async def all_of(store: Store, count: int) -> list[Letter]:

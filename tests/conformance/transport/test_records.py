@@ -7,16 +7,20 @@ import time
 from uuid import uuid4
 
 import pytest
+from msgspec.structs import replace
 
 from orderflow.messaging.partitioner import murmur2
 from orderflow.messaging.transport import (
+    MAX_HEADERS,
+    MAX_RECORD_BYTES,
     Headers,
     ProducerRecord,
+    RecordTooLargeError,
     TopicMissingError,
     TopicSettings,
     Transport,
+    size_of,
 )
-from orderflow.messaging.transports.limits import MAX_RECORD_BYTES
 from tests.conformance.transport.conftest import PARTITIONS
 from tests.support.records import by_key, numbered, numbers, take
 from tests.support.transports import Harness
@@ -102,10 +106,36 @@ async def test_appending_nothing_does_nothing(transport: Transport, topic: str) 
 
 async def test_a_record_over_the_limit_is_refused_with_all_of_its_batch(transport: Transport, topic: str) -> None:
     small = ProducerRecord(topic, b"key", b"value")
-    with pytest.raises(ValueError, match="limit"):
-        await transport.append([small, ProducerRecord(topic, b"key", b"x" * (MAX_RECORD_BYTES + 1))])
+    with pytest.raises(RecordTooLargeError, match="limit"):
+        await transport.append([small, filled(ProducerRecord(topic, b"key", b""), 1)])
+    with pytest.raises(RecordTooLargeError, match="limit"):
+        await transport.append([small, ProducerRecord(topic, b"key", b"", (("", None),) * (MAX_HEADERS + 1))])
     assert set((await transport.ends([topic])).values()) == {(0, 0)}
-    await transport.append([ProducerRecord(topic, b"key", b"x" * (MAX_RECORD_BYTES - 3))])
+
+
+@pytest.mark.parametrize(
+    ("key", "headers"),
+    [
+        pytest.param(b"key", (), id="of a value"),
+        pytest.param(b"key", (("", None),) * 99_990, id="of headers without a name"),
+        pytest.param(b"key", (("", b""),) * MAX_HEADERS, id="of empty headers"),
+        pytest.param(b"key", (("n" * 64, b"v" * 64),) * 9_000, id="of headers"),
+        pytest.param(b"key", (("😀" * 20_000, b"v" * 8192),) * 12, id="of long headers"),
+        pytest.param(b"k" * 1_000_000, (), id="of a key"),
+    ],
+)
+async def test_a_record_that_just_fits_is_taken_by_every_log(
+    transport: Transport, topic: str, group: str, key: bytes, headers: Headers
+) -> None:
+    full = filled(ProducerRecord(topic, key, b"", headers))
+    await transport.append([full])
+    [record] = await take(await transport.subscribe(group, [topic]), 1)
+    assert (record.key, record.value, record.headers) == (full.key, full.value, full.headers)
+
+
+def filled(record: ProducerRecord, more: int = 0) -> ProducerRecord:
+    """With a value that makes it as large as any may be, and `more` bytes."""
+    return replace(record, value=b"x" * (MAX_RECORD_BYTES - size_of(record) + more))
 
 
 async def test_reading_starts_and_stops_where_it_is_told(transport: Transport, topic: str) -> None:

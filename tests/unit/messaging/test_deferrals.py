@@ -9,7 +9,7 @@ import pytest
 from orderflow.messaging.catalogue import Catalogue
 from orderflow.messaging.deferrals import Deferrals
 from orderflow.messaging.incoming import Incoming, from_record
-from orderflow.messaging.transport import ConsumerRecord
+from orderflow.messaging.transport import ConsumerRecord, size_of
 
 
 def record(partition: int, offset: int, key: str = "k", value: bytes = b"?") -> ConsumerRecord:
@@ -80,7 +80,8 @@ def test_a_key_that_was_put_off_comes_last_and_keeps_its_order() -> None:
 
 @pytest.mark.parametrize("bound", ["RECORDS_MAX", "BYTES_MAX"])
 def test_the_hand_is_full_by_number_and_by_size(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(f"orderflow.messaging.deferrals.{bound}", {"RECORDS_MAX": 3, "BYTES_MAX": 300}[bound])
+    three = 3 * size_of(record(0, 0, value=b"x" * 99))
+    monkeypatch.setattr(f"orderflow.messaging.deferrals.{bound}", {"RECORDS_MAX": 3, "BYTES_MAX": three}[bound])
     in_hand = Deferrals()
     each = [incoming(0, n, value=b"x" * 99) for n in range(3)]
     for message in each[:2]:

@@ -339,22 +339,6 @@ async def test_what_was_committed_is_told_once_and_after_the_commit() -> None:
     assert [Ref(type(row), row.id) for row in world.committed[0].rows] == [Ref(Tally, "k")]
 
 
-async def test_data_refused_even_when_parked_is_raised() -> None:
-    """Nothing can be done with such a message here; the loop keeps it, and tells."""
-    world = World()
-    world.failing["write"] = DataRefusedError("first")
-    event = world.read(Counted(name="k", amount=1))
-    original = world.inlet._transact
-
-    async def refuse(*arguments: object) -> object:
-        world.failing["write"] = DataRefusedError("again")
-        return await original(*arguments)  # type: ignore[arg-type]
-
-    world.inlet._transact = refuse  # type: ignore[method-assign, assignment]
-    with pytest.raises(DataRefusedError, match="again"):
-        await world.admit(event)
-
-
 def nameless_666(before: Row | None, row: Row, named: frozenset[str] = frozenset()) -> None:
     if isinstance(row, Tally) and row.total == 666:
         raise DataRefusedError("the number of the beast", "P0001", None, named)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import threading
 
+from msgspec.structs import replace
+
 from orderflow.messaging.transport import ConsumerRecord
 from orderflow.messaging.transports.kafka.inbox import MAX_BYTES, MAX_RECORDS, Inbox
 
@@ -77,13 +79,16 @@ def test_a_commit_that_failed_is_said_again_unless_a_newer_one_was() -> None:
 
 
 def test_it_is_full_by_number_and_by_size_and_has_room_when_half_is_taken() -> None:
-    for put in (records(0, MAX_RECORDS), records(0, 4, size=MAX_BYTES // 4)):
+    small = records(0, MAX_RECORDS)
+    large = records(0, 8, size=MAX_BYTES // 8)
+    headed = [replace(each, headers=(("", None),) * (MAX_BYTES // 8 // 64)) for each in records(0, 8)]
+    for put, taken in ((small, MAX_RECORDS // 2), (large, 5), (headed, 5)):
         inbox = holding(0)
         inbox.put(put)
         assert inbox.is_full()
         assert not inbox.has_room()
         assert not inbox.wait_for_room(0)
-        inbox.take(len(put) // 2)
+        inbox.take(taken)
         assert inbox.has_room()
         assert not inbox.is_full()
 

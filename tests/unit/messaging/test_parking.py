@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 
 import pytest
 from msgspec.structs import replace
@@ -11,10 +12,11 @@ from orderflow.messaging.cloudevents import rfc3339
 from orderflow.messaging.flow import FLOW_STATUS, Dead, Parked, Reopened
 from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.incoming import from_record
+from orderflow.messaging.relay import to_record
 from orderflow.messaging.retrier import Retrier
 from orderflow.messaging.signals import KeyReopened, Outcome
 from orderflow.messaging.store import StoreUnavailableError
-from orderflow.messaging.transport import ConsumerRecord
+from orderflow.messaging.transport import ConsumerRecord, fits, size_of
 from tests.unit.messaging.toy import Counted, Opened
 from tests.unit.messaging.world import TRACE, World, as_record, header, outcomes, poisoned, record_of
 
@@ -215,16 +217,58 @@ async def test_what_is_said_of_a_record_without_a_usable_key_can_be_read(key: by
     assert read[0].key != read[1].key
 
 
-async def test_a_poison_record_too_large_for_a_letter_is_kept_and_the_letter_says_so() -> None:
+FULL = {
+    "99,990 headers without a name": poisoned(1, key=b"k", value=b"x" * 1_850_000, headers=(("", None),) * 99_990),
+    "90,000 headers and a value": poisoned(1, key=b"k", value=b"x" * 1_917_000, headers=(("", None),) * 90_000),
+    "a value": poisoned(1, key=b"k", value=b"x" * 2_097_050),
+    "a value of 40 MB, compressed in the log": poisoned(1, key=b"k", value=b"x" * 40_000_000),
+    "a header": poisoned(1, key=b"k", value=b"x", headers=(("name", b"y" * 2_097_000), ("ce_type", b"t"))),
+    "the name of a header": poisoned(1, key=b"k", value=None, headers=(("n" * 2_097_000, None),)),
+    "a key": poisoned(1, key=b"k" * 2_097_000, value=b"x"),
+}
+CUT = {
+    "99,990 headers without a name": "headers",
+    "a header": "headers",
+    "the name of a header": "headers",
+    "a key": "value, headers, key",
+}
+
+
+async def test_a_record_of_many_headers_that_fits_the_log_fits_the_outbox() -> None:
     world = World()
-    record = poisoned(1, key=b"k", value=b"x" * 2_050_000)
+    record = poisoned(1, key=b"k", value=b"x" * 1_850_000, headers=(("", None),) * 99_900)
 
-    await world.admit(from_record(record, world.service.catalogue))
+    results = await world.admit(from_record(record, world.service.catalogue), Counted(name="healthy", amount=1))
 
-    letter = world.outbox("counts.DLT")[0]
-    assert letter.value is None
-    assert header(letter.headers, "dlt_omitted") == "2050001"
+    assert outcomes(results) == [Outcome.DEAD, Outcome.HANDLED]
     assert world.parked()[0].record == record
+    [letter] = world.outbox("counts.DLT")
+    assert fits(to_record(letter))
+    assert (letter.value, letter.headers[:99_900]) == (record.value, record.headers)
+
+
+@pytest.mark.parametrize("name", FULL)
+async def test_a_record_that_fills_the_log_is_kept_whole_and_its_letter_says_what_was_cut(name: str) -> None:
+    world = World()
+    record = FULL[name]
+
+    results = await world.admit(from_record(record, world.service.catalogue), Counted(name="healthy", amount=1))
+
+    assert outcomes(results) == [Outcome.DEAD, Outcome.HANDLED]
+    assert world.parked()[0].record == record
+    [letter] = world.outbox("counts.DLT")
+    assert fits(to_record(letter))
+    cut = CUT.get(name, "value")
+    assert header(letter.headers, "dlt_omitted") == str(size_of(record))
+    assert header(letter.headers, "dlt_omitted_parts") == cut
+    assert header(letter.headers, "dlt_value_sha256") == hashlib.sha256(record.value or b"").hexdigest()
+    event_id = world.parked()[0].event_id
+    assert header(letter.headers, "dlt_whole") == (
+        f"in the database of counter, parked by consumer counter as event {event_id}"
+    )
+    assert letter.value == (None if "value" in cut else record.value)
+    assert letter.headers[: len(letter.headers) - 16] == (() if "headers" in cut else record.headers)
+    assert letter.key == (world.parked()[0].key.encode() if "key" in cut else record.key)
 
 
 async def test_a_held_event_that_cannot_be_decoded_dies_when_its_turn_comes() -> None:

@@ -124,12 +124,13 @@ class Movement(Fact, frozen=True, kw_only=True):
 class Moods:
     """What a test changes while it runs; a real decision has nothing of the kind.
 
-    `broken` are keys or types whose decisions raise, `away` those whose decisions find something away.
+    `broken` are keys or types whose decisions raise (with `words`), `away` those whose decisions find something away.
     """
 
     broken: set[str] = field(default_factory=set)
     away: set[str] = field(default_factory=set)
     handled: list[str] = field(default_factory=list)
+    words: str = ""
 
 
 class Decisions:
@@ -144,7 +145,7 @@ class Decisions:
         if not self._moods.away.isdisjoint((event.name, event.TYPE)):
             raise InfrastructureError("the tax office is closed")
         if event.amount < 0 or not self._moods.broken.isdisjoint((event.name, event.TYPE)):
-            raise ArithmeticError(f"{event.amount} is below zero")
+            raise ArithmeticError(f"{event.amount} is below zero{self._moods.words}")
         self._moods.handled.append(f"{event.name}{event.amount:+}")
         tally = rows.get(Tally, event.name)
         total = (tally.total if tally else 0) + event.amount
@@ -167,7 +168,7 @@ class Decisions:
         answer = envelope.message
         assert isinstance(answer, Said)
         if answer.words == "bad" or not self._moods.broken.isdisjoint((answer.name, answer.TYPE)):
-            raise ArithmeticError("a bad word")
+            raise ArithmeticError(f"a bad word{self._moods.words}")
         self._moods.handled.append(answer.words)
         if answer.words == "again":
             return Decision(intents=(intent_of(envelope.key),))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -23,9 +23,10 @@ from orderflow.messaging.result import Result
 from orderflow.messaging.retry import Backoff, RetryPolicy
 from orderflow.messaging.rows import Ref
 from orderflow.messaging.signals import Outcome, Signal, Signals
-from orderflow.messaging.store import Changes, OpenIntent, OutboxRecord, StoreUnavailableError
+from orderflow.messaging.store import Changes, DataRefusedError, OpenIntent, OutboxRecord, StoreUnavailableError
 from orderflow.messaging.stores.memory.database import MemoryDatabase
 from orderflow.messaging.stores.memory.store import MemoryStore
+from orderflow.messaging.stores.memory.transaction import MemoryTransaction
 from orderflow.messaging.transport import ConsumerRecord, Headers
 from tests.unit.messaging.toy import Moods, Tally, refuse_666, toy_service
 
@@ -53,6 +54,26 @@ def poisoned(offset: int, *, key: bytes | None, value: bytes | None, headers: He
     return ConsumerRecord("counts", 0, offset, key, value, headers)
 
 
+class PickyStore(MemoryStore):
+    """Refuses to write what `refuses` says."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        super().__init__(database)
+        self.refuses: Callable[[Changes], bool] = lambda _: False
+
+    def transaction(self) -> MemoryTransaction:
+        made = super().transaction()
+        write = made.write
+
+        async def picky(changes: Changes) -> None:
+            if self.refuses(changes):
+                raise DataRefusedError("this database takes nothing of the kind")
+            await write(changes)
+
+        made.write = picky  # type: ignore[method-assign]
+        return made
+
+
 class World:
     """One process of the toy service over a database in memory."""
 
@@ -65,6 +86,7 @@ class World:
         parked_keys_max: int = 1_000,
         parked_depth_max: int = 1_000,
         clock: Clock | None = None,
+        encoding: str = "utf-8",
     ) -> None:
         self.moods = Moods()
         self.clock: Clock = clock or SystemClock()
@@ -72,8 +94,10 @@ class World:
         self.signals = Signals([self.seen.append])
         self.steps: list[str] = []
         self.failing: dict[str, Exception] = {}
-        self.database = MemoryDatabase(self.clock, checks=(refuse_666,), stepwise=(Tally,), gate=self._gate)
-        self.store = MemoryStore(self.database)
+        self.database = MemoryDatabase(
+            self.clock, checks=(refuse_666,), stepwise=(Tally,), encoding=encoding, gate=self._gate
+        )
+        self.store = PickyStore(self.database)
         self.service = toy_service(self.moods)
         self.policy = Policy(
             retry=RetryPolicy(Backoff(retry_ms, retry_ms), attempts_max),

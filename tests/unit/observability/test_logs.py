@@ -42,6 +42,7 @@ from orderflow.observability.signal_log import SignalLog
 from orderflow.observability.sinks import RotatingFileSink
 from orderflow.observability.stdlib import routed_logging
 from orderflow.observability.text import redact
+from tests.unit.messaging.still_clock import StillClock
 
 ORDER = "0190a1b2-0000-7000-8000-000000000001"
 EVENT = UUID("6f1a3f5e-5b0e-5c6e-9a7d-0d2f7c1b9e42")
@@ -70,8 +71,16 @@ class Kept:
         return [msgspec.json.decode(line) for each in self.writes for line in each.splitlines()]
 
 
-def writer(sink: Kept, *, text: bool = False, level: Level = Level.INFO) -> LogWriter:
-    return LogWriter("order", sink, level=level, text=text, colour=False, wall_ms=lambda: 1_700_000_000_123)
+def writer(
+    sink: Kept, *, text: bool = False, level: Level = Level.INFO, clock: StillClock | None = None
+) -> LogWriter:
+    return LogWriter("order", sink, level=level, text=text, colour=False, clock=clock or still())
+
+
+def still() -> StillClock:
+    clock = StillClock()
+    clock.now = 1_700_000_000.123
+    return clock
 
 
 def handled(outcome: Outcome = Outcome.HANDLED, key: str = ORDER, error: str = "") -> Handled:
@@ -254,7 +263,7 @@ def test_a_log_that_is_no_terminal_is_json(tmp_path: Path) -> None:
         file=tmp_path / "x.log",
         file_max_bytes=1000,
         files_kept=1,
-        wall_ms=lambda: 0,
+        clock=StillClock(),
     )
     log.write(Level.INFO, "started", {"port": 1})
     log.write(Level.DEBUG, "hidden")

@@ -20,8 +20,8 @@ from orderflow.messaging.clock import SystemClock
 from orderflow.messaging.inbox import Failure
 from orderflow.messaging.retry import Backoff
 from orderflow.messaging.signals import Alerted, BatchCommitted, Handled, Outcome, Signal, Signals
-from orderflow.runtime.alerts import Alerts
-from orderflow.runtime.webhook import Webhook, signed
+from orderflow.runtime.alerts import POSTS_MAX, Alerts
+from orderflow.runtime.webhook import NotTakenError, Webhook, signed
 from tests.support.receiver import Message, Receiver, receiving
 from tests.support.waiting import eventually
 
@@ -61,7 +61,15 @@ def dead(fingerprint: str = "f1", number: int = 1) -> Handled:
 
 @asynccontextmanager
 async def alerting(
-    flow: Flow, url: str, *, key: bytes | None = KEY, every_s: float = 60.0, groups_max: int = 10, stop_s: float = 5.0
+    flow: Flow,
+    url: str,
+    *,
+    key: bytes | None = KEY,
+    every_s: float = 60.0,
+    gap_s: float = 0.001,
+    busy_gap_s: float = 0.001,
+    kinds_max: int = 10,
+    stop_s: float = 5.0,
 ) -> AsyncIterator[Alerts]:
     alerts = Alerts(
         Webhook(url, key, CLOCK),
@@ -70,7 +78,9 @@ async def alerting(
         random.Random(1),
         backoff=Backoff(1, 2),
         every_s=every_s,
-        groups_max=groups_max,
+        gap_s=gap_s,
+        busy_gap_s=busy_gap_s,
+        kinds_max=kinds_max,
     )
     flow.signals.subscribe(alerts)
     alerts.start()
@@ -195,7 +205,7 @@ async def test_a_receiver_that_is_away_holds_nothing_up_and_what_is_too_much_is_
     async with receiving() as gone:
         url = gone.url
     started = CLOCK.monotonic()
-    async with alerting(flow, url, groups_max=5, stop_s=0.2):
+    async with alerting(flow, url, kinds_max=5, stop_s=0.2):
         for number in range(200):
             flow.batch(dead(f"f{number}", number))
         assert CLOCK.monotonic() - started < 1.0
@@ -216,7 +226,7 @@ async def test_a_receiver_that_never_answers_does_not_hold_up_the_end() -> None:
             closing_at = CLOCK.monotonic()
         assert CLOCK.monotonic() - closing_at < 2.0
 
-    assert sorted(flow.ends()) == [("dropped", "the process ends", 1), ("dropped", "the process ends", 1)]
+    assert sorted(flow.ends()) == [("dropped", "the process ends", 1), ("sent", "", 1)]
 
 
 async def test_at_the_end_what_waits_for_its_minute_is_told() -> None:
@@ -227,3 +237,83 @@ async def test_at_the_end_what_waits_for_its_minute_is_told() -> None:
             await eventually(lambda: flow.seen)
             flow.batch(dead(), dead())
         assert [each["count"] for each in map(data_of, receiver.messages)] == [1, 2]
+
+
+REFUSALS = [
+    "500 Broken",
+    "503 Away\r\nretry-after: 3600",
+    "429 Slowly\r\nretry-after: 3600",
+    "408 Late",
+    "",
+    "404 No",
+]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_an_alert_that_is_refused_holds_up_no_other(refusal: str) -> None:
+    flow = Flow()
+    async with receiving() as receiver, alerting(flow, receiver.url, stop_s=0.2):
+        receiver.refused, receiver.refusal = b'"poison"', refusal
+        flow.batch(dead("poison"))
+        await taken(receiver, 1)
+        for number in range(6):
+            flow.batch(dead(f"f{number}", number))
+            await sent(flow, number + 1)
+        asked = [data_of(each)["fingerprint"] for each in receiver.messages]
+
+    assert [each for each in asked if each != "poison"] == [f"f{number}" for number in range(6)]
+    if "retry-after" in refusal:
+        assert asked.count("poison") == 1
+
+
+async def test_however_many_get_no_answer_a_place_is_left_to_the_others() -> None:
+    flow = Flow()
+    async with receiving() as receiver, alerting(flow, receiver.url, stop_s=0.2, kinds_max=50):
+        receiver.refused, receiver.refusal = b'"poison', "500 Broken"
+        flow.batch(*(dead(f"poison {number}") for number in range(20)))
+        await eventually(lambda: len({each.fingerprint for each in flow.seen}) == 20)
+        answered, receiver.refusal = len(receiver.messages), ""
+        await taken(receiver, answered + POSTS_MAX - 1)
+        flow.batch(dead("fine"))
+        await sent(flow, 1)
+
+
+async def test_a_busy_receiver_is_asked_at_a_bounded_rate_however_many_kinds_there_are() -> None:
+    flow = Flow()
+    async with receiving() as receiver, alerting(flow, receiver.url, busy_gap_s=0.1, stop_s=0.1, kinds_max=100):
+        receiver.refused, receiver.refusal = b"", "503 Away\r\nretry-after: 3600"
+        started = CLOCK.monotonic()
+        flow.batch(*(dead(f"f{number}", number) for number in range(100)))
+        await taken(receiver, POSTS_MAX + 5)
+        assert CLOCK.monotonic() - started >= 4 * 0.1
+        asked = [data_of(each)["fingerprint"] for each in receiver.messages]
+    assert len(set(asked)) == len(asked), "each of them was told to come later"
+
+
+async def test_what_is_refused_and_what_waits_are_bounded_together() -> None:
+    flow = Flow()
+    async with receiving() as receiver, alerting(flow, receiver.url, kinds_max=7, stop_s=0.5):
+        receiver.refused, receiver.refusal = b"", "500 Broken"
+        for number in range(30):
+            flow.batch(dead(f"f{number}", number))
+            await taken(receiver, min(number + 1, 4))
+        assert outcomes(flow).count("dropped") == 30 - 7
+    assert outcomes(flow).count("dropped") == 30
+
+
+@pytest.mark.parametrize(("said", "after_s"), [("3600", 600.0), ("30", 30.0), ("9" * 30, 600.0), ("soon", 0.0)])
+async def test_a_receiver_that_wants_to_wait_for_hours_is_asked_before(said: str, after_s: float) -> None:
+    async with receiving(f"429 Slowly\r\nretry-after: {said}") as receiver:
+        webhook = Webhook(receiver.url, None, CLOCK)
+        with pytest.raises(NotTakenError) as refused:
+            await webhook.post("msg_1", b"{}")
+        await webhook.close()
+    assert (refused.value.after_s, refused.value.busy) == (after_s, after_s > 0)
+
+
+async def sent(flow: Flow, count: int) -> None:
+    await eventually(lambda: outcomes(flow).count("sent") >= count, timeout_s=8)
+
+
+def outcomes(flow: Flow) -> list[str]:
+    return [each.outcome.value for each in flow.seen]

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from orderflow.cli.dlt.entries import entry
-from orderflow.cli.output import joined, table, text
+from orderflow.cli.output import block, joined, table, text
 from orderflow.cli.plain import counted
 from orderflow.cli.record_view import value_text
 from orderflow.cli.times import moment
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SHOWN_OF_MESSAGE = 160
 SHOWN_OF_VALUE = 10_000
+SET_OUT_MAX = 200_000
+SHOWN_HEADERS = 50
 STYLES = MappingProxyType({"dead": "bold red", "retrying": "bold yellow", "held": "cyan"})
 
 
@@ -59,8 +61,11 @@ def parts(shown: Mapping[str, Any]) -> Iterator[RenderableType]:
     )
     for name, fact in _facts(shown).items():
         yield joined(text(f"  {name + ':':<14}", "dim"), text(fact))
-    for name, value in shown["headers"]:
+    for name, value in shown["headers"][:SHOWN_HEADERS]:
         yield joined(text(f"  {short(name)}: ", "dim"), text(_content(value), "dim"))
+    if len(shown["headers"]) > SHOWN_HEADERS:
+        more = counted(len(shown["headers"]) - SHOWN_HEADERS, "more header")
+        yield text(f"  ... and {more}; all of them: orderflow dlt show --json", "dim")
     yield from _value(shown["value"])
     yield from _original(shown["original"])
     yield ""
@@ -165,13 +170,18 @@ def _followers(followers: Sequence[Mapping[str, Any]], behind: int) -> Iterator[
 
 
 def _value(content: Mapping[str, Any]) -> Iterator[RenderableType]:
-    """No more than a person reads: a value may have a megabyte."""
-    whole = value_text(bytes_of(content))
-    yield whole[:SHOWN_OF_VALUE]
-    if len(whole) > SHOWN_OF_VALUE:
-        yield text(
-            f"... and {len(whole) - SHOWN_OF_VALUE} more characters; all of it: orderflow dlt show --json", "dim"
-        )
+    """No more than a person reads: a value may have megabytes, and only a short one is set out in lines."""
+    value = bytes_of(content)
+    if value is not None and len(value) > SET_OUT_MAX:
+        told = content["text"] if content["text"] is not None else content["base64"]
+        yield block(told[:SHOWN_OF_VALUE])
+        left = len(told) - SHOWN_OF_VALUE
+    else:
+        whole = value_text(value)
+        yield whole[:SHOWN_OF_VALUE]
+        left = len(whole) - SHOWN_OF_VALUE
+    if left > 0:
+        yield text(f"... and {left} more characters; all of it: orderflow dlt show --json", "dim")
 
 
 def _content(content: Mapping[str, Any]) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-MESSAGE_MAX_BYTES = 2 * 1024 * 1024
+from orderflow.messaging.transport import MAX_RECORD_BYTES
+
 NODE_ID = 1
 
 
@@ -23,8 +24,8 @@ def server_properties(data: Path, port: int, controller_port: int) -> str:
         # The defaults are for a machine of its own: threads that stand ready wake up for nothing.
         "num.network.threads": 1,
         "num.io.threads": 4,
-        "message.max.bytes": MESSAGE_MAX_BYTES,
-        "replica.fetch.max.bytes": MESSAGE_MAX_BYTES,
+        "message.max.bytes": MAX_RECORD_BYTES,
+        "replica.fetch.max.bytes": MAX_RECORD_BYTES,
         "auto.create.topics.enable": "false",
         "offsets.topic.replication.factor": 1,
         "offsets.topic.num.partitions": 10,

@@ -220,11 +220,33 @@ class Expired:
         return self.next_kept - self.first_lost
 
 
+LETTERS_BYTES_MAX = 32 * 1024 * 1024
+"""Letters may have megabytes each: a page holds so many bytes and the letter that goes beyond."""
+
+HEADER_BYTES = 11
+"""The most that a header takes in MessagePack beside its name and value."""
+
+
+def bytes_of(letter: Letter) -> int:
+    """What its record, and what came in before it was edited, take of a page; no less than the store counts."""
+    record, original = letter.event.record, letter.original
+    size = len(record.key or b"") + len(record.value or b"") + (len(original.value or b"") if original else 0)
+    return size + sum((HEADER_BYTES + len(name.encode()) + len(value or b"") for name, value in record.headers), 16)
+
+
+def is_last_page(page: Sequence[Letter], limit: int) -> bool:
+    """Whether no letter can follow what `letters` has given for this limit."""
+    return len(page) < limit and sum(map(bytes_of, page)) < LETTERS_BYTES_MAX
+
+
 class RecoveryStore(Protocol):
     """Every call is a transaction of its own. All raise StoreUnavailableError."""
 
     async def letters(self, wanted: LetterFilter, limit: int, after: int = 0) -> Sequence[Letter]:
-        """Parked events in order of position, from the one after position `after` on."""
+        """Parked events in order of position, from the one after position `after` on.
+
+        It ends before the limit with the letter that fills LETTERS_BYTES_MAX, if there is one: see `is_last_page`.
+        """
         ...
 
     async def letter(self, event: UUID | int) -> Letter | None:

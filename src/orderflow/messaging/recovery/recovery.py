@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
@@ -75,10 +76,10 @@ class Recovery:
 
         Nothing is changed, published or asked. Whole sequences of each key, head first.
         """
-        letters = await self.store.letters(wanted, limit)
         rehearsal = Rehearsal(self._inlet, self._database)
         told: list[Rehearsed] = []
-        for consumer, key in dict.fromkeys((letter.consumer, letter.event.key) for letter in letters):
+        keys = [(letter.consumer, letter.event.key) async for letter in self._letters(wanted, limit)]
+        for consumer, key in dict.fromkeys(keys):
             told += await rehearsal.of_key(consumer, key)
         return told
 
@@ -194,12 +195,13 @@ class Recovery:
             raise LetterMissingError(event)
         return letter
 
-    async def _letters(self, wanted: LetterFilter) -> AsyncIterator[Letter]:
+    async def _letters(self, wanted: LetterFilter, limit: int = sys.maxsize) -> AsyncIterator[Letter]:
         after = 0
-        while page := await self.store.letters(wanted, PAGE, after):
+        while limit > 0 and (page := await self.store.letters(wanted, min(PAGE, limit), after)):
             for letter in page:
                 yield letter
             after = page[-1].event.position
+            limit -= len(page)
 
 
 def _name(number: int) -> str:

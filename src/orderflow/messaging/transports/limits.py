@@ -1,24 +1,31 @@
-"""What every transport accepts, so that a record that one takes fits the others."""
+"""What every transport keeps to, so that a record that one takes fits the others, and no poll fills the memory."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orderflow.messaging.transport import ConsumerRecord, ProducerRecord, size_of
-
-MAX_RECORD_BYTES = 2_000_000
-"""Key, value and headers together. Kafka's own limit is set to 2 MiB; the rest is room for its framing."""
+from orderflow.messaging.transport import (
+    MAX_HEADERS,
+    MAX_RECORD_BYTES,
+    ConsumerRecord,
+    ProducerRecord,
+    RecordTooLargeError,
+    fits,
+    size_of,
+)
 
 POLL_BYTES_MAX = 16 * 1024 * 1024
 """A poll returns no more than this and one record, however many records were asked for."""
 
 
 def refuse_oversized(records: Sequence[ProducerRecord]) -> None:
-    """Raises ValueError for a record over MAX_RECORD_BYTES, before any of the records is appended."""
+    """Raises RecordTooLargeError for a record that does not fit, before any of the records is appended."""
     for record in records:
-        size = size_of(record)
-        if size > MAX_RECORD_BYTES:
-            raise ValueError(f"a record for {record.topic!r} has {size} bytes, the limit is {MAX_RECORD_BYTES}")
+        if not fits(record):
+            raise RecordTooLargeError(
+                f"a record for {record.topic!r} has {size_of(record)} bytes and {len(record.headers)} headers, "
+                f"the limit is {MAX_RECORD_BYTES} bytes and {MAX_HEADERS} headers"
+            )
 
 
 def within(room: int, records: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from orderflow.messaging.decision import Service
 from orderflow.messaging.inbox import InboxState
-from orderflow.messaging.recovery.port import Letter, LetterFilter, RecoveryStore
+from orderflow.messaging.recovery.port import Letter, LetterFilter, RecoveryStore, is_last_page
 from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.runtime.operators import views
 from orderflow.runtime.operators.asking import NOT_THERE, TAG, Limit, Millis, Position, Text, one_event
@@ -40,7 +40,7 @@ class Letters:
     async def page(self, request: Request[None]) -> Reply:
         limit: int = request.values["limit"]
         found = await self._store.letters(_filter_of(request.values), limit, request.values["after"])
-        following = found[-1].event.position if len(found) == limit else None
+        following = None if is_last_page(found, limit) else found[-1].event.position
         return Reply(
             body=views.DeadLetterPage(
                 dead_letters=[views.letter_of(view) for view in found if _is_meant(view, request.values)],

@@ -27,11 +27,11 @@ async def give_way(step: str) -> None:
 class MemoryDatabase:
     """Committed state, locks and sessions, shared by the stores of all simulated processes.
 
-    `clock` is the server's clock. `gate` is awaited before each step of each store, with its name (`begin`,
-    `lock`, `recognise`, `load`, `parked`, `sequence`, `write`, `commit`, `committed`, `due_keys`, `claim_intents`,
-    `claim_slots`, `unsent`, `mark_sent`, `read`): a simulator may switch tasks, crash or raise StoreUnavailableError
-    there. Raised at `committed`, the commit was carried out and its answer was lost. `committed` is told of each
-    commit as it happens.
+    `clock` is the server's clock, `encoding` what its texts can hold. `gate` is awaited before each step of each
+    store, with its name (`begin`, `lock`, `recognise`, `load`, `parked`, `sequence`, `write`, `commit`, `committed`,
+    `due_keys`, `claim_intents`, `claim_slots`, `unsent`, `mark_sent`, `read`): a simulator may switch tasks, crash or
+    raise StoreUnavailableError there. Raised at `committed`, the commit was carried out and its answer was lost.
+    `committed` is told of each commit as it happens.
     """
 
     def __init__(
@@ -40,11 +40,12 @@ class MemoryDatabase:
         *,
         checks: Sequence[Check] = (),
         stepwise: Collection[type[Row]] = (),
+        encoding: str = "utf-8",
         gate: Gate = give_way,
         committed: Callable[[Sequence[Changes]], None] = lambda _: None,
     ) -> None:
         self.clock = clock
-        self.rules = Rules(tuple(checks), frozenset(stepwise))
+        self.rules = Rules(tuple(checks), frozenset(stepwise), encoding)
         self.gate = gate
         self.committed = committed
         self.state = State()

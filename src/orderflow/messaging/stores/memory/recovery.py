@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.recovery.port import (
+    LETTERS_BYTES_MAX,
     Act,
     Expired,
     HistoryEntry,
@@ -22,6 +23,7 @@ from orderflow.messaging.recovery.port import (
     Replay,
     ReplayPlan,
     ReplayState,
+    bytes_of,
 )
 from orderflow.messaging.stores.memory import letters
 from orderflow.messaging.stores.memory.database import MemoryDatabase
@@ -44,7 +46,14 @@ class MemoryRecovery:
     async def letters(self, wanted: LetterFilter, limit: int, after: int = 0) -> Sequence[Letter]:
         await self._step("read")
         found = [waiting for waiting in self._meant(wanted) if waiting.event.position > after]
-        return [letters.view(self._state, waiting) for waiting in found[:limit]]
+        page: list[Letter] = []
+        room = LETTERS_BYTES_MAX
+        for waiting in found[:limit]:
+            if room <= 0:
+                break
+            page.append(letters.view(self._state, waiting))
+            room -= bytes_of(page[-1])
+        return page
 
     async def letter(self, event: UUID | int) -> Letter | None:
         await self._step("read")

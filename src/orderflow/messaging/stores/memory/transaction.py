@@ -71,6 +71,8 @@ class MemoryTransaction:
         self, consumer: str, messages: Sequence[tuple[str, str | None]], depth_limit: int = DEPTH_LIMIT
     ) -> Recognition:
         await self._step("recognise")
+        for key, identity in messages:
+            self._database.rules.require_text(key, identity)
         return self._seeing_own_writes(lambda state: self._recognise(state, consumer, messages, depth_limit))
 
     async def load(self, refs: Iterable[Ref]) -> dict[Ref, Row]:

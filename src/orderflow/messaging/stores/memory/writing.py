@@ -18,7 +18,9 @@ from orderflow.messaging.store import Changes, DataRefusedError, OpenIntent, Out
 from orderflow.messaging.stores.memory.state import Asked, Journal, State, Waiting, note_action, remember
 
 CHECK_VIOLATION = "23514"
-RECORD_MAX = 2 * 1024 * 1024
+NUL_IN_TEXT = "22021"
+UNTRANSLATABLE = "22P05"
+RECORD_MAX = 2_097_000
 Check = Callable[[Row | None, Row], None]
 
 
@@ -27,11 +29,24 @@ class Rules:
     """What a service's tables hold beyond uniqueness.
 
     `checks` see each change of a row (None: it is new) and raise DataRefusedError. Row types in `stepwise`
-    are shown every version, the others the last one of a batch.
+    are shown every version, the others the last one of a batch. `encoding` is the database's, by Python's name.
     """
 
     checks: Sequence[Check] = ()
     stepwise: Collection[type[Row]] = ()
+    encoding: str = "utf-8"
+
+    def require_text(self, *texts: str | None) -> None:
+        """Raises DataRefusedError for what no column of type text holds: a NUL, a character the encoding lacks."""
+        for text in texts:
+            if not text:
+                continue
+            if "\x00" in text:
+                raise DataRefusedError("invalid byte sequence: 0x00", NUL_IN_TEXT)
+            try:
+                text.encode(self.encoding)
+            except UnicodeEncodeError as error:
+                raise DataRefusedError(f"no equivalent in encoding {self.encoding}", UNTRANSLATABLE) from error
 
 
 class Writer:
@@ -69,6 +84,8 @@ class Writer:
         self._release(changes)
         self._intents(changes)
         for entry in changes.log:
+            act = entry.act
+            self._rules.require_text(act.who, entry.action, entry.target, act.reason, entry.result)
             note_action(self._state, self._journal, entry, self._now)
 
     def _rows(self, changes: Changes) -> None:
@@ -110,6 +127,7 @@ class Writer:
         for entry in changes.inbox:
             name = (entry.key, changes.consumer, entry.identity)
             known = (entry.key, entry.identity) in self._known
+            self._rules.require_text(*name)
             if name in self._state.inbox and not known:
                 raise _double(f"processed_events {name}", "processed_events_once", name)
             if known and name not in self._state.inbox:
@@ -119,6 +137,7 @@ class Writer:
     def _streams(self, changes: Changes) -> None:
         for (source, key), count in changes.emitted.items():
             known = (source, key) in self._known_streams
+            self._rules.require_text(source, key)
             _hold(known or count > 0, "streams_emitted_positive")
             if (key, source) in self._state.streams and not known:
                 raise _double(f"streams {(key, source)}", "streams_once", (key, source))
@@ -128,7 +147,9 @@ class Writer:
 
     def _outbox(self, records: Iterable[OutboxRecord]) -> None:
         for record in records:
-            size = len(record.key or b"") + len(record.value or b"") + len(msgspec.msgpack.encode(record.headers))
+            headers = len(msgspec.msgpack.encode(record.headers))
+            size = len(record.key or b"") + len(record.value or b"") + headers // 2
+            self._rules.require_text(record.topic)
             _hold(size <= RECORD_MAX, "outbox_record_fits")
             _hold(record.slot >= 0, "outbox_slot_not_negative")
             self._state.outbox_ids += 1
@@ -165,6 +186,8 @@ class Writer:
         _hold(event.attempts >= 0, "parked_events_attempts_not_negative")
         _hold(event.state is not InboxState.DEAD or event.attempts > 0, "parked_events_dead_was_tried")
         _hold((event.attempts == 0) == (event.failure is None), "parked_events_failure_whole")
+        failure = msgspec.structs.astuple(event.failure) if event.failure else ()
+        self._rules.require_text(event.event_type, event.record.topic, event.intent, *failure)
         failed = event.attempts > 0
         first = (before.event.first_failed_at if before else None) or self._now
         waiting = Waiting(
@@ -185,6 +208,7 @@ class Writer:
             if before is None:
                 raise DataRefusedError("parked_events: 1 rows were to be written, 0 were")
             name = (before.event.key, before.consumer, edit.identity)
+            self._rules.require_text(edit.event_type, edit.who)
             _hold(name in self._state.inbox, "parked_events_in_inbox", "23503", name)
             record, new = before.event.record, edit.record
             event = replace(
@@ -221,13 +245,20 @@ class Writer:
 
     def _ask(self, intent: OpenIntent, wait_ms: int) -> None:
         _hold(intent.attempts >= 0, "intents_attempts_not_negative")
-        plain = msgspec.json.decode(msgspec.json.encode(intent.intent.request))
+        asked = intent.intent
+        self._rules.require_text(asked.key, asked.kind, intent.key, intent.traceparent)
+        try:
+            request = msgspec.json.encode(asked.request)
+        except (TypeError, ValueError) as error:
+            raise DataRefusedError(f"intents: {type(error).__name__}: {error}") from error
+        if b"\\u0000" in request:
+            raise DataRefusedError("unsupported Unicode escape sequence", UNTRANSLATABLE)
+        plain = msgspec.json.decode(request)
         _hold(isinstance(plain, dict), "intents_request_is_object")
-        kept = Intent(key=intent.intent.key, kind=intent.intent.kind, request=plain)
-        known = self._state.intents.get(kept.key)
+        kept = replace(intent, intent=Intent(key=asked.key, kind=asked.kind, request=plain), delay_ms=0)
+        known = self._state.intents.get(asked.key)
         since = known.created_at if known else self._now
-        asked = Asked(replace(intent, intent=kept, delay_ms=0), self._now + wait_ms, since)
-        self._journal.set(self._state.intents, kept.key, asked)
+        self._journal.set(self._state.intents, asked.key, Asked(kept, self._now + wait_ms, since))
 
 
 def _hold(condition: bool, constraint: str, sqlstate: str = CHECK_VIOLATION, row: Hashable = ()) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol
 
 import asyncpg
+import msgspec
 
 from orderflow.messaging.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
 
@@ -105,6 +108,17 @@ class Endable(Protocol):
     """What can be cut off without a word: a connection."""
 
     def terminate(self) -> None: ...
+
+
+@contextmanager
+def unwritable() -> Iterator[None]:
+    """A block that turns changes into statements: what cannot become one (a value that no codec takes, a row without
+    a table) is refused as the database refuses data. Left as a defect it would come again with its batch for ever.
+    """
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, msgspec.MsgspecError) as error:
+        raise DataRefusedError(f"{type(error).__name__}: {error}") from error
 
 
 class translated:  # noqa: N801  # reads as a statement: `with translated(connection):`

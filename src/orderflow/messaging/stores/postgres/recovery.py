@@ -10,6 +10,7 @@ import msgspec
 
 from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.recovery.port import (
+    LETTERS_BYTES_MAX,
     Act,
     Expired,
     HistoryEntry,
@@ -52,9 +53,10 @@ class PostgresRecovery:
 
     async def letters(self, wanted: LetterFilter, limit: int, after: int = 0) -> Sequence[Letter]:
         if wanted.state is InboxState.DEAD:
-            rows = await self._run(self._queries["dead_letters"], after, limit, *narrowing(wanted))
+            rows = await self._run(self._queries["dead_letters"], after, limit, *narrowing(wanted), LETTERS_BYTES_MAX)
         else:
-            rows = await self._run(self._queries["letters"], after, limit, *narrowing(wanted), wanted.state)
+            bounds = (*narrowing(wanted), LETTERS_BYTES_MAX, wanted.state)
+            rows = await self._run(self._queries["letters"], after, limit, *bounds)
         return [read_letter(row) for row in rows]
 
     async def letter(self, event: UUID | int) -> Letter | None:

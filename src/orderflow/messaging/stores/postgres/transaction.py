@@ -14,7 +14,7 @@ from orderflow.messaging.rows import Ref, Row
 from orderflow.messaging.store import DEPTH_LIMIT, Changes, DataRefusedError, OutboxRecord, Recognition
 from orderflow.messaging.stores.postgres import core_rows
 from orderflow.messaging.stores.postgres.connections import Connection, Connections
-from orderflow.messaging.stores.postgres.errors import translated
+from orderflow.messaging.stores.postgres.errors import translated, unwritable
 from orderflow.messaging.stores.postgres.tables import Mappings
 
 ROLLBACK_TIMEOUT_S = 5.0
@@ -125,6 +125,10 @@ class PostgresTransaction:
         return events
 
     async def write(self, changes: Changes) -> None:
+        with unwritable():
+            await self._write(changes)
+
+    async def _write(self, changes: Changes) -> None:
         for statement in self._mappings.statements(changes):
             touched = await self._execute(statement.sql, *statement.arguments)
             _require(touched, statement.rows, statement.table)

@@ -14,13 +14,14 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
 from orderflow.messaging.transport import (
+    MAX_RECORD_BYTES,
     PartitionLag,
     TopicMissingError,
     TopicSettings,
     TransportUnavailableError,
 )
 from orderflow.messaging.transports.kafka.errors import translated
-from orderflow.messaging.transports.kafka.settings import MESSAGE_MAX_BYTES, KafkaSettings
+from orderflow.messaging.transports.kafka.settings import KafkaSettings
 
 Place = tuple[str, int]
 USABLE_TIMEOUT_S = 10.0
@@ -120,7 +121,7 @@ class Admin:
             config={
                 "cleanup.policy": "delete",
                 "retention.ms": str(topic.retention_ms),
-                "max.message.bytes": str(MESSAGE_MAX_BYTES),
+                "max.message.bytes": str(MAX_RECORD_BYTES),
                 "message.timestamp.type": "LogAppendTime",
             },
         )

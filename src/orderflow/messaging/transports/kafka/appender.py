@@ -53,7 +53,7 @@ class Appender:
         self._thread.submit(self._open)
 
     async def append(self, records: Sequence[ProducerRecord]) -> None:
-        """Raises TransportUnavailableError, TopicMissingError, ValueError."""
+        """Raises TransportUnavailableError, TopicMissingError, RecordTooLargeError."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._append, records)
 
     async def close(self) -> None:

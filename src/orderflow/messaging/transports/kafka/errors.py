@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from confluent_kafka import KafkaError, KafkaException
 
-from orderflow.messaging.transport import TopicMissingError, TransportUnavailableError
+from orderflow.messaging.transport import RecordTooLargeError, TopicMissingError, TransportUnavailableError
 
 _TOPIC_MISSING = frozenset(
     {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}  # noqa: SLF001  # its public names
@@ -23,13 +23,13 @@ def translate(error: KafkaError, topic: str = "") -> Exception:
     if error.code() in _TOPIC_MISSING:
         return TopicMissingError(topic or error.str())
     if error.code() in _TOO_LARGE:
-        return ValueError(f"a record for {topic!r} is over the limit: {error.str()}")
+        return RecordTooLargeError(f"a record for {topic!r} is over the limit of its topic: {error.str()}")
     return TransportUnavailableError(f"Kafka: {error.name()}: {error.str()}")
 
 
 @contextmanager
 def translated(topic: str = "") -> Iterator[None]:
-    """Raises TransportUnavailableError, TopicMissingError, ValueError."""
+    """Raises TransportUnavailableError, TopicMissingError, RecordTooLargeError."""
     try:
         yield
     except KafkaException as error:

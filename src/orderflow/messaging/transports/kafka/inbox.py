@@ -7,11 +7,13 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from orderflow.messaging.transport import ConsumerRecord
+from orderflow.messaging.transport import ConsumerRecord, size_of
 
 Place = tuple[str, int]
 MAX_RECORDS = 2_000
 MAX_BYTES = 32 * 1024 * 1024
+HEADER_BYTES = 64
+"""About what a header takes in memory beside its bytes: there may be a million of two bytes each."""
 
 
 @dataclass(slots=True, eq=False)
@@ -31,6 +33,7 @@ class Inbox:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._records: deque[ConsumerRecord] = deque()
+        self._weights: deque[int] = deque()
         self._bytes = 0
         self._held: dict[Place, Holding] = {}
 
@@ -47,15 +50,17 @@ class Inbox:
         with self._changed:
             for record in records:
                 if (record.topic, record.partition) in self._held:
+                    weight = weight_of(record)
                     self._records.append(record)
-                    self._bytes += len(record.value or b"")
+                    self._weights.append(weight)
+                    self._bytes += weight
 
     def take(self, limit: int) -> list[ConsumerRecord]:
         with self._changed:
             records = [self._records.popleft() for _ in range(min(limit, len(self._records)))]
             for record in records:
                 self._held[record.topic, record.partition].position = record.offset + 1
-                self._bytes -= len(record.value or b"")
+                self._bytes -= self._weights.popleft()
             self._changed.notify_all()
             return records
 
@@ -91,7 +96,8 @@ class Inbox:
         with self._changed:
             kept = [r for r in self._records if (r.topic, r.partition) not in places]
             self._records = deque(kept)
-            self._bytes = sum(len(record.value or b"") for record in kept)
+            self._weights = deque(map(weight_of, kept))
+            self._bytes = sum(self._weights)
             self._changed.notify_all()
 
     def wait_settled(self, places: Iterable[Place], timeout_s: float) -> None:
@@ -120,3 +126,8 @@ class Inbox:
 
     def _has_room(self) -> bool:
         return len(self._records) <= MAX_RECORDS // 2 and self._bytes <= MAX_BYTES // 2
+
+
+def weight_of(record: ConsumerRecord) -> int:
+    """About the memory that it takes."""
+    return size_of(record) + HEADER_BYTES * len(record.headers)

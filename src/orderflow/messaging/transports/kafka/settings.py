@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from orderflow.messaging.transport import MAX_RECORD_BYTES
+
 Value = str | int | float | bool
-MESSAGE_MAX_BYTES = 2 * 1024 * 1024
 MAX_POLL_INTERVAL_MS = 300_000
 
 
@@ -42,7 +43,7 @@ class KafkaSettings:
             "partitioner": "murmur2_random",
             "linger.ms": 5,
             "message.timeout.ms": int(self.delivery_timeout_s * 1000),
-            "message.max.bytes": MESSAGE_MAX_BYTES,
+            "message.max.bytes": MAX_RECORD_BYTES,
             "queue.buffering.max.kbytes": 65_536,
         }
 

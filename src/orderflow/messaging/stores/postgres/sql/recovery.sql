@@ -1,34 +1,53 @@
 -- name: dead_letters
--- Dead events in order of position, a page at a time, through the index of the dead.
-SELECT * FROM letters
-WHERE state = 3 AND position > $1
-    AND ($3::text IS NULL OR consumer = $3) AND ($4::text IS NULL OR topic = $4)
-    AND ($5::text IS NULL OR event_type = $5) AND ($6::text IS NULL OR fingerprint = $6)
-    AND ($7::text IS NULL OR key = $7)
-    AND ($8::bigint IS NULL OR extract(epoch FROM statement_timestamp() - parked_at) * 1000 >= $8)
-    AND ($9::uuid[] IS NULL OR position = ANY (ARRAY(
-        SELECT unnest($10::bigint[])
-        UNION ALL SELECT position FROM parked_events WHERE event_id = ANY ($9)
-        UNION ALL SELECT position FROM edited_events WHERE event_id = ANY ($9)
-    )))
-ORDER BY position
-LIMIT $2;
+-- Dead events in order of position, a page at a time, through the index of the dead. A page ends with the letter that
+-- fills $11 bytes, which are counted without reading what they hold.
+SELECT * FROM (
+    SELECT *, sum(size) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) - size AS before
+    FROM (
+        SELECT *, octet_length(record_headers) + coalesce(octet_length(record_key), 0)
+            + coalesce(octet_length(record_value), 0) + coalesce(octet_length(original_value), 0) AS size
+        FROM letters
+        WHERE state = 3 AND position > $1
+            AND ($3::text IS NULL OR consumer = $3) AND ($4::text IS NULL OR topic = $4)
+            AND ($5::text IS NULL OR event_type = $5) AND ($6::text IS NULL OR fingerprint = $6)
+            AND ($7::text IS NULL OR key = $7)
+            AND ($8::bigint IS NULL OR extract(epoch FROM statement_timestamp() - parked_at) * 1000 >= $8)
+            AND ($9::uuid[] IS NULL OR position = ANY (ARRAY(
+                SELECT unnest($10::bigint[])
+                UNION ALL SELECT position FROM parked_events WHERE event_id = ANY ($9)
+                UNION ALL SELECT position FROM edited_events WHERE event_id = ANY ($9)
+            )))
+        ORDER BY position
+        LIMIT $2
+    ) AS found
+) AS counted
+WHERE before < $11
+ORDER BY position;
 
 -- name: letters
--- Parked events in any state (or in that one), in order of position, a page at a time.
-SELECT * FROM letters
-WHERE ($11::smallint IS NULL OR state = $11) AND position > $1
-    AND ($3::text IS NULL OR consumer = $3) AND ($4::text IS NULL OR topic = $4)
-    AND ($5::text IS NULL OR event_type = $5) AND ($6::text IS NULL OR fingerprint = $6)
-    AND ($7::text IS NULL OR key = $7)
-    AND ($8::bigint IS NULL OR extract(epoch FROM statement_timestamp() - parked_at) * 1000 >= $8)
-    AND ($9::uuid[] IS NULL OR position = ANY (ARRAY(
-        SELECT unnest($10::bigint[])
-        UNION ALL SELECT position FROM parked_events WHERE event_id = ANY ($9)
-        UNION ALL SELECT position FROM edited_events WHERE event_id = ANY ($9)
-    )))
-ORDER BY position
-LIMIT $2;
+-- Parked events in any state (or in that one), in order of position, a page at a time, within the same bounds.
+SELECT * FROM (
+    SELECT *, sum(size) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) - size AS before
+    FROM (
+        SELECT *, octet_length(record_headers) + coalesce(octet_length(record_key), 0)
+            + coalesce(octet_length(record_value), 0) + coalesce(octet_length(original_value), 0) AS size
+        FROM letters
+        WHERE ($12::smallint IS NULL OR state = $12) AND position > $1
+            AND ($3::text IS NULL OR consumer = $3) AND ($4::text IS NULL OR topic = $4)
+            AND ($5::text IS NULL OR event_type = $5) AND ($6::text IS NULL OR fingerprint = $6)
+            AND ($7::text IS NULL OR key = $7)
+            AND ($8::bigint IS NULL OR extract(epoch FROM statement_timestamp() - parked_at) * 1000 >= $8)
+            AND ($9::uuid[] IS NULL OR position = ANY (ARRAY(
+                SELECT unnest($10::bigint[])
+                UNION ALL SELECT position FROM parked_events WHERE event_id = ANY ($9)
+                UNION ALL SELECT position FROM edited_events WHERE event_id = ANY ($9)
+            )))
+        ORDER BY position
+        LIMIT $2
+    ) AS found
+) AS counted
+WHERE before < $11
+ORDER BY position;
 
 -- name: letter_by_position
 -- One parked or dead event by its position.
