@@ -10,7 +10,7 @@ from contextlib import suppress
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from orderflow.messaging.transport import TopicReplacedError
-from orderflow.messaging.transports.kafka.errors import translate
+from orderflow.messaging.transports.kafka.errors import TOPIC_MISSING, translate
 from orderflow.messaging.transports.kafka.inbox import Inbox, Place
 from orderflow.messaging.transports.kafka.membership import GroupState
 from orderflow.messaging.transports.kafka.records import from_message
@@ -150,7 +150,8 @@ class Member:
                 record = from_message(message)
                 records.append(record)
                 self._fed.add((record.topic, record.partition))
-            elif error.fatal():
+            elif error.fatal() or error.code() in TOPIC_MISSING:
+                # A topic that is gone may come back as another one: nothing more is read before that is known.
                 raise KafkaException(error)
             elif error.code() in _OUT_OF_RANGE:
                 self._out_of_range(message)
