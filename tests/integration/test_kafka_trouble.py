@@ -12,6 +12,7 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
+from orderflow.cli import tailing
 from orderflow.messaging.transport import (
     Consumer,
     ConsumerRecord,
@@ -89,8 +90,10 @@ async def test_partitions_that_are_added_are_written_and_read(
     consumer = await transport.subscribe(group, [topic])
     await transport.append(numbered(topic, 20, keys=20))
     await take(consumer, 20, settle=True)
+    followed = tailing.followed(transport, topic, await tailing.spans(transport, topic, lambda first, _: first))
+    shown = {int((await anext(followed)).value or b"") for _ in range(20)}
 
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap, "log_level": 0})
     [grown] = admin.create_partitions([NewPartitions(topic, 5)]).values()
     await asyncio.wrap_future(grown)
 
@@ -106,6 +109,10 @@ async def test_partitions_that_are_added_are_written_and_read(
     await _take_patiently(consumer, set(written) - set(range(20)))
     await eventually(lambda: _lag(transport, group, topic, 0), timeout_s=PATIENCE_S)
     assert len(await transport.lag(group, [topic])) == 5
+    async with asyncio.timeout(PATIENCE_S):
+        while shown != written:
+            shown.add(int((await anext(followed)).value or b""))
+    await followed.aclose()
 
 
 async def test_a_topic_made_again_is_noticed_and_read_from_its_beginning(
@@ -247,7 +254,7 @@ async def _append_patiently(transport: Transport, records: Sequence[ProducerReco
 
 
 async def _make_again(kafka: KafkaServer, topic: str) -> None:
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap, "log_level": 0})
     [deleted] = admin.delete_topics([topic]).values()
     await asyncio.wrap_future(deleted)
     [made] = admin.create_topics([NewTopic(topic, 1, 1)]).values()
@@ -255,7 +262,9 @@ async def _make_again(kafka: KafkaServer, topic: str) -> None:
 
 
 def _client(kafka: KafkaServer, group: str) -> Client:
-    return Client({"bootstrap.servers": kafka.bootstrap, "group.id": group, "enable.auto.commit": False})
+    return Client(
+        {"bootstrap.servers": kafka.bootstrap, "group.id": group, "enable.auto.commit": False, "log_level": 0}
+    )
 
 
 def _committed(kafka: KafkaServer, group: str, topic: str) -> TopicPartition:
@@ -272,7 +281,7 @@ def _commit(kafka: KafkaServer, group: str, offset: TopicPartition) -> None:
 
 
 def _open_transaction(kafka: KafkaServer, topic: str, values: Sequence[int]) -> Producer:
-    producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": uuid4().hex})
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": uuid4().hex, "log_level": 0})
     producer.init_transactions(30.0)
     producer.begin_transaction()
     for value in values:

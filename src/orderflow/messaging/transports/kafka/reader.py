@@ -6,7 +6,7 @@ import time
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from orderflow.messaging.transport import ConsumerRecord, TransportUnavailableError
+from orderflow.messaging.transport import ConsumerRecord, TopicMissingError, TransportUnavailableError
 from orderflow.messaging.transports.kafka.client_thread import ClientThread
 from orderflow.messaging.transports.kafka.errors import translate, translated
 from orderflow.messaging.transports.kafka.records import from_message
@@ -23,10 +23,18 @@ class Reader:
         self._consumers = ClientThread("kafka-read", lambda: Consumer(settings.reader()), Consumer.close)
 
     async def read(self, topic: str, partition: int, offset: int, limit: int) -> list[ConsumerRecord]:
-        """Raises TransportUnavailableError."""
-        return await self._consumers.run(
-            lambda consumer: self._read(consumer, topic, partition, offset, limit), GIVE_UP_S
-        )
+        """Raises TransportUnavailableError, TopicMissingError."""
+
+        async def read() -> list[ConsumerRecord]:
+            return await self._consumers.run(
+                lambda consumer: self._read(consumer, topic, partition, offset, limit), GIVE_UP_S
+            )
+
+        try:
+            return await read()
+        except TopicMissingError:
+            # What this client knows may be older than a partition that was added, or a topic that was made again.
+            return await read()
 
     async def close(self) -> None:
         """Idempotent."""
