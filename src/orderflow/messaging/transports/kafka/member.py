@@ -19,6 +19,7 @@ from orderflow.messaging.transports.kafka.settings import STATISTICS_S, KafkaSet
 POLL_S = 0.2
 COMMIT_EVERY_S = 0.5
 COMMIT_AGAIN_S = 1.0
+REACH_EVERY_S = 1.0
 BATCH = 500
 BACK_PRESSURE_S = 1.0
 REVOKE_PATIENCE_S = 2.0
@@ -47,7 +48,8 @@ class Member:
 
     `topic_id` tells the topic from a later one of the same name. It is kept beside every offset that is committed:
     an offset of another topic says nothing about this one. What is `moved` is read from the beginning whatever was
-    committed. `fail` hears what is wrong, `well` that something works, `replaced` of a topic that is another one.
+    committed, at the first assignment. `fail` hears what is wrong, `well` that something works, `replaced` of a
+    topic that is another one.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class Member:
     ) -> None:
         self._topic = topic
         self._topic_id = topic_id
-        self._moved = moved
+        self.moved = moved
         self._inbox = inbox
         self._fail = fail
         self._well = well
@@ -75,6 +77,7 @@ class Member:
         self._group_state_at = time.monotonic()
         self._paused = False
         self._commit_at = 0.0
+        self._reach_at = 0.0
         self._held: set[Place] = set()
         self._fed: set[Place] = set()
         self._over = False
@@ -106,8 +109,11 @@ class Member:
         first = self._consumer.poll(POLL_S)
         if first is not None:
             self._receive([first, *self._consumer.consume(BATCH - 1, 0)])
-        self._inbox.reach(self._positions())
-        if time.monotonic() >= self._commit_at:
+        now = time.monotonic()
+        if now >= self._reach_at:
+            self._reach_at = now + REACH_EVERY_S
+            self._inbox.reach(self._positions())
+        if now >= self._commit_at:
             self._commit(self._inbox.to_commit(self._held))
 
     def check_ends(self) -> None:
@@ -188,7 +194,7 @@ class Member:
             return
         again: dict[Place, int] = {}
         starts = [self._start(each, again) for each in consumer.committed(partitions, timeout=self._timeout_s)]
-        self._moved = _nothing
+        self.moved = nothing
         self._held.update(_places(partitions))
         self._inbox.assign(_places(partitions), again=again)
         consumer.incremental_assign(starts)
@@ -211,7 +217,7 @@ class Member:
             return beginning
         elif committed.offset > end:
             self._replaced(_shrunk(self._topic, [place]))
-        elif not self._moved(place):
+        elif not self.moved(place):
             return TopicPartition(*place, committed.offset)
         again[place] = first
         return beginning
@@ -273,7 +279,8 @@ def _shrunk(topic: str, places: Collection[Place]) -> TopicReplacedError:
     return TopicReplacedError(topic, f"it ends before the place that was read up to (partition {numbers})")
 
 
-def _nothing(_: Place) -> bool:
+def nothing(_: Place) -> bool:
+    """Nothing is moved."""
     return False
 
 

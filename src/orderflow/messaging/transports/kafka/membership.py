@@ -13,7 +13,7 @@ import msgspec
 
 UNJOINED_PATIENCE_S = 8.0
 PATIENCE_FACTOR_MAX = 8
-STEP_MAX_S = 3.0
+STEP_MAX_S = 5.0
 
 
 class Verdict(Enum):

@@ -17,12 +17,12 @@ from orderflow.messaging.transport import (
 )
 from orderflow.messaging.transports.kafka.errors import translate
 from orderflow.messaging.transports.kafka.inbox import Inbox, Place
-from orderflow.messaging.transports.kafka.member import MADE_AGAIN, POLL_S, LogMovedError, Member
+from orderflow.messaging.transports.kafka.member import MADE_AGAIN, POLL_S, LogMovedError, Member, nothing
 from orderflow.messaging.transports.kafka.membership import Membership, Verdict
 from orderflow.messaging.transports.kafka.settings import KafkaSettings
 
-LOOK_EVERY_S = 2.0
-LOOK_AGAIN_S = 0.5
+LOOK_EVERY_S = 4.0
+LOOK_AGAIN_S = 1.0
 REBUILD_S = 1.0
 # How long a broker may take to say what a topic's id is, the busy event loop between us included.
 ANSWER_TIMEOUT_S = 15.0
@@ -55,7 +55,9 @@ class Poller:
         self._wake = wake
         self._stopping = threading.Event()
         self._membership = Membership(settings.lost_after_s)
-        self._moved: Callable[[Place], bool] = _nothing
+        self._moved: Callable[[Place], bool] = nothing
+        # What a client died of, until it is known whether the topic is another one altogether.
+        self._suspected: TopicReplacedError | None = None
         self._topic_id = ""
         self._told: set[tuple[str, str]] = set()
         self._asked: Future[str] | None = None
@@ -76,9 +78,7 @@ class Poller:
             try:
                 self._live()
             except LogMovedError as error:
-                self._moved = error.moved
-                if error.replaced is not None:
-                    self._announce(error.replaced)
+                self._moved, self._suspected = error.moved, error.replaced
             except KafkaException as error:
                 # Fatal for this client, not for us: librdkafka wants a new one.
                 self._fail(translate(error.args[0], self._topic))
@@ -94,9 +94,11 @@ class Poller:
         if topic_id is None:
             return
         if self._topic_id and topic_id != self._topic_id:
-            self._moved = _everything
-            self._announce(TopicReplacedError(self._topic, MADE_AGAIN))
+            self._moved, self._suspected = _everything, TopicReplacedError(self._topic, MADE_AGAIN)
         self._topic_id = topic_id
+        if self._suspected is not None:
+            self._announce(self._suspected)
+            self._suspected = None
         member = Member(
             self._settings,
             self._group,
@@ -108,7 +110,6 @@ class Poller:
             well=self._well,
             replaced=self._announce,
         )
-        self._moved = _nothing
         moved = False
         try:
             while not self._stopping.is_set():
@@ -118,6 +119,7 @@ class Poller:
             moved = True
             raise
         finally:
+            self._moved = member.moved
             member.leave(commit=not moved)
             self._wake()
 
@@ -144,7 +146,8 @@ class Poller:
         if not self._asked.done() and now - self._asked_at < ANSWER_TIMEOUT_S:
             return
         answered = self._take_answer()
-        self._look_at = now + (LOOK_EVERY_S if self.problem is None else LOOK_AGAIN_S)
+        quiet = self.problem is None and member.group_state.joined
+        self._look_at = now + (LOOK_EVERY_S if quiet else LOOK_AGAIN_S)
         if answered:
             member.check_ends()
         self._judge(member, now, answered=answered)
@@ -159,7 +162,6 @@ class Poller:
             self._fail(error)
             return False
         if topic_id != self._topic_id:
-            self._topic_id = topic_id
             raise LogMovedError(_everything, TopicReplacedError(self._topic, MADE_AGAIN))
         return True
 
@@ -196,10 +198,6 @@ class Poller:
     def _well(self) -> None:
         self.problem = None
         self._wake()
-
-
-def _nothing(_: Place) -> bool:
-    return False
 
 
 def _everything(_: Place) -> bool:

@@ -9,9 +9,9 @@ Value = str | int | float | bool
 MESSAGE_MAX_BYTES = 2 * 1024 * 1024
 # The thread that polls waits for nobody. A member that takes longer is out: nothing of its group waits longer for it.
 MAX_POLL_INTERVAL_MS = 30_000
-STATISTICS_S = 1.0
+STATISTICS_S = 2.0
 # Partitions can be added at any time (the library's default looks for them every five minutes).
-METADATA_REFRESH_MS = 3_000
+METADATA_REFRESH_MS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,8 @@ class KafkaSettings:
             "heartbeat.interval.ms": session_ms // 3,
             "max.poll.interval.ms": max(MAX_POLL_INTERVAL_MS, session_ms),
             "queued.max.messages.kbytes": 16_384,
+            # At rest: the brokers answer at once when there is something.
+            "fetch.wait.max.ms": 1_000,
             # With the default a consumer that is full would not fetch for a second.
             "fetch.queue.backoff.ms": 20,
         }
