@@ -201,6 +201,16 @@ class RecordsExpired:
 
 
 @dataclass(frozen=True, slots=True)
+class TopicReplaced:
+    """`component` reads this topic from its beginning: it is not the one any more that it was (`how`)."""
+
+    service: str
+    component: str
+    topic: str
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
 class Relayed:
     """Outbox rows were acknowledged by the log. `oldest_ms` is the age of the oldest when it was read."""
 
@@ -309,6 +319,7 @@ Signal = (
     | Overdue
     | OverdueOver
     | RecordsExpired
+    | TopicReplaced
     | Relayed
     | SlotsChanged
     | IntentAsked

@@ -36,6 +36,7 @@ from orderflow.messaging.signals import (
     Stalled,
     StallOver,
     TaskFailed,
+    TopicReplaced,
     Waiting,
 )
 from orderflow.observability.buckets import SECONDS, SIZES, Counts, Histograms
@@ -75,6 +76,7 @@ class Metrics(Collector):
             Overdue: lambda signal: self._overdue.add(signal.component),
             OverdueOver: lambda signal: self._overdue.discard(signal.component),
             RecordsExpired: lambda _: None,
+            TopicReplaced: lambda signal: self._replaced.add((signal.topic,)),
             Relayed: self._relay,
             SlotsChanged: self._slots_changed,
             IntentAsked: self._intent,
@@ -97,6 +99,9 @@ class Metrics(Collector):
         self._splits = Counts("orderflow_batch_splits", "Batches that the database refused", ("consumer",))
         self._reopened = Counts("orderflow_keys_reopened", "Parked keys that flow again", ("consumer",))
         self._anew = Counts("orderflow_begun_anew", "Parts that stood still and were begun anew", ("component",))
+        self._replaced = Counts(
+            "orderflow_topics_replaced", "Topics found deleted and made again, or without their end", ("topic",)
+        )
         self._relayed = Counts("orderflow_outbox_relayed", "Outbox rows acknowledged by the log", ())
         self._relay_age = Histograms(
             "orderflow_outbox_relay_age_seconds", "Age of the oldest row of a relayed batch", (), SECONDS

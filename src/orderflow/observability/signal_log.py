@@ -35,6 +35,7 @@ from orderflow.messaging.signals import (
     Stalled,
     StallOver,
     TaskFailed,
+    TopicReplaced,
     Waiting,
 )
 from orderflow.observability.logs import Level, LogWriter
@@ -83,6 +84,7 @@ class SignalLog:
             Overdue: lambda signal: self._overdue("overdue", signal),
             OverdueOver: self._overdue_over,
             RecordsExpired: self._expired,
+            TopicReplaced: self._topic_replaced,
             Relayed: self._relayed,
             SlotsChanged: self._slots,
             IntentAsked: self._intent,
@@ -190,6 +192,10 @@ class SignalLog:
             "detail": f"bring back what the outbox still has: orderflow outbox republish --topic {signal.topic}",
         }
         self._log.write(Level.ERROR, "records-expired", fields)
+
+    def _topic_replaced(self, signal: TopicReplaced) -> None:
+        fields = {"component": signal.component, "topic": clean(signal.topic), "error": clean(signal.how)}
+        self._log.write(Level.ERROR, "topic-replaced", fields)
 
     def _relayed(self, signal: Relayed) -> None:
         if self._level > Level.DEBUG:
