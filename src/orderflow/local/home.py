@@ -60,6 +60,7 @@ class Home:
                     f"{home.path} is not a home of Orderflow: it holds {', '.join(strangers[:3])}; "
                     "choose an empty or a new folder"
                 )
+            folders.require_room(home.path)
             home._remember({"format": FORMAT})
         elif (found := home._recall().get("format")) != FORMAT:
             raise LocalError(f"{home.path} was made by another release (format {found}, this one knows {FORMAT})")

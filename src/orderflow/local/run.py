@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Coroutine
 from typing import Any
@@ -25,6 +26,7 @@ from orderflow.local.units import KafkaUnit, PostgresUnit
 from orderflow.settings import Settings
 
 DRAIN_LOOK_EVERY_S = 0.5
+WRITE_AGAIN_AFTER_S = 1.0
 FORCED = 130
 
 
@@ -49,13 +51,16 @@ class Run:
         self._phase = state.STARTING
         self._carrier = ""
         self._server: EmbeddedPostgres | None = None
-        self._supervisor = Supervisor(reporter, self._write_state)
+        self._unwritten = asyncio.Event()
+        self._supervisor = Supervisor(reporter, self._note_state)
 
     async def run(self) -> int:
         """Return the exit code when everything is stopped again. Raises LocalError."""
         with self._home.lock():
             async with stop_requests(self._home.path / "stop.request") as requests:
-                helpers = [asyncio.create_task(self._force(requests)), asyncio.create_task(self._rotate())]
+                helpers = [
+                    asyncio.create_task(work) for work in (self._force(requests), self._rotate(), self._write_again())
+                ]
                 try:
                     await self._live(requests)
                 except BaseExceptionGroup as group:
@@ -65,6 +70,7 @@ class Run:
                     for helper in helpers:
                         helper.cancel()
         self._reporter.note("Stopped")
+        self._reporter.close()
         return FORCED if requests.forced.is_set() else 0
 
     async def _live(self, requests: StopRequests) -> None:
@@ -134,7 +140,8 @@ class Run:
         self._reporter.step("Stopping")
         self._set_phase(state.STOPPING)
         await self._supervisor.stop()
-        self._home.state.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._home.state.unlink(missing_ok=True)
         self._reporter.close()
 
     async def _force(self, requests: StopRequests) -> None:
@@ -155,13 +162,29 @@ class Run:
 
     def _set_phase(self, phase: str) -> None:
         self._phase = phase
-        self._write_state()
+        self._note_state()
+
+    def _note_state(self) -> None:
+        """Write it, or have it written as soon as that can be done: a full disk stops no supervision."""
+        try:
+            self._write_state()
+        except LocalError:
+            self._unwritten.set()
+
+    async def _write_again(self) -> None:
+        while True:
+            await self._unwritten.wait()
+            await asyncio.sleep(WRITE_AGAIN_AFTER_S)
+            self._unwritten.clear()
+            self._note_state()
 
     def _write_state(self) -> None:
+        """Raises LocalError."""
         State(
             supervisor=self._mark,
             phase=self._phase,
             processes=self._supervisor.running(),
+            down=self._supervisor.down(),
             transport=self._settings.transport,
             carrier=self._carrier,
             postgres=None if self._server is None else self._server.where,
