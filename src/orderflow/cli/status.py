@@ -38,7 +38,7 @@ def status(session: Session) -> None:
     from orderflow.local.home import Home
     from orderflow.local.probe import Health, probe
 
-    home = Home(session.settings.home)
+    home = Home(session.given.home)
     found = control.running(home)
     if found is None:
         raise UnreachableError(f"Nothing runs on {home.path}. Start it with: orderflow up")

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from orderflow.cli.options import game_day_option, home_option, load_settings
+from orderflow.cli.options import game_day_option, home_option, load_settings_for_up
 from orderflow.settings import SERVICES
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -83,7 +83,7 @@ def up(
 
     if kafka and kafka_bootstrap is not None:
         raise click.UsageError("--kafka starts a broker, --kafka-bootstrap uses one that exists: give one of them")
-    settings = load_settings(
+    settings = load_settings_for_up(
         home,
         {
             **ports,

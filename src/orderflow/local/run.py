@@ -7,6 +7,7 @@ import contextlib
 import os
 from collections.abc import Coroutine
 from typing import Any
+from uuid import UUID
 
 from orderflow.local import carrier, leftovers, show, state
 from orderflow.local.environment import broker_port, with_carrier, with_embedded
@@ -89,29 +90,31 @@ class Run:
         if self._options.drain and remembered is not None:
             chosen = remembered
         self._fleet.require_ports(self._settings)
-        await self._start_databases()
+        installation = await self._start_databases()
+        self._home.remember_installation(installation)
         if remembered is not None and remembered != chosen:
             await self._require_nothing_under_way(remembered, chosen)
         self._settings, self._carrier = with_carrier(self._settings, chosen), str(chosen)
+        self._note_state()
         if chosen.own_broker:
             self._reporter.step("Starting Kafka")
             await self._supervisor.start(KafkaUnit(self._own_broker()))
         self._reporter.step("Making the topics")
-        await self._preparation.topics(self._settings)
-        self._home.remember_carrier(chosen)
+        await self._preparation.topics(self._settings, installation)
+        self._home.remember_carrier(chosen, self._settings.kafka_bootstrap if chosen.own_broker else None)
         self._reporter.step("Starting the services")
         await self._supervisor.start(*self._fleet.units(self._settings, self._options, self._home))
         self._set_phase(state.READY)
         show.ready(self._reporter, self._supervisor.running(), str(self._home.path), str(chosen))
 
-    async def _start_databases(self) -> None:
+    async def _start_databases(self) -> UUID:
         if self._settings.embedded:
             self._reporter.step("Starting PostgreSQL")
             self._server = EmbeddedPostgres(self._home.path, port=self._settings.postgres_port)
             await self._supervisor.start(PostgresUnit(self._server))
             self._settings = with_embedded(self._settings, self._server.service_url)
         self._reporter.step("Preparing the databases")
-        await self._preparation.databases(self._settings, self._server)
+        return await self._preparation.databases(self._settings, self._server)
 
     async def _require_nothing_under_way(self, remembered: Carrier, chosen: Carrier) -> None:
         """Events that wait on one transport are not seen by consumers of another."""
