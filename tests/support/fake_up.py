@@ -35,7 +35,7 @@ class DatabasesOnly:
 
 
 def main(arguments: list[str]) -> int:
-    settings = Settings.load(environ=os.environ)
+    settings = Settings.load(environ=os.environ, remember=False)
     options = UpOptions(own_broker="--kafka" in arguments, drain="--drain" in arguments)
     fleet = Fleet(lambda name: [sys.executable, str(SERVICE), name])
     try:

@@ -95,7 +95,10 @@ def up(
     )
     options = UpOptions(own_broker=kafka, drain=drain, processes=dict(processes))
     output = reporter.for_output()
-    if detach:
-        start_detached(settings, options, output)
-        return 0
-    return asyncio.run(Run(settings, options, output, RealPreparation(), Fleet()).run())
+    try:
+        if detach:
+            start_detached(settings, options, output)
+            return 0
+        return asyncio.run(Run(settings, options, output, RealPreparation(), Fleet()).run())
+    finally:
+        output.close()

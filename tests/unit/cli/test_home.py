@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from orderflow.cli import main
 from orderflow.cli.errors import UnreachableError
 from orderflow.cli.running import as_running, client_of
+from orderflow.local.attach import attached
 from orderflow.local.home import Carrier, Home
 from orderflow.local.leftovers import ProcessMark
 from orderflow.local.state import Running, State
@@ -201,3 +202,12 @@ def test_what_is_to_be_stopped_can_be_stopped_whatever_the_settings_say(tmp_path
     Home.open(tmp_path).remember_carrier(Carrier("kafka", "broker:9092"))
     result = invoke("down", ORDERFLOW_HOME=str(tmp_path), ORDERFLOW_TRANSPORT="postgres")
     assert (result.exit_code, result.stdout) == (0, f"Nothing runs on {tmp_path}\n")
+
+
+def test_a_service_run_by_hand_joins_the_broker_of_the_run_also_with_databases_of_its_own(tmp_path: Path) -> None:
+    home = Home.open(tmp_path)
+    home.remember_carrier(Carrier("kafka"), "127.0.0.1:7")
+    mark = ProcessMark.of(os.getpid())
+    State(mark, "ready", transport="kafka", bootstrap="127.0.0.1:8").write(home.state)
+    found = attached(Settings.load(environ={"ORDERFLOW_DATABASE_URL": "postgresql://a:b@db"}, home=tmp_path))
+    assert (found.transport, found.kafka_bootstrap) == ("kafka", "127.0.0.1:8")
