@@ -156,6 +156,7 @@ def test_a_server_that_exists_is_migrated_and_used(orderflow: Commands, tmp_path
         assert "order 0001" in migrate("migrate", "--database-url", url)
         assert migrate("migrate", "--print-sql", "--database-url", url) == ""
         assert "0 migrations applied" in migrate("migrate", "--database-url", url)
+        assert "up to date" in migrate("migrate", "--take-over-topics", "--database-url", url)
         assert not orderflow.home.exists()
         orderflow("up", "--detach", "--database-url", url)
         assert "postgres" not in [process["name"] for process in orderflow.status()["processes"]]

@@ -94,11 +94,8 @@ def up(
         },
     )
     options = UpOptions(own_broker=kafka, drain=drain, processes=dict(processes))
-    output = reporter.for_output()
-    try:
+    with reporter.for_output() as output:
         if detach:
             start_detached(settings, options, output)
             return 0
         return asyncio.run(Run(settings, options, output, RealPreparation(), Fleet()).run())
-    finally:
-        output.close()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import TextIOBase
 from typing import TYPE_CHECKING, Protocol, TextIO, cast
 
@@ -133,6 +134,11 @@ def unfailing_stdout() -> Unfailing:
     return Unfailing(descriptor, sys.stdout.encoding or "utf-8", terminal=sys.stdout.isatty())
 
 
-def for_output() -> Reporter:
-    """The one that fits standard output."""
-    return TerminalReporter() if sys.stdout is not None and sys.stdout.isatty() else PlainReporter()
+@contextmanager
+def for_output() -> Iterator[Reporter]:
+    """The one that fits standard output, closed at the end."""
+    fitting = TerminalReporter() if sys.stdout is not None and sys.stdout.isatty() else PlainReporter()
+    try:
+        yield fitting
+    finally:
+        fitting.close()
