@@ -158,7 +158,7 @@ def test_a_server_that_exists_is_migrated_and_used(orderflow: Commands, tmp_path
         assert "0 migrations applied" in migrate("migrate", "--database-url", url)
         assert "up to date" in migrate("migrate", "--take-over-topics", "--database-url", url)
         assert not orderflow.home.exists()
-        orderflow("up", "--detach", "--database-url", url)
+        orderflow("up", "--detach", "--database-url", url, "--take-over-topics")
         assert "postgres" not in [process["name"] for process in orderflow.status()["processes"]]
         order_url = orderflow.address("order")
         placed = call(f"{order_url}/orders", ORDER)

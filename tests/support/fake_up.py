@@ -26,7 +26,7 @@ class DatabasesOnly:
         await make_databases(settings, server)
         return UUID(int=1)
 
-    async def topics(self, settings: Settings, installation: UUID) -> None:
+    async def topics(self, settings: Settings, installation: UUID, *, take_over: bool) -> None:
         return None
 
     async def under_way(self, settings: Settings) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from orderflow.cli.options import home_option, json_option, load_settings
+from orderflow.cli.options import home_option, json_option, load_settings, take_over_option
 from orderflow.cli.output import Output
 
 
@@ -26,11 +26,7 @@ for an administrator; run `orderflow migrate` again after it); 2 wrong usage or 
 )
 @click.option("--database-url", metavar="URL", help="The server, with a user who may make roles and databases.")
 @click.option("--print-sql", is_flag=True, help="Change nothing: print the SQL for roles and databases that lack.")
-@click.option(
-    "--take-over-topics",
-    is_flag=True,
-    help="Also make topics and groups this installation's that were another's. That one must be gone for good.",
-)
+@take_over_option
 @home_option
 @json_option
 def migrate(

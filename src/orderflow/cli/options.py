@@ -21,6 +21,11 @@ game_day_option = click.option(
     default=None,
     help="Let `orderflow fault` put faults in, for rehearsals; not for production.",
 )
+take_over_option = click.option(
+    "--take-over-topics",
+    is_flag=True,
+    help="Make topics and groups this installation's that are another's, which must be gone for good.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs: JSON on standard output.")
 
 

@@ -17,8 +17,8 @@ class Preparation(Protocol):
         """Returns whose they are: the installation. Raises LocalError."""
         ...
 
-    async def topics(self, settings: Settings, installation: UUID) -> None:
-        """Raises LocalError, SettingsError: they are another installation's."""
+    async def topics(self, settings: Settings, installation: UUID, *, take_over: bool) -> None:
+        """Raises LocalError, SettingsError: they are another installation's, and are not taken over."""
         ...
 
     async def under_way(self, settings: Settings) -> list[str]:
@@ -34,8 +34,8 @@ class RealPreparation:
         await provision.make_tables(services.plans(settings))
         return await installation.settle(settings)
 
-    async def topics(self, settings: Settings, installation: UUID) -> None:
-        await transports.make_topics(settings, installation)
+    async def topics(self, settings: Settings, installation: UUID, *, take_over: bool) -> None:
+        await transports.make_topics(settings, installation, take_over=take_over)
 
     async def under_way(self, settings: Settings) -> list[str]:
         return await carrier.under_way(settings)

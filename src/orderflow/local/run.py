@@ -100,7 +100,7 @@ class Run:
             self._reporter.step("Starting Kafka")
             await self._supervisor.start(KafkaUnit(self._own_broker()))
         self._reporter.step("Making the topics")
-        await self._preparation.topics(self._settings, installation)
+        await self._preparation.topics(self._settings, installation, take_over=self._options.take_over)
         self._home.remember_carrier(chosen, self._settings.kafka_bootstrap if chosen.own_broker else None)
         self._reporter.step("Starting the services")
         await self._supervisor.start(*self._fleet.units(self._settings, self._options, self._home))

@@ -56,13 +56,14 @@ async def claim_topics(transport: Transport, claim: Claim, settings: Settings) -
     try:
         await transport.claim(claim)
     except ClaimedError as error:
-        names = sorted(error.owners)
+        names = sorted(error.owners, key=lambda name: (not name.startswith("topic "), name))
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         where = f"Kafka at {settings.kafka_bootstrap}" if settings.transport == "kafka" else "the log in PostgreSQL"
         raise SettingsError(
             f"on {where} another installation of Orderflow ({error.owners[names[0]]}) uses {shown}; the events of "
             "both would mix. Set ORDERFLOW_TOPIC_PREFIX, so that this one has names of its own, or, if the other one "
-            "is gone for good, take them over with: orderflow migrate --take-over-topics"
+            "is gone for good, take them over: `orderflow up --take-over-topics`, or, for services that run by "
+            "themselves, `orderflow migrate --take-over-topics`"
         ) from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +64,8 @@ async def test_a_reader_that_is_gone_is_counted() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of a file's size are of POSIX")
 def test_a_disk_that_fills_up_leaves_no_half_line(tmp_path: Path) -> None:
+    import resource
+
     log = tmp_path / "x.log"
     sink = RotatingFileSink(log, max_bytes=1_000_000, kept=1)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
