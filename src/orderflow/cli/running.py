@@ -53,6 +53,11 @@ def client_of(running: Settings, service: str, **options: Any) -> ServiceClient:
     from orderflow.local.home import Home
 
     installation = Home(running.home).installation()
+    if installation is None and running_state(running) is not None:
+        raise UnreachableError(
+            f"What runs on {running.home} is still starting, or was started by an earlier release (then restart it "
+            "with: orderflow down, orderflow up)"
+        )
     if installation is None:
         raise UnreachableError(f"Nothing runs on {running.home}. Start it with: orderflow up")
     return ServiceClient(service, url, installation=installation, **options)

@@ -176,6 +176,9 @@ def test_on_a_home_on_which_nothing_has_run_nobody_is_asked(tmp_path: Path) -> N
     home = Home.open(tmp_path)
     with pytest.raises(UnreachableError, match=f"Nothing runs on {tmp_path}"):
         client_of(as_running(Settings.load(environ={}, home=home.path)), "order")
+    State(ProcessMark.of(os.getpid()), "starting").write(home.state)
+    with pytest.raises(UnreachableError, match=f"What runs on {tmp_path} is still starting"):
+        client_of(as_running(Settings.load(environ={}, home=home.path)), "order")
 
 
 @pytest.mark.parametrize(
