@@ -18,7 +18,6 @@ RUN groupadd --system --gid 10001 orderflow \
 COPY --from=build /opt/orderflow /opt/orderflow
 ENV PATH=/opt/orderflow/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    ORDERFLOW_HOME=/var/lib/orderflow/home \
     ORDERFLOW_HOST=0.0.0.0 \
     ORDERFLOW_LOG_FORMAT=json
 USER 10001:10001

@@ -174,6 +174,7 @@ async def test_what_is_under_way_is_no_finding_but_no_rest_either(books: Databas
 
 def test_the_command_tells_people_and_programs_and_ends_with_an_exit_code(books: Databases, tmp_path: Path) -> None:
     environment = {f"ORDERFLOW_{name.upper()}_DATABASE_URL": url for name, url in books.urls.items()}
+    (tmp_path / "orderflow.toml").touch()
 
     def command(*arguments: str) -> tuple[int, str]:
         given = ["audit", "--home", str(tmp_path), *arguments]

@@ -75,6 +75,7 @@ class Payment:
     """The payment service on databases of this test alone."""
 
     def __init__(self, made: Databases, server: PostgresServer, home: Path) -> None:
+        (home / "orderflow.toml").touch()
         settings = made.settings(home, drain_timeout_s=2, log_file=home / "payment.log")
         self.environment = settings_environment(settings, os.environ)
         self.log_file = home / "payment.log"

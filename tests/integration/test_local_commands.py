@@ -27,11 +27,11 @@ ORDER = {
 
 
 class Commands:
-    """`orderflow` on a home of its own."""
+    """`orderflow` on a home of its own, named or not."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, named: bool = True) -> None:
         self.home = home
-        self.environment = {**os.environ, **PORTS, "ORDERFLOW_HOME": str(home)}
+        self.environment = {**os.environ, **PORTS, **({"ORDERFLOW_HOME": str(home)} if named else {})}
 
     def __call__(self, *arguments: str, code: int = 0) -> str:
         done = subprocess.run(
@@ -59,7 +59,8 @@ class Commands:
 def orderflow(tmp_path: Path) -> Iterator[Commands]:
     commands = Commands(tmp_path / "home")
     yield commands
-    commands("down")
+    if commands.home.is_dir() and any(commands.home.glob("*.json")):
+        commands("down")
 
 
 def call(url: str, body: object = None) -> dict[str, Any]:
@@ -150,12 +151,14 @@ def test_a_server_that_exists_is_migrated_and_used(orderflow: Commands, tmp_path
     server.start()
     try:
         url = server.url()
-        assert "CREATE DATABASE orderflow_order " in orderflow("migrate", "--print-sql", "--database-url", url)
-        assert "order 0001" in orderflow("migrate", "--database-url", url)
-        assert orderflow("migrate", "--print-sql", "--database-url", url) == ""
-        assert "0 migrations applied" in orderflow("migrate", "--database-url", url)
+        migrate = Commands(orderflow.home, named=False)
+        assert "CREATE DATABASE orderflow_order " in migrate("migrate", "--print-sql", "--database-url", url)
+        assert "order 0001" in migrate("migrate", "--database-url", url)
+        assert migrate("migrate", "--print-sql", "--database-url", url) == ""
+        assert "0 migrations applied" in migrate("migrate", "--database-url", url)
+        assert "up to date" in migrate("migrate", "--take-over-topics", "--database-url", url)
         assert not orderflow.home.exists()
-        orderflow("up", "--detach", "--database-url", url)
+        orderflow("up", "--detach", "--database-url", url, "--take-over-topics")
         assert "postgres" not in [process["name"] for process in orderflow.status()["processes"]]
         order_url = orderflow.address("order")
         placed = call(f"{order_url}/orders", ORDER)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+from uuid import UUID
 
 from orderflow.local.errors import LocalError
 from orderflow.local.fleet import Fleet, UpOptions
@@ -21,10 +22,11 @@ SERVICE = Path(__file__).with_name("fake_service.py")
 class DatabasesOnly:
     """No tables and no topics. The file `under_way` in the home holds what is not finished, a line each."""
 
-    async def databases(self, settings: Settings, server: EmbeddedPostgres | None) -> None:
+    async def databases(self, settings: Settings, server: EmbeddedPostgres | None) -> UUID:
         await make_databases(settings, server)
+        return UUID(int=1)
 
-    async def topics(self, settings: Settings) -> None:
+    async def topics(self, settings: Settings, installation: UUID, *, take_over: bool) -> None:
         return None
 
     async def under_way(self, settings: Settings) -> list[str]:
@@ -33,7 +35,7 @@ class DatabasesOnly:
 
 
 def main(arguments: list[str]) -> int:
-    settings = Settings.load(environ=os.environ)
+    settings = Settings.load(environ=os.environ, remember=False)
     options = UpOptions(own_broker="--kafka" in arguments, drain="--drain" in arguments)
     fleet = Fleet(lambda name: [sys.executable, str(SERVICE), name])
     try:

@@ -24,7 +24,7 @@ def down(session: Session) -> None:
     from orderflow.local import control
     from orderflow.local.home import Home
 
-    settings = session.settings
+    settings = session.given
     stopped = control.stop(Home(settings.home), settings.drain_timeout_s + MARGIN_S)
     if session.out.as_json:
         session.out.document({"stopped": stopped})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from io import TextIOWrapper
 from typing import Any
 
@@ -16,13 +18,16 @@ from orderflow.cli.plain import printable
 from orderflow.local.errors import LocalError
 from orderflow.settings.errors import SettingsError
 
+UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+
 
 def code_of(command: Callable[[], Any], arguments: Sequence[str]) -> int:
     """Run `command`; its exit code. Expected errors are told, a defect of ours keeps its trace."""
     _write_any_text()
     try:
         result = command()
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except (click.ClickException, CliError, SettingsError, LocalError) as error:
         return _complain(error, arguments)
     except (click.Abort, KeyboardInterrupt):
@@ -30,6 +35,12 @@ def code_of(command: Callable[[], Any], arguments: Sequence[str]) -> int:
     except (BrokenPipeError, ReaderGoneError):
         _forget_stdout()
         return ExitCode.READER_GONE
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        _forget_stdout()
+        where = error.filename or "standard output"
+        return _complain(CliError(f"Nothing can be written to {where}: {error.strerror}"), arguments)
     return result if isinstance(result, int) else ExitCode.DONE
 
 
@@ -37,11 +48,13 @@ def _complain(error: Exception, arguments: Sequence[str]) -> int:
     kind, code, message = _read(error)
     if "--json" in arguments:
         document = {"kind": kind, "message": message, "exit_code": int(code)}
-        click.echo(json.dumps({"error": document}), err=True)
-        return int(code)
-    usage = _usage_of(error) if isinstance(error, click.UsageError) else ""
-    label = click.style("Error:", fg="red", bold=True)
-    click.echo(f"{usage}{label} {printable(message)}", err=True, color=_coloured())
+        said = json.dumps({"error": document})
+    else:
+        usage = _usage_of(error) if isinstance(error, click.UsageError) else ""
+        said = f"{usage}{click.style('Error:', fg='red', bold=True)} {printable(message)}"
+    # Where standard error takes nothing, the exit code has to do.
+    with suppress(OSError):
+        click.echo(said, err=True, color=None if "--json" in arguments else _coloured())
     return int(code)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orderflow.cli.errors import CliError, ExitCode
+from orderflow.cli.errors import CliError, ExitCode, UnreachableError
 from orderflow.cli.session import Session, session_options
 
 if TYPE_CHECKING:
@@ -34,18 +34,35 @@ def health(session: Session) -> None:
     """
     from orderflow.cli import everywhere
     from orderflow.cli.fault import named
+    from orderflow.cli.output import text
 
-    answers = everywhere.ask(session, _ask)
+    full = _full_disk(session)
+    try:
+        answers = everywhere.ask(session, _ask)
+    except UnreachableError as error:
+        raise UnreachableError(f"{error}. Mind that {full}" if full else str(error)) from error
     for name, each in answers.found.items():
         each["faults"] = [named(name, fault) for fault in each["faults"]]
-    healthy = not answers.away and all(_is_well(each) for each in answers.found.values())
+    healthy = not answers.away and not full and all(_is_well(each) for each in answers.found.values())
     if session.out.as_json:
-        session.out.document({"healthy": healthy, "services": answers.found, "unreachable": answers.away})
+        found = {"healthy": healthy, "services": answers.found, "unreachable": answers.away}
+        session.out.document({**found, "problems": {"disk": full} if full else {}})
     else:
+        if full:
+            session.out.show(text(f"disk: {full}", "bold red"))
         session.out.show(*_parts(answers.found))
         everywhere.show_away(session, answers)
     if not healthy:
         raise click.exceptions.Exit(ExitCode.FAILED)
+
+
+def _full_disk(session: Session) -> str:
+    """Of the home, where something runs on it; the disks of other machines are not ours to see."""
+    from orderflow.cli.running import running_state
+    from orderflow.local import folders
+
+    settings = session.settings
+    return folders.full(settings.home) if running_state(settings) is not None else ""
 
 
 def _ask(client: ServiceClient) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 from orderflow.cli.errors import CliError, NotFoundError, RefusedError, UnreachableError
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     import httpx
 
 TIMEOUT_S = 10.0
@@ -30,13 +32,19 @@ class Answer:
 
 
 class ServiceClient:
-    """One service at `url`, asked synchronously. Close it after use."""
+    """One service at `url`, asked synchronously. Close it after use.
 
-    def __init__(self, name: str, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
+    With `installation`, what answers must be of it: that is looked at before anything is asked.
+    """
+
+    def __init__(
+        self, name: str, url: str, *, timeout_s: float = TIMEOUT_S, installation: UUID | None = None
+    ) -> None:
         import httpx
 
         self.name = name
         self.url = url
+        self._installation = installation
         self._timeout_s = timeout_s
         self._http = httpx.Client(
             base_url=url,
@@ -72,10 +80,50 @@ class ServiceClient:
         good: tuple[int, ...] = (),
     ) -> Answer:
         """As `get`. A status of `good` is an answer too, whatever it usually means."""
+        if self._installation is not None:
+            self._require_ours(self._installation, may_be_starting=path.startswith("/health/"))
+        reply = self._ask(method, path, parameters=parameters, body=body, headers=headers, wait_s=wait_s)
+        if not reply.is_success and reply.status_code not in good:
+            raise self._refusal(reply)
+        try:
+            return Answer(reply.json(), reply.headers)
+        except ValueError as error:
+            raise self._stranger() from error
+
+    def _require_ours(self, installation: UUID, *, may_be_starting: bool) -> None:
+        """Raises UnreachableError for a service of somebody else, which would take the request as well."""
+        reply = self._ask("GET", "/health/live")
+        try:
+            found = reply.json()
+            service, of = found["service"], found["installation"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._stranger() from error
+        if of is None and not may_be_starting:
+            raise UnreachableError(f"The {service} service at {self.url} is starting. Try again later.")
+        if service != self.name or (of is not None and of != str(installation)):
+            whose = "of it" if of == str(installation) else "of another installation"
+            raise UnreachableError(
+                f"What answers at {self.url} is not the {self.name} service of this home, but the {service} service "
+                f"{whose}. Start what belongs to this home with: orderflow up. To ask another installation, set "
+                f"ORDERFLOW_{self.name.upper()}_URL"
+            )
+        if of is not None:
+            self._installation = None
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        parameters: Mapping[str, str | int] | None = None,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        wait_s: float = 0.0,
+    ) -> httpx.Response:
         import httpx
 
         try:
-            reply = self._http.request(
+            return self._http.request(
                 method,
                 path,
                 params={name: str(value) for name, value in (parameters or {}).items()},
@@ -85,12 +133,6 @@ class ServiceClient:
             )
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
-        if not reply.is_success and reply.status_code not in good:
-            raise self._refusal(reply)
-        try:
-            return Answer(reply.json(), reply.headers)
-        except ValueError as error:
-            raise self._stranger() from error
 
     def _unreachable(self, error: httpx.HTTPError) -> CliError:
         import httpx

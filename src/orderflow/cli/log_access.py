@@ -19,7 +19,9 @@ async def open_log(settings: Settings) -> AsyncIterator[Transport]:
     """The log that the settings name, closed at the end. Raises UnreachableError, SettingsError, CliError."""
     import asyncpg
 
-    transport = await _connect(settings)
+    from orderflow.runtime.transports import named
+
+    transport = named(await _connect(settings), settings)
     try:
         yield transport
     except TransportUnavailableError as error:

@@ -42,7 +42,7 @@ def logs(session: Session, names: tuple[str, ...], follow: bool, lines: int) -> 
     from orderflow.local import viewing
     from orderflow.local.home import Home
 
-    found = viewing.find(Home(session.settings.home).logs, names)
+    found = viewing.find(Home(session.given.home).logs, names)
     alone = [name for name in found if not name.endswith(OF_ERRORS)]
     terminal = sys.stdout.isatty()
     for name, line in viewing.lines(found, lines, follow=follow):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from orderflow.cli.options import home_option, json_option, load_settings
+from orderflow.cli.options import home_option, json_option, load_settings, take_over_option
 from orderflow.cli.output import Output
 
 
@@ -26,13 +26,17 @@ for an administrator; run `orderflow migrate` again after it); 2 wrong usage or 
 )
 @click.option("--database-url", metavar="URL", help="The server, with a user who may make roles and databases.")
 @click.option("--print-sql", is_flag=True, help="Change nothing: print the SQL for roles and databases that lack.")
+@take_over_option
 @home_option
 @json_option
-def migrate(database_url: str | None, print_sql: bool, home: Path | None, as_json: bool) -> None:
+def migrate(
+    database_url: str | None, print_sql: bool, take_over_topics: bool, home: Path | None, as_json: bool
+) -> None:
     """Make databases, roles and tables on a server that exists, where they are missing.
 
     Each service, the log and the bank have a database of their own, orderflow_<name>, and an owner role of
     the same name with the password of the URL. Without any database setting: the embedded server of this home.
+    The databases get one identity, by which a service knows its installation's topics from those of another.
     """
     from orderflow.local import migration
     from orderflow.local.provision import MissingRightsError
@@ -42,7 +46,7 @@ def migrate(database_url: str | None, print_sql: bool, home: Path | None, as_jso
         if print_sql:
             sys.stdout.writelines(f"{statement};\n" for statement in asyncio.run(migration.missing(settings)))
             return
-        applied = asyncio.run(migration.migrate(settings))
+        applied = asyncio.run(migration.migrate(settings, take_over_topics=take_over_topics))
     except MissingRightsError as error:
         sys.stdout.writelines(f"{statement};\n" for statement in error.statements)
         raise

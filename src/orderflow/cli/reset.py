@@ -23,7 +23,7 @@ def reset(session: Session, yes: bool) -> None:
     from orderflow.local.erase import erase, require_erasable
     from orderflow.local.home import Home
 
-    home = Home(session.settings.home)
+    home = Home(session.given.home)
     there = require_erasable(home)
     if there:
         if not yes:

@@ -30,14 +30,12 @@ Exit codes: 0 stopped in order; 1 failed, or the port is taken; 2 wrong usage or
 def run(name: str, port: int | None, home: Path | None, control_pipe: bool, game_day: bool | None) -> int:
     """Run one service alone, for deployment.
 
-    Database and log are those of the settings; where `orderflow up` runs on this home, its own.
+    Database and log are those of the settings; where `orderflow up` runs on this home, its own. What carries the
+    events is what the home runs on; a setting that says something else is refused.
     """
+    from orderflow.local.attach import attached
     from orderflow.local.services import definition_of
     from orderflow.runtime.process import run_process
 
-    settings = load_settings(home, {"game_day": game_day})
-    if settings.embedded:
-        from orderflow.local.attach import attached
-
-        settings = attached(settings)
+    settings = attached(load_settings(home, {"game_day": game_day}))
     return int(run_process(definition_of(name), settings, port=port, control_pipe=control_pipe))

@@ -11,9 +11,11 @@ from orderflow.cli.errors import UnreachableError
 from orderflow.settings import SERVICES, Secret, Settings
 
 if TYPE_CHECKING:
+    from orderflow.cli.http import ServiceClient
     from orderflow.local.state import State
 
 SOCKET_PORT = 5432
+MARKER_NAME = "home.json"
 
 
 def as_running(settings: Settings) -> Settings:
@@ -28,12 +30,37 @@ def as_running(settings: Settings) -> Settings:
     for process in reversed(state.processes):
         if process.kind == "service" and process.name in SERVICES and _is_default(settings, process.name):
             changed[f"{process.name}_url"] = process.address
-    if settings.sources.get("transport", "default") == "default":
+    if not settings.is_given("transport"):
         changed["transport"] = state.transport
-        changed["kafka_bootstrap"] = state.bootstrap or settings.kafka_bootstrap
+    if state.bootstrap is not None and not settings.is_given("kafka_bootstrap"):
+        changed["kafka_bootstrap"] = state.bootstrap
     if settings.embedded and state.postgres is not None:
         changed |= _embedded_urls(settings.home, state.postgres)
     return replace(settings, **changed)
+
+
+def client_of(running: Settings, service: str, **options: Any) -> ServiceClient:
+    """A client for a service of this home; the caller closes it. `running` is what `as_running` has returned.
+
+    An address that somebody has said outright is taken at its word, and so is everything where there is no home.
+    Raises UnreachableError: there is a home, on which nothing has run yet.
+    """
+    from orderflow.cli.http import ServiceClient
+
+    url = running.service_url(service)
+    if running.is_given(f"{service}_url") or not (running.home / MARKER_NAME).is_file():
+        return ServiceClient(service, url, **options)
+    from orderflow.local.home import Home
+
+    installation = Home(running.home).installation()
+    if installation is None and running_state(running) is not None:
+        raise UnreachableError(
+            f"What runs on {running.home} is still starting, or was started by an earlier release (then restart it "
+            "with: orderflow down, orderflow up)"
+        )
+    if installation is None:
+        raise UnreachableError(f"Nothing runs on {running.home}. Start it with: orderflow up")
+    return ServiceClient(service, url, installation=installation, **options)
 
 
 def running_state(settings: Settings) -> State | None:

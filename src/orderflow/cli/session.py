@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import click
 
+from orderflow.cli.options import home_option, load_settings
 from orderflow.cli.output import Output
 from orderflow.settings import Settings
 
@@ -28,8 +28,13 @@ class Session:
         self.out = Output(as_json=as_json)
 
     @cached_property
+    def given(self) -> Settings:
+        """The settings, whatever the home runs on."""
+        return load_settings(self._home, remember=False)
+
+    @cached_property
     def settings(self) -> Settings:
-        return Settings.load(environ=os.environ, home=self._home)
+        return load_settings(self._home)
 
     @cached_property
     def running(self) -> Settings:
@@ -39,10 +44,10 @@ class Session:
         return as_running(self.settings)
 
     def client(self, service: str) -> ServiceClient:
-        """The caller closes it."""
-        from orderflow.cli.http import ServiceClient
+        """The caller closes it. Raises UnreachableError: nothing has run on this home yet."""
+        from orderflow.cli.running import client_of
 
-        return ServiceClient(service, self.running.service_url(service))
+        return client_of(self.running, service)
 
 
 def session_options(command: Callable[Concatenate[Session, P], None]) -> Callable[..., None]:
@@ -50,12 +55,10 @@ def session_options(command: Callable[Concatenate[Session, P], None]) -> Callabl
 
     @functools.wraps(command)
     def with_session(*, home: Path | None, as_json: bool, **given: Any) -> None:
-        command(Session(home, as_json), **given)  # type: ignore[call-arg]
+        session = Session(home, as_json)
+        # Whatever the command asks for: a home that is named must be one.
+        _ = session.given
+        command(session, **given)  # type: ignore[call-arg]
 
     as_json = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")
-    home = click.option(
-        "--home",
-        type=click.Path(path_type=Path, file_okay=False),
-        help="Folder of data, logs and settings [ORDERFLOW_HOME, or .orderflow here].",
-    )
-    return home(as_json(with_session))
+    return home_option(as_json(with_session))

@@ -8,9 +8,7 @@ from typing import Any
 import click
 
 from orderflow.cli.session import Session, session_options
-from orderflow.settings import Settings
-
-REMEMBERED = "what the home runs on"
+from orderflow.settings import REMEMBERED, Settings
 
 
 @click.command()
@@ -28,7 +26,7 @@ def settings(session: Session, changed: bool) -> None:
     orderflow settings --changed
     ORDERFLOW_BATCH_MAX=200 orderflow settings --json | jq .batch_max
     """
-    found = _with_remembered(session.settings)
+    found = _with_remembered(session.given)
     shown, meanings = found.shown(), found.meanings()
     names = [name for name in shown if not changed or found.sources[name] != "default"]
     if session.out.as_json:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,7 +13,8 @@ from orderflow.cli.output import table, text
 from orderflow.cli.session import Session, session_options
 
 if TYPE_CHECKING:
-    from orderflow.local.state import Running
+    from orderflow.local.probe import Health
+    from orderflow.local.state import Down, Running
 
 TIMEOUT_S = 3.0
 
@@ -28,27 +30,44 @@ Exit codes: 0 everything is ready; 1 something is not; 3 nothing runs on this ho
 )
 @session_options
 def status(session: Session) -> None:
-    """What runs where, whether it is ready, and how far it is behind."""
-    from orderflow.local import control
-    from orderflow.local.home import Home
-    from orderflow.local.probe import probe
+    """What runs where, whether it is ready, and how far it is behind.
 
-    home = Home(session.settings.home)
+    What should run and does not is `down`, with the reason; a full disk is told too.
+    """
+    from orderflow.local import control, folders
+    from orderflow.local.home import Home
+    from orderflow.local.probe import Health, probe
+
+    home = Home(session.given.home)
     found = control.running(home)
     if found is None:
         raise UnreachableError(f"Nothing runs on {home.path}. Start it with: orderflow up")
-    health = {process.name: probe(process, TIMEOUT_S) for process in found.processes}
+    with ThreadPoolExecutor() as threads:
+        probed = list(threads.map(lambda process: probe(process, TIMEOUT_S), found.processes))
+    rows: list[tuple[Running | Down, Health]]
+    rows = [*zip(found.processes, probed, strict=True), *((down, Health.of_down(down)) for down in found.down)]
+    full = folders.full(home.path)
+    well = not full and all(health.ready for _, health in rows)
     if session.out.as_json:
-        processes = [{**asdict(process), **asdict(health[process.name])} for process in found.processes]
         document = {"home": str(home.path), "phase": found.phase, "carrier": found.carrier}
-        session.out.document({**document, "processes": processes})
+        problems = {"disk": full} if full else {}
+        session.out.document({**document, "problems": problems, "processes": [_document(*row) for row in rows]})
     else:
-        session.out.show(text(f"{found.phase} on {found.carrier or '...'}; data in {home.path}"))
-        rows = [_row(process, health[process.name].words) for process in found.processes]
-        session.out.show(table(("", "where", "process", "restarts", "state"), rows, right=("process", "restarts")))
-    if found.phase != "ready" or not all(each.ready for each in health.values()):
+        phase = "not ready" if found.phase == "ready" and not well else found.phase
+        session.out.show(text(f"{phase} on {found.carrier or '...'}; data in {home.path}"))
+        columns = ("", "where", "process", "restarts", "state")
+        session.out.show(table(columns, [_row(*row) for row in rows], right=("process", "restarts")))
+        if full:
+            session.out.show(text(f"{full[0].upper()}{full[1:]}", "bold red"))
+    if found.phase != "ready" or not well:
         raise CliError("Not everything is ready")
 
 
-def _row(process: Running, words: str) -> tuple[str, str, int, int, str]:
-    return process.name, process.address, process.pid, process.restarts, words
+def _row(unit: Running | Down, health: Health) -> tuple[str, str, object, int, str]:
+    shown = _document(unit, health)
+    return unit.name, shown["address"] or "-", shown["pid"] or "-", unit.restarts, health.words
+
+
+def _document(unit: Running | Down, health: Health) -> dict[str, Any]:
+    known = {"pid": None, "started": None, "address": None, **asdict(unit), **asdict(health), "state": health.state}
+    return {**known, "pid": None} if health.state == "down" else known

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from orderflow.cli.options import game_day_option, home_option, load_settings
+from orderflow.cli.options import game_day_option, home_option, load_settings_for_up, take_over_option
 from orderflow.settings import SERVICES
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -59,6 +59,7 @@ Exit codes: 0 stopped in order; 1 something is in the way; 2 wrong usage or sett
 @click.option("--processes", type=ProcessCount(), multiple=True, help="How many processes of a service.")
 @click.option("--drain", is_flag=True, help="Run until nothing is under way, then stop.")
 @game_day_option
+@take_over_option
 def up(
     detach: bool,
     kafka: bool,
@@ -68,6 +69,7 @@ def up(
     processes: tuple[tuple[str, int], ...],
     drain: bool,
     game_day: bool | None,
+    take_over_topics: bool,
     **ports: int | None,
 ) -> int:
     """Start everything on this machine, and keep it running.
@@ -83,19 +85,12 @@ def up(
 
     if kafka and kafka_bootstrap is not None:
         raise click.UsageError("--kafka starts a broker, --kafka-bootstrap uses one that exists: give one of them")
-    settings = load_settings(
-        home,
-        {
-            **ports,
-            "database_url": database_url,
-            "game_day": game_day,
-            "kafka_bootstrap": kafka_bootstrap,
-            "transport": "kafka" if kafka or kafka_bootstrap is not None else None,
-        },
-    )
-    options = UpOptions(own_broker=kafka, drain=drain, processes=dict(processes))
-    output = reporter.for_output()
-    if detach:
-        start_detached(settings, options, output)
-        return 0
-    return asyncio.run(Run(settings, options, output, RealPreparation(), Fleet()).run())
+    transport = "kafka" if kafka or kafka_bootstrap is not None else None
+    given = {"database_url": database_url, "game_day": game_day, "kafka_bootstrap": kafka_bootstrap}
+    settings = load_settings_for_up(home, {**ports, **given, "transport": transport})
+    options = UpOptions(own_broker=kafka, drain=drain, take_over=take_over_topics, processes=dict(processes))
+    with reporter.for_output() as output:
+        if detach:
+            start_detached(settings, options, output)
+            return 0
+        return asyncio.run(Run(settings, options, output, RealPreparation(), Fleet()).run())

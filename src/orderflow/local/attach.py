@@ -13,7 +13,7 @@ from orderflow.settings import Settings
 
 
 def attached(settings: Settings) -> Settings:
-    """With the transport and the embedded databases of the run on this home; as given where nothing runs.
+    """With the broker and the embedded databases of the run on this home; as given where nothing runs.
 
     Raises LocalError.
     """
@@ -21,8 +21,10 @@ def attached(settings: Settings) -> Settings:
     found = control.running(home)
     if found is None:
         return settings
-    joined = dataclasses.replace(settings, transport="kafka" if found.transport == "kafka" else "postgres")
-    if found.bootstrap is not None:
+    joined = settings
+    if not settings.is_given("transport"):
+        joined = dataclasses.replace(joined, transport="kafka" if found.transport == "kafka" else "postgres")
+    if found.bootstrap is not None and not settings.is_given("kafka_bootstrap"):
         joined = dataclasses.replace(joined, kafka_bootstrap=found.bootstrap)
     if found.postgres is None or not settings.embedded:
         return joined

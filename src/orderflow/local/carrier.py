@@ -21,7 +21,7 @@ def choose(settings: Settings, remembered: Carrier | None, *, own_broker: bool) 
     """`up --kafka`, else what a setting says, else what the home remembers, else the log in PostgreSQL."""
     if own_broker:
         return Carrier("kafka")
-    if settings.sources.get("transport", "default") == "default" and remembered is not None:
+    if not settings.is_given("transport") and remembered is not None:
         return remembered
     if settings.transport == "kafka":
         return Carrier("kafka", settings.kafka_bootstrap)

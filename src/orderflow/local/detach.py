@@ -69,5 +69,5 @@ def _since(log: Path, begin: int) -> list[str]:
 def _arguments(options: UpOptions) -> list[str]:
     """What is no setting; settings go through the environment."""
     counts = [f"--processes={name}={count}" for name, count in options.processes.items()]
-    flags = {"--kafka": options.own_broker, "--drain": options.drain}
+    flags = {"--kafka": options.own_broker, "--drain": options.drain, "--take-over-topics": options.take_over}
     return [*counts, *(flag for flag, given in flags.items() if given)]

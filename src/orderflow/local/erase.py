@@ -12,7 +12,7 @@ from orderflow.local.run import end_leftovers
 
 def require_erasable(home: Home) -> bool:
     """Whether there is a home. Raises LocalError when it is in use, or when the folder is something else."""
-    if not home.path.exists() or not any(home.path.iterdir()):
+    if not home.path.exists() or all(entry.name in HARMLESS for entry in home.path.iterdir()):
         return False
     if not home.exists():
         raise LocalError(f"{home.path} is not a home of Orderflow; nothing was deleted")

@@ -17,10 +17,14 @@ from orderflow.settings import SERVICES, Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpOptions:
-    """What `up` is asked for beyond settings. `processes`: how many of a service, where not one."""
+    """What `up` is asked for beyond settings.
+
+    `take_over`: use topics that another installation has used. `processes`: how many of a service, where not one.
+    """
 
     own_broker: bool = False
     drain: bool = False
+    take_over: bool = False
     processes: Mapping[str, int] = field(default_factory=dict)
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from orderflow.local.errors import LocalError
 
 SPACE_NEEDED_MB = 200
+FULL_BELOW_MB = 32
+"""PostgreSQL stops when it finds no room for one more segment of its log, which has 16 MiB."""
 
 
 def make(path: Path, *, mode: int = 0o700) -> bool:
@@ -27,14 +29,32 @@ def make(path: Path, *, mode: int = 0o700) -> bool:
 
 
 def require_writable(path: Path) -> None:
-    """Raises LocalError when nothing can be written there: no right to, or a full disk."""
+    """Raises LocalError when we have no right to write there."""
     if not os.access(path, os.W_OK | os.X_OK):
         raise LocalError(f"no right to write in {path}; choose another folder with --home or ORDERFLOW_HOME")
+
+
+def require_room(path: Path) -> None:
+    """Raises LocalError when there is too little for new data; what is there already starts with less."""
     free_mb = shutil.disk_usage(path).free // 1_000_000
     if free_mb < SPACE_NEEDED_MB:
         raise LocalError(
             f"the disk that holds {path} is full: {free_mb} MB free, at least {SPACE_NEEDED_MB} MB are needed"
         )
+
+
+def full(path: Path) -> str:
+    """One sentence when the disk that holds this folder is full; else nothing."""
+    try:
+        free_mb = shutil.disk_usage(path).free // 1_000_000
+    except OSError:
+        return ""
+    if free_mb >= FULL_BELOW_MB:
+        return ""
+    return (
+        f"the disk that holds {path} is full: {free_mb} MB free; make room, and what stopped comes back by itself "
+        "within some 10 s"
+    )
 
 
 def passable() -> int:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from orderflow.local import folders
 from orderflow.local.errors import LocalError
@@ -60,6 +61,7 @@ class Home:
                     f"{home.path} is not a home of Orderflow: it holds {', '.join(strangers[:3])}; "
                     "choose an empty or a new folder"
                 )
+            folders.require_room(home.path)
             home._remember({"format": FORMAT})
         elif (found := home._recall().get("format")) != FORMAT:
             raise LocalError(f"{home.path} was made by another release (format {found}, this one knows {FORMAT})")
@@ -76,8 +78,21 @@ class Home:
             return None
         return Carrier(str(noted.get("transport")), noted.get("bootstrap"))
 
-    def remember_carrier(self, carrier: Carrier) -> None:
-        self._remember({**self._recall(), "carrier": asdict(carrier)})
+    def remember_carrier(self, carrier: Carrier, broker: str | None = None) -> None:
+        """`broker` is where our own one stands."""
+        self._remember({**self._recall(), "carrier": asdict(carrier), "broker": broker})
+
+    def installation(self) -> UUID | None:
+        """Whose data this home holds; None before the first time. Raises LocalError."""
+        noted = self._recall().get("installation")
+        try:
+            return None if noted is None else UUID(str(noted))
+        except ValueError as error:
+            raise LocalError(f"{self.marker} is damaged: {noted!r} is no installation's id") from error
+
+    def remember_installation(self, installation: UUID) -> None:
+        if self.installation() != installation:
+            self._remember({**self._recall(), "installation": str(installation)})
 
     @contextmanager
     def lock(self) -> Iterator[None]:

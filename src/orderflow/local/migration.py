@@ -6,21 +6,33 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from orderflow.local import provision, services
+from orderflow.local import installation, provision, services
 from orderflow.local.attach import attached
 from orderflow.local.environment import with_embedded
 from orderflow.local.home import Home
 from orderflow.local.postgres import EmbeddedPostgres
 from orderflow.local.preparation import make_databases
+from orderflow.local.transports import make_topics
 from orderflow.messaging.stores.postgres.migrations import Applied
 from orderflow.settings import Settings
 
 
-async def migrate(settings: Settings) -> Sequence[Applied]:
-    """Make what is missing. Raises MissingRightsError, LocalError, SettingsError."""
+async def migrate(settings: Settings, *, take_over_topics: bool = False) -> Sequence[Applied]:
+    """Make what is missing, and settle whose databases these are.
+
+    `take_over_topics`: also claim the topics and groups for this installation, whosesoever they were. Raises
+    MissingRightsError, LocalError, SettingsError.
+    """
     async with _reachable(settings) as (reached, server):
         await make_databases(reached, server)
-        return await provision.make_tables(services.plans(reached))
+        applied = await provision.make_tables(services.plans(reached))
+        settled = await installation.settle(reached)
+        home = Home(settings.home)
+        if home.exists():
+            home.remember_installation(settled)
+        if take_over_topics:
+            await make_topics(reached, settled, take_over=True)
+        return applied
 
 
 async def missing(settings: Settings) -> Sequence[str]:

@@ -116,6 +116,7 @@ class EmbeddedPostgres:
             cluster.clear_leftovers(self._data)
             self._clear_sockets()
             return False
+        folders.require_room(self._home)
         cluster.initialise(self._binaries, self._data, self._conditions, self._secrets.password(cluster.SUPERUSER))
         return True
 

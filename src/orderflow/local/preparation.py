@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Protocol
+from uuid import UUID
 
-from orderflow.local import carrier, provision, services, transports
+from orderflow.local import carrier, installation, provision, services, transports
 from orderflow.local.postgres import EmbeddedPostgres
 from orderflow.settings import Settings
 
@@ -12,12 +13,12 @@ from orderflow.settings import Settings
 class Preparation(Protocol):
     """Databases, tables and topics; and the question whether they may be left alone."""
 
-    async def databases(self, settings: Settings, server: EmbeddedPostgres | None) -> None:
-        """Raises LocalError."""
+    async def databases(self, settings: Settings, server: EmbeddedPostgres | None) -> UUID:
+        """Returns whose they are: the installation. Raises LocalError."""
         ...
 
-    async def topics(self, settings: Settings) -> None:
-        """Raises LocalError."""
+    async def topics(self, settings: Settings, installation: UUID, *, take_over: bool) -> None:
+        """Raises LocalError, SettingsError: they are another installation's, and are not taken over."""
         ...
 
     async def under_way(self, settings: Settings) -> list[str]:
@@ -28,12 +29,13 @@ class Preparation(Protocol):
 class RealPreparation:
     """As the services need it."""
 
-    async def databases(self, settings: Settings, server: EmbeddedPostgres | None) -> None:
+    async def databases(self, settings: Settings, server: EmbeddedPostgres | None) -> UUID:
         await make_databases(settings, server)
         await provision.make_tables(services.plans(settings))
+        return await installation.settle(settings)
 
-    async def topics(self, settings: Settings) -> None:
-        await transports.make_topics(settings)
+    async def topics(self, settings: Settings, installation: UUID, *, take_over: bool) -> None:
+        await transports.make_topics(settings, installation, take_over=take_over)
 
     async def under_way(self, settings: Settings) -> list[str]:
         return await carrier.under_way(settings)

@@ -8,7 +8,9 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
-from orderflow.local.state import Running
+from orderflow.local.state import Down, Running
+
+DOWN = "process"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +21,20 @@ class Health:
     problems: dict[str, str]
     lag: int | None = None
 
+    @classmethod
+    def of_down(cls, unit: Down) -> Health:
+        return cls(False, {DOWN: unit.why})
+
+    @property
+    def state(self) -> str:
+        """`ready`, `not ready`, or `down`: there is no process."""
+        return "ready" if self.ready else "down" if DOWN in self.problems else "not ready"
+
     @property
     def words(self) -> str:
         """For people."""
+        if DOWN in self.problems:
+            return f"down: {self.problems[DOWN]}"
         if self.problems:
             return "; ".join(f"{name}: {problem}" for name, problem in self.problems.items())
         return "ready" if not self.lag else f"ready, {self.lag} events behind"
@@ -30,7 +43,7 @@ class Health:
 def probe(process: Running, timeout_s: float) -> Health:
     """PostgreSQL and Kafka by their process, a service by its own word."""
     if process.mark.find() is None:
-        return Health(False, {"process": "it has ended"})
+        return Health(False, {DOWN: "it has ended"})
     if process.kind != "service":
         return Health(True, {})
     try:

@@ -1,18 +1,25 @@
-"""What `up` says while it works."""
+"""What `up` says while it works. Telling stops nothing: an output that fails or stands still loses lines, no more."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, TextIO
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import TextIOBase
+from typing import TYPE_CHECKING, Protocol, TextIO, cast
+
+from orderflow.observability.sinks import BackgroundSink
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.status import Status
 
+LAST_WORDS_S = 1.0
+NOWHERE = -1
+
 
 class Reporter(Protocol):
-    """`step` is work that has begun; `note` is a line that stays."""
+    """`step` is work that has begun; `note` is a line that stays. Nothing of it raises or waits."""
 
     def step(self, text: str) -> None: ...
 
@@ -20,14 +27,44 @@ class Reporter(Protocol):
 
     def table(self, title: str, rows: Sequence[tuple[str, str, str]]) -> None: ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Take away what moves, and wait a moment until all is shown. It can be spoken to afterwards."""
+        ...
+
+
+class Unfailing(TextIOBase):
+    """A text stream over a descriptor: what its reader does not take is dropped, and told when it reads again."""
+
+    def __init__(self, descriptor: int, encoding: str, *, terminal: bool) -> None:
+        self._sink = BackgroundSink(descriptor)
+        self._encoding = encoding
+        self._terminal = terminal
+        self._dropped = 0
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # theirs is an attribute
+        return self._encoding
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+    def write(self, text: str) -> int:
+        if self._sink.dropped > self._dropped:
+            self._dropped = self._sink.dropped
+            text = f"({self._dropped} lines so far could not be shown)\n{text}"
+        self._sink.write(text.encode(self._encoding, "backslashreplace"))
+        return len(text)
+
+    def wait(self, timeout_s: float) -> None:
+        """Until all is written, so long at most."""
+        self._sink.flush(timeout_s)
 
 
 class PlainReporter:
     """Lines of text, for files and programs."""
 
     def __init__(self, output: TextIO | None = None) -> None:
-        self._output = output or sys.stdout
+        self._output = output or cast(TextIO, unfailing_stdout())
 
     def step(self, text: str) -> None:
         self.note(f"{text} ...")
@@ -42,7 +79,8 @@ class PlainReporter:
             self.note(f"  {name:<16} {address}  {remark}".rstrip())
 
     def close(self) -> None:
-        return None
+        if isinstance(self._output, Unfailing):
+            self._output.wait(LAST_WORDS_S)
 
 
 class TerminalReporter:
@@ -51,7 +89,8 @@ class TerminalReporter:
     def __init__(self) -> None:
         from rich.console import Console
 
-        self._console: Console = Console(highlight=False)
+        self._output = unfailing_stdout()
+        self._console: Console = Console(highlight=False, file=cast(TextIO, self._output))
         self._status: Status | None = None
 
     def step(self, text: str) -> None:
@@ -68,7 +107,7 @@ class TerminalReporter:
     def table(self, title: str, rows: Sequence[tuple[str, str, str]]) -> None:
         from rich.table import Table
 
-        self.close()
+        self._end_step()
         table = Table(box=None, show_header=False, padding=(0, 2))
         for row in rows:
             table.add_row(*row)
@@ -76,11 +115,30 @@ class TerminalReporter:
         self._console.print(table)
 
     def close(self) -> None:
+        self._end_step()
+        self._output.wait(LAST_WORDS_S)
+
+    def _end_step(self) -> None:
         if self._status is not None:
             self._status.stop()
             self._status = None
 
 
-def for_output() -> Reporter:
-    """The one that fits standard output."""
-    return TerminalReporter() if sys.stdout.isatty() else PlainReporter()
+def unfailing_stdout() -> Unfailing:
+    """Standard output, past Python's own buffer, whose lock a write that stands still would hold."""
+    try:
+        descriptor = sys.stdout.fileno()
+    except (AttributeError, OSError):
+        # There is none (`up >&-`): what is said goes nowhere.
+        return Unfailing(NOWHERE, "utf-8", terminal=False)
+    return Unfailing(descriptor, sys.stdout.encoding or "utf-8", terminal=sys.stdout.isatty())
+
+
+@contextmanager
+def for_output() -> Iterator[Reporter]:
+    """The one that fits standard output, closed at the end."""
+    fitting = TerminalReporter() if sys.stdout is not None and sys.stdout.isatty() else PlainReporter()
+    try:
+        yield fitting
+    finally:
+        fitting.close()

@@ -15,18 +15,22 @@ def rotate(log: Path, *, max_bytes: int, kept: int) -> bool:
     """When `log` is larger, make it `log.1` (older ones move up, `kept` stay) and empty it.
 
     For files that are open in append mode: the writer goes on at the new end. What it writes between the
-    copy and the emptying is lost.
+    copy and the emptying is lost. Where there is no room for a copy, everything stays as it is.
     """
+    copy = log.with_name(f"{log.name}.new")
     try:
         if log.stat().st_size <= max_bytes:
             return False
+        shutil.copyfile(log, copy)
         for number in range(kept - 1, 0, -1):
             with contextlib.suppress(FileNotFoundError):
                 _numbered(log, number).replace(_numbered(log, number + 1))
-        shutil.copyfile(log, _numbered(log, 1))
+        copy.replace(_numbered(log, 1))
         with log.open("r+b") as file:
             file.truncate(0)
     except OSError:
+        with contextlib.suppress(OSError):
+            copy.unlink(missing_ok=True)
         return False
     return True
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Coroutine
 from typing import Any
+from uuid import UUID
 
 from orderflow.local import carrier, leftovers, show, state
 from orderflow.local.environment import broker_port, with_carrier, with_embedded
@@ -25,6 +27,7 @@ from orderflow.local.units import KafkaUnit, PostgresUnit
 from orderflow.settings import Settings
 
 DRAIN_LOOK_EVERY_S = 0.5
+WRITE_AGAIN_AFTER_S = 1.0
 FORCED = 130
 
 
@@ -49,13 +52,16 @@ class Run:
         self._phase = state.STARTING
         self._carrier = ""
         self._server: EmbeddedPostgres | None = None
-        self._supervisor = Supervisor(reporter, self._write_state)
+        self._unwritten = asyncio.Event()
+        self._supervisor = Supervisor(reporter, self._note_state)
 
     async def run(self) -> int:
         """Return the exit code when everything is stopped again. Raises LocalError."""
         with self._home.lock():
             async with stop_requests(self._home.path / "stop.request") as requests:
-                helpers = [asyncio.create_task(self._force(requests)), asyncio.create_task(self._rotate())]
+                helpers = [
+                    asyncio.create_task(work) for work in (self._force(requests), self._rotate(), self._write_again())
+                ]
                 try:
                     await self._live(requests)
                 except BaseExceptionGroup as group:
@@ -65,6 +71,7 @@ class Run:
                     for helper in helpers:
                         helper.cancel()
         self._reporter.note("Stopped")
+        self._reporter.close()
         return FORCED if requests.forced.is_set() else 0
 
     async def _live(self, requests: StopRequests) -> None:
@@ -83,29 +90,31 @@ class Run:
         if self._options.drain and remembered is not None:
             chosen = remembered
         self._fleet.require_ports(self._settings)
-        await self._start_databases()
+        installation = await self._start_databases()
+        self._home.remember_installation(installation)
         if remembered is not None and remembered != chosen:
             await self._require_nothing_under_way(remembered, chosen)
         self._settings, self._carrier = with_carrier(self._settings, chosen), str(chosen)
+        self._note_state()
         if chosen.own_broker:
             self._reporter.step("Starting Kafka")
             await self._supervisor.start(KafkaUnit(self._own_broker()))
         self._reporter.step("Making the topics")
-        await self._preparation.topics(self._settings)
-        self._home.remember_carrier(chosen)
+        await self._preparation.topics(self._settings, installation, take_over=self._options.take_over)
+        self._home.remember_carrier(chosen, self._settings.kafka_bootstrap if chosen.own_broker else None)
         self._reporter.step("Starting the services")
         await self._supervisor.start(*self._fleet.units(self._settings, self._options, self._home))
         self._set_phase(state.READY)
         show.ready(self._reporter, self._supervisor.running(), str(self._home.path), str(chosen))
 
-    async def _start_databases(self) -> None:
+    async def _start_databases(self) -> UUID:
         if self._settings.embedded:
             self._reporter.step("Starting PostgreSQL")
             self._server = EmbeddedPostgres(self._home.path, port=self._settings.postgres_port)
             await self._supervisor.start(PostgresUnit(self._server))
             self._settings = with_embedded(self._settings, self._server.service_url)
         self._reporter.step("Preparing the databases")
-        await self._preparation.databases(self._settings, self._server)
+        return await self._preparation.databases(self._settings, self._server)
 
     async def _require_nothing_under_way(self, remembered: Carrier, chosen: Carrier) -> None:
         """Events that wait on one transport are not seen by consumers of another."""
@@ -134,7 +143,8 @@ class Run:
         self._reporter.step("Stopping")
         self._set_phase(state.STOPPING)
         await self._supervisor.stop()
-        self._home.state.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._home.state.unlink(missing_ok=True)
         self._reporter.close()
 
     async def _force(self, requests: StopRequests) -> None:
@@ -155,13 +165,29 @@ class Run:
 
     def _set_phase(self, phase: str) -> None:
         self._phase = phase
-        self._write_state()
+        self._note_state()
+
+    def _note_state(self) -> None:
+        """Write it, or have it written as soon as that can be done: a full disk stops no supervision."""
+        try:
+            self._write_state()
+        except LocalError:
+            self._unwritten.set()
+
+    async def _write_again(self) -> None:
+        while True:
+            await self._unwritten.wait()
+            await asyncio.sleep(WRITE_AGAIN_AFTER_S)
+            self._unwritten.clear()
+            self._note_state()
 
     def _write_state(self) -> None:
+        """Raises LocalError."""
         State(
             supervisor=self._mark,
             phase=self._phase,
             processes=self._supervisor.running(),
+            down=self._supervisor.down(),
             transport=self._settings.transport,
             carrier=self._carrier,
             postgres=None if self._server is None else self._server.where,

@@ -114,7 +114,7 @@ class ServiceUnit:
 
 
 def _listen_for_ready(process: subprocess.Popen[bytes], rest: Path) -> asyncio.Future[dict[str, Any]]:
-    """A future of the ready line. Whatever else comes on standard output is kept in `rest`."""
+    """A future of the ready line. Whatever else comes on standard output is kept in `rest`, if there is room."""
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[dict[str, Any]] = loop.create_future()
 
@@ -123,11 +123,11 @@ def _listen_for_ready(process: subprocess.Popen[bytes], rest: Path) -> asyncio.F
             ready.set_result(line)
 
     def read(output: IO[bytes]) -> None:
-        with output, rest.open("ab") as others:
+        with output:
             for line in output:
                 if (found := _ready_line(line)) is None:
-                    others.write(line)
-                    others.flush()
+                    with contextlib.suppress(OSError), rest.open("ab", buffering=0) as others:
+                        others.write(line)
                     continue
                 with contextlib.suppress(RuntimeError):
                     loop.call_soon_threadsafe(tell, found)

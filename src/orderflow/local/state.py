@@ -30,15 +30,27 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """`postgres` is the folder of the socket or HOST:PORT, `bootstrap` the broker's address, if any.
+class Down:
+    """What should run and does not; `why` is the last that is known, in words."""
 
+    name: str
+    kind: str
+    why: str
+    restarts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """`processes` is what runs, `down` what should.
+
+    `postgres` is the folder of the socket or HOST:PORT, `bootstrap` the broker's address, if any.
     `carrier` says in words what carries the events.
     """
 
     supervisor: ProcessMark
     phase: str = STARTING
     processes: tuple[Running, ...] = ()
+    down: tuple[Down, ...] = ()
     transport: str = "postgres"
     carrier: str = ""
     postgres: str | None = None
@@ -55,6 +67,7 @@ def read(path: Path) -> State | None:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         supervisor = ProcessMark(**found.pop("supervisor"))
         processes = tuple(Running(**process) for process in found.pop("processes"))
-        return State(supervisor=supervisor, processes=processes, **found)
+        down = tuple(Down(**each) for each in found.pop("down", ()))
+        return State(supervisor=supervisor, processes=processes, down=down, **found)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None

@@ -6,12 +6,14 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
+from uuid import UUID
 
 from orderflow.events.topics import TOPICS
 from orderflow.local.errors import LocalError
+from orderflow.local.services import definitions
 from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
-from orderflow.messaging.transport import TopicSettings, TransportUnavailableError
-from orderflow.runtime.transports import connect_transport, topic_settings
+from orderflow.messaging.transport import Claim, TopicSettings, TransportUnavailableError
+from orderflow.runtime.transports import claim_topics, connect_transport, topic_settings
 from orderflow.settings import Settings
 
 PATIENCE_S = 15.0
@@ -25,14 +27,21 @@ def topics(settings: Settings) -> list[TopicSettings]:
     return topic_settings(TOPICS, TOPICS, settings)
 
 
-async def make_topics(settings: Settings) -> None:
-    """Make the topics that are missing. Raises LocalError."""
+async def make_topics(settings: Settings, installation: UUID, *, take_over: bool = False) -> None:
+    """Claim the topics and groups for this installation, and make the topics that are missing.
+
+    `take_over`: also those that are another's. Raises LocalError, SettingsError: they are another's.
+    """
+    groups = [each.consumer for known in definitions().values() for each in known.service.subscriptions]
+    wanted = topics(settings)
+    claim = Claim(installation, [topic.name for topic in wanted], groups, takes_over=take_over)
     where = "the log" if settings.transport == "postgres" else f"Kafka at {settings.kafka_bootstrap}"
 
     async def make() -> None:
         transport = await connect_transport(settings)
         try:
-            await transport.create_topics(topics(settings))
+            await claim_topics(transport, claim, settings)
+            await transport.create_topics(wanted)
         finally:
             await transport.close()
 

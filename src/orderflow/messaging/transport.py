@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+from uuid import UUID
 
 import msgspec
 
@@ -154,6 +155,33 @@ class TopicMissingError(Exception):
     """The topic does not exist. Topics are made with explicit settings, never by use."""
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Topics and groups that the installation `owner` uses as its own.
+
+    `register` is the name under which a log keeps such claims. `takes_over`: also what is another's.
+    """
+
+    owner: UUID
+    topics: Sequence[str]
+    groups: Sequence[str] = ()
+    register: str = "orderflow-installation"
+    takes_over: bool = False
+
+    @property
+    def names(self) -> list[str]:
+        """What is claimed, as it stands in the register: a topic and a group may have one name."""
+        return sorted([*(f"topic {name}" for name in self.topics), *(f"group {name}" for name in self.groups)])
+
+
+class ClaimedError(Exception):
+    """Some of what was claimed is another installation's. `owners` by name, as in `Claim.names`."""
+
+    def __init__(self, owners: Mapping[str, UUID]) -> None:
+        super().__init__(", ".join(f"{name} is of {owner}" for name, owner in sorted(owners.items())))
+        self.owners = owners
+
+
 class Consumer(Protocol):
     """A member of a consumer group. Keeps its membership by itself, also while nobody polls."""
 
@@ -200,6 +228,15 @@ class Transport(Protocol):
 
     async def create_topics(self, topics: Sequence[TopicSettings]) -> None:
         """Make the topics that do not exist yet; leave the others as they are."""
+        ...
+
+    async def claim(self, claim: Claim) -> None:
+        """Mark topics and groups as an installation's, durably, whether they exist yet or not; idempotent.
+
+        All of it or nothing: of two who claim at once what overlaps, one has everything it asked for, the other
+        gets ClaimedError. Nobody is kept from using what is another's; whoever starts asks first.
+        Raises ClaimedError, TransportUnavailableError.
+        """
         ...
 
     async def read(self, topic: str, partition: int, offset: int, limit: int) -> Sequence[ConsumerRecord]:

@@ -13,7 +13,7 @@ import msgspec
 
 from orderflow.messaging.clock import Clock
 from orderflow.observability.repeats import EVERY_S, Line, Repeats
-from orderflow.observability.sinks import DescriptorSink, RotatingFileSink, Sink
+from orderflow.observability.sinks import RotatingFileSink, Sink, descriptor_sink
 from orderflow.observability.text import clean
 
 Format = Literal["auto", "json", "text"]
@@ -53,6 +53,7 @@ class LogWriter:
         self._encode = _text_encoder(colour=colour) if text else _json_encoder()
         self._clock = clock
         self._repeats = Repeats()
+        self._dropped = 0
 
     def write(self, level: Level, action: str, fields: Mapping[str, object] | None = None, *, like: str = "") -> None:
         """One line, if `level` is wanted. `like`: what sets its kind apart, where no field does."""
@@ -70,9 +71,16 @@ class LogWriter:
         return self._repeats.admit((line["action"], error, like, *(str(line.get(name)) for name in ALIKE)), line, now)
 
     def write_lines(self, lines: Sequence[Line]) -> None:
-        """Several lines with one system call. Texts must be clean already."""
-        if lines:
-            self._sink.write(self._encode(lines))
+        """Several lines with one system call. Texts must be clean already.
+
+        After writes that failed a line `log-dropped` stands first: how many of this process did so far.
+        """
+        if not lines:
+            return
+        if self._sink.dropped > self._dropped:
+            self._dropped = self._sink.dropped
+            lines = [{**self.head(Level.WARNING, "log-dropped"), "writes": self._dropped}, *lines]
+        self._sink.write(self._encode(lines))
 
     def head(self, level: Level, action: str) -> Line:
         """The fields with which every line begins."""
@@ -112,8 +120,9 @@ def open_log(
     Raises OSError when `file` cannot be written.
     """
     terminal = file is None and os.isatty(2)
-    sink: Sink = DescriptorSink(2)
-    if file is not None:
+    if file is None:
+        sink: Sink = descriptor_sink(2)
+    else:
         sink = RotatingFileSink(Path(file), file_max_bytes, files_kept)
         sink.open()
     text = style == "text" or (style == "auto" and terminal)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from uuid import UUID
 
 import msgspec
 
@@ -29,9 +30,11 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Liveness(msgspec.Struct, frozen=True, kw_only=True):
-    """The process runs and answers."""
+    """The process runs and answers. `installation` is null until its database has been reached."""
 
     alive: bool = True
+    service: str
+    installation: UUID | None
 
 
 @dataclass(slots=True)
@@ -44,6 +47,8 @@ class HealthCheck:
     alarms: Callable[[], Mapping[str, str]] = dict
     faults: Callable[[], Sequence[str]] = tuple
     process: str = "starting"
+    service: str = ""
+    installation: UUID | None = None
     _found: Mapping[str, str] = field(default_factory=dict)
     _found_at: float = float("-inf")
 
@@ -72,7 +77,7 @@ def health_operations(check: HealthCheck) -> Sequence[Operation]:
     """`/health/live` and `/health/ready`."""
 
     async def live(_: Request[None]) -> Reply:
-        return Reply(body=Liveness())
+        return Reply(body=Liveness(service=check.service, installation=check.installation))
 
     async def ready(_: Request[None]) -> Reply:
         problems = dict(await check.problems())
@@ -84,7 +89,7 @@ def health_operations(check: HealthCheck) -> Sequence[Operation]:
         Operation(
             method="GET",
             path="/health/live",
-            summary="Whether the process is alive",
+            summary="Whether the process is alive, and whose it is",
             tag="health",
             handler=live,
             responses=[Response(status=200, description="It is", type=Liveness)],

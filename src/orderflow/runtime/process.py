@@ -20,6 +20,7 @@ from orderflow.messaging.store import SchemaBehindError
 from orderflow.observability.logs import Level, LogWriter, open_log
 from orderflow.observability.metrics import Metrics
 from orderflow.observability.signal_log import SignalLog, error_fields
+from orderflow.observability.sinks import descriptor_sink
 from orderflow.observability.stdlib import routed_logging
 from orderflow.observability.text import redact
 from orderflow.runtime.alerts import alerting
@@ -202,9 +203,8 @@ def _tell(log: LogWriter, error: Exception, code: ExitCode) -> int:
 
 
 def _say(sentence: object, code: ExitCode) -> int:
-    try:
-        sys.stderr.write(f"{redact(str(sentence))}\n")
-        sys.stderr.flush()
-    except OSError:
-        return code
+    """On standard error, whose reader may be gone or stand still."""
+    stderr = descriptor_sink(2)
+    stderr.write(f"{redact(str(sentence))}\n".encode("utf-8", "backslashreplace"))
+    stderr.close()
     return code

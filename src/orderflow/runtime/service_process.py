@@ -20,6 +20,7 @@ from orderflow.messaging.retry import Backoff
 from orderflow.messaging.signals import Signals
 from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
 from orderflow.messaging.stores.postgres.errors import TransactionPoolingError
+from orderflow.messaging.stores.postgres.installation import installation_of
 from orderflow.messaging.stores.postgres.store import PostgresStore
 from orderflow.messaging.transport import Transport
 from orderflow.observability.metrics import Metrics
@@ -79,7 +80,7 @@ class ServiceProcess:
         self._hopeless = asyncio.Event()
         self._patiences: list[Patience] = []
         self._why = ""
-        self._health = HealthCheck(clock)
+        self._health = HealthCheck(clock, service=definition.name)
         self._state = FrameState(chance=chance, observe=metrics.observe_request)
         self._readers: Sequence[Reader] = ()
         self._probes = [*health_operations(self._health), metrics_operation(metrics, lambda: self._readers)]
@@ -135,9 +136,11 @@ class ServiceProcess:
         store = await self._until_open("database", lambda: open_store(self._definition, self._settings))
         self._parts.push_async_callback(store.close)
         self._health.pings["database"] = store.ping
+        self._health.installation = await self._until_open("installation", lambda: installation_of(store.fetch))
         transport = await self._until_open(
-            "transport", lambda: open_transport(self._definition, self._settings, self._chance)
+            "transport", lambda: open_transport(self._definition, self._settings, store, self._chance)
         )
+        self._health.installation = await self._until_open("installation", lambda: installation_of(store.fetch))
         self._parts.push_async_callback(transport.close)
         self._health.pings["transport"] = transport.ping
         game_day = await self._open_game_day(store)

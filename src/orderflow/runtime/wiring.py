@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from dataclasses import replace
+from uuid import uuid4
 
 from orderflow import __version__
 from orderflow.messaging.engine_config import EngineConfig
 from orderflow.messaging.flow import FLOW_STATUS
+from orderflow.messaging.stores.postgres.installation import installation_of, settle_installation
 from orderflow.messaging.stores.postgres.machines import verify_machine
 from orderflow.messaging.stores.postgres.migrations import check, core
 from orderflow.messaging.stores.postgres.store import PostgresStore
-from orderflow.messaging.transport import Transport
+from orderflow.messaging.transport import Claim, ClaimedError, Transport
 from orderflow.runtime.definition import ServiceConfig, ServiceDefinition
-from orderflow.runtime.transports import connect_transport, topic_settings
+from orderflow.runtime.transports import claim_topics, connect_transport, topic_settings
 from orderflow.settings import Settings, SettingsError
 
 _MS_A_HOUR = 3_600_000
@@ -71,17 +75,40 @@ async def open_store(definition: ServiceDefinition, settings: Settings) -> Postg
     return store
 
 
-async def open_transport(definition: ServiceDefinition, settings: Settings, chance: random.Random) -> Transport:
-    """A connected log that has every topic of the service.
+async def open_transport(
+    definition: ServiceDefinition, settings: Settings, store: PostgresStore, chance: random.Random
+) -> Transport:
+    """A connected log that has every topic of the service, none of which another installation uses.
 
-    Raises TransportUnavailableError, SchemaBehindError, SettingsError (a URL that is none).
+    Raises TransportUnavailableError, StoreUnavailableError, SchemaBehindError, SettingsError (a URL that is none,
+    topics of another installation).
     """
     transport = await connect_transport(settings, chance)
     try:
         service = definition.service
         consumed = [topic for each in service.subscriptions for topic in each.topics]
-        await transport.create_topics(topic_settings([*service.publishes, FLOW_STATUS], consumed, settings))
+        topics = topic_settings([*service.publishes, FLOW_STATUS], consumed, settings)
+        groups = [each.consumer for each in service.subscriptions]
+        await _claim(transport, [topic.name for topic in topics], groups, settings, store)
+        await transport.create_topics(topics)
     except BaseException:
         await transport.close()
         raise
     return transport
+
+
+async def _claim(
+    transport: Transport, topics: Sequence[str], groups: Sequence[str], settings: Settings, store: PostgresStore
+) -> None:
+    """For the installation of the service's database. One that is of none yet joins the one whose topics it uses."""
+    known = await installation_of(store.fetch)
+    claim = Claim(known or uuid4(), topics, groups)
+    try:
+        await transport.claim(claim)
+    except ClaimedError as error:
+        owners = set(error.owners.values())
+        if known is None and len(owners) == 1:
+            claim = replace(claim, owner=owners.pop())
+        await claim_topics(transport, claim, settings)
+    if known is None:
+        await settle_installation(store.fetch, claim.owner)

@@ -13,9 +13,9 @@ from orderflow.settings import readers
 from orderflow.settings.databases import database_of
 from orderflow.settings.errors import SettingsError
 from orderflow.settings.secret import Secret
-from orderflow.settings.sources import collect
+from orderflow.settings.sources import REMEMBERED, TRANSPORTS, collect
 
-__all__ = ["SERVICES", "Secret", "Settings", "SettingsError"]
+__all__ = ["REMEMBERED", "SERVICES", "Secret", "Settings", "SettingsError"]
 
 SERVICES = ("order", "payment", "inventory", "notification")
 _PORT = readers.whole(0, 65535)
@@ -47,9 +47,15 @@ class Settings:
 
     home: Annotated[Path, _Entry(readers.path("a folder"), "folder of data, logs and orderflow.toml")]
     transport: Annotated[
-        Literal["postgres", "kafka"], _Entry(readers.choice("postgres", "kafka"), "what carries the events")
+        Literal["postgres", "kafka"], _Entry(readers.choice(*TRANSPORTS), "what carries the events")
     ] = "postgres"
     kafka_bootstrap: Annotated[str, _Entry(readers.addresses(), "Kafka's address")] = "127.0.0.1:9092"
+    topic_prefix: Annotated[
+        str, _Entry(readers.name_prefix(), "what this installation's topics are called before their names")
+    ] = ""
+    group_prefix: Annotated[
+        str | None, _Entry(readers.name_prefix(), "the same of its consumer groups; without it topic_prefix")
+    ] = None
     database_url: Annotated[
         Secret | None,
         _Entry(
@@ -134,16 +140,18 @@ class Settings:
         environ: Mapping[str, str],
         home: Path | None = None,
         overrides: Mapping[str, object] | None = None,
+        remember: bool = True,
     ) -> Settings:
-        """Command line over environment over `orderflow.toml` in `home` over default.
+        """Command line over environment over `orderflow.toml` in `home` over what the home runs on over default.
 
-        In `overrides` None means not given. Raises SettingsError: a name that is unknown, a value that
-        does not fit, a file that cannot be read.
+        In `overrides` None means not given. Without `remember`, what the home runs on does not count: for who
+        decides about that. Raises SettingsError: a name that is unknown, a value that does not fit, a file that
+        cannot be read, another transport than the home's.
         """
         entries = _entries()
         given = {**({"home": home} if home is not None else {}), **(overrides or {})}
         known = {name: entry.reader for name, entry in entries.items()}
-        found = collect(known, environ, given, Path(".orderflow").absolute())
+        found = collect(known, environ, given, Path(".orderflow").absolute(), remember=remember)
         origin = {name: found[name].source if name in found else "default" for name in entries}
         values: dict[str, Any] = {name: item.value for name, item in found.items()}
         return cls(sources=MappingProxyType(origin), **values)
@@ -186,6 +194,10 @@ class Settings:
     def alert_key(self) -> bytes | None:
         """The key of `alert_secret`."""
         return None if self.alert_secret is None else b64decode(self.alert_secret.reveal().partition("_")[2])
+
+    def is_given(self, name: str) -> bool:
+        """Whether somebody has said this setting's value; else it is the default, or what the home runs on."""
+        return self.sources.get(name, "default") not in {"default", REMEMBERED}
 
     def service_port(self, name: str) -> int:
         port: int = getattr(self, f"{name}_port")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from orderflow.settings.secret import HIDDEN, Secret
 
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
+_PREFIX = re.compile(r"[A-Za-z0-9._-]{0,100}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,17 @@ def text(wanted: str) -> Reader:
         return value.strip()
 
     return Reader(wanted, read)
+
+
+def name_prefix() -> Reader:
+    """As Kafka allows in the names of topics; at the end of the longest of ours there is room for it."""
+
+    def read(value: object) -> str:
+        if not isinstance(value, str) or not _PREFIX.fullmatch(value.strip()):
+            raise ValueError
+        return value.strip()
+
+    return Reader("at most 100 letters, digits, dots, underscores and hyphens, such as shop1.", read)
 
 
 def addresses() -> Reader:

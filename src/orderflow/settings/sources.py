@@ -1,8 +1,9 @@
-"""Where settings come from: command line over environment over file."""
+"""Where settings come from: command line over environment over file over what the home runs on."""
 
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from orderflow.settings.secret import HIDDEN, hide_password
 
 PREFIX = "ORDERFLOW_"
 FILE_NAME = "orderflow.toml"
+MARKER_NAME = "home.json"
+REMEMBERED = "what the home runs on"
+TRANSPORTS = ("postgres", "kafka")
 _SHOWN_CHARACTERS = 120
 
 
@@ -26,9 +30,17 @@ class Found:
 
 
 def collect(
-    readers: Mapping[str, Reader], environ: Mapping[str, str], given: Mapping[str, object], home: Path
+    readers: Mapping[str, Reader],
+    environ: Mapping[str, str],
+    given: Mapping[str, object],
+    home: Path,
+    *,
+    remember: bool,
 ) -> dict[str, Found]:
-    """Every setting that somebody gave, and `home`. Raises SettingsError."""
+    """Every setting that somebody gave, what the home remembers (with `remember`), and `home`.
+
+    Raises SettingsError, also when what was given contradicts what is remembered.
+    """
     found = dict(_from_command_line(readers, given))
     for name, item in _from_environment(readers, environ):
         found.setdefault(name, item)
@@ -37,7 +49,30 @@ def collect(
     assert isinstance(folder, Path)
     for name, item in _from_file(readers, folder / FILE_NAME):
         found.setdefault(name, item)
+    for name, item in _from_home(folder / MARKER_NAME) if remember else ():
+        if name == "transport" and found.get(name, item).value != item.value:
+            raise SettingsError(
+                f"transport is {found[name].value} (from {found[name].source}), but the home {folder} runs on "
+                f"{item.value}, whose events would not be seen. Take that setting out, or use another home; "
+                "`orderflow up` can move a home to another transport"
+            )
+        found.setdefault(name, item)
     return found
+
+
+def _from_home(marker: Path) -> Iterator[tuple[str, Found]]:
+    """The transport that `up` has noted, and where its broker stands. One that cannot be read says nothing."""
+    try:
+        noted = json.loads(marker.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    carrier = noted.get("carrier") if isinstance(noted, dict) else None
+    if not isinstance(carrier, dict) or carrier.get("transport") not in TRANSPORTS:
+        return
+    yield "transport", Found(carrier["transport"], REMEMBERED)
+    where = carrier.get("bootstrap") or noted.get("broker")
+    if carrier["transport"] == "kafka" and isinstance(where, str):
+        yield "kafka_bootstrap", Found(where, REMEMBERED)
 
 
 def _from_command_line(readers: Mapping[str, Reader], given: Mapping[str, object]) -> Iterator[tuple[str, Found]]:

@@ -161,7 +161,7 @@ def test_the_exit_code_says_whether_anything_failed(tmp_path: Path) -> None:
 
     assert (good.exit_code, bad.exit_code) == (0, 1)
     assert good.stdout.rstrip().endswith("Nothing failed")
-    assert not (tmp_path / "home").exists()
+    assert [entry.name for entry in (tmp_path / "home").iterdir()] == ["orderflow.toml"]
     document = json.loads(bad.stdout)
     assert document["healthy"] is False
     assert [check["check"] for check in document["checks"] if check["verdict"] == "failed"] == ["home"]

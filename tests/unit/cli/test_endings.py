@@ -119,3 +119,20 @@ def test_every_command_can_be_loaded_and_its_help_has_an_example(name: str) -> N
     parts = [command, *(command.commands.values() if isinstance(command, click.Group) else [])]
     for part in parts:
         assert "orderflow " in f"{part.help} {part.epilog}", part.name
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
+@pytest.mark.parametrize("arguments", [("settings", "--json"), ("settings",), ("--help",)])
+def test_an_output_that_takes_nothing_is_one_sentence(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "orderflow", *arguments],
+            env=os.environ,
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert "Nothing can be written to standard output: No space left on device" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,25 @@ def test_a_large_log_is_copied_and_emptied_in_place_and_its_writer_goes_on(tmp_p
     assert {path.name: path.read_text()[0] for path in tmp_path.iterdir() if path != log} == {
         "postgres.log.1": "3",
         "postgres.log.2": "2",
+    }
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a file's size are of POSIX")
+def test_a_log_that_there_is_no_room_to_copy_stays_with_its_older_ones(tmp_path: Path) -> None:
+    import resource
+
+    log = tmp_path / "postgres.log"
+    log.write_text("x" * 300)
+    (tmp_path / "postgres.log.1").write_text("older")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        assert not rotate(log, max_bytes=50, kept=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {path.name: len(path.read_text()) for path in tmp_path.iterdir()} == {
+        "postgres.log": 300,
+        "postgres.log.1": 5,
     }
 
 

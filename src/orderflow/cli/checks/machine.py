@@ -80,7 +80,7 @@ def ports(settings: Settings) -> Iterator[Verdict]:
             yield Verdict(check, SKIPPED, "the service is elsewhere")
         elif own is not None:
             yield Verdict(check, OK, f"{port} is held by our {own.name} (process {own.pid})")
-        elif port == 0 or _answers_as_ours(settings.service_url(service)):
+        elif port == 0 or _answers_as_ours(settings, service):
             yield Verdict(check, OK, "any free one" if port == 0 else f"{port} is held by a service of Orderflow")
         else:
             try:
@@ -90,12 +90,13 @@ def ports(settings: Settings) -> Iterator[Verdict]:
                 yield Verdict(check, FAILED, str(error), f"Stop that program, or set {setting} to another port")
 
 
-def _answers_as_ours(url: str) -> bool:
+def _answers_as_ours(settings: Settings, service: str) -> bool:
+    """A service of Orderflow, and where the home knows whose it is, of the same installation."""
     from orderflow.cli.errors import CliError
-    from orderflow.cli.http import ServiceClient
+    from orderflow.cli.running import client_of
 
     try:
-        with ServiceClient("any", url, timeout_s=ANSWER_TIMEOUT_S) as client:
+        with client_of(settings, service, timeout_s=ANSWER_TIMEOUT_S) as client:
             return "alive" in client.get("/health/live")
     except (CliError, TypeError):
         return False

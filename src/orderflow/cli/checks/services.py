@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from orderflow.cli.checks.verdict import FAILED, OK, SKIPPED, Verdict
 from orderflow.cli.errors import CliError, UnreachableError
-from orderflow.cli.http import ServiceClient
+from orderflow.cli.running import client_of
 from orderflow.settings import SERVICES, Settings
 
 TIMEOUT_S = 5.0
@@ -28,7 +28,7 @@ def services(running: Settings) -> Iterator[Verdict]:
 def _one(running: Settings, name: str) -> Verdict:
     check, url = f"service {name}", running.service_url(name)
     try:
-        with ServiceClient(name, url, timeout_s=TIMEOUT_S) as client:
+        with client_of(running, name, timeout_s=TIMEOUT_S) as client:
             health = client.ask("GET", "/health/ready", good=(503,)).body
     except UnreachableError as error:
         return Verdict(check, SKIPPED, str(error), f"See why with: orderflow logs {name}")

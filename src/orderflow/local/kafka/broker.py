@@ -78,6 +78,7 @@ class LocalKafka:
         self._controller_port = free_port()
         self._configure()
         if not (self._data / "meta.properties").is_file():
+            folders.require_room(self._folder)
             self._tell("Formatting Kafka's storage")
             self._format()
 

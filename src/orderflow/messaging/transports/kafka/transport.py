@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from orderflow.messaging.transport import (
+    Claim,
     ConsumerRecord,
     PartitionLag,
     ProducerRecord,
@@ -15,6 +16,7 @@ from orderflow.messaging.transport import (
 )
 from orderflow.messaging.transports.kafka.admin import Admin
 from orderflow.messaging.transports.kafka.appender import Appender
+from orderflow.messaging.transports.kafka.claims import Register
 from orderflow.messaging.transports.kafka.consumer import KafkaConsumer
 from orderflow.messaging.transports.kafka.reader import Reader
 from orderflow.messaging.transports.kafka.settings import KafkaSettings
@@ -71,6 +73,10 @@ class KafkaTransport:
 
     async def create_topics(self, topics: Sequence[TopicSettings]) -> None:
         await self._admin.create(topics)
+
+    async def claim(self, claim: Claim) -> None:
+        self._check_open()
+        await Register(claim.register, self._admin, self._appender, self._reader).claim(claim)
 
     async def read(self, topic: str, partition: int, offset: int, limit: int) -> Sequence[ConsumerRecord]:
         self._check_open()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 
+from orderflow.messaging.claims import Entry, entry_of, is_held, owners
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.partitioner import Partitioner
 from orderflow.messaging.transport import (
+    Claim,
     ConsumerRecord,
     ProducerRecord,
     TopicMissingError,
@@ -33,6 +35,14 @@ class MemoryLog:
         self._first: dict[TopicPartition, int] = {}
         self._groups: dict[str, Group] = {}
         self._members = 0
+        self._claims: dict[str, list[Entry]] = {}
+
+    def claim(self, claim: Claim) -> None:
+        """Raises ClaimedError, TransportUnavailableError."""
+        self.check()
+        register = self._claims.setdefault(claim.register, [])
+        if not is_held(claim, owners(register)):
+            register.append(entry_of(claim))
 
     def create(self, topics: Sequence[TopicSettings]) -> None:
         self.check()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from orderflow.messaging.transport import ConsumerRecord, PartitionLag, ProducerRecord, TopicSettings
+from orderflow.messaging.transport import Claim, ConsumerRecord, PartitionLag, ProducerRecord, TopicSettings
 from orderflow.messaging.transports.limits import refuse_oversized
 from orderflow.messaging.transports.memory.consumer import MemoryConsumer
 from orderflow.messaging.transports.memory.log import MemoryLog
@@ -41,6 +41,9 @@ class MemoryTransport:
 
     async def create_topics(self, topics: Sequence[TopicSettings]) -> None:
         self._log.create(topics)
+
+    async def claim(self, claim: Claim) -> None:
+        self._log.claim(claim)
 
     async def read(self, topic: str, partition: int, offset: int, limit: int) -> Sequence[ConsumerRecord]:
         return self._log.slice(topic, partition, offset, limit)

@@ -10,6 +10,8 @@ from orderflow.messaging.clock import system_random
 from orderflow.messaging.partitioner import Partitioner
 from orderflow.messaging.stores.postgres.queries import load_queries
 from orderflow.messaging.transport import (
+    Claim,
+    ClaimedError,
     ConsumerRecord,
     PartitionLag,
     ProducerRecord,
@@ -113,6 +115,13 @@ class PostgresLogTransport:
             [topic.partitions for topic in topics],
             [topic.retention_ms for topic in topics],
         )
+
+    async def claim(self, claim: Claim) -> None:
+        rows = await self._link.fetch(
+            self._queries["claim"], claim.register, claim.owner, claim.names, claim.takes_over
+        )
+        if rows:
+            raise ClaimedError({row["name"]: row["owner"] for row in rows})
 
     async def read(self, topic: str, partition: int, offset: int, limit: int) -> Sequence[ConsumerRecord]:
         ids = (await self._topics.get([topic]))[topic].partition_ids

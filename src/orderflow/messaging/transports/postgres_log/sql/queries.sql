@@ -15,6 +15,10 @@ WITH made AS (
 INSERT INTO partitions (topic_id, number)
 SELECT id, n FROM made CROSS JOIN LATERAL generate_series(0, partitions - 1) AS n;
 
+-- name: claim
+-- Claim names for an installation; returns those that are another's.
+SELECT name, owner FROM claim_names($1, $2, $3, $4);
+
 -- name: append
 -- Append records; the arrays are described at the function.
 SELECT append_records($1, $2, $3, $4, $5, $6, $7, $8, $9);
