@@ -41,6 +41,7 @@ ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "dlt discard": ("--all", "--reason", "x", "--yes"),
     "fault clear": ("payment-1",),
     "fault add": ("payment", "--event", "OrderPlaced", "--match", "sku=x", "--error", "permanent"),
+    "expired acknowledge": ("payment", "--reason", "x"),
     "run": ("order",),
 }
 """What a command wants besides; a new one that wants something has to be named here."""
