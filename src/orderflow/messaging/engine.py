@@ -97,14 +97,11 @@ class Engine:
         self._commands_patience = self._patience("commands", ceiling_ms=1_000)
         self._commands = self._batcher()
         self._answers = self._batcher()
-        self._relay = Relay(
-            service.name, store.outbox(), transport, self._pacer(config.pace_max_ms, BATCH_MAX), signals, clock
-        )
+        pacer = self._pacer(config.pace_max_ms, BATCH_MAX)
+        self._relay = Relay(service.name, store.outbox(), transport, pacer, signals, clock)
         self._loops = [self._consumer_loop(each, transport) for each in service.subscriptions]
-        self._retriers = {
-            consumer: Retrier(consumer, self._inlet, store, signals, clock)
-            for consumer in dict.fromkeys((service.name, *(each.consumer for each in service.subscriptions)))
-        }
+        consumers = dict.fromkeys((service.name, *(each.consumer for each in service.subscriptions)))
+        self._retriers = {each: Retrier(each, self._inlet, store, signals, clock) for each in consumers}
         self._runner = self._intent_runner(gateway) if gateway else None
         self._replays = ReplayRunner(store.recovery, self._lag, self._retry, clock)
         self.recovery = self._recovery()
@@ -379,5 +376,5 @@ def _with(problems: Mapping[str, str], stalls: Mapping[str, str]) -> Mapping[str
     both = dict(problems)
     for component, stall in stalls.items():
         known = both.get(component, "")
-        both[component] = stall if not known or stall == known else f"{known}; {stall}"
+        both[component] = stall if stall.startswith(known) else f"{known}; {stall}"
     return both

@@ -228,8 +228,11 @@ class ProgressWatch:
 
     @property
     def stalls(self) -> Mapping[str, str]:
-        """By component that stands still: why, or what of it does."""
-        return {stall.component: stall.excuse or sentence(stall) for stall in self._told.stalls.values()}
+        """By component that stands still: why, where that is known, and what of it does."""
+        return {
+            stall.component: f"{stall.excuse}; {amount(stall)}" if stall.excuse else sentence(stall)
+            for stall in self._told.stalls.values()
+        }
 
     @property
     def alarms(self) -> Mapping[str, str]:
@@ -389,13 +392,18 @@ PLACES_SHOWN = 6
 
 
 def sentence(stall: Stall) -> str:
-    """What does not move, in words."""
+    """What does not move for no known reason, in words."""
+    return f"stands still: {amount(stall)}"
+
+
+def amount(stall: Stall) -> str:
+    """How much of what does not move, where, and for how long, in words."""
     one, many, done = _WAITS[stall.component.partition(" ")[0]]
     places = ", ".join(stall.places[:PLACES_SHOWN])
     more = f" and {len(stall.places) - PLACES_SHOWN} more" if len(stall.places) > PLACES_SHOWN else ""
     where = f"slot {places}{more}" if stall.component == "relay" else f"{places}{more}"
     what = f"{stall.count} {one if stall.count == 1 else many} ({where})"
-    return f"stands still: {what}, and none has been {done} for {stall.for_s:.0f} s"
+    return f"{what}, and none has been {done} for {stall.for_s:.0f} s"
 
 
 def _what(each: Unending) -> str:

@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from enum import IntEnum
 
@@ -44,6 +44,13 @@ class ExitCode(IntEnum):
     STANDSTILL = 7
 
 
+_CODES: Mapping[type[Exception], ExitCode] = {
+    SettingsError: ExitCode.SETTINGS,
+    SchemaBehindError: ExitCode.SCHEMA,
+    StandstillError: ExitCode.STANDSTILL,
+}
+
+
 async def run_service(
     definition: ServiceDefinition,
     settings: Settings,
@@ -61,7 +68,7 @@ async def run_service(
     in one sentence on standard error. `end_hard` is to end the process with a code after so many seconds, if it still
     runs then: what stands still may not let it end.
     """
-    clock = SystemClock()
+    clock, say = SystemClock(), announce or announce_on_stdout
     try:
         log = _open_log(definition, settings, clock)
         listener = listen(settings.host, settings.service_port(definition.name) if port is None else port)
@@ -69,23 +76,9 @@ async def run_service(
         return _say(error, ExitCode.SETTINGS if isinstance(error, SettingsError) else ExitCode.FAILED)
     try:
         with routed_logging(log):
-            return await _serve(
-                definition,
-                settings,
-                log,
-                listener,
-                clock,
-                control_pipe,
-                announce or announce_on_stdout,
-                stop,
-                end_hard,
-            )
-    except SettingsError as error:
-        return _tell(log, error, ExitCode.SETTINGS)
-    except SchemaBehindError as error:
-        return _tell(log, error, ExitCode.SCHEMA)
-    except StandstillError as error:
-        return _tell(log, error, ExitCode.STANDSTILL)
+            return await _serve(definition, settings, log, listener, clock, control_pipe, say, stop, end_hard)
+    except tuple(_CODES) as error:
+        return _tell(log, error, _CODES[type(error)])
     except Exception as error:  # noqa: BLE001  (the last resort of a process: one sentence, never a trace)
         log.write(Level.ERROR, "process-failed", error_fields(error))
         return _say(f"{definition.name} failed: {type(error).__name__}: {error}", ExitCode.FAILED)

@@ -48,7 +48,7 @@ class Offsets:
             try:
                 await self.settler.settle()
             except TransportUnavailableError:
-                await asyncio.sleep(1)
+                await clock_here().sleep(1)
             else:
                 break
 
@@ -74,7 +74,7 @@ def test_what_is_settled_while_offsets_are_written_is_written_without_another_re
         async def first() -> None:
             for number in range(before + 1):
                 await offsets.settle(number)
-            await asyncio.sleep(1)
+            await clock_here().sleep(1)
 
         def written() -> bool:
             return offsets.written == {*range(before + 1), 100}
@@ -219,7 +219,7 @@ def test_a_wish_to_notify_while_a_notification_goes_out_is_followed_by_another()
 
         async def first() -> None:
             notify()
-            await asyncio.sleep(1)
+            await clock_here().sleep(1)
 
         return Scene(first, notify, lambda: soon(lambda: heard[0] == 2, lambda: heard))
 
