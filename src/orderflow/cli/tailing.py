@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
-from orderflow.messaging.partitioner import murmur2
 from orderflow.messaging.transport import ConsumerRecord, Transport
 
 CHUNK = 500
@@ -16,15 +15,13 @@ Span = tuple[int, int]
 Start = Callable[[int, int], int]
 
 
-async def spans(transport: Transport, topic: str, start: Start, key: bytes | None) -> dict[int, Span]:
-    """For each partition (of the one that `key` belongs to): where to start, and where it ends now.
+async def spans(transport: Transport, topic: str, start: Start) -> dict[int, Span]:
+    """For each partition: where to start, and where it ends now.
 
+    A key is looked for in all of them: it moves to another when partitions are added to a topic.
     `start` gets the first offset kept and the end. Raises TopicMissingError, TransportUnavailableError.
     """
     ends = {partition: span for (_, partition), span in (await transport.ends([topic])).items()}
-    if key is not None:
-        own = (murmur2(key) & 0x7FFFFFFF) % len(ends)
-        ends = {own: ends[own]}
     return {partition: (min(end, max(first, start(first, end))), end) for partition, (first, end) in ends.items()}
 
 
@@ -48,7 +45,9 @@ async def merged(transport: Transport, topic: str, wanted: Mapping[int, Span]) -
             await next_one.fill()
 
 
-async def followed(transport: Transport, topic: str, wanted: Mapping[int, Span]) -> AsyncIterator[ConsumerRecord]:
+async def followed(
+    transport: Transport, topic: str, wanted: Mapping[int, Span]
+) -> AsyncGenerator[ConsumerRecord, None]:
     """The same, and then what is appended, for ever."""
     current = dict(wanted)
     while True:
@@ -56,7 +55,12 @@ async def followed(transport: Transport, topic: str, wanted: Mapping[int, Span])
             yield record
         await asyncio.sleep(LOOK_EVERY_S)
         ends = await transport.ends([topic])
-        current = {partition: (end, max(end, ends[topic, partition][1])) for partition, (_, end) in current.items()}
+        current = {
+            # A partition that was added meanwhile is read from its first record.
+            partition: (last, max(last, end))
+            for (_, partition), (first, end) in ends.items()
+            for last in [current[partition][1] if partition in current else first]
+        }
 
 
 class _Stretch:

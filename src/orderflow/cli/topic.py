@@ -82,7 +82,7 @@ async def _tail(
     shown = 0
     async with open_log(session.running) as log:
         try:
-            spans = await tailing.spans(log, name, _start(start, last), wanted)
+            spans = await tailing.spans(log, name, _start(start, last))
         except TopicMissingError:
             raise _no_topic(name) from None
         if last is not None:
