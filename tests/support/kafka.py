@@ -9,18 +9,22 @@ import tempfile
 from pathlib import Path
 
 from orderflow.local.kafka import LocalKafka, jars, java
+from tests.support.postgres import free_port
 
 
 class KafkaServer:
     """A broker that can be crashed and started again on the same port and data.
 
-    `libs` are its jars.
+    `libs` are its jars. It has a second listener at `behind_gate`, which says that it is at `gate`: a test that
+    listens there sees, and can hold back, all that its clients ask.
     """
 
     def __init__(self, libs: Path) -> None:
         self._home = Path(tempfile.mkdtemp(prefix="orderflow-kafka-"))
         give_jars(libs, self._home)
         self._broker = LocalKafka(self._home, 0)
+        self.gate = free_port()
+        self.behind_gate = free_port()
 
     @property
     def bootstrap(self) -> str:
@@ -29,7 +33,10 @@ class KafkaServer:
     def start(self) -> None:
         """Start (or start again) and return when it serves clients. Call it from the main thread."""
         if self._broker.process is None or self._broker.process.poll() is not None:
-            self._broker.start()
+            self._broker.prepare()
+            self._listen_behind_gate()
+            self._broker.spawn()
+            self._broker.wait_ready()
 
     def crash(self) -> None:
         """Kill it, as a power cut would (what was flushed stays)."""
@@ -37,6 +44,16 @@ class KafkaServer:
         if process is not None and process.poll() is None:
             process.send_signal(signal.SIGKILL)
             process.wait()
+
+    def _listen_behind_gate(self) -> None:
+        path = self._home / "kafka" / "server.properties"
+        own = f"PLAINTEXT://{self.bootstrap}"
+        gated = "GATED://127.0.0.1:"
+        text = path.read_text()
+        text = text.replace(f"\nlisteners={own}", f"\nlisteners={own},{gated}{self.behind_gate}")
+        text = text.replace(f"\nadvertised.listeners={own}", f"\nadvertised.listeners={own},{gated}{self.gate}")
+        text = text.replace("PLAINTEXT:PLAINTEXT,", "PLAINTEXT:PLAINTEXT,GATED:PLAINTEXT,")
+        path.write_text(text + "inter.broker.listener.name=PLAINTEXT\n")
 
     def remove(self) -> None:
         """Stop and delete the data."""

@@ -9,9 +9,9 @@ from orderflow.messaging.clock import Clock
 from orderflow.messaging.failures import InfrastructureError
 from orderflow.messaging.gateway import GatewayUnavailableError
 from orderflow.messaging.retry import Backoff
-from orderflow.messaging.signals import Resumed, Signals, TaskFailed, Waiting
+from orderflow.messaging.signals import Resumed, Signals, TaskFailed, TopicReplaced, Waiting
 from orderflow.messaging.store import StoreUnavailableError
-from orderflow.messaging.transport import TransportUnavailableError
+from orderflow.messaging.transport import TopicReplacedError, TransportUnavailableError
 
 INFRASTRUCTURE = (
     StoreUnavailableError,
@@ -66,6 +66,8 @@ class Patience:
         try:
             await step()
         except INFRASTRUCTURE as error:
+            if isinstance(error, TopicReplacedError):
+                self._signals.emit(TopicReplaced(self._service, self.component, error.topic, error.how))
             await self._wait(error)
             return False
         except Exception as error:  # noqa: BLE001  # a defect must not stop the loop; it is told and tried again

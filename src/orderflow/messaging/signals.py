@@ -134,6 +134,16 @@ class Resumed:
 
 
 @dataclass(frozen=True, slots=True)
+class TopicReplaced:
+    """`component` reads this topic from its beginning: it is not the one any more that it was (`how`)."""
+
+    service: str
+    component: str
+    topic: str
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
 class Relayed:
     """Outbox rows were acknowledged by the log. `oldest_ms` is the age of the oldest when it was read."""
 
@@ -235,6 +245,7 @@ Signal = (
     | OutageOver
     | Waiting
     | Resumed
+    | TopicReplaced
     | Relayed
     | SlotsChanged
     | IntentAsked

@@ -84,6 +84,21 @@ class TransportUnavailableError(Exception):
     """The log cannot be reached or does not answer: infrastructure, try again."""
 
 
+class TopicReplacedError(TransportUnavailableError):
+    """A topic is not the one any more that the consumer was reading. It is read from its beginning from now on.
+
+    `how` says what became of it. What the old one held and nobody had read is gone from the log.
+    """
+
+    def __init__(self, topic: str, how: str) -> None:
+        super().__init__(
+            f"topic {topic}: {how}. The consumer starts at its beginning and drops what it knows; what it had not "
+            "read of the old one is gone from the log: `orderflow outbox republish` sends it again"
+        )
+        self.topic = topic
+        self.how = how
+
+
 class TopicMissingError(Exception):
     """The topic does not exist. Topics are made with explicit settings, never by use."""
 
@@ -95,7 +110,8 @@ class Consumer(Protocol):
         """Wait until records are there; return up to `max_records`, in offset order within a partition.
 
         May return an empty batch (after a rebalance, or on close). A group without a committed offset
-        starts at the earliest record. Raises TransportUnavailableError.
+        starts at the earliest record. Raises TransportUnavailableError; TopicReplacedError once for each time
+        that a topic was replaced.
         """
         ...
 

@@ -29,6 +29,7 @@ from orderflow.messaging.signals import (
     Signal,
     SlotsChanged,
     TaskFailed,
+    TopicReplaced,
     Waiting,
 )
 from orderflow.observability.buckets import SECONDS, SIZES, Counts, Histograms
@@ -59,6 +60,7 @@ class Metrics(Collector):
             OutageOver: lambda signal: self._outages.discard((signal.consumer, signal.event_type)),
             Waiting: lambda signal: self._waiting.add(signal.component),
             Resumed: lambda signal: self._waiting.discard(signal.component),
+            TopicReplaced: lambda signal: self._replaced.add((signal.topic,)),
             Relayed: self._relay,
             SlotsChanged: self._slots_changed,
             IntentAsked: self._intent,
@@ -80,6 +82,9 @@ class Metrics(Collector):
         )
         self._splits = Counts("orderflow_batch_splits", "Batches that the database refused", ("consumer",))
         self._reopened = Counts("orderflow_keys_reopened", "Parked keys that flow again", ("consumer",))
+        self._replaced = Counts(
+            "orderflow_topics_replaced", "Topics found deleted and made again, or without their end", ("topic",)
+        )
         self._relayed = Counts("orderflow_outbox_relayed", "Outbox rows acknowledged by the log", ())
         self._relay_age = Histograms(
             "orderflow_outbox_relay_age_seconds", "Age of the oldest row of a relayed batch", (), SECONDS

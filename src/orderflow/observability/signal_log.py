@@ -28,6 +28,7 @@ from orderflow.messaging.signals import (
     Signal,
     SlotsChanged,
     TaskFailed,
+    TopicReplaced,
     Waiting,
 )
 from orderflow.observability.logs import Level, Line, LogWriter
@@ -68,6 +69,7 @@ class SignalLog:
             OutageOver: self._outage_over,
             Waiting: self._waiting,
             Resumed: self._resumed,
+            TopicReplaced: self._topic_replaced,
             Relayed: self._relayed,
             SlotsChanged: self._slots,
             IntentAsked: self._intent,
@@ -136,6 +138,10 @@ class SignalLog:
     def _resumed(self, signal: Resumed) -> None:
         fields = {"component": signal.component, "after_ms": round(signal.after_s * 1000)}
         self._log.write(Level.INFO, "resumed", fields)
+
+    def _topic_replaced(self, signal: TopicReplaced) -> None:
+        fields = {"component": signal.component, "topic": clean(signal.topic), "error": clean(signal.how)}
+        self._log.write(Level.ERROR, "topic-replaced", fields)
 
     def _relayed(self, signal: Relayed) -> None:
         if self._level > Level.DEBUG:

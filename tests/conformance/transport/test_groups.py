@@ -68,6 +68,22 @@ async def test_members_share_the_partitions_and_no_record_comes_twice(
     await asyncio.gather(*tasks)
 
 
+async def test_members_share_every_topic_and_not_the_topics_among_them(
+    harness: Harness, transport: Transport, topic: str, group: str
+) -> None:
+    topics = [topic, f"{topic}-b"]
+    await transport.create_topics([TopicSettings(topics[1], PARTITIONS)])
+    consumers = [await transport.subscribe(group, topics)]
+    tasks = [asyncio.create_task(collect(consumers[0], []))]
+    await eventually(lambda: len(consumers[0].assignment()) == 2 * PARTITIONS, timeout_s=REBALANCED_S)
+    consumers.append(await (await harness.connect()).subscribe(group, topics))
+    tasks.append(asyncio.create_task(collect(consumers[1], [])))
+    await eventually(lambda: _has_some_of_each(consumers, topics), timeout_s=REBALANCED_S)
+    for consumer in consumers:
+        await consumer.close()
+    await asyncio.gather(*tasks)
+
+
 async def test_what_was_settled_does_not_come_again(transport: Transport, topic: str, group: str) -> None:
     await transport.append(numbered(topic, 10))
     consumer = await transport.subscribe(group, [topic])
@@ -216,6 +232,12 @@ async def test_closing_a_transport_closes_its_consumers(harness: Harness, topic:
     await transport.close()
     assert not await consumer.poll(1)
     await transport.close()
+
+
+def _has_some_of_each(consumers: list[Consumer], topics: list[str]) -> bool:
+    held = [consumer.assignment() for consumer in consumers]
+    whole = sum(map(len, held)) == PARTITIONS * len(topics) == len(frozenset().union(*held))
+    return whole and all({topic for topic, _ in each} == set(topics) for each in held)
 
 
 def _shared(consumers: list[Consumer]) -> bool:

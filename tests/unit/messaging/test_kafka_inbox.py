@@ -98,3 +98,40 @@ def test_a_revoked_partition_waits_for_what_is_in_hand() -> None:
     inbox.settle(taken)
     waiting.join(10)
     assert not waiting.is_alive()
+
+
+def test_what_is_not_for_readers_is_settled_with_all_that_is_before_it() -> None:
+    inbox = holding(0)
+    inbox.put(records(0, 3))
+    inbox.reach({PLACE: 5})
+    taken = inbox.take(3)
+    assert inbox.to_commit() == {}
+    inbox.settle(taken[:2])
+    assert inbox.to_commit() == {PLACE: 2}
+    inbox.settle(taken)
+    assert inbox.to_commit() == {PLACE: 5}
+    inbox.reach({PLACE: 7})
+    assert inbox.to_commit() == {PLACE: 7}
+    inbox.put(records(7, 1))
+    inbox.reach({PLACE: 8})
+    assert inbox.to_commit() == {}
+    inbox.settle(inbox.take(1))
+    assert inbox.to_commit() == {PLACE: 8}
+
+
+def test_what_was_fetched_and_dropped_is_not_passed_over() -> None:
+    inbox = holding(0)
+    inbox.put(records(0, 3))
+    inbox.drop_records(frozenset({PLACE}))
+    inbox.reach({PLACE: 3})
+    assert inbox.to_commit() == {}
+
+
+def test_a_partition_that_starts_again_is_committed_at_its_first_offset_at_once() -> None:
+    inbox = holding(0)
+    inbox.put(records(90, 3))
+    inbox.assign([PLACE, ("topic", 1)], again={PLACE: 4})
+    assert inbox.to_commit() == {PLACE: 4}
+    inbox.commit_failed({PLACE: 4})
+    assert inbox.to_commit() == {PLACE: 4}
+    assert inbox.to_commit() == {}

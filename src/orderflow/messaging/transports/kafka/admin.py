@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
+from confluent_kafka.admin._metadata import ClusterMetadata
 from confluent_kafka.cimpl import NewTopic
 
 from orderflow.messaging.transport import (
@@ -19,36 +20,54 @@ from orderflow.messaging.transport import (
     TopicSettings,
     TransportUnavailableError,
 )
+from orderflow.messaging.transports.kafka.client_thread import ClientThread
 from orderflow.messaging.transports.kafka.errors import translated
 from orderflow.messaging.transports.kafka.settings import MESSAGE_MAX_BYTES, KafkaSettings
 
+T = TypeVar("T")
 Place = tuple[str, int]
 USABLE_TIMEOUT_S = 10.0
 USABLE_CHECK_S = 0.05
+GIVE_UP_MARGIN_S = 5.0
+NO_TOPIC_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 
 
 class Admin:
-    """Keeps what it learnt of topics: their partitions never change."""
+    """Topics, their partitions and offsets. Partitions can be added to a topic at any time."""
 
     def __init__(self, settings: KafkaSettings, replication: int) -> None:
         self._timeout_s = settings.request_timeout_s
         self._replication = replication
-        self._client = AdminClient(settings.client())
-        self._partitions: dict[str, int] = {}
+        self._clients = ClientThread("kafka-admin", lambda: AdminClient(settings.client()), _no_more, keeps=True)
+        self._partitions: Mapping[str, int] = {}
 
-    async def partitions(self, topics: Iterable[str]) -> Mapping[str, int]:
-        """The number of partitions of each topic known, `topics` among them. Raises TopicMissingError."""
+    async def require(self, topics: Iterable[str]) -> None:
+        """Cheap for topics that were seen before. Raises TopicMissingError, TransportUnavailableError."""
         wanted = set(topics)
         if not self._partitions.keys() >= wanted:
-            await self.refresh()
-            missing = sorted(wanted - self._partitions.keys())
-            if missing:
-                raise TopicMissingError(", ".join(missing))
+            await self.partitions(wanted)
+
+    async def partitions(self, topics: Iterable[str]) -> Mapping[str, int]:
+        """How many partitions each topic has now. Raises TopicMissingError, TransportUnavailableError."""
+        await self.refresh()
+        missing = sorted(set(topics) - self._partitions.keys())
+        if missing:
+            raise TopicMissingError(", ".join(missing))
         return self._partitions
 
     async def refresh(self) -> None:
         """Ask for all topics. Raises TransportUnavailableError."""
-        self._partitions = await asyncio.to_thread(self._list_topics)
+        self._partitions = await self._run(lambda client: _usable(client.list_topics(timeout=self._timeout_s)))
+
+    async def topic_id(self, topic: str) -> str:
+        """What tells a topic from a later one of the same name (KIP-516); "" from brokers before 2.8.
+
+        Raises TopicMissingError, TransportUnavailableError.
+        """
+        asked = TopicCollection([topic])
+        futures = await self._run(lambda client: client.describe_topics(asked, request_timeout=self._timeout_s))
+        found = str((await self._answer(futures[topic], topic)).topic_id)
+        return "" if found == NO_TOPIC_ID else found
 
     async def create(self, topics: Sequence[TopicSettings]) -> None:
         """Returns when every topic can be used. Raises TransportUnavailableError."""
@@ -56,16 +75,19 @@ class Admin:
         new = [self._new(topic) for topic in topics if topic.name not in self._partitions]
         if not new:
             return
-        for future in self._client.create_topics(new, request_timeout=self._timeout_s).values():
+        futures = await self._run(lambda client: client.create_topics(new, request_timeout=self._timeout_s))
+        for future in futures.values():
             try:
-                await asyncio.wrap_future(future)
-            except KafkaException as error:
-                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise TransportUnavailableError(f"Kafka: {error.args[0].str()}") from error
+                await self._answer(future)
+            except TransportUnavailableError as error:
+                # Somebody else was faster.
+                if not _is(error.__cause__, KafkaError.TOPIC_ALREADY_EXISTS):
+                    raise
         await self._until_usable([topic.name for topic in topics])
 
     async def ends(self, topics: Sequence[str]) -> dict[Place, tuple[int, int]]:
-        places = await self._places(topics)
+        partitions = await self.partitions(topics)
+        places = [(topic, number) for topic in topics for number in range(partitions[topic])]
         earliest = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
         latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
         first, last = await asyncio.gather(self._offsets(places, earliest), self._offsets(places, latest))
@@ -73,19 +95,25 @@ class Admin:
 
     async def lag(self, group: str, topics: Sequence[str]) -> list[PartitionLag]:
         ends = await self.ends(topics)
-        asked = ConsumerGroupTopicPartitions(group, [TopicPartition(*place) for place in ends])
-        [future] = self._client.list_consumer_group_offsets([asked], request_timeout=self._timeout_s).values()
-        committed = {(p.topic, p.partition): p.offset for p in (await _answer(future)).topic_partitions}
+        asked = [ConsumerGroupTopicPartitions(group, [TopicPartition(*place) for place in ends])]
+        futures = await self._run(
+            lambda client: client.list_consumer_group_offsets(asked, request_timeout=self._timeout_s)
+        )
+        [found] = [await self._answer(future) for future in futures.values()]
+        committed = {(p.topic, p.partition): p.offset for p in found.topic_partitions}
         return [
             PartitionLag(*place, max(committed.get(place, -1), first), end) for place, (first, end) in ends.items()
         ]
+
+    async def close(self) -> None:
+        """Idempotent."""
+        await self._clients.close()
 
     async def _until_usable(self, names: Sequence[str]) -> None:
         """A topic is made by the controller; the brokers hear of it, and become leaders, a little later."""
         deadline = time.monotonic() + USABLE_TIMEOUT_S
         while True:
             try:
-                await self.refresh()
                 await self.ends(names)
             except (TransportUnavailableError, TopicMissingError) as error:
                 if time.monotonic() > deadline:
@@ -94,24 +122,24 @@ class Admin:
             else:
                 return
 
-    async def _places(self, topics: Sequence[str]) -> list[Place]:
-        partitions = await self.partitions(topics)
-        return [(topic, number) for topic in topics for number in range(partitions[topic])]
-
     async def _offsets(self, places: Sequence[Place], spec: OffsetSpec) -> dict[Place, int]:
         asked = {TopicPartition(*place): spec for place in places}
-        futures = self._client.list_offsets(asked, request_timeout=self._timeout_s)
-        return {(p.topic, p.partition): (await _answer(future)).offset for p, future in futures.items()}
+        futures = await self._run(lambda client: client.list_offsets(asked, request_timeout=self._timeout_s))
+        return {(p.topic, p.partition): (await self._answer(future)).offset for p, future in futures.items()}
 
-    def _list_topics(self) -> dict[str, int]:
+    async def _run(self, call: Callable[[AdminClient], T]) -> T:
         with translated():
-            metadata = self._client.list_topics(timeout=self._timeout_s)
-        usable = {}
-        for name, topic in metadata.topics.items():
-            led = all(partition.leader >= 0 for partition in topic.partitions.values())
-            if topic.error is None and topic.partitions and led:
-                usable[name] = len(topic.partitions)
-        return usable
+            return await self._clients.run(call, self._timeout_s + GIVE_UP_MARGIN_S)
+
+    async def _answer(self, future: Future[Any], topic: str = "") -> Any:
+        """The library bounds its requests; one that is not answered for longer is a defect of the client."""
+        with translated(topic):
+            try:
+                async with asyncio.timeout(self._timeout_s + GIVE_UP_MARGIN_S):
+                    return await asyncio.wrap_future(future)
+            except TimeoutError:
+                self._clients.give_up()
+                raise
 
     def _new(self, topic: TopicSettings) -> NewTopic:
         return NewTopic(
@@ -127,6 +155,19 @@ class Admin:
         )
 
 
-async def _answer(future: Future[Any]) -> Any:
-    with translated():
-        return await asyncio.wrap_future(future)
+def _usable(metadata: ClusterMetadata) -> dict[str, int]:
+    """The partitions of each topic that has a leader for all of them."""
+    usable = {}
+    for name, topic in metadata.topics.items():
+        led = all(partition.leader >= 0 for partition in topic.partitions.values())
+        if topic.error is None and topic.partitions and led:
+            usable[name] = len(topic.partitions)
+    return usable
+
+
+def _is(cause: BaseException | None, code: int) -> bool:
+    return isinstance(cause, KafkaException) and bool(cause.args[0].code() == code)
+
+
+def _no_more(_: AdminClient) -> None:
+    """There is nothing to end: the client goes when nobody holds it any more."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from orderflow.messaging.transport import ProducerRecord, TransportUnavailableError
+from orderflow.messaging.transports.kafka.client_thread import ClientThread
 from orderflow.messaging.transports.kafka.errors import translate
 from orderflow.messaging.transports.kafka.settings import KafkaSettings
 
 FLUSH_MARGIN_S = 2.0
+GIVE_UP_MARGIN_S = 5.0
 QUEUE_FULL_POLL_S = 0.05
 
 
@@ -44,70 +44,54 @@ class Appender:
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
-        self._settings = settings
-        self._producer: Producer | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="kafka-append")
+        self._flush_s = settings.delivery_timeout_s + FLUSH_MARGIN_S
+        self._producers = ClientThread("kafka-append", lambda: Producer(settings.producer()), _discard)
 
-    def warm_up(self) -> None:
-        """Let the producer get its id from the brokers now (half a second) rather than at the first append."""
-        self._thread.submit(self._open)
+    async def warm_up(self) -> None:
+        """Let the producer get its id from the brokers from now on (half a second), not from the first append."""
+        await self._producers.run(lambda _: None, self._flush_s + GIVE_UP_MARGIN_S)
 
     async def append(self, records: Sequence[ProducerRecord]) -> None:
         """Raises TransportUnavailableError, TopicMissingError, ValueError."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._append, records)
+        await self._producers.run(lambda producer: self._append(producer, records), self._flush_s + GIVE_UP_MARGIN_S)
 
     async def close(self) -> None:
         """Idempotent."""
-        await asyncio.to_thread(self._close)
+        await self._producers.close()
 
-    def _append(self, records: Sequence[ProducerRecord]) -> None:
-        producer = self._open()
+    def _append(self, producer: Producer, records: Sequence[ProducerRecord]) -> None:
         reports = _Reports()
-        deadline = time.monotonic() + self._settings.delivery_timeout_s + FLUSH_MARGIN_S
+        deadline = time.monotonic() + self._flush_s
         try:
             for record in records:
-                self._produce(producer, record, reports, deadline)
+                _produce(producer, record, reports, deadline)
             producer.flush(max(0.0, deadline - time.monotonic()))
         except KafkaException as error:
-            self._discard()
             raise translate(error.args[0]) from error
-        except BaseException:
-            self._discard()
-            raise
         if reports.acknowledged != len(records):
-            self._discard()
             if reports.error is not None:
                 raise translate(reports.error, reports.topic)
             raise TransportUnavailableError("Kafka did not acknowledge all records in time")
 
-    def _open(self) -> Producer:
-        if self._producer is None:
-            self._producer = Producer(self._settings.producer())
-        return self._producer
 
-    def _produce(self, producer: Producer, record: ProducerRecord, reports: _Reports, deadline: float) -> None:
-        while True:
-            try:
-                producer.produce(
-                    record.topic,
-                    record.value,
-                    record.key,
-                    headers=list(record.headers),
-                    on_delivery=reports,
-                )
-            except BufferError:
-                if time.monotonic() > deadline:
-                    raise TransportUnavailableError("Kafka takes no more records") from None
-                producer.poll(QUEUE_FULL_POLL_S)
-            else:
-                return
+def _produce(producer: Producer, record: ProducerRecord, reports: _Reports, deadline: float) -> None:
+    while True:
+        try:
+            producer.produce(
+                record.topic,
+                record.value,
+                record.key,
+                headers=list(record.headers),
+                on_delivery=reports,
+            )
+        except BufferError:
+            if time.monotonic() > deadline:
+                raise TransportUnavailableError("Kafka takes no more records") from None
+            producer.poll(QUEUE_FULL_POLL_S)
+        else:
+            return
 
-    def _discard(self) -> None:
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            producer.purge()
-            producer.flush(0)
 
-    def _close(self) -> None:
-        self._thread.shutdown(wait=True)
-        self._discard()
+def _discard(producer: Producer) -> None:
+    producer.purge()
+    producer.flush(0)

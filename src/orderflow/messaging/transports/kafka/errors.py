@@ -9,8 +9,14 @@ from confluent_kafka import KafkaError, KafkaException
 
 from orderflow.messaging.transport import TopicMissingError, TransportUnavailableError
 
-_TOPIC_MISSING = frozenset(
-    {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}  # noqa: SLF001  # its public names
+# The last two are their public names.
+TOPIC_MISSING = frozenset(
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.UNKNOWN_TOPIC_ID,
+        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
+    }
 )
 _TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
 
@@ -20,7 +26,7 @@ def translate(error: KafkaError, topic: str = "") -> Exception:
 
     So a right that is missing stops the caller, which waits and tells; no record is given up for it.
     """
-    if error.code() in _TOPIC_MISSING:
+    if error.code() in TOPIC_MISSING:
         return TopicMissingError(topic or error.str())
     if error.code() in _TOO_LARGE:
         return ValueError(f"a record for {topic!r} is over the limit: {error.str()}")

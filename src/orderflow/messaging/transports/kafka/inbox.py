@@ -12,17 +12,28 @@ from orderflow.messaging.transport import ConsumerRecord
 Place = tuple[str, int]
 MAX_RECORDS = 2_000
 MAX_BYTES = 32 * 1024 * 1024
+NEVER = -1
 
 
 @dataclass(slots=True, eq=False)
 class Holding:
-    """A partition held. `position` is the offset after the last record that was taken, `settled` after the last
-    that is done, `committed` what the broker has been told.
+    """A partition held. `fetched` is the offset after the last record that was put, `position` after the last that
+    was taken, `settled` after the last that is done; `committed` is what the broker has been told.
+
+    `reached` is where the client will fetch next: beyond `fetched` when what follows is not for readers (the
+    control records of transactions, and what was aborted).
     """
 
+    fetched: int = 0
     position: int = 0
     settled: int = 0
     committed: int = 0
+    reached: int = 0
+
+    def pass_over(self) -> None:
+        """Nothing is left to be done before the place that was reached: it is settled."""
+        if self.settled >= self.fetched and self.reached > self.settled:
+            self.fetched = self.position = self.settled = self.reached
 
 
 class Inbox:
@@ -38,17 +49,31 @@ class Inbox:
         with self._changed:
             return frozenset(self._held)
 
-    def assign(self, places: Iterable[Place]) -> None:
+    def assign(self, places: Iterable[Place], *, again: Mapping[Place, int] | None = None) -> None:
+        """Hold these from now on. Those of `again` start at the offset there: the broker is to be told at once."""
         with self._changed:
             for place in places:
                 self._held.setdefault(place, Holding())
+            for place, first in (again or {}).items():
+                self._held[place] = Holding(first, first, first, NEVER, first)
 
     def put(self, records: Iterable[ConsumerRecord]) -> None:
         with self._changed:
             for record in records:
-                if (record.topic, record.partition) in self._held:
+                holding = self._held.get((record.topic, record.partition))
+                if holding is not None:
+                    holding.fetched = record.offset + 1
                     self._records.append(record)
                     self._bytes += len(record.value or b"")
+
+    def reach(self, positions: Mapping[Place, int]) -> None:
+        """Say where the client will fetch next, after `put` of all that it has handed over before."""
+        with self._changed:
+            for place, position in positions.items():
+                holding = self._held.get(place)
+                if holding is not None:
+                    holding.reached = position
+                    holding.pass_over()
 
     def take(self, limit: int) -> list[ConsumerRecord]:
         with self._changed:
@@ -66,6 +91,7 @@ class Inbox:
                 holding = self._held.get((record.topic, record.partition))
                 if holding is not None and holding.settled <= record.offset < holding.position:
                     holding.settled = record.offset + 1
+                    holding.pass_over()
             self._changed.notify_all()
 
     def to_commit(self, places: Iterable[Place] | None = None) -> dict[Place, int]:
@@ -84,7 +110,7 @@ class Inbox:
             for place, offset in offsets.items():
                 holding = self._held.get(place)
                 if holding is not None and holding.committed == offset:
-                    holding.committed = 0
+                    holding.committed = NEVER
 
     def drop_records(self, places: frozenset[Place]) -> None:
         """Forget what was fetched of these partitions and not taken."""

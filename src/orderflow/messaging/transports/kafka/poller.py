@@ -1,53 +1,69 @@
-"""The thread that owns a librdkafka consumer. It never stops polling, whatever its records wait for."""
+"""The thread that keeps one membership alive, with one client after the other. It never stops polling."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, wait
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaException
 
+from orderflow.messaging.transport import (
+    TopicMissingError,
+    TopicReplacedError,
+    TransportUnavailableError,
+)
 from orderflow.messaging.transports.kafka.errors import translate
 from orderflow.messaging.transports.kafka.inbox import Inbox, Place
-from orderflow.messaging.transports.kafka.records import from_message
+from orderflow.messaging.transports.kafka.member import MADE_AGAIN, POLL_S, LogMovedError, Member, nothing
+from orderflow.messaging.transports.kafka.membership import Membership, Verdict
 from orderflow.messaging.transports.kafka.settings import KafkaSettings
 
-POLL_S = 0.2
-COMMIT_EVERY_S = 0.5
-BATCH = 500
-BACK_PRESSURE_S = 1.0
-REVOKE_PATIENCE_S = 2.0
-PROBE_TIMEOUT_S = 1.0
+LOOK_EVERY_S = 4.0
+LOOK_AGAIN_S = 1.0
 REBUILD_S = 1.0
-
-_PASSING = frozenset({KafkaError._PARTITION_EOF, KafkaError._MAX_POLL_EXCEEDED})  # noqa: SLF001  # its public names
+# How long a broker may take to say what a topic's id is, the busy event loop between us included.
+ANSWER_TIMEOUT_S = 15.0
 
 
 class Poller:
-    """`wake` is called from the thread whenever there is something new to see: records, `problem`, the end."""
+    """Reads one topic for a group.
+
+    `topic_id` asks the brokers, on another thread. `wake` is called from this thread whenever there is something new
+    to see: records, `problem`, one of `notices`, the end.
+    """
 
     def __init__(
         self,
         settings: KafkaSettings,
         group: str,
-        topics: Sequence[str],
+        topic: str,
         inbox: Inbox,
+        *,
+        topic_id: Callable[[], Future[str]],
         wake: Callable[[], None],
     ) -> None:
         self.problem: Exception | None = None
+        self.notices: deque[TopicReplacedError] = deque()
         self._settings = settings
         self._group = group
-        self._topics = list(topics)
+        self._topic = topic
         self._inbox = inbox
+        self._ask_topic_id = topic_id
         self._wake = wake
         self._stopping = threading.Event()
-        self._paused = False
-        self._commit_at = 0.0
-        self._thread = threading.Thread(target=self._run, name=f"kafka-poll-{group}", daemon=True)
-
-    def start(self) -> None:
+        self._membership = Membership(settings.lost_after_s)
+        self._moved: Callable[[Place], bool] = nothing
+        # What a client died of, until it is known whether the topic is another one altogether.
+        self._suspected: TopicReplacedError | None = None
+        self._topic_id = ""
+        self._told: set[tuple[str, str]] = set()
+        self._asked: Future[str] | None = None
+        self._asked_at = 0.0
+        self._look_at = 0.0
+        self._thread = threading.Thread(target=self._run, name=f"kafka-poll-{group}-{topic}", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -61,124 +77,128 @@ class Poller:
         while not self._stopping.is_set():
             try:
                 self._live()
+            except LogMovedError as error:
+                self._moved, self._suspected = error.moved, error.replaced
             except KafkaException as error:
                 # Fatal for this client, not for us: librdkafka wants a new one.
-                self._fail(translate(error.args[0]))
+                self._fail(translate(error.args[0], self._topic))
+                self._stopping.wait(REBUILD_S)
+            except Exception as error:  # noqa: BLE001  # whatever it is, this thread must not end with it
+                self._fail(error)
                 self._stopping.wait(REBUILD_S)
         self._wake()
 
     def _live(self) -> None:
-        configuration = {
-            **self._settings.consumer(self._group),
-            "error_cb": self._on_error,
-            "on_commit": self._on_commit,
-        }
-        consumer = Consumer(configuration)
-        self._paused = False
+        """The life of one client. Raises what ends it; returns when we are to stop."""
+        topic_id = self._wait_for_topic_id()
+        if topic_id is None:
+            return
+        if self._topic_id and topic_id != self._topic_id:
+            self._moved, self._suspected = _everything, TopicReplacedError(self._topic, MADE_AGAIN)
+        self._topic_id = topic_id
+        if self._suspected is not None:
+            self._announce(self._suspected)
+            self._suspected = None
+        member = Member(
+            self._settings,
+            self._group,
+            self._topic,
+            topic_id,
+            self._moved,
+            self._inbox,
+            fail=self._fail,
+            well=self._well,
+            replaced=self._announce,
+        )
+        moved = False
         try:
-            consumer.subscribe(
-                self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
-            )
             while not self._stopping.is_set():
-                self._turn(consumer)
-            self._commit_settled(consumer, self._inbox.to_commit())
+                member.turn()
+                self._look(member)
+        except LogMovedError:
+            moved = True
+            raise
         finally:
-            self._forget(self._inbox.places())
-            with suppress(KafkaException, RuntimeError):
-                consumer.close()
-
-    def _turn(self, consumer: Consumer) -> None:
-        self._apply_back_pressure(consumer)
-        first = consumer.poll(POLL_S)
-        if first is not None:
-            self._receive([first, *consumer.consume(BATCH - 1, 0)])
-        elif self.problem is not None:
-            self._probe(consumer)
-        if time.monotonic() >= self._commit_at:
-            offsets = self._inbox.to_commit()
-            if offsets:
-                self._commit_at = time.monotonic() + COMMIT_EVERY_S
-                consumer.commit(offsets=_partitions(offsets), asynchronous=True)
-
-    def _receive(self, messages: Iterable[Message]) -> None:
-        records = []
-        for message in messages:
-            error = message.error()
-            if error is None:
-                records.append(from_message(message))
-            elif error.fatal():
-                raise KafkaException(error)
-            elif error.code() not in _PASSING:
-                self._fail(translate(error))
-        if records:
-            self._inbox.put(records)
-            self.problem = None
+            self._moved = member.moved
+            member.leave(commit=not moved)
             self._wake()
 
-    def _apply_back_pressure(self, consumer: Consumer) -> None:
-        """Pausing throws away what was fetched ahead: first wait a little for the reader."""
-        if self._paused:
-            if self._inbox.has_room():
-                consumer.resume(consumer.assignment())
-                self._paused = False
-        elif self._inbox.is_full() and not self._inbox.wait_for_room(BACK_PRESSURE_S):
-            consumer.pause(consumer.assignment())
-            self._paused = True
+    def _wait_for_topic_id(self) -> str | None:
+        """None when we are to stop. Raises TopicMissingError, TransportUnavailableError."""
+        asked = self._ask_topic_id()
+        deadline = time.monotonic() + ANSWER_TIMEOUT_S
+        while not self._stopping.is_set():
+            if asked.done() or time.monotonic() >= deadline:
+                return self._answer(asked)
+            wait([asked], POLL_S)
+        return None
 
-    def _probe(self, consumer: Consumer) -> None:
-        with suppress(KafkaException):
-            consumer.list_topics(self._topics[0], timeout=PROBE_TIMEOUT_S)
-            self.problem = None
-            self._wake()
+    def _look(self, member: Member) -> None:
+        """From time to time: is the topic still the one that it was, and are we a working member of the group?
 
-    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._inbox.assign(_places(partitions))
-        consumer.incremental_assign(partitions)
-        if self._paused:
-            consumer.pause(partitions)
-        self.problem = None
-        self._wake()
+        Raises LogMovedError, TransportUnavailableError (the client is lost), TopicMissingError.
+        """
+        now = time.monotonic()
+        if self._asked is None:
+            if now >= self._look_at:
+                self._asked, self._asked_at = self._ask_topic_id(), now
+            return
+        if not self._asked.done() and now - self._asked_at < ANSWER_TIMEOUT_S:
+            return
+        answered = self._take_answer()
+        quiet = self.problem is None and member.group_state.joined
+        self._look_at = now + (LOOK_EVERY_S if quiet else LOOK_AGAIN_S)
+        if answered:
+            member.check_ends()
+        self._judge(member, now, answered=answered)
 
-    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        places = frozenset(_places(partitions))
-        self._inbox.drop_records(places)
-        if not self._stopping.is_set():
-            self._inbox.wait_settled(places, REVOKE_PATIENCE_S)
-        self._commit_settled(consumer, self._inbox.to_commit(places))
-        self._forget(places)
+    def _take_answer(self) -> bool:
+        """Whether the brokers answered. Raises LogMovedError."""
+        asked, self._asked = self._asked, None
+        assert asked is not None
+        try:
+            topic_id = self._answer(asked)
+        except (TopicMissingError, TransportUnavailableError) as error:
+            self._fail(error)
+            return False
+        if topic_id != self._topic_id:
+            raise LogMovedError(_everything, TopicReplacedError(self._topic, MADE_AGAIN))
+        return True
 
-    def _on_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._forget(frozenset(_places(partitions)))
+    def _answer(self, asked: Future[str]) -> str:
+        try:
+            return asked.result(0)
+        except (TimeoutError, CancelledError) as error:
+            asked.cancel()
+            raise TransportUnavailableError(f"Kafka does not say what has become of topic {self._topic}") from error
 
-    def _on_error(self, error: KafkaError) -> None:
-        if error.fatal() or error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001  # its public name
-            self._fail(translate(error))
+    def _judge(self, member: Member, now: float, *, answered: bool) -> None:
+        state = member.group_state
+        verdict = self._membership.judge(now, joined=state.joined, answered=answered, holds=member.holds)
+        trouble = f"no working member of group {self._group!r} for {self._topic}, though Kafka answers ({state})"
+        if verdict is Verdict.WELL and self.problem is not None:
+            self._well()
+        elif verdict is Verdict.STUCK:
+            self._fail(TransportUnavailableError(f"{trouble}: waiting"))
+        elif verdict is Verdict.LOST:
+            raise TransportUnavailableError(f"{trouble}: joining anew")
 
-    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-        failed = [partition for partition in partitions if error is not None or partition.error is not None]
-        if failed:
-            self._inbox.commit_failed({(p.topic, p.partition): p.offset for p in failed})
-            self._commit_at = time.monotonic() + REBUILD_S
-
-    def _commit_settled(self, consumer: Consumer, offsets: Mapping[Place, int]) -> None:
-        """Settling is best effort: whoever holds the partition next gets it again, and drops it."""
-        if offsets:
-            with suppress(KafkaException):
-                consumer.commit(offsets=_partitions(offsets), asynchronous=False)
-
-    def _forget(self, places: frozenset[Place]) -> None:
-        self._inbox.drop_records(places)
-        self._inbox.release(places)
-        self._wake()
+    def _announce(self, replaced: TopicReplacedError) -> None:
+        """Once for each topic of the name, and for each way in which it was replaced."""
+        told = self._topic_id, replaced.how
+        if told not in self._told:
+            self._told.add(told)
+            self.notices.append(replaced)
+        self._fail(replaced)
 
     def _fail(self, error: Exception) -> None:
         self.problem = error
         self._wake()
 
+    def _well(self) -> None:
+        self.problem = None
+        self._wake()
 
-def _places(partitions: Iterable[TopicPartition]) -> list[Place]:
-    return [(partition.topic, partition.partition) for partition in partitions]
 
-
-def _partitions(offsets: Mapping[Place, int]) -> list[TopicPartition]:
-    return [TopicPartition(topic, partition, offset) for (topic, partition), offset in offsets.items()]
+def _everything(_: Place) -> bool:
+    return True

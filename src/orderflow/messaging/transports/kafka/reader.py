@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from orderflow.messaging.transport import ConsumerRecord, TransportUnavailableError
+from orderflow.messaging.transport import ConsumerRecord, TopicMissingError, TransportUnavailableError
+from orderflow.messaging.transports.kafka.client_thread import ClientThread
 from orderflow.messaging.transports.kafka.errors import translate, translated
 from orderflow.messaging.transports.kafka.records import from_message
 from orderflow.messaging.transports.kafka.settings import KafkaSettings
 
-CHUNK = 500
+GIVE_UP_S = 60.0
 
 
 class Reader:
@@ -21,22 +20,27 @@ class Reader:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        self._consumer: Consumer | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="kafka-read")
+        self._consumers = ClientThread("kafka-read", lambda: Consumer(settings.reader()), Consumer.close)
 
     async def read(self, topic: str, partition: int, offset: int, limit: int) -> list[ConsumerRecord]:
-        """Raises TransportUnavailableError."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._read, topic, partition, offset, limit)
+        """Raises TransportUnavailableError, TopicMissingError."""
+
+        async def read() -> list[ConsumerRecord]:
+            return await self._consumers.run(
+                lambda consumer: self._read(consumer, topic, partition, offset, limit), GIVE_UP_S
+            )
+
+        try:
+            return await read()
+        except TopicMissingError:
+            # What this client knows may be older than a partition that was added, or a topic that was made again.
+            return await read()
 
     async def close(self) -> None:
         """Idempotent."""
-        await asyncio.to_thread(self._close)
+        await self._consumers.close()
 
-    def _read(self, topic: str, partition: int, offset: int, limit: int) -> list[ConsumerRecord]:
-        if self._consumer is None:
-            self._consumer = Consumer(self._settings.reader())
-        consumer = self._consumer
+    def _read(self, consumer: Consumer, topic: str, partition: int, offset: int, limit: int) -> list[ConsumerRecord]:
         with translated(topic):
             first, end = consumer.get_watermark_offsets(
                 TopicPartition(topic, partition), timeout=self._settings.request_timeout_s
@@ -66,9 +70,3 @@ class Reader:
             elif not error.retriable():
                 raise translate(error)
         return records
-
-    def _close(self) -> None:
-        self._thread.shutdown(wait=True)
-        if self._consumer is not None:
-            self._consumer.close()
-            self._consumer = None

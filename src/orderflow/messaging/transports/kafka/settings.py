@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 
 Value = str | int | float | bool
 MESSAGE_MAX_BYTES = 2 * 1024 * 1024
-MAX_POLL_INTERVAL_MS = 300_000
+# The thread that polls waits for nobody. A member that takes longer is out: nothing of its group waits longer for it.
+MAX_POLL_INTERVAL_MS = 30_000
+STATISTICS_S = 2.0
+# Partitions can be added at any time (the library's default looks for them every five minutes).
+METADATA_REFRESH_MS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,11 @@ class KafkaSettings:
     request_timeout_s: float = 5.0
     security: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def lost_after_s(self) -> float:
+        """A rebalance waits a session timeout for members that died; who is no member for longer is lost."""
+        return 1.5 * self.session_timeout_s
+
     def client(self) -> dict[str, Value]:
         return {
             "bootstrap.servers": self.bootstrap,
@@ -28,6 +37,7 @@ class KafkaSettings:
             "log_level": 0,
             "socket.keepalive.enable": True,
             "socket.connection.setup.timeout.ms": 5_000,
+            "topic.metadata.refresh.interval.ms": METADATA_REFRESH_MS,
             # The default waits up to 10 s before it looks whether the broker is back.
             "reconnect.backoff.ms": 50,
             "reconnect.backoff.max.ms": 1_000,
@@ -53,12 +63,17 @@ class KafkaSettings:
             "group.id": group,
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
-            "auto.offset.reset": "earliest",
+            # Where to start is said at each assignment; an offset that is not in the log is ours to judge.
+            "auto.offset.reset": "error",
+            "isolation.level": "read_committed",
+            "statistics.interval.ms": int(STATISTICS_S * 1000),
             "partition.assignment.strategy": "cooperative-sticky",
             "session.timeout.ms": session_ms,
             "heartbeat.interval.ms": session_ms // 3,
             "max.poll.interval.ms": max(MAX_POLL_INTERVAL_MS, session_ms),
             "queued.max.messages.kbytes": 16_384,
+            # At rest: the brokers answer at once when there is something.
+            "fetch.wait.max.ms": 1_000,
             # With the default a consumer that is full would not fetch for a second.
             "fetch.queue.backoff.ms": 20,
         }
@@ -66,6 +81,8 @@ class KafkaSettings:
     def reader(self) -> dict[str, Value]:
         return {
             **self.consumer("orderflow-reader"),
+            "auto.offset.reset": "earliest",
+            "statistics.interval.ms": 0,
             "enable.partition.eof": True,
             # A fetch that waits at the end of one partition would hold up the next read.
             "fetch.wait.max.ms": 10,

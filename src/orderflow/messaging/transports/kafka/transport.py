@@ -51,7 +51,7 @@ class KafkaTransport:
         """
         settings = KafkaSettings(bootstrap, session_timeout_s, delivery_timeout_s, request_timeout_s, security or {})
         transport = cls(settings, replication=replication)
-        transport._appender.warm_up()
+        await transport._appender.warm_up()
         return transport
 
     async def append(self, records: Sequence[ProducerRecord]) -> None:
@@ -59,14 +59,13 @@ class KafkaTransport:
             return
         self._check_open()
         refuse_oversized(records)
-        await self._admin.partitions({record.topic for record in records})
+        await self._admin.require({record.topic for record in records})
         await self._appender.append(records)
 
     async def subscribe(self, group: str, topics: Sequence[str]) -> KafkaConsumer:
         self._check_open()
-        await self._admin.refresh()
         await self._admin.partitions(topics)
-        consumer = KafkaConsumer(self._settings, group, topics)
+        consumer = KafkaConsumer(self._settings, self._admin, group, topics)
         self._consumers.append(consumer)
         return consumer
 
@@ -92,7 +91,7 @@ class KafkaTransport:
     async def close(self) -> None:
         self._closed = True
         await asyncio.gather(*(consumer.close() for consumer in self._consumers))
-        await asyncio.gather(self._appender.close(), self._reader.close())
+        await asyncio.gather(self._appender.close(), self._reader.close(), self._admin.close())
 
     def _check_open(self) -> None:
         if self._closed:
