@@ -42,6 +42,7 @@ ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "fault clear": ("payment-1",),
     "fault add": ("payment", "--event", "OrderPlaced", "--match", "sku=x", "--error", "permanent"),
     "expired acknowledge": ("payment", "--reason", "x"),
+    "outbox republish": ("--all",),
     "run": ("order",),
 }
 """What a command wants besides; a new one that wants something has to be named here."""
