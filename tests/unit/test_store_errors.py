@@ -32,6 +32,37 @@ def test_every_class_of_sqlstate_has_its_meaning(states: str, kind: type) -> Non
         assert type(translate(postgres_error(state))) is kind, state
 
 
+class Cuttable:
+    cut = False
+
+    def terminate(self) -> None:
+        self.cut = True
+
+
+@pytest.mark.parametrize(
+    ("error", "ends"),
+    [
+        *(
+            (postgres_error(state), True)
+            for state in ["08006", "25006", "42501", "53100", "53300", "57014", "57P01", "58030", "XX000"]
+        ),
+        (TimeoutError(), True),
+        (ConnectionResetError(), True),
+        (asyncpg.InterfaceError("connection is closed"), True),
+        *((postgres_error(state), False) for state in ["40001", "40P01", "55P03", "23505", "22001", "42P01"]),
+        (ValueError("ours"), False),
+    ],
+    ids=lambda value: getattr(value, "sqlstate", None) or str(value),
+)
+def test_a_session_ends_with_an_error_that_leaves_it_in_doubt_or_that_another_server_may_not_have(
+    error: Exception, ends: bool
+) -> None:
+    connection = Cuttable()
+    with pytest.raises(Exception), translated(connection):  # noqa: B017, PT011  # what it becomes is tested above
+        raise error
+    assert connection.cut is ends
+
+
 def test_a_refusal_carries_its_sqlstate_and_constraint_and_no_values() -> None:
     error = asyncpg.UniqueViolationError("duplicate key")
     error.constraint_name = "orders_pkey"

@@ -114,6 +114,7 @@ def test_a_database_that_cannot_be_reached_fails_and_its_password_is_not_told(tm
     [
         ({}, "postgresql", OK),
         ({"version": "140003"}, "postgresql", WARNING),
+        ({"read_only": True}, "postgresql", FAILED),
         ({"skew_ms": -5000.0}, "clock", WARNING),
         ({"max_locks_per_transaction": "64", "max_connections": "100"}, "postgresql locks", WARNING),
         ({"max_locks_per_transaction": "10", "max_connections": "100"}, "postgresql locks", FAILED),
