@@ -24,6 +24,8 @@ from orderflow.messaging.transport import (
     TransportUnavailableError,
 )
 from orderflow.messaging.transports.kafka import KafkaTransport
+from orderflow.messaging.transports.kafka.inbox import MAX_RECORDS
+from orderflow.messaging.transports.kafka.member import BACK_PRESSURE_S
 from tests.support.kafka import KafkaServer
 from tests.support.kafka_gate import OFFSET_COMMIT, gate
 from tests.support.records import numbered, numbers, settled_total, take
@@ -168,6 +170,43 @@ async def test_a_log_that_has_lost_its_end_is_noticed_and_read_from_its_beginnin
     await eventually(lambda: _settled(transport, group, topic, 12), timeout_s=PATIENCE_S)
 
 
+async def test_records_that_expired_are_passed_over_at_the_start(
+    kafka: KafkaServer, transport: KafkaTransport, topic: str, group: str
+) -> None:
+    await transport.create_topics([TopicSettings(topic, 1)])
+    await transport.append(numbered(topic, 12))
+    await asyncio.to_thread(_commit, kafka, group, TopicPartition(topic, 0, 2))
+    await _expire(kafka, topic, 10)
+
+    found, replaced = await _take_patiently(await transport.subscribe(group, [topic]), {10, 11})
+
+    assert numbers(found) == [10, 11]
+    assert replaced == []
+
+
+async def test_records_that_expire_under_a_slow_reader_are_passed_over(
+    kafka: KafkaServer, transport: KafkaTransport, topic: str, group: str
+) -> None:
+    await transport.create_topics([TopicSettings(topic, 1)])
+    count = 4 * MAX_RECORDS
+    for start in range(0, count, 1000):
+        await transport.append(numbered(topic, 1000, start=start))
+    consumer = await transport.subscribe(group, [topic])
+    await take(consumer, 1, settle=True)
+    # By then the member has paused its partitions, and what was fetched ahead is thrown away.
+    paused_by = asyncio.get_running_loop().time() + 3 * BACK_PRESSURE_S
+    await eventually(lambda: asyncio.get_running_loop().time() > paused_by)
+    await _expire(kafka, topic, count)
+    await transport.append(numbered(topic, 3, start=count))
+
+    found, replaced = await _take_patiently(consumer, set(range(count, count + 3)))
+
+    assert numbers(found)[-3:] == list(range(count, count + 3))
+    assert len(found) < count
+    assert replaced == []
+    await eventually(lambda: _lag(transport, group, topic, 0), timeout_s=PATIENCE_S)
+
+
 @pytest.mark.parametrize("before", [[], [0, 1, 2]], ids=["nothing else", "records before them"])
 async def test_control_records_are_passed_over(
     kafka: KafkaServer, transport: KafkaTransport, topic: str, group: str, before: list[int]
@@ -259,6 +298,12 @@ async def _make_again(kafka: KafkaServer, topic: str) -> None:
     await asyncio.wrap_future(deleted)
     [made] = admin.create_topics([NewTopic(topic, 1, 1)]).values()
     await asyncio.wrap_future(made)
+
+
+async def _expire(kafka: KafkaServer, topic: str, before: int) -> None:
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap, "log_level": 0})
+    [deleted] = admin.delete_records([TopicPartition(topic, 0, before)]).values()
+    await asyncio.wrap_future(deleted)
 
 
 def _client(kafka: KafkaServer, group: str) -> Client:

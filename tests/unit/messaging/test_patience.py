@@ -9,8 +9,9 @@ import pytest
 
 from orderflow.messaging.patience import Patience
 from orderflow.messaging.retry import Backoff
-from orderflow.messaging.signals import Resumed, Signal, Signals, TaskFailed, Waiting
+from orderflow.messaging.signals import Resumed, Signal, Signals, TaskFailed, TopicReplaced, Waiting
 from orderflow.messaging.store import StoreUnavailableError
+from orderflow.messaging.transport import TopicReplacedError
 from tests.unit.messaging.still_clock import StillClock
 
 
@@ -39,6 +40,20 @@ async def test_what_is_away_is_tried_again_later_and_later_and_its_return_is_tol
     assert isinstance(seen[-1], Resumed)
     assert seen[-1].after_s == pytest.approx(sum(clock.slept))
     assert patience.problem == ""
+
+
+async def test_a_topic_that_was_replaced_is_told_apart_from_what_passes() -> None:
+    seen = list[Signal]()
+    errors = [TopicReplacedError("order-events", "it was deleted and made again")]
+
+    async def step() -> None:
+        if errors:
+            raise errors.pop()
+
+    await patience_of(StillClock(), seen).until_done(step)
+
+    assert seen[0] == TopicReplaced("counter", "relay", "order-events", "it was deleted and made again")
+    assert [type(signal) for signal in seen[1:]] == [Waiting, Resumed]
 
 
 async def test_a_defect_is_told_and_does_not_stop_the_loop() -> None:

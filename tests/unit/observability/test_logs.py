@@ -35,6 +35,7 @@ from orderflow.messaging.signals import (
     Signal,
     SlotsChanged,
     TaskFailed,
+    TopicReplaced,
     Waiting,
 )
 from orderflow.observability.logs import Level, LogWriter, open_log
@@ -176,6 +177,7 @@ def test_no_password_gets_into_a_line() -> None:
         (OutageOver("order", "order", "orderflow.Paid.v1", 12.0), "outage-over", "info"),
         (Waiting("order", "relay", "x", 1.0), "waiting", "warning"),
         (Resumed("order", "relay", 1.0), "resumed", "info"),
+        (TopicReplaced("order", "consumer order", "payment-status", "x"), "topic-replaced", "error"),
         (Relayed("order", 3, 5, 0.1), "outbox-relayed", "debug"),
         (SlotsChanged("order", [2, 1]), "slots-changed", "info"),
         (IntentAsked("order", f"charge:{ORDER}", "charge", ORDER, "ChargeApproved", 1, 0.1), "intent-asked", "debug"),

@@ -28,6 +28,7 @@ from orderflow.messaging.signals import (
     Resumed,
     SlotsChanged,
     TaskFailed,
+    TopicReplaced,
     Waiting,
 )
 from orderflow.observability.metrics import Gauges, Metrics
@@ -92,6 +93,7 @@ def test_every_signal_is_seen() -> None:
         Waiting("order", "relay", "x", 1.0),
         Waiting("order", "consumer", "x", 1.0),
         Resumed("order", "consumer", 1.0),
+        TopicReplaced("order", "consumer order", "payment-status", "x"),
         Relayed("order", 3, 5, 0.1),
         SlotsChanged("order", [1, 2]),
         IntentAsked("order", "charge:k", "charge", "k", "ChargeApproved", 1, 0.1),
@@ -111,6 +113,7 @@ def test_every_signal_is_seen() -> None:
     assert found["orderflow_alerts_total,outcome=sent"] == 1
     assert found["orderflow_waiting,component=relay"] == 1
     assert "orderflow_waiting,component=consumer" not in found
+    assert found["orderflow_topics_replaced_total,topic=payment-status"] == 1
     assert found["orderflow_outbox_relayed_total"] == 3
     assert found["orderflow_outbox_relay_age_seconds_sum"] == 0.005
     assert found["orderflow_outbox_slots"] == 2

@@ -129,10 +129,10 @@ class Member:
         if shrunk:
             raise LogMovedError(shrunk.__contains__, _shrunk(self._topic, shrunk))
 
-    def leave(self, *, commit: bool) -> bool:
+    def leave(self, *, commit: bool) -> None:
         """Leave the group, with a last commit of what is settled if that is still true.
 
-        False when the client does not come back from that: then it is left to itself, and the group puts it out.
+        A client that does not come back from that is left to itself: the group puts it out.
         """
         if commit:
             with suppress(KafkaException):
@@ -142,7 +142,6 @@ class Member:
         closing = threading.Thread(target=self._close, name="kafka-leave", daemon=True)
         closing.start()
         closing.join(LEAVE_TIMEOUT_S)
-        return not closing.is_alive()
 
     def _close(self) -> None:
         with suppress(KafkaException, RuntimeError):
