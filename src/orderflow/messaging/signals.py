@@ -205,6 +205,23 @@ class TaskFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class AlarmRaised:
+    """The service says that an operator has to see to something; said again when the sentence changes."""
+
+    service: str
+    alarm: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmCleared:
+    """It was seen to."""
+
+    service: str
+    alarm: str
+
+
+@dataclass(frozen=True, slots=True)
 class FaultsSet:
     """This process makes events fail on purpose, by these faults (a sentence each). Repeated while any is set."""
 
@@ -241,6 +258,8 @@ Signal = (
     | OutboxPurged
     | Alerted
     | TaskFailed
+    | AlarmRaised
+    | AlarmCleared
     | FaultsSet
     | FaultsCleared
     | FaultsIgnored

@@ -11,6 +11,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from orderflow.messaging.signals import (
+    AlarmCleared,
+    AlarmRaised,
     Alerted,
     BatchCommitted,
     BatchSplit,
@@ -47,6 +49,7 @@ class Metrics(Collector):
         self.registry = CollectorRegistry(auto_describe=False)
         self._waiting: set[str] = set()
         self._outages: set[tuple[str, str]] = set()
+        self._alarms: set[str] = set()
         self._slots = 0
         self._faults = 0
         self._gauges: Gauges = {}
@@ -64,6 +67,8 @@ class Metrics(Collector):
             IntentAsked: self._intent,
             OutboxPurged: lambda signal: self._purged.add((), signal.segments),
             Alerted: lambda signal: self._alerts.add((signal.outcome.value,)),
+            AlarmRaised: lambda signal: self._alarms.add(signal.alarm),
+            AlarmCleared: lambda signal: self._alarms.discard(signal.alarm),
             TaskFailed: lambda signal: self._failures.add((signal.component,)),
             FaultsSet: lambda signal: self._count_faults(len(signal.faults)),
             FaultsCleared: lambda _: self._count_faults(0),
@@ -129,6 +134,10 @@ class Metrics(Collector):
         for labels in sorted(self._outages):
             outages.add_metric(labels, 1)
         yield outages
+        alarms = GaugeMetricFamily("orderflow_alarm", "What an operator has to see to", labels=["alarm"])
+        for alarm in sorted(self._alarms):
+            alarms.add_metric([alarm], 1)
+        yield alarms
         yield GaugeMetricFamily("orderflow_outbox_slots", "Outbox slots of this relay", value=self._slots)
         yield GaugeMetricFamily("orderflow_faults", "Faults of a game day that are set", value=self._faults)
         yield from self._read_gauges()

@@ -9,6 +9,8 @@ from typing import Any
 from orderflow.messaging.message import Message
 from orderflow.messaging.signals import (
     UNAVAILABLE,
+    AlarmCleared,
+    AlarmRaised,
     Alerted,
     AlertOutcome,
     BatchCommitted,
@@ -74,6 +76,8 @@ class SignalLog:
             OutboxPurged: self._purged,
             Alerted: self._alerted,
             TaskFailed: self._failed,
+            AlarmRaised: self._alarm_raised,
+            AlarmCleared: lambda signal: self._log.write(Level.INFO, "alarm-cleared", {"alarm": signal.alarm}),
             FaultsSet: lambda signal: self._faults("faults-set", signal.faults),
             FaultsCleared: lambda _: self._faults("faults-cleared", ()),
             FaultsIgnored: lambda signal: self._faults("faults-ignored", signal.faults),
@@ -176,6 +180,10 @@ class SignalLog:
         if signal.error:
             fields["error"] = clean(signal.error)
         self._log.write(_ALERT_LEVELS[signal.outcome], f"alert-{signal.outcome}", fields)
+
+    def _alarm_raised(self, signal: AlarmRaised) -> None:
+        fields = {"alarm": signal.alarm, "message": redact(signal.message)}
+        self._log.write(Level.ERROR, "alarm-raised", fields)
 
     def _failed(self, signal: TaskFailed) -> None:
         fields = {"component": signal.component, **error_fields(signal.error)}

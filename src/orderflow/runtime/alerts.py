@@ -1,4 +1,5 @@
-"""Tells the operators of dead letters by a webhook: the first of a kind at once, then one a minute with a count.
+"""Tells the operators of dead letters and alarms by a webhook: the first of a kind at once, then one a minute with a
+count.
 
 Alerts are kept in memory only: the dead letter itself is in the database, whatever becomes of its alert.
 """
@@ -18,6 +19,7 @@ from orderflow.messaging.cloudevents import rfc3339
 from orderflow.messaging.identity import uuid7
 from orderflow.messaging.retry import Backoff
 from orderflow.messaging.signals import (
+    AlarmRaised,
     Alerted,
     AlertOutcome,
     BatchCommitted,
@@ -31,6 +33,7 @@ from orderflow.runtime.webhook import NotTakenError, Webhook
 from orderflow.settings import Settings
 
 TYPE = "orderflow.dead_letter"
+ALARM_TYPE = "orderflow.alarm"
 EVERY_S = 60.0
 GROUPS_MAX = 1_000
 IDLE_S = 60.0
@@ -52,18 +55,34 @@ class DeadLetters(msgspec.Struct):
     event_type: str
     topic: str
 
+    @property
+    def kind(self) -> tuple[str, str]:
+        return self.consumer, self.fingerprint
+
+
+class Alarm(msgspec.Struct):
+    """The data of an alert: what an operator has to see to, by the service's name for it and in a sentence."""
+
+    service: str
+    alarm: str
+    message: str
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        return self.alarm, "alarm"
+
 
 class Alert(msgspec.Struct, frozen=True):
-    """The body of a message: type, time of the first dead letter (RFC 3339, UTC), data."""
+    """The body of a message: type, time of the first dead letter or of the alarm (RFC 3339, UTC), data."""
 
     type: str
     timestamp: str
-    data: DeadLetters
+    data: msgspec.Struct
 
 
 @dataclass(slots=True)
 class _Waiting:
-    letters: DeadLetters
+    data: DeadLetters | Alarm
     since_ms: int
     due_at: float
 
@@ -104,6 +123,8 @@ class Alerts:
             for handled in signal.handled:
                 if handled.outcome is Outcome.DEAD:
                     self._note(signal, handled)
+        elif isinstance(signal, AlarmRaised):
+            self._keep(Alarm(signal.service, signal.alarm, signal.message))
 
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -117,20 +138,16 @@ class Alerts:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         for waiting in self._waiting.values():
-            self._tell(AlertOutcome.DROPPED, waiting.letters, "the process ends")
+            self._tell(AlertOutcome.DROPPED, waiting.data, "the process ends")
         await self._webhook.close()
 
     def _note(self, batch: BatchCommitted, handled: Handled) -> None:
         failure = handled.failure
         assert failure is not None
-        kind = (batch.consumer, failure.fingerprint)
-        known = self._waiting.get(kind)
-        if known is not None:
-            known.letters.count += 1
+        known = self._waiting.get((batch.consumer, failure.fingerprint))
+        if known is not None and isinstance(known.data, DeadLetters):
+            known.data.count += 1
             return
-        if len(self._waiting) >= self._groups_max:
-            oldest = self._waiting.pop(next(iter(self._waiting)))
-            self._tell(AlertOutcome.DROPPED, oldest.letters, "too many kinds of dead letters wait")
         letters = DeadLetters(
             service=batch.service,
             consumer=batch.consumer,
@@ -143,9 +160,21 @@ class Alerts:
             event_type=handled.event_type,
             topic=handled.topic,
         )
+        self._keep(letters)
+
+    def _keep(self, data: DeadLetters | Alarm) -> None:
+        """An alarm that waits already is told as it stands now."""
+        kind = data.kind
+        known = self._waiting.get(kind)
+        if known is not None:
+            known.data = data
+            return
+        if len(self._waiting) >= self._groups_max:
+            oldest = self._waiting.pop(next(iter(self._waiting)))
+            self._tell(AlertOutcome.DROPPED, oldest.data, "too many kinds of alerts wait")
         now = self._clock.monotonic()
         due_at = self._sent_at.get(kind, now - self._every_s) + self._every_s
-        self._waiting[kind] = _Waiting(letters, self._clock.wall_ms(), due_at)
+        self._waiting[kind] = _Waiting(data, self._clock.wall_ms(), due_at)
         self._moved.set()
 
     async def _run(self) -> None:
@@ -170,16 +199,17 @@ class Alerts:
         try:
             await self._until_taken(waiting)
         except asyncio.CancelledError:
-            self._tell(AlertOutcome.DROPPED, waiting.letters, "the process ends")
+            self._tell(AlertOutcome.DROPPED, waiting.data, "the process ends")
             raise
         except Exception as error:  # noqa: BLE001  # a defect must not end the alerts; it is told
-            self._signals.emit(TaskFailed(waiting.letters.service, "alerts", error))
-            self._tell(AlertOutcome.FAILED, waiting.letters, type(error).__name__)
+            self._signals.emit(TaskFailed(waiting.data.service, "alerts", error))
+            self._tell(AlertOutcome.FAILED, waiting.data, type(error).__name__)
 
     async def _until_taken(self, waiting: _Waiting) -> None:
         """Post it until it is taken, refused for good, or the process ends."""
         message_id = f"msg_{uuid7(self._clock.wall_ms(), self._chance).hex}"
-        body = msgspec.json.encode(Alert(TYPE, rfc3339(waiting.since_ms).decode(), waiting.letters))
+        about = TYPE if isinstance(waiting.data, DeadLetters) else ALARM_TYPE
+        body = msgspec.json.encode(Alert(about, rfc3339(waiting.since_ms).decode(), waiting.data))
         attempt = 0
         while True:
             attempt += 1
@@ -189,24 +219,24 @@ class Alerts:
             except NotTakenError as error:
                 if error.final or last:
                     outcome = AlertOutcome.FAILED if error.final else AlertOutcome.DROPPED
-                    self._tell(outcome, waiting.letters, str(error))
+                    self._tell(outcome, waiting.data, str(error))
                     return
-                self._tell(AlertOutcome.RETRIED, waiting.letters, str(error))
+                self._tell(AlertOutcome.RETRIED, waiting.data, str(error))
                 delay_s = self._backoff.delay_ms(attempt, self._chance) / 1000
                 await _until(self._closing, max(delay_s, error.after_s))
             else:
-                self._tell(AlertOutcome.SENT, waiting.letters, "")
+                self._tell(AlertOutcome.SENT, waiting.data, "")
                 return
 
-    def _tell(self, outcome: AlertOutcome, letters: DeadLetters, error: str) -> None:
-        self._signals.emit(
-            Alerted(letters.service, letters.consumer, letters.fingerprint, letters.count, outcome, error)
-        )
+    def _tell(self, outcome: AlertOutcome, data: DeadLetters | Alarm, error: str) -> None:
+        consumer, fingerprint = data.kind
+        count = data.count if isinstance(data, DeadLetters) else 1
+        self._signals.emit(Alerted(data.service, consumer, fingerprint, count, outcome, error))
 
 
 @asynccontextmanager
 async def alerting(settings: Settings, signals: Signals, clock: Clock, chance: random.Random) -> AsyncIterator[None]:
-    """While the block runs, dead letters are told to `alert_url`, if there is one; at its end, what still waits."""
+    """While the block runs, dead letters and alarms are told to `alert_url`, if any; at its end, what still waits."""
     if settings.alert_url is None:
         yield
         return

@@ -18,12 +18,14 @@ FRESH_S = 1.0
 class Readiness(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`problems` names each component that is not well, and why. Empty when ready.
 
-    `faults` of a game day are there while any is set; they alone make nothing unready.
+    `faults` of a game day are there while any is set, `alarms` (by name) while there is something that an operator
+    has to see to; they alone make nothing unready.
     """
 
     ready: bool
     problems: dict[str, str]
     faults: tuple[str, ...] = ()
+    alarms: dict[str, str] = {}
 
 
 class Liveness(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +42,7 @@ class HealthCheck:
     pings: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
     known: Callable[[], Mapping[str, str]] = dict
     faults: Callable[[], Sequence[str]] = tuple
+    alarms: Callable[[], Mapping[str, str]] = dict
     process: str = "starting"
     _found: Mapping[str, str] = field(default_factory=dict)
     _found_at: float = float("-inf")
@@ -73,7 +76,9 @@ def health_operations(check: HealthCheck) -> Sequence[Operation]:
 
     async def ready(_: Request[None]) -> Reply:
         problems = dict(await check.problems())
-        found = Readiness(ready=not problems, problems=problems, faults=tuple(check.faults()))
+        found = Readiness(
+            ready=not problems, problems=problems, faults=tuple(check.faults()), alarms=dict(check.alarms())
+        )
         return Reply(503 if problems else 200, found)
 
     return (

@@ -22,6 +22,7 @@ from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
 from orderflow.messaging.stores.postgres.store import PostgresStore
 from orderflow.messaging.transport import Transport
 from orderflow.observability.metrics import Metrics
+from orderflow.runtime.alarms import AlarmWatch
 from orderflow.runtime.definition import ServiceContext, ServiceDefinition, Surroundings
 from orderflow.runtime.docs import docs_operations, docs_routes
 from orderflow.runtime.exposition import Reader, gauge_readers, metrics_operation
@@ -136,6 +137,7 @@ class ServiceProcess:
         engine = self._make_engine(store, transport, gateway, game_day)
         self._frame = self._full_frame(context, store, transport, engine)
         self._start_engine(engine, game_day)
+        self._watch_alarms(context)
         await self._begin(context)
         self._health.process = ""
 
@@ -200,6 +202,13 @@ class ServiceProcess:
         engine.start()
         self._health.known = lambda: {**engine.health().problems, **game_day.problems()}
         self._commands.engine = engine
+
+    def _watch_alarms(self, context: ServiceContext) -> None:
+        alarms = self._definition.alarms
+        if alarms is not None:
+            watch = AlarmWatch(self._definition.name, lambda: alarms(context), self._signals, self._clock)
+            self._health.alarms = lambda: watch.found
+            self._task(self._patience("alarms").forever(watch.step))
 
     async def _begin(self, context: ServiceContext) -> None:
         on_start, upkeep = self._definition.on_start, self._definition.upkeep

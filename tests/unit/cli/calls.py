@@ -13,8 +13,11 @@ NOBODY = "http://127.0.0.1:9"
 """Port 9 (discard): nothing listens there on a machine of today."""
 
 
-def call(home: Path, *arguments: str, **settings: str) -> Result:
-    """Run `orderflow ARGUMENTS` on a home of its own; settings by their names in capitals, without ORDERFLOW_."""
+def call(home: Path, *arguments: str, typed: str | None = None, **settings: str) -> Result:
+    """Run `orderflow ARGUMENTS` on a home of its own; settings by their names in capitals, without ORDERFLOW_.
+
+    `typed` is what the person types.
+    """
     environment = {f"ORDERFLOW_{name}": value for name, value in settings.items()}
     environment["ORDERFLOW_HOME"] = str(home)
-    return CliRunner(env=environment).invoke(main, list(arguments))
+    return CliRunner(env=environment).invoke(main, list(arguments), input=typed)
