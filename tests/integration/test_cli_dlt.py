@@ -187,17 +187,20 @@ async def test_what_came_in_is_kept_beside_an_edited_value(system: System) -> No
 
 async def test_the_test_that_is_written_fails_as_the_event_did(system: System, tmp_path: Path) -> None:
     order = system.ask("order", "place", "--wait", "60")
-    late = {**FAILED, "total": order["total"]}
+    late = {**FAILED, "customer_id": order["customer_id"], "total": order["total"]}
     await poison(system, "payment-status", "orderflow.PaymentFailed.v1", late, order["id"])
-    letter = (await dead(system, order["id"], 1))["order"]
+    letters = await dead(system, order["id"], 2)
+    letter = letters["order"]
     file = tmp_path / "test_late.py"
-    written = system.ask("dlt", "pytest", letter["event_id"], "--output", str(file))
-    again = system.call("dlt", "pytest", letter["event_id"], "--output", str(file))
+    which = (letter["event_id"], "--service", "order")
+    written = system.ask("dlt", "pytest", *which, "--output", str(file))
+    again = system.call("dlt", "pytest", *which, "--output", str(file))
     tried = run_pytest(file)
-    rehearsed = document(system.call("dlt", "rehearse", letter["event_id"], "--json"), 1)["rehearsed"]
+    rehearsed = document(system.call("dlt", "rehearse", *which, "--json"), 1)["rehearsed"]
     shown = system.call("dlt", "show", letter["event_id"]).stdout
 
     assert (letter["attempts"], letter["error"]) == (2, "IllegalTransitionError")
+    assert letters["notification"]["error"] == "DataRefusedError", "the customer was told that it is complete"
     assert written["fails"] is True
     assert letter["error"] in written["failure"]
     assert again.returncode == 1

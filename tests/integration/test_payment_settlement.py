@@ -206,27 +206,6 @@ async def both_refusals(log: Wire, order_id: UUID) -> bool:
     return len([each for each in await log.heard(RefundFailed) if each.key == str(order_id)]) == 2
 
 
-async def test_a_bank_that_is_silent_for_long_is_an_alarm_and_no_reason_to_be_unready(
-    made: Databases, postgres: PostgresServer, tmp_path: Path
-) -> None:
-    await made.migrate()
-    database = made.urls["payment"].rpartition("/")[2]
-    async with running("payment", made, tmp_path, **NEVER) as service, wire(made) as log:
-        order_id = new_order_id()
-        await log.say(placed(order_id, "pm_timeout_not_charged"), "/orderflow/order")
-        await eventually(lambda: is_open(service, order_id))
-        assert await listed(service, "CHARGING") == [str(order_id)]
-        assert await alarms(service) == {}
-        postgres.execute("UPDATE intents SET created_at = now() - interval '11 min'", database)
-
-        async def told() -> str:
-            return (await alarms(service)).get("bank", "")
-
-        sentence = await eventually(told, timeout_s=30)
-        assert sentence.startswith("1 charge without an answer of the bank for more than 10 min")
-        await settle(service, order_id, "not-charged")
-
-
 async def test_payments_are_listed_newest_first_a_page_at_a_time(made: Databases, tmp_path: Path) -> None:
     await made.migrate()
     async with running("payment", made, tmp_path) as service, wire(made) as log:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 from uuid import UUID
 
@@ -83,8 +82,3 @@ class Payments:
         """The refunds that the bank refuses for good."""
         rows = await self._database.fetch(self._queries["refused_refunds"], COUNTED_MAX, NAMED_MAX)
         return RefusedRefunds(rows[0]["refunds"], tuple(rows[0]["orders"] or ()))
-
-    async def unanswered(self, longer_than_s: float) -> Mapping[str, int]:
-        """By kind (`charge`, `refund`): what the bank has been asked for longer than that, and has not answered."""
-        rows = await self._database.fetch(self._queries["unanswered"], longer_than_s, COUNTED_MAX)
-        return {row["kind"]: row["asked"] for row in rows}

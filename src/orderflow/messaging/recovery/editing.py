@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from orderflow.messaging import cloudevents
 from orderflow.messaging.catalogue import MALFORMED, Catalogue, UndecodableError
@@ -26,7 +28,7 @@ VALUE_SHOWN_MAX = 200
 NOTHING = "nothing"
 
 
-class FieldChange(NamedTuple):
+class FieldChange(msgspec.Struct, frozen=True):
     """What an edit makes of one field: its path (`items.0.quantity`, "" for the whole value), JSON before and after.
 
     None: the field is not there. Long values are cut, secrets are redacted.

@@ -107,7 +107,7 @@ SELECT orders.order_id, customer_id, currency, items, total, payment_method, sta
         SELECT jsonb_agg(jsonb_build_object(
             'version', step.version, 'refund', step.refund, 'event', step.event, 'reason', step.reason,
             'cause', cause, 'at', at
-        ) ORDER BY at, step.refund = 'due' DESC)
+        ) ORDER BY number)
         FROM order_refunds AS step WHERE step.order_id = orders.order_id
     ) AS refunds
 FROM orders LEFT JOIN order_flow USING (order_id)

@@ -80,10 +80,3 @@ SELECT count(*) AS refunds, (array_agg(order_id))[1:$2::integer] AS orders
 FROM (
     SELECT order_id FROM payments WHERE refund_refusal IS NOT NULL ORDER BY order_id DESC LIMIT $1::integer
 ) AS refused
-
--- name: unanswered
--- what the bank has been asked for longer than $1 seconds, by kind: how often (counted no further than $2)
-SELECT kind, count(*) AS asked FROM (
-    SELECT kind FROM intents
-    WHERE created_at < statement_timestamp() - $1::double precision * interval '1 second' LIMIT $2::integer
-) AS old GROUP BY kind ORDER BY kind
