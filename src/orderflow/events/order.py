@@ -58,13 +58,20 @@ def fault_of(currency: str, items: Sequence[Item], currencies: Container[str] = 
 
 
 def require_sound(currency: str, items: Sequence[Item], total: int) -> None:
-    """Raises ValueError: no shop could have ordered this, or the total is not what the items add up to."""
+    """Raises ValueError: no shop could have ordered this, or the total is not what the items add up to.
+
+    On the way of every order, several times: what holds for most is seen first. A `total` is at least 1 by its type.
+    """
+    added = 0
+    for item in items:
+        added += item.quantity * item.unit_price
+    if added != total:
+        raise ValueError(f"/total: it is {total}, and the items add up to {added}")
+    if currency in KNOWN_CURRENCIES and len(items) == 1:
+        return
     fault = fault_of(currency, items, KNOWN_CURRENCIES)
     if fault is not None:
         raise ValueError(f"{fault.pointer}: {fault.detail}")
-    added = sum([item.quantity * item.unit_price for item in items])
-    if added != total:
-        raise ValueError(f"/total: it is {total}, and the items add up to {added}")
 
 
 class OrderPlaced(OrderEvent, frozen=True, kw_only=True):
