@@ -112,7 +112,8 @@ def _parts(report: Report) -> Iterator[RenderableType]:
             "and orderflow payment list --state refund_refused"
         )
     if report.refunded_by_word:
-        yield f"{report.refunded_by_word} are refunded by an operator's word: the bank's book has no refund of them."
+        orders = counted(report.refunded_by_word, "order")
+        yield f"{orders} refunded by an operator's word: the bank's book has no refund."
     broken = {int(finding.promise) for finding in report.findings}
     for number, promise in PROMISES.items():
         yield f"  {number}. {promise}: {_verdict(number, broken, report)}"
