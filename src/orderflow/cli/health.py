@@ -23,8 +23,9 @@ NOT_READY = 503
 def health(session: Session) -> None:
     """Show whether each service is ready, what hinders it, what it has judged an outage and on what evidence.
 
-    Events that were given up, alarms (records that expired unread, retries that do not end), and faults that were
-    set on purpose (game days) are told too. What a service waits for it takes up again by itself once that is back.
+    Events that were given up, alarms (what an operator has to see to, such as a refund that the bank refuses), and
+    faults that were set on purpose (game days), are told too. What a service waits for it takes up again by itself
+    once that is back.
 
     Exit code: 0 all is well, 1 something is wrong, 3 no service answers.
 
@@ -84,12 +85,8 @@ def _unless_away(client: ServiceClient, path: str) -> Any:
 
 
 def _is_well(each: Mapping[str, Any]) -> bool:
-    return (
-        each["ready"]
-        and not each.get("alarms")
-        and not each["faults"]
-        and not any(stuck["dead"] for stuck in each["stuck"])
-    )
+    calm = not each["faults"] and not each.get("alarms")
+    return each["ready"] and calm and not any(stuck["dead"] for stuck in each["stuck"])
 
 
 def _parts(found: Mapping[str, Any]) -> Iterator[RenderableType]:
@@ -100,8 +97,8 @@ def _parts(found: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield joined(text(f"{name:<14}", "bold"), text("ready" if each["ready"] else "not ready", style))
         for component, problem in each["problems"].items():
             yield joined(text(f"  {component}: ", "red"), text(problem))
-        for concern, alarm in each.get("alarms", {}).items():
-            yield joined(text(f"  alarm, {concern}: ", "red"), text(alarm))
+        for alarm, sentence in (each.get("alarms") or {}).items():
+            yield joined(text(f"  alarm, {alarm}: ", "bold red"), text(sentence))
         for stuck in each["stuck"]:
             counts = f"{stuck['dead']} dead, {stuck['retrying']} retrying, {stuck['held']} held"
             yield text(f"  stuck orders at {stuck['consumer']}: {stuck['keys']} (events: {counts})", "yellow")

@@ -18,10 +18,10 @@ from typing import ParamSpec, TypeVar
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.recovery.port import Expired
 from orderflow.messaging.signals import (
+    AlarmCleared,
+    AlarmRaised,
     BegunAnew,
     Hopeless,
-    Overdue,
-    OverdueOver,
     RecordsExpired,
     Signals,
     Stalled,
@@ -221,7 +221,7 @@ class ProgressWatch:
         self._helper = Helper()
         self._told = _Told()
         self._troubled_since: dict[str, float] = {}
-        self._overdue: set[str] = set()
+        self._raised: set[str] = set()
         self._pause_s = LOOK_S
         self._expired_at = float("-inf")
         self._over = False
@@ -254,7 +254,7 @@ class ProgressWatch:
         stalls = {stall.component: stall for stall in self._detector.look(now, works)}
         self._tell_stalls(stalls)
         self._told.stalls = stalls
-        self._tell_overdue(now)
+        self._tell_alarms(now)
         for stall in stalls.values():
             self._help(now, stall)
         self._pause_s = max(pause_s, LOOK_AGAIN_S if self._detector.unmoved(now) else LOOK_S)
@@ -330,17 +330,17 @@ class ProgressWatch:
                 after_s = self._told.stalls[name].for_s
                 self._signals.emit(StallOver(self._service, name, after_s))
 
-    def _tell_overdue(self, now: float) -> None:
+    def _tell_alarms(self, now: float) -> None:
         """A trouble that goes on for too long is an alarm once more, and so is a retry without end."""
         troubles = {**self._problems(), **self.stalls}
         self._troubled_since = {name: self._troubled_since.get(name, now) for name in troubles}
         old = {name: why for name, why in troubles.items() if self._age_ms(name, now) >= self._alarm_age_ms}
         old |= self.alarms
-        for name in sorted(old.keys() - self._overdue):
-            self._signals.emit(Overdue(self._service, name, old[name]))
-        for name in sorted(self._overdue - old.keys()):
-            self._signals.emit(OverdueOver(self._service, name))
-        self._overdue = set(old)
+        for name in sorted(old.keys() - self._raised):
+            self._signals.emit(AlarmRaised(self._service, name, old[name]))
+        for name in sorted(self._raised - old.keys()):
+            self._signals.emit(AlarmCleared(self._service, name))
+        self._raised = set(old)
 
     def _age_ms(self, name: str, now: float) -> float:
         return (now - self._troubled_since[name]) * 1000

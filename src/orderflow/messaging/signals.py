@@ -172,23 +172,6 @@ class Hopeless:
 
 
 @dataclass(frozen=True, slots=True)
-class Overdue:
-    """A trouble, or a retry, has gone on for so long that a person must see to it. `why` is a sentence."""
-
-    service: str
-    component: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class OverdueOver:
-    """It is over, or somebody has seen to it."""
-
-    service: str
-    component: str
-
-
-@dataclass(frozen=True, slots=True)
 class RecordsExpired:
     """Retention dropped records that the consumer had not read: from `first_lost` up to `next_kept`, exclusive."""
 
@@ -282,6 +265,23 @@ class TaskFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class AlarmRaised:
+    """The service says that an operator has to see to something; said again when the sentence changes."""
+
+    service: str
+    alarm: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmCleared:
+    """It was seen to."""
+
+    service: str
+    alarm: str
+
+
+@dataclass(frozen=True, slots=True)
 class FaultsSet:
     """This process makes events fail on purpose, by these faults (a sentence each). Repeated while any is set."""
 
@@ -316,8 +316,6 @@ Signal = (
     | StallOver
     | BegunAnew
     | Hopeless
-    | Overdue
-    | OverdueOver
     | RecordsExpired
     | TopicReplaced
     | Relayed
@@ -326,6 +324,8 @@ Signal = (
     | OutboxPurged
     | Alerted
     | TaskFailed
+    | AlarmRaised
+    | AlarmCleared
     | FaultsSet
     | FaultsCleared
     | FaultsIgnored

@@ -11,6 +11,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from orderflow.messaging.signals import (
+    AlarmCleared,
+    AlarmRaised,
     Alerted,
     BatchCommitted,
     BatchSplit,
@@ -26,8 +28,6 @@ from orderflow.messaging.signals import (
     OutageOver,
     OutboxPurged,
     Outcome,
-    Overdue,
-    OverdueOver,
     RecordsExpired,
     Relayed,
     Resumed,
@@ -55,8 +55,8 @@ class Metrics(Collector):
         self.registry = CollectorRegistry(auto_describe=False)
         self._waiting: set[str] = set()
         self._stalled: set[str] = set()
-        self._overdue: set[str] = set()
         self._outages: set[tuple[str, str]] = set()
+        self._alarms: set[str] = set()
         self._slots = 0
         self._faults = 0
         self._gauges: Gauges = {}
@@ -73,8 +73,6 @@ class Metrics(Collector):
             StallOver: lambda signal: self._stalled.discard(signal.component),
             BegunAnew: lambda signal: self._anew.add((signal.component,)),
             Hopeless: lambda _: None,
-            Overdue: lambda signal: self._overdue.add(signal.component),
-            OverdueOver: lambda signal: self._overdue.discard(signal.component),
             RecordsExpired: lambda _: None,
             TopicReplaced: lambda signal: self._replaced.add((signal.topic,)),
             Relayed: self._relay,
@@ -82,6 +80,8 @@ class Metrics(Collector):
             IntentAsked: self._intent,
             OutboxPurged: lambda signal: self._purged.add((), signal.segments),
             Alerted: lambda signal: self._alerts.add((signal.outcome.value,)),
+            AlarmRaised: lambda signal: self._alarms.add(signal.alarm),
+            AlarmCleared: lambda signal: self._alarms.discard(signal.alarm),
             TaskFailed: lambda signal: self._failures.add((signal.component,)),
             FaultsSet: lambda signal: self._count_faults(len(signal.faults)),
             FaultsCleared: lambda _: self._count_faults(0),
@@ -146,6 +146,10 @@ class Metrics(Collector):
         for labels in sorted(self._outages):
             outages.add_metric(labels, 1)
         yield outages
+        alarms = GaugeMetricFamily("orderflow_alarm", "What an operator has to see to", labels=["alarm"])
+        for alarm in sorted(self._alarms):
+            alarms.add_metric([alarm], 1)
+        yield alarms
         yield GaugeMetricFamily("orderflow_outbox_slots", "Outbox slots of this relay", value=self._slots)
         yield GaugeMetricFamily("orderflow_faults", "Faults of a game day that are set", value=self._faults)
         yield from self._read_gauges()
@@ -154,7 +158,6 @@ class Metrics(Collector):
         told = (
             ("orderflow_waiting", "Components that wait for infrastructure", self._waiting),
             ("orderflow_stalled", "Components with work that is due and does not move", self._stalled),
-            ("orderflow_overdue", "Troubles and retries that a person must see to", self._overdue),
         )
         for name, meaning, components in told:
             family = GaugeMetricFamily(name, meaning, labels=["component"])

@@ -9,6 +9,8 @@ from typing import Any
 from orderflow.messaging.message import Message
 from orderflow.messaging.signals import (
     UNAVAILABLE,
+    AlarmCleared,
+    AlarmRaised,
     Alerted,
     AlertOutcome,
     BatchCommitted,
@@ -25,8 +27,6 @@ from orderflow.messaging.signals import (
     OutageOver,
     OutboxPurged,
     Outcome,
-    Overdue,
-    OverdueOver,
     RecordsExpired,
     Relayed,
     Resumed,
@@ -80,9 +80,7 @@ class SignalLog:
             Stalled: self._stalled,
             StallOver: lambda signal: self._moved(Level.INFO, "moving-again", signal),
             BegunAnew: lambda signal: self._moved(Level.WARNING, "begun-anew", signal),
-            Hopeless: lambda signal: self._overdue("hopeless", signal),
-            Overdue: lambda signal: self._overdue("overdue", signal),
-            OverdueOver: self._overdue_over,
+            Hopeless: self._hopeless,
             RecordsExpired: self._expired,
             TopicReplaced: self._topic_replaced,
             Relayed: self._relayed,
@@ -91,6 +89,8 @@ class SignalLog:
             OutboxPurged: self._purged,
             Alerted: self._alerted,
             TaskFailed: self._failed,
+            AlarmRaised: self._alarm_raised,
+            AlarmCleared: lambda signal: self._log.write(Level.INFO, "alarm-cleared", {"alarm": signal.alarm}),
             FaultsSet: lambda signal: self._faults("faults-set", signal.faults),
             FaultsCleared: lambda _: self._faults("faults-cleared", ()),
             FaultsIgnored: lambda signal: self._faults("faults-ignored", signal.faults),
@@ -175,11 +175,8 @@ class SignalLog:
     def _moved(self, level: Level, action: str, signal: StallOver | BegunAnew) -> None:
         self._log.write(level, action, {"component": signal.component, "after_ms": round(signal.after_s * 1000)})
 
-    def _overdue(self, action: str, signal: Hopeless | Overdue) -> None:
-        self._log.write(Level.ERROR, action, {"component": signal.component, "detail": redact(signal.why)})
-
-    def _overdue_over(self, signal: OverdueOver) -> None:
-        self._log.write(Level.INFO, "overdue-over", {"component": signal.component})
+    def _hopeless(self, signal: Hopeless) -> None:
+        self._log.write(Level.ERROR, "hopeless", {"component": signal.component, "detail": redact(signal.why)})
 
     def _expired(self, signal: RecordsExpired) -> None:
         fields = {
@@ -236,6 +233,10 @@ class SignalLog:
         if signal.error:
             fields["error"] = clean(signal.error)
         self._log.write(_ALERT_LEVELS[signal.outcome], f"alert-{signal.outcome}", fields)
+
+    def _alarm_raised(self, signal: AlarmRaised) -> None:
+        fields = {"alarm": signal.alarm, "message": redact(signal.message)}
+        self._log.write(Level.ERROR, "alarm-raised", fields)
 
     def _failed(self, signal: TaskFailed) -> None:
         fields = {"component": signal.component, **error_fields(signal.error)}

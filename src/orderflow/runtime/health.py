@@ -10,23 +10,25 @@ from uuid import UUID
 import msgspec
 
 from orderflow.messaging.clock import Clock
+from orderflow.messaging.signals import AlarmCleared, AlarmRaised, Signals
 from orderflow.runtime.operation import Operation, Reply, Request, Response
 
 PING_TIMEOUT_S = 2.0
 FRESH_S = 1.0
+READ_EVERY_S = 5.0
 
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`problems` names each component that is not well, and why. Empty when ready.
 
-    `alarms` name what does not hinder the service, and needs a person all the same: records that expired unread,
-    retries that do not end. `faults` of a game day are there while any is set; they alone make nothing unready.
+    `faults` of a game day are there while any is set, `alarms` (by name) while there is something that an operator
+    has to see to; they alone make nothing unready.
     """
 
     ready: bool
     problems: dict[str, str]
-    alarms: dict[str, str] = {}
     faults: tuple[str, ...] = ()
+    alarms: dict[str, str] = {}
 
 
 class Liveness(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,8 +46,8 @@ class HealthCheck:
     clock: Clock
     pings: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
     known: Callable[[], Mapping[str, str]] = dict
-    alarms: Callable[[], Mapping[str, str]] = dict
     faults: Callable[[], Sequence[str]] = tuple
+    alarms: Callable[[], Mapping[str, str]] = dict
     process: str = "starting"
     service: str = ""
     installation: UUID | None = None
@@ -73,6 +75,31 @@ class HealthCheck:
         return ""
 
 
+class AlarmWatch:
+    """What a service says that an operator has to see to: read now and then, told when it begins, changes and ends.
+
+    `found` are the alarms as they were read last, by name. Each process of a service reads and tells alone."""
+
+    def __init__(
+        self, service: str, read: Callable[[], Awaitable[Mapping[str, str]]], signals: Signals, clock: Clock
+    ) -> None:
+        self.found: Mapping[str, str] = {}
+        self._service = service
+        self._read = read
+        self._signals = signals
+        self._clock = clock
+
+    async def step(self) -> None:
+        """Read once, tell what is new, and wait for the next time. Raises what reading raises."""
+        before, self.found = self.found, await self._read()
+        for name, message in self.found.items():
+            if before.get(name) != message:
+                self._signals.emit(AlarmRaised(self._service, name, message))
+        for name in before.keys() - self.found.keys():
+            self._signals.emit(AlarmCleared(self._service, name))
+        await self._clock.sleep(READ_EVERY_S)
+
+
 def health_operations(check: HealthCheck) -> Sequence[Operation]:
     """`/health/live` and `/health/ready`."""
 
@@ -81,8 +108,9 @@ def health_operations(check: HealthCheck) -> Sequence[Operation]:
 
     async def ready(_: Request[None]) -> Reply:
         problems = dict(await check.problems())
-        alarms = dict(check.alarms())
-        found = Readiness(ready=not problems, problems=problems, alarms=alarms, faults=tuple(check.faults()))
+        found = Readiness(
+            ready=not problems, problems=problems, faults=tuple(check.faults()), alarms=dict(check.alarms())
+        )
         return Reply(503 if problems else 200, found)
 
     return (

@@ -30,7 +30,7 @@ from orderflow.runtime.exposition import Reader, gauge_readers, metrics_operatio
 from orderflow.runtime.faults import Faults
 from orderflow.runtime.frame import Frame, FrameState
 from orderflow.runtime.game_day import GameDay
-from orderflow.runtime.health import HealthCheck, health_operations
+from orderflow.runtime.health import AlarmWatch, HealthCheck, health_operations
 from orderflow.runtime.operators.operators import operator_operations
 from orderflow.runtime.operators.queues import Queues
 from orderflow.runtime.server import HttpServer
@@ -150,6 +150,7 @@ class ServiceProcess:
         engine = self._make_engine(store, transport, gateway, game_day)
         self._frame = self._full_frame(context, store, transport, engine)
         self._start_engine(engine, game_day)
+        self._watch_alarms(context)
         await self._begin(context)
         self._health.process = ""
 
@@ -220,6 +221,14 @@ class ServiceProcess:
         self._health.known = lambda: {**self._troubles(), **engine.health().problems, **game_day.problems()}
         self._health.alarms = lambda: engine.health().alarms
         self._commands.engine = engine
+
+    def _watch_alarms(self, context: ServiceContext) -> None:
+        alarms = self._definition.alarms
+        if alarms is not None:
+            watch = AlarmWatch(self._definition.name, lambda: alarms(context), self._signals, self._clock)
+            of_the_engine = self._health.alarms
+            self._health.alarms = lambda: {**of_the_engine(), **watch.found}
+            self._task(self._patience("alarms").forever(watch.step))
 
     async def _begin(self, context: ServiceContext) -> None:
         on_start, upkeep = self._definition.on_start, self._definition.upkeep

@@ -98,11 +98,20 @@ def test_health_tells_what_hinders_a_service_and_what_was_set_on_purpose(tmp_pat
         {"/ops/parked": [{"consumer": "payment", "keys": 1, "retrying": 0, "dead": 1, "held": 0}]},
         {"/health/ready": Says(503, {"ready": False, "problems": {"database": "away"}})},
         {"/health/ready": {"ready": True, "problems": {}, "alarms": {"expired payment": "90 records expired"}}},
+        {"/health/ready": {"ready": True, "problems": {}, "alarms": {"refunds": "1 refund refused"}}},
     ],
 )
 def test_each_of_these_alone_is_wrong(answers: dict[str, object], tmp_path: Path) -> None:
     with fleet(tmp_path, payment=answers) as services:
         assert services.call("health").exit_code == 1
+
+
+def test_health_tells_what_an_operator_has_to_see_to(tmp_path: Path) -> None:
+    alarmed = {"ready": True, "problems": {}, "alarms": {"refunds": "1 refund refused \x1b"}}
+    with fleet(tmp_path, payment={"/health/ready": alarmed}) as services:
+        shown = services.call("health").stdout
+
+    assert "alarm, refunds: 1 refund refused \\x1b" in shown
 
 
 def test_health_is_good_when_all_is_well_and_not_when_one_is_away(tmp_path: Path) -> None:

@@ -16,7 +16,15 @@ from orderflow.messaging.gateway import Gateway
 from orderflow.messaging.message import Message
 from orderflow.messaging.progress import ANEW_S, HOPELESS_S, STALLED_S, Help, Helper, Stall, StallDetector, Work
 from orderflow.messaging.recovery.port import Act
-from orderflow.messaging.signals import BegunAnew, Hopeless, Overdue, OverdueOver, RecordsExpired, Stalled, StallOver
+from orderflow.messaging.signals import (
+    AlarmCleared,
+    AlarmRaised,
+    BegunAnew,
+    Hopeless,
+    RecordsExpired,
+    Stalled,
+    StallOver,
+)
 from orderflow.messaging.stores.memory.store import MemoryStore
 from orderflow.messaging.transport import ProducerRecord, TopicSettings
 from orderflow.messaging.transports.memory import MemoryLog, MemoryTransport
@@ -135,6 +143,9 @@ class Rig:
 
     def signals(self, kind: type) -> list[str]:
         return [signal.component for signal in self.world.signals_of(kind)]
+
+    def alarms(self, kind: type) -> list[str]:
+        return [signal.alarm for signal in self.world.signals_of(kind)]
 
     async def pass_s(self, seconds: float) -> None:
         await self.clock.sleep(seconds)
@@ -342,7 +353,7 @@ async def test_records_that_expired_unread_are_an_alarm_until_somebody_acknowled
     await rig.pass_s(HOUR_S)
     assert rig.engine.health().alarms == {"expired counter": alarm}
     assert rig.engine.health().problems == {}
-    assert rig.signals(Overdue) == ["expired counter"]
+    assert rig.alarms(AlarmRaised) == ["expired counter"]
     await MemoryStore(rig.world.database).recovery.acknowledge_expired("counter", ADA)
     await soon(lambda: not rig.engine.health().alarms, rig.engine.health, timeout_s=30)
     assert len(rig.world.signals_of(RecordsExpired)) == 1
@@ -364,7 +375,7 @@ async def test_what_expires_under_a_consumer_that_waits_is_told_too() -> None:
 
 
 def too_old(rig: Rig) -> Callable[[], bool]:
-    return lambda: bool(rig.signals(Overdue))
+    return lambda: bool(rig.alarms(AlarmRaised))
 
 
 @virtually
@@ -393,7 +404,7 @@ async def test_a_parked_head_that_is_never_given_up_is_an_alarm_after_a_while() 
         assert alarms["unending retries counter"].startswith("1 parked events are tried again and again, the oldest")
         rig.world.moods.broken.clear()
         await soon(
-            lambda: rig.signals(OverdueOver) == ["unending retries counter"], lambda: rig.world.seen, timeout_s=40
+            lambda: rig.alarms(AlarmCleared) == ["unending retries counter"], lambda: rig.world.seen, timeout_s=40
         )
 
 
@@ -402,8 +413,8 @@ async def test_infrastructure_that_stays_away_is_an_alarm_once() -> None:
     async with running(alarm_age_ms=60_000) as rig:
         rig.world.database.go_down()
         await rig.pass_s(HOUR_S)
-        assert sorted(set(rig.signals(Overdue))) == sorted(rig.signals(Overdue)) != []
+        assert sorted(set(rig.alarms(AlarmRaised))) == sorted(rig.alarms(AlarmRaised)) != []
         rig.world.database.come_back()
         await soon(lambda: not rig.problems, lambda: rig.problems, timeout_s=30)
         await rig.pass_s(10)
-        assert sorted(rig.signals(OverdueOver)) == sorted(rig.signals(Overdue))
+        assert sorted(rig.alarms(AlarmCleared)) == sorted(rig.alarms(AlarmRaised))

@@ -16,6 +16,8 @@ from orderflow.messaging.inbox import Failure
 from orderflow.messaging.message import Event
 from orderflow.messaging.signals import (
     UNAVAILABLE,
+    AlarmCleared,
+    AlarmRaised,
     Alerted,
     AlertOutcome,
     BatchCommitted,
@@ -189,6 +191,8 @@ def test_no_password_gets_into_a_line() -> None:
         (Alerted("order", "order", "f1", 3, AlertOutcome.FAILED, "HTTP 404"), "alert-failed", "error"),
         (Alerted("order", "order", "f1", 3, AlertOutcome.DROPPED, "x"), "alert-dropped", "error"),
         (TaskFailed("order", "relay", ValueError("x")), "task-failed", "error"),
+        (AlarmRaised("payment", "refunds", "1 refund refused"), "alarm-raised", "error"),
+        (AlarmCleared("payment", "refunds"), "alarm-cleared", "info"),
         (FaultsSet("order", ["fault 1"]), "faults-set", "warning"),
         (FaultsCleared("order"), "faults-cleared", "warning"),
         (FaultsIgnored("order", ["fault 1"]), "faults-ignored", "warning"),

@@ -10,6 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from orderflow.messaging.inbox import Failure
 from orderflow.messaging.message import Event
 from orderflow.messaging.signals import (
+    AlarmCleared,
+    AlarmRaised,
     Alerted,
     AlertOutcome,
     BatchCommitted,
@@ -100,6 +102,9 @@ def test_every_signal_is_seen() -> None:
         OutboxPurged("order", 2),
         Alerted("order", "order", "f1", 3, AlertOutcome.SENT, ""),
         TaskFailed("order", "relay", ValueError("x")),
+        AlarmRaised("order", "refunds", "1 refund refused"),
+        AlarmRaised("order", "bank", "1 charge without an answer"),
+        AlarmCleared("order", "bank"),
         FaultsSet("order", ["fault 1", "fault 2"]),
         FaultsIgnored("order", ["fault 3"]),
     ):
@@ -121,6 +126,7 @@ def test_every_signal_is_seen() -> None:
     assert found["orderflow_intent_seconds_count,kind=charge"] == 1
     assert found["orderflow_outbox_segments_purged_total"] == 2
     assert found["orderflow_task_failures_total,component=relay"] == 1
+    assert [name for name in found if name.startswith("orderflow_alarm,")] == ["orderflow_alarm,alarm=refunds"]
     assert found["orderflow_faults"] == 2
     metrics(FaultsCleared("order"))
     assert samples(metrics)["orderflow_faults"] == 0
