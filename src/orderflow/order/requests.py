@@ -10,13 +10,11 @@ from orderflow.events.money import CURRENCIES
 from orderflow.events.order import Item
 from orderflow.events.sku import Sku
 from orderflow.runtime.problems import FieldError, ProblemError
+from orderflow.runtime.text import Text
 
 UNIT_PRICE_MAX = 1_000_000_000
 QUANTITY_MAX = 10_000
 ITEMS_MAX = 100
-
-PRINTABLE = r"^[^\x00-\x1f\x7f]+$(?!\n)"
-PRINTABLE_MEANS = "text without control characters"
 
 
 class NewItem(Item, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,18 +31,14 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """
 
     customer_id: Annotated[
-        str,
-        msgspec.Meta(
-            min_length=1, max_length=100, pattern=PRINTABLE, description=PRINTABLE_MEANS, examples=["customer-42"]
-        ),
+        Text,
+        msgspec.Meta(min_length=1, max_length=100, examples=["customer-42"]),
     ]
     currency: Annotated[str, msgspec.Meta(min_length=3, max_length=3, examples=["EUR"])]
     items: Annotated[tuple[NewItem, ...], msgspec.Meta(min_length=1, max_length=ITEMS_MAX)]
     payment_method: Annotated[
-        str,
-        msgspec.Meta(
-            min_length=1, max_length=64, pattern=PRINTABLE, description=PRINTABLE_MEANS, examples=["pm_card_visa"]
-        ),
+        Text,
+        msgspec.Meta(min_length=1, max_length=64, examples=["pm_card_visa"]),
     ]
 
 

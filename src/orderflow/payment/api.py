@@ -17,6 +17,7 @@ from orderflow.runtime.definition import ServiceContext
 from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.runtime.operators.asking import CONFIRM, act_of, operator
 from orderflow.runtime.problems import ProblemError
+from orderflow.runtime.text import Text
 
 ORDER_ID = Parameter(name="order_id", where="path", description="The order's id.", type=UUID)
 
@@ -25,7 +26,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """What became of the charge, and how that is known; `confirmed`: a person was asked and means it."""
 
     outcome: Literal["charged", "not-charged"]
-    reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
+    reason: Annotated[Text, msgspec.Meta(max_length=500)] = ""
     confirmed: bool = False
 
 

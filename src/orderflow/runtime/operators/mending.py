@@ -15,12 +15,13 @@ from orderflow.runtime.operation import Operation, Reply, Request, Response
 from orderflow.runtime.operators import views
 from orderflow.runtime.operators.asking import CONFIRM, NOT_THERE, TAG, Text, act_of, one_event, operator
 from orderflow.runtime.problems import FieldError, ProblemError
+from orderflow.runtime.text import Raw
 
 
 class EditRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The new value, as text or base64; why; `confirmed`: a person was asked and means it."""
 
-    text: str | None = None
+    text: Raw | None = None
     base64: str | None = None
     reason: Text = ""
     confirmed: bool = False
