@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated
 
@@ -37,6 +37,7 @@ class Recorder:
         self.baskets: list[Request[Basket]] = []
         self.observed: list[tuple[str, str, int]] = []
         self.port = 0
+        self.connections: Callable[[], int] = int
         self.state = FrameState(chance=random.Random(1), observe=self._observe)
 
     def _observe(self, route: str, method: str, status: int, _seconds: float) -> None:
@@ -80,6 +81,7 @@ async def serving(limits: HttpLimits = LIMITS) -> AsyncIterator[Recorder]:
     server = HttpServer(lambda: frame, listen("127.0.0.1", 0), limits)
     server.start()
     recorder.port = server.port
+    recorder.connections = lambda: server.connections
     try:
         yield recorder
     finally:

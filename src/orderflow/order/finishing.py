@@ -39,19 +39,13 @@ class Finishing:
                     self._wake(event.order_id)
 
     def expect(self, order_id: UUID) -> Expectation:
-        """To be entered before the order is read, so that its end cannot fall between reading and waiting.
-
-        Entering raises ProblemError 503 while too many wait.
-        """
+        """To be entered before the order is read, so that its end cannot fall between reading and waiting."""
         return Expectation(self, order_id)
 
     def enter(self, order_id: UUID) -> asyncio.Future[None] | None:
-        """None when the process is stopping. Raises ProblemError 503 with Retry-After: too many wait already."""
-        if self._stopping.is_set():
+        """None when too many wait already, or the process is stopping."""
+        if self._count >= self._at_most or self._stopping.is_set():
             return None
-        if self._count >= self._at_most:
-            detail = f"{self._at_most} requests wait for an order already; ask without `wait`, or later"
-            raise ProblemError(503, detail, retry_after_s=RETRY_AFTER_S)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         self._waiting.setdefault(order_id, set()).add(future)
@@ -59,6 +53,12 @@ class Finishing:
         if self._poll is None:
             self._poll = loop.create_task(self._watch())
         return future
+
+    def require_stopping(self) -> None:
+        """Why nobody can wait. Raises ProblemError 503 with Retry-After: too many do."""
+        if not self._stopping.is_set():
+            detail = f"{self._at_most} requests wait for an order already; ask without `wait`, or later"
+            raise ProblemError(503, detail, retry_after_s=RETRY_AFTER_S)
 
     def leave(self, order_id: UUID, future: asyncio.Future[None]) -> None:
         self._count -= 1
@@ -111,8 +111,12 @@ class Expectation:
             self._finishing.leave(self._order_id, self._future)
 
     async def met(self, timeout_s: float, gone: asyncio.Future[None] | None = None) -> bool:
-        """True when the order has ended (or the process stops); False after `timeout_s`, or when `gone` is done."""
+        """True when the order has ended (or the process stops); False after `timeout_s`, or when `gone` is done.
+
+        Raises ProblemError 503 with Retry-After: too many wait already.
+        """
         if self._future is None:
+            self._finishing.require_stopping()
             return False
         waited = {self._future} if gone is None else {self._future, gone}
         await asyncio.wait(waited, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)

@@ -97,6 +97,9 @@ class Connections:
         self._quiet_spare: dict[Member, None] = {}
         self._changed = asyncio.Event()
 
+    def __len__(self) -> int:
+        return len(self._all)
+
     @property
     def are_too_many(self) -> bool:
         return len(self._all) > self._limits.connections_max

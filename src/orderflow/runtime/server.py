@@ -71,6 +71,11 @@ class HttpServer:
         port: int = self._listener.getsockname()[1]
         return port
 
+    @property
+    def connections(self) -> int:
+        """How many there are."""
+        return len(self._serving.connections)
+
     def start(self) -> None:
         loop = asyncio.get_running_loop()
         self._date()
