@@ -162,6 +162,19 @@ async def test_a_file_is_served_beside_the_operations(frame: Recorder) -> None:
     assert part.content == whole.content[:10]
 
 
+async def test_it_is_the_same_on_the_loop_that_services_run_on(database_url: str, tmp_path: Path) -> None:
+    await migrate(database_url)
+    async with started(database_url, tmp_path) as process:
+        port = await ready(process)
+        head = UPGRADE.replace(b"/baskets", b"/counters/a") + b"content-length: 12\r\n\r\n"
+        assert await answers(port, head + b'{"amount":1}', head, b'{"amount":1}') == [201, 201, 404]
+        assert await answers(port, UPGRADE + b"content-length: %d\r\n\r\n" % len(HIDDEN), HIDDEN) == [404, 404]
+        assert await answers(port, b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 99999\r\n\r\n", b"x" * 99999) == [
+            413
+        ]
+        assert await answers(port, b"GET /docs/files/swagger-ui-bundle.js HTTP/1.1\r\nhost: x\r\n\r\n") == [200, 404]
+
+
 async def test_more_connections_than_files_take_neither_health_nor_operators_away(
     database_url: str, tmp_path: Path
 ) -> None:
