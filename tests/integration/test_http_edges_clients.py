@@ -179,7 +179,7 @@ async def test_more_connections_than_files_take_neither_health_nor_operators_awa
     database_url: str, tmp_path: Path
 ) -> None:
     await migrate(database_url)
-    async with started(database_url, tmp_path, files=256) as process:
+    async with started(database_url, tmp_path, files="256") as process:
         port = await ready(process)
         held = b"GET /until-stopping HTTP/1.1\r\nhost: x\r\n\r\n"
         streams = []

@@ -126,7 +126,7 @@ class World:
     def _operations(self) -> list[Operation]:
         async def held(request: Request[None]) -> Reply:
             assert request.gone is not None
-            released = asyncio.ensure_future(self.released.wait())
+            released = asyncio.create_task(self._released())
             await asyncio.wait({released, request.gone}, return_when=asyncio.FIRST_COMPLETED)
             released.cancel()
             if request.gone.done():
@@ -145,6 +145,9 @@ class World:
             Operation(method="GET", path=path, summary="", handler=handler, responses=answer)
             for path, handler in paths.items()
         ]
+
+    async def _released(self) -> None:
+        await self.released.wait()
 
     async def pass_time(self, seconds: float) -> None:
         """A second is a look at the deadlines."""

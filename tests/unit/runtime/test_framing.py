@@ -6,7 +6,7 @@ from typing import Any
 
 import httptools
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from orderflow.runtime.framing import FramingLimits, Head, RefusedRequestError, RequestReader
@@ -18,7 +18,7 @@ Read = tuple[str, str, bytes]
 
 
 def read(*parts: bytes) -> tuple[list[Read], int]:
-    """All requests (method, path, body), and the status of the refusal, 0 if there was none."""
+    """All requests of a connection (method, path, body), and the status of the refusal, 0 if there was none."""
     reader, found, head = RequestReader(LIMITS), list[Read](), None
     for part in parts:
         reader.feed(part)
@@ -29,6 +29,8 @@ def read(*parts: bytes) -> tuple[list[Read], int]:
                 if head is None or body is None:
                     break
                 found.append((head.method, head.path, body))
+                if not head.keep_alive:
+                    return found, 0
                 head = None
         except RefusedRequestError as error:
             return found, error.status
@@ -243,6 +245,7 @@ def test_what_is_read_here_another_reader_reads_alike(pieces: list[bytes], size:
     found, status = read(content)
     again, status_again = read(*(content[at : at + size] for at in range(0, len(content), size)))
     assert (again, bool(status_again)) == (found, bool(status))
+    assume({method for method, _, _ in found} <= {"GET", "POST"})
     oracle = Oracle()
     try:
         oracle.parser.feed_data(content)
