@@ -79,7 +79,7 @@ class Member(Protocol):
     deadline: float
     is_spare: bool
 
-    def expire(self, now: float) -> None: ...
+    def expire(self) -> None: ...
     def evict(self) -> None: ...
     def shut_down(self) -> None: ...
     def abort(self) -> None: ...
@@ -132,7 +132,7 @@ class Connections:
     def expire(self, now: float) -> None:
         """End what has outlasted its time."""
         for member in [each for each in self._all if each.deadline <= now]:
-            member.expire(now)
+            member.expire()
 
     async def shut_down(self, timeout_s: float) -> None:
         """Let each finish what it is at, for `timeout_s`; the rest is cut off."""

@@ -68,7 +68,6 @@ class Connection(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self._state = State.HEAD
         self._head: Head | None = None
-        self._said_continue = False
         self._is_streaming = False
         self._is_reading = True
         self._unwritten = 0
@@ -105,13 +104,15 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._wake_writer()
+        limits = self._serving.limits
         if self._state is State.ANSWERING:
-            self._last_until(self._serving.limits.answer_s)
-        elif self._state is State.IDLE:
-            self._last_until(self._serving.limits.idle_s)
+            self._last_until(limits.answer_s)
+        elif self._state not in _ENDING:
+            seconds = {State.IDLE: limits.idle_s, State.HEAD: limits.head_s, State.BODY: limits.body_s}
+            self._last_until(seconds[self._state])
             self._go_on()
 
-    def expire(self, now: float) -> None:
+    def expire(self) -> None:
         """The time of the state is over."""
         limits = self._serving.limits
         if self._drained is not None or self._state is State.CLOSING:
@@ -258,7 +259,7 @@ class Connection(asyncio.Protocol):
     def _go_on(self) -> None:
         if self._reader.held:
             self._advance()
-        if not self._is_reading and self._reader.held <= READ_AHEAD_MAX:
+        if not self._is_reading and (self._state is not State.ANSWERING or self._reader.held <= READ_AHEAD_MAX):
             self._is_reading = True
             self._transport.resume_reading()
 

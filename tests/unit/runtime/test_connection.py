@@ -45,7 +45,7 @@ class Client(asyncio.Transport):
         self.eof = False
         self.reads = True
         self.server_reads = True
-        self._unread = 0
+        self.unread = 0
         self._paused = False
         self.connection = Connection(world.serving)
         self.connection.connection_made(self)
@@ -53,17 +53,17 @@ class Client(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.got += data
         if not self.reads:
-            self._unread += len(data)
-        if self._unread > 65536 and not self._paused:
+            self.unread += len(data)
+        if self.unread > 65536 and not self._paused:
             self._paused = True
             self.connection.pause_writing()
 
     def read(self, size: int) -> None:
-        self._unread = max(0, self._unread - size)
-        if self._paused and self._unread < 16384:
+        self.unread = max(0, self.unread - size)
+        if self._paused and self.unread < 16384:
             self._paused = False
             self.connection.resume_writing()
-        if self.ended == "closing" and not self._unread:
+        if self.ended == "closing" and not self.unread:
             self.abort()
 
     def send(self, *parts: bytes) -> None:
@@ -73,7 +73,7 @@ class Client(asyncio.Transport):
 
     def close(self) -> None:
         self.ended = self.ended or "closing"
-        if not self._unread:
+        if not self.unread:
             self.abort()
 
     def abort(self) -> None:
@@ -91,7 +91,7 @@ class Client(asyncio.Transport):
         self.eof = True
 
     def get_write_buffer_size(self) -> int:
-        return self._unread
+        return self.unread
 
     def pause_reading(self) -> None:
         self.server_reads = False
@@ -112,15 +112,15 @@ class Client(asyncio.Transport):
 class World:
     """A server's shared parts over a clock that stands still. `/held` answers once `released` is set."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: HttpLimits = LIMITS) -> None:
         self.time_s = 1000.0
         self.released = asyncio.Event()
         self.gone: list[str] = []
         self.recorder = Recorder()
         frame = Frame(self._operations(), self.recorder.state)
-        self.connections = Connections(LIMITS)
+        self.connections = Connections(limits)
         self.serving = Serving(
-            frame=lambda: frame, limits=LIMITS, connections=self.connections, now=lambda: self.time_s, date=b"now"
+            frame=lambda: frame, limits=limits, connections=self.connections, now=lambda: self.time_s, date=b"now"
         )
 
     def _operations(self) -> list[Operation]:
@@ -291,6 +291,33 @@ async def test_a_client_that_sends_and_does_not_read_is_not_read_from(world: Wor
     client.send(QUICK * (READ_AHEAD_MAX // len(QUICK) + 1))
     await world.settle()
     assert (client.statuses, client.server_reads) == ([200], False)
+
+
+async def test_a_body_that_comes_while_answers_wait_for_their_reader_is_read_after_it(world: World) -> None:
+    client = Client(world)
+    client.reads = False
+    await world.answered(client)
+    client.unread = 65_536
+    client.send(QUICK[:-2] + b"Content-Length: 1\r\nExpect: 100-continue\r\n\r\n", b"x")
+    await world.settle()
+    assert client.statuses == [200, 100]
+    client.read(65_000)
+    await world.settle()
+    assert client.statuses == [200, 100, 200]
+
+
+async def test_a_large_chunk_behind_another_request_is_read_to_its_end() -> None:
+    world = World(HttpLimits())
+    client = Client(world)
+    chunked = b"GET /health/quick HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n10000\r\n" + b"x" * 0x10000
+    client.send(GET, chunked + b"\r")
+    assert not client.server_reads
+    world.released.set()
+    await world.settle()
+    assert (client.statuses, client.server_reads) == ([200], True)
+    client.send(b"\n0\r\n\r\n")
+    await world.settle()
+    assert client.statuses == [200, 200]
 
 
 @pytest.mark.parametrize("request_", [b"GET /large HTTP/1.0\r\n\r\n", b"GET /health/quick HTTP/1.0\r\n\r\n"])

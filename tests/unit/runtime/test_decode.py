@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orderflow.runtime.decode import StrictDecoder
@@ -141,6 +141,7 @@ def test_a_type_that_would_take_unknown_fields_is_a_defect() -> None:
 TEXT = st.text(st.characters(exclude_categories=["Cc", "Cf", "Cn", "Cs", "Zl", "Zp"]), min_size=1, max_size=10)
 
 
+@settings(deadline=None)
 @given(TEXT, st.lists(st.tuples(TEXT, st.integers(1, 100)), min_size=1, max_size=20), st.booleans())
 def test_every_sound_body_is_taken_whatever_its_texts(
     customer: str, lines: list[tuple[str, int]], ascii_only: bool

@@ -6,7 +6,7 @@ from typing import Any
 
 import httptools
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from orderflow.runtime.framing import FramingLimits, Head, RefusedRequestError, RequestReader
@@ -236,6 +236,7 @@ PIECES = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(PIECES, max_size=14), st.integers(1, 9))
 @example(
     [b"POST /a HTTP/1.1\r\nHost: x\r\n", b"Transfer-Encoding: chunked\r\n", b"\r\n", b"3\r\nabc\r\n", b"0\r\n\r\n"], 2
