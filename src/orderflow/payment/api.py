@@ -15,7 +15,7 @@ from orderflow.payment.store import Payments
 from orderflow.payment.views import PaymentView
 from orderflow.runtime.definition import ServiceContext
 from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
-from orderflow.runtime.operators.asking import CONFIRM, act_of, operator
+from orderflow.runtime.operators.asking import CONFIRM, TAG, act_of, operator
 from orderflow.runtime.problems import ProblemError
 from orderflow.runtime.text import Text
 
@@ -98,6 +98,6 @@ def operations(context: ServiceContext) -> Sequence[Operation]:
                 Response(status=409, description="The charge is not open."),
                 CONFIRM,
             ),
-            tag="payments",
+            tag=TAG,
         ),
     )

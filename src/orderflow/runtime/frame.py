@@ -28,6 +28,7 @@ from orderflow.runtime.values import ParameterReader
 
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
 CLOSE = (b"connection", b"close")
+VITAL = frozenset({"health", "operators"})
 _READS = frozenset({"GET", "HEAD"})
 
 HttpObserver = Callable[[str, str, int, float], None]
@@ -76,6 +77,11 @@ class Resource:
     def __init__(self, path: str) -> None:
         self.path = path
         self.endpoints: dict[str, _Endpoint] = {}
+
+    @property
+    def is_vital(self) -> bool:
+        """Whether it is served also where others are turned away: probes, metrics, operators."""
+        return any(each.operation.tag in VITAL for each in self.endpoints.values())
 
     def find(self, method: str) -> _Endpoint:
         endpoint = self.endpoints.get("GET" if method == "HEAD" else method)

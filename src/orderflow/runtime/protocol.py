@@ -19,7 +19,6 @@ from orderflow.runtime.problems import ProblemError, reply
 READ_AHEAD_MAX = 64 * 1024
 CROWDED_RETRY_S = 2.0
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_ALWAYS_SERVED = ("/health/", "/metrics", "/ops/")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -179,13 +178,13 @@ class Connection(asyncio.Protocol):
             if self._state is State.IDLE and self._reader.held:
                 self._state = State.HEAD
                 self._last_until(self._serving.limits.head_s)
-        elif (
-            self.is_spare
-            and self._serving.connections.are_too_many
-            and not self._head.path.startswith(_ALWAYS_SERVED)
-        ):
+        elif self.is_spare and self._serving.connections.are_too_many and not self._is_vital(self._head.path):
             raise ProblemError(503, "there are too many connections", retry_after_s=CROWDED_RETRY_S)
         return self._head
+
+    def _is_vital(self, path: str) -> bool:
+        found = self._serving.frame().find(path)
+        return found is not None and found[0].is_vital
 
     def _answer(self, head: Head, body: bytes) -> None:
         self._state = State.ANSWERING

@@ -33,6 +33,7 @@ LIMITS = HttpLimits(
 GET = b"GET /held HTTP/1.1\r\nHost: x\r\n\r\n"
 QUICK = b"GET /health/quick HTTP/1.1\r\nHost: x\r\n\r\n"
 LARGE = 200_000
+TAGS = {"/hea": "health", "/ops": "operators"}
 
 
 class Client(asyncio.Transport):
@@ -142,7 +143,9 @@ class World:
         paths = {"/held": held, "/health/quick": quick, "/quick": quick, "/ops/held": held, "/large": large}
         answer = [Response(status=200, description="")]
         return [
-            Operation(method="GET", path=path, summary="", handler=handler, responses=answer)
+            Operation(
+                method="GET", path=path, summary="", handler=handler, responses=answer, tag=TAGS.get(path[:4], "")
+            )
             for path, handler in paths.items()
         ]
 
