@@ -49,7 +49,6 @@ LIBRARIES = (
     "psutil",
     "rich",
     "starlette.applications",
-    "uvicorn",
 )
 
 

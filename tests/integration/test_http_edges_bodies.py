@@ -9,15 +9,14 @@ from typing import Any
 
 import pytest
 
-from orderflow.runtime import protocol
 from tests.support.frame import GOOD, Recorder, serving
 
 POST = b"POST /baskets HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
 
 
-@pytest.fixture(params=[True, False], ids=["fast path", "router"])
-async def frame(request: pytest.FixtureRequest) -> AsyncIterator[Recorder]:
-    async with serving(fast=request.param) as recorder:
+@pytest.fixture
+async def frame() -> AsyncIterator[Recorder]:
+    async with serving() as recorder:
         yield recorder
 
 
@@ -176,10 +175,7 @@ async def test_a_broken_head_is_answered_with_a_problem_and_the_connection_ends(
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nhost:"])
-async def test_a_head_that_does_not_come_gets_408(
-    frame: Recorder, sent: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(protocol, "HEAD_TIMEOUT_S", 0.2)
+async def test_a_head_that_does_not_come_gets_408(frame: Recorder, sent: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", frame.port)
     writer.write(sent)
     status, headers, _ = await asyncio.wait_for(read_answer(reader), 5)
@@ -188,10 +184,7 @@ async def test_a_head_that_does_not_come_gets_408(
     writer.close()
 
 
-async def test_a_head_that_comes_slowly_on_a_used_connection_gets_408(
-    frame: Recorder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(protocol, "HEAD_TIMEOUT_S", 0.2)
+async def test_a_head_that_comes_slowly_on_a_used_connection_gets_408(frame: Recorder) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", frame.port)
     writer.write(b"GET /nowhere HTTP/1.1\r\nhost: x\r\n\r\n")
     assert (await read_answer(reader))[0] == 404

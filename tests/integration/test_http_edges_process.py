@@ -18,9 +18,13 @@ from tests.support.sample.running import migrate
 
 
 @asynccontextmanager
-async def started(url: str, home: Path, *arguments: str, **environ: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def started(
+    url: str, home: Path, *arguments: str, files: str = "", **environ: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`files` is how many files it may have open, for good."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("ORDERFLOW_", "PG"))}
     process = await asyncio.create_subprocess_exec(
+        *(() if not files else ("sh", "-c", f'ulimit -n {files} && exec "$@"', "sh")),
         sys.executable,
         "-m",
         "tests.support.sample",

@@ -412,6 +412,23 @@ async def test_too_many_unfinished_orders_are_told_to_come_later(made: Databases
         await eventually(let_in, timeout_s=20, every_s=0.1)
 
 
+async def test_who_would_wait_when_enough_do_is_told_to_come_later(made: Databases, tmp_path: Path) -> None:
+    await made.migrate()
+    async with running("order", made, tmp_path, http_waiting_max=1) as service, wire(made) as log:
+        first, other = await place(service), await place(service)
+        waiting = [asyncio.create_task(service.get(f"/orders/{each}?wait=50")) for each in (first, other)]
+        (refused,), (pending,) = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        assert refused.result().status_code == 503
+        assert int(refused.result().headers["retry-after"]) >= 1
+        assert (await shown(service, other))["status"] == "PENDING"
+        for order_id in (first, other):
+            await log.say(succeeded(order_id), "/orderflow/payment")
+            await log.say(reserved(order_id), "/orderflow/inventory")
+        assert (await pending).json()["status"] == "COMPLETED"
+        await at(service, first, "COMPLETED")
+        assert (await service.get(f"/orders/{first}?wait=50")).status_code == 200
+
+
 async def test_the_documents_name_every_operation(service: httpx.AsyncClient) -> None:
     document = (await service.get("/openapi.json")).json()
     assert {"/orders", "/orders/{order_id}"} <= set(document["paths"])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated
 
 import msgspec
 
-from orderflow.runtime.body import BodyLimits
+from orderflow.runtime.connections import HttpLimits
+from orderflow.runtime.docs import docs_routes
 from orderflow.runtime.frame import Frame, FrameState
 from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.runtime.server import HttpServer, listen
@@ -26,7 +27,7 @@ class Basket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 GOOD = {"customer_id": "c", "items": [{"sku": "a", "quantity": 1}]}
-LIMITS = BodyLimits(read_s=0.5, drain_s=1.0, drain_bytes_max=2_000_000)
+LIMITS = HttpLimits(head_s=0.5, body_s=0.5, linger_s=1.0, linger_bytes_max=2_000_000)
 
 
 class Recorder:
@@ -36,12 +37,13 @@ class Recorder:
         self.baskets: list[Request[Basket]] = []
         self.observed: list[tuple[str, str, int]] = []
         self.port = 0
-        self.state = FrameState(chance=random.Random(1), limits=LIMITS, observe=self._observe)
+        self.connections: Callable[[], int] = int
+        self.state = FrameState(chance=random.Random(1), observe=self._observe)
 
     def _observe(self, route: str, method: str, status: int, _seconds: float) -> None:
         self.observed.append((route, method, status))
 
-    def operations(self, *, fast: bool = True) -> tuple[Operation, ...]:
+    def operations(self) -> tuple[Operation, ...]:
         async def put(request: Request[Basket]) -> Reply:
             self.baskets.append(request)
             return Reply(201, {"customer_id": request.body.customer_id})
@@ -67,19 +69,19 @@ class Recorder:
                 responses=done,
                 request=Basket,
                 parameters=(key, limit),
-                fast=fast,
             ),
             Operation(method="GET", path="/failing", summary="Fail", handler=fail, responses=done),
         )
 
 
 @asynccontextmanager
-async def serving(*, fast: bool = True) -> AsyncIterator[Recorder]:
+async def serving(limits: HttpLimits = LIMITS) -> AsyncIterator[Recorder]:
     recorder = Recorder()
-    frame = Frame(recorder.operations(fast=fast), recorder.state)
-    server = HttpServer(lambda: frame, listen("127.0.0.1", 0))
+    frame = Frame(recorder.operations(), recorder.state, docs_routes())
+    server = HttpServer(lambda: frame, listen("127.0.0.1", 0), limits)
     server.start()
     recorder.port = server.port
+    recorder.connections = lambda: server.connections
     try:
         yield recorder
     finally:

@@ -60,7 +60,7 @@ class OrderApi:
         self._admission = Admission(
             self._orders, context.clock, context.signals, context.config.unfinished_orders_max
         )
-        self._finishing = Finishing(self._orders, context.stopping)
+        self._finishing = Finishing(self._orders, context.stopping, context.config.http_waiting_max)
         self._in_flight = InFlight()
         context.signals.subscribe(self._finishing.notice)
 
@@ -84,7 +84,7 @@ class OrderApi:
             return Reply(body=await self._show(order_id))
         with self._finishing.expect(order_id) as expectation:
             order = await self._show(order_id)
-            if order.status not in FINAL and await expectation.met(wait_s):
+            if order.status not in FINAL and await expectation.met(wait_s, request.gone):
                 order = await self._show(order_id)
         return Reply(body=order)
 
@@ -157,7 +157,6 @@ def _place(api: OrderApi) -> Operation:
             Response(status=503, description="Too many orders are unfinished, or the database is away."),
         ),
         tag="orders",
-        fast=True,
     )
 
 
@@ -183,6 +182,7 @@ def _show(api: OrderApi) -> Operation:
         responses=(
             Response(status=200, description="The order as it stands.", type=OrderDetails),
             Response(status=404, description="There is no such order."),
+            Response(status=503, description="Too many requests wait already, or the database is away."),
         ),
         tag="orders",
     )

@@ -10,9 +10,10 @@ from orderflow.events.order import OrderCompleted, OrderFailed
 from orderflow.messaging.signals import BatchCommitted, Signal
 from orderflow.messaging.store import StoreUnavailableError
 from orderflow.order.store import Orders
+from orderflow.runtime.problems import ProblemError
 
 POLL_S = 0.25
-WAITERS_MAX = 10_000
+RETRY_AFTER_S = 1
 
 
 class Finishing:
@@ -20,9 +21,10 @@ class Finishing:
     another process finishes. The poll runs only while somebody waits.
     """
 
-    def __init__(self, orders: Orders, stopping: asyncio.Event) -> None:
+    def __init__(self, orders: Orders, stopping: asyncio.Event, at_most: int) -> None:
         self._orders = orders
         self._stopping = stopping
+        self._at_most = at_most
         self._waiting: dict[UUID, set[asyncio.Future[None]]] = {}
         self._count = 0
         self._poll: asyncio.Task[None] | None = None
@@ -42,7 +44,7 @@ class Finishing:
 
     def enter(self, order_id: UUID) -> asyncio.Future[None] | None:
         """None when too many wait already, or the process is stopping."""
-        if self._count >= WAITERS_MAX or self._stopping.is_set():
+        if self._count >= self._at_most or self._stopping.is_set():
             return None
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
@@ -51,6 +53,12 @@ class Finishing:
         if self._poll is None:
             self._poll = loop.create_task(self._watch())
         return future
+
+    def require_stopping(self) -> None:
+        """Why nobody can wait. Raises ProblemError 503 with Retry-After: too many do."""
+        if not self._stopping.is_set():
+            detail = f"{self._at_most} requests wait for an order already; ask without `wait`, or later"
+            raise ProblemError(503, detail, retry_after_s=RETRY_AFTER_S)
 
     def leave(self, order_id: UUID, future: asyncio.Future[None]) -> None:
         self._count -= 1
@@ -102,9 +110,14 @@ class Expectation:
         if self._future is not None:
             self._finishing.leave(self._order_id, self._future)
 
-    async def met(self, timeout_s: float) -> bool:
-        """True when the order has ended (or the process stops); False after `timeout_s`."""
+    async def met(self, timeout_s: float, gone: asyncio.Future[None] | None = None) -> bool:
+        """True when the order has ended (or the process stops); False after `timeout_s`, or when `gone` is done.
+
+        Raises ProblemError 503 with Retry-After: too many wait already.
+        """
         if self._future is None:
+            self._finishing.require_stopping()
             return False
-        done, _ = await asyncio.wait({self._future}, timeout=timeout_s)
-        return bool(done)
+        waited = {self._future} if gone is None else {self._future, gone}
+        await asyncio.wait(waited, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        return self._future.done()

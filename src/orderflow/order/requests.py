@@ -8,9 +8,7 @@ import msgspec
 
 from orderflow.events.order import ITEMS_MAX, QUANTITY_MAX, UNIT_PRICE_MAX, Item, fault_of
 from orderflow.runtime.problems import FieldError, ProblemError
-
-PRINTABLE = r"^[^\x00-\x1f\x7f]+$(?!\n)"
-PRINTABLE_MEANS = "text without control characters"
+from orderflow.runtime.text import Text
 
 
 class NewItem(Item, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,18 +24,14 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """
 
     customer_id: Annotated[
-        str,
-        msgspec.Meta(
-            min_length=1, max_length=100, pattern=PRINTABLE, description=PRINTABLE_MEANS, examples=["customer-42"]
-        ),
+        Text,
+        msgspec.Meta(min_length=1, max_length=100, examples=["customer-42"]),
     ]
     currency: Annotated[str, msgspec.Meta(min_length=3, max_length=3, examples=["EUR"])]
     items: Annotated[tuple[NewItem, ...], msgspec.Meta(min_length=1, max_length=ITEMS_MAX)]
     payment_method: Annotated[
-        str,
-        msgspec.Meta(
-            min_length=1, max_length=64, pattern=PRINTABLE, description=PRINTABLE_MEANS, examples=["pm_card_visa"]
-        ),
+        Text,
+        msgspec.Meta(min_length=1, max_length=64, examples=["pm_card_visa"]),
     ]
 
 

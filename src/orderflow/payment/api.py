@@ -16,8 +16,9 @@ from orderflow.payment.store import Payments
 from orderflow.payment.views import PaymentPage, PaymentView
 from orderflow.runtime.definition import ServiceContext
 from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
-from orderflow.runtime.operators.asking import CONFIRM, act_of, operator
+from orderflow.runtime.operators.asking import CONFIRM, TAG, act_of, operator
 from orderflow.runtime.problems import ProblemError
+from orderflow.runtime.text import Text
 
 PAGE_MAX = 100
 
@@ -41,7 +42,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """
 
     outcome: Outcome
-    reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
+    reason: Annotated[Text, msgspec.Meta(max_length=500)] = ""
     confirmed: bool = False
 
 
@@ -136,5 +137,5 @@ def _settle(api: PaymentApi) -> Operation:
             Response(status=409, description="What is said is not open, or the bank has said otherwise."),
             CONFIRM,
         ),
-        tag="payments",
+        tag=TAG,
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from orderflow.observability.text import clean
 from orderflow.runtime.problems import FieldError, ProblemError, invalid_body
+from orderflow.runtime.text import fault_of, is_plainly_sound
 
 T = TypeVar("T", bound=msgspec.Struct)
 Count = Callable[[Any], int]
@@ -17,15 +19,17 @@ Count = Callable[[Any], int]
 class StrictDecoder(Generic[T]):
     """Decodes into `body_type`, whose structs all forbid unknown fields (else TypeError, at once).
 
-    Refused besides what msgspec refuses: names given twice, NUL and lone surrogates in text. To look for
-    a name given twice costs a second parse; where every field is required, counting colons proves that
-    there is none (a value with a colon in it only brings the second parse).
+    Refused besides what msgspec refuses: names given twice, and texts that `runtime/text.py` refuses. To look for
+    either costs a second parse; where every field is required, counting colons proves that no name is given twice
+    (a value with a colon in it only brings the second parse).
     """
 
     def __init__(self, body_type: type[T]) -> None:
         self._body_type = body_type
         self._decoder = msgspec.json.Decoder(body_type)
-        self._members = _member_count(msgspec.inspect.type_info(body_type))
+        info = msgspec.inspect.type_info(body_type)
+        self._members = _member_count(info)
+        self._raw = frozenset(_raw_fields(info, ""))
 
     def decode(self, content: bytes) -> T:
         """Raises ProblemError: 400 for what is not JSON, 422 for what does not fit, with the field named."""
@@ -36,64 +40,69 @@ class StrictDecoder(Generic[T]):
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             if not content:
                 raise ProblemError(400, "the body is empty; JSON in UTF-8 is wanted") from error
-            _inspect(content)
+            self._inspect(content)
             raise ProblemError(400, f"the body is not JSON in UTF-8: {error}") from error
         proven = self._members is not None and content.count(b":") == self._members(body)
-        if not proven or b"\\u0000" in content:
-            _inspect(content)
+        if not (proven and is_plainly_sound(content)):
+            self._inspect(content)
         return body
+
+    def _inspect(self, content: bytes) -> None:
+        """Name the field that msgspec does not look at, or whose place it does not tell."""
+        try:
+            text, status = content.decode(errors="surrogatepass"), 422
+        except UnicodeDecodeError:
+            # A byte that is not UTF-8 becomes a lone surrogate, by which its field is found.
+            text, status = content.decode(errors="surrogateescape"), 400
+        try:
+            document = json.loads(text, object_pairs_hook=_Names)
+        except (ValueError, RecursionError):
+            return
+        for pointer, detail in _faults(document, "", self._raw):
+            raise ProblemError(status, f"{pointer}: {detail}", errors=[FieldError(detail=detail, pointer=pointer)])
 
 
 class _Names(list[tuple[str, Any]]):
     """A JSON object as it was written: names in order, repeated ones too."""
 
 
-def _inspect(content: bytes) -> None:
-    """Name the field that msgspec does not look at, or whose place it does not tell."""
-    try:
-        text, status = content.decode(errors="surrogatepass"), 422
-    except UnicodeDecodeError:
-        # A byte that is not UTF-8 becomes a lone surrogate, by which its field is found.
-        text, status = content.decode(errors="surrogateescape"), 400
-    try:
-        document = json.loads(text, object_pairs_hook=_Names)
-    except (ValueError, RecursionError):
-        return
-    for pointer, detail in _faults(document, ""):
-        raise ProblemError(status, f"{pointer}: {detail}", errors=[FieldError(detail=detail, pointer=pointer)])
-
-
-def _faults(value: object, pointer: str) -> list[tuple[str, str]]:
+def _faults(value: object, pointer: str, raw: frozenset[str]) -> list[tuple[str, str]]:
     if isinstance(value, str):
-        return [(pointer, detail)] if (detail := _text_fault(value)) else []
+        return [(pointer, detail)] if (detail := fault_of(value, raw=pointer in raw)) else []
     if isinstance(value, _Names):
-        return _object_faults(value, pointer)
+        return _object_faults(value, pointer, raw)
     if isinstance(value, list):
-        return [fault for index, item in enumerate(value) for fault in _faults(item, f"{pointer}/{index}")]
+        return [fault for index, item in enumerate(value) for fault in _faults(item, f"{pointer}/{index}", raw)]
     return []
 
 
-def _object_faults(members: _Names, pointer: str) -> list[tuple[str, str]]:
+def _object_faults(members: _Names, pointer: str, raw: frozenset[str]) -> list[tuple[str, str]]:
     seen: set[str] = set()
     for name, value in members:
-        shown = name.encode("ascii", "backslashreplace").decode()
+        shown = clean(name)
         where = f"{pointer}/{shown.replace('~', '~0').replace('/', '~1')}"
         if name in seen:
             return [(where, "the name is given twice")]
         seen.add(name)
-        if detail := _text_fault(name):
+        if detail := fault_of(name):
             return [(where, detail)]
-        if faults := _faults(value, where):
+        if faults := _faults(value, where, raw):
             return faults
     return []
 
 
-def _text_fault(text: str) -> str:
-    if "\0" in text:
-        return "text must not contain NUL"
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        return "text must be UTF-8, without lone surrogates"
-    return ""
+def _raw_fields(info: msgspec.inspect.Type, pointer: str) -> Iterator[str]:
+    """Where a `Raw` text stands, as a JSON pointer; not looked for in lists."""
+    if isinstance(info, msgspec.inspect.StructType):
+        for field in info.fields:
+            yield from _raw_fields(field.type, f"{pointer}/{field.encode_name}")
+    elif isinstance(info, msgspec.inspect.UnionType):
+        for each in info.types:
+            yield from _raw_fields(each, pointer)
+    elif isinstance(info, msgspec.inspect.Metadata):
+        if (info.extra or {}).get("raw"):
+            yield pointer
+        yield from _raw_fields(info.type, pointer)
 
 
 def _member_count(info: msgspec.inspect.Type) -> Count | None:

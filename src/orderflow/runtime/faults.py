@@ -13,6 +13,7 @@ from orderflow.messaging.faults.port import Fault, FaultKind, FaultSet
 from orderflow.messaging.faults.targets import NoTargetError, require_target
 from orderflow.messaging.recovery.port import Act
 from orderflow.messaging.store import Store
+from orderflow.runtime import text
 from orderflow.runtime.operation import Handler, Operation, Parameter, Reply, Request, Response
 from orderflow.runtime.operators.asking import TAG, act_of, operator
 from orderflow.runtime.problems import ProblemError
@@ -24,7 +25,7 @@ NO_GAME_DAY = (
 )
 OUTSIDE = Response(status=404, description="The system was not started for a game day, or there is no such fault")
 
-Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+Text = Annotated[text.Text, msgspec.Meta(min_length=1, max_length=200)]
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Number = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 

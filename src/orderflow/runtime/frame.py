@@ -5,27 +5,30 @@ Limits, problem documents, trace and metrics are the same for every request, whi
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
+import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import perf_counter
 from typing import NamedTuple
 
 import msgspec
 from starlette.exceptions import HTTPException
-from starlette.routing import BaseRoute, Route, Router
+from starlette.routing import BaseRoute, Router
 
 from orderflow.runtime.asgi import Receive, Scope, Send
-from orderflow.runtime.body import BodyLimits, BodyRefusedError, DisconnectedError, let_go, read_body
 from orderflow.runtime.decode import StrictDecoder
-from orderflow.runtime.operation import Headers, Operation, Reply, Request
+from orderflow.runtime.framing import joined
+from orderflow.runtime.operation import Operation, Reply, Request
 from orderflow.runtime.problems import ProblemError, reply, to_problem
 from orderflow.runtime.tracing import accept_traceparent
 from orderflow.runtime.values import ParameterReader
 
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
 CLOSE = (b"connection", b"close")
+VITAL = frozenset({"health", "operators"})
 _READS = frozenset({"GET", "HEAD"})
 
 HttpObserver = Callable[[str, str, int, float], None]
@@ -43,7 +46,6 @@ class FrameState:
     """
 
     chance: random.Random
-    limits: BodyLimits = field(default_factory=BodyLimits)
     draining: bool = False
     observe: HttpObserver = _nobody
 
@@ -70,15 +72,16 @@ class Asked(NamedTuple):
 
 
 class Resource:
-    """All operations of one path; given to the router as an ASGI application."""
+    """All operations of one path."""
 
-    def __init__(self, frame: Frame, path: str) -> None:
-        self._frame = frame
+    def __init__(self, path: str) -> None:
         self.path = path
         self.endpoints: dict[str, _Endpoint] = {}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._frame.answer(self, scope, receive, send)
+    @property
+    def is_vital(self) -> bool:
+        """Whether it is served also where others are turned away: probes, metrics, operators."""
+        return any(each.operation.tag in VITAL for each in self.endpoints.values())
 
     def find(self, method: str) -> _Endpoint:
         endpoint = self.endpoints.get("GET" if method == "HEAD" else method)
@@ -106,82 +109,88 @@ class Frame:
         self._starting = starting
         self._state = state
         self._paths: dict[str, Resource] = {}
-        self._fast: dict[str, Resource] = {}
-        self._nowhere = Resource(self, "(none)")
+        self._patterns: list[tuple[re.Pattern[str], Resource]] = []
+        self._nowhere = Resource("(none)")
         for operation in operations:
             self._add(operation)
-        routes: list[BaseRoute] = [Route(path, endpoint=each) for path, each in self._paths.items()]
-        self._router = Router([*routes, *extra], redirect_slashes=False, default=self._not_found)
+        self._router = Router([*extra], redirect_slashes=False, default=self._not_found)
 
     def _add(self, operation: Operation) -> None:
-        path = self._paths.setdefault(operation.path, Resource(self, operation.path))
+        path = self._paths.get(operation.path)
+        if path is None:
+            path = self._paths[operation.path] = Resource(operation.path)
+            if "{" in operation.path:
+                self._patterns.append((_pattern(operation.path), path))
         if operation.method in path.endpoints:
             raise ValueError(f"{operation.method} {operation.path} is declared twice")
         path.endpoints[operation.method] = _Endpoint(operation)
-        if operation.fast:
-            self._fast[operation.path] = path
+
+    def find(self, path: str) -> tuple[Resource, Mapping[str, str]] | None:
+        """The operations of a decoded path, and the parameters in it. A path without parameters goes first."""
+        plain = self._paths.get(path)
+        if plain is not None and "{" not in path:
+            return plain, {}
+        for pattern, resource in self._patterns:
+            if match := pattern.fullmatch(path):
+                return resource, match.groupdict()
+        return None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI: for what is beside the operations, and for whoever speaks it. The body is bounded by the server."""
         if scope["type"] != "http":
             raise RuntimeError(f"{scope['type']} is not served")
-        path = self._fast.get(scope["path"])
-        if path is not None:
-            await self.answer(path, scope, receive, send)
+        found = self.find(scope["path"])
+        if found is not None:
+            await self._answer(*found, scope, receive, send)
             return
         try:
             await self._router(scope, receive, send)
         except HTTPException as error:
-            await _send(reply(ProblemError(error.status_code, error.detail), scope["path"]), send, ())
+            await _send(reply(ProblemError(error.status_code, error.detail), scope["path"]), send)
 
     async def _not_found(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.answer(self._nowhere, scope, receive, send)
+        await self._answer(self._nowhere, {}, scope, receive, send)
 
-    def fast(self, method: str, target: bytes) -> Resource | None:
-        """The path of a fast operation, if that is what is asked for, without a query."""
-        path = self._fast.get(target.decode("latin-1"))
-        endpoint = path.endpoints.get(method) if path is not None else None
-        return path if endpoint is not None and endpoint.operation.fast else None
+    async def _answer(
+        self, path: Resource, path_params: Mapping[str, str], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        parts: list[bytes] = []
+        more = True
+        while more:
+            event = await receive()
+            if event["type"] == "http.disconnect":
+                return
+            parts.append(event.get("body", b""))
+            more = event.get("more_body", False)
+        headers = joined(scope["headers"])
+        asked = Asked(scope["method"], scope["path"], scope["query_string"], headers, path_params)
+        await _send(await self.reply_to(path, asked, b"".join(parts)), send)
 
-    @property
-    def limits(self) -> BodyLimits:
-        return self._state.limits
-
-    async def answer(self, path: Resource, scope: Scope, receive: Receive, send: Send) -> None:
-        """Carry out one request on `path`: every error becomes a problem document."""
-        started = perf_counter()
-        asked = _asked(scope)
-        refused: ProblemError | None = None
-        try:
-            content = b""
-            if b"content-length" in asked.headers or b"transfer-encoding" in asked.headers:
-                content = await read_body(asked.headers, receive, self._state.limits)
-            answer = await self._perform(path, asked, content)
-        except DisconnectedError:
-            return
-        except Exception as error:  # noqa: BLE001  (a request's failure must end in its answer)
-            refused = self._refusal(error, asked.target)
-            answer = reply(refused, asked.target)
-        if isinstance(refused, BodyRefusedError):
-            await self._refuse_body(answer, receive, send)
-        else:
-            await _send(answer, send, ())
-        self._observe(path, asked, answer, started)
-
-    async def reply_to(self, path: Resource, asked: Asked, content: bytes) -> Reply:
-        """Carry out a request whose body is here already: every error becomes a problem document."""
+    async def reply_to(
+        self, path: Resource, asked: Asked, content: bytes, gone: asyncio.Future[None] | None = None
+    ) -> Reply:
+        """Carry out a request whose body is here already: every error becomes a problem document. `gone` is done once
+        nobody waits for the answer.
+        """
         started = perf_counter()
         try:
-            answer = await self._perform(path, asked, content)
+            answer = await self._perform(path, asked, content, gone)
         except Exception as error:  # noqa: BLE001  (a request's failure must end in its answer)
             answer = reply(self._refusal(error, asked.target), asked.target)
         self._observe(path, asked, answer, started)
         return answer
 
+    def refused(self, status: int) -> None:
+        """A request was refused before it got here."""
+        self._state.observe(self._nowhere.path, "other", status, 0.0)
+
     def _observe(self, path: Resource, asked: Asked, answer: Reply, started: float) -> None:
         known = asked.method if asked.method in path.endpoints or asked.method == "HEAD" else "other"
         self._state.observe(path.path, known, answer.status, perf_counter() - started)
 
-    async def _perform(self, path: Resource, asked: Asked, content: bytes) -> Reply:
+    async def _perform(
+        self, path: Resource, asked: Asked, content: bytes, gone: asyncio.Future[None] | None
+    ) -> Reply:
         if path is self._nowhere:
             raise self._nothing_here()
         endpoint = path.find(asked.method)
@@ -196,7 +205,7 @@ class Frame:
             reader = endpoint.parameters or ParameterReader(endpoint.operation)
             values = reader.read(asked.path_params, asked.query, asked.headers)
         trace = accept_traceparent(asked.headers.get(b"traceparent"), self._state.chance)
-        return await endpoint.operation.handler(Request(body, content, values, trace))
+        return await endpoint.operation.handler(Request(body, content, values, trace, gone))
 
     def _nothing_here(self) -> ProblemError:
         if self._starting:
@@ -210,17 +219,17 @@ class Frame:
             logging.getLogger("orderflow.http").error("a request to %s failed", path, exc_info=error)
         return known or ProblemError(500, "the request met a defect")
 
-    async def _refuse_body(self, answer: Reply, receive: Receive, send: Send) -> None:
-        """The whole answer goes out first, then the rest of the body is let go of, then the connection."""
-        await _send(answer, send, (CLOSE,), more=True)
-        await let_go(receive, self._state.limits)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+def _pattern(path: str) -> re.Pattern[str]:
+    """`/orders/{order_id}`: a parameter is one segment."""
+    parts = re.split(r"\{(\w+)\}", path)
+    return re.compile("".join(f"(?P<{part}>[^/]+)" if at % 2 else re.escape(part) for at, part in enumerate(parts)))
 
 
-async def _send(answer: Reply, send: Send, extra: Headers, *, more: bool = False) -> None:
+async def _send(answer: Reply, send: Send) -> None:
     content, headers = head_of(answer)
-    await send({"type": "http.response.start", "status": answer.status, "headers": [*headers, *extra]})
-    await send({"type": "http.response.body", "body": content, "more_body": more})
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
 
 
 def head_of(answer: Reply) -> tuple[bytes, list[tuple[bytes, bytes]]]:
@@ -234,21 +243,6 @@ def head_of(answer: Reply) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     if content:
         headers.append((b"content-type", answer.media_type))
     return content, headers
-
-
-def _asked(scope: Scope) -> Asked:
-    headers: dict[bytes, bytes] = dict(scope["headers"])
-    if len(headers) < len(scope["headers"]):
-        headers = _joined(scope["headers"])
-    return Asked(scope["method"], scope["path"], scope["query_string"], headers, scope.get("path_params", {}))
-
-
-def _joined(fields: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Fields of one name are one list (RFC 9110, 5.3): where one value is wanted, none is chosen silently."""
-    joined: dict[bytes, bytes] = {}
-    for name, value in fields:
-        joined[name] = joined[name] + b", " + value if name in joined else value
-    return joined
 
 
 def _require_json(headers: Mapping[bytes, bytes]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
@@ -47,13 +48,14 @@ class Request(Generic[Body]):
 
     `body` is the decoded body (None where the operation has no `request` type), `content` its bytes,
     `values` holds every declared parameter by name. `traceparent` (W3C Trace Context) is the caller's or
-    a new one; pass it to `engine.submit`.
+    a new one; pass it to `engine.submit`. `gone` is done once the client has left: who waits long waits for it too.
     """
 
     body: Body
     content: bytes
     values: Mapping[str, Any]
     traceparent: str
+    gone: asyncio.Future[None] | None = None
 
 
 @dataclass(slots=True)
@@ -77,9 +79,8 @@ Handler = Callable[[Request[Any]], Awaitable[Reply]]
 class Operation:
     """One method on one path (`/orders/{order_id}`).
 
-    `fast` answers ahead of the router; only for a path without parameters in it. Errors are raised: see
-    `runtime/problems.py` for the table of exceptions and answers. The frame itself adds 400, 413, 415, 422 and
-    503 to the document where they can happen.
+    Errors are raised: see `runtime/problems.py` for the table of exceptions and answers. The frame itself adds 400,
+    413, 415, 422 and 503 to the document where they can happen.
     """
 
     method: Literal["GET", "POST", "PUT", "DELETE"]
@@ -90,4 +91,3 @@ class Operation:
     request: type[msgspec.Struct] | None = None
     parameters: Sequence[Parameter] = ()
     tag: str = ""
-    fast: bool = False

@@ -110,8 +110,8 @@ def _of_recovery(error: RecoveryError) -> ProblemError:
     return ProblemError(409, str(error))
 
 
-def reply(error: ProblemError, instance: str) -> Reply:
-    """The problem as an answer to the request for the path `instance`."""
+def reply(error: ProblemError, instance: str | None) -> Reply:
+    """The problem as an answer to the request for the path `instance` (None: it could not be read)."""
     problem = msgspec.structs.replace(error.problem, instance=error.problem.instance or instance)
     return Reply(problem.status, headers=error.headers, content=encode(problem), media_type=MEDIA_TYPE)
 

@@ -109,7 +109,7 @@ async def _serve(
     chance = system_random()
     process = ServiceProcess(definition, settings, signals, metrics, clock, chance, listener)
     process.open()
-    log.write(Level.INFO, "listening", {"port": process.port})
+    log.write(Level.INFO, "listening", {"port": process.port, "connections_max": process.connections_max})
     async with alerting(settings, signals, clock, chance), summing_up(log):
         try:
             await process.run_until(stopping, announce)

@@ -1,4 +1,4 @@
-"""Listening: a socket whose failure is one clear sentence, and uvicorn without its signal handlers."""
+"""Listening: a socket whose failure is one clear sentence, and the server that accepts from it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Callable, Generator
-from functools import partial
+import time
+from collections.abc import Callable
+from email.utils import formatdate
 
-import uvicorn
-
-from orderflow.runtime.asgi import Receive, Scope, Send
+from orderflow.runtime.connections import Connections, HttpLimits
 from orderflow.runtime.frame import Frame
-from orderflow.runtime.protocol import BoundedProtocol
+from orderflow.runtime.protocol import Connection, Serving
 
-_BACKLOG = 1024
-_DATE_EVERY_S = 1.0
+_TICK_S = 1.0
+_TICKS_A_LIMIT = 4
 
 
 class CannotListenError(Exception):
@@ -37,7 +36,7 @@ def listen(host: str, port: int) -> socket.socket:
         if os.name == "posix":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(_BACKLOG)
+        listener.listen(HttpLimits().backlog)
         listener.setblocking(False)
     except OSError as error:
         listener.close()
@@ -54,57 +53,62 @@ def _sentence(host: str, port: int, error: OSError) -> str:
     return reasons.get(error.errno or 0, f"cannot listen on {host}:{port}: {error.strerror}")
 
 
-class HttpServer(uvicorn.Server):
-    """Serves on a socket, until `stop`, what `frame` gives at the moment of each request. Signals of the process are
-    somebody else's.
-    """
+class HttpServer:
+    """Serves on a socket, until `stop`, what `frame` gives at the moment of each request."""
 
-    def __init__(self, frame: Callable[[], Frame], listener: socket.socket) -> None:
-        async def application(scope: Scope, receive: Receive, send: Send) -> None:
-            await frame()(scope, receive, send)
-
-        super().__init__(
-            uvicorn.Config(
-                application,
-                http=partial(BoundedProtocol, frame=frame),  # type: ignore[arg-type]
-                interface="asgi3",
-                ws="none",
-                lifespan="off",
-                access_log=False,
-                log_config=None,
-                server_header=False,
-                proxy_headers=False,
-                timeout_keep_alive=75,
-                timeout_graceful_shutdown=None,
-            )
-        )
+    def __init__(self, frame: Callable[[], Frame], listener: socket.socket, limits: HttpLimits | None = None) -> None:
+        limits = limits or HttpLimits()
         self._listener = listener
-        self._stop = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._serving = Serving(frame=frame, limits=limits, connections=Connections(limits), now=time.monotonic)
+        shortest = min(limits.idle_s, limits.head_s, limits.body_s, limits.answer_s, limits.write_s, limits.linger_s)
+        self._tick_s = min(_TICK_S, shortest / _TICKS_A_LIMIT)
+        self._server: asyncio.Server | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._ticking: asyncio.Task[None] | None = None
 
     @property
     def port(self) -> int:
         port: int = self._listener.getsockname()[1]
         return port
 
+    @property
+    def connections(self) -> int:
+        """How many there are."""
+        return len(self._serving.connections)
+
     def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self.serve(sockets=[self._listener]))
+        loop = asyncio.get_running_loop()
+        self._date()
+        self._starting = loop.create_task(self._accept())
+        self._ticking = loop.create_task(self._tick())
 
     async def stop(self, timeout_s: float) -> None:
         """Finish what is being answered, then close; after `timeout_s` the rest is cut off."""
-        self.config.timeout_graceful_shutdown = max(1, round(timeout_s))
-        self.should_exit = True
-        self._stop.set()
-        if self._task is not None:
-            await self._task
+        serving = self._serving
+        serving.stopping = True
+        if self._starting is not None:
+            await self._starting
+        if self._server is not None:
+            self._server.close()
+        await serving.connections.shut_down(timeout_s)
+        for task in [*serving.tasks]:
+            task.cancel()
+        await asyncio.gather(*serving.tasks, return_exceptions=True)
+        if self._ticking is not None:
+            self._ticking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._ticking
 
-    async def main_loop(self) -> None:
-        """Keeps the Date header right: uvicorn's own loop would wake ten times a second."""
-        while not await self.on_tick(0):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_DATE_EVERY_S):
-                    await self._stop.wait()
+    async def _accept(self) -> None:
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(self._serving), sock=self._listener, backlog=self._serving.limits.backlog
+        )
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None]:
-        yield
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(self._tick_s)
+            self._date()
+            self._serving.connections.expire(self._serving.now())
+
+    def _date(self) -> None:
+        self._serving.date = formatdate(usegmt=True).encode()

@@ -34,7 +34,7 @@ from orderflow.runtime.health import AlarmWatch, HealthCheck, health_operations
 from orderflow.runtime.operators.operators import operator_operations
 from orderflow.runtime.operators.queues import Queues
 from orderflow.runtime.server import HttpServer
-from orderflow.runtime.wiring import engine_config, open_store, open_transport, service_config
+from orderflow.runtime.wiring import engine_config, http_limits, open_store, open_transport, service_config
 from orderflow.settings import Settings, SettingsError
 
 _FIRST_WAIT_MS = 100
@@ -85,8 +85,10 @@ class ServiceProcess:
         self._readers: Sequence[Reader] = ()
         self._probes = [*health_operations(self._health), metrics_operation(metrics, lambda: self._readers)]
         self._frame = Frame(self._probes, self._state, starting=True)
-        self._server = HttpServer(lambda: self._frame, listener)
-        self._config = service_config(definition, settings)
+        http = http_limits(settings)
+        self.connections_max = http.connections_max
+        self._server = HttpServer(lambda: self._frame, listener, http)
+        self._config = service_config(definition, settings, http)
         self._commands = LateCommands()
         self._parts = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []

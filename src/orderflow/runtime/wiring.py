@@ -15,6 +15,7 @@ from orderflow.messaging.stores.postgres.machines import verify_machine
 from orderflow.messaging.stores.postgres.migrations import check, core
 from orderflow.messaging.stores.postgres.store import PostgresStore
 from orderflow.messaging.transport import Claim, ClaimedError, Transport
+from orderflow.runtime.connections import HttpLimits, allow_files, files_wanted, limits_for
 from orderflow.runtime.definition import ServiceConfig, ServiceDefinition
 from orderflow.runtime.transports import claim_topics, connect_transport, topic_settings
 from orderflow.settings import Settings, SettingsError
@@ -37,14 +38,23 @@ def engine_config(settings: Settings) -> EngineConfig:
     )
 
 
-def service_config(definition: ServiceDefinition, settings: Settings) -> ServiceConfig:
-    """Raises SettingsError: a service with a gateway needs the bank's database."""
+def http_limits(settings: Settings) -> HttpLimits:
+    """As many connections as the settings say, or as there can be files; the process is allowed more of these."""
+    connections_max = settings.http_connections_max
+    return limits_for(connections_max, allow_files(files_wanted(connections_max)))
+
+
+def service_config(definition: ServiceDefinition, settings: Settings, http: HttpLimits) -> ServiceConfig:
+    """Those who wait have half of the connections at most. Raises SettingsError: a service with a gateway needs the
+    bank's database.
+    """
     bank = settings.service_database_url("bank") if definition.gateway is not None else None
     return ServiceConfig(
         idempotency_keep_s=settings.idempotency_keep_hours * 3600,
         unfinished_orders_max=settings.unfinished_orders_max,
         gateway_timeout_s=settings.gateway_timeout_ms / 1000,
         gateway_concurrency=settings.gateway_concurrency,
+        http_waiting_max=min(settings.http_waiting_max, http.connections_max // 2),
         demo_catalogue=settings.demo_catalogue,
         bank_database_url=bank,
     )

@@ -109,6 +109,12 @@ class Settings:
     command_queue_max: Annotated[
         int, _Entry(readers.whole(1, 1_000_000), "with more waiting commands, new ones get a 503")
     ] = 4096
+    http_connections_max: Annotated[
+        int, _Entry(readers.whole(8, 1_000_000), "with more connections to a service, new requests get a 503")
+    ] = 10_000
+    http_waiting_max: Annotated[
+        int, _Entry(readers.whole(0, 1_000_000), "with more requests that wait for an order, new ones get a 503")
+    ] = 5_000
     log_format: Annotated[
         Literal["auto", "json", "text"],
         _Entry(readers.choice("auto", "json", "text"), "auto is text on a terminal and JSON elsewhere"),

@@ -251,12 +251,12 @@ def restored_logging() -> Iterator[None]:
 def test_libraries_log_through_the_same_writer_from_warning_on() -> None:
     sink = Kept()
     with routed_logging(writer(sink)):
-        logging.getLogger("uvicorn.error").info("quiet")
-        logging.getLogger("uvicorn.error").warning("Invalid %s\n", "request")
+        logging.getLogger("starlette").info("quiet")
+        logging.getLogger("starlette").warning("Invalid %s\n", "request")
         logging.getLogger("asyncio").error("broken", exc_info=ValueError("postgresql://a:geheim@h"))
         logging.getLogger("x").warning("%d", "not a number")
     first, second, third = sink.lines()
-    assert (first["logger"], first["level"], first["message"]) == ("uvicorn.error", "warning", "Invalid request")
+    assert (first["logger"], first["level"], first["message"]) == ("starlette", "warning", "Invalid request")
     assert (second["error"], second["detail"]) == ("ValueError", "postgresql://a:***@h")
     assert third["message"] == "%d"
 

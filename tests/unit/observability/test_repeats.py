@@ -36,7 +36,7 @@ async def test_a_flood_of_warnings_is_told_at_first_and_then_summed_up_once_an_i
     with routed_logging(log):
         for _ in range(3):
             for _ in range(MANY):
-                logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
+                logging.getLogger("asyncio").warning("Invalid HTTP request received.")
             await log.sum_up()
     lines = sink.lines()
     assert [line.get("repeated") for line in lines] == [None] * TOLD_FIRST + [MANY - TOLD_FIRST, MANY, MANY]

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+import pytest
+
 from orderflow.events.order import OrderCompleted, OrderFailed
 from orderflow.messaging.message import Event
 from orderflow.messaging.signals import BatchCommitted, Handled, Outcome
 from orderflow.messaging.store import StoreUnavailableError
 from orderflow.order.finishing import Finishing
 from orderflow.order.store import Orders
+from orderflow.runtime.problems import ProblemError
 from tests.support.decisions import id_of
 from tests.support.waiting import eventually
 
@@ -35,14 +38,15 @@ class Finished:
 
 
 class World:
-    def __init__(self) -> None:
+    def __init__(self, at_most: int = 100) -> None:
         self.database = Finished()
         self.stopping = asyncio.Event()
-        self.finishing = Finishing(Orders(self.database), self.stopping)
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.finishing = Finishing(Orders(self.database), self.stopping, at_most)
 
     async def wait(self, order_id: UUID, timeout_s: float = 30.0) -> bool:
         with self.finishing.expect(order_id) as expectation:
-            return await expectation.met(timeout_s)
+            return await expectation.met(timeout_s, self.gone)
 
     async def start(self, order_id: UUID) -> asyncio.Task[bool]:
         task = asyncio.create_task(self.wait(order_id))
@@ -93,6 +97,35 @@ async def test_a_database_that_is_away_is_asked_again() -> None:
     world.database.away = False
     world.database.finished = {FIRST}
     assert await waiting
+
+
+async def test_who_comes_when_enough_wait_is_told_to_come_later() -> None:
+    world = World(at_most=2)
+    waiting = [await world.start(each) for each in (FIRST, SECOND)]
+    with pytest.raises(ProblemError) as refused:
+        await world.wait(FIRST)
+    assert (refused.value.problem.status, refused.value.headers) == (503, ((b"retry-after", b"1"),))
+    world.commit(completed(FIRST))
+    assert await waiting[0]
+    waiting[0] = await world.start(FIRST)
+    world.commit(completed(FIRST), completed(SECOND))
+    assert all(await asyncio.gather(*waiting))
+
+
+async def test_an_order_that_has_ended_is_told_however_many_wait() -> None:
+    with World(at_most=0).finishing.expect(FIRST):
+        """Only waiting is refused: who finds the order ended does not wait."""
+
+
+async def test_a_client_that_leaves_waits_no_longer() -> None:
+    world = World(at_most=1)
+    waiting = await world.start(FIRST)
+    world.gone.set_result(None)
+    assert not await waiting
+    world.gone = asyncio.get_running_loop().create_future()
+    again = await world.start(FIRST)
+    world.commit(completed(FIRST))
+    assert await again
 
 
 async def test_a_process_that_stops_keeps_nobody_waiting() -> None:

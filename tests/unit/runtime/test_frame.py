@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -65,6 +66,14 @@ async def test_parameters_that_are_absent_have_their_default(recorder: Recorder,
     [
         ("limit=0", 422, "limit"),
         ("limit=x", 422, "limit"),
+        *(
+            (f"limit={spelling}", 422, "limit")
+            for spelling in ("5.0", "5e0", "05", "%2B5", "%205", "-0.0", "null", "")
+        ),
+        ("limit=2%0a", 422, "limit"),
+        ("limit=%C2%85", 422, "limit"),
+        ("limit=%E2%80%A8", 422, "limit"),
+        ("a%E2%80%AEb=1", 422, "a\\u202eb"),
         ("limit=1&limit=2", 422, "limit"),
         ("limt=1", 422, "limt"),
         ("limit=%00", 422, "limit"),
@@ -79,6 +88,63 @@ async def test_a_wrong_query_is_refused_and_named(
     assert answer.status_code == status
     assert [error["parameter"] for error in answer.json().get("errors", [])] == ([parameter] if parameter else [])
     assert recorder.baskets == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "taken", "refused"),
+    [
+        (int, ["0", "-7", "42"], ["5.0", "1e1", "+1", "1_0", "\u0665", "0x1", "true", ""]),
+        (float, ["0", "2.5", "-1"], ["nan", "inf", "-inf", "1e1", ".5", "5.", "1_0", "infinity"]),
+        (bool, ["true", "false"], ["1", "0", "True", "TRUE", "yes", "null"]),
+        (UUID, [str(UUID(int=1))], ["0" * 32, "{" + str(UUID(int=1)) + "}", "urn:uuid:" + str(UUID(int=1))]),
+        (UUID | int, [str(UUID(int=1)), "7"], ["7.0", "0" * 32]),
+        (int | None, ["7"], ["null", ""]),
+        (str | None, ["null", "7", "5.0"], ["\u202e", "\x85"]),
+    ],
+)
+async def test_a_parameter_has_one_spelling(
+    recorder: Recorder, wanted: Any, taken: list[str], refused: list[str]
+) -> None:
+    async def show(request: Request[None]) -> Reply:
+        return Reply(body=str(request.values["value"]))
+
+    value = Parameter(name="value", where="query", description="", type=wanted)
+    operation = Operation(method="GET", path="/x", summary="", handler=show, responses=[], parameters=[value])
+    web = client(Frame([operation], recorder.state))
+    for text in taken:
+        assert (await web.get("/x", params={"value": text})).status_code == 200, text
+    for text in refused:
+        answer = await web.get("/x", params={"value": text})
+        assert (answer.status_code, answer.json()["errors"][0]["parameter"]) == (422, "value"), text
+
+
+@pytest.mark.parametrize("sent", [b'"\xe2\x80\xae"', b'"\xc2\x85"', b'"\x85"', b'"a\tb"'])
+async def test_a_text_in_a_header_is_held_to_the_rule_of_all_texts(
+    recorder: Recorder, web: httpx.AsyncClient, sent: bytes
+) -> None:
+    answer = await web.post("/baskets", json=GOOD, headers=[(b"idempotency-key", sent)])
+    assert (answer.status_code, answer.json()["errors"][0]["parameter"]) == (422, "Idempotency-Key")
+    assert recorder.baskets == []
+
+
+async def test_a_path_is_matched_whole_and_a_parameter_is_one_segment(recorder: Recorder) -> None:
+    async def show(request: Request[None]) -> Reply:
+        return Reply(body=request.values)
+
+    name = Parameter(name="name", where="path", description="")
+    plain = Operation(method="GET", path="/x/known", summary="", handler=show, responses=[])
+    one = Operation(method="GET", path="/x/{name}", summary="", handler=show, responses=[], parameters=[name])
+    more = Operation(method="GET", path="/x/{name}/y.z", summary="", handler=show, responses=[], parameters=[name])
+    web = client(Frame([one, more, plain], recorder.state))
+    for path, values in (
+        ("known", {}),
+        ("a", {"name": "a"}),
+        ("{name}", {"name": "{name}"}),
+        ("a/y.z", {"name": "a"}),
+    ):
+        assert (await web.get(f"/x/{path}")).json() == values
+    for path in ("", "a/b", "a/y-z", "a/y.z/", "known/", "known%0A", "a%0A"):
+        assert (await web.get(f"/x/{path}")).status_code == 404, path
 
 
 @pytest.mark.parametrize(

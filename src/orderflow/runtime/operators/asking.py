@@ -9,6 +9,7 @@ import msgspec
 
 from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.recovery.port import Act, LetterFilter
+from orderflow.runtime import text
 from orderflow.runtime.operation import Parameter, Request, Response
 from orderflow.runtime.problems import FieldError, ProblemError
 
@@ -18,7 +19,7 @@ EVENTS_MAX = 1000
 
 Limit = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 Position = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-Text = Annotated[str, msgspec.Meta(max_length=500)]
+Text = Annotated[text.Text, msgspec.Meta(max_length=500)]
 Millis = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 EventId = UUID | Position
 Listed = Annotated[tuple[EventId, ...], msgspec.Meta(max_length=EVENTS_MAX)]

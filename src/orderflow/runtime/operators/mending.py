@@ -16,6 +16,7 @@ from orderflow.runtime.operation import Operation, Reply, Request, Response
 from orderflow.runtime.operators import views
 from orderflow.runtime.operators.asking import CONFIRM, NOT_THERE, TAG, Text, act_of, one_event, operator
 from orderflow.runtime.problems import FieldError, ProblemError
+from orderflow.runtime.text import Raw
 
 
 class EditRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -24,7 +25,7 @@ class EditRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     `seen` is the event's id when the change was looked at: if it has another by now, nothing is done.
     """
 
-    text: str | None = None
+    text: Raw | None = None
     base64: str | None = None
     seen: UUID | None = None
     reason: Text = ""
