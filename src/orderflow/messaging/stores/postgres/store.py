@@ -123,7 +123,7 @@ class PostgresStore:
         return OutboxBacklog(rows[0]["unsent"], rows[0]["oldest_ms"])
 
     async def standing(self, consumers: Sequence[str], age_ms: int) -> Standing:
-        rows = await self._on(self._reads, self._queries["standing"], list(consumers), age_ms)
+        rows = await self._on(self._work, self._queries["standing"], list(consumers), age_ms)
         return core_rows.read_standing(rows)
 
     async def purge(self, keep_sent_ms: int) -> int:
