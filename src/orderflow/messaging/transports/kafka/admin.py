@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewTopic
@@ -20,6 +20,7 @@ from orderflow.messaging.transport import (
     TransportUnavailableError,
 )
 from orderflow.messaging.transports.kafka.errors import translated
+from orderflow.messaging.transports.kafka.offsets import GroupOffsets
 from orderflow.messaging.transports.kafka.settings import MESSAGE_MAX_BYTES, KafkaSettings
 
 Place = tuple[str, int]
@@ -34,6 +35,7 @@ class Admin:
         self._timeout_s = settings.request_timeout_s
         self._replication = replication
         self._client = AdminClient(settings.client())
+        self._offsets_of = GroupOffsets(settings)
         self._partitions: dict[str, int] = {}
 
     async def partitions(self, topics: Iterable[str]) -> Mapping[str, int]:
@@ -73,11 +75,12 @@ class Admin:
 
     async def lag(self, group: str, topics: Sequence[str]) -> list[PartitionLag]:
         ends = await self.ends(topics)
-        asked = ConsumerGroupTopicPartitions(group, [TopicPartition(*place) for place in ends])
-        [future] = self._client.list_consumer_group_offsets([asked], request_timeout=self._timeout_s).values()
-        committed = {(p.topic, p.partition): p.offset for p in (await _answer(future)).topic_partitions}
-        known = {place: offset for place, offset in committed.items() if offset >= 0}
-        return [PartitionLag(*place, known.get(place), first, end) for place, (first, end) in ends.items()]
+        committed = await self._offsets_of.committed(group, list(ends))
+        return [PartitionLag(*place, committed.get(place), first, end) for place, (first, end) in ends.items()]
+
+    async def close(self) -> None:
+        """Idempotent."""
+        await self._offsets_of.close()
 
     async def _until_usable(self, names: Sequence[str]) -> None:
         """A topic is made by the controller; the brokers hear of it, and become leaders, a little later."""

@@ -92,7 +92,7 @@ class KafkaTransport:
     async def close(self) -> None:
         self._closed = True
         await asyncio.gather(*(consumer.close() for consumer in self._consumers))
-        await asyncio.gather(self._appender.close(), self._reader.close())
+        await asyncio.gather(self._appender.close(), self._reader.close(), self._admin.close())
 
     def _check_open(self) -> None:
         if self._closed:
