@@ -11,7 +11,16 @@ from tests.architecture.sources import PACKAGE, python_files, short, tree
 SHAPE = {"__init__.py", "api.py", "model.py", "rows.py", "service.py", "store.py", "views.py"}
 EXTRA = {
     "order": {"messages.py", "requests.py", "idempotency.py", "admission.py", "finishing.py", "upkeep.py"},
-    "payment": {"messages.py", "refunds.py", "settlement.py", "gateway.py", "bank.py", "book.py", "bank_postgres.py"},
+    "payment": {
+        "alarms.py",
+        "messages.py",
+        "refunds.py",
+        "settlement.py",
+        "gateway.py",
+        "bank.py",
+        "book.py",
+        "bank_postgres.py",
+    },
     "inventory": {"messages.py", "demo.py"},
     "notification": set[str](),
 }

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from click.testing import CliRunner
 
@@ -225,3 +226,73 @@ async def test_books_balance_after_a_settlement_and_the_audit_says_where_the_ban
         await change(made, "bank", "DELETE FROM bank_charges")
         words = [finding.what for finding in (await look(made)).findings]
     assert "an operator settled the charge otherwise than the bank has it" in words
+
+
+ORDER = {"customer_id": "c", "currency": "EUR", "items": [{"sku": "SKU-SOLD-OUT", "quantity": 1, "unit_price": 700}]}
+
+
+async def settle(shop: httpx.AsyncClient, order_id: str, outcome: str) -> None:
+    answer = await shop.post(
+        f"/payments/{order_id}/settlement",
+        json={"outcome": outcome, "reason": "ticket 4711", "confirmed": True},
+        headers={"x-orderflow-operator": "ada@desk"},
+    )
+    assert answer.status_code == 200, answer.text
+
+
+async def test_a_refused_refund_is_seen_on_the_order_and_audited_as_it_is_until_it_is_settled(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    """The issue's own way: the bank is away, an operator settles as charged what was not, and it is out of stock."""
+    with databases(postgres, *SERVICES) as made:
+        await made.migrate()
+        async with AsyncExitStack() as stack:
+            never = {"gateway_timeout_ms": 60_000, "drain_timeout_s": 1}
+            shops = {
+                name: await stack.enter_async_context(running(name, made, tmp_path, **never)) for name in SERVICES
+            }
+            methods = {"never charged": "pm_timeout_not_charged", "card gone": "pm_card_refundFail"}
+            placed = {
+                name: (await shops["order"].post("/orders", json={**ORDER, "payment_method": method})).json()["id"]
+                for name, method in methods.items()
+            }
+            called = f"SELECT count(*) FROM bank_calls WHERE key = 'charge:{placed['never charged']}'"
+            database = made.urls["bank"].rpartition("/")[2]
+            await eventually(lambda: postgres.execute(called, database) == "1", timeout_s=20)
+            await settle(shops["payment"], placed["never charged"], "charged")
+
+            async def shown(name: str) -> dict[str, Any]:
+                return dict((await shops["order"].get(f"/orders/{placed[name]}")).json())
+
+            async def refusals() -> bool:
+                return all([(await shown(name))["refund"] == "refused" for name in placed])
+
+            await eventually(refusals, timeout_s=30)
+            order = await shown("card gone")
+            assert [(step["event"], step["status"], step["refund"]) for step in order["history"]] == [
+                ("OrderPlaced", "PENDING", None),
+                ("PaymentSucceeded", "PAID", None),
+                ("StockRejected", "FAILED", None),
+                ("StockRejected", "FAILED", "due"),
+                ("RefundFailed", "FAILED", "refused"),
+            ]
+            assert order["history"][-1]["reason"] == "expired_or_canceled_card"
+            assert [step["cause"] is None for step in order["history"]] == [True, False, False, False, False]
+
+            report = await look(made, wait_s=30, accepted=tuple(placed.values()))
+            assert (report.at_rest, report.stuck) == (True, 2)
+            wrong = [(finding.subject, finding.what) for finding in report.findings]
+            words = "an operator settled the charge otherwise than the bank has it"
+            assert wrong == [(placed["never charged"], words)]
+
+            await settle(shops["payment"], placed["never charged"], "not-charged")
+            await settle(shops["payment"], placed["card gone"], "refunded")
+
+            async def settled() -> bool:
+                stands = [(await shown(name))["refund"] for name in placed]
+                return stands == ["void", "done"]
+
+            await eventually(settled, timeout_s=30)
+            report = await look(made, wait_s=30, accepted=tuple(placed.values()))
+            assert (report.at_rest, report.findings) == (True, [])
+            assert (report.stuck, report.refunded_by_word) == (0, 1)

@@ -183,7 +183,7 @@ def test_the_demo_places_a_mix_and_follows_it_to_its_end(system: System) -> None
     outcomes = summary["outcomes"]
     assert outcomes["COMPLETED"] + sum(outcomes["FAILED"].values()) == 60
     assert set(outcomes["FAILED"]) == {"card_declined", "insufficient_funds", "out_of_stock"}
-    assert summary["refunds"] == {"done": outcomes["FAILED"]["out_of_stock"], "due": 0}
+    assert summary["refunds"] == {"done": outcomes["FAILED"]["out_of_stock"], "due": 0, "refused": 0}
     assert summary["final_ms"]["measured"] == 60
     assert 0 < summary["accepted_ms"]["p50"] <= summary["accepted_ms"]["max"]
     assert summary["errors"] == {}

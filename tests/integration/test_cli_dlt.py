@@ -67,7 +67,9 @@ async def test_a_poison_event_is_seen_rehearsed_mended_replayed_and_gone(system:
     groups = system.ask("dlt", "groups")["groups"]
     shown = system.ask("dlt", "show", event)["letters"]
     refused = document(system.call("dlt", "rehearse", event, "--json"), 1)["rehearsed"]
-    edited = system.ask("dlt", "edit", event, "--service", "notification", "--set", "total=1250")["edited"][0]
+    edited = system.ask("dlt", "edit", event, "--service", "notification", "--set", "total=1250", "--yes")["edited"][
+        0
+    ]
     rehearsed = system.ask("dlt", "rehearse", edited["event_id"])["rehearsed"]
     replayed = system.ask("dlt", "replay", edited["event_id"])["replays"][0]
 
@@ -83,6 +85,9 @@ async def test_a_poison_event_is_seen_rehearsed_mended_replayed_and_gone(system:
     acts = {(each["service"], each["action"], each["reason"]) for each in system.ask("dlt", "log")["actions"]}
 
     assert {("order", "discard", "no such order"), ("notification", "edit", "")} <= acts
+    (act,) = [each for each in system.ask("dlt", "log")["actions"] if each["action"] == "edit"]
+    assert act["result"] == f'It is {edited["event_id"]} now. total: "many" → 1250'
+    assert edited["changes"] == [{"field": "total", "before": '"many"', "after": "1250"}]
     assert system.call("dlt", "list").stdout == NO_LETTERS
     assert system.call("health").returncode == 0
 
@@ -163,7 +168,9 @@ async def test_what_came_in_is_kept_beside_an_edited_value(system: System) -> No
     letter = (await dead(system, key, 2))["notification"]
     mended = system.home / "mended.json"
     mended.write_text(json.dumps({**FAILED, "total": 5, "order_id": key}))
-    edited = system.ask("dlt", "edit", letter["event_id"], "--service", "notification", "--value", str(mended))
+    edited = system.ask(
+        "dlt", "edit", letter["event_id"], "--service", "notification", "--value", str(mended), "--yes"
+    )
     shown = system.ask("dlt", "show", edited["edited"][0]["event_id"])["letters"][0]
     wrong = system.call("dlt", "edit", letter["event_id"], "--service", "order", "--set", "total=five")
 
@@ -180,17 +187,20 @@ async def test_what_came_in_is_kept_beside_an_edited_value(system: System) -> No
 
 async def test_the_test_that_is_written_fails_as_the_event_did(system: System, tmp_path: Path) -> None:
     order = system.ask("order", "place", "--wait", "60")
-    late = {**FAILED, "total": order["total"]}
+    late = {**FAILED, "customer_id": order["customer_id"], "total": order["total"]}
     await poison(system, "payment-status", "orderflow.PaymentFailed.v1", late, order["id"])
-    letter = (await dead(system, order["id"], 1))["order"]
+    letters = await dead(system, order["id"], 2)
+    letter = letters["order"]
     file = tmp_path / "test_late.py"
-    written = system.ask("dlt", "pytest", letter["event_id"], "--output", str(file))
-    again = system.call("dlt", "pytest", letter["event_id"], "--output", str(file))
+    which = (letter["event_id"], "--service", "order")
+    written = system.ask("dlt", "pytest", *which, "--output", str(file))
+    again = system.call("dlt", "pytest", *which, "--output", str(file))
     tried = run_pytest(file)
-    rehearsed = document(system.call("dlt", "rehearse", letter["event_id"], "--json"), 1)["rehearsed"]
+    rehearsed = document(system.call("dlt", "rehearse", *which, "--json"), 1)["rehearsed"]
     shown = system.call("dlt", "show", letter["event_id"]).stdout
 
     assert (letter["attempts"], letter["error"]) == (2, "IllegalTransitionError")
+    assert letters["notification"]["error"] == "DataRefusedError", "the customer was told that it is complete"
     assert written["fails"] is True
     assert letter["error"] in written["failure"]
     assert again.returncode == 1
@@ -342,3 +352,33 @@ async def test_health_tells_of_dead_letters_and_of_services_that_are_away(system
 
     system.ask("dlt", "discard", event, "--reason", "a test")
     assert document(system.call("health", "--json"), 0)["healthy"] is True
+
+
+async def test_an_order_does_not_take_what_was_paid_for_an_edited_one(system: System) -> None:
+    """A dead OrderPlaced is edited to 1 cent: it is refused, or the order refuses the payment."""
+    match = ("--event", "OrderPlaced", "--match", "customer_id=cheap", "--error", "permanent")
+    system.ask("fault", "add", "payment", *match)
+    order = system.ask("order", "place", "--customer", "cheap", "--item", "SKU-MILK-JUG:1:10000000")
+    event = (await dead(system, order["id"], 1))["payment"]["event_id"]
+    system.ask("fault", "clear", "--all")
+    meant = ("--yes", "--reason", "a test")
+    for wrong in (("total=1",), ("total=9000000000000",), ("currency=XXX",), ("items=[]",)):
+        settings = [word for each in wrong for word in ("--set", each)]
+        refused = system.call("dlt", "edit", event, *settings, *meant)
+        assert (refused.returncode, "does not fit its type" in refused.stderr) == (5, True), refused.stderr
+    cheap = ("--set", "items.0.unit_price=1", "--set", "total=1")
+    unasked = system.call("dlt", "edit", event, *cheap, "--reason", "a test")
+    edited = system.ask("dlt", "edit", event, *cheap, *meant)["edited"][0]
+    system.ask("dlt", "replay", edited["event_id"], *meant)
+    letter = (await dead(system, order["id"], 1))["order"]
+    stands = system.ask("order", "show", order["id"])
+
+    assert unasked.returncode == 5
+    assert "Nothing was stored" in unasked.stderr
+    assert ["total", "10000000", "1"] in [line.split() for line in unasked.stdout.splitlines()]
+    assert [each["field"] for each in edited["changes"]] == ["items.0.unit_price", "total"]
+    assert letter["error"] == "DisagreementError"
+    assert "total is 1, and here it is 10000000" in letter["message"]
+    assert stands["status"] == "PENDING"
+
+    system.ask("dlt", "discard", letter["event_id"], "--reason", "a test")

@@ -159,7 +159,7 @@ def placed(order_id: UUID, sku: str) -> OrderPlaced:
         order_id=order_id,
         customer_id="customer-1",
         currency="EUR",
-        items=(Item(sku=GOOD, quantity=1, unit_price=250), Item(sku=sku, quantity=2, unit_price=1000)),
+        items=(Item(sku="SKU-TOO", quantity=1, unit_price=250), Item(sku=sku, quantity=2, unit_price=1000)),
         total=2250,
         payment_method="pm_card_visa",
     )

@@ -41,7 +41,8 @@ async def log(service: httpx.AsyncClient, made: Databases) -> AsyncIterator[Wire
 
 def paid(order_id: UUID, *lines: tuple[str, int]) -> PaymentSucceeded:
     items = tuple(Item(sku=sku, quantity=quantity, unit_price=1) for sku, quantity in lines)
-    return PaymentSucceeded(order_id=order_id, customer_id="c", currency="EUR", items=items, total=1)
+    total = sum(quantity for _, quantity in lines)
+    return PaymentSucceeded(order_id=order_id, customer_id="c", currency="EUR", items=items, total=total)
 
 
 async def put(service: httpx.AsyncClient, sku: str, on_hand: int) -> httpx.Response:

@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from orderflow.events.inventory import MissingLine, ReservedLine, StockRejected, StockReserved
-from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded
+from orderflow.events.order import Item
+from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded, PaymentVoided
 from tests.support.postgres import PostgresServer
 from tests.support.saga import Databases, Wire, databases, new_order_id, running, wire
 from tests.support.waiting import eventually
@@ -93,9 +94,48 @@ async def test_each_outcome_is_told_and_logged_once_however_often_it_is_heard_of
 
 async def test_what_is_no_outcome_is_not_told(service: httpx.AsyncClient, log: Wire) -> None:
     order_id = new_order_id()
-    succeeded = PaymentSucceeded(order_id=order_id, customer_id="c", currency="EUR", items=(), total=5)
+    items = (Item(sku="SKU-A", quantity=1, unit_price=5),)
+    succeeded = PaymentSucceeded(order_id=order_id, customer_id="c", currency="EUR", items=items, total=5)
     refunded = PaymentRefunded(order_id=order_id, customer_id="c", currency="EUR", amount=5)
     await log.say(succeeded, "/orderflow/payment")
     await log.say(refunded, "/orderflow/payment", 2)
     await told(service, order_id, "refunded")
     assert (await service.get("/notifications?order_id=x")).status_code == 422
+
+
+async def test_a_customer_is_told_one_end_of_an_order_whatever_is_forged(
+    service: httpx.AsyncClient, log: Wire
+) -> None:
+    order_id, other = new_order_id(), new_order_id()
+    missing = (MissingLine(sku="SKU-A", requested=1, available=0),)
+    await log.say(StockRejected(order_id=order_id, customer_id="c", missing=missing), "/orderflow/inventory")
+    await told(service, order_id, "failed")
+    lines = (ReservedLine(sku="SKU-A", quantity=1),)
+    await log.say(StockReserved(order_id=order_id, customer_id="c", lines=lines), "/orderflow/inventory", 2)
+    await log.say(StockReserved(order_id=other, customer_id="c", lines=lines), "/orderflow/inventory")
+    voided = PaymentVoided(order_id=order_id, customer_id="c", currency="EUR", amount=5)
+
+    async def parked() -> bool:
+        letters = (await service.get("/ops/dead-letters", params={"key": str(order_id), "state": "all"})).json()
+        return [each["error"] for each in letters["dead_letters"]] == ["DataRefusedError"]
+
+    await eventually(parked, timeout_s=20)
+    await told(service, other, "completed")
+    await told(service, order_id, "failed")
+    await log.say(voided, "/orderflow/payment", 2)
+
+    async def held() -> bool:
+        letters = (await service.get("/ops/dead-letters", params={"key": str(order_id), "state": "held"})).json()
+        return len(letters["dead_letters"]) == 1
+
+    await eventually(held, timeout_s=20)
+
+
+async def test_that_nothing_was_charged_is_told_beside_the_failure(service: httpx.AsyncClient, log: Wire) -> None:
+    order_id = new_order_id()
+    missing = (MissingLine(sku="SKU-A", requested=1, available=0),)
+    await log.say(StockRejected(order_id=order_id, customer_id="c", missing=missing), "/orderflow/inventory")
+    voided = PaymentVoided(order_id=order_id, customer_id="c", currency="EUR", amount=5)
+    await log.say(voided, "/orderflow/payment")
+    both = await told(service, order_id, "failed", "not_charged")
+    assert any("Nothing was charged" in each["text"] for each in both)

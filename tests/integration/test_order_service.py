@@ -12,15 +12,15 @@ import httpx
 import pytest
 
 from orderflow.events.inventory import MissingLine, ReservedLine, StockRejected, StockReserved
-from orderflow.events.order import OrderCompleted, OrderFailed, OrderPlaced
-from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded
+from orderflow.events.order import Item, OrderCompleted, OrderFailed, OrderPlaced
+from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded, RefundFailed
 from orderflow.messaging.flow import Parked, Reopened
 from tests.support.postgres import PostgresServer
 from tests.support.saga import Databases, Wire, databases, running, wire
 from tests.support.waiting import eventually
 
 BODY: dict[str, Any] = {
-    "customer_id": "customer-1",
+    "customer_id": "c",
     "currency": "EUR",
     "items": [{"sku": "SKU-A", "quantity": 2, "unit_price": 1250}],
     "payment_method": "pm_card_visa",
@@ -72,7 +72,8 @@ async def at(service: httpx.AsyncClient, order_id: UUID, status: str) -> dict[st
 
 
 def succeeded(order_id: UUID) -> PaymentSucceeded:
-    return PaymentSucceeded(order_id=order_id, customer_id="c", currency="EUR", items=(), total=2500)
+    items = (Item(sku="SKU-A", quantity=2, unit_price=1250),)
+    return PaymentSucceeded(order_id=order_id, customer_id="c", currency="EUR", items=items, total=2500)
 
 
 def reserved(order_id: UUID) -> StockReserved:
@@ -86,7 +87,7 @@ async def test_a_placed_order_is_answered_located_and_published(service: httpx.A
     assert placed.headers["location"] == f"/orders/{order['id']}"
     assert (order["status"], order["total"], order["items"]) == ("PENDING", 2500, BODY["items"])
     event = await log.hear(OrderPlaced, UUID(order["id"]))
-    assert (event.total, event.customer_id, event.payment_method) == (2500, "customer-1", "pm_card_visa")
+    assert (event.total, event.customer_id, event.payment_method) == (2500, "c", "pm_card_visa")
     details = await shown(service, UUID(order["id"]))
     assert {name: details[name] for name in order} == order
     assert [(step["status"], step["cause"]) for step in details["history"]] == [("PENDING", None)]
@@ -189,7 +190,7 @@ async def test_keys_are_forgotten_after_their_time_and_orders_are_not(
 
 
 async def test_orders_are_listed_newest_first_by_status_and_page(service: httpx.AsyncClient, log: Wire) -> None:
-    placed = sorted([await place(service, customer_id=f"customer-{number}") for number in range(5)])
+    placed = sorted([await place(service) for _ in range(5)])
     await log.say(succeeded(placed[0]), "/orderflow/payment")
     failed = PaymentFailed(order_id=placed[1], customer_id="c", currency="EUR", total=2500, reason="lost_card")
     await log.say(failed, "/orderflow/payment")
@@ -286,7 +287,61 @@ async def test_a_refund_heard_before_its_reason_ends_right(service: httpx.AsyncC
     await log.say(StockRejected(order_id=order_id, customer_id="c", missing=missing), "/orderflow/inventory")
     order = await at(service, order_id, "FAILED")
     assert (order["reason"], order["refund"]) == ("out_of_stock", "done")
+    assert [(step["event"], step["status"], step["version"], step["refund"]) for step in order["history"]] == [
+        ("OrderPlaced", "PENDING", 1, None),
+        ("PaymentSucceeded", "PAID", 2, None),
+        ("PaymentRefunded", "PAID", 2, "done"),
+        ("StockRejected", "FAILED", 3, None),
+    ]
     assert (await log.hear(OrderFailed, order_id)).reason == "out_of_stock"
+
+
+async def test_every_step_of_a_refund_is_a_row_of_the_history_with_its_cause(
+    service: httpx.AsyncClient, log: Wire
+) -> None:
+    order_id = await place(service)
+    about: dict[str, Any] = {"order_id": order_id, "customer_id": "c", "currency": "EUR", "amount": 2500}
+    missing = (MissingLine(sku="SKU-A", requested=2, available=0),)
+    await log.say(succeeded(order_id), "/orderflow/payment")
+    rejected = await log.say(
+        StockRejected(order_id=order_id, customer_id="c", missing=missing), "/orderflow/inventory"
+    )
+    refusals = [
+        await log.say(RefundFailed(**about, reason="charge_missing"), "/orderflow/payment", sequence)
+        for sequence in (2, 3)
+    ]
+    refunded = await log.say(PaymentRefunded(**about), "/orderflow/payment", 4)
+
+    async def done() -> dict[str, Any]:
+        order = await shown(service, order_id)
+        return order if order["refund"] == "done" else {}
+
+    order = await eventually(done)
+    assert [(step["refund"], step["reason"], step["cause"]) for step in order["history"][3:]] == [
+        ("due", None, str(rejected)),
+        ("refused", "charge_missing", str(refusals[0])),
+        ("refused", "charge_missing", str(refusals[1])),
+        ("done", None, str(refunded)),
+    ]
+    assert {(step["status"], step["version"]) for step in order["history"][2:]} == {("FAILED", 3)}
+
+
+async def test_what_was_not_ordered_so_does_not_complete_the_order(service: httpx.AsyncClient, log: Wire) -> None:
+    order_id = await place(service)
+    items = (Item(sku="SKU-A", quantity=1, unit_price=1),)
+    cheap = PaymentSucceeded(order_id=order_id, customer_id="c", currency="EUR", items=items, total=1)
+    await log.say(cheap, "/orderflow/payment")
+    await log.say(reserved(order_id), "/orderflow/inventory")
+
+    async def stuck() -> dict[str, Any]:
+        return dict((await shown(service, order_id))["stuck"].get("order", {}))
+
+    obstacle = await eventually(stuck, timeout_s=20)
+    assert obstacle["error"] == "DisagreementError"
+    letters = await service.get("/ops/dead-letters", params={"key": str(order_id), "state": "all"})
+    message = letters.json()["dead_letters"][0]["message"]
+    assert message.startswith("PaymentSucceeded does not agree with what is known of the order: total is 1, and here")
+    assert (await shown(service, order_id))["status"] == "PENDING"
 
 
 async def test_what_came_already_has_no_effect_whoever_sends_it_again(service: httpx.AsyncClient, log: Wire) -> None:

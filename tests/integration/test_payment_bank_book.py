@@ -87,6 +87,12 @@ async def test_a_refund_needs_an_approved_charge_of_that_much(book: BankBook) ->
     assert await book.refund(refund("a")) == first
 
 
+async def test_the_method_of_a_charge_is_known_by_its_key(book: BankBook) -> None:
+    await book.charge(charge("a", payment_method="pm_card_refundFail"))
+    assert await book.method_of("charge:a") == "pm_card_refundFail"
+    assert await book.method_of("charge:b") is None
+
+
 async def test_calls_are_counted_by_key(book: BankBook) -> None:
     assert [await book.count_call("a") for _ in range(3)] == [1, 2, 3]
     assert await book.count_call("b") == 1

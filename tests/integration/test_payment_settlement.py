@@ -1,4 +1,4 @@
-"""A charge that the bank leaves open is settled by an operator: real service, real bank's book."""
+"""What the bank leaves open or refuses is settled by an operator: real service, real bank's book."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from uuid import UUID
 import httpx
 import pytest
 
+from orderflow.events.inventory import MissingLine, StockRejected
 from orderflow.events.order import Item, OrderPlaced
-from orderflow.events.payment import PaymentFailed, PaymentSucceeded
+from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded, RefundFailed
 from tests.support.postgres import PostgresServer
-from tests.support.saga import Databases, databases, new_order_id, running, wire
+from tests.support.saga import Databases, Wire, databases, new_order_id, running, wire
 from tests.support.waiting import eventually
 
 WHO = {"x-orderflow-operator": "ada@desk"}
@@ -94,7 +95,7 @@ async def test_what_cannot_be_settled_is_refused_in_words_and_every_try_is_in_th
         await log.hear(PaymentSucceeded, order_id)
         refused = await settle(service, order_id, "not-charged")
         assert refused.status_code == 409
-        assert "not open any more: its payment is CAPTURED" in refused.json()["detail"]
+        assert "is not open: its payment is CAPTURED" in refused.json()["detail"]
         assert (await settle(service, new_order_id(), "charged")).status_code == 404
         assert (await settle(service, order_id, "perhaps")).status_code == 422
         assert (await settle(service, order_id, "charged", confirmed=False)).status_code == 428
@@ -131,3 +132,97 @@ async def test_an_answer_of_the_bank_that_contradicts_is_a_dead_letter(made: Dat
         [dead] = await eventually(letter, timeout_s=20)
         assert (dead["error"], dead["event_type"]) == ("ContradictionError", "orderflow.ChargeApproved.v1")
         assert (await shown(service, order_id))["status"] == "DECLINED"
+
+
+async def listed(service: httpx.AsyncClient, status: str) -> list[str]:
+    page = (await service.get("/payments", params={"status": status})).raise_for_status().json()
+    return [each["order_id"] for each in page["payments"]]
+
+
+async def alarms(service: httpx.AsyncClient) -> dict[str, str]:
+    answer = await service.get("/health/ready")
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json().get("alarms", {}))
+
+
+async def refused_refund(service: httpx.AsyncClient, log: Wire) -> UUID:
+    """Charged with a card that is gone, and then out of stock."""
+    order_id = new_order_id()
+    await log.say(placed(order_id, "pm_card_refundFail"), "/orderflow/order")
+    await log.hear(PaymentSucceeded, order_id)
+    missing = (MissingLine(sku="SKU-A", requested=2, available=0),)
+    await log.say(StockRejected(order_id=order_id, customer_id="customer-1", missing=missing), "/orderflow/inventory")
+    told = await log.hear(RefundFailed, order_id)
+    assert (told.amount, told.reason) == (2500, "expired_or_canceled_card")
+    return order_id
+
+
+async def test_a_refund_that_the_bank_refuses_is_asked_once_and_seen_until_it_is_settled(
+    made: Databases, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    await made.migrate()
+    async with running("payment", made, tmp_path) as service, wire(made) as log:
+        order_id, other = [await refused_refund(service, log) for _ in range(2)]
+
+        assert await listed(service, "REFUND_REFUSED") == [str(other), str(order_id)]
+        seen = await shown(service, order_id)
+        assert (seen["status"], seen["refund_refusal"]) == ("REFUND_REFUSED", "expired_or_canceled_card")
+        sentence = await eventually(lambda: told_of_two(service), timeout_s=30)
+        assert f"2 refunds refused by the bank for good (order {other}, {order_id})" in sentence
+        assert "orderflow payment list --state refund_refused" in sentence
+        database = made.urls["payment"].rpartition("/")[2]
+        assert postgres.execute("SELECT count(*) FROM intents", database) == "0", "nothing is asked again"
+
+        not_charged = await settle(service, order_id, "not-charged")
+        assert (not_charged.status_code, "the bank has said" in not_charged.text) == (409, True)
+        settled = await settle(service, order_id, "refunded")
+        assert (settled.json()["status"], settled.json()["refunded"]) == ("REFUNDED", 2500)
+        await log.hear(PaymentRefunded, order_id)
+        again = await settle(service, other, "ask-again")
+        assert again.json()["changed"] is True
+        await eventually(lambda: both_refusals(log, other), timeout_s=20)
+        assert await listed(service, "REFUND_REFUSED") == [str(other)]
+        await settle(service, other, "refunded")
+
+        async def calm() -> bool:
+            return not await alarms(service)
+
+        await eventually(calm, timeout_s=30)
+        actions = (await service.get("/ops/actions")).json()
+        assert [action["result"].partition(":")[0] for action in actions] == [
+            "refunded",
+            "ask-again",
+            "refunded",
+            "refused",
+        ]
+
+
+async def told_of_two(service: httpx.AsyncClient) -> str:
+    sentence = (await alarms(service)).get("refunds", "")
+    return sentence if sentence.startswith("2 ") else ""
+
+
+async def both_refusals(log: Wire, order_id: UUID) -> bool:
+    return len([each for each in await log.heard(RefundFailed) if each.key == str(order_id)]) == 2
+
+
+async def test_payments_are_listed_newest_first_a_page_at_a_time(made: Databases, tmp_path: Path) -> None:
+    await made.migrate()
+    async with running("payment", made, tmp_path) as service, wire(made) as log:
+        order_ids = [new_order_id() for _ in range(5)]
+        for order_id in order_ids:
+            await log.say(placed(order_id, "pm_card_visa"), "/orderflow/order")
+        for order_id in order_ids:
+            await log.hear(PaymentSucceeded, order_id)
+        found: list[str] = []
+        cursor: dict[str, str] = {}
+        while cursor is not None:
+            page = (await service.get("/payments", params={"limit": "2", **cursor})).raise_for_status().json()
+            found += [each["order_id"] for each in page["payments"]]
+            if page["next"] is None:
+                break
+            cursor = {"cursor": page["next"]}
+        assert found == sorted(map(str, order_ids), reverse=True)
+        assert sorted(await listed(service, "CAPTURED")) == sorted(found)
+        assert await listed(service, "REFUNDED") == []
+        assert (await service.get("/payments", params={"status": "LOST"})).status_code == 422

@@ -52,7 +52,7 @@ def order_row(status: str, version: int, event: str) -> Row:
 
 def payment_row(status: str, version: int, event: str) -> Row:
     """Everything that the CHECKs want of a payment in this state."""
-    captured = status in ("CAPTURED", "REFUND_DUE", "REFUNDED")
+    captured = status in ("CAPTURED", "REFUND_DUE", "REFUND_REFUSED", "REFUNDED")
     refunded = status == "REFUNDED"
     return {
         "order_id": id_of("order"),
@@ -69,6 +69,7 @@ def payment_row(status: str, version: int, event: str) -> Row:
         "reason": "why" if status == "DECLINED" else None,
         "charge_reference": "ch" if captured else None,
         "refund_reference": "re" if refunded else None,
+        "refund_refusal": "charge_missing" if status == "REFUND_REFUSED" else None,
     }
 
 
@@ -212,6 +213,7 @@ BAD_PAYMENTS: list[Row] = [
     {"refunded": -1},
     {"charge_reference": "ch"},
     {"reason": "why"},
+    {"refund_refusal": "charge_missing"},
 ]
 
 
@@ -233,6 +235,8 @@ async def test_the_database_refuses_what_can_never_be_true(database: Connection,
         ("CAPTURED", {"captured": 4}),
         ("CAPTURED", {"refunded": 1}),
         ("REFUND_DUE", {"refunded": 5, "refund_reference": "re"}),
+        ("REFUND_REFUSED", {"refund_refusal": None}),
+        ("REFUND_REFUSED", {"captured": 4}),
         ("REFUNDED", {"refunded": 6}),
         ("REFUNDED", {"refunded": 4}),
         ("DECLINED", {"captured": 5, "charge_reference": "ch"}),

@@ -21,14 +21,18 @@ a test compares. The same tables are in the services' databases (`state_transiti
 change of state with SQLSTATE `OF001`, and a service does not start when its table and the database's differ.
 """
 
-ORDER_NOTES = """Beside its state an order has a refund: `none`, `due` (paid, then out of stock) or `done`.
-`PaymentRefunded` changes that and no state. What inventory says before the payment is heard of (two topics have no
-order between them) waits on the order's row for its turn.
+ORDER_NOTES = """Beside its state an order has a refund: `none`, `due` (paid, then out of stock), `refused`
+(`RefundFailed`: the bank will not give the money back), `done` (`PaymentRefunded`), or `void` (`PaymentVoided`: it
+was never taken). These events change that and no state, and each is a row of the order's history. What inventory says
+before the payment is heard of (two topics have no order between them) waits on the order's row for its turn.
 """
 
 PAYMENT_NOTES = """`UNKNOWN`: the bank did not answer in time, so the money may have moved. It is asked again under
 the same idempotency key, with back-off, until it has said what it did, or until an operator has
 (`orderflow payment settle`), who asked the bank in another way.
+
+`REFUND_REFUSED`: the bank has said that it will not give the money back, now or later. It is not asked any more; the
+service's health has an alarm, and the order shows the refund as refused, until an operator settles it.
 """
 
 

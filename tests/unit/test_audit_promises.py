@@ -64,6 +64,33 @@ def refunded() -> OrderBooks:
     )
 
 
+def refused() -> OrderBooks:
+    """The bank will not give the money back; the order says so."""
+    return replace(
+        refunded(),
+        order_id="refused",
+        order=order("FAILED", version=3, event="StockRejected", refund="refused"),
+        payment=payment("REFUND_REFUSED", captured=TOTAL),
+        bank=(CHARGE,),
+        notifications=("failed",),
+    )
+
+
+def refunded_by_word() -> OrderBooks:
+    """An operator has given the money back in another way: the bank's book does not have it."""
+    paid_back = replace(payment("REFUNDED", TOTAL, TOTAL), refund_by_operator=True)
+    return replace(refunded(), order_id="by word", payment=paid_back, bank=(CHARGE,))
+
+
+def voided() -> OrderBooks:
+    """An operator had said that it was charged, and found that it was not."""
+    row = order("FAILED", version=3, event="StockRejected", refund="void")
+    never = replace(payment("DECLINED"), by_operator=True)
+    return replace(
+        refunded(), order_id="voided", order=row, payment=never, bank=(), notifications=("failed", "not_charged")
+    )
+
+
 def pending() -> OrderBooks:
     return OrderBooks(
         order_id="pending",
@@ -118,7 +145,7 @@ def findings(books: OrderBooks, *, at_rest: bool = True) -> list[Finding]:
     return check(Books(orders=[books]), at_rest=at_rest).findings
 
 
-@pytest.mark.parametrize("good", [completed, declined, refunded, stuck])
+@pytest.mark.parametrize("good", [completed, declined, refunded, refused, refunded_by_word, voided, stuck])
 @pytest.mark.parametrize("at_rest", [True, False])
 def test_books_in_order_have_no_findings(good: Callable[[], OrderBooks], at_rest: bool) -> None:
     assert findings(good(), at_rest=at_rest) == []
@@ -144,6 +171,10 @@ TWICE = {
     "the bank never charged": replace(completed(), bank=()),
     "another amount charged": replace(completed(), bank=(replace(CHARGE, amount=TOTAL + 1),)),
     "charged although declined": replace(declined(), bank=(CHARGE,)),
+    "refused refund of what the bank never charged": replace(refused(), bank=()),
+    "refunded twice, by the bank and by word": replace(refunded_by_word(), bank=(CHARGE, REFUND, REFUND)),
+    "refunded by word what the bank never charged": replace(refunded_by_word(), bank=()),
+    "charged although voided": replace(voided(), bank=(CHARGE,)),
 }
 ILLEGAL = {
     "final state left": replace(
@@ -161,6 +192,8 @@ BLOCKED = {
     "held behind nothing": replace(stuck(), parked=(replace(stuck().parked[0], state="parked", attempts=0),)),
     "two heads": replace(stuck(), parked=stuck().parked * 2),
     "stuck in silence": changed(stuck(), stuck={}),
+    "refused in silence": changed(refused(), refund="due"),
+    "said to be refused and is not": changed(refunded(), refund="refused"),
     "said to be stuck and is not": changed(completed(), stuck={"payment": "parked"}),
 }
 UNBALANCED = {
@@ -172,6 +205,8 @@ UNBALANCED = {
     "other amount": replace(completed(), payment=replace(payment("CAPTURED", TOTAL), amount=TOTAL + 1)),
     "other currency": replace(completed(), payment=replace(payment("CAPTURED", TOTAL), currency="USD")),
     "no payment": replace(completed(), payment=None),
+    "refunded by nobody's word": replace(refunded(), bank=(CHARGE,)),
+    "not told that nothing was charged": replace(voided(), notifications=("failed",)),
     "nobody was told": replace(completed(), notifications=()),
     "told the wrong thing": replace(completed(), notifications=("failed",)),
     "payment of no order": replace(completed(), order=None),
@@ -245,9 +280,10 @@ def test_a_service_that_is_busy_is_a_finding_only_at_rest(busy: ServiceBooks) ->
 
 
 def test_a_report_counts_orders_by_status_and_those_that_are_stuck() -> None:
-    report = check(Books(orders=[completed(), declined(), refunded(), stuck()]), at_rest=True)
-    assert (report.orders, report.stuck) == (4, 1)
-    assert report.statuses == {"COMPLETED": 1, "FAILED": 2, "PAID": 1}
+    books = [completed(), declined(), refunded(), refused(), refunded_by_word(), stuck()]
+    report = check(Books(orders=books), at_rest=True)
+    assert (report.orders, report.stuck, report.refunded_by_word) == (6, 2, 1)
+    assert report.statuses == {"COMPLETED": 1, "FAILED": 4, "PAID": 1}
 
 
 @pytest.mark.parametrize("at_rest", [True, False])

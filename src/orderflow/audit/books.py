@@ -35,7 +35,9 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentRow:
-    """The payment as the payment service has it. `by_operator`: the charge was settled on an operator's word."""
+    """The payment as the payment service has it. `by_operator`: the charge was settled on an operator's word,
+    `refund_by_operator`: the refund was.
+    """
 
     status: str
     currency: str
@@ -43,6 +45,12 @@ class PaymentRow:
     captured: int
     refunded: int
     by_operator: bool = False
+    refund_by_operator: bool = False
+
+    @property
+    def is_refused(self) -> bool:
+        """The bank refuses the refund for good."""
+        return self.status == "REFUND_REFUSED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +99,15 @@ class OrderBooks:
 
     @property
     def is_stuck(self) -> bool:
-        """An operator has to act: something of this order was given up."""
-        return any(row.state == "dead" for row in self.parked)
+        """An operator has to act: something of this order was given up, or the bank refuses the refund."""
+        is_refused = self.payment is not None and self.payment.is_refused
+        return is_refused or any(row.state == "dead" for row in self.parked)
+
+    @property
+    def is_refunded_by_word(self) -> bool:
+        """That the money is back is what an operator says; the bank's book has no refund."""
+        by_operator = self.payment is not None and self.payment.refund_by_operator
+        return by_operator and not any(entry.kind == "refund" for entry in self.bank)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

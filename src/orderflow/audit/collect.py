@@ -99,6 +99,7 @@ class Collector:
                 captured=row["captured"],
                 refunded=row["refunded"],
                 by_operator=BY_OPERATOR in (row["charge_reference"], row["reason"]),
+                refund_by_operator=row["refund_reference"] == BY_OPERATOR,
             )
         for row in await self._databases.ask(BANK, "bank", after, until):
             entry = BankEntry(row["kind"], row["key"], row["currency"], row["amount"])

@@ -34,12 +34,16 @@ class Finding:
 
 @dataclass(slots=True)
 class Report:
-    """What was looked at and what was found. At most `KEPT` findings are kept; `count` is how many there were."""
+    """What was looked at and what was found. At most `KEPT` findings are kept; `count` is how many there were.
+
+    `refunded_by_word` counts the orders whose money is back by an operator's word: the bank's book has no refund.
+    """
 
     at_rest: bool
     orders: int = 0
     statuses: dict[str, int] = field(default_factory=dict)
     stuck: int = 0
+    refunded_by_word: int = 0
     count: int = 0
     findings: list[Finding] = field(default_factory=list)
 

@@ -1,8 +1,9 @@
 """What the promises say of one order, as pure checks.
 
 `at_rest` says that nothing is under way any more; without it only what holds at every moment is checked. An
-order that an operator has to act on (something of it was given up) is at rest by no fault of its own: it is
-held to what holds at every moment.
+order that an operator has to act on (something of it was given up, or the bank refuses its refund) is at rest by no
+fault of its own: it is held to what holds at every moment. Where an operator has said that the customer has the money
+back, the bank's book need not have the refund; such orders are counted in the report.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from orderflow.order.model import MACHINE
 FINAL = frozenset(MACHINE.final_states())
 COMPLETED = "COMPLETED"
 FAILED = "FAILED"
+OWED = ("due", "refused")
+TOLD_OF_REFUNDS: Mapping[str, set[str]] = {"done": {"refunded"}, "void": {"not_charged"}}
 SILENT = "order.flow"
 """The reader of the notices of what is stuck. It gives none of itself, and while it is stuck it reads none."""
 
@@ -104,6 +107,10 @@ def nothing_blocked(books: OrderBooks, *, at_rest: bool) -> Iterator[Finding]:
     if at_rest and not deaf and books.order is not None and dict(books.order.stuck) != heads:
         said, is_so = _stuck(books.order.stuck), _stuck(heads)
         yield _blocked(books, "the order does not say where it is stuck", is_so, said)
+    is_refused = books.payment is not None and books.payment.is_refused
+    if at_rest and not books.parked and books.order is not None and (books.order.refund == "refused") != is_refused:
+        is_so = "refused" if is_refused else "not refused"
+        yield _blocked(books, "the order does not say how its refund stands", is_so, books.order.refund)
 
 
 def books_balance(books: OrderBooks, *, settled: bool) -> Iterator[Finding]:
@@ -133,6 +140,8 @@ def _bank_agrees(books: OrderBooks, *, settled: bool) -> Iterator[Finding]:
         at_bank = sum(entry.amount for entry in books.bank if entry.kind == kind)
         ours = 0 if payment is None else payment.captured if kind == "charge" else payment.refunded
         by_operator = kind == "charge" and payment is not None and payment.by_operator
+        if kind == "refund" and books.is_refunded_by_word:
+            continue
         if ours > at_bank or ((settled or by_operator) and ours != at_bank):
             what = f"our book and the bank's differ on the {kind}"
             if by_operator:
@@ -152,10 +161,10 @@ def _wrong_entries(books: OrderBooks, kind: str) -> Iterator[Finding]:
 
 def _outcome_is_paid_for(books: OrderBooks, order: OrderRow, payment: PaymentRow) -> Iterator[Finding]:
     kept = payment.captured - payment.refunded
-    at_bank = sum(_signed(entry) for entry in books.bank)
+    at_bank = 0 if books.is_refunded_by_word else sum(_signed(entry) for entry in books.bank)
     if order.status == COMPLETED and (kept, at_bank) != (order.total, order.total):
         yield _unbalanced(books, "a completed order is not paid", str(order.total), f"{kept}, at the bank {at_bank}")
-    if order.status == FAILED and order.refund != "due" and (kept, at_bank) != (0, 0):
+    if order.status == FAILED and order.refund not in OWED and (kept, at_bank) != (0, 0):
         yield _unbalanced(books, "a failed order keeps money", "0", f"{kept}, at the bank {at_bank}")
     if order.status == "PAID" and payment.captured != order.total:
         yield _unbalanced(books, "a paid order is not captured", str(order.total), str(payment.captured))
@@ -171,7 +180,7 @@ def _stock_follows(books: OrderBooks, order: OrderRow) -> Iterator[Finding]:
 
 
 def _notified(books: OrderBooks, order: OrderRow) -> Iterator[Finding]:
-    wanted = {order.status.lower()} | ({"refunded"} if order.refund == "done" else set())
+    wanted = {order.status.lower()} | TOLD_OF_REFUNDS.get(order.refund, set())
     told = set(books.notifications)
     if order.status in FINAL and told != wanted:
         yield _unbalanced(books, "the notifications are not the outcome", _names(wanted), _names(told))

@@ -36,6 +36,7 @@ class Auditor:
             report.statuses[status] = report.statuses.get(status, 0) + 1
             self._missing.pop(books.order_id, None)
         report.stuck += books.is_stuck
+        report.refunded_by_word += books.is_refunded_by_word
         self._keep(check_order(books, at_rest=report.at_rest))
 
     def take_stock(self, stock: StockBooks) -> None:

@@ -86,6 +86,7 @@ def _document(report: Report) -> dict[str, Any]:
         "orders": report.orders,
         "statuses": report.statuses,
         "stuck": report.stuck,
+        "refunded_by_word": report.refunded_by_word,
         "count": report.count,
         "findings": [
             {
@@ -106,7 +107,13 @@ def _parts(report: Report) -> Iterator[RenderableType]:
     outcomes = ", ".join(f"{count} {status}" for status, count in sorted(report.statuses.items())) or "none"
     yield f"{counted(report.orders, 'order')}: {outcomes}."
     if report.stuck:
-        yield f"{report.stuck} wait for an operator: see them with orderflow dlt list"
+        yield (
+            f"{report.stuck} wait for an operator: see them with orderflow dlt list, "
+            "and orderflow payment list --state refund_refused"
+        )
+    if report.refunded_by_word:
+        orders = counted(report.refunded_by_word, "order")
+        yield f"{orders} refunded by an operator's word: the bank's book has no refund."
     broken = {int(finding.promise) for finding in report.findings}
     for number, promise in PROMISES.items():
         yield f"  {number}. {promise}: {_verdict(number, broken, report)}"

@@ -12,10 +12,11 @@ from orderflow.cli.order_view import is_final
 
 HELD_S = 0.5
 RETRY_S = 1.0
+OWED = ("due", "refused")
 
 
 def until_end(client: ServiceClient, order_id: str, timeout_s: float) -> Iterator[dict[str, Any] | None]:
-    """The order again and again, the last time final, with no refund due, or as it was when time was up.
+    """The order again and again, the last time final, with no refund owed, or as it was when time was up.
 
     The service holds each answer for a moment, so an end is seen at once and a step within half a second.
     Yields None while the service cannot be reached; the first call must reach it. Raises NotFoundError.
@@ -38,4 +39,4 @@ def until_end(client: ServiceClient, order_id: str, timeout_s: float) -> Iterato
 
 def has_ended(order: dict[str, Any]) -> bool:
     """Whether nothing more is to come: final, and no money to go back."""
-    return is_final(order) and order.get("refund") != "due"
+    return is_final(order) and order.get("refund") not in OWED

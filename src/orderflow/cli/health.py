@@ -23,8 +23,9 @@ NOT_READY = 503
 def health(session: Session) -> None:
     """Show whether each service is ready, what hinders it, what it has judged an outage and on what evidence.
 
-    Events that were given up, alarms (records that expired unread, retries that do not end), and faults that were
-    set on purpose (game days) are told too. What a service waits for it takes up again by itself once that is back.
+    Events that were given up, alarms (records that expired unread, retries that do not end, refunds that the bank
+    refuses), and faults that were set on purpose (game days) are told too. What a service waits for it takes up again
+    by itself once that is back.
 
     Exit code: 0 all is well, 1 something is wrong, 3 no service answers.
 

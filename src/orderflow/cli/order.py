@@ -155,7 +155,8 @@ def _end_with(found: dict[str, Any], waited_s: float) -> None:
     from orderflow.cli.follow import has_ended
 
     if not has_ended(found):
-        due = ", its refund is still due" if found.get("refund") == "due" else ""
+        owed = {"due": ", its refund is still due", "refused": ", its refund is refused by the bank"}
+        due = owed.get(str(found.get("refund")), "")
         raise TimeUpError(
             f"The order {found['id']} is {found['status']} after {waited_s:g} s{due}. "
             f"Go on watching with: orderflow order watch {found['id']}"

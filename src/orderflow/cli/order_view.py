@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from orderflow.cli.output import joined, table, text
 from orderflow.cli.times import duration, moment
-from orderflow.events.money import CURRENCIES, format_amount
+from orderflow.events.money import KNOWN_CURRENCIES, format_amount
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -22,6 +22,15 @@ WAITS_FOR = MappingProxyType(
         "PAID": "the inventory service to reserve the items (StockReserved or StockRejected)",
     }
 )
+REFUND_STYLES = MappingProxyType({"due": "yellow", "refused": "bold red", "done": "green", "void": "green"})
+REFUND_MEANS = MappingProxyType(
+    {
+        "due": "the money is to go back",
+        "refused": "the bank will not give the money back, and an operator has to see to it",
+        "done": "the money is back",
+        "void": "no money was taken",
+    }
+)
 STYLES = MappingProxyType({"PENDING": "yellow", "PAID": "cyan", "COMPLETED": "green", "FAILED": "red"})
 
 
@@ -32,7 +41,7 @@ def is_final(order: Mapping[str, Any]) -> bool:
 
 def amount(value: Any, currency: Any) -> str:
     """Minor units as money; what is none, as it is."""
-    if isinstance(value, int) and currency in CURRENCIES:
+    if isinstance(value, int) and currency in KNOWN_CURRENCIES:
         return format_amount(value, currency)
     return f"{value} {currency}"
 
@@ -50,7 +59,9 @@ def parts(order: Mapping[str, Any]) -> Iterator[RenderableType]:
         text(f"paid by {order['payment_method']}"),
     )
     if order.get("refund", "none") != "none":
-        yield text(f"refund {order['refund']}", "yellow" if order["refund"] == "due" else "green")
+        yield refund(order["refund"])
+    if order.get("refund") == "refused":
+        yield text(f"  See it with: orderflow payment show {order['id']}", "dim")
     yield ""
     yield table(
         ("sku", "quantity", "unit price"),
@@ -75,8 +86,8 @@ def history(steps: Sequence[Mapping[str, Any]]) -> RenderableType:
             (
                 moment(step["at"]),
                 elapsed(start, step["at"]),
-                status(step["status"]),
-                step["event"],
+                _brought(step),
+                _event(step),
                 step["cause"] or "-",
             )
             for step in steps
@@ -90,9 +101,15 @@ def step_line(step: Mapping[str, Any], start: object) -> Text:
     """One step on one line, for watching."""
     return joined(
         text(f"{moment(step['at'])}  {elapsed(start, step['at']):>9}  "),
-        status(f"{step['status']:<10}"),
-        text(f" {step['event']}"),
+        _brought(step, 16),
+        text(f" {_event(step)}"),
     )
+
+
+def refund(stands: str) -> Text:
+    """How the refund stands, and what that means."""
+    means = f": {REFUND_MEANS[stands]}" if stands in REFUND_MEANS else ""
+    return text(f"refund {stands}{means}", REFUND_STYLES.get(stands, "yellow"))
 
 
 def stuck(order: Mapping[str, Any]) -> Iterator[RenderableType]:
@@ -117,6 +134,17 @@ def elapsed(start: object, end: object) -> str:
     except (ValueError, TypeError):
         return ""
     return f"+{duration(passed.total_seconds() * 1000)}"
+
+
+def _brought(step: Mapping[str, Any], width: int = 0) -> Text:
+    """What a step has brought about: a status, or how the refund stands."""
+    if step.get("refund"):
+        return text(f"refund {step['refund']}".ljust(width), REFUND_STYLES.get(step["refund"], "yellow"))
+    return text(str(step["status"]).ljust(width), f"bold {STYLES.get(str(step['status']), 'white')}")
+
+
+def _event(step: Mapping[str, Any]) -> str:
+    return f"{step['event']} ({step['reason']})" if step.get("reason") else str(step["event"])
 
 
 def _because(order: Mapping[str, Any]) -> Text:

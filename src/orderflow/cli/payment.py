@@ -1,4 +1,4 @@
-"""`orderflow payment`: see the payment of an order, and settle a charge that the bank leaves open."""
+"""`orderflow payment`: see payments, and settle what the bank leaves open or refuses."""
 
 from __future__ import annotations
 
@@ -12,18 +12,61 @@ from orderflow.cli.values import order_id
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.text import Text
 
-OUTCOMES = ("charged", "not-charged")
+    from orderflow.cli.http import ServiceClient
+
+OUTCOMES = ("charged", "not-charged", "refunded", "ask-again")
+STATES = ("charging", "unknown", "captured", "declined", "refund_due", "refund_refused", "refunded")
+PAGE = 100
+SAID = (
+    ("reason", "because of"),
+    ("charge_reference", "charge"),
+    ("refund_reference", "refund"),
+    ("refund_refusal", "refund refused by the bank:"),
+)
 
 
 @click.group()
 def payment() -> None:
-    """See the payment of an order, and settle a charge that the bank leaves open.
+    """See payments, and settle a charge or a refund that the bank leaves open, or a refund that it refuses.
 
     \b
+    orderflow payment list --state refund_refused
     orderflow payment show 01981c5e-7a40-7000-8000-0123456789ab
     orderflow payment settle 01981c5e-7a40-7000-8000-0123456789ab --as charged --yes --reason "it is booked"
     """
+
+
+@payment.command(name="list")
+@click.option("--state", type=click.Choice(STATES, case_sensitive=False), help="Only payments that stand so.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many at most.")
+@session_options
+def list_payments(session: Session, state: str | None, limit: int) -> None:
+    """List payments, newest order first.
+
+    A refund that the bank refuses for good is REFUND_REFUSED, until somebody settles it. CHARGING, UNKNOWN and
+    REFUND_DUE wait for the bank, which is asked again by itself.
+
+    \b
+    orderflow payment list --state refund_refused
+    orderflow payment list --state unknown --json | jq -r '.payments[].order_id'
+    """
+    from orderflow.cli.output import table
+    from orderflow.cli.times import moment
+
+    with session.client("payment") as client:
+        payments = _read(client, state, limit)
+    if session.out.as_json:
+        session.out.document({"payments": payments})
+        return
+    rows = [
+        (each["order_id"], moment(each["changed_at"]), each["status"], _why(each), _amount(each), each["customer_id"])
+        for each in payments
+    ]
+    columns = ("order", "since", "status", "reason", "amount", "customer")
+    shown = table(columns, rows, right=("amount",), whole=("order", "since"))
+    session.out.show(shown if payments else "No such payments.")
 
 
 @payment.command()
@@ -46,41 +89,80 @@ def show(session: Session, order_id: str) -> None:
 
 @payment.command()
 @click.argument("order_id", type=order_id, metavar="ORDER_ID")
-@click.option("--as", "outcome", type=click.Choice(OUTCOMES), required=True, help="What became of the charge.")
+@click.option(
+    "--as", "outcome", type=click.Choice(OUTCOMES), required=True, help="What became of the charge, or of the refund."
+)
 @click.option("--reason", metavar="TEXT", required=True, help="How you know; it goes into the operators' log.")
 @click.option("--yes", is_flag=True, help="Mean it: it moves money.")
 @session_options
 def settle(session: Session, order_id: str, outcome: str, reason: str, yes: bool) -> None:
-    """Say what became of a charge that the bank leaves open (CHARGING or UNKNOWN); it is not asked any more.
+    """Say what became of a charge or a refund that the bank leaves open, or refuses; ask it in another way first.
 
-    Ask the bank in another way first. As charged, the order goes on as paid; as not charged, it fails. Said
-    twice, it is done once. An answer of the bank that still comes and says otherwise is a dead letter, and
-    `orderflow audit` compares with the bank's book.
+    \b
+    charged      the money is taken: the order goes on as paid (CHARGING, UNKNOWN)
+    not-charged  it is not: the order fails (CHARGING, UNKNOWN); or a charge that you had settled
+                 as charged never was, so that there is nothing to give back
+                 (REFUND_DUE, REFUND_REFUSED)
+    refunded     the customer has the money back, from the bank or in another way
+                 (REFUND_DUE, REFUND_REFUSED)
+    ask-again    the bank would give back now what it has refused (REFUND_REFUSED)
+
+    The bank is not asked any more, but for ask-again. Said twice, it is done once. An answer of the bank that still
+    comes and says otherwise is a dead letter, and `orderflow audit` compares with the bank's book.
 
     \b
     orderflow payment settle 01981c5e-7a40-7000-8000-0123456789ab --as charged --yes --reason "it is booked"
-    orderflow payment settle 01981c5e-7a40-7000-8000-0123456789ab --as not-charged --yes --reason "not booked"
+    orderflow payment settle 01981c5e-7a40-7000-8000-0123456789ab --as refunded --yes --reason "bank transfer 88"
     """
     from orderflow.cli.dlt.acting import act
     from orderflow.cli.errors import RefusedError
-    from orderflow.cli.order_view import amount
-    from orderflow.cli.output import text
 
     if not reason.strip():
-        raise click.UsageError("A charge is settled on somebody's word, so say how you know: --reason TEXT")
+        raise click.UsageError("A payment is settled on somebody's word, so say how you know: --reason TEXT")
     if not yes:
         raise RefusedError(
-            f"This settles the charge of order {order_id} as {outcome}: it moves money. Mean it: --yes"
+            f"This settles the payment of order {order_id} as {outcome}: it moves money. Mean it: --yes"
         )
     body = {"outcome": outcome, "reason": reason, "confirmed": yes}
     with session.client("payment") as client:
         settled = act(client, "POST", f"/payments/{order_id}/settlement", body)
     if session.out.as_json:
         session.out.document(settled)
-        return
+    else:
+        session.out.show(_settled(order_id, settled))
+
+
+def _settled(order_id: str, settled: Mapping[str, Any]) -> Text:
+    from orderflow.cli.order_view import amount
+    from orderflow.cli.output import text
+
     done = "Settled" if settled["changed"] else "It was settled so before"
     captured = amount(settled["captured"], settled["currency"])
-    session.out.show(text(f"{done}: the payment of order {order_id} is {settled['status']}, captured {captured}."))
+    back = amount(settled["refunded"], settled["currency"])
+    stands = f"{settled['status']}, captured {captured}, given back {back}"
+    return text(f"{done}: the payment of order {order_id} is {stands}.")
+
+
+def _read(client: ServiceClient, state: str | None, limit: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    after: str | None = ""
+    while after is not None and len(found) < limit:
+        wanted: dict[str, str | int] = {"limit": min(PAGE, limit - len(found))}
+        wanted |= {"status": state.upper()} if state else {}
+        page = client.get("/payments", wanted | ({"cursor": after} if after else {}))
+        found += page["payments"]
+        after = page["next"]
+    return found
+
+
+def _why(found: Mapping[str, Any]) -> str:
+    return str(found["refund_refusal"] or found["reason"] or "")
+
+
+def _amount(found: Mapping[str, Any]) -> str:
+    from orderflow.cli.order_view import amount
+
+    return amount(found["amount"], found["currency"])
 
 
 def _lines(found: Mapping[str, Any]) -> Iterator[RenderableType]:
@@ -95,8 +177,11 @@ def _lines(found: Mapping[str, Any]) -> Iterator[RenderableType]:
         f"captured {amount(found['captured'], currency)}, given back {amount(found['refunded'], currency)}, "
         f"since {moment(found['changed_at'])}"
     )
-    for name, meaning in (("reason", "because of"), ("charge_reference", "charge"), ("refund_reference", "refund")):
+    for name, meaning in SAID:
         if found.get(name):
             yield text(f"{meaning} {found[name]}")
-    if found["status"] in ("CHARGING", "UNKNOWN"):
+    if found["status"] in ("CHARGING", "UNKNOWN", "REFUND_DUE"):
         yield text("Waits for the bank. What it leaves open, settle with: orderflow payment settle", "yellow")
+    if found["status"] == "REFUND_REFUSED":
+        yield text("Waits for an operator: the bank will not give it back, and is not asked any more.", "bold red")
+        yield text("Settle it with: orderflow payment settle ORDER_ID --as refunded|not-charged|ask-again", "dim")

@@ -26,9 +26,8 @@ class _Teller:
     def __init__(self, out: Output, order_id: str) -> None:
         self._out = out
         self._order_id = order_id
-        self._version = 0
+        self._steps = 0
         self._stuck: dict[str, Any] = {}
-        self._refund = "none"
         self._away = False
 
     def tell(self, order: dict[str, Any] | None) -> None:
@@ -36,23 +35,19 @@ class _Teller:
             self._tell_away()
             return
         self._away = False
-        for step in order["history"]:
-            if step["version"] > self._version:
-                self._version = step["version"]
-                self._tell_step(step, order)
+        for step in order["history"][self._steps :]:
+            self._tell_step(step, order)
+        self._steps = max(self._steps, len(order["history"]))
         if order["stuck"] != self._stuck:
             self._stuck = order["stuck"]
             self._tell_stuck(order)
-        if order["refund"] != self._refund:
-            self._refund = order["refund"]
-            self._tell_refund()
 
     def _tell_step(self, step: dict[str, Any], order: dict[str, Any]) -> None:
         if self._out.as_json:
             self._out.line({"id": self._order_id, **step})
         else:
             line = step_line(step, order["history"][0]["at"])
-            if step["status"] == "FAILED":
+            if step["status"] == "FAILED" and not step.get("refund"):
                 line.append_text(text(f" ({order['reason']})"))
             self._out.show(line)
 
@@ -63,12 +58,6 @@ class _Teller:
             self._out.show(*stuck(order))
         else:
             self._out.show(text("It is stuck no longer.", "green"))
-
-    def _tell_refund(self) -> None:
-        if self._out.as_json:
-            self._out.line({"id": self._order_id, "refund": self._refund})
-        else:
-            self._out.show(text(f"refund {self._refund}", "yellow" if self._refund == "due" else "green"))
 
     def _tell_away(self) -> None:
         if not self._away and not self._out.as_json:

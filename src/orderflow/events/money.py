@@ -12,10 +12,13 @@ AMOUNT_MAX = 2**53 - 1
 """The largest integer that every JSON reader takes without loss (RFC 8259, section 6)."""
 
 MinorUnits = Annotated[int, msgspec.Meta(ge=0, le=AMOUNT_MAX)]
+Total = Annotated[int, msgspec.Meta(ge=1, le=AMOUNT_MAX)]
+"""What is charged or given back: never nothing."""
+
 Currency = Annotated[str, msgspec.Meta(min_length=3, max_length=3)]
 
 _TWO_DIGITS = (
-    "AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CNY COP "
+    "AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CNY COP "
     "CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL HTG HUF IDR ILS INR "
     "IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN "
     "NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP "
@@ -31,12 +34,30 @@ CURRENCIES: Mapping[str, int] = MappingProxyType(
         **dict.fromkeys(_THREE_DIGITS.split(), 3),
     }
 )
-"""The currencies that can be paid in (ISO 4217, list one, without funds and metals) → digits of the minor unit."""
+"""The currencies that can be paid in (ISO 4217, list one of 2026-01-01, without funds, metals and units of account)
+→ digits of the minor unit.
+"""
+
+KNOWN_CURRENCIES: Mapping[str, int] = MappingProxyType({**CURRENCIES, "BGN": 2})
+"""Those, and the ones that an earlier release took orders in: what was ordered before a currency was withdrawn is
+still paid, refunded and shown. BGN: withdrawn on 2026-01-01.
+"""
+
+
+def not_payable(currency: str) -> str:
+    """In words."""
+    return f"{currency!r} is not a currency of ISO 4217 that can be paid in"
+
+
+def require_known(currency: str) -> None:
+    """Raises ValueError."""
+    if currency not in KNOWN_CURRENCIES:
+        raise ValueError(not_payable(currency))
 
 
 def format_amount(amount: int, currency: str) -> str:
     """For people: 1234 EUR → `12.34 EUR`, 1234 JPY → `1234 JPY`. Raises KeyError on an unknown currency."""
-    digits = CURRENCIES[currency]
+    digits = KNOWN_CURRENCIES[currency]
     if not digits:
         return f"{amount} {currency}"
     whole, part = divmod(amount, 10**digits)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from orderflow.events.base import OrderEvent, Text
-from orderflow.events.money import Currency, MinorUnits
-from orderflow.events.order import Item
+from orderflow.events.base import Customer, OrderEvent, Text
+from orderflow.events.money import Currency, Total, require_known
+from orderflow.events.order import Items, require_sound
 from orderflow.events.topics import PAYMENT_STATUS
 
 
@@ -16,10 +16,13 @@ class PaymentSucceeded(OrderEvent, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "orderflow.PaymentSucceeded"
     TOPIC: ClassVar[str] = PAYMENT_STATUS
 
-    customer_id: Text
+    customer_id: Customer
     currency: Currency
-    items: tuple[Item, ...]
-    total: MinorUnits
+    items: Items
+    total: Total
+
+    def __post_init__(self) -> None:
+        require_sound(self.currency, self.items, self.total)
 
 
 class PaymentFailed(OrderEvent, frozen=True, kw_only=True):
@@ -28,10 +31,13 @@ class PaymentFailed(OrderEvent, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "orderflow.PaymentFailed"
     TOPIC: ClassVar[str] = PAYMENT_STATUS
 
-    customer_id: Text
+    customer_id: Customer
     currency: Currency
-    total: MinorUnits
+    total: Total
     reason: Text
+
+    def __post_init__(self) -> None:
+        require_known(self.currency)
 
 
 class PaymentRefunded(OrderEvent, frozen=True, kw_only=True):
@@ -40,9 +46,51 @@ class PaymentRefunded(OrderEvent, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "orderflow.PaymentRefunded"
     TOPIC: ClassVar[str] = PAYMENT_STATUS
 
-    customer_id: Text
+    customer_id: Customer
     currency: Currency
-    amount: MinorUnits
+    amount: Total
+
+    def __post_init__(self) -> None:
+        require_known(self.currency)
 
 
-PAYMENT_EVENT_TYPES: tuple[type[OrderEvent], ...] = (PaymentSucceeded, PaymentFailed, PaymentRefunded)
+class RefundFailed(OrderEvent, frozen=True, kw_only=True):
+    """The bank refuses for good to give the money back, and an operator has to see to it. `reason` is its code.
+
+    It can happen again: an operator can have the bank asked once more.
+    """
+
+    TYPE: ClassVar[str] = "orderflow.RefundFailed"
+    TOPIC: ClassVar[str] = PAYMENT_STATUS
+    ONCE: ClassVar[bool] = False
+
+    customer_id: Customer
+    currency: Currency
+    amount: Total
+    reason: Text
+
+    def __post_init__(self) -> None:
+        require_known(self.currency)
+
+
+class PaymentVoided(OrderEvent, frozen=True, kw_only=True):
+    """An operator had settled the charge as made, and it never was: of `amount` nothing has to be given back."""
+
+    TYPE: ClassVar[str] = "orderflow.PaymentVoided"
+    TOPIC: ClassVar[str] = PAYMENT_STATUS
+
+    customer_id: Customer
+    currency: Currency
+    amount: Total
+
+    def __post_init__(self) -> None:
+        require_known(self.currency)
+
+
+PAYMENT_EVENT_TYPES: tuple[type[OrderEvent], ...] = (
+    PaymentSucceeded,
+    PaymentFailed,
+    PaymentRefunded,
+    RefundFailed,
+    PaymentVoided,
+)

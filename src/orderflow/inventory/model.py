@@ -20,10 +20,14 @@ from orderflow.messaging.rows import Rows
 
 
 def payment_succeeded(rows: Rows, envelope: Envelope) -> Decision:
-    """Set every line aside, or none. That an order is answered once, its reservation's key holds as well."""
+    """Set every line aside, or none. That an order is answered once, its reservation's key holds as well.
+
+    Nothing is known of the order before, so there is nothing to compare with: that the order is one that a shop could
+    have placed, each SKU in one line, every PaymentSucceeded holds by itself.
+    """
     event = envelope.message
     assert isinstance(event, PaymentSucceeded)
-    lines = _lines(event)
+    lines = tuple(ReservedLine(sku=item.sku, quantity=item.quantity) for item in event.items)
     missing = tuple(_missing(rows, lines))
     if missing:
         return _reject(event, missing)
@@ -67,14 +71,6 @@ def set_stock(rows: Rows, envelope: Envelope) -> Decision:
         reserved_change=0,
     )
     return Decision(rows=(after,), facts=(movement,), answer=_answer(after, created=known is None))
-
-
-def _lines(event: PaymentSucceeded) -> tuple[ReservedLine, ...]:
-    """One line a SKU, whatever the order looks like: two lines of one SKU take from the same units."""
-    quantities: dict[str, int] = {}
-    for item in event.items:
-        quantities[item.sku] = quantities.get(item.sku, 0) + item.quantity
-    return tuple(ReservedLine(sku=sku, quantity=quantity) for sku, quantity in quantities.items())
 
 
 def _missing(rows: Rows, lines: tuple[ReservedLine, ...]) -> Iterator[MissingLine]:

@@ -1,4 +1,8 @@
-"""The notification's decisions: one notification an outcome. No row is read: the natural key keeps it to one."""
+"""The notification's decisions: one notification an outcome.
+
+No row is read, so there is nothing to compare an event with but what was told of its order before: the natural keys
+keep an outcome to one notification, and an order to one end.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from typing import NamedTuple
 
 from orderflow.events.inventory import StockRejected, StockReserved
 from orderflow.events.money import format_amount
-from orderflow.events.payment import PaymentFailed, PaymentRefunded
+from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentVoided
 from orderflow.messaging.decision import Decision
 from orderflow.messaging.envelope import Envelope
 from orderflow.messaging.rows import Rows
@@ -14,7 +18,7 @@ from orderflow.notification.rows import Notification, NotifiedOutcome
 
 OUT_OF_STOCK = "out_of_stock"
 
-OutcomeEvent = StockReserved | StockRejected | PaymentFailed | PaymentRefunded
+OutcomeEvent = StockReserved | StockRejected | PaymentFailed | PaymentRefunded | PaymentVoided
 
 
 class Told(NamedTuple):
@@ -42,7 +46,9 @@ def notify(_: Rows, envelope: Envelope) -> Decision:
 
 
 def told_of(event: OutcomeEvent) -> Told:
-    """Completed once it is paid and reserved; failed for the bank's reason, or for want of stock; refunded."""
+    """Completed once it is paid and reserved; failed for the bank's reason, or for want of stock; then refunded, or
+    found not to have been charged.
+    """
     match event:
         case StockReserved():
             text = f"Your order {event.order_id} is complete and will be sent to you."
@@ -59,3 +65,6 @@ def told_of(event: OutcomeEvent) -> Told:
             amount = format_amount(event.amount, event.currency)
             text = f"{amount} for your order {event.order_id} were returned to you."
             return Told(NotifiedOutcome.REFUNDED, None, text)
+        case PaymentVoided():
+            text = f"Nothing was charged for your order {event.order_id}, so nothing has to be returned to you."
+            return Told(NotifiedOutcome.NOT_CHARGED, None, text)

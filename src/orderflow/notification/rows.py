@@ -15,10 +15,11 @@ class NotifiedOutcome(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     REFUNDED = "refunded"
+    NOT_CHARGED = "not_charged"
 
 
 class Notification(Fact, frozen=True, kw_only=True):
-    """What was told to a customer of one outcome of one order."""
+    """What was told to a customer of one outcome of one order. An order has one end: completed or failed."""
 
     TABLE: ClassVar[str] = "notifications"
 
@@ -30,5 +31,6 @@ class Notification(Fact, frozen=True, kw_only=True):
     cause: UUID
 
     @property
-    def id(self) -> tuple[UUID, NotifiedOutcome]:
-        return (self.order_id, self.outcome)
+    def id(self) -> tuple[UUID, str]:
+        is_end = self.outcome in (NotifiedOutcome.COMPLETED, NotifiedOutcome.FAILED)
+        return (self.order_id, "end" if is_end else self.outcome)

@@ -7,7 +7,7 @@ from typing import Any
 
 from orderflow.events.base import OrderEvent
 from orderflow.events.inventory import INVENTORY_EVENT_TYPES, StockRejected, StockReserved
-from orderflow.events.payment import PAYMENT_EVENT_TYPES, PaymentFailed, PaymentRefunded
+from orderflow.events.payment import PAYMENT_EVENT_TYPES, PaymentFailed, PaymentRefunded, PaymentVoided
 from orderflow.events.topics import INVENTORY_STATUS, PAYMENT_STATUS
 from orderflow.messaging.catalogue import Catalogue
 from orderflow.messaging.decision import Handler, Service, Subscription
@@ -31,6 +31,7 @@ def _handlers() -> dict[Any, Handler]:
         StockRejected: Handler(_nothing, model.notify),
         PaymentFailed: Handler(_nothing, model.notify),
         PaymentRefunded: Handler(_nothing, model.notify),
+        PaymentVoided: Handler(_nothing, model.notify),
     }
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import MappingProxyType
 from uuid import UUID
 
 import msgspec
 
-from orderflow.events.inventory import StockRejected, StockReserved
+from orderflow.events.base import OrderEvent, require_same
+from orderflow.events.inventory import StockRejected, StockReserved, require_ordered
 from orderflow.events.order import OrderCompleted, OrderFailed, OrderPlaced
-from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded
+from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded, PaymentVoided, RefundFailed
 from orderflow.messaging.decision import Decision, RefusedError
 from orderflow.messaging.envelope import Envelope
 from orderflow.messaging.flow import Dead, FlowEvent, Parked, Reopened
 from orderflow.messaging.machine import IllegalTransitionError, StateMachine
 from orderflow.messaging.message import Event
-from orderflow.messaging.rows import Rows
+from orderflow.messaging.rows import Fact, Rows
 from orderflow.order.messages import KeyReused, Placed, PlaceOrder
 from orderflow.order.rows import (
     EarlyFact,
@@ -24,6 +26,7 @@ from orderflow.order.rows import (
     Order,
     OrderFlow,
     Refund,
+    RefundStep,
     Status,
     Transition,
 )
@@ -33,6 +36,8 @@ ORDER_PLACED = "OrderPlaced"
 PAYMENT_SUCCEEDED = "PaymentSucceeded"
 PAYMENT_FAILED = "PaymentFailed"
 PAYMENT_REFUNDED = "PaymentRefunded"
+REFUND_FAILED = "RefundFailed"
+PAYMENT_VOIDED = "PaymentVoided"
 STOCK_RESERVED = "StockReserved"
 STOCK_REJECTED = "StockRejected"
 
@@ -98,15 +103,20 @@ def place_order(rows: Rows, envelope: Envelope) -> Decision:
 
 
 def payment_succeeded(rows: Rows, envelope: Envelope) -> Decision:
-    """PENDING → PAID, and on to the end when inventory has been heard of already."""
+    """PENDING → PAID, and on to the end when inventory has been heard of already.
+
+    Only what was ordered, at its price: raises DisagreementError.
+    """
     event = envelope.message
     assert isinstance(event, PaymentSucceeded)
-    paid, step = _advance(_order(rows, event.order_id), PAYMENT_SUCCEEDED, envelope.id)
+    order = _order(rows, event.order_id)
+    require_same(event, order, "customer_id", "currency", "total", "items")
+    paid, step = _advance(order, PAYMENT_SUCCEEDED, envelope.id)
     early = paid.early
     if early is None:
         return Decision(rows=(paid,), facts=(step,))
-    ended, last_step = _end(paid, early.event, early.event_id)
-    return Decision(rows=(paid, ended), facts=(step, last_step), events=(_told(ended),))
+    ended, last_steps = _end(paid, early.event, early.event_id)
+    return Decision(rows=(paid, ended), facts=(step, *last_steps), events=(_told(ended),))
 
 
 def payment_failed(rows: Rows, envelope: Envelope) -> Decision:
@@ -114,6 +124,7 @@ def payment_failed(rows: Rows, envelope: Envelope) -> Decision:
     event = envelope.message
     assert isinstance(event, PaymentFailed)
     order = _order(rows, event.order_id)
+    require_same(event, order, "customer_id", "currency", "total")
     if order.early is not None or order.refund is not Refund.NONE:
         raise IllegalTransitionError(MACHINE.name, f"{order.status} (after a payment)", PAYMENT_FAILED)
     failed, step = _advance(order, PAYMENT_FAILED, envelope.id, reason=event.reason)
@@ -122,28 +133,34 @@ def payment_failed(rows: Rows, envelope: Envelope) -> Decision:
 
 def payment_refunded(rows: Rows, envelope: Envelope) -> Decision:
     """The money is back. May be heard before StockRejected, which caused it; then it is kept."""
-    event = envelope.message
-    assert isinstance(event, PaymentRefunded)
-    order = _order(rows, event.order_id)
-    is_open = order.status in (Status.PENDING, Status.PAID)
-    is_reserved = order.early is not None and order.early.event == STOCK_RESERVED
-    if order.refund is Refund.DUE or (is_open and order.refund is Refund.NONE and not is_reserved):
-        return Decision(rows=(msgspec.structs.replace(order, refund=Refund.DONE),))
-    raise IllegalTransitionError(MACHINE.name, f"{order.status} (refund {order.refund})", PAYMENT_REFUNDED)
+    assert isinstance(envelope.message, PaymentRefunded)
+    return _refund_moves(rows, envelope, envelope.message, PAYMENT_REFUNDED, Refund.DONE)
+
+
+def refund_failed(rows: Rows, envelope: Envelope) -> Decision:
+    """The bank will not give the money back, for the first time or once more. May be heard early, too."""
+    assert isinstance(envelope.message, RefundFailed)
+    reason = envelope.message.reason
+    return _refund_moves(rows, envelope, envelope.message, REFUND_FAILED, Refund.REFUSED, reason)
+
+
+def payment_voided(rows: Rows, envelope: Envelope) -> Decision:
+    """No money was ever taken, an operator says, so none has to go back. May be heard early, too."""
+    assert isinstance(envelope.message, PaymentVoided)
+    return _refund_moves(rows, envelope, envelope.message, PAYMENT_VOIDED, Refund.VOID)
 
 
 def stock_reserved(rows: Rows, envelope: Envelope) -> Decision:
-    """PAID → COMPLETED."""
-    event = envelope.message
-    assert isinstance(event, StockReserved)
-    return _inventory_has_spoken(_order(rows, event.order_id), STOCK_RESERVED, envelope.id)
+    """PAID → COMPLETED, when exactly what was ordered is set aside: raises DisagreementError."""
+    return _inventory_has_spoken(rows, envelope, STOCK_RESERVED)
 
 
 def stock_rejected(rows: Rows, envelope: Envelope) -> Decision:
-    """PAID → FAILED; the refund is due unless it has been done already."""
-    event = envelope.message
-    assert isinstance(event, StockRejected)
-    return _inventory_has_spoken(_order(rows, event.order_id), STOCK_REJECTED, envelope.id)
+    """PAID → FAILED; the refund is due unless it has been done already.
+
+    Raises DisagreementError: what is said to be missing was not ordered so.
+    """
+    return _inventory_has_spoken(rows, envelope, STOCK_REJECTED)
 
 
 def flow_changed(rows: Rows, envelope: Envelope) -> Decision:
@@ -180,27 +197,68 @@ def _replay(known: IdempotencyKey, command: PlaceOrder) -> Decision:
     return Decision(answer=Placed(known.order_id, known.response.encode(), replayed=True))
 
 
-def _inventory_has_spoken(order: Order, event: str, event_id: UUID) -> Decision:
+def _inventory_has_spoken(rows: Rows, envelope: Envelope, event: str) -> Decision:
     """Inventory's word can overtake the payment's, on another topic: then it waits on the order's row."""
+    said = envelope.message
+    assert isinstance(said, StockReserved | StockRejected)
+    order = _order(rows, said.order_id)
+    require_same(said, order, "customer_id")
+    require_ordered(said, order.items)
     if event == STOCK_RESERVED and order.refund is not Refund.NONE:
-        raise IllegalTransitionError(MACHINE.name, f"{order.status} (refund {order.refund})", event)
+        raise _illegal_refund(order, event)
     if order.status is Status.PENDING and order.early is None:
-        early = EarlyFact(event=event, event_id=event_id)
+        early = EarlyFact(event=event, event_id=envelope.id)
         return Decision(rows=(msgspec.structs.replace(order, early=early),))
-    ended, step = _end(order, event, event_id)
-    return Decision(rows=(ended,), facts=(step,), events=(_told(ended),))
+    ended, steps = _end(order, event, envelope.id)
+    return Decision(rows=(ended,), facts=steps, events=(_told(ended),))
 
 
-def _end(order: Order, event: str, event_id: UUID) -> tuple[Order, Transition]:
+def _end(order: Order, event: str, event_id: UUID) -> tuple[Order, Sequence[Fact]]:
     if event == STOCK_RESERVED:
-        return _advance(order, event, event_id)
-    refund = Refund.DUE if order.refund is Refund.NONE else order.refund
-    return _advance(order, event, event_id, reason=OUT_OF_STOCK, refund=refund)
+        completed, step = _advance(order, event, event_id)
+        return completed, (step,)
+    failed, step = _advance(order, event, event_id, reason=OUT_OF_STOCK)
+    if order.refund is not Refund.NONE:
+        return failed, (step,)
+    due, refund_step = _refund(failed, Refund.DUE, event, event_id)
+    return due, (step, refund_step)
 
 
-def _advance(
-    order: Order, event: str, event_id: UUID, reason: str | None = None, refund: Refund | None = None
-) -> tuple[Order, Transition]:
+def _refund_moves(
+    rows: Rows, envelope: Envelope, event: OrderEvent, name: str, refund: Refund, reason: str | None = None
+) -> Decision:
+    """A refund is always of the whole order, and follows StockRejected, but can be heard of before."""
+    order = _order(rows, event.order_id)
+    require_same(event, order, "customer_id", "currency", amount="total")
+    is_begun = order.refund in (Refund.DUE, Refund.REFUSED)
+    is_early = order.status in (Status.PENDING, Status.PAID) and order.refund is Refund.NONE
+    is_reserved = order.early is not None and order.early.event == STOCK_RESERVED
+    if not is_begun and (not is_early or is_reserved):
+        raise _illegal_refund(order, name)
+    moved, step = _refund(order, refund, name, envelope.id, reason)
+    return Decision(rows=(moved,), facts=(step,))
+
+
+def _refund(
+    order: Order, refund: Refund, event: str, event_id: UUID, reason: str | None = None
+) -> tuple[Order, RefundStep]:
+    """It changes neither the order's status nor its version."""
+    step = RefundStep(
+        order_id=order.order_id,
+        version=order.version,
+        refund=refund,
+        event=event,
+        cause=event_id,
+        reason=reason,
+    )
+    return msgspec.structs.replace(order, refund=refund), step
+
+
+def _illegal_refund(order: Order, event: str) -> IllegalTransitionError:
+    return IllegalTransitionError(MACHINE.name, f"{order.status} (refund {order.refund})", event)
+
+
+def _advance(order: Order, event: str, event_id: UUID, reason: str | None = None) -> tuple[Order, Transition]:
     after = Status(MACHINE.after(order.status, event))
     version = order.version + 1
     moved = msgspec.structs.replace(
@@ -209,7 +267,6 @@ def _advance(
         version=version,
         event=event,
         reason=reason,
-        refund=order.refund if refund is None else refund,
         early=None if after in (Status.COMPLETED, Status.FAILED) else order.early,
     )
     step = Transition(

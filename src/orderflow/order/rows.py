@@ -22,11 +22,15 @@ class Status(StrEnum):
 
 
 class Refund(StrEnum):
-    """Whether money has to go back, or has gone back."""
+    """Whether money has to go back, or has gone back. REFUSED: the bank will not give it back, and an operator has to
+    see to it. VOID: it was never taken, so nothing has to go back.
+    """
 
     NONE = "none"
     DUE = "due"
+    REFUSED = "refused"
     DONE = "done"
+    VOID = "void"
 
 
 class EarlyFact(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +78,26 @@ class Transition(Fact, frozen=True, kw_only=True):
     @property
     def id(self) -> tuple[UUID, int]:
         return (self.order_id, self.version)
+
+
+class RefundStep(Fact, frozen=True, kw_only=True):
+    """One step of an order's refund: `event` (with the id `cause`) made it `refund`.
+
+    `version` is the order's at that time. `reason` is the bank's code where it refuses.
+    """
+
+    TABLE: ClassVar[str] = "order_refunds"
+
+    order_id: UUID
+    version: int
+    refund: Refund
+    event: str
+    cause: UUID
+    reason: str | None = None
+
+    @property
+    def id(self) -> tuple[UUID, UUID]:
+        return (self.order_id, self.cause)
 
 
 class Obstacle(msgspec.Struct, frozen=True, kw_only=True):

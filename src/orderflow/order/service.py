@@ -6,7 +6,14 @@ from typing import Any
 
 from orderflow.events.base import OrderEvent
 from orderflow.events.inventory import INVENTORY_EVENT_TYPES, StockRejected, StockReserved
-from orderflow.events.payment import PAYMENT_EVENT_TYPES, PaymentFailed, PaymentRefunded, PaymentSucceeded
+from orderflow.events.payment import (
+    PAYMENT_EVENT_TYPES,
+    PaymentFailed,
+    PaymentRefunded,
+    PaymentSucceeded,
+    PaymentVoided,
+    RefundFailed,
+)
 from orderflow.events.topics import INVENTORY_STATUS, ORDER_EVENTS, PAYMENT_STATUS
 from orderflow.messaging.catalogue import Catalogue
 from orderflow.messaging.decision import Handler, Service, Subscription
@@ -44,6 +51,8 @@ def _handlers() -> dict[Any, Handler]:
         PaymentSucceeded: Handler(_its_order, model.payment_succeeded),
         PaymentFailed: Handler(_its_order, model.payment_failed),
         PaymentRefunded: Handler(_its_order, model.payment_refunded),
+        RefundFailed: Handler(_its_order, model.refund_failed),
+        PaymentVoided: Handler(_its_order, model.payment_voided),
         StockReserved: Handler(_its_order, model.stock_reserved),
         StockRejected: Handler(_its_order, model.stock_rejected),
         Parked: Handler(_stuck_order, model.flow_changed),

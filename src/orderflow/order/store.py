@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -19,6 +19,7 @@ from orderflow.order.rows import (
     Order,
     OrderFlow,
     Refund,
+    RefundStep,
     Status,
     Transition,
 )
@@ -42,6 +43,7 @@ def tables() -> tuple[Table | Facts, ...]:
             changing=("order_id", "status", "version", "event", "reason", "refund", "early"),
         ),
         Facts(Transition, append=queries["append_history"]),
+        Facts(RefundStep, append=queries["append_refunds"]),
         Table(
             OrderFlow,
             load=queries["load_flow"],
@@ -57,6 +59,17 @@ def tables() -> tuple[Table | Facts, ...]:
     )
 
 
+class StoredRefund(msgspec.Struct, frozen=True, kw_only=True):
+    """A step of a refund, as the query gives it."""
+
+    version: int
+    refund: Refund
+    event: str
+    reason: str | None
+    cause: UUID
+    at: datetime
+
+
 class Orders:
     """Read access to the orders, and the upkeep of what is kept for a time only. Raises StoreUnavailableError."""
 
@@ -64,6 +77,7 @@ class Orders:
         self._database = database
         self._queries = load_queries(PACKAGE)
         self._history = msgspec.json.Decoder(tuple[Step, ...])
+        self._refunds = msgspec.json.Decoder(tuple[StoredRefund, ...])
         self._items = msgspec.json.Decoder(tuple[Item, ...])
         self._stuck = msgspec.json.Decoder(dict[str, Obstacle])
 
@@ -76,6 +90,7 @@ class Orders:
         created_at: datetime = row["created_at"]
         placed = Step(version=1, status=Status.PENDING, event=ORDER_PLACED, cause=None, at=created_at)
         steps = self._history.decode(row["history"]) if row["history"] is not None else ()
+        refunds = self._refunds.decode(row["refunds"]) if row["refunds"] is not None else ()
         stuck = self._stuck.decode(row["stuck"]) if row["stuck"] is not None else {}
         return OrderDetails(
             id=row["order_id"],
@@ -88,7 +103,7 @@ class Orders:
             reason=row["reason"],
             refund=Refund(row["refund"]),
             created_at=created_at,
-            history=(placed, *steps),
+            history=with_refunds((placed, *steps), refunds),
             stuck=stuck,
             stuck_since=row["stuck_since"] if stuck else None,
         )
@@ -136,6 +151,27 @@ class Orders:
             refund=Refund(row["refund"]),
             created_at=row["created_at"],
         )
+
+
+def with_refunds(steps: Sequence[Step], refunds: Sequence[StoredRefund]) -> tuple[Step, ...]:
+    """The steps of the refund among those of the order, each behind the one that made the version it was at."""
+    found: list[Step] = []
+    for step in steps:
+        found.append(step)
+        found += (
+            Step(
+                version=each.version,
+                status=step.status,
+                event=each.event,
+                cause=each.cause,
+                at=each.at,
+                refund=each.refund,
+                reason=each.reason,
+            )
+            for each in refunds
+            if each.version == step.version
+        )
+    return tuple(found)
 
 
 def to_cursor(order_id: UUID) -> str:

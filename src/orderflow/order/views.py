@@ -12,13 +12,19 @@ from orderflow.order.rows import Obstacle, Order, Refund, Status
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One step of the history: `event` brought the order to `status`. `cause` is that event's id."""
+    """One step of the history: `event` brought the order to `status`. `cause` is that event's id.
+
+    A step of the refund says in `refund` how it stands since then, and leaves `status` and `version` as they are;
+    `reason` is the bank's code where it refuses.
+    """
 
     version: int
     status: Status
     event: str
     cause: UUID | None
     at: datetime
+    refund: Refund | None = None
+    reason: str | None = None
 
 
 class OrderView(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
 
 from orderflow.messaging.decision import RefusedError
 from orderflow.messaging.recovery.errors import ConfirmationNeededError
-from orderflow.payment.messages import ChargeSettled, SettleCharge
+from orderflow.payment.messages import Outcome, PaymentSettled, SettlePayment
+from orderflow.payment.rows import Status
 from orderflow.payment.store import Payments
-from orderflow.payment.views import PaymentView
+from orderflow.payment.views import PaymentPage, PaymentView
 from orderflow.runtime.definition import ServiceContext
 from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.runtime.operators.asking import CONFIRM, act_of, operator
 from orderflow.runtime.problems import ProblemError
 
+PAGE_MAX = 100
+
 ORDER_ID = Parameter(name="order_id", where="path", description="The order's id.", type=UUID)
+STATUS = Parameter(name="status", where="query", description="Only payments of this status.", type=Status)
+LIMIT = Parameter(
+    name="limit",
+    where="query",
+    description="How many at most.",
+    type=Annotated[int, msgspec.Meta(ge=1, le=PAGE_MAX)],
+    default=20,
+)
+CURSOR = Parameter(name="cursor", where="query", description="The `next` of the page before.", type=UUID)
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What became of the charge, and how that is known; `confirmed`: a person was asked and means it."""
+    """What became of the charge or the refund, and how that is known; `confirmed`: a person was asked and means it.
 
-    outcome: Literal["charged", "not-charged"]
+    `refunded`: the customer has the money back, from the bank or in another way. `not-charged`, of a refund: the
+    charge was settled by an operator, and never made. `ask-again`: the bank would give back now what it has refused.
+    """
+
+    outcome: Outcome
     reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
     confirmed: bool = False
 
@@ -42,6 +58,11 @@ class PaymentApi:
         order_id: UUID = request.values["order_id"]
         return Reply(body=await self._require(order_id))
 
+    async def page(self, request: Request[None]) -> Reply:
+        """GET /payments"""
+        values = request.values
+        return Reply(body=await self._payments.page(values["status"], values["cursor"], values["limit"]))
+
     async def settle(self, request: Request[Settlement]) -> Reply:
         """POST /payments/{order_id}/settlement"""
         order_id: UUID = request.values["order_id"]
@@ -49,12 +70,12 @@ class PaymentApi:
         act = act_of(request, reason=said.reason, confirmed=said.confirmed)
         await self._require(order_id)
         if not act.confirmed or not act.reason.strip():
-            raise ConfirmationNeededError("Confirm that you settle a charge, and give the reason: it moves money.")
-        command = SettleCharge(order_id=order_id, charged=said.outcome == "charged")
+            raise ConfirmationNeededError("Confirm that you settle a payment, and give the reason: it moves money.")
+        command = SettlePayment(order_id=order_id, outcome=said.outcome)
         log = self._store.recovery.log
         target = f"payment {order_id}"
         try:
-            settled: ChargeSettled = await self._commands.submit(command, traceparent=request.traceparent)
+            settled: PaymentSettled = await self._commands.submit(command, traceparent=request.traceparent)
         except RefusedError as refused:
             await log(act, "settle", target, f"refused: {refused}")
             raise
@@ -71,32 +92,49 @@ class PaymentApi:
 def operations(context: ServiceContext) -> Sequence[Operation]:
     """What the payment service offers."""
     api = PaymentApi(context)
-    return (
-        Operation(
-            method="GET",
-            path="/payments/{order_id}",
-            summary="Show the payment of an order",
-            handler=api.show,
-            parameters=(ORDER_ID,),
-            responses=(
-                Response(status=200, description="The payment as it stands.", type=PaymentView),
-                Response(status=404, description="There is no payment of this order."),
-            ),
-            tag="payments",
+    return (_page(api), _show(api), _settle(api))
+
+
+def _page(api: PaymentApi) -> Operation:
+    return Operation(
+        method="GET",
+        path="/payments",
+        summary="List payments, newest order first",
+        handler=api.page,
+        parameters=(STATUS, LIMIT, CURSOR),
+        responses=(Response(status=200, description="A page of payments.", type=PaymentPage),),
+        tag="payments",
+    )
+
+
+def _show(api: PaymentApi) -> Operation:
+    return Operation(
+        method="GET",
+        path="/payments/{order_id}",
+        summary="Show the payment of an order",
+        handler=api.show,
+        parameters=(ORDER_ID,),
+        responses=(
+            Response(status=200, description="The payment as it stands.", type=PaymentView),
+            Response(status=404, description="There is no payment of this order."),
         ),
-        Operation(
-            method="POST",
-            path="/payments/{order_id}/settlement",
-            summary="Settle a charge whose outcome the bank does not tell",
-            handler=api.settle,
-            request=Settlement,
-            parameters=(ORDER_ID, operator),
-            responses=(
-                Response(status=200, description="It is settled so.", type=ChargeSettled),
-                Response(status=404, description="There is no payment of this order."),
-                Response(status=409, description="The charge is not open."),
-                CONFIRM,
-            ),
-            tag="payments",
+        tag="payments",
+    )
+
+
+def _settle(api: PaymentApi) -> Operation:
+    return Operation(
+        method="POST",
+        path="/payments/{order_id}/settlement",
+        summary="Settle a charge or a refund that the bank leaves open, or a refund that it refuses",
+        handler=api.settle,
+        request=Settlement,
+        parameters=(ORDER_ID, operator),
+        responses=(
+            Response(status=200, description="It is settled so.", type=PaymentSettled),
+            Response(status=404, description="There is no payment of this order."),
+            Response(status=409, description="What is said is not open, or the bank has said otherwise."),
+            CONFIRM,
         ),
+        tag="payments",
     )

@@ -45,11 +45,13 @@ SLOW = "pm_slow"
 TIMEOUT_CHARGED = "pm_timeout_charged"
 TIMEOUT_NOT_CHARGED = "pm_timeout_not_charged"
 FAILS_TWICE = "pm_fails_twice"
+REFUND_FAILS = "pm_card_refundFail"
 MISBEHAVING = frozenset({SLOW, TIMEOUT_CHARGED, TIMEOUT_NOT_CHARGED, FAILS_TWICE})
 
 UNKNOWN_METHOD = "unknown_payment_method"
 KEY_IN_USE = "idempotency_key_in_use"
 CHARGE_MISSING = "charge_missing"
+CARD_GONE = "expired_or_canceled_card"
 
 NEVER_S = 3600.0
 
@@ -99,6 +101,8 @@ class SimulatedBank:
             currency=currency,
             reference=_reference("re", key),
         )
+        if await self._book.method_of(charge) == REFUND_FAILS:
+            raise DeclinedError(CARD_GONE)
         refund = await self._book.refund(wanted)
         if refund is None:
             raise DeclinedError(CHARGE_MISSING)
@@ -111,7 +115,7 @@ class SimulatedBank:
 
 
 def _decline_code(payment_method: str) -> str | None:
-    if payment_method in APPROVED or payment_method in MISBEHAVING:
+    if payment_method in APPROVED or payment_method in MISBEHAVING or payment_method == REFUND_FAILS:
         return None
     return DECLINED.get(payment_method.replace("pm_card_visa_charge", "pm_card_charge", 1), UNKNOWN_METHOD)
 

@@ -63,6 +63,10 @@ class PostgresBook:
     async def refund(self, refund: Refund) -> Refund | None:
         return await self._refunds.add(refund.key, refund)
 
+    async def method_of(self, charge: str) -> str | None:
+        rows = await self._ask("find_charges", [charge])
+        return rows[0]["payment_method"] if rows else None
+
     async def count_call(self, key: str) -> int:
         rows = await self._ask("count_call", key)
         calls: int = rows[0]["calls"]

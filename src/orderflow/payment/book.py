@@ -44,6 +44,10 @@ class BankBook(Protocol):
         """The refund that stands under this key; None: there is no approved charge of that much."""
         ...
 
+    async def method_of(self, charge: str) -> str | None:
+        """The payment method of the charge under this key, if there is one."""
+        ...
+
     async def count_call(self, key: str) -> int:
         """How often this was called with `key`, this time included."""
         ...
@@ -70,6 +74,10 @@ class MemoryBook:
         if charge is None or charge.decline_code is not None or charge.amount < refund.amount:
             return None
         return self.refunds.setdefault(refund.key, refund)
+
+    async def method_of(self, charge: str) -> str | None:
+        known = self.charges.get(charge)
+        return None if known is None else known.payment_method
 
     async def count_call(self, key: str) -> int:
         self.calls[key] = self.calls.get(key, 0) + 1

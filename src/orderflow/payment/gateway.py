@@ -14,6 +14,7 @@ from orderflow.payment.messages import (
     ChargeRefused,
     ChargeUnknown,
     RefundApproved,
+    RefundRefused,
     RefundUnknown,
 )
 from orderflow.payment.model import CHARGE
@@ -63,9 +64,8 @@ class BankGateway:
             async with asyncio.timeout(self._timeout_s):
                 reference = await self._call(intent)
         except DeclinedError as declined:
-            if not is_charge:
-                return RefundUnknown(order_id=order_id)
-            return ChargeRefused(order_id=order_id, reason=declined.code)
+            refused = ChargeRefused if is_charge else RefundRefused
+            return refused(order_id=order_id, reason=declined.code)
         except (TimeoutError, BankFailedError):
             return ChargeUnknown(order_id=order_id) if is_charge else RefundUnknown(order_id=order_id)
         except BankUnavailableError as error:

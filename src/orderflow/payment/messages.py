@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import ClassVar
 from uuid import UUID
 
@@ -51,6 +52,14 @@ class RefundApproved(BankAnswer, frozen=True, kw_only=True):
     reference: str
 
 
+class RefundRefused(BankAnswer, frozen=True, kw_only=True):
+    """The bank will not give the money back, now or later. `reason` is its code (`charge_missing`)."""
+
+    TYPE: ClassVar[str] = "orderflow.RefundRefused"
+
+    reason: str
+
+
 class RefundUnknown(BankAnswer, frozen=True, kw_only=True):
     """The bank did not say whether the money went back. To be asked again under the same key."""
 
@@ -62,28 +71,43 @@ BANK_ANSWERS: tuple[type[BankAnswer], ...] = (
     ChargeRefused,
     ChargeUnknown,
     RefundApproved,
+    RefundRefused,
     RefundUnknown,
 )
 
 
-class SettleCharge(Command, frozen=True, kw_only=True):
-    """An operator says what became of a charge: he has asked the bank in another way."""
+class Outcome(StrEnum):
+    """What an operator can say of a payment.
 
-    TYPE: ClassVar[str] = "orderflow.SettleCharge"
+    REFUNDED: the customer has the money back, from the bank or in another way. ASK_AGAIN: what the bank refused to
+    give back for good it would give back now.
+    """
+
+    CHARGED = "charged"
+    NOT_CHARGED = "not-charged"
+    REFUNDED = "refunded"
+    ASK_AGAIN = "ask-again"
+
+
+class SettlePayment(Command, frozen=True, kw_only=True):
+    """An operator says what became of a charge or a refund: he has asked the bank in another way."""
+
+    TYPE: ClassVar[str] = "orderflow.SettlePayment"
 
     order_id: UUID
-    charged: bool
+    outcome: Outcome
 
     @property
     def key(self) -> str:
         return uuid_text(self.order_id)
 
 
-class ChargeSettled(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer: the payment as it stands, `captured` in minor units. Not `changed`: it was settled so before."""
+class PaymentSettled(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer: the payment as it stands, amounts in minor units. Not `changed`: it was settled so before."""
 
     order_id: UUID
     status: str
     captured: int
+    refunded: int
     currency: str
     changed: bool

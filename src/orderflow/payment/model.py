@@ -24,13 +24,16 @@ CHARGE_REFUSED = "ChargeRefused"
 CHARGE_UNKNOWN = "ChargeUnknown"
 STOCK_REJECTED = "StockRejected"
 REFUND_APPROVED = "RefundApproved"
+REFUND_REFUSED = "RefundRefused"
+REFUND_ASKED_AGAIN = "RefundAskedAgain"
 SETTLED_AS_CHARGED = "SettledAsCharged"
 SETTLED_AS_NOT_CHARGED = "SettledAsNotCharged"
+SETTLED_AS_REFUNDED = "SettledAsRefunded"
 
 CHARGE = "charge"
 
 BY_OPERATOR = "settled_by_operator"
-"""The reference of a charge, or the reason of a decline, that an operator has settled."""
+"""The reference of a charge or a refund, or the reason of a decline, that an operator has settled."""
 
 MACHINE = StateMachine(
     name="payments",
@@ -49,6 +52,13 @@ MACHINE = StateMachine(
             (Status.UNKNOWN, SETTLED_AS_NOT_CHARGED): Status.DECLINED,
             (Status.CAPTURED, STOCK_REJECTED): Status.REFUND_DUE,
             (Status.REFUND_DUE, REFUND_APPROVED): Status.REFUNDED,
+            (Status.REFUND_DUE, REFUND_REFUSED): Status.REFUND_REFUSED,
+            (Status.REFUND_REFUSED, REFUND_APPROVED): Status.REFUNDED,
+            (Status.REFUND_REFUSED, REFUND_ASKED_AGAIN): Status.REFUND_DUE,
+            (Status.REFUND_DUE, SETTLED_AS_REFUNDED): Status.REFUNDED,
+            (Status.REFUND_REFUSED, SETTLED_AS_REFUNDED): Status.REFUNDED,
+            (Status.REFUND_DUE, SETTLED_AS_NOT_CHARGED): Status.DECLINED,
+            (Status.REFUND_REFUSED, SETTLED_AS_NOT_CHARGED): Status.DECLINED,
         }
     ),
 )
@@ -67,7 +77,11 @@ class ContradictionError(Exception):
 
 
 def order_placed(rows: Rows, envelope: Envelope) -> Decision:
-    """A new payment; the bank is asked for the charge once this is committed."""
+    """A new payment; the bank is asked for the charge once this is committed.
+
+    Nothing is known of the order before, so there is nothing to compare with: that the order is one that a shop could
+    have placed, and its total what its items add up to, every OrderPlaced holds by itself.
+    """
     event = envelope.message
     assert isinstance(event, OrderPlaced)
     if rows.get(Payment, event.order_id) is not None:

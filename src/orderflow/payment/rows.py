@@ -11,13 +11,16 @@ from orderflow.messaging.rows import Row
 
 
 class Status(StrEnum):
-    """Where a payment stands. UNKNOWN: the bank did not answer in time and is being asked again."""
+    """Where a payment stands. UNKNOWN: the bank did not answer in time and is being asked again. REFUND_REFUSED: the
+    bank will not give the money back, and an operator has to see to it.
+    """
 
     CHARGING = "CHARGING"
     UNKNOWN = "UNKNOWN"
     CAPTURED = "CAPTURED"
     DECLINED = "DECLINED"
     REFUND_DUE = "REFUND_DUE"
+    REFUND_REFUSED = "REFUND_REFUSED"
     REFUNDED = "REFUNDED"
 
 
@@ -25,7 +28,7 @@ class Payment(Row, frozen=True, kw_only=True):
     """The payment of one order; amounts in minor units of `currency`.
 
     `version` counts its transitions from 1; `event` is what brought it to `status`. `charge_reference` and
-    `refund_reference` are the bank's.
+    `refund_reference` are the bank's; `refund_refusal` is why it will not give the money back.
     """
 
     TABLE: ClassVar[str] = "payments"
@@ -44,6 +47,7 @@ class Payment(Row, frozen=True, kw_only=True):
     reason: str | None = None
     charge_reference: str | None = None
     refund_reference: str | None = None
+    refund_refusal: str | None = None
 
     @property
     def id(self) -> UUID:

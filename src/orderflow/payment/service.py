@@ -15,6 +15,7 @@ from orderflow.messaging.gateway import Gateway
 from orderflow.messaging.rows import Ref
 from orderflow.messaging.stores.postgres.migrations import MigrationSequence
 from orderflow.payment import model, refunds
+from orderflow.payment.alarms import alarms
 from orderflow.payment.api import operations
 from orderflow.payment.bank import SimulatedBank
 from orderflow.payment.bank_postgres import PostgresBook
@@ -26,16 +27,17 @@ from orderflow.payment.messages import (
     ChargeRefused,
     ChargeUnknown,
     RefundApproved,
+    RefundRefused,
     RefundUnknown,
-    SettleCharge,
+    SettlePayment,
 )
 from orderflow.payment.rows import Payment
-from orderflow.payment.settlement import settle_charge
+from orderflow.payment.settlement import settle_payment
 from orderflow.payment.store import PACKAGE, tables
 from orderflow.runtime.definition import ServiceDefinition, Surroundings
 
 
-def _its_payment(message: OrderEvent | BankAnswer | SettleCharge) -> tuple[Ref, ...]:
+def _its_payment(message: OrderEvent | BankAnswer | SettlePayment) -> tuple[Ref, ...]:
     return (Ref(Payment, message.order_id),)
 
 
@@ -47,8 +49,9 @@ def _handlers() -> dict[Any, Handler]:
         ChargeUnknown: Handler(_its_payment, model.charge_unknown),
         StockRejected: Handler(_its_payment, refunds.stock_rejected),
         RefundApproved: Handler(_its_payment, refunds.refund_approved),
+        RefundRefused: Handler(_its_payment, refunds.refund_refused),
         RefundUnknown: Handler(_its_payment, refunds.refund_unknown),
-        SettleCharge: Handler(_its_payment, settle_charge),
+        SettlePayment: Handler(_its_payment, settle_payment),
     }
 
 
@@ -84,4 +87,5 @@ def definition() -> ServiceDefinition:
         api=operations,
         machines=(model.MACHINE,),
         gateway=_gateway,
+        alarms=alarms,
     )

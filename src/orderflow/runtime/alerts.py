@@ -1,4 +1,5 @@
-"""Tells the operators of dead letters by a webhook: the first of a kind at once, then one a minute with a count.
+"""Tells the operators of dead letters and alarms by a webhook: the first of a kind at once, then one a minute with a
+count.
 
 Alerts are kept in memory only: the dead letter itself is in the database, whatever becomes of its alert.
 """
@@ -23,6 +24,7 @@ from orderflow.messaging.signals import (
     BatchCommitted,
     Handled,
     Outcome,
+    Overdue,
     Signal,
     Signals,
     TaskFailed,
@@ -31,6 +33,7 @@ from orderflow.runtime.webhook import NotTakenError, Webhook
 from orderflow.settings import Settings
 
 TYPE = "orderflow.dead_letter"
+ALARM_TYPE = "orderflow.alarm"
 EVERY_S = 60.0
 POSTS_MAX = 4
 GAP_S = 1.0
@@ -39,6 +42,9 @@ KINDS_MAX = 1_000
 IDLE_S = 60.0
 STOP_S = 1.0
 BACKOFF = Backoff(500, 60_000)
+
+
+Kind = tuple[str, str]
 
 
 class DeadLetters(msgspec.Struct):
@@ -55,29 +61,42 @@ class DeadLetters(msgspec.Struct):
     event_type: str
     topic: str
 
+    @property
+    def kind(self) -> Kind:
+        return self.consumer, self.fingerprint
+
+
+class Alarm(msgspec.Struct, frozen=True):
+    """The data of an alert: what an operator has to see to, by the service's name for it and in a sentence."""
+
+    service: str
+    alarm: str
+    message: str
+
+    @property
+    def kind(self) -> Kind:
+        return self.alarm, "alarm"
+
 
 class Alert(msgspec.Struct, frozen=True):
-    """The body of a message: type, time of the first dead letter (RFC 3339, UTC), data."""
+    """The body of a message: type, time of the first dead letter or of the alarm (RFC 3339, UTC), data."""
 
     type: str
     timestamp: str
-    data: DeadLetters
-
-
-Kind = tuple[str, str]
+    data: DeadLetters | Alarm
 
 
 @dataclass(slots=True)
 class _Waiting:
-    """Dead letters of a kind that are told once it is time."""
+    """Dead letters of a kind, or an alarm, that are told once it is time."""
 
-    letters: DeadLetters
+    data: DeadLetters | Alarm
     due_at: float
 
 
 @dataclass(slots=True)
 class _Gathered(_Waiting):
-    """They were not told yet: more may come."""
+    """They were not told yet: more may come, and an alarm is told as it stands then."""
 
     since_ms: int
 
@@ -94,10 +113,10 @@ class _Message(_Waiting):
 class Alerts:
     """A subscriber of signals. `start`, then `close`: each once. The flow never waits for it.
 
-    Each kind of dead letter has its own message, back-off and Retry-After, and waits for no other: POSTS_MAX are
-    posted side by side. After one that was not taken the next begins `gap_s` later, or `busy_gap_s` while the
-    receiver says that it is busy: one that is away is asked at a bounded rate, however many kinds there are, and one
-    that refuses a single message gets the others. It is asked for as long as the process runs. At most `kinds_max`
+    Each kind of dead letter, and each alarm, has its own message, back-off and Retry-After, and waits for no other:
+    POSTS_MAX are posted side by side. After one that was not taken the next begins `gap_s` later, or `busy_gap_s` while
+    the receiver says that it is busy: one that is away is asked at a bounded rate, however many kinds there are, and
+    one that refuses a single message gets the others. It is asked for as long as the process runs. At most `kinds_max`
     kinds wait; beyond that the oldest is dropped, which is counted.
     """
 
@@ -139,6 +158,13 @@ class Alerts:
             for handled in signal.handled:
                 if handled.outcome is Outcome.DEAD:
                     self._note(signal, handled)
+        elif isinstance(signal, Overdue):
+            alarm = Alarm(signal.service, signal.component, signal.why)
+            known = self._gathered.get(alarm.kind)
+            if known is not None:
+                known.data = alarm
+            else:
+                self._gather(alarm)
 
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -155,19 +181,16 @@ class Alerts:
             await asyncio.gather(*tasks, return_exceptions=True)
         left: list[_Waiting] = [*self._messages.values(), *self._gathered.values()]
         for waiting in left:
-            self._tell(AlertOutcome.DROPPED, waiting.letters, "the process ends")
+            self._tell(AlertOutcome.DROPPED, waiting.data, "the process ends")
         await self._webhook.close()
 
     def _note(self, batch: BatchCommitted, handled: Handled) -> None:
         failure = handled.failure
         assert failure is not None
-        kind = (batch.consumer, failure.fingerprint)
-        known = self._gathered.get(kind)
-        if known is not None:
-            known.letters.count += 1
+        known = self._gathered.get((batch.consumer, failure.fingerprint))
+        if known is not None and isinstance(known.data, DeadLetters):
+            known.data.count += 1
             return
-        if len(self._gathered) + len(self._messages) >= self._kinds_max:
-            self._drop_oldest()
         letters = DeadLetters(
             service=batch.service,
             consumer=batch.consumer,
@@ -180,21 +203,27 @@ class Alerts:
             event_type=handled.event_type,
             topic=handled.topic,
         )
+        self._gather(letters)
+
+    def _gather(self, data: DeadLetters | Alarm) -> None:
+        """To be told as soon as its kind may be."""
+        if len(self._gathered) + len(self._messages) >= self._kinds_max:
+            self._drop_oldest()
         now = self._clock.monotonic()
-        due_at = self._sent_at.get(kind, now - self._every_s) + self._every_s
-        self._gathered[kind] = _Gathered(letters, due_at, self._clock.wall_ms())
+        due_at = self._sent_at.get(data.kind, now - self._every_s) + self._every_s
+        self._gathered[data.kind] = _Gathered(data, due_at, self._clock.wall_ms())
         self._moved.set()
 
     def _drop_oldest(self) -> None:
         """A message that was refused already goes before one that was never told; one that is under way stays."""
         idle = next((kind for kind in self._messages if kind not in self._posts), None)
         if idle is not None:
-            dropped = self._messages.pop(idle).letters
+            dropped = self._messages.pop(idle).data
         elif self._gathered:
-            dropped = self._gathered.pop(next(iter(self._gathered))).letters
+            dropped = self._gathered.pop(next(iter(self._gathered))).data
         else:
             return
-        self._tell(AlertOutcome.DROPPED, dropped, "too many kinds of dead letters wait")
+        self._tell(AlertOutcome.DROPPED, dropped, "too many kinds of alerts wait")
 
     async def _run(self) -> None:
         while self._gathered or self._messages or not self._closing.is_set():
@@ -233,9 +262,10 @@ class Alerts:
         self._was_again = kind in self._messages
         if not self._was_again:
             gathered = self._gathered.pop(kind)
-            body = msgspec.json.encode(Alert(TYPE, rfc3339(gathered.since_ms).decode(), gathered.letters))
+            about = TYPE if isinstance(gathered.data, DeadLetters) else ALARM_TYPE
+            body = msgspec.json.encode(Alert(about, rfc3339(gathered.since_ms).decode(), gathered.data))
             message_id = f"msg_{uuid7(self._clock.wall_ms(), self._chance).hex}"
-            self._messages[kind] = _Message(gathered.letters, now, message_id, body)
+            self._messages[kind] = _Message(gathered.data, now, message_id, body)
             self._sent_at[kind] = now
         if self._not_before:
             self._keep_distance(now)
@@ -257,7 +287,7 @@ class Alerts:
         except NotTakenError as error:
             self._not_taken(kind, message, error, last=last)
         except Exception as error:  # noqa: BLE001  # a defect must not end the alerts; it is told
-            self._signals.emit(TaskFailed(message.letters.service, "alerts", error))
+            self._signals.emit(TaskFailed(message.data.service, "alerts", error))
             self._end(kind, AlertOutcome.FAILED, type(error).__name__)
         else:
             self._not_before = self._busy_until = 0.0
@@ -279,24 +309,24 @@ class Alerts:
             return
         delay_s = self._backoff.delay_ms(message.attempts, self._chance) / 1000
         message.due_at = now + max(delay_s, error.after_s)
-        self._tell(AlertOutcome.RETRIED, message.letters, str(error))
+        self._tell(AlertOutcome.RETRIED, message.data, str(error))
 
     def _keep_distance(self, now: float) -> None:
         """The receiver has not taken the last one: what comes next does not follow at once."""
         self._not_before = now + (self._busy_gap_s if now < self._busy_until else self._gap_s)
 
     def _end(self, kind: Kind, outcome: AlertOutcome, error: str) -> None:
-        self._tell(outcome, self._messages.pop(kind).letters, error)
+        self._tell(outcome, self._messages.pop(kind).data, error)
 
-    def _tell(self, outcome: AlertOutcome, letters: DeadLetters, error: str) -> None:
-        self._signals.emit(
-            Alerted(letters.service, letters.consumer, letters.fingerprint, letters.count, outcome, error)
-        )
+    def _tell(self, outcome: AlertOutcome, data: DeadLetters | Alarm, error: str) -> None:
+        consumer, fingerprint = data.kind
+        count = data.count if isinstance(data, DeadLetters) else 1
+        self._signals.emit(Alerted(data.service, consumer, fingerprint, count, outcome, error))
 
 
 @asynccontextmanager
 async def alerting(settings: Settings, signals: Signals, clock: Clock, chance: random.Random) -> AsyncIterator[None]:
-    """While the block runs, dead letters are told to `alert_url`, if there is one; at its end, what still waits."""
+    """While the block runs, dead letters and alarms are told to `alert_url`, if any; at its end, what still waits."""
     if settings.alert_url is None:
         yield
         return

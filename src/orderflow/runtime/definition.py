@@ -90,7 +90,8 @@ class ServiceDefinition:
     the engine starts. `gateway` is there only where intents are; one with a `close` is closed at the end.
     `on_start` runs once the engine has started, in every process of the service: it must be harmless when
     done twice. `upkeep` runs every `upkeep_every_s`, in every process too. Both are tried again later when
-    they raise StoreUnavailableError. `logged` says what stands besides in the log line of a message that was
+    they raise StoreUnavailableError. `alarms` reads, every few seconds, what an operator has to see to: a sentence by
+    name; it makes nothing unready. `logged` says what stands besides in the log line of a message that was
     handled, by name.
     """
 
@@ -105,4 +106,5 @@ class ServiceDefinition:
     on_start: Callable[[ServiceContext], Awaitable[None]] | None = None
     upkeep: Callable[[ServiceContext], Awaitable[None]] | None = None
     upkeep_every_s: float = 60.0
+    alarms: Callable[[ServiceContext], Awaitable[Mapping[str, str]]] | None = None
     logged: Callable[[Message], Mapping[str, str]] | None = None

@@ -20,7 +20,8 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`problems` names each component that is not well, and why. Empty when ready.
 
     `alarms` name what does not hinder the service, and needs a person all the same: records that expired unread,
-    retries that do not end. `faults` of a game day are there while any is set; they alone make nothing unready.
+    retries that do not end, refunds that the bank refuses. `faults` of a game day are there while any is set; they
+    alone make nothing unready.
     """
 
     ready: bool

@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 from typing import Any
@@ -24,6 +24,7 @@ from orderflow.messaging.stores.postgres.installation import installation_of
 from orderflow.messaging.stores.postgres.store import PostgresStore
 from orderflow.messaging.transport import Transport
 from orderflow.observability.metrics import Metrics
+from orderflow.runtime.alarms import AlarmWatch
 from orderflow.runtime.definition import ServiceContext, ServiceDefinition, Surroundings
 from orderflow.runtime.docs import docs_operations, docs_routes
 from orderflow.runtime.exposition import Reader, gauge_readers, metrics_operation
@@ -80,6 +81,7 @@ class ServiceProcess:
         self._hopeless = asyncio.Event()
         self._patiences: list[Patience] = []
         self._why = ""
+        self._alarms: Callable[[], Mapping[str, str]] = dict
         self._health = HealthCheck(clock, service=definition.name)
         self._state = FrameState(chance=chance, observe=metrics.observe_request)
         self._readers: Sequence[Reader] = ()
@@ -150,6 +152,7 @@ class ServiceProcess:
         engine = self._make_engine(store, transport, gateway, game_day)
         self._frame = self._full_frame(context, store, transport, engine)
         self._start_engine(engine, game_day)
+        self._watch_alarms(context)
         await self._begin(context)
         self._health.process = ""
 
@@ -218,8 +221,15 @@ class ServiceProcess:
     def _start_engine(self, engine: Engine, game_day: GameDay) -> None:
         engine.start()
         self._health.known = lambda: {**self._troubles(), **engine.health().problems, **game_day.problems()}
-        self._health.alarms = lambda: engine.health().alarms
+        self._health.alarms = lambda: {**engine.health().alarms, **self._alarms()}
         self._commands.engine = engine
+
+    def _watch_alarms(self, context: ServiceContext) -> None:
+        alarms = self._definition.alarms
+        if alarms is not None:
+            watch = AlarmWatch(self._definition.name, lambda: alarms(context), self._signals, self._clock)
+            self._alarms = lambda: watch.found
+            self._task(self._patience("alarms").forever(watch.step))
 
     async def _begin(self, context: ServiceContext) -> None:
         on_start, upkeep = self._definition.on_start, self._definition.upkeep

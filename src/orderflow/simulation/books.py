@@ -135,5 +135,6 @@ def _payment_row(payment: Payment) -> PaymentRow:
         amount=payment.amount,
         captured=payment.captured,
         by_operator=BY_OPERATOR in (payment.charge_reference, payment.reason),
+        refund_by_operator=payment.refund_reference == BY_OPERATOR,
         refunded=payment.refunded,
     )

@@ -26,6 +26,7 @@ METHODS = (
     "pm_timeout_charged",
     "pm_timeout_not_charged",
     "pm_fails_twice",
+    "pm_card_refundFail",
 )
 ANSWER_WITHIN_S = 3.0
 TRIES_MAX = 40

@@ -35,8 +35,8 @@ class Fleet:
         self._home = home
         self.asked = asked
 
-    def call(self, *arguments: str) -> Result:
-        return call(self._home, *arguments, **self._urls)
+    def call(self, *arguments: str, typed: str | None = None) -> Result:
+        return call(self._home, *arguments, typed=typed, **self._urls)
 
 
 @contextmanager

@@ -39,11 +39,16 @@ def order(steps: int = 3, **changes: Any) -> dict[str, Any]:
     return {**found, **changes}
 
 
-def failed(refund: str) -> dict[str, Any]:
-    """An order that was paid and then not in stock."""
+REFUND_EVENTS = {"due": "StockRejected", "refused": "RefundFailed", "done": "PaymentRefunded"}
+
+
+def failed(*refunds: str) -> dict[str, Any]:
+    """An order that was paid and then not in stock, and the steps of its refund."""
     status, event, at = FAILED_STEP
     step = {"version": 3, "status": status, "event": event, "cause": ORDER_ID, "at": at}
-    history = [*order(2)["history"], step]
+    steps = [{**step, "refund": each, "event": REFUND_EVENTS[each]} for each in refunds]
+    history = [*order(2)["history"], step, *steps]
+    refund = refunds[-1]
     return order(2, status=status, reason="out_of_stock", refund=refund, history=history)
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from tests.unit.cli.calls import ORDER_ID
 
+HOSTILE = "''' + \"\"\""
+MISSING = [{"sku": "SKU-A", "requested": 1, "available": 0}]
 REPRODUCTION: dict[str, Any] = {
     "service": "payment",
     "consumer": "payment",
@@ -24,7 +26,7 @@ REPRODUCTION: dict[str, Any] = {
     "timestamp": 1,
     "record_key": {"text": ORDER_ID, "base64": None},
     "value": {
-        "text": json.dumps({"order_id": ORDER_ID, "customer_id": "''' + \"\"\"", "missing": []}),
+        "text": json.dumps({"order_id": ORDER_ID, "customer_id": HOSTILE, "missing": MISSING}),
         "base64": None,
     },
     "headers": [
@@ -41,9 +43,9 @@ REPRODUCTION: dict[str, Any] = {
             "type": "orderflow.payment.rows:Payment",
             "values": {
                 "order_id": ORDER_ID,
-                "customer_id": "ada",
+                "customer_id": HOSTILE,
                 "currency": "EUR",
-                "items": [],
+                "items": [{"sku": "SKU-A", "quantity": 1, "unit_price": 5}],
                 "amount": 5,
                 "payment_method": "pm_card_visa",
                 "status": "DECLINED",

@@ -393,14 +393,55 @@ def test_a_replay_that_one_service_refuses_goes_on_at_the_others(tmp_path: Path)
     assert "nothing to replay" in shown.stderr
 
 
+CHANGES = [
+    {"field": "currency", "before": None, "after": '"EUR"'},
+    {"field": "total", "before": "5", "after": "6\x1b"},
+]
+EDITABLE = {
+    ONE: DETAILS,
+    f"POST {ONE}/preview": {"event_id": LETTER["event_id"], "changes": CHANGES},
+    f"PUT {ONE}/value": LETTER,
+}
+
+
 def test_a_field_is_set_and_the_rest_of_the_value_stays(tmp_path: Path) -> None:
-    known = {ONE: DETAILS, f"PUT {ONE}/value": LETTER}
-    with fleet(tmp_path, payment=known) as services:
-        edited = services.call("dlt", "edit", ORDER_ID, "--set", "total=6", "--set", "currency=EUR")
-        asked = [each.body for each in services.asked["payment"] if each.method == "PUT"]
+    with fleet(tmp_path, payment=EDITABLE) as services:
+        edited = services.call("dlt", "edit", ORDER_ID, "--set", "total=6", "--set", "currency=EUR", "--yes")
+        asked = [each for each in services.asked["payment"] if each.method != "GET"]
 
     assert edited.exit_code == 0, edited.stderr
-    assert asked == [{"text": '{"total":6,"currency":"EUR"}', "reason": "", "confirmed": False}]
+    value = {"text": '{"total":6,"currency":"EUR"}'}
+    assert [(each.method, each.body) for each in asked] == [
+        ("POST", value),
+        ("PUT", {**value, "seen": LETTER["event_id"], "reason": "", "confirmed": True}),
+    ]
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("n\n", 5), ("", 5)])
+def test_what_an_edit_would_change_is_shown_and_agreed_to_before_it_is_stored(
+    answer: str, code: int, tmp_path: Path
+) -> None:
+    with fleet(tmp_path, payment=EDITABLE) as services:
+        edited = services.call("dlt", "edit", ORDER_ID, "--set", "total=6", typed=answer)
+        stored = [each for each in services.asked["payment"] if each.method == "PUT"]
+
+    assert edited.exit_code == code, edited.stderr
+    lines = [line.split() for line in edited.stdout.splitlines()]
+    assert ["total", "5", "6\\x1b"] in lines
+    assert ["currency", "nothing", '"EUR"'] in lines
+    assert len(stored) == (code == 0)
+    assert ("Nothing was stored" in edited.stderr) == (code != 0)
+
+
+def test_an_edit_that_the_service_refuses_is_not_even_asked_about(tmp_path: Path) -> None:
+    refusing = {**EDITABLE, f"POST {ONE}/preview": problem(422, "the items add up to 5")}
+    with fleet(tmp_path, payment=refusing) as services:
+        edited = services.call("dlt", "edit", ORDER_ID, "--set", "total=6", "--yes")
+        stored = [each for each in services.asked["payment"] if each.method == "PUT"]
+
+    assert edited.exit_code == 5
+    assert "the items add up to 5" in edited.stderr
+    assert stored == []
 
 
 def test_a_group_is_discarded_but_for_what_is_gone_meanwhile(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_the_summary_counts_every_order_once() -> None:
 
     assert shown["orders"] == {"asked": 3, "placed": 3, "final": 2}
     assert shown["outcomes"] == {"COMPLETED": 1, "FAILED": {"out_of_stock": 1}, "unfinished": 1}
-    assert shown["refunds"] == {"done": 0, "due": 1}
+    assert shown["refunds"] == {"done": 0, "due": 1, "refused": 0}
     assert shown["rates"] == {"accepted_per_s": 3.0, "final_per_s": 1.0}
     assert shown["accepted_ms"]["p50"] == 500
     assert tally.refunds_due() == ["b"]

@@ -105,6 +105,14 @@ def test_each_of_these_alone_is_wrong(answers: dict[str, object], tmp_path: Path
         assert services.call("health").exit_code == 1
 
 
+def test_health_tells_what_an_operator_has_to_see_to(tmp_path: Path) -> None:
+    alarmed = {"ready": True, "problems": {}, "alarms": {"refunds": "1 refund refused \x1b"}}
+    with fleet(tmp_path, payment={"/health/ready": alarmed}) as services:
+        shown = services.call("health").stdout
+
+    assert "alarm, refunds: 1 refund refused \\x1b" in shown
+
+
 def test_health_is_good_when_all_is_well_and_not_when_one_is_away(tmp_path: Path) -> None:
     with fleet(tmp_path) as services:
         well = services.call("health")

@@ -128,6 +128,19 @@ def test_showing_an_order_tells_its_history_its_refund_and_where_it_is_stuck(tmp
     assert f"orderflow dlt show {ORDER_ID}" in result.stdout
 
 
+def test_showing_an_order_tells_each_step_of_its_refund_with_its_cause(tmp_path: Path) -> None:
+    found = failed("due", "refused")
+    found["history"][-1]["reason"] = "charge_missing\x1b"
+    with shop(lambda _: Says(200, found)) as server:
+        result = call(tmp_path, "order", "show", ORDER_ID, ORDER_URL=server.url)
+
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert ["refund", "refused", "RefundFailed", "(charge_missing\\x1b)", ORDER_ID] in [line[-5:] for line in lines]
+    assert ["refund", "due", "StockRejected", ORDER_ID] in [line[-4:] for line in lines]
+    assert "the bank will not give the money back" in result.stdout
+    assert f"orderflow payment show {ORDER_ID}" in result.stdout
+
+
 def test_an_order_that_is_not_final_says_what_it_waits_for(tmp_path: Path) -> None:
     with shop(lambda _: Says(200, order(2))) as server:
         result = call(tmp_path, "order", "show", ORDER_ID, ORDER_URL=server.url)
@@ -144,13 +157,14 @@ def test_watching_tells_each_step_once_and_ends_with_the_order(tmp_path: Path) -
 
 
 def test_watching_goes_on_until_the_refund_is_done_and_over_a_restart(tmp_path: Path) -> None:
-    answers = [Says(200, order(1)), Says(0), Says(200, failed("due")), Says(200, failed("done"))]
+    lives = [failed("due"), failed("due", "refused"), failed("due", "refused", "done")]
+    answers = [Says(200, order(1)), Says(0), *(Says(200, each) for each in lives)]
     with shop(lambda _: answers.pop(0)) as server:
         result = call(tmp_path, "order", "watch", ORDER_ID, ORDER_URL=server.url)
 
     assert result.exit_code == 1, result.stderr
-    for words in ("does not answer", "FAILED", "(out_of_stock)", "refund due", "refund done"):
-        assert words in result.stdout
+    for words in ("does not answer", "FAILED", "(out_of_stock)", "refund due", "refund refused", "refund done"):
+        assert result.stdout.count(words) == 1
 
 
 def test_watching_an_order_that_never_ends_stops_in_time(tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
+import iso4217
 import pytest
 
-from orderflow.events.money import AMOUNT_MAX, CURRENCIES, format_amount
+from orderflow.events.money import AMOUNT_MAX, CURRENCIES, KNOWN_CURRENCIES, format_amount, require_known
 
 
 @pytest.mark.parametrize(
@@ -34,3 +35,27 @@ def test_every_currency_is_three_capital_letters_and_named_once() -> None:
     assert set(CURRENCIES.values()) == {0, 2, 3}
     assert {"EUR", "USD", "GBP", "JPY", "CHF", "KWD"} <= set(CURRENCIES)
     assert len(CURRENCIES) > 140
+
+
+FUNDS = "BOV CHE CHW CLF COU MXV USN UYI UYW"
+UNITS_OF_ACCOUNT = "XAD XBA XBB XBC XBD XDR XSU XUA"
+METALS = "XAG XAU XPD XPT"
+NO_CURRENCY = "XTS XXX"
+NO_MONEY = frozenset(f"{FUNDS} {UNITS_OF_ACCOUNT} {METALS} {NO_CURRENCY}".split())
+"""Codes of list one that nobody can pay in."""
+
+
+def test_the_currencies_are_those_of_the_official_list() -> None:
+    """Oracle: the table of the ISO 4217 maintenance agency, as the package `iso4217` carries it."""
+    official = {each.code: each.exponent for each in iso4217.Currency}
+    assert official.keys() >= NO_MONEY
+    assert dict(CURRENCIES) == {code: digits for code, digits in official.items() if code not in NO_MONEY}
+
+
+def test_a_currency_that_was_withdrawn_takes_no_orders_and_is_still_written() -> None:
+    assert "BGN" not in CURRENCIES
+    assert "BGN" in KNOWN_CURRENCIES
+    require_known("BGN")
+    assert format_amount(1234, "BGN") == "12.34 BGN"
+    with pytest.raises(ValueError, match="'HRK' is not a currency"):
+        require_known("HRK")

@@ -6,7 +6,7 @@ import pytest
 
 from orderflow.events.base import OrderEvent
 from orderflow.events.inventory import MissingLine, ReservedLine, StockRejected, StockReserved
-from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded
+from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded, PaymentVoided
 from orderflow.notification.rows import Notification, NotifiedOutcome
 from orderflow.notification.service import SERVICE
 from tests.support.decisions import World, id_of
@@ -18,6 +18,8 @@ REJECTED = StockRejected(
 )
 FAILED = PaymentFailed(order_id=ORDER_ID, customer_id="c", currency="EUR", total=2500, reason="lost_card")
 REFUNDED = PaymentRefunded(order_id=ORDER_ID, customer_id="c", currency="JPY", amount=2500)
+OLD = PaymentRefunded(order_id=ORDER_ID, customer_id="c", currency="BGN", amount=2500)
+VOIDED = PaymentVoided(order_id=ORDER_ID, customer_id="c", currency="EUR", amount=2500)
 
 
 @pytest.mark.parametrize(
@@ -27,6 +29,8 @@ REFUNDED = PaymentRefunded(order_id=ORDER_ID, customer_id="c", currency="JPY", a
         (REJECTED, NotifiedOutcome.FAILED, "out_of_stock", "out of stock (A)"),
         (FAILED, NotifiedOutcome.FAILED, "lost_card", "25.00 EUR could not be charged (lost_card)"),
         (REFUNDED, NotifiedOutcome.REFUNDED, None, "2500 JPY"),
+        (OLD, NotifiedOutcome.REFUNDED, None, "25.00 BGN"),
+        (VOIDED, NotifiedOutcome.NOT_CHARGED, None, "Nothing was charged"),
     ],
 )
 def test_each_outcome_is_told_in_one_notification(
@@ -35,7 +39,7 @@ def test_each_outcome_is_told_in_one_notification(
     decision = World(SERVICE).take(event, id_of("cause"))
     [fact] = decision.facts
     assert isinstance(fact, Notification)
-    assert fact.id == (ORDER_ID, outcome)
+    assert fact.outcome is outcome
     assert (fact.customer_id, fact.reason, fact.cause) == ("c", reason, id_of("cause"))
     assert words in fact.text
     assert not decision.events
@@ -44,3 +48,10 @@ def test_each_outcome_is_told_in_one_notification(
 def test_a_payment_that_succeeds_is_not_told_by_itself() -> None:
     assert PaymentSucceeded not in SERVICE.handlers
     assert PaymentSucceeded in SERVICE.catalogue.types
+
+
+def test_an_order_has_one_end_and_each_other_outcome_beside_it() -> None:
+    told = [World(SERVICE).take(event).facts[0] for event in (RESERVED, REJECTED, FAILED, REFUNDED, VOIDED)]
+    completed, rejected, failed, refunded, voided = (each.id for each in told)
+    assert completed == rejected == failed
+    assert len({completed, refunded, voided}) == 3

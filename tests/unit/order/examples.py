@@ -5,7 +5,7 @@ from __future__ import annotations
 from orderflow.events.base import OrderEvent
 from orderflow.events.inventory import MissingLine, ReservedLine, StockRejected, StockReserved
 from orderflow.events.order import Item
-from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded
+from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded, PaymentVoided, RefundFailed
 from orderflow.order.messages import PlaceOrder
 from orderflow.order.rows import Order, Refund, Status
 from tests.support.decisions import id_of
@@ -16,11 +16,17 @@ ITEMS = (Item(sku="SKU-A", quantity=2, unit_price=1250), Item(sku="SKU-B", quant
 SUCCEEDED = PaymentSucceeded(order_id=ORDER_ID, customer_id="c", currency="EUR", items=ITEMS, total=2500)
 FAILED = PaymentFailed(order_id=ORDER_ID, customer_id="c", currency="EUR", total=2500, reason="card_declined")
 REFUNDED = PaymentRefunded(order_id=ORDER_ID, customer_id="c", currency="EUR", amount=2500)
-RESERVED = StockReserved(order_id=ORDER_ID, customer_id="c", lines=(ReservedLine(sku="SKU-A", quantity=2),))
+REFUSED = RefundFailed(order_id=ORDER_ID, customer_id="c", currency="EUR", amount=2500, reason="charge_missing")
+VOIDED = PaymentVoided(order_id=ORDER_ID, customer_id="c", currency="EUR", amount=2500)
+RESERVED = StockReserved(
+    order_id=ORDER_ID,
+    customer_id="c",
+    lines=(ReservedLine(sku="SKU-A", quantity=2), ReservedLine(sku="SKU-B", quantity=1)),
+)
 REJECTED = StockRejected(
     order_id=ORDER_ID, customer_id="c", missing=(MissingLine(sku="SKU-A", requested=2, available=0),)
 )
-EVENTS: tuple[OrderEvent, ...] = (SUCCEEDED, FAILED, REFUNDED, RESERVED, REJECTED)
+EVENTS: tuple[OrderEvent, ...] = (SUCCEEDED, FAILED, REFUNDED, REFUSED, VOIDED, RESERVED, REJECTED)
 
 
 def place(key: str | None = None, fingerprint: str = "", name: str = "order") -> PlaceOrder:

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import msgspec
 import pytest
 
-from orderflow.events.base import OrderEvent
+from orderflow.events.base import DisagreementError, OrderEvent
+from orderflow.events.inventory import MissingLine, ReservedLine
 from orderflow.events.order import OrderCompleted, OrderFailed, OrderPlaced
 from orderflow.messaging.decision import Decision, RefusedError
 from orderflow.messaging.machine import IllegalTransitionError
 from orderflow.order.messages import KeyReused, Placed
 from orderflow.order.model import UnknownOrderError
-from orderflow.order.rows import EarlyFact, IdempotencyKey, Order, Refund, Status, Transition
+from orderflow.order.rows import EarlyFact, IdempotencyKey, Order, Refund, RefundStep, Status, Transition
 from orderflow.order.service import SERVICE
 from tests.support.decisions import World, id_of
 from tests.unit.order.examples import (
     EVENTS,
     FAILED,
+    ITEMS,
     ORDER_ID,
     REFUNDED,
+    REFUSED,
     REJECTED,
     RESERVED,
     SUCCEEDED,
+    VOIDED,
     order,
     place,
 )
@@ -86,12 +91,18 @@ LEGAL: dict[tuple[Status, str], tuple[Status, Refund]] = {
     (Status.PENDING, "PaymentSucceeded"): (Status.PAID, Refund.NONE),
     (Status.PENDING, "PaymentFailed"): (Status.FAILED, Refund.NONE),
     (Status.PENDING, "PaymentRefunded"): (Status.PENDING, Refund.DONE),
+    (Status.PENDING, "RefundFailed"): (Status.PENDING, Refund.REFUSED),
+    (Status.PENDING, "PaymentVoided"): (Status.PENDING, Refund.VOID),
     (Status.PENDING, "StockReserved"): (Status.PENDING, Refund.NONE),
     (Status.PENDING, "StockRejected"): (Status.PENDING, Refund.NONE),
     (Status.PAID, "StockReserved"): (Status.COMPLETED, Refund.NONE),
     (Status.PAID, "StockRejected"): (Status.FAILED, Refund.DUE),
     (Status.PAID, "PaymentRefunded"): (Status.PAID, Refund.DONE),
+    (Status.PAID, "RefundFailed"): (Status.PAID, Refund.REFUSED),
+    (Status.PAID, "PaymentVoided"): (Status.PAID, Refund.VOID),
     (Status.FAILED, "PaymentRefunded"): (Status.FAILED, Refund.DONE),
+    (Status.FAILED, "RefundFailed"): (Status.FAILED, Refund.REFUSED),
+    (Status.FAILED, "PaymentVoided"): (Status.FAILED, Refund.VOID),
 }
 
 
@@ -109,7 +120,9 @@ def test_every_event_in_every_state_does_what_the_table_says(status: Status, eve
     assert (after.status, after.refund) == expected
     moved = after.status is not status
     assert after.version == order(status).version + moved
-    assert len(decision.facts) == moved
+    assert sum(isinstance(fact, Transition) for fact in decision.facts) == moved
+    refunds = [fact.refund for fact in decision.facts if isinstance(fact, RefundStep)]
+    assert refunds == ([after.refund] if after.refund is not order(status).refund else [])
     ended = after.status in (Status.COMPLETED, Status.FAILED) and moved
     assert [type(each) for each in decision.events] == (
         [] if not ended else [OrderCompleted if after.status is Status.COMPLETED else OrderFailed]
@@ -157,6 +170,9 @@ def test_stock_reserved_that_came_early_is_used_when_its_turn_comes() -> None:
 SAGAS = [
     ((SUCCEEDED,), (RESERVED,), Status.COMPLETED, Refund.NONE, None),
     ((SUCCEEDED, REFUNDED), (REJECTED,), Status.FAILED, Refund.DONE, "out_of_stock"),
+    ((SUCCEEDED, REFUSED), (REJECTED,), Status.FAILED, Refund.REFUSED, "out_of_stock"),
+    ((SUCCEEDED, REFUSED, REFUNDED), (REJECTED,), Status.FAILED, Refund.DONE, "out_of_stock"),
+    ((SUCCEEDED, REFUSED, VOIDED), (REJECTED,), Status.FAILED, Refund.VOID, "out_of_stock"),
     ((FAILED,), (), Status.FAILED, Refund.NONE, "card_declined"),
 ]
 
@@ -187,8 +203,8 @@ def test_however_two_topics_interleave_the_end_is_the_same(
         assert (ended.status, ended.refund, ended.reason) == (status, refund, reason)
         assert ended.early is None
         assert sum(len(decision.events) for decision in decisions) == 1
-        steps = [fact for decision in decisions for fact in decision.facts]
-        histories.add(tuple((step.version, step.to_status) for step in steps if isinstance(step, Transition)))
+        steps = [fact for each in decisions for fact in each.facts if isinstance(fact, Transition)]
+        histories.add(tuple((step.version, step.to_status) for step in steps))
         assert ended.version == len(steps) + 1
     assert len(histories) == 1
 
@@ -206,6 +222,10 @@ def test_however_two_topics_interleave_the_end_is_the_same(
         (SUCCEEDED, REFUNDED, RESERVED),
         (SUCCEEDED, REJECTED, REFUNDED, REFUNDED),
         (FAILED, REFUNDED),
+        (FAILED, REFUSED),
+        (REFUSED, RESERVED),
+        (SUCCEEDED, REJECTED, REFUNDED, REFUSED),
+        (SUCCEEDED, REJECTED, REFUSED, VOIDED, REFUNDED),
     ],
     ids=lambda events: "-".join(type(event).__name__ for event in events),
 )
@@ -217,3 +237,71 @@ def test_what_cannot_be_true_together_raises_at_the_last(contradiction: tuple[Or
     with pytest.raises(IllegalTransitionError):
         world.take(contradiction[-1])
     assert world.rows == before
+
+
+def told_otherwise(event: OrderEvent, **changes: Any) -> OrderEvent:
+    return msgspec.structs.replace(event, **changes)
+
+
+def lines(*pairs: tuple[str, int]) -> tuple[ReservedLine, ...]:
+    return tuple(ReservedLine(sku=sku, quantity=quantity) for sku, quantity in pairs)
+
+
+ONE_CENT = (msgspec.structs.replace(ITEMS[0], quantity=1, unit_price=1), ITEMS[1])
+DISAGREEING = [
+    (SUCCEEDED, {"total": 1, "items": ONE_CENT}, "total is 1, and here it is 2500"),
+    (SUCCEEDED, {"currency": "JPY"}, 'currency is "JPY", and here it is "EUR"'),
+    (SUCCEEDED, {"items": ITEMS[:1]}, '"SKU-A","quantity":2,"unit_price":1250}], and here it is [{'),
+    (FAILED, {"total": 1}, "total is 1, and here it is 2500"),
+    (FAILED, {"currency": "JPY"}, 'currency is "JPY", and here it is "EUR"'),
+    (REFUNDED, {"amount": 1}, "amount is 1, and here it is 2500"),
+    (REFUNDED, {"currency": "JPY"}, 'currency is "JPY", and here it is "EUR"'),
+    (REFUSED, {"amount": 1}, "amount is 1, and here it is 2500"),
+    (VOIDED, {"currency": "JPY"}, 'currency is "JPY", and here it is "EUR"'),
+    (RESERVED, {"lines": lines(("SKU-A", 1), ("SKU-B", 1))}, 'lines is [["SKU-A",1],["SKU-B",1]], and here it is'),
+    (RESERVED, {"lines": lines(("SKU-A", 2))}, 'lines is [["SKU-A",2]], and here it is [["SKU-A",2],["SKU-B",1]]'),
+    (RESERVED, {"lines": lines(("SKU-A", 2), ("SKU-A", 2), ("SKU-B", 1))}, "lines is"),
+    (
+        REJECTED,
+        {"missing": (MissingLine(sku="SKU-Z", requested=2, available=0),)},
+        'missing is [["SKU-Z",2]], and here it is [["SKU-Z",0]]',
+    ),
+]
+
+
+@pytest.mark.parametrize(("event", "changes", "words"), DISAGREEING, ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize("status", list(Status))
+def test_what_does_not_agree_with_the_order_is_refused_with_both_values_in_every_state(
+    status: Status, event: OrderEvent, changes: dict[str, Any], words: str
+) -> None:
+    world = World(SERVICE, order(status))
+    with pytest.raises(DisagreementError) as refused:
+        world.take(told_otherwise(event, **changes))
+    assert words in str(refused.value)
+    assert f"{type(event).__name__} does not agree with what is known of the order" in str(refused.value)
+    assert the_order(world) == order(status)
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_an_event_of_another_customer_is_refused(event: OrderEvent) -> None:
+    with pytest.raises(DisagreementError, match='customer_id is "mallory", and here it is "c"'):
+        World(SERVICE, order()).take(told_otherwise(event, customer_id="mallory"))
+
+
+def test_every_step_of_a_refund_is_kept_with_its_cause_and_the_order_does_not_move() -> None:
+    world = World(SERVICE, order(Status.PAID))
+    arrivals = [(REJECTED, "rejected"), (REFUSED, "refused"), (REFUSED, "refused again"), (REFUNDED, "back")]
+    steps = [
+        fact
+        for event, name in arrivals
+        for fact in world.take(event, id_of(name)).facts
+        if isinstance(fact, RefundStep)
+    ]
+    assert [(step.version, step.refund, step.event, step.cause, step.reason) for step in steps] == [
+        (3, Refund.DUE, "StockRejected", id_of("rejected"), None),
+        (3, Refund.REFUSED, "RefundFailed", id_of("refused"), "charge_missing"),
+        (3, Refund.REFUSED, "RefundFailed", id_of("refused again"), "charge_missing"),
+        (3, Refund.DONE, "PaymentRefunded", id_of("back"), None),
+    ]
+    assert len({step.id for step in steps}) == 4
+    assert (the_order(world).status, the_order(world).version) == (Status.FAILED, 3)

@@ -9,9 +9,11 @@ from orderflow.payment.messages import (
     ChargeApproved,
     ChargeRefused,
     ChargeUnknown,
+    Outcome,
     RefundApproved,
+    RefundRefused,
     RefundUnknown,
-    SettleCharge,
+    SettlePayment,
 )
 from orderflow.payment.rows import Payment, Status
 from tests.support.decisions import id_of
@@ -35,8 +37,11 @@ REFUSED = ChargeRefused(order_id=ORDER_ID, reason="card_declined")
 UNKNOWN = ChargeUnknown(order_id=ORDER_ID)
 GIVEN_BACK = RefundApproved(order_id=ORDER_ID, reference="re_1")
 REFUND_UNKNOWN = RefundUnknown(order_id=ORDER_ID)
-AS_CHARGED = SettleCharge(order_id=ORDER_ID, charged=True)
-AS_NOT_CHARGED = SettleCharge(order_id=ORDER_ID, charged=False)
+NOT_GIVEN_BACK = RefundRefused(order_id=ORDER_ID, reason="charge_missing")
+AS_CHARGED = SettlePayment(order_id=ORDER_ID, outcome=Outcome.CHARGED)
+AS_NOT_CHARGED = SettlePayment(order_id=ORDER_ID, outcome=Outcome.NOT_CHARGED)
+AS_REFUNDED = SettlePayment(order_id=ORDER_ID, outcome=Outcome.REFUNDED)
+ASK_AGAIN = SettlePayment(order_id=ORDER_ID, outcome=Outcome.ASK_AGAIN)
 MESSAGES: tuple[Message, ...] = (
     PLACED,
     REJECTED,
@@ -44,6 +49,7 @@ MESSAGES: tuple[Message, ...] = (
     REFUSED,
     UNKNOWN,
     GIVEN_BACK,
+    NOT_GIVEN_BACK,
     REFUND_UNKNOWN,
 )
 
@@ -53,6 +59,7 @@ WAYS: dict[Status, tuple[Message, ...]] = {
     Status.CAPTURED: (PLACED, APPROVED),
     Status.DECLINED: (PLACED, REFUSED),
     Status.REFUND_DUE: (PLACED, APPROVED, REJECTED),
+    Status.REFUND_REFUSED: (PLACED, APPROVED, REJECTED, NOT_GIVEN_BACK),
     Status.REFUNDED: (PLACED, APPROVED, REJECTED, GIVEN_BACK),
 }
 """How a payment comes to each state."""

@@ -18,6 +18,7 @@ from orderflow.payment.messages import (
     ChargeRefused,
     ChargeUnknown,
     RefundApproved,
+    RefundRefused,
     RefundUnknown,
 )
 from tests.support.decisions import id_of
@@ -141,7 +142,16 @@ async def test_what_was_not_charged_is_not_given_back(method: str) -> None:
     shop = Shop()
     if method:
         await shop.ask(charge(method))
-    assert await shop.ask(refund()) == RefundUnknown(order_id=ORDER_ID)
+    assert await shop.ask(refund()) == RefundRefused(order_id=ORDER_ID, reason="charge_missing")
+    assert not shop.book.refunds
+
+
+async def test_a_card_that_is_gone_is_charged_and_its_refund_is_refused_for_good() -> None:
+    shop = Shop()
+    assert isinstance(await shop.ask(charge("pm_card_refundFail")), ChargeApproved)
+    for _ in range(2):
+        answer = await shop.ask(refund())
+        assert answer == RefundRefused(order_id=ORDER_ID, reason="expired_or_canceled_card")
     assert not shop.book.refunds
 
 

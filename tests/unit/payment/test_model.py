@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
 import pytest
 
-from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded
+from orderflow.events.base import DisagreementError
+from orderflow.events.inventory import MissingLine
+from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded, RefundFailed
 from orderflow.messaging.machine import IllegalTransitionError
 from orderflow.messaging.message import Message
 from orderflow.payment.messages import ChargeApproved, RefundApproved
@@ -23,6 +28,7 @@ from tests.unit.payment.examples import (
     GIVEN_BACK,
     ITEMS,
     MESSAGES,
+    NOT_GIVEN_BACK,
     ORDER_ID,
     PLACED,
     REFUND_UNKNOWN,
@@ -107,6 +113,44 @@ def test_rejected_stock_opens_one_refund_of_what_was_captured() -> None:
     assert (the_payment(world).captured, the_payment(world).refunded) == (2500, 2500)
 
 
+def test_a_refund_that_the_bank_refuses_is_told_and_not_asked_again() -> None:
+    world = at(Status.REFUND_DUE)
+    decision = world.take(NOT_GIVEN_BACK)
+    assert decision.intents == ()
+    [event] = decision.events
+    assert event == RefundFailed(
+        order_id=ORDER_ID, customer_id="c", currency="EUR", amount=2500, reason="charge_missing"
+    )
+    payment = the_payment(world)
+    assert (payment.status, payment.refund_refusal) == (Status.REFUND_REFUSED, "charge_missing")
+    assert (payment.captured, payment.refunded) == (2500, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"customer_id": "mallory"}, 'customer_id is "mallory", and here it is "c"'),
+        (
+            {"missing": (MissingLine(sku="SKU-Z", requested=2, available=0),)},
+            'missing is [["SKU-Z",2]], and here it is [["SKU-Z",0]]',
+        ),
+        (
+            {"missing": (MissingLine(sku="SKU-A", requested=9, available=0),)},
+            'missing is [["SKU-A",9]], and here it is [["SKU-A",2]]',
+        ),
+    ],
+)
+def test_a_rejection_that_does_not_agree_with_the_payment_refunds_nothing(
+    changes: dict[str, Any], words: str
+) -> None:
+    world = at(Status.CAPTURED)
+    before = the_payment(world)
+    with pytest.raises(DisagreementError) as refused:
+        world.take(msgspec.structs.replace(REJECTED, **changes))
+    assert words in str(refused.value)
+    assert the_payment(world) == before
+
+
 NOTED = "noted"
 ASKED_AGAIN = "asked again"
 EFFECTS: dict[tuple[Status, str], Status | str] = {
@@ -125,6 +169,12 @@ EFFECTS: dict[tuple[Status, str], Status | str] = {
     (Status.REFUND_DUE, "ChargeUnknown"): NOTED,
     (Status.REFUND_DUE, "RefundApproved"): Status.REFUNDED,
     (Status.REFUND_DUE, "RefundUnknown"): ASKED_AGAIN,
+    (Status.REFUND_DUE, "RefundRefused"): Status.REFUND_REFUSED,
+    (Status.REFUND_REFUSED, "ChargeApproved"): NOTED,
+    (Status.REFUND_REFUSED, "ChargeUnknown"): NOTED,
+    (Status.REFUND_REFUSED, "RefundApproved"): Status.REFUNDED,
+    (Status.REFUND_REFUSED, "RefundRefused"): NOTED,
+    (Status.REFUND_REFUSED, "RefundUnknown"): NOTED,
     (Status.REFUNDED, "ChargeApproved"): NOTED,
     (Status.REFUNDED, "ChargeUnknown"): NOTED,
     (Status.REFUNDED, "RefundApproved"): NOTED,

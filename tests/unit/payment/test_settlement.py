@@ -1,13 +1,13 @@
-"""An operator's word for a charge: what the bank's answer would have done, and what the bank may still say."""
+"""An operator's word for a charge or a refund: what the bank's answer would have done, and what it may still say."""
 
 from __future__ import annotations
 
 import pytest
 
-from orderflow.events.payment import PaymentFailed, PaymentSucceeded
+from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded, PaymentVoided, RefundFailed
 from orderflow.messaging.decision import RefusedError
 from orderflow.messaging.message import Message
-from orderflow.payment.messages import ChargeSettled
+from orderflow.payment.messages import PaymentSettled, SettlePayment
 from orderflow.payment.model import ContradictionError, UnknownPaymentError
 from orderflow.payment.rows import Payment, Status
 from orderflow.payment.service import SERVICE
@@ -16,9 +16,14 @@ from tests.unit.payment.examples import (
     APPROVED,
     AS_CHARGED,
     AS_NOT_CHARGED,
+    AS_REFUNDED,
+    ASK_AGAIN,
     GIVEN_BACK,
     ITEMS,
+    NOT_GIVEN_BACK,
     ORDER_ID,
+    PLACED,
+    REFUND_UNKNOWN,
     REFUSED,
     REJECTED,
     UNKNOWN,
@@ -26,6 +31,8 @@ from tests.unit.payment.examples import (
 )
 
 INTENT = f"charge:{ORDER_ID}"
+REFUND_INTENT = f"refund:{ORDER_ID}"
+SETTLEMENTS = (AS_CHARGED, AS_NOT_CHARGED, AS_REFUNDED, ASK_AGAIN)
 
 
 def after(*messages: Message) -> World:
@@ -49,8 +56,8 @@ def test_as_charged_tells_the_order_service_and_asks_the_bank_no_more(status: St
     assert (decision.closes, decision.intents) == ((INTENT,), ())
     row = payment(world)
     assert (row.status, row.captured, row.event) == (Status.CAPTURED, 2500, "SettledAsCharged")
-    assert decision.answer == ChargeSettled(
-        order_id=ORDER_ID, status="CAPTURED", captured=2500, currency="EUR", changed=True
+    assert decision.answer == PaymentSettled(
+        order_id=ORDER_ID, status="CAPTURED", captured=2500, refunded=0, currency="EUR", changed=True
     )
 
 
@@ -66,25 +73,92 @@ def test_as_not_charged_tells_the_order_service_and_asks_the_bank_no_more(status
     assert (row.status, row.captured, row.event) == (Status.DECLINED, 0, "SettledAsNotCharged")
 
 
-@pytest.mark.parametrize("settlement", [AS_CHARGED, AS_NOT_CHARGED], ids=["charged", "not-charged"])
-def test_said_twice_it_is_done_once(settlement: Message) -> None:
-    world = after(*WAYS[Status.UNKNOWN], settlement)
+@pytest.mark.parametrize(
+    ("way", "settlement"),
+    [
+        (WAYS[Status.UNKNOWN], AS_CHARGED),
+        (WAYS[Status.UNKNOWN], AS_NOT_CHARGED),
+        (WAYS[Status.REFUND_REFUSED], AS_REFUNDED),
+        ((PLACED, UNKNOWN, AS_CHARGED, REJECTED, NOT_GIVEN_BACK), AS_NOT_CHARGED),
+    ],
+)
+def test_said_twice_it_is_done_once(way: tuple[Message, ...], settlement: Message) -> None:
+    world = after(*way, settlement)
     before = payment(world)
     again = world.take(settlement)
     assert payment(world) == before
     assert (again.events, again.rows, again.closes) == ((), (), ())
-    assert isinstance(again.answer, ChargeSettled)
+    assert isinstance(again.answer, PaymentSettled)
     assert not again.answer.changed
 
 
-@pytest.mark.parametrize("status", [Status.CAPTURED, Status.DECLINED, Status.REFUND_DUE, Status.REFUNDED])
-@pytest.mark.parametrize("settlement", [AS_CHARGED, AS_NOT_CHARGED], ids=["charged", "not-charged"])
-def test_a_charge_that_is_not_open_is_not_settled(status: Status, settlement: Message) -> None:
+OPEN = {
+    (status, settlement.outcome)
+    for statuses, settlements in (
+        ((Status.CHARGING, Status.UNKNOWN), (AS_CHARGED, AS_NOT_CHARGED)),
+        ((Status.REFUND_DUE, Status.REFUND_REFUSED), (AS_REFUNDED, ASK_AGAIN)),
+    )
+    for status in statuses
+    for settlement in settlements
+}
+
+
+@pytest.mark.parametrize("status", list(Status))
+@pytest.mark.parametrize("settlement", SETTLEMENTS, ids=lambda each: each.outcome)
+def test_what_is_not_open_is_not_settled(status: Status, settlement: SettlePayment) -> None:
     world = after(*WAYS[status])
     before = payment(world)
-    with pytest.raises(RefusedError, match=f"is not open any more: its payment is {status}"):
+    if (status, settlement.outcome) in OPEN:
+        assert isinstance(world.take(settlement).answer, PaymentSettled)
+        return
+    with pytest.raises(RefusedError, match=f"is not open: its payment is {status}|the bank has said"):
         world.take(settlement)
     assert payment(world) == before
+
+
+REFUSED_AFTER_A_WORD = (PLACED, UNKNOWN, AS_CHARGED, REJECTED, NOT_GIVEN_BACK)
+"""The bank is away, an operator settles the charge as made, the stock is refused: the bank knows of no charge."""
+
+
+def test_a_refused_refund_of_what_never_was_charged_is_settled_as_not_charged() -> None:
+    world = after(*REFUSED_AFTER_A_WORD)
+    decision = world.take(AS_NOT_CHARGED)
+    [event] = decision.events
+    assert event == PaymentVoided(order_id=ORDER_ID, customer_id="c", currency="EUR", amount=2500)
+    assert (decision.closes, decision.intents) == ((REFUND_INTENT,), ())
+    row = payment(world)
+    assert (row.status, row.captured, row.refunded, row.refund_refusal) == (Status.DECLINED, 0, 0, None)
+    assert (row.charge_reference, row.reason) == (None, "settled_by_operator")
+
+
+def test_what_the_bank_has_charged_is_not_settled_as_not_charged() -> None:
+    world = after(*WAYS[Status.REFUND_REFUSED])
+    with pytest.raises(RefusedError, match=r"the bank has said that order .* was charged, as ch_1"):
+        world.take(AS_NOT_CHARGED)
+
+
+@pytest.mark.parametrize("status", [Status.REFUND_DUE, Status.REFUND_REFUSED])
+def test_as_refunded_tells_the_order_service_and_asks_the_bank_no_more(status: Status) -> None:
+    world = after(*WAYS[status])
+    decision = world.take(AS_REFUNDED)
+    [event] = decision.events
+    assert event == PaymentRefunded(order_id=ORDER_ID, customer_id="c", currency="EUR", amount=2500)
+    assert (decision.closes, decision.intents) == ((REFUND_INTENT,), ())
+    row = payment(world)
+    assert (row.status, row.refunded, row.refund_reference) == (Status.REFUNDED, 2500, "settled_by_operator")
+
+
+def test_a_refused_refund_can_be_asked_for_again_under_the_same_key_and_refused_again() -> None:
+    world = after(*WAYS[Status.REFUND_REFUSED])
+    decision = world.take(ASK_AGAIN)
+    assert [intent.key for intent in decision.intents] == [REFUND_INTENT]
+    assert decision.events == ()
+    assert payment(world).status is Status.REFUND_DUE
+    again = world.take(ASK_AGAIN)
+    assert isinstance(again.answer, PaymentSettled)
+    assert (again.intents, again.answer.changed) == ((), False)
+    assert [type(event) for event in world.take(NOT_GIVEN_BACK).events] == [RefundFailed]
+    assert payment(world).status is Status.REFUND_REFUSED
 
 
 def test_one_settlement_is_not_turned_into_the_other() -> None:
@@ -128,3 +202,24 @@ def test_a_late_answer_that_contradicts_is_not_taken(settlement: Message, late: 
 def test_what_was_settled_as_charged_is_given_back_like_any_other_charge() -> None:
     world = after(*WAYS[Status.UNKNOWN], AS_CHARGED, REJECTED, APPROVED, GIVEN_BACK)
     assert (payment(world).status, payment(world).refunded) == (Status.REFUNDED, 2500)
+
+
+@pytest.mark.parametrize("way", [(*WAYS[Status.REFUND_DUE], AS_REFUNDED), (*REFUSED_AFTER_A_WORD, AS_NOT_CHARGED)])
+@pytest.mark.parametrize("late", [NOT_GIVEN_BACK, REFUND_UNKNOWN])
+def test_a_late_refusal_of_a_refund_that_is_settled_changes_nothing(way: tuple[Message, ...], late: Message) -> None:
+    world = after(*way)
+    before = payment(world)
+    assert world.take(late).events == ()
+    assert payment(world) == before
+
+
+def test_a_late_approval_of_a_refund_that_is_settled_is_not_taken_for_the_customer_may_have_it_twice() -> None:
+    world = after(*WAYS[Status.REFUND_REFUSED], AS_REFUNDED)
+    with pytest.raises(ContradictionError, match="refunded as settled_by_operator and as re_1"):
+        world.take(GIVEN_BACK)
+
+
+def test_a_bank_that_has_given_back_and_refuses_then_contradicts_itself() -> None:
+    world = after(*WAYS[Status.REFUNDED])
+    with pytest.raises(ContradictionError, match=r"refunded as re_1, and refused .charge_missing."):
+        world.take(NOT_GIVEN_BACK)

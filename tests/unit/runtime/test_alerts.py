@@ -19,7 +19,7 @@ import pytest
 from orderflow.messaging.clock import SystemClock
 from orderflow.messaging.inbox import Failure
 from orderflow.messaging.retry import Backoff
-from orderflow.messaging.signals import Alerted, BatchCommitted, Handled, Outcome, Signal, Signals
+from orderflow.messaging.signals import Alerted, BatchCommitted, Handled, Outcome, Overdue, Signal, Signals
 from orderflow.runtime.alerts import POSTS_MAX, Alerts
 from orderflow.runtime.webhook import NotTakenError, Webhook, signed
 from tests.support.receiver import Message, Receiver, receiving
@@ -140,6 +140,31 @@ async def test_a_dead_letter_is_told_at_once_with_a_signature_over_id_time_and_b
     content = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + message.body
     assert headers["webhook-signature"] == f"v1,{b64encode(hmac.digest(KEY, content, 'sha256')).decode()}"
     assert headers["content-type"] == "application/json"
+
+
+async def test_an_alarm_is_told_in_a_message_of_its_own_type() -> None:
+    flow = Flow()
+    async with receiving() as receiver, alerting(flow, receiver.url):
+        flow.signals.emit(Overdue("payment", "refunds", "1 refund refused"))
+        flow.batch(dead())
+        await taken(receiver, 2)
+        await eventually(lambda: len(flow.seen) == 2)
+
+    bodies = {body["type"]: body["data"] for body in (msgspec.json.decode(each.body) for each in receiver.messages)}
+    assert bodies["orderflow.alarm"] == {"service": "payment", "alarm": "refunds", "message": "1 refund refused"}
+    assert bodies["orderflow.dead_letter"]["fingerprint"] == "f1"
+
+
+async def test_an_alarm_that_changes_while_it_waits_is_told_as_it_stands() -> None:
+    flow = Flow()
+    async with receiving() as receiver, alerting(flow, receiver.url, every_s=0.3):
+        flow.signals.emit(Overdue("payment", "refunds", "1 refund refused"))
+        await taken(receiver, 1)
+        for count in (2, 3, 4):
+            flow.signals.emit(Overdue("payment", "refunds", f"{count} refunds refused"))
+        await taken(receiver, 2)
+
+    assert [data_of(each)["message"] for each in receiver.messages] == ["1 refund refused", "4 refunds refused"]
 
 
 async def test_without_a_key_it_is_told_unsigned() -> None:

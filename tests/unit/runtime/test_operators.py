@@ -177,6 +177,26 @@ async def test_a_replay_is_paused_and_goes_on(bench: Bench, ops: httpx.AsyncClie
     assert [each.json().get("state") for each in states] == ["paused", None, "running", None]
 
 
+async def test_what_an_edit_would_change_is_told_and_an_edit_of_something_else_by_now_is_refused(
+    bench: Bench, ops: httpx.AsyncClient
+) -> None:
+    [event] = await bench.bury("a")
+    path = f"/ops/dead-letters/{event.position}"
+    value = {"text": '{"name":"a","amount":5}'}
+    told = await ops.post(f"{path}/preview", json=value)
+    wrong = await ops.post(f"{path}/preview", json={"text": '{"name":"a","amount":"x"}'})
+    other = await ops.put(f"{path}/value", json={**value, "seen": "00000000-0000-7000-8000-000000000000"})
+    stored = await ops.put(f"{path}/value", json={**value, "seen": told.json()["event_id"]})
+
+    assert told.json() == {
+        "event_id": str(event.event_id),
+        "changes": [{"field": "amount", "before": "1", "after": "5"}],
+    }
+    assert (wrong.status_code, "does not fit its type" in wrong.text) == (422, True)
+    assert (other.status_code, "look at it again" in other.text) == (422, True)
+    assert stored.json()["edited"] is True
+
+
 async def test_a_value_is_edited_as_text_or_bytes_and_what_came_in_is_kept(
     bench: Bench, ops: httpx.AsyncClient
 ) -> None:

@@ -25,7 +25,7 @@ WHERE order_id > $1 AND order_id <= $2;
 
 -- name: payments
 -- The payments of a chunk.
-SELECT order_id, status, currency, amount, captured, refunded, charge_reference, reason
+SELECT order_id, status, currency, amount, captured, refunded, charge_reference, refund_reference, reason
 FROM payments
 WHERE order_id > $1 AND order_id <= $2;
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Mapping
-from typing import Any, BinaryIO
+from collections.abc import Mapping, Sequence
+from typing import Any, BinaryIO, NamedTuple
 
 import click
 
@@ -35,32 +35,85 @@ def edit(
 ) -> None:
     """Correct the value of a dead event; then replay it.
 
-    The new value must fit the event's type and keep its order. What came in is kept; the edited event gets an id of
-    its own, so that it is told apart from a duplicate. Without --value and --set your $EDITOR opens. A VALUE is JSON,
-    or else text; a FIELD may be a path.
+    The new value must keep its order and fit the event's type: what a shop could order, and a total that is the sum
+    of the items. You see what would change, field by field, and are asked before anything is stored; --yes is the
+    answer. What came in is kept; the edited event gets an id of its own, so that it is told apart from a duplicate.
+    Without --value and --set your $EDITOR opens. A VALUE is JSON, or else text; a FIELD may be a path.
 
     \b
     orderflow dlt edit 8ec9495d-610d-5954-a202-3d44caf9480b --set currency=EUR --set items.0.quantity=2
     orderflow dlt edit 8ec9495d-610d-5954-a202-3d44caf9480b --value mended.json --yes --reason "ticket 4711"
     orderflow dlt edit 17 --service inventory
     """
-    from orderflow.cli.dlt.acting import act, require_confirmed
+    from orderflow.cli.dlt.acting import require_confirmed
     from orderflow.cli.dlt.choosing import chosen, holders
-    from orderflow.cli.dlt.letters import PATH
 
     if file is not None and settings:
         raise click.UsageError("Say the new value in one way: --value FILE, or --set FIELD=VALUE")
     held, answers = holders(session, chosen((event,), None, False, service))
-    require_confirmed({name: holder.confirm for name, holder in held.items()}, yes=yes, reason=reason)
+    require_confirmed({name: holder.confirm for name, holder in held.items()}, yes=True, reason=reason)
     given = file.read() if file is not None else None
-    edited: dict[str, Any] = {}
-    for name in held:
-        with session.client(name) as client:
-            value = given if given is not None else _changed(client.get(f"{PATH}/{event}"), settings)
-            body = {**_content(value), "reason": reason, "confirmed": yes}
-            edited[name] = act(client, "PUT", f"{PATH}/{event}/value", body)
+    wanted = {name: _wanted(session, name, event, given, settings) for name in held}
+    _agree(session, wanted, yes=yes)
+    edited = {name: _stored(session, name, event, each, reason) for name, each in wanted.items()}
     _show(session, edited, answers.away)
     answers.require_all()
+
+
+class _Edit(NamedTuple):
+    """What is to be stored at one service: the value, the event's id when it was looked at, and what it changes."""
+
+    content: Mapping[str, str]
+    seen: str
+    changes: Sequence[Mapping[str, Any]]
+
+
+def _wanted(session: Session, name: str, event: str, given: bytes | None, settings: tuple[Setting, ...]) -> _Edit:
+    """The service has checked the value; nothing is stored yet. Raises CliError."""
+    from orderflow.cli.dlt.letters import PATH
+
+    with session.client(name) as client:
+        shown = client.get(f"{PATH}/{event}")
+        content = _content(given if given is not None else _changed(shown, settings))
+        preview = client.ask("POST", f"{PATH}/{event}/preview", body=content).body
+    return _Edit(content, shown["letter"]["event_id"], preview["changes"])
+
+
+def _stored(session: Session, name: str, event: str, wanted: _Edit, reason: str) -> Mapping[str, Any]:
+    """The event as it stands then. Raises CliError, also if somebody has edited it since it was looked at."""
+    from orderflow.cli.dlt.acting import act
+    from orderflow.cli.dlt.letters import PATH
+
+    body = {**wanted.content, "seen": wanted.seen, "reason": reason, "confirmed": True}
+    with session.client(name) as client:
+        return {**act(client, "PUT", f"{PATH}/{event}/value", body), "changes": wanted.changes}
+
+
+def _agree(session: Session, wanted: Mapping[str, _Edit], *, yes: bool) -> None:
+    """Show what would change, and ask. Raises RefusedError."""
+    from orderflow.cli.errors import RefusedError
+    from orderflow.cli.output import table, text
+
+    if not session.out.as_json:
+        for name, each in wanted.items():
+            session.out.show(text(f"At {name} this changes:", "bold"))
+            rows = [
+                (change["field"] or "(value)", _or_nothing(change["before"]), _or_nothing(change["after"]))
+                for change in each.changes
+            ]
+            session.out.show(table(("field", "before", "after"), rows))
+    if yes:
+        return
+    try:
+        agreed = click.confirm("Store it?", err=True)
+    except click.Abort:
+        agreed = False
+    if not agreed:
+        raise RefusedError("Nothing was stored. If you mean it, answer with y, or add: --yes")
+
+
+def _or_nothing(value: str | None) -> str:
+    return "nothing" if value is None else value
 
 
 def _changed(shown: Mapping[str, Any], settings: tuple[Setting, ...]) -> bytes:

@@ -30,7 +30,7 @@ def document(tally: Tally, wish: Wish) -> dict[str, Any]:
             FAILED: dict(failed.most_common()),
             UNFINISHED: len(tally.unfinished),
         },
-        "refunds": {state: sum(order.refund == state for order in orders) for state in ("done", "due")},
+        "refunds": {state: sum(order.refund == state for order in orders) for state in ("done", "due", "refused")},
         "accepted_ms": percentiles(tally.accepted_s),
         "final_ms": percentiles(tally.final_s),
         "seconds": {"placing": round(placing_s, 3), "until_final": round(total_s, 3)},
@@ -57,7 +57,8 @@ def parts(tally: Tally, wish: Wish) -> Iterator[RenderableType]:
         f"{tally.final} final after {seconds['until_final']:.1f} s ({rates['final_per_s']:g} a second)"
     )
     if any(shown["refunds"].values()):
-        yield text(f"refunds: {shown['refunds']['done']} done, {shown['refunds']['due']} due")
+        refused = f", {shown['refunds']['refused']} refused by the bank" if shown["refunds"]["refused"] else ""
+        yield text(f"refunds: {shown['refunds']['done']} done, {shown['refunds']['due']} due{refused}")
     for what, count in tally.retries.items():
         yield text(f"asked again {count} times after: {what}", "yellow")
     for what, count in tally.errors.most_common(5):

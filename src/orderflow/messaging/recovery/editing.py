@@ -1,9 +1,16 @@
-"""A new payload for a parked event, in the place of the one that fails."""
+"""A new payload for a parked event, in the place of the one that fails, and what it changes."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
 from orderflow.messaging import cloudevents
 from orderflow.messaging.catalogue import MALFORMED, Catalogue, UndecodableError
+from orderflow.messaging.failures import shown
 from orderflow.messaging.identity import uuid5, uuid_text
 from orderflow.messaging.inbox import EditedEvent, InboxEntry, InboxState, ParkedEvent
 from orderflow.messaging.incoming import from_record
@@ -16,6 +23,32 @@ from orderflow.messaging.store import Changes, Store, Transaction
 from orderflow.messaging.transport import Headers
 
 SEQUENCE_DIGITS_MAX = 18
+CHANGES_LOGGED_MAX = 20
+VALUE_SHOWN_MAX = 200
+NOTHING = "nothing"
+
+
+class FieldChange(msgspec.Struct, frozen=True):
+    """What an edit makes of one field: its path (`items.0.quantity`, "" for the whole value), JSON before and after.
+
+    None: the field is not there. Long values are cut, secrets are redacted.
+    """
+
+    field: str
+    before: str | None
+    after: str | None
+
+
+def changes_of(before: bytes | None, after: bytes) -> Sequence[FieldChange]:
+    """Field by field where both are JSON, in the order of the names; else the whole value."""
+    old, new = _fields_of(before), _fields_of(after)
+    names = sorted(old.keys() | new.keys()) if old is not None and new is not None else []
+    found = [
+        FieldChange(name, _cut(old.get(name)), _cut(new.get(name)))
+        for name in names
+        if old is not None and new is not None and old.get(name) != new.get(name)
+    ]
+    return found or [FieldChange("", _cut(_text(before)), _cut(_text(after)))]
 
 
 def replacement(letter: Letter, value: bytes, edits: int, who: str, catalogue: Catalogue) -> EditedEvent:
@@ -56,7 +89,7 @@ def replacement(letter: Letter, value: bytes, edits: int, who: str, catalogue: C
 
 
 async def put_in_place(edited: EditedEvent, letter: Letter, act: Act, store: Store) -> None:
-    """The original will be known as discarded, should it come again.
+    """The original will be known as discarded, should it come again. What was changed goes into the operators' log.
 
     Raises EditRefusedError, KeyBusyError, StoreUnavailableError.
     """
@@ -66,7 +99,7 @@ async def put_in_place(edited: EditedEvent, letter: Letter, act: Act, store: Sto
         if now is None or now.event_id != letter.event.event_id:
             raise EditRefusedError("The event has changed meanwhile: look at it again.")
         original = str(letter.original_id or letter.event.event_id)
-        entry = LogEntry(act, "edit", original, f"It is {edited.event_id} now.")
+        entry = LogEntry(act, "edit", original, f"It is {edited.event_id} now. {_told(now, edited)}")
         changes = Changes(consumer=letter.consumer, edited=[edited], log=[entry])
         changes.inbox = await _entries(tx, letter.consumer, now, edited)
         await tx.write(changes)
@@ -145,3 +178,39 @@ def _is_text(value: bytes | None) -> bool:
         return bool((value or b"").decode())
     except UnicodeDecodeError:
         return False
+
+
+def _told(before: ParkedEvent, after: EditedEvent) -> str:
+    changes = changes_of(before.record.value, after.record.value or b"")
+    told = [f"{each.field or 'value'}: {each.before or NOTHING} → {each.after or NOTHING}" for each in changes]
+    more = len(told) - CHANGES_LOGGED_MAX
+    return "; ".join([*told[:CHANGES_LOGGED_MAX], *([f"and {more} fields more"] if more > 0 else [])])
+
+
+def _fields_of(value: bytes | None) -> dict[str, str] | None:
+    """The fields of JSON by their paths, each as JSON; None: it is no JSON object."""
+    try:
+        document = json.loads(value or b"")
+    except (ValueError, RecursionError):
+        return None
+    return dict(_fields(document, "")) if isinstance(document, dict) else None
+
+
+def _fields(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    if not inner or not value:
+        yield path, json.dumps(value, ensure_ascii=False)
+    else:
+        for name, each in inner:
+            yield from _fields(each, f"{path}.{name}" if path else str(name))
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "backslashreplace")
+
+
+def _cut(text: str | None) -> str | None:
+    if text is None:
+        return None
+    safe = shown(text)
+    return safe if len(safe) <= VALUE_SHOWN_MAX else f"{safe[:VALUE_SHOWN_MAX]}…"

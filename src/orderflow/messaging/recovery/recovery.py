@@ -9,12 +9,13 @@ from uuid import UUID
 
 import msgspec
 
-from orderflow.messaging.inbox import InboxState
+from orderflow.messaging.inbox import EditedEvent, InboxState
 from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.recovery.discarding import discard
-from orderflow.messaging.recovery.editing import put_in_place, replacement
+from orderflow.messaging.recovery.editing import FieldChange, changes_of, put_in_place, replacement
 from orderflow.messaging.recovery.errors import (
     ConfirmationNeededError,
+    EditRefusedError,
     LetterMissingError,
     NothingToReplayError,
     NothingToRepublishError,
@@ -151,18 +152,33 @@ class Recovery:
         await self.store.log(act, "republish", meant, f"{found} to publish again.")
         return await self._database.republish(wanted)
 
-    async def edit(self, event: UUID | int, value: bytes, act: Act) -> Letter:
+    async def preview(self, event: UUID | int, value: bytes) -> tuple[Letter, Sequence[FieldChange]]:
+        """The event as it stands, and what an edit would change of it; nothing is stored.
+
+        Raises EditRefusedError, LetterMissingError.
+        """
+        letter = await self._letter(event)
+        await self._replacement(letter, value, "")
+        return letter, changes_of(letter.event.record.value, value)
+
+    async def edit(self, event: UUID | int, value: bytes, act: Act, seen: UUID | None = None) -> Letter:
         """Put another payload (JSON of the event's type) in the place of a dead event's; replay it then.
 
-        The original is kept. Raises EditRefusedError, LetterMissingError, KeyBusyError, ConfirmationNeededError.
+        The original is kept. `seen` is the event's id when it was looked at. Raises EditRefusedError (also if it has
+        another by now), LetterMissingError, KeyBusyError, ConfirmationNeededError.
         """
         self._confirm(act)
         letter = await self._letter(event)
-        position = letter.event.position
-        edits = sum(entry.moment is Moment.EDITED for entry in await self.store.history(position))
-        edited = replacement(letter, value, edits, act.who, self._inlet.service.catalogue)
+        if seen is not None and seen != letter.event.event_id:
+            raise EditRefusedError("The event was edited since you looked at it: look at it again.")
+        edited = await self._replacement(letter, value, act.who)
         await put_in_place(edited, letter, act, self._database)
-        return await self._letter(position)
+        return await self._letter(letter.event.position)
+
+    async def _replacement(self, letter: Letter, value: bytes, who: str) -> EditedEvent:
+        history = await self.store.history(letter.event.position)
+        edits = sum(entry.moment is Moment.EDITED for entry in history)
+        return replacement(letter, value, edits, who, self._inlet.service.catalogue)
 
     async def discard(self, event: UUID | int, act: Act) -> None:
         """Give a parked event up for good; those behind it go on.

@@ -35,6 +35,11 @@ WHERE orders.order_id = new.order_id
 INSERT INTO order_history (order_id, version, from_status, event, to_status, cause)
 SELECT * FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::uuid[])
 
+-- name: append_refunds
+-- steps of refunds; the time is the database's
+INSERT INTO order_refunds (order_id, version, refund, event, cause, reason)
+SELECT * FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::text[], $5::uuid[], $6::text[])
+
 -- name: load_flow
 -- where the orders of a batch are stuck
 SELECT order_id, stuck FROM order_flow WHERE order_id = ANY ($1::uuid[])
@@ -97,7 +102,14 @@ SELECT orders.order_id, customer_id, currency, items, total, payment_method, sta
             'version', step.version, 'status', to_status, 'event', step.event, 'cause', cause, 'at', at
         ) ORDER BY step.version)
         FROM order_history AS step WHERE step.order_id = orders.order_id
-    ) AS history
+    ) AS history,
+    (
+        SELECT jsonb_agg(jsonb_build_object(
+            'version', step.version, 'refund', step.refund, 'event', step.event, 'reason', step.reason,
+            'cause', cause, 'at', at
+        ) ORDER BY number)
+        FROM order_refunds AS step WHERE step.order_id = orders.order_id
+    ) AS refunds
 FROM orders LEFT JOIN order_flow USING (order_id)
 WHERE orders.order_id = $1::uuid
 

@@ -1,23 +1,23 @@
 -- name: load_payments
 -- the payments of a batch, fields in the order of the struct
 SELECT order_id, customer_id, currency, items, amount, payment_method, status, version, event, captured, refunded,
-    reason, charge_reference, refund_reference
+    reason, charge_reference, refund_reference, refund_refusal
 FROM payments WHERE order_id = ANY ($1::uuid[])
 
 -- name: insert_payments
 -- new payments
 INSERT INTO payments (
     order_id, customer_id, currency, items, amount, payment_method, status, version, event, captured, refunded,
-    reason, charge_reference, refund_reference
+    reason, charge_reference, refund_reference, refund_refusal
 )
 SELECT order_id, customer_id, currency, items::jsonb, amount, payment_method, status, version, event, captured,
-    refunded, reason, charge_reference, refund_reference
+    refunded, reason, charge_reference, refund_reference, refund_refusal
 FROM unnest(
     $1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::integer[], $9::text[],
-    $10::bigint[], $11::bigint[], $12::text[], $13::text[], $14::text[]
+    $10::bigint[], $11::bigint[], $12::text[], $13::text[], $14::text[], $15::text[]
 ) AS new (
     order_id, customer_id, currency, items, amount, payment_method, status, version, event, captured, refunded,
-    reason, charge_reference, refund_reference
+    reason, charge_reference, refund_reference, refund_refusal
 )
 
 -- name: update_payments
@@ -31,14 +31,52 @@ UPDATE payments SET
     reason = new.reason,
     charge_reference = new.charge_reference,
     refund_reference = new.refund_reference,
+    refund_refusal = new.refund_refusal,
     changed_at = now()
 FROM unnest(
-    $1::uuid[], $2::text[], $3::integer[], $4::text[], $5::bigint[], $6::bigint[], $7::text[], $8::text[], $9::text[]
-) AS new (order_id, status, version, event, captured, refunded, reason, charge_reference, refund_reference)
+    $1::uuid[], $2::text[], $3::integer[], $4::text[], $5::bigint[], $6::bigint[], $7::text[], $8::text[], $9::text[],
+    $10::text[]
+) AS new (
+    order_id, status, version, event, captured, refunded, reason, charge_reference, refund_reference, refund_refusal
+)
 WHERE payments.order_id = new.order_id
 
 -- name: show_payment
 -- the payment of one order
 SELECT order_id, customer_id, currency, amount, payment_method, status, captured, refunded, reason,
-    charge_reference, refund_reference, created_at, changed_at
+    charge_reference, refund_reference, refund_refusal, created_at, changed_at
 FROM payments WHERE order_id = $1::uuid
+
+-- name: list_payments
+-- a page of all payments, newest order first
+SELECT order_id, customer_id, currency, amount, payment_method, status, captured, refunded, reason,
+    charge_reference, refund_reference, refund_refusal, created_at, changed_at
+FROM payments WHERE order_id < $1::uuid AND $3::text IS NULL ORDER BY order_id DESC LIMIT $2::integer
+
+-- name: list_refused
+-- a page of the refunds that the bank has refused, by the partial index
+SELECT order_id, customer_id, currency, amount, payment_method, status, captured, refunded, reason,
+    charge_reference, refund_reference, refund_refusal, created_at, changed_at
+FROM payments WHERE order_id < $1::uuid AND refund_refusal IS NOT NULL AND status = $3::text
+ORDER BY order_id DESC LIMIT $2::integer
+
+-- name: list_open
+-- a page of the payments for which the bank is still to be asked, by way of its intents, which are few
+SELECT order_id, customer_id, currency, amount, payment_method, status, captured, refunded, reason,
+    charge_reference, refund_reference, refund_refusal, created_at, changed_at
+FROM payments
+WHERE order_id < $1::uuid AND status = $3::text AND order_id = ANY (ARRAY(SELECT message_key::uuid FROM intents))
+ORDER BY order_id DESC LIMIT $2::integer
+
+-- name: list_ended
+-- a page of payments in one of the other states
+SELECT order_id, customer_id, currency, amount, payment_method, status, captured, refunded, reason,
+    charge_reference, refund_reference, refund_refusal, created_at, changed_at
+FROM payments WHERE order_id < $1::uuid AND status = $3::text ORDER BY order_id DESC LIMIT $2::integer
+
+-- name: refused_refunds
+-- the refunds that the bank has refused: how many (counted no further than $1), and the newest of them
+SELECT count(*) AS refunds, (array_agg(order_id))[1:$2::integer] AS orders
+FROM (
+    SELECT order_id FROM payments WHERE refund_refusal IS NOT NULL ORDER BY order_id DESC LIMIT $1::integer
+) AS refused

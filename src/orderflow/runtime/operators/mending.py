@@ -6,6 +6,7 @@ from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -18,12 +19,38 @@ from orderflow.runtime.problems import FieldError, ProblemError
 
 
 class EditRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The new value, as text or base64; why; `confirmed`: a person was asked and means it."""
+    """The new value, as text or base64; why; `confirmed`: a person was asked and means it.
+
+    `seen` is the event's id when the change was looked at: if it has another by now, nothing is done.
+    """
 
     text: str | None = None
     base64: str | None = None
+    seen: UUID | None = None
     reason: Text = ""
     confirmed: bool = False
+
+
+class PreviewRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The new value, as text or base64."""
+
+    text: str | None = None
+    base64: str | None = None
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """A field by its path (`items.0.quantity`; "" is the whole value) and its JSON; null: it is not there."""
+
+    field: str
+    before: str | None
+    after: str | None
+
+
+class Preview(msgspec.Struct, frozen=True, kw_only=True):
+    """The id of the event as it stands, and what an edit would change of it."""
+
+    event_id: UUID
+    changes: list[Change]
 
 
 class DiscardRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,8 +105,12 @@ class Mending:
     async def edit(self, request: Request[EditRequest]) -> Reply:
         asked = request.body
         act = act_of(request, reason=asked.reason, confirmed=asked.confirmed)
-        edited = await self._recovery.edit(request.values["id"], _value_of(asked), act)
+        edited = await self._recovery.edit(request.values["id"], _value_of(asked), act, asked.seen)
         return Reply(body=views.letter_of(edited))
+
+    async def preview(self, request: Request[PreviewRequest]) -> Reply:
+        letter, changes = await self._recovery.preview(request.values["id"], _value_of(request.body))
+        return Reply(body=Preview(event_id=letter.event.event_id, changes=views.shown(changes, list[Change])))
 
     async def discard(self, request: Request[DiscardRequest]) -> Reply:
         act = act_of(request, reason=request.body.reason, confirmed=request.body.confirmed)
@@ -90,6 +121,9 @@ class Mending:
         return Reply(body=_told(await self._recovery.reproduce(request.values["id"])))
 
     def operations(self) -> Sequence[Operation]:
+        return (*self._editing(), *self._others())
+
+    def _editing(self) -> Sequence[Operation]:
         return (
             Operation(
                 method="PUT",
@@ -105,6 +139,20 @@ class Mending:
                     CONFIRM,
                 ],
             ),
+            Operation(
+                method="POST",
+                path="/ops/dead-letters/{id}/preview",
+                summary="What another value would change of an event, field by field; nothing is stored",
+                tag=TAG,
+                handler=self.preview,
+                request=PreviewRequest,
+                parameters=(one_event,),
+                responses=[Response(status=200, description="What it would change", type=Preview), NOT_THERE],
+            ),
+        )
+
+    def _others(self) -> Sequence[Operation]:
+        return (
             Operation(
                 method="POST",
                 path="/ops/dead-letters/{id}/discard",
@@ -127,7 +175,7 @@ class Mending:
         )
 
 
-def _value_of(asked: EditRequest) -> bytes:
+def _value_of(asked: EditRequest | PreviewRequest) -> bytes:
     """Raises ProblemError: none or two are given, or what is given is not base64."""
     if (asked.text is None) == (asked.base64 is None):
         detail = "give the value either as text or as base64"

@@ -12,6 +12,7 @@ from orderflow.messaging.identity import uuid5
 from orderflow.messaging.inbox import InboxState, ParkedEvent
 from orderflow.messaging.incoming import from_answer, from_record
 from orderflow.messaging.publisher import VALUE_MAX
+from orderflow.messaging.recovery.editing import FieldChange, changes_of
 from orderflow.messaging.recovery.errors import ConfirmationNeededError, EditRefusedError, LetterMissingError
 from orderflow.messaging.recovery.port import Act, Moment, ReplayProgress
 from orderflow.messaging.transport import ConsumerRecord
@@ -213,4 +214,66 @@ async def test_an_edit_is_confirmed_where_that_is_asked_for_and_logged() -> None
 
     (action,) = await bench.recovery.store.actions(10)
     assert (action.action, action.target) == ("edit", str(event.event_id))
-    assert action.result == f"It is {letter.event.event_id} now."
+    assert action.result == f"It is {letter.event.event_id} now. amount: -5 → 5"
+
+
+async def test_a_preview_tells_what_an_edit_would_change_and_stores_nothing() -> None:
+    bench = Bench()
+    event = await dead(bench, record_of(Counted(name="k", amount=-5), offset=9))
+    before = bench.checksum()
+
+    letter, changes = await bench.recovery.preview(event.event_id, counted("k", 5))
+    with pytest.raises(EditRefusedError, match="does not fit its type"):
+        await bench.recovery.preview(event.event_id, counted("k", "many"))
+
+    assert letter.event == event
+    assert changes == [FieldChange("amount", "-5", "5")]
+    assert bench.checksum() == before
+
+
+async def test_an_edit_of_what_somebody_has_edited_meanwhile_is_refused() -> None:
+    bench = Bench()
+    event = await dead(bench, record_of(Counted(name="k", amount=-5), offset=9))
+    await bench.recovery.edit(event.event_id, counted("k", 5), ME, event.event_id)
+
+    with pytest.raises(EditRefusedError, match="was edited since you looked at it"):
+        await bench.recovery.edit(event.event_id, counted("k", 6), ME, event.event_id)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changes"),
+    [
+        (b'{"a":1}', b'{ "a" : 2 }', [FieldChange("a", "1", "2")]),
+        (b'{"a":1}', b'{"b":"x"}', [FieldChange("a", "1", None), FieldChange("b", None, '"x"')]),
+        (
+            b'{"items":[{"sku":"A","q":1},{"sku":"B"}]}',
+            b'{"items":[{"sku":"A","q":2}]}',
+            [FieldChange("items.0.q", "1", "2"), FieldChange("items.1.sku", '"B"', None)],
+        ),
+        (b'{"a":[]}', b'{"a":[0]}', [FieldChange("a", "[]", None), FieldChange("a.0", None, "0")]),
+        (b'{"a":1,"a":2}', b'{"a":2}', [FieldChange("", '{"a":1,"a":2}', '{"a":2}')]),
+        (b"\xff{", b'{"a":2}', [FieldChange("", "\\xff{", '{"a":2}')]),
+        (None, b'{"a":2}', [FieldChange("", None, '{"a":2}')]),
+        (b'{"a":1}', b"5", [FieldChange("", '{"a":1}', "5")]),
+        (b'{"password":"x","a":1}', b'{"password":"x","a":2}', [FieldChange("a", "1", "2")]),
+        (b'{"a":"' + b"x" * 500 + b'"}', b'{"a":1}', [FieldChange("a", '"' + "x" * 199 + "…", "1")]),
+    ],
+)
+def test_changes_are_told_field_by_field_where_both_are_objects(
+    before: bytes | None, after: bytes, changes: list[FieldChange]
+) -> None:
+    assert changes_of(before, after) == changes
+
+
+async def test_the_log_names_a_bounded_number_of_fields() -> None:
+    bench = Bench()
+    broken = replace(
+        record_of(Counted(name="k", amount=-5), offset=9),
+        value=json.dumps({"name": "k", "amount": "x", **{f"more{n:02}": n for n in range(60)}}).encode(),
+    )
+    event = await dead(bench, broken)
+    await bench.recovery.edit(event.event_id, counted("k", 5), ME)
+
+    (action,) = await bench.recovery.store.actions(10)
+    assert 'amount: "x" → 5; more00: 0 → nothing;' in action.result
+    assert action.result.endswith("; and 41 fields more")
