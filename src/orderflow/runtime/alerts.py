@@ -114,10 +114,10 @@ class Alerts:
     """A subscriber of signals. `start`, then `close`: each once. The flow never waits for it.
 
     Each kind of dead letter, and each alarm, has its own message, back-off and Retry-After, and waits for no other:
-    POSTS_MAX are posted side by side. After one that was not taken the next begins `gap_s` later, or `busy_gap_s` while
-    the receiver says that it is busy: one that is away is asked at a bounded rate, however many kinds there are, and
-    one that refuses a single message gets the others. It is asked for as long as the process runs. At most `kinds_max`
-    kinds wait; beyond that the oldest is dropped, which is counted.
+    POSTS_MAX are posted side by side. After one that was not taken the next begins `gap_s` later, or `busy_gap_s`
+    while the receiver says that it is busy: one that is away is asked at a bounded rate, however many kinds there
+    are, and one that refuses a single message gets the others. It is asked for as long as the process runs. At most
+    `kinds_max` kinds wait; beyond that the oldest is dropped, which is counted.
     """
 
     def __init__(
