@@ -35,7 +35,7 @@ class EditRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class PreviewRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The new value, as text or base64."""
 
-    text: str | None = None
+    text: Raw | None = None
     base64: str | None = None
 
 
