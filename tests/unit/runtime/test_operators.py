@@ -234,6 +234,15 @@ async def test_a_value_that_does_not_fit_is_refused(
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+async def test_a_value_of_several_lines_is_looked_at_and_edited(bench: Bench, ops: httpx.AsyncClient) -> None:
+    (event,) = await bench.bury("a")
+    path = f"/ops/dead-letters/{event.position}"
+    value = {"text": FITS.replace(",", ",\n\t")}
+
+    assert (await ops.post(f"{path}/preview", json=value)).status_code == 200
+    assert (await ops.put(f"{path}/value", json=value)).status_code == 200
+
+
 async def test_an_event_is_discarded_with_a_reason(bench: Bench, ops: httpx.AsyncClient) -> None:
     (event,) = await bench.bury("a")
     path = f"/ops/dead-letters/{event.event_id}/discard"
