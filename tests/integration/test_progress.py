@@ -19,7 +19,7 @@ from orderflow.messaging.engine import Engine
 from orderflow.messaging.engine_config import EngineConfig
 from orderflow.messaging.signals import BegunAnew, Stalled
 from orderflow.messaging.transport import ProducerRecord, TopicSettings
-from orderflow.messaging.transports.kafka import KafkaTransport, poller, records
+from orderflow.messaging.transports.kafka import KafkaTransport, member, records
 from orderflow.runtime.process import ExitCode, run_service
 from tests.support.kafka import KafkaServer
 from tests.support.locks import holding
@@ -122,7 +122,7 @@ async def test_a_kafka_consumer_whose_poll_thread_stands_still_is_told_and_joine
             released.wait()
         return read(message)
 
-    monkeypatch.setattr(poller, "from_message", stand_still)
+    monkeypatch.setattr(member, "from_message", stand_still)
     world, ended = World(), list[str]()
     transport = await KafkaTransport.connect(kafka.bootstrap)
     names = ("counts", "totals", "flow-status", "counts.DLT")
