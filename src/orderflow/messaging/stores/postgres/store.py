@@ -158,7 +158,7 @@ class PostgresStore:
             )
 
     async def standing(self, consumers: Sequence[str], age_ms: int) -> Standing:
-        rows = await self._reads.fetch(self._queries["standing"], list(consumers), age_ms)
+        rows = await self._work.fetch(self._queries["standing"], list(consumers), age_ms)
         return core_rows.read_standing(rows)
 
     async def purge(self, keep_sent_ms: int) -> int:
