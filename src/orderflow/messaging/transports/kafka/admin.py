@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.admin._metadata import ClusterMetadata
@@ -23,6 +23,7 @@ from orderflow.messaging.transport import (
 )
 from orderflow.messaging.transports.kafka.client_thread import ClientThread
 from orderflow.messaging.transports.kafka.errors import translated
+from orderflow.messaging.transports.kafka.offsets import GroupOffsets
 from orderflow.messaging.transports.kafka.settings import KafkaSettings
 
 T = TypeVar("T")
@@ -40,6 +41,7 @@ class Admin:
         self._timeout_s = settings.request_timeout_s
         self._replication = replication
         self._clients = ClientThread("kafka-admin", lambda: AdminClient(settings.client()), _no_more, keeps=True)
+        self._offsets_of = GroupOffsets(settings)
         self._partitions: Mapping[str, int] = {}
 
     async def require(self, topics: Iterable[str]) -> None:
@@ -96,17 +98,12 @@ class Admin:
 
     async def lag(self, group: str, topics: Sequence[str]) -> list[PartitionLag]:
         ends = await self.ends(topics)
-        asked = [ConsumerGroupTopicPartitions(group, [TopicPartition(*place) for place in ends])]
-        futures = await self._run(
-            lambda client: client.list_consumer_group_offsets(asked, request_timeout=self._timeout_s)
-        )
-        [found] = [await self._answer(future) for future in futures.values()]
-        committed = {(p.topic, p.partition): p.offset for p in found.topic_partitions if p.offset >= 0}
+        committed = await self._offsets_of.committed(group, list(ends))
         return [PartitionLag(*place, committed.get(place), first, end) for place, (first, end) in ends.items()]
 
     async def close(self) -> None:
         """Idempotent."""
-        await self._clients.close()
+        await asyncio.gather(self._clients.close(), self._offsets_of.close())
 
     async def _until_usable(self, names: Sequence[str]) -> None:
         """A topic is made by the controller; the brokers hear of it, and become leaders, a little later."""
