@@ -220,6 +220,7 @@ class ProgressWatch:
         self._detector = StallDetector()
         self._helper = Helper()
         self._told = _Told()
+        self._announced: set[str] = set()
         self._troubled_since: dict[str, float] = {}
         self._raised: set[str] = set()
         self._pause_s = LOOK_S
@@ -320,15 +321,14 @@ class ProgressWatch:
             )
 
     def _tell_stalls(self, stalls: Mapping[str, Stall]) -> None:
-        """Those without an excuse: an excuse has been told when it began."""
-        before = {name for name, stall in self._told.stalls.items() if not stall.excuse}
+        """Those without an excuse, for which somebody else has spoken when it began; once, until all moves again."""
         for name, stall in stalls.items():
-            if not stall.excuse and name not in before:
+            if not stall.excuse and name not in self._announced:
+                self._announced.add(name)
                 self._signals.emit(Stalled(self._service, name, stall.places, stall.count, stall.for_s))
-        for name in before:
-            if name not in stalls or stalls[name].excuse:
-                after_s = self._told.stalls[name].for_s
-                self._signals.emit(StallOver(self._service, name, after_s))
+        for name in sorted(self._announced - stalls.keys()):
+            self._announced.discard(name)
+            self._signals.emit(StallOver(self._service, name, self._told.stalls[name].for_s))
 
     def _tell_alarms(self, now: float) -> None:
         """A trouble that goes on for too long is an alarm once more, and so is a retry without end."""
