@@ -19,7 +19,7 @@ from orderflow.messaging.engine import Engine
 from orderflow.messaging.engine_config import EngineConfig
 from orderflow.messaging.signals import BegunAnew, Stalled
 from orderflow.messaging.transport import ProducerRecord, TopicSettings
-from orderflow.messaging.transports.kafka import KafkaTransport, poller, records
+from orderflow.messaging.transports.kafka import KafkaTransport, member, records
 from orderflow.runtime.process import ExitCode, run_service
 from tests.support.kafka import KafkaServer
 from tests.support.locks import holding
@@ -85,7 +85,7 @@ async def test_a_row_of_the_outbox_that_somebody_holds_is_an_alarm_and_holds_up_
                 found: str = (await order.get("/health/ready")).json().get("alarms", {}).get("unmarked relay", "")
                 return found
 
-            assert (await eventually(alarm, timeout_s=40)).startswith("1 published events cannot be marked as sent")
+            assert (await eventually(alarm, timeout_s=40)).startswith("1 published event cannot be marked as sent")
             assert await is_ready(order)
             await held.__aexit__(None, None, None)
             await eventually(lambda: no_alarm(order), timeout_s=40)
@@ -147,7 +147,7 @@ async def test_a_kafka_consumer_whose_poll_thread_stands_still_is_told_and_joine
             released.wait()
         return read(message)
 
-    monkeypatch.setattr(poller, "from_message", stand_still)
+    monkeypatch.setattr(member, "from_message", stand_still)
     world, ended = World(), list[str]()
     transport = await KafkaTransport.connect(kafka.bootstrap)
     names = ("counts", "totals", "flow-status", "counts.DLT")
