@@ -39,6 +39,8 @@ async def test_unsent_rows_are_due_by_slot_from_their_commit_until_they_are_mark
     before = (await standing(store)).due
     assert counts(before) == {(WorkKind.OUTBOX, "", "0"): 3, (WorkKind.OUTBOX, "", "1"): 2}
     assert {due.oldest for due in before} == {str(rows[0].id), str(rows[1].id)}
+    acknowledged = await store.standing([], 0, [row.id for row in rows[:4]])
+    assert [(due.count, due.oldest) for due in acknowledged.due] == [(1, str(rows[4].id))]
     await reader.mark_sent([row.id for row in rows[:2]])
     after = (await standing(store)).due
     assert {due.oldest for due in after} == {str(rows[2].id), str(rows[3].id)}

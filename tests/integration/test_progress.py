@@ -70,6 +70,31 @@ async def test_a_foreign_transaction_that_holds_a_partition_of_the_log_is_told_f
             await eventually(lambda: is_ready(order), timeout_s=40)
 
 
+async def test_a_row_of_the_outbox_that_somebody_holds_is_an_alarm_and_holds_up_nothing(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    with databases(postgres, "order") as made:
+        await made.migrate()
+        async with running("order", made, tmp_path) as order:
+            async with holding(made.urls["log"], "SELECT FROM partitions FOR UPDATE"):
+                assert (await order.post("/orders", json=ORDER)).status_code == 201
+                held = holding(made.urls["order"], "SELECT FROM outbox_pending FOR UPDATE")
+                await held.__aenter__()
+
+            async def alarm() -> str:
+                found: str = (await order.get("/health/ready")).json().get("alarms", {}).get("unmarked relay", "")
+                return found
+
+            assert (await eventually(alarm, timeout_s=40)).startswith("1 published event cannot be marked as sent")
+            assert await is_ready(order)
+            await held.__aexit__(None, None, None)
+            await eventually(lambda: no_alarm(order), timeout_s=40)
+
+
+async def no_alarm(client: httpx.AsyncClient) -> bool:
+    return not (await client.get("/health/ready")).json().get("alarms")
+
+
 async def test_a_consumer_whose_offsets_cannot_be_written_says_so_and_ends_its_process_at_last(
     postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

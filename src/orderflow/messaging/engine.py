@@ -314,7 +314,13 @@ class Engine:
         intents = Part("intents", lambda: runner.worked, lambda _: self._intents_excuse(runner)) if runner else None
         return ProgressWatch(
             self.service.name,
-            Parts(consumers=consumers, relay=relay, retriers=retriers, intents=intents),
+            Parts(
+                consumers=consumers,
+                relay=relay,
+                unmarked=lambda: self._relay.unmarked,
+                retriers=retriers,
+                intents=intents,
+            ),
             self._store,
             self._transport,
             self._signals,

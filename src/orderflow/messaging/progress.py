@@ -10,7 +10,7 @@ process ends, so that whoever supervises it starts another.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ParamSpec, TypeVar
@@ -173,10 +173,13 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """All that is watched. `consumers`: by name, with the topics that each reads."""
+    """All that is watched. `consumers`: by name, with the topics that each reads. `unmarked`: outbox rows that are
+    sent and cannot be marked so.
+    """
 
     consumers: Mapping[str, tuple[Part, Sequence[str]]]
     relay: Part
+    unmarked: Callable[[], Collection[int]] = tuple
     retriers: Mapping[str, Part]
     intents: Part | None = None
 
@@ -220,6 +223,9 @@ class ProgressWatch:
         self._detector = StallDetector()
         self._helper = Helper()
         self._told = _Told()
+        self._announced: set[str] = set()
+        self._unmarked = 0
+        self._unmarked_since = 0.0
         self._troubled_since: dict[str, float] = {}
         self._raised: set[str] = set()
         self._pause_s = LOOK_S
@@ -238,6 +244,12 @@ class ProgressWatch:
     def alarms(self) -> Mapping[str, str]:
         """What does not hinder the service, and does not end without a person."""
         alarms = {f"unending {_what(each)}": _unending_sentence(each) for each in self._told.unending}
+        held_s = self._clock.monotonic() - self._unmarked_since
+        if self._unmarked and held_s >= STALLED_S:
+            alarms["unmarked relay"] = (
+                f"{_counted(self._unmarked, 'published event')} cannot be marked as sent, for {held_s:.0f} s: "
+                "another session of the database holds the rows in outbox_pending; end it"
+            )
         for consumer, lost in _by_consumer(self._told.expired).items():
             alarms[f"expired {consumer}"] = _expired_sentence(consumer, lost)
         return alarms
@@ -269,13 +281,16 @@ class ProgressWatch:
     async def _look(self) -> Sequence[Work]:
         """What is due. Of what cannot be seen because its source is away nothing is said: others say that."""
         works: list[Work] = []
-        standing = await _unless_away(self._store.standing, list(self._parts.retriers), self._alarm_age_ms)
+        unmarked = list(self._parts.unmarked())
+        self._see_unmarked(len(unmarked))
+        consumers = list(self._parts.retriers)
+        standing = await _unless_away(self._store.standing, consumers, self._alarm_age_ms, unmarked)
         if standing is not None:
             self._told.unending = standing.unending
             works += self._due(standing)
-        consumers = self._parts.consumers
-        asked = (_unless_away(self._transport.lag, name, topics) for name, (_, topics) in consumers.items())
-        for (name, (part, _)), stands in zip(consumers.items(), await asyncio.gather(*asked), strict=True):
+        readers = self._parts.consumers
+        asked = (_unless_away(self._transport.lag, name, topics) for name, (_, topics) in readers.items())
+        for (name, (part, _)), stands in zip(readers.items(), await asyncio.gather(*asked), strict=True):
             if stands is not None:
                 works += _behind(part, stands)
                 await _unless_away(self._note_expired, name, stands)
@@ -285,6 +300,11 @@ class ProgressWatch:
                 self._told.expired = expired
                 self._expired_at = self._clock.monotonic() + EXPIRED_EVERY_S
         return works
+
+    def _see_unmarked(self, count: int) -> None:
+        if not self._unmarked:
+            self._unmarked_since = self._clock.monotonic()
+        self._unmarked = count
 
     def _due(self, standing: Standing) -> Iterable[Work]:
         for due in standing.due:
@@ -320,15 +340,14 @@ class ProgressWatch:
             )
 
     def _tell_stalls(self, stalls: Mapping[str, Stall]) -> None:
-        """Those without an excuse: an excuse has been told when it began."""
-        before = {name for name, stall in self._told.stalls.items() if not stall.excuse}
+        """Those without an excuse, for which somebody else has spoken when it began; once, until all moves again."""
         for name, stall in stalls.items():
-            if not stall.excuse and name not in before:
+            if not stall.excuse and name not in self._announced:
+                self._announced.add(name)
                 self._signals.emit(Stalled(self._service, name, stall.places, stall.count, stall.for_s))
-        for name in before:
-            if name not in stalls or stalls[name].excuse:
-                after_s = self._told.stalls[name].for_s
-                self._signals.emit(StallOver(self._service, name, after_s))
+        for name in sorted(self._announced - stalls.keys()):
+            self._announced.discard(name)
+            self._signals.emit(StallOver(self._service, name, self._told.stalls[name].for_s))
 
     def _tell_alarms(self, now: float) -> None:
         """A trouble that goes on for too long is an alarm once more, and so is a retry without end."""
@@ -406,6 +425,10 @@ def amount(stall: Stall) -> str:
     return f"{what}, and none has been {done} for {stall.for_s:.0f} s"
 
 
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def _what(each: Unending) -> str:
     return f"retries {each.consumer}" if each.kind is WorkKind.RETRY else "intents"
 
@@ -414,12 +437,12 @@ def _unending_sentence(each: Unending) -> str:
     minutes = each.age_ms / 60_000
     if each.kind is WorkKind.RETRY:
         return (
-            f"{each.count} parked events are tried again and again, the oldest (of key {each.key!r}) for "
+            f"{_counted(each.count, 'parked event')} tried again and again, the oldest (of key {each.key!r}) for "
             f"{minutes:.0f} min; see them with: orderflow lag"
         )
     return (
-        f"{each.count} questions to the outside world have no final answer, the oldest ({each.key!r}) for "
-        f"{minutes:.0f} min; ask there in another way, and settle it by hand"
+        f"{_counted(each.count, 'question')} to the outside world without a final answer, the oldest ({each.key!r}) "
+        f"for {minutes:.0f} min; ask there in another way, and settle it by hand"
     )
 
 
@@ -434,8 +457,9 @@ def _expired_sentence(consumer: str, lost: Sequence[Expired]) -> str:
     shown = ", ".join(f"{e.topic}/{e.partition} {e.first_lost} to {e.next_kept - 1}" for e in lost[:PLACES_SHOWN])
     more = f" and {len(lost) - PLACES_SHOWN} more" if len(lost) > PLACES_SHOWN else ""
     topics = " ".join(f"--topic {topic}" for topic in dict.fromkeys(each.topic for each in lost))
+    count = _counted(sum(each.count for each in lost), "record")
     return (
-        f"{sum(each.count for each in lost)} records expired before {consumer} had read them ({shown}{more}); "
+        f"{count} expired before {consumer} had read them ({shown}{more}); "
         f"bring back what the outbox still has with: orderflow outbox republish {topics}; then: "
         f'orderflow expired acknowledge {consumer} --reason "..."'
     )

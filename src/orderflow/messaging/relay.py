@@ -8,7 +8,7 @@ occurrences stay in order, the rest are duplicates.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 from orderflow.messaging.clock import Clock
@@ -53,6 +53,11 @@ class Relay:
         self._claim_at = 0.0
         self._unmarked: set[int] = set()
         self._drained = False
+
+    @property
+    def unmarked(self) -> Collection[int]:
+        """Rows that the log has, and that cannot be marked because another session holds them."""
+        return self._unmarked
 
     def wake(self) -> None:
         """Rows were committed: publish them now rather than at the next look."""

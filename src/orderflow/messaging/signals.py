@@ -146,7 +146,7 @@ class Stalled:
 
 @dataclass(frozen=True, slots=True)
 class StallOver:
-    """Work of `component` moves again, or a reason is known now; it had stood still for `after_s`."""
+    """Work of `component` moves again, or there is none left; it had stood still for `after_s`."""
 
     service: str
     component: str

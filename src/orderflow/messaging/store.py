@@ -276,10 +276,11 @@ class Store(Protocol):
         """
         ...
 
-    async def standing(self, consumers: Sequence[str], age_ms: int) -> Standing:
+    async def standing(self, consumers: Sequence[str], age_ms: int, acknowledged: Collection[int] = ()) -> Standing:
         """What is due in the outbox, among the intents and at these consumers; and retries older than `age_ms`.
 
-        A look now and then, to see whether work is done: not for each batch. Raises StoreUnavailableError.
+        Outbox rows that are `acknowledged` by the log already are left out. To be asked now and then, and not for
+        each batch. Raises StoreUnavailableError.
         """
         ...
 

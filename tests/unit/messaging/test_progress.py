@@ -389,7 +389,7 @@ async def test_an_intent_that_is_asked_again_and_again_is_an_alarm_after_a_while
         assert (
             rig.engine.health()
             .alarms["unending intents"]
-            .startswith("1 questions to the outside world have no final answer, the oldest ('ask:k') for 10 min")
+            .startswith("1 question to the outside world without a final answer, the oldest ('ask:k') for 10 min")
         )
         assert rig.problems == {}
 
@@ -401,7 +401,7 @@ async def test_a_parked_head_that_is_never_given_up_is_an_alarm_after_a_while() 
         rig.publish(*counted(1))
         await soon(too_old(rig), lambda: rig.world.seen, timeout_s=80)
         alarms = rig.engine.health().alarms
-        assert alarms["unending retries counter"].startswith("1 parked events are tried again and again, the oldest")
+        assert alarms["unending retries counter"].startswith("1 parked event tried again and again, the oldest")
         rig.world.moods.broken.clear()
         await soon(
             lambda: rig.alarms(AlarmCleared) == ["unending retries counter"], lambda: rig.world.seen, timeout_s=40

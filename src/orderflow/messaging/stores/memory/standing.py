@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.store import Due, Standing, Unending, WorkKind
@@ -21,11 +21,15 @@ def heads(state: State, consumer: str) -> Mapping[str, Waiting]:
     return found
 
 
-def standing(state: State, consumers: Sequence[str], now: int, age_ms: int) -> Standing:
+def standing(
+    state: State, consumers: Sequence[str], now: int, age_ms: int, acknowledged: Collection[int]
+) -> Standing:
     """As `messaging.store.Store.standing` says."""
     due: dict[Place, list[tuple[int, str, str]]] = defaultdict(list)
     old: dict[Place, list[tuple[int, str]]] = defaultdict(list)
     for number, slot in state.pending.items():
+        if number in acknowledged:
+            continue
         due[WorkKind.OUTBOX, "", str(slot)].append((number, "", str(number)))
     for consumer in consumers:
         for key, head in heads(state, consumer).items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from msgspec.structs import replace
 
@@ -117,9 +117,9 @@ class MemoryStore:
             and (wanted.to_ms is None or row.created_at < wanted.to_ms)
         ]
 
-    async def standing(self, consumers: Sequence[str], age_ms: int) -> Standing:
+    async def standing(self, consumers: Sequence[str], age_ms: int, acknowledged: Collection[int] = ()) -> Standing:
         await self._step("read")
-        return standing(self._database.state, consumers, self._database.clock.wall_ms(), age_ms)
+        return standing(self._database.state, consumers, self._database.clock.wall_ms(), age_ms, acknowledged)
 
     async def purge(self, keep_sent_ms: int) -> int:
         await self._step("read")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from functools import partial
 from uuid import uuid4
 
@@ -157,8 +157,8 @@ class PostgresStore:
                 self._queries[query], start, end, wanted.topic, key, wanted.from_ms, wanted.to_ms
             )
 
-    async def standing(self, consumers: Sequence[str], age_ms: int) -> Standing:
-        rows = await self._work.fetch(self._queries["standing"], list(consumers), age_ms)
+    async def standing(self, consumers: Sequence[str], age_ms: int, acknowledged: Collection[int] = ()) -> Standing:
+        rows = await self._work.fetch(self._queries["standing"], list(consumers), age_ms, list(acknowledged))
         return core_rows.read_standing(rows)
 
     async def purge(self, keep_sent_ms: int) -> int:

@@ -12,7 +12,7 @@ from orderflow.messaging.transports.kafka.errors import translate, translated
 from orderflow.messaging.transports.kafka.settings import KafkaSettings
 
 Place = tuple[str, int]
-GIVE_UP_MARGIN_S = 3.0
+GIVE_UP_MARGIN_S = 5.0
 
 
 class GroupOffsets:
@@ -28,24 +28,25 @@ class GroupOffsets:
 
     async def committed(self, group: str, places: Sequence[Place]) -> dict[Place, int]:
         """By partition; without those of which none is committed. Raises TransportUnavailableError."""
-        client = self._clients.get(group)
-        if client is None:
-            client = self._clients[group] = ClientThread(
-                "kafka-offsets", lambda: Consumer(self._settings.consumer(group)), Consumer.close, keeps=True
-            )
-        timeout_s = self._settings.request_timeout_s
-        return await client.run(lambda consumer: _ask(consumer, places, timeout_s), timeout_s + GIVE_UP_MARGIN_S)
+        clients = self._clients.get(group)
+        if clients is None:
+            settings = self._settings.asker(group)
+            clients = ClientThread("kafka-offsets", lambda: Consumer(settings), Consumer.close, keeps=True)
+            self._clients[group] = clients
+        return await clients.run(
+            lambda client: self._ask(client, places), self._settings.request_timeout_s + GIVE_UP_MARGIN_S
+        )
 
     async def close(self) -> None:
         """Idempotent."""
         clients, self._clients = list(self._clients.values()), {}
-        await asyncio.gather(*(client.close() for client in clients))
+        await asyncio.gather(*(each.close() for each in clients))
 
-
-def _ask(client: Consumer, places: Sequence[Place], timeout_s: float) -> dict[Place, int]:
-    with translated():
-        found = client.committed([TopicPartition(*place) for place in places], timeout=timeout_s)
-    for partition in found:
-        if partition.error is not None:
-            raise translate(partition.error, partition.topic)
-    return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
+    def _ask(self, client: Consumer, places: Sequence[Place]) -> dict[Place, int]:
+        with translated():
+            asked = [TopicPartition(*place) for place in places]
+            found = client.committed(asked, timeout=self._settings.request_timeout_s)
+        for partition in found:
+            if partition.error is not None:
+                raise translate(partition.error, partition.topic)
+        return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}

@@ -79,6 +79,10 @@ class KafkaSettings:
             "fetch.queue.backoff.ms": 20,
         }
 
+    def asker(self, group: str) -> dict[str, Value]:
+        """For a client that asks what the group has committed, and is no member."""
+        return {**self.consumer(group), "statistics.interval.ms": 0}
+
     def reader(self) -> dict[str, Value]:
         return {
             **self.consumer("orderflow-reader"),

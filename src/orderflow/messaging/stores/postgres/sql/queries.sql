@@ -377,7 +377,7 @@ SELECT count(*) FROM again;
 
 -- name: standing
 -- What is due now (`due`), and what has been tried again for longer than $2 ms: kind, consumer, place, how many, which
--- of it is the oldest, its age in ms. The heads of the consumers $1 are found as in `due_keys`.
+-- of it is the oldest, its age in ms. The outbox rows $3 are sent. The heads of the consumers $1 are found as in `due_keys`.
 WITH heads AS MATERIALIZED (
     SELECT asked.consumer, head.*
     FROM unnest($1::text[]) AS asked (consumer)
@@ -400,7 +400,7 @@ WITH heads AS MATERIALIZED (
 )
 SELECT true AS due, 'outbox' AS kind, '' AS consumer, slot::text AS place, count(*) AS count,
     min(id)::text AS oldest, 0::bigint AS age_ms
-FROM outbox_pending GROUP BY slot
+FROM outbox_pending WHERE id <> ALL ($3::bigint[]) GROUP BY slot
 UNION ALL
 SELECT true, 'retry', consumer, event_type, count(*),
     (array_agg(position || '/' || attempts ORDER BY next_attempt_at, key))[1], 0
