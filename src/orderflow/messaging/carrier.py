@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 
-from orderflow.messaging.catalogue import wire_name
 from orderflow.messaging.crowd import Crowd
 from orderflow.messaging.decision import Subscription
 from orderflow.messaging.deferrals import Deferrals
 from orderflow.messaging.incoming import Incoming, from_record
 from orderflow.messaging.inlet import Inlet
-from orderflow.messaging.message import Event
 from orderflow.messaging.outage_watch import OutageWatch
 from orderflow.messaging.result import Result
 from orderflow.messaging.signals import Outcome
 from orderflow.messaging.transport import ConsumerRecord
 
 PROBES_KEPT = 100
-"""When the hand is full, the rest of what is in outage is parked; of so many keys the head stays, to probe with."""
+"""When the hand is full, the rest of what has failed is parked; of so many keys the head stays, to probe with."""
 
 
 class Carrier:
@@ -31,21 +29,15 @@ class Carrier:
         self._crowd = crowd
         self._batch_max = batch_max
         self._in_hand = Deferrals()
-        self._types = {
-            wire_name(each)
-            for each in inlet.service.handlers
-            if issubclass(each, Event) and each.TOPIC in subscription.topics
-        }
 
     @property
     def wait_s(self) -> float | None:
         """How long until something in hand may be tried; None: nothing is in hand."""
         if not self._in_hand:
             return None
-        waits = {head.event_type for head in self._in_hand.heads()}
-        paused = waits & self._watch.paused
-        ready = [self._crowd.wait_s] if waits - paused else []
-        return min([*ready, *map(self._watch.probe_in_s, paused)])
+        return min(
+            self._watch.wait_s(head) if self._is_paused(head) else self._crowd.wait_s for head in self._in_hand.heads()
+        )
 
     @property
     def problem(self) -> str:
@@ -84,13 +76,15 @@ class Carrier:
         return self._in_hand.settleable(records)
 
     async def _probe(self) -> None:
-        """Try one event of each type in outage, each time of another key."""
-        tried: dict[str, Incoming] = {}
-        for head in self._in_hand.heads():
-            if self._is_paused(head) and not self._watch.probe_in_s(head.event_type):
-                tried.setdefault(head.event_type, head)
-        for head in tried.values():
-            self._note(await self._inlet.admit(self._consumer, [head]))
+        """Of each type in outage, try as many keys that have failed as its breaker lets go, each time others."""
+        for event_type in list(self._watch.paused):
+            width = self._watch.probes(event_type)
+            failed = (head for head in self._in_hand.heads() if self._waits_for(event_type, head))
+            heads = list(islice(failed, width))
+            if heads:
+                self._note(await self._inlet.admit(self._consumer, heads))
+            elif width:
+                self._watch.nothing_left(event_type)
 
     def _next(self, batch: Sequence[Incoming]) -> list[Incoming]:
         """What may go of what is in hand, then those of the batch that are not behind something in hand."""
@@ -103,7 +97,7 @@ class Carrier:
         ready: list[Incoming] = []
         if not self._crowd.wait_s:
             for head in self._in_hand.heads():
-                if len(ready) < self._batch_max and not self._is_paused(head):
+                if len(ready) < self._batch_max and self._may_go(head):
                     ready.extend(islice(self._in_hand.queue(head.key), self._batch_max - len(ready)))
         return ready + fresh
 
@@ -125,10 +119,10 @@ class Carrier:
             self._crowd.found_room()
 
     async def _park_overflow(self) -> None:
-        """Park what waits for the end of an outage, so that other types flow on. Some keys stay, to probe with."""
-        if self._crowd.wait_s or self._types <= self._watch.paused:
+        """Park what waits for the end of an outage, so that the rest flows on. Some keys stay, to probe with."""
+        if self._crowd.wait_s:
             return
-        keys = [head.key for head in self._in_hand.heads() if self._is_paused(head)]
+        keys = [head.key for head in self._in_hand.heads() if self._waits_for(head.event_type, head)]
         batch = [incoming for key in keys[PROBES_KEPT:] for incoming in self._in_hand.queue(key)]
         for start in range(0, len(batch), self._batch_max):
             self._note(await self._inlet.hold(self._consumer, batch[start : start + self._batch_max]))
@@ -137,3 +131,10 @@ class Carrier:
 
     def _is_paused(self, incoming: Incoming) -> bool:
         return incoming.event_type in self._watch.paused
+
+    def _waits_for(self, event_type: str, head: Incoming) -> bool:
+        """Whether it waits for the end of an outage of that type: it has failed before."""
+        return head.event_type == event_type and self._is_paused(head) and self._watch.has_failed(head)
+
+    def _may_go(self, head: Incoming) -> bool:
+        return not self._waits_for(head.event_type, head) and not self._watch.wait_s(head)
