@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from orderflow.messaging.crowd import Crowd
@@ -35,9 +35,11 @@ class Carrier:
         """How long until something in hand may be tried; None: nothing is in hand."""
         if not self._in_hand:
             return None
-        return min(
-            self._watch.wait_s(head) if self._is_paused(head) else self._crowd.wait_s for head in self._in_hand.heads()
-        )
+        waits = [self._watch.untried_in_s(each) or self._crowd.wait_s for each in self._other_types()]
+        failed = self._in_hand.failed_types()
+        waits += [self._watch.probe_in_s(each) for each in failed & self._watch.paused]
+        waits += [self._crowd.wait_s] if failed - self._watch.paused else []
+        return min(waits)
 
     @property
     def problem(self) -> str:
@@ -61,8 +63,9 @@ class Carrier:
         May be repeated. Raises StoreUnavailableError, InfrastructureError.
         """
         batch = [from_record(record, self._inlet.service.catalogue) for record in records]
-        if self._in_hand:
+        if self._watch.paused:
             await self._probe()
+        if self._in_hand:
             batch = self._next(batch)
         if carefully and batch:
             await self._inlet.admit(self._consumer, batch[:1])
@@ -79,8 +82,7 @@ class Carrier:
         """Of each type in outage, try as many keys that have failed as its breaker lets go, each time others."""
         for event_type in list(self._watch.paused):
             width = self._watch.probes(event_type)
-            failed = (head for head in self._in_hand.heads() if self._waits_for(event_type, head))
-            heads = list(islice(failed, width))
+            heads = list(islice(self._in_hand.failed(event_type), width))
             if heads:
                 self._note(await self._inlet.admit(self._consumer, heads))
             elif width:
@@ -95,11 +97,21 @@ class Carrier:
             else:
                 fresh.append(incoming)
         ready: list[Incoming] = []
-        if not self._crowd.wait_s:
-            for head in self._in_hand.heads():
-                if len(ready) < self._batch_max and self._may_go(head):
-                    ready.extend(islice(self._in_hand.queue(head.key), self._batch_max - len(ready)))
+        for head in () if self._crowd.wait_s else self._ready():
+            if len(ready) >= self._batch_max:
+                break
+            ready.extend(islice(self._in_hand.queue(head.key), self._batch_max - len(ready)))
         return ready + fresh
+
+    def _ready(self) -> Iterator[Incoming]:
+        """The heads in hand that wait for no outage."""
+        due = {each for each in self._other_types() if not self._watch.untried_in_s(each)}
+        yield from (head for head in self._in_hand.others() if head.event_type in due)
+        for event_type in self._in_hand.failed_types() - self._watch.paused:
+            yield from self._in_hand.failed(event_type)
+
+    def _other_types(self) -> set[str]:
+        return {head.event_type for head in self._in_hand.others()}
 
     def _note(self, results: Sequence[Result]) -> None:
         """Keep what was deferred, let go of the rest."""
@@ -111,30 +123,21 @@ class Carrier:
                 self._in_hand.remove(result.incoming)
         for result in deferred:
             self._in_hand.add(result.incoming)
-            self._in_hand.put_off(result.incoming.key)
+        for key in {result.incoming.key: None for result in deferred}:
+            self._in_hand.put_off(key, failed=self._watch.waits(next(iter(self._in_hand.queue(key)))))
         crowded = [result.incoming.key for result in deferred if result.crowded]
         if crowded:
             self._crowd.found_no_room(len(crowded), crowded[0])
-        elif self.has_room and all(map(self._is_paused, self._in_hand.heads())):
+        elif self.has_room and not self._other_types() and self._in_hand.failed_types() <= self._watch.paused:
             self._crowd.found_room()
 
     async def _park_overflow(self) -> None:
         """Park what waits for the end of an outage, so that the rest flows on. Some keys stay, to probe with."""
         if self._crowd.wait_s:
             return
-        keys = [head.key for head in self._in_hand.heads() if self._waits_for(head.event_type, head)]
+        keys = [head.key for each in self._watch.paused for head in self._in_hand.failed(each)]
         batch = [incoming for key in keys[PROBES_KEPT:] for incoming in self._in_hand.queue(key)]
         for start in range(0, len(batch), self._batch_max):
             self._note(await self._inlet.hold(self._consumer, batch[start : start + self._batch_max]))
             if self._crowd.wait_s:
                 return
-
-    def _is_paused(self, incoming: Incoming) -> bool:
-        return incoming.event_type in self._watch.paused
-
-    def _waits_for(self, event_type: str, head: Incoming) -> bool:
-        """Whether it waits for the end of an outage of that type: it has failed before."""
-        return head.event_type == event_type and self._is_paused(head) and self._watch.has_failed(head)
-
-    def _may_go(self, head: Incoming) -> bool:
-        return not self._waits_for(head.event_type, head) and not self._watch.wait_s(head)

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 
 import msgspec
+from msgspec.structs import replace
 
 from orderflow.messaging.inbox import Failure
 
@@ -48,12 +49,16 @@ class Trial(msgspec.Struct, frozen=True):
 
 
 class Failing(msgspec.Struct, frozen=True):
-    """A key whose last trial failed, at `at`. `since`: the number of the trial that it failed in for the first time."""
+    """A key whose last trial failed, at `at`. `since`: the number of the trial that it failed in for the first time.
+
+    `given_up`: it is not tried again, since nothing else failed alike for as long as it was.
+    """
 
     fingerprint: str
     error: str
     since: int
     at: float
+    given_up: bool = False
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -112,6 +117,11 @@ class Memory:
         """What failed of the key is dealt with otherwise."""
         self.failing.pop(key, None)
 
+    def give_up(self, key: str) -> None:
+        """What failed of the key is dead: others that fail from here on are in no doubt for it."""
+        if key in self.failing:
+            self.failing[key] = replace(self.failing[key], given_up=True)
+
     def answer(self) -> None:
         """It is known from elsewhere that the type can succeed: what fails now is to blame itself."""
         self._number += 1
@@ -143,8 +153,8 @@ class Memory:
         return Evidence(fingerprint, last.error, failing, len(recent | unanswered.keys()))
 
     def outage(self, now: float) -> Evidence | None:
-        """The evidence, if it is an outage: at least FAILING_KEYS_MIN keys fail alike, tried for the first time within
-        WINDOW_S or with no success of the type since, and they are more than half of the keys that were tried.
+        """The evidence, if it is an outage: at least FAILING_KEYS_MIN keys fail alike, tried for the first time
+        within WINDOW_S or with no success of the type since, and more than half of the keys that were tried.
         """
         evidence = self.evidence(now, unanswered_only=self.doubts_shares)
         if evidence is None or evidence.failing < FAILING_KEYS_MIN or 2 * evidence.failing <= evidence.tried:
@@ -156,5 +166,5 @@ class Memory:
         return (
             (key, each.fingerprint)
             for key, each in self.failing.items()
-            if each.since > self._succeeded and each.at >= now - REMEMBERED_S
+            if each.since > self._succeeded and each.at >= now - REMEMBERED_S and not each.given_up
         )

@@ -1,4 +1,4 @@
-"""What one process knows of outages at one consumer: what was tried lately, which event types wait, who may be tried."""
+"""What one process knows of outages at one consumer: what was tried lately, which types wait, who may be tried."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from orderflow.messaging.retry import Backoff
 from orderflow.messaging.signals import OutageJudged, OutageOver, Outcome, Signals
 
 NEGLECTED_S = 5.0
-GONE = (Outcome.DUPLICATE, Outcome.HELD, Outcome.DEAD, Outcome.PASSED)
-"""What becomes of a message that waits here no longer, and does not tell whether its type can succeed."""
+GONE = (Outcome.DUPLICATE, Outcome.DEAD, Outcome.PASSED)
+"""What becomes of a message that is not tried again, and does not tell whether its type can succeed."""
 
 Names = frozenset[tuple[str, str]]
 
@@ -120,12 +120,11 @@ class OutageWatch:
         if breaker is None:
             return True
         now = self._clock.monotonic()
-        return breaker.may_probe(now) if self.has_failed(incoming) else now >= breaker.untried_at
+        return breaker.may_probe(now) if self.waits(incoming) else now >= breaker.untried_at
 
-    def has_failed(self, incoming: Incoming) -> bool:
-        """Whether the key has failed with an event of this type when it was tried last."""
-        memory = self._memories.get(incoming.event_type)
-        return memory is not None and incoming.key in memory.failing
+    def waits(self, incoming: Incoming) -> bool:
+        """Whether it waits for the end of an outage: its type is in one, and its key has failed with that type."""
+        return incoming.event_type in self._breakers and incoming.key in self._memory(incoming.event_type).failing
 
     def probe(self, event_type: str) -> bool:
         """Whether a key of a type in outage that has failed may be tried now; if so, that is counted."""
@@ -136,22 +135,23 @@ class OutageWatch:
         breaker = self._breakers[event_type]
         return breaker.width if self._clock.monotonic() >= breaker.probe_at else 0
 
-    def wait_s(self, incoming: Incoming) -> float:
-        """How long until `may_go` is worth asking."""
-        breaker = self._breakers.get(incoming.event_type)
-        if breaker is None:
-            return 0.0
-        due = breaker.probe_at if self.has_failed(incoming) else breaker.untried_at
-        return max(0.0, due - self._clock.monotonic())
+    def probe_in_s(self, event_type: str) -> float:
+        """How long until a key of a type in outage that has failed may be tried."""
+        return max(0.0, self._breakers[event_type].probe_at - self._clock.monotonic())
+
+    def untried_in_s(self, event_type: str) -> float:
+        """How long until a key that has not failed may be tried: 0, except while the database refuses much."""
+        breaker = self._breakers.get(event_type)
+        return max(0.0, breaker.untried_at - self._clock.monotonic()) if breaker else 0.0
 
     def is_neglected(self, event_type: str) -> bool:
         """Nobody has probed although it was time: what was deferred here is gone, or in other hands."""
         return self._clock.monotonic() >= self._breakers[event_type].probe_at + NEGLECTED_S
 
     def nothing_left(self, event_type: str) -> None:
-        """No key that has failed is left here to probe with. It is over if the last round went well."""
+        """No key that has failed is left here to probe with. It is over if the last round went well, or others do."""
         breaker = self._breakers.get(event_type)
-        if breaker is not None and breaker.is_ramping:
+        if breaker is not None and (breaker.is_ramping or breaker.contradicted_at is not None):
             self._close(event_type, self._clock.monotonic())
 
     def refused(self, batch: Iterable[Incoming]) -> None:
@@ -177,17 +177,19 @@ class OutageWatch:
         had_failed = {trial.key for trial in trials if trial.key in memory.failing}
         for trial in trials:
             memory.note(trial)
+        gone = [each.incoming.key for each in results if each.outcome in GONE and each.incoming.key in memory.failing]
         if breaker is None:
+            for key in gone:
+                memory.give_up(key)
             return
         if any(trial.failure is None and trial.key not in had_failed for trial in trials):
             breaker.contradicted(now)
-        gone = [each for each in results if each.outcome in GONE and self.has_failed(each.incoming)]
-        for each in gone:
-            memory.forget(each.incoming.key)
+        again = [memory.failing[key].error for key in had_failed if key in memory.failing]
+        for key in gone:
+            memory.forget(key)
         if had_failed:
-            again = [memory.failing[key].error for key in had_failed if key in memory.failing]
             breaker.probed(len(had_failed) - len(again), again, now)
-        elif any(each.outcome is not Outcome.HELD for each in gone):
+        elif gone:
             breaker.told_nothing(now)
         self._close_if_over(event_type, breaker, memory, now)
 

@@ -25,8 +25,7 @@ LOOK_EVERY_S = 0.5
 class Day:
     """One process of the toy service. Times are virtual seconds since it began.
 
-    `came`, `handled`, `dead`: by key, when. `failing` and `refused` are keys whose decision raises, and whose data the
-    database refuses. `broken_until`: every Counted fails before that moment.
+    `came`, `handled`, `dead`: by key, when. `outages`: what was judged, and when.
     """
 
     def __init__(self, seed: int = 1, config: EngineConfig | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Outage and poison through virtual minutes: what an outage costs, and what poison costs the healthy keys beside it."""
+"""Outage and poison through virtual minutes: what they cost the events concerned, and the healthy keys beside."""
 
 from __future__ import annotations
 

@@ -159,14 +159,15 @@ class ReplayState(StrEnum):
 
 
 class ReplayPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """How to replay. `rate_per_s` None: as fast as it goes. `canary`: 1, 2, 5, 10, ... at a time, each step judged.
+    """How to replay. `rate_per_s` None: as fast as it goes. `canary`: 1, 2, 5, 10, ... at a time, and no more than
+    200, each step judged before the next; else 200 are under way at any moment, whatever becomes of them.
 
     `failing_share_max`: stop when more than this share of those replayed have failed again. `lag_growth_max`: stop
     when the consumer is this many records further behind than when the replay began (None: not looked at).
     """
 
     rate_per_s: float | None = None
-    canary: bool = False
+    canary: bool = True
     failing_share_max: float = 0.05
     lag_growth_max: int | None = 1_000
 
