@@ -29,7 +29,7 @@ ALL: dict[str, Any] = {"filter": {}, "plan": {"failing_share_max": 1}}
 def operations(bench: Bench) -> list[Operation]:
     service = bench.world.service
     queues = Queues(service, MemoryStore(bench.world.database), MemoryTransport(bench.log))
-    return list(operator_operations(service, bench.recovery, queues))
+    return list(operator_operations(service, bench.recovery, bench.engine.overruling, queues))
 
 
 def asking(bench: Bench) -> httpx.AsyncClient:

@@ -15,6 +15,7 @@ from uuid import UUID
 import msgspec
 
 from orderflow.messaging.inbox import InboxState, ParkedEvent
+from orderflow.messaging.outage import Verdict
 from orderflow.messaging.transport import ConsumerRecord
 
 
@@ -240,6 +241,24 @@ def is_last_page(page: Sequence[Letter], limit: int) -> bool:
     return len(page) < limit and sum(map(bytes_of, page)) < LETTERS_BYTES_MAX
 
 
+OVERRULE_HOLDS_MS = 3_600_000
+"""What an operator says of an outage holds for an hour: nobody has to remember to take it back."""
+
+
+class Overrule(msgspec.Struct, frozen=True, kw_only=True):
+    """What failures of an event type (wire name) at a consumer are taken for, whatever is judged.
+
+    `who`, `reason` and `made_at` are given by the store.
+    """
+
+    consumer: str
+    event_type: str
+    verdict: Verdict
+    who: str = ""
+    reason: str = ""
+    made_at: datetime | None = None
+
+
 class RecoveryStore(Protocol):
     """Every call is a transaction of its own. All raise StoreUnavailableError."""
 
@@ -342,4 +361,12 @@ class RecoveryStore(Protocol):
 
     async def resume_replay(self, replay: int) -> bool:
         """PAUSED or STOPPED → RUNNING, free to be claimed. False: it was neither."""
+        ...
+
+    async def overrule(self, overrule: Overrule, act: Act, result: str) -> Overrule:
+        """Set it in the place of an earlier one of that consumer and type; logged as `overrule` with this result."""
+        ...
+
+    async def overrules(self) -> Sequence[Overrule]:
+        """Those that hold: set no longer than OVERRULE_HOLDS_MS ago. By consumer and type."""
         ...
