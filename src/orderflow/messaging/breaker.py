@@ -15,9 +15,9 @@ from orderflow.messaging.retry import Backoff
 CONTRADICTED_S = 30.0
 """So long others succeed while no key that failed does: then these are to blame, and it is no outage."""
 
-REFUSALS_MAX = 8
+REFUSALS_MAX = 32
 UNTRIED_EVERY_S = 1.0
-"""What the database refuses costs a transaction for each key at least, so that no more are found out at a time."""
+"""What the database refuses costs a transaction for each key at least, so no more are found out at a time."""
 
 
 class Breaker:
@@ -89,7 +89,7 @@ class Breaker:
             self.contradicted_at = self.probe_at = now
 
     def refused(self, now: float) -> None:
-        """The database has refused a batch with events of the type."""
+        """The database has refused an event of the type."""
         self._refusals += 1
         if self._refusals >= REFUSALS_MAX:
             self._refusals = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
@@ -63,9 +64,9 @@ class Carrier:
         May be repeated. Raises StoreUnavailableError, InfrastructureError.
         """
         batch = [from_record(record, self._inlet.service.catalogue) for record in records]
-        if self._watch.paused:
-            await self._probe()
+        waited = set(self._in_hand.failed_types())
         if self._in_hand:
+            await self._probe()
             batch = self._next(batch)
         if carefully and batch:
             await self._inlet.admit(self._consumer, batch[:1])
@@ -73,6 +74,8 @@ class Carrier:
             self._note(await self._inlet.admit(self._consumer, batch))
         if self._in_hand.is_full:
             await self._park_overflow()
+        for event_type in waited - self._in_hand.failed_types():
+            self._watch.nothing_left(event_type)
 
     def settleable(self, records: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
         """What may be settled after these were carried in."""
@@ -85,11 +88,9 @@ class Carrier:
             heads = list(islice(self._in_hand.failed(event_type), width))
             if heads:
                 self._note(await self._inlet.admit(self._consumer, heads))
-            elif width:
-                self._watch.nothing_left(event_type)
 
     def _next(self, batch: Sequence[Incoming]) -> list[Incoming]:
-        """What may go of what is in hand, then those of the batch that are not behind something in hand."""
+        """Those of the batch that are not behind something in hand, and what may go of what is in hand."""
         fresh: list[Incoming] = []
         for incoming in batch:
             if incoming.key in self._in_hand:
@@ -101,12 +102,18 @@ class Carrier:
             if len(ready) >= self._batch_max:
                 break
             ready.extend(islice(self._in_hand.queue(head.key), self._batch_max - len(ready)))
-        return ready + fresh
+        return fresh + ready
 
     def _ready(self) -> Iterator[Incoming]:
-        """The heads in hand that wait for no outage."""
+        """The heads in hand that wait for no outage. Where not all of them can be tried, the newest go in turn with
+        the oldest.
+        """
         due = {each for each in self._other_types() if not self._watch.untried_in_s(each)}
-        yield from (head for head in self._in_hand.others() if head.event_type in due)
+        waiting = deque(head for head in self._in_hand.others() if head.event_type in due)
+        while waiting:
+            yield waiting.pop()
+            if waiting:
+                yield waiting.popleft()
         for event_type in self._in_hand.failed_types() - self._watch.paused:
             yield from self._in_hand.failed(event_type)
 

@@ -182,7 +182,6 @@ class Inlet:
             try:
                 results = await self._transact(consumer, batch, failures, holding=holding)
             except DataRefusedError as error:
-                self.watch(consumer).refused(batch)
                 more = self.accuse(batch, error, failures)
                 if more is None and len(batch) > 1:
                     return await self._divide(consumer, batch, behind, error, holding=holding)
@@ -190,6 +189,7 @@ class Inlet:
                     failures = more
                     continue
                 results = [await self._give_up(consumer, batch[0], error)]
+            self.watch(consumer).refused(each for each in batch if each.name in failures)
             behind.update(result.incoming.key for result in results if result.outcome is Outcome.DEFERRED)
             return results
 

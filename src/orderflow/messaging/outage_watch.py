@@ -154,10 +154,11 @@ class OutageWatch:
         if breaker is not None and (breaker.is_ramping or breaker.contradicted_at is not None):
             self._close(event_type, self._clock.monotonic())
 
-    def refused(self, batch: Iterable[Incoming]) -> None:
-        """The database has refused this batch."""
-        for event_type in self._breakers.keys() & {incoming.event_type for incoming in batch}:
-            self._breakers[event_type].refused(self._clock.monotonic())
+    def refused(self, culprits: Iterable[Incoming]) -> None:
+        """These the database has refused: to find them out, transactions were in vain."""
+        for incoming in culprits:
+            if incoming.event_type in self._breakers:
+                self._breakers[incoming.event_type].refused(self._clock.monotonic())
 
     def _memory(self, event_type: str) -> Memory:
         return self._memories.setdefault(event_type, Memory())

@@ -86,7 +86,7 @@ async def test_an_illegal_transition_is_told_from_a_failure_whoever_refuses_it()
     assert [each.failure.error if each.failure else "" for each in rehearsed] == [
         "IllegalTransitionError",
         "TransitionRefusedError",
-        "TransitionRefusedError",
+        "DataRefusedError",
     ]
 
 
