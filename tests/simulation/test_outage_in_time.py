@@ -10,7 +10,7 @@ from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from orderflow.messaging.signals import OutageJudged
-from tests.unit.messaging.day import Day
+from tests.simulation.day import Day
 from tests.unit.messaging.toy import Counted
 
 COUNTED = Counted.TYPE
@@ -50,7 +50,7 @@ def test_sixty_poison_keys_and_then_twelve_healthy_ones() -> None:
         await asyncio.sleep(1)
         await day.burst("fine", 12)
         await day.until(lambda: len({event.key for event in day.world.parked()}) == 60, POISON_WITHIN_S)
-        assert not day.engine.health().problems
+        await day.until(lambda: not day.engine.health().problems, 10)
         await day.until(lambda: day.are_dead("bad"), GIVEN_UP_WITHIN_S)
 
     day.live(what)

@@ -11,7 +11,7 @@ from orderflow.messaging.recovery.errors import ConfirmationNeededError, NoSuchC
 from orderflow.messaging.recovery.overruling import LOOK_EVERY_S
 from orderflow.messaging.recovery.port import OVERRULE_HOLDS_MS, Act
 from orderflow.messaging.signals import OutageJudged, OutageOver
-from tests.unit.messaging.day import Day
+from tests.simulation.day import Day
 from tests.unit.messaging.toy import Counted
 
 COUNTED = "toy.Counted.v1"
