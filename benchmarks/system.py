@@ -42,6 +42,7 @@ def running(transport: str, *options: str) -> Iterator[System]:
         home = Path(folder) / "home"
         ports = dict(zip(SERVICES, _free_ports(len(SERVICES) + 1), strict=False))
         environ = {**os.environ, "ORDERFLOW_HOME": str(home), "ORDERFLOW_LOG_FORMAT": "json"}
+        environ["ORDERFLOW_RETRY_FIRST_MS"] = "200"
         environ |= {f"ORDERFLOW_{name.upper()}_PORT": str(port) for name, port in ports.items()}
         arguments = [sys.executable, "-m", "orderflow", "up", *options]
         if transport == "kafka":

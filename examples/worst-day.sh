@@ -82,7 +82,7 @@ say "What would a replay do? Nothing is changed by asking"
 orderflow dlt rehearse --all
 
 say "Replay, carefully"
-orderflow dlt replay --all --canary --reason "the bug is mended"
+orderflow dlt replay --all --reason "the bug is mended"
 orderflow order watch "$poison"
 [[ $(orderflow order show "$poison" --json | pick 'it["status"]') == COMPLETED ]] || fail "the order is not completed"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orderflow.messaging.rows import Ref
-from orderflow.messaging.store import DataRefusedError, Store
+from orderflow.messaging.store import DataRefusedError, Store, TransitionRefusedError
 from tests.conformance.store_tables import Counter, Move, Parcel, ParcelState
 from tests.conformance.store_values import changes, commit
 
@@ -53,7 +53,7 @@ async def test_a_stepwise_table_sees_every_version_of_a_loaded_row(store: Store)
 async def test_a_step_that_is_not_allowed_is_refused_with_the_sqlstate_of_its_rule(
     store: Store, rows: list[Parcel]
 ) -> None:
-    with pytest.raises(DataRefusedError) as refused:
+    with pytest.raises(TransitionRefusedError) as refused:
         await commit(store, changes(rows=rows))
     assert (refused.value.sqlstate, refused.value.named) == ("OF001", set())
     assert await load(store, PARCEL) is None

@@ -31,6 +31,7 @@ ANY_PORTS = ("--order-port", "0", "--payment-port", "0", "--inventory-port", "0"
 QUICK: Mapping[str, str] = {
     "ORDERFLOW_GATEWAY_TIMEOUT_MS": "1000",
     "ORDERFLOW_INTENT_LEASE_MS": "3000",
+    "ORDERFLOW_RETRY_FIRST_MS": "200",
     "ORDERFLOW_DRAIN_TIMEOUT_S": "8",
 }
 

@@ -23,7 +23,12 @@ def test_one_order_is_stuck_all_others_end_and_a_replay_mends_it(options: tuple[
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ORDERFLOW_")}
     done = subprocess.run(
         ["bash", SCRIPT, "--orders", "300", "--away", "5", *options],
-        env={**clean, "PYTHON": sys.executable, "ORDERFLOW_KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}"},
+        env={
+            **clean,
+            "PYTHON": sys.executable,
+            "ORDERFLOW_RETRY_FIRST_MS": "200",
+            "ORDERFLOW_KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}",
+        },
         capture_output=True,
         text=True,
         timeout=240,

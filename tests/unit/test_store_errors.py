@@ -5,7 +5,12 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
-from orderflow.messaging.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
+from orderflow.messaging.store import (
+    DataRefusedError,
+    SchemaBehindError,
+    StoreUnavailableError,
+    TransitionRefusedError,
+)
 from orderflow.messaging.stores.postgres.errors import LockedError, named_in, translate, translated
 
 
@@ -21,7 +26,8 @@ def postgres_error(state: str) -> asyncpg.PostgresError:
             "08006 08P01 28P01 40001 40P01 53100 53200 53300 57014 57P01 57P03 58030 25006 25P03 42501 XX000",
             StoreUnavailableError,
         ),
-        ("22001 22003 22021 22P02 23502 23503 23505 23514 P0001 OF001 54000 21000", DataRefusedError),
+        ("22001 22003 22021 22P02 23502 23503 23505 23514 P0001 54000 21000", DataRefusedError),
+        ("OF001", TransitionRefusedError),
         ("55P03", LockedError),
         ("42P01 42703 42883 42704 3D000", SchemaBehindError),
         ("42601 42804 25P02 0A001", type(None)),

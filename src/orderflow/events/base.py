@@ -7,6 +7,7 @@ from uuid import UUID
 
 import msgspec
 
+from orderflow.messaging.failures import FinalError
 from orderflow.messaging.identity import uuid_text
 from orderflow.messaging.message import Event
 
@@ -32,7 +33,7 @@ class OrderEvent(Event, frozen=True, kw_only=True):
         return uuid_text(self.order_id)
 
 
-class DisagreementError(Exception):
+class DisagreementError(FinalError):
     """An event says something else of an order than the service has stored: one of them is wrong, now and later."""
 
 

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from orderflow.messaging.catalogue import wire_name
 from orderflow.messaging.crowd import Crowd
 from orderflow.messaging.decision import Subscription
 from orderflow.messaging.deferrals import Deferrals
 from orderflow.messaging.incoming import Incoming, from_record
 from orderflow.messaging.inlet import Inlet
-from orderflow.messaging.message import Event
 from orderflow.messaging.outage_watch import OutageWatch
 from orderflow.messaging.result import Result
 from orderflow.messaging.signals import Outcome
 from orderflow.messaging.transport import ConsumerRecord
 
 PROBES_KEPT = 100
-"""When the hand is full, the rest of what is in outage is parked; of so many keys the head stays, to probe with."""
+"""When the hand is full, the rest of what has failed is parked; of so many keys the head stays, to probe with."""
 
 
 class Carrier:
@@ -31,21 +30,17 @@ class Carrier:
         self._crowd = crowd
         self._batch_max = batch_max
         self._in_hand = Deferrals()
-        self._types = {
-            wire_name(each)
-            for each in inlet.service.handlers
-            if issubclass(each, Event) and each.TOPIC in subscription.topics
-        }
 
     @property
     def wait_s(self) -> float | None:
         """How long until something in hand may be tried; None: nothing is in hand."""
         if not self._in_hand:
             return None
-        waits = {head.event_type for head in self._in_hand.heads()}
-        paused = waits & self._watch.paused
-        ready = [self._crowd.wait_s] if waits - paused else []
-        return min([*ready, *map(self._watch.probe_in_s, paused)])
+        waits = [self._watch.untried_in_s(each) or self._crowd.wait_s for each in self._other_types()]
+        failed = self._in_hand.failed_types()
+        waits += [self._watch.probe_in_s(each) for each in failed & self._watch.paused]
+        waits += [self._crowd.wait_s] if failed - self._watch.paused else []
+        return min(waits)
 
     @property
     def problem(self) -> str:
@@ -69,6 +64,7 @@ class Carrier:
         May be repeated. Raises StoreUnavailableError, InfrastructureError.
         """
         batch = [from_record(record, self._inlet.service.catalogue) for record in records]
+        waited = set(self._in_hand.failed_types())
         if self._in_hand:
             await self._probe()
             batch = self._next(batch)
@@ -78,22 +74,23 @@ class Carrier:
             self._note(await self._inlet.admit(self._consumer, batch))
         if self._in_hand.is_full:
             await self._park_overflow()
+        for event_type in waited - self._in_hand.failed_types():
+            self._watch.nothing_left(event_type)
 
     def settleable(self, records: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
         """What may be settled after these were carried in."""
         return self._in_hand.settleable(records)
 
     async def _probe(self) -> None:
-        """Try one event of each type in outage, each time of another key."""
-        tried: dict[str, Incoming] = {}
-        for head in self._in_hand.heads():
-            if self._is_paused(head) and not self._watch.probe_in_s(head.event_type):
-                tried.setdefault(head.event_type, head)
-        for head in tried.values():
-            self._note(await self._inlet.admit(self._consumer, [head]))
+        """Of each type in outage, try as many keys that have failed as its breaker lets go, each time others."""
+        for event_type in list(self._watch.paused):
+            width = self._watch.probes(event_type)
+            heads = list(islice(self._in_hand.failed(event_type), width))
+            if heads:
+                self._note(await self._inlet.admit(self._consumer, heads))
 
     def _next(self, batch: Sequence[Incoming]) -> list[Incoming]:
-        """What may go of what is in hand, then those of the batch that are not behind something in hand."""
+        """Those of the batch that are not behind something in hand, and what may go of what is in hand."""
         fresh: list[Incoming] = []
         for incoming in batch:
             if incoming.key in self._in_hand:
@@ -101,11 +98,27 @@ class Carrier:
             else:
                 fresh.append(incoming)
         ready: list[Incoming] = []
-        if not self._crowd.wait_s:
-            for head in self._in_hand.heads():
-                if len(ready) < self._batch_max and not self._is_paused(head):
-                    ready.extend(islice(self._in_hand.queue(head.key), self._batch_max - len(ready)))
-        return ready + fresh
+        for head in () if self._crowd.wait_s else self._ready():
+            if len(ready) >= self._batch_max:
+                break
+            ready.extend(islice(self._in_hand.queue(head.key), self._batch_max - len(ready)))
+        return fresh + ready
+
+    def _ready(self) -> Iterator[Incoming]:
+        """The heads in hand that wait for no outage. Where not all of them can be tried, the newest go in turn with
+        the oldest.
+        """
+        due = {each for each in self._other_types() if not self._watch.untried_in_s(each)}
+        waiting = deque(head for head in self._in_hand.others() if head.event_type in due)
+        while waiting:
+            yield waiting.pop()
+            if waiting:
+                yield waiting.popleft()
+        for event_type in self._in_hand.failed_types() - self._watch.paused:
+            yield from self._in_hand.failed(event_type)
+
+    def _other_types(self) -> set[str]:
+        return {head.event_type for head in self._in_hand.others()}
 
     def _note(self, results: Sequence[Result]) -> None:
         """Keep what was deferred, let go of the rest."""
@@ -117,23 +130,21 @@ class Carrier:
                 self._in_hand.remove(result.incoming)
         for result in deferred:
             self._in_hand.add(result.incoming)
-            self._in_hand.put_off(result.incoming.key)
+        for key in {result.incoming.key: None for result in deferred}:
+            self._in_hand.put_off(key, failed=self._watch.waits(next(iter(self._in_hand.queue(key)))))
         crowded = [result.incoming.key for result in deferred if result.crowded]
         if crowded:
             self._crowd.found_no_room(len(crowded), crowded[0])
-        elif self.has_room and all(map(self._is_paused, self._in_hand.heads())):
+        elif self.has_room and not self._other_types() and self._in_hand.failed_types() <= self._watch.paused:
             self._crowd.found_room()
 
     async def _park_overflow(self) -> None:
-        """Park what waits for the end of an outage, so that other types flow on. Some keys stay, to probe with."""
-        if self._crowd.wait_s or self._types <= self._watch.paused:
+        """Park what waits for the end of an outage, so that the rest flows on. Some keys stay, to probe with."""
+        if self._crowd.wait_s:
             return
-        keys = [head.key for head in self._in_hand.heads() if self._is_paused(head)]
+        keys = [head.key for each in self._watch.paused for head in self._in_hand.failed(each)]
         batch = [incoming for key in keys[PROBES_KEPT:] for incoming in self._in_hand.queue(key)]
         for start in range(0, len(batch), self._batch_max):
             self._note(await self._inlet.hold(self._consumer, batch[start : start + self._batch_max]))
             if self._crowd.wait_s:
                 return
-
-    def _is_paused(self, incoming: Incoming) -> bool:
-        return incoming.event_type in self._watch.paused

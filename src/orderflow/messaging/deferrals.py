@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 
 from msgspec.structs import replace
 
@@ -14,6 +15,7 @@ RECORDS_MAX = 2_000
 BYTES_MAX = 64 * 1024 * 1024
 
 Place = tuple[str, int]
+OTHERS = ""
 
 
 class Deferrals:
@@ -21,6 +23,8 @@ class Deferrals:
 
     def __init__(self) -> None:
         self._queues: dict[str, deque[Incoming]] = {}
+        self._failed_at: dict[str, str] = {}
+        self._order: dict[str, dict[str, None]] = {}
         self._in_hand: dict[tuple[str, int, int], ConsumerRecord] = {}
         self._bytes = 0
         self._last: dict[Place, ConsumerRecord] = {}
@@ -40,9 +44,17 @@ class Deferrals:
         """Whether anything of this partition is in hand."""
         return any(name[:2] == (topic, partition) for name in self._in_hand)
 
-    def heads(self) -> Iterator[Incoming]:
-        """The first of each key; the keys that were put off longest ago come first."""
-        return (queue[0] for queue in self._queues.values())
+    def others(self) -> Iterator[Incoming]:
+        """The heads of the keys that have not failed, or wait for room. Those put off longest ago come first."""
+        return self.failed(OTHERS)
+
+    def failed(self, event_type: str) -> Iterator[Incoming]:
+        """The heads of the keys that have failed with an event of this type, likewise."""
+        return (self._queues[key][0] for key in self._order.get(event_type, ()))
+
+    def failed_types(self) -> AbstractSet[str]:
+        """The types of which a head has failed."""
+        return self._order.keys() - {OTHERS}
 
     def queue(self, key: str) -> Iterable[Incoming]:
         """All of a key, in order."""
@@ -56,11 +68,14 @@ class Deferrals:
         if name not in self._in_hand:
             self._in_hand[name] = record
             self._bytes += size_of(record)
-            self._queues.setdefault(incoming.key, deque()).append(incoming)
+            if incoming.key not in self._queues:
+                self._queues[incoming.key] = deque()
+                self._enlist(incoming.key, OTHERS)
+            self._queues[incoming.key].append(incoming)
 
-    def put_off(self, key: str) -> None:
-        """Let the other keys go first the next time."""
-        self._queues[key] = self._queues.pop(key)
+    def put_off(self, key: str, *, failed: bool) -> None:
+        """Let the other keys go first the next time. `failed`: its head has failed."""
+        self._enlist(key, self._queues[key][0].event_type if failed else OTHERS)
 
     def remove(self, incoming: Incoming) -> None:
         """Its time has come. Without effect if it is not here."""
@@ -69,9 +84,13 @@ class Deferrals:
             return
         if self._in_hand.pop((record.topic, record.partition, record.offset), None) is not None:
             self._bytes -= size_of(record)
+            was_head = queue[0] == incoming
             queue.remove(incoming)
             if not queue:
                 del self._queues[incoming.key]
+                self._strike(incoming.key)
+            elif was_head:
+                self._enlist(incoming.key, OTHERS)
 
     def settleable(self, polled: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
         """What to settle after these were carried in or deferred: no partition past its first deferred record."""
@@ -86,6 +105,18 @@ class Deferrals:
                 first[place] = record
         settled = [self._next(place, first.get(place)) for place in list(self._last)]
         return [record for record in settled if record is not None]
+
+    def _enlist(self, key: str, failed_at: str) -> None:
+        self._strike(key)
+        self._failed_at[key] = failed_at
+        self._order.setdefault(failed_at, {})[key] = None
+
+    def _strike(self, key: str) -> None:
+        failed_at = self._failed_at.pop(key, None)
+        if failed_at is not None:
+            del self._order[failed_at][key]
+            if not self._order[failed_at]:
+                del self._order[failed_at]
 
     def _next(self, place: Place, first: ConsumerRecord | None) -> ConsumerRecord | None:
         """The record to settle in this partition, if anything has changed."""

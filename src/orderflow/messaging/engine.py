@@ -30,6 +30,7 @@ from orderflow.messaging.message import Command
 from orderflow.messaging.pacing import Pacer
 from orderflow.messaging.patience import Patience
 from orderflow.messaging.progress import Part, Parts, ProgressWatch
+from orderflow.messaging.recovery.overruling import Overruling
 from orderflow.messaging.recovery.recovery import Recovery
 from orderflow.messaging.recovery.replay import ReplayRunner
 from orderflow.messaging.relay import BATCH_MAX, Relay
@@ -106,6 +107,7 @@ class Engine:
         self._replays = ReplayRunner(store.recovery, self._lag, self._retry, clock)
         self.recovery = self._recovery()
         self._progress = self._progress_watch(end)
+        self.overruling = Overruling(service, list(self._retriers), self._inlet.watch, store.recovery, clock)
 
     def start(self) -> None:
         """Start consuming, relaying and retrying. What is away is waited for, and told by signals."""
@@ -117,6 +119,7 @@ class Engine:
         for consumer, retrier in self._retriers.items():
             self._forever(self._patience(f"retry {consumer}"), retrier.step)
         self._forever(self._patience("replays"), self._replays.step)
+        self._forever(self._patience("outages"), self.overruling.step)
         if self._runner is not None:
             self._forever(self._patience("intents"), self._runner.step)
         for loop in self._loops:

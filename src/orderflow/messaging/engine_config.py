@@ -22,8 +22,8 @@ class EngineConfig:
     pace_max_ms: float = 120.0
     command_queue_max: int = 4096
     attempts_max: int = 6
-    retry_first_ms: int = 200
-    retry_ceiling_ms: int = 20_000
+    retry_first_ms: int = 2_500
+    retry_ceiling_ms: int = 40_000
     parked_keys_max: int = 10_000
     parked_depth_max: int = 1_000
     infrastructure_first_ms: int = 100

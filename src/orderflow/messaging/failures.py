@@ -21,13 +21,20 @@ class InfrastructureError(Exception):
     """Something that a decision stands on is away. The message waits, and no attempt is counted."""
 
 
+class FinalError(Exception):
+    """What is stored rules the message out, now and later: it is given up at its first try, and says nothing about
+    others of its type.
+
+    A service's decisions raise this, or a class of their own made from it, for what their model forbids.
+    """
+
+
 def describe(error: BaseException) -> Failure:
     """The failure of a message: class, short printable text, and a fingerprint that groups equal ones."""
     name = type(error).__name__
     if isinstance(error, UndecodableError):
         return Failure(PERMANENT, name, shown(error.detail), _digest(f"{name}:{error.reason}:{error.about}"))
-    kind = INFRASTRUCTURE if isinstance(error, InfrastructureError) else UNKNOWN
-    return Failure(kind, name, shown(_said(error)), _digest(f"{name}:{_first_own_frame(error)}"))
+    return Failure(_kind(error), name, shown(_said(error)), _digest(f"{name}:{_first_own_frame(error)}"))
 
 
 def _said(error: BaseException) -> str:
@@ -45,6 +52,12 @@ def shown(text: str) -> str:
     """
     redacted = redact(text[:READ_MAX])[:MESSAGE_MAX]
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in redacted)
+
+
+def _kind(error: BaseException) -> str:
+    if isinstance(error, InfrastructureError):
+        return INFRASTRUCTURE
+    return PERMANENT if isinstance(error, FinalError) else UNKNOWN
 
 
 def _first_own_frame(error: BaseException) -> str:

@@ -104,15 +104,16 @@ class Inlet:
     ) -> tuple[list[Result], Changes]:
         """The steps between lock and commit. `whole`: keys of which the batch is all that is parked.
 
-        What the `watch` judges to be an outage is folded again with the failing types spared.
+        What the `watch` judges to be an outage, or leaves in doubt, is folded again by its terms.
         """
         names = [incoming.sought for incoming in batch]
         names += [incoming.also for incoming in batch if incoming.also is not None]
         recognition = await tx.recognise(consumer, names, self._policy.parked_depth_max)
         fold = Fold(self.service, consumer, recognition, await tx.load(touched), self._policy, failures, terms)
         results = [fold.take(incoming) for incoming in batch]
-        if watch is not None and fold.changes.parked and watch.judge(results):
-            terms = replace(terms, spared=watch.paused)
+        free = watch.weigh(results) if watch is not None and _may_be_judged(results) else None
+        if watch is not None and free is not None:
+            terms = replace(terms, spared=watch.paused, free=free)
             fold = Fold(self.service, consumer, recognition, await tx.load(touched), self._policy, failures, terms)
             results = [fold.take(incoming) for incoming in batch]
         for last in reopened(batch, whole, fold.changes.released):
@@ -188,6 +189,7 @@ class Inlet:
                     failures = more
                     continue
                 results = [await self._give_up(consumer, batch[0], error)]
+            self.watch(consumer).refused(each for each in batch if each.name in failures)
             behind.update(result.incoming.key for result in results if result.outcome is Outcome.DEFERRED)
             return results
 
@@ -214,7 +216,8 @@ class Inlet:
     ) -> list[Result]:
         started = self._clock.monotonic()
         watch, room = self.watch(consumer), self._room(consumer)
-        terms = Terms(watch.paused, holding, room.left, self._policy.parked_depth_max)
+        depth_max = self._policy.parked_depth_max
+        terms = Terms(spared=watch.paused, holding=holding, keys_left=room.left, depth_max=depth_max)
         touched, failures, locks = self.touch(batch, failures)
         async with self._store.transaction() as tx:
             await tx.lock(locks)
@@ -264,6 +267,10 @@ class Inlet:
         results = [Result(incoming, Outcome.PASSED) for incoming in batch]
         self.tell(consumer, results, None, 0.0)
         return results
+
+
+def _may_be_judged(results: Iterable[Result]) -> bool:
+    return any(each.failure is not None and each.incoming.record is not None for each in results)
 
 
 def reopened(batch: Sequence[Incoming], whole: Collection[str], released: Collection[int]) -> Iterable[Incoming]:

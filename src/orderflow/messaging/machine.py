@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from orderflow.messaging.failures import FinalError
 
-class IllegalTransitionError(Exception):
+
+class IllegalTransitionError(FinalError):
     """The event cannot happen in this state, now or later."""
 
     def __init__(self, machine: str, state: str, event: str) -> None:

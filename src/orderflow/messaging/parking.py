@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from orderflow.messaging.dead_letters import dead_letter
-from orderflow.messaging.failures import describe
+from orderflow.messaging.failures import PERMANENT, describe
 from orderflow.messaging.flow import FLOW_STATUS, Dead, FlowEvent, Parked, Reopened
 from orderflow.messaging.handling import attempts_of, intent_of
 from orderflow.messaging.inbox import Failure, InboxState, ParkedEvent
@@ -53,17 +53,18 @@ class Parking:
 
     def fail(self, incoming: Incoming, record: ConsumerRecord, error: Exception) -> Result:
         """Park the message for another try, or give it up."""
-        attempts = attempts_of(incoming) + 1
-        failure = describe(error)
+        failure, before = describe(error), attempts_of(incoming)
+        if failure.kind == PERMANENT:
+            return self.bury(incoming, record, failure)
         if incoming.event_type in self._terms.spared:
             return self.defer(incoming, failure)
-        delay = self._policy.retry.again_in_ms(attempts, self._policy.chance)
+        attempts, delay = self._next_try(incoming, before)
         if delay is None:
             return self.bury(incoming, record, failure)
         if not self._has_room(incoming):
             return self.defer(incoming, failure, crowded=True)
         self._park(incoming, record, InboxState.PARKED, attempts, failure, delay)
-        if attempts == 1:
+        if not before:
             self._flow(Parked, incoming, {"error": failure.error})
         return Result(incoming, Outcome.PARKED, failure=failure, attempts=attempts)
 
@@ -96,6 +97,13 @@ class Parking:
     def reopen(self, last: Incoming) -> None:
         """Say that the key of `last` has nothing parked any more."""
         self._flow(Reopened, last, {})
+
+    def _next_try(self, incoming: Incoming, before: int) -> tuple[int, int | None]:
+        """How many attempts are used up now, and when the next is, in ms; None: there is none."""
+        policy = self._policy
+        if incoming.name in self._terms.free:
+            return max(1, before), policy.away.longest_ms(policy.chance)
+        return before + 1, policy.retry.again_in_ms(before + 1, policy.chance)
 
     def _has_room(self, incoming: Incoming) -> bool:
         if incoming.parked is not None:

@@ -32,12 +32,14 @@ class Policy:
 class Terms:
     """What holds for one fold only.
 
-    A failing event whose type is in `spared` is deferred instead of parked. `holding`: every event is parked without
-    a try. No more than `keys_left` keys are closed, and no more than `depth_max` events are parked behind one
-    another; what would go beyond is deferred.
+    A failing event whose type is in `spared` is deferred instead of parked. The failure of one whose name is in
+    `free` uses up no attempt, since it may not be to blame. `holding`: every event is parked without a try. No more
+    than `keys_left` keys are closed, and no more than `depth_max` events are parked behind one another; what would
+    go beyond is deferred.
     """
 
     spared: AbstractSet[str] = frozenset()
+    free: AbstractSet[tuple[str, str]] = frozenset()
     holding: bool = False
     keys_left: int = sys.maxsize
     depth_max: int = sys.maxsize

@@ -36,6 +36,7 @@ class Retrier:
         self._signals = signals
         self._clock = clock
         self._alarm = Alarm(clock, IDLE_S)
+        self._neglected: set[str] = set()
         self._pacer = Pacer(clock, PACE_MS_PER_KEY, PACE_MAX_MS, KEYS_MAX)
 
     def poke(self, again_in_ms: int) -> None:
@@ -53,9 +54,12 @@ class Retrier:
         """
         await self._pacer.gather()
         await self._alarm.wait()
-        waiting = [each for each in self._watch.paused if not self._watch.is_neglected(each)]
+        self._neglected = {each for each in self._watch.paused if self._watch.is_neglected(each)}
+        waiting = sorted(self._watch.paused - self._neglected)
         keys = await self._store.due_keys(self._consumer, KEYS_MAX, waiting)
         if not keys:
+            for event_type in self._neglected:
+                self._watch.nothing_left(event_type)
             return
         self._pacer.started(len(keys))
         if len(keys) == KEYS_MAX:
@@ -148,7 +152,7 @@ class Retrier:
             whole = {key for key in same if len(now[key]) == len(before[key])}
             terms = Terms(spared=self._watch.paused)
             results, changes = await self._inlet.carry(
-                tx, self._consumer, batch, touched, failures, whole=whole, terms=terms
+                tx, self._consumer, batch, touched, failures, whole=whole, terms=terms, watch=self._watch
             )
         self.worked = True
         self._watch.learn(results)
@@ -161,8 +165,8 @@ class Retrier:
         return {key: key not in whole and released.issuperset(places(before[key])) for key in same}
 
     def _may_probe(self, event_type: str) -> bool:
-        """Those who have deferred events of the type probe; when nobody does, a parked one must."""
-        return self._watch.is_neglected(event_type) and self._watch.may_probe(event_type)
+        """Those who have deferred events of the type probe; when nobody does, parked ones must."""
+        return event_type in self._neglected and self._watch.probe(event_type)
 
     def poke_for(self, parked: Sequence[ParkedEvent]) -> None:
         """Events were parked by a batch of this process: come back when the first is due."""

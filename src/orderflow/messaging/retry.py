@@ -21,6 +21,10 @@ class Backoff:
         full = min(self.ceiling_ms, self.first_ms * 2.0 ** min(attempt - 1, 40))
         return round(full / 2 + chance.random() * full / 2)
 
+    def longest_ms(self, chance: random.Random) -> int:
+        """The delay after many failed attempts, in ms."""
+        return self.delay_ms(41, chance)
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:

@@ -106,12 +106,16 @@ class OutageJudged:
 
 @dataclass(frozen=True, slots=True)
 class OutageOver:
-    """An event of this type was handled again; those that waited for `after_s` follow in order."""
+    """Events of this type are handled again; those that waited for `after_s` follow in order.
+
+    `poison`: so many keys still fail, though others of the type succeed: they are taken for poison from here on.
+    """
 
     service: str
     consumer: str
     event_type: str
     after_s: float
+    poison: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from uuid import UUID
 import msgspec
 
 from orderflow.messaging.decision import Intent
+from orderflow.messaging.failures import FinalError
 from orderflow.messaging.faults.port import FaultStore
 from orderflow.messaging.inbox import EditedEvent, InboxEntry, InboxState, ParkedEvent
 from orderflow.messaging.recovery.port import LogEntry, RecoveryStore
@@ -50,6 +51,10 @@ class DataRefusedError(Exception):
         self.sqlstate = sqlstate
         self.constraint = constraint
         self.named = named
+
+
+class TransitionRefusedError(DataRefusedError, FinalError):
+    """The database's state machine does not know the transition."""
 
 
 class SchemaBehindError(Exception):

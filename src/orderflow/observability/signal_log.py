@@ -148,8 +148,9 @@ class SignalLog:
             "consumer": signal.consumer,
             "event_type": clean(signal.event_type),
             "after_ms": round(signal.after_s * 1000),
+            "poison": signal.poison,
         }
-        self._log.write(Level.INFO, "outage-over", fields)
+        self._log.write(Level.WARNING if signal.poison else Level.INFO, "outage-over", fields)
 
     def _waiting(self, signal: Waiting) -> None:
         fields = {

@@ -14,6 +14,7 @@ from orderflow.events.order import OrderCompleted, OrderFailed, OrderPlaced
 from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded, PaymentVoided, RefundFailed
 from orderflow.messaging.decision import Decision, RefusedError
 from orderflow.messaging.envelope import Envelope
+from orderflow.messaging.failures import FinalError
 from orderflow.messaging.flow import Dead, FlowEvent, Parked, Reopened
 from orderflow.messaging.machine import IllegalTransitionError, StateMachine
 from orderflow.messaging.message import Event
@@ -58,8 +59,8 @@ MACHINE = StateMachine(
 )
 
 
-class UnknownOrderError(Exception):
-    """The event is about an order that this service does not have."""
+class UnknownOrderError(FinalError):
+    """The event is about an order that this service does not have: it is stored before anybody hears of it."""
 
 
 def place_order(rows: Rows, envelope: Envelope) -> Decision:

@@ -12,6 +12,7 @@ from orderflow.events.order import OrderPlaced
 from orderflow.events.payment import PaymentFailed, PaymentSucceeded
 from orderflow.messaging.decision import Decision, Intent
 from orderflow.messaging.envelope import Envelope
+from orderflow.messaging.failures import FinalError
 from orderflow.messaging.identity import uuid_text
 from orderflow.messaging.machine import StateMachine
 from orderflow.messaging.rows import Rows
@@ -64,15 +65,15 @@ MACHINE = StateMachine(
 )
 
 
-class UnknownPaymentError(Exception):
-    """The message is about an order whose payment this service does not have."""
+class UnknownPaymentError(FinalError):
+    """The message is about an order whose payment this service does not have: all else follows the payment."""
 
 
-class PaymentExistsError(Exception):
+class PaymentExistsError(FinalError):
     """The order has a payment already."""
 
 
-class ContradictionError(Exception):
+class ContradictionError(FinalError):
     """The bank answers one intent in two ways, or otherwise than an operator has settled it: somebody has to look."""
 
 

@@ -16,6 +16,7 @@ from orderflow.messaging.recovery.errors import (
     EditRefusedError,
     KeyBusyError,
     LetterMissingError,
+    NoSuchConsumerError,
     RecoveryError,
     ReplayMissingError,
 )
@@ -103,7 +104,7 @@ def _of_recovery(error: RecoveryError) -> ProblemError:
             return ProblemError(404, str(error))
         case ConfirmationNeededError():
             return ProblemError(428, str(error))
-        case EditRefusedError():
+        case EditRefusedError() | NoSuchConsumerError():
             return ProblemError(422, str(error))
         case KeyBusyError():
             return ProblemError(503, str(error), retry_after_s=STORE_RETRY_S)

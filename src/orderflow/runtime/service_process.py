@@ -192,7 +192,7 @@ class ServiceProcess:
     ) -> Frame:
         queues = Queues(self._definition.service, store, transport)
         self._readers = gauge_readers(store, queues)
-        operators = operator_operations(self._definition.service, engine.recovery, queues)
+        operators = operator_operations(self._definition.service, engine.recovery, engine.overruling, queues)
         faults = Faults(self._definition.service, store, self._clock, game_day=self._settings.game_day)
         operations = [*self._definition.api(context), *self._probes, *operators, *faults.operations()]
         docs = docs_operations(self._definition.title, version("orderflow"), operations)

@@ -28,6 +28,8 @@ def engine_config(settings: Settings) -> EngineConfig:
         batch_max=settings.batch_max,
         command_queue_max=settings.command_queue_max,
         attempts_max=settings.attempts_max,
+        retry_first_ms=settings.retry_first_ms,
+        retry_ceiling_ms=settings.retry_ceiling_ms,
         parked_keys_max=settings.parked_keys_max,
         parked_depth_max=settings.parked_depth_max,
         gateway_concurrency=settings.gateway_concurrency,

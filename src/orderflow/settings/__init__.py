@@ -87,6 +87,12 @@ class Settings:
     replication_factor: Annotated[int, _Entry(readers.whole(1, 15), "copies of a new Kafka topic")] = 1
     batch_max: Annotated[int, _Entry(readers.whole(1, 10_000), "most messages in one transaction")] = 500
     attempts_max: Annotated[int, _Entry(readers.whole(1, 1000), "tries of a failing event before it is dead")] = 6
+    retry_first_ms: Annotated[
+        int, _Entry(readers.whole(1, 3_600_000), "longest wait before the second try of a failing event; it doubles")
+    ] = 2_500
+    retry_ceiling_ms: Annotated[
+        int, _Entry(readers.whole(1, 86_400_000), "longest wait between two tries of a failing event")
+    ] = 40_000
     parked_keys_max: Annotated[
         int, _Entry(readers.whole(1, 1_000_000), "with more parked keys at a consumer, its partitions wait")
     ] = 10_000

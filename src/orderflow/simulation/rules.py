@@ -7,7 +7,7 @@ from collections.abc import Callable
 from orderflow.inventory.rows import Stock
 from orderflow.messaging.machine import StateMachine
 from orderflow.messaging.rows import Row
-from orderflow.messaging.store import DataRefusedError
+from orderflow.messaging.store import DataRefusedError, TransitionRefusedError
 from orderflow.order.model import MACHINE as ORDERS
 from orderflow.order.rows import Order
 from orderflow.payment.model import MACHINE as PAYMENTS
@@ -43,7 +43,7 @@ def _guard(machine: StateMachine, before: Order | Payment | None, after: Order |
         following = machine.transitions.get((before.status, after.event))
         legal = after.version == before.version + 1 and following == after.status
     if not legal:
-        raise DataRefusedError(f"{machine.name}: no transition to {after.status}", ILLEGAL_TRANSITION)
+        raise TransitionRefusedError(f"{machine.name}: no transition to {after.status}", ILLEGAL_TRANSITION)
 
 
 def _hold(condition: bool, constraint: str) -> None:

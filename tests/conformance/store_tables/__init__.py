@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from orderflow.messaging.rows import Fact, Row
-from orderflow.messaging.store import DataRefusedError
+from orderflow.messaging.store import DataRefusedError, TransitionRefusedError
 from orderflow.messaging.stores.postgres.queries import load_queries
 from orderflow.messaging.stores.postgres.tables import Facts, Table
 
@@ -84,7 +84,7 @@ def check_state(before: Row | None, after: Row) -> None:
     if isinstance(after, Parcel):
         state = before.state if isinstance(before, Parcel) else None
         if after.state not in NEXT_STATES[state]:
-            raise DataRefusedError(f"{state} -> {after.state}", "OF001")
+            raise TransitionRefusedError(f"{state} -> {after.state}", "OF001")
 
 
 def check_value(before: Row | None, after: Row) -> None:

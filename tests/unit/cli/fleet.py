@@ -24,6 +24,7 @@ NOTHING: Mapping[str, Any] = {
     "/ops/dead-letter-groups": [],
     "/ops/replays": [],
     "/ops/actions": [],
+    "/ops/outages": {"consumers": [], "outages": []},
 }
 
 

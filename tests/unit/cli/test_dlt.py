@@ -331,6 +331,18 @@ def test_a_replay_is_followed_to_its_real_outcome(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(("option", "canary"), [([], True), (["--canary"], True), (["--at-once"], False)])
+def test_a_replay_goes_in_small_steps_unless_it_is_said_otherwise(
+    tmp_path: Path, option: list[str], canary: bool
+) -> None:
+    known = {"/ops/dead-letters": page(LETTER), "POST /ops/replays": Says(201, replay("running", waiting=2))}
+    with fleet(tmp_path, inventory=known) as services:
+        services.call("dlt", "replay", "--all", "--detach", *option)
+        asked = [each.body["plan"]["canary"] for each in services.asked["inventory"] if each.method == "POST"]
+
+    assert asked == [canary]
+
+
 def test_a_replay_that_stopped_says_why_and_how_to_go_on(tmp_path: Path) -> None:
     stopped = replay("stopped", waiting=9, failed_again=1)
     known = {"POST /ops/replays/7/resume": replay("running"), "/ops/replays/7": stopped}

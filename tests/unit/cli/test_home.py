@@ -43,6 +43,7 @@ ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "fault add": ("payment", "--event", "OrderPlaced", "--match", "sku=x", "--error", "permanent"),
     "expired acknowledge": ("payment", "--reason", "x"),
     "outbox republish": ("--all",),
+    "outage overrule": ("order", "PaymentSucceeded", "--as", "poison", "--reason", "x"),
     "run": ("order",),
 }
 """What a command wants besides; a new one that wants something has to be named here."""

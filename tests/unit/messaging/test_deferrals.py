@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from orderflow.messaging.catalogue import Catalogue
 from orderflow.messaging.deferrals import Deferrals
@@ -72,10 +73,26 @@ def test_a_key_that_was_put_off_comes_last_and_keeps_its_order() -> None:
     in_hand = Deferrals()
     for n in range(6):
         in_hand.add(incoming(0, n, f"k{n % 3}"))
-    in_hand.put_off("k0")
+    in_hand.put_off("k0", failed=False)
 
-    assert [head.key for head in in_hand.heads()] == ["k1", "k2", "k0"]
+    assert [head.key for head in in_hand.others()] == ["k1", "k2", "k0"]
     assert offsets(list(in_hand.queue("k0"))) == [0, 3]
+
+
+def test_heads_that_failed_stand_apart_by_type_until_they_are_gone_and_the_next_of_their_key_has_not_failed() -> None:
+    in_hand = Deferrals()
+    first, second = (replace(incoming(0, n), event_type="t.Paid.v1") for n in range(2))
+    for message in (first, second, incoming(0, 2, "other")):
+        in_hand.add(message)
+
+    in_hand.put_off("k", failed=True)
+    assert in_hand.failed_types() == {"t.Paid.v1"}
+    assert list(in_hand.failed("t.Paid.v1")) == [first]
+    assert [head.key for head in in_hand.others()] == ["other"]
+
+    in_hand.remove(first)
+    assert in_hand.failed_types() == set()
+    assert [head.key for head in in_hand.others()] == ["other", "k"]
 
 
 @pytest.mark.parametrize("bound", ["RECORDS_MAX", "BYTES_MAX"])

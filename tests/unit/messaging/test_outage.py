@@ -1,244 +1,177 @@
-"""Outage or poison: the judgement as a table, and what a process does by it."""
+"""Outage, poison or doubt: the judgement as tables, over what was tried of one event type."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from orderflow.messaging.failures import PERMANENT
 from orderflow.messaging.inbox import Failure
-from orderflow.messaging.incoming import from_record
-from orderflow.messaging.outage import Trial, judge
-from orderflow.messaging.outage_watch import NEGLECTED_S, TRIALS_MAX, WINDOW_S, OutageWatch
-from orderflow.messaging.result import Result
-from orderflow.messaging.retry import Backoff
-from orderflow.messaging.signals import OutageJudged, OutageOver, Outcome, Signal, Signals
-from tests.unit.messaging.still_clock import StillClock
-from tests.unit.messaging.toy import Counted, Opened
-from tests.unit.messaging.world import World, record_of
+from orderflow.messaging.outage import FAILING_KEYS_MIN, REMEMBERED_S, TRIALS_MAX, WINDOW_S, Memory, Trial
+
+NOW = 100.0
 
 
-def failed(fingerprint: str) -> Failure:
+def failed(fingerprint: str = "f") -> Failure:
     return Failure("unknown", "Boom", "no", fingerprint)
 
 
-def trials(failing: int, fine: int, *, event_type: str = "t", fingerprint: str = "f", start: int = 0) -> list[Trial]:
-    """`failing` keys that fail alike, then `fine` ones that do not."""
-    bad = [Trial(event_type, f"k{start + n}", failed(fingerprint), 50.0 + n) for n in range(failing)]
-    return bad + [Trial(event_type, f"k{start + failing + n}", None, 90.0) for n in range(fine)]
+def bad(count: int, *, fingerprint: str = "f", start: int = 0, at: float = NOW, first: bool = True) -> list[Trial]:
+    """So many keys that fail alike."""
+    return [Trial(f"k{start + n}", failed(fingerprint), at, first) for n in range(count)]
+
+
+def fine(count: int, *, start: int = 0, at: float = NOW, first: bool = True) -> list[Trial]:
+    """So many keys that are handled."""
+    return [Trial(f"k{start + n}", None, at, first) for n in range(count)]
 
 
 @pytest.mark.parametrize(
-    ("tried", "outage"),
+    ("trials", "is_outage"),
     [
-        pytest.param(trials(1, 0), [], id="one event, alone"),
-        pytest.param(trials(1, 499), [], id="an isolated poison event"),
-        pytest.param(trials(5, 495), [], id="1 % poison in 500"),
-        pytest.param(trials(150, 350), [], id="30 % share"),
-        pytest.param(trials(250, 250), [], id="exactly half"),
-        pytest.param(trials(251, 249), ["t"], id="more than half"),
-        pytest.param(trials(7, 0), [], id="all of too few keys"),
-        pytest.param(trials(8, 0), ["t"], id="all of just enough keys"),
-        pytest.param(trials(8, 7), ["t"], id="just enough keys, just over half"),
-        pytest.param(trials(8, 8), [], id="just enough keys, half"),
+        pytest.param(bad(1), False, id="one event, alone"),
+        pytest.param(bad(1) + fine(499, start=1), False, id="an isolated poison event"),
+        pytest.param(bad(5) + fine(495, start=5), False, id="1 % poison in 500"),
+        pytest.param(bad(150) + fine(350, start=150), False, id="30 % share"),
+        pytest.param(fine(350, start=150) + bad(150), False, id="30 % share, at the end of a batch"),
+        pytest.param(bad(250) + fine(250, start=250), False, id="exactly half"),
+        pytest.param(bad(251) + fine(249, start=251), True, id="more than half"),
+        pytest.param(bad(7), False, id="all of too few keys"),
+        pytest.param(bad(8), True, id="all of just enough keys"),
+        pytest.param(bad(8) + fine(7, start=8), True, id="just enough keys, just over half"),
+        pytest.param(bad(8) + fine(8, start=8), False, id="just enough keys, half"),
+        pytest.param(bad(7) + bad(7, fingerprint="g", start=7), False, id="two failures, each of too few keys"),
+        pytest.param(bad(10) + bad(10, fingerprint="g", start=10), False, id="two failures, half of the keys each"),
+        pytest.param(bad(20) + bad(8, fingerprint="g", start=20), True, id="two failures, one prevails"),
+        pytest.param(bad(1) * 30, False, id="one key, tried often"),
+        pytest.param(bad(20) + fine(20), False, id="keys that failed and were handled since"),
+        pytest.param(fine(20) + bad(20), True, id="keys that were handled and have failed since"),
+        pytest.param(bad(20, first=False), True, id="retries of what is parked, and nothing else was ever tried"),
+        pytest.param(fine(9, start=50) + bad(8, first=False), False, id="retries of what is parked, beside others"),
         pytest.param(
-            trials(7, 0) + trials(7, 0, fingerprint="g", start=7), [], id="two failures, each of too few keys"
+            fine(20, start=50, at=NOW - WINDOW_S - 1) + bad(8), True, id="it succeeded before, all fails since"
         ),
         pytest.param(
-            trials(10, 0) + trials(10, 0, fingerprint="g", start=10), [], id="two failures, half of the keys each"
+            bad(7, at=NOW - 70) + bad(1, start=7), True, id="8 keys within a minute, nothing succeeded between"
         ),
-        pytest.param(trials(20, 0) + trials(8, 0, fingerprint="g", start=20), ["t"], id="two failures, one prevails"),
-        pytest.param([*trials(1, 0)] * 30, [], id="one key, tried often"),
-        pytest.param(trials(20, 0) + trials(0, 20), [], id="keys that failed and were handled since"),
-        pytest.param(trials(0, 20) + trials(20, 0), ["t"], id="keys that were handled and have failed since"),
-        pytest.param(trials(20, 0) + trials(0, 500, event_type="u"), ["t"], id="all keys of one of two types"),
-        pytest.param(trials(20, 0) + trials(20, 0, event_type="u"), ["t", "u"], id="all keys of all types"),
+        pytest.param(
+            bad(7, at=NOW - 70) + fine(1, start=99, at=NOW - 50) + bad(1, start=7),
+            False,
+            id="8 keys within a minute, and one success between",
+        ),
+        pytest.param(
+            bad(7, at=NOW - REMEMBERED_S - 1) + bad(1, start=7),
+            False,
+            id="what was not tried for long",
+        ),
     ],
 )
 def test_many_keys_that_fail_alike_are_an_outage_and_an_isolated_one_is_not(
-    tried: Sequence[Trial], outage: Sequence[str]
+    trials: Sequence[Trial], is_outage: bool
 ) -> None:
-    assert [evidence.event_type for evidence in judge(tried)] == outage
+    assert (Memory().after(trials).outage(NOW) is not None) == is_outage
+
+
+@pytest.mark.parametrize(
+    ("trials", "in_doubt"),
+    [
+        pytest.param(bad(1), False, id="alone"),
+        pytest.param(bad(2), True, id="with another that fails alike"),
+        pytest.param(bad(1) + bad(1, fingerprint="g", start=1), False, id="with another that fails otherwise"),
+        pytest.param(bad(2, at=NOW - 60) + bad(1), True, id="since a minute"),
+        pytest.param(bad(2) + fine(1, start=9), False, id="others succeed"),
+        pytest.param(bad(2) + fine(1, start=9) + bad(2, first=False), False, id="others succeed, and it fails again"),
+        pytest.param(
+            bad(2) + fine(1, start=9) + bad(2, start=2) + bad(1), True, id="others fail, none has succeeded since"
+        ),
+        pytest.param(bad(1) + fine(1, start=1), False, id="the other has been handled"),
+        pytest.param(
+            bad(1, start=1, at=NOW - REMEMBERED_S - 1) + bad(1), False, id="the other was not tried for long"
+        ),
+    ],
+)
+def test_a_key_is_in_doubt_while_others_fail_alike_and_nothing_has_succeeded_since(
+    trials: Sequence[Trial], in_doubt: bool
+) -> None:
+    assert Memory().after(trials).is_doubtful("k0", NOW) == in_doubt
 
 
 def test_the_verdict_comes_with_its_evidence() -> None:
-    [evidence] = judge(trials(9, 3))
+    evidence = Memory().after(bad(9) + fine(3, start=9)).outage(NOW)
 
-    assert (evidence.fingerprint, evidence.error) == ("f", "Boom: no")
-    assert (evidence.failing, evidence.tried, evidence.since) == (9, 12, 50.0)
-
-
-class Watched:
-    """A watch over one consumer, on a clock that stands still."""
-
-    def __init__(self) -> None:
-        self.clock = StillClock()
-        self.seen: list[Signal] = []
-        self.world = World()
-        chance = random.Random(1)
-        self.watch = OutageWatch("s", "c", Backoff(100, 5_000), Signals([self.seen.append]), self.clock, chance)
-
-    def results(
-        self, outcome: Outcome, keys: Sequence[str], failure: Failure | None = None, *, opened: bool = False
-    ) -> list[Result]:
-        events = [Opened(name=key) if opened else Counted(name=key, amount=1) for key in keys]
-        records = [record_of(event, offset=n) for n, event in enumerate(events)]
-        return [Result(from_record(each, self.world.service.catalogue), outcome, failure=failure) for each in records]
-
-    def judged(self, count: int = 10) -> None:
-        """An outage of `toy.Counted.v1`."""
-        assert self.watch.judge(self.results(Outcome.PARKED, keys(count), failed("f")))
-        self.watch.learn(self.results(Outcome.DEFERRED, keys(count), failed("f")))
-
-
-COUNTED = "toy.Counted.v1"
-
-
-def keys(count: int, start: int = 0) -> list[str]:
-    return [f"k{start + n}" for n in range(count)]
-
-
-def test_what_fails_over_several_batches_is_judged_together() -> None:
-    watched = Watched()
-    for start in (0, 3):
-        results = watched.results(Outcome.PARKED, keys(3, start), failed("f"))
-        assert not watched.watch.judge(results)
-        watched.watch.learn(results)
-
-    assert watched.watch.judge(watched.results(Outcome.PARKED, keys(2, 6), failed("f")))
-
-    assert watched.watch.paused == {COUNTED}
-    assert watched.seen == [OutageJudged("s", "c", COUNTED, "f", "Boom: no", 8, 8)]
-
-
-def test_what_failed_longer_ago_than_the_window_proves_nothing() -> None:
-    watched = Watched()
-    watched.watch.learn(watched.results(Outcome.PARKED, keys(7), failed("f")))
-    watched.clock.now += WINDOW_S + 1
-
-    assert not watched.watch.judge(watched.results(Outcome.PARKED, keys(7, 7), failed("f")))
+    assert evidence is not None
+    assert (evidence.fingerprint, evidence.error, evidence.failing, evidence.tried) == ("f", "Boom: no", 9, 12)
 
 
 def test_an_outage_that_begins_under_full_load_is_judged_after_so_many_failures() -> None:
-    watched = Watched()
-    for _ in range(20):
-        watched.watch.learn(watched.results(Outcome.HANDLED, keys(500)))
+    before = Memory()
+    for trial in fine(20 * TRIALS_MAX, start=1_000):
+        before.note(trial)
 
-    assert not watched.watch.judge(watched.results(Outcome.PARKED, keys(TRIALS_MAX, 1_000), failed("f")))
-    assert watched.watch.judge(watched.results(Outcome.PARKED, keys(TRIALS_MAX + 1, 1_000), failed("f")))
-
-
-def test_what_cannot_be_decoded_is_poison_however_much_there_is() -> None:
-    watched = Watched()
-    undecodable = Failure(PERMANENT, "UndecodableError", "no reader", "u")
-
-    assert not watched.watch.judge(watched.results(Outcome.DEAD, keys(500), undecodable))
+    assert before.after(bad(TRIALS_MAX)).outage(NOW) is None
+    assert before.after(bad(TRIALS_MAX + 1)).outage(NOW) is not None
 
 
-def test_one_may_probe_when_it_is_time_and_a_failed_probe_waits_longer_up_to_the_ceiling() -> None:
-    watched = Watched()
-    watched.judged()
-    waits: list[float] = []
+def test_what_is_known_to_succeed_otherwise_is_no_outage_until_nothing_has_succeeded_for_a_while() -> None:
+    memory = Memory().after(bad(20))
+    memory.answer()
 
-    for n in range(12):
-        waits.append(watched.watch.probe_in_s(COUNTED))
-        assert not watched.watch.may_probe(COUNTED)
-        watched.clock.now += waits[-1]
-        assert watched.watch.may_probe(COUNTED)
-        assert not watched.watch.may_probe(COUNTED)
-        watched.watch.learn(watched.results(Outcome.DEFERRED, [f"k{n}"], failed("f")))
-
-    assert 0.05 <= waits[0] <= 0.1
-    assert waits[3] > 2 * waits[0]
-    assert all(2.5 <= wait <= 5 for wait in waits[-3:])
+    assert memory.outage(NOW) is None
+    assert not memory.is_doubtful("k0", NOW)
+    later = NOW + WINDOW_S + 1
+    assert memory.after(bad(7, start=50, at=later)).outage(later) is None
+    assert memory.after(bad(8, start=50, at=later)).outage(later) is not None
 
 
-def test_a_probe_that_succeeds_ends_the_outage_and_what_was_tried_before_is_forgotten() -> None:
-    watched = Watched()
-    watched.judged()
-    watched.clock.now += 7
-    assert watched.watch.may_probe(COUNTED)
-
-    watched.watch.learn(watched.results(Outcome.HANDLED, ["k1"]))
-
-    assert watched.watch.paused == set()
-    assert watched.watch.problem == ""
-    assert watched.seen[-1] == OutageOver("s", "c", COUNTED, 7.0)
-    assert not watched.watch.judge(watched.results(Outcome.PARKED, keys(7), failed("f")))
+some_trials = st.lists(
+    st.builds(
+        Trial,
+        key=st.sampled_from([f"k{n}" for n in range(12)]),
+        failure=st.sampled_from([None, failed("f"), failed("g")]),
+        at=st.just(NOW),
+        first=st.booleans(),
+    ),
+    max_size=60,
+)
 
 
-def test_what_succeeds_in_the_judged_batch_is_no_probe() -> None:
-    watched = Watched()
-    watched.judged()
+@given(some_trials)
+def test_to_look_ahead_changes_nothing_and_is_what_noting_does(trials: list[Trial]) -> None:
+    noted, ahead = Memory(), Memory()
+    for number, trial in enumerate(trials):
+        assert ahead.after(trials[:number]).failing == noted.failing
+        noted.note(trial)
 
-    watched.watch.learn(watched.results(Outcome.HANDLED, ["other"]))
-
-    assert watched.watch.paused == {COUNTED}
-
-
-def test_a_probe_that_told_nothing_is_followed_by_another_at_once() -> None:
-    watched = Watched()
-    watched.judged()
-    watched.clock.now += 1
-    assert watched.watch.may_probe(COUNTED)
-
-    watched.watch.learn(watched.results(Outcome.DUPLICATE, ["k1"]))
-
-    assert watched.watch.probe_in_s(COUNTED) == 0
+    assert ahead.failing == {}
+    assert ahead.after(trials).outage(NOW) == noted.outage(NOW)
 
 
-def test_the_other_types_are_not_concerned() -> None:
-    watched = Watched()
-    fine = watched.results(Outcome.HANDLED, keys(50), opened=True)
+@given(some_trials)
+def test_what_is_judged_an_outage_fails_alike_with_many_and_all_that_is_in_doubt_fails(trials: list[Trial]) -> None:
+    memory = Memory().after(trials)
+    evidence = memory.outage(NOW)
+    last = {trial.key: trial for trial in trials}
+    alike = [
+        key
+        for key, trial in last.items()
+        if evidence is not None and trial.failure is not None and trial.failure.fingerprint == evidence.fingerprint
+    ]
 
-    assert watched.watch.judge([*fine, *watched.results(Outcome.PARKED, keys(20), failed("f"))])
-
-    assert watched.watch.paused == {COUNTED}
-
-
-def test_the_verdict_is_told_in_one_sentence_with_its_evidence() -> None:
-    watched = Watched()
-    watched.judged(12)
-    watched.clock.now += 30
-
-    assert watched.watch.problem == (
-        "toy.Counted.v1 waits for 30 s: 12 of 12 keys failed alike with Boom: no (f); so it is an outage and not the "
-        "events, one of which is tried again in 0.0 s; the others keep their place"
-    )
+    assert evidence is None or FAILING_KEYS_MIN <= evidence.failing <= len(alike)
+    assert set(memory.failing) == {key for key, trial in last.items() if trial.failure is not None}
 
 
-def test_a_probe_that_fails_otherwise_is_told_too() -> None:
-    watched = Watched()
-    watched.judged()
+@given(some_trials, st.integers(2, 12))
+def test_when_nothing_has_succeeded_since_all_that_fails_alike_is_in_doubt(trials: list[Trial], count: int) -> None:
+    memory = Memory().after([*trials, *fine(1, start=99), *fine(12), *bad(count)])
 
-    watched.watch.learn(watched.results(Outcome.DEFERRED, ["k1"], Failure("unknown", "Bang", "why", "g")))
-
-    assert "failed alike with Boom: no (f), lately with Bang: why; so" in watched.watch.problem
+    assert all(memory.is_doubtful(f"k{n}", NOW) for n in range(count))
 
 
-def test_an_outage_that_nobody_probes_is_neglected_after_a_while() -> None:
-    watched = Watched()
-    watched.judged()
-    assert not watched.watch.is_neglected(COUNTED)
+@given(some_trials)
+def test_a_success_of_the_type_ends_all_doubt(trials: list[Trial]) -> None:
+    memory = Memory().after([*trials, *fine(1, start=99)])
 
-    watched.clock.now += 0.1 + NEGLECTED_S
-
-    assert watched.watch.is_neglected(COUNTED)
-
-
-def test_a_probe_that_succeeds_in_a_batch_where_another_fails_ends_the_outage() -> None:
-    watched = Watched()
-    watched.judged()
-    watched.clock.now += 1
-    assert watched.watch.may_probe(COUNTED)
-
-    watched.watch.learn(
-        [
-            *watched.results(Outcome.DEFERRED, ["k1"], failed("f")),
-            *watched.results(Outcome.HANDLED, ["k2"]),
-        ]
-    )
-
-    assert watched.watch.paused == set()
+    assert not any(memory.is_doubtful(key, NOW) for key in memory.failing)

@@ -9,6 +9,7 @@ import pytest
 from orderflow.messaging.failures import InfrastructureError
 from orderflow.messaging.identity import event_id
 from orderflow.messaging.incoming import from_command, from_record
+from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.retrier import Retrier
 from orderflow.messaging.signals import BatchSplit, OutageJudged, OutageOver, Outcome
 from tests.support.waiting import eventually
@@ -89,24 +90,99 @@ async def test_a_share_of_poison_in_a_batch_of_500_is_parked(poison: int) -> Non
     assert outcomes(results) == [Outcome.PARKED] * poison + [Outcome.HANDLED] * (500 - poison)
 
 
-async def test_one_event_of_a_type_in_outage_is_tried_at_a_time_and_its_success_lets_all_go() -> None:
+async def test_of_the_keys_that_failed_one_is_tried_and_while_they_succeed_twice_as_many_then_all() -> None:
     world = World(away_ms=20)
-    await broken_by(world)
-    await eventually(lambda: not world.inlet.watch("counter").probe_in_s("toy.Counted.v1"))
+    await broken_by(world, 30)
+    watch = world.inlet.watch("counter")
+    await eventually(lambda: not watch.probe_in_s("toy.Counted.v1"))
+    batch = [Counted(name=f"k{n}", amount=1) for n in range(30)]
 
-    still = await world.admit(*(Counted(name=f"k{n}", amount=1) for n in range(5)))
-    tried = [result for result in still if result.failure is not None]
+    still = await world.admit(*batch)
     assert set(outcomes(still)) == {Outcome.DEFERRED}
-    assert len(tried) == 1
+    assert len([result for result in still if result.failure is not None]) == 1
 
     world.moods.broken.clear()
-    await eventually(lambda: not world.inlet.watch("counter").probe_in_s("toy.Counted.v1"))
-    results = await world.admit(Counted(name="k1", amount=1), Counted(name="k2", amount=1))
+    handled = []
+    while batch:
+        await eventually(lambda: not watch.paused or not watch.probe_in_s("toy.Counted.v1"))
+        results = await world.admit(*batch)
+        handled.append(outcomes(results).count(Outcome.HANDLED))
+        batch = [each for each, result in zip(batch, results, strict=True) if result.outcome is Outcome.DEFERRED]
 
-    assert outcomes(results) == [Outcome.HANDLED, Outcome.DEFERRED]
-    assert world.signals_of(OutageOver)
-    results = await world.admit(*(Counted(name=f"k{n}", amount=1) for n in range(3, 6)))
-    assert set(outcomes(results)) == {Outcome.HANDLED}
+    assert handled == [1, 2, 4, 8, 15]
+    assert len(world.signals_of(OutageOver)) == 1
+
+
+async def test_a_key_that_has_not_failed_is_tried_at_once_whatever_its_type_is_judged() -> None:
+    world = World(away_ms=60_000)
+    await broken_by(world)
+    world.moods.broken = {f"k{n}" for n in range(20)}
+
+    results = await world.admit(
+        Counted(name="new", amount=1), Counted(name="k3", amount=1), Counted(name="bad", amount=-1)
+    )
+
+    assert outcomes(results) == [Outcome.HANDLED, Outcome.DEFERRED, Outcome.DEFERRED]
+    assert world.parked() == []
+    assert world.inlet.watch("counter").paused == {"toy.Counted.v1"}
+
+
+async def test_what_the_model_rules_out_is_dead_at_once_and_no_outage_however_much_there_is() -> None:
+    world = World()
+
+    results = await world.admit(*(Counted(name=f"k{n}", amount=-13) for n in range(60)))
+    results += await world.admit(*(Counted(name=f"fine{n}", amount=1) for n in range(12)))
+
+    assert outcomes(results) == [Outcome.DEAD] * 60 + [Outcome.HANDLED] * 12
+    assert {event.attempts for event in world.parked()} == {1}
+    assert world.signals_of(OutageJudged) == []
+    assert len(world.outbox("counts.DLT")) == 60
+
+
+async def test_what_the_model_rules_out_is_dead_in_an_outage_of_its_type_too() -> None:
+    world = World(away_ms=60_000)
+    await broken_by(world)
+
+    results = await world.admit(Counted(name="never", amount=-13))
+
+    assert outcomes(results) == [Outcome.DEAD]
+    assert world.inlet.watch("counter").paused == {"toy.Counted.v1"}
+
+
+async def test_two_that_fail_alike_use_up_no_attempt_until_another_of_the_type_succeeds() -> None:
+    world = World(attempts_max=3)
+    world.moods.broken |= {"a", "b"}
+    await world.admit(Counted(name="a", amount=1), Counted(name="b", amount=1))
+    for _ in range(10):
+        await retry(world)
+    in_doubt = {event.key: (event.attempts, event.state.name) for event in world.parked()}
+
+    await world.admit(Counted(name="fine", amount=1))
+    for _ in range(3):
+        await retry(world)
+
+    assert in_doubt == {"a": (1, "PARKED"), "b": (1, "PARKED")}
+    assert {event.key: (event.attempts, event.state.name) for event in world.parked()} == {
+        "a": (3, "DEAD"),
+        "b": (3, "DEAD"),
+    }
+    assert world.flow() == ["Parked a", "Parked b", "Dead a", "Dead b"]
+
+
+async def test_many_parked_heads_that_fail_alike_are_an_outage_too_and_use_up_no_attempt() -> None:
+    world = World(attempts_max=3)
+    world.moods.broken |= {f"k{n}" for n in range(20)}
+    for n in range(20):
+        await world.admit(Counted(name=f"k{n}", amount=1), Counted(name=f"fine{n}", amount=1))
+    restarted = Inlet(world.service, world.store, world.policy, world.signals, world.clock)
+
+    for _ in range(5):
+        retrier = Retrier("counter", restarted, world.store, world.signals, world.clock)
+        retrier.poke(0)
+        await retrier.step()
+
+    assert {event.attempts for event in world.parked()} == {1}
+    assert restarted.watch("counter").paused == {"toy.Counted.v1"}
 
 
 async def test_data_that_the_database_refuses_of_many_keys_is_an_outage_and_costs_few_transactions() -> None:
@@ -187,6 +263,7 @@ async def test_a_neglected_outage_is_probed_by_what_is_parked(monkeypatch: pytes
     world.moods.broken.clear()
     await retry(world)
     assert world.parked() == []
+    await retry(world)
     assert world.signals_of(OutageOver)
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from orderflow.messaging.catalogue import Catalogue
 from orderflow.messaging.decision import Decision, Handler, Intent, RefusedError, Service, Subscription
 from orderflow.messaging.envelope import Envelope
-from orderflow.messaging.failures import InfrastructureError
+from orderflow.messaging.failures import FinalError, InfrastructureError
 from orderflow.messaging.flow import FLOW_EVENTS
 from orderflow.messaging.message import Answer, Command, Event
 from orderflow.messaging.rows import Fact, Ref, Row, Rows
@@ -27,7 +27,7 @@ class ToyEvent(Event, frozen=True, kw_only=True):
 
 
 class Counted(ToyEvent, frozen=True, kw_only=True):
-    """Read. A negative amount makes the decision raise, 666 is refused by the database."""
+    """Read. A negative amount makes the decision raise, -13 for good; 666 is refused by the database."""
 
     TYPE: ClassVar[str] = "toy.Counted"
 
@@ -144,6 +144,8 @@ class Decisions:
         assert isinstance(event, Counted)
         if not self._moods.away.isdisjoint((event.name, event.TYPE)):
             raise InfrastructureError("the tax office is closed")
+        if event.amount == -13:
+            raise FinalError("minus thirteen can never be counted")
         if event.amount < 0 or not self._moods.broken.isdisjoint((event.name, event.TYPE)):
             raise ArithmeticError(f"{event.amount} is below zero{self._moods.words}")
         self._moods.handled.append(f"{event.name}{event.amount:+}")

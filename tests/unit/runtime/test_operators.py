@@ -29,7 +29,7 @@ ALL: dict[str, Any] = {"filter": {}, "plan": {"failing_share_max": 1}}
 def operations(bench: Bench) -> list[Operation]:
     service = bench.world.service
     queues = Queues(service, MemoryStore(bench.world.database), MemoryTransport(bench.log))
-    return list(operator_operations(service, bench.recovery, queues))
+    return list(operator_operations(service, bench.recovery, bench.engine.overruling, queues))
 
 
 def asking(bench: Bench) -> httpx.AsyncClient:
@@ -316,3 +316,34 @@ async def test_records_that_expired_unread_are_told_until_somebody_acknowledges_
     assert (await ops.get("/ops/expired")).json() == []
     (action, *_) = (await ops.get("/ops/actions")).json()
     assert (action["who"], action["action"], action["reason"]) == ("ada@desk", "acknowledge", "republished")
+
+
+async def test_an_outage_is_listed_and_overruled(bench: Bench, ops: httpx.AsyncClient) -> None:
+    bench.world.moods.broken.add("toy.Counted")
+    async with bench.started():
+        await bench.publish(*(bench.counted(f"k{n}", 1) for n in range(20)))
+        await eventually(lambda: bench.engine.health().problems)
+        listed = (await ops.get("/ops/outages")).json()
+        asked = {"consumer": "counter", "event_type": "Counted", "verdict": "poison", "reason": "a bad producer"}
+        said = await ops.post("/ops/outages", json=asked)
+        after = (await ops.get("/ops/outages")).json()["outages"]
+
+    assert listed["consumers"] == ["counter"]
+    assert [(each["event_type"], each["state"], each["failing"]) for each in listed["outages"]] == [
+        ("toy.Counted.v1", "outage", 20)
+    ]
+    assert (said.status_code, said.json()["overruled"]["who"]) == (200, "ada@desk")
+    assert [(each["state"] != "outage", each["overruled"]["reason"]) for each in after] == [(True, "a bad producer")]
+    assert (await ops.get("/ops/actions")).json()[0]["action"] == "overrule"
+
+
+@pytest.mark.parametrize(
+    ("changed", "status"),
+    [({"consumer": "no"}, 422), ({"event_type": "no"}, 422), ({"verdict": "no"}, 422), ({"reason": ""}, 428)],
+)
+async def test_a_word_against_a_judgement_must_make_sense(
+    ops: httpx.AsyncClient, changed: dict[str, str], status: int
+) -> None:
+    asked = {"consumer": "counter", "event_type": "Counted", "verdict": "poison", "reason": "why", **changed}
+
+    assert (await ops.post("/ops/outages", json=asked)).status_code == status

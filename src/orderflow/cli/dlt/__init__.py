@@ -36,6 +36,6 @@ def dlt() -> None:
     orderflow dlt groups                                what failed, by cause
     orderflow dlt show 8ec9495d-610d-5954-a202-3d44caf9480b
     orderflow dlt rehearse --group 3f2a9c41d0e7         what a replay would do
-    orderflow dlt replay --group 3f2a9c41d0e7 --canary  do it: 1, 2, 5, 10, ... at a time
+    orderflow dlt replay --group 3f2a9c41d0e7           do it: 1, 2, 5, 10, ... at a time
     orderflow dlt list                                  what is left
     """

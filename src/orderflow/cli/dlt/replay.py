@@ -36,7 +36,10 @@ def share(value: Any) -> float:
     "--rate", type=click.FloatRange(0, min_open=True), help="Events a second.  [default: as fast as it goes]"
 )
 @click.option(
-    "--canary", is_flag=True, help="1, 2, 5, 10, ... at a time; the next step only when this one went well."
+    "--canary/--at-once",
+    default=True,
+    help="1, 2, 5, 10, ... at a time, the next step only when this one went well; "
+    "or up to 200 before the first has its outcome.  [default: --canary]",
 )
 @click.option(
     "--max-failing",
@@ -61,14 +64,15 @@ def replay(
     """Send dead events through the consumer that gave them up, and follow each to its real outcome.
 
     They keep their ids, so what was handled before has no second effect, and the events that waited behind go on
-    in their order. It stops by itself when too many fail again, or the consumer falls behind with live traffic.
-    Ctrl-C holds it and says how to go on. Where money moves it wants --yes and --reason.
+    in their order. It goes in small steps that grow, and stops by itself when too many fail again, or the consumer
+    falls behind with live traffic: what was not sent by then stays dead. Ctrl-C holds it and says how to go on.
+    Where money moves it wants --yes and --reason.
 
     Exit code: 0 all went through, 1 some failed again or it was stopped.
 
     \b
     orderflow dlt rehearse --group 3f2a9c41d0e7
-    orderflow dlt replay --group 3f2a9c41d0e7 --canary --rate 50
+    orderflow dlt replay --group 3f2a9c41d0e7 --rate 50
     orderflow dlt replay 8ec9495d-610d-5954-a202-3d44caf9480b --yes --reason "release 1.4.3 reads it"
     orderflow dlt replay --all --detach --json | jq -r '.replays[].replay'
     """

@@ -71,9 +71,9 @@ def since(now: ReplayProgress, base: ReplayProgress) -> ReplayProgress:
 
 
 def step_size(number: int) -> int:
-    """The size of the canary's step `number` (from 0): 1, 2, 5, 10, 20, 50, ..."""
+    """The size of the canary's step `number` (from 0): 1, 2, 5, 10, 20, 50, 100, and then 200 again and again."""
     tens, first = divmod(number, len(FIRST_STEPS))
-    return FIRST_STEPS[first] * int(10**tens)
+    return min(UNDER_WAY_MAX, FIRST_STEPS[first] * int(10**tens))
 
 
 def _rest_of_step(sent: int) -> int:

@@ -52,6 +52,10 @@ class ConfirmationNeededError(RecoveryError):
     """The act must be confirmed, or needs a reason."""
 
 
+class NoSuchConsumerError(RecoveryError):
+    """The service has no such consumer, or handles no such event. The text says what it has."""
+
+
 class KeyBusyError(RecoveryError):
     """Live traffic holds the event's key for longer than an operator is made to wait."""
 

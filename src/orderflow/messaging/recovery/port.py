@@ -15,6 +15,7 @@ from uuid import UUID
 import msgspec
 
 from orderflow.messaging.inbox import InboxState, ParkedEvent
+from orderflow.messaging.outage import Verdict
 from orderflow.messaging.transport import ConsumerRecord
 
 
@@ -159,14 +160,15 @@ class ReplayState(StrEnum):
 
 
 class ReplayPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """How to replay. `rate_per_s` None: as fast as it goes. `canary`: 1, 2, 5, 10, ... at a time, each step judged.
+    """How to replay. `rate_per_s` None: as fast as it goes. `canary`: 1, 2, 5, 10, ... at a time, and no more than
+    200, each step judged before the next; else 200 are under way at any moment, whatever becomes of them.
 
     `failing_share_max`: stop when more than this share of those replayed have failed again. `lag_growth_max`: stop
     when the consumer is this many records further behind than when the replay began (None: not looked at).
     """
 
     rate_per_s: float | None = None
-    canary: bool = False
+    canary: bool = True
     failing_share_max: float = 0.05
     lag_growth_max: int | None = 1_000
 
@@ -237,6 +239,24 @@ def bytes_of(letter: Letter) -> int:
 def is_last_page(page: Sequence[Letter], limit: int) -> bool:
     """Whether no letter can follow what `letters` has given for this limit."""
     return len(page) < limit and sum(map(bytes_of, page)) < LETTERS_BYTES_MAX
+
+
+OVERRULE_HOLDS_MS = 3_600_000
+"""What an operator says of an outage holds for an hour: nobody has to remember to take it back."""
+
+
+class Overrule(msgspec.Struct, frozen=True, kw_only=True):
+    """What failures of an event type (wire name) at a consumer are taken for, whatever is judged.
+
+    `who`, `reason` and `made_at` are given by the store.
+    """
+
+    consumer: str
+    event_type: str
+    verdict: Verdict
+    who: str = ""
+    reason: str = ""
+    made_at: datetime | None = None
 
 
 class RecoveryStore(Protocol):
@@ -341,4 +361,12 @@ class RecoveryStore(Protocol):
 
     async def resume_replay(self, replay: int) -> bool:
         """PAUSED or STOPPED → RUNNING, free to be claimed. False: it was neither."""
+        ...
+
+    async def overrule(self, overrule: Overrule, act: Act, result: str) -> Overrule:
+        """Set it in the place of an earlier one of that consumer and type; logged as `overrule` with this result."""
+        ...
+
+    async def overrules(self) -> Sequence[Overrule]:
+        """Those that hold: set no longer than OVERRULE_HOLDS_MS ago. By consumer and type."""
         ...

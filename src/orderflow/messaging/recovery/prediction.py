@@ -17,9 +17,7 @@ from orderflow.messaging.message import Event
 from orderflow.messaging.result import Result
 from orderflow.messaging.rows import Fact, Ref, Row
 from orderflow.messaging.signals import Outcome
-from orderflow.messaging.store import DataRefusedError
-
-ILLEGAL_SQLSTATE = "OF001"
+from orderflow.messaging.store import DataRefusedError, TransitionRefusedError
 
 
 class RehearsalVerdict(StrEnum):
@@ -94,7 +92,7 @@ class Prediction:
     def of_refusal(self, event: ParkedEvent, error: DataRefusedError) -> Rehearsed:
         """The event whose data the database refuses."""
         self.failed = True
-        illegal = error.sqlstate == ILLEGAL_SQLSTATE
+        illegal = isinstance(error, TransitionRefusedError)
         verdict = RehearsalVerdict.ILLEGAL if illegal else RehearsalVerdict.FAILS
         return self._told(event, verdict, describe(error), Decision())
 

@@ -30,14 +30,15 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How to replay. `rate_per_s` null: as fast as it goes. `canary`: 1, 2, 5, 10, ... at a time, each step judged.
+    """How to replay. `rate_per_s` null: as fast as it goes. `canary`: 1, 2, 5, 10, ... at a time, and no more than
+    200, each step judged before the next; else up to 200 are sent before the first has its outcome.
 
     `failing_share_max`: stop when more than this share has failed again. `lag_growth_max`: stop when the consumer is
     so many records further behind than at the beginning (null: not looked at).
     """
 
     rate_per_s: Rate | None = None
-    canary: bool = False
+    canary: bool = True
     failing_share_max: Share = 0.05
     lag_growth_max: Count | None = 1_000
 

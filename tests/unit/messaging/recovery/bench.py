@@ -21,7 +21,7 @@ from orderflow.messaging.message import Message
 from orderflow.messaging.recovery.port import Act, LetterFilter, Replay, ReplayPlan, ReplayState
 from orderflow.messaging.recovery.recovery import Recovery
 from orderflow.messaging.rows import Row, Rows
-from orderflow.messaging.store import DataRefusedError
+from orderflow.messaging.store import TransitionRefusedError
 from orderflow.messaging.stores.memory.store import MemoryStore
 from orderflow.messaging.stores.memory.writing import Rules
 from orderflow.messaging.transport import ProducerRecord, TopicSettings
@@ -32,7 +32,7 @@ from tests.unit.messaging.world import World, record_of
 
 ME = Act(who="ada", reason="mended in 1.2.4", confirmed=True)
 DEAD = LetterFilter()
-AS_FAST_AS_IT_GOES = ReplayPlan(failing_share_max=1)
+AS_FAST_AS_IT_GOES = ReplayPlan(canary=False, failing_share_max=1)
 QUICK = EngineConfig(attempts_max=1, retry_first_ms=5, retry_ceiling_ms=5, infrastructure_ceiling_ms=5)
 SEQUENCES = ("outbox_ids", "positions", "moments")
 
@@ -53,7 +53,7 @@ def closed(rows: Rows, envelope: Envelope) -> Decision:
 def refuse_777(before: Row | None, row: Row) -> None:
     """As the trigger of a state machine in PostgreSQL does."""
     if isinstance(row, Tally) and row.total == 777:
-        raise DataRefusedError("tallies: no such transition", "OF001")
+        raise TransitionRefusedError("tallies: no such transition", "OF001")
 
 
 class Bench:

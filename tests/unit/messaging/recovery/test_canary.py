@@ -17,12 +17,12 @@ from orderflow.messaging.recovery.canary import (
 )
 from orderflow.messaging.recovery.port import ReplayPlan, ReplayProgress
 
-ALL_AT_ONCE = ReplayPlan()
-CANARY = ReplayPlan(canary=True)
+ALL_AT_ONCE = ReplayPlan(canary=False)
+CANARY = ReplayPlan()
 
 
 def test_the_steps_of_a_canary() -> None:
-    assert [step_size(number) for number in range(9)] == [1, 2, 5, 10, 20, 50, 100, 200, 500]
+    assert [step_size(number) for number in range(10)] == [1, 2, 5, 10, 20, 50, 100, 200, 200, 200]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_the_steps_of_a_canary() -> None:
         (ALL_AT_ONCE, ReplayProgress(waiting=10, under_way=95, failed_again=5), 0, Send(10)),
         (ReplayPlan(canary=True, failing_share_max=1.0), ReplayProgress(waiting=9, failed_again=3), 0, Send(5)),
         (CANARY, ReplayProgress(waiting=9, succeeded=8), 1_000, Send(9)),
-        (ReplayPlan(lag_growth_max=None), ReplayProgress(waiting=9), 10**9, Send(9)),
+        (ReplayPlan(lag_growth_max=None), ReplayProgress(waiting=9), 10**9, Send(1)),
         (CANARY, ReplayProgress(succeeded=9), 10**9, Done()),
     ],
 )
@@ -95,4 +95,4 @@ def test_a_canary_gets_everything_through_in_few_steps() -> None:
         assert isinstance(verdict, Send)
         waiting, succeeded, steps = waiting - verdict.count, succeeded + verdict.count, steps + 1
 
-    assert steps == 13
+    assert steps == 57

@@ -85,7 +85,7 @@ async def test_an_illegal_transition_is_told_from_a_failure_whoever_refuses_it()
     assert verdicts(rehearsed) == ["illegal", "illegal", "fails"]
     assert [each.failure.error if each.failure else "" for each in rehearsed] == [
         "IllegalTransitionError",
-        "DataRefusedError",
+        "TransitionRefusedError",
         "DataRefusedError",
     ]
 

@@ -88,6 +88,21 @@ async def test_a_canary_stops_after_one_when_it_fails_again() -> None:
     assert ended.why == "1 of 1 replayed events failed again (100%); the plan allows 5%."
 
 
+async def test_a_plain_replay_of_which_a_third_fails_again_stops_before_it_has_sent_many() -> None:
+    bench = Bench()
+    names = [f"k{n}" for n in range(200)]
+    await bench.bury(*names)
+    bench.world.moods.broken.update(names[2::3])
+
+    async with bench.started():
+        begun = await bench.recovery.replay(DEAD, ReplayPlan(), ME)
+        ended = await bench.ended(begun.number)
+
+    assert ended.state is ReplayState.STOPPED
+    assert ended.progress.failed_again <= 2
+    assert ended.progress.waiting >= 190
+
+
 async def test_a_canary_that_does_well_gets_everything_through() -> None:
     bench = Bench()
     await bench.bury(*NAMES)

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.recovery.port import (
     LETTERS_BYTES_MAX,
+    OVERRULE_HOLDS_MS,
     Act,
     Expired,
     HistoryEntry,
@@ -19,6 +20,7 @@ from orderflow.messaging.recovery.port import (
     LetterGroup,
     LogEntry,
     OperatorAction,
+    Overrule,
     ParkedSummary,
     Replay,
     ReplayPlan,
@@ -156,6 +158,19 @@ class MemoryRecovery:
     async def resume_replay(self, replay: int) -> bool:
         await self._step("read")
         return self._replays.resume(replay)
+
+    async def overrule(self, overrule: Overrule, act: Act, result: str) -> Overrule:
+        await self._step("read")
+        made = replace(overrule, who=act.who, reason=act.reason, made_at=at(self._database.clock.wall_ms()))
+        self._state.overrules[overrule.consumer, overrule.event_type] = made
+        self._log(act, "overrule", f"{overrule.consumer} {overrule.event_type}", result)
+        return made
+
+    async def overrules(self) -> Sequence[Overrule]:
+        await self._step("read")
+        since = at(self._database.clock.wall_ms() - OVERRULE_HOLDS_MS)
+        said = sorted(self._state.overrules.items())
+        return [each for _, each in said if each.made_at is not None and each.made_at > since]
 
     def _meant(self, wanted: LetterFilter) -> list[Waiting]:
         state, now = self._state, self._database.clock.wall_ms()

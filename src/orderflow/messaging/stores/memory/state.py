@@ -17,6 +17,7 @@ from orderflow.messaging.recovery.port import (
     LogEntry,
     Moment,
     OperatorAction,
+    Overrule,
     ReplayPlan,
     ReplayState,
 )
@@ -109,6 +110,7 @@ class State:
     replays: dict[int, KeptReplay] = field(default_factory=dict)
     expired: dict[tuple[str, str, int, int], Expired] = field(default_factory=dict)
     acknowledged: set[tuple[str, str, int, int]] = field(default_factory=set)
+    overrules: dict[tuple[str, str], Overrule] = field(default_factory=dict)
     faults: FaultTables = field(default_factory=FaultTables)
     outbox_ids: int = 0
     positions: int = 0

@@ -10,7 +10,13 @@ from typing import Protocol
 import asyncpg
 import msgspec
 
-from orderflow.messaging.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
+from orderflow.messaging.store import (
+    DataRefusedError,
+    SchemaBehindError,
+    StoreUnavailableError,
+    TransitionRefusedError,
+)
+from orderflow.messaging.stores.postgres.machines import ILLEGAL_TRANSITION
 
 READ_ONLY = (
     "the server is read-only, as a standby is, or one after a failover: waiting for one that can be written to"
@@ -98,7 +104,8 @@ def _from_state(error: asyncpg.PostgresError, state: str) -> Exception | None:
         return StoreUnavailableError(f"{text} (SQLSTATE {state})")
     if state in REFUSED_STATES or state[:2] in REFUSED_CLASSES:
         constraint, detail = (getattr(error, name, None) for name in ("constraint_name", "detail"))
-        return DataRefusedError(text, state, constraint, named_in(detail or ""))
+        kind = TransitionRefusedError if state == ILLEGAL_TRANSITION else DataRefusedError
+        return kind(text, state, constraint, named_in(detail or ""))
     if state in BEHIND_STATES:
         return SchemaBehindError(f"{text}: the schema is not the one of this release; run `orderflow migrate`")
     return None

@@ -11,6 +11,7 @@ import msgspec
 from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.recovery.port import (
     LETTERS_BYTES_MAX,
+    OVERRULE_HOLDS_MS,
     Act,
     Expired,
     HistoryEntry,
@@ -18,6 +19,7 @@ from orderflow.messaging.recovery.port import (
     LetterFilter,
     LetterGroup,
     OperatorAction,
+    Overrule,
     ParkedSummary,
     Replay,
     ReplayPlan,
@@ -30,6 +32,7 @@ from orderflow.messaging.stores.postgres.recovery_rows import (
     read_group,
     read_history,
     read_letter,
+    read_overrule,
     read_replay,
     read_summary,
 )
@@ -131,3 +134,10 @@ class PostgresRecovery:
 
     async def resume_replay(self, replay: int) -> bool:
         return bool(await self._run(self._replay_queries["resume_replay"], replay))
+
+    async def overrule(self, overrule: Overrule, act: Act, result: str) -> Overrule:
+        said = (overrule.consumer, overrule.event_type, overrule.verdict.value, act.who, act.reason, result)
+        return read_overrule((await self._run(self._queries["overrule"], *said))[0])
+
+    async def overrules(self) -> Sequence[Overrule]:
+        return [read_overrule(row) for row in await self._run(self._queries["overrules"], OVERRULE_HOLDS_MS)]

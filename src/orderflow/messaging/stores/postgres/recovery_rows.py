@@ -8,6 +8,7 @@ import asyncpg
 import msgspec
 from msgspec.structs import replace
 
+from orderflow.messaging.outage import Verdict
 from orderflow.messaging.recovery.port import (
     Act,
     HistoryEntry,
@@ -16,6 +17,7 @@ from orderflow.messaging.recovery.port import (
     LetterGroup,
     Moment,
     OperatorAction,
+    Overrule,
     ParkedSummary,
     Replay,
     ReplayPlan,
@@ -120,3 +122,7 @@ def read_replay(row: asyncpg.Record) -> Replay:
         lag_before=row["lag_before"],
         step=row["step"],
     )
+
+
+def read_overrule(row: asyncpg.Record) -> Overrule:
+    return Overrule(**{**row, "verdict": Verdict(row["verdict"])})

@@ -153,6 +153,23 @@ WITH known AS (
 )
 SELECT coalesce(sum(lost), 0)::bigint FROM known;
 
+-- name: overrule
+-- Say what failures of a type are taken for, in the place of what was said before, with a row of the operators' log.
+WITH logged AS (
+    INSERT INTO operator_actions (who, action, target, reason, result)
+    VALUES ($4, 'overrule', $1::text || ' ' || $2::text, $5, $6)
+)
+INSERT INTO outage_overrules AS kept (consumer, event_type, verdict, who, reason) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (consumer, event_type) DO UPDATE SET
+    verdict = excluded.verdict, who = excluded.who, reason = excluded.reason, made_at = excluded.made_at
+RETURNING kept.*;
+
+-- name: overrules
+-- What was said of outages and still holds.
+SELECT consumer, event_type, verdict, who, reason, made_at FROM outage_overrules
+WHERE made_at > statement_timestamp() - $1::bigint * interval '1 millisecond'
+ORDER BY consumer, event_type;
+
 -- name: actions
 -- The operators' log, latest first.
 SELECT number, at, who, action, target, reason, result FROM operator_actions

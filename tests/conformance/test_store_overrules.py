@@ -1,0 +1,41 @@
+"""What operators say of outages, for both stores."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from orderflow.messaging.outage import Verdict
+from orderflow.messaging.recovery.port import Act, Overrule
+from orderflow.messaging.store import Store
+from tests.conformance.store_backends import Backend
+
+ADA = Act(who="ada", reason="forged \u2603")
+POISON = Overrule(consumer="order", event_type="shop.Bought.v1", verdict=Verdict.POISON)
+
+
+async def test_the_last_word_on_a_type_counts_in_every_process(backend: Backend, store: Store) -> None:
+    other = await backend.open()
+    await store.recovery.overrule(POISON, Act(who="bob"), "said.")
+    made = await store.recovery.overrule(replace(POISON, verdict=Verdict.OUTAGE), ADA, "said.")
+    another = await other.recovery.overrule(replace(POISON, consumer="a"), ADA, "said.")
+
+    assert list(await other.recovery.overrules()) == [another, made]
+    assert (made.verdict, made.who, made.reason) == (Verdict.OUTAGE, "ada", "forged \u2603")
+    assert made.made_at is not None
+
+
+async def test_it_is_logged_with_who_and_why(store: Store) -> None:
+    await store.recovery.overrule(POISON, ADA, "Failures count as poison.")
+
+    action = (await store.recovery.actions(1))[0]
+    assert (action.who, action.action, action.target) == ("ada", "overrule", "order shop.Bought.v1")
+    assert (action.reason, action.result) == ("forged \u2603", "Failures count as poison.")
+
+
+async def test_it_holds_for_a_while(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    await store.recovery.overrule(POISON, ADA, "said.")
+
+    for where in ("memory", "postgres"):
+        monkeypatch.setattr(f"orderflow.messaging.stores.{where}.recovery.OVERRULE_HOLDS_MS", 0)
+    assert list(await store.recovery.overrules()) == []

@@ -1,0 +1,134 @@
+"""Events that the order's model rules out, on a real PostgreSQL: dead at once, however many, and no outage."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from orderflow.events.order import Item
+from orderflow.events.payment import PaymentFailed, PaymentSucceeded
+from orderflow.messaging import cloudevents, identity
+from orderflow.messaging.clock import SystemClock
+from orderflow.messaging.engine import Engine
+from orderflow.messaging.engine_config import EngineConfig
+from orderflow.messaging.envelope import Envelope
+from orderflow.messaging.message import Event
+from orderflow.messaging.signals import OutageJudged, Signal, Signals
+from orderflow.messaging.stores.postgres import migrations
+from orderflow.messaging.stores.postgres.store import PostgresStore
+from orderflow.messaging.transport import ProducerRecord, TopicSettings
+from orderflow.messaging.transports.memory import MemoryLog, MemoryTransport
+from orderflow.order.messages import PlaceOrder
+from orderflow.order.service import definition
+from tests.support.postgres import PostgresServer
+from tests.support.saga import new_order_id
+from tests.support.waiting import eventually
+
+ITEMS = (Item(sku="SKU-A", quantity=2, unit_price=1250),)
+TOPICS = ("order-events", "inventory-status", "payment-status", "flow-status")
+DEAD = "SELECT count(*) FROM parked_events WHERE state = 3 AND attempts = 1"
+
+
+class Shop:
+    """One process of the order service."""
+
+    def __init__(self, store: PostgresStore, server: PostgresServer, database: str) -> None:
+        log = MemoryLog(SystemClock(), random.Random(1))
+        log.create([TopicSettings(name, 3) for name in (*TOPICS, *(f"{name}.DLT" for name in TOPICS))])
+        self.transport = MemoryTransport(log)
+        self.seen: list[Signal] = []
+        self.engine = Engine(
+            definition().service,
+            store,
+            self.transport,
+            gateway=None,
+            signals=Signals([self.seen.append]),
+            clock=SystemClock(),
+            chance=random.Random(2),
+            config=EngineConfig(),
+        )
+        self._server = server
+        self._database = database
+
+    async def place(self, count: int) -> list[UUID]:
+        ids = [new_order_id() for _ in range(count)]
+        for order_id in ids:
+            order = PlaceOrder(
+                order_id=order_id, customer_id="c", currency="EUR", items=ITEMS, payment_method="pm_card_visa"
+            )
+            await self.engine.submit(order)
+        return ids
+
+    async def publish(self, events: Sequence[Event], number: int = 1) -> None:
+        records = []
+        for event in events:
+            event_id = identity.event_id("/test", event.TYPE, event.key, number)
+            envelope = Envelope(id=event_id, message=event, source="/test", key=event.key, sequence=number)
+            headers = cloudevents.to_headers(envelope)
+            records.append(ProducerRecord(event.TOPIC, event.key.encode(), msgspec.json.encode(event), headers))
+        await self.transport.append(records)
+
+    async def there_are(self, count: int, statement: str) -> None:
+        async def found() -> bool:
+            said = await asyncio.to_thread(self._server.execute, statement, self._database)
+            return said.strip() == str(count)
+
+        await eventually(found, timeout_s=30, every_s=0.1)
+
+    def judged(self) -> list[Signal]:
+        return [signal for signal in self.seen if isinstance(signal, OutageJudged)]
+
+
+@pytest.fixture
+async def shop(postgres: PostgresServer, database_url: str) -> AsyncIterator[Shop]:
+    made = definition()
+    await migrations.migrate(database_url, [migrations.core(), made.migrations])
+    store = await PostgresStore.connect(database_url, tables=made.tables)
+    shop = Shop(store, postgres, urlsplit(database_url).path.removeprefix("/"))
+    shop.engine.start()
+    yield shop
+    await shop.engine.kill()
+    await store.close()
+
+
+def paid(order_id: UUID) -> PaymentSucceeded:
+    return PaymentSucceeded(order_id=order_id, customer_id="c", currency="EUR", items=ITEMS, total=2500)
+
+
+def declined(order_id: UUID) -> PaymentFailed:
+    return PaymentFailed(order_id=order_id, customer_id="c", currency="EUR", total=2500, reason="card_declined")
+
+
+def status(name: str) -> str:
+    return f"SELECT count(*) FROM orders WHERE status = '{name}'"
+
+
+async def test_payments_of_unknown_orders_are_dead_at_once_and_hold_up_no_real_one(shop: Shop) -> None:
+    await shop.publish([paid(new_order_id()) for _ in range(60)])
+    await shop.there_are(60, DEAD)
+    real = await shop.place(12)
+
+    await shop.publish([paid(order_id) for order_id in real])
+    await shop.there_are(12, status("PAID"))
+
+    assert shop.judged() == []
+    assert shop.engine.health().problems == {}
+
+
+async def test_payments_forged_for_declined_orders_are_dead_at_once_and_the_service_stays_ready(shop: Shop) -> None:
+    ids = await shop.place(30)
+    await shop.publish([declined(order_id) for order_id in ids])
+    await shop.there_are(30, status("FAILED"))
+
+    await shop.publish([paid(order_id) for order_id in ids])
+    await shop.there_are(30, DEAD)
+
+    assert shop.judged() == []
+    assert shop.engine.health().problems == {}
+    await shop.there_are(30, status("FAILED"))

@@ -1,0 +1,327 @@
+"""What a process does by its judgement of outages: who waits, who may be tried, and how it ends."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from orderflow.messaging.breaker import CONTRADICTED_S, REFUSALS_MAX, UNTRIED_EVERY_S
+from orderflow.messaging.failures import PERMANENT
+from orderflow.messaging.inbox import Failure
+from orderflow.messaging.incoming import Incoming, from_record
+from orderflow.messaging.outage import Verdict
+from orderflow.messaging.outage_watch import NEGLECTED_S, OutageWatch
+from orderflow.messaging.result import Result
+from orderflow.messaging.retry import Backoff
+from orderflow.messaging.signals import OutageJudged, OutageOver, Outcome, Signal, Signals
+from tests.unit.messaging.still_clock import StillClock
+from tests.unit.messaging.toy import Counted, Opened
+from tests.unit.messaging.world import World, record_of
+
+COUNTED = "toy.Counted.v1"
+FAILED = Failure("unknown", "Boom", "no", "f")
+
+
+def keys(count: int, start: int = 0) -> list[str]:
+    return [f"k{start + n}" for n in range(count)]
+
+
+class Watched:
+    """A watch over one consumer, on a clock that stands still."""
+
+    def __init__(self) -> None:
+        self.clock = StillClock()
+        self.seen: list[Signal] = []
+        self.world = World()
+        chance = random.Random(1)
+        self.watch = OutageWatch("s", "c", Backoff(100, 5_000), Signals([self.seen.append]), self.clock, chance)
+
+    def incoming(self, key: str, *, opened: bool = False) -> Incoming:
+        event = Opened(name=key) if opened else Counted(name=key, amount=1)
+        return from_record(record_of(event, offset=0), self.world.service.catalogue)
+
+    def results(
+        self, outcome: Outcome, keys: Sequence[str], failure: Failure | None = None, *, opened: bool = False
+    ) -> list[Result]:
+        return [Result(self.incoming(key, opened=opened), outcome, failure=failure) for key in keys]
+
+    def judged(self, count: int = 10) -> None:
+        """An outage of `toy.Counted.v1`."""
+        assert self.watch.weigh(self.results(Outcome.PARKED, keys(count), FAILED)) is not None
+        self.fail(*keys(count))
+
+    def fail(self, *keys: str) -> None:
+        self.watch.learn(self.results(Outcome.DEFERRED, keys, FAILED))
+
+    def succeed(self, *keys: str) -> None:
+        self.watch.learn(self.results(Outcome.HANDLED, keys))
+
+    def probe(self) -> int:
+        """Wait until it is time for a round; returns how many keys it may have."""
+        self.clock.now += self.watch.probe_in_s(COUNTED)
+        width = self.watch.probes(COUNTED)
+        assert [self.watch.probe(COUNTED) for _ in range(width + 1)] == [True] * width + [False]
+        return width
+
+
+def test_what_fails_over_several_batches_is_judged_together() -> None:
+    watched = Watched()
+    for start in (0, 3):
+        results = watched.results(Outcome.PARKED, keys(3, start), FAILED)
+        watched.watch.weigh(results)
+        watched.watch.learn(results)
+    assert watched.watch.paused == set()
+
+    watched.watch.weigh(watched.results(Outcome.PARKED, keys(2, 6), FAILED))
+
+    assert watched.watch.paused == {COUNTED}
+    assert watched.seen == [OutageJudged("s", "c", COUNTED, "f", "Boom: no", 8, 8)]
+
+
+def test_an_event_that_fails_alone_uses_up_its_attempt_and_two_that_fail_alike_do_not() -> None:
+    watched = Watched()
+    alone = watched.results(Outcome.PARKED, keys(1), FAILED)
+    assert watched.watch.weigh(alone) is None
+    watched.watch.learn(alone)
+
+    other = watched.results(Outcome.PARKED, keys(1, 1), FAILED)
+    assert watched.watch.weigh(other) == frozenset({other[0].incoming.name})
+
+
+@pytest.mark.parametrize("error", ["UndecodableError", "IllegalTransitionError"])
+def test_what_is_certain_to_fail_again_is_poison_however_much_there_is(error: str) -> None:
+    watched = Watched()
+    certain = Failure(PERMANENT, error, "no reader", "u")
+
+    assert watched.watch.weigh(watched.results(Outcome.DEAD, keys(500), certain)) is None
+    assert watched.watch.paused == set()
+
+
+def test_a_round_of_those_that_failed_waits_longer_each_time_up_to_the_ceiling() -> None:
+    watched = Watched()
+    watched.judged()
+    waits: list[float] = []
+
+    for n in range(12):
+        waits.append(watched.watch.probe_in_s(COUNTED))
+        assert watched.probe() == 1
+        watched.fail(f"k{n % 10}")
+
+    assert waits[0] <= 0.1
+    assert waits[4] > 2 * waits[1]
+    assert all(2.5 <= wait <= 5 for wait in waits[-3:])
+
+
+def test_while_they_succeed_rounds_double_and_then_it_is_over_and_all_before_is_forgotten() -> None:
+    watched = Watched()
+    watched.judged(30)
+    watched.clock.now += 7
+    widths: list[int] = []
+
+    while watched.watch.paused:
+        width = watched.probe()
+        watched.succeed(*keys(width, start=sum(widths)))
+        widths.append(width)
+
+    assert widths == [1, 2, 4, 8]
+    assert watched.watch.problem == ""
+    assert watched.seen[-1] == OutageOver("s", "c", COUNTED, 7.0)
+    watched.watch.weigh(watched.results(Outcome.PARKED, keys(7), FAILED))
+    assert watched.watch.paused == set()
+
+
+def test_a_round_that_fails_begins_with_one_again() -> None:
+    watched = Watched()
+    watched.judged(30)
+    watched.probe()
+    watched.succeed("k0")
+    assert watched.probe() == 2
+    watched.fail("k1", "k2")
+
+    assert watched.probe() == 1
+
+
+def test_a_round_of_which_most_succeed_goes_on_although_some_are_poison() -> None:
+    watched = Watched()
+    watched.judged(30)
+    watched.probe()
+    watched.succeed("k0")
+    watched.probe()
+    watched.succeed("k1", "k2")
+    assert watched.probe() == 4
+    watched.watch.learn(
+        [
+            *watched.results(Outcome.DEFERRED, ["k3"], FAILED),
+            *watched.results(Outcome.HANDLED, ["k4", "k5", "k6"]),
+        ]
+    )
+
+    assert watched.probe() == 8
+
+
+def test_it_is_over_when_no_key_that_failed_is_left() -> None:
+    watched = Watched()
+    watched.judged(8)
+
+    watched.succeed(*keys(8))
+
+    assert watched.watch.paused == set()
+
+
+def test_what_was_tried_and_told_nothing_is_followed_by_another_at_once() -> None:
+    watched = Watched()
+    watched.judged()
+    watched.probe()
+
+    watched.watch.learn(watched.results(Outcome.DUPLICATE, ["k1"]))
+
+    assert watched.watch.probe_in_s(COUNTED) == 0
+
+
+def test_a_key_that_has_not_failed_may_always_go_and_one_that_has_when_it_is_its_turn() -> None:
+    watched = Watched()
+    watched.judged()
+    watched.fail("k0")
+    assert watched.watch.probe_in_s(COUNTED) > 0
+
+    assert watched.watch.may_go(watched.incoming("new"))
+    assert watched.watch.may_go(watched.incoming("k1", opened=True))
+    assert not watched.watch.may_go(watched.incoming("k1"))
+    watched.clock.now += watched.watch.probe_in_s(COUNTED)
+    assert watched.watch.may_go(watched.incoming("k1"))
+    assert not watched.watch.may_go(watched.incoming("k2"))
+
+
+def test_when_others_succeed_those_that_failed_are_tried_at_once_and_in_the_end_they_are_poison() -> None:
+    watched = Watched()
+    watched.judged()
+    watched.fail("k0")
+
+    watched.succeed("other")
+    assert watched.watch.probe_in_s(COUNTED) == 0
+    watched.probe()
+    watched.fail("k1")
+    assert "other keys succeed: if none of these does within 30 s, they are poison" in watched.watch.problem
+    watched.clock.now += CONTRADICTED_S
+    watched.fail("k2")
+
+    assert watched.watch.paused == set()
+    assert watched.seen[-1] == OutageOver("s", "c", COUNTED, CONTRADICTED_S, poison=10)
+    assert watched.watch.weigh(watched.results(Outcome.PARKED, keys(10), FAILED)) is None
+    assert watched.watch.paused == set()
+
+
+def test_a_key_that_heals_meanwhile_gives_the_others_time() -> None:
+    watched = Watched()
+    watched.judged(30)
+    watched.succeed("other")
+    watched.clock.now += CONTRADICTED_S - 1
+    watched.succeed("k0")
+    watched.clock.now += 2
+
+    watched.fail("k1")
+
+    assert watched.watch.paused == {COUNTED}
+
+
+def test_the_other_types_are_not_concerned() -> None:
+    watched = Watched()
+    handled = watched.results(Outcome.HANDLED, keys(50), opened=True)
+
+    watched.watch.weigh([*handled, *watched.results(Outcome.PARKED, keys(20), FAILED)])
+
+    assert watched.watch.paused == {COUNTED}
+
+
+def test_the_verdict_is_told_in_one_sentence_with_its_evidence() -> None:
+    watched = Watched()
+    watched.judged(12)
+    watched.clock.now += 30
+
+    assert watched.watch.problem == (
+        "toy.Counted.v1 waits for 30 s: 12 of 12 keys failed alike with Boom: no (f); so it is an outage and not the "
+        "events, of which 1 are tried again in 0.0 s; keys that have not failed go on"
+    )
+
+
+def test_a_retry_that_fails_otherwise_is_told_too() -> None:
+    watched = Watched()
+    watched.judged()
+
+    watched.watch.learn(watched.results(Outcome.DEFERRED, ["k1"], Failure("unknown", "Bang", "why", "g")))
+
+    assert "failed alike with Boom: no (f), lately with Bang: why; so" in watched.watch.problem
+
+
+def test_an_outage_that_nobody_probes_is_neglected_after_a_while() -> None:
+    watched = Watched()
+    watched.judged()
+    assert not watched.watch.is_neglected(COUNTED)
+
+    watched.clock.now += 0.1 + NEGLECTED_S
+
+    assert watched.watch.is_neglected(COUNTED)
+
+
+def test_where_the_database_refuses_much_untried_keys_wait_a_moment_and_then_go() -> None:
+    watched = Watched()
+    watched.judged()
+    new = watched.incoming("new")
+    for _ in range(REFUSALS_MAX):
+        assert watched.watch.may_go(new)
+        watched.watch.refused([new])
+
+    assert not watched.watch.may_go(new)
+    assert watched.watch.untried_in_s(COUNTED) == UNTRIED_EVERY_S
+    watched.clock.now += UNTRIED_EVERY_S
+    assert watched.watch.may_go(new)
+
+
+def test_an_operator_says_that_it_is_poison() -> None:
+    watched = Watched()
+    watched.judged()
+
+    watched.watch.overrule({COUNTED: Verdict.POISON})
+
+    assert watched.watch.paused == set()
+    assert watched.seen[-1] == OutageOver("s", "c", COUNTED, 0.0, poison=10)
+    assert watched.watch.weigh(watched.results(Outcome.PARKED, keys(50, 50), FAILED)) is None
+    assert watched.watch.paused == set()
+
+
+def test_an_operator_says_that_it_is_an_outage() -> None:
+    watched = Watched()
+    watched.watch.overrule({COUNTED: Verdict.OUTAGE})
+    assert watched.watch.paused == set()
+
+    watched.watch.weigh(watched.results(Outcome.PARKED, keys(1), FAILED))
+    watched.fail("k0")
+    watched.succeed("other")
+    watched.clock.now += 10 * CONTRADICTED_S
+    watched.fail("k0")
+
+    assert watched.watch.paused == {COUNTED}
+    assert "an operator has said that it is an outage" in watched.watch.problem
+
+
+def test_what_is_judged_and_what_is_in_doubt_is_listed() -> None:
+    watched = Watched()
+    watched.judged()
+    watched.watch.learn(watched.results(Outcome.PARKED, keys(3), FAILED, opened=True))
+    watched.clock.now += 3
+
+    outage, doubt = watched.watch.standings()
+
+    assert (outage.event_type, outage.evidence.failing, outage.for_s) == (COUNTED, 10, 3.0)
+    assert (doubt.event_type, doubt.evidence.failing, doubt.for_s) == ("toy.Opened.v1", 3, None)
+    assert watched.watch.is_troubled
+
+
+def test_one_that_fails_alone_is_not_listed() -> None:
+    watched = Watched()
+    watched.watch.learn(watched.results(Outcome.PARKED, keys(1), FAILED))
+
+    assert watched.watch.standings() == []
+    assert watched.watch.is_troubled
