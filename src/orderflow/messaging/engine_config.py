@@ -32,7 +32,7 @@ class EngineConfig:
     ask_again_ceiling_ms: int = 60_000
     gateway_concurrency: int = 256
     gateway_queue_max: int = 2048
-    intent_lease_ms: int = 15_000
+    intent_lease_ms: int = 8_000
     alarm_age_ms: int = 600_000
     outbox_slots: int = 16
     outbox_keep_ms: int = 24 * 3_600_000

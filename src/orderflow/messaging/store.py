@@ -126,7 +126,7 @@ class Changes:
     postponed: list[OpenIntent] = field(default_factory=list)
     closed_intents: list[str] = field(default_factory=list)
     log: list[LogEntry] = field(default_factory=list)
-    lease_ms: int = 15_000
+    lease_ms: int = 8_000
 
 
 @dataclass(frozen=True, slots=True)

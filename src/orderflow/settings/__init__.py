@@ -108,7 +108,7 @@ class Settings:
     gateway_concurrency: Annotated[int, _Entry(readers.whole(1, 10_000), "calls to the bank side by side")] = 256
     intent_lease_ms: Annotated[
         int, _Entry(readers.whole(100, 3_600_000), "how long one process alone may ask an intent")
-    ] = 15_000
+    ] = 8_000
     unfinished_orders_max: Annotated[
         int, _Entry(readers.whole(1, 100_000_000), "with more unfinished orders, new ones get a 503")
     ] = 100_000
