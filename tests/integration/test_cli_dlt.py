@@ -145,6 +145,7 @@ async def test_many_orders_that_fail_alike_are_an_outage_of_which_nothing_is_giv
         return (await asyncio.to_thread(system.call, "health")).returncode == 0
 
     await eventually(well, timeout_s=60)
+    system.ask("outage", "overrule", "payment", "OrderPlaced", "--as", "poison", "--reason", "rolled back")
 
     assert "orderflow.OrderPlaced.v1" in problem
     assert "keys failed alike" in problem

@@ -378,7 +378,7 @@ async def test_an_order_shows_where_it_is_stuck_until_it_flows_again(service: ht
     await eventually(free)
 
 
-async def test_an_illegal_event_is_parked_and_shown_on_its_order(service: httpx.AsyncClient, log: Wire) -> None:
+async def test_an_illegal_event_is_given_up_and_shown_on_its_order(service: httpx.AsyncClient, log: Wire) -> None:
     order_id, other = await place(service), await place(service)
     missing = (MissingLine(sku="SKU-A", requested=2, available=0),)
     await log.say(succeeded(order_id), "/orderflow/payment")
@@ -387,7 +387,7 @@ async def test_an_illegal_event_is_parked_and_shown_on_its_order(service: httpx.
     await log.say(StockRejected(order_id=order_id, customer_id="c", missing=missing), "/orderflow/inventory", 2)
 
     async def stuck() -> bool:
-        return bool((await shown(service, order_id))["stuck"].get("order", {}).get("state") == "parked")
+        return bool((await shown(service, order_id))["stuck"].get("order", {}).get("state") == "dead")
 
     await eventually(stuck, timeout_s=20)
     await log.say(succeeded(other), "/orderflow/payment")

@@ -224,7 +224,7 @@ async def test_what_the_database_refuses_as_illegal_is_told_as_such_with_those_b
     assert told(rehearsed) == [("OrderPlaced", "succeeds"), ("StockRejected", "illegal")]
     failure = rehearsed[1].failure
     assert failure is not None
-    assert failure.error == "DataRefusedError"
+    assert failure.error == "TransitionRefusedError"
     assert shop.checksums() == before
 
 
