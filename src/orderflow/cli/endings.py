@@ -12,6 +12,7 @@ from io import TextIOWrapper
 from typing import Any
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from orderflow.cli.errors import CliError, ExitCode, ReaderGoneError
 from orderflow.cli.plain import printable
@@ -28,6 +29,9 @@ def code_of(command: Callable[[], Any], arguments: Sequence[str]) -> int:
         result = command()
         if sys.stdout is not None:
             sys.stdout.flush()
+    except NoArgsIsHelpError as bare:
+        click.echo(bare.format_message(), color=_coloured())
+        return ExitCode.DONE
     except (click.ClickException, CliError, SettingsError, LocalError) as error:
         return _complain(error, arguments)
     except (click.Abort, KeyboardInterrupt):
@@ -61,14 +65,19 @@ def _complain(error: Exception, arguments: Sequence[str]) -> int:
 def _read(error: Exception) -> tuple[str, int, str]:
     match error:
         case click.UsageError():
-            return "usage", ExitCode.USAGE, error.format_message()
+            return "usage", ExitCode.USAGE, _one_line(error)
         case click.ClickException():
-            return "failed", error.exit_code, error.format_message()
+            return "failed", error.exit_code, _one_line(error)
         case CliError():
             return error.kind, error.code, str(error)
         case SettingsError():
             return "settings", ExitCode.USAGE, str(error)
     return "failed", ExitCode.FAILED, str(error)
+
+
+def _one_line(error: click.ClickException) -> str:
+    """Click sets a list of choices out in lines."""
+    return " ".join(error.format_message().split())
 
 
 def _usage_of(error: click.UsageError) -> str:
