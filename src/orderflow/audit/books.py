@@ -136,7 +136,14 @@ class ServiceBooks:
 
     @property
     def is_at_rest(self) -> bool:
-        return not (self.unsent or self.open_intents or self.retrying or any(self.lag.values()))
+        return not self.under_way
+
+    @property
+    def under_way(self) -> str:
+        """In words; "" when nothing is."""
+        counts = {"unsent": self.unsent, "asked": self.open_intents, "retrying": self.retrying}
+        behind = {f"{consumer} behind": lag for consumer, lag in self.lag.items()}
+        return ", ".join(f"{count} {what}" for what, count in {**counts, **behind}.items() if count)
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from orderflow.audit.books import ServiceBooks
@@ -50,8 +50,12 @@ async def look(databases: Databases, transport: Transport) -> Look:
     return Look(services, [row["written"] for row in rows.values()])
 
 
-async def wait_for_rest(databases: Databases, transport: Transport, timeout_s: float) -> Look:
+async def wait_for_rest(
+    databases: Databases, transport: Transport, timeout_s: float, told: Callable[[Look], None]
+) -> Look:
     """Look until all is quiet, twice with nothing written between, or until the time is up; the last look.
+
+    Each look is `told`.
 
     One quiet look is not enough: an event can move on from a part that was not yet looked at to one that was.
     """
@@ -60,6 +64,7 @@ async def wait_for_rest(databases: Databases, transport: Transport, timeout_s: f
     before = await look(databases, transport)
     while True:
         now = await look(databases, transport)
+        told(now)
         if (now.is_quiet and before == now) or loop.time() >= deadline:
             return now
         before = now

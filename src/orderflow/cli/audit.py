@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from orderflow.audit.findings import Report
-    from orderflow.settings import Settings
 
 PROMISES = {
     1: "nothing is lost",
@@ -53,7 +52,7 @@ def audit(session: Session, wait_s: float) -> None:
     Exit codes: 0 all promises are kept; 1 some are not; 3 a database or the log does not answer;
     6 nothing was found, but orders are still under way.
     """
-    report = asyncio.run(_audit(session.running, wait_s))
+    report = asyncio.run(_audit(session, wait_s))
     if session.out.as_json:
         session.out.document(_document(report))
     else:
@@ -64,17 +63,26 @@ def audit(session: Session, wait_s: float) -> None:
         raise TimeUpError(f"Orders were still under way after {wait_s:g} s. Wait longer with: --wait SECONDS")
 
 
-async def _audit(settings: Settings, wait_s: float) -> Report:
+async def _audit(session: Session, wait_s: float) -> Report:
     from orderflow.audit.databases import DATABASES
     from orderflow.audit.live import audit as run
+    from orderflow.audit.rest import Look
+    from orderflow.cli.bars import heartbeat
     from orderflow.cli.log_access import open_log
     from orderflow.cli.running import database_url
     from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
 
+    settings, busy = session.running, "looking at the services"
+
+    def told(look: Look) -> None:
+        nonlocal busy
+        busy = "; ".join(f"{each.service}: {each.under_way}" for each in look.services if each.under_way)
+
     urls = {name: database_url(settings, name) for name in DATABASES}
     try:
-        async with open_log(settings) as transport:
-            return await run(urls, transport, wait_s=wait_s)
+        with heartbeat(lambda: busy or "reading the books", hidden=session.out.as_json):
+            async with open_log(settings) as transport:
+                return await run(urls, transport, wait_s=wait_s, told=told)
     except (StoreUnavailableError, SchemaBehindError) as error:
         raise UnreachableError(f"A database cannot be audited: {error}") from error
 

@@ -19,16 +19,18 @@ def until_end(client: ServiceClient, order_id: str, timeout_s: float) -> Iterato
     """The order again and again, the last time final, with no refund owed, or as it was when time was up.
 
     The service holds each answer for a moment, so an end is seen at once and a step within half a second.
+    All of it takes no longer than `timeout_s`, also where answers do not come.
     Yields None while the service cannot be reached; the first call must reach it. Raises NotFoundError.
     """
     deadline = time.monotonic() + timeout_s
-    order: dict[str, Any] | None = client.get(f"/orders/{order_id}")
+    order: dict[str, Any] | None = client.get(f"/orders/{order_id}", within_s=timeout_s)
     yield order
     while not (order and has_ended(order)) and (left_s := deadline - time.monotonic()) > 0:
         held_s = min(HELD_S, left_s)
         asked_at = time.monotonic()
         try:
-            order = client.get(f"/orders/{order_id}", {"wait": f"{held_s:.3f}"}, wait_s=held_s)
+            asked = {"wait": f"{held_s:.3f}"}
+            order = client.get(f"/orders/{order_id}", asked, wait_s=held_s, within_s=left_s)
         except UnreachableError:
             order = None
         yield order

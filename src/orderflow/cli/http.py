@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,12 +62,19 @@ class ServiceClient:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def get(self, path: str, parameters: Mapping[str, str | int] | None = None, *, wait_s: float = 0.0) -> Any:
-        """The answer's JSON. `wait_s` is how long the service may hold it.
+    def get(
+        self,
+        path: str,
+        parameters: Mapping[str, str | int] | None = None,
+        *,
+        wait_s: float = 0.0,
+        within_s: float = math.inf,
+    ) -> Any:
+        """The answer's JSON. `wait_s` is how long the service may hold it; `within_s` bounds that too.
 
         Raises UnreachableError, NotFoundError, RefusedError, CliError.
         """
-        return self.ask("GET", path, parameters=parameters, wait_s=wait_s).body
+        return self.ask("GET", path, parameters=parameters, wait_s=wait_s, within_s=within_s).body
 
     def ask(
         self,
@@ -77,12 +85,15 @@ class ServiceClient:
         body: object = None,
         headers: Mapping[str, str] | None = None,
         wait_s: float = 0.0,
+        within_s: float = math.inf,
         good: tuple[int, ...] = (),
     ) -> Answer:
         """As `get`. A status of `good` is an answer too, whatever it usually means."""
         if self._installation is not None:
-            self._require_ours(self._installation, may_be_starting=path.startswith("/health/"))
-        reply = self._ask(method, path, parameters=parameters, body=body, headers=headers, wait_s=wait_s)
+            self._require_ours(self._installation, within_s, may_be_starting=path.startswith("/health/"))
+        reply = self._ask(
+            method, path, within_s, parameters=parameters, body=body, headers=headers, wait_s=wait_s
+        )
         if not reply.is_success and reply.status_code not in good:
             raise self._refusal(reply)
         try:
@@ -90,9 +101,9 @@ class ServiceClient:
         except ValueError as error:
             raise self._stranger() from error
 
-    def _require_ours(self, installation: UUID, *, may_be_starting: bool) -> None:
+    def _require_ours(self, installation: UUID, within_s: float, *, may_be_starting: bool) -> None:
         """Raises UnreachableError for a service of somebody else, which would take the request as well."""
-        reply = self._ask("GET", "/health/live")
+        reply = self._ask("GET", "/health/live", within_s)
         try:
             found = reply.json()
             service, of = found["service"], found["installation"]
@@ -114,6 +125,7 @@ class ServiceClient:
         self,
         method: str,
         path: str,
+        within_s: float,
         *,
         parameters: Mapping[str, str | int] | None = None,
         body: object = None,
@@ -122,6 +134,7 @@ class ServiceClient:
     ) -> httpx.Response:
         import httpx
 
+        limit_s, read_s = min(self._timeout_s, within_s), min(self._timeout_s + wait_s, within_s)
         try:
             return self._http.request(
                 method,
@@ -129,19 +142,19 @@ class ServiceClient:
                 params={name: str(value) for name, value in (parameters or {}).items()},
                 json=body,
                 headers=dict(headers or {}),
-                timeout=httpx.Timeout(self._timeout_s, read=self._timeout_s + wait_s),
+                timeout=httpx.Timeout(limit_s, read=read_s),
             )
         except httpx.HTTPError as error:
-            raise self._unreachable(error) from error
+            raise self._unreachable(error, read_s) from error
 
-    def _unreachable(self, error: httpx.HTTPError) -> CliError:
+    def _unreachable(self, error: httpx.HTTPError, limit_s: float) -> CliError:
         import httpx
 
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
             return UnreachableError(nothing_answers(self.url, self.name))
         if isinstance(error, httpx.TimeoutException):
             return AnswerLostError(
-                f"The {self.name} service at {self.url} did not answer within {self._timeout_s:g} s. "
+                f"The {self.name} service at {self.url} did not answer within {limit_s:.3g} s. "
                 "See what it waits for with: orderflow doctor"
             )
         return AnswerLostError(

@@ -38,6 +38,7 @@ def migrate(
     the same name with the password of the URL. Without any database setting: the embedded server of this home.
     The databases get one identity, by which a service knows its installation's topics from those of another.
     """
+    from orderflow.cli.bars import heartbeat
     from orderflow.local import migration
     from orderflow.local.provision import MissingRightsError
 
@@ -46,7 +47,8 @@ def migrate(
         if print_sql:
             sys.stdout.writelines(f"{statement};\n" for statement in asyncio.run(migration.missing(settings)))
             return
-        applied = asyncio.run(migration.migrate(settings, take_over_topics=take_over_topics))
+        with heartbeat(lambda: "still at it: a large table may take long", hidden=as_json):
+            applied = asyncio.run(migration.migrate(settings, take_over_topics=take_over_topics))
     except MissingRightsError as error:
         sys.stdout.writelines(f"{statement};\n" for statement in error.statements)
         raise

@@ -75,10 +75,12 @@ def place(
     with session.client("order") as client:
         placed, replayed = place_order(client, wanted, idempotency_key or str(uuid4()))
         if wait_s:
+            from orderflow.cli.bars import heartbeat
             from orderflow.cli.follow import until_end
 
-            for seen in until_end(client, placed["id"], wait_s):
-                placed = seen or placed
+            with heartbeat(lambda: f"the order {placed['id']} is {placed['status']}", hidden=session.out.as_json):
+                for seen in until_end(client, placed["id"], wait_s):
+                    placed = seen or placed
     _show(session, {**placed, "replayed": replayed})
     if wait_s:
         _end_with(placed, wait_s)

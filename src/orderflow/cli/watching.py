@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from orderflow.cli.bars import heartbeat
 from orderflow.cli.follow import until_end
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.order_view import step_line, stuck
@@ -14,9 +15,10 @@ def watch_order(client: ServiceClient, out: Output, order_id: str, timeout_s: fl
     """Show what happens to the order; returns it as it was at the end. Raises CliError."""
     told = _Teller(out, order_id)
     last: dict[str, Any] = {}
-    for order in until_end(client, order_id, timeout_s):
-        told.tell(order)
-        last = order or last
+    with heartbeat(lambda: f"it is {last['status']}" if last else "", hidden=out.as_json):
+        for order in until_end(client, order_id, timeout_s):
+            told.tell(order)
+            last = order or last
     return last
 
 

@@ -27,6 +27,7 @@ from orderflow.local.units import KafkaUnit, PostgresUnit
 from orderflow.settings import Settings
 
 DRAIN_LOOK_EVERY_S = 0.5
+DRAIN_TELL_EVERY_S = 5.0
 WRITE_AGAIN_AFTER_S = 1.0
 FORCED = 130
 
@@ -135,7 +136,12 @@ class Run:
             )
 
     async def _until_nothing_is_under_way(self) -> None:
-        while await self._preparation.under_way(self._settings):  # noqa: ASYNC110 - others' work ends it
+        loop = asyncio.get_running_loop()
+        tell_at = loop.time() + DRAIN_TELL_EVERY_S
+        while found := await self._preparation.under_way(self._settings):
+            if loop.time() >= tell_at:
+                tell_at = loop.time() + DRAIN_TELL_EVERY_S
+                self._reporter.note(f"Still under way: {', '.join(found)}")
             await asyncio.sleep(DRAIN_LOOK_EVERY_S)
         self._reporter.note("Nothing is under way")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections import Counter
 
 import pytest
@@ -15,9 +16,9 @@ from orderflow.cli.load.tally import Tally
 from tests.support.orders import OrderServer, in_thread
 
 
-def wish(orders: int, **changes: object) -> Wish:
-    values: dict[str, object] = {"rate": None, "concurrency": 16, "seed": 1, "timeout_s": 20.0, **changes}
-    return Wish(orders=orders, **values)  # type: ignore[arg-type]  # values of the right types, by name
+def wish(orders: int, timeout_s: float = 60.0, **changes: object) -> Wish:
+    values: dict[str, object] = {"rate": None, "concurrency": 16, "seed": 1, **changes}
+    return Wish(orders=orders, deadline=time.monotonic() + timeout_s, **values)  # type: ignore[arg-type]  # values of the right types, by name
 
 
 def run(server: OrderServer, asked: Wish) -> Tally:
@@ -60,10 +61,19 @@ def test_beyond_the_sample_orders_are_found_final_by_the_lists(monkeypatch: pyte
 def test_an_order_that_is_still_listed_is_not_taken_for_final(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "SAMPLES_MAX", 0)
     server = OrderServer(delay_s=None)
-    tally = run(server, wish(130, timeout_s=0.6))
+    tally = run(server, wish(130, timeout_s=2.0))
 
     assert (tally.placed, tally.final) == (130, 0)
+    assert tally.time_is_up
     assert not tally.interrupted
+
+
+def test_a_service_that_stays_busy_is_asked_until_the_time_is_up() -> None:
+    tally = run(OrderServer(refuse=10**9), wish(40, timeout_s=0.5))
+
+    assert tally.time_is_up
+    assert (tally.placed, tally.asked) == (0, 40)
+    assert tally.retries["503"] > 0
 
 
 def test_an_order_whose_answer_was_lost_is_asked_again_and_placed_once() -> None:

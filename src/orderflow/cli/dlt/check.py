@@ -35,7 +35,11 @@ def check(session: Session, service: str | None, strict: bool) -> None:
     """
     from dataclasses import asdict
 
-    found = asyncio.run(_check(session.running, (service,) if service else SERVICES))
+    from orderflow.cli.bars import heartbeat
+
+    found: dict[str, tuple[int, Sequence[Unreadable]]] = {}
+    with heartbeat(lambda: f"{', '.join(found) or 'nothing'} checked so far", hidden=session.out.as_json):
+        asyncio.run(_check(session.running, (service,) if service else SERVICES, found))
     counted = [
         {"service": name, **asdict(each)}
         for name, (_, each_of) in found.items()
@@ -51,7 +55,9 @@ def check(session: Session, service: str | None, strict: bool) -> None:
         raise click.exceptions.Exit(ExitCode.FAILED)
 
 
-async def _check(settings: Settings, services: Sequence[str]) -> Mapping[str, tuple[int, Sequence[Unreadable]]]:
+async def _check(
+    settings: Settings, services: Sequence[str], found: dict[str, tuple[int, Sequence[Unreadable]]]
+) -> None:
     """By service how many events wait there, and which of them this release cannot read. Raises UnreachableError."""
     from orderflow.cli.dlt.waiting import read_waiting
     from orderflow.cli.running import database_url
@@ -59,7 +65,6 @@ async def _check(settings: Settings, services: Sequence[str]) -> Mapping[str, tu
     from orderflow.messaging.recovery.readability import unreadable
     from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
 
-    found: dict[str, tuple[int, Sequence[Unreadable]]] = {}
     unread: list[Unreadable]
     for name in services:
         catalogue = definition_of(name).service.catalogue
@@ -71,7 +76,6 @@ async def _check(settings: Settings, services: Sequence[str]) -> Mapping[str, tu
         except (StoreUnavailableError, SchemaBehindError) as error:
             raise UnreachableError(f"The database of {name} cannot be checked: {error}") from error
         found[name] = number, unread
-    return found
 
 
 def _show(session: Session, read: int, unread: Sequence[Mapping[str, object]]) -> None:

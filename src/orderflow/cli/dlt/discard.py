@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -33,6 +33,7 @@ def discard(session: Session, choice: Choice, reason: str, yes: bool) -> None:
     orderflow dlt discard 17 --service payment --yes --reason "charged by hand, ticket 4711"
     orderflow dlt discard --group 3f2a9c41d0e7 --reason "noise of a broken producer, ticket 4712"
     """
+    from orderflow.cli.bars import heartbeat
     from orderflow.cli.dlt.acting import require_confirmed
     from orderflow.cli.dlt.choosing import holders
     from orderflow.cli.output import text
@@ -45,7 +46,9 @@ def discard(session: Session, choice: Choice, reason: str, yes: bool) -> None:
     done: list[dict[str, Any]] = []
     for name, holder in held.items():
         with session.client(name) as client:
-            gone = _discard(client, choice, holder, {"reason": reason, "confirmed": yes})
+            gone: list[Mapping[str, Any]] = []
+            with heartbeat(lambda: f"{counted(len(gone), 'event')} discarded at {name}", hidden=session.out.as_json):
+                _discard(client, choice, holder, {"reason": reason, "confirmed": yes}, gone)
         done += [{"service": name, **letter} for letter in gone]
         if not session.out.as_json:
             session.out.show(text(f"Discarded at {name}: {counted(len(gone), 'event')}."))
@@ -55,14 +58,20 @@ def discard(session: Session, choice: Choice, reason: str, yes: bool) -> None:
 
 
 def _discard(
-    client: ServiceClient, choice: Choice, holder: Holder, body: Mapping[str, Any]
-) -> Sequence[Mapping[str, Any]]:
-    """What was discarded. Raises CliError; of a group, what was handled or discarded meanwhile is left out."""
+    client: ServiceClient,
+    choice: Choice,
+    holder: Holder,
+    body: Mapping[str, Any],
+    done: list[Mapping[str, Any]],
+) -> None:
+    """What was discarded is added to `done`.
+
+    Raises CliError; of a group, what was handled or discarded meanwhile is left out.
+    """
     from orderflow.cli.dlt.acting import act
     from orderflow.cli.dlt.letters import PATH, read_letters
 
     letters = holder.letters if choice.events else read_letters(client, choice.filter(), MOST)
-    done = []
     for letter in letters:
         try:
             act(client, "POST", f"{PATH}/{letter['position']}/discard", body)
@@ -71,4 +80,3 @@ def _discard(
                 raise
         else:
             done.append(letter)
-    return done

@@ -1,4 +1,4 @@
-"""Following replays to their end, with a bar for each, and holding them on Ctrl-C."""
+"""Following replays to their end, telling how far each is, and holding them on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from orderflow.cli.errors import CliError, UnreachableError
 from orderflow.cli.plain import printable
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
-
     from orderflow.cli.session import Session
 
 POLL_S = 0.3
@@ -95,18 +93,12 @@ def _hold(session: Session, begun: Sequence[ReplayName], found: Replays) -> None
 
 @contextmanager
 def telling(*, hidden: bool) -> Iterator[Tell]:
-    """Yields what is to be told of the replays, for a bar of each."""
-    tasks: dict[str, TaskID] = {}
-    with bars(16, hidden=hidden) as shown:
-        if shown is None:
-            yield lambda _: None
-            return
+    """Yields what is to be told of the replays."""
+    with bars(16, hidden=hidden) as show:
 
         def tell(found: Replays) -> None:
             for name, replay in found.items():
                 progress = replay["progress"]
-                if name not in tasks:
-                    tasks[name] = shown.add_task(name, total=sum(progress.values()), told="")
-                shown.update(tasks[name], completed=completed(progress), told=told(replay))
+                show(name, completed(progress), sum(progress.values()), told(replay))
 
         yield tell

@@ -44,11 +44,13 @@ def rehearse(session: Session, choice: Choice, limit: int) -> None:
     orderflow dlt rehearse --all --service payment --json | jq '.rehearsed[] | select(.verdict != "succeeds")'
     """
     from orderflow.cli import everywhere
+    from orderflow.cli.bars import heartbeat
     from orderflow.cli.dlt.choosing import holders
 
     held, searched = holders(session, choice, limit + 1)
     asked = {"filter": choice.filter(), "limit": limit}
-    answers = everywhere.ask(session, lambda client: _ask(client, asked), held).beside(searched)
+    with heartbeat(lambda: f"{', '.join(held)} at rehearsal", hidden=session.out.as_json):
+        answers = everywhere.ask(session, lambda client: _ask(client, asked), held).beside(searched)
     found = [{"service": name, **each} for name, told in answers.found.items() for each in told]
     if session.out.as_json:
         session.out.document({"rehearsed": found, "unreachable": answers.away})

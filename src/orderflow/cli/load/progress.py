@@ -1,7 +1,8 @@
-"""The bars that a person sees while a run goes on."""
+"""How far a run is, while it goes on."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,19 +13,13 @@ from orderflow.cli.load.tally import Tally
 @contextmanager
 def progress_of(orders: int, *, hidden: bool) -> Iterator[Callable[[Tally], None]]:
     """Yields what is to be told of the tally."""
-    with bars(8, hidden=hidden) as shown:
-        if shown is None:
-            yield lambda _: None
-            return
-        placed = shown.add_task("accepted", total=orders, told="")
-        final = shown.add_task("final", total=orders, told="")
+    with bars(8, hidden=hidden) as show:
 
         def tell(tally: Tally) -> None:
-            shown.update(placed, completed=tally.placed, told=_speed(shown.tasks[0].speed))
-            shown.update(final, completed=tally.final, told=_speed(shown.tasks[1].speed))
+            spent_s = time.monotonic() - tally.began
+            trouble = "; ".join(f"{count} times {what}" for what, count in list(tally.retries.items()))
+            speed = f"{tally.placed / spent_s:.0f}/s" if tally.began and spent_s > 0 else ""
+            show("accepted", tally.placed, orders, "; ".join(part for part in (speed, trouble) if part))
+            show("final", tally.final, orders, "")
 
         yield tell
-
-
-def _speed(speed: float | None) -> str:
-    return "" if speed is None else f"{speed:.0f}/s"

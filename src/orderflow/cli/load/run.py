@@ -18,17 +18,19 @@ from orderflow.cli.load.tally import Tally
 
 LOOK_EVERY_S = 0.05
 REFUNDS_EVERY_S = 0.25
+SUM_UP_SHARE = 0.1
+SUM_UP_MAX_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What is asked for. `timeout_s` is how long to wait for ends and refunds after the last order was placed."""
+    """What is asked for. `deadline`, of the monotonic clock in s: all is over by then, whatever answers or does not."""
 
     orders: int
     rate: float | None
     concurrency: int
     seed: int
-    timeout_s: float
+    deadline: float
 
 
 def perform(url: str, wish: Wish, told: Callable[[Tally], None]) -> Tally:
@@ -55,29 +57,30 @@ async def _perform(endpoint: Endpoint, wish: Wish, tally: Tally, told: Callable[
         placing.stopped = True
 
     tally.began = time.monotonic()
+    sum_up_s = min(SUM_UP_MAX_S, SUM_UP_SHARE * (wish.deadline - tally.began))
     sweeping = asyncio.create_task(following.run())
     telling = asyncio.create_task(_tell(tally, told))
     try:
         with _on_interrupt(stop):
-            await placing.run(min(wish.concurrency, wish.orders))
-            tally.placing_ended = time.monotonic()
-            await _until_final(tally, following, wish.timeout_s)
+            async with asyncio.timeout(wish.deadline - sum_up_s - tally.began):
+                await placing.run(min(wish.concurrency, wish.orders))
+                tally.placing_ended = time.monotonic()
+                await _until_final(tally, following)
+    except TimeoutError:
+        tally.time_is_up = True
     finally:
         tally.ended = tally.ended or time.monotonic()
+        tally.placing_ended = tally.placing_ended or tally.ended
         for task in (sweeping, telling):
             task.cancel()
         await asyncio.gather(sweeping, telling, return_exceptions=True)
         told(tally)
-    try:
-        await following.learn_outcomes()
-    except (LostError, NothingAnswersError):
-        tally.lost_contact = True
+    await _sum_up(tally, following, max(sum_up_s, min(SUM_UP_MAX_S, wish.deadline - time.monotonic())))
 
 
-async def _until_final(tally: Tally, following: Following, timeout_s: float) -> None:
+async def _until_final(tally: Tally, following: Following) -> None:
     """Return when every order is final and no refund is due, or when it is over."""
-    deadline = time.monotonic() + timeout_s
-    while not _is_over(tally, deadline):
+    while not (tally.interrupted or tally.lost_contact):
         pause_s = LOOK_EVERY_S
         if not tally.unfinished:
             tally.ended = tally.ended or time.monotonic()
@@ -89,8 +92,14 @@ async def _until_final(tally: Tally, following: Following, timeout_s: float) -> 
         await asyncio.sleep(pause_s)
 
 
-def _is_over(tally: Tally, deadline: float) -> bool:
-    return tally.interrupted or tally.lost_contact or time.monotonic() > deadline
+async def _sum_up(tally: Tally, following: Following, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await following.learn_outcomes()
+    except (LostError, NothingAnswersError):
+        tally.lost_contact = True
+    except TimeoutError:
+        tally.time_is_up = True
 
 
 async def _tell(tally: Tally, told: Callable[[Tally], None]) -> None:

@@ -31,6 +31,7 @@ class Tally:
     ended: float = 0.0
     interrupted: bool = False
     lost_contact: bool = False
+    time_is_up: bool = False
     orders: dict[str, Followed] = field(default_factory=dict)
     unfinished: set[str] = field(default_factory=set)
     accepted_s: array[float] = field(default_factory=lambda: array("d"))
