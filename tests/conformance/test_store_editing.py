@@ -93,7 +93,7 @@ async def test_the_history_tells_who_edited_and_is_found_by_either_id(store: Sto
             (Moment.EDITED, "ada", 6),
         ]
     await end(store, "k")
-    assert len(await store.recovery.history(event_id("k/1"))) == 2
+    assert len(await store.recovery.history(event_id("k/1"))) == 3
 
 
 async def test_the_original_and_the_edited_event_are_both_known_when_they_come_again(store: Store) -> None:

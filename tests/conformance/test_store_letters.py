@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from uuid import UUID
 
 import pytest
 from msgspec.structs import replace
 
-from orderflow.messaging.inbox import Failure, InboxState, ParkedEvent
+from orderflow.messaging.inbox import Failure, InboxEntry, InboxState, ParkedEvent, Waits
 from orderflow.messaging.recovery.port import Act, LetterFilter, LogEntry, Moment
 from orderflow.messaging.store import Changes, DataRefusedError, Store
 from tests.conformance.store_values import (
@@ -243,8 +244,29 @@ async def test_a_history_is_there_when_the_event_waits_no_longer(store: Store) -
     await park(store, parked("k", "1"))
     await end(store, "k")
     assert await store.recovery.letter(event_id("k/1")) is None
-    assert await history(store, event_id("k/1")) == [(Moment.FAILED, 1, "KeyError")]
+    assert await history(store, event_id("k/1")) == [(Moment.FAILED, 1, "KeyError"), (Moment.HANDLED, 1, "")]
     assert await history(store, event_id("unknown")) == []
+
+
+async def test_the_history_ends_with_who_discarded_the_event_and_why(store: Store) -> None:
+    await park(store, dead("k", "1"), parked("k", "2", attempts=0), parked("k", "3", attempts=0))
+    for name in ("k/1", "k/2"):
+        async with store.transaction() as tx:
+            (head,) = await tx.sequence(CONSUMER, "k", 1)
+            known = InboxEntry("k", head.identity, head.event_id, InboxState.DISCARDED)
+            await tx.write(changes(inbox=[known], released=[head.position], discarding=ADA))
+        last = (await store.recovery.history(event_id(name)))[-1]
+        assert (last.moment, last.who, last.message) == (Moment.DISCARDED, "ada", "she knows")
+    await end(store, "k")
+    assert await history(store, event_id("k/3")) == []
+
+
+async def test_what_waits_is_counted_as_each_of_it_says(store: Store) -> None:
+    await several(store)
+    letters = await store.recovery.letters(LetterFilter(state=None), 100)
+    summary = await store.recovery.summary()
+    told = {str(each): sum(getattr(line, each) for line in summary) for each in Waits}
+    assert told == Counter(str(letter.event.waits) for letter in letters) == {"dead": 5, "retrying": 1, "held": 1}
 
 
 async def test_a_held_event_that_is_written_again_without_a_failure_has_no_history(store: Store) -> None:

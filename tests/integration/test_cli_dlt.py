@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ import pytest
 from orderflow.cli.running import as_running
 from orderflow.messaging.outage import FAILING_KEYS_MIN
 from orderflow.messaging.transport import ProducerRecord
-from orderflow.settings import Settings
+from orderflow.settings import SERVICES, Settings
 from tests.support.command_line import System, running
 from tests.support.waiting import eventually
 
@@ -290,6 +292,52 @@ async def test_a_release_is_checked_against_what_waits(system: System) -> None:
     system.ask("dlt", "discard", event, followers[0]["event_id"], "--reason", "a test")
     assert system.call("dlt", "check", "--strict").returncode == 0
     assert system.call("dlt", "list", "--state", "all").stdout == "No such events.\n"
+
+
+async def test_what_waits_is_counted_alike_wherever_it_is_told(system: System) -> None:
+    """Three records of unknown content, one of them of a key that is no order's id, and one behind the first."""
+    keys = [str(uuid4()), str(uuid4()), "not an order"]
+    garbage = [ProducerRecord("payment-status", key.encode(), b"garbage") for key in keys]
+    await system.append(*garbage)
+    await dead(system, keys[0], 3)
+    await poison(system, "payment-status", "orderflow.PaymentFailed.v1", FAILED, keys[0])
+    expected = {"dead": 9, "retrying": 0, "held": 2}
+
+    async def listed() -> bool:
+        letters = (await asyncio.to_thread(system.ask, "dlt", "list", "--state", "all"))["dead_letters"]
+        return dict(Counter(letter["state"] for letter in letters)) == {"dead": 9, "held": 2}
+
+    await eventually(listed, timeout_s=60)
+    settings = as_running(Settings.load(environ=system.environment))
+    metrics = "".join(httpx.get(f"{settings.service_url(name)}/metrics").text for name in SERVICES)
+    scraped = {
+        name: sum(float(value) for value in re.findall(rf"^orderflow_parked_{name}{{.*}} (.*)$", metrics, re.M))
+        for name in expected
+    }
+    audited = json.loads(system.call("audit", "--json", "--wait", "30").stdout)
+
+    assert scraped == expected
+    assert audited["waiting"] == expected
+    assert audited["stuck"] == 2
+    assert document(system.call("health", "--json"), 1)["waiting"] == expected
+    assert document(system.call("dlt", "check", "--json"), 1)["waiting"] == expected
+    assert system.ask("dlt", "list")["waiting"] == expected
+    for command in (("health",), ("audit",), ("dlt", "check"), ("dlt", "list")):
+        assert "9 dead, 0 retrying, 2 held" in system.call(*command).stdout
+
+    event = (await dead(system, keys[0], 3))["order"]["event_id"]
+    system.ask("dlt", "discard", "--all", "--reason", "a test")
+    told = system.call("dlt", "show", event).stdout
+    assert told.count("discarded it at") == 3
+    assert "a test" in told
+    await eventually(lambda: _nothing_waits(system), timeout_s=60)
+
+
+async def _nothing_waits(system: System) -> bool:
+    waiting = (await asyncio.to_thread(system.ask, "dlt", "list"))["waiting"]
+    if waiting["dead"]:
+        await asyncio.to_thread(system.ask, "dlt", "discard", "--all", "--reason", "a test")
+    return not any(waiting.values())
 
 
 async def test_a_canary_stops_and_a_replay_is_held_by_ctrl_c_and_goes_on(system: System) -> None:

@@ -22,7 +22,7 @@ from orderflow.audit.databases import BANK, SERVICES, Databases
 from orderflow.audit.draft import OrderDraft
 from orderflow.events.inventory import ReservedLine
 from orderflow.events.order import Item
-from orderflow.messaging.inbox import InboxState
+from orderflow.messaging.inbox import InboxState, Waits
 from orderflow.order.rows import Obstacle
 from orderflow.payment.model import BY_OPERATOR
 
@@ -60,6 +60,11 @@ class Collector:
         known = [StockBooks(**{**row, "held": held.pop(row["sku"], 0)}) for row in rows]
         nowhere = {"on_hand": 0, "reserved": 0, "adjusted": 0, "moved": 0}
         return known + [StockBooks(sku=sku, held=quantity, **nowhere) for sku, quantity in held.items()]
+
+    async def waiting(self) -> dict[str, int]:
+        """Events that wait at any consumer, by how they wait, also those whose key is no order's id."""
+        rows = [row for service in SERVICES for row in await self._databases.waiting(service)]
+        return {str(each): sum(row[each] for row in rows) for each in Waits}
 
     async def _read(self, after: UUID, until: UUID) -> Drafts:
         drafts: Drafts = defaultdict(OrderDraft)

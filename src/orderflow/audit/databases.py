@@ -22,12 +22,20 @@ class Databases:
     def __init__(self, connections: Mapping[str, Connection]) -> None:
         self._connections = connections
         self._queries = load_queries("orderflow.audit")
+        self._counting = load_queries("orderflow.messaging.stores.postgres", "recovery.sql")["parked_summary"]
 
     async def ask(self, database: str, query: str, *arguments: object) -> Sequence[Any]:
         """All rows. Raises StoreUnavailableError."""
         connection = self._connections[database]
         with translated(connection):
             rows: Sequence[Any] = await connection.fetch(self._queries[query], *arguments)
+        return rows
+
+    async def waiting(self, service: str) -> Sequence[Any]:
+        """What waits there, by consumer, as the service itself counts it. Raises StoreUnavailableError."""
+        connection = self._connections[service]
+        with translated(connection):
+            rows: Sequence[Any] = await connection.fetch(self._counting)
         return rows
 
     @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -36,7 +37,8 @@ class Finding:
 class Report:
     """What was looked at and what was found. At most `KEPT` findings are kept; `count` is how many there were.
 
-    `refunded_by_word` counts the orders whose money is back by an operator's word: the bank's book has no refund.
+    `stuck` counts orders that need an operator, `waiting` events as `messaging.inbox.Waits` says. `refunded_by_word`
+    counts the orders whose money is back by an operator's word: the bank's book has no refund.
     """
 
     at_rest: bool
@@ -44,6 +46,7 @@ class Report:
     statuses: dict[str, int] = field(default_factory=dict)
     stuck: int = 0
     refunded_by_word: int = 0
+    waiting: Mapping[str, int] = field(default_factory=dict)
     count: int = 0
     findings: list[Finding] = field(default_factory=list)
 

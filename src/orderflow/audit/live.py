@@ -37,4 +37,7 @@ async def audit(
                 auditor.take_order(order)
             for stock in await collector.stock():
                 auditor.take_stock(stock)
-        return auditor.finish()
+            waiting = await collector.waiting()
+        report = auditor.finish()
+        report.waiting = waiting
+        return report

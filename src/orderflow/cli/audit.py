@@ -95,6 +95,7 @@ def _document(report: Report) -> dict[str, Any]:
         "statuses": report.statuses,
         "stuck": report.stuck,
         "refunded_by_word": report.refunded_by_word,
+        "waiting": dict(report.waiting),
         "count": report.count,
         "findings": [
             {
@@ -110,13 +111,16 @@ def _document(report: Report) -> dict[str, Any]:
 
 
 def _parts(report: Report) -> Iterator[RenderableType]:
+    from orderflow.cli.counts import words
     from orderflow.cli.output import table
 
     outcomes = ", ".join(f"{count} {status}" for status, count in sorted(report.statuses.items())) or "none"
     yield f"{counted(report.orders, 'order')}: {outcomes}."
+    if any(report.waiting.values()):
+        yield f"events that wait: {words(report.waiting)}; see them with: orderflow dlt list --state all"
     if report.stuck:
         yield (
-            f"{report.stuck} wait for an operator: see them with orderflow dlt list, "
+            f"{counted(report.stuck, 'order')} in need of an operator: see them with orderflow dlt list, "
             "and orderflow payment list --state refund_refused"
         )
     if report.refunded_by_word:

@@ -82,9 +82,11 @@ def _within(limit_s: float, work: Callable[[], None]) -> None:
 
     def run() -> None:
         try:
-            done.set_result(work())
+            work()
         except BaseException as error:  # noqa: BLE001  (whatever it is, it is raised where it is waited for)
             done.set_exception(error)
+        else:
+            done.set_result(None)
 
     threading.Thread(target=run, daemon=True).start()
     try:

@@ -34,6 +34,7 @@ def health(session: Session) -> None:
     orderflow health --json | jq '.services[].problems'
     """
     from orderflow.cli import everywhere
+    from orderflow.cli.counts import total, words
     from orderflow.cli.fault import named
     from orderflow.cli.output import text
 
@@ -44,14 +45,17 @@ def health(session: Session) -> None:
         raise UnreachableError(f"{error}. Mind that {full}" if full else str(error)) from error
     for name, each in answers.found.items():
         each["faults"] = [named(name, fault) for fault in each["faults"]]
+    waiting = total(stuck for each in answers.found.values() for stuck in each["stuck"])
     healthy = not answers.away and not full and all(_is_well(each) for each in answers.found.values())
     if session.out.as_json:
-        found = {"healthy": healthy, "services": answers.found, "unreachable": answers.away}
+        found = {"healthy": healthy, "services": answers.found, "waiting": waiting, "unreachable": answers.away}
         session.out.document({**found, "problems": {"disk": full} if full else {}})
     else:
         if full:
             session.out.show(text(f"disk: {full}", "bold red"))
         session.out.show(*_parts(answers.found))
+        if any(waiting.values()):
+            session.out.show(text(f"events that wait: {words(waiting)}; see them with: orderflow dlt list", "yellow"))
         everywhere.show_away(session, answers)
     if not healthy:
         raise click.exceptions.Exit(ExitCode.FAILED)
@@ -90,6 +94,7 @@ def _is_well(each: Mapping[str, Any]) -> bool:
 
 
 def _parts(found: Mapping[str, Any]) -> Iterator[RenderableType]:
+    from orderflow.cli.counts import words
     from orderflow.cli.output import joined, text
 
     for name, each in found.items():
@@ -100,8 +105,7 @@ def _parts(found: Mapping[str, Any]) -> Iterator[RenderableType]:
         for alarm, sentence in (each.get("alarms") or {}).items():
             yield joined(text(f"  alarm, {alarm}: ", "bold red"), text(sentence))
         for stuck in each["stuck"]:
-            counts = f"{stuck['dead']} dead, {stuck['retrying']} retrying, {stuck['held']} held"
-            yield text(f"  stuck orders at {stuck['consumer']}: {stuck['keys']} (events: {counts})", "yellow")
+            yield text(f"  stuck orders at {stuck['consumer']}: {stuck['keys']} (events: {words(stuck)})", "yellow")
         for fault in each["faults"]:
             yield text(f"  fault set: {_fault(fault)}", "bold magenta")
             yield text(f"  take it out with: orderflow fault clear {fault['id']}", "dim")

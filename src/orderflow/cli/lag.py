@@ -54,6 +54,7 @@ def _rows(found: Mapping[str, Any], part: str) -> list[dict[str, Any]]:
 def _parts(found: Mapping[str, Any], partitions: bool) -> Iterator[RenderableType]:
     from orderflow.cli.output import table
     from orderflow.cli.times import moment
+    from orderflow.messaging.inbox import Waits
 
     rows = _rows(found, "lag")
     if partitions:
@@ -67,7 +68,7 @@ def _parts(found: Mapping[str, Any], partitions: bool) -> Iterator[RenderableTyp
     if not stuck:
         yield "No key is stuck."
         return
-    counts = ("keys", "retrying", "dead", "held")
+    counts = ("keys", *Waits)
     columns = ("service", "consumer", *counts)
     lines = [(*(row[column] for column in columns), moment(row["oldest"])) for row in stuck]
     yield table((*columns, "oldest"), lines, right=counts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from uuid import UUID
 
 import msgspec
@@ -17,6 +17,16 @@ class InboxState(IntEnum):
     PARKED = 2
     DEAD = 3
     DISCARDED = 4
+
+
+class Waits(StrEnum):
+    """How an event waits at a consumer: given up (DEAD), failed and tried again (RETRYING), or behind one of these
+    (HELD). Whoever counts what waits counts these, each event once for every consumer at which it waits.
+    """
+
+    DEAD = "dead"
+    RETRYING = "retrying"
+    HELD = "held"
 
 
 class InboxEntry(msgspec.Struct, frozen=True):
@@ -61,6 +71,17 @@ class ParkedEvent(msgspec.Struct, frozen=True, kw_only=True):
     intent: str | None = None
     first_failed_at: int | None = None
     replays: int = 0
+
+    @property
+    def waits(self) -> Waits:
+        return waits(self.state, self.attempts)
+
+
+def waits(state: InboxState, attempts: int) -> Waits:
+    """How a parked event of this state and so many attempts waits."""
+    if state is InboxState.DEAD:
+        return Waits.DEAD
+    return Waits.RETRYING if attempts else Waits.HELD
 
 
 class EditedEvent(msgspec.Struct, frozen=True, kw_only=True):

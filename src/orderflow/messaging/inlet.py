@@ -22,6 +22,7 @@ from orderflow.messaging.incoming import Incoming
 from orderflow.messaging.outage_watch import OutageWatch
 from orderflow.messaging.parking_room import ParkingRoom
 from orderflow.messaging.policy import FREE, Policy, Terms
+from orderflow.messaging.recovery.port import Act
 from orderflow.messaging.report import handled
 from orderflow.messaging.result import Result
 from orderflow.messaging.rows import Ref
@@ -121,11 +122,14 @@ class Inlet:
         await tx.write(fold.changes)
         return results, fold.changes
 
-    async def discard(self, tx: Transaction, consumer: str, incoming: Incoming, *, reopens: bool) -> Changes:
+    async def discard(
+        self, tx: Transaction, consumer: str, incoming: Incoming, act: Act, *, reopens: bool
+    ) -> Changes:
         """Give up a parked message for good. `reopens`: it is all that is parked of its key, whose lock is held."""
         recognition = await tx.recognise(consumer, incoming.names)
         fold = Fold(self.service, consumer, recognition, {}, self._policy, {})
         fold.discard(incoming)
+        fold.changes.discarding = act
         if reopens:
             fold.reopen(incoming)
         await tx.write(fold.changes)

@@ -20,7 +20,7 @@ from orderflow.messaging.decision import Intent
 from orderflow.messaging.failures import FinalError
 from orderflow.messaging.faults.port import FaultStore
 from orderflow.messaging.inbox import EditedEvent, InboxEntry, InboxState, ParkedEvent
-from orderflow.messaging.recovery.port import LogEntry, RecoveryStore
+from orderflow.messaging.recovery.port import Act, LogEntry, RecoveryStore
 from orderflow.messaging.rows import Fact, Ref, Row
 from orderflow.messaging.transport import Headers
 
@@ -106,7 +106,8 @@ class Changes:
 
     `rows` may hold several versions of one row; `existing` are the refs that were loaded (the others are
     new). `parked` are new parked events, `reparked` another failure of the event at their position, `edited` puts
-    another event in its place (the first original is kept for ever), `released` are positions to remove. `opened`
+    another event in its place (the first original is kept for ever), `released` are positions to remove: they were
+    handled, or, with `discarding`, given up by that act. `opened`
     intents are leased to this process for `lease_ms`; `postponed` wait for their `delay_ms`; `closed_intents` are
     keys to remove. `log` goes into the operators' log.
     """
@@ -122,6 +123,7 @@ class Changes:
     reparked: list[ParkedEvent] = field(default_factory=list)
     edited: list[EditedEvent] = field(default_factory=list)
     released: list[int] = field(default_factory=list)
+    discarding: Act | None = None
     opened: list[OpenIntent] = field(default_factory=list)
     postponed: list[OpenIntent] = field(default_factory=list)
     closed_intents: list[str] = field(default_factory=list)

@@ -190,6 +190,26 @@ def test_of_an_event_that_waits_no_longer_its_history_is_shown(tmp_path: Path) -
     }
 
 
+@pytest.mark.parametrize(
+    ("last", "words"),
+    [
+        ({"moment": "discarded", "who": "bob@desk", "message": HOSTILE}, "bob@desk discarded it at 2026-"),
+        ({"moment": "handled", "who": "", "message": ""}, "it was handled at 2026-"),
+        ({"moment": "handled", "who": "", "message": ""}, "after ada had replayed it"),
+    ],
+)
+def test_an_event_that_waits_no_longer_says_how_it_ended_when_and_by_whom(
+    last: dict[str, str], words: str, tmp_path: Path
+) -> None:
+    end = {"at": "2026-01-02T03:06:00Z", "attempt": 6, "error": "", **last}
+    with fleet(tmp_path, payment={f"{ONE}/history": [*DETAILS["history"], end]}) as services:
+        shown = services.call("dlt", "show", ORDER_ID)
+
+    assert words in shown.stdout.replace("\n", " ")
+    assert "or discarded" not in shown.stdout
+    assert "\x1b" not in shown.stdout
+
+
 def test_a_position_needs_its_service(tmp_path: Path) -> None:
     with fleet(tmp_path, payment={"/ops/dead-letters/3": DETAILS}) as services:
         assert services.call("dlt", "show", "3").exit_code == 2

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from orderflow.messaging.identity import record_id, uuid_text
 from orderflow.messaging.inbox import ParkedEvent
 from orderflow.messaging.incoming import Incoming, from_answer, from_command, from_record
+from orderflow.messaging.recovery.port import Act
 from orderflow.messaging.retrier import Retrier
 from orderflow.messaging.signals import Outcome
 from orderflow.messaging.store import DataRefusedError
@@ -98,7 +99,7 @@ async def test_it_can_be_discarded() -> None:
 
     bare = from_record(dead.record, world.service.catalogue, dead)
     async with world.store.transaction() as tx:
-        await world.inlet.discard(tx, "counter", replace(bare, key=dead.key), reopens=True)
+        await world.inlet.discard(tx, "counter", replace(bare, key=dead.key), Act("ada"), reopens=True)
 
     assert world.parked() == []
     assert world.states()[dead.key, dead.identity] == "DISCARDED"

@@ -117,7 +117,7 @@ async def test_what_has_happened_to_an_event_is_told_also_when_it_waits_no_longe
     await ops.post(f"{path}/discard", json={"reason": "r", "confirmed": True})
 
     assert (await ops.get(path)).status_code == 404
-    assert [each["moment"] for each in (await ops.get(f"{path}/history")).json()] == ["dead"]
+    assert [each["moment"] for each in (await ops.get(f"{path}/history")).json()] == ["dead", "discarded"]
     assert (await ops.get(f"/ops/dead-letters/{event.position}/history")).status_code == 200
     assert (await ops.get("/ops/dead-letters/999/history")).status_code == 404
 

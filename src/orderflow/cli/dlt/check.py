@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ def check(session: Session, service: str | None, strict: bool) -> None:
 
     from orderflow.cli.bars import heartbeat
 
-    found: dict[str, tuple[int, Sequence[Unreadable]]] = {}
+    found: dict[str, tuple[Counter[str], Sequence[Unreadable]]] = {}
     with heartbeat(lambda: f"{', '.join(found) or 'nothing'} checked so far", hidden=session.out.as_json):
         asyncio.run(_check(session.running, (service,) if service else SERVICES, found))
     counted = [
@@ -46,17 +47,18 @@ def check(session: Session, service: str | None, strict: bool) -> None:
         for each in each_of
         if strict or not each.known
     ]
-    read = sum(number for number, _ in found.values())
+    waiting = sum((each for each, _ in found.values()), Counter[str]())
     if session.out.as_json:
-        session.out.document({"readable": not counted, "read": read, "unreadable": counted})
+        read = waiting.total()
+        session.out.document({"readable": not counted, "read": read, "waiting": _plain(waiting), "unreadable": counted})
     else:
-        _show(session, read, counted)
+        _show(session, waiting, counted)
     if counted:
         raise click.exceptions.Exit(ExitCode.FAILED)
 
 
 async def _check(
-    settings: Settings, services: Sequence[str], found: dict[str, tuple[int, Sequence[Unreadable]]]
+    settings: Settings, services: Sequence[str], found: dict[str, tuple[Counter[str], Sequence[Unreadable]]]
 ) -> None:
     """By service how many events wait there, and which of them this release cannot read. Raises UnreachableError."""
     from orderflow.cli.dlt.waiting import read_waiting
@@ -68,24 +70,32 @@ async def _check(
     unread: list[Unreadable]
     for name in services:
         catalogue = definition_of(name).service.catalogue
-        number, unread = 0, []
+        counts, unread = Counter[str](), []
         try:
             async for page in read_waiting(database_url(settings, name)):
-                number += len(page)
+                counts.update(letter.event.waits for letter in page)
                 unread += unreadable(page, catalogue)
         except (StoreUnavailableError, SchemaBehindError) as error:
             raise UnreachableError(f"The database of {name} cannot be checked: {error}") from error
-        found[name] = number, unread
+        found[name] = counts, unread
 
 
-def _show(session: Session, read: int, unread: Sequence[Mapping[str, object]]) -> None:
+def _plain(waiting: Mapping[str, int]) -> dict[str, int]:
+    from orderflow.messaging.inbox import Waits
+
+    return {str(each): waiting[each] for each in Waits}
+
+
+def _show(session: Session, waiting: Counter[str], unread: Sequence[Mapping[str, object]]) -> None:
+    from orderflow.cli.counts import words
     from orderflow.cli.dlt.entries import entry
     from orderflow.cli.dlt.letter_view import name_of, order_of, short
     from orderflow.cli.output import text
 
     if not unread:
-        session.out.show(text(f"This release can read every event that waits ({read}).", "green"))
+        session.out.show(text(f"This release can read every event that waits ({words(waiting)}).", "green"))
         return
-    session.out.show(text(f"This release cannot read {len(unread)} of {read} events that wait:", "bold red"))
+    of = f"{waiting.total()} events that wait ({words(waiting)})"
+    session.out.show(text(f"This release cannot read {len(unread)} of {of}:", "bold red"))
     for each in unread:
         session.out.show(*entry(name_of(each), (order_of(each), text(short(str(each["reason"])), "red"))))

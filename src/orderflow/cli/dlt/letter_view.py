@@ -146,6 +146,19 @@ def history(happened: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
         )
 
 
+def end(service: str, happened: Sequence[Mapping[str, Any]]) -> str:
+    """How it ended there, when, and by whom. A release before 0.2 has not noted that."""
+    last = happened[-1]
+    at = moment(last["at"])
+    if last["moment"] == "discarded":
+        return f"It waits no longer at {service}: {last['who']} discarded it at {at}, because: {short(last['message'])}"
+    if last["moment"] != "handled":
+        return f"It waits no longer at {service}. An earlier release did not note how it ended: orderflow dlt log"
+    replayed = [each["who"] for each in happened if each["moment"] == "replayed"]
+    after = f" after {replayed[-1]} had replayed it" if replayed else ", when it was tried again"
+    return f"It waits no longer at {service}: it was handled at {at}{after}."
+
+
 def _followers(followers: Sequence[Mapping[str, Any]], behind: int) -> Iterator[RenderableType]:
     if not followers:
         return

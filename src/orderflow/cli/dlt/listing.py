@@ -47,8 +47,9 @@ def list_letters(
     state: str,
     limit: int,
 ) -> None:
-    """List what each service has given up, oldest first.
+    """List what each service has given up, oldest first, and tell how many events wait in all.
 
+    An event that several consumers have given up is counted, and listed, once for each of them.
     Exit code 3 when a service did not answer.
 
     \b
@@ -58,6 +59,7 @@ def list_letters(
     orderflow dlt list --service payment --json | jq -r '.dead_letters[].event_id'
     """
     from orderflow.cli import everywhere
+    from orderflow.cli.counts import total, words
     from orderflow.cli.dlt import letter_view
     from orderflow.cli.dlt.letters import read_letters
 
@@ -68,12 +70,17 @@ def list_letters(
     wanted["state"] = state
     asked = (service,) if service else SERVICES
     answers = everywhere.ask(session, lambda client: read_letters(client, wanted, limit), asked)
+    stuck = everywhere.ask(session, lambda client: client.get("/ops/parked"), asked)
+    waiting = total(each for rows in stuck.found.values() for each in rows)
     letters = [{"service": name, **letter} for name, found in answers.found.items() for letter in found]
     if session.out.as_json:
-        session.out.document({"dead_letters": letters, "unreachable": answers.away})
+        session.out.document({"dead_letters": letters, "waiting": waiting, "unreachable": answers.away})
     else:
         none = "No dead letters." if len(wanted) == 1 and state == "dead" else "No such events."
         session.out.show(*(letter_view.listed(letters) if letters else [none]))
+        if any(waiting.values()):
+            where = f" at {service}" if service else ""
+            session.out.show("", f"events that wait{where}: {words(waiting)}")
         _tell_more(session, answers, limit)
     answers.require_all()
 

@@ -48,7 +48,7 @@ def show(session: Session, event: str, service: str | None) -> None:
         for letter in found:
             session.out.show(*letter_view.parts(letter))
         for name, history in past.items():
-            session.out.show(text(f"It waits no longer at {name}: it was handled, or discarded (orderflow dlt log)."))
+            session.out.show(text(letter_view.end(name, history), "bold"))
             session.out.show(*letter_view.history(history), "")
         everywhere.show_away(session, answers)
     if not found and not past:

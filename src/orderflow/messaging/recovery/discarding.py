@@ -22,7 +22,7 @@ async def discard(letter: Letter, act: Act, inlet: Inlet, store: Store) -> Chang
             raise LetterMissingError(letter.event.event_id)
         incoming = from_parked(now, inlet.service.catalogue)
         left = len(waiting) - 1
-        changes = await inlet.discard(tx, letter.consumer, incoming, reopens=not left)
+        changes = await inlet.discard(tx, letter.consumer, incoming, act, reopens=not left)
         result = f"Discarded. What waits behind it goes on ({left})." if left else "Discarded. Its key is open again."
         entry = LogEntry(act, "discard", str(now.event_id), result)
         await tx.write(Changes(consumer=letter.consumer, log=[entry]))

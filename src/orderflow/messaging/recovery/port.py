@@ -84,6 +84,8 @@ class Moment(StrEnum):
     DEAD = "dead"
     REPLAYED = "replayed"
     EDITED = "edited"
+    HANDLED = "handled"
+    DISCARDED = "discarded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +93,8 @@ class HistoryEntry:
     """One moment of a parked event's life.
 
     `attempt` counts the failures up to then. `error`, `message`: for FAILED and DEAD (the failure that made it
-    dead is one moment, DEAD); `who`: for the others.
+    dead is one moment, DEAD); `who`: for what a person did; of DISCARDED, `message` is the reason. HANDLED and
+    DISCARDED are the end: it waits no longer.
     """
 
     at: datetime
@@ -104,7 +107,7 @@ class HistoryEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParkedSummary:
-    """What is stuck at one consumer: `keys` in all, events that are `retrying`, `dead`, or `held` behind one."""
+    """What is stuck at one consumer: `keys` in all, events that are `retrying`, `dead`, or `held`: see `Waits`."""
 
     consumer: str
     keys: int

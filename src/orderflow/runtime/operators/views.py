@@ -9,7 +9,6 @@ from uuid import UUID
 
 import msgspec
 
-from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.recovery.port import Letter
 from orderflow.messaging.transport import ConsumerRecord
 
@@ -74,7 +73,9 @@ class Original(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Happening(msgspec.Struct, frozen=True, kw_only=True):
-    """A moment of a parked event's life: it failed, was given up, replayed or edited; by whom, if by a person."""
+    """A moment of a parked event's life: failed, dead (given up), replayed, edited, and at its end handled or
+    discarded; by whom, if by a person. `message` is what failed, or why it was discarded.
+    """
 
     at: datetime
     moment: str
@@ -139,9 +140,7 @@ def letter_of(view: Letter) -> DeadLetter:
 
 
 def state_of(view: Letter) -> State:
-    if view.event.state is InboxState.DEAD:
-        return "dead"
-    return "retrying" if view.event.attempts else "held"
+    return view.event.waits.value
 
 
 def original_of(view: Letter) -> Original | None:

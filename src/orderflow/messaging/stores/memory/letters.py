@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from uuid import UUID
 
-from orderflow.messaging.inbox import InboxState
+from orderflow.messaging.inbox import Waits
 from orderflow.messaging.recovery.port import Letter, LetterFilter, LetterGroup, ParkedSummary
 from orderflow.messaging.stores.memory.state import State, Waiting, at
 
@@ -75,13 +76,12 @@ def group(dead: Sequence[Waiting], note: str) -> LetterGroup:
 
 
 def summary(consumer: str, waiting: Sequence[Waiting]) -> ParkedSummary:
-    dead = sum(each.event.state is InboxState.DEAD for each in waiting)
-    held = sum(each.event.state is InboxState.PARKED and each.event.attempts == 0 for each in waiting)
+    counts = Counter(each.event.waits for each in waiting)
     return ParkedSummary(
         consumer=consumer,
         keys=len({each.event.key for each in waiting}),
-        retrying=len(waiting) - dead - held,
-        dead=dead,
-        held=held,
+        retrying=counts[Waits.RETRYING],
+        dead=counts[Waits.DEAD],
+        held=counts[Waits.HELD],
         oldest=at(min(each.parked_at for each in waiting)),
     )

@@ -162,9 +162,10 @@ def remember(
     now_ms: int,
     failure: Failure | None = None,
     who: str = "",
+    message: str = "",
 ) -> None:
     """Add to the history of a parked event."""
-    error, message = (failure.error, failure.message) if failure else ("", "")
+    error, message = (failure.error, failure.message) if failure else ("", message)
     entry = HistoryEntry(at=at(now_ms), moment=moment, attempt=event.attempts, error=error, message=message, who=who)
     state.moments += 1
     journal.set(state.history, state.moments, Happened(event.position, event.event_id, entry))

@@ -224,10 +224,19 @@ class Writer:
             remember(self._state, self._journal, event, Moment.EDITED, self._now, who=edit.who)
 
     def _release(self, changes: Changes) -> None:
+        act = changes.discarding
         for position in changes.released:
             if position not in self._state.parked:
                 raise DataRefusedError("parked_events: 1 rows were to be written, 0 were")
+            event = self._state.parked[position].event
             self._journal.delete(self._state.parked, position)
+            if act is not None:
+                self._rules.require_text(act.who, act.reason)
+                remember(
+                    self._state, self._journal, event, Moment.DISCARDED, self._now, who=act.who, message=act.reason
+                )
+            elif event.attempts:
+                remember(self._state, self._journal, event, Moment.HANDLED, self._now)
 
     def _intents(self, changes: Changes) -> None:
         for key in changes.closed_intents:

@@ -170,8 +170,9 @@ class PostgresTransaction:
             rows = await self._fetch("edit", *core_rows.edited(changes.edited))
             _require(rows[0][0], len(changes.edited), "parked_events")
         if changes.released:
-            touched = await self._run("release", changes.released)
-            _require(touched, len(changes.released), "parked_events")
+            act = changes.discarding
+            rows = await self._fetch("release", changes.released, act and act.who, act and act.reason)
+            _require(rows[0][0], len(changes.released), "parked_events")
 
     async def _write_intents(self, changes: Changes) -> None:
         if changes.closed_intents:

@@ -165,8 +165,19 @@ SELECT count(*) FROM edited;
 INSERT INTO operator_actions (who, action, target, reason, result) VALUES ($1, $2, $3, $4, $5);
 
 -- name: release
--- Parked events that wait no longer.
-DELETE FROM parked_events WHERE position = ANY ($1::bigint[]);
+-- Parked events that wait no longer, with their end in the history: $2 has discarded them, because of $3, or, with no
+-- such person, they were handled. What was only held has no history. Returns how many there were.
+WITH gone AS (
+    DELETE FROM parked_events WHERE position = ANY ($1::bigint[]) RETURNING position, event_id, attempts
+), told AS (
+    INSERT INTO parked_history (position, event_id, moment, attempt, message, who)
+    SELECT
+        position, event_id, CASE WHEN $2::text IS NULL THEN 'handled' ELSE 'discarded' END, attempts,
+        coalesce($3::text, ''), coalesce($2, '')
+    FROM gone
+    WHERE attempts > 0 OR $2 IS NOT NULL
+)
+SELECT count(*) FROM gone;
 
 -- name: parked
 -- The first parked events of each key whose head is due and not dead.
