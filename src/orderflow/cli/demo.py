@@ -105,7 +105,7 @@ def _conclude(tally: Tally, url: str, limit_s: float) -> None:
         raise UnreachableError(f"The order service at {url} answers no more. See why with: orderflow status")
     if tally.errors:
         raise CliError(f"{tally.errors.total()} of {tally.asked} orders were not accepted")
-    if tally.placed < tally.asked or tally.unfinished or tally.refunds_due():
+    if tally.time_is_up or tally.unfinished or tally.refunds_due():
         raise TimeUpError(
             f"After {limit_s:g} s {tally.placed} of {tally.asked} orders are accepted, {len(tally.unfinished)} of these "
             f"are not final, and {len(tally.refunds_due())} refunds are due. See what is behind or stuck with: "

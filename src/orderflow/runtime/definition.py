@@ -52,7 +52,6 @@ class ServiceConfig:
     idempotency_keep_s: int = 24 * 3600
     unfinished_orders_max: int = 100_000
     gateway_timeout_s: float = 2.0
-    gateway_concurrency: int = 256
     http_waiting_max: int = 5_000
     demo_catalogue: bool = True
     bank_database_url: str | None = None

@@ -55,7 +55,6 @@ def service_config(definition: ServiceDefinition, settings: Settings, http: Http
         idempotency_keep_s=settings.idempotency_keep_hours * 3600,
         unfinished_orders_max=settings.unfinished_orders_max,
         gateway_timeout_s=settings.gateway_timeout_ms / 1000,
-        gateway_concurrency=settings.gateway_concurrency,
         http_waiting_max=min(settings.http_waiting_max, http.connections_max // 2),
         demo_catalogue=settings.demo_catalogue,
         bank_database_url=bank,
