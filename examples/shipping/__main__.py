@@ -1,6 +1,5 @@
 """A fifth service: reads `inventory-status`, keeps one parcel an order, writes `shipping-status`."""
 
-import asyncio
 import os
 import sys
 from typing import ClassVar
@@ -12,12 +11,11 @@ from orderflow.messaging.catalogue import Catalogue
 from orderflow.messaging.decision import Decision, Handler, Service, Subscription
 from orderflow.messaging.envelope import Envelope
 from orderflow.messaging.rows import Fact, Rows
-from orderflow.messaging.stores.postgres.migrations import MigrationSequence, core, migrate
+from orderflow.messaging.stores.postgres.migrations import MigrationSequence
 from orderflow.messaging.stores.postgres.queries import load_queries
 from orderflow.messaging.stores.postgres.tables import Facts
 from orderflow.runtime.definition import ServiceDefinition
-from orderflow.runtime.process import run_process
-from orderflow.settings import Settings
+from orderflow.runtime.process import run_own
 
 
 class OrderShipped(OrderEvent, frozen=True, kw_only=True):
@@ -55,6 +53,4 @@ SHIPPING = ServiceDefinition(
 )
 
 if __name__ == "__main__":
-    settings = Settings.load(environ=os.environ)
-    asyncio.run(migrate(settings.service_database_url("shipping"), [core(), SHIPPING.migrations]))
-    sys.exit(run_process(SHIPPING, settings, port=int(sys.argv[1]) if sys.argv[1:] else 8005))
+    sys.exit(run_own(SHIPPING, os.environ, port=int(sys.argv[1]) if sys.argv[1:] else 8005))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -49,7 +50,8 @@ async def shipping(server: PostgresServer, log: Wire, tmp_path: Path) -> AsyncIt
         cwd=PROJECT,
         env={
             **{name: value for name, value in os.environ.items() if not name.startswith(("ORDERFLOW_", "PG"))},
-            "ORDERFLOW_DATABASE_URL": server.url(),
+            "ORDERFLOW_SHIPPING_DATABASE_URL": server.url("orderflow_shipping", user="orderflow_shipping"),
+            "ORDERFLOW_LOG_DATABASE_URL": server.url("orderflow_log", user="orderflow_log"),
             "ORDERFLOW_HOME": str(tmp_path),
             "ORDERFLOW_PARTITIONS": "2",
         },
@@ -88,6 +90,29 @@ async def test_what_is_reserved_is_shipped_once_and_what_is_rejected_is_not(
     kept = server.execute("SELECT count(*) FROM shipments", "orderflow_shipping")
     assert kept == "2"
     assert len(await log.heard(OrderShipped)) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "sentence"),
+    [
+        ({}, 2, "no database for shipping: set ORDERFLOW_SHIPPING_DATABASE_URL"),
+        ({"ORDERFLOW_SHIPPING_DATABASE_URL": "postgresql://s@127.0.0.1:9/x"}, 1, "database of shipping cannot be used"),
+    ],
+)
+def test_what_is_wrong_with_its_settings_is_one_sentence(
+    given: dict[str, str], code: int, sentence: str, tmp_path: Path
+) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ORDERFLOW_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "examples.shipping", "0"],
+        cwd=PROJECT,
+        env={**environment, "ORDERFLOW_HOME": str(tmp_path), **given},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (code, 1)
+    assert sentence in done.stderr
 
 
 def test_the_example_is_at_most_60_lines_of_python() -> None:

@@ -11,6 +11,9 @@ from orderflow.cli.session import Session, session_options
 from orderflow.settings import REMEMBERED, Settings
 
 
+OF_ONES_OWN = "of a service of your own"
+
+
 @click.command()
 @click.option("--changed", is_flag=True, help="Only those that are not at their default.")
 @session_options
@@ -27,7 +30,7 @@ def settings(session: Session, changed: bool) -> None:
     ORDERFLOW_BATCH_MAX=200 orderflow settings --json | jq .batch_max
     """
     found = _with_remembered(session.given)
-    shown, meanings = found.shown(), found.meanings()
+    shown, meanings = found.shown(), {**dict.fromkeys(found.own, OF_ONES_OWN), **found.meanings()}
     names = [name for name in shown if not changed or found.sources[name] != "default"]
     if session.out.as_json:
         session.out.document(

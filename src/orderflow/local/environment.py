@@ -49,7 +49,8 @@ def settings_environment(settings: Settings, environ: Mapping[str, str], **other
         for entry, value in values.items()
         if value is not None and (value != defaults[entry] or settings.sources.get(entry, "default") != "default")
     }
-    return {**inherited, **{PREFIX + key.upper(): _text(value) for key, value in {**said, **others}.items()}}
+    every = {**settings.own, **said, **others}
+    return {**inherited, **{PREFIX + key.upper(): _text(value) for key, value in every.items()}}
 
 
 def _text(value: object) -> str:

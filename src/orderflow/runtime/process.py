@@ -16,7 +16,8 @@ import msgspec
 
 from orderflow.messaging.clock import Clock, SystemClock, system_random
 from orderflow.messaging.signals import Signals
-from orderflow.messaging.store import SchemaBehindError
+from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
+from orderflow.messaging.stores.postgres.migrations import core, migrate
 from orderflow.observability.logs import Level, LogWriter, open_log
 from orderflow.observability.metrics import Metrics
 from orderflow.observability.signal_log import SignalLog, error_fields
@@ -159,6 +160,24 @@ def run_process(
     import uvloop
 
     return uvloop.run(service)
+
+
+def run_own(definition: ServiceDefinition, environ: Mapping[str, str], *, port: int | None = None) -> int:
+    """Run a service of one's own with the settings of `environ`, once its tables are made; returns the exit code.
+
+    What is wrong with the settings or the database is one sentence on standard error.
+    """
+    try:
+        settings = Settings.load(environ=environ)
+        url = settings.service_database_url(definition.name)
+        asyncio.run(migrate(url, [core(), definition.migrations]))
+    except SettingsError as error:
+        return _say(error, ExitCode.SETTINGS)
+    except SchemaBehindError as error:
+        return _say(error, ExitCode.SCHEMA)
+    except (StoreUnavailableError, ValueError) as error:
+        return _say(f"the database of {definition.name} cannot be used: {error}", ExitCode.FAILED)
+    return run_process(definition, settings, port=port)
 
 
 def end_this_process(seconds: float, code: int) -> None:

@@ -43,7 +43,10 @@ _Database = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Effective settings. Durations carry their unit in the name; ports of 0 mean any free port."""
+    """Effective settings. Durations carry their unit in the name; ports of 0 mean any free port.
+
+    `own`: what was given for services of the user's own, `<name>_database_url` and `<name>_port`.
+    """
 
     home: Annotated[Path, _Entry(readers.path("a folder"), "folder of data, logs and orderflow.toml")]
     transport: Annotated[
@@ -143,6 +146,7 @@ class Settings:
     game_day: Annotated[
         bool, _Entry(readers.switch(), "let `orderflow fault` put faults in, for rehearsals; not for production")
     ] = False
+    own: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -164,9 +168,10 @@ class Settings:
         given = {**({"home": home} if home is not None else {}), **(overrides or {})}
         known = {name: entry.reader for name, entry in entries.items()}
         found = collect(known, environ, given, Path(".orderflow").absolute(), remember=remember)
-        origin = {name: found[name].source if name in found else "default" for name in entries}
-        values: dict[str, Any] = {name: item.value for name, item in found.items()}
-        return cls(sources=MappingProxyType(origin), **values)
+        own = {name: item.value for name, item in found.items() if name not in entries}
+        origin = {name: found[name].source if name in found else "default" for name in (*entries, *own)}
+        values: dict[str, Any] = {name: item.value for name, item in found.items() if name in entries}
+        return cls(own=MappingProxyType(own), sources=MappingProxyType(origin), **values)
 
     @staticmethod
     def meanings() -> Mapping[str, str]:
@@ -175,7 +180,7 @@ class Settings:
 
     def shown(self) -> dict[str, str | int | bool | None]:
         """Every effective value as plain data; passwords are hidden."""
-        values = {name: getattr(self, name) for name in self.meanings()}
+        values = {**{name: getattr(self, name) for name in self.meanings()}, **self.own}
         return {
             name: value if isinstance(value, bool | int) or value is None else str(value)
             for name, value in values.items()
@@ -193,13 +198,14 @@ class Settings:
         On the server of `database_url` it is the database `orderflow_<name>` and the role of the same name,
         with the password given there. Raises SettingsError when neither setting is there.
         """
-        own: Secret | None = getattr(self, f"{name}_database_url", None)
-        if own is not None:
-            return own.reveal()
+        wanted = f"{name}_database_url"
+        given: Secret | None = getattr(self, wanted, None) or self.own.get(wanted)
+        if given is not None:
+            return given.reveal()
         if self.database_url is None:
+            started = ", or use `orderflow up`, which starts a server" if hasattr(self, wanted) else ""
             raise SettingsError(
-                f"no database for {name}: set ORDERFLOW_{name.upper()}_DATABASE_URL or "
-                "ORDERFLOW_DATABASE_URL, or use `orderflow up`, which starts a server"
+                f"no database for {name}: set ORDERFLOW_{name.upper()}_DATABASE_URL or ORDERFLOW_DATABASE_URL{started}"
             )
         return database_of(self.database_url.reveal(), f"orderflow_{name}")
 
@@ -212,7 +218,8 @@ class Settings:
         return self.sources.get(name, "default") not in {"default", REMEMBERED}
 
     def service_port(self, name: str) -> int:
-        port: int = getattr(self, f"{name}_port")
+        """Also of a service of the user's own: any free port, if none is set."""
+        port: int = getattr(self, f"{name}_port", None) or self.own.get(f"{name}_port", 0)
         return port
 
     def service_url(self, name: str) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from orderflow.settings.errors import SettingsError
-from orderflow.settings.readers import Reader
+from orderflow.settings.readers import Reader, postgres_url, whole
 from orderflow.settings.secret import HIDDEN, hide_password
 
 PREFIX = "ORDERFLOW_"
@@ -19,6 +20,11 @@ MARKER_NAME = "home.json"
 REMEMBERED = "what the home runs on"
 TRANSPORTS = ("postgres", "kafka")
 _SHOWN_CHARACTERS = 120
+_OWN = re.compile(r"([a-z][a-z0-9_]*)_(database_url|port)")
+_OWN_READERS: Mapping[str, Reader] = {
+    "database_url": postgres_url("a URL such as postgresql://user:password@host:5432/database"),
+    "port": whole(0, 65535),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,7 @@ def collect(
 ) -> dict[str, Found]:
     """Every setting that somebody gave, what the home remembers (with `remember`), and `home`.
 
+    Among them `<name>_database_url` and `<name>_port` of a service of the user's own.
     Raises SettingsError, also when what was given contradicts what is remembered.
     """
     found = dict(_from_command_line(readers, given))
@@ -79,31 +86,41 @@ def _from_command_line(readers: Mapping[str, Reader], given: Mapping[str, object
     for name, value in given.items():
         if value is None:
             continue
-        if name not in readers:
+        reader = _reader(readers, name)
+        if reader is None:
             raise SettingsError(_unknown(name, readers))
         shown = f"--{name.replace('_', '-')}"
-        yield name, Found(_read(readers[name], shown, value), f"command line {shown}")
+        yield name, Found(_read(reader, shown, value), f"command line {shown}")
 
 
 def _from_environment(readers: Mapping[str, Reader], environ: Mapping[str, str]) -> Iterator[tuple[str, Found]]:
-    known = {PREFIX + name.upper(): name for name in readers}
     for key, value in environ.items():
         if not key.upper().startswith(PREFIX):
             continue
-        if key not in known:
-            raise SettingsError(_unknown(key, known))
+        name = key[len(PREFIX) :].lower()
+        reader = _reader(readers, name) if key.isupper() else None
+        if reader is None:
+            raise SettingsError(_unknown(key, [PREFIX + each.upper() for each in readers]))
         if value != "":
-            name = known[key]
-            yield name, Found(_read(readers[name], key, value), f"environment {key}")
+            yield name, Found(_read(reader, key, value), f"environment {key}")
 
 
 def _from_file(readers: Mapping[str, Reader], path: Path) -> Iterator[tuple[str, Found]]:
     for name, value in _load(path).items():
         if name == "home":
             raise SettingsError(f"{path}: home cannot be set in the file that lies in it; use {PREFIX}HOME")
-        if name not in readers:
+        reader = _reader(readers, name)
+        if reader is None:
             raise SettingsError(f"{path}: {_unknown(name, readers)}")
-        yield name, Found(_read(readers[name], f"{path}: {name}", value), f"file {path}")
+        yield name, Found(_read(reader, f"{path}: {name}", value), f"file {path}")
+
+
+def _reader(readers: Mapping[str, Reader], name: str) -> Reader | None:
+    """Of a setting, or of one for a service of the user's own, whose name is no misspelt name of ours."""
+    if name in readers or (own := _OWN.fullmatch(name)) is None:
+        return readers.get(name)
+    ours = [each[: -len(own[2]) - 1] for each in readers if each.endswith(f"_{own[2]}")]
+    return None if difflib.get_close_matches(own[1], ours, n=1) else _OWN_READERS[own[2]]
 
 
 def _load(path: Path) -> dict[str, object]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -506,6 +508,10 @@ def test_a_written_test_says_whether_the_event_fails_by_the_code_that_is_here(tm
 
         assert written.exit_code == 0, written.stderr
         assert said in written.stdout
+        command = written.stdout.partition("Run it with: ")[2].splitlines()[0]
+        ran = subprocess.run(shlex.split(command), capture_output=True, text=True)
+        assert ran.returncode == (1 if "fails" in said else 0)
+        assert ("IllegalTransitionError" in ran.stderr) is ("fails" in said)
         assert file.read_text() == printed.stdout == document["test"]
         assert document["fails"] is said.startswith("It fails")
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
@@ -44,7 +45,7 @@ def silent() -> Iterator[Callable[[Asked], Says]]:
 def demo_of_a_busy_service(home: Path, *options: str) -> Result:
     busy = {"/orders": {"orders": [], "next": None}, "POST /orders": problem(503, "too many orders are unfinished")}
     stock = {"/stock": {"stock": [{"sku": "SKU-SOLD-OUT", "on_hand": 0}], "next": None}}
-    puts = {f"PUT /stock/{sku}": {} for sku in PRICES}
+    puts: dict[str, Any] = {f"PUT /stock/{sku}": {} for sku in PRICES}
     with fleet(home, order=busy, inventory={**stock, **puts}) as services:
         return services.call("demo", "--orders", "10", "--timeout", "1", *options)
 

@@ -92,6 +92,28 @@ def test_without_any_database_it_is_embedded_and_asking_for_one_says_what_to_do(
         settings.service_database_url("payment")
 
 
+def test_a_service_of_ones_own_has_a_database_and_a_port_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as refused:
+        Settings.load(environ={}, home=tmp_path).service_database_url("shipping")
+    named = str(refused.value).partition("set ")[2].partition(" or")[0]
+    (tmp_path / "orderflow.toml").write_text("shipping_port = 8005\n")
+    settings = Settings.load(environ={named: "postgresql://s:geheim@db/parcels"}, home=tmp_path)
+
+    assert named == "ORDERFLOW_SHIPPING_DATABASE_URL"
+    assert settings.service_database_url("shipping") == "postgresql://s:geheim@db/parcels"
+    assert (settings.service_port("shipping"), settings.service_port("returns")) == (8005, 0)
+    assert settings.embedded
+    assert settings.shown()["shipping_database_url"] == "postgresql://s:***@db/parcels"
+    assert "geheim" not in repr(settings)
+    assert settings.sources["shipping_port"] == f"file {tmp_path / 'orderflow.toml'}"
+
+
+@pytest.mark.parametrize("name", ["PAYMNT_DATABASE_URL", "INVENTRY_PORT", "SHIPPING_URL", "shipping_port"])
+def test_a_misspelt_name_is_no_service_of_ones_own(name: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=f"unknown setting ORDERFLOW_{name}"):
+        Settings.load(environ={f"ORDERFLOW_{name}": "1"}, home=tmp_path)
+
+
 def test_passwords_are_not_shown(tmp_path: Path) -> None:
     settings = Settings.load(environ={"ORDERFLOW_DATABASE_URL": SERVER}, home=tmp_path)
     for shown in (repr(settings), str(settings.shown()), f"{settings.database_url}"):

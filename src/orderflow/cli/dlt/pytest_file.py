@@ -20,7 +20,7 @@ FILE = '''\
 
 {why}
 
-Written by `orderflow dlt pytest`. It fails as the event did, and passes once the code is mended.
+Written by `orderflow dlt pytest`, for pytest, or for Python alone. It fails as the event did, and passes once the code is mended.
 """
 
 from uuid import UUID
@@ -57,6 +57,11 @@ def {name}() -> None:
     touched = set(handler.touches(incoming.envelope.message))
     rows = Rows({{row.ref: row for row in ROWS if row.ref in touched}})
     encoded(handler.decide(rows, incoming.envelope), incoming)
+
+
+if __name__ == "__main__":
+    {name}()
+    print("It passes: the event is handled.")
 '''
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import runpy
+import shlex
+import sys
 import tempfile
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +34,9 @@ from orderflow.settings import SERVICES
 def reproduce(session: Session, event: str, service: str | None, output: str | None, force: bool) -> None:
     """Write a test that reproduces the failure of an event, from the stored rows and the record.
 
-    It needs nothing but this project and pytest: no database, no log. It fails today as the event did, and
-    passes once the code is mended. What it would do is tried here first: if the event does not fail by the
+    It needs nothing but this project: no database, no log. It is run by this project's Python alone, or as one of
+    your tests by pytest, where that is installed (pip install pytest). It fails today as the event did, and passes
+    once the code is mended. What it would do is tried here first: if the event does not fail by the
     code that is installed here, that is said (it was mended, or the database refused the data, or a fault was set).
 
     \b
@@ -61,7 +65,9 @@ def reproduce(session: Session, event: str, service: str | None, output: str | N
 def _show(session: Session, where: str, failure: str) -> None:
     from orderflow.cli.output import text
 
-    session.out.show(text(f"Wrote {where}. Run it with: python -m pytest {where}"))
+    session.out.show(text(f"Wrote {where}. Run it with: {shlex.join((sys.executable, where))}"))
+    if find_spec("pytest") is not None:
+        session.out.show(text(f"or with: {shlex.join((sys.executable, '-m', 'pytest', where))}"))
     if failure:
         session.out.show(text(f"It fails here: {failure}", "red"))
     else:
