@@ -308,10 +308,9 @@ async def test_what_waits_is_counted_alike_wherever_it_is_told(system: System) -
         return dict(Counter(letter["state"] for letter in letters)) == {"dead": 9, "held": 2}
 
     await eventually(listed, timeout_s=60)
-    settings = as_running(Settings.load(environ=system.environment))
-    metrics = "".join(httpx.get(f"{settings.service_url(name)}/metrics").text for name in SERVICES)
+    metrics = await asyncio.to_thread(scrape, system)
     scraped = {
-        name: sum(float(value) for value in re.findall(rf"^orderflow_parked_{name}{{.*}} (.*)$", metrics, re.M))
+        name: sum(map(float, re.findall(rf"^orderflow_parked_{name}{{.*}} (.*)$", metrics, re.MULTILINE)))
         for name in expected
     }
     audited = json.loads(system.call("audit", "--json", "--wait", "30").stdout)
@@ -331,6 +330,11 @@ async def test_what_waits_is_counted_alike_wherever_it_is_told(system: System) -
     assert told.count("discarded it at") == 3
     assert "a test" in told
     await eventually(lambda: _nothing_waits(system), timeout_s=60)
+
+
+def scrape(system: System) -> str:
+    settings = as_running(Settings.load(environ=system.environment))
+    return "".join(httpx.get(f"{settings.service_url(name)}/metrics").text for name in SERVICES)
 
 
 async def _nothing_waits(system: System) -> bool:

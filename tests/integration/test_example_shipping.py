@@ -96,7 +96,7 @@ async def test_what_is_reserved_is_shipped_once_and_what_is_rejected_is_not(
     ("given", "code", "sentence"),
     [
         ({}, 2, "no database for shipping: set ORDERFLOW_SHIPPING_DATABASE_URL"),
-        ({"ORDERFLOW_SHIPPING_DATABASE_URL": "postgresql://s@127.0.0.1:9/x"}, 1, "database of shipping cannot be used"),
+        ({"ORDERFLOW_SHIPPING_DATABASE_URL": "postgresql://s@127.0.0.1:9/x"}, 1, "shipping cannot be used"),
     ],
 )
 def test_what_is_wrong_with_its_settings_is_one_sentence(

@@ -112,7 +112,9 @@ def _document(report: Report) -> dict[str, Any]:
 
 def _parts(report: Report) -> Iterator[RenderableType]:
     from orderflow.cli.counts import words
-    from orderflow.cli.output import table
+    from orderflow.cli.dlt.entries import entry
+    from orderflow.cli.output import text
+    from orderflow.cli.tables import ident
 
     outcomes = ", ".join(f"{count} {status}" for status, count in sorted(report.statuses.items())) or "none"
     yield f"{counted(report.orders, 'order')}: {outcomes}."
@@ -130,9 +132,10 @@ def _parts(report: Report) -> Iterator[RenderableType]:
     for number, promise in PROMISES.items():
         yield f"  {number}. {promise}: {_verdict(number, broken, report)}"
     if report.findings:
-        rows = [(int(f.promise), f.subject, f.what, f.expected, f.found) for f in report.findings]
         yield ""
-        yield table(("promise", "subject", "what", "expected", "found"), rows)
+    for found in report.findings:
+        head = (text(f"promise {int(found.promise)}", "red"), ident(found.subject), text(found.what))
+        yield from entry(head, (text(f"expected {found.expected}, found {found.found}"),))
     if report.count > len(report.findings):
         yield f"{report.count - len(report.findings)} more were found."
 

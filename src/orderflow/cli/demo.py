@@ -34,7 +34,9 @@ USUAL_RATE = 100.0
     help="Seconds for all of it.  [default: 120, and what sending takes: 1 for each 100 orders, or by --rate]",
 )
 @session_options
-def demo(session: Session, orders: int, rate: float | None, concurrency: int, seed: int, timeout_s: float | None) -> None:
+def demo(
+    session: Session, orders: int, rate: float | None, concurrency: int, seed: int, timeout_s: float | None
+) -> None:
     """Place many orders, follow them to their end, and sum up.
 
     A realistic mix: most are approved, some declined, some out of stock and refunded; now and then the bank is
@@ -93,7 +95,8 @@ def _within(limit_s: float, work: Callable[[], None]) -> None:
         done.result(limit_s)
     except TimeoutError:
         raise TimeUpError(
-            f"The services had not answered after {limit_s:g} s, and no order was placed. See why with: orderflow health"
+            f"The services had not answered after {limit_s:g} s, and no order was placed. "
+            "See why with: orderflow health"
         ) from None
 
 
@@ -107,7 +110,7 @@ def _conclude(tally: Tally, url: str, limit_s: float) -> None:
         raise CliError(f"{tally.errors.total()} of {tally.asked} orders were not accepted")
     if tally.time_is_up or tally.unfinished or tally.refunds_due():
         raise TimeUpError(
-            f"After {limit_s:g} s {tally.placed} of {tally.asked} orders are accepted, {len(tally.unfinished)} of these "
-            f"are not final, and {len(tally.refunds_due())} refunds are due. See what is behind or stuck with: "
-            "orderflow lag; to give it longer: --timeout"
+            f"After {limit_s:g} s {tally.placed} of {tally.asked} orders are accepted, "
+            f"{len(tally.unfinished)} of these are not final, and {len(tally.refunds_due())} refunds are due. "
+            "See what is behind or stuck with: orderflow lag; to give it longer: --timeout"
         )

@@ -34,6 +34,13 @@ class UnreachableError(CliError):
     kind = "unreachable"
 
 
+class UsageOfIdError(CliError):
+    """A short id that could mean several."""
+
+    code = ExitCode.USAGE
+    kind = "usage"
+
+
 class NotFoundError(CliError):
     """The order, topic or event that was named does not exist."""
 

@@ -34,8 +34,7 @@ def list_(session: Session) -> None:
     orderflow expired list --json | jq '[.expired[].count] | add'
     """
     from orderflow.cli import everywhere
-    from orderflow.cli.output import table
-    from orderflow.cli.times import moment
+    from orderflow.cli.tables import table, when
 
     answers = everywhere.ask(session, lambda client: client.get("/ops/expired"))
     rows = _rows(answers.found)
@@ -43,8 +42,9 @@ def list_(session: Session) -> None:
         session.out.document({"expired": rows, "unreachable": answers.away})
     else:
         columns = ("service", "consumer", "topic", "partition", "first_lost", "next_kept", "count")
-        lines = [(*(row[column] for column in columns), moment(row["noticed_at"])) for row in rows]
-        shown = table((*columns, "noticed"), lines, right=("partition", "first_lost", "next_kept", "count"))
+        lines = [(*(row[column] for column in columns), when(row["noticed_at"])) for row in rows]
+        numbers = ("partition", "first_lost", "next_kept", "count")
+        shown = table((*columns, "noticed"), lines, right=numbers, drop=("service",))
         session.out.show(shown if rows else "No record expired unread.")
         everywhere.show_away(session, answers)
     answers.require_all()

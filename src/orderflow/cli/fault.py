@@ -139,7 +139,7 @@ def list_faults(session: Session, service: str | None) -> None:
     orderflow fault list --json | jq -r '.faults[].id'
     """
     from orderflow.cli import everywhere
-    from orderflow.cli.output import table
+    from orderflow.cli.tables import table
 
     answers = everywhere.ask(session, lambda client: client.get("/ops/faults"), (service,) if service else SERVICES)
     found = _found(answers)
@@ -148,7 +148,7 @@ def list_faults(session: Session, service: str | None) -> None:
     else:
         columns = ("fault", "error", "events", "with", "share")
         rows = [_row(each) for each in found]
-        session.out.show(table(columns, rows, right=("share",)) if rows else "No fault is set.")
+        session.out.show(table(columns, rows, right=("share",), drop=("share",)) if rows else "No fault is set.")
         everywhere.show_away(session, answers)
     answers.require_all()
 

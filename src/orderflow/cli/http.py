@@ -91,9 +91,7 @@ class ServiceClient:
         """As `get`. A status of `good` is an answer too, whatever it usually means."""
         if self._installation is not None:
             self._require_ours(self._installation, within_s, may_be_starting=path.startswith("/health/"))
-        reply = self._ask(
-            method, path, within_s, parameters=parameters, body=body, headers=headers, wait_s=wait_s
-        )
+        reply = self._ask(method, path, within_s, parameters=parameters, body=body, headers=headers, wait_s=wait_s)
         if not reply.is_success and reply.status_code not in good:
             raise self._refusal(reply)
         try:

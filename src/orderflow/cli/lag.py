@@ -52,14 +52,13 @@ def _rows(found: Mapping[str, Any], part: str) -> list[dict[str, Any]]:
 
 
 def _parts(found: Mapping[str, Any], partitions: bool) -> Iterator[RenderableType]:
-    from orderflow.cli.output import table
-    from orderflow.cli.times import moment
+    from orderflow.cli.tables import table, when
     from orderflow.messaging.inbox import Waits
 
     rows = _rows(found, "lag")
     if partitions:
         lines = [tuple(row[column] for column in BY_PARTITION) for row in rows]
-        yield table(BY_PARTITION, lines, right=("partition", "committed", "end", "lag"))
+        yield table(BY_PARTITION, lines, right=("partition", "committed", "end", "lag"), drop=("service",))
     else:
         totals = [(*name, behind) for name, behind in _totals(rows).items()]
         yield table(("service", "consumer", "topic", "lag"), totals, right=("lag",))
@@ -70,8 +69,8 @@ def _parts(found: Mapping[str, Any], partitions: bool) -> Iterator[RenderableTyp
         return
     counts = ("keys", *Waits)
     columns = ("service", "consumer", *counts)
-    lines = [(*(row[column] for column in columns), moment(row["oldest"])) for row in stuck]
-    yield table((*columns, "oldest"), lines, right=counts)
+    lines = [(*(row[column] for column in columns), when(row["oldest"])) for row in stuck]
+    yield table((*columns, "oldest"), lines, right=counts, drop=("service", "oldest"))
     if any(row["dead"] for row in stuck):
         yield "See what was given up with: orderflow dlt list"
 

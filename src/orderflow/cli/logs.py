@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 from orderflow.cli.plain import printable
 from orderflow.cli.session import Session, session_options
+from orderflow.cli.short_ids import digits
+from orderflow.cli.values import EXAMPLE_ID, is_id
 
 OF_ERRORS = ".stderr"
+USUAL_LINES = 50
 
 
 @click.command(
     epilog="""\b
 Examples:
-  orderflow logs                     the last lines of every log
-  orderflow logs -f order            follow the service order
+  orderflow logs                     the last lines of all logs, by time
+  orderflow logs -f order payment    follow two services
   orderflow logs -n 200 postgres     PostgreSQL's own log
-  orderflow logs -n 100000 | grep ORDER_ID
-                                     all that concerns one order
+  orderflow logs --order 01981c5e-7a40-7000-8000-0123456789ab
+                                     all that concerns one order, in every service
   orderflow logs --json | jq 'select(.level == "error")'
 
 \b
@@ -30,10 +35,11 @@ Exit codes: 0 shown; 1 there is no such log."""
 )
 @click.argument("names", metavar="[SERVICE]...", nargs=-1)
 @click.option("-f", "--follow", is_flag=True, help="Wait for more, until Ctrl-C.")
-@click.option("-n", "--lines", type=click.IntRange(0), default=20, show_default=True, help="Last lines of each.")
+@click.option("-n", "--lines", type=click.IntRange(0), help="How many last lines.  [default: 50; with --order all]")
+@click.option("--order", metavar="ORDER_ID", help="Only what names this order; the last digits of its id will do.")
 @session_options
-def logs(session: Session, names: tuple[str, ...], follow: bool, lines: int) -> None:
-    """Show the logs of services, PostgreSQL and Kafka.
+def logs(session: Session, names: tuple[str, ...], follow: bool, lines: int | None, order: str | None) -> None:
+    """Show the logs of services, PostgreSQL and Kafka as one, by time.
 
     Readable on a terminal, elsewhere as the services write them: a JSON object a line. Where several are shown, each
     line stands behind the name of its log. With --json every line is a JSON object, also those of PostgreSQL and
@@ -45,7 +51,8 @@ def logs(session: Session, names: tuple[str, ...], follow: bool, lines: int) -> 
     found = viewing.find(Home(session.given.home).logs, names)
     alone = [name for name in found if not name.endswith(OF_ERRORS)]
     terminal = sys.stdout.isatty()
-    for name, line in viewing.lines(found, lines, follow=follow):
+    last = lines if lines is not None else USUAL_LINES if order is None else sys.maxsize
+    for name, line in viewing.lines(found, last, follow=follow, wanted=_names(order)):
         if session.out.as_json:
             shown = line if _document(line) else json.dumps({"log": name, "message": line})
         else:
@@ -54,6 +61,20 @@ def logs(session: Session, names: tuple[str, ...], follow: bool, lines: int) -> 
         sys.stdout.write(f"{shown}\n")
         if follow:
             sys.stdout.flush()
+
+
+def _names(order: str | None) -> Callable[[str], bool]:
+    """Whether a line names the order: its id, or one that ends so, wherever it stands. Raises click.UsageError."""
+    if order is None:
+        return lambda _: True
+    end = digits(order)
+    if end is None and not is_id(order):
+        raise click.UsageError(
+            f"{order!r} is not an order id. Wanted: a UUID such as {EXAMPLE_ID}, or its last digits"
+        )
+    pattern = re.escape(order.lower()) if end is None else rf"[0-9a-f-]*{'-?'.join(end)}"
+    found = re.compile(rf"(?<![0-9a-f-]){pattern}(?![0-9a-f-])", re.IGNORECASE)
+    return lambda line: found.search(line) is not None
 
 
 def _readable(line: str) -> str:

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.order_view import amount
 from orderflow.cli.order_view import status as status_text
-from orderflow.cli.output import table
-from orderflow.cli.times import moment
+from orderflow.cli.tables import ident, table, when
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from orderflow.cli.tables import Fitted
 
 PAGE = 100
 
@@ -31,14 +30,14 @@ def read_orders(client: ServiceClient, status: str | None, limit: int) -> list[d
     return orders
 
 
-def table_of(orders: list[dict[str, Any]]) -> Table:
+def table_of(orders: list[dict[str, Any]]) -> Fitted:
     """For people."""
     return table(
         ("order", "placed", "status", "reason", "refund", "total", "customer"),
         [
             (
-                order["id"],
-                moment(order["created_at"]),
+                ident(order["id"]),
+                when(order["created_at"]),
                 status_text(order["status"]),
                 order["reason"],
                 "" if order["refund"] == "none" else order["refund"],
@@ -48,5 +47,5 @@ def table_of(orders: list[dict[str, Any]]) -> Table:
             for order in orders
         ],
         right=("total",),
-        whole=("order", "placed", "total"),
+        drop=("customer", "refund", "reason", "placed"),
     )

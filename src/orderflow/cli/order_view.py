@@ -7,7 +7,8 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from orderflow.cli.output import joined, table, text
+from orderflow.cli.output import joined, text
+from orderflow.cli.tables import ident, table, when
 from orderflow.cli.times import duration, moment
 from orderflow.events.money import KNOWN_CURRENCIES, format_amount
 
@@ -84,16 +85,16 @@ def history(steps: Sequence[Mapping[str, Any]]) -> RenderableType:
         ("time", "after", "status", "because of", "event id"),
         [
             (
-                moment(step["at"]),
+                when(step["at"]),
                 elapsed(start, step["at"]),
                 _brought(step),
                 _event(step),
-                step["cause"] or "-",
+                ident(step["cause"] or "-"),
             )
             for step in steps
         ],
         right=("after",),
-        whole=("time", "after", "event id"),
+        drop=("time", "after"),
     )
 
 

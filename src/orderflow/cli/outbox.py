@@ -40,7 +40,7 @@ def status(session: Session) -> None:
     orderflow outbox status --json | jq '[.services[].unsent] | add'
     """
     from orderflow.cli import everywhere
-    from orderflow.cli.output import table
+    from orderflow.cli.tables import table
     from orderflow.cli.times import duration
 
     answers = everywhere.ask(session, lambda client: client.get("/ops/outbox"))
@@ -139,8 +139,8 @@ def _republish(session: Session, answers: Answers, body: Mapping[str, Any]) -> M
 
 def _show(session: Session, answers: Answers, done: Mapping[str, int], *, rehearsed: bool) -> None:
     from orderflow.cli import everywhere
-    from orderflow.cli.output import table, text
-    from orderflow.cli.times import moment
+    from orderflow.cli.output import text
+    from orderflow.cli.tables import table, when
 
     if session.out.as_json:
         session.out.document(
@@ -153,7 +153,7 @@ def _show(session: Session, answers: Answers, done: Mapping[str, int], *, rehear
         )
         return
     rows: Sequence[tuple[RenderableType | object, ...]] = [
-        (name, rows["topic"], rows["count"], moment(rows["oldest"]), moment(rows["newest"]))
+        (name, rows["topic"], rows["count"], when(rows["oldest"]), when(rows["newest"]))
         for name, found in answers.found.items()
         for rows in found or ()
     ]

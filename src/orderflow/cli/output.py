@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol, runtime_checkable
 
 from orderflow.cli.errors import ReaderGoneError
 from orderflow.cli.plain import printable, printable_block
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-    from rich.table import Table
     from rich.text import Text
 
 WIDTH_OF_NO_TERMINAL = 250
+
+
+@runtime_checkable
+class Fits(Protocol):
+    """What makes its lines for a width itself, or for as much room as there may be: see `cli.tables`."""
+
+    def lines(self, width: int | None) -> Iterator[Text]: ...
 
 
 class Output:
@@ -40,7 +46,10 @@ class Output:
         """For people. A plain `str` must be ours; what comes from outside goes through `text`."""
         with _to_reader():
             for part in parts:
-                with _room_for(part, self.console):
+                if isinstance(part, Fits) and not sys.stdout.isatty():
+                    for line in part.lines(None):
+                        self.console.print(line, soft_wrap=True)
+                else:
                     self.console.print(part)
 
     @cached_property
@@ -56,22 +65,6 @@ def _to_reader() -> Iterator[None]:
         sys.stdout.flush()
     except BrokenPipeError:
         raise ReaderGoneError from None
-
-
-@contextmanager
-def _room_for(part: RenderableType, console: Console) -> Iterator[None]:
-    """A table's columns that may not be broken go over the edge: a terminal has them in one piece when copied."""
-    from rich.measure import Measurement
-    from rich.table import Table
-
-    width = console.width
-    if isinstance(part, Table):
-        room = console.options.update(width=WIDTH_OF_NO_TERMINAL)
-        console.width = max(width, Measurement.get(console, room, part).minimum)
-    try:
-        yield
-    finally:
-        console.width = width
 
 
 def make_console(*, to_errors: bool) -> Console:
@@ -106,23 +99,3 @@ def joined(*parts: Text | str) -> Text:
     from rich.text import Text
 
     return Text.assemble(*parts)
-
-
-def table(
-    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = (), whole: Sequence[str] = ()
-) -> Table:
-    """A table whose cells are `text`s or values from anywhere; the columns in `right` hold numbers, those in
-    `whole` what is never broken, however narrow the terminal: ids that are copied, times.
-    """
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    made = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    cells = [[cell if isinstance(cell, Text) else text("" if cell is None else cell) for cell in row] for row in rows]
-    for place, column in enumerate(columns):
-        least = max((row[place].cell_len for row in cells), default=0) if column in whole else None
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold", min_width=least)
-    for row in cells:
-        made.add_row(*row)
-    return made

@@ -52,8 +52,7 @@ def list_payments(session: Session, state: str | None, limit: int) -> None:
     orderflow payment list --state refund_refused
     orderflow payment list --state unknown --json | jq -r '.payments[].order_id'
     """
-    from orderflow.cli.output import table
-    from orderflow.cli.times import moment
+    from orderflow.cli.tables import ident, table, when
 
     with session.client("payment") as client:
         payments = _read(client, state, limit)
@@ -61,11 +60,18 @@ def list_payments(session: Session, state: str | None, limit: int) -> None:
         session.out.document({"payments": payments})
         return
     rows = [
-        (each["order_id"], moment(each["changed_at"]), each["status"], _why(each), _amount(each), each["customer_id"])
+        (
+            ident(each["order_id"]),
+            when(each["changed_at"]),
+            each["status"],
+            _why(each),
+            _amount(each),
+            each["customer_id"],
+        )
         for each in payments
     ]
     columns = ("order", "since", "status", "reason", "amount", "customer")
-    shown = table(columns, rows, right=("amount",), whole=("order", "since"))
+    shown = table(columns, rows, right=("amount",), drop=("customer", "since"))
     session.out.show(shown if payments else "No such payments.")
 
 

@@ -12,6 +12,7 @@ import click
 
 from orderflow.cli.options import home_option, load_settings
 from orderflow.cli.output import Output
+from orderflow.cli.short_ids import resolved
 from orderflow.settings import Settings
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def session_options(command: Callable[Concatenate[Session, P], None]) -> Callabl
         session = Session(home, as_json)
         # Whatever the command asks for: a home that is named must be one.
         _ = session.given
-        command(session, **given)  # type: ignore[call-arg]
+        whole = {name: resolved(session, value) for name, value in given.items()}
+        command(session, **whole)  # type: ignore[call-arg]
 
     as_json = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")
     return home_option(as_json(with_session))

@@ -10,7 +10,6 @@ import click
 from orderflow.cli.session import Session, session_options
 from orderflow.settings import REMEMBERED, Settings
 
-
 OF_ONES_OWN = "of a service of your own"
 
 
@@ -40,7 +39,8 @@ def settings(session: Session, changed: bool) -> None:
     if not names:
         session.out.show("Every setting is at its default.")
         return
-    from orderflow.cli.output import table, text
+    from orderflow.cli.output import text
+    from orderflow.cli.tables import table
 
     rows = []
     for name in names:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orderflow.cli.errors import CliError, UnreachableError
-from orderflow.cli.output import table, text
+from orderflow.cli.output import text
 from orderflow.cli.session import Session, session_options
+from orderflow.cli.tables import table
 
 if TYPE_CHECKING:
     from orderflow.local.probe import Health
@@ -56,7 +57,8 @@ def status(session: Session) -> None:
         phase = "not ready" if found.phase == "ready" and not well else found.phase
         session.out.show(text(f"{phase} on {found.carrier or '...'}; data in {home.path}"))
         columns = ("", "where", "process", "restarts", "state")
-        session.out.show(table(columns, [_row(*row) for row in rows], right=("process", "restarts")))
+        shown, numbers = [_row(*row) for row in rows], ("process", "restarts")
+        session.out.show(table(columns, shown, right=numbers, drop=numbers[::-1]))
         if full:
             session.out.show(text(f"{full[0].upper()}{full[1:]}", "bold red"))
     if found.phase != "ready" or not well:

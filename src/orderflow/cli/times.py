@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
+
+NOW_MS = 1000
 
 
 def moment(value: object) -> str:
@@ -22,6 +25,18 @@ def moment_of_ms(milliseconds: int) -> str:
         return moment(datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat())
     except (OverflowError, OSError, ValueError):
         return str(milliseconds)
+
+
+def ago(value: object, now_ms: float | None = None) -> str:
+    """How long ago an RFC 3339 time is (`3 min ago`), or when it will be (`in 5.0 s`); other text as it is."""
+    try:
+        at = datetime.fromisoformat(str(value)).timestamp() * 1000
+    except (ValueError, OverflowError, OSError):
+        return str(value)
+    passed = (time.time() * 1000 if now_ms is None else now_ms) - at
+    if abs(passed) < NOW_MS:
+        return "now"
+    return f"{duration(passed)} ago" if passed > 0 else f"in {duration(-passed)}"
 
 
 def duration(milliseconds: float) -> str:

@@ -60,6 +60,7 @@ Exit codes: 0 stopped in order; 1 something is in the way; 2 wrong usage or sett
 @click.option("--drain", is_flag=True, help="Run until nothing is under way, then stop.")
 @game_day_option
 @take_over_option
+@click.option("--in-background", is_flag=True, hidden=True, help="It is what --detach has started: lines have times.")
 def up(
     detach: bool,
     kafka: bool,
@@ -70,6 +71,7 @@ def up(
     drain: bool,
     game_day: bool | None,
     take_over_topics: bool,
+    in_background: bool,
     **ports: int | None,
 ) -> int:
     """Start everything on this machine, and keep it running.
@@ -89,7 +91,7 @@ def up(
     given = {"database_url": database_url, "game_day": game_day, "kafka_bootstrap": kafka_bootstrap}
     settings = load_settings_for_up(home, {**ports, **given, "transport": transport})
     options = UpOptions(own_broker=kafka, drain=drain, take_over=take_over_topics, processes=dict(processes))
-    with reporter.for_output() as output:
+    with reporter.for_output(timed=in_background) as output:
         if detach:
             start_detached(settings, options, output)
             return 0

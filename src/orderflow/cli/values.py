@@ -11,6 +11,8 @@ from uuid import UUID
 
 import click
 
+from orderflow.cli.short_ids import DIGITS, ShortEvent, ShortOrder, digits
+
 EXAMPLE_ID = "01981c5e-7a40-7000-8000-0123456789ab"
 AGE_UNITS_MS = MappingProxyType({"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000})
 
@@ -33,25 +35,40 @@ def item(value: Any) -> dict[str, Any]:
 
 
 def order_id(value: Any) -> str:
-    """An order's id, which is a UUID. Raises click.BadParameter."""
+    """An order's id, which is a UUID, or its end. Raises click.BadParameter."""
+    if isinstance(value, ShortOrder):
+        return value
     try:
         return str(UUID(str(value)))
     except ValueError as error:
+        if (end := digits(str(value))) is not None:
+            return ShortOrder(end)
         raise click.BadParameter(
-            f"{value!r} is not an order id. Wanted: a UUID such as {EXAMPLE_ID}; "
+            f"{value!r} is not an order id. Wanted: a UUID such as {EXAMPLE_ID}, or its last digits; "
             "`orderflow order list` shows the ids of the newest orders"
         ) from error
 
 
-def event_or_position(value: Any) -> str:
-    """An event's id, which is a UUID, or a position. Raises click.BadParameter."""
-    if _is_whole(str(value)):
+def key(value: Any) -> str:
+    """A key of records: an order's id, its end, or any other text."""
+    try:
+        return order_id(value)
+    except click.BadParameter:
         return str(value)
+
+
+def event_or_position(value: Any) -> str:
+    """An event's id, which is a UUID, or its end, or a position. Raises click.BadParameter."""
+    if isinstance(value, ShortEvent) or (_is_whole(str(value)) and len(str(value)) < DIGITS):
+        return value if isinstance(value, ShortEvent) else str(value)
     try:
         return str(UUID(str(value)))
     except ValueError as error:
+        if (end := digits(str(value))) is not None:
+            return ShortEvent(end)
         raise click.BadParameter(
-            f"{value!r} is no event id. Wanted: a UUID, or with --service a position; `orderflow dlt list` shows both"
+            f"{value!r} is no event id. Wanted: a UUID, its last digits, or with --service a position; "
+            "`orderflow dlt list` shows both"
         ) from error
 
 

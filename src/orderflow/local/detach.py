@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from orderflow.settings import Settings
 
 LOOK_EVERY_S = 0.05
 STEP_SIGN = " ..."
+_TIME = re.compile(r"^\S+ \S+ UTC ")
 DETACHED_PROCESS = 0x8
 
 
@@ -30,7 +32,7 @@ def start_detached(settings: Settings, options: UpOptions, reporter: Reporter) -
     with log.open("ab") as output:
         begin = output.tell()
         process = subprocess.Popen(  # noqa: S603 - the command is ours
-            [sys.executable, "-m", "orderflow", "up", *_arguments(options)],
+            [sys.executable, "-m", "orderflow", "up", "--in-background", *_arguments(options)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -61,9 +63,10 @@ def _wait_until_ready(
 
 
 def _since(log: Path, begin: int) -> list[str]:
+    """What it has said, without the times."""
     with log.open("rb") as file:
         file.seek(begin)
-        return file.read().decode(errors="replace").strip().splitlines()
+        return [_TIME.sub("", line) for line in file.read().decode(errors="replace").strip().splitlines()]
 
 
 def _arguments(options: UpOptions) -> list[str]:

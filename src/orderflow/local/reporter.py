@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from io import TextIOBase
 from typing import TYPE_CHECKING, Protocol, TextIO, cast
 
@@ -61,16 +62,18 @@ class Unfailing(TextIOBase):
 
 
 class PlainReporter:
-    """Lines of text, for files and programs."""
+    """Lines of text, for files and programs; `timed` ones begin with the time, as in a log."""
 
-    def __init__(self, output: TextIO | None = None) -> None:
+    def __init__(self, output: TextIO | None = None, *, timed: bool = False) -> None:
         self._output = output or cast(TextIO, unfailing_stdout())
+        self._timed = timed
 
     def step(self, text: str) -> None:
         self.note(f"{text} ...")
 
     def note(self, text: str) -> None:
-        self._output.write(f"{text}\n")
+        time = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC " if self._timed else ""
+        self._output.write("".join(f"{time}{line}\n" for line in text.splitlines() or [""]))
         self._output.flush()
 
     def table(self, title: str, rows: Sequence[tuple[str, str, str]]) -> None:
@@ -135,9 +138,10 @@ def unfailing_stdout() -> Unfailing:
 
 
 @contextmanager
-def for_output() -> Iterator[Reporter]:
+def for_output(*, timed: bool = False) -> Iterator[Reporter]:
     """The one that fits standard output, closed at the end."""
-    fitting = TerminalReporter() if sys.stdout is not None and sys.stdout.isatty() else PlainReporter()
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    fitting = TerminalReporter() if terminal else PlainReporter(timed=timed)
     try:
         yield fitting
     finally:

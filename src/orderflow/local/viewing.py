@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from heapq import merge
 from pathlib import Path
+from typing import NamedTuple
 
 from orderflow.local.errors import LocalError
 
 LOOK_EVERY_S = 0.2
+_TIME = re.compile(r'(?:\{"time":"|\[)?(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d(?:[.,]\d{1,6})?)(Z| UTC)?')
 
 
 def find(folder: Path, names: Sequence[str]) -> Mapping[str, Path]:
@@ -34,20 +41,31 @@ def find(folder: Path, names: Sequence[str]) -> Mapping[str, Path]:
     return found
 
 
-def lines(logs: Mapping[str, Path], last: int, *, follow: bool) -> Iterator[tuple[str, str]]:
-    """The last lines of each, then, to follow, every line that is added to any."""
+def lines(
+    logs: Mapping[str, Path], last: int, *, follow: bool, wanted: Callable[[str], bool] = lambda _: True
+) -> Iterator[tuple[str, str]]:
+    """The last lines of all the logs that are `wanted`, by time, then, to follow, every such line that is added.
+
+    What was rotated away is looked at too. What is added is in order of time within each look.
+    """
     readers = [Reader(name, path) for name, path in logs.items()]
-    for reader in readers:
-        for line in reader.last(last):
-            yield reader.name, line
+    ends = [deque((each for each in reader.kept() if wanted(each.text)), maxlen=last) for reader in readers]
+    yield from [(each.log, each.text) for each in merge(*ends, key=_time)][-last if last else sys.maxsize :]
     while follow:
-        added = False
-        for reader in readers:
-            for line in reader.added():
-                added = True
-                yield reader.name, line
-        if not added:
+        added = [[each for each in reader.added() if wanted(each.text)] for reader in readers]
+        yield from ((each.log, each.text) for each in merge(*added, key=_time))
+        if not any(added):
             time.sleep(LOOK_EVERY_S)
+
+
+class Line(NamedTuple):
+    """`at` is its time in s since the epoch; a line that tells none is of the time of the one before it, or of the
+    time at which its file was written last.
+    """
+
+    log: str
+    text: str
+    at: float
 
 
 @dataclass(slots=True)
@@ -58,29 +76,67 @@ class Reader:
     path: Path
     position: int = 0
     inode: int = 0
+    at: float = 0.0
 
-    def last(self, count: int) -> Sequence[str]:
-        """The last lines; afterwards `added` goes on behind them."""
-        return deque(self.added(), maxlen=count) if count else [*deque(self.added(), maxlen=0)]
+    def kept(self) -> Iterator[Line]:
+        """All that there is, the oldest of the rotated files first; afterwards `added` goes on behind it."""
+        for path in sorted(self.path.parent.glob(f"{self.path.name}.*"), key=_age, reverse=True):
+            if _age(path):
+                with suppress(OSError), path.open("rb") as file:
+                    written_at = os.fstat(file.fileno()).st_mtime
+                    yield from (self._line(line, written_at) for line in file)
+        yield from self.added()
 
-    def added(self) -> Iterator[str]:
+    def added(self) -> Iterator[Line]:
         """Whole lines since the last look."""
         try:
             with self.path.open("rb") as file:
-                self._find_place(file.fileno())
+                written_at = self._find_place(file.fileno()).st_mtime
                 file.seek(self.position)
                 for line in file:
                     if not line.endswith(b"\n"):
                         return
                     self.position += len(line)
-                    yield line.decode(errors="replace").rstrip()
+                    yield self._line(line, written_at)
         except FileNotFoundError:
             return
 
-    def _find_place(self, descriptor: int) -> None:
+    def _line(self, line: bytes, written_at: float) -> Line:
+        shown = line.decode(errors="replace").rstrip()
+        self.at = time_of(shown) or self.at
+        return Line(self.name, shown, self.at or written_at)
+
+    def _find_place(self, descriptor: int) -> os.stat_result:
         status = os.fstat(descriptor)
         if status.st_ino != self.inode or status.st_size < self.position:
             self.position, self.inode = 0, status.st_ino
+        return status
+
+
+def time_of(line: str) -> float | None:
+    """When a line was written, in s since the epoch, as services, PostgreSQL and Kafka say it; None if it does not.
+
+    Where no zone is said, it is this machine's.
+    """
+    found = _TIME.match(line)
+    if found is None:
+        return None
+    date, clock, zone = found[1], found[2].replace(",", "."), found[3]
+    try:
+        at = datetime.fromisoformat(f"{date}T{clock}")
+        return at.replace(tzinfo=UTC if zone else None).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _time(line: Line) -> float:
+    return line.at
+
+
+def _age(path: Path) -> int:
+    """`order.log.3` is older than `order.log.1`; 0: it is no rotated log."""
+    number = path.name.rpartition(".")[2]
+    return int(number) if number.isdecimal() else 0
 
 
 def _is_of(name: str, wanted: str) -> bool:

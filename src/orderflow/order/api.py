@@ -21,6 +21,7 @@ from orderflow.order.views import OrderDetails, OrderPage, OrderView
 from orderflow.runtime.definition import ServiceContext
 from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.runtime.problems import FieldError, ProblemError
+from orderflow.runtime.text import IdEnd
 
 WAIT_MAX_S = 60
 PAGE_MAX = 100
@@ -47,6 +48,12 @@ LIMIT = Parameter(
     description="How many at most.",
     type=Annotated[int, msgspec.Meta(ge=1, le=PAGE_MAX)],
     default=20,
+)
+ID_ENDS = Parameter(
+    name="id_ends",
+    where="query",
+    description="Only orders whose id ends so, among the newest million; `status` and `cursor` do not count then.",
+    type=IdEnd,
 )
 CURSOR = Parameter(name="cursor", where="query", description="The `next` of the page before.")
 
@@ -90,6 +97,8 @@ class OrderApi:
 
     async def page(self, request: Request[None]) -> Reply:
         """GET /orders"""
+        if (digits := request.values["id_ends"]) is not None:
+            return Reply(body=await self._orders.ending(digits, request.values["limit"]))
         before: UUID | None = None
         if (cursor := request.values["cursor"]) is not None:
             try:
@@ -166,7 +175,7 @@ def _page(api: OrderApi) -> Operation:
         path="/orders",
         summary="List orders, newest first",
         handler=api.page,
-        parameters=(STATUS, LIMIT, CURSOR),
+        parameters=(STATUS, LIMIT, CURSOR, ID_ENDS),
         responses=(Response(status=200, description="A page of orders.", type=OrderPage),),
         tag="orders",
     )

@@ -121,6 +121,11 @@ class Orders:
         orders = tuple(self._summary(row) for row in rows[:limit])
         return OrderPage(orders=orders, next=to_cursor(orders[-1].id) if len(rows) > limit else None)
 
+    async def ending(self, digits: str, limit: int) -> OrderPage:
+        """Orders whose id ends with these hexadecimal digits, among the newest million."""
+        rows = await self._database.fetch(self._queries["list_ending"], digits, limit)
+        return OrderPage(orders=tuple(self._summary(row) for row in rows), next=None)
+
     async def finished_among(self, order_ids: Collection[UUID]) -> set[UUID]:
         """Those that are COMPLETED or FAILED."""
         rows = await self._database.fetch(self._queries["finished_among"], list(order_ids))

@@ -24,6 +24,12 @@ are not in it: they are in no JSON text."""
 MEANS = "text without control characters, line separators, marks of direction and noncharacters"
 
 Text = Annotated[str, msgspec.Meta(pattern=PATTERN, description=MEANS)]
+IdEnd = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[0-9a-f]{6,32}$(?!\n)", description="6 to 32 hexadecimal digits (0-9, a-f), without hyphens"
+    ),
+]
 Raw = Annotated[str, msgspec.Meta(extra={"raw": True})]
 """Bytes in the shape of a text, which are kept as they are and shown with care: only what UTF-8 or the database
 cannot hold is refused in it."""

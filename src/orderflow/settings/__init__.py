@@ -204,9 +204,8 @@ class Settings:
             return given.reveal()
         if self.database_url is None:
             started = ", or use `orderflow up`, which starts a server" if hasattr(self, wanted) else ""
-            raise SettingsError(
-                f"no database for {name}: set ORDERFLOW_{name.upper()}_DATABASE_URL or ORDERFLOW_DATABASE_URL{started}"
-            )
+            setting = f"ORDERFLOW_{name.upper()}_DATABASE_URL"
+            raise SettingsError(f"no database for {name}: set {setting} or ORDERFLOW_DATABASE_URL{started}")
         return database_of(self.database_url.reveal(), f"orderflow_{name}")
 
     def alert_key(self) -> bytes | None:

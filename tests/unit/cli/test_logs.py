@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from orderflow.local.home import Home
-from tests.unit.cli.calls import call
+from tests.unit.cli.calls import ORDER_ID, call
 
 LINE = (
     '{"time":"2026-11-25T03:26:55.949Z","level":"info","service":"order","action":"message-handled","order_id":"7"}'
@@ -39,7 +39,7 @@ def on_a_terminal(home: Path, *arguments: str, **environment: str) -> list[str]:
 
 def test_one_log_is_shown_as_it_was_written_and_several_with_their_names(home: Path) -> None:
     assert call(home, "logs", "order").stdout == f"{LINE}\n"
-    assert call(home, "logs").stdout == f"order          {LINE}\npostgres       {POSTGRES}\n"
+    assert call(home, "logs").stdout == f"postgres       {POSTGRES}\norder          {LINE}\n"
 
 
 def test_what_a_service_said_outside_of_its_log_is_told_apart(home: Path) -> None:
@@ -49,15 +49,27 @@ def test_what_a_service_said_outside_of_its_log_is_told_apart(home: Path) -> Non
 
 def test_for_programs_every_line_is_a_json_object(home: Path) -> None:
     lines = [json.loads(line) for line in call(home, "logs", "--json").stdout.splitlines()]
-    assert lines == [json.loads(LINE), {"log": "postgres", "message": POSTGRES}]
+    assert lines == [{"log": "postgres", "message": POSTGRES}, json.loads(LINE)]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo terminals on Windows")
 def test_on_a_terminal_it_is_text_that_cannot_act_on_it(home: Path) -> None:
     assert on_a_terminal(home, "order", NO_COLOR="1") == ["03:26:55.949 info    order message-handled order_id=7"]
-    coloured, postgres = on_a_terminal(home)
+    postgres, coloured = on_a_terminal(home)
     assert "\x1b[32minfo" in coloured
     assert postgres.endswith("starting \\x1b[31mPostgreSQL")
+
+
+def test_all_that_concerns_one_order_is_found_by_its_id_or_the_end_of_it(home: Path) -> None:
+    asked = '{"time":"2026-11-25T03:26:56.000Z","order_id":"01981c5e-7a40-7000-8000-0123456789ab"}'
+    other = '{"time":"2026-11-25T03:26:57.000Z","order_id":"01981c5e-7a40-7000-8000-0123456789ac"}'
+    (home / "logs" / "payment.log").write_text(f"{other}\n{asked}\n")
+    (home / "logs" / "order.log.1").write_text(f"{asked} in an older file\n")
+    expected = [f"order          {asked} in an older file", f"payment        {asked}"]
+    for words in (ORDER_ID, ORDER_ID.upper(), "456789ab", "0123-456789ab"):
+        assert call(home, "logs", "--order", words).stdout.splitlines() == expected
+    assert call(home, "logs", "--order", "56789abc").stdout == ""
+    assert call(home, "logs", "--order", "nonsense").exit_code == 2
 
 
 def test_without_any_log_it_says_so(tmp_path: Path) -> None:

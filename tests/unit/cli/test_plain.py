@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orderflow.cli.output import Output, block, joined, table, text
+from orderflow.cli.output import Output, block, joined, text
 from orderflow.cli.plain import printable, printable_block
+from orderflow.cli.tables import table
 
 
 @given(st.text(alphabet=st.characters(codec=None)))

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,10 @@ from orderflow.local.rotation import rotate
 def write(folder: Path, **logs: str) -> None:
     for name, content in logs.items():
         (folder / f"{name.replace('_', '-')}.log").write_text(content)
+
+
+def texts(found: Iterable[viewing.Line]) -> list[str]:
+    return [line.text for line in found]
 
 
 def test_a_name_means_every_process_of_that_service_and_no_other(tmp_path: Path) -> None:
@@ -38,27 +45,101 @@ def test_the_last_lines_are_shown_and_then_those_that_come(tmp_path: Path) -> No
     log = tmp_path / "order.log"
     log.write_text("1\n2\n3\n")
     reader = viewing.Reader("order", log)
-    assert list(reader.last(2)) == ["2", "3"]
+    assert texts(reader.kept()) == ["1", "2", "3"]
     with log.open("a") as file:
         file.write("4\nhalf")
-    assert list(reader.added()) == ["4"]
+    assert texts(reader.added()) == ["4"]
     with log.open("a") as file:
         file.write(" done\n")
-    assert list(reader.added()) == ["half done"]
+    assert texts(reader.added()) == ["half done"]
+
+
+AT = "2026-11-25"
+"""A day; times of day in the logs below are of UTC, but for Kafka's, which are this machine's."""
+
+
+def several(folder: Path) -> None:
+    order = [f'{{"time":"{AT}T03:00:0{second}.000Z","action":"o{second}"}}' for second in (1, 4)]
+    payment = [f'{{"time":"{AT}T03:00:0{second}.500Z","action":"p{second}"}}' for second in (0, 2, 5)]
+    (folder / "order.log.2").write_text(f"{order[0]}\n")
+    write(
+        folder,
+        order=f"{order[1]}\n",
+        payment="".join(f"{line}\n" for line in payment),
+        postgres=f"{AT} 03:00:02.100 UTC [7] ERROR:  no\n\tits second line\n",
+    )
+    (folder / "order.stderr.log").write_text("boom\n")
+    os.utime(folder / "order.stderr.log", (0, datetime(2026, 11, 25, 3, 0, 3, tzinfo=UTC).timestamp()))
+
+
+def test_lines_of_all_logs_are_in_order_of_time(tmp_path: Path) -> None:
+    several(tmp_path)
+    found = [
+        (name, line.rpartition('"action":')[2])
+        for name, line in viewing.lines(viewing.find(tmp_path, ()), 100, follow=False)
+    ]
+    assert found == [
+        ("payment", '"p0"}'),
+        ("order", '"o1"}'),
+        ("postgres", f"{AT} 03:00:02.100 UTC [7] ERROR:  no"),
+        ("postgres", "\tits second line"),
+        ("payment", '"p2"}'),
+        ("order.stderr", "boom"),
+        ("order", '"o4"}'),
+        ("payment", '"p5"}'),
+    ]
+
+
+def test_the_last_lines_are_the_last_of_all_and_of_those_that_are_wanted(tmp_path: Path) -> None:
+    several(tmp_path)
+    logs = viewing.find(tmp_path, ())
+    assert [name for name, _ in viewing.lines(logs, 2, follow=False)] == ["order", "payment"]
+    assert [name for name, _ in viewing.lines(logs, 1, follow=False, wanted=lambda line: "o1" in line)] == ["order"]
+    assert list(viewing.lines(logs, 0, follow=False)) == []
+
+
+def test_what_is_added_while_it_is_followed_is_in_order_of_time(tmp_path: Path) -> None:
+    several(tmp_path)
+    following = viewing.lines(viewing.find(tmp_path, ("order", "payment")), 1, follow=True)
+    assert "p5" in next(following)[1]
+    for name, second in (("order", 9), ("payment", 8)):
+        with (tmp_path / f"{name}.log").open("a") as file:
+            file.write(f'{{"time":"{AT}T03:00:0{second}.000Z"}}\n')
+    assert [next(following)[0], next(following)[0]] == ["payment", "order"]
+
+
+@pytest.mark.parametrize(
+    ("line", "second"),
+    [
+        (f'{{"time":"{AT}T03:00:01.250Z","level":"info"}}', 1.25),
+        (f"{AT} 03:00:01.250 UTC [7226] LOG:  starting", 1.25),
+        (f"{AT} 03:00:01 UTC Starting Kafka ...", 1.0),
+        ("Traceback (most recent call last):", None),
+        ("9999-99-99 99:99:99 UTC nonsense", None),
+    ],
+)
+def test_the_time_of_a_line_is_read_as_its_writer_wrote_it(line: str, second: float | None) -> None:
+    begin = datetime(2026, 11, 25, 3, tzinfo=UTC).timestamp()
+    found = viewing.time_of(line)
+    assert (found and found - begin) == second
+
+
+def test_kafka_writes_the_time_of_this_machine() -> None:
+    assert viewing.time_of(f"[{AT} 03:00:01,250] INFO x") == datetime(2026, 11, 25, 3, 0, 1, 250_000).timestamp()  # noqa: DTZ001  (as Kafka has it)
 
 
 def test_following_goes_on_after_a_rotation(tmp_path: Path) -> None:
     log = tmp_path / "order.log"
     log.write_text("old line, long\n")
     reader = viewing.Reader("order", log)
-    list(reader.last(0))
+    list(reader.kept())
     log.rename(tmp_path / "order.log.1")
     log.write_text("a new line, longer than the old one\n")
-    assert list(reader.added()) == ["a new line, longer than the old one"]
+    assert texts(reader.added()) == ["a new line, longer than the old one"]
     log.write_text("")
-    assert list(reader.added()) == []
+    assert texts(reader.added()) == []
     log.write_text("n\n")
-    assert list(reader.added()) == ["n"]
+    assert texts(reader.added()) == ["n"]
 
 
 def test_a_large_log_is_copied_and_emptied_in_place_and_its_writer_goes_on(tmp_path: Path) -> None:
@@ -94,6 +175,13 @@ def test_a_log_that_there_is_no_room_to_copy_stays_with_its_older_ones(tmp_path:
         "postgres.log": 300,
         "postgres.log.1": 5,
     }
+
+
+def test_what_runs_in_the_background_says_when() -> None:
+    output = io.StringIO()
+    PlainReporter(output, timed=True).step("Starting Kafka")
+    assert viewing.time_of(output.getvalue()) is not None
+    assert output.getvalue().endswith(" UTC Starting Kafka ...\n")
 
 
 def test_away_from_a_terminal_progress_is_plain_lines() -> None:

@@ -49,8 +49,8 @@ def check(session: Session, service: str | None, strict: bool) -> None:
     ]
     waiting = sum((each for each, _ in found.values()), Counter[str]())
     if session.out.as_json:
-        read = waiting.total()
-        session.out.document({"readable": not counted, "read": read, "waiting": _plain(waiting), "unreadable": counted})
+        told = {"readable": not counted, "read": waiting.total(), "waiting": _plain(waiting)}
+        session.out.document({**told, "unreadable": counted})
     else:
         _show(session, waiting, counted)
     if counted:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from orderflow.cli.errors import NotFoundError
+from orderflow.cli.short_ids import ShortEvent
 from orderflow.cli.values import event_or_position
 from orderflow.settings import SERVICES
 
@@ -27,6 +28,10 @@ class Choice:
     group: str | None
     everything: bool
     service: str | None
+
+    def with_ids(self, whole: Callable[[Any], Any]) -> Choice:
+        """The same with the whole id for each short one."""
+        return replace(self, events=whole(self.events))
 
     @property
     def services(self) -> Sequence[str]:
@@ -70,7 +75,7 @@ def chosen(events: tuple[str, ...], group: str | None, everything: bool, service
 
 def require_service(events: Sequence[str], service: str | None) -> None:
     """Raises click.UsageError: a position without its service."""
-    positions = [event for event in events if event.isdigit()]
+    positions = [event for event in events if event.isdigit() and not isinstance(event, ShortEvent)]
     if positions and service is None:
         raise click.UsageError(
             f"The position {positions[0]} counts within one service. Wanted: --service NAME with it, or an event's id"

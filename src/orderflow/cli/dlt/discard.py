@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -44,30 +44,26 @@ def discard(session: Session, choice: Choice, reason: str, yes: bool) -> None:
     held, answers = holders(session, choice)
     require_confirmed({name: holder.confirm for name, holder in held.items()}, yes=yes, reason=reason)
     done: list[dict[str, Any]] = []
+
+    def told() -> str:
+        return f"{counted(len(done), 'event')} discarded"
+
     for name, holder in held.items():
-        with session.client(name) as client:
-            gone: list[Mapping[str, Any]] = []
-            with heartbeat(lambda: f"{counted(len(gone), 'event')} discarded at {name}", hidden=session.out.as_json):
-                _discard(client, choice, holder, {"reason": reason, "confirmed": yes}, gone)
-        done += [{"service": name, **letter} for letter in gone]
+        before = len(done)
+        with session.client(name) as client, heartbeat(told, hidden=session.out.as_json):
+            gone = _discarded(client, choice, holder, {"reason": reason, "confirmed": yes})
+            done.extend({"service": name, **letter} for letter in gone)
         if not session.out.as_json:
-            session.out.show(text(f"Discarded at {name}: {counted(len(gone), 'event')}."))
+            session.out.show(text(f"Discarded at {name}: {counted(len(done) - before, 'event')}."))
     if session.out.as_json:
         session.out.document({"discarded": done, "unreachable": answers.away})
     answers.require_all()
 
 
-def _discard(
-    client: ServiceClient,
-    choice: Choice,
-    holder: Holder,
-    body: Mapping[str, Any],
-    done: list[Mapping[str, Any]],
-) -> None:
-    """What was discarded is added to `done`.
-
-    Raises CliError; of a group, what was handled or discarded meanwhile is left out.
-    """
+def _discarded(
+    client: ServiceClient, choice: Choice, holder: Holder, body: Mapping[str, Any]
+) -> Iterator[Mapping[str, Any]]:
+    """Each letter, once it is. Raises CliError; of a group, what was handled or discarded meanwhile is left out."""
     from orderflow.cli.dlt.acting import act
     from orderflow.cli.dlt.letters import PATH, read_letters
 
@@ -79,4 +75,4 @@ def _discard(
             if choice.events:
                 raise
         else:
-            done.append(letter)
+            yield letter

@@ -92,16 +92,14 @@ def _stored(session: Session, name: str, event: str, wanted: _Edit, reason: str)
 def _agree(session: Session, wanted: Mapping[str, _Edit], *, yes: bool) -> None:
     """Show what would change, and ask. Raises RefusedError."""
     from orderflow.cli.errors import RefusedError
-    from orderflow.cli.output import table, text
+    from orderflow.cli.output import text
 
     if not session.out.as_json:
         for name, each in wanted.items():
             session.out.show(text(f"At {name} this changes:", "bold"))
-            rows = [
-                (change["field"] or "(value)", _or_nothing(change["before"]), _or_nothing(change["after"]))
-                for change in each.changes
-            ]
-            session.out.show(table(("field", "before", "after"), rows))
+            for change in each.changes:
+                before, after = _or_nothing(change["before"]), _or_nothing(change["after"])
+                session.out.show(text(f"  {change['field'] or '(value)'}: {before} -> {after}"))
     if yes:
         return
     try:

@@ -8,9 +8,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from orderflow.cli.dlt.entries import entry
-from orderflow.cli.output import block, joined, table, text
+from orderflow.cli.output import block, joined, text
 from orderflow.cli.plain import counted
 from orderflow.cli.record_view import value_text
+from orderflow.cli.tables import Forms, ident, table, when
 from orderflow.cli.times import moment
 
 if TYPE_CHECKING:
@@ -36,12 +37,12 @@ def listed(letters: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
         )
 
 
-def name_of(letter: Mapping[str, Any]) -> Sequence[Text]:
+def name_of(letter: Mapping[str, Any]) -> Sequence[Forms | Text]:
     """Where an event is, what, and which."""
     return (
         text(f"{letter['service']} {letter['position']}", "bold"),
         text(short(letter["event_type"]) or "(no type)", "cyan"),
-        text(letter["event_id"]),
+        ident(letter["event_id"]),
     )
 
 
@@ -134,7 +135,7 @@ def history(happened: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
             ("time", "what", "attempt", "by", "why"),
             [
                 (
-                    moment(each["at"]),
+                    when(each["at"]),
                     each["moment"],
                     each["attempt"] or "",
                     each["who"],
@@ -143,6 +144,7 @@ def history(happened: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
                 for each in happened
             ],
             right=("attempt",),
+            drop=("attempt", "time"),
         )
 
 
@@ -151,7 +153,8 @@ def end(service: str, happened: Sequence[Mapping[str, Any]]) -> str:
     last = happened[-1]
     at = moment(last["at"])
     if last["moment"] == "discarded":
-        return f"It waits no longer at {service}: {last['who']} discarded it at {at}, because: {short(last['message'])}"
+        because = f"because: {short(last['message'])}"
+        return f"It waits no longer at {service}: {last['who']} discarded it at {at}, {because}"
     if last["moment"] != "handled":
         return f"It waits no longer at {service}. An earlier release did not note how it ended: orderflow dlt log"
     replayed = [each["who"] for each in happened if each["moment"] == "replayed"]
@@ -169,14 +172,15 @@ def _followers(followers: Sequence[Mapping[str, Any]], behind: int) -> Iterator[
         [
             (
                 each["position"],
-                each["event_id"],
+                ident(each["event_id"]),
                 short(each["event_type"]),
                 state(each["state"]),
-                moment(each["parked_at"]),
+                when(each["parked_at"]),
             )
             for each in followers
         ],
         right=("position",),
+        drop=("came in",),
     )
     if behind > len(followers):
         yield f"and {behind - len(followers)} more"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orderflow.cli.session import Session, session_options
-from orderflow.cli.values import age
+from orderflow.cli.values import age, key
 from orderflow.settings import SERVICES
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ STATES = ("dead", "retrying", "held", "parked", "all")
     "--type", "event_type", metavar="TYPE", help="Only of this type: OrderPlaced, orderflow.OrderPlaced.v1."
 )
 @click.option("--fingerprint", metavar="GROUP", help="Only of this group; `orderflow dlt groups` shows them.")
-@click.option("--order", "key", metavar="ORDER_ID", help="Only of this order.")
+@click.option("--order", "key", type=key, metavar="ORDER_ID", help="Only of this order.")
 @click.option(
     "--older-than", "older_than_ms", type=age, metavar="AGE", help="Only what came in so long ago: 10m, 2h."
 )

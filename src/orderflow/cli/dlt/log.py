@@ -48,13 +48,13 @@ def log(session: Session, service: str | None, limit: int) -> None:
 def _parts(found: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
     from orderflow.cli.dlt.entries import entry
     from orderflow.cli.output import text
-    from orderflow.cli.times import moment
+    from orderflow.cli.tables import when
 
     for each in found:
         done = text(f"{each['action']} {_target(each)}", "bold")
         why = text(f"because: {each['reason']}" if each["reason"] else "", "yellow")
         yield from entry(
-            (text(moment(each["at"]), "dim"), text(each["service"]), text(each["who"], "cyan"), done),
+            (when(each["at"], "dim"), text(each["service"]), text(each["who"], "cyan"), done),
             (text(each["result"]), why),
         )
 

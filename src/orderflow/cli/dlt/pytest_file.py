@@ -20,7 +20,8 @@ FILE = '''\
 
 {why}
 
-Written by `orderflow dlt pytest`, for pytest, or for Python alone. It fails as the event did, and passes once the code is mended.
+Written by `orderflow dlt pytest`, for pytest, or for Python alone. It fails as the event did, and passes once the
+code is mended.
 """
 
 from uuid import UUID

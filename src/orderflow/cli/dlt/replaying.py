@@ -12,9 +12,8 @@ from orderflow.cli.dlt.following import ReplayName, Replays, follow
 from orderflow.cli.errors import ExitCode, UnreachableError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from orderflow.cli.session import Session
+    from orderflow.cli.tables import Fitted
 
 STYLES = MappingProxyType({"running": "cyan", "paused": "yellow", "stopped": "bold red", "done": "green"})
 COUNTS = ("waiting", "under_way", "succeeded", "failed_again", "discarded", "gone")
@@ -52,10 +51,10 @@ def show_replays(session: Session, found: Replays) -> None:
             session.out.show(text(f"Once that is mended, go on with: orderflow dlt resume {name}"))
 
 
-def _table_of(found: Replays) -> Table:
+def _table_of(found: Replays) -> Fitted:
     """One line a replay."""
-    from orderflow.cli.output import table, text
-    from orderflow.cli.times import moment
+    from orderflow.cli.output import text
+    from orderflow.cli.tables import table, when
 
     return table(
         ("replay", "state", *(name.replace("_", " ") for name in COUNTS), "begun", "by", "reason"),
@@ -64,13 +63,14 @@ def _table_of(found: Replays) -> Table:
                 text(name, "bold"),
                 text(each["state"], STYLES.get(each["state"], "")),
                 *(each["progress"][count] for count in COUNTS),
-                moment(each["created_at"]),
+                when(each["created_at"]),
                 each["who"],
                 each["reason"],
             )
             for name, each in found.items()
         ],
         right=tuple(name.replace("_", " ") for name in COUNTS),
+        drop=("reason", "by", "gone", "discarded", "begun", "under way", "waiting"),
     )
 
 

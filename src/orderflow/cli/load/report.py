@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from orderflow.cli.load.run import Wish
 from orderflow.cli.load.tally import COMPLETED, FAILED, Tally, percentiles
-from orderflow.cli.output import joined, table, text
+from orderflow.cli.output import joined, text
+from orderflow.cli.tables import table
 from orderflow.cli.times import duration
 
 if TYPE_CHECKING:
@@ -66,17 +67,17 @@ def parts(tally: Tally, wish: Wish) -> Iterator[RenderableType]:
 
 
 def _outcomes(tally: Tally) -> RenderableType:
+    """A line for each kind and its end, the commonest kind first."""
     counts: dict[str, Counter[str]] = {}
     for order in tally.orders.values():
         counts.setdefault(order.kind, Counter())[_end(order.status, order.reason)] += 1
-    ends = sorted({end for counted in counts.values() for end in counted})
     rows: list[tuple[Any, ...]] = [
-        (kind, counted.total(), *(counted[end] or "" for end in ends))
-        for kind, counted in sorted(counts.items(), key=lambda item: -item[1].total())
+        (kind, end, count)
+        for kind, ends in sorted(counts.items(), key=lambda item: -item[1].total())
+        for end, count in ends.most_common()
     ]
-    sums = [sum(counted[end] for counted in counts.values()) for end in ends]
-    rows.append((text("all", "bold"), text(tally.placed, "bold"), *(text(each, "bold") for each in sums)))
-    return table(("orders", "placed", *ends), rows, right=("placed", *ends))
+    rows.append((text("all", "bold"), "", text(tally.placed, "bold")))
+    return table(("orders", "end", "count"), rows, right=("count",))
 
 
 def _latencies(shown: Mapping[str, Any]) -> RenderableType:

@@ -24,7 +24,7 @@ SUM_UP_MAX_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What is asked for. `deadline`, of the monotonic clock in s: all is over by then, whatever answers or does not."""
+    """What is asked for. All is over by `deadline` (of the monotonic clock, in s), whatever answers or does not."""
 
     orders: int
     rate: float | None

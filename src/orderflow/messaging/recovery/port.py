@@ -276,6 +276,10 @@ class RecoveryStore(Protocol):
         """A parked or dead event by its event id (the original's, too) or position."""
         ...
 
+    async def events_ending(self, digits: str, limit: int) -> Sequence[UUID]:
+        """Ids that end with these hexadecimal digits, of events that wait or have ever failed, at most `limit`."""
+        ...
+
     async def sequence(self, consumer: str, key: str, limit: int) -> Sequence[Letter]:
         """Everything that is parked of a key, head first."""
         ...

@@ -118,6 +118,16 @@ WHERE orders.order_id = $1::uuid
 SELECT order_id, customer_id, currency, items, total, payment_method, status, reason, refund, created_at
 FROM orders WHERE order_id < $1::uuid AND $3::text IS NULL ORDER BY order_id DESC LIMIT $2::integer
 
+-- name: list_ending
+-- orders whose id ends with these digits, among the newest million, whose ids are read from the index alone
+SELECT order_id, customer_id, currency, items, total, payment_method, status, reason, refund, created_at
+FROM orders WHERE order_id = ANY (ARRAY(
+    SELECT order_id FROM (SELECT order_id FROM orders ORDER BY order_id DESC LIMIT 1000000) AS newest
+    WHERE right(replace(order_id::text, '-', ''), length($1::text)) = $1
+    LIMIT $2::integer
+))
+ORDER BY order_id DESC
+
 -- name: list_unfinished
 -- a page of orders that are PENDING or PAID, by the partial index
 SELECT order_id, customer_id, currency, items, total, payment_method, status, reason, refund, created_at

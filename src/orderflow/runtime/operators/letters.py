@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
+from uuid import UUID
 
 from orderflow.messaging.decision import Service
 from orderflow.messaging.inbox import InboxState
@@ -14,8 +15,10 @@ from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Re
 from orderflow.runtime.operators import views
 from orderflow.runtime.operators.asking import NOT_THERE, TAG, Limit, Millis, Position, Text, one_event
 from orderflow.runtime.problems import ProblemError
+from orderflow.runtime.text import IdEnd
 
 FOLLOWERS_SHOWN = 100
+ENDING_SHOWN = 10
 VERSION = re.compile(r"\.v\d+$")
 
 Wish = Literal["dead", "retrying", "held", "parked", "all"]
@@ -69,6 +72,9 @@ class Letters:
             )
         )
 
+    async def ending(self, request: Request[None]) -> Reply:
+        return Reply(body=list(await self._store.events_ending(request.values["ends"], ENDING_SHOWN)))
+
     async def history(self, request: Request[None]) -> Reply:
         found = await self._store.history(request.values["id"])
         if not found:
@@ -85,6 +91,15 @@ class Letters:
                 handler=self.page,
                 parameters=_LISTING,
                 responses=[Response(status=200, description="In order of position", type=views.DeadLetterPage)],
+            ),
+            Operation(
+                method="GET",
+                path="/ops/event-ids/{ends}",
+                summary="Which events a short id means: of those that wait or have ever failed",
+                tag=TAG,
+                handler=self.ending,
+                parameters=(_ENDS,),
+                responses=[Response(status=200, description="Ids that end so, a few of them", type=list[UUID])],
             ),
             Operation(
                 method="GET",
@@ -122,6 +137,9 @@ _LISTING = (
     _query("limit", "Most entries", Limit, 100),
     _query("after", "Start after this position", Position, 0),
 )
+
+
+_ENDS = Parameter(name="ends", where="path", description="The last digits of an id", type=IdEnd)
 
 
 def _filter_of(values: Mapping[str, Any]) -> LetterFilter:

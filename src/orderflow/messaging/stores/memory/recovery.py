@@ -64,6 +64,14 @@ class MemoryRecovery:
                 return letters.view(self._state, waiting)
         return None
 
+    async def events_ending(self, digits: str, limit: int) -> Sequence[UUID]:
+        await self._step("read")
+        state = self._state
+        waiting = {each.event.event_id for each in state.parked.values()}
+        known = waiting | {each.event_id for each in state.originals.values()}
+        known |= {each.event_id for each in state.history.values()}
+        return sorted(each for each in known if each.hex.endswith(digits))[:limit]
+
     async def sequence(self, consumer: str, key: str, limit: int) -> Sequence[Letter]:
         await self._step("read")
         queue = [w for w in letters.by_position(self._state) if (w.consumer, w.event.key) == (consumer, key)]

@@ -67,6 +67,9 @@ class PostgresRecovery:
         rows = await self._run(self._queries[query], event)
         return read_letter(rows[0]) if rows else None
 
+    async def events_ending(self, digits: str, limit: int) -> Sequence[UUID]:
+        return [row["event_id"] for row in await self._run(self._queries["events_ending"], digits, limit)]
+
     async def sequence(self, consumer: str, key: str, limit: int) -> Sequence[Letter]:
         rows = await self._run(self._queries["letters_of_key"], consumer, key, limit)
         return [read_letter(row) for row in rows]

@@ -63,6 +63,17 @@ WHERE position = ANY (ARRAY(
 ORDER BY position
 LIMIT 1;
 
+-- name: events_ending
+-- Ids that end with these digits, of events that wait or have ever failed.
+SELECT event_id FROM (
+    SELECT event_id FROM parked_events
+    UNION SELECT event_id FROM edited_events
+    UNION SELECT event_id FROM parked_history
+) AS known
+WHERE right(replace(event_id::text, '-', ''), length($1::text)) = $1
+ORDER BY event_id
+LIMIT $2;
+
 -- name: letters_of_key
 -- What is parked of a key, head first.
 SELECT * FROM letters WHERE consumer = $1 AND key = $2 ORDER BY position LIMIT $3;
