@@ -56,6 +56,15 @@ async def test_operators_find_an_event_by_its_id_or_position(store: Store) -> No
     assert await store.recovery.letter(987) is None
 
 
+async def test_operators_find_events_by_the_end_of_their_id_also_when_they_wait_no_longer(store: Store) -> None:
+    await park(store, dead("k", "1"), parked("k", "2", attempts=0))
+    for name in ("k/1", "k/2"):
+        assert await store.recovery.events_ending(event_id(name).hex[-8:], 10) == [event_id(name)]
+    await end(store, "k")
+    assert await store.recovery.events_ending(event_id("k/1").hex[-20:], 10) == [event_id("k/1")]
+    assert await store.recovery.events_ending("0" * 8, 10) == []
+
+
 async def test_operators_see_what_is_stuck_by_consumer(store: Store) -> None:
     assert await store.recovery.summary() == []
     await park(store, dead("a", "1"), parked("a", "2", attempts=0), parked("b", "1"))

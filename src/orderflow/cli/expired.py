@@ -44,7 +44,7 @@ def list_(session: Session) -> None:
         columns = ("service", "consumer", "topic", "partition", "first_lost", "next_kept", "count")
         lines = [(*(row[column] for column in columns), when(row["noticed_at"])) for row in rows]
         numbers = ("partition", "first_lost", "next_kept", "count")
-        shown = table((*columns, "noticed"), lines, right=numbers, drop=("service",))
+        shown = table((*columns, "noticed"), lines, right=numbers, drop=("service", "next_kept"))
         session.out.show(shown if rows else "No record expired unread.")
         everywhere.show_away(session, answers)
     answers.require_all()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +11,8 @@ from orderflow.cli.session import Session, session_options
 from orderflow.settings import SERVICES
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from orderflow.cli.everywhere import Answers
 
 
@@ -45,16 +47,14 @@ def list_outages(session: Session, service: str | None) -> None:
     """
     from orderflow.cli import everywhere
     from orderflow.cli.errors import ExitCode
-    from orderflow.cli.output import table
 
     answers = _ask(session, (service,) if service else SERVICES)
     found = [{"service": name, **each} for name, its in answers.found.items() for each in its["outages"]]
     if session.out.as_json:
         session.out.document({"outages": found, "unreachable": answers.away})
     else:
-        columns = ("consumer", "event type", "state", "failing", "error", "overruled")
-        rows = [_row(each) for each in found]
-        session.out.show(table(columns, rows, right=("failing",)) if rows else "No outage.")
+        shown = [part for each in found for part in _parts(each)]
+        session.out.show(*(shown or ["No outage."]))
         everywhere.show_away(session, answers)
     answers.require_all()
     if any(each["state"] == "outage" for each in found):
@@ -107,17 +107,22 @@ def _ask(session: Session, services: tuple[str, ...]) -> Answers:
     return everywhere.ask(session, lambda client: client.get("/ops/outages"), services)
 
 
-def _row(outage: Mapping[str, Any]) -> tuple[object, ...]:
+def _parts(outage: Mapping[str, Any]) -> Iterator[RenderableType]:
+    from orderflow.cli.dlt.entries import entry
     from orderflow.cli.output import text
 
     said = outage["overruled"]
     state = outage["state"] if outage["for_ms"] is None else f"outage for {outage['for_ms'] / 1000:.0f} s"
-    failing = f"{outage['failing']} of {outage['tried']}" if outage["failing"] else ""
-    return (
-        text(outage["consumer"], "bold"),
-        outage["event_type"],
-        text(state, "bold red" if outage["for_ms"] is not None else ""),
-        failing,
-        outage["error"],
-        f"{said['verdict']}, by {said['who']}: {said['reason']}" if said else "",
+    failing = f"{outage['failing']} of {outage['tried']} failing" if outage["failing"] else ""
+    yield from entry(
+        (
+            text(outage["consumer"], "bold"),
+            text(outage["event_type"], "cyan"),
+            text(state, "bold red" if outage["for_ms"] is not None else ""),
+            text(failing),
+        ),
+        (
+            text(outage["error"], "red"),
+            text(f"overruled: {said['verdict']}, by {said['who']}: {said['reason']}" if said else "", "yellow"),
+        ),
     )

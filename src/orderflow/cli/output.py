@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, NoReturn, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NoReturn, Protocol, TextIO, runtime_checkable
 
 from orderflow.cli.errors import ReaderGoneError
 from orderflow.cli.plain import printable, printable_block
@@ -46,7 +46,7 @@ class Output:
         """For people. A plain `str` must be ours; what comes from outside goes through `text`."""
         with _to_reader():
             for part in parts:
-                if isinstance(part, Fits) and not sys.stdout.isatty():
+                if isinstance(part, Fits) and not is_terminal(sys.stdout):
                     for line in part.lines(None):
                         self.console.print(line, soft_wrap=True)
                 else:
@@ -55,6 +55,11 @@ class Output:
     @cached_property
     def console(self) -> Console:
         return make_console(to_errors=False)
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether a person reads it, on so many columns as the terminal has."""
+    return stream.isatty()
 
 
 @contextmanager
@@ -76,7 +81,7 @@ def make_console(*, to_errors: bool) -> Console:
             raise BrokenPipeError
 
     stream = sys.stderr if to_errors else sys.stdout
-    width = None if stream.isatty() else WIDTH_OF_NO_TERMINAL
+    width = None if is_terminal(stream) else WIDTH_OF_NO_TERMINAL
     return _Console(stderr=to_errors, markup=False, emoji=False, highlight=False, width=width)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from orderflow.cli.output import block, joined, text
-from orderflow.cli.times import moment_of_ms
+from orderflow.cli.tables import TIME, Forms, Line, ident
+from orderflow.cli.times import clock_of_ms, moment_of_ms
 from orderflow.messaging.transport import ConsumerRecord
 
 if TYPE_CHECKING:
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 ATTRIBUTE = "ce_"
+BRIEF_MAX = 1000
+NAME_MAX = 160
+EVENT_TYPE = re.compile(r"orderflow\.([A-Za-z]+)(?:\.v\d+)?")
 
 
 class _NoJsonError(ValueError):
@@ -34,6 +39,27 @@ def document(record: ConsumerRecord) -> dict[str, Any]:
         "headers": {name: value for name, value in headers if not _is_attribute(name)},
         **_value(record.value),
     }
+
+
+def line(record: ConsumerRecord) -> Iterator[RenderableType]:
+    """All that fits one line: when, what, whose, where, and the beginning of its value."""
+    shown = document(record)
+    event_type = (shown["attributes"].get("type") or "(no type)")[:NAME_MAX]
+    named = EVENT_TYPE.fullmatch(event_type)
+    yield Line(
+        Forms(text(moment_of_ms(record.timestamp)), text(clock_of_ms(record.timestamp)), TIME),
+        text(named[1] if named else event_type, "bold cyan"),
+        ident("(no key)" if shown["key"] is None else shown["key"][:NAME_MAX], "bold"),
+        text(f"{record.partition}@{record.offset}", "dim"),
+        text(_brief(shown), "dim"),
+    )
+
+
+def _brief(shown: Mapping[str, Any]) -> str:
+    """Its value as JSON on one line; so many characters are more than any line has."""
+    if "value" not in shown:
+        return f"base64 {shown['value_base64'][:BRIEF_MAX]}"
+    return "(no value)" if shown["value"] is None else json.dumps(shown["value"], ensure_ascii=False)[:BRIEF_MAX]
 
 
 def parts(record: ConsumerRecord) -> Iterator[RenderableType]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from orderflow.cli.session import Session, session_options
 from orderflow.settings import REMEMBERED, Settings
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+NAME_WIDTH = 26
+VALUE_WIDTH = 14
 OF_ONES_OWN = "of a service of your own"
 
 
@@ -17,7 +23,7 @@ OF_ONES_OWN = "of a service of your own"
 @click.option("--changed", is_flag=True, help="Only those that are not at their default.")
 @session_options
 def settings(session: Session, changed: bool) -> None:
-    """Show every setting, its effective value, and where that came from. Passwords are hidden.
+    """Show every setting by what it is about: effective value, where that came from, meaning. Passwords are hidden.
 
     The command line wins over the environment (ORDERFLOW_ and the name in capitals), that over the file
     orderflow.toml in the home, that over what the home runs on (`up --kafka` is remembered), that over the
@@ -39,15 +45,38 @@ def settings(session: Session, changed: bool) -> None:
     if not names:
         session.out.show("Every setting is at its default.")
         return
-    from orderflow.cli.output import text
-    from orderflow.cli.tables import table
+    session.out.show(*_parts(found, [name for name in names if name not in found.own], shown, meanings))
+    if own := [name for name in names if name in found.own]:
+        session.out.show(*_group("Services of your own", own, found, shown, meanings))
 
-    rows = []
+
+def _parts(
+    found: Settings, names: Sequence[str], shown: Mapping[str, object], meanings: Mapping[str, str]
+) -> Iterator[RenderableType]:
+    for heading, every in found.groups().items():
+        if here := [name for name in every if name in names]:
+            yield from _group(heading, here, found, shown, meanings)
+
+
+def _group(
+    heading: str,
+    names: Sequence[str],
+    found: Settings,
+    shown: Mapping[str, object],
+    meanings: Mapping[str, str],
+) -> Iterator[RenderableType]:
+    """A line each: what is cut of it on a narrow terminal is its meaning, not its value."""
+    from orderflow.cli.output import text
+    from orderflow.cli.tables import Line
+
+    yield Line(text(heading, "bold"))
     for name in names:
-        style = "dim" if found.sources[name] == "default" else "bold"
+        source = found.sources[name]
+        style = "dim" if source == "default" else "bold"
         value = "(not set)" if shown[name] is None else str(shown[name])
-        rows.append((text(name, style), text(value, style), text(found.sources[name]), text(meanings[name], "dim")))
-    session.out.show(table(("setting", "value", "from", "meaning"), rows))
+        said = meanings[name] if source == "default" else f"({source}) {meanings[name]}"
+        yield Line(text(f"  {name:<{NAME_WIDTH}}", style), text(f"{value:<{VALUE_WIDTH}}", style), text(said, "dim"))
+    yield ""
 
 
 def _with_remembered(settings: Settings) -> Settings:

@@ -61,7 +61,7 @@ def resolved(session: Session, value: Any) -> Any:
             return _only(value, "order", _orders(session, value))
         case ShortEvent():
             return _only(value, "event", _events(session, value))
-        case tuple():
+        case tuple() if type(value) is tuple:
             return tuple(resolved(session, each) for each in value)
     resolve: Callable[[Callable[[Any], Any]], Any] | None = getattr(value, "with_ids", None)
     return value if resolve is None else resolve(lambda each: resolved(session, each))

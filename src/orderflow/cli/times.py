@@ -27,13 +27,23 @@ def moment_of_ms(milliseconds: int) -> str:
         return str(milliseconds)
 
 
-def ago(value: object, now_ms: float | None = None) -> str:
+def clock_of_ms(milliseconds: int) -> str:
+    """The local time of day alone."""
+    return moment_of_ms(milliseconds).rpartition(" ")[2]
+
+
+def now_ms() -> float:
+    """Since the epoch, by this machine's clock."""
+    return time.time() * 1000
+
+
+def ago(value: object) -> str:
     """How long ago an RFC 3339 time is (`3 min ago`), or when it will be (`in 5.0 s`); other text as it is."""
     try:
         at = datetime.fromisoformat(str(value)).timestamp() * 1000
     except (ValueError, OverflowError, OSError):
         return str(value)
-    passed = (time.time() * 1000 if now_ms is None else now_ms) - at
+    passed = now_ms() - at
     if abs(passed) < NOW_MS:
         return "now"
     return f"{duration(passed)} ago" if passed > 0 else f"in {duration(-passed)}"

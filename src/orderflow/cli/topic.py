@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -52,32 +53,45 @@ def start_of(value: Any) -> str | int | None:
     type=click.IntRange(1),
     help="So many records, and no more; with -f and without --from: begin with so many.",
 )
-@click.option("--key", help="Only records of this key, which is an order's id.")
+@click.option("--key", help="Only records of this key, which is an order's id; its last digits will do.")
+@click.option("--full", is_flag=True, help="All of each record: attributes, headers and value.  [default: a line]")
 @session_options
 def tail(
-    session: Session, topic_name: str, follow: bool, start: str | int | None, limit: int | None, key: str | None
+    session: Session,
+    topic_name: str,
+    follow: bool,
+    start: str | int | None,
+    limit: int | None,
+    key: str | None,
+    full: bool,
 ) -> None:
-    """Show a topic's records in order of time, with their CloudEvents attributes.
+    """Show a topic's records in order of time, a line each, or all of them with --full.
 
-    Nothing is consumed: no group's offset moves. With --json a line for each record.
+    Nothing is consumed: no group's offset moves. With --json a line for each record, with all that is in it.
 
     \b
     orderflow topic tail order-events
-    orderflow topic tail order-events --from earliest --limit 5
+    orderflow topic tail order-events --from earliest --limit 5 --full
     orderflow topic tail flow-status -f
     orderflow topic tail payment-status --key "$ID" --json | jq .attributes.type
     """
-    asyncio.run(_tail(session, topic_name, follow, start, limit, key))
+    asyncio.run(_tail(session, topic_name, follow, start, limit, key, full))
 
 
 async def _tail(
-    session: Session, name: str, follow: bool, start: str | int | None, limit: int | None, key: str | None
+    session: Session,
+    name: str,
+    follow: bool,
+    start: str | int | None,
+    limit: int | None,
+    key: str | None,
+    full: bool,
 ) -> None:
     from orderflow.cli import record_view, tailing
     from orderflow.cli.log_access import open_log
     from orderflow.messaging.transport import TopicMissingError
 
-    wanted = None if key is None else key.encode("utf-8", "surrogateescape")
+    is_wanted = _of_key(key)
     last = (limit or LAST) if start is None and key is None else None
     shown = 0
     async with open_log(session.running) as log:
@@ -89,17 +103,30 @@ async def _tail(
             spans = await tailing.last_of(log, name, spans, last)
         records = (tailing.followed if follow else tailing.merged)(log, name, spans)
         async for record in records:
-            if wanted is not None and record.key != wanted:
+            if not is_wanted(record.key):
                 continue
             if session.out.as_json:
                 session.out.line(record_view.document(record))
             else:
-                session.out.show(*record_view.parts(record))
+                session.out.show(*(record_view.parts if full else record_view.line)(record))
             shown += 1
             if shown == limit and not (follow and last is not None):
                 return
     if not shown and not session.out.as_json:
         session.out.show("No such records.")
+
+
+def _of_key(key: str | None) -> Callable[[bytes | None], bool]:
+    """Whether a record's key is the one that is wanted, or ends as it does."""
+    from orderflow.cli.short_ids import digits, ends_with
+    from orderflow.cli.values import is_id
+
+    if key is None:
+        return lambda _: True
+    whole, end = key.encode("utf-8", "surrogateescape"), digits(key)
+    if end is None or is_id(key):
+        return lambda found: found == whole
+    return lambda found: found is not None and (found == whole or ends_with(found.decode(errors="replace"), end))
 
 
 def _start(start: str | int | None, last: int | None) -> Start:

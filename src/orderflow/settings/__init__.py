@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -26,6 +26,24 @@ class _Entry(NamedTuple):
     reader: readers.Reader
     meaning: str
 
+
+_HEADINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "home": "Home",
+        "transport": "Event log",
+        "database_url": "Databases",
+        "host": "Addresses",
+        "partitions": "Topics",
+        "batch_max": "Handling events",
+        "outbox_keep_hours": "Outbox",
+        "gateway_timeout_ms": "Bank",
+        "idempotency_keep_hours": "Requests, and stopping",
+        "log_format": "Logs",
+        "alert_url": "Alerts",
+        "demo_catalogue": "Trying it out",
+    }
+)
+"""What stands above a setting where all are shown."""
 
 _Port = Annotated[int, _Entry(_PORT, "port that the service listens on")]
 _Url = Annotated[
@@ -104,7 +122,6 @@ class Settings:
     ] = 1_000
     outbox_keep_hours: Annotated[int, _Entry(_HOURS, "how long published outbox rows stay")] = 24
     outbox_slots: Annotated[int, _Entry(readers.whole(1, 1024), "slots that relays share")] = 16
-    idempotency_keep_hours: Annotated[int, _Entry(_HOURS, "how long an Idempotency-Key counts")] = 24
     gateway_timeout_ms: Annotated[
         int, _Entry(readers.whole(10, 600_000), "longest wait for an answer of the bank")
     ] = 2000
@@ -112,6 +129,7 @@ class Settings:
     intent_lease_ms: Annotated[
         int, _Entry(readers.whole(100, 3_600_000), "how long one process alone may ask an intent")
     ] = 8_000
+    idempotency_keep_hours: Annotated[int, _Entry(_HOURS, "how long an Idempotency-Key counts")] = 24
     unfinished_orders_max: Annotated[
         int, _Entry(readers.whole(1, 100_000_000), "with more unfinished orders, new ones get a 503")
     ] = 100_000
@@ -124,6 +142,7 @@ class Settings:
     http_waiting_max: Annotated[
         int, _Entry(readers.whole(0, 1_000_000), "with more requests that wait for an order, new ones get a 503")
     ] = 5_000
+    drain_timeout_s: Annotated[int, _Entry(readers.whole(1, 3600), "longest time for a clean stop")] = 10
     log_format: Annotated[
         Literal["auto", "json", "text"],
         _Entry(readers.choice("auto", "json", "text"), "auto is text on a terminal and JSON elsewhere"),
@@ -135,7 +154,6 @@ class Settings:
     log_file: Annotated[Path | None, _Entry(readers.path("a file"), "log to this file, not to stderr")] = None
     log_file_max_mb: Annotated[int, _Entry(readers.whole(1, 100_000), "size at which a log file is rotated")] = 20
     log_files_kept: Annotated[int, _Entry(readers.whole(1, 1000), "rotated log files that stay")] = 5
-    drain_timeout_s: Annotated[int, _Entry(readers.whole(1, 3600), "longest time for a clean stop")] = 10
     alert_url: Annotated[
         Secret | None, _Entry(readers.webhook_url(), "webhook that is told of dead letters; without it nobody is")
     ] = None
@@ -177,6 +195,16 @@ class Settings:
     def meanings() -> Mapping[str, str]:
         """One line on what each setting does, in the order of their declaration."""
         return {name: entry.meaning for name, entry in _entries().items()}
+
+    @staticmethod
+    def groups() -> Mapping[str, Sequence[str]]:
+        """The settings by what they are about: each stands below the last heading before it."""
+        found: dict[str, list[str]] = {}
+        heading = ""
+        for name in _entries():
+            heading = _HEADINGS.get(name, heading)
+            found.setdefault(heading, []).append(name)
+        return found
 
     def shown(self) -> dict[str, str | int | bool | None]:
         """Every effective value as plain data; passwords are hidden."""

@@ -461,8 +461,8 @@ def test_what_an_edit_would_change_is_shown_and_agreed_to_before_it_is_stored(
 
     assert edited.exit_code == code, edited.stderr
     lines = [line.split() for line in edited.stdout.splitlines()]
-    assert ["total", "5", "6\\x1b"] in lines
-    assert ["currency", "nothing", '"EUR"'] in lines
+    assert ["total:", "5", "->", "6\\x1b"] in lines
+    assert ["currency:", "nothing", "->", '"EUR"'] in lines
     assert len(stored) == (code == 0)
     assert ("Nothing was stored" in edited.stderr) == (code != 0)
 

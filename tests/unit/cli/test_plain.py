@@ -46,20 +46,6 @@ def test_markup_of_others_is_shown_as_text(hostile: str, capsys: pytest.CaptureF
     assert "\x1b" not in shown
 
 
-def test_a_column_that_is_to_stay_whole_is_not_broken_by_a_narrow_terminal(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    narrow = Output()
-    narrow.console.width = 20
-    row = ("01981c5e-7a40-7000-8000-0123456789ab", "words that can be broken")
-    narrow.show(table(("id", "what"), [row], whole=("id",)))
-    assert row[0] in capsys.readouterr().out
-    assert narrow.console.width == 20
-
-    narrow.show(table(("id", "what"), [row]))
-    assert row[0] not in capsys.readouterr().out
-
-
 def test_a_table_cell_that_is_missing_is_empty(capsys: pytest.CaptureFixture[str]) -> None:
     Output().show(table(("a", "b"), [(None, 0)]))
 

@@ -52,7 +52,11 @@ def test_no_password_is_shown(tmp_path: Path) -> None:
 
 
 def test_for_people_it_is_a_table(tmp_path: Path) -> None:
-    lines = [line.split() for line in call(tmp_path, "settings").stdout.splitlines()]
+    shown = call(tmp_path, "settings", BATCH_MAX="200").stdout
+    lines = [line.split() for line in shown.splitlines()]
 
-    assert ["transport", "postgres", "default", "what", "carries", "the", "events"] in lines
+    assert ["transport", "postgres", "what", "carries", "the", "events"] in lines
+    assert ["batch_max", "200", "(environment", "ORDERFLOW_BATCH_MAX)"] in [line[:4] for line in lines]
+    headings = [line for line in shown.splitlines() if line and not line.startswith(" ")]
+    assert headings[:3] == ["Home", "Event log", "Databases"]
     assert ["log_file", "(not", "set)"] in [line[:3] for line in lines]

@@ -144,7 +144,7 @@ def history(happened: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
                 for each in happened
             ],
             right=("attempt",),
-            drop=("attempt", "time"),
+            drop=("attempt",),
         )
 
 
