@@ -37,6 +37,20 @@ def test_an_order_is_placed_shown_watched_and_listed(system: System) -> None:
     assert placed["id"] in system.call("order", "list").stdout
 
 
+def test_an_order_is_found_by_the_end_of_its_id(system: System) -> None:
+    order_id = system.ask("order", "place", "--wait", "60")["id"]
+    end = order_id[-8:]
+
+    assert system.ask("order", "show", end)["id"] == order_id
+    assert system.ask("payment", "show", end)["order_id"] == order_id
+    assert {each["key"] for each in system.lines("topic", "tail", "payment-status", "--key", end)} == {order_id}
+    assert order_id in system.call("topic", "tail", "order-events", "--key", end).stdout
+    told = system.lines("logs", "--order", end)
+    assert len({each["service"] for each in told}) == 4
+    assert [each["time"] for each in told] == sorted(each["time"] for each in told)
+    assert system.call("order", "show", "ffffffff").returncode == 4
+
+
 def test_an_order_that_fails_is_followed_until_its_refund(system: System) -> None:
     done = system.call("order", "place", "--item", "SKU-SOLD-OUT:1:100", "--wait", "60", "--json")
     order = json.loads(done.stdout)

@@ -9,6 +9,7 @@ from typing import Any
 from orderflow.messaging.stores.postgres.connections import Connection, connect, leave
 from orderflow.messaging.stores.postgres.errors import translated
 from orderflow.messaging.stores.postgres.queries import load_queries
+from orderflow.messaging.stores.postgres.recovery import counting_query
 
 SERVICES = ("order", "payment", "inventory", "notification")
 BANK = "bank"
@@ -22,7 +23,7 @@ class Databases:
     def __init__(self, connections: Mapping[str, Connection]) -> None:
         self._connections = connections
         self._queries = load_queries("orderflow.audit")
-        self._counting = load_queries("orderflow.messaging.stores.postgres", "recovery.sql")["parked_summary"]
+        self._counting = counting_query()
 
     async def ask(self, database: str, query: str, *arguments: object) -> Sequence[Any]:
         """All rows. Raises StoreUnavailableError."""

@@ -53,29 +53,33 @@ def demo(
     orderflow demo --orders 3000 --rate 50
     orderflow demo --orders 1000 --json | jq .final_ms
     """
-    from orderflow.cli.load import report, stock
+    from orderflow.cli.load import report
     from orderflow.cli.load.progress import progress_of
     from orderflow.cli.load.run import Wish, perform
 
     limit_s = timeout_s or USUAL_S + orders / (rate or USUAL_RATE)
     deadline = time.monotonic() + limit_s
-    wish = Wish(orders=orders, rate=rate, concurrency=concurrency, seed=seed, deadline=deadline)
-    url = session.running.service_url("order")
-
-    def prepare() -> None:
-        with session.client("order") as client:
-            client.get("/orders", {"limit": 1})
-        with session.client("inventory") as client:
-            stock.prepare(client, orders)
-
     with progress_of(orders, hidden=session.out.as_json) as told:
-        _within(limit_s, prepare)
+        _within(limit_s, lambda: _prepare(session, orders))
+        left_s = max(0.0, deadline - time.monotonic())
+        wish = Wish(orders=orders, rate=rate, concurrency=concurrency, seed=seed, timeout_s=left_s)
+        url = session.running.service_url("order")
         tally = perform(url, wish, told)
     if session.out.as_json:
         session.out.document(report.document(tally, wish))
     else:
         session.out.show(*report.parts(tally, wish))
     _conclude(tally, url, limit_s)
+
+
+def _prepare(session: Session, orders: int) -> None:
+    """See that the services answer, and put in what will be ordered. Raises CliError."""
+    from orderflow.cli.load import stock
+
+    with session.client("order") as client:
+        client.get("/orders", {"limit": 1})
+    with session.client("inventory") as client:
+        stock.prepare(client, orders)
 
 
 def _within(limit_s: float, work: Callable[[], None]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections import Counter
 
 import pytest
@@ -16,9 +15,9 @@ from orderflow.cli.load.tally import Tally
 from tests.support.orders import OrderServer, in_thread
 
 
-def wish(orders: int, timeout_s: float = 60.0, **changes: object) -> Wish:
-    values: dict[str, object] = {"rate": None, "concurrency": 16, "seed": 1, **changes}
-    return Wish(orders=orders, deadline=time.monotonic() + timeout_s, **values)  # type: ignore[arg-type]  # values of the right types, by name
+def wish(orders: int, **changes: object) -> Wish:
+    values: dict[str, object] = {"rate": None, "concurrency": 16, "seed": 1, "timeout_s": 60.0, **changes}
+    return Wish(orders=orders, **values)  # type: ignore[arg-type]  # values of the right types, by name
 
 
 def run(server: OrderServer, asked: Wish) -> Tally:

@@ -12,7 +12,7 @@ from orderflow.cli.load.run import Wish
 from orderflow.cli.load.tally import Tally, percentiles
 from orderflow.cli.output import Output
 
-WISH = Wish(orders=3, rate=None, concurrency=2, seed=1, deadline=1.0)
+WISH = Wish(orders=3, rate=None, concurrency=2, seed=1, timeout_s=1)
 
 
 def test_percentiles_are_the_nearest_rank_in_milliseconds() -> None:

@@ -124,7 +124,7 @@ def test_what_could_mean_several_is_refused_with_all_of_them(tmp_path: Path) -> 
 def test_what_means_nothing_is_not_found(tmp_path: Path) -> None:
     with shop(tmp_path, order={"/orders": {"orders": [], "next": None}}) as services:
         unknown = services.call("order", "show", "456789ab")
-    with fleet(tmp_path, **{name: {"/ops/event-ids/caf9480b": []} for name in ("order", "payment")}) as services:
+    with fleet(tmp_path, **{name: {"/ops/event-ids/caf9480b": []} for name in ("order", "payment")}) as services:  # type: ignore[arg-type]
         event = services.call("dlt", "show", "caf9480b")
 
     assert (unknown.exit_code, event.exit_code) == (4, 4)

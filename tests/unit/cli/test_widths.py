@@ -110,7 +110,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
     def lines(width: int, command: str) -> Sequence[str]:
         monkeypatch.setattr(output, "is_terminal", lambda _: bool(width))
         monkeypatch.setenv("COLUMNS", str(width or 80))
-        with fleet(tmp_path, **ANSWERS) as services:
+        with fleet(tmp_path, **ANSWERS) as services:  # type: ignore[arg-type]
             shown = services.call(*command.split())
         assert shown.exit_code in (0, 1), shown.stderr
         return shown.stdout.splitlines()

@@ -99,7 +99,7 @@ async def test_it_can_be_discarded() -> None:
 
     bare = from_record(dead.record, world.service.catalogue, dead)
     async with world.store.transaction() as tx:
-        await world.inlet.discard(tx, "counter", replace(bare, key=dead.key), Act("ada"), reopens=True)
+        await world.inlet.discard(tx, "counter", replace(bare, key=dead.key), Act(who="ada"), reopens=True)
 
     assert world.parked() == []
     assert world.states()[dead.key, dead.identity] == "DISCARDED"

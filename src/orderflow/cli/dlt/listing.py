@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -58,16 +59,20 @@ def list_letters(
     orderflow dlt list --topic order-events --older-than 10m
     orderflow dlt list --service payment --json | jq -r '.dead_letters[].event_id'
     """
-    from orderflow.cli import everywhere
-    from orderflow.cli.counts import total, words
-    from orderflow.cli.dlt import letter_view
-    from orderflow.cli.dlt.letters import read_letters
-
     filters = {"topic": topic, "type": event_type, "fingerprint": fingerprint, "key": key}
     wanted: dict[str, str | int] = {name: value for name, value in filters.items() if value is not None}
     if older_than_ms is not None:
         wanted["older_than_ms"] = older_than_ms
     wanted["state"] = state
+    _list(session, service, wanted, limit)
+
+
+def _list(session: Session, service: str | None, wanted: Mapping[str, str | int], limit: int) -> None:
+    from orderflow.cli import everywhere
+    from orderflow.cli.counts import total, words
+    from orderflow.cli.dlt import letter_view
+    from orderflow.cli.dlt.letters import read_letters
+
     asked = (service,) if service else SERVICES
     answers = everywhere.ask(session, lambda client: read_letters(client, wanted, limit), asked)
     stuck = everywhere.ask(session, lambda client: client.get("/ops/parked"), asked)
@@ -76,7 +81,7 @@ def list_letters(
     if session.out.as_json:
         session.out.document({"dead_letters": letters, "waiting": waiting, "unreachable": answers.away})
     else:
-        none = "No dead letters." if len(wanted) == 1 and state == "dead" else "No such events."
+        none = "No dead letters." if wanted == {"state": "dead"} else "No such events."
         session.out.show(*(letter_view.listed(letters) if letters else [none]))
         if any(waiting.values()):
             where = f" at {service}" if service else ""

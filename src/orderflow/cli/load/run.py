@@ -24,13 +24,13 @@ SUM_UP_MAX_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What is asked for. All is over by `deadline` (of the monotonic clock, in s), whatever answers or does not."""
+    """What is asked for. All is over after `timeout_s`, whatever answers or does not."""
 
     orders: int
     rate: float | None
     concurrency: int
     seed: int
-    deadline: float
+    timeout_s: float
 
 
 def perform(url: str, wish: Wish, told: Callable[[Tally], None]) -> Tally:
@@ -57,12 +57,12 @@ async def _perform(endpoint: Endpoint, wish: Wish, tally: Tally, told: Callable[
         placing.stopped = True
 
     tally.began = time.monotonic()
-    sum_up_s = min(SUM_UP_MAX_S, SUM_UP_SHARE * (wish.deadline - tally.began))
+    sum_up_s = min(SUM_UP_MAX_S, SUM_UP_SHARE * wish.timeout_s)
     sweeping = asyncio.create_task(following.run())
     telling = asyncio.create_task(_tell(tally, told))
     try:
         with _on_interrupt(stop):
-            async with asyncio.timeout(wish.deadline - sum_up_s - tally.began):
+            async with asyncio.timeout(wish.timeout_s - sum_up_s):
                 await placing.run(min(wish.concurrency, wish.orders))
                 tally.placing_ended = time.monotonic()
                 await _until_final(tally, following)
@@ -75,7 +75,8 @@ async def _perform(endpoint: Endpoint, wish: Wish, tally: Tally, told: Callable[
             task.cancel()
         await asyncio.gather(sweeping, telling, return_exceptions=True)
         told(tally)
-    await _sum_up(tally, following, max(sum_up_s, min(SUM_UP_MAX_S, wish.deadline - time.monotonic())))
+    left_s = tally.began + wish.timeout_s - time.monotonic()
+    await _sum_up(tally, following, max(sum_up_s, min(SUM_UP_MAX_S, left_s)))
 
 
 async def _until_final(tally: Tally, following: Following) -> None:

@@ -41,6 +41,11 @@ PACKAGE = "orderflow.messaging.stores.postgres"
 Run = Callable[..., Awaitable[Sequence[asyncpg.Record]]]
 
 
+def counting_query() -> str:
+    """The statement by which a service counts what waits in it, for whoever reads its database from outside."""
+    return load_queries(PACKAGE, "recovery.sql")["parked_summary"]
+
+
 class PostgresRecovery:
     """See `messaging.recovery.port.RecoveryStore`.
 
