@@ -12,10 +12,11 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from orderflow.messaging.transport import Transport
+from orderflow.messaging.transport import Transport, TransportUnavailableError
 from orderflow.messaging.transports.kafka import KafkaTransport
 from orderflow.messaging.transports.postgres_log import PostgresLogTransport
 
@@ -100,8 +101,11 @@ async def _serve(kind: str, address: str, session_timeout_s: str, group: str, *t
     while line := await asyncio.to_thread(sys.stdin.readline):
         wish = json.loads(line)
         if wish["do"] == "poll":
-            while not (records := await consumer.poll(wish["max"])):
-                pass
+            records = ()
+            while not records:
+                # A member that was stopped for a while may find the log away for a moment: its owner polls again.
+                with suppress(TransportUnavailableError):
+                    records = await consumer.poll(wish["max"])
             _say({"records": [(r.topic, r.partition, r.offset) for r in records]})
         else:
             await consumer.settle(records)
