@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from orderflow.simulation import __main__ as program
 from orderflow.simulation.code import Code
 from orderflow.simulation.run import Run, run
-from tests.simulation.bugs import SettlesFirstEngine
+from tests.simulation.bugs import DedupesApartEngine
 
 
 def invoke(*arguments: str) -> tuple[int, str]:
@@ -33,7 +33,7 @@ def test_many_seeds_are_summed_up() -> None:
 
 def test_a_failing_seed_is_explained_and_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def with_bug(seed: int) -> Run:
-        return run(seed, Code(engine=SettlesFirstEngine))
+        return run(seed, Code(engine=DedupesApartEngine))
 
     monkeypatch.setattr(program, "run", with_bug)
     code, shown = invoke("--seeds", "0..40")

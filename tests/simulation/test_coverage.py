@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orderflow.simulation.plan import Fault, Trouble
+from orderflow.simulation.plan import Fault, Trouble, draw
 from orderflow.simulation.run import run
 from orderflow.simulation.steps import STEPS
 
@@ -10,12 +10,15 @@ SEEDS_MAX = 3_000
 
 
 def test_processes_crash_fail_and_are_late_at_every_step() -> None:
-    wanted = {f"{fault} at {step}" for fault in Fault for step in STEPS}
-    for seed in range(SEEDS_MAX):
-        wanted -= {what for _, _, what in run(seed).trace.steps}
-        if not wanted:
-            return
-    raise AssertionError(f"not within {SEEDS_MAX} seeds: {sorted(wanted)}")
+    """Worlds that have their faults mostly there are looked at, so that a few hundred are enough."""
+    plans = [draw(seed) for seed in range(20 * SEEDS_MAX)]
+    for step in STEPS:
+        wanted = {f"{fault} at {step}" for fault in Fault}
+        for plan in (each for each in plans if each.focus == step):
+            wanted -= {what for _, _, what in run(plan.seed).trace.steps}
+            if not wanted:
+                break
+        assert not wanted
 
 
 def test_every_trouble_comes_and_every_outcome_is_reached() -> None:

@@ -7,15 +7,18 @@ from collections.abc import Awaitable, Callable
 
 from orderflow.payment.book import Charge, MemoryBook, Refund
 from orderflow.payment.gateway import BankFailedError, BankUnavailableError
+from orderflow.simulation.model import Model
 
 
 class TroubledBook(MemoryBook):
     """`hop` is awaited before and after each booking; it may raise the bank's errors. `away`: nobody answers.
-    `mute` is the share of answers that are lost after the booking.
+    `mute` is the share of answers that are lost after the booking; half as many calls fail before it. `told` hears of
+    each booking.
     """
 
-    def __init__(self, hop: Callable[[str], Awaitable[None]], chance: random.Random) -> None:
+    def __init__(self, hop: Callable[[str], Awaitable[None]], chance: random.Random, told: Model) -> None:
         super().__init__()
+        self._told = told
         self.away = False
         self.mute = 0.0
         self._chance = chance
@@ -23,13 +26,21 @@ class TroubledBook(MemoryBook):
 
     async def charge(self, charge: Charge) -> Charge:
         await self._reach("charge")
+        known = charge.key in self.charges
         booked = await super().charge(charge)
+        if not known:
+            self._told.charge(
+                booked.key, booked.order_id, booked.amount, booked.currency, booked.decline_code is not None
+            )
         await self._answer("charged")
         return booked
 
     async def refund(self, refund: Refund) -> Refund | None:
         await self._reach("refund")
+        known = refund.key in self.refunds
         booked = await super().refund(refund)
+        if booked is not None and not known:
+            self._told.refund(booked.key, booked.order_id, booked.amount, booked.currency)
         await self._answer("refunded")
         return booked
 
@@ -41,6 +52,8 @@ class TroubledBook(MemoryBook):
         await self._hop(step)
         if self.away:
             raise BankUnavailableError("the bank does not answer")
+        if self._chance.random() < self.mute / 2:
+            raise BankFailedError("the bank has a fault of its own, and has booked nothing")
 
     async def _answer(self, step: str) -> None:
         await self._hop(step)

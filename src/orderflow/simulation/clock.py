@@ -11,7 +11,7 @@ EPOCH_MS = 1_767_225_600_000
 
 
 class VirtualClock:
-    """The loop's time. `skew_ms` is how far this machine's wall clock is off."""
+    """The loop's time. `skew_ms` is how far this machine's wall clock is off; it may jump."""
 
     def __init__(self, loop: VirtualLoop, skew_ms: int = 0) -> None:
         self._loop = loop
@@ -22,6 +22,10 @@ class VirtualClock:
 
     def wall_ms(self) -> int:
         return self._epoch_ms + int(self._loop.time() * 1000)
+
+    def jump(self, by_ms: int) -> None:
+        """Somebody sets the wall clock."""
+        self._epoch_ms += by_ms
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

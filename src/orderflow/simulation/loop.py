@@ -20,6 +20,8 @@ Ts = TypeVarTuple("Ts")
 
 CLOSE_TRIES = 20
 PRUNE_EVERY = 256
+STEPS_MAX = 400_000
+"""A world that comes to rest takes a tenth of it."""
 
 
 class Owner(Protocol):
@@ -34,6 +36,10 @@ OWNER: contextvars.ContextVar[Owner | None] = contextvars.ContextVar("simulated 
 
 class DeadlockError(Exception):
     """Nothing is ready, no timer is set, and what was waited for has not happened."""
+
+
+class LivelockError(Exception):
+    """So much has happened without an end that there will be none."""
 
 
 class EscapeError(Exception):
@@ -212,6 +218,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         if job.stopped or (job.owner is not None and not job.owner.alive):
             return
         self.steps += 1
+        if self.steps > STEPS_MAX:
+            raise LivelockError(f"no rest after {STEPS_MAX} steps")
         job.context.run(job.callback, *job.arguments)
 
     def _advance(self) -> None:

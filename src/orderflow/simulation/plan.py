@@ -41,18 +41,40 @@ class Trouble(StrEnum):
     SLOW_PARTITION = "deliver a partition late"
     REFUSE = "let a database refuse an order"
     POISON = "append a record that nobody can read"
+    POISONS = "append many alike records that nobody can read"
+    REFUSE_ALL = "let a database refuse everything"
+    CLOCK = "set the clock of a process"
+    RETIRE = "end a process for good"
+    RESTOCK = "state the free units anew"
+    OPERATE = "let an operator act"
+
+
+CALM = frozenset((Trouble.DRAIN, Trouble.SLOW_PARTITION, Trouble.BANK_MUTE, Trouble.RESTOCK))
+"""Of these alone nothing is ever delivered twice."""
+
+LOCAL = frozenset((Trouble.REFUSE, Trouble.POISON, Trouble.POISONS, Trouble.RESTOCK))
+"""These hold up the orders that they befall, and no other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """One world. Times are in virtual seconds.
 
-    `out_of_stock` is the share of orders that cannot be served. `fault_every` is the mean number of steps
-    between two faults; at the step `focus` they are frequent, so that rare steps get their share.
+    What shops order is as varied as this world has it: `currencies`, several lines of one SKU (`twice`), keys that
+    come again with another body (`reuses_keys`), `out_of_stock` as the share of orders that cannot be served; all of
+    it at one moment if `at_once`. With `operators`, people look in the end after what was given up. `idle_s` passes
+    before anybody orders. `fault_every` is the mean number of steps between two faults; at the step `focus` they are
+    frequent, so that rare steps get their share.
     """
 
     seed: int
     orders: int
+    currencies: tuple[str, ...]
+    twice: bool
+    reuses_keys: bool
+    at_once: bool
+    operators: bool
+    idle_s: float
     out_of_stock: float
     processes: Mapping[str, int]
     partitions: int
@@ -61,10 +83,26 @@ class Plan:
     focus: str
     troubles: tuple[Trouble, ...]
     troubled_s: float
+    drain_s: float
     session_timeout_s: float
     skew_ms: int
     bank_timeout_s: float
     config: EngineConfig
+
+    @property
+    def is_calm(self) -> bool:
+        """Nothing happens by which anything would be delivered twice."""
+        alone = all(count == 1 for count in self.processes.values())
+        return alone and {Fault.DELAY}.issuperset(self.faults) and CALM.issuperset(self.troubles)
+
+    def last_moment_s(self, trouble: Trouble) -> float:
+        """Until when the trouble may begin. What only crowds, or the hour of the purge, can show begins at once."""
+        return 0.0 if trouble is Trouble.REFUSE_ALL or self.idle_s else self.troubled_s
+
+    @property
+    def is_local(self) -> bool:
+        """What happens concerns single orders only."""
+        return not self.faults and LOCAL.issuperset(self.troubles) and bool(self.troubles)
 
     def describe(self) -> str:
         """One line."""
@@ -75,37 +113,85 @@ class Plan:
         return f"{self.orders} orders, {processes}, {self.partitions} partitions; {faults}; {troubles}"
 
 
+SHAPES = (
+    *["any"] * 12,
+    "local",
+    "local",
+    "calm",
+    "calm",
+    "crowd",
+    "crowd",
+    "crowd",
+    "race",
+    "race",
+    "operated",
+    "late",
+)
+AT_THE_END = ("committed", "settle", "append", "appended")
+FAULTS: Mapping[str, tuple[Fault, ...]] = {
+    "any": tuple(Fault),
+    "calm": (Fault.DELAY,),
+    "race": (Fault.DELAY,),
+    "operated": (Fault.DELAY, Fault.CRASH),
+    "local": (),
+    "crowd": (),
+    "late": (),
+}
+TWO = {"any": 0.25, "calm": 0.0, "race": 0.9, "operated": 0.25, "local": 0.25, "crowd": 0.1, "late": 0.25}
+"""The share of services that have two processes."""
+
+
 def draw(seed: int) -> Plan:
-    """The plan of a seed: always the same."""
+    """The plan of a seed: always the same. Some shapes show what chance alone would seldom bring together."""
     chance = seeded(seed, "plan")
-    faults = tuple(fault for fault in Fault if chance.random() < 0.6)
-    focus = chance.choice(STEPS) if faults and chance.random() < 0.5 else ""
+    shape = chance.choice(SHAPES)
+    faults = tuple(fault for fault in FAULTS[shape] if chance.random() < 0.6)
+    focus = chance.choice(AT_THE_END if shape == "calm" else STEPS) if faults and chance.random() < 0.5 else ""
+    late = shape == "late"
     return Plan(
         seed=seed,
-        orders=chance.randint(1, 6),
-        out_of_stock=0.9 if focus in BANK_STEPS else chance.choice((0.1, 0.5)),
-        processes={name: 2 if chance.random() < 0.25 else 1 for name in SERVICES},
+        orders=chance.randint(11, 14) if shape == "crowd" else chance.choice((1, 1, 2, 2, 3, 4, 6)),
+        at_once=shape in ("crowd", "race"),
+        currencies=("EUR",) if chance.random() < 0.5 else ("EUR", "USD", "JPY", "KWD"),
+        twice=chance.random() < 0.5,
+        reuses_keys=chance.random() < 0.5,
+        operators=chance.random() < 0.5,
+        idle_s=57.5 if late else 0.0,
+        out_of_stock=0.9 if focus in BANK_STEPS or shape == "crowd" else chance.choice((0.1, 0.5)),
+        processes={name: 2 if chance.random() < TWO[shape] else 1 for name in SERVICES},
         partitions=chance.randint(1, 3),
         faults=faults,
         fault_every=chance.choice((10.0, 25.0, 60.0, 150.0)),
         focus=focus,
-        troubles=_troubles(chance, focus),
-        troubled_s=chance.choice((1.5, 3.0, 6.0)),
+        troubles=(Trouble.LOG_AWAY,) if late else _troubles(chance, shape, focus),
+        troubled_s=6.0 if late else chance.choice((1.5, 3.0, 6.0)),
+        drain_s=30.0 if shape == "calm" else 1.0,
         session_timeout_s=chance.choice((0.5, 2.0)),
         skew_ms=chance.choice((0, 50, 5_000)),
         bank_timeout_s=chance.choice((0.3, 1.0)),
-        config=_config(chance),
+        config=_config(chance, late=late),
     )
 
 
-def _troubles(chance: random.Random, focus: str) -> tuple[Trouble, ...]:
+def _troubles(chance: random.Random, shape: str, focus: str) -> tuple[Trouble, ...]:
+    may = {
+        "local": sorted(LOCAL),
+        "calm": [*sorted(CALM), *[Trouble.DRAIN] * 4],
+        "race": [Trouble.DUPLICATE, Trouble.REWIND],
+    }.get(shape)
+    if shape == "crowd":
+        return (Trouble.REFUSE_ALL, chance.choice((Trouble.KILL, Trouble.DRAIN, Trouble.POISONS, Trouble.RESTOCK)))
+    if shape == "operated":
+        return (Trouble.BANK_MUTE, Trouble.REFUSE, Trouble.POISON, *[Trouble.OPERATE] * chance.randint(2, 6))
+    if may is not None:
+        return tuple(chance.choice(may) for _ in range(chance.choice((1, 2, 4))))
     kinds = [trouble for trouble in Trouble if chance.random() < 0.4]
     count = chance.choice((0, 1, 2, 4, 6)) if kinds else 0
     drawn = tuple(chance.choice(kinds) for _ in range(count))
     return (*drawn, *[Trouble.REFUSE] * 4) if focus == "parked" else drawn
 
 
-def _config(chance: random.Random) -> EngineConfig:
+def _config(chance: random.Random, *, late: bool) -> EngineConfig:
     """The production engine with shorter waits, so that a virtual minute is enough, and batches of any size."""
     return EngineConfig(
         batch_max=chance.choice((1, 2, 5, 500)),
@@ -120,4 +206,5 @@ def _config(chance: random.Random) -> EngineConfig:
         gateway_queue_max=chance.choice((1, 2048)),
         intent_lease_ms=2_000,
         outbox_slots=chance.choice((1, 4)),
+        outbox_keep_ms=500 if late else 24 * 3_600_000,
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from orderflow.messaging.engine import Engine
 from orderflow.messaging.gateway import Gateway
@@ -24,7 +25,6 @@ from orderflow.simulation.loop import OWNER, VirtualLoop
 from orderflow.simulation.plan import Plan
 
 BANK_SLOW_S = 0.2
-DRAIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,13 +59,21 @@ class Process:
 
     def spawn(self, command: Command) -> asyncio.Task[object]:
         """Submit a command in this process."""
-        return self._habitat.loop.create_task(self._engine.submit(command), context=self._context.copy())
+        return self.carry_out(lambda engine: engine.submit(command))
+
+    def carry_out(self, work: Callable[[Engine], Coroutine[Any, Any, object]]) -> asyncio.Task[object]:
+        """Do something in this process, as a request to it would."""
+        return self._habitat.loop.create_task(work(self._engine), context=self._context.copy())
+
+    def jump(self, by_ms: int) -> None:
+        """Its wall clock is set."""
+        self._clock.jump(by_ms)
 
     async def drain(self) -> None:
         """End in good order, as SIGTERM does; who is killed meanwhile never finishes."""
-        work = self._engine.drain(DRAIN_S)
+        work = self._engine.drain(self._habitat.plan.drain_s)
         task = self._habitat.loop.create_task(work, context=self._context.copy())
-        await asyncio.wait([task], timeout=2 * DRAIN_S)
+        await asyncio.wait([task], timeout=2 * self._habitat.plan.drain_s)
 
     def die(self) -> None:
         """Nothing of this process runs any more; its connections are lost, its memberships time out."""
@@ -82,7 +90,7 @@ class Process:
 
     def _boot(self) -> None:
         habitat, plan = self._habitat, self._habitat.plan
-        clock = VirtualClock(habitat.loop, self.chance.randint(-plan.skew_ms, plan.skew_ms))
+        clock = self._clock = VirtualClock(habitat.loop, self.chance.randint(-plan.skew_ms, plan.skew_ms))
         self._store = MemoryStore(habitat.databases[self.service], slots=plan.config.outbox_slots)
         self._transport = TroubledTransport(habitat.log, hop=habitat.step, cut=habitat.cut)
         self._engine: Engine = habitat.code.engine(

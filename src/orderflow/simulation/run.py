@@ -12,6 +12,8 @@ from orderflow.audit.findings import Report
 from orderflow.audit.promises import check
 from orderflow.simulation.books import read_books
 from orderflow.simulation.code import Code
+from orderflow.simulation.loop import DeadlockError, LivelockError
+from orderflow.simulation.operators import Operators
 from orderflow.simulation.plan import Plan, draw
 from orderflow.simulation.shop import Promised, Shops
 from orderflow.simulation.trace import Trace
@@ -19,6 +21,7 @@ from orderflow.simulation.troubles import Troubles
 from orderflow.simulation.world import World
 
 REST_WITHIN_S = 120.0
+NEIGHBOURS_WITHIN_S = 15.0
 LOOK_EVERY_S = 0.1
 TAIL = 60
 
@@ -48,27 +51,61 @@ class Run:
 
 def run(seed: int, code: Code | None = None) -> Run:
     """Run the world of a seed. The same seed and code give the same run."""
-    world = World(draw(seed), code or Code())
+    return run_plan(draw(seed), code)
+
+
+def run_plan(plan: Plan, code: Code | None = None) -> Run:
+    """Run one world."""
+    world = World(plan, code or Code())
     shops = Shops(world)
     try:
         world.loop.run_until_complete(_live(world, shops))
+    except (DeadlockError, LivelockError) as error:
+        world.defects.append(f"{type(error).__name__}: {error}")
+    try:
         return _judge(world, shops.promised)
     finally:
         world.loop.close()
 
 
 async def _live(world: World, shops: Shops) -> None:
+    operators = Operators(world)
     world.start()
     await shops.fill()
+    await asyncio.sleep(world.plan.idle_s)
     world.troubled = True
-    troubles = asyncio.ensure_future(Troubles(world, shops.promised).bring())
+    troubles = asyncio.ensure_future(Troubles(world, shops, operators).bring())
     ordering = asyncio.ensure_future(shops.open())
     await asyncio.sleep(world.plan.troubled_s)
     await troubles
+    if world.plan.is_local:
+        await ordering
+        await _neighbours_flow(world, shops.promised)
     books = read_books(world.databases, world.bank, world.lag())
     world.defects += [f"under way: {finding}" for finding in check(books, at_rest=False).findings]
     world.heal()
     await ordering
+    await _rest(world)
+    if world.plan.reuses_keys:
+        await shops.ask_again()
+    if world.plan.operators:
+        await operators.look_after_all()
+        await _rest(world)
+
+
+async def _neighbours_flow(world: World, promised: Promised) -> None:
+    """Promise 4, while what befell some orders lasts: the others come to their end."""
+    left: list[str] = []
+    for _ in range(round(NEIGHBOURS_WITHIN_S / LOOK_EVERY_S)):
+        spared = [each for each in promised.accepted if each not in world.befallen]
+        left = [each for each in spared if not world.model.has_ended(each)]
+        if not left:
+            return
+        await asyncio.sleep(LOOK_EVERY_S)
+    world.defects += [f"promise 4: {order_id} is held up by what befell others" for order_id in left]
+
+
+async def _rest(world: World) -> None:
     for _ in range(round(REST_WITHIN_S / LOOK_EVERY_S)):
         if world.at_rest():
             return
@@ -78,9 +115,13 @@ async def _live(world: World, shops: Shops) -> None:
 def _judge(world: World, promised: Promised) -> Run:
     books = read_books(world.databases, world.bank, world.lag())
     report = check(books, at_rest=True, accepted=promised.accepted)
+    for order in books.orders:
+        if not order.parked:
+            world.model.at_rest(order.order_id)
     broken = (
         *map(str, report.findings),
         *promised.contradictions,
+        *world.model.broken,
         *world.defects,
         *world.key_order.broken(world.log),
         *(f"nobody retrieved: {error}" for error in world.loop.errors),

@@ -15,9 +15,11 @@ from orderflow.messaging.identity import uuid7
 from orderflow.order.idempotency import fingerprint
 from orderflow.order.messages import Placed, PlaceOrder
 from orderflow.simulation.chance import seeded
+from orderflow.simulation.model import Wanted
 from orderflow.simulation.world import World
 
 STOCK: Mapping[str, int] = MappingProxyType({"plenty": 1_000, "scarce": 3, "none": 0})
+PRICES = (1, 99, 500, 2**40 + 1)
 METHODS = (
     "pm_card_visa",
     "pm_card_visa",
@@ -35,6 +37,8 @@ TRIES_MAX = 40
 class Wish(msgspec.Struct, frozen=True):
     """What a shop wants, as it would stand in a request's body."""
 
+    customer_id: str
+    currency: str
     items: tuple[Item, ...]
     payment_method: str
 
@@ -55,6 +59,7 @@ class Shops:
         self._world = world
         self._chance = seeded(world.plan.seed, "shops")
         self._known: dict[str, str] = {}
+        self._wishes: dict[str, Wish] = {}
 
     async def fill(self) -> None:
         """Put the stock in."""
@@ -71,7 +76,7 @@ class Shops:
         chance = self._chance
         wish = self._wish()
         key = f"key-{number}" if chance.random() < 0.7 else None
-        await asyncio.sleep(chance.random() * self._world.plan.troubled_s / 3)
+        await asyncio.sleep(chance.random() * (0.2 if self._world.plan.at_once else self._world.plan.troubled_s / 3))
         if key is None:
             await self._order(wish, None)
             return
@@ -81,6 +86,25 @@ class Shops:
             await self._until_answered(wish, key)
         if chance.random() < 0.3:
             await self._order(wish, key)
+        if self._world.plan.reuses_keys and chance.random() < 0.5 and key in self._known:
+            await self._reuse(key, wish)
+
+    async def _reuse(self, key: str, before: Wish) -> None:
+        """The same key with another order: that is refused, whatever becomes of the first."""
+        other = msgspec.structs.replace(self._wish(), customer_id=f"not {before.customer_id}")
+        answer = await self._answer(self._command(other, key), "order")
+        if isinstance(answer, Placed):
+            self.promised.contradictions.append(f"{key} came with another order, and was answered {answer.order_id}")
+
+    async def restock(self, sku: str, on_hand: int) -> None:
+        """Somebody states how many units are free."""
+        await self._answer(SetStock(sku=sku, on_hand=on_hand, only_if_new=False), "inventory")
+
+    async def ask_again(self) -> None:
+        """When everything works, who repeats a request is answered as the first time."""
+        for key, wish in self._wishes.items():
+            if not await self._order(wish, key):
+                self.promised.contradictions.append(f"{key} was promised {self._known[key]}, and is not answered now")
 
     async def _until_answered(self, wish: Wish, key: str) -> None:
         for _ in range(TRIES_MAX):
@@ -94,11 +118,22 @@ class Shops:
         if not isinstance(answer, Placed):
             return False
         order_id = str(answer.order_id)
+        self._is_told_so(order_id, wish, answer.body)
         self._world.note("shop", f"is promised {order_id} for {key}")
         self.promised.accepted[order_id] = None
         if key is not None and self._known.setdefault(key, order_id) != order_id:
             self.promised.contradictions.append(f"{key} is {self._known[key]} and {order_id}")
+        if key is not None:
+            self._wishes[key] = wish
         return True
+
+    def _is_told_so(self, order_id: str, wish: Wish, body: bytes) -> None:
+        """The answer says what was ordered, in whole numbers."""
+        said = msgspec.json.decode(body)
+        total = sum(item.quantity * item.unit_price for item in wish.items)
+        found = (said.get("id"), said.get("currency"), said.get("total"))
+        if found != (order_id, wish.currency, total) or type(said.get("total")) is not int:
+            self.promised.contradictions.append(f"answered is {found}, right is {(order_id, wish.currency, total)}")
 
     async def _answer(self, command: PlaceOrder | SetStock, service: str) -> object:
         """What the service says; None: an error, or nothing in time."""
@@ -111,10 +146,17 @@ class Shops:
         return task.result()
 
     def _command(self, wish: Wish, key: str | None) -> PlaceOrder:
+        order_id = uuid7(self._world.clock.wall_ms(), self._chance)
+        self._world.model.wanted[str(order_id)] = Wanted(
+            customer_id=wish.customer_id,
+            currency=wish.currency,
+            lines=tuple((item.sku, item.quantity, item.unit_price) for item in wish.items),
+            payment_method=wish.payment_method,
+        )
         return PlaceOrder(
-            order_id=uuid7(self._world.clock.wall_ms(), self._chance),
-            customer_id="customer",
-            currency="EUR",
+            order_id=order_id,
+            customer_id=wish.customer_id,
+            currency=wish.currency,
             items=wish.items,
             payment_method=wish.payment_method,
             idempotency_key=key,
@@ -122,9 +164,14 @@ class Shops:
         )
 
     def _wish(self) -> Wish:
-        chance = self._chance
+        chance, plan = self._chance, self._world.plan
         skus = chance.sample(["plenty", "scarce"], k=chance.choice((1, 1, 2)))
-        if chance.random() < self._world.plan.out_of_stock:
+        if chance.random() < plan.out_of_stock:
             skus.append("none")
-        items = tuple(Item(sku=sku, quantity=chance.randint(1, 2), unit_price=chance.randint(1, 500)) for sku in skus)
-        return Wish(items, chance.choice(METHODS))
+        if plan.twice:
+            skus += skus[: chance.choice((0, 1))]
+            chance.shuffle(skus)
+        prices = PRICES if plan.twice else range(1, 501)
+        items = tuple(Item(sku=sku, quantity=chance.randint(1, 2), unit_price=chance.choice(prices)) for sku in skus)
+        customer = f"customer-{chance.randint(1, 3)}"
+        return Wish(customer, chance.choice(plan.currencies), items, chance.choice(METHODS))

@@ -6,20 +6,26 @@ import asyncio
 
 from orderflow.messaging.transport import ProducerRecord
 from orderflow.simulation.chance import seeded
+from orderflow.simulation.operators import Operators
 from orderflow.simulation.plan import Trouble
 from orderflow.simulation.process import Process
-from orderflow.simulation.shop import Promised
+from orderflow.simulation.shop import Shops
 from orderflow.simulation.world import World
 
 AWAY_MAX_S = 1.5
+PLACED_S = 0.3
+FIRST_EVENTS = frozenset(("PaymentSucceeded", "PaymentFailed", "OrderPlaced"))
+"""Refused are only the rows that these make: what waits behind them would go."""
 
 
 class Troubles:
     """Brings the troubles of the plan about, each at its moment, and takes back those that last."""
 
-    def __init__(self, world: World, promised: Promised) -> None:
+    def __init__(self, world: World, shops: Shops, operators: Operators) -> None:
         self._world = world
-        self._promised = promised
+        self._shops = shops
+        self._operators = operators
+        self._promised = shops.promised
         self._chance = seeded(world.plan.seed, "troubles")
 
     async def bring(self) -> None:
@@ -27,19 +33,23 @@ class Troubles:
         await asyncio.gather(*(self._at_its_moment(trouble) for trouble in self._world.plan.troubles))
 
     async def _at_its_moment(self, trouble: Trouble) -> None:
-        await asyncio.sleep(self._chance.random() * self._world.plan.troubled_s)
+        await asyncio.sleep(self._chance.random() * self._world.plan.last_moment_s(trouble))
         self._world.note("world", trouble)
         match trouble:
-            case Trouble.KILL | Trouble.DRAIN | Trouble.STALL:
+            case Trouble.KILL | Trouble.DRAIN | Trouble.STALL | Trouble.CLOCK | Trouble.RETIRE:
                 await self._to_a_process(trouble)
             case Trouble.DATABASE_AWAY | Trouble.LOG_AWAY | Trouble.BANK_AWAY:
                 await self._take_away(trouble)
-            case Trouble.REWIND | Trouble.DUPLICATE | Trouble.POISON:
+            case Trouble.REWIND | Trouble.DUPLICATE | Trouble.POISON | Trouble.POISONS:
                 self._to_the_log(trouble)
             case Trouble.SLOW_PARTITION:
                 await self._deliver_late()
-            case Trouble.REFUSE:
-                await self._refuse()
+            case Trouble.REFUSE | Trouble.REFUSE_ALL:
+                await (self._refuse() if trouble is Trouble.REFUSE else self._refuse_all())
+            case Trouble.RESTOCK:
+                await self._shops.restock(self._chance.choice(("plenty", "scarce")), self._chance.randint(0, 9))
+            case Trouble.OPERATE:
+                await self._operators.act()
             case Trouble.BANK_MUTE:
                 self._world.bank.mute = self._chance.choice((0.2, 0.5))
 
@@ -53,6 +63,10 @@ class Troubles:
                 self._world.crash(process)
             case Trouble.DRAIN:
                 await self._world.drain(process)
+            case Trouble.CLOCK:
+                process.jump(self._chance.choice((-3_600_000, -700, 700, 3_600_000)))
+            case Trouble.RETIRE:
+                self._world.retire(process)
             case _:
                 await self._stall(process)
 
@@ -92,8 +106,10 @@ class Troubles:
                 self._rewind()
             case Trouble.DUPLICATE:
                 self._append_again()
+            case Trouble.POISONS:
+                self._poison(self._chance.randint(9, 12))
             case _:
-                self._poison()
+                self._poison(1)
 
     def _rewind(self) -> None:
         """A group starts some partitions again from an earlier offset, as after a lost offset commit."""
@@ -111,16 +127,22 @@ class Troubles:
         for (_, partition), (_, end) in log.ends([topic]).items():
             start = self._chance.randint(0, end)
             records = log.slice(topic, partition, start, self._chance.randint(0, 5))
-            log.append([ProducerRecord(r.topic, r.key, r.value, r.headers) for r in records])
+            log.slip_in([ProducerRecord(r.topic, r.key, r.value, r.headers) for r in records])
 
-    def _poison(self) -> None:
-        """A record that cannot be decoded, of an order's key or of none."""
+    def _poison(self, count: int) -> None:
+        """Records that cannot be decoded, of orders or of none; each could be an event but for one thing."""
         keys = [None, *self._promised.accepted]
-        key = self._chance.choice(keys)
         topics = [topic for topic in self._world.log.topics() if not topic.endswith(".DLT")]
         topic = self._chance.choice(topics)
         value = self._chance.choice((None, b"", b"{", b"\xff", b'{"order_id": 7}'))
-        self._world.log.append([ProducerRecord(topic, key.encode() if key else None, value)])
+        spoiled = self._chance.choice(("", "", "ce_id", "ce_type", "ce_source", "ce_subject", "ce_sequence", "other"))
+        for number in range(count):
+            key = self._chance.choice(keys)
+            if count > 1:
+                key = f"nobody-{number}"
+            self._world.befallen.add(key or "")
+            headers = _headers(key or "", spoiled) if spoiled else ()
+            self._world.log.slip_in([ProducerRecord(topic, key.encode() if key else None, value, headers)])
 
     async def _deliver_late(self) -> None:
         topic = self._chance.choice(self._world.log.topics())
@@ -133,9 +155,37 @@ class Troubles:
         """The databases refuse all rows of the newest order, for a while."""
         if self._promised.accepted:
             order_id = list(self._promised.accepted)[-1]
-            self._world.refusing.add(order_id)
+            what = self._chance.choice((frozenset(), FIRST_EVENTS))
+            self._world.refusing[order_id] = what
+            self._world.befallen.add(order_id)
+            if self._world.plan.is_local:
+                return  # until it is healed: the others have their time to come to their end
             await self._a_while()
-            self._world.refusing.discard(order_id)
+            self._world.refusing.pop(order_id, None)
+
+    async def _refuse_all(self) -> None:
+        """A database refuses all rows of its service, for a while: what a bad migration does."""
+        name = self._chance.choice(("payment", "inventory", "order"))
+        if name == "order":
+            await asyncio.sleep(PLACED_S)
+        self._world.refusing_all.add(name)
+        await asyncio.sleep(1.0 + 3 * self._chance.random())
+        self._world.refusing_all.discard(name)
 
     async def _a_while(self) -> None:
-        await asyncio.sleep(self._chance.random() * AWAY_MAX_S)
+        """In a late world, until the hour of the purge is over."""
+        plan = self._world.plan
+        await asyncio.sleep(plan.troubled_s if plan.idle_s else self._chance.random() * AWAY_MAX_S)
+
+
+def _headers(key: str, spoiled: str) -> tuple[tuple[str, bytes | None], ...]:
+    """The headers of an event, one of them spoiled."""
+    good: dict[str, bytes | None] = {
+        "ce_specversion": b"1.0",
+        "ce_id": b"6f1a3f5e-5b0e-5c6e-9a7d-0d2f7c1b9e42",
+        "ce_type": b"orderflow.StockReserved.v1",
+        "ce_source": b"/elsewhere",
+        "ce_subject": key.encode(),
+        "ce_sequence": b"1",
+    }
+    return tuple({**good, spoiled: b"\xff\xfe"}.items())

@@ -6,16 +6,26 @@ import asyncio
 import contextvars
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NoReturn
 
 from orderflow.messaging.dead_letters import topic_of
 from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.message import Command
 from orderflow.messaging.rows import Row
-from orderflow.messaging.signals import BatchCommitted, BegunAnew, Hopeless, KeyReopened, Signal, TaskFailed
-from orderflow.messaging.store import DataRefusedError, StoreUnavailableError
+from orderflow.messaging.signals import (
+    BatchCommitted,
+    BegunAnew,
+    Hopeless,
+    KeyReopened,
+    OutageJudged,
+    Outcome,
+    Signal,
+    TaskFailed,
+)
+from orderflow.messaging.store import Changes, DataRefusedError, StoreUnavailableError
 from orderflow.messaging.stores.memory.database import MemoryDatabase
-from orderflow.messaging.transport import TopicSettings, TransportUnavailableError
+from orderflow.messaging.transport import ConsumerRecord, ProducerRecord, TopicSettings, TransportUnavailableError
 from orderflow.messaging.transports.memory.groups import Member
 from orderflow.simulation.bank import TroubledBook, bank_error
 from orderflow.simulation.chance import seeded
@@ -24,14 +34,20 @@ from orderflow.simulation.code import Code
 from orderflow.simulation.key_order import KeyOrder
 from orderflow.simulation.log import TroubledLog
 from orderflow.simulation.loop import OWNER, virtual_loop
-from orderflow.simulation.plan import Fault, Plan
+from orderflow.simulation.model import Model
+from orderflow.simulation.plan import Fault, Plan, Trouble
 from orderflow.simulation.process import Habitat, Process
+from orderflow.simulation.protocol import Protocol
 from orderflow.simulation.rules import STEPWISE, check_row
 from orderflow.simulation.steps import BANK_STEPS, TRANSPORT_STEPS
 from orderflow.simulation.trace import Trace
 
+REHEARSING: contextvars.ContextVar[bool] = contextvars.ContextVar("a rehearsal", default=False)
 FOCUS_SHARE = 0.4
 RESTART_AFTER_S = 1.0
+REFUSAL = "a fault of the simulation refuses this row"
+OUTAGE_KEYS = 8
+"""Fewer keys that fail alike are poison, each for itself."""
 
 
 class World:
@@ -41,17 +57,31 @@ class World:
         self.plan = plan
         self.code = code
         self.trace = Trace()
+        self.model = Model()
         self.defects: list[str] = []
         self.troubled = False
         self.loop = virtual_loop(seeded(plan.seed, "order of callbacks"))
         self.clock = VirtualClock(self.loop)
         self.chance = seeded(plan.seed, "faults")
-        self.log = TroubledLog(self.clock, seeded(plan.seed, "partitions"), session_timeout_s=plan.session_timeout_s)
-        self.bank = TroubledBook(self.step, seeded(plan.seed, "bank"))
-        self.refusing: set[str] = set()
+        self.log = TroubledLog(
+            self.clock,
+            seeded(plan.seed, "partitions"),
+            session_timeout_s=plan.session_timeout_s,
+            settled=self._settled,
+            appended=self._appended,
+        )
+        self.bank = TroubledBook(self.step, seeded(plan.seed, "bank"), self.model)
+        self.befallen: set[str] = set()
+        """Keys that something was done to, each for itself."""
+        self.protocol = Protocol(plan, self.model.say, self.loop.time, self._lives_of, self.befallen)
+        self.refusing: dict[str, frozenset[str]] = {}
+        self.refusing_all: set[str] = set()
+        self.has_refused_all = Trouble.REFUSE_ALL in plan.troubles
+        self.retired: set[str] = set()
         self.key_order = KeyOrder()
-        self.databases: Mapping[str, MemoryDatabase] = {name: self._database() for name in code.services}
+        self.databases: Mapping[str, MemoryDatabase] = {name: self._database(name) for name in code.services}
         self.processes: dict[str, Process] = {}
+        self._unread = {name: service.unread() for name, service in code.services.items()}
         self._lives: dict[str, int] = {}
         self._until_fault = self._draw_fault()
         self._habitat = Habitat(
@@ -75,7 +105,7 @@ class World:
 
     def boot(self, service: str, name: str) -> None:
         """Start a process, unless it runs."""
-        if name not in self.processes:
+        if name not in self.processes and name not in self.retired:
             life = self._lives[name] = self._lives.get(name, 0) + 1
             self.note(name, f"starts (life {life})")
             self.processes[name] = Process(self._habitat, service, name, life)
@@ -92,16 +122,36 @@ class World:
         """SIGTERM, and a restart."""
         self.note(process.name, "is drained")
         self.processes.pop(process.name)
+        began = self.loop.time()
         await process.drain()
+        unsent = self.databases[process.service].state.pending
+        if self.plan.is_calm and unsent and self.loop.time() - began < 0.9 * self.plan.drain_s:
+            self.defects.append(f"{process.name} has ended in good order, and left {len(unsent)} rows unsent")
         if process.alive:
             self.note(process.name, "has ended")
             process.die()
             self._restart(process)
 
+    def retire(self, process: Process) -> None:
+        """It ends, and does not come back; if it is the last of its service, another takes its place."""
+        others = [each for each in self.processes.values() if each.service == process.service and each is not process]
+        if others and process.alive:
+            self.retired.add(process.name)
+        self.crash(process)
+
+    def some_process(self, service: str) -> Process | None:
+        """One that runs, if any does."""
+        running = [process for process in self.processes.values() if process.service == service]
+        return self.chance.choice(running) if running else None
+
+    def databases_of(self, consumer: str) -> MemoryDatabase:
+        """The database of a consumer."""
+        return self.databases[consumer.partition(".")[0]]
+
     def submit(self, service: str, command: Command) -> asyncio.Task[object] | None:
         """Give the command to some process of the service; None if none runs."""
-        running = [process for process in self.processes.values() if process.service == service]
-        return self.chance.choice(running).spawn(command) if running else None
+        process = self.some_process(service)
+        return process.spawn(command) if process is not None else None
 
     async def step(self, step: str) -> None:
         """The gate of every port: who comes here may be delayed, get an error, or never go on."""
@@ -132,6 +182,7 @@ class World:
         self.bank.away = False
         self.bank.mute = 0.0
         self.refusing.clear()
+        self.refusing_all.clear()
         for database in self.databases.values():
             database.come_back()
         self.deliver(self.log.late.copy())
@@ -197,20 +248,50 @@ class World:
             return math.inf
         return 1.0 + self.chance.expovariate(1.0 / self.plan.fault_every)
 
-    def _database(self) -> MemoryDatabase:
+    def _database(self, service: str) -> MemoryDatabase:
+        def refuse(before: Row | None, after: Row) -> None:
+            self._refuse(service, after)
+
         return MemoryDatabase(
             self.clock,
-            checks=(check_row, self._refuse),
+            checks=(check_row, refuse),
             stepwise=STEPWISE,
             gate=self.step,
-            committed=self.key_order.note,
+            committed=partial(self._committed, service),
+            refused=partial(self._refused, service),
         )
 
-    def _refuse(self, _: Row | None, after: Row) -> None:
+    def _refuse(self, service: str, after: Row) -> None:
         """As a constraint would, which names the row, or as a trigger, which does not."""
-        if str(after.id) in self.refusing:
+        what = self.refusing.get(str(after.id))
+        of_it = what is not None and (not what or getattr(after, "event", "") in what)
+        if service in self.refusing_all or of_it:
             state = "23514" if str(after.id)[-1] in "02468ace" else "P0001"
-            raise DataRefusedError("a fault of the simulation refuses this row", state)
+            raise DataRefusedError(REFUSAL, state)
+
+    def _refused(self, service: str, error: DataRefusedError) -> None:
+        """Uniqueness and rules are the last line: what our own code asks for never comes that far."""
+        if REFUSAL not in str(error) and not self.befallen and not self.has_refused_all:
+            self.model.say(f"the database of {service} had to refuse: {error}")
+
+    def _committed(self, service: str, staged: Sequence[Changes]) -> None:
+        """What holds at every step is looked at in every step."""
+        if REHEARSING.get():
+            self.model.say(f"a rehearsal at {service} was committed")
+        state = self.databases[service].state
+        self.key_order.note(staged)
+        self.model.committed(staged, state.intents)
+        self.protocol.committed(service, staged, state)
+
+    def _appended(self, records: Sequence[ProducerRecord]) -> None:
+        self.protocol.appending(records)
+
+    def _settled(self, group: str, records: Sequence[ConsumerRecord]) -> None:
+        service = group.partition(".")[0]
+        self.protocol.settled(service, group, records, self._unread[service])
+
+    def _lives_of(self, service: str) -> int:
+        return sum(count for name, count in self._lives.items() if name.startswith(service))
 
     def _make_topics(self) -> None:
         named = [topic for service in self.code.services.values() for topic in service.publishes]
@@ -226,7 +307,13 @@ class World:
         match signal:
             case BatchCommitted():
                 for each in signal.handled:
+                    if each.outcome is Outcome.DUPLICATE and self.plan.is_calm:
+                        self.defects.append(f"{who} was given {each.event_type} of {each.key} twice")
                     self.note(who, f"{each.outcome} {each.event_type} of {each.key} {each.error}".rstrip())
+            case OutageJudged():
+                self.note(who, f"judges an outage: {signal!r}")
+                if signal.failing < OUTAGE_KEYS or "Undecodable" in signal.error:
+                    self.defects.append(f"{who}: {signal!r}")
             case KeyReopened():
                 self.note(who, f"reopens {signal.key} at {signal.consumer}")
             case BegunAnew() | Hopeless():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.rows import Row
-from orderflow.messaging.store import Changes, StoreUnavailableError
+from orderflow.messaging.store import Changes, DataRefusedError, StoreUnavailableError
 from orderflow.messaging.stores.memory.locks import Locks
 from orderflow.messaging.stores.memory.state import State
 from orderflow.messaging.stores.memory.writing import Check, Rules
@@ -31,7 +31,7 @@ class MemoryDatabase:
     store, with its name (`begin`, `lock`, `recognise`, `load`, `parked`, `sequence`, `write`, `commit`, `committed`,
     `due_keys`, `claim_intents`, `claim_slots`, `unsent`, `mark_sent`, `read`): a simulator may switch tasks, crash or
     raise StoreUnavailableError there. Raised at `committed`, the commit was carried out and its answer was lost.
-    `committed` is told of each commit as it happens.
+    `committed` is told of each commit as it happens, `refused` of what was refused.
     """
 
     def __init__(
@@ -43,11 +43,13 @@ class MemoryDatabase:
         encoding: str = "utf-8",
         gate: Gate = give_way,
         committed: Callable[[Sequence[Changes]], None] = lambda _: None,
+        refused: Callable[[DataRefusedError], None] = lambda _: None,
     ) -> None:
         self.clock = clock
         self.rules = Rules(tuple(checks), frozenset(stepwise), encoding)
         self.gate = gate
         self.committed = committed
+        self.refused = refused
         self.state = State()
         self.locks = Locks()
         self.epoch = 0

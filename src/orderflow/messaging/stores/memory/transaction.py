@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TypeVar
+
+from msgspec import structs
 
 from orderflow.messaging.inbox import InboxState, ParkedEvent
 from orderflow.messaging.rows import Ref, Row
@@ -65,6 +69,7 @@ class MemoryTransaction:
         for number in locks:
             await self._database.locks.take(self, number)
             self._require_alive()
+            await asyncio.sleep(0)  # others take locks in between, as they do on a server
         self._database.require(self._epoch)
 
     async def recognise(
@@ -93,15 +98,25 @@ class MemoryTransaction:
 
     async def write(self, changes: Changes) -> None:
         await self._step("write")
+        changes = self._numbered(changes)
         journal = Journal()
         try:
             self._apply(journal, [*self._staged, changes])
-        except DataRefusedError:
+        except DataRefusedError as error:
             self._refused = True
+            self._database.refused(error)
             raise
         finally:
             journal.undo()
         self._staged.append(changes)
+
+    def _numbered(self, changes: Changes) -> Changes:
+        """Outbox rows get their ids when they are written, as from a sequence: not in the order of the commits."""
+        state, rows = self._database.state, []
+        for record in changes.outbox:
+            state.outbox_ids += 1
+            rows.append(structs.replace(record, id=state.outbox_ids))
+        return dataclasses.replace(changes, outbox=rows) if rows else changes
 
     def _waiting(self, events: Sequence[ParkedEvent]) -> Sequence[ParkedEvent]:
         self._known |= {(event.key, event.identity): event.state for event in events}

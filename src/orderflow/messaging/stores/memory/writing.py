@@ -152,10 +152,8 @@ class Writer:
             self._rules.require_text(record.topic)
             _hold(size <= RECORD_MAX, "outbox_record_fits")
             _hold(record.slot >= 0, "outbox_slot_not_negative")
-            self._state.outbox_ids += 1
-            number = self._state.outbox_ids
-            self._journal.set(self._state.outbox, number, replace(record, id=number, created_at=self._now))
-            self._journal.set(self._state.pending, number, record.slot)
+            self._journal.set(self._state.outbox, record.id, replace(record, created_at=self._now))
+            self._journal.set(self._state.pending, record.id, record.slot)
 
     def _park(self, changes: Changes) -> None:
         for event in changes.parked:

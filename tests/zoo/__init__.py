@@ -1,0 +1,1 @@
+"""Planted bugs: what the tests are worth is what they catch."""

@@ -1,0 +1,358 @@
+"""Bugs in what the four services decide."""
+
+# ruff: noqa: E501  # what is replaced is as long as it is
+
+from __future__ import annotations
+
+from tests.zoo.bug import Bug
+
+ORDER = "order/model.py"
+PAYMENT = "payment/model.py"
+REFUNDS = "payment/refunds.py"
+SETTLEMENT = "payment/settlement.py"
+INVENTORY = "inventory/model.py"
+NOTIFICATION = "notification/model.py"
+
+BUGS = (
+    Bug(
+        "total-is-a-float",
+        5,
+        "The total of an order is added up as a float.",
+        "order/messages.py",
+        "sum(item.quantity * item.unit_price for item in self.items)",
+        "sum((item.quantity * float(item.unit_price) for item in self.items), 0.0)",
+    ),
+    Bug(
+        "total-forgets-quantity",
+        5,
+        "The total counts every line once, whatever its quantity.",
+        "order/messages.py",
+        "item.quantity * item.unit_price",
+        "item.unit_price",
+    ),
+    Bug(
+        "payment-always-in-euros",
+        5,
+        "The bank is asked for euros, whatever the order's currency is.",
+        PAYMENT,
+        '"currency": payment.currency,\n        "payment_method"',
+        '"currency": "EUR",\n        "payment_method"',
+    ),
+    Bug(
+        "late-approval-ignored",
+        5,
+        "An approval that comes after the outcome was unknown is passed over.",
+        PAYMENT,
+        '    if payment.charge_reference is not None:\n        raise ContradictionError(f"charged as '
+        '{payment.charge_reference} and as {answer.reference}")',
+        "    if payment.status is Status.UNKNOWN:\n        return Decision()",
+    ),
+    Bug(
+        "unknown-is-not-asked-again",
+        1,
+        "A charge whose outcome is unknown is left at that.",
+        PAYMENT,
+        "return Decision(rows=(payment,), intents=(charge_intent(payment),))\n    if payment.status is Status.UNKNOWN",
+        "return Decision(rows=(payment,))\n    if payment.status is Status.UNKNOWN",
+    ),
+    Bug(
+        "time-out-is-a-refusal",
+        5,
+        "A bank that does not answer in time is taken to have refused.",
+        "payment/gateway.py",
+        "return ChargeUnknown(order_id=order_id) if is_charge else",
+        'return ChargeRefused(order_id=order_id, reason="timeout") if is_charge else',
+    ),
+    Bug(
+        "refund-time-out-is-an-approval",
+        5,
+        "A refund that the bank does not answer in time is taken to be done.",
+        "payment/gateway.py",
+        "if is_charge else RefundUnknown(order_id=order_id)\n        except BankUnavailableError",
+        'if is_charge else RefundApproved(order_id=order_id, reference="re_unknown")\n        except BankUnavailableError',
+    ),
+    Bug(
+        "decline-is-an-approval",
+        3,
+        "A card that the bank declines is booked as charged.",
+        "payment/gateway.py",
+        "return ChargeRefused(order_id=order_id, reason=declined.code)",
+        'return ChargeApproved(order_id=order_id, reference="ch_declined")',
+    ),
+    Bug(
+        "charge-key-changes",
+        2,
+        "A charge that is asked again has a new idempotency key.",
+        PAYMENT,
+        'return Intent(key=f"{CHARGE}:{order_id}", kind=CHARGE, request=request)',
+        'return Intent(key=f"{CHARGE}:{order_id}:{payment.version}", kind=CHARGE, request=request)',
+    ),
+    Bug(
+        "refund-without-guard",
+        2,
+        "A refund is begun in whatever state the payment is, under a key of its own.",
+        REFUNDS,
+        "due = advance(payment_of(rows, event.order_id), STOCK_REJECTED)\n"
+        "    return Decision(rows=(due,), intents=(refund_intent(due),))",
+        "due = payment_of(rows, event.order_id)\n"
+        "    rows_ = (advance(due, STOCK_REJECTED),) if due.status is Status.CAPTURED else ()\n"
+        "    intent = refund_intent(due)\n"
+        '    intent = type(intent)(key=f"{intent.key}:{envelope.id}", kind=intent.kind, request=intent.request)\n'
+        "    return Decision(rows=rows_, intents=(intent,))",
+    ),
+    Bug(
+        "refund-key-changes",
+        2,
+        "A refund that is asked again has a new idempotency key.",
+        REFUNDS,
+        "    payment = payment_of(rows, answer.order_id)\n    if payment.status is Status.REFUND_DUE:\n"
+        "        return Decision(intents=(refund_intent(payment),))",
+        "    payment = payment_of(rows, answer.order_id)\n    if payment.status is Status.REFUND_DUE:\n"
+        "        intent = refund_intent(payment)\n"
+        '        again = type(intent)(key=f"{intent.key}:{envelope.id}", kind=intent.kind, request=intent.request)\n'
+        "        return Decision(intents=(again,))",
+    ),
+    Bug(
+        "refund-of-one-less",
+        5,
+        "The bank is asked to give back one cent less than was captured.",
+        REFUNDS,
+        '"amount": payment.captured,\n        "currency"',
+        '"amount": payment.captured - 1,\n        "currency"',
+    ),
+    Bug(
+        "refund-is-not-said",
+        5,
+        "A refund is booked, and nobody is told.",
+        REFUNDS,
+        "return Decision(rows=(refunded,), events=(event,))",
+        "return Decision(rows=(refunded,))",
+    ),
+    Bug(
+        "refund-said-in-euros",
+        5,
+        "The event of a refund has euros, whatever was paid.",
+        REFUNDS,
+        "currency=payment.currency,\n        amount=payment.captured,\n    )\n    return",
+        'currency="EUR",\n        amount=payment.captured,\n    )\n    return',
+    ),
+    Bug(
+        "unknown-refund-is-dropped",
+        1,
+        "A refund whose outcome is unknown is not asked again.",
+        REFUNDS,
+        "        return Decision(intents=(refund_intent(payment),))",
+        "        return Decision()",
+    ),
+    Bug(
+        "payment-event-without-an-item",
+        5,
+        "PaymentSucceeded leaves the last line of the order out.",
+        PAYMENT,
+        "items=payment.items,\n        total=payment.amount,",
+        "items=payment.items[:1],\n        total=payment.amount,",
+    ),
+    Bug(
+        "settled-charge-stays-open",
+        2,
+        "An operator settles a charge, and the bank is asked on.",
+        SETTLEMENT,
+        "replace(decision, closes=(charge_intent(payment).key,), answer=",
+        "replace(decision, answer=",
+    ),
+    Bug(
+        "settled-the-other-way-round",
+        5,
+        "An operator's word that a charge was made is booked as one that was not.",
+        SETTLEMENT,
+        "if command.charged:\n        decision",
+        "if not command.charged:\n        decision",
+    ),
+    Bug(
+        "settles-what-is-decided",
+        3,
+        "A charge that the bank has decided can be settled otherwise.",
+        SETTLEMENT,
+        "OPEN = (Status.CHARGING, Status.UNKNOWN)",
+        "OPEN = (Status.CHARGING, Status.UNKNOWN, Status.DECLINED, Status.CAPTURED)",
+        "tests/unit/payment/test_settlement.py",
+    ),
+    Bug(
+        "early-fact-forgotten",
+        1,
+        "What inventory said before the payment was heard of is not looked at any more.",
+        ORDER,
+        "    if early is None:\n        return Decision(rows=(paid,), facts=(step,))",
+        "    if True:\n        return Decision(rows=(paid,), facts=(step,))",
+    ),
+    Bug(
+        "early-fact-not-kept",
+        1,
+        "What inventory says before the payment is heard of is dropped.",
+        ORDER,
+        "return Decision(rows=(msgspec.structs.replace(order, early=early),))",
+        "return Decision()",
+    ),
+    Bug(
+        "order-completes-unpaid",
+        3,
+        "Inventory's word completes an order whose payment was not heard of.",
+        ORDER,
+        "        early = EarlyFact(event=event, event_id=event_id)\n"
+        "        return Decision(rows=(msgspec.structs.replace(order, early=early),))",
+        "        order = msgspec.structs.replace(order, status=Status.PAID)",
+    ),
+    Bug(
+        "early-refund-forgotten",
+        5,
+        "A refund that is heard of before the stock was rejected is due for ever.",
+        ORDER,
+        "refund = Refund.DUE if order.refund is Refund.NONE else order.refund",
+        "refund = Refund.DUE",
+    ),
+    Bug(
+        "failed-order-owes-nothing",
+        5,
+        "An order that fails for want of stock does not show that its refund is due.",
+        ORDER,
+        "refund = Refund.DUE if order.refund is Refund.NONE else order.refund",
+        "refund = order.refund",
+    ),
+    Bug(
+        "end-is-not-told",
+        1,
+        "OrderFailed is not published when the payment fails.",
+        ORDER,
+        "return Decision(rows=(failed,), facts=(step,), events=(_told(failed),))",
+        "return Decision(rows=(failed,), facts=(step,))",
+    ),
+    Bug(
+        "failure-without-its-reason",
+        3,
+        "An order that failed does not say the bank's reason.",
+        ORDER,
+        "_advance(order, PAYMENT_FAILED, envelope.id, reason=event.reason)",
+        "_advance(order, PAYMENT_FAILED, envelope.id)",
+    ),
+    Bug(
+        "key-with-another-body",
+        2,
+        "An Idempotency-Key that comes with another order gets the first one's answer.",
+        ORDER,
+        "if known.fingerprint != command.fingerprint:",
+        "if False:",
+    ),
+    Bug(
+        "key-is-not-kept",
+        2,
+        "The Idempotency-Key is not stored with the order.",
+        ORDER,
+        "return Decision(rows=(order, kept), events=(placed,), answer=answer)",
+        "return Decision(rows=(order,), events=(placed,), answer=answer)",
+    ),
+    Bug(
+        "key-is-not-locked",
+        2,
+        "Two requests with one Idempotency-Key do not wait for each other.",
+        "order/service.py",
+        "return (order, Ref(IdempotencyKey, command.idempotency_key))",
+        "return (order, *([Ref(IdempotencyKey, command.idempotency_key)] if command.total % 2 else []))",
+    ),
+    Bug(
+        "stuck-order-does-not-say-so",
+        4,
+        "The order does not show that an event of it was given up.",
+        ORDER,
+        'stuck[event.consumer] = _obstacle(event, "dead", event.error, event.attempts)',
+        "pass",
+    ),
+    Bug(
+        "stuck-for-ever",
+        4,
+        "The order shows as stuck although its key flows again.",
+        ORDER,
+        "stuck.pop(event.consumer, None)",
+        "pass",
+    ),
+    Bug(
+        "stock-below-zero",
+        3,
+        "Stock is reserved although it is not there: only whether the SKU is known is asked.",
+        INVENTORY,
+        "if available < line.quantity:",
+        "if available <= 0:",
+    ),
+    Bug(
+        "two-lines-of-one-sku",
+        5,
+        "Two lines of one SKU are looked at one by one, and the last takes the units.",
+        INVENTORY,
+        "quantities[item.sku] = quantities.get(item.sku, 0) + item.quantity",
+        "quantities[item.sku] = item.quantity",
+    ),
+    Bug(
+        "reserved-is-not-taken",
+        5,
+        "What is reserved stays on hand.",
+        INVENTORY,
+        "on_hand=stock.on_hand - line.quantity,",
+        "on_hand=stock.on_hand,",
+    ),
+    Bug(
+        "half-an-order-reserved",
+        5,
+        "An order of which a part is missing gets the rest.",
+        INVENTORY,
+        "    if missing:\n        return _reject(event, missing)",
+        "    if len(missing) == len(lines):\n        return _reject(event, missing)\n"
+        "    lines = tuple(line for line in lines if line.sku not in [each.sku for each in missing])",
+    ),
+    Bug(
+        "movement-is-not-written",
+        5,
+        "The first line's movement of stock is not written down.",
+        INVENTORY,
+        "facts=(reservation, *movements)",
+        "facts=(reservation, *movements[1:])",
+    ),
+    Bug(
+        "setting-stock-frees-the-reserved",
+        5,
+        "Stating the free units forgets what is reserved.",
+        INVENTORY,
+        "reserved=before.reserved,",
+        "reserved=0,",
+    ),
+    Bug(
+        "stock-rows-not-locked",
+        2,
+        "An order's stock rows are read and written without their locks.",
+        "messaging/inlet.py",
+        "{incoming.key for incoming in batch} | {str(ref.id) for ref in touched}",
+        "{incoming.key for incoming in batch}",
+    ),
+    Bug(
+        "refund-notice-is-a-failure",
+        5,
+        "The customer is told of a refund as of another failure.",
+        NOTIFICATION,
+        "return Told(NotifiedOutcome.REFUNDED, None, text)",
+        "return Told(NotifiedOutcome.FAILED, None, text)",
+    ),
+    Bug(
+        "notice-in-cents",
+        5,
+        "The customer reads an amount a hundred times too large, or in the wrong digits.",
+        "events/money.py",
+        "digits = CURRENCIES[currency]",
+        "digits = 2",
+    ),
+    Bug(
+        "failure-is-not-notified",
+        1,
+        "Nobody tells the customer that the payment failed.",
+        "notification/service.py",
+        "        PaymentFailed: Handler(_nothing, model.notify),\n",
+        "",
+    ),
+)

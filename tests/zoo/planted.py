@@ -1,0 +1,49 @@
+"""A process with one bug in it: it runs seeds of the simulator, or tests, and says what came of it as a line of JSON.
+
+`python -m tests.zoo.planted NAME simulate FIRST END` or `python -m tests.zoo.planted NAME pytest ARGUMENT…`; with the
+name `-` there is no bug.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+from tests.zoo.bug import plant
+from tests.zoo.inmates import ZOO
+
+
+def main(name: str, what: str, *arguments: str) -> int:
+    """Returns an exit code: of pytest, or 0."""
+    if name != "-":
+        plant(ZOO[name])
+    if what == "pytest":
+        import pytest
+
+        return int(pytest.main(list(arguments)))
+    first, end = map(int, arguments)
+    print(json.dumps(simulate(first, end)), flush=True)  # noqa: T201
+    return 0
+
+
+def simulate(first: int, end: int) -> dict[str, Any]:
+    """The first seed at which something is broken, and what; or None."""
+    started = time.perf_counter()
+    seed = first
+    try:
+        from orderflow.simulation.run import run
+
+        for seed in range(first, end):
+            broken = run(seed).broken
+            if broken:
+                return {"seed": seed, "broken": list(broken[:5]), "seconds": time.perf_counter() - started}
+    except Exception as error:  # noqa: BLE001  # a world that ends in an error has shown the bug
+        broken = (f"{type(error).__name__}: {error}",)
+        return {"seed": seed, "broken": broken, "seconds": time.perf_counter() - started}
+    return {"seed": None, "broken": [], "seconds": time.perf_counter() - started}
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
