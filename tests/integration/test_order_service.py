@@ -189,6 +189,29 @@ async def test_keys_are_forgotten_after_their_time_and_orders_are_not(
         await store.close()
 
 
+async def test_upkeep_forgets_no_key_before_its_time(made: Databases, postgres: PostgresServer) -> None:
+    from types import SimpleNamespace
+
+    from orderflow.messaging.stores.postgres.store import PostgresStore
+    from orderflow.order.upkeep import forget_old_keys
+
+    await made.migrate()
+    insert = (
+        "INSERT INTO idempotency_keys (idempotency_key, fingerprint, order_id, response, created_at) "
+        "SELECT 'k' || n, 'f', gen_random_uuid(), '{}', now() - n * interval '1 hour' "
+        "FROM unnest(ARRAY[1, 23, 25]) AS n"
+    )
+    postgres.execute(insert, database(made))
+    store = await PostgresStore.connect(made.urls["order"], tables=())
+    try:
+        context: Any = SimpleNamespace(database=store, config=SimpleNamespace(idempotency_keep_s=24 * 3600))
+        await forget_old_keys(context)
+        kept = await store.fetch("SELECT idempotency_key FROM idempotency_keys ORDER BY created_at")
+        assert [row[0] for row in kept] == ["k23", "k1"]
+    finally:
+        await store.close()
+
+
 async def test_orders_are_listed_newest_first_by_status_and_page(service: httpx.AsyncClient, log: Wire) -> None:
     placed = sorted([await place(service) for _ in range(5)])
     await log.say(succeeded(placed[0]), "/orderflow/payment")

@@ -169,6 +169,7 @@ TWICE = {
     "two notifications": replace(completed(), notifications=("completed", "completed")),
     "stock moved twice": replace(completed(), movements=LINES * 2),
     "the bank never charged": replace(completed(), bank=()),
+    "the bank never refunded": replace(refunded(), bank=(CHARGE,)),
     "another amount charged": replace(completed(), bank=(replace(CHARGE, amount=TOTAL + 1),)),
     "charged although declined": replace(declined(), bank=(CHARGE,)),
     "refused refund of what the bank never charged": replace(refused(), bank=()),

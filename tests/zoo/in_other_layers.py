@@ -17,7 +17,7 @@ BUGS = (
         SQL,
         "WHERE pg_try_advisory_lock($1::integer, slot);",
         "WHERE pg_try_advisory_lock($1::integer, slot) IS NOT NULL;",
-        "tests/conformance/test_store_outbox.py",
+        "tests/integration/test_competitors.py -k slot",
     ),
     Bug(
         "log-looks-only-when-told",
@@ -26,7 +26,7 @@ BUGS = (
         f"{LOG}/consumer.py",
         "LOOK_ANYWAY_S = 3.0",
         "LOOK_ANYWAY_S = 1e9",
-        "tests/integration/test_postgres_log.py",
+        "tests/integration/test_competitors.py -k told",
     ),
     Bug(
         "lease-renewed-too-late",
@@ -35,7 +35,7 @@ BUGS = (
         f"{LOG}/consumer.py",
         "self._renew_every_s = session_timeout_s / 3",
         "self._renew_every_s = session_timeout_s * 1.5",
-        "tests/integration/test_postgres_log.py",
+        "tests/integration/test_competitors.py -k lease",
     ),
     Bug(
         "fenced-member-settles",
@@ -44,7 +44,7 @@ BUGS = (
         f"{LOG}/sql/queries.sql",
         " WHERE o.group_id = $1 AND o.owner = $2\n   AND o.partition_id = s.partition_id AND o.owner_generation = s.generation;",
         " WHERE o.group_id = $1 AND $2::uuid IS NOT NULL AND o.partition_id = s.partition_id AND s.generation >= 0;",
-        "tests/integration/test_postgres_log.py",
+        "tests/integration/test_competitors.py -k settles",
     ),
     Bug(
         "fenced-member-settles-in-memory",
@@ -62,7 +62,7 @@ BUGS = (
         f"{LOG}/membership.py",
         'if held is not None and held.generation == row["owner_generation"]:',
         "if held is not None:",
-        "tests/integration/test_postgres_log.py",
+        "tests/unit/messaging/test_log_members.py",
     ),
     Bug(
         "append-locks-as-records-come",
@@ -71,7 +71,7 @@ BUGS = (
         f"{LOG}/append.py",
         "touched = sorted(set(places))",
         "touched = list(dict.fromkeys(places))",
-        "tests/integration/test_postgres_log.py",
+        "tests/unit/messaging/test_log_members.py",
     ),
     Bug(
         "settled-offsets-never-written",
@@ -80,7 +80,7 @@ BUGS = (
         f"{LOG}/settling.py",
         "        while self._noted():",
         "        while self._noted() and False:",
-        "tests/conformance/transport/test_groups.py -k postgres",
+        "tests/integration/test_postgres_log.py -k settled",
     ),
     Bug(
         "fresh-rows-outlive-the-slot",
@@ -89,7 +89,7 @@ BUGS = (
         "messaging/stores/postgres/outbox.py",
         "        if owned != self.owned:\n            self._fresh.clear()",
         "        if owned != self.owned:\n            pass",
-        "tests/integration/test_relay_postgres.py",
+        "tests/integration/test_competitors.py -k remembers",
     ),
     Bug(
         "wait-hears-only-of-completed",
@@ -98,7 +98,7 @@ BUGS = (
         "order/sql/queries.sql",
         "WHERE order_id = ANY ($1::uuid[]) AND status IN ('COMPLETED', 'FAILED')",
         "WHERE order_id = ANY ($1::uuid[]) AND status = 'COMPLETED'",
-        "tests/integration/test_order_service.py",
+        "tests/integration/test_competitors.py -k waits",
     ),
     Bug(
         "idempotency-key-forgotten-early",
@@ -107,7 +107,7 @@ BUGS = (
         "order/upkeep.py",
         "orders.purge_keys(context.config.idempotency_keep_s, AT_ONCE)",
         "orders.purge_keys(context.config.idempotency_keep_s / 1000, AT_ONCE)",
-        "tests/integration/test_order_service.py",
+        "tests/integration/test_order_service.py -k upkeep",
     ),
     Bug(
         "audit-forgets-refunds",
@@ -153,14 +153,5 @@ BUGS = (
         "SET due_at = statement_timestamp() + $2 * interval '1 ms'",
         "SET due_at = statement_timestamp() + $2 * interval '0 ms'",
         "tests/conformance/test_store_intents.py",
-    ),
-    Bug(
-        "answers-kept-in-memory-are-asked",
-        2,
-        "What waits for its turn to be asked is asked although its lease is over.",
-        "messaging/intents.py",
-        "if started >= self._leased_until.get(intent.intent.key, 0.0):",
-        "if self._finishing and started >= self._leased_until.get(intent.intent.key, 0.0):",
-        "tests/unit/messaging/test_intents.py",
     ),
 )

@@ -45,13 +45,14 @@ class Operators:
         await self._chance.choice(acts)(service)
 
     async def look_after_all(self) -> None:
-        """Give up what is not ours, replay the rest until nothing is dead. Who cannot is told by the judgement."""
-        for _ in range(ROUNDS_MAX):
+        """Replay everything; then give up what is not ours, and replay the rest until nothing is dead."""
+        for number in range(ROUNDS_MAX):
             dead = [name for name in self._world.databases if self._dead(name)]
             if not dead and self._world.at_rest():
                 return
             for name in dead:
-                await self._discard(name)
+                if number:
+                    await self._discard(name)
                 await self._replay(name)
             await asyncio.sleep(ROUND_S)
         for name in self._world.databases:

@@ -127,7 +127,7 @@ SHAPES = (
     "operated",
     "late",
 )
-AT_THE_END = ("committed", "settle", "append", "appended")
+AT_THE_END = ("committed", "committed", "settle", "appended")
 FAULTS: Mapping[str, tuple[Fault, ...]] = {
     "any": tuple(Fault),
     "calm": (Fault.DELAY,),
@@ -146,7 +146,9 @@ def draw(seed: int) -> Plan:
     chance = seeded(seed, "plan")
     shape = chance.choice(SHAPES)
     faults = tuple(fault for fault in FAULTS[shape] if chance.random() < 0.6)
-    focus = chance.choice(AT_THE_END if shape == "calm" else STEPS) if faults and chance.random() < 0.5 else ""
+    focus = chance.choice(STEPS) if faults and chance.random() < 0.5 else ""
+    if shape == "calm" and faults:
+        focus = chance.choice(AT_THE_END)
     late = shape == "late"
     return Plan(
         seed=seed,

@@ -65,6 +65,10 @@ class Process:
         """Do something in this process, as a request to it would."""
         return self._habitat.loop.create_task(work(self._engine), context=self._context.copy())
 
+    def problems(self) -> list[str]:
+        """What its health says that hinders it."""
+        return [f"{component}: {problem}" for component, problem in self._engine.health().problems.items()]
+
     def jump(self, by_ms: int) -> None:
         """Its wall clock is set."""
         self._clock.jump(by_ms)

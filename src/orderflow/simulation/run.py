@@ -21,6 +21,7 @@ from orderflow.simulation.troubles import Troubles
 from orderflow.simulation.world import World
 
 REST_WITHIN_S = 120.0
+HEALTHY_WITHIN_S = 15.0
 NEIGHBOURS_WITHIN_S = 15.0
 LOOK_EVERY_S = 0.1
 TAIL = 60
@@ -91,6 +92,7 @@ async def _live(world: World, shops: Shops) -> None:
     if world.plan.operators:
         await operators.look_after_all()
         await _rest(world)
+    await _recovered(world)
 
 
 async def _neighbours_flow(world: World, promised: Promised) -> None:
@@ -103,6 +105,15 @@ async def _neighbours_flow(world: World, promised: Promised) -> None:
             return
         await asyncio.sleep(LOOK_EVERY_S)
     world.defects += [f"promise 4: {order_id} is held up by what befell others" for order_id in left]
+
+
+async def _recovered(world: World) -> None:
+    """Nothing hinders anybody any more, and health says so."""
+    for _ in range(round(HEALTHY_WITHIN_S / LOOK_EVERY_S)):
+        if not world.problems():
+            return
+        await asyncio.sleep(LOOK_EVERY_S)
+    world.defects += [f"at rest, and yet {problem}" for problem in world.problems()]
 
 
 async def _rest(world: World) -> None:

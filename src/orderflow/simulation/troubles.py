@@ -14,7 +14,7 @@ from orderflow.simulation.world import World
 
 AWAY_MAX_S = 1.5
 PLACED_S = 0.3
-FIRST_EVENTS = frozenset(("PaymentSucceeded", "PaymentFailed", "OrderPlaced"))
+FIRST_EVENTS = frozenset(("PaymentSucceeded", "PaymentFailed"))
 """Refused are only the rows that these make: what waits behind them would go."""
 
 
@@ -165,11 +165,11 @@ class Troubles:
 
     async def _refuse_all(self) -> None:
         """A database refuses all rows of its service, for a while: what a bad migration does."""
-        name = self._chance.choice(("payment", "inventory", "order"))
+        name = self._chance.choice(("payment", "inventory", "order", "order"))
         if name == "order":
             await asyncio.sleep(PLACED_S)
         self._world.refusing_all.add(name)
-        await asyncio.sleep(1.0 + 3 * self._chance.random())
+        await asyncio.sleep(2.0 + 2 * self._chance.random())
         self._world.refusing_all.discard(name)
 
     async def _a_while(self) -> None:

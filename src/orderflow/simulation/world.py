@@ -45,6 +45,7 @@ from orderflow.simulation.trace import Trace
 REHEARSING: contextvars.ContextVar[bool] = contextvars.ContextVar("a rehearsal", default=False)
 FOCUS_SHARE = 0.4
 RESTART_AFTER_S = 1.0
+UNIQUE_VIOLATION = "23505"
 REFUSAL = "a fault of the simulation refuses this row"
 OUTAGE_KEYS = 8
 """Fewer keys that fail alike are poison, each for itself."""
@@ -63,13 +64,7 @@ class World:
         self.loop = virtual_loop(seeded(plan.seed, "order of callbacks"))
         self.clock = VirtualClock(self.loop)
         self.chance = seeded(plan.seed, "faults")
-        self.log = TroubledLog(
-            self.clock,
-            seeded(plan.seed, "partitions"),
-            session_timeout_s=plan.session_timeout_s,
-            settled=self._settled,
-            appended=self._appended,
-        )
+        self.log = self._log()
         self.bank = TroubledBook(self.step, seeded(plan.seed, "bank"), self.model)
         self.befallen: set[str] = set()
         """Keys that something was done to, each for itself."""
@@ -221,6 +216,10 @@ class World:
                 return False
         return not any(lag for groups in self.lag().values() for lag in groups.values())
 
+    def problems(self) -> list[str]:
+        """What processes say that hinders them."""
+        return [f"{name}: {each}" for name, process in self.processes.items() for each in process.problems()]
+
     def note(self, who: str, what: str) -> None:
         self.trace.add(self.loop.time(), who, what)
 
@@ -248,6 +247,15 @@ class World:
             return math.inf
         return 1.0 + self.chance.expovariate(1.0 / self.plan.fault_every)
 
+    def _log(self) -> TroubledLog:
+        return TroubledLog(
+            self.clock,
+            seeded(self.plan.seed, "partitions"),
+            session_timeout_s=self.plan.session_timeout_s,
+            settled=self._settled,
+            appended=self._appended,
+        )
+
     def _database(self, service: str) -> MemoryDatabase:
         def refuse(before: Row | None, after: Row) -> None:
             self._refuse(service, after)
@@ -271,7 +279,8 @@ class World:
 
     def _refused(self, service: str, error: DataRefusedError) -> None:
         """Uniqueness and rules are the last line: what our own code asks for never comes that far."""
-        if REFUSAL not in str(error) and not self.befallen and not self.has_refused_all:
+        spared = not self.befallen and not self.has_refused_all
+        if REFUSAL not in str(error) and (spared or error.sqlstate == UNIQUE_VIOLATION):
             self.model.say(f"the database of {service} had to refuse: {error}")
 
     def _committed(self, service: str, staged: Sequence[Changes]) -> None:
