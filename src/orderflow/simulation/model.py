@@ -21,9 +21,10 @@ PAYMENT_STEPS = {
     "CHARGING": ("CAPTURED", "DECLINED", "UNKNOWN"),
     "UNKNOWN": ("CAPTURED", "DECLINED"),
     "CAPTURED": ("REFUND_DUE",),
-    "REFUND_DUE": ("REFUNDED",),
+    "REFUND_DUE": ("REFUNDED", "REFUND_REFUSED"),
+    "REFUND_REFUSED": ("REFUND_DUE", "REFUNDED"),
 }
-REFUND_STEPS = {"none": ("due", "done"), "due": ("done",)}
+REFUND_STEPS = {"none": ("due", "done", "refused"), "due": ("done", "refused"), "refused": ("done", "due")}
 SAID = MappingProxyType(
     {
         ("orders", "PENDING"): "OrderPlaced",
@@ -32,6 +33,7 @@ SAID = MappingProxyType(
         ("payments", "CAPTURED"): "PaymentSucceeded",
         ("payments", "DECLINED"): "PaymentFailed",
         ("payments", "REFUNDED"): "PaymentRefunded",
+        ("payments", "REFUND_REFUSED"): "RefundFailed",
         ("reservations", "RESERVED"): "StockReserved",
         ("reservations", "REJECTED"): "StockRejected",
     }
@@ -39,6 +41,7 @@ SAID = MappingProxyType(
 """What is published when a row comes to be so: exactly then, exactly once."""
 
 DIGITS = {"EUR": 2, "USD": 2, "JPY": 0, "KWD": 3}
+NO_REFUND = "pm_card_refundFail"
 DECLINES = {"pm_card_chargeDeclined": "card_declined"}
 
 
@@ -155,7 +158,8 @@ class Model:
             self.say(f"{order_id} ended as {order.status} and not as {right}")
         if (wanted.payment_method in DECLINES) != declined and order_id not in self.charged:
             self.say(f"{order_id} with {wanted.payment_method} is {'' if declined else 'not '}declined")
-        if rejected != (order_id in self.refunded):
+        refused = wanted.payment_method == NO_REFUND
+        if (rejected and not refused) != (order_id in self.refunded):
             self.say(f"{order_id}: rejected is {rejected}, refunded {order_id in self.refunded}")
 
     def _of(self, order_id: str) -> Wanted | None:
@@ -223,6 +227,8 @@ class Model:
             self.say(f"payment {order_id} is DECLINED, and the bank has not declined it")
         if row.status == "CAPTURED" and not row.captured:
             self.say(f"payment {order_id} is CAPTURED without money")
+        if row.status == "REFUND_REFUSED" and wanted.payment_method != NO_REFUND:
+            self.say(f"the refund of {order_id} is refused, which the bank does not do")
         if row.status == "REFUNDED" and row.refunded != wanted.total:
             self.say(f"payment {order_id} is REFUNDED with {row.refunded}")
         if before is None or before.status != row.status:

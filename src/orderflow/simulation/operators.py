@@ -17,7 +17,7 @@ from orderflow.messaging.message import Command
 from orderflow.messaging.recovery.port import Act, LetterFilter, ReplayPlan
 from orderflow.messaging.store import OutboxFilter
 from orderflow.messaging.stores.memory.state import Waiting
-from orderflow.payment.messages import SettleCharge
+from orderflow.payment.messages import Outcome, SettlePayment
 from orderflow.simulation.chance import seeded
 from orderflow.simulation.world import REHEARSING, World
 
@@ -96,7 +96,8 @@ class Operators:
                 break
             await asyncio.sleep(LOOK_EVERY_S)
         for charge in undecided or charges:
-            command = SettleCharge(order_id=UUID(charge.order_id), charged=charge.decline_code is None)
+            outcome = Outcome.CHARGED if charge.decline_code is None else Outcome.NOT_CHARGED
+            command = SettlePayment(order_id=UUID(charge.order_id), outcome=outcome)
             await self._ask("payment", partial(_submit, command))
 
     async def _republish(self, service: str) -> None:

@@ -60,17 +60,17 @@ LOCAL = frozenset((Trouble.REFUSE, Trouble.POISON, Trouble.POISONS, Trouble.REST
 class Plan:
     """One world. Times are in virtual seconds.
 
-    What shops order is as varied as this world has it: `currencies`, several lines of one SKU (`twice`), keys that
-    come again with another body (`reuses_keys`), `out_of_stock` as the share of orders that cannot be served; all of
-    it at one moment if `at_once`. With `operators`, people look in the end after what was given up. `idle_s` passes
-    before anybody orders. `fault_every` is the mean number of steps between two faults; at the step `focus` they are
-    frequent, so that rare steps get their share.
+    What shops order is as varied as this world has it: `currencies`, lines in any order and prices up to the highest
+    (`varied`), keys that come again with another body (`reuses_keys`), `out_of_stock` as the share of orders that
+    cannot be served; all of it at one moment if `at_once`. With `operators`, people look in the end after what was
+    given up. `idle_s` passes before anybody orders. `fault_every` is the mean number of steps between two faults; at
+    the step `focus` they are frequent, so that rare steps get their share.
     """
 
     seed: int
     orders: int
     currencies: tuple[str, ...]
-    twice: bool
+    varied: bool
     reuses_keys: bool
     at_once: bool
     operators: bool
@@ -155,7 +155,7 @@ def draw(seed: int) -> Plan:
         orders=chance.randint(11, 14) if shape == "crowd" else chance.choice((1, 1, 2, 2, 3, 4, 6)),
         at_once=shape in ("crowd", "race"),
         currencies=("EUR",) if chance.random() < 0.5 else ("EUR", "USD", "JPY", "KWD"),
-        twice=chance.random() < 0.5,
+        varied=chance.random() < 0.5,
         reuses_keys=chance.random() < 0.5,
         operators=chance.random() < 0.5,
         idle_s=57.5 if late else 0.0,

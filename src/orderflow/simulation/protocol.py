@@ -40,6 +40,8 @@ class Books:
     sequences: Counter[tuple[str, str]] = field(default_factory=Counter)
     slots: dict[str, int] = field(default_factory=dict)
     positions: int = 0
+    first: set[str] = field(default_factory=set)
+    """Keys of which something has failed for the first time in this commit."""
     alike: dict[tuple[str, str, str], list[tuple[float, str]]] = field(default_factory=lambda: defaultdict(list))
     handled: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
 
@@ -76,6 +78,7 @@ class Protocol:
         books = self._books[service]
         for changes in staged:
             before = {name: len(queue) for name, queue in books.queues.items() if queue}
+            books.first = {event.key for event in changes.parked if event.attempts}
             self._inbox(books, changes, state)
             self._reparked(books, changes, state)
             self._edited(books, changes)
@@ -180,6 +183,8 @@ class Protocol:
                 continue
             now = waiting.next_attempt_at - event.delay_ms
             replayed = waiting.event.replays != before.replays
+            if not before.attempts:
+                books.first.add(event.key)
             queue = books.queues.get((changes.consumer, event.key), [])
             if queue and queue[0][0] != event.position:
                 self._say(f"{changes.consumer} tried position {event.position} of {event.key} before {queue[0][0]}")
@@ -191,14 +196,18 @@ class Protocol:
             books.due_at[event.position] = waiting.next_attempt_at
 
     def _waits(self, books: Books, consumer: str, event: ParkedEvent, said: ParkedEvent, failed: int) -> None:
-        """The number of attempts is right, and so is the wait for the next one."""
+        """The number of attempts is right, and so is the wait for the next one. While others fail alike, it is in
+        doubt whose fault that is, and no attempt is counted.
+        """
         books.parked[event.position] = event
         config = self._plan.config
         if self._all_apart and "/" not in event.key and event.key not in self._befallen:
             self._say(f"{consumer} parked {event.event_type} of {event.key}, which nothing has befallen")
         if event.attempts == 0:
             return
-        if not event.replays and event.attempts != failed + 1:
+        alone = len(self._befallen) < 2 and self._all_apart
+        right = (failed + 1,) if alone else (failed + 1, max(1, failed))
+        if not event.replays and event.attempts not in right:
             self._say(f"{consumer}: {event.event_id} has failed {failed + 1} times and says {event.attempts}")
         if event.state is InboxState.DEAD:
             unknown = event.failure is not None and event.failure.kind == "unknown"
@@ -287,7 +296,7 @@ class Protocol:
             if event.record.topic != FLOW and event.attempts:
                 if event.state is InboxState.DEAD:
                     right["Dead", event.key] += 1
-                elif event.attempts == 1:
+                elif event.key in books.first:
                     right["Parked", event.key] += 1
         for consumer, key in before:
             if consumer == changes.consumer != "order.flow" and not books.queues[consumer, key]:

@@ -19,7 +19,7 @@ from orderflow.simulation.model import Wanted
 from orderflow.simulation.world import World
 
 STOCK: Mapping[str, int] = MappingProxyType({"plenty": 1_000, "scarce": 3, "none": 0})
-PRICES = (1, 99, 500, 2**40 + 1)
+PRICES = (1, 99, 500, 1_000_000_000)
 METHODS = (
     "pm_card_visa",
     "pm_card_visa",
@@ -168,10 +168,9 @@ class Shops:
         skus = chance.sample(["plenty", "scarce"], k=chance.choice((1, 1, 2)))
         if chance.random() < plan.out_of_stock:
             skus.append("none")
-        if plan.twice:
-            skus += skus[: chance.choice((0, 1))]
+        if plan.varied:
             chance.shuffle(skus)
-        prices = PRICES if plan.twice else range(1, 501)
+        prices = PRICES if plan.varied else range(1, 501)
         items = tuple(Item(sku=sku, quantity=chance.randint(1, 2), unit_price=chance.choice(prices)) for sku in skus)
         customer = f"customer-{chance.randint(1, 3)}"
         method = "pm_card_visa" if plan.at_once and chance.random() < 0.7 else chance.choice(METHODS)

@@ -218,7 +218,12 @@ class World:
 
     def problems(self) -> list[str]:
         """What processes say that hinders them."""
-        return [f"{name}: {each}" for name, process in self.processes.items() for each in process.problems()]
+        told = [(process, each) for process in self.processes.values() for each in process.problems()]
+        return [f"{process.name}: {each}" for process, each in told if not self._may_be_elsewhere(process, each)]
+
+    def _may_be_elsewhere(self, process: Process, problem: str) -> bool:
+        """What failed in an outage may have been handled by another process: the next event will tell."""
+        return "it is an outage" in problem and self.plan.processes[process.service] > 1
 
     def note(self, who: str, what: str) -> None:
         self.trace.add(self.loop.time(), who, what)
