@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from orderflow.simulation.code import Code
 from orderflow.simulation.run import Run, run
+from orderflow.simulation.shrink import shrunk
 from tests.simulation.bugs import DedupesApartEngine
 from tests.zoo.__main__ import in_simulation
 from tests.zoo.inmates import ZOO
@@ -54,4 +55,15 @@ def test_a_failure_explains_itself_and_says_how_to_see_it_again() -> None:
     assert f"seed {caught.plan.seed}: {len(caught.broken)} broken" in told
     assert caught.broken[0] in told
     assert caught.trace.lines(1)[0] in told
-    assert told.endswith(f"replay: python -m orderflow.simulation --seed {caught.plan.seed}")
+    assert told.endswith(f"replay: python -m orderflow.simulation --seed {caught.plan.seed} (smaller: --shrink)")
+
+
+def test_a_failing_world_is_made_smaller_and_still_fails() -> None:
+    code = Code(engine=DedupesApartEngine)
+    caught = next(
+        result for seed in range(SEEDS_MAX) if (result := run(seed, code)).broken and result.plan.orders > 2
+    )
+    small = shrunk(caught, code)
+    assert small.broken
+    assert small.plan.orders < caught.plan.orders
+    assert small.trace.digest() == shrunk(caught, code).trace.digest()

@@ -74,7 +74,7 @@ class Carrier:
             self._note(await self._inlet.admit(self._consumer, batch))
         if self._in_hand.is_full:
             await self._park_overflow()
-        for event_type in waited - self._in_hand.failed_types():
+        for event_type in sorted(waited - self._in_hand.failed_types()):
             self._watch.nothing_left(event_type)
 
     def settleable(self, records: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
@@ -114,7 +114,7 @@ class Carrier:
             yield waiting.pop()
             if waiting:
                 yield waiting.popleft()
-        for event_type in self._in_hand.failed_types() - self._watch.paused:
+        for event_type in sorted(self._in_hand.failed_types() - self._watch.paused):
             yield from self._in_hand.failed(event_type)
 
     def _other_types(self) -> set[str]:

@@ -58,7 +58,7 @@ class Retrier:
         waiting = sorted(self._watch.paused - self._neglected)
         keys = await self._store.due_keys(self._consumer, KEYS_MAX, waiting)
         if not keys:
-            for event_type in self._neglected:
+            for event_type in sorted(self._neglected):
                 self._watch.nothing_left(event_type)
             return
         self._pacer.started(len(keys))

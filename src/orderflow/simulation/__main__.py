@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 import click
 
 from orderflow.simulation.run import run
+from orderflow.simulation.shrink import shrunk
 
 PROGRESS_EVERY_S = 0.2
 
@@ -29,7 +30,8 @@ class SeedRange(click.ParamType[range]):
 @click.option("--seed", type=click.IntRange(min=0), help="Replay one seed and show how it went.")
 @click.option("--seeds", type=SeedRange(), help="Run many seeds; stop at none, say which fail.")
 @click.option("--trace", is_flag=True, help="With --seed: show every step.")
-def main(seed: int | None, seeds: range | None, trace: bool) -> None:
+@click.option("--shrink", is_flag=True, help="With --seed: if it fails, show the smallest world that still does.")
+def main(seed: int | None, seeds: range | None, trace: bool, shrink: bool) -> None:
     """Run the production code of all services in worlds that seeds decide, and check the five promises.
 
     \b
@@ -37,20 +39,23 @@ def main(seed: int | None, seeds: range | None, trace: bool) -> None:
       python -m orderflow.simulation --seeds 0..500     many worlds; each failing one is explained
       python -m orderflow.simulation --seed 27          one world again, exactly as it was
       python -m orderflow.simulation --seed 27 --trace  the same, with every step
+      python -m orderflow.simulation --seed 27 --shrink the smallest world in which it still fails
 
     Exit code: 0 all promises were kept, 1 some were not, 2 wrong usage.
     """
     if (seed is None) == (seeds is None):
         raise click.UsageError("wanted is either --seed N or --seeds A..B")
-    if trace and seed is None:
-        raise click.UsageError("--trace shows one seed: give it with --seed")
-    kept = replay(seed, trace) if seed is not None else run_many(seeds or range(0))
+    if (trace or shrink) and seed is None:
+        raise click.UsageError("--trace and --shrink show one seed: give it with --seed")
+    kept = replay(seed, trace, shrink) if seed is not None else run_many(seeds or range(0))
     sys.exit(0 if kept else 1)
 
 
-def replay(seed: int, trace: bool) -> bool:
+def replay(seed: int, trace: bool, shrink: bool) -> bool:
     """Show one seed; returns whether all promises were kept."""
     result = run(seed)
+    if shrink and result.broken:
+        result = shrunk(result)
     if trace:
         click.echo("\n".join(result.trace.lines()))
     if result.broken:

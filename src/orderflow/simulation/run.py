@@ -45,7 +45,7 @@ class Run:
             f"the world: {self.plan.describe()}",
             f"the last of {len(self.trace)} steps, digest {self.trace.digest()}:",
             *(f"  {line}" for line in self.trace.lines(TAIL)),
-            f"replay: python -m orderflow.simulation --seed {self.plan.seed}",
+            f"replay: python -m orderflow.simulation --seed {self.plan.seed} (smaller: --shrink)",
         ]
         return "\n".join(lines)
 

@@ -88,7 +88,7 @@ class ReplayRunner:
         if count:
             sent = await self._store.send(replay.number, count)
             taken.pace.sent(count, now)
-            for consumer in {consumer for consumer, _ in sent}:
+            for consumer in dict.fromkeys(consumer for consumer, _ in sent):
                 self._retry(consumer)
             await self._store.finish_step(replay.number, replay.step + 1, ReplayState.RUNNING)
         return max(TICK_MS, taken.pace.wait_s(self._clock.monotonic()) * 1000)
