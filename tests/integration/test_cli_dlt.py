@@ -440,7 +440,7 @@ async def test_an_order_does_not_take_what_was_paid_for_an_edited_one(system: Sy
 
     assert unasked.returncode == 5
     assert "Nothing was stored" in unasked.stderr
-    assert ["total", "10000000", "1"] in [line.split() for line in unasked.stdout.splitlines()]
+    assert ["total:", "10000000", "->", "1"] in [line.split() for line in unasked.stdout.splitlines()]
     assert [each["field"] for each in edited["changes"]] == ["items.0.unit_price", "total"]
     assert letter["error"] == "DisagreementError"
     assert "total is 1, and here it is 10000000" in letter["message"]
