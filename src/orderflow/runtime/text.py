@@ -24,7 +24,7 @@ are not in it: they are in no JSON text."""
 MEANS = "text without control characters, line separators, marks of direction and noncharacters"
 
 Text = Annotated[str, msgspec.Meta(pattern=PATTERN, description=MEANS)]
-Raw = Annotated[str, msgspec.Meta(extra={"raw": True})]
+Raw = Annotated[str, msgspec.Meta(extra={"raw": True}, extra_json_schema={"pattern": "^[^\\u0000]*$"})]
 """Bytes in the shape of a text, which are kept as they are and shown with care: only what UTF-8 or the database
 cannot hold is refused in it."""
 
