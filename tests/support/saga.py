@@ -119,8 +119,12 @@ class Wire:
             msgspec.json.encode(event),
             cloudevents.with_time(cloudevents.to_headers(envelope), 0),
         )
-        await self._transport.append([record])
+        await self.append(record)
         return envelope.id
+
+    async def append(self, record: ProducerRecord) -> None:
+        """Append a record as it is, whatever is in it."""
+        await self._transport.append([record])
 
     async def heard(self, *types: type[Event]) -> list[Event]:
         """Every event of these types (of one topic) in the log."""

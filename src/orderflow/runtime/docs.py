@@ -12,7 +12,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from orderflow.runtime import problem_types
-from orderflow.runtime.openapi import DIALECT, build_openapi
+from orderflow.runtime.openapi import DIALECT, Json, build_openapi
 from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.runtime.problem_types import PROBLEMS, index, page_of
 
@@ -80,10 +80,14 @@ class _Files:
 
 def docs_operations(title: str, version: str, operations: Iterable[Operation]) -> Sequence[Operation]:
     """The document (OpenAPI 3.1), the page that shows it, what starts that page, and what each problem means."""
-    own = (*_documents(msgspec.Raw()), *_problems())
-    document = build_openapi(title, version, [*operations, *own])
+    document = document_of(title, version, operations)
     start = _file("/docs/start.js", "", "", _served(_JAVASCRIPT, "What starts the page"), _START.encode())
     return (*_documents(msgspec.Raw(msgspec.json.encode(document))), start, *_problems())
+
+
+def document_of(title: str, version: str, operations: Iterable[Operation]) -> Json:
+    """What `/openapi.json` serves."""
+    return build_openapi(title, version, [*operations, *_documents(msgspec.Raw()), *_problems()])
 
 
 def _documents(document: msgspec.Raw) -> Sequence[Operation]:

@@ -17,10 +17,11 @@ DIALECT = "3.1.0"
 _SCHEMA_REF = "#/components/schemas/{name}"
 _DESCRIPTION = """\
 All texts are UTF-8. A name that is not in a schema is refused, and so is a query parameter that is not described.
-An error is a problem document (RFC 9457); its `type` leads to a page of this service: see [all of them](/docs/problems).
+An error is a problem document (RFC 9457). Its `type` leads to a page of this service: see
+[all of them](/docs/problems).
 
-Any request can be answered with 400 (it breaks a rule of HTTP), 431 (its head is too large), 408 (it did not arrive in
-time), 503 (there is too much to do) or 505 (it is not HTTP/1.1); one with a method that is not described with 405.
+Any request can be answered with 400 (it breaks a rule of HTTP), 408 (it did not arrive in time), 431 (its head is too
+large), 503 (there is too much to do) or 505 (it is not HTTP/1.1); one with a method that is not described with 405.
 """
 _TAGS = {
     "docs": "This document, and what problem documents mean.",

@@ -96,9 +96,7 @@ def to_problem(error: BaseException) -> ProblemError | None:
         case RefusedError():
             return ProblemError(409, str(error))
         case OverloadedError():
-            return ProblemError(
-                503, str(error), kind=problem_types.OVERLOADED, retry_after_s=error.retry_after_s
-            )
+            return ProblemError(503, str(error), kind=problem_types.OVERLOADED, retry_after_s=error.retry_after_s)
         case StoreUnavailableError():
             return ProblemError(503, "the database cannot be reached", retry_after_s=STORE_RETRY_S)
         case TransportUnavailableError():

@@ -18,7 +18,10 @@ from orderflow.runtime.wording import in_words
 _QUERY_FIELDS_MAX = 50
 _SPELLINGS: Mapping[type[msgspec.inspect.Type], tuple[re.Pattern[str], str]] = {
     msgspec.inspect.IntType: (re.compile(r"-?(?:0|[1-9][0-9]*)"), "a whole number, in digits only"),
-    msgspec.inspect.FloatType: (re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"), "a number, such as 2 or 2.5"),
+    msgspec.inspect.FloatType: (
+        re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"),
+        "a number, such as 2 or 2.5",
+    ),
     msgspec.inspect.BoolType: (re.compile(r"true|false"), "true or false"),
     msgspec.inspect.UUIDType: (
         re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"),
@@ -45,7 +48,7 @@ class ParameterReader:
             values[parameter.name] = parameter.read(path[parameter.name], 404)
         for name, parameter in self._headers:
             raw = headers.get(name)
-            values[parameter.name] = parameter.absent() if not raw else parameter.read(_text_of(raw), 422)
+            values[parameter.name] = parameter.absent() if raw is None else parameter.read(_text_of(raw), 422)
         if self._query or query:
             values |= self._read_query(query)
         return values

@@ -167,7 +167,8 @@ def test_a_whole_number_may_be_written_with_a_fraction_of_zero(spelling: bytes, 
 
 
 @pytest.mark.parametrize(
-    "spelling", [b"5.5", b"1e-1", b"1e999999999", b"1e-999999999", b"1e99999999999999999999", b"1e19", b'"5.0"', b"null"]
+    "spelling",
+    [b"5.5", b"1e-1", b"1e999999999", b"1e-999999999", b"1e99999999999999999999", b"1e19", b'"5.0"', b"null"],
 )
 def test_what_is_no_whole_number_is_refused_however_it_is_written(spelling: bytes) -> None:
     assert refusal(StrictDecoder(Whole), b'{"n":' + spelling + b"}") == (422, "/n")

@@ -94,7 +94,7 @@ async def test_a_wrong_query_is_refused_and_named(
     ("wanted", "taken", "refused"),
     [
         (int, ["0", "-7", "42"], ["5.0", "1e1", "+1", "1_0", "\u0665", "0x1", "true", ""]),
-        (float, ["0", "2.5", "-1", "1e1", "5E-05"], ["nan", "inf", "-inf", ".5", "5.", "1e", "1e999", "1_0", "infinity"]),
+        (float, ["0", "2.5", "-1", "1e1", "5E-05"], ["nan", "inf", "-inf", ".5", "5.", "1e", "1e999", "1_0"]),
         (bool, ["true", "false"], ["1", "0", "True", "TRUE", "yes", "null"]),
         (UUID, [str(UUID(int=1))], ["0" * 32, "{" + str(UUID(int=1)) + "}", "urn:uuid:" + str(UUID(int=1))]),
         (UUID | int, [str(UUID(int=1)), "7"], ["7.0", "0" * 32]),
