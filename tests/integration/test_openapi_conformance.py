@@ -6,7 +6,6 @@ What all services share is tried on the order service; that it is the same every
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -30,7 +29,7 @@ PROGRAM = "import sys; from schemathesis.cli import schemathesis; sys.exit(schem
 SHARED = ("/docs", "/health", "/metrics", "/openapi.json", "/ops")
 DEAD = 8
 """The examples speak of the position 7."""
-TIMEOUT_S = 240
+TIMEOUT_S = 600
 
 
 @pytest.fixture
@@ -61,8 +60,10 @@ async def served(everything: Databases, tmp_path: Path) -> AsyncIterator[dict[st
 
 async def test_what_is_served_is_what_the_documents_say(served: dict[str, httpx.AsyncClient], tmp_path: Path) -> None:
     told = {name: (await client.get("/openapi.json")).json() for name, client in served.items()}
-    assert told == json.loads(json.dumps(documents()))
-    shared = [{path: what for path, what in each["paths"].items() if path.startswith(SHARED)} for each in told.values()]
+    assert told == documents()
+    shared = [
+        {path: what for path, what in each["paths"].items() if path.startswith(SHARED)} for each in told.values()
+    ]
     assert shared[1:] == shared[:-1]
 
     async def others() -> list[str]:

@@ -49,8 +49,8 @@ def build_openapi(title: str, version: str, operations: Iterable[Operation]) -> 
     paths: dict[str, Json] = {}
     for operation in listed:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, types)
-    tags = sorted({operation.tag for operation in listed if operation.tag})
-    return {
+    tags = dict.fromkeys(operation.tag for operation in listed if operation.tag)
+    document = {
         "openapi": DIALECT,
         "info": {
             "title": title,
@@ -64,6 +64,8 @@ def build_openapi(title: str, version: str, operations: Iterable[Operation]) -> 
         "paths": paths,
         "components": {"schemas": types.components},
     }
+    plain: Json = msgspec.json.decode(msgspec.json.encode(document))
+    return plain
 
 
 class _Types:
