@@ -16,11 +16,10 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from orderflow.inventory.service import definition as inventory
 from orderflow.messaging.clock import SystemClock
-from orderflow.messaging.recovery.recovery import Recovery
 from orderflow.messaging.signals import Signals
 from orderflow.notification.service import definition as notification
 from orderflow.observability.metrics import Metrics
@@ -76,7 +75,7 @@ def _document(definition: ServiceDefinition) -> Json:
         *definition.api(context),
         *health_operations(HealthCheck(clock)),
         metrics_operation(Metrics(definition.name), tuple),
-        *operator_operations(definition.service, cast("Recovery", away), queues),
+        *operator_operations(definition.service, away, away, queues),
         *Faults(definition.service, away, clock, game_day=False).operations(),
     ]
     return document_of(definition.title, version("orderflow"), operations)

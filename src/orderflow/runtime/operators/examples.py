@@ -186,3 +186,32 @@ FAULT: dict[str, Any] = {
     "share": 0.5,
 }
 FAULTS: list[dict[str, Any]] = [{**FAULT, "id": 1}]
+_OVERRULE: dict[str, Any] = {
+    "verdict": "poison",
+    "who": "anna",
+    "reason": "The shop sends a field that this release cannot read.",
+    "until": "2026-11-26T13:27:40.112000Z",
+}
+OUTAGES: dict[str, Any] = {
+    "consumers": ["payment"],
+    "outages": [
+        {
+            "consumer": "payment",
+            "event_type": _TYPE,
+            "state": "outage",
+            "for_ms": 14_000,
+            "failing": 9,
+            "tried": 10,
+            "error": _FAILURE["error"],
+            "fingerprint": _PRINT,
+            "overruled": None,
+        }
+    ],
+}
+OVERRULE: dict[str, Any] = {
+    "consumer": "payment",
+    "event_type": "OrderPlaced",
+    "verdict": "poison",
+    "reason": _OVERRULE["reason"],
+}
+OVERRULED: dict[str, Any] = {"consumer": "payment", "event_type": _TYPE, "overruled": _OVERRULE}
