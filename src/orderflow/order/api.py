@@ -99,6 +99,29 @@ _HISTORY = [
 _PAGE = {"orders": [_COMPLETED], "next": None}
 _SHOWN = {**_COMPLETED, "history": _HISTORY, "stuck": {}, "stuck_since": None}
 
+_NOT_PLACED = (
+    Response(
+        status=400,
+        description="It breaks a rule of HTTP, the body is not JSON, or the Idempotency-Key is malformed.",
+        problems=(MALFORMED_REQUEST, MALFORMED_KEY),
+    ),
+    Response(
+        status=409,
+        description="A request with this Idempotency-Key is still under way.",
+        problems=(REQUEST_IN_PROGRESS,),
+    ),
+    Response(
+        status=422,
+        description="A field does not fit, or the Idempotency-Key came with another order.",
+        problems=(INVALID_REQUEST, KEY_REUSED),
+    ),
+    Response(
+        status=503,
+        description="Too many orders are unfinished, or the database is away.",
+        problems=(OVERLOADED, UNAVAILABLE),
+    ),
+)
+
 
 class OrderApi:
     """The handlers, with what they share."""
@@ -209,26 +232,7 @@ def _place(api: OrderApi) -> Operation:
         parameters=(IDEMPOTENCY_KEY,),
         responses=(
             placed,
-            Response(
-                status=400,
-                description="It breaks a rule of HTTP, the body is not JSON, or the Idempotency-Key is malformed.",
-                problems=(MALFORMED_REQUEST, MALFORMED_KEY),
-            ),
-            Response(
-                status=409,
-                description="A request with this Idempotency-Key is still under way.",
-                problems=(REQUEST_IN_PROGRESS,),
-            ),
-            Response(
-                status=422,
-                description="A field does not fit, or the Idempotency-Key came with another order.",
-                problems=(INVALID_REQUEST, KEY_REUSED),
-            ),
-            Response(
-                status=503,
-                description="Too many orders are unfinished, or the database is away.",
-                problems=(OVERLOADED, UNAVAILABLE),
-            ),
+            *_NOT_PLACED,
         ),
         tag="orders",
     )

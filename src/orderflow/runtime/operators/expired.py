@@ -40,6 +40,15 @@ class Acknowledged(msgspec.Struct, frozen=True, kw_only=True):
     records: int
 
 
+_CONSUMER = Parameter(name="consumer", where="path", description="The consumer", type=Text)
+_ACKNOWLEDGED = Response(
+    status=200,
+    description="It is no alarm any more",
+    type=Acknowledged,
+    example=Acknowledged(consumer="payment", records=3),
+)
+
+
 class ExpiredOperations:
     """Answers from the service's own database."""
 
@@ -97,18 +106,7 @@ class ExpiredOperations:
                 handler=self.acknowledge,
                 request=Acknowledgement,
                 example=REASON,
-                parameters=(
-                    Parameter(name="consumer", where="path", description="The consumer", type=Text),
-                    operator,
-                ),
-                responses=[
-                    Response(
-                        status=200,
-                        description="It is no alarm any more",
-                        type=Acknowledged,
-                        example=Acknowledged(consumer="payment", records=3),
-                    ),
-                    NOT_THERE,
-                ],
+                parameters=(_CONSUMER, operator),
+                responses=[_ACKNOWLEDGED, NOT_THERE],
             ),
         )

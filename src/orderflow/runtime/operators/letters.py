@@ -31,6 +31,11 @@ STATES: Mapping[str, InboxState | None] = MappingProxyType(
 )
 
 
+_PAGE = Response(status=200, description="In order of position", type=views.DeadLetterPage, example=PAGE)
+_DETAILS = Response(status=200, description="The event", type=views.DeadLetterDetails, example=DETAILS)
+_HISTORY = Response(status=200, description="Oldest first", type=list[views.Happening], example=HISTORY)
+
+
 class Letters:
     """Answers from the service's own database."""
 
@@ -82,32 +87,21 @@ class Letters:
                 method="GET",
                 path="/ops/dead-letters",
                 summary="Events that were given up, or wait",
-                description=(
-                    "Every event that a consumer of this service could not handle, in order of position; the filters "
-                    "narrow it."
-                ),
+                description="Every event that a consumer of this service could not handle; the filters narrow it.",
                 tag=TAG,
                 handler=self.page,
                 parameters=_LISTING,
-                responses=[
-                    Response(status=200, description="In order of position", type=views.DeadLetterPage, example=PAGE)
-                ],
+                responses=[_PAGE],
             ),
             Operation(
                 method="GET",
                 path="/ops/dead-letters/{id}",
                 summary="One dead or parked event, with its record and its history",
-                description=(
-                    "Its record as it came in, what was edited since, what has happened to it, and the events that "
-                    "wait behind it."
-                ),
+                description="Its record, what was edited since, what has happened to it, and what waits behind it.",
                 tag=TAG,
                 handler=self.one,
                 parameters=(one_event,),
-                responses=[
-                    Response(status=200, description="The event", type=views.DeadLetterDetails, example=DETAILS),
-                    NOT_THERE,
-                ],
+                responses=[_DETAILS, NOT_THERE],
             ),
             Operation(
                 method="GET",
@@ -117,10 +111,7 @@ class Letters:
                 tag=TAG,
                 handler=self.history,
                 parameters=(one_event,),
-                responses=[
-                    Response(status=200, description="Oldest first", type=list[views.Happening], example=HISTORY),
-                    NOT_THERE,
-                ],
+                responses=[_HISTORY, NOT_THERE],
             ),
         )
 

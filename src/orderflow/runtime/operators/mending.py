@@ -123,6 +123,15 @@ class ReproductionView(msgspec.Struct, frozen=True, kw_only=True):
     rows: list[StoredRow]
 
 
+_EDITED = Response(
+    status=200,
+    description="As it stands now",
+    type=views.DeadLetter,
+    example={**examples.LETTER, "edited": True},
+)
+_PREVIEWED = Response(status=200, description="What it would change", type=Preview, example=examples.PREVIEW)
+
+
 class Mending:
     """Asks the core for changes of single events."""
 
@@ -157,46 +166,30 @@ class Mending:
                 path="/ops/dead-letters/{id}/value",
                 summary="Correct the value of an event; what came in is kept",
                 description=(
-                    "The event stays dead, with a new value and a new id, until it is replayed. It is validated "
-                    "as its consumer would "
-                    "read it. Give `text` or `base64`, not both."
+                    "The event stays dead, with a new value and a new id, until it is replayed. It is validated as "
+                    "its consumer would read it. Give `text` or `base64`, not both."
                 ),
                 tag=TAG,
                 handler=self.edit,
                 request=EditRequest,
                 example=examples.EDIT,
                 parameters=(one_event, operator),
-                responses=[
-                    Response(
-                        status=200,
-                        description="As it stands now",
-                        type=views.DeadLetter,
-                        example={**examples.LETTER, "edited": True},
-                    ),
-                    NOT_THERE,
-                    REFUSED,
-                    CONFIRM,
-                ],
+                responses=[_EDITED, NOT_THERE, REFUSED, CONFIRM],
             ),
             Operation(
                 method="POST",
                 path="/ops/dead-letters/{id}/preview",
                 summary="What another value would change of an event, field by field; nothing is stored",
                 description=(
-                    "Look at it before you edit: an edit that names the `event_id` as `seen` is refused if the "
-                    "event has changed since. "
-                    "Give `text` or `base64`, not both."
+                    "Look at it before you edit: an edit that names the `event_id` as `seen` is refused if the event "
+                    "has changed since. Give `text` or `base64`, not both."
                 ),
                 tag=TAG,
                 handler=self.preview,
                 request=PreviewRequest,
                 example={"text": examples.EDIT["text"]},
                 parameters=(one_event,),
-                responses=[
-                    Response(status=200, description="What it would change", type=Preview, example=examples.PREVIEW),
-                    NOT_THERE,
-                    REFUSED,
-                ],
+                responses=[_PREVIEWED, NOT_THERE, REFUSED],
             ),
         )
 

@@ -67,6 +67,13 @@ class Overruled(msgspec.Struct, frozen=True, kw_only=True):
     overruled: OverruleView
 
 
+_LISTED = Response(status=200, description="As the process that answers sees it", type=OutageList, example=OUTAGES)
+_HOLDS = Response(status=200, description="It holds", type=Overruled, example=OVERRULED)
+_UNKNOWN = Response(
+    status=422, description="A field does not fit, or the service has no such consumer or type; it is named"
+)
+
+
 class Outages:
     """Asks the core."""
 
@@ -97,14 +104,7 @@ class Outages:
                 ),
                 tag=TAG,
                 handler=self.listed,
-                responses=[
-                    Response(
-                        status=200,
-                        description="As the process that answers sees it",
-                        type=OutageList,
-                        example=OUTAGES,
-                    )
-                ],
+                responses=[_LISTED],
             ),
             Operation(
                 method="POST",
@@ -120,14 +120,7 @@ class Outages:
                 request=OverruleRequest,
                 example=OVERRULE,
                 parameters=(operator,),
-                responses=[
-                    Response(status=200, description="It holds", type=Overruled, example=OVERRULED),
-                    Response(
-                        status=422,
-                        description="A field does not fit, or the service has no such consumer or type; it is named",
-                    ),
-                    CONFIRM,
-                ],
+                responses=[_HOLDS, _UNKNOWN, CONFIRM],
             ),
         )
 
