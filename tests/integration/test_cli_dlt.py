@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import httpx
+import httpx2
 import pytest
 
 from orderflow.cli.running import as_running
@@ -164,7 +164,7 @@ async def place(system: System, count: int) -> list[str]:
     url = as_running(Settings.load(environ=system.environment)).service_url("order")
     items = [{"sku": "SKU-ESPRESSO-CUP", "quantity": 1, "unit_price": 100}]
     order = {"customer_id": "crowd", "currency": "CHF", "items": items, "payment_method": "pm_card_visa"}
-    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+    async with httpx2.AsyncClient(base_url=url, trust_env=False) as client:
         answers = await asyncio.gather(*(client.post("/orders", json=order) for _ in range(count)))
     return [answer.json()["id"] for answer in answers]
 
@@ -250,7 +250,7 @@ async def test_what_moves_money_is_confirmed_and_says_why(system: System) -> Non
     )
     refused = [system.call("dlt", *call) for call in calls]
     url = as_running(Settings.load(environ=system.environment)).service_url("payment")
-    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+    async with httpx2.AsyncClient(base_url=url, trust_env=False) as client:
         path = f"/ops/dead-letters/{event}/discard"
         direct = await client.post(path, json={"reason": "x"}, headers={"x-orderflow-operator": "ada"})
         nobody = await client.post(path, json={"reason": "x"})

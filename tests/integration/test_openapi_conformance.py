@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from orderflow.events.topics import PAYMENT_STATUS
@@ -39,7 +39,7 @@ def everything(postgres: PostgresServer) -> Iterator[Databases]:
 
 
 @pytest.fixture
-async def served(everything: Databases, tmp_path: Path) -> AsyncIterator[dict[str, httpx.AsyncClient]]:
+async def served(everything: Databases, tmp_path: Path) -> AsyncIterator[dict[str, httpx2.AsyncClient]]:
     """All four, one of them with events that nobody can read."""
     await everything.migrate()
     async with AsyncExitStack() as stack:
@@ -58,7 +58,9 @@ async def served(everything: Databases, tmp_path: Path) -> AsyncIterator[dict[st
         yield clients
 
 
-async def test_what_is_served_is_what_the_documents_say(served: dict[str, httpx.AsyncClient], tmp_path: Path) -> None:
+async def test_what_is_served_is_what_the_documents_say(
+    served: dict[str, httpx2.AsyncClient], tmp_path: Path
+) -> None:
     told = {name: (await client.get("/openapi.json")).json() for name, client in served.items()}
     assert told == documents()
     shared = [
@@ -79,7 +81,7 @@ async def test_what_is_served_is_what_the_documents_say(served: dict[str, httpx.
     assert not said, said
 
 
-async def conformance(name: str, client: httpx.AsyncClient, folder: Path, *options: str) -> str:
+async def conformance(name: str, client: httpx2.AsyncClient, folder: Path, *options: str) -> str:
     """What Schemathesis says of a service; "" when all is well."""
     url = str(client.base_url.join("/openapi.json"))
     arguments = ["--config-file", str(CONFIG), "run", url, "--checks", "all", "--max-examples", "6", "--no-color"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import jsonschema
 import pytest
 from schemathesis.specs.openapi.definitions import OPENAPI_31
@@ -103,7 +103,7 @@ def test_every_problem_that_is_told_of_leads_to_a_page_of_the_service(document: 
 async def test_the_type_of_a_problem_is_a_page_that_says_what_to_do() -> None:
     recorder = Recorder()
     frame = Frame(docs_operations("Test", "1.0", ()), recorder.state)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=frame), base_url="http://x") as web:
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=frame), base_url="http://x") as web:
         for each in problem_types.ALL:
             shown = await web.get(each.uri)
             assert (shown.status_code, shown.headers["content-type"]) == (200, "text/html; charset=utf-8")
