@@ -27,6 +27,7 @@ CHECKS: tuple[tuple[str, Sequence[str]], ...] = (
     ("format", ("ruff", "format", "--check", ".")),
     ("imports", ("importlinter.cli", "lint")),
     ("types", ("mypy",)),
+    ("API documents", ("scripts.lint_api",)),
     ("house rules", ("pytest", "-q", "--no-header", "tests/architecture")),
 )
 
@@ -49,6 +50,8 @@ def passes(name: str, module: Sequence[str]) -> bool:
     )
     verdict = "ok" if done.returncode == 0 else "FAILED"
     say(f"check: {name:<15} {verdict:<7} {time.monotonic() - started:5.1f} s")
+    if done.returncode == 0 and done.stdout.startswith("skipped: "):
+        say(f"       {done.stdout.rstrip()}")
     if done.returncode != 0:
         say(f"{done.stdout}{done.stderr}".rstrip())
     return done.returncode == 0

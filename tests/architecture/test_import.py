@@ -43,7 +43,7 @@ LIBRARIES = (
     "click",
     "confluent_kafka",
     "confluent_kafka.admin",
-    "httpx",
+    "httpx2",
     "msgspec",
     "prometheus_client",
     "psutil",

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import uuid4
 
-import httpx
+import httpx2
 
 from tests.e2e.system import System
 from tests.support.waiting import eventually
@@ -24,7 +24,7 @@ class Shop:
     def __init__(self, system: System) -> None:
         self.system = system
         self.accepted: dict[str, dict[str, Any]] = {}
-        self._http = httpx.AsyncClient(timeout=10.0, trust_env=False, verify=False)
+        self._http = httpx2.AsyncClient(timeout=10.0, trust_env=False, verify=False)
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -41,7 +41,7 @@ class Shop:
             try:
                 url = f"{self.system.url('order')}/orders"
                 answer = await self._http.post(url, json=order, headers={"Idempotency-Key": key})
-            except httpx.TransportError:
+            except httpx2.TransportError:
                 return None
             if answer.status_code in (409, 503):
                 return None
@@ -69,7 +69,7 @@ class Shop:
             answer = await self._http.get(
                 f"{self.system.url('order')}/orders/{order_id}", params={"wait": wait_s} if wait_s else {}
             )
-        except (httpx.TransportError, AssertionError):
+        except (httpx2.TransportError, AssertionError):
             return None
         shown: dict[str, Any] | None = answer.json() if answer.is_success else None
         return shown
@@ -92,7 +92,7 @@ class Shop:
         assert answer.is_success, answer.text
         return answer.json()
 
-    async def raw(self, method: str, service: str, path: str, **request: Any) -> httpx.Response:
+    async def raw(self, method: str, service: str, path: str, **request: Any) -> httpx2.Response:
         return await self._http.request(method, self.system.url(service) + path, **request)
 
 

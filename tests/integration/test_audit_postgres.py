@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from click.testing import CliRunner
 
@@ -231,7 +231,7 @@ async def test_books_balance_after_a_settlement_and_the_audit_says_where_the_ban
 ORDER = {"customer_id": "c", "currency": "EUR", "items": [{"sku": "SKU-SOLD-OUT", "quantity": 1, "unit_price": 700}]}
 
 
-async def settle(shop: httpx.AsyncClient, order_id: str, outcome: str) -> None:
+async def settle(shop: httpx2.AsyncClient, order_id: str, outcome: str) -> None:
     answer = await shop.post(
         f"/payments/{order_id}/settlement",
         json={"outcome": outcome, "reason": "ticket 4711", "confirmed": True},

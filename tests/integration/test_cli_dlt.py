@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import httpx
+import httpx2
 import pytest
 
 from orderflow.cli.running import as_running
@@ -166,7 +166,7 @@ async def place(system: System, count: int) -> list[str]:
     url = as_running(Settings.load(environ=system.environment)).service_url("order")
     items = [{"sku": "SKU-ESPRESSO-CUP", "quantity": 1, "unit_price": 100}]
     order = {"customer_id": "crowd", "currency": "CHF", "items": items, "payment_method": "pm_card_visa"}
-    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+    async with httpx2.AsyncClient(base_url=url, trust_env=False) as client:
         answers = await asyncio.gather(*(client.post("/orders", json=order) for _ in range(count)))
     return [answer.json()["id"] for answer in answers]
 
@@ -252,7 +252,7 @@ async def test_what_moves_money_is_confirmed_and_says_why(system: System) -> Non
     )
     refused = [system.call("dlt", *call) for call in calls]
     url = as_running(Settings.load(environ=system.environment)).service_url("payment")
-    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+    async with httpx2.AsyncClient(base_url=url, trust_env=False) as client:
         path = f"/ops/dead-letters/{event}/discard"
         direct = await client.post(path, json={"reason": "x"}, headers={"x-orderflow-operator": "ada"})
         nobody = await client.post(path, json={"reason": "x"})
@@ -335,7 +335,7 @@ async def test_what_waits_is_counted_alike_wherever_it_is_told(system: System) -
 
 def scrape(system: System) -> str:
     settings = as_running(Settings.load(environ=system.environment))
-    return "".join(httpx.get(f"{settings.service_url(name)}/metrics").text for name in SERVICES)
+    return "".join(httpx2.get(f"{settings.service_url(name)}/metrics").text for name in SERVICES)
 
 
 async def _nothing_waits(system: System) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import httpx
+import httpx2
 import pytest
 
 from orderflow.events.order import Item, OrderPlaced
@@ -47,7 +47,7 @@ class Member:
         self.url = f"http://127.0.0.1:{json.loads(line)['port']}"
 
     async def health(self) -> dict[str, Any]:
-        async with httpx.AsyncClient(timeout=TIMEOUT_S) as client:
+        async with httpx2.AsyncClient(timeout=TIMEOUT_S) as client:
             found: dict[str, Any] = (await client.get(f"{self.url}/health/ready")).json()
             return found
 
@@ -271,7 +271,7 @@ async def test_a_fault_is_not_called_set_before_the_slowest_process_applies_it(p
     quick, slow = payment.start("--game-day", count=2)
     slow.send(signal.SIGSTOP)
 
-    async with httpx.AsyncClient(base_url=quick.url, timeout=TIMEOUT_S) as client:
+    async with httpx2.AsyncClient(base_url=quick.url, timeout=TIMEOUT_S) as client:
         fault = {"event_type": "OrderPlaced", "field": "sku", "value": POISON, "error": "permanent"}
         adding = asyncio.create_task(client.post("/ops/faults", json=fault, headers={"x-orderflow-operator": "ada"}))
         await eventually(quick.faults)

@@ -9,7 +9,7 @@ import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from orderflow.runtime.connections import HttpLimits
@@ -151,7 +151,7 @@ async def test_a_kept_connection_ends_also_after_a_stray_empty_line() -> None:
 
 
 async def test_a_file_is_served_beside_the_operations(frame: Recorder) -> None:
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{frame.port}") as client:
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{frame.port}") as client:
         whole = await client.get("/docs/files/swagger-ui.css")
         head = await client.head("/docs/files/swagger-ui.css")
         part = await client.get("/docs/files/swagger-ui.css", headers={"range": "bytes=0-9"})
@@ -195,7 +195,7 @@ async def test_more_connections_than_files_take_neither_health_nor_operators_awa
             assert len(waiting) - len(refused) == HELD_AT_256_FILES
             return True
 
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
             await eventually(others_are_refused, timeout_s=30)
             for path in ("/health/live", "/health/ready", "/metrics", "/ops/outbox"):
                 assert (await client.get(path)).status_code == 200, path
@@ -203,7 +203,7 @@ async def test_more_connections_than_files_take_neither_health_nor_operators_awa
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
         for _, writer in streams:
             writer.close()
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
 
             async def works() -> bool:
                 return (await client.post("/counters/a", json={"amount": 1})).status_code == 201

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import msgspec
 import pytest
 
@@ -64,7 +64,7 @@ async def test_a_signal_drains_and_ends_with_0(database_url: str, tmp_path: Path
     await migrate(database_url)
     async with started(database_url, tmp_path) as process:
         port = await ready(process)
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
             await client.post("/counters/a", json={"amount": 1})
         process.send_signal(number)
         _, errors = await asyncio.wait_for(process.communicate(), 30)

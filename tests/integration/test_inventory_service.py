@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import httpx
+import httpx2
 import pytest
 
 from orderflow.events.inventory import StockRejected, StockReserved
@@ -27,14 +27,14 @@ def made(postgres: PostgresServer) -> Iterator[Databases]:
 
 
 @pytest.fixture
-async def service(made: Databases, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+async def service(made: Databases, tmp_path: Path) -> AsyncIterator[httpx2.AsyncClient]:
     await made.migrate()
     async with running("inventory", made, tmp_path, demo_catalogue=False) as client:
         yield client
 
 
 @pytest.fixture
-async def log(service: httpx.AsyncClient, made: Databases) -> AsyncIterator[Wire]:
+async def log(service: httpx2.AsyncClient, made: Databases) -> AsyncIterator[Wire]:
     async with wire(made) as opened:
         yield opened
 
@@ -45,16 +45,16 @@ def paid(order_id: UUID, *lines: tuple[str, int]) -> PaymentSucceeded:
     return PaymentSucceeded(order_id=order_id, customer_id="c", currency="EUR", items=items, total=total)
 
 
-async def put(service: httpx.AsyncClient, sku: str, on_hand: int) -> httpx.Response:
+async def put(service: httpx2.AsyncClient, sku: str, on_hand: int) -> httpx2.Response:
     return await service.put(f"/stock/{sku}", json={"on_hand": on_hand})
 
 
-async def shown(service: httpx.AsyncClient, sku: str) -> tuple[int, int]:
+async def shown(service: httpx2.AsyncClient, sku: str) -> tuple[int, int]:
     stock = (await service.get(f"/stock/{sku}")).json()
     return stock["on_hand"], stock["reserved"]
 
 
-async def all_movements(service: httpx.AsyncClient, sku: str) -> list[dict[str, Any]]:
+async def all_movements(service: httpx2.AsyncClient, sku: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     cursor = ""
     while True:
@@ -65,7 +65,7 @@ async def all_movements(service: httpx.AsyncClient, sku: str) -> list[dict[str, 
         cursor = f"&cursor={page['next']}"
 
 
-async def test_stock_is_made_set_shown_and_listed(service: httpx.AsyncClient) -> None:
+async def test_stock_is_made_set_shown_and_listed(service: httpx2.AsyncClient) -> None:
     made = await put(service, "SKU-B", 5)
     assert (made.status_code, made.json()["created"]) == (201, True)
     changed = await put(service, "SKU-B", 8)
@@ -95,7 +95,7 @@ async def test_stock_is_made_set_shown_and_listed(service: httpx.AsyncClient) ->
         {"on_hand": 1, "reserved": 0},
     ],
 )
-async def test_stock_that_cannot_be_is_refused(service: httpx.AsyncClient, body: dict[str, Any]) -> None:
+async def test_stock_that_cannot_be_is_refused(service: httpx2.AsyncClient, body: dict[str, Any]) -> None:
     refused = await service.put("/stock/SKU-A", json=body)
     assert refused.status_code == 422
     assert refused.json()["errors"][0]["pointer"] in ("/on_hand", "/reserved")
@@ -103,7 +103,7 @@ async def test_stock_that_cannot_be_is_refused(service: httpx.AsyncClient, body:
 
 
 async def test_a_paid_order_takes_all_its_lines_once_however_often_it_is_heard_of(
-    service: httpx.AsyncClient, log: Wire
+    service: httpx2.AsyncClient, log: Wire
 ) -> None:
     await put(service, "SKU-A", 5)
     await put(service, "SKU-B", 5)
@@ -125,7 +125,7 @@ async def test_a_paid_order_takes_all_its_lines_once_however_often_it_is_heard_o
     assert [each["cause"] for each in movements[:2]] == [str(other), str(order_id)]
 
 
-async def test_an_order_that_lacks_one_line_takes_nothing(service: httpx.AsyncClient, log: Wire) -> None:
+async def test_an_order_that_lacks_one_line_takes_nothing(service: httpx2.AsyncClient, log: Wire) -> None:
     await put(service, "SKU-A", 5)
     order_id = new_order_id()
     await log.say(paid(order_id, ("SKU-A", 2), ("SKU-NONE", 1)), "/orderflow/payment")
@@ -134,7 +134,7 @@ async def test_an_order_that_lacks_one_line_takes_nothing(service: httpx.AsyncCl
     assert await shown(service, "SKU-A") == (5, 0)
 
 
-async def test_units_are_never_sold_twice_and_every_movement_is_kept(service: httpx.AsyncClient, log: Wire) -> None:
+async def test_units_are_never_sold_twice_and_every_movement_is_kept(service: httpx2.AsyncClient, log: Wire) -> None:
     await put(service, "SKU-A", 30)
     orders = [new_order_id() for _ in range(40)]
     settings = [put(service, "SKU-A", 30) for _ in range(3)]
@@ -176,5 +176,5 @@ async def test_no_catalogue_is_put_in_beside_articles_of_your_own(made: Database
         assert [each["sku"] for each in (await service.get("/stock")).json()["stock"]] == ["MY-OWN"]
 
 
-async def test_no_catalogue_is_put_in_where_it_is_not_wanted(service: httpx.AsyncClient) -> None:
+async def test_no_catalogue_is_put_in_where_it_is_not_wanted(service: httpx2.AsyncClient) -> None:
     assert (await service.get("/stock")).json() == {"stock": [], "next": None}

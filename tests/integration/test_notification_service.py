@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import httpx
+import httpx2
 import pytest
 
 from orderflow.events.inventory import MissingLine, ReservedLine, StockRejected, StockReserved
@@ -26,19 +26,19 @@ def made(postgres: PostgresServer) -> Iterator[Databases]:
 
 
 @pytest.fixture
-async def service(made: Databases, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+async def service(made: Databases, tmp_path: Path) -> AsyncIterator[httpx2.AsyncClient]:
     await made.migrate()
     async with running("notification", made, tmp_path) as client:
         yield client
 
 
 @pytest.fixture
-async def log(service: httpx.AsyncClient, made: Databases) -> AsyncIterator[Wire]:
+async def log(service: httpx2.AsyncClient, made: Databases) -> AsyncIterator[Wire]:
     async with wire(made) as opened:
         yield opened
 
 
-async def told(service: httpx.AsyncClient, order_id: UUID, *outcomes: str) -> list[dict[str, Any]]:
+async def told(service: httpx2.AsyncClient, order_id: UUID, *outcomes: str) -> list[dict[str, Any]]:
     async def look() -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = (await service.get(f"/notifications?order_id={order_id}")).json()[
             "notifications"
@@ -56,7 +56,7 @@ def logged(home: Path, order_id: UUID) -> list[tuple[str, str]]:
 
 
 async def test_each_outcome_is_told_and_logged_once_however_often_it_is_heard_of(
-    service: httpx.AsyncClient, log: Wire, tmp_path: Path
+    service: httpx2.AsyncClient, log: Wire, tmp_path: Path
 ) -> None:
     completed, declined, refunded = (new_order_id() for _ in range(3))
     missing = (MissingLine(sku="SKU-A", requested=1, available=0),)
@@ -92,7 +92,7 @@ async def test_each_outcome_is_told_and_logged_once_however_often_it_is_heard_of
     assert [each["order_id"] for each in latest] == newest_first[:3]
 
 
-async def test_what_is_no_outcome_is_not_told(service: httpx.AsyncClient, log: Wire) -> None:
+async def test_what_is_no_outcome_is_not_told(service: httpx2.AsyncClient, log: Wire) -> None:
     order_id = new_order_id()
     items = (Item(sku="SKU-A", quantity=1, unit_price=5),)
     succeeded = PaymentSucceeded(order_id=order_id, customer_id="c", currency="EUR", items=items, total=5)
@@ -104,7 +104,7 @@ async def test_what_is_no_outcome_is_not_told(service: httpx.AsyncClient, log: W
 
 
 async def test_a_customer_is_told_one_end_of_an_order_whatever_is_forged(
-    service: httpx.AsyncClient, log: Wire
+    service: httpx2.AsyncClient, log: Wire
 ) -> None:
     order_id, other = new_order_id(), new_order_id()
     missing = (MissingLine(sku="SKU-A", requested=1, available=0),)
@@ -131,7 +131,7 @@ async def test_a_customer_is_told_one_end_of_an_order_whatever_is_forged(
     await eventually(held, timeout_s=20)
 
 
-async def test_that_nothing_was_charged_is_told_beside_the_failure(service: httpx.AsyncClient, log: Wire) -> None:
+async def test_that_nothing_was_charged_is_told_beside_the_failure(service: httpx2.AsyncClient, log: Wire) -> None:
     order_id = new_order_id()
     missing = (MissingLine(sku="SKU-A", requested=1, available=0),)
     await log.say(StockRejected(order_id=order_id, customer_id="c", missing=missing), "/orderflow/inventory")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import httpx
+import httpx2
 import pytest
 
 from orderflow.events.inventory import MissingLine, ReservedLine, StockRejected, StockReserved
@@ -35,14 +35,14 @@ def made(postgres: PostgresServer) -> Iterator[Databases]:
 
 
 @pytest.fixture
-async def service(made: Databases, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+async def service(made: Databases, tmp_path: Path) -> AsyncIterator[httpx2.AsyncClient]:
     await made.migrate()
     async with running("order", made, tmp_path) as client:
         yield client
 
 
 @pytest.fixture
-async def log(service: httpx.AsyncClient, made: Databases) -> AsyncIterator[Wire]:
+async def log(service: httpx2.AsyncClient, made: Databases) -> AsyncIterator[Wire]:
     async with wire(made) as opened:
         yield opened
 
@@ -51,18 +51,18 @@ def database(made: Databases) -> str:
     return made.urls["order"].rpartition("/")[2]
 
 
-async def place(service: httpx.AsyncClient, **changes: object) -> UUID:
+async def place(service: httpx2.AsyncClient, **changes: object) -> UUID:
     placed = await service.post("/orders", json={**BODY, **changes})
     assert placed.status_code == 201, placed.text
     return UUID(placed.json()["id"])
 
 
-async def shown(service: httpx.AsyncClient, order_id: UUID) -> dict[str, Any]:
+async def shown(service: httpx2.AsyncClient, order_id: UUID) -> dict[str, Any]:
     answer: dict[str, Any] = (await service.get(f"/orders/{order_id}")).json()
     return answer
 
 
-async def at(service: httpx.AsyncClient, order_id: UUID, status: str) -> dict[str, Any]:
+async def at(service: httpx2.AsyncClient, order_id: UUID, status: str) -> dict[str, Any]:
     async def look() -> dict[str, Any]:
         order = await shown(service, order_id)
         assert order["status"] == status, order
@@ -80,7 +80,7 @@ def reserved(order_id: UUID) -> StockReserved:
     return StockReserved(order_id=order_id, customer_id="c", lines=(ReservedLine(sku="SKU-A", quantity=2),))
 
 
-async def test_a_placed_order_is_answered_located_and_published(service: httpx.AsyncClient, log: Wire) -> None:
+async def test_a_placed_order_is_answered_located_and_published(service: httpx2.AsyncClient, log: Wire) -> None:
     placed = await service.post("/orders", json=BODY)
     order = placed.json()
     assert placed.status_code == 201
@@ -103,7 +103,7 @@ async def test_a_placed_order_is_answered_located_and_published(service: httpx.A
     ],
 )
 async def test_a_refused_order_names_the_field_and_stores_nothing(
-    service: httpx.AsyncClient, made: Databases, postgres: PostgresServer, pointer: str, changes: dict[str, Any]
+    service: httpx2.AsyncClient, made: Databases, postgres: PostgresServer, pointer: str, changes: dict[str, Any]
 ) -> None:
     refused = await service.post("/orders", json={**BODY, **changes}, headers=KEY)
     assert refused.status_code == 422
@@ -113,7 +113,7 @@ async def test_a_refused_order_names_the_field_and_stores_nothing(
     assert postgres.execute(rows, database(made)) == "0"
 
 
-async def test_the_same_key_and_body_give_the_same_answer_marked_as_replayed(service: httpx.AsyncClient) -> None:
+async def test_the_same_key_and_body_give_the_same_answer_marked_as_replayed(service: httpx2.AsyncClient) -> None:
     first = await service.post("/orders", json=BODY, headers=KEY)
     reordered = dict(reversed(BODY.items()))
     again = await service.post("/orders", json=reordered, headers={"Idempotency-Key": "first"})
@@ -124,7 +124,7 @@ async def test_the_same_key_and_body_give_the_same_answer_marked_as_replayed(ser
     assert len((await service.get("/orders")).json()["orders"]) == 1
 
 
-async def test_the_same_key_with_another_body_is_refused(service: httpx.AsyncClient) -> None:
+async def test_the_same_key_with_another_body_is_refused(service: httpx2.AsyncClient) -> None:
     await service.post("/orders", json=BODY, headers=KEY)
     other = await service.post("/orders", json={**BODY, "customer_id": "another"}, headers=KEY)
     assert other.status_code == 422
@@ -132,7 +132,7 @@ async def test_the_same_key_with_another_body_is_refused(service: httpx.AsyncCli
 
 
 async def test_a_replay_is_the_first_answer_also_when_the_order_has_moved_on(
-    service: httpx.AsyncClient, log: Wire
+    service: httpx2.AsyncClient, log: Wire
 ) -> None:
     first = await service.post("/orders", json=BODY, headers=KEY)
     order_id = UUID(first.json()["id"])
@@ -141,7 +141,7 @@ async def test_a_replay_is_the_first_answer_also_when_the_order_has_moved_on(
     assert (await service.post("/orders", json=BODY, headers=KEY)).json()["status"] == "PENDING"
 
 
-async def test_of_requests_at_the_same_time_with_one_key_one_places_the_order(service: httpx.AsyncClient) -> None:
+async def test_of_requests_at_the_same_time_with_one_key_one_places_the_order(service: httpx2.AsyncClient) -> None:
     answers = await asyncio.gather(*(service.post("/orders", json=BODY, headers=KEY) for _ in range(10)))
     assert {answer.status_code for answer in answers} <= {201, 409}
     placed = {answer.json()["id"] for answer in answers if answer.status_code == 201}
@@ -150,7 +150,7 @@ async def test_of_requests_at_the_same_time_with_one_key_one_places_the_order(se
 
 
 async def test_two_processes_place_one_order_for_one_key(
-    service: httpx.AsyncClient, made: Databases, tmp_path: Path
+    service: httpx2.AsyncClient, made: Databases, tmp_path: Path
 ) -> None:
     (tmp_path / "second").mkdir()
     async with running("order", made, tmp_path / "second") as second:
@@ -161,7 +161,7 @@ async def test_two_processes_place_one_order_for_one_key(
 
 
 @pytest.mark.parametrize("key", ["", '""', '"a', "x" * 256, "a b"])
-async def test_a_malformed_key_is_refused_by_name(service: httpx.AsyncClient, key: str) -> None:
+async def test_a_malformed_key_is_refused_by_name(service: httpx2.AsyncClient, key: str) -> None:
     refused = await service.post("/orders", json=BODY, headers={"Idempotency-Key": key})
     assert refused.status_code == 400
     assert refused.json()["errors"][0]["parameter"] == "Idempotency-Key"
@@ -212,7 +212,7 @@ async def test_upkeep_forgets_no_key_before_its_time(made: Databases, postgres: 
         await store.close()
 
 
-async def test_orders_are_listed_newest_first_by_status_and_page(service: httpx.AsyncClient, log: Wire) -> None:
+async def test_orders_are_listed_newest_first_by_status_and_page(service: httpx2.AsyncClient, log: Wire) -> None:
     placed = sorted([await place(service) for _ in range(5)])
     await log.say(succeeded(placed[0]), "/orderflow/payment")
     failed = PaymentFailed(order_id=placed[1], customer_id="c", currency="EUR", total=2500, reason="lost_card")
@@ -240,18 +240,18 @@ async def test_orders_are_listed_newest_first_by_status_and_page(service: httpx.
 
 
 @pytest.mark.parametrize("query", ["cursor=nonsense", "cursor=%C3%A9", "limit=0", "limit=101", "status=LOST", "x=1"])
-async def test_a_list_is_refused_for_parameters_that_do_not_fit(service: httpx.AsyncClient, query: str) -> None:
+async def test_a_list_is_refused_for_parameters_that_do_not_fit(service: httpx2.AsyncClient, query: str) -> None:
     refused = await service.get(f"/orders?{query}")
     assert refused.status_code == 422
     assert refused.json()["errors"][0]["parameter"] == query.partition("=")[0]
 
 
-async def test_there_is_no_other_order(service: httpx.AsyncClient) -> None:
+async def test_there_is_no_other_order(service: httpx2.AsyncClient) -> None:
     for order_id in ("01981c5e-7a40-7000-8000-0123456789ab", "nonsense"):
         assert (await service.get(f"/orders/{order_id}")).status_code == 404
 
 
-async def test_who_waits_is_answered_when_the_order_ends(service: httpx.AsyncClient, log: Wire) -> None:
+async def test_who_waits_is_answered_when_the_order_ends(service: httpx2.AsyncClient, log: Wire) -> None:
     order_id = await place(service)
     waiting = asyncio.create_task(service.get(f"/orders/{order_id}?wait=50"))
     await log.say(succeeded(order_id), "/orderflow/payment")
@@ -263,14 +263,14 @@ async def test_who_waits_is_answered_when_the_order_ends(service: httpx.AsyncCli
     assert again.json()["status"] == "COMPLETED"
 
 
-async def test_who_waits_too_short_gets_the_order_as_it_stands(service: httpx.AsyncClient) -> None:
+async def test_who_waits_too_short_gets_the_order_as_it_stands(service: httpx2.AsyncClient) -> None:
     order_id = await place(service)
     assert (await service.get(f"/orders/{order_id}?wait=0.05")).json()["status"] == "PENDING"
     assert (await service.get(f"/orders/{order_id}?wait=61")).status_code == 422
 
 
 async def test_who_waits_in_a_process_that_does_not_end_the_order_is_answered_too(
-    service: httpx.AsyncClient, made: Databases, postgres: PostgresServer
+    service: httpx2.AsyncClient, made: Databases, postgres: PostgresServer
 ) -> None:
     order_id = await place(service)
     waiting = asyncio.create_task(service.get(f"/orders/{order_id}?wait=50"))
@@ -283,7 +283,7 @@ async def test_who_waits_in_a_process_that_does_not_end_the_order_is_answered_to
 
 
 async def test_inventory_that_overtakes_the_payment_waits_for_its_turn(
-    service: httpx.AsyncClient, log: Wire, made: Databases, postgres: PostgresServer
+    service: httpx2.AsyncClient, log: Wire, made: Databases, postgres: PostgresServer
 ) -> None:
     order_id = await place(service)
     early = await log.say(reserved(order_id), "/orderflow/inventory")
@@ -296,7 +296,7 @@ async def test_inventory_that_overtakes_the_payment_waits_for_its_turn(
     await log.hear(OrderCompleted, order_id)
 
 
-async def test_a_refund_heard_before_its_reason_ends_right(service: httpx.AsyncClient, log: Wire) -> None:
+async def test_a_refund_heard_before_its_reason_ends_right(service: httpx2.AsyncClient, log: Wire) -> None:
     order_id = await place(service)
     await log.say(succeeded(order_id), "/orderflow/payment")
     refunded = PaymentRefunded(order_id=order_id, customer_id="c", currency="EUR", amount=2500)
@@ -320,7 +320,7 @@ async def test_a_refund_heard_before_its_reason_ends_right(service: httpx.AsyncC
 
 
 async def test_every_step_of_a_refund_is_a_row_of_the_history_with_its_cause(
-    service: httpx.AsyncClient, log: Wire
+    service: httpx2.AsyncClient, log: Wire
 ) -> None:
     order_id = await place(service)
     about: dict[str, Any] = {"order_id": order_id, "customer_id": "c", "currency": "EUR", "amount": 2500}
@@ -349,7 +349,7 @@ async def test_every_step_of_a_refund_is_a_row_of_the_history_with_its_cause(
     assert {(step["status"], step["version"]) for step in order["history"][2:]} == {("FAILED", 3)}
 
 
-async def test_what_was_not_ordered_so_does_not_complete_the_order(service: httpx.AsyncClient, log: Wire) -> None:
+async def test_what_was_not_ordered_so_does_not_complete_the_order(service: httpx2.AsyncClient, log: Wire) -> None:
     order_id = await place(service)
     items = (Item(sku="SKU-A", quantity=1, unit_price=1),)
     cheap = PaymentSucceeded(order_id=order_id, customer_id="c", currency="EUR", items=items, total=1)
@@ -367,7 +367,7 @@ async def test_what_was_not_ordered_so_does_not_complete_the_order(service: http
     assert (await shown(service, order_id))["status"] == "PENDING"
 
 
-async def test_what_came_already_has_no_effect_whoever_sends_it_again(service: httpx.AsyncClient, log: Wire) -> None:
+async def test_what_came_already_has_no_effect_whoever_sends_it_again(service: httpx2.AsyncClient, log: Wire) -> None:
     order_id = await place(service)
     for sequence in (1, 1, 2):
         await log.say(succeeded(order_id), "/orderflow/payment", sequence)
@@ -378,7 +378,7 @@ async def test_what_came_already_has_no_effect_whoever_sends_it_again(service: h
     await log.hear(OrderCompleted, order_id)
 
 
-async def test_an_order_shows_where_it_is_stuck_until_it_flows_again(service: httpx.AsyncClient, log: Wire) -> None:
+async def test_an_order_shows_where_it_is_stuck_until_it_flows_again(service: httpx2.AsyncClient, log: Wire) -> None:
     order_id = await place(service)
     told = {"subject_key": str(order_id), "consumer": "payment", "event_id": "e", "event_type": "t"}
     await log.say(Parked(**told, error="KeyError"), "/orderflow/payment/flow")
@@ -401,7 +401,7 @@ async def test_an_order_shows_where_it_is_stuck_until_it_flows_again(service: ht
     await eventually(free)
 
 
-async def test_an_illegal_event_is_given_up_and_shown_on_its_order(service: httpx.AsyncClient, log: Wire) -> None:
+async def test_an_illegal_event_is_given_up_and_shown_on_its_order(service: httpx2.AsyncClient, log: Wire) -> None:
     order_id, other = await place(service), await place(service)
     missing = (MissingLine(sku="SKU-A", requested=2, available=0),)
     await log.say(succeeded(order_id), "/orderflow/payment")
@@ -452,7 +452,7 @@ async def test_who_would_wait_when_enough_do_is_told_to_come_later(made: Databas
         assert (await service.get(f"/orders/{first}?wait=50")).status_code == 200
 
 
-async def test_the_documents_name_every_operation(service: httpx.AsyncClient) -> None:
+async def test_the_documents_name_every_operation(service: httpx2.AsyncClient) -> None:
     document = (await service.get("/openapi.json")).json()
     assert {"/orders", "/orders/{order_id}"} <= set(document["paths"])
     assert "201" in document["paths"]["/orders"]["post"]["responses"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import httpx
+import httpx2
 import pytest
 
 from orderflow.events.inventory import MissingLine, StockRejected
@@ -28,14 +28,14 @@ def made(postgres: PostgresServer) -> Iterator[Databases]:
 
 
 @pytest.fixture
-async def service(made: Databases, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+async def service(made: Databases, tmp_path: Path) -> AsyncIterator[httpx2.AsyncClient]:
     await made.migrate()
     async with running("payment", made, tmp_path) as client:
         yield client
 
 
 @pytest.fixture
-async def log(service: httpx.AsyncClient, made: Databases) -> AsyncIterator[Wire]:
+async def log(service: httpx2.AsyncClient, made: Databases) -> AsyncIterator[Wire]:
     async with wire(made) as opened:
         yield opened
 
@@ -66,13 +66,13 @@ def book(postgres: PostgresServer, made: Databases) -> str:
     return postgres.execute(asked, made.urls["bank"].rpartition("/")[2])
 
 
-async def shown(service: httpx.AsyncClient, order_id: UUID) -> dict[str, Any]:
+async def shown(service: httpx2.AsyncClient, order_id: UUID) -> dict[str, Any]:
     answer: dict[str, Any] = (await service.get(f"/payments/{order_id}")).json()
     return answer
 
 
 async def test_an_order_is_charged_once_however_often_it_is_heard_of(
-    service: httpx.AsyncClient, log: Wire, made: Databases, postgres: PostgresServer
+    service: httpx2.AsyncClient, log: Wire, made: Databases, postgres: PostgresServer
 ) -> None:
     order_id = new_order_id()
     for sequence in (1, 1, 2):
@@ -89,7 +89,7 @@ async def test_an_order_is_charged_once_however_often_it_is_heard_of(
     assert book(postgres, made) == "2|5000|0|0"
 
 
-async def test_a_decline_is_told_with_its_reason(service: httpx.AsyncClient, log: Wire) -> None:
+async def test_a_decline_is_told_with_its_reason(service: httpx2.AsyncClient, log: Wire) -> None:
     order_id = new_order_id()
     await log.say(placed(order_id, "pm_card_visa_chargeDeclinedStolenCard"), "/orderflow/order")
     assert (await log.hear(PaymentFailed, order_id)).reason == "stolen_card"
@@ -98,7 +98,7 @@ async def test_a_decline_is_told_with_its_reason(service: httpx.AsyncClient, log
 
 
 async def test_a_rejected_order_is_refunded_once_however_often_it_is_heard_of(
-    service: httpx.AsyncClient, log: Wire, made: Databases, postgres: PostgresServer
+    service: httpx2.AsyncClient, log: Wire, made: Databases, postgres: PostgresServer
 ) -> None:
     order_id = new_order_id()
     await log.say(placed(order_id), "/orderflow/order")
@@ -110,7 +110,7 @@ async def test_a_rejected_order_is_refunded_once_however_often_it_is_heard_of(
     assert book(postgres, made) == "1|2500|1|2500"
 
 
-async def test_events_that_payment_does_not_act_on_are_passed_over(service: httpx.AsyncClient, log: Wire) -> None:
+async def test_events_that_payment_does_not_act_on_are_passed_over(service: httpx2.AsyncClient, log: Wire) -> None:
     order_id = new_order_id()
     completed = OrderCompleted(order_id=order_id, customer_id="c", currency="EUR", total=1)
     await log.say(completed, "/orderflow/order")
@@ -119,7 +119,7 @@ async def test_events_that_payment_does_not_act_on_are_passed_over(service: http
     assert (await service.get(f"/payments/{new_order_id()}")).status_code == 404
 
 
-async def test_calls_that_hang_do_not_hold_up_the_other_orders(service: httpx.AsyncClient, log: Wire) -> None:
+async def test_calls_that_hang_do_not_hold_up_the_other_orders(service: httpx2.AsyncClient, log: Wire) -> None:
     slow = [new_order_id() for _ in range(10)]
     quick = [new_order_id() for _ in range(20)]
     for order_id in slow:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import httpx
+import httpx2
 import pytest
 
 from orderflow.events.inventory import MissingLine, StockRejected
@@ -38,17 +38,17 @@ def placed(order_id: UUID, method: str) -> OrderPlaced:
     )
 
 
-async def settle(service: httpx.AsyncClient, order_id: UUID, outcome: str, **more: object) -> httpx.Response:
+async def settle(service: httpx2.AsyncClient, order_id: UUID, outcome: str, **more: object) -> httpx2.Response:
     body = {"outcome": outcome, "reason": "ticket 4711", "confirmed": True, **more}
     return await service.post(f"/payments/{order_id}/settlement", json=body, headers=WHO)
 
 
-async def shown(service: httpx.AsyncClient, order_id: UUID) -> dict[str, Any]:
+async def shown(service: httpx2.AsyncClient, order_id: UUID) -> dict[str, Any]:
     answer: dict[str, Any] = (await service.get(f"/payments/{order_id}")).raise_for_status().json()
     return answer
 
 
-async def is_open(service: httpx.AsyncClient, order_id: UUID) -> bool:
+async def is_open(service: httpx2.AsyncClient, order_id: UUID) -> bool:
     answer = await service.get(f"/payments/{order_id}")
     return answer.status_code == 200 and answer.json()["status"] == "CHARGING"
 
@@ -134,18 +134,18 @@ async def test_an_answer_of_the_bank_that_contradicts_is_a_dead_letter(made: Dat
         assert (await shown(service, order_id))["status"] == "DECLINED"
 
 
-async def listed(service: httpx.AsyncClient, status: str) -> list[str]:
+async def listed(service: httpx2.AsyncClient, status: str) -> list[str]:
     page = (await service.get("/payments", params={"status": status})).raise_for_status().json()
     return [each["order_id"] for each in page["payments"]]
 
 
-async def alarms(service: httpx.AsyncClient) -> dict[str, str]:
+async def alarms(service: httpx2.AsyncClient) -> dict[str, str]:
     answer = await service.get("/health/ready")
     assert answer.status_code == 200, answer.text
     return dict(answer.json().get("alarms", {}))
 
 
-async def refused_refund(service: httpx.AsyncClient, log: Wire) -> UUID:
+async def refused_refund(service: httpx2.AsyncClient, log: Wire) -> UUID:
     """Charged with a card that is gone, and then out of stock."""
     order_id = new_order_id()
     await log.say(placed(order_id, "pm_card_refundFail"), "/orderflow/order")
@@ -197,7 +197,7 @@ async def test_a_refund_that_the_bank_refuses_is_asked_once_and_seen_until_it_is
         ]
 
 
-async def told_of_two(service: httpx.AsyncClient) -> str:
+async def told_of_two(service: httpx2.AsyncClient) -> str:
     sentence = (await alarms(service)).get("refunds", "")
     return sentence if sentence.startswith("2 ") else ""
 

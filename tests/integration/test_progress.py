@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from orderflow.messaging import progress
@@ -37,7 +37,7 @@ ORDER: Mapping[str, Any] = {
 }
 
 
-async def problem(client: httpx.AsyncClient, component: str, words: str) -> str:
+async def problem(client: httpx2.AsyncClient, component: str, words: str) -> str:
     """The sentence of a component in `/health/ready`, once it has these words."""
 
     async def look() -> str:
@@ -50,7 +50,7 @@ async def problem(client: httpx.AsyncClient, component: str, words: str) -> str:
     return await eventually(look, timeout_s=40)
 
 
-async def is_ready(client: httpx.AsyncClient) -> bool:
+async def is_ready(client: httpx2.AsyncClient) -> bool:
     return (await client.get("/health/ready")).status_code == 200
 
 
@@ -91,7 +91,7 @@ async def test_a_row_of_the_outbox_that_somebody_holds_is_an_alarm_and_holds_up_
             await eventually(lambda: no_alarm(order), timeout_s=40)
 
 
-async def no_alarm(client: httpx.AsyncClient) -> bool:
+async def no_alarm(client: httpx2.AsyncClient) -> bool:
     return not (await client.get("/health/ready")).json().get("alarms")
 
 
@@ -112,7 +112,7 @@ async def test_a_consumer_whose_offsets_cannot_be_written_says_so_and_ends_its_p
             await end_of_an_order(order, url)
             async with (
                 holding(made.urls["log"], "SELECT FROM group_offsets WHERE owner IS NOT NULL FOR UPDATE"),
-                httpx.AsyncClient(base_url=url, timeout=60, verify=False) as client,
+                httpx2.AsyncClient(base_url=url, timeout=60, verify=False) as client,
             ):
                 assert (await order.post("/orders", json=ORDER)).status_code == 201
                 await problem(client, "consumer payment", "1 record waits (order-events/")
@@ -121,12 +121,12 @@ async def test_a_consumer_whose_offsets_cannot_be_written_says_so_and_ends_its_p
     assert "payment ends, so that a new process takes its place: consumer payment: stands still: 1 record" in said
 
 
-async def end_of_an_order(order: httpx.AsyncClient, payment: str) -> None:
+async def end_of_an_order(order: httpx2.AsyncClient, payment: str) -> None:
     """The payment service has worked: it has handled an order, and settled that."""
     placed = await order.post("/orders", json=ORDER)
 
     async def settled() -> bool:
-        async with httpx.AsyncClient(base_url=payment, timeout=60, verify=False) as client:
+        async with httpx2.AsyncClient(base_url=payment, timeout=60, verify=False) as client:
             known = await client.get(f"/payments/{placed.headers['location'].rpartition('/')[2]}")
             lags = (await client.get("/ops/lag")).json()
         return known.status_code == 200 and not any(each["lag"] for each in lags)

@@ -8,14 +8,14 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.support.postgres import PostgresServer
 from tests.support.saga import SERVICES, Databases, databases, running
 from tests.support.waiting import eventually
 
-Saga = dict[str, httpx.AsyncClient]
+Saga = dict[str, httpx2.AsyncClient]
 
 
 @pytest.fixture

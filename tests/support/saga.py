@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
-import httpx
+import httpx2
 import msgspec
 
 from orderflow.inventory.service import definition as inventory
@@ -80,7 +80,7 @@ def databases(server: PostgresServer, *services: str) -> Iterator[Databases]:
 @asynccontextmanager
 async def running(
     name: str, databases: Databases, home: Path, **overrides: object
-) -> AsyncIterator[httpx.AsyncClient]:
+) -> AsyncIterator[httpx2.AsyncClient]:
     """One process's worth of a service and a client of it; stopped in good order at the end."""
     announced: list[dict[str, Any]] = []
     stop = asyncio.Event()
@@ -91,7 +91,7 @@ async def running(
         await eventually(lambda: announced or task.done(), timeout_s=60)
         assert announced, f"{name} ended with {task.result()}"
         url = f"http://127.0.0.1:{announced[0]['port']}"
-        async with httpx.AsyncClient(base_url=url, timeout=60, verify=False) as client:
+        async with httpx2.AsyncClient(base_url=url, timeout=60, verify=False) as client:
             yield client
     finally:
         stop.set()
@@ -119,8 +119,12 @@ class Wire:
             msgspec.json.encode(event),
             cloudevents.with_time(cloudevents.to_headers(envelope), 0),
         )
-        await self._transport.append([record])
+        await self.append(record)
         return envelope.id
+
+    async def append(self, record: ProducerRecord) -> None:
+        """Append a record as it is, whatever is in it."""
+        await self._transport.append([record])
 
     async def heard(self, *types: type[Event]) -> list[Event]:
         """Every event of these types (of one topic) in the log."""

@@ -15,7 +15,7 @@ from orderflow.cli.errors import CliError, NotFoundError, RefusedError, Unreacha
 if TYPE_CHECKING:
     from uuid import UUID
 
-    import httpx
+    import httpx2
 
 TIMEOUT_S = 10.0
 
@@ -41,13 +41,13 @@ class ServiceClient:
     def __init__(
         self, name: str, url: str, *, timeout_s: float = TIMEOUT_S, installation: UUID | None = None
     ) -> None:
-        import httpx
+        import httpx2
 
         self.name = name
         self.url = url
         self._installation = installation
         self._timeout_s = timeout_s
-        self._http = httpx.Client(
+        self._http = httpx2.Client(
             base_url=url,
             timeout=timeout_s,
             # Reading the certificates of all authorities takes longer than an answer does.
@@ -129,8 +129,8 @@ class ServiceClient:
         body: object = None,
         headers: Mapping[str, str] | None = None,
         wait_s: float = 0.0,
-    ) -> httpx.Response:
-        import httpx
+    ) -> httpx2.Response:
+        import httpx2
 
         limit_s, read_s = min(self._timeout_s, within_s), min(self._timeout_s + wait_s, within_s)
         try:
@@ -140,17 +140,17 @@ class ServiceClient:
                 params={name: str(value) for name, value in (parameters or {}).items()},
                 json=body,
                 headers=dict(headers or {}),
-                timeout=httpx.Timeout(limit_s, read=read_s),
+                timeout=httpx2.Timeout(limit_s, read=read_s),
             )
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             raise self._unreachable(error, read_s) from error
 
-    def _unreachable(self, error: httpx.HTTPError, limit_s: float) -> CliError:
-        import httpx
+    def _unreachable(self, error: httpx2.HTTPError, limit_s: float) -> CliError:
+        import httpx2
 
-        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
             return UnreachableError(nothing_answers(self.url, self.name))
-        if isinstance(error, httpx.TimeoutException):
+        if isinstance(error, httpx2.TimeoutException):
             return AnswerLostError(
                 f"The {self.name} service at {self.url} did not answer within {limit_s:.3g} s. "
                 "See what it waits for with: orderflow doctor"
@@ -160,7 +160,7 @@ class ServiceClient:
             f"({type(error).__name__}). See what is wrong with: orderflow doctor"
         )
 
-    def _refusal(self, reply: httpx.Response) -> CliError:
+    def _refusal(self, reply: httpx2.Response) -> CliError:
         detail = problem_detail(reply)
         status = reply.status_code
         if detail is None:
@@ -198,7 +198,7 @@ def is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
-def problem_detail(reply: httpx.Response) -> str | None:
+def problem_detail(reply: httpx2.Response) -> str | None:
     """What a problem document (RFC 9457) says, with every wrong field; None when it is none."""
     try:
         problem = reply.json()

@@ -11,6 +11,7 @@ from orderflow.events.sku import Sku
 from orderflow.inventory.messages import SetStock, StockSet
 from orderflow.inventory.store import VERSION_MAX, Stocks
 from orderflow.inventory.views import MovementPage, StockPage, StockView
+from orderflow.runtime import examples
 from orderflow.runtime.definition import ServiceContext
 from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.runtime.problems import ProblemError
@@ -35,6 +36,23 @@ BEFORE = Parameter(
 )
 
 MISSING = Response(status=404, description="There is no such SKU.")
+
+_SET = {"sku": examples.SKU, "on_hand": 250, "reserved": 2, "version": 3, "created": False}
+_STOCK = {
+    "sku": examples.SKU,
+    "on_hand": 248,
+    "reserved": 2,
+    "version": 2,
+    "changed_at": examples.RESERVED_AT,
+}
+_MOVEMENT = {
+    "version": 2,
+    "kind": "reserve",
+    "cause": examples.ORDER_ID,
+    "on_hand_change": -2,
+    "reserved_change": 2,
+    "at": examples.RESERVED_AT,
+}
 
 
 class NewStock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -89,12 +107,19 @@ def _put(api: InventoryApi) -> Operation:
         method="PUT",
         path="/stock/{sku}",
         summary="Set the free units of a SKU, making it if it is new",
+        description="Units that are set aside for orders stay so. To send the same number again changes nothing.",
+        example={"on_hand": 250},
         handler=api.put,
         request=NewStock,
         parameters=(SKU,),
         responses=(
-            Response(status=200, description="The SKU as it stands now.", type=StockSet),
-            Response(status=201, description="The SKU is new.", type=StockSet),
+            Response(status=200, description="The SKU as it stands now.", type=StockSet, example=_SET),
+            Response(
+                status=201,
+                description="The SKU is new.",
+                type=StockSet,
+                example={**_SET, "version": 1, "created": True},
+            ),
         ),
         tag="stock",
     )
@@ -105,9 +130,17 @@ def _page(api: InventoryApi) -> Operation:
         method="GET",
         path="/stock",
         summary="List the stock in order of SKU",
+        description="Pages of SKUs. `next` of a page is the `cursor` of the one after it.",
         handler=api.page,
         parameters=(LIMIT, AFTER),
-        responses=(Response(status=200, description="A page of SKUs.", type=StockPage),),
+        responses=(
+            Response(
+                status=200,
+                description="A page of SKUs.",
+                type=StockPage,
+                example={"stock": [_STOCK], "next": None},
+            ),
+        ),
         tag="stock",
     )
 
@@ -117,9 +150,13 @@ def _show(api: InventoryApi) -> Operation:
         method="GET",
         path="/stock/{sku}",
         summary="Show one SKU",
+        description="Its free units, and those that are set aside for orders.",
         handler=api.show,
         parameters=(SKU,),
-        responses=(Response(status=200, description="The SKU as it stands.", type=StockView), MISSING),
+        responses=(
+            Response(status=200, description="The SKU as it stands.", type=StockView, example=_STOCK),
+            MISSING,
+        ),
         tag="stock",
     )
 
@@ -129,8 +166,17 @@ def _movements(api: InventoryApi) -> Operation:
         method="GET",
         path="/stock/{sku}/movements",
         summary="List the movements of one SKU, newest first",
+        description="Every change of its units, with what caused it. Together they make what there is.",
         handler=api.movements,
         parameters=(SKU, LIMIT, BEFORE),
-        responses=(Response(status=200, description="A page of movements.", type=MovementPage), MISSING),
+        responses=(
+            Response(
+                status=200,
+                description="A page of movements.",
+                type=MovementPage,
+                example={"sku": examples.SKU, "movements": [_MOVEMENT], "next": "2"},
+            ),
+            MISSING,
+        ),
         tag="stock",
     )

@@ -10,6 +10,7 @@ import msgspec
 
 from orderflow.notification.store import Notifications
 from orderflow.notification.views import NotificationList
+from orderflow.runtime import examples
 from orderflow.runtime.definition import ServiceContext
 from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
 
@@ -23,6 +24,17 @@ LIMIT = Parameter(
     type=Annotated[int, msgspec.Meta(ge=1, le=PAGE_MAX)],
     default=50,
 )
+
+
+_TOLD = {
+    "order_id": examples.ORDER_ID,
+    "outcome": "completed",
+    "customer_id": examples.CUSTOMER,
+    "reason": None,
+    "text": f"Your order {examples.ORDER_ID} is complete and will be sent to you.",
+    "cause": examples.RESERVED_BY,
+    "at": examples.RESERVED_AT,
+}
 
 
 class NotificationApi:
@@ -49,9 +61,17 @@ def operations(context: ServiceContext) -> Sequence[Operation]:
             method="GET",
             path="/notifications",
             summary="List what customers were told, of one order or of the newest",
+            description="Of one order in the order they were made, else of the orders that were told of last.",
             handler=api.list,
             parameters=(ORDER_ID, LIMIT),
-            responses=(Response(status=200, description="Notifications.", type=NotificationList),),
+            responses=(
+                Response(
+                    status=200,
+                    description="Notifications.",
+                    type=NotificationList,
+                    example={"notifications": [_TOLD]},
+                ),
+            ),
             tag="notifications",
         ),
     )

@@ -8,6 +8,7 @@ from orderflow.messaging.clock import Clock
 from orderflow.messaging.signals import Signals, TaskFailed
 from orderflow.messaging.store import StoreUnavailableError
 from orderflow.order.store import Orders
+from orderflow.runtime.problem_types import OVERLOADED
 from orderflow.runtime.problems import ProblemError
 
 RECOUNT_S = 1.0
@@ -38,7 +39,8 @@ class Admission:
             self._let_in = 0
             self._counting = asyncio.get_running_loop().create_task(self._count())
         if self._counted + self._let_in >= self._at_most:
-            raise ProblemError(503, f"{self._at_most} orders or more are unfinished", retry_after_s=RETRY_AFTER_S)
+            detail = f"{self._at_most} orders or more are unfinished"
+            raise ProblemError(503, detail, kind=OVERLOADED, retry_after_s=RETRY_AFTER_S)
         self._let_in += 1
 
     async def _count(self) -> None:

@@ -12,14 +12,24 @@ from orderflow.messaging.decision import RefusedError
 from orderflow.messaging.identity import uuid7, uuid_text
 from orderflow.order.admission import Admission
 from orderflow.order.finishing import Finishing
-from orderflow.order.idempotency import HEADER, InFlight, fingerprint, key_reused, parse_key
+from orderflow.order.idempotency import HEADER, PATTERN, InFlight, fingerprint, key_reused, parse_key
 from orderflow.order.messages import KeyReused, Placed, PlaceOrder
 from orderflow.order.requests import NewOrder, require_sound
 from orderflow.order.rows import Status
-from orderflow.order.store import Orders, from_cursor
+from orderflow.order.store import CURSOR_PATTERN, Orders, from_cursor
 from orderflow.order.views import OrderDetails, OrderPage, OrderView
+from orderflow.runtime import examples
 from orderflow.runtime.definition import ServiceContext
 from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
+from orderflow.runtime.problem_types import (
+    INVALID_REQUEST,
+    KEY_REUSED,
+    MALFORMED_KEY,
+    MALFORMED_REQUEST,
+    OVERLOADED,
+    REQUEST_IN_PROGRESS,
+    UNAVAILABLE,
+)
 from orderflow.runtime.problems import FieldError, ProblemError
 from orderflow.runtime.text import IdEnd
 
@@ -32,6 +42,7 @@ IDEMPOTENCY_KEY = Parameter(
     name=HEADER,
     where="header",
     description="A text of your own, in quotes, by which this request can be repeated safely.",
+    type=Annotated[str, msgspec.Meta(extra_json_schema={"pattern": PATTERN}, examples=['"8e03978e-40d5"'])],
 )
 ORDER_ID = Parameter(name="order_id", where="path", description="The order's id.", type=UUID)
 WAIT = Parameter(
@@ -55,7 +66,68 @@ ID_ENDS = Parameter(
     description="Only orders whose id ends so, among the newest million; `status` and `cursor` do not count then.",
     type=IdEnd,
 )
-CURSOR = Parameter(name="cursor", where="query", description="The `next` of the page before.")
+CURSOR = Parameter(
+    name="cursor",
+    where="query",
+    description="The `next` of the page before.",
+    type=Annotated[str, msgspec.Meta(extra_json_schema={"pattern": CURSOR_PATTERN})],
+)
+
+_PLACED = {
+    "id": examples.ORDER_ID,
+    "status": "PENDING",
+    "customer_id": examples.CUSTOMER,
+    "currency": "EUR",
+    "items": [{"sku": examples.SKU, "quantity": 2, "unit_price": 1250}],
+    "total": 2500,
+    "payment_method": "pm_card_visa",
+    "reason": None,
+    "refund": "none",
+}
+_WANTED = {name: _PLACED[name] for name in ("customer_id", "currency", "items", "payment_method")}
+_COMPLETED = {**_PLACED, "status": "COMPLETED", "created_at": examples.PLACED_AT}
+_HISTORY = [
+    {"version": 1, "status": "PENDING", "event": "OrderPlaced", "cause": None, "at": examples.PLACED_AT},
+    {
+        "version": 2,
+        "status": "PAID",
+        "event": "PaymentSucceeded",
+        "cause": examples.PAID_BY,
+        "at": examples.PAID_AT,
+    },
+    {
+        "version": 3,
+        "status": "COMPLETED",
+        "event": "StockReserved",
+        "cause": examples.RESERVED_BY,
+        "at": examples.RESERVED_AT,
+    },
+]
+_PAGE = {"orders": [_COMPLETED], "next": None}
+_SHOWN = {**_COMPLETED, "history": _HISTORY, "stuck": {}, "stuck_since": None}
+
+_NOT_PLACED = (
+    Response(
+        status=400,
+        description="It breaks a rule of HTTP, the body is not JSON, or the Idempotency-Key is malformed.",
+        problems=(MALFORMED_REQUEST, MALFORMED_KEY),
+    ),
+    Response(
+        status=409,
+        description="A request with this Idempotency-Key is still under way.",
+        problems=(REQUEST_IN_PROGRESS,),
+    ),
+    Response(
+        status=422,
+        description="A field does not fit, or the Idempotency-Key came with another order.",
+        problems=(INVALID_REQUEST, KEY_REUSED),
+    ),
+    Response(
+        status=503,
+        description="Too many orders are unfinished, or the database is away.",
+        problems=(OVERLOADED, UNAVAILABLE),
+    ),
+)
 
 
 class OrderApi:
@@ -152,18 +224,24 @@ def _place(api: OrderApi) -> Operation:
             "Location": "Where the order can be read.",
             "Idempotency-Replayed": "`true` when an earlier request of this key placed it.",
         },
+        example=_PLACED,
     )
     return Operation(
         method="POST",
         path="/orders",
         summary="Place an order",
+        description=(
+            "Stores the order and answers; payment and stock follow by themselves. A SKU may stand in one line only, "
+            "and the total must be at least 1 minor unit. Send an Idempotency-Key, and the same request again "
+            "whenever no answer came: the order is placed once."
+        ),
+        example=_WANTED,
         handler=api.place,
         request=NewOrder,
         parameters=(IDEMPOTENCY_KEY,),
         responses=(
             placed,
-            Response(status=409, description="A request with this Idempotency-Key is still under way."),
-            Response(status=503, description="Too many orders are unfinished, or the database is away."),
+            *_NOT_PLACED,
         ),
         tag="orders",
     )
@@ -174,9 +252,10 @@ def _page(api: OrderApi) -> Operation:
         method="GET",
         path="/orders",
         summary="List orders, newest first",
+        description="Pages of orders, of one status or of all. `next` of a page is the `cursor` of the one after it.",
         handler=api.page,
         parameters=(STATUS, LIMIT, CURSOR, ID_ENDS),
-        responses=(Response(status=200, description="A page of orders.", type=OrderPage),),
+        responses=(Response(status=200, description="A page of orders.", type=OrderPage, example=_PAGE),),
         tag="orders",
     )
 
@@ -186,12 +265,20 @@ def _show(api: OrderApi) -> Operation:
         method="GET",
         path="/orders/{order_id}",
         summary="Show an order, its history, and where it is stuck",
+        description=(
+            "The order as it stands, every step that brought it there, and each consumer at which it waits for an "
+            "operator. With `wait` the answer comes when the order has ended, or when the time is over."
+        ),
         handler=api.show,
         parameters=(ORDER_ID, WAIT),
         responses=(
-            Response(status=200, description="The order as it stands.", type=OrderDetails),
+            Response(status=200, description="The order as it stands.", type=OrderDetails, example=_SHOWN),
             Response(status=404, description="There is no such order."),
-            Response(status=503, description="Too many requests wait already, or the database is away."),
+            Response(
+                status=503,
+                description="Too many requests wait already, or the database is away.",
+                problems=(OVERLOADED, UNAVAILABLE),
+            ),
         ),
         tag="orders",
     )

@@ -10,6 +10,7 @@ from orderflow.events.order import OrderCompleted, OrderFailed
 from orderflow.messaging.signals import BatchCommitted, Signal
 from orderflow.messaging.store import StoreUnavailableError
 from orderflow.order.store import Orders
+from orderflow.runtime.problem_types import OVERLOADED
 from orderflow.runtime.problems import ProblemError
 
 POLL_S = 0.25
@@ -58,7 +59,7 @@ class Finishing:
         """Why nobody can wait. Raises ProblemError 503 with Retry-After: too many do."""
         if not self._stopping.is_set():
             detail = f"{self._at_most} requests wait for an order already; ask without `wait`, or later"
-            raise ProblemError(503, detail, retry_after_s=RETRY_AFTER_S)
+            raise ProblemError(503, detail, kind=OVERLOADED, retry_after_s=RETRY_AFTER_S)
 
     def leave(self, order_id: UUID, future: asyncio.Future[None]) -> None:
         self._count -= 1

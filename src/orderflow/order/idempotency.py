@@ -9,10 +9,16 @@ from contextlib import contextmanager
 
 import msgspec
 
+from orderflow.runtime.problem_types import KEY_REUSED, MALFORMED_KEY, REQUEST_IN_PROGRESS
 from orderflow.runtime.problems import FieldError, ProblemError
 
 HEADER = "Idempotency-Key"
 KEY_MAX = 255
+PATTERN = (
+    rf'^(?:"(?:[ !#-\[\]-~]|\\["\\]){{1,{KEY_MAX}}}"'
+    rf"|[!#-+\--:<-\[\]-~]{{1,{KEY_MAX}}})$"
+)
+"""What `parse_key` takes, for the document."""
 
 _STRING = re.compile(r'^"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"$')
 _BARE = re.compile(r"^[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]+$")
@@ -52,7 +58,8 @@ class InFlight:
     def hold(self, key: str) -> Iterator[None]:
         """Raises ProblemError 409 while another request holds the key."""
         if key in self._keys:
-            raise ProblemError(409, f"a request with this {HEADER} is still being carried out", retry_after_s=1)
+            detail = f"a request with this {HEADER} is still being carried out"
+            raise ProblemError(409, detail, kind=REQUEST_IN_PROGRESS, retry_after_s=1)
         self._keys.add(key)
         try:
             yield
@@ -63,8 +70,10 @@ class InFlight:
 def key_reused() -> ProblemError:
     """422, as the draft has it for a key that comes with another content."""
     detail = "was used for an order with another content"
-    return ProblemError(422, f"{HEADER}: {detail}", errors=[FieldError(detail=detail, parameter=HEADER)])
+    named = FieldError(detail=detail, parameter=HEADER)
+    return ProblemError(422, f"{HEADER}: {detail}", kind=KEY_REUSED, errors=[named])
 
 
 def _malformed(detail: str) -> ProblemError:
-    return ProblemError(400, f"{HEADER}: {detail}", errors=[FieldError(detail=detail, parameter=HEADER)])
+    named = FieldError(detail=detail, parameter=HEADER)
+    return ProblemError(400, f"{HEADER}: {detail}", kind=MALFORMED_KEY, errors=[named])

@@ -6,9 +6,12 @@ from typing import Annotated
 
 import msgspec
 
+from orderflow.events.money import CURRENCIES
 from orderflow.events.order import ITEMS_MAX, QUANTITY_MAX, UNIT_PRICE_MAX, Item, fault_of
 from orderflow.runtime.problems import FieldError, ProblemError
 from orderflow.runtime.text import Text
+
+_NOT_FREE = {"properties": {"unit_price": {"minimum": 1}}, "required": ["unit_price"]}
 
 
 class NewItem(Item, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -27,8 +30,14 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Text,
         msgspec.Meta(min_length=1, max_length=100, examples=["customer-42"]),
     ]
-    currency: Annotated[str, msgspec.Meta(min_length=3, max_length=3, examples=["EUR"])]
-    items: Annotated[tuple[NewItem, ...], msgspec.Meta(min_length=1, max_length=ITEMS_MAX)]
+    currency: Annotated[
+        str,
+        msgspec.Meta(min_length=3, max_length=3, extra_json_schema={"enum": sorted(CURRENCIES)}, examples=["EUR"]),
+    ]
+    items: Annotated[
+        tuple[NewItem, ...],
+        msgspec.Meta(min_length=1, max_length=ITEMS_MAX, extra_json_schema={"contains": _NOT_FREE}),
+    ]
     payment_method: Annotated[
         Text,
         msgspec.Meta(min_length=1, max_length=64, examples=["pm_card_visa"]),

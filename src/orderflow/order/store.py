@@ -179,6 +179,10 @@ def with_refunds(steps: Sequence[Step], refunds: Sequence[StoredRefund]) -> tupl
     return tuple(found)
 
 
+CURSOR_PATTERN = "^[A-Za-z0-9_-]{21}[AQgw]$"
+"""Every text that `to_cursor` makes, and no other."""
+
+
 def to_cursor(order_id: UUID) -> str:
     """The opaque text that stands for "after this order"."""
     return urlsafe_b64encode(order_id.bytes).rstrip(b"=").decode()

@@ -14,6 +14,7 @@ from orderflow.payment.messages import Outcome, PaymentSettled, SettlePayment
 from orderflow.payment.rows import Status
 from orderflow.payment.store import Payments
 from orderflow.payment.views import PaymentPage, PaymentView
+from orderflow.runtime import examples
 from orderflow.runtime.definition import ServiceContext
 from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.runtime.operators.asking import CONFIRM, TAG, act_of, operator
@@ -32,6 +33,34 @@ LIMIT = Parameter(
     default=20,
 )
 CURSOR = Parameter(name="cursor", where="query", description="The `next` of the page before.", type=UUID)
+
+
+_PAID = {
+    "order_id": examples.ORDER_ID,
+    "customer_id": examples.CUSTOMER,
+    "currency": "EUR",
+    "amount": 2500,
+    "payment_method": "pm_card_visa",
+    "status": "CAPTURED",
+    "captured": 2500,
+    "refunded": 0,
+    "reason": None,
+    "charge_reference": "ch_a3d04ebb8f7b4a577abe6caf",
+    "refund_reference": None,
+    "refund_refusal": None,
+    "created_at": examples.PLACED_AT,
+    "changed_at": examples.PAID_AT,
+}
+_PAGE = {"payments": [_PAID], "next": None}
+_SAID = {"outcome": "charged", "reason": "The bank's statement of 26 November shows it.", "confirmed": True}
+_SETTLED = {
+    "order_id": examples.ORDER_ID,
+    "status": "CAPTURED",
+    "captured": 2500,
+    "refunded": 0,
+    "currency": "EUR",
+    "changed": True,
+}
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -101,9 +130,12 @@ def _page(api: PaymentApi) -> Operation:
         method="GET",
         path="/payments",
         summary="List payments, newest order first",
+        description=(
+            "Pages of payments, of one status or of all. `next` of a page is the `cursor` of the one after it."
+        ),
         handler=api.page,
         parameters=(STATUS, LIMIT, CURSOR),
-        responses=(Response(status=200, description="A page of payments.", type=PaymentPage),),
+        responses=(Response(status=200, description="A page of payments.", type=PaymentPage, example=_PAGE),),
         tag="payments",
     )
 
@@ -113,10 +145,13 @@ def _show(api: PaymentApi) -> Operation:
         method="GET",
         path="/payments/{order_id}",
         summary="Show the payment of an order",
+        description=(
+            "What was charged and given back, and the bank's references. It is there once the order was heard of."
+        ),
         handler=api.show,
         parameters=(ORDER_ID,),
         responses=(
-            Response(status=200, description="The payment as it stands.", type=PaymentView),
+            Response(status=200, description="The payment as it stands.", type=PaymentView, example=_PAID),
             Response(status=404, description="There is no payment of this order."),
         ),
         tag="payments",
@@ -128,11 +163,16 @@ def _settle(api: PaymentApi) -> Operation:
         method="POST",
         path="/payments/{order_id}/settlement",
         summary="Settle a charge or a refund that the bank leaves open, or a refund that it refuses",
+        description=(
+            "For an operator who knows from elsewhere what became of the money. It must be confirmed, with a reason, "
+            "and is logged. The order goes on from there."
+        ),
         handler=api.settle,
+        example=_SAID,
         request=Settlement,
         parameters=(ORDER_ID, operator),
         responses=(
-            Response(status=200, description="It is settled so.", type=PaymentSettled),
+            Response(status=200, description="It is settled so.", type=PaymentSettled, example=_SETTLED),
             Response(status=404, description="There is no payment of this order."),
             Response(status=409, description="What is said is not open, or the bank has said otherwise."),
             CONFIRM,

@@ -12,6 +12,7 @@ from orderflow.runtime.operation import Operation, Reply, Request, Response
 from orderflow.runtime.operators.queues import Queues
 
 GAUGE_TIMEOUT_S = 2.0
+_SCRAPED = "# TYPE orderflow_outbox_unsent gauge\norderflow_outbox_unsent 0\n"
 Labels = tuple[tuple[str, str], ...]
 Reader = Callable[[], Awaitable[dict[str, dict[Labels, float]]]]
 _AWAY = (StoreUnavailableError, TransportUnavailableError, TopicMissingError, TimeoutError)
@@ -69,9 +70,14 @@ def metrics_operation(metrics: Metrics, readers: Callable[[], Sequence[Reader]])
         method="GET",
         path="/metrics",
         summary="Metrics for Prometheus (text format 0.0.4)",
+        description=(
+            "What this process counted, and gauges that are read now. A gauge whose source is away is left out."
+        ),
         tag="health",
         handler=scrape,
-        responses=[Response(status=200, description="One scrape", type=str, media_type="text/plain")],
+        responses=[
+            Response(status=200, description="One scrape", type=str, media_type="text/plain", example=_SCRAPED)
+        ],
     )
 
 

@@ -16,6 +16,7 @@ from orderflow.messaging.store import Store
 from orderflow.runtime import text
 from orderflow.runtime.operation import Handler, Operation, Parameter, Reply, Request, Response
 from orderflow.runtime.operators.asking import TAG, act_of, operator
+from orderflow.runtime.operators.examples import FAULT, FAULTS
 from orderflow.runtime.problems import ProblemError
 
 SILENT_MS = 5_000
@@ -28,6 +29,10 @@ OUTSIDE = Response(status=404, description="The system was not started for a gam
 Text = Annotated[text.Text, msgspec.Meta(min_length=1, max_length=200)]
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Number = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+
+
+_LISTED = {"faults": FAULTS, "processes": 1}
+_CHANGED = {"faults": FAULTS, "confirmed_by": 1}
 
 
 class FaultWanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -119,19 +124,27 @@ class Faults:
             method="GET",
             path="/ops/faults",
             summary="The faults of a game day that are set",
+            description=(
+                "What fails on purpose, and how many processes follow it. Only in a system started with `--game-day`."
+            ),
             tag=TAG,
             handler=self.listed,
-            responses=[Response(status=200, description="All of them", type=FaultList), OUTSIDE],
+            responses=[Response(status=200, description="All of them", type=FaultList, example=_LISTED), OUTSIDE],
         )
         adding = Operation(
             method="POST",
             path="/ops/faults",
             summary="Make events fail on purpose, in every process of the service",
+            description="Answers once every process applies it. Only in a system started with `--game-day`.",
             tag=TAG,
             handler=self.add,
             request=FaultWanted,
+            example=FAULT,
             parameters=[operator],
-            responses=[Response(status=201, description="Every process applies it", type=FaultsChanged), OUTSIDE],
+            responses=[
+                Response(status=201, description="Every process applies it", type=FaultsChanged, example=_CHANGED),
+                OUTSIDE,
+            ],
         )
         number = Parameter(name="id", where="path", description="The fault's id", type=Number)
         return (
@@ -147,8 +160,12 @@ def _clearing(path: str, summary: str, handler: Handler, *parameters: Parameter)
         method="DELETE",
         path=path,
         summary=summary,
+        description="Answers once no process applies it any more.",
         tag=TAG,
         handler=handler,
         parameters=[*parameters, operator],
-        responses=[Response(status=200, description="No process applies it", type=FaultsChanged), OUTSIDE],
+        responses=[
+            Response(status=200, description="No process applies it", type=FaultsChanged, example=_CHANGED),
+            OUTSIDE,
+        ],
     )

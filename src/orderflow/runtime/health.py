@@ -39,6 +39,11 @@ class Liveness(msgspec.Struct, frozen=True, kw_only=True):
     installation: UUID | None
 
 
+_ALIVE = {"alive": True, "service": "order", "installation": "802ee2c0-78c9-4fba-8d71-5f763dd97118"}
+_READY = {"ready": True, "problems": {}}
+_UNREADY = {"ready": False, "problems": {"database": "database does not answer within 2 s"}}
+
+
 @dataclass(slots=True)
 class HealthCheck:
     """Gathers what the engine knows with a ping of each of `pings`, at most once a second."""
@@ -118,19 +123,21 @@ def health_operations(check: HealthCheck) -> Sequence[Operation]:
             method="GET",
             path="/health/live",
             summary="Whether the process is alive, and whose it is",
+            description="For a supervisor: no answer means that the process is to be restarted. It asks no database.",
             tag="health",
             handler=live,
-            responses=[Response(status=200, description="It is", type=Liveness)],
+            responses=[Response(status=200, description="It is", type=Liveness, example=_ALIVE)],
         ),
         Operation(
             method="GET",
             path="/health/ready",
             summary="Whether the service can do its work, and what hinders it",
+            description="For a load balancer, and for people: every component that is not well, with why.",
             tag="health",
             handler=ready,
             responses=[
-                Response(status=200, description="Ready", type=Readiness),
-                Response(status=503, description="Not ready", type=Readiness),
+                Response(status=200, description="Ready", type=Readiness, example=_READY),
+                Response(status=503, description="Not ready", type=Readiness, example=_UNREADY),
             ],
         ),
     )

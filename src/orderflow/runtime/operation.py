@@ -9,6 +9,8 @@ from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
+from orderflow.runtime.problem_types import ProblemType
+
 Body = TypeVar("Body", bound=msgspec.Struct | None)
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -18,7 +20,7 @@ class Parameter:
     """A named text of the request. `type` is what it is converted to (with msgspec, so `Meta` bounds hold).
 
     A path parameter is always there; one that does not convert is a 404. A query or header parameter that
-    does not convert is a 422 that names it; one that is absent is `default`.
+    does not convert is a 422 that names it; one that is absent is `default`, or a 422 if it is `required`.
     """
 
     name: str
@@ -26,13 +28,15 @@ class Parameter:
     description: str
     type: Any = str
     default: Any = None
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
     """An answer that an operation can give.
 
-    `type` None: no body, or for a status from 400 on a problem document (RFC 9457).
+    `type` None: no body, or for a status from 400 on a problem document (RFC 9457), of one of the types `problems`
+    or, where none is named, of the one that the status means. `example` is a value of `type`.
     """
 
     status: int
@@ -40,6 +44,8 @@ class Response:
     type: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
     media_type: str = "application/json"
+    problems: Sequence[ProblemType] = ()
+    example: Any = None
 
 
 @dataclass(slots=True)
@@ -79,8 +85,10 @@ Handler = Callable[[Request[Any]], Awaitable[Reply]]
 class Operation:
     """One method on one path (`/orders/{order_id}`).
 
-    Errors are raised: see `runtime/problems.py` for the table of exceptions and answers. The frame itself adds 400,
-    413, 415, 422 and 503 to the document where they can happen.
+    `summary` is a line, `description` what a caller has to know beyond it; `example` is a body.
+    Errors are raised: see `runtime/problems.py` for the table of exceptions and answers. What the frame itself can
+    answer (400, 408, 413, 415, 422, 500, 503) is in the document without being named.
+    A `request` may have a `JSON_SCHEMA`: what its schema says beyond its fields.
     """
 
     method: Literal["GET", "POST", "PUT", "DELETE"]
@@ -91,3 +99,5 @@ class Operation:
     request: type[msgspec.Struct] | None = None
     parameters: Sequence[Parameter] = ()
     tag: str = ""
+    description: str = ""
+    example: Any = None

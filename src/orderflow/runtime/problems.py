@@ -22,7 +22,9 @@ from orderflow.messaging.recovery.errors import (
 )
 from orderflow.messaging.store import StoreUnavailableError
 from orderflow.messaging.transport import TransportUnavailableError
+from orderflow.runtime import problem_types
 from orderflow.runtime.operation import Headers, Reply
+from orderflow.runtime.problem_types import ProblemType
 from orderflow.runtime.wording import in_words
 
 MEDIA_TYPE = b"application/problem+json"
@@ -38,7 +40,7 @@ class FieldError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """RFC 9457. `type` about:blank means that the status says it all."""
+    """RFC 9457. `type` leads to a page of this service that says what has happened and what can be done."""
 
     status: int
     title: str
@@ -49,21 +51,29 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ProblemError(Exception):
-    """Raised by a handler to answer with a problem document."""
+    """Raised by a handler to answer with a problem document.
+
+    It is of the type `kind`, or of the one that the status means where nothing more exact is said.
+    """
 
     def __init__(
         self,
         status: int,
         detail: str,
         *,
-        title: str | None = None,
+        kind: ProblemType | None = None,
         errors: Sequence[FieldError] = (),
         retry_after_s: float | None = None,
         headers: Headers = (),
     ) -> None:
         super().__init__(detail)
+        kind = kind or problem_types.BY_STATUS.get(status)
         self.problem = Problem(
-            status=status, title=title or HTTPStatus(status).phrase, detail=detail, errors=tuple(errors)
+            status=status,
+            title=HTTPStatus(status).phrase if kind is None else kind.title,
+            type="about:blank" if kind is None else kind.uri,
+            detail=detail,
+            errors=tuple(errors),
         )
         retry = () if retry_after_s is None else (retry_after(retry_after_s),)
         self.headers: Headers = (*headers, *retry)
@@ -86,7 +96,7 @@ def to_problem(error: BaseException) -> ProblemError | None:
         case RefusedError():
             return ProblemError(409, str(error))
         case OverloadedError():
-            return ProblemError(503, str(error), retry_after_s=error.retry_after_s)
+            return ProblemError(503, str(error), kind=problem_types.OVERLOADED, retry_after_s=error.retry_after_s)
         case StoreUnavailableError():
             return ProblemError(503, "the database cannot be reached", retry_after_s=STORE_RETRY_S)
         case TransportUnavailableError():
@@ -104,7 +114,9 @@ def _of_recovery(error: RecoveryError) -> ProblemError:
             return ProblemError(404, str(error))
         case ConfirmationNeededError():
             return ProblemError(428, str(error))
-        case EditRefusedError() | NoSuchConsumerError():
+        case EditRefusedError():
+            return ProblemError(422, str(error), kind=problem_types.EDIT_REFUSED)
+        case NoSuchConsumerError():
             return ProblemError(422, str(error))
         case KeyBusyError():
             return ProblemError(503, str(error), retry_after_s=STORE_RETRY_S)

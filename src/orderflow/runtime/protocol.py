@@ -14,6 +14,7 @@ from orderflow.runtime.exchange import Bridge, rendered
 from orderflow.runtime.frame import Asked, Frame, Resource
 from orderflow.runtime.framing import Head, RefusedRequestError, RequestReader
 from orderflow.runtime.operation import Reply
+from orderflow.runtime.problem_types import ANSWER_OVERDUE, OVERLOADED
 from orderflow.runtime.problems import ProblemError, reply
 
 READ_AHEAD_MAX = 64 * 1024
@@ -128,14 +129,14 @@ class Connection(asyncio.Protocol):
             self.abort()
         elif self._state is State.ANSWERING:
             detail = f"there was no answer within {limits.answer_s:g} s; whether the request takes effect is open"
-            self._refuse(503, detail, retry_after_s=CROWDED_RETRY_S)
+            self._refuse_with(ProblemError(503, detail, kind=ANSWER_OVERDUE, retry_after_s=CROWDED_RETRY_S))
         else:
             self._close()
 
     def evict(self) -> None:
         """Make room for another connection."""
         if self._state in (State.HEAD, State.BODY) and (self._head is not None or self._reader.held):
-            self._refuse(503, "there are too many connections", retry_after_s=CROWDED_RETRY_S)
+            self._refuse_with(_crowded())
         self._close()
         if self._transport.get_write_buffer_size():
             self.abort()
@@ -179,7 +180,7 @@ class Connection(asyncio.Protocol):
                 self._state = State.HEAD
                 self._last_until(self._serving.limits.head_s)
         elif self.is_spare and self._serving.connections.are_too_many and not self._is_vital(self._head.path):
-            raise ProblemError(503, "there are too many connections", retry_after_s=CROWDED_RETRY_S)
+            raise _crowded()
         return self._head
 
     def _is_vital(self, path: str) -> bool:
@@ -262,8 +263,8 @@ class Connection(asyncio.Protocol):
             self._is_reading = True
             self._transport.resume_reading()
 
-    def _refuse(self, status: int, detail: str, *, retry_after_s: float | None = None) -> None:
-        self._refuse_with(ProblemError(status, detail, retry_after_s=retry_after_s))
+    def _refuse(self, status: int, detail: str) -> None:
+        self._refuse_with(ProblemError(status, detail))
 
     def _refuse_with(self, error: ProblemError) -> None:
         """Answer ahead of the application; the connection cannot be used again."""
@@ -314,3 +315,7 @@ class Connection(asyncio.Protocol):
 
 class _GoneError(Exception):
     """Nobody is there to read the rest of an answer."""
+
+
+def _crowded() -> ProblemError:
+    return ProblemError(503, "there are too many connections", kind=OVERLOADED, retry_after_s=CROWDED_RETRY_S)

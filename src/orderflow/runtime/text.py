@@ -30,7 +30,7 @@ IdEnd = Annotated[
         pattern=r"^[0-9a-f]{6,32}$(?!\n)", description="6 to 32 hexadecimal digits (0-9, a-f), without hyphens"
     ),
 ]
-Raw = Annotated[str, msgspec.Meta(extra={"raw": True})]
+Raw = Annotated[str, msgspec.Meta(extra={"raw": True}, extra_json_schema={"pattern": "^[^\\u0000]*$"})]
 """Bytes in the shape of a text, which are kept as they are and shown with care: only what UTF-8 or the database
 cannot hold is refused in it."""
 

@@ -18,7 +18,10 @@ from orderflow.runtime.wording import in_words
 _QUERY_FIELDS_MAX = 50
 _SPELLINGS: Mapping[type[msgspec.inspect.Type], tuple[re.Pattern[str], str]] = {
     msgspec.inspect.IntType: (re.compile(r"-?(?:0|[1-9][0-9]*)"), "a whole number, in digits only"),
-    msgspec.inspect.FloatType: (re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?"), "a number, such as 2 or 2.5"),
+    msgspec.inspect.FloatType: (
+        re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"),
+        "a number, such as 2 or 2.5",
+    ),
     msgspec.inspect.BoolType: (re.compile(r"true|false"), "true or false"),
     msgspec.inspect.UUIDType: (
         re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"),
@@ -45,23 +48,21 @@ class ParameterReader:
             values[parameter.name] = parameter.read(path[parameter.name], 404)
         for name, parameter in self._headers:
             raw = headers.get(name)
-            values[parameter.name] = parameter.default if raw is None else parameter.read(_text_of(raw), 422)
+            values[parameter.name] = parameter.absent() if raw is None else parameter.read(_text_of(raw), 422)
         if self._query or query:
             values |= self._read_query(query)
         return values
 
     def _read_query(self, query: bytes) -> dict[str, Any]:
-        values = {name: parameter.default for name, parameter in self._query.items()}
-        seen: set[str] = set()
+        values: dict[str, Any] = {}
         for name, text in _split(query):
             parameter = self._query.get(name)
             if parameter is None:
                 raise _refused(422, name, f"there is no such parameter; known: {', '.join(self._query) or 'none'}")
-            if name in seen:
+            if name in values:
                 raise _refused(422, name, "the parameter is given twice")
-            seen.add(name)
             values[name] = parameter.read(text, 422)
-        return values
+        return {name: values[name] if name in values else each.absent() for name, each in self._query.items()}
 
 
 def _split(query: bytes) -> Sequence[tuple[str, str]]:
@@ -82,11 +83,17 @@ class _Reader:
     def __init__(self, parameter: Parameter) -> None:
         self.name = parameter.name
         self.where = parameter.where
-        self.default = parameter.default
+        self._parameter = parameter
         self._type = parameter.type
         kinds = {*_kinds(msgspec.inspect.type_info(parameter.type))}
         self._spellings = [_SPELLINGS[kind] for kind in _SPELLINGS if kind in kinds] if kinds <= {*_SPELLINGS} else []
         self._strict = kinds.isdisjoint(_OF_OTHER_TYPES)
+
+    def absent(self) -> Any:
+        """What is taken where nothing is given. Raises ProblemError: it must be given."""
+        if self._parameter.required:
+            raise _refused(422, self.name, f"it is missing: {self._parameter.description}")
+        return self._parameter.default
 
     def read(self, text: str, status: int) -> Any:
         """The value. Raises ProblemError."""

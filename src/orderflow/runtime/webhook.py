@@ -9,7 +9,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 
 from orderflow.messaging.clock import Clock
 
@@ -42,7 +42,7 @@ class Webhook:
         self._clock = clock
         # A proxy of the surroundings is for the world outside, not for this machine.
         outside = urlsplit(url).hostname not in _LOOPBACK
-        self._http = httpx.AsyncClient(timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S), trust_env=outside)
+        self._http = httpx2.AsyncClient(timeout=httpx2.Timeout(ANSWER_S, connect=CONNECT_S), trust_env=outside)
 
     async def post(self, message_id: str, body: bytes) -> None:
         """One attempt. The same `message_id` is the same message, whenever it is posted. Raises NotTakenError."""
@@ -57,7 +57,7 @@ class Webhook:
                 self._http.stream("POST", self._url, content=body, headers=headers) as reply,
             ):
                 status, after = reply.status_code, reply.headers.get("retry-after", "")
-        except (httpx.HTTPError, TimeoutError, OSError) as error:
+        except (httpx2.HTTPError, TimeoutError, OSError) as error:
             raise NotTakenError(type(error).__name__, final=False) from error
         if not 200 <= status < 300:
             final = status < 500 and status not in _TRY_AGAIN

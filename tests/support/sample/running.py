@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from orderflow.messaging.stores.postgres import migrations
 from orderflow.messaging.transports import postgres_log
@@ -42,7 +42,7 @@ class Running:
     """A service that was announced. `client` talks to it."""
 
     port: int
-    client: httpx.AsyncClient
+    client: httpx2.AsyncClient
     stop: asyncio.Event
     task: asyncio.Task[int]
 
@@ -57,7 +57,7 @@ async def running(wanted: Settings) -> AsyncIterator[Running]:
         await eventually(lambda: announced or task.done(), timeout_s=30)
         assert announced, f"it ended with {task.result()}"
         port: int = announced[0]["port"]
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, verify=False) as client:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, verify=False) as client:
             yield Running(port, client, stop, task)
             stop.set()
             await task

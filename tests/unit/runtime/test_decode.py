@@ -21,6 +21,11 @@ class Optional(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     b: str | None = None
 
 
+class Whole(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    n: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+    share: float = 0.0
+
+
 class Open(msgspec.Struct):
     a: int
 
@@ -55,7 +60,7 @@ LINE = b'{"sku":"a","quantity":1}'
         (b'{"customer_id":"c","items":[' + LINE + b'],"total":1}', 422, "/total"),
         (b'{"customer_id":"c","items":[{"sku":"a","quantity":1,"a/b~c":2}]}', 422, "/items/0/a~1b~0c"),
         (b'{"customer_id":"c","items":[' + LINE + b',{"sku":"a","quantity":0}]}', 422, "/items/1/quantity"),
-        (b'{"customer_id":"c","items":[{"sku":"a","quantity":1.0}]}', 422, "/items/0/quantity"),
+        (b'{"customer_id":"c","items":[{"sku":"a","quantity":1.5}]}', 422, "/items/0/quantity"),
         (b'{"customer_id":"c","items":[{"sku":"a","quantity":true}]}', 422, "/items/0/quantity"),
         (b'{"customer_id":"c","items":[{"sku":"a","quantity":"1"}]}', 422, "/items/0/quantity"),
         (b'{"customer_id":"c","items":[{"sku":"a","quantity":' + b"9" * 5000 + b"}]}", 422, "/items/0/quantity"),
@@ -150,3 +155,24 @@ def test_every_sound_body_is_taken_whatever_its_texts(
     basket = StrictDecoder(Basket).decode(json.dumps(body, ensure_ascii=ascii_only).encode())
     assert basket.customer_id == customer
     assert [(line.sku, line.quantity) for line in basket.items] == lines
+
+
+@pytest.mark.parametrize(
+    ("spelling", "value"),
+    [(b"5.0", 5), (b"1e2", 100), (b"-0.0", 0), (b"9.223372036854775807e18", 2**63 - 1), (b"-1.20E1", -12)],
+)
+def test_a_whole_number_may_be_written_with_a_fraction_of_zero(spelling: bytes, value: int) -> None:
+    decoded = StrictDecoder(Whole).decode(b'{"share":2.0,"n":' + spelling + b"}")
+    assert (decoded.n, type(decoded.n), decoded.share) == (value, int, 2.0)
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [b"5.5", b"1e-1", b"1e999999999", b"1e-999999999", b"1e99999999999999999999", b"1e19", b'"5.0"', b"null"],
+)
+def test_what_is_no_whole_number_is_refused_however_it_is_written(spelling: bytes) -> None:
+    assert refusal(StrictDecoder(Whole), b'{"n":' + spelling + b"}") == (422, "/n")
+
+
+def test_a_name_given_twice_is_seen_beside_a_whole_number_with_a_fraction() -> None:
+    assert refusal(StrictDecoder(Whole), b'{"n":5.0,"n":6}') == (422, "/n")

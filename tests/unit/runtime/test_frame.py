@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-import httpx
+import httpx2
 import pytest
 
 from orderflow.messaging.decision import RefusedError
@@ -23,9 +23,9 @@ from tests.support.frame import GOOD, Recorder
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-def client(frame: Frame) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(app=frame)
-    return httpx.AsyncClient(transport=transport, base_url="http://x")
+def client(frame: Frame) -> httpx2.AsyncClient:
+    transport = httpx2.ASGITransport(app=frame)
+    return httpx2.AsyncClient(transport=transport, base_url="http://x")
 
 
 @pytest.fixture
@@ -34,11 +34,11 @@ def recorder() -> Recorder:
 
 
 @pytest.fixture
-def web(recorder: Recorder) -> httpx.AsyncClient:
+def web(recorder: Recorder) -> httpx2.AsyncClient:
     return client(Frame(recorder.operations(), recorder.state))
 
 
-async def test_a_handler_gets_what_was_declared(recorder: Recorder, web: httpx.AsyncClient) -> None:
+async def test_a_handler_gets_what_was_declared(recorder: Recorder, web: httpx2.AsyncClient) -> None:
     answer = await web.post(
         "/baskets?limit=3", json=GOOD, headers={"idempotency-key": "k", "traceparent": TRACEPARENT}
     )
@@ -50,13 +50,13 @@ async def test_a_handler_gets_what_was_declared(recorder: Recorder, web: httpx.A
     assert recorder.observed == [("/baskets", "POST", 201)]
 
 
-async def test_a_header_that_is_sent_twice_is_one_list(recorder: Recorder, web: httpx.AsyncClient) -> None:
+async def test_a_header_that_is_sent_twice_is_one_list(recorder: Recorder, web: httpx2.AsyncClient) -> None:
     twice = [("idempotency-key", '"a"'), ("x-other", "1"), ("idempotency-key", '"b"')]
     assert (await web.post("/baskets", json=GOOD, headers=twice)).status_code == 201
     assert recorder.baskets[0].values["Idempotency-Key"] == '"a", "b"'
 
 
-async def test_parameters_that_are_absent_have_their_default(recorder: Recorder, web: httpx.AsyncClient) -> None:
+async def test_parameters_that_are_absent_have_their_default(recorder: Recorder, web: httpx2.AsyncClient) -> None:
     await web.post("/baskets", json=GOOD)
     assert recorder.baskets[0].values == {"Idempotency-Key": None, "limit": 2}
 
@@ -82,7 +82,7 @@ async def test_parameters_that_are_absent_have_their_default(recorder: Recorder,
     ],
 )
 async def test_a_wrong_query_is_refused_and_named(
-    recorder: Recorder, web: httpx.AsyncClient, query: str, status: int, parameter: str | None
+    recorder: Recorder, web: httpx2.AsyncClient, query: str, status: int, parameter: str | None
 ) -> None:
     answer = await web.post(f"/baskets?{query}", json=GOOD)
     assert answer.status_code == status
@@ -94,7 +94,7 @@ async def test_a_wrong_query_is_refused_and_named(
     ("wanted", "taken", "refused"),
     [
         (int, ["0", "-7", "42"], ["5.0", "1e1", "+1", "1_0", "\u0665", "0x1", "true", ""]),
-        (float, ["0", "2.5", "-1"], ["nan", "inf", "-inf", "1e1", ".5", "5.", "1_0", "infinity"]),
+        (float, ["0", "2.5", "-1", "1e1", "5E-05"], ["nan", "inf", "-inf", ".5", "5.", "1e", "1e999", "1_0"]),
         (bool, ["true", "false"], ["1", "0", "True", "TRUE", "yes", "null"]),
         (UUID, [str(UUID(int=1))], ["0" * 32, "{" + str(UUID(int=1)) + "}", "urn:uuid:" + str(UUID(int=1))]),
         (UUID | int, [str(UUID(int=1)), "7"], ["7.0", "0" * 32]),
@@ -120,7 +120,7 @@ async def test_a_parameter_has_one_spelling(
 
 @pytest.mark.parametrize("sent", [b'"\xe2\x80\xae"', b'"\xc2\x85"', b'"\x85"', b'"a\tb"'])
 async def test_a_text_in_a_header_is_held_to_the_rule_of_all_texts(
-    recorder: Recorder, web: httpx.AsyncClient, sent: bytes
+    recorder: Recorder, web: httpx2.AsyncClient, sent: bytes
 ) -> None:
     answer = await web.post("/baskets", json=GOOD, headers=[(b"idempotency-key", sent)])
     assert (answer.status_code, answer.json()["errors"][0]["parameter"]) == (422, "Idempotency-Key")
@@ -158,8 +158,8 @@ async def test_a_path_is_matched_whole_and_a_parameter_is_one_segment(recorder: 
         ({"content-type": "application/json", "content-encoding": "gzip"}, 415),
     ],
 )
-async def test_only_plain_json_is_read(web: httpx.AsyncClient, headers: dict[str, str], status: int) -> None:
-    content = httpx.Request("POST", "http://x", json=GOOD).content
+async def test_only_plain_json_is_read(web: httpx2.AsyncClient, headers: dict[str, str], status: int) -> None:
+    content = httpx2.Request("POST", "http://x", json=GOOD).content
     assert (await web.post("/baskets", content=content, headers=headers)).status_code == status
 
 
@@ -167,7 +167,7 @@ async def test_only_plain_json_is_read(web: httpx.AsyncClient, headers: dict[str
     "sent",
     ["", "nonsense", "00-" + "0" * 32 + "-b7ad6b7169203331-01", "ff" + TRACEPARENT[2:], TRACEPARENT.upper()],
 )
-async def test_a_trace_that_is_not_valid_is_replaced(recorder: Recorder, web: httpx.AsyncClient, sent: str) -> None:
+async def test_a_trace_that_is_not_valid_is_replaced(recorder: Recorder, web: httpx2.AsyncClient, sent: str) -> None:
     await web.post("/baskets", json=GOOD, headers={"traceparent": sent})
     made = recorder.baskets[0].traceparent
     assert made != sent
@@ -175,14 +175,14 @@ async def test_a_trace_that_is_not_valid_is_replaced(recorder: Recorder, web: ht
 
 
 async def test_a_later_version_of_the_trace_header_is_read_as_far_as_it_is_known(
-    recorder: Recorder, web: httpx.AsyncClient
+    recorder: Recorder, web: httpx2.AsyncClient
 ) -> None:
     await web.post("/baskets", json=GOOD, headers={"traceparent": f"cc{TRACEPARENT[2:]}-what-comes"})
     assert recorder.baskets[0].traceparent == f"cc{TRACEPARENT[2:]}"
 
 
 async def test_a_defect_is_500_without_its_details_and_is_logged(
-    web: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+    web: httpx2.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR):
         answer = await web.get("/failing")
@@ -203,20 +203,20 @@ async def test_a_defect_is_logged_with_what_was_asked_for(
 
 
 async def test_a_path_that_is_not_there_is_one_route_in_the_metrics(
-    recorder: Recorder, web: httpx.AsyncClient
+    recorder: Recorder, web: httpx2.AsyncClient
 ) -> None:
     assert (await web.get("/a/b")).status_code == 404
     assert (await web.request("BREW", "/c")).status_code == 404
     assert recorder.observed == [("(none)", "other", 404), ("(none)", "other", 404)]
 
 
-async def test_head_is_answered_where_get_is(web: httpx.AsyncClient) -> None:
+async def test_head_is_answered_where_get_is(web: httpx2.AsyncClient) -> None:
     answer = await web.head("/baskets")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
     assert (await web.head("/failing")).status_code == 500
 
 
-async def test_while_draining_nothing_is_changed(recorder: Recorder, web: httpx.AsyncClient) -> None:
+async def test_while_draining_nothing_is_changed(recorder: Recorder, web: httpx2.AsyncClient) -> None:
     recorder.state.draining = True
     answer = await web.post("/baskets", json=GOOD)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-import httpx
+import httpx2
 import msgspec
 
 from orderflow.runtime.docs import docs_operations, docs_routes
@@ -72,8 +72,8 @@ async def test_the_page_and_its_files_come_from_this_process_under_a_strict_poli
     recorder = Recorder()
     operations = recorder.operations()
     frame = Frame([*operations, *docs_operations("Test", "1.0", operations)], recorder.state, docs_routes())
-    transport = httpx.ASGITransport(app=frame)
-    async with httpx.AsyncClient(transport=transport, base_url="http://x") as web:
+    transport = httpx2.ASGITransport(app=frame)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://x") as web:
         page = await web.get("/docs")
         assert "script-src 'self';" in page.headers["content-security-policy"]
         assert "http" not in page.text

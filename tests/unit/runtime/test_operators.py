@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from typing import Any
 
-import httpx
+import httpx2
 import msgspec
 import pytest
 
@@ -32,9 +32,9 @@ def operations(bench: Bench) -> list[Operation]:
     return list(operator_operations(service, bench.recovery, bench.engine.overruling, queues))
 
 
-def asking(bench: Bench) -> httpx.AsyncClient:
+def asking(bench: Bench) -> httpx2.AsyncClient:
     frame = Frame(operations(bench), Recorder().state)
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app=frame), base_url="http://x", headers=ME)
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=frame), base_url="http://x", headers=ME)
 
 
 @pytest.fixture
@@ -43,16 +43,16 @@ def bench() -> Bench:
 
 
 @pytest.fixture
-def ops(bench: Bench) -> httpx.AsyncClient:
+def ops(bench: Bench) -> httpx2.AsyncClient:
     return asking(bench)
 
 
-async def names(ops: httpx.AsyncClient, **query: str | int) -> list[str]:
+async def names(ops: httpx2.AsyncClient, **query: str | int) -> list[str]:
     page = (await ops.get("/ops/dead-letters", params=query)).json()
     return [letter["key"] for letter in page["dead_letters"]]
 
 
-async def test_a_list_is_narrowed_by_each_of_its_filters(bench: Bench, ops: httpx.AsyncClient) -> None:
+async def test_a_list_is_narrowed_by_each_of_its_filters(bench: Bench, ops: httpx2.AsyncClient) -> None:
     await bench.bury("a", "b")
     (letter, _) = (await ops.get("/ops/dead-letters")).json()["dead_letters"]
 
@@ -71,7 +71,7 @@ async def test_a_list_is_narrowed_by_each_of_its_filters(bench: Bench, ops: http
     assert (await ops.get("/ops/dead-letters", params={"state": "gone"})).status_code == 422
 
 
-async def test_what_waits_is_told_from_what_is_dead(bench: Bench, ops: httpx.AsyncClient) -> None:
+async def test_what_waits_is_told_from_what_is_dead(bench: Bench, ops: httpx2.AsyncClient) -> None:
     await bench.bury("a")
     await bench.inlet().admit("counter", [bench.world.read(bench.counted("a", 2))])
 
@@ -84,7 +84,7 @@ async def test_what_waits_is_told_from_what_is_dead(bench: Bench, ops: httpx.Asy
     ]
 
 
-async def test_a_page_ends_where_the_next_one_begins(bench: Bench, ops: httpx.AsyncClient) -> None:
+async def test_a_page_ends_where_the_next_one_begins(bench: Bench, ops: httpx2.AsyncClient) -> None:
     await bench.bury("a", "b", "c")
     first = (await ops.get("/ops/dead-letters", params={"limit": 2})).json()
     second = (await ops.get("/ops/dead-letters", params={"limit": 2, "after": first["next"]})).json()
@@ -93,7 +93,7 @@ async def test_a_page_ends_where_the_next_one_begins(bench: Bench, ops: httpx.As
     assert second["next"] is None
 
 
-async def test_an_event_is_told_with_its_history_and_what_waits_behind(bench: Bench, ops: httpx.AsyncClient) -> None:
+async def test_an_event_is_told_with_its_history_and_what_waits_behind(bench: Bench, ops: httpx2.AsyncClient) -> None:
     (event,) = await bench.bury("a")
     await bench.inlet().admit("counter", [bench.world.read(bench.counted("a", 2))])
     by_id, by_position = [
@@ -110,7 +110,7 @@ async def test_an_event_is_told_with_its_history_and_what_waits_behind(bench: Be
 
 
 async def test_what_has_happened_to_an_event_is_told_also_when_it_waits_no_longer(
-    bench: Bench, ops: httpx.AsyncClient
+    bench: Bench, ops: httpx2.AsyncClient
 ) -> None:
     (event,) = await bench.bury("a")
     path = f"/ops/dead-letters/{event.event_id}"
@@ -122,7 +122,7 @@ async def test_what_has_happened_to_an_event_is_told_also_when_it_waits_no_longe
     assert (await ops.get("/ops/dead-letters/999/history")).status_code == 404
 
 
-async def test_a_group_keeps_the_note_of_whoever_knows(bench: Bench, ops: httpx.AsyncClient) -> None:
+async def test_a_group_keeps_the_note_of_whoever_knows(bench: Bench, ops: httpx2.AsyncClient) -> None:
     await bench.bury("a", "b")
     (group,) = (await ops.get("/ops/dead-letter-groups")).json()
     path = f"/ops/dead-letter-groups/{group['fingerprint']}/note"
@@ -136,7 +136,7 @@ async def test_a_group_keeps_the_note_of_whoever_knows(bench: Bench, ops: httpx.
     assert (await ops.put("/ops/dead-letter-groups/none/note", json={"note": "x"})).status_code == 404
 
 
-async def test_a_rehearsal_tells_what_would_change_and_changes_nothing(bench: Bench, ops: httpx.AsyncClient) -> None:
+async def test_a_rehearsal_tells_what_would_change_and_changes_nothing(bench: Bench, ops: httpx2.AsyncClient) -> None:
     await bench.bury("a", amount=3)
     before = bench.checksum()
     (told,) = (await ops.post("/ops/rehearsals", json={"filter": {}})).json()
@@ -146,7 +146,7 @@ async def test_a_rehearsal_tells_what_would_change_and_changes_nothing(bench: Be
     assert bench.checksum() == before
 
 
-async def test_a_replay_is_begun_followed_and_listed(bench: Bench, ops: httpx.AsyncClient) -> None:
+async def test_a_replay_is_begun_followed_and_listed(bench: Bench, ops: httpx2.AsyncClient) -> None:
     await bench.bury("a", "b")
     begun = await ops.post("/ops/replays", json=ALL)
     path = f"/ops/replays/{begun.json()['number']}"
@@ -166,7 +166,7 @@ async def test_a_replay_is_begun_followed_and_listed(bench: Bench, ops: httpx.As
     assert (await ops.get("/ops/replays/999")).status_code == 404
 
 
-async def test_a_replay_is_paused_and_goes_on(bench: Bench, ops: httpx.AsyncClient) -> None:
+async def test_a_replay_is_paused_and_goes_on(bench: Bench, ops: httpx2.AsyncClient) -> None:
     await bench.bury("a")
     number = (await ops.post("/ops/replays", json=ALL)).json()["number"]
     states = [
@@ -178,7 +178,7 @@ async def test_a_replay_is_paused_and_goes_on(bench: Bench, ops: httpx.AsyncClie
 
 
 async def test_what_an_edit_would_change_is_told_and_an_edit_of_something_else_by_now_is_refused(
-    bench: Bench, ops: httpx.AsyncClient
+    bench: Bench, ops: httpx2.AsyncClient
 ) -> None:
     [event] = await bench.bury("a")
     path = f"/ops/dead-letters/{event.position}"
@@ -198,7 +198,7 @@ async def test_what_an_edit_would_change_is_told_and_an_edit_of_something_else_b
 
 
 async def test_a_value_is_edited_as_text_or_bytes_and_what_came_in_is_kept(
-    bench: Bench, ops: httpx.AsyncClient
+    bench: Bench, ops: httpx2.AsyncClient
 ) -> None:
     one, other = await bench.bury("a", "b")
     values = [b'{"name":"a","amount":5}', b'{"name":"b","amount":6}']
@@ -225,7 +225,7 @@ async def test_a_value_is_edited_as_text_or_bytes_and_what_came_in_is_kept(
     ],
 )
 async def test_a_value_that_does_not_fit_is_refused(
-    body: dict[str, str], bench: Bench, ops: httpx.AsyncClient
+    body: dict[str, str], bench: Bench, ops: httpx2.AsyncClient
 ) -> None:
     (event,) = await bench.bury("a")
     answer = await ops.put(f"/ops/dead-letters/{event.position}/value", json=body)
@@ -234,7 +234,7 @@ async def test_a_value_that_does_not_fit_is_refused(
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_a_value_of_several_lines_is_looked_at_and_edited(bench: Bench, ops: httpx.AsyncClient) -> None:
+async def test_a_value_of_several_lines_is_looked_at_and_edited(bench: Bench, ops: httpx2.AsyncClient) -> None:
     (event,) = await bench.bury("a")
     path = f"/ops/dead-letters/{event.position}"
     value = {"text": FITS.replace(",", ",\n\t")}
@@ -243,7 +243,7 @@ async def test_a_value_of_several_lines_is_looked_at_and_edited(bench: Bench, op
     assert (await ops.put(f"{path}/value", json=value)).status_code == 200
 
 
-async def test_an_event_is_discarded_with_a_reason(bench: Bench, ops: httpx.AsyncClient) -> None:
+async def test_an_event_is_discarded_with_a_reason(bench: Bench, ops: httpx2.AsyncClient) -> None:
     (event,) = await bench.bury("a")
     path = f"/ops/dead-letters/{event.event_id}/discard"
     answers = [await ops.post(path, json=body) for body in ({}, {"reason": " "}, {"reason": "a test"})]
@@ -253,7 +253,7 @@ async def test_an_event_is_discarded_with_a_reason(bench: Bench, ops: httpx.Asyn
     assert (await ops.post(path, json={"reason": "again"})).status_code == 404
 
 
-async def test_a_reproduction_has_the_record_and_the_rows(bench: Bench, ops: httpx.AsyncClient) -> None:
+async def test_a_reproduction_has_the_record_and_the_rows(bench: Bench, ops: httpx2.AsyncClient) -> None:
     await bench.inlet().admit("counter", [bench.world.read(bench.counted("a", 7))])
     (event,) = await bench.bury("a")
     told = (await ops.get(f"/ops/dead-letters/{event.position}/reproduction")).json()
@@ -284,7 +284,7 @@ async def test_acts_on_a_careful_service_are_confirmed_and_looking_is_free() -> 
     assert (rehearsed.status_code, meant.status_code) == (200, 201)
 
 
-async def test_whoever_acts_is_named(bench: Bench, ops: httpx.AsyncClient) -> None:
+async def test_whoever_acts_is_named(bench: Bench, ops: httpx2.AsyncClient) -> None:
     (event,) = await bench.bury("a")
     ops.headers.pop("x-orderflow-operator")
     answer = await ops.post(f"/ops/dead-letters/{event.position}/discard", json={"reason": "x"})
@@ -303,7 +303,7 @@ def test_every_operation_stands_in_the_openapi_document(bench: Bench) -> None:
 
 
 async def test_records_that_expired_unread_are_told_until_somebody_acknowledges_them(
-    bench: Bench, ops: httpx.AsyncClient
+    bench: Bench, ops: httpx2.AsyncClient
 ) -> None:
     await bench.recovery.store.note_expired([Expired("counter", "counts", 3, 10, 100)])
 
@@ -318,7 +318,7 @@ async def test_records_that_expired_unread_are_told_until_somebody_acknowledges_
     assert (action["who"], action["action"], action["reason"]) == ("ada@desk", "acknowledge", "republished")
 
 
-async def test_an_outage_is_listed_and_overruled(bench: Bench, ops: httpx.AsyncClient) -> None:
+async def test_an_outage_is_listed_and_overruled(bench: Bench, ops: httpx2.AsyncClient) -> None:
     bench.world.moods.broken.add("toy.Counted")
     async with bench.started():
         await bench.publish(*(bench.counted(f"k{n}", 1) for n in range(20)))
@@ -342,7 +342,7 @@ async def test_an_outage_is_listed_and_overruled(bench: Bench, ops: httpx.AsyncC
     [({"consumer": "no"}, 422), ({"event_type": "no"}, 422), ({"verdict": "no"}, 422), ({"reason": ""}, 428)],
 )
 async def test_a_word_against_a_judgement_must_make_sense(
-    ops: httpx.AsyncClient, changed: dict[str, str], status: int
+    ops: httpx2.AsyncClient, changed: dict[str, str], status: int
 ) -> None:
     asked = {"consumer": "counter", "event_type": "Counted", "verdict": "poison", "reason": "why", **changed}
 

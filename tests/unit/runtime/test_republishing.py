@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import httpx
+import httpx2
 import pytest
 
 from tests.unit.messaging.recovery.bench import Bench
@@ -22,11 +22,11 @@ async def bench() -> Bench:
 
 
 @pytest.fixture
-def ops(bench: Bench) -> httpx.AsyncClient:
+def ops(bench: Bench) -> httpx2.AsyncClient:
     return asking(bench)
 
 
-async def test_what_was_published_is_counted_by_topic(bench: Bench, ops: httpx.AsyncClient) -> None:
+async def test_what_was_published_is_counted_by_topic(bench: Bench, ops: httpx2.AsyncClient) -> None:
     (row,) = (await ops.get("/ops/outbox/published")).json()
 
     assert (row["topic"], row["count"]) == ("totals", 3)
@@ -36,7 +36,7 @@ async def test_what_was_published_is_counted_by_topic(bench: Bench, ops: httpx.A
     assert (await ops.get("/ops/outbox/published", params={"from_ms": 10**18})).status_code == 422
 
 
-async def test_events_are_made_unsent_again_and_the_act_is_logged(bench: Bench, ops: httpx.AsyncClient) -> None:
+async def test_events_are_made_unsent_again_and_the_act_is_logged(bench: Bench, ops: httpx2.AsyncClient) -> None:
     done = await ops.post("/ops/outbox/republish", json={"key": "b", **ACT})
     (action,) = (await ops.get("/ops/actions")).json()
 
@@ -52,7 +52,7 @@ async def test_events_are_made_unsent_again_and_the_act_is_logged(bench: Bench, 
 
 
 async def test_what_is_not_confirmed_or_not_there_is_refused_and_not_logged(
-    bench: Bench, ops: httpx.AsyncClient
+    bench: Bench, ops: httpx2.AsyncClient
 ) -> None:
     unconfirmed = await ops.post("/ops/outbox/republish", json={"reason": "r"})
     unexplained = await ops.post("/ops/outbox/republish", json={"reason": " ", "confirmed": True})

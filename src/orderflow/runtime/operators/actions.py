@@ -10,6 +10,7 @@ import msgspec
 from orderflow.messaging.recovery.port import RecoveryStore
 from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.runtime.operators.asking import TAG, Limit, Position
+from orderflow.runtime.operators.examples import ACTIONS
 from orderflow.runtime.operators.views import shown
 
 
@@ -46,9 +47,10 @@ class Actions:
                 method="GET",
                 path="/ops/actions",
                 summary="What operators did",
+                description="The operators' log of this service: who did what, when, why, and with what result.",
                 tag=TAG,
                 handler=self.listed,
                 parameters=listing,
-                responses=[Response(status=200, description="Latest first", type=list[Action])],
+                responses=[Response(status=200, description="Latest first", type=list[Action], example=ACTIONS)],
             ),
         )

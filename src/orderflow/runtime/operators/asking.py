@@ -11,7 +11,6 @@ from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.recovery.port import Act, LetterFilter
 from orderflow.runtime import text
 from orderflow.runtime.operation import Parameter, Request, Response
-from orderflow.runtime.problems import FieldError, ProblemError
 
 TAG = "operators"
 OPERATOR = "x-orderflow-operator"
@@ -25,7 +24,13 @@ EventId = UUID | Position
 Listed = Annotated[tuple[EventId, ...], msgspec.Meta(max_length=EVENTS_MAX)]
 
 one_event = Parameter(name="id", where="path", description="Event id or position", type=EventId)
-operator = Parameter(name=OPERATOR, where="header", description="Who asks, for the operators' log", type=Text)
+operator = Parameter(
+    name=OPERATOR,
+    where="header",
+    description="who acts, for the operators' log",
+    type=Annotated[text.Text, msgspec.Meta(min_length=1, max_length=500, examples=["anna"])],
+    required=True,
+)
 
 NOT_THERE = Response(status=404, description="There is none")
 CONFIRM = Response(status=428, description="This must be confirmed, and a reason given; the detail says why")
@@ -56,9 +61,5 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def act_of(request: Request[Any], *, reason: str = "", confirmed: bool = False) -> Act:
-    """Who asks, and why. Raises ProblemError: nobody is named."""
-    who: str | None = request.values[OPERATOR]
-    if not who:
-        detail = "the header is missing: it says who acts, and goes into the operators' log"
-        raise ProblemError(422, f"{OPERATOR}: {detail}", errors=[FieldError(detail=detail, parameter=OPERATOR)])
-    return Act(who=who, reason=reason, confirmed=confirmed)
+    """Who asks, and why."""
+    return Act(who=request.values[OPERATOR], reason=reason, confirmed=confirmed)

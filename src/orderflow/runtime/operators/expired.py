@@ -11,6 +11,7 @@ from orderflow.messaging.decision import Service
 from orderflow.messaging.recovery.port import RecoveryStore
 from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.runtime.operators.asking import NOT_THERE, TAG, Text, act_of, operator
+from orderflow.runtime.operators.examples import EXPIRED, REASON
 from orderflow.runtime.problems import ProblemError
 
 
@@ -37,6 +38,15 @@ class Acknowledged(msgspec.Struct, frozen=True, kw_only=True):
 
     consumer: str
     records: int
+
+
+_CONSUMER = Parameter(name="consumer", where="path", description="The consumer", type=Text)
+_ACKNOWLEDGED = Response(
+    status=200,
+    description="It is no alarm any more",
+    type=Acknowledged,
+    example=Acknowledged(consumer="payment", records=3),
+)
 
 
 class ExpiredOperations:
@@ -75,21 +85,28 @@ class ExpiredOperations:
                 method="GET",
                 path="/ops/expired",
                 summary="Records that expired unread, and that nobody has acknowledged",
+                description=(
+                    "The log kept them no longer when their consumer came to them. What the outbox still has can be "
+                    "republished."
+                ),
                 tag=TAG,
                 handler=self.listed,
-                responses=[Response(status=200, description="By partition", type=list[ExpiredRecords])],
+                responses=[
+                    Response(status=200, description="By partition", type=list[ExpiredRecords], example=EXPIRED)
+                ],
             ),
             Operation(
                 method="POST",
                 path="/ops/expired/{consumer}/acknowledge",
                 summary="Say that the loss of a consumer is known and seen to",
+                description=(
+                    "The alarm of this consumer ends with it. Nothing is brought back by it: republish first."
+                ),
                 tag=TAG,
                 handler=self.acknowledge,
                 request=Acknowledgement,
-                parameters=(
-                    Parameter(name="consumer", where="path", description="The consumer", type=Text),
-                    operator,
-                ),
-                responses=[Response(status=200, description="It is no alarm any more", type=Acknowledged), NOT_THERE],
+                example=REASON,
+                parameters=(_CONSUMER, operator),
+                responses=[_ACKNOWLEDGED, NOT_THERE],
             ),
         )

@@ -11,6 +11,7 @@ import msgspec
 from orderflow.messaging.recovery.port import LetterFilter, RecoveryStore
 from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.runtime.operators.asking import NOT_THERE, TAG, Text, act_of, operator
+from orderflow.runtime.operators.examples import GROUP
 from orderflow.runtime.operators.views import shown
 from orderflow.runtime.problems import ProblemError
 
@@ -62,18 +63,29 @@ class Groups:
                 method="GET",
                 path="/ops/dead-letter-groups",
                 summary="Dead events that failed alike",
+                description=(
+                    "Events with one fingerprint failed with the same error at the same place: what mends one mends "
+                    "all."
+                ),
                 tag=TAG,
                 handler=self.listed,
-                responses=[Response(status=200, description="Largest first", type=list[DeadLetterGroup])],
+                responses=[
+                    Response(status=200, description="Largest first", type=list[DeadLetterGroup], example=[GROUP])
+                ],
             ),
             Operation(
                 method="PUT",
                 path="/ops/dead-letter-groups/{fingerprint}/note",
                 summary="Note what is known of a group",
+                description="The note is shown with the group, also for events that join it later.",
                 tag=TAG,
                 handler=self.annotate,
                 request=Note,
+                example={"note": GROUP["note"]},
                 parameters=(fingerprint, operator),
-                responses=[Response(status=200, description="The group", type=DeadLetterGroup), NOT_THERE],
+                responses=[
+                    Response(status=200, description="The group", type=DeadLetterGroup, example=GROUP),
+                    NOT_THERE,
+                ],
             ),
         )

@@ -14,6 +14,7 @@ from orderflow.messaging.recovery.port import Letter, LetterFilter, RecoveryStor
 from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.runtime.operators import views
 from orderflow.runtime.operators.asking import NOT_THERE, TAG, Limit, Millis, Position, Text, one_event
+from orderflow.runtime.operators.examples import DETAILS, HISTORY, PAGE
 from orderflow.runtime.problems import ProblemError
 from orderflow.runtime.text import IdEnd
 
@@ -31,6 +32,11 @@ STATES: Mapping[str, InboxState | None] = MappingProxyType(
         "all": None,
     }
 )
+
+
+_PAGE = Response(status=200, description="In order of position", type=views.DeadLetterPage, example=PAGE)
+_DETAILS = Response(status=200, description="The event", type=views.DeadLetterDetails, example=DETAILS)
+_HISTORY = Response(status=200, description="Oldest first", type=list[views.Happening], example=HISTORY)
 
 
 class Letters:
@@ -87,10 +93,11 @@ class Letters:
                 method="GET",
                 path="/ops/dead-letters",
                 summary="Events that were given up, or wait",
+                description="Every event that a consumer of this service could not handle; the filters narrow it.",
                 tag=TAG,
                 handler=self.page,
                 parameters=_LISTING,
-                responses=[Response(status=200, description="In order of position", type=views.DeadLetterPage)],
+                responses=[_PAGE],
             ),
             Operation(
                 method="GET",
@@ -105,19 +112,21 @@ class Letters:
                 method="GET",
                 path="/ops/dead-letters/{id}",
                 summary="One dead or parked event, with its record and its history",
+                description="Its record, what was edited since, what has happened to it, and what waits behind it.",
                 tag=TAG,
                 handler=self.one,
                 parameters=(one_event,),
-                responses=[Response(status=200, description="The event", type=views.DeadLetterDetails), NOT_THERE],
+                responses=[_DETAILS, NOT_THERE],
             ),
             Operation(
                 method="GET",
                 path="/ops/dead-letters/{id}/history",
                 summary="What has happened to an event, also when it waits no longer",
+                description="Each time that it failed, was given up, edited, replayed or discarded, and by whom.",
                 tag=TAG,
                 handler=self.history,
                 parameters=(one_event,),
-                responses=[Response(status=200, description="Oldest first", type=list[views.Happening]), NOT_THERE],
+                responses=[_HISTORY, NOT_THERE],
             ),
         )
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from base64 import b64decode
 from binascii import Error as Base64Error
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 import msgspec
@@ -13,10 +13,32 @@ import msgspec
 from orderflow.messaging.recovery.recovery import Recovery
 from orderflow.messaging.recovery.reproduction import Reproduction
 from orderflow.runtime.operation import Operation, Reply, Request, Response
-from orderflow.runtime.operators import views
+from orderflow.runtime.operators import examples, views
 from orderflow.runtime.operators.asking import CONFIRM, NOT_THERE, TAG, Text, act_of, one_event, operator
+from orderflow.runtime.problem_types import EDIT_REFUSED, INVALID_REQUEST
 from orderflow.runtime.problems import FieldError, ProblemError
 from orderflow.runtime.text import Raw
+
+REFUSED = Response(
+    status=422,
+    description="A field does not fit, or the event cannot have this value; the detail says why",
+    problems=(INVALID_REQUEST, EDIT_REFUSED),
+)
+Base64 = Annotated[
+    str,
+    msgspec.Meta(
+        extra_json_schema={
+            "pattern": "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
+            "contentEncoding": "base64",
+        }
+    ),
+]
+_ONE_VALUE = {
+    "anyOf": [
+        {"required": [given], "properties": {given: {"type": "string"}, other: {"type": "null"}}}
+        for given, other in (("text", "base64"), ("base64", "text"))
+    ]
+}
 
 
 class EditRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,8 +47,10 @@ class EditRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     `seen` is the event's id when the change was looked at: if it has another by now, nothing is done.
     """
 
+    JSON_SCHEMA: ClassVar[Mapping[str, Any]] = _ONE_VALUE
+
     text: Raw | None = None
-    base64: str | None = None
+    base64: Base64 | None = None
     seen: UUID | None = None
     reason: Text = ""
     confirmed: bool = False
@@ -35,8 +59,10 @@ class EditRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class PreviewRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The new value, as text or base64."""
 
+    JSON_SCHEMA: ClassVar[Mapping[str, Any]] = _ONE_VALUE
+
     text: Raw | None = None
-    base64: str | None = None
+    base64: Base64 | None = None
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +123,15 @@ class ReproductionView(msgspec.Struct, frozen=True, kw_only=True):
     rows: list[StoredRow]
 
 
+_EDITED = Response(
+    status=200,
+    description="As it stands now",
+    type=views.DeadLetter,
+    example={**examples.LETTER, "edited": True},
+)
+_PREVIEWED = Response(status=200, description="What it would change", type=Preview, example=examples.PREVIEW)
+
+
 class Mending:
     """Asks the core for changes of single events."""
 
@@ -130,25 +165,31 @@ class Mending:
                 method="PUT",
                 path="/ops/dead-letters/{id}/value",
                 summary="Correct the value of an event; what came in is kept",
+                description=(
+                    "The event stays dead, with a new value and a new id, until it is replayed. It is validated as "
+                    "its consumer would read it. Give `text` or `base64`, not both."
+                ),
                 tag=TAG,
                 handler=self.edit,
                 request=EditRequest,
+                example=examples.EDIT,
                 parameters=(one_event, operator),
-                responses=[
-                    Response(status=200, description="As it stands now", type=views.DeadLetter),
-                    NOT_THERE,
-                    CONFIRM,
-                ],
+                responses=[_EDITED, NOT_THERE, REFUSED, CONFIRM],
             ),
             Operation(
                 method="POST",
                 path="/ops/dead-letters/{id}/preview",
                 summary="What another value would change of an event, field by field; nothing is stored",
+                description=(
+                    "Look at it before you edit: an edit that names the `event_id` as `seen` is refused if the event "
+                    "has changed since. Give `text` or `base64`, not both."
+                ),
                 tag=TAG,
                 handler=self.preview,
                 request=PreviewRequest,
+                example={"text": examples.EDIT["text"]},
                 parameters=(one_event,),
-                responses=[Response(status=200, description="What it would change", type=Preview), NOT_THERE],
+                responses=[_PREVIEWED, NOT_THERE, REFUSED],
             ),
         )
 
@@ -158,20 +199,38 @@ class Mending:
                 method="POST",
                 path="/ops/dead-letters/{id}/discard",
                 summary="Give an event up for good",
+                description="It is never tried again. The events of its key that wait behind it go on.",
                 tag=TAG,
                 handler=self.discard,
                 request=DiscardRequest,
+                example=examples.CONFIRMED,
                 parameters=(one_event, operator),
-                responses=[Response(status=200, description="It is", type=Discarded), NOT_THERE, CONFIRM],
+                responses=[
+                    Response(status=200, description="It is", type=Discarded, example=Discarded()),
+                    NOT_THERE,
+                    CONFIRM,
+                ],
             ),
             Operation(
                 method="GET",
                 path="/ops/dead-letters/{id}/reproduction",
                 summary="What is needed to reproduce the failure",
+                description=(
+                    "The event as it is parked, and the rows that it touches: enough for a test that fails in the "
+                    "same way."
+                ),
                 tag=TAG,
                 handler=self.reproduce,
                 parameters=(one_event,),
-                responses=[Response(status=200, description="Event and rows", type=ReproductionView), NOT_THERE],
+                responses=[
+                    Response(
+                        status=200,
+                        description="Event and rows",
+                        type=ReproductionView,
+                        example=examples.REPRODUCTION,
+                    ),
+                    NOT_THERE,
+                ],
             ),
         )
 

@@ -13,6 +13,7 @@ from orderflow.messaging.recovery.overruling import Outage, Overruling
 from orderflow.messaging.recovery.port import OVERRULE_HOLDS_MS, Overrule
 from orderflow.runtime.operation import Operation, Reply, Request, Response
 from orderflow.runtime.operators.asking import CONFIRM, TAG, Text, act_of, operator
+from orderflow.runtime.operators.examples import OUTAGES, OVERRULE, OVERRULED
 
 
 class OverruleView(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +67,13 @@ class Overruled(msgspec.Struct, frozen=True, kw_only=True):
     overruled: OverruleView
 
 
+_LISTED = Response(status=200, description="As the process that answers sees it", type=OutageList, example=OUTAGES)
+_HOLDS = Response(status=200, description="It holds", type=Overruled, example=OVERRULED)
+_UNKNOWN = Response(
+    status=422, description="A field does not fit, or the service has no such consumer or type; it is named"
+)
+
+
 class Outages:
     """Asks the core."""
 
@@ -90,19 +98,29 @@ class Outages:
                 method="GET",
                 path="/ops/outages",
                 summary="Failures that are taken for an outage, are in doubt, or were overruled",
+                description=(
+                    "Events of a type that fail alike for many keys are taken for an outage: they wait, and spend no "
+                    "attempts. What the process that answers has judged so, and what an operator has said against it."
+                ),
                 tag=TAG,
                 handler=self.listed,
-                responses=[Response(status=200, description="As the process that answers sees it", type=OutageList)],
+                responses=[_LISTED],
             ),
             Operation(
                 method="POST",
                 path="/ops/outages",
                 summary="Say what failures of an event type are taken for, for an hour",
+                description=(
+                    "Poison spends its attempts and ends as dead letters; an outage waits and spends none. Every "
+                    "process "
+                    "of the service follows it within seconds, and it is logged."
+                ),
                 tag=TAG,
                 handler=self.overrule,
                 request=OverruleRequest,
+                example=OVERRULE,
                 parameters=(operator,),
-                responses=[Response(status=200, description="It holds", type=Overruled), CONFIRM],
+                responses=[_HOLDS, _UNKNOWN, CONFIRM],
             ),
         )
 

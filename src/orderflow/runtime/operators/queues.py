@@ -12,6 +12,7 @@ from orderflow.messaging.store import Store
 from orderflow.messaging.transport import Transport
 from orderflow.runtime.operation import Handler, Operation, Reply, Request, Response
 from orderflow.runtime.operators.asking import TAG
+from orderflow.runtime.operators.examples import LAG, PARKED
 from orderflow.runtime.operators.views import shown
 
 
@@ -89,18 +90,39 @@ class Queues:
 
     def operations(self) -> Sequence[Operation]:
         return (
-            _plain("/ops/parked", "Stuck keys, by consumer", self.parked, list[StuckKeys]),
-            _plain("/ops/outbox", "Events that are not published yet", self.outbox, Backlog),
-            _plain("/ops/lag", "How far the consumers are behind", self.lag, list[Lag]),
+            _plain(
+                "/ops/parked",
+                "Stuck keys, by consumer",
+                "How many orders wait because of an event that could not be handled, and since when.",
+                self.parked,
+                Response(status=200, description="As it stands", type=list[StuckKeys], example=PARKED),
+            ),
+            _plain(
+                "/ops/outbox",
+                "Events that are not published yet",
+                "A number that grows says that the log is away, or that the relay stands still.",
+                self.outbox,
+                Response(
+                    status=200, description="As it stands", type=Backlog, example=Backlog(unsent=0, oldest_ms=0)
+                ),
+            ),
+            _plain(
+                "/ops/lag",
+                "How far the consumers are behind",
+                "Every consumer of this service on every partition that it reads.",
+                self.lag,
+                Response(status=200, description="As it stands", type=list[Lag], example=LAG),
+            ),
         )
 
 
-def _plain(path: str, summary: str, handler: Handler, answer: object) -> Operation:
+def _plain(path: str, summary: str, description: str, handler: Handler, told: Response) -> Operation:
     return Operation(
         method="GET",
         path=path,
         summary=summary,
+        description=description,
         tag=TAG,
         handler=handler,
-        responses=[Response(status=200, description="As it stands", type=answer)],
+        responses=[told],
     )

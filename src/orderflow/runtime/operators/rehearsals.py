@@ -11,6 +11,7 @@ from orderflow.messaging.recovery.prediction import Rehearsed
 from orderflow.messaging.recovery.recovery import Recovery
 from orderflow.runtime.operation import Operation, Reply, Request, Response
 from orderflow.runtime.operators.asking import TAG, Limit, Wanted
+from orderflow.runtime.operators.examples import FILTER, REHEARSED
 
 
 class RehearsalRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -74,10 +75,22 @@ class Rehearsals:
                 method="POST",
                 path="/ops/rehearsals",
                 summary="What a replay would do; nothing is changed",
+                description=(
+                    "Handles the events in a transaction that is rolled back, against the rows as they stand. Nobody "
+                    "outside is asked."
+                ),
                 tag=TAG,
                 handler=self.rehearse,
                 request=RehearsalRequest,
-                responses=[Response(status=200, description="Key by key, in order", type=list[RehearsedEvent])],
+                example={"filter": FILTER, "limit": 100},
+                responses=[
+                    Response(
+                        status=200,
+                        description="Key by key, in order",
+                        type=list[RehearsedEvent],
+                        example=REHEARSED,
+                    )
+                ],
             ),
         )
 

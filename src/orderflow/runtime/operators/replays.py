@@ -22,11 +22,16 @@ from orderflow.runtime.operators.asking import (
     act_of,
     operator,
 )
+from orderflow.runtime.operators.examples import CONFIRMED, REPLAY, REPLAY_WANTED
 from orderflow.runtime.operators.views import shown
 
 Rate = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
+NOTHING = Response(status=409, description="No dead event is meant")
+NOT_SO = Response(status=409, description="The replay is not in a state for that")
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,6 +89,12 @@ class ReplayView(msgspec.Struct, frozen=True, kw_only=True):
     progress: Progress
 
 
+_LIMIT = Parameter(name="limit", where="query", description="Most entries", type=Limit, default=20)
+_NUMBER = Parameter(name="number", where="path", description="The replay's number", type=Position)
+_BEGUN = Response(status=201, description="It has begun", type=ReplayView, example=REPLAY)
+_TOLD = Response(status=200, description="The replay", type=ReplayView, example=REPLAY)
+
+
 class Replays:
     """Starts and steers replays; the engine carries them out."""
 
@@ -112,52 +123,58 @@ class Replays:
         return Reply(body=_view(await self._recovery.resume(request.values["number"], act)))
 
     def operations(self) -> Sequence[Operation]:
-        limit = Parameter(name="limit", where="query", description="Most entries", type=Limit, default=20)
-        number = Parameter(name="number", where="path", description="The replay's number", type=Position)
-        told = Response(status=200, description="The replay", type=ReplayView)
         return (
             Operation(
                 method="POST",
                 path="/ops/replays",
                 summary="Send dead events through their consumer again",
+                description=(
+                    "Only the consumer that failed gets them, each key from its head to its tail, with what waits "
+                    "behind. A replay that fails too often stops by itself."
+                ),
                 tag=TAG,
                 handler=self.begin,
                 request=ReplayRequest,
+                example=REPLAY_WANTED,
                 parameters=(operator,),
-                responses=[Response(status=201, description="It has begun", type=ReplayView), CONFIRM],
+                responses=[_BEGUN, NOTHING, CONFIRM],
             ),
             Operation(
                 method="GET",
                 path="/ops/replays",
                 summary="The latest replays",
+                description="Each with how many of its events have succeeded, failed again or still wait.",
                 tag=TAG,
                 handler=self.listed,
-                parameters=(limit,),
-                responses=[Response(status=200, description="Latest first", type=list[ReplayView])],
+                parameters=(_LIMIT,),
+                responses=[Response(status=200, description="Latest first", type=list[ReplayView], example=[REPLAY])],
             ),
             Operation(
                 method="GET",
                 path="/ops/replays/{number}",
                 summary="How a replay stands",
+                description="Its state, why it stopped if it did, and how its events fare.",
                 tag=TAG,
                 handler=self.one,
-                parameters=(number,),
-                responses=[told, NOT_THERE],
+                parameters=(_NUMBER,),
+                responses=[_TOLD, NOT_THERE],
             ),
-            self._control(number, "pause", "Hold a replay after what is under way", [told, NOT_THERE]),
-            self._control(number, "resume", "Go on with a paused or stopped replay", [told, NOT_THERE, CONFIRM]),
+            self._control("pause", "Hold a replay after what is under way", ()),
+            self._control("resume", "Go on with a paused or stopped replay", (CONFIRM,)),
         )
 
-    def _control(self, number: Parameter, verb: str, summary: str, responses: Sequence[Response]) -> Operation:
+    def _control(self, verb: str, summary: str, responses: Sequence[Response]) -> Operation:
         return Operation(
             method="POST",
             path=f"/ops/replays/{{number}}/{verb}",
             summary=summary,
+            description="Takes effect at once, and is logged. A replay goes on where it was held.",
+            example=CONFIRMED,
             tag=TAG,
             handler=self.pause if verb == "pause" else self.resume,
             request=ControlRequest,
-            parameters=(number, operator),
-            responses=responses,
+            parameters=(_NUMBER, operator),
+            responses=[_TOLD, NOT_THERE, NOT_SO, *responses],
         )
 
 

@@ -12,6 +12,7 @@ from orderflow.messaging.recovery.recovery import Recovery
 from orderflow.messaging.store import OutboxFilter, Store
 from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.runtime.operators.asking import CONFIRM, TAG, Text, act_of, operator
+from orderflow.runtime.operators.examples import PUBLISHED, REPUBLISH
 from orderflow.runtime.operators.views import shown
 
 Instant = Annotated[int, msgspec.Meta(ge=0, lt=253_402_300_800_000)]
@@ -78,21 +79,34 @@ class Republishing:
                 method="GET",
                 path="/ops/outbox/published",
                 summary="Published events that the outbox still has",
+                description=(
+                    "What could be published again, by topic. The outbox keeps events for "
+                    "ORDERFLOW_OUTBOX_KEEP_HOURS."
+                ),
                 tag=TAG,
                 handler=self.published,
                 parameters=_NARROWING,
-                responses=[Response(status=200, description="By topic", type=list[PublishedRows])],
+                responses=[Response(status=200, description="By topic", type=list[PublishedRows], example=PUBLISHED)],
             ),
             Operation(
                 method="POST",
                 path="/ops/outbox/republish",
                 summary="Publish events once more; consumers drop what they know",
+                description=(
+                    "For when the log has lost them. Each keeps its id, so that whoever has handled it does nothing."
+                ),
                 tag=TAG,
                 handler=self.republish,
                 request=RepublishRequest,
+                example=REPUBLISH,
                 parameters=(operator,),
                 responses=[
-                    Response(status=200, description="They are unsent again", type=Republished),
+                    Response(
+                        status=200,
+                        description="They are unsent again",
+                        type=Republished,
+                        example=Republished(republished=4),
+                    ),
                     Response(status=409, description="The outbox has none of that kind"),
                     CONFIRM,
                 ],

@@ -1,0 +1,109 @@
+"""What the four services serve, against what their OpenAPI documents say: Schemathesis, all checks, stateful.
+
+What all services share is tried on the order service; that it is the same everywhere, the documents say themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from orderflow.events.topics import PAYMENT_STATUS
+from orderflow.messaging.transport import ProducerRecord
+from scripts.lint_api import documents
+from tests.support.postgres import PostgresServer
+from tests.support.saga import SERVICES, Databases, databases, running, wire
+from tests.support.waiting import eventually
+
+PROJECT = Path(__file__).resolve().parents[2]
+CONFIG = PROJECT / "tests" / "support" / "schemathesis" / "schemathesis.toml"
+PROGRAM = "import sys; from schemathesis.cli import schemathesis; sys.exit(schemathesis())"
+SHARED = ("/docs", "/health", "/metrics", "/openapi.json", "/ops")
+DEAD = 8
+"""The examples speak of the position 7."""
+TIMEOUT_S = 600
+
+
+@pytest.fixture
+def everything(postgres: PostgresServer) -> Iterator[Databases]:
+    with databases(postgres, *SERVICES) as made:
+        yield made
+
+
+@pytest.fixture
+async def served(everything: Databases, tmp_path: Path) -> AsyncIterator[dict[str, httpx2.AsyncClient]]:
+    """All four, one of them with events that nobody can read."""
+    await everything.migrate()
+    async with AsyncExitStack() as stack:
+        clients = {name: await stack.enter_async_context(running(name, everything, tmp_path)) for name in SERVICES}
+        log = await stack.enter_async_context(wire(everything))
+        for number in range(DEAD):
+            await log.append(ProducerRecord(PAYMENT_STATUS, f"{number}".encode(), b"{", ()))
+
+        async def dead() -> list[Any]:
+            answer = await clients["order"].get("/ops/dead-letters")
+            found: list[Any] = answer.json()["dead_letters"]
+            assert len(found) == DEAD
+            return found
+
+        await eventually(dead, timeout_s=30)
+        yield clients
+
+
+async def test_what_is_served_is_what_the_documents_say(
+    served: dict[str, httpx2.AsyncClient], tmp_path: Path
+) -> None:
+    told = {name: (await client.get("/openapi.json")).json() for name, client in served.items()}
+    assert told == documents()
+    shared = [
+        {path: what for path, what in each["paths"].items() if path.startswith(SHARED)} for each in told.values()
+    ]
+    assert shared[1:] == shared[:-1]
+
+    async def others() -> list[str]:
+        own = "^/(?!(docs|health|metrics|openapi|ops))"
+        return [
+            await conformance(name, served[name], tmp_path, "--include-path-regex", own)
+            for name in SERVICES
+            if name != "order"
+        ]
+
+    found, *more = await asyncio.gather(conformance("order", served["order"], tmp_path), others())
+    said = "\n".join(each for each in [found, *more[0]] if each)
+    assert not said, said
+
+
+async def conformance(name: str, client: httpx2.AsyncClient, folder: Path, *options: str) -> str:
+    """What Schemathesis says of a service; "" when all is well."""
+    url = str(client.base_url.join("/openapi.json"))
+    arguments = ["--config-file", str(CONFIG), "run", url, "--checks", "all", "--max-examples", "6", "--no-color"]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        PROGRAM,
+        *arguments,
+        *options,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    text = output.decode()
+    if process.returncode == 0 and "passed" in text:
+        return ""
+    return f"{name}, status {process.returncode}:\n{text}"
