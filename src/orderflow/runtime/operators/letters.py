@@ -88,6 +88,9 @@ class Letters:
         return Reply(body=views.shown(found, list[views.Happening]))
 
     def operations(self) -> Sequence[Operation]:
+        return (*self._finding(), *self._showing())
+
+    def _finding(self) -> Sequence[Operation]:
         return (
             Operation(
                 method="GET",
@@ -102,12 +105,17 @@ class Letters:
             Operation(
                 method="GET",
                 path="/ops/event-ids/{ends}",
-                summary="Which events a short id means: of those that wait or have ever failed",
+                summary="Which events a short id means",
+                description="Looked for among the events that wait or have ever failed at this service.",
                 tag=TAG,
                 handler=self.ending,
                 parameters=(_ENDS,),
                 responses=[Response(status=200, description="Ids that end so, a few of them", type=list[UUID])],
             ),
+        )
+
+    def _showing(self) -> Sequence[Operation]:
+        return (
             Operation(
                 method="GET",
                 path="/ops/dead-letters/{id}",
