@@ -33,6 +33,11 @@ def lines(tmp_path: Path, action: str) -> list[dict[str, Any]]:
     return [line for line in map(json.loads, written) if line["action"] == action]
 
 
+def written(tmp_path: Path) -> int:
+    """How many lines the log has."""
+    return len((tmp_path / "inventory.log").read_text(encoding="utf-8").splitlines())
+
+
 def told(found: list[dict[str, Any]]) -> int:
     return sum(line.get("repeated", 1) for line in found)
 
@@ -45,19 +50,25 @@ async def ask_nonsense(host: str, port: int) -> bytes:
     return answer
 
 
-async def test_malformed_requests_are_summed_up(made: Databases, tmp_path: Path) -> None:
+async def test_malformed_requests_are_counted_and_fill_no_log(made: Databases, tmp_path: Path) -> None:
     await made.migrate()
     async with running("inventory", made, tmp_path) as service:
         place = urlsplit(str(service.base_url))
         assert place.hostname is not None
         assert place.port is not None
+        before = written(tmp_path)
         for _ in range(REQUESTS // 50):
             answers = await asyncio.gather(*(ask_nonsense(place.hostname, place.port) for _ in range(50)))
             assert {answer.split()[1] for answer in answers} == {b"400"}
+        assert written(tmp_path) - before <= 20
+        metrics = (await service.get("/metrics")).text
 
-    found = lines(tmp_path, "library")
-    assert told(found) == REQUESTS
-    assert len(found) <= 20
+    [counted] = [
+        line
+        for line in metrics.splitlines()
+        if line.startswith("orderflow_http_requests_total") and 'status="400"' in line
+    ]
+    assert int(float(counted.split()[-1])) == REQUESTS
 
 
 async def test_records_that_nobody_can_read_are_summed_up(made: Databases, tmp_path: Path) -> None:

@@ -339,7 +339,7 @@ async def test_a_pooler_that_keeps_no_sessions_is_refused(url: str, other_poolin
 
 
 async def test_a_service_behind_a_pooler_that_keeps_no_sessions_does_not_start(
-    url: str, other_pooling: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    url: str, other_pooling: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     settings = Settings.load(
         environ={},
@@ -349,4 +349,4 @@ async def test_a_service_behind_a_pooler_that_keeps_no_sessions_does_not_start(
     code = await asyncio.wait_for(run_service(inventory(), settings, port=0, announce=print), 30)
 
     assert code == 2
-    assert POOLING in "".join(capsys.readouterr())
+    assert POOLING in "".join(capfd.readouterr())
