@@ -114,7 +114,7 @@ BUGS = (
         "        if incoming.problem is not None:",
     ),
     Bug(
-        "dedupe-without-the-consumer's-key",
+        "parked-comes-again-as-new",
         2,
         "What was parked is taken for new when it comes again.",
         FOLD,

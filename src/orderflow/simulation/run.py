@@ -89,6 +89,7 @@ async def _live(world: World, shops: Shops) -> None:
     await _rest(world)
     if world.plan.reuses_keys:
         await shops.ask_again()
+        await _rest(world)
     if world.plan.operators:
         await operators.look_after_all()
         await _rest(world)

@@ -101,7 +101,9 @@ class Shops:
         await self._answer(SetStock(sku=sku, on_hand=on_hand, only_if_new=False), "inventory")
 
     async def ask_again(self) -> None:
-        """When everything works, who repeats a request is answered as the first time."""
+        """When everything works, who repeats a request is answered as before, and who orders gets an order."""
+        if not await self._order(self._wish(), None):
+            self.promised.contradictions.append("nobody can order, although everything works")
         for key, wish in self._wishes.items():
             if not await self._order(wish, key):
                 self.promised.contradictions.append(f"{key} was promised {self._known[key]}, and is not answered now")
@@ -165,7 +167,7 @@ class Shops:
 
     def _wish(self) -> Wish:
         chance, plan = self._chance, self._world.plan
-        skus = chance.sample(["plenty", "scarce"], k=chance.choice((1, 1, 2)))
+        skus = chance.sample(["plenty", "scarce"], k=2 if plan.at_once else chance.choice((1, 1, 2)))
         if chance.random() < plan.out_of_stock:
             skus.append("none")
         if plan.varied:
