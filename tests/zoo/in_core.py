@@ -347,8 +347,8 @@ BUGS = (
         1,
         "A success does not end an outage.",
         "messaging/outage_watch.py",
-        "        if breaker.is_healed or not memory.failing:\n            self._close",
-        "        if now < 0:\n            self._close",
+        "breaker, memory = self._breakers.pop(event_type), self._memory(event_type)",
+        "breaker, memory = self._breakers[event_type], self._memory(event_type)",
     ),
     Bug(
         "outage-judged-by-one-key",
