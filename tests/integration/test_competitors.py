@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import asyncpg
@@ -29,6 +30,22 @@ VALUES (gen_random_uuid(), 'c', 'EUR', '[{}]', 1, 'm', 'PENDING', 1, 'OrderPlace
 """
 FAIL = "UPDATE orders SET status = 'FAILED', version = 2, event = 'PaymentFailed', reason = 'r' WHERE order_id = $1"
 APPEND = "SELECT append_records($1, '{1}', '{1}', '{0}', '{NULL}', '{NULL}', $2, '{}', '{}')"
+
+
+@pytest.fixture
+async def log(database_url: str) -> AsyncIterator[postgres_log.PostgresLogTransport]:
+    await postgres_log.migrate(database_url)
+    transport = await postgres_log.PostgresLogTransport.connect(database_url, session_timeout_s=SESSION_S)
+    await transport.create_topics([TopicSettings(TOPIC, 1)])
+    yield transport
+    await transport.close()
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    opened = await asyncpg.connect(database_url)
+    yield opened
+    await opened.close()
 
 
 async def test_a_slot_that_another_relay_has_taken_in_the_meantime_is_not_claimed(database_url: str) -> None:
@@ -69,71 +86,63 @@ async def test_what_a_relay_remembers_of_rows_ends_with_its_slots(database_url: 
         await store.close()
 
 
-async def test_a_member_that_has_nothing_to_do_keeps_its_lease(database_url: str) -> None:
-    await postgres_log.migrate(database_url)
-    log = await postgres_log.PostgresLogTransport.connect(database_url, session_timeout_s=SESSION_S)
-    await log.create_topics([TopicSettings(TOPIC, 1)])
-    connection = await asyncpg.connect(database_url)
+class Lease:
+    """The one member's lease, looked at until it has been renewed so often."""
+
+    def __init__(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        self.always_held = True
+        self._connection = connection
+        self._ends: set[object] = set()
+
+    async def renewed_twice(self) -> bool:
+        [row] = await self._connection.fetch(
+            "SELECT expires_at, expires_at > clock_timestamp() AS is_held FROM group_members"
+        )
+        self._ends.add(row["expires_at"])
+        self.always_held &= row["is_held"]
+        return len(self._ends) > 2
+
+
+async def test_a_member_that_has_nothing_to_do_keeps_its_lease(
+    log: postgres_log.PostgresLogTransport, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await log.subscribe("group", [TOPIC])
+    lease = Lease(connection)
+    await eventually(lease.renewed_twice, timeout_s=20.0)
+    assert lease.always_held
+
+
+async def test_a_record_of_which_nobody_has_been_told_is_found(
+    log: postgres_log.PostgresLogTransport, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """By a member that has looked at everything since it has joined."""
+    member = await log.subscribe("group", [TOPIC])
+    polling = asyncio.create_task(member.poll(10))
     try:
-        await log.subscribe("group", [TOPIC])
-        ends: set[object] = set()
-
-        async def renewed_twice() -> bool:
-            [row] = await connection.fetch(
-                "SELECT expires_at, expires_at > clock_timestamp() AS is_held FROM group_members"
-            )
-            ends.add(row["expires_at"])
-            held.append(row["is_held"])
-            return len(ends) > 2
-
-        held: list[bool] = []
-        await eventually(renewed_twice, timeout_s=20.0)
-        assert all(held)
-    finally:
-        await connection.close()
-        await log.close()
-
-
-async def test_who_does_not_hold_a_partition_any_more_settles_nothing_there(database_url: str) -> None:
-    await postgres_log.migrate(database_url)
-    log = await postgres_log.PostgresLogTransport.connect(database_url, session_timeout_s=60.0)
-    await log.create_topics([TopicSettings(TOPIC, 1)])
-    connection = await asyncpg.connect(database_url)
-    settle = load_queries("orderflow.messaging.transports.postgres_log")["settle"]
-    try:
-        await log.subscribe("group", [TOPIC])
-        [row] = await connection.fetch("SELECT * FROM group_offsets")
-        group, partition, generation = row["group_id"], [row["partition_id"]], row["owner_generation"]
-
-        async def committed_after(member: object, since: int, offset: int) -> int:
-            await connection.execute(settle, group, member, partition, [since], [offset])
-            committed: int = await connection.fetchval("SELECT committed FROM group_offsets")
-            return committed
-
-        assert await committed_after(uuid4(), generation, 5) == 0
-        assert await committed_after(row["owner"], generation - 1, 5) == 0
-        assert await committed_after(row["owner"], generation, 5) == 5
-    finally:
-        await connection.close()
-        await log.close()
-
-
-async def test_a_record_of_which_nobody_has_been_told_is_found(database_url: str) -> None:
-    await postgres_log.migrate(database_url)
-    log = await postgres_log.PostgresLogTransport.connect(database_url, session_timeout_s=SESSION_S)
-    await log.create_topics([TopicSettings(TOPIC, 1)])
-    connection = await asyncpg.connect(database_url)
-    try:
-        member = await log.subscribe("group", [TOPIC])
-        polling = asyncio.create_task(member.poll(10))
-        await eventually(member.assignment)
+        await eventually(Lease(connection).renewed_twice, timeout_s=20.0)
         await connection.execute(APPEND, [await connection.fetchval("SELECT id FROM partitions")], [b"\x90"])
         await eventually(polling.done, timeout_s=20.0)
         assert len(await polling) == 1
     finally:
         polling.cancel()
-        await connection.close()
-        await log.close()
+
+
+async def test_who_does_not_hold_a_partition_any_more_settles_nothing_there(
+    log: postgres_log.PostgresLogTransport, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    settle = load_queries("orderflow.messaging.transports.postgres_log")["settle"]
+    await log.subscribe("group", [TOPIC])
+    [row] = await connection.fetch("SELECT * FROM group_offsets")
+    group, partition, generation = row["group_id"], [row["partition_id"]], row["owner_generation"]
+
+    async def committed_after(member: object, since: int, offset: int) -> int:
+        await connection.execute(settle, group, member, partition, [since], [offset])
+        committed: int = await connection.fetchval("SELECT committed FROM group_offsets")
+        return committed
+
+    assert await committed_after(uuid4(), generation, 5) == 0
+    assert await committed_after(row["owner"], generation - 1, 5) == 0
+    assert await committed_after(row["owner"], generation, 5) == 5
 
 
 @pytest.mark.parametrize("ends", [True, False])
