@@ -11,6 +11,7 @@ from uuid import UUID
 from orderflow.messaging.decision import Service
 from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.recovery.port import Letter, LetterFilter, RecoveryStore, is_last_page
+from orderflow.runtime.examples import PAID_BY
 from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.runtime.operators import views
 from orderflow.runtime.operators.asking import NOT_THERE, TAG, Limit, Millis, Position, Text, one_event
@@ -110,7 +111,9 @@ class Letters:
                 tag=TAG,
                 handler=self.ending,
                 parameters=(_ENDS,),
-                responses=[Response(status=200, description="Ids that end so, a few of them", type=list[UUID])],
+                responses=[
+                    Response(status=200, description="A few ids that end so", type=list[UUID], example=[PAID_BY])
+                ],
             ),
         )
 
