@@ -37,6 +37,7 @@ STATES: Mapping[str, InboxState | None] = MappingProxyType(
 
 _PAGE = Response(status=200, description="In order of position", type=views.DeadLetterPage, example=PAGE)
 _DETAILS = Response(status=200, description="The event", type=views.DeadLetterDetails, example=DETAILS)
+_IDS = Response(status=200, description="A few ids that end so", type=list[UUID], example=[PAID_BY])
 _HISTORY = Response(status=200, description="Oldest first", type=list[views.Happening], example=HISTORY)
 
 
