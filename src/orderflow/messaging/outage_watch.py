@@ -17,6 +17,9 @@ from orderflow.messaging.retry import Backoff
 from orderflow.messaging.signals import OutageJudged, OutageOver, Outcome, Signals
 
 NEGLECTED_S = 5.0
+GONE_S = 45.0
+"""Longer than any parked event waits for its next try: what has not come up by then is in other hands, or handled."""
+
 GONE = (Outcome.DUPLICATE, Outcome.DEAD, Outcome.PASSED)
 """What becomes of a message that is not tried again, and does not tell whether its type can succeed."""
 
@@ -149,10 +152,15 @@ class OutageWatch:
         return self._clock.monotonic() >= self._breakers[event_type].probe_at + NEGLECTED_S
 
     def nothing_left(self, event_type: str) -> None:
-        """No key that has failed is left here to probe with. It is over if the last round went well, or others do."""
-        breaker = self._breakers.get(event_type)
-        if breaker is not None and (breaker.is_ramping or breaker.contradicted_at is not None):
-            self._close(event_type, self._clock.monotonic())
+        """No key that has failed is left here to probe with. It is over if the last round went well, or others do; or
+        if nothing came up for long: another process has handled what failed.
+        """
+        breaker, now = self._breakers.get(event_type), self._clock.monotonic()
+        if breaker is None:
+            return
+        is_gone = now >= breaker.probe_at + GONE_S and self._overruled.get(event_type) is not Verdict.OUTAGE
+        if breaker.is_ramping or breaker.contradicted_at is not None or is_gone:
+            self._close(event_type, now)
 
     def refused(self, culprits: Iterable[Incoming]) -> None:
         """These the database has refused: to find them out, transactions were in vain."""

@@ -12,7 +12,7 @@ from orderflow.messaging.failures import PERMANENT
 from orderflow.messaging.inbox import Failure
 from orderflow.messaging.incoming import Incoming, from_record
 from orderflow.messaging.outage import Verdict
-from orderflow.messaging.outage_watch import NEGLECTED_S, OutageWatch
+from orderflow.messaging.outage_watch import GONE_S, NEGLECTED_S, OutageWatch
 from orderflow.messaging.result import Result
 from orderflow.messaging.retry import Backoff
 from orderflow.messaging.signals import OutageJudged, OutageOver, Outcome, Signal, Signals
@@ -64,6 +64,28 @@ class Watched:
         width = self.watch.probes(COUNTED)
         assert [self.watch.probe(COUNTED) for _ in range(width + 1)] == [True] * width + [False]
         return width
+
+
+def test_an_outage_of_which_nothing_comes_up_any_more_is_over() -> None:
+    """Another process has handled what failed here; nobody would ever say so."""
+    watched = Watched()
+    watched.judged()
+    watched.clock.now += GONE_S - 1
+    watched.watch.nothing_left(COUNTED)
+    assert COUNTED in watched.watch.paused
+    watched.clock.now += 2
+    watched.watch.nothing_left(COUNTED)
+    assert watched.watch.problem == ""
+    assert [type(signal) for signal in watched.seen] == [OutageJudged, OutageOver]
+
+
+def test_an_outage_that_an_operator_has_declared_does_not_end_by_silence() -> None:
+    watched = Watched()
+    watched.judged()
+    watched.watch.overrule({COUNTED: Verdict.OUTAGE})
+    watched.clock.now += 2 * GONE_S
+    watched.watch.nothing_left(COUNTED)
+    assert COUNTED in watched.watch.paused
 
 
 def test_what_fails_over_several_batches_is_judged_together() -> None:
