@@ -123,8 +123,13 @@ async def test_a_server_that_becomes_read_only_gets_no_row_published_twice(
 
 
 def read_only(server: PostgresServer, value: str) -> None:
+    """Returns when all sessions have been told: a new one is begun only after that."""
     server.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
     server.execute("SELECT pg_reload_conf()")
+    for _ in range(1_000):
+        if server.execute("SHOW default_transaction_read_only").strip() == value:
+            return
+    raise AssertionError(f"default_transaction_read_only is still not {value}")
 
 
 async def test_what_the_log_has_lost_is_published_again_in_its_order(postgres: PostgresServer, bench: Bench) -> None:
