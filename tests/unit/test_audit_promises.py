@@ -277,7 +277,7 @@ def test_a_service_that_is_busy_is_a_finding_only_at_rest(busy: ServiceBooks) ->
     assert check(Books(services=[busy]), at_rest=False).findings == []
     [finding] = check(Books(services=[busy]), at_rest=True).findings
     assert (finding.promise, finding.subject) == (Promise.NOTHING_LOST, "order")
-    assert str(finding).startswith("promise 1, order: ")
+    assert str(finding).startswith("promise 1, work-left, order: ")
 
 
 def test_a_report_counts_orders_by_status_and_those_that_are_stuck() -> None:

@@ -114,8 +114,8 @@ BUGS = (
         5,
         "The audit does not compare the refunds with the bank's.",
         "audit/orders.py",
-        '    for kind in ("charge", "refund"):\n        at_bank',
-        '    for kind in ("charge",):\n        at_bank',
+        "yield from _refunds_agree(books, told, settled=settled)",
+        "yield from ()",
         "tests/unit/test_audit_promises.py",
     ),
     Bug(
