@@ -6,11 +6,15 @@ from dataclasses import dataclass, field, replace
 
 from orderflow.audit.books import (
     BankEntry,
+    InboxRow,
     Line,
     OrderBooks,
     OrderRow,
+    OutboxRow,
     ParkedRow,
+    Passage,
     PaymentRow,
+    RefundStep,
     ReservationRow,
     Step,
 )
@@ -30,10 +34,21 @@ class OrderDraft:
     notifications: list[str] = field(default_factory=list)
     parked: list[ParkedRow] = field(default_factory=list)
     intents: list[str] = field(default_factory=list)
+    intents_overdue: bool = False
+    keys: list[tuple[str, str]] = field(default_factory=list)
+    refund_steps: list[RefundStep] = field(default_factory=list)
+    inbox: list[InboxRow] = field(default_factory=list)
+    outbox: list[OutboxRow] = field(default_factory=list)
+    emitted: dict[str, int] = field(default_factory=dict)
 
-    def finish(self, order_id: str) -> OrderBooks:
-        """The books, with the history in order."""
-        order = replace(self.order, stuck=self.stuck) if self.order is not None and self.stuck else self.order
+    def finish(self, order_id: str, ledgers: frozenset[str] | None = None) -> OrderBooks:
+        """The books, with the history in order. `ledgers` as in `Passage`; None: nobody has looked at inbox and outbox."""
+        order, passage = self.order, None
+        if order is not None and self.stuck:
+            order = replace(order, stuck=self.stuck)
+        if ledgers is not None:
+            passage = Passage(tuple(self.inbox), tuple(self.outbox), self.emitted, ledgers)
+            order = order and replace(order, refund_steps=tuple(self.refund_steps))
         return OrderBooks(
             order_id=order_id,
             order=order,
@@ -45,4 +60,7 @@ class OrderDraft:
             notifications=tuple(self.notifications),
             parked=tuple(self.parked),
             intents=tuple(self.intents),
+            intents_overdue=self.intents_overdue,
+            keys=tuple(self.keys),
+            passage=passage,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
@@ -145,7 +145,10 @@ class Report:
     """What was looked at and what was found. At most `KEPT` findings are kept; `count` is how many there were.
 
     `stuck` counts orders that need an operator, `waiting` events as `messaging.inbox.Waits` says. `refunded_by_word`
-    counts the orders whose money is back by an operator's word: the bank's book has no refund.
+    counts the orders whose money is back by an operator's word: the bank's book has no refund. `under_way` counts the
+    orders that may yet come to their end by themselves, of which nothing is told but what holds at every moment;
+    `judged` those that were looked at one by one, `records` those read from the topics. `took_s` is how long the orders
+    took, without waiting, in seconds.
     """
 
     at_rest: bool
@@ -156,6 +159,17 @@ class Report:
     waiting: Mapping[str, int] = field(default_factory=dict)
     count: int = 0
     findings: list[Finding] = field(default_factory=list)
+    under_way: int = 0
+    judged: int = 0
+    records: int = 0
+    took_s: float = 0.0
+
+    def add(self, findings: Iterable[Finding]) -> None:
+        """Keep them, as far as there is room."""
+        for finding in findings:
+            self.count += 1
+            if len(self.findings) < KEPT:
+                self.findings.append(finding)
 
 
 KEPT = 1_000

@@ -91,7 +91,11 @@ def _handled(books: OrderBooks, passage: Passage, consumer: str, effects: list[E
         if event == row.identity or any(effect.is_by(row) for effect in effects) or voided:
             continue
         yield told(
-            Kind.INBOX_ROW_WITHOUT_EFFECT, expected=f"what {event} does", found="nothing", since=row.since, event=event
+            Kind.INBOX_ROW_WITHOUT_EFFECT,
+            expected=f"what {event} does",
+            found="nothing",
+            since=row.since,
+            event=event,
         )
 
 

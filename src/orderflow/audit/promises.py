@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 
 from orderflow.audit.books import Books, OrderBooks, ServiceBooks, StockBooks
-from orderflow.audit.findings import KEPT, Finding, Kind, Report
+from orderflow.audit.findings import Finding, Kind, Report
 from orderflow.audit.orders import check_order
 
 
@@ -38,27 +38,21 @@ class Auditor:
             self._missing.pop(books.order_id, None)
         report.stuck += books.is_stuck
         report.refunded_by_word += books.is_refunded_by_word
-        self._keep(check_order(books, at_rest=report.at_rest))
+        self._report.add(check_order(books, at_rest=report.at_rest))
 
     def take_stock(self, stock: StockBooks) -> None:
-        self._keep(check_stock(stock))
+        self._report.add(check_stock(stock))
 
     def take_service(self, service: ServiceBooks) -> None:
         if self._report.at_rest:
-            self._keep(check_service(service))
+            self._report.add(check_service(service))
 
     def finish(self) -> Report:
         """The report, with the accepted orders that nobody has."""
         for order_id in self._missing:
-            self._keep([Finding(Kind.ORDER_MISSING, order_id, "an order", "none", "order")])
+            self._report.add([Finding(Kind.ORDER_MISSING, order_id, "an order", "none", "order")])
         self._missing.clear()
         return self._report
-
-    def _keep(self, findings: Iterable[Finding]) -> None:
-        for finding in findings:
-            self._report.count += 1
-            if len(self._report.findings) < KEPT:
-                self._report.findings.append(finding)
 
 
 def check_stock(stock: StockBooks) -> Iterator[Finding]:
