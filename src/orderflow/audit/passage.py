@@ -29,7 +29,7 @@ ORDER_SAYS: Mapping[str, tuple[str, ...]] = {
     "COMPLETED": ("OrderPlaced", "OrderCompleted"),
     "FAILED": ("OrderPlaced", "OrderFailed"),
 }
-INVENTORY_SAYS: Mapping[str, str] = {"RESERVED": "StockReserved", "REJECTED": "StockRejected"}
+INVENTORY_SAYS: Mapping[str, tuple[str, ...]] = {"RESERVED": ("StockReserved",), "REJECTED": ("StockRejected",)}
 TOLD_BY: Mapping[str, tuple[str, ...]] = {
     "completed": ("StockReserved",),
     "failed": ("StockRejected", "PaymentFailed"),
@@ -126,7 +126,7 @@ def _said(books: OrderBooks, passage: Passage) -> dict[str, tuple[str, ...]]:
         # A charge that an operator has taken back was said to be made before.
         voided = books.payment.by_operator and "PaymentVoided" in made
         said["payment"] = ("PaymentSucceeded", "PaymentVoided") if voided else events
-    said["inventory"] = tuple(INVENTORY_SAYS[row.status] for row in books.reservations[:1])
+    said["inventory"] = tuple(event for row in books.reservations[:1] for event in INVENTORY_SAYS.get(row.status, ()))
     return said
 
 

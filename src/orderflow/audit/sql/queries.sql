@@ -24,7 +24,7 @@ FULL JOIN (SELECT order_id, refund FROM orders WHERE refund <> 'none') AS orders
 WHERE last.refund IS DISTINCT FROM orders.refund
 UNION
 SELECT keys.order_id FROM idempotency_keys AS keys LEFT JOIN orders USING (order_id)
-WHERE orders.order_id IS NULL OR strpos(keys.response, keys.order_id::text) = 0
+WHERE orders.order_id IS NULL OR substring(keys.response FROM '"id" *: *"([^"]*)"') IS DISTINCT FROM keys.order_id::text
 UNION
 SELECT order_id FROM idempotency_keys GROUP BY order_id HAVING count(*) > 1;
 
