@@ -13,7 +13,7 @@ import pytest
 from orderflow.audit.collect import Collector, ledgers
 from orderflow.audit.databases import opened
 from orderflow.audit.findings import Finding, Kind, Report
-from orderflow.audit.live import audit
+from orderflow.audit.live import Scope, audit
 from orderflow.audit.orders import check_order
 from orderflow.events.topics import PAYMENT_STATUS
 from orderflow.messaging.dead_letters import topic_of
@@ -594,7 +594,7 @@ class Planted:
 async def look(made: Databases, accepted: tuple[str, ...] = (), *, topics: bool = True) -> Report:
     transport = await postgres_log.PostgresLogTransport.connect(made.urls["log"])
     try:
-        return await audit(made.urls, transport, wait_s=0.0, accepted=accepted, topics=topics)
+        return await audit(made.urls, transport, wait_s=0.0, accepted=accepted, scope=Scope(topics=topics))
     finally:
         await transport.close()
 

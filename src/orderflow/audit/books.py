@@ -113,8 +113,10 @@ class ParkedRow:
 
 @dataclass(frozen=True, slots=True)
 class InboxRow:
-    """What a consumer's inbox knows of one message of the order. `identity` is the type of an event that an order sees
-    once, else the event's id; `state` is that of `messaging.inbox.InboxState` in lower case.
+    """What a consumer's inbox knows of one message of the order.
+
+    `identity` is the type of an event that an order sees once, else the event's id; `state` is that of
+    `messaging.inbox.InboxState` in lower case.
     """
 
     service: str
@@ -197,8 +199,8 @@ class OrderBooks:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StockBooks:
     """One SKU. `adjusted` is the sum of what was put in or taken out by people, `moved` the sum of what orders
-    took from on hand, `held` the sum over the reservations' lines. `version` is the number of its last change, `steps`
-    how many movements it has.
+    took from on hand, `held` the sum over the reservations' lines. `version` is the number of its last change,
+    `steps` how many movements it has.
     """
 
     sku: str

@@ -42,7 +42,10 @@ class OrderDraft:
     emitted: dict[str, int] = field(default_factory=dict)
 
     def finish(self, order_id: str, ledgers: frozenset[str] | None = None) -> OrderBooks:
-        """The books, with the history in order. `ledgers` as in `Passage`; None: nobody has looked at inbox and outbox."""
+        """The books, with the history in order.
+
+        `ledgers` as in `Passage`; None: nobody has looked at inbox and outbox.
+        """
         order, passage = self.order, None
         if order is not None and self.stuck:
             order = replace(order, stuck=self.stuck)

@@ -140,6 +140,43 @@ class Finding:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """All findings of one kind. `since` is the earliest moment that is known, `subjects` has each subject once."""
+
+    kind: Kind
+    findings: tuple[Finding, ...]
+
+    @property
+    def info(self) -> KindInfo:
+        return CATALOGUE[self.kind]
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(finding.subject for finding in self.findings))
+
+    @property
+    def where(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(finding.where for finding in self.findings if finding.where))
+
+    @property
+    def since(self) -> datetime | None:
+        return min((finding.since for finding in self.findings if finding.since), default=None)
+
+    @property
+    def remedy(self) -> str:
+        """What to do, with the first subject in the place of ORDER."""
+        return self.info.remedy.replace("ORDER", self.subjects[0])
+
+
+def grouped(findings: Iterable[Finding]) -> list[Group]:
+    """By kind, in the order of the catalogue."""
+    by_kind: dict[Kind, list[Finding]] = {}
+    for finding in findings:
+        by_kind.setdefault(finding.kind, []).append(finding)
+    return [Group(kind, tuple(by_kind[kind])) for kind in Kind if kind in by_kind]
+
+
 @dataclass(slots=True)
 class Report:
     """What was looked at and what was found. At most `KEPT` findings are kept; `count` is how many there were.
@@ -147,8 +184,8 @@ class Report:
     `stuck` counts orders that need an operator, `waiting` events as `messaging.inbox.Waits` says. `refunded_by_word`
     counts the orders whose money is back by an operator's word: the bank's book has no refund. `under_way` counts the
     orders that may yet come to their end by themselves, of which nothing is told but what holds at every moment;
-    `judged` those that were looked at one by one, `records` those read from the topics. `took_s` is how long the orders
-    took, without waiting, in seconds.
+    `judged` those that were looked at one by one (`suspects`), `records` those read from the topics. `took_s` is how
+    long the orders took, without waiting and without the topics, in seconds.
     """
 
     at_rest: bool
@@ -163,6 +200,7 @@ class Report:
     judged: int = 0
     records: int = 0
     took_s: float = 0.0
+    suspects: frozenset[str] = frozenset()
 
     def add(self, findings: Iterable[Finding]) -> None:
         """Keep them, as far as there is room."""

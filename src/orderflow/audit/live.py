@@ -1,8 +1,8 @@
 """An audit of databases that are in use.
 
 What is found while orders are under way may be no more than a moment's state. So whatever is suspicious is looked at
-again, once everything that was under way at the first look has been handled: an order of which nothing has changed since
-is one that nobody is going to take further, and what is found of it is told.
+again, once everything that was under way at the first look has been handled: an order of which nothing has changed
+since is one that nobody is going to take further, and what is found of it is told.
 """
 
 from __future__ import annotations
@@ -33,6 +33,20 @@ SETTLING_S = 10.0
 """How long what is under way may take to be handled, at least."""
 
 
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a look goes over: the orders placed after the id `after`, and those of `also`; None: all. `topics`: the
+    topics, too.
+    """
+
+    after: UUID | None = None
+    also: frozenset[str] = frozenset()
+    topics: bool = True
+
+
+ALL = Scope()
+
+
 @dataclass(slots=True)
 class Suspects:
     """Orders that something was found of, as they were at one look, and what has to be handled until the next."""
@@ -49,33 +63,33 @@ async def audit(
     wait_s: float,
     accepted: Iterable[str] = (),
     told: Callable[[Look], None] = lambda _: None,
-    topics: bool = True,
+    scope: Scope = ALL,
 ) -> Report:
     """Check the five promises over the databases at `urls` (the services by name, and `bank`), and over the topics.
 
-    Waits up to `wait_s` for rest; when there is none, `Report.at_rest` is False, and of orders that are under way only
-    what holds at every moment is told. `accepted` are ids of orders that were answered with 2xx. What is under way is
-    `told`. Raises StoreUnavailableError, SchemaBehindError, TransportUnavailableError, TopicMissingError.
+    Waits up to `wait_s` for rest; when there is none, `Report.at_rest` is False, and of orders that are under way
+    only what holds at every moment is told. `accepted` are ids of orders that were answered with 2xx. What is under
+    way is `told`. Raises StoreUnavailableError, SchemaBehindError, TransportUnavailableError, TopicMissingError.
     """
     async with opened(urls) as databases:
         rest = await wait_for_rest(databases, transport, wait_s, told)
-        return await Audit(databases, transport, wait_s, topics=topics).run(rest, list(accepted))
+        return await Audit(databases, transport, wait_s, scope).run(rest, list(accepted))
 
 
 class Audit:
     """One audit. Not used twice."""
 
-    def __init__(self, databases: Databases, transport: Transport, wait_s: float, *, topics: bool) -> None:
+    def __init__(self, databases: Databases, transport: Transport, wait_s: float, scope: Scope) -> None:
         self._databases = databases
         self._transport = transport
         self._wait_s = max(wait_s, SETTLING_S)
-        self._topics = topics
+        self._scope = scope
         self._report = Report(at_rest=False)
 
     async def run(self, rest: Look, accepted: Collection[str]) -> Report:
         """`rest` is the look before."""
         report, databases = self._report, self._databases
-        before = await ends_of(self._transport) if self._topics else {}
+        before = await ends_of(self._transport) if self._scope.topics else {}
         async with databases.snapshots():
             # What has moved since is seen by a second look from within the snapshots.
             report.at_rest = rest.is_quiet and await look(databases, self._transport) == rest
@@ -94,7 +108,9 @@ class Audit:
         for row in await self._databases.ask("order", "statuses"):
             report.statuses[row["status"]] = row["orders"]
         report.orders = sum(report.statuses.values())
-        return await Sieve(self._databases, kept).suspects(report.orders)
+        found = await Sieve(self._databases, kept).suspects(report.orders, self._scope.after)
+        report.suspects = frozenset(found | self._scope.also)
+        return found | self._scope.also
 
     async def _judge(self, keys: Collection[str], kept: Mapping[str, UUID]) -> Suspects:
         """At rest what is found is told; otherwise it is suspected."""
@@ -120,7 +136,7 @@ class Audit:
         for service in SERVICES:
             for row in await databases.ask(service, "unsent", LONG_S):
                 report.add(_unsent(service, row["unsent"], row["gone"], row["since"]))
-        if self._topics:
+        if self._scope.topics:
             topics = await check_topics(databases, self._transport, before)
             report.records = topics.records
             report.add(topics.findings)

@@ -1,4 +1,4 @@
-"""How an order went through inboxes and outboxes: each effect has its row, each row its effect, each decision its event.
+"""How an order went through inboxes and outboxes: an effect has its row, a row its effect, a decision its event.
 
 Each check stays within one database, so that it holds at every moment.
 """

@@ -1,9 +1,10 @@
 """Which orders are to be looked at one by one: all whose facts, as one table has them, are not those of another.
 
-Each database adds its facts up where they are, chunk by chunk of orders, as 64-bit hashes (`sql/sieve.sql`). On a face of
-an order two sides show the same facts when all is well, so the sums of a chunk are equal; where they are not, they are
-asked for again order by order. So of a million orders in good order only a few thousand numbers cross the wire. What is
-found here is not told: it is judged (`orders.check_order`), and whatever the judge can find has to fall through here.
+Each query of `sql/sieve.sql` gives a row a fact: the order's key, and a 64-bit hash for each face that the fact has. On
+one face two sides show the same facts of an order when all is well. Each database adds its hashes up where they are,
+chunk by chunk of orders (a fact that stands twice counts twice); where the sums of two sides differ, they are asked
+for again order by order. So of a million orders in good order some thousands of numbers cross the wire. What is found
+here is not told: it is judged (`orders.check_order`), and whatever the judge can find has to fall through here.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ Sums = defaultdict[Any, defaultdict[str, int]]
 
 
 class Side(NamedTuple):
-    """One query of `sieve.sql`: its database, the type of its keys, and the faces that it shows. A face of one database
-    alone has its name before a dot; one with a minus is taken away from what the other side shows.
+    """One query of `sieve.sql`: its database, the type of its keys, and the faces that it shows.
+
+    A face of one database alone has its name before a dot; one with a minus is taken away from what the other side
+    shows.
     """
 
     database: str
@@ -62,19 +65,19 @@ SIDES = (
 
 
 class Sieve:
-    """Within `Databases.snapshots`. `ledgers` has for each service the first id of which its outbox has kept everything."""
+    """Within `Databases.snapshots`. `ledgers`: as `collect.ledgers` says."""
 
     def __init__(self, databases: Databases, ledgers: Mapping[str, UUID]) -> None:
         self._databases = databases
         self._ledgers = ledgers
         self._queries = load_queries("orderflow.audit", "sieve.sql")
 
-    async def suspects(self, orders: int) -> set[str]:
-        """The keys of all orders that have to be judged, of about so many that there are."""
+    async def suspects(self, orders: int, after: UUID | None = None) -> set[str]:
+        """The keys of all orders that have to be judged, of about so many that there are, or of those after an id."""
         size = max(CHUNK, orders // CHUNKS_MAX)
         rows = await self._databases.ask("order", "last_ids", size)
         lasts = [row["order_id"] for row in rows]
-        sums = await self._sums("sums_by_chunk", lasts)
+        sums = await self._sums("sums_by_chunk", lasts, after)
         odd = sorted(place for place, faces in sums.items() if any(faces.values()))
         found = await self._directly()
         for start in range(0, len(odd), AT_ONCE):

@@ -1,7 +1,8 @@
 """The topics against the outboxes: every record was published by a service, and all that was published is there.
 
-Outboxes and partitions are read side by side in the order of time, and what is on both sides is put away, so that only
-what has no counterpart yet is in memory. What the outbox has forgotten is not judged, nor what has expired from a topic.
+Outboxes and partitions are read side by side in the order of time, and what is on both sides is put away, so that
+only what has no counterpart yet is in memory. What the outbox has forgotten is not judged, nor what has expired from
+a topic.
 """
 
 from __future__ import annotations
