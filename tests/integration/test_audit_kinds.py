@@ -474,6 +474,42 @@ PASSAGE = (
     Plant(Kind.SEQUENCE_GAP, {"order": ("UPDATE streams SET emitted = 3 WHERE key IN {ids}",)}),
     Plant(Kind.SEQUENCE_TWICE, {"order": ("UPDATE streams SET emitted = 1 WHERE key IN {ids}",)}),
 )
+UNDER_WAY = (
+    Plant(
+        Kind.INTENT_UNCALLED_FOR,
+        {
+            "payment": (
+                "INSERT INTO intents (key, kind, request, message_key, cause, attempts, due_at) SELECT 'charge:' || key, "
+                "'charge', '{{}}', key, gen_random_uuid(), 0, now() FROM processed_events "
+                "WHERE identity = 'orderflow.OrderPlaced' AND key IN {ids}",
+            )
+        },
+    ),
+    Plant(
+        Kind.INTENT_OPEN,
+        {
+            "payment": (
+                REFUND_DUE,
+                "INSERT INTO intents (key, kind, request, message_key, cause, attempts, due_at, created_at) "
+                "SELECT 'refund:' || key, 'refund', '{{}}', key, gen_random_uuid(), 0, now(), now() - interval '1 h' "
+                "FROM processed_events WHERE identity = 'orderflow.OrderPlaced' AND key IN {ids}",
+            )
+        },
+        "refunded",
+        also=(Kind.FAILED_KEEPS_MONEY,),
+    ),
+    Plant(
+        Kind.EVENT_UNSENT,
+        {
+            "order": (
+                "INSERT INTO outbox (id, segment, slot, topic, headers, event_id, created_at) "
+                "VALUES (999999999, 0, 0, 'order-events', '\\x90', gen_random_uuid(), now() - interval '1 h')",
+                "INSERT INTO outbox_pending (id, segment, slot) VALUES (999999999, 0, 0)",
+            )
+        },
+        subjects=("order",),
+    ),
+)
 ON_ORDER_EVENTS = """FROM partitions JOIN topics ON topics.id = topic_id WHERE partition_id = partitions.id
     AND topics.name = 'order-events' AND convert_from(key, 'UTF8') IN {ids}"""
 TOPICS = (
@@ -525,7 +561,7 @@ class Planted:
         self._ids = [str(row["order_id"]) for row in rows]
         self.clean = await look(self.made)
         for place, plant in enumerate(PLANTS):
-            await self._plant(plant, FIRST + place * BLOCK)
+            await self.plant(plant, FIRST + place * BLOCK, self.expected)
         await self._shuffle(FIRST + len(PLANTS) * BLOCK)
         await self._forge()
         self.expected[Kind.ORDER_MISSING].add(NEVER)
@@ -535,7 +571,8 @@ class Planted:
         """An order that nothing was planted on."""
         return self._ids[SPOIL_FROM + place * BLOCK + KINDS[of] - 1]
 
-    async def _plant(self, plant: Plant, first: int) -> None:
+    async def plant(self, plant: Plant, first: int, expected: Found) -> None:
+        """On two orders from number `first` on; what has to be found of them goes to `expected`."""
         numbers = [first + KINDS[plant.of] + step for step in (0, 10)]
         chosen = [self._ids[number - 1] for number in numbers]
         quoted = ", ".join(f"'{each}'" for each in chosen)
@@ -545,10 +582,10 @@ class Planted:
         skus = tuple(f"SKU-{number % 50}" for number in numbers)
         for kind in (plant.kind, *plant.also):
             if kind not in plant.of_all:
-                self.expected[kind].update(chosen if plant.subjects is None else plant.subjects)
+                expected[kind].update(chosen if plant.subjects is None else plant.subjects)
         for kind, subjects in plant.of_all.items():
             for subject in subjects:
-                self.expected[kind].update(skus if subject == "{skus}" else (subject,))
+                expected[kind].update(skus if subject == "{skus}" else (subject,))
 
     async def _shuffle(self, number: int) -> None:
         """The two records of an order change places."""
@@ -710,3 +747,18 @@ async def test_what_the_judge_finds_falls_through_the_sieve(planted: Planted) ->
         ]
     assert len({finding.subject for finding in judged}) > len(spoiled) // 2
     assert names(judged) == names(finding for finding in report.findings if finding.subject in spoiled)
+
+
+async def test_what_lasts_is_told_also_while_something_is_under_way(planted: Planted) -> None:
+    """Each finding of an order was there at two looks; what was not open before is found as well."""
+    before = await look(planted.made, topics=False)
+    asked: Found = defaultdict(set)
+    for place, plant in enumerate(UNDER_WAY):
+        await planted.plant(plant, FIRST - (place + 1) * BLOCK, asked)
+
+    report = await look(planted.made, topics=False)
+
+    assert (before.at_rest, report.at_rest) == (True, False)
+    new = names(report.findings) - names(before.findings)
+    assert set(new) == {(kind, subject) for kind, subjects in asked.items() for subject in subjects}
+    assert names(before.findings) - names(report.findings) == Counter()

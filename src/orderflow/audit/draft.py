@@ -42,7 +42,7 @@ class OrderDraft:
     emitted: dict[str, int] = field(default_factory=dict)
 
     def finish(self, order_id: str, ledgers: frozenset[str] | None = None) -> OrderBooks:
-        """The books, with the history in order.
+        """The books, in one order however they were read, so that two looks can be compared.
 
         `ledgers` as in `Passage`; None: nobody has looked at inbox and outbox.
         """
@@ -50,20 +50,22 @@ class OrderDraft:
         if order is not None and self.stuck:
             order = replace(order, stuck=self.stuck)
         if ledgers is not None:
-            passage = Passage(tuple(self.inbox), tuple(self.outbox), self.emitted, ledgers)
+            inbox = sorted(self.inbox, key=lambda row: (row.service, row.consumer, row.identity))
+            outbox = sorted(self.outbox, key=lambda row: (row.service, row.sequence, row.event_id))
+            passage = Passage(tuple(inbox), tuple(outbox), self.emitted, ledgers)
             order = order and replace(order, refund_steps=tuple(self.refund_steps))
         return OrderBooks(
             order_id=order_id,
             order=order,
             history=tuple(sorted(self.history, key=lambda step: step.version)),
             payment=self.payment,
-            bank=tuple(self.bank),
+            bank=tuple(sorted(self.bank, key=lambda entry: (entry.kind, entry.key))),
             reservations=tuple(self.reservations),
-            movements=tuple(self.movements),
-            notifications=tuple(self.notifications),
-            parked=tuple(self.parked),
-            intents=tuple(self.intents),
+            movements=tuple(sorted(self.movements)),
+            notifications=tuple(sorted(self.notifications)),
+            parked=tuple(sorted(self.parked, key=lambda row: (row.service, row.consumer))),
+            intents=tuple(sorted(self.intents)),
             intents_overdue=self.intents_overdue,
-            keys=tuple(self.keys),
+            keys=tuple(sorted(self.keys)),
             passage=passage,
         )
