@@ -1,8 +1,8 @@
 """How fast the audit compares orders: python -m benchmarks.audit [--orders N]
 
-Fills databases with orders in good order and compares all of them, three times; the best counts. What a busy machine does
-not change much stands beside it: the CPU time of all processes, and its ratio to that of the floor, where PostgreSQL
-reads the same rows and hashes each of them once.
+Fills databases with orders in good order and compares all of them, three times; the best counts. What a busy machine
+does not change much stands beside it: the CPU time of all processes, and its ratio to that of the floor, where
+PostgreSQL reads the same rows and hashes each of them once.
 """
 
 from __future__ import annotations

@@ -13,5 +13,6 @@ def test_the_page_is_what_the_catalogue_says() -> None:
 def test_every_kind_says_what_it_is_and_what_to_do() -> None:
     assert set(CATALOGUE) == set(Kind)
     for kind, info in CATALOGUE.items():
-        assert info.what and not info.what.endswith("."), kind
+        assert info.what, kind
+        assert not info.what.endswith("."), kind
         assert info.remedy, kind

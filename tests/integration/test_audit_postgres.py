@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -90,8 +94,8 @@ SELECT key, consumer, identity, event_id, 'orderflow.PaymentSucceeded.v1', 'paym
 FROM processed_events WHERE consumer = 'inventory'
 """
 UNSENT = (
-    "INSERT INTO outbox (id, segment, slot, topic, headers, event_id) "
-    "VALUES (999999, 0, 0, 'order-events', '\\x90', gen_random_uuid())",
+    """INSERT INTO outbox (id, segment, slot, topic, headers, event_id)
+    VALUES (999999, 0, 0, 'order-events', '\\x90', gen_random_uuid())""",
     "INSERT INTO outbox_pending (id, segment, slot) VALUES (999999, 0, 0)",
 )
 SENT = ("DELETE FROM outbox_pending WHERE id = 999999", "DELETE FROM outbox WHERE id = 999999")
@@ -191,6 +195,39 @@ def test_the_command_tells_people_and_programs_and_ends_with_an_exit_code(books:
     asyncio.run(change(books, "order", *UNSENT))
     asyncio.run(change(books, "inventory", "UPDATE stock SET on_hand = on_hand - 1 WHERE sku = 'SKU-MILK-JUG'"))
     assert command("--wait", "0")[0] == 6
+
+
+async def test_watching_tells_what_is_new_and_what_is_gone(books: Databases, tmp_path: Path) -> None:
+    environment = {f"ORDERFLOW_{name.upper()}_DATABASE_URL": url for name, url in books.urls.items()}
+    (tmp_path / "orderflow.toml").touch()
+    command = (sys.executable, "-m", "orderflow", "audit", "--watch", "0.1", "--json", "--home", str(tmp_path))
+    process = await asyncio.create_subprocess_exec(*command, env=os.environ | environment, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+
+    async def told(what: str) -> list[str]:
+        """The kinds of the next look that tells something of this."""
+        assert process.stdout is not None
+        while True:
+            line = json.loads(await asyncio.wait_for(process.stdout.readline(), 60))
+            if line[what]:
+                return [finding["kind"] for finding in line[what]]
+
+    try:
+        first = json.loads(await asyncio.wait_for(process.stdout.readline(), 60))
+        await change(books, "inventory", "UPDATE stock SET on_hand = on_hand + 1 WHERE sku = 'SKU-MILK-JUG'")
+        new = await told("new")
+        await change(books, "inventory", "UPDATE stock SET on_hand = on_hand - 1 WHERE sku = 'SKU-MILK-JUG'")
+        gone = await told("gone")
+        process.send_signal(signal.SIGINT)
+        ended = await asyncio.wait_for(process.wait(), 60)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+    assert (first["orders"], first["count"], first["new"]) == (4, 0, [])
+    assert new == gone == ["stock-unbalanced"]
+    assert ended == 0
 
 
 async def test_books_balance_after_a_settlement_and_the_audit_says_where_the_bank_has_it_otherwise(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orderflow.audit.findings import CATALOGUE, Kind
+from orderflow.audit.findings import CATALOGUE, Kind, KindInfo
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "audit.md"
 BEGIN = "<!-- kinds, made by: python -m tests.support.audit_page -->"
@@ -16,9 +16,10 @@ END = "<!-- end of kinds -->"
 
 def table() -> str:
     """A row a kind, in the order of the code."""
-    head = "| kind | promise | what it is | what to do |\n|---|---|---|---|"
-    rows = [f"| `{kind}` | {int(CATALOGUE[kind].promise)} | {CATALOGUE[kind].what} | {_remedy(kind)} |" for kind in Kind]
-    return "\n".join([head, *rows])
+    rows = ["| kind | promise | what it is | what to do |", "|---|---|---|---|"]
+    for kind, info in ((kind, CATALOGUE[kind]) for kind in Kind):
+        rows.append(f"| `{kind}` | {int(info.promise)} | {info.what} | {_remedy(info)} |")
+    return "\n".join(rows)
 
 
 def page() -> str:
@@ -28,9 +29,8 @@ def page() -> str:
     return f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}"
 
 
-def _remedy(kind: Kind) -> str:
-    info = CATALOGUE[kind]
-    return "`orderflow audit --repair`" if info.repair else info.remedy
+def _remedy(info: KindInfo) -> str:
+    return "the services heal it, with `--repair`" if info.repair else info.remedy
 
 
 if __name__ == "__main__":

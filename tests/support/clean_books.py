@@ -1,7 +1,7 @@
-"""Databases full of orders that came to their end, in good order: written by SQL, as the services would have left them.
+"""Databases full of orders that came to their end, in good order: written by SQL, as the services would leave them.
 
-Of ten orders seven were completed with one line, one with two, one was declined, and one was out of stock and refunded.
-The outboxes and the topics go back no further than the newest `ledger` orders, as after a purge.
+Of ten orders seven were completed with one line, one with two, one was declined, and one was out of stock and
+refunded. The outboxes and the topics go back no further than the newest `ledger` orders, as after a purge.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ SELECT i, at, kind, order_id, customer_id,
                                jsonb_build_object('sku', other, 'quantity', 2))
         ELSE jsonb_build_array(jsonb_build_object('sku', sku, 'quantity', 2)) END AS lines
 FROM (
-    SELECT i, 'customer-' || i % 1000 AS customer_id, 'SKU-' || i % {skus} AS sku, 'SKU-' || (i + 7) % {skus} AS other,
+    SELECT i, 'customer-' || i % 1000 AS customer_id,
+        'SKU-' || i % {skus} AS sku, 'SKU-' || (i + 7) % {skus} AS other,
         CASE i % 10 WHEN 7 THEN 'declined' WHEN 9 THEN 'refunded' ELSE 'completed' END AS kind,
         to_timestamp(({begun} + i * {step}) / 1000.0) AS at,
         (lpad(to_hex({begun} + i * {step}), 12, '0') || '7' || substr(md5(i::text), 1, 3) || '8'
@@ -113,8 +114,8 @@ INSERT INTO idempotency_keys (idempotency_key, fingerprint, order_id, response)
 SELECT 'key-' || i, 'as asked', order_id, '{{"id":"' || order_id || '"}}' FROM clean WHERE i % 4 = 0
 """
 PAYMENT_ROWS = """
-INSERT INTO payments (order_id, customer_id, currency, items, amount, payment_method, status, version, event, captured,
-    refunded, reason, charge_reference, refund_reference, created_at, changed_at)
+INSERT INTO payments (order_id, customer_id, currency, items, amount, payment_method, status, version, event,
+    captured, refunded, reason, charge_reference, refund_reference, created_at, changed_at)
 SELECT order_id, customer_id, 'EUR', items, total, 'pm_card_visa',
     CASE kind WHEN 'completed' THEN 'CAPTURED' WHEN 'declined' THEN 'DECLINED' ELSE 'REFUNDED' END,
     CASE kind WHEN 'refunded' THEN 4 ELSE 2 END,
@@ -202,12 +203,16 @@ async def _fill_service(url: str, service: str, clean: str, oldest: int) -> None
     ]
     went_out = _union(service, oldest)
     published = [
-        f"INSERT INTO outbox (id, segment, slot, topic, key, value, headers, event_id, created_at) "
-        f"SELECT 1000 + row_number() OVER (ORDER BY i, sequence), 0, 0, topic, key, value, "
-        f"'\\x98'::bytea || headers, event_id, at FROM ({went_out}) AS published",
+        (
+            f"INSERT INTO outbox (id, segment, slot, topic, key, value, headers, event_id, created_at) "
+            f"SELECT 1000 + row_number() OVER (ORDER BY i, sequence), 0, 0, topic, key, value, "
+            f"'\\x98'::bytea || headers, event_id, at FROM ({went_out}) AS published"
+        ),
         "SELECT setval('outbox_id', coalesce((SELECT max(id) FROM outbox), 1))",
-        f"INSERT INTO streams (key, source, emitted) SELECT key, '/orderflow/{service}', max(sequence) "
-        f"FROM ({_counted(service)}) AS published GROUP BY key",
+        (
+            f"INSERT INTO streams (key, source, emitted) SELECT key, '/orderflow/{service}', max(sequence) "
+            f"FROM ({_counted(service)}) AS published GROUP BY key"
+        ),
     ]
     await _run(
         url,

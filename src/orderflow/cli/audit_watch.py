@@ -12,7 +12,7 @@ from orderflow.audit.findings import Finding, Kind, Report, grouped
 from orderflow.audit.live import Scope
 from orderflow.cli.audit_view import finding_document, group_parts
 from orderflow.cli.errors import ExitCode
-from orderflow.cli.output import text
+from orderflow.cli.output import Output, text
 from orderflow.cli.plain import counted
 from orderflow.cli.session import Session
 from orderflow.cli.times import clock_of_ms, now_ms
@@ -44,7 +44,7 @@ def watch(session: Session, every_s: float, look: Look, *, topics: bool) -> None
     The first look goes over everything, and so does every twentieth; the others go over the orders that are new
     since, and over those that were not at their end or had something found of them.
     """
-    watching = Watching(session, topics=topics)
+    watching = Watching(session.out, topics=topics)
     try:
         while True:
             watching.tell(look(watching.scope()))
@@ -57,8 +57,8 @@ def watch(session: Session, every_s: float, look: Look, *, topics: bool) -> None
 class Watching:
     """What is known so far. A look that did not go over all orders forgets nothing of those that it left out."""
 
-    def __init__(self, session: Session, *, topics: bool) -> None:
-        self._out = session.out
+    def __init__(self, out: Output, *, topics: bool) -> None:
+        self._out = out
         self._topics = topics
         self._looks = 0
         self._begun_ms = 0.0
