@@ -554,7 +554,8 @@ TOPICS = (
             "log": (
                 (
                     "UPDATE group_offsets SET committed = 5 FROM groups, partitions, topics "
-                    "WHERE groups.id = group_id AND groups.name = 'order.flow' AND partitions.id = partition_id AND topics.id = topic_id "
+                    "WHERE groups.id = group_id AND groups.name = 'order.flow' "
+                    "AND partitions.id = partition_id AND topics.id = topic_id "
                     "AND partitions.number = 0"
                 ),
             )

@@ -1,10 +1,11 @@
 """Which orders are to be looked at one by one: all whose facts, as one table has them, are not those of another.
 
-Each query of `sql/sieve.sql` gives a row a fact: the order's key, and a 64-bit hash for each face that the fact has.
-On one face two sides show the same facts of an order when all is well. Each database adds its hashes up where they
-are, chunk by chunk of orders (a fact that stands twice counts twice); where the sums of two sides differ, they are
-asked for again order by order. So of a million orders in good order some thousands of numbers cross the wire. What is found
-here is not told: it is judged (`orders.check_order`), and whatever the judge can find has to fall through here.
+Each query of `sql/sieve.sql` gives a row a fact: the order's key, and a 64-bit hash for each face that the fact
+has. On one face two sides show the same facts of an order when all is well. Each database adds its hashes up where
+they are, chunk by chunk of orders (a fact that stands twice counts twice); where the sums of two sides differ,
+they are asked for again order by order. So of a million orders in good order some thousands of numbers cross the
+wire. What is found here is not told: it is judged (`orders.check_order`), and whatever the judge can find has to
+fall through here.
 """
 
 from __future__ import annotations
