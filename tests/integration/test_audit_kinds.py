@@ -24,7 +24,7 @@ from tests.support.postgres import PostgresServer
 from tests.support.saga import SERVICES, Databases, databases
 
 ORDERS = 100_000
-LEDGER = 20_000
+LEDGER = 10_000
 FIRST = ORDERS - 5_000
 BLOCK = 20
 KINDS = {"completed": 0, "declined": 7, "refunded": 9}
