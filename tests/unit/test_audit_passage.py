@@ -80,6 +80,15 @@ def test_the_numbers_of_the_last_keys_are_remembered() -> None:
     assert sequences.later_than("k", 1) == 2
 
 
+def test_what_is_to_be_typed_has_no_text_of_others_in_it() -> None:
+    order_id = "01981c5e-7a40-7000-8000-0123456789ab"
+    forged = Finding(Kind.RECORD_FORGED, "x; reboot", "a row", "none", "order-events/0@1")
+    [hostile] = grouped([forged])
+    [both] = grouped([forged, replace(forged, subject=order_id)])
+    assert "orderflow order show ORDER" in hostile.remedy
+    assert f"orderflow order show {order_id}" in both.remedy
+
+
 def test_findings_are_told_by_kind_with_each_subject_once() -> None:
     findings = [
         Finding(Kind.DOUBLE_CHARGE, "b", "one", "two", "bank"),

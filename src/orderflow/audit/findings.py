@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -165,8 +166,11 @@ class Group:
 
     @property
     def remedy(self) -> str:
-        """What to do, with the first subject in the place of ORDER."""
-        return self.info.remedy.replace("ORDER", self.subjects[0])
+        """What to do. ORDER becomes the first subject that is an id: any other text may come from anybody, and this
+        is to be typed.
+        """
+        first = next((subject for subject in self.subjects if ID.fullmatch(subject)), "ORDER")
+        return self.info.remedy.replace("ORDER", first)
 
 
 def grouped(findings: Iterable[Finding]) -> list[Group]:
@@ -211,6 +215,7 @@ class Report:
 
 
 KEPT = 1_000
+ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 _LOST, _TWICE, _ILLEGAL, _BLOCKED, _BALANCE = Promise

@@ -10,7 +10,7 @@ from orderflow.cli.counts import words
 from orderflow.cli.dlt.entries import entry
 from orderflow.cli.output import text
 from orderflow.cli.plain import counted
-from orderflow.cli.times import ago
+from orderflow.cli.times import moment
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -24,6 +24,7 @@ PROMISES = {
 }
 SHOWN = 5
 """Subjects of a kind that are named for a person."""
+TEXT_MAX = 300
 
 
 def document(report: Report) -> dict[str, Any]:
@@ -79,12 +80,12 @@ def group_parts(group: Group) -> Iterator[RenderableType]:
     first, subjects = group.findings[0], group.subjects
     head = (text(group.kind.value, "red"), text(f"promise {int(group.info.promise)}"), text(group.info.what))
     more = f" and {len(subjects) - SHOWN} more" if len(subjects) > SHOWN else ""
-    since = f", since {ago(group.since.isoformat())}" if group.since else ""
+    since = f", since {moment(group.since.isoformat())}" if group.since else ""
     where = f", in {'; '.join(group.where[:SHOWN])}" if group.where else ""
     below = (
         text(f"{counted(len(group.findings), 'finding')}{since}{where}"),
         text(f"{', '.join(subjects[:SHOWN])}{more}"),
-        text(f"expected {first.expected}, found {first.found}"),
+        text(f"expected {first.expected[:TEXT_MAX]}, found {first.found[:TEXT_MAX]}"),
         text(f"do: {group.remedy}"),
     )
     yield from entry(head, below)
