@@ -117,7 +117,8 @@ class Audit:
         report, suspects = self._report, Suspects()
         async for books in Collector(self._databases, kept).orders(keys):
             report.judged += 1
-            report.stuck += books.is_stuck
+            # A foreign record can wait under a key that is no order's.
+            report.stuck += books.is_stuck and order_id_of(books.order_id) is not None
             report.refunded_by_word += books.is_refunded_by_word
             if report.at_rest:
                 report.add(check_order(books, at_rest=True))
