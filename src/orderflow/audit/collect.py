@@ -26,12 +26,12 @@ from orderflow.audit.books import (
 )
 from orderflow.audit.databases import BANK, SERVICES, Databases
 from orderflow.audit.draft import OrderDraft
+from orderflow.events.base import order_id_of
 from orderflow.events.inventory import ReservedLine
 from orderflow.events.order import Item
 from orderflow.messaging.cloudevents import header_text
 from orderflow.messaging.inbox import InboxState, Waits
 from orderflow.messaging.stores.postgres.core_rows import decode_headers
-from orderflow.order.model import order_id_of
 from orderflow.order.rows import Obstacle
 from orderflow.payment.model import BY_OPERATOR
 

@@ -358,13 +358,13 @@ CATALOGUE: Mapping[Kind, KindInfo] = {
         _BACKUP,
     ),
     Kind.INBOX_ROW_WITHOUT_EFFECT: KindInfo(
-        _LOST, "the inbox says that an event was handled, and its effect is not there", _BACKUP
+        _LOST, "the inbox says that an event was handled, and its effect is not there", _REPAIR, True
     ),
     Kind.PARKED_WITHOUT_INBOX_ROW: KindInfo(
         _TWICE, "an event waits, and the inbox does not say so: if it comes again, it passes by", _BACKUP
     ),
     Kind.PARKED_EVENT_MISSING: KindInfo(
-        _LOST, "the inbox says that an event waits, and it is not there: it is never tried again", _REPUBLISH
+        _LOST, "the inbox says that an event waits, and it is not there: it is never tried again", _REPAIR, True
     ),
     Kind.HELD_BEHIND_NOTHING: KindInfo(
         _BLOCKED,

@@ -24,8 +24,8 @@ from orderflow.audit.promises import check_stock
 from orderflow.audit.rest import LOOK_EVERY_S, Look, Mark, look, mark, wait_for_rest
 from orderflow.audit.sieve import Sieve
 from orderflow.audit.topics import Ends, check_topics, ends_of
+from orderflow.events.base import order_id_of
 from orderflow.messaging.transport import Transport
-from orderflow.order.model import order_id_of
 
 ROUNDS = 3
 """How often an order that keeps changing is looked at again."""

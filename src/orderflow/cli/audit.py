@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from orderflow.cli.errors import ExitCode, TimeUpError, UnreachableError
+from orderflow.cli.repair_options import Asked, repair_options
 from orderflow.cli.session import Session, session_options
 
 if TYPE_CHECKING:
@@ -36,9 +38,10 @@ if TYPE_CHECKING:
     help="Look again and again, and tell what is new and what is gone. Ctrl-C ends it.",
 )
 @click.option("--topics/--no-topics", default=True, help="Whether to compare the topics with the outboxes.")
+@repair_options
 @session_options
-def audit(session: Session, wait_s: float, every_s: float | None, topics: bool) -> None:
-    """Check the five promises over all databases, the bank's book and the topics. Nothing is changed.
+def audit(session: Session, wait_s: float, every_s: float | None, topics: bool, asked: Asked | None) -> None:
+    """Check the five promises over all databases, the bank's book and the topics. Only --repair changes anything.
 
     What is found is told by kind: what it is, where, since when, which orders, and what to do. It can be run while
     orders keep coming: what is suspicious is looked at again, once all that was under way has been handled, and
@@ -50,27 +53,47 @@ def audit(session: Session, wait_s: float, every_s: float | None, topics: bool) 
     orderflow audit --wait 60
     orderflow audit --watch 30
     orderflow audit --json | jq '.kinds[] | {kind, count, remedy}'
+    orderflow audit --repair
+    orderflow audit --repair --only refund-missing --yes --reason "ticket 4711"
+
+    With --repair the services are asked what their rows say, and a plan is shown: which service says an event again
+    that never arrived, or takes one again whose effect is not there, and what only a person can decide. Once you
+    agree, it is carried out, logged, and audited again. To do it twice is the same as once.
 
     \b
-    Exit codes: 0 all promises are kept; 1 some are not; 3 a database or the log does not answer;
-    6 nothing was found, but orders are still under way. With --watch: 0 or 1, by what the last look found.
+    Exit codes: 0 all promises are kept; 1 some are not; 3 a database, the log or a service does not answer;
+    5 the repair was not confirmed; 6 nothing was found, but orders are still under way. With --watch: 0 or 1, by
+    what the last look found.
     """
+    if asked is not None and every_s is not None:
+        raise click.UsageError("Either --watch or --repair")
     if every_s is not None:
         from orderflow.cli.audit_watch import watch
 
         watch(session, every_s, lambda scope: asyncio.run(_audit(session, 0.0, scope)), topics=topics)
         return
-    report = asyncio.run(_audit(session, wait_s, _scope(topics)))
+    report, repaired = _repaired(session, lambda: asyncio.run(_audit(session, wait_s, _scope(topics))), asked)
     from orderflow.cli.audit_view import document, parts
 
     if session.out.as_json:
-        session.out.document(document(report))
+        session.out.document(document(report) | repaired)
     else:
         session.out.show(*parts(report))
     if report.count:
         raise click.exceptions.Exit(ExitCode.FAILED)
     if not report.at_rest:
         raise TimeUpError(f"Orders were still under way after {wait_s:g} s. Wait longer with: --wait SECONDS")
+
+
+def _repaired(
+    session: Session, look: Callable[[], Report], asked: Asked | None
+) -> tuple[Report, dict[str, Any]]:
+    """The last look, and for programs what was done before it."""
+    if asked is None:
+        return look(), {}
+    from orderflow.cli.repair import repair
+
+    return repair(session, look, asked)
 
 
 def _scope(topics: bool) -> Scope:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from orderflow.messaging.batcher import Batcher, QueueFullError
 from orderflow.messaging.carrier import Carrier
@@ -133,8 +134,7 @@ class Engine:
         """
         if self._draining or self._commands_patience.waiting:
             raise StoreUnavailableError(self._commands_patience.problem or "the service is stopping")
-        event_id = uuid7(self._clock.wall_ms(), self._chance)
-        incoming = from_command(command, f"/orderflow/{self.service.name}", traceparent, event_id)
+        incoming = from_command(command, f"/orderflow/{self.service.name}", traceparent, self._new_id())
         try:
             result = await self._commands.submit(incoming)
         except QueueFullError as error:
@@ -219,7 +219,12 @@ class Engine:
             problems=lambda: self.health().problems,
             on_replay=self._replays.poke,
             on_discard=self._discarded,
+            on_repair=self._committed,
+            new_id=self._new_id,
         )
+
+    def _new_id(self) -> UUID:
+        return uuid7(self._clock.wall_ms(), self._chance)
 
     def _discarded(self, changes: Changes) -> None:
         """An operator has given up a parked event: the next of its key is due."""

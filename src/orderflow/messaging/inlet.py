@@ -60,6 +60,11 @@ class Inlet:
         self._watches: dict[str, OutageWatch] = {}
         self._rooms: dict[str, ParkingRoom] = {}
 
+    @property
+    def slots(self) -> int:
+        """Of the outbox."""
+        return self._policy.slots
+
     def watch(self, consumer: str) -> OutageWatch:
         """What this process knows of outages at the consumer."""
         watch = self._watches.get(consumer)
@@ -102,14 +107,19 @@ class Inlet:
         whole: Collection[str] = (),
         terms: Terms = FREE,
         watch: OutageWatch | None = None,
+        again: Collection[tuple[str, str]] = (),
     ) -> tuple[list[Result], Changes]:
         """The steps between lock and commit. `whole`: keys of which the batch is all that is parked.
 
-        What the `watch` judges to be an outage, or leaves in doubt, is folded again by its terms.
+        What the `watch` judges to be an outage, or leaves in doubt, is folded again by its terms. What is named by
+        `again` is decided over although the inbox knows it: its effect was lost, and its row stays.
         """
         names = [incoming.sought for incoming in batch]
         names += [incoming.also for incoming in batch if incoming.also is not None]
         recognition = await tx.recognise(consumer, names, self._policy.parked_depth_max)
+        if again:
+            left = {name: state for name, state in recognition.known.items() if name not in again}
+            recognition = replace(recognition, known=left)
         fold = Fold(self.service, consumer, recognition, await tx.load(touched), self._policy, failures, terms)
         results = [fold.take(incoming) for incoming in batch]
         free = watch.weigh(results) if watch is not None and _may_be_judged(results) else None

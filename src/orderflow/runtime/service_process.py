@@ -16,6 +16,7 @@ from orderflow.messaging.engine import Engine
 from orderflow.messaging.gateway import Gateway
 from orderflow.messaging.message import Command
 from orderflow.messaging.patience import Patience
+from orderflow.messaging.recovery.port import Act
 from orderflow.messaging.retry import Backoff
 from orderflow.messaging.signals import Signals
 from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
@@ -56,6 +57,11 @@ class LateCommands:
         if self.engine is None:
             raise StoreUnavailableError("the service is starting")
         return await self.engine.submit(command, traceparent=traceparent)
+
+    async def carry_out(self, command: Command, act: Act) -> object:
+        if self.engine is None:
+            raise StoreUnavailableError("the service is starting")
+        return await self.engine.recovery.repairs.carry_out(command, act)
 
 
 class ServiceProcess:

@@ -39,7 +39,9 @@ def test_every_line_is_set_aside() -> None:
     lines = (ReservedLine(sku="A", quantity=2), ReservedLine(sku="B", quantity=1))
     assert decision.events == (StockReserved(order_id=id_of("order"), customer_id="c", lines=lines),)
     assert list(decision.facts) == [
-        Reservation(order_id=id_of("order"), status=ReservationStatus.RESERVED, lines=lines, missing=()),
+        Reservation(
+            order_id=id_of("order"), status=ReservationStatus.RESERVED, lines=lines, missing=(), customer_id="c"
+        ),
         movement("A", 2, -2, 2),
         movement("B", 2, -1, 1),
     ]
@@ -66,7 +68,9 @@ def test_when_one_line_lacks_nothing_is_set_aside_and_every_missing_line_is_told
     assert decision.events == (StockRejected(order_id=id_of("order"), customer_id="c", missing=missing),)
     assert (of(world, "A"), of(world, "B")) == (stock("A", 5), stock("B", 1))
     assert list(decision.facts) == [
-        Reservation(order_id=id_of("order"), status=ReservationStatus.REJECTED, lines=(), missing=missing)
+        Reservation(
+            order_id=id_of("order"), status=ReservationStatus.REJECTED, lines=(), missing=missing, customer_id="c"
+        )
     ]
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from orderflow.events.base import order_id_of
 from orderflow.messaging.decision import Decision
 from orderflow.messaging.flow import Dead, Parked, Reopened
-from orderflow.order.model import order_id_of
 from orderflow.order.rows import Obstacle, OrderFlow
 from orderflow.order.service import SERVICE
 from tests.support.decisions import World

@@ -98,10 +98,15 @@ WHERE order_id = ANY ($1::uuid[]);
 SELECT order_id, status, lines::text AS lines, created_at FROM reservations WHERE order_id = ANY ($1::uuid[]);
 
 -- name: movements
--- What was taken from the stock for orders.
+-- What was taken from the stock for orders, and what was given back.
 SELECT cause AS order_id, sku, reserved_change AS quantity
 FROM movements
-WHERE kind = 'reserve' AND cause = ANY ($1::uuid[]);
+WHERE kind = 'reserve' AND cause = ANY ($1::uuid[])
+UNION ALL
+SELECT order_id, sku, reserved_change
+FROM reservations
+JOIN movements ON movements.cause = released_by
+WHERE released_by IS NOT NULL AND order_id = ANY ($1::uuid[]);
 
 -- name: notifications
 -- What customers were told of orders.
@@ -152,6 +157,7 @@ ORDER BY stock.sku;
 -- What all reservations together hold of each SKU.
 SELECT line ->> 'sku' AS sku, sum((line ->> 'quantity')::bigint)::bigint AS held
 FROM reservations, jsonb_array_elements(lines) AS line
+WHERE status = 'RESERVED'
 GROUP BY 1;
 
 -- name: under_way

@@ -35,6 +35,7 @@ from orderflow.messaging.recovery.port import (
 from orderflow.messaging.recovery.prediction import Rehearsed
 from orderflow.messaging.recovery.readability import Unreadable, unreadable
 from orderflow.messaging.recovery.rehearsal import Rehearsal
+from orderflow.messaging.recovery.repairing import Repairs
 from orderflow.messaging.recovery.reproduction import Reproduction, reproduce
 from orderflow.messaging.store import Changes, OutboxFilter, Store
 
@@ -48,6 +49,9 @@ class Recovery:
 
     `lag`: how many records the service's consumers are behind. `problems`: what its parts are waiting for now.
     `on_replay`: a replay is to go on. `on_discard`: this was written, and the next event of its key is due.
+    `on_repair`: this was written. `new_id` makes ids that are in the order of time.
+
+    `repairs` is what can be done where nothing is parked.
     """
 
     def __init__(
@@ -59,7 +63,10 @@ class Recovery:
         problems: Callable[[], Mapping[str, str]],
         on_replay: Callable[[], None],
         on_discard: Callable[[Changes], None],
+        on_repair: Callable[[Changes], None],
+        new_id: Callable[[], UUID],
     ) -> None:
+        self.repairs = Repairs(inlet, store, on_repair, new_id)
         self._inlet = inlet
         self._database = store
         self._lag = lag
