@@ -56,17 +56,14 @@ def audit(session: Session, wait_s: float, every_s: float | None, topics: bool, 
     orderflow audit --repair
     orderflow audit --repair --only refund-missing --yes --reason "ticket 4711"
 
-    With --repair the services are asked what their rows say, and a plan is shown: which service says an event again
-    that never arrived, or takes one again whose effect is not there, and what only a person can decide. Once you
-    agree, it is carried out, logged, and audited again. To do it twice is the same as once.
+    --repair shows a plan: which service says an event again that never arrived, or takes one again whose effect is
+    not there, and what only a person can decide. Once you agree it is carried out, logged, and audited again.
 
     \b
     Exit codes: 0 all promises are kept; 1 some are not; 3 a database, the log or a service does not answer;
     5 the repair was not confirmed; 6 nothing was found, but orders are still under way. With --watch: 0 or 1, by
     what the last look found.
     """
-    if asked is not None and every_s is not None:
-        raise click.UsageError("Either --watch or --repair")
     if every_s is not None:
         from orderflow.cli.audit_watch import watch
 
@@ -85,9 +82,7 @@ def audit(session: Session, wait_s: float, every_s: float | None, topics: bool, 
         raise TimeUpError(f"Orders were still under way after {wait_s:g} s. Wait longer with: --wait SECONDS")
 
 
-def _repaired(
-    session: Session, look: Callable[[], Report], asked: Asked | None
-) -> tuple[Report, dict[str, Any]]:
+def _repaired(session: Session, look: Callable[[], Report], asked: Asked | None) -> tuple[Report, dict[str, Any]]:
     """The last look, and for programs what was done before it."""
     if asked is None:
         return look(), {}

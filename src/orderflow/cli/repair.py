@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 ROUNDS_MAX = 5
-"""What one round sets going can make the next one possible. An order of which every service has lost all that it heard
+"""What one round sets going can make the next one possible. An order of which every service has lost what it heard
 comes to its end in four: OrderPlaced, PaymentSucceeded, StockRejected, PaymentRefunded.
 """
 

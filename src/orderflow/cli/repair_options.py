@@ -31,6 +31,8 @@ def repair_options(command: Callable[..., None]) -> Callable[..., None]:
         said = {name: options.pop(name) for name in names}
         if not repair and any(said.values()):
             raise click.UsageError("--yes, --reason, --only and --order go with --repair")
+        if repair and options.get("every_s") is not None:
+            raise click.UsageError("Either --watch or --repair")
         command(*given, asked=Asked(**said) if repair else None, **options)
 
     for option in (
