@@ -28,8 +28,8 @@ from tests.support.saga import SERVICES, Databases, databases, running
 CUSTOMER = "customer-1"
 ROUNDS_MAX = 4
 """The hops of the longest way: see `cli.repair`."""
-TURNS = 2
-DAMAGED = 8
+TURNS = 1
+DAMAGED = 10
 LIVE = 10
 OUTCOMES = ("completed", "declined", "refunded")
 MEANT = ("--yes", "--reason", "ticket 4711")

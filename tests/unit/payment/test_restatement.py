@@ -23,6 +23,7 @@ from tests.unit.payment.examples import (
     ORDER_ID,
     PLACED,
     REJECTED,
+    UNKNOWN,
     WAYS,
 )
 
@@ -77,6 +78,13 @@ def test_a_refund_that_was_refused_again_is_the_last_that_was_said() -> None:
     [first, last] = stated(world).events
     assert (first.event, first.number, last.event, last.number) == (said[0], 1, said[-1], 0)
     assert len(said) == 3
+
+
+def test_what_an_operator_took_back_was_said_to_be_paid_before() -> None:
+    for begun in ([PLACED], [PLACED, UNKNOWN]):
+        world = World(SERVICE)
+        said, _ = published(world, [*begun, AS_CHARGED, REJECTED, AS_NOT_CHARGED])
+        assert [(each.event, each.number) for each in stated(world).events] == [(said[0], 1), (said[1], 0)]
 
 
 def test_every_way_of_a_payment_has_its_statement() -> None:

@@ -144,17 +144,19 @@ async def test_an_effect_that_is_lost_is_had_again_once_and_logged() -> None:
 
 async def test_the_answer_to_what_is_asked_once_more_is_not_the_one_that_is_known() -> None:
     desk = Desk()
-    await desk.world.admit(Begun(name="k"))
+    await desk.world.admit(desk.world.read(Begun(name="k"), event_id=UUID(BEGUN.event_id)))
     [first] = desk.world.intents().values()
     desk.lose_the_tally("k")
     desk.world.database.state.intents.clear()
 
     await desk.repairs.take_again("k", BEGUN, ME)
     [again] = desk.world.intents().values()
-    await desk.repairs.say_again("k", (), ME, ask=True, flow=False)
-    [asked] = desk.world.intents().values()
-    assert len({first.cause, again.cause, asked.cause}) == 3
-    assert first.intent == again.intent == asked.intent
+    questions = [first, again]
+    for _ in range(2):
+        await desk.repairs.say_again("k", (), ME, ask=True, flow=False)
+        questions += desk.world.intents().values()
+    assert len({each.cause for each in questions}) == len(questions) == 4
+    assert {each.intent.key for each in questions} == {"ask:k"}
 
 
 async def test_what_contradicts_the_rows_would_be_refused() -> None:
