@@ -26,7 +26,7 @@ from orderflow.messaging.incoming import Incoming, from_command, from_record
 from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.message import Command
 from orderflow.messaging.publisher import Publisher, to_publish
-from orderflow.messaging.recovery.errors import ConfirmationNeededError, NoSuchConsumerError, RecoveryError
+from orderflow.messaging.recovery.errors import ConfirmationNeededError, EventUnreadError, RecoveryError
 from orderflow.messaging.recovery.locking import LOCK_WAIT_S, SEQUENCE_MAX, lock_within
 from orderflow.messaging.recovery.port import Act, LogEntry
 from orderflow.messaging.result import Result
@@ -130,13 +130,13 @@ class Repairs:
     async def take_again(self, key: str, said: Said, act: Act) -> Sequence[Regarded]:
         """Have the effect of an event that the inbox knows once more, if it was LOST; else nothing is changed.
 
-        Returns how each consumer stood to it. Raises NoSuchConsumerError: no consumer reads it.
+        Returns how each consumer stood to it. Raises EventUnreadError: no consumer reads it.
         """
         _confirm(act)
         incoming = self._incoming(key, said)
         consumers = self._readers(incoming, said.topic)
         if not consumers:
-            raise NoSuchConsumerError(f"No consumer of {self._service.name} reads {said.type} of {said.topic}.")
+            raise EventUnreadError(f"No consumer of {self._service.name} reads {said.type} of {said.topic}.")
         found: list[Regarded] = []
         for consumer in consumers:
             regarded, result, changes = await self._taken(consumer, incoming, act)
@@ -257,7 +257,7 @@ class Repairs:
         return Regarded(consumer=consumer, type=incoming.event_type, regard=regard, why=why)
 
     def _incoming(self, key: str, said: Said) -> Incoming:
-        """As it would come from the log. Raises NoSuchConsumerError: nobody here can read it."""
+        """As it would come from the log. Raises EventUnreadError: nobody here can read it."""
         headers = (
             ("ce_specversion", b"1.0"),
             ("ce_id", said.event_id.encode()),
@@ -272,13 +272,11 @@ class Repairs:
         return from_record(record, self._service.catalogue)
 
     def _readers(self, incoming: Incoming, topic: str) -> Sequence[str]:
-        """The consumers that act on it. Raises NoSuchConsumerError: it cannot be read."""
+        """The consumers that act on it. Raises EventUnreadError: it cannot be read."""
         if incoming.problem is not None:
             if incoming.problem.reason != MALFORMED:
                 return ()
-            raise NoSuchConsumerError(
-                f"This is no event that {self._service.name} can read: {incoming.problem.detail}."
-            )
+            raise EventUnreadError(f"This is no event that {self._service.name} can read: {incoming.problem.detail}.")
         if passed_over(self._service, incoming):
             return ()
         return [each.consumer for each in self._service.subscriptions if topic in each.topics]

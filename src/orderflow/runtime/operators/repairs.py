@@ -14,6 +14,7 @@ from orderflow.runtime.operators.asking import CONFIRM, TAG, Text, act_of, opera
 from orderflow.runtime.text import Raw
 
 SAID_MAX = 20
+UNREAD = Response(status=409, description="The service does not read such an event, or it is none of this key")
 
 key_of = Parameter(name="key", where="path", description="The key, which is an order's id", type=Text)
 Number = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
@@ -118,7 +119,8 @@ class RepairOperations:
                 example={"said": [examples.SAID]},
                 parameters=(key_of,),
                 responses=[
-                    Response(status=200, description="By event", type=list[Regarded], example=[examples.REGARDED])
+                    Response(status=200, description="By event", type=list[Regarded], example=[examples.REGARDED]),
+                    UNREAD,
                 ],
             ),
         )
@@ -159,7 +161,7 @@ class RepairOperations:
             request=Retaking,
             example={"said": examples.SAID, **examples.CONFIRMED},
             parameters=(key_of, operator),
-            responses=[Response(status=200, description=told, type=list[Regarded], example=taken), CONFIRM],
+            responses=[Response(status=200, description=told, type=list[Regarded], example=taken), UNREAD, CONFIRM],
         )
 
 

@@ -21,8 +21,8 @@ from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.message import Event
 from orderflow.messaging.recovery.errors import (
     ConfirmationNeededError,
+    EventUnreadError,
     KeyBusyError,
-    NoSuchConsumerError,
     RecoveryError,
 )
 from orderflow.messaging.recovery.port import Act
@@ -209,10 +209,10 @@ async def test_what_is_not_read_is_left_out_and_what_cannot_be_read_is_refused()
     unknown = msgspec.structs.replace(BEGUN, type="toy.Unknown.v1")
     elsewhere = msgspec.structs.replace(BEGUN, topic="totals")
     assert await desk.repairs.regard("k", [unread, unknown, elsewhere]) == []
-    with pytest.raises(NoSuchConsumerError, match=r"No consumer of counter reads toy\.Noticed\.v1 of counts"):
+    with pytest.raises(EventUnreadError, match=r"No consumer of counter reads toy\.Noticed\.v1 of counts"):
         await desk.repairs.take_again("k", unread, ME)
     for value, key in (("{}", "k"), (BEGUN.value, "another")):
-        with pytest.raises(NoSuchConsumerError, match="This is no event that counter can read"):
+        with pytest.raises(EventUnreadError, match="This is no event that counter can read"):
             await desk.repairs.regard(key, [msgspec.structs.replace(BEGUN, value=value)])
 
 
