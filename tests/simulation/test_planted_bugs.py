@@ -55,7 +55,7 @@ def test_a_failure_explains_itself_and_says_how_to_see_it_again() -> None:
     assert f"seed {caught.plan.seed}: {len(caught.broken)} broken" in told
     assert caught.broken[0] in told
     assert caught.trace.lines(1)[0] in told
-    assert told.endswith(f"replay: python -m orderflow.simulation --seed {caught.plan.seed} (smaller: --shrink)")
+    assert told.endswith(f"replay: orderflow simulate --seed {caught.plan.seed}")
 
 
 def test_a_failing_world_is_made_smaller_and_still_fails() -> None:

@@ -1,7 +1,7 @@
 """A process with one bug in it: it runs seeds of the simulator, or tests, and says what came of it as a line of JSON.
 
 `python -m tests.zoo.planted NAME simulate FIRST END` or `python -m tests.zoo.planted NAME pytest ARGUMENT…`; with the
-name `-` there is no bug.
+name `-` there is no bug. With `steer FIRST END`, so many worlds are looked at as `orderflow simulate --steer` does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ def main(name: str, what: str, *arguments: str) -> int:
 
         return int(pytest.main(list(arguments)))
     first, end = map(int, arguments)
-    print(json.dumps(simulate(first, end)), flush=True)  # noqa: T201
+    found = steered(first, end) if what == "steer" else simulate(first, end)
+    print(json.dumps(found), flush=True)  # noqa: T201
     return 0
 
 
@@ -43,6 +44,29 @@ def simulate(first: int, end: int) -> dict[str, Any]:
         broken = (f"{type(error).__name__}: {error}",)
         return {"seed": seed, "broken": broken, "seconds": time.perf_counter() - started}
     return {"seed": None, "broken": [], "seconds": time.perf_counter() - started}
+
+
+def steered(first: int, end: int) -> dict[str, Any]:
+    """As `simulate`; `worlds` says how many it took, `seed` is what `orderflow simulate --seed` takes."""
+    started = time.perf_counter()
+    from orderflow.simulation.plan_text import name_of
+    from orderflow.simulation.run import run_plan
+    from orderflow.simulation.steering import Steering
+
+    steering = Steering(first)
+    for number in range(1, end - first + 1):
+        plan = steering.next()
+        try:
+            run = run_plan(plan)
+        except Exception as error:  # noqa: BLE001  # a world that ends in an error has shown the bug
+            broken: tuple[str, ...] = (f"{type(error).__name__}: {error}",)
+        else:
+            broken = run.broken
+            steering.learn(plan, run.coverage)
+        if broken:
+            took_s = time.perf_counter() - started
+            return {"seed": name_of(plan), "worlds": number, "broken": list(broken[:5]), "seconds": took_s}
+    return {"seed": None, "worlds": end - first, "broken": [], "seconds": time.perf_counter() - started}
 
 
 if __name__ == "__main__":

@@ -99,19 +99,17 @@ def simulate(
     """
     out = Output(as_json=as_json)
     if plan is not None:
-        if seeds is not None or minutes is not None or start is not None or steer is not None or jobs is not None:
-            raise click.UsageError(
-                "--seed lives one world: leave out --seeds, --minutes, --start, --steer and --jobs"
-            )
+        if any(each is not None for each in (seeds, minutes, start, steer, jobs)):
+            raise click.UsageError("--seed lives one world: leave out --seeds, --minutes, --start, --steer, --jobs")
         _replay(plan, out, trace=trace, shrink=shrink)
         return
     if trace:
         raise click.UsageError("--trace shows one world: name it with --seed")
     if start is not None and seeds is not None and seeds.start:
         raise click.UsageError("--seeds A..B says where to begin: leave out --start, or write --seeds N")
-    if seeds is None and minutes is None:
-        seeds = range(USUAL_SEEDS)
-    _Survey(out, _first(seeds, minutes, start), seeds, minutes, steered=_is_steered(steer, minutes)).run(jobs, shrink)
+    steered = minutes is not None if steer is None else steer
+    survey = _Survey(out, _first(seeds, minutes, start), seeds, minutes, steered)
+    survey.run(jobs, shrink)
 
 
 def _first(seeds: range | None, minutes: float | None, start: int | None) -> int:
@@ -121,10 +119,6 @@ def _first(seeds: range | None, minutes: float | None, start: int | None) -> int
     if minutes is None or (seeds is not None and seeds.start):
         return seeds.start if seeds is not None else 0
     return random.SystemRandom().randrange(RANDOM_BELOW)
-
-
-def _is_steered(steer: bool | None, minutes: float | None) -> bool:
-    return minutes is not None if steer is None else steer
 
 
 def _replay(plan: Plan, out: Output, *, trace: bool, shrink: bool) -> None:
@@ -219,8 +213,8 @@ class _Survey:
             self.interrupted = True
         except BrokenProcessPool as error:
             raise CliError(
-                f"A process that looked at worlds has ended by itself after {counted(self.worlds, 'world')}, killed or "
-                "short of memory. Look with fewer side by side: --jobs 1"
+                f"A process that looked at worlds has ended by itself after {counted(self.worlds, 'world')}, killed "
+                "or short of memory. Look with fewer side by side: --jobs 1"
             ) from error
         if self.out.as_json:
             self.out.document(self._document())
@@ -237,7 +231,7 @@ class _Survey:
 
     @property
     def _count(self) -> float:
-        return float("inf") if self.seeds is None else len(self.seeds)
+        return len(self.seeds) if self.seeds is not None else USUAL_SEEDS if self.minutes is None else float("inf")
 
     def _more(self) -> Sequence[Plan]:
         from orderflow.simulation.survey import CHUNK
@@ -278,9 +272,9 @@ class _Survey:
     def _progress(self) -> tuple[str, int, int, str]:
         failed = f", {len(self.failures)} failed" if self.failures else ""
         told = f"{self.worlds / self.seconds:.0f}/s, {len(self.steering.counts)} kinds of happenings{failed}"
-        if self.seeds is not None:
-            return "worlds", self.worlds, len(self.seeds), told
-        return "seconds", int(self.seconds), int(60 * (self.minutes or 0)), f"{self.worlds} worlds, {told}"
+        if self.minutes is None or self.seeds is not None:
+            return "worlds", self.worlds, int(self._count), told
+        return "seconds", int(self.seconds), int(60 * self.minutes), f"{self.worlds} worlds, {told}"
 
     def _summary(self) -> Iterator[Any]:
         once = sum(count == 1 for count in self.steering.counts.values())
@@ -288,7 +282,8 @@ class _Survey:
         yield (
             f"{counted(self.worlds, 'world')} from seed {self.start}{how} in {self.seconds:.1f} s "
             f"({self.worlds / max(self.seconds, 1e-9):.1f} a second): {counted(self.orders, 'order')}, "
-            f"{counted(self.events, 'event')}, {counted(self.steps, 'step')} in {self.virtual_s / 3600:.1f} virtual hours."
+            f"{counted(self.events, 'event')}, {counted(self.steps, 'step')} "
+            f"in {self.virtual_s / 3600:.1f} virtual hours."
         )
         yield (
             f"{counted(len(self.steering.counts), 'kind')} of happenings (event, state, fault, step), "

@@ -73,14 +73,12 @@ class World:
         self.chance = seeded(plan.seed, "faults")
         self.log = self._log()
         self.bank = TroubledBook(self.step, seeded(plan.seed, "bank"), self.model)
-        self.befallen: set[str] = set()
-        """Keys that something was done to, each for itself."""
+        self.befallen: set[str] = set()  # keys that something was done to, each for itself
         self.protocol = Protocol(plan, self.model.say, self.loop.time, self._lives_of, self.befallen)
         self.refusing: dict[str, frozenset[str]] = {}
         self.refusing_all: set[str] = set()
         self.refusing_most: set[str] = set()
-        self.unserved: set[str] = set()
-        """Groups of which a member hangs, or has: processes may begin their parts in them anew."""
+        self.unserved: set[str] = set()  # groups of which a member hangs, or has
         self.has_refused_all = Trouble.REFUSE_ALL in plan.troubles
         self.retired: set[str] = set()
         self.key_order = KeyOrder()
