@@ -433,12 +433,12 @@ BUGS = (
     ),
     # --- records of others
     Bug(
-        "foreign-key-is-taken-as-it-is",
+        "foreign-record-stops-the-consumer",
         1,
-        "A foreign record with a NUL in its key is tried for ever: the database cannot hold its key.",
-        "messaging/incoming.py",
-        'text = record.key.decode("utf-8", "backslashreplace").replace("\\x00", "\\\\x00")',
-        'text = record.key.decode("utf-8", "backslashreplace")',
+        "A record that the database will not even park is tried for ever, and holds up the partition.",
+        INLET,
+        "        for stand_in in stand_ins(refused, refused.record, error):",
+        "        for stand_in in list(stand_ins(refused, refused.record, error))[:0]:",
     ),
     # --- intents
     Bug(

@@ -74,7 +74,8 @@ class Plan:
     cannot be served; all of it at one moment if `at_once`. With `operators`, people look in the end after what was
     given up. `idle_s` passes before anybody orders. `fault_every` is the mean number of steps between two faults; at
     the step `focus` they are frequent, so that rare steps get their share. Where members `settle_late`, they write
-    offsets down some time after they were settled, as those of the log in PostgreSQL do.
+    offsets down some time after they were settled, as those of the log in PostgreSQL do. `narrow` databases hold
+    Latin-1 only, so that they refuse texts that others may send.
 
     `base` is the seed that the plan was drawn from, `seed` the one by which everything in it happens: the same,
     unless the plan was changed since.
@@ -101,6 +102,7 @@ class Plan:
     skew_ms: int
     bank_timeout_s: float
     settle_late: bool
+    narrow: bool
     config: EngineConfig
 
     @property
@@ -202,6 +204,7 @@ def draw(seed: int) -> Plan:
         skew_ms=chance.choice((0, 50, 5_000)),
         bank_timeout_s=chance.choice((0.3, 1.0)),
         settle_late=chance.random() < 0.5,
+        narrow=chance.random() < 0.3,
         config=_config(chance, late=late),
     )
 

@@ -28,7 +28,7 @@ HELPED_WITHIN_S = 25.0
 """Standing still is to be told within 10 s of its beginning, and helped 15 s after it is noticed."""
 
 POISONED = (None, b"", b"{", b"\xff", b'{"order_id": 7}', b'"\\u0000"', b"[" * 2_000)
-UNWRITABLE = "a key with \x00 in it"
+UNWRITABLE = ("a key with \x00 in it", "a key with \N{SNOWMAN} in it")
 LONG = 60_000
 MANY_HEADERS = tuple((f"h{number}", b"") for number in range(LONG // 20))
 FIRST_EVENTS = frozenset(("PaymentSucceeded", "PaymentFailed"))
@@ -192,8 +192,8 @@ class Troubles:
             key = self._chance.choice(keys)
             if count > 1:
                 key = f"nobody-{number}"
-            elif self._chance.random() < 0.1:
-                key = UNWRITABLE
+            elif self._chance.random() < 0.2:
+                key = self._chance.choice(UNWRITABLE)
             self._world.befallen.add((key or "").replace("\x00", "\\x00"))
             headers = tuple({**_headers(key or ""), spoiled: b"\xff\xfe"}.items()) if spoiled else ()
             record = ProducerRecord(topic, key.encode() if key else None, value, (*headers, *much))

@@ -283,6 +283,7 @@ class World:
             self.clock,
             checks=(check_row, refuse),
             stepwise=STEPWISE,
+            encoding="latin-1" if self.plan.narrow else "utf-8",
             gate=self.step,
             committed=partial(self._committed, service),
             refused=partial(self._refused, service),
