@@ -234,6 +234,12 @@ def test_a_broken_promise_is_found_on_its_order(promise: Promise, broken: OrderB
     assert {finding.subject for finding in found} == {broken.order_id}
 
 
+def test_what_waits_behind_a_head_that_was_handled_a_moment_ago_is_a_finding_only_at_rest() -> None:
+    held = BLOCKED["held behind nothing"]
+    assert findings(held, at_rest=False) == []
+    assert any("events are held at" in each.what for each in findings(held))
+
+
 def test_what_was_given_up_excuses_no_double_charge() -> None:
     broken = replace(stuck(), bank=(CHARGE, replace(CHARGE, key="charge:2")))
     assert Promise.NOTHING_TWICE in {finding.promise for finding in findings(broken)}
