@@ -75,7 +75,8 @@ class Plan:
     given up. `idle_s` passes before anybody orders. `fault_every` is the mean number of steps between two faults; at
     the step `focus` they are frequent, so that rare steps get their share. Where members `settle_late`, they write
     offsets down some time after they were settled, as those of the log in PostgreSQL do. `narrow` databases hold
-    Latin-1 only, so that they refuse texts that others may send.
+    Latin-1 only, so that they refuse texts that others may send. `haste` is the share of steps after which a process
+    goes on at once, before any other has its turn.
 
     `base` is the seed that the plan was drawn from, `seed` the one by which everything in it happens: the same,
     unless the plan was changed since.
@@ -103,6 +104,7 @@ class Plan:
     bank_timeout_s: float
     settle_late: bool
     narrow: bool
+    haste: float
     config: EngineConfig
 
     @property
@@ -145,7 +147,6 @@ SHAPES = (
     "local",
     "calm",
     "calm",
-    "crowd",
     "crowd",
     "crowd",
     "race",
@@ -205,6 +206,7 @@ def draw(seed: int) -> Plan:
         bank_timeout_s=chance.choice((0.3, 1.0)),
         settle_late=chance.random() < 0.5,
         narrow=chance.random() < 0.3,
+        haste=chance.choice((0.0, 0.5, 0.8)),
         config=_config(chance, late=late),
     )
 

@@ -131,6 +131,7 @@ CHANGES = (
     _one_of("varied", False, True),
     _one_of("settle_late", False, True),
     _one_of("narrow", False, True),
+    _one_of("haste", 0.0, 0.5, 0.8),
     _one_of("operators", False, True),
     _one_of("out_of_stock", 0.1, 0.5, 0.9),
     _one_of("fault_every", 10.0, 25.0, 60.0, 150.0),

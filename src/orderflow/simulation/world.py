@@ -71,6 +71,7 @@ class World:
         self.loop = virtual_loop(seeded(plan.seed, "order of callbacks"))
         self.clock = VirtualClock(self.loop)
         self.chance = seeded(plan.seed, "faults")
+        self._haste = seeded(plan.seed, "haste").random
         self.log = self._log()
         self.bank = TroubledBook(self.step, seeded(plan.seed, "bank"), self.model)
         self.befallen: set[str] = set()  # keys that something was done to, each for itself
@@ -167,7 +168,8 @@ class World:
         process.at = step
         self._until_fault -= 1
         if not self.troubled or not (self._until_fault <= 0 or self._is_in_focus(step)):
-            await OTHERS_FIRST
+            if self._haste() >= self.plan.haste:
+                await OTHERS_FIRST
             return
         self._until_fault = self._draw_fault()
         await self._befall(process, step, self.chance.choice(self.plan.faults))
