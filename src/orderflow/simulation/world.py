@@ -80,7 +80,6 @@ class World:
         self.refusing_all: set[str] = set()
         self.refusing_most: set[str] = set()
         self.unserved: set[str] = set()  # groups of which a member hangs, or has
-        self.has_refused_all = Trouble.REFUSE_ALL in plan.troubles
         self.retired: set[str] = set()
         self.key_order = KeyOrder()
         self.databases: Mapping[str, MemoryDatabase] = {name: self._database(name) for name in code.services}
@@ -305,7 +304,7 @@ class World:
 
     def _refused(self, service: str, error: DataRefusedError) -> None:
         """Uniqueness and rules are the last line: what our own code asks for never comes that far."""
-        spared = not self.befallen and not self.has_refused_all
+        spared = not self.befallen and Trouble.REFUSE_ALL not in self.plan.troubles
         if REFUSAL not in str(error) and (spared or error.sqlstate == UNIQUE_VIOLATION):
             self.model.say(f"the database of {service} had to refuse: {error}")
 
