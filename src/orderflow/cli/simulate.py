@@ -57,7 +57,7 @@ class Seeds(click.ParamType[range]):
 @click.command()
 @click.option("--seeds", type=Seeds(), help=f"How many worlds, or which.  [default: {USUAL_SEEDS}, or no bound]")
 @click.option(
-    "--minutes", type=click.FloatRange(0, min_open=True), help="Go on until the time is up, where chance begins."
+    "--minutes", type=click.FloatRange(0, min_open=True), help="Go on for so long, from a start that chance picks."
 )
 @click.option("--start", type=click.IntRange(0), help="The first seed.  [default: 0, with --minutes a random one]")
 @click.option(
@@ -84,8 +84,8 @@ def simulate(
     """Run the code of all services in worlds that seeds decide, with crashes, faults and operators, in virtual time.
 
     What must hold is checked at every step, and the five promises at the end of each world. Nothing is started
-    and nothing is stored. A world that fails once fails always: it is made smaller, shown, and the command is
-    told that lives it again. Ctrl-C ends it with the summary so far.
+    and nothing is stored. A world that fails once fails always: it is made smaller, and shown with the command
+    that lives it again. Ctrl-C ends it with the summary so far.
 
     \b
     orderflow simulate                            100 worlds
