@@ -77,7 +77,7 @@ def test_worlds_that_are_looked_at_side_by_side_are_the_same_ones_in_the_same_or
 
 @pytest.mark.usefixtures("planted")
 def test_a_failing_world_is_made_smaller_shown_and_named_so_that_it_can_be_lived_again() -> None:
-    code, told = document("--seeds", "20..22", "--jobs", "1")
+    code, told = document("--seeds", "20..21", "--jobs", "1")
     assert code == 1
     assert told["kept"] is False
     first = told["failures"][0]
@@ -92,10 +92,10 @@ def test_a_failing_world_is_made_smaller_shown_and_named_so_that_it_can_be_lived
 
 @pytest.mark.usefixtures("planted")
 def test_people_are_shown_the_smaller_world_at_once_and_all_names_at_the_end() -> None:
-    code, shown = invoke("--seeds", "20..22", "--jobs", "1")
+    code, shown = invoke("--seeds", "20..21", "--jobs", "1")
     assert code == 1
     assert "fails; smaller, and failing as well:" in shown
-    assert " worlds failed:\n  orderflow simulate --seed " in shown
+    assert "1 world failed:\n  orderflow simulate --seed " in shown
 
 
 def test_the_night_ends_when_its_time_is_up_and_begins_where_no_other_has_begun() -> None:
