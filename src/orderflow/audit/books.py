@@ -52,6 +52,11 @@ class PaymentRow:
         """The bank refuses the refund for good."""
         return self.status == "REFUND_REFUSED"
 
+    @property
+    def is_void(self) -> bool:
+        """There is no charge, an operator says, whatever was said before; the order may not have heard of it yet."""
+        return self.status == "DECLINED" and self.by_operator
+
 
 @dataclass(frozen=True, slots=True)
 class BankEntry:
