@@ -139,10 +139,17 @@ def payment_refunded(rows: Rows, envelope: Envelope) -> Decision:
 
 
 def refund_failed(rows: Rows, envelope: Envelope) -> Decision:
-    """The bank will not give the money back, for the first time or once more. May be heard early, too."""
-    assert isinstance(envelope.message, RefundFailed)
-    reason = envelope.message.reason
-    return _refund_moves(rows, envelope, envelope.message, REFUND_FAILED, Refund.REFUSED, reason)
+    """The bank will not give the money back, for the first time or once more. May be heard early, too.
+
+    And late: once partitions were added, what came of the refund afterwards can be heard of first, and stands.
+    """
+    event = envelope.message
+    assert isinstance(event, RefundFailed)
+    order = _order(rows, event.order_id)
+    if order.refund in (Refund.DONE, Refund.VOID):
+        require_same(event, order, "customer_id", "currency", amount="total")
+        return Decision()
+    return _refund_moves(rows, envelope, event, REFUND_FAILED, Refund.REFUSED, event.reason)
 
 
 def payment_voided(rows: Rows, envelope: Envelope) -> Decision:

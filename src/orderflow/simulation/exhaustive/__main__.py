@@ -101,6 +101,7 @@ def bounds_of(bounds: Bounds) -> str:
         "asks": "refunds asked again",
         "mistakes": "wrong settlements",
         "discards": "discarded events",
+        "overtakes": "events that overtake",
     }
     return ", ".join(f"{count} {words[name]}" for name, count in bounds._asdict().items() if count) or "no fault"
 

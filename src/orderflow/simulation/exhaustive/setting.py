@@ -28,7 +28,7 @@ class Bounds(NamedTuple):
     `failures`: a handler fails. `time_outs`: the bank does not answer in time. `counts`: somebody states the stock.
     `settles`: an operator settles a payment while the bank is asked. `asks`: he has the bank asked again for a refund
     that it has refused. `mistakes`: he says that there is a charge where there is none. `discards`: he gives a dead
-    letter up.
+    letter up. `overtakes`: an event is read before an earlier one of its key, as when partitions were added.
     """
 
     failures: int
@@ -38,6 +38,7 @@ class Bounds(NamedTuple):
     asks: int
     mistakes: int
     discards: int
+    overtakes: int
 
 
 class Run(NamedTuple):
@@ -48,7 +49,7 @@ class Run(NamedTuple):
     about: str
 
 
-NONE = Bounds(failures=0, time_outs=0, counts=0, settles=0, asks=0, mistakes=0, discards=0)
+NONE = Bounds(failures=0, time_outs=0, counts=0, settles=0, asks=0, mistakes=0, discards=0, overtakes=0)
 RUNS: Mapping[str, Run] = MappingProxyType(
     {
         "faults": Run(
@@ -65,6 +66,11 @@ RUNS: Mapping[str, Run] = MappingProxyType(
             1,
             NONE._replace(failures=1, time_outs=1, counts=1, asks=1, discards=1),
             "what failed is given up by an operator",
+        ),
+        "overtaking": Run(
+            1,
+            NONE._replace(time_outs=1, counts=1, asks=1, overtakes=2),
+            "partitions were added, so that events of one order overtake each other",
         ),
         "rivals": Run(
             2,

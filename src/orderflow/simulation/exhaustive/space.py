@@ -45,6 +45,9 @@ READERS = (ORDER, ORDER, PAYMENT, INVENTORY, NOTIFICATION)
 """Which service each consumer belongs to."""
 
 ASKED = ("CHARGING", "UNKNOWN", "REFUND_DUE")
+FREE, FAILURE, OVERTAKING = -1, Bounds._fields.index("failures"), Bounds._fields.index("overtakes")
+"""What a delivery costs: nothing, or one of these bounds."""
+
 FIRST_QUEUE = len(SERVICES)
 BOOK, FLIGHT, LEFT = range(9, 12)
 T = TypeVar("T")
@@ -189,29 +192,37 @@ class Space:
     def _deliveries(self, state: State, left: Bounds) -> Iterator[Move]:
         for place in range(len(CONSUMERS)):
             service, queue = READERS[place], state[FIRST_QUEUE + place]
-            for kind, what, step, rest in self._menu(self._read, place, state[service], queue):
-                if kind is Kind.FAULT:
-                    if left.failures:
-                        fewer = left._replace(failures=left.failures - 1)
-                        yield Move(kind, what, self._after(state, service, step, (place, rest), fewer), step.broken)
-                else:
-                    yield Move(kind, what, self._after(state, service, step, (place, rest)), step.broken)
+            for cost, what, step, rest in self._menu(self._read, place, state[service], queue):
+                if cost == FREE:
+                    after = self._after(state, service, step, (place, rest))
+                    yield Move(Kind.SYSTEM, what, after, step.broken)
+                elif left[cost]:
+                    after = self._after(state, service, step, (place, rest), _spent(left, cost))
+                    yield Move(Kind.FAULT, what, after, step.broken)
 
-    def _read(self, place: int, stored: int, number: int) -> Iterator[tuple[Kind, str, Step, int]]:
+    def _read(self, place: int, stored: int, number: int) -> Iterator[tuple[int, str, Step, int]]:
+        """What can be read next, at what cost."""
         consumer, service, queue = CONSUMERS[place], READERS[place], self._queues[number]
-        waiting = dict(queue)
         for where, messages in queue:
-            rest = self._queues.number(tuple(each for each in {**waiting, where: messages[1:]}.items() if each[1]))
-            named = self._label(messages[0])
+            named, rest = self._label(messages[0]), self._without(number, where, 0)
             step = self._take(service, stored, consumer, messages[:1])
-            yield Kind.SYSTEM, f"{consumer} takes {named}: {step.fate}", step, rest
+            yield FREE, f"{consumer} takes {named}: {step.fate}", step, rest
             step = self._take(service, stored, consumer, messages[:1], failing=True)
-            yield Kind.FAULT, f"{consumer} fails over {named}: {step.fate}", step, rest
+            yield FAILURE, f"{consumer} fails over {named}: {step.fate}", step, rest
+            if len(messages) > 1:
+                step = self._take(service, stored, consumer, messages[1:2])
+                what = f"{consumer} takes {self._label(messages[1])} before {named}: {step.fate}"
+                yield OVERTAKING, what, step, self._without(number, where, 1)
         if len(queue) > 1:
             batch = tuple(message for _, messages in queue for message in messages)
             step = self._take(service, stored, consumer, batch)
             named = " and ".join(map(self._label, batch))
-            yield Kind.SYSTEM, f"{consumer} takes {named} in one batch: {step.fate}", step, self._read_all
+            yield FREE, f"{consumer} takes {named} in one batch: {step.fate}", step, self._read_all
+
+    def _without(self, queue: int, where: tuple[str, str], place: int) -> int:
+        waiting = dict(self._queues[queue])
+        waiting[where] = waiting[where][:place] + waiting[where][place + 1 :]
+        return self._queues.number(tuple(each for each in waiting.items() if each[1]))
 
     def _retries(self, state: State, left: Bounds) -> Iterator[Move]:
         for service in range(len(SERVICES)):
@@ -505,6 +516,10 @@ def _fewer(left: Bounds, outcome: Outcome, *, is_open: bool, is_right: bool) -> 
     if not is_right:
         return left._replace(mistakes=left.mistakes - 1)
     return left._replace(settles=left.settles - is_open, asks=left.asks - (outcome is Outcome.ASK_AGAIN))
+
+
+def _spent(left: Bounds, cost: int) -> Bounds:
+    return Bounds(*(each - (place == cost) for place, each in enumerate(left)))
 
 
 def _replay(_: Service, stored: Stored, consumer: str, head: ParkedEvent) -> Taken:
