@@ -19,6 +19,8 @@ from orderflow.messaging.rows import Ref
 from orderflow.messaging.stores.postgres.migrations import MigrationSequence
 from orderflow.runtime.definition import ServiceDefinition
 
+ORDERED = ("customer_id", "currency", "items", "total")
+
 
 def _its_skus(event: PaymentSucceeded) -> tuple[Ref, ...]:
     return tuple(Ref(Stock, item.sku) for item in event.items)
@@ -30,7 +32,7 @@ def _its_sku(command: SetStock) -> tuple[Ref, ...]:
 
 def _handlers() -> dict[Any, Handler]:
     return {
-        PaymentSucceeded: Handler(_its_skus, model.payment_succeeded),
+        PaymentSucceeded: Handler(_its_skus, model.payment_succeeded, trusts=ORDERED),
         SetStock: Handler(_its_sku, model.set_stock),
     }
 

@@ -56,10 +56,13 @@ class Handler:
 
     `decide` gets the working set and the envelope; it does no I/O and reads no clock. What it raises parks
     the message (a command's caller gets an error); RefusedError refuses a command.
+    `trusts` are fields that are taken as they come, since nothing is stored yet to compare them with: no edit changes
+    them in an event that could be read.
     """
 
     touches: Callable[[Any], Iterable[Ref]]
     decide: Callable[[Rows, Envelope], Decision]
+    trusts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,8 @@ from orderflow.payment.settlement import settle_payment
 from orderflow.payment.store import PACKAGE, tables
 from orderflow.runtime.definition import ServiceDefinition, Surroundings
 
+ORDERED = ("customer_id", "currency", "items", "total")
+
 
 def _its_payment(message: OrderEvent | BankAnswer | SettlePayment) -> tuple[Ref, ...]:
     return (Ref(Payment, message.order_id),)
@@ -43,7 +45,7 @@ def _its_payment(message: OrderEvent | BankAnswer | SettlePayment) -> tuple[Ref,
 
 def _handlers() -> dict[Any, Handler]:
     return {
-        OrderPlaced: Handler(_its_payment, model.order_placed),
+        OrderPlaced: Handler(_its_payment, model.order_placed, trusts=ORDERED),
         ChargeApproved: Handler(_its_payment, model.charge_approved),
         ChargeRefused: Handler(_its_payment, model.charge_refused),
         ChargeUnknown: Handler(_its_payment, model.charge_unknown),

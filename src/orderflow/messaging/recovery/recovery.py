@@ -178,7 +178,7 @@ class Recovery:
     async def _replacement(self, letter: Letter, value: bytes, who: str) -> EditedEvent:
         history = await self.store.history(letter.event.position)
         edits = sum(entry.moment is Moment.EDITED for entry in history)
-        return replacement(letter, value, edits, who, self._inlet.service.catalogue)
+        return replacement(letter, value, edits, who, self._inlet.service)
 
     async def discard(self, event: UUID | int, act: Act) -> None:
         """Give a parked event up for good; those behind it go on.

@@ -124,6 +124,7 @@ class Judge:
         return order.one("orders", str(shop.first.order_id)) is not None
 
     def has_ended(self, view: View) -> bool:
+        """Every order that was placed has its last status, and its money is where it belongs."""
         orders = view.order.all("orders")
         return all(row.status in ("COMPLETED", "FAILED") and row.refund not in ("due", "refused") for row in orders)
 

@@ -54,8 +54,8 @@ RUNS: Mapping[str, Run] = MappingProxyType(
     {
         "faults": Run(
             1,
-            NONE._replace(failures=2, time_outs=1, counts=1),
-            "handlers fail up to being given up, and are replayed; the bank is late; the stock is enough or not",
+            NONE._replace(failures=1, time_outs=1, counts=1, asks=1),
+            "a handler fails and is tried again, the bank is late, the stock is enough or not",
         ),
         "operators": Run(
             1,
@@ -64,8 +64,8 @@ RUNS: Mapping[str, Run] = MappingProxyType(
         ),
         "discards": Run(
             1,
-            NONE._replace(failures=1, time_outs=1, counts=1, asks=1, discards=1),
-            "what failed is given up by an operator",
+            NONE._replace(failures=2, discards=1),
+            "handlers fail up to being given up; operators edit, replay or discard that",
         ),
         "overtaking": Run(
             1,
@@ -74,8 +74,8 @@ RUNS: Mapping[str, Run] = MappingProxyType(
         ),
         "rivals": Run(
             2,
-            NONE._replace(time_outs=1),
-            "two orders want the last units; the bank is late",
+            NONE._replace(time_outs=1, counts=1),
+            "two orders want the last units, and the bank is late",
         ),
     }
 )

@@ -19,6 +19,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import msgspec
 
 from orderflow.messaging.decision import Service
+from orderflow.messaging.flow import FLOW_STATUS
 from orderflow.messaging.handling import passed_over
 from orderflow.messaging.identity import uuid5
 from orderflow.messaging.inbox import InboxState, ParkedEvent
@@ -32,7 +33,15 @@ from orderflow.simulation.code import Code
 from orderflow.simulation.exhaustive.bank import Act, Booked, answer_of, true_words
 from orderflow.simulation.exhaustive.promises import Judge, Tables, View, payments_of
 from orderflow.simulation.exhaustive.setting import Bounds, Setting
-from orderflow.simulation.exhaustive.stored import Stored, Taken, discard_head, take, take_parked, was_made_to_fail
+from orderflow.simulation.exhaustive.stored import (
+    Stored,
+    Taken,
+    discard_head,
+    edit_head,
+    take,
+    take_parked,
+    was_made_to_fail,
+)
 
 State = tuple[int, ...]
 Queue = tuple[tuple[tuple[str, str], tuple[int, ...]], ...]
@@ -41,6 +50,9 @@ Queue = tuple[tuple[tuple[str, str], tuple[int, ...]], ...]
 SERVICES = ("order", "payment", "inventory", "notification")
 ORDER, PAYMENT, INVENTORY, NOTIFICATION = range(4)
 CONSUMERS = ("order", "order.flow", "payment", "inventory", "notification")
+TRUSTING = ("payment", "inventory")
+"""Who knows nothing of an order before the event that it is told of it by; the others compare."""
+
 READERS = (ORDER, ORDER, PAYMENT, INVENTORY, NOTIFICATION)
 """Which service each consumer belongs to."""
 
@@ -201,7 +213,7 @@ class Space:
                     yield Move(Kind.FAULT, what, after, step.broken)
 
     def _read(self, place: int, stored: int, number: int) -> Iterator[tuple[int, str, Step, int]]:
-        """What can be read next, at what cost."""
+        """What can be read next, at what cost. Notices of what is stuck are read in their order."""
         consumer, service, queue = CONSUMERS[place], READERS[place], self._queues[number]
         for where, messages in queue:
             named, rest = self._label(messages[0]), self._without(number, where, 0)
@@ -209,7 +221,7 @@ class Space:
             yield FREE, f"{consumer} takes {named}: {step.fate}", step, rest
             step = self._take(service, stored, consumer, messages[:1], failing=True)
             yield FAILURE, f"{consumer} fails over {named}: {step.fate}", step, rest
-            if len(messages) > 1:
+            if len(messages) > 1 and where[0] != FLOW_STATUS:
                 step = self._take(service, stored, consumer, messages[1:2])
                 what = f"{consumer} takes {self._label(messages[1])} before {named}: {step.fate}"
                 yield OVERTAKING, what, step, self._without(number, where, 1)
@@ -320,6 +332,9 @@ class Space:
                 if can_succeed:
                     step = self._act(service, stored, consumer, head, _replay)
                     yield f"an operator replays {what}", step, False
+                    step = self._act(service, stored, consumer, head, edit_head)
+                    if step.after != stored and consumer in TRUSTING:
+                        yield f"an operator doubles the amounts in {what}, and replays it", step, False
                 yield (
                     f"an operator discards {what}",
                     self._act(service, stored, consumer, head, discard_head),

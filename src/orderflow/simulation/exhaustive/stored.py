@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -18,6 +19,9 @@ from orderflow.messaging.inbox import InboxState, ParkedEvent
 from orderflow.messaging.incoming import Incoming, from_parked
 from orderflow.messaging.inlet import reopened
 from orderflow.messaging.policy import Policy
+from orderflow.messaging.recovery.editing import replacement
+from orderflow.messaging.recovery.errors import EditRefusedError
+from orderflow.messaging.recovery.port import Letter
 from orderflow.messaging.result import Result
 from orderflow.messaging.retry import Backoff, RetryPolicy
 from orderflow.messaging.rows import Fact, Ref, Row
@@ -139,6 +143,40 @@ def discard_head(service: Service, stored: Stored, consumer: str, head: ParkedEv
     if len(stored.queue(consumer, head.key)) == 1:
         fold.reopen(incoming)
     return Taken(_written(stored, fold.changes), published=fold.changes.outbox)
+
+
+def edit_head(service: Service, stored: Stored, consumer: str, head: ParkedEvent) -> Taken:
+    """An operator doubles all amounts of a dead event that tells what was ordered, and replays it.
+
+    Nothing happens where that is no such event, or where it is refused.
+    """
+    value = msgspec.json.decode(head.record.value or b"{}")
+    if "items" not in value or head.intent is not None:
+        return Taken(stored)
+    value["items"] = [{**item, "unit_price": 2 * item["unit_price"]} for item in value["items"]]
+    value["total"] *= 2
+    then = datetime.fromtimestamp(0, UTC)
+    letter = Letter(
+        consumer=consumer,
+        event=head,
+        parked_at=then,
+        first_failed_at=then,
+        last_failed_at=then,
+        next_attempt_at=then,
+    )
+    try:
+        edited = replacement(letter, msgspec.json.encode(value), 0, "somebody", service)
+    except EditRefusedError:
+        return Taken(stored)
+    event = msgspec.structs.replace(
+        head,
+        event_id=edited.event_id,
+        identity=edited.identity,
+        record=msgspec.structs.replace(head.record, value=edited.record.value, headers=edited.record.headers),
+        state=InboxState.PARKED,
+    )
+    parked = tuple((at, event if each is head else each) for at, each in stored.parked)
+    return Taken(replace(stored, parked=parked))
 
 
 def _transact(
