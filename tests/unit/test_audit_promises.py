@@ -151,6 +151,12 @@ def test_books_in_order_have_no_findings(good: Callable[[], OrderBooks], at_rest
     assert findings(good(), at_rest=at_rest) == []
 
 
+def test_an_order_that_has_not_heard_yet_that_its_payment_is_void_is_no_finding() -> None:
+    behind = replace(voided(), order=order("PAID", version=2, event="PaymentSucceeded"), history=(PAID_STEP,))
+
+    assert findings(behind, at_rest=False) == []
+
+
 def test_an_order_under_way_is_a_finding_only_at_rest() -> None:
     assert findings(pending(), at_rest=False) == []
     told = {finding.promise for finding in findings(pending())}
