@@ -60,8 +60,9 @@ def recall(found: dict[str, dict[str, Any]]) -> Sequence[str]:
     caught = {name: each for name, each in found.items() if each["run"]}
     missed = ", ".join(f"`{name}`" for name in found if name not in caught) or "none"
     listed = ", ".join(f"`{name}` ({each['states']:,})" for name, each in caught.items())
+    figures = f"{len(caught)} of {len(found)} bugs that are planted in the services' code"
     return (
-        f"It catches {len(caught)} of {len(found)} bugs planted in the services' code, after so many states: {listed}.",
+        f"It catches {figures}, after so many states: {listed}.",
         "",
         f"It does not see: {missed}.",
     )

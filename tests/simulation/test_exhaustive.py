@@ -92,8 +92,7 @@ def test_an_early_fact_that_is_dropped_leaves_an_order_without_an_end() -> None:
     found = searched(1, NONE, with_handler("order", StockReserved, drops_what_is_early))
 
     assert found.counterexample is not None
-    *_, last = found.counterexample.steps
-    assert last == "order takes StockReserved of A and PaymentSucceeded of A in one batch: handled, handled"
+    assert any("StockReserved of A and PaymentSucceeded of A" in step for step in found.counterexample.steps)
     assert any("A ends as PAID" in sentence for sentence in found.counterexample.broken)
 
 
