@@ -1,6 +1,6 @@
-"""Bugs in code that the simulator does not run: SQL, the log in PostgreSQL, Kafka, HTTP, the audit itself."""
+"""Bugs in code that the simulator does not run: the log in PostgreSQL, Kafka, HTTP, the audit itself."""
 
-# ruff: noqa: E501  # what is replaced is as long as it is
+# what is replaced is as long as it is
 
 from __future__ import annotations
 
@@ -10,15 +10,6 @@ SQL = "messaging/stores/postgres/sql/queries.sql"
 LOG = "messaging/transports/postgres_log"
 
 BUGS = (
-    Bug(
-        "two-relays-one-slot",
-        4,
-        "Whether a slot's lock was granted is not looked at: two relays publish one slot.",
-        SQL,
-        "WHERE pg_try_advisory_lock($1::integer, slot);",
-        "WHERE pg_try_advisory_lock($1::integer, slot) IS NOT NULL;",
-        "tests/integration/test_competitors.py -k slot",
-    ),
     Bug(
         "log-looks-only-when-told",
         1,
@@ -38,15 +29,6 @@ BUGS = (
         "tests/integration/test_competitors.py -k lease",
     ),
     Bug(
-        "fenced-member-settles",
-        1,
-        "What a member settles counts although the group has gone on without it.",
-        f"{LOG}/sql/queries.sql",
-        " WHERE o.group_id = $1 AND o.owner = $2\n   AND o.partition_id = s.partition_id AND o.owner_generation = s.generation;",
-        " WHERE o.group_id = $1 AND $2::uuid IS NOT NULL AND o.partition_id = s.partition_id AND s.generation >= 0;",
-        "tests/integration/test_competitors.py -k settles",
-    ),
-    Bug(
         "fenced-member-settles-in-memory",
         1,
         "The twin of the log lets a member settle that the group has gone on without.",
@@ -62,15 +44,6 @@ BUGS = (
         f"{LOG}/membership.py",
         'if held is not None and held.generation == row["owner_generation"]:',
         "if held is not None:",
-        "tests/unit/messaging/test_log_members.py",
-    ),
-    Bug(
-        "append-locks-as-records-come",
-        1,
-        "An append locks partitions in the order of its records: two of them wait for each other.",
-        f"{LOG}/append.py",
-        "touched = sorted(set(places))",
-        "touched = list(dict.fromkeys(places))",
         "tests/unit/messaging/test_log_members.py",
     ),
     Bug(
@@ -144,14 +117,5 @@ BUGS = (
         "WHERE slot = ANY ($1::smallint[]) AND id <> ALL ($3::bigint[])\nORDER BY id LIMIT $2;",
         "WHERE slot = ANY ($1::smallint[]) AND id <> ALL ($3::bigint[])\nORDER BY id DESC LIMIT $2;",
         "tests/conformance/test_store_outbox.py",
-    ),
-    Bug(
-        "lease-is-not-taken",
-        2,
-        "Intents that are claimed stay due for all others.",
-        SQL,
-        "SET due_at = statement_timestamp() + $2 * interval '1 ms'",
-        "SET due_at = statement_timestamp() + $2 * interval '0 ms'",
-        "tests/conformance/test_store_intents.py",
     ),
 )
