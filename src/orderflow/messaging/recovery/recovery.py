@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.inbox import EditedEvent, InboxState
 from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.recovery.discarding import discard
@@ -95,6 +96,7 @@ class Recovery:
         if not positions:
             raise NothingToReplayError
         replay = await self.store.begin_replay(positions, plan, act, await self._lag())
+        reached(Point.REPLAY_BEGUN)
         begun = f"{replay.progress.waiting} to replay: {_meant(wanted)}."
         await self.store.log(act, "replay", _name(replay.number), begun)
         self._on_replay()
