@@ -26,6 +26,7 @@ from orderflow.messaging import crash_points
 from orderflow.messaging.stores.postgres.connections import connect, leave
 from orderflow.messaging.stores.postgres.installation import installation_of
 from orderflow.settings import SERVICES, Settings
+from tests.crashes import child
 from tests.support.postgres import PostgresServer, free_port
 from tests.support.saga import databases
 
@@ -111,15 +112,15 @@ class Worker:
 
 
 class Installation:
-    """Databases, topics and processes of its own. `command` starts `orderflow`; without `bootstrap` the log is in
-    PostgreSQL.
+    """Databases, topics and processes of its own; without `bootstrap` the log is in PostgreSQL. `planted` are changes
+    of `tests.crashes.child`.
     """
 
-    def __init__(self, server: PostgresServer, bootstrap: str | None, command: Sequence[str] = ()) -> None:
+    def __init__(self, server: PostgresServer, bootstrap: str | None, planted: Sequence[str] = ()) -> None:
         self.log = "postgres" if bootstrap is None else "kafka"
         self.folder = Path(tempfile.mkdtemp(prefix="orderflow-crashes-"))
         Home.open(self.folder / "home")
-        self.command = [sys.executable, "-m", *(command or ["orderflow"])]
+        self._planted = list(planted)
         self._parts = ExitStack()
         self._parts.callback(shutil.rmtree, self.folder, ignore_errors=True)
         self.urls = self._parts.enter_context(databases(server, *SERVICES)).urls
@@ -139,6 +140,17 @@ class Installation:
             await leave(connection)
         assert installation is not None
         await make_topics(settings, installation)
+
+    @property
+    def command(self) -> list[str]:
+        """What starts `orderflow`."""
+        program = [child.MODULE, ",".join(self._planted)] if self._planted else ["orderflow"]
+        return [sys.executable, "-m", *program]
+
+    def change(self, planted: str) -> None:
+        """Plant something more in what is started from now on."""
+        if planted not in self._planted:
+            self._planted.append(planted)
 
     def url(self, name: str) -> str:
         return f"http://127.0.0.1:{self.workers[name].port}"
@@ -178,7 +190,8 @@ class Installation:
     def _given(self) -> dict[str, str]:
         given = {f"{name}_database_url": url for name, url in self.urls.items()}
         log = {"kafka_bootstrap": self._bootstrap} if self._bootstrap else {}
-        every = {**QUICK, **given, **log, "home": self.folder / "home", "transport": self.log, "topic_prefix": self._prefix}
+        own = {"home": self.folder / "home", "transport": self.log, "topic_prefix": self._prefix}
+        every = {**QUICK, **given, **log, **own}
         return {f"ORDERFLOW_{name.upper()}": str(value) for name, value in every.items()}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -17,12 +18,13 @@ from orderflow.messaging.stores.postgres.faults import PostgresFaults
 from orderflow.messaging.transport import Transport
 from orderflow.runtime.transports import connect_transport
 from tests.crashes.cells import Cell, Day
+from tests.crashes.child import UPKEEP
 from tests.crashes.installation import Installation, Worker
 from tests.e2e.shop import VISA, Shop
-from tests.support.waiting import eventually
+from tests.support.waiting import SLACK, eventually
 
 DEATH_TIMEOUT_S = 30.0
-REST_TIMEOUT_S = 60.0
+REST_TIMEOUT_S = 30.0 * SLACK
 SILENT_MS = 2_000
 PLENTY, NONE = "PLENTY", "NONE"
 DECLINED = "pm_card_chargeDeclined"
@@ -76,12 +78,19 @@ class Scene:
             await self.shop.place_many(MIX)
         if day is Day.POISON:
             await self._poison([cell.service for cell in cells])
+        if day is Day.UPKEEP:
+            await self._age_outboxes([cell.service for cell in cells])
         await asyncio.gather(*(self._armed(worker, cell, times) for cell, worker in workers.items()))
-        await self._live(day, workers)
         outcome = Outcome()
+        try:
+            await self._live(day, workers)
+            await asyncio.gather(*(has_died(worker) for worker in workers.values()))
+        except AssertionError as error:
+            # What is waited for in vain is broken, too.
+            outcome.broken.append(str(error))
         for cell, worker in workers.items():
-            (outcome.reached if await has_died(worker) else outcome.missed).append(cell)
-        outcome.broken = await self._broken()
+            (outcome.reached if worker.died.is_set() else outcome.missed).append(cell)
+        outcome.broken += await self._broken()
         return outcome
 
     async def _armed(self, worker: Worker, cell: Cell, times: int) -> None:
@@ -104,6 +113,8 @@ class Scene:
             await self._restock(workers)
         if day is Day.REBALANCE:
             await self._rebalance(workers)
+        if day is Day.UPKEEP:
+            await eventually(lambda: self._are_young([cell.service for cell in workers]), timeout_s=60, every_s=0.2)
 
     async def _restock(self, workers: Mapping[Cell, Worker]) -> None:
         """Once the others have died: what inventory is told is a command, too."""
@@ -135,6 +146,17 @@ class Scene:
         finally:
             await asyncio.gather(*(second.kill() for second in seconds))
 
+    async def _age_outboxes(self, services: Sequence[str]) -> None:
+        """From here on upkeep is due every second, and it finds old rows."""
+        self.installation.change(UPKEEP)
+        for service in services:
+            await self._ask(service, "UPDATE outbox SET created_at = created_at - interval '2 days'")
+            await self._ask(service, "UPDATE outbox_rotation SET since = since - interval '2 days'")
+
+    async def _are_young(self, services: Sequence[str]) -> bool:
+        old = "SELECT FROM outbox WHERE created_at < now() - interval '1 day' LIMIT 1"
+        return not any([await self._ask(service, old) for service in services])
+
     async def _poison(self, services: Sequence[str]) -> None:
         for service in services:
             fault = Fault(
@@ -143,7 +165,7 @@ class Scene:
             await self._faults(service, lambda faults: faults.add(fault))  # noqa: B023
 
     async def _go_wrong(self, services: Sequence[str]) -> None:
-        """Events of each service fail until they are given up; then what made them fail goes, and they are replayed."""
+        """Events fail at each service until they are given up; then what made them fail goes: they are replayed."""
         for service in services:
             for _ in range(POISONED):
                 await self.shop.place(PLENTY, customer=poisoned(service))
@@ -185,9 +207,12 @@ class Scene:
         return bool(readers) and all(reader.revision >= revision for reader in readers)
 
     async def _faults(self, service: str, ask: Any) -> Any:
+        return await ask(PostgresFaults(partial(self._ask, service)))
+
+    async def _ask(self, service: str, statement: str, *arguments: object) -> Any:
         connection = await connect(self.installation.urls[service], application_name="tests")
         try:
-            return await ask(PostgresFaults(connection.fetch))
+            return await connection.fetch(statement, *arguments)
         finally:
             await leave(connection)
 

@@ -74,7 +74,8 @@ class ServiceUnit:
             return
         ready.cancel()
         if self._has_died_on_purpose() and self._environment.get(CRASH_AT) != crash_points.NEVER:
-            return await self.start()
+            await self.start()
+            return
         if not self._ended.done():
             await self.stop()
             raise LocalError(f"{self.name} was not ready within {READY_TIMEOUT_S:.0f} s: orderflow logs {self.name}")

@@ -95,6 +95,7 @@ class Point(StrEnum):
 
 
 NEVER = "never"
+_BY_NAME = {str(point): point for point in Point}
 _ITEM = re.compile(r"(?:(?P<service>[a-z][a-z0-9_]*):)?(?P<point>[a-z-]+\.[a-z-]+)(?:@(?P<times>[1-9][0-9]{0,8}))?")
 
 _left: dict[Point, int] | None = None
@@ -115,9 +116,10 @@ def parse(text: str, services: Sequence[str]) -> Mapping[str, Mapping[Point, int
     found: dict[str, dict[Point, int]] = {}
     for item in text.split(",") if text != NEVER else ():
         match = _ITEM.fullmatch(item.strip())
-        if match is None or match["service"] not in (None, *services):
+        point = _BY_NAME.get(match["point"]) if match is not None else None
+        if match is None or point is None or match["service"] not in (None, *services):
             raise ValueError(item)
-        found.setdefault(match["service"] or "", {})[Point(match["point"])] = int(match["times"] or 1)
+        found.setdefault(match["service"] or "", {})[point] = int(match["times"] or 1)
     return found
 
 

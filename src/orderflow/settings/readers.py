@@ -137,7 +137,7 @@ def crash_at(services: Sequence[str]) -> Reader:
         crash_points.parse(text, services)
         return text
 
-    return Reader("never, or [SERVICE:]POINT[@N][,...] such as payment:relay.read@2; docs/guarantees.md lists the points", read)
+    return Reader("never, or [SERVICE:]POINT[@N][,...] such as payment:relay.read@2 (docs/guarantees.md)", read)
 
 
 def webhook_url() -> Reader:
