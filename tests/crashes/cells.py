@@ -150,3 +150,14 @@ def rounds_of(cells: Sequence[Cell]) -> list[tuple[Day, list[Cell]]]:
         while any(queues.values()):
             rounds.append((day, [queue.pop(0) for queue in queues.values() if queue]))
     return rounds
+
+
+def part(cells: Sequence[Cell]) -> list[Cell]:
+    """Each point once, the services and the logs in turn: what takes a minute or two instead of many."""
+    chosen: list[Cell] = []
+    for number, point in enumerate(Point):
+        reachable = [cell for cell in cells if cell.point is point and day_of(cell) is not None]
+        here = [cell for cell in reachable if cell.log == LOGS[number % len(LOGS)]] or reachable
+        if here:
+            chosen.append(here[number // len(LOGS) % len(here)])
+    return chosen

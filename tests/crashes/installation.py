@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import socket
 import struct
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -26,11 +26,10 @@ from orderflow.messaging import crash_points
 from orderflow.messaging.stores.postgres.connections import connect, leave
 from orderflow.messaging.stores.postgres.installation import installation_of
 from orderflow.settings import SERVICES, Settings
-from tests.crashes import child
+from tests.crashes.nursery import Child, Nursery
 from tests.support.postgres import PostgresServer, free_port
 from tests.support.saga import databases
 
-ROOT = Path(__file__).parents[2]
 QUICK: Mapping[str, object] = {
     "attempts_max": 2,
     "demo_catalogue": "false",
@@ -44,7 +43,6 @@ QUICK: Mapping[str, object] = {
     "retry_first_ms": 100,
 }
 LEAVE_GROUP = 13
-CONTROL_PIPE = "--control-pipe"
 
 
 class Worker:
@@ -57,14 +55,14 @@ class Worker:
         self.died = asyncio.Event()
         self.strange: list[str] = []
         self._installation = installation
-        self._process: asyncio.subprocess.Process | None = None
+        self._child: Child | None = None
         self._keeper: asyncio.Task[None] | None = None
 
     async def start(self, crash_at: str = crash_points.NEVER) -> None:
         """Returns at once."""
         self.died.clear()
-        process = await self._spawn(crash_at)
-        self._keeper = asyncio.create_task(self._keep(process))
+        self._child = await self._spawn(crash_at)
+        self._keeper = asyncio.create_task(self._keep(self._child))
 
     async def kill(self) -> None:
         """As a power cut. Does nothing to one that does not run."""
@@ -72,54 +70,50 @@ class Worker:
             self._keeper.cancel()
             await asyncio.wait({self._keeper})
             self._keeper = None
-        process, self._process = self._process, None
-        if process is not None and process.returncode is None:
-            process.kill()
-            await process.wait()
+        child, self._child = self._child, None
+        if child is not None:
+            child.send(signal.SIGKILL)
+            await child.ended
             await self._installation.put_out(self.service)
 
     def drain(self) -> None:
         """Ask it to stop in good order."""
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
+        if self._child is not None:
+            self._child.send(signal.SIGTERM)
 
-    async def _keep(self, process: asyncio.subprocess.Process) -> None:
+    async def _keep(self, child: Child) -> None:
         while True:
-            code = await process.wait()
+            code = await asyncio.shield(child.ended)
             if code == crash_points.EXIT_CODE:
                 self.died.set()
             else:
-                self.strange.append(f"{self.name} ended with exit status {code}: {self._last_words()}")
+                said = tail(self._stderr, 200).strip()
+                self.strange.append(f"{self.name} ended with exit status {code}: {said}")
             await self._installation.put_out(self.service)
-            process = await self._spawn(crash_points.NEVER)
+            child = self._child = await self._spawn(crash_points.NEVER)
 
-    def _last_words(self) -> str:
-        return tail(self._installation.folder / f"{self.name}.stderr", 200).strip()
+    async def _spawn(self, crash_at: str) -> Child:
+        environment = self._installation.environment(
+            crash_at=crash_at, log_file=self._installation.folder / f"{self.name}.log"
+        )
+        arguments = ["run", self.service, "--port", str(self.port)]
+        return await self._installation.nursery.spawn(arguments, environment, self._stderr)
 
-    async def _spawn(self, crash_at: str) -> asyncio.subprocess.Process:
-        folder = self._installation.folder
-        with (folder / f"{self.name}.stderr").open("ab") as stderr:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._installation.command,
-                *("run", self.service, "--port", str(self.port), CONTROL_PIPE),
-                env=self._installation.environment(crash_at=crash_at, log_file=folder / f"{self.name}.log"),
-                cwd=ROOT,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=stderr,
-            )
-        return self._process
+    @property
+    def _stderr(self) -> Path:
+        return self._installation.folder / f"{self.name}.stderr"
 
 
 class Installation:
     """Databases, topics and processes of its own; without `bootstrap` the log is in PostgreSQL. `planted` are changes
-    of `tests.crashes.child`.
+    of `tests.crashes.nursery`.
     """
 
     def __init__(self, server: PostgresServer, bootstrap: str | None, planted: Sequence[str] = ()) -> None:
         self.log = "postgres" if bootstrap is None else "kafka"
         self.folder = Path(tempfile.mkdtemp(prefix="orderflow-crashes-"))
         Home.open(self.folder / "home")
+        self.nursery = Nursery(planted)
         self._planted = list(planted)
         self._parts = ExitStack()
         self._parts.callback(shutil.rmtree, self.folder, ignore_errors=True)
@@ -141,16 +135,22 @@ class Installation:
         assert installation is not None
         await make_topics(settings, installation)
 
-    @property
-    def command(self) -> list[str]:
-        """What starts `orderflow`."""
-        program = [child.MODULE, ",".join(self._planted)] if self._planted else ["orderflow"]
-        return [sys.executable, "-m", *program]
+    async def change(self, planted: str) -> None:
+        """Plant something more. Everything is killed, and runs again with it."""
+        if planted in self._planted:
+            return
+        self._planted.append(planted)
+        await asyncio.gather(*(worker.kill() for worker in self.workers.values()))
+        await self.nursery.close()
+        self.nursery = Nursery(self._planted)
+        for worker in self.workers.values():
+            await worker.start()
 
-    def change(self, planted: str) -> None:
-        """Plant something more in what is started from now on."""
-        if planted not in self._planted:
-            self._planted.append(planted)
+    async def migrate(self, crash_at: str) -> int:
+        """`orderflow migrate` to its end; returns the exit code."""
+        environment = self.environment(crash_at=crash_at)
+        child = await self.nursery.spawn(["migrate"], environment, self.folder / "migrate.stderr")
+        return await child.ended
 
     def url(self, name: str) -> str:
         return f"http://127.0.0.1:{self.workers[name].port}"
@@ -168,6 +168,7 @@ class Installation:
     async def remove(self) -> None:
         """End everything and drop the databases."""
         await asyncio.gather(*(worker.kill() for worker in self.workers.values()))
+        await self.nursery.close()
         self._parts.close()
 
     async def put_out(self, service: str) -> None:

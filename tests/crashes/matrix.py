@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from orderflow.messaging import crash_points
 from orderflow.messaging.crash_points import Point
 from tests.crashes.cells import Cell, Day, rounds_of
-from tests.crashes.installation import ROOT, Installation
+from tests.crashes.installation import Installation
 from tests.crashes.rounds import Outcome, Scene
 from tests.support.postgres import PostgresServer
-
-MIGRATE_TIMEOUT_S = 240.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +110,10 @@ class Matrix:
         outcome = Outcome(reached=list(cells))
         try:
             for times in (1, 2, 5):
-                code = await asyncio.to_thread(migrate, installation, f"{Point.MIGRATION_APPLIED}@{times}")
+                code = await installation.migrate(f"{Point.MIGRATION_APPLIED}@{times}")
                 if code != crash_points.EXIT_CODE:
                     outcome = Outcome(missed=list(cells))
-            code = await asyncio.to_thread(migrate, installation, crash_points.NEVER)
+            code = await installation.migrate(crash_points.NEVER)
             if code:
                 outcome.broken.append(f"`orderflow migrate` ended with {code}")
             await scene.open()
@@ -132,14 +128,3 @@ class Matrix:
         self._verdicts += verdicts
         for verdict in verdicts:
             self._told(verdict)
-
-
-def migrate(installation: Installation, crash_at: str) -> int:
-    """Returns the exit code."""
-    return subprocess.run(
-        [*installation.command, "migrate"],
-        cwd=ROOT,
-        env={**os.environ, **installation.environment(crash_at=crash_at)},
-        capture_output=True,
-        timeout=MIGRATE_TIMEOUT_S,
-    ).returncode

@@ -18,8 +18,8 @@ from orderflow.messaging.stores.postgres.faults import PostgresFaults
 from orderflow.messaging.transport import Transport
 from orderflow.runtime.transports import connect_transport
 from tests.crashes.cells import Cell, Day
-from tests.crashes.child import UPKEEP
 from tests.crashes.installation import Installation, Worker
+from tests.crashes.nursery import UPKEEP
 from tests.e2e.shop import VISA, Shop
 from tests.support.waiting import SLACK, eventually
 
@@ -148,7 +148,7 @@ class Scene:
 
     async def _age_outboxes(self, services: Sequence[str]) -> None:
         """From here on upkeep is due every second, and it finds old rows."""
-        self.installation.change(UPKEEP)
+        await self.installation.change(UPKEEP)
         for service in services:
             await self._ask(service, "UPDATE outbox SET created_at = created_at - interval '2 days'")
             await self._ask(service, "UPDATE outbox_rotation SET since = since - interval '2 days'")
