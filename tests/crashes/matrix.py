@@ -13,6 +13,8 @@ from tests.crashes.installation import Installation
 from tests.crashes.rounds import Outcome, Scene
 from tests.support.postgres import PostgresServer
 
+SHOWN = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Servers:
@@ -37,7 +39,10 @@ class Verdict:
     def __str__(self) -> str:
         if not self.reached:
             return f"{self.cell}: was not reached"
-        return f"{self.cell}: " + ("; ".join(self.broken) if self.broken else "holds")
+        if not self.broken:
+            return f"{self.cell}: holds"
+        more = f"; and {len(self.broken) - SHOWN} more" if len(self.broken) > SHOWN else ""
+        return f"{self.cell}: {'; '.join(self.broken[:SHOWN])}{more}"
 
 
 class Matrix:

@@ -63,6 +63,7 @@ class ServiceUnit:
         if self._has_died_on_purpose():
             # What it left is for one that goes on.
             self._environment[CRASH_AT] = crash_points.NEVER
+        self._end_input()
         said_before = self._stderr_size()
         self._process = self._spawn()
         self._ended = watch(self._process)
@@ -86,9 +87,7 @@ class ServiceUnit:
     async def stop(self) -> None:
         if self._process is None or self._ended is None:
             return
-        with contextlib.suppress(OSError):
-            if self._process.stdin is not None:
-                self._process.stdin.close()
+        self._end_input()
         for end, patience_s in (
             (None, self._drain_timeout_s + 2.0),
             (self._process.terminate, TERM_TIMEOUT_S),
@@ -114,6 +113,12 @@ class ServiceUnit:
                 )
         except OSError as error:
             raise LocalError(f"cannot start {self.name}: {error.strerror or error}") from error
+
+    def _end_input(self) -> None:
+        """A process that runs drains then; of one that has ended it is what is left open."""
+        with contextlib.suppress(OSError):
+            if self._process is not None and self._process.stdin is not None:
+                self._process.stdin.close()
 
     def _has_died_on_purpose(self) -> bool:
         return self._process is not None and self._process.returncode == crash_points.EXIT_CODE
