@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -153,11 +154,15 @@ def rounds_of(cells: Sequence[Cell]) -> list[tuple[Day, list[Cell]]]:
 
 
 def part(cells: Sequence[Cell]) -> list[Cell]:
-    """Each point once, the services and the logs in turn: what takes a minute or two instead of many."""
+    """Each point once, logs in turn and services as evenly as can be: what takes a minute or two instead of many."""
     chosen: list[Cell] = []
-    for number, point in enumerate(Point):
+    used: Counter[tuple[str, Day | None, str]] = Counter()
+    by_choice = sorted(Point, key=lambda point: len(REACHES[point].days))
+    for number, point in enumerate(by_choice):
         reachable = [cell for cell in cells if cell.point is point and day_of(cell) is not None]
         here = [cell for cell in reachable if cell.log == LOGS[number % len(LOGS)]] or reachable
         if here:
-            chosen.append(here[number // len(LOGS) % len(here)])
+            cell = min(here, key=lambda each: used[each.log, day_of(each), each.service])
+            used[cell.log, day_of(cell), cell.service] += 1
+            chosen.append(cell)
     return chosen
