@@ -114,7 +114,7 @@ class Scene:
         if day is Day.REBALANCE:
             await self._rebalance(workers)
         if day is Day.UPKEEP:
-            await eventually(lambda: self._are_young([cell.service for cell in workers]), timeout_s=60, every_s=0.2)
+            await asyncio.gather(*(self._emptied(cell.service, worker) for cell, worker in workers.items()))
 
     async def _restock(self, workers: Mapping[Cell, Worker]) -> None:
         """Once the others have died: what inventory is told is a command, too."""
@@ -147,15 +147,21 @@ class Scene:
             await asyncio.gather(*(second.kill() for second in seconds))
 
     async def _age_outboxes(self, services: Sequence[str]) -> None:
-        """From here on upkeep is due every second, and it finds old rows."""
+        """From here on upkeep is due every second, and it finds that new rows belong into another segment."""
         await self.installation.change(UPKEEP)
         for service in services:
-            await self._ask(service, "UPDATE outbox SET created_at = created_at - interval '2 days'")
             await self._ask(service, "UPDATE outbox_rotation SET since = since - interval '2 days'")
 
-    async def _are_young(self, services: Sequence[str]) -> bool:
-        old = "SELECT FROM outbox WHERE created_at < now() - interval '1 day' LIMIT 1"
-        return not any([await self._ask(service, old) for service in services])
+    async def _emptied(self, service: str, worker: Worker) -> None:
+        """The process has died when it had turned to the next segment; the next one empties the old one."""
+        await has_died(worker)
+        old = "segment <> (SELECT segment FROM outbox_rotation)"
+        await self._ask(service, f"UPDATE outbox SET created_at = created_at - interval '2 days' WHERE {old}")
+
+        async def is_empty() -> bool:
+            return not await self._ask(service, f"SELECT FROM outbox WHERE {old} LIMIT 1")
+
+        await eventually(is_empty, timeout_s=60, every_s=0.2)
 
     async def _poison(self, services: Sequence[str]) -> None:
         for service in services:
