@@ -121,7 +121,7 @@ class Installation:
         self._bootstrap = bootstrap
         self._prefix = f"crashes-{uuid4().hex[:8]}."
         self.workers = {name: Worker(self, name, name) for name in SERVICES}
-        self._admin = AdminClient({"bootstrap.servers": bootstrap}) if bootstrap else None
+        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}) if bootstrap else None
 
     async def prepare(self) -> None:
         """Make tables and topics."""
