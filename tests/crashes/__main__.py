@@ -161,7 +161,7 @@ def with_table(page: str, verdicts: Sequence[Verdict]) -> str:
     after = rest.split(END)[1]
     table = ["| point | what is cut | who dies there | cells | result |", "|---|---|---|---|---|"]
     table += [row(point, [each for each in verdicts if each.cell.point is point]) for point in Point]
-    out = ["Cells that cannot be reached:", "", "| point | who | why |", "|---|---|---|", *unreachable()]
+    out = ["Cells that are not tried:", "", "| point | who | why |", "|---|---|---|", *unreachable()]
     return "\n".join([before + BEGIN, "", summary(verdicts), "", *table, "", *out, "", END + after])
 
 
