@@ -18,6 +18,8 @@ import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
+from itertools import accumulate
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType
 from typing import Any
@@ -31,9 +33,21 @@ from tests.zoo.bug import plant_module
 
 ARGUMENTS = ("-q", "-s", "-p", "no:cacheprovider", "--no-header", "--no-summary")
 CPU_MIN_S = 5.0
+TESTS_CPU_S = 3.0
+"""So much of the processor the tests of one mutant may cost, the cheap ones first; unless all tests are wanted."""
+
 IMPORTED_CPU_S = 300.0
+UNMAPPED_CPU_S = 60.0
 
 Line = tuple[str, int]
+
+
+class How(Enum):
+    """Which tests judge a mutant."""
+
+    ALL = "all that run its line"
+    OWN = "of those that are written for its group, what runs its line"
+    UNMAPPED = "those that are written for its group, the ones for its file first, without asking what they run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +82,9 @@ class Coverage:
 
 
 def judged(
-    mutants: Sequence[tuple[Target, Mutant]], tests: Sequence[str], jobs: int, *, own_only: bool = False
+    mutants: Sequence[tuple[Target, Mutant]], tests: Sequence[str], jobs: int, how: How
 ) -> Iterator[Verdict]:
-    """Each mutant's verdict, in no order. `own_only`: only the tests that are written for its file judge it.
+    """Each mutant's verdict, in no order. `tests` is what pytest is to collect.
 
     Raises BrokenForkError when the tests do not pass as the code stands.
     """
@@ -78,14 +92,14 @@ def judged(
         os.environ["PYTEST_DEBUG_TEMPROOT"] = folder
         found = Path(folder) / "coverage"
         later: list[int] = []
-        host = _Host(mutants, jobs, own_only, found)
+        host = _Host(mutants, jobs, how, found)
         for number, killer in _told_by(lambda tell: host.run(tests, tell)):
             if killer is None:
                 later.append(number)
             else:
                 yield Verdict(mutants[number][1], killer)
         coverage: Coverage = pickle.loads(found.read_bytes())
-        yield from _judged_at_import(mutants, later, coverage, jobs, own_only=own_only)
+        yield from _judged_at_import(mutants, later, coverage, jobs, how)
 
 
 def _told_by(run: Callable[[Callable[[object], None]], None]) -> Iterator[tuple[int, str | None]]:
@@ -114,12 +128,10 @@ def _told_by(run: Callable[[Callable[[object], None]], None]) -> Iterator[tuple[
 class _Host:
     """A plugin of pytest: once all tests are collected, it runs them as it likes."""
 
-    def __init__(
-        self, mutants: Sequence[tuple[Target, Mutant]], jobs: int, own_only: bool, found: Path
-    ) -> None:
+    def __init__(self, mutants: Sequence[tuple[Target, Mutant]], jobs: int, how: How, found: Path) -> None:
         self._mutants = mutants
         self._jobs = jobs
-        self._own_only = own_only
+        self._how = how
         self._found = found
         self._coverage = Coverage()
         self._tracer = _Tracer({target.file for target, _ in mutants})
@@ -148,17 +160,17 @@ class _Host:
             raise session.Interrupted("not all tests could be collected")
         self._coverage.modules = tuple(sys.modules)
         items = {item.nodeid: item for item in session.items}
-        self._cover(items)
+        if self._how is not How.UNMAPPED:
+            self._cover(items)
         self._found.write_bytes(pickle.dumps(self._coverage))
         functions = _functions()
         gc.freeze()
-        works = []
-        for number, (_, mutant) in enumerate(self._mutants):
-            if self._coverage.runs_at_import(mutant):
+        at_import = [self._coverage.runs_at_import(mutant) for _, mutant in self._mutants]
+        for number, is_so in enumerate(at_import):
+            if is_so:
                 self._tell((number, None))
-            else:
-                works.append(number)
-        for number, killer in forked((self._work(number, items, functions) for number in works), self._jobs):
+        works = (self._work(number, items, functions) for number, is_so in enumerate(at_import) if not is_so)
+        for number, killer in forked(works, self._jobs):
             if killer in items:
                 self._killers[self._scope(number)].insert(0, killer)
             self._tell((number, killer))
@@ -188,19 +200,30 @@ class _Host:
         mutant = self._mutants[number][1]
         return mutant.file, mutant.scope
 
-    def _chosen(self, number: int) -> list[str]:
+    def _chosen(self, number: int, items: Mapping[str, pytest.Item]) -> Sequence[str]:
+        if self._how is How.UNMAPPED:
+            files = self._mutants[number][0].tests
+            return [nodeid for file in files for nodeid in items if nodeid.startswith(f"{file}::")]
+        return self._ordered(number)
+
+    def _ordered(self, number: int) -> Sequence[str]:
         """Those that killed a mutant of the function before, then those written for the file, then the cheap ones."""
         target, mutant = self._mutants[number]
         cost_s, before = self._coverage.cost_s, self._killers[self._scope(number)]
         own = {name for name in self._coverage.of(mutant) if name.startswith(target.tests)}
-        some = own if self._own_only else self._coverage.of(mutant)
-        return sorted(some, key=lambda name: (name not in before[:20], name not in own, cost_s[name], name))
+        some = own if self._how is How.OWN else self._coverage.of(mutant)
+        ordered = sorted(some, key=lambda name: (name not in before[:20], name not in own, cost_s[name], name))
+        if self._how is How.ALL:
+            return ordered
+        spent = accumulate(cost_s[name] for name in ordered)
+        return [name for name, so_far in zip(ordered, spent, strict=True) if so_far <= TESTS_CPU_S] or ordered[:1]
 
     def _work(
         self, number: int, items: Mapping[str, pytest.Item], functions: Mapping[tuple[str, int], Sequence[FunctionType]]
     ) -> Work:
         target, mutant = self._mutants[number]
-        chosen = self._chosen(number)
+        chosen = self._chosen(number, items)
+        cpu_s = 3 * sum(self._coverage.cost_s[nodeid] for nodeid in chosen) if self._coverage.cost_s else UNMAPPED_CPU_S
 
         def run() -> str:
             _exchange(functions, compile(mutant.tree(), str(target.path), "exec", dont_inherit=True), mutant)
@@ -214,7 +237,7 @@ class _Host:
                     return self._failed
             return ""
 
-        return Work(number, run, CPU_MIN_S + 3 * sum(self._coverage.cost_s[nodeid] for nodeid in chosen))
+        return Work(number, run, CPU_MIN_S + cpu_s)
 
 
 def _same_examples() -> None:
@@ -288,8 +311,7 @@ def _judged_at_import(
     numbers: Sequence[int],
     coverage: Coverage,
     jobs: int,
-    *,
-    own_only: bool,
+    how: How,
 ) -> Iterator[Verdict]:
     """First by the tests that are written for the file, then by all others that run anything of it."""
     if not numbers:
@@ -301,7 +323,7 @@ def _judged_at_import(
     left: list[int] = []
     own = (_planted(number, *mutants[number], mutants[number][0].tests) for number in numbers)
     for number, killer in forked(own, jobs):
-        if killer or own_only:
+        if killer or how is not How.ALL:
             yield Verdict(mutants[number][1], killer)
         else:
             left.append(number)

@@ -58,36 +58,79 @@ async def test_a_topic_that_was_replaced_is_told_apart_from_what_passes() -> Non
 
 async def test_a_defect_is_told_and_does_not_stop_the_loop() -> None:
     clock, seen = StillClock(), list[Signal]()
-    patience = patience_of(clock, seen)
-    calls = 0
+    errors = [defect := KeyError("defect")]
 
     async def step() -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 1:
-            raise KeyError("defect")
+        if errors:
+            raise errors.pop()
 
-    await patience.until_done(step)
+    await patience_of(clock, seen).until_done(step)
 
-    assert [type(signal) for signal in seen] == [TaskFailed, Waiting, Resumed]
+    assert seen[0] == TaskFailed("counter", "relay", defect)
+    assert [type(signal) for signal in seen[1:]] == [Waiting, Resumed]
 
 
 async def test_what_is_wrong_can_be_seen_while_it_waits() -> None:
     clock, seen = StillClock(), list[Signal]()
     patience = patience_of(clock, seen)
-    looked: list[tuple[str, bool]] = []
-    clock.on_sleep = lambda: looked.append((patience.problem, patience.waiting))
-    calls = 0
+    assert patience.component == "relay"
+    assert stands(patience) == ("", None, False, False)
+    looked: list[tuple[str, Exception | None, bool, bool]] = []
+    clock.on_sleep = lambda: looked.append(stands(patience))
+    gone = StoreUnavailableError("gone")
+    errors = [gone, gone]
 
     async def step() -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 1:
-            raise StoreUnavailableError("gone")
+        if errors:
+            raise errors.pop()
 
     await patience.until_done(step)
 
-    assert looked == [("StoreUnavailableError: gone", True)]
+    assert looked == [("StoreUnavailableError: gone", gone, True, True)] * 2
+    assert stands(patience) == ("", None, False, False)
+    told = [each for each in seen if isinstance(each, Waiting)]
+    assert told == [Waiting("counter", "relay", "StoreUnavailableError: gone", pause) for pause in clock.slept]
+
+
+def stands(patience: Patience) -> tuple[str, Exception | None, bool, bool]:
+    return patience.problem, patience.error, patience.is_troubled, patience.waiting
+
+
+async def test_each_trouble_is_told_for_itself_with_how_long_it_took() -> None:
+    clock, seen = StillClock(), list[Signal]()
+    patience = patience_of(clock, seen)
+    tries = [False, False, True, False, True]
+
+    async def step() -> None:
+        if not tries.pop(0):
+            raise StoreUnavailableError("gone")
+
+    await patience.until_done(step)
+    await clock.sleep(1_000.0)
+    await patience.until_done(step)
+
+    first, second, _, third = clock.slept
+    assert third <= 0.1
+    assert [each for each in seen if isinstance(each, Resumed)] == [
+        Resumed("counter", "relay", pytest.approx(first + second)),
+        Resumed("counter", "relay", pytest.approx(third)),
+    ]
+
+
+async def test_who_is_cancelled_while_it_waits_does_not_wait_any_more() -> None:
+    clock = StillClock()
+    patience = patience_of(clock, [])
+
+    def cancel() -> None:
+        raise asyncio.CancelledError
+
+    clock.on_sleep = cancel
+
+    async def step() -> None:
+        raise StoreUnavailableError("gone")
+
+    with pytest.raises(asyncio.CancelledError):
+        await patience.until_done(step)
     assert not patience.waiting
 
 
