@@ -32,8 +32,8 @@ from tests.mutation.targets import ROOT, SOURCE, Target
 from tests.zoo.bug import plant_module
 
 ARGUMENTS = ("-q", "-s", "-p", "no:cacheprovider", "--no-header", "--no-summary")
-CPU_MIN_S = 5.0
-TESTS_CPU_S = 3.0
+CPU_MIN_S = 3.0
+TESTS_CPU_S = 1.5
 """So much of the processor the tests of one mutant may cost, the cheap ones first; unless all tests are wanted."""
 
 IMPORTED_CPU_S = 300.0
@@ -60,10 +60,11 @@ class Verdict:
 
 @dataclass(slots=True)
 class Coverage:
-    """Which tests run a line, how long each takes (CPU s), and which lines within functions run at the import."""
+    """Which tests run a line, what each costs (CPU s) and where it stands; which lines of functions run at import."""
 
     tests: dict[Line, set[str]] = field(default_factory=lambda: defaultdict(set))
     cost_s: dict[str, float] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
     imported: set[Line] = field(default_factory=set)
     modules: tuple[str, ...] = ()
 
@@ -102,7 +103,7 @@ def judged(
         yield from _judged_at_import(mutants, later, coverage, jobs, how)
 
 
-def _told_by(run: Callable[[Callable[[object], None]], None]) -> Iterator[tuple[int, str | None]]:
+def _told_by(run: Callable[[Callable[[object], None]], None]) -> Iterator[Any]:
     """What a fork of this process tells while it runs."""
     reading, writing = os.pipe()
     pid = os.fork()
@@ -136,6 +137,8 @@ class _Host:
         self._coverage = Coverage()
         self._tracer = _Tracer({target.file for target, _ in mutants})
         self._failed = ""
+        self._why = ""
+        self._problem = ""
         self._tell: Callable[[object], None] = lambda _: None
         self._killers: dict[tuple[str, str], list[str]] = defaultdict(list)
 
@@ -149,7 +152,7 @@ class _Host:
             if status:
                 log.flush()
                 log.seek(0)
-                tell(f"the tests do not pass without a mutant: {log.read()[-4_000:]} {self._failed}")
+                tell(f"the tests cannot be run as the code stands: {self._problem or log.read()[-4_000:]}")
 
     def pytest_configure(self) -> None:
         _same_examples()
@@ -179,14 +182,19 @@ class _Host:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed and not self._failed:
             self._failed = report.nodeid
+            self._why = report.longreprtext
 
     def _cover(self, items: Mapping[str, pytest.Item]) -> None:
         """Run all once, in a fork that keeps what they leave behind to itself."""
-        for said in _told_by(lambda tell: self._run_covered(items, tell)):
-            nodeid, cost_s, lines = said
-            self._coverage.cost_s[nodeid] = cost_s
-            for line in lines:
-                self._coverage.tests[line].add(nodeid)
+        try:
+            for nodeid, cost_s, lines in _told_by(lambda tell: self._run_covered(items, tell)):
+                self._coverage.cost_s[nodeid] = cost_s
+                self._coverage.files[nodeid] = str(items[nodeid].path)
+                for line in lines:
+                    self._coverage.tests[line].add(nodeid)
+        except BrokenForkError as error:
+            self._problem = str(error)
+            raise
 
     def _run_covered(self, items: Mapping[str, pytest.Item], tell: Callable[[object], None]) -> None:
         for nodeid, item in items.items():
@@ -194,7 +202,9 @@ class _Host:
             self._tracer.start()
             self._failed = ""
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
-            tell(f"{nodeid} fails" if self._failed else (nodeid, time.process_time() - started, self._tracer.stop()))
+            if self._failed:
+                tell(f"{nodeid} fails: {self._why}")
+            tell((nodeid, time.process_time() - started, self._tracer.stop()))
 
     def _scope(self, number: int) -> tuple[str, str]:
         mutant = self._mutants[number][1]
@@ -223,7 +233,7 @@ class _Host:
     ) -> Work:
         target, mutant = self._mutants[number]
         chosen = self._chosen(number, items)
-        cpu_s = 3 * sum(self._coverage.cost_s[nodeid] for nodeid in chosen) if self._coverage.cost_s else UNMAPPED_CPU_S
+        cpu_s = 1.5 * sum(self._coverage.cost_s[nodeid] for nodeid in chosen) if self._coverage.cost_s else UNMAPPED_CPU_S
 
         def run() -> str:
             _exchange(functions, compile(mutant.tree(), str(target.path), "exec", dont_inherit=True), mutant)
@@ -336,12 +346,16 @@ def _others(target: Target, coverage: Coverage) -> Sequence[str]:
     """The files with tests that run anything of the target; the cheap ones first."""
     costs: dict[str, float] = defaultdict(float)
     for nodeid in coverage.of_file(target.file):
-        costs[nodeid.partition("::")[0]] += coverage.cost_s[nodeid]
-    return [file for file in sorted(costs, key=costs.__getitem__) if file not in target.tests]
+        costs[coverage.files[nodeid]] += coverage.cost_s[nodeid]
+    own = {str(ROOT / name) for name in target.tests}
+    return [file for file in sorted(costs, key=costs.__getitem__) if file not in own]
 
 
 def _planted(number: int, target: Target, mutant: Mutant, tests: Sequence[str]) -> Work:
     def run() -> str:
+        missing = [name for name in tests if not (ROOT / name).exists()]
+        if missing:
+            raise BrokenForkError(f"there are no such tests: {missing}")
         plant_module(mutant.file, mutant.tree())
         first = _First()
         arguments = (*ARGUMENTS, "-x", "-W", "ignore::pytest.PytestAssertRewriteWarning")

@@ -180,10 +180,11 @@ def _decides_nothing(parent: ast.AST, field: str, node: ast.AST) -> bool:
         return True
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return True
-    is_alias = isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript | ast.BinOp)
-    return isinstance(parent, ast.Module) and is_alias and isinstance(node.targets[0], ast.Name) and (
-        not node.targets[0].id.isupper()
-    )
+    return isinstance(parent, ast.Module) and isinstance(node, ast.Assign) and _is_type(node.value)
+
+
+def _is_type(node: ast.expr) -> bool:
+    return isinstance(node, ast.Subscript) or (isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr))
 
 
 def _lines(statement: ast.stmt) -> tuple[int, int]:
@@ -198,7 +199,7 @@ def _lines(statement: ast.stmt) -> tuple[int, int]:
 def _short(node: ast.AST) -> str:
     """On one line; a statement with others in it is known by its first line."""
     if isinstance(node, ast.match_case):
-        return f"case {ast.unparse(node.pattern)}"
+        return f"case {ast.unparse(node.pattern)}" + (f" if {ast.unparse(node.guard)}" if node.guard else "")
     lines = ast.unparse(node).splitlines()
     return lines[0] if isinstance(node, ast.stmt) else " ".join(line.strip() for line in lines)
 

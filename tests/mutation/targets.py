@@ -77,7 +77,7 @@ TARGETS = (
     Target("messaging/notes.py", PROCESSOR, _core("inlet", "intents")),
     Target("messaging/suspects.py", PROCESSOR, _core("suspects")),
     Target("messaging/decision.py", PROCESSOR, _core("inlet")),
-    Target("messaging/machine.py", PROCESSOR, (*_ORDER, *_PAYMENT)),
+    Target("messaging/machine.py", PROCESSOR, ("messaging/test_machine.py", *_ORDER, *_PAYMENT)),
     Target("messaging/inbox.py", PROCESSOR, _core("parking")),
     Target("messaging/failures.py", PROCESSOR, _core("redaction", "parking")),
     Target("messaging/retry.py", RETRIES, ("messaging/test_retry.py",)),

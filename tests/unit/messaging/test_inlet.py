@@ -11,10 +11,12 @@ from msgspec.structs import replace
 from orderflow.messaging.identity import event_id, lock_id, slot_of
 from orderflow.messaging.incoming import Incoming, from_command, from_record
 from orderflow.messaging.inlet import Failures
+from orderflow.messaging.parking_room import LOOK_WHEN_FULL_S
 from orderflow.messaging.rows import Ref, Row
 from orderflow.messaging.signals import BatchCommitted, BatchSplit, Outcome
 from orderflow.messaging.store import DataRefusedError, StoreUnavailableError
 from orderflow.messaging.stores.memory.writing import Rules
+from tests.unit.messaging.still_clock import StillClock
 from tests.unit.messaging.toy import Counted, Movement, Noticed, Opened, Put, Said, Tally
 from tests.unit.messaging.world import TRACE, World, header, outcomes, record_of
 
@@ -347,3 +349,35 @@ def nameless_666(before: Row | None, row: Row, named: frozenset[str] = frozenset
 def command(world: World, put: Put) -> Incoming:
     world._offset += 1
     return from_command(put, OURS, None, event_id("command", "put", put.name, world._offset))
+
+
+async def test_what_has_failed_loads_nothing_and_a_former_name_of_a_message_is_locked_too() -> None:
+    world = World()
+    failed = world.read(Counted(name="failed", amount=1))
+    renamed = replace(world.read(Counted(name="k", amount=1)), also=("former", "identity"))
+    failures: Failures = {failed.name: ValueError("before")}
+
+    touched, still, locks = world.inlet.touch([failed, renamed], failures)
+
+    assert touched == {Ref(Tally, "k")}
+    assert still == failures
+    assert locks == sorted(lock_id(name) for name in ("failed", "k", "former"))
+
+
+@pytest.mark.parametrize("holding", [True, False])
+async def test_whether_there_is_room_again_is_looked_for_before_each_batch(holding: bool) -> None:
+    clock = StillClock()
+    world = World(parked_keys_max=1, clock=clock)
+    world.moods.broken = {"first", "second"}
+    await world.admit(Counted(name="first", amount=1))
+    second = world.read(Counted(name="second", amount=1))
+    bring = world.inlet.hold if holding else world.inlet.admit
+    assert outcomes(await bring("counter", [second])) == [Outcome.DEFERRED]
+    world.database.state.parked.clear()
+    clock.now += LOOK_WHEN_FULL_S
+
+    assert outcomes(await bring("counter", [second])) == [Outcome.HELD if holding else Outcome.PARKED]
+
+
+def test_a_consumer_is_let_in_unless_somebody_stops_it() -> None:
+    assert World().inlet.standing_still("counter") == ""

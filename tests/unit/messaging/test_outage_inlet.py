@@ -43,6 +43,16 @@ async def test_a_batch_in_outage_writes_nothing() -> None:
     assert [(signal.failing, signal.tried) for signal in world.signals_of(OutageJudged)] == [(20, 20)]
 
 
+async def test_who_judges_an_outage_is_named() -> None:
+    world = World()
+    world.moods.broken.add(COUNTED)
+    batch = [world.read(Counted(name=f"k{n}", amount=1)) for n in range(20)]
+
+    await world.inlet.admit("another", batch)
+
+    assert [(each.service, each.consumer) for each in world.signals_of(OutageJudged)] == [("counter", "another")]
+
+
 async def test_events_of_other_types_and_other_failures_in_the_same_batch_take_their_way() -> None:
     world = World()
     world.moods.broken.add(COUNTED)
