@@ -112,3 +112,65 @@ def test_the_hand_is_full_by_number_and_by_size(bound: str, monkeypatch: pytest.
         in_hand.remove(message)
     assert not in_hand.is_full
     assert "k" not in in_hand
+
+
+def test_a_partition_is_in_hand_while_anything_of_it_is() -> None:
+    in_hand = Deferrals()
+    one = incoming(0, 5)
+    in_hand.add(one)
+    assert [in_hand.holds("t", 0), in_hand.holds("t", 1), in_hand.holds("u", 0)] == [True, False, False]
+    in_hand.remove(one)
+    assert not in_hand.holds("t", 0)
+
+
+def test_what_comes_in_another_order_is_settled_up_to_the_lowest() -> None:
+    in_hand = Deferrals()
+    for offset in (8, 5, 7):
+        in_hand.add(incoming(0, offset))
+    assert settled(in_hand, record(0, 9)) == [(0, 4)]
+
+
+def test_what_is_deferred_again_after_all_was_settled_is_settled_anew() -> None:
+    in_hand = Deferrals()
+    one = incoming(0, 5)
+    for _ in range(2):
+        in_hand.add(one)
+        assert settled(in_hand, record(0, 5)) == [(0, 4)]
+        in_hand.remove(one)
+        assert settled(in_hand) == [(0, 5)]
+    assert settled(in_hand) == []
+
+
+def test_nothing_else_goes_when_what_is_not_in_hand_is_removed() -> None:
+    in_hand = Deferrals()
+    kept = [incoming(0, 5), incoming(0, 6)]
+    for each in kept:
+        in_hand.add(each)
+    for stranger in (incoming(0, 7), incoming(0, 5, "other"), replace(kept[0], record=None)):
+        in_hand.remove(stranger)
+    assert (len(in_hand), offsets(list(in_hand.queue("k")))) == (2, [5, 6])
+
+
+def test_when_one_behind_the_head_goes_the_head_stays_as_it_was() -> None:
+    in_hand = Deferrals()
+    head, behind = (replace(incoming(0, n), event_type="t.Paid.v1") for n in range(2))
+    for each in (head, behind):
+        in_hand.add(each)
+    in_hand.put_off("k", failed=True)
+    in_hand.remove(behind)
+    assert list(in_hand.failed("t.Paid.v1")) == [head]
+    assert list(in_hand.queue("k")) == [head]
+    assert list(in_hand.others()) == []
+
+
+def test_a_head_that_failed_and_waits_for_room_then_stands_with_the_others_and_no_type_is_left_empty() -> None:
+    in_hand = Deferrals()
+    for key in ("a", "b"):
+        in_hand.add(replace(incoming(0, ord(key), key), event_type="t.Paid.v1"))
+        in_hand.put_off(key, failed=True)
+    in_hand.put_off("a", failed=False)
+    assert [[each.key for each in group] for group in (in_hand.others(), in_hand.failed("t.Paid.v1"))] == [["a"], ["b"]]
+    in_hand.put_off("b", failed=False)
+    assert in_hand.failed_types() == set()
+    assert list(in_hand.queue("nobody")) == list(in_hand.failed("nothing")) == []
+    assert "a" in in_hand

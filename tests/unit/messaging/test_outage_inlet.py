@@ -12,7 +12,7 @@ from orderflow.messaging.incoming import from_command, from_record
 from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.retrier import Retrier
 from orderflow.messaging.signals import BatchSplit, OutageJudged, OutageOver, Outcome
-from tests.support.waiting import eventually
+from tests.unit.messaging.still_clock import StillClock
 from tests.unit.messaging.toy import Counted, Opened, Put
 from tests.unit.messaging.world import World, outcomes, poisoned
 
@@ -101,10 +101,11 @@ async def test_a_share_of_poison_in_a_batch_of_500_is_parked(poison: int) -> Non
 
 
 async def test_of_the_keys_that_failed_one_is_tried_and_while_they_succeed_twice_as_many_then_all() -> None:
-    world = World(away_ms=20)
+    clock = StillClock()
+    world = World(away_ms=20, clock=clock)
     await broken_by(world, 30)
     watch = world.inlet.watch("counter")
-    await eventually(lambda: not watch.probe_in_s("toy.Counted.v1"))
+    clock.now += watch.probe_in_s("toy.Counted.v1")
     batch = [Counted(name=f"k{n}", amount=1) for n in range(30)]
 
     still = await world.admit(*batch)
@@ -114,7 +115,7 @@ async def test_of_the_keys_that_failed_one_is_tried_and_while_they_succeed_twice
     world.moods.broken.clear()
     handled = []
     while batch:
-        await eventually(lambda: not watch.paused or not watch.probe_in_s("toy.Counted.v1"))
+        clock.now += watch.probe_in_s("toy.Counted.v1") if watch.paused else 0.0
         results = await world.admit(*batch)
         handled.append(outcomes(results).count(Outcome.HANDLED))
         batch = [each for each, result in zip(batch, results, strict=True) if result.outcome is Outcome.DEFERRED]

@@ -10,17 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orderflow.messaging.retry import Backoff, RetryPolicy
-
-class Drawn(random.Random):
-    """Chance that always draws the same."""
-
-    def __init__(self, value: float) -> None:
-        super().__init__()
-        self._value = value
-
-    def random(self) -> float:
-        return self._value
-
+from tests.support.chance import Drawn
 
 backoffs = st.builds(lambda first, times: Backoff(first, first * times), st.integers(1, 5_000), st.integers(1, 1_000))
 

@@ -169,6 +169,7 @@ def test_what_cannot_happen_is_told_with_the_state_that_forbids_it(
 
 def test_the_table_is_of_the_rows_that_it_rules_and_starts_where_they_do() -> None:
     first = the_order(placed_world())
+    assert first == order()
     assert (MACHINE.name, MACHINE.initial, MACHINE.created_by) == (first.TABLE, first.status, first.event)
 
 
