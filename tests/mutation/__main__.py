@@ -58,7 +58,7 @@ class Score:
 @click.option(
     "--session",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Keep the verdicts in this file, and do not try again what was killed by then while its file stays the same.",
+    help="Keep the verdicts in this file, and do not try again what was killed while its file stays the same.",
 )
 @click.option("--write", is_flag=True, help=f"Write table and survivors into {PAGE.relative_to(ROOT)}.")
 def main(
@@ -75,9 +75,9 @@ def main(
     """Plant each mutant of the deciding code in a process of its own, and run the tests that could see it.
 
     A mutant is one slip: a comparison at its boundary, a condition or a statement left out, two arguments swapped,
-    another constant. It is killed when a test fails, or does not end. FILE is below src/orderflow, or a group; all are
-    tried if none is named. Of each file those unit tests judge that are written for its group. Nothing is changed on
-    disk.
+    another constant. It is killed when a test fails, or does not end. FILE is below src/orderflow, or a group; all
+    are tried if none is named. Of each file those unit tests judge that are written for its group. Nothing is changed
+    on disk.
 
     \b
     Examples:
@@ -294,12 +294,12 @@ def explained(verdicts: Sequence[Verdict]) -> Iterator[str]:
         reason = known(each.mutant)
         why = (reason.equivalent, reason.reason) if reason else (False, "Not explained.")
         by_reason.setdefault(why, []).append(each.mutant)
-    for is_equivalent, title in ((True, "Equivalent: nobody could see them"), (False, "Others")):
+    for sought, title in ((True, "Equivalent: nobody could see them"), (False, "Others")):
         yield f"### {title}"
         yield ""
-        for (equivalent, reason), found in by_reason.items():
-            if equivalent is is_equivalent:
-                yield f"- {reason}"
+        for (is_equivalent, text), found in by_reason.items():
+            if is_equivalent is sought:
+                yield f"- {text}"
                 yield from (f"  - `{mutant.file}` ``{mutant.name}``" for mutant in found)
         yield ""
 

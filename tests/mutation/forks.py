@@ -8,6 +8,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import psutil
@@ -29,7 +30,7 @@ class BrokenForkError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """`run` is called in the fork, and returns what is to be told of it. `cpu_s` is what it may use of the processor."""
+    """`run` is called in the fork, and returns what is to be told of it. It may use `cpu_s` of the processor."""
 
     name: int
     run: Callable[[], str]
@@ -135,7 +136,5 @@ def _look(fork: _Fork) -> None:
 
 def _kill(fork: _Fork) -> None:
     """With all that it has started: it leads a group of its own."""
-    try:
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(fork.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass

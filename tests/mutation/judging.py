@@ -1,7 +1,7 @@
 """Whether a mutant is killed: the tests that run its line, one after the other until one fails, in a fork for each.
 
-Two ways of planting. The code of a function is exchanged in a process that has collected all tests, so that nothing has
-to be imported anew. What runs while a module is imported is planted before it is, as the zoo does.
+Two ways of planting. The code of a function is exchanged in a process that has collected all tests, so that nothing
+has to be imported anew. What runs while a module is imported is planted before it is, as the zoo does.
 """
 
 from __future__ import annotations
@@ -82,9 +82,7 @@ class Coverage:
         return mutant.is_imported or any((mutant.file, line) in self.imported for line in lines)
 
 
-def judged(
-    mutants: Sequence[tuple[Target, Mutant]], tests: Sequence[str], jobs: int, how: How
-) -> Iterator[Verdict]:
+def judged(mutants: Sequence[tuple[Target, Mutant]], tests: Sequence[str], jobs: int, how: How) -> Iterator[Verdict]:
     """Each mutant's verdict, in no order. `tests` is what pytest is to collect.
 
     Raises BrokenForkError when the tests do not pass as the code stands.
@@ -109,11 +107,11 @@ def _told_by(run: Callable[[Callable[[object], None]], None]) -> Iterator[Any]:
     pid = os.fork()
     if not pid:
         os.close(reading)
-        pipe = os.fdopen(writing, "wb", buffering=0)
+        told = os.fdopen(writing, "wb", buffering=0)
         try:
-            run(lambda said: pickle.dump(said, pipe))
+            run(lambda said: pickle.dump(said, told))
         except BaseException:  # noqa: BLE001  # nothing of the parent may go on here
-            pickle.dump(traceback.format_exc(), pipe)
+            pickle.dump(traceback.format_exc(), told)
         finally:
             os._exit(0)
     os.close(writing)
@@ -229,11 +227,16 @@ class _Host:
         return [name for name, so_far in zip(ordered, spent, strict=True) if so_far <= TESTS_CPU_S] or ordered[:1]
 
     def _work(
-        self, number: int, items: Mapping[str, pytest.Item], functions: Mapping[tuple[str, int], Sequence[FunctionType]]
+        self,
+        number: int,
+        items: Mapping[str, pytest.Item],
+        functions: Mapping[tuple[str, int], Sequence[FunctionType]],
     ) -> Work:
         target, mutant = self._mutants[number]
         chosen = self._chosen(number, items)
-        cpu_s = 1.5 * sum(self._coverage.cost_s[nodeid] for nodeid in chosen) if self._coverage.cost_s else UNMAPPED_CPU_S
+        cpu_s = (
+            1.5 * sum(self._coverage.cost_s[nodeid] for nodeid in chosen) if self._coverage.cost_s else UNMAPPED_CPU_S
+        )
 
         def run() -> str:
             _exchange(functions, compile(mutant.tree(), str(target.path), "exec", dont_inherit=True), mutant)
@@ -294,9 +297,7 @@ def _functions() -> dict[tuple[str, int], list[FunctionType]]:
     return found
 
 
-def _exchange(
-    functions: Mapping[tuple[str, int], Sequence[FunctionType]], module: CodeType, mutant: Mutant
-) -> None:
+def _exchange(functions: Mapping[tuple[str, int], Sequence[FunctionType]], module: CodeType, mutant: Mutant) -> None:
     """Give the function of the mutant its code. Whoever has imported the function has the mutant from now on."""
     changed = 0
     for code in _codes(module):

@@ -1,14 +1,13 @@
 """What can be wrong with a file: its mutants, each one small slip in one place of its syntax tree.
 
-Left alone is what decides nothing: imports, annotations, docstrings, assertions (they narrow types), decorators and the
-head of a class, and the texts of errors that are raised.
+Left alone is what decides nothing: imports, annotations, docstrings, assertions (they narrow types), decorators and
+the head of a class, and the texts of errors that are raised.
 """
 
 from __future__ import annotations
 
 import ast
 import copy
-import os.path
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -51,7 +50,7 @@ class Mutant:
     """In `file` (below `src/orderflow`), `before` is replaced by `after`. `number` counts alike ones of a `scope`.
 
     `scope` is the qualified name of the function or class, "" in the module. `is_imported`: it lies in what runs when
-    the module is imported. Tests that run a line from `first` to `last` can see it. `tree` makes the whole module with it.
+    the module is imported. Tests that run a line from `first` to `last` can see it. `tree` makes the whole module.
     """
 
     file: str
@@ -206,8 +205,8 @@ def _short(node: ast.AST) -> str:
 
 def _cropped(before: str, after: str) -> tuple[str, str]:
     """Without most of what both begin and end with."""
-    start = len(os.path.commonprefix((before, after)))
-    end = len(os.path.commonprefix((before[start:][::-1], after[start:][::-1])))
+    start = _alike(before, after)
+    end = _alike(before[start:][::-1], after[start:][::-1])
     first = start - AROUND if start > AROUND + 10 else 0
     last = end - AROUND if end > AROUND + 10 else 0
 
@@ -215,6 +214,12 @@ def _cropped(before: str, after: str) -> tuple[str, str]:
         return ("…" if first else "") + text[first : len(text) - last] + ("…" if last else "")
 
     return cropped(before), cropped(after)
+
+
+def _alike(one: str, other: str) -> int:
+    """So many letters both begin with."""
+    different = (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    return next(different, min(len(one), len(other)))
 
 
 def _diff(file: str, place: _Place, before: str, after: str) -> str:
@@ -363,7 +368,9 @@ def _assigned(place: _Place) -> Iterator[Change]:
     assert isinstance(node, ast.Assign | ast.AnnAssign)
     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
     names = {each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)}
-    stores = [each for target in targets for each in ast.walk(target) if isinstance(each, ast.Attribute | ast.Subscript)]
+    stores = [
+        each for target in targets for each in ast.walk(target) if isinstance(each, ast.Attribute | ast.Subscript)
+    ]
     if function is not None and (stores or names <= _bound_before(function, node.lineno)):
         yield "statement left out", ast.Pass()
 

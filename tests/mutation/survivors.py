@@ -12,7 +12,7 @@ LISTED = Path(__file__).with_name("survivors.toml")
 
 @dataclass(frozen=True, slots=True)
 class Survivor:
-    """`equivalent`: nothing that anybody could see is changed. Else it is other tests that see it, or a harmless loss."""
+    """`equivalent`: nothing that anybody could see is changed. Else other tests see it, or the loss is harmless."""
 
     file: str
     name: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -14,10 +13,10 @@ from click.testing import CliRunner
 
 from tests.mutation.__main__ import BEGIN, END, PAGE, main, mutants_of, problems_of, scores, with_table
 from tests.mutation.forks import ENDLESS, BrokenForkError, Work, forked
-from tests.mutation.judging import How, Verdict, judged
+from tests.mutation.judging import Verdict
 from tests.mutation.mutants import Mutant, mutants
 from tests.mutation.survivors import survivors
-from tests.mutation.targets import ROOT, TARGETS, Target
+from tests.mutation.targets import ROOT, TARGETS
 
 
 def made(source: str) -> list[str]:
@@ -33,7 +32,10 @@ def made(source: str) -> list[str]:
         ("a + 1", ["a + 1 → a - 1", "1 → 2", "1 → 0"]),
         ("f(a, b)", ["f(a, b) → f(b, a)"]),
         ("min(a, b)", ["min(a, b) → max(a, b)"]),
-        ("f('a', 'b', c)", ["f('a', 'b', c) → f('b', c)", "f('a', 'b', c) → f('a', c)", "f('a', 'b', c) → f('a', c, 'b')"]),
+        (
+            "f('a', 'b', c)",
+            ["f('a', 'b', c) → f('b', c)", "f('a', 'b', c) → f('a', c)", "f('a', 'b', c) → f('a', c, 'b')"],
+        ),
         ("f(a=b)", ["f(a=b) → f()"]),
         ("f('a')", []),
         ("f(a=b, c=d)", ["f(a=b, c=d) → f(c=d)", "f(a=b, c=d) → f(a=d, c=b)", "f(a=b, c=d) → f(a=b)"]),
@@ -123,7 +125,13 @@ def test_a_sample_of_the_mutants_is_killed() -> None:
 
 
 CODE = "THREE = 3\n\n\ndef is_small(n):\n    return n < THREE\n"
-STRICT = "from orderflow import deciding_toy as toy\n\n\ndef test_it():\n    assert [toy.is_small(n) for n in (2, 3)] == [True, False]\n"
+STRICT = """
+from orderflow import deciding_toy as toy
+
+
+def test_it():
+    assert [toy.is_small(n) for n in (2, 3)] == [True, False]
+"""
 LAX = STRICT.replace("(2, 3)", "(2,)").replace(", False", "")
 
 
@@ -154,3 +162,67 @@ print(json.dumps(sorted(each.mutant.name for each in verdicts if not each.killer
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == survived
+
+
+def some_mutants() -> list[Mutant]:
+    target = next(target for target in TARGETS if target.file == "messaging/retry.py")
+    return mutants_of(target)
+
+
+def verdicts(*lives: str) -> list[Verdict]:
+    return [Verdict(each, "" if each.name in lives else "tests/a.py::test_b") for each in some_mutants()]
+
+
+EXPLAINED = [each.name for each in survivors() if each.file == "messaging/retry.py" and each.equivalent]
+
+
+def test_the_score_is_told_with_and_without_equivalents_of_file_group_and_all() -> None:
+    found = scores(verdicts(*EXPLAINED))
+    assert [each.name for each in found] == ["messaging/retry.py", "retries", "all"]
+    for each in found:
+        assert (each.killed, each.equivalent) == (each.mutants - len(EXPLAINED), len(EXPLAINED))
+        assert each.share < each.share_of_real == 1.0
+
+
+def test_what_is_not_explained_or_too_much_or_killed_after_all_is_a_problem() -> None:
+    everything = [each.name for each in some_mutants()]
+    hole = next(name for name in everything if name not in EXPLAINED)
+    assert problems_of(verdicts(*EXPLAINED), is_whole=True) == []
+    assert problems_of(verdicts(*EXPLAINED, hole), is_whole=True) == [f"UNEXPLAINED messaging/retry.py {hole}"]
+    assert problems_of(verdicts(*EXPLAINED[1:]), is_whole=True) == [
+        f"KILLED AFTER ALL, so tests/mutation/survivors.toml must not name it: messaging/retry.py {EXPLAINED[0]}"
+    ]
+    assert problems_of(verdicts(*everything), is_whole=True)[-1] == "TOO FEW of retries are killed: 0.0%"
+
+
+def test_the_page_has_todays_table_and_survivors_with_their_reasons() -> None:
+    page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+    written = with_table(page, verdicts(*EXPLAINED))
+    count, lives = len(some_mutants()), len(EXPLAINED)
+    assert f"| `messaging/retry.py` | {count} | {count - lives} | {lives} | " in written
+    assert all(f"``{name}``" in written for name in EXPLAINED)
+    assert written.startswith(f"before\n{BEGIN}\n\n| |")
+    assert written.endswith(f"\n{END}\nafter\n")
+    assert "old" not in written
+    assert PAGE.read_text("utf-8").count(BEGIN) == PAGE.read_text("utf-8").count(END) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["moon"], "moon: wanted is one of"),
+        (["--write", "canary"], "--write makes the table of everything"),
+        (["--sample", "0"], "0 is not in the range"),
+    ],
+)
+def test_wrong_usage_says_what_is_wanted(arguments: list[str], told: str) -> None:
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 2
+    assert told in done.output
+
+
+def test_mutants_are_listed_as_they_stand_in_the_code() -> None:
+    done = CliRunner().invoke(main, ["--list", "messaging/retry.py"])
+    assert done.exit_code == 0
+    assert "messaging/retry.py:38 RetryPolicy.again_in_ms" in done.output
+    assert "    - attempts >= self.attempts_max\n    + attempts > self.attempts_max  (comparison)" in done.output

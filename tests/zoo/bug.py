@@ -79,7 +79,7 @@ def plant(bug: Bug) -> None:
 
 
 def plant_module(file: str, source: str | ast.Module) -> None:
-    """From now on this process imports the file with this source. Raises NotPlantedError if it has done so already."""
+    """From now on this process imports the file with this source. Raises NotPlantedError if it has it already."""
     name = ".".join(("orderflow", *Path(file).with_suffix("").parts))
     if name in sys.modules:
         raise NotPlantedError(f"{name} was imported before anything could be planted in it")

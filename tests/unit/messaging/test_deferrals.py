@@ -169,7 +169,10 @@ def test_a_head_that_failed_and_waits_for_room_then_stands_with_the_others_and_n
         in_hand.add(replace(incoming(0, ord(key), key), event_type="t.Paid.v1"))
         in_hand.put_off(key, failed=True)
     in_hand.put_off("a", failed=False)
-    assert [[each.key for each in group] for group in (in_hand.others(), in_hand.failed("t.Paid.v1"))] == [["a"], ["b"]]
+    assert [[each.key for each in group] for group in (in_hand.others(), in_hand.failed("t.Paid.v1"))] == [
+        ["a"],
+        ["b"],
+    ]
     in_hand.put_off("b", failed=False)
     assert in_hand.failed_types() == set()
     assert list(in_hand.queue("nobody")) == list(in_hand.failed("nothing")) == []

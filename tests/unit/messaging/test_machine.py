@@ -19,7 +19,7 @@ def test_the_state_that_follows_is_that_of_the_table() -> None:
 
 
 def test_what_the_table_does_not_name_cannot_happen() -> None:
-    with pytest.raises(IllegalTransitionError, match="^doors: Opened cannot happen in state gone$") as illegal:
+    with pytest.raises(IllegalTransitionError, match=r"^doors: Opened cannot happen in state gone$") as illegal:
         DOOR.after("gone", "Opened")
     assert (illegal.value.machine, illegal.value.state, illegal.value.event) == ("doors", "gone", "Opened")
 

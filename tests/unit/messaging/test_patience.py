@@ -6,11 +6,13 @@ import asyncio
 
 import pytest
 
+from orderflow.messaging.failures import InfrastructureError
+from orderflow.messaging.gateway import GatewayUnavailableError
 from orderflow.messaging.patience import Patience
 from orderflow.messaging.retry import Backoff
 from orderflow.messaging.signals import Resumed, Signal, Signals, TaskFailed, TopicReplaced, Waiting
 from orderflow.messaging.store import StoreUnavailableError
-from orderflow.messaging.transport import TopicReplacedError
+from orderflow.messaging.transport import TopicReplacedError, TransportUnavailableError
 from tests.support.chance import Drawn
 from tests.unit.messaging.still_clock import StillClock
 
@@ -39,6 +41,28 @@ async def test_what_is_away_is_tried_again_later_and_later_and_its_return_is_tol
     assert isinstance(seen[-1], Resumed)
     assert seen[-1].after_s == pytest.approx(sum(clock.slept))
     assert patience.problem == ""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StoreUnavailableError("gone"),
+        TransportUnavailableError("gone"),
+        GatewayUnavailableError("gone"),
+        InfrastructureError("gone"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_infrastructure_that_is_away_is_no_defect(error: Exception) -> None:
+    seen, errors = list[Signal](), [error]
+
+    async def step() -> None:
+        if errors:
+            raise errors.pop()
+
+    await patience_of(StillClock(), seen).until_done(step)
+
+    assert [type(signal) for signal in seen] == [Waiting, Resumed]
 
 
 async def test_of_what_goes_well_nothing_is_told() -> None:
@@ -121,10 +145,9 @@ async def test_each_trouble_is_told_for_itself_with_how_long_it_took() -> None:
 
     first, second, _, third = clock.slept
     assert third <= 0.1
-    assert [each for each in seen if isinstance(each, Resumed)] == [
-        Resumed("counter", "relay", pytest.approx(first + second)),
-        Resumed("counter", "relay", pytest.approx(third)),
-    ]
+    resumed = [each for each in seen if isinstance(each, Resumed)]
+    assert {(each.service, each.component) for each in resumed} == {("counter", "relay")}
+    assert [each.after_s for each in resumed] == pytest.approx([first + second, third])
 
 
 async def test_who_is_cancelled_while_it_waits_does_not_wait_any_more() -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from orderflow.messaging.failures import InfrastructureError
 from orderflow.messaging.retrier import Retrier
-from orderflow.messaging.signals import BatchCommitted, Outcome
+from orderflow.messaging.signals import BatchCommitted, KeyReopened, Outcome
+from orderflow.messaging.stores.memory.store import MemoryStore
+from orderflow.messaging.stores.memory.transaction import MemoryTransaction
 from tests.unit.messaging.still_clock import StillClock
 from tests.unit.messaging.toy import Counted, Opened
 from tests.unit.messaging.world import World
@@ -183,3 +187,114 @@ async def test_a_probe_that_succeeds_drains_its_key_however_much_waits_there(mon
     await retrier.step()
 
     assert world.moods.handled == [f"k{n:+}" for n in range(1, 9)]
+
+
+def late(world: World, meanwhile: Callable[[], Awaitable[None]]) -> MemoryStore:
+    """The world's database, for somebody who gets his locks only after `meanwhile`."""
+    store = MemoryStore(world.database)
+    begin = store.transaction
+
+    def transaction() -> MemoryTransaction:
+        made = begin()
+        lock = made.lock
+
+        async def waiting(names: Sequence[int]) -> None:
+            await meanwhile()
+            await lock(names)
+
+        made.lock = waiting  # type: ignore[method-assign]
+        return made
+
+    store.transaction = transaction  # type: ignore[method-assign]
+    return store
+
+
+@pytest.mark.parametrize(("keys", "attempts"), [(1, [2]), (2, [1, 1])], ids=["poison", "in doubt"])
+async def test_what_another_process_has_tried_meanwhile_is_not_tried_again(keys: int, attempts: list[int]) -> None:
+    world = World(attempts_max=9, retry_ms=60_000, away_ms=60_000, clock=(clock := StillClock()))
+    for n in range(keys):
+        await world.admit(Counted(name=f"k{n}", amount=-1), Opened(name="other"))
+    clock.now += 60
+    world.seen.clear()
+    other = Retrier("counter", world.inlet, world.store, world.signals, StillClock())
+
+    async def meanwhile() -> None:
+        other.poke(0)
+        await other.step()
+
+    slow = Retrier("counter", world.inlet, late(world, meanwhile), world.signals, StillClock())
+    slow.poke(0)
+    await slow.step()
+
+    assert [event.attempts for event in world.parked()] == attempts
+    assert sizes(world) == [keys]
+
+
+async def test_what_a_retry_has_written_is_handed_on_with_how_long_it_took() -> None:
+    world = World()
+    retrier = await mended(world, "a")
+    [event] = world.parked()
+    world.committed.clear()
+
+    retrier.poke(0)
+    await retrier.step()
+
+    assert [changes.released for changes in world.committed] == [[event.position]]
+    assert [batch.duration_s for batch in world.signals_of(BatchCommitted)] == [0.0]
+
+
+async def is_looking(world: World, retrier: Retrier) -> bool:
+    """Whether it goes on by itself now. What it did before is forgotten."""
+    world.steps.clear()
+    step = asyncio.ensure_future(retrier.step())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    step.cancel()
+    return world.steps != []
+
+
+@pytest.mark.parametrize(("attempts", "looks"), [(1, True), (0, False)])
+async def test_it_comes_back_for_what_is_due_again_and_not_for_what_is_held_behind_it(
+    attempts: int, looks: bool
+) -> None:
+    world = World()
+    retrier = await mended(world, "a")
+    retrier.poke_for([replace(world.parked()[0], attempts=attempts)])
+
+    assert await is_looking(world, retrier) is looks
+
+
+async def test_what_fails_again_is_looked_for_when_it_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orderflow.messaging.retrier.IDLE_S", 1e6)
+    world = World(retry_ms=20)
+    world.moods.broken.add("a")
+    await world.admit(Counted(name="a", amount=1))
+    retrier = Retrier("counter", world.inlet, world.store, world.signals, world.clock)
+    retrier.poke(20)
+
+    async with asyncio.timeout(30):
+        while len(world.signals_of(BatchCommitted)) < 3:
+            await retrier.step()
+
+
+async def test_a_key_that_flows_again_is_told_by_service_consumer_and_number() -> None:
+    world = World()
+    await world.inlet.hold("another", [world.read(Counted(name="k", amount=n)) for n in (1, 2)])
+    retrier = Retrier("another", world.inlet, world.store, world.signals, StillClock())
+
+    retrier.poke(0)
+    await retrier.step()
+
+    assert world.signals_of(KeyReopened) == [KeyReopened("counter", "another", "k", 2)]
+
+
+async def test_in_an_outage_that_others_probe_what_comes_to_the_front_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orderflow.messaging.retrier.DRAIN_MAX", 1)
+    world = World(away_ms=60_000, clock=StillClock())
+    retrier = await outage_of_parked(world, Opened(name="k"), Counted(name="k", amount=1))
+
+    retrier.poke(0)
+    await retrier.step()
+
+    assert sizes(world) == [1]
+    assert world.moods.handled == ["opened"]

@@ -36,7 +36,15 @@ def test_the_mean_of_the_delays_is_three_quarters_of_what_the_attempt_allows(att
 
 @pytest.mark.parametrize(
     ("attempt", "chance", "delay_ms"),
-    [(1, 0.0, 100), (1, 0.5, 150), (1, 0.999, 200), (2, 0.0, 200), (7, 0.0, 6_400), (8, 0.0, 10_000), (8, 0.999, 19_990)],
+    [
+        (1, 0.0, 100),
+        (1, 0.5, 150),
+        (1, 0.999, 200),
+        (2, 0.0, 200),
+        (7, 0.0, 6_400),
+        (8, 0.0, 10_000),
+        (8, 0.999, 19_990),
+    ],
 )
 def test_a_delay_doubles_up_to_the_ceiling_and_lies_where_chance_puts_it(
     attempt: int, chance: float, delay_ms: int

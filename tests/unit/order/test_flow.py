@@ -41,9 +41,7 @@ def test_each_consumer_at_which_an_order_is_stuck_is_kept_until_it_reopens() -> 
     world = World(SERVICE, order())
     world.take(parked("payment"))
     world.take(parked("inventory"))
-    here = Obstacle(
-        state="parked", event_type="orderflow.X.v1", event_id="e1", error="KeyError", attempts=None
-    )
+    here = Obstacle(state="parked", event_type="orderflow.X.v1", event_id="e1", error="KeyError", attempts=None)
     assert stuck(world) == {"payment": here, "inventory": here}
     world.take(dead("payment"))
     assert stuck(world)["payment"] == Obstacle(
