@@ -254,10 +254,10 @@ class _Host:
 
 
 def _same_examples() -> None:
-    """Tests with examples made at random get the same ones for every mutant."""
+    """Tests with examples made at random get the same ones for every mutant, and fewer."""
     from hypothesis import settings
 
-    settings.register_profile("mutation", derandomize=True, database=None, deadline=None)
+    settings.register_profile("mutation", derandomize=True, database=None, deadline=None, max_examples=30)
     settings.load_profile("mutation")
 
 

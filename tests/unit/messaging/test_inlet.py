@@ -112,6 +112,7 @@ async def test_a_known_type_that_is_not_read_is_passed_over_without_a_transactio
     assert outcomes(results) == [Outcome.PASSED, Outcome.PASSED]
     assert world.steps == []
     assert world.states() == {}
+    assert world.committed == []
 
 
 async def test_a_known_type_that_is_not_read_is_passed_over_behind_a_parked_key_too() -> None:
@@ -337,7 +338,7 @@ async def test_what_was_committed_is_told_once_and_after_the_commit() -> None:
     assert told[0].handled[1].error == "ArithmeticError: -1 is below zero"
     assert told[0].handled[1].topic == "counts"
     assert len(world.committed) == 1
-    assert world.committed[0].existing == frozenset()
+    assert (world.committed[0].existing, world.committed[0].lease_ms) == (frozenset(), 60_000)
     assert [Ref(type(row), row.id) for row in world.committed[0].rows] == [Ref(Tally, "k")]
 
 

@@ -243,6 +243,10 @@ def test_shares_are_doubted_after_an_answer_until_nothing_fails_any_more() -> No
 
 
 def test_retries_are_no_first_trials_and_a_key_fails_since_it_failed_first() -> None:
-    memory = Memory().after([*bad(1), *fine(1, start=9), *bad(1, first=False), *bad(1, start=1)])
+    memory = Memory().after([*bad(1, at=NOW - 60), *fine(1, start=9), *bad(1, first=False), *bad(1, start=1)])
     assert (memory.failing["k0"].since, memory.failing["k1"].since) == (1, 4)
-    assert memory.evidence(NOW) == Evidence("f", "Boom: no", 2, 3)
+    assert memory.evidence(NOW) == Evidence("f", "Boom: no", 1, 2)
+
+
+def test_the_first_failures_of_all_are_without_a_success_before_them() -> None:
+    assert Memory().after(bad(2)).evidence(NOW, unanswered_only=True) == Evidence("f", "Boom: no", 2, 2)

@@ -11,7 +11,7 @@ from orderflow.messaging.identity import event_id
 from orderflow.messaging.incoming import from_command, from_record
 from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.retrier import Retrier
-from orderflow.messaging.signals import BatchSplit, OutageJudged, OutageOver, Outcome
+from orderflow.messaging.signals import BatchCommitted, BatchSplit, OutageJudged, OutageOver, Outcome
 from tests.unit.messaging.still_clock import StillClock
 from tests.unit.messaging.toy import Counted, Opened, Put
 from tests.unit.messaging.world import World, outcomes, poisoned
@@ -50,7 +50,8 @@ async def test_who_judges_an_outage_is_named() -> None:
 
     await world.inlet.admit("another", batch)
 
-    assert [(each.service, each.consumer) for each in world.signals_of(OutageJudged)] == [("counter", "another")]
+    for kind in (OutageJudged, BatchCommitted):
+        assert [(each.service, each.consumer) for each in world.signals_of(kind)] == [("counter", "another")]
 
 
 async def test_events_of_other_types_and_other_failures_in_the_same_batch_take_their_way() -> None:

@@ -11,7 +11,7 @@ from orderflow.messaging.breaker import CONTRADICTED_S, REFUSALS_MAX, UNTRIED_EV
 from orderflow.messaging.failures import PERMANENT
 from orderflow.messaging.inbox import Failure
 from orderflow.messaging.incoming import Incoming, from_record
-from orderflow.messaging.outage import Verdict
+from orderflow.messaging.outage import REMEMBERED_S, TRIALS_MAX, Verdict
 from orderflow.messaging.outage_watch import GONE_S, NEGLECTED_S, OutageWatch
 from orderflow.messaging.result import Result
 from orderflow.messaging.retry import Backoff
@@ -347,3 +347,100 @@ def test_one_that_fails_alone_is_not_listed() -> None:
 
     assert watched.watch.standings() == []
     assert watched.watch.is_troubled
+
+
+OPENED = "toy.Opened.v1"
+
+
+def test_two_outages_are_told_one_after_the_other() -> None:
+    watched = Watched()
+    watched.judged()
+    watched.watch.weigh(watched.results(Outcome.PARKED, keys(8), FAILED, opened=True))
+
+    assert watched.watch.paused == {COUNTED, OPENED}
+    assert "; keys that have not failed go on; toy.Opened.v1 waits for 0 s: 8 of 8 keys" in watched.watch.problem
+
+
+def test_it_is_troubled_while_an_outage_lasts_however_long_nothing_was_tried() -> None:
+    watched = Watched()
+    assert not watched.watch.is_troubled
+    watched.judged()
+    watched.clock.now += REMEMBERED_S + 1
+
+    assert watched.watch.is_troubled
+
+
+def test_it_is_troubled_when_one_of_several_types_fails() -> None:
+    watched = Watched()
+    watched.watch.learn(watched.results(Outcome.HANDLED, keys(3), opened=True))
+    assert not watched.watch.is_troubled
+    watched.fail("k0")
+
+    assert watched.watch.is_troubled
+
+
+def test_two_that_fail_alike_are_listed_until_something_of_the_type_succeeds() -> None:
+    watched = Watched()
+    watched.fail("k0", "k1")
+    assert [(each.event_type, each.evidence.failing) for each in watched.watch.standings()] == [(COUNTED, 2)]
+
+    watched.succeed("other")
+    assert watched.watch.standings() == []
+
+
+def test_where_all_goes_well_nothing_is_listed() -> None:
+    watched = Watched()
+    watched.succeed("k0")
+    assert watched.watch.standings() == []
+
+
+def test_an_operator_may_say_that_it_is_poison_before_anything_is_judged() -> None:
+    watched = Watched()
+    watched.watch.overrule({COUNTED: Verdict.POISON})
+    assert (watched.watch.paused, watched.seen) == (set(), [])
+
+
+def test_an_outage_by_an_operators_word_begins_with_something_that_fails() -> None:
+    watched = Watched()
+    watched.fail("k0")
+    watched.watch.overrule({COUNTED: Verdict.OUTAGE})
+
+    assert watched.watch.weigh(watched.results(Outcome.HANDLED, ["other"])) is None
+    assert watched.watch.paused == set()
+    assert watched.watch.weigh(watched.results(Outcome.PARKED, ["k1"], FAILED)) is not None
+    assert watched.watch.paused == {COUNTED}
+
+
+def test_a_failure_at_the_front_of_a_large_batch_is_remembered_and_so_is_a_success() -> None:
+    watched = Watched()
+    many = watched.results(Outcome.HANDLED, keys(TRIALS_MAX, 100))
+    watched.watch.learn([*watched.results(Outcome.PARKED, ["k0"], FAILED), *many])
+    assert watched.watch.is_troubled
+
+    watched.watch.learn([*watched.results(Outcome.HANDLED, ["k0"]), *many])
+    assert not watched.watch.is_troubled
+
+
+def test_successes_before_anything_failed_count_among_what_was_tried() -> None:
+    watched = Watched()
+    watched.succeed(*keys(8, 100))
+    watched.watch.weigh(watched.results(Outcome.PARKED, keys(8), FAILED))
+    assert watched.watch.paused == set()
+
+
+def test_only_what_has_failed_with_a_type_in_outage_waits_for_its_end() -> None:
+    watched = Watched()
+    watched.fail("k0")
+    assert not watched.watch.waits(watched.incoming("k0"))
+    watched.judged()
+    assert watched.watch.waits(watched.incoming("k0"))
+    assert not watched.watch.waits(watched.incoming("other"))
+
+
+def test_before_its_time_no_key_that_failed_may_be_tried() -> None:
+    watched = Watched()
+    watched.judged()
+    watched.fail("k0")
+    assert watched.watch.probes(COUNTED) == 0
+    watched.clock.now += watched.watch.probe_in_s(COUNTED)
+    assert watched.watch.probes(COUNTED) == 1
