@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Sequence
 
 import pytest
 from msgspec.structs import replace
 
+from orderflow.messaging.decision import RefusedError
 from orderflow.messaging.identity import event_id, lock_id, slot_of
 from orderflow.messaging.incoming import Incoming, from_command, from_record
-from orderflow.messaging.inlet import Failures
+from orderflow.messaging.inlet import Failures, Inlet
 from orderflow.messaging.parking_room import LOOK_WHEN_FULL_S
+from orderflow.messaging.retrier import Retrier
 from orderflow.messaging.rows import Ref, Row
 from orderflow.messaging.signals import BatchCommitted, BatchSplit, Outcome
 from orderflow.messaging.store import DataRefusedError, StoreUnavailableError
 from orderflow.messaging.stores.memory.writing import Rules
 from tests.unit.messaging.still_clock import StillClock
-from tests.unit.messaging.toy import Counted, Movement, Noticed, Opened, Put, Said, Tally
+from tests.unit.messaging.toy import Counted, Movement, Noticed, Opened, Put, Said, Tally, Total
 from tests.unit.messaging.world import TRACE, World, header, outcomes, record_of
 
 OURS = "/orderflow/counter"
@@ -337,6 +340,7 @@ async def test_what_was_committed_is_told_once_and_after_the_commit() -> None:
     assert [[each.outcome for each in batch.handled] for batch in told] == [[Outcome.HANDLED, Outcome.PARKED]]
     assert told[0].handled[1].error == "ArithmeticError: -1 is below zero"
     assert told[0].handled[1].topic == "counts"
+    assert told[0].handled[0].caused == (Total(name="k", total=1),)
     assert len(world.committed) == 1
     assert (world.committed[0].existing, world.committed[0].lease_ms) == (frozenset(), 60_000)
     assert [Ref(type(row), row.id) for row in world.committed[0].rows] == [Ref(Tally, "k")]
@@ -382,3 +386,59 @@ async def test_whether_there_is_room_again_is_looked_for_before_each_batch(holdi
 
 def test_a_consumer_is_let_in_unless_somebody_stops_it() -> None:
     assert World().inlet.standing_still("counter") == ""
+
+
+async def test_a_command_does_not_wait_behind_what_is_parked_of_its_key() -> None:
+    world = World()
+    await world.admit(Counted(name="k", amount=-1))
+
+    results = await world.admit(command(world, Put(name="k", total=7)))
+
+    assert outcomes(results) == [Outcome.HANDLED]
+    assert world.total("k") == 7
+
+
+async def test_a_callers_refusal_is_answered_and_his_failure_described() -> None:
+    world = World()
+
+    refused, failed = await world.admit(*(command(world, Put(name="k", total=total)) for total in (-1, 13)))
+
+    assert (refused.answer, type(refused.refusal), refused.failure) == ("below zero", RefusedError, None)
+    assert (failed.answer, type(failed.refusal)) == (None, ArithmeticError)
+    assert failed.failure is not None
+    assert failed.failure.message == "thirteen"
+
+
+async def test_what_is_parked_and_not_read_any_more_is_passed_over_and_its_key_flows_again() -> None:
+    world = World()
+    await world.inlet.hold("counter", [world.read(Opened(name="k"))])
+    handlers = {kind: handler for kind, handler in world.service.handlers.items() if kind is not Opened}
+    service = dataclasses.replace(world.service, handlers=handlers)
+    newer = Inlet(service, world.store, world.policy, world.signals, world.clock)
+    retrier = Retrier("counter", newer, world.store, world.signals, world.clock)
+
+    retrier.poke(0)
+    await retrier.step()
+
+    assert [each.outcome for each in world.signals_of(BatchCommitted)[-1].handled] == [Outcome.PASSED]
+    assert (world.parked(), set(world.states().values())) == ([], {"DONE"})
+    assert world.flow() == ["Reopened k"]
+
+
+async def test_no_more_is_held_behind_one_than_the_bound_allows() -> None:
+    world = World(parked_depth_max=2)
+
+    results = await world.admit(*(Counted(name="k", amount=amount) for amount in (-1, 2, 3)))
+
+    assert outcomes(results) == [Outcome.PARKED, Outcome.HELD, Outcome.DEFERRED]
+
+
+async def test_who_divides_a_batch_says_so() -> None:
+    world = World(clock=StillClock())
+    world.database.rules = Rules((nameless_666,), ())
+    batch = [world.read(Counted(name=name, amount=amount)) for name, amount in (("a", 1), ("b", 666))]
+
+    await world.inlet.admit("another", batch)
+
+    assert world.signals_of(BatchSplit) == [BatchSplit("counter", "another", 2, "the number of the beast")]
+    assert {each.duration_s for each in world.signals_of(BatchCommitted)} == {0.0}

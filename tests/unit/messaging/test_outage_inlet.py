@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from orderflow.messaging.breaker import REFUSALS_MAX
 from orderflow.messaging.failures import InfrastructureError
 from orderflow.messaging.identity import event_id
 from orderflow.messaging.incoming import from_command, from_record
@@ -325,3 +326,20 @@ async def test_batches_side_by_side_judge_one_outage_and_resume_it_once() -> Non
 
     assert len(world.signals_of(OutageJudged)) == len(world.signals_of(OutageOver)) == 1
     assert len(world.moods.handled) == 50
+
+
+@pytest.mark.parametrize(("healthy", "slowed"), [(0, True), (40, False)])
+async def test_in_an_outage_what_the_database_refuses_slows_down_the_untried_and_what_it_takes_does_not(
+    healthy: int, slowed: bool
+) -> None:
+    world = World(away_ms=60_000, clock=StillClock())
+    await broken_by(world)
+    world.moods.broken.clear()
+    refused = 1 if healthy else REFUSALS_MAX
+
+    await world.admit(*(Counted(name=f"new{n}", amount=1) for n in range(healthy)))
+    for n in range(refused):
+        await world.admit(*(Counted(name=f"fine{n}-{m}", amount=1) for m in range(3)), Counted(name=f"x{n}", amount=666))
+
+    assert world.inlet.watch("counter").paused == {"toy.Counted.v1"}
+    assert (world.inlet.watch("counter").untried_in_s("toy.Counted.v1") > 0) is slowed

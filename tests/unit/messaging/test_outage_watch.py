@@ -444,3 +444,61 @@ def test_before_its_time_no_key_that_failed_may_be_tried() -> None:
     assert watched.watch.probes(COUNTED) == 0
     watched.clock.now += watched.watch.probe_in_s(COUNTED)
     assert watched.watch.probes(COUNTED) == 1
+
+
+def test_where_no_outage_is_nothing_is_left_to_end() -> None:
+    watched = Watched()
+    watched.watch.nothing_left(COUNTED)
+    assert watched.seen == []
+
+
+def test_with_nothing_left_to_probe_it_ends_when_others_succeed_or_after_so_long() -> None:
+    contradicted, silent = Watched(), Watched()
+    for watched in (contradicted, silent):
+        watched.judged()
+        watched.watch.nothing_left(COUNTED)
+        assert watched.watch.paused == {COUNTED}
+    contradicted.succeed("other")
+    contradicted.watch.nothing_left(COUNTED)
+    assert contradicted.watch.paused == set()
+    silent.clock.now += silent.watch.probe_in_s(COUNTED) + GONE_S
+    silent.watch.nothing_left(COUNTED)
+    assert silent.watch.paused == set()
+
+
+def test_what_is_gone_and_never_failed_here_begins_no_round() -> None:
+    watched = Watched()
+    watched.judged()
+    watched.fail("k0")
+    wait_s = watched.watch.probe_in_s(COUNTED)
+
+    watched.watch.learn(watched.results(Outcome.DUPLICATE, ["stranger"]))
+
+    assert watched.watch.probe_in_s(COUNTED) == wait_s > 0
+
+
+def test_what_is_dead_casts_no_doubt_on_what_fails_alike() -> None:
+    watched = Watched()
+    watched.fail("k0", "k1")
+    assert len(watched.watch.standings()) == 1
+    watched.watch.learn(watched.results(Outcome.DEAD, ["k1"], FAILED))
+    assert watched.watch.standings() == []
+
+
+def test_another_key_that_succeeds_beside_one_that_fails_again_speaks_against_it_and_one_that_heals_does_not() -> None:
+    healing, others = Watched(), Watched()
+    for watched in (healing, others):
+        watched.judged(30)
+        good = "k0" if watched is healing else "other"
+        watched.watch.learn(
+            [*watched.results(Outcome.HANDLED, [good]), *watched.results(Outcome.DEFERRED, ["k1", "k2"], FAILED)]
+        )
+    assert "other keys succeed" not in healing.watch.problem
+    assert "other keys succeed" in others.watch.problem
+
+
+def test_it_is_over_when_all_that_failed_is_handled_elsewhere() -> None:
+    watched = Watched()
+    watched.judged(8)
+    watched.watch.learn(watched.results(Outcome.DUPLICATE, keys(8)))
+    assert watched.watch.paused == set()
