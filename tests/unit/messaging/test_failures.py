@@ -56,7 +56,9 @@ def test_a_failure_is_of_one_of_three_kinds_and_named_by_its_class_and_place(
     error: Exception, kind: str, message: str
 ) -> None:
     name = type(error).__name__
-    assert describe(caught(raising(error))) == Failure(kind, name, message, digest(f"{name}:test_failures.py:decides"))
+    assert describe(caught(raising(error))) == Failure(
+        kind, name, message, digest(f"{name}:test_failures.py:decides")
+    )
 
 
 def test_what_cannot_be_decoded_is_permanent_and_grouped_by_what_is_wrong_with_it() -> None:

@@ -11,16 +11,18 @@ from msgspec.structs import replace
 
 from orderflow.messaging.decision import RefusedError
 from orderflow.messaging.identity import event_id, lock_id, slot_of
-from orderflow.messaging.incoming import Incoming, from_command, from_record
+from orderflow.messaging.incoming import Incoming, from_answer, from_command, from_record
 from orderflow.messaging.inlet import Failures, Inlet
 from orderflow.messaging.parking_room import LOOK_WHEN_FULL_S
 from orderflow.messaging.retrier import Retrier
+from orderflow.messaging.retry import Backoff
 from orderflow.messaging.rows import Ref, Row
 from orderflow.messaging.signals import BatchCommitted, BatchSplit, Outcome
 from orderflow.messaging.store import DataRefusedError, StoreUnavailableError
 from orderflow.messaging.stores.memory.writing import Rules
+from tests.support.chance import Drawn
 from tests.unit.messaging.still_clock import StillClock
-from tests.unit.messaging.toy import Counted, Movement, Noticed, Opened, Put, Said, Tally, Total
+from tests.unit.messaging.toy import Asked, Counted, Movement, Noticed, Opened, Put, Said, Tally, Total
 from tests.unit.messaging.world import TRACE, World, header, outcomes, record_of
 
 OURS = "/orderflow/counter"
@@ -442,3 +444,18 @@ async def test_who_divides_a_batch_says_so() -> None:
 
     assert world.signals_of(BatchSplit) == [BatchSplit("counter", "another", 2, "the number of the beast")]
     assert {each.duration_s for each in world.signals_of(BatchCommitted)} == {0.0}
+
+
+async def test_an_intent_is_asked_at_once_and_again_after_a_pause_and_stays_open_meanwhile() -> None:
+    world = World()
+    policy = dataclasses.replace(world.policy, ask_again=Backoff(8_000, 8_000), chance=Drawn(0.0))
+    inlet = Inlet(world.service, world.store, policy, world.signals, world.clock, world.committed.append)
+
+    await inlet.admit("counter", [world.read(Asked(name="k"))])
+    [asked] = world.intents().values()
+    await inlet.admit("counter", [from_answer(Said(name="k", words="again"), asked, OURS)])
+
+    first, second = world.committed
+    assert [(each.intent.key, each.attempts, each.delay_ms) for each in first.opened] == [("ask:k", 0, 0)]
+    assert [(each.intent.key, each.attempts, each.delay_ms) for each in second.postponed] == [("ask:k", 1, 4_000)]
+    assert (second.opened, second.closed_intents) == ([], [])

@@ -9,15 +9,16 @@ import pytest
 
 from orderflow.messaging.breaker import CONTRADICTED_S, REFUSALS_MAX, UNTRIED_EVERY_S
 from orderflow.messaging.failures import PERMANENT
-from orderflow.messaging.inbox import Failure
-from orderflow.messaging.incoming import Incoming, from_record
+from orderflow.messaging.identity import event_id
+from orderflow.messaging.inbox import Failure, ParkedEvent
+from orderflow.messaging.incoming import Incoming, from_command, from_parked, from_record
 from orderflow.messaging.outage import REMEMBERED_S, TRIALS_MAX, Verdict
 from orderflow.messaging.outage_watch import GONE_S, NEGLECTED_S, OutageWatch
 from orderflow.messaging.result import Result
 from orderflow.messaging.retry import Backoff
 from orderflow.messaging.signals import OutageJudged, OutageOver, Outcome, Signal, Signals
 from tests.unit.messaging.still_clock import StillClock
-from tests.unit.messaging.toy import Counted, Opened
+from tests.unit.messaging.toy import Counted, Opened, Put
 from tests.unit.messaging.world import World, record_of
 
 COUNTED = "toy.Counted.v1"
@@ -150,6 +151,7 @@ def test_while_they_succeed_rounds_double_and_then_it_is_over_and_all_before_is_
     assert widths == [1, 2, 4, 8]
     assert watched.watch.problem == ""
     assert watched.seen[-1] == OutageOver("s", "c", COUNTED, 7.0)
+    assert not watched.watch.is_troubled
     watched.watch.weigh(watched.results(Outcome.PARKED, keys(7), FAILED))
     assert watched.watch.paused == set()
 
@@ -272,6 +274,8 @@ def test_a_retry_that_fails_otherwise_is_told_too() -> None:
     watched = Watched()
     watched.judged()
 
+    watched.fail("k1")
+    assert "lately" not in watched.watch.problem
     watched.watch.learn(watched.results(Outcome.DEFERRED, ["k1"], Failure("unknown", "Bang", "why", "g")))
 
     assert "failed alike with Boom: no (f), lately with Bang: why; so" in watched.watch.problem
@@ -325,7 +329,8 @@ def test_an_operator_says_that_it_is_an_outage() -> None:
     watched.fail("k0")
 
     assert watched.watch.paused == {COUNTED}
-    assert "an operator has said that it is an outage" in watched.watch.problem
+    assert "no (f); an operator has said that it is an outage; so it is" in watched.watch.problem
+    assert "if none of these does within 0 s" in watched.watch.problem
 
 
 def test_what_is_judged_and_what_is_in_doubt_is_listed() -> None:
@@ -485,7 +490,9 @@ def test_what_is_dead_casts_no_doubt_on_what_fails_alike() -> None:
     assert watched.watch.standings() == []
 
 
-def test_another_key_that_succeeds_beside_one_that_fails_again_speaks_against_it_and_one_that_heals_does_not() -> None:
+def test_another_key_that_succeeds_beside_one_that_fails_again_speaks_against_it_and_one_that_heals_does_not() -> (
+    None
+):
     healing, others = Watched(), Watched()
     for watched in (healing, others):
         watched.judged(30)
@@ -501,4 +508,45 @@ def test_it_is_over_when_all_that_failed_is_handled_elsewhere() -> None:
     watched = Watched()
     watched.judged(8)
     watched.watch.learn(watched.results(Outcome.DUPLICATE, keys(8)))
+    assert watched.watch.paused == set()
+
+
+def test_what_was_not_tried_tells_nothing() -> None:
+    watched = Watched()
+    watched.fail("k0", "k1")
+    watched.watch.learn(watched.results(Outcome.HELD, ["other"]))
+    assert len(watched.watch.standings()) == 1
+
+
+def test_a_command_tells_nothing_of_outages() -> None:
+    watched = Watched()
+    commands = [from_command(Put(name=key, total=1), "/x", None, event_id("a", "b", key, 1)) for key in keys(3)]
+    watched.watch.learn([Result(each, Outcome.REFUSED, failure=FAILED) for each in commands])
+    assert not watched.watch.is_troubled
+
+
+def retried(watched: Watched, key: str) -> Incoming:
+    """The same event, parked, and tried again."""
+    first = watched.incoming(key)
+    assert first.record is not None
+    parked = ParkedEvent(
+        key=key,
+        identity=first.identity,
+        event_id=first.event_id,
+        event_type=first.event_type,
+        record=first.record,
+        attempts=1,
+    )
+    return from_parked(parked, watched.world.service.catalogue)
+
+
+def test_retries_that_fail_while_others_succeed_are_no_outage_however_many() -> None:
+    watched = Watched()
+    watched.fail(*keys(7))
+    watched.clock.now += 60
+    watched.succeed("other")
+
+    again = [Result(retried(watched, key), Outcome.PARKED, failure=FAILED) for key in keys(7)]
+    watched.watch.weigh([*again, *watched.results(Outcome.PARKED, ["k7"], FAILED)])
+
     assert watched.watch.paused == set()

@@ -68,6 +68,14 @@ async def test_later_events_of_a_parked_key_are_held_also_in_later_batches_and_n
     assert len(world.parked()) == 2
 
 
+async def test_an_event_that_comes_twice_in_one_batch_is_held_once() -> None:
+    world = World()
+    later = world.read(Counted(name="bad", amount=2))
+    await world.admit(Counted(name="bad", amount=-1))
+
+    assert outcomes(await world.admit(later, later)) == [Outcome.HELD, Outcome.DUPLICATE]
+
+
 async def test_a_retry_that_succeeds_drains_what_was_held_in_order_and_says_reopened() -> None:
     world = World()
     world.moods.broken.add("k")
