@@ -95,10 +95,12 @@ def test_heads_that_failed_stand_apart_by_type_until_they_are_gone_and_the_next_
     assert [head.key for head in in_hand.others()] == ["other", "k"]
 
 
-@pytest.mark.parametrize("bound", ["RECORDS_MAX", "BYTES_MAX"])
-def test_the_hand_is_full_by_number_and_by_size(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    three = 3 * size_of(record(0, 0, value=b"x" * 99))
-    monkeypatch.setattr(f"orderflow.messaging.deferrals.{bound}", {"RECORDS_MAX": 3, "BYTES_MAX": three}[bound])
+ONE = size_of(record(0, 0, value=b"x" * 99))
+
+
+@pytest.mark.parametrize(("bound", "most"), [("RECORDS_MAX", 3), ("BYTES_MAX", 3 * ONE), ("BYTES_MAX", 2 * ONE + 1)])
+def test_the_hand_is_full_by_number_and_by_size(bound: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"orderflow.messaging.deferrals.{bound}", most)
     in_hand = Deferrals()
     each = [incoming(0, n, value=b"x" * 99) for n in range(3)]
     for message in each[:2]:
@@ -177,3 +179,11 @@ def test_a_head_that_failed_and_waits_for_room_then_stands_with_the_others_and_n
     assert in_hand.failed_types() == set()
     assert list(in_hand.queue("nobody")) == list(in_hand.failed("nothing")) == []
     assert "a" in in_hand
+
+
+def test_a_key_stands_with_the_type_of_its_head_and_not_of_what_waits_behind() -> None:
+    in_hand = Deferrals()
+    in_hand.add(replace(incoming(0, 1), event_type="t.Paid.v1"))
+    in_hand.add(replace(incoming(0, 2), event_type="t.Sent.v1"))
+    in_hand.put_off("k", failed=True)
+    assert in_hand.failed_types() == {"t.Paid.v1"}

@@ -339,9 +339,8 @@ async def test_in_an_outage_what_the_database_refuses_slows_down_the_untried_and
 
     await world.admit(*(Counted(name=f"new{n}", amount=1) for n in range(healthy)))
     for n in range(refused):
-        await world.admit(
-            *(Counted(name=f"fine{n}-{m}", amount=1) for m in range(3)), Counted(name=f"x{n}", amount=666)
-        )
+        fine = [Counted(name=f"fine{n}-{m}", amount=1) for m in range(3)]
+        await world.admit(*fine, Counted(name=f"x{n}", amount=666))
 
     assert world.inlet.watch("counter").paused == {"toy.Counted.v1"}
     assert (world.inlet.watch("counter").untried_in_s("toy.Counted.v1") > 0) is slowed

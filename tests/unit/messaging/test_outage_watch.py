@@ -16,6 +16,7 @@ from orderflow.messaging.outage import REMEMBERED_S, TRIALS_MAX, Verdict
 from orderflow.messaging.outage_watch import GONE_S, NEGLECTED_S, OutageWatch
 from orderflow.messaging.result import Result
 from orderflow.messaging.retry import Backoff
+from orderflow.messaging.sifting import sift
 from orderflow.messaging.signals import OutageJudged, OutageOver, Outcome, Signal, Signals
 from tests.unit.messaging.still_clock import StillClock
 from tests.unit.messaging.toy import Counted, Opened, Put
@@ -525,7 +526,7 @@ def test_a_command_tells_nothing_of_outages() -> None:
     assert not watched.watch.is_troubled
 
 
-def retried(watched: Watched, key: str) -> Incoming:
+def retried(watched: Watched, key: str, replays: int = 0) -> Incoming:
     """The same event, parked, and tried again."""
     first = watched.incoming(key)
     assert first.record is not None
@@ -536,6 +537,7 @@ def retried(watched: Watched, key: str) -> Incoming:
         event_type=first.event_type,
         record=first.record,
         attempts=1,
+        replays=replays,
     )
     return from_parked(parked, watched.world.service.catalogue)
 
@@ -550,3 +552,41 @@ def test_retries_that_fail_while_others_succeed_are_no_outage_however_many() -> 
     watched.watch.weigh([*again, *watched.results(Outcome.PARKED, ["k7"], FAILED)])
 
     assert watched.watch.paused == set()
+
+
+@pytest.mark.parametrize(("replays", "troubled"), [(0, True), (1, False)])
+def test_a_retry_that_fails_is_remembered_and_an_operators_replay_is_not(replays: int, troubled: bool) -> None:
+    watched = Watched()
+    watched.watch.learn([Result(retried(watched, "k0", replays), Outcome.PARKED, failure=FAILED)])
+    assert watched.watch.is_troubled is troubled
+
+
+def test_what_is_certain_to_fail_again_is_not_remembered() -> None:
+    watched = Watched()
+    watched.watch.learn(watched.results(Outcome.DEAD, keys(3), Failure(PERMANENT, "FinalError", "never", "f")))
+    assert not watched.watch.is_troubled
+
+
+def test_of_what_is_in_doubt_only_what_failed_uses_up_no_attempt() -> None:
+    watched = Watched()
+    failed = watched.results(Outcome.PARKED, keys(2), FAILED)
+    behind = watched.results(Outcome.HELD, ["k0"])
+    assert watched.watch.weigh([*failed, *behind]) == {each.incoming.name for each in failed}
+
+
+def test_of_a_batch_those_may_be_tried_that_do_not_wait_behind_another_of_their_key() -> None:
+    watched = Watched()
+    watched.judged()
+    watched.fail("k0")
+    put = from_command(Put(name="k0", total=1), "/x", None, event_id("a", "b", "c", 1))
+    batch = [
+        watched.incoming("k0"),
+        watched.incoming("k0", opened=True),
+        watched.incoming("before", opened=True),
+        watched.incoming("new"),
+        put,
+    ]
+    behind = {"before"}
+
+    assert sift(batch, watched.watch, behind) == [3, 4]
+    assert behind == {"before", "k0"}

@@ -435,3 +435,38 @@ async def test_when_the_database_refuses_one_of_many_heads_the_others_go_on() ->
 
     assert (world.total("a"), world.total("b"), world.total("bad")) == (1, 2, None)
     assert [(each.key, each.attempts) for each in world.parked()] == [("bad", 2)]
+
+
+async def test_how_often_it_was_tried_comes_with_what_became_of_it() -> None:
+    world = World(attempts_max=2)
+    parked, dead = await world.admit(Counted(name="k", amount=-1), Counted(name="never", amount=-13))
+    assert [(each.outcome, each.attempts) for each in (parked, dead)] == [(Outcome.PARKED, 1), (Outcome.DEAD, 1)]
+    assert [(event.state, event.delay_ms) for event in world.parked()] == [
+        (InboxState.PARKED, 0),
+        (InboxState.DEAD, 0),
+    ]
+
+
+async def test_what_would_be_given_up_and_finds_no_room_waits_and_says_why() -> None:
+    world = World(parked_keys_max=1)
+    await world.admit(Counted(name="k", amount=-1))
+
+    [result] = await world.admit(Counted(name="never", amount=-13))
+
+    assert (result.outcome, result.crowded, result.incoming.key) == (Outcome.DEFERRED, True, "never")
+    assert result.failure is not None
+    assert result.failure.error == "FinalError"
+    assert world.outbox("counts.DLT") == []
+
+
+async def test_a_dead_letter_names_consumer_and_service() -> None:
+    world = World()
+    record = poisoned(1, key=b"k", value=b"x" * 2_097_050)
+
+    await world.inlet.admit("another", [from_record(record, world.service.catalogue)])
+
+    [letter] = world.outbox("counts.DLT")
+    assert header(letter.headers, "dlt_consumer") == "another"
+    assert header(letter.headers, "dlt_whole").startswith(
+        "in the database of counter, parked by consumer another as "
+    )
