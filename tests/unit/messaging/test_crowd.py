@@ -23,6 +23,7 @@ def crowd_of(clock: StillClock, seen: list[Signal]) -> Crowd:
 def test_while_there_is_room_nobody_waits_and_nothing_is_told() -> None:
     seen = list[Signal]()
     crowd = crowd_of(StillClock(), seen)
+    assert (crowd.problem, crowd.wait_s) == ("", 0.0)
     crowd.found_room()
     assert (crowd.problem, crowd.wait_s, seen) == ("", 0.0, [])
 

@@ -187,3 +187,12 @@ def test_a_key_stands_with_the_type_of_its_head_and_not_of_what_waits_behind() -
     in_hand.add(replace(incoming(0, 2), event_type="t.Sent.v1"))
     in_hand.put_off("k", failed=True)
     assert in_hand.failed_types() == {"t.Paid.v1"}
+
+
+@pytest.mark.parametrize(("offset", "found"), [(0, []), (1, [(0, 0)])])
+def test_before_the_first_record_of_a_partition_there_is_nothing_to_settle(
+    offset: int, found: list[tuple[int, int]]
+) -> None:
+    in_hand = Deferrals()
+    in_hand.add(incoming(0, offset))
+    assert settled(in_hand, record(0, offset)) == found

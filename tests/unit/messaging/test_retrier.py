@@ -198,9 +198,9 @@ def late(world: World, meanwhile: Callable[[], Awaitable[None]]) -> MemoryStore:
         made = begin()
         lock = made.lock
 
-        async def waiting(names: Sequence[int]) -> None:
+        async def waiting(locks: Sequence[int]) -> None:
             await meanwhile()
-            await lock(names)
+            await lock(locks)
 
         made.lock = waiting  # type: ignore[method-assign]
         return made
