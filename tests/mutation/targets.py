@@ -43,6 +43,7 @@ _ALL = (
     "messaging/test_deferrals.py",
     "messaging/test_crowd.py",
     "messaging/test_breaker.py",
+    "messaging/test_figures.py",
     "messaging/test_failures.py",
     "messaging/test_readable_again.py",
     "messaging/test_outage_watch.py",

@@ -115,36 +115,26 @@ def test_what_a_fork_does_not_end_is_ended_and_what_breaks_is_no_verdict() -> No
 
 def test_a_sample_of_the_mutants_is_killed() -> None:
     """In a process of its own, which has imported nothing of the project yet."""
-    command = [sys.executable, "-m", "tests.mutation", "--sample", "3", "--json"]
+    command = [sys.executable, "-m", "tests.mutation", "--sample", "2", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)
     assert found["survivors"] == []
     groups = len({target.group for target in TARGETS})
-    assert found["scores"][-1]["killed"] == found["scores"][-1]["mutants"] == 3 * groups
+    assert found["scores"][-1]["killed"] == found["scores"][-1]["mutants"] == 2 * groups
 
 
 CODE = "THREE = 3\n\n\ndef is_small(n):\n    return n < THREE\n"
-STRICT = """
+LAX = """
 from orderflow import deciding_toy as toy
 
 
 def test_it():
-    assert [toy.is_small(n) for n in (2, 3)] == [True, False]
+    assert toy.is_small(2)
 """
-LAX = STRICT.replace("(2, 3)", "(2,)").replace(", False", "")
 
 
-@pytest.mark.parametrize(
-    ("test", "survived"),
-    [
-        (STRICT, []),
-        (LAX, ["3 → 4", "is_small: n < THREE → n <= THREE"]),
-    ],
-)
-def test_who_looks_at_the_boundary_kills_what_is_wrong_there_and_who_does_not_lets_it_live(
-    tmp_path: Path, test: str, survived: list[str]
-) -> None:
+def test_of_a_boundary_at_which_no_test_looks_the_mutants_live_and_all_others_are_killed(tmp_path: Path) -> None:
     program = f"""
 import json, pathlib, sys
 import orderflow
@@ -158,10 +148,10 @@ verdicts = judging.judged(works, [str(folder / "test_toy.py")], 2, judging.How.A
 print(json.dumps(sorted(each.mutant.name for each in verdicts if not each.killer)))
 """
     (tmp_path / "deciding_toy.py").write_text(CODE)
-    (tmp_path / "test_toy.py").write_text(test)
+    (tmp_path / "test_toy.py").write_text(LAX)
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == survived
+    assert json.loads(done.stdout) == ["3 → 4", "is_small: n < THREE → n <= THREE"]
 
 
 def some_mutants() -> list[Mutant]:
