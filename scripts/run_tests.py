@@ -27,7 +27,7 @@ import pytest
 from scripts import check
 from scripts.check import PROJECT, say
 
-IN_TURN = (("tests/unit", "tests/simulation"), ("tests/conformance",))
+IN_TURN = (("tests/unit", "tests/simulation", "tests/zoo", "tests/mutation"), ("tests/conformance",))
 BESIDE = (("tests/integration",), ("tests/e2e",))
 LOWEST = (
     "tests/unit",

@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from orderflow.messaging.decision import RefusedError
+from orderflow.messaging.failures import InfrastructureError
 from orderflow.messaging.identity import event_id, lock_id, slot_of
 from orderflow.messaging.incoming import Incoming, from_answer, from_command, from_record
 from orderflow.messaging.inlet import Failures, Inlet
@@ -118,6 +119,8 @@ async def test_a_known_type_that_is_not_read_is_passed_over_without_a_transactio
     assert world.steps == []
     assert world.states() == {}
     assert world.committed == []
+    [told] = world.signals_of(BatchCommitted)
+    assert ([each.outcome for each in told.handled], told.duration_s) == ([Outcome.PASSED] * 2, 0.0)
 
 
 async def test_a_known_type_that_is_not_read_is_passed_over_behind_a_parked_key_too() -> None:
@@ -459,3 +462,21 @@ async def test_an_intent_is_asked_at_once_and_again_after_a_pause_and_stays_open
     assert [(each.intent.key, each.attempts, each.delay_ms) for each in first.opened] == [("ask:k", 0, 0)]
     assert [(each.intent.key, each.attempts, each.delay_ms) for each in second.postponed] == [("ask:k", 1, 4_000)]
     assert (second.opened, second.closed_intents) == ([], [])
+
+
+async def test_where_it_cannot_be_said_what_a_message_touches_since_something_is_away_nothing_is_parked() -> None:
+    def touches(message: object) -> list[Ref]:
+        raise InfrastructureError("the land register is closed")
+
+    world = World()
+    handlers = {
+        **world.service.handlers,
+        Counted: dataclasses.replace(world.service.handlers[Counted], touches=touches),
+    }
+    service = dataclasses.replace(world.service, handlers=handlers)
+    inlet = Inlet(service, world.store, world.policy, world.signals, world.clock)
+
+    with pytest.raises(InfrastructureError):
+        await inlet.admit("counter", [world.read(Counted(name="k", amount=1))])
+
+    assert world.parked() == []
