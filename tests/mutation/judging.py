@@ -39,6 +39,8 @@ TESTS_CPU_S = 10.0
 IMPORTED_CPU_S = 300.0
 UNMAPPED_CPU_S = 60.0
 
+NOT_EXCHANGED = "the function cannot have this code"
+
 Line = tuple[str, int]
 
 
@@ -174,7 +176,7 @@ class _Host:
         for number, killer in forked(works, self._jobs):
             if killer in items:
                 self._killers[self._scope(number)].insert(0, killer)
-            self._tell((number, killer))
+            self._tell((number, None if killer == NOT_EXCHANGED else killer))
         return True
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -239,7 +241,9 @@ class _Host:
         )
 
         def run() -> str:
-            _exchange(functions, compile(mutant.tree(), str(target.path), "exec", dont_inherit=True), mutant)
+            module = compile(mutant.tree(), str(target.path), "exec", dont_inherit=True)
+            if not _exchanged(functions, module, mutant):
+                return NOT_EXCHANGED
             self._failed = ""
             for nodeid in chosen:
                 try:
@@ -297,17 +301,23 @@ def _functions() -> dict[tuple[str, int], list[FunctionType]]:
     return found
 
 
-def _exchange(functions: Mapping[tuple[str, int], Sequence[FunctionType]], module: CodeType, mutant: Mutant) -> None:
-    """Give the function of the mutant its code. Whoever has imported the function has the mutant from now on."""
+def _exchanged(functions: Mapping[tuple[str, int], Sequence[FunctionType]], module: CodeType, mutant: Mutant) -> bool:
+    """Give the function of the mutant its code. Whoever has imported the function has the mutant from now on.
+
+    Not if it has lost what it takes from around it, its `super()` mostly: then it has to be imported anew.
+    """
     changed = 0
     for code in _codes(module):
         for function in functions.get((code.co_filename, code.co_firstlineno), ()):
             is_it = f"{mutant.scope}.".startswith(f"{code.co_qualname}.")
             if is_it and function.__code__.co_qualname == code.co_qualname:
+                if function.__code__.co_freevars != code.co_freevars:
+                    return False
                 function.__code__ = code
                 changed += 1
     if not changed:
         raise BrokenForkError(f"no function is known as {mutant.scope}")
+    return True
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:

@@ -124,13 +124,15 @@ def test_a_sample_of_the_mutants_is_killed() -> None:
     assert found["scores"][-1]["killed"] == found["scores"][-1]["mutants"] == 2 * groups
 
 
-CODE = "THREE = 3\n\n\ndef is_small(n):\n    return n < THREE\n"
+CODE = "THREE = 3\n\n\ndef is_small(n):\n    return n < THREE\n\n\n"
+CODE += "class Box:\n    def __init__(self, n):\n        super().__init__()\n        self.n = n\n"
 LAX = """
 from orderflow import deciding_toy as toy
 
 
 def test_it():
     assert toy.is_small(2)
+    assert toy.Box(3).n == 3
 """
 
 
@@ -151,7 +153,11 @@ print(json.dumps(sorted(each.mutant.name for each in verdicts if not each.killer
     (tmp_path / "test_toy.py").write_text(LAX)
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == ["3 → 4", "is_small: n < THREE → n <= THREE"]
+    assert json.loads(done.stdout) == [
+        "3 → 4",
+        "Box.__init__: super().__init__() → pass",
+        "is_small: n < THREE → n <= THREE",
+    ]
 
 
 def some_mutants() -> list[Mutant]:
