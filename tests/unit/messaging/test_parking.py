@@ -470,3 +470,21 @@ async def test_a_dead_letter_names_consumer_and_service() -> None:
     assert header(letter.headers, "dlt_whole").startswith(
         "in the database of counter, parked by consumer another as "
     )
+
+
+async def test_no_more_keys_are_closed_in_one_batch_than_there_is_room_for_and_each_counts_once() -> None:
+    world = World(parked_keys_max=2)
+
+    results = await world.admit(*(Counted(name=name, amount=-1) for name in ("a", "a", "b", "c")))
+
+    assert outcomes(results) == [Outcome.PARKED, Outcome.HELD, Outcome.PARKED, Outcome.DEFERRED]
+    assert [event.delay_ms for event in world.parked()] == [0, 0, 0]
+
+
+async def test_what_is_parked_keeps_its_place_when_it_fails_again_although_there_is_no_more_room() -> None:
+    world = World(parked_depth_max=1, parked_keys_max=1, attempts_max=9)
+    await world.admit(Counted(name="k", amount=-1))
+
+    await retry(world)
+
+    assert [event.attempts for event in world.parked()] == [2]

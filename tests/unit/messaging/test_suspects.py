@@ -122,3 +122,10 @@ def test_a_batch_is_divided_by_key_with_the_suspects_apart(names: str, meant: st
     batch = read(*names)
 
     assert parts(batch, [each for each in batch if each.key in meant]) == divided
+
+
+def test_a_command_among_several_suspects_spares_them_all_and_a_record_without_a_value_is_none() -> None:
+    batch = [*read("a"), command("a"), *read("b")]
+    assert accused(batch, refusal("a"), ids) == []
+    empty = replace(read("a")[0], record=replace(read("a")[0].record, value=None))
+    assert suspects([empty, *read("b", words="\x00")], refusal(state="22021"), ids) == read("b", words="\x00")
