@@ -58,7 +58,7 @@ class Score:
 @click.option(
     "--session",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Keep the verdicts in this file, and do not try again what was killed while its file stays the same.",
+    help="Keep the verdicts here. What was killed or is explained is not tried again while its file stays the same.",
 )
 @click.option("--write", is_flag=True, help=f"Write table and survivors into {PAGE.relative_to(ROOT)}.")
 def main(
@@ -143,14 +143,16 @@ def sampled(works: Sequence[tuple[Target, Mutant]], count: int) -> list[tuple[Ta
 
 
 def remembered(session: Path | None, works: Sequence[tuple[Target, Mutant]]) -> dict[tuple[str, str], Verdict]:
-    """What was killed in earlier runs of the session, of files that are as they were."""
+    """What was killed in earlier runs of the session, or has survived for a reason, of files that are as they were."""
     lines = session.read_text("utf-8").splitlines() if session and session.exists() else []
-    killers = {tuple(line[:3]): line[3] for line in map(json.loads, lines)}
+    killers: dict[tuple[str, str, str], str] = {}
+    for file, version, name, killer in map(json.loads, lines):
+        killers[file, version, name] = killer or killers.get((file, version, name), "")
     found = {}
     for _, mutant in works:
-        killer = killers.get((mutant.file, digest(mutant.file), mutant.name))
-        if killer:
-            found[mutant.file, mutant.name] = Verdict(mutant, killer)
+        before = killers.get((mutant.file, digest(mutant.file), mutant.name))
+        if before or (before is not None and known(mutant) is not None):
+            found[mutant.file, mutant.name] = Verdict(mutant, before)
     return found
 
 

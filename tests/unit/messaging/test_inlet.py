@@ -469,10 +469,8 @@ async def test_where_it_cannot_be_said_what_a_message_touches_since_something_is
         raise InfrastructureError("the land register is closed")
 
     world = World()
-    handlers = {
-        **world.service.handlers,
-        Counted: dataclasses.replace(world.service.handlers[Counted], touches=touches),
-    }
+    handlers = dict(world.service.handlers)
+    handlers[Counted] = dataclasses.replace(handlers[Counted], touches=touches)
     service = dataclasses.replace(world.service, handlers=handlers)
     inlet = Inlet(service, world.store, world.policy, world.signals, world.clock)
 
