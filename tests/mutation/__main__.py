@@ -143,7 +143,7 @@ def sampled(works: Sequence[tuple[Target, Mutant]], count: int) -> list[tuple[Ta
 
 
 def remembered(session: Path | None, works: Sequence[tuple[Target, Mutant]]) -> dict[tuple[str, str], Verdict]:
-    """What was killed in earlier runs of the session, or has survived for a reason, of files that are as they were."""
+    """What earlier runs of the session have killed, or has survived for a reason, of files that are as they were."""
     lines = session.read_text("utf-8").splitlines() if session and session.exists() else []
     killers: dict[tuple[str, str, str], str] = {}
     for file, version, name, killer in map(json.loads, lines):
