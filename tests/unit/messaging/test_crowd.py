@@ -52,6 +52,13 @@ def test_it_waits_for_what_is_left_and_no_less_than_nothing() -> None:
     assert crowd.wait_s == 0.0
 
 
+def test_when_there_is_room_nobody_waits_for_the_next_look() -> None:
+    crowd = crowd_of(StillClock(), [])
+    crowd.found_no_room(3, "k")
+    crowd.found_room()
+    assert crowd.wait_s == 0.0
+
+
 def test_when_there_is_room_it_is_over_and_the_next_time_begins_anew() -> None:
     clock, seen = StillClock(), list[Signal]()
     crowd = crowd_of(clock, seen)

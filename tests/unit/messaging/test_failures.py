@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import sys
 from collections.abc import Callable
+from uuid import uuid4
 
 import pytest
+from msgspec.structs import replace
 
 from orderflow.messaging.catalogue import UndecodableError
+from orderflow.messaging.decision import RefusedError, Subscription
 from orderflow.messaging.failures import MESSAGE_MAX, FinalError, InfrastructureError, describe, shown
-from orderflow.messaging.inbox import Failure, InboxState, Waits, waits
+from orderflow.messaging.inbox import Failure, InboxState, ParkedEvent, Waits, waits
 from orderflow.messaging.machine import StateMachine
-from tests.unit.messaging.toy import Moods, toy_service
+from orderflow.messaging.outage import Trial, Verdict
+from orderflow.messaging.policy import FREE, Terms
+from orderflow.messaging.transport import ConsumerRecord
+from tests.unit.messaging.toy import Moods, Said, toy_service
+from tests.unit.messaging.world import World
 
 
 class NoSuchOrderError(FinalError):
@@ -100,6 +109,37 @@ def test_a_secret_across_the_end_of_what_is_shown_is_not_shown() -> None:
 )
 def test_an_event_waits_in_one_of_three_ways(state: InboxState, attempts: int, how: Waits) -> None:
     assert waits(state, attempts) is how
+    record = ConsumerRecord("t", 0, 1, b"k", b"?")
+    event = ParkedEvent(
+        key="k", identity="i", event_id=uuid4(), event_type="t", record=record, state=state, attempts=attempts
+    )
+    assert event.waits is how
+
+
+def test_an_event_is_parked_as_new_unless_more_is_known() -> None:
+    record = ConsumerRecord("t", 0, 1, b"k", b"?")
+    event = ParkedEvent(key="k", identity="i", event_id=uuid4(), event_type="t", record=record)
+    assert (event.state, event.attempts, event.delay_ms, event.position, event.replays) == (
+        InboxState.PARKED,
+        0,
+        0,
+        0,
+        0,
+    )
+
+
+def test_what_is_stored_and_said_is_named_as_it_always_was() -> None:
+    assert {each.name: each.value for each in InboxState} == {"DONE": 1, "PARKED": 2, "DEAD": 3, "DISCARDED": 4}
+    assert [each.value for each in Waits] == ["dead", "retrying", "held"]
+    assert [each.value for each in Verdict] == ["outage", "poison"]
+
+
+def test_what_is_not_said_otherwise() -> None:
+    assert Terms(frozenset(), frozenset(), False, sys.maxsize, sys.maxsize) == FREE
+    assert Subscription("consumer", ("topic",)).pace_ms == 0.0
+    assert toy_service(Moods()).confirm == ""
+    assert Trial("k", None, 0.0).first is True
+    assert str(RefusedError("below zero")) == "below zero"
 
 
 def test_a_service_tells_the_events_that_it_knows_and_does_not_read() -> None:
@@ -110,3 +150,19 @@ def test_a_service_tells_the_events_that_it_knows_and_does_not_read() -> None:
         b"orderflow.Dead.v1",
         b"orderflow.Reopened.v1",
     }
+
+
+def test_an_answer_is_no_event_that_could_be_passed_over() -> None:
+    service = toy_service(Moods())
+    handlers = {kind: handler for kind, handler in service.handlers.items() if kind is not Said}
+    assert dataclasses.replace(service, handlers=handlers).unread() == service.unread()
+
+
+async def test_an_error_of_the_core_alone_is_named_by_where_it_was_raised() -> None:
+    world = World()
+    stray = replace(world.read(Said(name="k", words="fine")), key="other")
+
+    [result] = await world.inlet.admit("counter", [stray])
+
+    assert result.failure is not None
+    assert result.failure.fingerprint == digest("KeyMismatchError:handling.py:encoded")

@@ -30,6 +30,11 @@ def test_states_and_events_are_told_once_in_the_order_in_which_they_are_named() 
     assert DOOR.final_states() == ("gone",)
 
 
+def test_a_state_that_nothing_leads_to_is_one_all_the_same() -> None:
+    machine = StateMachine(name="m", initial="a", created_by="x", transitions={("lost", "Found"): "a"})
+    assert machine.states() == ("a", "lost")
+
+
 def test_the_database_gets_a_row_for_each_transition() -> None:
     assert list(DOOR.rows()) == [
         ("doors", "shut", "Opened", "open"),

@@ -304,6 +304,8 @@ def test_where_the_database_refuses_much_untried_keys_wait_a_moment_and_then_go(
     assert watched.watch.untried_in_s(COUNTED) == UNTRIED_EVERY_S
     watched.clock.now += UNTRIED_EVERY_S
     assert watched.watch.may_go(new)
+    watched.clock.now += 10
+    assert watched.watch.untried_in_s(COUNTED) == 0.0
 
 
 def test_an_operator_says_that_it_is_poison() -> None:
@@ -505,10 +507,11 @@ def test_another_key_that_succeeds_beside_one_that_fails_again_speaks_against_it
     assert "other keys succeed" in others.watch.problem
 
 
-def test_it_is_over_when_all_that_failed_is_handled_elsewhere() -> None:
+@pytest.mark.parametrize("outcome", [Outcome.DUPLICATE, Outcome.DEAD, Outcome.PASSED])
+def test_it_is_over_when_all_that_failed_is_gone(outcome: Outcome) -> None:
     watched = Watched()
     watched.judged(8)
-    watched.watch.learn(watched.results(Outcome.DUPLICATE, keys(8)))
+    watched.watch.learn(watched.results(outcome, keys(8)))
     assert watched.watch.paused == set()
 
 

@@ -14,7 +14,7 @@ from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.incoming import from_record
 from orderflow.messaging.relay import to_record
 from orderflow.messaging.retrier import Retrier
-from orderflow.messaging.signals import KeyReopened, Outcome
+from orderflow.messaging.signals import BatchSplit, KeyReopened, Outcome
 from orderflow.messaging.store import StoreUnavailableError
 from orderflow.messaging.transport import ConsumerRecord, fits, size_of
 from tests.unit.messaging.toy import Counted, Opened
@@ -74,6 +74,7 @@ async def test_an_event_that_comes_twice_in_one_batch_is_held_once() -> None:
     await world.admit(Counted(name="bad", amount=-1))
 
     assert outcomes(await world.admit(later, later)) == [Outcome.HELD, Outcome.DUPLICATE]
+    assert world.signals_of(BatchSplit) == []
 
 
 async def test_a_retry_that_succeeds_drains_what_was_held_in_order_and_says_reopened() -> None:
@@ -441,7 +442,7 @@ async def test_how_often_it_was_tried_comes_with_what_became_of_it() -> None:
     world = World(attempts_max=2)
     parked, dead = await world.admit(Counted(name="k", amount=-1), Counted(name="never", amount=-13))
     assert [(each.outcome, each.attempts) for each in (parked, dead)] == [(Outcome.PARKED, 1), (Outcome.DEAD, 1)]
-    assert [(event.state, event.delay_ms) for event in world.parked()] == [
+    assert [(event.state, event.delay_ms) for event in world.committed[0].parked] == [
         (InboxState.PARKED, 0),
         (InboxState.DEAD, 0),
     ]
@@ -478,7 +479,7 @@ async def test_no_more_keys_are_closed_in_one_batch_than_there_is_room_for_and_e
     results = await world.admit(*(Counted(name=name, amount=-1) for name in ("a", "a", "b", "c")))
 
     assert outcomes(results) == [Outcome.PARKED, Outcome.HELD, Outcome.PARKED, Outcome.DEFERRED]
-    assert [event.delay_ms for event in world.parked()] == [0, 0, 0]
+    assert [event.delay_ms for event in world.committed[0].parked] == [0, 0, 0]
 
 
 async def test_what_is_parked_keeps_its_place_when_it_fails_again_although_there_is_no_more_room() -> None:

@@ -298,3 +298,40 @@ async def test_in_an_outage_that_others_probe_what_comes_to_the_front_waits(monk
 
     assert sizes(world) == [1]
     assert world.moods.handled == ["opened"]
+
+
+async def test_how_often_another_process_has_tried_it_meanwhile_is_not_forgotten() -> None:
+    world = World(attempts_max=9)
+    await world.admit(Counted(name="k", amount=-1))
+    other = Retrier("counter", world.inlet, world.store, world.signals, StillClock())
+    times = 1
+
+    async def meanwhile() -> None:
+        nonlocal times
+        if times:
+            times -= 1
+            other.poke(0)
+            await other.step()
+
+    slow = Retrier("counter", world.inlet, late(world, meanwhile), world.signals, StillClock())
+    slow.poke(0)
+    await slow.step()
+
+    assert [event.attempts for event in world.parked()] == [3]
+
+
+async def test_what_somebody_has_taken_away_meanwhile_is_not_handled() -> None:
+    world = World()
+    await mended(world, "k")
+    await world.admit(Counted(name="k", amount=5))
+
+    async def meanwhile() -> None:
+        parked = world.database.state.parked
+        if len(parked) == 2:
+            del parked[next(iter(parked))]
+
+    slow = Retrier("counter", world.inlet, late(world, meanwhile), world.signals, StillClock())
+    slow.poke(0)
+    await slow.step()
+
+    assert world.total("k") == 5
