@@ -320,7 +320,8 @@ async def test_how_often_another_process_has_tried_it_meanwhile_is_not_forgotten
     assert [event.attempts for event in world.parked()] == [3]
 
 
-async def test_what_somebody_has_taken_away_meanwhile_is_not_handled() -> None:
+async def test_what_somebody_has_taken_away_meanwhile_is_not_handled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orderflow.messaging.retrier.DRAIN_MAX", 1)
     world = World()
     await mended(world, "k")
     await world.admit(Counted(name="k", amount=5))
