@@ -24,6 +24,7 @@ from tests.mutation.survivors import SURVIVORS, Survivor
 from tests.mutation.targets import ALL_JUDGES, ROOT, SOURCE, TARGETS, Target
 
 PAGE = ROOT / "docs" / "mutation.md"
+GUARANTEES = ROOT / "docs" / "guarantees.md"
 BEGIN, END = "<!-- mutation: made by python -m tests.mutation --write -->", "<!-- end of mutation -->"
 SCORE_MIN = 0.9
 
@@ -60,7 +61,7 @@ class Score:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Keep the verdicts here. What was killed or is explained is not tried again while its file stays the same.",
 )
-@click.option("--write", is_flag=True, help=f"Write table and survivors into {PAGE.relative_to(ROOT)}.")
+@click.option("--write", is_flag=True, help="Write table and survivors into the docs.")
 def main(
     files: Sequence[str],
     jobs: int,
@@ -104,7 +105,7 @@ def main(
     before = remembered(session, works)
     left = [(target, mutant) for target, mutant in works if (mutant.file, mutant.name) not in before]
     how = How.ALL if all_tests else How.UNMAPPED if sample else How.OWN
-    fresh = noted(judged(left, tests, jobs, how), session)
+    fresh = noted(judged(left, tests, jobs, how) if left else iter(()), session)
     try:
         verdicts = [*before.values(), *told(fresh, len(left), quiet=as_json)]
     except BrokenForkError as error:
@@ -115,7 +116,8 @@ def main(
     else:
         click.echo("\n".join([*table(scores(verdicts)), "", *shown(verdicts, explained_too=survivors), *problems]))
     if write:
-        PAGE.write_text(with_table(PAGE.read_text("utf-8"), verdicts), "utf-8")
+        put(PAGE, [*rows(verdicts), *survived(verdicts)])
+        put(GUARANTEES, rows(verdicts, files=False))
     sys.exit(1 if problems else 0)
 
 
@@ -273,19 +275,35 @@ def document(verdicts: Sequence[Verdict], problems: Sequence[str]) -> dict[str, 
     }
 
 
-def with_table(page: str, verdicts: Sequence[Verdict]) -> str:
-    """The page with today's table and survivors in the place of the last ones."""
+def put(page: Path, lines: Iterable[str]) -> None:
+    page.write_text(between(page.read_text("utf-8"), lines), "utf-8")
+
+
+def between(page: str, lines: Iterable[str]) -> str:
+    """The page with these lines in the place of the last ones."""
     before, rest = page.split(BEGIN)
-    after = rest.split(END)[1]
-    groups = {target.group for target in TARGETS}
-    rows = [
-        f"| {f'**{each.name}**' if each.name in {*groups, 'all'} else f'`{each.name}`'} | {each.mutants} | "
-        f"{each.killed} | {each.mutants - each.killed} | {each.share:.1%} | {each.share_of_real:.1%} |"
-        for each in scores(verdicts)
-    ]
-    head = ["| | mutants | killed | survived | score | without equivalents |", "|---|---|---|---|---|---|"]
-    lines = ["", *head, *rows, "", "## Survivors", "", *explained(verdicts), ""]
-    return before + BEGIN + "\n" + "\n".join(lines) + END + after
+    return "\n".join([before + BEGIN, "", *lines, END + rest.split(END)[1]])
+
+
+def rows(verdicts: Sequence[Verdict], *, files: bool = True) -> Iterator[str]:
+    """The table of the groups, or of all files too."""
+    yield "| | mutants | killed | survived | score | without equivalents |"
+    yield "|---|---|---|---|---|---|"
+    names = {*(target.group for target in TARGETS), "all"}
+    for each in scores(verdicts):
+        if files or each.name in names:
+            name = f"**{each.name}**" if each.name in names else f"`{each.name}`"
+            lives = each.mutants - each.killed
+            yield (
+                f"| {name} | {each.mutants} | {each.killed} | {lives} | {each.share:.1%} | {each.share_of_real:.1%} |"
+            )
+    yield ""
+
+
+def survived(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    yield "## Survivors"
+    yield ""
+    yield from explained(verdicts)
 
 
 def explained(verdicts: Sequence[Verdict]) -> Iterator[str]:
@@ -307,4 +325,8 @@ def explained(verdicts: Sequence[Verdict]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
+    if os.environ.get("PYTHONHASHSEED") != "0":
+        # Sets have the same order each time, so that a mutant which leaves it to them has the same verdict.
+        os.environ["PYTHONHASHSEED"] = "0"
+        os.execv(sys.executable, [sys.executable, "-m", "tests.mutation", *sys.argv[1:]])
     main(prog_name="python -m tests.mutation")

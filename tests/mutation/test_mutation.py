@@ -11,7 +11,19 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tests.mutation.__main__ import BEGIN, END, PAGE, main, mutants_of, problems_of, scores, with_table
+from tests.mutation.__main__ import (
+    BEGIN,
+    END,
+    GUARANTEES,
+    PAGE,
+    between,
+    main,
+    mutants_of,
+    problems_of,
+    rows,
+    scores,
+    survived,
+)
 from tests.mutation.forks import ENDLESS, BrokenForkError, Work, forked
 from tests.mutation.judging import Verdict
 from tests.mutation.mutants import Mutant, mutants
@@ -193,14 +205,17 @@ def test_what_is_not_explained_or_too_much_or_killed_after_all_is_a_problem() ->
 
 def test_the_page_has_todays_table_and_survivors_with_their_reasons() -> None:
     page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
-    written = with_table(page, verdicts(*EXPLAINED))
+    written = between(page, [*rows(verdicts(*EXPLAINED)), *survived(verdicts(*EXPLAINED))])
     count, lives = len(some_mutants()), len(EXPLAINED)
     assert f"| `messaging/retry.py` | {count} | {count - lives} | {lives} | " in written
     assert all(f"``{name}``" in written for name in EXPLAINED)
     assert written.startswith(f"before\n{BEGIN}\n\n| |")
     assert written.endswith(f"\n{END}\nafter\n")
     assert "old" not in written
-    assert PAGE.read_text("utf-8").count(BEGIN) == PAGE.read_text("utf-8").count(END) == 1
+    for kept in (PAGE.read_text("utf-8"), GUARANTEES.read_text("utf-8")):
+        assert kept.count(BEGIN) == kept.count(END) == 1
+    names = [line.split(" | ")[0] for line in rows(verdicts(), files=False)]
+    assert names == ["|", "|---|---|---|---|---|---|", "| **retries**", "| **all**", ""]
 
 
 @pytest.mark.parametrize(

@@ -478,3 +478,12 @@ async def test_where_it_cannot_be_said_what_a_message_touches_since_something_is
         await inlet.admit("counter", [world.read(Counted(name="k", amount=1))])
 
     assert world.parked() == []
+
+
+def test_locks_are_taken_in_one_order_by_all() -> None:
+    world = World()
+    batch = [world.read(Counted(name=f"k{n}", amount=1)) for n in range(20)]
+
+    locks = world.inlet.touch(batch, {})[2]
+
+    assert locks == sorted(locks) == sorted({lock_id(f"k{n}") for n in range(20)})
