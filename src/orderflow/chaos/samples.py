@@ -1,0 +1,83 @@
+"""What happens over time: rates, latencies, and how much is under way, in slices of equal length."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from orderflow.audit.databases import DATABASES, opened
+from orderflow.audit.rest import look
+from orderflow.chaos.observer import Observer
+from orderflow.chaos.system import System
+from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
+from orderflow.messaging.transport import TopicMissingError, TransportUnavailableError
+
+AWAY = (StoreUnavailableError, SchemaBehindError, TransportUnavailableError, TopicMissingError, OSError, TimeoutError)
+LOOK_TIMEOUT_S = 8.0
+
+
+@dataclass(slots=True)
+class Slice:
+    """Of `seconds` from `at_s` on. `under_way` is None where nobody could be asked."""
+
+    at_s: float
+    placed: int = 0
+    ended: int = 0
+    accepted_ms: list[float] = field(default_factory=list)
+    ended_ms: list[float] = field(default_factory=list)
+    under_way: int | None = None
+
+
+class Samples:
+    """`seconds` is the length of a slice."""
+
+    def __init__(self, now: Callable[[], float], seconds: float) -> None:
+        self.seconds = seconds
+        self.slices: list[Slice] = []
+        self.behind: dict[str, int] = {}
+        self._now = now
+
+    def accepted(self, latency_s: float) -> None:
+        current = self._current()
+        current.placed += 1
+        current.accepted_ms.append(latency_s * 1000)
+
+    def ended(self, latency_s: float) -> None:
+        self._current().ended_ms.append(latency_s * 1000)
+
+    async def watch(self, system: System, observer: Observer, reading: asyncio.Lock) -> None:
+        """Look at topics and databases, once a slice, until cancelled. What is away is looked at again."""
+        while True:
+            await asyncio.sleep(self.seconds)
+            with contextlib.suppress(*AWAY):
+                async with system.transport() as transport:
+                    urls = {name: system.settings().service_database_url(name) for name in DATABASES}
+                    async with opened(urls) as databases:
+                        while True:
+                            async with asyncio.timeout(LOOK_TIMEOUT_S):
+                                found = await look(databases, transport)
+                                before = observer.finals
+                                async with reading:
+                                    await observer.read(transport)
+                            current = self._current()
+                            current.ended += observer.finals - before
+                            self.behind = {each.service: each.unsent + sum(each.lag.values()) for each in found.services}
+                            current.under_way = sum(
+                                each.unsent + each.open_intents + each.retrying + sum(each.lag.values())
+                                for each in found.services
+                            )
+                            await asyncio.sleep(self.seconds)
+
+    def _current(self) -> Slice:
+        now = max(0.0, self._now())
+        while not self.slices or self.slices[-1].at_s + self.seconds <= now:
+            self.slices.append(Slice(len(self.slices) * self.seconds))
+        return self.slices[-1]
+
+
+def percentile(values: Sequence[float], share: float) -> float | None:
+    """Of none there is none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
