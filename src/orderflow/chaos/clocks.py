@@ -1,4 +1,8 @@
-"""Wall clocks that jump: libfaketime before chosen processes, steered by a file. Monotonic clocks go on."""
+"""Wall clocks that jump, each steered by a file. Monotonic clocks go on.
+
+Of our services by a module that Python loads at its start (`clock_site`): libfaketime stands before the locks of
+threads as well, and a jump then holds up Python itself. Of PostgreSQL, which has no threads, by libfaketime.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +13,45 @@ from pathlib import Path
 
 import psutil
 
-FOLDERS = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/opt/homebrew/lib")
-NAME = "faketime/libfaketimeMT.so.1"
+FOLDERS = ("/usr/lib", "/usr/lib64", "/usr/local/lib")
+NAME = "faketime/libfaketime.so.1"
+SITE = Path(__file__).with_name("clock_site")
 
 
-def library() -> Path | None:
-    """Where libfaketime is, if there is one (Debian, Ubuntu: apt install libfaketime)."""
-    if not sys.platform.startswith("linux"):
+class JumpingClock:
+    """The wall clock of every process that was started with `environment`."""
+
+    def __init__(self, path: Path, environment: dict[str, str]) -> None:
+        self._path = path
+        self.environment = environment
+        self.set(0)
+
+    def set(self, offset_s: int) -> None:
+        """So far from the true time from now on (within a second)."""
+        fresh = self._path.with_suffix(".new")
+        fresh.write_text(f"{offset_s:+d}\n", encoding="ascii")
+        fresh.chmod(0o644)
+        fresh.replace(self._path)
+
+
+def of_python(path: Path) -> JumpingClock:
+    """For Python programs."""
+    return JumpingClock(path, {"PYTHONPATH": str(SITE), "CHAOS_CLOCK": str(path)})
+
+
+def of_any(path: Path) -> JumpingClock | None:
+    """For other programs; None where there is no libfaketime (Debian, Ubuntu: apt install libfaketime)."""
+    preload = next(_libraries(), None) if sys.platform.startswith("linux") else None
+    if preload is None:
         return None
-    return next(iter(_found()), None)
-
-
-def _found() -> Iterator[Path]:
-    for folder in map(Path, FOLDERS):
-        yield from (path for path in (folder / NAME, *folder.glob(f"*/{NAME}")) if path.is_file())
+    environment = {
+        "LD_PRELOAD": str(preload),
+        "FAKETIME_TIMESTAMP_FILE": str(path),
+        "FAKETIME_CACHE_DURATION": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "FAKETIME_DONT_RESET": "1",
+    }
+    return JumpingClock(path, environment)
 
 
 def clear_leftovers() -> None:
@@ -34,27 +63,6 @@ def clear_leftovers() -> None:
                 path.unlink()
 
 
-class FakeClock:
-    """The wall clock of every process that was started with `environment`."""
-
-    def __init__(self, path: Path, preload: Path) -> None:
-        self._path = path
-        self._preload = preload
-        self.set(0)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {
-            "LD_PRELOAD": str(self._preload),
-            "FAKETIME_TIMESTAMP_FILE": str(self._path),
-            "FAKETIME_CACHE_DURATION": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "FAKETIME_DONT_RESET": "1",
-        }
-
-    def set(self, offset_s: int) -> None:
-        """So far from the true time from now on (within a second)."""
-        fresh = self._path.with_suffix(".new")
-        fresh.write_text(f"{offset_s:+d}\n", encoding="ascii")
-        fresh.chmod(0o644)
-        fresh.replace(self._path)
+def _libraries() -> Iterator[Path]:
+    for folder in map(Path, FOLDERS):
+        yield from (path for path in (folder / NAME, *folder.glob(f"*/{NAME}")) if path.is_file())

@@ -213,7 +213,8 @@ class Nemesis:
         entry.note = f"{deployed} processes are new"
 
     async def _partitions(self, fault: Planned, entry: Happened) -> None:
-        from confluent_kafka.admin import AdminClient, NewPartitions
+        from confluent_kafka.admin import AdminClient
+        from confluent_kafka.cimpl import NewPartitions
 
         async with self._quiet():
             admin = AdminClient({"bootstrap.servers": self.system.settings().kafka_bootstrap})

@@ -113,9 +113,10 @@ class _Pair:
     async def _connect(self) -> None:
         target = self._link.target()
         loop = asyncio.get_running_loop()
+        if target is None:
+            self.abort()
+            return
         try:
-            if target is None:
-                raise OSError("nobody is there")
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await loop.create_connection(lambda: self.server, *target)
         except (OSError, TimeoutError):

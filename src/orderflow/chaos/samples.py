@@ -36,7 +36,6 @@ class Samples:
     def __init__(self, now: Callable[[], float], seconds: float) -> None:
         self.seconds = seconds
         self.slices: list[Slice] = []
-        self.behind: dict[str, int] = {}
         self._now = now
 
     def accepted(self, latency_s: float) -> None:
@@ -63,7 +62,6 @@ class Samples:
                                     await observer.read(transport)
                             current = self._current()
                             current.ended += observer.finals - before
-                            self.behind = {each.service: each.unsent + sum(each.lag.values()) for each in found.services}
                             current.under_way = sum(
                                 each.unsent + each.open_intents + each.retrying + sum(each.lag.values())
                                 for each in found.services

@@ -20,7 +20,7 @@ from uuid import uuid4
 import psutil
 
 from orderflow.chaos import clocks
-from orderflow.chaos.clocks import FakeClock
+from orderflow.chaos.clocks import JumpingClock
 from orderflow.chaos.disk import NoDiskError, SmallDisk
 from orderflow.chaos.plan import BROKER, BROKER_LINK, CLIENT_LINK
 from orderflow.chaos.proxy import Address, Link
@@ -77,7 +77,7 @@ class System:
         self.without: dict[str, str] = {}
         self.links: dict[str, Link] = {}
         self.disk: SmallDisk | None = None
-        self.clocks: dict[str, FakeClock] = {}
+        self.clocks: dict[str, JumpingClock] = {}
         self._notes = _Notes(folder / "chaos.log")
         self._supervisor = Supervisor(self._notes, lambda: None)
         self._make_disk(disk_mb)
@@ -102,9 +102,7 @@ class System:
     async def start(self) -> None:
         """Return when everything is ready. Raises LocalError."""
         await self._supervisor.start(self._postgres)
-        await provision.make_databases(
-            self._server.url(), services.DATABASES, self._server.password, exclusive=True
-        )
+        await provision.make_databases(self._server.url(), services.DATABASES, self._server.password, exclusive=True)
         await self._open_links()
         for number, broker in enumerate(self._brokers, 1):
             name = BROKER if len(self._brokers) == 1 else f"{BROKER}-{number}"
@@ -246,17 +244,13 @@ class System:
     def _environment(self) -> dict[str, str]:
         """Of `up` and of commands: the links stand where the servers are."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("ORDERFLOW_")}
-        urls = {
-            f"ORDERFLOW_{name.upper()}_DATABASE_URL": self._linked(self._server.service_url(database_name(name)), name)
-            for name in services.DATABASES
-        }
+        urls = {f"ORDERFLOW_{name.upper()}_DATABASE_URL": self._linked(name) for name in services.DATABASES}
         ports = {f"ORDERFLOW_{name.upper()}_PORT": str(port) for name, port in self.ports.items()}
         said = {"ORDERFLOW_HOME": str(self.home), "ORDERFLOW_TRANSPORT": "kafka" if self.kafka else "postgres"}
         if self.kafka:
             said["ORDERFLOW_KAFKA_BOOTSTRAP"] = ",".join(f"127.0.0.1:{link.port}" for link in self.broker_links())
             said["ORDERFLOW_REPLICATION_FACTOR"] = str(self._copies)
-        clock = self.clocks.get("services")
-        return {**inherited, **urls, **ports, **said, **({} if clock is None else clock.environment)}
+        return {**inherited, **urls, **ports, **said, **self.clocks["services"].environment}
 
     def _transport_settings(self) -> dict[str, object]:
         if not self.kafka:
@@ -272,8 +266,9 @@ class System:
         """What a trouble of the network strikes."""
         return self.broker_links() if target == BROKER_LINK else [self.links[target]]
 
-    def _linked(self, url: str, name: str) -> str:
-        parts = urlsplit(url)
+    def _linked(self, name: str) -> str:
+        """The URL of a database, by its link."""
+        parts = urlsplit(self._server.service_url(database_name(name)))
         user, _, _ = parts.netloc.rpartition("@")
         return parts._replace(netloc=f"{user}@127.0.0.1:{self.links[f'{name}-database'].port}").geturl()
 
@@ -309,13 +304,11 @@ class System:
             self.without["disk"] = str(error)
 
     def _make_clocks(self) -> None:
-        preload = clocks.library()
-        if preload is None:
-            self.without["clock"] = "there is no libfaketime here (Debian, Ubuntu: apt install libfaketime)"
-            return
-        self.clocks = {
-            name: FakeClock(self.folder / f"clock-of-{name}", preload) for name in ("services", "postgres")
-        }
+        self.clocks["services"] = clocks.of_python(self.folder / "clock-of-services")
+        if found := clocks.of_any(self.folder / "clock-of-postgres"):
+            self.clocks["postgres"] = found
+        else:
+            self.without["clock"] = "of PostgreSQL: there is no libfaketime here (apt install libfaketime)"
 
     def _make_brokers(self, count: int) -> list[LocalKafka]:
         controllers = {node: free_port() for node in range(1, count + 1)}
