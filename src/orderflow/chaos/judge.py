@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -70,6 +70,7 @@ class Judge:
         self._observer = observer
         self._told = told
         self._verdict = Verdict()
+        self._left = ""
 
     async def judge(self) -> Verdict:
         """Everything has to be healed before."""
@@ -113,12 +114,12 @@ class Judge:
             self._find(BY_PROMISE[finding.promise], finding.subject, str(finding))
         self._verdict.statuses = dict(report.statuses)
 
-    _left: str = ""
-
     def _under_way(self, look: Look) -> None:
+        """Said as it changes, so that whoever waits sees what for."""
         left = "; ".join(f"{each.service}: {each.under_way}" for each in look.services if each.under_way)
-        if left != self._left:
-            self._left = left
+        if left and left != self._left:
+            self._told(f"  under way: {left}")
+        self._left = left
 
     async def _dead_letters(self) -> None:
         """Only what was sent as poison may be dead; then an operator gives it up."""
@@ -147,26 +148,11 @@ class Judge:
             if order["status"] == "COMPLETED":
                 sold.update({item["sku"]: item["quantity"] for item in order["items"]})
         for placing in self._history.placings.values():
-            self._compare(placing, by_customer.pop(placing.customer, []))
+            self._verdict.troubles.extend(compare(placing, by_customer.pop(placing.customer, [])))
         for customer, found in by_customer.items():
             if customer.startswith(CUSTOMER):
                 self._find(DOUBLED, customer, f"nobody ordered {[each['id'] for each in found]}, or it was refused")
         await self._stock(sold)
-
-    def _compare(self, placing: Placing, found: list[dict[str, Any]]) -> None:
-        subject = f"order {placing.number}"
-        if len(found) > 1 and (placing.has_key or placing.outcome == FAILED):
-            self._find(DOUBLED, subject, f"there are {len(found)} of it: {[each['id'] for each in found]}")
-        if placing.outcome == OK and placing.order_id not in {each["id"] for each in found}:
-            self._find(LOST, subject, f"{placing.order_id} was accepted, and is not there")
-        if placing.outcome == FAILED and found:
-            self._find(DOUBLED, subject, f"it was refused, and {found[0]['id']} is there")
-        for each in found:
-            if difference := placing.difference(each):
-                self._find(ADRIFT, each["id"], difference)
-            if placing.kind != INVALID and (each["status"], each["refund"]) != placing.ends:
-                what = f"{placing.kind}: it has to end as {placing.ends}, and is {each['status']}, {each['refund']}"
-                self._find(ADRIFT, each["id"], what)
 
     async def _stock(self, sold: Mapping[str, int]) -> None:
         """What was put in, less what the completed orders have."""
@@ -180,6 +166,23 @@ class Judge:
 
     def _find(self, verdict: str, subject: str, what: str) -> None:
         self._verdict.troubles.append(Trouble(verdict, subject, what))
+
+
+def compare(placing: Placing, found: Sequence[Mapping[str, Any]]) -> Iterator[Trouble]:
+    """What the client knows of a wanted order, and the orders of that customer that the service has at rest."""
+    subject, ids = f"order {placing.number}", [each["id"] for each in found]
+    if len(found) > 1 and (placing.has_key or placing.outcome == OK):
+        yield Trouble(DOUBLED, subject, f"there are {len(found)} of it: {ids}")
+    if placing.outcome == OK and placing.order_id not in ids:
+        yield Trouble(LOST, subject, f"{placing.order_id} was accepted, and is not there")
+    if placing.outcome == FAILED and found:
+        yield Trouble(DOUBLED, subject, f"it was refused, and {ids[0]} is there")
+    for each in found:
+        if difference := placing.difference(each):
+            yield Trouble(ADRIFT, each["id"], difference)
+        if placing.kind != INVALID and (each["status"], each["refund"]) != placing.ends:
+            what = f"{placing.kind}: it has to end as {placing.ends}, and is {each['status']}, {each['refund']}"
+            yield Trouble(ADRIFT, each["id"], what)
 
 
 KEPT: Final = ("id", "status", "refund", "customer_id", "currency", "total", "payment_method")

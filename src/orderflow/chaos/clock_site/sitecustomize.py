@@ -16,7 +16,7 @@ def _shifted_ns() -> int:
     if _monotonic() - _read_at > 1.0:
         _read_at = _monotonic()
         try:
-            with open(_path, encoding="ascii") as file:  # noqa: PTH123  (as little as can be is loaded here)
+            with open(_path, encoding="ascii") as file:
                 _offset_ns = int(file.read()) * 1_000_000_000
         except (OSError, ValueError):
             pass
