@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +24,8 @@ from orderflow.messaging.transport import TransportUnavailableError
 
 WHOLE_S, CLIENT_S, REST_S = 180.0, 60.0, 420.0
 AGAIN_S = 2.0
-CALM_TRIES = 30
+TELL_EVERY_S = 5.0
+CALM_TRIES = 40
 PAGE = 100
 STOCKED: Final = 1_000_000
 BY_PROMISE: Final[Mapping[int, str]] = {
@@ -71,6 +71,7 @@ class Judge:
         self._told = told
         self._verdict = Verdict()
         self._left = ""
+        self._tell_at = 0.0
 
     async def judge(self) -> Verdict:
         """Everything has to be healed before."""
@@ -81,7 +82,8 @@ class Judge:
         self._told("waiting for the client")
         await self._client.finish(CLIENT_S)
         await self._client.ask_again()
-        self._told("waiting until nothing is under way")
+        self._told("giving up the poison, and waiting until nothing is under way")
+        await self._dead_letters()
         await self._books()
         verdict.rest_s = loop.time() - began
         self._told("reading topics and orders")
@@ -89,7 +91,6 @@ class Judge:
             await self._observer.read(transport)
         verdict.troubles.extend(self._observer.finish())
         verdict.letters = self._observer.letters
-        await self._dead_letters()
         await self._health()
         await self._orders()
         verdict.troubles.extend(self._history.troubles)
@@ -115,19 +116,31 @@ class Judge:
         self._verdict.statuses = dict(report.statuses)
 
     def _under_way(self, look: Look) -> None:
-        """Said as it changes, so that whoever waits sees what for."""
+        """Whoever waits is to see what for."""
         left = "; ".join(f"{each.service}: {each.under_way}" for each in look.services if each.under_way)
-        if left and left != self._left:
+        now = asyncio.get_running_loop().time()
+        if left and now >= self._tell_at:
+            self._tell_at = now + TELL_EVERY_S
             self._told(f"  under way: {left}")
         self._left = left
 
     async def _dead_letters(self) -> None:
-        """Only what was sent as poison may be dead; then an operator gives it up."""
-        listed = await self._system.command("dlt", "list", "--state", "all", "--json")
-        for each in _entries(read_json(listed.stdout)):
-            if not str(each.get("key", "")).startswith(POISON.decode()):
-                self._find(STUCK, str(each.get("key")), f"a dead letter: {each.get('error')}")
-        await self._system.command("dlt", "discard", "--all", "--yes", "--reason", "chaos: poison on purpose")
+        """Only what was sent as poison may be dead; an operator gives it up, and then what was held behind it."""
+        for _ in range(CALM_TRIES):
+            listed = await self._system.command("dlt", "list", "--state", "all", "--json")
+            document = read_json(listed.stdout)
+            letters = document.get("dead_letters", []) if isinstance(document, dict) else []
+            if listed.returncode == 0 and not letters:
+                return
+            foreign = [each for each in letters if not each["key"].startswith(POISON.decode())]
+            if dead := [each for each in foreign if each["state"] == "dead"]:
+                for each in dead:
+                    self._find(STUCK, each["key"], f"a dead letter: {each['error']}: {each['message']}")
+                return
+            if len(foreign) < len(letters):
+                await self._system.command("dlt", "discard", "--all", "--yes", "--reason", "chaos: poison on purpose")
+            await asyncio.sleep(AGAIN_S)
+        self._find(STUCK, "dead letters", f"they do not end: {(listed.stdout or listed.stderr)[-600:]}")
 
     async def _health(self) -> None:
         for _ in range(CALM_TRIES):
@@ -199,15 +212,3 @@ async def _listed(address: str) -> AsyncIterator[dict[str, Any]]:
             if page["next"] is None:
                 return
             parameters["cursor"] = page["next"]
-
-
-def _entries(document: object) -> list[dict[str, Any]]:
-    """The events of `dlt list --json`."""
-    found: list[dict[str, Any]] = []
-    if isinstance(document, list):
-        found = [each for each in document if isinstance(each, dict)]
-    elif isinstance(document, dict):
-        for value in document.values():
-            with contextlib.suppress(TypeError):
-                found.extend(_entries(value))
-    return [each for each in found if "key" in each]

@@ -197,6 +197,8 @@ class Nemesis:
 
     async def _deploy(self, fault: Planned, entry: Happened) -> None:
         deployed = 0
+        if not await self.system.until_whole(AWAY_S):
+            raise CannotError("not everything ran, so nothing could be deployed")
         for name in [each.name for each in self.system.services()]:
             found = {each.name: each for each in self.system.services()}
             if name not in found:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from orderflow.chaos import plan
 from orderflow.chaos.client import Client
@@ -56,6 +58,7 @@ class Outcome:
 
 async def run(wish: Wish, folder: Path, history_file: Path, told: Callable[[str], None]) -> Outcome:
     """Everything lies in `folder`, which must be empty. Raises LocalError: the system does not start here."""
+    _end_in_order(asyncio.current_task())
     orders = wish.rate * wish.seconds
     disk_mb = int(DISK_MB_FIRST + orders * KB_AN_ORDER / 1024)
     system = System(folder, kafka=wish.kafka, brokers=wish.brokers, disk_mb=disk_mb)
@@ -69,6 +72,12 @@ async def run(wish: Wish, folder: Path, history_file: Path, told: Callable[[str]
     if not outcome.verdict.passed:
         await asyncio.to_thread(system.keep_data)
     return outcome
+
+
+def _end_in_order(run: asyncio.Task[Any] | None) -> None:
+    """A run that is asked to end leaves nothing behind."""
+    if run is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, run.cancel)
 
 
 async def _strike(system: System, wish: Wish, history_file: Path, told: Callable[[str], None]) -> Outcome:

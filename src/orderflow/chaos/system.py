@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from orderflow.chaos.disk import NoDiskError, SmallDisk
 from orderflow.chaos.plan import BROKER, BROKER_LINK, CLIENT_LINK
 from orderflow.chaos.proxy import Address, Link
 from orderflow.local import provision, services, state
+from orderflow.local.child import Conditions
 from orderflow.local.environment import with_embedded
 from orderflow.local.errors import LocalError
 from orderflow.local.kafka import LocalKafka
@@ -228,9 +230,10 @@ class System:
 
     def _launch(self) -> None:
         options = [option for name in SERVICES for option in ("--processes", f"{name}=2")]
+        tied = Conditions(death_signal=signal.SIGTERM)
         with (self.folder / "up.log").open("ab") as output:
             self._up = subprocess.Popen(  # noqa: S603 - the command is ours
-                [sys.executable, "-m", "orderflow", "up", *options],
+                tied.wrap([sys.executable, "-m", "orderflow", "up", *options]),
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
