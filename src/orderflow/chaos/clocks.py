@@ -7,6 +7,7 @@ threads as well, and a jump then holds up Python itself. Of PostgreSQL, which ha
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +37,9 @@ class JumpingClock:
 
 def of_python(path: Path) -> JumpingClock:
     """For Python programs."""
-    return JumpingClock(path, {"PYTHONPATH": str(SITE), "CHAOS_CLOCK": str(path)})
+    before = os.environ.get("PYTHONPATH")
+    folders = os.pathsep.join([str(SITE), *([before] if before else [])])
+    return JumpingClock(path, {"PYTHONPATH": folders, "CHAOS_CLOCK": str(path)})
 
 
 def of_any(path: Path) -> JumpingClock | None:

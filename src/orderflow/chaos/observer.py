@@ -8,7 +8,9 @@ from typing import Final
 from uuid import UUID
 
 from orderflow.chaos.history import DOUBLED, LOST, REORDERED, Trouble
+from orderflow.events.order import OrderCompleted, OrderFailed
 from orderflow.events.topics import INVENTORY_STATUS, ORDER_EVENTS, PAYMENT_STATUS, TOPICS
+from orderflow.messaging.catalogue import wire_name
 from orderflow.messaging.cloudevents import header_text
 from orderflow.messaging.dead_letters import topic_of
 from orderflow.messaging.transport import ConsumerRecord, Transport
@@ -100,7 +102,7 @@ class Observer:
     @property
     def finals(self) -> int:
         """Orders that have ended, as the topics tell."""
-        return sum(count for name, count in self.types.items() if name.endswith(("OrderCompleted", "OrderFailed")))
+        return sum(self.types[wire_name(each)] for each in (OrderCompleted, OrderFailed))
 
 
 _MASK: Final = (1 << 60) - 1

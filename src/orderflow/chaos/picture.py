@@ -42,11 +42,15 @@ Values = Sequence[float | None]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A value for each slice, None where there is none. `style` is its class in the style sheet."""
+    """A value for each slice, None where there is none. `style` is its class in the style sheet.
+
+    `bridges`: over so many slices without a value the line goes on.
+    """
 
     label: str
     style: str
     values: Values
+    bridges: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +64,11 @@ class Panel:
 
 def picture(outcome: Outcome) -> str:
     """A document that follows the reader's light or dark colours."""
-    whole_s = max([outcome.seconds, *(each.at_s + outcome.slice_s for each in outcome.slices)])
+    whole_s = outcome.seconds + outcome.verdict.rest_s
+    slices = [each for each in outcome.slices if each.at_s < whole_s]
     kinds = sorted({each.planned.kind for each in outcome.happened}, key=_first(outcome.happened))
     lanes = _lanes(outcome.happened, kinds)
-    panels = _panels(outcome.slices, outcome.slice_s)
+    panels = _panels(slices, outcome.slice_s)
     lanes_top = TOP + len(panels) * (PANEL + GAP)
     height = lanes_top + max(1, sum(lanes.values())) * LANE + 60
 
@@ -114,7 +119,10 @@ def _panels(slices: Sequence[Slice], seconds: float) -> list[Panel]:
             ),
             logarithmic=True,
         ),
-        Panel("events under way", (Line("lag, outboxes, open questions", "b", [e.under_way for e in slices]),)),
+        Panel(
+            "events under way",
+            (Line("lag, outboxes, open questions", "b", [each.under_way for each in slices], bridges=8),),
+        ),
     ]
 
 
@@ -157,17 +165,19 @@ def _panel(panel: Panel, top: float, x: Callable[[float], float], slice_s: float
         yield f'<rect class="{line.style}-key" x="{at}" y="{top - 18}" width="12" height="4"/>'
         yield f'<text class="soft" x="{at + 18}" y="{top - 10}">{escape(line.label)}</text>'
         at += 40 + 7 * len(line.label)
-        yield f'<path class="{line.style}" d="{_path(line.values, x, y, slice_s)}"/>'
+        yield f'<path class="{line.style}" d="{_path(line, x, y, slice_s)}"/>'
 
 
-def _path(values: Values, x: Callable[[float], float], y: Callable[[float], float], slice_s: float) -> str:
+def _path(line: Line, x: Callable[[float], float], y: Callable[[float], float], slice_s: float) -> str:
     """Broken where there is no value."""
     steps: list[str] = []
-    pen = "M"
-    for number, value in enumerate(values):
+    pen, missing = "M", 0
+    for number, value in enumerate(line.values):
         if value is None:
-            pen = "M"
+            missing += 1
+            pen = "M" if missing > line.bridges else pen
             continue
+        missing = 0
         steps.append(f"{pen}{x((number + 0.5) * slice_s):.1f} {y(value):.1f}")
         # A value that stands alone is seen as a dot.
         steps.extend(["h0.1"] if pen == "M" else [])
