@@ -8,9 +8,8 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-import httpx2
-
-from orderflow.chaos.history import FAILED, OK, UNKNOWN, History, Placing
+from orderflow.chaos.history import DOUBLED, FAILED, OK, STUCK, UNKNOWN, History, Placing
+from orderflow.chaos.http import HttpClient, NoAnswerError, NotSentError, Reply
 from orderflow.chaos.shop import CUSTOMER, Wanted, wanted
 
 PLACE, READ = "place", "read"
@@ -30,7 +29,7 @@ class Client:
 
     def __init__(
         self,
-        url: str,
+        port: int,
         history: History,
         seed: int,
         *,
@@ -46,8 +45,7 @@ class Client:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self.not_sent = 0
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=64)
-        self._http = httpx2.AsyncClient(base_url=url, timeout=TIMEOUT_S, limits=limits, trust_env=False, verify=False)
+        self._http = HttpClient("127.0.0.1", port)
 
     def pause(self) -> None:
         """No new orders for now; those under way go on."""
@@ -84,8 +82,8 @@ class Client:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def close(self) -> None:
-        await self._http.aclose()
+    def close(self) -> None:
+        self._http.close()
 
     async def ask_again(self) -> None:
         """Every second order with a key that has no answer yet is asked for once more: the key must hold."""
@@ -101,7 +99,7 @@ class Client:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._history.find("stuck", "the client", f"{type(error).__name__}: {error}")
+            self._history.find(STUCK, "the client", f"{type(error).__name__}: {error}")
 
     async def _order(self, order: Wanted, due: float) -> None:
         placing = self._history.placings[order.number] = Placing.of(order)
@@ -140,15 +138,15 @@ class Client:
         except asyncio.CancelledError:
             self._end(placing, UNKNOWN, why="the run ended")
             raise
-        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-            return self._end(placing, FAILED, why=type(error).__name__)
-        except (httpx2.HTTPError, ValueError) as error:
-            return self._end(placing, UNKNOWN, why=type(error).__name__)
+        except NotSentError as error:
+            return self._end(placing, FAILED, why=str(error))
+        except (NoAnswerError, ValueError) as error:
+            return self._end(placing, UNKNOWN, why=str(error))
         if view is not None:
             history.placed(placing, view)
-            return self._end(placing, OK, status=reply.status_code, id=placing.order_id)
-        refused = reply.status_code < 500 and reply.status_code not in (409, 429)
-        return self._end(placing, FAILED if refused else UNKNOWN, status=reply.status_code)
+            return self._end(placing, OK, status=reply.status, id=placing.order_id)
+        refused = reply.status < 500 and reply.status not in (409, 429)
+        return self._end(placing, FAILED if refused else UNKNOWN, status=reply.status)
 
     async def _place_another(self, order: Wanted) -> None:
         """Under the key of an order that was accepted another one must be refused."""
@@ -157,19 +155,16 @@ class Client:
         history.invoke("place another", order.number, key=order.key)
         try:
             reply = await self._post(body, order.key)
-        except httpx2.HTTPError as error:
-            history.end(UNKNOWN, "place another", order.number, why=type(error).__name__)
+        except (NotSentError, NoAnswerError) as error:
+            history.end(UNKNOWN, "place another", order.number, why=str(error))
             return
         if reply.is_success:
-            history.find("doubled", f"order {order.number}", "another order was accepted under its key")
-        outcome = OK if reply.is_success else FAILED if reply.status_code == 422 else UNKNOWN
-        history.end(outcome, "place another", order.number, status=reply.status_code)
+            history.find(DOUBLED, f"order {order.number}", "another order was accepted under its key")
+        outcome = OK if reply.is_success else FAILED if reply.status == 422 else UNKNOWN
+        history.end(outcome, "place another", order.number, status=reply.status)
 
-    async def _post(self, body: object, key: str | None) -> httpx2.Response:
-        headers = {"content-type": "application/json"}
-        if key is not None:
-            headers["idempotency-key"] = json.dumps(key)
-        return await self._http.post("/orders", content=json.dumps(body).encode(), headers=headers)
+    async def _post(self, body: object, key: str | None) -> Reply:
+        return await self._http.post("/orders", json.dumps(body).encode(), key=key, timeout_s=TIMEOUT_S)
 
     async def _follow(self, placing: Placing, due: float) -> None:
         """Wait for its end, however long that takes."""
@@ -182,21 +177,21 @@ class Client:
         """Whether there was an answer."""
         number, history = placing.number, self._history
         history.invoke(READ, number)
-        asked = {"params": {"wait": wait_s}, "timeout": TIMEOUT_S + wait_s} if wait_s else {}
+        path = f"/orders/{placing.order_id}" + (f"?wait={wait_s:g}" if wait_s else "")
         try:
-            reply = await self._http.get(f"/orders/{placing.order_id}", **asked)  # type: ignore[arg-type]
+            reply = await self._http.get(path, timeout_s=TIMEOUT_S + wait_s)
             view = reply.json() if reply.is_success else None
         except asyncio.CancelledError:
             history.end(UNKNOWN, READ, number, why="the run ended")
             raise
-        except (httpx2.HTTPError, ValueError) as error:
-            history.end(UNKNOWN, READ, number, why=type(error).__name__)
+        except (NotSentError, NoAnswerError, ValueError) as error:
+            history.end(UNKNOWN, READ, number, why=str(error))
             return False
-        if reply.status_code == 404:
+        if reply.status == 404:
             history.missing(placing)
         if view is not None:
             history.seen(placing, view)
-        history.end(OK if view is not None else FAILED, READ, number, status=reply.status_code)
+        history.end(OK if view is not None else FAILED, READ, number, status=reply.status)
         return view is not None
 
     def _end(self, placing: Placing, outcome: str, **more: object) -> str:

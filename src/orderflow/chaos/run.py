@@ -46,13 +46,13 @@ class Outcome:
     verdict: Verdict
     slices: Sequence[Slice]
     slice_s: float
+    seconds: float
     requests: Mapping[str, int]
     records: int
     repeated: int
     types: Mapping[str, int]
-    not_sent: int
     poisoned: int
-    seconds: float
+    not_sent: int
     without: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -88,7 +88,8 @@ async def _strike(system: System, wish: Wish, history_file: Path, told: Callable
 
     history, observer = History(history_file, now), Observer()
     samples = Samples(now, max(1.0, wish.seconds / SLICES))
-    client = Client(system.client_url, history, wish.seed, accepted=samples.accepted, ended=samples.ended)
+    port = system.links[plan.CLIENT_LINK].port
+    client = Client(port, history, wish.seed, accepted=samples.accepted, ended=samples.ended)
     faults = plan.plan(wish.seed, wish.seconds, wish.kinds, kafka=wish.kafka, brokers=wish.brokers)
     nemesis = Nemesis(system, client, observer, wish.seed, now, lambda text: told(f"{now():7.1f} s  {text}"))
     watching = asyncio.create_task(samples.watch(system, observer, nemesis.reading))
@@ -103,21 +104,8 @@ async def _strike(system: System, wish: Wish, history_file: Path, told: Callable
         for task in (watching, striking):
             task.cancel()
         await asyncio.gather(watching, striking, return_exceptions=True)
-        await client.close()
+        client.close()
         history.close()
-    return Outcome(
-        wish=wish,
-        planned=faults,
-        happened=nemesis.happened,
-        verdict=verdict,
-        slices=samples.slices,
-        slice_s=samples.seconds,
-        requests=history.counts,
-        records=observer.records,
-        repeated=observer.repeated,
-        types=observer.types,
-        not_sent=client.not_sent,
-        poisoned=nemesis.poisoned,
-        seconds=seconds,
-        without=system.without,
-    )
+    seen = (history.counts, observer.records, observer.repeated, observer.types)
+    struck = (nemesis.poisoned, client.not_sent, system.without)
+    return Outcome(wish, faults, nemesis.happened, verdict, samples.slices, samples.seconds, seconds, *seen, *struck)

@@ -142,10 +142,6 @@ class System:
             self.disk.free()
             shutil.copytree(self.folder / "server" / "postgres", self.folder / "server" / "kept")
 
-    @property
-    def client_url(self) -> str:
-        return f"http://127.0.0.1:{self.links[CLIENT_LINK].port}"
-
     def settings(self) -> Settings:
         """By which we look at databases and log, past the links."""
         loaded = Settings.load(environ={}, home=self.home, remember=False, overrides=self._transport_settings())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from orderflow.chaos import plan
@@ -56,7 +58,7 @@ def test_what_wants_quiet_begins_when_all_others_have_ended() -> None:
 def test_some_faults_overlap() -> None:
     faults = planned(1, AN_HOUR)
 
-    assert any(one.at_s + one.lasts_s > next_.at_s for one, next_ in zip(faults, faults[1:], strict=False))
+    assert any(one.at_s + one.lasts_s > next_.at_s for one, next_ in itertools.pairwise(faults))
 
 
 def test_the_network_is_troubled_in_every_way() -> None:
