@@ -22,7 +22,7 @@ def placing_of(order: Wanted, outcome: str, order_id: str = "") -> Placing:
     return placing
 
 
-def shown(order: Wanted, order_id: str = "A", **other: object) -> dict[str, Any]:
+def shown(order: Wanted, order_id: str = "A", **other: Any) -> dict[str, Any]:
     """As the service shows it at its end."""
     status, refund = ("FAILED", "none") if order.kind == INVALID else Placing.of(order).ends
     return {

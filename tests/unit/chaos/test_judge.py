@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from orderflow.chaos.history import FAILED, OK, UNKNOWN
@@ -42,7 +44,7 @@ def test_an_order_without_a_key_is_sent_once_so_two_are_too_many_when_it_was_acc
 
 
 @pytest.mark.parametrize("other", [{"status": "FAILED"}, {"status": "PAID"}, {"total": 1}, {"currency": "CHF"}])
-def test_another_end_or_another_amount_is_adrift(other: dict[str, object]) -> None:
+def test_another_end_or_another_amount_is_adrift(other: dict[str, Any]) -> None:
     found = compare(placing_of(ORDER, OK, "A"), [shown(ORDER, **other)])
 
     assert [each.verdict for each in found] == ["adrift"]

@@ -101,5 +101,5 @@ def test_a_run_in_which_nothing_happened_has_a_picture_too() -> None:
 @pytest.mark.parametrize(
     ("values", "share", "wanted"), [([], 0.5, None), ([3.0, 1.0, 2.0], 0.5, 2.0), ([1.0], 0.99, 1.0)]
 )
-def test_percentiles(values: list[float], share: float, wanted: float | None) -> None:
+def test_a_percentile_of_nothing_is_none(values: list[float], share: float, wanted: float | None) -> None:
     assert percentile(values, share) == wanted
