@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import psutil
@@ -18,9 +18,12 @@ from orderflow.chaos.plan import Planned
 from orderflow.chaos.proxy import Trouble
 from orderflow.chaos.system import System
 from orderflow.events.topics import TOPICS
+from orderflow.local import carrier
+from orderflow.local.errors import LocalError
 from orderflow.messaging.transport import ProducerRecord, TopicMissingError, TopicSettings, TransportUnavailableError
 
-PLACE_PARTITIONS = 2
+MORE_PARTITIONS = 2
+NOTICED_S = 12.0
 AWAY_S = 90.0
 QUIET_S = 120.0
 LOOK_EVERY_S = 0.1
@@ -49,7 +52,7 @@ class CannotError(Exception):
 
 @dataclass(slots=True)
 class Nemesis:
-    """`now` is seconds since the beginning of the load. `told` hears of each beginning and end."""
+    """`now` is seconds since the beginning of the load. `told` hears of each beginning."""
 
     system: System
     client: Client
@@ -60,7 +63,6 @@ class Nemesis:
     happened: list[Happened] = field(default_factory=list)
     poisoned: int = 0
     _frozen: list[psutil.Process] = field(default_factory=list)
-    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self, faults: list[Planned]) -> None:
         """All of them at their times; one that wants quiet waits until the others have ended."""
@@ -98,9 +100,20 @@ class Nemesis:
         entry = Happened(fault, self.now())
         self.happened.append(entry)
         self.told(f"{fault.words}")
-        act: Callable[[Planned, Happened], Awaitable[None]] = getattr(self, f"_{fault.kind}")
+        acts: Mapping[str, Callable[[Planned, Happened], Awaitable[None]]] = {
+            plan.KILL: self._kill,
+            plan.FREEZE: self._freeze,
+            plan.NETWORK: self._network,
+            plan.DISK: self._disk,
+            plan.DUPLICATES: self._duplicates,
+            plan.POISON: self._poison,
+            plan.CLOCK: self._clock,
+            plan.DEPLOY: self._deploy,
+            plan.PARTITIONS: self._partitions,
+            plan.TOPICS: self._topics,
+        }
         try:
-            await act(fault, entry)
+            await acts[fault.kind](fault, entry)
         except CannotError as error:
             entry.done, entry.note = False, str(error)
             self.told(f"left out, {fault.kind} {fault.target}: {error}")
@@ -222,23 +235,21 @@ class Nemesis:
             admin = AdminClient({"bootstrap.servers": self.system.settings().kafka_bootstrap})
             topics = await asyncio.to_thread(admin.list_topics, timeout=10)
             wanted = [
-                NewPartitions(name, len(topics.topics[name].partitions) + PLACE_PARTITIONS)
+                NewPartitions(name, len(topics.topics[name].partitions) + MORE_PARTITIONS)
                 for name in (*TOPICS, *LETTERS)
             ]
             for future in admin.create_partitions(wanted).values():
                 await asyncio.wrap_future(future)
-            await asyncio.sleep(12.0)
+            await asyncio.sleep(NOTICED_S)
         entry.note = f"{len(wanted)} topics have two partitions more"
 
     async def _topics(self, fault: Planned, entry: Happened) -> None:
         """As the runbook has it: the topic is gone and comes back empty, its writers publish again."""
-        async with self._quiet(), self.reading:
-            async with self.system.transport() as transport:
-                with self._away():
-                    await self.observer.read(transport)
-            since = self.now()
-            await self._recreate(fault.target)
-            self.observer.begin_life(fault.target)
+        async with self._quiet(), self.system.transport() as transport:
+            with self._away():
+                async with self.observer.new_life(fault.target, transport):
+                    since = self.now()
+                    await self._recreate(fault.target)
         again = await self.system.command(
             *("outbox", "republish", "--topic", fault.target, "--from", "5m", "--yes"),
             *("--reason", "chaos: the topic was deleted", "--json"),
@@ -270,12 +281,10 @@ class Nemesis:
             self.client.resume()
 
     async def _until_read(self) -> None:
-        from orderflow.local import carrier
-
         deadline = self.now() + QUIET_S
-        left = ["?"]
+        left = ["what cannot be asked"]
         while self.now() < deadline:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(LocalError, TransportUnavailableError):
                 left = await carrier.under_way(self.system.settings())
                 if not left:
                     return

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
 from uuid import UUID
 
@@ -33,6 +35,7 @@ class Observer:
         self.letters = 0
         self.types: Counter[str] = Counter()
         self.troubles: list[Trouble] = []
+        self._reading = asyncio.Lock()
         self._positions: dict[tuple[str, int], int] = {}
         self._lives: Counter[str] = Counter()
         self._streams: dict[Stream, dict[int, int]] = {}
@@ -40,6 +43,21 @@ class Observer:
 
     async def read(self, transport: Transport) -> None:
         """Everything that has come since. Raises TransportUnavailableError, TopicMissingError."""
+        async with self._reading:
+            await self._read(transport)
+
+    @asynccontextmanager
+    async def new_life(self, topic: str, transport: Transport) -> AsyncIterator[None]:
+        """Within, the topic is deleted and made again; all that it held was read before.
+
+        Nobody reads meanwhile. Raises TransportUnavailableError, TopicMissingError.
+        """
+        async with self._reading:
+            await self._read(transport)
+            yield
+            self.begin_life(topic)
+
+    async def _read(self, transport: Transport) -> None:
         for (topic, partition), (_, end) in sorted((await transport.ends([*TOPICS, *LETTERS])).items()):
             while (position := self._positions.get((topic, partition), 0)) < end:
                 page = await transport.read(topic, partition, position, PAGE)

@@ -92,7 +92,7 @@ async def _strike(system: System, wish: Wish, history_file: Path, told: Callable
     client = Client(port, history, wish.seed, accepted=samples.accepted, ended=samples.ended)
     faults = plan.plan(wish.seed, wish.seconds, wish.kinds, kafka=wish.kafka, brokers=wish.brokers)
     nemesis = Nemesis(system, client, observer, wish.seed, now, lambda text: told(f"{now():7.1f} s  {text}"))
-    watching = asyncio.create_task(samples.watch(system, observer, nemesis.reading))
+    watching = asyncio.create_task(samples.watch(system, observer))
     striking = asyncio.create_task(nemesis.run(faults))
     try:
         await client.run(wish.rate, wish.seconds)

@@ -7,12 +7,12 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from orderflow.audit.databases import DATABASES, opened
+from orderflow.audit.databases import DATABASES, Databases, opened
 from orderflow.audit.rest import look
 from orderflow.chaos.observer import Observer
 from orderflow.chaos.system import System
 from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
-from orderflow.messaging.transport import TopicMissingError, TransportUnavailableError
+from orderflow.messaging.transport import TopicMissingError, Transport, TransportUnavailableError
 
 AWAY = (StoreUnavailableError, SchemaBehindError, TransportUnavailableError, TopicMissingError, OSError, TimeoutError)
 LOOK_TIMEOUT_S = 8.0
@@ -46,27 +46,26 @@ class Samples:
     def ended(self, latency_s: float) -> None:
         self._current().ended_ms.append(latency_s * 1000)
 
-    async def watch(self, system: System, observer: Observer, reading: asyncio.Lock) -> None:
+    async def watch(self, system: System, observer: Observer) -> None:
         """Look at topics and databases, once a slice, until cancelled. What is away is looked at again."""
+        urls = {name: system.settings().service_database_url(name) for name in DATABASES}
         while True:
             await asyncio.sleep(self.seconds)
             with contextlib.suppress(*AWAY):
-                async with system.transport() as transport:
-                    urls = {name: system.settings().service_database_url(name) for name in DATABASES}
-                    async with opened(urls) as databases:
-                        while True:
-                            async with asyncio.timeout(LOOK_TIMEOUT_S):
-                                found = await look(databases, transport)
-                                before = observer.finals
-                                async with reading:
-                                    await observer.read(transport)
-                            current = self._current()
-                            current.ended += observer.finals - before
-                            current.under_way = sum(
-                                each.unsent + each.open_intents + each.retrying + sum(each.lag.values())
-                                for each in found.services
-                            )
-                            await asyncio.sleep(self.seconds)
+                async with system.transport() as transport, opened(urls) as databases:
+                    while True:
+                        async with asyncio.timeout(LOOK_TIMEOUT_S):
+                            await self._look(databases, transport, observer)
+                        await asyncio.sleep(self.seconds)
+
+    async def _look(self, databases: Databases, transport: Transport, observer: Observer) -> None:
+        found, before = await look(databases, transport), observer.finals
+        await observer.read(transport)
+        current = self._current()
+        current.ended += observer.finals - before
+        current.under_way = sum(
+            each.unsent + each.open_intents + each.retrying + sum(each.lag.values()) for each in found.services
+        )
 
     def _current(self) -> Slice:
         now = max(0.0, self._now())
