@@ -45,7 +45,6 @@ class Verdict:
     orders: int = 0
     statuses: Mapping[str, int] = field(default_factory=dict)
     outcomes: Mapping[str, int] = field(default_factory=dict)
-    letters: int = 0
     rest_s: float = 0.0
 
     @property
@@ -90,7 +89,6 @@ class Judge:
         async with self._system.transport() as transport:
             await self._observer.read(transport)
         verdict.troubles.extend(self._observer.finish())
-        verdict.letters = self._observer.letters
         await self._health()
         await self._orders()
         verdict.troubles.extend(self._history.troubles)

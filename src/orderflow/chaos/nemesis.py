@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import psutil
@@ -64,7 +64,7 @@ class Nemesis:
     poisoned: int = 0
     _frozen: list[psutil.Process] = field(default_factory=list)
 
-    async def run(self, faults: list[Planned]) -> None:
+    async def run(self, faults: Sequence[Planned]) -> None:
         """All of them at their times; one that wants quiet waits until the others have ended."""
         under_way: set[asyncio.Task[None]] = set()
         try:
@@ -83,7 +83,7 @@ class Nemesis:
             for task in under_way:
                 task.cancel()
 
-    async def heal(self) -> None:
+    def heal(self) -> None:
         """Whatever still goes on ends now."""
         for process in self._frozen:
             with contextlib.suppress(psutil.Error):

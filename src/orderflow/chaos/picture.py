@@ -136,7 +136,7 @@ def _head(outcome: Outcome) -> Iterator[str]:
     counts = ", ".join(f"{word} {count}" for word, count in verdict.counts.items())
     log = f"Kafka, {wish.brokers} broker{'s' if wish.brokers > 1 else ''}" if wish.kafka else "the PostgreSQL log"
     yield f'<text class="ink title" x="{LEFT}" y="30">{escape(counts)}</text>'
-    amounts = f"{verdict.orders:,} orders, {outcome.records:,} records"
+    amounts = f"{verdict.orders:,} orders, {outcome.topics.types.total():,} events"
     said = f"{amounts}, {outcome.seconds:,.0f} s on {log}, seed {wish.seed}"
     yield f'<text class="soft" x="{LEFT}" y="50">{escape(said)}</text>'
 

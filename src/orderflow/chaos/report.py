@@ -79,10 +79,11 @@ def document(outcome: Outcome) -> dict[str, Any]:
         },
         "requests": dict(outcome.requests),
         "events": {
-            "records": outcome.records,
-            "repeated": outcome.repeated,
-            "by_type": dict(outcome.types),
-            "dead_letters": verdict.letters,
+            "records": outcome.topics.records,
+            "distinct": outcome.topics.types.total(),
+            "repeated": outcome.topics.repeated,
+            "by_type": dict(outcome.topics.types),
+            "dead_letters": outcome.topics.letters,
             "poison_sent": outcome.poisoned,
         },
         "latency_ms": _latencies(outcome),
@@ -96,14 +97,13 @@ def document(outcome: Outcome) -> dict[str, Any]:
 
 
 def _load(outcome: Outcome) -> Iterator[str]:
-    verdict, types = outcome.verdict, outcome.types
+    verdict, topics = outcome.verdict, outcome.topics
     statuses = ", ".join(f"{count} {status}" for status, count in sorted(verdict.statuses.items()))
     answers = ", ".join(f"{count} {answer}" for answer, count in sorted(verdict.outcomes.items()))
     yield f"Orders: {verdict.orders} ({statuses}); as the client knows: {answers}"
-    distinct = sum(types.values())
     yield (
-        f"Events: {outcome.records} records on the topics, {distinct} distinct events, {outcome.repeated} repeated; "
-        f"{verdict.letters} dead letters of {outcome.poisoned} poisonous records"
+        f"Events: {topics.records} records on the topics, {topics.types.total()} distinct events, "
+        f"{topics.repeated} repeated; {topics.letters} dead letters of {outcome.poisoned} poisonous records"
     )
     told = [
         f"{name} p50 {found['p50']} / p99 {found['p99']} ms" for name, found in _latencies(outcome).items() if found

@@ -48,9 +48,7 @@ class Outcome:
     slice_s: float
     seconds: float
     requests: Mapping[str, int]
-    records: int
-    repeated: int
-    types: Mapping[str, int]
+    topics: Observer
     poisoned: int
     not_sent: int
     without: Mapping[str, str] = field(default_factory=dict)
@@ -93,19 +91,38 @@ async def _strike(system: System, wish: Wish, history_file: Path, told: Callable
     faults = plan.plan(wish.seed, wish.seconds, wish.kinds, kafka=wish.kafka, brokers=wish.brokers)
     nemesis = Nemesis(system, client, observer, wish.seed, now, lambda text: told(f"{now():7.1f} s  {text}"))
     watching = asyncio.create_task(samples.watch(system, observer))
+    try:
+        await _load_and_faults(client, nemesis, wish, faults)
+        seconds = now()
+        verdict = await Judge(system, client, history, observer, told).judge()
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        client.close()
+        history.close()
+    return Outcome(
+        wish=wish,
+        planned=faults,
+        happened=nemesis.happened,
+        verdict=verdict,
+        slices=samples.slices,
+        slice_s=samples.seconds,
+        seconds=seconds,
+        requests=history.counts,
+        topics=observer,
+        poisoned=nemesis.poisoned,
+        not_sent=client.not_sent,
+        without=system.without,
+    )
+
+
+async def _load_and_faults(client: Client, nemesis: Nemesis, wish: Wish, faults: Sequence[Planned]) -> None:
+    """Until both are over, and all is healed."""
     striking = asyncio.create_task(nemesis.run(faults))
     try:
         await client.run(wish.rate, wish.seconds)
         await striking
-        await nemesis.heal()
-        seconds = now()
-        verdict = await Judge(system, client, history, observer, told).judge()
     finally:
-        for task in (watching, striking):
-            task.cancel()
-        await asyncio.gather(watching, striking, return_exceptions=True)
-        client.close()
-        history.close()
-    seen = (history.counts, observer.records, observer.repeated, observer.types)
-    struck = (nemesis.poisoned, client.not_sent, system.without)
-    return Outcome(wish, faults, nemesis.happened, verdict, samples.slices, samples.seconds, seconds, *seen, *struck)
+        striking.cancel()
+        await asyncio.gather(striking, return_exceptions=True)
+    nemesis.heal()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import tempfile
 from collections.abc import Callable
@@ -142,7 +143,10 @@ def _run(wish: Wish, folder: Path, history: Path, told: Callable[[str], None]) -
         raise click.UsageError("chaos needs signals that Windows does not have")
     import uvloop
 
-    return uvloop.run(run(wish, folder, history, told))
+    try:
+        return uvloop.run(run(wish, folder, history, told))
+    except asyncio.CancelledError:
+        raise click.Abort from None
 
 
 def _teller(*, hidden: bool) -> Callable[[str], None]:

@@ -13,6 +13,7 @@ from orderflow.chaos import report
 from orderflow.chaos.history import Trouble
 from orderflow.chaos.judge import Verdict
 from orderflow.chaos.nemesis import Happened
+from orderflow.chaos.observer import Observer
 from orderflow.chaos.picture import picture
 from orderflow.chaos.plan import KINDS, Planned
 from orderflow.chaos.run import Outcome, Wish
@@ -38,9 +39,7 @@ def outcome(*troubles: Trouble) -> Outcome:
         slices=slices,
         slice_s=5.0,
         requests={"place ok": 2000},
-        records=8000,
-        repeated=3,
-        types={"OrderPlaced": 2000},
+        topics=Observer(),
         not_sent=0,
         poisoned=2,
         seconds=130.0,
