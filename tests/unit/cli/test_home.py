@@ -60,7 +60,8 @@ def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[str
         yield from commands(found, (*path, name))
 
 
-ALL = sorted(set(commands(main)) - {"up"})
+MAKES_ONE = {"up", "chaos"}
+ALL = sorted(set(commands(main)) - MAKES_ONE)
 
 
 def invoke(*arguments: str, **environ: str) -> Result:
