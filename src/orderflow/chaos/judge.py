@@ -28,6 +28,7 @@ TELL_EVERY_S = 5.0
 CALM_TRIES = 40
 PAGE = 100
 STOCKED: Final = 1_000_000
+PLACED_AND_ENDED: Final = 2
 BY_PROMISE: Final[Mapping[int, str]] = {
     Promise.NOTHING_LOST: LOST,
     Promise.NOTHING_TWICE: DOUBLED,
@@ -156,6 +157,10 @@ class Judge:
         async for order in _listed(address):
             self._verdict.orders += 1
             by_customer[order["customer_id"]].append({name: order[name] for name in KEPT})
+            if (told := self._observer.events_of("order", order["id"])) < PLACED_AND_ENDED:
+                self._find(
+                    LOST, order["id"], f"it was placed and has ended, and the topics have {told} such events"
+                )
             if order["status"] == "COMPLETED":
                 sold.update({item["sku"]: item["quantity"] for item in order["items"]})
         for placing in self._history.placings.values():

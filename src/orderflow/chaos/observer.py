@@ -82,6 +82,10 @@ class Observer:
         self._lives[topic] += 1
         self._positions = {place: at for place, at in self._positions.items() if place[0] != topic}
 
+    def events_of(self, service: str, key: str) -> int:
+        """How many different events of this key the service has published, over all topics."""
+        return len(self._streams.get((f"/orderflow/{service}", key), ()))
+
     def finish(self) -> list[Trouble]:
         """What was found, with the numbers that never came."""
         gaps = [

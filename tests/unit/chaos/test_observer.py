@@ -15,7 +15,7 @@ def event(offset: int, sequence: int, *, key: str = "A", name: str = "", partiti
     named = str(uuid5(NAMES, name or f"{key}-{sequence}")).encode()
     headers = (
         ("ce_id", named),
-        ("ce_source", b"order"),
+        ("ce_source", b"/orderflow/order"),
         ("ce_type", b"orderflow.OrderPlaced.v1"),
         ("ce_sequence", b"%d" % sequence),
     )
@@ -63,6 +63,13 @@ def test_a_topic_that_is_made_again_begins_a_new_life() -> None:
     observer.take([event(0, 2), event(1, 3), event(2, 4)])
 
     assert (observer.finish(), observer.records) == ([], 6)
+
+
+def test_it_knows_how_many_events_of_a_key_have_come() -> None:
+    observer = Observer()
+    observer.take([event(0, 1), event(1, 2), event(2, 2), event(3, 1, key="B")])
+
+    assert [observer.events_of("order", key) for key in "ABC"] == [2, 1, 0]
 
 
 def test_poison_tells_nothing() -> None:
