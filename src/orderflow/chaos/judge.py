@@ -158,9 +158,7 @@ class Judge:
             self._verdict.orders += 1
             by_customer[order["customer_id"]].append({name: order[name] for name in KEPT})
             if (told := self._observer.events_of("order", order["id"])) < PLACED_AND_ENDED:
-                self._find(
-                    LOST, order["id"], f"it was placed and has ended, and the topics have {told} such events"
-                )
+                self._find(LOST, order["id"], f"it was placed and has ended, and the topics have {told} such events")
             if order["status"] == "COMPLETED":
                 sold.update({item["sku"]: item["quantity"] for item in order["items"]})
         for placing in self._history.placings.values():
