@@ -100,7 +100,7 @@ def _panels(slices: Sequence[Slice], seconds: float) -> list[Panel]:
             "orders a second",
             (
                 Line("accepted", "a", [each.placed / seconds for each in slices]),
-                Line("ended", "b", _smooth([each.ended / seconds for each in slices])),
+                Line("ended", "b", [each.ended / seconds for each in slices]),
             ),
         ),
         Panel(
@@ -124,11 +124,6 @@ def _panels(slices: Sequence[Slice], seconds: float) -> list[Panel]:
             (Line("lag, outboxes, open questions", "b", [each.under_way for each in slices], bridges=8),),
         ),
     ]
-
-
-def _smooth(values: Sequence[float]) -> Values:
-    """Of three slices each: a look at the topics now and then falls into the next slice."""
-    return [sum(values[max(0, at - 1) : at + 2]) / len(values[max(0, at - 1) : at + 2]) for at in range(len(values))]
 
 
 def _head(outcome: Outcome) -> Iterator[str]:

@@ -135,7 +135,7 @@ def _slice(outcome: Outcome, number: int) -> dict[str, Any]:
     return {
         "at_s": each.at_s,
         "placed": each.placed,
-        "ended": each.ended,
+        "ended": round(each.ended, 1),
         "under_way": each.under_way,
         "accepted_ms": _percentiles(each.accepted_ms),
         "ended_ms": _percentiles(each.ended_ms),

@@ -20,11 +20,13 @@ LOOK_TIMEOUT_S = 8.0
 
 @dataclass(slots=True)
 class Slice:
-    """Of `seconds` from `at_s` on. `under_way` is None where nobody could be asked."""
+    """`under_way` is None where nobody could be asked. `ended` is what a look found, spread over the slices since
+    the one before.
+    """
 
     at_s: float
     placed: int = 0
-    ended: int = 0
+    ended: float = 0.0
     accepted_ms: list[float] = field(default_factory=list)
     ended_ms: list[float] = field(default_factory=list)
     under_way: int | None = None
@@ -37,6 +39,7 @@ class Samples:
         self.seconds = seconds
         self.slices: list[Slice] = []
         self._now = now
+        self._looked = 0
 
     def accepted(self, latency_s: float) -> None:
         current = self._current()
@@ -62,7 +65,10 @@ class Samples:
         found, before = await look(databases, transport), observer.finals
         await observer.read(transport)
         current = self._current()
-        current.ended += observer.finals - before
+        unseen = self.slices[self._looked :] or [current]
+        for each in unseen:
+            each.ended += (observer.finals - before) / len(unseen)
+        self._looked = len(self.slices)
         current.under_way = sum(
             each.unsent + each.open_intents + each.retrying + sum(each.lag.values()) for each in found.services
         )
