@@ -133,7 +133,8 @@ class Nemesis:
             with contextlib.suppress(psutil.NoSuchProcess):
                 victim.kill()
         entry.note = f"{len(victims)} killed"
-        await self.system.until_whole(AWAY_S)
+        if not await self.system.until_whole(AWAY_S, {victim.pid for victim in victims}):
+            entry.note += f", and not all were back after {AWAY_S:.0f} s"
 
     async def _freeze(self, fault: Planned, entry: Happened) -> None:
         victims = await self._running(fault.target)

@@ -15,7 +15,7 @@ from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
 from orderflow.messaging.transport import TopicMissingError, Transport, TransportUnavailableError
 
 AWAY = (StoreUnavailableError, SchemaBehindError, TransportUnavailableError, TopicMissingError, OSError, TimeoutError)
-LOOK_TIMEOUT_S = 8.0
+LOOK_TIMEOUT_S = 20.0
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -192,19 +192,21 @@ class System:
             check=False,
         )
 
-    async def until_whole(self, timeout_s: float) -> bool:
-        """Wait until everything runs that should; whether that was so in time."""
+    async def until_whole(self, timeout_s: float, gone: Collection[int] = ()) -> bool:
+        """Wait until everything runs that should, other processes in the place of `gone`; whether that was in time."""
         deadline = asyncio.get_running_loop().time() + timeout_s
-        while not self._is_whole():
+        while not self._is_whole(gone):
             if asyncio.get_running_loop().time() > deadline:
                 return False
             await asyncio.sleep(LOOK_EVERY_S)
         return True
 
-    def _is_whole(self) -> bool:
+    def _is_whole(self, gone: Collection[int] = ()) -> bool:
         found = self.running()
-        up = found is not None and found.phase == state.READY and not found.down
-        return up and not self._supervisor.down()
+        if found is None or found.phase != state.READY or found.down or self._supervisor.down():
+            return False
+        pids = {each.pid for each in (*found.processes, *self._supervisor.running())}
+        return pids.isdisjoint(gone) and found.supervisor.pid not in gone
 
     async def _until_ready(self, timeout_s: float) -> None:
         deadline = asyncio.get_running_loop().time() + timeout_s
