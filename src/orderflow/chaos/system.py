@@ -193,7 +193,7 @@ class System:
         )
 
     async def until_whole(self, timeout_s: float, gone: Collection[int] = ()) -> bool:
-        """Wait until everything runs that should, other processes in the place of `gone`; whether that was in time."""
+        """Wait until everything runs that should, others in the place of `gone`; whether that was in time."""
         deadline = asyncio.get_running_loop().time() + timeout_s
         while not self._is_whole(gone):
             if asyncio.get_running_loop().time() > deadline:
