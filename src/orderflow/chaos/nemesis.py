@@ -8,6 +8,7 @@ import random
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -21,6 +22,9 @@ from orderflow.events.topics import TOPICS
 from orderflow.local import carrier
 from orderflow.local.errors import LocalError
 from orderflow.messaging.transport import ProducerRecord, TopicMissingError, TopicSettings, TransportUnavailableError
+
+if TYPE_CHECKING:
+    from confluent_kafka.admin import AdminClient
 
 MORE_PARTITIONS = 2
 NOTICED_S = 12.0
@@ -229,11 +233,10 @@ class Nemesis:
         entry.note = f"{deployed} processes are new"
 
     async def _partitions(self, fault: Planned, entry: Happened) -> None:
-        from confluent_kafka.admin import AdminClient
         from confluent_kafka.cimpl import NewPartitions
 
         async with self._quiet():
-            admin = AdminClient({"bootstrap.servers": self.system.settings().kafka_bootstrap})
+            admin = self._admin()
             topics = await asyncio.to_thread(admin.list_topics, timeout=10)
             wanted = [
                 NewPartitions(name, len(topics.topics[name].partitions) + MORE_PARTITIONS)
@@ -258,9 +261,7 @@ class Nemesis:
         entry.note = f"made again after {self.now() - since:.0f} s, republish ended with {again.returncode}"
 
     async def _recreate(self, topic: str) -> None:
-        from confluent_kafka.admin import AdminClient
-
-        admin = AdminClient({"bootstrap.servers": self.system.settings().kafka_bootstrap})
+        admin = self._admin()
         found = await asyncio.to_thread(admin.list_topics, timeout=10)
         partitions = len(found.topics[topic].partitions)
         for future in admin.delete_topics([topic]).values():
@@ -270,6 +271,12 @@ class Nemesis:
             found = await asyncio.to_thread(admin.list_topics, timeout=10)
         async with self.system.transport() as transport:
             await transport.create_topics([TopicSettings(topic, partitions)])
+
+    def _admin(self) -> AdminClient:
+        from confluent_kafka.admin import AdminClient
+
+        # Without a level it writes on standard error what becomes of its connections.
+        return AdminClient({"bootstrap.servers": self.system.settings().kafka_bootstrap, "log_level": 0})
 
     @contextlib.asynccontextmanager
     async def _quiet(self) -> AsyncIterator[None]:
