@@ -27,8 +27,12 @@ import pytest
 from scripts import check
 from scripts.check import PROJECT, say
 
-IN_TURN = (("tests/unit", "tests/simulation"), ("tests/conformance",))
-BESIDE = (("tests/integration",), ("tests/e2e",))
+IN_TURN = (
+    ("tests/unit", "tests/simulation", "tests/zoo", "tests/mutation"),
+    ("tests/conformance", "tests/schedules"),
+)
+LONG = ("tests/e2e/test_chaos.py", "tests/e2e/test_crashes.py")
+BESIDE = (("tests/integration",), ("tests/e2e", *(f"--ignore={each}" for each in LONG)), LONG)
 LOWEST = (
     "tests/unit",
     "tests/integration/test_cli.py",
@@ -90,7 +94,8 @@ def main(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
 
         def begin(folders: Sequence[str], python: Sequence[str] = (sys.executable, "-m", "pytest")) -> Layer:
-            name = " ".join(folders) if python != ON_LOWEST else "tests on the lowest versions"
+            named = " ".join(each for each in folders if not each.startswith("-"))
+            name = named if python != ON_LOWEST else "tests on the lowest versions"
             output = Path(folder) / name.replace("/", "-").replace(" ", "-")
             return stack.enter_context(Layer(name, [*python, *folders, *OPTIONS], output))
 

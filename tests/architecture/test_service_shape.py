@@ -15,16 +15,17 @@ EXTRA = {
         "alarms.py",
         "messages.py",
         "refunds.py",
+        "restatement.py",
         "settlement.py",
         "gateway.py",
         "bank.py",
         "book.py",
         "bank_postgres.py",
     },
-    "inventory": {"messages.py", "demo.py"},
+    "inventory": {"messages.py", "demo.py", "releasing.py"},
     "notification": set[str](),
 }
-PURE = {"model.py", "refunds.py", "rows.py", "settlement.py", "messages.py"}
+PURE = {"model.py", "refunds.py", "releasing.py", "restatement.py", "rows.py", "settlement.py", "messages.py"}
 FORBIDDEN = {
     "asyncio",
     "asyncpg",

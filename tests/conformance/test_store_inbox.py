@@ -141,3 +141,17 @@ async def test_the_depth_of_a_closed_key_is_counted_up_to_a_limit(store: Store) 
         limited = await tx.recognise(CONSUMER, names, depth_limit=2)
     assert limited.depth == {"k": 2, "l": 1}
     assert limited.closed == {"k", "l"}
+
+
+async def test_what_was_written_can_be_looked_up_before_the_commit(store: Store) -> None:
+    async with store.transaction() as tx:
+        await tx.write(changes(inbox=[entry("k", "1")]))
+        assert (await tx.recognise(CONSUMER, [("k", "1")])).known == {("k", "1"): InboxState.DONE}
+    assert (await recognise(store, ("k", "1"))).known == {("k", "1"): InboxState.DONE}
+
+
+async def test_a_known_entry_twice_in_one_batch_is_refused(store: Store) -> None:
+    await commit(store, changes(inbox=[entry("k", "1")]))
+    with pytest.raises(DataRefusedError):
+        await commit(store, changes(inbox=[entry("k", "1"), entry("k", "1", InboxState.DISCARDED)]))
+    assert (await recognise(store, ("k", "1"))).known == {("k", "1"): InboxState.DONE}

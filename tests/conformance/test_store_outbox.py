@@ -203,6 +203,29 @@ async def test_a_reader_that_stands_still_is_fenced_and_one_that_waits_is_not(ba
     assert sorted(slot for slots in held for slot in slots) == sorted(ALL)
 
 
+async def test_a_reader_that_is_woken_again_and_again_stands_not_still(backend: Backend) -> None:
+    """As in a relay whose call to the log takes long, while other processes go on writing."""
+    stores = [await backend.open(silence_s=SILENT_S) for _ in range(3)]
+    claiming, woken, still = (each.outbox() for each in stores)
+    await settle(claiming, woken, still)
+    await still.unsent(1)
+
+    async def listen() -> None:
+        while True:
+            await woken.wait(60)
+
+    async def took_over() -> bool:
+        stores[0].notify_relays()
+        return len(await claiming.claim_slots()) == 8
+
+    listening = asyncio.create_task(listen())
+    await eventually(took_over, timeout_s=30)
+
+    assert not listening.done()
+    await woken.unsent(1)
+    listening.cancel()
+
+
 async def test_a_reader_wakes_up_for_rows_of_other_processes(backend: Backend, store: Store) -> None:
     other = await backend.open()
     reader = store.outbox()

@@ -13,14 +13,19 @@ REST_TIMEOUT_S = 90.0
 
 async def assert_promises(shop: Shop) -> Report:
     """Wait until the system is at rest, then check every order ever placed on it, and that ours are among them."""
-    settings = shop.system.settings()
-    urls = {name: settings.service_database_url(name) for name in DATABASES}
-    transport = await connect_transport(settings)
-    try:
-        report = await audit(urls, transport, wait_s=REST_TIMEOUT_S, accepted=shop.accepted)
-    finally:
-        await transport.close()
+    report = await look(shop, REST_TIMEOUT_S)
     assert report.findings == [], "\n".join(str(finding) for finding in report.findings)
     assert report.at_rest
     assert report.orders >= len(shop.accepted)
     return report
+
+
+async def look(shop: Shop, wait_s: float = 0.0) -> Report:
+    """What an audit of this moment tells."""
+    settings = shop.system.settings()
+    urls = {name: settings.service_database_url(name) for name in DATABASES}
+    transport = await connect_transport(settings)
+    try:
+        return await audit(urls, transport, wait_s=wait_s, accepted=list(shop.accepted))
+    finally:
+        await transport.close()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 import httpx2
 
-from tests.e2e.system import System
+from orderflow.settings import Settings
 from tests.support.waiting import eventually
 
 PATIENCE_S = 90.0
@@ -18,10 +18,20 @@ FINAL = ("COMPLETED", "FAILED")
 VISA = "pm_card_visa"
 
 
+class Place(Protocol):
+    """A running system."""
+
+    def url(self, name: str) -> str:
+        """Of a service. Raises AssertionError when it is not running at this moment."""
+        ...
+
+    def settings(self) -> Settings: ...
+
+
 class Shop:
     """Remembers every order that was answered with 2xx, with what it was."""
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: Place) -> None:
         self.system = system
         self.accepted: dict[str, dict[str, Any]] = {}
         self._http = httpx2.AsyncClient(timeout=10.0, trust_env=False, verify=False)
@@ -33,9 +43,9 @@ class Shop:
         done = await self._http.put(f"{self.system.url('inventory')}/stock/{sku}", json={"on_hand": on_hand})
         assert done.is_success, done.text
 
-    async def place(self, sku: str, *, quantity: int = 1, method: str = VISA) -> str:
+    async def place(self, sku: str, *, quantity: int = 1, method: str = VISA, customer: str = "ada") -> str:
         """Place an order as a careful shop does: under one key, until there is an answer; returns its id."""
-        key, order = json.dumps(str(uuid4())), order_of(sku, quantity, method)
+        key, order = json.dumps(str(uuid4())), order_of(sku, quantity, method, customer)
 
         async def answered() -> dict[str, Any] | None:
             try:
@@ -96,9 +106,9 @@ class Shop:
         return await self._http.request(method, self.system.url(service) + path, **request)
 
 
-def order_of(sku: str, quantity: int, method: str) -> dict[str, Any]:
+def order_of(sku: str, quantity: int, method: str, customer: str) -> dict[str, Any]:
     return {
-        "customer_id": "ada",
+        "customer_id": customer,
         "currency": "EUR",
         "items": [{"sku": sku, "quantity": quantity, "unit_price": 590}],
         "payment_method": method,

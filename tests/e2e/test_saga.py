@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.e2e.audit import assert_promises
+from tests.e2e.audit import assert_promises, look
 from tests.e2e.shop import VISA, Shop
 from tests.support.waiting import eventually
 
@@ -110,6 +110,24 @@ async def test_what_is_wrong_with_an_order_is_said_and_nothing_is_stored(shop: S
 
     assert answer.status_code in (400, 422)
     assert answer.headers["content-type"] == "application/problem+json"
+    await assert_promises(shop)
+
+
+async def test_an_audit_while_orders_come_finds_nothing(shop: Shop) -> None:
+    """Completed, declined, refunded, slow and unsure: at every moment some of each are under way."""
+    await shop.stock("BUSY", 10_000)
+    await shop.stock("SCARCE", 20)
+    methods = (VISA, "pm_card_chargeDeclined", VISA, "pm_timeout_charged", "pm_slow")
+    orders = [("SCARCE" if number % 3 else "BUSY", methods[number % 5]) for number in range(240)]
+    trading = asyncio.create_task(shop.place_many(orders))
+
+    reports = [await look(shop)]
+    while not trading.done():
+        reports.append(await look(shop))
+    await trading
+
+    assert [finding for report in reports for finding in report.findings] == []
+    assert not all(report.at_rest for report in reports)
     await assert_promises(shop)
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -13,11 +17,11 @@ import httpx2
 import pytest
 from click.testing import CliRunner
 
-from orderflow.audit.collect import Collector
 from orderflow.audit.databases import opened
 from orderflow.audit.findings import Promise, Report
 from orderflow.audit.live import audit
 from orderflow.cli import main
+from orderflow.messaging.store import StoreUnavailableError
 from orderflow.messaging.transports import postgres_log
 from tests.support.postgres import PostgresServer
 from tests.support.saga import SERVICES, Databases, databases, running
@@ -75,12 +79,11 @@ async def test_books_of_real_services_are_in_order(books: Databases) -> None:
     assert report.statuses == {"COMPLETED": 2, "FAILED": 2}
 
 
-async def test_chunks_of_one_order_give_the_same_books(books: Databases) -> None:
-    async with opened(books.urls) as all_databases, all_databases.snapshots():
-        whole = [order async for order in Collector(all_databases).orders()]
-        small = [order async for order in Collector(all_databases, chunk=1).orders()]
-    assert len(whole) == 4
-    assert small == whole
+async def test_a_session_that_is_lost_within_the_snapshots_is_a_database_that_is_away(books: Databases) -> None:
+    end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'orderflow audit'"
+    with pytest.raises(StoreUnavailableError):
+        async with opened(books.urls) as read, read.snapshots():
+            await change(books, "payment", f"{end} AND datname = current_database()")
 
 
 async def test_an_accepted_order_that_is_nowhere_is_lost(books: Databases) -> None:
@@ -99,6 +102,12 @@ INSERT INTO parked_events (key, consumer, identity, event_id, event_type, topic,
 SELECT key, consumer, identity, event_id, 'orderflow.PaymentSucceeded.v1', 'payment-status', 0, 0, '', 0, 2, 0, now()
 FROM processed_events WHERE consumer = 'inventory'
 """
+UNSENT = (
+    """INSERT INTO outbox (id, segment, slot, topic, headers, event_id)
+    VALUES (999999, 0, 0, 'order-events', '\\x90', gen_random_uuid())""",
+    "INSERT INTO outbox_pending (id, segment, slot) VALUES (999999, 0, 0)",
+)
+SENT = ("DELETE FROM outbox_pending WHERE id = 999999", "DELETE FROM outbox WHERE id = 999999")
 BREAKS: dict[str, tuple[Promise, str, tuple[str, ...], tuple[str, ...]]] = {
     "an order goes back": (
         Promise.NOTHING_LOST,
@@ -164,13 +173,13 @@ async def test_books_that_were_broken_are_found_out(books: Databases, name: str)
 
 
 async def test_what_is_under_way_is_no_finding_but_no_rest_either(books: Databases) -> None:
-    await change(books, "order", "INSERT INTO outbox_pending (id, segment, slot) VALUES (-1, 0, 0)")
+    await change(books, "order", *UNSENT)
     try:
         report = await look(books, wait_s=0.0)
         assert not report.at_rest
         assert not [finding for finding in report.findings if finding.promise is Promise.NOTHING_LOST]
     finally:
-        await change(books, "order", "DELETE FROM outbox_pending WHERE id = -1")
+        await change(books, "order", *SENT)
 
 
 def test_the_command_tells_people_and_programs_and_ends_with_an_exit_code(books: Databases, tmp_path: Path) -> None:
@@ -192,9 +201,42 @@ def test_the_command_tells_people_and_programs_and_ends_with_an_exit_code(books:
     assert code == 1
     assert "5. the books balance: NOT KEPT" in shown
     assert "1. nothing is lost: kept" in shown
-    asyncio.run(change(books, "order", "INSERT INTO outbox_pending (id, segment, slot) VALUES (-1, 0, 0)"))
+    asyncio.run(change(books, "order", *UNSENT))
     asyncio.run(change(books, "inventory", "UPDATE stock SET on_hand = on_hand - 1 WHERE sku = 'SKU-MILK-JUG'"))
     assert command("--wait", "0")[0] == 6
+
+
+async def test_watching_tells_what_is_new_and_what_is_gone(books: Databases, tmp_path: Path) -> None:
+    environment = {f"ORDERFLOW_{name.upper()}_DATABASE_URL": url for name, url in books.urls.items()}
+    (tmp_path / "orderflow.toml").touch()
+    command = (sys.executable, "-m", "orderflow", "audit", "--watch", "0.1", "--json", "--home", str(tmp_path))
+    process = await asyncio.create_subprocess_exec(*command, env=os.environ | environment, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+
+    async def told(what: str) -> list[str]:
+        """The kinds of the next look that tells something of this."""
+        assert process.stdout is not None
+        while True:
+            line = json.loads(await asyncio.wait_for(process.stdout.readline(), 60))
+            if line[what]:
+                return [finding["kind"] for finding in line[what]]
+
+    try:
+        first = json.loads(await asyncio.wait_for(process.stdout.readline(), 60))
+        await change(books, "inventory", "UPDATE stock SET on_hand = on_hand + 1 WHERE sku = 'SKU-MILK-JUG'")
+        new = await told("new")
+        await change(books, "inventory", "UPDATE stock SET on_hand = on_hand - 1 WHERE sku = 'SKU-MILK-JUG'")
+        gone = await told("gone")
+        process.send_signal(signal.SIGINT)
+        ended = await asyncio.wait_for(process.wait(), 60)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+    assert (first["orders"], first["count"], first["new"]) == (4, 0, [])
+    assert new == gone == ["stock-unbalanced"]
+    assert ended == 0
 
 
 async def test_books_balance_after_a_settlement_and_the_audit_says_where_the_bank_has_it_otherwise(

@@ -288,7 +288,7 @@ async def test_an_edit_and_a_discard_are_kept(shop: Shop) -> None:
         await shop.admit(placed(order_id), service=LAST_RELEASE)
     recovery = shop.engine().recovery
     first, second = await recovery.store.letters(DEAD, 10)
-    value = msgspec.json.encode(msgspec.structs.replace(placed(edited), customer_id="another"))
+    value = msgspec.json.encode(msgspec.structs.replace(placed(edited), payment_method="another"))
 
     letter = await recovery.edit(first.event.event_id, value, ME)
     await recovery.discard(second.event.event_id, ME)
@@ -296,7 +296,7 @@ async def test_an_edit_and_a_discard_are_kept(shop: Shop) -> None:
     assert letter.original == first.event.record
     assert letter.event.record.value == value
     rehearsed = await recovery.rehearse(DEAD)
-    assert [each.rows[0].after["customer_id"] for each in rehearsed] == ["another"]
+    assert [each.rows[0].after["payment_method"] for each in rehearsed] == ["another"]
     states = "SELECT state, count(*) FROM processed_events GROUP BY state ORDER BY state"
     assert shop.asked(states).split() == ["3|1", "4|1"]
     assert shop.asked("SELECT string_agg(action, ' ' ORDER BY number) FROM operator_actions") == "edit discard"

@@ -19,7 +19,7 @@ from orderflow.audit.books import (
     Step,
     StockBooks,
 )
-from orderflow.audit.findings import Finding, Promise
+from orderflow.audit.findings import Finding, Kind, Promise
 from orderflow.audit.promises import check
 
 TOTAL = 700
@@ -151,6 +151,12 @@ def test_books_in_order_have_no_findings(good: Callable[[], OrderBooks], at_rest
     assert findings(good(), at_rest=at_rest) == []
 
 
+def test_an_order_that_has_not_heard_yet_that_its_payment_is_void_is_no_finding() -> None:
+    behind = replace(voided(), order=order("PAID", version=2, event="PaymentSucceeded"), history=(PAID_STEP,))
+
+    assert findings(behind, at_rest=False) == []
+
+
 def test_an_order_under_way_is_a_finding_only_at_rest() -> None:
     assert findings(pending(), at_rest=False) == []
     told = {finding.promise for finding in findings(pending())}
@@ -234,6 +240,12 @@ def test_a_broken_promise_is_found_on_its_order(promise: Promise, broken: OrderB
     assert {finding.subject for finding in found} == {broken.order_id}
 
 
+def test_what_waits_behind_a_head_that_was_handled_a_moment_ago_is_a_finding_only_at_rest() -> None:
+    held = BLOCKED["held behind nothing"]
+    assert findings(held, at_rest=False) == []
+    assert Kind.HELD_BEHIND_NOTHING in {each.kind for each in findings(held)}
+
+
 def test_what_was_given_up_excuses_no_double_charge() -> None:
     broken = replace(stuck(), bank=(CHARGE, replace(CHARGE, key="charge:2")))
     assert Promise.NOTHING_TWICE in {finding.promise for finding in findings(broken)}
@@ -277,7 +289,7 @@ def test_a_service_that_is_busy_is_a_finding_only_at_rest(busy: ServiceBooks) ->
     assert check(Books(services=[busy]), at_rest=False).findings == []
     [finding] = check(Books(services=[busy]), at_rest=True).findings
     assert (finding.promise, finding.subject) == (Promise.NOTHING_LOST, "order")
-    assert str(finding).startswith("promise 1, order: ")
+    assert str(finding).startswith("promise 1, work-left, order: ")
 
 
 def test_a_report_counts_orders_by_status_and_those_that_are_stuck() -> None:

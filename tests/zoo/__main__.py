@@ -25,7 +25,7 @@ from tests.zoo.inmates import ZOO
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "guarantees.md"
 BEGIN, END = "<!-- zoo: made by python -m tests.zoo --write -->", "<!-- end of zoo -->"
-TIMEOUT_S = 900.0
+TIMEOUT_S = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,9 @@ class Verdict:
 @click.option(
     "--seeds", default=2_000, show_default=True, help="How many worlds the simulator may look at for a bug."
 )
-@click.option("--layer", help="Only bugs that this layer is to catch: simulation, unit, conformance, integration.")
+@click.option(
+    "--layer", help="Only bugs that this layer is to catch: simulation, unit, conformance, integration, schedules."
+)
 @click.option("--jobs", default=os.cpu_count() or 1, show_default=True, help="How many bugs to try side by side.")
 @click.option("--write", is_flag=True, help=f"Write the table into {PAGE.relative_to(ROOT)} (wants the whole zoo).")
 @click.option("--list", "listing", is_flag=True, help="Only say which bugs there are.")

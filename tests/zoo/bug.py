@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -74,10 +75,15 @@ def plant(bug: Bug) -> None:
     if bug.file.endswith(".sql"):
         _plant_text(SOURCE / bug.file, text)
         return
-    name = ".".join(("orderflow", *Path(bug.file).with_suffix("").parts))
+    plant_module(bug.file, text)
+
+
+def plant_module(file: str, source: str | ast.Module) -> None:
+    """From now on this process imports the file with this source. Raises NotPlantedError if it has it already."""
+    name = ".".join(("orderflow", *Path(file).with_suffix("").parts))
     if name in sys.modules:
-        raise NotPlantedError(f"{bug.name}: {name} was imported before the bug was planted")
-    sys.meta_path.insert(0, _Finder(name, text))
+        raise NotPlantedError(f"{name} was imported before anything could be planted in it")
+    sys.meta_path.insert(0, _Finder(name, source))
 
 
 def _plant_text(path: Path, text: str) -> None:
@@ -93,9 +99,9 @@ def _plant_text(path: Path, text: str) -> None:
 class _Finder(importlib.abc.MetaPathFinder):
     """Finds one module, and gives it another source."""
 
-    def __init__(self, name: str, text: str) -> None:
+    def __init__(self, name: str, source: str | ast.Module) -> None:
         self._name = name
-        self._text = text
+        self._source = source
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -105,15 +111,15 @@ class _Finder(importlib.abc.MetaPathFinder):
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
         assert spec is not None
         assert spec.origin is not None
-        spec.loader = _Loader(fullname, spec.origin, self._text)
+        spec.loader = _Loader(fullname, spec.origin, self._source)
         return spec
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
-    def __init__(self, name: str, path: str, text: str) -> None:
+    def __init__(self, name: str, path: str, source: str | ast.Module) -> None:
         super().__init__(name, path)
-        self._text = text
+        self._source = source
 
     def get_code(self, fullname: str) -> CodeType:
         """Without the cache of compiled code, which knows only the file."""
-        return compile(self._text, self.path, "exec", dont_inherit=True)
+        return compile(self._source, self.path, "exec", dont_inherit=True)

@@ -96,6 +96,22 @@ BUGS = (
         "            if incoming.key in self._in_hand:",
         "            if False:",
     ),
+    Bug(
+        "settled-offsets-never-written",
+        1,
+        "What is settled shortly after another settling is never written down.",
+        "messaging/transports/postgres_log/settling.py",
+        "        while self._noted():",
+        "        while self._noted() and False:",
+    ),
+    Bug(
+        "overtaken-settle-is-forgotten",
+        1,
+        "What is settled while offsets are being written down is left to chance: the next settling writes it, if any comes.",
+        "messaging/transports/postgres_log/settling.py",
+        "                await self._write()\n            except Exception as error:",
+        "                await self._write()\n                return\n            except Exception as error:",
+    ),
     # --- the one way in
     Bug(
         "no-dedupe",
@@ -366,6 +382,64 @@ BUGS = (
         "return failure is not None and failure.kind == UNKNOWN and (",
         "return failure is not None and (",
     ),
+    Bug(
+        "outage-holds-the-innocent",
+        4,
+        "In an outage keys that have not failed are tried as seldom as those that have.",
+        "messaging/outage_watch.py",
+        "return breaker.may_probe(now) if self.waits(incoming) else now >= breaker.untried_at",
+        "return breaker.may_probe(now)",
+    ),
+    Bug(
+        "ruled-out-is-in-doubt",
+        4,
+        "Events that the model rules out count as failures of unknown cause: many alike are an outage.",
+        "messaging/failures.py",
+        "return PERMANENT if isinstance(error, FinalError) else UNKNOWN",
+        "return UNKNOWN",
+    ),
+    Bug(
+        "outage-goes-on-elsewhere",
+        4,
+        "An outage of which another process has handled everything is not over here.",
+        "messaging/outage_watch.py",
+        "if breaker.is_ramping or breaker.contradicted_at is not None or is_gone:",
+        "if breaker.is_ramping or breaker.contradicted_at is not None:",
+    ),
+    # --- standing still
+    Bug(
+        "standing-still-is-ready",
+        4,
+        "A consumer that reads nothing any more does not show in health.",
+        ENGINE,
+        "return Health(_with(problems, self._progress.stalls), self._progress.alarms)",
+        "return Health(problems, self._progress.alarms)",
+    ),
+    Bug(
+        "standing-still-is-not-helped",
+        1,
+        "A consumer that reads nothing any more is not begun anew.",
+        "messaging/progress.py",
+        "            self._anew(stall.component)",
+        "            assert stall",
+    ),
+    Bug(
+        "begins-anew-as-the-old-member",
+        1,
+        "A consumer that is begun anew goes on with the member that hangs.",
+        CONSUMER_LOOP,
+        "        self._member = None\n        try:\n            while not self._closing.is_set():",
+        "        try:\n            while not self._closing.is_set():",
+    ),
+    # --- records of others
+    Bug(
+        "foreign-record-stops-the-consumer",
+        1,
+        "A record that the database will not even park is tried for ever, and holds up the partition.",
+        INLET,
+        "        for stand_in in stand_ins(refused, refused.record, error):",
+        "        for stand_in in list(stand_ins(refused, refused.record, error))[:0]:",
+    ),
     # --- intents
     Bug(
         "intents-only-asked-at-once",
@@ -422,8 +496,8 @@ BUGS = (
         4,
         "Events of one key go to several slots, and so to several relays.",
         PUBLISHER,
-        "slot=identity.slot_of(key, self._slots),",
-        "slot=identity.slot_of(envelope.id.bytes, self._slots),",
+        "slot=identity.slot_of(key, slots),",
+        "slot=identity.slot_of(envelope.id.bytes, slots),",
     ),
     Bug(
         "relay-reads-by-cursor",

@@ -164,6 +164,22 @@ BUGS = (
         "decision = declined(payment, SETTLED_AS_NOT_CHARGED, BY_OPERATOR)",
     ),
     Bug(
+        "asked-again-and-never-asked",
+        1,
+        "A refund that an operator has the bank asked for again is not asked for.",
+        "payment/settlement.py",
+        "            return Decision(rows=(due,), intents=(refund_intent(due),))",
+        "            return Decision(rows=(due,))",
+    ),
+    Bug(
+        "refused-refund-stays-due",
+        1,
+        "The order does not show that the bank refuses to give the money back.",
+        "order/model.py",
+        "REFUND_FAILED, Refund.REFUSED, event.reason)",
+        "REFUND_FAILED, Refund.DUE, event.reason)",
+    ),
+    Bug(
         "settles-what-is-decided",
         3,
         "A charge that the bank has decided can be settled otherwise.",

@@ -14,6 +14,7 @@ from tests.zoo.bug import PROMISES, SOURCE, Bug, NotPlantedError
 from tests.zoo.in_core import BUGS as IN_CORE
 from tests.zoo.in_other_layers import BUGS as IN_OTHER_LAYERS
 from tests.zoo.in_services import BUGS as IN_SERVICES
+from tests.zoo.in_sql import BUGS as IN_SQL
 from tests.zoo.inmates import ZOO
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +29,7 @@ def test_a_bug_can_be_planted_and_is_python(bug: Bug) -> None:
 
 
 def test_every_bug_has_a_name_of_its_own_and_a_promise() -> None:
-    assert len(ZOO) == len(IN_CORE) + len(IN_OTHER_LAYERS) + len(IN_SERVICES)
+    assert len(ZOO) == len(IN_CORE) + len(IN_OTHER_LAYERS) + len(IN_SERVICES) + len(IN_SQL)
     assert {bug.promise for bug in ZOO.values()} == set(PROMISES)
 
 

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 Line = tuple[str, int]
 """A SKU and a quantity."""
 
 
+@dataclass(frozen=True, slots=True)
+class RefundStep:
+    """One step of an order's refund: the event `cause` of type `event` made it `refund`."""
+
+    refund: str
+    event: str
+    cause: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderRow:
-    """The order as its service has it. `stuck` maps a consumer to `parked` or `dead`, as shown to callers."""
+    """The order as its service has it. `stuck` maps a consumer to `parked` or `dead`, as shown to callers.
+
+    `items_total` is what the items add up to, `refund_steps` the refund's states in order; None where nobody has
+    looked. `early` is the event of inventory that waits for the payment's. `since` is when it last changed, UTC.
+    """
 
     status: str
     version: int
@@ -21,16 +35,23 @@ class OrderRow:
     lines: tuple[Line, ...]
     refund: str = "none"
     stuck: Mapping[str, str] = field(default_factory=dict)
+    customer: str = ""
+    items_total: int | None = None
+    refund_steps: tuple[RefundStep, ...] | None = None
+    early: str = ""
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One transition of the order's history."""
+    """One transition of the order's history. `cause` is the id of the event, "" where nobody has looked."""
 
     version: int
     before: str
     event: str
     after: str
+    cause: str = ""
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +67,18 @@ class PaymentRow:
     refunded: int
     by_operator: bool = False
     refund_by_operator: bool = False
+    customer: str = ""
+    since: datetime | None = None
 
     @property
     def is_refused(self) -> bool:
         """The bank refuses the refund for good."""
         return self.status == "REFUND_REFUSED"
+
+    @property
+    def is_void(self) -> bool:
+        """There is no charge, an operator says, whatever was said before; the order may not have heard of it yet."""
+        return self.status == "DECLINED" and self.by_operator
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +89,7 @@ class BankEntry:
     key: str
     currency: str
     amount: int
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +98,74 @@ class ReservationRow:
 
     status: str
     lines: tuple[Line, ...]
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ParkedRow:
-    """A message that waits. `attempts` 0: held behind the failed head of its key. `state`: parked or dead."""
+    """A message that waits. `attempts` 0: held behind the failed head of its key. `state`: parked or dead.
+    `identity` is its name in the inbox.
+    """
 
     service: str
     consumer: str
     event_type: str
     state: str
     attempts: int
+    identity: str = ""
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InboxRow:
+    """What a consumer's inbox knows of one message of the order.
+
+    `identity` is the type of an event that an order sees once, else the event's id; `state` is that of
+    `messaging.inbox.InboxState` in lower case.
+    """
+
+    service: str
+    consumer: str
+    identity: str
+    event_id: str
+    state: str
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """An event of the order in a service's outbox. `event` is its type without prefix and version."""
+
+    service: str
+    topic: str
+    event: str
+    sequence: int
+    event_id: str
+    is_sent: bool
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """How the order went through the services' inboxes and outboxes.
+
+    `emitted` counts the events that each service has numbered, `ledgers` names the services whose outbox has kept
+    everything since the order was placed.
+    """
+
+    inbox: tuple[InboxRow, ...] = ()
+    outbox: tuple[OutboxRow, ...] = ()
+    emitted: Mapping[str, int] = field(default_factory=dict)
+    ledgers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderBooks:
-    """All that the four databases and the bank have about one order."""
+    """All that the four databases and the bank have about one order.
+
+    `keys` are its Idempotency-Keys, each with the order's id that it answers with. `passage` is None where nobody has
+    looked. `intents_overdue`: the bank has not answered for long.
+    """
 
     order_id: str
     order: OrderRow | None = None
@@ -96,6 +177,16 @@ class OrderBooks:
     notifications: tuple[str, ...] = ()
     parked: tuple[ParkedRow, ...] = ()
     intents: tuple[str, ...] = ()
+    intents_overdue: bool = False
+    keys: tuple[tuple[str, str], ...] = ()
+    passage: Passage | None = None
+
+    @property
+    def is_under_way(self) -> bool:
+        """Something of the order is going to be done without anybody's doing."""
+        unsent = self.passage is not None and any(not row.is_sent for row in self.passage.outbox)
+        retrying = any(row.state == "parked" and row.attempts for row in self.parked)
+        return unsent or retrying or bool(self.intents)
 
     @property
     def is_stuck(self) -> bool:
@@ -113,7 +204,8 @@ class OrderBooks:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StockBooks:
     """One SKU. `adjusted` is the sum of what was put in or taken out by people, `moved` the sum of what orders
-    took from on hand, `held` the sum over the reservations' lines.
+    took from on hand, `held` the sum over the reservations' lines. `version` is the number of its last change,
+    `steps` how many movements it has.
     """
 
     sku: str
@@ -122,6 +214,8 @@ class StockBooks:
     adjusted: int
     moved: int
     held: int
+    version: int = 0
+    steps: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,18 +26,19 @@ class Databases:
         self._counting = counting_query()
 
     async def ask(self, database: str, query: str, *arguments: object) -> Sequence[Any]:
+        """All rows of a named query. Raises StoreUnavailableError."""
+        return await self.run(database, self._queries[query], *arguments)
+
+    async def run(self, database: str, statement: str, *arguments: object) -> Sequence[Any]:
         """All rows. Raises StoreUnavailableError."""
         connection = self._connections[database]
         with translated(connection):
-            rows: Sequence[Any] = await connection.fetch(self._queries[query], *arguments)
+            rows: Sequence[Any] = await connection.fetch(statement, *arguments)
         return rows
 
     async def waiting(self, service: str) -> Sequence[Any]:
         """What waits there, by consumer, as the service itself counts it. Raises StoreUnavailableError."""
-        connection = self._connections[service]
-        with translated(connection):
-            rows: Sequence[Any] = await connection.fetch(self._counting)
-        return rows
+        return await self.run(service, self._counting)
 
     @asynccontextmanager
     async def snapshots(self) -> AsyncIterator[None]:
@@ -48,11 +49,10 @@ class Databases:
         async with AsyncExitStack() as stack:
             for database in DATABASES:
                 connection = self._connections[database]
-                with translated(connection):
-                    await stack.enter_async_context(
-                        connection.transaction(isolation="repeatable_read", readonly=True)
-                    )
-                    await connection.execute("SELECT 1")
+                # Also at the end: a session that was lost meanwhile says so when it is left.
+                stack.enter_context(translated(connection))
+                await stack.enter_async_context(connection.transaction(isolation="repeatable_read", readonly=True))
+                await connection.execute("SELECT 1")
             yield
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 from orderflow.audit.books import Books, OrderBooks, ServiceBooks, StockBooks
-from orderflow.audit.findings import KEPT, Finding, Promise, Report
+from orderflow.audit.findings import Finding, Kind, Report
 from orderflow.audit.orders import check_order
 
 
@@ -37,54 +38,49 @@ class Auditor:
             self._missing.pop(books.order_id, None)
         report.stuck += books.is_stuck
         report.refunded_by_word += books.is_refunded_by_word
-        self._keep(check_order(books, at_rest=report.at_rest))
+        self._report.add(check_order(books, at_rest=report.at_rest))
 
     def take_stock(self, stock: StockBooks) -> None:
-        self._keep(check_stock(stock))
+        self._report.add(check_stock(stock))
 
     def take_service(self, service: ServiceBooks) -> None:
         if self._report.at_rest:
-            self._keep(check_service(service))
+            self._report.add(check_service(service))
 
     def finish(self) -> Report:
         """The report, with the accepted orders that nobody has."""
         for order_id in self._missing:
-            what = "an accepted order does not exist"
-            self._keep([Finding(Promise.NOTHING_LOST, order_id, what, "an order", "none")])
+            self._report.add([Finding(Kind.ORDER_MISSING, order_id, "an order", "none", "order")])
         self._missing.clear()
         return self._report
-
-    def _keep(self, findings: Iterable[Finding]) -> None:
-        for finding in findings:
-            self._report.count += 1
-            if len(self._report.findings) < KEPT:
-                self._report.findings.append(finding)
 
 
 def check_stock(stock: StockBooks) -> Iterator[Finding]:
     """Promises 3 and 5 for one SKU, at every moment: the inventory database agrees with itself."""
+    told = partial(Finding, subject=stock.sku, where="inventory")
     for name, number in (("on hand", stock.on_hand), ("reserved", stock.reserved)):
         if number < 0:
-            yield Finding(Promise.NOTHING_ILLEGAL, stock.sku, f"{name} is negative", ">= 0", str(number))
+            yield told(Kind.STOCK_NEGATIVE, expected=f">= 0 {name}", found=str(number))
     total = stock.on_hand + stock.reserved
     if total != stock.adjusted:
-        what = "on hand + reserved is not what was put in"
-        yield Finding(Promise.BOOKS_BALANCE, stock.sku, what, str(stock.adjusted), str(total))
-    for name, number in (("moved for orders", stock.moved), ("held by reservations", stock.held)):
+        yield told(Kind.STOCK_UNBALANCED, expected=str(stock.adjusted), found=str(total))
+    for kind, number in ((Kind.STOCK_NOT_AS_MOVED, stock.moved), (Kind.STOCK_NOT_AS_HELD, stock.held)):
         if number != stock.reserved:
-            what = f"reserved is not what is {name}"
-            yield Finding(Promise.BOOKS_BALANCE, stock.sku, what, str(number), str(stock.reserved))
+            yield told(kind, expected=str(number), found=str(stock.reserved))
+    if stock.version != stock.steps:
+        yield told(Kind.STOCK_STEPS_MISSING, expected=f"{stock.version} movements", found=str(stock.steps))
 
 
 def check_service(service: ServiceBooks) -> Iterator[Finding]:
     """Promise 1 for one service at rest: nothing is under way."""
     under_way = {
-        "the outbox is not empty": service.unsent,
-        "intents are open": service.open_intents,
-        "events are waiting for another try": service.retrying,
+        "unsent events": service.unsent,
+        "open intents": service.open_intents,
+        "events to be tried again": service.retrying,
     }
     for group, lag in service.lag.items():
-        under_way[f"the group {group} lags behind"] = lag
+        under_way[f"records that {group} has not settled"] = lag
     for what, count in under_way.items():
         if count:
-            yield Finding(Promise.NOTHING_LOST, service.service, what, "0", str(count))
+            told = partial(Finding, subject=service.service, where=service.service)
+            yield told(Kind.WORK_LEFT, expected=f"no {what}", found=str(count))

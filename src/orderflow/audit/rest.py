@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from orderflow.audit.books import ServiceBooks
@@ -15,6 +16,7 @@ from orderflow.order.service import SERVICE as ORDER
 from orderflow.payment.service import SERVICE as PAYMENT
 
 LOOK_EVERY_S = 0.25
+SERVICE_TABLES = (ORDER, PAYMENT, INVENTORY, NOTIFICATION)
 
 
 class Look(NamedTuple):
@@ -32,7 +34,7 @@ async def look(databases: Databases, transport: Transport) -> Look:
     """One look at each service and at the log. Raises StoreUnavailableError, TransportUnavailableError."""
     rows = {name: (await databases.ask(name, "under_way"))[0] for name in SERVICES}
     services: list[ServiceBooks] = []
-    for service in (ORDER, PAYMENT, INVENTORY, NOTIFICATION):
+    for service in SERVICE_TABLES:
         row = rows[service.name]
         lag = {
             each.consumer: sum(part.lag for part in await transport.lag(each.consumer, each.topics))
@@ -69,3 +71,35 @@ async def wait_for_rest(
             return now
         before = now
         await asyncio.sleep(LOOK_EVERY_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far everything had been written at one moment: each service's events, and the ends of the partitions."""
+
+    written: Mapping[str, int] = field(default_factory=dict)
+    ends: Mapping[tuple[str, int], int] = field(default_factory=dict)
+
+    async def is_passed(self, databases: Databases, transport: Transport) -> bool:
+        """All events until then are on the log, and every consumer has settled all records until then.
+
+        Raises StoreUnavailableError, TransportUnavailableError.
+        """
+        for name, written in self.written.items():
+            first = (await databases.ask(name, "under_way"))[0]["first"]
+            if first is not None and first <= written:
+                return False
+        for service in SERVICE_TABLES:
+            for each in service.subscriptions:
+                for part in await transport.lag(each.consumer, each.topics):
+                    if part.position < self.ends.get((part.topic, part.partition), 0):
+                        return False
+        return True
+
+
+async def mark(databases: Databases, transport: Transport) -> Mark:
+    """As of now: taken after a look, so that what it has seen written is before the mark."""
+    written = {name: (await databases.ask(name, "under_way"))[0]["written"] for name in SERVICES}
+    topics = sorted({topic for service in SERVICE_TABLES for each in service.subscriptions for topic in each.topics})
+    ends = await transport.ends(topics)
+    return Mark(written, {place: end for place, (_, end) in ends.items()})

@@ -25,6 +25,8 @@ COMMANDS = {
     "expired": Line("orderflow.cli.expired:expired", "See records that expired unread, and acknowledge them."),
     "lag": Line("orderflow.cli.lag:lag", "See how far the services are behind, and what is stuck."),
     "audit": Line("orderflow.cli.audit:audit", "Check the five promises over all databases."),
+    "simulate": Line("orderflow.cli.simulate:simulate", "Run all services in worlds that seeds decide, with faults."),
+    "chaos": Line("orderflow.cli.chaos:chaos", "Break everything under load, and judge what came of it."),
     "settings": Line("orderflow.cli.settings:settings", "Show every setting, and where its value came from."),
     "doctor": Line("orderflow.cli.doctor:doctor", "Check this machine and the running system."),
     "run": Line("orderflow.cli.run:run", "Run one service alone, for deployment."),

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from orderflow.cli.errors import ExitCode, TimeUpError, UnreachableError
-from orderflow.cli.plain import counted
+from orderflow.cli.repair_options import Asked, repair_options
 from orderflow.cli.session import Session, session_options
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from orderflow.audit.findings import Report
-
-PROMISES = {
-    1: "nothing is lost",
-    2: "nothing happens twice",
-    3: "nothing illegal is stored",
-    4: "nothing blocks its neighbours",
-    5: "the books balance",
-}
+    from orderflow.audit.live import Scope
 
 
 @click.command()
@@ -36,34 +27,77 @@ PROMISES = {
     show_default=True,
     help="How long to wait until nothing is under way.",
 )
+@click.option(
+    "--watch",
+    "every_s",
+    metavar="[SECONDS]",
+    is_flag=False,
+    flag_value=10.0,
+    default=None,
+    type=click.FloatRange(min=0.1),
+    help="Look again and again, and tell what is new and what is gone. Ctrl-C ends it.",
+)
+@click.option("--topics/--no-topics", default=True, help="Whether to compare the topics with the outboxes.")
+@repair_options
 @session_options
-def audit(session: Session, wait_s: float) -> None:
-    """Check the five promises over the databases of all services and of the bank. Nothing is changed.
+def audit(session: Session, wait_s: float, every_s: float | None, topics: bool, asked: Asked | None) -> None:
+    """Check the five promises over all databases, the bank's book and the topics. Only --repair changes anything.
 
-    Whether every order has reached its end can only be told at rest. While orders keep coming, what holds at
-    every moment is checked (no double charge, no illegal step, stock that adds up), and the exit code is 6.
+    What is found is told by kind: what it is, where, since when, which orders, and what to do. It can be run while
+    orders keep coming: what is suspicious is looked at again, once all that was under way has been handled, and
+    only what lasts is told. Whether every order has reached its end is known at rest alone: otherwise the exit
+    code is 6.
 
     \b
     orderflow audit
     orderflow audit --wait 60
-    orderflow audit --json | jq '.findings[]'
+    orderflow audit --watch 30
+    orderflow audit --json | jq '.kinds[] | {kind, count, remedy}'
+    orderflow audit --repair
+    orderflow audit --repair --only refund-missing --yes --reason "ticket 4711"
+
+    --repair shows a plan: which service says an event again that never arrived, or takes one again whose effect is
+    not there, and what only a person can decide. Once you agree it is carried out, logged, and audited again.
 
     \b
-    Exit codes: 0 all promises are kept; 1 some are not; 3 a database or the log does not answer;
-    6 nothing was found, but orders are still under way.
+    Exit codes: 0 all promises are kept; 1 some are not; 3 a database, the log or a service does not answer;
+    5 the repair was not confirmed; 6 nothing was found, but orders are still under way. With --watch: 0 or 1, by
+    what the last look found.
     """
-    report = asyncio.run(_audit(session, wait_s))
+    if every_s is not None:
+        from orderflow.cli.audit_watch import watch
+
+        watch(session, every_s, lambda scope: asyncio.run(_audit(session, 0.0, scope)), topics=topics)
+        return
+    report, repaired = _repaired(session, lambda: asyncio.run(_audit(session, wait_s, _scope(topics))), asked)
+    from orderflow.cli.audit_view import document, parts
+
     if session.out.as_json:
-        session.out.document(_document(report))
+        session.out.document(document(report) | repaired)
     else:
-        session.out.show(*_parts(report))
+        session.out.show(*parts(report))
     if report.count:
         raise click.exceptions.Exit(ExitCode.FAILED)
     if not report.at_rest:
         raise TimeUpError(f"Orders were still under way after {wait_s:g} s. Wait longer with: --wait SECONDS")
 
 
-async def _audit(session: Session, wait_s: float) -> Report:
+def _repaired(session: Session, look: Callable[[], Report], asked: Asked | None) -> tuple[Report, dict[str, Any]]:
+    """The last look, and for programs what was done before it."""
+    if asked is None:
+        return look(), {}
+    from orderflow.cli.repair import repair
+
+    return repair(session, look, asked)
+
+
+def _scope(topics: bool) -> Scope:
+    from orderflow.audit.live import Scope
+
+    return Scope(topics=topics)
+
+
+async def _audit(session: Session, wait_s: float, scope: Scope) -> Report:
     from orderflow.audit.databases import DATABASES
     from orderflow.audit.live import audit as run
     from orderflow.audit.rest import Look
@@ -82,65 +116,6 @@ async def _audit(session: Session, wait_s: float) -> Report:
     try:
         with heartbeat(lambda: busy or "reading the books", hidden=session.out.as_json):
             async with open_log(settings) as transport:
-                return await run(urls, transport, wait_s=wait_s, told=told)
+                return await run(urls, transport, wait_s=wait_s, told=told, scope=scope)
     except (StoreUnavailableError, SchemaBehindError) as error:
         raise UnreachableError(f"A database cannot be audited: {error}") from error
-
-
-def _document(report: Report) -> dict[str, Any]:
-    return {
-        "kept": report.count == 0,
-        "at_rest": report.at_rest,
-        "orders": report.orders,
-        "statuses": report.statuses,
-        "stuck": report.stuck,
-        "refunded_by_word": report.refunded_by_word,
-        "waiting": dict(report.waiting),
-        "count": report.count,
-        "findings": [
-            {
-                "promise": int(finding.promise),
-                "subject": finding.subject,
-                "what": finding.what,
-                "expected": finding.expected,
-                "found": finding.found,
-            }
-            for finding in report.findings
-        ],
-    }
-
-
-def _parts(report: Report) -> Iterator[RenderableType]:
-    from orderflow.cli.counts import words
-    from orderflow.cli.dlt.entries import entry
-    from orderflow.cli.output import text
-    from orderflow.cli.tables import ident
-
-    outcomes = ", ".join(f"{count} {status}" for status, count in sorted(report.statuses.items())) or "none"
-    yield f"{counted(report.orders, 'order')}: {outcomes}."
-    if any(report.waiting.values()):
-        yield f"events that wait: {words(report.waiting)}; see them with: orderflow dlt list --state all"
-    if report.stuck:
-        yield (
-            f"{counted(report.stuck, 'order')} in need of an operator: see them with orderflow dlt list, "
-            "and orderflow payment list --state refund_refused"
-        )
-    if report.refunded_by_word:
-        orders = counted(report.refunded_by_word, "order")
-        yield f"{orders} refunded by an operator's word: the bank's book has no refund."
-    broken = {int(finding.promise) for finding in report.findings}
-    for number, promise in PROMISES.items():
-        yield f"  {number}. {promise}: {_verdict(number, broken, report)}"
-    if report.findings:
-        yield ""
-    for found in report.findings:
-        head = (text(f"promise {int(found.promise)}", "red"), ident(found.subject), text(found.what))
-        yield from entry(head, (text(f"expected {found.expected}, found {found.found}"),))
-    if report.count > len(report.findings):
-        yield f"{report.count - len(report.findings)} more were found."
-
-
-def _verdict(number: int, broken: set[int], report: Report) -> str:
-    if number in broken:
-        return "NOT KEPT"
-    return "kept" if report.at_rest else "kept so far"

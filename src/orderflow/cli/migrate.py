@@ -11,6 +11,7 @@ import click
 
 from orderflow.cli.options import home_option, json_option, load_settings, take_over_option
 from orderflow.cli.output import Output
+from orderflow.settings import SERVICES
 
 
 @click.command(
@@ -41,8 +42,10 @@ def migrate(
     from orderflow.cli.bars import heartbeat
     from orderflow.local import migration
     from orderflow.local.provision import MissingRightsError
+    from orderflow.messaging import crash_points
 
     settings = load_settings(home, {"database_url": database_url})
+    crash_points.arm(crash_points.parse(settings.crash_at, SERVICES).get("", {}))
     try:
         if print_sql:
             sys.stdout.writelines(f"{statement};\n" for statement in asyncio.run(migration.missing(settings)))

@@ -20,7 +20,7 @@ Examples:
 \b
 Standard output gets one JSON line when the service is ready: service, port, pid. SIGTERM drains it.
 Exit codes: 0 stopped in order; 1 failed, or the port is taken; 2 wrong usage or settings;
-3 the schema is behind: run `orderflow migrate`."""
+3 the schema is behind: run `orderflow migrate`; 86 died at the point of ORDERFLOW_CRASH_AT."""
 )
 @click.argument("name", type=click.Choice(SERVICES))
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 for any free one.")

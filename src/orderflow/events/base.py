@@ -33,6 +33,15 @@ class OrderEvent(Event, frozen=True, kw_only=True):
         return uuid_text(self.order_id)
 
 
+def order_id_of(key: str) -> UUID | None:
+    """The order that a key names, if it is written as we write order ids."""
+    try:
+        order_id = UUID(key)
+    except ValueError:
+        return None
+    return order_id if str(order_id) == key else None
+
+
 class DisagreementError(FinalError):
     """An event says something else of an order than the service has stored: one of them is wrong, now and later."""
 

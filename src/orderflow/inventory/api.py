@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Annotated
+from uuid import UUID
 
 import msgspec
 
+from orderflow.events.inventory import ReservedLine
+from orderflow.events.order import ITEMS_MAX, OrderFailed, Quantity
 from orderflow.events.sku import Sku
-from orderflow.inventory.messages import SetStock, StockSet
+from orderflow.inventory.messages import ReleaseStock, SetStock, StockReleased, StockSet
 from orderflow.inventory.store import VERSION_MAX, Stocks
 from orderflow.inventory.views import MovementPage, StockPage, StockView
 from orderflow.runtime import examples
 from orderflow.runtime.definition import ServiceContext
 from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
+from orderflow.runtime.operators.asking import CONFIRM, TAG, act_of, operator
 from orderflow.runtime.problems import ProblemError
+from orderflow.runtime.text import Text
 
 ON_HAND_MAX = 1_000_000_000
 PAGE_MAX = 500
 
 SKU = Parameter(name="sku", where="path", description="The SKU: letters, digits, `.`, `_`, `-`.", type=Sku)
+ORDER_ID = Parameter(name="order_id", where="path", description="The order's id.", type=UUID)
 LIMIT = Parameter(
     name="limit",
     where="query",
@@ -61,6 +67,25 @@ class NewStock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     on_hand: Annotated[int, msgspec.Meta(ge=0, le=ON_HAND_MAX, examples=[250])]
 
 
+class HeldLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Units of one SKU that are reserved for the order."""
+
+    sku: Sku
+    quantity: Quantity
+
+
+class Release(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose order failed, and why, as the order service says it; what is reserved. `reason` goes into the operators'
+    log; `confirmed`: a person was asked and means it.
+    """
+
+    customer_id: Annotated[Text, msgspec.Meta(min_length=1, max_length=100)]
+    failed_because: Annotated[Text, msgspec.Meta(max_length=500)]
+    lines: Annotated[tuple[HeldLine, ...], msgspec.Meta(min_length=1, max_length=ITEMS_MAX)]
+    reason: Annotated[Text, msgspec.Meta(max_length=500)] = ""
+    confirmed: bool = False
+
+
 class InventoryApi:
     """The handlers, with what they share."""
 
@@ -89,6 +114,17 @@ class InventoryApi:
         values = request.values
         return Reply(body=await self._stocks.movements(stock.sku, values["cursor"], values["limit"]))
 
+    async def release(self, request: Request[Release]) -> Reply:
+        """POST /reservations/{order_id}/release"""
+        said = request.body
+        act = act_of(request, reason=said.reason, confirmed=said.confirmed)
+        order_id: UUID = request.values["order_id"]
+        failed = OrderFailed(order_id=order_id, customer_id=said.customer_id, reason=said.failed_because)
+        lines = tuple(ReservedLine(sku=line.sku, quantity=line.quantity) for line in said.lines)
+        command = ReleaseStock(order_id=order_id, lines=lines, because=failed)
+        released: StockReleased = await self._commands.carry_out(command, act)
+        return Reply(body=released)
+
     async def _require(self, sku: str) -> StockView:
         stock = await self._stocks.show(sku)
         if stock is None:
@@ -99,7 +135,36 @@ class InventoryApi:
 def operations(context: ServiceContext) -> Sequence[Operation]:
     """What the inventory service offers."""
     api = InventoryApi(context)
-    return (_put(api), _page(api), _show(api), _movements(api))
+    return (_put(api), _page(api), _show(api), _movements(api), _release(api))
+
+
+def _release(api: InventoryApi) -> Operation:
+    lines = [{"sku": examples.SKU, "quantity": 2}]
+    failed = {"customer_id": examples.CUSTOMER, "failed_because": "card_declined"}
+    return Operation(
+        method="POST",
+        path="/reservations/{order_id}/release",
+        summary="Give back what is reserved for an order that failed",
+        description=(
+            "For an operator, after an audit has found that the order failed. It must be confirmed, with a reason, "
+            "and is logged. Said twice, it is done once."
+        ),
+        handler=api.release,
+        request=Release,
+        example={**failed, "lines": lines, "reason": "The audit of Thursday.", "confirmed": True},
+        parameters=(ORDER_ID, operator),
+        responses=(
+            Response(
+                status=200,
+                description="It is given back.",
+                type=StockReleased,
+                example={"order_id": examples.ORDER_ID, "units": 2, "changed": True},
+            ),
+            Response(status=409, description="Nothing is reserved, or something else."),
+            CONFIRM,
+        ),
+        tag=TAG,
+    )
 
 
 def _put(api: InventoryApi) -> Operation:

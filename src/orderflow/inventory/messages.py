@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from typing import ClassVar
+from uuid import UUID
 
 import msgspec
 
+from orderflow.events.inventory import ReservedLine
+from orderflow.events.order import OrderFailed
+from orderflow.messaging.identity import uuid_text
 from orderflow.messaging.message import Command
 
 
@@ -31,3 +35,28 @@ class StockSet(msgspec.Struct, frozen=True, kw_only=True):
     reserved: int
     version: int
     created: bool
+
+
+class ReleaseStock(Command, frozen=True, kw_only=True):
+    """Give back what is reserved for an order, because it failed: `because` is what the order service says of it.
+
+    `lines` are what the sender knows to be reserved.
+    """
+
+    TYPE: ClassVar[str] = "orderflow.ReleaseStock"
+
+    order_id: UUID
+    lines: tuple[ReservedLine, ...]
+    because: OrderFailed
+
+    @property
+    def key(self) -> str:
+        return uuid_text(self.order_id)
+
+
+class StockReleased(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer: how many units were given back. Not `changed`: it was done before."""
+
+    order_id: UUID
+    units: int
+    changed: bool

@@ -43,7 +43,13 @@ def payment_succeeded(rows: Rows, envelope: Envelope) -> Decision:
         )
         for line, row in zip(lines, stock, strict=True)
     )
-    reservation = Reservation(order_id=event.order_id, status=ReservationStatus.RESERVED, lines=lines, missing=())
+    reservation = Reservation(
+        order_id=event.order_id,
+        status=ReservationStatus.RESERVED,
+        lines=lines,
+        missing=(),
+        customer_id=event.customer_id,
+    )
     reserved = StockReserved(order_id=event.order_id, customer_id=event.customer_id, lines=lines)
     return Decision(rows=stock, facts=(reservation, *movements), events=(reserved,))
 
@@ -92,7 +98,13 @@ def _reserve(stock: Stock | None, line: ReservedLine) -> Stock:
 
 
 def _reject(event: PaymentSucceeded, missing: tuple[MissingLine, ...]) -> Decision:
-    reservation = Reservation(order_id=event.order_id, status=ReservationStatus.REJECTED, lines=(), missing=missing)
+    reservation = Reservation(
+        order_id=event.order_id,
+        status=ReservationStatus.REJECTED,
+        lines=(),
+        missing=missing,
+        customer_id=event.customer_id,
+    )
     rejected = StockRejected(order_id=event.order_id, customer_id=event.customer_id, missing=missing)
     return Decision(facts=(reservation,), events=(rejected,))
 

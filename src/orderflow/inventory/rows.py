@@ -26,16 +26,17 @@ class Stock(Row, frozen=True, kw_only=True):
 
 
 class MovementKind(StrEnum):
-    """Why units moved: somebody set the free units, or an order was reserved."""
+    """Why units moved: somebody set the free units, an order was reserved, or what it had was given back."""
 
     SET = "set"
     RESERVE = "reserve"
+    RELEASE = "release"
 
 
 class Movement(Fact, frozen=True, kw_only=True):
     """One change of one SKU. Added up they are the stock: movement n made version n of its SKU.
 
-    `cause` is the order's id, or the id of the command.
+    `cause` is the order's id, or the id of the command that set or released.
     """
 
     TABLE: ClassVar[str] = "movements"
@@ -53,10 +54,11 @@ class Movement(Fact, frozen=True, kw_only=True):
 
 
 class ReservationStatus(StrEnum):
-    """Whether the order got its units."""
+    """Whether the order got its units. RELEASED: it had them, failed all the same, and they were given back."""
 
     RESERVED = "RESERVED"
     REJECTED = "REJECTED"
+    RELEASED = "RELEASED"
 
 
 class Reservation(Fact, frozen=True, kw_only=True):
@@ -68,6 +70,28 @@ class Reservation(Fact, frozen=True, kw_only=True):
     status: ReservationStatus
     lines: tuple[ReservedLine, ...]
     missing: tuple[MissingLine, ...]
+    customer_id: str
+
+    @property
+    def id(self) -> UUID:
+        return self.order_id
+
+
+class Held(Row, frozen=True, kw_only=True):
+    """A reservation as it stands, for what comes after it: saying it again, and giving its units back.
+
+    `customer_id` is not known of what an earlier release has reserved. `released_by` is the id of the command that
+    gave the units back, which is the cause of their movements.
+    """
+
+    TABLE: ClassVar[str] = "reservations"
+
+    order_id: UUID
+    status: ReservationStatus
+    lines: tuple[ReservedLine, ...]
+    missing: tuple[MissingLine, ...]
+    customer_id: str | None = None
+    released_by: UUID | None = None
 
     @property
     def id(self) -> UUID:

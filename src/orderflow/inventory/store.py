@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orderflow.inventory.rows import Movement, MovementKind, Reservation, Stock
+from orderflow.inventory.rows import Held, Movement, MovementKind, Reservation, Stock
 from orderflow.inventory.views import MovementPage, MovementView, StockPage, StockView
 from orderflow.messaging.stores.postgres.queries import load_queries
 from orderflow.messaging.stores.postgres.tables import Facts, Table
@@ -23,6 +23,12 @@ def tables() -> tuple[Table | Facts, ...]:
             update=queries["update_stock"],
         ),
         Facts(Reservation, append=queries["append_reservations"]),
+        Table(
+            Held,
+            load=queries["load_reservations"],
+            update=queries["release_reservations"],
+            changing=("order_id", "status", "released_by"),
+        ),
         Facts(Movement, append=queries["append_movements"]),
     )
 

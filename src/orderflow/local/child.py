@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from orderflow.local.errors import LocalError
@@ -19,24 +19,30 @@ LAUNCHER = Path(__file__).with_name("launch.py")
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """Under which user and with which ties a child lives. See `launch.py`; the default is: as we do."""
+    """Under which user and with which ties a child lives. See `launch.py`; the default is: as we do.
+
+    `environment` is what the child alone gets to know besides, not what starts it.
+    """
 
     uid: int | None = None
     gid: int | None = None
     capability: int | None = None
     death_signal: int | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def wrap(self, command: Sequence[str]) -> list[str]:
         """The command that meets these conditions first. Where the system has no such thing, itself."""
         death_signal = self.death_signal if sys.platform.startswith("linux") else None
         if self.uid is None and death_signal is None:
             return list(command)
+        more = {"environment": dict(self.environment)} if self.environment else {}
         wanted = {
             "parent": os.getpid(),
             "uid": self.uid,
             "gid": self.gid,
             "capability": self.capability,
             "death_signal": death_signal,
+            **more,
         }
         return [sys.executable, "-I", "-S", str(LAUNCHER), json.dumps(wanted), *command]
 

@@ -3,7 +3,7 @@
 A program of its own, so that nothing runs between fork and exec in a process with threads. Only the
 standard library. CONDITIONS is a JSON object: `parent` (a pid; exit if it is gone), `death_signal` (sent by
 Linux when the parent dies, prctl(2) PR_SET_PDEATHSIG), `uid` and `gid` to become, `capability` to keep
-(capabilities(7), the ambient set).
+(capabilities(7), the ambient set), `environment` that the child has besides ours.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def _become(conditions: dict[str, Any]) -> None:
 
 def main(arguments: list[str]) -> int:
     try:
-        _become(json.loads(arguments[0]))
+        conditions = json.loads(arguments[0])
+        _become(conditions)
+        os.environ.update(conditions.get("environment", {}))
         os.execv(arguments[1], arguments[1:])  # noqa: S606 - the command is our parent's
     except OSError as error:
         sys.stderr.write(f"cannot start {arguments[1]}: {error}\n")

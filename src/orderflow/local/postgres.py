@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -53,15 +54,24 @@ class EmbeddedPostgres:
     """One server. `start` is `prepare`, `spawn` and `wait_ready`; the supervisor calls them one by one.
 
     `port` is a TCP port of 127.0.0.1; None means a Unix socket in a private folder, or a free port where
-    there are no such sockets. `settings` win over ours (names of postgresql.conf).
+    there are no such sockets. `settings` win over ours (names of postgresql.conf). `environment`: what its processes
+    get to know besides.
     """
 
-    def __init__(self, home: Path, *, port: int | None = None, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        port: int | None = None,
+        settings: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._home = home.absolute()
         self._folder = self._home / "postgres"
         self._data = self._folder / "data"
         self._log = self._home / "logs" / "postgres.log"
         self._settings = {**SETTINGS, **(settings or {})}
+        self._environment = dict(environment or {})
         self._secrets = secrets_of(self._home)
         self._binaries = cluster.find_binaries()
         self._conditions = Conditions()
@@ -107,9 +117,10 @@ class EmbeddedPostgres:
         folders.require_writable(self._home)
         folders.make(self._log.parent)
         folders.make(self._folder, mode=folders.passable())
-        self._conditions = conditions_for(
+        conditions = conditions_for(
             [self._folder], [self._binaries.path("postgres"), self._binaries.path("initdb")], signal.SIGTERM
         )
+        self._conditions = replace(conditions, environment=self._environment)
         if cluster.require_ours(self._data):
             self._secrets.require()
             self._require_owner()

@@ -17,9 +17,11 @@ from typing import IO, Any
 from orderflow.local.child import tail
 from orderflow.local.errors import LocalError
 from orderflow.local.exits import watch
+from orderflow.messaging import crash_points
 
 READY_TIMEOUT_S = 60.0
 TERM_TIMEOUT_S = 3.0
+CRASH_AT = "ORDERFLOW_CRASH_AT"
 # subprocess.CREATE_NEW_PROCESS_GROUP, which is there on Windows only.
 NEW_PROCESS_GROUP = 0x200
 
@@ -46,6 +48,7 @@ class ServiceUnit:
         self._port: int | None = None
         self._ended: asyncio.Future[int] | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._environment = dict(command.environment)
 
     @property
     def address(self) -> str:
@@ -57,6 +60,10 @@ class ServiceUnit:
         return self._process
 
     async def start(self) -> None:
+        if self._has_died_on_purpose():
+            # What it left is for one that goes on.
+            self._environment[CRASH_AT] = crash_points.NEVER
+        self._end_input()
         said_before = self._stderr_size()
         self._process = self._spawn()
         self._ended = watch(self._process)
@@ -67,6 +74,9 @@ class ServiceUnit:
             self._port = int(ready.result()["port"])
             return
         ready.cancel()
+        if self._has_died_on_purpose() and self._environment.get(CRASH_AT) != crash_points.NEVER:
+            await self.start()
+            return
         if not self._ended.done():
             await self.stop()
             raise LocalError(f"{self.name} was not ready within {READY_TIMEOUT_S:.0f} s: orderflow logs {self.name}")
@@ -77,9 +87,7 @@ class ServiceUnit:
     async def stop(self) -> None:
         if self._process is None or self._ended is None:
             return
-        with contextlib.suppress(OSError):
-            if self._process.stdin is not None:
-                self._process.stdin.close()
+        self._end_input()
         for end, patience_s in (
             (None, self._drain_timeout_s + 2.0),
             (self._process.terminate, TERM_TIMEOUT_S),
@@ -99,12 +107,21 @@ class ServiceUnit:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=stderr,
-                    env=dict(self._command.environment),
+                    env=self._environment,
                     start_new_session=True,
                     creationflags=NEW_PROCESS_GROUP if sys.platform == "win32" else 0,
                 )
         except OSError as error:
             raise LocalError(f"cannot start {self.name}: {error.strerror or error}") from error
+
+    def _end_input(self) -> None:
+        """A process that runs drains then; of one that has ended it is what is left open."""
+        with contextlib.suppress(OSError):
+            if self._process is not None and self._process.stdin is not None:
+                self._process.stdin.close()
+
+    def _has_died_on_purpose(self) -> bool:
+        return self._process is not None and self._process.returncode == crash_points.EXIT_CODE
 
     def _stderr_size(self) -> int:
         try:

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from orderflow.messaging.carrier import Carrier
 from orderflow.messaging.cloudevents import type_of
+from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.decision import Subscription
 from orderflow.messaging.pacing import Pacer
 from orderflow.messaging.patience import Patience
@@ -115,6 +116,7 @@ class ConsumerLoop:
         if self._member is None:
             await self._joining(self.consumer, self._topics)
             self._member = await self._transport.subscribe(self.consumer, self._topics)
+            reached(Point.CONSUMER_JOINED)
         member = self._member
         await self._pacer.gather()
         records = await self._take(member)
@@ -122,13 +124,16 @@ class ConsumerLoop:
             return
         if records:
             self._pacer.started(len(records))
+            reached(Point.CONSUMER_POLLED)
         read = [record for record in records if type_of(record) not in self._unread]
         if read or self._carrier.wait_s is not None:
             await self._patience.until_done(lambda: self._carry(read))
         done = self._carrier.settleable(records)
         if done:
+            reached(Point.CONSUMER_CARRIED)
             # Tried until it succeeds: nothing else settles the last records of a quiet topic.
             await self._patience.until_done(lambda: member.settle(done))
+            reached(Point.OFFSETS_NOTED)
             self.worked = True
 
     async def _take(self, member: Consumer) -> Sequence[ConsumerRecord]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -56,10 +56,13 @@ class Handler:
 
     `decide` gets the working set and the envelope; it does no I/O and reads no clock. What it raises parks
     the message (a command's caller gets an error); RefusedError refuses a command.
+    `trusts` are fields that are taken as they come, since nothing is stored yet to compare them with: no edit changes
+    them in an event that could be read.
     """
 
     touches: Callable[[Any], Iterable[Ref]]
     decide: Callable[[Rows, Envelope], Decision]
+    trusts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +77,40 @@ class Subscription:
     pace_ms: float = 0.0
 
 
+class Stated(NamedTuple):
+    """An event that was published before. `number` is its number among the service's events of the key, from 1 on;
+    0: the last number that was given.
+    """
+
+    event: Event
+    number: int
+
+
+class Statement(msgspec.Struct, frozen=True, kw_only=True):
+    """What rows say by themselves: the events that they stand for, and the intents that must be open."""
+
+    events: Sequence[Stated] = ()
+    intents: Sequence[Intent] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Restatement:
+    """How a service says again what it has said of a key, should that have been lost: from its rows alone.
+
+    `touches` names the rows of a key; `state` is pure, and says nothing that was not decided before.
+    """
+
+    touches: Callable[[str], Iterable[Ref]]
+    state: Callable[[Rows, str], Statement]
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """A service as the core sees it. `handlers` is its table message → decision.
 
     A message type of `catalogue` without a handler is passed over. `publishes` are the topics it writes.
-    `confirm` says why an operator must confirm acts on its events ("" if he need not).
+    `confirm` says why an operator must confirm acts on its events ("" if he need not). `restatement` is what it can
+    say again.
     """
 
     name: str
@@ -88,6 +119,7 @@ class Service:
     publishes: tuple[str, ...]
     handlers: Mapping[type[Message], Handler]
     confirm: str = ""
+    restatement: Restatement | None = None
 
     def unread(self) -> frozenset[bytes]:
         """The wire names of the events that it knows and passes over."""

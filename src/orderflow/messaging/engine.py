@@ -12,11 +12,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from orderflow.messaging.batcher import Batcher, QueueFullError
 from orderflow.messaging.carrier import Carrier
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.consumer_loop import ConsumerLoop
+from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.crowd import Crowd
 from orderflow.messaging.decision import RefusedError, Service, Subscription
 from orderflow.messaging.engine_config import EngineConfig, policy_of
@@ -133,14 +135,14 @@ class Engine:
         """
         if self._draining or self._commands_patience.waiting:
             raise StoreUnavailableError(self._commands_patience.problem or "the service is stopping")
-        event_id = uuid7(self._clock.wall_ms(), self._chance)
-        incoming = from_command(command, f"/orderflow/{self.service.name}", traceparent, event_id)
+        incoming = from_command(command, f"/orderflow/{self.service.name}", traceparent, self._new_id())
         try:
             result = await self._commands.submit(incoming)
         except QueueFullError as error:
             raise OverloadedError from error
         except InfrastructureError as error:
             raise StoreUnavailableError(str(error)) from error
+        reached(Point.COMMAND_ANSWERING)
         if result.refusal is None:
             return result.answer
         if isinstance(result.refusal, RefusedError):
@@ -159,6 +161,7 @@ class Engine:
                     await self._finish()
         finally:
             await self.kill()
+        reached(Point.DRAIN_CLOSED)
 
     async def kill(self) -> None:
         """Stop at once; what is in hand is left as a crash would leave it."""
@@ -187,15 +190,19 @@ class Engine:
     async def _finish(self) -> None:
         if not self._tasks:
             return
+        reached(Point.DRAIN_BEGUN)
         for loop in self._loops:
             await loop.close()
         consuming = [self._tasks[f"consumer {loop.consumer}"] for loop in self._loops]
         await asyncio.gather(*consuming, return_exceptions=True)
+        reached(Point.DRAIN_CONSUMED)
         await self._commands.idle()
         if self._runner is not None:
             await self._runner.finish()
         await self._answers.idle()
+        reached(Point.DRAIN_ANSWERED)
         await self._relay.flush()
+        reached(Point.DRAIN_PUBLISHED)
 
     def _committed(self, changes: Changes) -> None:
         """Hand on what a batch has written to those who act on it. The tables stay the truth."""
@@ -219,7 +226,12 @@ class Engine:
             problems=lambda: self.health().problems,
             on_replay=self._replays.poke,
             on_discard=self._discarded,
+            on_repair=self._committed,
+            new_id=self._new_id,
         )
+
+    def _new_id(self) -> UUID:
+        return uuid7(self._clock.wall_ms(), self._chance)
 
     def _discarded(self, changes: Changes) -> None:
         """An operator has given up a parked event: the next of its key is due."""

@@ -12,6 +12,7 @@ from dataclasses import replace
 import msgspec
 
 from orderflow.messaging.clock import Clock
+from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.dead_letters import stand_ins
 from orderflow.messaging.decision import Service
 from orderflow.messaging.failures import InfrastructureError, describe
@@ -60,6 +61,11 @@ class Inlet:
         self._watches: dict[str, OutageWatch] = {}
         self._rooms: dict[str, ParkingRoom] = {}
 
+    @property
+    def slots(self) -> int:
+        """Of the outbox."""
+        return self._policy.slots
+
     def watch(self, consumer: str) -> OutageWatch:
         """What this process knows of outages at the consumer."""
         watch = self._watches.get(consumer)
@@ -102,14 +108,21 @@ class Inlet:
         whole: Collection[str] = (),
         terms: Terms = FREE,
         watch: OutageWatch | None = None,
+        again: Collection[tuple[str, str]] = (),
     ) -> tuple[list[Result], Changes]:
         """The steps between lock and commit. `whole`: keys of which the batch is all that is parked.
 
-        What the `watch` judges to be an outage, or leaves in doubt, is folded again by its terms.
+        What the `watch` judges to be an outage, or leaves in doubt, is folded again by its terms. What is named by
+        `again` is decided over although the inbox knows it: its effect was lost, and its row stays.
         """
+        reached(Point.TX_LOCKED)
         names = [incoming.sought for incoming in batch]
         names += [incoming.also for incoming in batch if incoming.also is not None]
         recognition = await tx.recognise(consumer, names, self._policy.parked_depth_max)
+        reached(Point.TX_RECOGNISED)
+        if again:
+            left = {name: state for name, state in recognition.known.items() if name not in again}
+            recognition = replace(recognition, known=left)
         fold = Fold(self.service, consumer, recognition, await tx.load(touched), self._policy, failures, terms)
         results = [fold.take(incoming) for incoming in batch]
         free = watch.weigh(results) if watch is not None and _may_be_judged(results) else None
@@ -117,6 +130,7 @@ class Inlet:
             terms = replace(terms, spared=watch.paused, free=free)
             fold = Fold(self.service, consumer, recognition, await tx.load(touched), self._policy, failures, terms)
             results = [fold.take(incoming) for incoming in batch]
+        reached(Point.TX_DECIDED)
         for last in reopened(batch, whole, fold.changes.released):
             fold.reopen(last)
         await tx.write(fold.changes)
@@ -223,12 +237,14 @@ class Inlet:
         depth_max = self._policy.parked_depth_max
         terms = Terms(spared=watch.paused, holding=holding, keys_left=room.left, depth_max=depth_max)
         touched, failures, locks = self.touch(batch, failures)
+        reached(Point.TX_OPENING)
         async with self._store.transaction() as tx:
             await tx.lock(locks)
             results, changes = await self.carry(tx, consumer, batch, touched, failures, terms=terms, watch=watch)
         room.took(changes, holding=holding)
         watch.learn(results)
         self.tell(consumer, results, changes, self._clock.monotonic() - started)
+        reached(Point.BATCH_TOLD)
         return results
 
     async def _divide(

@@ -9,6 +9,7 @@ from functools import partial
 from orderflow.messaging.alarm import Alarm
 from orderflow.messaging.batcher import Batcher, QueueFullError
 from orderflow.messaging.clock import Clock
+from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.gateway import Gateway
 from orderflow.messaging.incoming import from_answer
 from orderflow.messaging.message import Answer
@@ -135,6 +136,7 @@ class IntentRunner:
             async with self._room:
                 answer = await self._gate.until_done(partial(self._ask, intent))
             if answer is not None:
+                reached(Point.INTENT_ANSWERED)
                 await self._carry_in(answer, intent)
         except Exception as error:  # noqa: BLE001  # whatever the gateway raises must not go unseen
             self._signals.emit(TaskFailed(self._service, f"intent {intent.intent.key}", error))
@@ -148,6 +150,7 @@ class IntentRunner:
             return None
         outcome = UNAVAILABLE
         try:
+            reached(Point.INTENT_ASKING)
             answer = await self._gateway.ask(intent.intent)
             outcome = answer.TYPE
             self.worked = True
@@ -174,6 +177,7 @@ class IntentRunner:
             except (*INFRASTRUCTURE, QueueFullError):
                 await self._clock.sleep(0.1)
             else:
+                reached(Point.INTENT_CLOSED)
                 if result.outcome is not Outcome.DEFERRED or self._finishing:
                     return
                 await self._clock.sleep(DEFERRED_S)

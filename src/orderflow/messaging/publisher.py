@@ -41,15 +41,18 @@ class Publisher:
             causation=cause.event_id,
             traceparent=cause.envelope.traceparent if cause.envelope else None,
         )
-        key = cause.key.encode()
-        self._changes.outbox.append(
-            OutboxRecord(
-                topic=event.TOPIC,
-                key=key,
-                value=value,
-                headers=cloudevents.to_headers(envelope),
-                event_id=envelope.id,
-                slot=identity.slot_of(key, self._slots),
-            )
-        )
+        self._changes.outbox.append(to_publish(envelope, event.TOPIC, value, self._slots))
         self._emitted[stream] = self._changes.emitted[stream] = sequence
+
+
+def to_publish(envelope: Envelope, topic: str, value: bytes, slots: int) -> OutboxRecord:
+    """The outbox row of an event that has its number."""
+    key = envelope.key.encode()
+    return OutboxRecord(
+        topic=topic,
+        key=key,
+        value=value,
+        headers=cloudevents.to_headers(envelope),
+        event_id=envelope.id,
+        slot=identity.slot_of(key, slots),
+    )

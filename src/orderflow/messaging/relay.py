@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.cloudevents import with_time
+from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.dead_letters import SUFFIX, shortened, with_times
 from orderflow.messaging.pacing import Pacer
 from orderflow.messaging.signals import Relayed, Signals, SlotsChanged
@@ -105,6 +106,7 @@ class Relay:
         await self._reader.close()
 
     async def _publish(self, rows: Sequence[OutboxRecord], read_at: float) -> None:
+        reached(Point.RELAY_READ)
         started = self._clock.monotonic()
         if started - read_at > FRESH_S:
             # A word on the connection that owned the slots: raises if it is lost.
@@ -118,6 +120,7 @@ class Relay:
 
     async def _mark(self) -> None:
         self._unmarked = set(await self._reader.mark_sent(list(self._unmarked)))
+        reached(Point.RELAY_MARKED)
 
     async def _append(self, rows: Sequence[OutboxRecord]) -> None:
         """A topic made with a lower limit than ours must not stop the rest: what a dead letter loses here is kept in
@@ -130,6 +133,7 @@ class Relay:
             if cut == list(rows):
                 raise
             await self._transport.append([to_record(row) for row in cut])
+        reached(Point.RELAY_ACKNOWLEDGED)
 
     async def _claim_slots(self) -> None:
         if self._clock.monotonic() < self._claim_at:
@@ -139,6 +143,7 @@ class Relay:
         if slots != self.slots:
             self.slots = slots
             self._signals.emit(SlotsChanged(self._service, sorted(slots)))
+            reached(Point.RELAY_CLAIMED)
         if self._unmarked:
             await self._mark()
             if len(self._unmarked) >= UNMARKED_MAX:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from orderflow.messaging.alarm import Alarm
 from orderflow.messaging.clock import Clock
+from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.dead_letters import stand_ins
 from orderflow.messaging.failures import InfrastructureError
 from orderflow.messaging.inbox import ParkedEvent
@@ -154,6 +155,8 @@ class Retrier:
             results, changes = await self._inlet.carry(
                 tx, self._consumer, batch, touched, failures, whole=whole, terms=terms, watch=self._watch
             )
+            reached(Point.RETRY_DECIDED)
+        reached(Point.RETRY_COMMITTED)
         self.worked = True
         self._watch.learn(results)
         self._inlet.tell(self._consumer, results, changes, self._clock.monotonic() - started)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orderflow.events.base import OrderEvent
+from orderflow.events.base import OrderEvent, order_id_of
 from orderflow.events.inventory import INVENTORY_EVENT_TYPES, StockRejected, StockReserved
 from orderflow.events.payment import (
     PAYMENT_EVENT_TYPES,
@@ -16,7 +16,7 @@ from orderflow.events.payment import (
 )
 from orderflow.events.topics import INVENTORY_STATUS, ORDER_EVENTS, PAYMENT_STATUS
 from orderflow.messaging.catalogue import Catalogue
-from orderflow.messaging.decision import Handler, Service, Subscription
+from orderflow.messaging.decision import Handler, Restatement, Service, Subscription
 from orderflow.messaging.flow import FLOW_EVENTS, FLOW_STATUS, Dead, FlowEvent, Parked, Reopened
 from orderflow.messaging.rows import Ref
 from orderflow.messaging.stores.postgres.migrations import MigrationSequence
@@ -40,8 +40,13 @@ def _its_order(event: OrderEvent) -> tuple[Ref, ...]:
     return (Ref(Order, event.order_id),)
 
 
+def _order_of(key: str) -> tuple[Ref, ...]:
+    order_id = order_id_of(key)
+    return () if order_id is None else (Ref(Order, order_id),)
+
+
 def _stuck_order(event: FlowEvent) -> tuple[Ref, ...]:
-    order_id = model.order_id_of(event.subject_key)
+    order_id = order_id_of(event.subject_key)
     return () if order_id is None else (Ref(Order, order_id), Ref(OrderFlow, order_id))
 
 
@@ -70,6 +75,7 @@ SERVICE = Service(
     ),
     publishes=(ORDER_EVENTS, FLOW_STATUS),
     handlers=_handlers(),
+    restatement=Restatement(_order_of, model.state_order),
 )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Generic, TypeVar
 
+from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
 from orderflow.messaging.stores.postgres.connections import STATEMENT_TIMEOUT_MS, Connections
 from orderflow.messaging.stores.postgres.errors import TransactionPoolingError
@@ -147,6 +148,7 @@ class Group(Generic[Entry]):
         except Exception as error:  # noqa: BLE001  # a defect: those who asked must not wait for ever
             self._fail(group, [error for _ in group])
         else:
+            reached(Point.INTENT_BOOKED)
             for key, _, future in group:
                 if not future.done():
                     future.set_result(found.get(key))

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from orderflow.events.base import OrderEvent
+from orderflow.events.base import OrderEvent, order_id_of
 from orderflow.events.inventory import INVENTORY_EVENT_TYPES, StockRejected
 from orderflow.events.order import ORDER_EVENT_TYPES, OrderPlaced
 from orderflow.events.topics import INVENTORY_STATUS, ORDER_EVENTS, PAYMENT_STATUS
 from orderflow.messaging.catalogue import Catalogue
-from orderflow.messaging.decision import Handler, Service, Subscription
+from orderflow.messaging.decision import Handler, Restatement, Service, Subscription
 from orderflow.messaging.flow import FLOW_STATUS
 from orderflow.messaging.gateway import Gateway
 from orderflow.messaging.rows import Ref
 from orderflow.messaging.stores.postgres.migrations import MigrationSequence
-from orderflow.payment import model, refunds
+from orderflow.payment import model, refunds, restatement
 from orderflow.payment.alarms import alarms
 from orderflow.payment.api import operations
 from orderflow.payment.bank import SimulatedBank
@@ -36,14 +36,21 @@ from orderflow.payment.settlement import settle_payment
 from orderflow.payment.store import PACKAGE, tables
 from orderflow.runtime.definition import ServiceDefinition, Surroundings
 
+ORDERED = ("customer_id", "currency", "items", "total")
+
 
 def _its_payment(message: OrderEvent | BankAnswer | SettlePayment) -> tuple[Ref, ...]:
     return (Ref(Payment, message.order_id),)
 
 
+def _payment_of(key: str) -> tuple[Ref, ...]:
+    order_id = order_id_of(key)
+    return () if order_id is None else (Ref(Payment, order_id),)
+
+
 def _handlers() -> dict[Any, Handler]:
     return {
-        OrderPlaced: Handler(_its_payment, model.order_placed),
+        OrderPlaced: Handler(_its_payment, model.order_placed, trusts=ORDERED),
         ChargeApproved: Handler(_its_payment, model.charge_approved),
         ChargeRefused: Handler(_its_payment, model.charge_refused),
         ChargeUnknown: Handler(_its_payment, model.charge_unknown),
@@ -62,6 +69,7 @@ SERVICE = Service(
     publishes=(PAYMENT_STATUS, FLOW_STATUS),
     handlers=_handlers(),
     confirm="it moves money",
+    restatement=Restatement(_payment_of, restatement.state_payment),
 )
 
 

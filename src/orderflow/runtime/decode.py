@@ -17,6 +17,7 @@ from orderflow.runtime.text import fault_of, is_plainly_sound
 T = TypeVar("T", bound=msgspec.Struct)
 Count = Callable[[Any], int]
 _WHOLE_BELOW = 10**19
+ANY_ITEM = "*"
 
 
 class StrictDecoder(Generic[T]):
@@ -95,8 +96,14 @@ def _faults(value: object, pointer: str, raw: frozenset[str]) -> list[tuple[str,
     if isinstance(value, _Names):
         return _object_faults(value, pointer, raw)
     if isinstance(value, list):
-        return [fault for index, item in enumerate(value) for fault in _faults(item, f"{pointer}/{index}", raw)]
+        return [fault for index, item in enumerate(value) for fault in _item_faults(item, pointer, index, raw)]
     return []
+
+
+def _item_faults(item: object, pointer: str, index: int, raw: frozenset[str]) -> list[tuple[str, str]]:
+    here, any_item = f"{pointer}/{index}", f"{pointer}/{ANY_ITEM}"
+    inner = raw and {each.replace(any_item, here, 1) for each in raw if each.startswith(any_item)}
+    return _faults(item, here, raw | inner if inner else raw)
 
 
 def _object_faults(members: _Names, pointer: str, raw: frozenset[str]) -> list[tuple[str, str]]:
@@ -115,10 +122,12 @@ def _object_faults(members: _Names, pointer: str, raw: frozenset[str]) -> list[t
 
 
 def _raw_fields(info: msgspec.inspect.Type, pointer: str) -> Iterator[str]:
-    """Where a `Raw` text stands, as a JSON pointer; not looked for in lists."""
+    """Where a `Raw` text stands, as a JSON pointer; in lists with ANY_ITEM for the index."""
     if isinstance(info, msgspec.inspect.StructType):
         for field in info.fields:
             yield from _raw_fields(field.type, f"{pointer}/{field.encode_name}")
+    elif isinstance(info, msgspec.inspect.ListType | msgspec.inspect.VarTupleType):
+        yield from _raw_fields(info.item_type, f"{pointer}/{ANY_ITEM}")
     elif isinstance(info, msgspec.inspect.UnionType):
         for each in info.types:
             yield from _raw_fields(each, pointer)

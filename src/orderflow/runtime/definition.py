@@ -13,6 +13,7 @@ from orderflow.messaging.decision import Service
 from orderflow.messaging.gateway import Gateway
 from orderflow.messaging.machine import StateMachine
 from orderflow.messaging.message import Command, Message
+from orderflow.messaging.recovery.port import Act
 from orderflow.messaging.signals import Signals
 from orderflow.messaging.store import Store
 from orderflow.messaging.stores.postgres.migrations import MigrationSequence
@@ -41,6 +42,13 @@ class Commands(Protocol):
         """Return the decision's answer once it is committed.
 
         Raises RefusedError, OverloadedError, StoreUnavailableError, DecisionFailedError.
+        """
+        ...
+
+    async def carry_out(self, command: Command, act: Act) -> Any:
+        """The same for an operator's repair, with its row in the operators' log by the same transaction.
+
+        Raises ConfirmationNeededError, RefusedError, KeyBusyError, StoreUnavailableError.
         """
         ...
 

@@ -14,6 +14,7 @@ from enum import IntEnum
 
 import msgspec
 
+from orderflow.messaging import crash_points
 from orderflow.messaging.clock import Clock, SystemClock, system_random
 from orderflow.messaging.signals import Signals
 from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
@@ -29,7 +30,7 @@ from orderflow.runtime.definition import ServiceDefinition
 from orderflow.runtime.server import CannotListenError, listen
 from orderflow.runtime.service_process import ServiceProcess, StandstillError
 from orderflow.runtime.stopping import stop_on_end_of_input, stop_on_signals
-from orderflow.settings import Settings, SettingsError
+from orderflow.settings import SERVICES, Settings, SettingsError
 
 HARD_END_S = 5.0
 Announce = Callable[[dict[str, object]], None]
@@ -107,6 +108,7 @@ async def _serve(
         stop_on_end_of_input(stopping.set)
     if settings.alert_url and not settings.alert_secret:
         log.write(Level.WARNING, "alerts-unsigned", {"detail": "set alert_secret, so that receivers can trust them"})
+    arm(settings, definition.name, log)
     chance = system_random()
     process = ServiceProcess(definition, settings, signals, metrics, clock, chance, listener)
     process.open()
@@ -122,6 +124,15 @@ async def _serve(
             await process.close(settings.drain_timeout_s)
     log.write(Level.INFO, "stopped")
     return ExitCode.OK
+
+
+def arm(settings: Settings, service: str, log: LogWriter) -> None:
+    """Make this process die at the crash points that the settings name for the service."""
+    asked = crash_points.parse(settings.crash_at, SERVICES)
+    points = {**asked.get("", {}), **asked.get(service, {})}
+    if points:
+        log.write(Level.WARNING, "armed", {"dies_at": {str(point): times for point, times in points.items()}})
+    crash_points.arm(points)
 
 
 @asynccontextmanager

@@ -12,10 +12,12 @@ from importlib.metadata import version
 from typing import Any
 
 from orderflow.messaging.clock import Clock
+from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.engine import Engine
 from orderflow.messaging.gateway import Gateway
 from orderflow.messaging.message import Command
 from orderflow.messaging.patience import Patience
+from orderflow.messaging.recovery.port import Act
 from orderflow.messaging.retry import Backoff
 from orderflow.messaging.signals import Signals
 from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
@@ -56,6 +58,11 @@ class LateCommands:
         if self.engine is None:
             raise StoreUnavailableError("the service is starting")
         return await self.engine.submit(command, traceparent=traceparent)
+
+    async def carry_out(self, command: Command, act: Act) -> object:
+        if self.engine is None:
+            raise StoreUnavailableError("the service is starting")
+        return await self.engine.recovery.repairs.carry_out(command, act)
 
 
 class ServiceProcess:
@@ -112,6 +119,7 @@ class ServiceProcess:
                 await starting
                 name = self._definition.name
                 announce({"ready": True, "service": name, "port": self.port, "pid": os.getpid()})
+                reached(Point.START_READY)
                 await asyncio.wait({stopped, hopeless}, return_when=asyncio.FIRST_COMPLETED)
                 if hopeless.done() and not stopped.done():
                     raise StandstillError(f"{name} ends, so that a new process takes its place: {self._why}")
@@ -137,6 +145,7 @@ class ServiceProcess:
     async def _start(self) -> None:
         store = await self._until_open("database", lambda: open_store(self._definition, self._settings))
         self._parts.push_async_callback(store.close)
+        reached(Point.START_OPENED)
         self._health.pings["database"] = store.ping
         self._health.installation = await self._until_open("installation", lambda: installation_of(store.fetch))
         transport = await self._until_open(
@@ -144,6 +153,7 @@ class ServiceProcess:
         )
         self._health.installation = await self._until_open("installation", lambda: installation_of(store.fetch))
         self._parts.push_async_callback(transport.close)
+        reached(Point.START_TOPICS)
         self._health.pings["transport"] = transport.ping
         game_day = await self._open_game_day(store)
         surroundings = self._surroundings(store)
@@ -154,6 +164,7 @@ class ServiceProcess:
         self._start_engine(engine, game_day)
         self._watch_alarms(context)
         await self._begin(context)
+        reached(Point.START_RUNNING)
         self._health.process = ""
 
     def _surroundings(self, store: PostgresStore) -> Surroundings:

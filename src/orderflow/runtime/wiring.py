@@ -8,6 +8,7 @@ from dataclasses import replace
 from uuid import uuid4
 
 from orderflow import __version__
+from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.engine_config import EngineConfig
 from orderflow.messaging.flow import FLOW_STATUS
 from orderflow.messaging.stores.postgres.installation import installation_of, settle_installation
@@ -101,6 +102,7 @@ async def open_transport(
         topics = topic_settings([*service.publishes, FLOW_STATUS], consumed, settings)
         groups = [each.consumer for each in service.subscriptions]
         await _claim(transport, [topic.name for topic in topics], groups, settings, store)
+        reached(Point.START_CLAIMED)
         await transport.create_topics(topics)
     except BaseException:
         await transport.close()

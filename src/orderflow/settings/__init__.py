@@ -164,6 +164,9 @@ class Settings:
     game_day: Annotated[
         bool, _Entry(readers.switch(), "let `orderflow fault` put faults in, for rehearsals; not for production")
     ] = False
+    crash_at: Annotated[
+        str, _Entry(readers.crash_at(SERVICES), "crash points at which services die, for tests; not for production")
+    ] = "never"
     own: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from orderflow.messaging import crash_points
 from orderflow.settings.secret import HIDDEN, Secret
 
 _TRUE = frozenset({"true", "yes", "on", "1"})
@@ -128,6 +129,15 @@ def postgres_url(wanted: str) -> Reader:
         return Secret(value.strip())
 
     return Reader(wanted, read)
+
+
+def crash_at(services: Sequence[str]) -> Reader:
+    def read(value: object) -> str:
+        text = str(value).strip()
+        crash_points.parse(text, services)
+        return text
+
+    return Reader("never, or [SERVICE:]POINT[@N][,...] such as payment:relay.read@2 (docs/guarantees.md)", read)
 
 
 def webhook_url() -> Reader:

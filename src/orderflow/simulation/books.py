@@ -21,6 +21,7 @@ from orderflow.audit.draft import OrderDraft
 from orderflow.inventory.rows import Movement, MovementKind, Reservation, Stock
 from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.stores.memory.database import MemoryDatabase
+from orderflow.messaging.stores.memory.state import State
 from orderflow.notification.rows import Notification
 from orderflow.order.rows import Order, OrderFlow, Transition
 from orderflow.payment.book import MemoryBook
@@ -32,11 +33,16 @@ Lag = Mapping[str, int]
 
 def read_books(databases: Mapping[str, MemoryDatabase], bank: MemoryBook, lag: Mapping[str, Lag]) -> Books:
     """What is committed at this moment. `lag` is by service and group."""
+    return books_of({name: database.state for name, database in databases.items()}, bank, lag)
+
+
+def books_of(states: Mapping[str, State], bank: MemoryBook, lag: Mapping[str, Lag]) -> Books:
+    """The books of what each service has stored."""
     drafts: defaultdict[str, OrderDraft] = defaultdict(OrderDraft)
     stock: list[Stock] = []
     movements: list[Movement] = []
-    for database in databases.values():
-        for row in database.state.rows.values():
+    for state in states.values():
+        for row in state.rows.values():
             match row:
                 case Order():
                     drafts[str(row.order_id)].order = _order_row(row)
@@ -46,17 +52,17 @@ def read_books(databases: Mapping[str, MemoryDatabase], bank: MemoryBook, lag: M
                     drafts[str(row.order_id)].payment = _payment_row(row)
                 case Stock():
                     stock.append(row)
-        _read_facts(database, drafts, movements)
+        _read_facts(state, drafts, movements)
     _read_bank(bank, drafts)
-    for name, database in databases.items():
-        _read_core(name, database, drafts)
+    for name, state in states.items():
+        _read_core(name, state, drafts)
     orders = [draft.finish(order_id) for order_id, draft in drafts.items()]
-    services = [_service(name, database, lag.get(name, {})) for name, database in databases.items()]
+    services = [_service(name, state, lag.get(name, {})) for name, state in states.items()]
     return Books(orders, [_stock(row, movements, orders) for row in stock], services)
 
 
-def _read_facts(database: MemoryDatabase, drafts: defaultdict[str, OrderDraft], movements: list[Movement]) -> None:
-    for fact in database.state.facts.values():
+def _read_facts(state: State, drafts: defaultdict[str, OrderDraft], movements: list[Movement]) -> None:
+    for fact in state.facts.values():
         match fact:
             case Transition():
                 step = Step(fact.version, fact.from_status, fact.event, fact.to_status)
@@ -81,18 +87,17 @@ def _read_bank(bank: MemoryBook, drafts: defaultdict[str, OrderDraft]) -> None:
         drafts[refund.order_id].bank.append(BankEntry("refund", refund.key, refund.currency, refund.amount))
 
 
-def _read_core(name: str, database: MemoryDatabase, drafts: defaultdict[str, OrderDraft]) -> None:
-    for waiting in database.state.parked.values():
+def _read_core(name: str, state: State, drafts: defaultdict[str, OrderDraft]) -> None:
+    for waiting in state.parked.values():
         event = waiting.event
         if event.key in drafts:
             row = ParkedRow(name, waiting.consumer, event.event_type, event.state.name.lower(), event.attempts)
             drafts[event.key].parked.append(row)
-    for key, asked in database.state.intents.items():
+    for key, asked in state.intents.items():
         drafts[asked.intent.key].intents.append(key)
 
 
-def _service(name: str, database: MemoryDatabase, lag: Lag) -> ServiceBooks:
-    state = database.state
+def _service(name: str, state: State, lag: Lag) -> ServiceBooks:
     retrying = sum(w.event.attempts > 0 and w.event.state is InboxState.PARKED for w in state.parked.values())
     return ServiceBooks(
         service=name,

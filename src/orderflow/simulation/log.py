@@ -1,14 +1,17 @@
-"""The log in memory with late deliveries, and appends of which only a part arrives."""
+"""The log in memory with late deliveries, appends of which only a part arrives, and members that hang."""
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.transport import ConsumerRecord, ProducerRecord, TransportUnavailableError
 from orderflow.messaging.transports.memory import MemoryConsumer, MemoryLog, MemoryTransport
 from orderflow.messaging.transports.memory.groups import Group, Member
+from orderflow.messaging.transports.postgres_log.settling import Settler
 
 Place = tuple[str, int]
 
@@ -21,11 +24,12 @@ class WatchedGroup(Group):
         self._settled = settled
 
     def settle(self, member: Member, offsets: Mapping[Place, int]) -> None:
-        before = dict(self.committed)
+        before = {place: self.committed.get(place, 0) for place in offsets}
         super().settle(member, offsets)
-        for place in offsets:
-            if self.committed.get(place, 0) != before.get(place, 0):
-                self._settled(place, before.get(place, 0), self.committed[place])
+        for place, start in before.items():
+            end = self.committed.get(place, 0)
+            if end != start:
+                self._settled(place, start, end)
 
 
 class TroubledLog(MemoryLog):
@@ -74,6 +78,65 @@ class TroubledLog(MemoryLog):
         return super().slice(topic, partition, offset, limit)
 
 
+class TroubledConsumer(MemoryConsumer):
+    """`late`: settled offsets are noted, and written down as the log in PostgreSQL does it, by its own code."""
+
+    def __init__(
+        self, log: MemoryLog, group: str, topics: Sequence[str], hop: Callable[[str], Awaitable[None]], *, late: bool
+    ) -> None:
+        super().__init__(log, group, topics, hop)
+        self.group = group
+        self._served = asyncio.Event()
+        self._served.set()
+        self._noted: dict[Place, tuple[Member, ConsumerRecord]] = {}
+        self._settler = Settler(self._write, lambda: bool(self._noted), lambda _: None) if late else None
+
+    def stop_serving(self, *, leaves: bool) -> None:
+        """Nothing comes any more, and no error: a client that hangs. `leaves`: its group goes on without it."""
+        self._served.clear()
+        self._member.wake = lambda: None
+        if leaves:
+            self._log.leave(self.group, self._member)
+
+    def unread(self) -> bool:
+        """Whether there is something that only this member could read: in its partitions, or in those of nobody."""
+        group = self._log.group(self.group)
+        others = {place for member in group.members if member is not self._member for place in member.positions}
+        ends = self._log.ends(self._topics)
+        return any(end > group.committed.get(place, 0) for place, (_, end) in ends.items() if place not in others)
+
+    async def poll(self, max_records: int) -> Sequence[ConsumerRecord]:
+        await self._served.wait()
+        return await super().poll(max_records)
+
+    async def settle(self, records: Sequence[ConsumerRecord]) -> None:
+        if self._settler is None:
+            await super().settle(records)
+        elif not self._closed:
+            for record in records:
+                place = (record.topic, record.partition)
+                if place not in self._noted or self._noted[place][1].offset < record.offset:
+                    self._noted[place] = (self._member, record)
+            await self._settler.settle()
+
+    async def close(self) -> None:
+        self._served.set()
+        if self._settler is not None and not self._closed:
+            await self._settler.stop()
+            with suppress(TransportUnavailableError):
+                await self._write()
+        await super().close()
+
+    async def _write(self) -> None:
+        """What was noted under another membership counts no more."""
+        noted, self._noted = self._noted, {}
+        try:
+            await super().settle([record for member, record in noted.values() if member is self._member])
+        except BaseException:
+            self._noted = {**noted, **self._noted}
+            raise
+
+
 class TroubledTransport(MemoryTransport):
     """`members` are the consumers of this connection. `cut` says after how many records an append breaks off."""
 
@@ -82,10 +145,13 @@ class TroubledTransport(MemoryTransport):
         log: MemoryLog,
         hop: Callable[[str], Awaitable[None]],
         cut: Callable[[int], int | None],
+        *,
+        settle_late: bool,
     ) -> None:
         super().__init__(log, hop=hop)
-        self.members: list[MemoryConsumer] = []
+        self.members: list[TroubledConsumer] = []
         self._cut = cut
+        self._settle_late = settle_late
 
     async def append(self, records: Sequence[ProducerRecord]) -> None:
         arrived = self._cut(len(records))
@@ -95,7 +161,11 @@ class TroubledTransport(MemoryTransport):
         await super().append(records[:arrived])
         raise TransportUnavailableError("the connection broke off in the middle of an append")
 
-    async def subscribe(self, group: str, topics: Sequence[str]) -> MemoryConsumer:
-        consumer = await super().subscribe(group, topics)
+    async def subscribe(self, group: str, topics: Sequence[str]) -> TroubledConsumer:
+        consumer = TroubledConsumer(self._log, group, topics, self._hop, late=self._settle_late)
         self.members.append(consumer)
         return consumer
+
+    async def close(self) -> None:
+        for member in self.members:
+            await member.close()

@@ -78,6 +78,8 @@ class Model:
         self.charged: dict[str, int] = {}
         self.declined: set[str] = set()
         self.refunded: dict[str, int] = {}
+        self.by_word: set[str] = set()
+        """Orders whose money an operator has given back in another way, since the bank would not."""
         self._notified: set[tuple[str, str]] = set()
         self._on_hand: Counter[str] = Counter()
         self._reserved: Counter[str] = Counter()
@@ -187,7 +189,7 @@ class Model:
         was_refund = str(before.refund) if before is not None else "none"
         if str(row.refund) not in (was_refund, *REFUND_STEPS.get(was_refund, ())):
             self.say(f"the refund of {order_id} goes from {was_refund} to {row.refund}")
-        if row.refund == "done" and order_id not in self.refunded:
+        if row.refund == "done" and order_id not in self.refunded and order_id not in self.by_word:
             self.say(f"{order_id} says that it is refunded, the bank does not")
         if before is None or before.status != row.status:
             _comes_to_be(said, "orders", row.status, order_id)
@@ -221,7 +223,8 @@ class Model:
         self._step("payment", order_id, before, row, PAYMENT_STEPS, "CHARGING")
         if row.captured != (self.charged.get(order_id, -1) if row.captured else 0):
             self.say(f"payment {order_id} captured {row.captured}, the bank {self.charged.get(order_id)}")
-        if row.refunded != (self.refunded.get(order_id, -1) if row.refunded else 0):
+        back = wanted.total if order_id in self.by_word else self.refunded.get(order_id, -1)
+        if row.refunded != (back if row.refunded else 0):
             self.say(f"payment {order_id} refunded {row.refunded}, the bank {self.refunded.get(order_id)}")
         if row.status == "DECLINED" and order_id not in self.declined:
             self.say(f"payment {order_id} is DECLINED, and the bank has not declined it")
@@ -316,7 +319,7 @@ class Model:
         right = {
             "completed": reservation == "RESERVED",
             "failed": reservation == "REJECTED" or declined,
-            "refunded": order_id in self.refunded,
+            "refunded": order_id in self.refunded or order_id in self.by_word,
         }
         if not right.get(outcome) or fact.customer_id != wanted.customer_id:
             self.say(f"{order_id} ({wanted.customer_id}) is notified of {outcome}: {fact.customer_id}")

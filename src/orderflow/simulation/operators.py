@@ -46,6 +46,7 @@ class Operators:
 
     async def look_after_all(self) -> None:
         """Replay everything; then give up what is not ours, and replay the rest until nothing is dead."""
+        await self._settle_refunds()
         for number in range(ROUNDS_MAX):
             dead = [name for name in self._world.databases if self._dead(name)]
             if not dead and self._world.at_rest():
@@ -99,6 +100,16 @@ class Operators:
             outcome = Outcome.CHARGED if charge.decline_code is None else Outcome.NOT_CHARGED
             command = SettlePayment(order_id=UUID(charge.order_id), outcome=outcome)
             await self._ask("payment", partial(_submit, command))
+        await self._settle_refunds()
+
+    async def _settle_refunds(self) -> None:
+        """What the bank will not give back is asked for once more, or given back in another way."""
+        payments = self._world.model.payments.items()
+        for order_id in [order_id for order_id, payment in payments if payment.status == "REFUND_REFUSED"]:
+            outcome = self._chance.choice((Outcome.ASK_AGAIN, Outcome.REFUNDED))
+            if outcome is Outcome.REFUNDED:
+                self._world.model.by_word.add(order_id)
+            await self._ask("payment", partial(_submit, SettlePayment(order_id=UUID(order_id), outcome=outcome)))
 
     async def _republish(self, service: str) -> None:
         await self._ask(service, lambda engine: engine.recovery.republish(OutboxFilter(), ACT))

@@ -42,7 +42,10 @@ class Trouble(StrEnum):
     REFUSE = "let a database refuse an order"
     POISON = "append a record that nobody can read"
     POISONS = "append many alike records that nobody can read"
+    STRANGERS = "append many events of orders that nobody placed"
     REFUSE_ALL = "let a database refuse everything"
+    REFUSE_MOST = "let a database refuse most orders"
+    UNSERVED = "serve a member no more"
     CLOCK = "set the clock of a process"
     RETIRE = "end a process for good"
     RESTOCK = "state the free units anew"
@@ -52,8 +55,14 @@ class Trouble(StrEnum):
 CALM = frozenset((Trouble.DRAIN, Trouble.SLOW_PARTITION, Trouble.BANK_MUTE, Trouble.RESTOCK))
 """Of these alone nothing is ever delivered twice."""
 
-LOCAL = frozenset((Trouble.REFUSE, Trouble.POISON, Trouble.POISONS, Trouble.RESTOCK))
+LOCAL = frozenset(
+    (Trouble.REFUSE, Trouble.POISON, Trouble.POISONS, Trouble.STRANGERS, Trouble.REFUSE_MOST, Trouble.RESTOCK)
+)
 """These hold up the orders that they befall, and no other."""
+
+
+AT_ONCE = frozenset((Trouble.REFUSE_ALL, Trouble.REFUSE_MOST, Trouble.UNSERVED))
+"""These begin at once: later there may be nothing left for them to befall."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +73,16 @@ class Plan:
     (`varied`), keys that come again with another body (`reuses_keys`), `out_of_stock` as the share of orders that
     cannot be served; all of it at one moment if `at_once`. With `operators`, people look in the end after what was
     given up. `idle_s` passes before anybody orders. `fault_every` is the mean number of steps between two faults; at
-    the step `focus` they are frequent, so that rare steps get their share.
+    the step `focus` they are frequent, so that rare steps get their share. Where members `settle_late`, they write
+    offsets down some time after they were settled, as those of the log in PostgreSQL do. `narrow` databases hold
+    Latin-1 only, so that they refuse texts that others may send. `haste` is the share of steps after which a process
+    goes on at once, before any other has its turn.
+
+    `base` is the seed that the plan was drawn from, `seed` the one by which everything in it happens: the same,
+    unless the plan was changed since.
     """
 
+    base: int
     seed: int
     orders: int
     currencies: tuple[str, ...]
@@ -83,10 +99,12 @@ class Plan:
     focus: str
     troubles: tuple[Trouble, ...]
     troubled_s: float
-    drain_s: float
     session_timeout_s: float
     skew_ms: int
     bank_timeout_s: float
+    settle_late: bool
+    narrow: bool
+    haste: float
     config: EngineConfig
 
     @property
@@ -95,9 +113,19 @@ class Plan:
         alone = all(count == 1 for count in self.processes.values())
         return alone and {Fault.DELAY}.issuperset(self.faults) and CALM.issuperset(self.troubles)
 
+    @property
+    def drain_s(self) -> float:
+        """How long a process may take to end in good order. Where nothing may come twice, as long as it needs."""
+        return 30.0 if self.is_calm else 1.0
+
+    @property
+    def neighbours_within_s(self) -> float:
+        """How long orders may take that nothing has befallen; longer where the bank is asked one thing at a time."""
+        return 15.0 + (3.0 * self.orders if self.config.gateway_queue_max == 1 else 0.0)
+
     def last_moment_s(self, trouble: Trouble) -> float:
         """Until when the trouble may begin. What only crowds, or the hour of the purge, can show begins at once."""
-        return 0.0 if trouble is Trouble.REFUSE_ALL or self.idle_s else self.troubled_s
+        return 0.0 if trouble in AT_ONCE or self.idle_s else self.troubled_s
 
     @property
     def is_local(self) -> bool:
@@ -121,9 +149,10 @@ SHAPES = (
     "calm",
     "crowd",
     "crowd",
-    "crowd",
     "race",
     "race",
+    "most",
+    "unserved",
     "operated",
     "late",
 )
@@ -135,10 +164,14 @@ FAULTS: Mapping[str, tuple[Fault, ...]] = {
     "operated": (Fault.DELAY, Fault.CRASH),
     "local": (),
     "crowd": (),
+    "most": (),
+    "unserved": (),
     "late": (),
 }
-TWO = {"any": 0.25, "calm": 0.0, "race": 0.9, "operated": 0.25, "local": 0.25, "crowd": 0.1, "late": 0.25}
-"""The share of services that have two processes."""
+TWO = {"calm": 0.0, "race": 0.9, "crowd": 0.1}
+"""The share of services that have two processes, where it is not a quarter."""
+
+CROWDED = ("crowd", "most")
 
 
 def draw(seed: int) -> Plan:
@@ -151,26 +184,29 @@ def draw(seed: int) -> Plan:
         focus = chance.choice(AT_THE_END)
     late = shape == "late"
     return Plan(
+        base=seed,
         seed=seed,
-        orders=chance.randint(11, 14) if shape == "crowd" else chance.choice((1, 1, 2, 2, 3, 4, 6)),
-        at_once=shape in ("crowd", "race"),
+        orders=chance.randint(11, 14) if shape in CROWDED else chance.choice((1, 1, 2, 2, 3, 4, 6)),
+        at_once=shape in (*CROWDED, "race"),
         currencies=("EUR",) if chance.random() < 0.5 else ("EUR", "USD", "JPY", "KWD"),
         varied=chance.random() < 0.5,
         reuses_keys=chance.random() < 0.5,
         operators=chance.random() < 0.5,
         idle_s=57.5 if late else 0.0,
         out_of_stock=0.9 if focus in BANK_STEPS or shape == "crowd" else chance.choice((0.1, 0.5)),
-        processes={name: 2 if chance.random() < TWO[shape] else 1 for name in SERVICES},
+        processes={name: 2 if chance.random() < TWO.get(shape, 0.25) else 1 for name in SERVICES},
         partitions=chance.randint(1, 3),
         faults=faults,
         fault_every=chance.choice((10.0, 25.0, 60.0, 150.0)),
         focus=focus,
         troubles=(Trouble.LOG_AWAY,) if late else _troubles(chance, shape, focus),
         troubled_s=6.0 if late else chance.choice((1.5, 3.0, 6.0)),
-        drain_s=30.0 if shape == "calm" else 1.0,
         session_timeout_s=chance.choice((0.5, 2.0)),
         skew_ms=chance.choice((0, 50, 5_000)),
         bank_timeout_s=chance.choice((0.3, 1.0)),
+        settle_late=chance.random() < 0.5,
+        narrow=chance.random() < 0.3,
+        haste=chance.choice((0.0, 0.5, 0.8)),
         config=_config(chance, late=late),
     )
 
@@ -183,6 +219,10 @@ def _troubles(chance: random.Random, shape: str, focus: str) -> tuple[Trouble, .
     }.get(shape)
     if shape == "crowd":
         return (Trouble.REFUSE_ALL, chance.choice((Trouble.KILL, Trouble.DRAIN, Trouble.POISONS, Trouble.RESTOCK)))
+    if shape == "most":
+        return (Trouble.REFUSE_MOST, chance.choice((Trouble.STRANGERS, Trouble.POISONS, Trouble.RESTOCK)))
+    if shape == "unserved":
+        return (Trouble.UNSERVED, *[chance.choice((Trouble.UNSERVED, Trouble.BANK_MUTE, Trouble.RESTOCK))])
     if shape == "operated":
         return (Trouble.BANK_MUTE, Trouble.REFUSE, Trouble.POISON, *[Trouble.OPERATE] * chance.randint(2, 6))
     if may is not None:

@@ -20,7 +20,7 @@ from orderflow.simulation.bank import TroubledBook
 from orderflow.simulation.chance import seeded
 from orderflow.simulation.clock import VirtualClock
 from orderflow.simulation.code import Code
-from orderflow.simulation.log import TroubledLog, TroubledTransport
+from orderflow.simulation.log import TroubledConsumer, TroubledLog, TroubledTransport
 from orderflow.simulation.loop import OWNER, VirtualLoop
 from orderflow.simulation.plan import Plan
 
@@ -51,6 +51,8 @@ class Process:
         self.service = service
         self.name = name
         self.alive = True
+        self.at = ""
+        """The step that it passed last."""
         self.chance = seeded(habitat.plan.seed, f"{name} {life}")
         self._habitat = habitat
         self._context = contextvars.copy_context()
@@ -92,11 +94,17 @@ class Process:
         for member in self._transport.members:
             member.stop_heartbeats()
 
+    def consumers(self) -> Mapping[str, TroubledConsumer]:
+        """Its present members, by group."""
+        return {member.group: member for member in self._transport.members}
+
     def _boot(self) -> None:
         habitat, plan = self._habitat, self._habitat.plan
         clock = self._clock = VirtualClock(habitat.loop, self.chance.randint(-plan.skew_ms, plan.skew_ms))
         self._store = MemoryStore(habitat.databases[self.service], slots=plan.config.outbox_slots)
-        self._transport = TroubledTransport(habitat.log, hop=habitat.step, cut=habitat.cut)
+        self._transport = TroubledTransport(
+            habitat.log, hop=habitat.step, cut=habitat.cut, settle_late=plan.settle_late
+        )
         self._engine: Engine = habitat.code.engine(
             habitat.code.services[self.service],
             self._store,

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 from orderflow.audit.findings import Report
 from orderflow.audit.promises import check
+from orderflow.messaging.outage_watch import GONE_S
 from orderflow.simulation.books import read_books
 from orderflow.simulation.code import Code
 from orderflow.simulation.loop import DeadlockError, LivelockError
 from orderflow.simulation.operators import Operators
 from orderflow.simulation.plan import Plan, draw
+from orderflow.simulation.plan_text import name_of
 from orderflow.simulation.shop import Promised, Shops
 from orderflow.simulation.trace import Trace
 from orderflow.simulation.troubles import Troubles
@@ -22,32 +24,41 @@ from orderflow.simulation.world import World
 
 REST_WITHIN_S = 120.0
 HEALTHY_WITHIN_S = 15.0
-NEIGHBOURS_WITHIN_S = 15.0
+OVER_WITHIN_S = GONE_S
 LOOK_EVERY_S = 0.1
 TAIL = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """How a seed ended. `broken` says in sentences what was not as promised; empty: all was well."""
+    """How a seed ended. `broken` says in sentences what was not as promised; empty: all was well. `coverage` is what
+    has happened (see there), `events` how many were appended to the log.
+    """
 
     plan: Plan
     report: Report
     broken: tuple[str, ...]
     trace: Trace
     virtual_s: float
+    coverage: frozenset[str]
+    events: int
 
     def explain(self) -> str:
         """For people: what was broken, how it came about, and how to see it again."""
         lines = [
-            f"seed {self.plan.seed}: {len(self.broken)} broken",
+            f"seed {name_of(self.plan)}: {len(self.broken)} broken",
             *(f"  {sentence}" for sentence in self.broken),
             f"the world: {self.plan.describe()}",
             f"the last of {len(self.trace)} steps, digest {self.trace.digest()}:",
             *(f"  {line}" for line in self.trace.lines(TAIL)),
-            f"replay: python -m orderflow.simulation --seed {self.plan.seed} (smaller: --shrink)",
+            f"replay: {self.replay}",
         ]
         return "\n".join(lines)
+
+    @property
+    def replay(self) -> str:
+        """The command that shows it again."""
+        return f"orderflow simulate --seed {name_of(self.plan)}"
 
 
 def run(seed: int, code: Code | None = None) -> Run:
@@ -99,7 +110,7 @@ async def _live(world: World, shops: Shops) -> None:
 async def _neighbours_flow(world: World, promised: Promised) -> None:
     """Promise 4, while what befell some orders lasts: the others come to their end."""
     left: list[str] = []
-    for _ in range(round(NEIGHBOURS_WITHIN_S / LOOK_EVERY_S)):
+    for _ in range(round(world.plan.neighbours_within_s / LOOK_EVERY_S)):
         spared = [each for each in promised.accepted if each not in world.befallen]
         left = [each for each in spared if not world.model.has_ended(each)]
         if not left:
@@ -109,11 +120,16 @@ async def _neighbours_flow(world: World, promised: Promised) -> None:
 
 
 async def _recovered(world: World) -> None:
-    """Nothing hinders anybody any more, and health says so."""
-    for _ in range(round(HEALTHY_WITHIN_S / LOOK_EVERY_S)):
-        if not world.problems():
-            return
-        await asyncio.sleep(LOOK_EVERY_S)
+    """Nothing hinders anybody any more, and health says so: at once, or when nothing of an outage has come up for the
+    time after which it is over.
+    """
+    for within_s in (HEALTHY_WITHIN_S, OVER_WITHIN_S):
+        for _ in range(round(within_s / LOOK_EVERY_S)):
+            if not world.problems():
+                return
+            await asyncio.sleep(LOOK_EVERY_S)
+        if not world.may_be_elsewhere():
+            break
     world.defects += [f"at rest, and yet {problem}" for problem in world.problems()]
 
 
@@ -138,4 +154,12 @@ def _judge(world: World, promised: Promised) -> Run:
         *world.key_order.broken(world.log),
         *(f"nobody retrieved: {error}" for error in world.loop.errors),
     )
-    return Run(world.plan, report, broken, world.trace, world.loop.time())
+    return Run(
+        plan=world.plan,
+        report=report,
+        broken=broken,
+        trace=world.trace,
+        virtual_s=world.loop.time(),
+        coverage=frozenset(world.coverage.seen),
+        events=world.events,
+    )

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
+
+from orderflow.events.payment import RefundFailed
+from orderflow.messaging.identity import uuid7
 from orderflow.messaging.transport import ProducerRecord
 from orderflow.simulation.chance import seeded
 from orderflow.simulation.operators import Operators
@@ -14,6 +18,19 @@ from orderflow.simulation.world import World
 
 AWAY_MAX_S = 1.5
 PLACED_S = 0.3
+UNDISTURBED = frozenset((Trouble.UNSERVED, Trouble.BANK_MUTE, Trouble.RESTOCK))
+"""Beside these nothing keeps a process from seeing that it stands still."""
+
+LOOK_EVERY_S = 0.5
+IDLE_MAX_S = 4.0
+TOLD_WITHIN_S = 10.0
+HELPED_WITHIN_S = 25.0
+"""Standing still is to be told within 10 s of its beginning, and helped 15 s after it is noticed."""
+
+POISONED = (None, b"", b"{", b"\xff", b'{"order_id": 7}', b'"\\u0000"', b"[" * 2_000)
+UNWRITABLE = ("a key with \x00 in it", "a key with \N{SNOWMAN} in it")
+LONG = 60_000
+MANY_HEADERS = tuple((f"h{number}", b"") for number in range(LONG // 20))
 FIRST_EVENTS = frozenset(("PaymentSucceeded", "PaymentFailed"))
 """Refused are only the rows that these make: what waits behind them would go."""
 
@@ -35,17 +52,20 @@ class Troubles:
     async def _at_its_moment(self, trouble: Trouble) -> None:
         await asyncio.sleep(self._chance.random() * self._world.plan.last_moment_s(trouble))
         self._world.note("world", trouble)
+        self._world.coverage.trouble(trouble)
         match trouble:
-            case Trouble.KILL | Trouble.DRAIN | Trouble.STALL | Trouble.CLOCK | Trouble.RETIRE:
+            case Trouble.KILL | Trouble.DRAIN | Trouble.STALL | Trouble.CLOCK | Trouble.RETIRE | Trouble.UNSERVED:
                 await self._to_a_process(trouble)
             case Trouble.DATABASE_AWAY | Trouble.LOG_AWAY | Trouble.BANK_AWAY:
                 await self._take_away(trouble)
-            case Trouble.REWIND | Trouble.DUPLICATE | Trouble.POISON | Trouble.POISONS:
+            case Trouble.REWIND | Trouble.DUPLICATE | Trouble.POISON | Trouble.POISONS | Trouble.STRANGERS:
                 self._to_the_log(trouble)
             case Trouble.SLOW_PARTITION:
                 await self._deliver_late()
-            case Trouble.REFUSE | Trouble.REFUSE_ALL:
-                await (self._refuse() if trouble is Trouble.REFUSE else self._refuse_all())
+            case Trouble.REFUSE:
+                await self._refuse()
+            case Trouble.REFUSE_ALL | Trouble.REFUSE_MOST:
+                await self._refuse_many(trouble)
             case Trouble.RESTOCK:
                 await self._shops.restock(self._chance.choice(("plenty", "scarce")), self._chance.randint(0, 9))
             case Trouble.OPERATE:
@@ -58,6 +78,7 @@ class Troubles:
         if not running:
             return
         process: Process = self._chance.choice(running)
+        self._world.coverage.strikes(process.service, trouble, process.at)
         match trouble:
             case Trouble.KILL:
                 self._world.crash(process)
@@ -67,6 +88,8 @@ class Troubles:
                 process.jump(self._chance.choice((-3_600_000, -700, 700, 3_600_000)))
             case Trouble.RETIRE:
                 self._world.retire(process)
+            case Trouble.UNSERVED:
+                await self._stop_serving(process)
             case _:
                 await self._stall(process)
 
@@ -77,6 +100,32 @@ class Troubles:
         await asyncio.sleep(self._world.plan.session_timeout_s + self._chance.random())
         for member in members:
             member.wake()
+
+    async def _stop_serving(self, process: Process) -> None:
+        """A client hangs. Where nothing else happens, health has to say so in time; and its process helps itself."""
+        consumers = list(process.consumers().values())
+        if not consumers:
+            return
+        member = self._chance.choice(consumers)
+        member.stop_serving(leaves=self._chance.random() < 0.5)
+        self._world.unserved.add(member.group)
+        plan = self._world.plan
+        alone = not plan.faults and UNDISTURBED.issuperset(plan.troubles)
+        waited_s = behind_s = 0.0
+        while process.alive and process.consumers().get(member.group) is member and waited_s < IDLE_MAX_S + behind_s:
+            await asyncio.sleep(LOOK_EVERY_S)
+            waited_s += LOOK_EVERY_S
+            behind_s = behind_s + LOOK_EVERY_S if self._world.log.reachable and member.unread() else 0.0
+            if alone and behind_s > TOLD_WITHIN_S and not self._is_told(process.service, member.group):
+                self._world.defects.append(f"{member.group} reads nothing for {behind_s:.0f} s, and nobody says so")
+                return
+            if alone and behind_s > HELPED_WITHIN_S:
+                self._world.defects.append(f"{member.group} reads nothing for {behind_s:.0f} s, and nothing is done")
+                return
+
+    def _is_told(self, service: str, group: str) -> bool:
+        mine = [each for each in self._world.processes.values() if each.service == service]
+        return any(f"consumer {group}:" in problem for each in mine for problem in each.problems())
 
     async def _take_away(self, trouble: Trouble) -> None:
         world = self._world
@@ -108,6 +157,8 @@ class Troubles:
                 self._append_again()
             case Trouble.POISONS:
                 self._poison(self._chance.randint(9, 12))
+            case Trouble.STRANGERS:
+                self._bring_strangers(self._chance.randint(9, 14))
             case _:
                 self._poison(1)
 
@@ -134,15 +185,33 @@ class Troubles:
         keys = [None, *self._promised.accepted]
         topics = [topic for topic in self._world.log.topics() if not topic.endswith(".DLT")]
         topic = self._chance.choice(topics)
-        value = self._chance.choice((None, b"", b"{", b"\xff", b'{"order_id": 7}'))
+        value = self._chance.choice(POISONED)
         spoiled = self._chance.choice(("", "", "ce_id", "ce_type", "ce_source", "ce_subject", "ce_sequence", "other"))
+        much = self._chance.choice((*[()] * 6, MANY_HEADERS, (("other", b"-" * LONG),)))
         for number in range(count):
             key = self._chance.choice(keys)
             if count > 1:
                 key = f"nobody-{number}"
-            self._world.befallen.add(key or "")
-            headers = _headers(key or "", spoiled) if spoiled else ()
-            self._world.log.slip_in([ProducerRecord(topic, key.encode() if key else None, value, headers)])
+            elif self._chance.random() < 0.2:
+                key = self._chance.choice(UNWRITABLE)
+            self._world.befallen.add((key or "").replace("\x00", "\\x00"))
+            headers = tuple({**_headers(key or ""), spoiled: b"\xff\xfe"}.items()) if spoiled else ()
+            record = ProducerRecord(topic, key.encode() if key else None, value, (*headers, *much))
+            self._world.log.slip_in([record])
+
+    def _bring_strangers(self, count: int) -> None:
+        """Whole events, alike, of orders that this installation has never heard of: another one's, or forged."""
+        for _ in range(count):
+            order_id = uuid7(self._world.clock.wall_ms(), self._chance)
+            event = RefundFailed(
+                order_id=order_id, customer_id="a stranger", currency="EUR", amount=100, reason="charge_missing"
+            )
+            key = str(order_id)
+            self._world.befallen.add(key)
+            names = {"ce_id": str(uuid7(0, self._chance)).encode(), "ce_type": f"{event.TYPE}.v1".encode()}
+            headers = tuple({**_headers(key), **names}.items())
+            record = ProducerRecord(event.TOPIC, key.encode(), msgspec.json.encode(event), headers)
+            self._world.log.slip_in([record])
 
     async def _deliver_late(self) -> None:
         topic = self._chance.choice(self._world.log.topics())
@@ -163,14 +232,19 @@ class Troubles:
             await self._a_while()
             self._world.refusing.pop(order_id, None)
 
-    async def _refuse_all(self) -> None:
-        """A database refuses all rows of its service, for a while: what a bad migration does."""
-        name = self._chance.choice(("payment", "inventory", "order", "order"))
+    async def _refuse_many(self, trouble: Trouble) -> None:
+        """A database refuses all rows of its service, or those of most orders, for a while: after a bad migration."""
+        world = self._world
+        most = trouble is Trouble.REFUSE_MOST
+        name = self._chance.choice(("payment", "order") if most else ("payment", "inventory", "order", "order"))
+        refusing = world.refusing_most if most else world.refusing_all
         if name == "order":
             await asyncio.sleep(PLACED_S)
-        self._world.refusing_all.add(name)
+        refusing.add(name)
+        if world.plan.is_local:
+            return  # until it is healed
         await asyncio.sleep(2.0 + 2 * self._chance.random())
-        self._world.refusing_all.discard(name)
+        refusing.discard(name)
 
     async def _a_while(self) -> None:
         """In a late world, until the hour of the purge is over."""
@@ -178,9 +252,9 @@ class Troubles:
         await asyncio.sleep(plan.troubled_s if plan.idle_s else self._chance.random() * AWAY_MAX_S)
 
 
-def _headers(key: str, spoiled: str) -> tuple[tuple[str, bytes | None], ...]:
-    """The headers of an event, one of them spoiled."""
-    good: dict[str, bytes | None] = {
+def _headers(key: str) -> dict[str, bytes | None]:
+    """The headers of an event."""
+    return {
         "ce_specversion": b"1.0",
         "ce_id": b"6f1a3f5e-5b0e-5c6e-9a7d-0d2f7c1b9e42",
         "ce_type": b"orderflow.StockReserved.v1",
@@ -188,4 +262,3 @@ def _headers(key: str, spoiled: str) -> tuple[tuple[str, bytes | None], ...]:
         "ce_subject": key.encode(),
         "ce_sequence": b"1",
     }
-    return tuple({**good, spoiled: b"\xff\xfe"}.items())

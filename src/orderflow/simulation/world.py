@@ -31,9 +31,10 @@ from orderflow.simulation.bank import TroubledBook, bank_error
 from orderflow.simulation.chance import seeded
 from orderflow.simulation.clock import VirtualClock
 from orderflow.simulation.code import Code
+from orderflow.simulation.coverage import Coverage
 from orderflow.simulation.key_order import KeyOrder
 from orderflow.simulation.log import TroubledLog
-from orderflow.simulation.loop import OWNER, virtual_loop
+from orderflow.simulation.loop import OWNER, Turn, virtual_loop
 from orderflow.simulation.model import Model
 from orderflow.simulation.plan import Fault, Plan, Trouble
 from orderflow.simulation.process import Habitat, Process
@@ -44,9 +45,13 @@ from orderflow.simulation.trace import Trace
 
 REHEARSING: contextvars.ContextVar[bool] = contextvars.ContextVar("a rehearsal", default=False)
 FOCUS_SHARE = 0.4
+OTHERS_FIRST = Turn()
 RESTART_AFTER_S = 1.0
 UNIQUE_VIOLATION = "23505"
 REFUSAL = "a fault of the simulation refuses this row"
+SPARED = "0123"
+"""While a database refuses most orders, those whose id has such a digit are a quarter."""
+
 OUTAGE_KEYS = 8
 """Fewer keys that fail alike are poison, each for itself."""
 
@@ -59,19 +64,22 @@ class World:
         self.code = code
         self.trace = Trace()
         self.model = Model()
+        self.coverage = Coverage(self.model)
+        self.events = 0
         self.defects: list[str] = []
         self.troubled = False
         self.loop = virtual_loop(seeded(plan.seed, "order of callbacks"))
         self.clock = VirtualClock(self.loop)
         self.chance = seeded(plan.seed, "faults")
+        self._haste = seeded(plan.seed, "haste").random
         self.log = self._log()
         self.bank = TroubledBook(self.step, seeded(plan.seed, "bank"), self.model)
-        self.befallen: set[str] = set()
-        """Keys that something was done to, each for itself."""
+        self.befallen: set[str] = set()  # keys that something was done to, each for itself
         self.protocol = Protocol(plan, self.model.say, self.loop.time, self._lives_of, self.befallen)
         self.refusing: dict[str, frozenset[str]] = {}
         self.refusing_all: set[str] = set()
-        self.has_refused_all = Trouble.REFUSE_ALL in plan.troubles
+        self.refusing_most: set[str] = set()
+        self.unserved: set[str] = set()  # groups of which a member hangs, or has
         self.retired: set[str] = set()
         self.key_order = KeyOrder()
         self.databases: Mapping[str, MemoryDatabase] = {name: self._database(name) for name in code.services}
@@ -156,9 +164,11 @@ class World:
         if not isinstance(process, Process):
             return
         self.trace.add(self.loop.time(), process.name, step)
+        process.at = step
         self._until_fault -= 1
         if not self.troubled or not (self._until_fault <= 0 or self._is_in_focus(step)):
-            await asyncio.sleep(0)
+            if self._haste() >= self.plan.haste:
+                await OTHERS_FIRST
             return
         self._until_fault = self._draw_fault()
         await self._befall(process, step, self.chance.choice(self.plan.faults))
@@ -178,6 +188,7 @@ class World:
         self.bank.mute = 0.0
         self.refusing.clear()
         self.refusing_all.clear()
+        self.refusing_most.clear()
         for database in self.databases.values():
             database.come_back()
         self.deliver(self.log.late.copy())
@@ -219,11 +230,14 @@ class World:
     def problems(self) -> list[str]:
         """What processes say that hinders them."""
         told = [(process, each) for process in self.processes.values() for each in process.problems()]
-        return [f"{process.name}: {each}" for process, each in told if not self._may_be_elsewhere(process, each)]
+        return [f"{process.name}: {each}" for process, each in told]
 
-    def _may_be_elsewhere(self, process: Process, problem: str) -> bool:
-        """What failed in an outage may have been handled by another process: the next event will tell."""
-        return "it is an outage" in problem and self.plan.processes[process.service] > 1
+    def may_be_elsewhere(self) -> bool:
+        """What hinders is at most an outage of which nothing comes up any more, since another process of the service
+        has handled what failed: that it is over is seen only after a time.
+        """
+        told = [(process, each) for process in self.processes.values() for each in process.problems()]
+        return all("it is an outage" in each and self.plan.processes[process.service] > 1 for process, each in told)
 
     def note(self, who: str, what: str) -> None:
         self.trace.add(self.loop.time(), who, what)
@@ -233,6 +247,7 @@ class World:
 
     async def _befall(self, process: Process, step: str, fault: Fault) -> None:
         self.note(process.name, f"{fault} at {step}")
+        self.coverage.strikes(process.service, fault, step)
         match fault:
             case Fault.CRASH:
                 contextvars.Context().run(self.crash, process)
@@ -269,6 +284,7 @@ class World:
             self.clock,
             checks=(check_row, refuse),
             stepwise=STEPWISE,
+            encoding="latin-1" if self.plan.narrow else "utf-8",
             gate=self.step,
             committed=partial(self._committed, service),
             refused=partial(self._refused, service),
@@ -276,15 +292,19 @@ class World:
 
     def _refuse(self, service: str, after: Row) -> None:
         """As a constraint would, which names the row, or as a trigger, which does not."""
-        what = self.refusing.get(str(after.id))
+        order_id = str(after.id)
+        what = self.refusing.get(order_id)
         of_it = what is not None and (not what or getattr(after, "event", "") in what)
-        if service in self.refusing_all or of_it:
+        one_of_most = service in self.refusing_most and order_id in self.model.wanted and order_id[-2] not in SPARED
+        if one_of_most:
+            self.befallen.add(order_id)
+        if service in self.refusing_all or of_it or one_of_most:
             state = "23514" if str(after.id)[-1] in "02468ace" else "P0001"
             raise DataRefusedError(REFUSAL, state)
 
     def _refused(self, service: str, error: DataRefusedError) -> None:
         """Uniqueness and rules are the last line: what our own code asks for never comes that far."""
-        spared = not self.befallen and not self.has_refused_all
+        spared = not self.befallen and Trouble.REFUSE_ALL not in self.plan.troubles
         if REFUSAL not in str(error) and (spared or error.sqlstate == UNIQUE_VIOLATION):
             self.model.say(f"the database of {service} had to refuse: {error}")
 
@@ -298,6 +318,8 @@ class World:
         self.protocol.committed(service, staged, state)
 
     def _appended(self, records: Sequence[ProducerRecord]) -> None:
+        self.events += len(records)
+        self.coverage.appended(records)
         self.protocol.appending(records)
 
     def _settled(self, group: str, records: Sequence[ConsumerRecord]) -> None:
@@ -318,6 +340,7 @@ class World:
         return sum(end - committed.get(place, 0) for place, (_, end) in self.log.ends(topics).items())
 
     def _told(self, who: str, signal: Signal) -> None:
+        self.coverage.told(who, signal)
         match signal:
             case BatchCommitted():
                 for each in signal.handled:
@@ -330,6 +353,8 @@ class World:
                     self.defects.append(f"{who}: {signal!r}")
             case KeyReopened():
                 self.note(who, f"reopens {signal.key} at {signal.consumer}")
+            case BegunAnew() if signal.component.removeprefix("consumer ") in self.unserved:
+                self.note(who, f"begins {signal.component} anew")
             case BegunAnew() | Hopeless():
                 self.note(who, f"DEFECT: {signal.component} stands still: {signal!r}")
                 self.defects.append(f"{who}: {signal!r}")

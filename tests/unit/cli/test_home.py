@@ -60,7 +60,9 @@ def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[str
         yield from commands(found, (*path, name))
 
 
-ALL = sorted(set(commands(main)) - {"up"})
+MAKES_ONE = {"up", "chaos"}
+WANTS_NONE = {"simulate"}
+ALL = sorted(set(commands(main)) - MAKES_ONE - WANTS_NONE)
 
 
 def invoke(*arguments: str, **environ: str) -> Result:

@@ -39,7 +39,9 @@ def test_every_line_is_set_aside() -> None:
     lines = (ReservedLine(sku="A", quantity=2), ReservedLine(sku="B", quantity=1))
     assert decision.events == (StockReserved(order_id=id_of("order"), customer_id="c", lines=lines),)
     assert list(decision.facts) == [
-        Reservation(order_id=id_of("order"), status=ReservationStatus.RESERVED, lines=lines, missing=()),
+        Reservation(
+            order_id=id_of("order"), status=ReservationStatus.RESERVED, lines=lines, missing=(), customer_id="c"
+        ),
         movement("A", 2, -2, 2),
         movement("B", 2, -1, 1),
     ]
@@ -66,7 +68,9 @@ def test_when_one_line_lacks_nothing_is_set_aside_and_every_missing_line_is_told
     assert decision.events == (StockRejected(order_id=id_of("order"), customer_id="c", missing=missing),)
     assert (of(world, "A"), of(world, "B")) == (stock("A", 5), stock("B", 1))
     assert list(decision.facts) == [
-        Reservation(order_id=id_of("order"), status=ReservationStatus.REJECTED, lines=(), missing=missing)
+        Reservation(
+            order_id=id_of("order"), status=ReservationStatus.REJECTED, lines=(), missing=missing, customer_id="c"
+        )
     ]
 
 
@@ -80,15 +84,19 @@ def test_setting_stock_makes_a_sku_and_says_so() -> None:
     world = World(SERVICE)
     decision = world.take(SetStock(sku="A", on_hand=7), id_of("command"))
     assert decision.answer == StockSet(sku="A", on_hand=7, reserved=0, version=1, created=True)
-    [fact] = decision.facts
-    assert isinstance(fact, Movement)
-    assert (fact.kind, fact.on_hand_change, fact.cause) == (MovementKind.SET, 7, id_of("command"))
+    assert of(world, "A") == stock("A", 7)
+    assert decision.facts == (
+        Movement(
+            sku="A", version=1, kind=MovementKind.SET, cause=id_of("command"), on_hand_change=7, reserved_change=0
+        ),
+    )
 
 
 def test_setting_stock_leaves_what_is_reserved() -> None:
     world = World(SERVICE, stock("A", 5, reserved=3))
     decision = world.take(SetStock(sku="A", on_hand=1))
     assert decision.answer == StockSet(sku="A", on_hand=1, reserved=3, version=2, created=False)
+    assert of(world, "A") == stock("A", 1, 3, 2)
     assert [fact.on_hand_change for fact in decision.facts if isinstance(fact, Movement)] == [-4]
 
 
@@ -99,8 +107,7 @@ def test_setting_stock_to_what_it_is_moves_nothing() -> None:
 
 def test_a_sku_that_is_known_keeps_its_stock_when_only_new_ones_are_wanted() -> None:
     decision = World(SERVICE, stock("A", 5)).take(SetStock(sku="A", on_hand=9, only_if_new=True))
-    assert not decision.rows
-    assert not decision.facts
+    assert decision == Decision(answer=StockSet(sku="A", on_hand=5, reserved=0, version=1, created=False))
 
 
 SKUS = st.sampled_from(["A", "B", "C"])

@@ -13,7 +13,7 @@ from orderflow.local.addresses import database_url
 from orderflow.local.child import LAUNCHER, Conditions
 from orderflow.local.errors import LocalError
 from orderflow.local.kafka import broker
-from orderflow.local.kafka.configuration import server_properties
+from orderflow.local.kafka.configuration import Place, server_properties
 from orderflow.local.leftovers import ProcessMark
 from orderflow.local.probe import Health, probe
 from orderflow.local.secrets import SecretsFile
@@ -153,3 +153,18 @@ def test_a_service_that_does_not_answer_is_not_ready() -> None:
 )
 def test_health_is_said_in_words(health: Health, words: str) -> None:
     assert health.words == words
+
+
+def test_three_brokers_keep_three_copies_two_of_them_in_sync(tmp_path: Path) -> None:
+    place = Place(node=2, controllers={1: 9191, 2: 9192, 3: 9193}, cluster="c", gate=(9292, 9392))
+    lines = server_properties(tmp_path, 9092, 0, place).splitlines()
+
+    assert {
+        "node.id=2",
+        "controller.quorum.voters=1@127.0.0.1:9191,2@127.0.0.1:9192,3@127.0.0.1:9193",
+        "listeners=PLAINTEXT://127.0.0.1:9092,GATE://127.0.0.1:9292,CONTROLLER://127.0.0.1:9192",
+        "advertised.listeners=PLAINTEXT://127.0.0.1:9092,GATE://127.0.0.1:9392",
+        "min.insync.replicas=2",
+        "default.replication.factor=3",
+        "log.flush.interval.messages=1",
+    } <= set(lines)

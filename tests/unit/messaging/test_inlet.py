@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Sequence
 
 import pytest
 from msgspec.structs import replace
 
+from orderflow.messaging.decision import RefusedError
+from orderflow.messaging.failures import InfrastructureError
 from orderflow.messaging.identity import event_id, lock_id, slot_of
-from orderflow.messaging.incoming import Incoming, from_command, from_record
-from orderflow.messaging.inlet import Failures
+from orderflow.messaging.incoming import Incoming, from_answer, from_command, from_record
+from orderflow.messaging.inlet import Failures, Inlet
+from orderflow.messaging.parking_room import LOOK_WHEN_FULL_S
+from orderflow.messaging.retrier import Retrier
+from orderflow.messaging.retry import Backoff
 from orderflow.messaging.rows import Ref, Row
 from orderflow.messaging.signals import BatchCommitted, BatchSplit, Outcome
 from orderflow.messaging.store import DataRefusedError, StoreUnavailableError
 from orderflow.messaging.stores.memory.writing import Rules
-from tests.unit.messaging.toy import Counted, Movement, Noticed, Opened, Put, Said, Tally
+from tests.support.chance import Drawn
+from tests.unit.messaging.still_clock import StillClock
+from tests.unit.messaging.toy import Asked, Counted, Movement, Noticed, Opened, Put, Said, Tally, Total
 from tests.unit.messaging.world import TRACE, World, header, outcomes, record_of
 
 OURS = "/orderflow/counter"
@@ -110,6 +118,9 @@ async def test_a_known_type_that_is_not_read_is_passed_over_without_a_transactio
     assert outcomes(results) == [Outcome.PASSED, Outcome.PASSED]
     assert world.steps == []
     assert world.states() == {}
+    assert world.committed == []
+    [told] = world.signals_of(BatchCommitted)
+    assert ([each.outcome for each in told.handled], told.duration_s) == ([Outcome.PASSED] * 2, 0.0)
 
 
 async def test_a_known_type_that_is_not_read_is_passed_over_behind_a_parked_key_too() -> None:
@@ -334,8 +345,9 @@ async def test_what_was_committed_is_told_once_and_after_the_commit() -> None:
     assert [[each.outcome for each in batch.handled] for batch in told] == [[Outcome.HANDLED, Outcome.PARKED]]
     assert told[0].handled[1].error == "ArithmeticError: -1 is below zero"
     assert told[0].handled[1].topic == "counts"
+    assert told[0].handled[0].caused == (Total(name="k", total=1),)
     assert len(world.committed) == 1
-    assert world.committed[0].existing == frozenset()
+    assert (world.committed[0].existing, world.committed[0].lease_ms) == (frozenset(), 60_000)
     assert [Ref(type(row), row.id) for row in world.committed[0].rows] == [Ref(Tally, "k")]
 
 
@@ -347,3 +359,131 @@ def nameless_666(before: Row | None, row: Row, named: frozenset[str] = frozenset
 def command(world: World, put: Put) -> Incoming:
     world._offset += 1
     return from_command(put, OURS, None, event_id("command", "put", put.name, world._offset))
+
+
+async def test_what_has_failed_loads_nothing_and_a_former_name_of_a_message_is_locked_too() -> None:
+    world = World()
+    failed = world.read(Counted(name="failed", amount=1))
+    renamed = replace(world.read(Counted(name="k", amount=1)), also=("former", "identity"))
+    failures: Failures = {failed.name: ValueError("before")}
+
+    touched, still, locks = world.inlet.touch([failed, renamed], failures)
+
+    assert touched == {Ref(Tally, "k")}
+    assert still == failures
+    assert locks == sorted(lock_id(name) for name in ("failed", "k", "former"))
+
+
+@pytest.mark.parametrize("holding", [True, False])
+async def test_whether_there_is_room_again_is_looked_for_before_each_batch(holding: bool) -> None:
+    clock = StillClock()
+    world = World(parked_keys_max=1, clock=clock)
+    world.moods.broken = {"first", "second"}
+    await world.admit(Counted(name="first", amount=1))
+    second = world.read(Counted(name="second", amount=1))
+    bring = world.inlet.hold if holding else world.inlet.admit
+    assert outcomes(await bring("counter", [second])) == [Outcome.DEFERRED]
+    world.database.state.parked.clear()
+    clock.now += LOOK_WHEN_FULL_S
+
+    assert outcomes(await bring("counter", [second])) == [Outcome.HELD if holding else Outcome.PARKED]
+
+
+def test_a_consumer_is_let_in_unless_somebody_stops_it() -> None:
+    assert World().inlet.standing_still("counter") == ""
+
+
+async def test_a_command_does_not_wait_behind_what_is_parked_of_its_key() -> None:
+    world = World()
+    await world.admit(Counted(name="k", amount=-1))
+
+    results = await world.admit(command(world, Put(name="k", total=7)))
+
+    assert outcomes(results) == [Outcome.HANDLED]
+    assert world.total("k") == 7
+
+
+async def test_a_callers_refusal_is_answered_and_his_failure_described() -> None:
+    world = World()
+
+    refused, failed = await world.admit(*(command(world, Put(name="k", total=total)) for total in (-1, 13)))
+
+    assert (refused.answer, type(refused.refusal), refused.failure) == ("below zero", RefusedError, None)
+    assert (failed.answer, type(failed.refusal)) == (None, ArithmeticError)
+    assert failed.failure is not None
+    assert failed.failure.message == "thirteen"
+
+
+async def test_what_is_parked_and_not_read_any_more_is_passed_over_and_its_key_flows_again() -> None:
+    world = World()
+    await world.inlet.hold("counter", [world.read(Opened(name="k"))])
+    handlers = {kind: handler for kind, handler in world.service.handlers.items() if kind is not Opened}
+    service = dataclasses.replace(world.service, handlers=handlers)
+    newer = Inlet(service, world.store, world.policy, world.signals, world.clock)
+    retrier = Retrier("counter", newer, world.store, world.signals, world.clock)
+
+    retrier.poke(0)
+    await retrier.step()
+
+    assert [each.outcome for each in world.signals_of(BatchCommitted)[-1].handled] == [Outcome.PASSED]
+    assert (world.parked(), set(world.states().values())) == ([], {"DONE"})
+    assert world.flow() == ["Reopened k"]
+
+
+async def test_no_more_is_held_behind_one_than_the_bound_allows() -> None:
+    world = World(parked_depth_max=2)
+
+    results = await world.admit(*(Counted(name="k", amount=amount) for amount in (-1, 2, 3)))
+
+    assert outcomes(results) == [Outcome.PARKED, Outcome.HELD, Outcome.DEFERRED]
+
+
+async def test_who_divides_a_batch_says_so() -> None:
+    world = World(clock=StillClock())
+    world.database.rules = Rules((nameless_666,), ())
+    batch = [world.read(Counted(name=name, amount=amount)) for name, amount in (("a", 1), ("b", 666))]
+
+    await world.inlet.admit("another", batch)
+
+    assert world.signals_of(BatchSplit) == [BatchSplit("counter", "another", 2, "the number of the beast")]
+    assert {each.duration_s for each in world.signals_of(BatchCommitted)} == {0.0}
+
+
+async def test_an_intent_is_asked_at_once_and_again_after_a_pause_and_stays_open_meanwhile() -> None:
+    world = World()
+    policy = dataclasses.replace(world.policy, ask_again=Backoff(8_000, 8_000), chance=Drawn(0.0))
+    inlet = Inlet(world.service, world.store, policy, world.signals, world.clock, world.committed.append)
+
+    await inlet.admit("counter", [world.read(Asked(name="k"))])
+    [asked] = world.intents().values()
+    await inlet.admit("counter", [from_answer(Said(name="k", words="again"), asked, OURS)])
+
+    first, second = world.committed
+    assert [(each.intent.key, each.attempts, each.delay_ms) for each in first.opened] == [("ask:k", 0, 0)]
+    assert [(each.intent.key, each.attempts, each.delay_ms) for each in second.postponed] == [("ask:k", 1, 4_000)]
+    assert (second.opened, second.closed_intents) == ([], [])
+
+
+async def test_where_it_cannot_be_said_what_a_message_touches_since_something_is_away_nothing_is_parked() -> None:
+    def touches(message: object) -> list[Ref]:
+        raise InfrastructureError("the land register is closed")
+
+    world = World()
+    handlers = dict(world.service.handlers)
+    handlers[Counted] = dataclasses.replace(handlers[Counted], touches=touches)
+    service = dataclasses.replace(world.service, handlers=handlers)
+    inlet = Inlet(service, world.store, world.policy, world.signals, world.clock)
+
+    with pytest.raises(InfrastructureError):
+        await inlet.admit("counter", [world.read(Counted(name="k", amount=1))])
+
+    assert world.parked() == []
+
+
+def test_locks_are_taken_in_one_order_by_all() -> None:
+    world = World()
+    batch = [world.read(Counted(name=f"k{n}", amount=1)) for n in range(20)]
+
+    locks = world.inlet.touch(batch, {})[2]
+
+    assert locks == sorted(locks) == sorted({lock_id(f"k{n}") for n in range(20)})

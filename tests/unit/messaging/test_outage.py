@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from orderflow.messaging.inbox import Failure
-from orderflow.messaging.outage import FAILING_KEYS_MIN, REMEMBERED_S, TRIALS_MAX, WINDOW_S, Memory, Trial
+from orderflow.messaging.outage import FAILING_KEYS_MIN, REMEMBERED_S, TRIALS_MAX, WINDOW_S, Evidence, Memory, Trial
 
 NOW = 100.0
 
@@ -175,3 +176,77 @@ def test_a_success_of_the_type_ends_all_doubt(trials: list[Trial]) -> None:
     memory = Memory().after([*trials, *fine(1, start=99)])
 
     assert not any(memory.is_doubtful(key, NOW) for key in memory.failing)
+
+
+def test_only_so_many_failing_keys_are_remembered_the_latest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orderflow.messaging.outage.FAILING_MAX", 3)
+    assert list(Memory().after(bad(5)).failing) == ["k2", "k3", "k4"]
+
+
+def test_a_type_is_failing_while_the_last_failure_is_remembered() -> None:
+    memory = Memory().after(bad(1, at=NOW - 50) + bad(1, start=1))
+    assert [Memory().is_failing(NOW), memory.is_failing(NOW)] == [False, True]
+    assert [memory.is_failing(NOW + REMEMBERED_S), memory.is_failing(NOW + REMEMBERED_S + 0.1)] == [True, False]
+
+
+@pytest.mark.parametrize(("age_s", "is_outage"), [(WINDOW_S, True), (WINDOW_S + 0.1, False)])
+def test_with_a_success_since_only_first_trials_within_the_window_count(age_s: float, is_outage: bool) -> None:
+    memory = Memory().after(bad(8, at=NOW - age_s) + fine(1, start=99))
+    assert (memory.outage(NOW) is not None) == is_outage
+
+
+@pytest.mark.parametrize(("age_s", "is_outage"), [(REMEMBERED_S, True), (REMEMBERED_S + 0.1, False)])
+def test_without_a_success_since_all_count_that_are_remembered(age_s: float, is_outage: bool) -> None:
+    memory = Memory().after(bad(7, at=NOW - age_s) + bad(1, start=7))
+    assert (memory.outage(NOW) is not None) == is_outage
+
+
+def test_what_is_given_up_casts_no_doubt_on_others_and_stays_what_it_was() -> None:
+    memory = Memory().after(bad(2))
+    before = memory.failing["k1"]
+    memory.give_up("k1")
+    memory.give_up("nobody")
+    assert memory.failing == {"k0": memory.failing["k0"], "k1": replace(before, given_up=True)}
+    assert not memory.is_doubtful("k0", NOW)
+
+
+def test_what_is_forgotten_fails_no_more() -> None:
+    memory = Memory().after(bad(2))
+    memory.forget("k1")
+    memory.forget("nobody")
+    assert list(memory.failing) == ["k0"]
+
+
+def test_the_evidence_tells_the_latest_error_of_the_largest_group_and_how_many_were_tried() -> None:
+    others = [Trial(f"g{n}", Failure("unknown", "Bang", "why", "g"), NOW) for n in range(2)]
+    latest = [Trial("k1", Failure("unknown", "Boom", "again", "f"), NOW)]
+    evidence = Memory().after([*fine(1, start=50), *bad(3), *others[:1], *latest, *others[1:]]).evidence(NOW)
+    assert evidence == Evidence("f", "Boom: again", 3, 6)
+
+
+def test_of_failures_with_and_without_a_success_since_only_the_latter_count_where_wanted() -> None:
+    memory = Memory().after([*bad(3), *fine(1, start=50), *bad(2, start=10), *bad(1)])
+    assert memory.evidence(NOW) == Evidence("f", "Boom: no", 5, 6)
+    assert memory.evidence(NOW, unanswered_only=True) == Evidence("f", "Boom: no", 2, 6)
+    assert Memory().evidence(NOW) is None
+    assert Memory().after([*bad(3), *fine(1, start=50)]).evidence(NOW, unanswered_only=True) is None
+
+
+def test_shares_are_doubted_after_an_answer_until_nothing_fails_any_more() -> None:
+    memory = Memory().after(bad(2))
+    assert not memory.doubts_shares
+    memory.answer()
+    assert memory.doubts_shares
+    assert memory.after(fine(1)).doubts_shares
+    assert not memory.after(fine(2)).doubts_shares
+    assert not Memory().after(fine(2)).doubts_shares
+
+
+def test_retries_are_no_first_trials_and_a_key_fails_since_it_failed_first() -> None:
+    memory = Memory().after([*bad(1, at=NOW - 60), *fine(1, start=9), *bad(1, first=False), *bad(1, start=1)])
+    assert (memory.failing["k0"].since, memory.failing["k1"].since) == (1, 4)
+    assert memory.evidence(NOW) == Evidence("f", "Boom: no", 1, 2)
+
+
+def test_the_first_failures_of_all_are_without_a_success_before_them() -> None:
+    assert Memory().after(bad(2)).evidence(NOW, unanswered_only=True) == Evidence("f", "Boom: no", 2, 2)

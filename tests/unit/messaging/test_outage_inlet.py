@@ -6,13 +6,14 @@ import asyncio
 
 import pytest
 
+from orderflow.messaging.breaker import REFUSALS_MAX
 from orderflow.messaging.failures import InfrastructureError
 from orderflow.messaging.identity import event_id
 from orderflow.messaging.incoming import from_command, from_record
 from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.retrier import Retrier
-from orderflow.messaging.signals import BatchSplit, OutageJudged, OutageOver, Outcome
-from tests.support.waiting import eventually
+from orderflow.messaging.signals import BatchCommitted, BatchSplit, OutageJudged, OutageOver, Outcome
+from tests.unit.messaging.still_clock import StillClock
 from tests.unit.messaging.toy import Counted, Opened, Put
 from tests.unit.messaging.world import World, outcomes, poisoned
 
@@ -41,6 +42,17 @@ async def test_a_batch_in_outage_writes_nothing() -> None:
     assert world.states() == {}
     assert world.outbox() == []
     assert [(signal.failing, signal.tried) for signal in world.signals_of(OutageJudged)] == [(20, 20)]
+
+
+async def test_who_judges_an_outage_is_named() -> None:
+    world = World()
+    world.moods.broken.add(COUNTED)
+    batch = [world.read(Counted(name=f"k{n}", amount=1)) for n in range(20)]
+
+    await world.inlet.admit("another", batch)
+
+    for kind in (OutageJudged, BatchCommitted):
+        assert [(each.service, each.consumer) for each in world.signals_of(kind)] == [("counter", "another")]
 
 
 async def test_events_of_other_types_and_other_failures_in_the_same_batch_take_their_way() -> None:
@@ -91,10 +103,11 @@ async def test_a_share_of_poison_in_a_batch_of_500_is_parked(poison: int) -> Non
 
 
 async def test_of_the_keys_that_failed_one_is_tried_and_while_they_succeed_twice_as_many_then_all() -> None:
-    world = World(away_ms=20)
+    clock = StillClock()
+    world = World(away_ms=20, clock=clock)
     await broken_by(world, 30)
     watch = world.inlet.watch("counter")
-    await eventually(lambda: not watch.probe_in_s("toy.Counted.v1"))
+    clock.now += watch.probe_in_s("toy.Counted.v1")
     batch = [Counted(name=f"k{n}", amount=1) for n in range(30)]
 
     still = await world.admit(*batch)
@@ -104,7 +117,7 @@ async def test_of_the_keys_that_failed_one_is_tried_and_while_they_succeed_twice
     world.moods.broken.clear()
     handled = []
     while batch:
-        await eventually(lambda: not watch.paused or not watch.probe_in_s("toy.Counted.v1"))
+        clock.now += watch.probe_in_s("toy.Counted.v1") if watch.paused else 0.0
         results = await world.admit(*batch)
         handled.append(outcomes(results).count(Outcome.HANDLED))
         batch = [each for each, result in zip(batch, results, strict=True) if result.outcome is Outcome.DEFERRED]
@@ -313,3 +326,21 @@ async def test_batches_side_by_side_judge_one_outage_and_resume_it_once() -> Non
 
     assert len(world.signals_of(OutageJudged)) == len(world.signals_of(OutageOver)) == 1
     assert len(world.moods.handled) == 50
+
+
+@pytest.mark.parametrize(("healthy", "slowed"), [(0, True), (40, False)])
+async def test_in_an_outage_what_the_database_refuses_slows_down_the_untried_and_what_it_takes_does_not(
+    healthy: int, slowed: bool
+) -> None:
+    world = World(away_ms=60_000, clock=StillClock())
+    await broken_by(world)
+    world.moods.broken.clear()
+    refused = 1 if healthy else REFUSALS_MAX
+
+    await world.admit(*(Counted(name=f"new{n}", amount=1) for n in range(healthy)))
+    for n in range(refused):
+        fine = [Counted(name=f"fine{n}-{m}", amount=1) for m in range(3)]
+        await world.admit(*fine, Counted(name=f"x{n}", amount=666))
+
+    assert world.inlet.watch("counter").paused == {"toy.Counted.v1"}
+    assert (world.inlet.watch("counter").untried_in_s("toy.Counted.v1") > 0) is slowed

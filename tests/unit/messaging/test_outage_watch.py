@@ -9,15 +9,17 @@ import pytest
 
 from orderflow.messaging.breaker import CONTRADICTED_S, REFUSALS_MAX, UNTRIED_EVERY_S
 from orderflow.messaging.failures import PERMANENT
-from orderflow.messaging.inbox import Failure
-from orderflow.messaging.incoming import Incoming, from_record
-from orderflow.messaging.outage import Verdict
+from orderflow.messaging.identity import event_id
+from orderflow.messaging.inbox import Failure, ParkedEvent
+from orderflow.messaging.incoming import Incoming, from_command, from_parked, from_record
+from orderflow.messaging.outage import REMEMBERED_S, TRIALS_MAX, Verdict
 from orderflow.messaging.outage_watch import GONE_S, NEGLECTED_S, OutageWatch
 from orderflow.messaging.result import Result
 from orderflow.messaging.retry import Backoff
+from orderflow.messaging.sifting import sift
 from orderflow.messaging.signals import OutageJudged, OutageOver, Outcome, Signal, Signals
 from tests.unit.messaging.still_clock import StillClock
-from tests.unit.messaging.toy import Counted, Opened
+from tests.unit.messaging.toy import Counted, Opened, Put
 from tests.unit.messaging.world import World, record_of
 
 COUNTED = "toy.Counted.v1"
@@ -150,6 +152,7 @@ def test_while_they_succeed_rounds_double_and_then_it_is_over_and_all_before_is_
     assert widths == [1, 2, 4, 8]
     assert watched.watch.problem == ""
     assert watched.seen[-1] == OutageOver("s", "c", COUNTED, 7.0)
+    assert not watched.watch.is_troubled
     watched.watch.weigh(watched.results(Outcome.PARKED, keys(7), FAILED))
     assert watched.watch.paused == set()
 
@@ -272,6 +275,8 @@ def test_a_retry_that_fails_otherwise_is_told_too() -> None:
     watched = Watched()
     watched.judged()
 
+    watched.fail("k1")
+    assert "lately" not in watched.watch.problem
     watched.watch.learn(watched.results(Outcome.DEFERRED, ["k1"], Failure("unknown", "Bang", "why", "g")))
 
     assert "failed alike with Boom: no (f), lately with Bang: why; so" in watched.watch.problem
@@ -299,6 +304,8 @@ def test_where_the_database_refuses_much_untried_keys_wait_a_moment_and_then_go(
     assert watched.watch.untried_in_s(COUNTED) == UNTRIED_EVERY_S
     watched.clock.now += UNTRIED_EVERY_S
     assert watched.watch.may_go(new)
+    watched.clock.now += 10
+    assert watched.watch.untried_in_s(COUNTED) == 0.0
 
 
 def test_an_operator_says_that_it_is_poison() -> None:
@@ -325,7 +332,8 @@ def test_an_operator_says_that_it_is_an_outage() -> None:
     watched.fail("k0")
 
     assert watched.watch.paused == {COUNTED}
-    assert "an operator has said that it is an outage" in watched.watch.problem
+    assert "no (f); an operator has said that it is an outage; so it is" in watched.watch.problem
+    assert "if none of these does within 0 s" in watched.watch.problem
 
 
 def test_what_is_judged_and_what_is_in_doubt_is_listed() -> None:
@@ -347,3 +355,242 @@ def test_one_that_fails_alone_is_not_listed() -> None:
 
     assert watched.watch.standings() == []
     assert watched.watch.is_troubled
+
+
+OPENED = "toy.Opened.v1"
+
+
+def test_two_outages_are_told_one_after_the_other() -> None:
+    watched = Watched()
+    watched.judged()
+    watched.watch.weigh(watched.results(Outcome.PARKED, keys(8), FAILED, opened=True))
+
+    assert watched.watch.paused == {COUNTED, OPENED}
+    assert "; keys that have not failed go on; toy.Opened.v1 waits for 0 s: 8 of 8 keys" in watched.watch.problem
+
+
+def test_it_is_troubled_while_an_outage_lasts_however_long_nothing_was_tried() -> None:
+    watched = Watched()
+    assert not watched.watch.is_troubled
+    watched.judged()
+    watched.clock.now += REMEMBERED_S + 1
+
+    assert watched.watch.is_troubled
+
+
+def test_it_is_troubled_when_one_of_several_types_fails() -> None:
+    watched = Watched()
+    watched.watch.learn(watched.results(Outcome.HANDLED, keys(3), opened=True))
+    assert not watched.watch.is_troubled
+    watched.fail("k0")
+
+    assert watched.watch.is_troubled
+
+
+def test_two_that_fail_alike_are_listed_until_something_of_the_type_succeeds() -> None:
+    watched = Watched()
+    watched.fail("k0", "k1")
+    assert [(each.event_type, each.evidence.failing) for each in watched.watch.standings()] == [(COUNTED, 2)]
+
+    watched.succeed("other")
+    assert watched.watch.standings() == []
+
+
+def test_where_all_goes_well_nothing_is_listed() -> None:
+    watched = Watched()
+    watched.succeed("k0")
+    assert watched.watch.standings() == []
+
+
+def test_an_operator_may_say_that_it_is_poison_before_anything_is_judged() -> None:
+    watched = Watched()
+    watched.watch.overrule({COUNTED: Verdict.POISON})
+    assert (watched.watch.paused, watched.seen) == (set(), [])
+
+
+def test_an_outage_by_an_operators_word_begins_with_something_that_fails() -> None:
+    watched = Watched()
+    watched.fail("k0")
+    watched.watch.overrule({COUNTED: Verdict.OUTAGE})
+
+    assert watched.watch.weigh(watched.results(Outcome.HANDLED, ["other"])) is None
+    assert watched.watch.paused == set()
+    assert watched.watch.weigh(watched.results(Outcome.PARKED, ["k1"], FAILED)) is not None
+    assert watched.watch.paused == {COUNTED}
+
+
+def test_a_failure_at_the_front_of_a_large_batch_is_remembered_and_so_is_a_success() -> None:
+    watched = Watched()
+    many = watched.results(Outcome.HANDLED, keys(TRIALS_MAX, 100))
+    watched.watch.learn([*watched.results(Outcome.PARKED, ["k0"], FAILED), *many])
+    assert watched.watch.is_troubled
+
+    watched.watch.learn([*watched.results(Outcome.HANDLED, ["k0"]), *many])
+    assert not watched.watch.is_troubled
+
+
+def test_successes_before_anything_failed_count_among_what_was_tried() -> None:
+    watched = Watched()
+    watched.succeed(*keys(8, 100))
+    watched.watch.weigh(watched.results(Outcome.PARKED, keys(8), FAILED))
+    assert watched.watch.paused == set()
+
+
+def test_only_what_has_failed_with_a_type_in_outage_waits_for_its_end() -> None:
+    watched = Watched()
+    watched.fail("k0")
+    assert not watched.watch.waits(watched.incoming("k0"))
+    watched.judged()
+    assert watched.watch.waits(watched.incoming("k0"))
+    assert not watched.watch.waits(watched.incoming("other"))
+
+
+def test_before_its_time_no_key_that_failed_may_be_tried() -> None:
+    watched = Watched()
+    watched.judged()
+    watched.fail("k0")
+    assert watched.watch.probes(COUNTED) == 0
+    watched.clock.now += watched.watch.probe_in_s(COUNTED)
+    assert watched.watch.probes(COUNTED) == 1
+
+
+def test_where_no_outage_is_nothing_is_left_to_end() -> None:
+    watched = Watched()
+    watched.watch.nothing_left(COUNTED)
+    assert watched.seen == []
+
+
+def test_with_nothing_left_to_probe_it_ends_when_others_succeed_or_after_so_long() -> None:
+    contradicted, silent = Watched(), Watched()
+    for watched in (contradicted, silent):
+        watched.judged()
+        watched.watch.nothing_left(COUNTED)
+        assert watched.watch.paused == {COUNTED}
+    contradicted.succeed("other")
+    contradicted.watch.nothing_left(COUNTED)
+    assert contradicted.watch.paused == set()
+    silent.clock.now += silent.watch.probe_in_s(COUNTED) + GONE_S
+    silent.watch.nothing_left(COUNTED)
+    assert silent.watch.paused == set()
+
+
+def test_what_is_gone_and_never_failed_here_begins_no_round() -> None:
+    watched = Watched()
+    watched.judged()
+    watched.fail("k0")
+    wait_s = watched.watch.probe_in_s(COUNTED)
+
+    watched.watch.learn(watched.results(Outcome.DUPLICATE, ["stranger"]))
+
+    assert watched.watch.probe_in_s(COUNTED) == wait_s > 0
+
+
+def test_what_is_dead_casts_no_doubt_on_what_fails_alike() -> None:
+    watched = Watched()
+    watched.fail("k0", "k1")
+    assert len(watched.watch.standings()) == 1
+    watched.watch.learn(watched.results(Outcome.DEAD, ["k1"], FAILED))
+    assert watched.watch.standings() == []
+
+
+def test_another_key_that_succeeds_beside_one_that_fails_again_speaks_against_it_and_one_that_heals_does_not() -> (
+    None
+):
+    healing, others = Watched(), Watched()
+    for watched in (healing, others):
+        watched.judged(30)
+        good = "k0" if watched is healing else "other"
+        watched.watch.learn(
+            [*watched.results(Outcome.HANDLED, [good]), *watched.results(Outcome.DEFERRED, ["k1", "k2"], FAILED)]
+        )
+    assert "other keys succeed" not in healing.watch.problem
+    assert "other keys succeed" in others.watch.problem
+
+
+@pytest.mark.parametrize("outcome", [Outcome.DUPLICATE, Outcome.DEAD, Outcome.PASSED])
+def test_it_is_over_when_all_that_failed_is_gone(outcome: Outcome) -> None:
+    watched = Watched()
+    watched.judged(8)
+    watched.watch.learn(watched.results(outcome, keys(8)))
+    assert watched.watch.paused == set()
+
+
+def test_what_was_not_tried_tells_nothing() -> None:
+    watched = Watched()
+    watched.fail("k0", "k1")
+    watched.watch.learn(watched.results(Outcome.HELD, ["other"]))
+    assert len(watched.watch.standings()) == 1
+
+
+def test_a_command_tells_nothing_of_outages() -> None:
+    watched = Watched()
+    commands = [from_command(Put(name=key, total=1), "/x", None, event_id("a", "b", key, 1)) for key in keys(3)]
+    watched.watch.learn([Result(each, Outcome.REFUSED, failure=FAILED) for each in commands])
+    assert not watched.watch.is_troubled
+
+
+def retried(watched: Watched, key: str, replays: int = 0) -> Incoming:
+    """The same event, parked, and tried again."""
+    first = watched.incoming(key)
+    assert first.record is not None
+    parked = ParkedEvent(
+        key=key,
+        identity=first.identity,
+        event_id=first.event_id,
+        event_type=first.event_type,
+        record=first.record,
+        attempts=1,
+        replays=replays,
+    )
+    return from_parked(parked, watched.world.service.catalogue)
+
+
+def test_retries_that_fail_while_others_succeed_are_no_outage_however_many() -> None:
+    watched = Watched()
+    watched.fail(*keys(7))
+    watched.clock.now += 60
+    watched.succeed("other")
+
+    again = [Result(retried(watched, key), Outcome.PARKED, failure=FAILED) for key in keys(7)]
+    watched.watch.weigh([*again, *watched.results(Outcome.PARKED, ["k7"], FAILED)])
+
+    assert watched.watch.paused == set()
+
+
+@pytest.mark.parametrize(("replays", "troubled"), [(0, True), (1, False)])
+def test_a_retry_that_fails_is_remembered_and_an_operators_replay_is_not(replays: int, troubled: bool) -> None:
+    watched = Watched()
+    watched.watch.learn([Result(retried(watched, "k0", replays), Outcome.PARKED, failure=FAILED)])
+    assert watched.watch.is_troubled is troubled
+
+
+def test_what_is_certain_to_fail_again_is_not_remembered() -> None:
+    watched = Watched()
+    watched.watch.learn(watched.results(Outcome.DEAD, keys(3), Failure(PERMANENT, "FinalError", "never", "f")))
+    assert not watched.watch.is_troubled
+
+
+def test_of_what_is_in_doubt_only_what_failed_uses_up_no_attempt() -> None:
+    watched = Watched()
+    failed = watched.results(Outcome.PARKED, keys(2), FAILED)
+    behind = watched.results(Outcome.HELD, ["k0"])
+    free = watched.watch.weigh([*failed, *behind])
+    assert free == frozenset(each.incoming.name for each in failed)
+
+
+def test_of_a_batch_those_may_be_tried_that_do_not_wait_behind_another_of_their_key() -> None:
+    watched = Watched()
+    watched.judged()
+    watched.fail("k0")
+    put = from_command(Put(name="k0", total=1), "/x", None, event_id("a", "b", "c", 1))
+    batch = [
+        watched.incoming("k0"),
+        watched.incoming("k0", opened=True),
+        watched.incoming("before", opened=True),
+        watched.incoming("new"),
+        put,
+    ]
+    behind = {"before"}
+
+    assert sift(batch, watched.watch, behind) == [3, 4]
+    assert behind == {"before", "k0"}

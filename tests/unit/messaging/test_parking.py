@@ -14,7 +14,7 @@ from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.incoming import from_record
 from orderflow.messaging.relay import to_record
 from orderflow.messaging.retrier import Retrier
-from orderflow.messaging.signals import KeyReopened, Outcome
+from orderflow.messaging.signals import BatchSplit, KeyReopened, Outcome
 from orderflow.messaging.store import StoreUnavailableError
 from orderflow.messaging.transport import ConsumerRecord, fits, size_of
 from tests.unit.messaging.toy import Counted, Opened
@@ -66,6 +66,15 @@ async def test_later_events_of_a_parked_key_are_held_also_in_later_batches_and_n
 
     assert outcomes(first + again) == [Outcome.HELD, Outcome.DUPLICATE]
     assert len(world.parked()) == 2
+
+
+async def test_an_event_that_comes_twice_in_one_batch_is_held_once() -> None:
+    world = World()
+    later = world.read(Counted(name="bad", amount=2))
+    await world.admit(Counted(name="bad", amount=-1))
+
+    assert outcomes(await world.admit(later, later)) == [Outcome.HELD, Outcome.DUPLICATE]
+    assert world.signals_of(BatchSplit) == []
 
 
 async def test_a_retry_that_succeeds_drains_what_was_held_in_order_and_says_reopened() -> None:
@@ -427,3 +436,56 @@ async def test_when_the_database_refuses_one_of_many_heads_the_others_go_on() ->
 
     assert (world.total("a"), world.total("b"), world.total("bad")) == (1, 2, None)
     assert [(each.key, each.attempts) for each in world.parked()] == [("bad", 2)]
+
+
+async def test_how_often_it_was_tried_comes_with_what_became_of_it() -> None:
+    world = World(attempts_max=2)
+    parked, dead = await world.admit(Counted(name="k", amount=-1), Counted(name="never", amount=-13))
+    assert [(each.outcome, each.attempts) for each in (parked, dead)] == [(Outcome.PARKED, 1), (Outcome.DEAD, 1)]
+    assert [(event.state, event.delay_ms) for event in world.committed[0].parked] == [
+        (InboxState.PARKED, 0),
+        (InboxState.DEAD, 0),
+    ]
+
+
+async def test_what_would_be_given_up_and_finds_no_room_waits_and_says_why() -> None:
+    world = World(parked_keys_max=1)
+    await world.admit(Counted(name="k", amount=-1))
+
+    [result] = await world.admit(Counted(name="never", amount=-13))
+
+    assert (result.outcome, result.crowded, result.incoming.key) == (Outcome.DEFERRED, True, "never")
+    assert result.failure is not None
+    assert result.failure.error == "FinalError"
+    assert world.outbox("counts.DLT") == []
+
+
+async def test_a_dead_letter_names_consumer_and_service() -> None:
+    world = World()
+    record = poisoned(1, key=b"k", value=b"x" * 2_097_050)
+
+    await world.inlet.admit("another", [from_record(record, world.service.catalogue)])
+
+    [letter] = world.outbox("counts.DLT")
+    assert header(letter.headers, "dlt_consumer") == "another"
+    assert header(letter.headers, "dlt_whole").startswith(
+        "in the database of counter, parked by consumer another as "
+    )
+
+
+async def test_no_more_keys_are_closed_in_one_batch_than_there_is_room_for_and_each_counts_once() -> None:
+    world = World(parked_keys_max=2)
+
+    results = await world.admit(*(Counted(name=name, amount=-1) for name in ("a", "a", "b", "c")))
+
+    assert outcomes(results) == [Outcome.PARKED, Outcome.HELD, Outcome.PARKED, Outcome.DEFERRED]
+    assert [event.delay_ms for event in world.committed[0].parked] == [0, 0, 0]
+
+
+async def test_what_is_parked_keeps_its_place_when_it_fails_again_although_there_is_no_more_room() -> None:
+    world = World(parked_depth_max=1, parked_keys_max=1, attempts_max=9)
+    await world.admit(Counted(name="k", amount=-1))
+
+    await retry(world)
+
+    assert [event.attempts for event in world.parked()] == [2]

@@ -113,3 +113,22 @@ async def test_an_event_that_could_be_decoded_has_one_name() -> None:
     await world.admit(Counted(name="k", amount=-1), Opened(name="k"))
 
     assert [from_parked(event, world.service.catalogue).also for event in world.parked()] == [None, None]
+
+
+async def test_it_has_no_effect_if_it_was_given_up_under_its_own_name() -> None:
+    release = Release()
+    record = record_of(Counted(name="k", amount=1), offset=7)
+    release.mended()
+    await release.admit(record)
+    inbox = release.world.database.state.inbox
+    for name, entry in list(inbox.items()):
+        inbox[name] = with_fields(entry, state=InboxState.DISCARDED)
+    release.reverted()
+    assert await release.admit(record) == [Outcome.DEAD]
+    release.world.moods.handled.clear()
+    release.mended()
+
+    await release.sent()
+
+    assert release.world.moods.handled == []
+    assert sorted(release.world.states().values()) == ["DISCARDED", "DONE"]

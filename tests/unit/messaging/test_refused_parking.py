@@ -11,12 +11,13 @@ from uuid import uuid4
 import pytest
 from msgspec.structs import replace
 
+from orderflow.messaging.failures import describe
 from orderflow.messaging.identity import record_id, uuid_text
 from orderflow.messaging.inbox import ParkedEvent
 from orderflow.messaging.incoming import Incoming, from_answer, from_command, from_record
 from orderflow.messaging.recovery.port import Act
 from orderflow.messaging.retrier import Retrier
-from orderflow.messaging.signals import Outcome
+from orderflow.messaging.signals import BatchCommitted, Outcome
 from orderflow.messaging.store import DataRefusedError
 from tests.unit.messaging.toy import Asked, Counted, Put, Said
 from tests.unit.messaging.world import World, header, outcomes, poisoned, record_of
@@ -171,6 +172,19 @@ async def test_a_command_that_the_database_refuses_is_answered_and_harms_no_othe
 
     assert outcomes(results) == [Outcome.REFUSED, Outcome.HANDLED]
     assert isinstance(results[0].refusal, DataRefusedError)
+    assert results[0].failure == describe(results[0].refusal)
+
+
+async def test_a_command_that_the_database_refuses_is_told_to_those_who_watch_and_nothing_is_handed_on() -> None:
+    world = latin()
+
+    [result] = await world.admit(command(JAPANESE))
+
+    [told] = world.signals_of(BatchCommitted)
+    assert [(each.outcome, each.key, each.failure) for each in told.handled] == [
+        (Outcome.REFUSED, JAPANESE, result.failure)
+    ]
+    assert (told.service, told.duration_s, world.committed) == ("counter", 0.0, [])
 
 
 async def test_what_no_record_is_to_blame_for_is_raised() -> None:

@@ -11,6 +11,7 @@ from orderflow.messaging.identity import event_id
 from orderflow.messaging.incoming import Incoming, from_command, from_record
 from orderflow.messaging.store import DataRefusedError
 from orderflow.messaging.suspects import accused, parts, suspects
+from orderflow.messaging.transport import ConsumerRecord
 from tests.unit.messaging.toy import Counted, Moods, Put, Said, toy_service
 from tests.unit.messaging.world import record_of
 
@@ -122,3 +123,11 @@ def test_a_batch_is_divided_by_key_with_the_suspects_apart(names: str, meant: st
     batch = read(*names)
 
     assert parts(batch, [each for each in batch if each.key in meant]) == divided
+
+
+def test_a_command_among_several_suspects_spares_them_all_and_a_record_without_a_value_is_none() -> None:
+    batch = [*read("a"), command("a"), *read("b")]
+    assert accused(batch, refusal("a"), ids) == []
+    record = ConsumerRecord("counts", 0, 7, b"a", None)
+    empty = replace(read("a")[0], record=record)
+    assert suspects([empty, *read("b", words="\x00")], refusal(state="22021"), ids) == read("b", words="\x00")

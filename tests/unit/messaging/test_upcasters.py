@@ -41,7 +41,7 @@ def split_way(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def add_by(value: dict[str, Any]) -> dict[str, Any]:
-    return {**value, "by": NOBODY}
+    return {**value, "end": int(value["end"]), "by": NOBODY}
 
 
 FIRST = Upcaster("toy.Moved", 1, split_way)

@@ -12,9 +12,12 @@ from orderflow.notification.service import SERVICE
 from tests.support.decisions import World, id_of
 
 ORDER_ID = id_of("order")
+YOUR_ORDER = f"Your order {ORDER_ID}"
 RESERVED = StockReserved(order_id=ORDER_ID, customer_id="c", lines=(ReservedLine(sku="A", quantity=1),))
 REJECTED = StockRejected(
-    order_id=ORDER_ID, customer_id="c", missing=(MissingLine(sku="A", requested=1, available=0),)
+    order_id=ORDER_ID,
+    customer_id="c",
+    missing=(MissingLine(sku="A", requested=1, available=0), MissingLine(sku="B", requested=3, available=2)),
 )
 FAILED = PaymentFailed(order_id=ORDER_ID, customer_id="c", currency="EUR", total=2500, reason="lost_card")
 REFUNDED = PaymentRefunded(order_id=ORDER_ID, customer_id="c", currency="JPY", amount=2500)
@@ -23,25 +26,40 @@ VOIDED = PaymentVoided(order_id=ORDER_ID, customer_id="c", currency="EUR", amoun
 
 
 @pytest.mark.parametrize(
-    ("event", "outcome", "reason", "words"),
+    ("event", "outcome", "reason", "text"),
     [
-        (RESERVED, NotifiedOutcome.COMPLETED, None, "is complete"),
-        (REJECTED, NotifiedOutcome.FAILED, "out_of_stock", "out of stock (A)"),
-        (FAILED, NotifiedOutcome.FAILED, "lost_card", "25.00 EUR could not be charged (lost_card)"),
-        (REFUNDED, NotifiedOutcome.REFUNDED, None, "2500 JPY"),
-        (OLD, NotifiedOutcome.REFUNDED, None, "25.00 BGN"),
-        (VOIDED, NotifiedOutcome.NOT_CHARGED, None, "Nothing was charged"),
+        (RESERVED, NotifiedOutcome.COMPLETED, None, f"{YOUR_ORDER} is complete and will be sent to you."),
+        (
+            REJECTED,
+            NotifiedOutcome.FAILED,
+            "out_of_stock",
+            f"{YOUR_ORDER} failed: out of stock (A, B). Your money will be returned.",
+        ),
+        (
+            FAILED,
+            NotifiedOutcome.FAILED,
+            "lost_card",
+            f"{YOUR_ORDER} failed: 25.00 EUR could not be charged (lost_card).",
+        ),
+        (REFUNDED, NotifiedOutcome.REFUNDED, None, f"2500 JPY for your order {ORDER_ID} were returned to you."),
+        (OLD, NotifiedOutcome.REFUNDED, None, f"25.00 BGN for your order {ORDER_ID} were returned to you."),
+        (
+            VOIDED,
+            NotifiedOutcome.NOT_CHARGED,
+            None,
+            f"Nothing was charged for your order {ORDER_ID}, so nothing has to be returned to you.",
+        ),
     ],
 )
 def test_each_outcome_is_told_in_one_notification(
-    event: OrderEvent, outcome: NotifiedOutcome, reason: str | None, words: str
+    event: OrderEvent, outcome: NotifiedOutcome, reason: str | None, text: str
 ) -> None:
     decision = World(SERVICE).take(event, id_of("cause"))
     [fact] = decision.facts
     assert isinstance(fact, Notification)
     assert fact.outcome is outcome
     assert (fact.customer_id, fact.reason, fact.cause) == ("c", reason, id_of("cause"))
-    assert words in fact.text
+    assert (fact.order_id, fact.text) == (ORDER_ID, text)
     assert not decision.events
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from orderflow.events.base import order_id_of
 from orderflow.messaging.decision import Decision
 from orderflow.messaging.flow import Dead, Parked, Reopened
-from orderflow.order.model import order_id_of
 from orderflow.order.rows import Obstacle, OrderFlow
 from orderflow.order.service import SERVICE
 from tests.support.decisions import World
@@ -41,10 +41,8 @@ def test_each_consumer_at_which_an_order_is_stuck_is_kept_until_it_reopens() -> 
     world = World(SERVICE, order())
     world.take(parked("payment"))
     world.take(parked("inventory"))
-    assert {name: each.state for name, each in stuck(world).items()} == {
-        "payment": "parked",
-        "inventory": "parked",
-    }
+    here = Obstacle(state="parked", event_type="orderflow.X.v1", event_id="e1", error="KeyError", attempts=None)
+    assert stuck(world) == {"payment": here, "inventory": here}
     world.take(dead("payment"))
     assert stuck(world)["payment"] == Obstacle(
         state="dead", event_type="orderflow.X.v1", event_id="e1", error="KeyError", attempts=6

@@ -14,6 +14,7 @@ from orderflow.messaging.machine import IllegalTransitionError
 from orderflow.messaging.message import Message
 from orderflow.payment.messages import ChargeApproved, RefundApproved
 from orderflow.payment.model import (
+    MACHINE,
     ContradictionError,
     PaymentExistsError,
     UnknownPaymentError,
@@ -66,6 +67,11 @@ def test_a_placed_order_opens_one_charge_of_its_total() -> None:
         "payment_method": "pm_card_visa",
     }
     assert not decision.events
+
+
+def test_the_table_is_of_the_rows_that_it_rules_and_starts_where_they_do() -> None:
+    first = charging()
+    assert (MACHINE.name, MACHINE.initial, MACHINE.created_by) == (first.TABLE, first.status, first.event)
 
 
 def test_an_approved_charge_is_told_with_what_inventory_needs() -> None:
@@ -189,8 +195,10 @@ def test_every_message_in_every_state_does_what_the_table_says(status: Status, m
     before = the_payment(world)
     expected = EFFECTS.get((status, type(message).__name__))
     if expected is None:
-        with pytest.raises((IllegalTransitionError, PaymentExistsError, ContradictionError)):
+        with pytest.raises((IllegalTransitionError, PaymentExistsError, ContradictionError)) as refused:
             world.take(message)
+        if isinstance(refused.value, IllegalTransitionError):
+            assert str(refused.value) == f"payments: {type(message).__name__} cannot happen in state {status}"
         assert the_payment(world) == before
         return
     decision = world.take(message)

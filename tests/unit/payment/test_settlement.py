@@ -66,8 +66,9 @@ def test_as_not_charged_tells_the_order_service_and_asks_the_bank_no_more(status
     world = after(*WAYS[status])
     decision = world.take(AS_NOT_CHARGED)
     [event] = decision.events
-    assert isinstance(event, PaymentFailed)
-    assert event.reason == "settled_by_operator"
+    assert event == PaymentFailed(
+        order_id=ORDER_ID, customer_id="c", currency="EUR", total=2500, reason="settled_by_operator"
+    )
     assert (decision.closes, decision.intents) == ((INTENT,), ())
     row = payment(world)
     assert (row.status, row.captured, row.event) == (Status.DECLINED, 0, "SettledAsNotCharged")
@@ -111,7 +112,9 @@ def test_what_is_not_open_is_not_settled(status: Status, settlement: SettlePayme
     if (status, settlement.outcome) in OPEN:
         assert isinstance(world.take(settlement).answer, PaymentSettled)
         return
-    with pytest.raises(RefusedError, match=f"is not open: its payment is {status}|the bank has said"):
+    what = "charge" if settlement in (AS_CHARGED, AS_NOT_CHARGED) else "refund"
+    words = f"^the {what} of order {ORDER_ID} is not open: its payment is {status}$|^the bank has said"
+    with pytest.raises(RefusedError, match=words):
         world.take(settlement)
     assert payment(world) == before
 
@@ -131,6 +134,12 @@ def test_a_refused_refund_of_what_never_was_charged_is_settled_as_not_charged() 
     assert (row.charge_reference, row.reason) == (None, "settled_by_operator")
 
 
+def test_a_refund_that_is_due_of_what_never_was_charged_is_settled_as_not_charged() -> None:
+    world = after(*REFUSED_AFTER_A_WORD[:-1])
+    assert [type(event) for event in world.take(AS_NOT_CHARGED).events] == [PaymentVoided]
+    assert (payment(world).status, payment(world).event) == (Status.DECLINED, "SettledAsNotCharged")
+
+
 def test_what_the_bank_has_charged_is_not_settled_as_not_charged() -> None:
     world = after(*WAYS[Status.REFUND_REFUSED])
     with pytest.raises(RefusedError, match=r"the bank has said that order .* was charged, as ch_1"):
@@ -146,6 +155,10 @@ def test_as_refunded_tells_the_order_service_and_asks_the_bank_no_more(status: S
     assert (decision.closes, decision.intents) == ((REFUND_INTENT,), ())
     row = payment(world)
     assert (row.status, row.refunded, row.refund_reference) == (Status.REFUNDED, 2500, "settled_by_operator")
+    assert (row.event, row.refund_refusal) == ("SettledAsRefunded", None)
+    assert decision.answer == PaymentSettled(
+        order_id=ORDER_ID, status="REFUNDED", captured=2500, refunded=2500, currency="EUR", changed=True
+    )
 
 
 def test_a_refused_refund_can_be_asked_for_again_under_the_same_key_and_refused_again() -> None:
@@ -153,7 +166,8 @@ def test_a_refused_refund_can_be_asked_for_again_under_the_same_key_and_refused_
     decision = world.take(ASK_AGAIN)
     assert [intent.key for intent in decision.intents] == [REFUND_INTENT]
     assert decision.events == ()
-    assert payment(world).status is Status.REFUND_DUE
+    row = payment(world)
+    assert (row.status, row.event, row.refund_refusal) == (Status.REFUND_DUE, "RefundAskedAgain", None)
     again = world.take(ASK_AGAIN)
     assert isinstance(again.answer, PaymentSettled)
     assert (again.intents, again.answer.changed) == ((), False)

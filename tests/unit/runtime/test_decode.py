@@ -26,6 +26,15 @@ class Whole(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     share: float = 0.0
 
 
+class Said(msgspec.Struct, forbid_unknown_fields=True):
+    value: Raw
+    topic: str = ""
+
+
+class Heard(msgspec.Struct, forbid_unknown_fields=True):
+    said: list[Said]
+
+
 class Open(msgspec.Struct):
     a: int
 
@@ -136,6 +145,14 @@ def test_a_raw_text_may_hold_what_others_may_not_but_nothing_that_cannot_be_stor
     assert decoder.decode(b'{"value":"{\\n\\u202e}"}').value == "{\n\u202e}"
     assert refusal(decoder, b'{"value":"a\\u0000"}') == (422, "/value")
     assert refusal(decoder, b'{"value":"a","reason":"a\\nb"}') == (422, "/reason")
+
+
+def test_a_raw_text_in_a_list_is_one_at_every_place_and_its_neighbours_are_none() -> None:
+    decoder = StrictDecoder(Heard)
+    both = decoder.decode(b'{"said":[{"value":"a\\n"},{"value":"\\u0083"}]}')
+    assert [each.value for each in both.said] == ["a\n", "\x83"]
+    assert refusal(decoder, b'{"said":[{"value":"a"},{"value":"a\\u0000"}]}') == (422, "/said/1/value")
+    assert refusal(decoder, b'{"said":[{"value":"a","topic":"a\\nb"}]}') == (422, "/said/0/topic")
 
 
 def test_a_type_that_would_take_unknown_fields_is_a_defect() -> None:

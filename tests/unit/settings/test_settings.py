@@ -46,6 +46,7 @@ def test_home_says_where_the_file_is(tmp_path: Path) -> None:
         ({"ORDERFLOW_TRANSPORT": "rabbit"}, "ORDERFLOW_TRANSPORT is 'rabbit'; wanted: postgres or kafka"),
         ({"ORDERFLOW_DEMO_CATALOGUE": "maybe"}, "ORDERFLOW_DEMO_CATALOGUE is 'maybe'; wanted: true or false"),
         ({"ORDERFLOW_ORDER_URL": "127.0.0.1:8001"}, "ORDERFLOW_ORDER_URL is '127.0.0.1:8001'; wanted: a URL"),
+        ({"ORDERFLOW_CRASH_AT": "relay.reed"}, "ORDERFLOW_CRASH_AT is 'relay.reed'; wanted: never, or"),
         ({"ORDERFLOW_DATABASE_URL": "mysql://a:geheim@h/d"}, "ORDERFLOW_DATABASE_URL is 'mysql://a:***@h/d'; wanted"),
     ],
 )

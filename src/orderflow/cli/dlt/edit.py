@@ -36,7 +36,8 @@ def edit(
     """Correct the value of a dead event; then replay it.
 
     The new value must keep its order and fit the event's type: what a shop could order, and a total that is the sum
-    of the items. You see what would change, field by field, and are asked before anything is stored; --yes is the
+    of the items. Where the service could read it and has nothing to compare it with, what was ordered stays as it is.
+    You see what would change, field by field, and are asked before anything is stored; --yes is the
     answer. What came in is kept; the edited event gets an id of its own, so that it is told apart from a duplicate.
     Without --value and --set your $EDITOR opens. A VALUE is JSON, or else text; a FIELD may be a path.
 

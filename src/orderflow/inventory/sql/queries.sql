@@ -18,11 +18,22 @@ WHERE stock.sku = new.sku
 INSERT INTO movements (sku, version, kind, cause, on_hand_change, reserved_change)
 SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::uuid[], $5::bigint[], $6::bigint[])
 
+-- name: load_reservations
+-- the answers that orders got, fields in the order of the struct
+SELECT order_id, status, lines, missing, customer_id, released_by FROM reservations WHERE order_id = ANY ($1::uuid[])
+
 -- name: append_reservations
--- the answers that orders got
-INSERT INTO reservations (order_id, status, lines, missing)
-SELECT order_id, status, lines::jsonb, missing::jsonb
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS new (order_id, status, lines, missing)
+-- the answers that orders get
+INSERT INTO reservations (order_id, status, lines, missing, customer_id)
+SELECT order_id, status, lines::jsonb, missing::jsonb, customer_id
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[])
+    AS new (order_id, status, lines, missing, customer_id)
+
+-- name: release_reservations
+-- what is given back: only what is reserved, and once
+UPDATE reservations SET status = new.status, released_by = new.released_by
+FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS new (order_id, status, released_by)
+WHERE reservations.order_id = new.order_id AND reservations.status = 'RESERVED'
 
 -- name: any_stock
 -- whether there is any SKU

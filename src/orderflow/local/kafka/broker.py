@@ -14,7 +14,7 @@ from orderflow.local import folders, leftovers
 from orderflow.local.child import Conditions, clean_environment, end, run, spawn
 from orderflow.local.errors import LocalError
 from orderflow.local.kafka import jars
-from orderflow.local.kafka.configuration import server_properties
+from orderflow.local.kafka.configuration import Place, server_properties
 from orderflow.local.kafka.java import find_java
 from orderflow.local.ports import free_port, require_free
 
@@ -31,13 +31,15 @@ def _silent(_: str) -> None:
 
 
 class LocalKafka:
-    """One broker on 127.0.0.1. `start` is `prepare`, `spawn` and `wait_ready`.
+    """A broker on 127.0.0.1. `start` is `prepare`, `spawn` and `wait_ready`.
 
     `port` 0 means any free one, chosen once for this object. Data, jars and configuration live in
-    `home`/kafka. `tell` hears of what takes time.
+    `home`/kafka. `tell` hears of what takes time. `place`: it is one of several.
     """
 
-    def __init__(self, home: Path, port: int = 9092, *, tell: Callable[[str], None] = _silent) -> None:
+    def __init__(
+        self, home: Path, port: int = 9092, *, tell: Callable[[str], None] = _silent, place: Place | None = None
+    ) -> None:
         self._folder = home.absolute() / "kafka"
         self._data = self._folder / "data"
         self._configuration = self._folder / "server.properties"
@@ -47,6 +49,7 @@ class LocalKafka:
         self._java = Path()
         self._tell = tell
         self._controller_port = 0
+        self._place = place
         self.port = port or free_port()
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -120,14 +123,15 @@ class LocalKafka:
         return [str(self._java), *JVM_OPTIONS, logging, "-cp", classes, program, *arguments]
 
     def _configure(self) -> None:
-        text = server_properties(self._data, self.port, self._controller_port)
+        text = server_properties(self._data, self.port, self._controller_port, self._place)
         try:
             self._configuration.write_text(text, encoding="utf-8")
         except OSError as error:
             raise LocalError(f"cannot write {self._configuration}: {error.strerror or error}") from error
 
     def _format(self) -> None:
-        options = ("--ignore-formatted", "-t", str(uuid4()), "-c", str(self._configuration))
+        cluster = self._place.cluster if self._place else str(uuid4())
+        options = ("--ignore-formatted", "-t", cluster, "-c", str(self._configuration))
         done = run(
             self._command("kafka.tools.StorageTool", "format", *options),
             cwd=self._folder,

@@ -10,17 +10,18 @@ import msgspec
 
 from orderflow.messaging import cloudevents
 from orderflow.messaging.catalogue import MALFORMED, Catalogue, UndecodableError
+from orderflow.messaging.decision import Service
 from orderflow.messaging.failures import shown
 from orderflow.messaging.identity import uuid5, uuid_text
 from orderflow.messaging.inbox import EditedEvent, InboxEntry, InboxState, ParkedEvent
 from orderflow.messaging.incoming import from_record
-from orderflow.messaging.message import Event, Message
+from orderflow.messaging.message import Event
 from orderflow.messaging.publisher import VALUE_MAX
 from orderflow.messaging.recovery.errors import EditRefusedError
 from orderflow.messaging.recovery.locking import locked_sequence
 from orderflow.messaging.recovery.port import Act, Letter, LogEntry
 from orderflow.messaging.store import Changes, Store, Transaction
-from orderflow.messaging.transport import Headers
+from orderflow.messaging.transport import ConsumerRecord, Headers
 
 SEQUENCE_DIGITS_MAX = 18
 CHANGES_LOGGED_MAX = 20
@@ -51,18 +52,20 @@ def changes_of(before: bytes | None, after: bytes) -> Sequence[FieldChange]:
     return found or [FieldChange("", _cut(_text(before)), _cut(_text(after)))]
 
 
-def replacement(letter: Letter, value: bytes, edits: int, who: str, catalogue: Catalogue) -> EditedEvent:
+def replacement(letter: Letter, value: bytes, edits: int, who: str, service: Service) -> EditedEvent:
     """The event with another payload, and an id that tells it from its `edits` predecessors.
 
-    The type, the key and every header that is not an attribute of the event stay. Raises EditRefusedError.
+    The type, the key, what the service takes on trust and every header that is not an attribute of the event stay.
+    Raises EditRefusedError.
     """
-    event = letter.event
+    event, catalogue = letter.event, service.catalogue
     _require_editable(event, value)
     message = _decoded(event, value, catalogue)
     if message.key != event.key:
         raise EditRefusedError(
             f"An edit cannot change the key: it is {event.key!r}, the new payload's {message.key!r}."
         )
+    _require_trusted(letter.original or event.record, message, service)
     original = letter.original_id or event.event_id
     event_id = uuid5(f"edited\n{uuid_text(original)}\n{edits + 1}")
     headers = _headers(event, uuid_text(event_id))
@@ -134,7 +137,7 @@ def _require_editable(event: ParkedEvent, value: bytes) -> None:
         raise EditRefusedError("The new payload is the one that it has: replay it as it is.")
 
 
-def _decoded(event: ParkedEvent, value: bytes, catalogue: Catalogue) -> Message:
+def _decoded(event: ParkedEvent, value: bytes, catalogue: Catalogue) -> Event:
     name = cloudevents.header_text(event.record.headers, "ce_type")
     if not name:
         raise EditRefusedError(
@@ -152,6 +155,22 @@ def _decoded(event: ParkedEvent, value: bytes, catalogue: Catalogue) -> Message:
     if not isinstance(message, Event):
         raise EditRefusedError(f"{name!r} is not a type of event.")
     return message
+
+
+def _require_trusted(came: ConsumerRecord, message: Event, service: Service) -> None:
+    """What the service cannot compare with anything stays as its producer has said it, where that can be read."""
+    try:
+        before = service.catalogue.decode(cloudevents.header_text(came.headers, "ce_type"), came.value or b"")
+    except UndecodableError:
+        return
+    handler = service.handlers.get(type(message))
+    trusted = handler.trusts if handler is not None else ()
+    changed = [name for name in trusted if getattr(before, name, None) != getattr(message, name)]
+    if changed:
+        raise EditRefusedError(
+            f"An edit cannot change {', '.join(changed)}: {service.name} takes it on trust, and what follows from "
+            "it would not agree with what the others have stored. Replay the event as it is, or discard it."
+        )
 
 
 def _headers(event: ParkedEvent, event_id: str) -> Headers:

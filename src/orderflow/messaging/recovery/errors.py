@@ -56,6 +56,10 @@ class NoSuchConsumerError(RecoveryError):
     """The service has no such consumer, or handles no such event. The text says what it has."""
 
 
+class EventUnreadError(RecoveryError):
+    """The service does not read such an event, or the event is none. The text says which."""
+
+
 class KeyBusyError(RecoveryError):
     """Live traffic holds the event's key for longer than an operator is made to wait."""
 

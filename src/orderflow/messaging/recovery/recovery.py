@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.inbox import EditedEvent, InboxState
 from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.recovery.discarding import discard
@@ -35,6 +36,7 @@ from orderflow.messaging.recovery.port import (
 from orderflow.messaging.recovery.prediction import Rehearsed
 from orderflow.messaging.recovery.readability import Unreadable, unreadable
 from orderflow.messaging.recovery.rehearsal import Rehearsal
+from orderflow.messaging.recovery.repairing import Repairs
 from orderflow.messaging.recovery.reproduction import Reproduction, reproduce
 from orderflow.messaging.store import Changes, OutboxFilter, Store
 
@@ -48,6 +50,9 @@ class Recovery:
 
     `lag`: how many records the service's consumers are behind. `problems`: what its parts are waiting for now.
     `on_replay`: a replay is to go on. `on_discard`: this was written, and the next event of its key is due.
+    `on_repair`: this was written. `new_id` makes ids that are in the order of time.
+
+    `repairs` is what can be done where nothing is parked.
     """
 
     def __init__(
@@ -59,7 +64,10 @@ class Recovery:
         problems: Callable[[], Mapping[str, str]],
         on_replay: Callable[[], None],
         on_discard: Callable[[Changes], None],
+        on_repair: Callable[[Changes], None],
+        new_id: Callable[[], UUID],
     ) -> None:
+        self.repairs = Repairs(inlet, store, on_repair, new_id)
         self._inlet = inlet
         self._database = store
         self._lag = lag
@@ -95,6 +103,7 @@ class Recovery:
         if not positions:
             raise NothingToReplayError
         replay = await self.store.begin_replay(positions, plan, act, await self._lag())
+        reached(Point.REPLAY_BEGUN)
         begun = f"{replay.progress.waiting} to replay: {_meant(wanted)}."
         await self.store.log(act, "replay", _name(replay.number), begun)
         self._on_replay()
@@ -178,7 +187,7 @@ class Recovery:
     async def _replacement(self, letter: Letter, value: bytes, who: str) -> EditedEvent:
         history = await self.store.history(letter.event.position)
         edits = sum(entry.moment is Moment.EDITED for entry in history)
-        return replacement(letter, value, edits, who, self._inlet.service.catalogue)
+        return replacement(letter, value, edits, who, self._inlet.service)
 
     async def discard(self, event: UUID | int, act: Act) -> None:
         """Give a parked event up for good; those behind it go on.

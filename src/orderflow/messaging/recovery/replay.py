@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from orderflow.messaging.alarm import Alarm
 from orderflow.messaging.clock import Clock
+from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.recovery.canary import Done, Send, Stop, Wait, next_step, since
 from orderflow.messaging.recovery.pace import Pace
 from orderflow.messaging.recovery.port import RecoveryStore, Replay, ReplayProgress, ReplayState
@@ -87,13 +88,16 @@ class ReplayRunner:
         count = count if room is None else min(count, room)
         if count:
             sent = await self._store.send(replay.number, count)
+            reached(Point.REPLAY_SENT)
             taken.pace.sent(count, now)
             for consumer in dict.fromkeys(consumer for consumer, _ in sent):
                 self._retry(consumer)
             await self._store.finish_step(replay.number, replay.step + 1, ReplayState.RUNNING)
+            reached(Point.REPLAY_STEPPED)
         return max(TICK_MS, taken.pace.wait_s(self._clock.monotonic()) * 1000)
 
     async def _end(self, replay: Replay, state: ReplayState, why: str) -> None:
+        reached(Point.REPLAY_ENDING)
         del self._taken[replay.number]
         if await self._store.finish_step(replay.number, replay.step, state, why):
             result = " ".join([summary(replay.progress), why]).strip()

@@ -178,6 +178,16 @@ REPUBLISH: dict[str, Any] = {
     "reason": "The topic was deleted.",
     "confirmed": True,
 }
+SAID: dict[str, Any] = {
+    "type": "orderflow.StockReserved.v1",
+    "topic": "inventory-status",
+    "event_id": "4b0d9c5e-61b1-5d0f-8f3e-2a7c9e5d1b60",
+    "source": "/orderflow/inventory",
+    "sequence": 1,
+    "value": '{"order_id":"' + ORDER_ID + '","customer_id":"c-1","lines":[{"sku":"SKU-ESPRESSO-CUP","quantity":2}]}',
+}
+STANDING: dict[str, Any] = {"said": [SAID], "asks": []}
+REGARDED: dict[str, Any] = {"consumer": "order", "type": SAID["type"], "regard": "missing", "why": ""}
 FAULT: dict[str, Any] = {
     "event_type": "OrderPlaced",
     "field": "sku",

@@ -16,6 +16,7 @@ from orderflow.runtime.operators.mending import Mending
 from orderflow.runtime.operators.outages import Outages
 from orderflow.runtime.operators.queues import Queues
 from orderflow.runtime.operators.rehearsals import Rehearsals
+from orderflow.runtime.operators.repairs import RepairOperations
 from orderflow.runtime.operators.replays import Replays
 from orderflow.runtime.operators.republishing import Republishing
 
@@ -30,6 +31,7 @@ def operator_operations(
         *Rehearsals(recovery).operations(),
         *Replays(recovery).operations(),
         *Mending(recovery).operations(),
+        *RepairOperations(recovery.repairs).operations(),
         *Outages(overruling).operations(),
         *Actions(recovery.store).operations(),
         *ExpiredOperations(service, recovery.store).operations(),

@@ -9,7 +9,7 @@ import pytest
 from orderflow.messaging.identity import lock_id
 from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.recovery.errors import ConfirmationNeededError, KeyBusyError, LetterMissingError
-from orderflow.messaging.recovery.port import Act, LetterFilter
+from orderflow.messaging.recovery.port import Act, LetterFilter, Moment
 from tests.support.waiting import eventually
 from tests.unit.messaging.recovery.bench import ME, Bench, held_lock
 from tests.unit.messaging.toy import Counted
@@ -94,6 +94,8 @@ async def test_it_is_logged_with_its_result() -> None:
     (action,) = await bench.recovery.store.actions(10)
     assert (action.action, action.target, action.reason) == ("discard", str(head.event_id), "mended in 1.2.4")
     assert action.result == "Discarded. What waits behind it goes on (1)."
+    last = (await bench.recovery.store.history(head.event_id))[-1]
+    assert (last.moment, last.who, last.message) == (Moment.DISCARDED, ME.who, ME.reason)
 
 
 async def test_what_is_not_parked_cannot_be_discarded() -> None:

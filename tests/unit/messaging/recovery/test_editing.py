@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 
 import pytest
 from msgspec.structs import replace
 
+from orderflow.messaging.decision import Service
 from orderflow.messaging.identity import uuid5
 from orderflow.messaging.inbox import InboxState, ParkedEvent
 from orderflow.messaging.incoming import from_answer, from_record
 from orderflow.messaging.publisher import VALUE_MAX
-from orderflow.messaging.recovery.editing import FieldChange, changes_of
+from orderflow.messaging.recovery.editing import FieldChange, changes_of, replacement
 from orderflow.messaging.recovery.errors import ConfirmationNeededError, EditRefusedError, LetterMissingError
 from orderflow.messaging.recovery.port import Act, Moment, ReplayProgress
 from orderflow.messaging.transport import ConsumerRecord
@@ -68,6 +70,34 @@ async def test_it_has_an_id_of_its_own_and_the_original_is_kept() -> None:
     }
     moments = [entry.moment for entry in await bench.recovery.store.history(event.position)]
     assert moments == [Moment.DEAD, Moment.EDITED, Moment.EDITED]
+
+
+def trusting(bench: Bench) -> Service:
+    """Has nothing to compare amounts with."""
+    service = bench.world.service
+    handler = dataclasses.replace(service.handlers[Counted], trusts=("amount",))
+    return dataclasses.replace(service, handlers={**service.handlers, Counted: handler})
+
+
+async def test_what_the_service_takes_on_trust_stays_as_it_came_in() -> None:
+    bench = Bench()
+    event = await dead(bench, record_of(Counted(name="k", amount=-5), offset=9))
+    letter = await bench.recovery.store.letter(event.position)
+    assert letter is not None
+
+    with pytest.raises(EditRefusedError, match="An edit cannot change amount: counter takes it on trust"):
+        replacement(letter, counted("k", 5), 0, "ada", trusting(bench))
+    same = b'{"amount":-5,"name":"k"}'
+    assert replacement(letter, same, 0, "ada", trusting(bench)).record.value == same
+
+
+async def test_what_could_not_be_read_is_corrected_as_often_as_it_takes() -> None:
+    bench = Bench()
+    event = await dead(bench, replace(record_of(Counted(name="k", amount=1), offset=9), value=counted("k", "many")))
+
+    letter = await bench.recovery.edit(event.event_id, counted("k", -5), ME)
+
+    assert replacement(letter, counted("k", 5), 1, "ada", trusting(bench)).record.value == counted("k", 5)
 
 
 async def test_the_original_that_comes_again_is_known_and_so_is_the_edited_one() -> None:

@@ -21,6 +21,15 @@ from orderflow.messaging.stores.memory.writing import Writer
 T = TypeVar("T")
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Staged:
+    """Changes, and what had been recognised when they were written: what is looked up later says nothing of them."""
+
+    changes: Changes
+    known: frozenset[tuple[str, str]]
+    streams: frozenset[tuple[str, str]]
+
+
 class MemoryTransaction:
     """See `messaging.store.Transaction`. Uniqueness is checked when written, and again when committed."""
 
@@ -30,7 +39,7 @@ class MemoryTransaction:
         self._epoch = -1
         self._alive = True
         self._refused = False
-        self._staged: list[Changes] = []
+        self._staged: list[_Staged] = []
         self._known: dict[tuple[str, str], InboxState] = {}
         self._streams: set[tuple[str, str]] = set()
 
@@ -98,17 +107,17 @@ class MemoryTransaction:
 
     async def write(self, changes: Changes) -> None:
         await self._step("write")
-        changes = self._numbered(changes)
+        staged = _Staged(self._numbered(changes), frozenset(self._known), frozenset(self._streams))
         journal = Journal()
         try:
-            self._apply(journal, [*self._staged, changes])
+            self._apply(journal, [*self._staged, staged])
         except DataRefusedError as error:
             self._refused = True
             self._database.refused(error)
             raise
         finally:
             journal.undo()
-        self._staged.append(changes)
+        self._staged.append(staged)
 
     def _numbered(self, changes: Changes) -> Changes:
         """Outbox rows get their ids when they are written, as from a sequence: not in the order of the commits."""
@@ -140,13 +149,13 @@ class MemoryTransaction:
         except BaseException:
             journal.undo()
             raise
-        self._database.committed(self._staged)
+        self._database.committed([each.changes for each in self._staged])
 
-    def _apply(self, journal: Journal, staged: Iterable[Changes]) -> None:
+    def _apply(self, journal: Journal, staged: Iterable[_Staged]) -> None:
         database = self._database
-        for changes in staged:
+        for each in staged:
             now_ms = database.clock.wall_ms()
-            Writer(database.state, journal, database.rules, self._known, self._streams, now_ms).write(changes)
+            Writer(database.state, journal, database.rules, each.known, each.streams, now_ms).write(each.changes)
 
     def _seeing_own_writes(self, read: Callable[[State], T]) -> T:
         journal = Journal()

@@ -73,6 +73,10 @@ class Writer:
 
     def write(self, changes: Changes) -> None:
         """Raises DataRefusedError; the caller then takes the journal back."""
+        _once([(entry.key, entry.identity) for entry in changes.inbox], "processed_events")
+        for events in (changes.reparked, changes.edited):
+            _once([event.position for event in events], "parked_events")
+        _once(changes.released, "parked_events")
         self._rows(changes)
         self._facts(changes.facts)
         self._inbox(changes)
@@ -266,6 +270,12 @@ class Writer:
         known = self._state.intents.get(asked.key)
         since = known.created_at if known else self._now
         self._journal.set(self._state.intents, asked.key, Asked(kept, self._now + wait_ms, since))
+
+
+def _once(names: Sequence[Hashable], table: str) -> None:
+    """A set-based statement touches a row once, however often it is named."""
+    if len(different := set(names)) < len(names):
+        raise DataRefusedError(f"{table}: {len(names)} rows were to be written, {len(different)} were")
 
 
 def _hold(condition: bool, constraint: str, sqlstate: str = CHECK_VIOLATION, row: Hashable = ()) -> None:

@@ -11,6 +11,7 @@ from importlib.resources.abc import Traversable
 
 import asyncpg
 
+from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.store import SchemaBehindError
 from orderflow.messaging.stores.postgres.connections import Connection, connect, leave
 from orderflow.messaging.stores.postgres.errors import translated
@@ -100,6 +101,7 @@ async def apply(connection: Connection, sequences: Sequence[MigrationSequence]) 
                     queries["record"], sequence.name, migration.number, migration.name, migration.checksum
                 )
             done.append(Applied(sequence.name, migration.number, migration.name))
+            reached(Point.MIGRATION_APPLIED)
 
 
 async def pending(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 
 import asyncpg
@@ -107,12 +108,11 @@ class PostgresOutboxReader:
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
         while (left_s := until - loop.time()) > 0:
-            try:
+            # Also of one who is woken again and again, and never waits for long.
+            await self._beat()
+            with suppress(TimeoutError):
                 async with asyncio.timeout(min(left_s, beat_s(self._silence_s))):
                     await self._woken.wait()
-            except TimeoutError:
-                await self._beat()
-            else:
                 self._woken.clear()
                 return
 

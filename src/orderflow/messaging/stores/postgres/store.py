@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import asyncpg
 
+from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.faults.port import FaultStore
 from orderflow.messaging.recovery.port import RecoveryStore
 from orderflow.messaging.store import (
@@ -108,6 +109,8 @@ class PostgresStore:
 
     async def claim_intents(self, limit: int, lease_ms: int) -> Sequence[OpenIntent]:
         rows = await self._work.fetch(self._queries["claim_intents"], limit, lease_ms)
+        if rows:
+            reached(Point.INTENT_CLAIMED)
         return [core_rows.read_intent(row) for row in rows]
 
     def outbox(self) -> PostgresOutboxReader:
@@ -163,6 +166,7 @@ class PostgresStore:
 
     async def purge(self, keep_sent_ms: int) -> int:
         await self._work.fetch(self._queries["outbox_rotate"], keep_sent_ms)
+        reached(Point.OUTBOX_ROTATED)
         return len(await self._work.fetch(self._queries["outbox_purge"], keep_sent_ms))
 
     async def fetch(self, query: str, *arguments: object) -> Sequence[asyncpg.Record]:

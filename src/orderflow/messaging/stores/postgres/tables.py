@@ -25,7 +25,7 @@ class Table:
 
     `load` takes one array of ids ($1) and selects the struct's fields in their order. `insert` takes one array
     a field, in the same order ($1, $2, …); `update` one for each field that `changing` names, in its order (empty:
-    every field). Both must touch one row for each element.
+    every field). Both must touch one row for each element. Without an `insert`, rows of it are added as another type.
     Text, numbers, UUIDs, times and enums are passed as they are; anything nested as JSON text
     (`$4::text[]::jsonb[]`). With `stepwise` every version of a row is written, in waves (the first version
     of each row in one statement, then the second), so that a trigger sees each change of state;
@@ -34,8 +34,8 @@ class Table:
 
     row_type: type[Row]
     load: str
-    insert: str
     update: str
+    insert: str = ""
     stepwise: bool = False
     changing: tuple[str, ...] = ()
 

@@ -9,6 +9,7 @@ from types import TracebackType
 import asyncpg
 import msgspec
 
+from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.inbox import InboxEntry, InboxState, ParkedEvent
 from orderflow.messaging.rows import Ref, Row
 from orderflow.messaging.store import DEPTH_LIMIT, Changes, DataRefusedError, OutboxRecord, Recognition
@@ -58,6 +59,7 @@ class PostgresTransaction:
                 with translated(connection):
                     if await connection.execute("COMMIT") != "COMMIT":
                         raise DataRefusedError("the transaction had failed before; nothing was committed")
+                reached(Point.TX_COMMITTED)
                 reusable = True
                 if self._outbox:
                     self._published(self._outbox)
@@ -132,11 +134,14 @@ class PostgresTransaction:
         for statement in self._mappings.statements(changes):
             touched = await self._execute(statement.sql, *statement.arguments)
             _require(touched, statement.rows, statement.table)
+        reached(Point.TX_ROWS_WRITTEN)
         await self._write_inbox(changes)
+        reached(Point.TX_OUTBOX_WRITTEN)
         await self._write_parked(changes)
         await self._write_intents(changes)
         for each in changes.log:
             await self._run("log_action", each.act.who, each.action, each.target, each.act.reason, each.result)
+        reached(Point.TX_COMMITTING)
 
     async def _write_inbox(self, changes: Changes) -> None:
         """What was recognised is replaced, or goes on; the rest must be new, else the dedupe has failed."""
@@ -166,6 +171,9 @@ class PostgresTransaction:
         if changes.reparked:
             rows = await self._fetch("repark", *core_rows.reparked(changes.reparked))
             _require(rows[0][0], len(changes.reparked), "parked_events")
+        if failed := [*changes.parked, *changes.reparked]:
+            dead = any(each.state is InboxState.DEAD for each in failed)
+            reached(Point.EVENT_DEAD if dead else Point.EVENT_PARKED)
         if changes.edited:
             rows = await self._fetch("edit", *core_rows.edited(changes.edited))
             _require(rows[0][0], len(changes.edited), "parked_events")
@@ -173,6 +181,7 @@ class PostgresTransaction:
             act = changes.discarding
             rows = await self._fetch("release", changes.released, act and act.who, act and act.reason)
             _require(rows[0][0], len(changes.released), "parked_events")
+            reached(Point.PARKED_RELEASED)
 
     async def _write_intents(self, changes: Changes) -> None:
         if changes.closed_intents:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.transport import ProducerRecord, TransportUnavailableError
 from orderflow.messaging.transports.kafka.client_thread import ClientThread
 from orderflow.messaging.transports.kafka.errors import translate
@@ -30,6 +31,7 @@ class _Reports:
     def __call__(self, error: KafkaError | None, message: object) -> None:
         if error is None:
             self.acknowledged += 1
+            reached(Point.APPEND_REPORTED)
         elif self.error is None:
             self.error = error
             topic = getattr(message, "topic", None)
@@ -65,6 +67,7 @@ class Appender:
         try:
             for record in records:
                 _produce(producer, record, reports, deadline)
+            reached(Point.APPEND_QUEUED)
             producer.flush(max(0.0, deadline - time.monotonic()))
         except KafkaException as error:
             raise translate(error.args[0]) from error

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.transport import TopicReplacedError
 from orderflow.messaging.transports.kafka.errors import TOPIC_MISSING, translate
 from orderflow.messaging.transports.kafka.inbox import Inbox, Place
@@ -224,6 +225,7 @@ class Member:
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if self._over:
             return
+        reached(Point.PARTITIONS_REVOKED)
         places = frozenset(_places(partitions))
         self._inbox.drop_records(places)
         self._inbox.wait_settled(places, REVOKE_PATIENCE_S)
@@ -248,7 +250,9 @@ class Member:
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         failed = [partition for partition in partitions if error is not None or partition.error is not None]
-        if failed and not self._over:
+        if not failed:
+            reached(Point.OFFSETS_WRITTEN)
+        elif not self._over:
             self._inbox.commit_failed({(p.topic, p.partition): p.offset for p in failed})
             self._commit_at = time.monotonic() + COMMIT_AGAIN_S
 
@@ -260,6 +264,7 @@ class Member:
         if offsets:
             self._commit_at = time.monotonic() + COMMIT_EVERY_S
             metadata = f"{TOPIC_ID}{self._topic_id}" if self._topic_id else ""
+            reached(Point.OFFSETS_WRITING)
             self._consumer.commit(
                 offsets=[TopicPartition(*place, offset, metadata) for place, offset in offsets.items()],
                 asynchronous=True,

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
+from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.transport import ConsumerRecord
 from orderflow.messaging.transports.postgres_log.link import Link
 
@@ -79,6 +80,7 @@ class Membership:
         held = [(holding, offset) for holding, offset in done.items() if self._by_place.get(holding.place) is holding]
         if not held:
             return
+        reached(Point.OFFSETS_WRITING)
         try:
             await self._link.fetch(
                 self._queries["settle"],
@@ -91,6 +93,7 @@ class Membership:
         except BaseException:
             self._done = {**done, **self._done}
             raise
+        reached(Point.OFFSETS_WRITTEN)
 
     async def leave(self) -> None:
         """Settle what is noted, and go. Raises TransportUnavailableError."""
@@ -114,6 +117,8 @@ class Membership:
 
     async def _read_assignment(self, generation: int) -> None:
         rows = await self._link.fetch(self._queries["assignment"], self._group_id, self._member)
+        if not self.holdings.keys() <= {row["partition_id"] for row in rows}:
+            reached(Point.PARTITIONS_REVOKED)
         self.holdings = {row["partition_id"]: self._holding(row) for row in rows}
         self._by_place = {holding.place: holding for holding in self.holdings.values()}
         self._generation = generation

@@ -1,0 +1,221 @@
+"""After the faults: wait for rest, then hold what the client saw against services, books and topics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import httpx2
+
+from orderflow.audit.databases import DATABASES
+from orderflow.audit.findings import Finding, Kind, Promise
+from orderflow.audit.live import audit
+from orderflow.audit.rest import Look
+from orderflow.chaos.client import Client
+from orderflow.chaos.history import ADRIFT, DOUBLED, FAILED, LOST, OK, STUCK, VERDICTS, History, Placing, Trouble
+from orderflow.chaos.observer import POISON, Observer
+from orderflow.chaos.shop import CUSTOMER, INVALID, PRICES
+from orderflow.chaos.system import System, read_json
+from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
+from orderflow.messaging.transport import TransportUnavailableError
+
+WHOLE_S, CLIENT_S, REST_S = 180.0, 60.0, 420.0
+AGAIN_S = 2.0
+TELL_EVERY_S = 5.0
+CALM_TRIES = 40
+PAGE = 100
+STOCKED: Final = 1_000_000
+PLACED_AND_ENDED: Final = 2
+BY_PROMISE: Final[Mapping[int, str]] = {
+    Promise.NOTHING_LOST: LOST,
+    Promise.NOTHING_TWICE: DOUBLED,
+    Promise.NOTHING_ILLEGAL: ADRIFT,
+    Promise.NOTHING_BLOCKED: STUCK,
+    Promise.BOOKS_BALANCE: ADRIFT,
+}
+
+
+@dataclass(slots=True)
+class Verdict:
+    """`troubles` are what must not be; how many there were of each word is in `counts`."""
+
+    troubles: list[Trouble] = field(default_factory=list)
+    orders: int = 0
+    statuses: Mapping[str, int] = field(default_factory=dict)
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+    rest_s: float = 0.0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        found = Counter(trouble.verdict for trouble in self.troubles)
+        return {word: found[word] for word in VERDICTS}
+
+    @property
+    def passed(self) -> bool:
+        return not self.troubles
+
+
+class Judge:
+    """`told` hears of what is waited for."""
+
+    def __init__(
+        self, system: System, client: Client, history: History, observer: Observer, told: Callable[[str], None]
+    ) -> None:
+        self._system = system
+        self._client = client
+        self._history = history
+        self._observer = observer
+        self._told = told
+        self._verdict = Verdict()
+        self._left = ""
+        self._tell_at = 0.0
+
+    async def judge(self) -> Verdict:
+        """Everything has to be healed before."""
+        loop, verdict = asyncio.get_running_loop(), self._verdict
+        began = loop.time()
+        if not await self._system.until_whole(WHOLE_S):
+            self._find(STUCK, "processes", f"after {WHOLE_S:.0f} s not everything runs again")
+        self._told("waiting for the client")
+        await self._client.finish(CLIENT_S)
+        await self._client.ask_again()
+        self._told("giving up the poison, and waiting until nothing is under way")
+        await self._dead_letters()
+        await self._books()
+        verdict.rest_s = loop.time() - began
+        self._told("reading topics and orders")
+        async with self._system.transport() as transport:
+            await self._observer.read(transport)
+        verdict.troubles.extend(self._observer.finish())
+        await self._health()
+        await self._orders()
+        verdict.troubles.extend(self._history.troubles)
+        verdict.outcomes = Counter(placing.outcome for placing in self._history.placings.values())
+        return verdict
+
+    async def _books(self) -> None:
+        """The audit, over all orders that were accepted."""
+        accepted = [each.order_id for each in self._history.placings.values() if each.outcome == OK]
+        urls = {name: self._system.settings().service_database_url(name) for name in DATABASES}
+        try:
+            async with self._system.transport() as transport:
+                report = await audit(urls, transport, wait_s=REST_S, accepted=accepted, told=self._under_way)
+        except (StoreUnavailableError, SchemaBehindError, TransportUnavailableError) as error:
+            self._find(STUCK, "the books", f"they cannot be read: {error}")
+            return
+        if not report.at_rest:
+            self._find(STUCK, "the system", f"after {REST_S:.0f} s something is still under way: {self._left}")
+        if report.stuck:
+            self._find(STUCK, "orders", f"{report.stuck} orders wait for an operator")
+        for finding in report.findings:
+            if not is_own_poison(finding):
+                self._find(BY_PROMISE[finding.promise], finding.subject, str(finding))
+        self._verdict.statuses = dict(report.statuses)
+
+    def _under_way(self, look: Look) -> None:
+        """Whoever waits is to see what for."""
+        left = "; ".join(f"{each.service}: {each.under_way}" for each in look.services if each.under_way)
+        now = asyncio.get_running_loop().time()
+        if left and now >= self._tell_at:
+            self._tell_at = now + TELL_EVERY_S
+            self._told(f"  under way: {left}")
+        self._left = left
+
+    async def _dead_letters(self) -> None:
+        """Only what was sent as poison may be dead; an operator gives it up, and then what was held behind it."""
+        for _ in range(CALM_TRIES):
+            listed = await self._system.command("dlt", "list", "--state", "all", "--json")
+            document = read_json(listed.stdout)
+            letters = document.get("dead_letters", []) if isinstance(document, dict) else []
+            if listed.returncode == 0 and not letters:
+                return
+            foreign = [each for each in letters if not each["key"].startswith(POISON.decode())]
+            if dead := [each for each in foreign if each["state"] == "dead"]:
+                for each in dead:
+                    self._find(STUCK, each["key"], f"a dead letter: {each['error']}: {each['message']}")
+                return
+            if len(foreign) < len(letters):
+                await self._system.command("dlt", "discard", "--all", "--yes", "--reason", "chaos: poison on purpose")
+            await asyncio.sleep(AGAIN_S)
+        self._find(STUCK, "dead letters", f"they do not end: {(listed.stdout or listed.stderr)[-600:]}")
+
+    async def _health(self) -> None:
+        for _ in range(CALM_TRIES):
+            done = await self._system.command("health", "--json")
+            if done.returncode == 0:
+                return
+            await asyncio.sleep(AGAIN_S)
+        self._find(STUCK, "health", (done.stdout or done.stderr)[-600:])
+
+    async def _orders(self) -> None:
+        """Each order that the service has, against what was wanted of it."""
+        by_customer: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        sold: Counter[str] = Counter()
+        address = self._system.services("order")[0].address
+        async for order in _listed(address):
+            self._verdict.orders += 1
+            by_customer[order["customer_id"]].append({name: order[name] for name in KEPT})
+            if (told := self._observer.events_of("order", order["id"])) < PLACED_AND_ENDED:
+                self._find(LOST, order["id"], f"it was placed and has ended, and the topics have {told} such events")
+            if order["status"] == "COMPLETED":
+                sold.update({item["sku"]: item["quantity"] for item in order["items"]})
+        for placing in self._history.placings.values():
+            self._verdict.troubles.extend(compare(placing, by_customer.pop(placing.customer, [])))
+        for customer, found in by_customer.items():
+            if customer.startswith(CUSTOMER):
+                self._find(DOUBLED, customer, f"nobody ordered {[each['id'] for each in found]}, or it was refused")
+        await self._stock(sold)
+
+    async def _stock(self, sold: Mapping[str, int]) -> None:
+        """What was put in, less what the completed orders have."""
+        address = self._system.services("inventory")[0].address
+        async with httpx2.AsyncClient(base_url=address, timeout=30.0, trust_env=False) as http:
+            for sku in PRICES:
+                reply = await http.get(f"/stock/{sku}")
+                left, wanted = reply.json()["on_hand"], STOCKED - sold.get(sku, 0)
+                if left != wanted:
+                    self._find(ADRIFT, sku, f"{wanted} must be left, there are {left}")
+
+    def _find(self, verdict: str, subject: str, what: str) -> None:
+        self._verdict.troubles.append(Trouble(verdict, subject, what))
+
+
+def compare(placing: Placing, found: Sequence[Mapping[str, Any]]) -> Iterator[Trouble]:
+    """What the client knows of a wanted order, and the orders of that customer that the service has at rest."""
+    subject, ids = f"order {placing.number}", [each["id"] for each in found]
+    if len(found) > 1 and (placing.has_key or placing.outcome == OK):
+        yield Trouble(DOUBLED, subject, f"there are {len(found)} of it: {ids}")
+    if placing.outcome == OK and placing.order_id not in ids:
+        yield Trouble(LOST, subject, f"{placing.order_id} was accepted, and is not there")
+    if placing.outcome == FAILED and found:
+        yield Trouble(DOUBLED, subject, f"it was refused, and {ids[0]} is there")
+    for each in found:
+        if difference := placing.difference(each):
+            yield Trouble(ADRIFT, each["id"], difference)
+        if placing.kind != INVALID and (each["status"], each["refund"]) != placing.ends:
+            what = f"{placing.kind}: it has to end as {placing.ends}, and is {each['status']}, {each['refund']}"
+            yield Trouble(ADRIFT, each["id"], what)
+
+
+def is_own_poison(finding: Finding) -> bool:
+    """A record on a topic that no service wrote is what an audit has to find: it is one that this run has sent."""
+    return finding.kind is Kind.RECORD_FORGED and finding.subject.startswith(POISON.decode())
+
+
+KEPT: Final = ("id", "status", "refund", "customer_id", "currency", "total", "payment_method")
+
+
+async def _listed(address: str) -> AsyncIterator[dict[str, Any]]:
+    """All orders, page by page."""
+    async with httpx2.AsyncClient(base_url=address, timeout=30.0, trust_env=False) as http:
+        parameters: dict[str, Any] = {"limit": PAGE}
+        while True:
+            page = (await http.get("/orders", params=parameters)).raise_for_status().json()
+            for order in page["orders"]:
+                yield order
+            if page["next"] is None:
+                return
+            parameters["cursor"] = page["next"]

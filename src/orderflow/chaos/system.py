@@ -1,0 +1,352 @@
+"""The system under test: PostgreSQL, Kafka, and `orderflow up`, all reached through links that can be troubled."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import psutil
+
+from orderflow.chaos import clocks
+from orderflow.chaos.clocks import JumpingClock
+from orderflow.chaos.disk import NoDiskError, SmallDisk
+from orderflow.chaos.plan import BROKER, BROKER_LINK, CLIENT_LINK
+from orderflow.chaos.proxy import Address, Link
+from orderflow.local import provision, services, state
+from orderflow.local.child import Conditions
+from orderflow.local.environment import with_embedded
+from orderflow.local.errors import LocalError
+from orderflow.local.kafka import LocalKafka
+from orderflow.local.kafka.configuration import Place
+from orderflow.local.ports import free_port
+from orderflow.local.postgres import EmbeddedPostgres
+from orderflow.local.provision import database_name
+from orderflow.local.state import Running, State
+from orderflow.local.supervisor import Supervisor
+from orderflow.local.units import KafkaUnit, PostgresUnit
+from orderflow.messaging.transport import Transport
+from orderflow.runtime.transports import connect_transport
+from orderflow.settings import SERVICES, Settings
+
+READY_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 60.0
+COMMAND_TIMEOUT_S = 300.0
+LOOK_EVERY_S = 0.05
+UP_AGAIN_AFTER_S = 1.0
+LIBS = "libs"
+POSTGRES_SETTINGS: Mapping[str, str] = {"max_wal_size": "512MB", "min_wal_size": "80MB"}
+
+
+class _Notes:
+    """What the supervisor of PostgreSQL and Kafka says, in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def step(self, text: str) -> None:
+        self.note(text)
+
+    def note(self, text: str) -> None:
+        with contextlib.suppress(OSError), self._path.open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
+
+    def table(self, title: str, rows: Sequence[tuple[str, str, str]]) -> None:
+        self.note(title)
+
+    def close(self) -> None: ...
+
+
+class System:
+    """In `folder`. `without` says of what could not be had here, why: `disk`, `clock`."""
+
+    def __init__(self, folder: Path, *, kafka: bool, brokers: int, disk_mb: int) -> None:
+        self.folder = folder
+        self.home = folder / "home"
+        self.kafka = kafka
+        self.without: dict[str, str] = {}
+        self.links: dict[str, Link] = {}
+        self.disk: SmallDisk | None = None
+        self.clocks: dict[str, JumpingClock] = {}
+        self._notes = _Notes(folder / "chaos.log")
+        self._supervisor = Supervisor(self._notes, lambda: None)
+        self._make_disk(disk_mb)
+        self._make_clocks()
+        clock = self.clocks.get("postgres")
+        self._server = EmbeddedPostgres(
+            folder / "server",
+            port=free_port(),
+            settings=POSTGRES_SETTINGS,
+            environment={} if clock is None else clock.environment,
+        )
+        self._postgres = PostgresUnit(self._server)
+        self._gates: list[tuple[int, int]] = []
+        self._brokers = self._make_brokers(brokers) if kafka else []
+        self._units: dict[str, PostgresUnit | KafkaUnit] = {"postgres": self._postgres}
+        self._copies = min(3, brokers)
+        self._up: subprocess.Popen[bytes] | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._turn = itertools.count()
+        self.ports = {name: free_port() for name in SERVICES}
+
+    async def start(self) -> None:
+        """Return when everything is ready. Raises LocalError."""
+        await self._supervisor.start(self._postgres)
+        await provision.make_databases(self._server.url(), services.DATABASES, self._server.password, exclusive=True)
+        await self._open_links()
+        for number, broker in enumerate(self._brokers, 1):
+            name = BROKER if len(self._brokers) == 1 else f"{BROKER}-{number}"
+            self._units[name] = unit = KafkaUnit(broker)
+            if number > 1:
+                first = self.folder / f"{BROKER}-1" / "kafka" / LIBS
+                await asyncio.to_thread(_link_tree, first, self.folder / name / "kafka" / LIBS)
+            await asyncio.to_thread(broker.prepare)
+            unit.name = name
+        # A quorum comes up together: none of them is ready alone.
+        await self._supervisor.start(*(unit for unit in self._units.values() if isinstance(unit, KafkaUnit)))
+        self._launch()
+        await self._until_ready(READY_TIMEOUT_S)
+        self._keeper = asyncio.create_task(self._keep_up())
+
+    async def stop(self) -> None:
+        """End everything, in order."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        if self._up is not None and self._up.poll() is None:
+            self._up.terminate()
+            try:
+                await asyncio.to_thread(self._up.wait, STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._up.kill()
+        await self._supervisor.stop()
+        for link in self.links.values():
+            await link.close()
+        clocks.clear_leftovers()
+
+    def keep_data(self) -> None:
+        """Copy what lies on the small disk to where it is still seen when we have ended."""
+        if self.disk is not None:
+            self.disk.free()
+            shutil.copytree(self.folder / "server" / "postgres", self.folder / "server" / "kept")
+
+    def settings(self) -> Settings:
+        """By which we look at databases and log, past the links."""
+        loaded = Settings.load(environ={}, home=self.home, remember=False, overrides=self._transport_settings())
+        return with_embedded(loaded, self._server.service_url)
+
+    @asynccontextmanager
+    async def transport(self) -> AsyncIterator[Transport]:
+        transport = await connect_transport(self.settings())
+        try:
+            yield transport
+        finally:
+            await transport.close()
+
+    def running(self) -> State | None:
+        """What `up` has noted; None while it does not run."""
+        found = state.read(self.home / "state.json")
+        return found if found is not None and found.supervisor.find() is not None else None
+
+    def services(self, name: str | None = None) -> list[Running]:
+        """The processes of one service, or of all."""
+        found = self.running()
+        processes = [] if found is None else [each for each in found.processes if each.kind == "service"]
+        return [each for each in processes if name in (None, each.name.partition("-")[0])]
+
+    def processes(self, target: str) -> list[psutil.Process]:
+        """What a fault strikes; empty when it does not run at this moment."""
+        if target == "up":
+            return [] if self._up is None or self._up.poll() is not None else [psutil.Process(self._up.pid)]
+        if target in SERVICES:
+            return _of([each.pid for each in self.services(target)])
+        unit = self._units["postgres" if target == "backend" else target]
+        process = unit.process
+        return [] if process is None or process.poll() is not None else _of([process.pid])
+
+    def units(self) -> list[str]:
+        """PostgreSQL and the brokers, by name."""
+        return list(self._units)
+
+    async def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """`orderflow ...` on this home, as an operator would."""
+        return await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "orderflow", *arguments],
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_S,
+            check=False,
+        )
+
+    async def until_whole(self, timeout_s: float, gone: Collection[int] = ()) -> bool:
+        """Wait until everything runs that should, others in the place of `gone`; whether that was in time."""
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while not self._is_whole(gone):
+            if asyncio.get_running_loop().time() > deadline:
+                return False
+            await asyncio.sleep(LOOK_EVERY_S)
+        return True
+
+    def _is_whole(self, gone: Collection[int] = ()) -> bool:
+        found = self.running()
+        if found is None or found.phase != state.READY or found.down or self._supervisor.down():
+            return False
+        pids = {each.pid for each in (*found.processes, *self._supervisor.running())}
+        return pids.isdisjoint(gone) and found.supervisor.pid not in gone
+
+    async def _until_ready(self, timeout_s: float) -> None:
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while not self._is_whole():
+            if self._up is not None and self._up.poll() is not None:
+                raise LocalError(f"`orderflow up` ended: {self._said()}")
+            if asyncio.get_running_loop().time() > deadline:
+                raise LocalError(f"the system was not ready within {timeout_s:.0f} s: {self._said()}")
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _keep_up(self) -> None:
+        """`up` restarts what dies; who restarts `up` are we."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            if self._up is not None and self._up.poll() is not None:
+                self._notes.note(f"up ended with {self._up.returncode}; starting it again")
+                await asyncio.sleep(UP_AGAIN_AFTER_S)
+                self._launch()
+
+    def _launch(self) -> None:
+        options = [option for name in SERVICES for option in ("--processes", f"{name}=2")]
+        tied = Conditions(death_signal=signal.SIGTERM)
+        with (self.folder / "up.log").open("ab") as output:
+            self._up = subprocess.Popen(  # noqa: S603 - the command is ours
+                tied.wrap([sys.executable, "-m", "orderflow", "up", *options]),
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def _said(self) -> str:
+        return " ".join((self.folder / "up.log").read_text(errors="replace").split("\n")[-4:]).strip()
+
+    def _environment(self) -> dict[str, str]:
+        """Of `up` and of commands: the links stand where the servers are."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("ORDERFLOW_")}
+        urls = {f"ORDERFLOW_{name.upper()}_DATABASE_URL": self._linked(name) for name in services.DATABASES}
+        ports = {f"ORDERFLOW_{name.upper()}_PORT": str(port) for name, port in self.ports.items()}
+        said = {"ORDERFLOW_HOME": str(self.home), "ORDERFLOW_TRANSPORT": "kafka" if self.kafka else "postgres"}
+        if self.kafka:
+            said["ORDERFLOW_KAFKA_BOOTSTRAP"] = ",".join(f"127.0.0.1:{link.port}" for link in self.broker_links())
+            said["ORDERFLOW_REPLICATION_FACTOR"] = str(self._copies)
+        return {**inherited, **urls, **ports, **said, **self.clocks["services"].environment}
+
+    def _transport_settings(self) -> dict[str, object]:
+        if not self.kafka:
+            return {"transport": "postgres"}
+        bootstrap = ",".join(broker.bootstrap for broker in self._brokers)
+        return {"transport": "kafka", "kafka_bootstrap": bootstrap, "replication_factor": self._copies}
+
+    def broker_links(self) -> list[Link]:
+        """One for each broker."""
+        return [link for name, link in self.links.items() if name.startswith(BROKER_LINK)]
+
+    def links_of(self, target: str) -> list[Link]:
+        """What a trouble of the network strikes."""
+        return self.broker_links() if target == BROKER_LINK else [self.links[target]]
+
+    def _linked(self, name: str) -> str:
+        """The URL of a database, by its link."""
+        parts = urlsplit(self._server.service_url(database_name(name)))
+        user, _, _ = parts.netloc.rpartition("@")
+        return parts._replace(netloc=f"{user}@127.0.0.1:{self.links[f'{name}-database'].port}").geturl()
+
+    async def _open_links(self) -> None:
+        host, _, port = self._server.where.rpartition(":")
+        database = (host, int(port))
+        for name in services.DATABASES:
+            self.links[f"{name}-database"] = Link(f"{name}-database", partial(_at, database))
+        self.links[CLIENT_LINK] = Link(CLIENT_LINK, self._some_order_process)
+        for link in self.links.values():
+            await link.open()
+        for number, (gate, told) in enumerate(self._gates, 1):
+            name = f"{BROKER_LINK}-{number}"
+            self.links[name] = Link(name, partial(_at, ("127.0.0.1", gate)))
+            await self.links[name].open(told)
+
+    def _some_order_process(self) -> Address | None:
+        """One after the other, as a load balancer does it."""
+        processes = self.services("order")
+        if not processes:
+            return None
+        parts = urlsplit(processes[next(self._turn) % len(processes)].address)
+        return (parts.hostname or "127.0.0.1", parts.port or 0)
+
+    def _make_disk(self, megabytes: int) -> None:
+        place = self.folder / "server" / "postgres"
+        place.mkdir(parents=True)
+        for folder in (self.folder, place.parent, place):
+            folder.chmod(0o711)
+        try:
+            self.disk = SmallDisk(place, megabytes)
+        except NoDiskError as error:
+            self.without["disk"] = str(error)
+
+    def _make_clocks(self) -> None:
+        self.clocks["services"] = clocks.of_python(self.folder / "clock-of-services")
+        if found := clocks.of_any(self.folder / "clock-of-postgres"):
+            self.clocks["postgres"] = found
+        else:
+            self.without["clock"] = "of PostgreSQL: there is no libfaketime here (apt install libfaketime)"
+
+    def _make_brokers(self, count: int) -> list[LocalKafka]:
+        controllers = {node: free_port() for node in range(1, count + 1)}
+        self._gates = [(free_port(), free_port()) for _ in controllers]
+        cluster = str(uuid4())
+        return [
+            LocalKafka(
+                self.folder / (BROKER if count == 1 else f"{BROKER}-{node}"),
+                0,
+                tell=self._notes.note,
+                place=Place(node=node, controllers=controllers, cluster=cluster, gate=gate),
+            )
+            for node, gate in zip(controllers, self._gates, strict=True)
+        ]
+
+
+def _at(address: Address) -> Address:
+    return address
+
+
+def _of(pids: Sequence[int]) -> list[psutil.Process]:
+    found: list[psutil.Process] = []
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.append(psutil.Process(pid))
+    return found
+
+
+def _link_tree(source: Path, target: Path) -> None:
+    """Jars are fetched once for all brokers."""
+    if not target.exists():
+        shutil.copytree(source, target, copy_function=os.link)
+
+
+def read_json(text: str) -> object:
+    """What a command has answered; None when it is no JSON."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None

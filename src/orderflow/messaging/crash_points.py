@@ -1,0 +1,142 @@
+"""Places at which a process can be made to die, to see that nothing it leaves behind breaks a promise.
+
+`reached(Point.X)` stands in the code, one line a place, and does nothing in a process that is not armed. One that is
+dies there as a power cut would end it: nothing is cleaned up, flushed or said to anybody.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from enum import StrEnum
+from typing import NoReturn
+
+EXIT_CODE = 86
+"""How a process ends that has died at a point."""
+
+
+class Point(StrEnum):
+    """Every place by its name; `cut` says what has been done there and what has not."""
+
+    cut: str
+
+    def __new__(cls, name: str, cut: str) -> Point:
+        point = str.__new__(cls, name)
+        point._value_ = name
+        point.cut = cut
+        return point
+
+    # --- the one way in: a batch's transaction
+    TX_OPENING = "tx.opening", "A batch is in hand; its transaction has not begun."
+    TX_LOCKED = "tx.locked", "Keys and rows are locked; the inbox was not looked at."
+    TX_RECOGNISED = "tx.recognised", "The inbox was looked at; no row was loaded."
+    TX_DECIDED = "tx.decided", "Everything is decided; nothing is written."
+    TX_ROWS_WRITTEN = "tx.rows-written", "Business rows are written; inbox and outbox are not."
+    TX_OUTBOX_WRITTEN = "tx.outbox-written", "Inbox and outbox are written; what is parked and asked is not."
+    TX_COMMITTING = "tx.committing", "Everything is written; COMMIT was not sent."
+    TX_COMMITTED = "tx.committed", "COMMIT has succeeded; nobody in the process has heard of it."
+    BATCH_TOLD = "batch.told", "Relay and runner know of the commit; who brought the batch does not."
+    COMMAND_ANSWERING = "command.answering", "A command is committed; its HTTP answer was not sent."
+
+    # --- consuming
+    CONSUMER_JOINED = "consumer.joined", "The consumer joins its group; no record was read."
+    CONSUMER_POLLED = "consumer.polled", "Records were taken from the log; nothing was done with them."
+    CONSUMER_CARRIED = "consumer.carried", "A batch of records is committed; no offset is settled."
+    OFFSETS_NOTED = "offsets.noted", "Offsets are settled in memory; the log may not have them."
+    OFFSETS_WRITING = "offsets.writing", "Settled offsets are about to be written to the log."
+    OFFSETS_WRITTEN = "offsets.written", "The log has the settled offsets; the process has just heard it."
+    PARTITIONS_REVOKED = "partitions.revoked", "The group takes partitions away; the batch in hand has not ended."
+
+    # --- publishing
+    RELAY_CLAIMED = "relay.claimed", "Slots of the outbox are owned; no row was read."
+    RELAY_READ = "relay.read", "Unsent rows were read; nothing was appended."
+    APPEND_QUEUED = "append.queued", "Records are with the log's client, which may have sent some."
+    APPEND_REPORTED = "append.reported", "The first record of an append is acknowledged, and no other yet."
+    RELAY_ACKNOWLEDGED = "relay.acknowledged", "The log has acknowledged all rows; none is marked as sent."
+    RELAY_MARKED = "relay.marked", "Rows are marked as sent; nothing else has noticed."
+
+    # --- asking the outside world
+    INTENT_CLAIMED = "intent.claimed", "Intents that were due are leased from the database; none is asked."
+    INTENT_ASKING = "intent.asking", "An intent's turn has come; the outside world was not asked."
+    INTENT_BOOKED = "intent.booked", "The outside world has done it; its answer was not read."
+    INTENT_ANSWERED = "intent.answered", "The answer is known; it is not stored."
+    INTENT_CLOSED = "intent.closed", "The answer is committed and the intent closed; its runner does not know."
+
+    # --- what fails
+    EVENT_PARKED = "event.parked", "An event that failed is parked, or its next try noted; COMMIT was not sent."
+    EVENT_DEAD = "event.dead", "An event is given up and its dead letter written; COMMIT was not sent."
+    RETRY_DECIDED = "retry.decided", "Parked events were tried again; COMMIT was not sent."
+    RETRY_COMMITTED = "retry.committed", "A retry is committed; nobody has heard of it."
+    PARKED_RELEASED = "parked.released", "Parked events are handled and removed; COMMIT was not sent."
+
+    # --- recovery
+    REPLAY_BEGUN = "replay.begun", "A replay is stored; who asked for it was not answered."
+    REPLAY_SENT = "replay.sent", "Dead events were given back to their consumer; the replay's step was not noted."
+    REPLAY_STEPPED = "replay.stepped", "A step of a replay is noted, so that the next may be larger; others wait."
+    REPLAY_ENDING = "replay.ending", "Every event of a replay has its outcome; its end was not noted."
+
+    # --- starting and stopping
+    START_OPENED = "start.opened", "The database was found to fit; the log was not asked."
+    START_CLAIMED = "start.claimed", "Topics and groups are claimed for the installation; topics may not be made."
+    START_TOPICS = "start.topics", "Topics are there; nothing runs yet."
+    START_RUNNING = "start.running", "Everything runs; nobody was told that the service is ready."
+    START_READY = "start.ready", "The service has said that it is ready."
+    DRAIN_BEGUN = "drain.begun", "A clean stop has begun: no command is taken any more."
+    DRAIN_CONSUMED = "drain.consumed", "The groups are left; commands and intents may be under way."
+    DRAIN_ANSWERED = "drain.answered", "Commands and intents are finished; the outbox may have unsent rows."
+    DRAIN_PUBLISHED = "drain.published", "The outbox is published; nothing is closed."
+    DRAIN_CLOSED = "drain.closed", "The slots are given up; connections are open."
+
+    # --- upkeep
+    OUTBOX_ROTATED = "outbox.rotated", "The outbox may have turned to its next segment; old ones are not emptied."
+    MIGRATION_APPLIED = "migration.applied", "A migration is committed; others are pending."
+
+
+NEVER = "never"
+_BY_NAME = {str(point): point for point in Point}
+_ITEM = re.compile(r"(?:(?P<service>[a-z][a-z0-9_]*):)?(?P<point>[a-z-]+\.[a-z-]+)(?:@(?P<times>[1-9][0-9]{0,8}))?")
+
+_left: dict[Point, int] | None = None
+_die: Callable[[Point], None]
+
+
+def reached(point: Point) -> None:
+    """Die here, if this process is armed for it."""
+    if _left is not None:
+        _count(_left, point)
+
+
+def parse(text: str, services: Sequence[str]) -> Mapping[str, Mapping[Point, int]]:
+    """What `[SERVICE:]POINT[@N][,...]` or `never` asks for: by service ("" for all), at which time a point is deadly.
+
+    Raises ValueError.
+    """
+    found: dict[str, dict[Point, int]] = {}
+    for item in text.split(",") if text != NEVER else ():
+        match = _ITEM.fullmatch(item.strip())
+        point = _BY_NAME.get(match["point"]) if match is not None else None
+        if match is None or point is None or match["service"] not in (None, *services):
+            raise ValueError(item)
+        found.setdefault(match["service"] or "", {})[point] = int(match["times"] or 1)
+    return found
+
+
+def arm(points: Mapping[Point, int], die: Callable[[Point], None] | None = None) -> None:
+    """From now on this process dies when it has reached a point so many times; without points it is disarmed."""
+    global _left, _die  # a process dies as a whole
+    _left, _die = dict(points) or None, die or _end
+
+
+def _count(left: dict[Point, int], point: Point) -> None:
+    if point in left:
+        left[point] -= 1
+        if not left[point]:
+            _die(point)
+
+
+def _end(point: Point) -> NoReturn:
+    with suppress(OSError):
+        os.write(2, f"dies on purpose at the crash point {point}\n".encode())
+    os._exit(EXIT_CODE)

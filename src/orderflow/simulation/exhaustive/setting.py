@@ -1,0 +1,143 @@
+"""What is ordered, what is on the shelves, and how much may go wrong in one history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+from uuid import UUID
+
+from orderflow.events.order import Item
+from orderflow.inventory.messages import SetStock
+from orderflow.messaging.identity import uuid5
+from orderflow.order.messages import PlaceOrder
+from orderflow.simulation.model import Wanted
+
+APPLE, PEAR = "apple", "pear"
+SHELVES: Mapping[str, int] = MappingProxyType({APPLE: 3, PEAR: 1})
+FEWER_APPLES = 1
+"""What somebody counts: too few for either order."""
+
+PRICES: Mapping[str, int] = MappingProxyType({APPLE: 299, PEAR: 1_000})
+METHOD = "pm_card_visa"
+
+
+class Bounds(NamedTuple):
+    """How often each may happen in one history. All else happens as often as it can.
+
+    `failures`: a handler fails. `time_outs`: the bank does not answer in time. `counts`: somebody states the stock.
+    `settles`: an operator settles a payment while the bank is asked. `asks`: he has the bank asked again for a refund
+    that it has refused. `mistakes`: he says that there is a charge where there is none. `discards`: he gives a dead
+    letter up. `overtakes`: an event is read before an earlier one of its key, as when partitions were added.
+    """
+
+    failures: int
+    time_outs: int
+    counts: int
+    settles: int
+    asks: int
+    mistakes: int
+    discards: int
+    overtakes: int
+
+
+class Run(NamedTuple):
+    """A search that is worth a name."""
+
+    orders: int
+    bounds: Bounds
+    about: str
+
+
+NONE = Bounds(failures=0, time_outs=0, counts=0, settles=0, asks=0, mistakes=0, discards=0, overtakes=0)
+RUNS: Mapping[str, Run] = MappingProxyType(
+    {
+        "faults": Run(
+            1,
+            NONE._replace(failures=1, time_outs=1, counts=1, asks=1),
+            "a handler fails and is tried again, the bank is late, the stock is enough or not",
+        ),
+        "operators": Run(
+            1,
+            NONE._replace(time_outs=1, counts=1, settles=1, asks=1, mistakes=1),
+            "operators settle payments, rightly and wrongly, and have the bank asked again",
+        ),
+        "discards": Run(
+            1,
+            NONE._replace(failures=2, discards=1),
+            "handlers fail up to being given up; operators edit, replay or discard that",
+        ),
+        "overtaking": Run(
+            1,
+            NONE._replace(time_outs=1, counts=1, asks=1, overtakes=2),
+            "partitions were added, so that events of one order overtake each other",
+        ),
+        "rivals": Run(
+            2,
+            NONE._replace(time_outs=1, counts=1),
+            "two orders want the last units, and the bank is late",
+        ),
+    }
+)
+
+
+class Shopping(NamedTuple):
+    """One order as its shop asks for it: `first`; the same once more, under the id that a second request would make;
+    and another order under the same Idempotency-Key.
+    """
+
+    letter: str
+    wanted: Wanted
+    first: PlaceOrder
+    again: PlaceOrder
+    other: PlaceOrder
+
+
+class Setting(NamedTuple):
+    """What a search begins with. `counted` is what somebody may state of the stock meanwhile."""
+
+    shops: Sequence[Shopping]
+    stock: Sequence[SetStock]
+    counted: SetStock
+    bounds: Bounds
+
+    def names(self) -> Mapping[str, str]:
+        """A letter for each order, by its id."""
+        return {str(command.order_id): shop.letter for shop in self.shops for command in shop[2:]}
+
+
+def setting_of(run: Run) -> Setting:
+    """Two shops want apples of which there are enough for one; currencies of no and of three decimal places."""
+    carts = (("A", "JPY", {APPLE: 2, PEAR: 1}), ("B", "KWD", {APPLE: 2}))
+    shops = [_shopping(*cart) for cart in carts[: run.orders]]
+    stock = [SetStock(sku=sku, on_hand=on_hand) for sku, on_hand in SHELVES.items()]
+    return Setting(shops, stock, SetStock(sku=APPLE, on_hand=FEWER_APPLES), run.bounds)
+
+
+def _shopping(letter: str, currency: str, cart: Mapping[str, int]) -> Shopping:
+    lines = tuple((sku, quantity, PRICES[sku]) for sku, quantity in cart.items())
+    wanted = Wanted(customer_id=f"customer {letter}", currency=currency, lines=lines, payment_method=METHOD)
+    return Shopping(
+        letter,
+        wanted,
+        first=_command(letter, wanted, "first"),
+        again=_command(letter, wanted, "again"),
+        other=_command(letter, wanted, "other"),
+    )
+
+
+def _command(letter: str, wanted: Wanted, which: str) -> PlaceOrder:
+    """The ids of two requests differ: each is made at the edge."""
+    return PlaceOrder(
+        order_id=order_id_of(letter, which),
+        customer_id="somebody else" if which == "other" else wanted.customer_id,
+        currency=wanted.currency,
+        items=tuple(Item(sku=sku, quantity=quantity, unit_price=price) for sku, quantity, price in wanted.lines),
+        payment_method=wanted.payment_method,
+        idempotency_key=f"key {letter}",
+        fingerprint="other" if which == "other" else "same",
+    )
+
+
+def order_id_of(letter: str, which: str = "first") -> UUID:
+    return uuid5(f"exhaustive\n{letter}\n{which}")

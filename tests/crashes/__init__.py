@@ -1,0 +1,1 @@
+"""Every crash point, service and log: a process dies there, is started again, and the promises hold."""

@@ -1,0 +1,102 @@
+"""The code that decides, and the tests that judge it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "orderflow"
+
+ALL_JUDGES = ("tests/unit", "tests/simulation/test_outage_in_time.py", "tests/simulation/test_overruling.py")
+"""The unit tests, worlds of the simulator among them, and its tests of an outage in virtual time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A file below `src/orderflow`. `own` are the files below `tests/unit` that judge it, the quick ones first."""
+
+    file: str
+    group: str
+    own: tuple[str, ...]
+
+    @property
+    def path(self) -> Path:
+        return SOURCE / self.file
+
+    @property
+    def module(self) -> str:
+        return ".".join(("orderflow", *Path(self.file).with_suffix("").parts))
+
+    @property
+    def tests(self) -> tuple[str, ...]:
+        return tuple(f"tests/unit/{name}" for name in self.own)
+
+
+SERVICES, PROCESSOR, RETRIES, CANARY, OUTAGE = "services", "processor", "retries", "canary", "outage judge"
+
+_PAYMENT = ("payment/test_model.py", "payment/test_settlement.py")
+_ORDER = ("order/test_model.py", "order/test_flow.py", "order/test_idempotency.py")
+_ALL = (
+    "messaging/test_suspects.py",
+    "messaging/test_retrier.py",
+    "messaging/test_deferrals.py",
+    "messaging/test_crowd.py",
+    "messaging/test_breaker.py",
+    "messaging/test_figures.py",
+    "messaging/test_handling.py",
+    "messaging/test_failures.py",
+    "messaging/test_readable_again.py",
+    "messaging/test_outage_watch.py",
+    "messaging/test_refused_parking.py",
+    "messaging/recovery/test_discarding.py",
+    "messaging/test_intents.py",
+    "messaging/test_parking.py",
+    "messaging/recovery/test_rehearsal.py",
+    "messaging/recovery/test_editing.py",
+    "messaging/test_outage_inlet.py",
+    "messaging/test_outage.py",
+    "messaging/test_deferring.py",
+    "messaging/test_inlet.py",
+)
+
+
+def _core(*first: str) -> tuple[str, ...]:
+    """The tests of the core's heart: these first, since they are written for the file."""
+    named = tuple(f"messaging/test_{name}.py" for name in first)
+    return (*named, *(name for name in _ALL if name not in named))
+
+
+TARGETS = (
+    Target("order/model.py", SERVICES, _ORDER),
+    Target("payment/model.py", SERVICES, _PAYMENT),
+    Target("payment/refunds.py", SERVICES, _PAYMENT),
+    Target("payment/settlement.py", SERVICES, _PAYMENT),
+    Target("inventory/model.py", SERVICES, ("inventory/test_model.py",)),
+    Target("notification/model.py", SERVICES, ("notification/test_model.py",)),
+    Target("messaging/inlet.py", PROCESSOR, _core("inlet", "outage_inlet", "refused_parking")),
+    Target("messaging/fold.py", PROCESSOR, _core("inlet", "parking", "intents")),
+    Target("messaging/parking.py", PROCESSOR, _core("parking")),
+    Target("messaging/handling.py", PROCESSOR, _core("handling", "inlet")),
+    Target("messaging/notes.py", PROCESSOR, _core("handling", "inlet", "intents")),
+    Target("messaging/suspects.py", PROCESSOR, _core("suspects")),
+    Target("messaging/decision.py", PROCESSOR, _core("failures", "inlet")),
+    Target("messaging/machine.py", PROCESSOR, ("messaging/test_machine.py", *_ORDER, *_PAYMENT)),
+    Target("messaging/inbox.py", PROCESSOR, _core("failures", "parking")),
+    Target("messaging/failures.py", PROCESSOR, _core("failures", "redaction", "parking")),
+    Target("messaging/retry.py", RETRIES, ("messaging/test_retry.py",)),
+    Target("messaging/policy.py", RETRIES, _core("parking")),
+    Target("messaging/retrier.py", RETRIES, _core("retrier", "parking")),
+    Target("messaging/patience.py", RETRIES, ("messaging/test_patience.py",)),
+    Target(
+        "messaging/recovery/canary.py",
+        CANARY,
+        ("messaging/recovery/test_canary.py", "messaging/recovery/test_replay.py"),
+    ),
+    Target("messaging/outage.py", OUTAGE, _core("outage")),
+    Target("messaging/outage_watch.py", OUTAGE, _core("outage_watch", "outage_inlet")),
+    Target("messaging/breaker.py", OUTAGE, _core("breaker", "outage_watch", "outage_inlet")),
+    Target("messaging/sifting.py", OUTAGE, _core("outage_inlet")),
+    Target("messaging/deferrals.py", OUTAGE, _core("deferrals", "deferring")),
+    Target("messaging/crowd.py", OUTAGE, _core("crowd", "deferring")),
+)

@@ -1,0 +1,1 @@
+"""Chaos: what decides and what judges."""

@@ -1,0 +1,100 @@
+"""What the audit says of how an order went through inboxes and outboxes, and of the numbers of records."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from orderflow.audit.books import InboxRow, OrderBooks, OutboxRow, Passage, ReservationRow
+from orderflow.audit.findings import Finding, Kind, grouped
+from orderflow.audit.orders import check_order
+from orderflow.audit.topics import GENERATION, Sequences
+
+HEARD = InboxRow("inventory", "inventory", "orderflow.PaymentSucceeded", "e-1", "done")
+SAID = OutboxRow("inventory", "inventory-status", "StockReserved", 1, "e-2", is_sent=True)
+LINES = (("mug", 2),)
+
+
+def reserved(
+    inbox: tuple[InboxRow, ...] = (HEARD,),
+    outbox: tuple[OutboxRow, ...] = (SAID,),
+    emitted: int = 1,
+    ledgers: frozenset[str] = frozenset({"inventory"}),
+) -> OrderBooks:
+    """An order of which inventory alone is looked at."""
+    return OrderBooks(
+        order_id="o",
+        reservations=(ReservationRow("RESERVED", LINES),),
+        movements=LINES,
+        passage=Passage(inbox, outbox, {"inventory": emitted}, ledgers),
+    )
+
+
+def kinds(books: OrderBooks) -> list[Kind]:
+    return [finding.kind for finding in check_order(books, at_rest=False)]
+
+
+def test_an_effect_with_its_inbox_row_and_its_event_is_in_order() -> None:
+    assert kinds(reserved()) == []
+
+
+@pytest.mark.parametrize(
+    ("books", "kind"),
+    [
+        (reserved(inbox=()), Kind.EFFECT_WITHOUT_INBOX_ROW),
+        (reserved(inbox=(replace(HEARD, state="parked"),)), Kind.EFFECT_WITHOUT_INBOX_ROW),
+        (replace(reserved(outbox=()), reservations=(), movements=()), Kind.INBOX_ROW_WITHOUT_EFFECT),
+        (reserved(inbox=(HEARD, replace(HEARD, identity="x", state="dead"))), Kind.PARKED_EVENT_MISSING),
+        (reserved(outbox=()), Kind.EVENT_NEVER_SENT),
+        (reserved(outbox=(replace(SAID, event="StockRejected"),)), Kind.EVENT_NEVER_SENT),
+        (reserved(outbox=(replace(SAID, topic="flow-status"),)), Kind.EVENT_NEVER_SENT),
+        (reserved(emitted=2), Kind.SEQUENCE_GAP),
+        (reserved(outbox=(SAID, replace(SAID, event_id="e-3"))), Kind.SEQUENCE_TWICE),
+        (reserved(emitted=0), Kind.SEQUENCE_TWICE),
+    ],
+)
+def test_what_is_not_as_it_must_be_is_of_a_kind(books: OrderBooks, kind: Kind) -> None:
+    assert kind in kinds(books)
+
+
+def test_what_the_outbox_has_forgotten_is_not_missed() -> None:
+    assert kinds(reserved(outbox=(), ledgers=frozenset())) == []
+
+
+def test_an_event_published_again_has_its_number_once() -> None:
+    assert kinds(reserved(outbox=(SAID, SAID))) == []
+
+
+def test_a_number_after_a_higher_one_is_out_of_order_unless_it_was_there_before() -> None:
+    sequences = Sequences()
+    assert [sequences.later_than("k", number) for number in (1, 3, 1, 3, 2, 2, 4)] == [0, 0, 0, 0, 3, 0, 0]
+    assert sequences.later_than("another", 1) == 0
+
+
+def test_the_numbers_of_the_last_keys_are_remembered() -> None:
+    sequences = Sequences()
+    sequences.later_than("k", 2)
+    for number in range(GENERATION):
+        sequences.later_than(str(number), 1)
+    assert sequences.later_than("k", 1) == 2
+
+
+def test_what_is_to_be_typed_has_no_text_of_others_in_it() -> None:
+    order_id = "01981c5e-7a40-7000-8000-0123456789ab"
+    forged = Finding(Kind.RECORD_FORGED, "x; reboot", "a row", "none", "order-events/0@1")
+    [hostile] = grouped([forged])
+    [both] = grouped([forged, replace(forged, subject=order_id)])
+    assert "orderflow order show ORDER" in hostile.remedy
+    assert f"orderflow order show {order_id}" in both.remedy
+
+
+def test_findings_are_told_by_kind_with_each_subject_once() -> None:
+    findings = [
+        Finding(Kind.DOUBLE_CHARGE, "b", "one", "two", "bank"),
+        Finding(Kind.HISTORY_GAP, "a", "2", "3", "order"),
+        Finding(Kind.HISTORY_GAP, "a", "4", "5", "order"),
+    ]
+    first, second = grouped(findings)
+    assert (first.kind, first.subjects, len(first.findings)) == (Kind.HISTORY_GAP, ("a",), 2)
+    assert (second.kind, second.where, second.since) == (Kind.DOUBLE_CHARGE, ("bank",), None)

@@ -1,0 +1,174 @@
+"""Bugs in the SQL of the store and of the log: what only other sessions, at the right statement, can show."""
+
+# ruff: noqa: E501  # what is replaced is as long as it is
+
+from __future__ import annotations
+
+from tests.zoo.bug import Bug
+
+STORE = "messaging/stores/postgres"
+SQL = f"{STORE}/sql/queries.sql"
+LOG = "messaging/transports/postgres_log"
+LOG_SQL = f"{LOG}/sql/queries.sql"
+TABLES = f"{LOG}/sql/migrations/0001_log.sql"
+
+
+def seen_by(case: str) -> str:
+    return f"tests/schedules/test_schedules.py::test_every_schedule_keeps_what_the_case_says[{case}]"
+
+
+BUGS = (
+    Bug(
+        "two-relays-one-slot",
+        4,
+        "Whether a slot's lock was granted is not looked at: two relays publish one slot.",
+        SQL,
+        "WHERE pg_try_advisory_lock($1::integer, slot);",
+        "WHERE pg_try_advisory_lock($1::integer, slot) IS NOT NULL;",
+        seen_by("relays"),
+    ),
+    Bug(
+        "fenced-member-settles",
+        1,
+        "What a member settles counts although the group has gone on without it.",
+        LOG_SQL,
+        " WHERE o.group_id = $1 AND o.owner = $2\n   AND o.partition_id = s.partition_id AND o.owner_generation = s.generation;",
+        " WHERE o.group_id = $1 AND $2::uuid IS NOT NULL AND o.partition_id = s.partition_id AND s.generation >= 0;",
+        seen_by("groups"),
+    ),
+    Bug(
+        "append-locks-as-records-come",
+        1,
+        "An append locks partitions in the order of its records: two of them wait for each other.",
+        f"{LOG}/append.py",
+        "touched = sorted(set(places))",
+        "touched = list(dict.fromkeys(places))",
+        seen_by("appends"),
+    ),
+    Bug(
+        "lease-is-not-taken",
+        2,
+        "Intents that are claimed stay due for all others.",
+        SQL,
+        "SET due_at = statement_timestamp() + $2 * interval '1 ms'",
+        "SET due_at = statement_timestamp() + $2 * interval '0 ms'",
+        seen_by("intents"),
+    ),
+    Bug(
+        "offsets-counted-without-the-lock",
+        1,
+        "An append reads the partition's counter before it locks it: two records get one offset.",
+        TABLES,
+        "        UPDATE partitions SET next_offset = next_offset + p_counts[i]\n         WHERE id = p_partitions[i]\n        RETURNING next_offset - p_counts[i] INTO STRICT v_base;",
+        "        SELECT next_offset INTO STRICT v_base FROM partitions WHERE id = p_partitions[i];\n        UPDATE partitions SET next_offset = v_base + p_counts[i] WHERE id = p_partitions[i];",
+        seen_by("appends"),
+    ),
+    Bug(
+        "upkeep-locks-the-counters-first",
+        1,
+        "Emptying a segment of the log locks the counters before the segment: it and an append wait for each other.",
+        f"{LOG}/sql/migrations/0004_upkeep_locks_first.sql",
+        "        EXECUTE format('LOCK TABLE ONLY records_%s IN ACCESS EXCLUSIVE MODE', v_segment);",
+        "        NULL;",
+        seen_by("upkeep"),
+    ),
+    Bug(
+        "generation-stays",
+        1,
+        "A partition that changes hands keeps its generation, so that the old owner's word counts on.",
+        TABLES,
+        "SET owner = d.member, owner_generation = v_generation",
+        "SET owner = d.member, owner_generation = 0 * v_generation",
+        seen_by("groups"),
+    ),
+    Bug(
+        "put-out-and-not-told",
+        1,
+        "The heartbeat of a member that was put out says nothing of it.",
+        TABLES,
+        "    IF NOT FOUND THEN\n        RETURN NULL;\n    END IF;",
+        "",
+        seen_by("groups"),
+    ),
+    Bug(
+        "the-dead-keep-their-seats",
+        1,
+        "Members whose lease has run out are not put out.",
+        TABLES,
+        "       AND (m.expires_at < clock_timestamp()\n            OR NOT EXISTS",
+        "       AND (m.expires_at < clock_timestamp() - interval '1 year'\n            AND NOT EXISTS",
+        seen_by("groups-cut"),
+    ),
+    Bug(
+        "claims-side-by-side",
+        3,
+        "Two installations that claim the same topics at once both get them.",
+        f"{LOG}/sql/migrations/0003_claims.sql",
+        "    LOCK TABLE claims IN SHARE ROW EXCLUSIVE MODE;\n",
+        "",
+        seen_by("claims"),
+    ),
+    Bug(
+        "batch-takes-no-lock",
+        2,
+        "A batch asks for its locks and does not wait for them.",
+        f"{STORE}/sql/queries.sql",
+        "SELECT count(pg_advisory_xact_lock(number))",
+        "SELECT count(pg_try_advisory_xact_lock(number))",
+        seen_by("batches"),
+    ),
+    Bug(
+        "snapshot-before-the-lock",
+        2,
+        "Sessions are in REPEATABLE READ: what the last holder of a lock has committed is not seen.",
+        f"{STORE}/connections.py",
+        '"default_transaction_isolation": "read committed"',
+        '"default_transaction_isolation": "repeatable read"',
+        seen_by("batches"),
+    ),
+    Bug(
+        "outbox-ids-in-stock",
+        4,
+        "Each session has a stock of outbox ids: within a key, they are not in commit order.",
+        f"{STORE}/sql/migrations/0001_core.sql",
+        "CREATE SEQUENCE outbox_id AS bigint CACHE 1;",
+        "CREATE SEQUENCE outbox_id AS bigint CACHE 50;",
+        seen_by("relays"),
+    ),
+    Bug(
+        "marks-all-before",
+        1,
+        "A relay marks as sent all rows up to the last that it has sent, also those committed meanwhile.",
+        SQL,
+        "-- Rows that the log has acknowledged.\nDELETE FROM outbox_pending WHERE id = ANY ($1::bigint[]);",
+        "-- Rows that the log has acknowledged.\nDELETE FROM outbox_pending WHERE id <= (SELECT max(n) FROM unnest($1::bigint[]) AS n);",
+        seen_by("relays"),
+    ),
+    Bug(
+        "purge-looks-once",
+        1,
+        "The purge does not look again, under the lock, whether a segment is wholly sent.",
+        f"{STORE}/sql/migrations/0001_core.sql",
+        "    FOR look IN 1..2 LOOP",
+        "    FOR look IN 1..1 LOOP",
+        seen_by("purge"),
+    ),
+    Bug(
+        "intents-claimed-in-turn",
+        2,
+        "Who claims intents waits for another who does, and then takes the same.",
+        SQL,
+        "LIMIT $1\n    FOR UPDATE SKIP LOCKED",
+        "LIMIT $1",
+        seen_by("intents"),
+    ),
+    Bug(
+        "migrations-side-by-side",
+        3,
+        "Two processes that migrate one database do not wait for each other.",
+        f"{STORE}/sql/migrations.sql",
+        "SELECT pg_advisory_xact_lock(1868981603, 0);",
+        "SELECT pg_try_advisory_xact_lock(1868981603, 0);",
+        seen_by("migrations"),
+    ),
+)
