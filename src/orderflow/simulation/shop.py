@@ -105,8 +105,9 @@ class Shops:
         """When everything works, who repeats a request is answered as before, and who orders gets an order: soon, as
         a process may still wait before it tries again what had failed.
         """
+        one = self._wish()
         for _ in range(TRIES_MAX):
-            if await self._order(self._wish(), None):
+            if await self._order(one, None):
                 break
             await asyncio.sleep(ASK_EVERY_S)
         else:
