@@ -299,6 +299,7 @@ class Upkeep(LogCase):
     name = "upkeep"
     about = "segments are closed and emptied among appends and reads: only what has expired is gone"
     stops = ("segments", "partitions")
+    in_suite = 100
 
     async def actors(self, chance: Random) -> Mapping[str, Part]:
         self.read: list[int] = []
