@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from orderflow.chaos.history import DOUBLED, FAILED, OK, STUCK, UNKNOWN, History, Placing
-from orderflow.chaos.http import HttpClient, NoAnswerError, NotSentError, Reply
 from orderflow.chaos.shop import CUSTOMER, Wanted, wanted
+from orderflow.load.connection import Endpoint, LostError, NothingAnswersError, Pool, Reply
 
 PLACE, READ = "place", "read"
 TIMEOUT_S = 10.0
@@ -45,7 +45,8 @@ class Client:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self.not_sent = 0
-        self._http = HttpClient("127.0.0.1", port)
+        self._endpoint = Endpoint(f"http://127.0.0.1:{port}")
+        self._http = Pool(self._endpoint)
 
     def pause(self) -> None:
         """No new orders for now; those under way go on."""
@@ -134,14 +135,14 @@ class Client:
         history.invoke(PLACE, order.number, key=order.key)
         try:
             reply = await self._post(order.body, order.key)
-            view = reply.json() if reply.is_success else None
+            view = json.loads(reply.body) if reply.is_success else None
         except asyncio.CancelledError:
             self._end(placing, UNKNOWN, why="the run ended")
             raise
-        except NotSentError as error:
-            return self._end(placing, FAILED, why=str(error))
-        except (NoAnswerError, ValueError) as error:
-            return self._end(placing, UNKNOWN, why=str(error))
+        except NothingAnswersError as error:
+            return self._end(placing, FAILED, why=_why(error))
+        except (LostError, ValueError) as error:
+            return self._end(placing, UNKNOWN, why=_why(error))
         if view is not None:
             history.placed(placing, view)
             return self._end(placing, OK, status=reply.status, id=placing.order_id)
@@ -155,8 +156,8 @@ class Client:
         history.invoke("place another", order.number, key=order.key)
         try:
             reply = await self._post(body, order.key)
-        except (NotSentError, NoAnswerError) as error:
-            history.end(UNKNOWN, "place another", order.number, why=str(error))
+        except (NothingAnswersError, LostError) as error:
+            history.end(UNKNOWN, "place another", order.number, why=_why(error))
             return
         if reply.is_success:
             history.find(DOUBLED, f"order {order.number}", "another order was accepted under its key")
@@ -164,7 +165,9 @@ class Client:
         history.end(outcome, "place another", order.number, status=reply.status)
 
     async def _post(self, body: object, key: str | None) -> Reply:
-        return await self._http.post("/orders", json.dumps(body).encode(), key=key, timeout_s=TIMEOUT_S)
+        named = b"idempotency-key: %b\r\n" % json.dumps(key).encode() if key is not None else b""
+        request = self._endpoint.send(b"POST", "/orders", json.dumps(body).encode(), named)
+        return await self._http.ask(request, TIMEOUT_S)
 
     async def _follow(self, placing: Placing, due: float) -> None:
         """Wait for its end, however long that takes."""
@@ -179,13 +182,13 @@ class Client:
         history.invoke(READ, number)
         path = f"/orders/{placing.order_id}" + (f"?wait={wait_s:g}" if wait_s else "")
         try:
-            reply = await self._http.get(path, timeout_s=TIMEOUT_S + wait_s)
-            view = reply.json() if reply.is_success else None
+            reply = await self._http.ask(self._endpoint.get(path), TIMEOUT_S + wait_s)
+            view = json.loads(reply.body) if reply.is_success else None
         except asyncio.CancelledError:
             history.end(UNKNOWN, READ, number, why="the run ended")
             raise
-        except (NotSentError, NoAnswerError, ValueError) as error:
-            history.end(UNKNOWN, READ, number, why=str(error))
+        except (NothingAnswersError, LostError, ValueError) as error:
+            history.end(UNKNOWN, READ, number, why=_why(error))
             return False
         if reply.status == 404:
             history.missing(placing)
@@ -198,3 +201,8 @@ class Client:
         placing.sum_up(outcome)
         self._history.end(outcome, PLACE, placing.number, **more)
         return outcome
+
+
+def _why(error: Exception) -> str:
+    """What was in the way of the connection, where that was it; else what the error says."""
+    return type(error.__cause__).__name__ if isinstance(error, NothingAnswersError) else str(error)

@@ -17,8 +17,9 @@ from orderflow.audit.rest import Look
 from orderflow.chaos.client import Client
 from orderflow.chaos.history import ADRIFT, DOUBLED, FAILED, LOST, OK, STUCK, VERDICTS, History, Placing, Trouble
 from orderflow.chaos.observer import POISON, Observer
-from orderflow.chaos.shop import CUSTOMER, INVALID, PRICES
+from orderflow.chaos.shop import CUSTOMER, INVALID
 from orderflow.chaos.system import System, read_json
+from orderflow.load.catalogue import PRICES
 from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
 from orderflow.messaging.transport import TransportUnavailableError
 

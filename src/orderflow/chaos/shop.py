@@ -7,23 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from orderflow.load.catalogue import PRICES, SOLD_OUT_SKU
+
 CUSTOMER: Final = "chaos-"
-SOLD_OUT_SKU: Final = "SKU-SOLD-OUT"
-PRICES: Final[Mapping[str, int]] = {
-    "SKU-ESPRESSO-CUP": 590,
-    "SKU-COFFEE-BEANS-1KG": 1890,
-    "SKU-PAPER-FILTER-100": 490,
-    "SKU-MILK-JUG": 1450,
-    "SKU-TEA-TOWEL": 950,
-    "SKU-HAND-GRINDER": 7900,
-    "SKU-POUR-OVER-KETTLE": 5400,
-    "SKU-LINEN-APRON": 3200,
-    "SKU-BREAD-KNIFE": 4150,
-    "SKU-CAST-IRON-PAN": 6900,
-    "SKU-DESK-LAMP": 8900,
-    "SKU-WALL-CLOCK": 4700,
-}
-"""SKU of the demo catalogue and unit price in minor units."""
 
 APPROVED, DECLINED, SOLD_OUT, SLOW = "approved", "declined", "sold out", "slow bank"
 LOST_CHARGED, LOST_NOT_CHARGED, FAILS_TWICE = "time-out, charged", "time-out, not charged", "bank fails twice"

@@ -7,8 +7,9 @@ from collections import Counter
 
 import pytest
 
-from orderflow.cli.load.plan import PRICES, SHARES, SOLD_OUT, SOLD_OUT_SKU, plan
+from orderflow.cli.load.plan import SHARES, SOLD_OUT, plan
 from orderflow.inventory.demo import DEMO_CATALOGUE
+from orderflow.load.catalogue import PRICES, SOLD_OUT_SKU
 from orderflow.order.requests import NewOrder, require_sound
 from orderflow.payment.bank import APPROVED, DECLINED, MISBEHAVING
 from orderflow.runtime.decode import StrictDecoder

@@ -14,7 +14,7 @@ from click.testing import Result
 
 from orderflow.cli import bars
 from orderflow.cli.dlt.following import telling
-from orderflow.cli.load.plan import PRICES
+from orderflow.load.catalogue import PRICES
 from tests.support.shop import Asked, Says, shop
 from tests.unit.cli.calls import ORDER_ID, call
 from tests.unit.cli.fleet import fleet

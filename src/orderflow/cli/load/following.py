@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
-from orderflow.cli.load.connection import Caller, Endpoint, LostError, NothingAnswersError
 from orderflow.cli.load.tally import COMPLETED, FAILED, Tally
+from orderflow.load.connection import Caller, Endpoint, LostError, NothingAnswersError
 
 SAMPLES_MAX = 256
 SAMPLES_PER_S = 200.0

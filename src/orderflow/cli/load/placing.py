@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from orderflow.cli.load.connection import Caller, Endpoint, LostError, NothingAnswersError, Reply
 from orderflow.cli.load.plan import PlannedOrder
 from orderflow.cli.load.tally import Tally
+from orderflow.load.connection import Caller, Endpoint, LostError, NothingAnswersError, Reply
 
 TIMEOUT_S = 30.0
 PATIENCE_S = 15.0

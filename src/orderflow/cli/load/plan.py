@@ -9,6 +9,8 @@ from types import MappingProxyType
 
 import msgspec
 
+from orderflow.load.catalogue import PRICES, SOLD_OUT_SKU
+
 APPROVED = "approved"
 DECLINED = "declined"
 NO_FUNDS = "no funds"
@@ -31,25 +33,6 @@ SHARES: Mapping[str, float] = MappingProxyType(
     }
 )
 """Kind → share of all orders. A kind that is rare comes early once, so that a small run shows it too."""
-
-SOLD_OUT_SKU = "SKU-SOLD-OUT"
-PRICES: Mapping[str, int] = MappingProxyType(
-    {
-        "SKU-ESPRESSO-CUP": 590,
-        "SKU-COFFEE-BEANS-1KG": 1890,
-        "SKU-PAPER-FILTER-100": 490,
-        "SKU-MILK-JUG": 1450,
-        "SKU-TEA-TOWEL": 950,
-        "SKU-HAND-GRINDER": 7900,
-        "SKU-POUR-OVER-KETTLE": 5400,
-        "SKU-LINEN-APRON": 3200,
-        "SKU-BREAD-KNIFE": 4150,
-        "SKU-CAST-IRON-PAN": 6900,
-        "SKU-DESK-LAMP": 8900,
-        "SKU-WALL-CLOCK": 4700,
-    }
-)
-"""SKU of the demo catalogue → unit price in minor units, the most popular first."""
 
 CUSTOMERS = 5000
 FIRST_RARE, RARE_EVERY = 3, 2

@@ -10,11 +10,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from uuid import uuid4
 
-from orderflow.cli.load.connection import Endpoint, LostError, NothingAnswersError
 from orderflow.cli.load.following import Following
 from orderflow.cli.load.placing import Placing
 from orderflow.cli.load.plan import plan
 from orderflow.cli.load.tally import Tally
+from orderflow.load.connection import Endpoint, LostError, NothingAnswersError
 
 LOOK_EVERY_S = 0.05
 REFUNDS_EVERY_S = 0.25

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orderflow.cli.http import ServiceClient
-from orderflow.cli.load.plan import PRICES, SOLD_OUT_SKU
+from orderflow.load.catalogue import PRICES, SOLD_OUT_SKU
 
 UNITS_AN_ORDER = 3
 PLENTY = 1_000_000

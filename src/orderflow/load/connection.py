@@ -30,6 +30,10 @@ class Reply:
     headers: dict[bytes, bytes] = field(default_factory=dict)
 
     @property
+    def is_success(self) -> bool:
+        return 200 <= self.status < 300
+
+    @property
     def retry_after_s(self) -> float | None:
         text = self.headers.get(b"retry-after", b"")
         return float(text) if text.isdigit() else None
@@ -93,6 +97,28 @@ class Caller:
         except (OSError, TimeoutError) as error:
             raise NothingAnswersError(endpoint.url) from error
         return connection
+
+
+class Pool:
+    """Callers of one endpoint, as many as there are requests at a time; the last one that was used goes first.
+
+    A library's pool looks through all its connections at each request; while a service is away, there are thousands.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._idle: list[Caller] = []
+
+    async def ask(self, request: bytes, timeout_s: float) -> Reply:
+        """Raises NothingAnswersError, LostError."""
+        caller = self._idle.pop() if self._idle else Caller(self._endpoint)
+        reply = await caller.ask(request, timeout_s)
+        self._idle.append(caller)
+        return reply
+
+    def close(self) -> None:
+        for caller in self._idle:
+            caller.close()
 
 
 class _Connection(asyncio.Protocol):
