@@ -10,7 +10,7 @@ crash falls between two transactions: before a commit nothing has happened, afte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from enum import IntEnum
 from itertools import product
@@ -238,12 +238,19 @@ class Space:
 
     def _retries(self, state: State, left: Bounds) -> Iterator[Move]:
         for service in range(len(SERVICES)):
-            for kind, what, step in self._menu(self._retry_heads, service, state[service]):
-                if kind is Kind.SYSTEM:
-                    yield Move(kind, what, self._after(state, service, step), step.broken)
-                elif left.failures:
-                    fewer = left._replace(failures=left.failures - 1)
-                    yield Move(kind, what, self._after(state, service, step, left=fewer), step.broken)
+            menu = self._menu(self._retry_heads, service, state[service])
+            yield from self._as_handled(menu, service, state, left)
+
+    def _as_handled(
+        self, menu: Iterable[tuple[Kind, str, Step]], service: int, state: State, left: Bounds
+    ) -> Iterator[Move]:
+        """Each as it is; with a failing handler only as long as handlers may still fail."""
+        for kind, what, step in menu:
+            if kind is Kind.SYSTEM:
+                yield Move(kind, what, self._after(state, service, step), step.broken)
+            elif left.failures:
+                fewer = left._replace(failures=left.failures - 1)
+                yield Move(kind, what, self._after(state, service, step, left=fewer), step.broken)
 
     def _retry_heads(self, service: int, stored: int) -> Iterator[tuple[Kind, str, Step]]:
         for consumer, head in self.stored[stored].heads():
@@ -276,12 +283,8 @@ class Space:
                     yield what, self._books.number(then), message, in_time
 
     def _answers(self, state: State, left: Bounds) -> Iterator[Move]:
-        for kind, what, step in self._menu(self._heard, state[PAYMENT], state[FLIGHT]):
-            if kind is Kind.SYSTEM:
-                yield Move(kind, what, self._after(state, PAYMENT, step), step.broken)
-            elif left.failures:
-                fewer = left._replace(failures=left.failures - 1)
-                yield Move(kind, what, self._after(state, PAYMENT, step, left=fewer), step.broken)
+        menu = self._menu(self._heard, state[PAYMENT], state[FLIGHT])
+        yield from self._as_handled(menu, PAYMENT, state, left)
 
     def _heard(self, payment: int, flight: int) -> Iterator[tuple[Kind, str, Step]]:
         for answer in sorted(self._flights[flight]):
