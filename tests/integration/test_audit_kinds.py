@@ -20,6 +20,7 @@ from orderflow.messaging.transport import ProducerRecord
 from orderflow.messaging.transports import postgres_log
 from tests.support.clean_books import fill
 from tests.support.corruption import ON_ORDER_EVENTS, PLANTS, UNDER_WAY, Plant
+from tests.support.damage import unguarded
 from tests.support.postgres import PostgresServer
 from tests.support.saga import SERVICES, Databases, databases
 
@@ -71,7 +72,7 @@ class Planted:
         quoted = ", ".join(f"'{each}'" for each in chosen)
         for database, statements in plant.sql.items():
             filled = [each.format(ids=f"({quoted})", list=quoted, skus="{skus}") for each in statements]
-            await change(self.made.urls[database], *filled)
+            await unguarded(self.made.urls[database], *filled)
         skus = tuple(f"SKU-{number % 50}" for number in numbers)
         for kind in (plant.kind, *plant.also):
             if kind not in plant.of_all:
@@ -87,7 +88,7 @@ class Planted:
         first, second = await fetch(url, found.replace("FROM", "FROM records,", 1))
         moved = 'UPDATE records SET "offset" = {to} WHERE partition_id = {part} AND "offset" = {place}'
         part, one, other = first["part"], first["place"], second["place"]
-        await change(
+        await unguarded(
             url,
             moved.format(to=-1, part=part, place=one),
             moved.format(to=one, part=part, place=other),
@@ -112,7 +113,7 @@ class Planted:
             )
         finally:
             await transport.close()
-        await change(
+        await unguarded(
             self.made.urls["log"],
             "UPDATE group_offsets SET committed = greatest(committed, next_offset) FROM partitions "
             "WHERE partitions.id = partition_id",
@@ -133,17 +134,6 @@ async def fetch(url: str, query: str) -> list[asyncpg.Record]:
     connection = await asyncpg.connect(url)
     try:
         return list(await connection.fetch(query))
-    finally:
-        await connection.close()
-
-
-async def change(url: str, *statements: str) -> None:
-    """Break the books as no service could: triggers and foreign keys are out of force."""
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute("SET session_replication_role = replica")
-        for statement in statements:
-            await connection.execute(statement)
     finally:
         await connection.close()
 
@@ -184,7 +174,7 @@ async def spoil(planted: Planted) -> set[str]:
         url = planted.made.urls[database]
         for table, key in tables.items():
             for row in await fetch(url, RULES.format(table=table)):
-                await change(url, f"ALTER TABLE {table} DROP CONSTRAINT {row['conname']}")
+                await unguarded(url, f"ALTER TABLE {table} DROP CONSTRAINT {row['conname']}")
             columns = {row["column_name"]: row["data_type"] for row in await fetch(url, COLUMNS.format(table=table))}
             changes = [
                 f"UPDATE {table} SET {name} = {SPOILED[kind].format(column=name)}"
@@ -194,7 +184,7 @@ async def spoil(planted: Planted) -> set[str]:
             for begun in [*changes, f"DELETE FROM {table}"]:
                 order_id = planted.untouched(len(spoiled), "completed" if table in COMPLETED_ONLY else "refunded")
                 one = f"SELECT ctid FROM {table} WHERE {key} = '{order_id}' LIMIT 1"
-                await change(url, f"{begun} WHERE {key} = '{order_id}' AND ctid = ({one})")
+                await unguarded(url, f"{begun} WHERE {key} = '{order_id}' AND ctid = ({one})")
                 spoiled.add(order_id)
     return spoiled
 

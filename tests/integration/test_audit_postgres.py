@@ -23,10 +23,13 @@ from orderflow.audit.live import audit
 from orderflow.cli import main
 from orderflow.messaging.store import StoreUnavailableError
 from orderflow.messaging.transports import postgres_log
+from tests.support.damage import unguarded
 from tests.support.postgres import PostgresServer
 from tests.support.saga import SERVICES, Databases, databases, running
 from tests.support.waiting import eventually
 
+ONE_MORE = "UPDATE stock SET on_hand = on_hand + 1 WHERE sku = 'SKU-MILK-JUG'"
+ONE_LESS = "UPDATE stock SET on_hand = on_hand - 1 WHERE sku = 'SKU-MILK-JUG'"
 METHODS = ("pm_card_visa", "pm_card_visa", "pm_card_chargeDeclined")
 
 
@@ -59,19 +62,6 @@ async def look(made: Databases, wait_s: float = 5.0, accepted: tuple[str, ...] =
         await transport.close()
 
 
-async def change(made: Databases, database: str, *statements: str) -> None:
-    """Break the books as no service could: triggers and constraints are out of force."""
-    import asyncpg
-
-    connection = await asyncpg.connect(made.urls[database])
-    try:
-        await connection.execute("SET session_replication_role = replica")
-        for statement in statements:
-            await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
 async def test_books_of_real_services_are_in_order(books: Databases) -> None:
     report = await look(books)
     assert (report.at_rest, report.count, report.findings) == (True, 0, [])
@@ -83,7 +73,7 @@ async def test_a_session_that_is_lost_within_the_snapshots_is_a_database_that_is
     end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'orderflow audit'"
     with pytest.raises(StoreUnavailableError):
         async with opened(books.urls) as read, read.snapshots():
-            await change(books, "payment", f"{end} AND datname = current_database()")
+            await unguarded(books.urls["payment"], f"{end} AND datname = current_database()")
 
 
 async def test_an_accepted_order_that_is_nowhere_is_lost(books: Databases) -> None:
@@ -136,8 +126,8 @@ BREAKS: dict[str, tuple[Promise, str, tuple[str, ...], tuple[str, ...]]] = {
     "stock vanishes": (
         Promise.BOOKS_BALANCE,
         "inventory",
-        ("UPDATE stock SET on_hand = on_hand - 1 WHERE sku = 'SKU-MILK-JUG'",),
-        ("UPDATE stock SET on_hand = on_hand + 1 WHERE sku = 'SKU-MILK-JUG'",),
+        (ONE_LESS,),
+        (ONE_MORE,),
     ),
     "a customer was not told": (
         Promise.BOOKS_BALANCE,
@@ -163,23 +153,23 @@ BREAKS: dict[str, tuple[Promise, str, tuple[str, ...], tuple[str, ...]]] = {
 @pytest.mark.parametrize("name", BREAKS)
 async def test_books_that_were_broken_are_found_out(books: Databases, name: str) -> None:
     promise, database, breaking, mending = BREAKS[name]
-    await change(books, database, *breaking)
+    await unguarded(books.urls[database], *breaking)
     try:
         report = await look(books)
         assert report.at_rest
         assert promise in {finding.promise for finding in report.findings}, report.findings
     finally:
-        await change(books, database, *mending)
+        await unguarded(books.urls[database], *mending)
 
 
 async def test_what_is_under_way_is_no_finding_but_no_rest_either(books: Databases) -> None:
-    await change(books, "order", *UNSENT)
+    await unguarded(books.urls["order"], *UNSENT)
     try:
         report = await look(books, wait_s=0.0)
         assert not report.at_rest
         assert not [finding for finding in report.findings if finding.promise is Promise.NOTHING_LOST]
     finally:
-        await change(books, "order", *SENT)
+        await unguarded(books.urls["order"], *SENT)
 
 
 def test_the_command_tells_people_and_programs_and_ends_with_an_exit_code(books: Databases, tmp_path: Path) -> None:
@@ -191,7 +181,7 @@ def test_the_command_tells_people_and_programs_and_ends_with_an_exit_code(books:
         result = CliRunner().invoke(main, given, env=environment, catch_exceptions=True)
         return result.exit_code, result.stdout
 
-    asyncio.run(change(books, "inventory", "UPDATE stock SET on_hand = on_hand + 1 WHERE sku = 'SKU-MILK-JUG'"))
+    asyncio.run(unguarded(books.urls["inventory"], ONE_MORE))
     code, shown = command("--json", "--wait", "1")
     document: dict[str, Any] = json.loads(shown)
     assert code == 1
@@ -201,8 +191,8 @@ def test_the_command_tells_people_and_programs_and_ends_with_an_exit_code(books:
     assert code == 1
     assert "5. the books balance: NOT KEPT" in shown
     assert "1. nothing is lost: kept" in shown
-    asyncio.run(change(books, "order", *UNSENT))
-    asyncio.run(change(books, "inventory", "UPDATE stock SET on_hand = on_hand - 1 WHERE sku = 'SKU-MILK-JUG'"))
+    asyncio.run(unguarded(books.urls["order"], *UNSENT))
+    asyncio.run(unguarded(books.urls["inventory"], ONE_LESS))
     assert command("--wait", "0")[0] == 6
 
 
@@ -223,9 +213,9 @@ async def test_watching_tells_what_is_new_and_what_is_gone(books: Databases, tmp
 
     try:
         first = json.loads(await asyncio.wait_for(process.stdout.readline(), 60))
-        await change(books, "inventory", "UPDATE stock SET on_hand = on_hand + 1 WHERE sku = 'SKU-MILK-JUG'")
+        await unguarded(books.urls["inventory"], ONE_MORE)
         new = await told("new")
-        await change(books, "inventory", "UPDATE stock SET on_hand = on_hand - 1 WHERE sku = 'SKU-MILK-JUG'")
+        await unguarded(books.urls["inventory"], ONE_LESS)
         gone = await told("gone")
         process.send_signal(signal.SIGINT)
         ended = await asyncio.wait_for(process.wait(), 60)
@@ -265,7 +255,7 @@ async def test_books_balance_after_a_settlement_and_the_audit_says_where_the_ban
             assert ended.json()["status"] == "COMPLETED"
             report = await look(made, wait_s=30, accepted=(placed,))
             assert (report.at_rest, report.findings) == (True, [])
-        await change(made, "bank", "DELETE FROM bank_charges")
+        await unguarded(made.urls["bank"], "DELETE FROM bank_charges")
         words = [finding.what for finding in (await look(made)).findings]
     assert "an operator settled the charge otherwise than the bank has it" in words
 

@@ -59,12 +59,14 @@ class LogCase(Case):
 
     def __init__(self) -> None:
         self.own: Any = None
+        self.clock: Any = None
         self.logs: list[PostgresLogTransport] = []
 
     async def open(self, url: str) -> None:
         await migrate(url)
         self.url = url
         self.own = await asyncpg.connect(url)
+        self.clock = await asyncpg.connect(url)
         for _ in range(self.clients):
             self.logs.append(await PostgresLogTransport.connect(url, chance=Random(1), maintenance_every_s=1e9))
         await self.logs[0].create_topics([TopicSettings(TOPIC, PARTITIONS)])
@@ -81,8 +83,9 @@ class LogCase(Case):
     async def close(self) -> None:
         for log in self.logs:
             await log.close()
-        if self.own is not None:
-            await self.own.close()
+        for session in (self.clock, self.own):
+            if session is not None:
+                await session.close()
 
     async def without_gaps(self) -> AsyncIterator[str]:
         """Each partition has what its counter says, from the first offset that is kept."""
@@ -198,12 +201,10 @@ class Groups(LogCase):
     async def open(self, url: str) -> None:
         await super().open(url)
         self.queries = load_queries(PACKAGE)
-        self.clock = await asyncpg.connect(url)
         await self.own.execute(WATCH)
         self.links = [Link(url, timeout_s=30) for _ in range(self.members + 1)]
 
     async def close(self) -> None:
-        await self.clock.close()
         for link in self.links:
             await link.close()
         await super().close()
@@ -325,14 +326,6 @@ class Upkeep(LogCase):
 
         await self.own.execute(AGE, 2)
         return {"appender": appending, "upkeep": upkeep, "reader": reading}
-
-    async def open(self, url: str) -> None:
-        await super().open(url)
-        self.clock = await asyncpg.connect(url)
-
-    async def close(self) -> None:
-        await self.clock.close()
-        await super().close()
 
     async def check(self) -> AsyncIterator[str]:
         async for each in self.without_gaps():

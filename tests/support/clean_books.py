@@ -10,14 +10,13 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 
-import asyncpg
-
 from orderflow.events.topics import INVENTORY_STATUS, ORDER_EVENTS, PAYMENT_STATUS
 from orderflow.messaging.dead_letters import topic_of
 from orderflow.messaging.flow import FLOW_STATUS
 from orderflow.messaging.stores.postgres.core_rows import encode_headers
 from orderflow.messaging.transport import TopicSettings
 from orderflow.messaging.transports import postgres_log
+from tests.support.damage import unguarded
 from tests.support.saga import SERVICES, Databases
 
 STEP_MS = 36
@@ -25,6 +24,7 @@ STEP_MS = 36
 PARTITIONS = 4
 ID_LENGTH = 36
 SKUS = 50
+FAST = "SET synchronous_commit = off"
 CONSUMERS: Mapping[str, tuple[str, ...]] = {
     "order": (PAYMENT_STATUS, INVENTORY_STATUS),
     "order.flow": (FLOW_STATUS,),
@@ -178,7 +178,7 @@ async def fill(made: Databases, orders: int, ledger: int) -> None:
     oldest = orders - ledger
     await asyncio.gather(
         *(_fill_service(made.urls[name], name, clean, oldest) for name in SERVICES),
-        _run(made.urls["bank"], clean, BUSINESS["bank"], "ANALYZE"),
+        unguarded(made.urls["bank"], FAST, clean, BUSINESS["bank"], "ANALYZE"),
         _fill_log(made.urls["log"], clean, oldest),
     )
 
@@ -214,8 +214,9 @@ async def _fill_service(url: str, service: str, clean: str, oldest: int) -> None
             f"FROM ({_counted(service)}) AS published GROUP BY key"
         ),
     ]
-    await _run(
+    await unguarded(
         url,
+        FAST,
         clean,
         BUSINESS[service].format(**names, skus=SKUS),
         *came_in,
@@ -297,15 +298,4 @@ async def _fill_log(url: str, clean: str, oldest: int) -> None:
         f"JOIN topics ON topics.id = partitions.topic_id WHERE topics.name = ANY (ARRAY{list(topics)})"
         for group, topics in CONSUMERS.items()
     ]
-    await _run(url, clean, records, ends, *joined, "ANALYZE")
-
-
-async def _run(url: str, *statements: str) -> None:
-    """Without triggers: the rows are made as they end, not step by step."""
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute("SET session_replication_role = replica; SET synchronous_commit = off")
-        for statement in statements:
-            await connection.execute(statement)
-    finally:
-        await connection.close()
+    await unguarded(url, FAST, clean, records, ends, *joined, "ANALYZE")
