@@ -329,6 +329,7 @@ async def test_every_step_of_a_refund_is_a_row_of_the_history_with_its_cause(
     rejected = await log.say(
         StockRejected(order_id=order_id, customer_id="c", missing=missing), "/orderflow/inventory"
     )
+    await at(service, order_id, "FAILED")  # the two topics have no order between them
     refusals = [
         await log.say(RefundFailed(**about, reason="charge_missing"), "/orderflow/payment", sequence)
         for sequence in (2, 3)
