@@ -242,8 +242,8 @@ class Transaction(Protocol):
 class Store(Protocol):
     """A service's database.
 
-    Its clock says when something is due. It can be ahead for a while, and what it dated then would wait until it comes
-    there again: so what is due later than after the longest wait that there is counts as due now.
+    Its clock says when something is due. It can be ahead for a while, and what it dated then would wait until it is
+    there again: so what would wait longer than anything may is due now.
     """
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:

@@ -57,13 +57,13 @@ class MemoryStore:
 
     async def due_keys(self, consumer: str, limit: int, leaving: Sequence[str] = ()) -> Sequence[str]:
         await self._step("due_keys")
-        now_due = self._due()
+        times = self._due()
         tried = {
             key: head
             for key, head in heads(self._database.state, consumer).items()
             if head.event.event_type not in leaving
         }
-        due = sorted((head.next_attempt_at, key) for key, head in tried.items() if is_due(head, now_due))
+        due = sorted((head.next_attempt_at, key) for key, head in tried.items() if is_due(head, times))
         return [key for _, key in due[:limit]]
 
     async def parked_keys(self, consumer: str, limit: int) -> int:
@@ -74,11 +74,11 @@ class MemoryStore:
     async def claim_intents(self, limit: int, lease_ms: int) -> Sequence[OpenIntent]:
         await self._step("claim_intents")
         intents = self._database.state.intents
-        now_due = self._due()
-        due = sorted((asked.due_at, key) for key, asked in intents.items() if asked.due_at in now_due)
+        times = self._due()
+        due = sorted((asked.due_at, key) for key, asked in intents.items() if asked.due_at in times)
         claimed = [intents[key].intent for _, key in due[:limit]]
         for each in claimed:
-            intents[each.intent.key] = Asked(each, now_due.now + lease_ms, intents[each.intent.key].created_at)
+            intents[each.intent.key] = Asked(each, times.now + lease_ms, intents[each.intent.key].created_at)
         return [replace(each) for each in claimed]
 
     def outbox(self) -> MemoryOutboxReader:
