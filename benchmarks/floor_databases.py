@@ -8,11 +8,9 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 
 from benchmarks.system import System
-from orderflow.local import control
-from orderflow.local.addresses import database_url
-from orderflow.local.cluster import SUPERUSER
-from orderflow.local.home import Home
-from orderflow.local.postgres import secrets_of
+from orderflow.local import state
+from orderflow.local.home import Home, database_url, secrets_of
+from orderflow.local.postgres import SUPERUSER
 from orderflow.local.services import sequences_of
 from orderflow.messaging.stores.postgres.migrations import migrate
 from orderflow.messaging.stores.postgres.queries import load_queries
@@ -23,7 +21,7 @@ NAMES = ("order", "payment", "inventory", "notification", "bank", "log")
 def admin_url(system: System) -> str:
     """The superuser's URL of the embedded server of a running system."""
     home = Home(system.settings.home)
-    found = control.running(home)
+    found = state.running(home)
     if found is None or found.postgres is None:
         raise RuntimeError("the floor needs the embedded PostgreSQL of a running system")
     return database_url(found.postgres, "postgres", SUPERUSER, secrets_of(home.path).password(SUPERUSER))

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from orderflow.local.attach import attached
+from orderflow.local.state import attached
 from orderflow.messaging.stores.postgres.connections import connect
 from orderflow.messaging.stores.postgres.queries import load_queries
 from orderflow.settings import SERVICES, Settings

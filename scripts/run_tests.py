@@ -111,9 +111,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def tell_of_kafka() -> None:
     """In one line, whether the tests of Kafka run."""
-    from orderflow.local.kafka import java
+    from orderflow.local.kafka import missing_for_kafka
 
-    missing = java.missing()
+    missing = missing_for_kafka()
     if missing is None:
         say("kafka: its tests run on a real broker of this machine")
     else:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from orderflow.messaging.clock import SystemClock
-from orderflow.messaging.store import OutboxReader, Store
+from orderflow.messaging.store import LONGEST_WAIT_MS, OutboxReader, Store
 from orderflow.messaging.stores.memory.database import MemoryDatabase
 from orderflow.messaging.stores.memory.outbox import MemoryOutboxReader
 from orderflow.messaging.stores.memory.store import MemoryStore
@@ -25,7 +25,7 @@ from tests.support.postgres import PostgresServer
 class Backend(Protocol):
     """One database; each store opened on it stands for a process of its own."""
 
-    async def open(self, silence_s: float = SILENCE_S) -> Store: ...
+    async def open(self, silence_s: float = SILENCE_S, longest_wait_ms: int = LONGEST_WAIT_MS) -> Store: ...
 
     def holding(self, row: int) -> AbstractAsyncContextManager[None]:
         """Within, a session of a stranger holds this outbox row."""
@@ -57,8 +57,8 @@ class MemoryBackend:
         )
         self._stores: list[MemoryStore] = []
 
-    async def open(self, silence_s: float = SILENCE_S) -> Store:
-        store = MemoryStore(self._database, silence_s=silence_s)
+    async def open(self, silence_s: float = SILENCE_S, longest_wait_ms: int = LONGEST_WAIT_MS) -> Store:
+        store = MemoryStore(self._database, silence_s=silence_s, longest_wait_ms=longest_wait_ms)
         self._stores.append(store)
         return store
 
@@ -94,11 +94,13 @@ class PostgresBackend:
         self._name = urlsplit(url).path.removeprefix("/")
         self._stores: list[PostgresStore] = []
 
-    async def open(self, silence_s: float = SILENCE_S) -> Store:
+    async def open(self, silence_s: float = SILENCE_S, longest_wait_ms: int = LONGEST_WAIT_MS) -> Store:
         if not self._stores:
             own = migrations.MigrationSequence.from_package("parcels", store_tables.__name__)
             await migrations.migrate(self._url, [migrations.core(), own])
-        store = await PostgresStore.connect(self._url, tables=store_tables.tables(), silence_s=silence_s)
+        store = await PostgresStore.connect(
+            self._url, tables=store_tables.tables(), silence_s=silence_s, longest_wait_ms=longest_wait_ms
+        )
         self._stores.append(store)
         return store
 

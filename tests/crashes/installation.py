@@ -17,11 +17,11 @@ from uuid import uuid4
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from orderflow.local import migration
-from orderflow.local.child import tail
+from orderflow.local import preparation
 from orderflow.local.home import Home
+from orderflow.local.preparation import make_topics
+from orderflow.local.processes import tail
 from orderflow.local.services import definition_of
-from orderflow.local.transports import make_topics
 from orderflow.messaging import crash_points
 from orderflow.messaging.stores.postgres.connections import connect, leave
 from orderflow.messaging.stores.postgres.installation import installation_of
@@ -126,7 +126,7 @@ class Installation:
     async def prepare(self) -> None:
         """Make tables and topics."""
         settings = self.settings()
-        await migration.migrate(settings)
+        await preparation.migrate(settings)
         connection = await connect(self.urls["order"], application_name="tests")
         try:
             installation = await installation_of(connection.fetch)

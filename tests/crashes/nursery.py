@@ -174,8 +174,7 @@ def load() -> None:
     for module in (
         "orderflow.cli.migrate",
         "orderflow.cli.run",
-        "orderflow.local.attach",
-        "orderflow.local.migration",
+        "orderflow.local.preparation",
         "orderflow.local.services",
         "orderflow.messaging.transports.kafka",
         "orderflow.messaging.transports.postgres_log",

@@ -16,9 +16,8 @@ from pathlib import Path
 import psutil
 
 from orderflow.local import state
-from orderflow.local.attach import attached
 from orderflow.local.home import Home
-from orderflow.local.state import Running, State
+from orderflow.local.state import Running, State, attached
 from orderflow.settings import Settings
 from tests.support.kafka import give_jars
 from tests.support.postgres import free_port

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orderflow.local.service import ServiceCommand, ServiceUnit
+from orderflow.local.supervisor import ServiceCommand, ServiceUnit
 from tests.support.waiting import eventually
 
 SERVICE = """

@@ -19,7 +19,7 @@ import pytest
 
 from orderflow.events.order import Item, OrderPlaced
 from orderflow.events.payment import PaymentSucceeded
-from orderflow.local.environment import settings_environment
+from orderflow.local.state import settings_environment
 from orderflow.messaging.inbox import InboxState
 from tests.support.postgres import PostgresServer
 from tests.support.saga import Databases, Wire, databases, new_order_id, wire

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from orderflow.local import installation
+from orderflow.local import preparation
 from orderflow.local.errors import LocalError
-from orderflow.local.transports import make_topics, topics
+from orderflow.local.preparation import all_topics, make_topics
 from orderflow.runtime.process import ExitCode, run_service
 from orderflow.runtime.transports import connect_transport
 from orderflow.settings import SettingsError
@@ -42,21 +42,21 @@ async def test_the_databases_of_an_installation_have_one_identity_made_once(
     two: tuple[Databases, Databases], tmp_path: Path
 ) -> None:
     first, second = (each.settings(tmp_path) for each in two)
-    made = await asyncio.gather(*(installation.settle(first) for _ in range(4)))
-    assert set(made) == {await installation.settle(first)}
-    assert await installation.settle(second) not in made
+    made = await asyncio.gather(*(preparation.agree_on_installation(first) for _ in range(4)))
+    assert set(made) == {await preparation.agree_on_installation(first)}
+    assert await preparation.agree_on_installation(second) not in made
 
     mixed = Databases({**two[0].urls, "inventory": two[1].urls["inventory"]})
     with pytest.raises(LocalError, match="the databases are of different installations: order of"):
-        await installation.settle(mixed.settings(tmp_path))
+        await preparation.agree_on_installation(mixed.settings(tmp_path))
 
 
 async def test_a_database_that_was_lost_gets_the_identity_of_the_others(
     two: tuple[Databases, Databases], tmp_path: Path
 ) -> None:
-    first = await installation.settle(two[0].settings(tmp_path))
+    first = await preparation.agree_on_installation(two[0].settings(tmp_path))
     new = Databases({**two[1].urls, "payment": two[0].urls["payment"]})
-    assert await installation.settle(new.settings(tmp_path)) == first
+    assert await preparation.agree_on_installation(new.settings(tmp_path)) == first
 
 
 async def test_a_second_installation_on_one_kafka_refuses_to_start_until_it_has_names_of_its_own(
@@ -70,8 +70,8 @@ async def test_a_second_installation_on_one_kafka_refuses_to_start_until_it_has_
         "topic_prefix": prefix,
         "outbox_slots": 1,
     }
-    ours = await installation.settle(first.settings(tmp_path))
-    theirs = await installation.settle(second.settings(tmp_path))
+    ours = await preparation.agree_on_installation(first.settings(tmp_path))
+    theirs = await preparation.agree_on_installation(second.settings(tmp_path))
     await make_topics(first.settings(tmp_path, **shared), ours)
 
     with pytest.raises(SettingsError) as caught:
@@ -117,9 +117,9 @@ async def test_topics_of_an_earlier_release_are_of_the_first_that_starts_and_can
     """Both have their log in one database, where nobody has claimed the topics yet."""
     first = two[0].settings(tmp_path)
     second = Databases({**two[1].urls, "log": two[0].urls["log"]}).settings(tmp_path)
-    ours, theirs = await installation.settle(first), await installation.settle(second)
+    ours, theirs = await preparation.agree_on_installation(first), await preparation.agree_on_installation(second)
     log = await connect_transport(first)
-    await log.create_topics(topics(first))
+    await log.create_topics(all_topics(first))
     await log.close()
     await make_topics(first, ours)
     with pytest.raises(SettingsError, match="on the log in PostgreSQL another installation"):
@@ -135,7 +135,7 @@ async def test_a_database_of_no_installation_joins_the_one_whose_topics_it_uses(
     """As a service of the user's own does, whose tables no `orderflow migrate` has made."""
     first = two[0]
     second = Databases({**two[1].urls, "log": first.urls["log"]})
-    ours = await installation.settle(first.settings(tmp_path))
+    ours = await preparation.agree_on_installation(first.settings(tmp_path))
     await make_topics(first.settings(tmp_path), ours)
     async with running("notification", second, tmp_path) as joined:
         assert (await joined.get("/health/live")).json() == {

@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from orderflow.local.ports import free_port
 from orderflow.local.postgres import EmbeddedPostgres
+from orderflow.local.processes import free_port
 
 PORTS = {f"ORDERFLOW_{name}_PORT": "0" for name in ("ORDER", "PAYMENT", "INVENTORY", "NOTIFICATION")}
 ORDER = {

@@ -13,8 +13,9 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from orderflow.local import kafka
 from orderflow.local.errors import LocalError
-from orderflow.local.kafka import LocalKafka, java
+from orderflow.local.kafka import LocalKafka
 from tests.support.kafka import give_jars
 
 
@@ -88,7 +89,7 @@ def test_without_java_on_the_machine_it_runs_on_that_of_the_wheel(
 
 
 def test_without_any_java_it_says_how_to_get_one(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(java, "WHEEL", "no_such_wheel")
+    monkeypatch.setattr(kafka, "WHEEL", "no_such_wheel")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("JAVA_HOME", raising=False)
     with pytest.raises(LocalError, match=r"needs Java 17 or newer, and there is none: .* -m pip install"):
@@ -100,7 +101,7 @@ def test_an_old_java_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch, tmp
     old.parent.mkdir()
     old.write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\"' >&2\n")
     old.chmod(0o755)
-    monkeypatch.setattr(java, "WHEEL", "no_such_wheel")
+    monkeypatch.setattr(kafka, "WHEEL", "no_such_wheel")
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     with pytest.raises(LocalError, match="is Java 11"):
         LocalKafka(home, 0).start()

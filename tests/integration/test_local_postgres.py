@@ -15,7 +15,7 @@ import asyncpg
 import psutil
 import pytest
 
-from orderflow.local import provision
+from orderflow.local import preparation
 from orderflow.local.errors import LocalError
 from orderflow.local.postgres import EmbeddedPostgres
 from tests.support.programs import bystander
@@ -243,31 +243,36 @@ def test_a_home_where_nothing_can_be_written_is_one_sentence(tmp_path: Path) -> 
 
 
 async def test_an_owner_gets_into_its_own_database_only(server: EmbeddedPostgres) -> None:
-    made = await provision.make_databases(server.url(), ("order", "bank"), server.password, exclusive=True)
+    made = await preparation.make_roles_and_databases(
+        server.url(), ("order", "bank"), server.password, exclusive=True
+    )
     assert made > 0
     assert await ask(server.service_url("orderflow_order"), "SELECT current_user") == "orderflow_order"
     for other in ("orderflow_bank", "postgres", "template1"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await ask(server.url(other, "orderflow_order"), "SELECT 1")
-    assert await provision.make_databases(server.url(), ("order", "bank"), server.password, exclusive=True) == 0
+    assert (
+        await preparation.make_roles_and_databases(server.url(), ("order", "bank"), server.password, exclusive=True)
+        == 0
+    )
 
 
 async def test_who_may_not_make_databases_is_given_the_sql(server: EmbeddedPostgres) -> None:
-    await provision.make_databases(server.url(), ("order",), server.password)
+    await preparation.make_roles_and_databases(server.url(), ("order",), server.password)
     modest = server.url("orderflow_order", "orderflow_order")
-    with pytest.raises(provision.MissingRightsError) as refused:
-        await provision.make_databases(modest, ("order", "bank"), lambda _: "it's secret")
+    with pytest.raises(preparation.MissingRightsError) as refused:
+        await preparation.make_roles_and_databases(modest, ("order", "bank"), lambda _: "it's secret")
     assert refused.value.statements[0] == "CREATE ROLE orderflow_bank LOGIN PASSWORD 'it''s secret'"
     for statement in refused.value.statements:
         if not statement.startswith("GRANT"):
             await ask(server.url(), statement)
-    assert await provision.missing_databases(modest, ("order", "bank"), lambda _: None) == []
+    assert await preparation.missing_roles_and_databases(modest, ("order", "bank"), lambda _: None) == []
 
 
 async def test_one_who_may_make_roles_and_databases_needs_not_be_superuser(server: EmbeddedPostgres) -> None:
     await ask(server.url(), "CREATE ROLE maker LOGIN CREATEDB CREATEROLE PASSWORD 'm'")
     url = server.url().replace(f"orderflow_admin:{server.password('orderflow_admin')}", "maker:m")
-    assert await provision.make_databases(url, ("order",), lambda _: "o") > 0
+    assert await preparation.make_roles_and_databases(url, ("order",), lambda _: "o") > 0
     mine = server.url("orderflow_order").replace(
         f"orderflow_admin:{server.password('orderflow_admin')}", "orderflow_order:o"
     )

@@ -9,11 +9,11 @@ from pathlib import Path
 from uuid import UUID
 
 from orderflow.local.errors import LocalError
-from orderflow.local.fleet import Fleet, UpOptions
 from orderflow.local.postgres import EmbeddedPostgres
 from orderflow.local.preparation import make_databases
 from orderflow.local.reporter import PlainReporter
 from orderflow.local.run import Run
+from orderflow.local.supervisor import Fleet, UpOptions
 from orderflow.settings import Settings
 
 SERVICE = Path(__file__).with_name("fake_service.py")

@@ -12,7 +12,8 @@ from pathlib import Path
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from orderflow.local.kafka import LocalKafka, jars, java
+from orderflow.local import kafka
+from orderflow.local.kafka import LocalKafka
 from tests.support.postgres import free_port
 
 
@@ -74,7 +75,7 @@ class KafkaServer:
 
 def missing() -> str | None:
     """Why there can be no broker here, in a sentence; None when there can."""
-    return java.missing()
+    return kafka.missing_for_kafka()
 
 
 def fetch_jars(folder: Path) -> Path:
@@ -87,7 +88,7 @@ def fetch_jars(folder: Path) -> Path:
             import fcntl
 
             fcntl.flock(lock, fcntl.LOCK_EX)
-        return jars.fetch(folder, lambda _: None)
+        return kafka.fetch_jars(folder, lambda _: None)
 
 
 def give_jars(libs: Path, home: Path) -> None:

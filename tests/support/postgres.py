@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from orderflow.local.cluster import find_binaries
+from orderflow.local.postgres import find_binaries
 
 UNPRIVILEGED = 65534
 SUPERUSER = "postgres"

@@ -346,8 +346,8 @@ BUGS = (
         4,
         "What was given up is tried again by the retrier.",
         TWIN_TRANSACTION,
-        "return head.event.state is InboxState.PARKED and head.next_attempt_at <= now_ms",
-        "return head.next_attempt_at <= now_ms",
+        "return head.event.state is InboxState.PARKED and head.next_attempt_at in due",
+        "return head.next_attempt_at in due",
     ),
     # --- outage
     Bug(
@@ -462,8 +462,8 @@ BUGS = (
         2,
         "Intents are leased for no time: every process asks all of them at every look.",
         TWIN_STORE,
-        "intents[each.intent.key] = Asked(each, now + lease_ms,",
-        "intents[each.intent.key] = Asked(each, now,",
+        "intents[each.intent.key] = Asked(each, times.now + lease_ms,",
+        "intents[each.intent.key] = Asked(each, times.now,",
         "tests/conformance/test_store_intents.py",
     ),
     # --- publishing

@@ -158,8 +158,8 @@ BUGS = (
         2,
         "Who claims intents waits for another who does, and then takes the same.",
         SQL,
-        "LIMIT $1\n    FOR UPDATE SKIP LOCKED",
-        "LIMIT $1",
+        "<= statement_timestamp() ORDER BY due_at, key LIMIT $1\n    FOR UPDATE SKIP LOCKED",
+        "<= statement_timestamp() ORDER BY due_at, key LIMIT $1",
         seen_by("intents"),
     ),
     Bug(

@@ -19,7 +19,7 @@ from orderflow.chaos.plan import Planned
 from orderflow.chaos.proxy import Trouble
 from orderflow.chaos.system import System
 from orderflow.events.topics import TOPICS
-from orderflow.local import carrier
+from orderflow.local import preparation
 from orderflow.local.errors import LocalError
 from orderflow.messaging.transport import ProducerRecord, TopicMissingError, TopicSettings, TransportUnavailableError
 
@@ -293,7 +293,7 @@ class Nemesis:
         left = ["what cannot be asked"]
         while self.now() < deadline:
             with contextlib.suppress(LocalError, TransportUnavailableError):
-                left = await carrier.under_way(self.system.settings())
+                left = await preparation.under_way(self.system.settings())
                 if not left:
                     return
             await asyncio.sleep(AGAIN_S)

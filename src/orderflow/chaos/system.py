@@ -25,18 +25,14 @@ from orderflow.chaos.clocks import JumpingClock
 from orderflow.chaos.disk import NoDiskError, SmallDisk
 from orderflow.chaos.plan import BROKER, BROKER_LINK, CLIENT_LINK
 from orderflow.chaos.proxy import Address, Link
-from orderflow.local import provision, services, state
-from orderflow.local.child import Conditions
-from orderflow.local.environment import with_embedded
+from orderflow.local import preparation, services, state
 from orderflow.local.errors import LocalError
-from orderflow.local.kafka import LocalKafka
-from orderflow.local.kafka.configuration import Place
-from orderflow.local.ports import free_port
+from orderflow.local.home import database_name
+from orderflow.local.kafka import LocalKafka, Place
 from orderflow.local.postgres import EmbeddedPostgres
-from orderflow.local.provision import database_name
-from orderflow.local.state import Running, State
-from orderflow.local.supervisor import Supervisor
-from orderflow.local.units import KafkaUnit, PostgresUnit
+from orderflow.local.processes import Conditions, free_port
+from orderflow.local.state import Running, State, with_embedded
+from orderflow.local.supervisor import KafkaUnit, PostgresUnit, Supervisor
 from orderflow.messaging.transport import Transport
 from orderflow.runtime.transports import connect_transport
 from orderflow.settings import SERVICES, Settings
@@ -104,7 +100,9 @@ class System:
     async def start(self) -> None:
         """Return when everything is ready. Raises LocalError."""
         await self._supervisor.start(self._postgres)
-        await provision.make_databases(self._server.url(), services.DATABASES, self._server.password, exclusive=True)
+        await preparation.make_roles_and_databases(
+            self._server.url(), services.DATABASES, self._server.password, exclusive=True
+        )
         await self._open_links()
         for number, broker in enumerate(self._brokers, 1):
             name = BROKER if len(self._brokers) == 1 else f"{BROKER}-{number}"

@@ -64,10 +64,10 @@ def health(session: Session) -> None:
 def _full_disk(session: Session) -> str:
     """Of the home, where something runs on it; the disks of other machines are not ours to see."""
     from orderflow.cli.running import running_state
-    from orderflow.local import folders
+    from orderflow.local.home import full_disk
 
     settings = session.settings
-    return folders.full(settings.home) if running_state(settings) is not None else ""
+    return full_disk(settings.home) if running_state(settings) is not None else ""
 
 
 def _ask(client: ServiceClient) -> dict[str, Any]:

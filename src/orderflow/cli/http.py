@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import math
-import ssl
+import select
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
+from orderflow import __version__
 from orderflow.cli.errors import CliError, NotFoundError, RefusedError, UnreachableError
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    import httpx2
-
 TIMEOUT_S = 10.0
+SHORTEST_S = 0.001
 
 
 class AnswerLostError(UnreachableError):
@@ -32,35 +34,40 @@ class Answer:
     headers: Mapping[str, str]
 
 
-class ServiceClient:
-    """One service at `url`, asked synchronously. Close it after use.
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Any answer, as it came."""
 
-    With `installation`, what answers must be of it: that is looked at before anything is asked.
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+    def json(self) -> Any:
+        """Raises ValueError."""
+        return json.loads(self.content)
+
+
+class ServiceClient:
+    """One service at `url`, asked synchronously over one connection. Close it after use.
+
+    With `installation`, what answers must be of it: that is looked at before anything is asked. The standard
+    library's client, because a command is to start in no time: the usual one costs as much as all the rest of it.
     """
 
     def __init__(
         self, name: str, url: str, *, timeout_s: float = TIMEOUT_S, installation: UUID | None = None
     ) -> None:
-        import httpx2
-
         self.name = name
         self.url = url
         self._installation = installation
         self._timeout_s = timeout_s
-        self._http = httpx2.Client(
-            base_url=url,
-            timeout=timeout_s,
-            # Reading the certificates of all authorities takes longer than an answer does.
-            verify=url.startswith("https:") or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-            # A proxy of the surroundings is for the world outside, not for this machine.
-            trust_env=not is_loopback(url),
-        )
+        self._connection, self._prefix, self._headers = _connection(url)
 
     def __enter__(self) -> ServiceClient:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._http.close()
+        self._connection.close()
 
     def get(
         self,
@@ -92,7 +99,7 @@ class ServiceClient:
         if self._installation is not None:
             self._require_ours(self._installation, within_s, may_be_starting=path.startswith("/health/"))
         reply = self._ask(method, path, within_s, parameters=parameters, body=body, headers=headers, wait_s=wait_s)
-        if not reply.is_success and reply.status_code not in good:
+        if not 200 <= reply.status < 300 and reply.status not in good:
             raise self._refusal(reply)
         try:
             return Answer(reply.json(), reply.headers)
@@ -129,28 +136,32 @@ class ServiceClient:
         body: object = None,
         headers: Mapping[str, str] | None = None,
         wait_s: float = 0.0,
-    ) -> httpx2.Response:
-        import httpx2
-
+    ) -> Reply:
+        connection = self._connection
         limit_s, read_s = min(self._timeout_s, within_s), min(self._timeout_s + wait_s, within_s)
+        target = self._prefix + quote(path, safe="/%:@!$&'()*+,;=~")
+        if parameters:
+            target = f"{target}?{urlencode(parameters)}"
+        named = {"User-Agent": f"orderflow/{__version__}", **self._headers, **(headers or {})}
+        if body is not None:
+            named["Content-Type"] = "application/json"
         try:
-            return self._http.request(
-                method,
-                path,
-                params={name: str(value) for name, value in (parameters or {}).items()},
-                json=body,
-                headers=dict(headers or {}),
-                timeout=httpx2.Timeout(limit_s, read=read_s),
-            )
-        except httpx2.HTTPError as error:
-            raise self._unreachable(error, read_s) from error
+            _connect(connection, max(SHORTEST_S, limit_s))
+        except (OSError, HTTPException) as error:
+            raise UnreachableError(nothing_answers(self.url, self.name)) from error
+        try:
+            connection.sock.settimeout(max(SHORTEST_S, read_s))
+            connection.request(method, target, None if body is None else json.dumps(body).encode(), named)
+            answer = connection.getresponse()
+            return Reply(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, OSError | HTTPException):
+                raise self._lost(error, read_s) from error
+            raise
 
-    def _unreachable(self, error: httpx2.HTTPError, limit_s: float) -> CliError:
-        import httpx2
-
-        if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
-            return UnreachableError(nothing_answers(self.url, self.name))
-        if isinstance(error, httpx2.TimeoutException):
+    def _lost(self, error: OSError | HTTPException, limit_s: float) -> CliError:
+        if isinstance(error, TimeoutError):
             return AnswerLostError(
                 f"The {self.name} service at {self.url} did not answer within {limit_s:.3g} s. "
                 "See what it waits for with: orderflow doctor"
@@ -160,9 +171,9 @@ class ServiceClient:
             f"({type(error).__name__}). See what is wrong with: orderflow doctor"
         )
 
-    def _refusal(self, reply: httpx2.Response) -> CliError:
+    def _refusal(self, reply: Reply) -> CliError:
         detail = problem_detail(reply)
-        status = reply.status_code
+        status = reply.status
         if detail is None:
             return self._stranger()
         if status == 404:
@@ -198,7 +209,7 @@ def is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
-def problem_detail(reply: httpx2.Response) -> str | None:
+def problem_detail(reply: Reply) -> str | None:
     """What a problem document (RFC 9457) says, with every wrong field; None when it is none."""
     try:
         problem = reply.json()
@@ -210,3 +221,46 @@ def problem_detail(reply: httpx2.Response) -> str | None:
     errors = [each for each in problem.get("errors") or [] if isinstance(each, dict)]
     fields = [f"{each.get('pointer') or each.get('parameter')}: {each.get('detail')}" for each in errors]
     return "; ".join([said.rstrip("."), *(field for field in fields if field not in said)])
+
+
+def _connection(url: str) -> tuple[HTTPConnection, str, Mapping[str, str]]:
+    """A connection that is not open yet, what stands before each path on it, and headers for who is between."""
+    parts = urlsplit(url)
+    host, prefix = parts.hostname or "", parts.path.rstrip("/")
+    proxy = None if is_loopback(url) else _proxy_of(parts.scheme, host)
+    if proxy is None:
+        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        return kind(host, parts.port), prefix, {}
+    through = urlsplit(proxy)
+    login = _login(through.username, through.password)
+    if parts.scheme == "https":
+        tunnel = HTTPSConnection(through.hostname or "", through.port or 80)
+        tunnel.set_tunnel(host, parts.port or 443, login)
+        return tunnel, prefix, {}
+    plain = HTTPConnection(through.hostname or "", through.port or 80)
+    return plain, f"{parts.scheme}://{parts.netloc}{prefix}", login
+
+
+def _proxy_of(scheme: str, host: str) -> str | None:
+    """What the surroundings name for the world outside."""
+    from urllib.request import getproxies, proxy_bypass
+
+    return None if proxy_bypass(host) else getproxies().get(scheme)
+
+
+def _login(user: str | None, password: str | None) -> dict[str, str]:
+    if user is None:
+        return {}
+    from base64 import b64encode
+
+    said = f"{unquote(user)}:{unquote(password or '')}".encode()
+    return {"Proxy-Authorization": f"Basic {b64encode(said).decode()}"}
+
+
+def _connect(connection: HTTPConnection, limit_s: float) -> None:
+    """Open it, unless it is: one that the other side has closed meanwhile can be read from. Raises OSError."""
+    if connection.sock is not None and select.select([connection.sock], [], [], 0)[0]:
+        connection.close()
+    connection.timeout = limit_s
+    if connection.sock is None:
+        connection.connect()

@@ -52,8 +52,8 @@ def _rows(found: Mapping[str, Any], part: str) -> list[dict[str, Any]]:
 
 
 def _parts(found: Mapping[str, Any], partitions: bool) -> Iterator[RenderableType]:
+    from orderflow.cli.counts import WAITS
     from orderflow.cli.tables import table, when
-    from orderflow.messaging.inbox import Waits
 
     rows = _rows(found, "lag")
     if partitions:
@@ -67,7 +67,7 @@ def _parts(found: Mapping[str, Any], partitions: bool) -> Iterator[RenderableTyp
     if not stuck:
         yield "No key is stuck."
         return
-    counts = ("keys", *Waits)
+    counts = ("keys", *WAITS)
     columns = ("service", "consumer", *counts)
     lines = [(*(row[column] for column in columns), when(row["oldest"])) for row in stuck]
     yield table((*columns, "oldest"), lines, right=counts, drop=("service", "oldest"))

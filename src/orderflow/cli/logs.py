@@ -45,14 +45,14 @@ def logs(session: Session, names: tuple[str, ...], follow: bool, lines: int | No
     line stands behind the name of its log. With --json every line is a JSON object, also those of PostgreSQL and
     Kafka, and there are no names before them.
     """
-    from orderflow.local import viewing
+    from orderflow.local import logs as kept
     from orderflow.local.home import Home
 
-    found = viewing.find(Home(session.given.home).logs, names)
+    found = kept.find(Home(session.given.home).logs, names)
     alone = [name for name in found if not name.endswith(OF_ERRORS)]
     terminal = sys.stdout.isatty()
     last = lines if lines is not None else USUAL_LINES if order is None else sys.maxsize
-    for name, line in viewing.lines(found, last, follow=follow, wanted=_names(order)):
+    for name, line in kept.lines(found, last, follow=follow, wanted=_names(order)):
         if session.out.as_json:
             shown = line if _document(line) else json.dumps({"log": name, "message": line})
         else:

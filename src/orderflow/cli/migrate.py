@@ -40,18 +40,20 @@ def migrate(
     The databases get one identity, by which a service knows its installation's topics from those of another.
     """
     from orderflow.cli.bars import heartbeat
-    from orderflow.local import migration
-    from orderflow.local.provision import MissingRightsError
+    from orderflow.local import preparation
+    from orderflow.local.preparation import MissingRightsError
     from orderflow.messaging import crash_points
 
     settings = load_settings(home, {"database_url": database_url})
     crash_points.arm(crash_points.parse(settings.crash_at, SERVICES).get("", {}))
     try:
         if print_sql:
-            sys.stdout.writelines(f"{statement};\n" for statement in asyncio.run(migration.missing(settings)))
+            sys.stdout.writelines(
+                f"{statement};\n" for statement in asyncio.run(preparation.missing_databases(settings))
+            )
             return
         with heartbeat(lambda: "still at it: a large table may take long", hidden=as_json):
-            applied = asyncio.run(migration.migrate(settings, take_over_topics=take_over_topics))
+            applied = asyncio.run(preparation.migrate(settings, take_over_topics=take_over_topics))
     except MissingRightsError as error:
         sys.stdout.writelines(f"{statement};\n" for statement in error.statements)
         raise

@@ -20,7 +20,7 @@ Exit codes: 0 deleted, or nothing was there; 1 it runs, or the folder is not a h
 @session_options
 def reset(session: Session, yes: bool) -> None:
     """Delete all data of a home: orders, payments, stock, events. Settings (orderflow.toml) stay."""
-    from orderflow.local.erase import erase, require_erasable
+    from orderflow.local.control import erase, require_erasable
     from orderflow.local.home import Home
 
     home = Home(session.given.home)

@@ -33,8 +33,8 @@ def run(name: str, port: int | None, home: Path | None, control_pipe: bool, game
     Database and log are those of the settings; where `orderflow up` runs on this home, its own. What carries the
     events is what the home runs on; a setting that says something else is refused.
     """
-    from orderflow.local.attach import attached
     from orderflow.local.services import definition_of
+    from orderflow.local.state import attached
     from orderflow.runtime.process import run_process
 
     settings = attached(load_settings(home, {"game_day": game_day}))

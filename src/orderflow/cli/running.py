@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
 
 from orderflow.cli.errors import UnreachableError
-from orderflow.settings import SERVICES, Secret, Settings
+from orderflow.settings import SERVICES, Settings
 
 if TYPE_CHECKING:
     from orderflow.cli.http import ServiceClient
     from orderflow.local.state import State
 
-SOCKET_PORT = 5432
 MARKER_NAME = "home.json"
 
 
@@ -23,20 +20,17 @@ def as_running(settings: Settings) -> Settings:
 
     A home on which nothing runs changes nothing. Raises LocalError: its passwords cannot be read.
     """
-    state = running_state(settings)
-    if state is None:
+    found = running_state(settings)
+    if found is None:
         return settings
-    changed: dict[str, Any] = {}
-    for process in reversed(state.processes):
-        if process.kind == "service" and process.name in SERVICES and _is_default(settings, process.name):
-            changed[f"{process.name}_url"] = process.address
-    if not settings.is_given("transport"):
-        changed["transport"] = state.transport
-    if state.bootstrap is not None and not settings.is_given("kafka_bootstrap"):
-        changed["kafka_bootstrap"] = state.bootstrap
-    if settings.embedded and state.postgres is not None:
-        changed |= _embedded_urls(settings.home, state.postgres)
-    return replace(settings, **changed)
+    from orderflow.local.state import joining
+
+    urls = {
+        f"{process.name}_url": process.address
+        for process in reversed(found.processes)
+        if process.kind == "service" and process.name in SERVICES and _is_default(settings, process.name)
+    }
+    return replace(joining(settings, found), **urls)  # type: ignore[arg-type]  # names of settings, made here
 
 
 def client_of(running: Settings, service: str, **options: Any) -> ServiceClient:
@@ -67,10 +61,10 @@ def running_state(settings: Settings) -> State | None:
     """What the supervisor of this home has noted, if it is alive."""
     if not (settings.home / "state.json").is_file():
         return None
-    from orderflow.local import state
+    from orderflow.local.home import Home
+    from orderflow.local.state import running
 
-    found = state.read(settings.home / "state.json")
-    return found if found is not None and found.supervisor.find() is not None else None
+    return running(Home(settings.home))
 
 
 def database_url(settings: Settings, name: str) -> str:
@@ -85,25 +79,3 @@ def database_url(settings: Settings, name: str) -> str:
 
 def _is_default(settings: Settings, service: str) -> bool:
     return getattr(settings, f"{service}_url") is None
-
-
-def _embedded_urls(home: Path, where: str) -> dict[str, Secret]:
-    from orderflow.local.secrets import SecretsFile
-
-    if not (home / "secrets.json").is_file():
-        return {}
-    kept = SecretsFile(home / "secrets.json")
-    names = (*SERVICES, "log", "bank")
-    return {
-        f"{name}_database_url": Secret(_url(where, f"orderflow_{name}", kept.password(f"orderflow_{name}")))
-        for name in names
-    }
-
-
-def _url(where: str, role: str, password: str) -> str:
-    credentials = f"{role}:{quote(password, safe='')}"
-    host, _, port = where.rpartition(":")
-    if port.isdecimal() and "/" not in where:
-        return f"postgresql://{credentials}@{host}:{port}/{role}"
-    query = urlencode({"host": where, "port": SOCKET_PORT})
-    return f"postgresql://{credentials}@/{role}?{query}"

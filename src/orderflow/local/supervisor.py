@@ -1,25 +1,40 @@
-"""Keeps the parts of a run alive, and ends them in order."""
+"""Keeps the processes of a run alive, and ends them in order."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Protocol
 
 import psutil
 
 from orderflow.local.errors import LocalError
-from orderflow.local.exits import watch
-from orderflow.local.leftovers import ProcessMark
+from orderflow.local.home import Home
+from orderflow.local.kafka import LocalKafka
+from orderflow.local.postgres import EmbeddedPostgres
+from orderflow.local.processes import require_free, tail
 from orderflow.local.reporter import Reporter
-from orderflow.local.state import Down, Running
-from orderflow.local.units import Unit
+from orderflow.local.state import Down, ProcessMark, Running, settings_environment
+from orderflow.messaging import crash_points
+from orderflow.settings import SERVICES, Settings
 
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 10.0
 SETTLED_AFTER_S = 30.0
+READY_TIMEOUT_S = 60.0
+TERM_TIMEOUT_S = 3.0
+CRASH_AT = "ORDERFLOW_CRASH_AT"
+# subprocess.CREATE_NEW_PROCESS_GROUP, which is there on Windows only.
+NEW_PROCESS_GROUP = 0x200
 
 
 def restart_delay_s(failures: int) -> float:
@@ -156,6 +171,25 @@ class Supervisor:
         self._changed()
 
 
+def watch(process: subprocess.Popen[bytes]) -> asyncio.Future[int]:
+    """A future of its exit status. A thread sleeps in the system's wait: it costs nothing, on any system."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[int] = loop.create_future()
+
+    def tell(status: int) -> None:
+        if not ended.done():
+            ended.set_result(status)
+
+    def wait() -> None:
+        status = process.wait()
+        # The loop may be closed by now: then nobody waits for the answer.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(tell, status)
+
+    threading.Thread(target=wait, name=f"exit-of-{process.pid}", daemon=True).start()
+    return ended
+
+
 def _how_it_ended(status: int) -> str:
     return f"was ended by signal {-status}" if status < 0 else f"ended with exit status {status}"
 
@@ -179,3 +213,271 @@ def _leaves(error: BaseException) -> Sequence[BaseException]:
     if isinstance(error, BaseExceptionGroup):
         return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
     return [error]
+
+
+class Unit(Protocol):
+    """One process. `start` returns when it is ready and may be called again after its end."""
+
+    name: str
+    kind: str
+
+    @property
+    def address(self) -> str: ...
+
+    @property
+    def process(self) -> subprocess.Popen[bytes] | None: ...
+
+    async def start(self) -> None:
+        """Raises LocalError."""
+        ...
+
+    async def stop(self) -> None:
+        """In good order, with a limit of time. Idempotent."""
+        ...
+
+
+class PostgresUnit:
+    """The embedded PostgreSQL."""
+
+    def __init__(self, server: EmbeddedPostgres) -> None:
+        self.name = "postgres"
+        self.kind = "postgres"
+        self.server = server
+
+    @property
+    def address(self) -> str:
+        return self.server.where
+
+    @property
+    def process(self) -> subprocess.Popen[bytes] | None:
+        return self.server.process
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self.server.prepare)
+        self.server.spawn()
+        await asyncio.to_thread(self.server.wait_ready)
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(self.server.stop)
+
+
+class KafkaUnit:
+    """The local broker."""
+
+    def __init__(self, broker: LocalKafka) -> None:
+        self.name = "kafka"
+        self.kind = "kafka"
+        self.broker = broker
+
+    @property
+    def address(self) -> str:
+        return self.broker.bootstrap
+
+    @property
+    def process(self) -> subprocess.Popen[bytes] | None:
+        return self.broker.process
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self.broker.prepare)
+        self.broker.spawn()
+        await asyncio.to_thread(self.broker.wait_ready)
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(self.broker.stop)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceCommand:
+    """How a service is started. Each restart takes the same environment; `stderr` gets what is not logged."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    host: str
+    stderr: Path
+
+
+class ServiceUnit:
+    """Ready when it says so: a JSON line on its standard output. It drains when its standard input ends."""
+
+    def __init__(self, command: ServiceCommand, *, drain_timeout_s: float) -> None:
+        self.name = command.name
+        self.kind = "service"
+        self._command = command
+        self._drain_timeout_s = drain_timeout_s
+        self._port: int | None = None
+        self._ended: asyncio.Future[int] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._environment = dict(command.environment)
+
+    @property
+    def address(self) -> str:
+        host = f"[{self._command.host}]" if ":" in self._command.host else self._command.host
+        return f"http://{host}:{self._port}"
+
+    @property
+    def process(self) -> subprocess.Popen[bytes] | None:
+        return self._process
+
+    async def start(self) -> None:
+        if self._has_died_on_purpose():
+            # What it left is for one that goes on.
+            self._environment[CRASH_AT] = crash_points.NEVER
+        self._end_input()
+        said_before = self._stderr_size()
+        self._process = self._spawn()
+        self._ended = watch(self._process)
+        ready = _listen_for_ready(self._process, self._command.stderr)
+        awaited: set[asyncio.Future[Any]] = {ready, self._ended}
+        await asyncio.wait(awaited, timeout=READY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        if ready.done():
+            self._port = int(ready.result()["port"])
+            return
+        ready.cancel()
+        if self._has_died_on_purpose() and self._environment.get(CRASH_AT) != crash_points.NEVER:
+            await self.start()
+            return
+        if not self._ended.done():
+            await self.stop()
+            raise LocalError(f"{self.name} was not ready within {READY_TIMEOUT_S:.0f} s: orderflow logs {self.name}")
+        said = tail(self._command.stderr)[-max(0, self._stderr_size() - said_before) :].strip()
+        reason = said.splitlines()[-1] if said else f"it ended with exit status {self._ended.result()}"
+        raise LocalError(f"{self.name} did not start: {reason.removeprefix('Error: ')}")
+
+    async def stop(self) -> None:
+        if self._process is None or self._ended is None:
+            return
+        self._end_input()
+        for end, patience_s in (
+            (None, self._drain_timeout_s + 2.0),
+            (self._process.terminate, TERM_TIMEOUT_S),
+            (self._process.kill, None),
+        ):
+            if end is not None:
+                end()
+            await asyncio.wait({self._ended}, timeout=patience_s)
+            if self._ended.done():
+                return
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        try:
+            with self._command.stderr.open("ab") as stderr:
+                return subprocess.Popen(  # noqa: S603 - commands are ours
+                    list(self._command.command),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=stderr,
+                    env=self._environment,
+                    start_new_session=True,
+                    creationflags=NEW_PROCESS_GROUP if sys.platform == "win32" else 0,
+                )
+        except OSError as error:
+            raise LocalError(f"cannot start {self.name}: {error.strerror or error}") from error
+
+    def _end_input(self) -> None:
+        """A process that runs drains then; of one that has ended it is what is left open."""
+        with contextlib.suppress(OSError):
+            if self._process is not None and self._process.stdin is not None:
+                self._process.stdin.close()
+
+    def _has_died_on_purpose(self) -> bool:
+        return self._process is not None and self._process.returncode == crash_points.EXIT_CODE
+
+    def _stderr_size(self) -> int:
+        try:
+            return os.stat(self._command.stderr).st_size
+        except OSError:
+            return 0
+
+
+def _listen_for_ready(process: subprocess.Popen[bytes], rest: Path) -> asyncio.Future[dict[str, Any]]:
+    """A future of the ready line. Whatever else comes on standard output is kept in `rest`, if there is room."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[dict[str, Any]] = loop.create_future()
+
+    def tell(line: dict[str, Any]) -> None:
+        if not ready.done():
+            ready.set_result(line)
+
+    def read(output: IO[bytes]) -> None:
+        with output:
+            for line in output:
+                if (found := _ready_line(line)) is None:
+                    with contextlib.suppress(OSError), rest.open("ab", buffering=0) as others:
+                        others.write(line)
+                    continue
+                with contextlib.suppress(RuntimeError):
+                    loop.call_soon_threadsafe(tell, found)
+
+    assert process.stdout is not None
+    threading.Thread(target=read, args=(process.stdout,), name="ready-line", daemon=True).start()
+    return ready
+
+
+def _ready_line(line: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and found.get("ready") is True and "port" in found else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpOptions:
+    """What `up` is asked for beyond settings.
+
+    `take_over`: use topics that another installation has used. `processes`: how many of a service, where not one.
+    """
+
+    own_broker: bool = False
+    drain: bool = False
+    take_over: bool = False
+    processes: Mapping[str, int] = field(default_factory=dict)
+
+
+def service_command(name: str) -> Sequence[str]:
+    """Shown by ps as `orderflow run NAME`."""
+    return [sys.executable, "-m", "orderflow", "run", name, "--control-pipe"]
+
+
+class Fleet:
+    """Every service once or more; the first process of each has the known port, the others any free one."""
+
+    def __init__(self, command: Callable[[str], Sequence[str]] = service_command) -> None:
+        self._command = command
+
+    def require_ports(self, settings: Settings) -> None:
+        """Raises LocalError when a known port is taken."""
+        for name in SERVICES:
+            if settings.service_port(name):
+                require_free(settings.service_port(name), f"the service {name}", f"--{name}-port", settings.host)
+
+    def units(self, settings: Settings, options: UpOptions, home: Home) -> list[ServiceUnit]:
+        """What the supervisor is to start."""
+        return [
+            self._unit(settings, home, label, name, settings.service_port(name) if number == 1 else 0)
+            for name, number, label in _labels(options)
+        ]
+
+    def captured_logs(self, options: UpOptions, home: Home) -> list[Path]:
+        """What services say beside their logs."""
+        return [_stderr(home, label) for _, _, label in _labels(options)]
+
+    def _unit(self, settings: Settings, home: Home, label: str, name: str, port: int) -> ServiceUnit:
+        log_file = home.logs / f"{label}.log"
+        environment = settings_environment(settings, os.environ, **{f"{name}_port": port, "log_file": log_file})
+        command = ServiceCommand(label, self._command(name), environment, settings.host, _stderr(home, label))
+        return ServiceUnit(command, drain_timeout_s=settings.drain_timeout_s)
+
+
+def _labels(options: UpOptions) -> list[tuple[str, int, str]]:
+    """Service, number from 1, and the label of the process: `order`, `order-2`, …"""
+    return [
+        (name, number, name if number == 1 else f"{name}-{number}")
+        for name in SERVICES
+        for number in range(1, options.processes.get(name, 1) + 1)
+    ]
+
+
+def _stderr(home: Home, label: str) -> Path:
+    return home.logs / f"{label}.stderr.log"

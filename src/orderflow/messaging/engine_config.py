@@ -38,6 +38,11 @@ class EngineConfig:
     outbox_keep_ms: int = 24 * 3_600_000
     release: str = ""
 
+    @property
+    def longest_wait_ms(self) -> int:
+        """No delay and no lease that a database dates is longer: a second is left for statements that wait."""
+        return max(self.retry_ceiling_ms, self.ask_again_ceiling_ms, self.intent_lease_ms) + 1_000
+
 
 def policy_of(config: EngineConfig, chance: random.Random) -> Policy:
     """What a fold needs of it."""

@@ -25,6 +25,8 @@ from orderflow.messaging.rows import Fact, Ref, Row
 from orderflow.messaging.transport import Headers
 
 DEPTH_LIMIT = 1_000
+LONGEST_WAIT_MS = 24 * 3_600_000
+"""No delay may be set longer (`retry_ceiling_ms`)."""
 
 
 class StoreUnavailableError(Exception):
@@ -238,7 +240,11 @@ class Transaction(Protocol):
 
 
 class Store(Protocol):
-    """A service's database."""
+    """A service's database.
+
+    Its clock says when something is due. It can be ahead for a while, and what it dated then would wait until it is
+    there again: so what would wait longer than anything may is due now.
+    """
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
         """Raises StoreUnavailableError on entry, within or on leaving."""

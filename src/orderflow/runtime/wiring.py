@@ -74,6 +74,7 @@ async def open_store(definition: ServiceDefinition, settings: Settings) -> Postg
             url,
             tables=definition.tables,
             slots=settings.outbox_slots,
+            longest_wait_ms=engine_config(settings).longest_wait_ms,
             application_name=f"orderflow {definition.name}",
         )
     except ValueError as error:

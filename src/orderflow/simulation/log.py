@@ -121,11 +121,13 @@ class TroubledConsumer(MemoryConsumer):
 
     async def close(self) -> None:
         self._served.set()
-        if self._settler is not None and not self._closed:
+        await super().close()
+
+    async def _finish(self) -> None:
+        if self._settler is not None:
             await self._settler.stop()
             with suppress(TransportUnavailableError):
                 await self._write()
-        await super().close()
 
     async def _write(self) -> None:
         """What was noted under another membership counts no more."""

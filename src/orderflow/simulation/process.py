@@ -101,7 +101,11 @@ class Process:
     def _boot(self) -> None:
         habitat, plan = self._habitat, self._habitat.plan
         clock = self._clock = VirtualClock(habitat.loop, self.chance.randint(-plan.skew_ms, plan.skew_ms))
-        self._store = MemoryStore(habitat.databases[self.service], slots=plan.config.outbox_slots)
+        self._store = MemoryStore(
+            habitat.databases[self.service],
+            slots=plan.config.outbox_slots,
+            longest_wait_ms=plan.config.longest_wait_ms,
+        )
         self._transport = TroubledTransport(
             habitat.log, hop=habitat.step, cut=habitat.cut, settle_late=plan.settle_late
         )

@@ -8,6 +8,7 @@ import pytest
 
 from orderflow.chaos import plan
 from orderflow.chaos.plan import CLOCK, FREEZE, KAFKA_ONLY, KINDS, QUIET, TROUBLES, Planned
+from orderflow.messaging.engine_config import EngineConfig
 
 SEEDS = range(25)
 TWO_MINUTES, AN_HOUR = 120.0, 3600.0
@@ -80,7 +81,9 @@ def test_only_the_kinds_that_are_asked_for() -> None:
     assert plan.plan(1, AN_HOUR, ["topics"], kafka=False) == []
 
 
-def test_the_clock_of_the_database_jumps_no_farther_than_a_run_waits_in_the_end() -> None:
+def test_the_clocks_of_the_database_and_of_the_services_jump_farther_than_anything_waits() -> None:
     clocks = [each for seed in SEEDS for each in planned(seed, AN_HOUR) if each.kind == CLOCK]
-    far = {each.target for each in clocks if abs(each.amount) > plan.POSTGRES_JUMP_MAX_S}
-    assert (far, {each.target for each in clocks}) == ({"services"}, {"services", plan.POSTGRES})
+    longest_s = EngineConfig().longest_wait_ms / 1000
+    ahead = {each.target for each in clocks if each.amount > longest_s}
+    back = {each.target for each in clocks if each.amount < -longest_s}
+    assert ahead == back == {"services", plan.POSTGRES}

@@ -14,7 +14,7 @@ import pytest
 
 from orderflow.cli.checks import database, kafka, machine, services
 from orderflow.cli.checks.verdict import FAILED, OK, SKIPPED, WARNING, Verdict
-from orderflow.local.ports import free_port
+from orderflow.local.processes import free_port
 from orderflow.settings import SERVICES, Settings
 from tests.support.shop import Says, shop
 from tests.unit.cli.calls import NOBODY, call

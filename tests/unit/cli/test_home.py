@@ -15,10 +15,8 @@ from click.testing import CliRunner, Result
 from orderflow.cli import main
 from orderflow.cli.errors import UnreachableError
 from orderflow.cli.running import as_running, client_of
-from orderflow.local.attach import attached
 from orderflow.local.home import Carrier, Home
-from orderflow.local.leftovers import ProcessMark
-from orderflow.local.state import Running, State
+from orderflow.local.state import ProcessMark, Running, State, attached
 from orderflow.settings import Settings
 from tests.support.shop import Asked, Says, Shop, shop
 from tests.unit.cli.calls import ORDER_ID

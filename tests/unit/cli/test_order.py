@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from orderflow.cli import follow
+from orderflow.cli.http import ServiceClient
 from tests.support.shop import Asked, Says, shop
 from tests.unit.cli.calls import NOBODY, ORDER_ID, call
 from tests.unit.cli.orders import Life, failed, order, problem
@@ -204,3 +205,25 @@ def test_a_proxy_of_the_surroundings_is_not_asked_for_this_machine(
     monkeypatch.setenv("HTTP_PROXY", NOBODY)
     with shop(lambda _: Says(200, order(3))) as server:
         assert call(tmp_path, "order", "show", ORDER_ID, ORDER_URL=server.url).exit_code == 0
+
+
+def test_a_proxy_of_the_surroundings_is_asked_for_the_world_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with shop(lambda _: Says(200, order(3))) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url.replace("://", "://ada:s%40cret@"))
+        shown = call(tmp_path, "order", "show", ORDER_ID, ORDER_URL="http://orders.example:81/shop")
+
+    assert shown.exit_code == 0
+    (asked,) = proxy.asked
+    assert asked.path == f"http://orders.example:81/shop/orders/{ORDER_ID}"
+    assert asked.headers["host"] == "orders.example:81"
+    assert asked.headers["proxy-authorization"] == "Basic YWRhOnNAY3JldA=="
+
+
+def test_a_connection_that_the_service_closes_is_opened_anew() -> None:
+    with (
+        shop(lambda _: Says(200, {}, {"Connection": "close"})) as server,
+        ServiceClient("order", server.url) as client,
+    ):
+        assert [client.get("/orders") for _ in range(3)] == [{}, {}, {}]

@@ -10,8 +10,7 @@ import pytest
 
 from orderflow.cli.errors import UnreachableError
 from orderflow.cli.running import as_running, database_url
-from orderflow.local.leftovers import ProcessMark
-from orderflow.local.state import Running, State
+from orderflow.local.state import ProcessMark, Running, State
 from orderflow.settings import Settings
 
 ADDRESS = "http://127.0.0.1:40001"

@@ -7,11 +7,13 @@ from typing import Any
 import click
 import pytest
 
+from orderflow.cli.counts import WAITS
 from orderflow.cli.order_view import amount, elapsed
 from orderflow.cli.placing import quoted
 from orderflow.cli.times import duration, moment, moment_of_ms
 from orderflow.cli.topic import start_of
 from orderflow.cli.values import event_or_position, item, order_id
+from orderflow.messaging.inbox import Waits
 from tests.unit.cli.calls import ORDER_ID
 
 
@@ -84,3 +86,7 @@ def test_an_amount_has_the_digits_of_its_currency() -> None:
     assert amount(1234, "EUR") == "12.34 EUR"
     assert amount(1234, "JPY") == "1234 JPY"
     assert amount(1234, "???") == "1234 ???"
+
+
+def test_what_waits_is_counted_as_the_inbox_tells_it_apart() -> None:
+    assert list(Waits) == list(WAITS)

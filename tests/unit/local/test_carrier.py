@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from orderflow.local.carrier import choose
-from orderflow.local.environment import broker_port, settings_environment, with_carrier, with_embedded
 from orderflow.local.errors import LocalError
 from orderflow.local.home import Carrier
+from orderflow.local.state import broker_port, choose_carrier, settings_environment, with_carrier, with_embedded
 from orderflow.settings import Settings
 
 POSTGRES, OWN, FOREIGN = Carrier("postgres"), Carrier("kafka"), Carrier("kafka", "broker:9092")
@@ -20,18 +19,18 @@ def settings(tmp_path: Path, **overrides: object) -> Settings:
 @pytest.mark.parametrize("remembered", [None, POSTGRES, OWN, FOREIGN])
 def test_what_is_asked_for_wins_over_what_is_remembered(tmp_path: Path, remembered: Carrier | None) -> None:
     foreign = settings(tmp_path, transport="kafka", kafka_bootstrap="broker:9092")
-    assert choose(foreign, remembered, own_broker=False) == FOREIGN
-    assert choose(settings(tmp_path, transport="postgres"), remembered, own_broker=False) == POSTGRES
-    assert choose(settings(tmp_path, transport="kafka"), remembered, own_broker=True) == OWN
+    assert choose_carrier(foreign, remembered, own_broker=False) == FOREIGN
+    assert choose_carrier(settings(tmp_path, transport="postgres"), remembered, own_broker=False) == POSTGRES
+    assert choose_carrier(settings(tmp_path, transport="kafka"), remembered, own_broker=True) == OWN
 
 
 @pytest.mark.parametrize("remembered", [POSTGRES, OWN, FOREIGN])
 def test_who_asks_for_nothing_gets_what_is_remembered(tmp_path: Path, remembered: Carrier) -> None:
-    assert choose(settings(tmp_path), remembered, own_broker=False) == remembered
+    assert choose_carrier(settings(tmp_path), remembered, own_broker=False) == remembered
 
 
 def test_the_first_time_events_are_carried_by_postgresql(tmp_path: Path) -> None:
-    assert choose(settings(tmp_path), None, own_broker=False) == POSTGRES
+    assert choose_carrier(settings(tmp_path), None, own_broker=False) == POSTGRES
 
 
 def test_services_are_told_what_carries_the_events(tmp_path: Path) -> None:

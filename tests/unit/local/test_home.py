@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from orderflow.local.erase import erase, require_erasable
+from orderflow.local.control import erase, require_erasable
 from orderflow.local.errors import LocalError
 from orderflow.local.home import Carrier, Home
 

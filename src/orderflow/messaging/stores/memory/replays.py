@@ -11,7 +11,16 @@ from msgspec.structs import replace
 from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.recovery.port import Act, Moment, Replay, ReplayPlan, ReplayProgress, ReplayState
 from orderflow.messaging.stores.memory.database import MemoryDatabase
-from orderflow.messaging.stores.memory.state import Course, Journal, KeptReplay, Replayed, Waiting, at, remember
+from orderflow.messaging.stores.memory.state import (
+    Course,
+    DueTimes,
+    Journal,
+    KeptReplay,
+    Replayed,
+    Waiting,
+    at,
+    remember,
+)
 from orderflow.messaging.stores.memory.transaction import queue_of
 
 OUTCOMES = {InboxState.DONE: Course.SUCCEEDED, InboxState.DISCARDED: Course.DISCARDED}
@@ -47,14 +56,14 @@ class MemoryReplays:
         return self._view(kept) if kept else None
 
     def claim(self, lease_ms: int) -> Replay | None:
-        now = self._database.clock.wall_ms()
+        due = DueTimes(self._database.clock.wall_ms(), lease_ms)
         free = [
-            each for each in self._running() if each.claimed_by in (None, self._process) or each.claimed_until <= now
+            each for each in self._running() if each.claimed_by in (None, self._process) or each.claimed_until in due
         ]
         if not free:
             return None
         kept = min(free, key=lambda each: (each.claimed_by is not self._process, each.number))
-        kept.claimed_by, kept.claimed_until = self._process, now + lease_ms
+        kept.claimed_by, kept.claimed_until = self._process, due.now + lease_ms
         return self._view(kept)
 
     def send(self, number: int, limit: int) -> Sequence[tuple[str, str]]:

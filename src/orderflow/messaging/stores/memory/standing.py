@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.store import Due, Standing, Unending, WorkKind
-from orderflow.messaging.stores.memory.state import State, Waiting
+from orderflow.messaging.stores.memory.state import DueTimes, State, Waiting
 
 Place = tuple[WorkKind, str, str]
 
@@ -22,9 +22,10 @@ def heads(state: State, consumer: str) -> Mapping[str, Waiting]:
 
 
 def standing(
-    state: State, consumers: Sequence[str], now: int, age_ms: int, acknowledged: Collection[int]
+    state: State, consumers: Sequence[str], times: DueTimes, age_ms: int, acknowledged: Collection[int]
 ) -> Standing:
     """As `messaging.store.Store.standing` says."""
+    now = times.now
     due: dict[Place, list[tuple[int, str, str]]] = defaultdict(list)
     old: dict[Place, list[tuple[int, str]]] = defaultdict(list)
     for number, slot in state.pending.items():
@@ -34,7 +35,7 @@ def standing(
     for consumer in consumers:
         for key, head in heads(state, consumer).items():
             event = head.event
-            if event.state is InboxState.PARKED and head.next_attempt_at <= now:
+            if event.state is InboxState.PARKED and head.next_attempt_at in times:
                 name = f"{event.position}/{event.attempts}"
                 due[WorkKind.RETRY, consumer, event.event_type].append((head.next_attempt_at, key, name))
             since = event.first_failed_at
@@ -42,7 +43,7 @@ def standing(
                 old[WorkKind.RETRY, consumer, ""].append((since, key))
     for key, asked in state.intents.items():
         kind, intent = asked.intent.intent.kind, asked.intent
-        if asked.due_at <= now:
+        if asked.due_at in times:
             due[WorkKind.INTENT, "", kind].append((asked.due_at, key, f"{key}/{intent.attempts}"))
         if asked.created_at <= now - age_ms:
             old[WorkKind.INTENT, "", kind].append((asked.created_at, key))

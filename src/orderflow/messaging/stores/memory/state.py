@@ -91,6 +91,19 @@ class Asked:
     created_at: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class DueTimes:
+    """Which moments are due: those that have come; and those later than the longest wait, which were given while the
+    clock was ahead. In ms since the epoch.
+    """
+
+    now: int
+    longest_wait_ms: int
+
+    def __contains__(self, moment: int) -> bool:
+        return not self.now < moment <= self.now + self.longest_wait_ms
+
+
 @dataclass(slots=True)
 class State:
     """The tables. Dictionaries keep the order of insertion."""

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from orderflow.messaging.faults.port import FaultStore
 from orderflow.messaging.recovery.port import RecoveryStore
 from orderflow.messaging.store import (
+    LONGEST_WAIT_MS,
     OpenIntent,
     OutboxBacklog,
     OutboxFilter,
@@ -22,7 +23,7 @@ from orderflow.messaging.stores.memory.faults import MemoryFaults
 from orderflow.messaging.stores.memory.outbox import MemoryOutboxReader
 from orderflow.messaging.stores.memory.recovery import MemoryRecovery
 from orderflow.messaging.stores.memory.standing import heads, standing
-from orderflow.messaging.stores.memory.state import Asked
+from orderflow.messaging.stores.memory.state import Asked, DueTimes
 from orderflow.messaging.stores.memory.transaction import MemoryTransaction, is_due
 from orderflow.messaging.stores.shares import SILENCE_S
 
@@ -30,8 +31,15 @@ from orderflow.messaging.stores.shares import SILENCE_S
 class MemoryStore:
     """One process's store. See `messaging.store.Store`; `crash` is the death of that process."""
 
-    def __init__(self, database: MemoryDatabase, slots: int = 16, silence_s: float = SILENCE_S) -> None:
+    def __init__(
+        self,
+        database: MemoryDatabase,
+        slots: int = 16,
+        silence_s: float = SILENCE_S,
+        longest_wait_ms: int = LONGEST_WAIT_MS,
+    ) -> None:
         self.slots = slots
+        self._longest_wait_ms = longest_wait_ms
         self._silence_s = silence_s
         self._database = database
         self._closed = False
@@ -41,7 +49,7 @@ class MemoryStore:
         self.recovery: RecoveryStore = MemoryRecovery(database, self._step, self)
 
     def transaction(self) -> MemoryTransaction:
-        transaction = MemoryTransaction(self._database, self._transactions.remove)
+        transaction = MemoryTransaction(self._database, self._transactions.remove, self._due)
         self._transactions.append(transaction)
         if self._closed:
             transaction.abandon()
@@ -49,13 +57,13 @@ class MemoryStore:
 
     async def due_keys(self, consumer: str, limit: int, leaving: Sequence[str] = ()) -> Sequence[str]:
         await self._step("due_keys")
-        now = self._database.clock.wall_ms()
+        times = self._due()
         tried = {
             key: head
             for key, head in heads(self._database.state, consumer).items()
             if head.event.event_type not in leaving
         }
-        due = sorted((head.next_attempt_at, key) for key, head in tried.items() if is_due(head, now))
+        due = sorted((head.next_attempt_at, key) for key, head in tried.items() if is_due(head, times))
         return [key for _, key in due[:limit]]
 
     async def parked_keys(self, consumer: str, limit: int) -> int:
@@ -66,11 +74,11 @@ class MemoryStore:
     async def claim_intents(self, limit: int, lease_ms: int) -> Sequence[OpenIntent]:
         await self._step("claim_intents")
         intents = self._database.state.intents
-        now = self._database.clock.wall_ms()
-        due = sorted((asked.due_at, key) for key, asked in intents.items() if asked.due_at <= now)
+        times = self._due()
+        due = sorted((asked.due_at, key) for key, asked in intents.items() if asked.due_at in times)
         claimed = [intents[key].intent for _, key in due[:limit]]
         for each in claimed:
-            intents[each.intent.key] = Asked(each, now + lease_ms, intents[each.intent.key].created_at)
+            intents[each.intent.key] = Asked(each, times.now + lease_ms, intents[each.intent.key].created_at)
         return [replace(each) for each in claimed]
 
     def outbox(self) -> MemoryOutboxReader:
@@ -119,7 +127,7 @@ class MemoryStore:
 
     async def standing(self, consumers: Sequence[str], age_ms: int, acknowledged: Collection[int] = ()) -> Standing:
         await self._step("read")
-        return standing(self._database.state, consumers, self._database.clock.wall_ms(), age_ms, acknowledged)
+        return standing(self._database.state, consumers, self._due(), age_ms, acknowledged)
 
     async def purge(self, keep_sent_ms: int) -> int:
         await self._step("read")
@@ -143,6 +151,9 @@ class MemoryStore:
             transaction.abandon()
         for reader in list(self._readers):
             reader.end()
+
+    def _due(self) -> DueTimes:
+        return DueTimes(self._database.clock.wall_ms(), self._longest_wait_ms)
 
     async def _step(self, name: str) -> None:
         await self._database.gate(name)

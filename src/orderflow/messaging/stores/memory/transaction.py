@@ -15,7 +15,7 @@ from orderflow.messaging.inbox import InboxState, ParkedEvent
 from orderflow.messaging.rows import Ref, Row
 from orderflow.messaging.store import DEPTH_LIMIT, Changes, DataRefusedError, Recognition, StoreUnavailableError
 from orderflow.messaging.stores.memory.database import MemoryDatabase
-from orderflow.messaging.stores.memory.state import Journal, State, Waiting
+from orderflow.messaging.stores.memory.state import DueTimes, Journal, State, Waiting
 from orderflow.messaging.stores.memory.writing import Writer
 
 T = TypeVar("T")
@@ -33,9 +33,12 @@ class _Staged:
 class MemoryTransaction:
     """See `messaging.store.Transaction`. Uniqueness is checked when written, and again when committed."""
 
-    def __init__(self, database: MemoryDatabase, ended: Callable[[MemoryTransaction], None]) -> None:
+    def __init__(
+        self, database: MemoryDatabase, ended: Callable[[MemoryTransaction], None], due: Callable[[], DueTimes]
+    ) -> None:
         self._database = database
         self._ended = ended
+        self._due = due
         self._epoch = -1
         self._alive = True
         self._refused = False
@@ -184,7 +187,7 @@ class MemoryTransaction:
         found: list[ParkedEvent] = []
         for key in dict.fromkeys(keys):
             waiting = queue_of(state, consumer, key)
-            if waiting and is_due(waiting[0], self._database.clock.wall_ms()):
+            if waiting and is_due(waiting[0], self._due()):
                 found.extend(each.event for each in waiting[:limit])
         return sorted(found, key=lambda event: event.position)
 
@@ -195,5 +198,5 @@ def queue_of(state: State, consumer: str, key: str) -> list[Waiting]:
     return sorted(waiting, key=lambda each: each.event.position)
 
 
-def is_due(head: Waiting, now_ms: int) -> bool:
-    return head.event.state is InboxState.PARKED and head.next_attempt_at <= now_ms
+def is_due(head: Waiting, due: DueTimes) -> bool:
+    return head.event.state is InboxState.PARKED and head.next_attempt_at in due

@@ -13,6 +13,7 @@ from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.faults.port import FaultStore
 from orderflow.messaging.recovery.port import RecoveryStore
 from orderflow.messaging.store import (
+    LONGEST_WAIT_MS,
     OpenIntent,
     OutboxBacklog,
     OutboxFilter,
@@ -47,8 +48,10 @@ class PostgresStore:
         work: Connections,
         reads: Connections,
         silence_s: float,
+        longest_wait_ms: int,
     ) -> None:
         self.slots = slots
+        self._longest_wait_ms = longest_wait_ms
         self._url = url
         self._silence_s = silence_s
         self._application_name = application_name
@@ -75,20 +78,22 @@ class PostgresStore:
         statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
         application_name: str = "orderflow",
         silence_s: float = SILENCE_S,
+        longest_wait_ms: int = LONGEST_WAIT_MS,
     ) -> PostgresStore:
         """Return a store whose database has answered. Raises StoreUnavailableError, SchemaBehindError.
 
         `slots` is one number for all processes of a service: a relay knows no slot beyond it. At most
         `transactions_max` transactions and `reads_max` reads run at once; who waits for a connection
         longer than `patience_s` gets StoreUnavailableError. Each outbox reader has a connection of its own; one whose
-        process has stood still for `silence_s` is fenced by the others.
+        process has stood still for `silence_s` is fenced by the others. No delay and no lease is longer than
+        `longest_wait_ms`: what is due later was dated while the server's clock was ahead, and is due now.
         """
         lend = partial(Connections, url, patience_s=patience_s, statement_timeout_ms=statement_timeout_ms)
         work = lend(application_name=application_name, limit=transactions_max, lookups_only=True)
         reads = lend(
             application_name=f"{application_name} (reads)", limit=reads_max, lookups_only=False, writable=False
         )
-        store = cls(url, application_name, Mappings(tables), slots, work, reads, silence_s)
+        store = cls(url, application_name, Mappings(tables), slots, work, reads, silence_s, longest_wait_ms)
         try:
             await store.ping()
         except BaseException:
@@ -97,10 +102,11 @@ class PostgresStore:
         return store
 
     def transaction(self) -> PostgresTransaction:
-        return PostgresTransaction(self._work, self._queries, self._mappings, self._offer)
+        return PostgresTransaction(self._work, self._queries, self._mappings, self._offer, self._longest_wait_ms)
 
     async def due_keys(self, consumer: str, limit: int, leaving: Sequence[str] = ()) -> Sequence[str]:
-        rows = await self._work.fetch(self._queries["due_keys"], consumer, limit, list(leaving))
+        query, longest = self._queries["due_keys"], self._longest_wait_ms
+        rows = await self._work.fetch(query, consumer, limit, list(leaving), longest)
         return [row["key"] for row in rows]
 
     async def parked_keys(self, consumer: str, limit: int) -> int:
@@ -108,7 +114,7 @@ class PostgresStore:
         return int(rows[0][0])
 
     async def claim_intents(self, limit: int, lease_ms: int) -> Sequence[OpenIntent]:
-        rows = await self._work.fetch(self._queries["claim_intents"], limit, lease_ms)
+        rows = await self._work.fetch(self._queries["claim_intents"], limit, lease_ms, self._longest_wait_ms)
         if rows:
             reached(Point.INTENT_CLAIMED)
         return [core_rows.read_intent(row) for row in rows]
@@ -161,7 +167,8 @@ class PostgresStore:
             )
 
     async def standing(self, consumers: Sequence[str], age_ms: int, acknowledged: Collection[int] = ()) -> Standing:
-        rows = await self._work.fetch(self._queries["standing"], list(consumers), age_ms, list(acknowledged))
+        query, longest = self._queries["standing"], self._longest_wait_ms
+        rows = await self._work.fetch(query, list(consumers), age_ms, list(acknowledged), longest)
         return core_rows.read_standing(rows)
 
     async def purge(self, keep_sent_ms: int) -> int:

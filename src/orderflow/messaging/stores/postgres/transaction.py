@@ -33,11 +33,13 @@ class PostgresTransaction:
         queries: Mapping[str, str],
         mappings: Mappings,
         published: Callable[[Sequence[OutboxRecord]], None],
+        longest_wait_ms: int,
     ) -> None:
         self._connections = connections
         self._queries = queries
         self._mappings = mappings
         self._published = published
+        self._longest_wait_ms = longest_wait_ms
         self._connection: Connection | None = None
         self._begun = False
         self._known: dict[tuple[str, str], InboxState] = {}
@@ -116,7 +118,8 @@ class PostgresTransaction:
         return loaded
 
     async def parked(self, consumer: str, keys: Sequence[str], limit: int) -> Sequence[ParkedEvent]:
-        return self._waiting(await self._fetch("parked", consumer, list(dict.fromkeys(keys)), limit))
+        wanted = list(dict.fromkeys(keys))
+        return self._waiting(await self._fetch("parked", consumer, wanted, limit, self._longest_wait_ms))
 
     async def sequence(self, consumer: str, key: str, limit: int) -> Sequence[ParkedEvent]:
         return self._waiting(await self._fetch("sequence", consumer, key, limit))

@@ -57,9 +57,13 @@ class MemoryConsumer:
         if self._closed:
             return
         self._closed = True
+        self._woken.set()
+        await self._finish()
         self._resume()
         self._log.leave(self._group, self._member)
-        self._woken.set()
+
+    async def _finish(self) -> None:
+        """Between the last poll and leaving the group; who closes once more meanwhile does not leave before it."""
 
     def stop_heartbeats(self) -> None:
         """As when the process is killed or stands still: the session times out, and the group goes on.

@@ -180,7 +180,8 @@ WITH gone AS (
 SELECT count(*) FROM gone;
 
 -- name: parked
--- The first parked events of each key whose head is due and not dead.
+-- The first parked events of each key whose head is due and not dead. What is due later than the longest wait, $4 ms,
+-- was dated while the clock was ahead: here and below it counts as due.
 SELECT
     parked.key, parked.identity, parked.event_id, parked.event_type, parked.topic, parked.partition, parked."offset",
     parked.record_key, parked.record_value, parked.record_headers, parked.record_timestamp, parked.intent,
@@ -194,7 +195,10 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL (
     SELECT * FROM parked_events WHERE consumer = $1 AND key = wanted.key ORDER BY position LIMIT $3
 ) AS parked
-WHERE head.state = 2 AND head.next_attempt_at <= statement_timestamp()
+WHERE head.state = 2 AND (
+    head.next_attempt_at <= statement_timestamp()
+    OR head.next_attempt_at > statement_timestamp() + $4 * interval '1 ms'
+)
 ORDER BY parked.position;
 
 -- name: sequence
@@ -240,7 +244,9 @@ WITH RECURSIVE heads AS (
     ) AS next
 )
 SELECT key FROM heads
-WHERE state = 2 AND next_attempt_at <= statement_timestamp() AND event_type <> ALL ($3::text[])
+WHERE state = 2 AND event_type <> ALL ($3::text[]) AND (
+    next_attempt_at <= statement_timestamp() OR next_attempt_at > statement_timestamp() + $4 * interval '1 ms'
+)
 ORDER BY next_attempt_at, key
 LIMIT $2;
 
@@ -270,13 +276,16 @@ ON CONFLICT (key) DO UPDATE SET
 DELETE FROM intents WHERE key = ANY ($1::text[]);
 
 -- name: claim_intents
--- Lease intents that are due; one that a transaction is just changing is passed over.
+-- Lease intents that are due, in two ranges of their index; one that a transaction is just changing is passed over.
 UPDATE intents
 SET due_at = statement_timestamp() + $2 * interval '1 ms'
-WHERE key = ANY (ARRAY(
+WHERE key = ANY ((ARRAY(
     SELECT key FROM intents WHERE due_at <= statement_timestamp() ORDER BY due_at, key LIMIT $1
     FOR UPDATE SKIP LOCKED
-))
+) || ARRAY(
+    SELECT key FROM intents WHERE due_at > statement_timestamp() + $3 * interval '1 ms' ORDER BY due_at, key LIMIT $1
+    FOR UPDATE SKIP LOCKED
+))[:$1])
 RETURNING key, kind, request::text, message_key, cause, traceparent, attempts;
 
 -- name: outbox_standing
@@ -415,10 +424,14 @@ FROM outbox_pending WHERE id <> ALL ($3::bigint[]) GROUP BY slot
 UNION ALL
 SELECT true, 'retry', consumer, event_type, count(*),
     (array_agg(position || '/' || attempts ORDER BY next_attempt_at, key))[1], 0
-FROM heads WHERE next_attempt_at <= statement_timestamp() GROUP BY consumer, event_type
+FROM heads
+WHERE next_attempt_at <= statement_timestamp() OR next_attempt_at > statement_timestamp() + $4 * interval '1 ms'
+GROUP BY consumer, event_type
 UNION ALL
 SELECT true, 'intent', '', kind, count(*), (array_agg(key || '/' || attempts ORDER BY due_at, key))[1], 0
-FROM intents WHERE due_at <= statement_timestamp() GROUP BY kind
+FROM intents
+WHERE due_at <= statement_timestamp() OR due_at > statement_timestamp() + $4 * interval '1 ms'
+GROUP BY kind
 UNION ALL
 SELECT false, 'retry', consumer, '', count(*), (array_agg(key ORDER BY first_failed_at, position))[1],
     (extract(epoch FROM statement_timestamp() - min(first_failed_at)) * 1000)::bigint

@@ -66,11 +66,15 @@ CROSS JOIN LATERAL (
 ORDER BY wanted.number DESC;
 
 -- name: claim_replay
--- Lease a running replay that is nobody's, or ours: that one first.
+-- Lease a running replay that is nobody's, or ours: that one first. A lease that ends later than one that begins now
+-- was dated while the clock was ahead.
 UPDATE replays SET claimed_by = $1, claimed_until = statement_timestamp() + $2 * interval '1 ms'
 WHERE number = (
     SELECT number FROM replays
-    WHERE state = 'running' AND (claimed_by IS NULL OR claimed_by = $1 OR claimed_until <= statement_timestamp())
+    WHERE state = 'running' AND (
+        claimed_by IS NULL OR claimed_by = $1 OR claimed_until <= statement_timestamp()
+        OR claimed_until > clock_timestamp() + $2 * interval '1 ms'
+    )
     ORDER BY claimed_by IS DISTINCT FROM $1, number
     LIMIT 1
     FOR UPDATE SKIP LOCKED

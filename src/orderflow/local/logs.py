@@ -1,13 +1,16 @@
-"""Reading the logs of a home: their ends, and what is added while we look."""
+"""The logs of a home: read to their ends and beyond, and rotated where another program holds them open."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import re
+import shutil
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +22,7 @@ from orderflow.local.errors import LocalError
 
 LOOK_EVERY_S = 0.2
 _TIME = re.compile(r'(?:\{"time":"|\[)?(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d(?:[.,]\d{1,6})?)(Z| UTC)?')
+CHECK_EVERY_S = 60.0
 
 
 def find(folder: Path, names: Sequence[str]) -> Mapping[str, Path]:
@@ -142,3 +146,40 @@ def _age(path: Path) -> int:
 def _is_of(name: str, wanted: str) -> bool:
     rest = name.removeprefix(wanted)
     return name.startswith(wanted) and (not rest or rest.startswith(("-", ".")))
+
+
+def rotate(log: Path, *, max_bytes: int, kept: int) -> bool:
+    """When `log` is larger, make it `log.1` (older ones move up, `kept` stay) and empty it.
+
+    For files that are open in append mode: the writer goes on at the new end. What it writes between the
+    copy and the emptying is lost. Where there is no room for a copy, everything stays as it is.
+    """
+    copy = log.with_name(f"{log.name}.new")
+    try:
+        if log.stat().st_size <= max_bytes:
+            return False
+        shutil.copyfile(log, copy)
+        for number in range(kept - 1, 0, -1):
+            with contextlib.suppress(FileNotFoundError):
+                _numbered(log, number).replace(_numbered(log, number + 1))
+        copy.replace(_numbered(log, 1))
+        with log.open("r+b") as file:
+            file.truncate(0)
+    except OSError:
+        with contextlib.suppress(OSError):
+            copy.unlink(missing_ok=True)
+        return False
+    return True
+
+
+async def rotate_for_ever(logs: Iterable[Path], *, max_bytes: int, kept: int) -> None:
+    """Look once a minute."""
+    watched = tuple(logs)
+    while True:
+        for log in watched:
+            await asyncio.to_thread(rotate, log, max_bytes=max_bytes, kept=kept)
+        await asyncio.sleep(CHECK_EVERY_S)
+
+
+def _numbered(log: Path, number: int) -> Path:
+    return log.with_name(f"{log.name}.{number}")

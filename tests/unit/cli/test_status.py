@@ -1,0 +1,47 @@
+"""How the processes of a run are."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from orderflow.cli.status import Health, probe
+from orderflow.local.state import ProcessMark, Running
+from tests.support.shop import Asked, Says, shop
+
+
+def test_a_process_that_has_ended_is_not_ready() -> None:
+    assert not probe(Running("order", "service", os.getpid(), 1.0, "http://127.0.0.1:1"), 1.0).ready
+
+
+def test_a_service_that_does_not_answer_is_not_ready() -> None:
+    mark = ProcessMark.of(os.getpid())
+    found = probe(Running("order", "service", mark.pid, mark.started, "http://127.0.0.1:1"), 1.0)
+    assert found.words.startswith("http: it does not answer")
+
+
+@pytest.mark.parametrize(
+    ("health", "words"),
+    [
+        (Health(True, {}, 0), "ready"),
+        (Health(True, {}, 3), "ready, 3 events behind"),
+        (Health(False, {"database": "away"}), "database: away"),
+    ],
+)
+def test_health_is_said_in_words(health: Health, words: str) -> None:
+    assert health.words == words
+
+
+def test_a_service_says_what_hinders_it_and_how_far_it_is_behind() -> None:
+    mark = ProcessMark.of(os.getpid())
+
+    def answer(asked: Asked) -> Says:
+        if asked.path == "/ops/lag":
+            return Says(200, [{"lag": 2}, {"lag": 3}])
+        return Says(503, {"ready": False, "problems": {"database": "away"}})
+
+    with shop(answer) as server:
+        found = probe(Running("order", "service", mark.pid, mark.started, server.url), 10.0)
+
+    assert found == Health(False, {"database": "away"}, 5)
