@@ -18,7 +18,7 @@ import httpx2
 import pytest
 
 from orderflow.cli.running import as_running
-from orderflow.messaging.outage import FAILING_KEYS_MIN
+from orderflow.messaging.failures import FAILING_KEYS_MIN
 from orderflow.messaging.transport import ProducerRecord
 from orderflow.settings import SERVICES, Settings
 from tests.support.command_line import System, running

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from orderflow.messaging.outage import Verdict
+from orderflow.messaging.failures import Verdict
 from orderflow.messaging.recovery.errors import ConfirmationNeededError, NoSuchConsumerError
 from orderflow.messaging.recovery.overruling import LOOK_EVERY_S
 from orderflow.messaging.recovery.port import OVERRULE_HOLDS_MS, Act

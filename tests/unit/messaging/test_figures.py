@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from orderflow.messaging.breaker import CONTRADICTED_S, REFUSALS_MAX, UNTRIED_EVERY_S
-from orderflow.messaging.deferrals import BYTES_MAX, RECORDS_MAX
-from orderflow.messaging.outage import FAILING_KEYS_MIN, WINDOW_S
+from orderflow.messaging.circuit_breaker import CONTRADICTED_S, REFUSALS_MAX, UNTRIED_EVERY_S
+from orderflow.messaging.consumer import BYTES_MAX, RECORDS_MAX
+from orderflow.messaging.failures import FAILING_KEYS_MIN, WINDOW_S
 from orderflow.messaging.retrier import PACE_MAX_MS, PACE_MS_PER_KEY
 
 PAGE = " ".join((Path(__file__).parents[3] / "docs" / "architecture.md").read_text("utf-8").split())

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from orderflow.messaging.breaker import REFUSALS_MAX
+from orderflow.messaging.circuit_breaker import REFUSALS_MAX
 from orderflow.messaging.failures import InfrastructureError
 from orderflow.messaging.identity import event_id
 from orderflow.messaging.incoming import from_command, from_record
@@ -263,7 +263,7 @@ async def test_an_event_of_a_type_in_outage_behind_another_waits_when_its_turn_c
 
 
 async def test_a_neglected_outage_is_probed_by_what_is_parked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orderflow.messaging.outage_watch.NEGLECTED_S", 0.0)
+    monkeypatch.setattr("orderflow.messaging.circuit_breaker.NEGLECTED_S", 0.0)
     world = World()
     world.moods.broken.add("before")
     await world.admit(Counted(name="before", amount=1))

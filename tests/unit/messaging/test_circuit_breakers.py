@@ -7,16 +7,21 @@ from collections.abc import Sequence
 
 import pytest
 
-from orderflow.messaging.breaker import CONTRADICTED_S, REFUSALS_MAX, UNTRIED_EVERY_S
-from orderflow.messaging.failures import PERMANENT
+from orderflow.messaging.circuit_breaker import (
+    CONTRADICTED_S,
+    GONE_S,
+    NEGLECTED_S,
+    REFUSALS_MAX,
+    UNTRIED_EVERY_S,
+    CircuitBreakers,
+    sift,
+)
+from orderflow.messaging.failures import PERMANENT, REMEMBERED_S, TRIALS_MAX, Verdict
 from orderflow.messaging.identity import event_id
 from orderflow.messaging.inbox import Failure, ParkedEvent
 from orderflow.messaging.incoming import Incoming, from_command, from_parked, from_record
-from orderflow.messaging.outage import REMEMBERED_S, TRIALS_MAX, Verdict
-from orderflow.messaging.outage_watch import GONE_S, NEGLECTED_S, OutageWatch
 from orderflow.messaging.result import Result
 from orderflow.messaging.retry import Backoff
-from orderflow.messaging.sifting import sift
 from orderflow.messaging.signals import OutageJudged, OutageOver, Outcome, Signal, Signals
 from tests.unit.messaging.still_clock import StillClock
 from tests.unit.messaging.toy import Counted, Opened, Put
@@ -38,7 +43,7 @@ class Watched:
         self.seen: list[Signal] = []
         self.world = World()
         chance = random.Random(1)
-        self.watch = OutageWatch("s", "c", Backoff(100, 5_000), Signals([self.seen.append]), self.clock, chance)
+        self.watch = CircuitBreakers("s", "c", Backoff(100, 5_000), Signals([self.seen.append]), self.clock, chance)
 
     def incoming(self, key: str, *, opened: bool = False) -> Incoming:
         event = Opened(name=key) if opened else Counted(name=key, amount=1)
@@ -228,7 +233,10 @@ def test_when_others_succeed_those_that_failed_are_tried_at_once_and_in_the_end_
     assert watched.watch.probe_in_s(COUNTED) == 0
     watched.probe()
     watched.fail("k1")
-    assert "other keys succeed: if none of these does within 30 s, they are poison" in watched.watch.problem
+    assert (
+        "other keys succeed: unless one of these does within 30 s, they are treated as poison"
+        in watched.watch.problem
+    )
     watched.clock.now += CONTRADICTED_S
     watched.fail("k2")
 
@@ -266,8 +274,8 @@ def test_the_verdict_is_told_in_one_sentence_with_its_evidence() -> None:
     watched.clock.now += 30
 
     assert watched.watch.problem == (
-        "toy.Counted.v1 waits for 30 s: 12 of 12 keys failed alike with Boom: no (f); so it is an outage and not the "
-        "events, of which 1 are tried again in 0.0 s; keys that have not failed go on"
+        "outage of toy.Counted.v1 for 30 s: 12 of 12 keys failed alike with Boom: no (group f); their events wait, "
+        "and 1 of them is tried again in 0.0 s; other keys are processed as usual"
     )
 
 
@@ -279,7 +287,7 @@ def test_a_retry_that_fails_otherwise_is_told_too() -> None:
     assert "lately" not in watched.watch.problem
     watched.watch.learn(watched.results(Outcome.DEFERRED, ["k1"], Failure("unknown", "Bang", "why", "g")))
 
-    assert "failed alike with Boom: no (f), lately with Bang: why; so" in watched.watch.problem
+    assert "failed alike with Boom: no (group f), lately with Bang: why; their" in watched.watch.problem
 
 
 def test_an_outage_that_nobody_probes_is_neglected_after_a_while() -> None:
@@ -332,8 +340,8 @@ def test_an_operator_says_that_it_is_an_outage() -> None:
     watched.fail("k0")
 
     assert watched.watch.paused == {COUNTED}
-    assert "no (f); an operator has said that it is an outage; so it is" in watched.watch.problem
-    assert "if none of these does within 0 s" in watched.watch.problem
+    assert "no (group f); an operator declared it an outage; their" in watched.watch.problem
+    assert "unless one of these does within 0 s" in watched.watch.problem
 
 
 def test_what_is_judged_and_what_is_in_doubt_is_listed() -> None:
@@ -366,7 +374,9 @@ def test_two_outages_are_told_one_after_the_other() -> None:
     watched.watch.weigh(watched.results(Outcome.PARKED, keys(8), FAILED, opened=True))
 
     assert watched.watch.paused == {COUNTED, OPENED}
-    assert "; keys that have not failed go on; toy.Opened.v1 waits for 0 s: 8 of 8 keys" in watched.watch.problem
+    assert (
+        "; other keys are processed as usual; outage of toy.Opened.v1 for 0 s: 8 of 8 keys" in watched.watch.problem
+    )
 
 
 def test_it_is_troubled_while_an_outage_lasts_however_long_nothing_was_tried() -> None:
