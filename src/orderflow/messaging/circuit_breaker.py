@@ -341,9 +341,10 @@ class CircuitBreakers:
         evidence, now = breaker.evidence, self._clock.monotonic()
         assert evidence is not None
         lately = f", lately with {breaker.last_error}" if breaker.last_error not in ("", evidence.error) else ""
-        said = "; an operator declared it an outage" if self._overruled.get(event_type) is Verdict.OUTAGE else ""
+        declared = self._overruled.get(event_type) is Verdict.OUTAGE
+        said = "; an operator declared it an outage" if declared else ""
         others = "other keys are processed as usual"
-        if breaker.contradicted_at is not None:
+        if breaker.contradicted_at is not None and not declared:
             left = max(0.0, breaker.contradicted_at + CONTRADICTED_S - now)
             others = f"other keys succeed: unless one of these does within {left:.0f} s, they are treated as poison"
         probes = "1 of them is" if breaker.width == 1 else f"{breaker.width} of them are"

@@ -341,7 +341,7 @@ def test_an_operator_says_that_it_is_an_outage() -> None:
 
     assert watched.watch.paused == {COUNTED}
     assert "no (group f); an operator declared it an outage; their" in watched.watch.problem
-    assert "unless one of these does within 0 s" in watched.watch.problem
+    assert "poison" not in watched.watch.problem
 
 
 def test_what_is_judged_and_what_is_in_doubt_is_listed() -> None:
