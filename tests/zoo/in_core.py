@@ -87,8 +87,8 @@ BUGS = (
         4,
         "Of a key that was deferred, the last event goes first.",
         CONSUMER,
-        "            self._queues[incoming.key].append(incoming)",
-        "            self._queues[incoming.key].appendleft(incoming)",
+        "self._queues.setdefault(incoming.key, deque()).append(incoming)",
+        "self._queues.setdefault(incoming.key, deque()).appendleft(incoming)",
     ),
     Bug(
         "overtakes-the-deferred",

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from itertools import islice
 
@@ -46,8 +45,6 @@ BYTES_MAX = 64 * 1024 * 1024
 
 PROBES_KEPT = 100
 """When the buffer is full, the rest of what has failed is parked; of so many keys the head stays, to probe with."""
-
-NOT_FAILED = ""
 
 Partition = tuple[str, int]
 
@@ -223,10 +220,8 @@ class Dispatcher:
         """How long until a paused record may be tried; None: there is none."""
         if not self._paused:
             return None
-        waits = [self._breakers.untried_in_s(each) or self._full.wait_s for each in self._types_not_failed()]
-        failed = self._paused.failed_types()
-        waits += [self._breakers.probe_in_s(each) for each in failed & self._breakers.paused]
-        waits += [self._full.wait_s] if failed - self._breakers.paused else []
+        waits = [self._breakers.probe_in_s(each) for each in self._types(failed=True)]
+        waits += [self._breakers.untried_in_s(each) or self._full.wait_s for each in self._types(failed=False)]
         return min(waits)
 
     @property
@@ -251,8 +246,9 @@ class Dispatcher:
         May be repeated. Raises StoreUnavailableError, InfrastructureError.
         """
         batch = [from_record(record, self._inlet.service.catalogue) for record in records]
-        waited = set(self._paused.failed_types())
+        waited: set[str] = set()
         if self._paused:
+            waited = self._types(failed=True)
             await self._probe()
             batch = self._next(batch)
         if carefully and batch:
@@ -261,7 +257,7 @@ class Dispatcher:
             self._note(await self._inlet.admit(self._consumer, batch))
         if self._paused.is_full:
             await self._park_overflow()
-        for event_type in sorted(waited - self._paused.failed_types()):
+        for event_type in sorted(waited - self._types(failed=True)) if waited else ():
             self._breakers.nothing_left(event_type)
 
     def committable(self, records: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
@@ -271,8 +267,8 @@ class Dispatcher:
     async def _probe(self) -> None:
         """Half-open: of each type in outage, try as many keys that failed as the breaker allows, each time others."""
         for event_type in list(self._breakers.paused):
-            width = self._breakers.probes(event_type)
-            heads = list(islice(self._paused.failed(event_type), width))
+            heads = [head for head in self._heads(failed=True) if head.event_type == event_type]
+            heads = heads[: self._breakers.probes(event_type)]
             if heads:
                 self._note(await self._inlet.admit(self._consumer, heads))
 
@@ -292,20 +288,20 @@ class Dispatcher:
         return fresh + ready
 
     def _ready(self) -> Iterator[Incoming]:
-        """The paused heads that wait for no outage. Where not all of them can be tried, the newest go in turn with
-        the oldest.
-        """
-        due = {each for each in self._types_not_failed() if not self._breakers.untried_in_s(each)}
-        waiting = deque(head for head in self._paused.not_failed() if head.event_type in due)
+        """The heads that wait for no outage. Where not all can be tried, the newest go in turn with the oldest."""
+        heads = self._heads(failed=False)
+        waiting = deque(head for head in heads if not self._breakers.untried_in_s(head.event_type))
         while waiting:
             yield waiting.pop()
             if waiting:
                 yield waiting.popleft()
-        for event_type in sorted(self._paused.failed_types() - self._breakers.paused):
-            yield from self._paused.failed(event_type)
 
-    def _types_not_failed(self) -> set[str]:
-        return {head.event_type for head in self._paused.not_failed()}
+    def _heads(self, *, failed: bool) -> list[Incoming]:
+        """The first paused record of each key in turn: of the keys that failed in an outage, or of the others."""
+        return [head for head in self._paused.heads() if self._breakers.waits(head) is failed]
+
+    def _types(self, *, failed: bool) -> set[str]:
+        return {head.event_type for head in self._heads(failed=failed)}
 
     def _note(self, results: Sequence[Result]) -> None:
         """Pause what was deferred, let go of the rest."""
@@ -318,42 +314,36 @@ class Dispatcher:
         for result in deferred:
             self._paused.add(result.incoming)
         for key in {result.incoming.key: None for result in deferred}:
-            self._paused.put_off(key, failed=self._breakers.waits(next(iter(self._paused.queue(key)))))
+            self._paused.put_off(key)
         crowded = [result.incoming.key for result in deferred if result.crowded]
         if crowded:
             self._full.failed(_quota_used_up(len(crowded), crowded[0]))
-        elif self.has_room and not self._types_not_failed() and self._paused.failed_types() <= self._breakers.paused:
+        elif self.has_room and not self._heads(failed=False):
             self._full.succeeded()
 
     async def _park_overflow(self) -> None:
         """Park what waits for the end of an outage, so that the rest flows on. Some keys stay, to probe with."""
-        if self._full.wait_s:
-            return
-        keys = [head.key for each in self._breakers.paused for head in self._paused.failed(each)]
-        batch = [incoming for key in keys[PROBES_KEPT:] for incoming in self._paused.queue(key)]
+        overflow = self._heads(failed=True)[PROBES_KEPT:]
+        batch = [incoming for head in overflow for incoming in self._paused.queue(head.key)]
         for start in range(0, len(batch), self._batch_max):
-            self._note(await self._inlet.hold(self._consumer, batch[start : start + self._batch_max]))
             if self._full.wait_s:
                 return
+            self._note(await self._inlet.hold(self._consumer, batch[start : start + self._batch_max]))
 
 
 class PausedRecords:
-    """The records of a consumer that wait, and what of its partitions may be committed meanwhile.
-
-    Each key's are in order. Its head either has failed with an event of a type in outage, or has not.
-    """
+    """The records of a consumer that wait, each key's in order; and what of its partitions may be committed."""
 
     def __init__(self) -> None:
         self._queues: dict[str, deque[Incoming]] = {}
-        self._failed_at: dict[str, str] = {}
-        self._turns: dict[str, dict[str, None]] = {}
-        self._records: dict[tuple[str, int, int], ConsumerRecord] = {}
+        self._records: dict[Partition, dict[int, ConsumerRecord]] = {}
+        self._count = 0
         self._bytes = 0
         self._last: dict[Partition, ConsumerRecord] = {}
         self._committed: dict[Partition, int] = {}
 
     def __len__(self) -> int:
-        return len(self._records)
+        return self._count
 
     def __contains__(self, key: str) -> bool:
         return key in self._queues
@@ -361,23 +351,15 @@ class PausedRecords:
     @property
     def is_full(self) -> bool:
         """Whether as many records or bytes are here as may be."""
-        return len(self._records) >= RECORDS_MAX or self._bytes >= BYTES_MAX
+        return self._count >= RECORDS_MAX or self._bytes >= BYTES_MAX
 
     def holds(self, partition: Partition) -> bool:
         """Whether anything of this partition is here."""
-        return any(name[:2] == partition for name in self._records)
+        return partition in self._records
 
-    def not_failed(self) -> Iterator[Incoming]:
-        """The heads of the keys that have not failed, or wait for room. Those put off longest ago come first."""
-        return self.failed(NOT_FAILED)
-
-    def failed(self, event_type: str) -> Iterator[Incoming]:
-        """The heads of the keys that have failed with an event of this type, likewise."""
-        return (self._queues[key][0] for key in self._turns.get(event_type, ()))
-
-    def failed_types(self) -> AbstractSet[str]:
-        """The types of which a head has failed."""
-        return self._turns.keys() - {NOT_FAILED}
+    def heads(self) -> Iterator[Incoming]:
+        """The first of each key. Those put off longest ago come first."""
+        return (queue[0] for queue in self._queues.values())
 
     def queue(self, key: str) -> Iterable[Incoming]:
         """All of a key, in order."""
@@ -387,33 +369,32 @@ class PausedRecords:
         """Keep it, behind the others of its key. One that was delivered again is kept once."""
         record = incoming.record
         assert record is not None
-        name = (record.topic, record.partition, record.offset)
-        if name not in self._records:
-            self._records[name] = record
+        records = self._records.setdefault((record.topic, record.partition), {})
+        if record.offset not in records:
+            records[record.offset] = record
+            self._count += 1
             self._bytes += size_of(record)
-            if incoming.key not in self._queues:
-                self._queues[incoming.key] = deque()
-                self._enlist(incoming.key, NOT_FAILED)
-            self._queues[incoming.key].append(incoming)
+            self._queues.setdefault(incoming.key, deque()).append(incoming)
 
-    def put_off(self, key: str, *, failed: bool) -> None:
-        """Let the other keys go first the next time. `failed`: its head has failed."""
-        self._enlist(key, self._queues[key][0].event_type if failed else NOT_FAILED)
+    def put_off(self, key: str) -> None:
+        """Let the other keys go first the next time."""
+        self._queues[key] = self._queues.pop(key)
 
     def remove(self, incoming: Incoming) -> None:
         """Its time has come. Without effect if it is not here."""
         record, queue = incoming.record, self._queues.get(incoming.key)
         if record is None or queue is None:
             return
-        if self._records.pop((record.topic, record.partition, record.offset), None) is not None:
+        partition = (record.topic, record.partition)
+        records = self._records.get(partition, {})
+        if records.pop(record.offset, None) is not None:
+            self._count -= 1
             self._bytes -= size_of(record)
-            was_head = queue[0] == incoming
             queue.remove(incoming)
             if not queue:
                 del self._queues[incoming.key]
-                self._strike(incoming.key)
-            elif was_head:
-                self._enlist(incoming.key, NOT_FAILED)
+            if not records:
+                del self._records[partition]
 
     def committable(self, polled: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
         """What to commit after these were processed or paused: no partition past its first paused record."""
@@ -421,35 +402,17 @@ class PausedRecords:
             return polled
         for record in polled:
             self._last[record.topic, record.partition] = record
-        first: dict[Partition, ConsumerRecord] = {}
-        for record in self._records.values():
-            partition = (record.topic, record.partition)
-            if partition not in first or record.offset < first[partition].offset:
-                first[partition] = record
-        found = [self._next(partition, first.get(partition)) for partition in list(self._last)]
-        return [record for record in found if record is not None]
-
-    def _enlist(self, key: str, failed_at: str) -> None:
-        self._strike(key)
-        self._failed_at[key] = failed_at
-        self._turns.setdefault(failed_at, {})[key] = None
-
-    def _strike(self, key: str) -> None:
-        failed_at = self._failed_at.pop(key, None)
-        if failed_at is not None:
-            del self._turns[failed_at][key]
-            if not self._turns[failed_at]:
-                del self._turns[failed_at]
-
-    def _next(self, partition: Partition, first: ConsumerRecord | None) -> ConsumerRecord | None:
-        """The record to commit in this partition, if anything has changed."""
-        if first is None:
-            self._committed.pop(partition, None)
-            return self._last.pop(partition)
-        if self._committed.get(partition, 0) == first.offset:
-            return None
-        self._committed[partition] = first.offset
-        return replace(first, offset=first.offset - 1)
+        found: list[ConsumerRecord] = []
+        for partition, last in list(self._last.items()):
+            paused = self._records.get(partition)
+            if paused is None:
+                del self._last[partition]
+                self._committed.pop(partition, None)
+                found.append(last)
+            elif (first := min(paused)) != self._committed.get(partition, 0):
+                self._committed[partition] = first
+                found.append(replace(paused[first], offset=first - 1))
+        return found
 
 
 def _partition(place: str) -> Partition:

@@ -73,26 +73,22 @@ def test_a_key_that_was_put_off_comes_last_and_keeps_its_order() -> None:
     paused = PausedRecords()
     for n in range(6):
         paused.add(incoming(0, n, f"k{n % 3}"))
-    paused.put_off("k0", failed=False)
+    paused.put_off("k0")
 
-    assert [head.key for head in paused.not_failed()] == ["k1", "k2", "k0"]
+    assert [head.key for head in paused.heads()] == ["k1", "k2", "k0"]
     assert offsets(list(paused.queue("k0"))) == [0, 3]
 
 
-def test_heads_that_failed_stand_apart_by_type_until_they_are_gone_and_the_next_of_their_key_has_not_failed() -> None:
+def test_when_the_head_of_a_key_goes_the_next_one_is_its_head_and_a_key_without_any_has_none() -> None:
     paused = PausedRecords()
-    first, second = (replace(incoming(0, n), event_type="t.Paid.v1") for n in range(2))
-    for message in (first, second, incoming(0, 2, "other")):
-        paused.add(message)
-
-    paused.put_off("k", failed=True)
-    assert paused.failed_types() == {"t.Paid.v1"}
-    assert list(paused.failed("t.Paid.v1")) == [first]
-    assert [head.key for head in paused.not_failed()] == ["other"]
-
-    paused.remove(first)
-    assert paused.failed_types() == set()
-    assert [head.key for head in paused.not_failed()] == ["other", "k"]
+    three = [incoming(0, n, f"k{n % 2}") for n in range(3)]
+    for each in three:
+        paused.add(each)
+    paused.remove(three[0])
+    assert offsets(list(paused.heads())) == [2, 1]
+    paused.remove(three[1])
+    assert offsets(list(paused.heads())) == [2]
+    assert list(paused.queue("k1")) == []
 
 
 ONE = size_of(record(0, 0, value=b"x" * 99))
@@ -155,38 +151,11 @@ def test_nothing_else_goes_when_what_is_not_paused_is_removed() -> None:
 
 def test_when_one_behind_the_head_goes_the_head_stays_as_it_was() -> None:
     paused = PausedRecords()
-    head, behind = (replace(incoming(0, n), event_type="t.Paid.v1") for n in range(2))
+    head, behind = (incoming(0, n) for n in range(2))
     for each in (head, behind):
         paused.add(each)
-    paused.put_off("k", failed=True)
     paused.remove(behind)
-    assert list(paused.failed("t.Paid.v1")) == [head]
-    assert list(paused.queue("k")) == [head]
-    assert list(paused.not_failed()) == []
-
-
-def test_a_head_that_failed_and_waits_for_room_then_stands_with_the_others_and_no_type_is_left_empty() -> None:
-    paused = PausedRecords()
-    for key in ("a", "b"):
-        paused.add(replace(incoming(0, ord(key), key), event_type="t.Paid.v1"))
-        paused.put_off(key, failed=True)
-    paused.put_off("a", failed=False)
-    assert [[each.key for each in group] for group in (paused.not_failed(), paused.failed("t.Paid.v1"))] == [
-        ["a"],
-        ["b"],
-    ]
-    paused.put_off("b", failed=False)
-    assert paused.failed_types() == set()
-    assert list(paused.queue("nobody")) == list(paused.failed("nothing")) == []
-    assert "a" in paused
-
-
-def test_a_key_stands_with_the_type_of_its_head_and_not_of_what_waits_behind() -> None:
-    paused = PausedRecords()
-    paused.add(replace(incoming(0, 1), event_type="t.Paid.v1"))
-    paused.add(replace(incoming(0, 2), event_type="t.Sent.v1"))
-    paused.put_off("k", failed=True)
-    assert paused.failed_types() == {"t.Paid.v1"}
+    assert list(paused.heads()) == list(paused.queue("k")) == [head]
 
 
 @pytest.mark.parametrize(("offset", "found"), [(0, []), (1, [(0, 0)])])
