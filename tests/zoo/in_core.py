@@ -40,7 +40,8 @@ BUGS = (
         "A batch that meets a database that is away is not tried again.",
         CONSUMER,
         "            await self._retries.until_done(lambda: self._process(read))",
-        "            await self._retries._attempt(lambda: self._process(read))",
+        "            try:\n                await self._process(read)\n            except Exception as error:\n"
+        "                await self._retries.wait(error)",
     ),
     Bug(
         "failed-settle-is-dropped",
@@ -48,7 +49,8 @@ BUGS = (
         "An offset that could not be settled is not settled again.",
         CONSUMER,
         "            await self._retries.until_done(lambda: member.settle(done))",
-        "            await self._retries._attempt(lambda: member.settle(done))",
+        "            try:\n                await member.settle(done)\n            except Exception as error:\n"
+        "                await self._retries.wait(error)",
     ),
     Bug(
         "passed-over-is-not-settled",
@@ -365,8 +367,8 @@ BUGS = (
         1,
         "A success does not end an outage.",
         CIRCUIT_BREAKER,
-        "breaker, now = self._open.pop(event_type), self._clock.monotonic()",
-        "return\n        breaker, now = self._open.pop(event_type), self._clock.monotonic()",
+        "breaker = self.open.pop(event_type)",
+        "return\n        breaker = self.open.pop(event_type)",
     ),
     Bug(
         "outage-judged-by-one-key",
@@ -389,8 +391,8 @@ BUGS = (
         4,
         "In an outage keys that have not failed are tried as seldom as those that have.",
         CIRCUIT_BREAKER,
-        "return breaker.may_probe(now) if self.waits(incoming) else now >= breaker.untried_at",
-        "return breaker.may_probe(now)",
+        "return breaker.may_probe() if self.waits(incoming) else not breaker.untried_in_s",
+        "return breaker.may_probe()",
     ),
     Bug(
         "ruled-out-is-in-doubt",

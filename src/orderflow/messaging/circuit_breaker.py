@@ -9,6 +9,7 @@ A round that fails is followed by the next with back-off.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -45,15 +46,16 @@ class CircuitBreaker:
     begin. Since `contradicted_at` keys that had not failed succeed. Before `untried_at` none of those is tried.
     """
 
-    def __init__(self, backoff: Backoff, chance: random.Random) -> None:
+    def __init__(self, backoff: Backoff, clock: Clock, chance: random.Random) -> None:
         self.history = TrialHistory()
         self._backoff = backoff
+        self._clock = clock
         self._chance = chance
-        self._reset(None, 0.0)
+        self._reset(None)
 
-    def _reset(self, evidence: Evidence | None, now: float) -> None:
+    def _reset(self, evidence: Evidence | None) -> None:
         self.evidence = evidence
-        self.opened_at = self.probe_at = self.untried_at = now
+        self.opened_at = self.probe_at = self.untried_at = self._clock.monotonic()
         self.contradicted_at: float | None = None
         self.width = 1
         self.last_error = ""
@@ -71,33 +73,49 @@ class CircuitBreaker:
         """Rounds of 1, 2, 4 and 8 probes went well, or nothing fails any more."""
         return self.width > FAILING_KEYS_MIN or not self.history.failing
 
-    def is_contradicted(self, now: float) -> bool:
-        """Others have succeeded for long enough while nothing that failed did."""
-        return self.contradicted_at is not None and now - self.contradicted_at >= CONTRADICTED_S
+    @property
+    def poison_in_s(self) -> float:
+        """How long until those that failed are taken for poison, if others go on to succeed and they do not."""
+        return math.inf if self.contradicted_at is None else self._left(self.contradicted_at + CONTRADICTED_S)
 
-    def open(self, evidence: Evidence, now: float) -> None:
+    @property
+    def probe_in_s(self) -> float:
+        """How long until a key that has failed may be tried."""
+        return self._left(self.probe_at)
+
+    @property
+    def untried_in_s(self) -> float:
+        """How long until a key that has not failed may be tried: 0, except while the database refuses much."""
+        return self._left(self.untried_at)
+
+    @property
+    def idle_s(self) -> float:
+        """For how long nobody has probed although it was time."""
+        return self._clock.monotonic() - self.probe_at
+
+    def open(self, evidence: Evidence) -> None:
         """It is an outage: the first probe may go at once."""
-        self._reset(evidence, now)
+        self._reset(evidence)
 
-    def close(self, now: float, *, poison: bool) -> None:
+    def close(self, *, poison: bool) -> None:
         """All that waits is tried again. `poison`: what fails then has itself to blame. Else all is forgotten."""
         if poison:
             self.history.blame_events()
         else:
             self.history = TrialHistory()
-        self._reset(None, now)
+        self._reset(None)
 
-    def may_probe(self, now: float) -> bool:
+    def may_probe(self) -> bool:
         """Whether one of the keys that failed may be tried now. If so, it is counted."""
-        if now >= self.probe_at:
+        if not self.probe_in_s:
             self._probes_left = self.width
-            self.probe_at = now + self._delay_s()
+            self.probe_at = self._after_backoff()
         if not self._probes_left:
             return False
         self._probes_left -= 1
         return True
 
-    def record(self, trials: Sequence[Trial], gone: Iterable[str], now: float) -> None:
+    def record(self, trials: Sequence[Trial], gone: Iterable[str]) -> None:
         """Remember these trials, and learn from them if it is open.
 
         `gone`: keys of which a message is not tried again, and does not tell whether the type can succeed.
@@ -111,45 +129,45 @@ class CircuitBreaker:
             for key in gone:
                 self.history.give_up(key)
             return
-        if any(trial.failure is None and trial.key not in retried for trial in trials):
-            self._contradict(now)
+        now = self._clock.monotonic()
+        if self.contradicted_at is None and any(not each.failure and each.key not in retried for each in trials):
+            # Others succeed, so it may be over: those that failed are tried at once.
+            self.contradicted_at = self.probe_at = now
         errors = [failing[key].error for key in retried if key in failing]
         for key in gone:
             self.history.forget(key)
         if retried:
-            self._end_round(len(retried) - len(errors), errors, now)
+            self._end_round(len(retried) - len(errors), errors)
         elif gone:
             self._probes_left = 0
             self.probe_at = now
 
-    def refused(self, now: float) -> None:
+    def refused(self) -> None:
         """The database has refused an event of the type."""
         self._refusals += 1
         if self._refusals >= REFUSALS_MAX:
             self._refusals = 0
-            self.untried_at = now + UNTRIED_EVERY_S
+            self.untried_at = self._clock.monotonic() + UNTRIED_EVERY_S
 
-    def _contradict(self, now: float) -> None:
-        """A key that had not failed was handled: those that failed are tried at once, since it may be over."""
-        if self.contradicted_at is None:
-            self.contradicted_at = self.probe_at = now
-
-    def _end_round(self, healed: int, errors: Sequence[str], now: float) -> None:
+    def _end_round(self, healed: int, errors: Sequence[str]) -> None:
         """So many keys that had failed were handled; the others failed again, with these errors."""
         self._probes_left = 0
         if healed > len(errors):
             self.width *= 2
             self._failed_rounds = 0
             self.contradicted_at = None
-            self.probe_at = now
+            self.probe_at = self._clock.monotonic()
         else:
             self.width = 1
             self._failed_rounds += 1
             self.last_error = errors[-1]
-            self.probe_at = now + self._delay_s()
+            self.probe_at = self._after_backoff()
 
-    def _delay_s(self) -> float:
-        return self._backoff.delay_ms(max(1, self._failed_rounds), self._chance) / 1000
+    def _after_backoff(self) -> float:
+        return self._clock.monotonic() + self._backoff.delay_ms(max(1, self._failed_rounds), self._chance) / 1000
+
+    def _left(self, until: float) -> float:
+        return max(0.0, until - self._clock.monotonic())
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,35 +191,35 @@ class CircuitBreakers:
         self._signals = signals
         self._clock = clock
         self._chance = chance
+        self.open: dict[str, CircuitBreaker] = {}
         self._all: dict[str, CircuitBreaker] = {}
-        self._open: dict[str, CircuitBreaker] = {}
         self._overruled: Mapping[str, Verdict] = {}
 
     @property
     def paused(self) -> AbstractSet[str]:
         """The event types in outage: a view."""
-        return self._open.keys()
+        return self.open.keys()
 
     @property
     def problem(self) -> str:
         """What waits and why, with the evidence; "" when nothing does."""
-        return "; ".join(self._describe(event_type, breaker) for event_type, breaker in self._open.items())
+        return "; ".join(self._describe(event_type, breaker) for event_type, breaker in self.open.items())
 
     @property
     def is_troubled(self) -> bool:
         """Something fails, as far as is remembered."""
         now = self._clock.monotonic()
-        return bool(self._open) or any(breaker.history.is_failing(now) for breaker in self._all.values())
+        return bool(self.open) or any(breaker.history.is_failing(now) for breaker in self._all.values())
 
     def standings(self) -> Sequence[Standing]:
         """Outages, and what is in doubt: two keys or more of a type that fail alike."""
         now = self._clock.monotonic()
-        outages = [Standing(each, it.evidence, now - it.opened_at) for each, it in self._open.items() if it.evidence]
+        outages = [Standing(each, it.evidence, now - it.opened_at) for each, it in self.open.items() if it.evidence]
         found = [(each, it.history.evidence(now, unanswered_only=True)) for each, it in self._all.items()]
         doubts = [
             Standing(each, evidence, None)
             for each, evidence in found
-            if each not in self._open and evidence is not None and evidence.failing > 1
+            if each not in self.open and evidence is not None and evidence.failing > 1
         ]
         return outages + doubts
 
@@ -209,7 +227,7 @@ class CircuitBreakers:
         """What operators say holds, by event type, instead of what is judged here."""
         self._overruled = verdicts
         for event_type, verdict in verdicts.items():
-            if verdict is Verdict.POISON and event_type in self._open:
+            if verdict is Verdict.POISON and event_type in self.open:
                 self._close(event_type, poison=True)
 
     def weigh(self, results: Sequence[Result]) -> Names | None:
@@ -225,7 +243,7 @@ class CircuitBreakers:
             history = self._breaker(event_type).history.after(_trials(mine, now))
             evidence = self._outage(event_type, history, now)
             if evidence is not None:
-                self._trip(event_type, evidence, now)
+                self._trip(event_type, evidence)
                 opened = True
             elif self._overruled.get(event_type) is not Verdict.POISON:
                 free.update(each.incoming.name for each in mine if _is_in_doubt(each, history, now))
@@ -243,68 +261,52 @@ class CircuitBreakers:
             trials = _trials(mine, now)
             if trials or event_type in self._all:
                 gone = [each.incoming.key for each in mine if each.outcome in GONE]
-                self._breaker(event_type).record(trials, gone, now)
-                self._close_if_over(event_type, now)
+                self._breaker(event_type).record(trials, gone)
+                self._close_if_over(event_type)
 
     def refused(self, culprits: Iterable[Incoming]) -> None:
         """These the database has refused: to find them out, transactions were in vain."""
         for incoming in culprits:
-            if incoming.event_type in self._open:
-                self._open[incoming.event_type].refused(self._clock.monotonic())
+            if incoming.event_type in self.open:
+                self.open[incoming.event_type].refused()
 
     def may_go(self, incoming: Incoming) -> bool:
         """Whether a message may be tried now. Of a type in outage, a key that has failed may when it is its turn; if
         so, that is counted.
         """
-        breaker = self._open.get(incoming.event_type)
+        breaker = self.open.get(incoming.event_type)
         if breaker is None:
             return True
-        now = self._clock.monotonic()
-        return breaker.may_probe(now) if self.waits(incoming) else now >= breaker.untried_at
+        return breaker.may_probe() if self.waits(incoming) else not breaker.untried_in_s
 
     def waits(self, incoming: Incoming) -> bool:
         """Whether it waits for the end of an outage: its type is in one, and its key has failed with that type."""
-        breaker = self._open.get(incoming.event_type)
+        breaker = self.open.get(incoming.event_type)
         return breaker is not None and incoming.key in breaker.history.failing
 
     def probe(self, event_type: str) -> bool:
         """Whether a key of a type in outage that has failed may be tried now; if so, that is counted."""
-        return self._open[event_type].may_probe(self._clock.monotonic())
-
-    def probes(self, event_type: str) -> int:
-        """How many keys of a type in outage that have failed may be tried now."""
-        breaker = self._open[event_type]
-        return breaker.width if self._clock.monotonic() >= breaker.probe_at else 0
-
-    def probe_in_s(self, event_type: str) -> float:
-        """How long until a key of a type in outage that has failed may be tried."""
-        return max(0.0, self._open[event_type].probe_at - self._clock.monotonic())
-
-    def untried_in_s(self, event_type: str) -> float:
-        """How long until a key that has not failed may be tried: 0, except while the database refuses much."""
-        breaker = self._open.get(event_type)
-        return max(0.0, breaker.untried_at - self._clock.monotonic()) if breaker else 0.0
+        return self.open[event_type].may_probe()
 
     def is_neglected(self, event_type: str) -> bool:
         """Nobody has probed although it was time: what was deferred here is gone, or in other hands."""
-        return self._clock.monotonic() >= self._open[event_type].probe_at + NEGLECTED_S
+        return self.open[event_type].idle_s >= NEGLECTED_S
 
     def nothing_left(self, event_type: str) -> None:
         """No key that has failed is left here to probe with. It is over if the last round went well, or others do; or
         if nothing came up for long: another process has handled what failed.
         """
-        breaker = self._open.get(event_type)
+        breaker = self.open.get(event_type)
         if breaker is None:
             return
-        is_gone = self._clock.monotonic() >= breaker.probe_at + GONE_S
-        is_gone = is_gone and self._overruled.get(event_type) is not Verdict.OUTAGE
+        is_gone = breaker.idle_s >= GONE_S and self._overruled.get(event_type) is not Verdict.OUTAGE
         if breaker.width > 1 or breaker.contradicted_at is not None or is_gone:
             self._close(event_type)
 
     def _breaker(self, event_type: str) -> CircuitBreaker:
         breaker = self._all.get(event_type)
         if breaker is None:
-            breaker = self._all[event_type] = CircuitBreaker(self._backoff, self._chance)
+            breaker = self._all[event_type] = CircuitBreaker(self._backoff, self._clock, self._chance)
         return breaker
 
     def _outage(self, event_type: str, history: TrialHistory, now: float) -> Evidence | None:
@@ -316,26 +318,27 @@ class CircuitBreakers:
             case None:
                 return history.outage(now)
 
-    def _trip(self, event_type: str, evidence: Evidence, now: float) -> None:
-        breaker = self._open[event_type] = self._breaker(event_type)
-        breaker.open(evidence, now)
+    def _trip(self, event_type: str, evidence: Evidence) -> None:
+        breaker = self.open[event_type] = self._breaker(event_type)
+        breaker.open(evidence)
         found = (evidence.fingerprint, evidence.error, evidence.failing, evidence.tried)
         self._signals.emit(OutageJudged(self._service, self._consumer, event_type, *found))
 
-    def _close_if_over(self, event_type: str, now: float) -> None:
-        breaker = self._open.get(event_type)
+    def _close_if_over(self, event_type: str) -> None:
+        breaker = self.open.get(event_type)
         if breaker is None:
             return
         if breaker.is_healed:
             self._close(event_type)
-        elif breaker.is_contradicted(now) and self._overruled.get(event_type) is not Verdict.OUTAGE:
+        elif not breaker.poison_in_s and self._overruled.get(event_type) is not Verdict.OUTAGE:
             self._close(event_type, poison=True)
 
     def _close(self, event_type: str, *, poison: bool = False) -> None:
-        breaker, now = self._open.pop(event_type), self._clock.monotonic()
+        breaker = self.open.pop(event_type)
+        lasted_s = self._clock.monotonic() - breaker.opened_at
         failing = len(breaker.history.failing) if poison else 0
-        self._signals.emit(OutageOver(self._service, self._consumer, event_type, now - breaker.opened_at, failing))
-        breaker.close(now, poison=poison)
+        self._signals.emit(OutageOver(self._service, self._consumer, event_type, lasted_s, failing))
+        breaker.close(poison=poison)
 
     def _describe(self, event_type: str, breaker: CircuitBreaker) -> str:
         evidence, now = breaker.evidence, self._clock.monotonic()
@@ -345,13 +348,13 @@ class CircuitBreakers:
         said = "; an operator declared it an outage" if declared else ""
         others = "other keys are processed as usual"
         if breaker.contradicted_at is not None and not declared:
-            left = max(0.0, breaker.contradicted_at + CONTRADICTED_S - now)
-            others = f"other keys succeed: unless one of these does within {left:.0f} s, they are treated as poison"
+            within = f"within {breaker.poison_in_s:.0f} s"
+            others = f"other keys succeed: unless one of these does {within}, they are treated as poison"
         probes = "1 of them is" if breaker.width == 1 else f"{breaker.width} of them are"
         return (
             f"outage of {event_type} for {now - breaker.opened_at:.0f} s: {evidence.failing} of {evidence.tried} "
             f"keys failed alike with {evidence.error} (group {evidence.fingerprint}){lately}{said}; their events "
-            f"wait, and {probes} tried again in {max(0.0, breaker.probe_at - now):.1f} s; {others}"
+            f"wait, and {probes} tried again in {breaker.probe_in_s:.1f} s; {others}"
         )
 
 

@@ -220,8 +220,8 @@ class Dispatcher:
         """How long until a paused record may be tried; None: there is none."""
         if not self._paused:
             return None
-        waits = [self._breakers.probe_in_s(each) for each in self._types(failed=True)]
-        waits += [self._breakers.untried_in_s(each) or self._full.wait_s for each in self._types(failed=False)]
+        waits = [self._breakers.open[each].probe_in_s for each in self._types(failed=True)]
+        waits += [self._untried_in_s(each) or self._full.wait_s for each in self._types(failed=False)]
         return min(waits)
 
     @property
@@ -266,11 +266,10 @@ class Dispatcher:
 
     async def _probe(self) -> None:
         """Half-open: of each type in outage, try as many keys that failed as the breaker allows, each time others."""
-        for event_type in list(self._breakers.paused):
+        for event_type, breaker in list(self._breakers.open.items()):
             heads = [head for head in self._heads(failed=True) if head.event_type == event_type]
-            heads = heads[: self._breakers.probes(event_type)]
-            if heads:
-                self._note(await self._inlet.admit(self._consumer, heads))
+            if heads and not breaker.probe_in_s:
+                self._note(await self._inlet.admit(self._consumer, heads[: breaker.width]))
 
     def _next(self, batch: Sequence[Incoming]) -> list[Incoming]:
         """Those of the batch that are not behind a paused one, and the paused ones that may go."""
@@ -289,12 +288,15 @@ class Dispatcher:
 
     def _ready(self) -> Iterator[Incoming]:
         """The heads that wait for no outage. Where not all can be tried, the newest go in turn with the oldest."""
-        heads = self._heads(failed=False)
-        waiting = deque(head for head in heads if not self._breakers.untried_in_s(head.event_type))
+        waiting = deque(head for head in self._heads(failed=False) if not self._untried_in_s(head.event_type))
         while waiting:
             yield waiting.pop()
             if waiting:
                 yield waiting.popleft()
+
+    def _untried_in_s(self, event_type: str) -> float:
+        breaker = self._breakers.open.get(event_type)
+        return breaker.untried_in_s if breaker is not None else 0.0
 
     def _heads(self, *, failed: bool) -> list[Incoming]:
         """The first paused record of each key in turn: of the keys that failed in an outage, or of the others."""

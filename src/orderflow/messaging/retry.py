@@ -128,8 +128,16 @@ class RetryLoop(FailureStreak):
 
     async def until_done(self, step: Callable[[], Awaitable[None]]) -> None:
         """Run `step` until it succeeds once. A defect must not stop the loop: it is reported, and retried too."""
-        while not await self._attempt(step):
-            pass
+        while True:
+            try:
+                await step()
+            except Exception as error:  # noqa: BLE001  # a defect must not stop the loop
+                if not isinstance(error, INFRASTRUCTURE_ERRORS):
+                    self._signals.emit(TaskFailed(self._service, self.component, error))
+                await self.wait(error)
+            else:
+                self.succeeded()
+                return
 
     async def wait(self, error: Exception) -> None:
         """Report the error, and wait until the next try is due."""
@@ -146,19 +154,6 @@ class RetryLoop(FailureStreak):
     def succeeded(self) -> None:
         super().succeeded()
         self.error = None
-
-    async def _attempt(self, step: Callable[[], Awaitable[None]]) -> bool:
-        try:
-            await step()
-        except INFRASTRUCTURE_ERRORS as error:
-            await self.wait(error)
-            return False
-        except Exception as error:  # noqa: BLE001  # a defect must not stop the loop
-            self._signals.emit(TaskFailed(self._service, self.component, error))
-            await self.wait(error)
-            return False
-        self.succeeded()
-        return True
 
 
 class CallBreaker:

@@ -67,8 +67,8 @@ class Watched:
 
     def probe(self) -> int:
         """Wait until it is time for a round; returns how many keys it may have."""
-        self.clock.now += self.watch.probe_in_s(COUNTED)
-        width = self.watch.probes(COUNTED)
+        self.clock.now += self.watch.open[COUNTED].probe_in_s
+        width = self.watch.open[COUNTED].width
         assert [self.watch.probe(COUNTED) for _ in range(width + 1)] == [True] * width + [False]
         return width
 
@@ -134,7 +134,7 @@ def test_a_round_of_those_that_failed_waits_longer_each_time_up_to_the_ceiling()
     waits: list[float] = []
 
     for n in range(12):
-        waits.append(watched.watch.probe_in_s(COUNTED))
+        waits.append(watched.watch.open[COUNTED].probe_in_s)
         assert watched.probe() == 1
         watched.fail(f"k{n % 10}")
 
@@ -207,19 +207,19 @@ def test_what_was_tried_and_told_nothing_is_followed_by_another_at_once() -> Non
 
     watched.watch.learn(watched.results(Outcome.DUPLICATE, ["k1"]))
 
-    assert watched.watch.probe_in_s(COUNTED) == 0
+    assert watched.watch.open[COUNTED].probe_in_s == 0
 
 
 def test_a_key_that_has_not_failed_may_always_go_and_one_that_has_when_it_is_its_turn() -> None:
     watched = Watched()
     watched.judged()
     watched.fail("k0")
-    assert watched.watch.probe_in_s(COUNTED) > 0
+    assert watched.watch.open[COUNTED].probe_in_s > 0
 
     assert watched.watch.may_go(watched.incoming("new"))
     assert watched.watch.may_go(watched.incoming("k1", opened=True))
     assert not watched.watch.may_go(watched.incoming("k1"))
-    watched.clock.now += watched.watch.probe_in_s(COUNTED)
+    watched.clock.now += watched.watch.open[COUNTED].probe_in_s
     assert watched.watch.may_go(watched.incoming("k1"))
     assert not watched.watch.may_go(watched.incoming("k2"))
 
@@ -230,7 +230,7 @@ def test_when_others_succeed_those_that_failed_are_tried_at_once_and_in_the_end_
     watched.fail("k0")
 
     watched.succeed("other")
-    assert watched.watch.probe_in_s(COUNTED) == 0
+    assert watched.watch.open[COUNTED].probe_in_s == 0
     watched.probe()
     watched.fail("k1")
     assert (
@@ -309,11 +309,11 @@ def test_where_the_database_refuses_much_untried_keys_wait_a_moment_and_then_go(
         watched.watch.refused([new])
 
     assert not watched.watch.may_go(new)
-    assert watched.watch.untried_in_s(COUNTED) == UNTRIED_EVERY_S
+    assert watched.watch.open[COUNTED].untried_in_s == UNTRIED_EVERY_S
     watched.clock.now += UNTRIED_EVERY_S
     assert watched.watch.may_go(new)
     watched.clock.now += 10
-    assert watched.watch.untried_in_s(COUNTED) == 0.0
+    assert watched.watch.open[COUNTED].untried_in_s == 0.0
 
 
 def test_an_operator_says_that_it_is_poison() -> None:
@@ -459,9 +459,9 @@ def test_before_its_time_no_key_that_failed_may_be_tried() -> None:
     watched = Watched()
     watched.judged()
     watched.fail("k0")
-    assert watched.watch.probes(COUNTED) == 0
-    watched.clock.now += watched.watch.probe_in_s(COUNTED)
-    assert watched.watch.probes(COUNTED) == 1
+    assert not watched.watch.probe(COUNTED)
+    watched.clock.now += watched.watch.open[COUNTED].probe_in_s
+    assert watched.watch.probe(COUNTED)
 
 
 def test_where_no_outage_is_nothing_is_left_to_end() -> None:
@@ -479,7 +479,7 @@ def test_with_nothing_left_to_probe_it_ends_when_others_succeed_or_after_so_long
     contradicted.succeed("other")
     contradicted.watch.nothing_left(COUNTED)
     assert contradicted.watch.paused == set()
-    silent.clock.now += silent.watch.probe_in_s(COUNTED) + GONE_S
+    silent.clock.now += silent.watch.open[COUNTED].probe_in_s + GONE_S
     silent.watch.nothing_left(COUNTED)
     assert silent.watch.paused == set()
 
@@ -488,11 +488,11 @@ def test_what_is_gone_and_never_failed_here_begins_no_round() -> None:
     watched = Watched()
     watched.judged()
     watched.fail("k0")
-    wait_s = watched.watch.probe_in_s(COUNTED)
+    wait_s = watched.watch.open[COUNTED].probe_in_s
 
     watched.watch.learn(watched.results(Outcome.DUPLICATE, ["stranger"]))
 
-    assert watched.watch.probe_in_s(COUNTED) == wait_s > 0
+    assert watched.watch.open[COUNTED].probe_in_s == wait_s > 0
 
 
 def test_what_is_dead_casts_no_doubt_on_what_fails_alike() -> None:
