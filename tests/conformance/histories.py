@@ -17,10 +17,10 @@ from uuid import UUID, uuid5
 import msgspec
 from msgspec.structs import replace
 
+from orderflow.messaging.failures import Verdict
 from orderflow.messaging.faults.port import Fault, FaultKind
 from orderflow.messaging.identity import NAMESPACE
 from orderflow.messaging.inbox import EditedEvent, Failure, InboxEntry, InboxState, ParkedEvent
-from orderflow.messaging.outage import Verdict
 from orderflow.messaging.recovery.port import Act, Expired, LetterFilter, LogEntry, Overrule, ReplayPlan, ReplayState
 from orderflow.messaging.rows import Ref
 from orderflow.messaging.store import DataRefusedError, OutboxFilter, Store, Transaction

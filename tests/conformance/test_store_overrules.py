@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from orderflow.messaging.outage import Verdict
+from orderflow.messaging.failures import Verdict
 from orderflow.messaging.recovery.port import Act, Overrule
 from orderflow.messaging.store import Store
 from tests.conformance.store_backends import Backend

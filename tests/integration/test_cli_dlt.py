@@ -18,7 +18,7 @@ import httpx2
 import pytest
 
 from orderflow.cli.running import as_running
-from orderflow.messaging.outage import FAILING_KEYS_MIN
+from orderflow.messaging.failures import FAILING_KEYS_MIN
 from orderflow.messaging.transport import ProducerRecord
 from orderflow.settings import SERVICES, Settings
 from tests.support.command_line import System, running
@@ -157,7 +157,7 @@ async def test_many_orders_that_fail_alike_are_an_outage_of_which_nothing_is_giv
     assert (said["service"], said["overruled"]["verdict"]) == ("payment", "outage")
     assert (acts[0]["action"], acts[0]["target"]) == ("overrule", "payment orderflow.OrderPlaced.v1")
     assert acts[0]["reason"] == "rolled back soon"
-    assert "an operator has said that it is an outage" in told["consumer payment"]
+    assert "an operator declared it an outage" in told["consumer payment"]
     assert ended == ["COMPLETED"] * 4
 
 

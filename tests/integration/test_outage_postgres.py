@@ -122,8 +122,8 @@ PARKED = "SELECT count(*) FROM parked_events"
 async def test_one_type_in_outage_stops_no_other_and_heals(
     shop: Shop, in_hand: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orderflow.messaging.deferrals.RECORDS_MAX", in_hand)
-    monkeypatch.setattr("orderflow.messaging.carrier.PROBES_KEPT", 5)
+    monkeypatch.setattr("orderflow.messaging.consumer.RECORDS_MAX", in_hand)
+    monkeypatch.setattr("orderflow.messaging.consumer.PROBES_KEPT", 5)
     await shop.publish(*map(placed, OLDER))
     await eventually(lambda: shop.rows(PAYMENTS, COUNT), timeout_s=30, every_s=0.1)
 

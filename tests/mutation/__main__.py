@@ -132,7 +132,8 @@ def targets(names: Sequence[str]) -> Sequence[Target]:
 
 
 def mutants_of(target: Target) -> list[Mutant]:
-    return mutants(target.file, str(target.path), target.path.read_text("utf-8"))
+    found = mutants(target.file, str(target.path), target.path.read_text("utf-8"))
+    return [each for each in found if each.name.startswith(f"{target.only}.")] if target.only else found
 
 
 def sampled(works: Sequence[tuple[Target, Mutant]], count: int) -> list[tuple[Target, Mutant]]:

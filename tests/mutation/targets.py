@@ -14,11 +14,14 @@ ALL_JUDGES = ("tests/unit", "tests/simulation/test_outage_in_time.py", "tests/si
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A file below `src/orderflow`. `own` are the files below `tests/unit` that judge it, the quick ones first."""
+    """A file below `src/orderflow`, or one of its classes. `own` are the files below `tests/unit` that judge it, the
+    quick ones first.
+    """
 
     file: str
     group: str
     own: tuple[str, ...]
+    only: str = ""
 
     @property
     def path(self) -> Path:
@@ -40,14 +43,14 @@ _ORDER = ("order/test_model.py", "order/test_flow.py", "order/test_idempotency.p
 _ALL = (
     "messaging/test_suspects.py",
     "messaging/test_retrier.py",
-    "messaging/test_deferrals.py",
-    "messaging/test_crowd.py",
-    "messaging/test_breaker.py",
+    "messaging/test_paused_records.py",
+    "messaging/test_retry.py",
+    "messaging/test_circuit_breaker.py",
     "messaging/test_figures.py",
     "messaging/test_handling.py",
     "messaging/test_failures.py",
     "messaging/test_readable_again.py",
-    "messaging/test_outage_watch.py",
+    "messaging/test_circuit_breakers.py",
     "messaging/test_refused_parking.py",
     "messaging/recovery/test_discarding.py",
     "messaging/test_intents.py",
@@ -55,7 +58,7 @@ _ALL = (
     "messaging/recovery/test_rehearsal.py",
     "messaging/recovery/test_editing.py",
     "messaging/test_outage_inlet.py",
-    "messaging/test_outage.py",
+    "messaging/test_trial_history.py",
     "messaging/test_deferring.py",
     "messaging/test_inlet.py",
 )
@@ -83,20 +86,15 @@ TARGETS = (
     Target("messaging/decision.py", PROCESSOR, _core("failures", "inlet")),
     Target("messaging/machine.py", PROCESSOR, ("messaging/test_machine.py", *_ORDER, *_PAYMENT)),
     Target("messaging/inbox.py", PROCESSOR, _core("failures", "parking")),
-    Target("messaging/failures.py", PROCESSOR, _core("failures", "redaction", "parking")),
     Target("messaging/retry.py", RETRIES, ("messaging/test_retry.py",)),
     Target("messaging/policy.py", RETRIES, _core("parking")),
     Target("messaging/retrier.py", RETRIES, _core("retrier", "parking")),
-    Target("messaging/patience.py", RETRIES, ("messaging/test_patience.py",)),
     Target(
         "messaging/recovery/canary.py",
         CANARY,
         ("messaging/recovery/test_canary.py", "messaging/recovery/test_replay.py"),
     ),
-    Target("messaging/outage.py", OUTAGE, _core("outage")),
-    Target("messaging/outage_watch.py", OUTAGE, _core("outage_watch", "outage_inlet")),
-    Target("messaging/breaker.py", OUTAGE, _core("breaker", "outage_watch", "outage_inlet")),
-    Target("messaging/sifting.py", OUTAGE, _core("outage_inlet")),
-    Target("messaging/deferrals.py", OUTAGE, _core("deferrals", "deferring")),
-    Target("messaging/crowd.py", OUTAGE, _core("crowd", "deferring")),
+    Target("messaging/failures.py", OUTAGE, _core("failures", "trial_history", "redaction", "parking")),
+    Target("messaging/circuit_breaker.py", OUTAGE, _core("circuit_breaker", "circuit_breakers", "outage_inlet")),
+    Target("messaging/consumer.py", OUTAGE, _core("paused_records", "deferring"), only="PausedRecords"),
 )

@@ -235,5 +235,5 @@ def test_wrong_usage_says_what_is_wanted(arguments: list[str], told: str) -> Non
 def test_mutants_are_listed_as_they_stand_in_the_code() -> None:
     done = CliRunner().invoke(main, ["--list", "messaging/retry.py"])
     assert done.exit_code == 0
-    assert "messaging/retry.py:38 RetryPolicy.again_in_ms" in done.output
+    assert "messaging/retry.py:58 RetryPolicy.again_in_ms" in done.output
     assert "    - attempts >= self.attempts_max\n    + attempts > self.attempts_max  (comparison)" in done.output

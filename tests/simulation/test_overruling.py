@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from orderflow.messaging.outage import Verdict
+from orderflow.messaging.failures import Verdict
 from orderflow.messaging.recovery.errors import ConfirmationNeededError, NoSuchConsumerError
 from orderflow.messaging.recovery.overruling import LOOK_EVERY_S
 from orderflow.messaging.recovery.port import OVERRULE_HOLDS_MS, Act
@@ -56,7 +56,7 @@ def test_an_outage_by_an_operators_word_gives_nothing_up_while_others_succeed_un
         await day.burst("bad", 3)
         await day.stream("fine", rate=0.2, for_s=OVERRULE_HOLDS_MS / 1000 - 30)
         assert day.dead == {}
-        assert "an operator has said that it is an outage" in day.engine.health().problems["consumer counter"]
+        assert "an operator declared it an outage" in day.engine.health().problems["consumer counter"]
         await day.stream("later", rate=0.2, for_s=240)
         assert day.are_dead("bad")
 

@@ -13,9 +13,8 @@ from typing import Protocol, cast
 
 from orderflow.messaging.clock import SystemClock
 from orderflow.messaging.pacing import Pacer
-from orderflow.messaging.patience import Patience
 from orderflow.messaging.relay import Relay
-from orderflow.messaging.retry import Backoff
+from orderflow.messaging.retry import Backoff, RetryLoop
 from orderflow.messaging.signals import Signal, Signals, SlotsChanged
 from orderflow.messaging.store import Store
 from orderflow.messaging.stores.postgres.store import PostgresStore
@@ -39,7 +38,7 @@ class RunningRelay:
         self.relay = Relay(
             "test", store.outbox(), cast(Transport, transport), Pacer(clock, 0, 0, 1000), signals, clock
         )
-        patience = [Patience("test", name, Backoff(50, 200), signals, clock, random.Random(1)) for name in "ab"]
+        patience = [RetryLoop("test", name, Backoff(50, 200), signals, clock, random.Random(1)) for name in "ab"]
         steps = (self.relay.step, self.relay.listen)
         self._tasks = [asyncio.create_task(each.forever(step)) for each, step in zip(patience, steps, strict=True)]
 

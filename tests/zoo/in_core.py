@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from tests.zoo.bug import Bug
 
-CONSUMER_LOOP = "messaging/consumer_loop.py"
+CONSUMER = "messaging/consumer.py"
+CIRCUIT_BREAKER = "messaging/circuit_breaker.py"
+FAILURES = "messaging/failures.py"
 FOLD = "messaging/fold.py"
 INLET = "messaging/inlet.py"
 PARKING = "messaging/parking.py"
@@ -27,7 +29,7 @@ BUGS = (
         "settles-before-the-commit",
         1,
         "An offset is settled before its batch is committed.",
-        CONSUMER_LOOP,
+        CONSUMER,
         "        read = [record for record in records if type_of(record)",
         "        if records:\n            await member.settle(records)\n"
         "        read = [record for record in records if type_of(record)",
@@ -36,25 +38,27 @@ BUGS = (
         "failed-batch-is-dropped",
         1,
         "A batch that meets a database that is away is not tried again.",
-        CONSUMER_LOOP,
-        "            await self._patience.until_done(lambda: self._carry(read))",
-        "            await self._patience._attempt(lambda: self._carry(read))",
+        CONSUMER,
+        "            await self._retries.until_done(lambda: self._process(read))",
+        "            try:\n                await self._process(read)\n            except Exception as error:\n"
+        "                await self._retries.wait(error)",
     ),
     Bug(
         "failed-settle-is-dropped",
         1,
         "An offset that could not be settled is not settled again.",
-        CONSUMER_LOOP,
-        "            await self._patience.until_done(lambda: member.settle(done))",
-        "            await self._patience._attempt(lambda: member.settle(done))",
+        CONSUMER,
+        "            await self._retries.until_done(lambda: member.settle(done))",
+        "            try:\n                await member.settle(done)\n            except Exception as error:\n"
+        "                await self._retries.wait(error)",
     ),
     Bug(
         "passed-over-is-not-settled",
         1,
         "Records that the service does not read are never settled.",
-        CONSUMER_LOOP,
-        "done = self._carrier.settleable(records)",
-        "done = self._carrier.settleable(read)",
+        CONSUMER,
+        "done = self._dispatcher.committable(records)",
+        "done = self._dispatcher.committable(read)",
     ),
     Bug(
         "drain-cancels-the-commit",
@@ -76,24 +80,24 @@ BUGS = (
         "settles-past-the-deferred",
         1,
         "Offsets are settled past records that are kept in hand.",
-        "messaging/deferrals.py",
-        "if not self._in_hand and not self._last:",
+        CONSUMER,
+        "if not self._records and not self._last:",
         "if True:",
     ),
     Bug(
         "deferred-goes-last-first",
         4,
         "Of a key that was deferred, the last event goes first.",
-        "messaging/deferrals.py",
-        "            self._queues[incoming.key].append(incoming)",
-        "            self._queues[incoming.key].appendleft(incoming)",
+        CONSUMER,
+        "self._queues.setdefault(incoming.key, deque()).append(incoming)",
+        "self._queues.setdefault(incoming.key, deque()).appendleft(incoming)",
     ),
     Bug(
         "overtakes-the-deferred",
         4,
         "A new event goes before those of its key that are kept in hand.",
-        "messaging/carrier.py",
-        "            if incoming.key in self._in_hand:",
+        CONSUMER,
+        "            if incoming.key in self._paused:",
         "            if False:",
     ),
     Bug(
@@ -362,15 +366,15 @@ BUGS = (
         "outage-never-ends",
         1,
         "A success does not end an outage.",
-        "messaging/outage_watch.py",
-        "breaker, memory = self._breakers.pop(event_type), self._memory(event_type)",
-        "breaker, memory = self._breakers[event_type], self._memory(event_type)",
+        CIRCUIT_BREAKER,
+        "breaker = self.open.pop(event_type)",
+        "return\n        breaker = self.open.pop(event_type)",
     ),
     Bug(
         "outage-judged-by-one-key",
         4,
         "One failing key is taken for an outage, and stops all others of its type.",
-        "messaging/outage.py",
+        FAILURES,
         "FAILING_KEYS_MIN = 8",
         "FAILING_KEYS_MIN = 1",
     ),
@@ -378,23 +382,23 @@ BUGS = (
         "poison-is-an-outage",
         4,
         "Many records that cannot be decoded are taken for an outage, and good ones wait.",
-        "messaging/outage_watch.py",
-        "return failure is not None and failure.kind == UNKNOWN and (",
-        "return failure is not None and (",
+        CIRCUIT_BREAKER,
+        "    if failure is None or failure.kind != UNKNOWN or incoming.record is None:",
+        "    if failure is None or incoming.record is None:",
     ),
     Bug(
         "outage-holds-the-innocent",
         4,
         "In an outage keys that have not failed are tried as seldom as those that have.",
-        "messaging/outage_watch.py",
-        "return breaker.may_probe(now) if self.waits(incoming) else now >= breaker.untried_at",
-        "return breaker.may_probe(now)",
+        CIRCUIT_BREAKER,
+        "return breaker.may_probe() if self.waits(incoming) else not breaker.untried_in_s",
+        "return breaker.may_probe()",
     ),
     Bug(
         "ruled-out-is-in-doubt",
         4,
         "Events that the model rules out count as failures of unknown cause: many alike are an outage.",
-        "messaging/failures.py",
+        FAILURES,
         "return PERMANENT if isinstance(error, FinalError) else UNKNOWN",
         "return UNKNOWN",
     ),
@@ -402,9 +406,9 @@ BUGS = (
         "outage-goes-on-elsewhere",
         4,
         "An outage of which another process has handled everything is not over here.",
-        "messaging/outage_watch.py",
-        "if breaker.is_ramping or breaker.contradicted_at is not None or is_gone:",
-        "if breaker.is_ramping or breaker.contradicted_at is not None:",
+        CIRCUIT_BREAKER,
+        "if breaker.width > 1 or breaker.contradicted_at is not None or is_gone:",
+        "if breaker.width > 1 or breaker.contradicted_at is not None:",
     ),
     # --- standing still
     Bug(
@@ -427,7 +431,7 @@ BUGS = (
         "begins-anew-as-the-old-member",
         1,
         "A consumer that is begun anew goes on with the member that hangs.",
-        CONSUMER_LOOP,
+        CONSUMER,
         "        self._member = None\n        try:\n            while not self._closing.is_set():",
         "        try:\n            while not self._closing.is_set():",
     ),
@@ -454,8 +458,8 @@ BUGS = (
         1,
         "An answer of the bank is dropped while the database is away, and so is its intent.",
         INTENTS,
-        "            except (*INFRASTRUCTURE, QueueFullError):\n                await self._clock.sleep(0.1)",
-        "            except (*INFRASTRUCTURE, QueueFullError):\n                await self._clock.sleep(1e9)",
+        "            except (*INFRASTRUCTURE_ERRORS, QueueFullError):\n                await self._clock.sleep(0.1)",
+        "            except (*INFRASTRUCTURE_ERRORS, QueueFullError):\n                await self._clock.sleep(1e9)",
     ),
     Bug(
         "lease-of-nothing",

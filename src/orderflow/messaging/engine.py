@@ -15,11 +15,9 @@ from typing import Any
 from uuid import UUID
 
 from orderflow.messaging.batcher import Batcher, QueueFullError
-from orderflow.messaging.carrier import Carrier
 from orderflow.messaging.clock import Clock
-from orderflow.messaging.consumer_loop import ConsumerLoop
+from orderflow.messaging.consumer import ConsumerLoop, Dispatcher
 from orderflow.messaging.crash_points import Point, reached
-from orderflow.messaging.crowd import Crowd
 from orderflow.messaging.decision import RefusedError, Service, Subscription
 from orderflow.messaging.engine_config import EngineConfig, policy_of
 from orderflow.messaging.failures import InfrastructureError
@@ -30,14 +28,13 @@ from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.intents import IntentRunner
 from orderflow.messaging.message import Command
 from orderflow.messaging.pacing import Pacer
-from orderflow.messaging.patience import Patience
 from orderflow.messaging.progress import Part, Parts, ProgressWatch
 from orderflow.messaging.recovery.overruling import Overruling
 from orderflow.messaging.recovery.recovery import Recovery
 from orderflow.messaging.recovery.replay import ReplayRunner
 from orderflow.messaging.relay import BATCH_MAX, Relay
 from orderflow.messaging.retrier import Retrier
-from orderflow.messaging.retry import Backoff
+from orderflow.messaging.retry import Backoff, FailureStreak, RetryLoop
 from orderflow.messaging.signals import OutboxPurged, Signals
 from orderflow.messaging.store import Changes, Store, StoreUnavailableError
 from orderflow.messaging.transport import Transport
@@ -93,7 +90,7 @@ class Engine:
         self._config = config
         self._steps: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._patiences: dict[str, Patience] = {}
+        self._patiences: dict[str, RetryLoop] = {}
         self._commits: Counter[str] = Counter()
         self._draining = False
         self._inlet = inlet(service, store, policy_of(config, chance), signals, clock, self._committed)
@@ -256,7 +253,7 @@ class Engine:
         if segments:
             self._signals.emit(OutboxPurged(self.service.name, segments))
 
-    def _forever(self, patience: Patience, step: Callable[[], Awaitable[None]]) -> None:
+    def _forever(self, patience: RetryLoop, step: Callable[[], Awaitable[None]]) -> None:
         self._run(patience.component, lambda: patience.forever(step))
 
     def _run(self, component: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -275,10 +272,10 @@ class Engine:
         if not self._draining:
             self._tasks[component] = asyncio.get_running_loop().create_task(again(self._tasks[component]))
 
-    def _patience(self, component: str, ceiling_ms: int | None = None) -> Patience:
+    def _patience(self, component: str, ceiling_ms: int | None = None) -> RetryLoop:
         ceiling_ms = ceiling_ms or self._config.infrastructure_ceiling_ms
         backoff = Backoff(self._config.infrastructure_first_ms, ceiling_ms)
-        patience = Patience(self.service.name, component, backoff, self._signals, self._clock, self._chance)
+        patience = RetryLoop(self.service.name, component, backoff, self._signals, self._clock, self._chance)
         self._patiences[component] = patience
         return patience
 
@@ -297,11 +294,11 @@ class Engine:
     def _consumer_loop(self, subscription: Subscription, transport: Transport) -> ConsumerLoop:
         config, consumer = self._config, subscription.consumer
         away = policy_of(config, self._chance).away
-        crowd = Crowd(self.service.name, consumer, away, self._signals, self._clock, self._chance)
+        full = FailureStreak(self.service.name, f"parking {consumer}", away, self._signals, self._clock, self._chance)
         return ConsumerLoop(
             subscription,
             self.service.unread(),
-            Carrier(subscription, self._inlet, crowd, config.batch_max),
+            Dispatcher(consumer, self._inlet, full, config.batch_max),
             transport,
             self._pacer(config.pace_max_ms, config.batch_max, subscription.pace_ms),
             self._patience(f"consumer {consumer}"),

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import msgspec
 
+from orderflow.messaging.circuit_breaker import CircuitBreakers, sift
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.dead_letters import stand_ins
@@ -20,14 +21,12 @@ from orderflow.messaging.fold import Fold
 from orderflow.messaging.handling import handler_of, passed_over
 from orderflow.messaging.identity import lock_id
 from orderflow.messaging.incoming import Incoming
-from orderflow.messaging.outage_watch import OutageWatch
-from orderflow.messaging.parking_room import ParkingRoom
+from orderflow.messaging.parking import ParkingQuota
 from orderflow.messaging.policy import FREE, Policy, Terms
 from orderflow.messaging.recovery.port import Act
 from orderflow.messaging.report import handled
 from orderflow.messaging.result import Result
 from orderflow.messaging.rows import Ref
-from orderflow.messaging.sifting import sift
 from orderflow.messaging.signals import BatchCommitted, BatchSplit, Outcome, Signals
 from orderflow.messaging.store import Changes, DataRefusedError, Store, Transaction
 from orderflow.messaging.suspects import accused, parts, suspects
@@ -58,20 +57,20 @@ class Inlet:
         self._signals = signals
         self._clock = clock
         self._on_commit = on_commit
-        self._watches: dict[str, OutageWatch] = {}
-        self._rooms: dict[str, ParkingRoom] = {}
+        self._watches: dict[str, CircuitBreakers] = {}
+        self._rooms: dict[str, ParkingQuota] = {}
 
     @property
     def slots(self) -> int:
         """Of the outbox."""
         return self._policy.slots
 
-    def watch(self, consumer: str) -> OutageWatch:
+    def watch(self, consumer: str) -> CircuitBreakers:
         """What this process knows of outages at the consumer."""
         watch = self._watches.get(consumer)
         if watch is None:
             away, chance = self._policy.away, self._policy.chance
-            watch = OutageWatch(self.service.name, consumer, away, self._signals, self._clock, chance)
+            watch = CircuitBreakers(self.service.name, consumer, away, self._signals, self._clock, chance)
             self._watches[consumer] = watch
         return watch
 
@@ -107,7 +106,7 @@ class Inlet:
         *,
         whole: Collection[str] = (),
         terms: Terms = FREE,
-        watch: OutageWatch | None = None,
+        watch: CircuitBreakers | None = None,
         again: Collection[tuple[str, str]] = (),
     ) -> tuple[list[Result], Changes]:
         """The steps between lock and commit. `whole`: keys of which the batch is all that is parked.
@@ -261,10 +260,10 @@ class Inlet:
             found.update(zip(part, carried, strict=True))
         return [found[place] for place in range(len(batch))]
 
-    def _room(self, consumer: str) -> ParkingRoom:
+    def _room(self, consumer: str) -> ParkingQuota:
         room = self._rooms.get(consumer)
         if room is None:
-            room = ParkingRoom(consumer, self._store, self._policy.parked_keys_max, self._clock)
+            room = ParkingQuota(consumer, self._store, self._policy.parked_keys_max, self._clock)
             self._rooms[consumer] = room
         return room
 

@@ -13,8 +13,7 @@ from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.gateway import Gateway
 from orderflow.messaging.incoming import from_answer
 from orderflow.messaging.message import Answer
-from orderflow.messaging.patience import INFRASTRUCTURE, Patience
-from orderflow.messaging.probe_gate import ProbeGate
+from orderflow.messaging.retry import INFRASTRUCTURE_ERRORS, CallBreaker, RetryLoop
 from orderflow.messaging.signals import UNAVAILABLE, IntentAsked, Outcome, Signals, TaskFailed
 from orderflow.messaging.store import OpenIntent, Store
 
@@ -38,7 +37,7 @@ class IntentRunner:
         gateway: Gateway,
         store: Store,
         answers: Batcher,
-        patience: Patience,
+        patience: RetryLoop,
         signals: Signals,
         clock: Clock,
         *,
@@ -52,7 +51,7 @@ class IntentRunner:
         self._gateway = gateway
         self._store = store
         self._answers = answers
-        self._gate = ProbeGate(patience)
+        self._gate = CallBreaker(patience)
         self._signals = signals
         self._clock = clock
         self._room = asyncio.Semaphore(concurrency)
@@ -134,7 +133,7 @@ class IntentRunner:
         """
         try:
             async with self._room:
-                answer = await self._gate.until_done(partial(self._ask, intent))
+                answer = await self._gate.call(partial(self._ask, intent))
             if answer is not None:
                 reached(Point.INTENT_ANSWERED)
                 await self._carry_in(answer, intent)
@@ -174,7 +173,7 @@ class IntentRunner:
         while True:
             try:
                 result = await self._answers.submit(incoming)
-            except (*INFRASTRUCTURE, QueueFullError):
+            except (*INFRASTRUCTURE_ERRORS, QueueFullError):
                 await self._clock.sleep(0.1)
             else:
                 reached(Point.INTENT_CLOSED)

@@ -16,9 +16,8 @@ from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.engine import Engine
 from orderflow.messaging.gateway import Gateway
 from orderflow.messaging.message import Command
-from orderflow.messaging.patience import Patience
 from orderflow.messaging.recovery.port import Act
-from orderflow.messaging.retry import Backoff
+from orderflow.messaging.retry import Backoff, RetryLoop
 from orderflow.messaging.signals import Signals
 from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
 from orderflow.messaging.stores.postgres.errors import TransactionPoolingError
@@ -85,7 +84,7 @@ class ServiceProcess:
         self._chance = chance
         self._stopping = asyncio.Event()
         self._hopeless = asyncio.Event()
-        self._patiences: list[Patience] = []
+        self._patiences: list[RetryLoop] = []
         self._why = ""
         self._health = HealthCheck(clock, service=definition.name)
         self._state = FrameState(chance=chance, observe=metrics.observe_request)
@@ -263,9 +262,9 @@ class ServiceProcess:
     def _task(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.get_running_loop().create_task(work))
 
-    def _patience(self, component: str) -> Patience:
+    def _patience(self, component: str) -> RetryLoop:
         backoff = Backoff(_FIRST_WAIT_MS, _LONGEST_WAIT_MS)
-        patience = Patience(self._definition.name, component, backoff, self._signals, self._clock, self._chance)
+        patience = RetryLoop(self._definition.name, component, backoff, self._signals, self._clock, self._chance)
         self._patiences.append(patience)
         return patience
 
@@ -291,7 +290,7 @@ class ServiceProcess:
         return made[0]
 
 
-def _problem_of(patience: Patience) -> Callable[[], Awaitable[None]]:
+def _problem_of(patience: RetryLoop) -> Callable[[], Awaitable[None]]:
     async def ping() -> None:
         if patience.problem:
             raise StoreUnavailableError(patience.problem)

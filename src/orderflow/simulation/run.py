@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from orderflow.audit.findings import Report
 from orderflow.audit.promises import check
-from orderflow.messaging.outage_watch import GONE_S
+from orderflow.messaging.circuit_breaker import GONE_S
 from orderflow.simulation.books import read_books
 from orderflow.simulation.code import Code
 from orderflow.simulation.loop import DeadlockError, LivelockError

@@ -237,7 +237,7 @@ class World:
         has handled what failed: that it is over is seen only after a time.
         """
         told = [(process, each) for process in self.processes.values() for each in process.problems()]
-        return all("it is an outage" in each and self.plan.processes[process.service] > 1 for process, each in told)
+        return all(": outage of " in each and self.plan.processes[process.service] > 1 for process, each in told)
 
     def note(self, who: str, what: str) -> None:
         self.trace.add(self.loop.time(), who, what)

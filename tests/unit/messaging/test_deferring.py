@@ -49,7 +49,7 @@ async def test_while_one_type_fails_the_other_flows_to_its_end() -> None:
         await eventually(lambda: running.world.moods.handled.count("opened") == COUNT)
 
         assert running.world.parked() == []
-        assert "toy.Counted.v1 waits" in engine.health().problems["consumer counter"]
+        assert "outage of toy.Counted.v1" in engine.health().problems["consumer counter"]
         assert await running.lag() > 0
 
 
@@ -148,10 +148,10 @@ class Small:
     """A hand that holds 40 records, and parks all but 5 keys of an outage when it is full."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("orderflow.messaging.deferrals.RECORDS_MAX", 40)
-        monkeypatch.setattr("orderflow.messaging.carrier.PROBES_KEPT", 5)
+        monkeypatch.setattr("orderflow.messaging.consumer.RECORDS_MAX", 40)
+        monkeypatch.setattr("orderflow.messaging.consumer.PROBES_KEPT", 5)
         monkeypatch.setattr("orderflow.messaging.retrier.IDLE_S", 0.05)
-        monkeypatch.setattr("orderflow.messaging.parking_room.LOOK_WHEN_FULL_S", 0.05)
+        monkeypatch.setattr("orderflow.messaging.parking.LOOK_WHEN_FULL_S", 0.05)
         self.running = Running()
         self.running.world.moods.broken.add(COUNTED)
 
@@ -260,7 +260,7 @@ async def test_over_the_bound_of_parked_keys_the_partition_waits_and_nothing_is_
         await eventually(lambda: all(running.world.total(f"fine{n}") == 1 for n in range(20)))
         assert len({event.key for event in running.world.parked()}) <= 4
         assert await running.lag() > 0
-        assert "as many keys are parked" in problems(engine)
+        assert "the parking quota is used up" in problems(engine)
         running.world.moods.broken.clear()
         await eventually(running.lag_is_zero)
         await eventually(lambda: not problems(engine))

@@ -214,7 +214,7 @@ async def test_a_record_that_raises_while_it_is_read_is_never_settled_past(monke
             raise NotImplementedError("a defect")
         return read(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("orderflow.messaging.carrier.from_record", defective)
+    monkeypatch.setattr("orderflow.messaging.consumer.from_record", defective)
     async with running.started():
         await running.publish(Counted(name="k", amount=1))
         await eventually(lambda: running.world.signals_of(Waiting))

@@ -13,10 +13,9 @@ from msgspec.structs import replace
 
 from orderflow.messaging.catalogue import UndecodableError
 from orderflow.messaging.decision import RefusedError, Subscription
-from orderflow.messaging.failures import MESSAGE_MAX, FinalError, InfrastructureError, describe, shown
+from orderflow.messaging.failures import MESSAGE_MAX, FinalError, InfrastructureError, Trial, Verdict, describe, shown
 from orderflow.messaging.inbox import Failure, InboxState, ParkedEvent, Waits, waits
 from orderflow.messaging.machine import StateMachine
-from orderflow.messaging.outage import Trial, Verdict
 from orderflow.messaging.policy import FREE, Terms
 from orderflow.messaging.transport import ConsumerRecord
 from tests.unit.messaging.toy import Moods, Said, toy_service

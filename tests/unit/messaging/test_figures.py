@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from orderflow.messaging.breaker import CONTRADICTED_S, REFUSALS_MAX, UNTRIED_EVERY_S
-from orderflow.messaging.deferrals import BYTES_MAX, RECORDS_MAX
-from orderflow.messaging.outage import FAILING_KEYS_MIN, WINDOW_S
+from orderflow.messaging.circuit_breaker import CONTRADICTED_S, REFUSALS_MAX, UNTRIED_EVERY_S
+from orderflow.messaging.consumer import BYTES_MAX, RECORDS_MAX
+from orderflow.messaging.failures import FAILING_KEYS_MIN, WINDOW_S
 from orderflow.messaging.retrier import PACE_MAX_MS, PACE_MS_PER_KEY
 
 PAGE = " ".join((Path(__file__).parents[3] / "docs" / "architecture.md").read_text("utf-8").split())
@@ -21,7 +21,7 @@ PAGE = " ".join((Path(__file__).parents[3] / "docs" / "architecture.md").read_te
         ("tried for the first time within 10 s", (10.0,), (WINDOW_S,)),
         ("for 30 s none of those that failed does, it was no outage", (30.0,), (CONTRADICTED_S,)),
         ("no more than 32 such keys a second", (32, 1.0), (REFUSALS_MAX, UNTRIED_EVERY_S)),
-        ("The hand holds 2,000 records or 64 MiB", (2_000, 67_108_864), (RECORDS_MAX, BYTES_MAX)),
+        ("The buffer holds 2,000 records or 64 MiB", (2_000, 67_108_864), (RECORDS_MAX, BYTES_MAX)),
         ("25 ms per key of the last one later, 500 ms at most", (25.0, 500.0), (PACE_MS_PER_KEY, PACE_MAX_MS)),
     ],
 )

@@ -14,7 +14,7 @@ from orderflow.messaging.failures import InfrastructureError
 from orderflow.messaging.identity import event_id, lock_id, slot_of
 from orderflow.messaging.incoming import Incoming, from_answer, from_command, from_record
 from orderflow.messaging.inlet import Failures, Inlet
-from orderflow.messaging.parking_room import LOOK_WHEN_FULL_S
+from orderflow.messaging.parking import LOOK_WHEN_FULL_S
 from orderflow.messaging.retrier import Retrier
 from orderflow.messaging.retry import Backoff
 from orderflow.messaging.rows import Ref, Row

@@ -17,10 +17,8 @@ from orderflow.messaging.incoming import Incoming, from_answer, from_command
 from orderflow.messaging.intents import IntentRunner
 from orderflow.messaging.message import Answer
 from orderflow.messaging.pacing import Pacer
-from orderflow.messaging.patience import Patience
-from orderflow.messaging.probe_gate import ProbeGate
 from orderflow.messaging.retrier import Retrier
-from orderflow.messaging.retry import Backoff
+from orderflow.messaging.retry import Backoff, CallBreaker, RetryLoop
 from orderflow.messaging.signals import IntentAsked, Outcome, TaskFailed
 from orderflow.messaging.store import OpenIntent
 from tests.support.waiting import eventually
@@ -59,8 +57,8 @@ class ScriptedGateway:
         return Said(name=intent.request["name"], words=said)
 
 
-def patience_of(world: World, component: str) -> Patience:
-    return Patience("counter", component, Backoff(1, 2), world.signals, world.clock, random.Random(1))
+def patience_of(world: World, component: str) -> RetryLoop:
+    return RetryLoop("counter", component, Backoff(1, 2), world.signals, world.clock, random.Random(1))
 
 
 @asynccontextmanager
@@ -268,14 +266,14 @@ async def test_a_probe_that_is_given_up_leaves_its_turn_to_another() -> None:
     world = World()
     gateway = ScriptedGateway(GatewayUnavailableError("no route"))
     await world.admit(Asked(name="a"), Asked(name="b"))
-    gate = ProbeGate(patience_of(world, "gateway"))
+    gate = CallBreaker(patience_of(world, "gateway"))
     done: list[str] = []
 
     async def call(name: str) -> None:
         await gateway.ask(intent_of(name))
         done.append(name)
 
-    first, second = (asyncio.ensure_future(gate.until_done(partial(call, name))) for name in ("a", "b"))
+    first, second = (asyncio.ensure_future(gate.call(partial(call, name))) for name in ("a", "b"))
     await eventually(lambda: len(gateway.calls) > 4)
     first.cancel()
     gateway.say("fine")

@@ -16,9 +16,8 @@ from orderflow.messaging.incoming import Incoming, from_command
 from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.intents import IntentRunner
 from orderflow.messaging.pacing import Pacer
-from orderflow.messaging.patience import Patience
 from orderflow.messaging.relay import IDLE_S, Relay
-from orderflow.messaging.retry import Backoff
+from orderflow.messaging.retry import Backoff, RetryLoop
 from orderflow.messaging.store import Changes, OpenIntent
 from orderflow.messaging.stores.memory.state import Asked as AskedRow
 from orderflow.messaging.stores.postgres.notifier import Notifier
@@ -233,7 +232,7 @@ def clock_here() -> VirtualClock:
 
 
 def runner_of(world: World, gateway: ScriptedGateway, answers: Batcher) -> IntentRunner:
-    patience = Patience("counter", "gateway", Backoff(1, 2), world.signals, world.clock, random.Random(1))
+    patience = RetryLoop("counter", "gateway", Backoff(1, 2), world.signals, world.clock, random.Random(1))
     return IntentRunner(
         "counter",
         gateway,

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from orderflow.messaging.breaker import REFUSALS_MAX
+from orderflow.messaging.circuit_breaker import REFUSALS_MAX
 from orderflow.messaging.failures import InfrastructureError
 from orderflow.messaging.identity import event_id
 from orderflow.messaging.incoming import from_command, from_record
@@ -107,7 +107,7 @@ async def test_of_the_keys_that_failed_one_is_tried_and_while_they_succeed_twice
     world = World(away_ms=20, clock=clock)
     await broken_by(world, 30)
     watch = world.inlet.watch("counter")
-    clock.now += watch.probe_in_s("toy.Counted.v1")
+    clock.now += watch.open["toy.Counted.v1"].probe_in_s
     batch = [Counted(name=f"k{n}", amount=1) for n in range(30)]
 
     still = await world.admit(*batch)
@@ -117,7 +117,7 @@ async def test_of_the_keys_that_failed_one_is_tried_and_while_they_succeed_twice
     world.moods.broken.clear()
     handled = []
     while batch:
-        clock.now += watch.probe_in_s("toy.Counted.v1") if watch.paused else 0.0
+        clock.now += watch.open["toy.Counted.v1"].probe_in_s if watch.paused else 0.0
         results = await world.admit(*batch)
         handled.append(outcomes(results).count(Outcome.HANDLED))
         batch = [each for each, result in zip(batch, results, strict=True) if result.outcome is Outcome.DEFERRED]
@@ -263,7 +263,7 @@ async def test_an_event_of_a_type_in_outage_behind_another_waits_when_its_turn_c
 
 
 async def test_a_neglected_outage_is_probed_by_what_is_parked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orderflow.messaging.outage_watch.NEGLECTED_S", 0.0)
+    monkeypatch.setattr("orderflow.messaging.circuit_breaker.NEGLECTED_S", 0.0)
     world = World()
     world.moods.broken.add("before")
     await world.admit(Counted(name="before", amount=1))
@@ -343,4 +343,4 @@ async def test_in_an_outage_what_the_database_refuses_slows_down_the_untried_and
         await world.admit(*fine, Counted(name=f"x{n}", amount=666))
 
     assert world.inlet.watch("counter").paused == {"toy.Counted.v1"}
-    assert (world.inlet.watch("counter").untried_in_s("toy.Counted.v1") > 0) is slowed
+    assert (world.inlet.watch("counter").open["toy.Counted.v1"].untried_in_s > 0) is slowed

@@ -158,7 +158,7 @@ async def test_why_a_head_is_left_alone_is_told_of_its_type_only() -> None:
 async def test_in_an_outage_that_nobody_probes_one_parked_head_is_tried_beside_those_of_other_types(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("orderflow.messaging.outage_watch.NEGLECTED_S", 0.0)
+    monkeypatch.setattr("orderflow.messaging.circuit_breaker.NEGLECTED_S", 0.0)
     world = World(away_ms=60_000, clock=StillClock())
     heads = [Counted(name=f"k{n}", amount=1) for n in range(3)]
     retrier = await outage_of_parked(world, *heads, Opened(name="k0"), Opened(name="x"), Opened(name="y"))
@@ -177,7 +177,7 @@ async def test_in_an_outage_that_nobody_probes_one_parked_head_is_tried_beside_t
 
 
 async def test_a_probe_that_succeeds_drains_its_key_however_much_waits_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orderflow.messaging.outage_watch.NEGLECTED_S", 0.0)
+    monkeypatch.setattr("orderflow.messaging.circuit_breaker.NEGLECTED_S", 0.0)
     monkeypatch.setattr("orderflow.messaging.retrier.DRAIN_MAX", 3)
     world = World(away_ms=60_000, clock=StillClock())
     retrier = await outage_of_parked(world, *(Counted(name="k", amount=n) for n in range(1, 9)))

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from orderflow.messaging.catalogue import wire_name
+from orderflow.messaging.circuit_breaker import CircuitBreakers, Standing
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.decision import Service
+from orderflow.messaging.failures import Verdict
 from orderflow.messaging.message import Answer, Event
-from orderflow.messaging.outage import Verdict
-from orderflow.messaging.outage_watch import OutageWatch, Standing
 from orderflow.messaging.recovery.errors import ConfirmationNeededError, NoSuchConsumerError
 from orderflow.messaging.recovery.port import OVERRULE_HOLDS_MS, Act, Overrule, RecoveryStore
 
@@ -40,7 +40,7 @@ class Overruling:
         self,
         service: Service,
         consumers: Sequence[str],
-        watch: Callable[[str], OutageWatch],
+        watch: Callable[[str], CircuitBreakers],
         store: RecoveryStore,
         clock: Clock,
     ) -> None:

@@ -14,8 +14,8 @@ from uuid import UUID
 
 import msgspec
 
+from orderflow.messaging.failures import Verdict
 from orderflow.messaging.inbox import InboxState, ParkedEvent
-from orderflow.messaging.outage import Verdict
 from orderflow.messaging.transport import ConsumerRecord
 
 

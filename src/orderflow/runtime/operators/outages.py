@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from orderflow.messaging.outage import Verdict
+from orderflow.messaging.failures import Verdict
 from orderflow.messaging.recovery.overruling import Outage, Overruling
 from orderflow.messaging.recovery.port import OVERRULE_HOLDS_MS, Overrule
 from orderflow.runtime.operation import Operation, Reply, Request, Response

@@ -319,7 +319,7 @@ async def test_an_event_of_a_type_in_outage_stays_under_way_until_it_is_over_and
 
         async def is_told() -> bool:
             standing = await bench.recovery.find_replay(begun.number)
-            return standing.progress.under_way == 1 and "toy.Counted.v1 waits" in standing.why
+            return standing.progress.under_way == 1 and "outage of toy.Counted.v1" in standing.why
 
         await eventually(is_told)
         bench.world.moods.broken.clear()

@@ -8,7 +8,7 @@ import asyncpg
 import msgspec
 from msgspec.structs import replace
 
-from orderflow.messaging.outage import Verdict
+from orderflow.messaging.failures import Verdict
 from orderflow.messaging.recovery.port import (
     Act,
     HistoryEntry,

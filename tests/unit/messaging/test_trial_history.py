@@ -9,8 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from orderflow.messaging.failures import (
+    FAILING_KEYS_MIN,
+    REMEMBERED_S,
+    TRIALS_MAX,
+    WINDOW_S,
+    Evidence,
+    Trial,
+    TrialHistory,
+)
 from orderflow.messaging.inbox import Failure
-from orderflow.messaging.outage import FAILING_KEYS_MIN, REMEMBERED_S, TRIALS_MAX, WINDOW_S, Evidence, Memory, Trial
 
 NOW = 100.0
 
@@ -72,7 +80,7 @@ def fine(count: int, *, start: int = 0, at: float = NOW, first: bool = True) -> 
 def test_many_keys_that_fail_alike_are_an_outage_and_an_isolated_one_is_not(
     trials: Sequence[Trial], is_outage: bool
 ) -> None:
-    assert (Memory().after(trials).outage(NOW) is not None) == is_outage
+    assert (TrialHistory().after(trials).outage(NOW) is not None) == is_outage
 
 
 @pytest.mark.parametrize(
@@ -96,34 +104,34 @@ def test_many_keys_that_fail_alike_are_an_outage_and_an_isolated_one_is_not(
 def test_a_key_is_in_doubt_while_others_fail_alike_and_nothing_has_succeeded_since(
     trials: Sequence[Trial], in_doubt: bool
 ) -> None:
-    assert Memory().after(trials).is_doubtful("k0", NOW) == in_doubt
+    assert TrialHistory().after(trials).is_doubtful("k0", NOW) == in_doubt
 
 
 def test_the_verdict_comes_with_its_evidence() -> None:
-    evidence = Memory().after(bad(9) + fine(3, start=9)).outage(NOW)
+    evidence = TrialHistory().after(bad(9) + fine(3, start=9)).outage(NOW)
 
     assert evidence is not None
     assert (evidence.fingerprint, evidence.error, evidence.failing, evidence.tried) == ("f", "Boom: no", 9, 12)
 
 
 def test_an_outage_that_begins_under_full_load_is_judged_after_so_many_failures() -> None:
-    before = Memory()
+    before = TrialHistory()
     for trial in fine(20 * TRIALS_MAX, start=1_000):
-        before.note(trial)
+        before.record(trial)
 
     assert before.after(bad(TRIALS_MAX)).outage(NOW) is None
     assert before.after(bad(TRIALS_MAX + 1)).outage(NOW) is not None
 
 
 def test_what_is_known_to_succeed_otherwise_is_no_outage_until_nothing_has_succeeded_for_a_while() -> None:
-    memory = Memory().after(bad(20))
-    memory.answer()
+    history = TrialHistory().after(bad(20))
+    history.blame_events()
 
-    assert memory.outage(NOW) is None
-    assert not memory.is_doubtful("k0", NOW)
+    assert history.outage(NOW) is None
+    assert not history.is_doubtful("k0", NOW)
     later = NOW + WINDOW_S + 1
-    assert memory.after(bad(7, start=50, at=later)).outage(later) is None
-    assert memory.after(bad(8, start=50, at=later)).outage(later) is not None
+    assert history.after(bad(7, start=50, at=later)).outage(later) is None
+    assert history.after(bad(8, start=50, at=later)).outage(later) is not None
 
 
 some_trials = st.lists(
@@ -140,10 +148,10 @@ some_trials = st.lists(
 
 @given(some_trials)
 def test_to_look_ahead_changes_nothing_and_is_what_noting_does(trials: list[Trial]) -> None:
-    noted, ahead = Memory(), Memory()
+    noted, ahead = TrialHistory(), TrialHistory()
     for number, trial in enumerate(trials):
         assert ahead.after(trials[:number]).failing == noted.failing
-        noted.note(trial)
+        noted.record(trial)
 
     assert ahead.failing == {}
     assert ahead.after(trials).outage(NOW) == noted.outage(NOW)
@@ -151,8 +159,8 @@ def test_to_look_ahead_changes_nothing_and_is_what_noting_does(trials: list[Tria
 
 @given(some_trials)
 def test_what_is_judged_an_outage_fails_alike_with_many_and_all_that_is_in_doubt_fails(trials: list[Trial]) -> None:
-    memory = Memory().after(trials)
-    evidence = memory.outage(NOW)
+    history = TrialHistory().after(trials)
+    evidence = history.outage(NOW)
     last = {trial.key: trial for trial in trials}
     alike = [
         key
@@ -161,92 +169,92 @@ def test_what_is_judged_an_outage_fails_alike_with_many_and_all_that_is_in_doubt
     ]
 
     assert evidence is None or FAILING_KEYS_MIN <= evidence.failing <= len(alike)
-    assert set(memory.failing) == {key for key, trial in last.items() if trial.failure is not None}
+    assert set(history.failing) == {key for key, trial in last.items() if trial.failure is not None}
 
 
 @given(some_trials, st.integers(2, 12))
 def test_when_nothing_has_succeeded_since_all_that_fails_alike_is_in_doubt(trials: list[Trial], count: int) -> None:
-    memory = Memory().after([*trials, *fine(1, start=99), *fine(12), *bad(count)])
+    history = TrialHistory().after([*trials, *fine(1, start=99), *fine(12), *bad(count)])
 
-    assert all(memory.is_doubtful(f"k{n}", NOW) for n in range(count))
+    assert all(history.is_doubtful(f"k{n}", NOW) for n in range(count))
 
 
 @given(some_trials)
 def test_a_success_of_the_type_ends_all_doubt(trials: list[Trial]) -> None:
-    memory = Memory().after([*trials, *fine(1, start=99)])
+    history = TrialHistory().after([*trials, *fine(1, start=99)])
 
-    assert not any(memory.is_doubtful(key, NOW) for key in memory.failing)
+    assert not any(history.is_doubtful(key, NOW) for key in history.failing)
 
 
 def test_only_so_many_failing_keys_are_remembered_the_latest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orderflow.messaging.outage.FAILING_MAX", 3)
-    assert list(Memory().after(bad(5)).failing) == ["k2", "k3", "k4"]
+    monkeypatch.setattr("orderflow.messaging.failures.FAILING_MAX", 3)
+    assert list(TrialHistory().after(bad(5)).failing) == ["k2", "k3", "k4"]
 
 
 def test_a_type_is_failing_while_the_last_failure_is_remembered() -> None:
-    memory = Memory().after(bad(1, at=NOW - 50) + bad(1, start=1))
-    assert [Memory().is_failing(NOW), memory.is_failing(NOW)] == [False, True]
-    assert [memory.is_failing(NOW + REMEMBERED_S), memory.is_failing(NOW + REMEMBERED_S + 0.1)] == [True, False]
+    history = TrialHistory().after(bad(1, at=NOW - 50) + bad(1, start=1))
+    assert [TrialHistory().is_failing(NOW), history.is_failing(NOW)] == [False, True]
+    assert [history.is_failing(NOW + REMEMBERED_S), history.is_failing(NOW + REMEMBERED_S + 0.1)] == [True, False]
 
 
 @pytest.mark.parametrize(("age_s", "is_outage"), [(WINDOW_S, True), (WINDOW_S + 0.1, False)])
 def test_with_a_success_since_only_first_trials_within_the_window_count(age_s: float, is_outage: bool) -> None:
-    memory = Memory().after(bad(8, at=NOW - age_s) + fine(1, start=99))
-    assert (memory.outage(NOW) is not None) == is_outage
+    history = TrialHistory().after(bad(8, at=NOW - age_s) + fine(1, start=99))
+    assert (history.outage(NOW) is not None) == is_outage
 
 
 @pytest.mark.parametrize(("age_s", "is_outage"), [(REMEMBERED_S, True), (REMEMBERED_S + 0.1, False)])
 def test_without_a_success_since_all_count_that_are_remembered(age_s: float, is_outage: bool) -> None:
-    memory = Memory().after(bad(7, at=NOW - age_s) + bad(1, start=7))
-    assert (memory.outage(NOW) is not None) == is_outage
+    history = TrialHistory().after(bad(7, at=NOW - age_s) + bad(1, start=7))
+    assert (history.outage(NOW) is not None) == is_outage
 
 
 def test_what_is_given_up_casts_no_doubt_on_others_and_stays_what_it_was() -> None:
-    memory = Memory().after(bad(2))
-    before = memory.failing["k1"]
-    memory.give_up("k1")
-    memory.give_up("nobody")
-    assert memory.failing == {"k0": memory.failing["k0"], "k1": replace(before, given_up=True)}
-    assert not memory.is_doubtful("k0", NOW)
+    history = TrialHistory().after(bad(2))
+    before = history.failing["k1"]
+    history.give_up("k1")
+    history.give_up("nobody")
+    assert history.failing == {"k0": history.failing["k0"], "k1": replace(before, given_up=True)}
+    assert not history.is_doubtful("k0", NOW)
 
 
 def test_what_is_forgotten_fails_no_more() -> None:
-    memory = Memory().after(bad(2))
-    memory.forget("k1")
-    memory.forget("nobody")
-    assert list(memory.failing) == ["k0"]
+    history = TrialHistory().after(bad(2))
+    history.forget("k1")
+    history.forget("nobody")
+    assert list(history.failing) == ["k0"]
 
 
 def test_the_evidence_tells_the_latest_error_of_the_largest_group_and_how_many_were_tried() -> None:
     others = [Trial(f"g{n}", Failure("unknown", "Bang", "why", "g"), NOW) for n in range(2)]
     latest = [Trial("k1", Failure("unknown", "Boom", "again", "f"), NOW)]
-    evidence = Memory().after([*fine(1, start=50), *bad(3), *others[:1], *latest, *others[1:]]).evidence(NOW)
+    evidence = TrialHistory().after([*fine(1, start=50), *bad(3), *others[:1], *latest, *others[1:]]).evidence(NOW)
     assert evidence == Evidence("f", "Boom: again", 3, 6)
 
 
 def test_of_failures_with_and_without_a_success_since_only_the_latter_count_where_wanted() -> None:
-    memory = Memory().after([*bad(3), *fine(1, start=50), *bad(2, start=10), *bad(1)])
-    assert memory.evidence(NOW) == Evidence("f", "Boom: no", 5, 6)
-    assert memory.evidence(NOW, unanswered_only=True) == Evidence("f", "Boom: no", 2, 6)
-    assert Memory().evidence(NOW) is None
-    assert Memory().after([*bad(3), *fine(1, start=50)]).evidence(NOW, unanswered_only=True) is None
+    history = TrialHistory().after([*bad(3), *fine(1, start=50), *bad(2, start=10), *bad(1)])
+    assert history.evidence(NOW) == Evidence("f", "Boom: no", 5, 6)
+    assert history.evidence(NOW, unanswered_only=True) == Evidence("f", "Boom: no", 2, 6)
+    assert TrialHistory().evidence(NOW) is None
+    assert TrialHistory().after([*bad(3), *fine(1, start=50)]).evidence(NOW, unanswered_only=True) is None
 
 
 def test_shares_are_doubted_after_an_answer_until_nothing_fails_any_more() -> None:
-    memory = Memory().after(bad(2))
-    assert not memory.doubts_shares
-    memory.answer()
-    assert memory.doubts_shares
-    assert memory.after(fine(1)).doubts_shares
-    assert not memory.after(fine(2)).doubts_shares
-    assert not Memory().after(fine(2)).doubts_shares
+    history = TrialHistory().after(bad(2))
+    assert not history.unanswered_only
+    history.blame_events()
+    assert history.unanswered_only
+    assert history.after(fine(1)).unanswered_only
+    assert not history.after(fine(2)).unanswered_only
+    assert not TrialHistory().after(fine(2)).unanswered_only
 
 
 def test_retries_are_no_first_trials_and_a_key_fails_since_it_failed_first() -> None:
-    memory = Memory().after([*bad(1, at=NOW - 60), *fine(1, start=9), *bad(1, first=False), *bad(1, start=1)])
-    assert (memory.failing["k0"].since, memory.failing["k1"].since) == (1, 4)
-    assert memory.evidence(NOW) == Evidence("f", "Boom: no", 1, 2)
+    history = TrialHistory().after([*bad(1, at=NOW - 60), *fine(1, start=9), *bad(1, first=False), *bad(1, start=1)])
+    assert (history.failing["k0"].since, history.failing["k1"].since) == (1, 4)
+    assert history.evidence(NOW) == Evidence("f", "Boom: no", 1, 2)
 
 
 def test_the_first_failures_of_all_are_without_a_success_before_them() -> None:
-    assert Memory().after(bad(2)).evidence(NOW, unanswered_only=True) == Evidence("f", "Boom: no", 2, 2)
+    assert TrialHistory().after(bad(2)).evidence(NOW, unanswered_only=True) == Evidence("f", "Boom: no", 2, 2)

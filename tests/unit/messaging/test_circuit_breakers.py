@@ -7,16 +7,21 @@ from collections.abc import Sequence
 
 import pytest
 
-from orderflow.messaging.breaker import CONTRADICTED_S, REFUSALS_MAX, UNTRIED_EVERY_S
-from orderflow.messaging.failures import PERMANENT
+from orderflow.messaging.circuit_breaker import (
+    CONTRADICTED_S,
+    GONE_S,
+    NEGLECTED_S,
+    REFUSALS_MAX,
+    UNTRIED_EVERY_S,
+    CircuitBreakers,
+    sift,
+)
+from orderflow.messaging.failures import PERMANENT, REMEMBERED_S, TRIALS_MAX, Verdict
 from orderflow.messaging.identity import event_id
 from orderflow.messaging.inbox import Failure, ParkedEvent
 from orderflow.messaging.incoming import Incoming, from_command, from_parked, from_record
-from orderflow.messaging.outage import REMEMBERED_S, TRIALS_MAX, Verdict
-from orderflow.messaging.outage_watch import GONE_S, NEGLECTED_S, OutageWatch
 from orderflow.messaging.result import Result
 from orderflow.messaging.retry import Backoff
-from orderflow.messaging.sifting import sift
 from orderflow.messaging.signals import OutageJudged, OutageOver, Outcome, Signal, Signals
 from tests.unit.messaging.still_clock import StillClock
 from tests.unit.messaging.toy import Counted, Opened, Put
@@ -38,7 +43,7 @@ class Watched:
         self.seen: list[Signal] = []
         self.world = World()
         chance = random.Random(1)
-        self.watch = OutageWatch("s", "c", Backoff(100, 5_000), Signals([self.seen.append]), self.clock, chance)
+        self.watch = CircuitBreakers("s", "c", Backoff(100, 5_000), Signals([self.seen.append]), self.clock, chance)
 
     def incoming(self, key: str, *, opened: bool = False) -> Incoming:
         event = Opened(name=key) if opened else Counted(name=key, amount=1)
@@ -62,8 +67,8 @@ class Watched:
 
     def probe(self) -> int:
         """Wait until it is time for a round; returns how many keys it may have."""
-        self.clock.now += self.watch.probe_in_s(COUNTED)
-        width = self.watch.probes(COUNTED)
+        self.clock.now += self.watch.open[COUNTED].probe_in_s
+        width = self.watch.open[COUNTED].width
         assert [self.watch.probe(COUNTED) for _ in range(width + 1)] == [True] * width + [False]
         return width
 
@@ -129,7 +134,7 @@ def test_a_round_of_those_that_failed_waits_longer_each_time_up_to_the_ceiling()
     waits: list[float] = []
 
     for n in range(12):
-        waits.append(watched.watch.probe_in_s(COUNTED))
+        waits.append(watched.watch.open[COUNTED].probe_in_s)
         assert watched.probe() == 1
         watched.fail(f"k{n % 10}")
 
@@ -202,19 +207,19 @@ def test_what_was_tried_and_told_nothing_is_followed_by_another_at_once() -> Non
 
     watched.watch.learn(watched.results(Outcome.DUPLICATE, ["k1"]))
 
-    assert watched.watch.probe_in_s(COUNTED) == 0
+    assert watched.watch.open[COUNTED].probe_in_s == 0
 
 
 def test_a_key_that_has_not_failed_may_always_go_and_one_that_has_when_it_is_its_turn() -> None:
     watched = Watched()
     watched.judged()
     watched.fail("k0")
-    assert watched.watch.probe_in_s(COUNTED) > 0
+    assert watched.watch.open[COUNTED].probe_in_s > 0
 
     assert watched.watch.may_go(watched.incoming("new"))
     assert watched.watch.may_go(watched.incoming("k1", opened=True))
     assert not watched.watch.may_go(watched.incoming("k1"))
-    watched.clock.now += watched.watch.probe_in_s(COUNTED)
+    watched.clock.now += watched.watch.open[COUNTED].probe_in_s
     assert watched.watch.may_go(watched.incoming("k1"))
     assert not watched.watch.may_go(watched.incoming("k2"))
 
@@ -225,10 +230,13 @@ def test_when_others_succeed_those_that_failed_are_tried_at_once_and_in_the_end_
     watched.fail("k0")
 
     watched.succeed("other")
-    assert watched.watch.probe_in_s(COUNTED) == 0
+    assert watched.watch.open[COUNTED].probe_in_s == 0
     watched.probe()
     watched.fail("k1")
-    assert "other keys succeed: if none of these does within 30 s, they are poison" in watched.watch.problem
+    assert (
+        "other keys succeed: unless one of these does within 30 s, they are treated as poison"
+        in watched.watch.problem
+    )
     watched.clock.now += CONTRADICTED_S
     watched.fail("k2")
 
@@ -266,8 +274,8 @@ def test_the_verdict_is_told_in_one_sentence_with_its_evidence() -> None:
     watched.clock.now += 30
 
     assert watched.watch.problem == (
-        "toy.Counted.v1 waits for 30 s: 12 of 12 keys failed alike with Boom: no (f); so it is an outage and not the "
-        "events, of which 1 are tried again in 0.0 s; keys that have not failed go on"
+        "outage of toy.Counted.v1 for 30 s: 12 of 12 keys failed alike with Boom: no (group f); their events wait, "
+        "and 1 of them is tried again in 0.0 s; other keys are processed as usual"
     )
 
 
@@ -279,7 +287,7 @@ def test_a_retry_that_fails_otherwise_is_told_too() -> None:
     assert "lately" not in watched.watch.problem
     watched.watch.learn(watched.results(Outcome.DEFERRED, ["k1"], Failure("unknown", "Bang", "why", "g")))
 
-    assert "failed alike with Boom: no (f), lately with Bang: why; so" in watched.watch.problem
+    assert "failed alike with Boom: no (group f), lately with Bang: why; their" in watched.watch.problem
 
 
 def test_an_outage_that_nobody_probes_is_neglected_after_a_while() -> None:
@@ -301,11 +309,11 @@ def test_where_the_database_refuses_much_untried_keys_wait_a_moment_and_then_go(
         watched.watch.refused([new])
 
     assert not watched.watch.may_go(new)
-    assert watched.watch.untried_in_s(COUNTED) == UNTRIED_EVERY_S
+    assert watched.watch.open[COUNTED].untried_in_s == UNTRIED_EVERY_S
     watched.clock.now += UNTRIED_EVERY_S
     assert watched.watch.may_go(new)
     watched.clock.now += 10
-    assert watched.watch.untried_in_s(COUNTED) == 0.0
+    assert watched.watch.open[COUNTED].untried_in_s == 0.0
 
 
 def test_an_operator_says_that_it_is_poison() -> None:
@@ -332,8 +340,8 @@ def test_an_operator_says_that_it_is_an_outage() -> None:
     watched.fail("k0")
 
     assert watched.watch.paused == {COUNTED}
-    assert "no (f); an operator has said that it is an outage; so it is" in watched.watch.problem
-    assert "if none of these does within 0 s" in watched.watch.problem
+    assert "no (group f); an operator declared it an outage; their" in watched.watch.problem
+    assert "poison" not in watched.watch.problem
 
 
 def test_what_is_judged_and_what_is_in_doubt_is_listed() -> None:
@@ -366,7 +374,9 @@ def test_two_outages_are_told_one_after_the_other() -> None:
     watched.watch.weigh(watched.results(Outcome.PARKED, keys(8), FAILED, opened=True))
 
     assert watched.watch.paused == {COUNTED, OPENED}
-    assert "; keys that have not failed go on; toy.Opened.v1 waits for 0 s: 8 of 8 keys" in watched.watch.problem
+    assert (
+        "; other keys are processed as usual; outage of toy.Opened.v1 for 0 s: 8 of 8 keys" in watched.watch.problem
+    )
 
 
 def test_it_is_troubled_while_an_outage_lasts_however_long_nothing_was_tried() -> None:
@@ -449,9 +459,9 @@ def test_before_its_time_no_key_that_failed_may_be_tried() -> None:
     watched = Watched()
     watched.judged()
     watched.fail("k0")
-    assert watched.watch.probes(COUNTED) == 0
-    watched.clock.now += watched.watch.probe_in_s(COUNTED)
-    assert watched.watch.probes(COUNTED) == 1
+    assert not watched.watch.probe(COUNTED)
+    watched.clock.now += watched.watch.open[COUNTED].probe_in_s
+    assert watched.watch.probe(COUNTED)
 
 
 def test_where_no_outage_is_nothing_is_left_to_end() -> None:
@@ -469,7 +479,7 @@ def test_with_nothing_left_to_probe_it_ends_when_others_succeed_or_after_so_long
     contradicted.succeed("other")
     contradicted.watch.nothing_left(COUNTED)
     assert contradicted.watch.paused == set()
-    silent.clock.now += silent.watch.probe_in_s(COUNTED) + GONE_S
+    silent.clock.now += silent.watch.open[COUNTED].probe_in_s + GONE_S
     silent.watch.nothing_left(COUNTED)
     assert silent.watch.paused == set()
 
@@ -478,11 +488,11 @@ def test_what_is_gone_and_never_failed_here_begins_no_round() -> None:
     watched = Watched()
     watched.judged()
     watched.fail("k0")
-    wait_s = watched.watch.probe_in_s(COUNTED)
+    wait_s = watched.watch.open[COUNTED].probe_in_s
 
     watched.watch.learn(watched.results(Outcome.DUPLICATE, ["stranger"]))
 
-    assert watched.watch.probe_in_s(COUNTED) == wait_s > 0
+    assert watched.watch.open[COUNTED].probe_in_s == wait_s > 0
 
 
 def test_what_is_dead_casts_no_doubt_on_what_fails_alike() -> None:
