@@ -15,8 +15,8 @@ BUGS = (
         1,
         "A member of the log in PostgreSQL looks for records only when it is notified.",
         f"{LOG}/consumer.py",
-        "            held.end = max(held.end, end)\n",
-        "",
+        "            held.end = max(held.end, end)",
+        "            held.end = max(held.end, end if held not in before.values() else 0)",
         "tests/integration/test_competitors.py -k told",
     ),
     Bug(

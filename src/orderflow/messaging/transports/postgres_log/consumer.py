@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
 import asyncpg
+import msgspec
 
 from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.transport import ConsumerRecord, TransportUnavailableError
@@ -70,14 +71,19 @@ class Settler:
 
 @dataclass(slots=True, eq=False)
 class Holding:
-    """A partition held since `generation`: `end` is said to be there, `next` is to be read, `position` handed out."""
+    """A partition held since `generation`.
+
+    `position` is the next offset to hand out, `next` the next to read. `known` is where the partition ended by the
+    server's word, `end` also by that of notices, which is only reason enough to look.
+    """
 
     partition_id: int
     place: Place
     generation: int
     position: int
-    end: int
     next: int
+    known: int = 0
+    end: int = 0
     buffer: deque[ConsumerRecord] = field(default_factory=deque)
 
     @property
@@ -225,7 +231,8 @@ class Membership:
                 continue
             held = before.get(number)
             if held is None or held.generation != generation:
-                held = Holding(number, self._place_of[number], generation, committed, committed, committed)
+                held = Holding(number, self._place_of[number], generation, committed, committed)
+            held.known = max(held.known, end)
             held.end = max(held.end, end)
             holdings[number] = held
         if len(holdings) == len(before) and all(before.get(number) is held for number, held in holdings.items()):
@@ -337,10 +344,14 @@ class PostgresLogConsumer:
             # The group is dealt anew, or nobody says which partitions: the server tells what is held, and its ends.
             self._renew_now.set()
             return
-        for notice in read_notices(payload):
-            holding = self._membership.holdings.get(notice.partition_id)
-            if holding is not None and notice.end > holding.next:
-                self._received(notice, holding)
+        try:
+            for notice in read_notices(payload):
+                holding = self._membership.holdings.get(notice.partition_id)
+                if holding is not None and notice.end > holding.next:
+                    self._received(notice, holding)
+        except (ValueError, msgspec.MsgspecError):
+            # Not one of ours, or of a release that says it otherwise.
+            self._renew_now.set()
 
     def connected(self) -> None:
         """Part of what the reader tells: notices may have been missed, and a renewal says what is there."""
@@ -385,7 +396,7 @@ class PostgresLogConsumer:
     async def _fetch(self, limit: int) -> None:
         """Read what is behind, in one statement."""
         asked = list(self._behind)
-        ends = [holding.end for holding in asked]
+        ends = [(holding.end, holding.known) for holding in asked]
         numbers = [holding.partition_id for holding in asked]
         rows = await self._reader.fetch(
             self._fetch_statement, numbers, [holding.next for holding in asked], limit, POLL_BYTES_MAX
@@ -395,9 +406,11 @@ class PostgresLogConsumer:
             holding = by_number[number]
             holding.add((self._codec.record(holding.place, offset, (key, value, headers), at_ms),))
         if len(rows) < limit and not (rows and rows[-1]["taken"] >= POLL_BYTES_MAX):
-            # All that is kept: what is not among it has expired.
-            for holding, end in zip(asked, ends, strict=True):
-                holding.next = max(holding.next, end)
+            for holding, (end, known) in zip(asked, ends, strict=True):
+                # All that is kept: what is not among it has expired, and what was said beyond it is not so.
+                holding.next = max(holding.next, known)
+                if holding.end == end:
+                    holding.end = holding.next
         served = {row[0] for row in rows}
         held = self._membership.holdings
         for holding in sorted(asked, key=lambda each: each.partition_id in served):
