@@ -29,7 +29,7 @@ INSERT INTO orders (order_id, customer_id, currency, items, total, payment_metho
 VALUES (gen_random_uuid(), 'c', 'EUR', '[{}]', 1, 'm', 'PENDING', 1, 'OrderPlaced') RETURNING order_id
 """
 FAIL = "UPDATE orders SET status = 'FAILED', version = 2, event = 'PaymentFailed', reason = 'r' WHERE order_id = $1"
-APPEND = "SELECT append_records($1, '{1}', '{1}', '{0}', '{NULL}', '{NULL}', $2, '{}', '{}')"
+APPEND = "SELECT append_batch($1, '{1}', '{nowhere}', '{NULL}', '{1}', '{0}', '{NULL}', '{NULL}', $2)"
 
 
 @pytest.fixture
@@ -130,13 +130,13 @@ async def test_a_record_of_which_nobody_has_been_told_is_found(
 async def test_who_does_not_hold_a_partition_any_more_settles_nothing_there(
     log: postgres_log.PostgresLogTransport, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
-    settle = load_queries("orderflow.messaging.transports.postgres_log")["settle"]
+    renew = load_queries("orderflow.messaging.transports.postgres_log")["renew"]
     await log.subscribe("group", [TOPIC])
     [row] = await connection.fetch("SELECT * FROM group_offsets")
     group, partition, generation = row["group_id"], [row["partition_id"]], row["owner_generation"]
 
     async def committed_after(member: object, since: int, offset: int) -> int:
-        await connection.execute(settle, group, member, partition, [since], [offset])
+        await connection.execute(renew, group, member, int(1000 * SESSION_S), partition, [since], [offset])
         committed: int = await connection.fetchval("SELECT committed FROM group_offsets")
         return committed
 

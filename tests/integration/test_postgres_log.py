@@ -17,12 +17,14 @@ from orderflow.messaging.transport import (
 )
 from orderflow.messaging.transports.postgres_log import PostgresLogTransport, check, migrate
 from tests.support.locks import holding, waits_for_a_lock
+from tests.support.member import ProcessMember
 from tests.support.postgres import PostgresServer, age_segments
 from tests.support.records import numbered, numbers, settled_total, take
 from tests.support.waiting import eventually
 
 TOPIC = "topic"
 DAY_MS = 24 * 3_600_000
+SHORT_SESSION_S = 2.0
 
 
 @pytest.fixture
@@ -61,7 +63,11 @@ async def test_a_new_group_starts_at_the_first_record_kept(
     assert [place.lag for place in await log.lag("group", [TOPIC])] == [5]
     consumer = await log.subscribe("group", [TOPIC])
     assert numbers(await take(consumer, 5, settle=True)) == list(range(5, 10))
-    assert [place.lag for place in await log.lag("group", [TOPIC])] == [0]
+
+    async def nothing_is_left() -> bool:
+        return [place.lag for place in await log.lag("group", [TOPIC])] == [0]
+
+    assert await eventually(nothing_is_left)
 
 
 async def test_the_segments_go_round(postgres: PostgresServer, database_url: str, log: PostgresLogTransport) -> None:
@@ -126,9 +132,12 @@ async def test_what_was_fetched_before_a_member_was_put_out_settles_nothing_afte
     consumer = await log.subscribe("group", [TOPIC])
     await log.append(numbered(TOPIC, 5))
     stale = await take(consumer, 5)
-    postgres.execute("DELETE FROM group_members", database_url.rpartition("/")[2])
-    await consumer._membership.renew()
+    database = database_url.rpartition("/")[2]
+    postgres.execute("DELETE FROM group_members", database)
+    postgres.execute("SELECT pg_notify('g' || id, '') FROM groups", database)
+    await eventually(lambda: postgres.execute("SELECT count(*) FROM group_members", database) == "1")
     await consumer.settle(stale)
+    await consumer.close()
     assert await settled_total(log, "group", TOPIC) == 0
 
 
@@ -149,7 +158,11 @@ async def test_a_member_that_loses_its_connection_goes_on_where_it_was(
 
     await eventually(came)
     await consumer.settle(records)
-    assert await settled_total(log, "group", TOPIC) == 3
+
+    async def settled() -> bool:
+        return await settled_total(log, "group", TOPIC) == 3
+
+    assert await eventually(settled)
 
 
 async def test_what_is_settled_soon_after_the_last_is_written_a_little_later_and_on_leaving_at_the_latest(
@@ -199,6 +212,57 @@ async def test_a_notification_that_is_too_long_to_name_partitions_wakes_all(
     consumer = await log.subscribe("group", ["wide"])
     await log.append([ProducerRecord("wide", str(number).encode(), b"1") for number in range(9000)])
     assert len(await take(consumer, 9000)) == 9000
+
+
+async def test_a_small_batch_comes_with_its_notice_as_it_stands_in_the_table(
+    postgres: PostgresServer, database_url: str, log: PostgresLogTransport
+) -> None:
+    consumer = await log.subscribe("group", [TOPIC])
+    headers = (("none", None), ("empty", b""), ("text", "ä".encode()))
+    await log.append(
+        [
+            ProducerRecord(TOPIC, b"key", b"\x00\xff:, value", headers),
+            ProducerRecord(TOPIC, None, None),
+            *numbered(TOPIC, 3),
+        ]
+    )
+    kept = await log.read(TOPIC, 0, 0, 10)
+    postgres.execute("DELETE FROM records", database_url.rpartition("/")[2])
+    assert await take(consumer, 5) == kept
+    assert [each.offset for each in kept] == list(range(5))
+
+
+async def test_a_member_that_stood_still_does_not_act_on_the_notices_that_came_meanwhile(database_url: str) -> None:
+    await migrate(database_url)
+    other = await PostgresLogTransport.connect(database_url, session_timeout_s=SHORT_SESSION_S)
+    await other.create_topics([TopicSettings(TOPIC, 1)])
+    stalled = await ProcessMember.start("postgres-log", database_url, SHORT_SESSION_S, "group", [TOPIC])
+    try:
+        stalled.stall()
+        await other.append(numbered(TOPIC, 3))
+        successor = await other.subscribe("group", [TOPIC])
+        assert numbers(await take(successor, 3, settle=True)) == [0, 1, 2]
+        await successor.close()
+        stalled.resume()
+        await other.append(numbered(TOPIC, 1, start=3))
+        assert await stalled.poll(10) == [(TOPIC, 0, 3)]
+    finally:
+        await stalled.kill()
+        await other.close()
+
+
+async def test_a_lease_that_was_taken_while_the_clock_was_ahead_holds_up_nobody(
+    postgres: PostgresServer, database_url: str, log: PostgresLogTransport
+) -> None:
+    stalled = await ProcessMember.start("postgres-log", database_url, SHORT_SESSION_S, "group", [TOPIC])
+    try:
+        stalled.stall()
+        ahead = "UPDATE group_members SET expires_at = expires_at + interval '1 day'"
+        postgres.execute(ahead, database_url.rpartition("/")[2])
+        successor = await log.subscribe("group", [TOPIC])
+        assert successor.assignment() == {(TOPIC, 0)}
+    finally:
+        await stalled.kill()
 
 
 async def test_upkeep_that_fails_is_said_and_goes_on_by_itself(postgres: PostgresServer, database_url: str) -> None:

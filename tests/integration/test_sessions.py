@@ -19,8 +19,7 @@ from orderflow.messaging.store import StoreUnavailableError
 from orderflow.messaging.stores.postgres import connections, migrations
 from orderflow.messaging.stores.postgres.store import PostgresStore
 from orderflow.messaging.transport import TopicSettings, TransportUnavailableError
-from orderflow.messaging.transports.postgres_log import PostgresLogTransport
-from orderflow.messaging.transports.postgres_log.migrate import log_migrations
+from orderflow.messaging.transports.postgres_log import PostgresLogTransport, log_migrations
 from orderflow.payment.bank_postgres import PostgresBook, bank_migrations
 from orderflow.payment.gateway import BankFailedError, BankUnavailableError
 from orderflow.runtime.process import run_service

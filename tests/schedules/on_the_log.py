@@ -23,8 +23,9 @@ from orderflow.messaging.transport import (
 )
 from orderflow.messaging.transports.limits import POLL_BYTES_MAX
 from orderflow.messaging.transports.postgres_log import PostgresLogTransport, migrate
+from orderflow.messaging.transports.postgres_log.consumer import Membership
 from orderflow.messaging.transports.postgres_log.link import Link
-from orderflow.messaging.transports.postgres_log.membership import Membership
+from orderflow.messaging.transports.postgres_log.records import Topic
 from tests.schedules.explore import Case, Part
 from tests.schedules.turns import CLOCK, OWNERS
 
@@ -32,7 +33,7 @@ PACKAGE = "orderflow.messaging.transports.postgres_log"
 TOPIC = "topic"
 GROUP = "group"
 PARTITIONS = 2
-SESSION_MS = 3_600_000
+SESSION_S = 3_600.0
 EMPTY = """
 DELETE FROM group_offsets; DELETE FROM group_members; UPDATE groups SET generation = 0; DELETE FROM records;
 UPDATE partitions SET first_offset = 0, next_offset = 0 WHERE next_offset > 0;
@@ -164,7 +165,7 @@ class Member:
         self._link = link
         self.name = name
         self.stays = True
-        self.membership = Membership(link, case.queries, GROUP, [TOPIC], SESSION_MS)
+        self.membership = Membership(link, case.queries, GROUP, [case.topic], SESSION_S, link.listen)
 
     async def renew(self) -> None:
         await self.membership.renew()
@@ -186,7 +187,7 @@ class Member:
                 holding.position = offsets[-1] + 1
                 taken.append(ConsumerRecord(*holding.place, offsets[-1], None, None))
         self.membership.note(taken)
-        await self.membership.settle()
+        await self.membership.renew()
 
 
 class Groups(LogCase):
@@ -203,6 +204,8 @@ class Groups(LogCase):
         self.queries = load_queries(PACKAGE)
         await self.own.execute(WATCH)
         self.links = [Link(url, timeout_s=30) for _ in range(self.members + 1)]
+        [row] = await self.own.fetch(self.queries["topics"])
+        self.topic = Topic(row["topic_id"], row["name"], tuple(row["partition_ids"]))
 
     async def close(self) -> None:
         for link in self.links:

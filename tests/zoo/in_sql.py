@@ -9,8 +9,8 @@ from tests.zoo.bug import Bug
 STORE = "messaging/stores/postgres"
 SQL = f"{STORE}/sql/queries.sql"
 LOG = "messaging/transports/postgres_log"
-LOG_SQL = f"{LOG}/sql/queries.sql"
 TABLES = f"{LOG}/sql/migrations/0001_log.sql"
+NOTICES = f"{LOG}/sql/migrations/0005_notices_with_records.sql"
 
 
 def seen_by(case: str) -> str:
@@ -31,16 +31,16 @@ BUGS = (
         "fenced-member-settles",
         1,
         "What a member settles counts although the group has gone on without it.",
-        LOG_SQL,
-        " WHERE o.group_id = $1 AND o.owner = $2\n   AND o.partition_id = s.partition_id AND o.owner_generation = s.generation;",
-        " WHERE o.group_id = $1 AND $2::uuid IS NOT NULL AND o.partition_id = s.partition_id AND s.generation >= 0;",
+        NOTICES,
+        "     WHERE o.group_id = p_group AND o.owner = p_member\n       AND o.partition_id = s.id AND o.owner_generation = s.generation;",
+        "     WHERE o.group_id = p_group AND o.partition_id = s.id;",
         seen_by("groups"),
     ),
     Bug(
         "append-locks-as-records-come",
         1,
         "An append locks partitions in the order of its records: two of them wait for each other.",
-        f"{LOG}/append.py",
+        f"{LOG}/records.py",
         "touched = sorted(set(places))",
         "touched = list(dict.fromkeys(places))",
         seen_by("appends"),
@@ -58,7 +58,7 @@ BUGS = (
         "offsets-counted-without-the-lock",
         1,
         "An append reads the partition's counter before it locks it: two records get one offset.",
-        TABLES,
+        NOTICES,
         "        UPDATE partitions SET next_offset = next_offset + p_counts[i]\n         WHERE id = p_partitions[i]\n        RETURNING next_offset - p_counts[i] INTO STRICT v_base;",
         "        SELECT next_offset INTO STRICT v_base FROM partitions WHERE id = p_partitions[i];\n        UPDATE partitions SET next_offset = v_base + p_counts[i] WHERE id = p_partitions[i];",
         seen_by("appends"),
@@ -85,8 +85,8 @@ BUGS = (
         "put-out-and-not-told",
         1,
         "The heartbeat of a member that was put out says nothing of it.",
-        TABLES,
-        "    IF NOT FOUND THEN\n        RETURN NULL;\n    END IF;",
+        NOTICES,
+        "    IF NOT FOUND THEN\n        RETURN;\n    END IF;",
         "",
         seen_by("groups"),
     ),
@@ -94,9 +94,9 @@ BUGS = (
         "the-dead-keep-their-seats",
         1,
         "Members whose lease has run out are not put out.",
-        TABLES,
-        "       AND (m.expires_at < clock_timestamp()\n            OR NOT EXISTS",
-        "       AND (m.expires_at < clock_timestamp() - interval '1 year'\n            AND NOT EXISTS",
+        NOTICES,
+        "            OR m.expires_at > clock_timestamp() + m.session_ms * interval '2 milliseconds'\n            OR NOT EXISTS",
+        "            AND NOT EXISTS",
         seen_by("groups-cut"),
     ),
     Bug(

@@ -11,7 +11,7 @@ from orderflow.messaging.clock import Clock
 from orderflow.messaging.transport import ConsumerRecord, ProducerRecord, TransportUnavailableError
 from orderflow.messaging.transports.memory import MemoryConsumer, MemoryLog, MemoryTransport
 from orderflow.messaging.transports.memory.groups import Group, Member
-from orderflow.messaging.transports.postgres_log.settling import Settler
+from orderflow.messaging.transports.postgres_log.consumer import Settler
 
 Place = tuple[str, int]
 
@@ -117,7 +117,7 @@ class TroubledConsumer(MemoryConsumer):
                 place = (record.topic, record.partition)
                 if place not in self._noted or self._noted[place][1].offset < record.offset:
                     self._noted[place] = (self._member, record)
-            await self._settler.settle()
+            self._settler.settle()
 
     async def close(self) -> None:
         self._served.set()

@@ -1,7 +1,11 @@
 """A log kept in PostgreSQL: gap-free offsets in commit order, consumer groups with leases, no polling at rest."""
 
 from orderflow.messaging.transports.postgres_log.consumer import PostgresLogConsumer
-from orderflow.messaging.transports.postgres_log.migrate import check, log_migrations, migrate
-from orderflow.messaging.transports.postgres_log.transport import PostgresLogTransport
+from orderflow.messaging.transports.postgres_log.transport import (
+    PostgresLogTransport,
+    check,
+    log_migrations,
+    migrate,
+)
 
 __all__ = ["PostgresLogConsumer", "PostgresLogTransport", "check", "log_migrations", "migrate"]

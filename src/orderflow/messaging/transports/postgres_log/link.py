@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import asyncpg
 
@@ -59,6 +60,10 @@ class Link:
         )
         self._session = Session(opening, on_notify=on_notify, on_connect=on_connect, on_loss=on_loss)
 
+    @property
+    def is_open(self) -> bool:
+        return self._session.is_open
+
     async def fetch(self, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:
         """Raises TransportUnavailableError, SchemaBehindError."""
         with translated():
@@ -81,3 +86,80 @@ class Link:
     async def close(self) -> None:
         """Close for good. Idempotent."""
         await self._session.close()
+
+
+class Hearer(Protocol):
+    """Who is told what the reading session of its process hears."""
+
+    def notified(self, channel: str, payload: str) -> None: ...
+
+    def connected(self) -> None:
+        """All channels are heard on a new connection; what was said before may have been missed."""
+        ...
+
+    def lost(self) -> None: ...
+
+
+class Reader:
+    """The one session of a process that listens, and that reads what is announced.
+
+    One, because the server wakes every session of the database that listens to anything for every notice. It asks
+    nothing that waits for a lock, so that no consumer waits behind another one's trouble.
+    """
+
+    def __init__(self, url: str, queries: Mapping[str, str], *, timeout_s: float, writable: bool) -> None:
+        self._link = Link(
+            url,
+            timeout_s=timeout_s,
+            writable=writable,
+            on_notify=self._notified,
+            on_connect=self._connected,
+            on_loss=self._lost,
+        )
+        self._ping = queries["ping"]
+        self._hearers: dict[str, list[Hearer]] = {}
+        self._listening = asyncio.Lock()
+
+    async def fetch(self, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:
+        """Raises TransportUnavailableError, SchemaBehindError."""
+        return await self._link.fetch(statement, *arguments)
+
+    async def ping(self) -> None:
+        """Raises as `fetch`."""
+        await self._link.fetch(self._ping)
+
+    async def hear(self, channel: str, hearer: Hearer) -> None:
+        """When this returns, nothing that is said there from now on is missed without a word. Raises as `fetch`."""
+        hearers = self._hearers.setdefault(channel, [])
+        if hearer not in hearers:
+            hearers.append(hearer)
+        async with self._listening:
+            await self._link.listen(channel)
+
+    async def ensure_open(self) -> None:
+        """Hear again what was heard on a connection that is lost. Raises as `fetch`."""
+        if not self._link.is_open:
+            await self.ping()
+
+    def forget(self, hearer: Hearer) -> None:
+        for hearers in self._hearers.values():
+            if hearer in hearers:
+                hearers.remove(hearer)
+
+    async def close(self) -> None:
+        await self._link.close()
+
+    def _notified(self, channel: str, payload: str) -> None:
+        for hearer in self._hearers.get(channel, ()):
+            hearer.notified(channel, payload)
+
+    def _connected(self) -> None:
+        for hearer in self._all():
+            hearer.connected()
+
+    def _lost(self) -> None:
+        for hearer in self._all():
+            hearer.lost()
+
+    def _all(self) -> list[Hearer]:
+        return list(dict.fromkeys(hearer for hearers in self._hearers.values() for hearer in hearers))

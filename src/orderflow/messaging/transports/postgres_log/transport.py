@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from orderflow.messaging.clock import system_random
 from orderflow.messaging.partitioner import Partitioner
+from orderflow.messaging.stores.postgres import migrations
+from orderflow.messaging.stores.postgres.migrations import Applied, MigrationSequence
 from orderflow.messaging.stores.postgres.queries import load_queries
 from orderflow.messaging.transport import (
     Claim,
@@ -20,19 +22,55 @@ from orderflow.messaging.transport import (
     TransportUnavailableError,
 )
 from orderflow.messaging.transports.limits import POLL_BYTES_MAX, refuse_oversized
-from orderflow.messaging.transports.postgres_log.append import arrays
 from orderflow.messaging.transports.postgres_log.consumer import PostgresLogConsumer
-from orderflow.messaging.transports.postgres_log.headers import HeaderCodec
-from orderflow.messaging.transports.postgres_log.link import Link
-from orderflow.messaging.transports.postgres_log.topics import Topics
+from orderflow.messaging.transports.postgres_log.link import Link, Reader
+from orderflow.messaging.transports.postgres_log.records import RecordCodec, Topic
 
 PACKAGE = "orderflow.messaging.transports.postgres_log"
 MAINTENANCE_EVERY_S = 300.0
 
+MEMBER_SETTINGS = {"synchronous_commit": "off"}
+"""What a crash of the server takes back of a member (an offset, a lease) only causes a redelivery."""
+
+
+def log_migrations() -> MigrationSequence:
+    return MigrationSequence.from_package("log", PACKAGE)
+
+
+async def migrate(url: str) -> list[Applied]:
+    """Bring the log's database to this release. Raises StoreUnavailableError, SchemaBehindError."""
+    return await migrations.migrate(url, [log_migrations()])
+
+
+async def check(url: str) -> None:
+    """Raises SchemaBehindError when `migrate` has not been run, StoreUnavailableError."""
+    await migrations.check(url, [log_migrations()])
+
+
+class Topics:
+    """A cache: topics are never removed, and never change their partitions."""
+
+    def __init__(self, link: Link, queries: Mapping[str, str]) -> None:
+        self._link = link
+        self._queries = queries
+        self._known: dict[str, Topic] = {}
+
+    async def get(self, names: Iterable[str]) -> Mapping[str, Topic]:
+        """All topics known, `names` among them. Raises TopicMissingError, TransportUnavailableError."""
+        if not self._known.keys() >= (wanted := set(names)):
+            rows = await self._link.fetch(self._queries["topics"])
+            self._known = {
+                row["name"]: Topic(row["topic_id"], row["name"], tuple(row["partition_ids"])) for row in rows
+            }
+            missing = sorted(wanted - self._known.keys())
+            if missing:
+                raise TopicMissingError(", ".join(missing))
+        return self._known
+
 
 class PostgresLogTransport:
-    """Appends over one connection and asks over another, so that no question waits behind an append that is held up;
-    every consumer has one of its own.
+    """Appends over one connection; listens, reads and asks over another, so that no question waits behind an append
+    that is held up; the lease and the offsets of every consumer have one of their own, which a lock may hold up.
     """
 
     def __init__(
@@ -51,9 +89,9 @@ class PostgresLogTransport:
         self._maintenance_every_s = maintenance_every_s
         self._queries = load_queries(PACKAGE)
         self._partitioner = Partitioner(chance)
-        self._codec = HeaderCodec()
+        self._codec = RecordCodec()
         self._link = Link(url, timeout_s=timeout_s, settings={"synchronous_commit": "on"}, writable=writable)
-        self._questions = Link(url, timeout_s=timeout_s, writable=writable)
+        self._reader = Reader(url, self._queries, timeout_s=timeout_s, writable=writable)
         self._topics = Topics(self._link, self._queries)
         self._consumers: list[PostgresLogConsumer] = []
         self._maintenance: asyncio.Task[None] | None = None
@@ -91,18 +129,18 @@ class PostgresLogTransport:
             return
         refuse_oversized(records)
         topics = await self._topics.get({record.topic for record in records})
-        arguments = arrays(records, topics, self._partitioner, self._codec)
+        arguments = self._codec.arrays(records, topics, self._partitioner)
         await self._link.fetch(self._queries["append"], *arguments)
 
     async def subscribe(self, group: str, topics: Sequence[str]) -> PostgresLogConsumer:
         known = await self._topics.get(topics)
         consumer = PostgresLogConsumer(
-            self._url,
+            Link(self._url, timeout_s=self._timeout_s, settings=MEMBER_SETTINGS),
+            self._reader,
             self._queries,
             group,
             [known[name] for name in topics],
             session_timeout_s=self._session_timeout_s,
-            timeout_s=self._timeout_s,
         )
         await consumer.start()
         self._consumers.append(consumer)
@@ -127,25 +165,24 @@ class PostgresLogTransport:
         ids = (await self._topics.get([topic]))[topic].partition_ids
         if not 0 <= partition < len(ids):
             raise TopicMissingError(f"{topic} has no partition {partition}")
-        rows = await self._questions.fetch(self._queries["fetch"], [ids[partition]], [offset], limit, POLL_BYTES_MAX)
-        decode = self._codec.decode
+        rows = await self._reader.fetch(self._queries["fetch"], [ids[partition]], [offset], limit, POLL_BYTES_MAX)
         return [
-            ConsumerRecord(topic, partition, at, key, value, decode(headers), at_ms)
+            self._codec.record((topic, partition), at, (key, value, headers), at_ms)
             for _, at, at_ms, key, value, headers, _ in rows
         ]
 
     async def ends(self, topics: Sequence[str]) -> Mapping[tuple[str, int], tuple[int, int]]:
         await self._topics.get(topics)
-        rows = await self._questions.fetch(self._queries["ends"], list(topics))
+        rows = await self._reader.fetch(self._queries["ends"], list(topics))
         return {(topic, partition): (first, end) for topic, partition, first, end in rows}
 
     async def lag(self, group: str, topics: Sequence[str]) -> Sequence[PartitionLag]:
         await self._topics.get(topics)
-        rows = await self._questions.fetch(self._queries["lag"], group, list(topics))
+        rows = await self._reader.fetch(self._queries["lag"], group, list(topics))
         return [PartitionLag(*row) for row in rows]
 
     async def ping(self) -> None:
-        await self._questions.fetch(self._queries["ping"])
+        await self._reader.ping()
         if self._upkeep_problem:
             raise TransportUnavailableError(self._upkeep_problem)
 
@@ -163,7 +200,7 @@ class PostgresLogTransport:
             self._maintenance.cancel()
             await asyncio.wait({self._maintenance})
         await asyncio.gather(*(consumer.close() for consumer in self._consumers))
-        await asyncio.gather(self._link.close(), self._questions.close())
+        await asyncio.gather(self._link.close(), self._reader.close())
 
     async def _maintain(self) -> None:
         while True:

@@ -21,7 +21,7 @@ SELECT name, owner FROM claim_names($1, $2, $3, $4);
 
 -- name: append
 -- Append records; the arrays are described at the function.
-SELECT append_records($1, $2, $3, $4, $5, $6, $7, $8, $9);
+SELECT append_batch($1, $2, $3, $4, $5, $6, $7, $8, $9);
 
 -- name: fetch
 -- The next records of several partitions, up to a limit for each and for all, and up to the one that fills $4 bytes.
@@ -63,29 +63,13 @@ SELECT t.name, p.number, o.committed, p.first_offset, p.next_offset
 -- Join under a new member name; returns the group's number.
 SELECT join_group($1, $2, $3, $4);
 
+-- name: renew
+-- Renew the lease and write offsets; returns what the member holds, no row if it was put out.
+SELECT partition_id, owner_generation, committed, next_offset FROM renew_lease($1, $2, $3, $4, $5, $6);
+
 -- name: leave_group
 -- Leave, so that others take over at once.
 SELECT leave_group($1, $2);
-
--- name: heartbeat
--- Renew the lease; returns the group's generation, or NULL when the member was put out.
-SELECT heartbeat($1, $2, $3);
-
--- name: assignment
--- The partitions that a member holds, with the generation in which it got each.
-SELECT o.partition_id, t.name, p.number, o.committed, o.owner_generation
-  FROM group_offsets o
-  JOIN partitions p ON p.id = o.partition_id
-  JOIN topics t ON t.id = p.topic_id
- WHERE o.group_id = $1 AND o.owner = $2
- ORDER BY t.name, p.number;
-
--- name: settle
--- Move offsets forward where the member still holds the partition since the generation that it names.
-UPDATE group_offsets o SET committed = greatest(o.committed, s.committed)
-  FROM unnest($3::integer[], $4::bigint[], $5::bigint[]) AS s (partition_id, generation, committed)
- WHERE o.group_id = $1 AND o.owner = $2
-   AND o.partition_id = s.partition_id AND o.owner_generation = s.generation;
 
 -- name: rotate_segments
 -- Open the next segment when the open one has had its span of time.
