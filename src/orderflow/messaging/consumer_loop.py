@@ -135,6 +135,8 @@ class ConsumerLoop:
             await self._patience.until_done(lambda: member.settle(done))
             reached(Point.OFFSETS_NOTED)
             self.worked = True
+        if records:
+            self._pacer.ended()
 
     async def _take(self, member: Consumer) -> Sequence[ConsumerRecord]:
         """The next records; none when something that was deferred may be tried before they come."""

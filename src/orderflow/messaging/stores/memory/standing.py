@@ -22,9 +22,9 @@ def heads(state: State, consumer: str) -> Mapping[str, Waiting]:
 
 
 def standing(
-    state: State, consumers: Sequence[str], now: int, age_ms: int, acknowledged: Collection[int]
+    state: State, consumers: Sequence[str], now: int, age_ms: int, acknowledged: Collection[int], process: object
 ) -> Standing:
-    """As `messaging.store.Store.standing` says."""
+    """As `messaging.store.Store.standing` says, asked by that process."""
     due: dict[Place, list[tuple[int, str, str]]] = defaultdict(list)
     old: dict[Place, list[tuple[int, str]]] = defaultdict(list)
     for number, slot in state.pending.items():
@@ -49,6 +49,7 @@ def standing(
     return Standing(
         [Due(*place, len(found), min(found)[2]) for place, found in due.items()],
         list(_unending(old, now)),
+        sum(each.is_free_for(process, now) for each in state.replays.values()),
     )
 
 

@@ -119,7 +119,8 @@ class MemoryStore:
 
     async def standing(self, consumers: Sequence[str], age_ms: int, acknowledged: Collection[int] = ()) -> Standing:
         await self._step("read")
-        return standing(self._database.state, consumers, self._database.clock.wall_ms(), age_ms, acknowledged)
+        now = self._database.clock.wall_ms()
+        return standing(self._database.state, consumers, now, age_ms, acknowledged, self)
 
     async def purge(self, keep_sent_ms: int) -> int:
         await self._step("read")

@@ -161,7 +161,9 @@ class PostgresStore:
             )
 
     async def standing(self, consumers: Sequence[str], age_ms: int, acknowledged: Collection[int] = ()) -> Standing:
-        rows = await self._work.fetch(self._queries["standing"], list(consumers), age_ms, list(acknowledged))
+        rows = await self._work.fetch(
+            self._queries["standing"], list(consumers), age_ms, list(acknowledged), self._name
+        )
         return core_rows.read_standing(rows)
 
     async def purge(self, keep_sent_ms: int) -> int:
