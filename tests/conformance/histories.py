@@ -238,8 +238,9 @@ async def relay(side: Side, marked: int) -> Any:
     """Look at what is unsent, and mark the first."""
     await side.reader.claim_slots()
     rows = await side.reader.unsent(10)
-    left = await side.reader.mark_sent([row.id for row in rows[:marked]])
-    return [replace(row, id=0, created_at=0) for row in rows], list(left), (await side.store.backlog()).unsent
+    await side.reader.mark_sent([row.id for row in rows[:marked]])
+    left = list(side.reader.held)
+    return [replace(row, id=0, created_at=0) for row in rows], left, (await side.store.backlog()).unsent
 
 
 async def republish(side: Side, key: str | None) -> Any:

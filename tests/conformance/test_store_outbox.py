@@ -36,6 +36,19 @@ async def settle(*readers: OutboxReader) -> list[frozenset[int]]:
     raise AssertionError(f"the readers never come to rest: {held}")
 
 
+async def listening(reader: OutboxReader) -> None:
+    """What a relay does all the time, beside its steps."""
+    while True:
+        await reader.wait(60)
+
+
+async def heard_all(*readers: OutboxReader) -> None:
+    """Return when they were told of all slots that have changed hands."""
+    for reader in readers:
+        while await reader.wait(0.05):
+            pass
+
+
 async def test_rows_come_as_they_were_written_with_an_id_and_a_time(store: Store) -> None:
     written = [outgoing("k", b"1"), outgoing("l", None), replace(outgoing("m"), key=None, headers=())]
     await commit(store, changes(outbox=written))
@@ -60,6 +73,29 @@ async def test_rows_that_are_sent_do_not_come_again(store: Store) -> None:
     await reader.mark_sent([])
     assert await reader.unsent(10) == []
     assert (await store.backlog()).unsent == 0
+
+
+@pytest.mark.parametrize("count", [7, 200])
+async def test_a_look_marks_what_is_sent_and_passes_it_over(store: Store, count: int) -> None:
+    await commit(store, changes(outbox=[outgoing(f"key-{n}", b"%d" % n) for n in range(count + 5)]))
+    reader = store.outbox()
+    await reader.claim_slots()
+    sent = [row.id for row in await reader.unsent(count)]
+
+    assert [row.value for row in await reader.unsent(2, sent)] == [b"%d" % count, b"%d" % (count + 1)]
+    assert (await store.backlog()).unsent == 5
+    assert len(await reader.unsent(10)) == 5
+    assert len(await reader.unsent(10, sent)) == 5
+
+
+async def test_a_look_marks_nothing_but_what_is_sent(store: Store) -> None:
+    await commit(store, changes(outbox=[outgoing("k", b"%d" % n) for n in range(3)]))
+    reader = store.outbox()
+    await reader.claim_slots()
+    rows = await reader.unsent(10)
+
+    assert [row.value for row in await reader.unsent(10, [rows[1].id])] == [b"0", b"2"]
+    assert (await store.backlog()).unsent == 2
 
 
 async def test_within_a_key_rows_come_in_commit_order_under_concurrent_writers(
@@ -170,14 +206,17 @@ async def test_a_row_that_somebody_holds_is_marked_later_and_holds_up_no_other(
     ids = [row.id for row in await reader.unsent(10)]
     async with backend.holding(ids[1]):
         for _ in range(2):
-            assert set(await reader.mark_sent(ids)) == {ids[1]}
+            await reader.mark_sent(ids)
+            assert set(reader.held) == {ids[1]}
         assert [row.id for row in await reader.unsent(10)] == [ids[1]]
         assert await reader.unsent(10, {ids[1]}) == []
         await commit(store, changes(outbox=[outgoing("later")]))
         later = await reader.unsent(1, {ids[1]})
         assert [row.key for row in later] == [b"later"]
-        assert set(await reader.mark_sent([later[0].id])) == set()
-    assert set(await reader.mark_sent([ids[1]])) == set()
+        assert await reader.unsent(10, {ids[1], later[0].id}) == []
+        assert set(reader.held) == {ids[1]}
+    assert await reader.unsent(10, {ids[1]}) == []
+    assert set(reader.held) == set()
     assert await reader.unsent(10) == []
 
 
@@ -187,7 +226,7 @@ async def test_a_reader_that_stands_still_is_fenced_and_one_that_waits_is_not(ba
     await settle(claiming, waiting, still)
     await commit(stores[0], changes(outbox=[outgoing(f"key-{n}") for n in range(40)]))
     rows = await still.unsent(100)
-    alive = asyncio.create_task(waiting.wait(60))
+    alive = asyncio.create_task(listening(waiting))
 
     async def took_over() -> bool:
         return len(await claiming.claim_slots()) == 8
@@ -210,20 +249,16 @@ async def test_a_reader_that_is_woken_again_and_again_stands_not_still(backend: 
     await settle(claiming, woken, still)
     await still.unsent(1)
 
-    async def listen() -> None:
-        while True:
-            await woken.wait(60)
-
     async def took_over() -> bool:
         stores[0].notify_relays()
         return len(await claiming.claim_slots()) == 8
 
-    listening = asyncio.create_task(listen())
+    alive = asyncio.create_task(listening(woken))
     await eventually(took_over, timeout_s=30)
 
-    assert not listening.done()
+    assert not alive.done()
     await woken.unsent(1)
-    listening.cancel()
+    alive.cancel()
 
 
 async def test_a_reader_wakes_up_for_rows_of_other_processes(backend: Backend, store: Store) -> None:
@@ -233,13 +268,14 @@ async def test_a_reader_wakes_up_for_rows_of_other_processes(backend: Backend, s
     waiting = asyncio.create_task(reader.wait(30))
     for _ in range(20):
         other.notify_relays()
-    await asyncio.wait_for(waiting, 10)
+    assert await asyncio.wait_for(waiting, 10) is False
 
 
 async def test_a_reader_does_not_wake_up_for_its_own_process(backend: Backend, store: Store) -> None:
     reader = store.outbox()
     other = (await backend.open()).outbox()
     await settle(reader, other)
+    await heard_all(reader, other)
     waiting = asyncio.create_task(reader.wait(30))
     store.notify_relays()
     async with asyncio.timeout(60):
@@ -256,7 +292,35 @@ async def test_a_reader_waits_no_longer_than_asked(store: Store) -> None:
     reader = store.outbox()
     await reader.claim_slots()
     async with asyncio.timeout(60):
-        await reader.wait(0.05)
+        assert not await reader.wait(0.05)
+
+
+async def test_readers_learn_at_once_that_slots_change_hands(backend: Backend, store: Store) -> None:
+    first, second = store.outbox(), (await backend.open()).outbox()
+    await first.claim_slots()
+    async with asyncio.timeout(60):
+        joined = asyncio.create_task(first.wait(60))
+        assert await second.claim_slots() == frozenset()
+        assert await joined, "another reader has come, and has less than its share"
+
+        given_up = asyncio.create_task(second.wait(60))
+        assert len(await first.claim_slots()) == 8
+        assert await given_up, "there are free slots now"
+        assert len(await second.claim_slots()) == 8
+
+        left = asyncio.create_task(first.wait(60))
+        await second.close()
+        assert await left, "another reader has gone"
+        assert await first.claim_slots() == ALL
+
+
+async def test_a_reader_whose_session_is_lost_learns_it_at_once(backend: Backend, store: Store) -> None:
+    reader = store.outbox()
+    await reader.claim_slots()
+    async with asyncio.timeout(60):
+        waiting = asyncio.create_task(reader.wait(60))
+        backend.cut(reader)
+        assert await waiting
 
 
 async def test_the_backlog_counts_and_ages(store: Store) -> None:

@@ -113,9 +113,10 @@ async def test_a_topic_of_a_lower_limit_than_ours_takes_dead_letters_without_wha
     long = poisoned(7, key=b"long", value=b"x" * 200_000, headers=(("h", b"v"),))
     short = poisoned(8, key=b"short", value=b"?", headers=(("h", b"v"),))
     await world.admit(*(from_record(each, world.service.catalogue) for each in (long, short)))
-    relay = Relay("counter", world.store.outbox(), transport, Pacer(world.clock, 0, 0, 1), world.signals, world.clock)
+    relay = Relay("counter", world.store.outbox(), transport, Pacer(world.clock, 0, 1), world.signals, world.clock)
 
     await relay.step()
+    await relay.close()
 
     assert world.database.state.pending == {}
     letters = await take(await transport.subscribe("letters", ["counts.DLT"]), 2)

@@ -258,7 +258,6 @@ async def test_two_replays_at_once_and_a_process_that_dies_have_each_effect_once
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replaying, "LEASE_MS", 300)
-    monkeypatch.setattr(replaying, "IDLE_S", 0.05)
     for _ in range(40):
         await shop.admit(placed(new_order_id()), service=LAST_RELEASE)
     async with shop.process() as first, shop.process() as second, shop.process() as third:

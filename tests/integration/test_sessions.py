@@ -105,7 +105,8 @@ async def relaying(url: str) -> AsyncIterator[Use]:
                 raise StoreUnavailableError("not all slots yet")
             rows = await reader.unsent(1000)
             assert value in [row.value for row in rows]
-            assert not await reader.mark_sent([row.id for row in rows])
+            await reader.mark_sent([row.id for row in rows])
+            assert not reader.held
 
         yield use
 

@@ -213,7 +213,7 @@ async def drain(database: Database, log: MemoryLog) -> None:
 
 def relay_of(process: Process, transport: MemoryTransport) -> Relay:
     clock = process.clock
-    return Relay("counter", process.store.outbox(), transport, Pacer(clock, 0, 0, 1000), Signals([]), clock)
+    return Relay("counter", process.store.outbox(), transport, Pacer(clock, 0, 1000), Signals([]), clock)
 
 
 class Purge(ServiceCase):

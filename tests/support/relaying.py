@@ -36,7 +36,7 @@ class RunningRelay:
     def __init__(self, store: Store, transport: Appends, signals: Signals) -> None:
         clock = SystemClock()
         self.relay = Relay(
-            "test", store.outbox(), cast(Transport, transport), Pacer(clock, 0, 0, 1000), signals, clock
+            "test", store.outbox(), cast(Transport, transport), Pacer(clock, 0, 1000), signals, clock
         )
         patience = [RetryLoop("test", name, Backoff(50, 200), signals, clock, random.Random(1)) for name in "ab"]
         steps = (self.relay.step, self.relay.listen)

@@ -14,11 +14,10 @@ GRAIN_S = 0.01
 
 
 class Alarm:
-    """Rings at each moment it was set to, and at the latest `idle_s` after the waiting began."""
+    """Rings at each moment it was set to."""
 
-    def __init__(self, clock: Clock, idle_s: float) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._idle_s = idle_s
         self._due: list[float] = []
         self._set: set[float] = set()
         self._moved = asyncio.Event()
@@ -39,11 +38,10 @@ class Alarm:
 
     async def wait(self) -> None:
         """Return when it rings; the moments that have come are forgotten then, later ones are not."""
-        latest = self._clock.monotonic() + self._idle_s
-        while (left := min(latest, self.next_at) - self._clock.monotonic()) > 0:
+        while (left := self.next_at - self._clock.monotonic()) > 0:
             self._moved.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(left):
+                async with asyncio.timeout(left if left < math.inf else None):
                     await self._moved.wait()
         now = self._clock.monotonic()
         while self.next_at <= now:

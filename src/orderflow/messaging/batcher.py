@@ -86,6 +86,7 @@ class Batcher:
         except Exception as error:
             self._fail(batch, error)
             raise
+        self._pacer.ended()
         for waiter, result in zip(batch, results, strict=True):
             if not waiter.result.done():
                 waiter.result.set_result(result)

@@ -159,6 +159,8 @@ class ConsumerLoop:
             await self._retries.until_done(lambda: member.settle(done))
             reached(Point.OFFSETS_NOTED)
             self.worked = True
+        if records:
+            self._pacer.ended()
 
     async def _poll(self, member: Consumer) -> Sequence[ConsumerRecord]:
         """The next records; none when a paused one may be tried before they come.

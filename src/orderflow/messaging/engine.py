@@ -39,7 +39,6 @@ from orderflow.messaging.signals import OutboxPurged, Signals
 from orderflow.messaging.store import Changes, Store, StoreUnavailableError
 from orderflow.messaging.transport import Transport
 
-COMMAND_PACE_MAX_MS = 20.0
 PURGE_EVERY_S = 60.0
 CANCEL_AGAIN_S = 1.0
 
@@ -97,7 +96,7 @@ class Engine:
         self._commands_patience = self._patience("commands", ceiling_ms=1_000)
         self._commands = self._batcher()
         self._answers = self._batcher()
-        pacer = self._pacer(config.pace_max_ms, BATCH_MAX)
+        pacer = self._pacer(BATCH_MAX)
         self._relay = Relay(service.name, store.outbox(), transport, pacer, signals, clock)
         self._loops = [self._consumer_loop(each, transport) for each in service.subscriptions]
         consumers = dict.fromkeys((service.name, *(each.consumer for each in service.subscriptions)))
@@ -116,10 +115,13 @@ class Engine:
         self._forever(self._patience("relay wake-up"), self._relay.listen)
         self._forever(self._patience("purge"), self._purge)
         for consumer, retrier in self._retriers.items():
+            retrier.poke(0)
             self._forever(self._patience(f"retry {consumer}"), retrier.step)
+        self._replays.poke()
         self._forever(self._patience("replays"), self._replays.step)
         self._forever(self._patience("outages"), self.overruling.step)
         if self._runner is not None:
+            self._runner.wake()
             self._forever(self._patience("intents"), self._runner.step)
         for loop in self._loops:
             self._run(f"consumer {loop.consumer}", loop.run)
@@ -279,14 +281,14 @@ class Engine:
         self._patiences[component] = patience
         return patience
 
-    def _pacer(self, max_ms: float, full: int, least_ms: float = 0.0) -> Pacer:
-        return Pacer(self._clock, self._config.pace_ms_per_record, max_ms, full, least_ms=least_ms)
+    def _pacer(self, full: int, least_ms: float = 0.0) -> Pacer:
+        return Pacer(self._clock, self._config.pace_max_ms, full, least_ms=least_ms)
 
     def _batcher(self) -> Batcher:
         return Batcher(
             self.service.name,
             self._inlet,
-            self._pacer(COMMAND_PACE_MAX_MS, self._config.batch_max),
+            self._pacer(self._config.batch_max),
             self._config.batch_max,
             self._config.command_queue_max,
         )
@@ -300,7 +302,7 @@ class Engine:
             self.service.unread(),
             Dispatcher(consumer, self._inlet, full, config.batch_max),
             transport,
-            self._pacer(config.pace_max_ms, config.batch_max, subscription.pace_ms),
+            self._pacer(config.batch_max, subscription.pace_ms),
             self._patience(f"consumer {consumer}"),
             config.batch_max,
             self._before_joining,
@@ -320,18 +322,21 @@ class Engine:
             lambda: self._relay.worked,
             lambda _: self._trouble("relay"),
             lambda slot: not self._relay.slots or int(slot) in self._relay.slots,
+            wake=self._relay.wake,
         )
         retriers = {name: self._retrier_part(name, each) for name, each in self._retriers.items()}
         runner = self._runner
-        intents = Part("intents", lambda: runner.worked, lambda _: self._intents_excuse(runner)) if runner else None
+        intents = self._intents_part(runner) if runner else None
         return ProgressWatch(
             self.service.name,
             Parts(
                 consumers=consumers,
                 relay=relay,
                 unmarked=lambda: self._relay.unmarked,
+                held=lambda: self._relay.held,
                 retriers=retriers,
                 intents=intents,
+                replays=self._replays.poke,
             ),
             self._store,
             self._transport,
@@ -355,8 +360,15 @@ class Engine:
     def _retrier_part(self, consumer: str, retrier: Retrier) -> Part:
         component = f"retry {consumer}"
         return Part(
-            component, lambda: retrier.worked, lambda place: self._trouble(component) or retrier.excuse(place)
+            component,
+            lambda: retrier.worked,
+            lambda place: self._trouble(component) or retrier.excuse(place),
+            wake=lambda: retrier.poke(0),
+            wants_looks=lambda: retrier.wants_looks,
         )
+
+    def _intents_part(self, runner: IntentRunner) -> Part:
+        return Part("intents", lambda: runner.worked, lambda _: self._intents_excuse(runner), wake=runner.wake)
 
     def _intents_excuse(self, runner: IntentRunner) -> str:
         return next((why for why in map(self._trouble, ("gateway", "intents", "answers")) if why), runner.excuse)

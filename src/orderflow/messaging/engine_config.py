@@ -18,8 +18,7 @@ class EngineConfig:
     """
 
     batch_max: int = 500
-    pace_ms_per_record: float = 1.0
-    pace_max_ms: float = 120.0
+    pace_max_ms: float = 20.0
     command_queue_max: int = 4096
     attempts_max: int = 6
     retry_first_ms: int = 2_500

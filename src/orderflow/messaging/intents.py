@@ -17,15 +17,14 @@ from orderflow.messaging.retry import INFRASTRUCTURE_ERRORS, CallBreaker, RetryL
 from orderflow.messaging.signals import UNAVAILABLE, IntentAsked, Outcome, Signals, TaskFailed
 from orderflow.messaging.store import OpenIntent, Store
 
-IDLE_S = 2.0
 DEFERRED_S = 1.0
 
 
 class IntentRunner:
     """Runs the open intents of one service.
 
-    Intents committed here are taken at once, as far as there is room; the others, those asked again and those
-    of dead processes are found by `step` when they are due. An intent is leased while a process asks it; a
+    Intents committed here are taken at once, as far as there is room; those asked again are claimed by `step` when they
+    are due, and the others (without room, of dead processes) when it is woken. An intent is leased while a process asks it; a
     lease that runs out during a call asks twice, under the same idempotency key. What waits here for its turn is
     leased again whenever `step` finds it; once its lease is over, or it was closed, it is left to the database.
     While the gateway is away, one intent alone is asked again and again, and the others wait.
@@ -61,7 +60,7 @@ class IntentRunner:
         self._again: dict[str, OpenIntent] = {}
         self._finishing = False
         self._leased_until: dict[str, float] = {}
-        self._alarm = Alarm(clock, IDLE_S)
+        self._alarm = Alarm(clock)
 
     def take(self, opened: Sequence[OpenIntent]) -> None:
         """Ask these now. What finds no room waits in the database until its lease ends."""
@@ -81,6 +80,10 @@ class IntentRunner:
         for intent in postponed:
             self._again.pop(intent.intent.key, None)
             self._alarm.set(intent.delay_ms)
+
+    def wake(self) -> None:
+        """Intents are due that nobody here knows of."""
+        self._alarm.set(0)
 
     @property
     def excuse(self) -> str:

@@ -1,11 +1,13 @@
 """Pacing: the first record goes at once; while the system is busy, the next are gathered for a few ms.
 
-A batch starts no sooner than some time after the last one, in proportion to what the last one carried. So a
-quiet system waits for nothing, and a busy one pays its fixed costs for many records at a time. After a full batch
-there is nothing to gather for: the next one is waiting already.
+A batch starts no sooner than some time after the last one has ended, in proportion to how long that took. So a quiet
+system waits for nothing, and a busy one pays its fixed costs for many records at a time, however fast the machine is.
+After a full batch there is nothing to gather for: the next one is waiting already.
 """
 
 from __future__ import annotations
+
+import math
 
 from orderflow.messaging.clock import Clock
 
@@ -13,22 +15,33 @@ WORTH_WAITING_S = 0.002
 
 
 class Pacer:
-    """Spaces the batches of one loop: by `ms_per_record` of the last one, within `least_ms` and `max_ms`."""
+    """Spaces the batches of one loop: it rests `rest` times as long as the last one took, `max_ms` at most.
 
-    def __init__(
-        self, clock: Clock, ms_per_record: float, max_ms: float, full: int, *, least_ms: float = 0.0
-    ) -> None:
+    From start to start there are `least_ms` at least. A batch of `full` records is followed at once.
+    """
+
+    def __init__(self, clock: Clock, max_ms: float, full: int, *, rest: float = 1.0, least_ms: float = 0.0) -> None:
         self._clock = clock
-        self._s_per_record = ms_per_record / 1000
-        self._least_s = least_ms / 1000
-        self._max_s = max(least_ms, max_ms) / 1000
+        self._max_s = max_ms / 1000
         self._full = full
-        self._not_before = 0.0
+        self._rest = rest
+        self._least_s = least_ms / 1000
+        self._started_at = -math.inf
+        self._rests = False
+        self._not_before = -math.inf
 
     def started(self, size: int) -> None:
         """A batch of `size` records starts now."""
-        pause_s = max(self._least_s, min(self._max_s, size * self._s_per_record))
-        self._not_before = self._clock.monotonic() + (pause_s if size < self._full else 0.0)
+        self._started_at = self._clock.monotonic()
+        self._rests = size < self._full
+        self._not_before = self._started_at + (self._least_s if self._rests else 0.0)
+
+    def ended(self) -> None:
+        """It has ended. One that failed need not be told of: whoever waits for infrastructure gathers anyway."""
+        if self._rests:
+            now = self._clock.monotonic()
+            rest_s = min(self._max_s, self._rest * (now - self._started_at))
+            self._not_before = max(self._not_before, now + rest_s)
 
     async def gather(self) -> None:
         """Wait until the next batch may start."""

@@ -5,6 +5,9 @@ work that is due, and a mark that changes whenever some of it is done. What wait
 (infrastructure away, an outage, no room) keeps that sentence, and is left to itself. All else is helped in steps: the
 part is begun anew (a consumer joins its group again, a relay takes up its slots again); when that does not help, the
 process ends, so that whoever supervises it starts another.
+
+The same look is the one place where work is found that nobody in this process knows of: what another process has left,
+or an operator has made due. So no part polls the database for itself.
 """
 
 from __future__ import annotations
@@ -161,7 +164,8 @@ class Part:
     """A part of the engine, as it is watched. `excuse` of a place: why its work waits, "" when there is no reason.
 
     `ours`: whether this process is to do the work of a place. `strides`: a number that grows while one long batch
-    goes on well. `worked`: whether it has ever done any in the life of this process.
+    goes on well. `worked`: whether it has ever done any in the life of this process. `wake` is called when a look has
+    found work of ours that is due, or the part `wants_looks`: it need not look for what others have left.
     """
 
     component: str
@@ -169,19 +173,23 @@ class Part:
     excuse: Callable[[str], str]
     ours: Callable[[str], bool] = lambda _: True
     strides: Callable[[], int] = lambda: 0
+    wake: Callable[[], None] = lambda: None
+    wants_looks: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """All that is watched. `consumers`: by name, with the topics that each reads. `unmarked`: outbox rows that are
-    sent and cannot be marked so.
+    sent and not marked so yet; `held`: those of them that cannot be. `replays` is called when one is to go on.
     """
 
     consumers: Mapping[str, tuple[Part, Sequence[str]]]
     relay: Part
     unmarked: Callable[[], Collection[int]] = tuple
+    held: Callable[[], Collection[int]] = tuple
     retriers: Mapping[str, Part]
     intents: Part | None = None
+    replays: Callable[[], None] = lambda: None
 
 
 @dataclass(slots=True)
@@ -281,13 +289,17 @@ class ProgressWatch:
     async def _look(self) -> Sequence[Work]:
         """What is due. Of what cannot be seen because its source is away nothing is said: others say that."""
         works: list[Work] = []
-        unmarked = list(self._parts.unmarked())
-        self._see_unmarked(len(unmarked))
-        consumers = list(self._parts.retriers)
+        self._see_unmarked(len(self._parts.held()))
+        consumers, unmarked = list(self._parts.retriers), list(self._parts.unmarked())
         standing = await _unless_away(self._store.standing, consumers, self._alarm_age_ms, unmarked)
         if standing is not None:
             self._told.unending = standing.unending
             works += self._due(standing)
+            if standing.replays:
+                self._parts.replays()
+        for part in self._parts.retriers.values():
+            if part.wants_looks():
+                part.wake()
         readers = self._parts.consumers
         asked = (_unless_away(self._transport.lag, name, topics) for name, (_, topics) in readers.items())
         for (name, (part, _)), stands in zip(readers.items(), await asyncio.gather(*asked), strict=True):
@@ -310,9 +322,10 @@ class ProgressWatch:
         for due in standing.due:
             part = self._part_of(due)
             if part is not None:
-                yield Work(
-                    part.component, due.place, due.count, due.oldest, part.excuse(due.place), part.ours(due.place)
-                )
+                ours = part.ours(due.place)
+                if ours:
+                    part.wake()
+                yield Work(part.component, due.place, due.count, due.oldest, part.excuse(due.place), ours)
 
     def _part_of(self, due: Due) -> Part | None:
         match due.kind:

@@ -19,8 +19,7 @@ from orderflow.messaging.store import DataRefusedError, Store
 
 DRAIN_MAX = 200
 KEYS_MAX = 100
-IDLE_S = 2.0
-PACE_MS_PER_KEY = 25.0
+REST = 4.0
 PACE_MAX_MS = 500.0
 """A retry is of no hurry: while many keys fail, those that come due meanwhile are tried together, so late at most."""
 
@@ -36,13 +35,18 @@ class Retrier:
         self._store = store
         self._signals = signals
         self._clock = clock
-        self._alarm = Alarm(clock, IDLE_S)
+        self._alarm = Alarm(clock)
         self._neglected: set[str] = set()
-        self._pacer = Pacer(clock, PACE_MS_PER_KEY, PACE_MAX_MS, KEYS_MAX)
+        self._pacer = Pacer(clock, PACE_MAX_MS, KEYS_MAX, rest=REST)
 
     def poke(self, again_in_ms: int) -> None:
         """A key was parked here and is due in so many ms."""
         self._alarm.set(again_in_ms)
+
+    @property
+    def wants_looks(self) -> bool:
+        """Whether it is to look now and then although nothing is due: only so it learns that an outage has ended."""
+        return bool(self._watch.paused)
 
     def excuse(self, event_type: str) -> str:
         """Why heads of a type that are due are left alone; "" when they are not."""
@@ -72,6 +76,7 @@ class Retrier:
             except DataRefusedError as error:
                 # Told at the end: one key must not keep the others from their turn.
                 refused = error
+        self._pacer.ended()
         if refused is not None:
             raise refused
 

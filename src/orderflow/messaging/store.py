@@ -198,10 +198,14 @@ class Unending:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is due now, and what has been tried again for longer than was asked about."""
+    """What is due now, and what has been tried again for longer than was asked about.
+
+    `replays` is how many are running that no other process carries out.
+    """
 
     due: Sequence[Due]
     unending: Sequence[Unending]
+    replays: int = 0
 
 
 class Transaction(Protocol):
@@ -290,7 +294,7 @@ class Store(Protocol):
         ...
 
     async def standing(self, consumers: Sequence[str], age_ms: int, acknowledged: Collection[int] = ()) -> Standing:
-        """What is due in the outbox, among the intents and at these consumers; and retries older than `age_ms`.
+        """What is due in the outbox, among the intents and replays and at these consumers; and retries older than `age_ms`.
 
         Outbox rows that are `acknowledged` by the log already are left out. To be asked now and then, and not for
         each batch. Raises StoreUnavailableError.
@@ -332,18 +336,23 @@ class OutboxReader(Protocol):
     async def unsent(self, limit: int, acknowledged: Collection[int] = ()) -> Sequence[OutboxRecord]:
         """The oldest unsent rows of the slots owned, by id: for one key, in commit order.
 
-        `acknowledged` are ids of rows that are sent and could not be marked yet: they do not come again.
+        `acknowledged` are ids of rows that the log has: they are marked as sent as by `mark_sent`, and do not come again.
         """
         ...
 
-    async def mark_sent(self, ids: Sequence[int]) -> Collection[int]:
-        """The log has acknowledged these rows. Returns the ids of those that somebody holds: mark them later."""
+    async def mark_sent(self, ids: Collection[int]) -> None:
+        """The log has acknowledged these rows. What cannot be marked is in `held` then."""
         ...
 
-    async def wait(self, timeout_s: float) -> None:
-        """Return when another process has said that rows are there, or after `timeout_s`; known as alive meanwhile.
+    @property
+    def held(self) -> Collection[int]:
+        """Of the rows that were to be marked last, those that another session holds: mark them later."""
+        ...
 
-        Raises StoreUnavailableError.
+    async def wait(self, timeout_s: float) -> bool:
+        """Return when another process has said something, or after `timeout_s`; known as alive meanwhile.
+
+        True: slots may have changed hands, so claim; else rows may be there. Raises StoreUnavailableError.
         """
         ...
 

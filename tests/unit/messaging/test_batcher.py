@@ -24,7 +24,7 @@ def command(name: str, total: int = 1) -> Incoming:
 
 
 def batcher_of(world: World, clock: StillClock, queue_max: int = 100) -> Batcher:
-    return Batcher("counter", world.inlet, Pacer(clock, 0.4, 10.0, 50), 50, queue_max)
+    return Batcher("counter", world.inlet, Pacer(clock, 10.0, 50), 50, queue_max)
 
 
 @asynccontextmanager
@@ -127,25 +127,51 @@ async def test_idle_means_that_nothing_waits_and_nothing_is_under_way() -> None:
         await submitted
 
 
-async def test_a_busy_pacer_waits_in_proportion_and_no_longer_than_its_bound() -> None:
+async def test_a_busy_pacer_rests_as_long_as_the_last_batch_took_and_no_longer_than_its_bound() -> None:
     clock = StillClock()
-    pacer = Pacer(clock, 0.4, 10.0, 10_000)
+    pacer = Pacer(clock, 20.0, 10_000)
 
     await pacer.gather()
-    pacer.started(1)
-    await pacer.gather()
-    pacer.started(10)
-    await pacer.gather()
-    pacer.started(5_000)
+    for took_s in (0.001, 0.004, 0.015, 5.0):
+        pacer.started(3)
+        clock.now += took_s
+        pacer.ended()
+        await pacer.gather()
+
+    assert clock.slept == pytest.approx([0.004, 0.015, 0.020]), "a rest that is hardly one is left out"
+
+
+async def test_time_that_passes_anyway_is_rest_enough() -> None:
+    clock = StillClock()
+    pacer = Pacer(clock, 20.0, 10_000)
+    pacer.started(3)
+    clock.now += 0.010
+    pacer.ended()
+    clock.now += 0.009
+
     await pacer.gather()
 
-    assert clock.slept == pytest.approx([0.004, 0.010])
+    assert clock.slept == []
+
+
+async def test_what_is_of_no_hurry_rests_several_times_as_long() -> None:
+    clock = StillClock()
+    pacer = Pacer(clock, 500.0, 100, rest=4.0)
+    pacer.started(3)
+    clock.now += 0.010
+    pacer.ended()
+
+    await pacer.gather()
+
+    assert clock.slept == pytest.approx([0.040])
 
 
 async def test_after_a_full_batch_there_is_nothing_to_gather_for() -> None:
     clock = StillClock()
-    pacer = Pacer(clock, 0.4, 10.0, 50)
+    pacer = Pacer(clock, 20.0, 50)
     pacer.started(50)
+    clock.now += 0.010
+    pacer.ended()
 
     await pacer.gather()
 
@@ -154,11 +180,13 @@ async def test_after_a_full_batch_there_is_nothing_to_gather_for() -> None:
 
 async def test_what_is_of_no_hurry_is_gathered_for_a_least_time_however_little_it_is() -> None:
     clock = StillClock()
-    pacer = Pacer(clock, 1.0, 120.0, 500, least_ms=250.0)
+    pacer = Pacer(clock, 20.0, 500, least_ms=250.0)
 
     await pacer.gather()
     for size in (1, 400, 500):
         pacer.started(size)
+        clock.now += 0.100
+        pacer.ended()
         await pacer.gather()
 
-    assert clock.slept == pytest.approx([0.25, 0.25])
+    assert clock.slept == pytest.approx([0.15, 0.15])

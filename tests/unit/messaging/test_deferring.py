@@ -150,7 +150,8 @@ class Small:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("orderflow.messaging.consumer.RECORDS_MAX", 40)
         monkeypatch.setattr("orderflow.messaging.consumer.PROBES_KEPT", 5)
-        monkeypatch.setattr("orderflow.messaging.retrier.IDLE_S", 0.05)
+        monkeypatch.setattr("orderflow.messaging.progress.LOOK_S", 0.05)
+        monkeypatch.setattr("orderflow.messaging.progress.LOOK_AGAIN_S", 0.05)
         monkeypatch.setattr("orderflow.messaging.parking.LOOK_WHEN_FULL_S", 0.05)
         self.running = Running()
         self.running.world.moods.broken.add(COUNTED)

@@ -157,7 +157,7 @@ async def test_a_command_waits_for_nothing_while_the_database_is_known_to_be_awa
 
 
 async def test_what_is_committed_is_published_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orderflow.messaging.relay.IDLE_S", 3600.0)
+    monkeypatch.setattr("orderflow.messaging.progress.LOOK_S", 3600.0)
     running = Running()
     async with running.started() as engine:
         await eventually(lambda: running.world.database.slot_owners)

@@ -65,7 +65,7 @@ def patience_of(world: World, component: str) -> RetryLoop:
 async def running(
     world: World, gateway: ScriptedGateway, *, concurrency: int = 8, clock: Clock | None = None
 ) -> AsyncIterator[IntentRunner]:
-    answers = Batcher("counter", world.inlet, Pacer(world.clock, 0.1, 1, 100), 100, 1000)
+    answers = Batcher("counter", world.inlet, Pacer(world.clock, 1.0, 100), 100, 1000)
     runner = IntentRunner(
         "counter",
         gateway,

@@ -16,7 +16,7 @@ from orderflow.messaging.incoming import Incoming, from_command
 from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.intents import IntentRunner
 from orderflow.messaging.pacing import Pacer
-from orderflow.messaging.relay import IDLE_S, Relay
+from orderflow.messaging.relay import MARK_S, Relay
 from orderflow.messaging.retry import Backoff, RetryLoop
 from orderflow.messaging.store import Changes, OpenIntent
 from orderflow.messaging.stores.memory.state import Asked as AskedRow
@@ -86,7 +86,7 @@ def test_an_alarm_that_is_set_while_it_is_waited_for_rings_in_time_however_late_
 
         def make(later_ms: int = later_ms) -> Scene:
             clock = clock_here()
-            alarm, rung, due = Alarm(clock, 2.0), list[float](), list[float]()
+            alarm, rung, due = Alarm(clock), list[float](), list[float]()
 
             def set_alarm(in_ms: int) -> None:
                 due.append(clock.monotonic() + in_ms / 1000)
@@ -94,6 +94,7 @@ def test_an_alarm_that_is_set_while_it_is_waited_for_rings_in_time_however_late_
 
             async def first() -> None:
                 set_alarm(5_000)
+                alarm.set(6_000)
                 while clock.monotonic() < 6:
                     await alarm.wait()
                     rung.append(clock.monotonic())
@@ -113,7 +114,7 @@ def test_an_alarm_that_is_set_while_it_is_waited_for_rings_in_time_however_late_
 def test_a_command_that_comes_while_a_batch_goes_in_goes_in_next_and_idle_waits_for_it() -> None:
     def make() -> Scene:
         world = World(clock=clock_here())
-        batcher = Batcher("counter", world.inlet, Pacer(world.clock, 0.4, 10.0, 50), 50, 100)
+        batcher = Batcher("counter", world.inlet, Pacer(world.clock, 10.0, 50), 50, 100)
         stepping = asyncio.ensure_future(forever(batcher.step))
 
         async def check() -> None:
@@ -131,7 +132,7 @@ def test_rows_that_are_written_while_the_relay_is_at_work_are_published_before_i
         world = World(clock=clock_here())
         log = MemoryLog(world.clock, random.Random(1))
         log.create([TopicSettings("totals", 1)])
-        pacer = Pacer(world.clock, 0, 0, 1000)
+        pacer = Pacer(world.clock, 0, 1000)
         relay = Relay("counter", world.store.outbox(), MemoryTransport(log), pacer, world.signals, world.clock)
         stepping = asyncio.ensure_future(forever(relay.step))
 
@@ -143,7 +144,7 @@ def test_rows_that_are_written_while_the_relay_is_at_work_are_published_before_i
             await soon(
                 lambda: log.ends(["totals"]) == {("totals", 0): (0, 2)},
                 lambda: log.ends(["totals"]),
-                timeout_s=IDLE_S / 2,
+                timeout_s=MARK_S / 2,
             )
             await relay.flush()
             stepping.cancel()
@@ -167,7 +168,7 @@ def test_an_intent_that_is_opened_anew_while_its_last_call_ends_is_asked_at_once
             runner.take(changes.opened)
 
         inlet = Inlet(world.service, world.store, world.policy, world.signals, world.clock, committed)
-        answers = Batcher("counter", inlet, Pacer(world.clock, 0.1, 1, 100), 100, 1000)
+        answers = Batcher("counter", inlet, Pacer(world.clock, 1.0, 100), 100, 1000)
         runner = runner_of(world, gateway, answers)
         stepping = asyncio.ensure_future(forever(answers.step))
 

@@ -95,7 +95,8 @@ async def test_the_handled_order_of_each_key_is_the_produced_order(
 ) -> None:
     monkeypatch.setattr("orderflow.messaging.consumer.RECORDS_MAX", 60)
     monkeypatch.setattr("orderflow.messaging.consumer.PROBES_KEPT", 4)
-    monkeypatch.setattr("orderflow.messaging.retrier.IDLE_S", 0.02)
+    monkeypatch.setattr("orderflow.messaging.progress.LOOK_S", 0.02)
+    monkeypatch.setattr("orderflow.messaging.progress.LOOK_AGAIN_S", 0.02)
     monkeypatch.setattr("orderflow.messaging.circuit_breaker.NEGLECTED_S", 0.05)
     monkeypatch.setattr("orderflow.messaging.parking.LOOK_WHEN_FULL_S", 0.01)
     storm = Storm(seed)

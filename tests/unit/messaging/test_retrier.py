@@ -29,12 +29,18 @@ async def parked_world(keys: int) -> tuple[World, Retrier, StillClock]:
     return world, Retrier("counter", world.inlet, world.store, world.signals, clock), clock
 
 
-@pytest.mark.parametrize(("keys", "pause_s"), [(1, 0.025), (10, 0.25), (40, 0.5)])
+@pytest.mark.parametrize(("keys", "took_s", "pause_s"), [(1, 0.006, 0.024), (10, 0.05, 0.2), (40, 0.4, 0.5)])
 async def test_what_fails_again_is_gathered_in_proportion_for_half_a_second_at_most(
-    keys: int, pause_s: float
+    keys: int, took_s: float, pause_s: float
 ) -> None:
     world, retrier, clock = await parked_world(keys)
+    gate = world.database.gate
 
+    async def slow(step: str) -> None:
+        clock.now += took_s if step == "write" else 0.0
+        await gate(step)
+
+    world.database.gate = slow
     for _ in range(2):
         retrier.poke(0)
         await retrier.step()
@@ -264,8 +270,7 @@ async def test_it_comes_back_for_what_is_due_again_and_not_for_what_is_held_behi
     assert await is_looking(world, retrier) is looks
 
 
-async def test_what_fails_again_is_looked_for_when_it_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orderflow.messaging.retrier.IDLE_S", 1e6)
+async def test_what_fails_again_is_looked_for_when_it_is_due() -> None:
     world = World(retry_ms=20)
     world.moods.broken.add("a")
     await world.admit(Counted(name="a", amount=1))

@@ -18,7 +18,6 @@ from orderflow.messaging.recovery.pace import Pace
 from orderflow.messaging.recovery.port import RecoveryStore, Replay, ReplayProgress, ReplayState
 
 LEASE_MS = 5_000
-IDLE_S = 2.0
 TICK_MS = 50.0
 TICK_MAX_MS = 1_000.0
 LAG_EVERY_S = 1.0
@@ -50,11 +49,11 @@ class ReplayRunner:
         self._lag = lag
         self._retry = retry
         self._clock = clock
-        self._alarm = Alarm(clock, IDLE_S)
+        self._alarm = Alarm(clock)
         self._taken: dict[int, _Taken] = {}
 
     def poke(self) -> None:
-        """A replay was begun or resumed here."""
+        """A replay is to go on: it was begun or resumed here, or nobody carries it out."""
         self._alarm.set(0)
 
     async def step(self) -> None:

@@ -15,7 +15,7 @@ from orderflow.messaging.recovery.errors import (
     ReplayMissingError,
     ReplayStateError,
 )
-from orderflow.messaging.recovery.port import Act, LetterFilter, ReplayPlan, ReplayProgress, ReplayState
+from orderflow.messaging.recovery.port import Act, LetterFilter, Replay, ReplayPlan, ReplayProgress, ReplayState
 from tests.support.waiting import eventually
 from tests.unit.messaging.recovery.bench import AS_FAST_AS_IT_GOES, DEAD, ME, Bench
 from tests.unit.messaging.still_clock import StillClock
@@ -202,11 +202,25 @@ async def test_a_rate_is_kept() -> None:
     assert took >= (len(NAMES) - 1) / rate - replaying.TICK_MS / 1000
 
 
+def watched_claims(bench: Bench) -> list[Replay | None]:
+    """What the process gets each time that it asks for a replay to carry out."""
+    store, claims = bench.recovery.store, list[Replay | None]()
+    claim = store.claim_replay
+
+    async def watched(lease_ms: int) -> Replay | None:
+        claims.append(await claim(lease_ms))
+        return claims[-1]
+
+    store.claim_replay = watched  # type: ignore[method-assign]  # only watched: it still claims
+    return claims
+
+
 async def test_a_paused_replay_sends_no_more_and_goes_on_when_it_is_resumed() -> None:
     bench = Bench()
     await bench.bury(*NAMES)
 
     async with bench.started():
+        claims = watched_claims(bench)
         begun = await bench.recovery.replay(DEAD, ReplayPlan(rate_per_s=20), ME)
 
         async def has_begun() -> bool:
@@ -215,8 +229,7 @@ async def test_a_paused_replay_sends_no_more_and_goes_on_when_it_is_resumed() ->
         await eventually(has_begun)
         paused = await bench.recovery.pause(begun.number, Act(who="bob", reason="lunch"))
         waiting = paused.progress.waiting
-        bench.engine._replays.poke()
-        await eventually(lambda: bench.engine._replays._alarm.next_at > bench.world.clock.monotonic() + 1)
+        await eventually(lambda: claims[-1] is None)
         still = await bench.recovery.find_replay(begun.number)
         await bench.recovery.resume(begun.number, ME)
         ended = await bench.ended(begun.number)
@@ -229,7 +242,8 @@ async def test_a_paused_replay_sends_no_more_and_goes_on_when_it_is_resumed() ->
 
 async def test_another_process_goes_on_after_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replaying, "LEASE_MS", 50)
-    monkeypatch.setattr(replaying, "IDLE_S", 0.02)
+    monkeypatch.setattr("orderflow.messaging.progress.LOOK_S", 0.02)
+    monkeypatch.setattr("orderflow.messaging.progress.LOOK_AGAIN_S", 0.02)
     bench = Bench()
     await bench.bury(*NAMES)
     other = bench.process()
@@ -306,7 +320,8 @@ async def test_what_it_may_be_waiting_for_is_told() -> None:
 async def test_an_event_of_a_type_in_outage_stays_under_way_until_it_is_over_and_that_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("orderflow.messaging.retrier.IDLE_S", 0.05)
+    monkeypatch.setattr("orderflow.messaging.progress.LOOK_S", 0.05)
+    monkeypatch.setattr("orderflow.messaging.progress.LOOK_AGAIN_S", 0.05)
     bench = Bench()
     (dead,) = await bench.bury("dead")
     live = [f"live-{n}" for n in range(12)]

@@ -28,6 +28,8 @@ class MemoryOutboxReader:
         self._silence_s = silence_s
         self._seen_at = 0.0
         self._waiting = 0
+        self._moved = False
+        self.held: frozenset[int] = frozenset()
 
     async def claim_slots(self) -> frozenset[int]:
         await self._database.gate("claim_slots")
@@ -45,39 +47,47 @@ class MemoryOutboxReader:
         share = fair_share(self._slots, len(database.readers), database.readers.index(self))
         for slot in mine[share:]:
             del database.slot_owners[slot]
+        if mine[share:]:
+            self._tell_others()
         free = [slot for slot in range(self._slots) if slot not in database.slot_owners and slot not in mine]
         for slot in free[: max(0, share - len(mine))]:
             database.slot_owners[slot] = self
+        if len(self._owned()) < share:
+            self._tell_others()
         return frozenset(self._owned())
 
     async def unsent(self, limit: int, acknowledged: Collection[int] = ()) -> Sequence[OutboxRecord]:
+        if acknowledged:
+            await self.mark_sent(acknowledged)
         await self._step("unsent")
         owned, sent = self._owned(), frozenset(acknowledged)
         state = self._database.state
         numbers = sorted(number for number, slot in state.pending.items() if slot in owned and number not in sent)
         return [state.outbox[number] for number in numbers[:limit]]
 
-    async def mark_sent(self, ids: Sequence[int]) -> frozenset[int]:
+    async def mark_sent(self, ids: Collection[int]) -> None:
         await self._step("mark_sent")
-        held = self._database.held.intersection(ids)
-        for number in set(ids) - held:
+        self.held = frozenset(self._database.held.intersection(ids))
+        for number in set(ids) - self.held:
             self._database.state.pending.pop(number, None)
-        return frozenset(held)
 
-    async def wait(self, timeout_s: float) -> None:
+    async def wait(self, timeout_s: float) -> bool:
         self._waiting += 1
         try:
             async with asyncio.timeout(timeout_s):
                 await self._woken.wait()
         except TimeoutError:
-            return
+            return False
         finally:
             self._waiting -= 1
             self._beat()
         self._woken.clear()
+        moved, self._moved = self._moved, False
+        return moved
 
     async def close(self) -> None:
         self.end()
+        self._tell_others()
 
     def end(self) -> None:
         """Close at once."""
@@ -88,6 +98,11 @@ class MemoryOutboxReader:
 
     def wake(self) -> None:
         """Another process has written rows."""
+        self._woken.set()
+
+    def wake_to_claim(self) -> None:
+        """Slots may change hands."""
+        self._moved = True
         self._woken.set()
 
     def stands_still(self) -> bool:
@@ -101,7 +116,12 @@ class MemoryOutboxReader:
             del database.slot_owners[slot]
         if self in database.readers:
             database.readers.remove(self)
-        self._woken.set()
+        self.wake_to_claim()
+
+    def _tell_others(self) -> None:
+        for other in self._database.readers:
+            if other is not self:
+                other.wake_to_claim()
 
     def _beat(self) -> None:
         self._seen_at = self._database.clock.monotonic()

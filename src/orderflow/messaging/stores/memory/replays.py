@@ -57,9 +57,7 @@ class MemoryReplays:
 
     def claim(self, lease_ms: int) -> Replay | None:
         due = DueTimes(self._database.clock.wall_ms(), lease_ms)
-        free = [
-            each for each in self._running() if each.claimed_by in (None, self._process) or each.claimed_until in due
-        ]
+        free = [each for each in self._database.state.replays.values() if each.is_free_for(self._process, due)]
         if not free:
             return None
         kept = min(free, key=lambda each: (each.claimed_by is not self._process, each.number))
@@ -119,9 +117,6 @@ class MemoryReplays:
         event = replace(waiting.event, state=InboxState.PARKED, replays=waiting.event.replays + 1)
         state.parked[position] = dataclasses.replace(waiting, event=event, next_attempt_at=now)
         remember(state, Journal(), event, Moment.REPLAYED, now, who=who)
-
-    def _running(self) -> list[KeptReplay]:
-        return [each for each in self._database.state.replays.values() if each.state is ReplayState.RUNNING]
 
     def _mine(self, number: int) -> KeptReplay | None:
         """A replay that this process has claimed; only a running one is."""

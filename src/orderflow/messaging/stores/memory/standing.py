@@ -22,9 +22,14 @@ def heads(state: State, consumer: str) -> Mapping[str, Waiting]:
 
 
 def standing(
-    state: State, consumers: Sequence[str], times: DueTimes, age_ms: int, acknowledged: Collection[int]
+    state: State,
+    consumers: Sequence[str],
+    times: DueTimes,
+    age_ms: int,
+    acknowledged: Collection[int],
+    process: object,
 ) -> Standing:
-    """As `messaging.store.Store.standing` says."""
+    """As `messaging.store.Store.standing` says, asked by that process."""
     now = times.now
     due: dict[Place, list[tuple[int, str, str]]] = defaultdict(list)
     old: dict[Place, list[tuple[int, str]]] = defaultdict(list)
@@ -50,6 +55,7 @@ def standing(
     return Standing(
         [Due(*place, len(found), min(found)[2]) for place, found in due.items()],
         list(_unending(old, now)),
+        sum(each.is_free_for(process, times) for each in state.replays.values()),
     )
 
 

@@ -81,6 +81,11 @@ class KeptReplay:
     claimed_by: object = None
     claimed_until: int = 0
 
+    def is_free_for(self, process: object, due: DueTimes) -> bool:
+        """Whether the process may carry it out."""
+        is_free = self.claimed_by in (None, process) or self.claimed_until in due
+        return self.state is ReplayState.RUNNING and is_free
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:

@@ -127,7 +127,7 @@ class MemoryStore:
 
     async def standing(self, consumers: Sequence[str], age_ms: int, acknowledged: Collection[int] = ()) -> Standing:
         await self._step("read")
-        return standing(self._database.state, consumers, self._due(), age_ms, acknowledged)
+        return standing(self._database.state, consumers, self._due(), age_ms, acknowledged, self)
 
     async def purge(self, keep_sent_ms: int) -> int:
         await self._step("read")

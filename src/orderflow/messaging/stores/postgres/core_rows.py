@@ -146,8 +146,10 @@ def _columns(rows: Sequence[tuple[object, ...]], width: int) -> Arrays:
 
 
 def read_standing(rows: Sequence[asyncpg.Record]) -> Standing:
-    """`due` rows are places, the others are what is old."""
-    due = [Due(WorkKind(r["kind"]), r["consumer"], r["place"], r["count"], r["oldest"]) for r in rows if r["due"]]
+    """`due` rows are places, or count replays; the others are what is old."""
+    found = [r for r in rows if r["due"] and r["kind"] != "replay"]
+    due = [Due(WorkKind(r["kind"]), r["consumer"], r["place"], r["count"], r["oldest"]) for r in found]
+    replays = sum(r["count"] for r in rows if r["kind"] == "replay")
     old = [r for r in rows if not r["due"]]
     unending = [Unending(WorkKind(r["kind"]), r["consumer"], r["count"], r["age_ms"], r["oldest"]) for r in old]
-    return Standing(due, unending)
+    return Standing(due, unending, replays)

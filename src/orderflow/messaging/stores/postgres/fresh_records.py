@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 
 from orderflow.messaging.store import OutboxRecord
 from orderflow.messaging.transport import size_of
@@ -33,7 +33,7 @@ class FreshRecords:
         """Those of the ids that are here."""
         return {number: self._records[number][0] for number in ids if number in self._records}
 
-    def drop(self, ids: Sequence[int]) -> None:
+    def drop(self, ids: Iterable[int]) -> None:
         """They are sent."""
         for number in ids:
             _, size = self._records.pop(number, (None, 0))

@@ -19,6 +19,13 @@ from orderflow.messaging.stores.shares import beat_s, fair_share
 SLOT_LOCKS = 1868981601
 PRESENCE_LOCKS = 1868981602
 CHANNEL = "orderflow_outbox"
+MOVED = " slots"
+"""Ends a notification that slots may change hands; any other says that rows are there."""
+
+MARKED_WITH_LOOK_MAX = 100
+"""So many rows are marked and passed over in one statement; for more, two are cheaper than the comparisons."""
+
+LEAVE_S = 0.5
 SETTINGS = {
     # A mark that a crash of the server takes back only causes its rows to be published again.
     "synchronous_commit": "off",
@@ -62,7 +69,8 @@ class PostgresOutboxReader:
         self._woken = asyncio.Event()
         self._closed = False
         self._fresh = FreshRecords()
-        self._held: frozenset[int] = frozenset()
+        self._moved = False
+        self.held: frozenset[int] = frozenset()
         self.owned: frozenset[int] = frozenset()
 
     async def claim_slots(self) -> frozenset[int]:
@@ -81,53 +89,78 @@ class PostgresOutboxReader:
         self._fresh.add(records, self.owned)
 
     async def unsent(self, limit: int, acknowledged: Collection[int] = ()) -> Sequence[OutboxRecord]:
-        if not self.owned:
-            return []
-        pending = await self._ask("outbox_unsent", sorted(self.owned), limit, list(acknowledged))
-        ids = [row[0] for row in pending]
-        found = self._fresh.found(ids)
-        if len(found) < len(ids):
-            rows = await self._ask("outbox_read", [number for number in ids if number not in found])
-            found |= {record.id: record for record in map(core_rows.read_outbox, rows)}
-        return [found[number] for number in ids if number in found]
+        sent = list(acknowledged)
+        slots = sorted(self.owned)
+        if sent and (len(sent) > MARKED_WITH_LOOK_MAX or not slots or not self.held.isdisjoint(sent)):
+            await self.mark_sent(sent)
+            sent = list(self.held)
+            pending = await self._ask("outbox_unsent", slots, limit, sent) if slots else ()
+        elif sent:
+            pending = await self._mark_and_look(slots, limit, sent)
+        else:
+            pending = await self._ask("outbox_unsent", slots, limit, sent) if slots else ()
+        return await self._records([row[0] for row in pending])
 
-    async def mark_sent(self, ids: Sequence[int]) -> frozenset[int]:
+    async def mark_sent(self, ids: Collection[int]) -> None:
         self._fresh.drop(ids)
-        if self._held.isdisjoint(ids):
+        if self.held.isdisjoint(ids):
             try:
-                await self._ask("outbox_mark_sent", ids)
+                await self._ask("outbox_mark_sent", list(ids))
             except LockedError:
                 pass
             else:
-                self._held = frozenset()
-                return self._held
-        self._held = await self._mark_free(ids)
-        return self._held
+                self.held = frozenset()
+                return
+        self.held = await self._mark_free(list(ids))
 
-    async def wait(self, timeout_s: float) -> None:
+    async def wait(self, timeout_s: float) -> bool:
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
         while (left_s := until - loop.time()) > 0:
             # Also of one who is woken again and again, and never waits for long.
-            await self._beat()
+            next_s = await self._beat()
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(left_s, beat_s(self._silence_s))):
+                async with asyncio.timeout(min(left_s, next_s)):
                     await self._woken.wait()
                 self._woken.clear()
-                return
+                moved, self._moved = self._moved, False
+                return moved
+        return False
 
     async def close(self) -> None:
         if self._closed:
             return
         self._closed = True
         self._forget(self)
-        self._woken.set()
         self.owned = frozenset()
+        if self._session.is_open:
+            with suppress(StoreUnavailableError, TimeoutError):
+                async with asyncio.timeout(LEAVE_S):
+                    await self._ask("outbox_leave", CHANNEL, self._own_name + MOVED)
+        self._wake_to_claim()
         await self._session.close()
 
     async def _ask(self, query: str, *arguments: object) -> Sequence[asyncpg.Record]:
         """On the connection that owns the slots or not at all."""
         return await self._session.fetch(self._queries[query], *arguments, reopen=False)
+
+    async def _mark_and_look(self, slots: Sequence[int], limit: int, sent: Sequence[int]) -> Sequence[asyncpg.Record]:
+        try:
+            pending = await self._ask("outbox_mark_and_look", slots, limit, sent)
+        except LockedError:
+            self.held = await self._mark_free(sent)
+            pending = await self._ask("outbox_unsent", slots, limit, list(self.held))
+        else:
+            self.held = frozenset()
+        self._fresh.drop(sent)
+        return pending
+
+    async def _records(self, ids: Sequence[int]) -> Sequence[OutboxRecord]:
+        found = self._fresh.found(ids)
+        if len(found) < len(ids):
+            rows = await self._ask("outbox_read", [number for number in ids if number not in found])
+            found |= {record.id: record for record in map(core_rows.read_outbox, rows)}
+        return [found[number] for number in ids if number in found]
 
     async def _mark_free(self, ids: Sequence[int]) -> frozenset[int]:
         """Mark what nobody holds; returns the others."""
@@ -150,26 +183,45 @@ class PostgresOutboxReader:
         surplus = sorted(mine)[share:]
         if surplus:
             await self._ask("outbox_give_up_slots", SLOT_LOCKS, surplus)
+            await self._tell_moved()
         free = sorted(set(range(self._slots)) - set(taken))
         if len(mine) < share and free:
             rows = await self._ask("outbox_take_slots", SLOT_LOCKS, free[: share - len(mine)])
             mine.update(row["slot"] for row in rows)
+        if len(mine) < share:
+            # Somebody has more than his share, and learns it at once.
+            await self._tell_moved()
         return frozenset(mine.difference(surplus))
 
-    async def _beat(self) -> None:
-        """Say that this process is alive, unless it is about to by itself."""
-        idle_s = asyncio.get_running_loop().time() - self._session.used_at
-        if self._session.is_open and not self._session.is_busy and idle_s >= beat_s(self._silence_s) / 2:
-            await self._ask("ping")
+    async def _beat(self) -> float:
+        """Say that this process is alive, unless it is about to by itself. Returns when to come back, in s."""
+        silence_max_s = 1.5 * beat_s(self._silence_s)
+        if not self._session.is_open or self._session.is_busy:
+            return beat_s(self._silence_s)
+        left_s = self._session.used_at + silence_max_s - asyncio.get_running_loop().time()
+        if left_s > 0:
+            return left_s
+        await self._ask("ping")
+        return silence_max_s
 
     async def _be_present(self, connection: Connection) -> None:
         await connection.execute(self._queries["outbox_be_present"], PRESENCE_LOCKS)
 
+    async def _tell_moved(self) -> None:
+        await self._ask("outbox_notify", CHANNEL, self._own_name + MOVED)
+
     def _heard(self, channel: str, payload: str) -> None:
         """What this process itself has sent is for the others."""
-        if payload != self._own_name:
-            self._woken.set()
+        if payload.startswith(self._own_name):
+            return
+        if payload.endswith(MOVED):
+            self._wake_to_claim()
+        self._woken.set()
 
     def _lost(self) -> None:
         self.owned = frozenset()
+        self._wake_to_claim()
+
+    def _wake_to_claim(self) -> None:
+        self._moved = True
         self._woken.set()

@@ -168,7 +168,7 @@ class PostgresStore:
 
     async def standing(self, consumers: Sequence[str], age_ms: int, acknowledged: Collection[int] = ()) -> Standing:
         query, longest = self._queries["standing"], self._longest_wait_ms
-        rows = await self._work.fetch(query, list(consumers), age_ms, list(acknowledged), longest)
+        rows = await self._work.fetch(query, list(consumers), age_ms, list(acknowledged), longest, self._name)
         return core_rows.read_standing(rows)
 
     async def purge(self, keep_sent_ms: int) -> int:

@@ -325,8 +325,21 @@ SELECT slot FROM unnest($2::integer[]) AS slot WHERE pg_try_advisory_lock($1::in
 -- Give up slots; returns them.
 SELECT slot FROM unnest($2::integer[]) AS slot WHERE pg_advisory_unlock($1::integer, slot);
 
+-- name: outbox_leave
+-- Give up all slots, be counted among the living no more, and tell the others.
+SELECT pg_advisory_unlock_all(), pg_notify($1, $2);
+
 -- name: outbox_unsent
 -- The ids of the oldest unsent rows of some slots, without some that are sent and not marked.
+SELECT id FROM outbox_pending
+WHERE slot = ANY ($1::smallint[]) AND id <> ALL ($3::bigint[])
+ORDER BY id LIMIT $2;
+
+-- name: outbox_mark_and_look
+-- Mark rows that the log has acknowledged, and the ids of the oldest of some slots that are unsent then.
+WITH sent AS (
+    DELETE FROM outbox_pending WHERE id = ANY ($3::bigint[])
+)
 SELECT id FROM outbox_pending
 WHERE slot = ANY ($1::smallint[]) AND id <> ALL ($3::bigint[])
 ORDER BY id LIMIT $2;
@@ -398,6 +411,7 @@ SELECT count(*) FROM again;
 -- name: standing
 -- What is due now (`due`), and what has been tried again for longer than $2 ms: kind, consumer, place, how many, which
 -- of it is the oldest, its age in ms. The outbox rows $3 are sent. The heads of the consumers $1 are found as in `due_keys`.
+-- Replays are due that are nobody's, or those of the process $5.
 WITH heads AS MATERIALIZED (
     SELECT asked.consumer, head.*
     FROM unnest($1::text[]) AS asked (consumer)
@@ -432,6 +446,14 @@ SELECT true, 'intent', '', kind, count(*), (array_agg(key || '/' || attempts ORD
 FROM intents
 WHERE due_at <= statement_timestamp() OR due_at > statement_timestamp() + $4 * interval '1 ms'
 GROUP BY kind
+UNION ALL
+SELECT true, 'replay', '', '', count(*), min(number)::text, 0
+FROM replays
+WHERE state = 'running' AND (
+    claimed_by IS NULL OR claimed_by = $5 OR claimed_until <= statement_timestamp()
+    OR claimed_until > statement_timestamp() + $4 * interval '1 ms'
+)
+HAVING count(*) > 0
 UNION ALL
 SELECT false, 'retry', consumer, '', count(*), (array_agg(key ORDER BY first_failed_at, position))[1],
     (extract(epoch FROM statement_timestamp() - min(first_failed_at)) * 1000)::bigint
