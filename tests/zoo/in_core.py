@@ -8,7 +8,7 @@ from tests.zoo.bug import Bug
 
 CONSUMER_LOOP = "messaging/consumer_loop.py"
 FOLD = "messaging/fold.py"
-INLET = "messaging/inlet.py"
+INLET = "messaging/processor.py"
 PARKING = "messaging/parking.py"
 RETRIER = "messaging/retrier.py"
 RELAY = "messaging/relay.py"

@@ -329,7 +329,7 @@ BUGS = (
         "stock-rows-not-locked",
         2,
         "An order's stock rows are read and written without their locks.",
-        "messaging/inlet.py",
+        "messaging/processor.py",
         "{incoming.key for incoming in batch} | {str(ref.id) for ref in touched}",
         "{incoming.key for incoming in batch}",
     ),

@@ -10,8 +10,8 @@ from orderflow.messaging.crowd import Crowd
 from orderflow.messaging.decision import Subscription
 from orderflow.messaging.deferrals import Deferrals
 from orderflow.messaging.incoming import Incoming, from_record
-from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.outage_watch import OutageWatch
+from orderflow.messaging.processor import Processor
 from orderflow.messaging.result import Result
 from orderflow.messaging.signals import Outcome
 from orderflow.messaging.transport import ConsumerRecord
@@ -23,10 +23,10 @@ PROBES_KEPT = 100
 class Carrier:
     """One per subscription. Order within a key is kept: what is in hand goes before what comes."""
 
-    def __init__(self, subscription: Subscription, inlet: Inlet, crowd: Crowd, batch_max: int) -> None:
+    def __init__(self, subscription: Subscription, processor: Processor, crowd: Crowd, batch_max: int) -> None:
         self._consumer = subscription.consumer
-        self._inlet = inlet
-        self._watch: OutageWatch = inlet.watch(subscription.consumer)
+        self._processor = processor
+        self._watch: OutageWatch = processor.watch(subscription.consumer)
         self._crowd = crowd
         self._batch_max = batch_max
         self._in_hand = Deferrals()
@@ -63,15 +63,15 @@ class Carrier:
 
         May be repeated. Raises StoreUnavailableError, InfrastructureError.
         """
-        batch = [from_record(record, self._inlet.service.catalogue) for record in records]
+        batch = [from_record(record, self._processor.service.catalogue) for record in records]
         waited = set(self._in_hand.failed_types())
         if self._in_hand:
             await self._probe()
             batch = self._next(batch)
         if carefully and batch:
-            await self._inlet.admit(self._consumer, batch[:1])
+            await self._processor.admit(self._consumer, batch[:1])
         if batch:
-            self._note(await self._inlet.admit(self._consumer, batch))
+            self._note(await self._processor.admit(self._consumer, batch))
         if self._in_hand.is_full:
             await self._park_overflow()
         for event_type in sorted(waited - self._in_hand.failed_types()):
@@ -87,7 +87,7 @@ class Carrier:
             width = self._watch.probes(event_type)
             heads = list(islice(self._in_hand.failed(event_type), width))
             if heads:
-                self._note(await self._inlet.admit(self._consumer, heads))
+                self._note(await self._processor.admit(self._consumer, heads))
 
     def _next(self, batch: Sequence[Incoming]) -> list[Incoming]:
         """Those of the batch that are not behind something in hand, and what may go of what is in hand."""
@@ -145,6 +145,6 @@ class Carrier:
         keys = [head.key for each in self._watch.paused for head in self._in_hand.failed(each)]
         batch = [incoming for key in keys[PROBES_KEPT:] for incoming in self._in_hand.queue(key)]
         for start in range(0, len(batch), self._batch_max):
-            self._note(await self._inlet.hold(self._consumer, batch[start : start + self._batch_max]))
+            self._note(await self._processor.hold(self._consumer, batch[start : start + self._batch_max]))
             if self._crowd.wait_s:
                 return
