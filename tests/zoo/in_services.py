@@ -330,8 +330,8 @@ BUGS = (
         2,
         "An order's stock rows are read and written without their locks.",
         "messaging/processor.py",
-        "{incoming.key for incoming in batch} | {str(ref.id) for ref in touched}",
-        "{incoming.key for incoming in batch}",
+        "                    names.add(str(ref.id))\n",
+        "",
     ),
     Bug(
         "refund-notice-is-a-failure",
