@@ -23,7 +23,7 @@ from orderflow.messaging.identity import NAMESPACE
 from orderflow.messaging.inbox import EditedEvent, Failure, InboxEntry, InboxState, ParkedEvent
 from orderflow.messaging.recovery.port import Act, Expired, LetterFilter, LogEntry, Overrule, ReplayPlan, ReplayState
 from orderflow.messaging.rows import Ref
-from orderflow.messaging.store import DataRefusedError, OutboxFilter, Store, Transaction
+from orderflow.messaging.store import DataRefusedError, End, OutboxFilter, ParkedQuery, Plan, Store
 from tests.conformance.store_tables import Counter, Move, Parcel, ParcelState
 from tests.conformance.store_values import CONSUMER, changes, dead, event_id, intent, outgoing, parked
 
@@ -36,10 +36,7 @@ FAILURES = tuple(
     Failure("decision", error, "no such thing", f"{error}@model.py:7") for error in ("KeyError", "OSError")
 )
 Step = tuple[Any, ...]
-
-
-class RolledBackError(Exception):
-    """The transaction is given up."""
+Queues = Mapping[str, Sequence[ParkedEvent]]
 
 
 class Side:
@@ -58,8 +55,6 @@ class Side:
         except DataRefusedError as error:
             # Which of several faults is told first is nobody's promise.
             return f"refused {type(error).__name__}" if name != "batch" or len(arguments[2]) == 1 else "refused"
-        except RolledBackError:
-            return "rolled back"
         return self.plain(answer)
 
     async def at(self, consumer: str, key: str, place: int) -> ParkedEvent | None:
@@ -105,20 +100,21 @@ NUMBERS = {"position": "position", "example": "position", "number": "replay"}
 # --- what may be done
 
 
-async def batch(side: Side, consumer: str, recognises: bool, parts: Sequence[Step], ends: str) -> Any:
-    """One transaction: the inbox is looked at, what is wanted is written, and it ends."""
+async def batch(side: Side, consumer: str, recognises: bool, parts: Sequence[Step], ends: str, locks: bool) -> Any:
+    """One unit of work: it looks at what it needs, writes what is wanted, and ends."""
     async with side.store.transaction() as tx:
         wanted = [(key, identity) for key in KEYS for identity in IDENTITIES] if recognises else []
-        known = await tx.recognise(consumer, wanted)
-        loaded = await tx.load([Ref(Counter, key) for key in KEYS] + [Ref(Parcel, key) for key in KEYS])
-        written = replace_consumer(consumer, loaded)
+        rows = [Ref(Counter, key) for key in KEYS] + [Ref(Parcel, key) for key in KEYS]
+        shows = any(name == "change" for name, *_ in parts)
+        query = ParkedQuery(KEYS, 10, due=False) if shows else None
+        found = await tx.open(Plan(consumer, wanted, [1, 2] if locks else (), rows, query))
+        written = replace_consumer(consumer, found.rows)
+        queues = {key: [event for event in found.parked if event.key == key] for key in KEYS}
         for name, *arguments in parts:
-            await PARTS[name](side, tx, written, *arguments)
-        await tx.write(written)
-        seen = await tx.recognise(consumer, [(key, identity) for key in KEYS for identity in IDENTITIES])
-        if ends == "rolled back":
-            raise RolledBackError
-    return known, sorted(map(str, loaded.values())), seen
+            await PARTS[name](side, queues, written, *arguments)
+        if ends != "abandoned":
+            await tx.commit(written, End.ROLLBACK if ends == "rolled back" else End.COMMIT)
+    return dataclasses.replace(found, rows={}), sorted(map(str, found.rows.values()))
 
 
 def replace_consumer(consumer: str, loaded: Mapping[Ref, Any]) -> Any:
@@ -127,31 +123,31 @@ def replace_consumer(consumer: str, loaded: Mapping[Ref, Any]) -> Any:
     return written
 
 
-async def put_inbox(side: Side, tx: Transaction, written: Any, key: str, identity: str, state: InboxState) -> None:
+async def put_inbox(side: Side, queues: Queues, written: Any, key: str, identity: str, state: InboxState) -> None:
     written.inbox.append(InboxEntry(key, identity, event_id(f"{key}/{identity}"), state))
 
 
-async def put_counter(side: Side, tx: Transaction, written: Any, key: str, value: int) -> None:
+async def put_counter(side: Side, queues: Queues, written: Any, key: str, value: int) -> None:
     written.rows.append(Counter(counter_id=key, value=value))
 
 
-async def put_parcel(side: Side, tx: Transaction, written: Any, key: str, state: ParcelState) -> None:
+async def put_parcel(side: Side, queues: Queues, written: Any, key: str, state: ParcelState) -> None:
     written.rows.append(Parcel(parcel_id=key, state=state))
 
 
-async def put_move(side: Side, tx: Transaction, written: Any, key: str, number: int) -> None:
+async def put_move(side: Side, queues: Queues, written: Any, key: str, number: int) -> None:
     written.facts.append(Move(parcel_id=key, number=number, place="here"))
 
 
-async def put_outbox(side: Side, tx: Transaction, written: Any, key: str, count: int) -> None:
+async def put_outbox(side: Side, queues: Queues, written: Any, key: str, count: int) -> None:
     written.outbox.append(outgoing(key, b"%d" % count))
 
 
-async def put_stream(side: Side, tx: Transaction, written: Any, key: str, emitted: int) -> None:
+async def put_stream(side: Side, queues: Queues, written: Any, key: str, emitted: int) -> None:
     written.emitted["/here", key] = emitted
 
 
-async def park(side: Side, tx: Transaction, written: Any, key: str, identity: str, kind: str) -> None:
+async def park(side: Side, queues: Queues, written: Any, key: str, identity: str, kind: str) -> None:
     event = {
         "held": lambda: parked(key, identity, attempts=0),
         "failed": lambda: parked(key, identity),
@@ -163,10 +159,10 @@ async def park(side: Side, tx: Transaction, written: Any, key: str, identity: st
 
 
 async def change(
-    side: Side, tx: Transaction, written: Any, key: str, place: int, how: str, failure: int, attempts: int
+    side: Side, queues: Queues, written: Any, key: str, place: int, how: str, failure: int, attempts: int
 ) -> None:
     """What is parked there fails again, is released, or is edited."""
-    waiting = await tx.sequence(written.consumer, key, 10)
+    waiting = queues[key]
     if place >= len(waiting):
         return
     event = waiting[place]
@@ -198,7 +194,7 @@ async def change(
         written.inbox.append(InboxEntry(key, event.identity, event.event_id, state))
 
 
-async def put_intent(side: Side, tx: Transaction, written: Any, key: str, how: str) -> None:
+async def put_intent(side: Side, queues: Queues, written: Any, key: str, how: str) -> None:
     if how == "closed":
         written.closed_intents.append(f"charge:{key}")
     else:
@@ -207,7 +203,7 @@ async def put_intent(side: Side, tx: Transaction, written: Any, key: str, how: s
         written.lease_ms = 0
 
 
-async def put_log(side: Side, tx: Transaction, written: Any, key: str) -> None:
+async def put_log(side: Side, queues: Queues, written: Any, key: str) -> None:
     written.log.append(LogEntry(ACT, "look", key, "seen"))
 
 
@@ -221,8 +217,10 @@ PARTS: Mapping[str, Callable[..., Awaitable[None]]] = {
 
 async def waiting(side: Side, consumer: str, limit: int) -> Any:
     async with side.store.transaction() as tx:
-        first = await tx.parked(consumer, list(KEYS), limit)
-        return first, [await tx.sequence(consumer, key, limit) for key in KEYS]
+        first = await tx.open(Plan(consumer, parked=ParkedQuery(KEYS, limit)))
+    async with side.store.transaction() as tx:
+        second = await tx.open(Plan(consumer, parked=ParkedQuery(KEYS, limit, due=False)))
+    return first.parked, second.parked
 
 
 async def due(side: Side, consumer: str, leaving: Sequence[str]) -> Any:
@@ -364,7 +362,8 @@ def _step(chance: Random) -> Step:
             consumer,
             chance.random() < 0.9,
             tuple(_part(chance) for _ in range(pick((1, 1, 2, 3)))),
-            pick(("committed", "committed", "committed", "rolled back")),
+            pick(("committed", "committed", "committed", "rolled back", "abandoned")),
+            chance.random() < 0.5,
         ),
         "waiting": lambda: (consumer, pick((1, 2, 10))),
         "due": lambda: (consumer, pick(((), ("Sent.v1",)))),

@@ -96,7 +96,7 @@ class PostgresBackend:
 
     async def open(self, silence_s: float = SILENCE_S, longest_wait_ms: int = LONGEST_WAIT_MS) -> Store:
         if not self._stores:
-            own = migrations.MigrationSequence.from_package("parcels", store_tables.__name__)
+            own = migrations.MigrationSequence.from_package("parcels", store_tables.__name__, store_tables.tables())
             await migrations.migrate(self._url, [migrations.core(), own])
         store = await PostgresStore.connect(
             self._url, tables=store_tables.tables(), silence_s=silence_s, longest_wait_ms=longest_wait_ms

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from orderflow.messaging.decision import Intent
 from orderflow.messaging.identity import NAMESPACE, slot_of
 from orderflow.messaging.inbox import Failure, InboxEntry, InboxState, ParkedEvent
-from orderflow.messaging.store import Changes, OpenIntent, OutboxRecord, Store
+from orderflow.messaging.rows import Ref, Row
+from orderflow.messaging.store import Changes, OpenIntent, OutboxRecord, ParkedQuery, Plan, Store, Transaction
 from orderflow.messaging.transport import ConsumerRecord
 
 CONSUMER = "shop"
@@ -75,10 +76,22 @@ def as_given(event: ParkedEvent) -> ParkedEvent:
 async def commit(store: Store, batch: Changes) -> None:
     """Write in a transaction of its own, recognising first, as the way in does."""
     async with store.transaction() as tx:
-        await tx.lock([])
         entries = [(each.key, each.identity) for each in batch.inbox]
-        await tx.recognise(batch.consumer, [*entries, *((key, None) for _, key in batch.emitted)])
-        await tx.write(batch)
+        await tx.open(Plan(batch.consumer, [*entries, *((key, None) for _, key in batch.emitted)]))
+        await tx.commit(batch)
+
+
+async def waiting(
+    tx: Transaction, *keys: str, limit: int = 1, due: bool = False, consumer: str = CONSUMER
+) -> Sequence[ParkedEvent]:
+    """What is parked of the keys, as the unit of work sees it."""
+    return (await tx.open(Plan(consumer, parked=ParkedQuery(keys, limit, due)))).parked
+
+
+async def load(store: Store, *refs: Ref) -> Mapping[Ref, Row]:
+    """The rows that exist."""
+    async with store.transaction() as tx:
+        return (await tx.open(Plan(CONSUMER, rows=refs))).rows
 
 
 async def park(store: Store, *events: ParkedEvent) -> None:
@@ -90,7 +103,7 @@ async def park(store: Store, *events: ParkedEvent) -> None:
 async def queue(store: Store, key: str, limit: int = 100) -> list[str]:
     """The identities of what `parked` gives."""
     async with store.transaction() as tx:
-        return [event.identity for event in await tx.parked(CONSUMER, [key], limit)]
+        return [event.identity for event in await waiting(tx, key, limit=limit, due=True)]
 
 
 def dead(key: str, identity: str, **fields: Any) -> ParkedEvent:
@@ -101,19 +114,19 @@ def dead(key: str, identity: str, **fields: Any) -> ParkedEvent:
 async def sequence(store: Store, key: str, limit: int = 100) -> Sequence[ParkedEvent]:
     """What is parked of a key."""
     async with store.transaction() as tx:
-        return await tx.sequence(CONSUMER, key, limit)
+        return await waiting(tx, key, limit=limit)
 
 
 async def end(store: Store, key: str, state: InboxState = InboxState.DONE) -> None:
     """The head of a key is handled (or discarded) and waits no longer."""
     async with store.transaction() as tx:
-        (head,) = await tx.sequence(CONSUMER, key, 1)
+        (head,) = await waiting(tx, key)
         entry = InboxEntry(key, head.identity, head.event_id, state)
-        await tx.write(changes(inbox=[entry], released=[head.position]))
+        await tx.commit(changes(inbox=[entry], released=[head.position]))
 
 
 async def fail(store: Store, key: str, failure: Failure = FAILURE, state: InboxState = InboxState.DEAD) -> None:
     """The head of a key fails once more."""
     async with store.transaction() as tx:
-        (head,) = await tx.sequence(CONSUMER, key, 1)
-        await tx.write(changes(reparked=[replace(head, state=state, attempts=head.attempts + 1, failure=failure)]))
+        (head,) = await waiting(tx, key)
+        await tx.commit(changes(reparked=[replace(head, state=state, attempts=head.attempts + 1, failure=failure)]))

@@ -7,9 +7,9 @@ from msgspec.structs import replace
 
 from orderflow.messaging.inbox import EditedEvent, InboxEntry, InboxState
 from orderflow.messaging.recovery.port import Letter, LetterFilter, Moment
-from orderflow.messaging.store import DataRefusedError, Store
+from orderflow.messaging.store import DataRefusedError, ParkedQuery, Plan, Store
 from orderflow.messaging.transport import ConsumerRecord
-from tests.conformance.store_values import CONSUMER, changes, dead, end, event_id, park, parked, sequence
+from tests.conformance.store_values import CONSUMER, changes, dead, end, event_id, park, parked, sequence, waiting
 
 RECORD = ConsumerRecord("elsewhere", 9, 9, b"k", b'{"mended": true}', (("ce_id", b"new"),), 9)
 
@@ -17,8 +17,8 @@ RECORD = ConsumerRecord("elsewhere", 9, 9, b"k", b'{"mended": true}', (("ce_id",
 async def edit(store: Store, key: str, identity: str, record: ConsumerRecord = RECORD) -> EditedEvent:
     """Put another event in the place of the key's head, as the recovery does it."""
     async with store.transaction() as tx:
-        (head,) = await tx.sequence(CONSUMER, key, 1)
-        await tx.recognise(CONSUMER, [(key, identity)])
+        found = await tx.open(Plan(CONSUMER, [(key, identity)], parked=ParkedQuery([key], 1, due=False)))
+        (head,) = found.parked
         edited = EditedEvent(
             position=head.position,
             event_id=event_id(f"{key}/{identity}"),
@@ -31,7 +31,7 @@ async def edit(store: Store, key: str, identity: str, record: ConsumerRecord = R
             InboxEntry(key, head.identity, head.event_id, InboxState.DISCARDED),
             InboxEntry(key, identity, edited.event_id, head.state),
         ]
-        await tx.write(changes(inbox=entries, edited=[edited]))
+        await tx.commit(changes(inbox=entries, edited=[edited]))
     return edited
 
 
@@ -101,7 +101,7 @@ async def test_the_original_and_the_edited_event_are_both_known_when_they_come_a
     await edit(store, "k", "1 edited")
     await end(store, "k")
     async with store.transaction() as tx:
-        found = await tx.recognise(CONSUMER, [("k", "1"), ("k", "1 edited")])
+        found = await tx.open(Plan(CONSUMER, [("k", "1"), ("k", "1 edited")]))
     assert found.known == {("k", "1"): InboxState.DISCARDED, ("k", "1 edited"): InboxState.DONE}
     assert found.closed == set()
 
@@ -112,14 +112,14 @@ async def test_what_is_not_parked_cannot_be_edited(store: Store) -> None:
     )
     with pytest.raises(DataRefusedError):
         async with store.transaction() as tx:
-            await tx.write(changes(edited=[edited]))
+            await tx.commit(changes(edited=[edited]))
 
 
 async def test_an_edited_event_that_the_inbox_does_not_know_is_refused(store: Store) -> None:
     await park(store, dead("k", "1"))
     with pytest.raises(DataRefusedError) as refused:
         async with store.transaction() as tx:
-            (head,) = await tx.sequence(CONSUMER, "k", 1)
+            (head,) = await waiting(tx, "k")
             edited = EditedEvent(
                 position=head.position,
                 event_id=event_id("k/unknown"),
@@ -128,7 +128,7 @@ async def test_an_edited_event_that_the_inbox_does_not_know_is_refused(store: St
                 record=RECORD,
                 who="ada",
             )
-            await tx.write(changes(edited=[edited]))
+            await tx.commit(changes(edited=[edited]))
     assert refused.value.constraint == "parked_events_in_inbox"
     letter = await letter_of(store, "k/1")
     assert (letter.event.identity, letter.original) == ("1", None)

@@ -7,18 +7,18 @@ import asyncio
 import pytest
 
 from orderflow.messaging.inbox import InboxState
-from orderflow.messaging.store import Changes, DataRefusedError, Recognition, Store
-from tests.conformance.store_values import CONSUMER, changes, commit, entry, outgoing, park, parked
+from orderflow.messaging.store import Changes, DataRefusedError, Plan, Snapshot, Store
+from tests.conformance.store_values import CONSUMER, changes, commit, entry, outgoing, park, parked, waiting
 
 
-async def recognise(store: Store, *messages: tuple[str, str | None], consumer: str = CONSUMER) -> Recognition:
+async def recognise(store: Store, *messages: tuple[str, str | None], consumer: str = CONSUMER) -> Snapshot:
     async with store.transaction() as tx:
-        return await tx.recognise(consumer, messages)
+        return await tx.open(Plan(consumer, messages))
 
 
 async def test_an_empty_inbox_knows_nothing(store: Store) -> None:
-    assert await recognise(store, ("k", "1")) == Recognition({}, frozenset(), {})
-    assert await recognise(store) == Recognition({}, frozenset(), {})
+    assert await recognise(store, ("k", "1")) == Snapshot(parked=[])
+    assert await recognise(store) == Snapshot(parked=[])
 
 
 async def test_a_message_is_known_by_key_identity_and_consumer(store: Store) -> None:
@@ -50,7 +50,7 @@ async def test_a_new_entry_that_is_there_already_is_refused_not_ignored(store: S
     outbox = [] if alone else [outgoing("k")]
     with pytest.raises(DataRefusedError) as refused:
         async with store.transaction() as tx:
-            await tx.write(changes(inbox=[entry("k", "0"), entry("k", "1")], outbox=outbox))
+            await tx.commit(changes(inbox=[entry("k", "0"), entry("k", "1")], outbox=outbox))
     assert refused.value.constraint == "processed_events_once"
     assert refused.value.named == {"k", CONSUMER, "1"}
     assert (await recognise(store, ("k", "0"))).known == {}
@@ -64,7 +64,7 @@ async def test_an_entry_twice_in_one_batch_is_refused(store: Store) -> None:
 async def test_two_processes_cannot_both_take_note_of_one_message(store: Store) -> None:
     async def note() -> None:
         async with store.transaction() as tx:
-            await tx.write(changes(inbox=[entry("k", "1")]))
+            await tx.commit(changes(inbox=[entry("k", "1")]))
 
     results = await asyncio.gather(note(), note(), return_exceptions=True)
     assert [type(result) for result in results if result is not None] == [DataRefusedError]
@@ -81,15 +81,15 @@ async def test_a_recognised_entry_gets_its_new_state(store: Store) -> None:
 async def test_entries_of_parked_events_are_replaced_without_being_recognised_again(store: Store) -> None:
     await park(store, parked("k", "1"))
     async with store.transaction() as tx:
-        (event,) = await tx.parked(CONSUMER, ["k"], 10)
-        await tx.write(changes(inbox=[entry("k", "1")], released=[event.position]))
+        (event,) = await waiting(tx, "k", limit=10, due=True)
+        await tx.commit(changes(inbox=[entry("k", "1")], released=[event.position]))
     assert (await recognise(store, ("k", "1"))).known == {("k", "1"): InboxState.DONE}
 
 
 async def test_a_key_with_parked_events_is_closed_at_its_consumer_only(store: Store) -> None:
     await park(store, parked("k", "1"))
     assert (await recognise(store, ("k", "9"), ("l", "9"))).closed == {"k"}
-    assert (await recognise(store, ("k", "9"), consumer="other")).closed == frozenset()
+    assert (await recognise(store, ("k", "9"), consumer="other")).closed == set()
 
 
 async def test_streams_count_by_source_and_key(store: Store) -> None:
@@ -103,7 +103,7 @@ async def test_a_stream_that_was_not_recognised_must_be_new(store: Store, count:
     await commit(store, changes(emitted={("/a", "k"): 2}))
     with pytest.raises(DataRefusedError) as refused:
         async with store.transaction() as tx:
-            await tx.write(changes(emitted={("/b", "k"): 1, ("/a", "k"): count}))
+            await tx.commit(changes(emitted={("/b", "k"): 1, ("/a", "k"): count}))
     assert refused.value.constraint == "streams_once"
     assert (await recognise(store, ("k", None))).emitted == {("/a", "k"): 2}
 
@@ -136,18 +136,11 @@ async def test_the_depth_of_a_closed_key_is_counted_up_to_a_limit(store: Store) 
     await park(store, parked("k", "1"), parked("k", "2", attempts=0), parked("k", "3", attempts=0), parked("l", "1"))
     await commit(store, Changes(consumer="other", inbox=[entry("m", "1")], parked=[parked("m", "1")]))
     names = [("k", "9"), ("k", "10"), ("l", "9"), ("m", "9"), ("n", "9")]
+    assert (await recognise(store, *names)).depth == {"k": 3, "l": 1}
     async with store.transaction() as tx:
-        assert (await tx.recognise(CONSUMER, names)).depth == {"k": 3, "l": 1}
-        limited = await tx.recognise(CONSUMER, names, depth_limit=2)
+        limited = await tx.open(Plan(CONSUMER, names, depth_max=2))
     assert limited.depth == {"k": 2, "l": 1}
     assert limited.closed == {"k", "l"}
-
-
-async def test_what_was_written_can_be_looked_up_before_the_commit(store: Store) -> None:
-    async with store.transaction() as tx:
-        await tx.write(changes(inbox=[entry("k", "1")]))
-        assert (await tx.recognise(CONSUMER, [("k", "1")])).known == {("k", "1"): InboxState.DONE}
-    assert (await recognise(store, ("k", "1"))).known == {("k", "1"): InboxState.DONE}
 
 
 async def test_a_known_entry_twice_in_one_batch_is_refused(store: Store) -> None:

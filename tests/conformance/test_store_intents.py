@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 from msgspec.structs import replace
 
-from orderflow.messaging.store import DataRefusedError, OpenIntent, Store
+from orderflow.messaging.store import DataRefusedError, End, OpenIntent, Store
 from tests.conformance.store_values import changes, commit, intent
 from tests.support.waiting import eventually
 
@@ -76,6 +76,6 @@ async def test_an_intent_may_be_closed_and_opened_in_one_batch(store: Store) -> 
 async def test_an_intent_that_was_not_committed_is_never_asked(store: Store) -> None:
     with pytest.raises(RuntimeError):
         async with store.transaction() as tx:
-            await tx.write(changes(opened=[intent("a")], lease_ms=0))
+            await tx.commit(changes(opened=[intent("a")], lease_ms=0), End.ROLLBACK)
             raise RuntimeError
     assert await claim(store) == []

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from orderflow.messaging.inbox import Failure, InboxEntry, InboxState, ParkedEvent, Waits
 from orderflow.messaging.recovery.port import Act, LetterFilter, LogEntry, Moment
-from orderflow.messaging.store import Changes, DataRefusedError, Store
+from orderflow.messaging.store import Changes, DataRefusedError, End, Store
 from tests.conformance.store_values import (
     CONSUMER,
     FAILURE,
@@ -25,6 +25,7 @@ from tests.conformance.store_values import (
     park,
     parked,
     sequence,
+    waiting,
 )
 from tests.support.waiting import eventually
 
@@ -261,9 +262,9 @@ async def test_the_history_ends_with_who_discarded_the_event_and_why(store: Stor
     await park(store, dead("k", "1"), parked("k", "2", attempts=0), parked("k", "3", attempts=0))
     for name in ("k/1", "k/2"):
         async with store.transaction() as tx:
-            (head,) = await tx.sequence(CONSUMER, "k", 1)
+            (head,) = await waiting(tx, "k")
             known = InboxEntry("k", head.identity, head.event_id, InboxState.DISCARDED)
-            await tx.write(changes(inbox=[known], released=[head.position], discarding=ADA))
+            await tx.commit(changes(inbox=[known], released=[head.position], discarding=ADA))
         last = (await store.recovery.history(event_id(name)))[-1]
         assert (last.moment, last.who, last.message) == (Moment.DISCARDED, "ada", "she knows")
     await end(store, "k")
@@ -281,8 +282,8 @@ async def test_what_waits_is_counted_as_each_of_it_says(store: Store) -> None:
 async def test_a_held_event_that_is_written_again_without_a_failure_has_no_history(store: Store) -> None:
     await park(store, parked("k", "1", attempts=0))
     async with store.transaction() as tx:
-        (event,) = await tx.sequence(CONSUMER, "k", 1)
-        await tx.write(changes(reparked=[event]))
+        (event,) = await waiting(tx, "k")
+        await tx.commit(changes(reparked=[event]))
     assert await history(store, event.position) == []
 
 
@@ -295,13 +296,12 @@ async def test_a_failure_that_is_rolled_back_was_none(store: Store) -> None:
 
 async def fail_and_break(store: Store, event: ParkedEvent) -> None:
     async with store.transaction() as tx:
-        await tx.write(changes(reparked=[replace(event, attempts=2)]))
-        await tx.write(changes(released=[987]))
+        await tx.commit(changes(reparked=[replace(event, attempts=2)], released=[987]))
 
 
 async def change_ones_mind(store: Store, batch: Changes) -> None:
     async with store.transaction() as tx:
-        await tx.write(batch)
+        await tx.commit(batch, End.ROLLBACK)
         raise InterruptedError
 
 

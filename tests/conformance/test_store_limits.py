@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from orderflow.messaging.decision import Intent
 from orderflow.messaging.inbox import Failure, InboxEntry, InboxState, ParkedEvent
 from orderflow.messaging.recovery.port import LetterFilter, is_last_page
-from orderflow.messaging.store import DataRefusedError, OutboxRecord, Store
+from orderflow.messaging.store import DataRefusedError, OutboxRecord, Plan, Store
 from orderflow.messaging.transport import MAX_RECORD_BYTES, ConsumerRecord, Headers, fits, size_of
 from tests.conformance.store_values import (
     CONSUMER,
@@ -94,7 +94,7 @@ async def test_a_retry_that_cannot_be_told_is_refused(store: Store) -> None:
 async def test_a_name_with_a_nul_is_refused_already_when_it_is_looked_up(store: Store, name: tuple[str, str]) -> None:
     with pytest.raises(DataRefusedError):
         async with store.transaction() as tx:
-            await tx.recognise(CONSUMER, [name])
+            await tx.open(Plan(CONSUMER, [name]))
 
 
 @pytest.mark.parametrize("value", [object(), "a\x00b"], ids=["no JSON", "a NUL"])

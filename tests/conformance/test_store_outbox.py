@@ -14,6 +14,7 @@ from orderflow.messaging.store import (
     OutboxFilter,
     OutboxReader,
     OutboxRows,
+    Plan,
     Store,
     StoreUnavailableError,
 )
@@ -110,10 +111,10 @@ async def test_within_a_key_rows_come_in_commit_order_under_concurrent_writers(
         for _ in range(times):
             touched = chance.sample(keys, 2)
             async with where.transaction() as tx:
-                await tx.lock(sorted(lock_id(key) for key in touched))
+                await tx.open(Plan("shop", locks=sorted(lock_id(key) for key in touched)))
                 numbers = {key: committed[key] + 1 for key in touched}
-                await tx.write(changes(outbox=[outgoing(key, b"%d" % n) for key, n in numbers.items()]))
                 committed.update(numbers)
+                await tx.commit(changes(outbox=[outgoing(key, b"%d" % n) for key, n in numbers.items()]))
 
     reader = store.outbox()
     await reader.claim_slots()

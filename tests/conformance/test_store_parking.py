@@ -20,6 +20,7 @@ from tests.conformance.store_values import (
     parked,
     queue,
     sequence,
+    waiting,
 )
 from tests.support.waiting import eventually
 
@@ -32,7 +33,7 @@ async def test_a_parked_event_comes_back_byte_for_byte(store: Store) -> None:
     nothing = replace(nothing, record=replace(nothing.record, key=None, value=None, headers=(), topic=""))
     await park(store, event, nothing)
     async with store.transaction() as tx:
-        found = await tx.parked(CONSUMER, ["k", "l", "unknown", "k"], 10)
+        found = await waiting(tx, "k", "l", "unknown", "k", limit=10, due=True)
     assert [as_given(each) for each in found] == [event, nothing]
     assert 0 < found[0].position < found[1].position
 
@@ -47,7 +48,7 @@ async def test_events_of_a_key_come_in_the_order_in_which_they_were_parked(store
 async def test_the_limit_counts_for_each_key(store: Store) -> None:
     await park(store, parked("k", "1"), parked("l", "1"), parked("k", "2", attempts=0), parked("l", "2", attempts=0))
     async with store.transaction() as tx:
-        found = await tx.parked(CONSUMER, ["l", "k"], 1)
+        found = await waiting(tx, "l", "k", due=True)
     assert [(event.key, event.identity) for event in found] == [("k", "1"), ("l", "1")]
 
 
@@ -90,9 +91,9 @@ async def test_a_failed_attempt_replaces_what_was_known_of_the_event(store: Stor
     await park(store, parked("k", "1"))
     first = await store.recovery.letter(event_id("k/1"))
     async with store.transaction() as tx:
-        (event,) = await tx.parked(CONSUMER, ["k"], 1)
+        (event,) = await waiting(tx, "k", due=True)
         worse = replace(FAILURE, error="ValueError")
-        await tx.write(changes(reparked=[replace(event, attempts=2, failure=worse, delay_ms=HOUR_MS)]))
+        await tx.commit(changes(reparked=[replace(event, attempts=2, failure=worse, delay_ms=HOUR_MS)]))
     assert await store.due_keys(CONSUMER, 10) == []
     view = await store.recovery.letter(event.position)
     assert view is not None
@@ -107,8 +108,8 @@ async def test_a_failed_attempt_replaces_what_was_known_of_the_event(store: Stor
 async def test_a_released_event_lets_the_next_one_be_the_head(store: Store) -> None:
     await park(store, parked("k", "1"), parked("k", "2", attempts=0), parked("k", "3", attempts=0))
     async with store.transaction() as tx:
-        first, second = await tx.parked(CONSUMER, ["k"], 2)
-        await tx.write(changes(inbox=[entry("k", "1"), entry("k", "2")], released=[first.position, second.position]))
+        first, second = await waiting(tx, "k", limit=2, due=True)
+        await tx.commit(changes(inbox=[entry("k", "1"), entry("k", "2")], released=[first.position, second.position]))
     assert await store.due_keys(CONSUMER, 10) == ["k"]
     assert await queue(store, "k") == ["3"]
 
@@ -116,8 +117,8 @@ async def test_a_released_event_lets_the_next_one_be_the_head(store: Store) -> N
 async def test_a_held_event_that_fails_as_head_gets_its_times(store: Store) -> None:
     await park(store, parked("k", "1", attempts=0))
     async with store.transaction() as tx:
-        (event,) = await tx.parked(CONSUMER, ["k"], 1)
-        await tx.write(changes(reparked=[replace(event, attempts=1, failure=FAILURE)]))
+        (event,) = await waiting(tx, "k", due=True)
+        await tx.commit(changes(reparked=[replace(event, attempts=1, failure=FAILURE)]))
     view = await store.recovery.letter(event_id("k/1"))
     assert view is not None
     assert view.first_failed_at == view.last_failed_at
@@ -171,14 +172,14 @@ async def test_a_sequence_is_all_that_is_parked_of_a_key_whatever_its_state(stor
     assert [event.state for event in await sequence(store, "k")] == [InboxState.DEAD, *[InboxState.PARKED] * 2]
     assert await sequence(store, "unknown") == []
     async with store.transaction() as tx:
-        assert await tx.sequence("other", "k", 10) == []
+        assert await waiting(tx, "k", limit=10, consumer="other") == []
 
 
 async def test_what_a_sequence_has_shown_can_be_replaced_in_the_inbox(store: Store) -> None:
     await park(store, dead("k", "1"))
     async with store.transaction() as tx:
-        (event,) = await tx.sequence(CONSUMER, "k", 10)
-        await tx.write(changes(inbox=[entry("k", "1", InboxState.DISCARDED)], released=[event.position]))
+        (event,) = await waiting(tx, "k", limit=10)
+        await tx.commit(changes(inbox=[entry("k", "1", InboxState.DISCARDED)], released=[event.position]))
     assert await sequence(store, "k") == []
 
 

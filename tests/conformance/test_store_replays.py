@@ -23,6 +23,7 @@ from tests.conformance.store_values import (
     parked,
     queue,
     sequence,
+    waiting,
 )
 from tests.support.waiting import eventually
 
@@ -217,7 +218,7 @@ async def test_an_event_edited_after_the_replay_began_is_followed_under_its_new_
     (position,) = await bury(store, "k")
     number = await begin(store, [position])
     async with store.transaction() as tx:
-        (head,) = await tx.sequence(CONSUMER, "k", 1)
+        (head,) = await waiting(tx, "k")
         edited = EditedEvent(
             position=position,
             event_id=event_id("edited"),
@@ -230,7 +231,7 @@ async def test_an_event_edited_after_the_replay_began_is_followed_under_its_new_
             InboxEntry("k", "1", head.event_id, InboxState.DISCARDED),
             InboxEntry("k", "edited", edited.event_id, InboxState.DEAD),
         ]
-        await tx.write(changes(inbox=entries, edited=[edited]))
+        await tx.commit(changes(inbox=entries, edited=[edited]))
     assert await send(store, number) == ["k"]
     await end(store, "k")
     assert await progress(store, number) == ReplayProgress(succeeded=1)

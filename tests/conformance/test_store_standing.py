@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from orderflow.messaging.recovery.port import Act, Expired
 from orderflow.messaging.store import Due, Standing, Store, WorkKind
-from tests.conformance.store_values import CONSUMER, changes, commit, dead, intent, outgoing, park, parked
+from tests.conformance.store_values import CONSUMER, changes, commit, dead, intent, outgoing, park, parked, waiting
 from tests.support.waiting import eventually
 
 ADA = Act(who="ada", reason="ticket 4711")
@@ -62,8 +62,8 @@ async def test_heads_are_due_by_event_type_until_they_are_tried_and_not_what_is_
     assert {(due.kind, due.consumer) for due in before} == {(WorkKind.RETRY, CONSUMER)}
     assert "other" in {due.place for due in before}
     async with store.transaction() as tx:
-        (head,) = await tx.sequence(CONSUMER, "b", 1)
-        await tx.write(changes(reparked=[replace(head, attempts=2, delay_ms=LONG_MS)]))
+        (head,) = await waiting(tx, "b")
+        await tx.commit(changes(reparked=[replace(head, attempts=2, delay_ms=LONG_MS)]))
     assert [due.place for due in (await standing(store)).due] == [parked("a", "1").event_type]
     assert not (await store.standing(["somebody else"], 0)).due
 

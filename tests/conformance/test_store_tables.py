@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orderflow.messaging.rows import Ref
-from orderflow.messaging.store import DataRefusedError, Store, TransitionRefusedError
+from orderflow.messaging.store import DataRefusedError, Plan, Store, TransitionRefusedError
 from tests.conformance.store_tables import Counter, Move, Parcel, ParcelState
 from tests.conformance.store_values import changes, commit
 
@@ -17,7 +17,7 @@ ARRIVED = Parcel(parcel_id="p", state=ParcelState.ARRIVED)
 
 async def load(store: Store, ref: Ref) -> object:
     async with store.transaction() as tx:
-        return (await tx.load([ref])).get(ref)
+        return (await tx.open(Plan("shop", rows=[ref]))).rows.get(ref)
 
 
 async def test_the_last_version_of_a_batch_is_what_is_kept(store: Store) -> None:

@@ -9,10 +9,10 @@ from uuid import UUID
 import pytest
 
 from orderflow.messaging.rows import Ref
-from orderflow.messaging.store import DataRefusedError, Store, StoreUnavailableError
+from orderflow.messaging.store import DataRefusedError, End, Plan, Store, StoreUnavailableError
 from tests.conformance.store_backends import Backend
 from tests.conformance.store_tables import Counter, Line, Move, Parcel
-from tests.conformance.store_values import changes, commit, entry, intent, outgoing, parked
+from tests.conformance.store_values import changes, commit, entry, intent, load, outgoing, parked
 from tests.support.waiting import eventually
 
 A = Ref(Counter, "a")
@@ -20,8 +20,7 @@ B = Ref(Counter, "b")
 
 
 async def value_of(store: Store, ref: Ref) -> int | None:
-    async with store.transaction() as tx:
-        row = (await tx.load([ref])).get(ref)
+    row = (await load(store, ref)).get(ref)
     return row.value if isinstance(row, Counter) else None
 
 
@@ -37,8 +36,7 @@ async def test_every_kind_of_column_comes_back_as_it_was(store: Store) -> None:
     )
     plain = Parcel(parcel_id="p2")
     await commit(store, changes(rows=[parcel, plain]))
-    async with store.transaction() as tx:
-        loaded = await tx.load([parcel.ref, plain.ref, Ref(Parcel, "unknown"), parcel.ref])
+    loaded = await load(store, parcel.ref, plain.ref, Ref(Parcel, "unknown"), parcel.ref)
     assert loaded == {parcel.ref: parcel, plain.ref: plain}
 
 
@@ -55,34 +53,58 @@ async def test_all_parts_of_a_batch_are_there_after_its_commit(store: Store) -> 
     assert await value_of(store, A) == 1
     assert (await store.backlog()).unsent == 1
     async with store.transaction() as tx:
-        assert (await tx.recognise("shop", [("k", "1")])).emitted == {("/shop", "k"): 1}
+        assert (await tx.open(Plan("shop", [("k", "1")]))).emitted == {("/shop", "k"): 1}
 
 
 async def test_nothing_is_left_of_a_block_that_was_left_by_an_exception(store: Store) -> None:
     with pytest.raises(RuntimeError, match="rehearsal"):
         async with store.transaction() as tx:
-            await tx.lock([1])
-            await tx.write(
-                changes(
-                    rows=[Counter(counter_id="a", value=1)],
-                    inbox=[entry("k", "1")],
-                    emitted={("/shop", "k"): 1},
-                    outbox=[outgoing("k")],
-                )
-            )
+            await tx.open(Plan("shop", [("k", "1")], [1], [A]))
             raise RuntimeError("rehearsal")
     assert await value_of(store, A) is None
     assert (await store.backlog()).unsent == 0
     async with store.transaction() as tx:
-        found = await tx.recognise("shop", [("k", "1")])
+        found = await tx.open(Plan("shop", [("k", "1")]))
     assert (found.known, found.emitted, found.closed) == ({}, {}, frozenset())
+
+
+async def test_what_ends_with_a_rollback_was_checked_and_nothing_is_left_of_it(
+    backend: Backend, store: Store
+) -> None:
+    await commit(store, changes(inbox=[entry("l", "1")]))
+    batch = changes(
+        rows=[Counter(counter_id="a", value=1)],
+        inbox=[entry("k", "1")],
+        emitted={("/shop", "k"): 1},
+        outbox=[outgoing("k")],
+        opened=[intent("k")],
+    )
+    async with store.transaction() as tx:
+        await tx.open(Plan("shop", [("k", "1")], [1], [A]))
+        await tx.commit(batch, End.ROLLBACK)
+    for refused in (
+        changes(rows=[Counter(counter_id="a", value=-1)]),
+        changes(inbox=[entry("l", "1")]),
+        changes(parked=[parked("k", "2")]),
+    ):
+        with pytest.raises(DataRefusedError):
+            async with store.transaction() as tx:
+                await tx.open(Plan("shop", locks=[1]))
+                await tx.commit(refused, End.ROLLBACK)
+    assert await value_of(store, A) is None
+    assert (await store.backlog()).unsent == 0
+    assert await store.claim_intents(1, 1) == []
+    other = await backend.open()
+    async with asyncio.timeout(60), other.transaction() as tx:
+        found = await tx.open(Plan("shop", [("k", "1")], [1]))
+    assert (found.known, found.emitted, found.closed) == ({}, {}, set())
 
 
 async def test_a_refusal_in_one_part_takes_back_all_parts(store: Store) -> None:
     await commit(store, changes(inbox=[entry("k", "1")]))
     with pytest.raises(DataRefusedError):
         async with store.transaction() as tx:
-            await tx.write(
+            await tx.commit(
                 changes(
                     rows=[Counter(counter_id="a", value=1)],
                     outbox=[outgoing("k")],
@@ -94,32 +116,31 @@ async def test_a_refusal_in_one_part_takes_back_all_parts(store: Store) -> None:
 
 
 async def test_a_refusal_that_was_swallowed_commits_nothing(store: Store) -> None:
-    with pytest.raises(DataRefusedError):
-        async with store.transaction() as tx:
-            await tx.write(changes(rows=[Counter(counter_id="a", value=1)]))
-            with pytest.raises(DataRefusedError):
-                await tx.write(changes(rows=[Counter(counter_id="b", value=-1)]))
+    rows = [Counter(counter_id="a", value=1), Counter(counter_id="b", value=-1)]
+    async with store.transaction() as tx:
+        with pytest.raises(DataRefusedError):
+            await tx.commit(changes(rows=list(rows)))
     assert await value_of(store, A) is None
 
 
-async def test_a_transaction_sees_its_own_writes_and_others_do_not(store: Store) -> None:
-    async with store.transaction() as tx:
-        await tx.write(changes(rows=[Counter(counter_id="a", value=1)]))
-        assert A in await tx.load([A])
-        assert await value_of(store, A) is None
-    assert await value_of(store, A) == 1
+async def test_a_block_that_is_left_without_a_commit_frees_its_locks(backend: Backend, store: Store) -> None:
+    other = await backend.open()
+    for _ in range(3):
+        async with store.transaction() as tx:
+            await tx.open(Plan("shop", locks=[1, 2]))
+    async with asyncio.timeout(60), other.transaction() as tx:
+        await tx.open(Plan("shop", locks=[1, 2]))
 
 
 async def test_a_crash_before_the_commit_leaves_nothing_and_frees_the_locks(backend: Backend, store: Store) -> None:
     other = await backend.open()
     with pytest.raises(StoreUnavailableError):
         async with store.transaction() as tx:
-            await tx.lock([1, 2])
-            await tx.write(changes(rows=[Counter(counter_id="a", value=1)]))
+            await tx.open(Plan("shop", locks=[1, 2]))
             await backend.crash(store)
+            await tx.commit(changes(rows=[Counter(counter_id="a", value=1)]))
     async with asyncio.timeout(60), other.transaction() as tx:
-        await tx.lock([1, 2])
-        assert await tx.load([A]) == {}
+        assert (await tx.open(Plan("shop", locks=[1, 2], rows=[A]))).rows == {}
 
 
 async def test_a_lock_keeps_others_out_until_the_transaction_ends(backend: Backend, store: Store) -> None:
@@ -128,11 +149,11 @@ async def test_a_lock_keeps_others_out_until_the_transaction_ends(backend: Backe
 
     async def enter() -> None:
         async with other.transaction() as tx:
-            await tx.lock([3, 5])
+            await tx.open(Plan("shop", locks=[3, 5]))
             entered.set()
 
     async with store.transaction() as tx:
-        await tx.lock([5, 9])
+        await tx.open(Plan("shop", locks=[5, 9]))
         waiting = asyncio.create_task(enter())
         for _ in range(3):
             await store.ping()
@@ -143,10 +164,9 @@ async def test_a_lock_keeps_others_out_until_the_transaction_ends(backend: Backe
 
 async def test_locks_are_the_whole_64_bits_with_their_sign(store: Store) -> None:
     async with store.transaction() as tx:
-        await tx.lock([-(2**63), -1, 0, 2**63 - 1])
-        await tx.lock([2**63 - 1])
+        await tx.open(Plan("shop", locks=[-(2**63), -1, 0, 2**63 - 1, 2**63 - 1]))
         async with store.transaction() as other:
-            await other.lock([1, 2**32, 2**63 - 2])
+            await other.open(Plan("shop", locks=[1, 2**32, 2**63 - 2]))
 
 
 async def test_under_its_lock_a_batch_sees_what_the_last_holder_committed(backend: Backend, store: Store) -> None:
@@ -157,14 +177,13 @@ async def test_under_its_lock_a_batch_sees_what_the_last_holder_committed(backen
     async def add(where: Store, times: int) -> None:
         for _ in range(times):
             async with where.transaction() as tx:
-                await tx.lock([11, 12])
-                loaded = await tx.load([A, B])
+                loaded = (await tx.open(Plan("shop", locks=[11, 12], rows=[A, B]))).rows
                 raised = [
                     Counter(counter_id=row.counter_id, value=row.value + 1)
                     for row in loaded.values()
                     if isinstance(row, Counter)
                 ]
-                await tx.write(changes(rows=list(raised), existing=frozenset(loaded)))
+                await tx.commit(changes(rows=list(raised), existing=frozenset(loaded)))
 
     await asyncio.wait_for(asyncio.gather(*(add(each, 10) for each in (store, other, store, other))), 30)
     assert (await value_of(store, A), await value_of(store, B)) == (40, 40)
@@ -173,10 +192,10 @@ async def test_under_its_lock_a_batch_sees_what_the_last_holder_committed(backen
 async def test_one_who_is_cancelled_while_waiting_lets_the_others_through(store: Store) -> None:
     async def enter() -> None:
         async with store.transaction() as tx:
-            await tx.lock([1, 2])
+            await tx.open(Plan("shop", locks=[1, 2]))
 
     async with store.transaction() as tx:
-        await tx.lock([2])
+        await tx.open(Plan("shop", locks=[2]))
         patient = asyncio.create_task(enter())
         impatient = asyncio.create_task(enter())
         await store.ping()
@@ -192,9 +211,9 @@ async def test_an_outage_is_told_as_one_and_ends(backend: Backend, store: Store)
     await store.ping()
     with pytest.raises(StoreUnavailableError):
         async with store.transaction() as tx:
-            await tx.lock([1])
-            await tx.write(changes(rows=[Counter(counter_id="a", value=1)]))
+            await tx.open(Plan("shop", locks=[1]))
             backend.go_down()
+            await tx.commit(changes(rows=[Counter(counter_id="a", value=1)]))
     with pytest.raises(StoreUnavailableError):
         await store.ping()
     with pytest.raises(StoreUnavailableError):
@@ -218,13 +237,13 @@ async def test_an_outage_is_told_as_one_and_ends(backend: Backend, store: Store)
 async def test_a_transaction_does_not_outlive_a_short_outage(backend: Backend, store: Store) -> None:
     with pytest.raises(StoreUnavailableError):
         async with store.transaction() as tx:
-            await tx.lock([1])
-            await tx.write(changes(rows=[Counter(counter_id="a", value=1)]))
+            await tx.open(Plan("shop", locks=[1]))
             backend.go_down()
             backend.come_back()
+            await tx.commit(changes(rows=[Counter(counter_id="a", value=1)]))
     assert await value_of(store, A) is None
     async with asyncio.timeout(60), store.transaction() as tx:
-        await tx.lock([1])
+        await tx.open(Plan("shop", locks=[1]))
 
 
 async def test_a_closed_store_refuses_and_closes_twice(store: Store) -> None:

@@ -62,12 +62,9 @@ _ASKED = Reach({"payment": Day.ORDERS}, why="it asks nobody outside")
 
 REACHES: Mapping[Point, Reach] = {
     Point.TX_OPENING: _all(Day.ORDERS),
-    Point.TX_LOCKED: _all(Day.ORDERS),
-    Point.TX_RECOGNISED: _all(Day.ORDERS),
+    Point.TX_OPENED: _all(Day.ORDERS),
     Point.TX_DECIDED: _all(Day.ORDERS),
-    Point.TX_ROWS_WRITTEN: _all(Day.ORDERS),
-    Point.TX_OUTBOX_WRITTEN: _all(Day.ORDERS),
-    Point.TX_COMMITTING: _all(Day.ORDERS),
+    Point.TX_SENT: _all(Day.ORDERS),
     Point.TX_COMMITTED: _all(Day.ORDERS),
     Point.BATCH_TOLD: _all(Day.ORDERS),
     Point.COMMAND_ANSWERING: Reach(

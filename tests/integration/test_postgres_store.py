@@ -10,22 +10,38 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from orderflow.messaging.inbox import InboxEntry, InboxState
 from orderflow.messaging.recovery.port import Act, LetterFilter, ReplayPlan, ReplayProgress
-from orderflow.messaging.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
+from orderflow.messaging.store import (
+    DataRefusedError,
+    End,
+    ParkedQuery,
+    Plan,
+    SchemaBehindError,
+    StoreUnavailableError,
+)
 from orderflow.messaging.stores.postgres import migrations
 from orderflow.messaging.stores.postgres.migrations import MigrationSequence
 from orderflow.messaging.stores.postgres.queries import load_queries
 from orderflow.messaging.stores.postgres.store import PACKAGE, PostgresStore
 from tests.conformance import store_tables
 from tests.conformance.store_tables import Counter, Parcel
-from tests.conformance.store_values import changes, commit, dead, entry, intent, outgoing, park, parked
+from tests.conformance.store_values import (
+    changes,
+    commit,
+    dead,
+    entry,
+    intent,
+    outgoing,
+    park,
+    parked,
+    sequence,
+)
 from tests.support.waiting import eventually
 
 
 @pytest.fixture
 async def store(database_url: str) -> AsyncIterator[PostgresStore]:
-    own = MigrationSequence.from_package("parcels", store_tables.__name__)
+    own = MigrationSequence.from_package("parcels", store_tables.__name__, store_tables.tables())
     await migrations.migrate(database_url, [migrations.core(), own])
     opened = await PostgresStore.connect(
         database_url, tables=store_tables.tables(), transactions_max=2, patience_s=0.1
@@ -71,11 +87,11 @@ async def test_no_batch_reads_a_whole_table_however_its_plans_were_made(
     async def work(first: int) -> None:
         keys = [f"key-{n}" for n in range(first, first + 20)]
         async with store.transaction() as tx:
-            await tx.recognise("shop", [(key, "2") for key in keys])
-            loaded = await tx.load([Counter(counter_id=key, value=0).ref for key in keys])
-            await tx.parked("shop", keys, 10)
-            await tx.sequence("shop", keys[0], 10)
-            await tx.write(
+            rows = [Counter(counter_id=key, value=0).ref for key in keys]
+            loaded = (
+                await tx.open(Plan("shop", [(key, "2") for key in keys], [1], rows, ParkedQuery(keys, 10)))
+            ).rows
+            await tx.commit(
                 changes(
                     rows=[Counter(counter_id=key, value=first) for key in keys],
                     existing=frozenset(loaded),
@@ -136,7 +152,7 @@ async def test_rows_of_this_process_are_not_read_back_and_those_of_others_are(st
     await commit(store, changes(outbox=[outgoing("k", b"1")]))
     with pytest.raises(ValueError, match="rolled back"):
         async with store.transaction() as tx:
-            await tx.write(changes(outbox=[outgoing("k", b"never")]))
+            await tx.commit(changes(outbox=[outgoing("k", b"never")]), End.ROLLBACK)
             raise ValueError("rolled back")
     await store.fetch(
         "WITH others AS (INSERT INTO outbox (segment, slot, topic, key, value, headers, event_id)"
@@ -200,7 +216,7 @@ async def test_a_cancelled_batch_gives_its_locks_back_at_once(store: PostgresSto
 
     async def hold() -> None:
         async with store.transaction() as tx:
-            await tx.lock([1])
+            await tx.open(Plan("shop", locks=[1]))
             inside.set()
             await asyncio.Event().wait()
 
@@ -208,7 +224,7 @@ async def test_a_cancelled_batch_gives_its_locks_back_at_once(store: PostgresSto
     await inside.wait()
     task.cancel()
     async with asyncio.timeout(60), store.transaction() as tx:
-        await tx.lock([1])
+        await tx.open(Plan("shop", locks=[1]))
     with pytest.raises(asyncio.CancelledError):
         await task
 
@@ -256,18 +272,21 @@ async def test_an_outage_in_the_middle_of_parking_leaves_nothing_half_done(store
     assert [line.keys for line in await store.recovery.summary()] == [1]
 
 
-async def test_a_replay_waits_for_who_is_just_discarding_the_event_and_then_leaves_it(store: PostgresStore) -> None:
+async def test_a_replay_waits_for_who_is_just_discarding_the_event_and_then_leaves_it(
+    store: PostgresStore, database_url: str
+) -> None:
     await park(store, dead("k", "1"), dead("l", "1"))
     positions = [letter.event.position for letter in await store.recovery.letters(LetterFilter(), 10)]
     number = (await store.recovery.begin_replay(positions, ReplayPlan(), Act(who="ada"), 0)).number
     await store.recovery.claim_replay(60_000)
-    async with store.transaction() as tx:
-        (head,) = await tx.sequence("shop", "k", 1)
-        discarded = InboxEntry("k", "1", head.event_id, InboxState.DISCARDED)
-        await tx.write(changes(inbox=[discarded], released=[head.position]))
+    (head,) = await sequence(store, "k")
+    other = await asyncpg.connect(database_url)
+    async with other.transaction():
+        await other.fetch(load_queries(PACKAGE)["release"], [head.position], "bob", "he knows")
         sending = asyncio.create_task(store.recovery.send(number, 10))
         await eventually(lambda: waits_for_a_row(store))
         assert not sending.done()
+    await other.close()
     assert await sending == [("shop", "l")]
     replay = await store.recovery.replay(number)
     assert replay is not None

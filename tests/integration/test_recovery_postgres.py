@@ -23,13 +23,14 @@ from orderflow.messaging.engine import Engine
 from orderflow.messaging.engine_config import EngineConfig
 from orderflow.messaging.envelope import Envelope
 from orderflow.messaging.incoming import Incoming, from_record
-from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.message import Event
+from orderflow.messaging.processor import Processor
 from orderflow.messaging.recovery import replay as replaying
 from orderflow.messaging.recovery.port import Act, LetterFilter, Replay, ReplayPlan, ReplayProgress, ReplayState
 from orderflow.messaging.recovery.prediction import Rehearsed
 from orderflow.messaging.rows import Rows
 from orderflow.messaging.signals import Signals
+from orderflow.messaging.store import Plan
 from orderflow.messaging.stores.postgres import migrations
 from orderflow.messaging.stores.postgres.store import PostgresStore
 from orderflow.messaging.transport import ConsumerRecord, TopicSettings
@@ -67,7 +68,7 @@ LAST_RELEASE = replace(
 
 
 class Shop:
-    """The payment service over a database of its own; what comes in is handed to the inlet."""
+    """The payment service over a database of its own; what comes in is handed to the processor."""
 
     def __init__(self, store: PostgresStore, server: PostgresServer, url: str) -> None:
         self.store = store
@@ -105,8 +106,8 @@ class Shop:
 
     async def admit(self, *events: Event, service: Any = SERVICE) -> None:
         """By a way in that has seen nothing fail yet."""
-        inlet: Inlet = self.engine(service)._inlet
-        await inlet.admit("payment", [self.incoming(event) for event in events])
+        processor: Processor = self.engine(service)._processor
+        await processor.admit("payment", [self.incoming(event) for event in events])
 
     def incoming(self, event: Event) -> Incoming:
         self._offset += 1
@@ -237,7 +238,7 @@ async def test_live_traffic_is_not_waited_for_and_a_cancelled_rehearsal_holds_no
     before = shop.checksums()
 
     async with shop.store.transaction() as traffic:
-        await traffic.lock([identity.lock_id(str(order_id))])
+        await traffic.open(Plan("order", locks=[identity.lock_id(str(order_id))]))
         rehearsing = asyncio.ensure_future(recovery.rehearse(DEAD))
         waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
         await eventually(lambda: shop.asked(waits) == "1")

@@ -21,8 +21,8 @@ from orderflow.messaging.envelope import Envelope
 from orderflow.messaging.flow import FLOW_EVENTS
 from orderflow.messaging.identity import event_id
 from orderflow.messaging.incoming import Incoming, from_record
-from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.message import Event
+from orderflow.messaging.processor import Processor
 from orderflow.messaging.result import Result
 from orderflow.messaging.retrier import Retrier
 from orderflow.messaging.rows import Fact, Ref, Row, Rows
@@ -93,11 +93,11 @@ class Depot:
         )
         policy = policy_of(EngineConfig(retry_first_ms=1, retry_ceiling_ms=2), chance)
         self.catalogue = service.catalogue
-        self.inlet = Inlet(service, store, policy, signals, clock)
-        self.retrier = Retrier("depot", self.inlet, store, signals, clock)
+        self.processor = Processor(service, store, policy, signals, clock)
+        self.retrier = Retrier("depot", self.processor, store, signals, clock)
 
     async def admit(self, *events: Written) -> list[Result]:
-        return await self.inlet.admit("depot", [self._read(event, n) for n, event in enumerate(events)])
+        return await self.processor.admit("depot", [self._read(event, n) for n, event in enumerate(events)])
 
     def committed(self) -> list[list[Outcome]]:
         return [
@@ -126,7 +126,7 @@ class Depot:
 
 @pytest.fixture
 async def depot(database_url: str) -> AsyncIterator[Depot]:
-    own = MigrationSequence.from_package("parcels", store_tables.__name__)
+    own = MigrationSequence.from_package("parcels", store_tables.__name__, store_tables.tables())
     await migrations.migrate(database_url, [migrations.core(), own])
     store = await PostgresStore.connect(database_url, tables=store_tables.tables())
     yield Depot(store, database_url)
@@ -211,7 +211,7 @@ async def latin(postgres: PostgresServer) -> AsyncIterator[Depot]:
     name = f"latin_{uuid4().hex[:12]}"
     postgres.execute(f"CREATE DATABASE \"{name}\" ENCODING LATIN1 LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
     url = postgres.url(name)
-    own = MigrationSequence.from_package("parcels", store_tables.__name__)
+    own = MigrationSequence.from_package("parcels", store_tables.__name__, store_tables.tables())
     await migrations.migrate(url, [migrations.core(), own])
     store = await PostgresStore.connect(url, tables=store_tables.tables())
     yield Depot(store, url)
@@ -230,10 +230,10 @@ async def test_what_the_database_will_not_even_park_ends_as_a_dead_letter_of_its
         record = replace(record, headers=(*record.headers, ("ce_type", "日本".encode())))
     poison = from_record(record, latin.catalogue)
 
-    results = await latin.inlet.admit(
+    results = await latin.processor.admit(
         "depot", [poison, from_record(record_of(sound()[0], offset=8), latin.catalogue)]
     )
-    again = await latin.inlet.admit("depot", [poison])
+    again = await latin.processor.admit("depot", [poison])
 
     assert [each.outcome for each in [*results, *again]][1:] == [Outcome.HANDLED, Outcome.DUPLICATE]
     if refused == "the failure":

@@ -13,8 +13,8 @@ import asyncpg
 
 from orderflow.events.order import Item
 from orderflow.messaging.incoming import from_command
-from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.pacing import Pacer
+from orderflow.messaging.processor import Processor
 from orderflow.messaging.recovery.discarding import discard
 from orderflow.messaging.recovery.errors import KeyBusyError, LetterMissingError
 from orderflow.messaging.recovery.port import Act, Letter, ReplayPlan, ReplayState
@@ -291,7 +291,7 @@ class Parked(ServiceCase):
 
         async def discarding() -> None:
             with suppress(LetterMissingError, KeyBusyError):
-                await discard(letters[0], ACT, third.inlet, third.store)
+                await discard(letters[0], ACT, third.processor)
 
         async def reading() -> None:
             await second.admit(second.read(Counted(name="x", amount=4), 2))
@@ -426,11 +426,11 @@ class IdempotencyKey(Case):
                 idempotency_key="key",
                 fingerprint="f",
             )
-            inlet = Inlet(order.SERVICE, store, POLICY, Signals([]), StillClock())
+            processor = Processor(order.SERVICE, store, POLICY, Signals([]), StillClock())
 
             async def place() -> None:
                 incoming = from_command(command, "/orderflow/order", None, command.order_id)
-                [result] = await inlet.admit("order", [incoming])
+                [result] = await processor.admit("order", [incoming])
                 assert isinstance(result.answer, Placed)
                 self.told.append(result.answer.order_id)
 

@@ -13,9 +13,9 @@ import asyncpg
 
 from orderflow.messaging.identity import NAMESPACE
 from orderflow.messaging.incoming import Incoming, from_record
-from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.message import Message
 from orderflow.messaging.policy import Policy
+from orderflow.messaging.processor import Processor
 from orderflow.messaging.result import Result
 from orderflow.messaging.retrier import Retrier
 from orderflow.messaging.retry import Backoff, RetryPolicy
@@ -64,20 +64,20 @@ class Process:
     def __init__(self, store: PostgresStore, moods: Moods) -> None:
         self.store = store
         self.clock = StillClock()
-        self.inlet = Inlet(toy_service(moods), store, POLICY, Signals([]), self.clock)
+        self.processor = Processor(toy_service(moods), store, POLICY, Signals([]), self.clock)
 
     def retrier(self) -> Retrier:
-        made = Retrier(CONSUMER, self.inlet, self.store, Signals([]), self.clock)
+        made = Retrier(CONSUMER, self.processor, self.store, Signals([]), self.clock)
         made.poke(0)
         return made
 
     async def admit(self, *batch: Incoming) -> list[Result]:
-        return await self.inlet.admit(CONSUMER, batch)
+        return await self.processor.admit(CONSUMER, batch)
 
     def read(self, event: Message, offset: int) -> Incoming:
         """The event as a record: the same for all who read that offset."""
         event_id = uuid5(NAMESPACE, f"{event.key}/{offset}")
-        return from_record(record_of(event, offset=offset, event_id=event_id), self.inlet.service.catalogue)
+        return from_record(record_of(event, offset=offset, event_id=event_id), self.processor.service.catalogue)
 
 
 class Database:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from orderflow.messaging.decision import Service
 from orderflow.messaging.engine import Engine
-from orderflow.messaging.inbox import ParkedEvent
-from orderflow.messaging.rows import Ref, Row
-from orderflow.messaging.store import DEPTH_LIMIT, Changes, Recognition, Transaction
+from orderflow.messaging.store import Changes, End, Plan, Snapshot, Transaction
 from orderflow.messaging.stores.memory.store import MemoryStore
 from orderflow.messaging.transport import Transport
 
@@ -23,25 +21,14 @@ class DedupesApart:
     inner: Transaction
     store: MemoryStore
 
-    async def lock(self, locks: Sequence[int]) -> None:
-        await self.inner.lock(locks)
+    async def open(self, plan: Plan) -> Snapshot:
+        return await self.inner.open(plan)
 
-    async def recognise(
-        self, consumer: str, messages: Sequence[tuple[str, str | None]], depth_limit: int = DEPTH_LIMIT
-    ) -> Recognition:
-        return await self.inner.recognise(consumer, messages, depth_limit)
-
-    async def load(self, refs: Iterable[Ref]) -> dict[Ref, Row]:
-        return await self.inner.load(refs)
-
-    async def parked(self, consumer: str, keys: Sequence[str], limit: int) -> Sequence[ParkedEvent]:
-        return await self.inner.parked(consumer, keys, limit)
-
-    async def write(self, changes: Changes) -> None:
+    async def commit(self, changes: Changes, end: End = End.COMMIT) -> None:
         async with self.store.transaction() as own:
-            await own.recognise(changes.consumer, [(entry.key, entry.identity) for entry in changes.inbox])
-            await own.write(Changes(consumer=changes.consumer, inbox=changes.inbox))
-        await self.inner.write(replace(changes, inbox=[]))
+            await own.open(Plan(changes.consumer, [(entry.key, entry.identity) for entry in changes.inbox]))
+            await own.commit(Changes(consumer=changes.consumer, inbox=changes.inbox))
+        await self.inner.commit(replace(changes, inbox=[]), end)
 
 
 class DedupesApartStore:

@@ -10,7 +10,7 @@ CONSUMER = "messaging/consumer.py"
 CIRCUIT_BREAKER = "messaging/circuit_breaker.py"
 FAILURES = "messaging/failures.py"
 FOLD = "messaging/fold.py"
-INLET = "messaging/inlet.py"
+PROCESSOR = "messaging/processor.py"
 PARKING = "messaging/parking.py"
 RETRIER = "messaging/retrier.py"
 RELAY = "messaging/relay.py"
@@ -177,23 +177,23 @@ BUGS = (
         "locks-unsorted",
         1,
         "Locks are taken in the order of the batch.",
-        INLET,
-        "sorted(lock_id(name) for name in names)",
+        PROCESSOR,
+        "sorted(map(lock_id, names))",
         "[lock_id(name) for name in dict.fromkeys([*(str(r.id) for b in batch for r in self._refs(b, {})), *names])]",
     ),
     Bug(
         "key-not-locked",
         2,
         "The key of a message is not locked, only its rows are.",
-        INLET,
-        "names = {incoming.key for incoming in batch} | {str(ref.id) for ref in touched}",
-        "names = {str(ref.id) for ref in touched}",
+        PROCESSOR,
+        "            names.add(incoming.key)\n",
+        "",
     ),
     Bug(
         "one-failure-fails-the-batch",
         4,
         "Data that the database refuses parks the whole batch.",
-        INLET,
+        PROCESSOR,
         "        return {**failures, **dict.fromkeys((each.name for each in fresh), error)}",
         "        return {**failures, **dict.fromkeys((each.name for each in batch), error)}",
     ),
@@ -201,10 +201,10 @@ BUGS = (
         "refused-data-blocks-the-partition",
         4,
         "A record that the database refuses is tried for ever, and holds up the partition.",
-        INLET,
-        "                if more is None and len(batch) > 1:",
-        "                if more is None and failures:\n                    raise StoreUnavailableError(str(error)) from error\n"
-        "                if more is None and len(batch) > 1:",
+        PROCESSOR,
+        "                if more is None:\n",
+        "                if more is None and work.failures:\n                    raise InfrastructureError from error\n"
+        "                if more is None:\n",
         "tests/unit/messaging/test_refused_parking.py",
     ),
     Bug(
@@ -292,9 +292,9 @@ BUGS = (
         "reopened-is-not-said",
         4,
         "Nobody is told that a key flows again.",
-        INLET,
-        "            fold.reopen(last)\n        await tx.write(fold.changes)\n        return results, fold.changes",
-        "            pass\n        await tx.write(fold.changes)\n        return results, fold.changes",
+        PROCESSOR,
+        "            fold.reopen(last)\n",
+        "            pass\n",
     ),
     Bug(
         "reopened-too-early",
@@ -317,16 +317,16 @@ BUGS = (
         4,
         "What was held behind a failing event is released last first.",
         RETRIER,
-        "            return await tx.parked(self._consumer, keys, limit)",
-        "            return sorted(await tx.parked(self._consumer, keys, limit), key=lambda e: (e.attempts == 0, -e.position))",
+        "        return snapshot.parked",
+        "        return sorted(snapshot.parked, key=lambda e: (e.attempts == 0, -e.position))",
     ),
     Bug(
         "retrier-trusts-what-it-saw",
         2,
         "The retrier does not look again, under the lock, at what it is about to try.",
         RETRIER,
-        "            now = by_key(await tx.parked(self._consumer, list(before), limit + 1))",
-        "            now = before",
+        "before, now = self.before, by_key(snapshot.parked)",
+        "before = now = self.before",
     ),
     Bug(
         "released-twice-is-handled-twice",
@@ -358,7 +358,7 @@ BUGS = (
         "outage-burns-attempts",
         1,
         "What fails in an outage is parked, and uses up its attempts.",
-        INLET,
+        PROCESSOR,
         "        if watch is not None and free is not None:",
         "        if watch is not None and free is not None and not results:",
     ),
@@ -440,7 +440,7 @@ BUGS = (
         "foreign-record-stops-the-consumer",
         1,
         "A record that the database will not even park is tried for ever, and holds up the partition.",
-        INLET,
+        PROCESSOR,
         "        for stand_in in stand_ins(refused, refused.record, error):",
         "        for stand_in in list(stand_ins(refused, refused.record, error))[:0]:",
     ),
@@ -584,8 +584,8 @@ BUGS = (
         2,
         "The locks are free before what was written under them can be seen.",
         TWIN_TRANSACTION,
-        '                await self._step("commit")',
-        '                self._database.locks.release_all(self)\n                await self._step("commit")',
+        '        await self._step("commit")',
+        '        self._database.locks.release_all(self)\n        await self._step("commit")',
     ),
     # --- operators
     Bug(
@@ -593,8 +593,8 @@ BUGS = (
         2,
         "A rehearsal is committed.",
         "messaging/recovery/rehearsal.py",
-        "            await passage.carry(tx)\n        raise _RolledBackError",
-        "            await passage.carry(tx)\n            return  # type: ignore[misc]\n        raise _RolledBackError",
+        "process(work, End.ROLLBACK)",
+        "process(work, End.COMMIT)",
     ),
     Bug(
         "edit-keeps-the-old-name-open",
@@ -610,8 +610,8 @@ BUGS = (
         4,
         "A key whose last parked event was discarded is not said to flow again.",
         "messaging/recovery/discarding.py",
-        "reopens=not left)",
-        "reopens=False)",
+        "() if behind else {event.key}",
+        "()",
     ),
     Bug(
         "discarded-comes-again",

@@ -329,9 +329,9 @@ BUGS = (
         "stock-rows-not-locked",
         2,
         "An order's stock rows are read and written without their locks.",
-        "messaging/inlet.py",
-        "{incoming.key for incoming in batch} | {str(ref.id) for ref in touched}",
-        "{incoming.key for incoming in batch}",
+        "messaging/processor.py",
+        "                    names.add(str(ref.id))\n",
+        "",
     ),
     Bug(
         "refund-notice-is-a-failure",

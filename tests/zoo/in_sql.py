@@ -112,9 +112,9 @@ BUGS = (
         "batch-takes-no-lock",
         2,
         "A batch asks for its locks and does not wait for them.",
-        f"{STORE}/sql/queries.sql",
-        "SELECT count(pg_advisory_xact_lock(number))",
-        "SELECT count(pg_try_advisory_xact_lock(number))",
+        f"{STORE}/functions.py",
+        "PERFORM pg_advisory_lock(lock.number)",
+        "PERFORM pg_try_advisory_lock(lock.number)",
         seen_by("batches"),
     ),
     Bug(

@@ -7,8 +7,8 @@ from collections import deque
 from typing import NamedTuple
 
 from orderflow.messaging.incoming import Incoming
-from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.pacing import Pacer
+from orderflow.messaging.processor import Processor
 from orderflow.messaging.result import Result
 from orderflow.messaging.store import StoreUnavailableError
 
@@ -25,9 +25,9 @@ class Waiter(NamedTuple):
 class Batcher:
     """Gathers submitted messages for one consumer's inbox. At concurrency 1 nothing waits."""
 
-    def __init__(self, consumer: str, inlet: Inlet, pacer: Pacer, batch_max: int, queue_max: int) -> None:
+    def __init__(self, consumer: str, processor: Processor, pacer: Pacer, batch_max: int, queue_max: int) -> None:
         self._consumer = consumer
-        self._inlet = inlet
+        self._processor = processor
         self._pacer = pacer
         self._batch_max = batch_max
         self._queue_max = queue_max
@@ -79,7 +79,7 @@ class Batcher:
     async def _carry_in(self, batch: list[Waiter]) -> None:
         self._pacer.started(len(batch))
         try:
-            results = await self._inlet.admit(self._consumer, [waiter.incoming for waiter in batch])
+            results = await self._processor.admit(self._consumer, [waiter.incoming for waiter in batch])
         except asyncio.CancelledError:
             self._fail(batch, StoreUnavailableError("the service is stopping"))
             raise

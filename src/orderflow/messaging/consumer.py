@@ -21,8 +21,8 @@ from orderflow.messaging.cloudevents import type_of
 from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.decision import Subscription
 from orderflow.messaging.incoming import Incoming, from_record
-from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.pacing import Pacer
+from orderflow.messaging.processor import Processor
 from orderflow.messaging.result import Result
 from orderflow.messaging.retry import FailureStreak, RetryLoop
 from orderflow.messaging.signals import Outcome
@@ -209,10 +209,10 @@ class Dispatcher:
     `full` reports that the parking quota is used up, and says when to look again.
     """
 
-    def __init__(self, consumer: str, inlet: Inlet, full: FailureStreak, batch_max: int) -> None:
+    def __init__(self, consumer: str, processor: Processor, full: FailureStreak, batch_max: int) -> None:
         self._consumer = consumer
-        self._inlet = inlet
-        self._breakers: CircuitBreakers = inlet.watch(consumer)
+        self._processor = processor
+        self._breakers: CircuitBreakers = processor.watch(consumer)
         self._full = full
         self._batch_max = batch_max
         self._paused = PausedRecords()
@@ -247,16 +247,16 @@ class Dispatcher:
 
         May be repeated. Raises StoreUnavailableError, InfrastructureError.
         """
-        batch = [from_record(record, self._inlet.service.catalogue) for record in records]
+        batch = [from_record(record, self._processor.service.catalogue) for record in records]
         waited: set[str] = set()
         if self._paused:
             waited = self._types(failed=True)
             await self._probe()
             batch = self._next(batch)
         if carefully and batch:
-            await self._inlet.admit(self._consumer, batch[:1])
+            await self._processor.admit(self._consumer, batch[:1])
         if batch:
-            self._note(await self._inlet.admit(self._consumer, batch))
+            self._note(await self._processor.admit(self._consumer, batch))
         if self._paused.is_full:
             await self._park_overflow()
         for event_type in sorted(waited - self._types(failed=True)) if waited else ():
@@ -271,7 +271,7 @@ class Dispatcher:
         for event_type, breaker in list(self._breakers.open.items()):
             heads = [head for head in self._heads(failed=True) if head.event_type == event_type]
             if heads and not breaker.probe_in_s:
-                self._note(await self._inlet.admit(self._consumer, heads[: breaker.width]))
+                self._note(await self._processor.admit(self._consumer, heads[: breaker.width]))
 
     def _next(self, batch: Sequence[Incoming]) -> list[Incoming]:
         """Those of the batch that are not behind a paused one, and the paused ones that may go."""
@@ -332,7 +332,7 @@ class Dispatcher:
         for start in range(0, len(batch), self._batch_max):
             if self._full.wait_s:
                 return
-            self._note(await self._inlet.hold(self._consumer, batch[start : start + self._batch_max]))
+            self._note(await self._processor.hold(self._consumer, batch[start : start + self._batch_max]))
 
 
 class PausedRecords:

@@ -6,6 +6,7 @@ dies there as a power cut would end it: nothing is cleaned up, flushed or said t
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -28,15 +29,12 @@ class Point(StrEnum):
         point.cut = cut
         return point
 
-    # --- the one way in: a batch's transaction
-    TX_OPENING = "tx.opening", "A batch is in hand; its transaction has not begun."
-    TX_LOCKED = "tx.locked", "Keys and rows are locked; the inbox was not looked at."
-    TX_RECOGNISED = "tx.recognised", "The inbox was looked at; no row was loaded."
-    TX_DECIDED = "tx.decided", "Everything is decided; nothing is written."
-    TX_ROWS_WRITTEN = "tx.rows-written", "Business rows are written; inbox and outbox are not."
-    TX_OUTBOX_WRITTEN = "tx.outbox-written", "Inbox and outbox are written; what is parked and asked is not."
-    TX_COMMITTING = "tx.committing", "Everything is written; COMMIT was not sent."
-    TX_COMMITTED = "tx.committed", "COMMIT has succeeded; nobody in the process has heard of it."
+    # --- the one way in: a batch's unit of work
+    TX_OPENING = "tx.opening", "A batch is in hand; the database was not asked."
+    TX_OPENED = "tx.opened", "Keys and rows are locked and read, with no transaction open; nothing is decided."
+    TX_DECIDED = "tx.decided", "Everything is decided; nothing was sent, and the locks are held."
+    TX_SENT = "tx.sent", "All that is to be written was sent in one call; whether it is committed nobody has heard."
+    TX_COMMITTED = "tx.committed", "The commit has succeeded; nobody in the process has heard of it."
     BATCH_TOLD = "batch.told", "Relay and runner know of the commit; who brought the batch does not."
     COMMAND_ANSWERING = "command.answering", "A command is committed; its HTTP answer was not sent."
 
@@ -106,6 +104,12 @@ def reached(point: Point) -> None:
     """Die here, if this process is armed for it."""
     if _left is not None:
         _count(_left, point)
+
+
+def reached_when_sent(point: Point) -> None:
+    """Die here, if this process is armed for it, as soon as what is asked next has gone out and before its answer."""
+    if _left is not None:
+        asyncio.get_running_loop().call_soon(_count, _left, point)
 
 
 def parse(text: str, services: Sequence[str]) -> Mapping[str, Mapping[Point, int]]:

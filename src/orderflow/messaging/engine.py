@@ -24,10 +24,10 @@ from orderflow.messaging.failures import InfrastructureError
 from orderflow.messaging.gateway import Gateway
 from orderflow.messaging.identity import uuid7
 from orderflow.messaging.incoming import from_command
-from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.intents import IntentRunner
 from orderflow.messaging.message import Command
 from orderflow.messaging.pacing import Pacer
+from orderflow.messaging.processor import Processor
 from orderflow.messaging.progress import Part, Parts, ProgressWatch
 from orderflow.messaging.recovery.overruling import Overruling
 from orderflow.messaging.recovery.recovery import Recovery
@@ -77,7 +77,7 @@ class Engine:
         clock: Clock,
         chance: random.Random,
         config: EngineConfig,
-        inlet: Callable[..., Inlet] = Inlet,
+        processor: Callable[..., Processor] = Processor,
         end: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.service = service
@@ -92,7 +92,7 @@ class Engine:
         self._patiences: dict[str, RetryLoop] = {}
         self._commits: Counter[str] = Counter()
         self._draining = False
-        self._inlet = inlet(service, store, policy_of(config, chance), signals, clock, self._committed)
+        self._processor = processor(service, store, policy_of(config, chance), signals, clock, self._committed)
         self._commands_patience = self._patience("commands", ceiling_ms=1_000)
         self._commands = self._batcher()
         self._answers = self._batcher()
@@ -100,12 +100,12 @@ class Engine:
         self._relay = Relay(service.name, store.outbox(), transport, pacer, signals, clock)
         self._loops = [self._consumer_loop(each, transport) for each in service.subscriptions]
         consumers = dict.fromkeys((service.name, *(each.consumer for each in service.subscriptions)))
-        self._retriers = {each: Retrier(each, self._inlet, store, signals, clock) for each in consumers}
+        self._retriers = {each: Retrier(each, self._processor, store, signals, clock) for each in consumers}
         self._runner = self._intent_runner(gateway) if gateway else None
         self._replays = ReplayRunner(store.recovery, self._lag, self._retry, clock)
         self.recovery = self._recovery()
         self._progress = self._progress_watch(end)
-        self.overruling = Overruling(service, list(self._retriers), self._inlet.watch, store.recovery, clock)
+        self.overruling = Overruling(service, list(self._retriers), self._processor.watch, store.recovery, clock)
 
     def start(self) -> None:
         """Start consuming, relaying and retrying. What is away is waited for, and told by signals."""
@@ -181,7 +181,7 @@ class Engine:
     def _known_problems(self) -> dict[str, str]:
         problems = {each.component: each.problem for each in self._patiences.values() if each.waiting}
         for consumer in self._retriers:
-            outage = self._inlet.watch(consumer).problem
+            outage = self._processor.watch(consumer).problem
             if outage:
                 problems.setdefault(f"consumer {consumer}", outage)
         return problems | {f"parking {each.consumer}": each.problem for each in self._loops if each.problem}
@@ -219,7 +219,7 @@ class Engine:
 
     def _recovery(self) -> Recovery:
         return Recovery(
-            self._inlet,
+            self._processor,
             self._store,
             lag=self._lag,
             problems=lambda: self.health().problems,
@@ -287,7 +287,7 @@ class Engine:
     def _batcher(self) -> Batcher:
         return Batcher(
             self.service.name,
-            self._inlet,
+            self._processor,
             self._pacer(self._config.batch_max),
             self._config.batch_max,
             self._config.command_queue_max,
@@ -300,7 +300,7 @@ class Engine:
         return ConsumerLoop(
             subscription,
             self.service.unread(),
-            Dispatcher(consumer, self._inlet, full, config.batch_max),
+            Dispatcher(consumer, self._processor, full, config.batch_max),
             transport,
             self._pacer(config.batch_max, subscription.pace_ms),
             self._patience(f"consumer {consumer}"),
@@ -352,7 +352,7 @@ class Engine:
         return Part(
             f"consumer {loop.consumer}",
             lambda: loop.worked,
-            lambda place: self._inlet.standing_still(loop.consumer) or loop.excuse(place),
+            lambda place: self._processor.standing_still(loop.consumer) or loop.excuse(place),
             loop.holds,
             lambda: loop.strides,
         )

@@ -16,10 +16,11 @@ from orderflow.messaging.notes import close_intent, finish, mark, release
 from orderflow.messaging.parking import Parking
 from orderflow.messaging.policy import FREE, Policy, Terms
 from orderflow.messaging.publisher import Publisher
+from orderflow.messaging.recovery.port import Act
 from orderflow.messaging.result import Result
-from orderflow.messaging.rows import Ref, Row, Rows
+from orderflow.messaging.rows import Rows
 from orderflow.messaging.signals import Outcome
-from orderflow.messaging.store import Changes, OpenIntent, Recognition
+from orderflow.messaging.store import Changes, OpenIntent, Snapshot
 from orderflow.messaging.transport import ConsumerRecord
 
 FINAL = (InboxState.DONE, InboxState.DISCARDED)
@@ -35,23 +36,22 @@ class Fold:
         self,
         service: Service,
         consumer: str,
-        recognition: Recognition,
-        working: dict[Ref, Row],
+        snapshot: Snapshot,
         policy: Policy,
         failures: Mapping[tuple[str, str], Exception],
         terms: Terms = FREE,
     ) -> None:
-        self.changes = Changes(consumer=consumer, existing=frozenset(working), lease_ms=policy.lease_ms)
+        self.changes = Changes(consumer=consumer, existing=frozenset(snapshot.rows), lease_ms=policy.lease_ms)
         self._service = service
         self._source = f"/orderflow/{service.name}"
-        self._working = working
+        self._working = dict(snapshot.rows)
         self._policy = policy
         self._failures = failures
         self._holding = terms.holding
-        self._publisher = Publisher(recognition.emitted, policy.slots, self.changes)
-        self._parking = Parking(service.name, self._source, recognition, policy, terms, self._publisher, self.changes)
-        self._known = recognition.known
-        self._seen = set(recognition.known)
+        self._publisher = Publisher(snapshot.emitted, policy.slots, self.changes)
+        self._parking = Parking(service.name, self._source, snapshot, policy, terms, self._publisher, self.changes)
+        self._known = snapshot.known
+        self._seen = set(snapshot.known)
         self._done: set[tuple[str, str]] = set()
 
     def take(self, incoming: Incoming) -> Result:
@@ -76,9 +76,11 @@ class Fold:
             return parking.bury(incoming, record, describe(incoming.problem))
         return self._decide(incoming)
 
-    def discard(self, incoming: Incoming) -> None:
+    def discard(self, incoming: Incoming, act: Act) -> Result:
         """Give a parked message up for good: it is never handled, and the next of its key comes to the front."""
+        self.changes.discarding = act
         finish(self.changes, incoming, InboxState.DISCARDED)
+        return Result(incoming, Outcome.PASSED)
 
     def reopen(self, last: Incoming) -> None:
         """Say that the key of `last` has nothing parked any more."""

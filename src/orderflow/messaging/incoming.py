@@ -19,7 +19,7 @@ KEY_MAX = cloudevents.KEY_MAX
 
 
 class Incoming(msgspec.Struct, frozen=True, kw_only=True):
-    """What the inlet takes. Exactly one of `envelope` and `problem` is set, or both for what is not to be decided
+    """What the processor takes. Exactly one of `envelope` and `problem` is set, or both for what is not to be decided
     although it could be read.
 
     `record` is what came, byte for byte (None: a command, which is never parked; an answer's has no headers until it

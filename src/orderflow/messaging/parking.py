@@ -21,7 +21,7 @@ from orderflow.messaging.policy import Policy, Terms
 from orderflow.messaging.publisher import Publisher
 from orderflow.messaging.result import Result
 from orderflow.messaging.signals import Outcome
-from orderflow.messaging.store import Changes, Recognition, Store
+from orderflow.messaging.store import Changes, Snapshot, Store
 from orderflow.messaging.transport import ConsumerRecord
 
 LOOK_S = 30.0
@@ -37,13 +37,13 @@ class Parking:
         self,
         service: str,
         source: str,
-        recognition: Recognition,
+        snapshot: Snapshot,
         policy: Policy,
         terms: Terms,
         publisher: Publisher,
         changes: Changes,
     ) -> None:
-        self.closed = set(recognition.closed)
+        self.closed = set(snapshot.depth)
         self.stuck: set[str] = set()
         self.deferred: set[str] = set()
         self._service = service
@@ -53,7 +53,7 @@ class Parking:
         self._publisher = publisher
         self._changes = changes
         self._keys_left = terms.keys_left
-        self._depth = dict(recognition.depth)
+        self._depth = dict(snapshot.depth)
 
     def fail(self, incoming: Incoming, record: ConsumerRecord, error: Exception) -> Result:
         """Park the message for another try, or give it up."""

@@ -11,11 +11,12 @@ from orderflow.messaging.dead_letters import stand_ins
 from orderflow.messaging.failures import InfrastructureError
 from orderflow.messaging.inbox import ParkedEvent
 from orderflow.messaging.incoming import Incoming, from_parked
-from orderflow.messaging.inlet import Failures, Inlet, reopened
 from orderflow.messaging.pacing import Pacer
 from orderflow.messaging.policy import Terms
+from orderflow.messaging.processor import Processor, Share, Work, reopened
+from orderflow.messaging.result import Result
 from orderflow.messaging.signals import KeyReopened, Signals
-from orderflow.messaging.store import DataRefusedError, Store
+from orderflow.messaging.store import Changes, DataRefusedError, End, ParkedQuery, Plan, Snapshot, Store
 
 DRAIN_MAX = 200
 KEYS_MAX = 100
@@ -27,11 +28,11 @@ PACE_MAX_MS = 500.0
 class Retrier:
     """One per consumer of the service. Several processes may run one each: the key's lock decides."""
 
-    def __init__(self, consumer: str, inlet: Inlet, store: Store, signals: Signals, clock: Clock) -> None:
+    def __init__(self, consumer: str, processor: Processor, store: Store, signals: Signals, clock: Clock) -> None:
         self.worked = False
         self._consumer = consumer
-        self._inlet = inlet
-        self._watch = inlet.watch(consumer)
+        self._processor = processor
+        self._watch = processor.watch(consumer)
         self._store = store
         self._signals = signals
         self._clock = clock
@@ -113,64 +114,54 @@ class Retrier:
                 return
 
     async def _peek(self, keys: Sequence[str], limit: int) -> Sequence[ParkedEvent]:
+        """Without locks: what is found tells which to take."""
         async with self._store.transaction() as tx:
-            return await tx.parked(self._consumer, keys, limit)
+            snapshot = await tx.open(Plan(self._consumer, parked=ParkedQuery(keys, limit)))
+        return snapshot.parked
 
     async def _try(self, seen: Sequence[ParkedEvent], limit: int) -> Mapping[str, bool]:
-        """Whoever the database names fails beside the others. Raises DataRefusedError when it names nobody.
+        """Try up to `limit` parked events of each key, those that were `seen`. Raises DataRefusedError.
 
         Returns the keys that were as seen, and whether more of each is to be tried now.
         """
-        batch = [from_parked(event, self._inlet.service.catalogue) for event in seen]
-        failures: Failures = {}
-        while True:
-            try:
-                return await self._transact(seen, batch, limit, failures)
-            except DataRefusedError as error:
-                more = self._inlet.accuse(batch, error, failures)
-                if more is None:
-                    raise
-                failures = more
+        return await self._carry(seen, [from_parked(each, self._processor.service.catalogue) for each in seen], limit)
 
     async def _give_up(self, seen: ParkedEvent, error: DataRefusedError) -> Mapping[str, bool]:
         """The database refuses even what is said of its failure: it is dead, with the plainest of words.
 
         Raises DataRefusedError if that is refused too.
         """
-        incoming = from_parked(seen, self._inlet.service.catalogue)
+        incoming = from_parked(seen, self._processor.service.catalogue)
         [stand_in] = stand_ins(incoming, seen.record, error)
-        return await self._transact([seen], [stand_in], 1, {})
+        return await self._carry([seen], [stand_in], 1)
 
-    async def _transact(
-        self, seen: Sequence[ParkedEvent], batch: Sequence[Incoming], limit: int, failures: Failures
-    ) -> Mapping[str, bool]:
-        """One transaction over up to `limit` parked events of each key."""
-        started = self._clock.monotonic()
-        touched, failures, locks = self._inlet.touch(batch, failures)
-        before = by_key(seen)
-        async with self._store.transaction() as tx:
-            await tx.lock(locks)
-            now = by_key(await tx.parked(self._consumer, list(before), limit + 1))
-            same = {key for key, events in before.items() if tries(now.get(key, ())[: len(events)]) == tries(events)}
-            batch = [incoming for incoming in batch if incoming.key in same]
-            if not batch:
-                return {}
-            whole = {key for key in same if len(now[key]) == len(before[key])}
-            terms = Terms(spared=self._watch.paused)
-            results, changes = await self._inlet.carry(
-                tx, self._consumer, batch, touched, failures, whole=whole, terms=terms, watch=self._watch
+    async def _carry(self, seen: Sequence[ParkedEvent], batch: Sequence[Incoming], limit: int) -> Mapping[str, bool]:
+        again = Again(seen, batch)
+        done = await self._processor.process(
+            Work(
+                consumer=self._consumer,
+                batch=batch,
+                terms=Terms(spared=self._watch.paused),
+                watch=self._watch,
+                parked=ParkedQuery(list(again.before), limit + 1),
+                look=again.look,
+                finish=_decided,
             )
-            reached(Point.RETRY_DECIDED)
+        )
+        if done is None:
+            return {}
         reached(Point.RETRY_COMMITTED)
         self.worked = True
-        self._watch.learn(results)
-        self._inlet.tell(self._consumer, results, changes, self._clock.monotonic() - started)
-        self.poke_for(changes.reparked)
-        for last in reopened(batch, whole, changes.released):
-            drained = len(before[last.key])
-            self._signals.emit(KeyReopened(self._inlet.service.name, self._consumer, last.key, drained))
-        released = set(changes.released)
-        return {key: key not in whole and released.issuperset(places(before[key])) for key in same}
+        self._watch.learn(done.results)
+        self._processor.tell(self._consumer, done.results, done.changes, done.duration_s)
+        self.poke_for(done.changes.reparked)
+        for last in reopened(again.share.batch, again.share.whole, done.changes.released):
+            drained = len(again.before[last.key])
+            self._signals.emit(KeyReopened(self._processor.service.name, self._consumer, last.key, drained))
+        released = set(done.changes.released)
+        return {
+            key: key not in again.share.whole and released.issuperset(places(again.before[key])) for key in again.same
+        }
 
     def _may_probe(self, event_type: str) -> bool:
         """Those who have deferred events of the type probe; when nobody does, parked ones must."""
@@ -181,6 +172,32 @@ class Retrier:
         for event in parked:
             if event.attempts:
                 self.poke(event.delay_ms)
+
+
+class Again:
+    """Parked events that are given another try. What another process has done to a key in the meantime leaves its
+    events out of the batch.
+    """
+
+    def __init__(self, seen: Sequence[ParkedEvent], batch: Sequence[Incoming]) -> None:
+        self.before = by_key(seen)
+        self.same: frozenset[str] = frozenset()
+        self.share = Share(())
+        self._batch = batch
+
+    def look(self, snapshot: Snapshot) -> Share | None:
+        """What is still as it was seen, under the locks. A key is whole if nothing more is parked of it."""
+        before, now = self.before, by_key(snapshot.parked)
+        same = {key for key, events in before.items() if tries(now.get(key, ())[: len(events)]) == tries(events)}
+        self.same = frozenset(same)
+        whole = {key for key in same if len(now[key]) == len(before[key])}
+        self.share = Share([each for each in self._batch if each.key in same], whole)
+        return self.share if self.share.batch else None
+
+
+def _decided(results: Sequence[Result], changes: Changes) -> End:
+    reached(Point.RETRY_DECIDED)
+    return End.COMMIT
 
 
 def by_key(events: Sequence[ParkedEvent]) -> dict[str, list[ParkedEvent]]:

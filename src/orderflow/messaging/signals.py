@@ -34,7 +34,7 @@ class Outcome(StrEnum):
 
 
 class Handled(msgspec.Struct, frozen=True):
-    """One message's way through the inlet. `message` is None when it could not be decoded.
+    """One message's way through the processor. `message` is None when it could not be decoded.
 
     `caused` are the messages that its decision published. `failure` is there when it has failed.
     """

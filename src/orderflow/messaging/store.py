@@ -6,11 +6,11 @@ a driver are translated at this edge into the three below.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Protocol
 from uuid import UUID
 
@@ -87,19 +87,61 @@ class OpenIntent(msgspec.Struct, frozen=True, kw_only=True):
     delay_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Recognition:
-    """What the inbox knows of a batch, read under its locks.
+class End(Enum):
+    """How a unit of work ends: what it has written stays, or the database has checked it all and keeps nothing."""
 
-    `known`: (key, identity) → state. `closed`: keys with parked events at this consumer.
-    `emitted`: (source, key) → how many events were published so far (absent: none).
-    `depth`: closed key → how many events are parked there, counted up to a limit.
+    COMMIT = "commit"
+    ROLLBACK = "rollback"
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedQuery:
+    """The first `limit` parked events of each key, head first: those of keys whose head is `due` and not dead, or of
+    all of them, whatever their state.
     """
 
-    known: Mapping[tuple[str, str], InboxState]
-    closed: frozenset[str]
-    emitted: Mapping[tuple[str, str], int]
+    keys: Sequence[str]
+    limit: int
+    due: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a unit of work needs of the database before anything is decided.
+
+    `messages` are looked up in the inbox of `consumer` by (key, identity); one without an identity has no place
+    there, so that only its key is looked up. `locks` are 64-bit numbers, taken in the order given and held until the
+    end. `rows` are loaded; a row that is new is locked and not named. What is parked of a key is counted up to
+    `depth_max`.
+    """
+
+    consumer: str
+    messages: Sequence[tuple[str, str | None]] = ()
+    locks: Sequence[int] = ()
+    rows: Collection[Ref] = ()
+    parked: ParkedQuery | None = None
+    depth_max: int = DEPTH_LIMIT
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a plan has found, all of it read under its locks.
+
+    `known`: (key, identity) → state in the inbox. `depth`: key with parked events at this consumer → how many,
+    counted up to the plan's bound. `emitted`: (source, key) → how many events were published so far (absent: none).
+    `rows`: those that exist. `parked`: what was asked for, in order of position.
+    """
+
+    known: Mapping[tuple[str, str], InboxState] = field(default_factory=dict)
     depth: Mapping[str, int] = field(default_factory=dict)
+    emitted: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    rows: Mapping[Ref, Row] = field(default_factory=dict)
+    parked: Sequence[ParkedEvent] = ()
+
+    @property
+    def closed(self) -> AbstractSet[str]:
+        """Keys with parked events at this consumer."""
+        return self.depth.keys()
 
 
 @dataclass(slots=True)
@@ -209,36 +251,20 @@ class Standing:
 
 
 class Transaction(Protocol):
-    """One transaction. Leaving its block normally commits; leaving by an exception rolls back."""
+    """A unit of work: what it needs is read by one call, what it comes to is written by another.
 
-    async def lock(self, locks: Sequence[int]) -> None:
-        """Take these 64-bit locks in the order given, waiting; held until the transaction ends."""
+    Leaving its block without a commit takes everything back and gives up its locks.
+    """
+
+    async def open(self, plan: Plan) -> Snapshot:
+        """Take the locks, waiting for each, then read. To be called once. Raises StoreUnavailableError."""
         ...
 
-    async def recognise(
-        self, consumer: str, messages: Sequence[tuple[str, str | None]], depth_limit: int = DEPTH_LIMIT
-    ) -> Recognition:
-        """Look up (key, identity) pairs in one statement. What is parked of a key is counted up to `depth_limit`.
+    async def commit(self, changes: Changes, end: End = End.COMMIT) -> None:
+        """Write everything and end; the locks are held until that has happened. To be called once.
 
-        A message without an identity has no place in the inbox: only its key is looked up.
-        """
-        ...
-
-    async def load(self, refs: Iterable[Ref]) -> dict[Ref, Row]:
-        """The rows that exist, one query a table."""
-        ...
-
-    async def parked(self, consumer: str, keys: Sequence[str], limit: int) -> Sequence[ParkedEvent]:
-        """The first `limit` parked events of each key whose head is due and not dead, in order of position."""
-        ...
-
-    async def sequence(self, consumer: str, key: str, limit: int) -> Sequence[ParkedEvent]:
-        """The first `limit` parked events of a key, whatever their state, head first."""
-        ...
-
-    async def write(self, changes: Changes) -> None:
-        """Write everything, one statement a table. Inbox entries and streams that this transaction has not recognised
-        must be new. Raises DataRefusedError, StoreUnavailableError.
+        Inbox entries and streams that `open` has not found must be new. Raises DataRefusedError (nothing is written),
+        StoreUnavailableError (it may have been).
         """
         ...
 
@@ -251,7 +277,7 @@ class Store(Protocol):
     """
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
-        """Raises StoreUnavailableError on entry, within or on leaving."""
+        """Raises StoreUnavailableError on entry or within."""
         ...
 
     async def due_keys(self, consumer: str, limit: int, leaving: Sequence[str] = ()) -> Sequence[str]:

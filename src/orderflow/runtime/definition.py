@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from orderflow.messaging.clock import Clock
@@ -116,3 +116,7 @@ class ServiceDefinition:
     upkeep_every_s: float = 60.0
     alarms: Callable[[ServiceContext], Awaitable[Mapping[str, str]]] | None = None
     logged: Callable[[Message], Mapping[str, str]] | None = None
+
+    def __post_init__(self) -> None:
+        """Whoever migrates makes the functions that write these tables."""
+        object.__setattr__(self, "migrations", replace(self.migrations, tables=tuple(self.tables)))

@@ -8,15 +8,15 @@ from functools import partial
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.decision import Service
 from orderflow.messaging.faults.following import FaultFollower
-from orderflow.messaging.faults.gate import GameDayInlet
+from orderflow.messaging.faults.gate import GameDayProcessor
 from orderflow.messaging.faults.injection import with_faults
-from orderflow.messaging.inlet import Inlet
+from orderflow.messaging.processor import Processor
 from orderflow.messaging.signals import Signals
 from orderflow.messaging.store import Store
 
 
 class GameDay:
-    """`on` is the setting `game_day`. Off, the service and its inlet are those without faults.
+    """`on` is the setting `game_day`. Off, the service and its processor are those without faults.
 
     `begin` before the engine starts; where it is on `step` for ever, and `leave` at the end.
     """
@@ -26,7 +26,7 @@ class GameDay:
         self._follower = FaultFollower(service.name, store.faults, signals, clock)
         active = self._follower.active
         self.service = with_faults(service, lambda: active.faults) if on else service
-        self.inlet: Callable[..., Inlet] = partial(GameDayInlet, active) if on else Inlet
+        self.processor: Callable[..., Processor] = partial(GameDayProcessor, active) if on else Processor
 
     async def begin(self) -> None:
         """Raises StoreUnavailableError."""

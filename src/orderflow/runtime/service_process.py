@@ -220,7 +220,7 @@ class ServiceProcess:
             clock=self._clock,
             chance=self._chance,
             config=engine_config(self._settings),
-            inlet=game_day.inlet,
+            processor=game_day.processor,
             end=self._end,
         )
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 STORE_STEPS = (
     "begin",
-    "lock",
-    "recognise",
-    "load",
-    "parked",
-    "write",
+    "open",
+    "opened",
     "commit",
     "committed",
     "due_keys",

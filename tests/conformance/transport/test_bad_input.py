@@ -25,7 +25,7 @@ from orderflow.messaging.flow import FLOW_STATUS
 from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.recovery.port import Letter, LetterFilter
 from orderflow.messaging.signals import Signals
-from orderflow.messaging.store import Store
+from orderflow.messaging.store import Plan, Store
 from orderflow.messaging.stores.postgres import migrations
 from orderflow.messaging.stores.postgres.store import PostgresStore
 from orderflow.messaging.transport import ConsumerRecord, ProducerRecord, TopicSettings, Transport, size_of
@@ -138,7 +138,7 @@ async def handled(store: Store, records: list[ProducerRecord]) -> bool:
     names = [((record.key or b"").decode(), "orderflow.PaymentSucceeded") for record in records]
     async with store.transaction() as tx:
         consumer = f"inventory-{records[0].topic}"
-        known = (await tx.recognise(consumer, names)).known
+        known = (await tx.open(Plan(consumer, names))).known
     return [known.get(name) for name in names] == [InboxState.DONE] * len(names)
 
 

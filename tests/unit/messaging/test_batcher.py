@@ -24,7 +24,7 @@ def command(name: str, total: int = 1) -> Incoming:
 
 
 def batcher_of(world: World, clock: StillClock, queue_max: int = 100) -> Batcher:
-    return Batcher("counter", world.inlet, Pacer(clock, 10.0, 50), 50, queue_max)
+    return Batcher("counter", world.processor, Pacer(clock, 10.0, 50), 50, queue_max)
 
 
 @asynccontextmanager
@@ -82,7 +82,7 @@ async def test_a_full_queue_refuses_at_once() -> None:
 async def test_those_who_wait_are_told_when_the_database_is_away() -> None:
     world = World()
     batcher = batcher_of(world, StillClock())
-    world.lose("write")
+    world.lose("commit")
 
     async with stepping(batcher):
         with pytest.raises(StoreUnavailableError):

@@ -47,8 +47,8 @@ def test_a_process_is_disarmed_again(died: list[Point]) -> None:
 
 
 def test_points_are_named_for_all_services_or_for_one_and_counted() -> None:
-    asked = parse("relay.read, payment:intent.booked@3,payment:tx.locked", SERVICES)
-    assert asked == {"": {Point.RELAY_READ: 1}, "payment": {Point.INTENT_BOOKED: 3, Point.TX_LOCKED: 1}}
+    asked = parse("relay.read, payment:intent.booked@3,payment:tx.opened", SERVICES)
+    assert asked == {"": {Point.RELAY_READ: 1}, "payment": {Point.INTENT_BOOKED: 3, Point.TX_OPENED: 1}}
     assert parse("never", SERVICES) == {}
 
 
@@ -66,17 +66,17 @@ def test_death_is_at_once_nothing_is_cleaned_up_or_flushed(tmp_path: Path) -> No
         "file = open(sys.argv[1], 'w')\n"
         "from orderflow.messaging.crash_points import Point, arm, reached\n"
         "atexit.register(print, 'at exit')\n"
-        "arm({Point.TX_LOCKED: 1})\n"
+        "arm({Point.TX_OPENED: 1})\n"
         "file.write('not flushed')\n"
         "try:\n"
-        "    reached(Point.TX_LOCKED)\n"
+        "    reached(Point.TX_OPENED)\n"
         "finally:\n"
         "    print('cleaned up')\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "file")], capture_output=True, text=True, timeout=60
     )
-    said = "dies on purpose at the crash point tx.locked\n"
+    said = "dies on purpose at the crash point tx.opened\n"
     assert (done.returncode, done.stdout, done.stderr) == (EXIT_CODE, "", said)
     assert (tmp_path / "file").read_text() == ""
 
@@ -89,6 +89,8 @@ def test_every_point_stands_at_one_kind_of_place_in_the_code(point: Point) -> No
     found = sum(text.count(name) for text in texts)
     if point in (Point.EVENT_DEAD, Point.EVENT_PARKED):
         found = sum(text.count(f"Point.{point.name}") for text in texts)
+    if point is Point.TX_SENT:
+        found = sum(text.count(f"reached_when_sent(Point.{point.name}") for text in texts)
     in_both = {Point.OFFSETS_WRITING, Point.OFFSETS_WRITTEN, Point.PARTITIONS_REVOKED}
     assert found == (2 if point in in_both else 1)
 

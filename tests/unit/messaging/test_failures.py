@@ -161,7 +161,7 @@ async def test_an_error_of_the_core_alone_is_named_by_where_it_was_raised() -> N
     world = World()
     stray = replace(world.read(Said(name="k", words="fine")), key="other")
 
-    [result] = await world.inlet.admit("counter", [stray])
+    [result] = await world.processor.admit("counter", [stray])
 
     assert result.failure is not None
     assert result.failure.fingerprint == digest("KeyMismatchError:handling.py:encoded")

@@ -13,12 +13,12 @@ from orderflow.messaging.catalogue import wire_name
 from orderflow.messaging.envelope import Envelope
 from orderflow.messaging.failures import InfrastructureError
 from orderflow.messaging.faults.following import REMIND_EVERY_S, FaultFollower
-from orderflow.messaging.faults.gate import ActiveFaults, GameDayInlet
+from orderflow.messaging.faults.gate import ActiveFaults, GameDayProcessor
 from orderflow.messaging.faults.injection import InjectedFaultError, is_chosen, strikes, with_faults
 from orderflow.messaging.faults.port import Fault, FaultKind, FaultSet
 from orderflow.messaging.faults.targets import NoTargetError, require_target
-from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.message import Event, Message
+from orderflow.messaging.processor import Processor
 from orderflow.messaging.retrier import Retrier
 from orderflow.messaging.rows import Rows
 from orderflow.messaging.signals import FaultsCleared, FaultsIgnored, FaultsSet, Outcome
@@ -158,8 +158,8 @@ async def test_an_event_that_is_parked_already_waits_for_the_end_of_a_fault_and_
 ) -> None:
     world, active = World(), [counted(FaultKind.PERMANENT)]
     world.service = with_faults(world.service, lambda: active)
-    world.inlet = Inlet(world.service, world.store, world.policy, world.signals, world.clock)
-    retrier = Retrier("counter", world.inlet, world.store, world.signals, world.clock)
+    world.processor = Processor(world.service, world.store, world.policy, world.signals, world.clock)
+    retrier = Retrier("counter", world.processor, world.store, world.signals, world.clock)
     await world.admit(Counted(name="k", amount=1))
     before = world.parked()
 
@@ -178,7 +178,7 @@ async def test_an_event_that_is_parked_already_waits_for_the_end_of_a_fault_and_
 
 async def test_a_batch_with_a_hanging_event_stands_still_until_the_fault_is_cleared() -> None:
     world, active = World(), ActiveFaults()
-    world.inlet = GameDayInlet(active, world.service, world.store, world.policy, world.signals, world.clock)
+    world.processor = GameDayProcessor(active, world.service, world.store, world.policy, world.signals, world.clock)
     active.apply(FaultSet(revision=2, faults=(counted(FaultKind.HANG),)))
 
     assert outcomes(await world.admit(Counted(name="a", amount=1))) == [Outcome.HANDLED]
@@ -197,7 +197,7 @@ async def test_a_batch_with_a_hanging_event_stands_still_until_the_fault_is_clea
 
 async def test_a_batch_that_is_given_up_stands_still_no_longer() -> None:
     world, active = World(), ActiveFaults()
-    world.inlet = GameDayInlet(active, world.service, world.store, world.policy, world.signals, world.clock)
+    world.processor = GameDayProcessor(active, world.service, world.store, world.policy, world.signals, world.clock)
     active.apply(FaultSet(revision=2, faults=(counted(FaultKind.HANG),)))
     standing = asyncio.create_task(world.admit(Counted(name="k", amount=1)))
     await eventually(lambda: active.hanging)

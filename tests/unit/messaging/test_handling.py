@@ -12,8 +12,8 @@ from orderflow.messaging.handling import attempts_of, intent_of
 from orderflow.messaging.identity import event_id
 from orderflow.messaging.inbox import InboxEntry, InboxState, ParkedEvent
 from orderflow.messaging.incoming import from_command, from_parked
-from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.notes import finish
+from orderflow.messaging.processor import Processor
 from orderflow.messaging.signals import Outcome
 from orderflow.messaging.store import Changes
 from tests.unit.messaging.toy import Counted, Put, Total
@@ -24,10 +24,10 @@ async def test_a_command_that_the_table_does_not_name_is_told_to_its_caller() ->
     world = World()
     handlers = {kind: handler for kind, handler in world.service.handlers.items() if kind is not Put}
     service = dataclasses.replace(world.service, handlers=handlers)
-    inlet = Inlet(service, world.store, world.policy, world.signals, world.clock)
+    processor = Processor(service, world.store, world.policy, world.signals, world.clock)
     put = from_command(Put(name="k", total=1), "/x", None, event_id("a", "b", "c", 1))
 
-    [result] = await inlet.admit("counter", [put])
+    [result] = await processor.admit("counter", [put])
 
     assert result.outcome is Outcome.REFUSED
     assert str(result.refusal) == "counter has no handler for toy.Put"

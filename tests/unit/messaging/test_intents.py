@@ -65,7 +65,7 @@ def patience_of(world: World, component: str) -> RetryLoop:
 async def running(
     world: World, gateway: ScriptedGateway, *, concurrency: int = 8, clock: Clock | None = None
 ) -> AsyncIterator[IntentRunner]:
-    answers = Batcher("counter", world.inlet, Pacer(world.clock, 1.0, 100), 100, 1000)
+    answers = Batcher("counter", world.processor, Pacer(world.clock, 1.0, 100), 100, 1000)
     runner = IntentRunner(
         "counter",
         gateway,
@@ -144,7 +144,7 @@ async def test_the_same_question_answered_twice_is_carried_in_once() -> None:
     asked = opened(world)[0]
     answers = [from_answer(Said(name="k", words=words), asked, "/orderflow/counter") for words in ("fine", "again")]
 
-    results = [(await world.inlet.admit("counter", [answer]))[0] for answer in answers]
+    results = [(await world.processor.admit("counter", [answer]))[0] for answer in answers]
 
     assert outcomes(results) == [Outcome.HANDLED, Outcome.DUPLICATE]
     assert world.moods.handled == ["fine"]
@@ -156,7 +156,7 @@ async def test_an_intent_opened_anew_by_another_event_is_answered_anew() -> None
     for _ in range(2):
         await world.admit(Asked(name="k"))
         answer = from_answer(Said(name="k", words="fine"), opened(world)[-1], "/orderflow/counter")
-        assert outcomes(await world.inlet.admit("counter", [answer])) == [Outcome.HANDLED]
+        assert outcomes(await world.processor.admit("counter", [answer])) == [Outcome.HANDLED]
 
     assert world.intents() == {}
 
@@ -186,7 +186,7 @@ async def test_a_parked_answer_can_ask_again() -> None:
     await world.admit(Asked(name="k"))
     world.moods.broken.add("k")
     answer = from_answer(Said(name="k", words="again"), opened(world)[0], "/orderflow/counter")
-    await world.inlet.admit("counter", [answer])
+    await world.processor.admit("counter", [answer])
     world.moods.broken.clear()
 
     await retry(world)
@@ -201,7 +201,7 @@ async def test_an_answer_behind_a_parked_event_waits_for_its_turn() -> None:
     await world.admit(Counted(name="k", amount=1))
     answer = from_answer(Said(name="k", words="fine"), opened(world)[0], "/orderflow/counter")
 
-    held = await world.inlet.admit("counter", [answer])
+    held = await world.processor.admit("counter", [answer])
     world.moods.broken.clear()
     await retry(world)
 
@@ -215,7 +215,7 @@ async def test_an_answer_that_is_given_up_has_no_dead_letter_but_is_said() -> No
     await world.admit(Asked(name="k"))
     answer = from_answer(Said(name="k", words="bad"), opened(world)[0], "/orderflow/counter")
 
-    results = await world.inlet.admit("counter", [answer])
+    results = await world.processor.admit("counter", [answer])
 
     assert outcomes(results) == [Outcome.DEAD]
     assert world.flow() == ["Dead k"]
@@ -412,10 +412,10 @@ def make_due(world: World, key: str) -> None:
 async def withdraw(world: World, name: str, *before: Incoming) -> None:
     """The command, at the end of a batch."""
     command = from_command(Withdraw(name=name), "/orderflow/counter", None, uuid4())
-    await world.inlet.admit("counter", [*before, command])
+    await world.processor.admit("counter", [*before, command])
 
 
 async def retry(world: World) -> None:
-    retrier = Retrier("counter", world.inlet, world.store, world.signals, world.clock)
+    retrier = Retrier("counter", world.processor, world.store, world.signals, world.clock)
     retrier.poke(0)
     await retrier.step()

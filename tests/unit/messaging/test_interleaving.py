@@ -13,9 +13,9 @@ from orderflow.messaging.alarm import Alarm
 from orderflow.messaging.batcher import Batcher
 from orderflow.messaging.identity import event_id
 from orderflow.messaging.incoming import Incoming, from_command
-from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.intents import IntentRunner
 from orderflow.messaging.pacing import Pacer
+from orderflow.messaging.processor import Processor
 from orderflow.messaging.relay import MARK_S, Relay
 from orderflow.messaging.retry import Backoff, RetryLoop
 from orderflow.messaging.store import Changes, OpenIntent
@@ -114,7 +114,7 @@ def test_an_alarm_that_is_set_while_it_is_waited_for_rings_in_time_however_late_
 def test_a_command_that_comes_while_a_batch_goes_in_goes_in_next_and_idle_waits_for_it() -> None:
     def make() -> Scene:
         world = World(clock=clock_here())
-        batcher = Batcher("counter", world.inlet, Pacer(world.clock, 10.0, 50), 50, 100)
+        batcher = Batcher("counter", world.processor, Pacer(world.clock, 10.0, 50), 50, 100)
         stepping = asyncio.ensure_future(forever(batcher.step))
 
         async def check() -> None:
@@ -167,13 +167,13 @@ def test_an_intent_that_is_opened_anew_while_its_last_call_ends_is_asked_at_once
             closed.extend(changes.closed_intents)
             runner.take(changes.opened)
 
-        inlet = Inlet(world.service, world.store, world.policy, world.signals, world.clock, committed)
-        answers = Batcher("counter", inlet, Pacer(world.clock, 1.0, 100), 100, 1000)
+        processor = Processor(world.service, world.store, world.policy, world.signals, world.clock, committed)
+        answers = Batcher("counter", processor, Pacer(world.clock, 1.0, 100), 100, 1000)
         runner = runner_of(world, gateway, answers)
         stepping = asyncio.ensure_future(forever(answers.step))
 
         async def first() -> None:
-            await inlet.admit("counter", [world.read(Asked(name="k"))])
+            await processor.admit("counter", [world.read(Asked(name="k"))])
             await soon(lambda: bool(closed), world.intents)
 
         def again() -> None:

@@ -70,7 +70,7 @@ class Storm:
             case 2:
                 moods.away.add(f"k{chance.randrange(KEYS)}")
             case 3:
-                world.lose(chance.choice(("begin", "lock", "recognise", "load", "write", "commit", "committed")))
+                world.lose(chance.choice(("begin", "open", "opened", "commit", "committed")))
             case 4:
                 moods.broken.clear()
             case 5:

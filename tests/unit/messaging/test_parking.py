@@ -22,7 +22,7 @@ from tests.unit.messaging.world import TRACE, World, as_record, header, outcomes
 
 
 async def retry(world: World) -> None:
-    retrier = Retrier("counter", world.inlet, world.store, world.signals, world.clock)
+    retrier = Retrier("counter", world.processor, world.store, world.signals, world.clock)
     retrier.poke(0)
     await retrier.step()
 
@@ -318,7 +318,7 @@ async def test_each_failed_retry_counts_and_says_nothing_more() -> None:
     assert world.flow() == ["Parked k"]
 
 
-@pytest.mark.parametrize("step", ["begin", "lock", "recognise", "load", "parked", "write", "commit"])
+@pytest.mark.parametrize("step", ["begin", "open", "opened", "commit"])
 async def test_a_database_that_is_away_during_a_retry_burns_no_attempt(step: str) -> None:
     world = World()
     await world.admit(Counted(name="k", amount=-1))
@@ -415,7 +415,7 @@ async def test_the_heads_of_many_keys_are_tried_in_one_transaction_and_each_key_
 
     await retry(world)
 
-    assert world.steps.count("commit") == 4, "two for all heads, and two for what waits behind the one that goes on"
+    assert world.steps.count("commit") == 2, "one for all heads, and one for what waits behind the one that goes on"
     assert {name: world.total(name) for name in names if world.total(name)} == {
         "key-0": 6,
         **dict.fromkeys(names[3:], 1),
@@ -464,7 +464,7 @@ async def test_a_dead_letter_names_consumer_and_service() -> None:
     world = World()
     record = poisoned(1, key=b"k", value=b"x" * 2_097_050)
 
-    await world.inlet.admit("another", [from_record(record, world.service.catalogue)])
+    await world.processor.admit("another", [from_record(record, world.service.catalogue)])
 
     [letter] = world.outbox("counts.DLT")
     assert header(letter.headers, "dlt_consumer") == "another"

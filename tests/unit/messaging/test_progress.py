@@ -240,7 +240,7 @@ async def test_a_slow_consumer_that_gets_on_is_let_alone() -> None:
 @virtually
 async def test_a_long_batch_that_is_committed_in_parts_gets_on() -> None:
     async with running() as rig:
-        rig.slow["commit"] = 2.0
+        rig.slow["committed"] = 2.0
         rig.publish(*(Counted(name=f"k{n}", amount=666 if n % 4 == 0 else 1) for n in range(60)))
         await soon(lambda: bool(rig.world.parked()) and rig.done >= 45, lambda: rig.done, timeout_s=900)
 

@@ -27,16 +27,16 @@ class Release:
         self.world = World()
         self._newer = self.world.service
         self._older = replace(self._newer, catalogue=Catalogue(()))
-        self.world.inlet.service = self._older
+        self.world.processor.service = self._older
 
     def mended(self) -> None:
-        self.world.inlet.service = self._newer
+        self.world.processor.service = self._newer
 
     def reverted(self) -> None:
-        self.world.inlet.service = self._older
+        self.world.processor.service = self._older
 
     async def admit(self, *records: ConsumerRecord) -> list[Outcome]:
-        catalogue = self.world.inlet.service.catalogue
+        catalogue = self.world.processor.service.catalogue
         return outcomes(await self.world.admit(*(from_record(record, catalogue) for record in records)))
 
     async def sent(self) -> None:
@@ -44,7 +44,7 @@ class Release:
         parked = self.world.database.state.parked
         for position, waiting in list(parked.items()):
             parked[position] = replace(waiting, event=with_fields(waiting.event, state=InboxState.PARKED))
-        retrier = Retrier("counter", self.world.inlet, self.world.store, self.world.signals, self.world.clock)
+        retrier = Retrier("counter", self.world.processor, self.world.store, self.world.signals, self.world.clock)
         retrier.poke(0)
         await retrier.step()
 

@@ -15,6 +15,7 @@ from orderflow.messaging.failures import describe
 from orderflow.messaging.identity import record_id, uuid_text
 from orderflow.messaging.inbox import ParkedEvent
 from orderflow.messaging.incoming import Incoming, from_answer, from_command, from_record
+from orderflow.messaging.processor import Share, Work
 from orderflow.messaging.recovery.port import Act
 from orderflow.messaging.retrier import Retrier
 from orderflow.messaging.signals import BatchCommitted, Outcome
@@ -30,7 +31,7 @@ def latin() -> World:
 
 
 async def retry(world: World) -> None:
-    retrier = Retrier("counter", world.inlet, world.store, world.signals, world.clock)
+    retrier = Retrier("counter", world.processor, world.store, world.signals, world.clock)
     retrier.poke(0)
     await retrier.step()
 
@@ -98,9 +99,9 @@ async def test_it_can_be_discarded() -> None:
     await world.admit(from_record(record, world.service.catalogue))
     [dead] = world.parked()
 
-    bare = from_record(dead.record, world.service.catalogue, dead)
-    async with world.store.transaction() as tx:
-        await world.inlet.discard(tx, "counter", replace(bare, key=dead.key), Act(who="ada"), reopens=True)
+    bare = replace(from_record(dead.record, world.service.catalogue, dead), key=dead.key)
+    share = Share([bare], {bare.key}, discarding=Act(who="ada"))
+    await world.processor.process(Work(consumer="counter", batch=[bare], look=lambda _: share))
 
     assert world.parked() == []
     assert world.states()[dead.key, dead.identity] == "DISCARDED"
@@ -113,7 +114,7 @@ async def test_what_is_held_without_a_try_ends_too() -> None:
         for at, name in enumerate(("a", JAPANESE, "b"))
     ]
 
-    assert outcomes(await world.inlet.hold("counter", batch)) == [Outcome.HELD, Outcome.DEAD, Outcome.HELD]
+    assert outcomes(await world.processor.hold("counter", batch)) == [Outcome.HELD, Outcome.DEAD, Outcome.HELD]
 
 
 async def test_a_retry_whose_failure_cannot_be_written_down_is_dead_and_kept_whole() -> None:

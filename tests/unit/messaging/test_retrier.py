@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 import pytest
 from msgspec.structs import replace
 
 from orderflow.messaging.failures import InfrastructureError
+from orderflow.messaging.processor import Processor
 from orderflow.messaging.retrier import Retrier
 from orderflow.messaging.signals import BatchCommitted, KeyReopened, Outcome
+from orderflow.messaging.store import Plan, Snapshot
 from orderflow.messaging.stores.memory.store import MemoryStore
 from orderflow.messaging.stores.memory.transaction import MemoryTransaction
 from tests.unit.messaging.still_clock import StillClock
@@ -26,7 +28,7 @@ async def parked_world(keys: int) -> tuple[World, Retrier, StillClock]:
     await world.admit(*(Counted(name=f"k{n}", amount=-1 if n < keys else 1) for n in range(3 * keys)))
     world.steps.clear()
     world.seen.clear()
-    return world, Retrier("counter", world.inlet, world.store, world.signals, clock), clock
+    return world, Retrier("counter", world.processor, world.store, world.signals, clock), clock
 
 
 @pytest.mark.parametrize(("keys", "took_s", "pause_s"), [(1, 0.006, 0.024), (10, 0.05, 0.2), (40, 0.4, 0.5)])
@@ -75,9 +77,9 @@ async def mended(world: World, *names: str) -> Retrier:
 
 
 async def parked(world: World, *events: Counted | Opened) -> Retrier:
-    await world.inlet.hold("counter", [world.read(event) for event in events])
+    await world.processor.hold("counter", [world.read(event) for event in events])
     world.seen.clear()
-    return Retrier("counter", world.inlet, world.store, world.signals, StillClock())
+    return Retrier("counter", world.processor, world.store, world.signals, StillClock())
 
 
 def sizes(world: World) -> list[int]:
@@ -157,7 +159,7 @@ async def test_why_a_head_is_left_alone_is_told_of_its_type_only() -> None:
     world = World(away_ms=60_000)
     retrier = await outage_of_parked(world)
 
-    assert retrier.excuse(COUNTED) == world.inlet.watch("counter").problem != ""
+    assert retrier.excuse(COUNTED) == world.processor.watch("counter").problem != ""
     assert retrier.excuse("toy.Opened.v1") == ""
 
 
@@ -195,24 +197,26 @@ async def test_a_probe_that_succeeds_drains_its_key_however_much_waits_there(mon
     assert world.moods.handled == [f"k{n:+}" for n in range(1, 9)]
 
 
-def late(world: World, meanwhile: Callable[[], Awaitable[None]]) -> MemoryStore:
-    """The world's database, for somebody who gets his locks only after `meanwhile`."""
+def late(world: World, meanwhile: Callable[[], Awaitable[None]]) -> Retrier:
+    """A retrier of the world's database that gets its locks only after `meanwhile`."""
     store = MemoryStore(world.database)
     begin = store.transaction
 
     def transaction() -> MemoryTransaction:
         made = begin()
-        lock = made.lock
+        opened = made.open
 
-        async def waiting(locks: Sequence[int]) -> None:
-            await meanwhile()
-            await lock(locks)
+        async def waiting(plan: Plan) -> Snapshot:
+            if plan.locks:
+                await meanwhile()
+            return await opened(plan)
 
-        made.lock = waiting  # type: ignore[method-assign]
+        made.open = waiting  # type: ignore[method-assign]
         return made
 
     store.transaction = transaction  # type: ignore[method-assign]
-    return store
+    processor = Processor(world.service, store, world.policy, world.signals, world.clock, world.committed.append)
+    return Retrier("counter", processor, store, world.signals, StillClock())
 
 
 @pytest.mark.parametrize(("keys", "attempts"), [(1, [2]), (2, [1, 1])], ids=["poison", "in doubt"])
@@ -222,13 +226,13 @@ async def test_what_another_process_has_tried_meanwhile_is_not_tried_again(keys:
         await world.admit(Counted(name=f"k{n}", amount=-1), Opened(name="other"))
     clock.now += 60
     world.seen.clear()
-    other = Retrier("counter", world.inlet, world.store, world.signals, StillClock())
+    other = Retrier("counter", world.processor, world.store, world.signals, StillClock())
 
     async def meanwhile() -> None:
         other.poke(0)
         await other.step()
 
-    slow = Retrier("counter", world.inlet, late(world, meanwhile), world.signals, StillClock())
+    slow = late(world, meanwhile)
     slow.poke(0)
     await slow.step()
 
@@ -237,7 +241,7 @@ async def test_what_another_process_has_tried_meanwhile_is_not_tried_again(keys:
 
 
 async def test_what_a_retry_has_written_is_handed_on_with_how_long_it_took() -> None:
-    world = World()
+    world = World(clock=StillClock())
     retrier = await mended(world, "a")
     [event] = world.parked()
     world.committed.clear()
@@ -274,7 +278,7 @@ async def test_what_fails_again_is_looked_for_when_it_is_due() -> None:
     world = World(retry_ms=20)
     world.moods.broken.add("a")
     await world.admit(Counted(name="a", amount=1))
-    retrier = Retrier("counter", world.inlet, world.store, world.signals, world.clock)
+    retrier = Retrier("counter", world.processor, world.store, world.signals, world.clock)
     retrier.poke(20)
 
     async with asyncio.timeout(30):
@@ -284,8 +288,8 @@ async def test_what_fails_again_is_looked_for_when_it_is_due() -> None:
 
 async def test_a_key_that_flows_again_is_told_by_service_consumer_and_number() -> None:
     world = World()
-    await world.inlet.hold("another", [world.read(Counted(name="k", amount=n)) for n in (1, 2)])
-    retrier = Retrier("another", world.inlet, world.store, world.signals, StillClock())
+    await world.processor.hold("another", [world.read(Counted(name="k", amount=n)) for n in (1, 2)])
+    retrier = Retrier("another", world.processor, world.store, world.signals, StillClock())
 
     retrier.poke(0)
     await retrier.step()
@@ -308,7 +312,7 @@ async def test_in_an_outage_that_others_probe_what_comes_to_the_front_waits(monk
 async def test_how_often_another_process_has_tried_it_meanwhile_is_not_forgotten() -> None:
     world = World(attempts_max=9)
     await world.admit(Counted(name="k", amount=-1))
-    other = Retrier("counter", world.inlet, world.store, world.signals, StillClock())
+    other = Retrier("counter", world.processor, world.store, world.signals, StillClock())
     times = 1
 
     async def meanwhile() -> None:
@@ -318,7 +322,7 @@ async def test_how_often_another_process_has_tried_it_meanwhile_is_not_forgotten
             other.poke(0)
             await other.step()
 
-    slow = Retrier("counter", world.inlet, late(world, meanwhile), world.signals, StillClock())
+    slow = late(world, meanwhile)
     slow.poke(0)
     await slow.step()
 
@@ -336,7 +340,7 @@ async def test_what_somebody_has_taken_away_meanwhile_is_not_handled(monkeypatch
         if len(parked) == 2:
             del parked[next(iter(parked))]
 
-    slow = Retrier("counter", world.inlet, late(world, meanwhile), world.signals, StillClock())
+    slow = late(world, meanwhile)
     slow.poke(0)
     await slow.step()
 

@@ -16,14 +16,14 @@ from orderflow.messaging.clock import Clock, SystemClock
 from orderflow.messaging.envelope import Envelope
 from orderflow.messaging.inbox import ParkedEvent
 from orderflow.messaging.incoming import Incoming, from_record
-from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.message import Message
 from orderflow.messaging.policy import Policy
+from orderflow.messaging.processor import Processor
 from orderflow.messaging.result import Result
 from orderflow.messaging.retry import Backoff, RetryPolicy
 from orderflow.messaging.rows import Ref
 from orderflow.messaging.signals import Outcome, Signal, Signals
-from orderflow.messaging.store import Changes, DataRefusedError, OpenIntent, OutboxRecord, StoreUnavailableError
+from orderflow.messaging.store import Changes, DataRefusedError, End, OpenIntent, OutboxRecord, StoreUnavailableError
 from orderflow.messaging.stores.memory.database import MemoryDatabase
 from orderflow.messaging.stores.memory.store import MemoryStore
 from orderflow.messaging.stores.memory.transaction import MemoryTransaction
@@ -63,14 +63,14 @@ class PickyStore(MemoryStore):
 
     def transaction(self) -> MemoryTransaction:
         made = super().transaction()
-        write = made.write
+        commit = made.commit
 
-        async def picky(changes: Changes) -> None:
+        async def picky(changes: Changes, end: End = End.COMMIT) -> None:
             if self.refuses(changes):
                 raise DataRefusedError("this database takes nothing of the kind")
-            await write(changes)
+            await commit(changes, end)
 
-        made.write = picky  # type: ignore[method-assign]
+        made.commit = picky  # type: ignore[method-assign]
         return made
 
 
@@ -111,7 +111,9 @@ class World:
             parked_depth_max=parked_depth_max,
         )
         self.committed: list[Changes] = []
-        self.inlet = Inlet(self.service, self.store, self.policy, self.signals, self.clock, self.committed.append)
+        self.processor = Processor(
+            self.service, self.store, self.policy, self.signals, self.clock, self.committed.append
+        )
         self._offset = 0
 
     async def _gate(self, step: str) -> None:
@@ -132,7 +134,7 @@ class World:
 
     async def admit(self, *events: Message | Incoming) -> list[Result]:
         batch = [event if isinstance(event, Incoming) else self.read(event) for event in events]
-        return await self.inlet.admit("counter", batch)
+        return await self.processor.admit("counter", batch)
 
     def total(self, name: str) -> int | None:
         row = self.database.state.rows.get(Ref(Tally, name))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orderflow.messaging.clock import SystemClock
 from orderflow.messaging.faults.port import Fault, FaultKind
-from orderflow.messaging.inlet import Inlet
+from orderflow.messaging.processor import Processor
 from orderflow.messaging.signals import Signals
 from orderflow.messaging.stores.memory.database import MemoryDatabase
 from orderflow.messaging.stores.memory.store import MemoryStore
@@ -21,7 +21,7 @@ async def test_off_service_and_inlet_are_those_without_faults() -> None:
     await game_day.begin()
 
     assert game_day.service is SERVICE
-    assert game_day.inlet is Inlet
+    assert game_day.processor is Processor
     assert game_day.faults() == []
     assert game_day.problems() == {}
     assert await store.faults.readers(60_000) == []

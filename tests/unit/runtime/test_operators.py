@@ -73,7 +73,7 @@ async def test_a_list_is_narrowed_by_each_of_its_filters(bench: Bench, ops: http
 
 async def test_what_waits_is_told_from_what_is_dead(bench: Bench, ops: httpx2.AsyncClient) -> None:
     await bench.bury("a")
-    await bench.inlet().admit("counter", [bench.world.read(bench.counted("a", 2))])
+    await bench.processor().admit("counter", [bench.world.read(bench.counted("a", 2))])
 
     assert [await names(ops, state=state) for state in ("dead", "held", "parked", "retrying", "all")] == [
         ["a"],
@@ -95,7 +95,7 @@ async def test_a_page_ends_where_the_next_one_begins(bench: Bench, ops: httpx2.A
 
 async def test_an_event_is_told_with_its_history_and_what_waits_behind(bench: Bench, ops: httpx2.AsyncClient) -> None:
     (event,) = await bench.bury("a")
-    await bench.inlet().admit("counter", [bench.world.read(bench.counted("a", 2))])
+    await bench.processor().admit("counter", [bench.world.read(bench.counted("a", 2))])
     by_id, by_position = [
         (await ops.get(f"/ops/dead-letters/{each}")).json() for each in (event.event_id, event.position)
     ]
@@ -254,7 +254,7 @@ async def test_an_event_is_discarded_with_a_reason(bench: Bench, ops: httpx2.Asy
 
 
 async def test_a_reproduction_has_the_record_and_the_rows(bench: Bench, ops: httpx2.AsyncClient) -> None:
-    await bench.inlet().admit("counter", [bench.world.read(bench.counted("a", 7))])
+    await bench.processor().admit("counter", [bench.world.read(bench.counted("a", 7))])
     (event,) = await bench.bury("a")
     told = (await ops.get(f"/ops/dead-letters/{event.position}/reproduction")).json()
 

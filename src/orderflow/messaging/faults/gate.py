@@ -9,7 +9,7 @@ from typing import Any
 from orderflow.messaging.faults.injection import strikes
 from orderflow.messaging.faults.port import Fault, FaultKind, FaultSet
 from orderflow.messaging.incoming import Incoming
-from orderflow.messaging.inlet import Inlet
+from orderflow.messaging.processor import Processor
 from orderflow.messaging.result import Result
 
 
@@ -55,7 +55,7 @@ class ActiveFaults:
         return next((fault for fault in hangs if any(strikes(fault, message) for message in messages)), None)
 
 
-class GameDayInlet(Inlet):
+class GameDayProcessor(Processor):
     """Admits a batch once nothing in it hangs; all of it waits, and what comes behind it."""
 
     def __init__(self, active: ActiveFaults, *parts: Any) -> None:

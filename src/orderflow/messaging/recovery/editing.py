@@ -12,15 +12,16 @@ from orderflow.messaging import cloudevents
 from orderflow.messaging.catalogue import MALFORMED, Catalogue, UndecodableError
 from orderflow.messaging.decision import Service
 from orderflow.messaging.failures import shown
-from orderflow.messaging.identity import uuid5, uuid_text
+from orderflow.messaging.identity import lock_id, uuid5, uuid_text
 from orderflow.messaging.inbox import EditedEvent, InboxEntry, InboxState, ParkedEvent
 from orderflow.messaging.incoming import from_record
 from orderflow.messaging.message import Event
+from orderflow.messaging.processor import open_within
 from orderflow.messaging.publisher import VALUE_MAX
 from orderflow.messaging.recovery.errors import EditRefusedError
-from orderflow.messaging.recovery.locking import locked_sequence
+from orderflow.messaging.recovery.locking import LOCK_WAIT_S, SEQUENCE_MAX
 from orderflow.messaging.recovery.port import Act, Letter, LogEntry
-from orderflow.messaging.store import Changes, Store, Transaction
+from orderflow.messaging.store import Changes, ParkedQuery, Plan, Snapshot, Store
 from orderflow.messaging.transport import ConsumerRecord, Headers
 
 SEQUENCE_DIGITS_MAX = 18
@@ -96,25 +97,25 @@ async def put_in_place(edited: EditedEvent, letter: Letter, act: Act, store: Sto
 
     Raises EditRefusedError, KeyBusyError, StoreUnavailableError.
     """
+    key = letter.event.key
+    names = dict.fromkeys([(key, letter.event.identity), (key, edited.identity)])
+    waiting = ParkedQuery([key], SEQUENCE_MAX, due=False)
     async with store.transaction() as tx:
-        waiting = await locked_sequence(tx, letter.consumer, letter.event.key)
-        now = next((event for event in waiting if event.position == edited.position), None)
+        found = await open_within(tx, Plan(letter.consumer, list(names), [lock_id(key)], (), waiting), LOCK_WAIT_S)
+        now = next((event for event in found.parked if event.position == edited.position), None)
         if now is None or now.event_id != letter.event.event_id:
             raise EditRefusedError("The event has changed meanwhile: look at it again.")
         original = str(letter.original_id or letter.event.event_id)
         entry = LogEntry(act, "edit", original, f"It is {edited.event_id} now. {_told(now, edited)}")
-        changes = Changes(consumer=letter.consumer, edited=[edited], log=[entry])
-        changes.inbox = await _entries(tx, letter.consumer, now, edited)
-        await tx.write(changes)
+        entries = _entries(found, now, edited)
+        await tx.commit(Changes(consumer=letter.consumer, inbox=entries, edited=[edited], log=[entry]))
 
 
-async def _entries(tx: Transaction, consumer: str, now: ParkedEvent, edited: EditedEvent) -> list[InboxEntry]:
-    names = dict.fromkeys([(now.key, now.identity), (now.key, edited.identity)])
-    recognition = await tx.recognise(consumer, list(names))
+def _entries(found: Snapshot, now: ParkedEvent, edited: EditedEvent) -> list[InboxEntry]:
     replaced = InboxEntry(now.key, edited.identity, edited.event_id, now.state)
     if edited.identity == now.identity:
         return [replaced]
-    if (now.key, edited.identity) in recognition.known:
+    if (now.key, edited.identity) in found.known:
         raise EditRefusedError(
             f"Its key has had an event {edited.event_type} already, and can have only one: discard this one."
         )

@@ -19,6 +19,9 @@ from orderflow.messaging.rows import Fact, Ref, Row
 from orderflow.messaging.signals import Outcome
 from orderflow.messaging.store import DataRefusedError, TransitionRefusedError
 
+ILLEGAL = (IllegalTransitionError.__name__, TransitionRefusedError.__name__)
+"""What is said of an event that cannot happen in the state that the rows are in, by the code or by the database."""
+
 
 class RehearsalVerdict(StrEnum):
     """What would become of a parked event.
@@ -133,7 +136,7 @@ def _verdict(result: Result) -> RehearsalVerdict:
         case Outcome.HELD | Outcome.DEFERRED:
             return RehearsalVerdict.HELD
         case Outcome.PARKED | Outcome.DEAD | Outcome.REFUSED:
-            illegal = result.failure is not None and result.failure.error == IllegalTransitionError.__name__
+            illegal = result.failure is not None and result.failure.error in ILLEGAL
             return RehearsalVerdict.ILLEGAL if illegal else RehearsalVerdict.FAILS
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.inbox import EditedEvent, InboxState
-from orderflow.messaging.inlet import Inlet
+from orderflow.messaging.processor import Processor
 from orderflow.messaging.recovery.discarding import discard
 from orderflow.messaging.recovery.editing import FieldChange, changes_of, put_in_place, replacement
 from orderflow.messaging.recovery.errors import (
@@ -57,7 +57,7 @@ class Recovery:
 
     def __init__(
         self,
-        inlet: Inlet,
+        processor: Processor,
         store: Store,
         *,
         lag: Callable[[], Awaitable[int]],
@@ -67,8 +67,8 @@ class Recovery:
         on_repair: Callable[[Changes], None],
         new_id: Callable[[], UUID],
     ) -> None:
-        self.repairs = Repairs(inlet, store, on_repair, new_id)
-        self._inlet = inlet
+        self.repairs = Repairs(processor, store, on_repair, new_id)
+        self._processor = processor
         self._database = store
         self._lag = lag
         self._problems = problems
@@ -85,7 +85,7 @@ class Recovery:
 
         Nothing is changed, published or asked. Whole sequences of each key, head first.
         """
-        rehearsal = Rehearsal(self._inlet, self._database)
+        rehearsal = Rehearsal(self._processor, self._database)
         told: list[Rehearsed] = []
         keys = [(letter.consumer, letter.event.key) async for letter in self._letters(wanted, limit)]
         for consumer, key in dict.fromkeys(keys):
@@ -187,7 +187,7 @@ class Recovery:
     async def _replacement(self, letter: Letter, value: bytes, who: str) -> EditedEvent:
         history = await self.store.history(letter.event.position)
         edits = sum(entry.moment is Moment.EDITED for entry in history)
-        return replacement(letter, value, edits, who, self._inlet.service)
+        return replacement(letter, value, edits, who, self._processor.service)
 
     async def discard(self, event: UUID | int, act: Act) -> None:
         """Give a parked event up for good; those behind it go on.
@@ -197,21 +197,21 @@ class Recovery:
         self._confirm(act)
         if not act.reason.strip():
             raise ConfirmationNeededError("An event is discarded for good: give the reason.")
-        self._on_discard(await discard(await self._letter(event), act, self._inlet, self._database))
+        self._on_discard(await discard(await self._letter(event), act, self._processor))
 
     async def reproduce(self, event: UUID | int) -> Reproduction:
         """What a test needs to make the event fail again. Raises LetterMissingError."""
-        return await reproduce(await self._letter(event), self._inlet, self._database)
+        return await reproduce(await self._letter(event), self._processor, self._database)
 
     async def check(self) -> Sequence[Unreadable]:
         """All parked events, dead or waiting, that this release cannot read."""
         letters = [letter async for letter in self._letters(LetterFilter(state=None))]
-        return unreadable(letters, self._inlet.service.catalogue)
+        return unreadable(letters, self._processor.service.catalogue)
 
     def _confirm(self, act: Act) -> None:
-        why = self._inlet.service.confirm
+        why = self._processor.service.confirm
         if why and not (act.confirmed and act.reason.strip()):
-            name = self._inlet.service.name
+            name = self._processor.service.name
             raise ConfirmationNeededError(f"Confirm what you do about events of {name}, and give the reason: {why}.")
 
     async def _letter(self, event: UUID | int) -> Letter:

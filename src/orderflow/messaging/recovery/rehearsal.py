@@ -1,120 +1,152 @@
 """What today's code would make of parked events: the real way in, taken back at its end.
 
-A rehearsal locks, recognises, loads, decides and writes as a retry does, in a transaction that always rolls back.
+A rehearsal is a retry of all that is parked of a key, which ends with ROLLBACK: the database has checked everything.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import NoReturn
 
 from msgspec.structs import replace
 
 from orderflow.messaging.failures import INFRASTRUCTURE, InfrastructureError, describe
 from orderflow.messaging.inbox import ParkedEvent
-from orderflow.messaging.incoming import from_parked
-from orderflow.messaging.inlet import Inlet
+from orderflow.messaging.incoming import Incoming, from_parked
+from orderflow.messaging.processor import Processor, Share, Work
 from orderflow.messaging.recovery.errors import KeyBusyError
-from orderflow.messaging.recovery.locking import LOCK_WAIT_S, SEQUENCE_MAX, lock_within
+from orderflow.messaging.recovery.locking import LOCK_WAIT_S, SEQUENCE_MAX
 from orderflow.messaging.recovery.prediction import Prediction, RehearsalVerdict, Rehearsed
-from orderflow.messaging.retrier import DRAIN_MAX
-from orderflow.messaging.store import DataRefusedError, Store, Transaction
+from orderflow.messaging.result import Result
+from orderflow.messaging.store import DataRefusedError, End, ParkedQuery, Plan, Snapshot, Store
 
 LOCK_WAIT_MIN_S = 0.02
 TRIES_MAX = 4
 
 
-class _RolledBackError(Exception):
-    """Ends the transaction of a rehearsal: nothing of it stays."""
+class _ChangedError(Exception):
+    """What is parked is not what the locks were chosen for."""
 
 
 class Rehearsal:
     """One operator's question. Its waits for the locks of live traffic are bounded by LOCK_WAIT_S in all."""
 
-    def __init__(self, inlet: Inlet, store: Store) -> None:
-        self._inlet = inlet
+    def __init__(self, processor: Processor, store: Store) -> None:
+        self._processor = processor
         self._store = store
         self._wait_s = LOCK_WAIT_S
+        self._asked_at = 0.0
 
     async def of_key(self, consumer: str, key: str) -> Sequence[Rehearsed]:
         """Everything that is parked of a key, head first, as the retrier would take it now."""
-        passage = _Passage(self._inlet, consumer, singly_from=SEQUENCE_MAX)
+        events: Sequence[ParkedEvent] = ()
         why: Exception = KeyBusyError(key)
         for _ in range(TRIES_MAX):
             try:
-                async with self._store.transaction() as tx:
-                    await self._try(tx, passage, key)
-            except _RolledBackError:
-                if passage.ended:
-                    return passage.told
-            except DataRefusedError:
-                passage = _Passage(self._inlet, consumer, singly_from=passage.place)
-            except (KeyBusyError, InfrastructureError) as error:
+                events = await self._sequence(consumer, key)
+                return await self._tell(consumer, events)
+            except _ChangedError:
+                continue
+            except KeyBusyError as error:
+                self.opened()
                 why = error
                 break
-        return [_busy(consumer, event, why) for event in passage.events]
+            except InfrastructureError as error:
+                why = error
+                break
+        return [_busy(consumer, event, why) for event in events]
 
-    async def _try(self, tx: Transaction, passage: _Passage, key: str) -> NoReturn:
-        if await self._locked(tx, passage, key):
-            await passage.carry(tx)
-        raise _RolledBackError
+    async def _sequence(self, consumer: str, key: str) -> Sequence[ParkedEvent]:
+        async with self._store.transaction() as tx:
+            found = await tx.open(Plan(consumer, parked=ParkedQuery([key], SEQUENCE_MAX, due=False)))
+        return found.parked
 
-    async def _locked(self, tx: Transaction, passage: _Passage, key: str) -> bool:
-        """Take the locks; whether what is parked is still what they were chosen for."""
-        locks = passage.take(await tx.sequence(passage.consumer, key, SEQUENCE_MAX))
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        await lock_within(tx, locks, key, max(self._wait_s, LOCK_WAIT_MIN_S))
-        self._wait_s -= loop.time() - started
-        return await tx.sequence(passage.consumer, key, SEQUENCE_MAX) == passage.events
+    async def _tell(self, consumer: str, events: Sequence[ParkedEvent]) -> Sequence[Rehearsed]:
+        if not events:
+            return ()
+        passage = _Passage(self, consumer, events)
+        try:
+            results = await passage.carry(len(events))
+            return passage.told(results)
+        except DataRefusedError as error:
+            return await passage.find(error)
+
+    async def carry(self, work: Work) -> Sequence[Result]:
+        """Raises DataRefusedError, KeyBusyError, InfrastructureError, StoreUnavailableError."""
+        self._asked_at = asyncio.get_running_loop().time()
+        done = await self._processor.process(work, End.ROLLBACK)
+        assert done is not None
+        return done.results
+
+    def opened(self) -> None:
+        """It has its locks."""
+        self._wait_s -= asyncio.get_running_loop().time() - self._asked_at
+
+    @property
+    def wait_s(self) -> float:
+        """What is left of the patience with live traffic."""
+        return max(self._wait_s, LOCK_WAIT_MIN_S)
+
+    def incoming(self, event: ParkedEvent) -> Incoming:
+        return from_parked(event, self._processor.service.catalogue)
 
 
 class _Passage:
-    """The parked events of one key on their way in.
+    """The parked events of one key on their way in, all of them or those before a place."""
 
-    As the retrier does, it takes DRAIN_MAX events at a time, and from the place on where the database has refused
-    such a part (`singly_from`) one by one: so the culprit is found, and is alone to fail.
-    """
+    def __init__(self, rehearsal: Rehearsal, consumer: str, events: Sequence[ParkedEvent]) -> None:
+        self._rehearsal = rehearsal
+        self._consumer = consumer
+        self._events = events
+        self._batch = [rehearsal.incoming(event) for event in events]
+        self._before: Snapshot = Snapshot()
 
-    def __init__(self, inlet: Inlet, consumer: str, singly_from: int) -> None:
-        self.consumer = consumer
-        self.events: Sequence[ParkedEvent] = ()
-        self.place = 0
-        self.told: list[Rehearsed] = []
-        self.ended = False
-        self._inlet = inlet
-        self._singly_from = singly_from
+    async def carry(self, count: int) -> Sequence[Result]:
+        """The first `count` of them. Raises as `Rehearsal.carry`, _ChangedError."""
+        batch = self._batch[:count]
+        return await self._rehearsal.carry(
+            Work(
+                consumer=self._consumer,
+                batch=batch,
+                parked=ParkedQuery([self._events[0].key], SEQUENCE_MAX, due=False),
+                look=lambda snapshot: self._look(snapshot, batch),
+                wait_s=self._rehearsal.wait_s,
+            )
+        )
 
-    def take(self, events: Sequence[ParkedEvent]) -> Sequence[int]:
-        """These are to be carried in; returns the locks that they need."""
-        self.events = events
-        self._batch = [from_parked(event, self._inlet.service.catalogue) for event in events]
-        self._touched, self._failures, locks = self._inlet.touch(self._batch, {})
-        return locks
-
-    async def carry(self, tx: Transaction) -> None:
-        """Raises DataRefusedError: the part at `place` was refused, and is to be taken one by one."""
-        prediction = Prediction(self.consumer, await tx.load(self._touched))
-        while self.place < len(self.events) and not prediction.failed:
-            size = 1 if self.place >= self._singly_from else DRAIN_MAX
-            part = self.events[self.place : self.place + size]
+    async def find(self, error: DataRefusedError) -> Sequence[Rehearsed]:
+        """The database refuses them together and names nobody: the shortest run from the head that it refuses ends
+        with the culprit, who fails alone. Those behind it would be held.
+        """
+        good, bad = 0, len(self._batch)
+        results: Sequence[Result] = ()
+        while bad - good > 1:
+            middle = (good + bad) // 2
             try:
-                self.told += await self._carry(tx, prediction, part)
-            except DataRefusedError as error:
-                if size > 1:
-                    raise
-                self.told.append(prediction.of_refusal(part[0], error))
-            self.place += len(part)
-        self.told += [prediction.of_held(event) for event in self.events[self.place :]]
-        self.ended = True
+                results = await self.carry(middle)
+            except DataRefusedError as again:
+                bad, error = middle, again
+                continue
+            if any(result.failure for result in results):
+                # So few of them that the database gives the culprit away.
+                return self.told(results)
+            good = middle
+        return self.told(results, error)
 
-    async def _carry(self, tx: Transaction, prediction: Prediction, part: Sequence[ParkedEvent]) -> list[Rehearsed]:
-        batch = self._batch[self.place : self.place + len(part)]
-        last = self.place + len(part) == len(self.events)
-        whole = {batch[0].key} if last else ()
-        results, _ = await self._inlet.carry(tx, self.consumer, batch, self._touched, self._failures, whole=whole)
-        return [prediction.of(event, result) for event, result in zip(part, results, strict=True)]
+    def told(self, results: Sequence[Result], refused: DataRefusedError | None = None) -> Sequence[Rehearsed]:
+        """What became of the first ones, of the one that was `refused` behind them, and of the others."""
+        prediction = Prediction(self._consumer, self._before.rows)
+        told = [prediction.of(event, result) for event, result in zip(self._events, results, strict=False)]
+        if refused is not None:
+            told.append(prediction.of_refusal(self._events[len(told)], refused))
+        return [*told, *map(prediction.of_held, self._events[len(told) :])]
+
+    def _look(self, snapshot: Snapshot, batch: Sequence[Incoming]) -> Share:
+        self._rehearsal.opened()
+        if list(snapshot.parked) != list(self._events):
+            raise _ChangedError
+        self._before = snapshot
+        return Share(batch, {batch[0].key} if len(batch) == len(self._events) else ())
 
 
 def _busy(consumer: str, event: ParkedEvent, why: Exception) -> Rehearsed:

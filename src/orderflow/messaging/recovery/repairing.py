@@ -7,6 +7,7 @@ once more has an effect: where the effect is there already, its own rules refuse
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
 from uuid import UUID
@@ -23,16 +24,25 @@ from orderflow.messaging.flow import FLOW_STATUS, Dead, FlowEvent, Parked, Reope
 from orderflow.messaging.handling import passed_over
 from orderflow.messaging.inbox import Failure, InboxState, ParkedEvent
 from orderflow.messaging.incoming import Incoming, from_command, from_record
-from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.message import Command
+from orderflow.messaging.processor import Processed, Processor, Share, Work, open_within
 from orderflow.messaging.publisher import Publisher, to_publish
 from orderflow.messaging.recovery.errors import ConfirmationNeededError, EventUnreadError, RecoveryError
-from orderflow.messaging.recovery.locking import LOCK_WAIT_S, SEQUENCE_MAX, lock_within
+from orderflow.messaging.recovery.locking import LOCK_WAIT_S, SEQUENCE_MAX
 from orderflow.messaging.recovery.port import Act, LogEntry
 from orderflow.messaging.result import Result
 from orderflow.messaging.rows import Ref, Rows
 from orderflow.messaging.signals import Outcome
-from orderflow.messaging.store import Changes, DataRefusedError, OpenIntent, Store, Transaction
+from orderflow.messaging.store import (
+    Changes,
+    DataRefusedError,
+    End,
+    OpenIntent,
+    ParkedQuery,
+    Plan,
+    Snapshot,
+    Store,
+)
 from orderflow.messaging.transport import ConsumerRecord
 
 
@@ -81,14 +91,6 @@ class Regarded(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""
 
 
-class _RolledBackError(Exception):
-    """Ends a transaction of which nothing stays."""
-
-    def __init__(self, found: Regarded) -> None:
-        super().__init__(found.regard)
-        self.found = found
-
-
 class Repairs:
     """What operators can have one service do about one key. All raise StoreUnavailableError, KeyBusyError.
 
@@ -98,19 +100,19 @@ class Repairs:
     """
 
     def __init__(
-        self, inlet: Inlet, store: Store, on_said: Callable[[Changes], None], new_id: Callable[[], UUID]
+        self, processor: Processor, store: Store, on_said: Callable[[Changes], None], new_id: Callable[[], UUID]
     ) -> None:
-        self._inlet = inlet
+        self._processor = processor
         self._store = store
-        self._service = inlet.service
-        self._source = f"/orderflow/{inlet.service.name}"
+        self._service = processor.service
+        self._source = f"/orderflow/{processor.service.name}"
         self._on_said = on_said
         self._new_id = new_id
 
     async def standing(self, key: str) -> Standing:
         """What the service's rows of the key stand for at this moment."""
         async with self._store.transaction() as tx:
-            statement, emitted = await self._state(tx, key)
+            statement, emitted = self._state(await tx.open(self._plan(key)), key)
         said = [_said(*each) for each in self._numbered(key, statement, emitted)]
         return Standing(said=tuple(said), asks=tuple(intent.key for intent in statement.intents))
 
@@ -123,7 +125,7 @@ class Repairs:
         for each in said:
             incoming = self._incoming(key, each)
             for consumer in self._readers(incoming, each.topic):
-                regarded, _, _ = await self._taken(consumer, incoming, None)
+                regarded, _ = await self._taken(consumer, incoming, None)
                 found.append(regarded)
         return found
 
@@ -139,9 +141,9 @@ class Repairs:
             raise EventUnreadError(f"No consumer of {self._service.name} reads {said.type} of {said.topic}.")
         found: list[Regarded] = []
         for consumer in consumers:
-            regarded, result, changes = await self._taken(consumer, incoming, act)
-            if result is not None:
-                self._inlet.tell(consumer, [result], changes, 0.0)
+            regarded, done = await self._taken(consumer, incoming, act)
+            if done is not None:
+                self._processor.tell(consumer, done.results, done.changes, 0.0)
             found.append(regarded)
         return found
 
@@ -154,25 +156,25 @@ class Repairs:
         _confirm(act)
         async with self._store.transaction() as tx:
             locks = {identity.lock_id(key), *(identity.lock_id(str(ref.id)) for ref in self._touched(key))}
-            await lock_within(tx, sorted(locks), key, LOCK_WAIT_S)
-            statement, emitted = await self._state(tx, key)
+            snapshot = await open_within(tx, dataclasses.replace(self._plan(key), locks=sorted(locks)), LOCK_WAIT_S)
+            statement, emitted = self._state(snapshot, key)
             changes = Changes(consumer=self._service.name)
             meant = [
                 each for each in self._numbered(key, statement, emitted) if wire_name(type(each[0].message)) in types
             ]
             for envelope, topic in meant:
                 value = msgspec.json.encode(envelope.message)
-                changes.outbox.append(to_publish(envelope, topic, value, self._inlet.slots))
+                changes.outbox.append(to_publish(envelope, topic, value, self._processor.slots))
             numbers = [envelope.sequence or 0 for envelope, _ in meant]
             if max(numbers, default=0) > emitted.get((self._source, key), 0):
                 changes.emitted[self._source, key] = max(numbers)
             asks = statement.intents if ask else ()
             changes.postponed = [self._intent(key, intent) for intent in asks]
             if flow:
-                await self._tell_flow(tx, changes, key, emitted)
+                await self._tell_flow(changes, key, emitted)
             done = Standing(said=tuple(_said(*each) for each in meant), asks=tuple(intent.key for intent in asks))
             changes.log.append(LogEntry(act, "repair", key, _told(done, flow=flow)))
-            await tx.write(changes)
+            await tx.commit(changes)
         self._on_said(changes)
         return done
 
@@ -182,60 +184,40 @@ class Repairs:
         name = self._service.name
         event_id = identity.uuid5(f"repair\n{self._source}\n{command.TYPE}\n{command.key}")
         incoming = from_command(command, self._source, None, event_id)
-        touched, failures, locks = self._inlet.touch([incoming], {})
-        async with self._store.transaction() as tx:
-            await lock_within(tx, locks, command.key, LOCK_WAIT_S)
-            [result], changes = await self._inlet.carry(tx, name, [incoming], touched, failures)
-            _require_carried(result)
+
+        def finish(results: Sequence[Result], changes: Changes) -> End:
+            _require_carried(results[0])
             if changes.rows or changes.facts:
-                told = f"{wire_name(type(command))}: {result.answer}"
-                await tx.write(Changes(consumer=name, log=[LogEntry(act, "repair", command.key, told)]))
-        self._inlet.tell(name, [result], changes, 0.0)
-        return result.answer
+                told = f"{wire_name(type(command))}: {results[0].answer}"
+                changes.log.append(LogEntry(act, "repair", command.key, told))
+            return End.COMMIT
 
-    async def _taken(
-        self, consumer: str, incoming: Incoming, act: Act | None
-    ) -> tuple[Regarded, Result | None, Changes | None]:
-        """The consumer's regard, and by an act, where the event was LOST, what it has written."""
-        try:
-            async with self._store.transaction() as tx:
-                regarded, result, changes = await self._take(tx, consumer, incoming)
-                _end_unless(act is not None and regarded.regard is Regard.LOST, regarded)
-                assert act is not None
-                told = f"{consumer} has taken {incoming.event_type} again: its effect was not there."
-                await tx.write(Changes(consumer=consumer, log=[LogEntry(act, "repair", incoming.key, told)]))
-        except _RolledBackError as ended:
-            return ended.found, None, None
-        return regarded, result, changes
+        done = await self._processor.process(Work(consumer=name, batch=[incoming], finish=finish, wait_s=LOCK_WAIT_S))
+        assert done is not None
+        self._processor.tell(name, done.results, done.changes, 0.0)
+        return done.results[0].answer
 
-    async def _take(
-        self, tx: Transaction, consumer: str, incoming: Incoming
-    ) -> tuple[Regarded, Result | None, Changes | None]:
-        """Carry the event in, although the inbox may know it. What was written is to stand only where it is LOST."""
-        touched, failures, locks = self._inlet.touch([incoming], {})
-        await lock_within(tx, locks, incoming.key, LOCK_WAIT_S)
-        recognition = await tx.recognise(consumer, [incoming.name])
-        state = recognition.known.get(incoming.name)
-        if state is InboxState.DISCARDED:
-            return self._regarded(consumer, incoming, Regard.GIVEN_UP), None, None
-        if incoming.key in recognition.closed:
-            waiting = await tx.sequence(consumer, incoming.key, SEQUENCE_MAX)
-            waits = state is None or any(event.identity == incoming.identity for event in waiting)
-            return self._regarded(consumer, incoming, Regard.WAITS if waits else Regard.KNOWN), None, None
+    async def _taken(self, consumer: str, incoming: Incoming, act: Act | None) -> tuple[Regarded, Processed | None]:
+        """The consumer's regard, and by an act, where the event was LOST, what it has written.
+
+        The event is carried in, although the inbox may know it; what that writes stands only where it is LOST.
+        """
+        trial = _Trial(consumer, incoming, self._anew, act)
         try:
-            again = self._anew(incoming) if state is not None else incoming
-            [result], changes = await self._inlet.carry(
-                tx, consumer, [again], touched, failures, again=(incoming.name,)
+            done = await self._processor.process(
+                Work(
+                    consumer=consumer,
+                    batch=[incoming],
+                    parked=ParkedQuery([incoming.key], SEQUENCE_MAX, due=False),
+                    look=trial.look,
+                    finish=trial.finish,
+                    wait_s=LOCK_WAIT_S,
+                )
             )
         except DataRefusedError as error:
-            return self._unchanged(consumer, incoming, state, describe(error)), None, None
-        if result.outcome is not Outcome.HANDLED:
-            return self._unchanged(consumer, incoming, state, result.failure), None, None
-        if state is None:
-            return self._regarded(consumer, incoming, Regard.MISSING), result, changes
-        has_effect = changes.rows or changes.facts or changes.outbox or changes.opened
-        regard = Regard.LOST if has_effect or state is not InboxState.DONE else Regard.KNOWN
-        return self._regarded(consumer, incoming, regard), result, changes
+            return trial.unchanged(describe(error)), None
+        assert trial.found is not None
+        return trial.found, done if trial.stands else None
 
     def _anew(self, incoming: Incoming) -> Incoming:
         """What can happen once only is decided over as a new cause, with the identity that it had."""
@@ -243,18 +225,6 @@ class Repairs:
         if envelope is None or not envelope.message.ONCE:
             return incoming
         return replace(incoming, envelope=replace(envelope, id=self._new_id()))
-
-    def _unchanged(
-        self, consumer: str, incoming: Incoming, state: InboxState | None, why: Failure | None
-    ) -> Regarded:
-        """It would fail: what was handled has had its effect then, what never came or has got lost is refused."""
-        if state is InboxState.DONE:
-            return self._regarded(consumer, incoming, Regard.KNOWN)
-        words = f"{why.error}: {why.message}" if why else ""
-        return self._regarded(consumer, incoming, Regard.REFUSED, words)
-
-    def _regarded(self, consumer: str, incoming: Incoming, regard: Regard, why: str = "") -> Regarded:
-        return Regarded(consumer=consumer, type=incoming.event_type, regard=regard, why=why)
 
     def _incoming(self, key: str, said: Said) -> Incoming:
         """As it would come from the log. Raises EventUnreadError: nobody here can read it."""
@@ -285,13 +255,15 @@ class Repairs:
         restatement = self._service.restatement
         return tuple(restatement.touches(key)) if restatement else ()
 
-    async def _state(self, tx: Transaction, key: str) -> tuple[Statement, Mapping[tuple[str, str], int]]:
+    def _plan(self, key: str) -> Plan:
+        return Plan(self._service.name, [(key, None)], (), self._touched(key))
+
+    def _state(self, snapshot: Snapshot, key: str) -> tuple[Statement, Mapping[tuple[str, str], int]]:
         """What the rows stand for, and how many events were numbered so far."""
-        recognition = await tx.recognise(self._service.name, [(key, None)])
         restatement = self._service.restatement
         if restatement is None:
-            return Statement(), recognition.emitted
-        return restatement.state(Rows(await tx.load(self._touched(key))), key), recognition.emitted
+            return Statement(), snapshot.emitted
+        return restatement.state(Rows(snapshot.rows), key), snapshot.emitted
 
     def _numbered(
         self, key: str, statement: Statement, emitted: Mapping[tuple[str, str], int]
@@ -314,17 +286,70 @@ class Repairs:
     def _intent(self, key: str, intent: Intent) -> OpenIntent:
         return OpenIntent(intent=intent, key=key, cause=self._new_id(), traceparent=None)
 
-    async def _tell_flow(
-        self, tx: Transaction, changes: Changes, key: str, emitted: Mapping[tuple[str, str], int]
-    ) -> None:
+    async def _tell_flow(self, changes: Changes, key: str, emitted: Mapping[tuple[str, str], int]) -> None:
         """Each consumer says once more how it stands to the key. A reader of these notices gives none of itself."""
-        publisher = Publisher(emitted, self._inlet.slots, changes)
+        publisher = Publisher(emitted, self._processor.slots, changes)
         for each in self._service.subscriptions:
             if FLOW_STATUS in each.topics:
                 continue
-            event = _flow_of(key, each.consumer, await tx.sequence(each.consumer, key, 1))
+            waiting = [letter.event for letter in await self._store.recovery.sequence(each.consumer, key, 1)]
+            event = _flow_of(key, each.consumer, waiting)
             cause = Incoming(key=key, identity="", event_id=identity.uuid5(f"repair\n{key}"), event_type="")
             publisher.publish(event, msgspec.json.encode(event), f"{self._source}/flow", cause)
+
+
+class _Trial:
+    """One event that is carried in to see how its consumer stands to it. `stands`: what it wrote is there."""
+
+    def __init__(
+        self, consumer: str, incoming: Incoming, anew: Callable[[Incoming], Incoming], act: Act | None
+    ) -> None:
+        self.found: Regarded | None = None
+        self.stands = False
+        self._consumer = consumer
+        self._incoming = incoming
+        self._anew = anew
+        self._act = act
+        self._state: InboxState | None = None
+
+    def look(self, snapshot: Snapshot) -> Share | None:
+        incoming = self._incoming
+        state = self._state = snapshot.known.get(incoming.name)
+        if state is InboxState.DISCARDED:
+            self._regard(Regard.GIVEN_UP)
+            return None
+        if incoming.key in snapshot.closed:
+            waits = state is None or any(event.identity == incoming.identity for event in snapshot.parked)
+            self._regard(Regard.WAITS if waits else Regard.KNOWN)
+            return None
+        return Share([incoming if state is None else self._anew(incoming)], again=(incoming.name,))
+
+    def finish(self, results: Sequence[Result], changes: Changes) -> End:
+        [result], state = results, self._state
+        if result.outcome is not Outcome.HANDLED:
+            self.unchanged(result.failure)
+        elif state is None:
+            self._regard(Regard.MISSING)
+        else:
+            has_effect = changes.rows or changes.facts or changes.outbox or changes.opened
+            self._regard(Regard.LOST if has_effect or state is not InboxState.DONE else Regard.KNOWN)
+        self.stands = self._act is not None and self.found is not None and self.found.regard is Regard.LOST
+        if self._act is None or not self.stands:
+            return End.ROLLBACK
+        told = f"{self._consumer} has taken {self._incoming.event_type} again: its effect was not there."
+        changes.log.append(LogEntry(self._act, "repair", self._incoming.key, told))
+        return End.COMMIT
+
+    def unchanged(self, why: Failure | None) -> Regarded:
+        """It would fail: what was handled has had its effect then, what never came or has got lost is refused."""
+        self.stands = False
+        if self._state is InboxState.DONE:
+            return self._regard(Regard.KNOWN)
+        return self._regard(Regard.REFUSED, f"{why.error}: {why.message}" if why else "")
+
+    def _regard(self, regard: Regard, why: str = "") -> Regarded:
+        self.found = Regarded(consumer=self._consumer, type=self._incoming.event_type, regard=regard, why=why)
+        return self.found
 
 
 def _require_carried(result: Result) -> None:
@@ -332,11 +357,6 @@ def _require_carried(result: Result) -> None:
         raise result.refusal
     if result.refusal is not None:
         raise RecoveryError(f"This met a defect, and nothing was stored: {describe(result.refusal).message}")
-
-
-def _end_unless(stands: bool, regarded: Regarded) -> None:
-    if not stands:
-        raise _RolledBackError(regarded)
 
 
 def _said(envelope: Envelope, topic: str) -> Said:

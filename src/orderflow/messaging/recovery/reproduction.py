@@ -9,10 +9,10 @@ import msgspec
 
 from orderflow.messaging.inbox import ParkedEvent
 from orderflow.messaging.incoming import from_parked
-from orderflow.messaging.inlet import Inlet
+from orderflow.messaging.processor import Processor
 from orderflow.messaging.recovery.port import Letter
 from orderflow.messaging.rows import Row
-from orderflow.messaging.store import Store
+from orderflow.messaging.store import Plan, Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,13 +37,13 @@ class Reproduction:
     rows: Sequence[StoredRow]
 
 
-async def reproduce(letter: Letter, inlet: Inlet, store: Store) -> Reproduction:
+async def reproduce(letter: Letter, processor: Processor, store: Store) -> Reproduction:
     """Reads without locks. Raises StoreUnavailableError."""
-    touched, _, _ = inlet.touch([from_parked(letter.event, inlet.service.catalogue)], {})
+    plan, _ = processor.plan(letter.consumer, [from_parked(letter.event, processor.service.catalogue)])
     async with store.transaction() as tx:
-        rows = await tx.load(touched) if touched else {}
+        rows = (await tx.open(Plan(letter.consumer, rows=plan.rows))).rows
     return Reproduction(
-        service=inlet.service.name,
+        service=processor.service.name,
         consumer=letter.consumer,
         event=letter.event,
         rows=[_stored(rows[ref]) for ref in sorted(rows, key=str)],

@@ -17,15 +17,15 @@ from orderflow.messaging.fold import Fold
 from orderflow.messaging.handling import handler_of, passed_over
 from orderflow.messaging.inbox import InboxState, ParkedEvent
 from orderflow.messaging.incoming import Incoming, from_parked
-from orderflow.messaging.inlet import reopened
 from orderflow.messaging.policy import Policy
+from orderflow.messaging.processor import reopened
 from orderflow.messaging.recovery.editing import replacement
 from orderflow.messaging.recovery.errors import EditRefusedError
-from orderflow.messaging.recovery.port import Letter
+from orderflow.messaging.recovery.port import Act, Letter
 from orderflow.messaging.result import Result
 from orderflow.messaging.retry import Backoff, RetryPolicy
 from orderflow.messaging.rows import Fact, Ref, Row
-from orderflow.messaging.store import Changes, DataRefusedError, OpenIntent, OutboxRecord, Recognition
+from orderflow.messaging.store import Changes, DataRefusedError, OpenIntent, OutboxRecord, Snapshot
 from orderflow.simulation.chance import seeded
 from orderflow.simulation.rules import STEPWISE, check_row
 
@@ -138,8 +138,8 @@ def take_parked(service: Service, stored: Stored, consumer: str, key: str, *, fa
 def discard_head(service: Service, stored: Stored, consumer: str, head: ParkedEvent) -> Taken:
     """An operator gives a parked event up for good."""
     incoming = from_parked(head, service.catalogue)
-    fold = Fold(service, consumer, _recognition(service, stored, consumer, [incoming]), {}, POLICY, {})
-    fold.discard(incoming)
+    fold = Fold(service, consumer, _snapshot(stored, consumer, [incoming]), POLICY, {})
+    fold.discard(incoming, Act(who="somebody"))
     if len(stored.queue(consumer, head.key)) == 1:
         fold.reopen(incoming)
     return Taken(_written(stored, fold.changes), published=fold.changes.outbox)
@@ -186,11 +186,10 @@ def _transact(
     batch: Sequence[Incoming],
     failures: Mapping[tuple[str, str], Exception],
 ) -> Taken:
-    """The steps between lock and commit, as `Inlet.carry` has them."""
+    """The steps between open and commit, as `Processor.decide` has them."""
     failed = dict(failures)
     touched = [ref for incoming in batch for ref in _touched(service, incoming, failed)]
-    working = {ref: stored.rows[ref] for ref in touched if ref in stored.rows}
-    fold = Fold(service, consumer, _recognition(service, stored, consumer, batch), working, POLICY, failed)
+    fold = Fold(service, consumer, _snapshot(stored, consumer, batch, touched), POLICY, failed)
     results = [fold.take(incoming) for incoming in batch]
     whole = {incoming.key for incoming in batch if incoming.parked is not None}
     for last in reopened(batch, whole, fold.changes.released):
@@ -209,13 +208,14 @@ def _touched(service: Service, incoming: Incoming, failed: dict[tuple[str, str],
         return ()
 
 
-def _recognition(service: Service, stored: Stored, consumer: str, batch: Sequence[Incoming]) -> Recognition:
+def _snapshot(stored: Stored, consumer: str, batch: Sequence[Incoming], touched: Iterable[Ref] = ()) -> Snapshot:
     names = [name for incoming in batch if incoming.record is not None for name in incoming.names]
     known = {name: state for name in names if (state := stored.inbox.get((consumer, *name))) is not None}
     keys = {incoming.key for incoming in batch}
     depth = {key: len(queue) for key in keys if (queue := stored.queue(consumer, key))}
     emitted = {stream: count for stream, count in stored.emitted.items() if stream[1] in keys}
-    return Recognition(known, frozenset(depth), emitted, depth)
+    rows = {ref: stored.rows[ref] for ref in touched if ref in stored.rows}
+    return Snapshot(known, depth, emitted, rows)
 
 
 def _written(stored: Stored, changes: Changes) -> Stored:

@@ -15,13 +15,13 @@ from orderflow.messaging.engine import Engine
 from orderflow.messaging.engine_config import EngineConfig
 from orderflow.messaging.envelope import Envelope
 from orderflow.messaging.inbox import InboxState, ParkedEvent
-from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.machine import IllegalTransitionError
 from orderflow.messaging.message import Message
+from orderflow.messaging.processor import Processor
 from orderflow.messaging.recovery.port import Act, LetterFilter, Replay, ReplayPlan, ReplayState
 from orderflow.messaging.recovery.recovery import Recovery
 from orderflow.messaging.rows import Row, Rows
-from orderflow.messaging.store import TransitionRefusedError
+from orderflow.messaging.store import Plan, TransitionRefusedError
 from orderflow.messaging.stores.memory.store import MemoryStore
 from orderflow.messaging.stores.memory.writing import Rules
 from orderflow.messaging.transport import ProducerRecord, TopicSettings
@@ -68,7 +68,7 @@ class Bench:
             handlers={**world.service.handlers, Closed: Handler(touches, closed)},
             confirm=confirm,
         )
-        world.inlet = self.inlet()
+        world.processor = self.processor()
         self.log = MemoryLog(world.clock, random.Random(1), session_timeout_s=0.05)
         self.log.create([TopicSettings(name, 1) for name in ("counts", "totals", "flow-status", "counts.DLT")])
         self.engine = self.process()
@@ -98,16 +98,16 @@ class Bench:
         finally:
             await self.engine.kill()
 
-    def inlet(self) -> Inlet:
+    def processor(self) -> Processor:
         """A way in that has seen nothing fail yet: many keys that fail alike at one would be judged an outage."""
         world = self.world
-        return Inlet(world.service, world.store, world.policy, world.signals, world.clock, world.committed.append)
+        return Processor(world.service, world.store, world.policy, world.signals, world.clock, world.committed.append)
 
     async def bury(self, *names: str, amount: int = 1) -> list[ParkedEvent]:
         """An event of each of these keys dies; what made it fail is mended then."""
         self.world.moods.broken.update(names)
         for name in names:
-            await self.inlet().admit("counter", [self.world.read(self.counted(name, amount))])
+            await self.processor().admit("counter", [self.world.read(self.counted(name, amount))])
         self.world.moods.broken.difference_update(names)
         return [event for event in self.world.parked() if event.key in names]
 
@@ -158,5 +158,5 @@ class Bench:
 async def held_lock(bench: Bench, numbers: list[int], until: asyncio.Event) -> None:
     """Live traffic that keeps these locks."""
     async with bench.world.store.transaction() as tx:
-        await tx.lock(numbers)
+        await tx.open(Plan("counter", locks=numbers))
         await until.wait()

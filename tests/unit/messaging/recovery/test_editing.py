@@ -28,7 +28,7 @@ def counted(name: str, amount: object) -> bytes:
 
 
 async def dead(bench: Bench, record: ConsumerRecord) -> ParkedEvent:
-    await bench.inlet().admit("counter", [from_record(record, bench.world.service.catalogue)])
+    await bench.processor().admit("counter", [from_record(record, bench.world.service.catalogue)])
     return bench.world.parked()[-1]
 
 

@@ -45,7 +45,7 @@ async def a_bad_day(bench: Bench, chance: random.Random) -> None:
         bench.world.moods.broken = {name for name in KEYS if chance.random() < 0.3}
         name = chance.choice(KEYS)  # one a batch: what fails alike with another is in doubt, and would not be dead
         batch = [some_event(name, chance, bench, seen) for _ in range(chance.randrange(1, 4))]
-        await bench.inlet().admit("counter", batch)
+        await bench.processor().admit("counter", batch)
         seen += batch
     bench.world.moods.broken = {name for name in KEYS if chance.random() < 0.15}
 
@@ -103,7 +103,7 @@ async def test_what_the_last_release_could_not_read_twice_is_done_once() -> None
     event = record_of(Counted(name="k", amount=4), offset=1)
     known = Catalogue(each for each in old.world.service.catalogue.types if each is not Counted)
     batch = [from_record(record, known) for record in (event, replace(event, offset=2), replace(event, offset=3))]
-    await old.inlet().admit("counter", batch)
+    await old.processor().admit("counter", batch)
 
     predicted = await old.recovery.rehearse(DEAD)
     await old.replay_all()

@@ -156,7 +156,7 @@ async def test_nothing_at_all_is_changed_published_or_asked() -> None:
     assert len(bench.world.committed) == committed
 
 
-@pytest.mark.parametrize("step", ["begin", "lock", "recognise", "load", "write", "sequence"])
+@pytest.mark.parametrize("step", ["begin", "open", "opened", "commit"])
 async def test_a_rehearsal_that_is_cancelled_leaves_nothing(step: str) -> None:
     bench = Bench()
     await bench.bury("k")
@@ -184,7 +184,7 @@ async def test_a_rehearsal_that_is_cancelled_leaves_nothing(step: str) -> None:
 async def test_a_database_that_goes_away_is_told() -> None:
     bench = Bench()
     await bench.bury("k")
-    bench.world.lose("write")
+    bench.world.lose("commit")
 
     with pytest.raises(StoreUnavailableError):
         await bench.recovery.rehearse(DEAD)

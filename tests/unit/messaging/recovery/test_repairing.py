@@ -72,7 +72,7 @@ class Desk(Bench):
             handlers={**world.service.handlers, Begun: Handler(touches, begun)},
             restatement=Restatement(lambda key: (Ref(Tally, key),), state),
         )
-        world.inlet = self.inlet()
+        world.processor = self.processor()
         self.engine = Engine(
             world.service,
             MemoryStore(world.database),
@@ -276,7 +276,7 @@ async def test_each_consumer_says_again_how_it_stands_to_the_key() -> None:
     await desk.repairs.say_again("free", (), ME, ask=False, flow=True)
     desk.world.moods.broken.add("ill")
     desk.world.policy = replace(desk.world.policy, retry=RetryPolicy(Backoff(60_000, 60_000), 3))
-    await desk.inlet().admit("counter", [desk.world.read(Counted(name="ill", amount=1))])
+    await desk.processor().admit("counter", [desk.world.read(Counted(name="ill", amount=1))])
     await desk.repairs.say_again("ill", (), ME, ask=False, flow=True)
     assert desk.world.flow() == ["Dead dead", "Dead dead", "Reopened free", "Parked ill", "Parked ill"]
 

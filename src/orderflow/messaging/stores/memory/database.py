@@ -28,9 +28,10 @@ class MemoryDatabase:
     """Committed state, locks and sessions, shared by the stores of all simulated processes.
 
     `clock` is the server's clock, `encoding` what its texts can hold. `gate` is awaited before each step of each
-    store, with its name (`begin`, `lock`, `recognise`, `load`, `parked`, `sequence`, `write`, `commit`, `committed`,
-    `due_keys`, `claim_intents`, `claim_slots`, `unsent`, `mark_sent`, `read`): a simulator may switch tasks, crash or
-    raise StoreUnavailableError there. Raised at `committed`, the commit was carried out and its answer was lost.
+    store, with its name (`begin`, `open`, `opened`, `commit`, `committed`, `due_keys`, `claim_intents`,
+    `claim_slots`, `unsent`, `mark_sent`, `read`): a simulator may switch tasks, crash or raise StoreUnavailableError
+    there. Raised at `opened`, what was read is lost with its session; at `committed`, the commit was carried out and
+    its answer was lost.
     `committed` is told of each commit as it happens, `refused` of what was refused.
     """
 

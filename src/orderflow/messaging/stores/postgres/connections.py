@@ -167,6 +167,7 @@ def _pinned(statement_timeout_ms: int, lookups_only: bool) -> dict[str, str]:
         "statement_timeout": str(statement_timeout_ms),
         "lock_timeout": str(min(LOCK_TIMEOUT_MS, statement_timeout_ms)),
         "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_TIMEOUT_MS),
+        "idle_session_timeout": "0",
         "tcp_keepalives_idle": "5",
         "tcp_keepalives_interval": "1",
         "tcp_keepalives_count": "3",

@@ -13,11 +13,15 @@ import asyncpg
 
 from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.store import SchemaBehindError
+from orderflow.messaging.stores.postgres import functions
 from orderflow.messaging.stores.postgres.connections import Connection, connect, leave
 from orderflow.messaging.stores.postgres.errors import translated
+from orderflow.messaging.stores.postgres.functions import UnitOfWork
 from orderflow.messaging.stores.postgres.queries import load_queries
+from orderflow.messaging.stores.postgres.tables import Facts, Table
 
 _FILE = re.compile(r"^(\d{4})_([a-z][a-z0-9_]*)\.sql$")
+CORE = "core"
 PACKAGE = "orderflow.messaging.stores.postgres"
 WHAT_TO_RUN = "run `orderflow migrate`"
 APPLY_TIMEOUT_MS = 0
@@ -44,18 +48,19 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class MigrationSequence:
-    """The migrations of one owner of tables, numbered 1, 2, 3 without gaps."""
+    """The migrations of one owner of tables, numbered 1, 2, 3 without gaps. `tables` are its mappings for a store."""
 
     name: str
     migrations: tuple[Migration, ...]
+    tables: tuple[Table | Facts, ...] = ()
 
     @classmethod
-    def from_package(cls, name: str, package: str) -> MigrationSequence:
+    def from_package(cls, name: str, package: str, tables: Sequence[Table | Facts] = ()) -> MigrationSequence:
         """Read `sql/migrations/` of a package. Raises ValueError for names or numbers that are not right."""
-        return cls.from_folder(name, files(package).joinpath("sql", "migrations"))
+        return cls.from_folder(name, files(package).joinpath("sql", "migrations"), tables)
 
     @classmethod
-    def from_folder(cls, name: str, folder: Traversable) -> MigrationSequence:
+    def from_folder(cls, name: str, folder: Traversable, tables: Sequence[Table | Facts] = ()) -> MigrationSequence:
         """Read a folder (a `pathlib.Path` is one). Raises ValueError, FileNotFoundError."""
         found: list[Migration] = []
         for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
@@ -69,12 +74,12 @@ class MigrationSequence:
             found.append(Migration(int(match[1]), match[2], statements, checksum))
         if [migration.number for migration in found] != list(range(1, len(found) + 1)):
             raise ValueError(f"{name}: migrations are not numbered 1, 2, 3 without gaps or doubles")
-        return cls(name, tuple(found))
+        return cls(name, tuple(found), tuple(tables))
 
 
 def core() -> MigrationSequence:
     """The tables that the core keeps in every service's database."""
-    return MigrationSequence.from_package("core", PACKAGE)
+    return MigrationSequence.from_package(CORE, PACKAGE)
 
 
 async def apply(connection: Connection, sequences: Sequence[MigrationSequence]) -> list[Applied]:
@@ -94,6 +99,8 @@ async def apply(connection: Connection, sequences: Sequence[MigrationSequence]) 
                 await connection.execute(queries["lock"])
                 waiting = await pending(connection, sequences)
                 if not waiting:
+                    if unit := unit_of_work(sequences):
+                        await functions.install(connection, unit)
                     return done
                 sequence, migration = waiting[0]
                 await connection.execute(migration.statements)
@@ -102,6 +109,13 @@ async def apply(connection: Connection, sequences: Sequence[MigrationSequence]) 
                 )
             done.append(Applied(sequence.name, migration.number, migration.name))
             reached(Point.MIGRATION_APPLIED)
+
+
+def unit_of_work(sequences: Sequence[MigrationSequence]) -> UnitOfWork | None:
+    """The functions that a service with these tables calls; None where the core's tables are not among them."""
+    if not any(sequence.name == CORE for sequence in sequences):
+        return None
+    return UnitOfWork([table for sequence in sequences for table in sequence.tables])
 
 
 async def pending(
@@ -137,6 +151,11 @@ async def verify(connection: Connection, sequences: Sequence[MigrationSequence])
     if waiting:
         names = ", ".join(f"{s.name} {m.number:04} {m.name}" for s, m in waiting)
         raise SchemaBehindError(f"the schema lacks {names}: {WHAT_TO_RUN}")
+    unit = unit_of_work(sequences)
+    if unit is not None:
+        with translated(connection):
+            if not await functions.is_installed(connection, unit):
+                raise SchemaBehindError(f"the schema lacks this release's function {unit.names[0]}: {WHAT_TO_RUN}")
 
 
 async def migrate(url: str, sequences: Sequence[MigrationSequence]) -> list[Applied]:

@@ -24,11 +24,12 @@ from orderflow.messaging.store import (
 from orderflow.messaging.stores.postgres import core_rows
 from orderflow.messaging.stores.postgres.connections import STATEMENT_TIMEOUT_MS, Connections
 from orderflow.messaging.stores.postgres.faults import PostgresFaults
+from orderflow.messaging.stores.postgres.functions import UnitOfWork
 from orderflow.messaging.stores.postgres.notifier import Notifier
 from orderflow.messaging.stores.postgres.outbox import CHANNEL, PostgresOutboxReader
 from orderflow.messaging.stores.postgres.queries import load_queries
 from orderflow.messaging.stores.postgres.recovery import PostgresRecovery
-from orderflow.messaging.stores.postgres.tables import Facts, Mappings, Table
+from orderflow.messaging.stores.postgres.tables import Facts, Table
 from orderflow.messaging.stores.postgres.transaction import PostgresTransaction
 from orderflow.messaging.stores.shares import SILENCE_S
 
@@ -43,7 +44,7 @@ class PostgresStore:
         self,
         url: str,
         application_name: str,
-        mappings: Mappings,
+        unit: UnitOfWork,
         slots: int,
         work: Connections,
         reads: Connections,
@@ -55,7 +56,7 @@ class PostgresStore:
         self._url = url
         self._silence_s = silence_s
         self._application_name = application_name
-        self._mappings = mappings
+        self._unit = unit
         self._work = work
         self._reads = reads
         self._queries = load_queries(PACKAGE)
@@ -93,7 +94,7 @@ class PostgresStore:
         reads = lend(
             application_name=f"{application_name} (reads)", limit=reads_max, lookups_only=False, writable=False
         )
-        store = cls(url, application_name, Mappings(tables), slots, work, reads, silence_s, longest_wait_ms)
+        store = cls(url, application_name, UnitOfWork(tables), slots, work, reads, silence_s, longest_wait_ms)
         try:
             await store.ping()
         except BaseException:
@@ -102,7 +103,7 @@ class PostgresStore:
         return store
 
     def transaction(self) -> PostgresTransaction:
-        return PostgresTransaction(self._work, self._queries, self._mappings, self._offer, self._longest_wait_ms)
+        return PostgresTransaction(self._work, self._queries, self._unit, self._offer, self._longest_wait_ms)
 
     async def due_keys(self, consumer: str, limit: int, leaving: Sequence[str] = ()) -> Sequence[str]:
         query, longest = self._queries["due_keys"], self._longest_wait_ms

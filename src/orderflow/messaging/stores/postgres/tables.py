@@ -17,6 +17,15 @@ from orderflow.messaging.rows import Fact, Ref, Row
 from orderflow.messaging.store import Changes
 
 SCALARS = (str, int, bool, float, bytes, UUID, datetime, date)
+TYPES: Sequence[tuple[type, str]] = (
+    (bool, "boolean"),
+    (int, "bigint"),
+    (float, "double precision"),
+    (bytes, "bytea"),
+    (UUID, "uuid"),
+    (datetime, "timestamptz"),
+    (date, "date"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,9 @@ class Columns:
         self._names = tuple(only) or tuple(field.name for field in msgspec.structs.fields(struct))
         self._get = attrgetter(*self._names)
         hints = get_type_hints(struct)
+        self.types = tuple(map(_column_type, (hints[name] for name in self._names)))
+        """What PostgreSQL calls the columns' types; text for what is nested."""
+
         self._nested: list[int] = []
         self._readers: list[tuple[int, Callable[[Any], object]]] = []
         for index, name in enumerate(self._names):
@@ -159,6 +171,11 @@ def _waves(rows: Sequence[Row]) -> list[dict[object, Row]]:
             waves.append({})
         waves[number][row.id] = row
     return waves
+
+
+def _column_type(hint: Any) -> str:
+    plain = _plain(hint)
+    return "text" if plain is None else next((name for kind, name in TYPES if issubclass(plain, kind)), "text")
 
 
 def _plain(hint: Any) -> type | None:

@@ -24,3 +24,15 @@ SELECT pg_advisory_xact_lock(1868981603, 0);
 -- name: record
 -- One more was applied.
 INSERT INTO schema_migrations (sequence_name, number, name, checksum) VALUES ($1, $2, $3, $4);
+
+-- name: functions
+-- The units of work that were made here, by the hash in the names of their functions; the newest first.
+SELECT substring(opening.proname FROM '[0-9a-f]+$') AS hash
+FROM pg_proc AS opening
+WHERE opening.pronamespace = 'public'::regnamespace AND opening.proname ~ '^orderflow_open_[0-9a-f]{12}$'
+    AND EXISTS (
+        SELECT FROM pg_proc AS committing
+        WHERE committing.pronamespace = opening.pronamespace
+            AND committing.proname = replace(opening.proname, '_open_', '_commit_')
+    )
+ORDER BY opening.oid DESC;

@@ -2,38 +2,41 @@
 -- Whether the database answers.
 SELECT 1;
 
--- name: lock
--- Wait for locks in the order given; they are held until the transaction ends.
-SELECT count(pg_advisory_xact_lock(number)) FROM unnest($1::bigint[]) AS number;
+-- name: give_up
+-- Let go of all locks that the session holds, and let it be idle for as long as it likes again.
+SELECT pg_advisory_unlock_all(), set_config('idle_session_timeout', '0', false);
 
--- name: recognise
--- What the inbox, the parked events and the streams know of a batch: (kind, key, text, number).
--- OFFSET 0 keeps each look-up one of its own, by the whole key. Without it a plan made while the tables were small
--- reads all rows of the consumer for each batch, and stays when they are large.
-SELECT 1 AS kind, message.key, message.identity AS text, inbox.state::bigint AS number
+-- name: known
+-- What the inbox knows of messages. OFFSET 0 keeps each look-up one of its own, by the whole key. Without it a plan
+-- made while the tables were small reads all rows of the consumer for each batch, and stays when they are large.
+SELECT message.key, message.identity, inbox.state
 FROM unnest($2::text[], $3::text[]) AS message (key, identity)
 CROSS JOIN LATERAL (
     SELECT state FROM processed_events AS inbox
-    WHERE inbox.key = message.key AND inbox.consumer = $1 AND inbox.identity = message.identity
+    WHERE inbox.key = message.key AND inbox.consumer = $1::text AND inbox.identity = message.identity
     OFFSET 0
-) AS inbox
-UNION ALL
-SELECT 2, batch.key, stream.source, stream.emitted
-FROM unnest($4::text[]) AS batch (key)
+) AS inbox;
+
+-- name: streams
+-- How many events of each key were published so far, by source.
+SELECT batch.key, stream.source, stream.emitted
+FROM unnest($1::text[]) AS batch (key)
 CROSS JOIN LATERAL (
     SELECT source, emitted FROM streams WHERE streams.key = batch.key OFFSET 0
-) AS stream
-UNION ALL
-SELECT 3, closed.key, '', held.depth
-FROM unnest($4::text[]) AS batch (key)
+) AS stream;
+
+-- name: depths
+-- Which keys have parked events, and how many, counted no further than the limit.
+SELECT closed.key, held.depth
+FROM unnest($2::text[]) AS batch (key)
 CROSS JOIN LATERAL (
-    SELECT key FROM parked_events WHERE parked_events.consumer = $1 AND parked_events.key = batch.key LIMIT 1
+    SELECT key FROM parked_events WHERE parked_events.consumer = $1::text AND parked_events.key = batch.key LIMIT 1
 ) AS closed
 CROSS JOIN LATERAL (
     SELECT count(*) AS depth FROM (
         SELECT FROM parked_events
-        WHERE parked_events.consumer = $1 AND parked_events.key = closed.key
-        LIMIT $5
+        WHERE parked_events.consumer = $1::text AND parked_events.key = closed.key
+        LIMIT $3::integer
     ) AS held
 ) AS held;
 
@@ -51,33 +54,30 @@ FROM unnest($2::text[], $3::text[], $4::uuid[], $5::smallint[]) AS entry (key, i
 WHERE inbox.key = ANY ($2::text[]) AND inbox.key = entry.key AND inbox.consumer = $1
     AND inbox.identity = entry.identity;
 
--- name: add_inbox_and_outbox
--- New inbox rows, new stream counts, known ones, and outbox rows with their pending marks; returns how many of the
--- known counts went forward, and of the outbox rows the ids (given in the order of the arrays) and times. A new count
--- that is there already is an error: looking for it first (ON CONFLICT) costs as much again as the row.
-WITH inbox AS (
-    INSERT INTO processed_events (key, consumer, identity, event_id, state)
-    SELECT key, $1, identity, event_id, state
-    FROM unnest($2::text[], $3::text[], $4::uuid[], $5::smallint[]) AS entry (key, identity, event_id, state)
-), begun AS (
-    INSERT INTO streams (key, source, emitted)
-    SELECT key, source, emitted FROM unnest($6::text[], $7::text[], $8::bigint[]) AS stream (key, source, emitted)
-), continued AS (
-    UPDATE streams SET emitted = stream.emitted
-    FROM unnest($9::text[], $10::text[], $11::bigint[]) AS stream (key, source, emitted)
-    WHERE streams.key = stream.key AND streams.source = stream.source AND streams.emitted < stream.emitted
-    RETURNING 1
-), published AS (
+-- name: begin_streams
+-- New stream counts. One that is there already is an error: looking for it first (ON CONFLICT) costs as much again as
+-- the row.
+INSERT INTO streams (key, source, emitted)
+SELECT key, source, emitted FROM unnest($1::text[], $2::text[], $3::bigint[]) AS stream (key, source, emitted);
+
+-- name: continue_streams
+-- Stream counts that go forward.
+UPDATE streams SET emitted = stream.emitted
+FROM unnest($1::text[], $2::text[], $3::bigint[]) AS stream (key, source, emitted)
+WHERE streams.key = stream.key AND streams.source = stream.source AND streams.emitted < stream.emitted;
+
+-- name: add_outbox
+-- Outbox rows with their pending marks; returns their ids, given in the order of the arrays, and their times.
+WITH published AS (
     INSERT INTO outbox (segment, slot, topic, key, value, headers, event_id)
     SELECT (SELECT segment FROM outbox_rotation), slot, topic, key, value, headers, event_id
-    FROM unnest($12::smallint[], $13::text[], $14::bytea[], $15::bytea[], $16::bytea[], $17::uuid[])
+    FROM unnest($1::smallint[], $2::text[], $3::bytea[], $4::bytea[], $5::bytea[], $6::uuid[])
         AS record (slot, topic, key, value, headers, event_id)
     RETURNING id, segment, slot, created_at
 ), pending AS (
     INSERT INTO outbox_pending (id, segment, slot) SELECT id, segment, slot FROM published
 )
-SELECT (SELECT count(*) FROM continued), array_agg(id ORDER BY id),
-    array_agg((extract(epoch FROM created_at) * 1000)::bigint ORDER BY id)
+SELECT array_agg(id ORDER BY id), array_agg((extract(epoch FROM created_at) * 1000)::bigint ORDER BY id)
 FROM published;
 
 -- name: park
@@ -179,9 +179,9 @@ WITH gone AS (
 )
 SELECT count(*) FROM gone;
 
--- name: parked
--- The first parked events of each key whose head is due and not dead. What is due later than the longest wait, $4 ms,
--- was dated while the clock was ahead: here and below it counts as due.
+-- name: waiting
+-- The first parked events of each key: with $4 only of those whose head is due and not dead. What is due later than the
+-- longest wait, $5 ms, was dated while the clock was ahead: here and below it counts as due.
 SELECT
     parked.key, parked.identity, parked.event_id, parked.event_type, parked.topic, parked.partition, parked."offset",
     parked.record_key, parked.record_value, parked.record_headers, parked.record_timestamp, parked.intent,
@@ -190,27 +190,16 @@ SELECT
 FROM unnest($2::text[]) AS wanted (key)
 CROSS JOIN LATERAL (
     SELECT state, next_attempt_at FROM parked_events
-    WHERE consumer = $1 AND key = wanted.key ORDER BY position LIMIT 1
+    WHERE consumer = $1::text AND key = wanted.key ORDER BY position LIMIT 1
 ) AS head
 CROSS JOIN LATERAL (
-    SELECT * FROM parked_events WHERE consumer = $1 AND key = wanted.key ORDER BY position LIMIT $3
+    SELECT * FROM parked_events WHERE consumer = $1::text AND key = wanted.key ORDER BY position LIMIT $3::integer
 ) AS parked
-WHERE head.state = 2 AND (
-    head.next_attempt_at <= statement_timestamp()
-    OR head.next_attempt_at > statement_timestamp() + $4 * interval '1 ms'
-)
+WHERE NOT $4::boolean OR (head.state = 2 AND (
+    head.next_attempt_at <= clock_timestamp()
+    OR head.next_attempt_at > clock_timestamp() + $5::bigint * interval '1 ms'
+))
 ORDER BY parked.position;
-
--- name: sequence
--- The first parked events of a key, whatever their state.
-SELECT
-    key, identity, event_id, event_type, topic, partition, "offset", record_key, record_value, record_headers,
-    record_timestamp, intent, state, attempts, failure_kind, error, message, fingerprint, position, first_failed_at,
-    replays
-FROM parked_events
-WHERE consumer = $1 AND key = $2
-ORDER BY position
-LIMIT $3;
 
 -- name: parked_keys
 -- How many keys have parked events, counted by hopping from key to key along the index, no further than the limit.

@@ -1,13 +1,14 @@
-"""The one way in: lock, recognise, load, decide, write, commit, for a batch of any size.
+"""The one way in: plan, open, decide, commit, for a batch of any size.
 
-Consumed records, commands, answers and parked events all take it. A crash can only fall between two of its
-steps, and leaves nothing or everything.
+Consumed records, commands, answers, parked events that are tried again, and what operators do about them all take it.
+A crash can only fall between two of its steps, and leaves nothing or everything.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -23,21 +24,82 @@ from orderflow.messaging.identity import lock_id
 from orderflow.messaging.incoming import Incoming
 from orderflow.messaging.parking import ParkingQuota
 from orderflow.messaging.policy import FREE, Policy, Terms
+from orderflow.messaging.recovery.errors import KeyBusyError
 from orderflow.messaging.recovery.port import Act
 from orderflow.messaging.report import handled
 from orderflow.messaging.result import Result
 from orderflow.messaging.rows import Ref
 from orderflow.messaging.signals import BatchCommitted, BatchSplit, Outcome, Signals
-from orderflow.messaging.store import Changes, DataRefusedError, Store, Transaction
+from orderflow.messaging.store import (
+    Changes,
+    DataRefusedError,
+    End,
+    ParkedQuery,
+    Plan,
+    Snapshot,
+    Store,
+    Transaction,
+)
 from orderflow.messaging.suspects import accused, parts, suspects
 
 Failures = Mapping[tuple[str, str], Exception]
 ACCUSED_MAX = 4
 """A batch that is refused again although so many of it fail is divided: to name hundreds one by one costs more."""
 
+NONE: Failures = {}
 
-class Inlet:
-    """Admits batches into one service's database. Calls may run side by side: the locks keep them apart.
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The part of a batch that is decided over, once it is known what is parked.
+
+    `whole`: keys of which the batch is all that is parked. What is named by `again` is decided over although the
+    inbox knows it: its effect was lost, and its row stays. With `discarding` the messages are given up by that act.
+    """
+
+    batch: Sequence[Incoming]
+    whole: Collection[str] = ()
+    again: Collection[tuple[str, str]] = ()
+    discarding: Act | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """A batch on its way in, and all that is asked for it besides.
+
+    `failures` have failed outside of their decisions: they fail here again. What the `watch` judges to be an outage,
+    or leaves in doubt, is decided over again by its terms. `parked` is what to read of parked events; `look` is shown
+    the snapshot and says what to decide over (None: nothing, and nothing is written). `finish` is shown what was
+    decided, may add to what is written, and says how it ends. What either raises takes everything back. Locks that
+    are not had within `wait_s` raise KeyBusyError.
+    """
+
+    consumer: str
+    batch: Sequence[Incoming]
+    failures: Failures = field(default_factory=dict)
+    terms: Terms = FREE
+    watch: CircuitBreakers | None = None
+    parked: ParkedQuery | None = None
+    look: Callable[[Snapshot], Share | None] | None = None
+    finish: Callable[[Sequence[Result], Changes], End] | None = None
+    wait_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Processed:
+    """What became of the messages that were decided over, what was written, and how long it took.
+
+    `failures` are those that were given, and what the database has refused, by the names of the messages.
+    """
+
+    results: Sequence[Result]
+    changes: Changes
+    failures: Failures
+    duration_s: float
+
+
+class Processor:
+    """Carries batches into one service's database. Calls may run side by side: the locks keep them apart.
 
     `on_commit` is called with what each committed batch has written.
     """
@@ -96,80 +158,86 @@ class Inlet:
         await self._room(consumer).look()
         return await self._try(consumer, batch, set(), holding=True)
 
-    async def carry(
-        self,
-        tx: Transaction,
-        consumer: str,
-        batch: Sequence[Incoming],
-        touched: Iterable[Ref],
-        failures: Failures,
-        *,
-        whole: Collection[str] = (),
-        terms: Terms = FREE,
-        watch: CircuitBreakers | None = None,
-        again: Collection[tuple[str, str]] = (),
-    ) -> tuple[list[Result], Changes]:
-        """The steps between lock and commit. `whole`: keys of which the batch is all that is parked.
+    async def process(self, work: Work, end: End = End.COMMIT) -> Processed | None:
+        """Plan, open, decide, commit. Whoever the database names when it refuses something fails beside the others.
 
-        What the `watch` judges to be an outage, or leaves in doubt, is folded again by its terms. What is named by
-        `again` is decided over although the inbox knows it: its effect was lost, and its row stays.
+        None: there was nothing to decide over. Raises DataRefusedError (it names nobody), StoreUnavailableError,
+        InfrastructureError, KeyBusyError.
         """
-        reached(Point.TX_LOCKED)
-        names = [incoming.sought for incoming in batch]
-        names += [incoming.also for incoming in batch if incoming.also is not None]
-        recognition = await tx.recognise(consumer, names, self._policy.parked_depth_max)
-        reached(Point.TX_RECOGNISED)
-        if again:
-            left = {name: state for name, state in recognition.known.items() if name not in again}
-            recognition = replace(recognition, known=left)
-        fold = Fold(self.service, consumer, recognition, await tx.load(touched), self._policy, failures, terms)
-        results = [fold.take(incoming) for incoming in batch]
-        free = watch.weigh(results) if watch is not None and _may_be_judged(results) else None
-        if watch is not None and free is not None:
-            terms = replace(terms, spared=watch.paused, free=free)
-            fold = Fold(self.service, consumer, recognition, await tx.load(touched), self._policy, failures, terms)
-            results = [fold.take(incoming) for incoming in batch]
-        reached(Point.TX_DECIDED)
-        for last in reopened(batch, whole, fold.changes.released):
-            fold.reopen(last)
-        await tx.write(fold.changes)
-        return results, fold.changes
+        while True:
+            try:
+                return await self._process(work, end)
+            except DataRefusedError as error:
+                more = self._accuse(work, error)
+                if more is None:
+                    raise
+                work = replace(work, failures=more)
 
-    async def discard(
-        self, tx: Transaction, consumer: str, incoming: Incoming, act: Act, *, reopens: bool
-    ) -> Changes:
-        """Give up a parked message for good. `reopens`: it is all that is parked of its key, whose lock is held."""
-        recognition = await tx.recognise(consumer, incoming.names)
-        fold = Fold(self.service, consumer, recognition, {}, self._policy, {})
-        fold.discard(incoming)
-        fold.changes.discarding = act
-        if reopens:
-            fold.reopen(incoming)
-        await tx.write(fold.changes)
-        return fold.changes
+    async def _process(self, work: Work, end: End) -> Processed | None:
+        started = self._clock.monotonic()
+        plan, failures = self.plan(work.consumer, work.batch, work.failures, work.parked)
+        reached(Point.TX_OPENING)
+        async with self._store.transaction() as tx:
+            snapshot = await open_within(tx, plan, work.wait_s)
+            reached(Point.TX_OPENED)
+            share = Share(work.batch) if work.look is None else work.look(snapshot)
+            if share is None:
+                return None
+            results, changes = self.decide(work, share, snapshot, failures)
+            if work.finish is not None:
+                end = work.finish(results, changes)
+            reached(Point.TX_DECIDED)
+            await tx.commit(changes, end)
+        return Processed(results, changes, work.failures, self._clock.monotonic() - started)
 
-    def touch(self, batch: Iterable[Incoming], failures: Failures) -> tuple[set[Ref], Failures, list[int]]:
-        """The rows that the messages touch, messages that cannot tell, and all locks in the order to take.
+    def plan(
+        self, consumer: str, batch: Sequence[Incoming], failures: Failures = NONE, parked: ParkedQuery | None = None
+    ) -> tuple[Plan, Failures]:
+        """What to lock, look up and load for the messages; and those of them that cannot tell, beside `failures`.
 
         A key and the rows of that id share one lock, so that a message of one key that touches a row
         keeps out another message whose key is that row's id.
         """
-        touched: set[Ref] = set()
+        touched: dict[Ref, None] = {}
         failed = dict(failures)
+        names: set[str] = set()
+        messages: list[tuple[str, str | None]] = []
         for incoming in batch:
+            names.add(incoming.key)
+            messages.append(incoming.sought)
+            if incoming.also is not None:
+                names.add(incoming.also[0])
+                messages.append(incoming.also)
             # What has failed is not decided over again; to load its rows may be what fails.
             if incoming.name not in failed:
-                touched.update(self._refs(incoming, failed))
-        names = {incoming.key for incoming in batch} | {str(ref.id) for ref in touched}
-        names |= {incoming.also[0] for incoming in batch if incoming.also is not None}
-        return touched, failed, sorted(lock_id(name) for name in names)
+                for ref in self._refs(incoming, failed):
+                    touched[ref] = None
+                    names.add(str(ref.id))
+        locks = sorted(map(lock_id, names))
+        depth_max = self._policy.parked_depth_max
+        return Plan(consumer, messages, locks, touched, parked, depth_max), failed
 
-    def accuse(self, batch: Sequence[Incoming], error: DataRefusedError, failures: Failures) -> Failures | None:
-        """`failures` and those that the error gives away; None if it gives nobody away, or has named many already."""
-        fresh = [each for each in accused(batch, error, self._ids) if each.name not in failures]
-        if not fresh or len(failures) >= ACCUSED_MAX:
-            return None
-        return {**failures, **dict.fromkeys((each.name for each in fresh), error)}
+    def decide(
+        self, work: Work, share: Share, snapshot: Snapshot, failures: Failures
+    ) -> tuple[list[Result], Changes]:
+        """What becomes of the messages, and all that is to be written. Pure, but for what the watch remembers."""
+        if share.again:
+            left = {name: state for name, state in snapshot.known.items() if name not in share.again}
+            snapshot = replace(snapshot, known=left)
+        fold = Fold(self.service, work.consumer, snapshot, self._policy, failures, work.terms)
+        if share.discarding is not None:
+            results = [fold.discard(incoming, share.discarding) for incoming in share.batch]
+        else:
+            results = [fold.take(incoming) for incoming in share.batch]
+        watch = work.watch
+        free = watch.weigh(results) if watch is not None and _may_be_judged(results) else None
+        if watch is not None and free is not None:
+            terms = replace(work.terms, spared=watch.paused, free=free)
+            fold = Fold(self.service, work.consumer, snapshot, self._policy, failures, terms)
+            results = [fold.take(incoming) for incoming in share.batch]
+        for last in reopened(share.batch, share.whole, fold.changes.released):
+            fold.reopen(last)
+        return results, fold.changes
 
     def tell(self, consumer: str, results: Sequence[Result], changes: Changes | None, duration_s: float) -> None:
         """After the commit: hand on what was written, and signal."""
@@ -194,21 +262,19 @@ class Inlet:
         self, consumer: str, batch: Sequence[Incoming], behind: set[str], *, holding: bool = False
     ) -> list[Result]:
         """Whoever the database names fails, and the rest goes in at once; what it does not name is divided."""
-        failures: Failures = {}
-        while True:
-            try:
-                results = await self._transact(consumer, batch, failures, holding=holding)
-            except DataRefusedError as error:
-                more = self.accuse(batch, error, failures)
-                if more is None and len(batch) > 1:
-                    return await self._divide(consumer, batch, behind, error, holding=holding)
-                if more is not None:
-                    failures = more
-                    continue
-                results = [await self._give_up(consumer, batch[0], error)]
-            self.watch(consumer).refused(each for each in batch if each.name in failures)
-            behind.update(result.incoming.key for result in results if result.outcome is Outcome.DEFERRED)
-            return results
+        try:
+            done = await self._carry(consumer, batch, holding=holding)
+        except DataRefusedError as error:
+            if len(batch) > 1:
+                return await self._divide(consumer, batch, behind, error, holding=holding)
+            results: Sequence[Result] = [await self._give_up(consumer, batch[0], error)]
+            refused: Sequence[Incoming] = batch
+        else:
+            results = done.results
+            refused = [each for each in batch if each.name in done.failures] if done.failures else ()
+        self.watch(consumer).refused(refused)
+        behind.update(result.incoming.key for result in results if result.outcome is Outcome.DEFERRED)
+        return list(results)
 
     async def _give_up(self, consumer: str, refused: Incoming, error: DataRefusedError) -> Result:
         """End with a message that the database will not even park: it must not come again and again.
@@ -221,30 +287,33 @@ class Inlet:
             return result
         for stand_in in stand_ins(refused, refused.record, error):
             try:
-                [result] = await self._transact(consumer, [stand_in], {})
+                done = await self._carry(consumer, [stand_in])
             except DataRefusedError as again:
                 error = again
             else:
-                return msgspec.structs.replace(result, incoming=refused)
+                return msgspec.structs.replace(done.results[0], incoming=refused)
         raise error
 
-    async def _transact(
-        self, consumer: str, batch: Sequence[Incoming], failures: Failures, *, holding: bool = False
-    ) -> list[Result]:
-        started = self._clock.monotonic()
+    async def _carry(self, consumer: str, batch: Sequence[Incoming], *, holding: bool = False) -> Processed:
+        """One batch, as it came. Raises DataRefusedError: the database names nobody."""
         watch, room = self.watch(consumer), self._room(consumer)
         depth_max = self._policy.parked_depth_max
         terms = Terms(spared=watch.paused, holding=holding, keys_left=room.left, depth_max=depth_max)
-        touched, failures, locks = self.touch(batch, failures)
-        reached(Point.TX_OPENING)
-        async with self._store.transaction() as tx:
-            await tx.lock(locks)
-            results, changes = await self.carry(tx, consumer, batch, touched, failures, terms=terms, watch=watch)
-        room.took(changes, holding=holding)
-        watch.learn(results)
-        self.tell(consumer, results, changes, self._clock.monotonic() - started)
+        done = await self.process(Work(consumer=consumer, batch=batch, terms=terms, watch=watch))
+        assert done is not None
+        room.took(done.changes, holding=holding)
+        watch.learn(done.results)
+        self.tell(consumer, done.results, done.changes, done.duration_s)
         reached(Point.BATCH_TOLD)
-        return results
+        return done
+
+    def _accuse(self, work: Work, error: DataRefusedError) -> Failures | None:
+        """The failures and those that the error gives away; None if it gives nobody away, or has named many."""
+        failures = work.failures
+        fresh = [each for each in accused(work.batch, error, self._ids) if each.name not in failures]
+        if not fresh or len(failures) >= ACCUSED_MAX:
+            return None
+        return {**failures, **dict.fromkeys((each.name for each in fresh), error)}
 
     async def _divide(
         self, consumer: str, batch: Sequence[Incoming], behind: set[str], error: DataRefusedError, *, holding: bool
@@ -286,6 +355,17 @@ class Inlet:
         results = [Result(incoming, Outcome.PASSED) for incoming in batch]
         self.tell(consumer, results, None, 0.0)
         return results
+
+
+async def open_within(tx: Transaction, plan: Plan, wait_s: float | None) -> Snapshot:
+    """`wait_s` bounds the wait for locks that live traffic holds. Raises KeyBusyError, StoreUnavailableError."""
+    if wait_s is None:
+        return await tx.open(plan)
+    try:
+        async with asyncio.timeout(wait_s):
+            return await tx.open(plan)
+    except TimeoutError as error:
+        raise KeyBusyError(plan.messages[0][0]) from error
 
 
 def _may_be_judged(results: Iterable[Result]) -> bool:

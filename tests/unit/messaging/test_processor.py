@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -13,13 +14,13 @@ from orderflow.messaging.decision import RefusedError
 from orderflow.messaging.failures import InfrastructureError
 from orderflow.messaging.identity import event_id, lock_id, slot_of
 from orderflow.messaging.incoming import Incoming, from_answer, from_command, from_record
-from orderflow.messaging.inlet import Failures, Inlet
 from orderflow.messaging.parking import LOOK_WHEN_FULL_S
+from orderflow.messaging.processor import Failures, Processor
 from orderflow.messaging.retrier import Retrier
 from orderflow.messaging.retry import Backoff
 from orderflow.messaging.rows import Ref, Row
 from orderflow.messaging.signals import BatchCommitted, BatchSplit, Outcome
-from orderflow.messaging.store import DataRefusedError, StoreUnavailableError
+from orderflow.messaging.store import DataRefusedError, Plan, StoreUnavailableError
 from orderflow.messaging.stores.memory.writing import Rules
 from tests.support.chance import Drawn
 from tests.unit.messaging.still_clock import StillClock
@@ -34,7 +35,7 @@ async def test_a_batch_is_one_transaction_whatever_its_size() -> None:
 
     await world.admit(*(Counted(name=f"k{n % 50}", amount=1) for n in range(500)))
 
-    assert world.steps == ["begin", "lock", "recognise", "load", "write", "commit", "committed"]
+    assert world.steps == ["begin", "open", "opened", "commit", "committed"]
     assert world.total("k7") == 10
 
 
@@ -135,7 +136,7 @@ async def test_a_known_type_that_is_not_read_is_passed_over_behind_a_parked_key_
 async def test_a_command_is_answered_and_leaves_no_inbox_row() -> None:
     world = World()
 
-    result = (await world.inlet.admit("counter", [command(world, Put(name="k", total=5))]))[0]
+    result = (await world.processor.admit("counter", [command(world, Put(name="k", total=5))]))[0]
 
     assert result.answer == Tally(name="k", total=5)
     assert world.total("k") == 5
@@ -147,7 +148,7 @@ async def test_a_command_that_is_refused_or_fails_stores_nothing_and_its_neighbo
     world = World()
     batch = [command(world, Put(name=name, total=n)) for name, n in (("a", 1), ("b", total), ("c", 3))]
 
-    results = await world.inlet.admit("counter", batch)
+    results = await world.processor.admit("counter", batch)
 
     assert outcomes(results) == [Outcome.HANDLED, Outcome.REFUSED, Outcome.HANDLED]
     assert results[1].refusal is not None
@@ -162,7 +163,7 @@ async def test_the_database_refusing_one_event_of_500_parks_that_one_only() -> N
     culprit = world.read(Counted(name="beast", amount=666))
     batch = [*events[:300], culprit, *events[300:]]
 
-    results = await world.inlet.admit("counter", batch)
+    results = await world.processor.admit("counter", batch)
 
     assert [result.incoming for result in results] == batch
     assert outcomes(results).count(Outcome.HANDLED) == 499
@@ -171,7 +172,7 @@ async def test_the_database_refusing_one_event_of_500_parks_that_one_only() -> N
     failure = world.parked()[0].failure
     assert failure is not None
     assert failure.error == "DataRefusedError"
-    assert world.steps.count("write") == 2
+    assert world.steps.count("commit") == 2
     assert world.flow() == ["Parked beast"]
 
 
@@ -187,7 +188,7 @@ async def test_several_that_the_database_names_one_by_one_are_parked_beside_the_
         "k129",
     ]
     assert outcomes(results).count(Outcome.HANDLED) == 156
-    assert world.steps.count("write") == 5
+    assert world.steps.count("commit") == 5
     assert world.signals_of(BatchSplit) == []
 
 
@@ -196,13 +197,13 @@ async def test_when_many_are_refused_the_batch_is_divided_so_that_what_is_tried_
 ) -> None:
     world = World()
     tried: list[int] = []
-    touch = world.inlet.touch
+    plan = world.processor.plan
 
-    def counted(batch: Sequence[Incoming], failures: Failures) -> tuple[set[Ref], Failures, list[int]]:
+    def counted(consumer: str, batch: Sequence[Incoming], *others: Any) -> tuple[Plan, Failures]:
         tried.append(len(batch))
-        return touch(batch, failures)
+        return plan(consumer, batch, *others)
 
-    monkeypatch.setattr(world.inlet, "touch", counted)
+    monkeypatch.setattr(world.processor, "plan", counted)
 
     results = await world.admit(*(Counted(name=f"k{n}", amount=666 if n % 5 == 0 else 1) for n in range(500)))
 
@@ -252,7 +253,7 @@ async def test_events_behind_one_that_the_database_refuses_are_held() -> None:
     assert world.total("k") == 1
 
 
-@pytest.mark.parametrize("step", ["begin", "lock", "recognise", "load", "write", "commit"])
+@pytest.mark.parametrize("step", ["begin", "open", "opened", "commit"])
 async def test_a_database_that_goes_away_at_any_step_leaves_nothing_and_burns_no_attempt(step: str) -> None:
     world = World()
     event = world.read(Counted(name="k", amount=1))
@@ -297,11 +298,11 @@ async def test_a_row_is_kept_from_a_command_whose_key_is_the_rows_id() -> None:
     world = World()
     event = replace(world.read(Counted(name="sku", amount=1)), key="order")
 
-    by_key = world.inlet.touch([command(world, Put(name="sku", total=1))], {})[2]
-    by_row = world.inlet.touch([event], {})[2]
+    by_key, _ = world.processor.plan("counter", [command(world, Put(name="sku", total=1))])
+    by_row, _ = world.processor.plan("counter", [event])
 
-    assert by_key == [lock_id("sku")]
-    assert by_row == sorted([lock_id("sku"), lock_id("order")])
+    assert by_key.locks == [lock_id("sku")]
+    assert by_row.locks == sorted([lock_id("sku"), lock_id("order")])
 
 
 async def test_a_message_that_cannot_say_what_it_touches_fails_alone() -> None:
@@ -328,7 +329,7 @@ async def test_a_decision_that_publishes_for_another_key_is_refused_whole() -> N
     said = Said(name="k", words="fine")
     stray = record_of(said, offset=0)
     incoming = from_record(stray, world.service.catalogue)
-    results = await world.inlet.admit("counter", [replace(incoming, key="other")])
+    results = await world.processor.admit("counter", [replace(incoming, key="other")])
 
     assert outcomes(results) == [Outcome.PARKED]
     assert results[0].failure is not None
@@ -367,11 +368,11 @@ async def test_what_has_failed_loads_nothing_and_a_former_name_of_a_message_is_l
     renamed = replace(world.read(Counted(name="k", amount=1)), also=("former", "identity"))
     failures: Failures = {failed.name: ValueError("before")}
 
-    touched, still, locks = world.inlet.touch([failed, renamed], failures)
+    plan, still = world.processor.plan("counter", [failed, renamed], failures)
 
-    assert touched == {Ref(Tally, "k")}
+    assert list(plan.rows) == [Ref(Tally, "k")]
     assert still == failures
-    assert locks == sorted(lock_id(name) for name in ("failed", "k", "former"))
+    assert plan.locks == sorted(lock_id(name) for name in ("failed", "k", "former"))
 
 
 @pytest.mark.parametrize("holding", [True, False])
@@ -381,7 +382,7 @@ async def test_whether_there_is_room_again_is_looked_for_before_each_batch(holdi
     world.moods.broken = {"first", "second"}
     await world.admit(Counted(name="first", amount=1))
     second = world.read(Counted(name="second", amount=1))
-    bring = world.inlet.hold if holding else world.inlet.admit
+    bring = world.processor.hold if holding else world.processor.admit
     assert outcomes(await bring("counter", [second])) == [Outcome.DEFERRED]
     world.database.state.parked.clear()
     clock.now += LOOK_WHEN_FULL_S
@@ -390,7 +391,7 @@ async def test_whether_there_is_room_again_is_looked_for_before_each_batch(holdi
 
 
 def test_a_consumer_is_let_in_unless_somebody_stops_it() -> None:
-    assert World().inlet.standing_still("counter") == ""
+    assert World().processor.standing_still("counter") == ""
 
 
 async def test_a_command_does_not_wait_behind_what_is_parked_of_its_key() -> None:
@@ -416,10 +417,10 @@ async def test_a_callers_refusal_is_answered_and_his_failure_described() -> None
 
 async def test_what_is_parked_and_not_read_any_more_is_passed_over_and_its_key_flows_again() -> None:
     world = World()
-    await world.inlet.hold("counter", [world.read(Opened(name="k"))])
+    await world.processor.hold("counter", [world.read(Opened(name="k"))])
     handlers = {kind: handler for kind, handler in world.service.handlers.items() if kind is not Opened}
     service = dataclasses.replace(world.service, handlers=handlers)
-    newer = Inlet(service, world.store, world.policy, world.signals, world.clock)
+    newer = Processor(service, world.store, world.policy, world.signals, world.clock)
     retrier = Retrier("counter", newer, world.store, world.signals, world.clock)
 
     retrier.poke(0)
@@ -443,7 +444,7 @@ async def test_who_divides_a_batch_says_so() -> None:
     world.database.rules = Rules((nameless_666,), ())
     batch = [world.read(Counted(name=name, amount=amount)) for name, amount in (("a", 1), ("b", 666))]
 
-    await world.inlet.admit("another", batch)
+    await world.processor.admit("another", batch)
 
     assert world.signals_of(BatchSplit) == [BatchSplit("counter", "another", 2, "the number of the beast")]
     assert {each.duration_s for each in world.signals_of(BatchCommitted)} == {0.0}
@@ -452,11 +453,11 @@ async def test_who_divides_a_batch_says_so() -> None:
 async def test_an_intent_is_asked_at_once_and_again_after_a_pause_and_stays_open_meanwhile() -> None:
     world = World()
     policy = dataclasses.replace(world.policy, ask_again=Backoff(8_000, 8_000), chance=Drawn(0.0))
-    inlet = Inlet(world.service, world.store, policy, world.signals, world.clock, world.committed.append)
+    processor = Processor(world.service, world.store, policy, world.signals, world.clock, world.committed.append)
 
-    await inlet.admit("counter", [world.read(Asked(name="k"))])
+    await processor.admit("counter", [world.read(Asked(name="k"))])
     [asked] = world.intents().values()
-    await inlet.admit("counter", [from_answer(Said(name="k", words="again"), asked, OURS)])
+    await processor.admit("counter", [from_answer(Said(name="k", words="again"), asked, OURS)])
 
     first, second = world.committed
     assert [(each.intent.key, each.attempts, each.delay_ms) for each in first.opened] == [("ask:k", 0, 0)]
@@ -472,10 +473,10 @@ async def test_where_it_cannot_be_said_what_a_message_touches_since_something_is
     handlers = dict(world.service.handlers)
     handlers[Counted] = dataclasses.replace(handlers[Counted], touches=touches)
     service = dataclasses.replace(world.service, handlers=handlers)
-    inlet = Inlet(service, world.store, world.policy, world.signals, world.clock)
+    processor = Processor(service, world.store, world.policy, world.signals, world.clock)
 
     with pytest.raises(InfrastructureError):
-        await inlet.admit("counter", [world.read(Counted(name="k", amount=1))])
+        await processor.admit("counter", [world.read(Counted(name="k", amount=1))])
 
     assert world.parked() == []
 
@@ -484,6 +485,6 @@ def test_locks_are_taken_in_one_order_by_all() -> None:
     world = World()
     batch = [world.read(Counted(name=f"k{n}", amount=1)) for n in range(20)]
 
-    locks = world.inlet.touch(batch, {})[2]
+    locks = world.processor.plan("counter", batch)[0].locks
 
     assert locks == sorted(locks) == sorted({lock_id(f"k{n}") for n in range(20)})

@@ -10,7 +10,7 @@ from orderflow.messaging.circuit_breaker import REFUSALS_MAX
 from orderflow.messaging.failures import InfrastructureError
 from orderflow.messaging.identity import event_id
 from orderflow.messaging.incoming import from_command, from_record
-from orderflow.messaging.inlet import Inlet
+from orderflow.messaging.processor import Processor
 from orderflow.messaging.retrier import Retrier
 from orderflow.messaging.signals import BatchCommitted, BatchSplit, OutageJudged, OutageOver, Outcome
 from tests.unit.messaging.still_clock import StillClock
@@ -28,7 +28,7 @@ async def broken_by(world: World, count: int = 20) -> None:
 
 
 async def retry(world: World) -> None:
-    retrier = Retrier("counter", world.inlet, world.store, world.signals, world.clock)
+    retrier = Retrier("counter", world.processor, world.store, world.signals, world.clock)
     retrier.poke(0)
     await retrier.step()
 
@@ -49,7 +49,7 @@ async def test_who_judges_an_outage_is_named() -> None:
     world.moods.broken.add(COUNTED)
     batch = [world.read(Counted(name=f"k{n}", amount=1)) for n in range(20)]
 
-    await world.inlet.admit("another", batch)
+    await world.processor.admit("another", batch)
 
     for kind in (OutageJudged, BatchCommitted):
         assert [(each.service, each.consumer) for each in world.signals_of(kind)] == [("counter", "another")]
@@ -106,7 +106,7 @@ async def test_of_the_keys_that_failed_one_is_tried_and_while_they_succeed_twice
     clock = StillClock()
     world = World(away_ms=20, clock=clock)
     await broken_by(world, 30)
-    watch = world.inlet.watch("counter")
+    watch = world.processor.watch("counter")
     clock.now += watch.open["toy.Counted.v1"].probe_in_s
     batch = [Counted(name=f"k{n}", amount=1) for n in range(30)]
 
@@ -137,7 +137,7 @@ async def test_a_key_that_has_not_failed_is_tried_at_once_whatever_its_type_is_j
 
     assert outcomes(results) == [Outcome.HANDLED, Outcome.DEFERRED, Outcome.DEFERRED]
     assert world.parked() == []
-    assert world.inlet.watch("counter").paused == {"toy.Counted.v1"}
+    assert world.processor.watch("counter").paused == {"toy.Counted.v1"}
 
 
 async def test_what_the_model_rules_out_is_dead_at_once_and_no_outage_however_much_there_is() -> None:
@@ -159,7 +159,7 @@ async def test_what_the_model_rules_out_is_dead_in_an_outage_of_its_type_too() -
     results = await world.admit(Counted(name="never", amount=-13))
 
     assert outcomes(results) == [Outcome.DEAD]
-    assert world.inlet.watch("counter").paused == {"toy.Counted.v1"}
+    assert world.processor.watch("counter").paused == {"toy.Counted.v1"}
 
 
 async def test_two_that_fail_alike_use_up_no_attempt_until_another_of_the_type_succeeds() -> None:
@@ -187,7 +187,7 @@ async def test_many_parked_heads_that_fail_alike_are_an_outage_too_and_use_up_no
     world.moods.broken |= {f"k{n}" for n in range(20)}
     for n in range(20):
         await world.admit(Counted(name=f"k{n}", amount=1), Counted(name=f"fine{n}", amount=1))
-    restarted = Inlet(world.service, world.store, world.policy, world.signals, world.clock)
+    restarted = Processor(world.service, world.store, world.policy, world.signals, world.clock)
 
     for _ in range(5):
         retrier = Retrier("counter", restarted, world.store, world.signals, world.clock)
@@ -240,7 +240,7 @@ async def test_many_heads_of_a_type_in_outage_do_not_keep_another_from_its_turn(
     world = World(away_ms=60_000)
     await broken_by(world)
     batch = [world.read(Counted(name=f"k{n}", amount=1)) for n in range(20)]
-    await world.inlet.hold("counter", batch)
+    await world.processor.hold("counter", batch)
     world.moods.broken.add(Opened.TYPE)
     await world.admit(Opened(name="z"))
     world.moods.broken.discard(Opened.TYPE)
@@ -271,7 +271,7 @@ async def test_a_neglected_outage_is_probed_by_what_is_parked(monkeypatch: pytes
 
     await retry(world)
     assert [event.attempts for event in world.parked()] == [1]
-    assert world.inlet.watch("counter").paused
+    assert world.processor.watch("counter").paused
 
     world.moods.broken.clear()
     await retry(world)
@@ -308,7 +308,7 @@ async def test_commands_are_no_part_of_an_outage() -> None:
     world = World()
     commands = [from_command(Put(name=f"k{n}", total=13), "/x", None, event_id("a", "b", "c", n)) for n in range(20)]
 
-    results = await world.inlet.admit("counter", commands)
+    results = await world.processor.admit("counter", commands)
 
     assert set(outcomes(results)) == {Outcome.REFUSED}
     assert world.signals_of(OutageJudged) == []
@@ -342,5 +342,5 @@ async def test_in_an_outage_what_the_database_refuses_slows_down_the_untried_and
         fine = [Counted(name=f"fine{n}-{m}", amount=1) for m in range(3)]
         await world.admit(*fine, Counted(name=f"x{n}", amount=666))
 
-    assert world.inlet.watch("counter").paused == {"toy.Counted.v1"}
-    assert (world.inlet.watch("counter").open["toy.Counted.v1"].untried_in_s > 0) is slowed
+    assert world.processor.watch("counter").paused == {"toy.Counted.v1"}
+    assert (world.processor.watch("counter").open["toy.Counted.v1"].untried_in_s > 0) is slowed
