@@ -172,8 +172,7 @@ def live(order: Mapping[str, Any]) -> NoReturn:
 def load() -> None:
     """What every service imports."""
     for module in (
-        "orderflow.cli.migrate",
-        "orderflow.cli.run",
+        "orderflow.cli.up",
         "orderflow.local.preparation",
         "orderflow.local.services",
         "orderflow.messaging.transports.kafka",

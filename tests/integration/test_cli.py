@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from orderflow.cli.checks.database import databases
+from orderflow.cli.doctor import databases
 from orderflow.messaging.transport import ProducerRecord
 from orderflow.settings import Settings
 from tests.support.command_line import System, running

@@ -12,7 +12,7 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
-from orderflow.cli import tailing
+from orderflow.cli import topic as tailing
 from orderflow.messaging.transport import (
     Consumer,
     ConsumerRecord,

@@ -9,10 +9,10 @@ from orderflow.cli.lazy import LazyGroup, Line
 
 COMMANDS = {
     "up": Line("orderflow.cli.up:up", "Start everything on this machine, and keep it running."),
-    "down": Line("orderflow.cli.down:down", "Stop what `up` started."),
+    "down": Line("orderflow.cli.up:down", "Stop what `up` started."),
     "status": Line("orderflow.cli.status:status", "What runs where."),
     "logs": Line("orderflow.cli.logs:logs", "Show the logs of the services."),
-    "reset": Line("orderflow.cli.reset:reset", "Delete all data of a home."),
+    "reset": Line("orderflow.cli.up:reset", "Delete all data of a home."),
     "order": Line("orderflow.cli.order:order", "Place orders, and see what became of them."),
     "payment": Line("orderflow.cli.payment:payment", "See payments, and settle a charge that the bank leaves open."),
     "demo": Line("orderflow.cli.demo:demo", "Place many orders, follow them to their end, and sum up."),
@@ -29,8 +29,8 @@ COMMANDS = {
     "chaos": Line("orderflow.cli.chaos:chaos", "Break everything under load, and judge what came of it."),
     "settings": Line("orderflow.cli.settings:settings", "Show every setting, and where its value came from."),
     "doctor": Line("orderflow.cli.doctor:doctor", "Check this machine and the running system."),
-    "run": Line("orderflow.cli.run:run", "Run one service alone, for deployment."),
-    "migrate": Line("orderflow.cli.migrate:migrate", "Make databases, roles and tables on a server that exists."),
+    "run": Line("orderflow.cli.up:run", "Run one service alone, for deployment."),
+    "migrate": Line("orderflow.cli.up:migrate", "Make databases, roles and tables on a server that exists."),
 }
 
 

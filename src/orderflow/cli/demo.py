@@ -1,23 +1,38 @@
-"""`orderflow demo`: place many orders, follow them to their end, and sum up."""
+"""`orderflow demo`: a realistic mix of orders, followed to their end, and a summary."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from orderflow.cli.bars import bars
 from orderflow.cli.errors import CliError, ExitCode, TimeUpError, UnreachableError
+from orderflow.cli.http import ServiceClient
+from orderflow.cli.load import COMPLETED, FAILED, Tally, Wish, percentiles, perform
+from orderflow.cli.output import joined, text
 from orderflow.cli.session import Session, session_options
+from orderflow.cli.tables import table
+from orderflow.cli.times import duration
+from orderflow.load.catalogue import PRICES, SOLD_OUT_SKU
 
 if TYPE_CHECKING:
-    from orderflow.cli.load.tally import Tally
+    from rich.console import RenderableType
 
 USUAL_S = 120.0
 USUAL_RATE = 100.0
+UNITS_AN_ORDER = 3
+PLENTY = 1_000_000
+ON_HAND_MAX = 1_000_000_000
+PAGE = 500
+UNFINISHED = "unfinished"
+POINTS = ("p50", "p90", "p99", "max")
 
 
 @click.command()
@@ -53,10 +68,6 @@ def demo(
     orderflow demo --orders 3000 --rate 50
     orderflow demo --orders 1000 --json | jq .final_ms
     """
-    from orderflow.cli.load import report
-    from orderflow.cli.load.progress import progress_of
-    from orderflow.cli.load.run import Wish, perform
-
     limit_s = timeout_s or USUAL_S + orders / (rate or USUAL_RATE)
     deadline = time.monotonic() + limit_s
     with progress_of(orders, hidden=session.out.as_json) as told:
@@ -66,20 +77,18 @@ def demo(
         url = session.running.service_url("order")
         tally = perform(url, wish, told)
     if session.out.as_json:
-        session.out.document(report.document(tally, wish))
+        session.out.document(document(tally, wish))
     else:
-        session.out.show(*report.parts(tally, wish))
+        session.out.show(*parts(tally, wish))
     _conclude(tally, url, limit_s)
 
 
 def _prepare(session: Session, orders: int) -> None:
     """See that the services answer, and put in what will be ordered. Raises CliError."""
-    from orderflow.cli.load import stock
-
     with session.client("order") as client:
         client.get("/orders", {"limit": 1})
     with session.client("inventory") as client:
-        stock.prepare(client, orders)
+        prepare(client, orders)
 
 
 def _within(limit_s: float, work: Callable[[], None]) -> None:
@@ -118,3 +127,124 @@ def _conclude(tally: Tally, url: str, limit_s: float) -> None:
             f"{len(tally.unfinished)} of these are not final, and {len(tally.refunds_due())} refunds are due. "
             "See what is behind or stuck with: orderflow lag; to give it longer: --timeout"
         )
+
+
+def prepare(inventory: ServiceClient, orders: int) -> int:
+    """Put in the SKUs of the demo catalogue that are missing or run short; returns how many that were.
+
+    The one that is sold out stays so, and is made if it is missing. Raises CliError.
+    """
+    on_hand = _read(inventory)
+    needed = min(orders * UNITS_AN_ORDER, ON_HAND_MAX)
+    short = [sku for sku in PRICES if on_hand.get(sku, 0) < needed]
+    for sku in short:
+        inventory.ask("PUT", f"/stock/{sku}", body={"on_hand": max(PLENTY, needed)})
+    if SOLD_OUT_SKU not in on_hand:
+        inventory.ask("PUT", f"/stock/{SOLD_OUT_SKU}", body={"on_hand": 0})
+    return len(short)
+
+
+def _read(inventory: ServiceClient) -> dict[str, int]:
+    found: dict[str, int] = {}
+    cursor: str | None = ""
+    while cursor is not None:
+        asked: dict[str, str | int] = {"limit": PAGE}
+        page = inventory.get("/stock", {**asked, "cursor": cursor} if cursor else asked)
+        found |= {stock["sku"]: stock["on_hand"] for stock in page["stock"]}
+        cursor = page["next"]
+    return found
+
+
+@contextmanager
+def progress_of(orders: int, *, hidden: bool) -> Iterator[Callable[[Tally], None]]:
+    """Yields what is to be told of the tally."""
+    with bars(8, hidden=hidden) as show:
+
+        def tell(tally: Tally) -> None:
+            spent_s = time.monotonic() - tally.began
+            trouble = "; ".join(f"{count} times {what}" for what, count in list(tally.retries.items()))
+            speed = f"{tally.placed / spent_s:.0f}/s" if tally.began and spent_s > 0 else ""
+            show("accepted", tally.placed, orders, "; ".join(part for part in (speed, trouble) if part))
+            show("final", tally.final, orders, "")
+
+        yield tell
+
+
+def document(tally: Tally, wish: Wish) -> dict[str, Any]:
+    """Latencies in ms, rates in orders a second."""
+    orders = tally.orders.values()
+    failed = Counter(order.reason for order in orders if order.status == FAILED)
+    placing_s, total_s = tally.placing_ended - tally.began, tally.ended - tally.began
+    return {
+        "orders": {"asked": tally.asked, "placed": tally.placed, "final": tally.final},
+        "outcomes": {
+            COMPLETED: sum(order.status == COMPLETED for order in orders),
+            FAILED: dict(failed.most_common()),
+            UNFINISHED: len(tally.unfinished),
+        },
+        "refunds": {state: sum(order.refund == state for order in orders) for state in ("done", "due", "refused")},
+        "accepted_ms": percentiles(tally.accepted_s),
+        "final_ms": percentiles(tally.final_s),
+        "seconds": {"placing": round(placing_s, 3), "until_final": round(total_s, 3)},
+        "rates": {"accepted_per_s": _rate(tally.placed, placing_s), "final_per_s": _rate(tally.final, total_s)},
+        "retries": dict(tally.retries),
+        "errors": dict(tally.errors),
+        "interrupted": tally.interrupted,
+        "options": {"rate": wish.rate, "concurrency": wish.concurrency, "seed": wish.seed},
+    }
+
+
+def parts(tally: Tally, wish: Wish) -> Iterator[RenderableType]:
+    """What became of the orders, how long it took, and what went wrong."""
+    shown = document(tally, wish)
+    if tally.interrupted:
+        yield text("Interrupted; so far:", "yellow")
+    yield _outcomes(tally)
+    yield ""
+    yield _latencies(shown)
+    yield ""
+    rates, seconds = shown["rates"], shown["seconds"]
+    yield text(
+        f"{tally.placed} orders accepted in {seconds['placing']:.1f} s ({rates['accepted_per_s']:g} a second), "
+        f"{tally.final} final after {seconds['until_final']:.1f} s ({rates['final_per_s']:g} a second)"
+    )
+    if any(shown["refunds"].values()):
+        refused = f", {shown['refunds']['refused']} refused by the bank" if shown["refunds"]["refused"] else ""
+        yield text(f"refunds: {shown['refunds']['done']} done, {shown['refunds']['due']} due{refused}")
+    for what, count in tally.retries.items():
+        yield text(f"asked again {count} times after: {what}", "yellow")
+    for what, count in tally.errors.most_common(5):
+        yield joined(text(f"{count} orders not accepted: ", "bold red"), text(what))
+
+
+def _outcomes(tally: Tally) -> RenderableType:
+    """A line for each kind and its end, the commonest kind first."""
+    counts: dict[str, Counter[str]] = {}
+    for order in tally.orders.values():
+        counts.setdefault(order.kind, Counter())[_end(order.status, order.reason)] += 1
+    rows: list[tuple[Any, ...]] = [
+        (kind, end, count)
+        for kind, ends in sorted(counts.items(), key=lambda item: -item[1].total())
+        for end, count in ends.most_common()
+    ]
+    rows.append((text("all", "bold"), "", text(tally.placed, "bold")))
+    return table(("orders", "end", "count"), rows, right=("count",))
+
+
+def _latencies(shown: Mapping[str, Any]) -> RenderableType:
+    lines = (("POST until accepted", shown["accepted_ms"]), ("POST until final", shown["final_ms"]))
+    rows = [
+        (name, *(duration(measured[point]) if point in measured else "-" for point in POINTS), measured["measured"])
+        for name, measured in lines
+    ]
+    return table(("latency", *POINTS, "measured"), rows, right=(*POINTS, "measured"))
+
+
+def _end(status: str | None, reason: str) -> str:
+    if status == FAILED:
+        return f"{FAILED} ({reason})"
+    return status or UNFINISHED
+
+
+def _rate(count: int, seconds: float) -> float:
+    return round(count / seconds, 1) if seconds > 0 else 0.0

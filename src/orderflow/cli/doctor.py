@@ -1,18 +1,47 @@
-"""`orderflow doctor`: check this machine and the running system."""
+"""`orderflow doctor`: each check of this machine and of the running system, in the order in which they help."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict
+import asyncio
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from orderflow.cli.errors import ExitCode
+from orderflow.cli.errors import CliError, ExitCode, UnreachableError
+from orderflow.cli.running import client_of, database_url, running_state
 from orderflow.cli.session import Session, session_options
+from orderflow.settings import SERVICES, Settings, SettingsError
 
 if TYPE_CHECKING:
-    from orderflow.cli.checks.verdict import Verdict
+    from orderflow.messaging.stores.postgres.connections import Connection
+
+OK = "ok"
+SKIPPED = "skipped"
+WARNING = "warning"
+FAILED = "failed"
+PYTHON_NEEDED = (3, 11)
+DISK_NEEDED_MB = 200
+DISK_WANTED_MB = 2000
+ANSWER_TIMEOUT_S = 2.0
+TIMEOUT_S = 5.0
+REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)(?:\s*>=\s*([0-9.]+))?[^;]*(;.*)?$")
+DATABASES = (*SERVICES, "log", "bank")
+VERSION_WANTED = 15
+SKEW_MS_MAX = 2000
+LOCKS_AN_EVENT = 40
+LOCKS_AN_EVENT_AT_LEAST = 10
+CONNECTIONS_WANTED = 100
+SERVER = "postgresql"
 
 
 @click.command()
@@ -44,19 +73,17 @@ def doctor(session: Session) -> None:
 
 
 def _checks(session: Session) -> Iterator[Verdict]:
-    from orderflow.cli.checks import database, kafka, machine, services
-
     given, running = session.settings, session.running
-    yield machine.python()
-    yield machine.dependencies()
-    yield machine.home(given)
-    yield machine.disk(given)
-    yield from machine.ports(given)
-    yield database.binaries(given)
-    yield from database.databases(given, running)
-    yield from services.services(running)
-    yield kafka.local_kafka()
-    yield from kafka.kafka(running)
+    yield python()
+    yield dependencies()
+    yield home(given)
+    yield disk(given)
+    yield from ports(given)
+    yield binaries(given)
+    yield from databases(given, running)
+    yield from services(running)
+    yield local_kafka()
+    yield from kafka(running)
 
 
 def _show(session: Session, verdict: Verdict) -> None:
@@ -67,3 +94,325 @@ def _show(session: Session, verdict: Verdict) -> None:
     session.out.show(joined(text(f"{verdict.verdict:<8}", style), text(f" {verdict.check:<26}"), text(verdict.found)))
     if verdict.advice and verdict.verdict != "ok":
         session.out.show(text(f"{'':<35}{verdict.advice}", "dim"))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`verdict` is ok, skipped (it does not apply, or cannot be told now), warning or failed."""
+
+    check: str
+    verdict: str
+    found: str
+    advice: str = ""
+
+
+def python() -> Verdict:
+    found = ".".join(str(part) for part in sys.version_info[:3])
+    if sys.version_info < PYTHON_NEEDED:
+        return Verdict("python", FAILED, found, "Python 3.11 or newer is needed")
+    return Verdict("python", OK, f"{found} on {sys.platform}")
+
+
+def dependencies() -> Verdict:
+    """Every package that the project requires, in the version that it requires."""
+    wrong = [problem for text in metadata.requires("orderflow") or [] if (problem := _problem_of(text))]
+    if wrong:
+        return Verdict("dependencies", FAILED, "; ".join(wrong), "Install the locked versions with: ./run_all.sh")
+    return Verdict("dependencies", OK, "all installed")
+
+
+def home(settings: Settings) -> Verdict:
+    """Whether it is ours, or can be made."""
+    from orderflow.local.home import HARMLESS, Home
+
+    path = settings.home
+    if path.exists() and not path.is_dir():
+        return Verdict("home", FAILED, f"{path} is a file", "Choose a folder with --home or ORDERFLOW_HOME")
+    existing = _nearest_folder(path)
+    if not os.access(existing, os.W_OK | os.X_OK):
+        return Verdict("home", FAILED, f"no right to write in {existing}", "Choose another one with ORDERFLOW_HOME")
+    if not path.exists():
+        return Verdict("home", OK, f"{path} does not exist yet and can be made")
+    strangers = [entry.name for entry in path.iterdir() if entry.name not in HARMLESS]
+    if strangers and not Home(path).exists():
+        return Verdict("home", FAILED, f"{path} holds something else than Orderflow's data", "Choose another folder")
+    return Verdict("home", OK, str(path))
+
+
+def disk(settings: Settings) -> Verdict:
+    """The space where the home is."""
+    free_mb = shutil.disk_usage(_nearest_folder(settings.home)).free // 1_000_000
+    found = f"{free_mb} MB free at {settings.home}"
+    if free_mb < DISK_NEEDED_MB:
+        return Verdict("disk", FAILED, found, f"At least {DISK_NEEDED_MB} MB are needed; make room")
+    if free_mb < DISK_WANTED_MB:
+        return Verdict("disk", WARNING, found, "PostgreSQL stops when it is full; make room")
+    return Verdict("disk", OK, found)
+
+
+def ports(settings: Settings) -> Iterator[Verdict]:
+    """Whether each service's port is free, or held by our service."""
+    from orderflow.local.errors import LocalError
+    from orderflow.local.processes import require_free
+
+    state = running_state(settings)
+    held = {process.address: process for process in state.processes} if state else {}
+    for service in SERVICES:
+        check, port = f"port of {service}", settings.service_port(service)
+        own = held.get(f"http://{settings.host}:{port}")
+        setting = f"ORDERFLOW_{service.upper()}_PORT"
+        if getattr(settings, f"{service}_url") is not None:
+            yield Verdict(check, SKIPPED, "the service is elsewhere")
+        elif own is not None:
+            yield Verdict(check, OK, f"{port} is held by our {own.name} (process {own.pid})")
+        elif port == 0 or _answers_as_ours(settings, service):
+            yield Verdict(check, OK, "any free one" if port == 0 else f"{port} is held by a service of Orderflow")
+        else:
+            try:
+                require_free(port, service, setting, settings.host)
+                yield Verdict(check, OK, f"{port} is free")
+            except LocalError as error:
+                yield Verdict(check, FAILED, str(error), f"Stop that program, or set {setting} to another port")
+
+
+def _answers_as_ours(settings: Settings, service: str) -> bool:
+    """A service of Orderflow, and where the home knows whose it is, of the same installation."""
+    from orderflow.cli.errors import CliError
+    from orderflow.cli.running import client_of
+
+    try:
+        with client_of(settings, service, timeout_s=ANSWER_TIMEOUT_S) as client:
+            return "alive" in client.get("/health/live")
+    except (CliError, TypeError):
+        return False
+
+
+def _nearest_folder(path: Path) -> Path:
+    return next((each for each in (path, *path.parents) if each.is_dir()), Path("/"))
+
+
+def _problem_of(requirement: str) -> str:
+    parts = REQUIREMENT.match(requirement)
+    marker = parts[3] or "" if parts else ""
+    if parts is None or "extra" in marker or ("Windows" in marker and sys.platform == "win32"):
+        return ""
+    name, wanted = parts[1], parts[2] or "0"
+    try:
+        found = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return f"{name} is not installed"
+    return "" if _numbers(found) >= _numbers(wanted) else f"{name} is {found}, wanted {wanted} or newer"
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version.split("+", maxsplit=1)[0])[:3]]
+
+
+def binaries(settings: Settings) -> Verdict:
+    """The programs of the embedded server."""
+    from orderflow.local.errors import LocalError
+    from orderflow.local.postgres import find_binaries
+
+    if not settings.embedded:
+        return Verdict("embedded postgresql", SKIPPED, "a server that exists is used")
+    try:
+        return Verdict("embedded postgresql", OK, f"its programs are in {find_binaries().folder}")
+    except LocalError as error:
+        return Verdict("embedded postgresql", FAILED, str(error), "Install the dependencies with: ./run_all.sh")
+
+
+def databases(given: Settings, running: Settings) -> Iterator[Verdict]:
+    """Every database of this system. `running` are the settings with the addresses of what runs here."""
+    if running.embedded:
+        at_fault = running_state(given) is not None
+        yield Verdict(
+            SERVER,
+            FAILED if at_fault else SKIPPED,
+            "the embedded server does not run",
+            "See its log with: orderflow logs postgres" if at_fault else "Start it with: orderflow up",
+        )
+        return
+    yield from asyncio.run(_databases(running, external=not given.embedded))
+
+
+async def _databases(settings: Settings, *, external: bool) -> list[Verdict]:
+    found: list[Verdict] = []
+    seen_servers: set[tuple[object, ...]] = set()
+    for name in DATABASES:
+        found.extend([verdict async for verdict in _database(settings, name, seen_servers, external)])
+    return found
+
+
+async def _database(
+    settings: Settings, name: str, seen: set[tuple[object, ...]], external: bool
+) -> AsyncIterator[Verdict]:
+    import asyncpg
+
+    from orderflow.messaging.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
+    from orderflow.messaging.stores.postgres.connections import connect, leave
+
+    if name == "log" and settings.transport == "kafka":
+        return
+    check = f"database of {name}"
+    try:
+        connection = await connect(database_url(settings, name), application_name="orderflow doctor", writable=False)
+    except (
+        StoreUnavailableError,
+        SchemaBehindError,
+        DataRefusedError,
+        SettingsError,
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+    ) as error:
+        setting = f"ORDERFLOW_{name.upper()}_DATABASE_URL or ORDERFLOW_DATABASE_URL"
+        yield Verdict(check, FAILED, f"cannot be reached: {error}", f"Is the server up, and {setting} right?")
+        return
+    try:
+        facts = await _facts(connection)
+        if (server := (facts["address"], facts["port"], facts["started"])) not in seen:
+            seen.add(server)
+            for verdict in server_verdicts(facts, settings.batch_max, external=external):
+                yield verdict
+        yield await _schema(connection, check, name)
+    except asyncpg.PostgresError as error:
+        yield Verdict(check, FAILED, f"cannot be asked: {error}", "Has its role the rights of an owner?")
+    finally:
+        await leave(connection)
+
+
+async def _facts(connection: Connection) -> dict[str, object]:
+    """What the server says of itself. `skew_ms`: its clock less ours, at the middle of the question."""
+    from orderflow.messaging.stores.postgres.queries import load_queries
+
+    query = load_queries("orderflow.cli")["server"]
+    await connection.fetchrow(query)
+    asked_ms = time.time() * 1000
+    row = await connection.fetchrow(query)
+    assert row is not None
+    facts = dict(row)
+    return {**facts, "skew_ms": facts["now_ms"] - (asked_ms + time.time() * 1000) / 2}
+
+
+def server_verdicts(facts: dict[str, object], batch_max: int, *, external: bool) -> Iterator[Verdict]:
+    """Version and clock; for a server of somebody else its limits too (ours has what it needs)."""
+    version, skew_ms = int(str(facts["version"])) // 10_000, float(str(facts["skew_ms"]))
+    if version < VERSION_WANTED:
+        yield Verdict(
+            SERVER, WARNING, f"version {version}", f"Not tested before {VERSION_WANTED}; 18 is what we bring"
+        )
+    else:
+        yield Verdict(SERVER, OK, f"version {version} answers")
+    if facts.get("read_only"):
+        advice = (
+            "Orders wait. Is it a standby, or one after a failover? Name all hosts in the URL: HOST:PORT,HOST:PORT"
+        )
+        yield Verdict(SERVER, FAILED, "it is read-only", advice)
+    if abs(skew_ms) > SKEW_MS_MAX:
+        advice = (
+            "Set both clocks by NTP: orders' ids are made from this machine's time, events' times from that one's"
+        )
+        yield Verdict("clock", WARNING, f"the database's is {skew_ms / 1000:+.1f} s off ours", advice)
+    else:
+        yield Verdict("clock", OK, f"the database's is {skew_ms:+.0f} ms off ours")
+    if external:
+        connections = int(str(facts["max_connections"]))
+        locks = int(str(facts["max_locks_per_transaction"])) * (connections + int(str(facts["prepared"])))
+        yield _locks(locks, int(str(facts["max_locks_per_transaction"])), batch_max)
+        yield _connections(connections)
+
+
+def _locks(places: int, setting: int, batch_max: int) -> Verdict:
+    found = f"room for {places} (max_locks_per_transaction {setting})"
+    advice = "Set max_locks_per_transaction = 256 and restart it: a batch locks every order and SKU that it touches"
+    if places < batch_max * LOCKS_AN_EVENT_AT_LEAST:
+        return Verdict("postgresql locks", FAILED, found, advice)
+    if places < batch_max * LOCKS_AN_EVENT:
+        return Verdict("postgresql locks", WARNING, found, advice)
+    return Verdict("postgresql locks", OK, found)
+
+
+def _connections(found: int) -> Verdict:
+    if found < CONNECTIONS_WANTED:
+        advice = f"Set max_connections = {CONNECTIONS_WANTED} or more: each process of a service takes up to 20"
+        return Verdict("postgresql connections", WARNING, f"max_connections {found}", advice)
+    return Verdict("postgresql connections", OK, f"max_connections {found}")
+
+
+async def _schema(connection: Connection, check: str, name: str) -> Verdict:
+    from orderflow.local.services import sequences_of
+    from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
+    from orderflow.messaging.stores.postgres.migrations import verify
+
+    try:
+        await verify(connection, sequences_of(name))
+    except SchemaBehindError as error:
+        said = str(error)
+        return Verdict(
+            check, FAILED, said, "" if "restore" in said else "Bring it up to date with: orderflow migrate"
+        )
+    except StoreUnavailableError as error:
+        return Verdict(check, FAILED, f"cannot be asked: {error}", "Is the server up?")
+    return Verdict(check, OK, "reachable, its tables are those of this release")
+
+
+def local_kafka() -> Verdict:
+    """Java and Maven, which only `up --kafka` needs."""
+    from orderflow.local.kafka import find_java, missing_for_kafka
+
+    why = missing_for_kafka()
+    if why is not None:
+        return Verdict("java and maven", SKIPPED, why, "Only needed for: orderflow up --kafka")
+    return Verdict("java and maven", OK, f"{find_java()}, for: orderflow up --kafka")
+
+
+def kafka(running: Settings) -> Iterator[Verdict]:
+    """Only where it carries the events."""
+    if running.transport == "kafka":
+        yield asyncio.run(_ask(running))
+
+
+async def _ask(settings: Settings) -> Verdict:
+    from orderflow.cli.errors import CliError
+    from orderflow.cli.log_access import open_log
+    from orderflow.local.preparation import all_topics
+    from orderflow.messaging.transport import TopicMissingError
+
+    where = settings.kafka_bootstrap
+    try:
+        async with open_log(settings) as log:
+            await log.ping()
+            await log.ends([topic.name for topic in all_topics(settings)])
+    except CliError as error:
+        advice = "Is the broker up, and ORDERFLOW_KAFKA_BOOTSTRAP right?"
+        return Verdict("kafka", FAILED, str(error), advice)
+    except TopicMissingError as error:
+        return Verdict("kafka", FAILED, f"answers at {where}, but has no topic {error}", "Run: orderflow migrate")
+    return Verdict("kafka", OK, f"answers at {where} and has every topic")
+
+
+def services(running: Settings) -> Iterator[Verdict]:
+    """One that is away is a fault only where others are there."""
+    with ThreadPoolExecutor(len(SERVICES)) as threads:
+        verdicts = list(threads.map(lambda name: _service(running, name), SERVICES))
+    if all(verdict.verdict == SKIPPED for verdict in verdicts):
+        yield Verdict("services", SKIPPED, "none runs", "Start them with: orderflow up")
+        return
+    for verdict in verdicts:
+        is_away = verdict.verdict == SKIPPED
+        yield Verdict(verdict.check, FAILED, verdict.found, verdict.advice) if is_away else verdict
+
+
+def _service(running: Settings, name: str) -> Verdict:
+    check, url = f"service {name}", running.service_url(name)
+    try:
+        with client_of(running, name, timeout_s=TIMEOUT_S) as client:
+            health = client.ask("GET", "/health/ready", good=(503,)).body
+    except UnreachableError as error:
+        return Verdict(check, SKIPPED, str(error), f"See why with: orderflow logs {name}")
+    except CliError as error:
+        return Verdict(check, FAILED, str(error), f"See why with: orderflow logs {name}")
+    problems = health.get("problems") if isinstance(health, dict) else {"answer": "is not understood"}
+    if problems:
+        said = "; ".join(f"{component}: {problem}" for component, problem in problems.items())
+        return Verdict(check, FAILED, said, f"It waits and goes on by itself; more with: orderflow logs {name}")
+    return Verdict(check, OK, f"ready at {url}")

@@ -1,16 +1,27 @@
-"""A group of commands of which only the one that runs is imported."""
+"""Commands of which only the one that runs is imported, and how every run ends: in an exit code, and one sentence."""
 
 from __future__ import annotations
 
+import errno
+import json
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Any, NamedTuple
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
-from orderflow.cli.endings import code_of
+from orderflow.cli.errors import CliError, ExitCode, ReaderGoneError
+from orderflow.cli.plain import printable
+from orderflow.local.errors import LocalError
+from orderflow.settings.errors import SettingsError
+
+UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
 class Line(NamedTuple):
@@ -58,3 +69,84 @@ class LazyGroup(click.Group):
         if not standalone_mode:
             return perform()
         sys.exit(code_of(perform, given))
+
+
+def code_of(command: Callable[[], Any], arguments: Sequence[str]) -> int:
+    """Run `command`; its exit code. Expected errors are told, a defect of ours keeps its trace."""
+    _write_any_text()
+    try:
+        result = command()
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except NoArgsIsHelpError as bare:
+        click.echo(bare.format_message(), color=_coloured())
+        return ExitCode.DONE
+    except (click.ClickException, CliError, SettingsError, LocalError) as error:
+        return _complain(error, arguments)
+    except (click.Abort, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED
+    except (BrokenPipeError, ReaderGoneError):
+        _forget_stdout()
+        return ExitCode.READER_GONE
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        _forget_stdout()
+        where = error.filename or "standard output"
+        return _complain(CliError(f"Nothing can be written to {where}: {error.strerror}"), arguments)
+    return result if isinstance(result, int) else ExitCode.DONE
+
+
+def _complain(error: Exception, arguments: Sequence[str]) -> int:
+    kind, code, message = _read(error)
+    if "--json" in arguments:
+        document = {"kind": kind, "message": message, "exit_code": int(code)}
+        said = json.dumps({"error": document})
+    else:
+        usage = _usage_of(error) if isinstance(error, click.UsageError) else ""
+        said = f"{usage}{click.style('Error:', fg='red', bold=True)} {printable(message)}"
+    # Where standard error takes nothing, the exit code has to do.
+    with suppress(OSError):
+        click.echo(said, err=True, color=None if "--json" in arguments else _coloured())
+    return int(code)
+
+
+def _read(error: Exception) -> tuple[str, int, str]:
+    match error:
+        case click.UsageError():
+            return "usage", ExitCode.USAGE, _one_line(error)
+        case click.ClickException():
+            return "failed", error.exit_code, _one_line(error)
+        case CliError():
+            return error.kind, error.code, str(error)
+        case SettingsError():
+            return "settings", ExitCode.USAGE, str(error)
+    return "failed", ExitCode.FAILED, str(error)
+
+
+def _one_line(error: click.ClickException) -> str:
+    """Click sets a list of choices out in lines."""
+    return " ".join(error.format_message().split())
+
+
+def _usage_of(error: click.UsageError) -> str:
+    if error.ctx is None:
+        return ""
+    return f"{error.ctx.get_usage()}\nExamples and options: {error.ctx.command_path} --help\n\n"
+
+
+def _coloured() -> bool | None:
+    return False if os.environ.get("NO_COLOR") else None
+
+
+def _write_any_text() -> None:
+    """A terminal that cannot show a character gets its number, not an exception."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _forget_stdout() -> None:
+    """Whoever read us is gone; what Python still wants to flush goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())

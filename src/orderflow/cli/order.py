@@ -1,18 +1,34 @@
-"""`orderflow order`: place orders, and see what became of them."""
+"""`orderflow order`: place orders, list and show them, follow them to their end."""
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import click
 
-from orderflow.cli.errors import ExitCode, TimeUpError
+from orderflow.cli.bars import heartbeat
+from orderflow.cli.errors import ExitCode, TimeUpError, UnreachableError
+from orderflow.cli.http import AnswerLostError, ServiceClient
+from orderflow.cli.order_view import amount, is_final, step_line, stuck
+from orderflow.cli.order_view import status as status_text
+from orderflow.cli.output import Output, text
 from orderflow.cli.session import Session, session_options
+from orderflow.cli.tables import ident, table, when
 from orderflow.cli.values import item, order_id
+
+if TYPE_CHECKING:
+    from orderflow.cli.tables import Fitted
 
 DEFAULT_ITEM = "SKU-ESPRESSO-CUP:1:1250"
 STATUSES = ("PENDING", "PAID", "COMPLETED", "FAILED")
+KEY_HEADER = "Idempotency-Key"
+PAGE = 100
+HELD_S = 0.5
+RETRY_S = 1.0
+OWED = ("due", "refused")
 
 
 @click.group()
@@ -64,8 +80,6 @@ def place(
     orderflow order place --idempotency-key cart-4711      (again: the same order)
     ID=$(orderflow order place --json | jq -r .id)
     """
-    from orderflow.cli.placing import place_order
-
     wanted = {
         "customer_id": customer,
         "currency": currency,
@@ -76,7 +90,6 @@ def place(
         placed, replayed = place_order(client, wanted, idempotency_key or str(uuid4()))
         if wait_s:
             from orderflow.cli.bars import heartbeat
-            from orderflow.cli.follow import until_end
 
             with heartbeat(lambda: f"the order {placed['id']} is {placed['status']}", hidden=session.out.as_json):
                 for seen in until_end(client, placed["id"], wait_s):
@@ -113,8 +126,6 @@ def watch(session: Session, order_id: str, timeout_s: float) -> None:
     orderflow order watch 01981c5e-7a40-7000-8000-0123456789ab
     orderflow order watch "$ID" --json --timeout 30
     """
-    from orderflow.cli.watching import watch_order
-
     with session.client("order") as client:
         _end_with(watch_order(client, session.out, order_id, timeout_s), timeout_s)
 
@@ -131,8 +142,6 @@ def list_orders(session: Session, status: str | None, limit: int) -> None:
     orderflow order list --status PENDING --limit 100
     orderflow order list --status FAILED --json | jq -r '.orders[] | [.id, .reason] | @tsv'
     """
-    from orderflow.cli.order_list import read_orders, table_of
-
     with session.client("order") as client:
         orders = read_orders(client, status, limit)
     if session.out.as_json:
@@ -154,8 +163,6 @@ def _show(session: Session, found: dict[str, Any]) -> None:
 
 def _end_with(found: dict[str, Any], waited_s: float) -> None:
     """The exit code for what became of an order. Raises TimeUpError."""
-    from orderflow.cli.follow import has_ended
-
     if not has_ended(found):
         owed = {"due": ", its refund is still due", "refused": ", its refund is refused by the bank"}
         due = owed.get(str(found.get("refund")), "")
@@ -165,3 +172,148 @@ def _end_with(found: dict[str, Any], waited_s: float) -> None:
         )
     if found["status"] == "FAILED":
         raise click.exceptions.Exit(ExitCode.FAILED)
+
+
+def place_order(client: ServiceClient, wanted: dict[str, Any], key: str) -> tuple[dict[str, Any], bool]:
+    """The order, and whether an earlier request of this key had placed it.
+
+    Raises AnswerLostError that says how to ask again, and what `ServiceClient.ask` raises.
+    """
+    headers = {KEY_HEADER: quoted(key)}
+    try:
+        answer = client.ask("POST", "/orders", body=wanted, headers=headers)
+    except AnswerLostError as error:
+        raise AnswerLostError(
+            f"{error}. Whether the order was placed is not known; to ask again without placing it twice, "
+            f"repeat the command with --idempotency-key {key}"
+        ) from error
+    return answer.body, answer.headers.get("idempotency-replayed") == "true"
+
+
+def quoted(key: str) -> str:
+    """As a string of RFC 9651. Raises click.UsageError."""
+    if not (key.isascii() and key.isprintable() and 0 < len(key) <= 255):
+        raise click.UsageError(f"--idempotency-key is {key[:40]!r}; wanted: 1 to 255 printable ASCII characters")
+    escaped = key.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def read_orders(client: ServiceClient, status: str | None, limit: int) -> list[dict[str, Any]]:
+    """The newest orders first, at most `limit`. Raises CliError."""
+    orders: list[dict[str, Any]] = []
+    cursor: str | None = None
+    while len(orders) < limit:
+        asked: dict[str, str | int] = {"limit": min(PAGE, limit - len(orders))}
+        asked |= {name: value for name, value in (("status", status), ("cursor", cursor)) if value is not None}
+        page = client.get("/orders", asked)
+        orders += page["orders"]
+        cursor = page["next"]
+        if cursor is None:
+            break
+    return orders
+
+
+def table_of(orders: list[dict[str, Any]]) -> Fitted:
+    """For people."""
+    return table(
+        ("order", "placed", "status", "reason", "refund", "total", "customer"),
+        [
+            (
+                ident(order["id"]),
+                when(order["created_at"]),
+                status_text(order["status"]),
+                order["reason"],
+                "" if order["refund"] == "none" else order["refund"],
+                amount(order["total"], order["currency"]),
+                order["customer_id"],
+            )
+            for order in orders
+        ],
+        right=("total",),
+        drop=("customer", "refund", "reason", "placed"),
+    )
+
+
+def until_end(client: ServiceClient, order_id: str, timeout_s: float) -> Iterator[dict[str, Any] | None]:
+    """The order again and again, the last time final, with no refund owed, or as it was when time was up.
+
+    The service holds each answer for a moment, so an end is seen at once and a step within half a second.
+    All of it takes no longer than `timeout_s`, also where answers do not come.
+    Yields None while the service cannot be reached; the first call must reach it. Raises NotFoundError.
+    """
+    deadline = time.monotonic() + timeout_s
+    order: dict[str, Any] | None = client.get(f"/orders/{order_id}", within_s=timeout_s)
+    yield order
+    while not (order and has_ended(order)) and (left_s := deadline - time.monotonic()) > 0:
+        held_s = min(HELD_S, left_s)
+        asked_at = time.monotonic()
+        try:
+            asked = {"wait": f"{held_s:.3f}"}
+            order = client.get(f"/orders/{order_id}", asked, wait_s=held_s, within_s=left_s)
+        except UnreachableError:
+            order = None
+        yield order
+        early_s = (RETRY_S if order is None else held_s) - (time.monotonic() - asked_at)
+        if early_s > 0 and not (order and has_ended(order)):
+            time.sleep(min(early_s, max(0.0, deadline - time.monotonic())))
+
+
+def has_ended(order: dict[str, Any]) -> bool:
+    """Whether nothing more is to come: final, and no money to go back."""
+    return is_final(order) and order.get("refund") not in OWED
+
+
+def watch_order(client: ServiceClient, out: Output, order_id: str, timeout_s: float) -> dict[str, Any]:
+    """Show what happens to the order; returns it as it was at the end. Raises CliError."""
+    told = _Teller(out, order_id)
+    last: dict[str, Any] = {}
+    with heartbeat(lambda: f"it is {last['status']}" if last else "", hidden=out.as_json):
+        for order in until_end(client, order_id, timeout_s):
+            told.tell(order)
+            last = order or last
+    return last
+
+
+class _Teller:
+    """Says each thing once."""
+
+    def __init__(self, out: Output, order_id: str) -> None:
+        self._out = out
+        self._order_id = order_id
+        self._steps = 0
+        self._stuck: dict[str, Any] = {}
+        self._away = False
+
+    def tell(self, order: dict[str, Any] | None) -> None:
+        if order is None:
+            self._tell_away()
+            return
+        self._away = False
+        for step in order["history"][self._steps :]:
+            self._tell_step(step, order)
+        self._steps = max(self._steps, len(order["history"]))
+        if order["stuck"] != self._stuck:
+            self._stuck = order["stuck"]
+            self._tell_stuck(order)
+
+    def _tell_step(self, step: dict[str, Any], order: dict[str, Any]) -> None:
+        if self._out.as_json:
+            self._out.line({"id": self._order_id, **step})
+        else:
+            line = step_line(step, order["history"][0]["at"])
+            if step["status"] == "FAILED" and not step.get("refund"):
+                line.append_text(text(f" ({order['reason']})"))
+            self._out.show(line)
+
+    def _tell_stuck(self, order: dict[str, Any]) -> None:
+        if self._out.as_json:
+            self._out.line({"id": self._order_id, "stuck": self._stuck})
+        elif self._stuck:
+            self._out.show(*stuck(order))
+        else:
+            self._out.show(text("It is stuck no longer.", "green"))
+
+    def _tell_away(self) -> None:
+        if not self._away and not self._out.as_json:
+            self._out.show(text("The order service does not answer; trying again", "yellow"))
+        self._away = True

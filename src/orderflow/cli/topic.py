@@ -1,19 +1,22 @@
-"""`orderflow topic`: read the events on a topic."""
+"""`orderflow topic`: read the events on a topic, and those that are added."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from typing import Any
 
 import click
 
 from orderflow.cli.session import Session, session_options
-
-if TYPE_CHECKING:
-    from orderflow.cli.tailing import Start
+from orderflow.messaging.transport import ConsumerRecord, Transport
 
 LAST = 10
+CHUNK = 500
+LOOK_EVERY_S = 0.2
+Span = tuple[int, int]
+Start = Callable[[int, int], int]
 
 
 @click.group()
@@ -87,7 +90,7 @@ async def _tail(
     key: str | None,
     full: bool,
 ) -> None:
-    from orderflow.cli import record_view, tailing
+    from orderflow.cli import record_view
     from orderflow.cli.log_access import open_log
     from orderflow.messaging.transport import TopicMissingError
 
@@ -96,12 +99,12 @@ async def _tail(
     shown = 0
     async with open_log(session.running) as log:
         try:
-            spans = await tailing.spans(log, name, _start(start, last))
+            found = await spans(log, name, _start(start, last))
         except TopicMissingError:
             raise _no_topic(name) from None
         if last is not None:
-            spans = await tailing.last_of(log, name, spans, last)
-        records = (tailing.followed if follow else tailing.merged)(log, name, spans)
+            found = await last_of(log, name, found, last)
+        records = (followed if follow else merged)(log, name, found)
         async for record in records:
             if not is_wanted(record.key):
                 continue
@@ -147,3 +150,71 @@ def _no_topic(name: str) -> Exception:
     return NotFoundError(
         f"There is no topic {name!r}. The topics are: {known}, and each of them with .DLT at its end"
     )
+
+
+async def spans(transport: Transport, topic: str, start: Start) -> dict[int, Span]:
+    """For each partition: where to start, and where it ends now.
+
+    A key is looked for in all of them: it moves to another when partitions are added to a topic.
+    `start` gets the first offset kept and the end. Raises TopicMissingError, TransportUnavailableError.
+    """
+    ends = {partition: span for (_, partition), span in (await transport.ends([topic])).items()}
+    return {partition: (min(end, max(first, start(first, end))), end) for partition, (first, end) in ends.items()}
+
+
+async def last_of(transport: Transport, topic: str, wanted: Mapping[int, Span], count: int) -> dict[int, Span]:
+    """The spans narrowed to the `count` records that are last in time over all partitions."""
+    records = [record async for record in merged(transport, topic, wanted)]
+    narrowed = {partition: (end, end) for partition, (_, end) in wanted.items()}
+    for record in reversed(records[-count:]):
+        narrowed[record.partition] = (record.offset, wanted[record.partition][1])
+    return narrowed
+
+
+async def merged(transport: Transport, topic: str, wanted: Mapping[int, Span]) -> AsyncIterator[ConsumerRecord]:
+    """All records of the spans, by time of appending; in a partition by offset."""
+    stretches = [_Stretch(transport, topic, partition, span) for partition, span in wanted.items()]
+    await asyncio.gather(*(stretch.fill() for stretch in stretches))
+    while stretches := [stretch for stretch in stretches if stretch.records]:
+        next_one = min(stretches, key=lambda stretch: stretch.records[0].timestamp)
+        yield next_one.records.popleft()
+        if not next_one.records:
+            await next_one.fill()
+
+
+async def followed(
+    transport: Transport, topic: str, wanted: Mapping[int, Span]
+) -> AsyncGenerator[ConsumerRecord, None]:
+    """The same, and then what is appended, for ever."""
+    current = dict(wanted)
+    while True:
+        async for record in merged(transport, topic, current):
+            yield record
+        await asyncio.sleep(LOOK_EVERY_S)
+        ends = await transport.ends([topic])
+        current = {
+            # A partition that was added meanwhile is read from its first record.
+            partition: (last, max(last, end))
+            for (_, partition), (first, end) in ends.items()
+            for last in [current[partition][1] if partition in current else first]
+        }
+
+
+class _Stretch:
+    """What is left of one partition's span; `records` are read and not given out yet."""
+
+    def __init__(self, transport: Transport, topic: str, partition: int, span: Span) -> None:
+        self._transport = transport
+        self._topic = topic
+        self._partition = partition
+        self._position, self._end = span
+        self.records: deque[ConsumerRecord] = deque()
+
+    async def fill(self) -> None:
+        """Read on; `records` stays empty at the end of the span."""
+        if self._position >= self._end:
+            return
+        limit = min(CHUNK, self._end - self._position)
+        found = await self._transport.read(self._topic, self._partition, self._position, limit)
+        self._position = found[-1].offset + 1 if found else self._end
+        self.records.extend(record for record in found if record.offset < self._end)

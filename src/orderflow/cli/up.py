@@ -1,18 +1,30 @@
-"""`orderflow up`."""
+"""What starts and ends things: `up`, `down`, `reset`, `run` and `migrate`."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from orderflow.cli.options import game_day_option, home_option, load_settings_for_up, take_over_option
+from orderflow.cli.options import (
+    game_day_option,
+    home_option,
+    json_option,
+    load_settings,
+    load_settings_for_up,
+    take_over_option,
+)
+from orderflow.cli.output import Output
+from orderflow.cli.session import Session, session_options
 from orderflow.settings import SERVICES
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+MARGIN_S = 60.0
 
 
 class ProcessCount(click.ParamType[tuple[str, int]]):
@@ -96,3 +108,139 @@ def up(
             start_detached(settings, options, output)
             return 0
         return asyncio.run(Run(settings, options, output, RealPreparation(), Fleet()).run())
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  orderflow down
+  orderflow down --home /srv/orderflow
+
+\b
+Exit codes: 0 nothing runs any more; 1 it did not stop in time."""
+)
+@session_options
+def down(session: Session) -> None:
+    """Stop what `up` started: drain the services, then end Kafka and PostgreSQL."""
+    from orderflow.cli.bars import heartbeat
+    from orderflow.local import control
+    from orderflow.local.home import Home
+
+    settings = session.given
+    limit_s = settings.drain_timeout_s + MARGIN_S
+    with heartbeat(lambda: f"stopping; it may take {limit_s:.0f} s", hidden=session.out.as_json):
+        stopped = control.stop(Home(settings.home), limit_s)
+    if session.out.as_json:
+        session.out.document({"stopped": stopped})
+    else:
+        click.echo("Stopped" if stopped else f"Nothing runs on {settings.home}")
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  orderflow reset
+  orderflow reset --yes --home /tmp/trial
+
+\b
+Exit codes: 0 deleted, or nothing was there; 1 it runs, or the folder is not a home; 130 not agreed."""
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@session_options
+def reset(session: Session, yes: bool) -> None:
+    """Delete all data of a home: orders, payments, stock, events. Settings (orderflow.toml) stay."""
+    from orderflow.local.control import erase, require_erasable
+    from orderflow.local.home import Home
+
+    home = Home(session.given.home)
+    there = require_erasable(home)
+    if there:
+        if not yes:
+            click.confirm(f"Delete all orders and everything else in {home.path}?", abort=True, err=True)
+        erase(home)
+    if session.out.as_json:
+        session.out.document({"deleted": there, "home": str(home.path)})
+    else:
+        click.echo(f"Deleted what was in {home.path}" if there else f"There is nothing in {home.path}")
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  orderflow run order                     on the port of its setting (8001)
+  orderflow run payment --port 0          on any free port; shares the work with other processes
+  ORDERFLOW_DATABASE_URL=postgresql://any:secret@db:5432 orderflow run order
+
+\b
+Standard output gets one JSON line when the service is ready: service, port, pid. SIGTERM drains it.
+Exit codes: 0 stopped in order; 1 failed, or the port is taken; 2 wrong usage or settings;
+3 the schema is behind: run `orderflow migrate`; 86 died at the point of ORDERFLOW_CRASH_AT."""
+)
+@click.argument("name", type=click.Choice(SERVICES))
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 for any free one.")
+@home_option
+@click.option("--control-pipe", is_flag=True, help="Drain when standard input ends: for supervisors.")
+@game_day_option
+def run(name: str, port: int | None, home: Path | None, control_pipe: bool, game_day: bool | None) -> int:
+    """Run one service alone, for deployment.
+
+    Database and log are those of the settings; where `orderflow up` runs on this home, its own. What carries the
+    events is what the home runs on; a setting that says something else is refused.
+    """
+    from orderflow.local.services import definition_of
+    from orderflow.local.state import attached
+    from orderflow.runtime.process import run_process
+
+    settings = attached(load_settings(home, {"game_day": game_day}))
+    return int(run_process(definition_of(name), settings, port=port, control_pipe=control_pipe))
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  orderflow migrate --database-url postgresql://admin:secret@db:5432
+  orderflow migrate --print-sql > for-the-administrator.sql
+  ORDERFLOW_ORDER_DATABASE_URL=... orderflow migrate
+
+\b
+Exit codes: 0 up to date; 1 refused, unreachable, or a right is missing (then standard output has the SQL
+for an administrator; run `orderflow migrate` again after it); 2 wrong usage or settings."""
+)
+@click.option("--database-url", metavar="URL", help="The server, with a user who may make roles and databases.")
+@click.option("--print-sql", is_flag=True, help="Change nothing: print the SQL for roles and databases that lack.")
+@take_over_option
+@home_option
+@json_option
+def migrate(
+    database_url: str | None, print_sql: bool, take_over_topics: bool, home: Path | None, as_json: bool
+) -> None:
+    """Make databases, roles and tables on a server that exists, where they are missing.
+
+    Each service, the log and the bank have a database of their own, orderflow_<name>, and an owner role of
+    the same name with the password of the URL. Without any database setting: the embedded server of this home.
+    The databases get one identity, by which a service knows its installation's topics from those of another.
+    """
+    from orderflow.cli.bars import heartbeat
+    from orderflow.local import preparation
+    from orderflow.local.preparation import MissingRightsError
+    from orderflow.messaging import crash_points
+
+    settings = load_settings(home, {"database_url": database_url})
+    crash_points.arm(crash_points.parse(settings.crash_at, SERVICES).get("", {}))
+    try:
+        if print_sql:
+            sys.stdout.writelines(
+                f"{statement};\n" for statement in asyncio.run(preparation.missing_databases(settings))
+            )
+            return
+        with heartbeat(lambda: "still at it: a large table may take long", hidden=as_json):
+            applied = asyncio.run(preparation.migrate(settings, take_over_topics=take_over_topics))
+    except MissingRightsError as error:
+        sys.stdout.writelines(f"{statement};\n" for statement in error.statements)
+        raise
+    if as_json:
+        Output(as_json=True).document({"applied": [asdict(each) for each in applied]})
+        return
+    for each in applied:
+        click.echo(f"{each.sequence} {each.number:04} {each.name}")
+    click.echo(f"{len(applied)} migrations applied; everything is up to date")

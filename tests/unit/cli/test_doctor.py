@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from orderflow.cli.checks import database, kafka, machine, services
-from orderflow.cli.checks.verdict import FAILED, OK, SKIPPED, WARNING, Verdict
+from orderflow.cli import doctor
+from orderflow.cli.doctor import FAILED, OK, SKIPPED, WARNING, Verdict
 from orderflow.local.processes import free_port
 from orderflow.settings import SERVICES, Settings
 from tests.support.shop import Says, shop
@@ -33,20 +33,20 @@ def load(home: Path, **overrides: object) -> Settings:
 
 
 def test_this_machine_can_run_it() -> None:
-    assert machine.python().verdict == OK
-    assert machine.dependencies().verdict == OK
+    assert doctor.python().verdict == OK
+    assert doctor.dependencies().verdict == OK
 
 
 def test_an_old_python_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 10, 2))
 
-    assert machine.python() == Verdict("python", FAILED, "3.10.2", "Python 3.11 or newer is needed")
+    assert doctor.python() == Verdict("python", FAILED, "3.10.2", "Python 3.11 or newer is needed")
 
 
 def test_a_package_that_is_missing_or_old_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = ["click>=9999", "no-such-package>=1", "other>=1; extra == 'dev'", "rich"]
     monkeypatch.setattr(metadata, "requires", lambda _: wanted)
-    found = machine.dependencies()
+    found = doctor.dependencies()
 
     assert found.verdict == FAILED
     assert "wanted 9999" in found.found
@@ -55,13 +55,13 @@ def test_a_package_that_is_missing_or_old_fails(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_home_may_be_new_empty_or_ours_and_nothing_else(tmp_path: Path) -> None:
-    assert machine.home(load(tmp_path / "new" / "deeper")).verdict == OK
-    assert machine.home(load(tmp_path)).verdict == OK
+    assert doctor.home(load(tmp_path / "new" / "deeper")).verdict == OK
+    assert doctor.home(load(tmp_path)).verdict == OK
     (tmp_path / "thesis.doc").touch()
-    assert machine.home(load(tmp_path)).verdict == FAILED
+    assert doctor.home(load(tmp_path)).verdict == FAILED
     (tmp_path / "home.json").touch()
-    assert machine.home(load(tmp_path)).verdict == OK
-    assert machine.home(load(tmp_path / "thesis.doc")).verdict == FAILED
+    assert doctor.home(load(tmp_path)).verdict == OK
+    assert doctor.home(load(tmp_path / "thesis.doc")).verdict == FAILED
 
 
 @pytest.mark.parametrize(("free_mb", "verdict"), [(100, FAILED), (1000, WARNING), (10_000, OK)])
@@ -69,16 +69,16 @@ def test_a_full_disk_fails(free_mb: int, verdict: str, tmp_path: Path, monkeypat
     usage = namedtuple("usage", "free")  # only what is read of it
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(free_mb * 1_000_000))
 
-    assert machine.disk(load(tmp_path)).verdict == verdict
+    assert doctor.disk(load(tmp_path)).verdict == verdict
 
 
 def test_a_port_that_is_taken_by_somebody_else_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "ANSWER_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(doctor, "ANSWER_TIMEOUT_S", 0.3)
     with socket.socket() as other, shop(lambda _: Says(200, {"alive": True})) as ours:
         other.bind(("127.0.0.1", 0))
         other.listen()
         found = list(
-            machine.ports(
+            doctor.ports(
                 load(
                     tmp_path,
                     order_port=other.getsockname()[1],
@@ -96,13 +96,13 @@ def test_a_port_that_is_taken_by_somebody_else_fails(tmp_path: Path, monkeypatch
 def test_a_server_that_is_not_started_yet_is_no_fault(tmp_path: Path) -> None:
     settings = load(tmp_path)
 
-    assert [each.verdict for each in database.databases(settings, settings)] == [SKIPPED]
-    assert database.binaries(settings).verdict == OK
+    assert [each.verdict for each in doctor.databases(settings, settings)] == [SKIPPED]
+    assert doctor.binaries(settings).verdict == OK
 
 
 def test_a_database_that_cannot_be_reached_fails_and_its_password_is_not_told(tmp_path: Path) -> None:
     settings = load(tmp_path, database_url="postgresql://ada:s3cret@127.0.0.1:9")
-    found = list(database.databases(settings, settings))
+    found = list(doctor.databases(settings, settings))
 
     assert {each.verdict for each in found} == {FAILED}
     assert len(found) == 6
@@ -122,7 +122,7 @@ def test_a_database_that_cannot_be_reached_fails_and_its_password_is_not_told(tm
     ],
 )
 def test_a_server_s_limits_are_looked_at(changed: dict[str, object], check: str, verdict: str) -> None:
-    found = {each.check: each for each in database.server_verdicts({**FACTS, **changed}, 500, external=True)}
+    found = {each.check: each for each in doctor.server_verdicts({**FACTS, **changed}, 500, external=True)}
 
     assert found[check].verdict == verdict
     assert bool(found[check].advice) == (verdict != OK)
@@ -130,12 +130,12 @@ def test_a_server_s_limits_are_looked_at(changed: dict[str, object], check: str,
 
 
 def test_our_own_server_s_limits_are_not_told() -> None:
-    assert len(list(database.server_verdicts(FACTS, 500, external=False))) == 2
+    assert len(list(doctor.server_verdicts(FACTS, 500, external=False))) == 2
 
 
 def test_services_that_all_are_away_are_no_fault_but_one_that_is_missing_is(tmp_path: Path) -> None:
     away = {f"{name}_url": NOBODY for name in SERVICES}
-    assert [each.verdict for each in services.services(load(tmp_path, **away))] == [SKIPPED]
+    assert [each.verdict for each in doctor.services(load(tmp_path, **away))] == [SKIPPED]
 
     problems = {"database": "it is away"}
     with (
@@ -143,7 +143,7 @@ def test_services_that_all_are_away_are_no_fault_but_one_that_is_missing_is(tmp_
         shop(lambda _: Says(503, {"ready": False, "problems": problems})) as ill,
     ):
         settings = load(tmp_path, **{**away, "order_url": well.url, "payment_url": ill.url})
-        found = list(services.services(settings))
+        found = list(doctor.services(settings))
 
     assert [each.verdict for each in found] == [OK, FAILED, FAILED, FAILED]
     assert found[1].found == "database: it is away"
@@ -151,7 +151,7 @@ def test_services_that_all_are_away_are_no_fault_but_one_that_is_missing_is(tmp_
 
 
 def test_kafka_is_asked_only_where_it_carries_the_events(tmp_path: Path) -> None:
-    assert list(kafka.kafka(load(tmp_path))) == []
+    assert list(doctor.kafka(load(tmp_path))) == []
 
 
 def test_the_exit_code_says_whether_anything_failed(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import click
 import pytest
 
 from orderflow.cli import COMMANDS, main
-from orderflow.cli.endings import code_of
 from orderflow.cli.errors import CliError, NotFoundError, RefusedError, TimeUpError, UnreachableError
+from orderflow.cli.lazy import code_of
 from orderflow.local.errors import LocalError
 from orderflow.settings import SettingsError
 from tests.unit.cli.calls import NOBODY, call

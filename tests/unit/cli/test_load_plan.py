@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from orderflow.cli.load.plan import SHARES, SOLD_OUT, plan
+from orderflow.cli.load import SHARES, SOLD_OUT, plan
 from orderflow.inventory.demo import DEMO_CATALOGUE
 from orderflow.load.catalogue import PRICES, SOLD_OUT_SKU
 from orderflow.order.requests import NewOrder, require_sound

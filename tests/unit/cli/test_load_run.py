@@ -8,10 +8,8 @@ from collections import Counter
 
 import pytest
 
-from orderflow.cli.load import following, placing
-from orderflow.cli.load.plan import plan
-from orderflow.cli.load.run import Wish, perform
-from orderflow.cli.load.tally import Tally
+from orderflow.cli import load
+from orderflow.cli.load import Tally, Wish, perform, plan
 from tests.support.orders import OrderServer, in_thread
 
 
@@ -46,8 +44,8 @@ def test_every_order_is_placed_followed_and_its_end_is_known() -> None:
 
 
 def test_beyond_the_sample_orders_are_found_final_by_the_lists(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "SAMPLES_MAX", 3)
-    monkeypatch.setattr(following, "SAMPLES_PER_S", 0.0)
+    monkeypatch.setattr(load, "SAMPLES_MAX", 3)
+    monkeypatch.setattr(load, "SAMPLES_PER_S", 0.0)
     server = OrderServer(delay_s=0.3)
     tally = run(server, wish(400))
 
@@ -58,7 +56,7 @@ def test_beyond_the_sample_orders_are_found_final_by_the_lists(monkeypatch: pyte
 
 
 def test_an_order_that_is_still_listed_is_not_taken_for_final(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "SAMPLES_MAX", 0)
+    monkeypatch.setattr(load, "SAMPLES_MAX", 0)
     server = OrderServer(delay_s=None)
     tally = run(server, wish(130, timeout_s=2.0))
 
@@ -101,7 +99,7 @@ def test_at_a_rate_orders_are_sent_at_that_rate() -> None:
 
 
 def test_when_nothing_answers_the_run_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placing, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(load, "PATIENCE_S", 0.1)
     tally = perform("http://127.0.0.1:9", wish(5), lambda _: None)
 
     assert tally.lost_contact

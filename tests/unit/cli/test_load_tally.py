@@ -7,9 +7,8 @@ from array import array
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orderflow.cli.load.report import document, parts
-from orderflow.cli.load.run import Wish
-from orderflow.cli.load.tally import Tally, percentiles
+from orderflow.cli.demo import document, parts
+from orderflow.cli.load import Tally, Wish, percentiles
 from orderflow.cli.output import Output
 
 WISH = Wish(orders=3, rate=None, concurrency=2, seed=1, timeout_s=1)

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from orderflow.cli import follow
+from orderflow.cli import order as orders
 from orderflow.cli.http import ServiceClient
 from tests.support.shop import Asked, Says, shop
 from tests.unit.cli.calls import NOBODY, ORDER_ID, call
@@ -19,8 +19,8 @@ from tests.unit.cli.orders import Life, failed, order, problem
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server of these tests never holds an answer."""
-    monkeypatch.setattr(follow, "HELD_S", 0.02)
-    monkeypatch.setattr(follow, "RETRY_S", 0.02)
+    monkeypatch.setattr(orders, "HELD_S", 0.02)
+    monkeypatch.setattr(orders, "RETRY_S", 0.02)
 
 
 def test_placing_sends_what_was_asked_for_and_shows_the_order(tmp_path: Path) -> None:

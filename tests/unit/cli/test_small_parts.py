@@ -8,8 +8,8 @@ import click
 import pytest
 
 from orderflow.cli.counts import WAITS
+from orderflow.cli.order import quoted
 from orderflow.cli.order_view import amount, elapsed
-from orderflow.cli.placing import quoted
 from orderflow.cli.times import duration, moment, moment_of_ms
 from orderflow.cli.topic import start_of
 from orderflow.cli.values import event_or_position, item, order_id

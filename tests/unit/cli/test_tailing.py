@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 
 import pytest
 
-from orderflow.cli import tailing
+from orderflow.cli import topic as tailing
 from orderflow.messaging.clock import SystemClock
 from orderflow.messaging.transport import (
     ConsumerRecord,

@@ -1,1 +1,0 @@
-"""The load of `orderflow demo`: many orders over HTTP, and what became of them."""
