@@ -385,7 +385,7 @@ class PausedRecords:
         self._queues[key] = self._queues.pop(key)
 
     def remove(self, incoming: Incoming) -> None:
-        """Its time has come. Without effect if it is not here."""
+        """Its time has come; the next of its key comes after the other keys. Without effect if it is not here."""
         record, queue = incoming.record, self._queues.get(incoming.key)
         if record is None or queue is None:
             return
@@ -394,9 +394,12 @@ class PausedRecords:
         if records.pop(record.offset, None) is not None:
             self._count -= 1
             self._bytes -= size_of(record)
+            was_head = queue[0] == incoming
             queue.remove(incoming)
             if not queue:
                 del self._queues[incoming.key]
+            elif was_head:
+                self.put_off(incoming.key)
             if not records:
                 del self._records[partition]
 

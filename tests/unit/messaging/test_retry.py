@@ -18,6 +18,7 @@ from orderflow.messaging.signals import Resumed, Signal, Signals, TaskFailed, To
 from orderflow.messaging.store import StoreUnavailableError
 from orderflow.messaging.transport import TopicReplacedError, TransportUnavailableError
 from tests.support.chance import Drawn
+from tests.support.waiting import eventually
 from tests.unit.messaging.still_clock import StillClock
 
 backoffs = st.builds(lambda first, times: Backoff(first, first * times), st.integers(1, 5_000), st.integers(1, 1_000))
@@ -366,5 +367,27 @@ async def test_an_error_that_is_no_infrastructure_is_the_callers_and_closes_the_
     with pytest.raises(LookupError):
         await breaker.call(partial(dependency.ask, "bad"))
 
-    assert await breaker.call(partial(dependency.ask, "a")) == "answer to a"
     assert [type(signal) for signal in seen] == [Waiting, Resumed]
+    assert await breaker.call(partial(dependency.ask, "a")) == "answer to a"
+
+
+async def test_who_comes_while_the_circuit_breaker_is_open_waits_and_takes_over_from_a_probe_that_gives_up() -> None:
+    clock, dependency = StillClock(), Dependency()
+    breaker = CallBreaker(loop_of(clock, []))
+    clock.on_sleep = lambda: dependency.calls.append(("sleep", 0))
+    dependency.away = True
+    first = asyncio.ensure_future(breaker.call(partial(dependency.ask, "first")))
+    await eventually(lambda: len(clock.slept) > 2)
+    second = asyncio.ensure_future(breaker.call(partial(dependency.ask, "second")))
+    before = len(clock.slept)
+    await eventually(lambda: len(clock.slept) > before + 2)
+    assert {name for name, _ in dependency.calls} == {"first", "sleep"}
+
+    first.cancel()
+    mark = len(dependency.calls)
+    await eventually(lambda: len(dependency.calls) > mark + 4)
+    since = [name for name, _ in dependency.calls[mark:]]
+    assert since[:4] == ["second", "sleep", "second", "sleep"]
+    dependency.away = False
+
+    assert await second == "answer to second"
