@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -22,6 +22,8 @@ from orderflow.messaging.transports.postgres_log.records import (
     Topic,
     read_notices,
 )
+from orderflow.simulation.clock import VirtualClock
+from orderflow.simulation.loop import VirtualLoop
 from tests.support.interleaving import Scene, at_each_step, soon, virtually
 
 TOPIC = Topic(1, "topic", (11, 12))
@@ -48,7 +50,11 @@ class Server:
         self.generation = 1
         self.committed = 0
         self.is_member = False
+        self.has_lost_11 = False
         self.asked: list[str] = []
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.heard: Callable[[str], None] = lambda _: None
         self._hearers: dict[str, Any] = {}
         self._codec = RecordCodec()
 
@@ -75,6 +81,7 @@ class Server:
     async def fetch(self, query: str, *arguments: Any) -> Sequence[Any]:
         self.asked.append(query)
         await asyncio.sleep(0)
+        await self.answers.wait()
         rows = [*getattr(self, f"_{query}")(*arguments)]
         await asyncio.sleep(0)
         return rows
@@ -85,6 +92,8 @@ class Server:
 
     async def hear(self, channel: str, hearer: Any) -> None:
         self._hearers[channel] = hearer
+        self.heard(channel)
+        await asyncio.sleep(0)
 
     async def ensure_open(self) -> None:
         """It is never lost."""
@@ -109,7 +118,8 @@ class Server:
         for number, generation, offset in zip(numbers, since, offsets, strict=True):
             if (number, generation) == (11, self.generation):
                 self.committed = max(self.committed, offset)
-        return [(11, self.generation, self.committed, len(self.kept[11])), (12, 1, 0, len(self.kept[12]))]
+        rows = [(11, self.generation, self.committed, len(self.kept[11])), (12, 1, 0, len(self.kept[12]))]
+        return rows[self.has_lost_11 :]
 
     def _read(self, numbers: Sequence[int], positions: Sequence[int], limit: int, _bytes: int) -> Sequence[Any]:
         rows = [
@@ -119,6 +129,12 @@ class Server:
             if offset >= max(position, self.first)
         ]
         return rows[:limit]
+
+
+def clock_here() -> VirtualClock:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    return VirtualClock(loop)
 
 
 async def joined(server: Server) -> PostgresLogConsumer:
@@ -234,7 +250,7 @@ async def test_what_has_expired_before_it_was_read_is_not_asked_for_again_and_ag
     server.append(*"abc", records=False)
     server.first = 3
     polling = asyncio.ensure_future(consumer.poll(10))
-    await asyncio.sleep(60)
+    await clock_here().sleep(60)
     server.append("d")
 
     assert values(await polling) == ["d"]
@@ -251,7 +267,7 @@ async def test_a_notice_that_is_not_so_loses_nothing(payload: str) -> None:
     consumer = await joined(server)
     server.say(payload)
     polling = asyncio.ensure_future(consumer.poll(10))
-    await asyncio.sleep(1)
+    await clock_here().sleep(1)
     server.append("a")
     server.append("b")
 
@@ -291,22 +307,68 @@ async def test_a_member_that_stood_still_hands_out_nothing_before_its_group_has_
     """Notices lie in its socket; by then the partition may be another's, who has settled what they bring."""
     server = Server()
     consumer = await joined(server)
-    stand_still(SESSION_S + 1)
+    server.answers.clear()
+    await clock_here().sleep(SESSION_S + 1)
     server.append("a", "b")
-    server.is_member, server.generation, server.committed = False, 2, 2
-
     polling = asyncio.ensure_future(consumer.poll(10))
-    await asyncio.sleep(1)
+    await clock_here().sleep(1)
+    server.is_member, server.generation, server.committed = False, 2, 2
+    server.answers.set()
+    await clock_here().sleep(1)
     server.append("c")
 
     assert values(await polling) == ["c"]
     await consumer.close()
 
 
-def stand_still(seconds: float) -> None:
-    """As the process does that is stopped: its clock goes on, and nothing of it runs."""
-    loop: Any = asyncio.get_running_loop()
-    loop._now += seconds
+@virtually
+async def test_what_came_under_the_old_name_is_not_handed_out_while_a_member_joins_anew() -> None:
+    server = Server()
+    consumer = await joined(server)
+    server.append("a", "b")
+    polling: list[asyncio.Future[Sequence[ConsumerRecord]]] = []
+    server.heard = lambda _: polling.append(asyncio.ensure_future(consumer.poll(10)))
+    server.is_member, server.generation, server.committed = False, 2, 2
+    server.deal()
+    await clock_here().sleep(1)
+    server.append("c")
+
+    assert [values(await each) for each in polling] == [["c"]]
+    await consumer.close()
+
+
+def test_of_a_partition_that_is_lost_at_any_moment_of_a_poll_nothing_is_handed_out_any_more() -> None:
+    def make() -> Scene:
+        server, after_it_was_lost, polling = Server(), list[str](), list[asyncio.Future[None]]()
+
+        async def first() -> None:
+            consumer = await joined(server)
+            polling.append(asyncio.ensure_future(poll(consumer)))
+            server.append("a", "b", says=False)
+            server.deal()
+            await clock_here().sleep(1)
+            server.append("c", records=False)
+            await clock_here().sleep(1)
+
+        async def poll(consumer: PostgresLogConsumer) -> None:
+            while True:
+                for record in await consumer.poll(1):
+                    if (record.topic, record.partition) not in consumer.assignment():
+                        after_it_was_lost.append(str(record.offset))
+
+        def second() -> None:
+            server.has_lost_11 = True
+            if polling:
+                server.deal()
+
+        async def check() -> None:
+            await clock_here().sleep(1)
+            polling[0].cancel()
+            assert after_it_was_lost == []
+
+        return Scene(first, second, check)
+
+    assert at_each_step(make) > 10
 
 
 @virtually
@@ -333,10 +395,10 @@ async def test_what_is_settled_is_written_together_and_renews_the_lease() -> Non
         await consumer.settle(await consumer.poll(1))
     assert server.committed == 0
 
-    await asyncio.sleep(SETTLE_EVERY_S * 1.5)
+    await clock_here().sleep(SETTLE_EVERY_S * 1.5)
 
     assert server.committed == 3
-    await asyncio.sleep(SESSION_S / 3 - SETTLE_EVERY_S)
+    await clock_here().sleep(SESSION_S / 3 - SETTLE_EVERY_S)
     assert server.asked[before:] == ["renew"]
     await consumer.close()
 
@@ -360,7 +422,7 @@ async def test_a_member_at_rest_asks_nothing_but_for_its_lease() -> None:
     consumer = await joined(server)
     before = len(server.asked)
 
-    await asyncio.sleep(10 * SESSION_S)
+    await clock_here().sleep(10 * SESSION_S)
 
     assert set(server.asked[before:]) == {"renew"}
     assert len(server.asked[before:]) <= 31

@@ -218,8 +218,7 @@ class Membership:
         rows = await self._link.fetch(
             self._queries["renew"], self._group_id, self._member, int(self._session_s * 1000), *arrays
         )
-        if rows:
-            self.renewed_at = asked_at
+        self.renewed_at = asked_at
         return rows
 
     def _assigned(self, rows: Sequence[asyncpg.Record]) -> bool:
@@ -297,7 +296,6 @@ class PostgresLogConsumer:
             if self._problem is not None:
                 await self._wait_for_recovery(self._problem)
             elif not self._membership.is_certain:
-                self._renew_now.set()
                 await self._woken.wait()
             elif self._behind and not has_read and (room := max_records - self._buffered()) > 0:
                 await self._fetch(room)
