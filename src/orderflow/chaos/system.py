@@ -156,7 +156,7 @@ class System:
     def running(self) -> State | None:
         """What `up` has noted; None while it does not run."""
         found = state.read(self.home / "state.json")
-        return found if found is not None and found.supervisor.find() is not None else None
+        return found if found is not None and found.supervisor.runs else None
 
     def services(self, name: str | None = None) -> list[Running]:
         """The processes of one service, or of all."""

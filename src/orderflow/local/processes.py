@@ -57,10 +57,10 @@ def end_marked(marks: Iterable[ProcessMark], timeout_s: float = TERM_TIMEOUT_S) 
 def still_running(marks: Iterable[ProcessMark], timeout_s: float) -> list[ProcessMark]:
     """Wait until all have ended, for `timeout_s` at most; who has not. A zombie has ended: it is its parent's."""
     deadline = time.monotonic() + timeout_s
-    left = [mark for mark in marks if mark.find() is not None]
+    left = [mark for mark in marks if mark.runs]
     while left and time.monotonic() < deadline:
         time.sleep(LOOK_EVERY_S)
-        left = [mark for mark in left if mark.find() is not None]
+        left = [mark for mark in left if mark.runs]
     return left
 
 
