@@ -32,7 +32,7 @@ from orderflow.local.kafka import LocalKafka, Place
 from orderflow.local.postgres import EmbeddedPostgres
 from orderflow.local.processes import Conditions, free_port
 from orderflow.local.state import Running, State, with_embedded
-from orderflow.local.supervisor import KafkaUnit, PostgresUnit, Supervisor
+from orderflow.local.supervisor import ServerUnit, Supervisor
 from orderflow.messaging.transport import Transport
 from orderflow.runtime.transports import connect_transport
 from orderflow.settings import SERVICES, Settings
@@ -87,10 +87,10 @@ class System:
             settings=POSTGRES_SETTINGS,
             environment={} if clock is None else clock.environment,
         )
-        self._postgres = PostgresUnit(self._server)
+        self._postgres = ServerUnit(self._server)
         self._gates: list[tuple[int, int]] = []
         self._brokers = self._make_brokers(brokers) if kafka else []
-        self._units: dict[str, PostgresUnit | KafkaUnit] = {"postgres": self._postgres}
+        self._units: dict[str, ServerUnit | ServerUnit] = {"postgres": self._postgres}
         self._copies = min(3, brokers)
         self._up: subprocess.Popen[bytes] | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -106,14 +106,14 @@ class System:
         await self._open_links()
         for number, broker in enumerate(self._brokers, 1):
             name = BROKER if len(self._brokers) == 1 else f"{BROKER}-{number}"
-            self._units[name] = unit = KafkaUnit(broker)
+            self._units[name] = unit = ServerUnit(broker)
             if number > 1:
                 first = self.folder / f"{BROKER}-1" / "kafka" / LIBS
                 await asyncio.to_thread(_link_tree, first, self.folder / name / "kafka" / LIBS)
             await asyncio.to_thread(broker.prepare)
             unit.name = name
         # A quorum comes up together: none of them is ready alone.
-        await self._supervisor.start(*(unit for unit in self._units.values() if isinstance(unit, KafkaUnit)))
+        await self._supervisor.start(*(unit for unit in self._units.values() if isinstance(unit, ServerUnit)))
         self._launch()
         await self._until_ready(READY_TIMEOUT_S)
         self._keeper = asyncio.create_task(self._keep_up())
@@ -156,7 +156,7 @@ class System:
     def running(self) -> State | None:
         """What `up` has noted; None while it does not run."""
         found = state.read(self.home / "state.json")
-        return found if found is not None and found.supervisor.find() is not None else None
+        return found if found is not None and found.supervisor.runs else None
 
     def services(self, name: str | None = None) -> list[Running]:
         """The processes of one service, or of all."""

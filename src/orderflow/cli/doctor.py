@@ -9,7 +9,6 @@ import shutil
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orderflow.cli.errors import CliError, ExitCode, UnreachableError
+from orderflow.cli.everywhere import side_by_side
 from orderflow.cli.running import client_of, database_url, running_state
 from orderflow.cli.session import Session, session_options
 from orderflow.settings import SERVICES, Settings, SettingsError
@@ -177,9 +177,6 @@ def ports(settings: Settings) -> Iterator[Verdict]:
 
 def _answers_as_ours(settings: Settings, service: str) -> bool:
     """A service of Orderflow, and where the home knows whose it is, of the same installation."""
-    from orderflow.cli.errors import CliError
-    from orderflow.cli.running import client_of
-
     try:
         with client_of(settings, service, timeout_s=ANSWER_TIMEOUT_S) as client:
             return "alive" in client.get("/health/live")
@@ -392,8 +389,7 @@ async def _ask(settings: Settings) -> Verdict:
 
 def services(running: Settings) -> Iterator[Verdict]:
     """One that is away is a fault only where others are there."""
-    with ThreadPoolExecutor(len(SERVICES)) as threads:
-        verdicts = list(threads.map(lambda name: _service(running, name), SERVICES))
+    verdicts = side_by_side(lambda name: _service(running, name), SERVICES)
     if all(verdict.verdict == SKIPPED for verdict in verdicts):
         yield Verdict("services", SKIPPED, "none runs", "Start them with: orderflow up")
         return

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from orderflow.cli.errors import CliError, NotFoundError, UnreachableError
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.session import Session
 from orderflow.settings import SERVICES
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 ALL_AWAY = "None of the services answers, for example: {}"
 SOME_AWAY = "Not every service could be asked: {} did not answer, so the answer is not complete"
@@ -38,13 +41,33 @@ def ask(session: Session, question: Callable[[ServiceClient], Any], services: It
     names = list(services)
     for name in names:
         session.running.service_url(name)
-    with ThreadPoolExecutor(len(names)) as threads:
-        replies = list(threads.map(lambda name: _ask_one(session, question, name), names))
+    replies = side_by_side(lambda name: _ask_one(session, question, name), names)
     found = {name: reply for name, reply in zip(names, replies, strict=True) if not isinstance(reply, CliError)}
     away = {name: str(reply) for name, reply in zip(names, replies, strict=True) if isinstance(reply, CliError)}
     if not found:
         raise UnreachableError(away[names[0]] if len(names) == 1 else ALL_AWAY.format(away[names[0]]))
     return Answers(found, away)
+
+
+def side_by_side(ask: Callable[[T], U], whom: Sequence[T]) -> list[U]:
+    """`ask` of each, all at once. Raises what one of them raises. (A pool of threads would take long to load.)"""
+    found: dict[int, U] = {}
+    failed: list[BaseException] = []
+
+    def run(number: int) -> None:
+        try:
+            found[number] = ask(whom[number])
+        except BaseException as error:  # noqa: BLE001  (whatever it is, it is raised where it is waited for)
+            failed.append(error)
+
+    threads = [threading.Thread(target=run, args=(number,), daemon=True) for number in range(len(whom))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failed:
+        raise failed[0]
+    return [found[number] for number in range(len(whom))]
 
 
 def show_away(session: Session, answers: Answers) -> None:

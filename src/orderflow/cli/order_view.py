@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from orderflow.cli.output import joined, text
 from orderflow.cli.tables import ident, table, when
 from orderflow.cli.times import duration, moment
-from orderflow.events.money import KNOWN_CURRENCIES, format_amount
+from orderflow.events.currencies import KNOWN_CURRENCIES, format_amount
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

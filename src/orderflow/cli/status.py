@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from orderflow.cli.errors import CliError, UnreachableError
+from orderflow.cli.everywhere import side_by_side
+from orderflow.cli.http import ServiceClient
 from orderflow.cli.output import text
 from orderflow.cli.session import Session, session_options
 from orderflow.cli.tables import table
 
 if TYPE_CHECKING:
-    from orderflow.cli.http import ServiceClient
     from orderflow.local.state import Down, Running
 
 TIMEOUT_S = 3.0
@@ -67,8 +67,7 @@ def status(session: Session) -> None:
     found = state.running(home)
     if found is None:
         raise UnreachableError(f"Nothing runs on {home.path}. Start it with: orderflow up")
-    with ThreadPoolExecutor() as threads:
-        probed = list(threads.map(lambda process: probe(process, TIMEOUT_S), found.processes))
+    probed = side_by_side(lambda process: probe(process, TIMEOUT_S), found.processes)
     rows: list[tuple[Running | Down, Health]]
     rows = [
         *zip(found.processes, probed, strict=True),
@@ -94,9 +93,7 @@ def status(session: Session) -> None:
 
 def probe(process: Running, timeout_s: float) -> Health:
     """PostgreSQL and Kafka by their process, a service by its own word."""
-    from orderflow.cli.http import ServiceClient
-
-    if process.mark.find() is None:
+    if not process.mark.runs:
         return Health(False, {DOWN: "it has ended"})
     if process.kind != "service":
         return Health(True, {})

@@ -8,7 +8,8 @@ from typing import Annotated, ClassVar, NamedTuple
 import msgspec
 
 from orderflow.events.base import Customer, OrderEvent, Text
-from orderflow.events.money import CURRENCIES, KNOWN_CURRENCIES, Currency, Total, not_payable, require_known
+from orderflow.events.currencies import CURRENCIES, KNOWN_CURRENCIES, not_payable, require_known
+from orderflow.events.money import Currency, Total
 from orderflow.events.sku import Sku
 from orderflow.events.topics import ORDER_EVENTS
 

@@ -89,15 +89,13 @@ def stop(home: Home, timeout_s: float) -> bool:
     found = state.running(home)
     if found is None:
         return end_leftovers(home) > 0
-    process = found.supervisor.find()
-    if process is not None:
-        if sys.platform == "win32":
-            (home.path / "stop.request").touch()
-        else:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGTERM)
+    if sys.platform == "win32":
+        (home.path / "stop.request").touch()
+    else:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(found.supervisor.pid, signal.SIGTERM)
     deadline = time.monotonic() + timeout_s
-    while found.supervisor.find() is not None or home.is_locked():
+    while found.supervisor.runs or home.is_locked():
         if time.monotonic() > deadline:
             raise LocalError(f"it did not stop within {timeout_s:.0f} s; its log is {home.logs / 'up.log'}")
         time.sleep(LOOK_EVERY_S)

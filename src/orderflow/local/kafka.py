@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from orderflow.local.errors import LocalError
 from orderflow.local.home import make_folder, require_room, require_writable
 from orderflow.local.processes import (
     Conditions,
+    Server,
     clean_environment,
     end,
     end_noted,
@@ -29,15 +29,12 @@ from orderflow.local.processes import (
     note_process,
     require_free,
     run,
-    spawn,
 )
 from orderflow.messaging.transport import MAX_RECORD_BYTES
 
 LOGGING = Path(__file__).with_name("kafka-log4j2.properties")
 JVM_OPTIONS = ("-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
-START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 15.0
-CHECK_EVERY_S = 0.05
 STARTED = "Kafka Server started"
 NODE_ID = 1
 JAVA_NEEDED = 17
@@ -55,42 +52,38 @@ def _silent(_: str) -> None:
     return None
 
 
-class LocalKafka:
-    """A broker on 127.0.0.1. `start` is `prepare`, `spawn` and `wait_ready`.
+class LocalKafka(Server):
+    """A broker on 127.0.0.1: it serves clients after 4 s, and some 10 s more the first time.
 
     `port` 0 means any free one, chosen once for this object. Data, jars and configuration live in
     `home`/kafka. `tell` hears of what takes time. `place`: it is one of several.
     """
 
+    kind = "kafka"
+    title = "Kafka"
+    start_timeout_s = 90.0
+
     def __init__(
         self, home: Path, port: int = 9092, *, tell: Callable[[str], None] = _silent, place: Place | None = None
     ) -> None:
+        super().__init__(home.absolute() / "logs" / "kafka.log")
         self._folder = home.absolute() / "kafka"
         self._data = self._folder / "data"
         self._configuration = self._folder / "server.properties"
         self._process_file = self._folder / "process.json"
-        self._log = home.absolute() / "logs" / "kafka.log"
-        self._log_start = 0
         self._java = Path()
         self._tell = tell
         self._controller_port = 0
         self._place = place
         self.port = port or free_port()
-        self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def bootstrap(self) -> str:
         return f"127.0.0.1:{self.port}"
 
     @property
-    def log(self) -> Path:
-        return self._log
-
-    def start(self) -> None:
-        """Return when it serves clients: 4 s, and some 10 s more the first time. Raises LocalError."""
-        self.prepare()
-        self.spawn()
-        self.wait_ready()
+    def where(self) -> str:
+        return self.bootstrap
 
     def prepare(self) -> None:
         """Fetch the jars and format the storage where missing, end what an earlier life left.
@@ -100,7 +93,7 @@ class LocalKafka:
         self._java = find_java()
         make_folder(self._folder)
         require_writable(self._folder)
-        make_folder(self._log.parent)
+        make_folder(self.log.parent)
         fetch_jars(self._folder, self._tell)
         end_noted(self._process_file)
         self._controller_port = free_port()
@@ -111,32 +104,17 @@ class LocalKafka:
             self._format()
 
     def spawn(self) -> subprocess.Popen[bytes]:
-        """Start the broker's process, from the main thread. Raises LocalError."""
         require_free(self.port, "Kafka", "the port of kafka_bootstrap")
-        self._log_start = self._log.stat().st_size if self._log.exists() else 0
-        self.process = spawn(
+        process = self._launch(
             self._command("kafka.Kafka", str(self._configuration)),
-            log=self._log,
             cwd=self._folder,
             environment=_environment(),
             conditions=Conditions(death_signal=signal.SIGTERM),
         )
-        note_process(self._process_file, self.process.pid)
-        return self.process
-
-    def wait_ready(self, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Return when it has said that it started and its port answers. Raises LocalError."""
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            if self.process is None or self.process.poll() is not None:
-                raise LocalError(f"Kafka did not start: {explain(self._said())}; its log is {self._log}")
-            if STARTED in self._said() and self._answers():
-                return
-            time.sleep(CHECK_EVERY_S)
-        raise LocalError(f"Kafka was not ready within {timeout_s:.0f} s; its log is {self._log}")
+        note_process(self._process_file, process.pid)
+        return process
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
-        """Stop in good order. Idempotent."""
         if self.process is not None:
             end(self.process, [(signal.SIGTERM, timeout_s)])
         self.process = None
@@ -165,16 +143,13 @@ class LocalKafka:
         if done.returncode != 0:
             raise LocalError(f"Kafka could not format its storage: {explain(done.stdout)}")
 
-    def _said(self) -> str:
-        """What the log says of the present life."""
-        try:
-            with self._log.open("rb") as file:
-                file.seek(self._log_start)
-                return file.read(1_000_000).decode(errors="replace")
-        except OSError:
-            return ""
+    def _why(self, said: str) -> str:
+        return explain(said)
 
-    def _answers(self) -> bool:
+    def _is_ready(self, process_id: int) -> bool:
+        """It has said that it started, and its port answers."""
+        if STARTED not in self._said():
+            return False
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1.0):
                 return True

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,23 +29,20 @@ from orderflow.local.home import (
 )
 from orderflow.local.processes import (
     Conditions,
+    Server,
     clean_environment,
     conditions_for,
     end,
     free_port,
     require_free,
     run,
-    spawn,
     still_running,
-    tail,
 )
 from orderflow.local.state import ProcessMark
 
 # unix(7): 108 bytes with the closing NUL, for the folder, a slash and the name of the socket.
 SOCKET_PATH_MAX = 107
-START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
-CHECK_EVERY_S = 0.01
 STATUS_LINE = 7
 
 SETTINGS: Final[Mapping[str, str]] = {
@@ -87,13 +83,17 @@ _SENTENCES: Final[Mapping[str, str]] = {
 }
 
 
-class EmbeddedPostgres:
-    """One server. `start` is `prepare`, `spawn` and `wait_ready`; the supervisor calls them one by one.
+class EmbeddedPostgres(Server):
+    """One server: it accepts connections after about 2 s in an empty folder.
 
     `port` is a TCP port of 127.0.0.1; None means a Unix socket in a private folder, or a free port where
     there are no such sockets. `settings` win over ours (names of postgresql.conf). `environment`: what its processes
     get to know besides.
     """
+
+    kind = "postgres"
+    title = "PostgreSQL"
+    start_timeout_s = 60.0
 
     def __init__(
         self,
@@ -104,9 +104,9 @@ class EmbeddedPostgres:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._home = home.absolute()
+        super().__init__(self._home / "logs" / "postgres.log")
         self._folder = self._home / "postgres"
         self._data = self._folder / "data"
-        self._log = self._home / "logs" / "postgres.log"
         self._settings = {**SETTINGS, **(settings or {})}
         self._environment = dict(environment or {})
         self._secrets = secrets_of(self._home)
@@ -115,16 +115,10 @@ class EmbeddedPostgres:
         self._asked_port = port
         self._port = port
         self._socket_folder: Path | None = None
-        self._log_start = 0
-        self.process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def log(self) -> Path:
-        return self._log
 
     @property
     def where(self) -> str:
-        """HOST:PORT, or the folder of the socket. After `spawn`."""
+        """HOST:PORT, or the folder of the socket."""
         return str(self._socket_folder) if self._socket_folder else f"127.0.0.1:{self._port}"
 
     def url(self, database: str = "postgres", user: str = SUPERUSER) -> str:
@@ -139,20 +133,10 @@ class EmbeddedPostgres:
         """The password kept for a role; made at first use."""
         return self._secrets.password(role)
 
-    def start(self) -> None:
-        """Return when it accepts connections: about 2 s in an empty folder. Raises LocalError."""
-        self.prepare()
-        self.spawn()
-        self.wait_ready()
-
-    def prepare(self) -> bool:
-        """Make the folders and the data where missing (then True), end what an earlier life left.
-
-        Takes a second or two at first. Raises LocalError.
-        """
+    def prepare(self) -> None:
         make_folder(self._home, mode=passable())
         require_writable(self._home)
-        make_folder(self._log.parent)
+        make_folder(self.log.parent)
         make_folder(self._folder, mode=passable())
         conditions = conditions_for(
             [self._folder], [self._binaries.path("postgres"), self._binaries.path("initdb")], signal.SIGTERM
@@ -163,39 +147,23 @@ class EmbeddedPostgres:
             self._require_owner()
             clear_leftovers(self._data)
             self._clear_sockets()
-            return False
+            return
         require_room(self._home)
         initialise(self._binaries, self._data, self._conditions, self._secrets.password(SUPERUSER))
-        return True
 
     def spawn(self) -> subprocess.Popen[bytes]:
-        """Start the server's process, from the main thread. Raises LocalError."""
         self._choose_address()
         options = {**self._settings, **self._address()}
         command = [str(self._binaries.path("postgres")), "-D", str(self._data)]
-        self._log_start = self._log.stat().st_size if self._log.exists() else 0
-        self.process = spawn(
+        return self._launch(
             [*command, *(f"--{name}={value}" for name, value in options.items())],
-            log=self._log,
             cwd=self._data,
             environment=clean_environment(("PG", "LC_")),
             conditions=self._conditions,
         )
-        return self.process
-
-    def wait_ready(self, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Return when connections are accepted. Raises LocalError (also when the process ends)."""
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            if self.process is None or self.process.poll() is not None:
-                raise LocalError(f"PostgreSQL did not start: {explain(self._said())}")
-            if self._is_ready(self.process.pid):
-                return
-            time.sleep(CHECK_EVERY_S)
-        raise LocalError(f"PostgreSQL was not ready within {timeout_s:.0f} s; its log is {self._log}")
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
-        """Stop in good order: what is open is rolled back. Idempotent."""
+        """What is open is rolled back."""
         if self.process is not None:
             if sys.platform == "win32":
                 self._stop_without_signals()
@@ -203,15 +171,6 @@ class EmbeddedPostgres:
                 end(self.process, [(signal.SIGINT, timeout_s), (signal.SIGQUIT, 5.0)])
         self.process = None
         self._remove_socket_folder()
-
-    def _said(self) -> str:
-        """What the log says of the present life."""
-        try:
-            with self._log.open("rb") as file:
-                file.seek(self._log_start)
-                return file.read(100_000).decode(errors="replace")
-        except OSError:
-            return tail(self._log)
 
     def _is_ready(self, process_id: int) -> bool:
         """As pg_ctl sees it: the eighth line of postmaster.pid, written by this very process."""
@@ -222,6 +181,9 @@ class EmbeddedPostgres:
         if len(lines) <= STATUS_LINE or lines[0].strip() != str(process_id):
             return False
         return lines[STATUS_LINE].strip() == "ready"
+
+    def _why(self, said: str) -> str:
+        return explain(said)
 
     def _require_owner(self) -> None:
         if os.name != "posix":

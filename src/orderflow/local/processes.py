@@ -12,10 +12,11 @@ import stat
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import psutil
 
@@ -57,10 +58,10 @@ def end_marked(marks: Iterable[ProcessMark], timeout_s: float = TERM_TIMEOUT_S) 
 def still_running(marks: Iterable[ProcessMark], timeout_s: float) -> list[ProcessMark]:
     """Wait until all have ended, for `timeout_s` at most; who has not. A zombie has ended: it is its parent's."""
     deadline = time.monotonic() + timeout_s
-    left = [mark for mark in marks if mark.find() is not None]
+    left = [mark for mark in marks if mark.runs]
     while left and time.monotonic() < deadline:
         time.sleep(LOOK_EVERY_S)
-        left = [mark for mark in left if mark.find() is not None]
+        left = [mark for mark in left if mark.runs]
     return left
 
 
@@ -140,6 +141,78 @@ def spawn(
             )
     except OSError as error:
         raise LocalError(f"cannot start {command[0]}: {error.strerror or error}") from error
+
+
+class Server(ABC):
+    """A program that serves until it is stopped. `start` is `prepare`, `spawn` and `wait_ready`; the supervisor calls
+    them one by one. Each raises LocalError.
+    """
+
+    kind: ClassVar[str]
+    title: ClassVar[str]
+    start_timeout_s: ClassVar[float]
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self.process: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
+
+    @property
+    @abstractmethod
+    def where(self) -> str:
+        """Where it stands, for clients. After `spawn`."""
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Make what is missing, which takes a while the first time, and end what an earlier life left."""
+
+    @abstractmethod
+    def spawn(self) -> subprocess.Popen[bytes]:
+        """Start its process, from the main thread."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """In good order, with a limit of time. Idempotent."""
+
+    @abstractmethod
+    def _is_ready(self, process_id: int) -> bool: ...
+
+    @abstractmethod
+    def _why(self, said: str) -> str:
+        """One sentence from what it said last."""
+
+    def start(self) -> None:
+        """Return when it serves."""
+        self.prepare()
+        self.spawn()
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Return when it serves; also its end is an error."""
+        deadline = time.monotonic() + self.start_timeout_s
+        while time.monotonic() < deadline:
+            if self.process is None or self.process.poll() is not None:
+                raise LocalError(f"{self.title} did not start: {self._why(self._said())}; its log is {self.log}")
+            if self._is_ready(self.process.pid):
+                return
+            time.sleep(LOOK_EVERY_S)
+        raise LocalError(f"{self.title} was not ready within {self.start_timeout_s:.0f} s; its log is {self.log}")
+
+    def _launch(
+        self, command: Sequence[str], *, cwd: Path, environment: Mapping[str, str], conditions: Conditions
+    ) -> subprocess.Popen[bytes]:
+        self._log_start = self.log.stat().st_size if self.log.exists() else 0
+        self.process = spawn(command, log=self.log, cwd=cwd, environment=environment, conditions=conditions)
+        return self.process
+
+    def _said(self) -> str:
+        """What the log says of the present life."""
+        try:
+            with self.log.open("rb") as file:
+                file.seek(self._log_start)
+                return file.read(1_000_000).decode(errors="replace")
+        except OSError:
+            return ""
 
 
 def run(

@@ -11,7 +11,7 @@ from io import TextIOBase
 from typing import TYPE_CHECKING, Protocol, TextIO, cast
 
 from orderflow.local.state import Running
-from orderflow.observability.sinks import BackgroundSink
+from orderflow.observability.logs import BackgroundSink
 
 if TYPE_CHECKING:
     from rich.console import Console

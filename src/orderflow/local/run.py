@@ -23,7 +23,7 @@ from orderflow.local.postgres import EmbeddedPostgres
 from orderflow.local.preparation import Preparation
 from orderflow.local.reporter import Reporter, tell_ready
 from orderflow.local.state import ProcessMark, State, broker_port, choose_carrier, with_carrier, with_embedded
-from orderflow.local.supervisor import Fleet, KafkaUnit, PostgresUnit, Supervisor, UpOptions, first_local_error
+from orderflow.local.supervisor import Fleet, ServerUnit, Supervisor, UpOptions, first_local_error
 from orderflow.settings import Settings
 
 DRAIN_LOOK_EVERY_S = 0.5
@@ -100,7 +100,7 @@ class Run:
         self._note_state()
         if chosen.own_broker:
             self._reporter.step("Starting Kafka")
-            await self._supervisor.start(KafkaUnit(self._own_broker()))
+            await self._supervisor.start(ServerUnit(self._own_broker()))
         self._reporter.step("Making the topics")
         await self._preparation.topics(self._settings, installation, take_over=self._options.take_over)
         self._home.remember_carrier(chosen, self._settings.kafka_bootstrap if chosen.own_broker else None)
@@ -113,7 +113,7 @@ class Run:
         if self._settings.embedded:
             self._reporter.step("Starting PostgreSQL")
             self._server = EmbeddedPostgres(self._home.path, port=self._settings.postgres_port)
-            await self._supervisor.start(PostgresUnit(self._server))
+            await self._supervisor.start(ServerUnit(self._server))
             self._settings = with_embedded(self._settings, self._server.service_url)
         self._reporter.step("Preparing the databases")
         return await self._preparation.databases(self._settings, self._server)
@@ -122,7 +122,7 @@ class Run:
         """Events that wait on one transport are not seen by consumers of another."""
         self._reporter.step(f"Looking whether anything is under way on {remembered}")
         old = with_carrier(self._settings, remembered)
-        broker = KafkaUnit(self._own_broker()) if remembered.own_broker else None
+        broker = ServerUnit(self._own_broker()) if remembered.own_broker else None
         try:
             if broker is not None:
                 await broker.start()

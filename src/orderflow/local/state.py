@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,6 +36,19 @@ class ProcessMark:
         import psutil
 
         return cls(pid, psutil.Process(pid).create_time())
+
+    @property
+    def runs(self) -> bool:
+        """Whether the process still does. Read from proc(5) where there is one: psutil takes long to load."""
+        if not sys.platform.startswith("linux"):
+            return self.find() is not None
+        try:
+            state, *_, ticks = Path(f"/proc/{self.pid}/stat").read_text().rpartition(") ")[2].split()[:20]
+            booted = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
+        except (OSError, ValueError, StopIteration):
+            return False
+        started = int(ticks) / os.sysconf("SC_CLK_TCK") + int(booted.split()[1])
+        return state != "Z" and abs(started - self.started) <= SAME_START_S
 
     def find(self) -> psutil.Process | None:
         """The process, if it still runs."""
@@ -134,7 +149,7 @@ def joining(settings: Settings, found: State) -> Settings:
 def running(home: Home) -> State | None:
     """What runs; None when no supervisor does."""
     found = read(home.state)
-    return found if found is not None and found.supervisor.find() is not None else None
+    return found if found is not None and found.supervisor.runs else None
 
 
 def with_embedded(settings: Settings, url_of: Callable[[str], str]) -> Settings:

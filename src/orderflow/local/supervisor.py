@@ -19,9 +19,7 @@ import psutil
 
 from orderflow.local.errors import LocalError
 from orderflow.local.home import Home
-from orderflow.local.kafka import LocalKafka
-from orderflow.local.postgres import EmbeddedPostgres
-from orderflow.local.processes import require_free, tail
+from orderflow.local.processes import Server, require_free, tail
 from orderflow.local.reporter import Reporter
 from orderflow.local.state import Down, ProcessMark, Running, settings_environment
 from orderflow.messaging import crash_points
@@ -236,54 +234,28 @@ class Unit(Protocol):
         ...
 
 
-class PostgresUnit:
-    """The embedded PostgreSQL."""
+class ServerUnit:
+    """The embedded PostgreSQL, or a local broker."""
 
-    def __init__(self, server: EmbeddedPostgres) -> None:
-        self.name = "postgres"
-        self.kind = "postgres"
-        self.server = server
-
-    @property
-    def address(self) -> str:
-        return self.server.where
-
-    @property
-    def process(self) -> subprocess.Popen[bytes] | None:
-        return self.server.process
-
-    async def start(self) -> None:
-        await asyncio.to_thread(self.server.prepare)
-        self.server.spawn()
-        await asyncio.to_thread(self.server.wait_ready)
-
-    async def stop(self) -> None:
-        await asyncio.to_thread(self.server.stop)
-
-
-class KafkaUnit:
-    """The local broker."""
-
-    def __init__(self, broker: LocalKafka) -> None:
-        self.name = "kafka"
-        self.kind = "kafka"
-        self.broker = broker
+    def __init__(self, server: Server) -> None:
+        self.name = self.kind = server.kind
+        self._server = server
 
     @property
     def address(self) -> str:
-        return self.broker.bootstrap
+        return self._server.where
 
     @property
     def process(self) -> subprocess.Popen[bytes] | None:
-        return self.broker.process
+        return self._server.process
 
     async def start(self) -> None:
-        await asyncio.to_thread(self.broker.prepare)
-        self.broker.spawn()
-        await asyncio.to_thread(self.broker.wait_ready)
+        await asyncio.to_thread(self._server.prepare)
+        self._server.spawn()
+        await asyncio.to_thread(self._server.wait_ready)
 
     async def stop(self) -> None:
-        await asyncio.to_thread(self.broker.stop)
+        await asyncio.to_thread(self._server.stop)
 
 
 @dataclass(frozen=True, slots=True)

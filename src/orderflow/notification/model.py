@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from orderflow.events.currencies import format_amount
 from orderflow.events.inventory import StockRejected, StockReserved
-from orderflow.events.money import format_amount
 from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentVoided
 from orderflow.messaging.decision import Decision
 from orderflow.messaging.envelope import Envelope

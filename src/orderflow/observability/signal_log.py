@@ -1,9 +1,12 @@
-"""Signals as log lines: one a message that concerns an order, one a change in the state of a part."""
+"""Signals as log lines, one a message that concerns an order; and the standard library's logging, led into them."""
 
 from __future__ import annotations
 
+import logging
+import re
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from orderflow.messaging.message import Message
@@ -38,8 +41,7 @@ from orderflow.messaging.signals import (
     TopicReplaced,
     Waiting,
 )
-from orderflow.observability.logs import Level, LogWriter
-from orderflow.observability.repeats import Line
+from orderflow.observability.logs import Level, Line, LogWriter
 from orderflow.observability.text import clean, redact
 
 _LEVELS = dict.fromkeys(Outcome, Level.INFO) | {
@@ -58,6 +60,8 @@ _ACTIONS = {outcome: f"message-{outcome.value}" for outcome in Outcome}
 _LEVEL_NAMES = {outcome: level.name.lower() for outcome, level in _LEVELS.items()}
 _FRAMES_MAX = 12
 _UUID_LENGTH = 36
+NUMBERS = re.compile(r"0x[0-9a-f]+|[0-9]+")
+TEMPLATE_MAX = 100
 
 
 class SignalLog:
@@ -278,3 +282,38 @@ def _message_line(time: str, batch: BatchCommitted, handled: Handled) -> Line:
         line["attempts"] = handled.attempts
         line["error"] = redact(handled.error)
     return line
+
+
+class WriterHandler(logging.Handler):
+    """Writes records of warning level and above as lines with action `library`."""
+
+    def __init__(self, log: LogWriter) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            detail = redact(record.getMessage().strip())
+        except Exception:  # noqa: BLE001  (a wrong format string in a library must not become ours)
+            detail = redact(str(record.msg))
+        fields: dict[str, object] = {"logger": record.name, "message": detail}
+        if record.exc_info and record.exc_info[1] is not None:
+            fields |= error_fields(record.exc_info[1])
+        level = Level.ERROR if record.levelno >= logging.ERROR else Level.WARNING
+        self._log.write(level, "library", fields, like=NUMBERS.sub("#", str(record.msg)[:TEMPLATE_MAX]))
+
+
+@contextmanager
+def routed_logging(log: LogWriter) -> Iterator[None]:
+    """Within this block the root logger writes to `log` alone, warnings of the interpreter included."""
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    root.handlers[:] = [WriterHandler(log)]
+    root.setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.setLevel(level)
+        root.handlers[:] = before

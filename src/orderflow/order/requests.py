@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from orderflow.events.money import CURRENCIES
+from orderflow.events.currencies import CURRENCIES
 from orderflow.events.order import ITEMS_MAX, QUANTITY_MAX, UNIT_PRICE_MAX, Item, fault_of
 from orderflow.runtime.problems import FieldError, ProblemError
 from orderflow.runtime.text import Text

@@ -19,11 +19,9 @@ from orderflow.messaging.clock import Clock, SystemClock, system_random
 from orderflow.messaging.signals import Signals
 from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
 from orderflow.messaging.stores.postgres.migrations import core, migrate
-from orderflow.observability.logs import Level, LogWriter, open_log
+from orderflow.observability.logs import Level, LogWriter, descriptor_sink, open_log
 from orderflow.observability.metrics import Metrics
-from orderflow.observability.signal_log import SignalLog, error_fields
-from orderflow.observability.sinks import descriptor_sink
-from orderflow.observability.stdlib import routed_logging
+from orderflow.observability.signal_log import SignalLog, error_fields, routed_logging
 from orderflow.observability.text import redact
 from orderflow.runtime.alerts import alerting
 from orderflow.runtime.definition import ServiceDefinition

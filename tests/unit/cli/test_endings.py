@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -15,7 +16,9 @@ from orderflow.cli import COMMANDS, main
 from orderflow.cli.errors import CliError, NotFoundError, RefusedError, TimeUpError, UnreachableError
 from orderflow.cli.lazy import code_of
 from orderflow.local.errors import LocalError
-from orderflow.settings import SettingsError
+from orderflow.local.state import ProcessMark, Running, State
+from orderflow.settings import SERVICES, SettingsError
+from tests.support.shop import Asked, Says, shop
 from tests.unit.cli.calls import NOBODY, call
 
 
@@ -109,6 +112,41 @@ def test_the_list_of_commands_imports_none_of_them() -> None:
 
     assert done.stdout.splitlines()[-1] == "[]"
     assert "Place orders" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "command", [("order", "list", "--json"), ("health", "--json"), ("lag", "--json"), ("status",)]
+)
+def test_who_asks_a_service_loads_nothing_heavy(command: Sequence[str], tmp_path: Path) -> None:
+    """A person waits for each command to start: what takes long to load is for those that need it."""
+    mark = ProcessMark.of(os.getpid())
+    probe = (
+        "import sys; from orderflow.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'httpx2', 'asyncpg', 'asyncio', 'psutil', 'msgspec', 'concurrent.futures', 'importlib.metadata'}\n"
+        "print('\\n' + str(sorted(heavy & set(sys.modules))))"
+    )
+    ready = {"ready": True, "problems": {}, "faults": [], "orders": [], "next": None}
+
+    def answer(asked: Asked) -> Says:
+        return Says(200, [] if asked.path.startswith("/ops/") else ready)
+
+    with shop(answer) as server:
+        urls = {f"ORDERFLOW_{name.upper()}_URL": server.url for name in SERVICES}
+        (tmp_path / "home.json").write_text('{"format": 1}')
+        State(mark, "ready", (Running("order", "service", mark.pid, mark.started, server.url),)).write(
+            tmp_path / "state.json"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", probe, *command],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={**os.environ, **urls, "ORDERFLOW_HOME": str(tmp_path)},
+        )
+
+    assert (done.stdout.splitlines()[-1], done.stderr) == ("[]", "")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -7,7 +7,8 @@ import re
 import iso4217
 import pytest
 
-from orderflow.events.money import AMOUNT_MAX, CURRENCIES, KNOWN_CURRENCIES, format_amount, require_known
+from orderflow.events.currencies import CURRENCIES, KNOWN_CURRENCIES, format_amount, require_known
+from orderflow.events.money import AMOUNT_MAX
 
 
 @pytest.mark.parametrize(

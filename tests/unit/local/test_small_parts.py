@@ -100,7 +100,9 @@ def test_a_lone_broker_flushes_before_it_acknowledges_and_makes_no_topic_by_use(
 def test_a_process_is_known_by_its_start_time_too() -> None:
     me = ProcessMark.of(os.getpid())
     assert me.find() is not None
+    assert me.runs
     assert ProcessMark(me.pid, me.started - 10).find() is None
+    assert not ProcessMark(me.pid, me.started - 10).runs
     assert processes.end_marked([ProcessMark(me.pid, me.started - 10)]) == 0
 
 

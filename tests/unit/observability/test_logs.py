@@ -40,10 +40,8 @@ from orderflow.messaging.signals import (
     TopicReplaced,
     Waiting,
 )
-from orderflow.observability.logs import Level, LogWriter, open_log
-from orderflow.observability.signal_log import SignalLog
-from orderflow.observability.sinks import RotatingFileSink
-from orderflow.observability.stdlib import routed_logging
+from orderflow.observability.logs import Level, LogWriter, RotatingFileSink, open_log
+from orderflow.observability.signal_log import SignalLog, routed_logging
 from orderflow.observability.text import redact
 from tests.unit.messaging.still_clock import StillClock
 

@@ -21,10 +21,8 @@ from orderflow.messaging.signals import (
     TaskFailed,
     Waiting,
 )
-from orderflow.observability.logs import Level
-from orderflow.observability.repeats import EVERY_S, KINDS_MAX, TOLD_FIRST
-from orderflow.observability.signal_log import SignalLog
-from orderflow.observability.stdlib import routed_logging
+from orderflow.observability.logs import EVERY_S, KINDS_MAX, TOLD_FIRST, Level
+from orderflow.observability.signal_log import SignalLog, routed_logging
 from tests.unit.observability.test_logs import ORDER, Kept, Paid, still, writer
 
 MANY = 2_538

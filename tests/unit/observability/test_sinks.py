@@ -13,8 +13,14 @@ import pytest
 
 from orderflow.local.reporter import PlainReporter, Unfailing
 from orderflow.messaging.clock import SystemClock
-from orderflow.observability.logs import Level, LogWriter
-from orderflow.observability.sinks import BackgroundSink, DescriptorSink, RotatingFileSink, descriptor_sink
+from orderflow.observability.logs import (
+    BackgroundSink,
+    DescriptorSink,
+    Level,
+    LogWriter,
+    RotatingFileSink,
+    descriptor_sink,
+)
 from tests.support.waiting import eventually
 
 
