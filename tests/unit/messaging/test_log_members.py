@@ -262,7 +262,8 @@ async def test_what_has_expired_before_it_was_read_is_not_asked_for_again_and_ag
 
 @virtually
 @pytest.mark.parametrize(
-    "payload", ["what?", "1 2 3", f"{AT_MS} 11:0:1:AAAA", f"{AT_MS} 11:0:1:wA==", f"{AT_MS} 11:1:99"]
+    "payload",
+    ["what?", "1 2 3", f"{AT_MS} 11:0:1:AAAA", f"{AT_MS} 11:0:1:wA==", f"{AT_MS} 11:0:1:kA==", f"{AT_MS} 11:1:99"],
 )
 async def test_a_notice_that_is_not_so_loses_nothing(payload: str) -> None:
     server = Server()

@@ -95,7 +95,7 @@ class Holding:
 
     def add(self, records: Sequence[ConsumerRecord]) -> None:
         """Records that were read, in order; those that came before by another way are passed over."""
-        if records[0].offset < self.next:
+        if records and records[0].offset < self.next:
             records = [record for record in records if record.offset >= self.next]
         if records:
             self.buffer.extend(records)
