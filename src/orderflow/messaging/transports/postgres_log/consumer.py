@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import groupby, islice
+from operator import itemgetter
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -32,6 +34,7 @@ BUFFERED_MAX = 500
 
 RECONNECT_S = 0.5
 LEAVE_TIMEOUT_S = 3.0
+_PARTITION = itemgetter(0)
 
 
 class Settler:
@@ -90,12 +93,24 @@ class Holding:
     def is_behind(self) -> bool:
         return self.end > self.next
 
-    def add(self, records: Iterable[ConsumerRecord]) -> None:
+    def add(self, records: Sequence[ConsumerRecord]) -> None:
         """Records that were read, in order; those that came before by another way are passed over."""
-        for record in records:
-            if record.offset >= self.next:
-                self.buffer.append(record)
-                self.next = record.offset + 1
+        if records and records[0].offset < self.next:
+            records = [record for record in records if record.offset >= self.next]
+        if records:
+            self.buffer.extend(records)
+            self.next = records[-1].offset + 1
+
+    def take(self, limit: int) -> list[ConsumerRecord]:
+        """Up to so many of the records that are buffered, which some are."""
+        taken = list(islice(self.buffer, limit))
+        if len(taken) == len(self.buffer):
+            self.buffer.clear()
+        else:
+            for _ in taken:
+                self.buffer.popleft()
+        self.position = taken[-1].offset + 1
+        return taken
 
 
 class Membership:
@@ -364,7 +379,7 @@ class PostgresLogConsumer:
         """Take the records, if they are the next ones; otherwise remember that there is more to read."""
         holding.end = max(holding.end, notice.end)
         if notice.body and notice.start == holding.next and self._buffered() < BUFFERED_MAX:
-            holding.add(self._codec.records(notice, holding.place))
+            holding.add(self._codec.brought(notice, holding.place))
         self._sort(holding)
         self._woken.set()
 
@@ -400,16 +415,16 @@ class PostgresLogConsumer:
             self._fetch_statement, numbers, [holding.next for holding in asked], limit, POLL_BYTES_MAX
         )
         by_number = dict(zip(numbers, asked, strict=True))
-        for number, offset, at_ms, key, value, headers, _ in rows:
-            holding = by_number[number]
-            holding.add((self._codec.record(holding.place, offset, (key, value, headers), at_ms),))
+        served: set[int] = set()
+        for number, its_rows in groupby(rows, _PARTITION):
+            served.add(number)
+            by_number[number].add(self._codec.records(by_number[number].place, its_rows))
         if len(rows) < limit and not (rows and rows[-1]["taken"] >= POLL_BYTES_MAX):
             for holding, (end, known) in zip(asked, ends, strict=True):
                 # All that is kept: what is not among it has expired, and what was said beyond it is not so.
                 holding.next = max(holding.next, known)
                 if holding.end == end:
                     holding.end = holding.next
-        served = {row[0] for row in rows}
         held = self._membership.holdings
         for holding in sorted(asked, key=lambda each: each.partition_id in served):
             self._behind.pop(holding, None)
@@ -423,9 +438,7 @@ class PostgresLogConsumer:
         while self._full and len(records) < limit:
             holding = next(iter(self._full))
             del self._full[holding]
-            while holding.buffer and len(records) < limit:
-                records.append(holding.buffer.popleft())
-            holding.position = records[-1].offset + 1
+            records += holding.take(limit - len(records))
             if holding.buffer:
                 self._full[holding] = None
         return records

@@ -7,9 +7,9 @@ the records themselves, in base64, where they are few. The empty notice means an
 from __future__ import annotations
 
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -67,39 +67,47 @@ class RecordCodec:
         self._headers = msgspec.msgpack.Decoder(Headers).decode
         self._body = msgspec.msgpack.Decoder(list[Kept]).decode
 
-    def keep(self, record: ProducerRecord) -> Kept:
-        return record.key, record.value, self._encode(record.headers)
+    def records(self, place: Place, rows: Iterable[Any]) -> list[ConsumerRecord]:
+        """From rows of the query `fetch`, all of this place."""
+        (topic, partition), decode = place, self._headers
+        return [
+            ConsumerRecord(topic, partition, offset, key, value, decode(headers), at_ms)
+            for _, offset, at_ms, key, value, headers, _ in rows
+        ]
 
-    def record(self, place: Place, offset: int, kept: Kept, at_ms: int) -> ConsumerRecord:
-        key, value, headers = kept
-        return ConsumerRecord(*place, offset, key, value, self._headers(headers), at_ms)
+    def brought(self, notice: Notice, place: Place) -> list[ConsumerRecord]:
+        """The records that the notice brings along, which has some. Raises ValueError, msgspec.MsgspecError."""
+        decode, at_ms = self._headers, notice.at_ms
+        return [
+            ConsumerRecord(*place, offset, key, value, decode(headers), at_ms)
+            for offset, (key, value, headers) in enumerate(self._body(a2b_base64(notice.body)), notice.start)
+        ]
 
-    def records(self, notice: Notice, place: Place) -> list[ConsumerRecord]:
-        """Those that the notice brings along, which has some."""
-        kept = self._body(a2b_base64(notice.body))
-        return [self.record(place, offset, each, notice.at_ms) for offset, each in enumerate(kept, notice.start)]
-
-    def body(self, kept: Sequence[Kept]) -> str:
-        return b2a_base64(self._encode(kept), newline=False).decode()
+    def body(self, records: Sequence[Kept]) -> str:
+        """What a notice brings along of these records."""
+        return b2a_base64(self._encode(records), newline=False).decode()
 
     def arrays(
         self, records: Sequence[ProducerRecord], topics: Mapping[str, Topic], partitioner: Partitioner
     ) -> tuple[Sequence[object], ...]:
         """The arguments of the query `append`, which are described at its function."""
-        kept = [self.keep(record) for record in records]
+        encode = self._encode
+        kept = [(record.key, record.value, encode(record.headers)) for record in records]
         topic_of: dict[int, Topic] = {}
         places: list[int] = []
         for record in records:
             topic = topics[record.topic]
-            place = topic.partition_ids[partitioner.partition(record.key, len(topic.partition_ids))]
+            ids = topic.partition_ids
+            place = ids[partitioner.partition(record.key, len(ids))]
             places.append(place)
             topic_of[place] = topic
         touched = sorted(set(places))
         batches: dict[int, list[Kept]] = {place: [] for place in touched}
         ranks: list[int] = []
         for place, each in zip(places, kept, strict=True):
-            ranks.append(len(batches[place]))
-            batches[place].append(each)
+            batch = batches[place]
+            ranks.append(len(batch))
+            batch.append(each)
         seat_of = {place: seat for seat, place in enumerate(touched, 1)}
         return (
             touched,

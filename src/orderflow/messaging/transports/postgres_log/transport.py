@@ -166,10 +166,7 @@ class PostgresLogTransport:
         if not 0 <= partition < len(ids):
             raise TopicMissingError(f"{topic} has no partition {partition}")
         rows = await self._reader.fetch(self._queries["fetch"], [ids[partition]], [offset], limit, POLL_BYTES_MAX)
-        return [
-            self._codec.record((topic, partition), at, (key, value, headers), at_ms)
-            for _, at, at_ms, key, value, headers, _ in rows
-        ]
+        return self._codec.records((topic, partition), rows)
 
     async def ends(self, topics: Sequence[str]) -> Mapping[tuple[str, int], tuple[int, int]]:
         await self._topics.get(topics)
