@@ -36,9 +36,7 @@ class RunningRelay:
 
     def __init__(self, store: Store, transport: Appends, signals: Signals) -> None:
         clock = SystemClock()
-        self.relay = Relay(
-            "test", store.outbox(), cast(Transport, transport), Pacer(clock, 0, 1000), signals, clock
-        )
+        self.relay = Relay("test", store.outbox(), cast(Transport, transport), Pacer(clock, 0, 1000), signals, clock)
         patience = [Patience("test", name, Backoff(50, 200), signals, clock, random.Random(1)) for name in "ab"]
         steps = (self.relay.step, self.relay.listen)
         self._tasks = [asyncio.create_task(each.forever(step)) for each, step in zip(patience, steps, strict=True)]

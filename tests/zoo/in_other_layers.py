@@ -123,8 +123,8 @@ BUGS = (
         4,
         "Unsent rows are read in no order.",
         SQL,
-        "WHERE slot = ANY ($1::smallint[]) AND id <> ALL ($3::bigint[])\nORDER BY id LIMIT $2;",
-        "WHERE slot = ANY ($1::smallint[]) AND id <> ALL ($3::bigint[])\nORDER BY id DESC LIMIT $2;",
+        "id <> ALL ($3::bigint[])\nORDER BY id LIMIT $2;\n\n-- name: outbox_mark_and_look",
+        "id <> ALL ($3::bigint[])\nORDER BY id DESC LIMIT $2;\n\n-- name: outbox_mark_and_look",
         "tests/conformance/test_store_outbox.py",
     ),
 )

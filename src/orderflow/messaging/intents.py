@@ -24,11 +24,11 @@ DEFERRED_S = 1.0
 class IntentRunner:
     """Runs the open intents of one service.
 
-    Intents committed here are taken at once, as far as there is room; those asked again are claimed by `step` when they
-    are due, and the others (without room, of dead processes) when it is woken. An intent is leased while a process asks it; a
-    lease that runs out during a call asks twice, under the same idempotency key. What waits here for its turn is
-    leased again whenever `step` finds it; once its lease is over, or it was closed, it is left to the database.
-    While the gateway is away, one intent alone is asked again and again, and the others wait.
+    Intents committed here are taken at once, as far as there is room; those asked again are claimed by `step` when
+    they are due, and the others (without room, of dead processes) when it is woken. An intent is leased while a process
+    asks it; a lease that runs out during a call asks twice, under the same idempotency key. What waits here for its
+    turn is leased again whenever `step` finds it; once its lease is over, or it was closed, it is left to the
+    database. While the gateway is away, one intent alone is asked again and again, and the others wait.
     """
 
     def __init__(

@@ -79,7 +79,7 @@ class Relay:
         self._written.set()
 
     async def flush(self) -> None:
-        """Return when everything that was committed before is published and marked. From now on nothing is marked late."""
+        """Return when all that was committed before is published and marked. From now on nothing is marked late."""
         self._flushing = True
         self.wake()
         await self._empty.wait()

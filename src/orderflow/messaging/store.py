@@ -288,7 +288,7 @@ class Store(Protocol):
         ...
 
     async def standing(self, consumers: Sequence[str], age_ms: int, acknowledged: Collection[int] = ()) -> Standing:
-        """What is due in the outbox, among the intents and replays and at these consumers; and retries older than `age_ms`.
+        """What is due in the outbox, at these consumers, of intents and replays; and retries older than `age_ms`.
 
         Outbox rows that are `acknowledged` by the log already are left out. To be asked now and then, and not for
         each batch. Raises StoreUnavailableError.
@@ -330,7 +330,7 @@ class OutboxReader(Protocol):
     async def unsent(self, limit: int, acknowledged: Collection[int] = ()) -> Sequence[OutboxRecord]:
         """The oldest unsent rows of the slots owned, by id: for one key, in commit order.
 
-        `acknowledged` are ids of rows that the log has: they are marked as sent as by `mark_sent`, and do not come again.
+        `acknowledged` are ids of rows that the log has: they are marked as by `mark_sent`, and do not come again.
         """
         ...
 
