@@ -50,7 +50,7 @@ _ALL = (
     "messaging/test_outage_watch.py",
     "messaging/test_refused_parking.py",
     "messaging/recovery/test_discarding.py",
-    "messaging/test_intents.py",
+    "messaging/test_side_effects.py",
     "messaging/test_parking.py",
     "messaging/recovery/test_rehearsal.py",
     "messaging/recovery/test_editing.py",

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.failures import InfrastructureError
-from orderflow.messaging.gateway import GatewayUnavailableError
 from orderflow.messaging.retry import Backoff
 from orderflow.messaging.signals import Resumed, Signals, TaskFailed, TopicReplaced, Waiting
 from orderflow.messaging.store import StoreUnavailableError
@@ -16,7 +15,6 @@ from orderflow.messaging.transport import TopicReplacedError, TransportUnavailab
 INFRASTRUCTURE = (
     StoreUnavailableError,
     TransportUnavailableError,
-    GatewayUnavailableError,
     InfrastructureError,
 )
 

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from orderflow.messaging.failures import InfrastructureError
-from orderflow.messaging.gateway import GatewayUnavailableError
 from orderflow.messaging.patience import Patience
 from orderflow.messaging.retry import Backoff
+from orderflow.messaging.side_effects import GatewayUnavailableError
 from orderflow.messaging.signals import Resumed, Signal, Signals, TaskFailed, TopicReplaced, Waiting
 from orderflow.messaging.store import StoreUnavailableError
 from orderflow.messaging.transport import TopicReplacedError, TransportUnavailableError
