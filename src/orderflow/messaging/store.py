@@ -316,6 +316,14 @@ class Store(Protocol):
     async def close(self) -> None: ...
 
 
+class Heard(StrEnum):
+    """What another process has said to a relay that waits: nothing, rows may be there, slots may change hands."""
+
+    NOTHING = "nothing"
+    ROWS = "rows"
+    SLOTS = "slots"
+
+
 class OutboxReader(Protocol):
     """A relay's hold on the outbox. Slots are owned while the connection lives: two readers never share one.
 
@@ -343,10 +351,10 @@ class OutboxReader(Protocol):
         """Of the rows that were to be marked last, those that another session holds: mark them later."""
         ...
 
-    async def wait(self, timeout_s: float) -> bool:
-        """Return when another process has said something, or after `timeout_s`; known as alive meanwhile.
+    async def wait(self, timeout_s: float) -> Heard:
+        """Return what another process has said, or NOTHING after `timeout_s`; known as alive meanwhile.
 
-        True: slots may have changed hands, so claim; else rows may be there. Raises StoreUnavailableError.
+        Slots change hands too when the connection is lost. Raises StoreUnavailableError.
         """
         ...
 

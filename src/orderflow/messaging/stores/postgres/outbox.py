@@ -9,7 +9,7 @@ from functools import partial
 
 import asyncpg
 
-from orderflow.messaging.store import OutboxRecord, StoreUnavailableError
+from orderflow.messaging.store import Heard, OutboxRecord, StoreUnavailableError
 from orderflow.messaging.stores.postgres import core_rows
 from orderflow.messaging.stores.postgres.connections import Connection, Session, connect
 from orderflow.messaging.stores.postgres.errors import LockedError
@@ -117,7 +117,7 @@ class PostgresOutboxReader:
                 return
         self.held = await self._mark_free(list(ids))
 
-    async def wait(self, timeout_s: float) -> bool:
+    async def wait(self, timeout_s: float) -> Heard:
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
         while (left_s := until - loop.time()) > 0:
@@ -128,8 +128,8 @@ class PostgresOutboxReader:
                     await self._woken.wait()
                 self._woken.clear()
                 moved, self._moved = self._moved, False
-                return moved
-        return False
+                return Heard.SLOTS if moved else Heard.ROWS
+        return Heard.NOTHING
 
     async def close(self) -> None:
         if self._closed:
