@@ -45,8 +45,8 @@ class PostgresOutboxReader:
     believes: its next statement raises StoreUnavailableError, and `claim_slots` connects anew. A process that stands
     still keeps its connection, so the others end it: `silence_s` after its last statement. `wait` sees to it that a
     process that is alive is never that silent.
-    Rows that were offered to it are looked up in the table, but not read from it. Notifications that carry `own_name`
-    are not heard. `forget` is called once, on close.
+    Rows that were offered to it are looked up in the table, but not read from it. Notifications that begin with
+    `own_name` are not heard. `forget` is called once, on close.
     """
 
     def __init__(
@@ -95,13 +95,12 @@ class PostgresOutboxReader:
     async def unsent(self, limit: int, acknowledged: Collection[int] = ()) -> Sequence[OutboxRecord]:
         sent = list(acknowledged)
         slots = sorted(self.owned)
-        if sent and (len(sent) > MARKED_WITH_LOOK_MAX or not slots or not self.held.isdisjoint(sent)):
-            await self.mark_sent(sent)
-            sent = list(self.held)
-            pending = await self._ask("outbox_unsent", slots, limit, sent) if slots else ()
-        elif sent:
+        if slots and 0 < len(sent) <= MARKED_WITH_LOOK_MAX and self.held.isdisjoint(sent):
             pending = await self._mark_and_look(slots, limit, sent)
         else:
+            if sent:
+                await self.mark_sent(sent)
+                sent = list(self.held)
             pending = await self._ask("outbox_unsent", slots, limit, sent) if slots else ()
         return await self._records([row[0] for row in pending])
 
@@ -234,7 +233,8 @@ class PostgresOutboxReader:
 class FreshRecords:
     """Outbox rows that this process has just committed, by id, so that its relay need not read them back.
 
-    The table says what is unsent, and in which order; here is only what it holds, while there is room."""
+    The table says what is unsent, and in which order; here is only what it holds, while there is room.
+    """
 
     def __init__(self) -> None:
         self._records: dict[int, tuple[OutboxRecord, int]] = {}
