@@ -198,9 +198,9 @@ class PostgresOutboxReader:
 
     async def _beat(self) -> float:
         """Say that this process is alive, unless it is about to by itself. Returns when to come back, in s."""
-        silence_max_s = 1.5 * beat_s(self._silence_s)
+        silence_max_s = beat_s(self._silence_s)
         if not self._session.is_open or self._session.is_busy:
-            return beat_s(self._silence_s)
+            return silence_max_s
         left_s = self._session.used_at + silence_max_s - asyncio.get_running_loop().time()
         if left_s > 0:
             return left_s
