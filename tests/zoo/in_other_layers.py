@@ -119,6 +119,15 @@ BUGS = (
         "tests/conformance/test_store_transactions.py",
     ),
     Bug(
+        "look-marks-all-before",
+        1,
+        "A look at the outbox marks as sent all rows up to the last that was sent, also those committed meanwhile.",
+        SQL,
+        "    DELETE FROM outbox_pending WHERE id = ANY ($3::bigint[])\n)",
+        "    DELETE FROM outbox_pending WHERE id <= (SELECT max(n) FROM unnest($3::bigint[]) AS n)\n)",
+        "tests/conformance/test_store_outbox.py",
+    ),
+    Bug(
         "unsent-out-of-order",
         4,
         "Unsent rows are read in no order.",
