@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from orderflow.messaging.identity import lock_id
 from orderflow.messaging.store import (
     DataRefusedError,
+    Heard,
     OutboxFilter,
     OutboxReader,
     OutboxRows,
@@ -46,7 +47,7 @@ async def listening(reader: OutboxReader) -> None:
 async def heard_all(*readers: OutboxReader) -> None:
     """Return when they were told of all slots that have changed hands."""
     for reader in readers:
-        while await reader.wait(0.05):
+        while await reader.wait(0.05) is not Heard.NOTHING:
             pass
 
 
@@ -269,7 +270,7 @@ async def test_a_reader_wakes_up_for_rows_of_other_processes(backend: Backend, s
     waiting = asyncio.create_task(reader.wait(30))
     for _ in range(20):
         other.notify_relays()
-    assert await asyncio.wait_for(waiting, 10) is False
+    assert await asyncio.wait_for(waiting, 10) is Heard.ROWS
 
 
 async def test_a_reader_does_not_wake_up_for_its_own_process(backend: Backend, store: Store) -> None:
@@ -293,7 +294,7 @@ async def test_a_reader_waits_no_longer_than_asked(store: Store) -> None:
     reader = store.outbox()
     await reader.claim_slots()
     async with asyncio.timeout(60):
-        assert not await reader.wait(0.05)
+        assert await reader.wait(0.05) is Heard.NOTHING
 
 
 async def test_readers_learn_at_once_that_slots_change_hands(backend: Backend, store: Store) -> None:
@@ -302,16 +303,16 @@ async def test_readers_learn_at_once_that_slots_change_hands(backend: Backend, s
     async with asyncio.timeout(60):
         joined = asyncio.create_task(first.wait(60))
         assert await second.claim_slots() == frozenset()
-        assert await joined, "another reader has come, and has less than its share"
+        assert await joined is Heard.SLOTS, "another reader has come, and has less than its share"
 
         given_up = asyncio.create_task(second.wait(60))
         assert len(await first.claim_slots()) == 8
-        assert await given_up, "there are free slots now"
+        assert await given_up is Heard.SLOTS, "there are free slots now"
         assert len(await second.claim_slots()) == 8
 
         left = asyncio.create_task(first.wait(60))
         await second.close()
-        assert await left, "another reader has gone"
+        assert await left is Heard.SLOTS, "another reader has gone"
         assert await first.claim_slots() == ALL
 
 
@@ -321,7 +322,7 @@ async def test_a_reader_whose_session_is_lost_learns_it_at_once(backend: Backend
     async with asyncio.timeout(60):
         waiting = asyncio.create_task(reader.wait(60))
         backend.cut(reader)
-        assert await waiting
+        assert await waiting is Heard.SLOTS
 
 
 async def test_the_backlog_counts_and_ages(store: Store) -> None:

@@ -53,7 +53,7 @@ _ALL = (
     "messaging/test_circuit_breakers.py",
     "messaging/test_refused_parking.py",
     "messaging/recovery/test_discarding.py",
-    "messaging/test_intents.py",
+    "messaging/test_side_effects.py",
     "messaging/test_parking.py",
     "messaging/recovery/test_rehearsal.py",
     "messaging/recovery/test_editing.py",

@@ -119,12 +119,21 @@ BUGS = (
         "tests/conformance/test_store_transactions.py",
     ),
     Bug(
+        "look-marks-all-before",
+        1,
+        "A look at the outbox marks as sent all rows up to the last that was sent, also those committed meanwhile.",
+        SQL,
+        "    DELETE FROM outbox_pending WHERE id = ANY ($3::bigint[])\n)",
+        "    DELETE FROM outbox_pending WHERE id <= (SELECT max(n) FROM unnest($3::bigint[]) AS n)\n)",
+        "tests/conformance/test_store_outbox.py",
+    ),
+    Bug(
         "unsent-out-of-order",
         4,
         "Unsent rows are read in no order.",
         SQL,
-        "WHERE slot = ANY ($1::smallint[]) AND id <> ALL ($3::bigint[])\nORDER BY id LIMIT $2;",
-        "WHERE slot = ANY ($1::smallint[]) AND id <> ALL ($3::bigint[])\nORDER BY id DESC LIMIT $2;",
+        "id <> ALL ($3::bigint[])\nORDER BY id LIMIT $2;\n\n-- name: outbox_mark_and_look",
+        "id <> ALL ($3::bigint[])\nORDER BY id DESC LIMIT $2;\n\n-- name: outbox_mark_and_look",
         "tests/conformance/test_store_outbox.py",
     ),
 )

@@ -14,17 +14,15 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from orderflow.messaging.batcher import Batcher, QueueFullError
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.consumer import ConsumerLoop, Dispatcher
 from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.decision import RefusedError, Service, Subscription
 from orderflow.messaging.engine_config import EngineConfig, policy_of
 from orderflow.messaging.failures import InfrastructureError
-from orderflow.messaging.gateway import Gateway
+from orderflow.messaging.group_commit import GroupCommitQueue, QueueFullError
 from orderflow.messaging.identity import uuid7
 from orderflow.messaging.incoming import from_command
-from orderflow.messaging.intents import IntentRunner
 from orderflow.messaging.message import Command
 from orderflow.messaging.pacing import Pacer
 from orderflow.messaging.processor import Processor
@@ -35,6 +33,7 @@ from orderflow.messaging.recovery.replay import ReplayRunner
 from orderflow.messaging.relay import BATCH_MAX, Relay
 from orderflow.messaging.retrier import Retrier
 from orderflow.messaging.retry import Backoff, FailureStreak, RetryLoop
+from orderflow.messaging.side_effects import Gateway, SideEffectRunner
 from orderflow.messaging.signals import OutboxPurged, Signals
 from orderflow.messaging.store import Changes, Store, StoreUnavailableError
 from orderflow.messaging.transport import Transport
@@ -94,14 +93,14 @@ class Engine:
         self._draining = False
         self._processor = processor(service, store, policy_of(config, chance), signals, clock, self._committed)
         self._commands_patience = self._patience("commands", ceiling_ms=1_000)
-        self._commands = self._batcher()
-        self._answers = self._batcher()
+        self._commands = self._group_commit()
+        self._answers = self._group_commit()
         pacer = self._pacer(BATCH_MAX)
         self._relay = Relay(service.name, store.outbox(), transport, pacer, signals, clock)
         self._loops = [self._consumer_loop(each, transport) for each in service.subscriptions]
         consumers = dict.fromkeys((service.name, *(each.consumer for each in service.subscriptions)))
         self._retriers = {each: Retrier(each, self._processor, store, signals, clock) for each in consumers}
-        self._runner = self._intent_runner(gateway) if gateway else None
+        self._runner = self._side_effect_runner(gateway) if gateway else None
         self._replays = ReplayRunner(store.recovery, self._lag, self._retry, clock)
         self.recovery = self._recovery()
         self._progress = self._progress_watch(end)
@@ -169,8 +168,8 @@ class Engine:
             await self._runner.cancel()
         while pending := [task for task in self._tasks.values() if not task.done()]:
             await cancelled(pending)
-        for batcher in (self._commands, self._answers):
-            batcher.close()
+        for queue in (self._commands, self._answers):
+            queue.close()
         await self._relay.close()
 
     def health(self) -> Health:
@@ -284,8 +283,8 @@ class Engine:
     def _pacer(self, full: int, least_ms: float = 0.0) -> Pacer:
         return Pacer(self._clock, self._config.pace_max_ms, full, least_ms=least_ms)
 
-    def _batcher(self) -> Batcher:
-        return Batcher(
+    def _group_commit(self) -> GroupCommitQueue:
+        return GroupCommitQueue(
             self.service.name,
             self._processor,
             self._pacer(self._config.batch_max),
@@ -367,10 +366,10 @@ class Engine:
             wants_looks=lambda: retrier.wants_looks,
         )
 
-    def _intents_part(self, runner: IntentRunner) -> Part:
+    def _intents_part(self, runner: SideEffectRunner) -> Part:
         return Part("intents", lambda: runner.worked, lambda _: self._intents_excuse(runner), wake=runner.wake)
 
-    def _intents_excuse(self, runner: IntentRunner) -> str:
+    def _intents_excuse(self, runner: SideEffectRunner) -> str:
         return next((why for why in map(self._trouble, ("gateway", "intents", "answers")) if why), runner.excuse)
 
     def _trouble(self, component: str) -> str:
@@ -378,8 +377,8 @@ class Engine:
         patience = self._patiences.get(component)
         return patience.problem if patience is not None else ""
 
-    def _intent_runner(self, gateway: Gateway) -> IntentRunner:
-        return IntentRunner(
+    def _side_effect_runner(self, gateway: Gateway) -> SideEffectRunner:
+        return SideEffectRunner(
             self.service.name,
             gateway,
             self._store,

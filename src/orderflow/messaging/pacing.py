@@ -1,4 +1,6 @@
-"""Pacing: the first record goes at once; while the system is busy, the next are gathered for a few ms.
+"""When a loop takes its next turn: a pacer spaces batches, a timer waits for what is due.
+
+Pacing: the first record goes at once; while the system is busy, the next are gathered for a few ms.
 
 A batch starts no sooner than some time after the last one has ended, in proportion to how long that took. So a quiet
 system waits for nothing, and a busy one pays its fixed costs for many records at a time, however fast the machine is.
@@ -7,11 +9,16 @@ After a full batch there is nothing to gather for: the next one is waiting alrea
 
 from __future__ import annotations
 
+import asyncio
+import heapq
 import math
+from contextlib import suppress
 
 from orderflow.messaging.clock import Clock
 
 WORTH_WAITING_S = 0.002
+GRAIN_S = 0.01
+"""Moments of a timer that are closer to each other ring together, so that many cost no more room than a few."""
 
 
 class Pacer:
@@ -48,3 +55,38 @@ class Pacer:
         left = self._not_before - self._clock.monotonic()
         if left > WORTH_WAITING_S:
             await self._clock.sleep(left)
+
+
+class Timer:
+    """Waits for the earliest of several moments, of which an earlier one may be named meanwhile."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._due: list[float] = []
+        self._set: set[float] = set()
+        self._moved = asyncio.Event()
+
+    def set(self, in_ms: float) -> None:
+        """Ring no later than in so many ms (up to a grain later)."""
+        now = self._clock.monotonic()
+        due_at = math.ceil((now + in_ms / 1000) / GRAIN_S) * GRAIN_S if in_ms > 0 else now
+        if due_at not in self._set:
+            self._set.add(due_at)
+            heapq.heappush(self._due, due_at)
+            self._moved.set()
+
+    @property
+    def next_at(self) -> float:
+        """The earliest moment that it is set to (monotonic, s); infinite when there is none."""
+        return self._due[0] if self._due else math.inf
+
+    async def wait(self) -> None:
+        """Return when it rings; the moments that have come are forgotten then, later ones are not."""
+        while (left := self.next_at - self._clock.monotonic()) > 0:
+            self._moved.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left if left < math.inf else None):
+                    await self._moved.wait()
+        now = self._clock.monotonic()
+        while self.next_at <= now:
+            self._set.discard(heapq.heappop(self._due))

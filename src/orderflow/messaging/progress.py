@@ -6,8 +6,8 @@ work that is due, and a mark that changes whenever some of it is done. What wait
 part is begun anew (a consumer joins its group again, a relay takes up its slots again); when that does not help, the
 process ends, so that whoever supervises it starts another.
 
-The same look is the one place where work is found that nobody in this process knows of: what another process has left,
-or an operator has made due. So no part polls the database for itself.
+The same look is the one place where work is found that nobody in this process knows of: what another process has
+left, or an operator has made due. So no part polls the database for itself.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.dead_letters import SUFFIX, shortened, with_times
 from orderflow.messaging.pacing import Pacer
 from orderflow.messaging.signals import Relayed, Signals, SlotsChanged
-from orderflow.messaging.store import OutboxReader, OutboxRecord, StoreUnavailableError
+from orderflow.messaging.store import Heard, OutboxReader, OutboxRecord, StoreUnavailableError
 from orderflow.messaging.transport import ProducerRecord, RecordTooLargeError, Transport, size_of
 
 BATCH_MAX = 1000
@@ -79,7 +79,7 @@ class Relay:
         self._written.set()
 
     async def flush(self) -> None:
-        """Return when everything that was committed before is published and marked. From now on nothing is marked late."""
+        """Return when all that was committed before is published and marked. From now on nothing is marked late."""
         self._flushing = True
         self.wake()
         await self._empty.wait()
@@ -101,9 +101,11 @@ class Relay:
 
     async def listen(self) -> None:
         """Pass on what other processes say: of rows that they wrote for our slots, and of slots that change hands."""
-        if await self._reader.wait(60.0):
+        heard = await self._reader.wait(60.0)
+        if heard is Heard.SLOTS:
             self._claim_at = -math.inf
-        self.wake()
+        if heard is not Heard.NOTHING:
+            self.wake()
 
     async def close(self) -> None:
         """Give the slots up, and before that mark what is acknowledged, unless the database is away."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from orderflow.messaging.alarm import Alarm
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.dead_letters import stand_ins
 from orderflow.messaging.failures import InfrastructureError
 from orderflow.messaging.inbox import ParkedEvent
 from orderflow.messaging.incoming import Incoming, from_parked
-from orderflow.messaging.pacing import Pacer
+from orderflow.messaging.pacing import Pacer, Timer
 from orderflow.messaging.policy import Terms
 from orderflow.messaging.processor import Processor, Share, Work, reopened
 from orderflow.messaging.result import Result
@@ -36,13 +35,13 @@ class Retrier:
         self._store = store
         self._signals = signals
         self._clock = clock
-        self._alarm = Alarm(clock)
+        self._timer = Timer(clock)
         self._neglected: set[str] = set()
         self._pacer = Pacer(clock, PACE_MAX_MS, KEYS_MAX, rest=REST)
 
     def poke(self, again_in_ms: int) -> None:
         """A key was parked here and is due in so many ms."""
-        self._alarm.set(again_in_ms)
+        self._timer.set(again_in_ms)
 
     @property
     def wants_looks(self) -> bool:
@@ -59,7 +58,7 @@ class Retrier:
         Raises StoreUnavailableError, InfrastructureError.
         """
         await self._pacer.gather()
-        await self._alarm.wait()
+        await self._timer.wait()
         self._neglected = {each for each in self._watch.paused if self._watch.is_neglected(each)}
         waiting = sorted(self._watch.paused - self._neglected)
         keys = await self._store.due_keys(self._consumer, KEYS_MAX, waiting)

@@ -10,7 +10,6 @@ from typing import TypeVar
 
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.failures import InfrastructureError
-from orderflow.messaging.gateway import GatewayUnavailableError
 from orderflow.messaging.signals import Resumed, Signals, TaskFailed, TopicReplaced, Waiting
 from orderflow.messaging.store import StoreUnavailableError
 from orderflow.messaging.transport import TopicReplacedError, TransportUnavailableError
@@ -18,7 +17,6 @@ from orderflow.messaging.transport import TopicReplacedError, TransportUnavailab
 INFRASTRUCTURE_ERRORS = (
     StoreUnavailableError,
     TransportUnavailableError,
-    GatewayUnavailableError,
     InfrastructureError,
 )
 """The database, the log, the outside world, or what a decision stands on is away: wait, and try the same again."""

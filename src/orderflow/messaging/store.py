@@ -320,7 +320,7 @@ class Store(Protocol):
         ...
 
     async def standing(self, consumers: Sequence[str], age_ms: int, acknowledged: Collection[int] = ()) -> Standing:
-        """What is due in the outbox, among the intents and replays and at these consumers; and retries older than `age_ms`.
+        """What is due in the outbox, at these consumers, of intents and replays; and retries older than `age_ms`.
 
         Outbox rows that are `acknowledged` by the log already are left out. To be asked now and then, and not for
         each batch. Raises StoreUnavailableError.
@@ -348,6 +348,14 @@ class Store(Protocol):
     async def close(self) -> None: ...
 
 
+class Heard(StrEnum):
+    """What another process has said to a relay that waits: nothing, rows may be there, slots may change hands."""
+
+    NOTHING = "nothing"
+    ROWS = "rows"
+    SLOTS = "slots"
+
+
 class OutboxReader(Protocol):
     """A relay's hold on the outbox. Slots are owned while the connection lives: two readers never share one.
 
@@ -362,7 +370,7 @@ class OutboxReader(Protocol):
     async def unsent(self, limit: int, acknowledged: Collection[int] = ()) -> Sequence[OutboxRecord]:
         """The oldest unsent rows of the slots owned, by id: for one key, in commit order.
 
-        `acknowledged` are ids of rows that the log has: they are marked as sent as by `mark_sent`, and do not come again.
+        `acknowledged` are ids of rows that the log has: they are marked as by `mark_sent`, and do not come again.
         """
         ...
 
@@ -375,10 +383,10 @@ class OutboxReader(Protocol):
         """Of the rows that were to be marked last, those that another session holds: mark them later."""
         ...
 
-    async def wait(self, timeout_s: float) -> bool:
-        """Return when another process has said something, or after `timeout_s`; known as alive meanwhile.
+    async def wait(self, timeout_s: float) -> Heard:
+        """Return what another process has said, or NOTHING after `timeout_s`; known as alive meanwhile.
 
-        True: slots may have changed hands, so claim; else rows may be there. Raises StoreUnavailableError.
+        Slots change hands too when the connection is lost. Raises StoreUnavailableError.
         """
         ...
 

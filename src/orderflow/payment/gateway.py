@@ -6,9 +6,9 @@ import asyncio
 from typing import Protocol
 
 from orderflow.messaging.decision import Intent
-from orderflow.messaging.gateway import GatewayUnavailableError
 from orderflow.messaging.identity import uuid_of
 from orderflow.messaging.message import Answer
+from orderflow.messaging.side_effects import GatewayUnavailableError
 from orderflow.payment.messages import (
     ChargeApproved,
     ChargeRefused,

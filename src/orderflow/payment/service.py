@@ -11,8 +11,8 @@ from orderflow.events.topics import INVENTORY_STATUS, ORDER_EVENTS, PAYMENT_STAT
 from orderflow.messaging.catalogue import Catalogue
 from orderflow.messaging.decision import Handler, Restatement, Service, Subscription
 from orderflow.messaging.flow import FLOW_STATUS
-from orderflow.messaging.gateway import Gateway
 from orderflow.messaging.rows import Ref
+from orderflow.messaging.side_effects import Gateway
 from orderflow.messaging.stores.postgres.migrations import MigrationSequence
 from orderflow.payment import model, refunds, restatement
 from orderflow.payment.alarms import alarms

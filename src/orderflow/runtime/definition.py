@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.decision import Service
-from orderflow.messaging.gateway import Gateway
 from orderflow.messaging.machine import StateMachine
 from orderflow.messaging.message import Command, Message
 from orderflow.messaging.recovery.port import Act
+from orderflow.messaging.side_effects import Gateway
 from orderflow.messaging.signals import Signals
 from orderflow.messaging.store import Store
 from orderflow.messaging.stores.postgres.migrations import MigrationSequence

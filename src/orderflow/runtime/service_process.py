@@ -14,10 +14,10 @@ from typing import Any
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.engine import Engine
-from orderflow.messaging.gateway import Gateway
 from orderflow.messaging.message import Command
 from orderflow.messaging.recovery.port import Act
 from orderflow.messaging.retry import Backoff, RetryLoop
+from orderflow.messaging.side_effects import Gateway
 from orderflow.messaging.signals import Signals
 from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
 from orderflow.messaging.stores.postgres.errors import TransactionPoolingError

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from orderflow.messaging.engine import Engine
-from orderflow.messaging.gateway import Gateway
 from orderflow.messaging.message import Command
+from orderflow.messaging.side_effects import Gateway
 from orderflow.messaging.signals import Signal, Signals
 from orderflow.messaging.stores.memory.database import MemoryDatabase
 from orderflow.messaging.stores.memory.store import MemoryStore

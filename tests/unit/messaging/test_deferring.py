@@ -15,7 +15,7 @@ from orderflow.messaging.message import Message
 from orderflow.messaging.signals import BatchCommitted, OutageJudged, OutageOver, Resumed, Waiting
 from tests.support.waiting import eventually
 from tests.unit.messaging.test_engine import QUICK, Running
-from tests.unit.messaging.test_intents import ScriptedGateway
+from tests.unit.messaging.test_side_effects import ScriptedGateway
 from tests.unit.messaging.toy import Asked, Counted, Opened, Said
 
 COUNTED = Counted.TYPE
@@ -211,7 +211,7 @@ async def test_what_a_decision_stands_on_being_away_burns_no_attempt_and_is_prob
 
 
 async def test_an_answer_in_outage_is_brought_again_until_it_is_handled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orderflow.messaging.intents.DEFERRED_S", 0.01)
+    monkeypatch.setattr("orderflow.messaging.side_effects.DEFERRED_S", 0.01)
     running = Running()
     running.world.moods.broken.add(Said.TYPE)
     async with running.started(ScriptedGateway(*["fine"] * 20)):
@@ -228,7 +228,7 @@ async def test_an_answer_in_outage_is_brought_again_until_it_is_handled(monkeypa
 async def test_a_process_that_stops_leaves_answers_in_outage_to_be_asked_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("orderflow.messaging.intents.DEFERRED_S", 0.01)
+    monkeypatch.setattr("orderflow.messaging.side_effects.DEFERRED_S", 0.01)
     running = Running()
     running.world.moods.broken.add(Said.TYPE)
     engine = running.engine(ScriptedGateway(*["fine"] * 20))

@@ -13,17 +13,17 @@ import pytest
 from orderflow.messaging.decision import RefusedError
 from orderflow.messaging.engine import DecisionFailedError, Engine, OverloadedError
 from orderflow.messaging.engine_config import EngineConfig
-from orderflow.messaging.gateway import Gateway
 from orderflow.messaging.identity import event_id
 from orderflow.messaging.incoming import from_record
 from orderflow.messaging.message import Message
+from orderflow.messaging.side_effects import Gateway
 from orderflow.messaging.signals import Resumed, Waiting
 from orderflow.messaging.store import StoreUnavailableError
 from orderflow.messaging.stores.memory.store import MemoryStore
 from orderflow.messaging.transport import ProducerRecord, TopicSettings
 from orderflow.messaging.transports.memory import MemoryLog, MemoryTransport
 from tests.support.waiting import eventually
-from tests.unit.messaging.test_intents import ScriptedGateway
+from tests.unit.messaging.test_side_effects import ScriptedGateway
 from tests.unit.messaging.toy import Asked, Counted, Noticed, Put, Tally
 from tests.unit.messaging.world import World, header, record_of
 

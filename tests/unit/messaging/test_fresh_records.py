@@ -6,8 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from orderflow.messaging.store import OutboxRecord
-from orderflow.messaging.stores.postgres import fresh_records
-from orderflow.messaging.stores.postgres.fresh_records import FreshRecords
+from orderflow.messaging.stores.postgres import outbox
+from orderflow.messaging.stores.postgres.outbox import FreshRecords
 
 SLOTS = frozenset((0, 1))
 
@@ -31,7 +31,7 @@ def test_rows_of_other_relays_slots_are_not_kept() -> None:
 
 
 def test_nothing_is_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fresh_records, "BYTES_MAX", 3 * fresh_records.OVERHEAD_BYTES)
+    monkeypatch.setattr(outbox, "FRESH_BYTES_MAX", 3 * outbox.OVERHEAD_BYTES)
     fresh = FreshRecords()
     for number in range(10):
         fresh.add([row(number, value=b"")], SLOTS)
@@ -40,7 +40,7 @@ def test_nothing_is_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_room_comes_back_with_what_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fresh_records, "BYTES_MAX", 3 * fresh_records.OVERHEAD_BYTES)
+    monkeypatch.setattr(outbox, "FRESH_BYTES_MAX", 3 * outbox.OVERHEAD_BYTES)
     fresh = FreshRecords()
     fresh.add([row(0)], SLOTS)
     for number in range(1, 10):
@@ -50,8 +50,8 @@ def test_room_comes_back_with_what_is_sent(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_headers_take_room_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fresh_records, "BYTES_MAX", 3 * fresh_records.OVERHEAD_BYTES)
+    monkeypatch.setattr(outbox, "FRESH_BYTES_MAX", 3 * outbox.OVERHEAD_BYTES)
     fresh = FreshRecords()
-    fresh.add([replace(row(1), headers=(("x", bytes(2 * fresh_records.OVERHEAD_BYTES)),))], SLOTS)
+    fresh.add([replace(row(1), headers=(("x", bytes(2 * outbox.OVERHEAD_BYTES)),))], SLOTS)
     fresh.add([row(2)], SLOTS)
     assert list(fresh.found([1, 2])) == [2]

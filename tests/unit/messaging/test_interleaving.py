@@ -9,25 +9,24 @@ from uuid import uuid4
 
 import pytest
 
-from orderflow.messaging.alarm import Alarm
-from orderflow.messaging.batcher import Batcher
+from orderflow.messaging.group_commit import GroupCommitQueue
 from orderflow.messaging.identity import event_id
 from orderflow.messaging.incoming import Incoming, from_command
-from orderflow.messaging.intents import IntentRunner
-from orderflow.messaging.pacing import Pacer
+from orderflow.messaging.pacing import Pacer, Timer
 from orderflow.messaging.processor import Processor
 from orderflow.messaging.relay import MARK_S, Relay
 from orderflow.messaging.retry import Backoff, RetryLoop
+from orderflow.messaging.side_effects import SideEffectRunner
 from orderflow.messaging.store import Changes, OpenIntent
 from orderflow.messaging.stores.memory.state import Asked as AskedRow
-from orderflow.messaging.stores.postgres.notifier import Notifier
+from orderflow.messaging.stores.postgres.outbox import RelayNotifier
 from orderflow.messaging.transport import TopicSettings, TransportUnavailableError
 from orderflow.messaging.transports.memory import MemoryLog, MemoryTransport
 from orderflow.messaging.transports.postgres_log.consumer import Settler
 from orderflow.simulation.clock import VirtualClock
 from orderflow.simulation.loop import VirtualLoop
 from tests.support.interleaving import Scene, at_each_step, soon
-from tests.unit.messaging.test_intents import ScriptedGateway
+from tests.unit.messaging.test_side_effects import ScriptedGateway
 from tests.unit.messaging.toy import Asked, Counted, Put, intent_of
 from tests.unit.messaging.world import World
 
@@ -86,7 +85,7 @@ def test_an_alarm_that_is_set_while_it_is_waited_for_rings_in_time_however_late_
 
         def make(later_ms: int = later_ms) -> Scene:
             clock = clock_here()
-            alarm, rung, due = Alarm(clock), list[float](), list[float]()
+            alarm, rung, due = Timer(clock), list[float](), list[float]()
 
             def set_alarm(in_ms: int) -> None:
                 due.append(clock.monotonic() + in_ms / 1000)
@@ -114,7 +113,7 @@ def test_an_alarm_that_is_set_while_it_is_waited_for_rings_in_time_however_late_
 def test_a_command_that_comes_while_a_batch_goes_in_goes_in_next_and_idle_waits_for_it() -> None:
     def make() -> Scene:
         world = World(clock=clock_here())
-        batcher = Batcher("counter", world.processor, Pacer(world.clock, 10.0, 50), 50, 100)
+        batcher = GroupCommitQueue("counter", world.processor, Pacer(world.clock, 10.0, 50), 50, 100)
         stepping = asyncio.ensure_future(forever(batcher.step))
 
         async def check() -> None:
@@ -168,7 +167,7 @@ def test_an_intent_that_is_opened_anew_while_its_last_call_ends_is_asked_at_once
             runner.take(changes.opened)
 
         processor = Processor(world.service, world.store, world.policy, world.signals, world.clock, committed)
-        answers = Batcher("counter", processor, Pacer(world.clock, 1.0, 100), 100, 1000)
+        answers = GroupCommitQueue("counter", processor, Pacer(world.clock, 1.0, 100), 100, 1000)
         runner = runner_of(world, gateway, answers)
         stepping = asyncio.ensure_future(forever(answers.step))
 
@@ -205,7 +204,7 @@ def test_a_wish_to_notify_while_a_notification_goes_out_is_followed_by_another()
                 await asyncio.sleep(0)
             heard[0] = said
 
-        notifier = Notifier(send)
+        notifier = RelayNotifier(send)
 
         def notify() -> None:
             asked[0] += 1
@@ -226,9 +225,9 @@ def clock_here() -> VirtualClock:
     return VirtualClock(loop)
 
 
-def runner_of(world: World, gateway: ScriptedGateway, answers: Batcher) -> IntentRunner:
+def runner_of(world: World, gateway: ScriptedGateway, answers: GroupCommitQueue) -> SideEffectRunner:
     patience = RetryLoop("counter", "gateway", Backoff(1, 2), world.signals, world.clock, random.Random(1))
-    return IntentRunner(
+    return SideEffectRunner(
         "counter",
         gateway,
         world.store,

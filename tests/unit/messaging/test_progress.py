@@ -12,10 +12,10 @@ import pytest
 
 from orderflow.messaging.engine import Engine
 from orderflow.messaging.engine_config import EngineConfig
-from orderflow.messaging.gateway import Gateway
 from orderflow.messaging.message import Message
 from orderflow.messaging.progress import ANEW_S, HOPELESS_S, STALLED_S, Help, Helper, Stall, StallDetector, Work
 from orderflow.messaging.recovery.port import Act
+from orderflow.messaging.side_effects import Gateway
 from orderflow.messaging.signals import (
     AlarmCleared,
     AlarmRaised,
@@ -31,7 +31,7 @@ from orderflow.messaging.transports.memory import MemoryLog, MemoryTransport
 from orderflow.simulation.clock import VirtualClock
 from orderflow.simulation.loop import VirtualLoop
 from tests.support.interleaving import soon, virtually
-from tests.unit.messaging.test_intents import ScriptedGateway
+from tests.unit.messaging.test_side_effects import ScriptedGateway
 from tests.unit.messaging.toy import Asked, Counted, Put
 from tests.unit.messaging.world import World, record_of
 

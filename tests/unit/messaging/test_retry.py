@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orderflow.messaging.failures import InfrastructureError
-from orderflow.messaging.gateway import GatewayUnavailableError
 from orderflow.messaging.retry import Backoff, CallBreaker, FailureStreak, RetryLoop, RetryPolicy
+from orderflow.messaging.side_effects import GatewayUnavailableError
 from orderflow.messaging.signals import Resumed, Signal, Signals, TaskFailed, TopicReplaced, Waiting
 from orderflow.messaging.store import StoreUnavailableError
 from orderflow.messaging.transport import TopicReplacedError, TransportUnavailableError

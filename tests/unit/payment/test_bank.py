@@ -8,8 +8,8 @@ import pytest
 
 from orderflow.messaging.clock import SystemClock
 from orderflow.messaging.decision import Intent
-from orderflow.messaging.gateway import GatewayUnavailableError
 from orderflow.messaging.message import Answer
+from orderflow.messaging.side_effects import GatewayUnavailableError
 from orderflow.payment.bank import APPROVED, DECLINED, SimulatedBank
 from orderflow.payment.book import Charge, MemoryBook, Refund
 from orderflow.payment.gateway import BankFailedError, BankGateway, BankUnavailableError, DeclinedError

@@ -10,9 +10,9 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from orderflow.messaging.alarm import Alarm
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.crash_points import Point, reached
+from orderflow.messaging.pacing import Timer
 from orderflow.messaging.recovery.canary import Done, Send, Stop, Wait, next_step, since
 from orderflow.messaging.recovery.pace import Pace
 from orderflow.messaging.recovery.port import RecoveryStore, Replay, ReplayProgress, ReplayState
@@ -49,22 +49,22 @@ class ReplayRunner:
         self._lag = lag
         self._retry = retry
         self._clock = clock
-        self._alarm = Alarm(clock)
+        self._timer = Timer(clock)
         self._taken: dict[int, _Taken] = {}
 
     def poke(self) -> None:
         """A replay is to go on: it was begun or resumed here, or nobody carries it out."""
-        self._alarm.set(0)
+        self._timer.set(0)
 
     async def step(self) -> None:
         """Wait until something may be due, and go on with it.
 
         Raises StoreUnavailableError, TransportUnavailableError.
         """
-        await self._alarm.wait()
+        await self._timer.wait()
         replay = await self._store.claim_replay(LEASE_MS)
         if replay is not None:
-            self._alarm.set(await self._go_on(replay))
+            self._timer.set(await self._go_on(replay))
 
     async def _go_on(self, replay: Replay) -> float:
         """Returns when to come back, in ms."""

@@ -7,8 +7,8 @@ SILENCE_S = 7.0
 
 
 def beat_s(silence_s: float) -> float:
-    """How often a living relay says so at least: three beats may be late."""
-    return silence_s / 4
+    """How long a living relay is silent at most; its word may come later by more than that before it is fenced."""
+    return silence_s * 3 / 8
 
 
 def fair_share(slots: int, readers: int, rank: int) -> int:

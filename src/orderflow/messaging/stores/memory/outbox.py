@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 
-from orderflow.messaging.store import OutboxRecord, StoreUnavailableError
+from orderflow.messaging.store import Heard, OutboxRecord, StoreUnavailableError
 from orderflow.messaging.stores.memory.database import MemoryDatabase
 from orderflow.messaging.stores.shares import SILENCE_S, fair_share
 
@@ -71,19 +71,19 @@ class MemoryOutboxReader:
         for number in set(ids) - self.held:
             self._database.state.pending.pop(number, None)
 
-    async def wait(self, timeout_s: float) -> bool:
+    async def wait(self, timeout_s: float) -> Heard:
         self._waiting += 1
         try:
             async with asyncio.timeout(timeout_s):
                 await self._woken.wait()
         except TimeoutError:
-            return False
+            return Heard.NOTHING
         finally:
             self._waiting -= 1
             self._beat()
         self._woken.clear()
         moved, self._moved = self._moved, False
-        return moved
+        return Heard.SLOTS if moved else Heard.ROWS
 
     async def close(self) -> None:
         self.end()

@@ -1,20 +1,20 @@
-"""A relay's hold on the outbox: slots owned by session locks of the connection that also marks rows."""
+"""The outbox as its relays see it: slots owned by session locks of the connection that also marks rows."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
 import asyncpg
 
-from orderflow.messaging.store import OutboxRecord, StoreUnavailableError
+from orderflow.messaging.store import Heard, OutboxRecord, StoreUnavailableError
 from orderflow.messaging.stores.postgres import core_rows
 from orderflow.messaging.stores.postgres.connections import Connection, Session, connect
 from orderflow.messaging.stores.postgres.errors import LockedError
-from orderflow.messaging.stores.postgres.fresh_records import FreshRecords
 from orderflow.messaging.stores.shares import beat_s, fair_share
+from orderflow.messaging.transport import size_of
 
 SLOT_LOCKS = 1868981601
 PRESENCE_LOCKS = 1868981602
@@ -26,6 +26,10 @@ MARKED_WITH_LOOK_MAX = 100
 """So many rows are marked and passed over in one statement; for more, two are cheaper than the comparisons."""
 
 LEAVE_S = 0.5
+SPACING_S = 0.02
+FRESH_BYTES_MAX = 16 * 1024 * 1024
+OVERHEAD_BYTES = 1024
+"""About what a record takes beside its bytes."""
 SETTINGS = {
     # A mark that a crash of the server takes back only causes its rows to be published again.
     "synchronous_commit": "off",
@@ -41,8 +45,8 @@ class PostgresOutboxReader:
     believes: its next statement raises StoreUnavailableError, and `claim_slots` connects anew. A process that stands
     still keeps its connection, so the others end it: `silence_s` after its last statement. `wait` sees to it that a
     process that is alive is never that silent.
-    Rows that were offered to it are looked up in the table, but not read from it. Notifications that carry `own_name`
-    are not heard. `forget` is called once, on close.
+    Rows that were offered to it are looked up in the table, but not read from it. Notifications that begin with
+    `own_name` are not heard. `forget` is called once, on close.
     """
 
     def __init__(
@@ -91,13 +95,12 @@ class PostgresOutboxReader:
     async def unsent(self, limit: int, acknowledged: Collection[int] = ()) -> Sequence[OutboxRecord]:
         sent = list(acknowledged)
         slots = sorted(self.owned)
-        if sent and (len(sent) > MARKED_WITH_LOOK_MAX or not slots or not self.held.isdisjoint(sent)):
-            await self.mark_sent(sent)
-            sent = list(self.held)
-            pending = await self._ask("outbox_unsent", slots, limit, sent) if slots else ()
-        elif sent:
+        if slots and 0 < len(sent) <= MARKED_WITH_LOOK_MAX and self.held.isdisjoint(sent):
             pending = await self._mark_and_look(slots, limit, sent)
         else:
+            if sent:
+                await self.mark_sent(sent)
+                sent = list(self.held)
             pending = await self._ask("outbox_unsent", slots, limit, sent) if slots else ()
         return await self._records([row[0] for row in pending])
 
@@ -113,7 +116,7 @@ class PostgresOutboxReader:
                 return
         self.held = await self._mark_free(list(ids))
 
-    async def wait(self, timeout_s: float) -> bool:
+    async def wait(self, timeout_s: float) -> Heard:
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
         while (left_s := until - loop.time()) > 0:
@@ -124,8 +127,8 @@ class PostgresOutboxReader:
                     await self._woken.wait()
                 self._woken.clear()
                 moved, self._moved = self._moved, False
-                return moved
-        return False
+                return Heard.SLOTS if moved else Heard.ROWS
+        return Heard.NOTHING
 
     async def close(self) -> None:
         if self._closed:
@@ -195,9 +198,9 @@ class PostgresOutboxReader:
 
     async def _beat(self) -> float:
         """Say that this process is alive, unless it is about to by itself. Returns when to come back, in s."""
-        silence_max_s = 1.5 * beat_s(self._silence_s)
+        silence_max_s = beat_s(self._silence_s)
         if not self._session.is_open or self._session.is_busy:
-            return beat_s(self._silence_s)
+            return silence_max_s
         left_s = self._session.used_at + silence_max_s - asyncio.get_running_loop().time()
         if left_s > 0:
             return left_s
@@ -225,3 +228,69 @@ class PostgresOutboxReader:
     def _wake_to_claim(self) -> None:
         self._moved = True
         self._woken.set()
+
+
+class FreshRecords:
+    """Outbox rows that this process has just committed, by id, so that its relay need not read them back.
+
+    The table says what is unsent, and in which order; here is only what it holds, while there is room.
+    """
+
+    def __init__(self) -> None:
+        self._records: dict[int, tuple[OutboxRecord, int]] = {}
+        self._bytes = 0
+
+    def add(self, records: Iterable[OutboxRecord], slots: Collection[int]) -> None:
+        """Keep those of these slots. When there is no more room all are let go, so that nothing can stay for ever."""
+        if self._bytes >= FRESH_BYTES_MAX:
+            self.clear()
+        for record in records:
+            if record.slot in slots:
+                size = size_of(record) + OVERHEAD_BYTES
+                self._records[record.id] = (record, size)
+                self._bytes += size
+
+    def found(self, ids: Iterable[int]) -> dict[int, OutboxRecord]:
+        """Those of the ids that are here."""
+        return {number: self._records[number][0] for number in ids if number in self._records}
+
+    def drop(self, ids: Iterable[int]) -> None:
+        """They are sent."""
+        for number in ids:
+            _, size = self._records.pop(number, (None, 0))
+            self._bytes -= size
+
+    def clear(self) -> None:
+        self._records.clear()
+        self._bytes = 0
+
+
+class RelayNotifier:
+    """Wakes the relays of other processes, outside every business transaction.
+
+    Calls `send` at once when asked, and again after `SPACING_S` for all who asked in between.
+    """
+
+    def __init__(self, send: Callable[[], Awaitable[object]]) -> None:
+        self._send = send
+        self._asked = False
+        self._task: asyncio.Task[None] | None = None
+
+    def notify(self) -> None:
+        self._asked = True
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def close(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _run(self) -> None:
+        while self._asked:
+            self._asked = False
+            with suppress(StoreUnavailableError):
+                await self._send()
+            await asyncio.sleep(SPACING_S)

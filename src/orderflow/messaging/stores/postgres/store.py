@@ -25,8 +25,7 @@ from orderflow.messaging.stores.postgres import core_rows
 from orderflow.messaging.stores.postgres.connections import STATEMENT_TIMEOUT_MS, Connections
 from orderflow.messaging.stores.postgres.faults import PostgresFaults
 from orderflow.messaging.stores.postgres.functions import UnitOfWork
-from orderflow.messaging.stores.postgres.notifier import Notifier
-from orderflow.messaging.stores.postgres.outbox import CHANNEL, PostgresOutboxReader
+from orderflow.messaging.stores.postgres.outbox import CHANNEL, PostgresOutboxReader, RelayNotifier
 from orderflow.messaging.stores.postgres.queries import load_queries
 from orderflow.messaging.stores.postgres.recovery import PostgresRecovery
 from orderflow.messaging.stores.postgres.tables import Facts, Table
@@ -64,7 +63,7 @@ class PostgresStore:
         self._readers: list[PostgresOutboxReader] = []
         self._name = uuid4().hex
         self.recovery: RecoveryStore = PostgresRecovery(reads.fetch, self._name)
-        self._relays = Notifier(lambda: work.fetch(self._queries["outbox_notify"], CHANNEL, self._name))
+        self._relays = RelayNotifier(lambda: work.fetch(self._queries["outbox_notify"], CHANNEL, self._name))
 
     @classmethod
     async def connect(

@@ -1,18 +1,24 @@
-"""Asks the outside world after the commit, many calls side by side, and carries the answers in."""
+"""Side effects: the outside world is asked after the commit, many calls side by side, and the answers are carried in.
+
+A decision opens an intent in its own transaction; the runner asks the gateway under the intent's key as idempotency
+key. So a crash anywhere leaves the intent open, and it is asked again.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 from functools import partial
+from typing import Protocol
 
-from orderflow.messaging.alarm import Alarm
-from orderflow.messaging.batcher import Batcher, QueueFullError
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.crash_points import Point, reached
-from orderflow.messaging.gateway import Gateway
+from orderflow.messaging.decision import Intent
+from orderflow.messaging.failures import InfrastructureError
+from orderflow.messaging.group_commit import GroupCommitQueue, QueueFullError
 from orderflow.messaging.incoming import from_answer
 from orderflow.messaging.message import Answer
+from orderflow.messaging.pacing import Timer
 from orderflow.messaging.retry import INFRASTRUCTURE_ERRORS, CallBreaker, RetryLoop
 from orderflow.messaging.signals import UNAVAILABLE, IntentAsked, Outcome, Signals, TaskFailed
 from orderflow.messaging.store import OpenIntent, Store
@@ -20,14 +26,29 @@ from orderflow.messaging.store import OpenIntent, Store
 DEFERRED_S = 1.0
 
 
-class IntentRunner:
+class GatewayUnavailableError(InfrastructureError):
+    """The outside world cannot be reached at all; the intent is asked again."""
+
+
+class Gateway(Protocol):
+    """Asks the outside world: a bank, a mail server. One call an intent; many run side by side."""
+
+    async def ask(self, intent: Intent) -> Answer:
+        """Carry out the intent under its key as idempotency key; return what was answered.
+
+        A time-out is an answer too: *unknown*. Raises GatewayUnavailableError when nothing was asked.
+        """
+        ...
+
+
+class SideEffectRunner:
     """Runs the open intents of one service.
 
-    Intents committed here are taken at once, as far as there is room; those asked again are claimed by `step` when they
-    are due, and the others (without room, of dead processes) when it is woken. An intent is leased while a process asks it; a
-    lease that runs out during a call asks twice, under the same idempotency key. What waits here for its turn is
-    leased again whenever `step` finds it; once its lease is over, or it was closed, it is left to the database.
-    While the gateway is away, one intent alone is asked again and again, and the others wait.
+    Intents committed here are taken at once, as far as there is room; those asked again are claimed by `step` when
+    they are due, and the others (without room, of dead processes) when it is woken. An intent is leased while a
+    process asks it; a lease that runs out during a call asks twice, under the same idempotency key. What waits here
+    for its turn is leased again whenever `step` finds it; once its lease is over, or it was closed, it is left to the
+    database. While the gateway is away, one intent alone is asked again and again, and the others wait.
     """
 
     def __init__(
@@ -35,7 +56,7 @@ class IntentRunner:
         service: str,
         gateway: Gateway,
         store: Store,
-        answers: Batcher,
+        answers: GroupCommitQueue,
         patience: RetryLoop,
         signals: Signals,
         clock: Clock,
@@ -60,7 +81,7 @@ class IntentRunner:
         self._again: dict[str, OpenIntent] = {}
         self._finishing = False
         self._leased_until: dict[str, float] = {}
-        self._alarm = Alarm(clock)
+        self._timer = Timer(clock)
 
     def take(self, opened: Sequence[OpenIntent]) -> None:
         """Ask these now. What finds no room waits in the database until its lease ends."""
@@ -79,11 +100,11 @@ class IntentRunner:
         """These are to be asked again after their delay."""
         for intent in postponed:
             self._again.pop(intent.intent.key, None)
-            self._alarm.set(intent.delay_ms)
+            self._timer.set(intent.delay_ms)
 
     def wake(self) -> None:
         """Intents are due that nobody here knows of."""
-        self._alarm.set(0)
+        self._timer.set(0)
 
     @property
     def excuse(self) -> str:
@@ -94,7 +115,7 @@ class IntentRunner:
 
     async def step(self) -> None:
         """Wait until something may be due, and take it. Raises StoreUnavailableError."""
-        await self._alarm.wait()
+        await self._timer.wait()
         room = self._queue_max - len(self._running)
         if room > 0:
             self.take(await self._store.claim_intents(room, self._lease_ms))

@@ -22,7 +22,7 @@ class Waiter(NamedTuple):
     result: asyncio.Future[Result]
 
 
-class Batcher:
+class GroupCommitQueue:
     """Gathers submitted messages for one consumer's inbox. At concurrency 1 nothing waits."""
 
     def __init__(self, consumer: str, processor: Processor, pacer: Pacer, batch_max: int, queue_max: int) -> None:

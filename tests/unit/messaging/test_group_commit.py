@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from orderflow.messaging.batcher import Batcher, QueueFullError
+from orderflow.messaging.group_commit import GroupCommitQueue, QueueFullError
 from orderflow.messaging.identity import event_id
 from orderflow.messaging.incoming import Incoming, from_command
 from orderflow.messaging.pacing import Pacer
@@ -23,12 +23,12 @@ def command(name: str, total: int = 1) -> Incoming:
     return from_command(Put(name=name, total=total), "/orderflow/counter", None, event_id("c", "put", name, total))
 
 
-def batcher_of(world: World, clock: StillClock, queue_max: int = 100) -> Batcher:
-    return Batcher("counter", world.processor, Pacer(clock, 10.0, 50), 50, queue_max)
+def batcher_of(world: World, clock: StillClock, queue_max: int = 100) -> GroupCommitQueue:
+    return GroupCommitQueue("counter", world.processor, Pacer(clock, 10.0, 50), 50, queue_max)
 
 
 @asynccontextmanager
-async def stepping(batcher: Batcher) -> AsyncIterator[None]:
+async def stepping(batcher: GroupCommitQueue) -> AsyncIterator[None]:
     async def forever() -> None:
         while True:
             try:

@@ -9,16 +9,15 @@ from contextlib import asynccontextmanager
 from functools import partial
 from uuid import uuid4
 
-from orderflow.messaging.batcher import Batcher
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.decision import Intent
-from orderflow.messaging.gateway import GatewayUnavailableError
+from orderflow.messaging.group_commit import GroupCommitQueue
 from orderflow.messaging.incoming import Incoming, from_answer, from_command
-from orderflow.messaging.intents import IntentRunner
 from orderflow.messaging.message import Answer
 from orderflow.messaging.pacing import Pacer
 from orderflow.messaging.retrier import Retrier
 from orderflow.messaging.retry import Backoff, CallBreaker, RetryLoop
+from orderflow.messaging.side_effects import GatewayUnavailableError, SideEffectRunner
 from orderflow.messaging.signals import IntentAsked, Outcome, TaskFailed
 from orderflow.messaging.store import OpenIntent
 from tests.support.waiting import eventually
@@ -64,9 +63,9 @@ def patience_of(world: World, component: str) -> RetryLoop:
 @asynccontextmanager
 async def running(
     world: World, gateway: ScriptedGateway, *, concurrency: int = 8, clock: Clock | None = None
-) -> AsyncIterator[IntentRunner]:
-    answers = Batcher("counter", world.processor, Pacer(world.clock, 1.0, 100), 100, 1000)
-    runner = IntentRunner(
+) -> AsyncIterator[SideEffectRunner]:
+    answers = GroupCommitQueue("counter", world.processor, Pacer(world.clock, 1.0, 100), 100, 1000)
+    runner = SideEffectRunner(
         "counter",
         gateway,
         world.store,
