@@ -92,7 +92,7 @@ class _Draft:
 
     def do(self, guard: int, *statements: str) -> None:
         """Unless the array that is argument `guard` is empty, or not given."""
-        body = "\n".join(f"{each};" for each in statements)
+        body = "\n".join(f"{each}\n;" for each in statements)
         self.body.append(_text("unless_empty", guard=guard, statements=body))
 
     def read(self, guard: int, name: str, types: Sequence[str], query: str) -> None:
@@ -109,7 +109,7 @@ class _Draft:
 
     def text(self, name: str) -> str:
         given = [*self.given, *(f"OUT {each} {kind}" for each, kind in self.returned)]
-        body = "\n".join(f"{each};" for each in self.body)
+        body = "\n".join(f"{each}\n;" for each in self.body)
         return _text("create", name=name, given=", ".join(given), body=body)
 
 

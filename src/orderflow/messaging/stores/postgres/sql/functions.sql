@@ -38,7 +38,9 @@ PERFORM pg_advisory_unlock_all(), set_config('idle_session_timeout', '0', false)
 
 -- name: read
 -- The columns of a query as arrays.
-SELECT {arrays} INTO {names} FROM ({query}) AS q ({columns});
+SELECT {arrays} INTO {names} FROM (
+{query}
+) AS q ({columns});
 
 -- name: check
 -- A statement that has touched another number of rows than it was given is refused, and all with it.
@@ -52,7 +54,9 @@ END IF;
 v_from := 1;
 FOREACH v_size IN ARRAY ${sizes} LOOP
     v_to := v_from + v_size - 1;
-    {statement};
-    {check};
+{statement}
+;
+{check}
+;
     v_from := v_to + 1;
 END LOOP;
