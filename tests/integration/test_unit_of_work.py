@@ -181,16 +181,17 @@ async def test_a_session_is_as_before_however_its_unit_of_work_ended(database_ur
         assert await session.fetchval("SHOW idle_session_timeout") == "0", ending
 
 
-async def test_who_fails_half_way_into_his_locks_gives_back_those_that_he_has(
+async def test_who_gives_up_half_way_into_his_locks_gives_back_those_that_he_has(
     database_url: str, store: PostgresStore
 ) -> None:
-    hasty = await PostgresStore.connect(database_url, tables=store_tables.tables(), statement_timeout_ms=200)
+    hasty = await PostgresStore.connect(database_url, tables=store_tables.tables())
     async with store.transaction() as tx:
         await tx.open(Plan(CONSUMER, locks=[2]))
-        with pytest.raises(StoreUnavailableError):
-            async with hasty.transaction() as other:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05), hasty.transaction() as other:
                 await other.open(Plan(CONSUMER, locks=[1, 2, 3]))
         assert await locked(database_url) == [2]
+        assert len(hasty._work._idle) == 1, "the session is fit for another use"
     await hasty.close()
 
 
@@ -200,12 +201,15 @@ async def test_a_process_that_stands_still_in_a_batch_leaves_its_locks_to_others
     monkeypatch.setattr("orderflow.messaging.stores.postgres.functions.IDLE_IN_TRANSACTION_TIMEOUT_MS", 50)
     await migrations.migrate(database_url, [CORE, OWN])
     slow, other = [await PostgresStore.connect(database_url, tables=store_tables.tables()) for _ in range(2)]
-    with pytest.raises(StoreUnavailableError):
-        async with slow.transaction() as tx:
-            await tx.open(Plan(CONSUMER, locks=[1]))
-            async with asyncio.timeout(60), other.transaction() as next_one:
-                await next_one.open(Plan(CONSUMER, locks=[1]))
-            await tx.commit(changes(rows=[A]))
+    tx = slow.transaction()
+    async with asyncio.timeout(60):
+        await tx.__aenter__()
+        await tx.open(Plan(CONSUMER, locks=[1]))
+        async with other.transaction() as next_one:
+            await next_one.open(Plan(CONSUMER, locks=[1]))
+    with pytest.raises(StoreUnavailableError) as late:
+        await tx.commit(changes(rows=[A]))
+    await tx.__aexit__(StoreUnavailableError, late.value, None)
     assert await load(other, A.ref) == {}
     await slow.close()
     await other.close()
