@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any
 from uuid import uuid5
@@ -89,7 +90,7 @@ class Database:
         self.own: Any = None
 
     async def open(self, url: str, processes: int) -> None:
-        await migrations.migrate(url, [migrations.core()])
+        await migrations.migrate(url, [replace(migrations.core(), tables=tuple(TABLES))])
         self.own = await asyncpg.connect(url)
         await self.own.execute(files(__package__ or "").joinpath("toys.sql").read_text("utf-8"))
         # So patient that it sees what was committed while it waited. That it gives up is tested elsewhere.

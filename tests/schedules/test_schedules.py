@@ -86,8 +86,8 @@ async def test_a_deadlock_is_found_and_shown_with_the_least_turns(transfers: Ben
 
 async def test_a_seed_is_the_same_schedule_every_time(url: str) -> None:
     async with opened(CASES["redelivered"](), url) as bench:
-        first = [(await bench.seeded(seed)).turns for seed in range(6)]
-        again = [(await bench.seeded(seed)).turns for seed in reversed(range(6))]
+        first = [(await bench.seeded(seed)).turns for seed in range(12)]
+        again = [(await bench.seeded(seed)).turns for seed in reversed(range(12))]
     assert first == again[::-1]
     assert [[turn.at for turn in turns] for turns in first] == [[turn.at for turn in turns] for turns in again[::-1]]
     assert any(turn.move is not Move.GO for turns in first for turn in turns)

@@ -265,8 +265,8 @@ BUGS = (
         2,
         "Two requests with one Idempotency-Key do not wait for each other.",
         "order/service.py",
-        "return (order, Ref(IdempotencyKey, command.idempotency_key))",
-        "return (order, *([Ref(IdempotencyKey, command.idempotency_key)] if command.total % 2 else []))",
+        "return () if command.idempotency_key is None else",
+        "return () if command.idempotency_key is None or command.total % 2 == 0 else",
     ),
     Bug(
         "stuck-order-does-not-say-so",

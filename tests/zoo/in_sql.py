@@ -112,7 +112,7 @@ BUGS = (
         "batch-takes-no-lock",
         2,
         "A batch asks for its locks and does not wait for them.",
-        f"{STORE}/functions.py",
+        f"{STORE}/sql/functions.sql",
         "PERFORM pg_advisory_lock(lock.number)",
         "PERFORM pg_try_advisory_lock(lock.number)",
         seen_by("batches"),

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from orderflow.messaging.decision import Decision, RefusedError, Service
 from orderflow.messaging.failures import InfrastructureError, describe
-from orderflow.messaging.handling import encoded, handler_of, passed_over
+from orderflow.messaging.handling import encoded, handler_of, intent_of, passed_over
 from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.incoming import Incoming
 from orderflow.messaging.notes import close_intent, finish, mark, release
@@ -45,6 +45,7 @@ class Fold:
         self._service = service
         self._source = f"/orderflow/{service.name}"
         self._working = dict(snapshot.rows)
+        self._rows = Rows(self._working)
         self._policy = policy
         self._failures = failures
         self._holding = terms.holding
@@ -103,7 +104,7 @@ class Fold:
         if self._failures and incoming.name in self._failures:
             return self._refuse(incoming, self._failures[incoming.name])
         try:
-            decision = handler_of(self._service, envelope.message).decide(Rows(self._working), envelope)
+            decision = handler_of(self._service, envelope.message).decide(self._rows, envelope)
             values = encoded(decision, incoming)
             refs = [row.ref for row in decision.rows]
         except InfrastructureError:
@@ -163,6 +164,8 @@ class Fold:
         """Open new intents; the one that was answered is closed, unless the decision asks it again."""
         envelope = incoming.envelope
         assert envelope is not None
+        if not decision.intents and not decision.closes and intent_of(incoming) is None:
+            return
         if envelope.intent not in [intent.key for intent in decision.intents]:
             close_intent(self.changes, incoming)
         if decision.closes:

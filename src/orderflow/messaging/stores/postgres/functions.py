@@ -67,6 +67,7 @@ INTENTS = ("text[]", "text[]", "text[]", "text[]", "uuid[]", "text[]", "integer[
 _PLACEHOLDER = re.compile(r"\$(\d+)")
 _TYPED = re.compile(r"\$(\d+)::([a-z ]+\[\])")
 _NAME = "orderflow_{}_{}"
+_TEMPLATES = load_queries(PACKAGE, "functions.sql")
 
 
 class _Draft:
@@ -91,29 +92,25 @@ class _Draft:
 
     def do(self, guard: int, *statements: str) -> None:
         """Unless the array that is argument `guard` is empty, or not given."""
-        self.body += [f"IF cardinality(${guard}) > 0 THEN", *(f"{each};" for each in statements), "END IF;"]
+        body = "\n".join(f"{each}\n;" for each in statements)
+        self.body.append(_text("unless_empty", guard=guard, statements=body))
 
     def read(self, guard: int, name: str, types: Sequence[str], query: str) -> None:
         """Return the columns of a query as arrays."""
         columns = [f"c{number}" for number in range(len(types))]
-        names = self.give(name, *(f"{each}[]" for each in types))
+        names = ", ".join(self.give(name, *(f"{each}[]" for each in types)))
         arrays = ", ".join(f"array_agg(q.{c}::{each})" for c, each in zip(columns, types, strict=True))
-        self.do(guard, f"SELECT {arrays} INTO {', '.join(names)} FROM ({query}) AS q ({', '.join(columns)})")  # noqa: S608  # made of declared statements
+        self.do(guard, _text("read", arrays=arrays, names=names, query=query, columns=", ".join(columns)))
 
     def write(self, table: str, guard: int, statement: str, *, counted: bool = True) -> None:
         """Touch one row for each element, or raise."""
-        check = [_check(table, f"cardinality(${guard})")] if counted else []
+        check = [_text("check", table=table, wanted=f"cardinality(${guard})")] if counted else []
         self.do(guard, statement, *check)
 
     def text(self, name: str) -> str:
         given = [*self.given, *(f"OUT {each} {kind}" for each, kind in self.returned)]
-        lines = "\n".join(self.body)
-        return (
-            f"CREATE OR REPLACE FUNCTION public.{name} ({', '.join(given)})\n"
-            f"RETURNS record LANGUAGE plpgsql VOLATILE AS $function$\n#variable_conflict use_column\n"
-            f"DECLARE touched bigint; v_size integer; v_from integer; v_to integer;\n"
-            f"BEGIN\n{lines}\nEND\n$function$"
-        )
+        body = "\n".join(f"{each}\n;" for each in self.body)
+        return _text("create", name=name, given=", ".join(given), body=body)
 
 
 class UnitOfWork:
@@ -133,7 +130,7 @@ class UnitOfWork:
         self.names = (_NAME.format("open", self.hash), _NAME.format("commit", self.hash))
         self.texts = (opening.text(self.names[0]), committing.text(self.names[1]))
         self.open, self.commit = (
-            f"SELECT * FROM public.{name}({', '.join(f'${n + 1}' for n in range(len(draft.given)))})"
+            _text("call", name=name, given=", ".join(f"${n + 1}" for n in range(len(draft.given))))
             for name, draft in zip(self.names, (opening, committing), strict=True)
         )
         self._loaded_at = {
@@ -255,11 +252,7 @@ class UnitOfWork:
             "text", "bigint[]", "text[]", "text[]", "text[]", "integer"
         )
         waiting, waiting_max, due, longest = draft.take("text[]", "integer", "boolean", "bigint")
-        draft.do(
-            locks,
-            f"PERFORM set_config('idle_session_timeout', '{IDLE_IN_TRANSACTION_TIMEOUT_MS}', false)",
-            f"PERFORM pg_advisory_lock(lock.number) FROM unnest(${locks}) AS lock (number)",
-        )
+        draft.do(locks, _text("take_locks", locks=locks, timeout_ms=IDLE_IN_TRANSACTION_TIMEOUT_MS))
         known = _placed(queries["known"], consumer, keys, identities)
         draft.read(keys, "known", ("text", "text", "smallint"), known)
         draft.read(batch, "streams", ("text", "text", "bigint"), _placed(queries["streams"], batch))
@@ -280,11 +273,7 @@ class UnitOfWork:
         begun, continued = draft.take(*STREAMS), draft.take(*STREAMS)
         outbox, closed = draft.take(*OUTBOX), draft.take("text[]")
         opened, postponed = draft.take(*INTENTS), draft.take(*INTENTS)
-        draft.do(
-            locks,
-            f"PERFORM pg_advisory_xact_lock(lock.number) FROM unnest(${locks}) AS lock (number)",
-            "PERFORM pg_advisory_unlock_all(), set_config('idle_session_timeout', '0', false)",
-        )
+        draft.do(locks, _text("keep_locks", locks=locks))
         for sql, table, stepwise in _writes(tables):
             self._write(draft, sql, table, stepwise=stepwise)
         draft.write("processed_events", fresh[0], _placed(queries["add_inbox"], consumer, *fresh), counted=False)
@@ -312,12 +301,8 @@ class UnitOfWork:
             return
         (sizes,) = draft.take("integer[]")
         wave = _PLACEHOLDER.sub(lambda match: f"${places[int(match[1]) - 1]}[v_from:v_to]", sql)
-        draft.do(
-            sizes,
-            "v_from := 1",
-            f"FOREACH v_size IN ARRAY ${sizes} LOOP v_to := v_from + v_size - 1; {wave}; {_check(name, 'v_size')};"
-            " v_from := v_to + 1; END LOOP",
-        )
+        check = _text("check", table=name, wanted="v_size")
+        draft.do(sizes, _text("waves", sizes=sizes, statement=wave, check=check))
 
 
 async def install(connection: Connection, unit: UnitOfWork) -> None:
@@ -332,7 +317,7 @@ async def install(connection: Connection, unit: UnitOfWork) -> None:
             await connection.execute(text)
     for old in [each for each in found if each != unit.hash][KEPT:]:
         for kind in ("open", "commit"):
-            await connection.execute(f"DROP FUNCTION IF EXISTS public.{_NAME.format(kind, old)}")
+            await connection.execute(_text("drop", name=_NAME.format(kind, old)))
 
 
 async def is_installed(connection: Connection, unit: UnitOfWork) -> bool:
@@ -383,8 +368,5 @@ def _types(sql: str, table: Table | Facts) -> list[str]:
     return [found[number] for number in range(1, count + 1)]
 
 
-def _check(table: str, wanted: str) -> str:
-    return (
-        f"GET DIAGNOSTICS touched = ROW_COUNT; IF touched <> {wanted} THEN "
-        f"RAISE EXCEPTION '{table}: % rows were to be written, % were', {wanted}, touched; END IF"
-    )
+def _text(template: str, **parts: object) -> str:
+    return _TEMPLATES[template].format(**parts)
