@@ -14,7 +14,6 @@ from benchmarks.load import Pool, get, percentile, post
 from benchmarks.samples import is_poison, order_body
 from benchmarks.system import System
 
-CONNECTIONS = 64
 FINAL_WITHIN_S = 30
 
 
@@ -53,7 +52,7 @@ async def order_times(system: System, rate: int, seconds: float, poison_every: i
 
     Open loop: a slow answer does not hold up the next order, so a stall is seen by all that it delays.
     """
-    pool = await Pool.open(system.ports["order"], CONNECTIONS)
+    pool = Pool(system.ports["order"])
     decoder = msgspec.json.Decoder(Answer)
     took: list[float] = []
 

@@ -47,7 +47,7 @@ def as_markdown(figures: Sequence[Figures]) -> str:
     head = ["figure", *(names[each.transport] for each in figures)]
     lines = [[name, *(value(each) for each in figures)] for name, value in ROWS]
     cpu = [[part, *(_cpu(each, part) for each in figures)] for part in PARTS]
-    return f"{_table(head, lines)}\n\n{_table(['CPU µs an order', *head[1:]], cpu)}"
+    return f"{table(head, lines)}\n\n{table(['CPU µs an order', *head[1:]], cpu)}"
 
 
 def _cpu(figures: Figures, part: str) -> str:
@@ -92,6 +92,6 @@ ROWS: Sequence[tuple[str, Callable[[Figures], str]]] = (
 )
 
 
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     rule = ["---", *("--:" for _ in head[1:])]
     return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *lines))
