@@ -79,6 +79,8 @@ class Proxy:
         self.names = names
         self.counts = Counts()
         self.port = 0
+        self.open: set[asyncio.Transport | None] = set()
+        self._server: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
 
@@ -90,19 +92,26 @@ class Proxy:
 
     def start(self) -> None:
         self._thread.start()
-        listening = self._loop.create_server(lambda: _Client(self), HOST, 0)
-
-        async def listen() -> int:
-            server = await listening
-            port: int = server.sockets[0].getsockname()[1]
-            return port
-
-        self.port = asyncio.run_coroutine_threadsafe(listen(), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result()
 
     def stop(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    async def _listen(self) -> None:
+        self._server = await self._loop.create_server(lambda: _Client(self), HOST, 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for transport in tuple(self.open):
+            if transport is not None:
+                transport.abort()
+        while self.open:  # noqa: ASYNC110  # each takes itself out in the loop's next turn
+            await asyncio.sleep(0)
 
 
 @contextmanager
@@ -209,6 +218,7 @@ class _Client(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._proxy.open.add(transport)
 
     def data_received(self, data: bytes) -> None:
         if self._session is not None:
@@ -242,7 +252,7 @@ class _Client(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         try:
             _, server = await loop.create_connection(
-                lambda: _Server(self._transport, self._session), HOST, self._proxy.behind
+                lambda: _Server(self._proxy, self._transport, self._session), HOST, self._proxy.behind
             )
         except OSError:
             self._transport.close()
@@ -251,6 +261,7 @@ class _Client(asyncio.Protocol):
         self._server = server
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._proxy.open.discard(self._transport)
         if self._task is not None and self._server is None:
             self._task.cancel()
         if self._server is not None:
@@ -260,13 +271,14 @@ class _Client(asyncio.Protocol):
 class _Server(asyncio.Protocol):
     """The side of PostgreSQL."""
 
-    def __init__(self, client: asyncio.Transport | None, session: _Session | None) -> None:
-        self._client, self._session = client, session
+    def __init__(self, proxy: Proxy, client: asyncio.Transport | None, session: _Session | None) -> None:
+        self._proxy, self._client, self._session = proxy, client, session
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._proxy.open.add(transport)
 
     def data_received(self, data: bytes) -> None:
         if self._session is not None:
@@ -275,6 +287,7 @@ class _Server(asyncio.Protocol):
             self._client.write(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._proxy.open.discard(self._transport)
         if self._client is not None:
             self._client.close()
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,11 +93,13 @@ def running(
     server: str | None = None,
     database_url: str | None = None,
     settings: Mapping[str, str] | None = None,
+    prepare: Callable[[Path], None] | None = None,
 ) -> Iterator[System]:
     """Start everything, wait until it is ready, and stop it at the end.
 
     `server`: URL of a PostgreSQL server without a database's name; without it the embedded one. `database_url`: how
-    the system reaches it, if otherwise (through a proxy). `settings`: variables of its environment.
+    the system reaches it, if otherwise (through a proxy). `settings`: variables of its environment. `prepare` gets the
+    home before it is used.
     """
     with tempfile.TemporaryDirectory(prefix="orderflow-bench-", ignore_cleanup_errors=True) as folder:
         home = Path(folder) / "home"
@@ -109,6 +111,8 @@ def running(
         if transport == "kafka":
             environ["ORDERFLOW_KAFKA_BOOTSTRAP"] = f"127.0.0.1:{broker}"
             arguments.append("--kafka")
+        if prepare is not None:
+            prepare(home)
         started = time.monotonic()
         process = subprocess.Popen(
             release.command("up", *arguments), env=environ, cwd=folder, stdout=subprocess.PIPE, text=True
@@ -121,6 +125,8 @@ def running(
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(60)
+            assert process.stdout is not None
+            process.stdout.close()
 
 
 async def wait_until_final(system: System, but: int, timeout_s: float) -> float:
