@@ -25,14 +25,16 @@ from tests.support.postgres import PostgresServer
 
 SERVER = {"fsync": "on", "full_page_writes": "on", "shared_buffers": "256MB", "max_locks_per_transaction": "256"}
 STATISTICS_WITHIN_S = 12.0
-"""A backend at rest tells its statistics at the latest ten seconds after its last transaction (PGSTAT_IDLE_INTERVAL)."""
+"""A backend at rest reports its statistics ten seconds after its last transaction (PGSTAT_IDLE_INTERVAL)."""
 ALONE = 2.0
 """Up to this rate (orders/s) an order is alone; what the system does at rest is taken off."""
 PREFIX = "orderflow_"
 SHOWN_FROM = 0.05
 WARM_UP_RATE, WARM_UP_S = 20, 5.0
 SETTLED_AFTER_S = 1.0
-TRANSACTIONS = "SELECT datname, xact_commit + xact_rollback AS count FROM pg_stat_database WHERE datname ~ '^orderflow_'"
+TRANSACTIONS = (
+    "SELECT datname, xact_commit + xact_rollback AS count FROM pg_stat_database WHERE datname ~ '^orderflow_'"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ def count(
     ask_server: bool = True,
     prepare: Callable[[Path], None] | None = None,
 ) -> list[Counted]:
-    """At rest, then at each rate (orders/s), on a system of its own. `ask_server` costs `STATISTICS_WITHIN_S` each."""
+    """At rest, then at each rate (orders/s), on a system of its own. `ask_server` waits `STATISTICS_WITHIN_S` each time."""
     server = PostgresServer(SERVER)
     try:
         server.start()
@@ -83,7 +85,9 @@ def count(
             url = server.url().removesuffix("/postgres")
             through = url.replace(f":{server.port}", f":{proxy.port}")
             with running(release, transport, server=url, database_url=through, prepare=prepare) as system:
-                return asyncio.run(_Counter(system, server if ask_server else None, proxy).count(rates, seconds, rest_s))
+                return asyncio.run(
+                    _Counter(system, server if ask_server else None, proxy).count(rates, seconds, rest_s)
+                )
     finally:
         server.remove()
 
@@ -93,7 +97,7 @@ class _Counter:
         self._system, self._server, self._proxy = system, server, proxy
 
     async def count(self, rates: Sequence[float], seconds: float, rest_s: float) -> list[Counted]:
-        await order_times(self._system, WARM_UP_RATE, WARM_UP_S)
+        await order_times(self._system.ports["order"], WARM_UP_RATE, WARM_UP_S)
         await asyncio.sleep(SETTLED_AFTER_S)
         rest = await self._rest(rest_s)
         return [rest, *[await self._at(rate, max(10, round(rate * seconds)), rest) for rate in rates]]
@@ -117,7 +121,7 @@ class _Counter:
         alone = rate <= ALONE
         before, committed = self._proxy.so_far(), await self._committed()
         started = time.monotonic()
-        await order_times(self._system, rate, orders / rate)
+        await order_times(self._system.ports["order"], rate, orders / rate)
         took, counts = time.monotonic() - started, self._proxy.so_far().since(before)
         if alone:
             counts = counts.less(rest.counts, took / rest.per)

@@ -51,6 +51,7 @@ class Counts:
 
     def less(self, other: Counts, times: float) -> Counts:
         """Without so many times the other counts, rounded; nothing is below zero."""
+
         def left(mine: Counter[Any], theirs: Counter[Any]) -> Counter[Any]:
             return mine - Counter({name: round(count * times) for name, count in theirs.items()})
 

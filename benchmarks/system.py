@@ -1,7 +1,7 @@
 """A whole Orderflow for a benchmark, driven as its users drive it: `orderflow up` on a folder that goes away.
 
-Nothing here imports what it measures: a release is a folder with an environment, so that releases that are built quite
-differently stand side by side.
+Nothing here imports what it measures: a release is a folder with an environment, so that releases that are built
+quite differently stand side by side.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,15 +98,15 @@ def running(
     """Start everything, wait until it is ready, and stop it at the end.
 
     `server`: URL of a PostgreSQL server without a database's name; without it the embedded one. `database_url`: how
-    the system reaches it, if otherwise (through a proxy). `settings`: variables of its environment. `prepare` gets the
-    home before it is used.
+    the system reaches it, if otherwise (through a proxy). `settings`: variables of its environment. `prepare` gets
+    the home before it is used.
     """
     with tempfile.TemporaryDirectory(prefix="orderflow-bench-", ignore_cleanup_errors=True) as folder:
         home = Path(folder) / "home"
-        *ports, broker = free_ports(len(SERVICES) + 1)
-        environ = _environment() | {"ORDERFLOW_HOME": str(home), "ORDERFLOW_LOG_FORMAT": "json"}
-        environ |= settings or {}
-        environ |= {f"ORDERFLOW_{name.upper()}_PORT": str(port) for name, port in zip(SERVICES, ports, strict=True)}
+        *numbers, broker = free_ports(len(SERVICES) + 1)
+        ports = dict(zip(SERVICES, numbers, strict=True))
+        environ = _environment() | {f"ORDERFLOW_{name.upper()}_PORT": str(port) for name, port in ports.items()}
+        environ |= {"ORDERFLOW_HOME": str(home), "ORDERFLOW_LOG_FORMAT": "json", **(settings or {})}
         arguments = [*options, *(["--database-url", database_url or server] if server else [])]
         if transport == "kafka":
             environ["ORDERFLOW_KAFKA_BOOTSTRAP"] = f"127.0.0.1:{broker}"
@@ -114,19 +114,20 @@ def running(
         if prepare is not None:
             prepare(home)
         started = time.monotonic()
-        process = subprocess.Popen(
-            release.command("up", *arguments), env=environ, cwd=folder, stdout=subprocess.PIPE, text=True
-        )
+        with _up(release.command("up", *arguments), environ, folder) as pid:
+            yield System(release, transport, home, pid, ports, time.monotonic() - started, server)
+
+
+@contextmanager
+def _up(command: Sequence[str], environ: Mapping[str, str], folder: str) -> Iterator[int]:
+    """Start it and return when it is ready; end it in good order."""
+    with subprocess.Popen(command, env=environ, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
         try:
             _wait_until_ready(process)
-            took = time.monotonic() - started
-            numbers = dict(zip(SERVICES, ports, strict=True))
-            yield System(release, transport, home, process.pid, numbers, took, server)
+            yield process.pid
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(60)
-            assert process.stdout is not None
-            process.stdout.close()
 
 
 async def wait_until_final(system: System, but: int, timeout_s: float) -> float:

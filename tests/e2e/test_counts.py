@@ -27,9 +27,7 @@ def counted(carrier_jars: Path | None) -> tuple[str, dict[str, Counted]]:
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_no_database_is_asked_more_often_than_its_bound(
-    counted: tuple[str, dict[str, Counted]], moment: str
-) -> None:
+def test_no_database_is_asked_more_often_than_its_bound(counted: tuple[str, dict[str, Counted]], moment: str) -> None:
     transport, moments = counted
     bounds = BOUNDS["round_trips"][transport][moment]
     found = moments[moment]

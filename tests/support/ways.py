@@ -1,6 +1,6 @@
 """The ways through the code that matter: walked by a real order service on real databases, traced from step to step.
 
-    python -m tests.support.ways        every way, as it goes today: for the page and for the bounds
+python -m tests.support.ways        every way, as it goes today: for the page and for the bounds
 """
 
 from __future__ import annotations
