@@ -1,34 +1,47 @@
-"""`python -m benchmarks`: every figure beside its floor, in one run, with the promises checked at the end."""
+"""`python -m benchmarks`: what an order costs, of this release beside an older one and beside a floor, in one run.
+
+Both releases run at the same time and are measured in turns, so that a machine that drifts favours neither; the
+figures are medians over the rounds. The promises are checked at the end.
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import json
+import resource
+import signal
 import subprocess
 import sys
-from collections.abc import Coroutine
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import asdict, dataclass
+from statistics import median
 
-from benchmarks.consume import run_consume
-from benchmarks.consume_servers import connect, servers
-from benchmarks.floor import run_accept_floor, run_floor, run_reserve_floor
-from benchmarks.floor_databases import admin_url, drop_floor_databases, make_floor_databases
+from benchmarks.consume import measure_consume
+from benchmarks.counting import SERVER, count
+from benchmarks.floor import run_accept_floor, run_floor
 from benchmarks.idle import run_idle
 from benchmarks.latency import run_latency
-from benchmarks.parked import Parked, run_parked
+from benchmarks.parked import SETTINGS, measure_parked
+from benchmarks.peers import PEERS, measure_ourselves, measure_peer
+from benchmarks.releases import NoReleaseError, older
 from benchmarks.report import Figures, as_markdown
 from benchmarks.saga import CONNECTIONS, run_saga
-from benchmarks.system import System, running
-from orderflow.runtime.process import collect_rarely
+from benchmarks.system import HERE, Release, System, running, say
+from tests.support.postgres import PostgresServer
+from tests.support.saga import SERVICES, databases
 
-T = TypeVar("T")
+BEFORE = "19e9eac"
+"""The release that this one is compared with: the last one before the core was made anew."""
 POISON_EVERY = 500
-EXAMPLES = """examples:
-  python -m benchmarks                         everything, on both logs (about 15 minutes)
-  python -m benchmarks --transport postgres    the embedded log only
-  python -m benchmarks --quick                 small sizes: that it runs, not how fast
+RATES = (50, 200)
+COMMAND = ("order", "list")
+EXAMPLES = f"""examples:
+  python -m benchmarks                         this tree beside {BEFORE} and beside peers, on both logs (half an hour)
+  python -m benchmarks --transport postgres    the log in PostgreSQL only
+  python -m benchmarks --against v0.1.0        beside another commit; `none`: this tree alone
+  python -m benchmarks --quick                 small sizes, this tree alone: that it runs, not how fast
 """
 
 
@@ -36,7 +49,7 @@ EXAMPLES = """examples:
 class Sizes:
     """How much is measured: orders and events, and seconds for what runs at a rate.
 
-    `slice` are the orders of a slice with or without parked keys.
+    `slice` are the orders of a slice with or without parked keys. Statements are counted for `counted_s`; 0: not.
     """
 
     warm_up: int
@@ -46,10 +59,24 @@ class Sizes:
     events: int
     rate_s: float
     idle_s: float
+    counted_s: float
+    peer_orders: int
 
 
-FULL = Sizes(warm_up=10_000, orders=20_000, slice=8_000, rounds=3, events=50_000, rate_s=20, idle_s=10)
-QUICK = Sizes(warm_up=100, orders=300, slice=300, rounds=1, events=5000, rate_s=2, idle_s=2)
+FULL = Sizes(
+    warm_up=10_000,
+    orders=20_000,
+    slice=8_000,
+    rounds=3,
+    events=50_000,
+    rate_s=20,
+    idle_s=10,
+    counted_s=20,
+    peer_orders=5_000,
+)
+QUICK = Sizes(
+    warm_up=100, orders=300, slice=300, rounds=1, events=5000, rate_s=2, idle_s=2, counted_s=0, peer_orders=200
+)
 
 
 def main() -> int:
@@ -60,91 +87,107 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--transport", choices=("postgres", "kafka", "both"), default="both")
-    parser.add_argument("--quick", action="store_true", help="small sizes")
+    parser.add_argument("--against", metavar="COMMIT", help=f"the older release, or `none` (default: {BEFORE})")
+    parser.add_argument("--peers", choices=(*PEERS, "all", "none"), help="what else one might pick (default: all)")
+    parser.add_argument("--quick", action="store_true", help="small sizes, without older release and peers")
     parser.add_argument("--json", action="store_true", help="figures as JSON")
     given = parser.parse_args()
-    transports = ("postgres", "kafka") if given.transport == "both" else (given.transport,)
-    figures = [measure(transport, QUICK if given.quick else FULL) for transport in transports]
-    print(json.dumps([each.as_dict() for each in figures], indent=1) if given.json else as_markdown(figures))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped then, too
+    against = given.against or ("none" if given.quick else BEFORE)
+    wanted = given.peers or ("none" if given.quick else "all")
+    sizes = QUICK if given.quick else FULL
+    try:
+        with nullcontext(None) if against == "none" else older(against) as before:
+            releases = [before, HERE] if before else [HERE]
+            transports = ("postgres", "kafka") if given.transport == "both" else (given.transport,)
+            figures = [each for transport in transports for each in measure(transport, releases, sizes)]
+    except NoReleaseError as error:
+        say(str(error))
+        return 2
+    peers = [measure_peer(name, sizes.peer_orders, sizes.rate_s) for name in PEERS if wanted in ("all", name)]
+    if peers:
+        peers.insert(0, measure_ourselves(sizes.peer_orders, sizes.rate_s))
+    if given.json:
+        print(
+            json.dumps({"figures": [each.as_dict() for each in figures], "peers": [asdict(each) for each in peers]})
+        )
+    else:
+        print(as_markdown(figures, peers))
     return 0 if all(each.promises_kept for each in figures) else 1
 
 
-def measure(transport: str, sizes: Sizes) -> Figures:
-    """Start a system on that log, take every figure, and check the promises."""
-    _say(f"starting a system on {transport}")
-    with running(transport) as system:
-        figures = asyncio.run(_measure(system, sizes))
-        _say("checking the promises")
-        audit = subprocess.run(
-            [sys.executable, "-m", "orderflow", "audit", "--home", str(system.settings.home), "--json"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        figures.promises_kept = audit.returncode == 0
-        if audit.returncode:
-            _say(audit.stdout + audit.stderr)
-    _say("1 % of keys parked, beside the same without")
-    with running(transport, "--game-day") as system:
-        figures.parked = asyncio.run(_measure_parked(system, sizes))
-    collect_rarely()
-    _say("durable consume")
-    with servers(transport) as (admin, bootstrap):
-        figures.consume_floor, figures.consume = run_as_a_service(_measure_consume(admin, bootstrap, sizes.events))
-    _say(f"the same, with one event in {POISON_EVERY} refused")
-    with servers(transport) as (admin, bootstrap):
-        _, figures.consume_poison = run_as_a_service(_measure_consume(admin, bootstrap, sizes.events, POISON_EVERY))
-    return figures
+def measure(transport: str, releases: Sequence[Release], sizes: Sizes) -> list[Figures]:
+    """Take every figure of each release on that log, and check the promises."""
+    every = [Figures(release.name, transport) for release in releases]
+    with ExitStack() as stack:
+        say(f"starting {' and '.join(each.name for each in releases)} on {transport}")
+        systems = [stack.enter_context(running(release, transport)) for release in releases]
+        floor = PostgresServer(SERVER)
+        stack.callback(floor.remove)
+        floor.start()
+        asyncio.run(_measure(systems, every, floor, sizes))
+        for system, figures in zip(systems, every, strict=True):
+            say(f"checking the promises of {figures.release}")
+            figures.command_ms = median(_command_ms(system) for _ in range(sizes.rounds * 2 - 1))
+            figures.promises_kept = _is_kept(system)
+    for release, figures in zip(releases, every, strict=True):
+        _measure_apart(release, transport, figures, sizes)
+    say("1 % of keys parked, beside the same without")
+    with running(HERE, transport, "--game-day", settings=SETTINGS) as system:
+        every[-1].parked = asyncio.run(measure_parked(system, sizes.slice, sizes.rate_s, sizes.rounds))
+    return every
 
 
-def run_as_a_service(work: Coroutine[Any, Any, T]) -> T:
-    """On the event loop that a service's process has."""
-    if sys.platform == "win32":
-        return asyncio.run(work)
-    import uvloop
-
-    return uvloop.run(work)
-
-
-async def _measure_consume(
-    admin: str, bootstrap: str | None, events: int, poison_every: int = 0
-) -> tuple[float, float]:
-    """Events/s of the floor and of the service."""
-    urls = await make_floor_databases(admin)
-    floor = events / await run_reserve_floor(urls, events)
-    urls = await make_floor_databases(admin)
-    log = await connect(urls, bootstrap)
-    try:
-        return floor, await run_consume(urls, log, events, poison_every)
-    finally:
-        await log.close()
-
-
-async def _measure_parked(system: System, sizes: Sizes) -> Parked:
-    await run_saga(system, sizes.warm_up)
-    return await run_parked(system, sizes.slice, sizes.rate_s, sizes.rounds)
-
-
-async def _measure(system: System, sizes: Sizes) -> Figures:
-    figures = Figures(transport=system.transport, ready_s=system.ready_after_s)
-    await run_saga(system, sizes.warm_up)
-    _say("at rest")
-    figures.idle = await run_idle(system, sizes.idle_s)
+async def _measure(systems: Sequence[System], every: Sequence[Figures], floor: PostgresServer, sizes: Sizes) -> None:
+    for system, figures in zip(systems, every, strict=True):
+        figures.ready_s = system.ready_after_s
+        await run_saga(system, sizes.warm_up)
+        say(f"{figures.release}: at rest")
+        figures.idle = await run_idle(system, sizes.idle_s)
     for number in range(sizes.rounds):
-        _say(f"round {number + 1} of {sizes.rounds}: floor, then the saga")
-        urls = await make_floor_databases(admin_url(system))
-        figures.floors.append(sizes.orders / await run_floor(urls, sizes.orders))
-        figures.accept_floors.append(sizes.orders / await run_accept_floor(urls, sizes.orders, CONNECTIONS))
-        await drop_floor_databases(admin_url(system))
-        figures.sagas.append(await run_saga(system, sizes.orders))
-    for rate in (50, 200):
-        _say(f"latency at {rate} orders/s")
-        figures.latencies.append(await run_latency(system, rate, sizes.rate_s))
-    return figures
+        say(f"round {number + 1} of {sizes.rounds}")
+        pairs = list(zip(systems, every, strict=True))
+        for system, figures in pairs if number % 2 else reversed(pairs):
+            for rate in RATES:
+                say(f"{figures.release}: {rate} orders/s")
+                figures.latencies.setdefault(rate, []).append(await run_latency(system, rate, sizes.rate_s))
+            say(f"{figures.release}: floor, then the saga")
+            await _measure_floor(floor, figures, sizes.orders)
+            figures.sagas.append(await run_saga(system, sizes.orders))
 
 
-def _say(text: Any) -> None:
-    print(text, file=sys.stderr, flush=True)
+async def _measure_floor(server: PostgresServer, figures: Figures, orders: int) -> None:
+    with databases(server, *SERVICES) as made:
+        await made.migrate()
+        figures.floors.append(orders / await run_floor(made.urls, orders))
+        figures.accept_floors.append(orders / await run_accept_floor(made.urls, orders, CONNECTIONS))
+
+
+def _measure_apart(release: Release, transport: str, figures: Figures, sizes: Sizes) -> None:
+    """What needs a server of its own."""
+    if sizes.counted_s:
+        counted = count(release, transport, (1, 50), seconds=sizes.counted_s, rest_s=sizes.counted_s)
+        figures.at_rest, figures.alone, figures.at_50 = counted
+    say(f"{release.name}: durable consume")
+    figures.consume = measure_consume(release, transport, sizes.events)
+    say(f"{release.name}: the same, with one event in {POISON_EVERY} refused")
+    figures.consume_poison = measure_consume(release, transport, sizes.events, POISON_EVERY)["consume"]
+
+
+def _command_ms(system: System) -> float:
+    """CPU of one command that asks a service."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    system.orderflow(*COMMAND)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return 1000 * (after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+
+
+def _is_kept(system: System) -> bool:
+    command = system.release.command("audit", "--home", str(system.home), "--json")
+    audit = subprocess.run(command, capture_output=True, text=True, check=False)
+    if audit.returncode:
+        say(audit.stdout + audit.stderr)
+    return audit.returncode == 0
 
 
 if __name__ == "__main__":

@@ -1,19 +1,32 @@
 """Durable consume: PaymentSucceeded from the log through the inventory's own code, until every order has its answer.
 
 One process, the production engine: decode, dedupe, decide, save, outbox, in batches; its relay publishes beside it.
+
+    python -m benchmarks.consume --events 50000        events/s, as JSON, beside the floor of the same work
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import json
 import random
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
 
 import asyncpg
 import msgspec
+import uvloop
 
+from benchmarks.counting import SERVER
+from benchmarks.floor import run_reserve_floor
 from benchmarks.samples import SKUS, is_poison, sample_id
+from benchmarks.system import Release
 from orderflow.events.order import Item
 from orderflow.events.payment import PaymentSucceeded
 from orderflow.events.topics import TOPICS
@@ -26,12 +39,18 @@ from orderflow.messaging.engine import Engine
 from orderflow.messaging.engine_config import EngineConfig
 from orderflow.messaging.envelope import Envelope
 from orderflow.messaging.signals import Signals
-from orderflow.messaging.stores.postgres.queries import load_queries
 from orderflow.messaging.stores.postgres.store import PostgresStore
 from orderflow.messaging.transport import ProducerRecord, TopicSettings, Transport
+from orderflow.messaging.transports.kafka.transport import KafkaTransport
+from orderflow.messaging.transports.postgres_log.transport import PostgresLogTransport
+from orderflow.runtime.process import collect_rarely
+from tests.support.kafka import KafkaServer, fetch_jars
+from tests.support.postgres import PostgresServer
+from tests.support.saga import databases
 
 SOURCE = "/orderflow/payment"
 APPEND = 500
+COUNT_RESERVATIONS = "SELECT count(*) FROM reservations"
 NUL = "\x00"
 """A text that PostgreSQL refuses."""
 
@@ -98,11 +117,78 @@ def _record(number: int, poison: bool) -> ProducerRecord:
 
 async def _until_answered(url: str, events: int) -> int:
     """Return when at least so many events have their answer: how many have."""
-    query = load_queries("benchmarks", "watch.sql")["count_reservations"]
     connection = await asyncpg.connect(url)
     try:
-        while (answered := await connection.fetchval(query)) < events:  # noqa: ASYNC110  # a table has no event
+        while (answered := await connection.fetchval(COUNT_RESERVATIONS)) < events:  # noqa: ASYNC110  # a table has no event
             await asyncio.sleep(0.1 if answered else 0.01)
         return int(answered)
     finally:
         await connection.close()
+
+
+def measure_consume(release: Release, transport: str, events: int, poison_every: int = 0) -> dict[str, float]:
+    """`consume` and `floor` in events/s, by the code of that release in a process of its own."""
+    arguments = ["--transport", transport, "--events", str(events), "--poison-every", str(poison_every)]
+    with_its_own = (release.folder / "benchmarks" / "counting.py").exists()
+    code = ["-m", "benchmarks.consume"] if with_its_own else ["-c", BEFORE_IT_WAS_A_COMMAND]
+    done = subprocess.run(
+        [str(release.python), *code, *arguments], cwd=release.folder, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"consume of {release.name}: {done.stderr[-2000:]}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+BEFORE_IT_WAS_A_COMMAND = """
+import json, sys
+from benchmarks.__main__ import _measure_consume, collect_rarely, run_as_a_service, servers
+_, transport, _, events, _, poison_every = sys.argv[1:]
+collect_rarely()
+with servers(transport) as (admin, bootstrap):
+    floor, consume = run_as_a_service(_measure_consume(admin, bootstrap, int(events), int(poison_every)))
+print(json.dumps({"floor": floor, "consume": consume}))
+"""
+"""For releases whose benchmark of it cannot be called alone: the same functions, called from outside."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.consume", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--transport", choices=("postgres", "kafka"), default="postgres")
+    parser.add_argument("--events", type=int, default=50_000)
+    parser.add_argument("--poison-every", type=int, default=0, help="one in so many is refused by the database")
+    given = parser.parse_args()
+    collect_rarely()
+    with ExitStack() as stack:
+        server = PostgresServer(SERVER)
+        stack.callback(server.remove)
+        server.start()
+        bootstrap = None
+        if given.transport == "kafka":
+            broker = KafkaServer(fetch_jars(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
+            stack.callback(broker.remove)
+            broker.start()
+            bootstrap = broker.bootstrap
+        figures = uvloop.run(_measure(server, bootstrap, given.events, given.poison_every))
+    print(json.dumps(figures))
+    return 0
+
+
+async def _measure(server: PostgresServer, bootstrap: str | None, events: int, poison_every: int) -> dict[str, float]:
+    with databases(server, "inventory") as made:
+        await made.migrate()
+        floor = events / await run_reserve_floor(made.urls, events)
+    with databases(server, "inventory") as made:
+        await made.migrate()
+        if bootstrap is not None:
+            log: Transport = await KafkaTransport.connect(bootstrap)
+        else:
+            log = await PostgresLogTransport.connect(made.urls["log"])
+        try:
+            return {"floor": floor, "consume": await run_consume(made.urls, log, events, poison_every)}
+        finally:
+            await log.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,7 +6,7 @@ from collections import Counter
 
 import psutil
 
-OWN = ("order", "payment", "inventory", "notification")
+SERVICES = ("order", "payment", "inventory", "notification")
 
 
 def cpu_seconds(root: int) -> Counter[str]:
@@ -36,7 +36,7 @@ def _part(process: psutil.Process) -> str:
     line: list[str] = process.cmdline()
     if "run" in line:
         name = line[line.index("run") + 1 : line.index("run") + 2]
-        if name and name[0] in OWN:
+        if name and name[0] in SERVICES:
             return name[0]
     if process.name().startswith("postgres"):
         return "postgres"

@@ -21,17 +21,23 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._body = bytearray()
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+        self.closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(ConnectionError("the server closed the connection"))
 
     def data_received(self, data: bytes) -> None:
-        self._parser.feed_data(data)
+        if self._answer is None:
+            # What it says to a connection that asks for nothing, before it closes it.
+            self.close()
+        else:
+            self._parser.feed_data(data)
 
     def on_body(self, body: bytes) -> None:
         self._body += body
@@ -51,39 +57,33 @@ class Connection(asyncio.Protocol):
         return await self._answer
 
     def close(self) -> None:
+        self.closed = True
         if self._transport is not None:
             self._transport.close()
 
 
 class Pool:
-    """A fixed set of connections to one port."""
+    """Connections to one port, opened when one is needed that is not there."""
 
-    def __init__(self, connections: Sequence[Connection]) -> None:
-        self.connections = list(connections)
-        self._free = deque(connections)
-        self._waiters: deque[asyncio.Future[None]] = deque()
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._free: deque[Connection] = deque()
 
-    @classmethod
-    async def open(cls, port: int, size: int) -> Pool:
-        loop = asyncio.get_running_loop()
-        opened = [await loop.create_connection(Connection, HOST, port) for _ in range(size)]
-        return cls([protocol for _, protocol in opened])
+    async def connect(self) -> Connection:
+        _, protocol = await asyncio.get_running_loop().create_connection(Connection, HOST, self._port)
+        return protocol
 
     async def request(self, raw: bytes) -> tuple[int, bytes]:
-        while not self._free:
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
-            await waiter
-        connection = self._free.popleft()
-        try:
-            return await connection.request(raw)
-        finally:
-            self._free.append(connection)
-            if self._waiters:
-                self._waiters.popleft().set_result(None)
+        """The connection that rested shortest takes it, so that those that are not needed end."""
+        connection = self._free.pop() if self._free else await self.connect()
+        while connection.closed:
+            connection = self._free.pop() if self._free else await self.connect()
+        answer = await connection.request(raw)
+        self._free.append(connection)
+        return answer
 
     def close(self) -> None:
-        for connection in self.connections:
+        for connection in self._free:
             connection.close()
 
 
@@ -107,9 +107,10 @@ def get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
 
 
-async def closed_loop(pool: Pool, count: int, make: Callable[[int], bytes]) -> Load:
+async def closed_loop(port: int, connections: int, count: int, make: Callable[[int], bytes]) -> Load:
     """`count` requests, one after the other on each connection: the most that the server takes."""
-    load = Load()
+    load, pool = Load(), Pool(port)
+    opened = [await pool.connect() for _ in range(connections)]
     numbers = iter(range(count))
     started = time.perf_counter()
 
@@ -124,8 +125,12 @@ async def closed_loop(pool: Pool, count: int, make: Callable[[int], bytes]) -> L
             else:
                 load.bodies.append(body)
 
-    await asyncio.gather(*(work(connection) for connection in pool.connections))
-    load.duration_s = time.perf_counter() - started
+    try:
+        await asyncio.gather(*(work(connection) for connection in opened))
+        load.duration_s = time.perf_counter() - started
+    finally:
+        for connection in opened:
+            connection.close()
     return load
 
 

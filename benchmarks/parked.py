@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from benchmarks.latency import order_times
 from benchmarks.load import percentile
 from benchmarks.saga import run_saga
 from benchmarks.samples import POISON_CUSTOMER, count_poison
-from benchmarks.system import System, running, wait_until_final
+from benchmarks.system import HERE, System, running, wait_until_final
 
 POISON_EVERY = 100
 RATE = 20
@@ -37,6 +36,7 @@ DEAD_WITHIN_S = 60.0
 FINAL_WITHIN_S = 60.0
 LOOK_EVERY_S = 0.5
 PARTS = ("rate", "latency")
+SETTINGS = {"ORDERFLOW_RETRY_FIRST_MS": "200"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ async def _slice(
     The fault is there without failing orders too, at nobody's, so that looking for whom it strikes is paid by both.
     """
     every, dead = POISON_EVERY if poisoned else 0, 0
-    _orderflow(system, *FAULT, f"customer_id={POISON_CUSTOMER if poisoned else NOBODY}")
+    system.orderflow(*FAULT, f"customer_id={POISON_CUSTOMER if poisoned else NOBODY}")
     if "rate" in parts:
         for size in (orders // 2, orders):
             saga = await run_saga(system, size, every, unfinished=dead)
@@ -133,35 +133,25 @@ async def _slice(
         await _until_dead(system, dead)
     if "latency" in parts:
         for length in (seconds / 2, seconds):
-            times = await order_times(system, RATE, length, every)
+            times = await order_times(system.ports["order"], RATE, length, every)
             dead += count_poison(int(RATE * length), every)
         parked.times[poisoned].append(times)
         await _until_dead(system, dead)
-    _orderflow(system, "fault", "clear", "--all")
+    system.orderflow("fault", "clear", "--all")
     if dead:
-        _orderflow(system, "dlt", "replay", "--all", "--reason", "the benchmark goes on")
+        system.orderflow("dlt", "replay", "--all", "--reason", "the benchmark goes on")
 
 
 async def _until_dead(system: System, letters: int) -> None:
     async with asyncio.timeout(DEAD_WITHIN_S):
-        while len(_orderflow(system, "dlt", "list", "--limit", "100000")["dead_letters"]) < letters:  # noqa: ASYNC110
+        while len(system.orderflow("dlt", "list", "--limit", "100000")["dead_letters"]) < letters:  # noqa: ASYNC110
             await asyncio.sleep(LOOK_EVERY_S)
 
 
-def _orderflow(system: System, *command: str) -> Any:
-    """What the command line says, in JSON."""
-    done = subprocess.run(
-        [sys.executable, "-m", "orderflow", *command, "--home", str(system.settings.home), "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"orderflow {' '.join(command)}: {done.stderr or done.stdout}")
-    return json.loads(done.stdout)
-
-
-async def _measure(system: System, orders: int, seconds: float, rounds: int, parts: Sequence[str]) -> Parked:
+async def measure_parked(
+    system: System, orders: int, seconds: float, rounds: int, parts: Sequence[str] = PARTS
+) -> Parked:
+    """`run_parked` on a system that is warm."""
     await run_saga(system, orders)
     return await run_parked(system, orders, seconds, rounds, parts)
 
@@ -175,8 +165,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=20, help=f"of a slice at {RATE} orders/s")
     given = parser.parse_args()
     parts = PARTS if given.part == "both" else (given.part,)
-    with running(given.transport, "--game-day") as system:
-        parked = asyncio.run(_measure(system, given.orders, given.seconds, given.rounds, parts))
+    with running(HERE, given.transport, "--game-day", settings=SETTINGS) as system:
+        parked = asyncio.run(measure_parked(system, given.orders, given.seconds, given.rounds, parts))
     if parked.rates[True]:
         print(f"orders/s of the healthy at saturation: {parked.rate()}; CPU an order: {parked.cpu()}")
     if parked.times[True]:

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from benchmarks.cpu import cpu_seconds
-from benchmarks.load import Pool, closed_loop, percentile, post
+from benchmarks.load import closed_loop, percentile, post
 from benchmarks.samples import count_poison, order_body
 from benchmarks.system import System, wait_until_final
 
@@ -32,13 +32,11 @@ async def run_saga(system: System, orders: int, poison_every: int = 0, unfinishe
     """Place the orders as fast as they are taken. One in `poison_every` (0: none) is made to fail, and is not waited
     for, nor are the `unfinished` ones of before.
     """
-    pool = await Pool.open(system.ports["order"], CONNECTIONS)
     before, client_before = cpu_seconds(system.pid), time.process_time()
     started = time.perf_counter()
-    try:
-        load = await closed_loop(pool, orders, lambda number: post("/orders", order_body(number, poison_every)))
-    finally:
-        pool.close()
+    load = await closed_loop(
+        system.ports["order"], CONNECTIONS, orders, lambda number: post("/orders", order_body(number, poison_every))
+    )
     if load.refused:
         raise RuntimeError(f"{load.refused} of {orders} orders were refused")
     client = time.process_time() - client_before

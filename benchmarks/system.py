@@ -1,8 +1,13 @@
-"""A whole Orderflow of its own for a benchmark: `orderflow up` on a folder that goes away, on free ports."""
+"""A whole Orderflow for a benchmark, driven as its users drive it: `orderflow up` on a folder that goes away.
+
+Nothing here imports what it measures: a release is a folder with an environment, so that releases that are built
+quite differently stand side by side.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -10,52 +15,116 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
 
-from orderflow.local.state import attached
-from orderflow.messaging.stores.postgres.connections import connect
-from orderflow.messaging.stores.postgres.queries import load_queries
-from orderflow.settings import SERVICES, Settings
+import asyncpg
 
+SERVICES = ("order", "payment", "inventory", "notification")
 READY_WITHIN_S = 120.0
 LOOK_EVERY_S = 0.02
+ROOT = Path(__file__).parents[1]
+COUNT_UNFINISHED = "SELECT count(*) FROM orders WHERE status IN ('PENDING', 'PAID')"
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A checkout with the environment that `bootstrap.py` makes; `name` is what the tables call it."""
+
+    name: str
+    folder: Path
+
+    @property
+    def python(self) -> Path:
+        return self.folder / ".venv" / "bin" / "python"
+
+    def command(self, *arguments: str) -> list[str]:
+        """`orderflow ...` of this release."""
+        return [str(self.python), "-m", "orderflow", *arguments]
+
+
+HERE = Release("this tree", ROOT)
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A running system: `pid` is that of `orderflow up`."""
+    """A running system: `pid` is that of `orderflow up`, `server` the PostgreSQL server's URL if it was given one."""
 
-    pid: int
+    release: Release
     transport: str
+    home: Path
+    pid: int
     ports: Mapping[str, int]
-    settings: Settings
     ready_after_s: float
+    server: str | None
+
+    def database_url(self, name: str) -> str:
+        """Of a service, of `log` or of `bank`."""
+        role = f"orderflow_{name}"
+        if self.server is not None:
+            return f"{self.server}/{role}"
+        where = json.loads((self.home / "state.json").read_text())["postgres"]
+        password = json.loads((self.home / "secrets.json").read_text())[role]
+        return f"postgresql://{role}:{quote(password, safe='')}@/{role}?{urlencode({'host': where, 'port': 5432})}"
+
+    def orderflow(self, *command: str) -> Any:
+        """What a command says, in JSON. Raises RuntimeError with what it says when it fails."""
+        done = subprocess.run(
+            self.release.command(*command, "--home", str(self.home), "--json"),
+            env=_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"orderflow {' '.join(command)}: {done.stderr or done.stdout}")
+        return json.loads(done.stdout)
 
 
 @contextmanager
-def running(transport: str, *options: str) -> Iterator[System]:
-    """Start everything, wait until it is ready, and stop it at the end."""
-    with tempfile.TemporaryDirectory(prefix="orderflow-bench-") as folder:
+def running(
+    release: Release,
+    transport: str,
+    *options: str,
+    server: str | None = None,
+    database_url: str | None = None,
+    settings: Mapping[str, str] | None = None,
+    prepare: Callable[[Path], None] | None = None,
+) -> Iterator[System]:
+    """Start everything, wait until it is ready, and stop it at the end.
+
+    `server`: URL of a PostgreSQL server without a database's name; without it the embedded one. `database_url`: how
+    the system reaches it, if otherwise (through a proxy). `settings`: variables of its environment. `prepare` gets
+    the home before it is used.
+    """
+    with tempfile.TemporaryDirectory(prefix="orderflow-bench-", ignore_cleanup_errors=True) as folder:
         home = Path(folder) / "home"
-        ports = dict(zip(SERVICES, _free_ports(len(SERVICES) + 1), strict=False))
-        environ = {**os.environ, "ORDERFLOW_HOME": str(home), "ORDERFLOW_LOG_FORMAT": "json"}
-        environ["ORDERFLOW_RETRY_FIRST_MS"] = "200"
-        environ |= {f"ORDERFLOW_{name.upper()}_PORT": str(port) for name, port in ports.items()}
-        arguments = [sys.executable, "-m", "orderflow", "up", *options]
+        *numbers, broker = free_ports(len(SERVICES) + 1)
+        ports = dict(zip(SERVICES, numbers, strict=True))
+        environ = _environment() | {f"ORDERFLOW_{name.upper()}_PORT": str(port) for name, port in ports.items()}
+        environ |= {"ORDERFLOW_HOME": str(home), "ORDERFLOW_LOG_FORMAT": "json", **(settings or {})}
+        arguments = [*options, *(["--database-url", database_url or server] if server else [])]
         if transport == "kafka":
-            broker = _free_ports(1)[0]
             environ["ORDERFLOW_KAFKA_BOOTSTRAP"] = f"127.0.0.1:{broker}"
             arguments.append("--kafka")
+        if prepare is not None:
+            prepare(home)
         started = time.monotonic()
-        process = subprocess.Popen(arguments, env=environ, stdout=subprocess.PIPE, text=True)
+        with _up(release.command("up", *arguments), environ, folder) as pid:
+            yield System(release, transport, home, pid, ports, time.monotonic() - started, server)
+
+
+@contextmanager
+def _up(command: Sequence[str], environ: Mapping[str, str], folder: str) -> Iterator[int]:
+    """Start it and return when it is ready; end it in good order."""
+    with subprocess.Popen(command, env=environ, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
         try:
             _wait_until_ready(process)
-            took = time.monotonic() - started
-            settings = attached(Settings.load(environ=environ))
-            yield System(process.pid, transport, ports, settings, took)
+            yield process.pid
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(60)
@@ -66,22 +135,39 @@ async def wait_until_final(system: System, but: int, timeout_s: float) -> float:
 
     To look must not cost what it looks at: only the index of the unfinished is read.
     """
-    query = load_queries("benchmarks", "watch.sql")["count_unfinished"]
-    connection = await connect(
-        system.settings.service_database_url("order"),
-        application_name="orderflow benchmark",
-        lookups_only=True,
-        settings={"max_parallel_workers_per_gather": "0"},
+    connection = await asyncpg.connect(
+        system.database_url("order"), server_settings={"max_parallel_workers_per_gather": "0"}
     )
     try:
         deadline = time.perf_counter() + timeout_s
         while time.perf_counter() < deadline:
-            if await connection.fetchval(query) <= but:
+            if await connection.fetchval(COUNT_UNFINISHED) <= but:
                 return time.perf_counter()
             await asyncio.sleep(LOOK_EVERY_S)
     finally:
         await connection.close()
     raise TimeoutError(f"more than {but} orders were not final within {timeout_s:g} s")
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def say(text: str) -> None:
+    """What is going on, for who waits."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _environment() -> dict[str, str]:
+    """Without settings of the person who measures."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("ORDERFLOW_")}
 
 
 def _wait_until_ready(process: subprocess.Popen[str]) -> None:
@@ -93,14 +179,3 @@ def _wait_until_ready(process: subprocess.Popen[str]) -> None:
         if time.monotonic() > deadline:
             break
     raise RuntimeError("orderflow up did not become ready")
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

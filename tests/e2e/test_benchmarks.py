@@ -16,17 +16,33 @@ def test_the_quick_benchmark_gives_every_figure_and_keeps_the_promises() -> None
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
 
     assert done.returncode == 0, done.stderr
-    (figures,) = json.loads(done.stdout)
+    (figures,) = json.loads(done.stdout)["figures"]
     assert figures["promises_kept"]
     assert figures["ratio"] > 0
-    assert figures["consume"] > 0
+    assert figures["consume"]["consume"] > 0
     assert figures["consume_poison"] > 0
     assert [len(rates) for rates in figures["parked"]["rates"]] == [1, 1]
     assert all(figures["parked"]["p99_ms"])
-    assert [each["rate"] for each in figures["latencies"]] == [50, 200]
+    assert figures["command_ms"] > 0
+    assert {rate: len(rounds) for rate, rounds in figures["latencies"].items()} == {"50": 1, "200": 1}
     assert figures["idle"]["services_mb"] > 0
+
+
+def test_without_the_commit_of_the_older_release_a_sentence_says_so() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--against", "f" * 40],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"there is no commit {'f' * 40} here")
+    assert "--against none" in done.stderr

@@ -1,0 +1,48 @@
+"""How many modules somebody has to read who follows an order, and a page that follows it for them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.bounds import BOUNDS
+from tests.support.postgres import PostgresServer
+from tests.support.saga import databases
+from tests.support.tracing import PACKAGE, Entry
+from tests.support.ways import Ways, entered, modules, walk
+
+PAGE = Path(__file__).parents[2] / "docs" / "follow-an-order.md"
+SECTION = re.compile(r"^## .*?<a id=\"(\w+)\"></a>\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+STEP = re.compile(r"`([\w/]+\.py)` `([\w.]+)`")
+WAYS = {"post": ("post",), "record": ("record",), "poison_to_replay": ("poison", "replay")}
+
+
+@pytest.fixture(scope="module")
+def ways(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Ways:
+    with databases(postgres, "order") as made:
+        return asyncio.run(walk(made, tmp_path_factory.mktemp("ways")))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_way_enters_no_more_modules_than_its_bound(ways: Ways, way: str) -> None:
+    found = list(dict.fromkeys(file for name in WAYS[way] for file in modules(ways[name])))
+    bound = BOUNDS["modules"]["most"][way]
+
+    assert len(found) <= bound, f"{way} enters {len(found)} modules, {bound} are allowed: {', '.join(found)}"
+
+
+def test_every_pattern_of_the_vocabulary_fits_a_module() -> None:
+    assert [each for each in BOUNDS["modules"]["vocabulary"] if not list(PACKAGE.glob(each))] == []
+
+
+@pytest.mark.parametrize("way", ["post", "publish", "record"])
+def test_the_page_follows_an_order_as_the_code_does(ways: Ways, way: str) -> None:
+    steps = [Entry(*step) for step in STEP.findall(dict(SECTION.findall(PAGE.read_text("utf-8")))[way])]
+    walked = entered(ways[way])
+
+    assert steps
+    assert [f"{step.file} {step.function}" for step in steps if step not in walked] == []
+    assert steps == sorted(steps, key=walked.index), "the code enters them in another order"
