@@ -11,8 +11,8 @@ import asyncpg
 import pytest
 
 from orderflow.messaging.inbox import InboxEntry, InboxState
-from orderflow.messaging.recovery.port import Act, LetterFilter, ReplayPlan, ReplayProgress
-from orderflow.messaging.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
+from orderflow.messaging.recovery.model import LetterFilter, ReplayPlan, ReplayProgress
+from orderflow.messaging.store import Act, DataRefusedError, SchemaBehindError, StoreUnavailableError
 from orderflow.messaging.stores.postgres import migrations
 from orderflow.messaging.stores.postgres.migrations import MigrationSequence
 from orderflow.messaging.stores.postgres.queries import load_queries
@@ -258,7 +258,7 @@ async def test_an_outage_in_the_middle_of_parking_leaves_nothing_half_done(store
 
 async def test_a_replay_waits_for_who_is_just_discarding_the_event_and_then_leaves_it(store: PostgresStore) -> None:
     await park(store, dead("k", "1"), dead("l", "1"))
-    positions = [letter.event.position for letter in await store.recovery.letters(LetterFilter(), 10)]
+    positions = [letter.position for letter in await store.recovery.letters(LetterFilter(), 10)]
     number = (await store.recovery.begin_replay(positions, ReplayPlan(), Act(who="ada"), 0)).number
     await store.recovery.claim_replay(60_000)
     async with store.transaction() as tx:

@@ -7,7 +7,7 @@ import math
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from orderflow.cli.errors import CliError, NotFoundError, RefusedError, UnreachableError
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     import httpx2
+
+T = TypeVar("T")
 
 TIMEOUT_S = 10.0
 
@@ -75,6 +77,22 @@ class ServiceClient:
         Raises UnreachableError, NotFoundError, RefusedError, CliError.
         """
         return self.ask("GET", path, parameters=parameters, wait_s=wait_s, within_s=within_s).body
+
+    def read(self, kind: type[T], path: str, parameters: Mapping[str, str | int] | None = None) -> T:
+        """The answer as the class that the service sends. Raises as `get`."""
+        return self.decoded(kind, self.get(path, parameters))
+
+    def decoded(self, kind: type[T], answer: object) -> T:
+        """Raises CliError: the answer is not of this form."""
+        import msgspec
+
+        try:
+            return msgspec.convert(answer, kind)
+        except msgspec.ValidationError as error:
+            raise CliError(
+                f"The {self.name} service at {self.url} answered in a form that this release cannot read: {error}. "
+                "Use the command line of the release that the service runs"
+            ) from error
 
     def ask(
         self,

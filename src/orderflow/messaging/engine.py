@@ -33,13 +33,14 @@ from orderflow.messaging.pacing import Pacer
 from orderflow.messaging.patience import Patience
 from orderflow.messaging.progress import Part, Parts, ProgressWatch
 from orderflow.messaging.recovery.overruling import Overruling
+from orderflow.messaging.recovery.port import OperatedStore
 from orderflow.messaging.recovery.recovery import Recovery
 from orderflow.messaging.recovery.replay import ReplayRunner
 from orderflow.messaging.relay import BATCH_MAX, Relay
 from orderflow.messaging.retrier import Retrier
 from orderflow.messaging.retry import Backoff
 from orderflow.messaging.signals import OutboxPurged, Signals
-from orderflow.messaging.store import Changes, Store, StoreUnavailableError
+from orderflow.messaging.store import Changes, StoreUnavailableError
 from orderflow.messaging.transport import Transport
 
 COMMAND_PACE_MAX_MS = 20.0
@@ -68,12 +69,15 @@ class Health:
 
 
 class Engine:
-    """Runs one service in this process. Several processes of one service share its work."""
+    """Runs one service in this process. Several processes of one service share its work.
+
+    `held` says why a consumer is made to stand still from outside; "" when it is not.
+    """
 
     def __init__(
         self,
         service: Service,
-        store: Store,
+        store: OperatedStore,
         transport: Transport,
         *,
         gateway: Gateway | None,
@@ -81,7 +85,7 @@ class Engine:
         clock: Clock,
         chance: random.Random,
         config: EngineConfig,
-        inlet: Callable[..., Inlet] = Inlet,
+        held: Callable[[str], str] = lambda _: "",
         end: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.service = service
@@ -96,10 +100,10 @@ class Engine:
         self._patiences: dict[str, Patience] = {}
         self._commits: Counter[str] = Counter()
         self._draining = False
-        self._inlet = inlet(service, store, policy_of(config, chance), signals, clock, self._committed)
+        self._held = held
+        self._inlet = Inlet(service, store, policy_of(config, chance), signals, clock, self._committed)
         self._commands_patience = self._patience("commands", ceiling_ms=1_000)
-        self._commands = self._batcher()
-        self._answers = self._batcher()
+        self._commands, self._answers = self._batcher(), self._batcher()
         pacer = self._pacer(config.pace_max_ms, BATCH_MAX)
         self._relay = Relay(service.name, store.outbox(), transport, pacer, signals, clock)
         self._loops = [self._consumer_loop(each, transport) for each in service.subscriptions]
@@ -350,7 +354,7 @@ class Engine:
         return Part(
             f"consumer {loop.consumer}",
             lambda: loop.worked,
-            lambda place: self._inlet.standing_still(loop.consumer) or loop.excuse(place),
+            lambda place: self._held(loop.consumer) or loop.excuse(place),
             loop.holds,
             lambda: loop.strides,
         )

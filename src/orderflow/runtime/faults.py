@@ -9,22 +9,18 @@ import msgspec
 
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.decision import Service
-from orderflow.messaging.faults.port import Fault, FaultKind, FaultSet
-from orderflow.messaging.faults.targets import NoTargetError, require_target
-from orderflow.messaging.recovery.port import Act
-from orderflow.messaging.store import Store
+from orderflow.messaging.faults.fault import Fault, FaultKind, FaultSet, FaultStore, NoTargetError, require_target
+from orderflow.messaging.recovery.port import RecoveryStore
+from orderflow.messaging.store import Act
 from orderflow.runtime import text
 from orderflow.runtime.operation import Handler, Operation, Parameter, Reply, Request, Response
-from orderflow.runtime.operators.asking import TAG, act_of, operator
+from orderflow.runtime.operators.asking import TAG, act_of, operator, route
 from orderflow.runtime.operators.examples import FAULT, FAULTS
 from orderflow.runtime.problems import ProblemError
 
 SILENT_MS = 5_000
 LOOK_EVERY_S = 0.02
-NO_GAME_DAY = (
-    "faults can be put only into a system that was started for a game day: start it with `orderflow up --game-day`"
-)
-OUTSIDE = Response(status=404, description="The system was not started for a game day, or there is no such fault")
+OUTSIDE = Response(status=404, description="There is no such fault")
 
 Text = Annotated[text.Text, msgspec.Meta(min_length=1, max_length=200)]
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
@@ -63,22 +59,28 @@ class FaultsChanged(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Faults:
-    """Answers from the service's database, where its processes share them; 404 outside of a game day."""
+    """Answers from the service's database, where its processes share them. Only a process on a game day has this."""
 
-    def __init__(self, service: Service, store: Store, clock: Clock, *, game_day: bool) -> None:
+    def __init__(self, service: Service, faults: FaultStore, log: RecoveryStore, clock: Clock) -> None:
         self._service = service
-        self._store = store
+        self._faults = faults
+        self._log = log
         self._clock = clock
-        self._game_day = game_day
 
     async def listed(self, _: Request[None]) -> Reply:
-        self._require_game_day()
-        found = await self._store.faults.current()
-        readers = await self._store.faults.readers(SILENT_MS)
+        """The faults of a game day that are set.
+
+        What fails on purpose, and how many processes follow it. Only in a system started with `--game-day`.
+        """
+        found = await self._faults.current()
+        readers = await self._faults.readers(SILENT_MS)
         return Reply(body=FaultList(faults=found.faults, processes=len(readers)))
 
     async def add(self, request: Request[FaultWanted]) -> Reply:
-        self._require_game_day()
+        """Make events fail on purpose, in every process of the service.
+
+        Answers once every process applies it. Only in a system started with `--game-day`.
+        """
         act, wanted = act_of(request), request.body
         try:
             require_target(self._service, wanted.event_type, wanted.field)
@@ -91,60 +93,42 @@ class Faults:
             error=wanted.error,
             share=wanted.share,
         )
-        return await self._confirmed(201, act, "fault add", await self._store.faults.add(fault))
+        return await self._confirmed(201, act, "fault add", await self._faults.add(fault))
 
     async def clear(self, request: Request[None]) -> Reply:
-        self._require_game_day()
         act, number = act_of(request), request.values["id"]
-        cleared = await self._store.faults.clear(number)
+        cleared = await self._faults.clear(number)
         if not cleared.faults:
             raise ProblemError(404, f"no fault {number} is set")
         return await self._confirmed(200, act, "fault clear", cleared)
 
     async def clear_all(self, request: Request[None]) -> Reply:
-        self._require_game_day()
-        return await self._confirmed(200, act_of(request), "fault clear", await self._store.faults.clear(None))
-
-    def _require_game_day(self) -> None:
-        if not self._game_day:
-            raise ProblemError(404, NO_GAME_DAY)
+        return await self._confirmed(200, act_of(request), "fault clear", await self._faults.clear(None))
 
     async def _confirmed(self, status: int, act: Act, action: str, changed: FaultSet) -> Reply:
         """Once every process that lives applies it: one that does not say so falls silent, and counts as dead."""
         for fault in changed.faults:
-            await self._store.recovery.log(act, action, str(fault), "done")
+            await self._log.log(act, action, str(fault), "done")
         while True:
-            readers = await self._store.faults.readers(SILENT_MS)
+            readers = await self._faults.readers(SILENT_MS)
             if all(reader.revision >= changed.revision for reader in readers):
                 return Reply(status, FaultsChanged(faults=changed.faults, confirmed_by=len(readers)))
             await self._clock.sleep(LOOK_EVERY_S)
 
     def operations(self) -> Sequence[Operation]:
-        listing = Operation(
-            method="GET",
-            path="/ops/faults",
-            summary="The faults of a game day that are set",
-            description=(
-                "What fails on purpose, and how many processes follow it. Only in a system started with `--game-day`."
-            ),
-            tag=TAG,
-            handler=self.listed,
-            responses=[Response(status=200, description="All of them", type=FaultList, example=_LISTED), OUTSIDE],
+        listing = route(
+            "GET /ops/faults",
+            self.listed,
+            Response(status=200, description="All of them", type=FaultList, example=_LISTED),
+            OUTSIDE,
         )
-        adding = Operation(
-            method="POST",
-            path="/ops/faults",
-            summary="Make events fail on purpose, in every process of the service",
-            description="Answers once every process applies it. Only in a system started with `--game-day`.",
-            tag=TAG,
-            handler=self.add,
-            request=FaultWanted,
-            example=FAULT,
+        adding = route(
+            "POST /ops/faults",
+            self.add,
+            Response(status=201, description="Every process applies it", type=FaultsChanged, example=_CHANGED),
+            OUTSIDE,
             parameters=[operator],
-            responses=[
-                Response(status=201, description="Every process applies it", type=FaultsChanged, example=_CHANGED),
-                OUTSIDE,
-            ],
+            example=FAULT,
         )
         number = Parameter(name="id", where="path", description="The fault's id", type=Number)
         return (

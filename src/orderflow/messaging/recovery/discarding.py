@@ -6,11 +6,11 @@ from orderflow.messaging.incoming import from_parked
 from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.recovery.errors import LetterMissingError
 from orderflow.messaging.recovery.locking import locked_sequence
-from orderflow.messaging.recovery.port import Act, Letter, LogEntry
-from orderflow.messaging.store import Changes, Store
+from orderflow.messaging.recovery.model import StoredLetter
+from orderflow.messaging.store import Act, Changes, LogEntry, Store
 
 
-async def discard(letter: Letter, act: Act, inlet: Inlet, store: Store) -> Changes:
+async def discard(letter: StoredLetter, act: Act, inlet: Inlet, store: Store) -> Changes:
     """Returns what was written. Should the event come again, it is known.
 
     Raises LetterMissingError, KeyBusyError, StoreUnavailableError.

@@ -17,7 +17,8 @@ from orderflow.messaging.incoming import from_parked
 from orderflow.messaging.inlet import Inlet
 from orderflow.messaging.recovery.errors import KeyBusyError
 from orderflow.messaging.recovery.locking import LOCK_WAIT_S, SEQUENCE_MAX, lock_within
-from orderflow.messaging.recovery.prediction import Prediction, RehearsalVerdict, Rehearsed
+from orderflow.messaging.recovery.model import RehearsalVerdict, Rehearsed
+from orderflow.messaging.recovery.prediction import Prediction
 from orderflow.messaging.retrier import DRAIN_MAX
 from orderflow.messaging.store import DataRefusedError, Store, Transaction
 
@@ -118,12 +119,4 @@ class _Passage:
 
 
 def _busy(consumer: str, event: ParkedEvent, why: Exception) -> Rehearsed:
-    return Rehearsed(
-        position=event.position,
-        consumer=consumer,
-        key=event.key,
-        event_id=str(event.event_id),
-        event_type=event.event_type,
-        verdict=RehearsalVerdict.BUSY,
-        failure=replace(describe(why), kind=INFRASTRUCTURE),
-    )
+    return Rehearsed.of(consumer, event, RehearsalVerdict.BUSY, replace(describe(why), kind=INFRASTRUCTURE))

@@ -28,11 +28,10 @@ from orderflow.messaging.message import Command
 from orderflow.messaging.publisher import Publisher, to_publish
 from orderflow.messaging.recovery.errors import ConfirmationNeededError, EventUnreadError, RecoveryError
 from orderflow.messaging.recovery.locking import LOCK_WAIT_S, SEQUENCE_MAX, lock_within
-from orderflow.messaging.recovery.port import Act, LogEntry
 from orderflow.messaging.result import Result
 from orderflow.messaging.rows import Ref, Rows
 from orderflow.messaging.signals import Outcome
-from orderflow.messaging.store import Changes, DataRefusedError, OpenIntent, Store, Transaction
+from orderflow.messaging.store import Act, Changes, DataRefusedError, LogEntry, OpenIntent, Store, Transaction
 from orderflow.messaging.transport import ConsumerRecord
 
 
