@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import math
-import ssl
+import select
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from orderflow.cli.errors import CliError, NotFoundError, RefusedError, UnreachableError
 
 if TYPE_CHECKING:
     from uuid import UUID
-
-    import httpx2
 
 T = TypeVar("T")
 
@@ -34,6 +34,15 @@ class Answer:
     headers: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """Any answer; names of headers in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
 class ServiceClient:
     """One service at `url`, asked synchronously. Close it after use.
 
@@ -43,26 +52,19 @@ class ServiceClient:
     def __init__(
         self, name: str, url: str, *, timeout_s: float = TIMEOUT_S, installation: UUID | None = None
     ) -> None:
-        import httpx2
-
         self.name = name
         self.url = url
         self._installation = installation
         self._timeout_s = timeout_s
-        self._http = httpx2.Client(
-            base_url=url,
-            timeout=timeout_s,
-            # Reading the certificates of all authorities takes longer than an answer does.
-            verify=url.startswith("https:") or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-            # A proxy of the surroundings is for the world outside, not for this machine.
-            trust_env=not is_loopback(url),
-        )
+        self._place = urlsplit(url)
+        self._connection: HTTPConnection | None = None
+        self._before = ""
 
     def __enter__(self) -> ServiceClient:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._http.close()
+        self._drop()
 
     def get(
         self,
@@ -110,10 +112,10 @@ class ServiceClient:
         if self._installation is not None:
             self._require_ours(self._installation, within_s, may_be_starting=path.startswith("/health/"))
         reply = self._ask(method, path, within_s, parameters=parameters, body=body, headers=headers, wait_s=wait_s)
-        if not reply.is_success and reply.status_code not in good:
+        if not 200 <= reply.status < 300 and reply.status not in good:
             raise self._refusal(reply)
         try:
-            return Answer(reply.json(), reply.headers)
+            return Answer(json.loads(reply.content), reply.headers)
         except ValueError as error:
             raise self._stranger() from error
 
@@ -121,7 +123,7 @@ class ServiceClient:
         """Raises UnreachableError for a service of somebody else, which would take the request as well."""
         reply = self._ask("GET", "/health/live", within_s)
         try:
-            found = reply.json()
+            found = json.loads(reply.content)
             service, of = found["service"], found["installation"]
         except (ValueError, KeyError, TypeError) as error:
             raise self._stranger() from error
@@ -147,40 +149,55 @@ class ServiceClient:
         body: object = None,
         headers: Mapping[str, str] | None = None,
         wait_s: float = 0.0,
-    ) -> httpx2.Response:
-        import httpx2
-
+    ) -> _Reply:
         limit_s, read_s = min(self._timeout_s, within_s), min(self._timeout_s + wait_s, within_s)
+        target = quote(self._place.path.rstrip("/") + path, safe="/%?=&")
+        if parameters:
+            target += "?" + urlencode({name: str(value) for name, value in parameters.items()})
+        content = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        kind = {} if content is None else {"content-type": "application/json"}
+        connection = self._connected(limit_s)
         try:
-            return self._http.request(
-                method,
-                path,
-                params={name: str(value) for name, value in (parameters or {}).items()},
-                json=body,
-                headers=dict(headers or {}),
-                timeout=httpx2.Timeout(limit_s, read=read_s),
-            )
-        except httpx2.HTTPError as error:
-            raise self._unreachable(error, read_s) from error
-
-    def _unreachable(self, error: httpx2.HTTPError, limit_s: float) -> CliError:
-        import httpx2
-
-        if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
-            return UnreachableError(nothing_answers(self.url, self.name))
-        if isinstance(error, httpx2.TimeoutException):
-            return AnswerLostError(
-                f"The {self.name} service at {self.url} did not answer within {limit_s:.3g} s. "
+            connection.sock.settimeout(read_s)
+            connection.request(method, self._before + target, content, {**kind, **(headers or {})})
+            reply = connection.getresponse()
+            return _Reply(reply.status, {name.lower(): value for name, value in reply.getheaders()}, reply.read())
+        except TimeoutError as error:
+            self._drop()
+            raise AnswerLostError(
+                f"The {self.name} service at {self.url} did not answer within {read_s:.3g} s. "
                 "See what it waits for with: orderflow doctor"
-            )
-        return AnswerLostError(
-            f"The connection to the {self.name} service at {self.url} broke before it had answered "
-            f"({type(error).__name__}). See what is wrong with: orderflow doctor"
-        )
+            ) from error
+        except (OSError, HTTPException) as error:
+            self._drop()
+            raise AnswerLostError(
+                f"The connection to the {self.name} service at {self.url} broke before it had answered "
+                f"({type(error).__name__}). See what is wrong with: orderflow doctor"
+            ) from error
 
-    def _refusal(self, reply: httpx2.Response) -> CliError:
-        detail = problem_detail(reply)
-        status = reply.status_code
+    def _connected(self, timeout_s: float) -> HTTPConnection:
+        """The connection that is open, or a new one. Raises UnreachableError."""
+        kept = self._connection
+        if kept is not None and kept.sock is not None and not select.select([kept.sock], [], [], 0)[0]:
+            return kept
+        # What the service has closed meanwhile can be read from: its end.
+        self._drop()
+        try:
+            self._connection, self._before = opened(self._place, timeout_s)
+            self._connection.connect()
+        except (OSError, HTTPException, ValueError) as error:
+            self._drop()
+            raise UnreachableError(nothing_answers(self.url, self.name)) from error
+        return self._connection
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+
+    def _refusal(self, reply: _Reply) -> CliError:
+        detail = problem_detail(reply.content)
+        status = reply.status
         if detail is None:
             return self._stranger()
         if status == 404:
@@ -216,10 +233,44 @@ def is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
-def problem_detail(reply: httpx2.Response) -> str | None:
+def opened(place: SplitResult, timeout_s: float) -> tuple[HTTPConnection, str]:
+    """A connection, not yet made, to what an http(s) URL names, and what stands before the path in its requests.
+
+    By way of the proxy that the surroundings name for it; not for this machine: that is for the world outside. Raises
+    ValueError, OSError (no certificates).
+    """
+    if place.scheme not in {"http", "https"} or not place.hostname:
+        raise ValueError(f"no address of http: {place.geturl()}")
+    proxy = None if is_loopback(place.geturl()) else _proxy_for(place)
+    if place.scheme == "https":
+        # Reading the certificates of all authorities takes longer than an answer does: only where they are needed.
+        import httpx2
+
+        at = proxy or place
+        secured = HTTPSConnection(at.hostname or "", at.port, timeout=timeout_s, context=httpx2.create_ssl_context())
+        if proxy:
+            secured.set_tunnel(place.hostname, place.port)
+        return secured, ""
+    if proxy is None:
+        return HTTPConnection(place.hostname, place.port, timeout=timeout_s), ""
+    return HTTPConnection(proxy.hostname or "", proxy.port, timeout=timeout_s), f"http://{place.netloc}"
+
+
+def _proxy_for(place: SplitResult) -> SplitResult | None:
+    """As http_proxy, https_proxy, all_proxy and no_proxy say."""
+    from urllib.request import getproxies_environment, proxy_bypass
+
+    known = getproxies_environment()
+    named = known.get(place.scheme) or known.get("all")
+    if not named or proxy_bypass(place.hostname or ""):
+        return None
+    return urlsplit(named if "//" in named else f"http://{named}")
+
+
+def problem_detail(content: bytes) -> str | None:
     """What a problem document (RFC 9457) says, with every wrong field; None when it is none."""
     try:
-        problem = reply.json()
+        problem = json.loads(content)
     except ValueError:
         return None
     if not isinstance(problem, dict) or not isinstance(problem.get("title"), str):
