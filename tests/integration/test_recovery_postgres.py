@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from orderflow.cli.dlt import check
 from orderflow.events.inventory import MissingLine, StockRejected
 from orderflow.events.order import Item, OrderPlaced
 from orderflow.messaging import cloudevents, identity
@@ -83,14 +84,14 @@ class Shop:
         names = [*topics, *(f"{name}.DLT" for name in topics)]
         self.log.create([TopicSettings(name, 1) for name in names])
         self._server = server
-        self._url = url
+        self.url = url
         self._database = urlsplit(url).path.removeprefix("/")
         self._offset = 0
 
     @asynccontextmanager
     async def process(self) -> AsyncIterator[Engine]:
         """A process of its own, dead in the end."""
-        store = await PostgresStore.connect(self._url, tables=definition().tables)
+        store = await PostgresStore.connect(self.url, tables=definition().tables)
         engine = self.engine(store=store)
         try:
             yield engine
@@ -307,3 +308,18 @@ async def test_an_edit_and_a_discard_are_kept(shop: Shop) -> None:
     states = "SELECT state, count(*) FROM processed_events GROUP BY state ORDER BY state"
     assert shop.asked(states).split() == ["3|1", "4|1"]
     assert shop.asked("SELECT string_agg(action, ' ' ORDER BY number) FROM operator_actions") == "edit discard"
+
+
+async def test_what_waits_is_read_from_the_table_page_by_page(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    orders = [new_order_id() for _ in range(5)]
+    for order_id in orders:
+        await shop.admit(placed(order_id), service=LAST_RELEASE)
+    monkeypatch.setattr(check, "PAGE", 2)
+
+    pages = [page async for page in check.read_waiting(shop.url)]
+
+    assert [len(page) for page in pages] == [2, 2, 1]
+    assert [(consumer, event.key) for page in pages for consumer, event in page] == [
+        ("payment", str(order_id)) for order_id in orders
+    ]
+    assert check.unreadable(pages[0], SERVICE.catalogue) == []
