@@ -14,7 +14,7 @@ from orderflow.cli.http import AnswerLostError, ServiceClient, opened
 from orderflow.messaging.recovery.model import DeadLetterPage
 from tests.support.shop import Asked, Says, shop
 
-PROXY = "http://proxy.example:3128"
+PROXY = "http://between.example:8123"
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +79,7 @@ def test_a_proxy_is_asked_for_what_is_elsewhere_unless_it_is_excepted(monkeypatc
     near, nothing = opened(urlsplit("http://near.example:8080"), 1.0)
     here, _ = opened(urlsplit("http://127.0.0.1:8080"), 1.0)
 
-    assert (far.host, far.port, before) == ("proxy.example", 3128, "http://shop.example:8080")
+    assert (far.host, far.port, before) == ("between.example", 8123, "http://shop.example:8080")
     assert (near.host, near.port, nothing) == ("near.example", 8080, "")
     assert here.host == "127.0.0.1"
 
@@ -92,7 +92,7 @@ def test_what_is_secured_is_reached_through_a_proxy_by_a_tunnel(monkeypatch: pyt
     assert isinstance(plain, HTTPSConnection)
     assert isinstance(tunnelled, HTTPSConnection)
     assert (plain.host, plain.port) == ("shop.example", 443)
-    assert (tunnelled.host, tunnelled.port, before) == ("proxy.example", 3128, "")
+    assert (tunnelled.host, tunnelled.port, before) == ("between.example", 8123, "")
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1:1", "http://", "http://127.0.0.1:99999"])
