@@ -76,7 +76,7 @@ def _document(definition: ServiceDefinition) -> Json:
         *health_operations(HealthCheck(clock)),
         metrics_operation(Metrics(definition.name), tuple),
         *operator_operations(definition.service, away, away, queues),
-        *Faults(definition.service, away, clock, game_day=False).operations(),
+        *Faults(definition.service, away, away, clock).operations(),
     ]
     return document_of(definition.title, version("orderflow"), operations)
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from orderflow.messaging.store import Store
+from orderflow.messaging.recovery.port import OperatedStore
 from tests.conformance.store_backends import Backend, MemoryBackend, PostgresBackend
 
 
@@ -23,5 +23,5 @@ async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
 
 
 @pytest.fixture
-async def store(backend: Backend) -> Store:
+async def store(backend: Backend) -> OperatedStore:
     return await backend.open()

@@ -18,12 +18,21 @@ import msgspec
 from msgspec.structs import replace
 
 from orderflow.messaging.failures import Verdict
-from orderflow.messaging.faults.port import Fault, FaultKind
+from orderflow.messaging.faults.fault import Fault, FaultKind, FaultStore
 from orderflow.messaging.identity import NAMESPACE
 from orderflow.messaging.inbox import EditedEvent, Failure, InboxEntry, InboxState, ParkedEvent
-from orderflow.messaging.recovery.port import Act, Expired, LetterFilter, LogEntry, Overrule, ReplayPlan, ReplayState
+from orderflow.messaging.recovery.model import Expired, LetterFilter, Overrule, ReplayPlan, ReplayState
+from orderflow.messaging.recovery.port import OperatedStore
 from orderflow.messaging.rows import Ref
-from orderflow.messaging.store import DataRefusedError, End, OutboxFilter, ParkedQuery, Plan, Store
+from orderflow.messaging.store import (
+    Act,
+    DataRefusedError,
+    End,
+    LogEntry,
+    OutboxFilter,
+    ParkedQuery,
+    Plan,
+)
 from tests.conformance.store_tables import Counter, Move, Parcel, ParcelState
 from tests.conformance.store_values import CONSUMER, changes, dead, event_id, intent, outgoing, parked
 
@@ -42,8 +51,9 @@ Queues = Mapping[str, Sequence[ParkedEvent]]
 class Side:
     """One store, and the names by which its numbers are compared."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: OperatedStore, faults: FaultStore) -> None:
         self.store = store
+        self.faults = faults
         self.reader = store.outbox()
         self._ranks: dict[str, dict[int, int]] = {}
 
@@ -59,8 +69,9 @@ class Side:
 
     async def at(self, consumer: str, key: str, place: int) -> ParkedEvent | None:
         """What is parked there, the head at place 0."""
-        waiting = await self.store.recovery.sequence(consumer, key, 100)
-        return waiting[place].event if place < len(waiting) else None
+        async with self.store.transaction() as tx:
+            waiting = (await tx.open(Plan(consumer, parked=ParkedQuery([key], 100, due=False)))).parked
+        return waiting[place] if place < len(waiting) else None
 
     def rank(self, kind: str, number: int) -> int:
         ranks = self._ranks.setdefault(kind, {0: 0})
@@ -293,17 +304,17 @@ async def annotate(side: Side, failure: int, note: str) -> Any:
 
 async def set_fault(side: Side, value: str) -> Any:
     return replace(
-        await side.store.faults.add(Fault(event_type="t", field="f", value=value, error=FaultKind.HANG)), faults=()
+        await side.faults.add(Fault(event_type="t", field="f", value=value, error=FaultKind.HANG)), faults=()
     )
 
 
 async def clear_faults(side: Side) -> Any:
-    return len((await side.store.faults.clear(None)).faults)
+    return len((await side.faults.clear(None)).faults)
 
 
 async def follow_faults(side: Side, number: int, applied: int) -> Any:
-    await side.store.faults.follow(UUID(int=number), applied)
-    return await side.store.faults.readers(FOREVER_MS)
+    await side.faults.follow(UUID(int=number), applied)
+    return await side.faults.readers(FOREVER_MS)
 
 
 async def look(side: Side) -> Any:
@@ -316,8 +327,8 @@ async def look(side: Side) -> Any:
         "letters": letters,
         "dead": await recovery.letters(LetterFilter(state=InboxState.DEAD), 100),
         "by key": await recovery.letters(LetterFilter(state=None, key="x", consumer=CONSUMER), 100),
-        "found": [(await recovery.letter(each.event.event_id)) for each in letters],
-        "history": [await recovery.history(each.event.position) for each in letters],
+        "found": [(await recovery.letter(each.event_id)) for each in letters],
+        "history": [await recovery.history(each.position) for each in letters],
         "of ids": [await recovery.history(event_id(f"{key}/{identity}")) for key in KEYS for identity in IDENTITIES],
         "groups": sorted(map(str, map(side.plain, await recovery.groups(LetterFilter())))),
         "summary": await recovery.summary(),
@@ -327,7 +338,7 @@ async def look(side: Side) -> Any:
         "replays": [(each.state, each.why, each.progress, each.step, each.lag_before) for each in replays],
         "expired": await recovery.expired(),
         "overrules": await recovery.overrules(),
-        "faults": len((await store.faults.current()).faults),
+        "faults": len((await side.faults.current()).faults),
         "due": sorted((each.kind, each.consumer, each.place, each.count) for each in standing.due),
         "unending": sorted((each.kind, each.consumer, each.count) for each in standing.unending),
         "published": await store.published(OutboxFilter()),

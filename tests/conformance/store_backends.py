@@ -10,11 +10,15 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from orderflow.messaging.clock import SystemClock
+from orderflow.messaging.faults.fault import FaultStore
+from orderflow.messaging.recovery.port import OperatedStore
 from orderflow.messaging.store import LONGEST_WAIT_MS, OutboxReader, Store
 from orderflow.messaging.stores.memory.database import MemoryDatabase
+from orderflow.messaging.stores.memory.faults import FaultTables, MemoryFaults
 from orderflow.messaging.stores.memory.outbox import MemoryOutboxReader
 from orderflow.messaging.stores.memory.store import MemoryStore
 from orderflow.messaging.stores.postgres import migrations
+from orderflow.messaging.stores.postgres.faults import PostgresFaults
 from orderflow.messaging.stores.postgres.outbox import PostgresOutboxReader
 from orderflow.messaging.stores.postgres.store import PostgresStore
 from orderflow.messaging.stores.shares import SILENCE_S
@@ -25,7 +29,11 @@ from tests.support.postgres import PostgresServer
 class Backend(Protocol):
     """One database; each store opened on it stands for a process of its own."""
 
-    async def open(self, silence_s: float = SILENCE_S, longest_wait_ms: int = LONGEST_WAIT_MS) -> Store: ...
+    async def open(self, silence_s: float = SILENCE_S, longest_wait_ms: int = LONGEST_WAIT_MS) -> OperatedStore: ...
+
+    def faults(self) -> FaultStore:
+        """What a process of it would share its faults by."""
+        ...
 
     def holding(self, row: int) -> AbstractAsyncContextManager[None]:
         """Within, a session of a stranger holds this outbox row."""
@@ -56,8 +64,13 @@ class MemoryBackend:
             stepwise={store_tables.Parcel},
         )
         self._stores: list[MemoryStore] = []
+        self._faults = FaultTables()
 
-    async def open(self, silence_s: float = SILENCE_S, longest_wait_ms: int = LONGEST_WAIT_MS) -> Store:
+    def faults(self) -> FaultStore:
+        store = MemoryStore(self._database)
+        return MemoryFaults(self._faults, self._database.clock, lambda _: store.ping())
+
+    async def open(self, silence_s: float = SILENCE_S, longest_wait_ms: int = LONGEST_WAIT_MS) -> OperatedStore:
         store = MemoryStore(self._database, silence_s=silence_s, longest_wait_ms=longest_wait_ms)
         self._stores.append(store)
         return store
@@ -94,7 +107,7 @@ class PostgresBackend:
         self._name = urlsplit(url).path.removeprefix("/")
         self._stores: list[PostgresStore] = []
 
-    async def open(self, silence_s: float = SILENCE_S, longest_wait_ms: int = LONGEST_WAIT_MS) -> Store:
+    async def open(self, silence_s: float = SILENCE_S, longest_wait_ms: int = LONGEST_WAIT_MS) -> OperatedStore:
         if not self._stores:
             own = migrations.MigrationSequence.from_package("parcels", store_tables.__name__, store_tables.tables())
             await migrations.migrate(self._url, [migrations.core(), own])
@@ -103,6 +116,9 @@ class PostgresBackend:
         )
         self._stores.append(store)
         return store
+
+    def faults(self) -> FaultStore:
+        return PostgresFaults(self._stores[-1].fetch)
 
     @asynccontextmanager
     async def holding(self, row: int) -> AsyncIterator[None]:

@@ -50,7 +50,8 @@ async def stores(postgres: PostgresServer, database_url: str) -> AsyncIterator[P
         for reader in list(store._readers):
             await reader.close()
         await connection.execute(EMPTY)
-        return Side(await MemoryBackend().open()), Side(store)
+        memory = MemoryBackend()
+        return Side(await memory.open(), memory.faults()), Side(store, backend.faults())
 
     yield fresh
     await connection.close()

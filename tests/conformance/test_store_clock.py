@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from orderflow.messaging.recovery.port import Act, ReplayPlan
-from orderflow.messaging.store import Due, Store, WorkKind
+from orderflow.messaging.recovery.model import ReplayPlan
+from orderflow.messaging.store import Act, Due, WorkKind
 from tests.conformance.store_backends import Backend
 from tests.conformance.store_values import CONSUMER, changes, commit, dead, intent, park, parked, queue, sequence
 
@@ -18,16 +18,16 @@ WAITING_MS = 30_000
 
 
 @pytest.fixture
-async def store(backend: Backend) -> Store:
+async def store(backend: Backend) -> OperatedStore:
     return await backend.open(longest_wait_ms=LONGEST_MS)
 
 
-async def due(store: Store) -> set[tuple[WorkKind, int, str]]:
+async def due(store: OperatedStore) -> set[tuple[WorkKind, int, str]]:
     found: list[Due] = list((await store.standing([CONSUMER], HOUR_MS)).due)
     return {(each.kind, each.count, each.oldest) for each in found}
 
 
-async def test_parked_events_dated_ahead_are_due_and_those_that_wait_are_not(store: Store) -> None:
+async def test_parked_events_dated_ahead_are_due_and_those_that_wait_are_not(store: OperatedStore) -> None:
     await park(store, parked("ahead", "1", delay_ms=HOUR_MS), parked("ahead", "2", attempts=0))
     await park(store, parked("waits", "1", delay_ms=WAITING_MS), dead("dead", "1", delay_ms=HOUR_MS))
 
@@ -38,7 +38,7 @@ async def test_parked_events_dated_ahead_are_due_and_those_that_wait_are_not(sto
     assert await due(store) == {(WorkKind.RETRY, 1, f"{head.position}/1")}
 
 
-async def test_intents_dated_ahead_are_claimed_and_those_that_wait_are_not(store: Store) -> None:
+async def test_intents_dated_ahead_are_claimed_and_those_that_wait_are_not(store: OperatedStore) -> None:
     await commit(store, changes(opened=[intent("a"), intent("b"), intent("c")], lease_ms=HOUR_MS))
     await commit(store, changes(opened=[intent("waits")], lease_ms=WAITING_MS))
 
@@ -50,7 +50,7 @@ async def test_intents_dated_ahead_are_claimed_and_those_that_wait_are_not(store
     assert await due(store) == set()
 
 
-async def test_a_replay_leased_ahead_goes_on_elsewhere(store: Store, backend: Backend) -> None:
+async def test_a_replay_leased_ahead_goes_on_elsewhere(store: OperatedStore, backend: Backend) -> None:
     await park(store, dead("k", "1"))
     (event,) = await sequence(store, "k")
     number = (await store.recovery.begin_replay([event.position], ReplayPlan(), Act(who="ada"), 0)).number

@@ -6,15 +6,16 @@ import pytest
 from msgspec.structs import replace
 
 from orderflow.messaging.failures import Verdict
-from orderflow.messaging.recovery.port import Act, Overrule
-from orderflow.messaging.store import Store
+from orderflow.messaging.recovery.model import Overrule
+from orderflow.messaging.recovery.port import OperatedStore
+from orderflow.messaging.store import Act
 from tests.conformance.store_backends import Backend
 
 ADA = Act(who="ada", reason="forged \u2603")
 POISON = Overrule(consumer="order", event_type="shop.Bought.v1", verdict=Verdict.POISON)
 
 
-async def test_the_last_word_on_a_type_counts_in_every_process(backend: Backend, store: Store) -> None:
+async def test_the_last_word_on_a_type_counts_in_every_process(backend: Backend, store: OperatedStore) -> None:
     other = await backend.open()
     await store.recovery.overrule(POISON, Act(who="bob"), "said.")
     made = await store.recovery.overrule(replace(POISON, verdict=Verdict.OUTAGE), ADA, "said.")
@@ -25,7 +26,7 @@ async def test_the_last_word_on_a_type_counts_in_every_process(backend: Backend,
     assert made.made_at is not None
 
 
-async def test_it_is_logged_with_who_and_why(store: Store) -> None:
+async def test_it_is_logged_with_who_and_why(store: OperatedStore) -> None:
     await store.recovery.overrule(POISON, ADA, "Failures count as poison.")
 
     action = (await store.recovery.actions(1))[0]
@@ -33,7 +34,7 @@ async def test_it_is_logged_with_who_and_why(store: Store) -> None:
     assert (action.reason, action.result) == ("forged \u2603", "Failures count as poison.")
 
 
-async def test_it_holds_for_a_while(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_holds_for_a_while(store: OperatedStore, monkeypatch: pytest.MonkeyPatch) -> None:
     await store.recovery.overrule(POISON, ADA, "said.")
 
     for where in ("memory", "postgres"):

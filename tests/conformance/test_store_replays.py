@@ -9,8 +9,9 @@ import pytest
 from msgspec.structs import replace
 
 from orderflow.messaging.inbox import EditedEvent, InboxEntry, InboxState
-from orderflow.messaging.recovery.port import Act, Moment, Replay, ReplayPlan, ReplayProgress, ReplayState
-from orderflow.messaging.store import Store
+from orderflow.messaging.recovery.model import Moment, Replay, ReplayPlan, ReplayProgress, ReplayState
+from orderflow.messaging.recovery.port import OperatedStore
+from orderflow.messaging.store import Act
 from tests.conformance.store_backends import Backend
 from tests.conformance.store_values import (
     CONSUMER,
@@ -32,13 +33,13 @@ ADA = Act(who="ada", reason="mended", confirmed=True)
 PLAN = ReplayPlan(rate_per_s=2.5, canary=True, failing_share_max=0.25, lag_growth_max=None)
 
 
-async def bury(store: Store, *keys: str) -> list[int]:
+async def bury(store: OperatedStore, *keys: str) -> list[int]:
     """A dead event for each key; returns their positions."""
     await park(store, *[dead(key, "1") for key in keys])
     return [(await sequence(store, key))[0].position for key in keys]
 
 
-async def begin(store: Store, positions: Sequence[int], *, claim: bool = True) -> int:
+async def begin(store: OperatedStore, positions: Sequence[int], *, claim: bool = True) -> int:
     """A new replay, claimed by this process; returns its number."""
     number = (await store.recovery.begin_replay(positions, ReplayPlan(), ADA, 0)).number
     if claim:
@@ -47,27 +48,27 @@ async def begin(store: Store, positions: Sequence[int], *, claim: bool = True) -
     return number
 
 
-async def send(store: Store, number: int, limit: int = 100) -> list[str]:
+async def send(store: OperatedStore, number: int, limit: int = 100) -> list[str]:
     """The keys that were sent."""
     return [key for _, key in await store.recovery.send(number, limit)]
 
 
-async def get(store: Store, number: int) -> Replay:
+async def get(store: OperatedStore, number: int) -> Replay:
     replay = await store.recovery.replay(number)
     assert replay is not None
     return replay
 
 
-async def progress(store: Store, number: int) -> ReplayProgress:
+async def progress(store: OperatedStore, number: int) -> ReplayProgress:
     return (await get(store, number)).progress
 
 
-async def test_a_replay_begins_with_what_is_dead(store: Store) -> None:
+async def test_a_replay_begins_with_what_is_dead(store: OperatedStore) -> None:
     positions = await bury(store, "a", "b")
     await park(store, parked("c", "1"))
     (other,) = await sequence(store, "c")
     begun = await store.recovery.begin_replay([*positions, other.position, 987], PLAN, ADA, 17)
-    assert (begun.plan, begun.act.who, begun.act.reason) == (PLAN, "ada", "mended")
+    assert (begun.plan, begun.who, begun.reason) == (PLAN, "ada", "mended")
     assert (begun.state, begun.why, begun.step, begun.lag_before) == (ReplayState.RUNNING, "", 0, 17)
     assert begun.progress == ReplayProgress(waiting=2)
     assert await store.recovery.replay(begun.number) == begun
@@ -75,7 +76,7 @@ async def test_a_replay_begins_with_what_is_dead(store: Store) -> None:
     assert [event.state for event in await sequence(store, "a")] == [InboxState.DEAD]
 
 
-async def test_the_latest_replays_come_first(store: Store) -> None:
+async def test_the_latest_replays_come_first(store: OperatedStore) -> None:
     positions = await bury(store, "a", "b", "c")
     numbers = [await begin(store, [position], claim=False) for position in positions]
     first = await store.recovery.replays(2)
@@ -84,7 +85,7 @@ async def test_the_latest_replays_come_first(store: Store) -> None:
     assert await get(store, numbers[2]) == first[0]
 
 
-async def test_what_is_sent_is_due_at_once_with_its_attempts_kept(store: Store) -> None:
+async def test_what_is_sent_is_due_at_once_with_its_attempts_kept(store: OperatedStore) -> None:
     (position,) = await bury(store, "k")
     await park(store, parked("k", "2", attempts=0))
     before = await sequence(store, "k")
@@ -99,10 +100,10 @@ async def test_what_is_sent_is_due_at_once_with_its_attempts_kept(store: Store) 
     assert (last.moment, last.who, last.attempt) == (Moment.REPLAYED, "ada", 6)
     letter = await store.recovery.letter(position)
     assert letter is not None
-    assert letter.replays == 1
+    assert letter.letter.replays == letter.event.replays == 1
 
 
-async def test_events_are_sent_in_order_of_position_a_step_at_a_time(store: Store) -> None:
+async def test_events_are_sent_in_order_of_position_a_step_at_a_time(store: OperatedStore) -> None:
     positions = await bury(store, "c", "a", "b")
     number = await begin(store, list(reversed(positions)))
     assert await send(store, number, 2) == ["c", "a"]
@@ -113,14 +114,14 @@ async def test_events_are_sent_in_order_of_position_a_step_at_a_time(store: Stor
     assert [event.replays for key in "abc" for event in await sequence(store, key)] == [1, 1, 1]
 
 
-async def test_two_dead_events_of_a_key_are_told_as_one(store: Store) -> None:
+async def test_two_dead_events_of_a_key_are_told_as_one(store: OperatedStore) -> None:
     await park(store, dead("k", "1"), dead("k", "2"))
     number = await begin(store, [event.position for event in await sequence(store, "k")])
     assert await send(store, number) == ["k"]
     assert await progress(store, number) == ReplayProgress(under_way=2)
 
 
-async def test_each_event_is_followed_to_its_outcome(store: Store) -> None:
+async def test_each_event_is_followed_to_its_outcome(store: OperatedStore) -> None:
     positions = await bury(store, "done", "dead", "discarded", "waiting", "gone")
     number = await begin(store, positions)
     assert len(await send(store, number, 3)) == 3
@@ -141,7 +142,7 @@ async def test_each_event_is_followed_to_its_outcome(store: Store) -> None:
 
 
 @pytest.mark.parametrize("state", [InboxState.DONE, InboxState.DISCARDED])
-async def test_an_event_is_under_way_until_what_it_held_was_tried(store: Store, state: InboxState) -> None:
+async def test_an_event_is_under_way_until_what_it_held_was_tried(store: OperatedStore, state: InboxState) -> None:
     positions = await bury(store, "k")
     await park(store, parked("k", "2", attempts=0), parked("k", "3", attempts=0))
     number = await begin(store, positions)
@@ -155,7 +156,7 @@ async def test_an_event_is_under_way_until_what_it_held_was_tried(store: Store, 
     assert (over.under_way, over.succeeded + over.discarded) == (0, 1)
 
 
-async def test_a_step_is_filled_with_what_is_still_dead(store: Store, backend: Backend) -> None:
+async def test_a_step_is_filled_with_what_is_still_dead(store: OperatedStore, backend: Backend) -> None:
     positions = await bury(store, "a", "b", "c", "d")
     number = await begin(store, positions)
     other = await backend.open()
@@ -165,7 +166,7 @@ async def test_a_step_is_filled_with_what_is_still_dead(store: Store, backend: B
     assert await progress(store, number) == ReplayProgress(waiting=1, under_way=1, gone=2)
 
 
-async def test_an_outcome_that_is_known_stays(store: Store) -> None:
+async def test_an_outcome_that_is_known_stays(store: OperatedStore) -> None:
     (position,) = await bury(store, "k")
     first = await begin(store, [position])
     await send(store, first)
@@ -176,7 +177,7 @@ async def test_an_outcome_that_is_known_stays(store: Store) -> None:
 
 
 async def test_an_event_that_another_replay_sends_again_has_failed_here_though_nobody_had_looked(
-    store: Store,
+    store: OperatedStore,
 ) -> None:
     (position,) = await bury(store, "k")
     first = await begin(store, [position])
@@ -190,7 +191,7 @@ async def test_an_event_that_another_replay_sends_again_has_failed_here_though_n
     assert await progress(store, second) == ReplayProgress(succeeded=1)
 
 
-async def test_what_another_replay_has_under_way_is_gone(store: Store, backend: Backend) -> None:
+async def test_what_another_replay_has_under_way_is_gone(store: OperatedStore, backend: Backend) -> None:
     (position,) = await bury(store, "k")
     other = await backend.open()
     first, second = await begin(store, [position]), await begin(other, [position])
@@ -200,7 +201,7 @@ async def test_what_another_replay_has_under_way_is_gone(store: Store, backend: 
     assert [event.replays for event in await sequence(store, "k")] == [1]
 
 
-async def test_two_replays_at_once_send_each_event_once(store: Store, backend: Backend) -> None:
+async def test_two_replays_at_once_send_each_event_once(store: OperatedStore, backend: Backend) -> None:
     keys = [f"key-{number:02}" for number in range(40)]
     positions = await bury(store, *keys)
     other = await backend.open()
@@ -214,7 +215,9 @@ async def test_two_replays_at_once_send_each_event_once(store: Store, backend: B
     assert all(each.under_way + each.gone + each.waiting == len(keys) for each in counted)
 
 
-async def test_an_event_edited_after_the_replay_began_is_followed_under_its_new_identity(store: Store) -> None:
+async def test_an_event_edited_after_the_replay_began_is_followed_under_its_new_identity(
+    store: OperatedStore,
+) -> None:
     (position,) = await bury(store, "k")
     number = await begin(store, [position])
     async with store.transaction() as tx:
@@ -237,7 +240,7 @@ async def test_an_event_edited_after_the_replay_began_is_followed_under_its_new_
     assert await progress(store, number) == ReplayProgress(succeeded=1)
 
 
-async def test_one_process_at_a_time_works_on_a_replay(store: Store, backend: Backend) -> None:
+async def test_one_process_at_a_time_works_on_a_replay(store: OperatedStore, backend: Backend) -> None:
     number = await begin(store, await bury(store, "k"), claim=False)
     other = await backend.open()
     claimed = await store.recovery.claim_replay(LONG_MS)
@@ -249,7 +252,7 @@ async def test_one_process_at_a_time_works_on_a_replay(store: Store, backend: Ba
     assert await get(store, number) == claimed
 
 
-async def test_a_replay_goes_on_elsewhere_when_its_process_has_died(store: Store, backend: Backend) -> None:
+async def test_a_replay_goes_on_elsewhere_when_its_process_has_died(store: OperatedStore, backend: Backend) -> None:
     number = await begin(store, await bury(store, "a", "b"))
     assert await send(store, number, 1) == ["a"]
     assert await store.recovery.claim_replay(50) is not None
@@ -266,7 +269,7 @@ async def test_a_replay_goes_on_elsewhere_when_its_process_has_died(store: Store
     assert await progress(other, number) == ReplayProgress(under_way=2)
 
 
-async def test_a_process_gets_its_own_replay_before_a_free_one(store: Store, backend: Backend) -> None:
+async def test_a_process_gets_its_own_replay_before_a_free_one(store: OperatedStore, backend: Backend) -> None:
     first, second = [await begin(store, [position], claim=False) for position in await bury(store, "a", "b")]
     other = await backend.open()
     claimed = [await each.recovery.claim_replay(LONG_MS) for each in (store, other)]
@@ -278,7 +281,9 @@ async def test_a_process_gets_its_own_replay_before_a_free_one(store: Store, bac
     assert again.number == second
 
 
-async def test_a_step_is_written_down_and_the_lease_kept_until_the_end(store: Store, backend: Backend) -> None:
+async def test_a_step_is_written_down_and_the_lease_kept_until_the_end(
+    store: OperatedStore, backend: Backend
+) -> None:
     number = await begin(store, await bury(store, "a", "b"))
     other = await backend.open()
     assert await store.recovery.finish_step(number, 3, ReplayState.RUNNING)
@@ -292,7 +297,7 @@ async def test_a_step_is_written_down_and_the_lease_kept_until_the_end(store: St
     assert await store.recovery.claim_replay(LONG_MS) is None
 
 
-async def test_an_operator_pauses_and_resumes_from_any_process(store: Store, backend: Backend) -> None:
+async def test_an_operator_pauses_and_resumes_from_any_process(store: OperatedStore, backend: Backend) -> None:
     number = await begin(store, await bury(store, "a", "b"))
     other = await backend.open()
     assert await other.recovery.pause_replay(number, "lunch")
@@ -311,7 +316,7 @@ async def test_an_operator_pauses_and_resumes_from_any_process(store: Store, bac
 
 @pytest.mark.parametrize(("state", "resumes"), [(ReplayState.STOPPED, True), (ReplayState.DONE, False)])
 async def test_what_was_stopped_can_go_on_and_what_is_done_cannot(
-    store: Store, state: ReplayState, resumes: bool
+    store: OperatedStore, state: ReplayState, resumes: bool
 ) -> None:
     number = await begin(store, await bury(store, "k"))
     assert await store.recovery.finish_step(number, 1, state)
@@ -320,7 +325,7 @@ async def test_what_was_stopped_can_go_on_and_what_is_done_cannot(
     assert (await store.recovery.claim_replay(LONG_MS) is not None) is resumes
 
 
-async def test_a_replay_that_does_not_exist_can_be_neither_paused_nor_sent(store: Store) -> None:
+async def test_a_replay_that_does_not_exist_can_be_neither_paused_nor_sent(store: OperatedStore) -> None:
     assert not await store.recovery.pause_replay(987)
     assert not await store.recovery.resume_replay(987)
     assert not await store.recovery.finish_step(987, 1, ReplayState.DONE)

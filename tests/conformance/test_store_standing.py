@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from orderflow.messaging.recovery.port import Act, Expired
-from orderflow.messaging.store import Due, Standing, Store, WorkKind
+from orderflow.messaging.recovery.model import Expired
+from orderflow.messaging.recovery.port import OperatedStore
+from orderflow.messaging.store import Act, Due, Standing, WorkKind
 from tests.conformance.store_values import CONSUMER, changes, commit, dead, intent, outgoing, park, parked, waiting
 from tests.support.waiting import eventually
 
@@ -17,7 +17,7 @@ LONG_MS = 3_600_000
 LOST = Expired("payment", "order-events", 3, 10, 100)
 
 
-async def standing(store: Store, age_ms: int = LONG_MS) -> Standing:
+async def standing(store: OperatedStore, age_ms: int = LONG_MS) -> Standing:
     return await store.standing([CONSUMER, "somebody else"], age_ms)
 
 
@@ -25,11 +25,11 @@ def counts(found: Sequence[Due]) -> dict[tuple[WorkKind, str, str], int]:
     return {(due.kind, due.consumer, due.place): due.count for due in found}
 
 
-async def test_nothing_stands_in_an_empty_database(store: Store) -> None:
+async def test_nothing_stands_in_an_empty_database(store: OperatedStore) -> None:
     assert await standing(store, 0) == Standing([], [])
 
 
-async def test_unsent_rows_are_due_by_slot_from_their_commit_until_they_are_marked(store: Store) -> None:
+async def test_unsent_rows_are_due_by_slot_from_their_commit_until_they_are_marked(store: OperatedStore) -> None:
     written = [replace(outgoing(f"key-{n}"), slot=n % 2) for n in range(5)]
     await commit(store, changes(outbox=written))
     reader = store.outbox()
@@ -48,7 +48,9 @@ async def test_unsent_rows_are_due_by_slot_from_their_commit_until_they_are_mark
     assert (await standing(store)).due == []
 
 
-async def test_heads_are_due_by_event_type_until_they_are_tried_and_not_what_is_held_or_dead(store: Store) -> None:
+async def test_heads_are_due_by_event_type_until_they_are_tried_and_not_what_is_held_or_dead(
+    store: OperatedStore,
+) -> None:
     await park(store, parked("a", "1", delay_ms=0), parked("a", "2", attempts=0, delay_ms=0))
     await park(store, replace(parked("b", "1", delay_ms=0), event_type="other"), parked("c", "1", delay_ms=LONG_MS))
     await park(store, dead("d", "1", delay_ms=0))
@@ -68,7 +70,9 @@ async def test_heads_are_due_by_event_type_until_they_are_tried_and_not_what_is_
     assert not (await store.standing(["somebody else"], 0)).due
 
 
-async def test_intents_are_due_when_no_living_process_asks_them_and_unending_when_they_are_old(store: Store) -> None:
+async def test_intents_are_due_when_no_living_process_asks_them_and_unending_when_they_are_old(
+    store: OperatedStore,
+) -> None:
     await commit(store, changes(opened=[intent("0")], lease_ms=LONG_MS))
     await commit(store, changes(opened=[intent("a"), intent("b")], lease_ms=0))
 
@@ -88,16 +92,16 @@ async def test_intents_are_due_when_no_living_process_asks_them_and_unending_whe
     assert unending.age_ms >= 0
 
 
-async def test_parked_heads_are_unending_by_the_age_of_their_first_failure(store: Store) -> None:
+async def test_parked_heads_are_unending_by_the_age_of_their_first_failure(store: OperatedStore) -> None:
     await park(store, parked("a", "1", delay_ms=LONG_MS), parked("a", "2", attempts=0), dead("b", "1"))
     assert (await standing(store)).unending == []
     (unending,) = (await standing(store, 0)).unending
     assert (unending.kind, unending.consumer, unending.count, unending.key) == (WorkKind.RETRY, CONSUMER, 1, "a")
 
 
-async def test_what_expired_unread_is_kept_until_somebody_acknowledges_it(store: Store) -> None:
+async def test_what_expired_unread_is_kept_until_somebody_acknowledges_it(store: OperatedStore) -> None:
     recovery = store.recovery
-    other = dataclasses.replace(LOST, consumer="notification")
+    other = replace(LOST, consumer="notification")
 
     assert [each.count for each in await recovery.note_expired([LOST, other])] == [90, 90]
     assert await recovery.note_expired([LOST]) == []
@@ -116,12 +120,12 @@ async def test_what_expired_unread_is_kept_until_somebody_acknowledges_it(store:
     assert len(await recovery.actions(10)) == 1
 
 
-async def test_a_loss_that_grows_is_told_again(store: Store) -> None:
+async def test_a_loss_that_grows_is_told_again(store: OperatedStore) -> None:
     recovery = store.recovery
     await recovery.note_expired([LOST])
     await recovery.acknowledge_expired("payment", ADA)
 
-    (news,) = await recovery.note_expired([dataclasses.replace(LOST, next_kept=120)])
+    (news,) = await recovery.note_expired([replace(LOST, next_kept=120)])
 
     assert news.count == 110
     assert [each.count for each in await recovery.expired()] == [110]

@@ -12,7 +12,7 @@ import httpx2
 
 from orderflow.audit.databases import DATABASES
 from orderflow.audit.live import audit
-from orderflow.messaging.faults.port import Fault, FaultKind
+from orderflow.messaging.faults.fault import Fault, FaultKind
 from orderflow.messaging.stores.postgres.connections import connect, leave
 from orderflow.messaging.stores.postgres.faults import PostgresFaults
 from orderflow.messaging.transport import Transport

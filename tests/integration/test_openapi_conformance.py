@@ -40,10 +40,13 @@ def everything(postgres: PostgresServer) -> Iterator[Databases]:
 
 @pytest.fixture
 async def served(everything: Databases, tmp_path: Path) -> AsyncIterator[dict[str, httpx2.AsyncClient]]:
-    """All four, one of them with events that nobody can read."""
+    """All four, on a game day, one of them with events that nobody can read."""
     await everything.migrate()
     async with AsyncExitStack() as stack:
-        clients = {name: await stack.enter_async_context(running(name, everything, tmp_path)) for name in SERVICES}
+        clients = {
+            name: await stack.enter_async_context(running(name, everything, tmp_path, game_day=True))
+            for name in SERVICES
+        }
         log = await stack.enter_async_context(wire(everything))
         for number in range(DEAD):
             await log.append(ProducerRecord(PAYMENT_STATUS, f"{number}".encode(), b"{", ()))

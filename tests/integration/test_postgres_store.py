@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from orderflow.messaging.recovery.port import Act, LetterFilter, ReplayPlan, ReplayProgress
+from orderflow.messaging.recovery.model import LetterFilter, ReplayPlan, ReplayProgress
 from orderflow.messaging.store import (
+    Act,
     DataRefusedError,
     End,
     ParkedQuery,
@@ -276,7 +277,7 @@ async def test_a_replay_waits_for_who_is_just_discarding_the_event_and_then_leav
     store: PostgresStore, database_url: str
 ) -> None:
     await park(store, dead("k", "1"), dead("l", "1"))
-    positions = [letter.event.position for letter in await store.recovery.letters(LetterFilter(), 10)]
+    positions = [letter.position for letter in await store.recovery.letters(LetterFilter(), 10)]
     number = (await store.recovery.begin_replay(positions, ReplayPlan(), Act(who="ada"), 0)).number
     await store.recovery.claim_replay(60_000)
     (head,) = await sequence(store, "k")

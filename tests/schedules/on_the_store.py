@@ -17,11 +17,11 @@ from orderflow.messaging.pacing import Pacer
 from orderflow.messaging.processor import Processor
 from orderflow.messaging.recovery.discarding import discard
 from orderflow.messaging.recovery.errors import KeyBusyError, LetterMissingError
-from orderflow.messaging.recovery.port import Act, Letter, ReplayPlan, ReplayState
+from orderflow.messaging.recovery.model import LetterFilter, ReplayPlan, ReplayState, StoredLetter
 from orderflow.messaging.relay import Relay
 from orderflow.messaging.result import Result
 from orderflow.messaging.signals import Outcome, Signals
-from orderflow.messaging.store import OutboxFilter, StoreUnavailableError
+from orderflow.messaging.store import Act, OutboxFilter, StoreUnavailableError
 from orderflow.messaging.stores.postgres import migrations
 from orderflow.messaging.stores.postgres.store import PostgresStore
 from orderflow.messaging.transport import TopicSettings
@@ -30,7 +30,7 @@ from orderflow.order import service as order
 from orderflow.order import store as order_store
 from orderflow.order.messages import Placed, PlaceOrder
 from tests.schedules.explore import Case, Part
-from tests.schedules.processes import CONSUMER, FOREVER_MS, POLICY, Database, Process
+from tests.schedules.processes import FOREVER_MS, POLICY, Database, Process
 from tests.schedules.turns import CLOCK, point
 from tests.unit.messaging.still_clock import StillClock
 from tests.unit.messaging.toy import Counted
@@ -269,7 +269,7 @@ class Parked(ServiceCase):
 
     async def actors(self, chance: Random, processes: Sequence[Process]) -> Mapping[str, Part]:
         first, second, third = processes
-        letters = await self.parked(first, gives_up=chance.random() < 0.5)
+        head = await self.parked(first, gives_up=chance.random() < 0.5)
 
         def retrying(process: Process) -> Part:
             async def retry() -> None:
@@ -281,7 +281,7 @@ class Parked(ServiceCase):
         def replaying(process: Process) -> Part:
             async def replay() -> None:
                 recovery = process.store.recovery
-                await recovery.begin_replay([letters[0].event.position], ReplayPlan(), ACT, 0)
+                await recovery.begin_replay([head.letter.position], ReplayPlan(), ACT, 0)
                 while claimed := await recovery.claim_replay(FOREVER_MS):
                     await recovery.send(claimed.number, 10)
                     await recovery.replay(claimed.number)
@@ -291,7 +291,7 @@ class Parked(ServiceCase):
 
         async def discarding() -> None:
             with suppress(LetterMissingError, KeyBusyError):
-                await discard(letters[0], ACT, third.processor)
+                await discard(head, ACT, third.processor)
 
         async def reading() -> None:
             await second.admit(second.read(Counted(name="x", amount=4), 2))
@@ -306,7 +306,7 @@ class Parked(ServiceCase):
         chosen = chance.sample(sorted(others), 2)
         return {"retrier": retrying(first), **{name: others[name] for name in chosen}}
 
-    async def parked(self, process: Process, *, gives_up: bool) -> Sequence[Letter]:
+    async def parked(self, process: Process, *, gives_up: bool) -> StoredLetter:
         """The key's first two events wait, and the head may be dead."""
         self.moods = self.database.moods
         self.moods.broken.add("x")
@@ -315,7 +315,11 @@ class Parked(ServiceCase):
         for _ in range(3 * gives_up):
             await process.retrier().step()
         self.moods.broken.clear()
-        return await process.store.recovery.sequence(CONSUMER, "x", 10)
+        recovery = process.store.recovery
+        letters = await recovery.letters(LetterFilter(state=None, key="x"), 10)
+        head = await recovery.letter(letters[0].position)
+        assert head is not None
+        return head
 
     async def broken(self) -> AsyncIterator[str]:
         said = Counter(row["moment"] for row in await self.database.own.fetch("SELECT moment FROM parked_history"))

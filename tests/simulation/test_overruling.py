@@ -8,9 +8,10 @@ import pytest
 
 from orderflow.messaging.failures import Verdict
 from orderflow.messaging.recovery.errors import ConfirmationNeededError, NoSuchConsumerError
+from orderflow.messaging.recovery.model import OVERRULE_HOLDS_MS
 from orderflow.messaging.recovery.overruling import LOOK_EVERY_S
-from orderflow.messaging.recovery.port import OVERRULE_HOLDS_MS, Act
 from orderflow.messaging.signals import OutageJudged, OutageOver
+from orderflow.messaging.store import Act
 from tests.simulation.day import Day
 from tests.unit.messaging.toy import Counted
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from orderflow.audit.findings import Finding, Group, Report, grouped
 from orderflow.cli.counts import words
-from orderflow.cli.dlt.entries import entry
 from orderflow.cli.output import text
 from orderflow.cli.plain import counted
+from orderflow.cli.tables import entry
 from orderflow.cli.times import moment
 
 if TYPE_CHECKING:

@@ -9,17 +9,17 @@ import select
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote, urlencode, urlsplit
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
-from orderflow import __version__
 from orderflow.cli.errors import CliError, NotFoundError, RefusedError, UnreachableError
 
 if TYPE_CHECKING:
     from uuid import UUID
 
+T = TypeVar("T")
+
 TIMEOUT_S = 10.0
-SHORTEST_S = 0.001
 
 
 class AnswerLostError(UnreachableError):
@@ -35,23 +35,18 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """Any answer, as it came."""
+class _Reply:
+    """Any answer; names of headers in lower case."""
 
     status: int
     headers: Mapping[str, str]
     content: bytes
 
-    def json(self) -> Any:
-        """Raises ValueError."""
-        return json.loads(self.content)
-
 
 class ServiceClient:
-    """One service at `url`, asked synchronously over one connection. Close it after use.
+    """One service at `url`, asked synchronously. Close it after use.
 
-    With `installation`, what answers must be of it: that is looked at before anything is asked. The standard
-    library's client, because a command is to start in no time: the usual one costs as much as all the rest of it.
+    With `installation`, what answers must be of it: that is looked at before anything is asked.
     """
 
     def __init__(
@@ -61,13 +56,16 @@ class ServiceClient:
         self.url = url
         self._installation = installation
         self._timeout_s = timeout_s
-        self._connection, self._prefix, self._headers = _connection(url)
+        self._place = urlsplit(url)
+        self._connection: HTTPConnection | None = None
+        self._before = ""
+        self._login: Mapping[str, str] = {}
 
     def __enter__(self) -> ServiceClient:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._connection.close()
+        self._drop()
 
     def get(
         self,
@@ -82,6 +80,22 @@ class ServiceClient:
         Raises UnreachableError, NotFoundError, RefusedError, CliError.
         """
         return self.ask("GET", path, parameters=parameters, wait_s=wait_s, within_s=within_s).body
+
+    def read(self, kind: type[T], path: str, parameters: Mapping[str, str | int] | None = None) -> T:
+        """The answer as the class that the service sends. Raises as `get`."""
+        return self.decoded(kind, self.get(path, parameters))
+
+    def decoded(self, kind: type[T], answer: object) -> T:
+        """Raises CliError: the answer is not of this form."""
+        import msgspec
+
+        try:
+            return msgspec.convert(answer, kind)
+        except msgspec.ValidationError as error:
+            raise CliError(
+                f"The {self.name} service at {self.url} answered in a form that this release cannot read: {error}. "
+                "Use the command line of the release that the service runs"
+            ) from error
 
     def ask(
         self,
@@ -102,7 +116,7 @@ class ServiceClient:
         if not 200 <= reply.status < 300 and reply.status not in good:
             raise self._refusal(reply)
         try:
-            return Answer(reply.json(), reply.headers)
+            return Answer(json.loads(reply.content), reply.headers)
         except ValueError as error:
             raise self._stranger() from error
 
@@ -110,7 +124,7 @@ class ServiceClient:
         """Raises UnreachableError for a service of somebody else, which would take the request as well."""
         reply = self._ask("GET", "/health/live", within_s)
         try:
-            found = reply.json()
+            found = json.loads(reply.content)
             service, of = found["service"], found["installation"]
         except (ValueError, KeyError, TypeError) as error:
             raise self._stranger() from error
@@ -136,43 +150,55 @@ class ServiceClient:
         body: object = None,
         headers: Mapping[str, str] | None = None,
         wait_s: float = 0.0,
-    ) -> Reply:
-        connection = self._connection
+    ) -> _Reply:
         limit_s, read_s = min(self._timeout_s, within_s), min(self._timeout_s + wait_s, within_s)
-        target = self._prefix + quote(path, safe="/%:@!$&'()*+,;=~")
+        target = quote(self._place.path.rstrip("/") + path, safe="/%?=&")
         if parameters:
-            target = f"{target}?{urlencode(parameters)}"
-        named = {"User-Agent": f"orderflow/{__version__}", **self._headers, **(headers or {})}
-        if body is not None:
-            named["Content-Type"] = "application/json"
+            target += "?" + urlencode({name: str(value) for name, value in parameters.items()})
+        content = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        kind = {} if content is None else {"content-type": "application/json"}
+        connection = self._connected(limit_s)
         try:
-            _connect(connection, max(SHORTEST_S, limit_s))
-        except (OSError, HTTPException) as error:
-            raise UnreachableError(nothing_answers(self.url, self.name)) from error
-        try:
-            connection.sock.settimeout(max(SHORTEST_S, read_s))
-            connection.request(method, target, None if body is None else json.dumps(body).encode(), named)
-            answer = connection.getresponse()
-            return Reply(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
-        except BaseException as error:
-            connection.close()
-            if isinstance(error, OSError | HTTPException):
-                raise self._lost(error, read_s) from error
-            raise
-
-    def _lost(self, error: OSError | HTTPException, limit_s: float) -> CliError:
-        if isinstance(error, TimeoutError):
-            return AnswerLostError(
-                f"The {self.name} service at {self.url} did not answer within {limit_s:.3g} s. "
+            connection.sock.settimeout(read_s)
+            connection.request(method, self._before + target, content, {**kind, **self._login, **(headers or {})})
+            reply = connection.getresponse()
+            return _Reply(reply.status, {name.lower(): value for name, value in reply.getheaders()}, reply.read())
+        except TimeoutError as error:
+            self._drop()
+            raise AnswerLostError(
+                f"The {self.name} service at {self.url} did not answer within {read_s:.3g} s. "
                 "See what it waits for with: orderflow doctor"
-            )
-        return AnswerLostError(
-            f"The connection to the {self.name} service at {self.url} broke before it had answered "
-            f"({type(error).__name__}). See what is wrong with: orderflow doctor"
-        )
+            ) from error
+        except (OSError, HTTPException) as error:
+            self._drop()
+            raise AnswerLostError(
+                f"The connection to the {self.name} service at {self.url} broke before it had answered "
+                f"({type(error).__name__}). See what is wrong with: orderflow doctor"
+            ) from error
 
-    def _refusal(self, reply: Reply) -> CliError:
-        detail = problem_detail(reply)
+    def _connected(self, timeout_s: float) -> HTTPConnection:
+        """The connection that is open, or a new one. Raises UnreachableError."""
+        kept = self._connection
+        if kept is not None and kept.sock is not None and not select.select([kept.sock], [], [], 0)[0]:
+            return kept
+        # What the service has closed meanwhile can be read from: its end.
+        self._drop()
+        try:
+            self._connection, self._before = opened(self._place, timeout_s)
+            self._login = _login(_proxy_for(self._place)) if self._before else {}
+            self._connection.connect()
+        except (OSError, HTTPException, ValueError) as error:
+            self._drop()
+            raise UnreachableError(nothing_answers(self.url, self.name)) from error
+        return self._connection
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+
+    def _refusal(self, reply: _Reply) -> CliError:
+        detail = problem_detail(reply.content)
         status = reply.status
         if detail is None:
             return self._stranger()
@@ -209,10 +235,54 @@ def is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
-def problem_detail(reply: Reply) -> str | None:
+def opened(place: SplitResult, timeout_s: float) -> tuple[HTTPConnection, str]:
+    """A connection, not yet made, to what an http(s) URL names, and what stands before the path in its requests.
+
+    By way of the proxy that the surroundings name for it; not for this machine: that is for the world outside. Raises
+    ValueError, OSError (no certificates).
+    """
+    if place.scheme not in {"http", "https"} or not place.hostname:
+        raise ValueError(f"no address of http: {place.geturl()}")
+    proxy = None if is_loopback(place.geturl()) else _proxy_for(place)
+    if place.scheme == "https":
+        # Reading the certificates of all authorities takes longer than an answer does: only where they are needed.
+        import httpx2
+
+        at = proxy or place
+        secured = HTTPSConnection(at.hostname or "", at.port, timeout=timeout_s, context=httpx2.create_ssl_context())
+        if proxy:
+            secured.set_tunnel(place.hostname, place.port, _login(proxy))
+        return secured, ""
+    if proxy is None:
+        return HTTPConnection(place.hostname, place.port, timeout=timeout_s), ""
+    return HTTPConnection(proxy.hostname or "", proxy.port, timeout=timeout_s), f"http://{place.netloc}"
+
+
+def _proxy_for(place: SplitResult) -> SplitResult | None:
+    """As http_proxy, https_proxy, all_proxy and no_proxy say."""
+    from urllib.request import getproxies_environment, proxy_bypass
+
+    known = getproxies_environment()
+    named = known.get(place.scheme) or known.get("all")
+    if not named or proxy_bypass(place.hostname or ""):
+        return None
+    return urlsplit(named if "//" in named else f"http://{named}")
+
+
+def _login(proxy: SplitResult | None) -> dict[str, str]:
+    """What a proxy is told that its URL names a user for."""
+    if proxy is None or proxy.username is None:
+        return {}
+    from base64 import b64encode
+
+    told = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}".encode()
+    return {"Proxy-Authorization": f"Basic {b64encode(told).decode()}"}
+
+
+def problem_detail(content: bytes) -> str | None:
     """What a problem document (RFC 9457) says, with every wrong field; None when it is none."""
     try:
-        problem = reply.json()
+        problem = json.loads(content)
     except ValueError:
         return None
     if not isinstance(problem, dict) or not isinstance(problem.get("title"), str):
@@ -221,46 +291,3 @@ def problem_detail(reply: Reply) -> str | None:
     errors = [each for each in problem.get("errors") or [] if isinstance(each, dict)]
     fields = [f"{each.get('pointer') or each.get('parameter')}: {each.get('detail')}" for each in errors]
     return "; ".join([said.rstrip("."), *(field for field in fields if field not in said)])
-
-
-def _connection(url: str) -> tuple[HTTPConnection, str, Mapping[str, str]]:
-    """A connection that is not open yet, what stands before each path on it, and headers for who is between."""
-    parts = urlsplit(url)
-    host, prefix = parts.hostname or "", parts.path.rstrip("/")
-    proxy = None if is_loopback(url) else _proxy_of(parts.scheme, host)
-    if proxy is None:
-        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-        return kind(host, parts.port), prefix, {}
-    through = urlsplit(proxy)
-    login = _login(through.username, through.password)
-    if parts.scheme == "https":
-        tunnel = HTTPSConnection(through.hostname or "", through.port or 80)
-        tunnel.set_tunnel(host, parts.port or 443, login)
-        return tunnel, prefix, {}
-    plain = HTTPConnection(through.hostname or "", through.port or 80)
-    return plain, f"{parts.scheme}://{parts.netloc}{prefix}", login
-
-
-def _proxy_of(scheme: str, host: str) -> str | None:
-    """What the surroundings name for the world outside."""
-    from urllib.request import getproxies, proxy_bypass
-
-    return None if proxy_bypass(host) else getproxies().get(scheme)
-
-
-def _login(user: str | None, password: str | None) -> dict[str, str]:
-    if user is None:
-        return {}
-    from base64 import b64encode
-
-    said = f"{unquote(user)}:{unquote(password or '')}".encode()
-    return {"Proxy-Authorization": f"Basic {b64encode(said).decode()}"}
-
-
-def _connect(connection: HTTPConnection, limit_s: float) -> None:
-    """Open it, unless it is: one that the other side has closed meanwhile can be read from. Raises OSError."""
-    if connection.sock is not None and select.select([connection.sock], [], [], 0)[0]:
-        connection.close()
-    connection.timeout = limit_s
-    if connection.sock is None:
-        connection.connect()

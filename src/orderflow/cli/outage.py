@@ -108,8 +108,8 @@ def _ask(session: Session, services: tuple[str, ...]) -> Answers:
 
 
 def _parts(outage: Mapping[str, Any]) -> Iterator[RenderableType]:
-    from orderflow.cli.dlt.entries import entry
     from orderflow.cli.output import text
+    from orderflow.cli.tables import entry
 
     said = outage["overruled"]
     state = outage["state"] if outage["for_ms"] is None else f"outage for {outage['for_ms'] / 1000:.0f} s"

@@ -168,9 +168,8 @@ def _ask(client: ServiceClient, step: Step, meant: Mapping[str, object]) -> None
 
 
 def _parts(found: Plan) -> Iterator[RenderableType]:
-    from orderflow.cli.dlt.entries import entry
     from orderflow.cli.output import text
-    from orderflow.cli.tables import ident
+    from orderflow.cli.tables import entry, ident
 
     kinds: dict[str, dict[str, None]] = {}
     for healed in found.heals:

@@ -7,7 +7,7 @@ What goes to a file or a pipe is never cut.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orderflow.cli.output import text
@@ -15,12 +15,13 @@ from orderflow.cli.short_ids import short
 from orderflow.cli.times import ago, moment
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.text import Text
 
 GAP = "  "
 LEAST = 6
 CUT = "..."
+INDENT = 4
 RANKS = (0, 1, 2)
 TIME, ID = 1, 2
 
@@ -171,3 +172,13 @@ def _narrowed(widths: Sequence[int], room: int, numbers: Sequence[bool]) -> list
         floor = LEAST if not numbers[widest] else 1
         left[widest] = max(floor, min(left[widest] - 1, max(others, left[widest] - over)))
     return left
+
+
+def entry(head: Iterable[Forms | Text], below: Iterable[Text]) -> Iterator[RenderableType]:
+    """`head` on one line, and under it each of `below` that is not empty; what is too long goes on under itself."""
+    from rich.padding import Padding
+
+    yield Line(*head)
+    for line in below:
+        if line.plain:
+            yield Padding(line, (0, 0, 0, INDENT), expand=False)

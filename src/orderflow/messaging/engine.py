@@ -28,6 +28,7 @@ from orderflow.messaging.pacing import Pacer
 from orderflow.messaging.processor import Processor
 from orderflow.messaging.progress import Part, Parts, ProgressWatch
 from orderflow.messaging.recovery.overruling import Overruling
+from orderflow.messaging.recovery.port import OperatedStore
 from orderflow.messaging.recovery.recovery import Recovery
 from orderflow.messaging.recovery.replay import ReplayRunner
 from orderflow.messaging.relay import BATCH_MAX, Relay
@@ -35,7 +36,7 @@ from orderflow.messaging.retrier import Retrier
 from orderflow.messaging.retry import Backoff, FailureStreak, RetryLoop
 from orderflow.messaging.side_effects import Gateway, SideEffectRunner
 from orderflow.messaging.signals import OutboxPurged, Signals
-from orderflow.messaging.store import Changes, Store, StoreUnavailableError
+from orderflow.messaging.store import Changes, StoreUnavailableError
 from orderflow.messaging.transport import Transport
 
 PURGE_EVERY_S = 60.0
@@ -63,12 +64,15 @@ class Health:
 
 
 class Engine:
-    """Runs one service in this process. Several processes of one service share its work."""
+    """Runs one service in this process. Several processes of one service share its work.
+
+    `held` says why a consumer is made to stand still from outside; "" when it is not.
+    """
 
     def __init__(
         self,
         service: Service,
-        store: Store,
+        store: OperatedStore,
         transport: Transport,
         *,
         gateway: Gateway | None,
@@ -76,7 +80,7 @@ class Engine:
         clock: Clock,
         chance: random.Random,
         config: EngineConfig,
-        processor: Callable[..., Processor] = Processor,
+        held: Callable[[str], str] = lambda _: "",
         end: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.service = service
@@ -91,10 +95,10 @@ class Engine:
         self._patiences: dict[str, RetryLoop] = {}
         self._commits: Counter[str] = Counter()
         self._draining = False
-        self._processor = processor(service, store, policy_of(config, chance), signals, clock, self._committed)
+        self._held = held
+        self._processor = Processor(service, store, policy_of(config, chance), signals, clock, self._committed)
         self._commands_patience = self._patience("commands", ceiling_ms=1_000)
-        self._commands = self._group_commit()
-        self._answers = self._group_commit()
+        self._commands, self._answers = self._group_commit(), self._group_commit()
         pacer = self._pacer(BATCH_MAX)
         self._relay = Relay(service.name, store.outbox(), transport, pacer, signals, clock)
         self._loops = [self._consumer_loop(each, transport) for each in service.subscriptions]
@@ -351,7 +355,7 @@ class Engine:
         return Part(
             f"consumer {loop.consumer}",
             lambda: loop.worked,
-            lambda place: self._processor.standing_still(loop.consumer) or loop.excuse(place),
+            lambda place: self._held(loop.consumer) or loop.excuse(place),
             loop.holds,
             lambda: loop.strides,
         )

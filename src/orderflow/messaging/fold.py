@@ -16,11 +16,10 @@ from orderflow.messaging.notes import close_intent, finish, mark, release
 from orderflow.messaging.parking import Parking
 from orderflow.messaging.policy import FREE, Policy, Terms
 from orderflow.messaging.publisher import Publisher
-from orderflow.messaging.recovery.port import Act
 from orderflow.messaging.result import Result
 from orderflow.messaging.rows import Rows
 from orderflow.messaging.signals import Outcome
-from orderflow.messaging.store import Changes, OpenIntent, Snapshot
+from orderflow.messaging.store import Act, Changes, OpenIntent, Snapshot
 from orderflow.messaging.transport import ConsumerRecord
 
 FINAL = (InboxState.DONE, InboxState.DISCARDED)

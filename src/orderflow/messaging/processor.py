@@ -25,12 +25,12 @@ from orderflow.messaging.incoming import Incoming
 from orderflow.messaging.parking import ParkingQuota
 from orderflow.messaging.policy import FREE, Policy, Terms
 from orderflow.messaging.recovery.errors import KeyBusyError
-from orderflow.messaging.recovery.port import Act
 from orderflow.messaging.report import handled
 from orderflow.messaging.result import Result
 from orderflow.messaging.rows import Ref
 from orderflow.messaging.signals import BatchCommitted, BatchSplit, Outcome, Signals
 from orderflow.messaging.store import (
+    Act,
     Changes,
     DataRefusedError,
     End,
@@ -135,10 +135,6 @@ class Processor:
             watch = CircuitBreakers(self.service.name, consumer, away, self._signals, self._clock, chance)
             self._watches[consumer] = watch
         return watch
-
-    def standing_still(self, consumer: str) -> str:
-        """Why nothing of the consumer is let in at this moment; "" when it is."""
-        return ""
 
     async def admit(self, consumer: str, batch: Sequence[Incoming]) -> list[Result]:
         """Carry the batch in; one result a message, in order. Order within a key is kept.

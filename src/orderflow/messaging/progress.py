@@ -19,7 +19,8 @@ from enum import StrEnum
 from typing import ParamSpec, TypeVar
 
 from orderflow.messaging.clock import Clock
-from orderflow.messaging.recovery.port import Expired
+from orderflow.messaging.recovery.model import Expired
+from orderflow.messaging.recovery.port import OperatedStore
 from orderflow.messaging.signals import (
     AlarmCleared,
     AlarmRaised,
@@ -30,7 +31,7 @@ from orderflow.messaging.signals import (
     Stalled,
     StallOver,
 )
-from orderflow.messaging.store import Due, Standing, Store, StoreUnavailableError, Unending, WorkKind
+from orderflow.messaging.store import Due, Standing, StoreUnavailableError, Unending, WorkKind
 from orderflow.messaging.transport import PartitionLag, TopicMissingError, Transport, TransportUnavailableError
 
 LOOK_S = 3.0
@@ -208,7 +209,7 @@ class ProgressWatch:
         self,
         service: str,
         parts: Parts,
-        store: Store,
+        store: OperatedStore,
         transport: Transport,
         signals: Signals,
         clock: Clock,

@@ -18,9 +18,7 @@ import msgspec
 
 from orderflow.messaging.decision import Intent
 from orderflow.messaging.failures import FinalError
-from orderflow.messaging.faults.port import FaultStore
 from orderflow.messaging.inbox import EditedEvent, InboxEntry, InboxState, ParkedEvent
-from orderflow.messaging.recovery.port import Act, LogEntry, RecoveryStore
 from orderflow.messaging.rows import Fact, Ref, Row
 from orderflow.messaging.transport import Headers
 
@@ -85,6 +83,26 @@ class OpenIntent(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str | None
     attempts: int = 0
     delay_ms: int = 0
+
+
+class Act(msgspec.Struct, frozen=True, kw_only=True):
+    """Who acts, and why. `who` is what the operator's tool says; `reason` may be "" where none is asked for.
+
+    `confirmed`: the operator was told what the act can do, and said yes.
+    """
+
+    who: str
+    reason: str = ""
+    confirmed: bool = False
+
+
+class LogEntry(msgspec.Struct, frozen=True):
+    """A row for the operators' log, before the store has numbered it."""
+
+    act: Act
+    action: str
+    target: str
+    result: str
 
 
 class End(Enum):
@@ -325,16 +343,6 @@ class Store(Protocol):
         Outbox rows that are `acknowledged` by the log already are left out. To be asked now and then, and not for
         each batch. Raises StoreUnavailableError.
         """
-        ...
-
-    @property
-    def faults(self) -> FaultStore:
-        """The faults of a game day."""
-        ...
-
-    @property
-    def recovery(self) -> RecoveryStore:
-        """What operators ask of this database."""
         ...
 
     async def purge(self, keep_sent_ms: int) -> int:

@@ -12,10 +12,10 @@ from orderflow.messaging.clock import Clock
 from orderflow.messaging.decision import Service
 from orderflow.messaging.machine import StateMachine
 from orderflow.messaging.message import Command, Message
-from orderflow.messaging.recovery.port import Act
+from orderflow.messaging.recovery.port import OperatedStore
 from orderflow.messaging.side_effects import Gateway
 from orderflow.messaging.signals import Signals
-from orderflow.messaging.store import Store
+from orderflow.messaging.store import Act
 from orderflow.messaging.stores.postgres.migrations import MigrationSequence
 from orderflow.messaging.stores.postgres.tables import Facts, Table
 from orderflow.runtime.operation import Operation
@@ -75,7 +75,7 @@ class Surroundings:
 
     config: ServiceConfig
     database: Database
-    store: Store
+    store: OperatedStore
     signals: Signals
     clock: Clock
     chance: random.Random

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from orderflow.messaging.store import Store, StoreUnavailableError
+from orderflow.messaging.recovery.port import OperatedStore
+from orderflow.messaging.store import StoreUnavailableError
 from orderflow.messaging.transport import TopicMissingError, TransportUnavailableError
 from orderflow.observability.metrics import CONTENT_TYPE, Gauges, Metrics
 from orderflow.runtime.operation import Operation, Reply, Request, Response
@@ -18,7 +19,7 @@ Reader = Callable[[], Awaitable[dict[str, dict[Labels, float]]]]
 _AWAY = (StoreUnavailableError, TransportUnavailableError, TopicMissingError, TimeoutError)
 
 
-def gauge_readers(store: Store, queues: Queues) -> Sequence[Reader]:
+def gauge_readers(store: OperatedStore, queues: Queues) -> Sequence[Reader]:
     """Outbox, parked keys, lag, expired records. A reader whose source is away leaves its gauges out."""
 
     async def outbox() -> dict[str, dict[Labels, float]]:

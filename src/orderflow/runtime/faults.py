@@ -9,30 +9,21 @@ import msgspec
 
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.decision import Service
-from orderflow.messaging.faults.port import Fault, FaultKind, FaultSet
-from orderflow.messaging.faults.targets import NoTargetError, require_target
-from orderflow.messaging.recovery.port import Act
-from orderflow.messaging.store import Store
+from orderflow.messaging.faults.fault import Fault, FaultKind, FaultSet, FaultStore, NoTargetError, require_target
+from orderflow.messaging.recovery.port import RecoveryStore
+from orderflow.messaging.store import Act
 from orderflow.runtime import text
-from orderflow.runtime.operation import Handler, Operation, Parameter, Reply, Request, Response
-from orderflow.runtime.operators.asking import TAG, act_of, operator
+from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
+from orderflow.runtime.operators.asking import NOT_THERE, act_of, operator, route
 from orderflow.runtime.operators.examples import FAULT, FAULTS
 from orderflow.runtime.problems import ProblemError
 
 SILENT_MS = 5_000
 LOOK_EVERY_S = 0.02
-NO_GAME_DAY = (
-    "faults can be put only into a system that was started for a game day: start it with `orderflow up --game-day`"
-)
-OUTSIDE = Response(status=404, description="The system was not started for a game day, or there is no such fault")
 
 Text = Annotated[text.Text, msgspec.Meta(min_length=1, max_length=200)]
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Number = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
-
-
-_LISTED = {"faults": FAULTS, "processes": 1}
-_CHANGED = {"faults": FAULTS, "confirmed_by": 1}
 
 
 class FaultWanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,110 +53,80 @@ class FaultsChanged(msgspec.Struct, frozen=True, kw_only=True):
     confirmed_by: int
 
 
-class Faults:
-    """Answers from the service's database, where its processes share them; 404 outside of a game day."""
+_CHANGED = {"faults": FAULTS, "confirmed_by": 1}
+_ALL = Response(status=200, description="All of them", type=FaultList, example={"faults": FAULTS, "processes": 1})
+_SET = Response(status=201, description="Every process applies it", type=FaultsChanged, example=_CHANGED)
+_CLEARED = Response(status=200, description="No process applies it", type=FaultsChanged, example=_CHANGED)
+_NO_TARGET = Response(
+    status=422,
+    description="A field does not fit, or the service handles no such event, or none with that field; it is named",
+)
 
-    def __init__(self, service: Service, store: Store, clock: Clock, *, game_day: bool) -> None:
+
+class Faults:
+    """Answers from the service's database, where its processes share them. Only a process on a game day has this."""
+
+    def __init__(self, service: Service, faults: FaultStore, log: RecoveryStore, clock: Clock) -> None:
         self._service = service
-        self._store = store
+        self._faults = faults
+        self._log = log
         self._clock = clock
-        self._game_day = game_day
 
     async def listed(self, _: Request[None]) -> Reply:
-        self._require_game_day()
-        found = await self._store.faults.current()
-        readers = await self._store.faults.readers(SILENT_MS)
+        """The faults of a game day that are set.
+
+        What fails on purpose, and how many processes follow it. Only a system started with `--game-day` has this.
+        """
+        found = await self._faults.current()
+        readers = await self._faults.readers(SILENT_MS)
         return Reply(body=FaultList(faults=found.faults, processes=len(readers)))
 
     async def add(self, request: Request[FaultWanted]) -> Reply:
-        self._require_game_day()
+        """Make events fail on purpose, in every process of the service.
+
+        Answers once every process applies it. Only a system started with `--game-day` has this.
+        """
         act, wanted = act_of(request), request.body
         try:
             require_target(self._service, wanted.event_type, wanted.field)
         except NoTargetError as error:
             raise ProblemError(422, str(error)) from error
-        fault = Fault(
-            event_type=wanted.event_type,
-            field=wanted.field,
-            value=wanted.value,
-            error=wanted.error,
-            share=wanted.share,
-        )
-        return await self._confirmed(201, act, "fault add", await self._store.faults.add(fault))
+        fault = msgspec.convert(wanted, Fault, from_attributes=True)
+        return await self._confirmed(201, act, "fault add", await self._faults.add(fault))
 
     async def clear(self, request: Request[None]) -> Reply:
-        self._require_game_day()
+        """Clear one fault.
+
+        Answers once no process applies it any more.
+        """
         act, number = act_of(request), request.values["id"]
-        cleared = await self._store.faults.clear(number)
+        cleared = await self._faults.clear(number)
         if not cleared.faults:
             raise ProblemError(404, f"no fault {number} is set")
         return await self._confirmed(200, act, "fault clear", cleared)
 
     async def clear_all(self, request: Request[None]) -> Reply:
-        self._require_game_day()
-        return await self._confirmed(200, act_of(request), "fault clear", await self._store.faults.clear(None))
+        """Clear every fault.
 
-    def _require_game_day(self) -> None:
-        if not self._game_day:
-            raise ProblemError(404, NO_GAME_DAY)
+        Answers once no process applies it any more.
+        """
+        return await self._confirmed(200, act_of(request), "fault clear", await self._faults.clear(None))
 
     async def _confirmed(self, status: int, act: Act, action: str, changed: FaultSet) -> Reply:
         """Once every process that lives applies it: one that does not say so falls silent, and counts as dead."""
         for fault in changed.faults:
-            await self._store.recovery.log(act, action, str(fault), "done")
+            await self._log.log(act, action, str(fault), "done")
         while True:
-            readers = await self._store.faults.readers(SILENT_MS)
+            readers = await self._faults.readers(SILENT_MS)
             if all(reader.revision >= changed.revision for reader in readers):
                 return Reply(status, FaultsChanged(faults=changed.faults, confirmed_by=len(readers)))
             await self._clock.sleep(LOOK_EVERY_S)
 
     def operations(self) -> Sequence[Operation]:
-        listing = Operation(
-            method="GET",
-            path="/ops/faults",
-            summary="The faults of a game day that are set",
-            description=(
-                "What fails on purpose, and how many processes follow it. Only in a system started with `--game-day`."
-            ),
-            tag=TAG,
-            handler=self.listed,
-            responses=[Response(status=200, description="All of them", type=FaultList, example=_LISTED), OUTSIDE],
-        )
-        adding = Operation(
-            method="POST",
-            path="/ops/faults",
-            summary="Make events fail on purpose, in every process of the service",
-            description="Answers once every process applies it. Only in a system started with `--game-day`.",
-            tag=TAG,
-            handler=self.add,
-            request=FaultWanted,
-            example=FAULT,
-            parameters=[operator],
-            responses=[
-                Response(status=201, description="Every process applies it", type=FaultsChanged, example=_CHANGED),
-                OUTSIDE,
-            ],
-        )
         number = Parameter(name="id", where="path", description="The fault's id", type=Number)
         return (
-            listing,
-            adding,
-            _clearing("/ops/faults", "Clear every fault", self.clear_all),
-            _clearing("/ops/faults/{id}", "Clear one fault", self.clear, number),
+            route("GET /ops/faults", self.listed, _ALL),
+            route("POST /ops/faults", self.add, _SET, _NO_TARGET, parameters=[operator], example=FAULT),
+            route("DELETE /ops/faults", self.clear_all, _CLEARED, parameters=[operator]),
+            route("DELETE /ops/faults/{id}", self.clear, _CLEARED, NOT_THERE, parameters=[number, operator]),
         )
-
-
-def _clearing(path: str, summary: str, handler: Handler, *parameters: Parameter) -> Operation:
-    return Operation(
-        method="DELETE",
-        path=path,
-        summary=summary,
-        description="Answers once no process applies it any more.",
-        tag=TAG,
-        handler=handler,
-        parameters=[*parameters, operator],
-        responses=[
-            Response(status=200, description="No process applies it", type=FaultsChanged, example=_CHANGED),
-            OUTSIDE,
-        ],
-    )

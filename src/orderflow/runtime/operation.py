@@ -78,6 +78,7 @@ class Reply:
     media_type: bytes = b"application/json"
 
 
+Method = Literal["GET", "POST", "PUT", "DELETE"]
 Handler = Callable[[Request[Any]], Awaitable[Reply]]
 
 
@@ -91,7 +92,7 @@ class Operation:
     A `request` may have a `JSON_SCHEMA`: what its schema says beyond its fields.
     """
 
-    method: Literal["GET", "POST", "PUT", "DELETE"]
+    method: Method
     path: str
     summary: str
     handler: Handler

@@ -14,13 +14,14 @@ from typing import Any
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.engine import Engine
+from orderflow.messaging.faults.game_day import GameDay, tell_ignored
 from orderflow.messaging.message import Command
-from orderflow.messaging.recovery.port import Act
 from orderflow.messaging.retry import Backoff, RetryLoop
 from orderflow.messaging.side_effects import Gateway
 from orderflow.messaging.signals import Signals
-from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
+from orderflow.messaging.store import Act, SchemaBehindError, StoreUnavailableError
 from orderflow.messaging.stores.postgres.errors import TransactionPoolingError
+from orderflow.messaging.stores.postgres.faults import PostgresFaults
 from orderflow.messaging.stores.postgres.installation import installation_of
 from orderflow.messaging.stores.postgres.store import PostgresStore
 from orderflow.messaging.transport import Transport
@@ -30,8 +31,8 @@ from orderflow.runtime.docs import docs_operations, docs_routes
 from orderflow.runtime.exposition import Reader, gauge_readers, metrics_operation
 from orderflow.runtime.faults import Faults
 from orderflow.runtime.frame import Frame, FrameState
-from orderflow.runtime.game_day import GameDay
 from orderflow.runtime.health import AlarmWatch, HealthCheck, health_operations
+from orderflow.runtime.operation import Operation
 from orderflow.runtime.operators.operators import operator_operations
 from orderflow.runtime.operators.queues import Queues
 from orderflow.runtime.server import HttpServer
@@ -96,6 +97,7 @@ class ServiceProcess:
         self._server = HttpServer(lambda: self._frame, listener, http)
         self._config = service_config(definition, settings, http)
         self._commands = LateCommands()
+        self._extensions: list[Operation] = []
         self._parts = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -177,14 +179,18 @@ class ServiceProcess:
             stopping=self._stopping,
         )
 
-    async def _open_game_day(self, store: PostgresStore) -> GameDay:
-        on = self._settings.game_day
-        game_day = GameDay(self._definition.service, store, self._signals, self._clock, on=on)
+    async def _open_game_day(self, store: PostgresStore) -> GameDay | None:
+        """None, and nothing of it is in the way, where the process was not started for a game day."""
+        service, faults = self._definition.service, PostgresFaults(store.fetch)
+        if not self._settings.game_day:
+            await self._until_open("faults", lambda: tell_ignored(service.name, faults, self._signals))
+            return None
+        game_day = GameDay(service, faults, self._signals, self._clock)
         await self._until_open("faults", game_day.begin)
         self._parts.push_async_callback(game_day.leave)
-        self._health.faults = game_day.faults
-        if on:
-            self._task(self._patience("faults").forever(game_day.step))
+        self._health.faults = lambda: [str(fault) for fault in game_day.faults]
+        self._extensions += Faults(service, faults, store.recovery, self._clock).operations()
+        self._task(self._patience("faults").forever(game_day.step))
         return game_day
 
     async def _open_gateway(self, surroundings: Surroundings) -> Gateway | None:
@@ -203,24 +209,23 @@ class ServiceProcess:
         queues = Queues(self._definition.service, store, transport)
         self._readers = gauge_readers(store, queues)
         operators = operator_operations(self._definition.service, engine.recovery, engine.overruling, queues)
-        faults = Faults(self._definition.service, store, self._clock, game_day=self._settings.game_day)
-        operations = [*self._definition.api(context), *self._probes, *operators, *faults.operations()]
+        operations = [*self._definition.api(context), *self._probes, *operators, *self._extensions]
         docs = docs_operations(self._definition.title, version("orderflow"), operations)
         return Frame([*operations, *docs], self._state, docs_routes())
 
     def _make_engine(
-        self, store: PostgresStore, transport: Transport, gateway: Gateway | None, game_day: GameDay
+        self, store: PostgresStore, transport: Transport, gateway: Gateway | None, game_day: GameDay | None
     ) -> Engine:
         return Engine(
-            game_day.service,
+            game_day.service if game_day else self._definition.service,
             store,
-            transport,
+            game_day.transport(transport) if game_day else transport,
             gateway=gateway,
             signals=self._signals,
             clock=self._clock,
             chance=self._chance,
             config=engine_config(self._settings),
-            processor=game_day.processor,
+            held=game_day.held if game_day else lambda _: "",
             end=self._end,
         )
 
@@ -228,9 +233,10 @@ class ServiceProcess:
         self._why = why
         self._hopeless.set()
 
-    def _start_engine(self, engine: Engine, game_day: GameDay) -> None:
+    def _start_engine(self, engine: Engine, game_day: GameDay | None) -> None:
         engine.start()
-        self._health.known = lambda: {**self._troubles(), **engine.health().problems, **game_day.problems()}
+        standing = game_day.problems if game_day else dict[str, str]
+        self._health.known = lambda: {**self._troubles(), **engine.health().problems, **standing()}
         self._health.alarms = lambda: engine.health().alarms
         self._commands.engine = engine
 

@@ -14,8 +14,8 @@ from uuid import UUID
 from orderflow.messaging.engine import Engine
 from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.message import Command
-from orderflow.messaging.recovery.port import Act, LetterFilter, ReplayPlan
-from orderflow.messaging.store import OutboxFilter
+from orderflow.messaging.recovery.model import LetterFilter, ReplayPlan
+from orderflow.messaging.store import Act, OutboxFilter
 from orderflow.messaging.stores.memory.state import Waiting
 from orderflow.payment.messages import Outcome, SettlePayment
 from orderflow.simulation.chance import seeded

@@ -23,9 +23,10 @@ from orderflow.messaging.engine import Engine
 from orderflow.messaging.engine_config import EngineConfig
 from orderflow.messaging.flow import FLOW_STATUS
 from orderflow.messaging.inbox import InboxState
-from orderflow.messaging.recovery.port import Letter, LetterFilter
+from orderflow.messaging.recovery.model import LetterFilter, StoredLetter
+from orderflow.messaging.recovery.port import OperatedStore
 from orderflow.messaging.signals import Signals
-from orderflow.messaging.store import Plan, Store
+from orderflow.messaging.store import Plan
 from orderflow.messaging.stores.postgres import migrations
 from orderflow.messaging.stores.postgres.store import PostgresStore
 from orderflow.messaging.transport import ConsumerRecord, ProducerRecord, TopicSettings, Transport, size_of
@@ -47,7 +48,7 @@ POLL_BYTES_MAX = 32 * MEBIBYTE
 
 
 @asynccontextmanager
-async def inventory_on(transport: Transport, topic: str, store: Store) -> AsyncIterator[Engine]:
+async def inventory_on(transport: Transport, topic: str, store: OperatedStore) -> AsyncIterator[Engine]:
     """The real service, reading one topic of this test."""
     made = [TopicSettings(name, 1) for name in (f"{topic}.DLT", FLOW_STATUS, INVENTORY_STATUS)]
     await transport.create_topics(made)
@@ -69,7 +70,7 @@ async def inventory_on(transport: Transport, topic: str, store: Store) -> AsyncI
 
 
 @pytest.fixture
-async def store(postgres: PostgresServer) -> AsyncIterator[Store]:
+async def store(postgres: PostgresServer) -> AsyncIterator[OperatedStore]:
     name = f"bad_input_{uuid4().hex[:8]}"
     url = postgres.create_database(name)
     await migrations.migrate(url, [migrations.core(), definition().migrations])
@@ -80,7 +81,7 @@ async def store(postgres: PostgresServer) -> AsyncIterator[Store]:
 
 
 async def test_each_bad_record_is_given_up_at_once_with_its_bytes_and_all_others_flow(
-    transport: Transport, topic: str, store: Store
+    transport: Transport, topic: str, store: OperatedStore
 ) -> None:
     bad = corpus(topic)
     fine = [good(topic) for _ in range(GOOD)]
@@ -96,19 +97,19 @@ async def test_each_bad_record_is_given_up_at_once_with_its_bytes_and_all_others
 
 
 async def test_what_the_database_refuses_to_look_up_harms_nobody_either(
-    transport: Transport, topic: str, store: Store
+    transport: Transport, topic: str, store: OperatedStore
 ) -> None:
     fine = [good(topic) for _ in range(GOOD)]
     refused = replaced_text(good(topic), b'"sku":"none"', b'"sku":"\\u0000"')
     async with inventory_on(transport, topic, store):
         await transport.append(mixed([refused], fine))
         await eventually(lambda: handled(store, fine), timeout_s=60)
-        (stuck,) = await store.recovery.letters(LetterFilter(state=None), 10)
+        (stuck,) = await letters_of(store, LetterFilter(state=None))
     assert (stuck.event.record.value, stuck.event.failure is not None) == (refused.value, True)
 
 
 async def test_a_record_that_fills_the_log_is_given_up_and_kept_whole_and_all_others_flow(
-    transport: Transport, topic: str, store: Store
+    transport: Transport, topic: str, store: OperatedStore
 ) -> None:
     full = {name: filled(record) for name, record in full_records(topic).items()}
     fine = [good(topic) for _ in range(GOOD)]
@@ -128,13 +129,18 @@ async def test_a_record_that_fills_the_log_is_given_up_and_kept_whole_and_all_ot
         assert header_text(letter.headers, "dlt_whole").endswith(f"as event {each.event.event_id}")
 
 
-async def all_of(store: Store, count: int) -> list[Letter]:
-    letters = list(await store.recovery.letters(LetterFilter(state=InboxState.DEAD), 1000))
+async def letters_of(store: OperatedStore, wanted: LetterFilter) -> list[StoredLetter]:
+    found = [await store.recovery.letter(each.position) for each in await store.recovery.letters(wanted, 1000)]
+    return [each for each in found if each is not None]
+
+
+async def all_of(store: OperatedStore, count: int) -> list[StoredLetter]:
+    letters = await letters_of(store, LetterFilter(state=InboxState.DEAD))
     assert len(letters) == count, f"{len(letters)} of {count}"
     return letters
 
 
-async def handled(store: Store, records: list[ProducerRecord]) -> bool:
+async def handled(store: OperatedStore, records: list[ProducerRecord]) -> bool:
     names = [((record.key or b"").decode(), "orderflow.PaymentSucceeded") for record in records]
     async with store.transaction() as tx:
         consumer = f"inventory-{records[0].topic}"

@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 import runpy
 import sys
+from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import click
+import msgspec
 import pytest
 
-from orderflow.cli.dlt.changing import in_editor, setting, with_settings
-from orderflow.cli.dlt.following import telling
-from orderflow.cli.dlt.pytest_file import file_of
-from orderflow.cli.dlt.replay import share
-from orderflow.cli.dlt.replays import replay_name
+from orderflow.cli.dlt.mending import in_editor, setting, with_settings
+from orderflow.cli.dlt.replay import ReplayName, replay_name, share, telling
+from orderflow.cli.dlt.reproduce import file_of
 from orderflow.cli.errors import CliError
 from orderflow.cli.values import age
+from orderflow.messaging.recovery.model import Replay, Reproduction
 from tests.unit.cli.reproductions import REPRODUCTION, changed_row
+from tests.unit.cli.test_dlt import replay
 
 
 @pytest.mark.parametrize(("words", "ms"), [("90s", 90_000), ("10m", 600_000), ("2h", 7_200_000), ("1d", 86_400_000)])
@@ -61,9 +64,9 @@ def test_a_bar_tells_how_a_replay_stands_and_what_it_waits_for(monkeypatch: pyte
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "200")
     progress = {"waiting": 2, "under_way": 1, "succeeded": 3, "failed_again": 1, "discarded": 1, "gone": 1}
-    replay = {"state": "running", "progress": progress, "why": "[red]\x1b[2Jthe database is away"}
+    told = {**replay("running", **progress), "why": "[red]\x1b[2Jthe database is away"}
     with telling(hidden=False) as tell:
-        tell({"payment-7": replay})
+        tell({ReplayName("payment", 7): msgspec.convert(told, Replay)})
     shown = terminal.getvalue()
 
     assert "payment-7" in shown
@@ -118,8 +121,8 @@ def test_a_value_is_edited_in_lines_and_sent_without_them(tmp_path: Path, monkey
 
 def test_the_written_test_fails_by_its_rows_and_passes_with_others(tmp_path: Path) -> None:
     """Nothing of what is in it, which comes from outside, is run."""
-    written, name = file_of(REPRODUCTION)
-    mended, _ = file_of(changed_row(status="CAPTURED", captured=5))
+    written, name = file_of(reproduction())
+    mended, _ = file_of(reproduction(changed_row(status="CAPTURED", captured=5)))
 
     assert name == "test_payment_handles_stock_rejected"
     with pytest.raises(Exception, match="DECLINED"):
@@ -130,9 +133,13 @@ def test_the_written_test_fails_by_its_rows_and_passes_with_others(tmp_path: Pat
 def test_nothing_but_a_row_of_ours_is_imported() -> None:
     for kind in ("os:system", "orderflow.payment.rows:Payment, os", "orderflow.x\nimport os:Y"):
         with pytest.raises(CliError, match="no type of row"):
-            file_of({**REPRODUCTION, "rows": [{"type": kind, "values": {}}]})
+            file_of(reproduction({**REPRODUCTION, "rows": [{"type": kind, "values": {}}]}))
     with pytest.raises(CliError, match="no service"):
-        file_of({**REPRODUCTION, "service": "payment.service import os #"})
+        file_of(reproduction({**REPRODUCTION, "service": "payment.service import os #"}))
+
+
+def reproduction(told: Mapping[str, Any] = REPRODUCTION) -> Reproduction:
+    return msgspec.convert(told, Reproduction)
 
 
 def run(path: Path, written: str, name: str) -> None:

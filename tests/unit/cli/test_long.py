@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import Result
 
 from orderflow.cli import bars
-from orderflow.cli.dlt.following import telling
+from orderflow.cli.dlt.replay import ReplayName, telling
 from orderflow.load.catalogue import PRICES
+from orderflow.messaging.recovery.model import Replay
 from tests.support.shop import Asked, Says, shop
 from tests.unit.cli.calls import ORDER_ID, call
 from tests.unit.cli.fleet import fleet
@@ -91,7 +93,8 @@ def test_waiting_for_an_order_says_how_it_stands(tmp_path: Path) -> None:
 
 def test_following_replays_says_how_far_each_is(capsys: pytest.CaptureFixture[str]) -> None:
     with telling(hidden=False) as tell:
-        tell({"payment-7": replay("running", waiting=3, succeeded=1, failed_again=1)})
+        told = replay("running", waiting=3, succeeded=1, failed_again=1)
+        tell({ReplayName("payment", 7): msgspec.convert(told, Replay)})
         assert "2 of 5 payment-7 (1 failed again)" in said_with("payment-7", capsys)
 
 

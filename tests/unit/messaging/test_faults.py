@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import ClassVar
 from uuid import UUID, uuid4
 
@@ -12,22 +13,29 @@ import pytest
 from orderflow.messaging.catalogue import wire_name
 from orderflow.messaging.envelope import Envelope
 from orderflow.messaging.failures import InfrastructureError
-from orderflow.messaging.faults.following import REMIND_EVERY_S, FaultFollower
-from orderflow.messaging.faults.gate import ActiveFaults, GameDayProcessor
-from orderflow.messaging.faults.injection import InjectedFaultError, is_chosen, strikes, with_faults
-from orderflow.messaging.faults.port import Fault, FaultKind, FaultSet
-from orderflow.messaging.faults.targets import NoTargetError, require_target
+from orderflow.messaging.faults.fault import (
+    Fault,
+    FaultKind,
+    InjectedFaultError,
+    NoTargetError,
+    is_chosen,
+    require_target,
+    strikes,
+    with_faults,
+)
+from orderflow.messaging.faults.game_day import REMIND_EVERY_S, GameDay, tell_ignored
 from orderflow.messaging.message import Event, Message
 from orderflow.messaging.processor import Processor
 from orderflow.messaging.retrier import Retrier
 from orderflow.messaging.rows import Rows
-from orderflow.messaging.signals import FaultsCleared, FaultsIgnored, FaultsSet, Outcome
-from orderflow.messaging.stores.memory.database import MemoryDatabase
-from orderflow.messaging.stores.memory.store import MemoryStore
+from orderflow.messaging.signals import FaultsCleared, FaultsIgnored, FaultsSet
+from orderflow.messaging.stores.memory.faults import FaultTables, MemoryFaults
+from orderflow.messaging.transport import Consumer, ProducerRecord, TopicSettings
+from orderflow.messaging.transports.memory import MemoryLog, MemoryTransport
 from tests.support.waiting import eventually
 from tests.unit.messaging.still_clock import StillClock
 from tests.unit.messaging.toy import Counted, Moods, Opened, Put, toy_service
-from tests.unit.messaging.world import World, outcomes
+from tests.unit.messaging.world import World, record_of
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,36 +184,75 @@ async def test_an_event_that_is_parked_already_waits_for_the_end_of_a_fault_and_
     assert (world.parked(), world.total("k")) == ([], 1)
 
 
-async def test_a_batch_with_a_hanging_event_stands_still_until_the_fault_is_cleared() -> None:
-    world, active = World(), ActiveFaults()
-    world.processor = GameDayProcessor(active, world.service, world.store, world.policy, world.signals, world.clock)
-    active.apply(FaultSet(revision=2, faults=(counted(FaultKind.HANG),)))
+class Log:
+    """A log in memory whose one consumer is joined through a process's game day."""
 
-    assert outcomes(await world.admit(Counted(name="a", amount=1))) == [Outcome.HANDLED]
-    standing = asyncio.create_task(world.admit(Counted(name="b", amount=1), Counted(name="k", amount=1)))
-    await eventually(lambda: active.hanging)
-    assert active.hanging == {"counter": "stands still: fault 3: hang at Counted with name=k"}
-    active.apply(FaultSet(revision=3, faults=(counted(FaultKind.HANG), counted(FaultKind.HANG, "b"))))
-    active.apply(FaultSet(revision=4, faults=(counted(FaultKind.HANG, "b"),)))
-    await eventually(lambda: "name=b" in active.hanging["counter"])
+    def __init__(self, process: Following) -> None:
+        self.log = MemoryLog(process.clock, random.Random(1))
+        self.log.create([TopicSettings("counts", 1)])
+        self.transport = process.follower.transport(MemoryTransport(self.log))
+
+    async def publish(self, *events: Counted) -> None:
+        records = [record_of(event, offset=0) for event in events]
+        await self.transport.append(
+            [ProducerRecord("counts", each.key, each.value, each.headers) for each in records]
+        )
+
+    async def join(self) -> Consumer:
+        return await self.transport.subscribe("counter", ["counts"])
+
+
+async def test_records_of_which_one_hangs_are_not_handed_on_until_the_fault_is_cleared() -> None:
+    process = Following()
+    log, day = Log(process), process.follower
+    hanging = (await process.faults.add(counted(FaultKind.HANG))).faults[0]
+    await day.begin()
+    member = await log.join()
+    await log.publish(Counted(name="a", amount=1))
+    assert len(await member.poll(10)) == 1
+
+    await log.publish(Counted(name="b", amount=1), Counted(name="k", amount=1))
+    standing = asyncio.create_task(member.poll(10))
+    await eventually(lambda: day.held("counter"))
+    assert day.held("counter") == "stands still: fault 1: hang at Counted with name=k"
+    assert day.problems() == {"consumer counter": day.held("counter")}
+    await process.faults.add(counted(FaultKind.HANG, "b"))
+    await process.faults.clear(hanging.id)
+    await day.begin()
+    await eventually(lambda: "name=b" in day.held("counter"))
     assert not standing.done()
-    active.apply(FaultSet(revision=5, faults=()))
+    await process.faults.clear(None)
+    await day.begin()
 
-    assert outcomes(await standing) == [Outcome.HANDLED] * 2
-    assert not active.hanging
+    assert [record.key for record in await standing] == [b"b", b"k"]
+    assert (day.held("counter"), day.problems()) == ("", {})
 
 
-async def test_a_batch_that_is_given_up_stands_still_no_longer() -> None:
-    world, active = World(), ActiveFaults()
-    world.processor = GameDayProcessor(active, world.service, world.store, world.policy, world.signals, world.clock)
-    active.apply(FaultSet(revision=2, faults=(counted(FaultKind.HANG),)))
-    standing = asyncio.create_task(world.admit(Counted(name="k", amount=1)))
-    await eventually(lambda: active.hanging)
+@pytest.mark.parametrize("ends", ["cancelled", "closed"])
+async def test_a_consumer_that_leaves_stands_still_no_longer(ends: str) -> None:
+    process = Following()
+    log, day = Log(process), process.follower
+    await process.faults.add(counted(FaultKind.HANG))
+    await day.begin()
+    member = await log.join()
+    await log.publish(Counted(name="k", amount=1))
+    standing = asyncio.create_task(member.poll(10))
+    await eventually(lambda: day.held("counter"))
 
-    standing.cancel()
-    await asyncio.wait([standing])
+    if ends == "cancelled":
+        standing.cancel()
+        await asyncio.wait([standing])
+        assert standing.cancelled()
+    await member.close()
+    if ends == "closed":
+        assert await standing == ()
 
-    assert not active.hanging
+    assert day.problems() == {}
+    again = asyncio.create_task((await log.join()).poll(10))
+    await eventually(lambda: day.held("counter"))
+    await process.faults.clear(None)
+    await day.begin()
+    assert [record.key for record in await again] == [b"k"]
 
 
 class Following:
@@ -214,9 +261,8 @@ class Following:
     def __init__(self) -> None:
         self.clock = StillClock()
         self.world = World()
-        self.store = MemoryStore(MemoryDatabase(self.clock))
-        self.faults = self.store.faults
-        self.follower = FaultFollower("counter", self.faults, self.world.signals, self.clock)
+        self.faults = MemoryFaults(FaultTables(), self.clock)
+        self.follower = GameDay(self.world.service, self.faults, self.world.signals, self.clock)
 
     async def revision(self) -> int | None:
         readers = await self.faults.readers(1_000)
@@ -229,12 +275,12 @@ async def test_a_process_applies_what_is_set_before_it_confirms_it() -> None:
 
     await process.follower.begin()
 
-    assert [each.value for each in process.follower.active.faults] == ["k"]
-    assert await process.revision() == process.follower.active.revision == 2
+    assert [each.value for each in process.follower.faults] == ["k"]
+    assert await process.revision() == 2
     await process.faults.clear(None)
     assert await process.revision() == 2
     await process.follower.step()
-    assert process.follower.active.faults == ()
+    assert process.follower.faults == ()
     assert await process.revision() == 3
     await process.follower.leave()
     assert await process.revision() is None
@@ -260,14 +306,13 @@ async def test_a_process_says_what_is_set_reminds_of_it_and_says_when_it_is_over
     assert process.world.seen[2:] == [FaultsCleared("counter")]
 
 
-async def test_a_process_outside_of_game_days_says_what_it_ignores_and_applies_nothing() -> None:
+async def test_a_process_outside_of_game_days_says_what_it_ignores_and_is_not_heard_of() -> None:
     process = Following()
-    await process.follower.ignore()
+    await tell_ignored("counter", process.faults, process.world.signals)
     assert process.world.seen == []
     await process.faults.add(counted(FaultKind.PERMANENT))
 
-    await process.follower.ignore()
+    await tell_ignored("counter", process.faults, process.world.signals)
 
     assert process.world.seen == [FaultsIgnored("counter", ["fault 1: permanent at Counted with name=k"])]
-    assert process.follower.active.faults == ()
     assert await process.revision() is None

@@ -390,10 +390,6 @@ async def test_whether_there_is_room_again_is_looked_for_before_each_batch(holdi
     assert outcomes(await bring("counter", [second])) == [Outcome.HELD if holding else Outcome.PARKED]
 
 
-def test_a_consumer_is_let_in_unless_somebody_stops_it() -> None:
-    assert World().processor.standing_still("counter") == ""
-
-
 async def test_a_command_does_not_wait_behind_what_is_parked_of_its_key() -> None:
     world = World()
     await world.admit(Counted(name="k", amount=-1))

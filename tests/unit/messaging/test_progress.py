@@ -14,7 +14,6 @@ from orderflow.messaging.engine import Engine
 from orderflow.messaging.engine_config import EngineConfig
 from orderflow.messaging.message import Message
 from orderflow.messaging.progress import ANEW_S, HOPELESS_S, STALLED_S, Help, Helper, Stall, StallDetector, Work
-from orderflow.messaging.recovery.port import Act
 from orderflow.messaging.side_effects import Gateway
 from orderflow.messaging.signals import (
     AlarmCleared,
@@ -25,6 +24,7 @@ from orderflow.messaging.signals import (
     Stalled,
     StallOver,
 )
+from orderflow.messaging.store import Act
 from orderflow.messaging.stores.memory.store import MemoryStore
 from orderflow.messaging.transport import ProducerRecord, TopicSettings
 from orderflow.messaging.transports.memory import MemoryLog, MemoryTransport

@@ -16,10 +16,9 @@ from orderflow.messaging.identity import record_id, uuid_text
 from orderflow.messaging.inbox import ParkedEvent
 from orderflow.messaging.incoming import Incoming, from_answer, from_command, from_record
 from orderflow.messaging.processor import Share, Work
-from orderflow.messaging.recovery.port import Act
 from orderflow.messaging.retrier import Retrier
 from orderflow.messaging.signals import BatchCommitted, Outcome
-from orderflow.messaging.store import DataRefusedError
+from orderflow.messaging.store import Act, DataRefusedError
 from tests.unit.messaging.toy import Asked, Counted, Put, Said
 from tests.unit.messaging.world import World, header, outcomes, poisoned, record_of
 

@@ -9,7 +9,7 @@ import httpx2
 import msgspec
 import pytest
 
-from orderflow.messaging.recovery.port import Expired
+from orderflow.messaging.recovery.model import Expired
 from orderflow.messaging.stores.memory.store import MemoryStore
 from orderflow.messaging.transports.memory import MemoryTransport
 from orderflow.runtime.frame import Frame

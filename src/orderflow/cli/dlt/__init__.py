@@ -1,4 +1,4 @@
-"""`orderflow dlt`: the events that were given up, and how to mend them. Each command is a file of its own."""
+"""`orderflow dlt`: the events that were given up, and how to mend them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import click
 from orderflow.cli.lazy import LazyGroup, Line
 
 COMMANDS = {
-    "list": Line("orderflow.cli.dlt.listing:list_letters", "List what was given up, or waits."),
-    "groups": Line("orderflow.cli.dlt.groups:groups", "The same by cause: what failed alike."),
-    "note": Line("orderflow.cli.dlt.groups:note", "Note what is known of a group."),
-    "show": Line("orderflow.cli.dlt.show:show", "Show one event: why, its record, its history, its order."),
-    "rehearse": Line("orderflow.cli.dlt.rehearse:rehearse", "What a replay would do, without doing it."),
+    "list": Line("orderflow.cli.dlt.looking:list_letters", "List what was given up, or waits."),
+    "groups": Line("orderflow.cli.dlt.looking:groups", "The same by cause: what failed alike."),
+    "note": Line("orderflow.cli.dlt.looking:note", "Note what is known of a group."),
+    "show": Line("orderflow.cli.dlt.looking:show", "Show one event: why, its record, its history, its order."),
+    "rehearse": Line("orderflow.cli.dlt.replay:rehearse", "What a replay would do, without doing it."),
     "replay": Line("orderflow.cli.dlt.replay:replay", "Send events through their consumer again."),
-    "replays": Line("orderflow.cli.dlt.replays:replays", "How the latest replays stand."),
-    "pause": Line("orderflow.cli.dlt.replays:pause", "Hold a replay."),
-    "resume": Line("orderflow.cli.dlt.replays:resume", "Go on with a replay that was paused or stopped."),
-    "edit": Line("orderflow.cli.dlt.edit:edit", "Correct the value of an event; the original is kept."),
-    "discard": Line("orderflow.cli.dlt.discard:discard", "Give an event up for good."),
-    "log": Line("orderflow.cli.dlt.log:log", "Who did what, when and why."),
+    "replays": Line("orderflow.cli.dlt.replay:replays", "How the latest replays stand."),
+    "pause": Line("orderflow.cli.dlt.replay:pause", "Hold a replay."),
+    "resume": Line("orderflow.cli.dlt.replay:resume", "Go on with a replay that was paused or stopped."),
+    "edit": Line("orderflow.cli.dlt.mending:edit", "Correct the value of an event; the original is kept."),
+    "discard": Line("orderflow.cli.dlt.mending:discard", "Give an event up for good."),
+    "log": Line("orderflow.cli.dlt.looking:log", "Who did what, when and why."),
     "pytest": Line("orderflow.cli.dlt.reproduce:reproduce", "Write a test that fails as the event does."),
     "check": Line("orderflow.cli.dlt.check:check", "Whether this release can read every parked event."),
 }

@@ -1,10 +1,11 @@
-"""`orderflow dlt check`: a gate for deployments."""
+"""`orderflow dlt check`: a gate for deployments. It reads the databases themselves, of whichever release they are."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -14,8 +15,11 @@ from orderflow.cli.session import Session, session_options
 from orderflow.settings import SERVICES
 
 if TYPE_CHECKING:
-    from orderflow.messaging.recovery.readability import Unreadable
+    from orderflow.messaging.catalogue import Catalogue
+    from orderflow.messaging.inbox import ParkedEvent
     from orderflow.settings import Settings
+
+PAGE = 500
 
 
 @click.command()
@@ -34,23 +38,16 @@ def check(session: Session, service: str | None, strict: bool) -> None:
     orderflow dlt check
     orderflow dlt check --strict --json | jq '.unreadable[]'
     """
-    from dataclasses import asdict
-
     from orderflow.cli.bars import heartbeat
 
     found: dict[str, tuple[Counter[str], Sequence[Unreadable]]] = {}
     with heartbeat(lambda: f"{', '.join(found) or 'nothing'} checked so far", hidden=session.out.as_json):
         asyncio.run(_check(session.running, (service,) if service else SERVICES, found))
-    counted = [
-        {"service": name, **asdict(each)}
-        for name, (_, each_of) in found.items()
-        for each in each_of
-        if strict or not each.known
-    ]
+    counted = [(name, each) for name, (_, each_of) in found.items() for each in each_of if strict or not each.known]
     waiting = sum((each for each, _ in found.values()), Counter[str]())
     if session.out.as_json:
         told = {"readable": not counted, "read": waiting.total(), "waiting": _plain(waiting)}
-        session.out.document({**told, "unreadable": counted})
+        session.out.document({**told, "unreadable": [{"service": name, **asdict(each)} for name, each in counted]})
     else:
         _show(session, waiting, counted)
     if counted:
@@ -61,10 +58,8 @@ async def _check(
     settings: Settings, services: Sequence[str], found: dict[str, tuple[Counter[str], Sequence[Unreadable]]]
 ) -> None:
     """By service how many events wait there, and which of them this release cannot read. Raises UnreachableError."""
-    from orderflow.cli.dlt.waiting import read_waiting
     from orderflow.cli.running import database_url
     from orderflow.local.services import definition_of
-    from orderflow.messaging.recovery.readability import unreadable
     from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
 
     unread: list[Unreadable]
@@ -73,7 +68,7 @@ async def _check(
         counts, unread = Counter[str](), []
         try:
             async for page in read_waiting(database_url(settings, name)):
-                counts.update(letter.event.waits for letter in page)
+                counts.update(event.waits for _, event in page)
                 unread += unreadable(page, catalogue)
         except (StoreUnavailableError, SchemaBehindError) as error:
             raise UnreachableError(f"The database of {name} cannot be checked: {error}") from error
@@ -86,16 +81,86 @@ def _plain(waiting: Mapping[str, int]) -> dict[str, int]:
     return {str(each): waiting[each] for each in Waits}
 
 
-def _show(session: Session, waiting: Counter[str], unread: Sequence[Mapping[str, object]]) -> None:
+def _show(session: Session, waiting: Counter[str], unread: Sequence[tuple[str, Unreadable]]) -> None:
     from orderflow.cli.counts import words
-    from orderflow.cli.dlt.entries import entry
-    from orderflow.cli.dlt.letter_view import name_of, order_of, short
+    from orderflow.cli.dlt.views import name_of, order_of, short
     from orderflow.cli.output import text
+    from orderflow.cli.tables import entry
 
     if not unread:
         session.out.show(text(f"This release can read every event that waits ({words(waiting)}).", "green"))
         return
     of = f"{waiting.total()} events that wait ({words(waiting)})"
     session.out.show(text(f"This release cannot read {len(unread)} of {of}:", "bold red"))
-    for each in unread:
-        session.out.show(*entry(name_of(each), (order_of(each), text(short(str(each["reason"])), "red"))))
+    for name, each in unread:
+        session.out.show(*entry(name_of(name, each), (order_of(each.key), text(short(each.reason), "red"))))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreadable:
+    """A parked event that cannot be decoded, and why. `known`: it was given up as unreadable, and is as it came."""
+
+    position: int
+    consumer: str
+    key: str
+    event_id: str
+    event_type: str
+    reason: str
+    known: bool
+
+
+def unreadable(waiting: Iterable[tuple[str, ParkedEvent]], catalogue: Catalogue) -> Sequence[Unreadable]:
+    """Those of what waits, each with its consumer, that a service with this catalogue cannot read."""
+    from orderflow.messaging.incoming import from_parked
+
+    found: list[Unreadable] = []
+    for consumer, event in waiting:
+        problem = from_parked(event, catalogue).problem
+        if problem is not None:
+            found.append(
+                Unreadable(
+                    position=event.position,
+                    consumer=consumer,
+                    key=event.key,
+                    event_id=str(event.event_id),
+                    event_type=event.event_type,
+                    reason=problem.detail,
+                    known=_was_unreadable(event),
+                )
+            )
+    return found
+
+
+def _was_unreadable(event: ParkedEvent) -> bool:
+    """What could not be read is named by its place in the log, until it is edited."""
+    from orderflow.messaging.failures import PERMANENT
+    from orderflow.messaging.identity import record_id
+
+    record = event.record
+    by_place = event.event_id == record_id(record.topic, record.partition, record.offset)
+    return by_place and event.failure is not None and event.failure.kind == PERMANENT
+
+
+async def read_waiting(url: str) -> AsyncIterator[Sequence[tuple[str, ParkedEvent]]]:
+    """What waits in a database, each with its consumer: pages in order of position.
+
+    Raises StoreUnavailableError, SchemaBehindError.
+    """
+    from orderflow.messaging.stores.postgres.connections import connect, leave
+    from orderflow.messaging.stores.postgres.core_rows import read_parked
+    from orderflow.messaging.stores.postgres.errors import translated
+    from orderflow.messaging.stores.postgres.queries import load_queries
+
+    query = load_queries("orderflow.cli.dlt")["parked"]
+    connection = await connect(url, application_name="orderflow dlt check", writable=False)
+    try:
+        after = 0
+        while True:
+            with translated(connection):
+                rows = await connection.fetch(query, after, PAGE)
+            if not rows:
+                return
+            yield [(row["consumer"], read_parked(row)) for row in rows]
+            after = rows[-1]["position"]
+    finally:
+        await leave(connection)

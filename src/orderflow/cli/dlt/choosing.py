@@ -1,11 +1,11 @@
-"""Which dead events a command means: by id, a whole group, or all; and which services have such."""
+"""Which dead events a command means (by id, a whole group, or all), and how the services are asked for them."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -15,9 +15,15 @@ from orderflow.cli.values import event_or_position
 from orderflow.settings import SERVICES
 
 if TYPE_CHECKING:
+    from msgspec import Struct
+
     from orderflow.cli.everywhere import Answers
     from orderflow.cli.http import ServiceClient
     from orderflow.cli.session import Session
+    from orderflow.messaging.recovery.model import DeadLetter, DeadLetterDetails
+
+PAGE = 1000
+PATH = "/ops/dead-letters"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,11 +88,47 @@ def require_service(events: Sequence[str], service: str | None) -> None:
         )
 
 
+def read_letters(client: ServiceClient, wanted: Mapping[str, str | int], limit: int) -> list[DeadLetter]:
+    """A service's dead letters by position, at most `limit`. `wanted` are the filters. Raises CliError."""
+    from orderflow.messaging.recovery.model import DeadLetterPage
+
+    letters: list[DeadLetter] = []
+    after: int | None = 0
+    while after is not None and len(letters) < limit:
+        asked = {**wanted, "limit": min(PAGE, limit - len(letters)), "after": after}
+        page = client.read(DeadLetterPage, PATH, asked)
+        letters += page.dead_letters
+        after = page.next
+    return letters
+
+
+def read_details(client: ServiceClient, event: str) -> DeadLetterDetails:
+    """Raises CliError; NotFoundError: it waits no longer there, or never did."""
+    from orderflow.messaging.recovery.model import DeadLetterDetails
+
+    return client.read(DeadLetterDetails, f"{PATH}/{event}")
+
+
+def require_found(event: str, answers: Answers) -> NoReturn:
+    """Raises NotFoundError when everybody was asked, UnreachableError when not."""
+    answers.require_all()
+    raise NotFoundError(
+        f"No dead or parked event {event} at {', '.join(answers.found)}. See what there is with: orderflow dlt list"
+    )
+
+
+def of_service(service: str, told: Struct) -> dict[str, Any]:
+    """What a service has told, for a program: with the service's name."""
+    from msgspec import to_builtins
+
+    return {"service": service, **to_builtins(told)}
+
+
 @dataclass(frozen=True, slots=True)
 class Holder:
     """A service's part: `letters` are the first of such events; `confirm` says why acts on them must be confirmed."""
 
-    letters: Sequence[Mapping[str, Any]]
+    letters: Sequence[DeadLetter]
     confirm: str
 
 
@@ -109,18 +151,17 @@ def holders(session: Session, choice: Choice, most: int = 1) -> tuple[Mapping[st
 
 
 def _held(client: ServiceClient, choice: Choice, most: int) -> Holder:
-    from orderflow.cli.dlt.letters import PATH
+    from orderflow.messaging.recovery.model import DeadLetterPage
 
     if not choice.events:
-        wanted = {"fingerprint": choice.group} if choice.group else {}
-        page = client.get(PATH, {**wanted, "limit": most})
-        return Holder(page["dead_letters"], page["confirm"])
+        page = client.read(DeadLetterPage, PATH, {**choice.filter(), "limit": most})
+        return Holder(page.dead_letters, page.confirm)
     letters, confirm = [], ""
     for event in choice.events:
         try:
-            found = client.get(f"{PATH}/{event}")
+            found = read_details(client, event)
         except NotFoundError:
             continue
-        letters.append(found["letter"])
-        confirm = found["confirm"]
+        letters.append(found.letter)
+        confirm = found.confirm
     return Holder(letters, confirm)

@@ -1,15 +1,20 @@
-"""`orderflow dlt pytest`."""
+"""`orderflow dlt pytest`: a test that makes a parked event fail again.
+
+What comes from outside is in it as literals only.
+"""
 
 from __future__ import annotations
 
+import re
 import runpy
 import shlex
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from pprint import pformat
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,6 +22,63 @@ from orderflow.cli.errors import CliError, NotFoundError
 from orderflow.cli.session import Session, session_options
 from orderflow.cli.values import event_or_position
 from orderflow.settings import SERVICES
+
+if TYPE_CHECKING:
+    from orderflow.cli.http import ServiceClient
+    from orderflow.messaging.recovery.model import Reproduction
+
+ROW_TYPE = re.compile(r"(?P<module>orderflow(?:\.[a-z][a-z0-9_]*)+):(?P<name>[A-Z][A-Za-z0-9_]*)")
+WIDTH = 110
+
+FILE = '''\
+"""An event that the {service} service could not handle, as it was stored.
+
+{why}
+
+Written by `orderflow dlt pytest`, for pytest, or for Python alone. It fails as the event did, and passes once the
+code is mended.
+"""
+
+from uuid import UUID
+
+{imports}
+
+EVENT = ParkedEvent(
+    key={key!r},
+    identity={identity!r},
+    event_id=UUID({event_id!r}),
+    event_type={event_type!r},
+    record=ConsumerRecord(
+        topic={topic!r},
+        partition={partition!r},
+        offset={offset!r},
+        key={record_key!r},
+        value={value!r},
+        headers={headers},
+        timestamp={timestamp!r},
+    ),
+    attempts={attempts!r},
+    intent={intent!r},
+)
+ROWS = [{rows}]
+
+
+def {name}() -> None:
+    incoming = from_parked(EVENT, SERVICE.catalogue)
+    if incoming.problem is not None:
+        raise incoming.problem
+    if passed_over(SERVICE, incoming):
+        return
+    handler = handler_of(SERVICE, incoming.envelope.message)
+    touched = set(handler.touches(incoming.envelope.message))
+    rows = Rows({{row.ref: row for row in ROWS if row.ref in touched}})
+    encoded(handler.decide(rows, incoming.envelope), incoming)
+
+
+if __name__ == "__main__":
+    {name}()
+    print("It passes: the event is handled.")
+'''
 
 
 @click.command(name="pytest")
@@ -44,18 +106,17 @@ def reproduce(session: Session, event: str, service: str | None, output: str | N
     orderflow dlt pytest 17 --service payment --output tests/unit/payment/test_dead_order.py
     """
     from orderflow.cli.dlt.choosing import require_service
-    from orderflow.cli.dlt.pytest_file import file_of
 
     require_service((event,), service)
-    found = _found(session, event, service)
-    written, name = file_of(found["reproduction"])
-    failure = _try(written, name)
-    where = output or f"test_{found['service']}_{found['position']}.py"
+    name, position, found = _found(session, event, service)
+    written, function = file_of(found)
+    failure = _try(written, function)
+    where = output or f"test_{name}_{position}.py"
     if where != "-":
         _write(Path(where), written, force=force)
     if session.out.as_json:
         told = {"test": written} if where == "-" else {"file": where}
-        session.out.document({**told, "service": found["service"], "fails": bool(failure), "failure": failure})
+        session.out.document({**told, "service": name, "fails": bool(failure), "failure": failure})
     elif where == "-":
         click.echo(written, nl=False)
     else:
@@ -76,14 +137,15 @@ def _show(session: Session, where: str, failure: str) -> None:
         )
 
 
-def _found(session: Session, event: str, service: str | None) -> dict[str, Any]:
-    """The reproduction, by the one service that has the event. Raises CliError."""
+def _found(session: Session, event: str, service: str | None) -> tuple[str, int, Reproduction]:
+    """The one service that has the event, its position there, and what reproduces it. Raises CliError."""
     from orderflow.cli import everywhere
-    from orderflow.cli.dlt.letters import PATH, require_found
+    from orderflow.cli.dlt.choosing import PATH, read_details, require_found
+    from orderflow.messaging.recovery.model import Reproduction
 
-    def ask(client: Any) -> Mapping[str, Any]:
-        position = client.get(f"{PATH}/{event}")["letter"]["position"]
-        return {"position": position, "reproduction": client.get(f"{PATH}/{position}/reproduction")}
+    def ask(client: ServiceClient) -> tuple[int, Reproduction]:
+        position = read_details(client, event).letter.position
+        return position, client.read(Reproduction, f"{PATH}/{position}/reproduction")
 
     answers = everywhere.ask(session, ask, (service,) if service else SERVICES)
     found = {name: answer for name, answer in answers.found.items() if answer is not None}
@@ -94,7 +156,7 @@ def _found(session: Session, event: str, service: str | None) -> dict[str, Any]:
             f"Several services have that event: {', '.join(found)}. Wanted: --service with one of them"
         )
     ((name, answer),) = found.items()
-    return {"service": name, **answer}
+    return (name, *answer)
 
 
 def _try(written: str, name: str) -> str:
@@ -117,3 +179,83 @@ def _write(path: Path, written: str, *, force: bool) -> None:
         raise CliError(f"{path} is there already. Write over it with --force, or elsewhere with --output") from None
     except OSError as error:
         raise CliError(f"{path} cannot be written: {error.strerror}. Choose another place with --output") from error
+
+
+def file_of(reproduction: Reproduction) -> tuple[str, str]:
+    """The text and the name of its test. Raises CliError: the service's answer is none that can be used."""
+    service = reproduction.service
+    types = [_row_type(row.type) for row in reproduction.rows]
+    if service not in SERVICES:
+        raise CliError(f"{service!r} is no service that this release knows")
+    name = f"test_{service}_handles_{_words(reproduction.event_type)}"
+    why = _one_line(": ".join(part for part in (reproduction.error, reproduction.message) if part))
+    written = FILE.format(
+        **{field: getattr(reproduction, field) for field in _PLAIN},
+        service=service,
+        why=why or "it waits behind another",
+        imports=_imports(service, types),
+        record_key=reproduction.record_key.to_bytes(),
+        value=reproduction.value.to_bytes(),
+        headers=_indented(tuple((header, value.to_bytes()) for header, value in reproduction.headers)),
+        rows="".join(
+            f"\n    msgspec.convert({_indented(row.values)}, {name}),"
+            for row, (_, name) in zip(reproduction.rows, types, strict=True)
+        )
+        + ("\n" if types else ""),
+        name=name,
+    )
+    return written, name
+
+
+_PLAIN = (
+    "key",
+    "identity",
+    "event_id",
+    "event_type",
+    "topic",
+    "partition",
+    "offset",
+    "timestamp",
+    "attempts",
+    "intent",
+)
+
+
+def _row_type(said: str) -> tuple[str, str]:
+    """Module and class. Raises CliError: nothing but a class of ours is imported."""
+    match = ROW_TYPE.fullmatch(said)
+    if match is None:
+        raise CliError(f"{said!r} is no type of row that this release knows")
+    return match["module"], match["name"]
+
+
+def _imports(service: str, types: Sequence[tuple[str, str]]) -> str:
+    rows: dict[str, set[str]] = {}
+    for module, name in types:
+        rows.setdefault(module, set()).add(name)
+    lines = [
+        "from orderflow.messaging.handling import encoded, handler_of, passed_over",
+        "from orderflow.messaging.inbox import ParkedEvent",
+        "from orderflow.messaging.incoming import from_parked",
+        "from orderflow.messaging.rows import Rows",
+        "from orderflow.messaging.transport import ConsumerRecord",
+        *(f"from {module} import {', '.join(sorted(names))}" for module, names in rows.items()),
+        f"from orderflow.{service}.service import SERVICE",
+    ]
+    return "\n".join((["import msgspec", ""] if types else []) + sorted(lines))
+
+
+def _indented(value: object) -> str:
+    return pformat(value, width=WIDTH - 8, sort_dicts=False).replace("\n", "\n        ")
+
+
+def _words(event_type: str) -> str:
+    """`orderflow.OrderPlaced.v1` as `order_placed`; whatever else it is, a name."""
+    last = re.sub(r"\.v\d+$", "", event_type).rpartition(".")[2]
+    words = re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", last).lower()).strip("_")
+    return words[:60] or "the_event"
+
+
+def _one_line(words: str) -> str:
+    """For a docstring: nothing that could end it."""
+    return "".join(c if c.isprintable() and c not in '"\\' else " " for c in words)[:WIDTH]

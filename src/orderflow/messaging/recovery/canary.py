@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orderflow.messaging.recovery.port import ReplayPlan, ReplayProgress
+from orderflow.messaging.recovery.model import ReplayPlan, ReplayProgress
 
 UNDER_WAY_MAX = 200
 SEND_MIN = 100

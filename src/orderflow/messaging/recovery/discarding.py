@@ -8,12 +8,12 @@ from orderflow.messaging.incoming import from_parked
 from orderflow.messaging.processor import Processor, Share, Work
 from orderflow.messaging.recovery.errors import LetterMissingError
 from orderflow.messaging.recovery.locking import LOCK_WAIT_S, SEQUENCE_MAX
-from orderflow.messaging.recovery.port import Act, Letter, LogEntry
+from orderflow.messaging.recovery.model import StoredLetter
 from orderflow.messaging.result import Result
-from orderflow.messaging.store import Changes, End, ParkedQuery, Snapshot
+from orderflow.messaging.store import Act, Changes, End, LogEntry, ParkedQuery, Snapshot
 
 
-async def discard(letter: Letter, act: Act, processor: Processor) -> Changes:
+async def discard(letter: StoredLetter, act: Act, processor: Processor) -> Changes:
     """Returns what was written. Should the event come again, it is known.
 
     Raises LetterMissingError, KeyBusyError, StoreUnavailableError.

@@ -6,8 +6,6 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import msgspec
-
 from orderflow.messaging import cloudevents
 from orderflow.messaging.catalogue import MALFORMED, Catalogue, UndecodableError
 from orderflow.messaging.decision import Service
@@ -20,25 +18,14 @@ from orderflow.messaging.processor import open_within
 from orderflow.messaging.publisher import VALUE_MAX
 from orderflow.messaging.recovery.errors import EditRefusedError
 from orderflow.messaging.recovery.locking import LOCK_WAIT_S, SEQUENCE_MAX
-from orderflow.messaging.recovery.port import Act, Letter, LogEntry
-from orderflow.messaging.store import Changes, ParkedQuery, Plan, Snapshot, Store
+from orderflow.messaging.recovery.model import FieldChange, StoredLetter
+from orderflow.messaging.store import Act, Changes, LogEntry, ParkedQuery, Plan, Snapshot, Store
 from orderflow.messaging.transport import ConsumerRecord, Headers
 
 SEQUENCE_DIGITS_MAX = 18
 CHANGES_LOGGED_MAX = 20
 VALUE_SHOWN_MAX = 200
 NOTHING = "nothing"
-
-
-class FieldChange(msgspec.Struct, frozen=True):
-    """What an edit makes of one field: its path (`items.0.quantity`, "" for the whole value), JSON before and after.
-
-    None: the field is not there. Long values are cut, secrets are redacted.
-    """
-
-    field: str
-    before: str | None
-    after: str | None
 
 
 def changes_of(before: bytes | None, after: bytes) -> Sequence[FieldChange]:
@@ -53,7 +40,7 @@ def changes_of(before: bytes | None, after: bytes) -> Sequence[FieldChange]:
     return found or [FieldChange("", _cut(_text(before)), _cut(_text(after)))]
 
 
-def replacement(letter: Letter, value: bytes, edits: int, who: str, service: Service) -> EditedEvent:
+def replacement(letter: StoredLetter, value: bytes, edits: int, who: str, service: Service) -> EditedEvent:
     """The event with another payload, and an id that tells it from its `edits` predecessors.
 
     The type, the key, what the service takes on trust and every header that is not an attribute of the event stay.
@@ -92,7 +79,7 @@ def replacement(letter: Letter, value: bytes, edits: int, who: str, service: Ser
     )
 
 
-async def put_in_place(edited: EditedEvent, letter: Letter, act: Act, store: Store) -> None:
+async def put_in_place(edited: EditedEvent, letter: StoredLetter, act: Act, store: Store) -> None:
     """The original will be known as discarded, should it come again. What was changed goes into the operators' log.
 
     Raises EditRefusedError, KeyBusyError, StoreUnavailableError.

@@ -15,7 +15,9 @@ from orderflow.messaging.decision import Service
 from orderflow.messaging.failures import Verdict
 from orderflow.messaging.message import Answer, Event
 from orderflow.messaging.recovery.errors import ConfirmationNeededError, NoSuchConsumerError
-from orderflow.messaging.recovery.port import OVERRULE_HOLDS_MS, Act, Overrule, RecoveryStore
+from orderflow.messaging.recovery.model import OVERRULE_HOLDS_MS, Overrule
+from orderflow.messaging.recovery.port import RecoveryStore
+from orderflow.messaging.store import Act
 
 LOOK_EVERY_S = 2.0
 

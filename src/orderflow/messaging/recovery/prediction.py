@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -14,6 +13,7 @@ from orderflow.messaging.failures import describe
 from orderflow.messaging.inbox import Failure, ParkedEvent
 from orderflow.messaging.machine import IllegalTransitionError
 from orderflow.messaging.message import Event
+from orderflow.messaging.recovery.model import CausedEvent, RehearsalVerdict, Rehearsed, RowChange
 from orderflow.messaging.result import Result
 from orderflow.messaging.rows import Fact, Ref, Row
 from orderflow.messaging.signals import Outcome
@@ -21,60 +21,6 @@ from orderflow.messaging.store import DataRefusedError, TransitionRefusedError
 
 ILLEGAL = (IllegalTransitionError.__name__, TransitionRefusedError.__name__)
 """What is said of an event that cannot happen in the state that the rows are in, by the code or by the database."""
-
-
-class RehearsalVerdict(StrEnum):
-    """What would become of a parked event.
-
-    DUPLICATE: it was handled before under another identity. ILLEGAL: it cannot happen in the state that the rows are
-    in, says the decision or the database. HELD: it would go on waiting, behind one that fails. BUSY: it could not be
-    told now, since live traffic held its key for too long, or infrastructure is away.
-    """
-
-    SUCCEEDS = "succeeds"
-    FAILS = "fails"
-    DUPLICATE = "duplicate"
-    ILLEGAL = "illegal"
-    HELD = "held"
-    BUSY = "busy"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowChange:
-    """The columns of a row that would change. `before` is None for a new row. All values are JSON-able."""
-
-    table: str
-    id: object
-    before: Mapping[str, object] | None
-    after: Mapping[str, object]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CausedEvent:
-    """An event that would be published. `type` is its wire name; `payload` is JSON-able."""
-
-    type: str
-    topic: str
-    payload: object
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rehearsed:
-    """What would become of one parked event, in its place behind the others of its key.
-
-    `failure` is there for FAILS, ILLEGAL and BUSY. `intents` are the keys of what would be asked of the outside.
-    """
-
-    position: int
-    consumer: str
-    key: str
-    event_id: str
-    event_type: str
-    verdict: RehearsalVerdict
-    failure: Failure | None = None
-    rows: Sequence[RowChange] = ()
-    events: Sequence[CausedEvent] = ()
-    intents: Sequence[str] = ()
 
 
 class Prediction:
@@ -106,14 +52,11 @@ class Prediction:
     def _told(
         self, event: ParkedEvent, verdict: RehearsalVerdict, failure: Failure | None, decision: Decision
     ) -> Rehearsed:
-        return Rehearsed(
-            position=event.position,
-            consumer=self._consumer,
-            key=event.key,
-            event_id=str(event.event_id),
-            event_type=event.event_type,
-            verdict=verdict,
-            failure=failure,
+        return Rehearsed.of(
+            self._consumer,
+            event,
+            verdict,
+            failure,
             rows=[*self._changed(decision.rows), *(_added(fact) for fact in decision.facts)],
             events=[_caused(each) for each in decision.events],
             intents=[intent.key for intent in decision.intents],
@@ -162,8 +105,8 @@ def _caused(event: Event) -> CausedEvent:
     return CausedEvent(type=wire_name(type(event)), topic=event.TOPIC, payload=_plain(event))
 
 
-def _columns(row: Row | Fact) -> Mapping[str, object]:
-    columns: dict[str, object] = msgspec.to_builtins(row, str_keys=True)
+def _columns(row: Row | Fact) -> dict[str, Any]:
+    columns: dict[str, Any] = msgspec.to_builtins(row, str_keys=True)
     return columns
 
 

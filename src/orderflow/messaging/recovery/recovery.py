@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from uuid import UUID
 
 import msgspec
 
 from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.inbox import EditedEvent, InboxState
+from orderflow.messaging.incoming import from_parked
 from orderflow.messaging.processor import Processor
 from orderflow.messaging.recovery.discarding import discard
-from orderflow.messaging.recovery.editing import FieldChange, changes_of, put_in_place, replacement
+from orderflow.messaging.recovery.editing import changes_of, put_in_place, replacement
 from orderflow.messaging.recovery.errors import (
     ConfirmationNeededError,
     EditRefusedError,
@@ -23,22 +23,26 @@ from orderflow.messaging.recovery.errors import (
     ReplayMissingError,
     ReplayStateError,
 )
-from orderflow.messaging.recovery.port import (
-    Act,
-    Letter,
+from orderflow.messaging.recovery.model import (
+    Content,
+    DeadLetter,
+    FieldChange,
     LetterFilter,
     Moment,
-    RecoveryStore,
+    Rehearsed,
     Replay,
     ReplayPlan,
     ReplayState,
+    Reproduction,
+    StoredLetter,
+    StoredRow,
+    headers_of,
 )
-from orderflow.messaging.recovery.prediction import Rehearsed
-from orderflow.messaging.recovery.readability import Unreadable, unreadable
+from orderflow.messaging.recovery.port import OperatedStore, RecoveryStore
 from orderflow.messaging.recovery.rehearsal import Rehearsal
 from orderflow.messaging.recovery.repairing import Repairs
-from orderflow.messaging.recovery.reproduction import Reproduction, reproduce
-from orderflow.messaging.store import Changes, OutboxFilter, Store
+from orderflow.messaging.rows import Row
+from orderflow.messaging.store import Act, Changes, OutboxFilter, Plan
 
 PAGE = 500
 NAMED_MAX = 10
@@ -58,7 +62,7 @@ class Recovery:
     def __init__(
         self,
         processor: Processor,
-        store: Store,
+        store: OperatedStore,
         *,
         lag: Callable[[], Awaitable[int]],
         problems: Callable[[], Mapping[str, str]],
@@ -87,7 +91,7 @@ class Recovery:
         """
         rehearsal = Rehearsal(self._processor, self._database)
         told: list[Rehearsed] = []
-        keys = [(letter.consumer, letter.event.key) async for letter in self._letters(wanted, limit)]
+        keys = [(letter.consumer, letter.key) async for letter in self._letters(wanted, limit)]
         for consumer, key in dict.fromkeys(keys):
             told += await rehearsal.of_key(consumer, key)
         return told
@@ -99,7 +103,7 @@ class Recovery:
         """
         self._confirm(act)
         dead = msgspec.structs.replace(wanted, state=InboxState.DEAD)
-        positions = [letter.event.position async for letter in self._letters(dead)]
+        positions = [letter.position async for letter in self._letters(dead)]
         if not positions:
             raise NothingToReplayError
         replay = await self.store.begin_replay(positions, plan, act, await self._lag())
@@ -121,7 +125,7 @@ class Recovery:
         if replay.state is not ReplayState.RUNNING or not replay.progress.under_way or not problems:
             return replay
         waits = "; ".join(f"{component}: {problem}" for component, problem in problems.items())
-        return replace(replay, why=f"Events under way wait for as long as this lasts: {waits}")
+        return msgspec.structs.replace(replay, why=f"Events under way wait for as long as this lasts: {waits}")
 
     async def pause(self, number: int, act: Act) -> Replay:
         """Send no more of it; what is under way goes on. Raises ReplayMissingError, ReplayStateError."""
@@ -161,7 +165,7 @@ class Recovery:
         await self.store.log(act, "republish", meant, f"{found} to publish again.")
         return await self._database.republish(wanted)
 
-    async def preview(self, event: UUID | int, value: bytes) -> tuple[Letter, Sequence[FieldChange]]:
+    async def preview(self, event: UUID | int, value: bytes) -> tuple[StoredLetter, Sequence[FieldChange]]:
         """The event as it stands, and what an edit would change of it; nothing is stored.
 
         Raises EditRefusedError, LetterMissingError.
@@ -170,7 +174,7 @@ class Recovery:
         await self._replacement(letter, value, "")
         return letter, changes_of(letter.event.record.value, value)
 
-    async def edit(self, event: UUID | int, value: bytes, act: Act, seen: UUID | None = None) -> Letter:
+    async def edit(self, event: UUID | int, value: bytes, act: Act, seen: UUID | None = None) -> StoredLetter:
         """Put another payload (JSON of the event's type) in the place of a dead event's; replay it then.
 
         The original is kept. `seen` is the event's id when it was looked at. Raises EditRefusedError (also if it has
@@ -184,7 +188,7 @@ class Recovery:
         await put_in_place(edited, letter, act, self._database)
         return await self._letter(letter.event.position)
 
-    async def _replacement(self, letter: Letter, value: bytes, who: str) -> EditedEvent:
+    async def _replacement(self, letter: StoredLetter, value: bytes, who: str) -> EditedEvent:
         history = await self.store.history(letter.event.position)
         edits = sum(entry.moment is Moment.EDITED for entry in history)
         return replacement(letter, value, edits, who, self._processor.service)
@@ -200,13 +204,13 @@ class Recovery:
         self._on_discard(await discard(await self._letter(event), act, self._processor))
 
     async def reproduce(self, event: UUID | int) -> Reproduction:
-        """What a test needs to make the event fail again. Raises LetterMissingError."""
-        return await reproduce(await self._letter(event), self._processor, self._database)
-
-    async def check(self) -> Sequence[Unreadable]:
-        """All parked events, dead or waiting, that this release cannot read."""
-        letters = [letter async for letter in self._letters(LetterFilter(state=None))]
-        return unreadable(letters, self._processor.service.catalogue)
+        """What a test needs to make the event fail again. Reads without locks. Raises LetterMissingError."""
+        stored = await self._letter(event)
+        processor = self._processor
+        plan, _ = processor.plan(stored.consumer, [from_parked(stored.event, processor.service.catalogue)])
+        async with self._database.transaction() as tx:
+            rows = (await tx.open(Plan(stored.consumer, rows=plan.rows))).rows
+        return _reproduction(processor.service.name, stored, [rows[ref] for ref in sorted(rows, key=str)])
 
     def _confirm(self, act: Act) -> None:
         why = self._processor.service.confirm
@@ -214,19 +218,49 @@ class Recovery:
             name = self._processor.service.name
             raise ConfirmationNeededError(f"Confirm what you do about events of {name}, and give the reason: {why}.")
 
-    async def _letter(self, event: UUID | int) -> Letter:
+    async def _letter(self, event: UUID | int) -> StoredLetter:
         letter = await self.store.letter(event)
         if letter is None:
             raise LetterMissingError(event)
         return letter
 
-    async def _letters(self, wanted: LetterFilter, limit: int = sys.maxsize) -> AsyncIterator[Letter]:
+    async def _letters(self, wanted: LetterFilter, limit: int = sys.maxsize) -> AsyncIterator[DeadLetter]:
         after = 0
         while limit > 0 and (page := await self.store.letters(wanted, min(PAGE, limit), after)):
             for letter in page:
                 yield letter
-            after = page[-1].event.position
+            after = page[-1].position
             limit -= len(page)
+
+
+def _reproduction(service: str, stored: StoredLetter, rows: Sequence[Row]) -> Reproduction:
+    event, record = stored.event, stored.event.record
+    return Reproduction(
+        service=service,
+        consumer=stored.consumer,
+        key=event.key,
+        identity=event.identity,
+        event_id=str(event.event_id),
+        event_type=event.event_type,
+        attempts=event.attempts,
+        intent=event.intent,
+        error=stored.letter.error,
+        message=stored.letter.message,
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        timestamp=record.timestamp,
+        record_key=Content.of(record.key),
+        value=Content.of(record.value),
+        headers=headers_of(record),
+        rows=[_stored_row(row) for row in rows],
+    )
+
+
+def _stored_row(row: Row) -> StoredRow:
+    kind = type(row)
+    values = msgspec.to_builtins(row, str_keys=True)
+    return StoredRow(type=f"{kind.__module__}:{kind.__qualname__}", values=values)
 
 
 def _name(number: int) -> str:

@@ -16,7 +16,8 @@ from orderflow.messaging.incoming import Incoming, from_parked
 from orderflow.messaging.processor import Processor, Share, Work
 from orderflow.messaging.recovery.errors import KeyBusyError
 from orderflow.messaging.recovery.locking import LOCK_WAIT_S, SEQUENCE_MAX
-from orderflow.messaging.recovery.prediction import Prediction, RehearsalVerdict, Rehearsed
+from orderflow.messaging.recovery.model import RehearsalVerdict, Rehearsed
+from orderflow.messaging.recovery.prediction import Prediction
 from orderflow.messaging.result import Result
 from orderflow.messaging.store import DataRefusedError, End, ParkedQuery, Plan, Snapshot, Store
 
@@ -150,12 +151,4 @@ class _Passage:
 
 
 def _busy(consumer: str, event: ParkedEvent, why: Exception) -> Rehearsed:
-    return Rehearsed(
-        position=event.position,
-        consumer=consumer,
-        key=event.key,
-        event_id=str(event.event_id),
-        event_type=event.event_type,
-        verdict=RehearsalVerdict.BUSY,
-        failure=replace(describe(why), kind=INFRASTRUCTURE),
-    )
+    return Rehearsed.of(consumer, event, RehearsalVerdict.BUSY, replace(describe(why), kind=INFRASTRUCTURE))

@@ -22,26 +22,28 @@ from orderflow.messaging.envelope import Envelope
 from orderflow.messaging.failures import describe
 from orderflow.messaging.flow import FLOW_STATUS, Dead, FlowEvent, Parked, Reopened
 from orderflow.messaging.handling import passed_over
-from orderflow.messaging.inbox import Failure, InboxState, ParkedEvent
+from orderflow.messaging.inbox import Failure, InboxState, Waits
 from orderflow.messaging.incoming import Incoming, from_command, from_record
 from orderflow.messaging.message import Command
 from orderflow.messaging.processor import Processed, Processor, Share, Work, open_within
 from orderflow.messaging.publisher import Publisher, to_publish
 from orderflow.messaging.recovery.errors import ConfirmationNeededError, EventUnreadError, RecoveryError
 from orderflow.messaging.recovery.locking import LOCK_WAIT_S, SEQUENCE_MAX
-from orderflow.messaging.recovery.port import Act, LogEntry
+from orderflow.messaging.recovery.model import DeadLetter, LetterFilter
+from orderflow.messaging.recovery.port import OperatedStore
 from orderflow.messaging.result import Result
 from orderflow.messaging.rows import Ref, Rows
 from orderflow.messaging.signals import Outcome
 from orderflow.messaging.store import (
+    Act,
     Changes,
     DataRefusedError,
     End,
+    LogEntry,
     OpenIntent,
     ParkedQuery,
     Plan,
     Snapshot,
-    Store,
 )
 from orderflow.messaging.transport import ConsumerRecord
 
@@ -100,7 +102,11 @@ class Repairs:
     """
 
     def __init__(
-        self, processor: Processor, store: Store, on_said: Callable[[Changes], None], new_id: Callable[[], UUID]
+        self,
+        processor: Processor,
+        store: OperatedStore,
+        on_said: Callable[[Changes], None],
+        new_id: Callable[[], UUID],
     ) -> None:
         self._processor = processor
         self._store = store
@@ -292,8 +298,8 @@ class Repairs:
         for each in self._service.subscriptions:
             if FLOW_STATUS in each.topics:
                 continue
-            waiting = [letter.event for letter in await self._store.recovery.sequence(each.consumer, key, 1)]
-            event = _flow_of(key, each.consumer, waiting)
+            head = await self._store.recovery.letters(LetterFilter(state=None, consumer=each.consumer, key=key), 1)
+            event = _flow_of(key, each.consumer, head)
             cause = Incoming(key=key, identity="", event_id=identity.uuid5(f"repair\n{key}"), event_type="")
             publisher.publish(event, msgspec.json.encode(event), f"{self._source}/flow", cause)
 
@@ -370,22 +376,21 @@ def _said(envelope: Envelope, topic: str) -> Said:
     )
 
 
-def _flow_of(key: str, consumer: str, waiting: Sequence[ParkedEvent]) -> FlowEvent:
+def _flow_of(key: str, consumer: str, waiting: Sequence[DeadLetter]) -> FlowEvent:
     if not waiting:
         return Reopened(subject_key=key, consumer=consumer, event_id="", event_type="")
     head = waiting[0]
-    error = head.failure.error if head.failure else ""
     event_id = identity.uuid_text(head.event_id)
-    if head.state is InboxState.DEAD:
+    if head.state is Waits.DEAD:
         return Dead(
             subject_key=key,
             consumer=consumer,
             event_id=event_id,
             event_type=head.event_type,
-            error=error,
+            error=head.error,
             attempts=head.attempts,
         )
-    return Parked(subject_key=key, consumer=consumer, event_id=event_id, event_type=head.event_type, error=error)
+    return Parked(subject_key=key, consumer=consumer, event_id=event_id, event_type=head.event_type, error=head.error)
 
 
 def _told(done: Standing, *, flow: bool) -> str:

@@ -1,4 +1,4 @@
-"""Carries replays out: sends dead events to the retrier step by step, and judges what becomes of them.
+"""Replays: send dead events to the retrier step by step, and judge what becomes of them.
 
 All that counts is in the database, so that any process goes on where another has died: which events were sent, and
 what they came to. What is kept here only makes the judgement of this process.
@@ -14,13 +14,15 @@ from orderflow.messaging.clock import Clock
 from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.pacing import Timer
 from orderflow.messaging.recovery.canary import Done, Send, Stop, Wait, next_step, since
-from orderflow.messaging.recovery.pace import Pace
-from orderflow.messaging.recovery.port import RecoveryStore, Replay, ReplayProgress, ReplayState
+from orderflow.messaging.recovery.model import Replay, ReplayProgress, ReplayState
+from orderflow.messaging.recovery.port import RecoveryStore
+from orderflow.messaging.store import Act
 
 LEASE_MS = 5_000
 TICK_MS = 50.0
 TICK_MAX_MS = 1_000.0
 LAG_EVERY_S = 1.0
+BURST_S = 0.1
 
 
 @dataclass(slots=True)
@@ -100,7 +102,8 @@ class ReplayRunner:
         del self._taken[replay.number]
         if await self._store.finish_step(replay.number, replay.step, state, why):
             result = " ".join([summary(replay.progress), why]).strip()
-            await self._store.log(replay.act, f"replay {state}", f"replay {replay.number}", result)
+            act = Act(who=replay.who, reason=replay.reason)
+            await self._store.log(act, f"replay {state}", f"replay {replay.number}", result)
 
     def _take(self, replay: Replay) -> _Taken:
         """One that was left for as long as a lease is judged anew: another process has had it, or it was stopped."""
@@ -133,3 +136,29 @@ def summary(progress: ReplayProgress) -> str:
         f"{progress.waiting} not sent" if progress.waiting else "",
     ]
     return ", ".join(part for part in parts if part) + "."
+
+
+class Pace:
+    """At most `rate_per_s` over any time, give or take what falls into BURST_S. None: no limit. Times are in s."""
+
+    def __init__(self, rate_per_s: float | None) -> None:
+        self._rate = rate_per_s
+        self._next_at: float | None = None
+
+    def room(self, now: float) -> int | None:
+        """How many may be sent at this moment; None: any number."""
+        if self._rate is None:
+            return None
+        if self._next_at is None or now < self._next_at:
+            return 1 if self._next_at is None else 0
+        return int(min(now - self._next_at, BURST_S) * self._rate) + 1
+
+    def sent(self, count: int, now: float) -> None:
+        """So many were sent."""
+        if self._rate is not None:
+            start = now if self._next_at is None else max(self._next_at, now - BURST_S)
+            self._next_at = start + count / self._rate
+
+    def wait_s(self, now: float) -> float:
+        """How long until the next may be sent."""
+        return max(0.0, self._next_at - now) if self._next_at is not None else 0.0

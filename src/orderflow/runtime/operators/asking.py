@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import inspect
+from collections.abc import Sequence
+from types import NoneType
+from typing import Annotated, Any, cast, get_args, get_type_hints
 from uuid import UUID
 
 import msgspec
 
 from orderflow.messaging.inbox import InboxState
-from orderflow.messaging.recovery.port import Act, LetterFilter
+from orderflow.messaging.recovery.model import LetterFilter
+from orderflow.messaging.store import Act
 from orderflow.runtime import text
-from orderflow.runtime.operation import Parameter, Request, Response
+from orderflow.runtime.operation import Handler, Method, Operation, Parameter, Request, Response
 
 TAG = "operators"
 OPERATOR = "x-orderflow-operator"
@@ -58,6 +62,33 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             older_than_ms=self.older_than_ms,
             events=self.events,
         )
+
+
+def route(
+    line: str,
+    handler: Handler,
+    *responses: Response,
+    parameters: Sequence[Parameter] = (),
+    example: Any = None,
+) -> Operation:
+    """`METHOD /path`, answered by a handler whose docstring is the summary and the description of the operation, and
+    whose annotation `Request[Body]` says what its body is.
+    """
+    body = next(get_args(hint)[0] for name, hint in get_type_hints(handler).items() if name != "return")
+    method, path = line.split(" ")
+    summary, _, description = inspect.cleandoc(handler.__doc__ or "").partition("\n\n")
+    return Operation(
+        method=cast("Method", method),
+        path=path,
+        summary=summary.removesuffix("."),
+        description=" ".join(description.split()),
+        tag=TAG,
+        handler=handler,
+        responses=responses,
+        parameters=parameters,
+        request=None if body is NoneType else body,
+        example=example,
+    )
 
 
 def act_of(request: Request[Any], *, reason: str = "", confirmed: bool = False) -> Act:

@@ -100,6 +100,7 @@ REHEARSED: list[dict[str, Any]] = [
         "event_id": _EVENT_ID,
         "event_type": _TYPE,
         "verdict": "succeeds",
+        "kind": "",
         "error": "",
         "message": "",
         "rows": [

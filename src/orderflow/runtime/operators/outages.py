@@ -9,10 +9,10 @@ from typing import Literal
 import msgspec
 
 from orderflow.messaging.failures import Verdict
+from orderflow.messaging.recovery.model import OVERRULE_HOLDS_MS, Overrule
 from orderflow.messaging.recovery.overruling import Outage, Overruling
-from orderflow.messaging.recovery.port import OVERRULE_HOLDS_MS, Overrule
 from orderflow.runtime.operation import Operation, Reply, Request, Response
-from orderflow.runtime.operators.asking import CONFIRM, TAG, Text, act_of, operator
+from orderflow.runtime.operators.asking import CONFIRM, Text, act_of, operator, route
 from orderflow.runtime.operators.examples import OUTAGES, OVERRULE, OVERRULED
 
 
@@ -81,10 +81,20 @@ class Outages:
         self._overruling = overruling
 
     async def listed(self, _: Request[None]) -> Reply:
+        """Failures that are taken for an outage, are in doubt, or were overruled.
+
+        Events of a type that fail alike for many keys are taken for an outage: they wait, and spend no
+        attempts. What the process that answers has judged so, and what an operator has said against it.
+        """
         found = [_view(each) for each in await self._overruling.outages()]
         return Reply(body=OutageList(consumers=list(self._overruling.consumers), outages=found))
 
     async def overrule(self, request: Request[OverruleRequest]) -> Reply:
+        """Say what failures of an event type are taken for, for an hour.
+
+        Poison spends its attempts and ends as dead letters; an outage waits and spends none. Every process of
+        the service follows it within seconds, and it is logged.
+        """
         asked = request.body
         act = act_of(request, reason=asked.reason)
         made = await self._overruling.overrule(asked.consumer, asked.event_type, asked.verdict, act)
@@ -94,33 +104,15 @@ class Outages:
 
     def operations(self) -> Sequence[Operation]:
         return (
-            Operation(
-                method="GET",
-                path="/ops/outages",
-                summary="Failures that are taken for an outage, are in doubt, or were overruled",
-                description=(
-                    "Events of a type that fail alike for many keys are taken for an outage: they wait, and spend no "
-                    "attempts. What the process that answers has judged so, and what an operator has said against it."
-                ),
-                tag=TAG,
-                handler=self.listed,
-                responses=[_LISTED],
-            ),
-            Operation(
-                method="POST",
-                path="/ops/outages",
-                summary="Say what failures of an event type are taken for, for an hour",
-                description=(
-                    "Poison spends its attempts and ends as dead letters; an outage waits and spends none. Every "
-                    "process "
-                    "of the service follows it within seconds, and it is logged."
-                ),
-                tag=TAG,
-                handler=self.overrule,
-                request=OverruleRequest,
-                example=OVERRULE,
+            route("GET /ops/outages", self.listed, _LISTED),
+            route(
+                "POST /ops/outages",
+                self.overrule,
+                _HOLDS,
+                _UNKNOWN,
+                CONFIRM,
                 parameters=(operator,),
-                responses=[_HOLDS, _UNKNOWN, CONFIRM],
+                example=OVERRULE,
             ),
         )
 

@@ -10,7 +10,7 @@ import msgspec
 from orderflow.messaging.recovery.repairing import Regarded, Repairs, Said, Standing
 from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.runtime.operators import examples
-from orderflow.runtime.operators.asking import CONFIRM, TAG, Text, act_of, operator
+from orderflow.runtime.operators.asking import CONFIRM, Text, act_of, operator, route
 from orderflow.runtime.text import Raw
 
 SAID_MAX = 20
@@ -66,19 +66,41 @@ class RepairOperations:
         self._repairs = repairs
 
     async def standing(self, request: Request[None]) -> Reply:
+        """What the service's rows of a key stand for.
+
+        The events that it has published of the key, made anew from its rows with the ids that they had, and
+        what it must ask of the outside world. Nothing, where it does not know the key.
+        """
         return Reply(body=await self._repairs.standing(request.values["key"]))
 
     async def regard(self, request: Request[Regarding]) -> Reply:
+        """How the service's consumers stand to events that others say.
+
+        `known`: it has had its effect; `missing`: it never came; `lost`: it came, its effect is not there and
+        can be had again; `refused`: it never came and would be refused; `waits`: it waits behind what failed;
+        `given_up`: it was discarded. Each is tried by the real way in, in a transaction that is taken back:
+        nothing is changed. Events that it does not read are left out.
+        """
         said = [_said(each) for each in request.body.said]
         return Reply(body=list(await self._repairs.regard(request.values["key"], said)))
 
     async def say_again(self, request: Request[Restating]) -> Reply:
+        """Publish once more what the service's rows stand for.
+
+        For an event that was never sent. It has the id and the number that it had, so that whoever has
+        handled it does nothing. What is asked of the outside world has the idempotency key that it had.
+        """
         asked = request.body
         act = act_of(request, reason=asked.reason, confirmed=asked.confirmed)
         key: str = request.values["key"]
         return Reply(body=await self._repairs.say_again(key, asked.types, act, ask=asked.ask, flow=asked.flow))
 
     async def take_again(self, request: Request[Retaking]) -> Reply:
+        """Have the lost effect of an event once more.
+
+        For an event that the inbox knows and whose effect is not there. Where the effect is there, the
+        service's own rules refuse it, and nothing is changed.
+        """
         asked = request.body
         act = act_of(request, reason=asked.reason, confirmed=asked.confirmed)
         return Reply(body=list(await self._repairs.take_again(request.values["key"], _said(asked.said), act)))
@@ -88,80 +110,43 @@ class RepairOperations:
 
     def _looking(self) -> Sequence[Operation]:
         return (
-            Operation(
-                method="GET",
-                path="/ops/repairs/{key}",
-                summary="What the service's rows of a key stand for",
-                description=(
-                    "The events that it has published of the key, made anew from its rows with the ids that they "
-                    "had, and what it must ask of the outside world. Nothing, where it does not know the key."
-                ),
-                tag=TAG,
-                handler=self.standing,
+            route(
+                "GET /ops/repairs/{key}",
+                self.standing,
+                Response(status=200, description="What it says", type=Standing, example=examples.STANDING),
                 parameters=(key_of,),
-                responses=[
-                    Response(status=200, description="What it says", type=Standing, example=examples.STANDING)
-                ],
             ),
-            Operation(
-                method="POST",
-                path="/ops/repairs/{key}/regard",
-                summary="How the service's consumers stand to events that others say",
-                description=(
-                    "`known`: it has had its effect; `missing`: it never came; `lost`: it came, its effect is not "
-                    "there and can be had again; `refused`: it never came and would be refused; `waits`: it waits "
-                    "behind what failed; `given_up`: it was discarded. Each is tried by the real way in, in a "
-                    "transaction that is taken back: nothing is changed. Events that it does not read are left out."
-                ),
-                tag=TAG,
-                handler=self.regard,
-                request=Regarding,
-                example={"said": [examples.SAID]},
+            route(
+                "POST /ops/repairs/{key}/regard",
+                self.regard,
+                Response(status=200, description="By event", type=list[Regarded], example=[examples.REGARDED]),
+                UNREAD,
                 parameters=(key_of,),
-                responses=[
-                    Response(status=200, description="By event", type=list[Regarded], example=[examples.REGARDED]),
-                    UNREAD,
-                ],
+                example={"said": [examples.SAID]},
             ),
         )
 
     def _saying(self) -> Operation:
-        return Operation(
-            method="POST",
-            path="/ops/repairs/{key}/say-again",
-            summary="Publish once more what the service's rows stand for",
-            description=(
-                "For an event that was never sent. It has the id and the number that it had, so that whoever has "
-                "handled it does nothing. What is asked of the outside world has the idempotency key that it had."
-            ),
-            tag=TAG,
-            handler=self.say_again,
-            request=Restating,
-            example={"types": [examples.SAID["type"]], **examples.CONFIRMED},
+        return route(
+            "POST /ops/repairs/{key}/say-again",
+            self.say_again,
+            Response(status=200, description="What was said", type=Standing, example=examples.STANDING),
+            CONFIRM,
             parameters=(key_of, operator),
-            responses=[
-                Response(status=200, description="What was said", type=Standing, example=examples.STANDING),
-                CONFIRM,
-            ],
+            example={"types": [examples.SAID["type"]], **examples.CONFIRMED},
         )
 
     def _taking(self) -> Operation:
         taken = [{**examples.REGARDED, "regard": "lost"}]
         told = "How each consumer stood to it; `lost`: it was taken again"
-        return Operation(
-            method="POST",
-            path="/ops/repairs/{key}/take-again",
-            summary="Have the lost effect of an event once more",
-            description=(
-                "For an event that the inbox knows and whose effect is not there. Where the effect is there, the "
-                "service's own rules refuse it, and nothing is changed."
-            ),
-            tag=TAG,
-            handler=self.take_again,
-            request=Retaking,
-            example={"said": examples.SAID, **examples.CONFIRMED},
+        return route(
+            "POST /ops/repairs/{key}/take-again",
+            self.take_again,
+            Response(status=200, description=told, type=list[Regarded], example=taken),
+            UNREAD,
+            CONFIRM,
             parameters=(key_of, operator),
-            responses=[Response(status=200, description=told, type=list[Regarded], example=taken), UNREAD, CONFIRM],
+            example={"said": examples.SAID, **examples.CONFIRMED},
         )
 
 

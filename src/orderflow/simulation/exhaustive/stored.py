@@ -21,11 +21,11 @@ from orderflow.messaging.policy import Policy
 from orderflow.messaging.processor import reopened
 from orderflow.messaging.recovery.editing import replacement
 from orderflow.messaging.recovery.errors import EditRefusedError
-from orderflow.messaging.recovery.port import Act, Letter
+from orderflow.messaging.recovery.model import DeadLetter, StoredLetter
 from orderflow.messaging.result import Result
 from orderflow.messaging.retry import Backoff, RetryPolicy
 from orderflow.messaging.rows import Fact, Ref, Row
-from orderflow.messaging.store import Changes, DataRefusedError, OpenIntent, OutboxRecord, Snapshot
+from orderflow.messaging.store import Act, Changes, DataRefusedError, OpenIntent, OutboxRecord, Snapshot
 from orderflow.simulation.chance import seeded
 from orderflow.simulation.rules import STEPWISE, check_row
 
@@ -156,16 +156,20 @@ def edit_head(service: Service, stored: Stored, consumer: str, head: ParkedEvent
     value["items"] = [{**item, "unit_price": 2 * item["unit_price"]} for item in value["items"]]
     value["total"] *= 2
     then = datetime.fromtimestamp(0, UTC)
-    letter = Letter(
+    letter = DeadLetter.of(
+        head,
         consumer=consumer,
-        event=head,
+        behind=0,
+        edited=False,
         parked_at=then,
         first_failed_at=then,
         last_failed_at=then,
         next_attempt_at=then,
     )
     try:
-        edited = replacement(letter, msgspec.json.encode(value), 0, "somebody", service)
+        edited = replacement(
+            StoredLetter(letter=letter, event=head), msgspec.json.encode(value), 0, "somebody", service
+        )
     except EditRefusedError:
         return Taken(stored)
     event = msgspec.structs.replace(

@@ -18,10 +18,10 @@ from orderflow.messaging.inbox import InboxState, ParkedEvent
 from orderflow.messaging.machine import IllegalTransitionError
 from orderflow.messaging.message import Message
 from orderflow.messaging.processor import Processor
-from orderflow.messaging.recovery.port import Act, LetterFilter, Replay, ReplayPlan, ReplayState
+from orderflow.messaging.recovery.model import LetterFilter, Replay, ReplayPlan, ReplayState
 from orderflow.messaging.recovery.recovery import Recovery
 from orderflow.messaging.rows import Row, Rows
-from orderflow.messaging.store import Plan, TransitionRefusedError
+from orderflow.messaging.store import Act, Plan, TransitionRefusedError
 from orderflow.messaging.stores.memory.store import MemoryStore
 from orderflow.messaging.stores.memory.writing import Rules
 from orderflow.messaging.transport import ProducerRecord, TopicSettings

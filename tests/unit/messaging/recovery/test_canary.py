@@ -15,7 +15,7 @@ from orderflow.messaging.recovery.canary import (
     since,
     step_size,
 )
-from orderflow.messaging.recovery.port import ReplayPlan, ReplayProgress
+from orderflow.messaging.recovery.model import ReplayPlan, ReplayProgress
 
 ALL_AT_ONCE = ReplayPlan(canary=False)
 CANARY = ReplayPlan()

@@ -9,7 +9,8 @@ import pytest
 from orderflow.messaging.identity import lock_id
 from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.recovery.errors import ConfirmationNeededError, KeyBusyError, LetterMissingError
-from orderflow.messaging.recovery.port import Act, LetterFilter, Moment
+from orderflow.messaging.recovery.model import LetterFilter, Moment
+from orderflow.messaging.store import Act
 from tests.support.waiting import eventually
 from tests.unit.messaging.recovery.bench import ME, Bench, held_lock
 from tests.unit.messaging.toy import Counted

@@ -14,9 +14,10 @@ from orderflow.messaging.identity import uuid5
 from orderflow.messaging.inbox import InboxState, ParkedEvent
 from orderflow.messaging.incoming import from_answer, from_record
 from orderflow.messaging.publisher import VALUE_MAX
-from orderflow.messaging.recovery.editing import FieldChange, changes_of, replacement
+from orderflow.messaging.recovery.editing import changes_of, replacement
 from orderflow.messaging.recovery.errors import ConfirmationNeededError, EditRefusedError, LetterMissingError
-from orderflow.messaging.recovery.port import Act, Moment, ReplayProgress
+from orderflow.messaging.recovery.model import FieldChange, Moment, ReplayProgress
+from orderflow.messaging.store import Act
 from orderflow.messaging.transport import ConsumerRecord
 from tests.unit.messaging.recovery.bench import AS_FAST_AS_IT_GOES, DEAD, ME, Bench
 from tests.unit.messaging.toy import Asked, Counted, Opened, Said

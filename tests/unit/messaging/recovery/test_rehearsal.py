@@ -14,8 +14,7 @@ from orderflow.messaging.envelope import Envelope
 from orderflow.messaging.failures import InfrastructureError
 from orderflow.messaging.identity import lock_id
 from orderflow.messaging.incoming import from_record
-from orderflow.messaging.recovery.port import LetterFilter
-from orderflow.messaging.recovery.prediction import CausedEvent, RehearsalVerdict, Rehearsed, RowChange
+from orderflow.messaging.recovery.model import CausedEvent, LetterFilter, RehearsalVerdict, Rehearsed, RowChange
 from orderflow.messaging.rows import Rows
 from orderflow.messaging.store import StoreUnavailableError
 from orderflow.messaging.stores.memory.writing import Rules
@@ -68,10 +67,8 @@ async def test_what_would_fail_holds_what_is_behind_it() -> None:
     rehearsed = await bench.recovery.rehearse(DEAD)
 
     assert verdicts(rehearsed) == ["succeeds", "fails", "held"]
-    failure = rehearsed[1].failure
-    assert failure is not None
-    assert (failure.error, failure.message) == ("ArithmeticError", "-2 is below zero")
-    assert (rehearsed[1].rows, rehearsed[2].rows, rehearsed[2].failure) == ([], [], None)
+    assert (rehearsed[1].error, rehearsed[1].message) == ("ArithmeticError", "-2 is below zero")
+    assert (rehearsed[1].rows, rehearsed[2].rows, rehearsed[2].error) == ([], [], "")
 
 
 async def test_an_illegal_transition_is_told_from_a_failure_whoever_refuses_it() -> None:
@@ -83,7 +80,7 @@ async def test_an_illegal_transition_is_told_from_a_failure_whoever_refuses_it()
     rehearsed = await bench.recovery.rehearse(DEAD)
 
     assert verdicts(rehearsed) == ["illegal", "illegal", "fails"]
-    assert [each.failure.error if each.failure else "" for each in rehearsed] == [
+    assert [each.error for each in rehearsed] == [
         "IllegalTransitionError",
         "TransitionRefusedError",
         "DataRefusedError",
@@ -98,9 +95,7 @@ async def test_what_the_database_would_refuse_is_found_in_the_middle_of_a_sequen
     rehearsed = await bench.recovery.rehearse(DEAD)
 
     assert verdicts(rehearsed) == ["succeeds", "succeeds", "fails", "held", "held"]
-    failure = rehearsed[2].failure
-    assert failure is not None
-    assert failure.message == "the number of the beast"
+    assert rehearsed[2].message == "the number of the beast"
     assert [change.after["total"] for each in rehearsed for change in each.rows if "total" in change.after] == [
         1,
         601,
@@ -124,8 +119,7 @@ async def test_an_event_that_cannot_be_read_still_fails() -> None:
     (rehearsed,) = await bench.recovery.rehearse(DEAD)
 
     assert rehearsed.verdict is RehearsalVerdict.FAILS
-    assert rehearsed.failure is not None
-    assert rehearsed.failure.kind == "permanent"
+    assert rehearsed.kind == "permanent"
 
 
 async def test_only_what_is_meant_is_rehearsed_and_never_more_than_asked_for() -> None:
@@ -208,8 +202,7 @@ async def test_it_does_not_wait_long_for_live_traffic_and_says_so(monkeypatch: p
         ("b", "busy"),
         ("c", "succeeds"),
     ]
-    assert rehearsed[0].failure is not None
-    assert rehearsed[0].failure.message == "The key a is being worked on by live traffic: try again in a moment."
+    assert rehearsed[0].message == "The key a is being worked on by live traffic: try again in a moment."
     done.set()
     await traffic
 
@@ -247,9 +240,7 @@ async def test_infrastructure_that_is_away_is_told_for_the_key_that_needs_it() -
     rehearsed = await bench.recovery.rehearse(DEAD)
 
     assert verdicts(rehearsed) == ["busy", "succeeds"]
-    failure = rehearsed[0].failure
-    assert failure is not None
-    assert (failure.kind, failure.message) == ("infrastructure", "the provider is away")
+    assert (rehearsed[0].kind, rehearsed[0].message) == ("infrastructure", "the provider is away")
 
 
 async def test_what_a_whole_batch_hides_is_hidden_as_it_is_for_the_retrier() -> None:

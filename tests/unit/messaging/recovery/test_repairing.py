@@ -25,10 +25,10 @@ from orderflow.messaging.recovery.errors import (
     KeyBusyError,
     RecoveryError,
 )
-from orderflow.messaging.recovery.port import Act
 from orderflow.messaging.recovery.repairing import Regard, Regarded, Repairs, Said
 from orderflow.messaging.retry import Backoff, RetryPolicy
 from orderflow.messaging.rows import Ref, Rows
+from orderflow.messaging.store import Act
 from orderflow.messaging.stores.memory.store import MemoryStore
 from orderflow.messaging.transports.memory import MemoryTransport
 from tests.support.waiting import eventually

@@ -15,7 +15,8 @@ from orderflow.messaging.recovery.errors import (
     ReplayMissingError,
     ReplayStateError,
 )
-from orderflow.messaging.recovery.port import Act, LetterFilter, Replay, ReplayPlan, ReplayProgress, ReplayState
+from orderflow.messaging.recovery.model import LetterFilter, Replay, ReplayPlan, ReplayProgress, ReplayState
+from orderflow.messaging.store import Act
 from tests.support.waiting import eventually
 from tests.unit.messaging.recovery.bench import AS_FAST_AS_IT_GOES, DEAD, ME, Bench
 from tests.unit.messaging.still_clock import StillClock

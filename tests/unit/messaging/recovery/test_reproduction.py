@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
+from orderflow.cli.dlt.check import Unreadable, unreadable
 from orderflow.messaging.catalogue import Catalogue
 from orderflow.messaging.incoming import from_record
-from orderflow.messaging.recovery.port import LetterFilter
-from orderflow.messaging.recovery.readability import unreadable
-from orderflow.messaging.recovery.reproduction import StoredRow
+from orderflow.messaging.recovery.model import StoredRow
 from tests.unit.messaging.recovery.bench import ME, Bench
 from tests.unit.messaging.toy import Counted
 from tests.unit.messaging.world import poisoned, record_of
@@ -22,7 +23,10 @@ async def test_it_has_the_event_and_the_rows_that_it_touches_as_they_stand() -> 
 
     reproduction = await bench.recovery.reproduce(head.event_id)
 
-    assert (reproduction.service, reproduction.consumer, reproduction.event) == ("counter", "counter", head)
+    assert (reproduction.service, reproduction.consumer) == ("counter", "counter")
+    assert (reproduction.event_id, reproduction.identity) == (str(head.event_id), head.identity)
+    assert (reproduction.value.to_bytes(), reproduction.topic) == (head.record.value, head.record.topic)
+    assert [(name, value.to_bytes()) for name, value in reproduction.headers] == list(head.record.headers)
     assert reproduction.rows == [StoredRow(type="tests.unit.messaging.toy:Tally", values={"name": "k", "total": 7})]
     assert bench.checksum() == before
 
@@ -41,11 +45,10 @@ async def test_what_this_release_cannot_read_is_told_the_new_from_the_known() ->
     await bench.bury("k")
     unknown = replace(record_of(Counted(name="bad", amount=1), offset=4), value=b"?")
     await bench.world.admit(Counted(name="k", amount=2), from_record(unknown, bench.world.service.catalogue))
-    letters = await bench.recovery.store.letters(LetterFilter(state=None), 10)
     without = Catalogue(each for each in bench.world.service.catalogue.types if each is not Counted)
 
-    today = await bench.recovery.check()
-    other = unreadable(letters, without)
+    today = unread(bench, bench.world.service.catalogue)
+    other = unread(bench, without)
 
     assert [(each.key, each.known) for each in today] == [("bad", True)]
     assert today[0].reason.startswith("toy.Counted.v1: JSON is malformed")
@@ -58,16 +61,10 @@ async def test_an_edited_event_is_not_excused_by_what_it_was_before() -> None:
     unknown = replace(record_of(Counted(name="bad", amount=1), offset=4), value=b"?")
     await bench.world.admit(from_record(unknown, bench.world.service.catalogue))
     await bench.recovery.edit(bench.world.parked()[0].position, b'{"name": "bad", "amount": 1}', ME)
-    letters = await bench.recovery.store.letters(LetterFilter(), 10)
     without = Catalogue(each for each in bench.world.service.catalogue.types if each is not Counted)
 
-    assert [(each.key, each.known) for each in unreadable(letters, without)] == [("bad", False)]
+    assert [(each.key, each.known) for each in unread(bench, without)] == [("bad", False)]
 
 
-async def test_all_parked_events_are_looked_at_page_by_page() -> None:
-    bench = Bench()
-    await bench.bury("k")
-    await bench.world.admit(*(Counted(name="k", amount=n) for n in range(700)))
-    bench.world.service.catalogue._decoders.clear()
-
-    assert len(await bench.recovery.check()) == 701
+def unread(bench: Bench, catalogue: Catalogue) -> Sequence[Unreadable]:
+    return unreadable([("counter", event) for event in bench.world.parked()], catalogue)

@@ -9,7 +9,7 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from orderflow.messaging.clock import Clock
-from orderflow.messaging.faults.port import Fault, FaultReader, FaultSet
+from orderflow.messaging.faults.fault import Fault, FaultReader, FaultSet
 
 
 @dataclass(slots=True)
@@ -22,10 +22,14 @@ class FaultTables:
     ids: int = 0
 
 
-class MemoryFaults:
-    """See `messaging.faults.port.FaultStore`."""
+async def reachable(_: str) -> None:
+    """A database that always answers."""
 
-    def __init__(self, tables: FaultTables, clock: Clock, step: Callable[[str], Awaitable[None]]) -> None:
+
+class MemoryFaults:
+    """See `messaging.faults.fault.FaultStore`."""
+
+    def __init__(self, tables: FaultTables, clock: Clock, step: Callable[[str], Awaitable[None]] = reachable) -> None:
         self._tables = tables
         self._clock = clock
         self._step = step

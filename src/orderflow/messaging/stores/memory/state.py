@@ -10,11 +10,9 @@ from typing import Any
 from uuid import UUID
 
 from orderflow.messaging.inbox import Failure, InboxEntry, ParkedEvent
-from orderflow.messaging.recovery.port import (
-    Act,
+from orderflow.messaging.recovery.model import (
     Expired,
     HistoryEntry,
-    LogEntry,
     Moment,
     OperatorAction,
     Overrule,
@@ -22,8 +20,7 @@ from orderflow.messaging.recovery.port import (
     ReplayState,
 )
 from orderflow.messaging.rows import Fact, Ref, Row
-from orderflow.messaging.store import OpenIntent, OutboxRecord
-from orderflow.messaging.stores.memory.faults import FaultTables
+from orderflow.messaging.store import Act, LogEntry, OpenIntent, OutboxRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +126,6 @@ class State:
     expired: dict[tuple[str, str, int, int], Expired] = field(default_factory=dict)
     acknowledged: set[tuple[str, str, int, int]] = field(default_factory=set)
     overrules: dict[tuple[str, str], Overrule] = field(default_factory=dict)
-    faults: FaultTables = field(default_factory=FaultTables)
     outbox_ids: int = 0
     positions: int = 0
     moments: int = 0

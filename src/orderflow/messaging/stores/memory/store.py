@@ -6,7 +6,6 @@ from collections.abc import Collection, Sequence
 
 from msgspec.structs import replace
 
-from orderflow.messaging.faults.port import FaultStore
 from orderflow.messaging.recovery.port import RecoveryStore
 from orderflow.messaging.store import (
     LONGEST_WAIT_MS,
@@ -19,7 +18,6 @@ from orderflow.messaging.store import (
     StoreUnavailableError,
 )
 from orderflow.messaging.stores.memory.database import MemoryDatabase
-from orderflow.messaging.stores.memory.faults import MemoryFaults
 from orderflow.messaging.stores.memory.outbox import MemoryOutboxReader
 from orderflow.messaging.stores.memory.recovery import MemoryRecovery
 from orderflow.messaging.stores.memory.standing import heads, standing
@@ -45,7 +43,6 @@ class MemoryStore:
         self._closed = False
         self._transactions: list[MemoryTransaction] = []
         self._readers: list[MemoryOutboxReader] = []
-        self.faults: FaultStore = MemoryFaults(database.state.faults, database.clock, self._step)
         self.recovery: RecoveryStore = MemoryRecovery(database, self._step, self)
 
     def transaction(self) -> MemoryTransaction:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from orderflow.messaging.decision import Intent
 from orderflow.messaging.inbox import InboxState, ParkedEvent
-from orderflow.messaging.recovery.port import Moment
+from orderflow.messaging.recovery.model import Moment
 from orderflow.messaging.rows import Fact, Row
 from orderflow.messaging.store import Changes, DataRefusedError, OpenIntent, OutboxRecord
 from orderflow.messaging.stores.memory.state import Asked, Journal, State, Waiting, note_action, remember

@@ -7,14 +7,14 @@ from uuid import UUID
 
 import asyncpg
 
-from orderflow.messaging.faults.port import Fault, FaultKind, FaultReader, FaultSet
+from orderflow.messaging.faults.fault import Fault, FaultKind, FaultReader, FaultSet
 from orderflow.messaging.stores.postgres.queries import load_queries
 
 Run = Callable[..., Awaitable[Sequence[asyncpg.Record]]]
 
 
 class PostgresFaults:
-    """See `messaging.faults.port.FaultStore`. `run` runs one query with its arguments."""
+    """See `messaging.faults.fault.FaultStore`. `run` runs one query with its arguments."""
 
     def __init__(self, run: Run) -> None:
         self._run = run

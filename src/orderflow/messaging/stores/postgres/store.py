@@ -10,7 +10,6 @@ from uuid import uuid4
 import asyncpg
 
 from orderflow.messaging.crash_points import Point, reached
-from orderflow.messaging.faults.port import FaultStore
 from orderflow.messaging.recovery.port import RecoveryStore
 from orderflow.messaging.store import (
     LONGEST_WAIT_MS,
@@ -23,7 +22,6 @@ from orderflow.messaging.store import (
 )
 from orderflow.messaging.stores.postgres import core_rows
 from orderflow.messaging.stores.postgres.connections import STATEMENT_TIMEOUT_MS, Connections
-from orderflow.messaging.stores.postgres.faults import PostgresFaults
 from orderflow.messaging.stores.postgres.functions import UnitOfWork
 from orderflow.messaging.stores.postgres.outbox import CHANNEL, PostgresOutboxReader, RelayNotifier
 from orderflow.messaging.stores.postgres.queries import load_queries
@@ -59,7 +57,6 @@ class PostgresStore:
         self._work = work
         self._reads = reads
         self._queries = load_queries(PACKAGE)
-        self.faults: FaultStore = PostgresFaults(reads.fetch)
         self._readers: list[PostgresOutboxReader] = []
         self._name = uuid4().hex
         self.recovery: RecoveryStore = PostgresRecovery(reads.fetch, self._name)

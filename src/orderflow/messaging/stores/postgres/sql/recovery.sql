@@ -1,53 +1,46 @@
 -- name: dead_letters
--- Dead events in order of position, a page at a time, through the index of the dead. A page ends with the letter that
--- fills $11 bytes, which are counted without reading what they hold.
-SELECT * FROM (
-    SELECT *, sum(size) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) - size AS before
-    FROM (
-        SELECT *, octet_length(record_headers) + coalesce(octet_length(record_key), 0)
-            + coalesce(octet_length(record_value), 0) + coalesce(octet_length(original_value), 0) AS size
-        FROM letters
-        WHERE state = 3 AND position > $1
-            AND ($3::text IS NULL OR consumer = $3) AND ($4::text IS NULL OR topic = $4)
-            AND ($5::text IS NULL OR event_type = $5) AND ($6::text IS NULL OR fingerprint = $6)
-            AND ($7::text IS NULL OR key = $7)
-            AND ($8::bigint IS NULL OR extract(epoch FROM statement_timestamp() - parked_at) * 1000 >= $8)
-            AND ($9::uuid[] IS NULL OR position = ANY (ARRAY(
-                SELECT unnest($10::bigint[])
-                UNION ALL SELECT position FROM parked_events WHERE event_id = ANY ($9)
-                UNION ALL SELECT position FROM edited_events WHERE event_id = ANY ($9)
-            )))
-        ORDER BY position
-        LIMIT $2
-    ) AS found
-) AS counted
-WHERE before < $11
-ORDER BY position;
+-- Dead events in order of position, a page at a time, through the index of the dead. Their records are not read.
+SELECT
+    position, consumer, key, event_id, event_type, state, attempts, replays, behind,
+    original_id IS NOT NULL AS edited, coalesce(failure_kind, '') AS kind, coalesce(error, '') AS error,
+    coalesce(message, '') AS message, coalesce(fingerprint, '') AS fingerprint, topic, partition, "offset",
+    parked_at, first_failed_at, last_failed_at, next_attempt_at
+FROM letters
+WHERE
+    state = 3 AND position > $1
+    AND ($3::text IS NULL OR consumer = $3) AND ($4::text IS NULL OR topic = $4)
+    AND ($5::text IS NULL OR event_type = $5) AND ($6::text IS NULL OR fingerprint = $6)
+    AND ($7::text IS NULL OR key = $7)
+    AND ($8::bigint IS NULL OR extract(epoch FROM statement_timestamp() - parked_at) * 1000 >= $8)
+    AND ($9::uuid[] IS NULL OR position = ANY (ARRAY(
+        SELECT unnest($10::bigint[])
+        UNION ALL SELECT position FROM parked_events WHERE event_id = ANY ($9)
+        UNION ALL SELECT position FROM edited_events WHERE event_id = ANY ($9)
+    )))
+ORDER BY position
+LIMIT $2;
 
 -- name: letters
--- Parked events in any state (or in that one), in order of position, a page at a time, within the same bounds.
-SELECT * FROM (
-    SELECT *, sum(size) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) - size AS before
-    FROM (
-        SELECT *, octet_length(record_headers) + coalesce(octet_length(record_key), 0)
-            + coalesce(octet_length(record_value), 0) + coalesce(octet_length(original_value), 0) AS size
-        FROM letters
-        WHERE ($12::smallint IS NULL OR state = $12) AND position > $1
-            AND ($3::text IS NULL OR consumer = $3) AND ($4::text IS NULL OR topic = $4)
-            AND ($5::text IS NULL OR event_type = $5) AND ($6::text IS NULL OR fingerprint = $6)
-            AND ($7::text IS NULL OR key = $7)
-            AND ($8::bigint IS NULL OR extract(epoch FROM statement_timestamp() - parked_at) * 1000 >= $8)
-            AND ($9::uuid[] IS NULL OR position = ANY (ARRAY(
-                SELECT unnest($10::bigint[])
-                UNION ALL SELECT position FROM parked_events WHERE event_id = ANY ($9)
-                UNION ALL SELECT position FROM edited_events WHERE event_id = ANY ($9)
-            )))
-        ORDER BY position
-        LIMIT $2
-    ) AS found
-) AS counted
-WHERE before < $11
-ORDER BY position;
+-- Parked events in any state (or in that one), in order of position, a page at a time.
+SELECT
+    position, consumer, key, event_id, event_type, state, attempts, replays, behind,
+    original_id IS NOT NULL AS edited, coalesce(failure_kind, '') AS kind, coalesce(error, '') AS error,
+    coalesce(message, '') AS message, coalesce(fingerprint, '') AS fingerprint, topic, partition, "offset",
+    parked_at, first_failed_at, last_failed_at, next_attempt_at
+FROM letters
+WHERE
+    ($11::smallint IS NULL OR state = $11) AND position > $1
+    AND ($3::text IS NULL OR consumer = $3) AND ($4::text IS NULL OR topic = $4)
+    AND ($5::text IS NULL OR event_type = $5) AND ($6::text IS NULL OR fingerprint = $6)
+    AND ($7::text IS NULL OR key = $7)
+    AND ($8::bigint IS NULL OR extract(epoch FROM statement_timestamp() - parked_at) * 1000 >= $8)
+    AND ($9::uuid[] IS NULL OR position = ANY (ARRAY(
+        SELECT unnest($10::bigint[])
+        UNION ALL SELECT position FROM parked_events WHERE event_id = ANY ($9)
+        UNION ALL SELECT position FROM edited_events WHERE event_id = ANY ($9)
+    )))
+ORDER BY position
+LIMIT $2;
 
 -- name: letter_by_position
 -- One parked or dead event by its position.
@@ -73,10 +66,6 @@ SELECT event_id FROM (
 WHERE right(replace(event_id::text, '-', ''), length($1::text)) = $1
 ORDER BY event_id
 LIMIT $2;
-
--- name: letters_of_key
--- What is parked of a key, head first.
-SELECT * FROM letters WHERE consumer = $1 AND key = $2 ORDER BY position LIMIT $3;
 
 -- name: history_by_position
 -- What has happened to the event at a position, oldest first.

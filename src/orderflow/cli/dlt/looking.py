@@ -1,0 +1,278 @@
+"""`orderflow dlt list`, `groups`, `note`, `show` and `log`: what was given up, why, and what was done about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orderflow.cli.session import Session, session_options
+from orderflow.cli.values import age, event_or_position, key
+from orderflow.settings import SERVICES
+
+if TYPE_CHECKING:
+    from orderflow.cli.everywhere import Answers
+    from orderflow.messaging.recovery.model import DeadLetterDetails, HistoryEntry
+
+STATES = ("dead", "retrying", "held", "parked", "all")
+
+
+@click.command(name="list")
+@click.option("--service", type=click.Choice(SERVICES), help="Only of this one.  [default: all four]")
+@click.option("--topic", metavar="TOPIC", help="Only what came from this topic.")
+@click.option(
+    "--type", "event_type", metavar="TYPE", help="Only of this type: OrderPlaced, orderflow.OrderPlaced.v1."
+)
+@click.option("--fingerprint", metavar="GROUP", help="Only of this group; `orderflow dlt groups` shows them.")
+@click.option("--order", "key", type=key, metavar="ORDER_ID", help="Only of this order.")
+@click.option(
+    "--older-than", "older_than_ms", type=age, metavar="AGE", help="Only what came in so long ago: 10m, 2h."
+)
+@click.option(
+    "--state",
+    type=click.Choice(STATES),
+    default="dead",
+    show_default=True,
+    help="dead: given up. retrying: failed, to be tried again. held: waits behind such a one. parked: both.",
+)
+@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Most of a service.")
+@session_options
+def list_letters(
+    session: Session,
+    service: str | None,
+    topic: str | None,
+    event_type: str | None,
+    fingerprint: str | None,
+    key: str | None,
+    older_than_ms: int | None,
+    state: str,
+    limit: int,
+) -> None:
+    """List what each service has given up, oldest first, and tell how many events wait in all.
+
+    An event that several consumers have given up is counted, and listed, once for each of them.
+    Exit code 3 when a service did not answer.
+
+    \b
+    orderflow dlt list
+    orderflow dlt list --order 01981c5e-7a40-7000-8000-0123456789ab --state all
+    orderflow dlt list --topic order-events --older-than 10m
+    orderflow dlt list --service payment --json | jq -r '.dead_letters[].event_id'
+    """
+    filters = {"topic": topic, "type": event_type, "fingerprint": fingerprint, "key": key}
+    wanted: dict[str, str | int] = {name: value for name, value in filters.items() if value is not None}
+    if older_than_ms is not None:
+        wanted["older_than_ms"] = older_than_ms
+    wanted["state"] = state
+    _list(session, service, wanted, limit)
+
+
+def _list(session: Session, service: str | None, wanted: Mapping[str, str | int], limit: int) -> None:
+    from orderflow.cli import everywhere
+    from orderflow.cli.counts import total, words
+    from orderflow.cli.dlt.choosing import of_service, read_letters
+
+    asked = (service,) if service else SERVICES
+    answers = everywhere.ask(session, lambda client: read_letters(client, wanted, limit), asked)
+    stuck = everywhere.ask(session, lambda client: client.get("/ops/parked"), asked)
+    waiting = total(each for rows in stuck.found.values() for each in rows)
+    letters = [(name, letter) for name, found in answers.found.items() for letter in found]
+    if session.out.as_json:
+        told = [of_service(*each) for each in letters]
+        session.out.document({"dead_letters": told, "waiting": waiting, "unreachable": answers.away})
+    else:
+        from orderflow.cli.dlt import views
+
+        none = "No dead letters." if wanted == {"state": "dead"} else "No such events."
+        session.out.show(*(views.letters(letters) if letters else [none]))
+        if any(waiting.values()):
+            where = f" at {service}" if service else ""
+            session.out.show("", f"events that wait{where}: {words(waiting)}")
+        _tell_more(session, answers, limit)
+    answers.require_all()
+
+
+def _tell_more(session: Session, answers: Answers, limit: int) -> None:
+    from orderflow.cli.everywhere import show_away
+
+    if any(len(found) == limit for found in answers.found.values()):
+        session.out.show("", f"There may be more: these are the first {limit} of a service. Wanted: --limit N")
+    show_away(session, answers)
+
+
+@click.command()
+@click.option("--service", type=click.Choice(SERVICES), help="Only of this one.  [default: all four]")
+@session_options
+def groups(session: Session, service: str | None) -> None:
+    """Show what was given up by cause: events with one fingerprint failed with the same error at the same place.
+
+    \b
+    orderflow dlt groups
+    orderflow dlt rehearse --group 3f2a9c41d0e7
+    orderflow dlt groups --json | jq '.groups[] | [.service, .count, .error]'
+    """
+    from orderflow.cli import everywhere
+    from orderflow.cli.dlt.choosing import of_service
+    from orderflow.messaging.recovery.model import DeadLetterGroup
+
+    asked = (service,) if service else SERVICES
+    answers = everywhere.ask(
+        session, lambda client: client.read(list[DeadLetterGroup], "/ops/dead-letter-groups"), asked
+    )
+    found = [(name, group) for name, each in answers.found.items() for group in each]
+    if session.out.as_json:
+        session.out.document({"groups": [of_service(*each) for each in found], "unreachable": answers.away})
+    else:
+        from orderflow.cli.dlt import views
+
+        session.out.show(*views.groups(found))
+        everywhere.show_away(session, answers)
+    answers.require_all()
+
+
+@click.command()
+@click.argument("fingerprint", metavar="GROUP")
+@click.argument("note_text", metavar="TEXT")
+@click.option("--service", type=click.Choice(SERVICES), help="Only there.  [default: wherever the group is]")
+@session_options
+def note(session: Session, fingerprint: str, note_text: str, service: str | None) -> None:
+    """Note what is known of a group, for the others. An empty TEXT takes the note away.
+
+    \b
+    orderflow dlt note 3f2a9c41d0e7 "bad release 1.4.2, mended in 1.4.3; replay after the rollout"
+    """
+    from urllib.parse import quote
+
+    from orderflow.cli import everywhere
+    from orderflow.cli.dlt.acting import act
+    from orderflow.cli.errors import NotFoundError
+
+    path = f"/ops/dead-letter-groups/{quote(fingerprint, safe='')}/note"
+
+    def put(client: Any) -> Any:
+        return act(client, "PUT", path, {"note": note_text})
+
+    answers = everywhere.ask(session, put, (service,) if service else SERVICES)
+    noted = {name: group for name, group in answers.found.items() if group is not None}
+    if not noted:
+        answers.require_all()
+        raise NotFoundError(f"There is no group {fingerprint}. See the groups with: orderflow dlt groups")
+    if session.out.as_json:
+        session.out.document({"services": noted, "unreachable": answers.away})
+    else:
+        session.out.show(f"Noted at {', '.join(noted)}.")
+        everywhere.show_away(session, answers)
+    answers.require_all()
+
+
+@click.command()
+@click.argument("event", type=event_or_position, metavar="EVENT_ID")
+@click.option("--service", type=click.Choice(SERVICES), help="Ask this one only.  [default: all four]")
+@session_options
+def show(session: Session, event: str, service: str | None) -> None:
+    """Show a dead or parked event: why, its record, what has happened to it, its order, what waits behind it.
+
+    EVENT_ID is the event's id, which several services may have given up; or, with --service, its position
+    in that service's list. Of an event that waits no longer, what has happened to it is shown.
+
+    \b
+    orderflow dlt show 8ec9495d-610d-5954-a202-3d44caf9480b
+    orderflow dlt show 17 --service inventory --json | jq .letters[0].value
+    """
+    from orderflow.cli import everywhere
+    from orderflow.cli.dlt.choosing import read_details, require_found, require_service
+    from orderflow.cli.output import text
+
+    require_service((event,), service)
+    asked = (service,) if service else SERVICES
+    answers = everywhere.ask(session, lambda client: read_details(client, event), asked)
+    found = {name: (each, _order(session, each)) for name, each in answers.found.items() if each is not None}
+    past = {} if found else _past(session, event, answers.found)
+    if session.out.as_json:
+        _document(session, found, past, answers.away)
+    else:
+        from orderflow.cli.dlt import views
+
+        for name, shown in found.items():
+            session.out.show(*views.details(name, *shown))
+        for name, history in past.items():
+            session.out.show(text(views.end(name, history), "bold"))
+            session.out.show(*views.history(history), "")
+        everywhere.show_away(session, answers)
+    if not found and not past:
+        require_found(event, answers)
+    answers.require_all()
+
+
+def _document(
+    session: Session,
+    found: Mapping[str, tuple[DeadLetterDetails, Any]],
+    past: Mapping[str, Sequence[HistoryEntry]],
+    away: Mapping[str, str],
+) -> None:
+    from msgspec import to_builtins
+
+    from orderflow.cli.dlt.choosing import of_service
+
+    letters = [{**of_service(name, each), "order": order} for name, (each, order) in found.items()]
+    ended = [{"service": name, "history": to_builtins(history)} for name, history in past.items()]
+    session.out.document({"letters": letters, "past": ended, "unreachable": away})
+
+
+def _past(session: Session, event: str, services: Iterable[str]) -> Mapping[str, Sequence[HistoryEntry]]:
+    """By service, the history of an event that waits there no longer."""
+    from orderflow.cli import everywhere
+    from orderflow.cli.dlt.choosing import PATH
+    from orderflow.messaging.recovery.model import HistoryEntry
+
+    answers = everywhere.ask(
+        session, lambda client: client.read(list[HistoryEntry], f"{PATH}/{event}/history"), services
+    )
+    return {name: history for name, history in answers.found.items() if history is not None}
+
+
+def _order(session: Session, shown: DeadLetterDetails) -> Any:
+    """The order itself; None where its service does not answer, or knows no such order."""
+    from orderflow.cli.errors import CliError
+    from orderflow.cli.values import is_id
+
+    key = shown.letter.key
+    if not is_id(key):
+        return None
+    try:
+        with session.client("order") as client:
+            return client.get(f"/orders/{key}")
+    except CliError:
+        return None
+
+
+@click.command()
+@click.option("--service", type=click.Choice(SERVICES), help="Only of this one.  [default: all four]")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many at most.")
+@session_options
+def log(session: Session, service: str | None, limit: int) -> None:
+    """Show what operators did, latest first: who, when, what, to which event or replay, why, with what result.
+
+    \b
+    orderflow dlt log
+    orderflow dlt log --service payment --json | jq -r '.actions[] | [.at, .who, .action, .reason] | @tsv'
+    """
+    from orderflow.cli import everywhere
+    from orderflow.cli.dlt.choosing import of_service
+    from orderflow.messaging.recovery.model import OperatorAction
+
+    asked = (service,) if service else SERVICES
+    answers = everywhere.ask(
+        session, lambda client: client.read(list[OperatorAction], "/ops/actions", {"limit": limit}), asked
+    )
+    found = [(name, each) for name, told in answers.found.items() for each in told]
+    found = sorted(found, key=lambda each: each[1].at, reverse=True)[:limit]
+    if session.out.as_json:
+        session.out.document({"actions": [of_service(*each) for each in found], "unreachable": answers.away})
+    else:
+        from orderflow.cli.dlt import views
+
+        session.out.show(*(views.actions(found) if found else ["Nothing was done yet."]))
+        everywhere.show_away(session, answers)
+    answers.require_all()
