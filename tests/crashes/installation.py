@@ -178,7 +178,7 @@ class Installation:
 
     def _put_out(self, service: str) -> None:
         assert self._admin is not None
-        groups = [self._prefix + each.consumer for each in definition_of(service).service.subscriptions]
+        groups = [self._prefix + each.consumer for each in definition_of(service).subscriptions]
         for group, future in self._admin.describe_consumer_groups(groups).items():
             try:
                 members = [member.member_id for member in future.result(timeout=10).members]

@@ -14,7 +14,7 @@ import pytest
 from orderflow.events.inventory import StockRejected, StockReserved
 from orderflow.events.order import Item
 from orderflow.events.payment import PaymentSucceeded
-from orderflow.inventory.demo import DEMO_CATALOGUE
+from orderflow.inventory.service import DEMO_CATALOGUE
 from tests.support.postgres import PostgresServer
 from tests.support.saga import Databases, Wire, databases, new_order_id, running, wire
 from tests.support.waiting import eventually

@@ -32,7 +32,7 @@ from orderflow.events.order import Item
 from orderflow.messaging.cloudevents import header_text
 from orderflow.messaging.inbox import InboxState, Waits
 from orderflow.messaging.stores.postgres.core_rows import decode_headers
-from orderflow.order.rows import Obstacle
+from orderflow.order.model import Obstacle
 from orderflow.payment.model import BY_OPERATOR
 
 AT_ONCE = 2_000

@@ -58,7 +58,7 @@ async def _unread(settings: Settings) -> str:
     count = 0
     try:
         for definition in definitions().values():
-            for subscription in definition.service.subscriptions:
+            for subscription in definition.subscriptions:
                 lags = await transport.lag(subscription.consumer, subscription.topics)
                 count += sum(partition.lag for partition in lags)
     except TopicMissingError:

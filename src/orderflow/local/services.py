@@ -6,22 +6,22 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import cast
 
-from orderflow.messaging.stores.postgres.migrations import MigrationSequence, core
+from orderflow.messaging.decision import Service
+from orderflow.messaging.stores.postgres.migrations import MigrationSequence, schema_of
 from orderflow.messaging.transports.postgres_log import log_migrations
-from orderflow.runtime.definition import ServiceDefinition
 from orderflow.settings import SERVICES, Settings
 
 DATABASES = (*SERVICES, "log", "bank")
 
 
-def definition_of(name: str) -> ServiceDefinition:
+def definition_of(name: str) -> Service:
     """Imports that service alone. Raises KeyError for a name that is none."""
     if name not in SERVICES:
         raise KeyError(name)
-    return cast(ServiceDefinition, import_module(f"orderflow.{name}.service").definition())
+    return cast(Service, import_module(f"orderflow.{name}.service").SERVICE)
 
 
-def definitions() -> Mapping[str, ServiceDefinition]:
+def definitions() -> Mapping[str, Service]:
     return {name: definition_of(name) for name in SERVICES}
 
 
@@ -30,8 +30,8 @@ def sequences_of(name: str) -> Sequence[MigrationSequence]:
     if name == "log":
         return [log_migrations()]
     if name == "bank":
-        return [cast(MigrationSequence, import_module("orderflow.payment.bank_postgres").bank_migrations())]
-    return [core(), definition_of(name).migrations]
+        return [cast(MigrationSequence, import_module("orderflow.bank.postgres").bank_migrations())]
+    return schema_of(definition_of(name))
 
 
 def plans(settings: Settings) -> Mapping[str, tuple[str, Sequence[MigrationSequence]]]:

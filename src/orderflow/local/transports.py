@@ -32,7 +32,7 @@ async def make_topics(settings: Settings, installation: UUID, *, take_over: bool
 
     `take_over`: also those that are another's. Raises LocalError, SettingsError: they are another's.
     """
-    groups = [each.consumer for known in definitions().values() for each in known.service.subscriptions]
+    groups = [each.consumer for known in definitions().values() for each in known.subscriptions]
     wanted = topics(settings)
     claim = Claim(installation, [topic.name for topic in wanted], groups, takes_over=take_over)
     where = "the log" if settings.transport == "postgres" else f"Kafka at {settings.kafka_bootstrap}"

@@ -9,7 +9,7 @@ from orderflow.events.inventory import MissingLine, ReservedLine, StockRejected,
 from orderflow.events.order import Item
 from orderflow.events.payment import PaymentSucceeded
 from orderflow.inventory.messages import SetStock, StockSet
-from orderflow.inventory.rows import Movement, MovementKind, Reservation, ReservationStatus, Stock
+from orderflow.inventory.model import Movement, MovementKind, Reservation, ReservationStatus, Stock
 from orderflow.inventory.service import SERVICE
 from orderflow.messaging.decision import Decision
 from orderflow.messaging.rows import Fact, Ref

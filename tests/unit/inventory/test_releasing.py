@@ -11,7 +11,7 @@ from orderflow.events.inventory import ReservedLine
 from orderflow.events.order import Item, OrderFailed
 from orderflow.events.payment import PaymentSucceeded
 from orderflow.inventory.messages import ReleaseStock, StockReleased
-from orderflow.inventory.rows import Held, Movement, MovementKind, Reservation, ReservationStatus, Stock
+from orderflow.inventory.model import Held, Movement, MovementKind, Reservation, ReservationStatus, Stock
 from orderflow.inventory.service import SERVICE
 from orderflow.messaging.decision import RefusedError, Statement
 from orderflow.messaging.rows import Ref, Rows

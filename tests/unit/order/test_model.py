@@ -14,8 +14,17 @@ from orderflow.events.order import OrderCompleted, OrderFailed, OrderPlaced
 from orderflow.messaging.decision import Decision, RefusedError
 from orderflow.messaging.machine import IllegalTransitionError
 from orderflow.order.messages import KeyReused, Placed
-from orderflow.order.model import MACHINE, UnknownOrderError
-from orderflow.order.rows import EarlyFact, IdempotencyKey, Order, Refund, RefundStep, Status, Transition
+from orderflow.order.model import (
+    MACHINE,
+    EarlyFact,
+    IdempotencyKey,
+    Order,
+    Refund,
+    RefundStep,
+    Status,
+    Transition,
+    UnknownOrderError,
+)
 from orderflow.order.service import SERVICE
 from tests.support.decisions import World, id_of
 from tests.unit.order.examples import (
@@ -50,7 +59,7 @@ def test_placing_makes_a_pending_order_with_the_total_computed_here() -> None:
     answer = decision.answer
     assert isinstance(answer, Placed)
     assert not answer.replayed
-    body = msgspec.json.decode(answer.body)
+    body = msgspec.json.decode(answer.response)
     assert (body["id"], body["status"], body["total"]) == (str(ORDER_ID), "PENDING", 2500)
     assert "created_at" not in body
 
@@ -60,7 +69,7 @@ def test_a_known_key_with_the_same_content_gives_the_first_answer_again() -> Non
     first = world.take(place("k", "f")).answer
     again = world.take(place("k", "f", name="another")).answer
     assert isinstance(first, Placed)
-    assert again == Placed(first.order_id, first.body, replayed=True)
+    assert again == Placed(first.order_id, first.response, replayed=True)
     assert len([row for row in world.rows.values() if isinstance(row, Order)]) == 1
 
 
@@ -87,9 +96,15 @@ def test_an_order_with_a_key_is_published_like_any_other_and_keeps_its_answer() 
     [kept] = [row for row in decision.rows if isinstance(row, IdempotencyKey)]
     answer = decision.answer
     assert isinstance(answer, Placed)
-    assert kept == IdempotencyKey(
-        idempotency_key="k", fingerprint="f", order_id=ORDER_ID, response=answer.body.decode()
-    )
+    assert kept == IdempotencyKey(idempotency_key="k", fingerprint="f", order_id=ORDER_ID, response=answer.response)
+
+
+def test_who_asks_again_after_a_release_that_answers_otherwise_gets_the_first_answer() -> None:
+    world = World(SERVICE)
+    world.take(msgspec.structs.replace(place("k", "f"), response='{"id": "as it was"}'))
+    later = msgspec.structs.replace(place("k", "f", name="another"), response='{"id": "as it is", "more": 1}')
+    answer = world.take(later).answer
+    assert answer == Placed(ORDER_ID, '{"id": "as it was"}', replayed=True)
 
 
 def test_without_a_key_none_is_kept() -> None:

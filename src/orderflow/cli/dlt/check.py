@@ -69,7 +69,7 @@ async def _check(
 
     unread: list[Unreadable]
     for name in services:
-        catalogue = definition_of(name).service.catalogue
+        catalogue = definition_of(name).catalogue
         counts, unread = Counter[str](), []
         try:
             async for page in read_waiting(database_url(settings, name)):

@@ -12,6 +12,7 @@ from importlib.resources.abc import Traversable
 import asyncpg
 
 from orderflow.messaging.crash_points import Point, reached
+from orderflow.messaging.decision import Service
 from orderflow.messaging.store import SchemaBehindError
 from orderflow.messaging.stores.postgres.connections import Connection, connect, leave
 from orderflow.messaging.stores.postgres.errors import translated
@@ -75,6 +76,12 @@ class MigrationSequence:
 def core() -> MigrationSequence:
     """The tables that the core keeps in every service's database."""
     return MigrationSequence.from_package("core", PACKAGE)
+
+
+def schema_of(service: Service) -> list[MigrationSequence]:
+    """All that makes the tables in a service's database: the core's, then its own."""
+    own = [MigrationSequence.from_package(service.name, service.sql)] if service.sql else []
+    return [core(), *own]
 
 
 async def apply(connection: Connection, sequences: Sequence[MigrationSequence]) -> list[Applied]:
