@@ -18,7 +18,8 @@ from pathlib import Path
 from orderflow.local.attach import attached
 from orderflow.messaging.stores.postgres.connections import connect
 from orderflow.messaging.stores.postgres.queries import load_queries
-from orderflow.settings import SERVICES, Settings
+from orderflow.registry import SAGA
+from orderflow.settings import Settings
 
 READY_WITHIN_S = 120.0
 LOOK_EVERY_S = 0.02
@@ -40,7 +41,7 @@ def running(transport: str, *options: str) -> Iterator[System]:
     """Start everything, wait until it is ready, and stop it at the end."""
     with tempfile.TemporaryDirectory(prefix="orderflow-bench-") as folder:
         home = Path(folder) / "home"
-        ports = dict(zip(SERVICES, _free_ports(len(SERVICES) + 1), strict=False))
+        ports = dict(zip(SAGA, _free_ports(len(SAGA) + 1), strict=False))
         environ = {**os.environ, "ORDERFLOW_HOME": str(home), "ORDERFLOW_LOG_FORMAT": "json"}
         environ["ORDERFLOW_RETRY_FIRST_MS"] = "200"
         environ |= {f"ORDERFLOW_{name.upper()}_PORT": str(port) for name, port in ports.items()}

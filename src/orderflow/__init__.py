@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from orderflow.messaging.store import StoreUnavailableError
     from orderflow.messaging.stores.postgres.queries import load_queries
     from orderflow.runtime.definition import Commands, Database, Record, ServiceConfig, ServiceContext, Surroundings
-    from orderflow.runtime.process import run
 
 __version__ = "0.1.0"
 
@@ -97,7 +96,6 @@ __all__ = [
     "handlers",
     "handles",
     "load_queries",
-    "run",
     "uuid7",
     "uuid_of",
     "uuid_text",
@@ -155,7 +153,6 @@ _HOMES = {
     "ServiceConfig": "orderflow.runtime.definition",
     "ServiceContext": "orderflow.runtime.definition",
     "Surroundings": "orderflow.runtime.definition",
-    "run": "orderflow.runtime.process",
 }
 
 

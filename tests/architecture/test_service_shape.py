@@ -27,7 +27,16 @@ IMPURE = {
     "orderflow.runtime",
     "orderflow.settings",
 }
-IMPURE_NAMES = {"Clock", "Commands", "Database", "Gateway", "ServiceContext", "Signals", "Surroundings", "load_queries"}
+IMPURE_NAMES = {
+    "Clock",
+    "Commands",
+    "Database",
+    "Gateway",
+    "ServiceContext",
+    "Signals",
+    "Surroundings",
+    "load_queries",
+}
 """What the front door has for the other files."""
 
 

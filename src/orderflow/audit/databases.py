@@ -10,8 +10,9 @@ from orderflow.messaging.stores.postgres.connections import Connection, connect,
 from orderflow.messaging.stores.postgres.errors import translated
 from orderflow.messaging.stores.postgres.queries import load_queries
 from orderflow.messaging.stores.postgres.recovery import counting_query
+from orderflow.registry import SAGA
 
-SERVICES = ("order", "payment", "inventory", "notification")
+SERVICES = SAGA
 BANK = "bank"
 DATABASES = (*SERVICES, BANK)
 STATEMENT_TIMEOUT_MS = 600_000

@@ -11,7 +11,7 @@ import click
 
 from orderflow.cli.options import home_option, json_option, load_settings, take_over_option
 from orderflow.cli.output import Output
-from orderflow.settings import SERVICES
+from orderflow.registry import service_names
 
 
 @click.command(
@@ -45,7 +45,7 @@ def migrate(
     from orderflow.messaging import crash_points
 
     settings = load_settings(home, {"database_url": database_url})
-    crash_points.arm(crash_points.parse(settings.crash_at, SERVICES).get("", {}))
+    crash_points.arm(crash_points.parse(settings.crash_at, service_names()).get("", {}))
     try:
         if print_sql:
             sys.stdout.writelines(f"{statement};\n" for statement in asyncio.run(migration.missing(settings)))

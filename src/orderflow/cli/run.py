@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from orderflow.cli.options import game_day_option, home_option, load_settings
-from orderflow.settings import SERVICES
+from orderflow.registry import service_names
 
 
 @click.command(
@@ -22,7 +22,7 @@ Standard output gets one JSON line when the service is ready: service, port, pid
 Exit codes: 0 stopped in order; 1 failed, or the port is taken; 2 wrong usage or settings;
 3 the schema is behind: run `orderflow migrate`; 86 died at the point of ORDERFLOW_CRASH_AT."""
 )
-@click.argument("name", type=click.Choice(SERVICES))
+@click.argument("name", type=click.Choice(service_names()))
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 for any free one.")
 @home_option
 @click.option("--control-pipe", is_flag=True, help="Drain when standard input ends: for supervisors.")
@@ -34,8 +34,8 @@ def run(name: str, port: int | None, home: Path | None, control_pipe: bool, game
     events is what the home runs on; a setting that says something else is refused.
     """
     from orderflow.local.attach import attached
-    from orderflow.local.services import definition_of
+    from orderflow.registry import service_of
     from orderflow.runtime.process import run_process
 
     settings = attached(load_settings(home, {"game_day": game_day}))
-    return int(run_process(definition_of(name), settings, port=port, control_pipe=control_pipe))
+    return int(run_process(service_of(name), settings, port=port, control_pipe=control_pipe))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from orderflow.cli.errors import UnreachableError
-from orderflow.settings import SERVICES, Secret, Settings
+from orderflow.registry import service_names
+from orderflow.settings import Secret, Settings
 
 if TYPE_CHECKING:
     from orderflow.cli.http import ServiceClient
@@ -28,7 +28,7 @@ def as_running(settings: Settings) -> Settings:
         return settings
     changed: dict[str, Any] = {}
     for process in reversed(state.processes):
-        if process.kind == "service" and process.name in SERVICES and _is_default(settings, process.name):
+        if process.kind == "service" and process.name in service_names() and _is_default(settings, process.name):
             changed[f"{process.name}_url"] = process.address
     if not settings.is_given("transport"):
         changed["transport"] = state.transport
@@ -36,7 +36,7 @@ def as_running(settings: Settings) -> Settings:
         changed["kafka_bootstrap"] = state.bootstrap
     if settings.embedded and state.postgres is not None:
         changed |= _embedded_urls(settings.home, state.postgres)
-    return replace(settings, **changed)
+    return settings.replaced(**changed)
 
 
 def client_of(running: Settings, service: str, **options: Any) -> ServiceClient:
@@ -84,7 +84,7 @@ def database_url(settings: Settings, name: str) -> str:
 
 
 def _is_default(settings: Settings, service: str) -> bool:
-    return getattr(settings, f"{service}_url") is None
+    return settings.given_url(service) is None
 
 
 def _embedded_urls(home: Path, where: str) -> dict[str, Secret]:
@@ -93,7 +93,7 @@ def _embedded_urls(home: Path, where: str) -> dict[str, Secret]:
     if not (home / "secrets.json").is_file():
         return {}
     kept = SecretsFile(home / "secrets.json")
-    names = (*SERVICES, "log", "bank")
+    names = (*service_names(), "log", "bank")
     return {
         f"{name}_database_url": Secret(_url(where, f"orderflow_{name}", kept.password(f"orderflow_{name}")))
         for name in names

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from orderflow.cli.options import game_day_option, home_option, load_settings_for_up, take_over_option
-from orderflow.settings import SERVICES
+from orderflow.registry import service_names
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -22,8 +22,10 @@ class ProcessCount(click.ParamType[tuple[str, int]]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
         service, _, count = str(value).partition("=")
-        if service not in SERVICES or not count.isdecimal() or not 1 <= int(count) <= 32:
-            self.fail(f"{value!r}: wanted: SERVICE=N with N from 1 to 32, SERVICE one of {', '.join(SERVICES)}")
+        if service not in service_names() or not count.isdecimal() or not 1 <= int(count) <= 32:
+            self.fail(
+                f"{value!r}: wanted: SERVICE=N with N from 1 to 32, SERVICE one of {', '.join(service_names())}"
+            )
         return service, int(count)
 
 

@@ -13,8 +13,9 @@ from orderflow.messaging.stores.postgres.connections import connect, leave
 from orderflow.messaging.stores.postgres.errors import translated
 from orderflow.messaging.stores.postgres.queries import load_queries
 from orderflow.messaging.transport import TopicMissingError, TransportUnavailableError
+from orderflow.registry import service_names
 from orderflow.runtime.transports import connect_transport
-from orderflow.settings import SERVICES, Settings
+from orderflow.settings import Settings
 
 
 def choose(settings: Settings, remembered: Carrier | None, *, own_broker: bool) -> Carrier:
@@ -43,7 +44,7 @@ async def under_way(settings: Settings) -> list[str]:
 
 async def _unsent(settings: Settings) -> str:
     count = 0
-    for name in SERVICES:
+    for name in service_names():
         count += await _count(settings, name, "unsent")
     return f"{count} unsent events" if count else ""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from orderflow.local.errors import LocalError
 from orderflow.local.home import Carrier
 from orderflow.local.provision import database_name
-from orderflow.local.services import DATABASES
+from orderflow.local.services import databases
 from orderflow.settings import Secret, Settings
 
 PREFIX = "ORDERFLOW_"
@@ -16,8 +16,8 @@ PREFIX = "ORDERFLOW_"
 
 def with_embedded(settings: Settings, url_of: Callable[[str], str]) -> Settings:
     """The settings with the URLs of the embedded server: `url_of` a database, as its owner."""
-    urls = {f"{name}_database_url": Secret(url_of(database_name(name))) for name in DATABASES}
-    return dataclasses.replace(settings, **urls)  # type: ignore[arg-type]  # names are made from DATABASES
+    urls = {f"{name}_database_url": Secret(url_of(database_name(name))) for name in databases()}
+    return settings.replaced(**urls)
 
 
 def with_carrier(settings: Settings, carrier: Carrier) -> Settings:
@@ -42,14 +42,15 @@ def broker_port(settings: Settings) -> int:
 def settings_environment(settings: Settings, environ: Mapping[str, str], **others: object) -> dict[str, str]:
     """`environ` with the settings that were given or changed, said outright; `others` win."""
     inherited = {key: value for key, value in environ.items() if not key.startswith(PREFIX)}
-    values = {entry: getattr(settings, entry) for entry in Settings.meanings()}
     defaults = {field.name: field.default for field in dataclasses.fields(Settings)}
+    values = {entry: getattr(settings, entry) for entry in Settings.meanings() if entry in defaults}
     said = {
         entry: value
         for entry, value in values.items()
         if value is not None and (value != defaults[entry] or settings.sources.get(entry, "default") != "default")
     }
-    every = {**settings.own, **said, **others}
+    of_services = {entry: value for entry, value in settings.services.items() if value is not None}
+    every = {**of_services, **said, **others}
     return {**inherited, **{PREFIX + key.upper(): _text(value) for key, value in every.items()}}
 
 

@@ -12,7 +12,8 @@ from orderflow.local.environment import settings_environment
 from orderflow.local.home import Home
 from orderflow.local.ports import require_free
 from orderflow.local.service import ServiceCommand, ServiceUnit
-from orderflow.settings import SERVICES, Settings
+from orderflow.registry import service_names
+from orderflow.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,7 @@ class Fleet:
 
     def require_ports(self, settings: Settings) -> None:
         """Raises LocalError when a known port is taken."""
-        for name in SERVICES:
+        for name in service_names():
             if settings.service_port(name):
                 require_free(settings.service_port(name), f"the service {name}", f"--{name}-port", settings.host)
 
@@ -67,7 +68,7 @@ def _labels(options: UpOptions) -> list[tuple[str, int, str]]:
     """Service, number from 1, and the label of the process: `order`, `order-2`, …"""
     return [
         (name, number, name if number == 1 else f"{name}-{number}")
-        for name in SERVICES
+        for name in service_names()
         for number in range(1, options.processes.get(name, 1) + 1)
     ]
 

@@ -11,7 +11,8 @@ from orderflow.local.errors import LocalError
 from orderflow.messaging.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
 from orderflow.messaging.stores.postgres.connections import connect
 from orderflow.messaging.stores.postgres.installation import Fetch, installation_of, settle_installation
-from orderflow.settings import SERVICES, Settings
+from orderflow.registry import service_names
+from orderflow.settings import Settings
 
 APPLICATION = "orderflow installation"
 
@@ -25,7 +26,7 @@ async def settle(settings: Settings) -> UUID:
     databases: list[Fetch] = []
     try:
         async with AsyncExitStack() as stack:
-            for name in SERVICES:
+            for name in service_names():
                 connection = await connect(settings.service_database_url(name), application_name=APPLICATION)
                 stack.push_async_callback(connection.close)
                 databases.append(connection.fetch)
@@ -39,6 +40,8 @@ async def _agree(databases: list[Fetch]) -> UUID:
     proposed = next((each for each in found if each is not None), None) or uuid4()
     settled = [proposed := await settle_installation(fetch, proposed) for fetch in databases]
     if len(set(settled)) > 1:
-        each = ", ".join(f"{name} of {installation}" for name, installation in zip(SERVICES, settled, strict=True))
+        each = ", ".join(
+            f"{name} of {installation}" for name, installation in zip(service_names(), settled, strict=True)
+        )
         raise LocalError(f"the databases are of different installations: {each}; look at the database settings")
     return proposed

@@ -47,7 +47,7 @@ async def make_databases(settings: Settings, server: EmbeddedPostgres | None) ->
     A database with a URL of its own is left to whoever gave it. Raises MissingRightsError, LocalError.
     """
     if server is not None:
-        return await provision.make_databases(server.url(), services.DATABASES, server.password, exclusive=True)
+        return await provision.make_databases(server.url(), services.databases(), server.password, exclusive=True)
     if settings.database_url is None:
         return 0
     url = settings.database_url.reveal()

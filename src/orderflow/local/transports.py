@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 from uuid import UUID
 
-from orderflow.events.topics import TOPICS
 from orderflow.local.errors import LocalError
 from orderflow.local.services import definitions
+from orderflow.messaging.flow import FLOW_STATUS
 from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
 from orderflow.messaging.transport import Claim, TopicSettings, TransportUnavailableError
 from orderflow.runtime.transports import claim_topics, connect_transport, topic_settings
@@ -23,8 +23,11 @@ T = TypeVar("T")
 
 
 def topics(settings: Settings) -> list[TopicSettings]:
-    """Every topic, and for each the one of its dead letters."""
-    return topic_settings(TOPICS, TOPICS, settings)
+    """Every topic that a service writes or reads, and for each that is read the one of its dead letters."""
+    services = definitions().values()
+    published = {topic for service in services for topic in service.publishes}
+    consumed = {topic for service in services for each in service.subscriptions for topic in each.topics}
+    return topic_settings([*published, FLOW_STATUS], consumed, settings)
 
 
 async def make_topics(settings: Settings, installation: UUID, *, take_over: bool = False) -> None:

@@ -13,9 +13,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """A row that can change: a new version replaces the old one.
 
     Its class declares how it stands in the database, and every statement is made from that. The fields are the
-    columns of `TABLE`; `KEY` is the one that names the row. `CHANGES` are the columns that an update writes (none named: all
-    of them), and `CHANGED_AT` is a column that an update sets to the database's time. With `STEPWISE` every version
-    is written, one after the other, so that a trigger sees each change of state; else only the last one of a batch.
+    columns of `TABLE`; `KEY` is the one that names the row. `CHANGES` are the columns that an update writes (none
+    named: all of them), and `CHANGED_AT` is a column that an update sets to the database's time. With `STEPWISE`
+    every version is written, one after the other, so that a trigger sees each change of state; else only the last one
+    of a batch.
     """
 
     TABLE: ClassVar[str]

@@ -18,19 +18,19 @@ from orderflow.messaging import crash_points
 from orderflow.messaging.clock import Clock, SystemClock, system_random
 from orderflow.messaging.decision import Service
 from orderflow.messaging.signals import Signals
-from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
-from orderflow.messaging.stores.postgres.migrations import migrate, schema_of
+from orderflow.messaging.store import SchemaBehindError
 from orderflow.observability.logs import Level, LogWriter, open_log
 from orderflow.observability.metrics import Metrics
 from orderflow.observability.signal_log import SignalLog, error_fields
 from orderflow.observability.sinks import descriptor_sink
 from orderflow.observability.stdlib import routed_logging
 from orderflow.observability.text import redact
+from orderflow.registry import service_names
 from orderflow.runtime.alerts import alerting
 from orderflow.runtime.server import CannotListenError, listen
 from orderflow.runtime.service_process import ServiceProcess, StandstillError
 from orderflow.runtime.stopping import stop_on_end_of_input, stop_on_signals
-from orderflow.settings import SERVICES, Settings, SettingsError
+from orderflow.settings import Settings, SettingsError
 
 HARD_END_S = 5.0
 Announce = Callable[[dict[str, object]], None]
@@ -128,7 +128,7 @@ async def _serve(
 
 def arm(settings: Settings, service: str, log: LogWriter) -> None:
     """Make this process die at the crash points that the settings name for the service."""
-    asked = crash_points.parse(settings.crash_at, SERVICES)
+    asked = crash_points.parse(settings.crash_at, service_names())
     points = {**asked.get("", {}), **asked.get(service, {})}
     if points:
         log.write(Level.WARNING, "armed", {"dies_at": {str(point): times for point, times in points.items()}})
@@ -169,24 +169,6 @@ def run_process(service: Service, settings: Settings, *, port: int | None = None
     import uvloop
 
     return uvloop.run(running)
-
-
-def run(service: Service, environ: Mapping[str, str], *, port: int | None = None) -> int:
-    """Run a service of one's own with the settings of `environ`, once its tables are made; returns the exit code.
-
-    What is wrong with the settings or the database is one sentence on standard error.
-    """
-    try:
-        settings = Settings.load(environ=environ)
-        url = settings.service_database_url(service.name)
-        asyncio.run(migrate(url, schema_of(service)))
-    except SettingsError as error:
-        return _say(error, ExitCode.SETTINGS)
-    except SchemaBehindError as error:
-        return _say(error, ExitCode.SCHEMA)
-    except (StoreUnavailableError, ValueError) as error:
-        return _say(f"the database of {service.name} cannot be used: {error}", ExitCode.FAILED)
-    return run_process(service, settings, port=port)
 
 
 def end_this_process(seconds: float, code: int) -> None:

@@ -115,3 +115,10 @@ def stated(held: Held) -> Statement:
     assert restatement is not None
     assert list(restatement.touches(str(ORDER))) == [held.ref]
     return restatement.state(Rows({held.ref: held}), str(ORDER))
+
+
+def test_nothing_is_said_of_an_order_that_has_no_reservation() -> None:
+    restatement = SERVICE.restatement
+    assert restatement is not None
+    for key in (str(ORDER), "stock/TEA"):
+        assert restatement.state(Rows({}), key) == Statement()

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from orderflow.cli.checks.verdict import FAILED, OK, SKIPPED, WARNING, Verdict
 from orderflow.cli.running import database_url, running_state
-from orderflow.settings import SERVICES, Settings, SettingsError
+from orderflow.registry import service_names
+from orderflow.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from orderflow.messaging.stores.postgres.connections import Connection
 
-DATABASES = (*SERVICES, "log", "bank")
 VERSION_WANTED = 15
 SKEW_MS_MAX = 2000
 LOCKS_AN_EVENT = 40
@@ -53,7 +53,7 @@ def databases(given: Settings, running: Settings) -> Iterator[Verdict]:
 async def _all(settings: Settings, *, external: bool) -> list[Verdict]:
     found: list[Verdict] = []
     seen_servers: set[tuple[object, ...]] = set()
-    for name in DATABASES:
+    for name in (*service_names(), "log", "bank"):
         found.extend([verdict async for verdict in _one(settings, name, seen_servers, external)])
     return found
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from orderflow.cli.checks.verdict import FAILED, OK, SKIPPED, WARNING, Verdict
 from orderflow.cli.running import running_state
-from orderflow.settings import SERVICES, Settings
+from orderflow.registry import service_names
+from orderflow.settings import Settings
 
 PYTHON_NEEDED = (3, 11)
 DISK_NEEDED_MB = 200
@@ -72,11 +73,11 @@ def ports(settings: Settings) -> Iterator[Verdict]:
 
     state = running_state(settings)
     held = {process.address: process for process in state.processes} if state else {}
-    for service in SERVICES:
+    for service in service_names():
         check, port = f"port of {service}", settings.service_port(service)
         own = held.get(f"http://{settings.host}:{port}")
         setting = f"ORDERFLOW_{service.upper()}_PORT"
-        if getattr(settings, f"{service}_url") is not None:
+        if settings.given_url(service) is not None:
             yield Verdict(check, SKIPPED, "the service is elsewhere")
         elif own is not None:
             yield Verdict(check, OK, f"{port} is held by our {own.name} (process {own.pid})")

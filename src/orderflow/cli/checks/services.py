@@ -8,15 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from orderflow.cli.checks.verdict import FAILED, OK, SKIPPED, Verdict
 from orderflow.cli.errors import CliError, UnreachableError
 from orderflow.cli.running import client_of
-from orderflow.settings import SERVICES, Settings
+from orderflow.registry import service_names
+from orderflow.settings import Settings
 
 TIMEOUT_S = 5.0
 
 
 def services(running: Settings) -> Iterator[Verdict]:
     """One that is away is a fault only where others are there."""
-    with ThreadPoolExecutor(len(SERVICES)) as threads:
-        verdicts = list(threads.map(lambda name: _one(running, name), SERVICES))
+    with ThreadPoolExecutor(len(service_names())) as threads:
+        verdicts = list(threads.map(lambda name: _one(running, name), service_names()))
     if all(verdict.verdict == SKIPPED for verdict in verdicts):
         yield Verdict("services", SKIPPED, "none runs", "Start them with: orderflow up")
         return

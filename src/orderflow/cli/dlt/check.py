@@ -11,7 +11,7 @@ import click
 
 from orderflow.cli.errors import ExitCode, UnreachableError
 from orderflow.cli.session import Session, session_options
-from orderflow.settings import SERVICES
+from orderflow.registry import service_names
 
 if TYPE_CHECKING:
     from orderflow.messaging.recovery.readability import Unreadable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--service", type=click.Choice(SERVICES), help="Only at this one.  [default: all four]")
+@click.option("--service", type=click.Choice(service_names()), help="Only at this one.  [default: all]")
 @click.option("--strict", is_flag=True, help="Count events too that are dead because they cannot be read.")
 @session_options
 def check(session: Session, service: str | None, strict: bool) -> None:
@@ -40,7 +40,7 @@ def check(session: Session, service: str | None, strict: bool) -> None:
 
     found: dict[str, tuple[Counter[str], Sequence[Unreadable]]] = {}
     with heartbeat(lambda: f"{', '.join(found) or 'nothing'} checked so far", hidden=session.out.as_json):
-        asyncio.run(_check(session.running, (service,) if service else SERVICES, found))
+        asyncio.run(_check(session.running, (service,) if service else service_names(), found))
     counted = [
         {"service": name, **asdict(each)}
         for name, (_, each_of) in found.items()
@@ -63,13 +63,13 @@ async def _check(
     """By service how many events wait there, and which of them this release cannot read. Raises UnreachableError."""
     from orderflow.cli.dlt.waiting import read_waiting
     from orderflow.cli.running import database_url
-    from orderflow.local.services import definition_of
     from orderflow.messaging.recovery.readability import unreadable
     from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
+    from orderflow.registry import service_of
 
     unread: list[Unreadable]
     for name in services:
-        catalogue = definition_of(name).catalogue
+        catalogue = service_of(name).catalogue
         counts, unread = Counter[str](), []
         try:
             async for page in read_waiting(database_url(settings, name)):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orderflow.cli.session import Session, session_options
-from orderflow.settings import SERVICES
+from orderflow.registry import service_names
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -17,7 +17,7 @@ TYPES_SHOWN = 3
 
 
 @click.command()
-@click.option("--service", type=click.Choice(SERVICES), help="Only of this one.  [default: all four]")
+@click.option("--service", type=click.Choice(service_names()), help="Only of this one.  [default: all]")
 @session_options
 def groups(session: Session, service: str | None) -> None:
     """Show what was given up by cause: events with one fingerprint failed with the same error at the same place.
@@ -29,7 +29,7 @@ def groups(session: Session, service: str | None) -> None:
     """
     from orderflow.cli import everywhere
 
-    asked = (service,) if service else SERVICES
+    asked = (service,) if service else service_names()
     answers = everywhere.ask(session, lambda client: client.get("/ops/dead-letter-groups"), asked)
     found = [{"service": name, **group} for name, each in answers.found.items() for group in each]
     if session.out.as_json:
@@ -43,7 +43,7 @@ def groups(session: Session, service: str | None) -> None:
 @click.command()
 @click.argument("fingerprint", metavar="GROUP")
 @click.argument("note_text", metavar="TEXT")
-@click.option("--service", type=click.Choice(SERVICES), help="Only there.  [default: wherever the group is]")
+@click.option("--service", type=click.Choice(service_names()), help="Only there.  [default: wherever the group is]")
 @session_options
 def note(session: Session, fingerprint: str, note_text: str, service: str | None) -> None:
     """Note what is known of a group, for the others. An empty TEXT takes the note away.
@@ -62,7 +62,7 @@ def note(session: Session, fingerprint: str, note_text: str, service: str | None
     def put(client: Any) -> Any:
         return act(client, "PUT", path, {"note": note_text})
 
-    answers = everywhere.ask(session, put, (service,) if service else SERVICES)
+    answers = everywhere.ask(session, put, (service,) if service else service_names())
     noted = {name: group for name, group in answers.found.items() if group is not None}
     if not noted:
         answers.require_all()

@@ -9,7 +9,7 @@ import click
 
 from orderflow.cli.session import Session, session_options
 from orderflow.cli.values import age, key
-from orderflow.settings import SERVICES
+from orderflow.registry import service_names
 
 if TYPE_CHECKING:
     from orderflow.cli.everywhere import Answers
@@ -18,7 +18,7 @@ STATES = ("dead", "retrying", "held", "parked", "all")
 
 
 @click.command(name="list")
-@click.option("--service", type=click.Choice(SERVICES), help="Only of this one.  [default: all four]")
+@click.option("--service", type=click.Choice(service_names()), help="Only of this one.  [default: all]")
 @click.option("--topic", metavar="TOPIC", help="Only what came from this topic.")
 @click.option(
     "--type", "event_type", metavar="TYPE", help="Only of this type: OrderPlaced, orderflow.OrderPlaced.v1."
@@ -73,7 +73,7 @@ def _list(session: Session, service: str | None, wanted: Mapping[str, str | int]
     from orderflow.cli.dlt import letter_view
     from orderflow.cli.dlt.letters import read_letters
 
-    asked = (service,) if service else SERVICES
+    asked = (service,) if service else service_names()
     answers = everywhere.ask(session, lambda client: read_letters(client, wanted, limit), asked)
     stuck = everywhere.ask(session, lambda client: client.get("/ops/parked"), asked)
     waiting = total(each for rows in stuck.found.values() for each in rows)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orderflow.cli.session import Session, session_options
-from orderflow.settings import SERVICES
+from orderflow.registry import service_names
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -18,7 +18,7 @@ NUMBERED = re.compile(r"^(?:replay|fault) (\d+)")
 
 
 @click.command()
-@click.option("--service", type=click.Choice(SERVICES), help="Only of this one.  [default: all four]")
+@click.option("--service", type=click.Choice(service_names()), help="Only of this one.  [default: all]")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many at most.")
 @session_options
 def log(session: Session, service: str | None, limit: int) -> None:
@@ -32,7 +32,7 @@ def log(session: Session, service: str | None, limit: int) -> None:
 
     from orderflow.cli import everywhere
 
-    asked = (service,) if service else SERVICES
+    asked = (service,) if service else service_names()
     answers = everywhere.ask(session, lambda client: client.get("/ops/actions", {"limit": limit}), asked)
     found = [{"service": name, **each} for name, told in answers.found.items() for each in told]
     found.sort(key=lambda each: datetime.fromisoformat(each["at"]), reverse=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from orderflow.cli.dlt.letter_view import because
 from orderflow.cli.errors import CliError
-from orderflow.settings import SERVICES
+from orderflow.registry import service_names
 
 ROW_TYPE = re.compile(r"(?P<module>orderflow(?:\.[a-z][a-z0-9_]*)+):(?P<name>[A-Z][A-Za-z0-9_]*)")
 WIDTH = 110
@@ -70,7 +70,7 @@ def file_of(reproduction: Mapping[str, Any]) -> tuple[str, str]:
     """The text and the name of its test. Raises CliError: the service's answer is none that can be used."""
     service = reproduction["service"]
     types = [_row_type(row["type"]) for row in reproduction["rows"]]
-    if service not in SERVICES:
+    if service not in service_names():
         raise CliError(f"{service!r} is no service that this release knows")
     name = f"test_{service}_handles_{_words(reproduction['event_type'])}"
     why = _one_line(because(reproduction))

@@ -9,7 +9,7 @@ import click
 from orderflow.cli.dlt.acting import act, confirm_options
 from orderflow.cli.dlt.following import ReplayName
 from orderflow.cli.session import Session, session_options
-from orderflow.settings import SERVICES
+from orderflow.registry import service_names
 
 
 def replay_name(value: Any) -> ReplayName:
@@ -17,7 +17,7 @@ def replay_name(value: Any) -> ReplayName:
     if isinstance(value, ReplayName):
         return value
     service, _, number = str(value).rpartition("-")
-    if service not in SERVICES or not (number.isascii() and number.isdigit() and len(number) <= 15):
+    if service not in service_names() or not (number.isascii() and number.isdigit() and len(number) <= 15):
         raise click.BadParameter(
             f"{value!r} is no replay. Wanted: SERVICE-NUMBER such as payment-3; `orderflow dlt replays` shows them"
         )
@@ -25,7 +25,7 @@ def replay_name(value: Any) -> ReplayName:
 
 
 @click.command()
-@click.option("--service", type=click.Choice(SERVICES), help="Only of this one.  [default: all four]")
+@click.option("--service", type=click.Choice(service_names()), help="Only of this one.  [default: all]")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="Most of a service.")
 @session_options
 def replays(session: Session, service: str | None, limit: int) -> None:
@@ -42,7 +42,7 @@ def replays(session: Session, service: str | None, limit: int) -> None:
     from orderflow.cli import everywhere
     from orderflow.cli.dlt.replaying import show_replays
 
-    asked = (service,) if service else SERVICES
+    asked = (service,) if service else service_names()
     answers = everywhere.ask(session, lambda client: client.get("/ops/replays", {"limit": limit}), asked)
     told = [{"service": name, **each} for name, its in answers.found.items() for each in its]
     told.sort(key=lambda each: datetime.fromisoformat(each["created_at"]), reverse=True)

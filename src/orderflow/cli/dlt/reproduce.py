@@ -16,13 +16,13 @@ import click
 from orderflow.cli.errors import CliError, NotFoundError
 from orderflow.cli.session import Session, session_options
 from orderflow.cli.values import event_or_position
-from orderflow.settings import SERVICES
+from orderflow.registry import service_names
 
 
 @click.command(name="pytest")
 @click.argument("event", type=event_or_position, metavar="EVENT_ID")
 @click.option(
-    "--service", type=click.Choice(SERVICES), help="The service that failed.  [default: the one that has it]"
+    "--service", type=click.Choice(service_names()), help="The service that failed.  [default: the one that has it]"
 )
 @click.option(
     "--output",
@@ -85,7 +85,7 @@ def _found(session: Session, event: str, service: str | None) -> dict[str, Any]:
         position = client.get(f"{PATH}/{event}")["letter"]["position"]
         return {"position": position, "reproduction": client.get(f"{PATH}/{position}/reproduction")}
 
-    answers = everywhere.ask(session, ask, (service,) if service else SERVICES)
+    answers = everywhere.ask(session, ask, (service,) if service else service_names())
     found = {name: answer for name, answer in answers.found.items() if answer is not None}
     if not found:
         require_found(event, answers)

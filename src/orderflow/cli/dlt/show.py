@@ -9,12 +9,12 @@ import click
 
 from orderflow.cli.session import Session, session_options
 from orderflow.cli.values import event_or_position
-from orderflow.settings import SERVICES
+from orderflow.registry import service_names
 
 
 @click.command()
 @click.argument("event", type=event_or_position, metavar="EVENT_ID")
-@click.option("--service", type=click.Choice(SERVICES), help="Ask this one only.  [default: all four]")
+@click.option("--service", type=click.Choice(service_names()), help="Ask this one only.  [default: all]")
 @session_options
 def show(session: Session, event: str, service: str | None) -> None:
     """Show a dead or parked event: why, its record, what has happened to it, its order, what waits behind it.
@@ -33,7 +33,7 @@ def show(session: Session, event: str, service: str | None) -> None:
     from orderflow.cli.output import text
 
     require_service((event,), service)
-    asked = (service,) if service else SERVICES
+    asked = (service,) if service else service_names()
     answers = everywhere.ask(session, lambda client: client.get(f"{PATH}/{event}"), asked)
     found: list[dict[str, Any]] = [
         {"service": name, **letter, "order": _order(session, letter)}
