@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from orderflow.registry import SAGA
 from tests.architecture.sources import PACKAGE, PROJECT, python_files, short, tree
 
 FILES = {"__init__.py", "messages.py", "model.py", "storage.py", "api.py", "service.py"}
@@ -113,6 +114,18 @@ def test_services_and_examples_import_the_library_by_its_front_door_alone() -> N
     ]
     assert inside
     assert found == []
+
+
+def test_no_list_of_the_services_stands_outside_of_the_registry() -> None:
+    lists = [
+        f"{short(path)}:{node.lineno}"
+        for path in python_files("src", "scripts")
+        if path.name != "registry.py"
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Tuple | ast.List | ast.Set)
+        and set(SAGA) == {each.value for each in node.elts if isinstance(each, ast.Constant)}
+    ]
+    assert lists == []
 
 
 def imported(path: Path) -> Iterator[str]:

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from orderflow.audit.databases import DATABASES, opened
+from orderflow.audit.databases import audited, opened
 from orderflow.bank.bank import BankFailedError, BankUnavailableError
 from orderflow.bank.postgres import PostgresBook, bank_migrations
 from orderflow.inventory.service import SERVICE as INVENTORY
@@ -157,7 +157,7 @@ async def auditing(url: str) -> AsyncIterator[Use]:
     """One snapshot of every database."""
 
     async def use() -> None:
-        async with opened(dict.fromkeys(DATABASES, url)) as databases, databases.snapshots():
+        async with opened(dict.fromkeys(audited(), url)) as databases, databases.snapshots():
             pass
 
     yield use

@@ -75,7 +75,7 @@ class Collector:
 
     async def waiting(self) -> dict[str, int]:
         """Events that wait at any consumer, by how they wait, also those whose key is no order's id."""
-        rows = [row for service in SERVICES for row in await self._databases.waiting(service)]
+        rows = [row for service in self._databases.services for row in await self._databases.waiting(service)]
         return {str(each): sum(row[each] for row in rows) for each in Waits}
 
     async def _read(self, keys: Sequence[str]) -> Drafts:

@@ -29,8 +29,11 @@ class ProcessCount(click.ParamType[tuple[str, int]]):
         return service, int(count)
 
 
-def _port_option(name: str) -> Callable[[Decorated], Decorated]:
-    return click.option(f"--{name}-port", type=click.IntRange(0, 65535), help=f"Port of the service {name} (0: any).")
+def _port_options(command: Decorated) -> Decorated:
+    for name in reversed(service_names()):
+        shown = f"Port of the service {name} (0: any)."
+        command = click.option(f"--{name}-port", type=click.IntRange(0, 65535), help=shown)(command)
+    return command
 
 
 @click.command(
@@ -54,10 +57,7 @@ Exit codes: 0 stopped in order; 1 something is in the way; 2 wrong usage or sett
 @click.option("--kafka-bootstrap", metavar="HOST:PORT", help="Carry the events by a Kafka that exists.")
 @click.option("--database-url", metavar="URL", help="Use a PostgreSQL server that exists.")
 @home_option
-@_port_option("order")
-@_port_option("payment")
-@_port_option("inventory")
-@_port_option("notification")
+@_port_options
 @click.option("--processes", type=ProcessCount(), multiple=True, help="How many processes of a service.")
 @click.option("--drain", is_flag=True, help="Run until nothing is under way, then stop.")
 @game_day_option
@@ -78,7 +78,7 @@ def up(
 ) -> int:
     """Start everything on this machine, and keep it running.
 
-    PostgreSQL and the four services, each as a process of its own; Ctrl-C ends all of them in order. Data
+    PostgreSQL and every service, each as a process of its own; Ctrl-C ends all of them in order. Data
     stays in one folder. A process that dies is started again.
     """
     from orderflow.local import reporter
