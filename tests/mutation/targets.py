@@ -35,8 +35,20 @@ class Target:
 
 SERVICES, PROCESSOR, RETRIES, CANARY, OUTAGE = "services", "processor", "retries", "canary", "outage judge"
 
-_PAYMENT = ("payment/test_model.py", "payment/test_settlement.py", "payment/test_restatement.py")
-_ORDER = ("order/test_model.py", "order/test_flow.py", "order/test_idempotency.py", "order/test_restatement.py")
+_STORED = "test_statements.py"
+_PAYMENT = (
+    "test_statements.py",
+    "payment/test_model.py",
+    "payment/test_settlement.py",
+    "payment/test_restatement.py",
+)
+_ORDER = (
+    "test_statements.py",
+    "order/test_model.py",
+    "order/test_flow.py",
+    "order/test_idempotency.py",
+    "order/test_restatement.py",
+)
 _ALL = (
     "messaging/test_suspects.py",
     "messaging/test_retrier.py",
@@ -70,8 +82,12 @@ def _core(*first: str) -> tuple[str, ...]:
 TARGETS = (
     Target("order/model.py", SERVICES, _ORDER),
     Target("payment/model.py", SERVICES, _PAYMENT),
-    Target("inventory/model.py", SERVICES, ("inventory/test_model.py", "inventory/test_releasing.py")),
-    Target("notification/model.py", SERVICES, ("notification/test_model.py",)),
+    Target(
+        "inventory/model.py",
+        SERVICES,
+        ("inventory/test_model.py", "inventory/test_releasing.py"),
+    ),
+    Target("notification/model.py", SERVICES, ("notification/test_model.py", _STORED)),
     Target("messaging/inlet.py", PROCESSOR, _core("inlet", "outage_inlet", "refused_parking")),
     Target("messaging/fold.py", PROCESSOR, _core("inlet", "parking", "intents")),
     Target("messaging/parking.py", PROCESSOR, _core("parking")),

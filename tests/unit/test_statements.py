@@ -1,11 +1,14 @@
-"""The statements that are made from what the rows of each service declare, as a text that a person can read.
+"""What the rows of each service are in the database: the statements that are made from their declaration, and the
+names that are stored, as a text that a person can read.
 
 `python -m tests.unit.test_statements` writes it anew.
 """
 
 from __future__ import annotations
 
+from enum import EnumType
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
@@ -25,7 +28,14 @@ def told(name: str) -> str:
             said = {"append": table.append}
             lines.append(f"-- {table.fact_type.__name__}")
         lines += [f"{what}: {sql}" for what, sql in said.items()]
+        lines += stored_names(table.row_type if isinstance(table, Table) else table.fact_type)
     return "\n".join(lines) + "\n"
+
+
+def stored_names(struct: type) -> list[str]:
+    """The values of each column that has a closed set of them."""
+    enums = {name: hint for name, hint in get_type_hints(struct).items() if isinstance(hint, EnumType)}
+    return [f"{name}: {', '.join(map(str, kind))}" for name, kind in enums.items()]
 
 
 @pytest.mark.parametrize("name", SAGA)

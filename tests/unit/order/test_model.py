@@ -12,8 +12,10 @@ from orderflow.events.base import DisagreementError, OrderEvent
 from orderflow.events.inventory import MissingLine, ReservedLine
 from orderflow.events.order import OrderCompleted, OrderFailed, OrderPlaced
 from orderflow.messaging.decision import Decision, RefusedError
+from orderflow.messaging.flow import Reopened
 from orderflow.messaging.machine import IllegalTransitionError
-from orderflow.order.messages import KeyReused, Placed
+from orderflow.messaging.rows import Ref
+from orderflow.order.messages import KeyReused, Placed, PlaceOrder
 from orderflow.order.model import (
     MACHINE,
     EarlyFact,
@@ -24,6 +26,7 @@ from orderflow.order.model import (
     Status,
     Transition,
     UnknownOrderError,
+    order_of,
 )
 from orderflow.order.service import SERVICE
 from tests.support.decisions import World, id_of
@@ -111,6 +114,29 @@ def test_without_a_key_none_is_kept() -> None:
     world = World(SERVICE)
     world.take(place())
     assert not [row for row in world.rows.values() if isinstance(row, IdempotencyKey)]
+
+
+def test_a_message_touches_the_rows_that_it_names_and_no_other() -> None:
+    touches = {kind: handler.touches for kind, handler in SERVICE.handlers.items()}
+    nobodys = Reopened(subject_key="stock/TEA", consumer="inventory", event_id="e", event_type="t")
+    assert list(touches[PlaceOrder](place())) == [Ref(Order, ORDER_ID)]
+    assert list(touches[PlaceOrder](place("k", "f"))) == [Ref(Order, ORDER_ID), Ref(IdempotencyKey, "k")]
+    assert list(touches[Reopened](nobodys)) == []
+    assert list(order_of("stock/TEA")) == []
+
+
+def test_a_step_of_an_order_is_named_by_its_version_and_one_of_its_refund_by_its_cause() -> None:
+    [step] = World(SERVICE, order()).decide(SUCCEEDED).facts
+    [refund] = World(SERVICE, order(Status.PAID)).decide(REFUNDED).facts
+    assert (step.id, refund.id) == ((ORDER_ID, 2), (ORDER_ID, id_of("PaymentRefunded")))
+
+
+@pytest.mark.parametrize("change", [{"customer_id": "d"}, {"currency": "USD"}, {"amount": 1}])
+def test_a_refusal_that_comes_after_the_refund_must_be_of_the_same_order_too(change: dict[str, Any]) -> None:
+    world = World(SERVICE, order(Status.FAILED, Refund.DONE))
+    assert world.decide(REFUSED) == Decision()
+    with pytest.raises(DisagreementError):
+        world.decide(msgspec.structs.replace(REFUSED, **change))
 
 
 LEGAL: dict[tuple[Status, str], tuple[Status, Refund]] = {
