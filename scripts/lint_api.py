@@ -79,7 +79,7 @@ def _document(service: Service) -> Json:
         *operator_operations(service, away, away, queues),
         *Faults(service, away, clock, game_day=False).operations(),
     ]
-    return document_of(service.title, version("orderflow"), operations)
+    return document_of(service.title or service.name, version("orderflow"), operations)
 
 
 def main(arguments: list[str]) -> int:

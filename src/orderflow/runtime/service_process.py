@@ -208,7 +208,7 @@ class ServiceProcess:
         faults = Faults(self._service, store, self._clock, game_day=self._settings.game_day)
         own = self._service.api(context) if self._service.api is not None else ()
         operations = [*own, *self._probes, *operators, *faults.operations()]
-        docs = docs_operations(self._service.title, version("orderflow"), operations)
+        docs = docs_operations(self._service.title or self._service.name, version("orderflow"), operations)
         return Frame([*operations, *docs], self._state, docs_routes())
 
     def _make_engine(
