@@ -72,6 +72,9 @@ async def test_up_hosts_it_and_every_command_knows_it(system: System) -> None:
         assert system.names("service") == list(ALL)
         assert list(answer(system, "health")["services"]) == list(ALL)
         assert {each["name"] for each in answer(system, "status")["processes"]} >= set(ALL)
+        assert list(answer(system, "outbox", "status")["services"]) == list(ALL)
+        checks = {each["check"]: each["verdict"] for each in answer(system, "doctor")["checks"]}
+        assert (checks["database of shipping"], checks["service shipping"]) == ("ok", "ok")
         assert answer(system, "settings")["shipping_database_url"]["value"] is None
         await shop.stock("TEA", 1_000)
         await shop.end_of(await shop.place("TEA"))
@@ -87,6 +90,7 @@ async def test_up_hosts_it_and_every_command_knows_it(system: System) -> None:
         lag = answer(system, "lag", codes=(0, 1))
         assert "shipping" in json.dumps(lag)
 
+        assert answer(system, "audit", codes=(0, 1))["waiting"]["dead"] == 1
         answer(system, "fault", "clear", "--all")
         answer(system, "dlt", "replay", "--all", "--service", "shipping")
         await eventually(lambda: shipped(system) == 2, timeout_s=30, every_s=0.2)

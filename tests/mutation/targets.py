@@ -85,7 +85,7 @@ TARGETS = (
     Target(
         "inventory/model.py",
         SERVICES,
-        ("inventory/test_model.py", "inventory/test_releasing.py"),
+        ("test_statements.py", "inventory/test_model.py", "inventory/test_releasing.py"),
     ),
     Target("notification/model.py", SERVICES, ("notification/test_model.py", _STORED)),
     Target("messaging/inlet.py", PROCESSOR, _core("inlet", "outage_inlet", "refused_parking")),
@@ -94,7 +94,7 @@ TARGETS = (
     Target("messaging/handling.py", PROCESSOR, _core("handling", "inlet")),
     Target("messaging/notes.py", PROCESSOR, _core("handling", "inlet", "intents")),
     Target("messaging/suspects.py", PROCESSOR, _core("suspects")),
-    Target("messaging/decision.py", PROCESSOR, _core("failures", "inlet")),
+    Target("messaging/decision.py", PROCESSOR, _core("handles", "failures", "inlet")),
     Target("messaging/machine.py", PROCESSOR, ("messaging/test_machine.py", *_ORDER, *_PAYMENT)),
     Target("messaging/inbox.py", PROCESSOR, _core("failures", "parking")),
     Target("messaging/failures.py", PROCESSOR, _core("failures", "redaction", "parking")),
