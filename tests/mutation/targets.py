@@ -85,7 +85,7 @@ TARGETS = (
     Target(
         "inventory/model.py",
         SERVICES,
-        ("test_statements.py", "inventory/test_model.py", "inventory/test_releasing.py"),
+        ("inventory/test_model.py", "inventory/test_releasing.py"),
     ),
     Target("notification/model.py", SERVICES, ("notification/test_model.py", _STORED)),
     Target("messaging/inlet.py", PROCESSOR, _core("inlet", "outage_inlet", "refused_parking")),

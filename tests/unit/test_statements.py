@@ -7,11 +7,7 @@ names that are stored, as a text that a person can read.
 from __future__ import annotations
 
 from enum import EnumType
-from enum import EnumType
-from enum import EnumType
 from pathlib import Path
-from typing import get_type_hints
-from typing import get_type_hints
 from typing import get_type_hints
 
 import pytest
@@ -33,21 +29,7 @@ def told(name: str) -> str:
             lines.append(f"-- {table.fact_type.__name__}")
         lines += [f"{what}: {sql}" for what, sql in said.items()]
         lines += stored_names(table.row_type if isinstance(table, Table) else table.fact_type)
-        lines += stored_names(table.row_type if isinstance(table, Table) else table.fact_type)
-        lines += stored_names(table.row_type if isinstance(table, Table) else table.fact_type)
     return "\n".join(lines) + "\n"
-
-
-def stored_names(struct: type) -> list[str]:
-    """The values of each column that has a closed set of them."""
-    enums = {name: hint for name, hint in get_type_hints(struct).items() if isinstance(hint, EnumType)}
-    return [f"{name}: {', '.join(map(str, kind))}" for name, kind in enums.items()]
-
-
-def stored_names(struct: type) -> list[str]:
-    """The values of each column that has a closed set of them."""
-    enums = {name: hint for name, hint in get_type_hints(struct).items() if isinstance(hint, EnumType)}
-    return [f"{name}: {', '.join(map(str, kind))}" for name, kind in enums.items()]
 
 
 def stored_names(struct: type) -> list[str]:

@@ -138,11 +138,3 @@ def test_movements_add_up_to_the_stock_and_nothing_goes_below_zero(actions: list
 
 def test_a_movement_is_named_by_its_sku_and_the_version_that_it_made() -> None:
     assert movement("A", 2, -2, 2).id == ("A", 2)
-
-
-def test_a_movement_is_named_by_its_sku_and_the_version_that_it_made() -> None:
-    assert movement("A", 2, -2, 2).id == ("A", 2)
-
-
-def test_a_movement_is_named_by_its_sku_and_the_version_that_it_made() -> None:
-    assert movement("A", 2, -2, 2).id == ("A", 2)

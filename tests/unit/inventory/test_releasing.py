@@ -123,5 +123,3 @@ def test_nothing_is_said_of_an_order_that_has_no_reservation() -> None:
     for key in (str(ORDER), "stock/TEA"):
         assert restatement.state(Rows({}), key) == Statement()
     assert list(restatement.touches("stock/TEA")) == []
-    assert list(restatement.touches("stock/TEA")) == []
-    assert list(restatement.touches("stock/TEA")) == []

@@ -82,17 +82,3 @@ def test_an_order_has_one_end_and_one_notification_of_each_other_outcome() -> No
     ends = {named[event] for event in (RESERVED, REJECTED, FAILED)}
     assert ends == {(ORDER_ID, "end")}
     assert (named[REFUNDED], named[VOIDED]) == ((ORDER_ID, "refunded"), (ORDER_ID, "not_charged"))
-
-
-def test_an_order_has_one_end_and_one_notification_of_each_other_outcome() -> None:
-    named = {event: World(SERVICE).decide(event).facts[0].id for event in (RESERVED, REJECTED, FAILED, REFUNDED, VOIDED)}
-    ends = {named[event] for event in (RESERVED, REJECTED, FAILED)}
-    assert ends == {(ORDER_ID, "end")}
-    assert (named[REFUNDED], named[VOIDED]) == ((ORDER_ID, "refunded"), (ORDER_ID, "not_charged"))
-
-
-def test_an_order_has_one_end_and_one_notification_of_each_other_outcome() -> None:
-    named = {event: World(SERVICE).decide(event).facts[0].id for event in (RESERVED, REJECTED, FAILED, REFUNDED, VOIDED)}
-    ends = {named[event] for event in (RESERVED, REJECTED, FAILED)}
-    assert ends == {(ORDER_ID, "end")}
-    assert (named[REFUNDED], named[VOIDED]) == ((ORDER_ID, "refunded"), (ORDER_ID, "not_charged"))

@@ -139,52 +139,6 @@ def test_a_refusal_that_comes_after_the_refund_must_be_of_the_same_order_too(cha
         world.decide(msgspec.structs.replace(REFUSED, **change))
 
 
-def test_a_message_touches_the_rows_that_it_names_and_no_other() -> None:
-    touches = {kind: handler.touches for kind, handler in SERVICE.handlers.items()}
-    nobodys = Reopened(subject_key="stock/TEA", consumer="inventory", event_id="e", event_type="t")
-    assert list(touches[PlaceOrder](place())) == [Ref(Order, ORDER_ID)]
-    assert list(touches[PlaceOrder](place("k", "f"))) == [Ref(Order, ORDER_ID), Ref(IdempotencyKey, "k")]
-    assert list(touches[Reopened](nobodys)) == []
-    assert list(order_of("stock/TEA")) == []
-
-
-def test_a_step_of_an_order_is_named_by_its_version_and_one_of_its_refund_by_its_cause() -> None:
-    [step] = World(SERVICE, order()).decide(SUCCEEDED).facts
-    [refund] = World(SERVICE, order(Status.PAID)).decide(REFUNDED).facts
-    assert (step.id, refund.id) == ((ORDER_ID, 2), (ORDER_ID, id_of("PaymentRefunded")))
-
-
-@pytest.mark.parametrize("change", [{"customer_id": "d"}, {"currency": "USD"}, {"amount": 1}])
-def test_a_refusal_that_comes_after_the_refund_must_be_of_the_same_order_too(change: dict[str, Any]) -> None:
-    world = World(SERVICE, order(Status.FAILED, Refund.DONE))
-    assert world.decide(REFUSED) == Decision()
-    with pytest.raises(DisagreementError):
-        world.decide(msgspec.structs.replace(REFUSED, **change))
-
-
-def test_a_message_touches_the_rows_that_it_names_and_no_other() -> None:
-    touches = {kind: handler.touches for kind, handler in SERVICE.handlers.items()}
-    nobodys = Reopened(subject_key="stock/TEA", consumer="inventory", event_id="e", event_type="t")
-    assert list(touches[PlaceOrder](place())) == [Ref(Order, ORDER_ID)]
-    assert list(touches[PlaceOrder](place("k", "f"))) == [Ref(Order, ORDER_ID), Ref(IdempotencyKey, "k")]
-    assert list(touches[Reopened](nobodys)) == []
-    assert list(order_of("stock/TEA")) == []
-
-
-def test_a_step_of_an_order_is_named_by_its_version_and_one_of_its_refund_by_its_cause() -> None:
-    [step] = World(SERVICE, order()).decide(SUCCEEDED).facts
-    [refund] = World(SERVICE, order(Status.PAID)).decide(REFUNDED).facts
-    assert (step.id, refund.id) == ((ORDER_ID, 2), (ORDER_ID, id_of("PaymentRefunded")))
-
-
-@pytest.mark.parametrize("change", [{"customer_id": "d"}, {"currency": "USD"}, {"amount": 1}])
-def test_a_refusal_that_comes_after_the_refund_must_be_of_the_same_order_too(change: dict[str, Any]) -> None:
-    world = World(SERVICE, order(Status.FAILED, Refund.DONE))
-    assert world.decide(REFUSED) == Decision()
-    with pytest.raises(DisagreementError):
-        world.decide(msgspec.structs.replace(REFUSED, **change))
-
-
 LEGAL: dict[tuple[Status, str], tuple[Status, Refund]] = {
     (Status.PENDING, "PaymentSucceeded"): (Status.PAID, Refund.NONE),
     (Status.PENDING, "PaymentFailed"): (Status.FAILED, Refund.NONE),
