@@ -479,7 +479,7 @@ def state_payment(rows: Rows, key: str) -> Statement:
         return Statement()
     asked = replace(payment, status=Status.CHARGING)
     paid = _stated(captured(asked, CHARGE_APPROVED, ""), 1)
-    due = replace(payment, status=Status.REFUND_DUE, captured=payment.amount, refunded=0)
+    due = replace(payment, status=Status.REFUND_DUE, captured=payment.amount)
     match payment.status:
         case Status.CHARGING | Status.UNKNOWN:
             return Statement(intents=(charge_intent(payment),))
