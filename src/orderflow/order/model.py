@@ -139,7 +139,6 @@ class OrderFlow(Row, frozen=True, kw_only=True):
 
     TABLE: ClassVar[str] = "order_flow"
     KEY: ClassVar[str] = "order_id"
-    CHANGES: ClassVar[tuple[str, ...]] = ("stuck",)
     CHANGED_AT: ClassVar[str] = "changed_at"
 
     order_id: UUID
