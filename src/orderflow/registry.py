@@ -34,8 +34,8 @@ SAGA = tuple(_SAGA)
 """The services that carry an order to its end, in the order in which they are started."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]{0,39}")
-_TAKEN = frozenset({"alert", "bank", "database", "home", "host", "kafka", "log", "postgres", "up"})
-"""Other units of a system and other settings are called so."""
+RESERVED = frozenset({"alert", "bank", "database", "home", "host", "kafka", "log", "postgres", "up"})
+"""No service is called so: other units of a system and other settings are."""
 
 
 class RegistryError(Exception):
@@ -85,10 +85,10 @@ def _targets() -> Mapping[str, str]:
         if added.get(name, target) != target or name in _SAGA:
             other = _SAGA.get(name) or added[name]
             raise RegistryError(f"two services are called {name}: {other} and {target}. Uninstall one of them")
-        if not _NAME.fullmatch(name) or name in _TAKEN:
+        if not _NAME.fullmatch(name) or name in RESERVED:
             raise RegistryError(
                 f"{target} cannot be a service called {name!r}: expected is a name of small letters and digits, the "
-                f"first a letter, and none of {', '.join(sorted(_TAKEN))}"
+                f"first a letter, and none of {', '.join(sorted(RESERVED))}"
             )
         added[name] = target
     return {**_SAGA, **added}

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from orderflow.registry import RESERVED
 from orderflow.settings.errors import SettingsError
 from orderflow.settings.readers import Reader, http_url, postgres_url, whole
 from orderflow.settings.secret import HIDDEN, hide_password
@@ -120,6 +121,8 @@ def _reader(readers: Mapping[str, Reader], name: str) -> Reader | None:
     """Of a setting, or of one for a service that is not registered, whose name is no misspelt name of another."""
     if name in readers or (own := _OWN.fullmatch(name)) is None:
         return readers.get(name)
+    if own[1] in RESERVED:
+        return None
     ours = [each[: -len(own[2]) - 1] for each in readers if each.endswith(f"_{own[2]}")]
     return None if difflib.get_close_matches(own[1], ours, n=1) else _OWN_READERS[own[2]]
 

@@ -110,7 +110,9 @@ def test_a_service_of_ones_own_has_a_database_and_a_port_of_its_own(tmp_path: Pa
     assert settings.sources["shipping_port"] == f"file {tmp_path / 'orderflow.toml'}"
 
 
-@pytest.mark.parametrize("name", ["PAYMNT_DATABASE_URL", "INVENTRY_PORT", "NOTIFICATON_URL", "ALRT_URL", "mail_port"])
+@pytest.mark.parametrize(
+    "name", ["PAYMNT_DATABASE_URL", "INVENTRY_PORT", "NOTIFICATON_URL", "ALRT_URL", "KAFKA_URL", "mail_port"]
+)
 def test_a_misspelt_name_is_no_service_of_ones_own(name: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=f"unknown setting ORDERFLOW_{name}"):
         Settings.load(environ={f"ORDERFLOW_{name}": "1"}, home=tmp_path)
