@@ -31,7 +31,7 @@ from orderflow.events.order import Item
 from orderflow.events.payment import PaymentSucceeded
 from orderflow.events.topics import TOPICS
 from orderflow.inventory.messages import SetStock
-from orderflow.inventory.service import definition
+from orderflow.inventory.service import SERVICE
 from orderflow.messaging import cloudevents, identity
 from orderflow.messaging.clock import SystemClock
 from orderflow.messaging.dead_letters import topic_of
@@ -40,6 +40,7 @@ from orderflow.messaging.engine_config import EngineConfig
 from orderflow.messaging.envelope import Envelope
 from orderflow.messaging.signals import Signals
 from orderflow.messaging.stores.postgres.store import PostgresStore
+from orderflow.messaging.stores.postgres.tables import tables_of
 from orderflow.messaging.transport import ProducerRecord, TopicSettings, Transport
 from orderflow.messaging.transports.kafka.transport import KafkaTransport
 from orderflow.messaging.transports.postgres_log.transport import PostgresLogTransport
@@ -65,10 +66,11 @@ async def run_consume(urls: Mapping[str, str], transport: Transport, events: int
     await transport.create_topics(topics)
     await _append(transport, events, poison_every)
     answerable = events - (events // poison_every if poison_every else 0)
-    made = definition()
-    store = await PostgresStore.connect(urls["inventory"], tables=made.tables, application_name="benchmark")
+    store = await PostgresStore.connect(
+        urls["inventory"], tables=tables_of(SERVICE.tables), application_name="benchmark"
+    )
     engine = Engine(
-        made.service,
+        SERVICE,
         store,
         transport,
         gateway=None,

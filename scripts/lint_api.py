@@ -18,14 +18,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from orderflow.inventory.service import definition as inventory
+from orderflow.inventory.service import SERVICE as INVENTORY
 from orderflow.messaging.clock import SystemClock
+from orderflow.messaging.decision import Service
 from orderflow.messaging.signals import Signals
-from orderflow.notification.service import definition as notification
+from orderflow.notification.service import SERVICE as NOTIFICATION
 from orderflow.observability.metrics import Metrics
-from orderflow.order.service import definition as order
-from orderflow.payment.service import definition as payment
-from orderflow.runtime.definition import ServiceConfig, ServiceContext, ServiceDefinition
+from orderflow.order.service import SERVICE as ORDER
+from orderflow.payment.service import SERVICE as PAYMENT
+from orderflow.runtime.definition import ServiceConfig, ServiceContext
 from orderflow.runtime.docs import document_of
 from orderflow.runtime.exposition import metrics_operation
 from orderflow.runtime.faults import Faults
@@ -39,12 +40,12 @@ LINTER = Path(__file__).resolve().parent / "redocly"
 INSTALLED = Path(sys.prefix) / "redocly"
 INSTALL_TIMEOUT_S = 60
 QUIET = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
-DEFINITIONS = (order, payment, inventory, notification)
+SERVICES = (ORDER, PAYMENT, INVENTORY, NOTIFICATION)
 
 
 def documents() -> Mapping[str, Json]:
     """By service: the document that it serves at /openapi.json."""
-    return {each.name: _document(each) for each in (make() for make in DEFINITIONS)}
+    return {each.name: _document(each) for each in SERVICES}
 
 
 class _Away:
@@ -57,7 +58,7 @@ class _Away:
         return self
 
 
-def _document(definition: ServiceDefinition) -> Json:
+def _document(service: Service) -> Json:
     away: Any = _Away()
     clock = SystemClock()
     context = ServiceContext(
@@ -70,15 +71,15 @@ def _document(definition: ServiceDefinition) -> Json:
         stopping=away,
         commands=away,
     )
-    queues = Queues(definition.service, away, away)
+    queues = Queues(service, away, away)
     operations = [
-        *definition.api(context),
+        *(service.api(context) if service.api is not None else ()),
         *health_operations(HealthCheck(clock)),
-        metrics_operation(Metrics(definition.name), tuple),
-        *operator_operations(definition.service, away, away, queues),
-        *Faults(definition.service, away, away, clock).operations(),
+        metrics_operation(Metrics(service.name), tuple),
+        *operator_operations(service, away, away, queues),
+        *Faults(service, away, away, clock).operations(),
     ]
-    return document_of(definition.title, version("orderflow"), operations)
+    return document_of(service.title or service.name, version("orderflow"), operations)
 
 
 def main(arguments: list[str]) -> int:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
+from orderflow.bank.bank import APPROVED, DECLINED, MISBEHAVING, REFUND_FAILS
 from orderflow.cli import main
-from orderflow.payment.bank import APPROVED, DECLINED, MISBEHAVING, REFUND_FAILS
 from tests.architecture.sources import PROJECT, short
 
 DOCUMENTS = [
@@ -23,7 +23,9 @@ RUN_BY_TESTS = "\n".join(
     for layer in ("integration", "e2e", "unit/cli")
     for path in (PROJECT / "tests" / layer).glob("*.py")
 )
-COMMAND = re.compile(r"(?:^|[`$ ]\s*)orderflow((?: +(?:[a-z][a-z-]*|--[a-z-]+))+)([^\n`#|]*)", re.MULTILINE)
+COMMAND = re.compile(
+    r"(?:^|[`$ ]\s*)orderflow(?! +import\b)((?: +(?:[a-z][a-z-]*|--[a-z-]+))+)([^\n`#|]*)", re.MULTILINE
+)
 OPTION = re.compile(r"--[a-z][a-z-]*")
 SCRIPT = re.compile(r"(?:^|[\s`])\./([\w./-]+\.(?:sh|py|cmd))", re.MULTILINE)
 SECTION = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)#([^)\s]+)\)")

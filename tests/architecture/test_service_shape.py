@@ -1,32 +1,22 @@
-"""Know one service, know four: the same files, and an extra one names what it is about."""
+"""Know one service, know them all: the same five files, each of one meaning, and one door to the library."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.architecture.sources import PACKAGE, python_files, short, tree
+from orderflow.registry import SAGA
+from tests.architecture.sources import PACKAGE, PROJECT, python_files, short, tree
 
-SHAPE = {"__init__.py", "api.py", "model.py", "rows.py", "service.py", "store.py", "views.py"}
-EXTRA = {
-    "order": {"messages.py", "requests.py", "idempotency.py", "admission.py", "finishing.py", "upkeep.py"},
-    "payment": {
-        "alarms.py",
-        "messages.py",
-        "refunds.py",
-        "restatement.py",
-        "settlement.py",
-        "gateway.py",
-        "bank.py",
-        "book.py",
-        "bank_postgres.py",
-    },
-    "inventory": {"messages.py", "demo.py", "releasing.py"},
-    "notification": set[str](),
-}
-PURE = {"model.py", "refunds.py", "releasing.py", "restatement.py", "rows.py", "settlement.py", "messages.py"}
-FORBIDDEN = {
+FILES = {"__init__.py", "messages.py", "model.py", "storage.py", "api.py", "service.py"}
+SERVICES = sorted(path.parent for path in PACKAGE.rglob("service.py") if (path.parent / "model.py").is_file())
+"""A package that has both decides something and runs."""
+
+PURE = ("messages.py", "model.py")
+IMPURE = {
     "asyncio",
     "asyncpg",
     "datetime",
@@ -34,54 +24,115 @@ FORBIDDEN = {
     "os",
     "random",
     "time",
+    "orderflow.bank",
     "orderflow.runtime",
     "orderflow.settings",
-    "orderflow.messaging.stores",
-    "orderflow.messaging.transports",
-    "orderflow.messaging.clock",
 }
+IMPURE_NAMES = {
+    "Clock",
+    "Commands",
+    "Database",
+    "Gateway",
+    "ServiceContext",
+    "Signals",
+    "Surroundings",
+    "load_queries",
+}
+"""What the front door has for the other files."""
 
 
-@pytest.mark.parametrize("service", sorted(EXTRA))
-def test_every_service_has_the_same_files(service: str) -> None:
-    folder = PACKAGE / service
-    assert {path.name for path in folder.glob("*.py")} == SHAPE | EXTRA[service]
+@pytest.mark.parametrize("folder", SERVICES, ids=lambda folder: folder.name)
+def test_every_service_has_the_same_files(folder: Path) -> None:
+    assert {path.name for path in folder.glob("*.py")} == FILES
     assert (folder / "sql" / "queries.sql").is_file()
     assert (folder / "sql" / "migrations").is_dir()
 
 
-@pytest.mark.parametrize("service", sorted(EXTRA))
-def test_what_decides_knows_no_clock_no_chance_no_database_and_no_http(service: str) -> None:
+def test_there_are_services() -> None:
+    assert len(SERVICES) >= 4
+
+
+@pytest.mark.parametrize("folder", SERVICES, ids=lambda folder: folder.name)
+def test_what_decides_knows_no_clock_no_chance_no_database_and_no_http(folder: Path) -> None:
     found = [
-        f"{short(path)}: {name}"
-        for path in python_files(f"src/orderflow/{service}")
-        if path.name in PURE
-        for name in imported(tree(path))
-        if any(name == each or name.startswith(f"{each}.") for each in FORBIDDEN)
+        f"{short(folder / file)}: {name}"
+        for file in PURE
+        for name in imported(folder / file)
+        if any(name == each or name.startswith(f"{each}.") for each in IMPURE)
+        or name.removeprefix("orderflow.") in IMPURE_NAMES
     ]
     assert found == []
 
 
-@pytest.mark.parametrize("service", sorted(EXTRA))
-def test_a_service_exports_its_table_and_its_definition(service: str) -> None:
-    module = tree(PACKAGE / service / "service.py")
-    assigned = {
+@pytest.mark.parametrize("folder", SERVICES, ids=lambda folder: folder.name)
+def test_decisions_and_rows_stand_in_the_model_messages_in_messages_and_questions_in_storage(folder: Path) -> None:
+    """And the service's declaration in `service.py`, under the name by which the registry finds it."""
+    by_file = {path.name: set(imported(path)) for path in folder.glob("*.py")}
+    homes = {
+        "orderflow.handles": {"model.py"},
+        "orderflow.Row": {"model.py"},
+        "orderflow.Fact": {"model.py"},
+        "orderflow.Command": {"messages.py"},
+        "orderflow.load_queries": {"storage.py"},
+        "orderflow.Service": {"service.py"},
+    }
+    astray = {
+        name: files
+        for name, home in homes.items()
+        if not (files := {file for file, names in by_file.items() if name in names}) <= home
+    }
+    assert astray == {}
+    assert "SERVICE" in {
         target.id
-        for node in module.body
+        for node in tree(folder / "service.py").body
         if isinstance(node, ast.Assign)
         for target in node.targets
         if isinstance(target, ast.Name)
     }
-    defined = {node.name for node in module.body if isinstance(node, ast.FunctionDef)}
-    assert "SERVICE" in assigned
-    assert "definition" in defined
 
 
-def imported(module: ast.Module) -> list[str]:
-    found: list[str] = []
-    for node in ast.walk(module):
+def test_no_service_looks_whether_a_message_is_of_the_type_that_it_handles() -> None:
+    """Handlers are typed by their message; the checker of types holds them to it."""
+    looks = [
+        f"{short(path)}:{node.lineno}"
+        for folder in SERVICES
+        for path in folder.glob("*.py")
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Assert) and "isinstance" in ast.dump(node) and "message" in ast.dump(node)
+    ]
+    assert looks == []
+
+
+def test_services_and_examples_import_the_library_by_its_front_door_alone() -> None:
+    files = [*(path for folder in SERVICES for path in folder.glob("*.py")), *(PROJECT / "examples").rglob("*.py")]
+    inside = {path.relative_to(PACKAGE).parts[0] for path in python_files("src")} & {"messaging", "core"}
+    found = [
+        f"{short(path)}: {name}"
+        for path in files
+        for name in imported(path)
+        if any(name.startswith(f"orderflow.{each}.") for each in inside)
+    ]
+    assert inside
+    assert found == []
+
+
+def test_no_list_of_the_services_stands_outside_of_the_registry() -> None:
+    lists = [
+        f"{short(path)}:{node.lineno}"
+        for path in python_files("src", "scripts")
+        if path.name != "registry.py"
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Tuple | ast.List | ast.Set)
+        and set(SAGA) == {each.value for each in node.elts if isinstance(each, ast.Constant)}
+    ]
+    assert lists == []
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Modules, and of `from x import y` both `x` and `x.y`."""
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
-            found += [each.name for each in node.names]
+            yield from (each.name for each in node.names)
         elif isinstance(node, ast.ImportFrom):
-            found.append(node.module or "")
-    return found
+            yield node.module or ""
+            yield from (f"{node.module}.{each.name}" for each in node.names)

@@ -33,8 +33,15 @@ PACKAGES = sorted({path.parent.parent for path in PACKAGE.rglob("sql/*.sql")})
 
 
 def test_no_python_file_has_sql_in_it() -> None:
-    """`BEGIN`, `COMMIT` and `ROLLBACK` are the transaction's own words, `SELECT 1` asks nothing."""
-    said = ((path, line, text) for path in python_files("src") for line, text in texts(path))
+    """`BEGIN`, `COMMIT` and `ROLLBACK` are the transaction's own words, `SELECT 1` asks nothing, and one file makes
+    statements from what rows declare.
+    """
+    said = (
+        (path, line, text)
+        for path in python_files("src")
+        if not (path.name == "tables.py" and path.parent.name == "postgres")
+        for line, text in texts(path)
+    )
 
     assert [f"{short(path)}:{line}: {text[:60]}" for path, line, text in said if STATEMENT.match(text)] == []
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from orderflow.settings import SERVICES
+from orderflow.registry import SAGA
 from tests.architecture.sources import PACKAGE, python_files, short, texts, tree
 
 CODE = python_files("src")
-CONFIGS = {"ServiceConfig": SERVICES, "EngineConfig": ("messaging",), "Policy": ("messaging",)}
+CONFIGS = {"ServiceConfig": SAGA, "EngineConfig": ("messaging",), "Policy": ("messaging",)}
 """Classes whose fields bear the names of others', and the packages that must read them."""
-BY_NAME = {f"{name}_{what}" for name in (*SERVICES, "log", "bank") for what in ("database_url", "port", "url")}
+BY_NAME = {f"{name}_{what}" for name in (*SAGA, "log", "bank") for what in ("database_url", "port", "url")}
 """Settings whose names are put together where they are read."""
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from orderflow.messaging.crash_points import EXIT_CODE, Point
-from orderflow.settings import SERVICES
+from orderflow.registry import SAGA
 from tests.crashes.cells import LOGS, MIGRATE, Cell, day_of, every_cell, why_not
 from tests.crashes.cost import nanoseconds, points_of_an_order
 from tests.crashes.matrix import Matrix, Servers, Verdict
@@ -29,7 +29,7 @@ BEGIN, END = "<!-- crash points: made by python -m tests.crashes --write -->", "
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("points", nargs=-1, metavar="[POINT]…", type=click.Choice(list(map(str, Point))))
-@click.option("--service", type=click.Choice([*SERVICES, MIGRATE]), help="Only processes of this service.")
+@click.option("--service", type=click.Choice([*SAGA, MIGRATE]), help="Only processes of this service.")
 @click.option("--log", type=click.Choice(LOGS), help="Only on this log.")
 @click.option("--times", type=click.IntRange(1, 20), default=1, show_default=True, help="Die at the N-th time.")
 @click.option("--jobs", type=click.IntRange(1, 20), default=1, show_default=True, help="Installations of each log.")
@@ -167,7 +167,7 @@ def with_table(page: str, verdicts: Sequence[Verdict]) -> str:
 
 def row(point: Point, verdicts: Sequence[Verdict]) -> str:
     services = {each.cell.service for each in verdicts}
-    who = "all four" if services == set(SERVICES) else ", ".join(sorted(services))
+    who = "all four" if services == set(SAGA) else ", ".join(sorted(services))
     if len({each.cell.log for each in verdicts}) == 1:
         who += f", on {verdicts[0].cell.log}"
     wrong = [str(each) for each in verdicts if not each.holds]

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from orderflow.messaging.crash_points import Point
-from orderflow.settings import SERVICES
+from orderflow.registry import SAGA
 
 LOGS = ("postgres", "kafka")
 MIGRATE = "migrate"
@@ -51,7 +51,7 @@ class Reach:
 
 
 def _all(day: Day) -> Reach:
-    return Reach(dict.fromkeys(SERVICES, day))
+    return Reach(dict.fromkeys(SAGA, day))
 
 
 _PUBLISHED = {**dict.fromkeys(PUBLISHERS, Day.ORDERS), "notification": Day.POISON}
@@ -127,7 +127,7 @@ def why_not(cell: Cell) -> str:
 def every_cell() -> Iterator[Cell]:
     """Reachable or not."""
     for point in Point:
-        services = (MIGRATE,) if point is Point.MIGRATION_APPLIED else SERVICES
+        services = (MIGRATE,) if point is Point.MIGRATION_APPLIED else SAGA
         for service in services:
             for log in LOGS:
                 yield Cell(point, service, log)

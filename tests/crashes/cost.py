@@ -12,7 +12,7 @@ from time import process_time
 import httpx2
 
 from orderflow.messaging.crash_points import Point, arm, reached
-from orderflow.settings import SERVICES
+from orderflow.registry import SAGA
 from tests.support.postgres import PostgresServer
 from tests.support.saga import databases, running
 from tests.support.waiting import eventually
@@ -40,10 +40,10 @@ async def points_of_an_order(server: PostgresServer) -> int:
         passed[point] += 1
         arm(dict.fromkeys(Point, 1), count)
 
-    with databases(server, *SERVICES) as made, tempfile.TemporaryDirectory() as home:
+    with databases(server, *SAGA) as made, tempfile.TemporaryDirectory() as home:
         await made.migrate()
         async with AsyncExitStack() as stack:
-            shop = {name: await stack.enter_async_context(running(name, made, Path(home))) for name in SERVICES}
+            shop = {name: await stack.enter_async_context(running(name, made, Path(home))) for name in SAGA}
             arm(dict.fromkeys(Point, 1), count)
             try:
                 placed = (await shop["order"].post("/orders", json=ORDER)).json()["id"]

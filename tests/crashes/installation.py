@@ -21,11 +21,11 @@ from orderflow.local import preparation
 from orderflow.local.home import Home
 from orderflow.local.preparation import make_topics
 from orderflow.local.processes import tail
-from orderflow.local.services import definition_of
 from orderflow.messaging import crash_points
 from orderflow.messaging.stores.postgres.connections import connect, leave
 from orderflow.messaging.stores.postgres.installation import installation_of
-from orderflow.settings import SERVICES, Settings
+from orderflow.registry import SAGA, service_of
+from orderflow.settings import Settings
 from tests.crashes.nursery import Child, Nursery
 from tests.support.postgres import PostgresServer, free_port
 from tests.support.saga import databases
@@ -117,10 +117,10 @@ class Installation:
         self._planted = list(planted)
         self._parts = ExitStack()
         self._parts.callback(shutil.rmtree, self.folder, ignore_errors=True)
-        self.urls = self._parts.enter_context(databases(server, *SERVICES)).urls
+        self.urls = self._parts.enter_context(databases(server, *SAGA)).urls
         self._bootstrap = bootstrap
         self._prefix = f"crashes-{uuid4().hex[:8]}."
-        self.workers = {name: Worker(self, name, name) for name in SERVICES}
+        self.workers = {name: Worker(self, name, name) for name in SAGA}
         self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}) if bootstrap else None
 
     async def prepare(self) -> None:
@@ -178,7 +178,7 @@ class Installation:
 
     def _put_out(self, service: str) -> None:
         assert self._admin is not None
-        groups = [self._prefix + each.consumer for each in definition_of(service).service.subscriptions]
+        groups = [self._prefix + each.consumer for each in service_of(service).subscriptions]
         for group, future in self._admin.describe_consumer_groups(groups).items():
             try:
                 members = [member.member_id for member in future.result(timeout=10).members]

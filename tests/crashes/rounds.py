@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx2
 
-from orderflow.audit.databases import DATABASES
+from orderflow.audit.databases import audited
 from orderflow.audit.live import audit
 from orderflow.messaging.faults.fault import Fault, FaultKind
 from orderflow.messaging.stores.postgres.connections import connect, leave
@@ -234,7 +234,7 @@ class Scene:
     async def _broken(self) -> list[str]:
         """What the audit finds once nothing is under way, and whatever else is not as it should be."""
         assert self._transport is not None
-        urls = {name: self.installation.urls[name] for name in DATABASES}
+        urls = {name: self.installation.urls[name] for name in audited()}
         report = await audit(urls, self._transport, wait_s=REST_TIMEOUT_S, accepted=self.shop.accepted)
         broken = [str(finding) for finding in report.findings]
         for worker in self.installation.workers.values():

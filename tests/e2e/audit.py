@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orderflow.audit.databases import DATABASES
+from orderflow.audit.databases import audited
 from orderflow.audit.findings import Report
 from orderflow.audit.live import audit
 from orderflow.runtime.transports import connect_transport
@@ -23,7 +23,7 @@ async def assert_promises(shop: Shop) -> Report:
 async def look(shop: Shop, wait_s: float = 0.0) -> Report:
     """What an audit of this moment tells."""
     settings = shop.system.settings()
-    urls = {name: settings.service_database_url(name) for name in DATABASES}
+    urls = {name: settings.service_database_url(name) for name in audited()}
     transport = await connect_transport(settings)
     try:
         return await audit(urls, transport, wait_s=wait_s, accepted=list(shop.accepted))

@@ -36,9 +36,13 @@ QUICK: Mapping[str, str] = {
 
 
 class System:
-    """One home. `libs` are Kafka's jars where it runs on a broker of its own; `options` go to `up`."""
+    """One home. `libs` are Kafka's jars where it runs on a broker of its own; `options` go to `up`,
+    `environment` to it and to every command.
+    """
 
-    def __init__(self, libs: Path | None = None, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self, libs: Path | None = None, options: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="orderflow-e2e-"))
         self.home = Home(self.folder / "home")
         self.output = self.folder / "up.out"
@@ -48,6 +52,7 @@ class System:
             **QUICK,
             "ORDERFLOW_HOME": str(self.home.path),
             "ORDERFLOW_KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}",
+            **(environment or {}),
         }
         self._up: subprocess.Popen[bytes] | None = None
         if libs is not None:

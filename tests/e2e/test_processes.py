@@ -8,14 +8,14 @@ from pathlib import Path
 import httpx2
 import psutil
 
-from orderflow.settings import SERVICES
+from orderflow.registry import SAGA
 from tests.e2e.audit import assert_promises
 from tests.e2e.conftest import Start
 from tests.e2e.shop import VISA, Shop
 from tests.e2e.system import System, alive, kill, resume
 from tests.support.waiting import eventually
 
-TWO_OF_EACH = tuple(option for name in SERVICES for option in ("--processes", f"{name}=2"))
+TWO_OF_EACH = tuple(option for name in SAGA for option in ("--processes", f"{name}=2"))
 GONE_TIMEOUT_S = 60.0
 
 
@@ -24,7 +24,7 @@ async def test_two_processes_of_each_service_share_the_work_and_either_may_die(
 ) -> None:
     system = own_system(carrier_jars, *TWO_OF_EACH)
     await system.start()
-    assert len(system.names("service")) == 2 * len(SERVICES)
+    assert len(system.names("service")) == 2 * len(SAGA)
     shop = Shop(system)
     try:
         await shop.stock("SHARED", 1_000)
@@ -142,7 +142,7 @@ async def test_what_runs_can_be_seen_and_a_second_up_is_refused(system: System) 
     assert second.returncode == 1
     assert "already" in second.stderr + second.stdout
     async with httpx2.AsyncClient(trust_env=False) as http:
-        for name in SERVICES:
+        for name in SAGA:
             for path in ("/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs"):
                 assert (await http.get(system.url(name) + path)).is_success, (name, path)
 

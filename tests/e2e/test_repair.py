@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from orderflow.audit.databases import DATABASES
+from orderflow.audit.databases import audited
 from tests.e2e.audit import assert_promises
 from tests.e2e.shop import VISA, Shop
 from tests.e2e.system import System
@@ -30,7 +30,7 @@ async def test_what_got_lost_is_planned_healed_and_logged(system: System, shop: 
         orders[name] = await shop.place(sku, quantity=2, method=method)
     await shop.ends_of(list(orders.values()))
     await assert_promises(shop)
-    urls = {name: system.settings().service_database_url(name) for name in DATABASES}
+    urls = {name: system.settings().service_database_url(name) for name in audited()}
     for name, order_id in orders.items():
         await damage(urls, DAMAGES[name], {"id": order_id, "sku": HEALED[name], "customer": "ada"})
 

@@ -20,7 +20,8 @@ import pytest
 from orderflow.cli.running import as_running
 from orderflow.messaging.failures import FAILING_KEYS_MIN
 from orderflow.messaging.transport import ProducerRecord
-from orderflow.settings import SERVICES, Settings
+from orderflow.registry import SAGA
+from orderflow.settings import Settings
 from tests.support.command_line import System, running
 from tests.support.waiting import eventually
 
@@ -335,7 +336,7 @@ async def test_what_waits_is_counted_alike_wherever_it_is_told(system: System) -
 
 def scrape(system: System) -> str:
     settings = as_running(Settings.load(environ=system.environment))
-    return "".join(httpx2.get(f"{settings.service_url(name)}/metrics").text for name in SERVICES)
+    return "".join(httpx2.get(f"{settings.service_url(name)}/metrics").text for name in SAGA)
 
 
 async def _nothing_waits(system: System) -> bool:

@@ -13,9 +13,11 @@ from orderflow.messaging.stores.postgres import migrations
 from orderflow.messaging.stores.postgres.outbox import PostgresOutboxReader
 from orderflow.messaging.stores.postgres.queries import load_queries
 from orderflow.messaging.stores.postgres.store import PostgresStore
+from orderflow.messaging.stores.postgres.tables import tables_of
 from orderflow.messaging.transport import TopicSettings
 from orderflow.messaging.transports import postgres_log
-from orderflow.order.store import Orders, tables
+from orderflow.order.service import SERVICE
+from orderflow.order.storage import Orders
 from tests.conformance.store_values import changes, commit, outgoing
 from tests.support.postgres import PostgresServer
 from tests.support.saga import databases
@@ -149,7 +151,7 @@ async def test_who_does_not_hold_a_partition_any_more_settles_nothing_there(
 async def test_who_waits_hears_of_orders_that_fail_too(postgres: PostgresServer, ends: bool) -> None:
     with databases(postgres, "order") as made:
         await made.migrate()
-        store = await PostgresStore.connect(made.urls["order"], tables=tables())
+        store = await PostgresStore.connect(made.urls["order"], tables=tables_of(SERVICE.tables))
         connection = await asyncpg.connect(made.urls["order"])
         try:
             order_id = await connection.fetchval(ORDER)

@@ -1,120 +1,135 @@
-"""The example: a fifth service of 60 lines, as a process of its own."""
+"""The example: a fifth service from a distribution of its own, which a system hosts as it hosts its four."""
 
 from __future__ import annotations
 
-import asyncio
+import json
 import os
-import signal
+import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
-import msgspec
 import pytest
 
-from examples.shipping.__main__ import OrderShipped
-from orderflow.events.inventory import MissingLine, ReservedLine, StockRejected, StockReserved
-from orderflow.messaging.transports import postgres_log
-from tests.support.postgres import PostgresServer
-from tests.support.saga import Databases, Wire, new_order_id, wire
+from orderflow.registry import SAGA
+from tests.e2e.shop import Shop
+from tests.e2e.system import System
+from tests.support.waiting import eventually
 
 PROJECT = Path(__file__).resolve().parents[2]
+EXAMPLE = PROJECT / "examples" / "shipping"
+ALL = (*SAGA, "shipping")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of packages into which pip has installed the example."""
+    folder = tmp_path_factory.mktemp("site")
+    source = shutil.copytree(EXAMPLE, folder / "source")
+    options = ("--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check")
+    command = [sys.executable, "-m", "pip", "install", *options, "--target", str(folder / "packages"), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return folder / "packages"
 
 
 @pytest.fixture
-def server() -> Iterator[PostgresServer]:
-    """A server of its own: databases and roles have the names that a real one has."""
-    own = PostgresServer()
-    own.start()
-    for name in ("orderflow_shipping", "orderflow_log"):
-        own.execute(f"CREATE ROLE {name} LOGIN")
-        own.execute(f"CREATE DATABASE {name} OWNER {name}")
-    yield own
-    own.remove()
-
-
-@pytest.fixture
-async def log(server: PostgresServer) -> AsyncIterator[Wire]:
-    url = server.url("orderflow_log", user="orderflow_log")
-    await postgres_log.migrate(url)
-    async with wire(Databases({"log": url})) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def shipping(server: PostgresServer, log: Wire, tmp_path: Path) -> AsyncIterator[int]:
-    """The process; its port."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "examples.shipping", "0"),
-        cwd=PROJECT,
-        env={
-            **{name: value for name, value in os.environ.items() if not name.startswith(("ORDERFLOW_", "PG"))},
-            "ORDERFLOW_SHIPPING_DATABASE_URL": server.url("orderflow_shipping", user="orderflow_shipping"),
-            "ORDERFLOW_LOG_DATABASE_URL": server.url("orderflow_log", user="orderflow_log"),
-            "ORDERFLOW_HOME": str(tmp_path),
-            "ORDERFLOW_PARTITIONS": "2",
-        },
-        stdout=asyncio.subprocess.PIPE,
-    )
+async def system(site: Path) -> AsyncIterator[System]:
+    environment = {"PYTHONPATH": str(site), "ORDERFLOW_SHIPPING_PORT": "0"}
+    made = System(None, ("--game-day",), environment)
     try:
-        assert process.stdout is not None
-        async with asyncio.timeout(60):
-            ready = msgspec.json.decode(await process.stdout.readline())
-        assert ready["service"] == "shipping"
-        yield ready["port"]
-        process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(30):
-            assert await process.wait() == 0
+        await made.start()
+        yield made
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        made.remove()
 
 
-async def test_what_is_reserved_is_shipped_once_and_what_is_rejected_is_not(
-    shipping: int, log: Wire, server: PostgresServer
-) -> None:
-    lines = (ReservedLine(sku="SKU-A", quantity=2),)
-    missing = (MissingLine(sku="SKU-B", requested=1, available=0),)
-    reserved, rejected, last = (new_order_id() for _ in range(3))
-    for sequence in (1, 1, 2):
-        await log.say(
-            StockReserved(order_id=reserved, customer_id="c", lines=lines), "/orderflow/inventory", sequence
-        )
-    await log.say(StockRejected(order_id=rejected, customer_id="c", missing=missing), "/orderflow/inventory")
-    await log.say(StockReserved(order_id=last, customer_id="c", lines=lines), "/orderflow/inventory")
-    await log.hear(OrderShipped, last)
-    shipped = await log.hear(OrderShipped, reserved)
-    assert shipped.parcel.startswith("P-")
-    kept = server.execute("SELECT count(*) FROM shipments", "orderflow_shipping")
-    assert kept == "2"
-    assert len(await log.heard(OrderShipped)) == 2
+@pytest.fixture
+def outside(site: Path) -> dict[str, str]:
+    """The environment of commands where nothing runs."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ORDERFLOW_", "PG"))}
+    return {**kept, "PYTHONPATH": str(site)}
 
 
-@pytest.mark.parametrize(
-    ("given", "code", "sentence"),
-    [
-        ({}, 2, "no database for shipping: set ORDERFLOW_SHIPPING_DATABASE_URL"),
-        ({"ORDERFLOW_SHIPPING_DATABASE_URL": "postgresql://s@127.0.0.1:9/x"}, 1, "shipping cannot be used"),
-    ],
-)
-def test_what_is_wrong_with_its_settings_is_one_sentence(
-    given: dict[str, str], code: int, sentence: str, tmp_path: Path
-) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ORDERFLOW_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "examples.shipping", "0"],
-        cwd=PROJECT,
-        env={**environment, "ORDERFLOW_HOME": str(tmp_path), **given},
-        capture_output=True,
-        text=True,
-        timeout=60,
+def answer(system: System, *arguments: str, codes: tuple[int, ...] = (0,)) -> Any:
+    done = system.command(*arguments, "--json")
+    assert done.returncode in codes, done.stderr
+    return json.loads(done.stdout)
+
+
+def orderflow(environment: dict[str, str], folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "orderflow", *arguments]
+    return subprocess.run(
+        command, env=environment, cwd=folder, capture_output=True, text=True, check=False, timeout=60
     )
-    assert (done.returncode, done.stderr.count("\n")) == (code, 1)
-    assert sentence in done.stderr
 
 
-def test_the_example_is_at_most_60_lines_of_python() -> None:
-    files = (PROJECT / "examples" / "shipping").rglob("*.py")
-    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files) <= 60
+async def test_up_hosts_it_and_every_command_knows_it(system: System) -> None:
+    shop = Shop(system)
+    try:
+        assert system.names("service") == list(ALL)
+        assert list(answer(system, "health")["services"]) == list(ALL)
+        assert {each["name"] for each in answer(system, "status")["processes"]} >= set(ALL)
+        assert list(answer(system, "outbox", "status")["services"]) == list(ALL)
+        checks = {each["check"]: each["verdict"] for each in answer(system, "doctor")["checks"]}
+        assert (checks["database of shipping"], checks["service shipping"]) == ("ok", "ok")
+        assert answer(system, "settings")["shipping_database_url"]["value"] is None
+        await shop.stock("TEA", 1_000)
+        await shop.end_of(await shop.place("TEA"))
+        await eventually(lambda: shipped(system) == 1, timeout_s=30, every_s=0.2)
+
+        fault = ("--event", "StockReserved", "--match", "sku=TEA", "--error", "permanent")
+        answer(system, "fault", "add", "shipping", *fault)
+        order_id = await shop.place("TEA")
+        await shop.end_of(order_id)
+        await eventually(lambda: letters(system), timeout_s=60, every_s=0.2)
+        [letter] = letters(system)
+        assert (letter["service"], letter["key"]) == ("shipping", str(order_id))
+        lag = answer(system, "lag", codes=(0, 1))
+        assert "shipping" in json.dumps(lag)
+
+        assert answer(system, "audit", codes=(0, 1))["waiting"]["dead"] == 1
+        answer(system, "fault", "clear", "--all")
+        answer(system, "dlt", "replay", "--all", "--service", "shipping")
+        await eventually(lambda: shipped(system) == 2, timeout_s=30, every_s=0.2)
+        audit = answer(system, "audit")
+        assert audit["findings"] == []
+        logs = system.command("logs", "shipping", "-n", "5")
+        assert (logs.returncode, '"service":"shipping"' in logs.stdout.replace(" ", "")) == (0, True), logs.stdout
+    finally:
+        await shop.close()
+
+
+def shipped(system: System) -> int:
+    """How many parcels are told of on the topic that the example writes."""
+    done = system.command("topic", "tail", "shipping-status", "--from", "earliest", "--json")
+    return done.stdout.count("shipping.OrderShipped")
+
+
+def letters(system: System) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = answer(system, "dlt", "list", "--service", "shipping")["dead_letters"]
+    return found
+
+
+def test_alone_it_wants_a_database_and_says_so_in_one_sentence(outside: dict[str, str], tmp_path: Path) -> None:
+    given = {**outside, "ORDERFLOW_LOG_FILE": str(tmp_path / "shipping.log")}
+    done = orderflow(given, tmp_path, "run", "shipping", "--port", "0")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "no database for shipping: set ORDERFLOW_SHIPPING_DATABASE_URL" in done.stderr
+
+
+def test_a_service_that_cannot_be_loaded_is_told_in_one_sentence(outside: dict[str, str], tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    info = broken / "returns_service-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "entry_points.txt").write_text("[orderflow.services]\nreturns = returns_service:SERVICE\n")
+    environment = {**outside, "PYTHONPATH": f"{outside['PYTHONPATH']}{os.pathsep}{broken}"}
+    done = orderflow(environment, tmp_path, "run", "returns", "--port", "0")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "the service returns cannot be loaded from returns_service:SERVICE: ModuleNotFoundError" in done.stderr
+
+
+def test_the_example_is_at_most_40_lines_of_python() -> None:
+    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in EXAMPLE.rglob("*.py")) <= 40

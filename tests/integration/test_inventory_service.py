@@ -14,7 +14,10 @@ import pytest
 from orderflow.events.inventory import StockRejected, StockReserved
 from orderflow.events.order import Item
 from orderflow.events.payment import PaymentSucceeded
-from orderflow.inventory.demo import DEMO_CATALOGUE
+from orderflow.inventory.service import DEMO_CATALOGUE, SERVICE
+from orderflow.messaging.store import DataRefusedError
+from orderflow.messaging.stores.postgres.store import PostgresStore
+from orderflow.messaging.stores.postgres.tables import tables_of
 from tests.support.postgres import PostgresServer
 from tests.support.saga import Databases, Wire, databases, new_order_id, running, wire
 from tests.support.waiting import eventually
@@ -178,3 +181,24 @@ async def test_no_catalogue_is_put_in_beside_articles_of_your_own(made: Database
 
 async def test_no_catalogue_is_put_in_where_it_is_not_wanted(service: httpx2.AsyncClient) -> None:
     assert (await service.get("/stock")).json() == {"stock": [], "next": None}
+
+
+async def test_the_database_lets_nobody_give_back_what_is_not_reserved(made: Databases) -> None:
+    await made.migrate()
+    store = await PostgresStore.connect(made.urls["inventory"], tables=tables_of(SERVICE.tables))
+    try:
+        for status, lines, missing in (("REJECTED", "[]", "[{}]"), ("RELEASED", "[{}]", "[]")):
+            await store.fetch(
+                "INSERT INTO reservations (order_id, status, lines, missing, released_by) SELECT gen_random_uuid(),"
+                " $1::text, $2::jsonb, $3::jsonb, CASE $1 WHEN 'RELEASED' THEN gen_random_uuid() END",
+                status,
+                lines,
+                missing,
+            )
+            with pytest.raises(DataRefusedError, match=f"what is {status} cannot be given back"):
+                await store.fetch(
+                    "UPDATE reservations SET status = 'RELEASED', released_by = gen_random_uuid() WHERE status = $1",
+                    status,
+                )
+    finally:
+        await store.close()

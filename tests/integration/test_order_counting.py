@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncpg
 
 from orderflow.messaging.stores.postgres.store import PostgresStore
-from orderflow.order.store import Orders, tables
+from orderflow.messaging.stores.postgres.tables import tables_of
+from orderflow.order.service import SERVICE as ORDER
+from orderflow.order.storage import Orders
 from tests.support.postgres import PostgresServer
 from tests.support.saga import databases
 
@@ -33,7 +35,7 @@ async def entries_read(connection: asyncpg.Connection[asyncpg.Record]) -> int:
 async def test_a_count_does_not_go_through_the_finished_again_and_again(postgres: PostgresServer) -> None:
     with databases(postgres, "order") as made:
         await made.migrate()
-        store = await PostgresStore.connect(made.urls["order"], tables=tables(), reads_max=1)
+        store = await PostgresStore.connect(made.urls["order"], tables=tables_of(ORDER.tables), reads_max=1)
         connection = await asyncpg.connect(made.urls["order"])
         try:
             await connection.execute("ALTER TABLE orders SET (autovacuum_enabled = off)")

@@ -171,7 +171,7 @@ async def test_keys_are_forgotten_after_their_time_and_orders_are_not(
     made: Databases, postgres: PostgresServer
 ) -> None:
     from orderflow.messaging.stores.postgres.store import PostgresStore
-    from orderflow.order.store import Orders
+    from orderflow.order.storage import Orders
 
     await made.migrate()
     insert = (
@@ -193,7 +193,7 @@ async def test_upkeep_forgets_no_key_before_its_time(made: Databases, postgres: 
     from types import SimpleNamespace
 
     from orderflow.messaging.stores.postgres.store import PostgresStore
-    from orderflow.order.upkeep import forget_old_keys
+    from orderflow.order.storage import forget_old_keys
 
     await made.migrate()
     insert = (

@@ -25,9 +25,10 @@ from orderflow.messaging.rows import Rows
 from orderflow.messaging.signals import Signals
 from orderflow.messaging.stores.postgres import migrations
 from orderflow.messaging.stores.postgres.store import PostgresStore
+from orderflow.messaging.stores.postgres.tables import tables_of
 from orderflow.messaging.transport import ProducerRecord, TopicSettings
 from orderflow.messaging.transports.memory import MemoryLog, MemoryTransport
-from orderflow.payment.service import SERVICE, definition
+from orderflow.payment.service import SERVICE
 from tests.support.postgres import PostgresServer
 from tests.support.saga import new_order_id
 from tests.support.waiting import eventually
@@ -92,9 +93,8 @@ class Shop:
 
 @pytest.fixture
 async def shop(postgres: PostgresServer, database_url: str) -> AsyncIterator[Shop]:
-    made = definition()
-    await migrations.migrate(database_url, [migrations.core(), made.migrations])
-    store = await PostgresStore.connect(database_url, tables=made.tables)
+    await migrations.migrate(database_url, migrations.schema_of(SERVICE))
+    store = await PostgresStore.connect(database_url, tables=tables_of(SERVICE.tables))
     shop = Shop(store, postgres, urlsplit(database_url).path.removeprefix("/"))
     shop.engine.start()
     yield shop

@@ -9,10 +9,9 @@ from uuid import uuid4
 
 import pytest
 
+from orderflow.bank.bank import BankBook, BankFailedError, BankUnavailableError, Charge, MemoryBook, Refund
+from orderflow.bank.postgres import PostgresBook, bank_migrations
 from orderflow.messaging.stores.postgres import migrations
-from orderflow.payment.bank_postgres import PostgresBook, bank_migrations
-from orderflow.payment.book import BankBook, Charge, MemoryBook, Refund
-from orderflow.payment.gateway import BankFailedError, BankUnavailableError
 from tests.support.decisions import id_of
 from tests.support.postgres import PostgresServer
 

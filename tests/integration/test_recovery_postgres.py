@@ -40,10 +40,11 @@ from orderflow.messaging.signals import Signals
 from orderflow.messaging.store import Act, Plan
 from orderflow.messaging.stores.postgres import migrations
 from orderflow.messaging.stores.postgres.store import PostgresStore
+from orderflow.messaging.stores.postgres.tables import tables_of
 from orderflow.messaging.transport import ConsumerRecord, TopicSettings
 from orderflow.messaging.transports.memory import MemoryLog, MemoryTransport
-from orderflow.payment.rows import Payment, Status
-from orderflow.payment.service import SERVICE, definition
+from orderflow.payment.model import Payment, Status
+from orderflow.payment.service import SERVICE
 from tests.support.postgres import PostgresServer
 from tests.support.saga import new_order_id
 from tests.support.waiting import eventually
@@ -91,7 +92,7 @@ class Shop:
     @asynccontextmanager
     async def process(self) -> AsyncIterator[Engine]:
         """A process of its own, dead in the end."""
-        store = await PostgresStore.connect(self.url, tables=definition().tables)
+        store = await PostgresStore.connect(self.url, tables=tables_of(SERVICE.tables))
         engine = self.engine(store=store)
         try:
             yield engine
@@ -142,9 +143,8 @@ class Shop:
 
 @pytest.fixture
 async def shop(postgres: PostgresServer, database_url: str) -> AsyncIterator[Shop]:
-    made = definition()
-    await migrations.migrate(database_url, [migrations.core(), made.migrations])
-    store = await PostgresStore.connect(database_url, tables=made.tables)
+    await migrations.migrate(database_url, migrations.schema_of(SERVICE))
+    store = await PostgresStore.connect(database_url, tables=tables_of(SERVICE.tables))
     yield Shop(store, postgres, database_url)
     await store.close()
 

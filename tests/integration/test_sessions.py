@@ -13,15 +13,15 @@ from uuid import uuid4
 
 import pytest
 
-from orderflow.audit.databases import DATABASES, opened
-from orderflow.inventory.service import definition as inventory
+from orderflow.audit.databases import audited, opened
+from orderflow.bank.bank import BankFailedError, BankUnavailableError
+from orderflow.bank.postgres import PostgresBook, bank_migrations
+from orderflow.inventory.service import SERVICE as INVENTORY
 from orderflow.messaging.store import StoreUnavailableError
 from orderflow.messaging.stores.postgres import connections, migrations
 from orderflow.messaging.stores.postgres.store import PostgresStore
 from orderflow.messaging.transport import TopicSettings, TransportUnavailableError
 from orderflow.messaging.transports.postgres_log import PostgresLogTransport, log_migrations
-from orderflow.payment.bank_postgres import PostgresBook, bank_migrations
-from orderflow.payment.gateway import BankFailedError, BankUnavailableError
 from orderflow.runtime.process import run_service
 from orderflow.settings import Settings
 from tests.conformance.store_values import changes, commit, outgoing
@@ -157,7 +157,7 @@ async def auditing(url: str) -> AsyncIterator[Use]:
     """One snapshot of every database."""
 
     async def use() -> None:
-        async with opened(dict.fromkeys(DATABASES, url)) as databases, databases.snapshots():
+        async with opened(dict.fromkeys(audited(), url)) as databases, databases.snapshots():
             pass
 
     yield use
@@ -346,7 +346,7 @@ async def test_a_service_behind_a_pooler_that_keeps_no_sessions_does_not_start(
         home=tmp_path,
         overrides={"inventory_database_url": at_port(url, other_pooling), "inventory_port": 0, "log_format": "json"},
     )
-    code = await asyncio.wait_for(run_service(inventory(), settings, port=0, announce=print), 30)
+    code = await asyncio.wait_for(run_service(INVENTORY, settings, port=0, announce=print), 30)
 
     assert code == 2
     assert POOLING in "".join(capfd.readouterr())

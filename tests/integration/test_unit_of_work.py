@@ -30,7 +30,7 @@ from orderflow.messaging.stores.postgres import migrations
 from orderflow.messaging.stores.postgres.functions import KEPT, UnitOfWork
 from orderflow.messaging.stores.postgres.migrations import MigrationSequence
 from orderflow.messaging.stores.postgres.store import PostgresStore
-from orderflow.messaging.stores.postgres.tables import Facts, Table
+from orderflow.messaging.stores.postgres.tables import Facts, Table, tables_of
 from orderflow.messaging.transport import ConsumerRecord
 from orderflow.order import service as order
 from orderflow.order.messages import PlaceOrder
@@ -119,8 +119,8 @@ async def test_a_batch_that_is_abandoned_is_two_calls_and_a_look_without_locks_i
 async def test_a_new_order_and_what_it_hears_are_two_round_trips_each_also_when_they_wait_for_one_another(
     database_url: str, asked: list[str]
 ) -> None:
-    await migrations.migrate(database_url, [CORE, order.definition().migrations])
-    store = await PostgresStore.connect(database_url, tables=order.definition().tables)
+    await migrations.migrate(database_url, migrations.schema_of(order.SERVICE))
+    store = await PostgresStore.connect(database_url, tables=tables_of(order.SERVICE.tables))
     processor = Processor(order.SERVICE, store, POLICY, Signals([]), SystemClock())
     placed = PlaceOrder(
         order_id=new_order_id(), customer_id="c", currency="EUR", items=(ITEM,), payment_method="pm_card_visa"

@@ -38,8 +38,20 @@ class Target:
 
 SERVICES, PROCESSOR, RETRIES, CANARY, OUTAGE = "services", "processor", "retries", "canary", "outage judge"
 
-_PAYMENT = ("payment/test_model.py", "payment/test_settlement.py")
-_ORDER = ("order/test_model.py", "order/test_flow.py", "order/test_idempotency.py")
+_STORED = "test_statements.py"
+_PAYMENT = (
+    "test_statements.py",
+    "payment/test_model.py",
+    "payment/test_settlement.py",
+    "payment/test_restatement.py",
+)
+_ORDER = (
+    "test_statements.py",
+    "order/test_model.py",
+    "order/test_flow.py",
+    "order/test_idempotency.py",
+    "order/test_restatement.py",
+)
 _ALL = (
     "messaging/test_suspects.py",
     "messaging/test_retrier.py",
@@ -73,17 +85,19 @@ def _core(*first: str) -> tuple[str, ...]:
 TARGETS = (
     Target("order/model.py", SERVICES, _ORDER),
     Target("payment/model.py", SERVICES, _PAYMENT),
-    Target("payment/refunds.py", SERVICES, _PAYMENT),
-    Target("payment/settlement.py", SERVICES, _PAYMENT),
-    Target("inventory/model.py", SERVICES, ("inventory/test_model.py",)),
-    Target("notification/model.py", SERVICES, ("notification/test_model.py",)),
+    Target(
+        "inventory/model.py",
+        SERVICES,
+        ("inventory/test_model.py", "inventory/test_releasing.py"),
+    ),
+    Target("notification/model.py", SERVICES, ("notification/test_model.py", _STORED)),
     Target("messaging/processor.py", PROCESSOR, _core("processor", "outage_processor", "refused_parking")),
     Target("messaging/fold.py", PROCESSOR, _core("processor", "parking", "intents")),
     Target("messaging/parking.py", PROCESSOR, _core("parking")),
     Target("messaging/handling.py", PROCESSOR, _core("handling", "processor")),
     Target("messaging/notes.py", PROCESSOR, _core("handling", "processor", "intents")),
     Target("messaging/suspects.py", PROCESSOR, _core("suspects")),
-    Target("messaging/decision.py", PROCESSOR, _core("failures", "processor")),
+    Target("messaging/decision.py", PROCESSOR, _core("handles", "failures", "processor")),
     Target("messaging/machine.py", PROCESSOR, ("messaging/test_machine.py", *_ORDER, *_PAYMENT)),
     Target("messaging/inbox.py", PROCESSOR, _core("failures", "parking")),
     Target("messaging/retry.py", RETRIES, ("messaging/test_retry.py",)),

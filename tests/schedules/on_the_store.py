@@ -24,10 +24,10 @@ from orderflow.messaging.signals import Outcome, Signals
 from orderflow.messaging.store import Act, OutboxFilter, StoreUnavailableError
 from orderflow.messaging.stores.postgres import migrations
 from orderflow.messaging.stores.postgres.store import PostgresStore
+from orderflow.messaging.stores.postgres.tables import tables_of
 from orderflow.messaging.transport import TopicSettings
 from orderflow.messaging.transports.memory import MemoryLog, MemoryTransport
 from orderflow.order import service as order
-from orderflow.order import store as order_store
 from orderflow.order.messages import Placed, PlaceOrder
 from tests.schedules.explore import Case, Part
 from tests.schedules.processes import FOREVER_MS, POLICY, Database, Process
@@ -408,10 +408,10 @@ class IdempotencyKey(Case):
         self.stores: list[PostgresStore] = []
 
     async def open(self, url: str) -> None:
-        await migrations.migrate(url, [migrations.core(), order.definition().migrations])
+        await migrations.migrate(url, migrations.schema_of(order.SERVICE))
         self.own = await asyncpg.connect(url)
         for _ in range(2):
-            self.stores.append(await PostgresStore.connect(url, tables=order_store.tables()))
+            self.stores.append(await PostgresStore.connect(url, tables=tables_of(order.SERVICE.tables)))
 
     async def begin(self, chance: Random) -> Mapping[str, Part]:
         await self.own.execute(

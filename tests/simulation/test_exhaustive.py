@@ -15,7 +15,7 @@ from orderflow.events.order import OrderPlaced
 from orderflow.messaging.decision import Decision, Handler, Service
 from orderflow.messaging.envelope import Envelope
 from orderflow.messaging.rows import Rows
-from orderflow.order.rows import Order
+from orderflow.order.model import Order
 from orderflow.payment.messages import ChargeUnknown
 from orderflow.simulation.code import Code
 from orderflow.simulation.exhaustive.__main__ import main

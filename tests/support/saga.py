@@ -13,21 +13,21 @@ from uuid import UUID, uuid4
 import httpx2
 import msgspec
 
-from orderflow.inventory.service import definition as inventory
+from orderflow.bank.postgres import bank_migrations
+from orderflow.inventory.service import SERVICE as INVENTORY
 from orderflow.messaging import cloudevents
 from orderflow.messaging.catalogue import Catalogue, wire_name
 from orderflow.messaging.clock import SystemClock
+from orderflow.messaging.decision import Service
 from orderflow.messaging.envelope import Envelope
 from orderflow.messaging.identity import event_id, uuid7
 from orderflow.messaging.message import Event
 from orderflow.messaging.stores.postgres import migrations
 from orderflow.messaging.transport import ProducerRecord, Transport
 from orderflow.messaging.transports import postgres_log
-from orderflow.notification.service import definition as notification
-from orderflow.order.service import definition as order
-from orderflow.payment.bank_postgres import bank_migrations
-from orderflow.payment.service import definition as payment
-from orderflow.runtime.definition import ServiceDefinition
+from orderflow.notification.service import SERVICE as NOTIFICATION
+from orderflow.order.service import SERVICE as ORDER
+from orderflow.payment.service import SERVICE as PAYMENT
 from orderflow.runtime.process import run_service
 from orderflow.settings import Settings
 from tests.support.postgres import PostgresServer
@@ -38,8 +38,8 @@ E = TypeVar("E", bound=Event)
 SERVICES = ("order", "payment", "inventory", "notification")
 
 
-def definition_of(name: str) -> ServiceDefinition:
-    return {"order": order, "payment": payment, "inventory": inventory, "notification": notification}[name]()
+def definition_of(name: str) -> Service:
+    return {each.name: each for each in (ORDER, PAYMENT, INVENTORY, NOTIFICATION)}[name]
 
 
 class Databases:
@@ -51,8 +51,7 @@ class Databases:
     async def migrate(self) -> None:
         for name in SERVICES:
             if name in self.urls:
-                sequences = [migrations.core(), definition_of(name).migrations]
-                await migrations.migrate(self.urls[name], sequences)
+                await migrations.migrate(self.urls[name], migrations.schema_of(definition_of(name)))
         await postgres_log.migrate(self.urls["log"])
         if "bank" in self.urls:
             await migrations.migrate(self.urls["bank"], [bank_migrations()])

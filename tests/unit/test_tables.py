@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from enum import StrEnum
+from datetime import UTC, date, datetime
+from enum import Enum, StrEnum
 from typing import ClassVar, Literal
 from uuid import UUID
 
 import msgspec
 import pytest
 
-from orderflow.messaging.rows import Fact, Row
+from orderflow.messaging.rows import Fact, Ref, Row
 from orderflow.messaging.store import Changes
-from orderflow.messaging.stores.postgres.tables import Columns, Facts, Mappings, Table
+from orderflow.messaging.stores.postgres.tables import Columns, Facts, Mappings, Table, tables_of
 
 
 class Size(StrEnum):
@@ -140,3 +140,70 @@ def test_a_type_without_a_table_is_told_and_never_dropped() -> None:
         Mappings([LAST]).statements(Changes(consumer="c", facts=[Mark(name="a")]))
     with pytest.raises(LookupError, match="Thing"):
         Mappings([LAST]).load(Thing)
+
+
+class Parcel(Row, frozen=True, kw_only=True):
+    TABLE: ClassVar[str] = "parcels"
+    KEY: ClassVar[str] = "parcel_id"
+    CHANGES: ClassVar[tuple[str, ...]] = ("size", "parts")
+    CHANGED_AT: ClassVar[str] = "changed_at"
+    STEPWISE: ClassVar[bool] = True
+
+    parcel_id: UUID
+    weight: float
+    sealed: bool
+    seen: date | None
+    packed_at: datetime
+    label: bytes
+    size: Size = Size.BIG
+    parts: tuple[Part, ...] = ()
+
+
+PARCEL = Parcel(parcel_id=UUID(int=3), weight=0.5, sealed=True, seen=None, packed_at=AT, label=b"")
+
+
+def test_the_statements_of_a_table_are_made_from_what_its_rows_declare() -> None:
+    table = Table(Parcel)
+    columns = "parcel_id, weight, sealed, seen, packed_at, label, size, parts"
+    arrays = (
+        "$1::uuid[], $2::double precision[], $3::boolean[], $4::date[], $5::timestamptz[], $6::bytea[], $7::text[], "
+        "$8::text[]"
+    )
+    assert table.load == f"SELECT {columns} FROM parcels WHERE parcel_id = ANY ($1::uuid[])"
+    assert table.insert == (
+        f"INSERT INTO parcels ({columns}) SELECT {columns}::jsonb FROM unnest({arrays}) AS new ({columns})"
+    )
+    assert table.update == (
+        "UPDATE parcels SET size = new.size, parts = new.parts::jsonb, changed_at = now() "
+        "FROM unnest($1::uuid[], $2::text[], $3::text[]) AS new (parcel_id, size, parts) "
+        "WHERE parcels.parcel_id = new.parcel_id"
+    )
+    assert (table.stepwise, table.changing) == (True, ("parcel_id", "size", "parts"))
+    assert PARCEL.id == PARCEL.parcel_id
+    assert PARCEL.ref == Ref(Parcel, UUID(int=3))
+
+
+def test_what_is_written_by_hand_stays_as_it_is() -> None:
+    table = Table(Parcel, update="by hand")
+    assert (table.update, table.load) == ("by hand", Table(Parcel).load)
+
+
+def test_rows_and_facts_stand_in_tables_in_the_order_in_which_they_are_named() -> None:
+    tables = tables_of((Mark, Parcel))
+    assert tables == (Facts(Mark), Table(Parcel))
+    assert Facts(Mark).append == "INSERT INTO marks (name) SELECT name FROM unnest($1::text[]) AS new (name)"
+
+
+def test_a_column_of_which_no_type_is_known_is_told() -> None:
+    class Colour(Enum):
+        RED = object()
+
+    class Painted(Fact, frozen=True, kw_only=True):
+        TABLE: ClassVar[str] = "painted"
+        KEY: ClassVar[str] = "colour"
+
+        colour: Colour
+
+    Painted.__annotations__["colour"] = Colour
+    with pytest.raises(TypeError, match="Colour fits no column: derive it from str or int"):
+        Facts(Painted)

@@ -86,7 +86,7 @@ BUGS = (
         "idempotency-key-forgotten-early",
         2,
         "Idempotency keys are forgotten long before their time.",
-        "order/upkeep.py",
+        "order/storage.py",
         "orders.purge_keys(context.config.idempotency_keep_s, AT_ONCE)",
         "orders.purge_keys(context.config.idempotency_keep_s / 1000, AT_ONCE)",
         "tests/integration/test_order_service.py -k upkeep",

@@ -8,8 +8,6 @@ from tests.zoo.bug import Bug
 
 ORDER = "order/model.py"
 PAYMENT = "payment/model.py"
-REFUNDS = "payment/refunds.py"
-SETTLEMENT = "payment/settlement.py"
 INVENTORY = "inventory/model.py"
 NOTIFICATION = "notification/model.py"
 
@@ -59,7 +57,7 @@ BUGS = (
         "time-out-is-a-refusal",
         5,
         "A bank that does not answer in time is taken to have refused.",
-        "payment/gateway.py",
+        "payment/service.py",
         "return ChargeUnknown(order_id=order_id) if is_charge else",
         'return ChargeRefused(order_id=order_id, reason="timeout") if is_charge else',
     ),
@@ -67,7 +65,7 @@ BUGS = (
         "refund-time-out-is-an-approval",
         5,
         "A refund that the bank does not answer in time is taken to be done.",
-        "payment/gateway.py",
+        "payment/service.py",
         "if is_charge else RefundUnknown(order_id=order_id)\n        except BankUnavailableError",
         'if is_charge else RefundApproved(order_id=order_id, reference="re_unknown")\n        except BankUnavailableError',
     ),
@@ -75,7 +73,7 @@ BUGS = (
         "decline-is-an-approval",
         3,
         "A card that the bank declines is booked as charged.",
-        "payment/gateway.py",
+        "payment/service.py",
         "            refused = ChargeRefused if is_charge else RefundRefused\n            return refused(order_id=order_id, reason=declined.code)",
         '            return ChargeApproved(order_id=order_id, reference=f"ch_{declined.code}")',
     ),
@@ -91,27 +89,27 @@ BUGS = (
         "refund-without-guard",
         2,
         "A refund is begun in whatever state the payment is, under a key of its own.",
-        REFUNDS,
+        PAYMENT,
         "    due = advance(payment, STOCK_REJECTED)\n    return Decision(rows=(due,), intents=(refund_intent(due),))",
-        '    begun = (advance(payment, STOCK_REJECTED),) if payment.status is Status.CAPTURED else ()\n    intent = refund_intent(payment)\n    intent = type(intent)(key=f"{intent.key}:{envelope.id}", kind=intent.kind, request=intent.request)\n    return Decision(rows=begun, intents=(intent,))',
+        '    begun = (advance(payment, STOCK_REJECTED),) if payment.status is Status.CAPTURED else ()\n    intent = refund_intent(payment)\n    intent = type(intent)(key=f"{intent.key}:{payment.version}", kind=intent.kind, request=intent.request)\n    return Decision(rows=begun, intents=(intent,))',
     ),
     Bug(
         "refund-key-changes",
         2,
         "A refund that is asked again has a new idempotency key.",
-        REFUNDS,
+        PAYMENT,
         "    payment = payment_of(rows, answer.order_id)\n    if payment.status is Status.REFUND_DUE:\n"
         "        return Decision(intents=(refund_intent(payment),))",
         "    payment = payment_of(rows, answer.order_id)\n    if payment.status is Status.REFUND_DUE:\n"
         "        intent = refund_intent(payment)\n"
-        '        again = type(intent)(key=f"{intent.key}:{envelope.id}", kind=intent.kind, request=intent.request)\n'
+        '        again = type(intent)(key=f"{intent.key}:{payment.version}", kind=intent.kind, request=intent.request)\n'
         "        return Decision(intents=(again,))",
     ),
     Bug(
         "refund-of-one-less",
         5,
         "The bank is asked to give back one cent less than was captured.",
-        REFUNDS,
+        PAYMENT,
         '"amount": payment.captured,\n        "currency"',
         '"amount": payment.captured - 1,\n        "currency"',
     ),
@@ -119,7 +117,7 @@ BUGS = (
         "refund-is-not-said",
         5,
         "A refund is booked, and nobody is told.",
-        REFUNDS,
+        PAYMENT,
         "return Decision(rows=(back,), events=(told,))",
         "return Decision(rows=(back,))",
     ),
@@ -127,7 +125,7 @@ BUGS = (
         "refund-said-in-euros",
         5,
         "The event of a refund has euros, whatever was paid.",
-        REFUNDS,
+        PAYMENT,
         "currency=payment.currency,\n        amount=payment.captured,\n    )\n    return Decision(rows=(back,)",
         'currency="EUR",\n        amount=payment.captured,\n    )\n    return Decision(rows=(back,)',
     ),
@@ -135,7 +133,7 @@ BUGS = (
         "unknown-refund-is-dropped",
         1,
         "A refund whose outcome is unknown is not asked again.",
-        REFUNDS,
+        PAYMENT,
         "        return Decision(intents=(refund_intent(payment),))",
         "        return Decision()",
     ),
@@ -151,7 +149,7 @@ BUGS = (
         "settled-charge-stays-open",
         2,
         "An operator settles a charge, and the bank is asked on.",
-        SETTLEMENT,
+        PAYMENT,
         "            decision = captured(payment, SETTLED_AS_CHARGED, BY_OPERATOR)\n            return replace(decision, closes=(charge_intent(payment).key,))",
         "            return captured(payment, SETTLED_AS_CHARGED, BY_OPERATOR)",
     ),
@@ -159,7 +157,7 @@ BUGS = (
         "settled-the-other-way-round",
         5,
         "An operator's word that a charge was made is booked as one that was not.",
-        SETTLEMENT,
+        PAYMENT,
         "decision = captured(payment, SETTLED_AS_CHARGED, BY_OPERATOR)",
         "decision = declined(payment, SETTLED_AS_NOT_CHARGED, BY_OPERATOR)",
     ),
@@ -167,7 +165,7 @@ BUGS = (
         "asked-again-and-never-asked",
         1,
         "A refund that an operator has the bank asked for again is not asked for.",
-        "payment/settlement.py",
+        PAYMENT,
         "            return Decision(rows=(due,), intents=(refund_intent(due),))",
         "            return Decision(rows=(due,))",
     ),
@@ -183,7 +181,7 @@ BUGS = (
         "settles-what-is-decided",
         3,
         "A charge that the bank has decided can be settled otherwise.",
-        SETTLEMENT,
+        PAYMENT,
         "OPEN_CHARGE = (Status.CHARGING, Status.UNKNOWN)",
         "OPEN_CHARGE = (Status.CHARGING, Status.UNKNOWN, Status.DECLINED, Status.CAPTURED)",
         "tests/unit/payment/test_settlement.py",
@@ -209,7 +207,7 @@ BUGS = (
         3,
         "Inventory's word completes an order whose payment was not heard of.",
         ORDER,
-        "        early = EarlyFact(event=event, event_id=envelope.id)\n        return Decision(rows=(msgspec.structs.replace(order, early=early),))",
+        "        early = EarlyFact(event=event, event_id=event_id)\n        return Decision(rows=(msgspec.structs.replace(order, early=early),))",
         "        order = msgspec.structs.replace(order, status=Status.PAID)",
     ),
     Bug(
@@ -264,9 +262,9 @@ BUGS = (
         "key-is-not-locked",
         2,
         "Two requests with one Idempotency-Key do not wait for each other.",
-        "order/service.py",
-        "return () if command.idempotency_key is None else",
-        "return () if command.idempotency_key is None or command.total % 2 == 0 else",
+        "order/model.py",
+        "return (order, Ref(IdempotencyKey, command.idempotency_key))",
+        "return (order, *([Ref(IdempotencyKey, command.idempotency_key)] if command.total % 2 else []))",
     ),
     Bug(
         "stuck-order-does-not-say-so",
@@ -353,8 +351,8 @@ BUGS = (
         "failure-is-not-notified",
         1,
         "Nobody tells the customer that the payment failed.",
-        "notification/service.py",
-        "        PaymentFailed: Handler(_nothing, model.notify),\n",
-        "",
+        NOTIFICATION,
+        "@handles(StockReserved, StockRejected, PaymentFailed, PaymentRefunded, PaymentVoided)",
+        "@handles(StockReserved, StockRejected, PaymentRefunded, PaymentVoided)",
     ),
 )

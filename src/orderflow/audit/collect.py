@@ -32,7 +32,7 @@ from orderflow.events.order import Item
 from orderflow.messaging.cloudevents import header_text
 from orderflow.messaging.inbox import InboxState, Waits
 from orderflow.messaging.stores.postgres.core_rows import decode_headers
-from orderflow.order.rows import Obstacle
+from orderflow.order.model import Obstacle
 from orderflow.payment.model import BY_OPERATOR
 
 AT_ONCE = 2_000
@@ -75,7 +75,7 @@ class Collector:
 
     async def waiting(self) -> dict[str, int]:
         """Events that wait at any consumer, by how they wait, also those whose key is no order's id."""
-        rows = [row for service in SERVICES for row in await self._databases.waiting(service)]
+        rows = [row for service in self._databases.services for row in await self._databases.waiting(service)]
         return {str(each): sum(row[each] for row in rows) for each in Waits}
 
     async def _read(self, keys: Sequence[str]) -> Drafts:

@@ -10,10 +10,10 @@ from orderflow.messaging.stores.postgres.connections import Connection, connect,
 from orderflow.messaging.stores.postgres.errors import translated
 from orderflow.messaging.stores.postgres.queries import load_queries
 from orderflow.messaging.stores.postgres.recovery import counting_query
+from orderflow.registry import SAGA, service_names, service_of
 
-SERVICES = ("order", "payment", "inventory", "notification")
+SERVICES = SAGA
 BANK = "bank"
-DATABASES = (*SERVICES, BANK)
 STATEMENT_TIMEOUT_MS = 600_000
 
 
@@ -24,6 +24,8 @@ class Databases:
         self._connections = connections
         self._queries = load_queries("orderflow.audit")
         self._counting = counting_query()
+        self.services = tuple(name for name in service_names() if name in connections)
+        """The saga's, and those that other distributions add."""
 
     async def ask(self, database: str, query: str, *arguments: object) -> Sequence[Any]:
         """All rows of a named query. Raises StoreUnavailableError."""
@@ -47,8 +49,7 @@ class Databases:
         So whatever the first has seen done, the others have seen as well. Raises StoreUnavailableError.
         """
         async with AsyncExitStack() as stack:
-            for database in DATABASES:
-                connection = self._connections[database]
+            for connection in self._connections.values():
                 # Also at the end: a session that was lost meanwhile says so when it is left.
                 stack.enter_context(translated(connection))
                 await stack.enter_async_context(connection.transaction(isolation="repeatable_read", readonly=True))
@@ -56,12 +57,22 @@ class Databases:
             yield
 
 
+def audited() -> tuple[str, ...]:
+    """The databases of an audit, in the order in which they are seen."""
+    return (*service_names(), BANK)
+
+
+def topics() -> tuple[str, ...]:
+    """Every topic that a service writes."""
+    return tuple(dict.fromkeys(topic for name in service_names() for topic in service_of(name).publishes))
+
+
 @asynccontextmanager
 async def opened(urls: Mapping[str, str]) -> AsyncIterator[Databases]:
-    """Connect to each of `DATABASES` by its URL. Raises StoreUnavailableError, SchemaBehindError."""
+    """Connect to the databases of `audited`, each by its URL. Raises StoreUnavailableError, SchemaBehindError."""
     async with AsyncExitStack() as stack:
         connections: dict[str, Connection] = {}
-        for database in DATABASES:
+        for database in (name for name in audited() if name in urls):
             connection = await connect(
                 urls[database],
                 application_name="orderflow audit",

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from orderflow.audit.books import OrderBooks
 from orderflow.audit.collect import LONG_S, Collector, ledgers
-from orderflow.audit.databases import SERVICES, Databases, opened
+from orderflow.audit.databases import Databases, opened
 from orderflow.audit.findings import Finding, Kind, Report
 from orderflow.audit.orders import check_order
 from orderflow.audit.promises import check_stock
@@ -134,7 +134,7 @@ class Audit:
             report.add(check_stock(stock))
         report.waiting = await collector.waiting()
         report.add(await self._absent(accepted))
-        for service in SERVICES:
+        for service in databases.services:
             for row in await databases.ask(service, "unsent", LONG_S):
                 report.add(_unsent(service, row["unsent"], row["gone"], row["since"]))
         if self._scope.topics:

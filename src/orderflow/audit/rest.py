@@ -8,15 +8,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from orderflow.audit.books import ServiceBooks
-from orderflow.audit.databases import SERVICES, Databases
-from orderflow.inventory.service import SERVICE as INVENTORY
+from orderflow.audit.databases import Databases
 from orderflow.messaging.transport import Transport
-from orderflow.notification.service import SERVICE as NOTIFICATION
-from orderflow.order.service import SERVICE as ORDER
-from orderflow.payment.service import SERVICE as PAYMENT
+from orderflow.registry import service_of
 
 LOOK_EVERY_S = 0.25
-SERVICE_TABLES = (ORDER, PAYMENT, INVENTORY, NOTIFICATION)
 
 
 class Look(NamedTuple):
@@ -32,9 +28,9 @@ class Look(NamedTuple):
 
 async def look(databases: Databases, transport: Transport) -> Look:
     """One look at each service and at the log. Raises StoreUnavailableError, TransportUnavailableError."""
-    rows = {name: (await databases.ask(name, "under_way"))[0] for name in SERVICES}
+    rows = {name: (await databases.ask(name, "under_way"))[0] for name in databases.services}
     services: list[ServiceBooks] = []
-    for service in SERVICE_TABLES:
+    for service in map(service_of, databases.services):
         row = rows[service.name]
         lag = {
             each.consumer: sum(part.lag for part in await transport.lag(each.consumer, each.topics))
@@ -89,7 +85,7 @@ class Mark:
             first = (await databases.ask(name, "under_way"))[0]["first"]
             if first is not None and first <= written:
                 return False
-        for service in SERVICE_TABLES:
+        for service in map(service_of, databases.services):
             for each in service.subscriptions:
                 for part in await transport.lag(each.consumer, each.topics):
                     if part.position < self.ends.get((part.topic, part.partition), 0):
@@ -99,7 +95,8 @@ class Mark:
 
 async def mark(databases: Databases, transport: Transport) -> Mark:
     """As of now: taken after a look, so that what it has seen written is before the mark."""
-    written = {name: (await databases.ask(name, "under_way"))[0]["written"] for name in SERVICES}
-    topics = sorted({topic for service in SERVICE_TABLES for each in service.subscriptions for topic in each.topics})
+    written = {name: (await databases.ask(name, "under_way"))[0]["written"] for name in databases.services}
+    services = map(service_of, databases.services)
+    topics = sorted({topic for service in services for each in service.subscriptions for topic in each.topics})
     ends = await transport.ends(topics)
     return Mark(written, {place: end for place, (_, end) in ends.items()})

@@ -18,13 +18,12 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from orderflow.audit.collect import LEDGER_MARGIN
-from orderflow.audit.databases import SERVICES, Databases
+from orderflow.audit.databases import Databases, topics
 from orderflow.audit.findings import Finding, Kind
-from orderflow.audit.rest import SERVICE_TABLES
-from orderflow.events.topics import TOPICS
 from orderflow.messaging.dead_letters import SUFFIX, topic_of
 from orderflow.messaging.identity import uuid_of
 from orderflow.messaging.transport import ConsumerRecord, TopicMissingError, Transport
+from orderflow.registry import service_of
 
 BATCH = 2_000
 SOURCE = "/orderflow/"
@@ -73,7 +72,7 @@ class TopicsReport:
 async def ends_of(transport: Transport) -> Ends:
     """All our topics, those of dead letters as far as they are there. Raises TransportUnavailableError."""
     ends: dict[Place, tuple[int, int]] = {}
-    for topic in (*TOPICS, *map(topic_of, TOPICS)):
+    for topic in (*topics(), *map(topic_of, topics())):
         with suppress(TopicMissingError):
             ends |= await transport.ends([topic])
     return ends
@@ -86,7 +85,7 @@ async def check_topics(databases: Databases, transport: Transport, before: Ends)
     Raises StoreUnavailableError, TransportUnavailableError.
     """
     report = TopicsReport()
-    report.findings += await _offsets(transport)
+    report.findings += await _offsets(databases, transport)
     report.findings += await _letters(databases)
     comparison = Comparison(databases, transport, before, await ends_of(transport), report)
     await comparison.run()
@@ -110,7 +109,7 @@ class Comparison:
         self._begun: dict[str, datetime] = {}
 
     async def run(self) -> None:
-        for service in SERVICES:
+        for service in self._databases.services:
             for row in await self._databases.ask(service, "ledger"):
                 self._begun[service] = row["created_at"]
         if not self._begun:
@@ -199,7 +198,7 @@ class Comparison:
         names = list(self._reads)
         for start in range(0, len(names), 10 * BATCH):
             ids = [each for _, text in names[start : start + 10 * BATCH] if (each := _uuid(text)) is not None]
-            for service in SERVICES:
+            for service in self._databases.services:
                 for row in await self._databases.ask(service, "ledger_find", ids):
                     name = (row["topic"], row["event_id"])
                     for read in self._reads.pop(name, ()):
@@ -223,7 +222,7 @@ class Comparison:
 
     def _is_kept(self, source: str, at: datetime) -> bool:
         """An event made then by that service is in its outbox still. Of one that names none, all are asked."""
-        begun = self._begun.get(source, max(self._begun.values()) if source not in SERVICES else None)
+        begun = self._begun.get(source, max(self._begun.values()) if source not in self._databases.services else None)
         return begun is not None and at >= begun + LEDGER_MARGIN
 
     def _tell(self, kind: Kind, key: str, expected: str, found: str, topic: str, read: Read) -> None:
@@ -289,10 +288,10 @@ async def _by_time(sources: Sequence[AsyncIterator[Moment]]) -> AsyncIterator[Ca
         await pull(number)
 
 
-async def _offsets(transport: Transport) -> list[Finding]:
+async def _offsets(databases: Databases, transport: Transport) -> list[Finding]:
     """Where groups stand. An end that was read before the position can be behind it, so it is read once more."""
     findings: list[Finding] = []
-    for service in SERVICE_TABLES:
+    for service in map(service_of, databases.services):
         for each in service.subscriptions:
             for part in await transport.lag(each.consumer, each.topics):
                 where, committed = f"{part.topic}/{part.partition}", part.committed
@@ -308,7 +307,7 @@ async def _offsets(transport: Transport) -> list[Finding]:
 
 async def _letters(databases: Databases) -> list[Finding]:
     findings: list[Finding] = []
-    for service in SERVICES:
+    for service in databases.services:
         for kept in await databases.ask(service, "ledger"):
             since = kept["created_at"] + LEDGER_MARGIN if kept["id"] != 1 else kept["created_at"]
             for row in await databases.ask(service, "letters_missing", since):

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import httpx2
 
-from orderflow.audit.databases import DATABASES
+from orderflow.audit.databases import audited
 from orderflow.audit.findings import Finding, Kind, Promise
 from orderflow.audit.live import audit
 from orderflow.audit.rest import Look
@@ -100,7 +100,7 @@ class Judge:
     async def _books(self) -> None:
         """The audit, over all orders that were accepted."""
         accepted = [each.order_id for each in self._history.placings.values() if each.outcome == OK]
-        urls = {name: self._system.settings().service_database_url(name) for name in DATABASES}
+        urls = {name: self._system.settings().service_database_url(name) for name in audited()}
         try:
             async with self._system.transport() as transport:
                 report = await audit(urls, transport, wait_s=REST_S, accepted=accepted, told=self._under_way)

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from orderflow.registry import SAGA
+
 KILL, FREEZE, NETWORK, DISK, DUPLICATES = "kill", "freeze", "network", "disk", "duplicates"
 POISON, CLOCK, DEPLOY, PARTITIONS, TOPICS = "poison", "clock", "deploy", "partitions", "topics"
 KINDS: Final = (KILL, FREEZE, NETWORK, DISK, DUPLICATES, POISON, CLOCK, DEPLOY, PARTITIONS, TOPICS)
@@ -15,7 +17,7 @@ KAFKA_ONLY: Final = frozenset({PARTITIONS, TOPICS})
 QUIET: Final = frozenset({PARTITIONS, TOPICS})
 """These are done while nothing else goes on, as the operations manual wants it."""
 
-SERVICES: Final = ("order", "payment", "inventory", "notification")
+SERVICES: Final = SAGA
 POSTGRES, BACKEND, BROKER, SUPERVISOR, EVERYTHING = "postgres", "backend", "broker", "up", "everything"
 TROUBLES: Final = ("cut", "hold", "slow", "reset", "half-open")
 CLIENT_LINK, BROKER_LINK = "client", "kafka"

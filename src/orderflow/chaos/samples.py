@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from orderflow.audit.databases import DATABASES, Databases, opened
+from orderflow.audit.databases import Databases, audited, opened
 from orderflow.audit.rest import look
 from orderflow.chaos.observer import Observer
 from orderflow.chaos.system import System
@@ -51,7 +51,7 @@ class Samples:
 
     async def watch(self, system: System, observer: Observer) -> None:
         """Look at topics and databases, once a slice, until cancelled. What is away is looked at again."""
-        urls = {name: system.settings().service_database_url(name) for name in DATABASES}
+        urls = {name: system.settings().service_database_url(name) for name in audited()}
         while True:
             await asyncio.sleep(self.seconds)
             with contextlib.suppress(*AWAY):

@@ -34,8 +34,9 @@ from orderflow.local.processes import Conditions, free_port
 from orderflow.local.state import Running, State, with_embedded
 from orderflow.local.supervisor import ServerUnit, Supervisor
 from orderflow.messaging.transport import Transport
+from orderflow.registry import service_names
 from orderflow.runtime.transports import connect_transport
-from orderflow.settings import SERVICES, Settings
+from orderflow.settings import Settings
 
 READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 60.0
@@ -95,13 +96,13 @@ class System:
         self._up: subprocess.Popen[bytes] | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._turn = itertools.count()
-        self.ports = {name: free_port() for name in SERVICES}
+        self.ports = {name: free_port() for name in service_names()}
 
     async def start(self) -> None:
         """Return when everything is ready. Raises LocalError."""
         await self._supervisor.start(self._postgres)
         await preparation.make_roles_and_databases(
-            self._server.url(), services.DATABASES, self._server.password, exclusive=True
+            self._server.url(), services.databases(), self._server.password, exclusive=True
         )
         await self._open_links()
         for number, broker in enumerate(self._brokers, 1):
@@ -168,7 +169,7 @@ class System:
         """What a fault strikes; empty when it does not run at this moment."""
         if target == "up":
             return [] if self._up is None or self._up.poll() is not None else [psutil.Process(self._up.pid)]
-        if target in SERVICES:
+        if target in service_names():
             return _of([each.pid for each in self.services(target)])
         unit = self._units["postgres" if target == "backend" else target]
         process = unit.process
@@ -225,7 +226,7 @@ class System:
                 self._launch()
 
     def _launch(self) -> None:
-        options = [option for name in SERVICES for option in ("--processes", f"{name}=2")]
+        options = [option for name in service_names() for option in ("--processes", f"{name}=2")]
         tied = Conditions(death_signal=signal.SIGTERM)
         with (self.folder / "up.log").open("ab") as output:
             self._up = subprocess.Popen(  # noqa: S603 - the command is ours
@@ -243,7 +244,7 @@ class System:
     def _environment(self) -> dict[str, str]:
         """Of `up` and of commands: the links stand where the servers are."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("ORDERFLOW_")}
-        urls = {f"ORDERFLOW_{name.upper()}_DATABASE_URL": self._linked(name) for name in services.DATABASES}
+        urls = {f"ORDERFLOW_{name.upper()}_DATABASE_URL": self._linked(name) for name in services.databases()}
         ports = {f"ORDERFLOW_{name.upper()}_PORT": str(port) for name, port in self.ports.items()}
         said = {"ORDERFLOW_HOME": str(self.home), "ORDERFLOW_TRANSPORT": "kafka" if self.kafka else "postgres"}
         if self.kafka:
@@ -274,7 +275,7 @@ class System:
     async def _open_links(self) -> None:
         host, _, port = self._server.where.rpartition(":")
         database = (host, int(port))
-        for name in services.DATABASES:
+        for name in services.databases():
             self.links[f"{name}-database"] = Link(f"{name}-database", partial(_at, database))
         self.links[CLIENT_LINK] = Link(CLIENT_LINK, self._some_order_process)
         for link in self.links.values():

@@ -98,7 +98,7 @@ def _scope(topics: bool) -> Scope:
 
 
 async def _audit(session: Session, wait_s: float, scope: Scope) -> Report:
-    from orderflow.audit.databases import DATABASES
+    from orderflow.audit.databases import audited
     from orderflow.audit.live import audit as run
     from orderflow.audit.rest import Look
     from orderflow.cli.bars import heartbeat
@@ -112,7 +112,7 @@ async def _audit(session: Session, wait_s: float, scope: Scope) -> Report:
         nonlocal busy
         busy = "; ".join(f"{each.service}: {each.under_way}" for each in look.services if each.under_way)
 
-    urls = {name: database_url(settings, name) for name in DATABASES}
+    urls = {name: database_url(settings, name) for name in audited()}
     try:
         with heartbeat(lambda: busy or "reading the books", hidden=session.out.as_json):
             async with open_log(settings) as transport:

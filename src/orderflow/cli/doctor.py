@@ -20,7 +20,8 @@ from orderflow.cli.errors import CliError, ExitCode, UnreachableError
 from orderflow.cli.everywhere import side_by_side
 from orderflow.cli.running import client_of, database_url, running_state
 from orderflow.cli.session import Session, session_options
-from orderflow.settings import SERVICES, Settings, SettingsError
+from orderflow.registry import service_names
+from orderflow.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from orderflow.messaging.stores.postgres.connections import Connection
@@ -35,7 +36,6 @@ DISK_WANTED_MB = 2000
 ANSWER_TIMEOUT_S = 2.0
 TIMEOUT_S = 5.0
 REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)(?:\s*>=\s*([0-9.]+))?[^;]*(;.*)?$")
-DATABASES = (*SERVICES, "log", "bank")
 VERSION_WANTED = 15
 SKEW_MS_MAX = 2000
 LOCKS_AN_EVENT = 40
@@ -157,11 +157,11 @@ def ports(settings: Settings) -> Iterator[Verdict]:
 
     state = running_state(settings)
     held = {process.address: process for process in state.processes} if state else {}
-    for service in SERVICES:
+    for service in service_names():
         check, port = f"port of {service}", settings.service_port(service)
         own = held.get(f"http://{settings.host}:{port}")
         setting = f"ORDERFLOW_{service.upper()}_PORT"
-        if getattr(settings, f"{service}_url") is not None:
+        if settings.given_url(service) is not None:
             yield Verdict(check, SKIPPED, "the service is elsewhere")
         elif own is not None:
             yield Verdict(check, OK, f"{port} is held by our {own.name} (process {own.pid})")
@@ -235,7 +235,7 @@ def databases(given: Settings, running: Settings) -> Iterator[Verdict]:
 async def _databases(settings: Settings, *, external: bool) -> list[Verdict]:
     found: list[Verdict] = []
     seen_servers: set[tuple[object, ...]] = set()
-    for name in DATABASES:
+    for name in (*service_names(), "log", "bank"):
         found.extend([verdict async for verdict in _database(settings, name, seen_servers, external)])
     return found
 
@@ -389,7 +389,7 @@ async def _ask(settings: Settings) -> Verdict:
 
 def services(running: Settings) -> Iterator[Verdict]:
     """One that is away is a fault only where others are there."""
-    verdicts = side_by_side(lambda name: _service(running, name), SERVICES)
+    verdicts = side_by_side(lambda name: _service(running, name), service_names())
     if all(verdict.verdict == SKIPPED for verdict in verdicts):
         yield Verdict("services", SKIPPED, "none runs", "Start them with: orderflow up")
         return

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from orderflow.cli.errors import CliError, NotFoundError, UnreachableError
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.session import Session
-from orderflow.settings import SERVICES
+from orderflow.registry import service_names
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -36,9 +36,9 @@ class Answers:
             raise UnreachableError(SOME_AWAY.format(", ".join(self.away)))
 
 
-def ask(session: Session, question: Callable[[ServiceClient], Any], services: Iterable[str] = SERVICES) -> Answers:
-    """Ask each service. NotFoundError of one is the answer None. Raises UnreachableError when none answers."""
-    names = list(services)
+def ask(session: Session, question: Callable[[ServiceClient], Any], services: Iterable[str] | None = None) -> Answers:
+    """Ask these services, or all. NotFoundError of one is the answer None. Raises UnreachableError: none answers."""
+    names = list(service_names() if services is None else services)
     for name in names:
         session.running.service_url(name)
     replies = side_by_side(lambda name: _ask_one(session, question, name), names)

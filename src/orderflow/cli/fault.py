@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from orderflow.cli.session import Session, session_options
-from orderflow.settings import SERVICES
+from orderflow.registry import service_names
 
 if TYPE_CHECKING:
     from orderflow.cli.everywhere import Answers
@@ -20,7 +20,7 @@ CONFIRM_S = 15.0
 NO_GAME_DAY = (
     "This system was not started for a game day, so it takes no faults. Start it with: orderflow up --game-day"
 )
-_NAME = re.compile(rf"^({'|'.join(SERVICES)})-([1-9][0-9]{{0,17}})$")
+_NAME = re.compile(r"^([a-z][a-z0-9]*)-([1-9][0-9]{0,17})$")
 
 
 class Match(NamedTuple):
@@ -86,7 +86,7 @@ def fault() -> None:
 
 
 @fault.command()
-@click.argument("service", type=click.Choice(SERVICES))
+@click.argument("service", type=click.Choice(service_names()))
 @click.option(
     "--event", required=True, metavar="TYPE", help="Events of this type: OrderPlaced, orderflow.OrderPlaced."
 )
@@ -129,7 +129,7 @@ def add(session: Session, service: str, event: str, matched: Match, error: str, 
 
 
 @fault.command(name="list")
-@click.option("--service", type=click.Choice(SERVICES), help="Only of this one.  [default: all four]")
+@click.option("--service", type=click.Choice(service_names()), help="Only of this one.  [default: all]")
 @session_options
 def list_faults(session: Session, service: str | None) -> None:
     """List what is set.
@@ -141,7 +141,9 @@ def list_faults(session: Session, service: str | None) -> None:
     from orderflow.cli import everywhere
     from orderflow.cli.tables import table
 
-    answers = everywhere.ask(session, lambda client: client.get("/ops/faults"), (service,) if service else SERVICES)
+    answers = everywhere.ask(
+        session, lambda client: client.get("/ops/faults"), (service,) if service else service_names()
+    )
     found = _found(answers)
     if session.out.as_json:
         session.out.document({"faults": found, "unreachable": answers.away})

@@ -19,6 +19,7 @@ from click.exceptions import NoArgsIsHelpError
 from orderflow.cli.errors import CliError, ExitCode, ReaderGoneError
 from orderflow.cli.plain import printable
 from orderflow.local.errors import LocalError
+from orderflow.registry import RegistryError
 from orderflow.settings.errors import SettingsError
 
 UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
@@ -81,7 +82,7 @@ def code_of(command: Callable[[], Any], arguments: Sequence[str]) -> int:
     except NoArgsIsHelpError as bare:
         click.echo(bare.format_message(), color=_coloured())
         return ExitCode.DONE
-    except (click.ClickException, CliError, SettingsError, LocalError) as error:
+    except (click.ClickException, CliError, SettingsError, RegistryError, LocalError) as error:
         return _complain(error, arguments)
     except (click.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
@@ -119,7 +120,7 @@ def _read(error: Exception) -> tuple[str, int, str]:
             return "failed", error.exit_code, _one_line(error)
         case CliError():
             return error.kind, error.code, str(error)
-        case SettingsError():
+        case SettingsError() | RegistryError():
             return "settings", ExitCode.USAGE, str(error)
     return "failed", ExitCode.FAILED, str(error)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orderflow.cli.session import Session, session_options
-from orderflow.settings import SERVICES
+from orderflow.registry import service_names
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -31,7 +31,7 @@ def outage() -> None:
 
 
 @outage.command(name="list")
-@click.option("--service", type=click.Choice(SERVICES), help="Only of this one.  [default: all four]")
+@click.option("--service", type=click.Choice(service_names()), help="Only of this one.  [default: all]")
 @session_options
 def list_outages(session: Session, service: str | None) -> None:
     """List what is judged an outage, what is in doubt, and what was overruled.
@@ -48,7 +48,7 @@ def list_outages(session: Session, service: str | None) -> None:
     from orderflow.cli import everywhere
     from orderflow.cli.errors import ExitCode
 
-    answers = _ask(session, (service,) if service else SERVICES)
+    answers = _ask(session, (service,) if service else service_names())
     found = [{"service": name, **each} for name, its in answers.found.items() for each in its["outages"]]
     if session.out.as_json:
         session.out.document({"outages": found, "unreachable": answers.away})
@@ -82,7 +82,7 @@ def overrule(session: Session, consumer: str, event_type: str, verdict: str, rea
     from orderflow.cli.output import text
     from orderflow.cli.times import moment
 
-    answers = _ask(session, SERVICES)
+    answers = _ask(session, service_names())
     owner = next((name for name, its in answers.found.items() if consumer in its["consumers"]), None)
     if owner is None:
         answers.require_all()

@@ -9,7 +9,7 @@ import click
 
 from orderflow.cli.session import Session, session_options
 from orderflow.cli.values import instant, order_id
-from orderflow.settings import SERVICES
+from orderflow.registry import service_names
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -62,7 +62,9 @@ def status(session: Session) -> None:
 @click.option("--from", "from_ms", type=instant, metavar="TIME", help="Only what was written at this time or later.")
 @click.option("--to", "to_ms", type=instant, metavar="TIME", help="Only what was written before this time.")
 @click.option("--all", "everything", is_flag=True, help="Everything that the outbox still has.")
-@click.option("--service", type=click.Choice(SERVICES), help="Only what this one has published.  [default: all four]")
+@click.option(
+    "--service", type=click.Choice(service_names()), help="Only what this one has published.  [default: all]"
+)
 @click.option("--rehearse", is_flag=True, help="Change nothing: show what would be published again.")
 @click.option("--yes", is_flag=True, help="Mean it.")
 @click.option("--reason", metavar="TEXT", default="", help="Why; it goes into the operators' log.")
@@ -100,7 +102,7 @@ def republish(
         raise click.UsageError(
             "Say what to publish again: --topic, --order, --from, --to or several of them, or --all"
         )
-    names = (service,) if service else SERVICES
+    names = (service,) if service else service_names()
     answers = everywhere.ask(session, lambda client: client.get("/ops/outbox/published", wanted), names)
     _require_meant(answers, meant=rehearse or (yes and bool(reason.strip())))
     done = {} if rehearse else _republish(session, answers, {**wanted, "reason": reason, "confirmed": yes})

@@ -20,7 +20,7 @@ from orderflow.cli.plain import counted
 from orderflow.cli.repair_options import Asked
 from orderflow.cli.session import Session
 from orderflow.messaging.recovery.repairing import Regarded, Standing
-from orderflow.settings import SERVICES
+from orderflow.registry import SAGA
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -51,7 +51,7 @@ def repair(session: Session, look: Callable[[], Report], asked: Asked) -> tuple[
     _require_repairable(asked.kinds)
     report, done = look(), Repaired()
     with ExitStack() as stack:
-        clients = {name: stack.enter_context(session.client(name)) for name in SERVICES}
+        clients = {name: stack.enter_context(session.client(name)) for name in SAGA}
         for number in range(ROUNDS_MAX):
             meant = [finding for finding in report.findings if _is_meant(finding, asked)]
             found = _planned(clients, meant)

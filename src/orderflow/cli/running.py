@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from orderflow.cli.errors import UnreachableError
-from orderflow.settings import SERVICES, Settings
+from orderflow.registry import service_names
+from orderflow.settings import Settings
 
 if TYPE_CHECKING:
     from orderflow.cli.http import ServiceClient
@@ -28,9 +28,9 @@ def as_running(settings: Settings) -> Settings:
     urls = {
         f"{process.name}_url": process.address
         for process in reversed(found.processes)
-        if process.kind == "service" and process.name in SERVICES and _is_default(settings, process.name)
+        if process.kind == "service" and process.name in service_names() and _is_default(settings, process.name)
     }
-    return replace(joining(settings, found), **urls)  # type: ignore[arg-type]  # names of settings, made here
+    return joining(settings, found).replaced(**urls)
 
 
 def client_of(running: Settings, service: str, **options: Any) -> ServiceClient:
@@ -78,4 +78,4 @@ def database_url(settings: Settings, name: str) -> str:
 
 
 def _is_default(settings: Settings, service: str) -> bool:
-    return getattr(settings, f"{service}_url") is None
+    return settings.given_url(service) is None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 NAME_WIDTH = 26
 VALUE_WIDTH = 14
-OF_ONES_OWN = "of a service of your own"
+NOT_REGISTERED = "of a service that is not installed"
 
 
 @click.command()
@@ -35,7 +35,9 @@ def settings(session: Session, changed: bool) -> None:
     ORDERFLOW_BATCH_MAX=200 orderflow settings --json | jq .batch_max
     """
     found = _with_remembered(session.given)
-    shown, meanings = found.shown(), {**dict.fromkeys(found.own, OF_ONES_OWN), **found.meanings()}
+    known = found.meanings()
+    others = [name for name in found.services if name not in known]
+    shown, meanings = found.shown(), {**dict.fromkeys(others, NOT_REGISTERED), **known}
     names = [name for name in shown if not changed or found.sources[name] != "default"]
     if session.out.as_json:
         session.out.document(
@@ -45,9 +47,9 @@ def settings(session: Session, changed: bool) -> None:
     if not names:
         session.out.show("Every setting is at its default.")
         return
-    session.out.show(*_parts(found, [name for name in names if name not in found.own], shown, meanings))
-    if own := [name for name in names if name in found.own]:
-        session.out.show(*_group("Services of your own", own, found, shown, meanings))
+    session.out.show(*_parts(found, [name for name in names if name in known], shown, meanings))
+    if here := [name for name in names if name in others]:
+        session.out.show(*_group("Services that are not installed", here, found, shown, meanings))
 
 
 def _parts(

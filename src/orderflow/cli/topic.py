@@ -144,9 +144,10 @@ def _start(start: str | int | None, last: int | None) -> Start:
 
 def _no_topic(name: str) -> Exception:
     from orderflow.cli.errors import NotFoundError
-    from orderflow.events.topics import TOPICS
+    from orderflow.local.services import definitions
 
-    known = ", ".join(TOPICS)
+    services = definitions().values()
+    known = ", ".join(dict.fromkeys(topic for service in services for topic in service.publishes))
     return NotFoundError(
         f"There is no topic {name!r}. The topics are: {known}, and each of them with .DLT at its end"
     )

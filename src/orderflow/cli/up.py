@@ -21,7 +21,7 @@ from orderflow.cli.options import (
 )
 from orderflow.cli.output import Output
 from orderflow.cli.session import Session, session_options
-from orderflow.settings import SERVICES
+from orderflow.registry import service_names
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 MARGIN_S = 60.0
@@ -34,13 +34,18 @@ class ProcessCount(click.ParamType[tuple[str, int]]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
         service, _, count = str(value).partition("=")
-        if service not in SERVICES or not count.isdecimal() or not 1 <= int(count) <= 32:
-            self.fail(f"{value!r}: wanted: SERVICE=N with N from 1 to 32, SERVICE one of {', '.join(SERVICES)}")
+        if service not in service_names() or not count.isdecimal() or not 1 <= int(count) <= 32:
+            self.fail(
+                f"{value!r}: wanted: SERVICE=N with N from 1 to 32, SERVICE one of {', '.join(service_names())}"
+            )
         return service, int(count)
 
 
-def _port_option(name: str) -> Callable[[Decorated], Decorated]:
-    return click.option(f"--{name}-port", type=click.IntRange(0, 65535), help=f"Port of the service {name} (0: any).")
+def _port_options(command: Decorated) -> Decorated:
+    for name in reversed(service_names()):
+        shown = f"Port of the service {name} (0: any)."
+        command = click.option(f"--{name}-port", type=click.IntRange(0, 65535), help=shown)(command)
+    return command
 
 
 @click.command(
@@ -64,10 +69,7 @@ Exit codes: 0 stopped in order; 1 something is in the way; 2 wrong usage or sett
 @click.option("--kafka-bootstrap", metavar="HOST:PORT", help="Carry the events by a Kafka that exists.")
 @click.option("--database-url", metavar="URL", help="Use a PostgreSQL server that exists.")
 @home_option
-@_port_option("order")
-@_port_option("payment")
-@_port_option("inventory")
-@_port_option("notification")
+@_port_options
 @click.option("--processes", type=ProcessCount(), multiple=True, help="How many processes of a service.")
 @click.option("--drain", is_flag=True, help="Run until nothing is under way, then stop.")
 @game_day_option
@@ -88,7 +90,7 @@ def up(
 ) -> int:
     """Start everything on this machine, and keep it running.
 
-    PostgreSQL and the four services, each as a process of its own; Ctrl-C ends all of them in order. Data
+    PostgreSQL and every service, each as a process of its own; Ctrl-C ends all of them in order. Data
     stays in one folder. A process that dies is started again.
     """
     from orderflow.local import reporter
@@ -176,7 +178,7 @@ Standard output gets one JSON line when the service is ready: service, port, pid
 Exit codes: 0 stopped in order; 1 failed, or the port is taken; 2 wrong usage or settings;
 3 the schema is behind: run `orderflow migrate`; 86 died at the point of ORDERFLOW_CRASH_AT."""
 )
-@click.argument("name", type=click.Choice(SERVICES))
+@click.argument("name", type=click.Choice(service_names()))
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 for any free one.")
 @home_option
 @click.option("--control-pipe", is_flag=True, help="Drain when standard input ends: for supervisors.")
@@ -187,12 +189,12 @@ def run(name: str, port: int | None, home: Path | None, control_pipe: bool, game
     Database and log are those of the settings; where `orderflow up` runs on this home, its own. What carries the
     events is what the home runs on; a setting that says something else is refused.
     """
-    from orderflow.local.services import definition_of
     from orderflow.local.state import attached
+    from orderflow.registry import service_of
     from orderflow.runtime.process import run_process
 
     settings = attached(load_settings(home, {"game_day": game_day}))
-    return int(run_process(definition_of(name), settings, port=port, control_pipe=control_pipe))
+    return int(run_process(service_of(name), settings, port=port, control_pipe=control_pipe))
 
 
 @click.command(
@@ -226,7 +228,7 @@ def migrate(
     from orderflow.messaging import crash_points
 
     settings = load_settings(home, {"database_url": database_url})
-    crash_points.arm(crash_points.parse(settings.crash_at, SERVICES).get("", {}))
+    crash_points.arm(crash_points.parse(settings.crash_at, service_names()).get("", {}))
     try:
         if print_sql:
             sys.stdout.writelines(

@@ -8,14 +8,13 @@ from uuid import UUID
 
 import msgspec
 
+from orderflow import ServiceContext
 from orderflow.events.inventory import ReservedLine
 from orderflow.events.order import ITEMS_MAX, OrderFailed, Quantity
 from orderflow.events.sku import Sku
 from orderflow.inventory.messages import ReleaseStock, SetStock, StockReleased, StockSet
-from orderflow.inventory.store import VERSION_MAX, Stocks
-from orderflow.inventory.views import MovementPage, StockPage, StockView
+from orderflow.inventory.storage import VERSION_MAX, MovementPage, StockPage, Stocks, StockView
 from orderflow.runtime import examples
-from orderflow.runtime.definition import ServiceContext
 from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.runtime.operators.asking import CONFIRM, TAG, act_of, operator
 from orderflow.runtime.problems import ProblemError

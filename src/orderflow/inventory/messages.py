@@ -7,10 +7,9 @@ from uuid import UUID
 
 import msgspec
 
+from orderflow import Command, uuid_text
 from orderflow.events.inventory import ReservedLine
 from orderflow.events.order import OrderFailed
-from orderflow.messaging.identity import uuid_text
-from orderflow.messaging.message import Command
 
 
 class SetStock(Command, frozen=True, kw_only=True):

@@ -1,32 +1,123 @@
-"""The inventory's decisions: pure functions of the working set and one message."""
+"""What stock and reservations are, and the inventory's decisions: pure functions of rows and one message."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import StrEnum
+from typing import ClassVar
+from uuid import UUID
 
+from msgspec.structs import replace
+
+from orderflow import Decision, Envelope, Fact, Ref, RefusedError, Row, Rows, Stated, Statement, handles
+from orderflow.events.base import order_id_of
 from orderflow.events.inventory import MissingLine, ReservedLine, StockRejected, StockReserved
 from orderflow.events.payment import PaymentSucceeded
-from orderflow.inventory.messages import SetStock, StockSet
-from orderflow.inventory.rows import (
-    Movement,
-    MovementKind,
-    Reservation,
-    ReservationStatus,
-    Stock,
-)
-from orderflow.messaging.decision import Decision
-from orderflow.messaging.envelope import Envelope
-from orderflow.messaging.rows import Rows
+from orderflow.inventory.messages import ReleaseStock, SetStock, StockReleased, StockSet
+
+ORDERED = ("customer_id", "currency", "items", "total")
 
 
-def payment_succeeded(rows: Rows, envelope: Envelope) -> Decision:
+class Stock(Row, frozen=True, kw_only=True):
+    """One SKU: units that are free (`on_hand`) and set aside (`reserved`). `version` counts its movements."""
+
+    TABLE: ClassVar[str] = "stock"
+    KEY: ClassVar[str] = "sku"
+    CHANGED_AT: ClassVar[str] = "changed_at"
+
+    sku: str
+    on_hand: int
+    reserved: int
+    version: int
+
+
+class MovementKind(StrEnum):
+    """Why units moved: somebody set the free units, an order was reserved, or what it had was given back."""
+
+    SET = "set"
+    RESERVE = "reserve"
+    RELEASE = "release"
+
+
+class Movement(Fact, frozen=True, kw_only=True):
+    """One change of one SKU. Added up they are the stock: movement n made version n of its SKU.
+
+    `cause` is the order's id, or the id of the command that set or released.
+    """
+
+    TABLE: ClassVar[str] = "movements"
+
+    sku: str
+    version: int
+    kind: MovementKind
+    cause: UUID
+    on_hand_change: int
+    reserved_change: int
+
+    @property
+    def id(self) -> tuple[str, int]:
+        return (self.sku, self.version)
+
+
+class ReservationStatus(StrEnum):
+    """Whether the order got its units. RELEASED: it had them, failed all the same, and they were given back."""
+
+    RESERVED = "RESERVED"
+    REJECTED = "REJECTED"
+    RELEASED = "RELEASED"
+
+
+class Reservation(Fact, frozen=True, kw_only=True):
+    """The one answer that an order got: `lines` were set aside, or `missing` was why nothing was."""
+
+    TABLE: ClassVar[str] = "reservations"
+    KEY: ClassVar[str] = "order_id"
+
+    order_id: UUID
+    status: ReservationStatus
+    lines: tuple[ReservedLine, ...]
+    missing: tuple[MissingLine, ...]
+    customer_id: str
+
+
+class Held(Row, frozen=True, kw_only=True):
+    """A reservation as it stands, for what comes after it: saying it again, and giving its units back.
+
+    `customer_id` is not known of what an earlier release has reserved. `released_by` is the id of the command that
+    gave the units back, which is the cause of their movements.
+    """
+
+    TABLE: ClassVar[str] = "reservations"
+    KEY: ClassVar[str] = "order_id"
+    CHANGES: ClassVar[tuple[str, ...]] = ("status", "released_by")
+
+    order_id: UUID
+    status: ReservationStatus
+    lines: tuple[ReservedLine, ...]
+    missing: tuple[MissingLine, ...]
+    customer_id: str | None = None
+    released_by: UUID | None = None
+
+
+def _its_skus(event: PaymentSucceeded) -> tuple[Ref, ...]:
+    return tuple(Ref(Stock, item.sku) for item in event.items)
+
+
+def _its_sku(command: SetStock) -> tuple[Ref, ...]:
+    return (Ref(Stock, command.sku),)
+
+
+def _what_is_held(command: ReleaseStock) -> tuple[Ref, ...]:
+    return (Ref(Held, command.order_id), *(Ref(Stock, line.sku) for line in command.lines))
+
+
+@handles(PaymentSucceeded, touches=_its_skus, trusts=ORDERED)
+def payment_succeeded(rows: Rows, event: PaymentSucceeded) -> Decision:
     """Set every line aside, or none. That an order is answered once, its reservation's key holds as well.
 
     Nothing is known of the order before, so there is nothing to compare with: that the order is one that a shop could
     have placed, each SKU in one line, every PaymentSucceeded holds by itself.
     """
-    event = envelope.message
-    assert isinstance(event, PaymentSucceeded)
     lines = tuple(ReservedLine(sku=item.sku, quantity=item.quantity) for item in event.items)
     missing = tuple(_missing(rows, lines))
     if missing:
@@ -54,10 +145,9 @@ def payment_succeeded(rows: Rows, envelope: Envelope) -> Decision:
     return Decision(rows=stock, facts=(reservation, *movements), events=(reserved,))
 
 
-def set_stock(rows: Rows, envelope: Envelope) -> Decision:
+@handles(SetStock, touches=_its_sku)
+def set_stock(rows: Rows, command: SetStock, envelope: Envelope) -> Decision:
     """Free units as stated; what is reserved stays reserved."""
-    command = envelope.message
-    assert isinstance(command, SetStock)
     known = rows.get(Stock, command.sku)
     if known is not None and (command.only_if_new or known.on_hand == command.on_hand):
         return Decision(answer=_answer(known, created=False))
@@ -77,6 +167,63 @@ def set_stock(rows: Rows, envelope: Envelope) -> Decision:
         reserved_change=0,
     )
     return Decision(rows=(after,), facts=(movement,), answer=_answer(after, created=known is None))
+
+
+@handles(ReleaseStock, touches=_what_is_held)
+def release_stock(rows: Rows, command: ReleaseStock, envelope: Envelope) -> Decision:
+    """Every line goes back to the shelf, once. Said twice, it is done once.
+
+    Raises RefusedError: nothing is reserved, or not what is said, or not for the customer whose order failed.
+    """
+    held = rows.get(Held, command.order_id)
+    if held is None or held.status is ReservationStatus.REJECTED:
+        raise RefusedError(f"nothing is reserved for order {command.order_id}")
+    units = sum(line.quantity for line in held.lines)
+    if held.status is ReservationStatus.RELEASED:
+        return Decision(answer=StockReleased(order_id=held.order_id, units=units, changed=False))
+    failed, customer = command.because, held.customer_id
+    if failed.order_id != held.order_id or customer not in (None, failed.customer_id) or command.lines != held.lines:
+        raise RefusedError(f"what is reserved for order {held.order_id} is not what is to be released")
+    stock: list[Stock] = []
+    movements: list[Movement] = []
+    for line in held.lines:
+        before = rows.get(Stock, line.sku)
+        if before is None or before.reserved < line.quantity:
+            raise RefusedError(f"of {line.sku} fewer than {line.quantity} are reserved in all: look at it first")
+        after = replace(
+            before,
+            on_hand=before.on_hand + line.quantity,
+            reserved=before.reserved - line.quantity,
+            version=before.version + 1,
+        )
+        stock.append(after)
+        movements.append(_given_back(after, line.quantity, envelope))
+    released = replace(held, status=ReservationStatus.RELEASED, released_by=envelope.id)
+    answer = StockReleased(order_id=held.order_id, units=units, changed=True)
+    return Decision(rows=(*stock, released), facts=movements, answer=answer)
+
+
+def reservation_of(key: str) -> tuple[Ref, ...]:
+    """The row of the reservation of the order that a key names."""
+    order_id = order_id_of(key)
+    return () if order_id is None else (Ref(Held, order_id),)
+
+
+def state_reservation(rows: Rows, key: str) -> Statement:
+    """The one answer that the order got; nothing once it was released, or if the customer is not known."""
+    order_id = order_id_of(key)
+    held = None if order_id is None else rows.get(Held, order_id)
+    if held is None or held.customer_id is None:
+        return Statement()
+    match held.status:
+        case ReservationStatus.RESERVED:
+            reserved = StockReserved(order_id=held.order_id, customer_id=held.customer_id, lines=held.lines)
+            return Statement(events=(Stated(reserved, 1),))
+        case ReservationStatus.REJECTED:
+            rejected = StockRejected(order_id=held.order_id, customer_id=held.customer_id, missing=held.missing)
+            return Statement(events=(Stated(rejected, 1),))
+        case ReservationStatus.RELEASED:
+            return Statement()
 
 
 def _missing(rows: Rows, lines: tuple[ReservedLine, ...]) -> Iterator[MissingLine]:
@@ -116,4 +263,15 @@ def _answer(stock: Stock, *, created: bool) -> StockSet:
         reserved=stock.reserved,
         version=stock.version,
         created=created,
+    )
+
+
+def _given_back(stock: Stock, quantity: int, envelope: Envelope) -> Movement:
+    return Movement(
+        sku=stock.sku,
+        version=stock.version,
+        kind=MovementKind.RELEASE,
+        cause=envelope.id,
+        on_hand_change=quantity,
+        reserved_change=-quantity,
     )

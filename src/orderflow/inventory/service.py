@@ -1,71 +1,58 @@
-"""The inventory service's table: which message touches which rows, and decides what."""
+"""The inventory service: what it hears and says, the demo catalogue, and all that makes it run."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
 
-from orderflow.events.base import order_id_of
-from orderflow.events.payment import PAYMENT_EVENT_TYPES, PaymentSucceeded
+from orderflow import FLOW_STATUS, Catalogue, Restatement, Service, ServiceContext, Subscription, handlers
+from orderflow.events.payment import PAYMENT_EVENT_TYPES
 from orderflow.events.topics import INVENTORY_STATUS, PAYMENT_STATUS
-from orderflow.inventory import model, releasing
+from orderflow.inventory import model
 from orderflow.inventory.api import operations
-from orderflow.inventory.demo import put_in
 from orderflow.inventory.messages import ReleaseStock, SetStock
-from orderflow.inventory.rows import Held, Stock
-from orderflow.inventory.store import PACKAGE, tables
-from orderflow.messaging.catalogue import Catalogue
-from orderflow.messaging.decision import Handler, Restatement, Service, Subscription
-from orderflow.messaging.flow import FLOW_STATUS
-from orderflow.messaging.rows import Ref
-from orderflow.messaging.stores.postgres.migrations import MigrationSequence
-from orderflow.runtime.definition import ServiceDefinition
+from orderflow.inventory.storage import Stocks
 
-ORDERED = ("customer_id", "currency", "items", "total")
+PLENTY = 1_000_000
 
-
-def _its_skus(event: PaymentSucceeded) -> tuple[Ref, ...]:
-    return tuple(Ref(Stock, item.sku) for item in event.items)
-
-
-def _its_sku(command: SetStock) -> tuple[Ref, ...]:
-    return (Ref(Stock, command.sku),)
-
-
-def _what_is_held(command: ReleaseStock) -> tuple[Ref, ...]:
-    return (Ref(Held, command.order_id), *(Ref(Stock, line.sku) for line in command.lines))
-
-
-def _reservation_of(key: str) -> tuple[Ref, ...]:
-    order_id = order_id_of(key)
-    return () if order_id is None else (Ref(Held, order_id),)
-
-
-def _handlers() -> dict[Any, Handler]:
-    return {
-        PaymentSucceeded: Handler(_its_skus, model.payment_succeeded, trusts=ORDERED),
-        SetStock: Handler(_its_sku, model.set_stock),
-        ReleaseStock: Handler(_what_is_held, releasing.release_stock),
+DEMO_CATALOGUE: Mapping[str, int] = MappingProxyType(
+    {
+        "SKU-BREAD-KNIFE": PLENTY,
+        "SKU-CAST-IRON-PAN": PLENTY,
+        "SKU-COFFEE-BEANS-1KG": PLENTY,
+        "SKU-DESK-LAMP": PLENTY,
+        "SKU-ESPRESSO-CUP": PLENTY,
+        "SKU-HAND-GRINDER": PLENTY,
+        "SKU-LINEN-APRON": PLENTY,
+        "SKU-MILK-JUG": PLENTY,
+        "SKU-PAPER-FILTER-100": PLENTY,
+        "SKU-POUR-OVER-KETTLE": PLENTY,
+        "SKU-TEA-TOWEL": PLENTY,
+        "SKU-WALL-CLOCK": PLENTY,
+        "SKU-SOLD-OUT": 0,
     }
+)
+"""SKU → free units. The last one is there to see an order fail and be refunded."""
+
+
+async def put_in_demo(context: ServiceContext) -> None:
+    """Make the SKUs of the demo catalogue if there are none, and the settings want it. Harmless when done twice."""
+    if not context.config.demo_catalogue or not await Stocks(context.database).is_empty():
+        return
+    for sku, on_hand in DEMO_CATALOGUE.items():
+        await context.commands.submit(SetStock(sku=sku, on_hand=on_hand, only_if_new=True))
 
 
 SERVICE = Service(
     name="inventory",
+    title="Orderflow: inventory",
     catalogue=Catalogue((SetStock, ReleaseStock, *PAYMENT_EVENT_TYPES)),
     subscriptions=(Subscription("inventory", (PAYMENT_STATUS,)),),
     publishes=(INVENTORY_STATUS, FLOW_STATUS),
-    handlers=_handlers(),
-    restatement=Restatement(_reservation_of, releasing.state_reservation),
+    handlers=handlers(model),
+    restatement=Restatement(model.reservation_of, model.state_reservation),
+    tables=(model.Stock, model.Reservation, model.Held, model.Movement),
+    sql="orderflow.inventory",
+    api=operations,
+    on_start=put_in_demo,
 )
-
-
-def definition() -> ServiceDefinition:
-    """Everything that makes the inventory service run."""
-    return ServiceDefinition(
-        name="inventory",
-        title="Orderflow: inventory",
-        service=SERVICE,
-        tables=tables(),
-        migrations=MigrationSequence.from_package("inventory", PACKAGE),
-        api=operations,
-        on_start=put_in,
-    )

@@ -12,13 +12,13 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
-from orderflow.events.topics import TOPICS
 from orderflow.local import services
 from orderflow.local.errors import LocalError
 from orderflow.local.home import Home, database_name
 from orderflow.local.postgres import EmbeddedPostgres
 from orderflow.local.services import definitions
 from orderflow.local.state import attached, with_embedded
+from orderflow.messaging.flow import FLOW_STATUS
 from orderflow.messaging.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
 from orderflow.messaging.stores.postgres import migrations
 from orderflow.messaging.stores.postgres.connections import Connection, connect, leave
@@ -27,8 +27,9 @@ from orderflow.messaging.stores.postgres.installation import Fetch, installation
 from orderflow.messaging.stores.postgres.migrations import Applied, MigrationSequence
 from orderflow.messaging.stores.postgres.queries import load_queries
 from orderflow.messaging.transport import Claim, TopicMissingError, TopicSettings, TransportUnavailableError
+from orderflow.registry import service_names
 from orderflow.runtime.transports import claim_topics, connect_transport, topic_settings
-from orderflow.settings import SERVICES, Settings
+from orderflow.settings import Settings
 
 APPLICATION = "orderflow provision"
 OPEN_BY_DEFAULT = ("postgres", "template1")
@@ -76,7 +77,7 @@ async def make_databases(settings: Settings, server: EmbeddedPostgres | None) ->
     A database with a URL of its own is left to whoever gave it. Raises MissingRightsError, LocalError.
     """
     if server is not None:
-        return await make_roles_and_databases(server.url(), services.DATABASES, server.password, exclusive=True)
+        return await make_roles_and_databases(server.url(), services.databases(), server.password, exclusive=True)
     if settings.database_url is None:
         return 0
     url = settings.database_url.reveal()
@@ -192,7 +193,7 @@ async def agree_on_installation(settings: Settings) -> UUID:
     databases: list[Fetch] = []
     try:
         async with AsyncExitStack() as stack:
-            for name in SERVICES:
+            for name in service_names():
                 connection = await connect(settings.service_database_url(name), application_name=APPLICATION)
                 stack.push_async_callback(connection.close)
                 databases.append(connection.fetch)
@@ -206,14 +207,19 @@ async def _agree(databases: list[Fetch]) -> UUID:
     proposed = next((each for each in found if each is not None), None) or uuid4()
     settled = [proposed := await settle_installation(fetch, proposed) for fetch in databases]
     if len(set(settled)) > 1:
-        each = ", ".join(f"{name} of {installation}" for name, installation in zip(SERVICES, settled, strict=True))
+        each = ", ".join(
+            f"{name} of {installation}" for name, installation in zip(service_names(), settled, strict=True)
+        )
         raise LocalError(f"the databases are of different installations: {each}; look at the database settings")
     return proposed
 
 
 def all_topics(settings: Settings) -> list[TopicSettings]:
-    """Every topic, and for each the one of its dead letters."""
-    return topic_settings(TOPICS, TOPICS, settings)
+    """Every topic that a service writes or reads, and for each that is read the one of its dead letters."""
+    services = definitions().values()
+    published = {topic for service in services for topic in service.publishes}
+    consumed = {topic for service in services for each in service.subscriptions for topic in each.topics}
+    return topic_settings([*published, FLOW_STATUS], consumed, settings)
 
 
 async def make_topics(settings: Settings, installation: UUID, *, take_over: bool = False) -> None:
@@ -221,7 +227,7 @@ async def make_topics(settings: Settings, installation: UUID, *, take_over: bool
 
     `take_over`: also those that are another's. Raises LocalError, SettingsError: they are another's.
     """
-    groups = [each.consumer for known in definitions().values() for each in known.service.subscriptions]
+    groups = [each.consumer for known in definitions().values() for each in known.subscriptions]
     wanted = all_topics(settings)
     claim = Claim(installation, [topic.name for topic in wanted], groups, takes_over=take_over)
     where = "the log" if settings.transport == "postgres" else f"Kafka at {settings.kafka_bootstrap}"
@@ -267,7 +273,7 @@ async def under_way(settings: Settings) -> list[str]:
 
 async def _unsent(settings: Settings) -> str:
     count = 0
-    for name in SERVICES:
+    for name in service_names():
         count += await _count(settings, name, "unsent")
     return f"{count} unsent events" if count else ""
 
@@ -282,7 +288,7 @@ async def _unread(settings: Settings) -> str:
     count = 0
     try:
         for definition in definitions().values():
-            for subscription in definition.service.subscriptions:
+            for subscription in definition.subscriptions:
                 lags = await transport.lag(subscription.consumer, subscription.topics)
                 count += sum(partition.lag for partition in lags)
     except TopicMissingError:

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import import_module
-from typing import cast
 
-from orderflow.messaging.stores.postgres.migrations import MigrationSequence, core
+from orderflow.bank.postgres import bank_migrations
+from orderflow.messaging.decision import Service
+from orderflow.messaging.stores.postgres.migrations import MigrationSequence, schema_of
 from orderflow.messaging.transports.postgres_log import log_migrations
-from orderflow.runtime.definition import ServiceDefinition
-from orderflow.settings import SERVICES, Settings
-
-DATABASES = (*SERVICES, "log", "bank")
+from orderflow.registry import service_names, service_of
+from orderflow.settings import Settings
 
 
-def definition_of(name: str) -> ServiceDefinition:
-    """Imports that service alone. Raises KeyError for a name that is none."""
-    if name not in SERVICES:
-        raise KeyError(name)
-    return cast(ServiceDefinition, import_module(f"orderflow.{name}.service").definition())
+def databases() -> tuple[str, ...]:
+    """The units that have a database: every service, the log and the bank."""
+    return (*service_names(), "log", "bank")
 
 
-def definitions() -> Mapping[str, ServiceDefinition]:
-    return {name: definition_of(name) for name in SERVICES}
+def definitions() -> Mapping[str, Service]:
+    """Every service, imported."""
+    return {name: service_of(name) for name in service_names()}
 
 
 def sequences_of(name: str) -> Sequence[MigrationSequence]:
@@ -30,15 +27,15 @@ def sequences_of(name: str) -> Sequence[MigrationSequence]:
     if name == "log":
         return [log_migrations()]
     if name == "bank":
-        return [cast(MigrationSequence, import_module("orderflow.payment.bank_postgres").bank_migrations())]
-    return [core(), definition_of(name).migrations]
+        return [bank_migrations()]
+    return schema_of(service_of(name))
 
 
 def plans(settings: Settings) -> Mapping[str, tuple[str, Sequence[MigrationSequence]]]:
     """For each database its URL and its migrations. Raises SettingsError: no URL."""
-    return {name: (settings.service_database_url(name), sequences_of(name)) for name in DATABASES}
+    return {name: (settings.service_database_url(name), sequences_of(name)) for name in databases()}
 
 
 def on_common_server(settings: Settings) -> list[str]:
     """The databases that have no URL of their own and so stand on the server of `database_url`."""
-    return [name for name in DATABASES if getattr(settings, f"{name}_database_url") is None]
+    return [name for name in databases() if settings.database_of(name) is None]

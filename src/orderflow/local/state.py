@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from orderflow.local.errors import LocalError
 from orderflow.local.home import Carrier, Home, database_name, database_url, secrets_of, write_json
-from orderflow.settings import SERVICES, Secret, Settings
+from orderflow.registry import service_names
+from orderflow.settings import Secret, Settings
 
 if TYPE_CHECKING:
     import psutil
@@ -154,8 +155,8 @@ def running(home: Home) -> State | None:
 
 def with_embedded(settings: Settings, url_of: Callable[[str], str]) -> Settings:
     """The settings with the URLs of the embedded server: `url_of` a database, as its owner."""
-    urls = {f"{name}_database_url": Secret(url_of(database_name(name))) for name in (*SERVICES, "log", "bank")}
-    return dataclasses.replace(settings, **urls)  # type: ignore[arg-type]  # names are made here
+    urls = {f"{name}_database_url": Secret(url_of(database_name(name))) for name in (*service_names(), "log", "bank")}
+    return settings.replaced(**urls)
 
 
 def choose_carrier(settings: Settings, remembered: Carrier | None, *, own_broker: bool) -> Carrier:
@@ -191,14 +192,15 @@ def broker_port(settings: Settings) -> int:
 def settings_environment(settings: Settings, environ: Mapping[str, str], **others: object) -> dict[str, str]:
     """`environ` with the settings that were given or changed, said outright; `others` win."""
     inherited = {key: value for key, value in environ.items() if not key.startswith(PREFIX)}
-    values = {entry: getattr(settings, entry) for entry in Settings.meanings()}
     defaults = {field.name: field.default for field in dataclasses.fields(Settings)}
+    values = {entry: getattr(settings, entry) for entry in Settings.meanings() if entry in defaults}
     said = {
         entry: value
         for entry, value in values.items()
         if value is not None and (value != defaults[entry] or settings.sources.get(entry, "default") != "default")
     }
-    every = {**settings.own, **said, **others}
+    of_services = {entry: value for entry, value in settings.services.items() if value is not None}
+    every = {**of_services, **said, **others}
     return {**inherited, **{PREFIX + key.upper(): _text(value) for key, value in every.items()}}
 
 

@@ -23,7 +23,8 @@ from orderflow.local.processes import Server, require_free, tail
 from orderflow.local.reporter import Reporter
 from orderflow.local.state import Down, ProcessMark, Running, settings_environment
 from orderflow.messaging import crash_points
-from orderflow.settings import SERVICES, Settings
+from orderflow.registry import service_names
+from orderflow.settings import Settings
 
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 10.0
@@ -420,7 +421,7 @@ class Fleet:
 
     def require_ports(self, settings: Settings) -> None:
         """Raises LocalError when a known port is taken."""
-        for name in SERVICES:
+        for name in service_names():
             if settings.service_port(name):
                 require_free(settings.service_port(name), f"the service {name}", f"--{name}-port", settings.host)
 
@@ -446,7 +447,7 @@ def _labels(options: UpOptions) -> list[tuple[str, int, str]]:
     """Service, number from 1, and the label of the process: `order`, `order-2`, …"""
     return [
         (name, number, name if number == 1 else f"{name}-{number}")
-        for name in SERVICES
+        for name in service_names()
         for number in range(1, options.processes.get(name, 1) + 1)
     ]
 

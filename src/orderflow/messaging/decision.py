@@ -1,17 +1,26 @@
-"""What a decision is, and how a service lists its decisions."""
+"""What a service is: its decisions, each typed by its message, and all that it declares beside them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 import msgspec
 
 from orderflow.messaging.catalogue import Catalogue, wire_name
 from orderflow.messaging.envelope import Envelope
+from orderflow.messaging.machine import StateMachine
 from orderflow.messaging.message import Event, Message
 from orderflow.messaging.rows import Fact, Ref, Row, Rows
+
+A = TypeVar("A", bound=Message)
+B = TypeVar("B", bound=Message)
+C = TypeVar("C", bound=Message)
+D = TypeVar("D", bound=Message)
+E = TypeVar("E", bound=Message)
+M = TypeVar("M", bound=Message)
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +74,95 @@ class Handler:
     trusts: tuple[str, ...] = ()
 
 
+def _nothing(_: Message) -> tuple[Ref, ...]:
+    return ()
+
+
+class Handles(Generic[M]):
+    """A decorator: the function decides messages of the type M. It stays a plain function, to be called in tests."""
+
+    def __init__(
+        self, types: Iterable[type[Message]], touches: Callable[[M], Iterable[Ref]], trusts: tuple[str, ...]
+    ) -> None:
+        self._types = tuple(types)
+        self._touches = touches
+        self._trusts = trusts
+
+    @overload
+    def __call__(self, decide: Callable[[Rows, M], Decision]) -> Callable[[Rows, M], Decision]: ...
+    @overload
+    def __call__(
+        self, decide: Callable[[Rows, M, Envelope], Decision]
+    ) -> Callable[[Rows, M, Envelope], Decision]: ...
+    def __call__(self, decide: Callable[..., Decision]) -> Callable[..., Decision]:
+        """The same function, with its lines of a service's table in `handlers`."""
+        handler = Handler(self._touches, _of_envelope(decide), self._trusts)
+        decide.handlers = dict.fromkeys(self._types, handler)  # type: ignore[attr-defined]
+        return decide
+
+
+def _of_envelope(decide: Callable[..., Decision]) -> Callable[[Rows, Envelope], Decision]:
+    """As the core calls it. Who wants no more than the message need not take the envelope."""
+    if decide.__code__.co_argcount > len(("rows", "message")):
+        return lambda rows, envelope: decide(rows, envelope.message, envelope)
+    return lambda rows, envelope: decide(rows, envelope.message)
+
+
+Touches = Callable[[M], Iterable[Ref]]
+
+
+@overload
+def handles(a: type[A], /, *, touches: Touches[A] = ..., trusts: tuple[str, ...] = ...) -> Handles[A]: ...
+@overload
+def handles(a: type[A], b: type[B], /, *, touches: Touches[A | B] = ...) -> Handles[A | B]: ...
+@overload
+def handles(a: type[A], b: type[B], c: type[C], /, *, touches: Touches[A | B | C] = ...) -> Handles[A | B | C]: ...
+@overload
+def handles(
+    a: type[A], b: type[B], c: type[C], d: type[D], /, *, touches: Touches[A | B | C | D] = ...
+) -> Handles[A | B | C | D]: ...
+@overload
+def handles(
+    a: type[A], b: type[B], c: type[C], d: type[D], e: type[E], /, *, touches: Touches[A | B | C | D | E] = ...
+) -> Handles[A | B | C | D | E]: ...
+def handles(
+    *types: type[Message], touches: Callable[[Any], Iterable[Ref]] = _nothing, trusts: tuple[str, ...] = ()
+) -> Handles[Any]:
+    """`@handles(OrderPlaced)` before `def order_placed(rows: Rows, event: OrderPlaced) -> Decision`.
+
+    The function is pure: no I/O, no clock, no chance. What it raises parks the message (a command's caller gets an
+    error); RefusedError refuses a command. A third parameter gets the envelope, for the id of the message.
+    `touches` names the rows that a message needs: only these are locked, loaded and seen. `trusts` are fields that
+    are taken as they come, since nothing is stored yet to compare them with: no edit changes them in an event that
+    could be read.
+    """
+    return Handles(types, touches, trusts)
+
+
+def handlers(*places: Callable[..., Decision] | ModuleType) -> Mapping[type[Message], Handler]:
+    """The table message → decision of these decorated functions, and of those that these modules define.
+
+    Raises TypeError: a function that `handles` does not decorate, a message that two of them decide.
+    """
+    table: dict[type[Message], Handler] = {}
+    for place in places:
+        for decide in _decisions(place):
+            lines: Mapping[type[Message], Handler] | None = getattr(decide, "handlers", None)
+            if lines is None:
+                raise TypeError(f"{decide.__name__} decides no message: put @handles(...) before it")
+            if twice := table.keys() & lines.keys():
+                raise TypeError(f"two functions decide {', '.join(sorted(each.__name__ for each in twice))}")
+            table |= lines
+    return table
+
+
+def _decisions(place: Callable[..., Decision] | ModuleType) -> Iterable[Any]:
+    if not isinstance(place, ModuleType):
+        return (place,)
+    found = (each for each in vars(place).values() if getattr(each, "__module__", "") == place.__name__)
+    return (each for each in found if isinstance(getattr(each, "handlers", None), dict))
+
+
 @dataclass(frozen=True, slots=True)
 class Subscription:
     """A consumer of the service: its name is its Kafka group and its name in the inbox.
@@ -104,13 +202,24 @@ class Restatement:
     state: Callable[[Rows, str], Statement]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """A service as the core sees it. `handlers` is its table message → decision.
+    """Everything that makes a service run. Each service has one, `SERVICE`, and the entry points of the group
+    `orderflow.services` name those that a system is made of.
 
-    A message type of `catalogue` without a handler is passed over. `publishes` are the topics it writes.
-    `confirm` says why an operator must confirm acts on its events ("" if he need not). `restatement` is what it can
-    say again.
+    The core reads the first half. `handlers` is its table message → decision; a message type of `catalogue` without a
+    handler is passed over. `publishes` are the topics it writes. `confirm` says why an operator must confirm acts on
+    its events ("" if he need not). `restatement` is what it can say again. `tables` are the types of its rows and
+    facts, in the order in which they are written, and `machines` what code and database must enforce alike.
+
+    `sql` is the package whose folder `sql/migrations` makes its tables (after the core's). The rest is for the
+    process around the core, which calls each with the service's surroundings (`ServiceContext`): `api` gives the HTTP
+    operations and is called once, before the engine starts. `gateway` is there only where intents are; one with a
+    `close` is closed at the end. `on_start` runs once the engine has started, in every process of the service: it
+    must be harmless when done twice. `upkeep` runs every `upkeep_every_s`, in every process too. Both are tried again
+    later when they raise StoreUnavailableError. `alarms` reads, every few seconds, what an operator has to see to: a
+    sentence by name; it makes nothing unready. `logged` says what stands besides in the log line of a message that
+    was handled, by name.
     """
 
     name: str
@@ -120,6 +229,17 @@ class Service:
     handlers: Mapping[type[Message], Handler]
     confirm: str = ""
     restatement: Restatement | None = None
+    tables: Sequence[type[Row] | type[Fact]] = ()
+    machines: Sequence[StateMachine] = ()
+    title: str = ""
+    sql: str = ""
+    api: Callable[[Any], Sequence[Any]] | None = None
+    gateway: Callable[[Any], Awaitable[Any]] | None = None
+    on_start: Callable[[Any], Awaitable[None]] | None = None
+    upkeep: Callable[[Any], Awaitable[None]] | None = None
+    upkeep_every_s: float = 60.0
+    alarms: Callable[[Any], Awaitable[Mapping[str, str]]] | None = None
+    logged: Callable[[Message], Mapping[str, str]] | None = None
 
     def unread(self) -> frozenset[bytes]:
         """The wire names of the events that it knows and passes over."""

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from operator import attrgetter
 from typing import ClassVar, NamedTuple, TypeVar
 
 import msgspec
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """A row that can change: a new version replaces the old one. `TABLE` and `id` name it."""
+    """A row that can change: a new version replaces the old one.
+
+    Its class declares how it stands in the database, and every statement is made from that. The fields are the
+    columns of `TABLE`; `KEY` is the one that names the row. `CHANGES` are the columns that an update writes (none
+    named: all of them), and `CHANGED_AT` is a column that an update sets to the database's time. With `STEPWISE`
+    every version is written, one after the other, so that a trigger sees each change of state; else only the last one
+    of a batch.
+    """
 
     TABLE: ClassVar[str]
+    KEY: ClassVar[str] = ""
+    CHANGES: ClassVar[tuple[str, ...]] = ()
+    CHANGED_AT: ClassVar[str] = ""
+    STEPWISE: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        if "KEY" in cls.__dict__:
+            cls.id = property(attrgetter(cls.KEY))  # type: ignore[assignment,method-assign]
 
     @property
     def id(self) -> Hashable:
@@ -23,9 +39,17 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True):
-    """A row that is only ever added (a transition, a stock movement). `id` is its natural unique key."""
+    """A row that is only ever added (a transition, a stock movement).
+
+    `id` is its natural unique key: the value of the column `KEY`, or a property of its own where that has several.
+    """
 
     TABLE: ClassVar[str]
+    KEY: ClassVar[str] = ""
+
+    def __init_subclass__(cls) -> None:
+        if "KEY" in cls.__dict__:
+            cls.id = property(attrgetter(cls.KEY))  # type: ignore[assignment,method-assign]
 
     @property
     def id(self) -> Hashable:

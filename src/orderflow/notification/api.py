@@ -8,10 +8,9 @@ from uuid import UUID
 
 import msgspec
 
-from orderflow.notification.store import Notifications
-from orderflow.notification.views import NotificationList
+from orderflow import ServiceContext
+from orderflow.notification.storage import NotificationList, Notifications
 from orderflow.runtime import examples
-from orderflow.runtime.definition import ServiceContext
 from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
 
 PAGE_MAX = 200

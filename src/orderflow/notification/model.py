@@ -6,19 +6,44 @@ keep an outcome to one notification, and an order to one end.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from enum import StrEnum
+from typing import ClassVar, NamedTuple
+from uuid import UUID
 
+from orderflow import Decision, Envelope, Fact, Rows, handles
 from orderflow.events.currencies import format_amount
 from orderflow.events.inventory import StockRejected, StockReserved
 from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentVoided
-from orderflow.messaging.decision import Decision
-from orderflow.messaging.envelope import Envelope
-from orderflow.messaging.rows import Rows
-from orderflow.notification.rows import Notification, NotifiedOutcome
+from orderflow.notification.messages import OutcomeEvent
 
 OUT_OF_STOCK = "out_of_stock"
 
-OutcomeEvent = StockReserved | StockRejected | PaymentFailed | PaymentRefunded | PaymentVoided
+
+class NotifiedOutcome(StrEnum):
+    """What a customer is told of."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    REFUNDED = "refunded"
+    NOT_CHARGED = "not_charged"
+
+
+class Notification(Fact, frozen=True, kw_only=True):
+    """What was told to a customer of one outcome of one order. An order has one end: completed or failed."""
+
+    TABLE: ClassVar[str] = "notifications"
+
+    order_id: UUID
+    outcome: NotifiedOutcome
+    customer_id: str
+    reason: str | None
+    text: str
+    cause: UUID
+
+    @property
+    def id(self) -> tuple[UUID, str]:
+        is_end = self.outcome in (NotifiedOutcome.COMPLETED, NotifiedOutcome.FAILED)
+        return (self.order_id, "end" if is_end else self.outcome)
 
 
 class Told(NamedTuple):
@@ -29,10 +54,9 @@ class Told(NamedTuple):
     text: str
 
 
-def notify(_: Rows, envelope: Envelope) -> Decision:
+@handles(StockReserved, StockRejected, PaymentFailed, PaymentRefunded, PaymentVoided)
+def notify(_: Rows, event: OutcomeEvent, envelope: Envelope) -> Decision:
     """One notification of what has become of the order."""
-    event = envelope.message
-    assert isinstance(event, OutcomeEvent)
     told = told_of(event)
     notification = Notification(
         order_id=event.order_id,

@@ -1,25 +1,43 @@
-"""The order service over HTTP."""
+"""The order service over HTTP: placing orders once, showing them, and waiting for their end."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Annotated
 from uuid import UUID
 
 import msgspec
 
-from orderflow.messaging.decision import RefusedError
-from orderflow.messaging.identity import uuid7, uuid_text
-from orderflow.order.admission import Admission
-from orderflow.order.finishing import Finishing
-from orderflow.order.idempotency import HEADER, PATTERN, InFlight, fingerprint, key_reused, parse_key
+from orderflow import (
+    BatchCommitted,
+    Clock,
+    RefusedError,
+    ServiceContext,
+    Signal,
+    Signals,
+    StoreUnavailableError,
+    TaskFailed,
+    uuid7,
+    uuid_text,
+)
+from orderflow.events.currencies import CURRENCIES
+from orderflow.events.order import (
+    ITEMS_MAX,
+    QUANTITY_MAX,
+    UNIT_PRICE_MAX,
+    Item,
+    OrderCompleted,
+    OrderFailed,
+    fault_of,
+)
 from orderflow.order.messages import KeyReused, Placed, PlaceOrder
-from orderflow.order.requests import NewOrder, require_sound
-from orderflow.order.rows import Status
-from orderflow.order.store import CURSOR_PATTERN, Orders, from_cursor
-from orderflow.order.views import OrderDetails, OrderPage, OrderView
+from orderflow.order.model import Refund, Status
+from orderflow.order.storage import CURSOR_PATTERN, OrderDetails, OrderPage, Orders, OrderView, from_cursor
 from orderflow.runtime import examples
-from orderflow.runtime.definition import ServiceContext
 from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.runtime.problem_types import (
     INVALID_REQUEST,
@@ -31,8 +49,24 @@ from orderflow.runtime.problem_types import (
     UNAVAILABLE,
 )
 from orderflow.runtime.problems import FieldError, ProblemError
-from orderflow.runtime.text import IdEnd
+from orderflow.runtime.text import IdEnd, Text
 
+HEADER = "Idempotency-Key"
+KEY_MAX = 255
+PATTERN = (
+    rf'^(?:"(?:[ !#-\[\]-~]|\\["\\]){{1,{KEY_MAX}}}"'
+    rf"|[!#-+\--:<-\[\]-~]{{1,{KEY_MAX}}})$"
+)
+"""What `parse_key` takes, for the document."""
+
+_STRING = re.compile(r'^"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"$')
+_BARE = re.compile(r"^[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]+$")
+_ESCAPE = re.compile(r"\\(.)")
+RECOUNT_S = 1.0
+ADMISSION_RETRY_S = 2
+POLL_S = 0.25
+WAITING_RETRY_S = 1
+_NOT_FREE = {"properties": {"unit_price": {"minimum": 1}}, "required": ["unit_price"]}
 WAIT_MAX_S = 60
 PAGE_MAX = 100
 FINAL = frozenset({Status.COMPLETED, Status.FAILED})
@@ -130,6 +164,261 @@ _NOT_PLACED = (
 )
 
 
+class NewItem(Item, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One line. Prices are the shop's, in minor units of the order's currency."""
+
+    quantity: Annotated[int, msgspec.Meta(ge=1, le=QUANTITY_MAX, examples=[2])]
+    unit_price: Annotated[int, msgspec.Meta(ge=0, le=UNIT_PRICE_MAX, examples=[1250])]
+
+
+class NewOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An order to be placed. Its total is computed here: at most 100 x 10,000 x 1,000,000,000 = 10^15 minor
+    units, which every JSON reader takes without loss.
+    """
+
+    customer_id: Annotated[
+        Text,
+        msgspec.Meta(min_length=1, max_length=100, examples=["customer-42"]),
+    ]
+    currency: Annotated[
+        str,
+        msgspec.Meta(min_length=3, max_length=3, extra_json_schema={"enum": sorted(CURRENCIES)}, examples=["EUR"]),
+    ]
+    items: Annotated[
+        tuple[NewItem, ...],
+        msgspec.Meta(min_length=1, max_length=ITEMS_MAX, extra_json_schema={"contains": _NOT_FREE}),
+    ]
+    payment_method: Annotated[
+        Text,
+        msgspec.Meta(min_length=1, max_length=64, examples=["pm_card_visa"]),
+    ]
+
+
+def require_sound(order: NewOrder) -> None:
+    """What no single field can say. Raises ProblemError 422 with the field named."""
+    fault = fault_of(order.currency, order.items)
+    if fault is not None:
+        pointer, detail = fault
+        raise ProblemError(422, f"{pointer}: {detail}", errors=[FieldError(detail=detail, pointer=pointer)])
+
+
+def with_response(command: PlaceOrder) -> PlaceOrder:
+    """The command with the JSON by which placing is answered: the order as it begins."""
+    view = OrderView(
+        id=command.order_id,
+        status=Status.PENDING,
+        customer_id=command.customer_id,
+        currency=command.currency,
+        items=command.items,
+        total=command.total,
+        payment_method=command.payment_method,
+        reason=None,
+        refund=Refund.NONE,
+    )
+    return msgspec.structs.replace(command, response=msgspec.json.encode(view).decode())
+
+
+def parse_key(header: str) -> str:
+    """The key in the header: a string of RFC 9651 (`"8e03978e"`), or the same without its quotes.
+
+    Raises ProblemError 400: not such a string, or not 1 to 255 characters long.
+    """
+    text = header.strip(" \t")
+    quoted = _STRING.fullmatch(text)
+    if quoted is not None:
+        key = _ESCAPE.sub(r"\1", quoted[1])
+    elif _BARE.fullmatch(text):
+        key = text
+    else:
+        raise _malformed('wanted is a text in quotes: "8e03978e-40d5"')
+    if not 1 <= len(key) <= KEY_MAX:
+        raise _malformed(f"wanted are 1 to {KEY_MAX} characters")
+    return key
+
+
+def fingerprint(order: msgspec.Struct) -> str:
+    """Equal for equal orders, however their JSON was spaced and sorted."""
+    return hashlib.blake2b(msgspec.json.encode(order), digest_size=16).hexdigest()
+
+
+class InFlight:
+    """The keys whose first request is being carried out in this process."""
+
+    def __init__(self) -> None:
+        self._keys: set[str] = set()
+
+    @contextmanager
+    def hold(self, key: str) -> Iterator[None]:
+        """Raises ProblemError 409 while another request holds the key."""
+        if key in self._keys:
+            detail = f"a request with this {HEADER} is still being carried out"
+            raise ProblemError(409, detail, kind=REQUEST_IN_PROGRESS, retry_after_s=1)
+        self._keys.add(key)
+        try:
+            yield
+        finally:
+            self._keys.discard(key)
+
+
+def key_reused() -> ProblemError:
+    """422, as the draft has it for a key that comes with another content."""
+    detail = "was used for an order with another content"
+    named = FieldError(detail=detail, parameter=HEADER)
+    return ProblemError(422, f"{HEADER}: {detail}", kind=KEY_REUSED, errors=[named])
+
+
+def _malformed(detail: str) -> ProblemError:
+    named = FieldError(detail=detail, parameter=HEADER)
+    return ProblemError(400, f"{HEADER}: {detail}", kind=MALFORMED_KEY, errors=[named])
+
+
+class Admission:
+    """Refuses orders while `at_most` are unfinished, in all processes together; near the bound it is a guess.
+
+    The orders are counted once a second while orders come, beside the requests and never by one; those let
+    in here since that count began are added.
+    """
+
+    def __init__(self, orders: Orders, clock: Clock, signals: Signals, at_most: int) -> None:
+        self._orders = orders
+        self._signals = signals
+        self._clock = clock
+        self._at_most = at_most
+        self._counted = 0
+        self._let_in = 0
+        self._counted_at = -RECOUNT_S
+        self._counting: asyncio.Task[None] | None = None
+
+    def admit(self) -> None:
+        """Let one in. Raises ProblemError 503 with Retry-After."""
+        if self._counting is None and self._clock.monotonic() - self._counted_at >= RECOUNT_S:
+            self._counted += self._let_in
+            self._let_in = 0
+            self._counting = asyncio.get_running_loop().create_task(self._count())
+        if self._counted + self._let_in >= self._at_most:
+            detail = f"{self._at_most} orders or more are unfinished"
+            raise ProblemError(503, detail, kind=OVERLOADED, retry_after_s=ADMISSION_RETRY_S)
+        self._let_in += 1
+
+    async def _count(self) -> None:
+        try:
+            self._counted = await self._orders.count_unfinished(self._at_most)
+        except StoreUnavailableError:
+            """Whoever wants to place an order is told by placing it."""
+        except Exception as error:  # noqa: BLE001  # a defect here must be told, and must not go on unseen
+            self._signals.emit(TaskFailed("order", "admission", error))
+        finally:
+            self._counted_at = self._clock.monotonic()
+            self._counting = None
+
+
+class Finishing:
+    """Wakes who waits for an order: by this process's own commits, and by one poll a process for orders that
+    another process finishes. The poll runs only while somebody waits.
+    """
+
+    def __init__(self, orders: Orders, stopping: asyncio.Event, at_most: int) -> None:
+        self._orders = orders
+        self._stopping = stopping
+        self._at_most = at_most
+        self._waiting: dict[UUID, set[asyncio.Future[None]]] = {}
+        self._count = 0
+        self._poll: asyncio.Task[None] | None = None
+
+    def notice(self, signal: Signal) -> None:
+        """A subscriber of signals."""
+        if not self._waiting or not isinstance(signal, BatchCommitted):
+            return
+        for handled in signal.handled:
+            for event in handled.caused:
+                if isinstance(event, OrderCompleted | OrderFailed):
+                    self._wake(event.order_id)
+
+    def expect(self, order_id: UUID) -> Expectation:
+        """To be entered before the order is read, so that its end cannot fall between reading and waiting."""
+        return Expectation(self, order_id)
+
+    def enter(self, order_id: UUID) -> asyncio.Future[None] | None:
+        """None when too many wait already, or the process is stopping."""
+        if self._count >= self._at_most or self._stopping.is_set():
+            return None
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        self._waiting.setdefault(order_id, set()).add(future)
+        self._count += 1
+        if self._poll is None:
+            self._poll = loop.create_task(self._watch())
+        return future
+
+    def require_stopping(self) -> None:
+        """Why nobody can wait. Raises ProblemError 503 with Retry-After: too many do."""
+        if not self._stopping.is_set():
+            detail = f"{self._at_most} requests wait for an order already; ask without `wait`, or later"
+            raise ProblemError(503, detail, kind=OVERLOADED, retry_after_s=WAITING_RETRY_S)
+
+    def leave(self, order_id: UUID, future: asyncio.Future[None]) -> None:
+        self._count -= 1
+        futures = self._waiting.get(order_id)
+        if futures is not None:
+            futures.discard(future)
+            if not futures:
+                del self._waiting[order_id]
+
+    def _wake(self, order_id: UUID) -> None:
+        for future in self._waiting.get(order_id, ()):
+            if not future.done():
+                future.set_result(None)
+
+    async def _watch(self) -> None:
+        try:
+            while self._waiting and not self._stopping.is_set():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_S):
+                        await self._stopping.wait()
+                if not self._stopping.is_set():
+                    await self._look()
+        finally:
+            self._poll = None
+        if self._stopping.is_set():
+            for order_id in list(self._waiting):
+                self._wake(order_id)
+
+    async def _look(self) -> None:
+        if self._waiting:
+            with suppress(StoreUnavailableError):
+                for order_id in await self._orders.finished_among(list(self._waiting)):
+                    self._wake(order_id)
+
+
+class Expectation:
+    """`with finishing.expect(order_id) as expectation:` read the order, then `await expectation.met(seconds)`."""
+
+    def __init__(self, finishing: Finishing, order_id: UUID) -> None:
+        self._finishing = finishing
+        self._order_id = order_id
+        self._future: asyncio.Future[None] | None = None
+
+    def __enter__(self) -> Expectation:
+        self._future = self._finishing.enter(self._order_id)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._future is not None:
+            self._finishing.leave(self._order_id, self._future)
+
+    async def met(self, timeout_s: float, gone: asyncio.Future[None] | None = None) -> bool:
+        """True when the order has ended (or the process stops); False after `timeout_s`, or when `gone` is done.
+
+        Raises ProblemError 503 with Retry-After: too many wait already.
+        """
+        if self._future is None:
+            self._finishing.require_stopping()
+            return False
+        waited = {self._future} if gone is None else {self._future, gone}
+        await asyncio.wait(waited, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        return self._future.done()
+
+
 class OrderApi:
     """The handlers, with what they share."""
 
@@ -183,7 +472,7 @@ class OrderApi:
         return Reply(body=page)
 
     async def _submit(self, order: NewOrder, traceparent: str, key: str | None = None) -> Reply:
-        command = PlaceOrder(
+        wanted = PlaceOrder(
             order_id=uuid7(self._context.clock.wall_ms(), self._context.chance),
             customer_id=order.customer_id,
             currency=order.currency,
@@ -192,6 +481,7 @@ class OrderApi:
             idempotency_key=key,
             fingerprint=fingerprint(order) if key is not None else "",
         )
+        command = with_response(wanted)
         try:
             placed: Placed = await self._context.commands.submit(command, traceparent=traceparent)
         except RefusedError as refused:
@@ -200,7 +490,7 @@ class OrderApi:
             raise
         location = (b"location", f"/orders/{uuid_text(placed.order_id)}".encode())
         headers = (location, REPLAYED) if placed.replayed else (location,)
-        return Reply(201, headers=headers, content=placed.body)
+        return Reply(201, headers=headers, content=placed.response.encode())
 
     async def _show(self, order_id: UUID) -> OrderDetails:
         order = await self._orders.show(order_id)

@@ -7,15 +7,15 @@ from uuid import UUID
 
 import msgspec
 
+from orderflow import Command, uuid_text
 from orderflow.events.order import Item
-from orderflow.messaging.identity import uuid_text
-from orderflow.messaging.message import Command
 
 
 class PlaceOrder(Command, frozen=True, kw_only=True):
     """A shop orders. The id was made at the edge. `idempotency_key` and `fingerprint` come together or not at all.
 
-    The fingerprint is equal for equal orders, however their JSON was written.
+    The fingerprint is equal for equal orders, however their JSON was written. `response` is what the shop is to be
+    answered, and answered again under the same key, also by a later release: it is kept as it is.
     """
 
     TYPE: ClassVar[str] = "orderflow.PlaceOrder"
@@ -27,6 +27,7 @@ class PlaceOrder(Command, frozen=True, kw_only=True):
     payment_method: str
     idempotency_key: str | None = None
     fingerprint: str = ""
+    response: str = ""
 
     @property
     def key(self) -> str:
@@ -39,10 +40,12 @@ class PlaceOrder(Command, frozen=True, kw_only=True):
 
 
 class Placed(msgspec.Struct, frozen=True):
-    """The answer: the order as JSON; `replayed` when it was placed by an earlier request of the same key."""
+    """The answer: the `response` of the command that placed the order; `replayed` when an earlier request of the same
+    key did.
+    """
 
     order_id: UUID
-    body: bytes
+    response: str
     replayed: bool
 
 

@@ -1,37 +1,161 @@
-"""The order's decisions: pure functions of the working set and one message."""
+"""What an order is, and the order service's decisions: pure functions of the working set and one message."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from types import MappingProxyType
+from typing import ClassVar
 from uuid import UUID
 
 import msgspec
 
+from orderflow import (
+    Dead,
+    Decision,
+    Envelope,
+    Event,
+    Fact,
+    FinalError,
+    FlowEvent,
+    IllegalTransitionError,
+    Parked,
+    Ref,
+    RefusedError,
+    Reopened,
+    Row,
+    Rows,
+    Stated,
+    StateMachine,
+    Statement,
+    handles,
+)
 from orderflow.events.base import OrderEvent, order_id_of, require_same
 from orderflow.events.inventory import StockRejected, StockReserved, require_ordered
-from orderflow.events.order import OrderCompleted, OrderFailed, OrderPlaced
+from orderflow.events.order import Item, OrderCompleted, OrderFailed, OrderPlaced
 from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded, PaymentVoided, RefundFailed
-from orderflow.messaging.decision import Decision, RefusedError, Stated, Statement
-from orderflow.messaging.envelope import Envelope
-from orderflow.messaging.failures import FinalError
-from orderflow.messaging.flow import Dead, FlowEvent, Parked, Reopened
-from orderflow.messaging.machine import IllegalTransitionError, StateMachine
-from orderflow.messaging.message import Event
-from orderflow.messaging.rows import Fact, Rows
 from orderflow.order.messages import KeyReused, Placed, PlaceOrder
-from orderflow.order.rows import (
-    EarlyFact,
-    IdempotencyKey,
-    Obstacle,
-    Order,
-    OrderFlow,
-    Refund,
-    RefundStep,
-    Status,
-    Transition,
-)
-from orderflow.order.views import placed_body
+
+
+class Status(StrEnum):
+    """Where an order stands. COMPLETED and FAILED are final."""
+
+    PENDING = "PENDING"
+    PAID = "PAID"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+
+
+class Refund(StrEnum):
+    """Whether money has to go back, or has gone back. REFUSED: the bank will not give it back, and an operator has to
+    see to it. VOID: it was never taken, so nothing has to go back.
+    """
+
+    NONE = "none"
+    DUE = "due"
+    REFUSED = "refused"
+    DONE = "done"
+    VOID = "void"
+
+
+class EarlyFact(msgspec.Struct, frozen=True, kw_only=True):
+    """What inventory said before the payment was heard of; it waits on the order for its turn."""
+
+    event: str
+    event_id: UUID
+
+
+class Order(Row, frozen=True, kw_only=True):
+    """An order. `version` counts its transitions from 1; `event` is what brought it to `status`."""
+
+    TABLE: ClassVar[str] = "orders"
+    KEY: ClassVar[str] = "order_id"
+    CHANGES: ClassVar[tuple[str, ...]] = ("status", "version", "event", "reason", "refund", "early")
+    STEPWISE: ClassVar[bool] = True
+
+    order_id: UUID
+    customer_id: str
+    currency: str
+    items: tuple[Item, ...]
+    total: int
+    payment_method: str
+    status: Status
+    version: int
+    event: str
+    reason: str | None = None
+    refund: Refund = Refund.NONE
+    early: EarlyFact | None = None
+
+
+class Transition(Fact, frozen=True, kw_only=True):
+    """One step of an order's history: `event` (with the id `cause`) made it `to_status` and version `version`."""
+
+    TABLE: ClassVar[str] = "order_history"
+
+    order_id: UUID
+    version: int
+    from_status: Status
+    event: str
+    to_status: Status
+    cause: UUID
+
+    @property
+    def id(self) -> tuple[UUID, int]:
+        return (self.order_id, self.version)
+
+
+class RefundStep(Fact, frozen=True, kw_only=True):
+    """One step of an order's refund: `event` (with the id `cause`) made it `refund`.
+
+    `version` is the order's at that time. `reason` is the bank's code where it refuses.
+    """
+
+    TABLE: ClassVar[str] = "order_refunds"
+
+    order_id: UUID
+    version: int
+    refund: Refund
+    event: str
+    cause: UUID
+    reason: str | None = None
+
+    @property
+    def id(self) -> tuple[UUID, UUID]:
+        return (self.order_id, self.cause)
+
+
+class Obstacle(msgspec.Struct, frozen=True, kw_only=True):
+    """Why an order is stuck at a consumer: `parked` (it will be tried again) or `dead` (it was given up)."""
+
+    state: str
+    event_type: str
+    event_id: str
+    error: str
+    attempts: int | None = None
+
+
+class OrderFlow(Row, frozen=True, kw_only=True):
+    """Where an order is stuck at this moment, by consumer. Orders that never were stuck have no such row."""
+
+    TABLE: ClassVar[str] = "order_flow"
+    KEY: ClassVar[str] = "order_id"
+    CHANGED_AT: ClassVar[str] = "changed_at"
+
+    order_id: UUID
+    stuck: dict[str, Obstacle]
+
+
+class IdempotencyKey(Row, frozen=True, kw_only=True):
+    """A client's Idempotency-Key, what was asked under it, and what was answered."""
+
+    TABLE: ClassVar[str] = "idempotency_keys"
+    KEY: ClassVar[str] = "idempotency_key"
+
+    idempotency_key: str
+    fingerprint: str
+    order_id: UUID
+    response: str
+
 
 ORDER_PLACED = "OrderPlaced"
 PAYMENT_SUCCEEDED = "PaymentSucceeded"
@@ -63,10 +187,25 @@ class UnknownOrderError(FinalError):
     """The event is about an order that this service does not have: it is stored before anybody hears of it."""
 
 
-def place_order(rows: Rows, envelope: Envelope) -> Decision:
+def _placing(command: PlaceOrder) -> tuple[Ref, ...]:
+    order = Ref(Order, command.order_id)
+    if command.idempotency_key is None:
+        return (order,)
+    return (order, Ref(IdempotencyKey, command.idempotency_key))
+
+
+def _its_order(event: OrderEvent) -> tuple[Ref, ...]:
+    return (Ref(Order, event.order_id),)
+
+
+def _stuck_order(event: FlowEvent) -> tuple[Ref, ...]:
+    order_id = order_id_of(event.subject_key)
+    return () if order_id is None else (Ref(Order, order_id), Ref(OrderFlow, order_id))
+
+
+@handles(PlaceOrder, touches=_placing)
+def place_order(rows: Rows, command: PlaceOrder) -> Decision:
     """A new order; or, when its Idempotency-Key is known, the answer that was given then."""
-    command = envelope.message
-    assert isinstance(command, PlaceOrder)
     if command.idempotency_key is not None:
         known = rows.get(IdempotencyKey, command.idempotency_key)
         if known is not None:
@@ -83,26 +222,24 @@ def place_order(rows: Rows, envelope: Envelope) -> Decision:
         event=ORDER_PLACED,
     )
     placed = _placed(order)
-    body = placed_body(order)
-    answer = Placed(order.order_id, body, replayed=False)
+    answer = Placed(order.order_id, command.response, replayed=False)
     if command.idempotency_key is None:
         return Decision(rows=(order,), events=(placed,), answer=answer)
     kept = IdempotencyKey(
         idempotency_key=command.idempotency_key,
         fingerprint=command.fingerprint,
         order_id=order.order_id,
-        response=body.decode(),
+        response=command.response,
     )
     return Decision(rows=(order, kept), events=(placed,), answer=answer)
 
 
-def payment_succeeded(rows: Rows, envelope: Envelope) -> Decision:
+@handles(PaymentSucceeded, touches=_its_order)
+def payment_succeeded(rows: Rows, event: PaymentSucceeded, envelope: Envelope) -> Decision:
     """PENDING → PAID, and on to the end when inventory has been heard of already.
 
     Only what was ordered, at its price: raises DisagreementError.
     """
-    event = envelope.message
-    assert isinstance(event, PaymentSucceeded)
     order = _order(rows, event.order_id)
     require_same(event, order, "customer_id", "currency", "total", "items")
     paid, step = _advance(order, PAYMENT_SUCCEEDED, envelope.id)
@@ -113,10 +250,9 @@ def payment_succeeded(rows: Rows, envelope: Envelope) -> Decision:
     return Decision(rows=(paid, ended), facts=(step, *last_steps), events=(_told(ended),))
 
 
-def payment_failed(rows: Rows, envelope: Envelope) -> Decision:
+@handles(PaymentFailed, touches=_its_order)
+def payment_failed(rows: Rows, event: PaymentFailed, envelope: Envelope) -> Decision:
     """PENDING → FAILED. Impossible once inventory or a refund has spoken: both follow a payment."""
-    event = envelope.message
-    assert isinstance(event, PaymentFailed)
     order = _order(rows, event.order_id)
     require_same(event, order, "customer_id", "currency", "total")
     if order.early is not None or order.refund is not Refund.NONE:
@@ -125,49 +261,49 @@ def payment_failed(rows: Rows, envelope: Envelope) -> Decision:
     return Decision(rows=(failed,), facts=(step,), events=(_told(failed),))
 
 
-def payment_refunded(rows: Rows, envelope: Envelope) -> Decision:
+@handles(PaymentRefunded, touches=_its_order)
+def payment_refunded(rows: Rows, event: PaymentRefunded, envelope: Envelope) -> Decision:
     """The money is back. May be heard before StockRejected, which caused it; then it is kept."""
-    assert isinstance(envelope.message, PaymentRefunded)
-    return _refund_moves(rows, envelope, envelope.message, PAYMENT_REFUNDED, Refund.DONE)
+    return _refund_moves(rows, envelope.id, event, PAYMENT_REFUNDED, Refund.DONE)
 
 
-def refund_failed(rows: Rows, envelope: Envelope) -> Decision:
+@handles(RefundFailed, touches=_its_order)
+def refund_failed(rows: Rows, event: RefundFailed, envelope: Envelope) -> Decision:
     """The bank will not give the money back, for the first time or once more. May be heard early, too.
 
     And late: once partitions were added, what came of the refund afterwards can be heard of first, and stands.
     """
-    event = envelope.message
-    assert isinstance(event, RefundFailed)
     order = _order(rows, event.order_id)
     if order.refund in (Refund.DONE, Refund.VOID):
         require_same(event, order, "customer_id", "currency", amount="total")
         return Decision()
-    return _refund_moves(rows, envelope, event, REFUND_FAILED, Refund.REFUSED, event.reason)
+    return _refund_moves(rows, envelope.id, event, REFUND_FAILED, Refund.REFUSED, event.reason)
 
 
-def payment_voided(rows: Rows, envelope: Envelope) -> Decision:
+@handles(PaymentVoided, touches=_its_order)
+def payment_voided(rows: Rows, event: PaymentVoided, envelope: Envelope) -> Decision:
     """No money was ever taken, an operator says, so none has to go back. May be heard early, too."""
-    assert isinstance(envelope.message, PaymentVoided)
-    return _refund_moves(rows, envelope, envelope.message, PAYMENT_VOIDED, Refund.VOID)
+    return _refund_moves(rows, envelope.id, event, PAYMENT_VOIDED, Refund.VOID)
 
 
-def stock_reserved(rows: Rows, envelope: Envelope) -> Decision:
+@handles(StockReserved, touches=_its_order)
+def stock_reserved(rows: Rows, event: StockReserved, envelope: Envelope) -> Decision:
     """PAID → COMPLETED, when exactly what was ordered is set aside: raises DisagreementError."""
-    return _inventory_has_spoken(rows, envelope, STOCK_RESERVED)
+    return _inventory_has_spoken(rows, event, envelope.id, STOCK_RESERVED)
 
 
-def stock_rejected(rows: Rows, envelope: Envelope) -> Decision:
+@handles(StockRejected, touches=_its_order)
+def stock_rejected(rows: Rows, event: StockRejected, envelope: Envelope) -> Decision:
     """PAID → FAILED; the refund is due unless it has been done already.
 
     Raises DisagreementError: what is said to be missing was not ordered so.
     """
-    return _inventory_has_spoken(rows, envelope, STOCK_REJECTED)
+    return _inventory_has_spoken(rows, event, envelope.id, STOCK_REJECTED)
 
 
-def flow_changed(rows: Rows, envelope: Envelope) -> Decision:
+@handles(Parked, Dead, Reopened, touches=_stuck_order)
+def flow_changed(rows: Rows, event: FlowEvent) -> Decision:
     """Keep on the order where it is stuck. What is stuck and is no order of ours is passed over."""
-    event = envelope.message
-    assert isinstance(event, FlowEvent)
     order_id = order_id_of(event.subject_key)
     if order_id is None or rows.get(Order, order_id) is None:
         return Decision()
@@ -181,6 +317,12 @@ def flow_changed(rows: Rows, envelope: Envelope) -> Decision:
         case Reopened():
             stuck.pop(event.consumer, None)
     return Decision(rows=(OrderFlow(order_id=order_id, stuck=stuck),))
+
+
+def order_of(key: str) -> tuple[Ref, ...]:
+    """The row of the order that a key names."""
+    order_id = order_id_of(key)
+    return () if order_id is None else (Ref(Order, order_id),)
 
 
 def state_order(rows: Rows, key: str) -> Statement:
@@ -198,22 +340,20 @@ def state_order(rows: Rows, key: str) -> Statement:
 def _replay(known: IdempotencyKey, command: PlaceOrder) -> Decision:
     if known.fingerprint != command.fingerprint:
         raise RefusedError(KeyReused(known.idempotency_key))
-    return Decision(answer=Placed(known.order_id, known.response.encode(), replayed=True))
+    return Decision(answer=Placed(known.order_id, known.response, replayed=True))
 
 
-def _inventory_has_spoken(rows: Rows, envelope: Envelope, event: str) -> Decision:
+def _inventory_has_spoken(rows: Rows, said: StockReserved | StockRejected, event_id: UUID, event: str) -> Decision:
     """Inventory's word can overtake the payment's, on another topic: then it waits on the order's row."""
-    said = envelope.message
-    assert isinstance(said, StockReserved | StockRejected)
     order = _order(rows, said.order_id)
     require_same(said, order, "customer_id")
     require_ordered(said, order.items)
     if event == STOCK_RESERVED and order.refund is not Refund.NONE:
         raise _illegal_refund(order, event)
     if order.status is Status.PENDING and order.early is None:
-        early = EarlyFact(event=event, event_id=envelope.id)
+        early = EarlyFact(event=event, event_id=event_id)
         return Decision(rows=(msgspec.structs.replace(order, early=early),))
-    ended, steps = _end(order, event, envelope.id)
+    ended, steps = _end(order, event, event_id)
     return Decision(rows=(ended,), facts=steps, events=(_told(ended),))
 
 
@@ -229,7 +369,7 @@ def _end(order: Order, event: str, event_id: UUID) -> tuple[Order, Sequence[Fact
 
 
 def _refund_moves(
-    rows: Rows, envelope: Envelope, event: OrderEvent, name: str, refund: Refund, reason: str | None = None
+    rows: Rows, event_id: UUID, event: OrderEvent, name: str, refund: Refund, reason: str | None = None
 ) -> Decision:
     """A refund is always of the whole order, and follows StockRejected, but can be heard of before."""
     order = _order(rows, event.order_id)
@@ -239,7 +379,7 @@ def _refund_moves(
     is_reserved = order.early is not None and order.early.event == STOCK_RESERVED
     if not is_begun and (not is_early or is_reserved):
         raise _illegal_refund(order, name)
-    moved, step = _refund(order, refund, name, envelope.id, reason)
+    moved, step = _refund(order, refund, name, event_id, reason)
     return Decision(rows=(moved,), facts=(step,))
 
 

@@ -8,14 +8,11 @@ from uuid import UUID
 
 import msgspec
 
-from orderflow.messaging.decision import RefusedError
-from orderflow.messaging.recovery.errors import ConfirmationNeededError
+from orderflow import ConfirmationNeededError, RefusedError, ServiceContext
 from orderflow.payment.messages import Outcome, PaymentSettled, SettlePayment
-from orderflow.payment.rows import Status
-from orderflow.payment.store import Payments
-from orderflow.payment.views import PaymentPage, PaymentView
+from orderflow.payment.model import Status
+from orderflow.payment.storage import PaymentPage, Payments, PaymentView
 from orderflow.runtime import examples
-from orderflow.runtime.definition import ServiceContext
 from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.runtime.operators.asking import CONFIRM, TAG, act_of, operator
 from orderflow.runtime.problems import ProblemError

@@ -8,8 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from orderflow.messaging.identity import uuid_text
-from orderflow.messaging.message import Answer, Command
+from orderflow import Answer, Command, uuid_text
 
 
 class BankAnswer(Answer, frozen=True, kw_only=True):

@@ -1,76 +1,74 @@
-"""The payment service's table: which message touches which rows, and decides what."""
+"""The payment service: what it hears and says, how it asks the bank, and all that makes it run."""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
 
-from orderflow.events.base import OrderEvent, order_id_of
-from orderflow.events.inventory import INVENTORY_EVENT_TYPES, StockRejected
-from orderflow.events.order import ORDER_EVENT_TYPES, OrderPlaced
+from orderflow import (
+    FLOW_STATUS,
+    Answer,
+    Catalogue,
+    Gateway,
+    GatewayUnavailableError,
+    Intent,
+    Restatement,
+    Service,
+    Subscription,
+    Surroundings,
+    handlers,
+    uuid_of,
+)
+from orderflow.bank.bank import Bank, BankFailedError, BankUnavailableError, DeclinedError, SimulatedBank
+from orderflow.bank.postgres import PostgresBook
+from orderflow.events.inventory import INVENTORY_EVENT_TYPES
+from orderflow.events.order import ORDER_EVENT_TYPES
 from orderflow.events.topics import INVENTORY_STATUS, ORDER_EVENTS, PAYMENT_STATUS
-from orderflow.messaging.catalogue import Catalogue
-from orderflow.messaging.decision import Handler, Restatement, Service, Subscription
-from orderflow.messaging.flow import FLOW_STATUS
-from orderflow.messaging.rows import Ref
-from orderflow.messaging.side_effects import Gateway
-from orderflow.messaging.stores.postgres.migrations import MigrationSequence
-from orderflow.payment import model, refunds, restatement
-from orderflow.payment.alarms import alarms
+from orderflow.payment import model
 from orderflow.payment.api import operations
-from orderflow.payment.bank import SimulatedBank
-from orderflow.payment.bank_postgres import PostgresBook
-from orderflow.payment.gateway import BankGateway
 from orderflow.payment.messages import (
     BANK_ANSWERS,
-    BankAnswer,
     ChargeApproved,
     ChargeRefused,
     ChargeUnknown,
     RefundApproved,
     RefundRefused,
     RefundUnknown,
-    SettlePayment,
 )
-from orderflow.payment.rows import Payment
-from orderflow.payment.settlement import settle_payment
-from orderflow.payment.store import PACKAGE, tables
-from orderflow.runtime.definition import ServiceDefinition, Surroundings
-
-ORDERED = ("customer_id", "currency", "items", "total")
+from orderflow.payment.storage import alarms
 
 
-def _its_payment(message: OrderEvent | BankAnswer | SettlePayment) -> tuple[Ref, ...]:
-    return (Ref(Payment, message.order_id),)
+class BankGateway:
+    """Asks the bank, waiting for each call no longer than `timeout_s`. What is not known by then is *unknown*."""
 
+    def __init__(self, bank: Bank, timeout_s: float) -> None:
+        self._bank = bank
+        self._timeout_s = timeout_s
 
-def _payment_of(key: str) -> tuple[Ref, ...]:
-    order_id = order_id_of(key)
-    return () if order_id is None else (Ref(Payment, order_id),)
+    async def ask(self, intent: Intent) -> Answer:
+        """Raises GatewayUnavailableError when the bank was not reached."""
+        order_id = uuid_of(intent.request["order_id"])
+        is_charge = intent.kind == model.CHARGE
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                reference = await self._call(intent)
+        except DeclinedError as declined:
+            refused = ChargeRefused if is_charge else RefundRefused
+            return refused(order_id=order_id, reason=declined.code)
+        except (TimeoutError, BankFailedError):
+            return ChargeUnknown(order_id=order_id) if is_charge else RefundUnknown(order_id=order_id)
+        except BankUnavailableError as error:
+            raise GatewayUnavailableError(str(error)) from error
+        if is_charge:
+            return ChargeApproved(order_id=order_id, reference=reference)
+        return RefundApproved(order_id=order_id, reference=reference)
 
+    async def close(self) -> None:
+        await self._bank.close()
 
-def _handlers() -> dict[Any, Handler]:
-    return {
-        OrderPlaced: Handler(_its_payment, model.order_placed, trusts=ORDERED),
-        ChargeApproved: Handler(_its_payment, model.charge_approved),
-        ChargeRefused: Handler(_its_payment, model.charge_refused),
-        ChargeUnknown: Handler(_its_payment, model.charge_unknown),
-        StockRejected: Handler(_its_payment, refunds.stock_rejected),
-        RefundApproved: Handler(_its_payment, refunds.refund_approved),
-        RefundRefused: Handler(_its_payment, refunds.refund_refused),
-        RefundUnknown: Handler(_its_payment, refunds.refund_unknown),
-        SettlePayment: Handler(_its_payment, settle_payment),
-    }
-
-
-SERVICE = Service(
-    name="payment",
-    catalogue=Catalogue((*ORDER_EVENT_TYPES, *INVENTORY_EVENT_TYPES, *BANK_ANSWERS)),
-    subscriptions=(Subscription("payment", (ORDER_EVENTS, INVENTORY_STATUS)),),
-    publishes=(PAYMENT_STATUS, FLOW_STATUS),
-    handlers=_handlers(),
-    confirm="it moves money",
-    restatement=Restatement(_payment_of, restatement.state_payment),
-)
+    async def _call(self, intent: Intent) -> str:
+        if intent.kind == model.CHARGE:
+            return await self._bank.charge(intent.key, **intent.request)
+        return await self._bank.refund(intent.key, **intent.request)
 
 
 async def _gateway(surroundings: Surroundings) -> Gateway:
@@ -84,16 +82,19 @@ async def _gateway(surroundings: Surroundings) -> Gateway:
     return BankGateway(bank, surroundings.config.gateway_timeout_s)
 
 
-def definition() -> ServiceDefinition:
-    """Everything that makes the payment service run."""
-    return ServiceDefinition(
-        name="payment",
-        title="Orderflow: payments",
-        service=SERVICE,
-        tables=tables(),
-        migrations=MigrationSequence.from_package("payment", PACKAGE),
-        api=operations,
-        machines=(model.MACHINE,),
-        gateway=_gateway,
-        alarms=alarms,
-    )
+SERVICE = Service(
+    name="payment",
+    title="Orderflow: payments",
+    catalogue=Catalogue((*ORDER_EVENT_TYPES, *INVENTORY_EVENT_TYPES, *BANK_ANSWERS)),
+    subscriptions=(Subscription("payment", (ORDER_EVENTS, INVENTORY_STATUS)),),
+    publishes=(PAYMENT_STATUS, FLOW_STATUS),
+    handlers=handlers(model),
+    confirm="it moves money",
+    restatement=Restatement(model.payment_of_key, model.state_payment),
+    tables=(model.Payment,),
+    machines=(model.MACHINE,),
+    sql="orderflow.payment",
+    api=operations,
+    gateway=_gateway,
+    alarms=alarms,
+)

@@ -16,19 +16,19 @@ import msgspec
 
 from orderflow.messaging import crash_points
 from orderflow.messaging.clock import Clock, SystemClock, system_random
+from orderflow.messaging.decision import Service
 from orderflow.messaging.signals import Signals
-from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
-from orderflow.messaging.stores.postgres.migrations import core, migrate
+from orderflow.messaging.store import SchemaBehindError
 from orderflow.observability.logs import Level, LogWriter, descriptor_sink, open_log
 from orderflow.observability.metrics import Metrics
 from orderflow.observability.signal_log import SignalLog, error_fields, routed_logging
 from orderflow.observability.text import redact
+from orderflow.registry import service_names
 from orderflow.runtime.alerts import alerting
-from orderflow.runtime.definition import ServiceDefinition
 from orderflow.runtime.server import CannotListenError, listen
 from orderflow.runtime.service_process import ServiceProcess, StandstillError
 from orderflow.runtime.stopping import stop_on_end_of_input, stop_on_signals
-from orderflow.settings import SERVICES, Settings, SettingsError
+from orderflow.settings import Settings, SettingsError
 
 HARD_END_S = 5.0
 Announce = Callable[[dict[str, object]], None]
@@ -52,7 +52,7 @@ _CODES: Mapping[type[Exception], ExitCode] = {
 
 
 async def run_service(
-    definition: ServiceDefinition,
+    service: Service,
     settings: Settings,
     *,
     port: int | None = None,
@@ -70,25 +70,25 @@ async def run_service(
     """
     clock, say = SystemClock(), announce or announce_on_stdout
     try:
-        log = _open_log(definition, settings, clock)
-        listener = listen(settings.host, settings.service_port(definition.name) if port is None else port)
+        log = _open_log(service, settings, clock)
+        listener = listen(settings.host, settings.service_port(service.name) if port is None else port)
     except (SettingsError, CannotListenError) as error:
         return _say(error, ExitCode.SETTINGS if isinstance(error, SettingsError) else ExitCode.FAILED)
     try:
         with routed_logging(log):
-            return await _serve(definition, settings, log, listener, clock, control_pipe, say, stop, end_hard)
+            return await _serve(service, settings, log, listener, clock, control_pipe, say, stop, end_hard)
     except tuple(_CODES) as error:
         return _tell(log, error, _CODES[type(error)])
     except Exception as error:  # noqa: BLE001  (the last resort of a process: one sentence, never a trace)
         log.write(Level.ERROR, "process-failed", error_fields(error))
-        return _say(f"{definition.name} failed: {type(error).__name__}: {error}", ExitCode.FAILED)
+        return _say(f"{service.name} failed: {type(error).__name__}: {error}", ExitCode.FAILED)
     finally:
         listener.close()
         log.close()
 
 
 async def _serve(
-    definition: ServiceDefinition,
+    service: Service,
     settings: Settings,
     log: LogWriter,
     listener: socket.socket,
@@ -98,17 +98,17 @@ async def _serve(
     stop: asyncio.Event | None,
     end_hard: Callable[[float, int], None],
 ) -> int:
-    metrics = Metrics(definition.name)
-    signals = Signals([SignalLog(log, definition.logged), metrics])
+    metrics = Metrics(service.name)
+    signals = Signals([SignalLog(log, service.logged), metrics])
     stopping = stop or asyncio.Event()
     stop_on_signals(stopping.set)
     if control_pipe:
         stop_on_end_of_input(stopping.set)
     if settings.alert_url and not settings.alert_secret:
         log.write(Level.WARNING, "alerts-unsigned", {"detail": "set alert_secret, so that receivers can trust them"})
-    arm(settings, definition.name, log)
+    arm(settings, service.name, log)
     chance = system_random()
-    process = ServiceProcess(definition, settings, signals, metrics, clock, chance, listener)
+    process = ServiceProcess(service, settings, signals, metrics, clock, chance, listener)
     process.open()
     log.write(Level.INFO, "listening", {"port": process.port, "connections_max": process.connections_max})
     async with alerting(settings, signals, clock, chance), summing_up(log):
@@ -126,7 +126,7 @@ async def _serve(
 
 def arm(settings: Settings, service: str, log: LogWriter) -> None:
     """Make this process die at the crash points that the settings name for the service."""
-    asked = crash_points.parse(settings.crash_at, SERVICES)
+    asked = crash_points.parse(settings.crash_at, service_names())
     points = {**asked.get("", {}), **asked.get(service, {})}
     if points:
         log.write(Level.WARNING, "armed", {"dies_at": {str(point): times for point, times in points.items()}})
@@ -158,35 +158,15 @@ def announce_on_stdout(facts: dict[str, object]) -> None:
         return
 
 
-def run_process(
-    definition: ServiceDefinition, settings: Settings, *, port: int | None = None, control_pipe: bool = False
-) -> int:
+def run_process(service: Service, settings: Settings, *, port: int | None = None, control_pipe: bool = False) -> int:
     """`run_service` in an event loop of its own (uvloop where there is one); returns the exit code."""
     collect_rarely()
-    service = run_service(definition, settings, port=port, control_pipe=control_pipe, end_hard=end_this_process)
+    running = run_service(service, settings, port=port, control_pipe=control_pipe, end_hard=end_this_process)
     if sys.platform == "win32":
-        return asyncio.run(service)
+        return asyncio.run(running)
     import uvloop
 
-    return uvloop.run(service)
-
-
-def run_own(definition: ServiceDefinition, environ: Mapping[str, str], *, port: int | None = None) -> int:
-    """Run a service of one's own with the settings of `environ`, once its tables are made; returns the exit code.
-
-    What is wrong with the settings or the database is one sentence on standard error.
-    """
-    try:
-        settings = Settings.load(environ=environ)
-        url = settings.service_database_url(definition.name)
-        asyncio.run(migrate(url, [core(), definition.migrations]))
-    except SettingsError as error:
-        return _say(error, ExitCode.SETTINGS)
-    except SchemaBehindError as error:
-        return _say(error, ExitCode.SCHEMA)
-    except (StoreUnavailableError, ValueError) as error:
-        return _say(f"the database of {definition.name} cannot be used: {error}", ExitCode.FAILED)
-    return run_process(definition, settings, port=port)
+    return uvloop.run(running)
 
 
 def end_this_process(seconds: float, code: int) -> None:
@@ -203,10 +183,10 @@ def collect_rarely() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-def _open_log(definition: ServiceDefinition, settings: Settings, clock: Clock) -> LogWriter:
+def _open_log(service: Service, settings: Settings, clock: Clock) -> LogWriter:
     try:
         return open_log(
-            definition.name,
+            service.name,
             style=settings.log_format,
             level=settings.log_level,
             file=settings.log_file,

@@ -13,6 +13,7 @@ from typing import Any
 
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.crash_points import Point, reached
+from orderflow.messaging.decision import Service
 from orderflow.messaging.engine import Engine
 from orderflow.messaging.faults.game_day import GameDay, tell_ignored
 from orderflow.messaging.message import Command
@@ -26,7 +27,7 @@ from orderflow.messaging.stores.postgres.installation import installation_of
 from orderflow.messaging.stores.postgres.store import PostgresStore
 from orderflow.messaging.transport import Transport
 from orderflow.observability.metrics import Metrics
-from orderflow.runtime.definition import ServiceContext, ServiceDefinition, Surroundings
+from orderflow.runtime.definition import ServiceContext, Surroundings
 from orderflow.runtime.docs import docs_operations, docs_routes
 from orderflow.runtime.exposition import Reader, gauge_readers, metrics_operation
 from orderflow.runtime.faults import Faults
@@ -70,7 +71,7 @@ class ServiceProcess:
 
     def __init__(
         self,
-        definition: ServiceDefinition,
+        service: Service,
         settings: Settings,
         signals: Signals,
         metrics: Metrics,
@@ -78,7 +79,7 @@ class ServiceProcess:
         chance: random.Random,
         listener: socket.socket,
     ) -> None:
-        self._definition = definition
+        self._service = service
         self._settings = settings
         self._signals = signals
         self._clock = clock
@@ -87,7 +88,7 @@ class ServiceProcess:
         self._hopeless = asyncio.Event()
         self._patiences: list[RetryLoop] = []
         self._why = ""
-        self._health = HealthCheck(clock, service=definition.name)
+        self._health = HealthCheck(clock, service=service.name)
         self._state = FrameState(chance=chance, observe=metrics.observe_request)
         self._readers: Sequence[Reader] = ()
         self._probes = [*health_operations(self._health), metrics_operation(metrics, lambda: self._readers)]
@@ -95,7 +96,7 @@ class ServiceProcess:
         http = http_limits(settings)
         self.connections_max = http.connections_max
         self._server = HttpServer(lambda: self._frame, listener, http)
-        self._config = service_config(definition, settings, http)
+        self._config = service_config(service, settings, http)
         self._commands = LateCommands()
         self._extensions: list[Operation] = []
         self._parts = AsyncExitStack()
@@ -118,7 +119,7 @@ class ServiceProcess:
             await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 await starting
-                name = self._definition.name
+                name = self._service.name
                 announce({"ready": True, "service": name, "port": self.port, "pid": os.getpid()})
                 reached(Point.START_READY)
                 await asyncio.wait({stopped, hopeless}, return_when=asyncio.FIRST_COMPLETED)
@@ -144,13 +145,13 @@ class ServiceProcess:
         await self._parts.aclose()
 
     async def _start(self) -> None:
-        store = await self._until_open("database", lambda: open_store(self._definition, self._settings))
+        store = await self._until_open("database", lambda: open_store(self._service, self._settings))
         self._parts.push_async_callback(store.close)
         reached(Point.START_OPENED)
         self._health.pings["database"] = store.ping
         self._health.installation = await self._until_open("installation", lambda: installation_of(store.fetch))
         transport = await self._until_open(
-            "transport", lambda: open_transport(self._definition, self._settings, store, self._chance)
+            "transport", lambda: open_transport(self._service, self._settings, store, self._chance)
         )
         self._health.installation = await self._until_open("installation", lambda: installation_of(store.fetch))
         self._parts.push_async_callback(transport.close)
@@ -181,7 +182,7 @@ class ServiceProcess:
 
     async def _open_game_day(self, store: PostgresStore) -> GameDay | None:
         """None, and nothing of it is in the way, where the process was not started for a game day."""
-        service, faults = self._definition.service, PostgresFaults(store.fetch)
+        service, faults = self._service, PostgresFaults(store.fetch)
         if not self._settings.game_day:
             await self._until_open("faults", lambda: tell_ignored(service.name, faults, self._signals))
             return None
@@ -194,7 +195,7 @@ class ServiceProcess:
         return game_day
 
     async def _open_gateway(self, surroundings: Surroundings) -> Gateway | None:
-        make = self._definition.gateway
+        make = self._service.gateway
         if make is None:
             return None
         gateway: Gateway = await self._until_open("gateway", lambda: make(surroundings))
@@ -206,18 +207,19 @@ class ServiceProcess:
     def _full_frame(
         self, context: ServiceContext, store: PostgresStore, transport: Transport, engine: Engine
     ) -> Frame:
-        queues = Queues(self._definition.service, store, transport)
+        queues = Queues(self._service, store, transport)
         self._readers = gauge_readers(store, queues)
-        operators = operator_operations(self._definition.service, engine.recovery, engine.overruling, queues)
-        operations = [*self._definition.api(context), *self._probes, *operators, *self._extensions]
-        docs = docs_operations(self._definition.title, version("orderflow"), operations)
+        operators = operator_operations(self._service, engine.recovery, engine.overruling, queues)
+        own = self._service.api(context) if self._service.api is not None else ()
+        operations = [*own, *self._probes, *operators, *self._extensions]
+        docs = docs_operations(self._service.title or self._service.name, version("orderflow"), operations)
         return Frame([*operations, *docs], self._state, docs_routes())
 
     def _make_engine(
         self, store: PostgresStore, transport: Transport, gateway: Gateway | None, game_day: GameDay | None
     ) -> Engine:
         return Engine(
-            game_day.service if game_day else self._definition.service,
+            game_day.service if game_day else self._service,
             store,
             game_day.transport(transport) if game_day else transport,
             gateway=gateway,
@@ -241,22 +243,22 @@ class ServiceProcess:
         self._commands.engine = engine
 
     def _watch_alarms(self, context: ServiceContext) -> None:
-        alarms = self._definition.alarms
+        alarms = self._service.alarms
         if alarms is not None:
-            watch = AlarmWatch(self._definition.name, lambda: alarms(context), self._signals, self._clock)
+            watch = AlarmWatch(self._service.name, lambda: alarms(context), self._signals, self._clock)
             of_the_engine = self._health.alarms
             self._health.alarms = lambda: {**of_the_engine(), **watch.found}
             self._task(self._patience("alarms").forever(watch.step))
 
     async def _begin(self, context: ServiceContext) -> None:
-        on_start, upkeep = self._definition.on_start, self._definition.upkeep
+        on_start, upkeep = self._service.on_start, self._service.upkeep
         if on_start is not None:
             await self._until_open("start", lambda: on_start(context))
         if upkeep is None:
             return
 
         async def step() -> None:
-            await self._clock.sleep(self._definition.upkeep_every_s)
+            await self._clock.sleep(self._service.upkeep_every_s)
             await upkeep(context)
 
         self._task(self._patience("upkeep").forever(step))
@@ -270,7 +272,7 @@ class ServiceProcess:
 
     def _patience(self, component: str) -> RetryLoop:
         backoff = Backoff(_FIRST_WAIT_MS, _LONGEST_WAIT_MS)
-        patience = RetryLoop(self._definition.name, component, backoff, self._signals, self._clock, self._chance)
+        patience = RetryLoop(self._service.name, component, backoff, self._signals, self._clock, self._chance)
         self._patiences.append(patience)
         return patience
 

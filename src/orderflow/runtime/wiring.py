@@ -9,15 +9,17 @@ from uuid import uuid4
 
 from orderflow import __version__
 from orderflow.messaging.crash_points import Point, reached
+from orderflow.messaging.decision import Service
 from orderflow.messaging.engine_config import EngineConfig
 from orderflow.messaging.flow import FLOW_STATUS
 from orderflow.messaging.stores.postgres.installation import installation_of, settle_installation
 from orderflow.messaging.stores.postgres.machines import verify_machine
-from orderflow.messaging.stores.postgres.migrations import check, core
+from orderflow.messaging.stores.postgres.migrations import check, schema_of
 from orderflow.messaging.stores.postgres.store import PostgresStore
+from orderflow.messaging.stores.postgres.tables import tables_of
 from orderflow.messaging.transport import Claim, ClaimedError, Transport
 from orderflow.runtime.connections import HttpLimits, allow_files, files_wanted, limits_for
-from orderflow.runtime.definition import ServiceConfig, ServiceDefinition
+from orderflow.runtime.definition import ServiceConfig
 from orderflow.runtime.transports import claim_topics, connect_transport, topic_settings
 from orderflow.settings import Settings, SettingsError
 
@@ -47,11 +49,11 @@ def http_limits(settings: Settings) -> HttpLimits:
     return limits_for(connections_max, allow_files(files_wanted(connections_max)))
 
 
-def service_config(definition: ServiceDefinition, settings: Settings, http: HttpLimits) -> ServiceConfig:
+def service_config(service: Service, settings: Settings, http: HttpLimits) -> ServiceConfig:
     """Those who wait have half of the connections at most. Raises SettingsError: a service with a gateway needs the
     bank's database.
     """
-    bank = settings.service_database_url("bank") if definition.gateway is not None else None
+    bank = settings.service_database_url("bank") if service.gateway is not None else None
     return ServiceConfig(
         idempotency_keep_s=settings.idempotency_keep_hours * 3600,
         unfinished_orders_max=settings.unfinished_orders_max,
@@ -62,25 +64,25 @@ def service_config(definition: ServiceDefinition, settings: Settings, http: Http
     )
 
 
-async def open_store(definition: ServiceDefinition, settings: Settings) -> PostgresStore:
+async def open_store(service: Service, settings: Settings) -> PostgresStore:
     """A store whose schema is the one of this release.
 
     Raises StoreUnavailableError, SchemaBehindError, SettingsError (a URL that is none).
     """
-    url = settings.service_database_url(definition.name)
+    url = settings.service_database_url(service.name)
     try:
-        await check(url, [core(), definition.migrations])
+        await check(url, schema_of(service))
         store = await PostgresStore.connect(
             url,
-            tables=definition.tables,
+            tables=tables_of(service.tables),
             slots=settings.outbox_slots,
             longest_wait_ms=engine_config(settings).longest_wait_ms,
-            application_name=f"orderflow {definition.name}",
+            application_name=f"orderflow {service.name}",
         )
     except ValueError as error:
-        raise SettingsError(f"the database URL of {definition.name} cannot be used: {error}") from error
+        raise SettingsError(f"the database URL of {service.name} cannot be used: {error}") from error
     try:
-        for machine in definition.machines:
+        for machine in service.machines:
             await verify_machine(store, machine)
     except BaseException:
         await store.close()
@@ -89,7 +91,7 @@ async def open_store(definition: ServiceDefinition, settings: Settings) -> Postg
 
 
 async def open_transport(
-    definition: ServiceDefinition, settings: Settings, store: PostgresStore, chance: random.Random
+    service: Service, settings: Settings, store: PostgresStore, chance: random.Random
 ) -> Transport:
     """A connected log that has every topic of the service, none of which another installation uses.
 
@@ -98,7 +100,6 @@ async def open_transport(
     """
     transport = await connect_transport(settings, chance)
     try:
-        service = definition.service
         consumed = [topic for each in service.subscriptions for topic in each.topics]
         topics = topic_settings([*service.publishes, FLOW_STATUS], consumed, settings)
         groups = [each.consumer for each in service.subscriptions]

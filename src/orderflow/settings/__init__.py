@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
+from orderflow.registry import default_port, service_names
 from orderflow.settings import readers
 from orderflow.settings.databases import database_of
 from orderflow.settings.errors import SettingsError
 from orderflow.settings.secret import Secret
 from orderflow.settings.sources import REMEMBERED, TRANSPORTS, collect
 
-__all__ = ["REMEMBERED", "SERVICES", "Secret", "Settings", "SettingsError"]
+__all__ = ["REMEMBERED", "Secret", "Settings", "SettingsError"]
 
-SERVICES = ("order", "payment", "inventory", "notification")
 _PORT = readers.whole(0, 65535)
 _HOURS = readers.whole(1, 87_600)
 
@@ -45,25 +45,21 @@ _HEADINGS: Mapping[str, str] = MappingProxyType(
 )
 """What stands above a setting where all are shown."""
 
-_Port = Annotated[int, _Entry(_PORT, "port that the service listens on")]
-_Url = Annotated[
-    str | None,
-    _Entry(readers.http_url(), "where the command line reaches the service, if not at host and port"),
-]
-_Database = Annotated[
-    Secret | None,
-    _Entry(
-        readers.postgres_url("a URL such as postgresql://user:password@host:5432/database"),
-        "URL of this one database; wins over database_url",
-    ),
-]
+_PORT_OF = _Entry(_PORT, "port that the service listens on")
+_URL_OF = _Entry(readers.http_url(), "where the command line reaches the service, if not at host and port")
+_DATABASE_OF = _Entry(
+    readers.postgres_url("a URL such as postgresql://user:password@host:5432/database"),
+    "URL of this one database; wins over database_url",
+)
+_Database = Annotated[Secret | None, _DATABASE_OF]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Effective settings. Durations carry their unit in the name; ports of 0 mean any free port.
 
-    `own`: what was given for services of the user's own, `<name>_database_url` and `<name>_port`.
+    Each service has `<name>_database_url`, `<name>_port` and `<name>_url` beside these. `services` has those
+    that somebody gave; `replaced` changes either kind.
     """
 
     home: Annotated[Path, _Entry(readers.path("a folder"), "folder of data, logs and orderflow.toml")]
@@ -84,10 +80,6 @@ class Settings:
             "an existing PostgreSQL server; without it an embedded one is started",
         ),
     ] = None
-    order_database_url: _Database = None
-    payment_database_url: _Database = None
-    inventory_database_url: _Database = None
-    notification_database_url: _Database = None
     log_database_url: _Database = None
     bank_database_url: _Database = None
     postgres_port: Annotated[
@@ -95,14 +87,6 @@ class Settings:
         _Entry(readers.whole(1, 65535), "port of the embedded PostgreSQL; without it a socket or any free port"),
     ] = None
     host: Annotated[str, _Entry(readers.text("an address"), "address that the services listen on")] = "127.0.0.1"
-    order_port: _Port = 8001
-    payment_port: _Port = 8002
-    inventory_port: _Port = 8003
-    notification_port: _Port = 8004
-    order_url: _Url = None
-    payment_url: _Url = None
-    inventory_url: _Url = None
-    notification_url: _Url = None
     partitions: Annotated[int, _Entry(readers.whole(1, 1024), "partitions of a new topic")] = 6
     topic_retention_hours: Annotated[int, _Entry(_HOURS, "how long a topic keeps its records")] = 168
     replication_factor: Annotated[int, _Entry(readers.whole(1, 15), "copies of a new Kafka topic")] = 1
@@ -165,9 +149,10 @@ class Settings:
         bool, _Entry(readers.switch(), "let `orderflow fault` put faults in, for rehearsals; not for production")
     ] = False
     crash_at: Annotated[
-        str, _Entry(readers.crash_at(SERVICES), "crash points at which services die, for tests; not for production")
+        str,
+        _Entry(readers.crash_at(service_names), "crash points at which services die, for tests; not for production"),
     ] = "never"
-    own: Mapping[str, Any] = field(default_factory=dict)
+    services: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -189,10 +174,18 @@ class Settings:
         given = {**({"home": home} if home is not None else {}), **(overrides or {})}
         known = {name: entry.reader for name, entry in entries.items()}
         found = collect(known, environ, given, Path(".orderflow").absolute(), remember=remember)
-        own = {name: item.value for name, item in found.items() if name not in entries}
-        origin = {name: found[name].source if name in found else "default" for name in (*entries, *own)}
-        values: dict[str, Any] = {name: item.value for name, item in found.items() if name in entries}
-        return cls(own=MappingProxyType(own), sources=MappingProxyType(origin), **values)
+        declared = {each.name for each in fields(cls)}
+        services = {name: item.value for name, item in found.items() if name not in declared}
+        origin = {name: found[name].source if name in found else "default" for name in (*entries, *services)}
+        values: dict[str, Any] = {name: item.value for name, item in found.items() if name in declared}
+        return cls(services=MappingProxyType(services), sources=MappingProxyType(origin), **values)
+
+    def replaced(self, **changes: object) -> Settings:
+        """These settings with other values, among them those of services."""
+        declared = {each.name for each in fields(self)}
+        values: dict[str, Any] = {name: value for name, value in changes.items() if name in declared}
+        services = {name: value for name, value in changes.items() if name not in declared}
+        return replace(self, services=MappingProxyType({**self.services, **services}), **values)
 
     @staticmethod
     def meanings() -> Mapping[str, str]:
@@ -211,7 +204,7 @@ class Settings:
 
     def shown(self) -> dict[str, str | int | bool | None]:
         """Every effective value as plain data; passwords are hidden."""
-        values = {**{name: getattr(self, name) for name in self.meanings()}, **self.own}
+        values = {name: self._value(name) for name in (*self.meanings(), *self.services)}
         return {
             name: value if isinstance(value, bool | int) or value is None else str(value)
             for name, value in values.items()
@@ -220,21 +213,26 @@ class Settings:
     @property
     def embedded(self) -> bool:
         """Whether no database is given at all, so that a server has to be started."""
-        names = ("database_url", *(f"{name}_database_url" for name in (*SERVICES, "log", "bank")))
-        return all(getattr(self, name) is None for name in names)
+        names = (*service_names(), "log", "bank")
+        return self.database_url is None and all(self.database_of(name) is None for name in names)
+
+    def database_of(self, name: str) -> Secret | None:
+        """The URL that was given for the database of a service, of `log` or of `bank` alone."""
+        found: Secret | None = self._value(f"{name}_database_url")
+        return found
 
     def service_database_url(self, name: str) -> str:
-        """URL (with password) of the database of a service (also one of the user's own), of `log` or of `bank`.
+        """URL (with password) of the database of a service, of `log` or of `bank`.
 
         On the server of `database_url` it is the database `orderflow_<name>` and the role of the same name,
         with the password given there. Raises SettingsError when neither setting is there.
         """
-        wanted = f"{name}_database_url"
-        given: Secret | None = getattr(self, wanted, None) or self.own.get(wanted)
+        given = self.database_of(name)
         if given is not None:
             return given.reveal()
         if self.database_url is None:
-            started = ", or use `orderflow up`, which starts a server" if hasattr(self, wanted) else ""
+            ours = name in (*service_names(), "log", "bank")
+            started = ", or use `orderflow up`, which starts a server" if ours else ""
             setting = f"ORDERFLOW_{name.upper()}_DATABASE_URL"
             raise SettingsError(f"no database for {name}: set {setting} or ORDERFLOW_DATABASE_URL{started}")
         return database_of(self.database_url.reveal(), f"orderflow_{name}")
@@ -248,17 +246,37 @@ class Settings:
         return self.sources.get(name, "default") not in {"default", REMEMBERED}
 
     def service_port(self, name: str) -> int:
-        """Also of a service of the user's own: any free port, if none is set."""
-        port: int = getattr(self, f"{name}_port", None) or self.own.get(f"{name}_port", 0)
+        """Of a service that is not registered any free port, if none is set."""
+        port: int = self._value(f"{name}_port")
         return port
+
+    def given_url(self, name: str) -> str | None:
+        """Where somebody says that a service is reached."""
+        found: str | None = self._value(f"{name}_url")
+        return found
 
     def service_url(self, name: str) -> str:
         """Where a service is reached: its own setting, else host and port."""
-        own: str | None = getattr(self, f"{name}_url")
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return own or f"http://{host}:{self.service_port(name)}"
+        return self.given_url(name) or f"http://{host}:{self.service_port(name)}"
+
+    def _value(self, name: str) -> Any:
+        """Of any setting; of a service's that nobody gave the default."""
+        if name not in self.__dataclass_fields__:
+            default = default_port(name.removesuffix("_port")) if name.endswith("_port") else None
+            return self.services.get(name, default)
+        return getattr(self, name)
 
 
 def _entries() -> dict[str, _Entry]:
-    hints = get_type_hints(Settings, include_extras=True)
-    return {name: hint.__metadata__[0] for name, hint in hints.items() if hasattr(hint, "__metadata__")}
+    """Of every setting, those of the services among them."""
+    found: dict[str, _Entry] = {}
+    for name, hint in get_type_hints(Settings, include_extras=True).items():
+        if hasattr(hint, "__metadata__"):
+            found[name] = hint.__metadata__[0]
+        if name == "database_url":
+            found |= {f"{each}_database_url": _DATABASE_OF for each in service_names()}
+        if name == "host":
+            found |= {f"{each}_port": _PORT_OF for each in service_names()}
+            found |= {f"{each}_url": _URL_OF for each in service_names()}
+    return found

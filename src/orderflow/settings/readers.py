@@ -131,10 +131,10 @@ def postgres_url(wanted: str) -> Reader:
     return Reader(wanted, read)
 
 
-def crash_at(services: Sequence[str]) -> Reader:
+def crash_at(services: Callable[[], Sequence[str]]) -> Reader:
     def read(value: object) -> str:
         text = str(value).strip()
-        crash_points.parse(text, services)
+        crash_points.parse(text, services())
         return text
 
     return Reader("never, or [SERVICE:]POINT[@N][,...] such as payment:relay.read@2 (docs/guarantees.md)", read)

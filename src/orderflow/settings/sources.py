@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from orderflow.registry import RESERVED
 from orderflow.settings.errors import SettingsError
-from orderflow.settings.readers import Reader, postgres_url, whole
+from orderflow.settings.readers import Reader, http_url, postgres_url, whole
 from orderflow.settings.secret import HIDDEN, hide_password
 
 PREFIX = "ORDERFLOW_"
@@ -20,10 +21,11 @@ MARKER_NAME = "home.json"
 REMEMBERED = "what the home runs on"
 TRANSPORTS = ("postgres", "kafka")
 _SHOWN_CHARACTERS = 120
-_OWN = re.compile(r"([a-z][a-z0-9_]*)_(database_url|port)")
+_OWN = re.compile(r"([a-z][a-z0-9]*)_(database_url|port|url)")
 _OWN_READERS: Mapping[str, Reader] = {
     "database_url": postgres_url("a URL such as postgresql://user:password@host:5432/database"),
     "port": whole(0, 65535),
+    "url": http_url(),
 }
 
 
@@ -45,7 +47,7 @@ def collect(
 ) -> dict[str, Found]:
     """Every setting that somebody gave, what the home remembers (with `remember`), and `home`.
 
-    Among them `<name>_database_url` and `<name>_port` of a service of the user's own.
+    Among them `<name>_database_url`, `<name>_port` and `<name>_url` of a service that is not registered.
     Raises SettingsError, also when what was given contradicts what is remembered.
     """
     found = dict(_from_command_line(readers, given))
@@ -116,9 +118,11 @@ def _from_file(readers: Mapping[str, Reader], path: Path) -> Iterator[tuple[str,
 
 
 def _reader(readers: Mapping[str, Reader], name: str) -> Reader | None:
-    """Of a setting, or of one for a service of the user's own, whose name is no misspelt name of ours."""
+    """Of a setting, or of one for a service that is not registered, whose name is no misspelt name of another."""
     if name in readers or (own := _OWN.fullmatch(name)) is None:
         return readers.get(name)
+    if own[1] in RESERVED:
+        return None
     ours = [each[: -len(own[2]) - 1] for each in readers if each.endswith(f"_{own[2]}")]
     return None if difflib.get_close_matches(own[1], ours, n=1) else _OWN_READERS[own[2]]
 

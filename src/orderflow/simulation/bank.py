@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable
 
-from orderflow.payment.book import Charge, MemoryBook, Refund
-from orderflow.payment.gateway import BankFailedError, BankUnavailableError
+from orderflow.bank.bank import BankFailedError, BankUnavailableError, Charge, MemoryBook, Refund
 from orderflow.simulation.model import Model
 
 

@@ -18,15 +18,14 @@ from orderflow.audit.books import (
     StockBooks,
 )
 from orderflow.audit.draft import OrderDraft
-from orderflow.inventory.rows import Movement, MovementKind, Reservation, Stock
+from orderflow.bank.bank import MemoryBook
+from orderflow.inventory.model import Movement, MovementKind, Reservation, Stock
 from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.stores.memory.database import MemoryDatabase
 from orderflow.messaging.stores.memory.state import State
-from orderflow.notification.rows import Notification
-from orderflow.order.rows import Order, OrderFlow, Transition
-from orderflow.payment.book import MemoryBook
-from orderflow.payment.model import BY_OPERATOR
-from orderflow.payment.rows import Payment
+from orderflow.notification.model import Notification
+from orderflow.order.model import Order, OrderFlow, Transition
+from orderflow.payment.model import BY_OPERATOR, Payment
 
 Lag = Mapping[str, int]
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from orderflow.bank.bank import BankBook
 from orderflow.inventory.service import SERVICE as INVENTORY
 from orderflow.messaging.clock import Clock
 from orderflow.messaging.decision import Service
@@ -16,7 +17,6 @@ from orderflow.messaging.stores.memory.store import MemoryStore
 from orderflow.messaging.transport import Transport
 from orderflow.notification.service import SERVICE as NOTIFICATION
 from orderflow.order.service import SERVICE as ORDER
-from orderflow.payment.book import BankBook
 from orderflow.payment.service import SERVICE as PAYMENT
 from orderflow.simulation.bank import TroubledBook
 from orderflow.simulation.clock import VirtualClock

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from orderflow.messaging.engine_config import EngineConfig
+from orderflow.registry import SAGA
 from orderflow.simulation.chance import seeded
 from orderflow.simulation.steps import BANK_STEPS, STEPS
 
-SERVICES = ("order", "payment", "inventory", "notification")
+SERVICES = SAGA
 
 
 class Fault(StrEnum):

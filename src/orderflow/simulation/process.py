@@ -8,14 +8,14 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from orderflow.bank.bank import SimulatedBank
 from orderflow.messaging.engine import Engine
 from orderflow.messaging.message import Command
 from orderflow.messaging.side_effects import Gateway
 from orderflow.messaging.signals import Signal, Signals
 from orderflow.messaging.stores.memory.database import MemoryDatabase
 from orderflow.messaging.stores.memory.store import MemoryStore
-from orderflow.payment.bank import SimulatedBank
-from orderflow.payment.gateway import BankGateway
+from orderflow.payment.service import BankGateway
 from orderflow.simulation.bank import TroubledBook
 from orderflow.simulation.chance import seeded
 from orderflow.simulation.clock import VirtualClock

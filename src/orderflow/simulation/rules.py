@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from orderflow.inventory.rows import Stock
+from orderflow.inventory.model import Stock
 from orderflow.messaging.machine import StateMachine
 from orderflow.messaging.rows import Row
 from orderflow.messaging.store import DataRefusedError, TransitionRefusedError
 from orderflow.order.model import MACHINE as ORDERS
-from orderflow.order.rows import Order
+from orderflow.order.model import Order
 from orderflow.payment.model import MACHINE as PAYMENTS
-from orderflow.payment.rows import Payment
+from orderflow.payment.model import Payment
 
 Check = Callable[[Row | None, Row], None]
 ILLEGAL_TRANSITION = "OF001"

@@ -12,7 +12,7 @@ import msgspec
 from orderflow.events.order import Item
 from orderflow.inventory.messages import SetStock
 from orderflow.messaging.identity import uuid7
-from orderflow.order.idempotency import fingerprint
+from orderflow.order.api import fingerprint, with_response
 from orderflow.order.messages import Placed, PlaceOrder
 from orderflow.simulation.chance import seeded
 from orderflow.simulation.model import Wanted
@@ -128,7 +128,7 @@ class Shops:
         if not isinstance(answer, Placed):
             return False
         order_id = str(answer.order_id)
-        self._is_told_so(order_id, wish, answer.body)
+        self._is_told_so(order_id, wish, answer.response)
         self._world.note("shop", f"is promised {order_id} for {key}")
         self.promised.accepted[order_id] = None
         if key is not None and self._known.setdefault(key, order_id) != order_id:
@@ -137,7 +137,7 @@ class Shops:
             self._wishes[key] = wish
         return True
 
-    def _is_told_so(self, order_id: str, wish: Wish, body: bytes) -> None:
+    def _is_told_so(self, order_id: str, wish: Wish, body: str) -> None:
         """The answer says what was ordered, in whole numbers."""
         said = msgspec.json.decode(body)
         total = sum(item.quantity * item.unit_price for item in wish.items)
@@ -164,7 +164,7 @@ class Shops:
             lines=tuple((item.sku, item.quantity, item.unit_price) for item in wish.items),
             payment_method=wish.payment_method,
         )
-        return PlaceOrder(
+        command = PlaceOrder(
             order_id=order_id,
             customer_id=wish.customer_id,
             currency=wish.currency,
@@ -173,6 +173,7 @@ class Shops:
             idempotency_key=key,
             fingerprint=fingerprint(wish) if key is not None else "",
         )
+        return with_response(command)
 
     def _wish(self) -> Wish:
         chance, plan = self._chance, self._world.plan

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from orderflow.cli.record_view import parts
 from orderflow.events.topics import INVENTORY_STATUS
-from orderflow.inventory.service import definition
+from orderflow.inventory.service import SERVICE
 from orderflow.messaging.clock import SystemClock
 from orderflow.messaging.cloudevents import header_text
 from orderflow.messaging.decision import Subscription
@@ -29,6 +29,7 @@ from orderflow.messaging.signals import Signals
 from orderflow.messaging.store import Plan
 from orderflow.messaging.stores.postgres import migrations
 from orderflow.messaging.stores.postgres.store import PostgresStore
+from orderflow.messaging.stores.postgres.tables import tables_of
 from orderflow.messaging.transport import ConsumerRecord, ProducerRecord, TopicSettings, Transport, size_of
 from tests.conformance.transport.bad_records import (
     CHANGES,
@@ -53,7 +54,7 @@ async def inventory_on(transport: Transport, topic: str, store: OperatedStore) -
     made = [TopicSettings(name, 1) for name in (f"{topic}.DLT", FLOW_STATUS, INVENTORY_STATUS)]
     await transport.create_topics(made)
     engine = Engine(
-        replace(definition().service, subscriptions=(Subscription(f"inventory-{topic}", (topic,)),)),
+        replace(SERVICE, subscriptions=(Subscription(f"inventory-{topic}", (topic,)),)),
         store,
         transport,
         gateway=None,
@@ -73,8 +74,8 @@ async def inventory_on(transport: Transport, topic: str, store: OperatedStore) -
 async def store(postgres: PostgresServer) -> AsyncIterator[OperatedStore]:
     name = f"bad_input_{uuid4().hex[:8]}"
     url = postgres.create_database(name)
-    await migrations.migrate(url, [migrations.core(), definition().migrations])
-    made = await PostgresStore.connect(url, tables=definition().tables)
+    await migrations.migrate(url, migrations.schema_of(SERVICE))
+    made = await PostgresStore.connect(url, tables=tables_of(SERVICE.tables))
     yield made
     await made.close()
     postgres.drop_database(name)

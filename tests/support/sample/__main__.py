@@ -7,7 +7,7 @@ import sys
 
 from orderflow.runtime.process import run_process
 from orderflow.settings import Settings
-from tests.support.sample.service import definition
+from tests.support.sample.service import SERVICE
 
 if __name__ == "__main__":
-    sys.exit(run_process(definition(), Settings.load(environ=os.environ), control_pipe="--control-pipe" in sys.argv))
+    sys.exit(run_process(SERVICE, Settings.load(environ=os.environ), control_pipe="--control-pipe" in sys.argv))

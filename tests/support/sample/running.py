@@ -15,7 +15,7 @@ from orderflow.messaging.stores.postgres import migrations
 from orderflow.messaging.transports import postgres_log
 from orderflow.runtime.process import run_service
 from orderflow.settings import Settings
-from tests.support.sample.service import definition
+from tests.support.sample.service import SERVICE
 from tests.support.waiting import eventually
 
 
@@ -33,7 +33,7 @@ def settings(url: str, home: Path, **overrides: object) -> Settings:
 
 
 async def migrate(url: str) -> None:
-    await migrations.migrate(url, [migrations.core(), definition().migrations])
+    await migrations.migrate(url, migrations.schema_of(SERVICE))
     await postgres_log.migrate(url)
 
 
@@ -52,7 +52,7 @@ async def running(wanted: Settings) -> AsyncIterator[Running]:
     """Starts it and, at the end, stops it in good order."""
     announced: list[dict[str, Any]] = []
     stop = asyncio.Event()
-    task = asyncio.create_task(run_service(definition(), wanted, announce=announced.append, stop=stop))
+    task = asyncio.create_task(run_service(SERVICE, wanted, announce=announced.append, stop=stop))
     try:
         await eventually(lambda: announced or task.done(), timeout_s=30)
         assert announced, f"it ended with {task.result()}"

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 import msgspec
 
-from orderflow.messaging.catalogue import Catalogue
-from orderflow.messaging.decision import Decision, Handler, RefusedError, Service, Subscription
-from orderflow.messaging.envelope import Envelope
-from orderflow.messaging.message import Command, Event
-from orderflow.messaging.rows import Ref, Row, Rows
-from orderflow.messaging.stores.postgres.migrations import MigrationSequence
-from orderflow.messaging.stores.postgres.tables import Table
-from orderflow.runtime.definition import ServiceContext, ServiceDefinition
+from orderflow import (
+    Catalogue,
+    Command,
+    Decision,
+    Event,
+    Ref,
+    RefusedError,
+    Row,
+    Rows,
+    Service,
+    ServiceContext,
+    Subscription,
+    handlers,
+    handles,
+)
 from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.runtime.problems import ProblemError
 
@@ -47,13 +53,10 @@ class Added(Event, frozen=True, kw_only=True):
 
 class Counter(Row, frozen=True, kw_only=True):
     TABLE: ClassVar[str] = "counters"
+    KEY: ClassVar[str] = "name"
 
     name: str
     value: int
-
-    @property
-    def id(self) -> str:
-        return self.name
 
 
 class Amount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,9 +71,8 @@ class Count(msgspec.Struct, frozen=True, kw_only=True):
     value: int
 
 
-def add(rows: Rows, envelope: Envelope) -> Decision:
-    command = envelope.message
-    assert isinstance(command, Add)
+@handles(Add, touches=lambda command: [Ref(Counter, command.name)])
+def add(rows: Rows, command: Add) -> Decision:
     if command.amount == 0:
         raise RefusedError("nothing to add")
     if command.amount < 0:
@@ -80,28 +82,11 @@ def add(rows: Rows, envelope: Envelope) -> Decision:
     return Decision(rows=[counter], events=[Added(name=counter.name, value=counter.value)], answer=counter.value)
 
 
-def added(_rows: Rows, _envelope: Envelope) -> Decision:
+@handles(Added)
+def added(_rows: Rows, _event: Added) -> Decision:
     return Decision()
 
 
-SERVICE = Service(
-    name="order",
-    catalogue=Catalogue([Added]),
-    subscriptions=(Subscription("sample", (TOPIC,)),),
-    publishes=(TOPIC,),
-    handlers={
-        Add: Handler(lambda command: [Ref(Counter, command.name)], add),
-        Added: Handler(lambda _: [], added),
-    },
-)
-
-TABLE = Table(
-    Counter,
-    load="SELECT name, value FROM counters WHERE name = ANY($1::text[])",
-    insert="INSERT INTO counters SELECT * FROM unnest($1::text[], $2::bigint[])",
-    update="UPDATE counters SET value = new.value FROM unnest($1::text[], $2::bigint[]) AS new (name, value) "
-    "WHERE counters.name = new.name",
-)
 NAME = Parameter(name="name", where="path", description="The counter")
 
 
@@ -150,16 +135,14 @@ def operations(context: ServiceContext) -> Sequence[Operation]:
     )
 
 
-def migrations() -> MigrationSequence:
-    return MigrationSequence.from_folder("sample", Path(__file__).parent / "migrations")
-
-
-def definition() -> ServiceDefinition:
-    return ServiceDefinition(
-        name="order",
-        title="Sample",
-        service=SERVICE,
-        tables=(TABLE,),
-        migrations=migrations(),
-        api=operations,
-    )
+SERVICE = Service(
+    name="order",
+    title="Sample",
+    catalogue=Catalogue([Added]),
+    subscriptions=(Subscription("sample", (TOPIC,)),),
+    publishes=(TOPIC,),
+    handlers=handlers(add, added),
+    tables=(Counter,),
+    sql="tests.support.sample",
+    api=operations,
+)

@@ -9,7 +9,7 @@ from typing import Any
 
 from click.testing import Result
 
-from orderflow.settings import SERVICES
+from orderflow.registry import SAGA
 from tests.support.shop import Asked, Says, shop
 from tests.unit.cli.calls import NOBODY, call
 from tests.unit.cli.orders import problem
@@ -45,7 +45,7 @@ def fleet(home: Path, away: str = "", **answers: Mapping[str, Any]) -> Iterator[
     """`answers` by service and path, or method and path; a service that is not named answers that it has nothing."""
     with ExitStack() as stack:
         urls, all_asked = {}, {}
-        for name in SERVICES:
+        for name in SAGA:
             known = {**NOTHING, **answers.get(name, {})}
 
             def answer(asked: Asked, known: Mapping[str, Any] = known) -> Says:

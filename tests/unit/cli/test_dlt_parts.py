@@ -131,7 +131,7 @@ def test_the_written_test_fails_by_its_rows_and_passes_with_others(tmp_path: Pat
 
 
 def test_nothing_but_a_row_of_ours_is_imported() -> None:
-    for kind in ("os:system", "orderflow.payment.rows:Payment, os", "orderflow.x\nimport os:Y"):
+    for kind in ("os:system", "orderflow.payment.model:Payment, os", "orderflow.x\nimport os:Y"):
         with pytest.raises(CliError, match="no type of row"):
             file_of(reproduction({**REPRODUCTION, "rows": [{"type": kind, "values": {}}]}))
     with pytest.raises(CliError, match="no service"):

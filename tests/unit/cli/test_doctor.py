@@ -15,7 +15,8 @@ import pytest
 from orderflow.cli import doctor
 from orderflow.cli.doctor import FAILED, OK, SKIPPED, WARNING, Verdict
 from orderflow.local.processes import free_port
-from orderflow.settings import SERVICES, Settings
+from orderflow.registry import SAGA
+from orderflow.settings import Settings
 from tests.support.shop import Says, shop
 from tests.unit.cli.calls import NOBODY, call
 
@@ -134,7 +135,7 @@ def test_our_own_server_s_limits_are_not_told() -> None:
 
 
 def test_services_that_all_are_away_are_no_fault_but_one_that_is_missing_is(tmp_path: Path) -> None:
-    away = {f"{name}_url": NOBODY for name in SERVICES}
+    away = {f"{name}_url": NOBODY for name in SAGA}
     assert [each.verdict for each in doctor.services(load(tmp_path, **away))] == [SKIPPED]
 
     problems = {"database": "it is away"}
@@ -155,7 +156,7 @@ def test_kafka_is_asked_only_where_it_carries_the_events(tmp_path: Path) -> None
 
 
 def test_the_exit_code_says_whether_anything_failed(tmp_path: Path) -> None:
-    away = {f"{name.upper()}_URL": NOBODY for name in SERVICES}
+    away = {f"{name.upper()}_URL": NOBODY for name in SAGA}
     good = call(tmp_path / "home", "doctor", **away)
     (tmp_path / "thesis.doc").touch()
     bad = call(tmp_path, "doctor", "--json", **away)

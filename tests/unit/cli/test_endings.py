@@ -17,7 +17,8 @@ from orderflow.cli.errors import CliError, NotFoundError, RefusedError, TimeUpEr
 from orderflow.cli.lazy import code_of
 from orderflow.local.errors import LocalError
 from orderflow.local.state import ProcessMark, Running, State
-from orderflow.settings import SERVICES, SettingsError
+from orderflow.registry import SAGA
+from orderflow.settings import SettingsError
 from tests.support.shop import Asked, Says, shop
 from tests.unit.cli.calls import NOBODY, call
 
@@ -133,7 +134,7 @@ def test_who_asks_a_service_loads_nothing_heavy(command: Sequence[str], tmp_path
         return Says(200, [] if asked.path.startswith("/ops/") else ready)
 
     with shop(answer) as server:
-        urls = {f"ORDERFLOW_{name.upper()}_URL": server.url for name in SERVICES}
+        urls = {f"ORDERFLOW_{name.upper()}_URL": server.url for name in SAGA}
         (tmp_path / "home.json").write_text('{"format": 1}')
         State(mark, "ready", (Running("order", "service", mark.pid, mark.started, server.url),)).write(
             tmp_path / "state.json"

@@ -7,11 +7,11 @@ from collections import Counter
 
 import pytest
 
+from orderflow.bank.bank import APPROVED, DECLINED, MISBEHAVING
 from orderflow.cli.load import SHARES, SOLD_OUT, plan
-from orderflow.inventory.demo import DEMO_CATALOGUE
+from orderflow.inventory.service import DEMO_CATALOGUE
 from orderflow.load.catalogue import PRICES, SOLD_OUT_SKU
-from orderflow.order.requests import NewOrder, require_sound
-from orderflow.payment.bank import APPROVED, DECLINED, MISBEHAVING
+from orderflow.order.api import NewOrder, require_sound
 from orderflow.runtime.decode import StrictDecoder
 
 

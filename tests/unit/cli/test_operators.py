@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orderflow.settings import SERVICES
+from orderflow.registry import SAGA
 from tests.support.shop import Says
 from tests.unit.cli.calls import NOBODY, call
 from tests.unit.cli.fleet import fleet
@@ -38,7 +38,7 @@ def test_a_service_that_is_away_is_told_and_the_others_are_shown(command: tuple[
 
 
 def test_when_all_are_away_it_is_one_sentence(tmp_path: Path) -> None:
-    result = call(tmp_path, "lag", **{f"{name.upper()}_URL": NOBODY for name in SERVICES})
+    result = call(tmp_path, "lag", **{f"{name.upper()}_URL": NOBODY for name in SAGA})
 
     assert result.exit_code == 3
     assert "None of the services answers" in result.stderr
@@ -121,7 +121,7 @@ def test_health_is_good_when_all_is_well_and_not_when_one_is_away(tmp_path: Path
         away = services.call("health", "--json")
 
     assert well.exit_code == 0
-    assert well.stdout.split() == [word for name in SERVICES for word in (name, "ready")]
+    assert well.stdout.split() == [word for name in SAGA for word in (name, "ready")]
     assert away.exit_code == 1
     assert list(json.loads(away.stdout)["unreachable"]) == ["order"]
 

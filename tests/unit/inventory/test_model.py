@@ -9,7 +9,7 @@ from orderflow.events.inventory import MissingLine, ReservedLine, StockRejected,
 from orderflow.events.order import Item
 from orderflow.events.payment import PaymentSucceeded
 from orderflow.inventory.messages import SetStock, StockSet
-from orderflow.inventory.rows import Movement, MovementKind, Reservation, ReservationStatus, Stock
+from orderflow.inventory.model import Movement, MovementKind, Reservation, ReservationStatus, Stock
 from orderflow.inventory.service import SERVICE
 from orderflow.messaging.decision import Decision
 from orderflow.messaging.rows import Fact, Ref
@@ -134,3 +134,7 @@ def test_movements_add_up_to_the_stock_and_nothing_goes_below_zero(actions: list
         assert [each.version for each in own] == list(range(1, row.version + 1))
         set_by_hand = sum(each.on_hand_change for each in own if each.kind is MovementKind.SET)
         assert row.on_hand + row.reserved == set_by_hand
+
+
+def test_a_movement_is_named_by_its_sku_and_the_version_that_it_made() -> None:
+    assert movement("A", 2, -2, 2).id == ("A", 2)

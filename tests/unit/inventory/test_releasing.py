@@ -11,7 +11,7 @@ from orderflow.events.inventory import ReservedLine
 from orderflow.events.order import Item, OrderFailed
 from orderflow.events.payment import PaymentSucceeded
 from orderflow.inventory.messages import ReleaseStock, StockReleased
-from orderflow.inventory.rows import Held, Movement, MovementKind, Reservation, ReservationStatus, Stock
+from orderflow.inventory.model import Held, Movement, MovementKind, Reservation, ReservationStatus, Stock
 from orderflow.inventory.service import SERVICE
 from orderflow.messaging.decision import RefusedError, Statement
 from orderflow.messaging.rows import Ref, Rows
@@ -115,3 +115,11 @@ def stated(held: Held) -> Statement:
     assert restatement is not None
     assert list(restatement.touches(str(ORDER))) == [held.ref]
     return restatement.state(Rows({held.ref: held}), str(ORDER))
+
+
+def test_nothing_is_said_of_an_order_that_has_no_reservation() -> None:
+    restatement = SERVICE.restatement
+    assert restatement is not None
+    for key in (str(ORDER), "stock/TEA"):
+        assert restatement.state(Rows({}), key) == Statement()
+    assert list(restatement.touches("stock/TEA")) == []

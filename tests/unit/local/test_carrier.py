@@ -63,4 +63,4 @@ def test_a_service_gets_all_that_was_given_or_found_and_nothing_that_is_stale(tm
     assert "ORDERFLOW_POSTGRES_PORT" not in found
     again = Settings.load(environ=found)
     assert again.service_database_url("order") == "postgresql://orderflow_order:pw@/orderflow_order"
-    assert (again.order_port, again.demo_catalogue) == (0, False)
+    assert (again.service_port("order"), again.demo_catalogue) == (0, False)

@@ -12,7 +12,7 @@ import pytest
 import orderflow
 from orderflow.messaging import crash_points
 from orderflow.messaging.crash_points import EXIT_CODE, Point, arm, parse, reached
-from orderflow.settings import SERVICES
+from orderflow.registry import SAGA
 
 SOURCE = Path(orderflow.__file__).parent
 
@@ -47,9 +47,9 @@ def test_a_process_is_disarmed_again(died: list[Point]) -> None:
 
 
 def test_points_are_named_for_all_services_or_for_one_and_counted() -> None:
-    asked = parse("relay.read, payment:intent.booked@3,payment:tx.opened", SERVICES)
+    asked = parse("relay.read, payment:intent.booked@3,payment:tx.opened", SAGA)
     assert asked == {"": {Point.RELAY_READ: 1}, "payment": {Point.INTENT_BOOKED: 3, Point.TX_OPENED: 1}}
-    assert parse("never", SERVICES) == {}
+    assert parse("never", SAGA) == {}
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_points_are_named_for_all_services_or_for_one_and_counted() -> None:
 )
 def test_what_names_no_point_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
-        parse(text, SERVICES)
+        parse(text, SAGA)
 
 
 def test_death_is_at_once_nothing_is_cleaned_up_or_flushed(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from orderflow.events.base import OrderEvent
 from orderflow.events.inventory import MissingLine, ReservedLine, StockRejected, StockReserved
 from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded, PaymentVoided
-from orderflow.notification.rows import Notification, NotifiedOutcome
+from orderflow.notification.model import Notification, NotifiedOutcome
 from orderflow.notification.service import SERVICE
 from tests.support.decisions import World, id_of
 
@@ -73,3 +73,12 @@ def test_an_order_has_one_end_and_each_other_outcome_beside_it() -> None:
     completed, rejected, failed, refunded, voided = (each.id for each in told)
     assert completed == rejected == failed
     assert len({completed, refunded, voided}) == 3
+
+
+def test_an_order_has_one_end_and_one_notification_of_each_other_outcome() -> None:
+    named = {
+        event: World(SERVICE).decide(event).facts[0].id for event in (RESERVED, REJECTED, FAILED, REFUNDED, VOIDED)
+    }
+    ends = {named[event] for event in (RESERVED, REJECTED, FAILED)}
+    assert ends == {(ORDER_ID, "end")}
+    assert (named[REFUNDED], named[VOIDED]) == ((ORDER_ID, "refunded"), (ORDER_ID, "not_charged"))

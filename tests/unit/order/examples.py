@@ -6,8 +6,9 @@ from orderflow.events.base import OrderEvent
 from orderflow.events.inventory import MissingLine, ReservedLine, StockRejected, StockReserved
 from orderflow.events.order import Item
 from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded, PaymentVoided, RefundFailed
+from orderflow.order.api import with_response
 from orderflow.order.messages import PlaceOrder
-from orderflow.order.rows import Order, Refund, Status
+from orderflow.order.model import Order, Refund, Status
 from tests.support.decisions import id_of
 
 ORDER_ID = id_of("order")
@@ -30,7 +31,7 @@ EVENTS: tuple[OrderEvent, ...] = (SUCCEEDED, FAILED, REFUNDED, REFUSED, VOIDED, 
 
 
 def place(key: str | None = None, fingerprint: str = "", name: str = "order") -> PlaceOrder:
-    return PlaceOrder(
+    command = PlaceOrder(
         order_id=id_of(name),
         customer_id="c",
         currency="EUR",
@@ -39,6 +40,7 @@ def place(key: str | None = None, fingerprint: str = "", name: str = "order") ->
         idempotency_key=key,
         fingerprint=fingerprint,
     )
+    return with_response(command)
 
 
 def order(status: Status = Status.PENDING, refund: Refund = Refund.NONE) -> Order:

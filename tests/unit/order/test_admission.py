@@ -10,8 +10,8 @@ import pytest
 
 from orderflow.messaging.signals import Signal, Signals, TaskFailed
 from orderflow.messaging.store import StoreUnavailableError
-from orderflow.order.admission import Admission
-from orderflow.order.store import Orders
+from orderflow.order.api import Admission
+from orderflow.order.storage import Orders
 from orderflow.runtime.problems import ProblemError
 
 

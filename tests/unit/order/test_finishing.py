@@ -13,8 +13,8 @@ from orderflow.events.order import OrderCompleted, OrderFailed
 from orderflow.messaging.message import Event
 from orderflow.messaging.signals import BatchCommitted, Handled, Outcome
 from orderflow.messaging.store import StoreUnavailableError
-from orderflow.order.finishing import Finishing
-from orderflow.order.store import Orders
+from orderflow.order.api import Finishing
+from orderflow.order.storage import Orders
 from orderflow.runtime.problems import ProblemError
 from tests.support.decisions import id_of
 from tests.support.waiting import eventually

@@ -7,7 +7,7 @@ import pytest
 from orderflow.events.base import order_id_of
 from orderflow.messaging.decision import Decision
 from orderflow.messaging.flow import Dead, Parked, Reopened
-from orderflow.order.rows import Obstacle, OrderFlow
+from orderflow.order.model import Obstacle, OrderFlow
 from orderflow.order.service import SERVICE
 from tests.support.decisions import World
 from tests.unit.order.examples import ORDER_ID, order

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orderflow.events.order import Item
-from orderflow.order.idempotency import InFlight, fingerprint, parse_key
-from orderflow.order.requests import NewItem, NewOrder
+from orderflow.order.api import InFlight, NewItem, NewOrder, fingerprint, parse_key
 from orderflow.runtime.problems import ProblemError
 
 

@@ -12,10 +12,22 @@ from orderflow.events.base import DisagreementError, OrderEvent
 from orderflow.events.inventory import MissingLine, ReservedLine
 from orderflow.events.order import OrderCompleted, OrderFailed, OrderPlaced
 from orderflow.messaging.decision import Decision, RefusedError
+from orderflow.messaging.flow import Reopened
 from orderflow.messaging.machine import IllegalTransitionError
-from orderflow.order.messages import KeyReused, Placed
-from orderflow.order.model import MACHINE, UnknownOrderError
-from orderflow.order.rows import EarlyFact, IdempotencyKey, Order, Refund, RefundStep, Status, Transition
+from orderflow.messaging.rows import Ref
+from orderflow.order.messages import KeyReused, Placed, PlaceOrder
+from orderflow.order.model import (
+    MACHINE,
+    EarlyFact,
+    IdempotencyKey,
+    Order,
+    Refund,
+    RefundStep,
+    Status,
+    Transition,
+    UnknownOrderError,
+    order_of,
+)
 from orderflow.order.service import SERVICE
 from tests.support.decisions import World, id_of
 from tests.unit.order.examples import (
@@ -50,7 +62,7 @@ def test_placing_makes_a_pending_order_with_the_total_computed_here() -> None:
     answer = decision.answer
     assert isinstance(answer, Placed)
     assert not answer.replayed
-    body = msgspec.json.decode(answer.body)
+    body = msgspec.json.decode(answer.response)
     assert (body["id"], body["status"], body["total"]) == (str(ORDER_ID), "PENDING", 2500)
     assert "created_at" not in body
 
@@ -60,7 +72,7 @@ def test_a_known_key_with_the_same_content_gives_the_first_answer_again() -> Non
     first = world.take(place("k", "f")).answer
     again = world.take(place("k", "f", name="another")).answer
     assert isinstance(first, Placed)
-    assert again == Placed(first.order_id, first.body, replayed=True)
+    assert again == Placed(first.order_id, first.response, replayed=True)
     assert len([row for row in world.rows.values() if isinstance(row, Order)]) == 1
 
 
@@ -87,15 +99,44 @@ def test_an_order_with_a_key_is_published_like_any_other_and_keeps_its_answer() 
     [kept] = [row for row in decision.rows if isinstance(row, IdempotencyKey)]
     answer = decision.answer
     assert isinstance(answer, Placed)
-    assert kept == IdempotencyKey(
-        idempotency_key="k", fingerprint="f", order_id=ORDER_ID, response=answer.body.decode()
-    )
+    assert kept == IdempotencyKey(idempotency_key="k", fingerprint="f", order_id=ORDER_ID, response=answer.response)
+
+
+def test_who_asks_again_after_a_release_that_answers_otherwise_gets_the_first_answer() -> None:
+    world = World(SERVICE)
+    world.take(msgspec.structs.replace(place("k", "f"), response='{"id": "as it was"}'))
+    later = msgspec.structs.replace(place("k", "f", name="another"), response='{"id": "as it is", "more": 1}')
+    answer = world.take(later).answer
+    assert answer == Placed(ORDER_ID, '{"id": "as it was"}', replayed=True)
 
 
 def test_without_a_key_none_is_kept() -> None:
     world = World(SERVICE)
     world.take(place())
     assert not [row for row in world.rows.values() if isinstance(row, IdempotencyKey)]
+
+
+def test_a_message_touches_the_rows_that_it_names_and_no_other() -> None:
+    touches = {kind: handler.touches for kind, handler in SERVICE.handlers.items()}
+    nobodys = Reopened(subject_key="stock/TEA", consumer="inventory", event_id="e", event_type="t")
+    assert list(touches[PlaceOrder](place())) == [Ref(Order, ORDER_ID)]
+    assert list(touches[PlaceOrder](place("k", "f"))) == [Ref(Order, ORDER_ID), Ref(IdempotencyKey, "k")]
+    assert list(touches[Reopened](nobodys)) == []
+    assert list(order_of("stock/TEA")) == []
+
+
+def test_a_step_of_an_order_is_named_by_its_version_and_one_of_its_refund_by_its_cause() -> None:
+    [step] = World(SERVICE, order()).decide(SUCCEEDED).facts
+    [refund] = World(SERVICE, order(Status.PAID)).decide(REFUNDED).facts
+    assert (step.id, refund.id) == ((ORDER_ID, 2), (ORDER_ID, id_of("PaymentRefunded")))
+
+
+@pytest.mark.parametrize("change", [{"customer_id": "d"}, {"currency": "USD"}, {"amount": 1}])
+def test_a_refusal_that_comes_after_the_refund_must_be_of_the_same_order_too(change: dict[str, Any]) -> None:
+    world = World(SERVICE, order(Status.FAILED, Refund.DONE))
+    assert world.decide(REFUSED) == Decision()
+    with pytest.raises(DisagreementError):
+        world.decide(msgspec.structs.replace(REFUSED, **change))
 
 
 LEGAL: dict[tuple[Status, str], tuple[Status, Refund]] = {

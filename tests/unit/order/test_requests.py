@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from orderflow.order.requests import NewOrder, require_sound
+from orderflow.order.api import NewOrder, require_sound
 from orderflow.runtime.decode import StrictDecoder
 from orderflow.runtime.problems import ProblemError
 

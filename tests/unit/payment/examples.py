@@ -15,7 +15,7 @@ from orderflow.payment.messages import (
     RefundUnknown,
     SettlePayment,
 )
-from orderflow.payment.rows import Payment, Status
+from orderflow.payment.model import Payment, Status
 from tests.support.decisions import id_of
 
 ORDER_ID = id_of("order")

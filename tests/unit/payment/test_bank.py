@@ -6,13 +6,21 @@ from uuid import UUID
 
 import pytest
 
+from orderflow.bank.bank import (
+    APPROVED,
+    DECLINED,
+    BankFailedError,
+    BankUnavailableError,
+    Charge,
+    DeclinedError,
+    MemoryBook,
+    Refund,
+    SimulatedBank,
+)
 from orderflow.messaging.clock import SystemClock
 from orderflow.messaging.decision import Intent
 from orderflow.messaging.message import Answer
 from orderflow.messaging.side_effects import GatewayUnavailableError
-from orderflow.payment.bank import APPROVED, DECLINED, SimulatedBank
-from orderflow.payment.book import Charge, MemoryBook, Refund
-from orderflow.payment.gateway import BankFailedError, BankGateway, BankUnavailableError, DeclinedError
 from orderflow.payment.messages import (
     ChargeApproved,
     ChargeRefused,
@@ -21,6 +29,7 @@ from orderflow.payment.messages import (
     RefundRefused,
     RefundUnknown,
 )
+from orderflow.payment.service import BankGateway
 from tests.support.decisions import id_of
 
 ORDER_ID = id_of("order")

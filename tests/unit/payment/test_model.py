@@ -16,12 +16,13 @@ from orderflow.payment.messages import ChargeApproved, RefundApproved
 from orderflow.payment.model import (
     MACHINE,
     ContradictionError,
+    Payment,
     PaymentExistsError,
+    Status,
     UnknownPaymentError,
     charge_intent,
+    refund_intent,
 )
-from orderflow.payment.refunds import refund_intent
-from orderflow.payment.rows import Payment, Status
 from orderflow.payment.service import SERVICE
 from tests.support.decisions import World
 from tests.unit.payment.examples import (

@@ -8,8 +8,7 @@ from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucc
 from orderflow.messaging.decision import RefusedError
 from orderflow.messaging.message import Message
 from orderflow.payment.messages import PaymentSettled, SettlePayment
-from orderflow.payment.model import ContradictionError, UnknownPaymentError
-from orderflow.payment.rows import Payment, Status
+from orderflow.payment.model import ContradictionError, Payment, Status, UnknownPaymentError
 from orderflow.payment.service import SERVICE
 from tests.support.decisions import World
 from tests.unit.payment.examples import (

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from orderflow.settings import SERVICES, Secret, Settings, SettingsError
+from orderflow.registry import SAGA
+from orderflow.settings import Secret, Settings, SettingsError
 from orderflow.settings.secret import hide_password
 
 SERVER = "postgresql://admin:p%40ss@db.example:5433/postgres?sslmode=require"
@@ -33,7 +34,7 @@ def test_command_line_wins_over_environment_over_file_over_default(tmp_path: Pat
 
 def test_home_says_where_the_file_is(tmp_path: Path) -> None:
     (tmp_path / "orderflow.toml").write_text("order_port = 9\n")
-    assert Settings.load(environ={"ORDERFLOW_HOME": str(tmp_path)}).order_port == 9
+    assert Settings.load(environ={"ORDERFLOW_HOME": str(tmp_path)}).service_port("order") == 9
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,9 @@ def test_a_service_of_ones_own_has_a_database_and_a_port_of_its_own(tmp_path: Pa
     assert settings.sources["shipping_port"] == f"file {tmp_path / 'orderflow.toml'}"
 
 
-@pytest.mark.parametrize("name", ["PAYMNT_DATABASE_URL", "INVENTRY_PORT", "SHIPPING_URL", "shipping_port"])
+@pytest.mark.parametrize(
+    "name", ["PAYMNT_DATABASE_URL", "INVENTRY_PORT", "NOTIFICATON_URL", "ALRT_URL", "KAFKA_URL", "mail_port"]
+)
 def test_a_misspelt_name_is_no_service_of_ones_own(name: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=f"unknown setting ORDERFLOW_{name}"):
         Settings.load(environ={f"ORDERFLOW_{name}": "1"}, home=tmp_path)
@@ -153,7 +156,7 @@ def test_services_are_reached_at_host_and_port_unless_a_url_is_given(tmp_path: P
     settings = Settings.load(
         environ={}, home=tmp_path, overrides={"host": "::1", "payment_url": "https://pay.example/"}
     )
-    urls = [settings.service_url(name) for name in SERVICES]
+    urls = [settings.service_url(name) for name in SAGA]
     assert urls == ["http://[::1]:8001", "https://pay.example", "http://[::1]:8003", "http://[::1]:8004"]
 
 

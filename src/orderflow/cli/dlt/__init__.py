@@ -30,7 +30,7 @@ def dlt() -> None:
 
     A consumer gives an event up when it cannot be read, or has failed too often. The later events of that
     order stay held at that consumer; every other order flows. The record, with its bytes and the reason,
-    is also on the topic TOPIC.DLT. All four services are asked at once.
+    is also on the topic TOPIC.DLT. Every service is asked at once.
 
     \b
     orderflow dlt groups                                what failed, by cause

@@ -12,7 +12,7 @@ import click
 
 from orderflow.cli.errors import ExitCode, UnreachableError
 from orderflow.cli.session import Session, session_options
-from orderflow.settings import SERVICES
+from orderflow.registry import service_names
 
 if TYPE_CHECKING:
     from orderflow.messaging.catalogue import Catalogue
@@ -23,7 +23,7 @@ PAGE = 500
 
 
 @click.command()
-@click.option("--service", type=click.Choice(SERVICES), help="Only at this one.  [default: all four]")
+@click.option("--service", type=click.Choice(service_names()), help="Only at this one.  [default: all]")
 @click.option("--strict", is_flag=True, help="Count events too that are dead because they cannot be read.")
 @session_options
 def check(session: Session, service: str | None, strict: bool) -> None:
@@ -42,7 +42,7 @@ def check(session: Session, service: str | None, strict: bool) -> None:
 
     found: dict[str, tuple[Counter[str], Sequence[Unreadable]]] = {}
     with heartbeat(lambda: f"{', '.join(found) or 'nothing'} checked so far", hidden=session.out.as_json):
-        asyncio.run(_check(session.running, (service,) if service else SERVICES, found))
+        asyncio.run(_check(session.running, (service,) if service else service_names(), found))
     counted = [(name, each) for name, (_, each_of) in found.items() for each in each_of if strict or not each.known]
     waiting = sum((each for each, _ in found.values()), Counter[str]())
     if session.out.as_json:
@@ -59,12 +59,12 @@ async def _check(
 ) -> None:
     """By service how many events wait there, and which of them this release cannot read. Raises UnreachableError."""
     from orderflow.cli.running import database_url
-    from orderflow.local.services import definition_of
     from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
+    from orderflow.registry import service_of
 
     unread: list[Unreadable]
     for name in services:
-        catalogue = definition_of(name).service.catalogue
+        catalogue = service_of(name).catalogue
         counts, unread = Counter[str](), []
         try:
             async for page in read_waiting(database_url(settings, name)):

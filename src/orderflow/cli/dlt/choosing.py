@@ -12,7 +12,7 @@ import click
 from orderflow.cli.errors import NotFoundError
 from orderflow.cli.short_ids import ShortEvent
 from orderflow.cli.values import event_or_position
-from orderflow.settings import SERVICES
+from orderflow.registry import service_names
 
 if TYPE_CHECKING:
     from msgspec import Struct
@@ -41,7 +41,7 @@ class Choice:
 
     @property
     def services(self) -> Sequence[str]:
-        return (self.service,) if self.service else SERVICES
+        return (self.service,) if self.service else service_names()
 
     def filter(self) -> dict[str, Any]:
         """As the services read it."""
@@ -63,7 +63,7 @@ def choice_options(command: Callable[..., None]) -> Callable[..., None]:
         click.argument("events", type=event_or_position, metavar="[EVENT_ID]...", nargs=-1),
         click.option("--group", metavar="GROUP", help="All that failed alike; `orderflow dlt groups` shows them."),
         click.option("--all", "everything", is_flag=True, help="All dead events."),
-        click.option("--service", type=click.Choice(SERVICES), help="Only at this one.  [default: all four]"),
+        click.option("--service", type=click.Choice(service_names()), help="Only at this one.  [default: all]"),
     )
     decorated: Callable[..., None] = with_choice
     for decorator in reversed(decorators):

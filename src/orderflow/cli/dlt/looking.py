@@ -9,7 +9,7 @@ import click
 
 from orderflow.cli.session import Session, session_options
 from orderflow.cli.values import age, event_or_position, key
-from orderflow.settings import SERVICES
+from orderflow.registry import service_names
 
 if TYPE_CHECKING:
     from orderflow.cli.everywhere import Answers
@@ -19,7 +19,7 @@ STATES = ("dead", "retrying", "held", "parked", "all")
 
 
 @click.command(name="list")
-@click.option("--service", type=click.Choice(SERVICES), help="Only of this one.  [default: all four]")
+@click.option("--service", type=click.Choice(service_names()), help="Only of this one.  [default: all]")
 @click.option("--topic", metavar="TOPIC", help="Only what came from this topic.")
 @click.option(
     "--type", "event_type", metavar="TYPE", help="Only of this type: OrderPlaced, orderflow.OrderPlaced.v1."
@@ -73,7 +73,7 @@ def _list(session: Session, service: str | None, wanted: Mapping[str, str | int]
     from orderflow.cli.counts import total, words
     from orderflow.cli.dlt.choosing import of_service, read_letters
 
-    asked = (service,) if service else SERVICES
+    asked = (service,) if service else service_names()
     answers = everywhere.ask(session, lambda client: read_letters(client, wanted, limit), asked)
     stuck = everywhere.ask(session, lambda client: client.get("/ops/parked"), asked)
     waiting = total(each for rows in stuck.found.values() for each in rows)
@@ -102,7 +102,7 @@ def _tell_more(session: Session, answers: Answers, limit: int) -> None:
 
 
 @click.command()
-@click.option("--service", type=click.Choice(SERVICES), help="Only of this one.  [default: all four]")
+@click.option("--service", type=click.Choice(service_names()), help="Only of this one.  [default: all]")
 @session_options
 def groups(session: Session, service: str | None) -> None:
     """Show what was given up by cause: events with one fingerprint failed with the same error at the same place.
@@ -116,7 +116,7 @@ def groups(session: Session, service: str | None) -> None:
     from orderflow.cli.dlt.choosing import of_service
     from orderflow.messaging.recovery.model import DeadLetterGroup
 
-    asked = (service,) if service else SERVICES
+    asked = (service,) if service else service_names()
     answers = everywhere.ask(
         session, lambda client: client.read(list[DeadLetterGroup], "/ops/dead-letter-groups"), asked
     )
@@ -134,7 +134,7 @@ def groups(session: Session, service: str | None) -> None:
 @click.command()
 @click.argument("fingerprint", metavar="GROUP")
 @click.argument("note_text", metavar="TEXT")
-@click.option("--service", type=click.Choice(SERVICES), help="Only there.  [default: wherever the group is]")
+@click.option("--service", type=click.Choice(service_names()), help="Only there.  [default: wherever the group is]")
 @session_options
 def note(session: Session, fingerprint: str, note_text: str, service: str | None) -> None:
     """Note what is known of a group, for the others. An empty TEXT takes the note away.
@@ -153,7 +153,7 @@ def note(session: Session, fingerprint: str, note_text: str, service: str | None
     def put(client: Any) -> Any:
         return act(client, "PUT", path, {"note": note_text})
 
-    answers = everywhere.ask(session, put, (service,) if service else SERVICES)
+    answers = everywhere.ask(session, put, (service,) if service else service_names())
     noted = {name: group for name, group in answers.found.items() if group is not None}
     if not noted:
         answers.require_all()
@@ -168,7 +168,7 @@ def note(session: Session, fingerprint: str, note_text: str, service: str | None
 
 @click.command()
 @click.argument("event", type=event_or_position, metavar="EVENT_ID")
-@click.option("--service", type=click.Choice(SERVICES), help="Ask this one only.  [default: all four]")
+@click.option("--service", type=click.Choice(service_names()), help="Ask this one only.  [default: all]")
 @session_options
 def show(session: Session, event: str, service: str | None) -> None:
     """Show a dead or parked event: why, its record, what has happened to it, its order, what waits behind it.
@@ -185,7 +185,7 @@ def show(session: Session, event: str, service: str | None) -> None:
     from orderflow.cli.output import text
 
     require_service((event,), service)
-    asked = (service,) if service else SERVICES
+    asked = (service,) if service else service_names()
     answers = everywhere.ask(session, lambda client: read_details(client, event), asked)
     found = {name: (each, _order(session, each)) for name, each in answers.found.items() if each is not None}
     past = {} if found else _past(session, event, answers.found)
@@ -248,7 +248,7 @@ def _order(session: Session, shown: DeadLetterDetails) -> Any:
 
 
 @click.command()
-@click.option("--service", type=click.Choice(SERVICES), help="Only of this one.  [default: all four]")
+@click.option("--service", type=click.Choice(service_names()), help="Only of this one.  [default: all]")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many at most.")
 @session_options
 def log(session: Session, service: str | None, limit: int) -> None:
@@ -262,7 +262,7 @@ def log(session: Session, service: str | None, limit: int) -> None:
     from orderflow.cli.dlt.choosing import of_service
     from orderflow.messaging.recovery.model import OperatorAction
 
-    asked = (service,) if service else SERVICES
+    asked = (service,) if service else service_names()
     answers = everywhere.ask(
         session, lambda client: client.read(list[OperatorAction], "/ops/actions", {"limit": limit}), asked
     )

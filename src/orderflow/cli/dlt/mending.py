@@ -23,7 +23,7 @@ from orderflow.cli.dlt.choosing import (
 from orderflow.cli.errors import NotFoundError, RefusedError
 from orderflow.cli.session import Session, session_options
 from orderflow.cli.values import event_or_position
-from orderflow.settings import SERVICES
+from orderflow.registry import service_names
 
 if TYPE_CHECKING:
     from orderflow.cli.dlt.choosing import Holder
@@ -59,7 +59,9 @@ def setting(value: Any) -> Setting:
 
 @click.command()
 @click.argument("event", type=event_or_position, metavar="EVENT_ID")
-@click.option("--service", type=click.Choice(SERVICES), help="Only at this one.  [default: wherever it is dead]")
+@click.option(
+    "--service", type=click.Choice(service_names()), help="Only at this one.  [default: wherever it is dead]"
+)
 @click.option("--value", "file", type=click.File("rb"), metavar="FILE", help="The new value; - reads standard input.")
 @click.option(
     "--set", "settings", type=setting, multiple=True, metavar="FIELD=VALUE", help="Set one field; may be given again."

@@ -15,7 +15,7 @@ from orderflow.cli.dlt.choosing import Choice, choice_options
 from orderflow.cli.errors import CliError, ExitCode, RefusedError, UnreachableError
 from orderflow.cli.plain import printable
 from orderflow.cli.session import Session, session_options
-from orderflow.settings import SERVICES
+from orderflow.registry import service_names
 
 if TYPE_CHECKING:
     from orderflow.cli.dlt.choosing import Holder
@@ -50,7 +50,7 @@ def replay_name(value: Any) -> ReplayName:
     if isinstance(value, ReplayName):
         return value
     service, _, number = str(value).rpartition("-")
-    if service not in SERVICES or not (number.isascii() and number.isdigit() and len(number) <= 15):
+    if service not in service_names() or not (number.isascii() and number.isdigit() and len(number) <= 15):
         raise click.BadParameter(
             f"{value!r} is no replay. Wanted: SERVICE-NUMBER such as payment-3; `orderflow dlt replays` shows them"
         )
@@ -223,7 +223,7 @@ def _told(session: Session, service: str, method: str, path: str, body: object) 
 
 
 @click.command()
-@click.option("--service", type=click.Choice(SERVICES), help="Only of this one.  [default: all four]")
+@click.option("--service", type=click.Choice(service_names()), help="Only of this one.  [default: all]")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="Most of a service.")
 @session_options
 def replays(session: Session, service: str | None, limit: int) -> None:
@@ -238,7 +238,7 @@ def replays(session: Session, service: str | None, limit: int) -> None:
     from orderflow.cli import everywhere
     from orderflow.messaging.recovery.model import Replay
 
-    asked = (service,) if service else SERVICES
+    asked = (service,) if service else service_names()
     answers = everywhere.ask(session, lambda client: client.read(list[Replay], REPLAYS, {"limit": limit}), asked)
     told = [(ReplayName(name, each.number), each) for name, its in answers.found.items() for each in its]
     found = dict(sorted(told, key=lambda each: each[1].created_at, reverse=True))

@@ -21,7 +21,7 @@ import click
 from orderflow.cli.errors import CliError, NotFoundError
 from orderflow.cli.session import Session, session_options
 from orderflow.cli.values import event_or_position
-from orderflow.settings import SERVICES
+from orderflow.registry import service_names
 
 if TYPE_CHECKING:
     from orderflow.cli.http import ServiceClient
@@ -84,7 +84,7 @@ if __name__ == "__main__":
 @click.command(name="pytest")
 @click.argument("event", type=event_or_position, metavar="EVENT_ID")
 @click.option(
-    "--service", type=click.Choice(SERVICES), help="The service that failed.  [default: the one that has it]"
+    "--service", type=click.Choice(service_names()), help="The service that failed.  [default: the one that has it]"
 )
 @click.option(
     "--output",
@@ -147,7 +147,7 @@ def _found(session: Session, event: str, service: str | None) -> tuple[str, int,
         position = read_details(client, event).letter.position
         return position, client.read(Reproduction, f"{PATH}/{position}/reproduction")
 
-    answers = everywhere.ask(session, ask, (service,) if service else SERVICES)
+    answers = everywhere.ask(session, ask, (service,) if service else service_names())
     found = {name: answer for name, answer in answers.found.items() if answer is not None}
     if not found:
         require_found(event, answers)
@@ -185,7 +185,7 @@ def file_of(reproduction: Reproduction) -> tuple[str, str]:
     """The text and the name of its test. Raises CliError: the service's answer is none that can be used."""
     service = reproduction.service
     types = [_row_type(row.type) for row in reproduction.rows]
-    if service not in SERVICES:
+    if service not in service_names():
         raise CliError(f"{service!r} is no service that this release knows")
     name = f"test_{service}_handles_{_words(reproduction.event_type)}"
     why = _one_line(": ".join(part for part in (reproduction.error, reproduction.message) if part))

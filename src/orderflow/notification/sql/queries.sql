@@ -1,8 +1,3 @@
--- name: append_notifications
--- what the customers of a batch are told
-INSERT INTO notifications (order_id, outcome, customer_id, reason, text, cause)
-SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::uuid[])
-
 -- name: notifications_of_order
 -- what was told of one order, oldest first
 SELECT order_id, outcome, customer_id, reason, text, cause, at

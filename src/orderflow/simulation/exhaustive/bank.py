@@ -11,10 +11,11 @@ from collections.abc import Set as AbstractSet
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from orderflow.bank.bank import BankFailedError, DeclinedError
 from orderflow.messaging.decision import Intent
 from orderflow.messaging.message import Answer
-from orderflow.payment.gateway import BankFailedError, BankGateway, DeclinedError
 from orderflow.payment.messages import Outcome
+from orderflow.payment.service import BankGateway
 
 DECLINE = "card_declined"
 BLOCKED = "blocked_by_operator"

@@ -16,12 +16,12 @@ import msgspec
 
 from orderflow.audit.findings import Finding
 from orderflow.audit.promises import check
+from orderflow.bank.bank import Charge, MemoryBook, Refund
 from orderflow.messaging.cloudevents import header_text
 from orderflow.messaging.inbox import InboxState
 from orderflow.messaging.rows import Fact, Row
 from orderflow.messaging.store import OutboxRecord
 from orderflow.messaging.stores.memory.state import Asked, State, Waiting
-from orderflow.payment.book import Charge, MemoryBook, Refund
 from orderflow.simulation.books import books_of
 from orderflow.simulation.exhaustive.bank import Booked
 from orderflow.simulation.exhaustive.setting import Setting, Shopping
@@ -190,7 +190,7 @@ class Judge:
 
     def _told_so(self, order_id: str, answer: Any) -> Iterator[str]:
         """The answer says what was ordered, in whole numbers."""
-        said = msgspec.json.decode(answer.body) if answer is not None else {}
+        said = msgspec.json.decode(answer.response) if answer is not None else {}
         wanted = self._wanted.get(order_id)
         right = (order_id, wanted.currency, wanted.total) if wanted is not None else ()
         total = said.get("total")

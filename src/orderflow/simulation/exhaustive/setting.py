@@ -10,6 +10,7 @@ from uuid import UUID
 from orderflow.events.order import Item
 from orderflow.inventory.messages import SetStock
 from orderflow.messaging.identity import uuid5
+from orderflow.order.api import with_response
 from orderflow.order.messages import PlaceOrder
 from orderflow.simulation.model import Wanted
 
@@ -128,7 +129,7 @@ def _shopping(letter: str, currency: str, cart: Mapping[str, int]) -> Shopping:
 
 def _command(letter: str, wanted: Wanted, which: str) -> PlaceOrder:
     """The ids of two requests differ: each is made at the edge."""
-    return PlaceOrder(
+    command = PlaceOrder(
         order_id=order_id_of(letter, which),
         customer_id="somebody else" if which == "other" else wanted.customer_id,
         currency=wanted.currency,
@@ -137,6 +138,7 @@ def _command(letter: str, wanted: Wanted, which: str) -> PlaceOrder:
         idempotency_key=f"key {letter}",
         fingerprint="other" if which == "other" else "same",
     )
+    return with_response(command)
 
 
 def order_id_of(letter: str, which: str = "first") -> UUID:

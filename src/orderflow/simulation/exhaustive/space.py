@@ -29,6 +29,7 @@ from orderflow.messaging.result import Result
 from orderflow.messaging.store import OutboxRecord
 from orderflow.messaging.transport import ConsumerRecord
 from orderflow.payment.messages import Outcome, SettlePayment
+from orderflow.registry import SAGA
 from orderflow.simulation.code import Code
 from orderflow.simulation.exhaustive.bank import Act, Booked, answer_of, true_words
 from orderflow.simulation.exhaustive.promises import Judge, Tables, View, payments_of
@@ -47,7 +48,7 @@ State = tuple[int, ...]
 Queue = tuple[tuple[tuple[str, str], tuple[int, ...]], ...]
 """What a consumer has not read: by topic and order."""
 
-SERVICES = ("order", "payment", "inventory", "notification")
+SERVICES = SAGA
 ORDER, PAYMENT, INVENTORY, NOTIFICATION = range(4)
 CONSUMERS = ("order", "order.flow", "payment", "inventory", "notification")
 TRUSTING = ("payment", "inventory")

@@ -12,13 +12,14 @@ from importlib.resources.abc import Traversable
 import asyncpg
 
 from orderflow.messaging.crash_points import Point, reached
+from orderflow.messaging.decision import Service
 from orderflow.messaging.store import SchemaBehindError
 from orderflow.messaging.stores.postgres import functions
 from orderflow.messaging.stores.postgres.connections import Connection, connect, leave
 from orderflow.messaging.stores.postgres.errors import translated
 from orderflow.messaging.stores.postgres.functions import UnitOfWork
 from orderflow.messaging.stores.postgres.queries import load_queries
-from orderflow.messaging.stores.postgres.tables import Facts, Table
+from orderflow.messaging.stores.postgres.tables import Facts, Table, tables_of
 
 _FILE = re.compile(r"^(\d{4})_([a-z][a-z0-9_]*)\.sql$")
 CORE = "core"
@@ -80,6 +81,13 @@ class MigrationSequence:
 def core() -> MigrationSequence:
     """The tables that the core keeps in every service's database."""
     return MigrationSequence.from_package(CORE, PACKAGE)
+
+
+def schema_of(service: Service) -> list[MigrationSequence]:
+    """All that makes the tables in a service's database: the core's, then its own."""
+    tables = tables_of(service.tables)
+    own = [MigrationSequence.from_package(service.name, service.sql, tables)] if service.sql else []
+    return [core(), *own]
 
 
 async def apply(connection: Connection, sequences: Sequence[MigrationSequence]) -> list[Applied]:

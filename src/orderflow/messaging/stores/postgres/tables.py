@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import Enum
 from operator import attrgetter
+from types import MappingProxyType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from uuid import UUID
 
@@ -17,24 +17,27 @@ from orderflow.messaging.rows import Fact, Ref, Row
 from orderflow.messaging.store import Changes
 
 SCALARS = (str, int, bool, float, bytes, UUID, datetime, date)
-TYPES: Sequence[tuple[type, str]] = (
-    (bool, "boolean"),
-    (int, "bigint"),
-    (float, "double precision"),
-    (bytes, "bytea"),
-    (UUID, "uuid"),
-    (datetime, "timestamptz"),
-    (date, "date"),
+COLUMN_TYPES: Mapping[type, str] = MappingProxyType(
+    {
+        bool: "boolean",
+        bytes: "bytea",
+        date: "date",
+        datetime: "timestamptz",
+        float: "double precision",
+        int: "bigint",
+        str: "text",
+        UUID: "uuid",
+    }
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The table of a row type.
+    """The table of a row type. What is not given is made from what the type declares.
 
     `load` takes one array of ids ($1) and selects the struct's fields in their order. `insert` takes one array
-    a field, in the same order ($1, $2, …); `update` one for each field that `changing` names, in its order (empty:
-    every field). Both must touch one row for each element. Without an `insert`, rows of it are added as another type.
+    a field, in the same order ($1, $2, …); `update` one for each field that `changing` names, in its order, the key
+    first (empty: every field). Both must touch one row for each element.
     Text, numbers, UUIDs, times and enums are passed as they are; anything nested as JSON text
     (`$4::text[]::jsonb[]`). With `stepwise` every version of a row is written, in waves (the first version
     of each row in one statement, then the second), so that a trigger sees each change of state;
@@ -42,19 +45,91 @@ class Table:
     """
 
     row_type: type[Row]
-    load: str
-    update: str
+    load: str = ""
+    update: str = ""
     insert: str = ""
     stepwise: bool = False
     changing: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        row = self.row_type
+        if not row.KEY:
+            return
+        changing = self.changing or ((row.KEY, *row.CHANGES) if row.CHANGES else ())
+        made = {
+            "load": self.load or load_statement(row),
+            "insert": self.insert or insert_statement(row),
+            "update": self.update or update_statement(row, changing),
+            "stepwise": self.stepwise or row.STEPWISE,
+            "changing": changing,
+        }
+        for name, value in made.items():
+            object.__setattr__(self, name, value)
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The table of a fact type: `append` takes one array a field, like `Table.insert`."""
+    """The table of a fact type: `append` takes one array a field, like `Table.insert`, and is made from its type."""
 
     fact_type: type[Fact]
-    append: str
+    append: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "append", self.append or insert_statement(self.fact_type))
+
+
+def tables_of(types: Iterable[type[Row] | type[Fact]]) -> tuple[Table | Facts, ...]:
+    """How the rows and facts of a service stand in the database, in the order in which they are written."""
+    return tuple(Table(each) if issubclass(each, Row) else Facts(each) for each in types)
+
+
+def load_statement(row: type[Row]) -> str:
+    """`SELECT` of the rows whose ids are in `$1`, fields in the order of the struct."""
+    key = _column_types(row)[row.KEY]
+    return f"SELECT {', '.join(_column_types(row))} FROM {row.TABLE} WHERE {row.KEY} = ANY ($1::{key}[])"  # noqa: S608  (names of classes)
+
+
+def insert_statement(struct: type[Row] | type[Fact]) -> str:
+    """`INSERT` of one array a field ($1, $2, …). What is nested comes as JSON text."""
+    types = _column_types(struct)
+    values = ", ".join(map(_value, types, types.values()))
+    return f"INSERT INTO {struct.TABLE} ({', '.join(types)}) SELECT {values} FROM {_arrays(types)}"  # noqa: S608  (names of classes)
+
+
+def update_statement(row: type[Row], changing: Sequence[str] = ()) -> str:
+    """`UPDATE` by one array for each field of `changing` (empty: of the struct), among them the key."""
+    types = _column_types(row)
+    types = {name: types[name] for name in changing or types}
+    changes = [f"{name} = {_value(f'new.{name}', kind)}" for name, kind in types.items() if name != row.KEY]
+    changes += [f"{row.CHANGED_AT} = now()"] if row.CHANGED_AT else []
+    found = f"{row.TABLE}.{row.KEY} = new.{row.KEY}"
+    return f"UPDATE {row.TABLE} SET {', '.join(changes)} FROM {_arrays(types)} WHERE {found}"  # noqa: S608  (as above)
+
+
+def _column_types(struct: type[msgspec.Struct]) -> dict[str, str]:
+    """Column → its type in PostgreSQL."""
+    hints = get_type_hints(struct)
+    plain = {field.name: _plain(hints[field.name]) for field in msgspec.structs.fields(struct)}
+    return {name: "jsonb" if kind is None else _column_type(kind) for name, kind in plain.items()}
+
+
+def _column_type(kind: type) -> str:
+    """Enums of text and of numbers are these. Raises TypeError: an enum of anything else."""
+    for base in kind.__mro__:
+        if base in COLUMN_TYPES:
+            return COLUMN_TYPES[base]
+    raise TypeError(f"{kind.__name__} fits no column: derive it from str or int")
+
+
+def _value(name: str, kind: str) -> str:
+    return f"{name}::jsonb" if kind == "jsonb" else name
+
+
+def _arrays(types: Mapping[str, str]) -> str:
+    arrays = ", ".join(
+        f"${number}::{'text' if kind == 'jsonb' else kind}[]" for number, kind in enumerate(types.values(), 1)
+    )
+    return f"unnest({arrays}) AS new ({', '.join(types)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +150,8 @@ class Columns:
         self._names = tuple(only) or tuple(field.name for field in msgspec.structs.fields(struct))
         self._get = attrgetter(*self._names)
         hints = get_type_hints(struct)
-        self.types = tuple(map(_column_type, (hints[name] for name in self._names)))
+        types = _column_types(struct)
+        self.types = tuple("text" if types[name] == "jsonb" else types[name] for name in self._names)
         """What PostgreSQL calls the columns' types; text for what is nested."""
 
         self._nested: list[int] = []
@@ -173,15 +249,10 @@ def _waves(rows: Sequence[Row]) -> list[dict[object, Row]]:
     return waves
 
 
-def _column_type(hint: Any) -> str:
-    plain = _plain(hint)
-    return "text" if plain is None else next((name for kind, name in TYPES if issubclass(plain, kind)), "text")
-
-
 def _plain(hint: Any) -> type | None:
     """The scalar type that a column holds as it is (None may stand beside it); None for anything nested."""
     hint = getattr(hint, "__supertype__", hint)
-    if get_origin(hint) in (Union, types.UnionType):
+    if get_origin(hint) in (Union, UnionType):
         members = [member for member in get_args(hint) if member is not type(None)]
         return _plain(members[0]) if len(members) == 1 else None
     if get_origin(hint) is Literal:

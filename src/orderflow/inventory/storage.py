@@ -1,36 +1,52 @@
-"""The inventory service's tables, and the questions asked of them outside of decisions."""
+"""What is read of the stock outside of decisions."""
 
 from __future__ import annotations
 
-from orderflow.inventory.rows import Held, Movement, MovementKind, Reservation, Stock
-from orderflow.inventory.views import MovementPage, MovementView, StockPage, StockView
-from orderflow.messaging.stores.postgres.queries import load_queries
-from orderflow.messaging.stores.postgres.tables import Facts, Table
-from orderflow.runtime.definition import Database, Record
+from datetime import datetime
+from uuid import UUID
 
-PACKAGE = "orderflow.inventory"
+import msgspec
+
+from orderflow import Database, Record, load_queries
+from orderflow.inventory.model import MovementKind
+
 VERSION_MAX = 2**63 - 1
 
 
-def tables() -> tuple[Table | Facts, ...]:
-    """How rows and facts stand in the database, in the order in which they are written."""
-    queries = load_queries(PACKAGE)
-    return (
-        Table(
-            Stock,
-            load=queries["load_stock"],
-            insert=queries["insert_stock"],
-            update=queries["update_stock"],
-        ),
-        Facts(Reservation, append=queries["append_reservations"]),
-        Table(
-            Held,
-            load=queries["load_reservations"],
-            update=queries["release_reservations"],
-            changing=("order_id", "status", "released_by"),
-        ),
-        Facts(Movement, append=queries["append_movements"]),
-    )
+class StockView(msgspec.Struct, frozen=True, kw_only=True):
+    """One SKU: units that are free, and units that are set aside for orders."""
+
+    sku: str
+    on_hand: int
+    reserved: int
+    version: int
+    changed_at: datetime
+
+
+class StockPage(msgspec.Struct, frozen=True, kw_only=True):
+    """SKUs in order. `next` is the cursor of the page after this one, if there is one."""
+
+    stock: tuple[StockView, ...]
+    next: str | None
+
+
+class MovementView(msgspec.Struct, frozen=True, kw_only=True):
+    """One change. `cause` is the order's id (`reserve`) or the request's (`set`)."""
+
+    version: int
+    kind: MovementKind
+    cause: UUID
+    on_hand_change: int
+    reserved_change: int
+    at: datetime
+
+
+class MovementPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Movements of one SKU, newest first. `next` is the cursor of the page after this one, if there is one."""
+
+    sku: str
+    movements: tuple[MovementView, ...]
+    next: str | None
 
 
 class Stocks:
@@ -38,7 +54,7 @@ class Stocks:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._queries = load_queries(PACKAGE)
+        self._queries = load_queries("orderflow.inventory")
 
     async def is_empty(self) -> bool:
         """Whether no SKU was ever made."""

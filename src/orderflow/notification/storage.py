@@ -1,21 +1,32 @@
-"""The notification service's tables, and the questions asked of them outside of decisions."""
+"""What is read of the notifications outside of decisions."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from uuid import UUID
 
-from orderflow.messaging.stores.postgres.queries import load_queries
-from orderflow.messaging.stores.postgres.tables import Facts, Table
-from orderflow.notification.rows import Notification, NotifiedOutcome
-from orderflow.notification.views import NotificationView
-from orderflow.runtime.definition import Database, Record
+import msgspec
 
-PACKAGE = "orderflow.notification"
+from orderflow import Database, Record, load_queries
+from orderflow.notification.model import NotifiedOutcome
 
 
-def tables() -> tuple[Table | Facts, ...]:
-    """How facts stand in the database."""
-    return (Facts(Notification, append=load_queries(PACKAGE)["append_notifications"]),)
+class NotificationView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a customer was told, and because of which event."""
+
+    order_id: UUID
+    outcome: NotifiedOutcome
+    customer_id: str
+    reason: str | None
+    text: str
+    cause: UUID
+    at: datetime
+
+
+class NotificationList(msgspec.Struct, frozen=True, kw_only=True):
+    """Notifications: of one order in the order they were made, or of the newest orders."""
+
+    notifications: tuple[NotificationView, ...]
 
 
 class Notifications:
@@ -23,7 +34,7 @@ class Notifications:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._queries = load_queries(PACKAGE)
+        self._queries = load_queries("orderflow.notification")
 
     async def of_order(self, order_id: UUID) -> tuple[NotificationView, ...]:
         """What was told of one order, oldest first."""

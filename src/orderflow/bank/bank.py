@@ -1,4 +1,4 @@
-"""The simulated bank: Stripe's test payment methods, and some that misbehave as networks do.
+"""The port to a bank, and the simulated one: Stripe's test payment methods, and some that misbehave as networks do.
 
 Names: docs.stripe.com/testing, "PaymentMethods". With or without the brand (`pm_card_visa_chargeDeclined`,
 `pm_card_chargeDeclined`) they mean the same.
@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Protocol
+
+import msgspec
 
 from orderflow.messaging.clock import Clock
-from orderflow.payment.book import BankBook, Charge, Refund
-from orderflow.payment.gateway import BankFailedError, DeclinedError
 
 APPROVED = frozenset(
     {
@@ -54,6 +55,115 @@ CHARGE_MISSING = "charge_missing"
 CARD_GONE = "expired_or_canceled_card"
 
 NEVER_S = 3600.0
+
+
+class BankUnavailableError(Exception):
+    """The bank was not reached: nothing was asked of it."""
+
+
+class BankFailedError(Exception):
+    """The bank was asked and had a fault of its own (HTTP 5xx): whether money moved is unknown."""
+
+
+class DeclinedError(Exception):
+    """The bank refuses for good. `code` is its decline code."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class Bank(Protocol):
+    """A bank's API. `key` is the idempotency key: the same key is the same charge, whenever it is asked.
+
+    Both return the bank's own reference. Raise DeclinedError, BankFailedError, BankUnavailableError.
+    """
+
+    async def charge(self, key: str, *, order_id: str, amount: int, currency: str, payment_method: str) -> str: ...
+
+    async def refund(self, key: str, *, order_id: str, amount: int, currency: str, charge: str) -> str: ...
+
+    async def close(self) -> None: ...
+
+
+class Charge(msgspec.Struct, frozen=True, kw_only=True):
+    """A charge as the bank has decided it. `decline_code` is None when the money was taken."""
+
+    key: str
+    order_id: str
+    amount: int
+    currency: str
+    payment_method: str
+    decline_code: str | None
+    reference: str
+
+
+class Refund(msgspec.Struct, frozen=True, kw_only=True):
+    """Money that the bank gave back. `charge` is the key of the charge."""
+
+    key: str
+    charge: str
+    order_id: str
+    amount: int
+    currency: str
+    reference: str
+
+
+class BankBook(Protocol):
+    """What a bank remembers, by idempotency key. Durable when a call returns.
+
+    All methods raise BankUnavailableError (nothing was written) or BankFailedError (it may have been).
+    """
+
+    async def charge(self, charge: Charge) -> Charge:
+        """The charge that stands under this key: this one, or the one that was there before."""
+        ...
+
+    async def refund(self, refund: Refund) -> Refund | None:
+        """The refund that stands under this key; None: there is no approved charge of that much."""
+        ...
+
+    async def method_of(self, charge: str) -> str | None:
+        """The payment method of the charge under this key, if there is one."""
+        ...
+
+    async def count_call(self, key: str) -> int:
+        """How often this was called with `key`, this time included."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class MemoryBook:
+    """The book in memory; `charges`, `refunds` and `calls` can be read by who checks the books."""
+
+    def __init__(self) -> None:
+        self.charges: dict[str, Charge] = {}
+        self.refunds: dict[str, Refund] = {}
+        self.calls: dict[str, int] = {}
+
+    async def charge(self, charge: Charge) -> Charge:
+        return self.charges.setdefault(charge.key, charge)
+
+    async def refund(self, refund: Refund) -> Refund | None:
+        known = self.refunds.get(refund.key)
+        if known is not None:
+            return known
+        charge = self.charges.get(refund.charge)
+        if charge is None or charge.decline_code is not None or charge.amount < refund.amount:
+            return None
+        return self.refunds.setdefault(refund.key, refund)
+
+    async def method_of(self, charge: str) -> str | None:
+        known = self.charges.get(charge)
+        return None if known is None else known.payment_method
+
+    async def count_call(self, key: str) -> int:
+        self.calls[key] = self.calls.get(key, 0) + 1
+        return self.calls[key]
+
+    async def close(self) -> None:
+        """Nothing is held."""
 
 
 class SimulatedBank:

@@ -1,4 +1,4 @@
-"""The order service's tables, and the questions asked of them outside of decisions."""
+"""What is read of the orders outside of decisions, and the upkeep of what is kept for a time only."""
 
 from __future__ import annotations
 
@@ -9,54 +9,64 @@ from uuid import UUID
 
 import msgspec
 
+from orderflow import Database, Record, ServiceContext, load_queries
 from orderflow.events.order import Item
-from orderflow.messaging.stores.postgres.queries import load_queries
-from orderflow.messaging.stores.postgres.tables import Facts, Table
-from orderflow.order.model import ORDER_PLACED
-from orderflow.order.rows import (
-    IdempotencyKey,
-    Obstacle,
-    Order,
-    OrderFlow,
-    Refund,
-    RefundStep,
-    Status,
-    Transition,
-)
-from orderflow.order.views import OrderDetails, OrderPage, OrderSummary, Step
-from orderflow.runtime.definition import Database, Record
+from orderflow.order.model import ORDER_PLACED, Obstacle, Refund, Status
 
-PACKAGE = "orderflow.order"
 LAST = UUID(int=2**128 - 1)
+AT_ONCE = 1_000
 
 
-def tables() -> tuple[Table | Facts, ...]:
-    """How rows and facts stand in the database, in the order in which they are written."""
-    queries = load_queries(PACKAGE)
-    return (
-        Table(
-            Order,
-            load=queries["load_orders"],
-            insert=queries["insert_orders"],
-            update=queries["update_orders"],
-            stepwise=True,
-            changing=("order_id", "status", "version", "event", "reason", "refund", "early"),
-        ),
-        Facts(Transition, append=queries["append_history"]),
-        Facts(RefundStep, append=queries["append_refunds"]),
-        Table(
-            OrderFlow,
-            load=queries["load_flow"],
-            insert=queries["insert_flow"],
-            update=queries["update_flow"],
-        ),
-        Table(
-            IdempotencyKey,
-            load=queries["load_keys"],
-            insert=queries["insert_keys"],
-            update=queries["update_keys"],
-        ),
-    )
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of the history: `event` brought the order to `status`. `cause` is that event's id.
+
+    A step of the refund says in `refund` how it stands since then, and leaves `status` and `version` as they are;
+    `reason` is the bank's code where it refuses.
+    """
+
+    version: int
+    status: Status
+    event: str
+    cause: UUID | None
+    at: datetime
+    refund: Refund | None = None
+    reason: str | None = None
+
+
+class OrderView(msgspec.Struct, frozen=True, kw_only=True):
+    """An order as it was placed. Amounts are in minor units of `currency`."""
+
+    id: UUID
+    status: Status
+    customer_id: str
+    currency: str
+    items: tuple[Item, ...]
+    total: int
+    payment_method: str
+    reason: str | None
+    refund: Refund
+
+
+class OrderDetails(OrderView, frozen=True, kw_only=True):
+    """An order as it stands. `stuck` names each consumer at which it waits for an operator or another try."""
+
+    created_at: datetime
+    history: tuple[Step, ...]
+    stuck: dict[str, Obstacle]
+    stuck_since: datetime | None
+
+
+class OrderSummary(OrderView, frozen=True, kw_only=True):
+    """An order in a list."""
+
+    created_at: datetime
+
+
+class OrderPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Orders, newest first. `next` is the cursor of the page after this one, if there is one."""
+
+    orders: tuple[OrderSummary, ...]
+    next: str | None
 
 
 class StoredRefund(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +85,7 @@ class Orders:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._queries = load_queries(PACKAGE)
+        self._queries = load_queries("orderflow.order")
         self._history = msgspec.json.Decoder(tuple[Step, ...])
         self._refunds = msgspec.json.Decoder(tuple[StoredRefund, ...])
         self._items = msgspec.json.Decoder(tuple[Item, ...])
@@ -194,3 +204,11 @@ def from_cursor(cursor: str) -> UUID:
     if len(raw) != 16 or to_cursor(order_id := UUID(bytes=raw)) != cursor:
         raise ValueError("not a cursor of this list")
     return order_id
+
+
+async def forget_old_keys(context: ServiceContext) -> None:
+    """Remove what is older than `idempotency_keep_s`. Raises StoreUnavailableError."""
+    orders = Orders(context.database)
+    purged = AT_ONCE
+    while purged == AT_ONCE:
+        purged = await orders.purge_keys(context.config.idempotency_keep_s, AT_ONCE)

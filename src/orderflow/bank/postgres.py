@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from importlib.resources import files
 from typing import Any, Generic, TypeVar
 
+from orderflow.bank.bank import BankFailedError, BankUnavailableError, Charge, Refund
 from orderflow.messaging.crash_points import Point, reached
 from orderflow.messaging.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
 from orderflow.messaging.stores.postgres.connections import STATEMENT_TIMEOUT_MS, Connections
 from orderflow.messaging.stores.postgres.errors import TransactionPoolingError
 from orderflow.messaging.stores.postgres.migrations import MigrationSequence
 from orderflow.messaging.stores.postgres.queries import load_queries
-from orderflow.payment.book import Charge, Refund
-from orderflow.payment.gateway import BankFailedError, BankUnavailableError
 
-PACKAGE = "orderflow.payment"
+PACKAGE = "orderflow.bank"
 GROUP_MAX = 500
 CONNECTIONS_MAX = 4
 PATIENCE_S = 5.0
@@ -26,15 +24,14 @@ Entry = TypeVar("Entry")
 
 def bank_migrations() -> MigrationSequence:
     """The tables of the bank's database."""
-    folder = files(PACKAGE).joinpath("sql", "bank", "migrations")
-    return MigrationSequence.from_folder("bank", folder)
+    return MigrationSequence.from_package("bank", PACKAGE)
 
 
 class PostgresBook:
     """The port `BankBook`. Calls that come while a group is being committed make up the next group."""
 
     def __init__(self, url: str, *, statement_timeout_ms: int = STATEMENT_TIMEOUT_MS) -> None:
-        self._queries = load_queries(PACKAGE, "bank.sql")
+        self._queries = load_queries(PACKAGE)
         self._connections = Connections(
             url,
             application_name="orderflow bank",
