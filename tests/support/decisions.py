@@ -33,11 +33,14 @@ class World:
         return handler.decide(Rows(touched), envelope)
 
     def take(self, message: Message, event_id: UUID | None = None) -> Decision:
-        """The decision, carried out. Fails if it writes a row that the message does not touch."""
+        """The decision, carried out. Fails if it writes a row that the message does not touch; a new row of the
+        message's key is under the lock of that key.
+        """
         decision = self.decide(message, event_id)
         touched = set(self.service.handlers[type(message)].touches(message))
         for row in decision.rows:
-            assert row.ref in touched, f"{row.ref} is written and not touched"
+            is_new_of_key = row.ref not in self.rows and str(row.id) == message.key
+            assert row.ref in touched or is_new_of_key, f"{row.ref} is written and not touched"
             self.rows[row.ref] = row
         for event in decision.events:
             assert event.key == message.key

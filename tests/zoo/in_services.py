@@ -328,7 +328,7 @@ BUGS = (
         2,
         "An order's stock rows are read and written without their locks.",
         "messaging/processor.py",
-        "                    names.add(str(ref.id))\n",
+        "                    names.add(uuid_text(ref.id) if isinstance(ref.id, UUID) else str(ref.id))\n",
         "",
     ),
     Bug(

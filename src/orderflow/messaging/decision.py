@@ -64,7 +64,8 @@ class Handler:
     """One line of a service's table: which rows a message touches, and the pure decision over them.
 
     `decide` gets the working set and the envelope; it does no I/O and reads no clock. What it raises parks
-    the message (a command's caller gets an error); RefusedError refuses a command.
+    the message (a command's caller gets an error); RefusedError refuses a command. A row that the message makes, and
+    whose id is its key, need not be touched: the key's lock is that row's, and there is nothing to load.
     `trusts` are fields that are taken as they come, since nothing is stored yet to compare them with: no edit changes
     them in an event that could be read.
     """

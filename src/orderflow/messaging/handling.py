@@ -37,6 +37,8 @@ def encoded(decision: Decision, incoming: Incoming) -> list[bytes]:
 
     Raises KeyMismatchError, OversizedEventError.
     """
+    if not decision.events:
+        return []
     for event in decision.events:
         if event.key != incoming.key:
             raise KeyMismatchError(f"{event.TYPE} of key {event.key!r} was caused by key {incoming.key!r}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from uuid import UUID
 
 import msgspec
 
@@ -20,7 +21,7 @@ from orderflow.messaging.decision import Service
 from orderflow.messaging.failures import InfrastructureError, describe
 from orderflow.messaging.fold import Fold
 from orderflow.messaging.handling import handler_of, passed_over
-from orderflow.messaging.identity import lock_id
+from orderflow.messaging.identity import lock_id, uuid_text
 from orderflow.messaging.incoming import Incoming
 from orderflow.messaging.parking import ParkingQuota
 from orderflow.messaging.policy import FREE, Policy, Terms
@@ -205,10 +206,10 @@ class Processor:
                 names.add(incoming.also[0])
                 messages.append(incoming.also)
             # What has failed is not decided over again; to load its rows may be what fails.
-            if incoming.name not in failed:
+            if not failed or incoming.name not in failed:
                 for ref in self._refs(incoming, failed):
                     touched[ref] = None
-                    names.add(str(ref.id))
+                    names.add(uuid_text(ref.id) if isinstance(ref.id, UUID) else str(ref.id))
         locks = sorted(map(lock_id, names))
         depth_max = self._policy.parked_depth_max
         return Plan(consumer, messages, locks, touched, parked, depth_max), failed
