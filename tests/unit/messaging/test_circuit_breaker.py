@@ -178,4 +178,5 @@ def test_closed_what_is_given_up_casts_no_doubt_on_others() -> None:
     breaker = closed()
     breaker.record([failed("k0"), failed("k1")], ["k1", "stranger"])
     assert not breaker.history.is_doubtful("k0", NOW)
+    assert [key for key, each in breaker.history.failing.items() if each.given_up] == ["k1"]
     assert breaker.probe_at == NOW
