@@ -10,7 +10,7 @@ from uuid import UUID
 
 from orderflow.local.errors import LocalError
 from orderflow.local.postgres import EmbeddedPostgres
-from orderflow.local.preparation import make_databases
+from orderflow.local.preparation import Preparation, make_databases
 from orderflow.local.reporter import PlainReporter
 from orderflow.local.run import Run
 from orderflow.local.supervisor import Fleet, UpOptions
@@ -19,7 +19,7 @@ from orderflow.settings import Settings
 SERVICE = Path(__file__).with_name("fake_service.py")
 
 
-class DatabasesOnly:
+class DatabasesOnly(Preparation):
     """No tables and no topics. The file `under_way` in the home holds what is not finished, a line each."""
 
     async def databases(self, settings: Settings, server: EmbeddedPostgres | None) -> UUID:

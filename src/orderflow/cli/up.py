@@ -95,7 +95,7 @@ def up(
     """
     from orderflow.local import reporter
     from orderflow.local.control import start_detached
-    from orderflow.local.preparation import RealPreparation
+    from orderflow.local.preparation import Preparation
     from orderflow.local.run import Run
     from orderflow.local.supervisor import Fleet, UpOptions
 
@@ -109,7 +109,7 @@ def up(
         if detach:
             start_detached(settings, options, output)
             return 0
-        return asyncio.run(Run(settings, options, output, RealPreparation(), Fleet()).run())
+        return asyncio.run(Run(settings, options, output, Preparation(), Fleet()).run())
 
 
 @click.command(

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Protocol, TypeVar
+from typing import TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
@@ -40,34 +40,21 @@ ASK_AGAIN_AFTER_S = 0.2
 T = TypeVar("T")
 
 
-class Preparation(Protocol):
-    """Databases, tables and topics; and the question whether they may be left alone."""
+class Preparation:
+    """Databases, tables and topics, as the services need them; and the question whether they may be left alone."""
 
     async def databases(self, settings: Settings, server: EmbeddedPostgres | None) -> UUID:
         """Returns whose they are: the installation. Raises LocalError."""
-        ...
-
-    async def topics(self, settings: Settings, installation: UUID, *, take_over: bool) -> None:
-        """Raises LocalError, SettingsError: they are another installation's, and are not taken over."""
-        ...
-
-    async def under_way(self, settings: Settings) -> list[str]:
-        """What is not finished on the transport of these settings, in words. Raises LocalError."""
-        ...
-
-
-class RealPreparation:
-    """As the services need it."""
-
-    async def databases(self, settings: Settings, server: EmbeddedPostgres | None) -> UUID:
         await make_databases(settings, server)
         await make_tables(services.plans(settings))
         return await agree_on_installation(settings)
 
     async def topics(self, settings: Settings, installation: UUID, *, take_over: bool) -> None:
+        """Raises LocalError, SettingsError: they are another installation's, and are not taken over."""
         await make_topics(settings, installation, take_over=take_over)
 
     async def under_way(self, settings: Settings) -> list[str]:
+        """What is not finished on the transport of these settings, in words. Raises LocalError."""
         return await under_way(settings)
 
 
