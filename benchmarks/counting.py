@@ -77,7 +77,7 @@ def count(
     ask_server: bool = True,
     prepare: Callable[[Path], None] | None = None,
 ) -> list[Counted]:
-    """At rest, then at each rate (orders/s), on a system of its own. `ask_server` waits `STATISTICS_WITHIN_S` each time."""
+    """At rest, then at each rate (orders/s), on a system of its own. `ask_server`: it is slow to answer."""
     server = PostgresServer(SERVER)
     try:
         server.start()

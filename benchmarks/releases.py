@@ -26,6 +26,7 @@ def older(commit: str) -> Iterator[Release]:
             "(git fetch --unshallow), or leave it out with --against none"
         )
     with tempfile.TemporaryDirectory(prefix="orderflow-release-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)  # the embedded PostgreSQL of root runs as somebody else
         tree = Path(folder) / "tree"
         name = found.stdout.strip()
         made = _git("worktree", "add", "--detach", "--quiet", str(tree), commit)
