@@ -188,10 +188,8 @@ class UnknownOrderError(FinalError):
 
 
 def _placing(command: PlaceOrder) -> tuple[Ref, ...]:
-    order = Ref(Order, command.order_id)
-    if command.idempotency_key is None:
-        return (order,)
-    return (order, Ref(IdempotencyKey, command.idempotency_key))
+    """The order is new: the command's key locks it, and there is nothing to load."""
+    return () if command.idempotency_key is None else (Ref(IdempotencyKey, command.idempotency_key),)
 
 
 def _its_order(event: OrderEvent) -> tuple[Ref, ...]:
