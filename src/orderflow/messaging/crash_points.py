@@ -6,7 +6,6 @@ dies there as a power cut would end it: nothing is cleaned up, flushed or said t
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -109,7 +108,9 @@ def reached(point: Point) -> None:
 def reached_when_sent(point: Point) -> None:
     """Die here, if this process is armed for it, as soon as what is asked next has gone out and before its answer."""
     if _left is not None:
-        asyncio.get_running_loop().call_soon(_count, _left, point)
+        from asyncio import get_running_loop
+
+        get_running_loop().call_soon(_count, _left, point)
 
 
 def parse(text: str, services: Sequence[str]) -> Mapping[str, Mapping[Point, int]]:

@@ -39,7 +39,7 @@ async def test_what_fails_again_is_gathered_in_proportion_for_half_a_second_at_m
     gate = world.database.gate
 
     async def slow(step: str) -> None:
-        clock.now += took_s if step == "write" else 0.0
+        clock.now += took_s if step == "commit" else 0.0
         await gate(step)
 
     world.database.gate = slow
