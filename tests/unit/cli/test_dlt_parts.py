@@ -14,7 +14,7 @@ import click
 import msgspec
 import pytest
 
-from orderflow.cli.dlt.mending import in_editor, setting, with_settings
+from orderflow.cli.dlt.edit import in_editor, setting, with_settings
 from orderflow.cli.dlt.replay import ReplayName, replay_name, share, telling
 from orderflow.cli.dlt.reproduce import file_of
 from orderflow.cli.errors import CliError

@@ -7,18 +7,18 @@ import click
 from orderflow.cli.lazy import LazyGroup, Line
 
 COMMANDS = {
-    "list": Line("orderflow.cli.dlt.looking:list_letters", "List what was given up, or waits."),
-    "groups": Line("orderflow.cli.dlt.looking:groups", "The same by cause: what failed alike."),
-    "note": Line("orderflow.cli.dlt.looking:note", "Note what is known of a group."),
-    "show": Line("orderflow.cli.dlt.looking:show", "Show one event: why, its record, its history, its order."),
+    "list": Line("orderflow.cli.dlt.show:list_letters", "List what was given up, or waits."),
+    "groups": Line("orderflow.cli.dlt.show:groups", "The same by cause: what failed alike."),
+    "note": Line("orderflow.cli.dlt.show:note", "Note what is known of a group."),
+    "show": Line("orderflow.cli.dlt.show:show", "Show one event: why, its record, its history, its order."),
     "rehearse": Line("orderflow.cli.dlt.replay:rehearse", "What a replay would do, without doing it."),
     "replay": Line("orderflow.cli.dlt.replay:replay", "Send events through their consumer again."),
     "replays": Line("orderflow.cli.dlt.replay:replays", "How the latest replays stand."),
     "pause": Line("orderflow.cli.dlt.replay:pause", "Hold a replay."),
     "resume": Line("orderflow.cli.dlt.replay:resume", "Go on with a replay that was paused or stopped."),
-    "edit": Line("orderflow.cli.dlt.mending:edit", "Correct the value of an event; the original is kept."),
-    "discard": Line("orderflow.cli.dlt.mending:discard", "Give an event up for good."),
-    "log": Line("orderflow.cli.dlt.looking:log", "Who did what, when and why."),
+    "edit": Line("orderflow.cli.dlt.edit:edit", "Correct the value of an event; the original is kept."),
+    "discard": Line("orderflow.cli.dlt.edit:discard", "Give an event up for good."),
+    "log": Line("orderflow.cli.dlt.show:log", "Who did what, when and why."),
     "pytest": Line("orderflow.cli.dlt.reproduce:reproduce", "Write a test that fails as the event does."),
     "check": Line("orderflow.cli.dlt.check:check", "Whether this release can read every parked event."),
 }

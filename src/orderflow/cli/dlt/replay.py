@@ -11,14 +11,14 @@ import click
 
 from orderflow.cli.bars import bars, heartbeat
 from orderflow.cli.dlt.acting import act, confirm_options
-from orderflow.cli.dlt.choosing import Choice, choice_options
+from orderflow.cli.dlt.selection import Choice, choice_options
 from orderflow.cli.errors import CliError, ExitCode, RefusedError, UnreachableError
 from orderflow.cli.plain import printable
 from orderflow.cli.session import Session, session_options
 from orderflow.registry import service_names
 
 if TYPE_CHECKING:
-    from orderflow.cli.dlt.choosing import Holder
+    from orderflow.cli.dlt.selection import Holder
     from orderflow.cli.http import ServiceClient
     from orderflow.messaging.recovery.model import DeadLetter, Rehearsed, Replay
 
@@ -97,7 +97,7 @@ def rehearse(session: Session, choice: Choice, limit: int) -> None:
     orderflow dlt rehearse --all --service payment --json | jq '.rehearsed[] | select(.verdict != "succeeds")'
     """
     from orderflow.cli import everywhere
-    from orderflow.cli.dlt.choosing import holders, of_service
+    from orderflow.cli.dlt.selection import holders, of_service
 
     held, searched = holders(session, choice, limit + 1)
     with heartbeat(lambda: f"{', '.join(held)} at rehearsal", hidden=session.out.as_json):
@@ -172,7 +172,7 @@ def replay(
     orderflow dlt replay --all --detach --json | jq -r '.replays[].replay'
     """
     from orderflow.cli.dlt.acting import require_confirmed
-    from orderflow.cli.dlt.choosing import holders
+    from orderflow.cli.dlt.selection import holders
 
     found, asked = holders(session, choice)
     held = _dead_at(found)
@@ -254,7 +254,7 @@ def replays(session: Session, service: str | None, limit: int) -> None:
 
 def _listed(found: Replays) -> list[dict[str, Any]]:
     """For a program."""
-    from orderflow.cli.dlt.choosing import of_service
+    from orderflow.cli.dlt.selection import of_service
 
     return [{"replay": str(name), **of_service(name.service, each)} for name, each in found.items()]
 
@@ -300,7 +300,7 @@ def conclude(session: Session, begun: Replays, away: Mapping[str, str], *, detac
 
     `away`: by service, the sentence why nothing was begun there. Raises UnreachableError: there is one.
     """
-    from orderflow.cli.dlt.choosing import of_service
+    from orderflow.cli.dlt.selection import of_service
 
     found = begun if detach else follow(session, begun)
     failed = [] if detach else _failed_again(session, found)
@@ -317,7 +317,7 @@ def conclude(session: Session, begun: Replays, away: Mapping[str, str], *, detac
 
 def _failed_again(session: Session, found: Replays) -> list[tuple[str, DeadLetter]]:
     """Those replayed events that have failed since the replay began."""
-    from orderflow.cli.dlt.choosing import read_letters
+    from orderflow.cli.dlt.selection import read_letters
 
     failed: list[tuple[str, DeadLetter]] = []
     for name, replay in found.items():

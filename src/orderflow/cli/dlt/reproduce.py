@@ -105,7 +105,7 @@ def reproduce(session: Session, event: str, service: str | None, output: str | N
     orderflow dlt pytest 8ec9495d-610d-5954-a202-3d44caf9480b
     orderflow dlt pytest 17 --service payment --output tests/unit/payment/test_dead_order.py
     """
-    from orderflow.cli.dlt.choosing import require_service
+    from orderflow.cli.dlt.selection import require_service
 
     require_service((event,), service)
     name, position, found = _found(session, event, service)
@@ -140,7 +140,7 @@ def _show(session: Session, where: str, failure: str) -> None:
 def _found(session: Session, event: str, service: str | None) -> tuple[str, int, Reproduction]:
     """The one service that has the event, its position there, and what reproduces it. Raises CliError."""
     from orderflow.cli import everywhere
-    from orderflow.cli.dlt.choosing import PATH, read_details, require_found
+    from orderflow.cli.dlt.selection import PATH, read_details, require_found
     from orderflow.messaging.recovery.model import Reproduction
 
     def ask(client: ServiceClient) -> tuple[int, Reproduction]:

@@ -71,7 +71,7 @@ def list_letters(
 def _list(session: Session, service: str | None, wanted: Mapping[str, str | int], limit: int) -> None:
     from orderflow.cli import everywhere
     from orderflow.cli.counts import total, words
-    from orderflow.cli.dlt.choosing import of_service, read_letters
+    from orderflow.cli.dlt.selection import of_service, read_letters
 
     asked = (service,) if service else service_names()
     answers = everywhere.ask(session, lambda client: read_letters(client, wanted, limit), asked)
@@ -113,7 +113,7 @@ def groups(session: Session, service: str | None) -> None:
     orderflow dlt groups --json | jq '.groups[] | [.service, .count, .error]'
     """
     from orderflow.cli import everywhere
-    from orderflow.cli.dlt.choosing import of_service
+    from orderflow.cli.dlt.selection import of_service
     from orderflow.messaging.recovery.model import DeadLetterGroup
 
     asked = (service,) if service else service_names()
@@ -181,7 +181,7 @@ def show(session: Session, event: str, service: str | None) -> None:
     orderflow dlt show 17 --service inventory --json | jq .letters[0].value
     """
     from orderflow.cli import everywhere
-    from orderflow.cli.dlt.choosing import read_details, require_found, require_service
+    from orderflow.cli.dlt.selection import read_details, require_found, require_service
     from orderflow.cli.output import text
 
     require_service((event,), service)
@@ -213,7 +213,7 @@ def _document(
 ) -> None:
     from msgspec import to_builtins
 
-    from orderflow.cli.dlt.choosing import of_service
+    from orderflow.cli.dlt.selection import of_service
 
     letters = [{**of_service(name, each), "order": order} for name, (each, order) in found.items()]
     ended = [{"service": name, "history": to_builtins(history)} for name, history in past.items()]
@@ -223,7 +223,7 @@ def _document(
 def _past(session: Session, event: str, services: Iterable[str]) -> Mapping[str, Sequence[HistoryEntry]]:
     """By service, the history of an event that waits there no longer."""
     from orderflow.cli import everywhere
-    from orderflow.cli.dlt.choosing import PATH
+    from orderflow.cli.dlt.selection import PATH
     from orderflow.messaging.recovery.model import HistoryEntry
 
     answers = everywhere.ask(
@@ -259,7 +259,7 @@ def log(session: Session, service: str | None, limit: int) -> None:
     orderflow dlt log --service payment --json | jq -r '.actions[] | [.at, .who, .action, .reason] | @tsv'
     """
     from orderflow.cli import everywhere
-    from orderflow.cli.dlt.choosing import of_service
+    from orderflow.cli.dlt.selection import of_service
     from orderflow.messaging.recovery.model import OperatorAction
 
     asked = (service,) if service else service_names()

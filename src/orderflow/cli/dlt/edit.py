@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 import click
 
 from orderflow.cli.dlt.acting import act, confirm_options, require_confirmed
-from orderflow.cli.dlt.choosing import (
+from orderflow.cli.dlt.selection import (
     PATH,
     Choice,
     choice_options,
@@ -26,7 +26,7 @@ from orderflow.cli.values import event_or_position
 from orderflow.registry import service_names
 
 if TYPE_CHECKING:
-    from orderflow.cli.dlt.choosing import Holder
+    from orderflow.cli.dlt.selection import Holder
     from orderflow.cli.http import ServiceClient
     from orderflow.messaging.recovery.model import DeadLetter, DeadLetterDetails, FieldChange
 
