@@ -157,11 +157,11 @@ class _Messages:
         del buffer[:at]
 
 
-class _Session:
-    """Reads one connection, both directions."""
+class Session:
+    """Reads one connection, both directions. `names`: statement on one line → what it is called."""
 
-    def __init__(self, proxy: Proxy, database: str) -> None:
-        self._proxy, self._database = proxy, database
+    def __init__(self, counts: Counts, names: Mapping[str, str], database: str) -> None:
+        self._counts, self._names, self._database = counts, names, database
         self._asked, self._answered = _Messages(), _Messages()
         self._statements: dict[bytes, str] = {}
         self._portals: dict[bytes, str] = {}
@@ -190,7 +190,7 @@ class _Session:
         self._executed.clear()
 
     def from_server(self, data: bytes) -> None:
-        counts = self._proxy.counts
+        counts = self._counts
         for kind, body in self._answered.feed(data):
             match chr(kind):
                 case "A":
@@ -201,7 +201,7 @@ class _Session:
 
     def _name(self, statement: bytes) -> str:
         line = on_one_line(statement.decode(errors="replace"))
-        return self._proxy.names.get(line) or _LITERAL.sub("'…'", line)[:LABEL_LENGTH]
+        return self._names.get(line) or _LITERAL.sub("'…'", line)[:LABEL_LENGTH]
 
 
 class _Client(asyncio.Protocol):
@@ -212,7 +212,7 @@ class _Client(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._start = bytearray()
         self._early = bytearray()
-        self._session: _Session | None = None
+        self._session: Session | None = None
         self._server: _Server | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -242,7 +242,11 @@ class _Client(asyncio.Protocol):
                 self._transport.write(b"N")
                 continue
             if code >> 16 == PROTOCOL_3:
-                self._session = _Session(self._proxy, _parameters(bytes(self._start[8:length])).get("database", "?"))
+                self._session = Session(
+                    self._proxy.counts,
+                    self._proxy.names,
+                    _parameters(bytes(self._start[8:length])).get("database", "?"),
+                )
                 self._session.from_client(bytes(self._start[length:]))
             self._early = self._start
             self._task = asyncio.ensure_future(self._connect())
@@ -272,7 +276,7 @@ class _Client(asyncio.Protocol):
 class _Server(asyncio.Protocol):
     """The side of PostgreSQL."""
 
-    def __init__(self, proxy: Proxy, client: asyncio.Transport | None, session: _Session | None) -> None:
+    def __init__(self, proxy: Proxy, client: asyncio.Transport | None, session: Session | None) -> None:
         self._proxy, self._client, self._session = proxy, client, session
         self._transport: asyncio.Transport | None = None
 
