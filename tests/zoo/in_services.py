@@ -345,7 +345,7 @@ BUGS = (
         "notice-in-cents",
         5,
         "The customer reads an amount a hundred times too large, or in the wrong digits.",
-        "events/money.py",
+        "events/currencies.py",
         "digits = KNOWN_CURRENCIES[currency]",
         "digits = 2",
     ),
