@@ -279,6 +279,15 @@ def test_the_verdict_is_told_in_one_sentence_with_its_evidence() -> None:
     )
 
 
+def test_how_many_are_tried_next_is_told() -> None:
+    watched = Watched()
+    watched.judged(12)
+    watched.probe()
+    watched.succeed("k0")
+
+    assert "their events wait, and 2 of them are tried again in 0.0 s" in watched.watch.problem
+
+
 def test_a_retry_that_fails_otherwise_is_told_too() -> None:
     watched = Watched()
     watched.judged()
