@@ -188,6 +188,7 @@ BUGS = (
         PROCESSOR,
         "            names.add(incoming.key)\n",
         "",
+        "tests/unit/messaging/test_processor.py",
     ),
     Bug(
         "one-failure-fails-the-batch",
