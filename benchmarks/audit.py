@@ -20,7 +20,7 @@ import asyncpg
 from benchmarks.cpu import cpu_seconds
 from orderflow.audit.findings import Report
 from orderflow.audit.live import Scope, audit
-from orderflow.messaging.transports import postgres_log
+from orderflow.core import postgres_log
 from tests.support.clean_books import fill
 from tests.support.postgres import PostgresServer
 from tests.support.saga import SERVICES, Databases, databases

@@ -27,24 +27,23 @@ from benchmarks.counting import SERVER
 from benchmarks.floor import run_reserve_floor
 from benchmarks.samples import SKUS, is_poison, sample_id
 from benchmarks.system import Release
+from orderflow.core import cloudevents, identity
+from orderflow.core.dead_letters import topic_of
+from orderflow.core.engine import Engine, EngineConfig
+from orderflow.core.kafka.transport import KafkaTransport
+from orderflow.core.messages import Envelope
+from orderflow.core.postgres.store import PostgresStore
+from orderflow.core.postgres.tables import tables_of
+from orderflow.core.postgres_log.transport import PostgresLogTransport
+from orderflow.core.telemetry import Signals
+from orderflow.core.timing import SystemClock
+from orderflow.core.transport import ProducerRecord, TopicSettings, Transport
+from orderflow.events.base import TOPICS
 from orderflow.events.order import Item
 from orderflow.events.payment import PaymentSucceeded
-from orderflow.events.topics import TOPICS
-from orderflow.inventory.messages import SetStock
-from orderflow.inventory.service import SERVICE
-from orderflow.messaging import cloudevents, identity
-from orderflow.messaging.clock import SystemClock
-from orderflow.messaging.dead_letters import topic_of
-from orderflow.messaging.engine import Engine
-from orderflow.messaging.engine_config import EngineConfig
-from orderflow.messaging.envelope import Envelope
-from orderflow.messaging.signals import Signals
-from orderflow.messaging.stores.postgres.store import PostgresStore
-from orderflow.messaging.stores.postgres.tables import tables_of
-from orderflow.messaging.transport import ProducerRecord, TopicSettings, Transport
-from orderflow.messaging.transports.kafka.transport import KafkaTransport
-from orderflow.messaging.transports.postgres_log.transport import PostgresLogTransport
 from orderflow.runtime.process import collect_rarely
+from orderflow.services.inventory.messages import SetStock
+from orderflow.services.inventory.service import SERVICE
 from tests.support.kafka import KafkaServer, fetch_jars
 from tests.support.postgres import PostgresServer
 from tests.support.saga import databases

@@ -16,12 +16,12 @@ import asyncpg
 import msgspec
 
 from benchmarks.samples import sample_id
+from orderflow.core.messages import Event
+from orderflow.core.postgres.queries import load_queries
+from orderflow.core.postgres.sessions import Connection
 from orderflow.events.inventory import ReservedLine, StockReserved
 from orderflow.events.order import Item, OrderCompleted, OrderPlaced
 from orderflow.events.payment import PaymentSucceeded
-from orderflow.messaging.message import Event
-from orderflow.messaging.stores.postgres.connections import Connection
-from orderflow.messaging.stores.postgres.queries import load_queries
 
 BATCH = 500
 SKU = "FLOOR"

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from orderflow.messaging.identity import uuid7
+from orderflow.core.identity import uuid7
 
 SKUS = ("SKU-ESPRESSO-CUP", "SKU-DESK-LAMP", "SKU-MILK-JUG", "SKU-WALL-CLOCK", "SKU-TEA-TOWEL", "SKU-BREAD-KNIFE")
 POISON_CUSTOMER = "customer-poison"

@@ -18,22 +18,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from orderflow.inventory.service import SERVICE as INVENTORY
-from orderflow.messaging.clock import SystemClock
-from orderflow.messaging.decision import Service
-from orderflow.messaging.signals import Signals
-from orderflow.notification.service import SERVICE as NOTIFICATION
+from orderflow.core.service import Service
+from orderflow.core.telemetry import Signals
+from orderflow.core.timing import SystemClock
+from orderflow.http.faults import Faults
+from orderflow.http.openapi import Json, document_of
+from orderflow.http.operators.operators import operator_operations
+from orderflow.http.operators.queues import Queues
 from orderflow.observability.metrics import Metrics
-from orderflow.order.service import SERVICE as ORDER
-from orderflow.payment.service import SERVICE as PAYMENT
 from orderflow.runtime.definition import ServiceConfig, ServiceContext
-from orderflow.runtime.docs import document_of
-from orderflow.runtime.exposition import metrics_operation
-from orderflow.runtime.faults import Faults
-from orderflow.runtime.health import HealthCheck, health_operations
-from orderflow.runtime.openapi import Json
-from orderflow.runtime.operators.operators import operator_operations
-from orderflow.runtime.operators.queues import Queues
+from orderflow.runtime.health import HealthCheck, health_operations, metrics_operation
+from orderflow.services.inventory.service import SERVICE as INVENTORY
+from orderflow.services.notification.service import SERVICE as NOTIFICATION
+from orderflow.services.order.service import SERVICE as ORDER
+from orderflow.services.payment.service import SERVICE as PAYMENT
 from scripts.check import say
 
 LINTER = Path(__file__).resolve().parent / "redocly"

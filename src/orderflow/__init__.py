@@ -15,33 +15,44 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from orderflow.messaging.catalogue import Catalogue, UndecodableError, Upcaster
-    from orderflow.messaging.clock import Clock
-    from orderflow.messaging.decision import (
+    from orderflow.core.dead_letters import FLOW_EVENTS, FLOW_STATUS, Dead, FlowEvent, Parked, Reopened
+    from orderflow.core.failures import FinalError
+    from orderflow.core.identity import uuid7, uuid_of, uuid_text
+    from orderflow.core.messages import (
+        Answer,
+        Catalogue,
+        Command,
+        Envelope,
+        Event,
+        Message,
+        UndecodableError,
+        Upcaster,
+    )
+    from orderflow.core.operations.model import ConfirmationNeededError
+    from orderflow.core.postgres.queries import load_queries
+    from orderflow.core.service import (
         Decision,
+        Fact,
         Handler,
+        IllegalTransitionError,
         Intent,
+        Ref,
         RefusedError,
         Restatement,
+        Row,
+        Rows,
         Service,
         Stated,
+        StateMachine,
         Statement,
         Subscription,
         handlers,
         handles,
     )
-    from orderflow.messaging.envelope import Envelope
-    from orderflow.messaging.failures import FinalError
-    from orderflow.messaging.flow import FLOW_EVENTS, FLOW_STATUS, Dead, FlowEvent, Parked, Reopened
-    from orderflow.messaging.identity import uuid7, uuid_of, uuid_text
-    from orderflow.messaging.machine import IllegalTransitionError, StateMachine
-    from orderflow.messaging.message import Answer, Command, Event, Message
-    from orderflow.messaging.recovery.errors import ConfirmationNeededError
-    from orderflow.messaging.rows import Fact, Ref, Row, Rows
-    from orderflow.messaging.side_effects import Gateway, GatewayUnavailableError
-    from orderflow.messaging.signals import BatchCommitted, Signal, Signals, TaskFailed
-    from orderflow.messaging.store import StoreUnavailableError
-    from orderflow.messaging.stores.postgres.queries import load_queries
+    from orderflow.core.side_effects import Gateway, GatewayUnavailableError
+    from orderflow.core.store import StoreUnavailableError
+    from orderflow.core.telemetry import BatchCommitted, Signal, Signals, TaskFailed
+    from orderflow.core.timing import Clock
     from orderflow.runtime.definition import Commands, Database, Record, ServiceConfig, ServiceContext, Surroundings
 
 __version__ = "0.1.0"
@@ -102,51 +113,51 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Catalogue": "orderflow.messaging.catalogue",
-    "UndecodableError": "orderflow.messaging.catalogue",
-    "Upcaster": "orderflow.messaging.catalogue",
-    "Clock": "orderflow.messaging.clock",
-    "Decision": "orderflow.messaging.decision",
-    "Handler": "orderflow.messaging.decision",
-    "Intent": "orderflow.messaging.decision",
-    "RefusedError": "orderflow.messaging.decision",
-    "Restatement": "orderflow.messaging.decision",
-    "Service": "orderflow.messaging.decision",
-    "Stated": "orderflow.messaging.decision",
-    "Statement": "orderflow.messaging.decision",
-    "Subscription": "orderflow.messaging.decision",
-    "handlers": "orderflow.messaging.decision",
-    "handles": "orderflow.messaging.decision",
-    "Envelope": "orderflow.messaging.envelope",
-    "FinalError": "orderflow.messaging.failures",
-    "FLOW_EVENTS": "orderflow.messaging.flow",
-    "FLOW_STATUS": "orderflow.messaging.flow",
-    "Dead": "orderflow.messaging.flow",
-    "FlowEvent": "orderflow.messaging.flow",
-    "Parked": "orderflow.messaging.flow",
-    "Reopened": "orderflow.messaging.flow",
-    "Gateway": "orderflow.messaging.side_effects",
-    "GatewayUnavailableError": "orderflow.messaging.side_effects",
-    "uuid7": "orderflow.messaging.identity",
-    "uuid_of": "orderflow.messaging.identity",
-    "uuid_text": "orderflow.messaging.identity",
-    "IllegalTransitionError": "orderflow.messaging.machine",
-    "StateMachine": "orderflow.messaging.machine",
-    "Answer": "orderflow.messaging.message",
-    "Command": "orderflow.messaging.message",
-    "Event": "orderflow.messaging.message",
-    "Message": "orderflow.messaging.message",
-    "ConfirmationNeededError": "orderflow.messaging.recovery.errors",
-    "Fact": "orderflow.messaging.rows",
-    "Ref": "orderflow.messaging.rows",
-    "Row": "orderflow.messaging.rows",
-    "Rows": "orderflow.messaging.rows",
-    "BatchCommitted": "orderflow.messaging.signals",
-    "Signal": "orderflow.messaging.signals",
-    "Signals": "orderflow.messaging.signals",
-    "TaskFailed": "orderflow.messaging.signals",
-    "StoreUnavailableError": "orderflow.messaging.store",
-    "load_queries": "orderflow.messaging.stores.postgres.queries",
+    "Catalogue": "orderflow.core.messages",
+    "UndecodableError": "orderflow.core.messages",
+    "Upcaster": "orderflow.core.messages",
+    "Clock": "orderflow.core.timing",
+    "Decision": "orderflow.core.service",
+    "Handler": "orderflow.core.service",
+    "Intent": "orderflow.core.service",
+    "RefusedError": "orderflow.core.service",
+    "Restatement": "orderflow.core.service",
+    "Service": "orderflow.core.service",
+    "Stated": "orderflow.core.service",
+    "Statement": "orderflow.core.service",
+    "Subscription": "orderflow.core.service",
+    "handlers": "orderflow.core.service",
+    "handles": "orderflow.core.service",
+    "Envelope": "orderflow.core.messages",
+    "FinalError": "orderflow.core.failures",
+    "FLOW_EVENTS": "orderflow.core.dead_letters",
+    "FLOW_STATUS": "orderflow.core.dead_letters",
+    "Dead": "orderflow.core.dead_letters",
+    "FlowEvent": "orderflow.core.dead_letters",
+    "Parked": "orderflow.core.dead_letters",
+    "Reopened": "orderflow.core.dead_letters",
+    "Gateway": "orderflow.core.side_effects",
+    "GatewayUnavailableError": "orderflow.core.side_effects",
+    "uuid7": "orderflow.core.identity",
+    "uuid_of": "orderflow.core.identity",
+    "uuid_text": "orderflow.core.identity",
+    "IllegalTransitionError": "orderflow.core.service",
+    "StateMachine": "orderflow.core.service",
+    "Answer": "orderflow.core.messages",
+    "Command": "orderflow.core.messages",
+    "Event": "orderflow.core.messages",
+    "Message": "orderflow.core.messages",
+    "ConfirmationNeededError": "orderflow.core.operations.model",
+    "Fact": "orderflow.core.service",
+    "Ref": "orderflow.core.service",
+    "Row": "orderflow.core.service",
+    "Rows": "orderflow.core.service",
+    "BatchCommitted": "orderflow.core.telemetry",
+    "Signal": "orderflow.core.telemetry",
+    "Signals": "orderflow.core.telemetry",
+    "TaskFailed": "orderflow.core.telemetry",
+    "StoreUnavailableError": "orderflow.core.store",
+    "load_queries": "orderflow.core.postgres.queries",
     "Commands": "orderflow.runtime.definition",
     "Database": "orderflow.runtime.definition",
     "Record": "orderflow.runtime.definition",

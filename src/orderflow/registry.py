@@ -17,17 +17,17 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from orderflow.messaging.decision import Service
+    from orderflow.core.service import Service
 
 GROUP = "orderflow.services"
 FIRST_PORT = 8001
 
 _SAGA: Mapping[str, str] = MappingProxyType(
     {
-        "order": "orderflow.order.service:SERVICE",
-        "payment": "orderflow.payment.service:SERVICE",
-        "inventory": "orderflow.inventory.service:SERVICE",
-        "notification": "orderflow.notification.service:SERVICE",
+        "order": "orderflow.services.order.service:SERVICE",
+        "payment": "orderflow.services.payment.service:SERVICE",
+        "inventory": "orderflow.services.inventory.service:SERVICE",
+        "notification": "orderflow.services.notification.service:SERVICE",
     }
 )
 SAGA = tuple(_SAGA)
@@ -61,7 +61,7 @@ def service_of(name: str) -> Service:
     """Imports that service alone. Raises KeyError for a name that is not registered, RegistryError for a service that
     cannot be loaded.
     """
-    from orderflow.messaging.decision import Service
+    from orderflow.core.service import Service
 
     target = _targets()[name]
     module, _, attribute = target.partition(":")

@@ -24,8 +24,8 @@ IMPURE = {
     "os",
     "random",
     "time",
-    "orderflow.bank",
-    "orderflow.runtime",
+    "orderflow.services.bank",
+    "orderflow.http",
     "orderflow.settings",
 }
 IMPURE_NAMES = {

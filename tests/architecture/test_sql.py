@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orderflow.messaging.stores.postgres.queries import parse_queries
+from orderflow.core.postgres.queries import parse_queries
 from tests.architecture.sources import PACKAGE, python_files, short, texts, tree
 
 STATEMENT = re.compile(

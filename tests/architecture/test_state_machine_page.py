@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from orderflow.messaging.machine import StateMachine
-from orderflow.order.model import MACHINE as ORDERS
+from orderflow.core.service import StateMachine
+from orderflow.services.order.model import MACHINE as ORDERS
 from tests.support.state_machine_page import PAGE, diagram, page
 
 

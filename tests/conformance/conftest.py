@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from orderflow.messaging.recovery.port import OperatedStore
+from orderflow.core.operations.port import OperatedStore
 from tests.conformance.store_backends import Backend, MemoryBackend, PostgresBackend
 
 

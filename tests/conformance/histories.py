@@ -17,22 +17,14 @@ from uuid import UUID, uuid5
 import msgspec
 from msgspec.structs import replace
 
-from orderflow.messaging.failures import Verdict
-from orderflow.messaging.faults.fault import Fault, FaultKind, FaultStore
-from orderflow.messaging.identity import NAMESPACE
-from orderflow.messaging.inbox import EditedEvent, Failure, InboxEntry, InboxState, ParkedEvent
-from orderflow.messaging.recovery.model import Expired, LetterFilter, Overrule, ReplayPlan, ReplayState
-from orderflow.messaging.recovery.port import OperatedStore
-from orderflow.messaging.rows import Ref
-from orderflow.messaging.store import (
-    Act,
-    DataRefusedError,
-    End,
-    LogEntry,
-    OutboxFilter,
-    ParkedQuery,
-    Plan,
-)
+from orderflow.core.failures import Verdict
+from orderflow.core.game_days.fault import Fault, FaultKind, FaultStore
+from orderflow.core.identity import NAMESPACE
+from orderflow.core.inbox import EditedEvent, Failure, InboxEntry, InboxState, ParkedEvent
+from orderflow.core.operations.model import Expired, LetterFilter, Overrule, ReplayPlan, ReplayState
+from orderflow.core.operations.port import OperatedStore
+from orderflow.core.service import Ref
+from orderflow.core.store import Act, DataRefusedError, End, LogEntry, OutboxFilter, ParkedQuery, Plan
 from tests.conformance.store_tables import Counter, Move, Parcel, ParcelState
 from tests.conformance.store_values import CONSUMER, changes, dead, event_id, intent, outgoing, parked
 

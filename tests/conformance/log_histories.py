@@ -9,7 +9,9 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-from orderflow.messaging.transport import (
+from orderflow.core.postgres_log import PostgresLogConsumer, PostgresLogTransport
+from orderflow.core.testing import MemoryConsumer, MemoryLog, MemoryTransport
+from orderflow.core.transport import (
     Claim,
     ClaimedError,
     ConsumerRecord,
@@ -17,8 +19,6 @@ from orderflow.messaging.transport import (
     TopicMissingError,
     TopicSettings,
 )
-from orderflow.messaging.transports.memory import MemoryConsumer, MemoryLog, MemoryTransport
-from orderflow.messaging.transports.postgres_log import PostgresLogConsumer, PostgresLogTransport
 from tests.conformance.histories import Difference, Step
 from tests.support.waiting import eventually
 

@@ -9,19 +9,16 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from orderflow.messaging.clock import SystemClock
-from orderflow.messaging.faults.fault import FaultStore
-from orderflow.messaging.recovery.port import OperatedStore
-from orderflow.messaging.store import LONGEST_WAIT_MS, OutboxReader, Store
-from orderflow.messaging.stores.memory.database import MemoryDatabase
-from orderflow.messaging.stores.memory.faults import FaultTables, MemoryFaults
-from orderflow.messaging.stores.memory.outbox import MemoryOutboxReader
-from orderflow.messaging.stores.memory.store import MemoryStore
-from orderflow.messaging.stores.postgres import migrations
-from orderflow.messaging.stores.postgres.faults import PostgresFaults
-from orderflow.messaging.stores.postgres.outbox import PostgresOutboxReader
-from orderflow.messaging.stores.postgres.store import PostgresStore
-from orderflow.messaging.stores.shares import SILENCE_S
+from orderflow.core.game_days.fault import FaultStore
+from orderflow.core.operations.port import OperatedStore
+from orderflow.core.postgres import schema
+from orderflow.core.postgres.faults import PostgresFaults
+from orderflow.core.postgres.outbox import PostgresOutboxReader
+from orderflow.core.postgres.store import PostgresStore
+from orderflow.core.store import LONGEST_WAIT_MS, SILENCE_S, OutboxReader, Store
+from orderflow.core.testing.state import MemoryDatabase
+from orderflow.core.testing.store import FaultTables, MemoryFaults, MemoryOutboxReader, MemoryStore
+from orderflow.core.timing import SystemClock
 from tests.conformance import store_tables
 from tests.support.postgres import PostgresServer
 
@@ -109,8 +106,8 @@ class PostgresBackend:
 
     async def open(self, silence_s: float = SILENCE_S, longest_wait_ms: int = LONGEST_WAIT_MS) -> OperatedStore:
         if not self._stores:
-            own = migrations.MigrationSequence.from_package("parcels", store_tables.__name__, store_tables.tables())
-            await migrations.migrate(self._url, [migrations.core(), own])
+            own = schema.MigrationSequence.from_package("parcels", store_tables.__name__, store_tables.tables())
+            await schema.migrate(self._url, [schema.core(), own])
         store = await PostgresStore.connect(
             self._url, tables=store_tables.tables(), silence_s=silence_s, longest_wait_ms=longest_wait_ms
         )

@@ -8,12 +8,11 @@ from uuid import UUID, uuid5
 
 from msgspec.structs import replace
 
-from orderflow.messaging.decision import Intent
-from orderflow.messaging.identity import NAMESPACE, slot_of
-from orderflow.messaging.inbox import Failure, InboxEntry, InboxState, ParkedEvent
-from orderflow.messaging.rows import Ref, Row
-from orderflow.messaging.store import Changes, OpenIntent, OutboxRecord, ParkedQuery, Plan, Store, Transaction
-from orderflow.messaging.transport import ConsumerRecord
+from orderflow.core.identity import NAMESPACE, slot_of
+from orderflow.core.inbox import Failure, InboxEntry, InboxState, ParkedEvent
+from orderflow.core.service import Intent, Ref, Row
+from orderflow.core.store import Changes, OpenIntent, OutboxRecord, ParkedQuery, Plan, Store, Transaction
+from orderflow.core.transport import ConsumerRecord
 
 CONSUMER = "shop"
 FAILURE = Failure("decision", "KeyError", "no such thing", "KeyError@model.py:7")

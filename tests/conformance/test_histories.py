@@ -11,10 +11,10 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from orderflow.messaging.clock import SystemClock
-from orderflow.messaging.stores.postgres.store import PostgresStore
-from orderflow.messaging.transports import postgres_log
-from orderflow.messaging.transports.memory import MemoryLog, MemoryTransport
+from orderflow.core import postgres_log
+from orderflow.core.postgres.store import PostgresStore
+from orderflow.core.testing import MemoryLog, MemoryTransport
+from orderflow.core.timing import SystemClock
 from tests.conformance import log_histories
 from tests.conformance.histories import Pair, Side, difference, history, shortened
 from tests.conformance.log_histories import LogSide, Sides

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import pytest
 
-from orderflow.messaging.recovery.model import ReplayPlan
-from orderflow.messaging.recovery.port import OperatedStore
-from orderflow.messaging.store import Act, Due, WorkKind
+from orderflow.core.operations.model import ReplayPlan
+from orderflow.core.operations.port import OperatedStore
+from orderflow.core.store import Act, Due, WorkKind
 from tests.conformance.store_backends import Backend
 from tests.conformance.store_values import CONSUMER, changes, commit, dead, intent, park, parked, queue, sequence
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from orderflow.messaging.inbox import EditedEvent, InboxEntry, InboxState
-from orderflow.messaging.recovery.model import LetterFilter, Moment, StoredLetter
-from orderflow.messaging.recovery.port import OperatedStore
-from orderflow.messaging.store import DataRefusedError, ParkedQuery, Plan
-from orderflow.messaging.transport import ConsumerRecord
+from orderflow.core.inbox import EditedEvent, InboxEntry, InboxState
+from orderflow.core.operations.model import LetterFilter, Moment, StoredLetter
+from orderflow.core.operations.port import OperatedStore
+from orderflow.core.store import DataRefusedError, ParkedQuery, Plan
+from orderflow.core.transport import ConsumerRecord
 from tests.conformance.store_values import CONSUMER, changes, dead, end, event_id, park, parked, sequence, waiting
 
 RECORD = ConsumerRecord("elsewhere", 9, 9, b"k", b'{"mended": true}', (("ce_id", b"new"),), 9)

@@ -7,9 +7,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from orderflow.messaging.faults.fault import Fault, FaultKind, FaultReader, FaultStore
-from orderflow.messaging.recovery.port import OperatedStore
-from orderflow.messaging.store import StoreUnavailableError
+from orderflow.core.game_days.fault import Fault, FaultKind, FaultReader, FaultStore
+from orderflow.core.operations.port import OperatedStore
+from orderflow.core.store import StoreUnavailableError
 from tests.conformance.store_backends import Backend
 from tests.support.waiting import eventually
 

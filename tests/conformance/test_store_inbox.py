@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from orderflow.messaging.inbox import InboxState
-from orderflow.messaging.store import Changes, DataRefusedError, Plan, Snapshot, Store
+from orderflow.core.inbox import InboxState
+from orderflow.core.store import Changes, DataRefusedError, Plan, Snapshot, Store
 from tests.conformance.store_values import CONSUMER, changes, commit, entry, outgoing, park, parked, waiting
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 from msgspec.structs import replace
 
-from orderflow.messaging.store import DataRefusedError, End, OpenIntent, Store
+from orderflow.core.store import DataRefusedError, End, OpenIntent, Store
 from tests.conformance.store_values import changes, commit, intent
 from tests.support.waiting import eventually
 

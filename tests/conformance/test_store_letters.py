@@ -8,10 +8,10 @@ from uuid import UUID
 import pytest
 from msgspec.structs import replace
 
-from orderflow.messaging.inbox import Failure, InboxEntry, InboxState, ParkedEvent, Waits
-from orderflow.messaging.recovery.model import LetterFilter, Moment
-from orderflow.messaging.recovery.port import OperatedStore
-from orderflow.messaging.store import Act, Changes, DataRefusedError, End, LogEntry
+from orderflow.core.inbox import Failure, InboxEntry, InboxState, ParkedEvent, Waits
+from orderflow.core.operations.model import LetterFilter, Moment
+from orderflow.core.operations.port import OperatedStore
+from orderflow.core.store import Act, Changes, DataRefusedError, End, LogEntry
 from tests.conformance.store_values import (
     CONSUMER,
     FAILURE,

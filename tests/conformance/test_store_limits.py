@@ -9,12 +9,12 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from orderflow.messaging.decision import Intent
-from orderflow.messaging.inbox import Failure, InboxEntry, InboxState, ParkedEvent
-from orderflow.messaging.recovery.model import LetterFilter
-from orderflow.messaging.recovery.port import OperatedStore
-from orderflow.messaging.store import DataRefusedError, OutboxRecord, Plan
-from orderflow.messaging.transport import MAX_RECORD_BYTES, ConsumerRecord, Headers, fits, size_of
+from orderflow.core.inbox import Failure, InboxEntry, InboxState, ParkedEvent
+from orderflow.core.operations.model import LetterFilter
+from orderflow.core.operations.port import OperatedStore
+from orderflow.core.service import Intent
+from orderflow.core.store import DataRefusedError, OutboxRecord, Plan
+from orderflow.core.transport import MAX_RECORD_BYTES, ConsumerRecord, Headers, fits, size_of
 from tests.conformance.store_values import (
     CONSUMER,
     as_given,

@@ -8,8 +8,8 @@ import random
 import pytest
 from msgspec.structs import replace
 
-from orderflow.messaging.identity import lock_id
-from orderflow.messaging.store import (
+from orderflow.core.identity import lock_id
+from orderflow.core.store import (
     DataRefusedError,
     Heard,
     OutboxFilter,

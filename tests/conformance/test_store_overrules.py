@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from orderflow.messaging.failures import Verdict
-from orderflow.messaging.recovery.model import Overrule
-from orderflow.messaging.recovery.port import OperatedStore
-from orderflow.messaging.store import Act
+from orderflow.core.failures import Verdict
+from orderflow.core.operations.model import Overrule
+from orderflow.core.operations.port import OperatedStore
+from orderflow.core.store import Act
 from tests.conformance.store_backends import Backend
 
 ADA = Act(who="ada", reason="forged \u2603")
@@ -38,5 +38,5 @@ async def test_it_holds_for_a_while(store: OperatedStore, monkeypatch: pytest.Mo
     await store.recovery.overrule(POISON, ADA, "said.")
 
     for where in ("memory", "postgres"):
-        monkeypatch.setattr(f"orderflow.messaging.stores.{where}.recovery.OVERRULE_HOLDS_MS", 0)
+        monkeypatch.setattr(f"orderflow.core.{where}.recovery.OVERRULE_HOLDS_MS", 0)
     assert list(await store.recovery.overrules()) == []

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from orderflow.messaging.inbox import InboxState
-from orderflow.messaging.recovery.port import OperatedStore
-from orderflow.messaging.store import Changes, DataRefusedError
+from orderflow.core.inbox import InboxState
+from orderflow.core.operations.port import OperatedStore
+from orderflow.core.store import Changes, DataRefusedError
 from tests.conformance.store_values import (
     CONSUMER,
     FAILURE,

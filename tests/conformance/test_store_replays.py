@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import pytest
 from msgspec.structs import replace
 
-from orderflow.messaging.inbox import EditedEvent, InboxEntry, InboxState
-from orderflow.messaging.recovery.model import Moment, Replay, ReplayPlan, ReplayProgress, ReplayState
-from orderflow.messaging.recovery.port import OperatedStore
-from orderflow.messaging.store import Act
+from orderflow.core.inbox import EditedEvent, InboxEntry, InboxState
+from orderflow.core.operations.model import Moment, Replay, ReplayPlan, ReplayProgress, ReplayState
+from orderflow.core.operations.port import OperatedStore
+from orderflow.core.store import Act
 from tests.conformance.store_backends import Backend
 from tests.conformance.store_values import (
     CONSUMER,

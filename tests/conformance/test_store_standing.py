@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from orderflow.messaging.recovery.model import Expired
-from orderflow.messaging.recovery.port import OperatedStore
-from orderflow.messaging.store import Act, Due, Standing, WorkKind
+from orderflow.core.operations.model import Expired
+from orderflow.core.operations.port import OperatedStore
+from orderflow.core.store import Act, Due, Standing, WorkKind
 from tests.conformance.store_values import CONSUMER, changes, commit, dead, intent, outgoing, park, parked, waiting
 from tests.support.waiting import eventually
 

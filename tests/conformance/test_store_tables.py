@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from orderflow.messaging.rows import Ref
-from orderflow.messaging.store import DataRefusedError, Plan, Store, TransitionRefusedError
+from orderflow.core.service import Ref
+from orderflow.core.store import DataRefusedError, Plan, Store, TransitionRefusedError
 from tests.conformance.store_tables import Counter, Move, Parcel, ParcelState
 from tests.conformance.store_values import changes, commit
 

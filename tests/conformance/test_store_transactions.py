@@ -8,8 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from orderflow.messaging.rows import Ref
-from orderflow.messaging.store import DataRefusedError, End, Plan, Store, StoreUnavailableError
+from orderflow.core.service import Ref
+from orderflow.core.store import DataRefusedError, End, Plan, Store, StoreUnavailableError
 from tests.conformance.store_backends import Backend
 from tests.conformance.store_tables import Counter, Line, Move, Parcel
 from tests.conformance.store_values import changes, commit, entry, intent, load, outgoing, parked

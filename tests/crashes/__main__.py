@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from orderflow.messaging.crash_points import EXIT_CODE, Point
+from orderflow.core.crash_points import EXIT_CODE, Point
 from orderflow.registry import SAGA
 from tests.crashes.cells import LOGS, MIGRATE, Cell, day_of, every_cell, why_not
 from tests.crashes.cost import nanoseconds, points_of_an_order

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from orderflow.messaging.crash_points import Point
+from orderflow.core.crash_points import Point
 from orderflow.registry import SAGA
 
 LOGS = ("postgres", "kafka")

@@ -11,7 +11,7 @@ from time import process_time
 
 import httpx2
 
-from orderflow.messaging.crash_points import Point, arm, reached
+from orderflow.core.crash_points import Point, arm, reached
 from orderflow.registry import SAGA
 from tests.support.postgres import PostgresServer
 from tests.support.saga import databases, running

@@ -17,13 +17,13 @@ from uuid import uuid4
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from orderflow.core import crash_points
+from orderflow.core.postgres.schema import installation_of
+from orderflow.core.postgres.sessions import connect, leave
 from orderflow.local import preparation
 from orderflow.local.home import Home
 from orderflow.local.preparation import make_topics
 from orderflow.local.processes import tail
-from orderflow.messaging import crash_points
-from orderflow.messaging.stores.postgres.connections import connect, leave
-from orderflow.messaging.stores.postgres.installation import installation_of
 from orderflow.registry import SAGA, service_of
 from orderflow.settings import Settings
 from tests.crashes.nursery import Child, Nursery

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from orderflow.messaging import crash_points
-from orderflow.messaging.crash_points import Point
+from orderflow.core import crash_points
+from orderflow.core.crash_points import Point
 from tests.crashes.cells import Cell, Day, rounds_of
 from tests.crashes.installation import Installation
 from tests.crashes.rounds import Outcome, Scene

@@ -30,7 +30,7 @@ UPKEEP = "hasty-upkeep"
 CHANGES: Mapping[str, Bug] = {
     **ZOO,
     UPKEEP: Bug(
-        UPKEEP, 1, "No bug: upkeep is due every second.", "messaging/engine.py", "_EVERY_S = 60.0", "_EVERY_S = 1.0"
+        UPKEEP, 1, "No bug: upkeep is due every second.", "core/engine.py", "_EVERY_S = 60.0", "_EVERY_S = 1.0"
     ),
 }
 
@@ -175,10 +175,10 @@ def load() -> None:
         "orderflow.cli.up",
         "orderflow.local.preparation",
         "orderflow.local.services",
-        "orderflow.messaging.transports.kafka",
-        "orderflow.messaging.transports.postgres_log",
+        "orderflow.core.kafka",
+        "orderflow.core.postgres_log",
         "orderflow.runtime.process",
-        *(f"orderflow.{service}.service" for service in SERVICES),
+        *(f"orderflow.services.{service}.service" for service in SERVICES),
     ):
         import_module(module)
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import httpx2
 
-from orderflow.audit.databases import audited
+from orderflow.audit.collect import audited
 from orderflow.audit.live import audit
-from orderflow.messaging.faults.fault import Fault, FaultKind
-from orderflow.messaging.stores.postgres.connections import connect, leave
-from orderflow.messaging.stores.postgres.faults import PostgresFaults
-from orderflow.messaging.transport import Transport
-from orderflow.runtime.transports import connect_transport
+from orderflow.core.game_days.fault import Fault, FaultKind
+from orderflow.core.postgres.faults import PostgresFaults
+from orderflow.core.postgres.sessions import connect, leave
+from orderflow.core.transport import Transport
+from orderflow.runtime.wiring import connect_transport
 from tests.crashes.cells import Cell, Day
 from tests.crashes.installation import Installation, Worker
 from tests.crashes.nursery import UPKEEP

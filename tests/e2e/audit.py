@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from orderflow.audit.databases import audited
+from orderflow.audit.collect import audited
 from orderflow.audit.findings import Report
 from orderflow.audit.live import audit
-from orderflow.runtime.transports import connect_transport
+from orderflow.runtime.wiring import connect_transport
 from tests.e2e.shop import Shop
 
 REST_TIMEOUT_S = 90.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orderflow.messaging.crash_points import Point
+from orderflow.core.crash_points import Point
 from tests.crashes.cells import Cell, every_cell, part
 from tests.crashes.matrix import Matrix, Servers
 from tests.support.kafka import KafkaServer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from orderflow.audit.databases import audited
+from orderflow.audit.collect import audited
 from tests.e2e.audit import assert_promises
 from tests.e2e.shop import VISA, Shop
 from tests.e2e.system import System

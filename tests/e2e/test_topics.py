@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from orderflow.messaging.cloudevents import header_text
-from orderflow.messaging.transport import ConsumerRecord, ProducerRecord, Transport
+from orderflow.core.cloudevents import header_text
+from orderflow.core.transport import ConsumerRecord, ProducerRecord, Transport
 from tests.e2e.audit import assert_promises
 from tests.e2e.shop import VISA, Shop
 from tests.e2e.system import System

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from orderflow.messaging.transport import ConsumerRecord, ProducerRecord, Transport
-from orderflow.runtime.transports import connect_transport
+from orderflow.core.transport import ConsumerRecord, ProducerRecord, Transport
+from orderflow.runtime.wiring import connect_transport
 from tests.e2e.system import System
 
 PAGE = 1_000

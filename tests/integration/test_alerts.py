@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from orderflow.messaging.transport import ProducerRecord
-from orderflow.messaging.transports import postgres_log
+from orderflow.core import postgres_log
+from orderflow.core.transport import ProducerRecord
 from tests.support.postgres import PostgresServer
 from tests.support.receiver import receiving
 from tests.support.saga import Databases, databases, running

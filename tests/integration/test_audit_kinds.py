@@ -9,15 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping
 import asyncpg
 import pytest
 
-from orderflow.audit.collect import Collector, ledgers
-from orderflow.audit.databases import opened
+from orderflow.audit.collect import Collector, ledgers, opened
 from orderflow.audit.findings import Finding, Kind, Report
 from orderflow.audit.live import Scope, audit
 from orderflow.audit.orders import check_order
-from orderflow.events.topics import PAYMENT_STATUS
-from orderflow.messaging.dead_letters import topic_of
-from orderflow.messaging.transport import ProducerRecord
-from orderflow.messaging.transports import postgres_log
+from orderflow.core import postgres_log
+from orderflow.core.dead_letters import topic_of
+from orderflow.core.transport import ProducerRecord
+from orderflow.events.base import PAYMENT_STATUS
 from tests.support.clean_books import fill
 from tests.support.corruption import ON_ORDER_EVENTS, PLANTS, UNDER_WAY, Plant
 from tests.support.damage import unguarded

@@ -17,12 +17,12 @@ import httpx2
 import pytest
 from click.testing import CliRunner
 
-from orderflow.audit.databases import opened
+from orderflow.audit.collect import opened
 from orderflow.audit.findings import Promise, Report
 from orderflow.audit.live import audit
 from orderflow.cli import main
-from orderflow.messaging.store import StoreUnavailableError
-from orderflow.messaging.transports import postgres_log
+from orderflow.core import postgres_log
+from orderflow.core.store import StoreUnavailableError
 from tests.support.damage import unguarded
 from tests.support.postgres import PostgresServer
 from tests.support.saga import SERVICES, Databases, databases, running

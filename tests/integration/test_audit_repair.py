@@ -20,7 +20,7 @@ import httpx2
 
 from orderflow.audit.findings import Report
 from orderflow.audit.live import audit
-from orderflow.messaging.transports import postgres_log
+from orderflow.core import postgres_log
 from tests.support.damage import DAMAGES, Damage, damage
 from tests.support.postgres import PostgresServer
 from tests.support.saga import SERVICES, Databases, databases, running

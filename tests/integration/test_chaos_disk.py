@@ -12,7 +12,7 @@ import pytest
 FILL = """
 import errno, sys
 from pathlib import Path
-from orderflow.chaos.disk import SmallDisk
+from orderflow.chaos.system import SmallDisk
 
 place = Path(sys.argv[1])
 disk = SmallDisk(place, 64)

@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 
 from orderflow.cli.doctor import databases
-from orderflow.messaging.transport import ProducerRecord
+from orderflow.core.transport import ProducerRecord
 from orderflow.settings import Settings
 from tests.support.command_line import System, running
 from tests.support.waiting import eventually

@@ -17,9 +17,9 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from orderflow.cli.running import as_running
-from orderflow.messaging.failures import FAILING_KEYS_MIN
-from orderflow.messaging.transport import ProducerRecord
+from orderflow.cli.session import as_running
+from orderflow.core.failures import FAILING_KEYS_MIN
+from orderflow.core.transport import ProducerRecord
 from orderflow.registry import SAGA
 from orderflow.settings import Settings
 from tests.support.command_line import System, running

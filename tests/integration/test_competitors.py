@@ -9,15 +9,15 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from orderflow.messaging.stores.postgres import migrations
-from orderflow.messaging.stores.postgres.outbox import PostgresOutboxReader
-from orderflow.messaging.stores.postgres.queries import load_queries
-from orderflow.messaging.stores.postgres.store import PostgresStore
-from orderflow.messaging.stores.postgres.tables import tables_of
-from orderflow.messaging.transport import TopicSettings
-from orderflow.messaging.transports import postgres_log
-from orderflow.order.service import SERVICE
-from orderflow.order.storage import Orders
+from orderflow.core import postgres_log
+from orderflow.core.postgres import schema
+from orderflow.core.postgres.outbox import PostgresOutboxReader
+from orderflow.core.postgres.queries import load_queries
+from orderflow.core.postgres.store import PostgresStore
+from orderflow.core.postgres.tables import tables_of
+from orderflow.core.transport import TopicSettings
+from orderflow.services.order.service import SERVICE
+from orderflow.services.order.storage import Orders
 from tests.conformance.store_values import changes, commit, outgoing
 from tests.support.postgres import PostgresServer
 from tests.support.saga import databases
@@ -52,8 +52,8 @@ async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection[asyn
 
 async def test_a_slot_that_another_relay_has_taken_in_the_meantime_is_not_claimed(database_url: str) -> None:
     """The late one looks before the first takes the slots, and asks for them after it has."""
-    await migrations.migrate(database_url, [migrations.core()])
-    queries = load_queries("orderflow.messaging.stores.postgres")
+    await schema.migrate(database_url, [schema.core()])
+    queries = load_queries("orderflow.core.postgres")
     before = queries["outbox_standing"] + " AND classid <> 1868981601"
     store = await PostgresStore.connect(database_url, tables=[], slots=SLOTS)
     late = PostgresOutboxReader(
@@ -70,7 +70,7 @@ async def test_a_slot_that_another_relay_has_taken_in_the_meantime_is_not_claime
 
 async def test_what_a_relay_remembers_of_rows_ends_with_its_slots(database_url: str) -> None:
     """Then the table is asked, which is the truth."""
-    await migrations.migrate(database_url, [migrations.core()])
+    await schema.migrate(database_url, [schema.core()])
     store = await PostgresStore.connect(database_url, tables=[], slots=SLOTS)
     connection = await asyncpg.connect(database_url)
     try:
@@ -132,7 +132,7 @@ async def test_a_record_of_which_nobody_has_been_told_is_found(
 async def test_who_does_not_hold_a_partition_any_more_settles_nothing_there(
     log: postgres_log.PostgresLogTransport, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
-    renew = load_queries("orderflow.messaging.transports.postgres_log")["renew"]
+    renew = load_queries("orderflow.core.postgres_log")["renew"]
     await log.subscribe("group", [TOPIC])
     [row] = await connection.fetch("SELECT * FROM group_offsets")
     group, partition, generation = row["group_id"], [row["partition_id"]], row["owner_generation"]

@@ -17,10 +17,10 @@ from uuid import UUID
 import httpx2
 import pytest
 
+from orderflow.core.inbox import InboxState
 from orderflow.events.order import Item, OrderPlaced
 from orderflow.events.payment import PaymentSucceeded
 from orderflow.local.state import settings_environment
-from orderflow.messaging.inbox import InboxState
 from tests.support.postgres import PostgresServer
 from tests.support.saga import Databases, Wire, databases, new_order_id, wire
 from tests.support.waiting import eventually

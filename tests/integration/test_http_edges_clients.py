@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from orderflow.runtime.connections import HttpLimits
+from orderflow.http.protocol import HttpLimits
 from tests.integration.test_http_edges_process import ready, started
 from tests.support.frame import GOOD, Recorder, serving
 from tests.support.sample.running import migrate

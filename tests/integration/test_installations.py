@@ -14,7 +14,7 @@ from orderflow.local import preparation
 from orderflow.local.errors import LocalError
 from orderflow.local.preparation import all_topics, make_topics
 from orderflow.runtime.process import ExitCode, run_service
-from orderflow.runtime.transports import connect_transport
+from orderflow.runtime.wiring import connect_transport
 from orderflow.settings import SettingsError
 from tests.support.kafka import KafkaServer
 from tests.support.postgres import PostgresServer

@@ -11,13 +11,13 @@ from uuid import UUID
 import httpx2
 import pytest
 
+from orderflow.core.postgres.store import PostgresStore
+from orderflow.core.postgres.tables import tables_of
+from orderflow.core.store import DataRefusedError
 from orderflow.events.inventory import StockRejected, StockReserved
 from orderflow.events.order import Item
 from orderflow.events.payment import PaymentSucceeded
-from orderflow.inventory.service import DEMO_CATALOGUE, SERVICE
-from orderflow.messaging.store import DataRefusedError
-from orderflow.messaging.stores.postgres.store import PostgresStore
-from orderflow.messaging.stores.postgres.tables import tables_of
+from orderflow.services.inventory.service import DEMO_CATALOGUE, SERVICE
 from tests.support.postgres import PostgresServer
 from tests.support.saga import Databases, Wire, databases, new_order_id, running, wire
 from tests.support.waiting import eventually

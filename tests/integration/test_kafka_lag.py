@@ -7,8 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from orderflow.messaging.transport import TopicSettings, TransportUnavailableError
-from orderflow.messaging.transports.kafka import KafkaTransport
+from orderflow.core.kafka import KafkaTransport
+from orderflow.core.transport import TopicSettings, TransportUnavailableError
 from tests.support.kafka import KafkaServer
 
 ROOT = Path(__file__).parents[2]

@@ -14,23 +14,22 @@ from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
-from orderflow.messaging import cloudevents
-from orderflow.messaging.catalogue import Catalogue, UndecodableError
-from orderflow.messaging.cloudevents import header_text
-from orderflow.messaging.flow import FLOW_STATUS
-from orderflow.messaging.incoming import from_record
-from orderflow.messaging.pacing import Pacer
-from orderflow.messaging.relay import Relay
-from orderflow.messaging.transport import (
+from orderflow.core import cloudevents
+from orderflow.core.cloudevents import header_text
+from orderflow.core.dead_letters import FLOW_STATUS
+from orderflow.core.incoming import from_record
+from orderflow.core.kafka import KafkaTransport
+from orderflow.core.kafka.membership import BACK_PRESSURE_S, MAX_RECORDS
+from orderflow.core.messages import Catalogue, UndecodableError
+from orderflow.core.relay import Relay
+from orderflow.core.timing import Pacer
+from orderflow.core.transport import (
     UNREADABLE_HEADERS,
     ProducerRecord,
     TopicSettings,
     TransportUnavailableError,
     size_of,
 )
-from orderflow.messaging.transports.kafka import KafkaTransport
-from orderflow.messaging.transports.kafka.inbox import MAX_RECORDS
-from orderflow.messaging.transports.kafka.member import BACK_PRESSURE_S
 from tests.support.forged_kafka import produce
 from tests.support.kafka import KafkaServer
 from tests.support.records import numbered, numbers, take

@@ -13,7 +13,9 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from orderflow.cli import topic as tailing
-from orderflow.messaging.transport import (
+from orderflow.core.kafka import KafkaTransport
+from orderflow.core.kafka.membership import BACK_PRESSURE_S, MAX_RECORDS
+from orderflow.core.transport import (
     Consumer,
     ConsumerRecord,
     ProducerRecord,
@@ -23,9 +25,6 @@ from orderflow.messaging.transport import (
     Transport,
     TransportUnavailableError,
 )
-from orderflow.messaging.transports.kafka import KafkaTransport
-from orderflow.messaging.transports.kafka.inbox import MAX_RECORDS
-from orderflow.messaging.transports.kafka.member import BACK_PRESSURE_S
 from tests.support.kafka import KafkaServer
 from tests.support.kafka_gate import OFFSET_COMMIT, gate
 from tests.support.records import numbered, numbers, settled_total, take

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from orderflow.messaging.transport import ProducerRecord
-from orderflow.messaging.transports import postgres_log
+from orderflow.core import postgres_log
+from orderflow.core.transport import ProducerRecord
 from tests.support.postgres import PostgresServer
 from tests.support.saga import Databases, databases, running
 from tests.support.waiting import eventually

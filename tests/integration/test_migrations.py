@@ -10,10 +10,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from orderflow.messaging.store import DataRefusedError, SchemaBehindError
-from orderflow.messaging.stores.postgres import migrations
-from orderflow.messaging.stores.postgres.connections import Connection
-from orderflow.messaging.stores.postgres.migrations import MigrationSequence
+from orderflow.core.postgres import schema
+from orderflow.core.postgres.schema import MigrationSequence
+from orderflow.core.postgres.sessions import Connection
+from orderflow.core.store import DataRefusedError, SchemaBehindError
 
 
 @pytest.fixture
@@ -37,17 +37,17 @@ async def tables(connection: Connection) -> set[str]:
 
 async def test_migrations_are_applied_once_in_order(connection: Connection, tmp_path: Path) -> None:
     first = sequence(tmp_path, "shop", **{"0001_a": "CREATE TABLE a (n int)"})
-    assert [done.name for done in await migrations.apply(connection, [first])] == ["a"]
+    assert [done.name for done in await schema.apply(connection, [first])] == ["a"]
     both = sequence(tmp_path, "shop", **{"0002_b": "ALTER TABLE a RENAME TO b; CREATE TABLE c (n int);"})
-    assert [(done.number, done.name) for done in await migrations.apply(connection, [both])] == [(2, "b")]
-    assert await migrations.apply(connection, [both]) == []
+    assert [(done.number, done.name) for done in await schema.apply(connection, [both])] == [(2, "b")]
+    assert await schema.apply(connection, [both]) == []
     assert await tables(connection) == {"b", "c"}
 
 
 async def test_sequences_number_their_own_files(connection: Connection, tmp_path: Path) -> None:
     one = sequence(tmp_path / "one", "one", **{"0001_a": "CREATE TABLE a (n int)"})
     two = sequence(tmp_path / "two", "two", **{"0001_a": "ALTER TABLE a ADD m int"})
-    done = await migrations.apply(connection, [one, two])
+    done = await schema.apply(connection, [one, two])
     assert [(each.sequence, each.number) for each in done] == [("one", 1), ("two", 1)]
 
 
@@ -57,45 +57,45 @@ async def test_one_that_fails_leaves_nothing_and_keeps_those_before_it(
     bad = "CREATE TABLE b (n int); INSERT INTO b VALUES (1 / 0);"
     both = sequence(tmp_path, **{"0001_a": "CREATE TABLE a (n int)", "0002_b": bad})
     with pytest.raises(DataRefusedError):
-        await migrations.apply(connection, [both])
+        await schema.apply(connection, [both])
     assert await tables(connection) == {"a"}
-    assert [m.name for _, m in await migrations.pending(connection, [both])] == ["b"]
+    assert [m.name for _, m in await schema.pending(connection, [both])] == ["b"]
 
 
 async def test_several_processes_may_migrate_at_once(database_url: str, tmp_path: Path) -> None:
     many = sequence(tmp_path, **{f"{n:04}_t": f"CREATE TABLE t{n} (n int)" for n in range(1, 6)})
-    results = await asyncio.gather(*(migrations.migrate(database_url, [many]) for _ in range(4)))
+    results = await asyncio.gather(*(schema.migrate(database_url, [many]) for _ in range(4)))
     assert sorted(done.number for result in results for done in result) == [1, 2, 3, 4, 5]
 
 
 async def test_a_schema_that_is_behind_is_refused_with_what_to_run(database_url: str, tmp_path: Path) -> None:
     one = sequence(tmp_path, **{"0001_a": "SELECT 1"})
     with pytest.raises(SchemaBehindError, match="shop 0001 a: run `orderflow migrate`"):
-        await migrations.check(database_url, [one])
-    await migrations.migrate(database_url, [one])
-    await migrations.check(database_url, [one])
+        await schema.check(database_url, [one])
+    await schema.migrate(database_url, [one])
+    await schema.check(database_url, [one])
 
 
 async def test_a_schema_that_is_ahead_is_fine(database_url: str, tmp_path: Path) -> None:
     ahead = sequence(tmp_path / "new", **{"0001_a": "SELECT 1", "0002_b": "SELECT 2"})
-    await migrations.migrate(database_url, [ahead])
+    await schema.migrate(database_url, [ahead])
     old = sequence(tmp_path / "old", **{"0001_a": "SELECT 1"})
-    await migrations.check(database_url, [old])
+    await schema.check(database_url, [old])
 
 
 async def test_a_migration_edited_after_it_was_applied_is_refused(database_url: str, tmp_path: Path) -> None:
-    await migrations.migrate(database_url, [sequence(tmp_path, **{"0001_a": "SELECT 1"})])
+    await schema.migrate(database_url, [sequence(tmp_path, **{"0001_a": "SELECT 1"})])
     edited = sequence(tmp_path, **{"0001_a": "SELECT 2"})
     with pytest.raises(SchemaBehindError, match="shop 0001 a was edited"):
-        await migrations.check(database_url, [edited])
+        await schema.check(database_url, [edited])
     with pytest.raises(SchemaBehindError, match="edited"):
-        await migrations.migrate(database_url, [edited])
+        await schema.migrate(database_url, [edited])
 
 
 async def test_line_ends_do_not_make_an_edit(database_url: str, tmp_path: Path) -> None:
-    await migrations.migrate(database_url, [sequence(tmp_path, **{"0001_a": "SELECT 1;\nSELECT 2;\n"})])
+    await schema.migrate(database_url, [sequence(tmp_path, **{"0001_a": "SELECT 1;\nSELECT 2;\n"})])
     (tmp_path / "0001_a.sql").write_bytes(b"SELECT 1;\r\nSELECT 2;\r\n")
-    await migrations.check(database_url, [MigrationSequence.from_folder("shop", tmp_path)])
+    await schema.check(database_url, [MigrationSequence.from_folder("shop", tmp_path)])
 
 
 @pytest.mark.parametrize("name", ["1_a", "0001-a", "0001_A", "0002_a", "0000_a"])
@@ -111,11 +111,11 @@ def test_two_files_of_one_number_are_refused(tmp_path: Path) -> None:
 
 async def test_a_database_that_does_not_exist_is_a_schema_that_is_behind(database_url: str) -> None:
     with pytest.raises(SchemaBehindError, match="orderflow migrate"):
-        await migrations.check(f"{database_url}_not", [migrations.core()])
+        await schema.check(f"{database_url}_not", [schema.core()])
 
 
 async def test_every_table_and_named_rule_of_the_core_says_what_it_is_for(connection: Connection) -> None:
-    await migrations.apply(connection, [migrations.core()])
+    await schema.apply(connection, [schema.core()])
     nameless = await connection.fetch(
         """SELECT conrelid::regclass::text || '.' || conname FROM pg_constraint
         WHERE connamespace = 'public'::regnamespace AND contype <> 'n' AND obj_description(oid) IS NULL"""

@@ -16,8 +16,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from orderflow.events.topics import PAYMENT_STATUS
-from orderflow.messaging.transport import ProducerRecord
+from orderflow.core.transport import ProducerRecord
+from orderflow.events.base import PAYMENT_STATUS
 from scripts.lint_api import documents
 from tests.support.postgres import PostgresServer
 from tests.support.saga import SERVICES, Databases, databases, running, wire

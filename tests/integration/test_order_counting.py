@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncpg
 
-from orderflow.messaging.stores.postgres.store import PostgresStore
-from orderflow.messaging.stores.postgres.tables import tables_of
-from orderflow.order.service import SERVICE as ORDER
-from orderflow.order.storage import Orders
+from orderflow.core.postgres.store import PostgresStore
+from orderflow.core.postgres.tables import tables_of
+from orderflow.services.order.service import SERVICE as ORDER
+from orderflow.services.order.storage import Orders
 from tests.support.postgres import PostgresServer
 from tests.support.saga import databases
 

@@ -11,10 +11,10 @@ from uuid import UUID
 import httpx2
 import pytest
 
+from orderflow.core.dead_letters import Parked, Reopened
 from orderflow.events.inventory import MissingLine, ReservedLine, StockRejected, StockReserved
 from orderflow.events.order import Item, OrderCompleted, OrderFailed, OrderPlaced
 from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded, RefundFailed
-from orderflow.messaging.flow import Parked, Reopened
 from tests.support.postgres import PostgresServer
 from tests.support.saga import Databases, Wire, databases, running, wire
 from tests.support.waiting import eventually
@@ -170,8 +170,8 @@ async def test_a_malformed_key_is_refused_by_name(service: httpx2.AsyncClient, k
 async def test_keys_are_forgotten_after_their_time_and_orders_are_not(
     made: Databases, postgres: PostgresServer
 ) -> None:
-    from orderflow.messaging.stores.postgres.store import PostgresStore
-    from orderflow.order.storage import Orders
+    from orderflow.core.postgres.store import PostgresStore
+    from orderflow.services.order.storage import Orders
 
     await made.migrate()
     insert = (
@@ -192,8 +192,8 @@ async def test_keys_are_forgotten_after_their_time_and_orders_are_not(
 async def test_upkeep_forgets_no_key_before_its_time(made: Databases, postgres: PostgresServer) -> None:
     from types import SimpleNamespace
 
-    from orderflow.messaging.stores.postgres.store import PostgresStore
-    from orderflow.order.storage import forget_old_keys
+    from orderflow.core.postgres.store import PostgresStore
+    from orderflow.services.order.storage import forget_old_keys
 
     await made.migrate()
     insert = (

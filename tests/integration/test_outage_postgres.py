@@ -12,23 +12,20 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from orderflow.core import cloudevents, identity
+from orderflow.core.engine import Engine, EngineConfig
+from orderflow.core.messages import Envelope, Event
+from orderflow.core.postgres import schema
+from orderflow.core.postgres.store import PostgresStore
+from orderflow.core.postgres.tables import tables_of
+from orderflow.core.service import Decision, Handler, Rows
+from orderflow.core.telemetry import Signals
+from orderflow.core.testing import MemoryLog, MemoryTransport
+from orderflow.core.timing import SystemClock
+from orderflow.core.transport import ProducerRecord, TopicSettings
 from orderflow.events.inventory import MissingLine, StockRejected
 from orderflow.events.order import Item, OrderPlaced
-from orderflow.messaging import cloudevents, identity
-from orderflow.messaging.clock import SystemClock
-from orderflow.messaging.decision import Decision, Handler
-from orderflow.messaging.engine import Engine
-from orderflow.messaging.engine_config import EngineConfig
-from orderflow.messaging.envelope import Envelope
-from orderflow.messaging.message import Event
-from orderflow.messaging.rows import Rows
-from orderflow.messaging.signals import Signals
-from orderflow.messaging.stores.postgres import migrations
-from orderflow.messaging.stores.postgres.store import PostgresStore
-from orderflow.messaging.stores.postgres.tables import tables_of
-from orderflow.messaging.transport import ProducerRecord, TopicSettings
-from orderflow.messaging.transports.memory import MemoryLog, MemoryTransport
-from orderflow.payment.service import SERVICE
+from orderflow.services.payment.service import SERVICE
 from tests.support.postgres import PostgresServer
 from tests.support.saga import new_order_id
 from tests.support.waiting import eventually
@@ -93,7 +90,7 @@ class Shop:
 
 @pytest.fixture
 async def shop(postgres: PostgresServer, database_url: str) -> AsyncIterator[Shop]:
-    await migrations.migrate(database_url, migrations.schema_of(SERVICE))
+    await schema.migrate(database_url, schema.schema_of(SERVICE))
     store = await PostgresStore.connect(database_url, tables=tables_of(SERVICE.tables))
     shop = Shop(store, postgres, urlsplit(database_url).path.removeprefix("/"))
     shop.engine.start()
@@ -122,8 +119,8 @@ PARKED = "SELECT count(*) FROM parked_events"
 async def test_one_type_in_outage_stops_no_other_and_heals(
     shop: Shop, in_hand: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orderflow.messaging.consumer.RECORDS_MAX", in_hand)
-    monkeypatch.setattr("orderflow.messaging.consumer.PROBES_KEPT", 5)
+    monkeypatch.setattr("orderflow.core.consumer.RECORDS_MAX", in_hand)
+    monkeypatch.setattr("orderflow.core.consumer.PROBES_KEPT", 5)
     await shop.publish(*map(placed, OLDER))
     await eventually(lambda: shop.rows(PAYMENTS, COUNT), timeout_s=30, every_s=0.1)
 

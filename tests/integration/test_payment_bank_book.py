@@ -9,9 +9,9 @@ from uuid import uuid4
 
 import pytest
 
-from orderflow.bank.bank import BankBook, BankFailedError, BankUnavailableError, Charge, MemoryBook, Refund
-from orderflow.bank.postgres import PostgresBook, bank_migrations
-from orderflow.messaging.stores.postgres import migrations
+from orderflow.core.postgres import schema
+from orderflow.services.bank.bank import BankBook, BankFailedError, BankUnavailableError, Charge, MemoryBook, Refund
+from orderflow.services.bank.postgres import PostgresBook, bank_migrations
 from tests.support.decisions import id_of
 from tests.support.postgres import PostgresServer
 
@@ -23,7 +23,7 @@ async def book(request: pytest.FixtureRequest) -> AsyncIterator[BankBook]:
         opened = MemoryBook()
     else:
         url: str = request.getfixturevalue("database_url")
-        await migrations.migrate(url, [bank_migrations()])
+        await schema.migrate(url, [bank_migrations()])
         opened = PostgresBook(url)
     yield opened
     await opened.close()
@@ -110,7 +110,7 @@ async def test_a_bank_without_its_database_is_unavailable_and_comes_back() -> No
     server = PostgresServer()
     server.start()
     try:
-        await migrations.migrate(server.url(), [bank_migrations()])
+        await schema.migrate(server.url(), [bank_migrations()])
         book = PostgresBook(server.url())
         await book.charge(charge("a"))
         server.crash()

@@ -11,22 +11,20 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from orderflow.core import cloudevents, identity
+from orderflow.core.engine import Engine, EngineConfig
+from orderflow.core.messages import Envelope, Event
+from orderflow.core.postgres import schema
+from orderflow.core.postgres.store import PostgresStore
+from orderflow.core.postgres.tables import tables_of
+from orderflow.core.telemetry import OutageJudged, Signal, Signals
+from orderflow.core.testing import MemoryLog, MemoryTransport
+from orderflow.core.timing import SystemClock
+from orderflow.core.transport import ProducerRecord, TopicSettings
 from orderflow.events.order import Item
 from orderflow.events.payment import PaymentFailed, PaymentSucceeded
-from orderflow.messaging import cloudevents, identity
-from orderflow.messaging.clock import SystemClock
-from orderflow.messaging.engine import Engine
-from orderflow.messaging.engine_config import EngineConfig
-from orderflow.messaging.envelope import Envelope
-from orderflow.messaging.message import Event
-from orderflow.messaging.signals import OutageJudged, Signal, Signals
-from orderflow.messaging.stores.postgres import migrations
-from orderflow.messaging.stores.postgres.store import PostgresStore
-from orderflow.messaging.stores.postgres.tables import tables_of
-from orderflow.messaging.transport import ProducerRecord, TopicSettings
-from orderflow.messaging.transports.memory import MemoryLog, MemoryTransport
-from orderflow.order.messages import PlaceOrder
-from orderflow.order.service import SERVICE
+from orderflow.services.order.messages import PlaceOrder
+from orderflow.services.order.service import SERVICE
 from tests.support.postgres import PostgresServer
 from tests.support.saga import new_order_id
 from tests.support.waiting import eventually
@@ -88,7 +86,7 @@ class Shop:
 
 @pytest.fixture
 async def shop(postgres: PostgresServer, database_url: str) -> AsyncIterator[Shop]:
-    await migrations.migrate(database_url, migrations.schema_of(SERVICE))
+    await schema.migrate(database_url, schema.schema_of(SERVICE))
     store = await PostgresStore.connect(database_url, tables=tables_of(SERVICE.tables))
     shop = Shop(store, postgres, urlsplit(database_url).path.removeprefix("/"))
     shop.engine.start()

@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from orderflow.messaging.store import SchemaBehindError
-from orderflow.messaging.transport import (
+from orderflow.core.postgres_log import PostgresLogTransport, check, migrate
+from orderflow.core.store import SchemaBehindError
+from orderflow.core.transport import (
     Consumer,
     ConsumerRecord,
     ProducerRecord,
     TopicSettings,
     TransportUnavailableError,
 )
-from orderflow.messaging.transports.postgres_log import PostgresLogTransport, check, migrate
 from tests.support.locks import holding, waits_for_a_lock
 from tests.support.member import ProcessMember
 from tests.support.postgres import PostgresServer, age_segments

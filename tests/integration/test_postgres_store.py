@@ -10,8 +10,12 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from orderflow.messaging.recovery.model import LetterFilter, ReplayPlan, ReplayProgress
-from orderflow.messaging.store import (
+from orderflow.core.operations.model import LetterFilter, ReplayPlan, ReplayProgress
+from orderflow.core.postgres import schema
+from orderflow.core.postgres.queries import load_queries
+from orderflow.core.postgres.schema import MigrationSequence
+from orderflow.core.postgres.store import PACKAGE, PostgresStore
+from orderflow.core.store import (
     Act,
     DataRefusedError,
     End,
@@ -20,10 +24,6 @@ from orderflow.messaging.store import (
     SchemaBehindError,
     StoreUnavailableError,
 )
-from orderflow.messaging.stores.postgres import migrations
-from orderflow.messaging.stores.postgres.migrations import MigrationSequence
-from orderflow.messaging.stores.postgres.queries import load_queries
-from orderflow.messaging.stores.postgres.store import PACKAGE, PostgresStore
 from tests.conformance import store_tables
 from tests.conformance.store_tables import Counter, Parcel
 from tests.conformance.store_values import (
@@ -43,7 +43,7 @@ from tests.support.waiting import eventually
 @pytest.fixture
 async def store(database_url: str) -> AsyncIterator[PostgresStore]:
     own = MigrationSequence.from_package("parcels", store_tables.__name__, store_tables.tables())
-    await migrations.migrate(database_url, [migrations.core(), own])
+    await schema.migrate(database_url, [schema.core(), own])
     opened = await PostgresStore.connect(
         database_url, tables=store_tables.tables(), transactions_max=2, patience_s=0.1
     )

@@ -14,12 +14,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from orderflow.messaging import progress
-from orderflow.messaging.engine import Engine
-from orderflow.messaging.engine_config import EngineConfig
-from orderflow.messaging.signals import BegunAnew, Stalled
-from orderflow.messaging.transport import ProducerRecord, TopicSettings
-from orderflow.messaging.transports.kafka import KafkaTransport, member, records
+from orderflow.core import progress
+from orderflow.core.engine import Engine, EngineConfig
+from orderflow.core.kafka import KafkaTransport, membership
+from orderflow.core.telemetry import BegunAnew, Stalled
+from orderflow.core.transport import ProducerRecord, TopicSettings
 from orderflow.runtime.process import ExitCode, run_service
 from tests.support.kafka import KafkaServer
 from tests.support.locks import holding
@@ -140,14 +139,14 @@ async def test_a_kafka_consumer_whose_poll_thread_stands_still_is_told_and_joine
     monkeypatch.setattr(progress, "ANEW_S", 6.0)
     monkeypatch.setattr(progress, "HOPELESS_S", 12.0)
     stuck, released = threading.Event(), threading.Event()
-    read = records.from_message
+    read = membership.from_message
 
     def stand_still(message: object) -> object:
         if stuck.is_set():
             released.wait()
         return read(message)
 
-    monkeypatch.setattr(member, "from_message", stand_still)
+    monkeypatch.setattr(membership, "from_message", stand_still)
     world, ended = World(), list[str]()
     transport = await KafkaTransport.connect(kafka.bootstrap)
     names = ("counts", "totals", "flow-status", "counts.DLT")

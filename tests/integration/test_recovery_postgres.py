@@ -15,36 +15,26 @@ import msgspec
 import pytest
 
 from orderflow.cli.dlt import check
+from orderflow.core import cloudevents, identity
+from orderflow.core.engine import Engine, EngineConfig
+from orderflow.core.incoming import Incoming, from_record
+from orderflow.core.messages import Envelope, Event
+from orderflow.core.operations import replay as replaying
+from orderflow.core.operations.model import LetterFilter, Rehearsed, Replay, ReplayPlan, ReplayProgress, ReplayState
+from orderflow.core.postgres import schema
+from orderflow.core.postgres.store import PostgresStore
+from orderflow.core.postgres.tables import tables_of
+from orderflow.core.processor import Processor
+from orderflow.core.service import Decision, Handler, Rows
+from orderflow.core.store import Act, Plan
+from orderflow.core.telemetry import Signals
+from orderflow.core.testing import MemoryLog, MemoryTransport
+from orderflow.core.timing import SystemClock
+from orderflow.core.transport import ConsumerRecord, TopicSettings
 from orderflow.events.inventory import MissingLine, StockRejected
 from orderflow.events.order import Item, OrderPlaced
-from orderflow.messaging import cloudevents, identity
-from orderflow.messaging.clock import SystemClock
-from orderflow.messaging.decision import Decision, Handler
-from orderflow.messaging.engine import Engine
-from orderflow.messaging.engine_config import EngineConfig
-from orderflow.messaging.envelope import Envelope
-from orderflow.messaging.incoming import Incoming, from_record
-from orderflow.messaging.message import Event
-from orderflow.messaging.processor import Processor
-from orderflow.messaging.recovery import replay as replaying
-from orderflow.messaging.recovery.model import (
-    LetterFilter,
-    Rehearsed,
-    Replay,
-    ReplayPlan,
-    ReplayProgress,
-    ReplayState,
-)
-from orderflow.messaging.rows import Rows
-from orderflow.messaging.signals import Signals
-from orderflow.messaging.store import Act, Plan
-from orderflow.messaging.stores.postgres import migrations
-from orderflow.messaging.stores.postgres.store import PostgresStore
-from orderflow.messaging.stores.postgres.tables import tables_of
-from orderflow.messaging.transport import ConsumerRecord, TopicSettings
-from orderflow.messaging.transports.memory import MemoryLog, MemoryTransport
-from orderflow.payment.model import Payment, Status
-from orderflow.payment.service import SERVICE
+from orderflow.services.payment.model import Payment, Status
+from orderflow.services.payment.service import SERVICE
 from tests.support.postgres import PostgresServer
 from tests.support.saga import new_order_id
 from tests.support.waiting import eventually
@@ -143,7 +133,7 @@ class Shop:
 
 @pytest.fixture
 async def shop(postgres: PostgresServer, database_url: str) -> AsyncIterator[Shop]:
-    await migrations.migrate(database_url, migrations.schema_of(SERVICE))
+    await schema.migrate(database_url, schema.schema_of(SERVICE))
     store = await PostgresStore.connect(database_url, tables=tables_of(SERVICE.tables))
     yield Shop(store, postgres, database_url)
     await store.close()
@@ -251,7 +241,7 @@ async def test_live_traffic_is_not_waited_for_and_a_cancelled_rehearsal_holds_no
         with pytest.raises(asyncio.CancelledError):
             await rehearsing
         await eventually(lambda: shop.asked(waits) == "0")
-        monkeypatch.setattr("orderflow.messaging.recovery.rehearsal.LOCK_WAIT_S", 0.2)
+        monkeypatch.setattr("orderflow.core.operations.rehearsal.LOCK_WAIT_S", 0.2)
         busy = await recovery.rehearse(DEAD)
 
     assert told(busy) == [("OrderPlaced", "busy")]

@@ -13,23 +13,19 @@ import asyncpg
 import pytest
 from msgspec.structs import replace
 
-from orderflow.messaging.catalogue import Catalogue
-from orderflow.messaging.clock import SystemClock
-from orderflow.messaging.decision import Decision, Handler, Service, Subscription
-from orderflow.messaging.engine_config import EngineConfig, policy_of
-from orderflow.messaging.envelope import Envelope
-from orderflow.messaging.flow import FLOW_EVENTS
-from orderflow.messaging.identity import event_id
-from orderflow.messaging.incoming import Incoming, from_record
-from orderflow.messaging.message import Event
-from orderflow.messaging.processor import Processor
-from orderflow.messaging.result import Result
-from orderflow.messaging.retrier import Retrier
-from orderflow.messaging.rows import Fact, Ref, Row, Rows
-from orderflow.messaging.signals import BatchCommitted, BatchSplit, Outcome, Signal, Signals
-from orderflow.messaging.stores.postgres import migrations
-from orderflow.messaging.stores.postgres.migrations import MigrationSequence
-from orderflow.messaging.stores.postgres.store import PostgresStore
+from orderflow.core.dead_letters import FLOW_EVENTS
+from orderflow.core.engine import EngineConfig, policy_of
+from orderflow.core.identity import event_id
+from orderflow.core.incoming import Incoming, Result, from_record
+from orderflow.core.messages import Catalogue, Envelope, Event
+from orderflow.core.postgres import schema
+from orderflow.core.postgres.schema import MigrationSequence
+from orderflow.core.postgres.store import PostgresStore
+from orderflow.core.processor import Processor
+from orderflow.core.retries import Retrier
+from orderflow.core.service import Decision, Fact, Handler, Ref, Row, Rows, Service, Subscription
+from orderflow.core.telemetry import BatchCommitted, BatchSplit, Outcome, Signal, Signals
+from orderflow.core.timing import SystemClock
 from tests.conformance import store_tables
 from tests.conformance.store_tables import Counter, Move, Parcel, ParcelState
 from tests.support.postgres import PostgresServer
@@ -127,7 +123,7 @@ class Depot:
 @pytest.fixture
 async def depot(database_url: str) -> AsyncIterator[Depot]:
     own = MigrationSequence.from_package("parcels", store_tables.__name__, store_tables.tables())
-    await migrations.migrate(database_url, [migrations.core(), own])
+    await schema.migrate(database_url, [schema.core(), own])
     store = await PostgresStore.connect(database_url, tables=store_tables.tables())
     yield Depot(store, database_url)
     await store.close()
@@ -212,7 +208,7 @@ async def latin(postgres: PostgresServer) -> AsyncIterator[Depot]:
     postgres.execute(f"CREATE DATABASE \"{name}\" ENCODING LATIN1 LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
     url = postgres.url(name)
     own = MigrationSequence.from_package("parcels", store_tables.__name__, store_tables.tables())
-    await migrations.migrate(url, [migrations.core(), own])
+    await schema.migrate(url, [schema.core(), own])
     store = await PostgresStore.connect(url, tables=store_tables.tables())
     yield Depot(store, url)
     await store.close()

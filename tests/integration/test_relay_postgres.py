@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import asyncpg
 import pytest
 
-from orderflow.messaging.signals import Signal, Signals, Waiting
-from orderflow.messaging.store import OutboxFilter
-from orderflow.messaging.stores.postgres import migrations
-from orderflow.messaging.stores.postgres.store import PostgresStore
-from orderflow.messaging.transport import ProducerRecord, TopicSettings
-from orderflow.messaging.transports import postgres_log
+from orderflow.core import postgres_log
+from orderflow.core.postgres import schema
+from orderflow.core.postgres.store import PostgresStore
+from orderflow.core.store import OutboxFilter
+from orderflow.core.telemetry import Signal, Signals, Waiting
+from orderflow.core.transport import ProducerRecord, TopicSettings
 from tests.conformance.store_values import changes, commit, outgoing
 from tests.support.postgres import PostgresServer
 from tests.support.relaying import RelayProcess, RunningRelay
@@ -66,7 +66,7 @@ class Bench:
 @pytest.fixture
 async def bench(postgres: PostgresServer, database_url: str) -> AsyncIterator[Bench]:
     log_url = postgres.create_database(f"{database_url.rpartition('/')[2]}_log")
-    await migrations.migrate(database_url, [migrations.core()])
+    await schema.migrate(database_url, [schema.core()])
     await postgres_log.migrate(log_url)
     store = await PostgresStore.connect(database_url, tables=[], silence_s=SILENCE_S)
     log = await postgres_log.PostgresLogTransport.connect(log_url)

@@ -13,16 +13,17 @@ from uuid import uuid4
 
 import pytest
 
-from orderflow.audit.databases import audited, opened
-from orderflow.bank.bank import BankFailedError, BankUnavailableError
-from orderflow.bank.postgres import PostgresBook, bank_migrations
-from orderflow.inventory.service import SERVICE as INVENTORY
-from orderflow.messaging.store import StoreUnavailableError
-from orderflow.messaging.stores.postgres import connections, migrations
-from orderflow.messaging.stores.postgres.store import PostgresStore
-from orderflow.messaging.transport import TopicSettings, TransportUnavailableError
-from orderflow.messaging.transports.postgres_log import PostgresLogTransport, log_migrations
+from orderflow.audit.collect import audited, opened
+from orderflow.core.postgres import schema
+from orderflow.core.postgres import sessions as postgres_sessions
+from orderflow.core.postgres.store import PostgresStore
+from orderflow.core.postgres_log import PostgresLogTransport, log_migrations
+from orderflow.core.store import StoreUnavailableError
+from orderflow.core.transport import TopicSettings, TransportUnavailableError
 from orderflow.runtime.process import run_service
+from orderflow.services.bank.bank import BankFailedError, BankUnavailableError
+from orderflow.services.bank.postgres import PostgresBook, bank_migrations
+from orderflow.services.inventory.service import SERVICE as INVENTORY
 from orderflow.settings import Settings
 from tests.conformance.store_values import changes, commit, outgoing
 from tests.integration.test_payment_bank_book import charge
@@ -33,7 +34,7 @@ from tests.support.records import numbered, take
 from tests.support.waiting import eventually
 
 AWAY = (StoreUnavailableError, TransportUnavailableError, BankFailedError, BankUnavailableError)
-SEQUENCES = [migrations.core(), log_migrations(), bank_migrations()]
+SEQUENCES = [schema.core(), log_migrations(), bank_migrations()]
 TOPIC = "topic"
 QUICK_MS = 300
 NUMBERS = count()
@@ -149,7 +150,7 @@ async def booking(url: str) -> AsyncIterator[Use]:
 @asynccontextmanager
 async def checking(url: str) -> AsyncIterator[Use]:
     """What a service does before it starts, and every command line."""
-    yield lambda: migrations.check(url, SEQUENCES)
+    yield lambda: schema.check(url, SEQUENCES)
 
 
 @asynccontextmanager
@@ -170,7 +171,7 @@ every_lasting_kind = pytest.mark.parametrize("kind", LASTING, ids=lambda kind: k
 
 
 async def prepare(url: str) -> None:
-    await migrations.migrate(url, SEQUENCES)
+    await schema.migrate(url, SEQUENCES)
     transport = await PostgresLogTransport.connect(url)
     await transport.create_topics([TopicSettings(TOPIC, 1)])
     await transport.close()
@@ -264,19 +265,19 @@ async def test_a_server_that_is_read_only_says_so_and_may_be_looked_at(postgres:
     postgres.execute(f'ALTER DATABASE "{database(url)}" SET default_transaction_read_only = on')
 
     with pytest.raises(StoreUnavailableError, match="the server is read-only"):
-        await connections.connect(url, application_name="test")
-    looking = await connections.connect(url, application_name="test", writable=False)
+        await postgres_sessions.connect(url, application_name="test")
+    looking = await postgres_sessions.connect(url, application_name="test", writable=False)
 
     assert await looking.fetchval("SELECT count(*) FROM outbox") == 0
-    await connections.leave(looking)
+    await postgres_sessions.leave(looking)
 
 
 @every_lasting_kind
 async def test_a_session_that_does_not_answer_is_given_up(
     postgres: PostgresServer, url: str, kind: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "ANSWER_GRACE_S", 0.2)
-    monkeypatch.setattr(connections, "CONNECT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(postgres_sessions, "ANSWER_GRACE_S", 0.2)
+    monkeypatch.setattr(postgres_sessions, "CONNECT_TIMEOUT_S", 1.0)
     async with proxy(postgres.port) as way, kind(at_port(url, way.port)) as use:
         await use()
         way.hold()
@@ -289,11 +290,11 @@ async def test_a_session_that_does_not_answer_is_given_up(
 async def test_a_host_that_does_not_answer_leaves_time_for_the_next(
     postgres: PostgresServer, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "CONNECT_TIMEOUT_S", 4.0)
+    monkeypatch.setattr(postgres_sessions, "CONNECT_TIMEOUT_S", 4.0)
     async with proxy(postgres.port) as way:
         way.hold()
-        connection = await connections.connect(at_port(url, way.port, postgres.port), application_name="test")
-        await connections.leave(connection)
+        connection = await postgres_sessions.connect(at_port(url, way.port, postgres.port), application_name="test")
+        await postgres_sessions.leave(connection)
 
 
 @every_kind

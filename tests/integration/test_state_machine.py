@@ -9,15 +9,15 @@ from typing import Any
 import asyncpg
 import pytest
 
-from orderflow.messaging.machine import IllegalTransitionError, StateMachine
-from orderflow.messaging.store import SchemaBehindError
-from orderflow.messaging.stores.postgres import migrations
-from orderflow.messaging.stores.postgres.connections import Connection, connect
-from orderflow.messaging.stores.postgres.machines import ILLEGAL_TRANSITION, verify_machine
-from orderflow.order.model import MACHINE as ORDERS
-from orderflow.order.service import SERVICE as ORDER
-from orderflow.payment.model import MACHINE as PAYMENTS
-from orderflow.payment.service import SERVICE as PAYMENT
+from orderflow.core.postgres import schema
+from orderflow.core.postgres.schema import verify_machine
+from orderflow.core.postgres.sessions import ILLEGAL_TRANSITION, Connection, connect
+from orderflow.core.service import IllegalTransitionError, StateMachine
+from orderflow.core.store import SchemaBehindError
+from orderflow.services.order.model import MACHINE as ORDERS
+from orderflow.services.order.service import SERVICE as ORDER
+from orderflow.services.payment.model import MACHINE as PAYMENTS
+from orderflow.services.payment.service import SERVICE as PAYMENT
 from tests.support.decisions import id_of
 
 MACHINES = {"orders": ORDERS, "payments": PAYMENTS}
@@ -28,7 +28,7 @@ Row = dict[str, Any]
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Connection]:
     """Both services' tables in one database, for the sake of the test."""
-    await migrations.migrate(database_url, [*migrations.schema_of(ORDER), *migrations.schema_of(PAYMENT)[1:]])
+    await schema.migrate(database_url, [*schema.schema_of(ORDER), *schema.schema_of(PAYMENT)[1:]])
     connection = await connect(database_url, application_name="test")
     yield connection
     await connection.close()

@@ -13,27 +13,26 @@ import asyncpg
 import msgspec
 import pytest
 
+from orderflow.core import cloudevents
+from orderflow.core.identity import event_id
+from orderflow.core.incoming import Incoming, from_command, from_record
+from orderflow.core.messages import Envelope, Event
+from orderflow.core.postgres import schema
+from orderflow.core.postgres.functions import KEPT, UnitOfWork
+from orderflow.core.postgres.schema import MigrationSequence
+from orderflow.core.postgres.store import PostgresStore
+from orderflow.core.postgres.tables import Facts, Table, tables_of
+from orderflow.core.processor import Processor
+from orderflow.core.service import Fact
+from orderflow.core.store import DataRefusedError, End, Plan, SchemaBehindError, Store, StoreUnavailableError
+from orderflow.core.telemetry import Outcome, Signals
+from orderflow.core.timing import SystemClock
+from orderflow.core.transport import ConsumerRecord
 from orderflow.events.inventory import ReservedLine, StockReserved
 from orderflow.events.order import Item
 from orderflow.events.payment import PaymentSucceeded
-from orderflow.messaging import cloudevents
-from orderflow.messaging.clock import SystemClock
-from orderflow.messaging.envelope import Envelope
-from orderflow.messaging.identity import event_id
-from orderflow.messaging.incoming import Incoming, from_command, from_record
-from orderflow.messaging.message import Event
-from orderflow.messaging.processor import Processor
-from orderflow.messaging.rows import Fact
-from orderflow.messaging.signals import Outcome, Signals
-from orderflow.messaging.store import DataRefusedError, End, Plan, SchemaBehindError, Store, StoreUnavailableError
-from orderflow.messaging.stores.postgres import migrations
-from orderflow.messaging.stores.postgres.functions import KEPT, UnitOfWork
-from orderflow.messaging.stores.postgres.migrations import MigrationSequence
-from orderflow.messaging.stores.postgres.store import PostgresStore
-from orderflow.messaging.stores.postgres.tables import Facts, Table, tables_of
-from orderflow.messaging.transport import ConsumerRecord
-from orderflow.order import service as order
-from orderflow.order.messages import PlaceOrder
+from orderflow.services.order import service as order
+from orderflow.services.order.messages import PlaceOrder
 from tests.conformance import store_tables
 from tests.conformance.store_tables import Counter, Move, Parcel
 from tests.conformance.store_values import CONSUMER, changes, commit, entry, load, outgoing
@@ -43,13 +42,13 @@ from tests.support.waiting import eventually
 
 ITEM = Item(sku="SKU-A", quantity=2, unit_price=1250)
 A = Counter(counter_id="a", value=1)
-CORE = migrations.core()
+CORE = schema.core()
 OWN = MigrationSequence.from_package("parcels", store_tables.__name__, store_tables.tables())
 
 
 @pytest.fixture
 async def store(database_url: str) -> AsyncIterator[PostgresStore]:
-    await migrations.migrate(database_url, [CORE, OWN])
+    await schema.migrate(database_url, [CORE, OWN])
     opened = await PostgresStore.connect(database_url, tables=store_tables.tables())
     yield opened
     await opened.close()
@@ -119,7 +118,7 @@ async def test_a_batch_that_is_abandoned_is_two_calls_and_a_look_without_locks_i
 async def test_a_new_order_and_what_it_hears_are_two_round_trips_each_also_when_they_wait_for_one_another(
     database_url: str, asked: list[str]
 ) -> None:
-    await migrations.migrate(database_url, migrations.schema_of(order.SERVICE))
+    await schema.migrate(database_url, schema.schema_of(order.SERVICE))
     store = await PostgresStore.connect(database_url, tables=tables_of(order.SERVICE.tables))
     processor = Processor(order.SERVICE, store, POLICY, Signals([]), SystemClock())
     placed = PlaceOrder(
@@ -198,8 +197,8 @@ async def test_who_gives_up_half_way_into_his_locks_gives_back_those_that_he_has
 async def test_a_process_that_stands_still_in_a_batch_leaves_its_locks_to_others_and_writes_nothing(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orderflow.messaging.stores.postgres.functions.IDLE_IN_TRANSACTION_TIMEOUT_MS", 50)
-    await migrations.migrate(database_url, [CORE, OWN])
+    monkeypatch.setattr("orderflow.core.postgres.functions.IDLE_IN_TRANSACTION_TIMEOUT_MS", 50)
+    await schema.migrate(database_url, [CORE, OWN])
     slow, other = [await PostgresStore.connect(database_url, tables=store_tables.tables()) for _ in range(2)]
     tx = slow.transaction()
     async with asyncio.timeout(60):
@@ -271,22 +270,22 @@ async def test_two_releases_run_side_by_side_and_those_long_gone_are_dropped(
 ) -> None:
     names = [UnitOfWork(release(number).tables).names[0] for number in range(KEPT + 1)]
     for number in range(KEPT):
-        await migrations.migrate(database_url, [CORE, release(number)])
+        await schema.migrate(database_url, [CORE, release(number)])
         await commit(store, changes(rows=[Counter(counter_id=f"old {number}", value=1)]))
-    await migrations.migrate(database_url, [CORE, release(KEPT)])
+    await schema.migrate(database_url, [CORE, release(KEPT)])
     assert await made(database_url) == set(names)
     with pytest.raises(SchemaBehindError, match="orderflow migrate"):
         await commit(store, changes(rows=[A]))
-    await migrations.migrate(database_url, [CORE, release(0)])
+    await schema.migrate(database_url, [CORE, release(0)])
     assert names[0] in await made(database_url)
 
 
 async def test_a_release_whose_functions_are_missing_is_told_before_it_starts(
     database_url: str, store: PostgresStore
 ) -> None:
-    await migrations.check(database_url, [CORE, OWN])
+    await schema.check(database_url, [CORE, OWN])
     with pytest.raises(SchemaBehindError, match=r"orderflow_open_[0-9a-f]{12}: run `orderflow migrate`"):
-        await migrations.check(database_url, [CORE, release(1)])
+        await schema.check(database_url, [CORE, release(1)])
 
 
 async def test_a_column_that_a_migration_adds_disturbs_no_session_that_is_open(
@@ -316,7 +315,7 @@ def wide(number: int) -> tuple[Any, Facts]:
 async def test_more_columns_than_a_function_takes_are_written_all_the_same(database_url: str) -> None:
     kinds = [wide(number) for number in range(3)]
     tables = tuple(facts for _, facts in kinds)
-    await migrations.migrate(database_url, [replace(CORE, tables=tables)])
+    await schema.migrate(database_url, [replace(CORE, tables=tables)])
     store = await PostgresStore.connect(database_url, tables=tables)
     connection = await asyncpg.connect(database_url)
     for number in range(3):

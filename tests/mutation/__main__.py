@@ -83,7 +83,7 @@ def main(
     \b
     Examples:
       python -m tests.mutation                           everything
-      python -m tests.mutation order/model.py            one file
+      python -m tests.mutation services/order/model.py            one file
       python -m tests.mutation retries --survivors       one group, and why its survivors may live
       python -m tests.mutation --list canary             which mutants there are
       python -m tests.mutation --sample 5                a few of each group

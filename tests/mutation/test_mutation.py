@@ -173,7 +173,7 @@ print(json.dumps(sorted(each.mutant.name for each in verdicts if not each.killer
 
 
 def some_mutants() -> list[Mutant]:
-    target = next(target for target in TARGETS if target.file == "messaging/retry.py")
+    target = next(target for target in TARGETS if target.file == "core/retry.py")
     return mutants_of(target)
 
 
@@ -181,12 +181,12 @@ def verdicts(*lives: str) -> list[Verdict]:
     return [Verdict(each, "" if each.name in lives else "tests/a.py::test_b") for each in some_mutants()]
 
 
-EXPLAINED = [each.name for each in survivors() if each.file == "messaging/retry.py" and each.equivalent]
+EXPLAINED = [each.name for each in survivors() if each.file == "core/retry.py" and each.equivalent]
 
 
 def test_the_score_is_told_with_and_without_equivalents_of_file_group_and_all() -> None:
     found = scores(verdicts(*EXPLAINED))
-    assert [each.name for each in found] == ["messaging/retry.py", "retries", "all"]
+    assert [each.name for each in found] == ["core/retry.py", "retries", "all"]
     for each in found:
         assert (each.killed, each.equivalent) == (each.mutants - len(EXPLAINED), len(EXPLAINED))
         assert each.share < each.share_of_real == 1.0
@@ -196,9 +196,9 @@ def test_what_is_not_explained_or_too_much_or_killed_after_all_is_a_problem() ->
     everything = [each.name for each in some_mutants()]
     hole = next(name for name in everything if name not in EXPLAINED)
     assert problems_of(verdicts(*EXPLAINED), is_whole=True) == []
-    assert problems_of(verdicts(*EXPLAINED, hole), is_whole=True) == [f"UNEXPLAINED messaging/retry.py {hole}"]
+    assert problems_of(verdicts(*EXPLAINED, hole), is_whole=True) == [f"UNEXPLAINED core/retry.py {hole}"]
     assert problems_of(verdicts(*EXPLAINED[1:]), is_whole=True) == [
-        f"KILLED AFTER ALL, so tests/mutation/survivors.toml must not name it: messaging/retry.py {EXPLAINED[0]}"
+        f"KILLED AFTER ALL, so tests/mutation/survivors.toml must not name it: core/retry.py {EXPLAINED[0]}"
     ]
     assert problems_of(verdicts(*everything), is_whole=True)[-1] == "TOO FEW of retries are killed: 0.0%"
 
@@ -207,7 +207,7 @@ def test_the_page_has_todays_table_and_survivors_with_their_reasons() -> None:
     page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
     written = between(page, [*rows(verdicts(*EXPLAINED)), *survived(verdicts(*EXPLAINED))])
     count, lives = len(some_mutants()), len(EXPLAINED)
-    assert f"| `messaging/retry.py` | {count} | {count - lives} | {lives} | " in written
+    assert f"| `core/retry.py` | {count} | {count - lives} | {lives} | " in written
     assert all(f"``{name}``" in written for name in EXPLAINED)
     assert written.startswith(f"before\n{BEGIN}\n\n| |")
     assert written.endswith(f"\n{END}\nafter\n")
@@ -233,7 +233,7 @@ def test_wrong_usage_says_what_is_wanted(arguments: list[str], told: str) -> Non
 
 
 def test_mutants_are_listed_as_they_stand_in_the_code() -> None:
-    done = CliRunner().invoke(main, ["--list", "messaging/retry.py"])
+    done = CliRunner().invoke(main, ["--list", "core/retry.py"])
     assert done.exit_code == 0
-    assert "messaging/retry.py:58 RetryPolicy.again_in_ms" in done.output
+    assert "core/retry.py:58 RetryPolicy.again_in_ms" in done.output
     assert "    - attempts >= self.attempts_max\n    + attempts > self.attempts_max  (comparison)" in done.output

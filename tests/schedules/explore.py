@@ -13,8 +13,8 @@ from itertools import pairwise
 from random import Random
 from typing import Any, ClassVar
 
-from orderflow.messaging.store import StoreUnavailableError
-from orderflow.messaging.transport import TransportUnavailableError
+from orderflow.core.store import StoreUnavailableError
+from orderflow.core.transport import TransportUnavailableError
 from tests.schedules.sessions import plain, taking_turns
 from tests.schedules.turns import Move, StandstillError, Table, Turn
 

@@ -11,9 +11,14 @@ from uuid import UUID
 
 import asyncpg
 
-from orderflow.messaging.partitioner import Partitioner
-from orderflow.messaging.stores.postgres.queries import load_queries
-from orderflow.messaging.transport import (
+from orderflow.core.identity import Partitioner
+from orderflow.core.postgres.queries import load_queries
+from orderflow.core.postgres_log import PostgresLogTransport, migrate
+from orderflow.core.postgres_log.consumer import Membership
+from orderflow.core.postgres_log.link import Link
+from orderflow.core.postgres_log.records import Topic
+from orderflow.core.transport import (
+    POLL_BYTES_MAX,
     Claim,
     ClaimedError,
     ConsumerRecord,
@@ -21,15 +26,10 @@ from orderflow.messaging.transport import (
     TopicSettings,
     TransportUnavailableError,
 )
-from orderflow.messaging.transports.limits import POLL_BYTES_MAX
-from orderflow.messaging.transports.postgres_log import PostgresLogTransport, migrate
-from orderflow.messaging.transports.postgres_log.consumer import Membership
-from orderflow.messaging.transports.postgres_log.link import Link
-from orderflow.messaging.transports.postgres_log.records import Topic
 from tests.schedules.explore import Case, Part
 from tests.schedules.turns import CLOCK, OWNERS
 
-PACKAGE = "orderflow.messaging.transports.postgres_log"
+PACKAGE = "orderflow.core.postgres_log"
 TOPIC = "topic"
 GROUP = "group"
 PARTITIONS = 2

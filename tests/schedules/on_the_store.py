@@ -11,24 +11,29 @@ from uuid import UUID
 
 import asyncpg
 
+from orderflow.core.incoming import Result, from_command
+from orderflow.core.operations.editing import discard
+from orderflow.core.operations.model import (
+    KeyBusyError,
+    LetterFilter,
+    LetterMissingError,
+    ReplayPlan,
+    ReplayState,
+    StoredLetter,
+)
+from orderflow.core.postgres import schema
+from orderflow.core.postgres.store import PostgresStore
+from orderflow.core.postgres.tables import tables_of
+from orderflow.core.processor import Processor
+from orderflow.core.relay import Relay
+from orderflow.core.store import Act, OutboxFilter, StoreUnavailableError
+from orderflow.core.telemetry import Outcome, Signals
+from orderflow.core.testing import MemoryLog, MemoryTransport
+from orderflow.core.timing import Pacer
+from orderflow.core.transport import TopicSettings
 from orderflow.events.order import Item
-from orderflow.messaging.incoming import from_command
-from orderflow.messaging.pacing import Pacer
-from orderflow.messaging.processor import Processor
-from orderflow.messaging.recovery.discarding import discard
-from orderflow.messaging.recovery.errors import KeyBusyError, LetterMissingError
-from orderflow.messaging.recovery.model import LetterFilter, ReplayPlan, ReplayState, StoredLetter
-from orderflow.messaging.relay import Relay
-from orderflow.messaging.result import Result
-from orderflow.messaging.signals import Outcome, Signals
-from orderflow.messaging.store import Act, OutboxFilter, StoreUnavailableError
-from orderflow.messaging.stores.postgres import migrations
-from orderflow.messaging.stores.postgres.store import PostgresStore
-from orderflow.messaging.stores.postgres.tables import tables_of
-from orderflow.messaging.transport import TopicSettings
-from orderflow.messaging.transports.memory import MemoryLog, MemoryTransport
-from orderflow.order import service as order
-from orderflow.order.messages import Placed, PlaceOrder
+from orderflow.services.order import service as order
+from orderflow.services.order.messages import Placed, PlaceOrder
 from tests.schedules.explore import Case, Part
 from tests.schedules.processes import FOREVER_MS, POLICY, Database, Process
 from tests.schedules.turns import CLOCK, point
@@ -408,7 +413,7 @@ class IdempotencyKey(Case):
         self.stores: list[PostgresStore] = []
 
     async def open(self, url: str) -> None:
-        await migrations.migrate(url, migrations.schema_of(order.SERVICE))
+        await schema.migrate(url, schema.schema_of(order.SERVICE))
         self.own = await asyncpg.connect(url)
         for _ in range(2):
             self.stores.append(await PostgresStore.connect(url, tables=tables_of(order.SERVICE.tables)))
@@ -473,16 +478,16 @@ class Migrations(Case):
         ]
         await self.sessions[2].execute("DROP TABLE IF EXISTS schema_migrations, made")
         steps = ("CREATE TABLE made (n integer PRIMARY KEY)", "INSERT INTO made VALUES (1)")
-        made = [migrations.Migration(n, f"step_{n}", text, f"{n}") for n, text in enumerate(steps, 1)]
-        self.sequence = migrations.MigrationSequence("made", tuple(made))
+        made = [schema.Migration(n, f"step_{n}", text, f"{n}") for n, text in enumerate(steps, 1)]
+        self.sequence = schema.MigrationSequence("made", tuple(made))
         a, b = self.sessions[:2]
         return {
-            "a": lambda: migrations.apply(a, [self.sequence]),
-            "b": lambda: migrations.apply(b, [self.sequence]),
+            "a": lambda: schema.apply(a, [self.sequence]),
+            "b": lambda: schema.apply(b, [self.sequence]),
         }
 
     async def check(self) -> AsyncIterator[str]:
-        await migrations.apply(self.sessions[2], [self.sequence])
+        await schema.apply(self.sessions[2], [self.sequence])
         rows = [tuple(row) for row in await self.sessions[2].fetch("SELECT number, name FROM schema_migrations")]
         if sorted(rows) != [(1, "step_1"), (2, "step_2")]:
             yield f"applied are {rows}"

@@ -12,18 +12,17 @@ from uuid import uuid5
 
 import asyncpg
 
-from orderflow.messaging.identity import NAMESPACE
-from orderflow.messaging.incoming import Incoming, from_record
-from orderflow.messaging.message import Message
-from orderflow.messaging.policy import Policy
-from orderflow.messaging.processor import Processor
-from orderflow.messaging.result import Result
-from orderflow.messaging.retrier import Retrier
-from orderflow.messaging.retry import Backoff, RetryPolicy
-from orderflow.messaging.signals import Signals
-from orderflow.messaging.stores.postgres import migrations
-from orderflow.messaging.stores.postgres.store import PostgresStore
-from orderflow.messaging.stores.postgres.tables import Facts, Table
+from orderflow.core.decisions import Policy
+from orderflow.core.identity import NAMESPACE
+from orderflow.core.incoming import Incoming, Result, from_record
+from orderflow.core.messages import Message
+from orderflow.core.postgres import schema
+from orderflow.core.postgres.store import PostgresStore
+from orderflow.core.postgres.tables import Facts, Table
+from orderflow.core.processor import Processor
+from orderflow.core.retries import Retrier
+from orderflow.core.retry import Backoff, RetryPolicy
+from orderflow.core.telemetry import Signals
 from tests.unit.messaging.still_clock import StillClock
 from tests.unit.messaging.toy import Moods, Movement, Tally, toy_service
 from tests.unit.messaging.world import record_of
@@ -90,7 +89,7 @@ class Database:
         self.own: Any = None
 
     async def open(self, url: str, processes: int) -> None:
-        await migrations.migrate(url, [replace(migrations.core(), tables=tuple(TABLES))])
+        await schema.migrate(url, [replace(schema.core(), tables=tuple(TABLES))])
         self.own = await asyncpg.connect(url)
         await self.own.execute(files(__package__ or "").joinpath("toys.sql").read_text("utf-8"))
         # So patient that it sees what was committed while it waited. That it gives up is tested elsewhere.

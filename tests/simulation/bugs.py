@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orderflow.messaging.decision import Service
-from orderflow.messaging.engine import Engine
-from orderflow.messaging.store import Changes, End, Plan, Snapshot, Transaction
-from orderflow.messaging.stores.memory.store import MemoryStore
-from orderflow.messaging.transport import Transport
+from orderflow.core.engine import Engine
+from orderflow.core.service import Service
+from orderflow.core.store import Changes, End, Plan, Snapshot, Transaction
+from orderflow.core.testing.store import MemoryStore
+from orderflow.core.transport import Transport
 
 
 @dataclass

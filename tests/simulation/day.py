@@ -6,16 +6,14 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
-from orderflow.messaging.decision import Handler
-from orderflow.messaging.engine import Engine
-from orderflow.messaging.engine_config import EngineConfig
-from orderflow.messaging.message import Message
-from orderflow.messaging.signals import BatchCommitted, OutageJudged, OutageOver, Outcome, Signal, TaskFailed
-from orderflow.messaging.stores.memory.store import MemoryStore
-from orderflow.messaging.transport import ProducerRecord, TopicSettings
-from orderflow.messaging.transports.memory import MemoryLog, MemoryTransport
-from orderflow.simulation.clock import VirtualClock
-from orderflow.simulation.loop import virtual_loop
+from orderflow.core.engine import Engine, EngineConfig
+from orderflow.core.messages import Message
+from orderflow.core.service import Handler
+from orderflow.core.telemetry import BatchCommitted, OutageJudged, OutageOver, Outcome, Signal, TaskFailed
+from orderflow.core.testing import MemoryLog, MemoryTransport
+from orderflow.core.testing.store import MemoryStore
+from orderflow.core.transport import ProducerRecord, TopicSettings
+from orderflow.simulation.loop import VirtualClock, virtual_loop
 from tests.unit.messaging.toy import Counted
 from tests.unit.messaging.world import World, record_of
 

@@ -13,9 +13,8 @@ from click.testing import CliRunner
 from orderflow.cli import main
 from orderflow.simulation import run as simulator
 from orderflow.simulation import survey
-from orderflow.simulation.code import Code
-from orderflow.simulation.plan import Plan
-from orderflow.simulation.plan_text import plan_of
+from orderflow.simulation.plan import Plan, plan_of
+from orderflow.simulation.process import Code
 from orderflow.simulation.run import Run, run, run_plan
 from tests.simulation.bugs import DedupesApartEngine
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from orderflow.simulation.plan import Fault, Trouble, draw
+from orderflow.simulation.plan import STEPS, Fault, Trouble, draw
 from orderflow.simulation.run import run
-from orderflow.simulation.steps import STEPS
 
 SEEDS_MAX = 3_000
 

@@ -10,18 +10,17 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from orderflow.core.messages import Envelope
+from orderflow.core.service import Decision, Handler, Rows, Service
 from orderflow.events.inventory import StockReserved
 from orderflow.events.order import OrderPlaced
-from orderflow.messaging.decision import Decision, Handler, Service
-from orderflow.messaging.envelope import Envelope
-from orderflow.messaging.rows import Rows
-from orderflow.order.model import Order
-from orderflow.payment.messages import ChargeUnknown
-from orderflow.simulation.code import Code
+from orderflow.services.order.model import Order
+from orderflow.services.payment.messages import ChargeUnknown
 from orderflow.simulation.exhaustive.__main__ import main
 from orderflow.simulation.exhaustive.search import Found, Search
 from orderflow.simulation.exhaustive.setting import NONE, RUNS, Bounds, Run, setting_of
 from orderflow.simulation.exhaustive.space import Space
+from orderflow.simulation.process import Code
 
 Decide = Callable[[Rows, Envelope], Decision]
 

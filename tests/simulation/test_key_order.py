@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 from uuid import UUID, uuid4
 
-from orderflow.messaging.clock import SystemClock
-from orderflow.messaging.inbox import InboxEntry, InboxState
-from orderflow.messaging.store import Changes
-from orderflow.messaging.transport import ProducerRecord, TopicSettings
-from orderflow.simulation.key_order import KeyOrder
+from orderflow.core.inbox import InboxEntry, InboxState
+from orderflow.core.store import Changes
+from orderflow.core.timing import SystemClock
+from orderflow.core.transport import ProducerRecord, TopicSettings
 from orderflow.simulation.log import TroubledLog
+from orderflow.simulation.protocol import KeyOrder
 
 FIRST, SECOND, OTHER = uuid4(), uuid4(), uuid4()
 

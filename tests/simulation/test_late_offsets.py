@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 
-from orderflow.messaging.clock import SystemClock
-from orderflow.messaging.transport import ProducerRecord, TopicSettings
+from orderflow.core.timing import SystemClock
+from orderflow.core.transport import ProducerRecord, TopicSettings
 from orderflow.simulation.log import TroubledLog, TroubledTransport
 
 

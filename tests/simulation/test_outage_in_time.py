@@ -9,7 +9,7 @@ import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
-from orderflow.messaging.signals import OutageJudged
+from orderflow.core.telemetry import OutageJudged
 from tests.simulation.day import Day
 from tests.unit.messaging.toy import Counted
 

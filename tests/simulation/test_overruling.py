@@ -6,12 +6,11 @@ import asyncio
 
 import pytest
 
-from orderflow.messaging.failures import Verdict
-from orderflow.messaging.recovery.errors import ConfirmationNeededError, NoSuchConsumerError
-from orderflow.messaging.recovery.model import OVERRULE_HOLDS_MS
-from orderflow.messaging.recovery.overruling import LOOK_EVERY_S
-from orderflow.messaging.signals import OutageJudged, OutageOver
-from orderflow.messaging.store import Act
+from orderflow.core.failures import Verdict
+from orderflow.core.operations.model import OVERRULE_HOLDS_MS, ConfirmationNeededError, NoSuchConsumerError
+from orderflow.core.operations.overruling import LOOK_EVERY_S
+from orderflow.core.store import Act
+from orderflow.core.telemetry import OutageJudged, OutageOver
 from tests.simulation.day import Day
 from tests.unit.messaging.toy import Counted
 

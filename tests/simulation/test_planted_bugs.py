@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-from orderflow.simulation.code import Code
-from orderflow.simulation.run import Run, run
-from orderflow.simulation.shrink import shrunk
+from orderflow.simulation.process import Code
+from orderflow.simulation.run import Run, run, shrunk
 from tests.simulation.bugs import DedupesApartEngine
 from tests.zoo.__main__ import in_simulation
 from tests.zoo.inmates import ZOO

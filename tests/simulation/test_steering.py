@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from orderflow.simulation.chance import seeded
-from orderflow.simulation.plan import draw
-from orderflow.simulation.plan_text import name_of, plan_of
+from orderflow.simulation.loop import seeded
+from orderflow.simulation.plan import draw, name_of, plan_of
 from orderflow.simulation.run import run_plan
-from orderflow.simulation.steering import Steering, relative
+from orderflow.simulation.survey import Steering, relative
 
 WORLDS = 60
 

@@ -8,22 +8,21 @@ import sys
 from types import ModuleType
 from unittest import mock
 
-from orderflow.bank.bank import BankBook, SimulatedBank
-from orderflow.inventory import service as inventory
-from orderflow.messaging.clock import Clock
-from orderflow.messaging.engine import Engine
-from orderflow.messaging.store import Store
-from orderflow.messaging.stores.memory.store import MemoryStore
-from orderflow.messaging.transport import Transport
-from orderflow.notification import service as notification
-from orderflow.order import service as order
-from orderflow.payment import service as payment
-from orderflow.payment.service import BankGateway
+from orderflow.core.engine import Engine
+from orderflow.core.store import Store
+from orderflow.core.testing.store import MemoryStore
+from orderflow.core.timing import Clock
+from orderflow.core.transport import Transport
+from orderflow.services.bank.bank import BankBook, SimulatedBank
+from orderflow.services.inventory import service as inventory
+from orderflow.services.notification import service as notification
+from orderflow.services.order import service as order
+from orderflow.services.payment import service as payment
+from orderflow.services.payment.service import BankGateway
 from orderflow.simulation import process
-from orderflow.simulation.bank import TroubledBook
-from orderflow.simulation.clock import VirtualClock
-from orderflow.simulation.code import SUBSTITUTES, Code
 from orderflow.simulation.log import TroubledTransport
+from orderflow.simulation.loop import VirtualClock
+from orderflow.simulation.process import SUBSTITUTES, Code, TroubledBook
 from orderflow.simulation.run import run
 
 

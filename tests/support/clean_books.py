@@ -10,12 +10,11 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 
-from orderflow.events.topics import INVENTORY_STATUS, ORDER_EVENTS, PAYMENT_STATUS
-from orderflow.messaging.dead_letters import topic_of
-from orderflow.messaging.flow import FLOW_STATUS
-from orderflow.messaging.stores.postgres.core_rows import encode_headers
-from orderflow.messaging.transport import TopicSettings
-from orderflow.messaging.transports import postgres_log
+from orderflow.core import postgres_log
+from orderflow.core.dead_letters import FLOW_STATUS, topic_of
+from orderflow.core.postgres.functions import encode_headers
+from orderflow.core.transport import TopicSettings
+from orderflow.events.base import INVENTORY_STATUS, ORDER_EVENTS, PAYMENT_STATUS
 from tests.support.damage import unguarded
 from tests.support.saga import SERVICES, Databases
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orderflow.cli.log_access import open_log
-from orderflow.cli.running import as_running
-from orderflow.messaging.transport import ProducerRecord
+from orderflow.cli.session import as_running
+from orderflow.cli.topic import open_log
+from orderflow.core.transport import ProducerRecord
 from orderflow.settings import Settings
 
 TIMEOUT_S = 120

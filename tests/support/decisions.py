@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from uuid import UUID, uuid5
 
-from orderflow.messaging.decision import Decision, Service
-from orderflow.messaging.envelope import Envelope
-from orderflow.messaging.identity import NAMESPACE
-from orderflow.messaging.message import Message
-from orderflow.messaging.rows import Ref, Row, Rows
+from orderflow.core.identity import NAMESPACE
+from orderflow.core.messages import Envelope, Message
+from orderflow.core.service import Decision, Ref, Row, Rows, Service
 
 
 def id_of(name: str) -> UUID:

@@ -9,11 +9,11 @@ from typing import Annotated
 
 import msgspec
 
-from orderflow.runtime.connections import HttpLimits
-from orderflow.runtime.docs import docs_routes
-from orderflow.runtime.frame import Frame, FrameState
-from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
-from orderflow.runtime.server import HttpServer, listen
+from orderflow.http.application import Frame, FrameState
+from orderflow.http.openapi import docs_routes
+from orderflow.http.operation import Operation, Parameter, Reply, Request, Response
+from orderflow.http.protocol import HttpLimits
+from orderflow.http.server import HttpServer, listen
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

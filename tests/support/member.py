@@ -16,9 +16,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from orderflow.messaging.transport import Transport, TransportUnavailableError
-from orderflow.messaging.transports.kafka import KafkaTransport
-from orderflow.messaging.transports.postgres_log import PostgresLogTransport
+from orderflow.core.kafka import KafkaTransport
+from orderflow.core.postgres_log import PostgresLogTransport
+from orderflow.core.transport import Transport, TransportUnavailableError
 
 Position = tuple[str, int, int]
 ROOT = Path(__file__).parents[2]

@@ -8,13 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from textwrap import fill
 
-from orderflow.runtime.problem_types import ALL, PROBLEMS, ProblemType
+from orderflow.http.operation import ALL, PROBLEMS, ProblemType
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "problems.md"
 
 HEAD = f"""# Problems
 
-Made by `python -m tests.support.problems_page` from the table in `runtime/problem_types.py`; a test compares.
+Made by `python -m tests.support.problems_page` from the table in `http/operation.py`; a test compares.
 
 Whatever goes wrong is answered with a problem document (RFC 9457, `application/problem+json`). Its `type` is the path
 of a page that every service has: `{PROBLEMS}` lists them all. A client goes by `type`; `title` and `detail` are for

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 
-from orderflow.messaging.transport import Consumer, ConsumerRecord, ProducerRecord, Transport
+from orderflow.core.transport import Consumer, ConsumerRecord, ProducerRecord, Transport
 
 TAKE_TIMEOUT_S = 40.0
 

@@ -11,15 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, cast
 
-from orderflow.messaging.clock import SystemClock
-from orderflow.messaging.pacing import Pacer
-from orderflow.messaging.relay import Relay
-from orderflow.messaging.retry import Backoff, RetryLoop
-from orderflow.messaging.signals import Signal, Signals, SlotsChanged
-from orderflow.messaging.store import Store
-from orderflow.messaging.stores.postgres.store import PostgresStore
-from orderflow.messaging.transport import ProducerRecord, Transport
-from orderflow.messaging.transports.postgres_log import PostgresLogTransport
+from orderflow.core.postgres.store import PostgresStore
+from orderflow.core.postgres_log import PostgresLogTransport
+from orderflow.core.relay import Relay
+from orderflow.core.retry import Backoff, RetryLoop
+from orderflow.core.store import Store
+from orderflow.core.telemetry import Signal, Signals, SlotsChanged
+from orderflow.core.timing import Pacer, SystemClock
+from orderflow.core.transport import ProducerRecord, Transport
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,22 +13,19 @@ from uuid import UUID, uuid4
 import httpx2
 import msgspec
 
-from orderflow.bank.postgres import bank_migrations
-from orderflow.inventory.service import SERVICE as INVENTORY
-from orderflow.messaging import cloudevents
-from orderflow.messaging.catalogue import Catalogue, wire_name
-from orderflow.messaging.clock import SystemClock
-from orderflow.messaging.decision import Service
-from orderflow.messaging.envelope import Envelope
-from orderflow.messaging.identity import event_id, uuid7
-from orderflow.messaging.message import Event
-from orderflow.messaging.stores.postgres import migrations
-from orderflow.messaging.transport import ProducerRecord, Transport
-from orderflow.messaging.transports import postgres_log
-from orderflow.notification.service import SERVICE as NOTIFICATION
-from orderflow.order.service import SERVICE as ORDER
-from orderflow.payment.service import SERVICE as PAYMENT
+from orderflow.core import cloudevents, postgres_log
+from orderflow.core.identity import event_id, uuid7
+from orderflow.core.messages import Catalogue, Envelope, Event, wire_name
+from orderflow.core.postgres import schema
+from orderflow.core.service import Service
+from orderflow.core.timing import SystemClock
+from orderflow.core.transport import ProducerRecord, Transport
 from orderflow.runtime.process import run_service
+from orderflow.services.bank.postgres import bank_migrations
+from orderflow.services.inventory.service import SERVICE as INVENTORY
+from orderflow.services.notification.service import SERVICE as NOTIFICATION
+from orderflow.services.order.service import SERVICE as ORDER
+from orderflow.services.payment.service import SERVICE as PAYMENT
 from orderflow.settings import Settings
 from tests.support.postgres import PostgresServer
 from tests.support.waiting import eventually
@@ -51,10 +48,10 @@ class Databases:
     async def migrate(self) -> None:
         for name in SERVICES:
             if name in self.urls:
-                await migrations.migrate(self.urls[name], migrations.schema_of(definition_of(name)))
+                await schema.migrate(self.urls[name], schema.schema_of(definition_of(name)))
         await postgres_log.migrate(self.urls["log"])
         if "bank" in self.urls:
-            await migrations.migrate(self.urls["bank"], [bank_migrations()])
+            await schema.migrate(self.urls["bank"], [bank_migrations()])
 
     def settings(self, home: Path, **overrides: object) -> Settings:
         given: dict[str, object] = {f"{name}_database_url": url for name, url in self.urls.items()}

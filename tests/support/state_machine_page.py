@@ -8,17 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from orderflow.messaging.machine import StateMachine
-from orderflow.order.model import MACHINE as ORDERS
-from orderflow.payment.model import MACHINE as PAYMENTS
+from orderflow.core.service import StateMachine
+from orderflow.services.order.model import MACHINE as ORDERS
+from orderflow.services.payment.model import MACHINE as PAYMENTS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "state-machine.md"
 
 HEAD = """# State machines
 
-Made by `python -m tests.support.state_machine_page` from the tables in `order/model.py` and `payment/model.py`;
-a test compares. The same tables are in the services' databases (`state_transitions`): a trigger refuses every other
-change of state with SQLSTATE `OF001`, and a service does not start when its table and the database's differ.
+Made by `python -m tests.support.state_machine_page` from the tables in `services/order/model.py` and
+`services/payment/model.py`; a test compares. The same tables are in the services' databases
+(`state_transitions`): a trigger refuses every other change of state with SQLSTATE `OF001`, and a service does not
+start when its table and the database's differ.
 """
 
 ORDER_NOTES = """Beside its state an order has a refund: `none`, `due` (paid, then out of stock), `refused`

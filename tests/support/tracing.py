@@ -14,8 +14,8 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
-from orderflow.messaging import crash_points
-from orderflow.messaging.crash_points import Point
+from orderflow.core import crash_points
+from orderflow.core.crash_points import Point
 
 PACKAGE = Path(crash_points.__file__).parents[1]
 _PREFIX = f"{PACKAGE}/"

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Protocol
 
-from orderflow.messaging.clock import SystemClock
-from orderflow.messaging.transport import ConsumerRecord, Transport
-from orderflow.messaging.transports.memory import MemoryConsumer, MemoryLog, MemoryTransport
-from orderflow.messaging.transports.postgres_log import PostgresLogTransport
+from orderflow.core.postgres_log import PostgresLogTransport
+from orderflow.core.testing import MemoryConsumer, MemoryLog, MemoryTransport
+from orderflow.core.timing import SystemClock
+from orderflow.core.transport import ConsumerRecord, Transport
 from tests.support.kafka import KafkaServer
 from tests.support.member import Position, ProcessMember, connect
 from tests.support.postgres import PostgresServer, age_segments

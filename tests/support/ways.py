@@ -18,9 +18,9 @@ from uuid import UUID
 import asyncpg
 import httpx2
 
+from orderflow.core.crash_points import Point
 from orderflow.events.order import Item
 from orderflow.events.payment import PaymentSucceeded
-from orderflow.messaging.crash_points import Point
 from tests.support.bounds import BOUNDS
 from tests.support.postgres import PostgresServer
 from tests.support.saga import Databases, Wire, databases, running, wire

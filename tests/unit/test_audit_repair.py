@@ -9,7 +9,7 @@ import pytest
 
 from orderflow.audit.findings import CATALOGUE, Finding, Kind
 from orderflow.audit.repair import Act, Plan, for_persons, orders_of, plan
-from orderflow.messaging.recovery.repairing import Regard, Regarded, Said, Standing
+from orderflow.core.operations.repairing import Regard, Regarded, Said, Standing
 from tests.support.decisions import id_of
 
 ORDER = str(id_of("order"))

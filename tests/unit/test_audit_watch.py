@@ -9,9 +9,9 @@ from uuid import UUID
 import pytest
 
 from orderflow.audit.findings import Finding, Kind, Report
-from orderflow.cli.audit_watch import RECENT_MS, WHOLE_EVERY, Watching
+from orderflow.cli.audit_report import RECENT_MS, WHOLE_EVERY, Watching
 from orderflow.cli.output import Output
-from orderflow.cli.times import now_ms
+from orderflow.cli.tables import now_ms
 
 STOCK = Finding(Kind.STOCK_NEGATIVE, "mug", ">= 0 on hand", "-1", "inventory")
 FORGED = Finding(Kind.RECORD_FORGED, "order-1", "a row of an outbox", "e", "payment-status/0@7")

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from click.testing import CliRunner
 
-from orderflow.messaging.crash_points import Point
+from orderflow.core.crash_points import Point
 from tests.crashes.__main__ import BEGIN, END, Teller, main, summary, with_table
 from tests.crashes.cells import LOGS, REACHES, Cell, Day, day_of, every_cell, part, rounds_of, why_not
 from tests.crashes.matrix import Verdict

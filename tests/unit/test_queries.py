@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orderflow.messaging.stores.postgres.queries import (
-    QueryFileError,
-    QueryMissingError,
-    load_queries,
-    parse_queries,
-)
+from orderflow.core.postgres.queries import QueryFileError, QueryMissingError, load_queries, parse_queries
 
 TEXT = """
 -- name: load_orders
@@ -55,7 +50,7 @@ def test_a_query_that_is_missing_is_told_with_the_names_that_are_there() -> None
 
 
 def test_queries_are_found_in_the_sql_folder_of_a_package() -> None:
-    package = "orderflow.messaging.stores.postgres"
+    package = "orderflow.core.postgres"
     assert load_queries(package)["ping"] == "SELECT 1"
     assert "letters" in load_queries(package, "recovery.sql")
     with pytest.raises(FileNotFoundError):

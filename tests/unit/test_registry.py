@@ -69,7 +69,10 @@ def test_a_service_of_the_settings_is_any_that_is_installed(install: Install, tm
 @pytest.mark.parametrize(
     ("entry_points", "sentence"),
     [
-        ("order = mine:SERVICE", "two services are called order: orderflow.order.service:SERVICE and mine:SERVICE"),
+        (
+            "order = mine:SERVICE",
+            "two services are called order: orderflow.services.order.service:SERVICE and mine:SERVICE",
+        ),
         ("bank = mine:SERVICE", "mine:SERVICE cannot be a service called 'bank'"),
         ("Ship-ping = mine:SERVICE", "mine:SERVICE cannot be a service called 'Ship-ping'"),
     ],
@@ -93,7 +96,10 @@ def test_two_distributions_with_one_name_are_both_named(install: Install) -> Non
     ("code", "sentence"),
     [
         ("SERVICE = 3", "parcels_1:SERVICE is of the type int, not a Service of this name"),
-        ("from orderflow.order.service import SERVICE", "parcels_2:SERVICE is the service order, not a Service of"),
+        (
+            "from orderflow.services.order.service import SERVICE",
+            "parcels_2:SERVICE is the service order, not a Service of",
+        ),
         ("1 / 0", "cannot be loaded from parcels_3:SERVICE: ZeroDivisionError"),
         ("", "cannot be loaded from parcels_4:SERVICE: AttributeError"),
     ],

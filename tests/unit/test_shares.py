@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orderflow.messaging.stores.shares import fair_share
+from orderflow.core.store import fair_share
 
 
 @given(slots=st.integers(1, 1024), readers=st.integers(1, 50))

@@ -12,7 +12,7 @@ from typing import get_type_hints
 
 import pytest
 
-from orderflow.messaging.stores.postgres.tables import Table, tables_of
+from orderflow.core.postgres.tables import Table, tables_of
 from orderflow.registry import SAGA, service_of
 
 FOLDER = Path(__file__).parent / "statements"

@@ -5,13 +5,8 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
-from orderflow.messaging.store import (
-    DataRefusedError,
-    SchemaBehindError,
-    StoreUnavailableError,
-    TransitionRefusedError,
-)
-from orderflow.messaging.stores.postgres.errors import LockedError, named_in, translate, translated
+from orderflow.core.postgres.sessions import LockedError, named_in, translate, translated
+from orderflow.core.store import DataRefusedError, SchemaBehindError, StoreUnavailableError, TransitionRefusedError
 
 
 def postgres_error(state: str) -> asyncpg.PostgresError:

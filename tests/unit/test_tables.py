@@ -10,9 +10,9 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from orderflow.messaging.rows import Fact, Ref, Row
-from orderflow.messaging.store import Changes
-from orderflow.messaging.stores.postgres.tables import Columns, Facts, Mappings, Table, tables_of
+from orderflow.core.postgres.tables import Columns, Facts, Mappings, Table, tables_of
+from orderflow.core.service import Fact, Ref, Row
+from orderflow.core.store import Changes
 
 
 class Size(StrEnum):

@@ -6,22 +6,22 @@ from __future__ import annotations
 
 from tests.zoo.bug import Bug
 
-CONSUMER = "messaging/consumer.py"
-CIRCUIT_BREAKER = "messaging/circuit_breaker.py"
-FAILURES = "messaging/failures.py"
-FOLD = "messaging/fold.py"
-PROCESSOR = "messaging/processor.py"
-PARKING = "messaging/parking.py"
-RETRIER = "messaging/retrier.py"
-RELAY = "messaging/relay.py"
-INTENTS = "messaging/side_effects.py"
-PUBLISHER = "messaging/publisher.py"
-LETTERS = "messaging/dead_letters.py"
-ENGINE = "messaging/engine.py"
-TWIN_OUTBOX = "messaging/stores/memory/outbox.py"
-TWIN_WRITING = "messaging/stores/memory/writing.py"
-TWIN_STORE = "messaging/stores/memory/store.py"
-TWIN_TRANSACTION = "messaging/stores/memory/transaction.py"
+CONSUMER = "core/consumer.py"
+CIRCUIT_BREAKER = "core/circuit_breaker.py"
+FAILURES = "core/failures.py"
+FOLD = "core/decisions.py"
+PROCESSOR = "core/processor.py"
+PARKING = "core/decisions.py"
+RETRIER = "core/retries.py"
+RELAY = "core/relay.py"
+INTENTS = "core/side_effects.py"
+PUBLISHER = "core/decisions.py"
+LETTERS = "core/dead_letters.py"
+ENGINE = "core/engine.py"
+TWIN_OUTBOX = "core/testing/store.py"
+TWIN_WRITING = "core/testing/state.py"
+TWIN_STORE = "core/testing/store.py"
+TWIN_TRANSACTION = "core/testing/transaction.py"
 
 BUGS = (
     # --- consuming
@@ -104,7 +104,7 @@ BUGS = (
         "settled-offsets-never-written",
         1,
         "What is settled shortly after another settling is never written down.",
-        "messaging/transports/postgres_log/consumer.py",
+        "core/postgres_log/consumer.py",
         "        while self._noted():",
         "        while self._noted() and False:",
     ),
@@ -112,7 +112,7 @@ BUGS = (
         "overtaken-settle-is-forgotten",
         1,
         "What is settled while offsets are being written down is left to chance: the next settling writes it, if any comes.",
-        "messaging/transports/postgres_log/consumer.py",
+        "core/postgres_log/consumer.py",
         "                await self._write()\n            except Exception as error:",
         "                await self._write()\n                return\n            except Exception as error:",
     ),
@@ -245,7 +245,7 @@ BUGS = (
         "gives-up-one-early",
         1,
         "An event is given up one attempt too early.",
-        "messaging/retry.py",
+        "core/retry.py",
         "if attempts >= self.attempts_max:",
         "if attempts >= self.attempts_max - 1:",
     ),
@@ -253,7 +253,7 @@ BUGS = (
         "no-back-off",
         4,
         "What fails is tried again at once.",
-        "messaging/retry.py",
+        "core/retry.py",
         "return self.backoff.delay_ms(attempts, chance)",
         "return 0",
     ),
@@ -424,7 +424,7 @@ BUGS = (
         "standing-still-is-not-helped",
         1,
         "A consumer that reads nothing any more is not begun anew.",
-        "messaging/progress.py",
+        "core/progress.py",
         "            self._anew(stall.component)",
         "            assert stall",
     ),
@@ -593,7 +593,7 @@ BUGS = (
         "rehearsal-is-real",
         2,
         "A rehearsal is committed.",
-        "messaging/recovery/rehearsal.py",
+        "core/operations/rehearsal.py",
         "process(work, End.ROLLBACK)",
         "process(work, End.COMMIT)",
     ),
@@ -601,7 +601,7 @@ BUGS = (
         "edit-keeps-the-old-name-open",
         2,
         "An edited event's original is not known as discarded: should it come again, it is handled.",
-        "messaging/recovery/editing.py",
+        "core/operations/editing.py",
         "return [InboxEntry(now.key, now.identity, now.event_id, InboxState.DISCARDED), replaced]",
         "return [InboxEntry(now.key, now.identity, now.event_id, now.state), replaced]",
         "tests/unit/messaging/recovery",
@@ -610,7 +610,7 @@ BUGS = (
         "discard-leaves-the-key-closed",
         4,
         "A key whose last parked event was discarded is not said to flow again.",
-        "messaging/recovery/discarding.py",
+        "core/operations/editing.py",
         "() if behind else {event.key}",
         "()",
     ),

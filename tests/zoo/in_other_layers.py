@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from tests.zoo.bug import Bug
 
-SQL = "messaging/stores/postgres/sql/queries.sql"
-LOG = "messaging/transports/postgres_log"
+SQL = "core/postgres/sql/queries.sql"
+LOG = "core/postgres_log"
 
 BUGS = (
     Bug(
@@ -32,7 +32,7 @@ BUGS = (
         "fenced-member-settles-in-memory",
         1,
         "The twin of the log lets a member settle that the group has gone on without.",
-        "messaging/transports/memory/groups.py",
+        "core/testing/log.py",
         "            if place in member.positions:\n",
         "            if True:\n",
         "tests/conformance/transport/test_groups.py -k memory",
@@ -50,7 +50,7 @@ BUGS = (
         "upcasters-last-first",
         3,
         "An event of an old version is read by way of its upcasters in the wrong order.",
-        "messaging/catalogue.py",
+        "core/messages.py",
         "            for upcaster in upcasters:\n                told",
         "            for upcaster in reversed(upcasters):\n                told",
         "tests/unit/messaging/test_upcasters.py",
@@ -68,7 +68,7 @@ BUGS = (
         "fresh-rows-outlive-the-slot",
         4,
         "The relay's memory of fresh rows is kept when its slots change.",
-        "messaging/stores/postgres/outbox.py",
+        "core/postgres/outbox.py",
         "        if owned != self.owned:\n            self._fresh.clear()",
         "        if owned != self.owned:\n            pass",
         "tests/integration/test_competitors.py -k remembers",
@@ -77,7 +77,7 @@ BUGS = (
         "wait-hears-only-of-completed",
         1,
         "Who waits for an order that another process fails is not told.",
-        "order/sql/queries.sql",
+        "services/order/sql/queries.sql",
         "WHERE order_id = ANY ($1::uuid[]) AND status IN ('COMPLETED', 'FAILED')",
         "WHERE order_id = ANY ($1::uuid[]) AND status = 'COMPLETED'",
         "tests/integration/test_competitors.py -k waits",
@@ -86,7 +86,7 @@ BUGS = (
         "idempotency-key-forgotten-early",
         2,
         "Idempotency keys are forgotten long before their time.",
-        "order/storage.py",
+        "services/order/storage.py",
         "orders.purge_keys(context.config.idempotency_keep_s, AT_ONCE)",
         "orders.purge_keys(context.config.idempotency_keep_s / 1000, AT_ONCE)",
         "tests/integration/test_order_service.py -k upkeep",
@@ -104,7 +104,7 @@ BUGS = (
         "inbox-takes-it-twice",
         2,
         "An inbox row that is there already is passed over silently.",
-        "messaging/stores/postgres/sql/queries.sql",
+        "core/postgres/sql/queries.sql",
         "AS entry (key, identity, event_id, state);\n\n-- name: replace_inbox",
         "AS entry (key, identity, event_id, state)\nON CONFLICT DO NOTHING;\n\n-- name: replace_inbox",
         "tests/conformance/test_store_inbox.py",
@@ -113,7 +113,7 @@ BUGS = (
         "taken-back-is-committed",
         1,
         "What is to end with a rollback is committed.",
-        "messaging/stores/postgres/transaction.py",
+        "core/postgres/transaction.py",
         "            if end is End.ROLLBACK:\n                return\n",
         "",
         "tests/conformance/test_store_transactions.py",

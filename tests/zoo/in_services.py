@@ -6,17 +6,17 @@ from __future__ import annotations
 
 from tests.zoo.bug import Bug
 
-ORDER = "order/model.py"
-PAYMENT = "payment/model.py"
-INVENTORY = "inventory/model.py"
-NOTIFICATION = "notification/model.py"
+ORDER = "services/order/model.py"
+PAYMENT = "services/payment/model.py"
+INVENTORY = "services/inventory/model.py"
+NOTIFICATION = "services/notification/model.py"
 
 BUGS = (
     Bug(
         "total-is-a-float",
         5,
         "The total of an order is added up as a float.",
-        "order/messages.py",
+        "services/order/messages.py",
         "sum(item.quantity * item.unit_price for item in self.items)",
         "sum((item.quantity * float(item.unit_price) for item in self.items), 0.0)",
     ),
@@ -24,7 +24,7 @@ BUGS = (
         "total-forgets-quantity",
         5,
         "The total counts every line once, whatever its quantity.",
-        "order/messages.py",
+        "services/order/messages.py",
         "item.quantity * item.unit_price",
         "item.unit_price",
     ),
@@ -57,7 +57,7 @@ BUGS = (
         "time-out-is-a-refusal",
         5,
         "A bank that does not answer in time is taken to have refused.",
-        "payment/service.py",
+        "services/payment/service.py",
         "return ChargeUnknown(order_id=order_id) if is_charge else",
         'return ChargeRefused(order_id=order_id, reason="timeout") if is_charge else',
     ),
@@ -65,7 +65,7 @@ BUGS = (
         "refund-time-out-is-an-approval",
         5,
         "A refund that the bank does not answer in time is taken to be done.",
-        "payment/service.py",
+        "services/payment/service.py",
         "if is_charge else RefundUnknown(order_id=order_id)\n        except BankUnavailableError",
         'if is_charge else RefundApproved(order_id=order_id, reference="re_unknown")\n        except BankUnavailableError',
     ),
@@ -73,7 +73,7 @@ BUGS = (
         "decline-is-an-approval",
         3,
         "A card that the bank declines is booked as charged.",
-        "payment/service.py",
+        "services/payment/service.py",
         "            refused = ChargeRefused if is_charge else RefundRefused\n            return refused(order_id=order_id, reason=declined.code)",
         '            return ChargeApproved(order_id=order_id, reference=f"ch_{declined.code}")',
     ),
@@ -173,7 +173,7 @@ BUGS = (
         "refused-refund-stays-due",
         1,
         "The order does not show that the bank refuses to give the money back.",
-        "order/model.py",
+        "services/order/model.py",
         "REFUND_FAILED, Refund.REFUSED, event.reason)",
         "REFUND_FAILED, Refund.DUE, event.reason)",
     ),
@@ -262,7 +262,7 @@ BUGS = (
         "key-is-not-locked",
         2,
         "Two requests with one Idempotency-Key do not wait for each other.",
-        "order/model.py",
+        "services/order/model.py",
         "return () if command.idempotency_key is None else",
         "return () if command.idempotency_key is None or command.total % 2 == 0 else",
     ),
@@ -327,7 +327,7 @@ BUGS = (
         "stock-rows-not-locked",
         2,
         "An order's stock rows are read and written without their locks.",
-        "messaging/processor.py",
+        "core/processor.py",
         "                    names.add(uuid_text(ref.id) if isinstance(ref.id, UUID) else str(ref.id))\n",
         "",
     ),

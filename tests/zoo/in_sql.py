@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from tests.zoo.bug import Bug
 
-STORE = "messaging/stores/postgres"
+STORE = "core/postgres"
 SQL = f"{STORE}/sql/queries.sql"
-LOG = "messaging/transports/postgres_log"
+LOG = "core/postgres_log"
 TABLES = f"{LOG}/sql/migrations/0001_log.sql"
 NOTICES = f"{LOG}/sql/migrations/0005_notices_with_records.sql"
 

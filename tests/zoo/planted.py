@@ -53,9 +53,9 @@ def simulate(first: int, end: int) -> dict[str, Any]:
 def steered(first: int, end: int) -> dict[str, Any]:
     """As `simulate`; `worlds` says how many it took, `seed` is what `orderflow simulate --seed` takes."""
     started = time.perf_counter()
-    from orderflow.simulation.plan_text import name_of
+    from orderflow.simulation.plan import name_of
     from orderflow.simulation.run import run_plan
-    from orderflow.simulation.steering import Steering
+    from orderflow.simulation.survey import Steering
 
     steering = Steering(first)
     for number in range(1, end - first + 1):

@@ -34,7 +34,7 @@ def test_every_bug_has_a_name_of_its_own_and_a_promise() -> None:
 
 
 def test_a_bug_whose_code_has_moved_on_says_so() -> None:
-    bug = Bug("moved", 1, "Nothing.", "order/model.py", "this text is nowhere", "")
+    bug = Bug("moved", 1, "Nothing.", "services/order/model.py", "this text is nowhere", "")
     with pytest.raises(NotPlantedError, match=r"moved: order/model\.py has this text 0 times"):
         bug.planted()
 
@@ -45,7 +45,7 @@ def test_a_planted_process_has_the_bug_and_the_disk_has_not() -> None:
         "from tests.zoo.inmates import ZOO\n"
         "plant(ZOO['total-forgets-quantity'])\n"
         "from orderflow.events.order import Item\n"
-        "from orderflow.order.messages import PlaceOrder\n"
+        "from orderflow.services.order.messages import PlaceOrder\n"
         "items = (Item(sku='a', quantity=3, unit_price=5),)\n"
         "order = dict(order_id=None, customer_id='', currency='EUR', items=items, payment_method='')\n"
         "print(PlaceOrder(**order).total)\n"

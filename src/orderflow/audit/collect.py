@@ -1,12 +1,15 @@
-"""Reads the books of chosen orders out of the databases: some hundreds at a time, a handful of statements each."""
+"""Read access to the databases of all services and of the bank: one snapshot each, for one audit."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -15,25 +18,104 @@ from orderflow.audit.books import (
     BankEntry,
     InboxRow,
     OrderBooks,
+    OrderDraft,
     OrderRow,
     OutboxRow,
     ParkedRow,
     PaymentRow,
     RefundStep,
     ReservationRow,
+    ServiceBooks,
     Step,
     StockBooks,
 )
-from orderflow.audit.databases import BANK, SERVICES, Databases
-from orderflow.audit.draft import OrderDraft
+from orderflow.core.cloudevents import header_text
+from orderflow.core.inbox import InboxState, Waits
+from orderflow.core.postgres.functions import decode_headers
+from orderflow.core.postgres.queries import load_queries
+from orderflow.core.postgres.recovery import counting_query
+from orderflow.core.postgres.sessions import Connection, connect, leave, translated
+from orderflow.core.transport import Transport
 from orderflow.events.base import order_id_of
 from orderflow.events.inventory import ReservedLine
 from orderflow.events.order import Item
-from orderflow.messaging.cloudevents import header_text
-from orderflow.messaging.inbox import InboxState, Waits
-from orderflow.messaging.stores.postgres.core_rows import decode_headers
-from orderflow.order.model import Obstacle
-from orderflow.payment.model import BY_OPERATOR
+from orderflow.registry import SAGA, service_names, service_of
+from orderflow.services.order.model import Obstacle
+from orderflow.services.payment.model import BY_OPERATOR
+
+SERVICES = SAGA
+BANK = "bank"
+STATEMENT_TIMEOUT_MS = 600_000
+
+
+class Databases:
+    """Asks named queries. Nothing is ever written."""
+
+    def __init__(self, connections: Mapping[str, Connection]) -> None:
+        self._connections = connections
+        self._queries = load_queries("orderflow.audit")
+        self._counting = counting_query()
+        self.services = tuple(name for name in service_names() if name in connections)
+        """The saga's, and those that other distributions add."""
+
+    async def ask(self, database: str, query: str, *arguments: object) -> Sequence[Any]:
+        """All rows of a named query. Raises StoreUnavailableError."""
+        return await self.run(database, self._queries[query], *arguments)
+
+    async def run(self, database: str, statement: str, *arguments: object) -> Sequence[Any]:
+        """All rows. Raises StoreUnavailableError."""
+        connection = self._connections[database]
+        with translated(connection):
+            rows: Sequence[Any] = await connection.fetch(statement, *arguments)
+        return rows
+
+    async def waiting(self, service: str) -> Sequence[Any]:
+        """What waits there, by consumer, as the service itself counts it. Raises StoreUnavailableError."""
+        return await self.run(service, self._counting)
+
+    @asynccontextmanager
+    async def snapshots(self) -> AsyncIterator[None]:
+        """Within, each database is seen as of one moment: the order service first, the bank last.
+
+        So whatever the first has seen done, the others have seen as well. Raises StoreUnavailableError.
+        """
+        async with AsyncExitStack() as stack:
+            for connection in self._connections.values():
+                # Also at the end: a session that was lost meanwhile says so when it is left.
+                stack.enter_context(translated(connection))
+                await stack.enter_async_context(connection.transaction(isolation="repeatable_read", readonly=True))
+                await connection.execute("SELECT 1")
+            yield
+
+
+def audited() -> tuple[str, ...]:
+    """The databases of an audit, in the order in which they are seen."""
+    return (*service_names(), BANK)
+
+
+def topics() -> tuple[str, ...]:
+    """Every topic that a service writes."""
+    return tuple(dict.fromkeys(topic for name in service_names() for topic in service_of(name).publishes))
+
+
+@asynccontextmanager
+async def opened(urls: Mapping[str, str]) -> AsyncIterator[Databases]:
+    """Connect to the databases of `audited`, each by its URL. Raises StoreUnavailableError, SchemaBehindError."""
+    async with AsyncExitStack() as stack:
+        connections: dict[str, Connection] = {}
+        for database in (name for name in audited() if name in urls):
+            connection = await connect(
+                urls[database],
+                application_name="orderflow audit",
+                statement_timeout_ms=STATEMENT_TIMEOUT_MS,
+                # While one database is read, the snapshots of the others wait.
+                settings={"idle_in_transaction_session_timeout": str(STATEMENT_TIMEOUT_MS)},
+                writable=False,
+            )
+            stack.push_async_callback(leave, connection)
+            connections[database] = connection
+        yield Databases(connections)
+
 
 AT_ONCE = 2_000
 LONG_S = 600
@@ -221,3 +303,93 @@ def _answered(response: str) -> str:
     """The order that a stored answer is about; "" when it names none."""
     found = ANSWERED.search(response)
     return found[1] if found else ""
+
+
+LOOK_EVERY_S = 0.25
+
+
+class Look(NamedTuple):
+    """What was under way; `written` counts the events that were ever published, service by service."""
+
+    services: Sequence[ServiceBooks]
+    written: Sequence[int]
+
+    @property
+    def is_quiet(self) -> bool:
+        return all(service.is_at_rest for service in self.services)
+
+
+async def look(databases: Databases, transport: Transport) -> Look:
+    """One look at each service and at the log. Raises StoreUnavailableError, TransportUnavailableError."""
+    rows = {name: (await databases.ask(name, "under_way"))[0] for name in databases.services}
+    services: list[ServiceBooks] = []
+    for service in map(service_of, databases.services):
+        row = rows[service.name]
+        lag = {
+            each.consumer: sum(part.lag for part in await transport.lag(each.consumer, each.topics))
+            for each in service.subscriptions
+        }
+        services.append(
+            ServiceBooks(
+                service=service.name,
+                unsent=row["unsent"],
+                open_intents=row["open_intents"],
+                retrying=row["retrying"],
+                lag=lag,
+            )
+        )
+    return Look(services, [row["written"] for row in rows.values()])
+
+
+async def wait_for_rest(
+    databases: Databases, transport: Transport, timeout_s: float, told: Callable[[Look], None]
+) -> Look:
+    """Look until all is quiet, twice with nothing written between, or until the time is up; the last look.
+
+    Each look is `told`.
+
+    One quiet look is not enough: an event can move on from a part that was not yet looked at to one that was.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_s
+    before = await look(databases, transport)
+    while True:
+        now = await look(databases, transport)
+        told(now)
+        if (now.is_quiet and before == now) or loop.time() >= deadline:
+            return now
+        before = now
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far everything had been written at one moment: each service's events, and the ends of the partitions."""
+
+    written: Mapping[str, int] = field(default_factory=dict)
+    ends: Mapping[tuple[str, int], int] = field(default_factory=dict)
+
+    async def is_passed(self, databases: Databases, transport: Transport) -> bool:
+        """All events until then are on the log, and every consumer has settled all records until then.
+
+        Raises StoreUnavailableError, TransportUnavailableError.
+        """
+        for name, written in self.written.items():
+            first = (await databases.ask(name, "under_way"))[0]["first"]
+            if first is not None and first <= written:
+                return False
+        for service in map(service_of, databases.services):
+            for each in service.subscriptions:
+                for part in await transport.lag(each.consumer, each.topics):
+                    if part.position < self.ends.get((part.topic, part.partition), 0):
+                        return False
+        return True
+
+
+async def mark(databases: Databases, transport: Transport) -> Mark:
+    """As of now: taken after a look, so that what it has seen written is before the mark."""
+    written = {name: (await databases.ask(name, "under_way"))[0]["written"] for name in databases.services}
+    services = map(service_of, databases.services)
+    topics = sorted({topic for service in services for each in service.subscriptions for topic in each.topics})
+    ends = await transport.ends(topics)
+    return Mark(written, {place: end for place, (_, end) in ends.items()})

@@ -16,16 +16,26 @@ from functools import partial
 from uuid import UUID
 
 from orderflow.audit.books import OrderBooks
-from orderflow.audit.collect import LONG_S, Collector, ledgers
-from orderflow.audit.databases import Databases, opened
+from orderflow.audit.collect import (
+    LONG_S,
+    LOOK_EVERY_S,
+    Collector,
+    Databases,
+    Look,
+    Mark,
+    ledgers,
+    look,
+    mark,
+    opened,
+    wait_for_rest,
+)
 from orderflow.audit.findings import Finding, Kind, Report
 from orderflow.audit.orders import check_order
 from orderflow.audit.promises import check_stock
-from orderflow.audit.rest import LOOK_EVERY_S, Look, Mark, look, mark, wait_for_rest
 from orderflow.audit.sieve import Sieve
 from orderflow.audit.topics import Ends, check_topics, ends_of
+from orderflow.core.transport import Transport
 from orderflow.events.base import order_id_of
-from orderflow.messaging.transport import Transport
 
 ROUNDS = 3
 """How often an order that keeps changing is looked at again."""

@@ -14,9 +14,9 @@ from enum import StrEnum
 import msgspec
 
 from orderflow.audit.findings import CATALOGUE, Finding, Kind
+from orderflow.core.operations.repairing import Regard, Regarded, Said, Standing
 from orderflow.events.base import order_id_of
-from orderflow.messaging.recovery.repairing import Regard, Regarded, Said, Standing
-from orderflow.order.model import OUT_OF_STOCK
+from orderflow.services.order.model import OUT_OF_STOCK
 
 INVENTORY = "inventory"
 ORDER_COMPLETED = "OrderCompleted"

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from orderflow.audit.databases import BANK, SERVICES, Databases
-from orderflow.messaging.stores.postgres.queries import load_queries
+from orderflow.audit.collect import BANK, SERVICES, Databases
+from orderflow.core.postgres.queries import load_queries
 
 CHUNK = 1_000
 CHUNKS_MAX = 4_000

@@ -17,12 +17,11 @@ from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from orderflow.audit.collect import LEDGER_MARGIN
-from orderflow.audit.databases import Databases, topics
+from orderflow.audit.collect import LEDGER_MARGIN, Databases, topics
 from orderflow.audit.findings import Finding, Kind
-from orderflow.messaging.dead_letters import SUFFIX, topic_of
-from orderflow.messaging.identity import uuid_of
-from orderflow.messaging.transport import ConsumerRecord, TopicMissingError, Transport
+from orderflow.core.dead_letters import SUFFIX, topic_of
+from orderflow.core.identity import uuid_of
+from orderflow.core.transport import ConsumerRecord, TopicMissingError, Transport
 from orderflow.registry import service_of
 
 BATCH = 2_000

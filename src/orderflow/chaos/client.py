@@ -1,16 +1,213 @@
-"""The load: an open loop of orders at a rate, as careful shops and impatient ones send them, and reads."""
+"""What the load orders: a mix in which everything happens that can happen to an order, decided by a seed."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import random
-from collections.abc import Callable
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
 
-from orderflow.chaos.history import DOUBLED, FAILED, OK, STUCK, UNKNOWN, History, Placing
-from orderflow.chaos.shop import CUSTOMER, Wanted, wanted
-from orderflow.load.connection import Endpoint, LostError, NothingAnswersError, Pool, Reply
+from orderflow.load.client import PRICES, SOLD_OUT_SKU, Endpoint, LostError, NothingAnswersError, Pool, Reply
+
+CUSTOMER: Final = "chaos-"
+
+APPROVED, DECLINED, SOLD_OUT, SLOW = "approved", "declined", "sold out", "slow bank"
+LOST_CHARGED, LOST_NOT_CHARGED, FAILS_TWICE = "time-out, charged", "time-out, not charged", "bank fails twice"
+INVALID = "invalid"
+METHODS: Final[Mapping[str, tuple[str, ...]]] = {
+    APPROVED: ("pm_card_visa", "pm_card_mastercard", "pm_card_amex"),
+    DECLINED: ("pm_card_chargeDeclined", "pm_card_chargeDeclinedInsufficientFunds"),
+    SOLD_OUT: ("pm_card_visa",),
+    SLOW: ("pm_slow",),
+    LOST_CHARGED: ("pm_timeout_charged",),
+    LOST_NOT_CHARGED: ("pm_timeout_not_charged",),
+    FAILS_TWICE: ("pm_fails_twice",),
+    INVALID: ("pm_card_visa",),
+}
+SHARES: Final[Mapping[str, float]] = {
+    APPROVED: 0.80,
+    DECLINED: 0.08,
+    SOLD_OUT: 0.05,
+    SLOW: 0.015,
+    LOST_CHARGED: 0.01,
+    LOST_NOT_CHARGED: 0.01,
+    FAILS_TWICE: 0.015,
+    INVALID: 0.02,
+}
+WITH_KEY, REPEATED, OTHER_BODY = 0.9, 0.04, 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An order that is to be placed. `customer` is its alone, so it is found whatever became of the answer.
+
+    `key` is None where none is sent. `repeated`: the same request is sent again after the answer; `other_body`:
+    another one is, under the same key.
+    """
+
+    number: int
+    kind: str
+    body: Mapping[str, Any]
+    total: int
+    key: str | None
+    repeated: bool = False
+    other_body: bool = False
+
+    @property
+    def customer(self) -> str:
+        return str(self.body["customer_id"])
+
+
+def wanted(seed: int, number: int) -> Wanted:
+    """The order of that number: the same seed gives the same one."""
+    chance = random.Random(f"order {seed} {number}")  # noqa: S311  (a mix of orders, nothing secret)
+    kind = chance.choices(list(SHARES), list(SHARES.values()))[0]
+    items = _items(kind, chance)
+    total = sum(item["quantity"] * item["unit_price"] for item in items)
+    body = {
+        "customer_id": f"{CUSTOMER}{number}",
+        "currency": chance.choices(("EUR", "USD", "JPY"), (0.7, 0.2, 0.1))[0],
+        "items": items,
+        "payment_method": chance.choice(METHODS[kind]),
+    }
+    key = f"chaos-{seed}-{number}" if chance.random() < WITH_KEY else None
+    kept = key is not None and kind != INVALID
+    return Wanted(
+        number, kind, body, total, key, kept and chance.random() < REPEATED, kept and chance.random() < OTHER_BODY
+    )
+
+
+def _items(kind: str, chance: random.Random) -> list[dict[str, Any]]:
+    lines = chance.choices((1, 2, 3), (0.6, 0.25, 0.15))[0]
+    chosen = sorted(chance.sample(sorted(PRICES), lines))
+    items = [{"sku": sku, "quantity": chance.choice((1, 1, 1, 2)), "unit_price": PRICES[sku]} for sku in chosen]
+    if kind == SOLD_OUT:
+        items.append({"sku": SOLD_OUT_SKU, "quantity": 1, "unit_price": 2500})
+    if kind == INVALID:
+        items[0]["quantity"] = 0
+    return items
+
+
+OK, FAILED, UNKNOWN = "ok", "failed", "unknown"
+RANKS: Final[Mapping[str, int]] = {"PENDING": 0, "PAID": 1, "COMPLETED": 2, "FAILED": 2}
+LOST, DOUBLED, REORDERED, ADRIFT, STUCK = "lost", "doubled", "reordered", "adrift", "stuck"
+VERDICTS: Final = (LOST, DOUBLED, REORDERED, ADRIFT, STUCK)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that must not be. `verdict` is one of `VERDICTS`."""
+
+    verdict: str
+    subject: str
+    what: str
+
+
+@dataclass(slots=True)
+class Placing:
+    """What is known of one wanted order: how its requests ended, its id, and the last status that was seen."""
+
+    number: int
+    kind: str
+    customer: str
+    currency: str
+    total: int
+    method: str
+    has_key: bool
+    outcome: str = FAILED
+    order_id: str = ""
+    status: str = ""
+
+    @classmethod
+    def of(cls, wanted: Wanted) -> Placing:
+        body = wanted.body
+        return cls(
+            wanted.number,
+            wanted.kind,
+            wanted.customer,
+            body["currency"],
+            wanted.total,
+            body["payment_method"],
+            wanted.key is not None,
+        )
+
+    def sum_up(self, outcome: str) -> None:
+        """One more request ended so: ok counts for ever, and what may have arrived is never taken back."""
+        if self.outcome != OK and outcome != FAILED:
+            self.outcome = outcome
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """The status and the refund that it must have in the end."""
+        if self.kind == DECLINED:
+            return "FAILED", "none"
+        return ("FAILED", "done") if self.kind == SOLD_OUT else ("COMPLETED", "none")
+
+    def difference(self, view: Mapping[str, Any]) -> str:
+        """What an answer shows otherwise than it was ordered; "" when nothing."""
+        shown = (view["customer_id"], view["currency"], view["total"], view["payment_method"])
+        asked = (self.customer, self.currency, self.total, self.method)
+        return "" if shown == asked else f"{asked} was ordered, {shown} is shown"
+
+
+class History:
+    """Written to `path` as it happens, a JSON object a line, with seconds since the beginning (monotonic)."""
+
+    def __init__(self, path: Path, now: Callable[[], float]) -> None:
+        self._file = path.open("w", encoding="utf-8", buffering=1 << 16)
+        self._now = now
+        self.placings: dict[int, Placing] = {}
+        self.troubles: list[Trouble] = []
+        self.counts: Counter[str] = Counter()
+
+    def invoke(self, operation: str, number: int, **more: object) -> None:
+        self.counts[f"{operation} invoked"] += 1
+        self._write("invoke", operation, number, more)
+
+    def end(self, outcome: str, operation: str, number: int, **more: object) -> None:
+        """How a request ended: ok, failed (it had no effect) or unknown."""
+        self.counts[f"{operation} {outcome}"] += 1
+        self._write(outcome, operation, number, more)
+
+    def placed(self, placing: Placing, view: Mapping[str, Any]) -> None:
+        """A placement was answered with 2xx; every such answer to one key must name the same order."""
+        order_id = str(view["id"])
+        if placing.order_id and placing.order_id != order_id:
+            what = f"one key was answered with {placing.order_id} and {order_id}"
+            self.find(DOUBLED, f"order {placing.number}", what)
+        placing.order_id = placing.order_id or order_id
+        placing.sum_up(OK)
+        self._compare(placing, view)
+
+    def seen(self, placing: Placing, view: Mapping[str, Any]) -> None:
+        """An answer shows the order as it stands: it must never go back."""
+        status, before = str(view["status"]), placing.status
+        self._compare(placing, view)
+        if before and (RANKS[status] < RANKS[before] or (RANKS[before] == RANKS["FAILED"] and status != before)):
+            self.find(ADRIFT, placing.order_id, f"it was {before}, and then {status}")
+        placing.status = status
+
+    def _compare(self, placing: Placing, view: Mapping[str, Any]) -> None:
+        if difference := placing.difference(view):
+            self.find(ADRIFT, placing.order_id, difference)
+
+    def missing(self, placing: Placing) -> None:
+        self.find(LOST, placing.order_id, f"it was accepted as order {placing.number}, and then answered 404")
+
+    def find(self, verdict: str, subject: str, what: str) -> None:
+        self.troubles.append(Trouble(verdict, subject, what))
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _write(self, event: str, operation: str, number: int, more: Mapping[str, object]) -> None:
+        line = {"t": round(self._now(), 4), "event": event, "op": operation, "order": number, **more}
+        self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
+
 
 PLACE, READ = "place", "read"
 TIMEOUT_S = 10.0

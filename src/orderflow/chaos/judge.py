@@ -1,27 +1,231 @@
-"""After the faults: wait for rest, then hold what the client saw against services, books and topics."""
+"""Every record of every topic, read from the beginning as any other program would, and what it tells."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
+from uuid import UUID
 
 import httpx2
 
-from orderflow.audit.databases import audited
+from orderflow.audit.collect import Databases, Look, audited, look, opened
 from orderflow.audit.findings import Finding, Kind, Promise
 from orderflow.audit.live import audit
-from orderflow.audit.rest import Look
-from orderflow.chaos.client import Client
-from orderflow.chaos.history import ADRIFT, DOUBLED, FAILED, LOST, OK, STUCK, VERDICTS, History, Placing, Trouble
-from orderflow.chaos.observer import POISON, Observer
-from orderflow.chaos.shop import CUSTOMER, INVALID
+from orderflow.chaos.client import (
+    ADRIFT,
+    CUSTOMER,
+    DOUBLED,
+    FAILED,
+    INVALID,
+    LOST,
+    OK,
+    REORDERED,
+    STUCK,
+    VERDICTS,
+    Client,
+    History,
+    Placing,
+    Trouble,
+)
 from orderflow.chaos.system import System, read_json
-from orderflow.load.catalogue import PRICES
-from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
-from orderflow.messaging.transport import TransportUnavailableError
+from orderflow.core.cloudevents import header_text
+from orderflow.core.dead_letters import topic_of
+from orderflow.core.messages import wire_name
+from orderflow.core.store import SchemaBehindError, StoreUnavailableError
+from orderflow.core.transport import ConsumerRecord, TopicMissingError, Transport, TransportUnavailableError
+from orderflow.events.base import INVENTORY_STATUS, ORDER_EVENTS, PAYMENT_STATUS, TOPICS
+from orderflow.events.order import OrderCompleted, OrderFailed
+from orderflow.load.client import PRICES
+
+RECORDS_PAGE: Final = 2_000
+LETTERS: Final = tuple(topic_of(topic) for topic in (ORDER_EVENTS, PAYMENT_STATUS, INVENTORY_STATUS))
+POISON: Final = b"chaos-poison"
+Stream = tuple[str, str]
+
+
+class Observer:
+    """Notes of each source and key which numbers have come, in which order.
+
+    A topic that is made again begins a new life: `records` and gaps are counted over all lives, order within each.
+    """
+
+    def __init__(self) -> None:
+        self.records = 0
+        self.repeated = 0
+        self.letters = 0
+        self.types: Counter[str] = Counter()
+        self.troubles: list[Trouble] = []
+        self._reading = asyncio.Lock()
+        self._positions: dict[tuple[str, int], int] = {}
+        self._lives: Counter[str] = Counter()
+        self._streams: dict[Stream, dict[int, int]] = {}
+        self._came: dict[tuple[str, int, int, str, str], list[int]] = {}
+
+    async def read(self, transport: Transport) -> None:
+        """Everything that has come since. Raises TransportUnavailableError, TopicMissingError."""
+        async with self._reading:
+            await self._read(transport)
+
+    @asynccontextmanager
+    async def new_life(self, topic: str, transport: Transport) -> AsyncIterator[None]:
+        """Within, the topic is deleted and made again; all that it held was read before.
+
+        Nobody reads meanwhile. Raises TransportUnavailableError, TopicMissingError.
+        """
+        async with self._reading:
+            await self._read(transport)
+            yield
+            self.begin_life(topic)
+
+    async def _read(self, transport: Transport) -> None:
+        for (topic, partition), (_, end) in sorted((await transport.ends([*TOPICS, *LETTERS])).items()):
+            while (position := self._positions.get((topic, partition), 0)) < end:
+                page = await transport.read(topic, partition, position, RECORDS_PAGE)
+                if not page:
+                    break
+                self.take(page)
+
+    def take(self, page: Sequence[ConsumerRecord]) -> None:
+        """Records of one partition, in their order."""
+        for record in page:
+            self._positions[record.topic, record.partition] = record.offset + 1
+            self.records += 1
+            if record.topic in LETTERS:
+                self.letters += 1
+            elif (record.key or b"").startswith(POISON):
+                continue
+            else:
+                self._event(record)
+
+    def begin_life(self, topic: str) -> None:
+        """It was deleted and made again; all that it held has been read."""
+        self._lives[topic] += 1
+        self._positions = {place: at for place, at in self._positions.items() if place[0] != topic}
+
+    def events_of(self, service: str, key: str) -> int:
+        """How many different events of this key the service has published, over all topics."""
+        return len(self._streams.get((f"/orderflow/{service}", key), ()))
+
+    def finish(self) -> list[Trouble]:
+        """What was found, with the numbers that never came."""
+        gaps = [
+            Trouble(LOST, key, f"of {source} {len(seen)} events came, the last has number {max(seen)}")
+            for (source, key), seen in self._streams.items()
+            if max(seen) != len(seen)
+        ]
+        return [*self.troubles, *gaps]
+
+    def _event(self, record: ConsumerRecord) -> None:
+        headers = record.headers
+        source, key = header_text(headers, "ce_source"), (record.key or b"").decode()
+        sequence, name = int(header_text(headers, "ce_sequence") or 0), UUID(header_text(headers, "ce_id")).int
+        seen = self._streams.setdefault((source, key), {})
+        known = seen.get(sequence)
+        if known is not None:
+            self.repeated += 1
+            if known != name & _MASK:
+                what = f"two events of {source} have number {sequence}"
+                self.troubles.append(Trouble(DOUBLED, key, what))
+        else:
+            self.types[header_text(headers, "ce_type")] += 1
+            seen[sequence] = name & _MASK
+        self._order(record, source, key, sequence)
+
+    def _order(self, record: ConsumerRecord, source: str, key: str, sequence: int) -> None:
+        """A number that is lower than one that came before it in its partition must have come before that too."""
+        place = (record.topic, self._lives[record.topic], record.partition, source, key)
+        came = self._came.setdefault(place, [])
+        if not came or sequence > came[-1]:
+            came.append(sequence)
+        elif sequence not in came:
+            what = f"number {sequence} of {source} came after number {came[-1]} on {record.topic}"
+            self.troubles.append(Trouble(REORDERED, key, what))
+
+    @property
+    def finals(self) -> int:
+        """Orders that have ended, as the topics tell."""
+        return sum(self.types[wire_name(each)] for each in (OrderCompleted, OrderFailed))
+
+
+_MASK: Final = (1 << 60) - 1
+
+
+AWAY = (StoreUnavailableError, SchemaBehindError, TransportUnavailableError, TopicMissingError, OSError, TimeoutError)
+LOOK_TIMEOUT_S = 20.0
+
+
+@dataclass(slots=True)
+class Slice:
+    """`under_way` is None where nobody could be asked. `ended` is what a look found, spread over the slices since
+    the one before.
+    """
+
+    at_s: float
+    placed: int = 0
+    ended: float = 0.0
+    accepted_ms: list[float] = field(default_factory=list)
+    ended_ms: list[float] = field(default_factory=list)
+    under_way: int | None = None
+
+
+class Samples:
+    """`seconds` is the length of a slice."""
+
+    def __init__(self, now: Callable[[], float], seconds: float) -> None:
+        self.seconds = seconds
+        self.slices: list[Slice] = []
+        self._now = now
+        self._looked = 0
+
+    def accepted(self, latency_s: float) -> None:
+        current = self._current()
+        current.placed += 1
+        current.accepted_ms.append(latency_s * 1000)
+
+    def ended(self, latency_s: float) -> None:
+        self._current().ended_ms.append(latency_s * 1000)
+
+    async def watch(self, system: System, observer: Observer) -> None:
+        """Look at topics and databases, once a slice, until cancelled. What is away is looked at again."""
+        urls = {name: system.settings().service_database_url(name) for name in audited()}
+        while True:
+            await asyncio.sleep(self.seconds)
+            with contextlib.suppress(*AWAY):
+                async with system.transport() as transport, opened(urls) as databases:
+                    while True:
+                        async with asyncio.timeout(LOOK_TIMEOUT_S):
+                            await self._look(databases, transport, observer)
+                        await asyncio.sleep(self.seconds)
+
+    async def _look(self, databases: Databases, transport: Transport, observer: Observer) -> None:
+        found, before = await look(databases, transport), observer.finals
+        await observer.read(transport)
+        current = self._current()
+        unseen = self.slices[self._looked :] or [current]
+        for each in unseen:
+            each.ended += (observer.finals - before) / len(unseen)
+        self._looked = len(self.slices)
+        current.under_way = sum(
+            each.unsent + each.open_intents + each.retrying + sum(each.lag.values()) for each in found.services
+        )
+
+    def _current(self) -> Slice:
+        now = max(0.0, self._now())
+        while not self.slices or self.slices[-1].at_s + self.seconds <= now:
+            self.slices.append(Slice(len(self.slices) * self.seconds))
+        return self.slices[-1]
+
+
+def percentile(values: Sequence[float], share: float) -> float | None:
+    """Of none there is none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
+
 
 WHOLE_S, CLIENT_S, REST_S = 180.0, 60.0, 420.0
 AGAIN_S = 2.0

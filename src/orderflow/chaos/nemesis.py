@@ -14,14 +14,14 @@ import psutil
 
 from orderflow.chaos import plan
 from orderflow.chaos.client import Client
-from orderflow.chaos.observer import LETTERS, POISON, Observer
+from orderflow.chaos.judge import LETTERS, POISON, Observer
 from orderflow.chaos.plan import Planned
 from orderflow.chaos.proxy import Trouble
 from orderflow.chaos.system import System
-from orderflow.events.topics import TOPICS
+from orderflow.core.transport import ProducerRecord, TopicMissingError, TopicSettings, TransportUnavailableError
+from orderflow.events.base import TOPICS
 from orderflow.local import preparation
 from orderflow.local.errors import LocalError
-from orderflow.messaging.transport import ProducerRecord, TopicMissingError, TopicSettings, TransportUnavailableError
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient

@@ -11,13 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from orderflow.chaos import plan
-from orderflow.chaos.client import Client
-from orderflow.chaos.history import History
-from orderflow.chaos.judge import Judge, Verdict
+from orderflow.chaos.client import Client, History
+from orderflow.chaos.judge import Judge, Observer, Samples, Slice, Verdict
 from orderflow.chaos.nemesis import Happened, Nemesis
-from orderflow.chaos.observer import Observer
 from orderflow.chaos.plan import Planned
-from orderflow.chaos.samples import Samples, Slice
 from orderflow.chaos.system import System
 
 SLICES = 240

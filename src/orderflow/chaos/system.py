@@ -1,9 +1,10 @@
-"""The system under test: PostgreSQL, Kafka, and `orderflow up`, all reached through links that can be troubled."""
+"""A small disk of our own that can be full: a tmpfs that only we and our children see."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import itertools
 import json
 import os
@@ -11,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -20,11 +21,9 @@ from uuid import uuid4
 
 import psutil
 
-from orderflow.chaos import clocks
-from orderflow.chaos.clocks import JumpingClock
-from orderflow.chaos.disk import NoDiskError, SmallDisk
 from orderflow.chaos.plan import BROKER, BROKER_LINK, CLIENT_LINK
 from orderflow.chaos.proxy import Address, Link
+from orderflow.core.transport import Transport
 from orderflow.local import preparation, services, state
 from orderflow.local.errors import LocalError
 from orderflow.local.home import database_name
@@ -33,10 +32,111 @@ from orderflow.local.postgres import EmbeddedPostgres
 from orderflow.local.processes import Conditions, free_port
 from orderflow.local.state import Running, State, with_embedded
 from orderflow.local.supervisor import ServerUnit, Supervisor
-from orderflow.messaging.transport import Transport
 from orderflow.registry import service_names
-from orderflow.runtime.transports import connect_transport
+from orderflow.runtime.wiring import connect_transport
 from orderflow.settings import Settings
+
+CLONE_NEWNS = 0x20000
+ROOM_LEFT = 2 * 1024 * 1024
+ANSWER_S = 20.0
+
+
+class NoDiskError(Exception):
+    """It cannot be had here; its text says why."""
+
+
+class SmallDisk:
+    """Mounted at `path` in a mount namespace of this process: it is gone with the last process that uses it."""
+
+    def __init__(self, path: Path, megabytes: int) -> None:
+        """Raises NoDiskError: not Linux, or no right to mount."""
+        if not sys.platform.startswith("linux"):
+            raise NoDiskError("a tmpfs of our own needs Linux")
+        if os.geteuid() != 0:
+            raise NoDiskError("only root may mount a tmpfs")
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.unshare(CLONE_NEWNS) != 0:
+            raise NoDiskError(f"no mount namespace of our own: {os.strerror(ctypes.get_errno())}")
+        self._path = path
+        self._megabytes = megabytes
+        _mount("--make-rprivate", "/")
+        _mount("-t", "tmpfs", "-o", f"size={megabytes}m,mode=711", "tmpfs", str(path))
+
+    def fill(self) -> None:
+        """From now on it is full: it shrinks to what is on it. Raises NoDiskError."""
+        used = shutil.disk_usage(self._path).used
+        _mount("-o", f"remount,size={used + ROOM_LEFT}", str(self._path))
+
+    def free(self) -> None:
+        """As large as it was. Raises NoDiskError."""
+        _mount("-o", f"remount,size={self._megabytes}m", str(self._path))
+
+
+def _mount(*arguments: str) -> None:
+    try:
+        done = subprocess.run(["mount", *arguments], capture_output=True, text=True, timeout=ANSWER_S, check=False)  # noqa: S603, S607
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NoDiskError(f"mount cannot be run: {error}") from error
+    if done.returncode != 0:
+        raise NoDiskError(done.stderr.strip() or "mount failed")
+
+
+FOLDERS = ("/usr/lib", "/usr/lib64", "/usr/local/lib")
+NAME = "faketime/libfaketime.so.1"
+SITE = Path(__file__).with_name("clock_site")
+
+
+class JumpingClock:
+    """The wall clock of every process that was started with `environment`."""
+
+    def __init__(self, path: Path, environment: dict[str, str]) -> None:
+        self._path = path
+        self.environment = environment
+        self.set(0)
+
+    def set(self, offset_s: int) -> None:
+        """So far from the true time from now on (within a second)."""
+        fresh = self._path.with_suffix(".new")
+        fresh.write_text(f"{offset_s:+d}\n", encoding="ascii")
+        fresh.chmod(0o644)
+        fresh.replace(self._path)
+
+
+def of_python(path: Path) -> JumpingClock:
+    """For Python programs."""
+    before = os.environ.get("PYTHONPATH")
+    folders = os.pathsep.join([str(SITE), *([before] if before else [])])
+    return JumpingClock(path, {"PYTHONPATH": folders, "CHAOS_CLOCK": str(path)})
+
+
+def of_any(path: Path) -> JumpingClock | None:
+    """For other programs; None where there is no libfaketime (Debian, Ubuntu: apt install libfaketime)."""
+    preload = next(_libraries(), None) if sys.platform.startswith("linux") else None
+    if preload is None:
+        return None
+    environment = {
+        "LD_PRELOAD": str(preload),
+        "FAKETIME_TIMESTAMP_FILE": str(path),
+        "FAKETIME_CACHE_DURATION": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "FAKETIME_DONT_RESET": "1",
+    }
+    return JumpingClock(path, environment)
+
+
+def clear_leftovers() -> None:
+    """Take away what libfaketime leaves in shared memory of processes that were killed."""
+    for path in Path("/dev/shm").glob("*faketime_s*"):  # noqa: S108  (its place, not ours)
+        _, _, pid = path.name.rpartition("_")
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _libraries() -> Iterator[Path]:
+    for folder in map(Path, FOLDERS):
+        yield from (path for path in (folder / NAME, *folder.glob(f"*/{NAME}")) if path.is_file())
+
 
 READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 60.0
@@ -133,7 +233,7 @@ class System:
         await self._supervisor.stop()
         for link in self.links.values():
             await link.close()
-        clocks.clear_leftovers()
+        clear_leftovers()
 
     def keep_data(self) -> None:
         """Copy what lies on the small disk to where it is still seen when we have ended."""
@@ -304,8 +404,8 @@ class System:
             self.without["disk"] = str(error)
 
     def _make_clocks(self) -> None:
-        self.clocks["services"] = clocks.of_python(self.folder / "clock-of-services")
-        if found := clocks.of_any(self.folder / "clock-of-postgres"):
+        self.clocks["services"] = of_python(self.folder / "clock-of-services")
+        if found := of_any(self.folder / "clock-of-postgres"):
             self.clocks["postgres"] = found
         else:
             self.without["clock"] = "of PostgreSQL: there is no libfaketime here (apt install libfaketime)"

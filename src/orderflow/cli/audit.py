@@ -65,12 +65,12 @@ def audit(session: Session, wait_s: float, every_s: float | None, topics: bool, 
     what the last look found.
     """
     if every_s is not None:
-        from orderflow.cli.audit_watch import watch
+        from orderflow.cli.audit_report import watch
 
         watch(session, every_s, lambda scope: asyncio.run(_audit(session, 0.0, scope)), topics=topics)
         return
     report, repaired = _repaired(session, lambda: asyncio.run(_audit(session, wait_s, _scope(topics))), asked)
-    from orderflow.cli.audit_view import document, parts
+    from orderflow.cli.audit_report import document, parts
 
     if session.out.as_json:
         session.out.document(document(report) | repaired)
@@ -98,13 +98,12 @@ def _scope(topics: bool) -> Scope:
 
 
 async def _audit(session: Session, wait_s: float, scope: Scope) -> Report:
-    from orderflow.audit.databases import audited
+    from orderflow.audit.collect import Look, audited
     from orderflow.audit.live import audit as run
-    from orderflow.audit.rest import Look
-    from orderflow.cli.bars import heartbeat
-    from orderflow.cli.log_access import open_log
-    from orderflow.cli.running import database_url
-    from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
+    from orderflow.cli.session import database_url
+    from orderflow.cli.tables import heartbeat
+    from orderflow.cli.topic import open_log
+    from orderflow.core.store import SchemaBehindError, StoreUnavailableError
 
     settings, busy = session.running, "looking at the services"
 

@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orderflow.cli.bars import bars
 from orderflow.cli.errors import CliError, ExitCode, TimeUpError, UnreachableError
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.load import COMPLETED, FAILED, Tally, Wish, percentiles, perform
 from orderflow.cli.output import joined, text
 from orderflow.cli.session import Session, session_options
-from orderflow.cli.tables import table
-from orderflow.cli.times import duration
-from orderflow.load.catalogue import PRICES, SOLD_OUT_SKU
+from orderflow.cli.tables import bars, duration, table
+from orderflow.load.client import PRICES, SOLD_OUT_SKU
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -17,14 +17,12 @@ from typing import TYPE_CHECKING
 import click
 
 from orderflow.cli.errors import CliError, ExitCode, UnreachableError
-from orderflow.cli.everywhere import side_by_side
-from orderflow.cli.running import client_of, database_url, running_state
-from orderflow.cli.session import Session, session_options
+from orderflow.cli.session import Session, client_of, database_url, running_state, session_options, side_by_side
 from orderflow.registry import service_names
 from orderflow.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from orderflow.messaging.stores.postgres.connections import Connection
+    from orderflow.core.postgres.sessions import Connection
 
 OK = "ok"
 SKIPPED = "skipped"
@@ -245,8 +243,8 @@ async def _database(
 ) -> AsyncIterator[Verdict]:
     import asyncpg
 
-    from orderflow.messaging.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
-    from orderflow.messaging.stores.postgres.connections import connect, leave
+    from orderflow.core.postgres.sessions import connect, leave
+    from orderflow.core.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
 
     if name == "log" and settings.transport == "kafka":
         return
@@ -279,7 +277,7 @@ async def _database(
 
 async def _facts(connection: Connection) -> dict[str, object]:
     """What the server says of itself. `skew_ms`: its clock less ours, at the middle of the question."""
-    from orderflow.messaging.stores.postgres.queries import load_queries
+    from orderflow.core.postgres.queries import load_queries
 
     query = load_queries("orderflow.cli")["server"]
     await connection.fetchrow(query)
@@ -336,9 +334,9 @@ def _connections(found: int) -> Verdict:
 
 
 async def _schema(connection: Connection, check: str, name: str) -> Verdict:
+    from orderflow.core.postgres.schema import verify
+    from orderflow.core.store import SchemaBehindError, StoreUnavailableError
     from orderflow.local.services import sequences_of
-    from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
-    from orderflow.messaging.stores.postgres.migrations import verify
 
     try:
         await verify(connection, sequences_of(name))
@@ -370,9 +368,9 @@ def kafka(running: Settings) -> Iterator[Verdict]:
 
 async def _ask(settings: Settings) -> Verdict:
     from orderflow.cli.errors import CliError
-    from orderflow.cli.log_access import open_log
+    from orderflow.cli.topic import open_log
+    from orderflow.core.transport import TopicMissingError
     from orderflow.local.preparation import all_topics
-    from orderflow.messaging.transport import TopicMissingError
 
     where = settings.kafka_bootstrap
     try:

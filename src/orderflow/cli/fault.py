@@ -12,8 +12,8 @@ from orderflow.cli.session import Session, session_options
 from orderflow.registry import service_names
 
 if TYPE_CHECKING:
-    from orderflow.cli.everywhere import Answers
     from orderflow.cli.http import ServiceClient
+    from orderflow.cli.session import Answers
 
 KINDS = ("permanent", "infrastructure", "hang")
 CONFIRM_S = 15.0
@@ -138,10 +138,10 @@ def list_faults(session: Session, service: str | None) -> None:
     orderflow fault list
     orderflow fault list --json | jq -r '.faults[].id'
     """
-    from orderflow.cli import everywhere
+    from orderflow.cli import session as cli_session
     from orderflow.cli.tables import table
 
-    answers = everywhere.ask(
+    answers = cli_session.ask(
         session, lambda client: client.get("/ops/faults"), (service,) if service else service_names()
     )
     found = _found(answers)
@@ -151,7 +151,7 @@ def list_faults(session: Session, service: str | None) -> None:
         columns = ("fault", "error", "events", "with", "share")
         rows = [_row(each) for each in found]
         session.out.show(table(columns, rows, right=("share",), drop=("share",)) if rows else "No fault is set.")
-        everywhere.show_away(session, answers)
+        cli_session.show_away(session, answers)
     answers.require_all()
 
 
@@ -166,23 +166,23 @@ def clear(session: Session, name: FaultName | None, everything: bool) -> None:
     orderflow fault clear payment-3
     orderflow fault clear --all
     """
-    from orderflow.cli import everywhere
+    from orderflow.cli import session as cli_session
 
     if (name is None) != everything:
         raise click.UsageError("Which fault? Wanted: the id of one, such as payment-3, or --all")
     if name is None:
-        answers = everywhere.ask(session, _clear_all)
+        answers = cli_session.ask(session, _clear_all)
     else:
         with session.client(name.service) as client:
             _require_game_day(client)
             done = _act(client, "DELETE", f"/ops/faults/{name.number}")
-        answers = everywhere.Answers({name.service: done}, {})
+        answers = cli_session.Answers({name.service: done}, {})
     found = _found(answers)
     if session.out.as_json:
         session.out.document({"cleared": found, "unreachable": answers.away})
     else:
         session.out.show(f"Cleared: {', '.join(each['id'] for each in found)}." if found else "No fault was set.")
-        everywhere.show_away(session, answers)
+        cli_session.show_away(session, answers)
     answers.require_all()
 
 

@@ -16,11 +16,10 @@ from typing import Any, NamedTuple
 import click
 from click.exceptions import NoArgsIsHelpError
 
-from orderflow.cli.errors import CliError, ExitCode, ReaderGoneError
-from orderflow.cli.plain import printable
+from orderflow.cli.errors import CliError, ExitCode, ReaderGoneError, printable
 from orderflow.local.errors import LocalError
 from orderflow.registry import RegistryError
-from orderflow.settings.errors import SettingsError
+from orderflow.settings.readers import SettingsError
 
 UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 

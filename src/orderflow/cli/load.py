@@ -16,8 +16,7 @@ from uuid import uuid4
 
 import msgspec
 
-from orderflow.load.catalogue import PRICES, SOLD_OUT_SKU
-from orderflow.load.connection import Caller, Endpoint, LostError, NothingAnswersError, Reply
+from orderflow.load.client import PRICES, SOLD_OUT_SKU, Caller, Endpoint, LostError, NothingAnswersError, Reply
 
 APPROVED = "approved"
 DECLINED = "declined"

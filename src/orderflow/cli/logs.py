@@ -11,10 +11,9 @@ from typing import Any
 
 import click
 
-from orderflow.cli.plain import printable
+from orderflow.cli.errors import printable
 from orderflow.cli.session import Session, session_options
-from orderflow.cli.short_ids import digits
-from orderflow.cli.values import EXAMPLE_ID, is_id
+from orderflow.cli.values import EXAMPLE_ID, digits, is_id
 
 OF_ERRORS = ".stderr"
 USUAL_LINES = 50

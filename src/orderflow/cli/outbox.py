@@ -14,7 +14,7 @@ from orderflow.registry import service_names
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from orderflow.cli.everywhere import Answers
+    from orderflow.cli.session import Answers
 
 
 @click.group()
@@ -39,11 +39,10 @@ def status(session: Session) -> None:
     orderflow outbox status
     orderflow outbox status --json | jq '[.services[].unsent] | add'
     """
-    from orderflow.cli import everywhere
-    from orderflow.cli.tables import table
-    from orderflow.cli.times import duration
+    from orderflow.cli import session as cli_session
+    from orderflow.cli.tables import duration, table
 
-    answers = everywhere.ask(session, lambda client: client.get("/ops/outbox"))
+    answers = cli_session.ask(session, lambda client: client.get("/ops/outbox"))
     if session.out.as_json:
         session.out.document({"services": answers.found, "unreachable": answers.away})
     else:
@@ -52,7 +51,7 @@ def status(session: Session) -> None:
             for name, backlog in answers.found.items()
         ]
         session.out.show(table(("service", "unsent", "oldest"), rows, right=("unsent", "oldest")))
-        everywhere.show_away(session, answers)
+        cli_session.show_away(session, answers)
     answers.require_all()
 
 
@@ -94,7 +93,7 @@ def republish(
     orderflow outbox republish --topic order-events --from 2h --yes --reason "the topic was deleted, ticket 4711"
     orderflow outbox republish --order 01981c5e-7a40-7000-8000-0123456789ab --yes --reason "lost at the broker"
     """
-    from orderflow.cli import everywhere
+    from orderflow.cli import session as cli_session
 
     given = {"topic": topic, "key": key, "from_ms": from_ms, "to_ms": to_ms}
     wanted = {name: value for name, value in given.items() if value is not None}
@@ -103,7 +102,7 @@ def republish(
             "Say what to publish again: --topic, --order, --from, --to or several of them, or --all"
         )
     names = (service,) if service else service_names()
-    answers = everywhere.ask(session, lambda client: client.get("/ops/outbox/published", wanted), names)
+    answers = cli_session.ask(session, lambda client: client.get("/ops/outbox/published", wanted), names)
     _require_meant(answers, meant=rehearse or (yes and bool(reason.strip())))
     done = {} if rehearse else _republish(session, answers, {**wanted, "reason": reason, "confirmed": yes})
     _show(session, answers, done, rehearsed=rehearse)
@@ -140,7 +139,7 @@ def _republish(session: Session, answers: Answers, body: Mapping[str, Any]) -> M
 
 
 def _show(session: Session, answers: Answers, done: Mapping[str, int], *, rehearsed: bool) -> None:
-    from orderflow.cli import everywhere
+    from orderflow.cli import session as cli_session
     from orderflow.cli.output import text
     from orderflow.cli.tables import table, when
 
@@ -166,4 +165,4 @@ def _show(session: Session, answers: Answers, done: Mapping[str, int], *, rehear
         )
     else:
         session.out.show(text(f"{sum(done.values())} events are being published again. See: orderflow outbox status"))
-    everywhere.show_away(session, answers)
+    cli_session.show_away(session, answers)

@@ -1,16 +1,30 @@
-"""What a command shows: tables and colours for people, JSON for programs."""
+"""How many events wait, counted and said in one way by every command."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, NoReturn, Protocol, TextIO, runtime_checkable
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TextIO, runtime_checkable
 
-from orderflow.cli.errors import ReaderGoneError
-from orderflow.cli.plain import printable, printable_block
+from orderflow.cli.errors import ReaderGoneError, printable, printable_block
+
+WAITS = ("dead", "retrying", "held")
+"""`messaging.inbox.Waits`, whose module takes a while to load."""
+
+
+def total(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """The sum of what services or consumers have counted."""
+    every = list(rows)
+    return {each: sum(row[each] for row in every) for each in WAITS}
+
+
+def words(counts: Mapping[str, int]) -> str:
+    """`3 dead, 0 retrying, 2 held`."""
+    return ", ".join(f"{counts[each]} {each}" for each in WAITS)
+
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

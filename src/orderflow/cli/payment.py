@@ -139,7 +139,7 @@ def settle(session: Session, order_id: str, outcome: str, reason: str, yes: bool
 
 
 def _settled(order_id: str, settled: Mapping[str, Any]) -> Text:
-    from orderflow.cli.order_view import amount
+    from orderflow.cli.order import amount
     from orderflow.cli.output import text
 
     done = "Settled" if settled["changed"] else "It was settled so before"
@@ -166,15 +166,15 @@ def _why(found: Mapping[str, Any]) -> str:
 
 
 def _amount(found: Mapping[str, Any]) -> str:
-    from orderflow.cli.order_view import amount
+    from orderflow.cli.order import amount
 
     return amount(found["amount"], found["currency"])
 
 
 def _lines(found: Mapping[str, Any]) -> Iterator[RenderableType]:
-    from orderflow.cli.order_view import amount
+    from orderflow.cli.order import amount
     from orderflow.cli.output import joined, text
-    from orderflow.cli.times import moment
+    from orderflow.cli.tables import moment
 
     currency = found["currency"]
     yield joined(text("Payment of order "), text(found["order_id"], "bold"), text(f"  {found['status']}"))

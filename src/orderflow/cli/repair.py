@@ -14,12 +14,11 @@ import msgspec
 from orderflow.audit.findings import CATALOGUE, Finding, Report
 from orderflow.audit.repair import Act, Person, Plan, Step, for_persons, orders_of, plan
 from orderflow.cli.dlt.acting import act
-from orderflow.cli.errors import CliError, RefusedError
+from orderflow.cli.errors import CliError, RefusedError, counted
 from orderflow.cli.http import ServiceClient
-from orderflow.cli.plain import counted
 from orderflow.cli.repair_options import Asked
 from orderflow.cli.session import Session
-from orderflow.messaging.recovery.repairing import Regarded, Standing
+from orderflow.core.operations.repairing import Regarded, Standing
 from orderflow.registry import SAGA
 
 if TYPE_CHECKING:

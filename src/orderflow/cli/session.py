@@ -1,19 +1,143 @@
-"""What every command is given: where it looks for its settings, and how it answers."""
+"""Where things are: as the settings say, or as `orderflow up` has noted it in its home."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
-from orderflow.cli.options import home_option, load_settings
+from orderflow.cli.errors import CliError, NotFoundError, UnreachableError
+from orderflow.cli.http import ServiceClient
 from orderflow.cli.output import Output
-from orderflow.cli.short_ids import resolved
-from orderflow.settings import Settings
+from orderflow.cli.values import resolved
+from orderflow.registry import service_names
+from orderflow.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from orderflow.cli.http import ServiceClient
+    from orderflow.local.state import State
+
+MARKER_NAME = "home.json"
+
+
+def as_running(settings: Settings) -> Settings:
+    """The settings with the addresses of what runs on this home, where nobody has said another one.
+
+    A home on which nothing runs changes nothing. Raises LocalError: its passwords cannot be read.
+    """
+    found = running_state(settings)
+    if found is None:
+        return settings
+    from orderflow.local.state import joining
+
+    urls = {
+        f"{process.name}_url": process.address
+        for process in reversed(found.processes)
+        if process.kind == "service" and process.name in service_names() and _is_default(settings, process.name)
+    }
+    return joining(settings, found).replaced(**urls)
+
+
+def client_of(running: Settings, service: str, **options: Any) -> ServiceClient:
+    """A client for a service of this home; the caller closes it. `running` is what `as_running` has returned.
+
+    An address that somebody has said outright is taken at its word, and so is everything where there is no home.
+    Raises UnreachableError: there is a home, on which nothing has run yet.
+    """
+    from orderflow.cli.http import ServiceClient
+
+    url = running.service_url(service)
+    if running.is_given(f"{service}_url") or not (running.home / MARKER_NAME).is_file():
+        return ServiceClient(service, url, **options)
+    from orderflow.local.home import Home
+
+    installation = Home(running.home).installation()
+    if installation is None and running_state(running) is not None:
+        raise UnreachableError(
+            f"What runs on {running.home} is still starting, or was started by an earlier release (then restart it "
+            "with: orderflow down, orderflow up)"
+        )
+    if installation is None:
+        raise UnreachableError(f"Nothing runs on {running.home}. Start it with: orderflow up")
+    return ServiceClient(service, url, installation=installation, **options)
+
+
+def running_state(settings: Settings) -> State | None:
+    """What the supervisor of this home has noted, if it is alive."""
+    if not (settings.home / "state.json").is_file():
+        return None
+    from orderflow.local.home import Home
+    from orderflow.local.state import running
+
+    return running(Home(settings.home))
+
+
+def database_url(settings: Settings, name: str) -> str:
+    """With its password, of a service, of `log` or of `bank`. Raises UnreachableError, SettingsError."""
+    if settings.embedded:
+        raise UnreachableError(
+            f"No PostgreSQL runs on the home {settings.home}. Start it with: orderflow up. "
+            "(For a server of your own set ORDERFLOW_DATABASE_URL)"
+        )
+    return settings.service_database_url(name)
+
+
+def _is_default(settings: Settings, service: str) -> bool:
+    return settings.given_url(service) is None
+
+
+home_option = click.option(
+    "--home",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of data, logs and settings [ORDERFLOW_HOME, or .orderflow here].",
+)
+game_day_option = click.option(
+    "--game-day",
+    is_flag=True,
+    default=None,
+    help="Let `orderflow fault` put faults in, for rehearsals; not for production.",
+)
+take_over_option = click.option(
+    "--take-over-topics",
+    is_flag=True,
+    help="Make topics and groups this installation's that are another's, which must be gone for good.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="For programs: JSON on standard output.")
+
+
+def load_settings(
+    home: Path | None = None, overrides: Mapping[str, object] | None = None, *, remember: bool = True
+) -> Settings:
+    """Of a home that exists, or of none. Raises SettingsError, also when a home is named that is none."""
+    settings = Settings.load(environ=os.environ, home=home, overrides=overrides, remember=remember)
+    _require_home(settings)
+    return settings
+
+
+def load_settings_for_up(home: Path | None, overrides: Mapping[str, object]) -> Settings:
+    """`up` makes a home where there is none, and may move one to another transport. Raises SettingsError."""
+    return Settings.load(environ=os.environ, home=home, overrides=overrides, remember=False)
+
+
+def _require_home(settings: Settings) -> None:
+    """Data or settings make a folder a home. A name with a typo must not lead to what listens on the usual ports."""
+    named = settings.sources["home"].rpartition(" ")[2]
+    path = settings.home
+    if not settings.is_given("home") or any((path / name).is_file() for name in ("home.json", "orderflow.toml")):
+        return
+    why = "it holds neither home.json nor orderflow.toml" if path.is_dir() else "there is no such folder"
+    raise SettingsError(
+        f"{named} is {path}, which is not a home of Orderflow: {why}. Name one that is, or make it one with: "
+        f"orderflow up --home {path}"
+    )
+
 
 if TYPE_CHECKING:
     from orderflow.cli.http import ServiceClient
@@ -40,13 +164,11 @@ class Session:
     @cached_property
     def running(self) -> Settings:
         """The settings, with the addresses of what runs on this home."""
-        from orderflow.cli.running import as_running
 
         return as_running(self.settings)
 
     def client(self, service: str) -> ServiceClient:
         """The caller closes it. Raises UnreachableError: nothing has run on this home yet."""
-        from orderflow.cli.running import client_of
 
         return client_of(self.running, service)
 
@@ -64,3 +186,79 @@ def session_options(command: Callable[Concatenate[Session, P], None]) -> Callabl
 
     as_json = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")
     return home_option(as_json(with_session))
+
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+ALL_AWAY = "None of the services answers, for example: {}"
+SOME_AWAY = "Not every service could be asked: {} did not answer, so the answer is not complete"
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """By service: what it answered, or the sentence why it did not."""
+
+    found: Mapping[str, Any]
+    away: Mapping[str, str]
+
+    def beside(self, earlier: Answers) -> Answers:
+        """These answers, with those too that were away when they were asked `earlier`."""
+        return Answers(self.found, {**earlier.away, **self.away})
+
+    def require_all(self) -> None:
+        """Raises UnreachableError when a service did not answer. To be called after the others were shown."""
+        if self.away:
+            raise UnreachableError(SOME_AWAY.format(", ".join(self.away)))
+
+
+def ask(session: Session, question: Callable[[ServiceClient], Any], services: Iterable[str] | None = None) -> Answers:
+    """Ask these services, or all. NotFoundError of one is the answer None. Raises UnreachableError: none answers."""
+    names = list(service_names() if services is None else services)
+    for name in names:
+        session.running.service_url(name)
+    replies = side_by_side(lambda name: _ask_one(session, question, name), names)
+    found = {name: reply for name, reply in zip(names, replies, strict=True) if not isinstance(reply, CliError)}
+    away = {name: str(reply) for name, reply in zip(names, replies, strict=True) if isinstance(reply, CliError)}
+    if not found:
+        raise UnreachableError(away[names[0]] if len(names) == 1 else ALL_AWAY.format(away[names[0]]))
+    return Answers(found, away)
+
+
+def side_by_side(ask: Callable[[T], U], whom: Sequence[T]) -> list[U]:
+    """`ask` of each, all at once. Raises what one of them raises. (A pool of threads would take long to load.)"""
+    found: dict[int, U] = {}
+    failed: list[BaseException] = []
+
+    def run(number: int) -> None:
+        try:
+            found[number] = ask(whom[number])
+        except BaseException as error:  # noqa: BLE001  (whatever it is, it is raised where it is waited for)
+            failed.append(error)
+
+    threads = [threading.Thread(target=run, args=(number,), daemon=True) for number in range(len(whom))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failed:
+        raise failed[0]
+    return [found[number] for number in range(len(whom))]
+
+
+def show_away(session: Session, answers: Answers) -> None:
+    """For people: who did not answer, and why."""
+    from orderflow.cli.output import text
+
+    for sentence in answers.away.values():
+        session.out.show(text(sentence, "red"))
+
+
+def _ask_one(session: Session, question: Callable[[ServiceClient], Any], name: str) -> Any:
+    try:
+        with session.client(name) as client:
+            return question(client)
+    except NotFoundError:
+        return None
+    except CliError as error:
+        return error

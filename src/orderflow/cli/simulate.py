@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orderflow.cli.errors import CliError, ExitCode
-from orderflow.cli.options import json_option
+from orderflow.cli.errors import CliError, ExitCode, counted
 from orderflow.cli.output import Output, block
-from orderflow.cli.plain import counted
+from orderflow.cli.session import json_option
 
 if TYPE_CHECKING:
     from orderflow.simulation.plan import Plan
     from orderflow.simulation.run import Run
-    from orderflow.simulation.steering import Steering
-    from orderflow.simulation.survey import Sight
+    from orderflow.simulation.survey import Sight, Steering
 
 USUAL_SEEDS = 100
 RANDOM_BELOW = 10**9
@@ -33,7 +31,7 @@ class World(click.ParamType["Plan"]):
     name = "SEED"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Plan:
-        from orderflow.simulation.plan_text import plan_of
+        from orderflow.simulation.plan import plan_of
 
         try:
             return plan_of(str(value))
@@ -123,8 +121,8 @@ def _first(seeds: range | None, minutes: float | None, start: int | None) -> int
 
 def _replay(plan: Plan, out: Output, *, trace: bool, shrink: bool) -> None:
     from orderflow.simulation import run as simulator
-    from orderflow.simulation.plan_text import name_of
-    from orderflow.simulation.shrink import shrunk
+    from orderflow.simulation.plan import name_of
+    from orderflow.simulation.run import shrunk
 
     lived = simulator.run_plan(plan)
     shown = shrunk(lived) if shrink and lived.broken else lived
@@ -141,7 +139,7 @@ def _replay(plan: Plan, out: Output, *, trace: bool, shrink: bool) -> None:
 
 
 def _kept(run: Run) -> str:
-    from orderflow.simulation.plan_text import name_of
+    from orderflow.simulation.plan import name_of
 
     counts = sorted(run.report.statuses.items())
     outcomes = ", ".join(f"{count} {status}" for status, count in counts) or "no orders"
@@ -155,7 +153,7 @@ def _kept(run: Run) -> str:
 
 
 def _document(lived: Run, shown: Run, *, trace: bool) -> dict[str, Any]:
-    from orderflow.simulation.plan_text import name_of
+    from orderflow.simulation.plan import name_of
 
     document = {
         "seed": name_of(lived.plan),
@@ -193,7 +191,7 @@ class _Survey:
     began: float = field(init=False, default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        from orderflow.simulation.steering import FRESH_SHARE, Steering
+        from orderflow.simulation.survey import FRESH_SHARE, Steering
 
         self.steering = Steering(self.start, FRESH_SHARE if self.steered else 1.0)
 
@@ -201,7 +199,7 @@ class _Survey:
         """Look, tell, and end with the exit code."""
         from concurrent.futures.process import BrokenProcessPool
 
-        from orderflow.cli.bars import bars
+        from orderflow.cli.tables import bars
         from orderflow.simulation.survey import processors, survey
 
         try:
@@ -253,8 +251,7 @@ class _Survey:
             self._fail(sight, shrink)
 
     def _fail(self, sight: Sight, shrink: bool) -> None:
-        from orderflow.simulation.run import run_plan
-        from orderflow.simulation.shrink import shrunk
+        from orderflow.simulation.run import run_plan, shrunk
 
         replay = f"orderflow simulate --seed {sight.name}"
         failure = {"seed": sight.name, "broken": sight.broken, "world": sight.plan.describe(), "replay": replay}

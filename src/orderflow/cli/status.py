@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orderflow.cli.errors import CliError, UnreachableError
-from orderflow.cli.everywhere import side_by_side
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.output import text
-from orderflow.cli.session import Session, session_options
+from orderflow.cli.session import Session, session_options, side_by_side
 from orderflow.cli.tables import table
 
 if TYPE_CHECKING:

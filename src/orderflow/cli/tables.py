@@ -1,18 +1,75 @@
-"""Tables and lines that fit the terminal: nothing wraps, and nothing is wider.
-
-Where there is room, all is shown whole. Where there is not, times become relative first, then ids short (every
-command takes a short one), then the columns go that matter least, and at last what is too long is cut with "...".
-What goes to a file or a pipe is never cut.
-"""
+"""Times and durations for people."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import click
+
+from orderflow.cli.errors import printable
 from orderflow.cli.output import text
-from orderflow.cli.short_ids import short
-from orderflow.cli.times import ago, moment
+from orderflow.cli.values import short
+
+NOW_MS = 1000
+
+
+def moment(value: object) -> str:
+    """An RFC 3339 time as local time with milliseconds; other text as it is, nothing as -."""
+    if value is None:
+        return "-"
+    try:
+        at = datetime.fromisoformat(str(value))
+    except ValueError:
+        return str(value)
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S.") + f"{at.microsecond // 1000:03d}"
+
+
+def moment_of_ms(milliseconds: int) -> str:
+    """The same of ms since the epoch."""
+    try:
+        return moment(datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat())
+    except (OverflowError, OSError, ValueError):
+        return str(milliseconds)
+
+
+def clock_of_ms(milliseconds: int) -> str:
+    """The local time of day alone."""
+    return moment_of_ms(milliseconds).rpartition(" ")[2]
+
+
+def now_ms() -> float:
+    """Since the epoch, by this machine's clock."""
+    return time.time() * 1000
+
+
+def ago(value: object) -> str:
+    """How long ago an RFC 3339 time is (`3 min ago`), or when it will be (`in 5.0 s`); other text as it is."""
+    try:
+        at = datetime.fromisoformat(str(value)).timestamp() * 1000
+    except (ValueError, OverflowError, OSError):
+        return str(value)
+    passed = now_ms() - at
+    if abs(passed) < NOW_MS:
+        return "now"
+    return f"{duration(passed)} ago" if passed > 0 else f"in {duration(-passed)}"
+
+
+def duration(milliseconds: float) -> str:
+    """`12 ms`, `3.4 s`, `5 min`, `2.1 h`, `3.0 d`."""
+    seconds = milliseconds / 1000
+    for limit, unit_s, form in ((60, 1.0, "{:.1f} s"), (3600, 60.0, "{:.0f} min"), (86_400, 3600.0, "{:.1f} h")):
+        if seconds < 1:
+            return f"{milliseconds:.0f} ms"
+        if seconds < limit:
+            return form.format(seconds / unit_s)
+    return f"{seconds / 86_400:.1f} d"
+
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -182,3 +239,78 @@ def entry(head: Iterable[Forms | Text], below: Iterable[Text]) -> Iterator[Rende
     for line in below:
         if line.plain:
             yield Padding(line, (0, 0, 0, INDENT), expand=False)
+
+
+TIMES_PER_S = 8
+EVERY_S = 5.0
+
+Show = Callable[[str, int, int, str], None]
+"""Name, how many are completed, of how many, and what stands beside it."""
+
+
+@contextmanager
+def bars(name_width: int, *, hidden: bool) -> Iterator[Show]:
+    """Yields what shows how far each name is, on standard error; nothing is shown if `hidden`."""
+    if hidden or not sys.stderr.isatty():
+        with _lines(hidden=hidden) as show:
+            yield show
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+    from orderflow.cli.output import make_console
+
+    tasks: dict[str, TaskID] = {}
+    with Progress(
+        TextColumn(f"{{task.description:<{name_width}}}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[told]}", markup=False),
+        TimeElapsedColumn(),
+        console=make_console(to_errors=True),
+        refresh_per_second=TIMES_PER_S,
+        transient=True,
+    ) as shown:
+
+        def show(name: str, completed: int, total: int, told: str) -> None:
+            if name not in tasks:
+                tasks[name] = shown.add_task(name, told="")
+            shown.update(tasks[name], completed=completed, total=total, told=printable(told))
+
+        yield show
+
+
+@contextmanager
+def heartbeat(words: Callable[[], str], *, hidden: bool) -> Iterator[None]:
+    """While the block runs, however it waits: every few seconds a line on standard error with `words`, unless
+    `hidden` (programs read standard error for one document) or there are no words.
+    """
+    if hidden:
+        yield
+        return
+    over, began = threading.Event(), time.monotonic()
+
+    def beat() -> None:
+        while not over.wait(EVERY_S):
+            if said := words():
+                # Who reads it may be gone; what it tells of goes on.
+                with suppress(OSError, ValueError):
+                    click.echo(f"after {duration((time.monotonic() - began) * 1000)}: {printable(said)}", err=True)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@contextmanager
+def _lines(*, hidden: bool) -> Iterator[Show]:
+    known: dict[str, str] = {}
+
+    def show(name: str, completed: int, total: int, told: str) -> None:
+        known[name] = f"{completed} of {total} {name}" + (f" ({told})" if told else "")
+
+    with heartbeat(lambda: ", ".join(list(known.values())), hidden=hidden):
+        yield show

@@ -1,16 +1,186 @@
-"""`orderflow topic`: read the events on a topic, and those that are added."""
+"""The event log, for reading: as a person does, without a consumer group."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import re
+from base64 import b64encode
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from orderflow.cli.session import Session, session_options
-from orderflow.messaging.transport import ConsumerRecord, Transport
+from orderflow.cli.errors import CliError, UnreachableError
+from orderflow.cli.output import block, joined, text
+from orderflow.cli.session import Session, database_url, session_options
+from orderflow.cli.tables import TIME, Forms, Line, clock_of_ms, ident, moment_of_ms
+from orderflow.core.store import SchemaBehindError
+from orderflow.core.transport import ConsumerRecord, Transport, TransportUnavailableError
+from orderflow.settings import Settings
+
+NEVER_S = 1e9
+
+
+@asynccontextmanager
+async def open_log(settings: Settings) -> AsyncIterator[Transport]:
+    """The log that the settings name, closed at the end. Raises UnreachableError, SettingsError, CliError."""
+    import asyncpg
+
+    from orderflow.runtime.wiring import named
+
+    transport = named(await _connect(settings), settings)
+    try:
+        yield transport
+    except TransportUnavailableError as error:
+        raise UnreachableError(
+            f"{_where(settings)} does not answer: {error}. Is it running? Start everything with: orderflow up"
+        ) from error
+    except (SchemaBehindError, asyncpg.PostgresError) as error:
+        raise CliError(
+            f"{_where(settings)} cannot be read: {error}. If its tables are missing, run: orderflow migrate"
+        ) from error
+    finally:
+        await transport.close()
+
+
+async def _connect(settings: Settings) -> Transport:
+    if settings.transport == "kafka":
+        from orderflow.core.kafka import KafkaTransport
+
+        return await KafkaTransport.connect(settings.kafka_bootstrap)
+    from orderflow.core.postgres_log import PostgresLogTransport
+
+    # Who only reads does not tidy up.
+    return await PostgresLogTransport.connect(
+        database_url(settings, "log"), maintenance_every_s=NEVER_S, writable=False
+    )
+
+
+def _where(settings: Settings) -> str:
+    if settings.transport == "kafka":
+        return f"Kafka at {settings.kafka_bootstrap}"
+    return "The event log in PostgreSQL"
+
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.text import Text
+
+ATTRIBUTE = "ce_"
+BRIEF_MAX = 1000
+NAME_MAX = 160
+EVENT_TYPE = re.compile(r"orderflow\.([A-Za-z]+)(?:\.v\d+)?")
+
+
+class _NoJsonError(ValueError):
+    """Bytes that are no JSON document."""
+
+
+def document(record: ConsumerRecord) -> dict[str, Any]:
+    """`attributes` are those of CloudEvents; a value that is no JSON is given as `value_base64`."""
+    place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+    headers = [(name, _header_text(value)) for name, value in record.headers]
+    return {
+        **place,
+        "timestamp_ms": record.timestamp,
+        "key": None if record.key is None else _header_text(record.key),
+        "attributes": {name.removeprefix(ATTRIBUTE): value for name, value in headers if _is_attribute(name)},
+        "headers": {name: value for name, value in headers if not _is_attribute(name)},
+        **_value(record.value),
+    }
+
+
+def line(record: ConsumerRecord) -> Iterator[RenderableType]:
+    """All that fits one line: when, what, whose, where, and the beginning of its value."""
+    shown = document(record)
+    event_type = (shown["attributes"].get("type") or "(no type)")[:NAME_MAX]
+    named = EVENT_TYPE.fullmatch(event_type)
+    yield Line(
+        Forms(text(moment_of_ms(record.timestamp)), text(clock_of_ms(record.timestamp)), TIME),
+        text(named[1] if named else event_type, "bold cyan"),
+        ident("(no key)" if shown["key"] is None else shown["key"][:NAME_MAX], "bold"),
+        text(f"{record.partition}@{record.offset}", "dim"),
+        text(_brief(shown), "dim"),
+    )
+
+
+def _brief(shown: Mapping[str, Any]) -> str:
+    """Its value as JSON on one line; so many characters are more than any line has."""
+    if "value" not in shown:
+        return f"base64 {shown['value_base64'][:BRIEF_MAX]}"
+    return "(no value)" if shown["value"] is None else json.dumps(shown["value"], ensure_ascii=False)[:BRIEF_MAX]
+
+
+def parts(record: ConsumerRecord) -> Iterator[RenderableType]:
+    """A line on what it is and where it stands, its attributes and headers, its value."""
+    shown = document(record)
+    attributes = shown["attributes"]
+    yield joined(
+        text(f"{moment_of_ms(record.timestamp)}  "),
+        text(attributes.get("type") or "(no type)", "bold cyan"),
+        text(f"  {shown['key']}", "bold"),
+        text(f"  {record.topic}/{record.partition}@{record.offset}", "dim"),
+    )
+    told = {name: value for name, value in attributes.items() if name not in {"type", "subject", "specversion"}}
+    for name, value in [*told.items(), *shown["headers"].items()]:
+        yield joined(text(f"  {name}: ", "dim"), text(value, "dim"))
+    yield value_text(record.value)
+    yield ""
+
+
+def value_text(value: bytes | None) -> Text:
+    """JSON set out in lines and colours; text as text; other bytes in base64."""
+    if value is None:
+        return text("  (no value)", "dim")
+    try:
+        return pretty_json(_parse(value))
+    except _NoJsonError:
+        pass
+    try:
+        return block(value.decode())
+    except UnicodeDecodeError:
+        return joined(text("  base64: ", "dim"), text(b64encode(value).decode()))
+
+
+def pretty_json(value: Any) -> Text:
+    """Set out in lines and colours."""
+    from rich.highlighter import JSONHighlighter
+
+    shown = block(json.dumps(value, indent=2, ensure_ascii=False))
+    JSONHighlighter().highlight(shown)
+    return shown
+
+
+def _value(value: bytes | None) -> dict[str, Any]:
+    if value is None:
+        return {"value": None}
+    try:
+        return {"value": _parse(value)}
+    except _NoJsonError:
+        return {"value_base64": b64encode(value).decode()}
+
+
+def _parse(value: bytes) -> Any:
+    try:
+        return json.loads(value, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise _NoJsonError from error
+
+
+def _refuse(constant: str) -> Any:
+    raise _NoJsonError(constant)
+
+
+def _is_attribute(name: str) -> bool:
+    return name.startswith(ATTRIBUTE)
+
+
+def _header_text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "backslashreplace")
+
 
 LAST = 10
 CHUNK = 500
@@ -90,9 +260,7 @@ async def _tail(
     key: str | None,
     full: bool,
 ) -> None:
-    from orderflow.cli import record_view
-    from orderflow.cli.log_access import open_log
-    from orderflow.messaging.transport import TopicMissingError
+    from orderflow.core.transport import TopicMissingError
 
     is_wanted = _of_key(key)
     last = (limit or LAST) if start is None and key is None else None
@@ -109,9 +277,9 @@ async def _tail(
             if not is_wanted(record.key):
                 continue
             if session.out.as_json:
-                session.out.line(record_view.document(record))
+                session.out.line(document(record))
             else:
-                session.out.show(*(record_view.parts if full else record_view.line)(record))
+                session.out.show(*(parts if full else line)(record))
             shown += 1
             if shown == limit and not (follow and last is not None):
                 return
@@ -121,8 +289,7 @@ async def _tail(
 
 def _of_key(key: str | None) -> Callable[[bytes | None], bool]:
     """Whether a record's key is the one that is wanted, or ends as it does."""
-    from orderflow.cli.short_ids import digits, ends_with
-    from orderflow.cli.values import is_id
+    from orderflow.cli.values import digits, ends_with, is_id
 
     if key is None:
         return lambda _: True

@@ -11,16 +11,17 @@ from typing import Any, TypeVar
 
 import click
 
-from orderflow.cli.options import (
+from orderflow.cli.output import Output
+from orderflow.cli.session import (
+    Session,
     game_day_option,
     home_option,
     json_option,
     load_settings,
     load_settings_for_up,
+    session_options,
     take_over_option,
 )
-from orderflow.cli.output import Output
-from orderflow.cli.session import Session, session_options
 from orderflow.registry import service_names
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -124,7 +125,7 @@ Exit codes: 0 nothing runs any more; 1 it did not stop in time."""
 @session_options
 def down(session: Session) -> None:
     """Stop what `up` started: drain the services, then end Kafka and PostgreSQL."""
-    from orderflow.cli.bars import heartbeat
+    from orderflow.cli.tables import heartbeat
     from orderflow.local import control
     from orderflow.local.home import Home
 
@@ -222,10 +223,10 @@ def migrate(
     the same name with the password of the URL. Without any database setting: the embedded server of this home.
     The databases get one identity, by which a service knows its installation's topics from those of another.
     """
-    from orderflow.cli.bars import heartbeat
+    from orderflow.cli.tables import heartbeat
+    from orderflow.core import crash_points
     from orderflow.local import preparation
     from orderflow.local.preparation import MissingRightsError
-    from orderflow.messaging import crash_points
 
     settings = load_settings(home, {"database_url": database_url})
     crash_points.arm(crash_points.parse(settings.crash_at, service_names()).get("", {}))

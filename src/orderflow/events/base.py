@@ -1,4 +1,4 @@
-"""What every event of an order has in common, and how a service checks what it is told against what it knows."""
+"""The topics that the services write and read."""
 
 from __future__ import annotations
 
@@ -7,9 +7,17 @@ from uuid import UUID
 
 import msgspec
 
-from orderflow.messaging.failures import FinalError
-from orderflow.messaging.identity import uuid_text
-from orderflow.messaging.message import Event
+from orderflow.core.dead_letters import FLOW_STATUS
+from orderflow.core.failures import FinalError
+from orderflow.core.identity import uuid_text
+from orderflow.core.messages import Event
+
+ORDER_EVENTS = "order-events"
+PAYMENT_STATUS = "payment-status"
+INVENTORY_STATUS = "inventory-status"
+
+TOPICS: tuple[str, ...] = (ORDER_EVENTS, PAYMENT_STATUS, INVENTORY_STATUS, FLOW_STATUS)
+
 
 TEXT_MAX = 500
 

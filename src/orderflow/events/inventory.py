@@ -7,10 +7,9 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
-from orderflow.events.base import Customer, OrderEvent, require_equal
+from orderflow.events.base import INVENTORY_STATUS, Customer, OrderEvent, require_equal
+from orderflow.events.money import Sku
 from orderflow.events.order import ITEMS_MAX, Item, Quantity
-from orderflow.events.sku import Sku
-from orderflow.events.topics import INVENTORY_STATUS
 
 
 class ReservedLine(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,11 +7,9 @@ from typing import Annotated, ClassVar, NamedTuple
 
 import msgspec
 
-from orderflow.events.base import Customer, OrderEvent, Text
+from orderflow.events.base import ORDER_EVENTS, Customer, OrderEvent, Text
 from orderflow.events.currencies import CURRENCIES, KNOWN_CURRENCIES, not_payable, require_known
-from orderflow.events.money import Currency, Total
-from orderflow.events.sku import Sku
-from orderflow.events.topics import ORDER_EVENTS
+from orderflow.events.money import Currency, Sku, Total
 
 UNIT_PRICE_MAX = 1_000_000_000
 QUANTITY_MAX = 10_000

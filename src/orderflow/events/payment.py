@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from orderflow.events.base import Customer, OrderEvent, Text
+from orderflow.events.base import PAYMENT_STATUS, Customer, OrderEvent, Text
 from orderflow.events.currencies import require_known
 from orderflow.events.money import Currency, Total
 from orderflow.events.order import Items, require_sound
-from orderflow.events.topics import PAYMENT_STATUS
 
 
 class PaymentSucceeded(OrderEvent, frozen=True, kw_only=True):

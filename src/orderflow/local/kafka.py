@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
+from orderflow.core.transport import MAX_RECORD_BYTES
 from orderflow.local.errors import LocalError
 from orderflow.local.home import make_folder, require_room, require_writable
 from orderflow.local.processes import (
@@ -30,7 +31,6 @@ from orderflow.local.processes import (
     require_free,
     run,
 )
-from orderflow.messaging.transport import MAX_RECORD_BYTES
 
 LOGGING = Path(__file__).with_name("kafka-log4j2.properties")
 JVM_OPTIONS = ("-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")

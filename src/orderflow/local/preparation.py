@@ -12,23 +12,21 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
+from orderflow.core.dead_letters import FLOW_STATUS
+from orderflow.core.postgres import schema
+from orderflow.core.postgres.queries import load_queries
+from orderflow.core.postgres.schema import Applied, Fetch, MigrationSequence, installation_of, settle_installation
+from orderflow.core.postgres.sessions import Connection, connect, leave, translated
+from orderflow.core.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
+from orderflow.core.transport import Claim, TopicMissingError, TopicSettings, TransportUnavailableError
 from orderflow.local import services
 from orderflow.local.errors import LocalError
 from orderflow.local.home import Home, database_name
 from orderflow.local.postgres import EmbeddedPostgres
 from orderflow.local.services import definitions
 from orderflow.local.state import attached, with_embedded
-from orderflow.messaging.flow import FLOW_STATUS
-from orderflow.messaging.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
-from orderflow.messaging.stores.postgres import migrations
-from orderflow.messaging.stores.postgres.connections import Connection, connect, leave
-from orderflow.messaging.stores.postgres.errors import translated
-from orderflow.messaging.stores.postgres.installation import Fetch, installation_of, settle_installation
-from orderflow.messaging.stores.postgres.migrations import Applied, MigrationSequence
-from orderflow.messaging.stores.postgres.queries import load_queries
-from orderflow.messaging.transport import Claim, TopicMissingError, TopicSettings, TransportUnavailableError
 from orderflow.registry import service_names
-from orderflow.runtime.transports import claim_topics, connect_transport, topic_settings
+from orderflow.runtime.wiring import claim_topics, connect_transport, topic_settings
 from orderflow.settings import Settings
 
 APPLICATION = "orderflow provision"
@@ -121,7 +119,7 @@ async def make_tables(plans: Mapping[str, tuple[str, Sequence[MigrationSequence]
 
 async def _make_tables(name: str, url: str, sequences: Sequence[MigrationSequence]) -> list[Applied]:
     try:
-        return await migrations.migrate(url, sequences)
+        return await schema.migrate(url, sequences)
     except (SchemaBehindError, StoreUnavailableError, DataRefusedError) as error:
         raise LocalError(f"the database of {name} could not be prepared: {error}") from error
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from orderflow.bank.postgres import bank_migrations
-from orderflow.messaging.decision import Service
-from orderflow.messaging.stores.postgres.migrations import MigrationSequence, schema_of
-from orderflow.messaging.transports.postgres_log import log_migrations
+from orderflow.core.postgres.schema import MigrationSequence, schema_of
+from orderflow.core.postgres_log import log_migrations
+from orderflow.core.service import Service
 from orderflow.registry import service_names, service_of
+from orderflow.services.bank.postgres import bank_migrations
 from orderflow.settings import Settings
 
 

@@ -17,12 +17,12 @@ from typing import IO, Any, Protocol
 
 import psutil
 
+from orderflow.core import crash_points
 from orderflow.local.errors import LocalError
 from orderflow.local.home import Home
 from orderflow.local.processes import Server, require_free, tail
 from orderflow.local.reporter import Reporter
 from orderflow.local.state import Down, ProcessMark, Running, settings_environment
-from orderflow.messaging import crash_points
 from orderflow.registry import service_names
 from orderflow.settings import Settings
 

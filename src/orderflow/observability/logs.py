@@ -1,4 +1,4 @@
-"""The log: JSON lines, or readable coloured text on a terminal; repetitions are summed up, and no reader stops us."""
+"""Text from outside, made harmless for logs: printable, short, without secrets."""
 
 from __future__ import annotations
 
@@ -18,8 +18,24 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from orderflow.messaging.clock import Clock
-from orderflow.observability.text import clean
+from orderflow.core import failures
+from orderflow.core.timing import Clock
+
+TEXT_MAX = 500
+READ_MAX = 2 * TEXT_MAX
+
+
+def clean(text: str) -> str:
+    """`text` without what moves a cursor, breaks a line or reverses it; at most 500 characters."""
+    if text.isprintable() and len(text) <= TEXT_MAX:
+        return text
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text[:TEXT_MAX])
+
+
+def redact(text: str) -> str:
+    """Clean text in which secrets and personal data are replaced by ***."""
+    return clean(failures.redact(text[:READ_MAX]))
+
 
 Format = Literal["auto", "json", "text"]
 _COLOURS = {"debug": "\x1b[2m", "info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m"}

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from orderflow.messaging.signals import (
+from orderflow.core.telemetry import (
     AlarmCleared,
     AlarmRaised,
     Alerted,
@@ -40,7 +40,7 @@ from orderflow.messaging.signals import (
     TopicReplaced,
     Waiting,
 )
-from orderflow.observability.text import clean
+from orderflow.observability.logs import clean
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 Gauges = Mapping[str, Mapping[tuple[tuple[str, str], ...], float]]

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from orderflow.messaging.message import Message
-from orderflow.messaging.signals import (
+from orderflow.core.messages import Message
+from orderflow.core.telemetry import (
     UNAVAILABLE,
     AlarmCleared,
     AlarmRaised,
@@ -41,8 +41,7 @@ from orderflow.messaging.signals import (
     TopicReplaced,
     Waiting,
 )
-from orderflow.observability.logs import Level, Line, LogWriter
-from orderflow.observability.text import clean, redact
+from orderflow.observability.logs import Level, Line, LogWriter, clean, redact
 
 _LEVELS = dict.fromkeys(Outcome, Level.INFO) | {
     Outcome.PARKED: Level.WARNING,

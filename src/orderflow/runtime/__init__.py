@@ -1,1 +1,0 @@
-"""Runs any service: HTTP frame, health, metrics, documents, clean start and stop."""

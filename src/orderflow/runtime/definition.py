@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from orderflow.messaging.clock import Clock
-from orderflow.messaging.message import Command
-from orderflow.messaging.recovery.port import OperatedStore
-from orderflow.messaging.signals import Signals
-from orderflow.messaging.store import Act
+from orderflow.core.messages import Command
+from orderflow.core.operations.port import OperatedStore
+from orderflow.core.store import Act
+from orderflow.core.telemetry import Signals
+from orderflow.core.timing import Clock
 
 
 class Record(Protocol):

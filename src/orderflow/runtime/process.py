@@ -1,34 +1,69 @@
-"""One process of one service: from settings to a clean end."""
+"""What asks a process to stop: a signal, or the end of its control pipe."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import os
+import signal
 import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from enum import IntEnum
+from types import FrameType
 
 import msgspec
 
-from orderflow.messaging import crash_points
-from orderflow.messaging.clock import Clock, SystemClock, system_random
-from orderflow.messaging.decision import Service
-from orderflow.messaging.signals import Signals
-from orderflow.messaging.store import SchemaBehindError
-from orderflow.observability.logs import Level, LogWriter, descriptor_sink, open_log
+from orderflow.core import crash_points
+from orderflow.core.service import Service
+from orderflow.core.store import SchemaBehindError
+from orderflow.core.telemetry import Signals
+from orderflow.core.timing import Clock, SystemClock, system_random
+from orderflow.http.server import CannotListenError, listen
+from orderflow.observability.logs import Level, LogWriter, descriptor_sink, open_log, redact
 from orderflow.observability.metrics import Metrics
 from orderflow.observability.signal_log import SignalLog, error_fields, routed_logging
-from orderflow.observability.text import redact
 from orderflow.registry import service_names
 from orderflow.runtime.alerts import alerting
-from orderflow.runtime.server import CannotListenError, listen
 from orderflow.runtime.service_process import ServiceProcess, StandstillError
-from orderflow.runtime.stopping import stop_on_end_of_input, stop_on_signals
 from orderflow.settings import Settings, SettingsError
+
+
+def stop_on_signals(stop: Callable[[], None]) -> None:
+    """Call `stop` in the running loop at SIGTERM or SIGINT (Ctrl-C; on Windows also Ctrl-Break)."""
+    loop = asyncio.get_running_loop()
+    if sys.platform != "win32":
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
+        return
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(stop)
+
+    for name in ("SIGINT", "SIGBREAK", "SIGTERM"):
+        signal.signal(getattr(signal, name), handle)
+
+
+def stop_on_end_of_input(stop: Callable[[], None], descriptor: int = 0) -> None:
+    """Call `stop` in the running loop when whoever holds the other end of the pipe is gone.
+
+    A thread reads, because a pipe given by a parent cannot be awaited on every system.
+    """
+    loop = asyncio.get_running_loop()
+
+    def read() -> None:
+        try:
+            while os.read(descriptor, 1024):
+                pass
+        except OSError:
+            pass
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(stop)
+
+    threading.Thread(target=read, name="control-pipe", daemon=True).start()
+
 
 HARD_END_S = 5.0
 Announce = Callable[[dict[str, object]], None]

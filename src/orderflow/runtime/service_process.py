@@ -11,32 +11,38 @@ from contextlib import AsyncExitStack
 from importlib.metadata import version
 from typing import Any
 
-from orderflow.messaging.clock import Clock
-from orderflow.messaging.crash_points import Point, reached
-from orderflow.messaging.decision import Service
-from orderflow.messaging.engine import Engine
-from orderflow.messaging.faults.game_day import GameDay, tell_ignored
-from orderflow.messaging.message import Command
-from orderflow.messaging.retry import Backoff, RetryLoop
-from orderflow.messaging.side_effects import Gateway
-from orderflow.messaging.signals import Signals
-from orderflow.messaging.store import Act, SchemaBehindError, StoreUnavailableError
-from orderflow.messaging.stores.postgres.errors import TransactionPoolingError
-from orderflow.messaging.stores.postgres.faults import PostgresFaults
-from orderflow.messaging.stores.postgres.installation import installation_of
-from orderflow.messaging.stores.postgres.store import PostgresStore
-from orderflow.messaging.transport import Transport
+from orderflow.core.crash_points import Point, reached
+from orderflow.core.engine import Engine
+from orderflow.core.game_days.game_day import GameDay, tell_ignored
+from orderflow.core.messages import Command
+from orderflow.core.postgres.faults import PostgresFaults
+from orderflow.core.postgres.schema import installation_of
+from orderflow.core.postgres.sessions import TransactionPoolingError
+from orderflow.core.postgres.store import PostgresStore
+from orderflow.core.retry import Backoff, RetryLoop
+from orderflow.core.service import Service
+from orderflow.core.side_effects import Gateway
+from orderflow.core.store import Act, SchemaBehindError, StoreUnavailableError
+from orderflow.core.telemetry import Signals
+from orderflow.core.timing import Clock
+from orderflow.core.transport import Transport
+from orderflow.http.application import Frame, FrameState
+from orderflow.http.faults import Faults
+from orderflow.http.openapi import docs_operations, docs_routes
+from orderflow.http.operation import Operation
+from orderflow.http.operators.operators import operator_operations
+from orderflow.http.operators.queues import Queues
+from orderflow.http.server import HttpServer
 from orderflow.observability.metrics import Metrics
 from orderflow.runtime.definition import ServiceContext, Surroundings
-from orderflow.runtime.docs import docs_operations, docs_routes
-from orderflow.runtime.exposition import Reader, gauge_readers, metrics_operation
-from orderflow.runtime.faults import Faults
-from orderflow.runtime.frame import Frame, FrameState
-from orderflow.runtime.health import AlarmWatch, HealthCheck, health_operations
-from orderflow.runtime.operation import Operation
-from orderflow.runtime.operators.operators import operator_operations
-from orderflow.runtime.operators.queues import Queues
-from orderflow.runtime.server import HttpServer
+from orderflow.runtime.health import (
+    AlarmWatch,
+    HealthCheck,
+    Reader,
+    gauge_readers,
+    health_operations,
+    metrics_operation,
+)
 from orderflow.runtime.wiring import engine_config, http_limits, open_store, open_transport, service_config
 from orderflow.settings import Settings, SettingsError
 

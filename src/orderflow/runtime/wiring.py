@@ -1,29 +1,92 @@
-"""From settings to plain values and real parts: the only place where a service meets its settings."""
+"""The log that the settings name, and how its topics are made."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from uuid import uuid4
 
 from orderflow import __version__
-from orderflow.messaging.crash_points import Point, reached
-from orderflow.messaging.decision import Service
-from orderflow.messaging.engine_config import EngineConfig
-from orderflow.messaging.flow import FLOW_STATUS
-from orderflow.messaging.stores.postgres.installation import installation_of, settle_installation
-from orderflow.messaging.stores.postgres.machines import verify_machine
-from orderflow.messaging.stores.postgres.migrations import check, schema_of
-from orderflow.messaging.stores.postgres.store import PostgresStore
-from orderflow.messaging.stores.postgres.tables import tables_of
-from orderflow.messaging.transport import Claim, ClaimedError, Transport
-from orderflow.runtime.connections import HttpLimits, allow_files, files_wanted, limits_for
+from orderflow.core import postgres_log
+from orderflow.core.crash_points import Point, reached
+from orderflow.core.dead_letters import FLOW_STATUS, topic_of
+from orderflow.core.engine import EngineConfig
+from orderflow.core.postgres.schema import check, installation_of, schema_of, settle_installation, verify_machine
+from orderflow.core.postgres.sessions import TransactionPoolingError
+from orderflow.core.postgres.store import PostgresStore
+from orderflow.core.postgres.tables import tables_of
+from orderflow.core.service import Service
+from orderflow.core.store import StoreUnavailableError
+from orderflow.core.transport import (
+    Claim,
+    ClaimedError,
+    PrefixedTransport,
+    TopicSettings,
+    Transport,
+    TransportUnavailableError,
+)
+from orderflow.http.protocol import HttpLimits, allow_files, files_wanted, limits_for
 from orderflow.runtime.definition import ServiceConfig
-from orderflow.runtime.transports import claim_topics, connect_transport, topic_settings
 from orderflow.settings import Settings, SettingsError
 
 _MS_A_HOUR = 3_600_000
+
+
+async def connect_transport(settings: Settings, chance: random.Random | None = None) -> Transport:
+    """The caller closes it.
+
+    Raises TransportUnavailableError, SchemaBehindError, SettingsError (a URL that cannot be used).
+    """
+    return named(await _connect(settings, chance), settings)
+
+
+def named(transport: Transport, settings: Settings) -> Transport:
+    """The transport, on which topics and groups have the prefixes of the settings."""
+    topics = settings.topic_prefix
+    groups = topics if settings.group_prefix is None else settings.group_prefix
+    return PrefixedTransport(transport, topics=topics, groups=groups) if topics or groups else transport
+
+
+async def _connect(settings: Settings, chance: random.Random | None) -> Transport:
+    if settings.transport == "kafka":
+        from orderflow.core.kafka import KafkaTransport
+
+        return await KafkaTransport.connect(settings.kafka_bootstrap, replication=settings.replication_factor)
+    url = settings.service_database_url("log")
+    try:
+        await postgres_log.check(url)
+        return await postgres_log.PostgresLogTransport.connect(url, chance=chance)
+    except TransactionPoolingError as error:
+        raise SettingsError(f"the database URL of the log cannot be used: {error}") from error
+    except StoreUnavailableError as error:
+        raise TransportUnavailableError(str(error)) from error
+    except ValueError as error:
+        raise SettingsError(f"the database URL of the log cannot be used: {error}") from error
+
+
+async def claim_topics(transport: Transport, claim: Claim, settings: Settings) -> None:
+    """Raises TransportUnavailableError, SettingsError: another installation uses them."""
+    try:
+        await transport.claim(claim)
+    except ClaimedError as error:
+        names = sorted(error.owners, key=lambda name: (not name.startswith("topic "), name))
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        where = f"Kafka at {settings.kafka_bootstrap}" if settings.transport == "kafka" else "the log in PostgreSQL"
+        raise SettingsError(
+            f"on {where} another installation of Orderflow ({error.owners[names[0]]}) uses {shown}; the events of "
+            "both would mix. Set ORDERFLOW_TOPIC_PREFIX, so that this one has names of its own, or, if the other one "
+            "is gone for good, take them over: `orderflow up --take-over-topics`, or, for services that run by "
+            "themselves, `orderflow migrate --take-over-topics`"
+        ) from error
+
+
+def topic_settings(written: Iterable[str], consumed: Iterable[str], settings: Settings) -> list[TopicSettings]:
+    """These topics, and for each that is consumed the one of its dead letters."""
+    read = list(consumed)
+    names = {*written, *read, *map(topic_of, read)}
+    retention_ms = settings.topic_retention_hours * _MS_A_HOUR
+    return [TopicSettings(name, settings.partitions, retention_ms) for name in sorted(names)]
 
 
 def engine_config(settings: Settings) -> EngineConfig:

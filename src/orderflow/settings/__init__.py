@@ -11,9 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
 from orderflow.registry import default_port, service_names
 from orderflow.settings import readers
-from orderflow.settings.databases import database_of
-from orderflow.settings.errors import SettingsError
-from orderflow.settings.secret import Secret
+from orderflow.settings.readers import Secret, SettingsError, database_of
 from orderflow.settings.sources import REMEMBERED, TRANSPORTS, collect
 
 __all__ = ["REMEMBERED", "Secret", "Settings", "SettingsError"]

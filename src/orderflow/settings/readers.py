@@ -1,4 +1,4 @@
-"""How the text of one setting becomes its value, and what is said when it cannot."""
+"""What is wrong with the settings, in one sentence."""
 
 from __future__ import annotations
 
@@ -7,10 +7,66 @@ from base64 import b64decode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import final
+from urllib.parse import quote, urlsplit, urlunsplit
 
-from orderflow.messaging import crash_points
-from orderflow.settings.secret import HIDDEN, Secret
+from orderflow.core import crash_points
+
+
+class SettingsError(Exception):
+    """Names the key, the value and what was wanted. Its text is fit to be shown to a user."""
+
+
+def database_of(server_url: str, database: str) -> str:
+    """`server_url` with its user and database replaced by `database`; password, hosts and options stay."""
+    parts = urlsplit(server_url)
+    user_info, _, hosts = parts.netloc.rpartition("@")
+    _, colon, password = user_info.partition(":")
+    netloc = f"{quote(database)}{colon}{password}@{hosts}"
+    return urlunsplit((parts.scheme, netloc, f"/{quote(database)}", parts.query, ""))
+
+
+_USER_INFO = re.compile(r"^(?P<front>[a-z][a-z0-9+.-]*://[^:@/?#]*):.*@(?P<tail>[^@]*)$", re.IGNORECASE)
+_PARAMETER = re.compile(r"(?<=password=)[^&\s]*", re.IGNORECASE)
+HIDDEN = "***"
+
+
+@final
+class Secret:
+    """Holds text; `reveal()` is the only way to it. Its repr and str show `shown`, or it without its password."""
+
+    __slots__ = ("_shown", "_value")
+
+    def __init__(self, value: str, shown: str | None = None) -> None:
+        self._value = value
+        self._shown = hide_password(value) if shown is None else shown
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __str__(self) -> str:
+        return self._shown
+
+    def __repr__(self) -> str:
+        return f"Secret({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        raise TypeError("a secret is not pickled")
+
+
+def hide_password(url: str) -> str:
+    """The URL with its password (in the user info, or a `password=` parameter) replaced by ***."""
+    match = _USER_INFO.match(url)
+    if match:
+        url = f"{match['front']}:{HIDDEN}@{match['tail']}"
+    return _PARAMETER.sub(HIDDEN, url)
+
 
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})

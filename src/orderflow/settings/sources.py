@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orderflow.registry import RESERVED
-from orderflow.settings.errors import SettingsError
-from orderflow.settings.readers import Reader, http_url, postgres_url, whole
-from orderflow.settings.secret import HIDDEN, hide_password
+from orderflow.settings.readers import HIDDEN, Reader, SettingsError, hide_password, http_url, postgres_url, whole
 
 PREFIX = "ORDERFLOW_"
 FILE_NAME = "orderflow.toml"

@@ -9,6 +9,7 @@ from orderflow.audit.books import (
     BankEntry,
     Books,
     OrderBooks,
+    OrderDraft,
     OrderRow,
     ParkedRow,
     PaymentRow,
@@ -17,15 +18,13 @@ from orderflow.audit.books import (
     Step,
     StockBooks,
 )
-from orderflow.audit.draft import OrderDraft
-from orderflow.bank.bank import MemoryBook
-from orderflow.inventory.model import Movement, MovementKind, Reservation, Stock
-from orderflow.messaging.inbox import InboxState
-from orderflow.messaging.stores.memory.database import MemoryDatabase
-from orderflow.messaging.stores.memory.state import State
-from orderflow.notification.model import Notification
-from orderflow.order.model import Order, OrderFlow, Transition
-from orderflow.payment.model import BY_OPERATOR, Payment
+from orderflow.core.inbox import InboxState
+from orderflow.core.testing.state import MemoryDatabase, State
+from orderflow.services.bank.bank import MemoryBook
+from orderflow.services.inventory.model import Movement, MovementKind, Reservation, Stock
+from orderflow.services.notification.model import Notification
+from orderflow.services.order.model import Order, OrderFlow, Transition
+from orderflow.services.payment.model import BY_OPERATOR, Payment
 
 Lag = Mapping[str, int]
 

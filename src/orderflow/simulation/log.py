@@ -7,11 +7,11 @@ import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
-from orderflow.messaging.clock import Clock
-from orderflow.messaging.transport import ConsumerRecord, ProducerRecord, TransportUnavailableError
-from orderflow.messaging.transports.memory import MemoryConsumer, MemoryLog, MemoryTransport
-from orderflow.messaging.transports.memory.groups import Group, Member
-from orderflow.messaging.transports.postgres_log.consumer import Settler
+from orderflow.core.postgres_log.consumer import Settler
+from orderflow.core.testing import MemoryConsumer, MemoryLog, MemoryTransport
+from orderflow.core.testing.log import Group, Member
+from orderflow.core.timing import Clock
+from orderflow.core.transport import ConsumerRecord, ProducerRecord, TransportUnavailableError
 
 Place = tuple[str, int]
 

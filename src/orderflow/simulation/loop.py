@@ -1,9 +1,4 @@
-"""An event loop in which time is virtual and the next callback is chosen by a seed.
-
-Nothing waits for real: when nothing is ready, time jumps to the next timer. Among what is ready the seed picks,
-so every order of callbacks that separate processes could show is within reach. Every callback belongs to the
-owner of the context that it was made in; the callbacks of an owner that is no longer alive never run.
-"""
+"""Chance that a seed decides."""
 
 from __future__ import annotations
 
@@ -14,6 +9,12 @@ import random
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from typing import Any, NoReturn, Protocol, TypeVar, TypeVarTuple, Unpack
+
+
+def seeded(seed: int, purpose: str) -> random.Random:
+    """A stream of its own for each purpose: drawing more for one changes nothing for the others."""
+    return random.Random(f"{seed} {purpose}")  # noqa: S311  # chance that can be repeated is the point
+
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -256,3 +257,28 @@ def _end(coroutine: Any) -> None:
         with suppress(Exception):
             coroutine.close()
             return
+
+
+EPOCH_MS = 1_767_225_600_000
+"""2026-01-01T00:00:00Z: a simulation has no today."""
+
+
+class VirtualClock:
+    """The loop's time. `skew_ms` is how far this machine's wall clock is off; it may jump."""
+
+    def __init__(self, loop: VirtualLoop, skew_ms: int = 0) -> None:
+        self._loop = loop
+        self._epoch_ms = EPOCH_MS + skew_ms
+
+    def monotonic(self) -> float:
+        return self._loop.time()
+
+    def wall_ms(self) -> int:
+        return self._epoch_ms + int(self._loop.time() * 1000)
+
+    def jump(self, by_ms: int) -> None:
+        """Somebody sets the wall clock."""
+        self._epoch_ms += by_ms
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)

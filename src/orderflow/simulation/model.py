@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from orderflow.messaging.store import Changes
+from orderflow.core.store import Changes
 
 KEPT = 20
 ORDER_STEPS = {"PENDING": ("PAID", "FAILED"), "PAID": ("COMPLETED", "FAILED")}

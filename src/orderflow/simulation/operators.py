@@ -11,14 +11,14 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from orderflow.messaging.engine import Engine
-from orderflow.messaging.inbox import InboxState
-from orderflow.messaging.message import Command
-from orderflow.messaging.recovery.model import LetterFilter, ReplayPlan
-from orderflow.messaging.store import Act, OutboxFilter
-from orderflow.messaging.stores.memory.state import Waiting
-from orderflow.payment.messages import Outcome, SettlePayment
-from orderflow.simulation.chance import seeded
+from orderflow.core.engine import Engine
+from orderflow.core.inbox import InboxState
+from orderflow.core.messages import Command
+from orderflow.core.operations.model import LetterFilter, ReplayPlan
+from orderflow.core.store import Act, OutboxFilter
+from orderflow.core.testing.state import Waiting
+from orderflow.services.payment.messages import Outcome, SettlePayment
+from orderflow.simulation.loop import seeded
 from orderflow.simulation.world import REHEARSING, World
 
 ANSWER_WITHIN_S = 5.0

@@ -1,28 +1,124 @@
-"""One simulated process: a service's engine with a store, a connection to the log and a clock of its own."""
+"""The bank's book in memory, behind a network that fails before and after the booking."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
-from orderflow.bank.bank import SimulatedBank
-from orderflow.messaging.engine import Engine
-from orderflow.messaging.message import Command
-from orderflow.messaging.side_effects import Gateway
-from orderflow.messaging.signals import Signal, Signals
-from orderflow.messaging.stores.memory.database import MemoryDatabase
-from orderflow.messaging.stores.memory.store import MemoryStore
-from orderflow.payment.service import BankGateway
-from orderflow.simulation.bank import TroubledBook
-from orderflow.simulation.chance import seeded
-from orderflow.simulation.clock import VirtualClock
-from orderflow.simulation.code import Code
+from orderflow.core.engine import Engine
+from orderflow.core.messages import Command
+from orderflow.core.service import Service
+from orderflow.core.side_effects import Gateway
+from orderflow.core.store import Store
+from orderflow.core.telemetry import Signal, Signals
+from orderflow.core.testing.state import MemoryDatabase
+from orderflow.core.testing.store import MemoryStore
+from orderflow.core.timing import Clock
+from orderflow.core.transport import Transport
+from orderflow.services.bank.bank import (
+    BankBook,
+    BankFailedError,
+    BankUnavailableError,
+    Charge,
+    MemoryBook,
+    Refund,
+    SimulatedBank,
+)
+from orderflow.services.inventory.service import SERVICE as INVENTORY
+from orderflow.services.notification.service import SERVICE as NOTIFICATION
+from orderflow.services.order.service import SERVICE as ORDER
+from orderflow.services.payment.service import SERVICE as PAYMENT
+from orderflow.services.payment.service import BankGateway
 from orderflow.simulation.log import TroubledConsumer, TroubledLog, TroubledTransport
-from orderflow.simulation.loop import OWNER, VirtualLoop
+from orderflow.simulation.loop import OWNER, VirtualClock, VirtualLoop, seeded
+from orderflow.simulation.model import Model
 from orderflow.simulation.plan import Plan
+
+
+class TroubledBook(MemoryBook):
+    """`hop` is awaited before and after each booking; it may raise the bank's errors. `away`: nobody answers.
+    `mute` is the share of answers that are lost after the booking; half as many calls fail before it. `told` hears of
+    each booking.
+    """
+
+    def __init__(self, hop: Callable[[str], Awaitable[None]], chance: random.Random, told: Model) -> None:
+        super().__init__()
+        self._told = told
+        self.away = False
+        self.mute = 0.0
+        self._chance = chance
+        self._hop = hop
+
+    async def charge(self, charge: Charge) -> Charge:
+        await self._reach("charge")
+        known = charge.key in self.charges
+        booked = await super().charge(charge)
+        if not known:
+            self._told.charge(
+                booked.key, booked.order_id, booked.amount, booked.currency, booked.decline_code is not None
+            )
+        await self._answer("charged")
+        return booked
+
+    async def refund(self, refund: Refund) -> Refund | None:
+        await self._reach("refund")
+        known = refund.key in self.refunds
+        booked = await super().refund(refund)
+        if booked is not None and not known:
+            self._told.refund(booked.key, booked.order_id, booked.amount, booked.currency)
+        await self._answer("refunded")
+        return booked
+
+    async def count_call(self, key: str) -> int:
+        await self._reach("count_call")
+        return await super().count_call(key)
+
+    async def _reach(self, step: str) -> None:
+        await self._hop(step)
+        if self.away:
+            raise BankUnavailableError("the bank does not answer")
+        if self._chance.random() < self.mute / 2:
+            raise BankFailedError("the bank has a fault of its own, and has booked nothing")
+
+    async def _answer(self, step: str) -> None:
+        await self._hop(step)
+        if self._chance.random() < self.mute:
+            raise bank_error(step)
+
+
+def bank_error(step: str) -> Exception:
+    """What a broken call looks like: before the booking nothing was asked, after it nothing is known."""
+    if step in ("charged", "refunded"):
+        return BankFailedError("the bank's answer was lost")
+    return BankUnavailableError("the bank was not reached")
+
+
+SUBSTITUTES: Mapping[type, type] = MappingProxyType(
+    {
+        Transport: TroubledTransport,
+        Store: MemoryStore,
+        Clock: VirtualClock,
+        random.Random: random.Random,
+        BankBook: TroubledBook,
+    }
+)
+"""Port → what stands in for it. Everything else that runs is what runs in production."""
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """What is simulated: the production code, unless a test plants a bug."""
+
+    services: Mapping[str, Service] = field(
+        default_factory=lambda: {service.name: service for service in (ORDER, PAYMENT, INVENTORY, NOTIFICATION)}
+    )
+    engine: type[Engine] = Engine
+
 
 BANK_SLOW_S = 0.2
 

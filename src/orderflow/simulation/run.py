@@ -6,21 +6,20 @@ It is asked twice: before the healing, for what holds at every moment, and at re
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from orderflow.audit.findings import Report
 from orderflow.audit.promises import check
-from orderflow.messaging.circuit_breaker import GONE_S
+from orderflow.core.circuit_breaker import GONE_S
 from orderflow.simulation.books import read_books
-from orderflow.simulation.code import Code
 from orderflow.simulation.loop import DeadlockError, LivelockError
 from orderflow.simulation.operators import Operators
-from orderflow.simulation.plan import Plan, draw
-from orderflow.simulation.plan_text import name_of
+from orderflow.simulation.plan import Plan, draw, name_of
+from orderflow.simulation.process import Code
 from orderflow.simulation.shop import Promised, Shops
-from orderflow.simulation.trace import Trace
 from orderflow.simulation.troubles import Troubles
-from orderflow.simulation.world import World
+from orderflow.simulation.world import Trace, World
 
 REST_WITHIN_S = 120.0
 HEALTHY_WITHIN_S = 15.0
@@ -163,3 +162,41 @@ def _judge(world: World, promised: Promised) -> Run:
         coverage=frozenset(world.coverage.seen),
         events=world.events,
     )
+
+
+TRIES_MAX = 80
+
+
+def shrunk(failing: Run, code: Code | None = None) -> Run:
+    """The smallest failing world that was found; `failing` itself if none smaller fails. Always the same one."""
+    smallest, tries = failing, 0
+    while True:
+        for plan in smaller(smallest.plan):
+            tries += 1
+            if tries > TRIES_MAX:
+                return smallest
+            candidate = run_plan(plan, code)
+            if candidate.broken:
+                smallest = candidate
+                break
+        else:
+            return smallest
+
+
+def smaller(plan: Plan) -> Iterator[Plan]:
+    """The plan with one thing less, the most telling first."""
+    for orders in dict.fromkeys((1, plan.orders // 2, plan.orders - 1)):
+        if 0 < orders < plan.orders:
+            yield replace(plan, orders=orders)
+    for place in range(len(plan.troubles)):
+        yield replace(plan, troubles=plan.troubles[:place] + plan.troubles[place + 1 :])
+    for fault in plan.faults:
+        rest = tuple(each for each in plan.faults if each is not fault)
+        yield replace(plan, faults=rest, focus=plan.focus if rest else "")
+    for service, count in plan.processes.items():
+        if count > 1:
+            yield replace(plan, processes={**plan.processes, service: 1})
+    if plan.partitions > 1:
+        yield replace(plan, partitions=1)
+    if plan.operators:
+        yield replace(plan, operators=False)

@@ -9,12 +9,12 @@ from types import MappingProxyType
 
 import msgspec
 
+from orderflow.core.identity import uuid7
 from orderflow.events.order import Item
-from orderflow.inventory.messages import SetStock
-from orderflow.messaging.identity import uuid7
-from orderflow.order.api import fingerprint, with_response
-from orderflow.order.messages import Placed, PlaceOrder
-from orderflow.simulation.chance import seeded
+from orderflow.services.inventory.messages import SetStock
+from orderflow.services.order.api import fingerprint, with_response
+from orderflow.services.order.messages import Placed, PlaceOrder
+from orderflow.simulation.loop import seeded
 from orderflow.simulation.model import Wanted
 from orderflow.simulation.world import World
 

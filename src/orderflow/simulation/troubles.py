@@ -6,10 +6,10 @@ import asyncio
 
 import msgspec
 
+from orderflow.core.identity import uuid7
+from orderflow.core.transport import ProducerRecord
 from orderflow.events.payment import RefundFailed
-from orderflow.messaging.identity import uuid7
-from orderflow.messaging.transport import ProducerRecord
-from orderflow.simulation.chance import seeded
+from orderflow.simulation.loop import seeded
 from orderflow.simulation.operators import Operators
 from orderflow.simulation.plan import Trouble
 from orderflow.simulation.process import Process

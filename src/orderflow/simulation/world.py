@@ -1,47 +1,174 @@
-"""The world of one seed: databases, log, bank and processes, and what happens to them at each step."""
+"""What happened, step by step: the proof that a seed is replayed, and the story of a failure."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NoReturn
 
-from orderflow.messaging.dead_letters import topic_of
-from orderflow.messaging.inbox import InboxState
-from orderflow.messaging.message import Command
-from orderflow.messaging.rows import Row
-from orderflow.messaging.signals import (
+from orderflow.core.dead_letters import topic_of
+from orderflow.core.inbox import InboxState
+from orderflow.core.messages import Command
+from orderflow.core.service import Row, StateMachine
+from orderflow.core.store import Changes, DataRefusedError, StoreUnavailableError, TransitionRefusedError
+from orderflow.core.telemetry import (
     BatchCommitted,
     BegunAnew,
+    Handled,
     Hopeless,
     KeyReopened,
     OutageJudged,
     Outcome,
     Signal,
     TaskFailed,
+    Waiting,
 )
-from orderflow.messaging.store import Changes, DataRefusedError, StoreUnavailableError
-from orderflow.messaging.stores.memory.database import MemoryDatabase
-from orderflow.messaging.transport import ConsumerRecord, ProducerRecord, TopicSettings, TransportUnavailableError
-from orderflow.messaging.transports.memory.groups import Member
-from orderflow.simulation.bank import TroubledBook, bank_error
-from orderflow.simulation.chance import seeded
-from orderflow.simulation.clock import VirtualClock
-from orderflow.simulation.code import Code
-from orderflow.simulation.coverage import Coverage
-from orderflow.simulation.key_order import KeyOrder
+from orderflow.core.testing.log import Member
+from orderflow.core.testing.state import MemoryDatabase
+from orderflow.core.transport import ConsumerRecord, ProducerRecord, TopicSettings, TransportUnavailableError
+from orderflow.services.inventory.model import Stock
+from orderflow.services.order.model import MACHINE as ORDERS
+from orderflow.services.order.model import Order
+from orderflow.services.payment.model import MACHINE as PAYMENTS
+from orderflow.services.payment.model import Payment
 from orderflow.simulation.log import TroubledLog
-from orderflow.simulation.loop import OWNER, Turn, virtual_loop
+from orderflow.simulation.loop import OWNER, Turn, VirtualClock, seeded, virtual_loop
 from orderflow.simulation.model import Model
-from orderflow.simulation.plan import Fault, Plan, Trouble
-from orderflow.simulation.process import Habitat, Process
-from orderflow.simulation.protocol import Protocol
-from orderflow.simulation.rules import STEPWISE, check_row
-from orderflow.simulation.steps import BANK_STEPS, TRANSPORT_STEPS
-from orderflow.simulation.trace import Trace
+from orderflow.simulation.plan import BANK_STEPS, TRANSPORT_STEPS, Fault, Plan, Trouble
+from orderflow.simulation.process import Code, Habitat, Process, TroubledBook, bank_error
+from orderflow.simulation.protocol import KeyOrder, Protocol
+
+Step = tuple[float, str, str]
+
+
+class Trace:
+    """Steps as (virtual seconds, who, what)."""
+
+    __slots__ = ("steps",)
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def add(self, time: float, who: str, what: str) -> None:
+        self.steps.append((time, who, what))
+
+    def lines(self, last: int | None = None) -> Sequence[str]:
+        """Readable, oldest first; only the `last` ones if told."""
+        steps = self.steps if last is None else self.steps[-last:]
+        return [f"{time:10.4f}  {who:<16} {what}" for time, who, what in steps]
+
+    def digest(self) -> str:
+        """Equal for equal runs, on every machine."""
+        return hashlib.blake2b(repr(self.steps).encode(), digest_size=16).hexdigest()
+
+
+Check = Callable[[Row | None, Row], None]
+ILLEGAL_TRANSITION = "OF001"
+STEPWISE = (Order, Payment)
+
+
+def check_row(before: Row | None, after: Row) -> None:
+    """Raises DataRefusedError for what a trigger or a check constraint of the schemas would refuse."""
+    match after:
+        case Order():
+            _guard(ORDERS, before if isinstance(before, Order) else None, after)
+        case Payment():
+            _guard(PAYMENTS, before if isinstance(before, Payment) else None, after)
+            _hold(0 <= after.refunded <= after.captured <= after.amount, "payments_captured")
+        case Stock():
+            _hold(after.on_hand >= 0, "stock_on_hand_not_negative")
+            _hold(after.reserved >= 0, "stock_reserved_not_negative")
+        case _:
+            pass
+
+
+def _guard(machine: StateMachine, before: Order | Payment | None, after: Order | Payment) -> None:
+    """The trigger `guard_transition`."""
+    if before is None:
+        legal = (after.version, str(after.status), after.event) == (1, machine.initial, machine.created_by)
+    elif (before.version, before.status, before.event) == (after.version, after.status, after.event):
+        legal = True
+    else:
+        following = machine.transitions.get((before.status, after.event))
+        legal = after.version == before.version + 1 and following == after.status
+    if not legal:
+        raise TransitionRefusedError(f"{machine.name}: no transition to {after.status}", ILLEGAL_TRANSITION)
+
+
+def _hold(condition: bool, constraint: str) -> None:
+    if not condition:
+        raise DataRefusedError(f"the rule {constraint} was broken", "23514", constraint)
+
+
+MANY = 3
+"""Of a kind, more are counted as so many."""
+
+
+class Coverage:
+    """`seen` are the words; each is there once, however often it happened."""
+
+    def __init__(self, model: Model) -> None:
+        self.seen: set[str] = set()
+        self._model = model
+        self._struck: dict[str, str] = {}
+        self._trouble = ""
+
+    def strikes(self, service: str, what: str, step: str) -> None:
+        """A fault or a trouble strikes a process of the service, at or after a step."""
+        self._struck[service] = struck = f"{what} at {step}"
+        self.seen.add(f"{service}: {struck}")
+
+    def trouble(self, trouble: str) -> None:
+        """It begins, somewhere."""
+        self._trouble = trouble
+
+    def appended(self, records: Sequence[ProducerRecord]) -> None:
+        """A relay has appended these: how many at once, and how many of one key."""
+        of_one = max(Counter(record.key for record in records).values(), default=0)
+        topics = {record.topic.removesuffix(".DLT") for record in records}
+        self.seen.add(f"append {_some(len(records))} of {_some(len(topics))} topics, {_some(of_one)} of one key")
+
+    def told(self, who: str, signal: Signal) -> None:
+        """A process says what it does."""
+        service = who.partition("#")[0]
+        if not isinstance(signal, BatchCommitted):
+            component = signal.component if isinstance(signal, Waiting) else ""
+            self.seen.add(f"{service}: {type(signal).__name__} {component}".rstrip())
+            return
+        outcomes = Counter(str(each.outcome) for each in signal.handled)
+        batch = " ".join(f"{_some(count)} {outcome}" for outcome, count in sorted(outcomes.items()))
+        self.seen.add(f"{signal.consumer}: {batch}")
+        struck = self._struck.pop(service, "")
+        for each in signal.handled:
+            self._handled(signal.consumer, each, struck)
+
+    def _handled(self, consumer: str, each: Handled, struck: str) -> None:
+        what = f"{consumer} {each.outcome} {each.event_type.removeprefix('orderflow.')} {self._state(each.key)}"
+        self.seen.add(what)
+        if struck:
+            self.seen.add(f"{what}, after {struck}")
+        if self._trouble:
+            self.seen.add(f"{consumer} {each.outcome} {each.event_type.removeprefix('orderflow.')}: {self._trouble}")
+
+    def _state(self, key: str) -> str:
+        """Where the order stands, in all services."""
+        model = self._model
+        order, payment = model.orders.get(key), model.payments.get(key)
+        of_two = (order.status if order else "-", payment.status if payment else "-")
+        return "/".join((*of_two, model.reservations.get(key, "-")))
+
+
+def _some(count: int) -> str:
+    return str(count) if count <= MANY else "many"
+
 
 REHEARSING: contextvars.ContextVar[bool] = contextvars.ContextVar("a rehearsal", default=False)
 FOCUS_SHARE = 0.4

@@ -10,10 +10,10 @@ from uuid import UUID
 
 import msgspec
 
-from orderflow.messaging.rows import Fact, Row
-from orderflow.messaging.store import DataRefusedError, TransitionRefusedError
-from orderflow.messaging.stores.postgres.queries import load_queries
-from orderflow.messaging.stores.postgres.tables import Facts, Table
+from orderflow.core.postgres.queries import load_queries
+from orderflow.core.postgres.tables import Facts, Table
+from orderflow.core.service import Fact, Row
+from orderflow.core.store import DataRefusedError, TransitionRefusedError
 
 
 class ParcelState(StrEnum):

@@ -9,12 +9,12 @@ from uuid import uuid4
 import msgspec
 from msgspec.structs import replace
 
+from orderflow.core import cloudevents
+from orderflow.core.identity import uuid7
+from orderflow.core.messages import Envelope
+from orderflow.core.transport import MAX_HEADERS, MAX_RECORD_BYTES, Headers, ProducerRecord, size_of
 from orderflow.events.order import Item
 from orderflow.events.payment import PaymentSucceeded
-from orderflow.messaging import cloudevents
-from orderflow.messaging.envelope import Envelope
-from orderflow.messaging.identity import uuid7
-from orderflow.messaging.transport import MAX_HEADERS, MAX_RECORD_BYTES, Headers, ProducerRecord, size_of
 
 MEBIBYTE = 1024 * 1024
 DEEP = 100_000

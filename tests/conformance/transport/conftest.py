@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from orderflow.messaging.transport import TopicSettings, Transport
-from orderflow.messaging.transports.postgres_log import migrate
+from orderflow.core.postgres_log import migrate
+from orderflow.core.transport import TopicSettings, Transport
 from tests.support.kafka import KafkaServer
 from tests.support.postgres import PostgresServer
 from tests.support.transports import Harness, MemoryHarness, ServerHarness

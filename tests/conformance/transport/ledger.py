@@ -10,15 +10,12 @@ from uuid import uuid4
 
 import msgspec
 
-from orderflow.messaging import cloudevents
-from orderflow.messaging.catalogue import Catalogue
-from orderflow.messaging.decision import Decision, Handler, Service, Subscription
-from orderflow.messaging.envelope import Envelope
-from orderflow.messaging.flow import FLOW_EVENTS
-from orderflow.messaging.message import Event
-from orderflow.messaging.rows import Ref, Row, Rows
-from orderflow.messaging.store import DataRefusedError
-from orderflow.messaging.transport import ProducerRecord
+from orderflow.core import cloudevents
+from orderflow.core.dead_letters import FLOW_EVENTS
+from orderflow.core.messages import Catalogue, Envelope, Event
+from orderflow.core.service import Decision, Handler, Ref, Row, Rows, Service, Subscription
+from orderflow.core.store import DataRefusedError
+from orderflow.core.transport import ProducerRecord
 
 
 class Numbered(Event, frozen=True, kw_only=True):

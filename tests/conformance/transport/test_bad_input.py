@@ -13,24 +13,23 @@ from uuid import uuid4
 import pytest
 from rich.console import Console
 
-from orderflow.cli.record_view import parts
-from orderflow.events.topics import INVENTORY_STATUS
-from orderflow.inventory.service import SERVICE
-from orderflow.messaging.clock import SystemClock
-from orderflow.messaging.cloudevents import header_text
-from orderflow.messaging.decision import Subscription
-from orderflow.messaging.engine import Engine
-from orderflow.messaging.engine_config import EngineConfig
-from orderflow.messaging.flow import FLOW_STATUS
-from orderflow.messaging.inbox import InboxState
-from orderflow.messaging.recovery.model import LetterFilter, StoredLetter
-from orderflow.messaging.recovery.port import OperatedStore
-from orderflow.messaging.signals import Signals
-from orderflow.messaging.store import Plan
-from orderflow.messaging.stores.postgres import migrations
-from orderflow.messaging.stores.postgres.store import PostgresStore
-from orderflow.messaging.stores.postgres.tables import tables_of
-from orderflow.messaging.transport import ConsumerRecord, ProducerRecord, TopicSettings, Transport, size_of
+from orderflow.cli.topic import parts
+from orderflow.core.cloudevents import header_text
+from orderflow.core.dead_letters import FLOW_STATUS
+from orderflow.core.engine import Engine, EngineConfig
+from orderflow.core.inbox import InboxState
+from orderflow.core.operations.model import LetterFilter, StoredLetter
+from orderflow.core.operations.port import OperatedStore
+from orderflow.core.postgres import schema
+from orderflow.core.postgres.store import PostgresStore
+from orderflow.core.postgres.tables import tables_of
+from orderflow.core.service import Subscription
+from orderflow.core.store import Plan
+from orderflow.core.telemetry import Signals
+from orderflow.core.timing import SystemClock
+from orderflow.core.transport import ConsumerRecord, ProducerRecord, TopicSettings, Transport, size_of
+from orderflow.events.base import INVENTORY_STATUS
+from orderflow.services.inventory.service import SERVICE
 from tests.conformance.transport.bad_records import (
     CHANGES,
     MEBIBYTE,
@@ -74,7 +73,7 @@ async def inventory_on(transport: Transport, topic: str, store: OperatedStore) -
 async def store(postgres: PostgresServer) -> AsyncIterator[OperatedStore]:
     name = f"bad_input_{uuid4().hex[:8]}"
     url = postgres.create_database(name)
-    await migrations.migrate(url, migrations.schema_of(SERVICE))
+    await schema.migrate(url, schema.schema_of(SERVICE))
     made = await PostgresStore.connect(url, tables=tables_of(SERVICE.tables))
     yield made
     await made.close()

@@ -8,8 +8,15 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from orderflow.messaging.transport import Claim, ClaimedError, PartitionLag, ProducerRecord, TopicSettings, Transport
-from orderflow.messaging.transports.prefixed import PrefixedTransport
+from orderflow.core.transport import (
+    Claim,
+    ClaimedError,
+    PartitionLag,
+    PrefixedTransport,
+    ProducerRecord,
+    TopicSettings,
+    Transport,
+)
 from tests.conformance.transport.conftest import PARTITIONS
 from tests.support.records import take
 from tests.support.transports import Harness

@@ -7,13 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from orderflow.messaging.transport import (
-    Consumer,
-    ConsumerRecord,
-    ProducerRecord,
-    Transport,
-    TransportUnavailableError,
-)
+from orderflow.core.transport import Consumer, ConsumerRecord, ProducerRecord, Transport, TransportUnavailableError
 from tests.conformance.transport.conftest import PARTITIONS
 from tests.support.records import collect, numbered, numbers, settled_total, take
 from tests.support.transports import Harness, Member

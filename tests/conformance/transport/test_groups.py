@@ -7,7 +7,7 @@ import itertools
 
 from msgspec.structs import replace
 
-from orderflow.messaging.transport import Consumer, ConsumerRecord, ProducerRecord, TopicSettings, Transport
+from orderflow.core.transport import Consumer, ConsumerRecord, ProducerRecord, TopicSettings, Transport
 from tests.conformance.transport.conftest import PARTITIONS
 from tests.support.records import collect, numbered, numbers, settled_total, take
 from tests.support.transports import Harness

@@ -6,15 +6,14 @@ import random
 
 import pytest
 
-from orderflow.messaging.clock import SystemClock
-from orderflow.messaging.engine import Engine
-from orderflow.messaging.engine_config import EngineConfig
-from orderflow.messaging.flow import FLOW_STATUS
-from orderflow.messaging.rows import Ref
-from orderflow.messaging.signals import Signals, Waiting
-from orderflow.messaging.stores.memory.database import MemoryDatabase
-from orderflow.messaging.stores.memory.store import MemoryStore
-from orderflow.messaging.transport import TopicSettings, Transport
+from orderflow.core.dead_letters import FLOW_STATUS
+from orderflow.core.engine import Engine, EngineConfig
+from orderflow.core.service import Ref
+from orderflow.core.telemetry import Signals, Waiting
+from orderflow.core.testing.state import MemoryDatabase
+from orderflow.core.testing.store import MemoryStore
+from orderflow.core.timing import SystemClock
+from orderflow.core.transport import TopicSettings, Transport
 from tests.conformance.transport.ledger import Fates, Page, check, ledger, records
 from tests.support.transports import Harness
 from tests.support.waiting import eventually

@@ -9,8 +9,8 @@ from uuid import uuid4
 import pytest
 from msgspec.structs import replace
 
-from orderflow.messaging.partitioner import murmur2
-from orderflow.messaging.transport import (
+from orderflow.core.identity import murmur2
+from orderflow.core.transport import (
     MAX_HEADERS,
     MAX_RECORD_BYTES,
     Headers,

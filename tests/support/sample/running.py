@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx2
 
-from orderflow.messaging.stores.postgres import migrations
-from orderflow.messaging.transports import postgres_log
+from orderflow.core import postgres_log
+from orderflow.core.postgres import schema
 from orderflow.runtime.process import run_service
 from orderflow.settings import Settings
 from tests.support.sample.service import SERVICE
@@ -33,7 +33,7 @@ def settings(url: str, home: Path, **overrides: object) -> Settings:
 
 
 async def migrate(url: str) -> None:
-    await migrations.migrate(url, migrations.schema_of(SERVICE))
+    await schema.migrate(url, schema.schema_of(SERVICE))
     await postgres_log.migrate(url)
 
 

@@ -22,8 +22,8 @@ from orderflow import (
     handlers,
     handles,
 )
-from orderflow.runtime.operation import Operation, Parameter, Reply, Request, Response
-from orderflow.runtime.problems import ProblemError
+from orderflow.http.operation import Operation, Parameter, Reply, Request, Response
+from orderflow.http.problems import ProblemError
 
 TOPIC = "counts"
 

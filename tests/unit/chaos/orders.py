@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orderflow.chaos.history import Placing
-from orderflow.chaos.shop import APPROVED, INVALID, Wanted, wanted
+from orderflow.chaos.client import APPROVED, INVALID, Placing, Wanted, wanted
 
 SEED = 5
 

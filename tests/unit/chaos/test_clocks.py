@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from orderflow.chaos import clocks
+from orderflow.chaos import system
 
 ASK = "import time; print(time.time(), time.time_ns() / 1e9, time.monotonic())"
 A_MINUTE = 60.0
@@ -21,7 +21,7 @@ def asked(environment: dict[str, str]) -> list[float]:
 
 
 def test_the_wall_clock_is_off_and_the_monotonic_is_not(tmp_path: Path) -> None:
-    clock = clocks.of_python(tmp_path / "clock")
+    clock = system.of_python(tmp_path / "clock")
     clock.set(-600)
     before, shifted = asked({}), asked(clock.environment)
     wall, wall_ns, monotonic = (after - was for was, after in zip(before, shifted, strict=True))

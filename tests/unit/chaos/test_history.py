@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orderflow.chaos.history import FAILED, OK, UNKNOWN, History, Placing
-from orderflow.chaos.shop import DECLINED, SOLD_OUT, wanted
+from orderflow.chaos.client import DECLINED, FAILED, OK, SOLD_OUT, UNKNOWN, History, Placing, wanted
 from tests.unit.chaos.orders import SEED, shown, some
 
 ORDER = some()

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from orderflow.audit.findings import Finding, Kind
-from orderflow.chaos.history import FAILED, OK, UNKNOWN
+from orderflow.chaos.client import FAILED, INVALID, OK, UNKNOWN
 from orderflow.chaos.judge import compare, is_own_poison
-from orderflow.chaos.shop import INVALID
 from tests.unit.chaos.orders import placing_of, shown, some
 
 ORDER, UNKEYED, REFUSED = some(), some(key=False), some(INVALID, key=False)

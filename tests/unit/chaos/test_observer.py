@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from uuid import UUID, uuid5
 
-from orderflow.chaos.observer import POISON, Observer
-from orderflow.messaging.transport import ConsumerRecord
+from orderflow.chaos.judge import POISON, Observer
+from orderflow.core.transport import ConsumerRecord
 
 NAMES = UUID(int=1)
 TOPIC = "order-events"

@@ -8,7 +8,7 @@ import pytest
 
 from orderflow.chaos import plan
 from orderflow.chaos.plan import CLOCK, FREEZE, KAFKA_ONLY, KINDS, QUIET, TROUBLES, Planned
-from orderflow.messaging.engine_config import EngineConfig
+from orderflow.core.engine import EngineConfig
 
 SEEDS = range(25)
 TWO_MINUTES, AN_HOUR = 120.0, 3600.0

@@ -10,14 +10,12 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from orderflow.chaos import report
-from orderflow.chaos.history import Trouble
-from orderflow.chaos.judge import Verdict
+from orderflow.chaos.client import Trouble
+from orderflow.chaos.judge import Observer, Slice, Verdict, percentile
 from orderflow.chaos.nemesis import Happened
-from orderflow.chaos.observer import Observer
-from orderflow.chaos.picture import picture
 from orderflow.chaos.plan import KINDS, Planned
+from orderflow.chaos.report import picture
 from orderflow.chaos.run import Outcome, Wish
-from orderflow.chaos.samples import Slice, percentile
 
 HOSTILE = '<script>"&'
 

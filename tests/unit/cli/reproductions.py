@@ -40,7 +40,7 @@ REPRODUCTION: dict[str, Any] = {
     ],
     "rows": [
         {
-            "type": "orderflow.payment.model:Payment",
+            "type": "orderflow.services.payment.model:Payment",
             "values": {
                 "order_id": ORDER_ID,
                 "customer_id": HOSTILE,

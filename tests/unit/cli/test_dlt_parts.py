@@ -19,7 +19,7 @@ from orderflow.cli.dlt.replay import ReplayName, replay_name, share, telling
 from orderflow.cli.dlt.reproduce import file_of
 from orderflow.cli.errors import CliError
 from orderflow.cli.values import age
-from orderflow.messaging.recovery.model import Replay, Reproduction
+from orderflow.core.operations.model import Replay, Reproduction
 from tests.unit.cli.reproductions import REPRODUCTION, changed_row
 from tests.unit.cli.test_dlt import replay
 
@@ -131,7 +131,7 @@ def test_the_written_test_fails_by_its_rows_and_passes_with_others(tmp_path: Pat
 
 
 def test_nothing_but_a_row_of_ours_is_imported() -> None:
-    for kind in ("os:system", "orderflow.payment.model:Payment, os", "orderflow.x\nimport os:Y"):
+    for kind in ("os:system", "orderflow.services.payment.model:Payment, os", "orderflow.x\nimport os:Y"):
         with pytest.raises(CliError, match="no type of row"):
             file_of(reproduction({**REPRODUCTION, "rows": [{"type": kind, "values": {}}]}))
     with pytest.raises(CliError, match="no service"):

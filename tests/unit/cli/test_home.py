@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from orderflow.cli import main
 from orderflow.cli.errors import UnreachableError
-from orderflow.cli.running import as_running, client_of
+from orderflow.cli.session import as_running, client_of
 from orderflow.local.home import Carrier, Home
 from orderflow.local.state import ProcessMark, Running, State, attached
 from orderflow.settings import Settings

@@ -11,7 +11,7 @@ import pytest
 from orderflow.cli import http
 from orderflow.cli.errors import CliError, UnreachableError
 from orderflow.cli.http import AnswerLostError, ServiceClient, opened
-from orderflow.messaging.recovery.model import DeadLetterPage
+from orderflow.core.operations.model import DeadLetterPage
 from tests.support.shop import Asked, Says, shop
 
 PROXY = "http://between.example:8123"

@@ -7,12 +7,12 @@ from collections import Counter
 
 import pytest
 
-from orderflow.bank.bank import APPROVED, DECLINED, MISBEHAVING
 from orderflow.cli.load import SHARES, SOLD_OUT, plan
-from orderflow.inventory.service import DEMO_CATALOGUE
-from orderflow.load.catalogue import PRICES, SOLD_OUT_SKU
-from orderflow.order.api import NewOrder, require_sound
-from orderflow.runtime.decode import StrictDecoder
+from orderflow.http.validation import StrictDecoder
+from orderflow.load.client import PRICES, SOLD_OUT_SKU
+from orderflow.services.bank.bank import APPROVED, DECLINED, MISBEHAVING
+from orderflow.services.inventory.service import DEMO_CATALOGUE
+from orderflow.services.order.api import NewOrder, require_sound
 
 
 def test_the_same_seed_is_the_same_mix_and_another_is_another() -> None:

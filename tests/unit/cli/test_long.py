@@ -13,10 +13,10 @@ import msgspec
 import pytest
 from click.testing import Result
 
-from orderflow.cli import bars
+from orderflow.cli import tables
 from orderflow.cli.dlt.replay import ReplayName, telling
-from orderflow.load.catalogue import PRICES
-from orderflow.messaging.recovery.model import Replay
+from orderflow.core.operations.model import Replay
+from orderflow.load.client import PRICES
 from tests.support.shop import Asked, Says, shop
 from tests.unit.cli.calls import ORDER_ID, call
 from tests.unit.cli.fleet import fleet
@@ -26,7 +26,7 @@ from tests.unit.cli.test_dlt import replay
 
 @pytest.fixture(autouse=True)
 def talkative(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bars, "EVERY_S", 0.05)
+    monkeypatch.setattr(tables, "EVERY_S", 0.05)
 
 
 @contextmanager
@@ -99,7 +99,7 @@ def test_following_replays_says_how_far_each_is(capsys: pytest.CaptureFixture[st
 
 
 def test_what_is_said_cannot_act_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    with bars.heartbeat(lambda: "at \x1b[31m", hidden=False):
+    with tables.heartbeat(lambda: "at \x1b[31m", hidden=False):
         assert "at \\x1b[31m" in said_with("at", capsys)
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orderflow.cli.errors import printable, printable_block
 from orderflow.cli.output import Output, block, joined, text
-from orderflow.cli.plain import printable, printable_block
 from orderflow.cli.tables import table
 
 

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from orderflow.cli.output import Output
-from orderflow.cli.record_view import document, parts
-from orderflow.messaging.transport import ConsumerRecord, Headers
+from orderflow.cli.topic import document, parts
+from orderflow.core.transport import ConsumerRecord, Headers
 
 HEADERS: Headers = (
     ("ce_type", b"orderflow.OrderPlaced.v1"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orderflow.cli.errors import UnreachableError
-from orderflow.cli.running import as_running, database_url
+from orderflow.cli.session import as_running, database_url
 from orderflow.local.state import ProcessMark, Running, State
 from orderflow.settings import Settings
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orderflow.cli.short_ids import digits, ends_with, short
+from orderflow.cli.values import digits, ends_with, short
 from tests.support.shop import Asked
 from tests.unit.cli.calls import ORDER_ID
 from tests.unit.cli.fleet import Fleet, fleet

@@ -7,13 +7,12 @@ from typing import Any
 import click
 import pytest
 
-from orderflow.cli.counts import WAITS
-from orderflow.cli.order import quoted
-from orderflow.cli.order_view import amount, elapsed
-from orderflow.cli.times import duration, moment, moment_of_ms
+from orderflow.cli.order import amount, elapsed, quoted
+from orderflow.cli.output import WAITS
+from orderflow.cli.tables import duration, moment, moment_of_ms
 from orderflow.cli.topic import start_of
 from orderflow.cli.values import event_or_position, item, order_id
-from orderflow.messaging.inbox import Waits
+from orderflow.core.inbox import Waits
 from tests.unit.cli.calls import ORDER_ID
 
 

@@ -8,15 +8,9 @@ from collections.abc import AsyncIterator, Iterable
 import pytest
 
 from orderflow.cli import topic as tailing
-from orderflow.messaging.clock import SystemClock
-from orderflow.messaging.transport import (
-    ConsumerRecord,
-    ProducerRecord,
-    TopicMissingError,
-    TopicSettings,
-    Transport,
-)
-from orderflow.messaging.transports.memory import MemoryLog, MemoryTransport
+from orderflow.core.testing import MemoryLog, MemoryTransport
+from orderflow.core.timing import SystemClock
+from orderflow.core.transport import ConsumerRecord, ProducerRecord, TopicMissingError, TopicSettings, Transport
 
 TOPIC = "order-events"
 

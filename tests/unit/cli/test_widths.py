@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from orderflow.cli import output, times
+from orderflow.cli import output, tables
 from orderflow.cli.output import text
-from orderflow.cli.record_view import line as line_of
 from orderflow.cli.tables import Fitted, Line, ident, table, when
-from orderflow.messaging.transport import ConsumerRecord
+from orderflow.cli.topic import line as line_of
+from orderflow.core.transport import ConsumerRecord
 from tests.unit.cli.calls import ORDER_ID
 from tests.unit.cli.fleet import fleet
 from tests.unit.cli.orders import failed, order
@@ -103,7 +103,7 @@ Terminal = Callable[[int, str], Sequence[str]]
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
     """The lines of a command on a terminal so wide; 0: where none is."""
-    monkeypatch.setattr(times, "now_ms", lambda: NOW_MS)
+    monkeypatch.setattr(tables, "now_ms", lambda: NOW_MS)
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TZ", "UTC")
 
@@ -203,5 +203,5 @@ def test_a_record_is_one_line(width: int) -> None:
     ],
 )
 def test_how_long_ago_it_was(passed_ms: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(times, "now_ms", lambda: 1_767_323_045_000 + passed_ms)
-    assert times.ago("2026-01-02T03:04:05Z") == said
+    monkeypatch.setattr(tables, "now_ms", lambda: 1_767_323_045_000 + passed_ms)
+    assert tables.ago("2026-01-02T03:04:05Z") == said

@@ -8,14 +8,9 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from orderflow.events.base import OrderEvent
-from orderflow.events.inventory import (
-    INVENTORY_EVENT_TYPES,
-    MissingLine,
-    ReservedLine,
-    StockRejected,
-    StockReserved,
-)
+from orderflow.core.messages import Catalogue, UndecodableError, wire_name
+from orderflow.events.base import INVENTORY_STATUS, ORDER_EVENTS, PAYMENT_STATUS, TOPICS, OrderEvent
+from orderflow.events.inventory import INVENTORY_EVENT_TYPES, MissingLine, ReservedLine, StockRejected, StockReserved
 from orderflow.events.order import ORDER_EVENT_TYPES, Item, OrderCompleted, OrderFailed, OrderPlaced
 from orderflow.events.payment import (
     PAYMENT_EVENT_TYPES,
@@ -25,8 +20,6 @@ from orderflow.events.payment import (
     PaymentVoided,
     RefundFailed,
 )
-from orderflow.events.topics import INVENTORY_STATUS, ORDER_EVENTS, PAYMENT_STATUS, TOPICS
-from orderflow.messaging.catalogue import Catalogue, UndecodableError, wire_name
 
 ORDER_ID = UUID("01981c5e-7a40-7000-8000-0123456789ab")
 ITEMS = (Item(sku="SKU-A", quantity=2, unit_price=1250), Item(sku="SKU-B", quantity=1, unit_price=0))

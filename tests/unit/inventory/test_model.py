@@ -5,14 +5,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orderflow.core.service import Decision, Fact, Ref
 from orderflow.events.inventory import MissingLine, ReservedLine, StockRejected, StockReserved
 from orderflow.events.order import Item
 from orderflow.events.payment import PaymentSucceeded
-from orderflow.inventory.messages import SetStock, StockSet
-from orderflow.inventory.model import Movement, MovementKind, Reservation, ReservationStatus, Stock
-from orderflow.inventory.service import SERVICE
-from orderflow.messaging.decision import Decision
-from orderflow.messaging.rows import Fact, Ref
+from orderflow.services.inventory.messages import SetStock, StockSet
+from orderflow.services.inventory.model import Movement, MovementKind, Reservation, ReservationStatus, Stock
+from orderflow.services.inventory.service import SERVICE
 from tests.support.decisions import World, id_of
 
 

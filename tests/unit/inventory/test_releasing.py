@@ -7,14 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from orderflow.core.service import Ref, RefusedError, Rows, Statement
 from orderflow.events.inventory import ReservedLine
 from orderflow.events.order import Item, OrderFailed
 from orderflow.events.payment import PaymentSucceeded
-from orderflow.inventory.messages import ReleaseStock, StockReleased
-from orderflow.inventory.model import Held, Movement, MovementKind, Reservation, ReservationStatus, Stock
-from orderflow.inventory.service import SERVICE
-from orderflow.messaging.decision import RefusedError, Statement
-from orderflow.messaging.rows import Ref, Rows
+from orderflow.services.inventory.messages import ReleaseStock, StockReleased
+from orderflow.services.inventory.model import Held, Movement, MovementKind, Reservation, ReservationStatus, Stock
+from orderflow.services.inventory.service import SERVICE
 from tests.support.decisions import World, id_of
 
 ORDER = id_of("order")

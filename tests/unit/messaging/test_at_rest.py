@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from orderflow.messaging.progress import EXPIRED_EVERY_S, LOOK_AGAIN_S, LOOK_S
-from orderflow.messaging.relay import CLAIM_S, MARK_S
-from orderflow.messaging.stores.memory.state import Asked as AskedRow
+from orderflow.core.progress import EXPIRED_EVERY_S, LOOK_AGAIN_S, LOOK_S
+from orderflow.core.relay import CLAIM_S, MARK_S
+from orderflow.core.testing.state import Asked as AskedRow
 from tests.support.interleaving import soon, virtually
 from tests.unit.messaging.test_progress import Rig, counted, healthy, running
 from tests.unit.messaging.test_side_effects import ScriptedGateway

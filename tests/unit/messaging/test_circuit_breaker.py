@@ -6,10 +6,10 @@ import math
 
 import pytest
 
-from orderflow.messaging.circuit_breaker import CONTRADICTED_S, REFUSALS_MAX, UNTRIED_EVERY_S, CircuitBreaker
-from orderflow.messaging.failures import Evidence, Trial
-from orderflow.messaging.inbox import Failure
-from orderflow.messaging.retry import Backoff
+from orderflow.core.circuit_breaker import CONTRADICTED_S, REFUSALS_MAX, UNTRIED_EVERY_S, CircuitBreaker
+from orderflow.core.failures import Evidence, Trial
+from orderflow.core.inbox import Failure
+from orderflow.core.retry import Backoff
 from tests.support.chance import Drawn
 from tests.unit.messaging.still_clock import StillClock
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from orderflow.messaging.circuit_breaker import (
+from orderflow.core.circuit_breaker import (
     CONTRADICTED_S,
     GONE_S,
     NEGLECTED_S,
@@ -16,13 +16,12 @@ from orderflow.messaging.circuit_breaker import (
     CircuitBreakers,
     sift,
 )
-from orderflow.messaging.failures import PERMANENT, REMEMBERED_S, TRIALS_MAX, Verdict
-from orderflow.messaging.identity import event_id
-from orderflow.messaging.inbox import Failure, ParkedEvent
-from orderflow.messaging.incoming import Incoming, from_command, from_parked, from_record
-from orderflow.messaging.result import Result
-from orderflow.messaging.retry import Backoff
-from orderflow.messaging.signals import OutageJudged, OutageOver, Outcome, Signal, Signals
+from orderflow.core.failures import PERMANENT, REMEMBERED_S, TRIALS_MAX, Verdict
+from orderflow.core.identity import event_id
+from orderflow.core.inbox import Failure, ParkedEvent
+from orderflow.core.incoming import Incoming, Result, from_command, from_parked, from_record
+from orderflow.core.retry import Backoff
+from orderflow.core.telemetry import OutageJudged, OutageOver, Outcome, Signal, Signals
 from tests.unit.messaging.still_clock import StillClock
 from tests.unit.messaging.toy import Counted, Opened, Put
 from tests.unit.messaging.world import World, record_of

@@ -13,11 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from orderflow.messaging import cloudevents
-from orderflow.messaging.catalogue import Catalogue, UndecodableError
-from orderflow.messaging.envelope import Envelope
-from orderflow.messaging.incoming import from_record
-from orderflow.messaging.transport import ConsumerRecord
+from orderflow.core import cloudevents
+from orderflow.core.incoming import from_record
+from orderflow.core.messages import Catalogue, Envelope, UndecodableError
+from orderflow.core.transport import ConsumerRecord
 from tests.unit.messaging.toy import Counted, Opened
 from tests.unit.messaging.world import TRACE, record_of
 

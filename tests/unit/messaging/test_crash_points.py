@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import orderflow
-from orderflow.messaging import crash_points
-from orderflow.messaging.crash_points import EXIT_CODE, Point, arm, parse, reached
+from orderflow.core import crash_points
+from orderflow.core.crash_points import EXIT_CODE, Point, arm, parse, reached
 from orderflow.registry import SAGA
 
 SOURCE = Path(orderflow.__file__).parent
@@ -64,7 +64,7 @@ def test_death_is_at_once_nothing_is_cleaned_up_or_flushed(tmp_path: Path) -> No
     program = (
         "import atexit, sys\n"
         "file = open(sys.argv[1], 'w')\n"
-        "from orderflow.messaging.crash_points import Point, arm, reached\n"
+        "from orderflow.core.crash_points import Point, arm, reached\n"
         "atexit.register(print, 'at exit')\n"
         "arm({Point.TX_OPENED: 1})\n"
         "file.write('not flushed')\n"

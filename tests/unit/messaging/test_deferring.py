@@ -7,12 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from orderflow.messaging.decision import Handler
-from orderflow.messaging.engine import Engine
-from orderflow.messaging.engine_config import EngineConfig
-from orderflow.messaging.inbox import InboxState
-from orderflow.messaging.message import Message
-from orderflow.messaging.signals import BatchCommitted, OutageJudged, OutageOver, Resumed, Waiting
+from orderflow.core.engine import Engine, EngineConfig
+from orderflow.core.inbox import InboxState
+from orderflow.core.messages import Message
+from orderflow.core.service import Handler
+from orderflow.core.telemetry import BatchCommitted, OutageJudged, OutageOver, Resumed, Waiting
 from tests.support.waiting import eventually
 from tests.unit.messaging.test_engine import QUICK, Running
 from tests.unit.messaging.test_side_effects import ScriptedGateway
@@ -148,11 +147,11 @@ class Small:
     """A hand that holds 40 records, and parks all but 5 keys of an outage when it is full."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("orderflow.messaging.consumer.RECORDS_MAX", 40)
-        monkeypatch.setattr("orderflow.messaging.consumer.PROBES_KEPT", 5)
-        monkeypatch.setattr("orderflow.messaging.progress.LOOK_S", 0.05)
-        monkeypatch.setattr("orderflow.messaging.progress.LOOK_AGAIN_S", 0.05)
-        monkeypatch.setattr("orderflow.messaging.parking.LOOK_WHEN_FULL_S", 0.05)
+        monkeypatch.setattr("orderflow.core.consumer.RECORDS_MAX", 40)
+        monkeypatch.setattr("orderflow.core.consumer.PROBES_KEPT", 5)
+        monkeypatch.setattr("orderflow.core.progress.LOOK_S", 0.05)
+        monkeypatch.setattr("orderflow.core.progress.LOOK_AGAIN_S", 0.05)
+        monkeypatch.setattr("orderflow.core.decisions.LOOK_WHEN_FULL_S", 0.05)
         self.running = Running()
         self.running.world.moods.broken.add(COUNTED)
 
@@ -211,7 +210,7 @@ async def test_what_a_decision_stands_on_being_away_burns_no_attempt_and_is_prob
 
 
 async def test_an_answer_in_outage_is_brought_again_until_it_is_handled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orderflow.messaging.side_effects.DEFERRED_S", 0.01)
+    monkeypatch.setattr("orderflow.core.side_effects.DEFERRED_S", 0.01)
     running = Running()
     running.world.moods.broken.add(Said.TYPE)
     async with running.started(ScriptedGateway(*["fine"] * 20)):
@@ -228,7 +227,7 @@ async def test_an_answer_in_outage_is_brought_again_until_it_is_handled(monkeypa
 async def test_a_process_that_stops_leaves_answers_in_outage_to_be_asked_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("orderflow.messaging.side_effects.DEFERRED_S", 0.01)
+    monkeypatch.setattr("orderflow.core.side_effects.DEFERRED_S", 0.01)
     running = Running()
     running.world.moods.broken.add(Said.TYPE)
     engine = running.engine(ScriptedGateway(*["fine"] * 20))

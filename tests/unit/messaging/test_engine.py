@@ -10,18 +10,17 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 
-from orderflow.messaging.decision import RefusedError
-from orderflow.messaging.engine import DecisionFailedError, Engine, OverloadedError
-from orderflow.messaging.engine_config import EngineConfig
-from orderflow.messaging.identity import event_id
-from orderflow.messaging.incoming import from_record
-from orderflow.messaging.message import Message
-from orderflow.messaging.side_effects import Gateway
-from orderflow.messaging.signals import Resumed, Waiting
-from orderflow.messaging.store import StoreUnavailableError
-from orderflow.messaging.stores.memory.store import MemoryStore
-from orderflow.messaging.transport import ProducerRecord, TopicSettings
-from orderflow.messaging.transports.memory import MemoryLog, MemoryTransport
+from orderflow.core.engine import DecisionFailedError, Engine, EngineConfig, OverloadedError
+from orderflow.core.identity import event_id
+from orderflow.core.incoming import from_record
+from orderflow.core.messages import Message
+from orderflow.core.service import RefusedError
+from orderflow.core.side_effects import Gateway
+from orderflow.core.store import StoreUnavailableError
+from orderflow.core.telemetry import Resumed, Waiting
+from orderflow.core.testing import MemoryLog, MemoryTransport
+from orderflow.core.testing.store import MemoryStore
+from orderflow.core.transport import ProducerRecord, TopicSettings
 from tests.support.waiting import eventually
 from tests.unit.messaging.test_side_effects import ScriptedGateway
 from tests.unit.messaging.toy import Asked, Counted, Noticed, Put, Tally
@@ -157,7 +156,7 @@ async def test_a_command_waits_for_nothing_while_the_database_is_known_to_be_awa
 
 
 async def test_what_is_committed_is_published_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orderflow.messaging.progress.LOOK_S", 3600.0)
+    monkeypatch.setattr("orderflow.core.progress.LOOK_S", 3600.0)
     running = Running()
     async with running.started() as engine:
         await eventually(lambda: running.world.database.slot_owners)
@@ -214,7 +213,7 @@ async def test_a_record_that_raises_while_it_is_read_is_never_settled_past(monke
             raise NotImplementedError("a defect")
         return read(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("orderflow.messaging.consumer.from_record", defective)
+    monkeypatch.setattr("orderflow.core.consumer.from_record", defective)
     async with running.started():
         await running.publish(Counted(name="k", amount=1))
         await eventually(lambda: running.world.signals_of(Waiting))

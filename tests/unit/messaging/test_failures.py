@@ -11,13 +11,12 @@ from uuid import uuid4
 import pytest
 from msgspec.structs import replace
 
-from orderflow.messaging.catalogue import UndecodableError
-from orderflow.messaging.decision import RefusedError, Subscription
-from orderflow.messaging.failures import MESSAGE_MAX, FinalError, InfrastructureError, Trial, Verdict, describe, shown
-from orderflow.messaging.inbox import Failure, InboxState, ParkedEvent, Waits, waits
-from orderflow.messaging.machine import StateMachine
-from orderflow.messaging.policy import FREE, Terms
-from orderflow.messaging.transport import ConsumerRecord
+from orderflow.core.decisions import FREE, Terms
+from orderflow.core.failures import MESSAGE_MAX, FinalError, InfrastructureError, Trial, Verdict, describe, shown
+from orderflow.core.inbox import Failure, InboxState, ParkedEvent, Waits, waits
+from orderflow.core.messages import UndecodableError
+from orderflow.core.service import RefusedError, StateMachine, Subscription
+from orderflow.core.transport import ConsumerRecord
 from tests.unit.messaging.toy import Moods, Said, toy_service
 from tests.unit.messaging.world import World
 

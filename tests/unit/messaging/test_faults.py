@@ -10,10 +10,8 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 
-from orderflow.messaging.catalogue import wire_name
-from orderflow.messaging.envelope import Envelope
-from orderflow.messaging.failures import InfrastructureError
-from orderflow.messaging.faults.fault import (
+from orderflow.core.failures import InfrastructureError
+from orderflow.core.game_days.fault import (
     Fault,
     FaultKind,
     InjectedFaultError,
@@ -23,15 +21,15 @@ from orderflow.messaging.faults.fault import (
     strikes,
     with_faults,
 )
-from orderflow.messaging.faults.game_day import REMIND_EVERY_S, GameDay, tell_ignored
-from orderflow.messaging.message import Event, Message
-from orderflow.messaging.processor import Processor
-from orderflow.messaging.retrier import Retrier
-from orderflow.messaging.rows import Rows
-from orderflow.messaging.signals import FaultsCleared, FaultsIgnored, FaultsSet
-from orderflow.messaging.stores.memory.faults import FaultTables, MemoryFaults
-from orderflow.messaging.transport import Consumer, ProducerRecord, TopicSettings
-from orderflow.messaging.transports.memory import MemoryLog, MemoryTransport
+from orderflow.core.game_days.game_day import REMIND_EVERY_S, GameDay, tell_ignored
+from orderflow.core.messages import Envelope, Event, Message, wire_name
+from orderflow.core.processor import Processor
+from orderflow.core.retries import Retrier
+from orderflow.core.service import Rows
+from orderflow.core.telemetry import FaultsCleared, FaultsIgnored, FaultsSet
+from orderflow.core.testing import MemoryLog, MemoryTransport
+from orderflow.core.testing.store import FaultTables, MemoryFaults
+from orderflow.core.transport import Consumer, ProducerRecord, TopicSettings
 from tests.support.waiting import eventually
 from tests.unit.messaging.still_clock import StillClock
 from tests.unit.messaging.toy import Counted, Moods, Opened, Put, toy_service

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from orderflow.messaging.circuit_breaker import CONTRADICTED_S, REFUSALS_MAX, UNTRIED_EVERY_S
-from orderflow.messaging.consumer import BYTES_MAX, RECORDS_MAX
-from orderflow.messaging.failures import FAILING_KEYS_MIN, WINDOW_S
-from orderflow.messaging.retrier import PACE_MAX_MS, REST
+from orderflow.core.circuit_breaker import CONTRADICTED_S, REFUSALS_MAX, UNTRIED_EVERY_S
+from orderflow.core.consumer import BYTES_MAX, RECORDS_MAX
+from orderflow.core.failures import FAILING_KEYS_MIN, WINDOW_S
+from orderflow.core.retries import PACE_MAX_MS, REST
 
 PAGE = " ".join((Path(__file__).parents[3] / "docs" / "architecture.md").read_text("utf-8").split())
 

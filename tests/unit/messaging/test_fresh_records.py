@@ -5,9 +5,9 @@ from uuid import UUID
 import pytest
 from msgspec.structs import replace
 
-from orderflow.messaging.store import OutboxRecord
-from orderflow.messaging.stores.postgres import outbox
-from orderflow.messaging.stores.postgres.outbox import FreshRecords
+from orderflow.core.postgres import outbox
+from orderflow.core.postgres.outbox import FreshRecords
+from orderflow.core.store import OutboxRecord
 
 SLOTS = frozenset((0, 1))
 

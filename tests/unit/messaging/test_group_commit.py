@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from orderflow.messaging.group_commit import GroupCommitQueue, QueueFullError
-from orderflow.messaging.identity import event_id
-from orderflow.messaging.incoming import Incoming, from_command
-from orderflow.messaging.pacing import Pacer
-from orderflow.messaging.signals import Outcome
-from orderflow.messaging.store import StoreUnavailableError
+from orderflow.core.identity import event_id
+from orderflow.core.incoming import Incoming, from_command
+from orderflow.core.side_effects import GroupCommitQueue, QueueFullError
+from orderflow.core.store import StoreUnavailableError
+from orderflow.core.telemetry import Outcome
+from orderflow.core.timing import Pacer
 from tests.unit.messaging.still_clock import StillClock
 from tests.unit.messaging.toy import Put
 from tests.unit.messaging.world import World

@@ -8,14 +8,13 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from orderflow.messaging.handling import attempts_of, intent_of
-from orderflow.messaging.identity import event_id
-from orderflow.messaging.inbox import InboxEntry, InboxState, ParkedEvent
-from orderflow.messaging.incoming import from_command, from_parked
-from orderflow.messaging.notes import finish
-from orderflow.messaging.processor import Processor
-from orderflow.messaging.signals import Outcome
-from orderflow.messaging.store import Changes
+from orderflow.core.decisions import attempts_of, finish, intent_of
+from orderflow.core.identity import event_id
+from orderflow.core.inbox import InboxEntry, InboxState, ParkedEvent
+from orderflow.core.incoming import from_command, from_parked
+from orderflow.core.processor import Processor
+from orderflow.core.store import Changes
+from orderflow.core.telemetry import Outcome
 from tests.unit.messaging.toy import Counted, Put, Total
 from tests.unit.messaging.world import World, outcomes, poisoned
 
@@ -38,7 +37,7 @@ async def test_an_event_that_the_log_would_not_take_is_not_published(
     less: int, outcome: Outcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = len(msgspec.json.encode(Total(name="k", total=1)))
-    monkeypatch.setattr("orderflow.messaging.handling.VALUE_MAX", size - less)
+    monkeypatch.setattr("orderflow.core.decisions.VALUE_MAX", size - less)
     world = World()
 
     results = await world.admit(Counted(name="k", amount=1))

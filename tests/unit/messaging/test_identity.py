@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orderflow.messaging.identity import event_id, lock_id, slot_of, uuid7
+from orderflow.core.identity import event_id, lock_id, slot_of, uuid7
 
 
 def test_event_ids_are_the_same_for_ever() -> None:

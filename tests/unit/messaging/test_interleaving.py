@@ -9,22 +9,20 @@ from uuid import uuid4
 
 import pytest
 
-from orderflow.messaging.group_commit import GroupCommitQueue
-from orderflow.messaging.identity import event_id
-from orderflow.messaging.incoming import Incoming, from_command
-from orderflow.messaging.pacing import Pacer, Timer
-from orderflow.messaging.processor import Processor
-from orderflow.messaging.relay import MARK_S, Relay
-from orderflow.messaging.retry import Backoff, RetryLoop
-from orderflow.messaging.side_effects import SideEffectRunner
-from orderflow.messaging.store import Changes, OpenIntent
-from orderflow.messaging.stores.memory.state import Asked as AskedRow
-from orderflow.messaging.stores.postgres.outbox import RelayNotifier
-from orderflow.messaging.transport import TopicSettings, TransportUnavailableError
-from orderflow.messaging.transports.memory import MemoryLog, MemoryTransport
-from orderflow.messaging.transports.postgres_log.consumer import Settler
-from orderflow.simulation.clock import VirtualClock
-from orderflow.simulation.loop import VirtualLoop
+from orderflow.core.identity import event_id
+from orderflow.core.incoming import Incoming, from_command
+from orderflow.core.postgres.outbox import RelayNotifier
+from orderflow.core.postgres_log.consumer import Settler
+from orderflow.core.processor import Processor
+from orderflow.core.relay import MARK_S, Relay
+from orderflow.core.retry import Backoff, RetryLoop
+from orderflow.core.side_effects import GroupCommitQueue, SideEffectRunner
+from orderflow.core.store import Changes, OpenIntent
+from orderflow.core.testing import MemoryLog, MemoryTransport
+from orderflow.core.testing.state import Asked as AskedRow
+from orderflow.core.timing import Pacer, Timer
+from orderflow.core.transport import TopicSettings, TransportUnavailableError
+from orderflow.simulation.loop import VirtualClock, VirtualLoop
 from tests.support.interleaving import Scene, at_each_step, soon
 from tests.unit.messaging.test_side_effects import ScriptedGateway
 from tests.unit.messaging.toy import Asked, Counted, Put, intent_of

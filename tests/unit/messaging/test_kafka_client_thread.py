@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from orderflow.messaging.transport import TransportUnavailableError
-from orderflow.messaging.transports.kafka.client_thread import ClientThread
+from orderflow.core.kafka.client import ClientThread
+from orderflow.core.transport import TransportUnavailableError
 
 LONG_S = 30.0
 

@@ -4,8 +4,8 @@ import threading
 
 from msgspec.structs import replace
 
-from orderflow.messaging.transport import ConsumerRecord
-from orderflow.messaging.transports.kafka.inbox import MAX_BYTES, MAX_RECORDS, Inbox
+from orderflow.core.kafka.membership import MAX_BYTES, MAX_RECORDS, Inbox
+from orderflow.core.transport import ConsumerRecord
 
 PLACE = ("topic", 0)
 

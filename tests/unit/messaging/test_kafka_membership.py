@@ -4,12 +4,7 @@ import json
 
 import pytest
 
-from orderflow.messaging.transports.kafka.membership import (
-    UNJOINED_PATIENCE_S,
-    GroupState,
-    Membership,
-    Verdict,
-)
+from orderflow.core.kafka.membership import UNJOINED_PATIENCE_S, GroupState, Membership, Verdict
 
 LOST_AFTER_S = 15.0
 

@@ -10,21 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from orderflow.messaging.partitioner import Partitioner
-from orderflow.messaging.transport import ConsumerRecord, ProducerRecord
-from orderflow.messaging.transports.postgres_log.consumer import (
-    BUFFERED_MAX,
-    SETTLE_EVERY_S,
-    PostgresLogConsumer,
-)
-from orderflow.messaging.transports.postgres_log.records import (
-    Kept,
-    RecordCodec,
-    Topic,
-    read_notices,
-)
-from orderflow.simulation.clock import VirtualClock
-from orderflow.simulation.loop import VirtualLoop
+from orderflow.core.identity import Partitioner
+from orderflow.core.postgres_log.consumer import BUFFERED_MAX, SETTLE_EVERY_S, PostgresLogConsumer
+from orderflow.core.postgres_log.records import Kept, RecordCodec, Topic, read_notices
+from orderflow.core.transport import ConsumerRecord, ProducerRecord
+from orderflow.simulation.loop import VirtualClock, VirtualLoop
 from tests.support.interleaving import Scene, at_each_step, soon, virtually
 
 TOPIC = Topic(1, "topic", (11, 12))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orderflow.messaging.machine import IllegalTransitionError, StateMachine
+from orderflow.core.service import IllegalTransitionError, StateMachine
 
 DOOR = StateMachine(
     name="doors",

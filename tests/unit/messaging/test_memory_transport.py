@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from orderflow.messaging.clock import SystemClock
-from orderflow.messaging.transport import ProducerRecord, TopicSettings, TransportUnavailableError
-from orderflow.messaging.transports.memory import MemoryLog, MemoryTransport
+from orderflow.core.testing import MemoryLog, MemoryTransport
+from orderflow.core.timing import SystemClock
+from orderflow.core.transport import ProducerRecord, TopicSettings, TransportUnavailableError
 
 
 def log(seed: int = 1) -> MemoryLog:

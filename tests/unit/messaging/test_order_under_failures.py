@@ -10,8 +10,8 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from orderflow.messaging.engine import Engine
-from orderflow.messaging.transport import ProducerRecord
+from orderflow.core.engine import Engine
+from orderflow.core.transport import ProducerRecord
 from tests.support.waiting import eventually
 from tests.unit.messaging.test_engine import QUICK, Running
 from tests.unit.messaging.toy import Counted, Movement, Opened
@@ -93,12 +93,12 @@ class Storm:
 async def test_the_handled_order_of_each_key_is_the_produced_order(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orderflow.messaging.consumer.RECORDS_MAX", 60)
-    monkeypatch.setattr("orderflow.messaging.consumer.PROBES_KEPT", 4)
-    monkeypatch.setattr("orderflow.messaging.progress.LOOK_S", 0.02)
-    monkeypatch.setattr("orderflow.messaging.progress.LOOK_AGAIN_S", 0.02)
-    monkeypatch.setattr("orderflow.messaging.circuit_breaker.NEGLECTED_S", 0.05)
-    monkeypatch.setattr("orderflow.messaging.parking.LOOK_WHEN_FULL_S", 0.01)
+    monkeypatch.setattr("orderflow.core.consumer.RECORDS_MAX", 60)
+    monkeypatch.setattr("orderflow.core.consumer.PROBES_KEPT", 4)
+    monkeypatch.setattr("orderflow.core.progress.LOOK_S", 0.02)
+    monkeypatch.setattr("orderflow.core.progress.LOOK_AGAIN_S", 0.02)
+    monkeypatch.setattr("orderflow.core.circuit_breaker.NEGLECTED_S", 0.05)
+    monkeypatch.setattr("orderflow.core.decisions.LOOK_WHEN_FULL_S", 0.01)
     storm = Storm(seed)
     storm.start()
     try:

@@ -6,13 +6,13 @@ import asyncio
 
 import pytest
 
-from orderflow.messaging.circuit_breaker import REFUSALS_MAX
-from orderflow.messaging.failures import InfrastructureError
-from orderflow.messaging.identity import event_id
-from orderflow.messaging.incoming import from_command, from_record
-from orderflow.messaging.processor import Processor
-from orderflow.messaging.retrier import Retrier
-from orderflow.messaging.signals import BatchCommitted, BatchSplit, OutageJudged, OutageOver, Outcome
+from orderflow.core.circuit_breaker import REFUSALS_MAX
+from orderflow.core.failures import InfrastructureError
+from orderflow.core.identity import event_id
+from orderflow.core.incoming import from_command, from_record
+from orderflow.core.processor import Processor
+from orderflow.core.retries import Retrier
+from orderflow.core.telemetry import BatchCommitted, BatchSplit, OutageJudged, OutageOver, Outcome
 from tests.unit.messaging.still_clock import StillClock
 from tests.unit.messaging.toy import Counted, Opened, Put
 from tests.unit.messaging.world import World, outcomes, poisoned
@@ -236,7 +236,7 @@ async def test_a_parked_key_of_another_type_is_tried_meanwhile() -> None:
 async def test_many_heads_of_a_type_in_outage_do_not_keep_another_from_its_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("orderflow.messaging.retrier.KEYS_MAX", 5)
+    monkeypatch.setattr("orderflow.core.retries.KEYS_MAX", 5)
     world = World(away_ms=60_000)
     await broken_by(world)
     batch = [world.read(Counted(name=f"k{n}", amount=1)) for n in range(20)]
@@ -263,7 +263,7 @@ async def test_an_event_of_a_type_in_outage_behind_another_waits_when_its_turn_c
 
 
 async def test_a_neglected_outage_is_probed_by_what_is_parked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orderflow.messaging.circuit_breaker.NEGLECTED_S", 0.0)
+    monkeypatch.setattr("orderflow.core.circuit_breaker.NEGLECTED_S", 0.0)
     world = World()
     world.moods.broken.add("before")
     await world.admit(Counted(name="before", amount=1))

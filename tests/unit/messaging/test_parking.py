@@ -8,15 +8,15 @@ import hashlib
 import pytest
 from msgspec.structs import replace
 
-from orderflow.messaging.cloudevents import rfc3339
-from orderflow.messaging.flow import FLOW_STATUS, Dead, Parked, Reopened
-from orderflow.messaging.inbox import InboxState
-from orderflow.messaging.incoming import from_record
-from orderflow.messaging.relay import to_record
-from orderflow.messaging.retrier import Retrier
-from orderflow.messaging.signals import BatchSplit, KeyReopened, Outcome
-from orderflow.messaging.store import StoreUnavailableError
-from orderflow.messaging.transport import ConsumerRecord, fits, size_of
+from orderflow.core.cloudevents import rfc3339
+from orderflow.core.dead_letters import FLOW_STATUS, Dead, Parked, Reopened
+from orderflow.core.inbox import InboxState
+from orderflow.core.incoming import from_record
+from orderflow.core.relay import to_record
+from orderflow.core.retries import Retrier
+from orderflow.core.store import StoreUnavailableError
+from orderflow.core.telemetry import BatchSplit, KeyReopened, Outcome
+from orderflow.core.transport import ConsumerRecord, fits, size_of
 from tests.unit.messaging.toy import Counted, Opened
 from tests.unit.messaging.world import TRACE, World, as_record, header, outcomes, poisoned, record_of
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orderflow.messaging.partitioner import Partitioner, murmur2
+from orderflow.core.identity import Partitioner, murmur2
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import pytest
 from msgspec.structs import replace
 
-from orderflow.messaging.catalogue import Catalogue
-from orderflow.messaging.consumer import PausedRecords
-from orderflow.messaging.incoming import Incoming, from_record
-from orderflow.messaging.transport import ConsumerRecord, size_of
+from orderflow.core.consumer import PausedRecords
+from orderflow.core.incoming import Incoming, from_record
+from orderflow.core.messages import Catalogue
+from orderflow.core.transport import ConsumerRecord, size_of
 
 
 def record(partition: int, offset: int, key: str = "k", value: bytes = b"?") -> ConsumerRecord:
@@ -98,7 +98,7 @@ ONE = size_of(record(0, 0, value=b"x" * 99))
 
 @pytest.mark.parametrize(("bound", "most"), [("RECORDS_MAX", 3), ("BYTES_MAX", 3 * ONE), ("BYTES_MAX", 2 * ONE + 1)])
 def test_the_buffer_is_full_by_number_and_by_size(bound: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(f"orderflow.messaging.consumer.{bound}", most)
+    monkeypatch.setattr(f"orderflow.core.consumer.{bound}", most)
     paused = PausedRecords()
     each = [incoming(0, n, value=b"x" * 99) for n in range(3)]
     for message in each[:2]:

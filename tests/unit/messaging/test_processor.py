@@ -10,18 +10,17 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from orderflow.messaging.decision import RefusedError
-from orderflow.messaging.failures import InfrastructureError
-from orderflow.messaging.identity import event_id, lock_id, slot_of
-from orderflow.messaging.incoming import Incoming, from_answer, from_command, from_record
-from orderflow.messaging.parking import LOOK_WHEN_FULL_S
-from orderflow.messaging.processor import Failures, Processor
-from orderflow.messaging.retrier import Retrier
-from orderflow.messaging.retry import Backoff
-from orderflow.messaging.rows import Ref, Row
-from orderflow.messaging.signals import BatchCommitted, BatchSplit, Outcome
-from orderflow.messaging.store import DataRefusedError, Plan, StoreUnavailableError
-from orderflow.messaging.stores.memory.writing import Rules
+from orderflow.core.decisions import LOOK_WHEN_FULL_S
+from orderflow.core.failures import InfrastructureError
+from orderflow.core.identity import event_id, lock_id, slot_of
+from orderflow.core.incoming import Incoming, from_answer, from_command, from_record
+from orderflow.core.processor import Failures, Processor
+from orderflow.core.retries import Retrier
+from orderflow.core.retry import Backoff
+from orderflow.core.service import Ref, RefusedError, Row
+from orderflow.core.store import DataRefusedError, Plan, StoreUnavailableError
+from orderflow.core.telemetry import BatchCommitted, BatchSplit, Outcome
+from orderflow.core.testing.state import Rules
 from tests.support.chance import Drawn
 from tests.unit.messaging.still_clock import StillClock
 from tests.unit.messaging.toy import Asked, Counted, Movement, Noticed, Opened, Put, Said, Tally, Total

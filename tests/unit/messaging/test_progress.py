@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from orderflow.messaging.engine import Engine
-from orderflow.messaging.engine_config import EngineConfig
-from orderflow.messaging.message import Message
-from orderflow.messaging.progress import ANEW_S, HOPELESS_S, STALLED_S, Help, Helper, Stall, StallDetector, Work
-from orderflow.messaging.side_effects import Gateway
-from orderflow.messaging.signals import (
+from orderflow.core.engine import Engine, EngineConfig
+from orderflow.core.messages import Message
+from orderflow.core.progress import ANEW_S, HOPELESS_S, STALLED_S, Help, Helper, Stall, StallDetector, Work
+from orderflow.core.side_effects import Gateway
+from orderflow.core.store import Act
+from orderflow.core.telemetry import (
     AlarmCleared,
     AlarmRaised,
     BegunAnew,
@@ -24,12 +24,10 @@ from orderflow.messaging.signals import (
     Stalled,
     StallOver,
 )
-from orderflow.messaging.store import Act
-from orderflow.messaging.stores.memory.store import MemoryStore
-from orderflow.messaging.transport import ProducerRecord, TopicSettings
-from orderflow.messaging.transports.memory import MemoryLog, MemoryTransport
-from orderflow.simulation.clock import VirtualClock
-from orderflow.simulation.loop import VirtualLoop
+from orderflow.core.testing import MemoryLog, MemoryTransport
+from orderflow.core.testing.store import MemoryStore
+from orderflow.core.transport import ProducerRecord, TopicSettings
+from orderflow.simulation.loop import VirtualClock, VirtualLoop
 from tests.support.interleaving import soon, virtually
 from tests.unit.messaging.test_side_effects import ScriptedGateway
 from tests.unit.messaging.toy import Asked, Counted, Put

@@ -7,13 +7,12 @@ from dataclasses import replace
 import pytest
 from msgspec.structs import replace as with_fields
 
-from orderflow.messaging.catalogue import Catalogue
-from orderflow.messaging.inbox import InboxState
-from orderflow.messaging.incoming import from_parked, from_record
-from orderflow.messaging.message import Event
-from orderflow.messaging.retrier import Retrier
-from orderflow.messaging.signals import Outcome
-from orderflow.messaging.transport import ConsumerRecord
+from orderflow.core.inbox import InboxState
+from orderflow.core.incoming import from_parked, from_record
+from orderflow.core.messages import Catalogue, Event
+from orderflow.core.retries import Retrier
+from orderflow.core.telemetry import Outcome
+from orderflow.core.transport import ConsumerRecord
 from tests.unit.messaging.toy import Counted, Opened
 from tests.unit.messaging.world import World, outcomes, record_of
 

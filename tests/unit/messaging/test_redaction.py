@@ -6,8 +6,7 @@ import re
 
 import pytest
 
-from orderflow.messaging.failures import describe
-from orderflow.messaging.redaction import DIGITS, PATTERNS, redact
+from orderflow.core.failures import DIGITS, PATTERNS, describe, redact
 from tests.support.steps import Backtracker, lines_run
 
 SECRETS = [

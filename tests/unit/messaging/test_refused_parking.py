@@ -11,14 +11,14 @@ from uuid import uuid4
 import pytest
 from msgspec.structs import replace
 
-from orderflow.messaging.failures import describe
-from orderflow.messaging.identity import record_id, uuid_text
-from orderflow.messaging.inbox import ParkedEvent
-from orderflow.messaging.incoming import Incoming, from_answer, from_command, from_record
-from orderflow.messaging.processor import Share, Work
-from orderflow.messaging.retrier import Retrier
-from orderflow.messaging.signals import BatchCommitted, Outcome
-from orderflow.messaging.store import Act, DataRefusedError
+from orderflow.core.failures import describe
+from orderflow.core.identity import record_id, uuid_text
+from orderflow.core.inbox import ParkedEvent
+from orderflow.core.incoming import Incoming, from_answer, from_command, from_record
+from orderflow.core.processor import Share, Work
+from orderflow.core.retries import Retrier
+from orderflow.core.store import Act, DataRefusedError
+from orderflow.core.telemetry import BatchCommitted, Outcome
 from tests.unit.messaging.toy import Asked, Counted, Put, Said
 from tests.unit.messaging.world import World, header, outcomes, poisoned, record_of
 

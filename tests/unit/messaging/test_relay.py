@@ -9,14 +9,13 @@ from datetime import datetime
 
 import pytest
 
-from orderflow.messaging.dead_letters import with_times
-from orderflow.messaging.pacing import Pacer
-from orderflow.messaging.relay import CLAIM_S, FRESH_S, Relay
-from orderflow.messaging.signals import Relayed, SlotsChanged
-from orderflow.messaging.store import OutboxRecord, StoreUnavailableError
-from orderflow.messaging.stores.shares import SILENCE_S
-from orderflow.messaging.transport import TopicSettings, TransportUnavailableError
-from orderflow.messaging.transports.memory import MemoryLog, MemoryTransport
+from orderflow.core.dead_letters import with_times
+from orderflow.core.relay import CLAIM_S, FRESH_S, Relay
+from orderflow.core.store import SILENCE_S, OutboxRecord, StoreUnavailableError
+from orderflow.core.telemetry import Relayed, SlotsChanged
+from orderflow.core.testing import MemoryLog, MemoryTransport
+from orderflow.core.timing import Pacer
+from orderflow.core.transport import TopicSettings, TransportUnavailableError
 from tests.unit.messaging.still_clock import StillClock
 from tests.unit.messaging.toy import Counted
 from tests.unit.messaging.world import World, header, poisoned
@@ -276,7 +275,7 @@ async def test_after_a_batch_that_was_all_there_is_the_outbox_is_read_only_when_
 async def test_a_dead_letter_goes_out_with_the_headers_of_its_original_and_no_time_of_its_own() -> None:
     world = World()
     broker = Broker(world)
-    from orderflow.messaging.incoming import from_record
+    from orderflow.core.incoming import from_record
 
     await world.admit(from_record(poisoned(5, key=b"k", value=b"\x00"), world.service.catalogue))
     await relay_of(world, broker).step()

@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable
 import pytest
 from msgspec.structs import replace
 
-from orderflow.messaging.failures import InfrastructureError
-from orderflow.messaging.processor import Processor
-from orderflow.messaging.retrier import Retrier
-from orderflow.messaging.signals import BatchCommitted, KeyReopened, Outcome
-from orderflow.messaging.store import Plan, Snapshot
-from orderflow.messaging.stores.memory.store import MemoryStore
-from orderflow.messaging.stores.memory.transaction import MemoryTransaction
+from orderflow.core.failures import InfrastructureError
+from orderflow.core.processor import Processor
+from orderflow.core.retries import Retrier
+from orderflow.core.store import Plan, Snapshot
+from orderflow.core.telemetry import BatchCommitted, KeyReopened, Outcome
+from orderflow.core.testing.store import MemoryStore
+from orderflow.core.testing.transaction import MemoryTransaction
 from tests.unit.messaging.still_clock import StillClock
 from tests.unit.messaging.toy import Counted, Opened
 from tests.unit.messaging.world import World
@@ -166,7 +166,7 @@ async def test_why_a_head_is_left_alone_is_told_of_its_type_only() -> None:
 async def test_in_an_outage_that_nobody_probes_one_parked_head_is_tried_beside_those_of_other_types(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("orderflow.messaging.circuit_breaker.NEGLECTED_S", 0.0)
+    monkeypatch.setattr("orderflow.core.circuit_breaker.NEGLECTED_S", 0.0)
     world = World(away_ms=60_000, clock=StillClock())
     heads = [Counted(name=f"k{n}", amount=1) for n in range(3)]
     retrier = await outage_of_parked(world, *heads, Opened(name="k0"), Opened(name="x"), Opened(name="y"))
@@ -185,8 +185,8 @@ async def test_in_an_outage_that_nobody_probes_one_parked_head_is_tried_beside_t
 
 
 async def test_a_probe_that_succeeds_drains_its_key_however_much_waits_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orderflow.messaging.circuit_breaker.NEGLECTED_S", 0.0)
-    monkeypatch.setattr("orderflow.messaging.retrier.DRAIN_MAX", 3)
+    monkeypatch.setattr("orderflow.core.circuit_breaker.NEGLECTED_S", 0.0)
+    monkeypatch.setattr("orderflow.core.retries.DRAIN_MAX", 3)
     world = World(away_ms=60_000, clock=StillClock())
     retrier = await outage_of_parked(world, *(Counted(name="k", amount=n) for n in range(1, 9)))
     world.moods.broken.clear()
@@ -298,7 +298,7 @@ async def test_a_key_that_flows_again_is_told_by_service_consumer_and_number() -
 
 
 async def test_in_an_outage_that_others_probe_what_comes_to_the_front_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orderflow.messaging.retrier.DRAIN_MAX", 1)
+    monkeypatch.setattr("orderflow.core.retries.DRAIN_MAX", 1)
     world = World(away_ms=60_000, clock=StillClock())
     retrier = await outage_of_parked(world, Opened(name="k"), Counted(name="k", amount=1))
 
@@ -330,7 +330,7 @@ async def test_how_often_another_process_has_tried_it_meanwhile_is_not_forgotten
 
 
 async def test_what_somebody_has_taken_away_meanwhile_is_not_handled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orderflow.messaging.retrier.DRAIN_MAX", 1)
+    monkeypatch.setattr("orderflow.core.retries.DRAIN_MAX", 1)
     world = World()
     await mended(world, "k")
     await world.admit(Counted(name="k", amount=5))

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orderflow.messaging.failures import InfrastructureError
-from orderflow.messaging.retry import Backoff, CallBreaker, FailureStreak, RetryLoop, RetryPolicy
-from orderflow.messaging.side_effects import GatewayUnavailableError
-from orderflow.messaging.signals import Resumed, Signal, Signals, TaskFailed, TopicReplaced, Waiting
-from orderflow.messaging.store import StoreUnavailableError
-from orderflow.messaging.transport import TopicReplacedError, TransportUnavailableError
+from orderflow.core.failures import InfrastructureError
+from orderflow.core.retry import Backoff, CallBreaker, FailureStreak, RetryLoop, RetryPolicy
+from orderflow.core.side_effects import GatewayUnavailableError
+from orderflow.core.store import StoreUnavailableError
+from orderflow.core.telemetry import Resumed, Signal, Signals, TaskFailed, TopicReplaced, Waiting
+from orderflow.core.transport import TopicReplacedError, TransportUnavailableError
 from tests.support.chance import Drawn
 from tests.support.waiting import eventually
 from tests.unit.messaging.still_clock import StillClock

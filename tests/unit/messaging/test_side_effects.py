@@ -9,17 +9,15 @@ from contextlib import asynccontextmanager
 from functools import partial
 from uuid import uuid4
 
-from orderflow.messaging.clock import Clock
-from orderflow.messaging.decision import Intent
-from orderflow.messaging.group_commit import GroupCommitQueue
-from orderflow.messaging.incoming import Incoming, from_answer, from_command
-from orderflow.messaging.message import Answer
-from orderflow.messaging.pacing import Pacer
-from orderflow.messaging.retrier import Retrier
-from orderflow.messaging.retry import Backoff, CallBreaker, RetryLoop
-from orderflow.messaging.side_effects import GatewayUnavailableError, SideEffectRunner
-from orderflow.messaging.signals import IntentAsked, Outcome, TaskFailed
-from orderflow.messaging.store import OpenIntent
+from orderflow.core.incoming import Incoming, from_answer, from_command
+from orderflow.core.messages import Answer
+from orderflow.core.retries import Retrier
+from orderflow.core.retry import Backoff, CallBreaker, RetryLoop
+from orderflow.core.service import Intent
+from orderflow.core.side_effects import GatewayUnavailableError, GroupCommitQueue, SideEffectRunner
+from orderflow.core.store import OpenIntent
+from orderflow.core.telemetry import IntentAsked, Outcome, TaskFailed
+from orderflow.core.timing import Clock, Pacer
 from tests.support.waiting import eventually
 from tests.unit.messaging.still_clock import StillClock
 from tests.unit.messaging.toy import Asked, Counted, Said, Withdraw, intent_of

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import pytest
 from msgspec.structs import replace
 
-from orderflow.messaging.identity import event_id
-from orderflow.messaging.incoming import Incoming, from_command, from_record
-from orderflow.messaging.store import DataRefusedError
-from orderflow.messaging.suspects import accused, parts, suspects
-from orderflow.messaging.transport import ConsumerRecord
+from orderflow.core.identity import event_id
+from orderflow.core.incoming import Incoming, from_command, from_record
+from orderflow.core.processor import accused, parts, suspects
+from orderflow.core.store import DataRefusedError
+from orderflow.core.transport import ConsumerRecord
 from tests.unit.messaging.toy import Counted, Moods, Put, Said, toy_service
 from tests.unit.messaging.world import record_of
 

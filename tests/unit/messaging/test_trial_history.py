@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from orderflow.messaging.failures import (
+from orderflow.core.failures import (
     FAILING_KEYS_MIN,
     REMEMBERED_S,
     TRIALS_MAX,
@@ -18,7 +18,7 @@ from orderflow.messaging.failures import (
     Trial,
     TrialHistory,
 )
-from orderflow.messaging.inbox import Failure
+from orderflow.core.inbox import Failure
 
 NOW = 100.0
 
@@ -187,7 +187,7 @@ def test_a_success_of_the_type_ends_all_doubt(trials: list[Trial]) -> None:
 
 
 def test_only_so_many_failing_keys_are_remembered_the_latest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orderflow.messaging.failures.FAILING_MAX", 3)
+    monkeypatch.setattr("orderflow.core.failures.FAILING_MAX", 3)
     assert list(TrialHistory().after(bad(5)).failing) == ["k2", "k3", "k4"]
 
 

@@ -7,11 +7,10 @@ from uuid import UUID
 
 import pytest
 
-from orderflow.messaging.catalogue import MALFORMED, UNKNOWN_VERSION, Catalogue, UndecodableError, Upcaster
-from orderflow.messaging.inbox import ParkedEvent
-from orderflow.messaging.incoming import Incoming, from_parked, from_record
-from orderflow.messaging.message import Event
-from orderflow.messaging.transport import ConsumerRecord
+from orderflow.core.inbox import ParkedEvent
+from orderflow.core.incoming import Incoming, from_parked, from_record
+from orderflow.core.messages import MALFORMED, UNKNOWN_VERSION, Catalogue, Event, UndecodableError, Upcaster
+from orderflow.core.transport import ConsumerRecord
 
 
 class Moved(Event, frozen=True, kw_only=True):

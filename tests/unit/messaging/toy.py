@@ -6,14 +6,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from orderflow.messaging.catalogue import Catalogue
-from orderflow.messaging.decision import Decision, Handler, Intent, RefusedError, Service, Subscription
-from orderflow.messaging.envelope import Envelope
-from orderflow.messaging.failures import FinalError, InfrastructureError
-from orderflow.messaging.flow import FLOW_EVENTS
-from orderflow.messaging.message import Answer, Command, Event
-from orderflow.messaging.rows import Fact, Ref, Row, Rows
-from orderflow.messaging.store import DataRefusedError
+from orderflow.core.dead_letters import FLOW_EVENTS
+from orderflow.core.failures import FinalError, InfrastructureError
+from orderflow.core.messages import Answer, Catalogue, Command, Envelope, Event
+from orderflow.core.service import (
+    Decision,
+    Fact,
+    Handler,
+    Intent,
+    Ref,
+    RefusedError,
+    Row,
+    Rows,
+    Service,
+    Subscription,
+)
+from orderflow.core.store import DataRefusedError
 
 
 class ToyEvent(Event, frozen=True, kw_only=True):

@@ -11,23 +11,21 @@ from uuid import UUID, uuid4
 import msgspec
 from msgspec.structs import replace
 
-from orderflow.messaging import cloudevents
-from orderflow.messaging.clock import Clock, SystemClock
-from orderflow.messaging.envelope import Envelope
-from orderflow.messaging.inbox import ParkedEvent
-from orderflow.messaging.incoming import Incoming, from_record
-from orderflow.messaging.message import Message
-from orderflow.messaging.policy import Policy
-from orderflow.messaging.processor import Processor
-from orderflow.messaging.result import Result
-from orderflow.messaging.retry import Backoff, RetryPolicy
-from orderflow.messaging.rows import Ref
-from orderflow.messaging.signals import Outcome, Signal, Signals
-from orderflow.messaging.store import Changes, DataRefusedError, End, OpenIntent, OutboxRecord, StoreUnavailableError
-from orderflow.messaging.stores.memory.database import MemoryDatabase
-from orderflow.messaging.stores.memory.store import MemoryStore
-from orderflow.messaging.stores.memory.transaction import MemoryTransaction
-from orderflow.messaging.transport import ConsumerRecord, Headers
+from orderflow.core import cloudevents
+from orderflow.core.decisions import Policy
+from orderflow.core.inbox import ParkedEvent
+from orderflow.core.incoming import Incoming, Result, from_record
+from orderflow.core.messages import Envelope, Message
+from orderflow.core.processor import Processor
+from orderflow.core.retry import Backoff, RetryPolicy
+from orderflow.core.service import Ref
+from orderflow.core.store import Changes, DataRefusedError, End, OpenIntent, OutboxRecord, StoreUnavailableError
+from orderflow.core.telemetry import Outcome, Signal, Signals
+from orderflow.core.testing.state import MemoryDatabase
+from orderflow.core.testing.store import MemoryStore
+from orderflow.core.testing.transaction import MemoryTransaction
+from orderflow.core.timing import Clock, SystemClock
+from orderflow.core.transport import ConsumerRecord, Headers
 from tests.unit.messaging.toy import Moods, Tally, refuse_666, toy_service
 
 SOURCE = "/toy/counter"

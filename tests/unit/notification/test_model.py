@@ -7,8 +7,8 @@ import pytest
 from orderflow.events.base import OrderEvent
 from orderflow.events.inventory import MissingLine, ReservedLine, StockRejected, StockReserved
 from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded, PaymentVoided
-from orderflow.notification.model import Notification, NotifiedOutcome
-from orderflow.notification.service import SERVICE
+from orderflow.services.notification.model import Notification, NotifiedOutcome
+from orderflow.services.notification.service import SERVICE
 from tests.support.decisions import World, id_of
 
 ORDER_ID = id_of("order")

@@ -12,9 +12,9 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from orderflow.messaging.inbox import Failure
-from orderflow.messaging.message import Event
-from orderflow.messaging.signals import (
+from orderflow.core.inbox import Failure
+from orderflow.core.messages import Event
+from orderflow.core.telemetry import (
     UNAVAILABLE,
     AlarmCleared,
     AlarmRaised,
@@ -40,9 +40,8 @@ from orderflow.messaging.signals import (
     TopicReplaced,
     Waiting,
 )
-from orderflow.observability.logs import Level, LogWriter, RotatingFileSink, open_log
+from orderflow.observability.logs import Level, LogWriter, RotatingFileSink, open_log, redact
 from orderflow.observability.signal_log import SignalLog, routed_logging
-from orderflow.observability.text import redact
 from tests.unit.messaging.still_clock import StillClock
 
 ORDER = "0190a1b2-0000-7000-8000-000000000001"

@@ -7,9 +7,9 @@ from uuid import UUID
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from orderflow.messaging.inbox import Failure
-from orderflow.messaging.message import Event
-from orderflow.messaging.signals import (
+from orderflow.core.inbox import Failure
+from orderflow.core.messages import Event
+from orderflow.core.telemetry import (
     AlarmCleared,
     AlarmRaised,
     Alerted,

@@ -9,8 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from orderflow.messaging.inbox import Failure
-from orderflow.messaging.signals import (
+from orderflow.core.inbox import Failure
+from orderflow.core.telemetry import (
     Alerted,
     AlertOutcome,
     BatchCommitted,

@@ -11,8 +11,8 @@ from typing import TextIO, cast
 import msgspec
 import pytest
 
+from orderflow.core.timing import SystemClock
 from orderflow.local.reporter import PlainReporter, Unfailing
-from orderflow.messaging.clock import SystemClock
 from orderflow.observability.logs import (
     BackgroundSink,
     DescriptorSink,

@@ -6,9 +6,9 @@ from orderflow.events.base import OrderEvent
 from orderflow.events.inventory import MissingLine, ReservedLine, StockRejected, StockReserved
 from orderflow.events.order import Item
 from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded, PaymentVoided, RefundFailed
-from orderflow.order.api import with_response
-from orderflow.order.messages import PlaceOrder
-from orderflow.order.model import Order, Refund, Status
+from orderflow.services.order.api import with_response
+from orderflow.services.order.messages import PlaceOrder
+from orderflow.services.order.model import Order, Refund, Status
 from tests.support.decisions import id_of
 
 ORDER_ID = id_of("order")

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from orderflow.messaging.signals import Signal, Signals, TaskFailed
-from orderflow.messaging.store import StoreUnavailableError
-from orderflow.order.api import Admission
-from orderflow.order.storage import Orders
-from orderflow.runtime.problems import ProblemError
+from orderflow.core.store import StoreUnavailableError
+from orderflow.core.telemetry import Signal, Signals, TaskFailed
+from orderflow.http.problems import ProblemError
+from orderflow.services.order.api import Admission
+from orderflow.services.order.storage import Orders
 
 
 class HandClock:

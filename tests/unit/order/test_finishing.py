@@ -9,13 +9,13 @@ from uuid import UUID
 
 import pytest
 
+from orderflow.core.messages import Event
+from orderflow.core.store import StoreUnavailableError
+from orderflow.core.telemetry import BatchCommitted, Handled, Outcome
 from orderflow.events.order import OrderCompleted, OrderFailed
-from orderflow.messaging.message import Event
-from orderflow.messaging.signals import BatchCommitted, Handled, Outcome
-from orderflow.messaging.store import StoreUnavailableError
-from orderflow.order.api import Finishing
-from orderflow.order.storage import Orders
-from orderflow.runtime.problems import ProblemError
+from orderflow.http.problems import ProblemError
+from orderflow.services.order.api import Finishing
+from orderflow.services.order.storage import Orders
 from tests.support.decisions import id_of
 from tests.support.waiting import eventually
 

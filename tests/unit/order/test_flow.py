@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from orderflow.core.dead_letters import Dead, Parked, Reopened
+from orderflow.core.service import Decision
 from orderflow.events.base import order_id_of
-from orderflow.messaging.decision import Decision
-from orderflow.messaging.flow import Dead, Parked, Reopened
-from orderflow.order.model import Obstacle, OrderFlow
-from orderflow.order.service import SERVICE
+from orderflow.services.order.model import Obstacle, OrderFlow
+from orderflow.services.order.service import SERVICE
 from tests.support.decisions import World
 from tests.unit.order.examples import ORDER_ID, order
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from orderflow.events.order import Item
-from orderflow.order.api import InFlight, NewItem, NewOrder, fingerprint, parse_key
-from orderflow.runtime.problems import ProblemError
+from orderflow.http.problems import ProblemError
+from orderflow.services.order.api import InFlight, NewItem, NewOrder, fingerprint, parse_key
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from orderflow.core.dead_letters import Reopened
+from orderflow.core.service import Decision, IllegalTransitionError, Ref, RefusedError
 from orderflow.events.base import DisagreementError, OrderEvent
 from orderflow.events.inventory import MissingLine, ReservedLine
 from orderflow.events.order import OrderCompleted, OrderFailed, OrderPlaced
-from orderflow.messaging.decision import Decision, RefusedError
-from orderflow.messaging.flow import Reopened
-from orderflow.messaging.machine import IllegalTransitionError
-from orderflow.messaging.rows import Ref
-from orderflow.order.messages import KeyReused, Placed, PlaceOrder
-from orderflow.order.model import (
+from orderflow.services.order.messages import KeyReused, Placed, PlaceOrder
+from orderflow.services.order.model import (
     MACHINE,
     EarlyFact,
     IdempotencyKey,
@@ -28,7 +26,7 @@ from orderflow.order.model import (
     UnknownOrderError,
     order_of,
 )
-from orderflow.order.service import SERVICE
+from orderflow.services.order.service import SERVICE
 from tests.support.decisions import World, id_of
 from tests.unit.order.examples import (
     EVENTS,

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from orderflow.order.api import NewOrder, require_sound
-from orderflow.runtime.decode import StrictDecoder
-from orderflow.runtime.problems import ProblemError
+from orderflow.http.problems import ProblemError
+from orderflow.http.validation import StrictDecoder
+from orderflow.services.order.api import NewOrder, require_sound
 
 GOOD: dict[str, Any] = {
     "customer_id": "customer-42",

@@ -5,11 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orderflow.messaging.decision import RefusedError, Statement
-from orderflow.messaging.failures import FinalError
-from orderflow.messaging.message import Event, Message
-from orderflow.messaging.rows import Rows
-from orderflow.order.service import SERVICE
+from orderflow.core.failures import FinalError
+from orderflow.core.messages import Event, Message
+from orderflow.core.service import RefusedError, Rows, Statement
+from orderflow.services.order.service import SERVICE
 from tests.support.decisions import World, id_of
 from tests.unit.order.examples import EVENTS, ORDER_ID, place
 

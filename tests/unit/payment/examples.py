@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from orderflow.core.messages import Message
 from orderflow.events.inventory import MissingLine, StockRejected
 from orderflow.events.order import Item, OrderPlaced
-from orderflow.messaging.message import Message
-from orderflow.payment.messages import (
+from orderflow.services.payment.messages import (
     ChargeApproved,
     ChargeRefused,
     ChargeUnknown,
@@ -15,7 +15,7 @@ from orderflow.payment.messages import (
     RefundUnknown,
     SettlePayment,
 )
-from orderflow.payment.model import Payment, Status
+from orderflow.services.payment.model import Payment, Status
 from tests.support.decisions import id_of
 
 ORDER_ID = id_of("order")

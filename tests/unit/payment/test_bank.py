@@ -6,7 +6,11 @@ from uuid import UUID
 
 import pytest
 
-from orderflow.bank.bank import (
+from orderflow.core.messages import Answer
+from orderflow.core.service import Intent
+from orderflow.core.side_effects import GatewayUnavailableError
+from orderflow.core.timing import SystemClock
+from orderflow.services.bank.bank import (
     APPROVED,
     DECLINED,
     BankFailedError,
@@ -17,11 +21,7 @@ from orderflow.bank.bank import (
     Refund,
     SimulatedBank,
 )
-from orderflow.messaging.clock import SystemClock
-from orderflow.messaging.decision import Intent
-from orderflow.messaging.message import Answer
-from orderflow.messaging.side_effects import GatewayUnavailableError
-from orderflow.payment.messages import (
+from orderflow.services.payment.messages import (
     ChargeApproved,
     ChargeRefused,
     ChargeUnknown,
@@ -29,7 +29,7 @@ from orderflow.payment.messages import (
     RefundRefused,
     RefundUnknown,
 )
-from orderflow.payment.service import BankGateway
+from orderflow.services.payment.service import BankGateway
 from tests.support.decisions import id_of
 
 ORDER_ID = id_of("order")

@@ -7,13 +7,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from orderflow.core.messages import Message
+from orderflow.core.service import IllegalTransitionError
 from orderflow.events.base import DisagreementError
 from orderflow.events.inventory import MissingLine
 from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded, RefundFailed
-from orderflow.messaging.machine import IllegalTransitionError
-from orderflow.messaging.message import Message
-from orderflow.payment.messages import ChargeApproved, RefundApproved
-from orderflow.payment.model import (
+from orderflow.services.payment.messages import ChargeApproved, RefundApproved
+from orderflow.services.payment.model import (
     MACHINE,
     ContradictionError,
     Payment,
@@ -23,7 +23,7 @@ from orderflow.payment.model import (
     charge_intent,
     refund_intent,
 )
-from orderflow.payment.service import SERVICE
+from orderflow.services.payment.service import SERVICE
 from tests.support.decisions import World
 from tests.unit.payment.examples import (
     APPROVED,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from orderflow.core.messages import Message
+from orderflow.core.service import RefusedError
 from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded, PaymentVoided, RefundFailed
-from orderflow.messaging.decision import RefusedError
-from orderflow.messaging.message import Message
-from orderflow.payment.messages import PaymentSettled, SettlePayment
-from orderflow.payment.model import ContradictionError, Payment, Status, UnknownPaymentError
-from orderflow.payment.service import SERVICE
+from orderflow.services.payment.messages import PaymentSettled, SettlePayment
+from orderflow.services.payment.model import ContradictionError, Payment, Status, UnknownPaymentError
+from orderflow.services.payment.service import SERVICE
 from tests.support.decisions import World
 from tests.unit.payment.examples import (
     APPROVED,

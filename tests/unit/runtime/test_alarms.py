@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import msgspec
 import pytest
 
-from orderflow.messaging.signals import AlarmCleared, AlarmRaised, Signal, Signals
-from orderflow.messaging.store import StoreUnavailableError
+from orderflow.core.store import StoreUnavailableError
+from orderflow.core.telemetry import AlarmCleared, AlarmRaised, Signal, Signals
+from orderflow.http.operation import Request
 from orderflow.runtime.health import READ_EVERY_S, AlarmWatch, HealthCheck, health_operations
-from orderflow.runtime.operation import Request
 from tests.unit.messaging.still_clock import StillClock
 
 

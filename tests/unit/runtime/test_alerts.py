@@ -16,12 +16,11 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from orderflow.messaging.clock import SystemClock
-from orderflow.messaging.inbox import Failure
-from orderflow.messaging.retry import Backoff
-from orderflow.messaging.signals import AlarmRaised, Alerted, BatchCommitted, Handled, Outcome, Signal, Signals
-from orderflow.runtime.alerts import POSTS_MAX, Alerts
-from orderflow.runtime.webhook import NotTakenError, Webhook, signed
+from orderflow.core.inbox import Failure
+from orderflow.core.retry import Backoff
+from orderflow.core.telemetry import AlarmRaised, Alerted, BatchCommitted, Handled, Outcome, Signal, Signals
+from orderflow.core.timing import SystemClock
+from orderflow.runtime.alerts import POSTS_MAX, Alerts, NotTakenError, Webhook, signed
 from tests.support.receiver import Message, Receiver, receiving
 from tests.support.waiting import eventually
 

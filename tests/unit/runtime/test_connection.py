@@ -10,11 +10,10 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from orderflow.runtime.connections import Connections, HttpLimits, limits_for
-from orderflow.runtime.frame import Frame
-from orderflow.runtime.framing import FramingLimits
-from orderflow.runtime.operation import Operation, Reply, Request, Response
-from orderflow.runtime.protocol import READ_AHEAD_MAX, Connection, Serving
+from orderflow.http.application import Frame
+from orderflow.http.framing import FramingLimits
+from orderflow.http.operation import Operation, Reply, Request, Response
+from orderflow.http.protocol import READ_AHEAD_MAX, Connection, Connections, HttpLimits, Serving, limits_for
 from tests.support.frame import Recorder
 
 LIMITS = HttpLimits(

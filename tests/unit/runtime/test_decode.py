@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orderflow.runtime.decode import StrictDecoder
-from orderflow.runtime.problems import ProblemError
-from orderflow.runtime.text import Raw
+from orderflow.http.problems import ProblemError
+from orderflow.http.validation import Raw, StrictDecoder
 from tests.support.frame import GOOD, Basket
 
 

@@ -11,10 +11,10 @@ import jsonschema
 import pytest
 from schemathesis.specs.openapi.definitions import OPENAPI_31
 
-from orderflow.runtime import problem_types
-from orderflow.runtime.docs import docs_operations
-from orderflow.runtime.frame import Frame
-from orderflow.runtime.problems import ProblemError
+from orderflow.http import operation as http_operation
+from orderflow.http.application import Frame
+from orderflow.http.openapi import docs_operations
+from orderflow.http.problems import ProblemError
 from scripts.lint_api import documents
 from tests.support.frame import Recorder
 from tests.support.problems_page import PAGE, page
@@ -93,7 +93,7 @@ def test_what_is_enforced_of_an_order_is_told() -> None:
 
 
 def test_every_problem_that_is_told_of_leads_to_a_page_of_the_service(document: Any) -> None:
-    known = {each.uri: each for each in problem_types.ALL}
+    known = {each.uri: each for each in http_operation.ALL}
     for _, operation in operations(document):
         for status, content in contents(operation):
             for example in content.get("examples", {}).values():
@@ -104,7 +104,7 @@ async def test_the_type_of_a_problem_is_a_page_that_says_what_to_do() -> None:
     recorder = Recorder()
     frame = Frame(docs_operations("Test", "1.0", ()), recorder.state)
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=frame), base_url="http://x") as web:
-        for each in problem_types.ALL:
+        for each in http_operation.ALL:
             shown = await web.get(each.uri)
             assert (shown.status_code, shown.headers["content-type"]) == (200, "text/html; charset=utf-8")
             assert each.remedy.split("`")[0].split('"')[0] in shown.text
@@ -112,7 +112,7 @@ async def test_the_type_of_a_problem_is_a_page_that_says_what_to_do() -> None:
         nowhere = (await web.get("/nowhere")).json()
         assert nowhere["type"] == "/docs/problems/not-found"
         assert (await web.get("/docs/problems/no-such")).status_code == 404
-        assert f'id="{problem_types.CONFLICT.name}"' in (await web.get("/docs/problems")).text
+        assert f'id="{http_operation.CONFLICT.name}"' in (await web.get("/docs/problems")).text
 
 
 def test_a_status_alone_has_a_type_too() -> None:

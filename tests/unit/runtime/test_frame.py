@@ -11,13 +11,13 @@ from uuid import UUID
 import httpx2
 import pytest
 
-from orderflow.messaging.decision import RefusedError
-from orderflow.messaging.engine import DecisionFailedError, OverloadedError
-from orderflow.messaging.store import StoreUnavailableError
-from orderflow.messaging.transport import TransportUnavailableError
-from orderflow.runtime.frame import Frame
-from orderflow.runtime.operation import Operation, Parameter, Reply, Request
-from orderflow.runtime.problems import Problem
+from orderflow.core.engine import DecisionFailedError, OverloadedError
+from orderflow.core.service import RefusedError
+from orderflow.core.store import StoreUnavailableError
+from orderflow.core.transport import TransportUnavailableError
+from orderflow.http.application import Frame
+from orderflow.http.operation import Operation, Parameter, Reply, Request
+from orderflow.http.problems import Problem
 from tests.support.frame import GOOD, Recorder
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

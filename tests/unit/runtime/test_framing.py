@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from orderflow.runtime.framing import FramingLimits, Head, RefusedRequestError, RequestReader
+from orderflow.http.framing import FramingLimits, Head, RefusedRequestError, RequestReader
 
 LIMITS = FramingLimits(head_max=600, fields_max=20, body_max=100, overhead_max=200)
 H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk\r\n"

@@ -8,10 +8,9 @@ from typing import Annotated, Any
 import httpx2
 import msgspec
 
-from orderflow.runtime.docs import docs_operations, docs_routes
-from orderflow.runtime.frame import Frame
-from orderflow.runtime.openapi import build_openapi
-from orderflow.runtime.operation import Operation, Parameter, Reply, Request
+from orderflow.http.application import Frame
+from orderflow.http.openapi import build_openapi, docs_operations, docs_routes
+from orderflow.http.operation import Operation, Parameter, Reply, Request
 from tests.support.frame import Recorder
 
 

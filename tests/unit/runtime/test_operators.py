@@ -9,14 +9,14 @@ import httpx2
 import msgspec
 import pytest
 
-from orderflow.messaging.recovery.model import Expired
-from orderflow.messaging.stores.memory.store import MemoryStore
-from orderflow.messaging.transports.memory import MemoryTransport
-from orderflow.runtime.frame import Frame
-from orderflow.runtime.openapi import build_openapi
-from orderflow.runtime.operation import Operation
-from orderflow.runtime.operators.operators import operator_operations
-from orderflow.runtime.operators.queues import Queues
+from orderflow.core.operations.model import Expired
+from orderflow.core.testing import MemoryTransport
+from orderflow.core.testing.store import MemoryStore
+from orderflow.http.application import Frame
+from orderflow.http.openapi import build_openapi
+from orderflow.http.operation import Operation
+from orderflow.http.operators.operators import operator_operations
+from orderflow.http.operators.queues import Queues
 from tests.support.frame import Recorder
 from tests.support.waiting import eventually
 from tests.unit.messaging.recovery.bench import Bench

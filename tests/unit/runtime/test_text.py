@@ -8,7 +8,7 @@ import unicodedata
 
 import regress
 
-from orderflow.runtime.text import PATTERN, fault_of, is_plainly_sound
+from orderflow.http.validation import PATTERN, fault_of, is_plainly_sound
 
 ENDS_OF_PLANES = range(0x1FFFC, sys.maxunicode + 1, 0x10000)
 EVERY = [*map(chr, range(0x12000)), *(chr(start + number) for start in ENDS_OF_PLANES for number in range(4))]

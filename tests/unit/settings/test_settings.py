@@ -10,7 +10,7 @@ import pytest
 
 from orderflow.registry import SAGA
 from orderflow.settings import Secret, Settings, SettingsError
-from orderflow.settings.secret import hide_password
+from orderflow.settings.readers import hide_password
 
 SERVER = "postgresql://admin:p%40ss@db.example:5433/postgres?sslmode=require"
 

@@ -15,8 +15,8 @@ from orderflow.cli.session import Session, session_options
 from orderflow.registry import service_names
 
 if TYPE_CHECKING:
-    from orderflow.messaging.catalogue import Catalogue
-    from orderflow.messaging.inbox import ParkedEvent
+    from orderflow.core.inbox import ParkedEvent
+    from orderflow.core.messages import Catalogue
     from orderflow.settings import Settings
 
 PAGE = 500
@@ -38,7 +38,7 @@ def check(session: Session, service: str | None, strict: bool) -> None:
     orderflow dlt check
     orderflow dlt check --strict --json | jq '.unreadable[]'
     """
-    from orderflow.cli.bars import heartbeat
+    from orderflow.cli.tables import heartbeat
 
     found: dict[str, tuple[Counter[str], Sequence[Unreadable]]] = {}
     with heartbeat(lambda: f"{', '.join(found) or 'nothing'} checked so far", hidden=session.out.as_json):
@@ -58,8 +58,8 @@ async def _check(
     settings: Settings, services: Sequence[str], found: dict[str, tuple[Counter[str], Sequence[Unreadable]]]
 ) -> None:
     """By service how many events wait there, and which of them this release cannot read. Raises UnreachableError."""
-    from orderflow.cli.running import database_url
-    from orderflow.messaging.store import SchemaBehindError, StoreUnavailableError
+    from orderflow.cli.session import database_url
+    from orderflow.core.store import SchemaBehindError, StoreUnavailableError
     from orderflow.registry import service_of
 
     unread: list[Unreadable]
@@ -76,15 +76,14 @@ async def _check(
 
 
 def _plain(waiting: Mapping[str, int]) -> dict[str, int]:
-    from orderflow.messaging.inbox import Waits
+    from orderflow.core.inbox import Waits
 
     return {str(each): waiting[each] for each in Waits}
 
 
 def _show(session: Session, waiting: Counter[str], unread: Sequence[tuple[str, Unreadable]]) -> None:
-    from orderflow.cli.counts import words
     from orderflow.cli.dlt.views import name_of, order_of, short
-    from orderflow.cli.output import text
+    from orderflow.cli.output import text, words
     from orderflow.cli.tables import entry
 
     if not unread:
@@ -111,7 +110,7 @@ class Unreadable:
 
 def unreadable(waiting: Iterable[tuple[str, ParkedEvent]], catalogue: Catalogue) -> Sequence[Unreadable]:
     """Those of what waits, each with its consumer, that a service with this catalogue cannot read."""
-    from orderflow.messaging.incoming import from_parked
+    from orderflow.core.incoming import from_parked
 
     found: list[Unreadable] = []
     for consumer, event in waiting:
@@ -133,8 +132,8 @@ def unreadable(waiting: Iterable[tuple[str, ParkedEvent]], catalogue: Catalogue)
 
 def _was_unreadable(event: ParkedEvent) -> bool:
     """What could not be read is named by its place in the log, until it is edited."""
-    from orderflow.messaging.failures import PERMANENT
-    from orderflow.messaging.identity import record_id
+    from orderflow.core.failures import PERMANENT
+    from orderflow.core.identity import record_id
 
     record = event.record
     by_place = event.event_id == record_id(record.topic, record.partition, record.offset)
@@ -146,10 +145,9 @@ async def read_waiting(url: str) -> AsyncIterator[Sequence[tuple[str, ParkedEven
 
     Raises StoreUnavailableError, SchemaBehindError.
     """
-    from orderflow.messaging.stores.postgres.connections import connect, leave
-    from orderflow.messaging.stores.postgres.core_rows import read_parked
-    from orderflow.messaging.stores.postgres.errors import translated
-    from orderflow.messaging.stores.postgres.queries import load_queries
+    from orderflow.core.postgres.functions import read_parked
+    from orderflow.core.postgres.queries import load_queries
+    from orderflow.core.postgres.sessions import connect, leave, translated
 
     query = load_queries("orderflow.cli.dlt")["parked"]
     connection = await connect(url, application_name="orderflow dlt check", writable=False)

@@ -28,7 +28,7 @@ from orderflow.registry import service_names
 if TYPE_CHECKING:
     from orderflow.cli.dlt.selection import Holder
     from orderflow.cli.http import ServiceClient
-    from orderflow.messaging.recovery.model import DeadLetter, DeadLetterDetails, FieldChange
+    from orderflow.core.operations.model import DeadLetter, DeadLetterDetails, FieldChange
 
 DISCARDED_MAX = 100_000
 
@@ -119,7 +119,7 @@ class _Edit(NamedTuple):
 
 def _wanted(session: Session, name: str, event: str, given: bytes | None, settings: tuple[Setting, ...]) -> _Edit:
     """The service has checked the value; nothing is stored yet. Raises CliError."""
-    from orderflow.messaging.recovery.model import FieldChange
+    from orderflow.core.operations.model import FieldChange
 
     with session.client(name) as client:
         shown = read_details(client, event)
@@ -131,7 +131,7 @@ def _wanted(session: Session, name: str, event: str, given: bytes | None, settin
 
 def _stored(session: Session, name: str, event: str, wanted: _Edit, reason: str) -> DeadLetter:
     """The event as it stands then. Raises CliError, also if somebody has edited it since it was looked at."""
-    from orderflow.messaging.recovery.model import DeadLetter
+    from orderflow.core.operations.model import DeadLetter
 
     body = {**wanted.content, "seen": wanted.seen, "reason": reason, "confirmed": True}
     with session.client(name) as client:
@@ -270,9 +270,9 @@ def discard(session: Session, choice: Choice, reason: str, yes: bool) -> None:
     orderflow dlt discard 17 --service payment --yes --reason "charged by hand, ticket 4711"
     orderflow dlt discard --group 3f2a9c41d0e7 --reason "noise of a broken producer, ticket 4712"
     """
-    from orderflow.cli.bars import heartbeat
+    from orderflow.cli.errors import counted
     from orderflow.cli.output import text
-    from orderflow.cli.plain import counted
+    from orderflow.cli.tables import heartbeat
 
     if not reason.strip():
         raise click.UsageError("An event is discarded for good, so say why: --reason TEXT")

@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from orderflow.cli.bars import bars, heartbeat
 from orderflow.cli.dlt.acting import act, confirm_options
 from orderflow.cli.dlt.selection import Choice, choice_options
-from orderflow.cli.errors import CliError, ExitCode, RefusedError, UnreachableError
-from orderflow.cli.plain import printable
+from orderflow.cli.errors import CliError, ExitCode, RefusedError, UnreachableError, printable
 from orderflow.cli.session import Session, session_options
+from orderflow.cli.tables import bars, heartbeat
 from orderflow.registry import service_names
 
 if TYPE_CHECKING:
     from orderflow.cli.dlt.selection import Holder
     from orderflow.cli.http import ServiceClient
-    from orderflow.messaging.recovery.model import DeadLetter, Rehearsed, Replay
+    from orderflow.core.operations.model import DeadLetter, Rehearsed, Replay
 
 REHEARSAL_WAIT_S = 120.0
 POLL_S = 0.3
@@ -96,12 +95,12 @@ def rehearse(session: Session, choice: Choice, limit: int) -> None:
     orderflow dlt rehearse --group 3f2a9c41d0e7
     orderflow dlt rehearse --all --service payment --json | jq '.rehearsed[] | select(.verdict != "succeeds")'
     """
-    from orderflow.cli import everywhere
+    from orderflow.cli import session as cli_session
     from orderflow.cli.dlt.selection import holders, of_service
 
     held, searched = holders(session, choice, limit + 1)
     with heartbeat(lambda: f"{', '.join(held)} at rehearsal", hidden=session.out.as_json):
-        answers = everywhere.ask(session, lambda client: _rehearsed(client, choice, limit), held).beside(searched)
+        answers = cli_session.ask(session, lambda client: _rehearsed(client, choice, limit), held).beside(searched)
     found = [(name, each) for name, told in answers.found.items() for each in told]
     if session.out.as_json:
         session.out.document({"rehearsed": [of_service(*each) for each in found], "unreachable": answers.away})
@@ -111,14 +110,14 @@ def rehearse(session: Session, choice: Choice, limit: int) -> None:
         session.out.show(*views.rehearsals(found))
         if any(len(holder.letters) > limit for holder in held.values()):
             session.out.show(f"There are more: these are the first {limit} of a service. Wanted: --limit N")
-        everywhere.show_away(session, answers)
+        cli_session.show_away(session, answers)
     answers.require_all()
     if any(each.verdict not in GOOD for _, each in found):
         raise click.exceptions.Exit(ExitCode.FAILED)
 
 
 def _rehearsed(client: ServiceClient, choice: Choice, limit: int) -> list[Rehearsed]:
-    from orderflow.messaging.recovery.model import Rehearsed
+    from orderflow.core.operations.model import Rehearsed
 
     asked = {"filter": choice.filter(), "limit": limit}
     answer = client.ask("POST", "/ops/rehearsals", body=asked, wait_s=REHEARSAL_WAIT_S)
@@ -215,7 +214,7 @@ def _begin(session: Session, services: list[str], body: Mapping[str, Any]) -> tu
 
 def _told(session: Session, service: str, method: str, path: str, body: object) -> Replays:
     """The replay that the service's answer to an act tells of. Raises CliError."""
-    from orderflow.messaging.recovery.model import Replay
+    from orderflow.core.operations.model import Replay
 
     with session.client(service) as client:
         replay = client.decoded(Replay, act(client, method, path, body))
@@ -235,11 +234,11 @@ def replays(session: Session, service: str | None, limit: int) -> None:
     orderflow dlt replays
     orderflow dlt replays --json | jq '.replays[] | select(.state != "done")'
     """
-    from orderflow.cli import everywhere
-    from orderflow.messaging.recovery.model import Replay
+    from orderflow.cli import session as cli_session
+    from orderflow.core.operations.model import Replay
 
     asked = (service,) if service else service_names()
-    answers = everywhere.ask(session, lambda client: client.read(list[Replay], REPLAYS, {"limit": limit}), asked)
+    answers = cli_session.ask(session, lambda client: client.read(list[Replay], REPLAYS, {"limit": limit}), asked)
     told = [(ReplayName(name, each.number), each) for name, its in answers.found.items() for each in its]
     found = dict(sorted(told, key=lambda each: each[1].created_at, reverse=True))
     if session.out.as_json:
@@ -248,7 +247,7 @@ def replays(session: Session, service: str | None, limit: int) -> None:
         from orderflow.cli.dlt import views
 
         session.out.show(*(views.replays(found) if found else ["No replays."]))
-        everywhere.show_away(session, answers)
+        cli_session.show_away(session, answers)
     answers.require_all()
 
 
@@ -368,7 +367,7 @@ def follow(session: Session, begun: Replays) -> Replays:
 
 
 def _asked(session: Session, begun: Replays) -> Replays:
-    from orderflow.messaging.recovery.model import Replay
+    from orderflow.core.operations.model import Replay
 
     found: Replays = {}
     for name in begun:

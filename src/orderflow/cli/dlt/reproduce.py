@@ -25,7 +25,7 @@ from orderflow.registry import service_names
 
 if TYPE_CHECKING:
     from orderflow.cli.http import ServiceClient
-    from orderflow.messaging.recovery.model import Reproduction
+    from orderflow.core.operations.model import Reproduction
 
 ROW_TYPE = re.compile(r"(?P<module>orderflow(?:\.[a-z][a-z0-9_]*)+):(?P<name>[A-Z][A-Za-z0-9_]*)")
 WIDTH = 110
@@ -139,15 +139,15 @@ def _show(session: Session, where: str, failure: str) -> None:
 
 def _found(session: Session, event: str, service: str | None) -> tuple[str, int, Reproduction]:
     """The one service that has the event, its position there, and what reproduces it. Raises CliError."""
-    from orderflow.cli import everywhere
+    from orderflow.cli import session as cli_session
     from orderflow.cli.dlt.selection import PATH, read_details, require_found
-    from orderflow.messaging.recovery.model import Reproduction
+    from orderflow.core.operations.model import Reproduction
 
     def ask(client: ServiceClient) -> tuple[int, Reproduction]:
         position = read_details(client, event).letter.position
         return position, client.read(Reproduction, f"{PATH}/{position}/reproduction")
 
-    answers = everywhere.ask(session, ask, (service,) if service else service_names())
+    answers = cli_session.ask(session, ask, (service,) if service else service_names())
     found = {name: answer for name, answer in answers.found.items() if answer is not None}
     if not found:
         require_found(event, answers)
@@ -234,11 +234,11 @@ def _imports(service: str, types: Sequence[tuple[str, str]]) -> str:
     for module, name in types:
         rows.setdefault(module, set()).add(name)
     lines = [
-        "from orderflow.messaging.handling import encoded, handler_of, passed_over",
-        "from orderflow.messaging.inbox import ParkedEvent",
-        "from orderflow.messaging.incoming import from_parked",
-        "from orderflow.messaging.rows import Rows",
-        "from orderflow.messaging.transport import ConsumerRecord",
+        "from orderflow.core.decisions import encoded, handler_of, passed_over",
+        "from orderflow.core.inbox import ParkedEvent",
+        "from orderflow.core.incoming import from_parked",
+        "from orderflow.core.service import Rows",
+        "from orderflow.core.transport import ConsumerRecord",
         *(f"from {module} import {', '.join(sorted(names))}" for module, names in rows.items()),
         f"from orderflow.{service}.service import SERVICE",
     ]

@@ -10,17 +10,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from orderflow.cli.errors import NotFoundError
-from orderflow.cli.short_ids import ShortEvent
-from orderflow.cli.values import event_or_position
+from orderflow.cli.values import ShortEvent, event_or_position
 from orderflow.registry import service_names
 
 if TYPE_CHECKING:
     from msgspec import Struct
 
-    from orderflow.cli.everywhere import Answers
     from orderflow.cli.http import ServiceClient
-    from orderflow.cli.session import Session
-    from orderflow.messaging.recovery.model import DeadLetter, DeadLetterDetails
+    from orderflow.cli.session import Answers, Session
+    from orderflow.core.operations.model import DeadLetter, DeadLetterDetails
 
 PAGE = 1000
 PATH = "/ops/dead-letters"
@@ -90,7 +88,7 @@ def require_service(events: Sequence[str], service: str | None) -> None:
 
 def read_letters(client: ServiceClient, wanted: Mapping[str, str | int], limit: int) -> list[DeadLetter]:
     """A service's dead letters by position, at most `limit`. `wanted` are the filters. Raises CliError."""
-    from orderflow.messaging.recovery.model import DeadLetterPage
+    from orderflow.core.operations.model import DeadLetterPage
 
     letters: list[DeadLetter] = []
     after: int | None = 0
@@ -104,7 +102,7 @@ def read_letters(client: ServiceClient, wanted: Mapping[str, str | int], limit: 
 
 def read_details(client: ServiceClient, event: str) -> DeadLetterDetails:
     """Raises CliError; NotFoundError: it waits no longer there, or never did."""
-    from orderflow.messaging.recovery.model import DeadLetterDetails
+    from orderflow.core.operations.model import DeadLetterDetails
 
     return client.read(DeadLetterDetails, f"{PATH}/{event}")
 
@@ -137,9 +135,9 @@ def holders(session: Session, choice: Choice, most: int = 1) -> tuple[Mapping[st
 
     Raises CliError: none has.
     """
-    from orderflow.cli import everywhere
+    from orderflow.cli import session as cli_session
 
-    answers = everywhere.ask(session, lambda client: _held(client, choice, most), choice.services)
+    answers = cli_session.ask(session, lambda client: _held(client, choice, most), choice.services)
     found = {name: holder for name, holder in answers.found.items() if holder.letters}
     if not found:
         answers.require_all()
@@ -151,7 +149,7 @@ def holders(session: Session, choice: Choice, most: int = 1) -> tuple[Mapping[st
 
 
 def _held(client: ServiceClient, choice: Choice, most: int) -> Holder:
-    from orderflow.messaging.recovery.model import DeadLetterPage
+    from orderflow.core.operations.model import DeadLetterPage
 
     if not choice.events:
         page = client.read(DeadLetterPage, PATH, {**choice.filter(), "limit": most})

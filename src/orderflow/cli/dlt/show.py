@@ -12,8 +12,8 @@ from orderflow.cli.values import age, event_or_position, key
 from orderflow.registry import service_names
 
 if TYPE_CHECKING:
-    from orderflow.cli.everywhere import Answers
-    from orderflow.messaging.recovery.model import DeadLetterDetails, HistoryEntry
+    from orderflow.cli.session import Answers
+    from orderflow.core.operations.model import DeadLetterDetails, HistoryEntry
 
 STATES = ("dead", "retrying", "held", "parked", "all")
 
@@ -69,13 +69,13 @@ def list_letters(
 
 
 def _list(session: Session, service: str | None, wanted: Mapping[str, str | int], limit: int) -> None:
-    from orderflow.cli import everywhere
-    from orderflow.cli.counts import total, words
+    from orderflow.cli import session as cli_session
     from orderflow.cli.dlt.selection import of_service, read_letters
+    from orderflow.cli.output import total, words
 
     asked = (service,) if service else service_names()
-    answers = everywhere.ask(session, lambda client: read_letters(client, wanted, limit), asked)
-    stuck = everywhere.ask(session, lambda client: client.get("/ops/parked"), asked)
+    answers = cli_session.ask(session, lambda client: read_letters(client, wanted, limit), asked)
+    stuck = cli_session.ask(session, lambda client: client.get("/ops/parked"), asked)
     waiting = total(each for rows in stuck.found.values() for each in rows)
     letters = [(name, letter) for name, found in answers.found.items() for letter in found]
     if session.out.as_json:
@@ -94,7 +94,7 @@ def _list(session: Session, service: str | None, wanted: Mapping[str, str | int]
 
 
 def _tell_more(session: Session, answers: Answers, limit: int) -> None:
-    from orderflow.cli.everywhere import show_away
+    from orderflow.cli.session import show_away
 
     if any(len(found) == limit for found in answers.found.values()):
         session.out.show("", f"There may be more: these are the first {limit} of a service. Wanted: --limit N")
@@ -112,12 +112,12 @@ def groups(session: Session, service: str | None) -> None:
     orderflow dlt rehearse --group 3f2a9c41d0e7
     orderflow dlt groups --json | jq '.groups[] | [.service, .count, .error]'
     """
-    from orderflow.cli import everywhere
+    from orderflow.cli import session as cli_session
     from orderflow.cli.dlt.selection import of_service
-    from orderflow.messaging.recovery.model import DeadLetterGroup
+    from orderflow.core.operations.model import DeadLetterGroup
 
     asked = (service,) if service else service_names()
-    answers = everywhere.ask(
+    answers = cli_session.ask(
         session, lambda client: client.read(list[DeadLetterGroup], "/ops/dead-letter-groups"), asked
     )
     found = [(name, group) for name, each in answers.found.items() for group in each]
@@ -127,7 +127,7 @@ def groups(session: Session, service: str | None) -> None:
         from orderflow.cli.dlt import views
 
         session.out.show(*views.groups(found))
-        everywhere.show_away(session, answers)
+        cli_session.show_away(session, answers)
     answers.require_all()
 
 
@@ -144,7 +144,7 @@ def note(session: Session, fingerprint: str, note_text: str, service: str | None
     """
     from urllib.parse import quote
 
-    from orderflow.cli import everywhere
+    from orderflow.cli import session as cli_session
     from orderflow.cli.dlt.acting import act
     from orderflow.cli.errors import NotFoundError
 
@@ -153,7 +153,7 @@ def note(session: Session, fingerprint: str, note_text: str, service: str | None
     def put(client: Any) -> Any:
         return act(client, "PUT", path, {"note": note_text})
 
-    answers = everywhere.ask(session, put, (service,) if service else service_names())
+    answers = cli_session.ask(session, put, (service,) if service else service_names())
     noted = {name: group for name, group in answers.found.items() if group is not None}
     if not noted:
         answers.require_all()
@@ -162,7 +162,7 @@ def note(session: Session, fingerprint: str, note_text: str, service: str | None
         session.out.document({"services": noted, "unreachable": answers.away})
     else:
         session.out.show(f"Noted at {', '.join(noted)}.")
-        everywhere.show_away(session, answers)
+        cli_session.show_away(session, answers)
     answers.require_all()
 
 
@@ -180,13 +180,13 @@ def show(session: Session, event: str, service: str | None) -> None:
     orderflow dlt show 8ec9495d-610d-5954-a202-3d44caf9480b
     orderflow dlt show 17 --service inventory --json | jq .letters[0].value
     """
-    from orderflow.cli import everywhere
+    from orderflow.cli import session as cli_session
     from orderflow.cli.dlt.selection import read_details, require_found, require_service
     from orderflow.cli.output import text
 
     require_service((event,), service)
     asked = (service,) if service else service_names()
-    answers = everywhere.ask(session, lambda client: read_details(client, event), asked)
+    answers = cli_session.ask(session, lambda client: read_details(client, event), asked)
     found = {name: (each, _order(session, each)) for name, each in answers.found.items() if each is not None}
     past = {} if found else _past(session, event, answers.found)
     if session.out.as_json:
@@ -199,7 +199,7 @@ def show(session: Session, event: str, service: str | None) -> None:
         for name, history in past.items():
             session.out.show(text(views.end(name, history), "bold"))
             session.out.show(*views.history(history), "")
-        everywhere.show_away(session, answers)
+        cli_session.show_away(session, answers)
     if not found and not past:
         require_found(event, answers)
     answers.require_all()
@@ -222,11 +222,11 @@ def _document(
 
 def _past(session: Session, event: str, services: Iterable[str]) -> Mapping[str, Sequence[HistoryEntry]]:
     """By service, the history of an event that waits there no longer."""
-    from orderflow.cli import everywhere
+    from orderflow.cli import session as cli_session
     from orderflow.cli.dlt.selection import PATH
-    from orderflow.messaging.recovery.model import HistoryEntry
+    from orderflow.core.operations.model import HistoryEntry
 
-    answers = everywhere.ask(
+    answers = cli_session.ask(
         session, lambda client: client.read(list[HistoryEntry], f"{PATH}/{event}/history"), services
     )
     return {name: history for name, history in answers.found.items() if history is not None}
@@ -258,12 +258,12 @@ def log(session: Session, service: str | None, limit: int) -> None:
     orderflow dlt log
     orderflow dlt log --service payment --json | jq -r '.actions[] | [.at, .who, .action, .reason] | @tsv'
     """
-    from orderflow.cli import everywhere
+    from orderflow.cli import session as cli_session
     from orderflow.cli.dlt.selection import of_service
-    from orderflow.messaging.recovery.model import OperatorAction
+    from orderflow.core.operations.model import OperatorAction
 
     asked = (service,) if service else service_names()
-    answers = everywhere.ask(
+    answers = cli_session.ask(
         session, lambda client: client.read(list[OperatorAction], "/ops/actions", {"limit": limit}), asked
     )
     found = [(name, each) for name, told in answers.found.items() for each in told]
@@ -274,5 +274,5 @@ def log(session: Session, service: str | None, limit: int) -> None:
         from orderflow.cli.dlt import views
 
         session.out.show(*(views.actions(found) if found else ["Nothing was done yet."]))
-        everywhere.show_away(session, answers)
+        cli_session.show_away(session, answers)
     answers.require_all()

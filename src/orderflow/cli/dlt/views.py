@@ -9,11 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from orderflow.cli.errors import counted
 from orderflow.cli.output import block, joined, text
-from orderflow.cli.plain import counted
-from orderflow.cli.record_view import value_text
-from orderflow.cli.tables import Forms, entry, ident, table, when
-from orderflow.cli.times import moment
+from orderflow.cli.tables import Forms, entry, ident, moment, table, when
+from orderflow.cli.topic import value_text
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
     from orderflow.cli.dlt.replay import ReplayName
     from orderflow.cli.tables import Fitted
-    from orderflow.messaging.recovery.model import (
+    from orderflow.core.operations.model import (
         Content,
         DeadLetter,
         DeadLetterDetails,

@@ -9,10 +9,10 @@ from inspect import cleandoc
 import click
 import msgspec
 
-from orderflow.simulation.code import Code
 from orderflow.simulation.exhaustive.search import Counterexample, Found, Search
 from orderflow.simulation.exhaustive.setting import RUNS, Bounds, Run, setting_of
 from orderflow.simulation.exhaustive.space import Space
+from orderflow.simulation.process import Code
 
 WIDTH = 100
 

@@ -16,15 +16,14 @@ import msgspec
 
 from orderflow.audit.findings import Finding
 from orderflow.audit.promises import check
-from orderflow.bank.bank import Charge, MemoryBook, Refund
-from orderflow.messaging.cloudevents import header_text
-from orderflow.messaging.inbox import InboxState
-from orderflow.messaging.rows import Fact, Row
-from orderflow.messaging.store import OutboxRecord
-from orderflow.messaging.stores.memory.state import Asked, State, Waiting
+from orderflow.core.cloudevents import header_text
+from orderflow.core.inbox import InboxState
+from orderflow.core.service import Fact, Row
+from orderflow.core.store import OutboxRecord
+from orderflow.core.testing.state import Asked, State, Waiting
+from orderflow.services.bank.bank import Charge, MemoryBook, Refund
 from orderflow.simulation.books import books_of
-from orderflow.simulation.exhaustive.bank import Booked
-from orderflow.simulation.exhaustive.setting import Setting, Shopping
+from orderflow.simulation.exhaustive.setting import Booked, Setting, Shopping
 from orderflow.simulation.exhaustive.stored import MadeToFailError, Stored, Taken
 from orderflow.simulation.model import ORDER_STEPS, PAYMENT_STEPS, REFUND_STEPS, SAID, Wanted
 

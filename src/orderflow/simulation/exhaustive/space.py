@@ -18,22 +18,19 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from orderflow.messaging.decision import Service
-from orderflow.messaging.flow import FLOW_STATUS
-from orderflow.messaging.handling import passed_over
-from orderflow.messaging.identity import uuid5
-from orderflow.messaging.inbox import InboxState, ParkedEvent
-from orderflow.messaging.incoming import Incoming, from_answer, from_command, from_record
-from orderflow.messaging.message import Command
-from orderflow.messaging.result import Result
-from orderflow.messaging.store import OutboxRecord
-from orderflow.messaging.transport import ConsumerRecord
-from orderflow.payment.messages import Outcome, SettlePayment
+from orderflow.core.dead_letters import FLOW_STATUS
+from orderflow.core.decisions import passed_over
+from orderflow.core.identity import uuid5
+from orderflow.core.inbox import InboxState, ParkedEvent
+from orderflow.core.incoming import Incoming, Result, from_answer, from_command, from_record
+from orderflow.core.messages import Command
+from orderflow.core.service import Service
+from orderflow.core.store import OutboxRecord
+from orderflow.core.transport import ConsumerRecord
 from orderflow.registry import SAGA
-from orderflow.simulation.code import Code
-from orderflow.simulation.exhaustive.bank import Act, Booked, answer_of, true_words
+from orderflow.services.payment.messages import Outcome, SettlePayment
 from orderflow.simulation.exhaustive.promises import Judge, Tables, View, payments_of
-from orderflow.simulation.exhaustive.setting import Bounds, Setting
+from orderflow.simulation.exhaustive.setting import Act, Booked, Bounds, Setting, answer_of, true_words
 from orderflow.simulation.exhaustive.stored import (
     Stored,
     Taken,
@@ -43,6 +40,7 @@ from orderflow.simulation.exhaustive.stored import (
     take_parked,
     was_made_to_fail,
 )
+from orderflow.simulation.process import Code
 
 State = tuple[int, ...]
 Queue = tuple[tuple[tuple[str, str], tuple[int, ...]], ...]

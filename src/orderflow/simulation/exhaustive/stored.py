@@ -12,22 +12,17 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from orderflow.messaging.decision import Service
-from orderflow.messaging.fold import Fold
-from orderflow.messaging.handling import handler_of, passed_over
-from orderflow.messaging.inbox import InboxState, ParkedEvent
-from orderflow.messaging.incoming import Incoming, from_parked
-from orderflow.messaging.policy import Policy
-from orderflow.messaging.processor import reopened
-from orderflow.messaging.recovery.editing import replacement
-from orderflow.messaging.recovery.errors import EditRefusedError
-from orderflow.messaging.recovery.model import DeadLetter, StoredLetter
-from orderflow.messaging.result import Result
-from orderflow.messaging.retry import Backoff, RetryPolicy
-from orderflow.messaging.rows import Fact, Ref, Row
-from orderflow.messaging.store import Act, Changes, DataRefusedError, OpenIntent, OutboxRecord, Snapshot
-from orderflow.simulation.chance import seeded
-from orderflow.simulation.rules import STEPWISE, check_row
+from orderflow.core.decisions import Fold, Policy, handler_of, passed_over
+from orderflow.core.inbox import InboxState, ParkedEvent
+from orderflow.core.incoming import Incoming, Result, from_parked
+from orderflow.core.operations.editing import replacement
+from orderflow.core.operations.model import DeadLetter, EditRefusedError, StoredLetter
+from orderflow.core.processor import reopened
+from orderflow.core.retry import Backoff, RetryPolicy
+from orderflow.core.service import Fact, Ref, Row, Service
+from orderflow.core.store import Act, Changes, DataRefusedError, OpenIntent, OutboxRecord, Snapshot
+from orderflow.simulation.loop import seeded
+from orderflow.simulation.world import STEPWISE, check_row
 
 ATTEMPTS_MAX = 2
 AT_ONCE = Backoff(0, 0)

@@ -9,23 +9,18 @@ from contextlib import asynccontextmanager
 from dataclasses import fields, replace
 from typing import ClassVar
 
-from orderflow.messaging.catalogue import Catalogue
-from orderflow.messaging.decision import Decision, Handler
-from orderflow.messaging.engine import Engine
-from orderflow.messaging.engine_config import EngineConfig
-from orderflow.messaging.envelope import Envelope
-from orderflow.messaging.inbox import InboxState, ParkedEvent
-from orderflow.messaging.machine import IllegalTransitionError
-from orderflow.messaging.message import Message
-from orderflow.messaging.processor import Processor
-from orderflow.messaging.recovery.model import LetterFilter, Replay, ReplayPlan, ReplayState
-from orderflow.messaging.recovery.recovery import Recovery
-from orderflow.messaging.rows import Row, Rows
-from orderflow.messaging.store import Act, Plan, TransitionRefusedError
-from orderflow.messaging.stores.memory.store import MemoryStore
-from orderflow.messaging.stores.memory.writing import Rules
-from orderflow.messaging.transport import ProducerRecord, TopicSettings
-from orderflow.messaging.transports.memory import MemoryLog, MemoryTransport
+from orderflow.core.engine import Engine, EngineConfig
+from orderflow.core.inbox import InboxState, ParkedEvent
+from orderflow.core.messages import Catalogue, Envelope, Message
+from orderflow.core.operations.model import LetterFilter, Replay, ReplayPlan, ReplayState
+from orderflow.core.operations.recovery import Recovery
+from orderflow.core.processor import Processor
+from orderflow.core.service import Decision, Handler, IllegalTransitionError, Row, Rows
+from orderflow.core.store import Act, Plan, TransitionRefusedError
+from orderflow.core.testing import MemoryLog, MemoryTransport
+from orderflow.core.testing.state import Rules
+from orderflow.core.testing.store import MemoryStore
+from orderflow.core.transport import ProducerRecord, TopicSettings
 from tests.support.waiting import eventually
 from tests.unit.messaging.toy import Counted, Tally, ToyEvent, refuse_666, touches
 from tests.unit.messaging.world import World, record_of

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from orderflow.messaging.recovery.canary import (
+from orderflow.core.operations.model import ReplayPlan, ReplayProgress
+from orderflow.core.operations.replay import (
     UNDER_WAY_MAX,
     Done,
     Send,
@@ -15,7 +16,6 @@ from orderflow.messaging.recovery.canary import (
     since,
     step_size,
 )
-from orderflow.messaging.recovery.model import ReplayPlan, ReplayProgress
 
 ALL_AT_ONCE = ReplayPlan(canary=False)
 CANARY = ReplayPlan()

@@ -6,11 +6,16 @@ import asyncio
 
 import pytest
 
-from orderflow.messaging.identity import lock_id
-from orderflow.messaging.inbox import InboxState
-from orderflow.messaging.recovery.errors import ConfirmationNeededError, KeyBusyError, LetterMissingError
-from orderflow.messaging.recovery.model import LetterFilter, Moment
-from orderflow.messaging.store import Act
+from orderflow.core.identity import lock_id
+from orderflow.core.inbox import InboxState
+from orderflow.core.operations.model import (
+    ConfirmationNeededError,
+    KeyBusyError,
+    LetterFilter,
+    LetterMissingError,
+    Moment,
+)
+from orderflow.core.store import Act
 from tests.support.waiting import eventually
 from tests.unit.messaging.recovery.bench import ME, Bench, held_lock
 from tests.unit.messaging.toy import Counted
@@ -32,7 +37,7 @@ async def test_what_waits_behind_goes_on() -> None:
 
 
 async def test_what_waits_behind_is_tried_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orderflow.messaging.progress.LOOK_S", 3600.0)
+    monkeypatch.setattr("orderflow.core.progress.LOOK_S", 3600.0)
     bench = Bench()
     (head,) = await bench.bury("k")
     await bench.world.admit(Counted(name="k", amount=2))
@@ -111,7 +116,7 @@ async def test_what_is_not_parked_cannot_be_discarded() -> None:
 
 
 async def test_it_does_not_wait_long_for_live_traffic(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orderflow.messaging.recovery.locking.LOCK_WAIT_S", 0.05)
+    monkeypatch.setattr("orderflow.core.operations.editing.LOCK_WAIT_S", 0.05)
     bench = Bench()
     (head,) = await bench.bury("k")
     done = asyncio.Event()

@@ -9,16 +9,22 @@ import json
 import pytest
 from msgspec.structs import replace
 
-from orderflow.messaging.decision import Service
-from orderflow.messaging.identity import uuid5
-from orderflow.messaging.inbox import InboxState, ParkedEvent
-from orderflow.messaging.incoming import from_answer, from_record
-from orderflow.messaging.publisher import VALUE_MAX
-from orderflow.messaging.recovery.editing import changes_of, replacement
-from orderflow.messaging.recovery.errors import ConfirmationNeededError, EditRefusedError, LetterMissingError
-from orderflow.messaging.recovery.model import FieldChange, Moment, ReplayProgress
-from orderflow.messaging.store import Act
-from orderflow.messaging.transport import ConsumerRecord
+from orderflow.core.decisions import VALUE_MAX
+from orderflow.core.identity import uuid5
+from orderflow.core.inbox import InboxState, ParkedEvent
+from orderflow.core.incoming import from_answer, from_record
+from orderflow.core.operations.editing import changes_of, replacement
+from orderflow.core.operations.model import (
+    ConfirmationNeededError,
+    EditRefusedError,
+    FieldChange,
+    LetterMissingError,
+    Moment,
+    ReplayProgress,
+)
+from orderflow.core.service import Service
+from orderflow.core.store import Act
+from orderflow.core.transport import ConsumerRecord
 from tests.unit.messaging.recovery.bench import AS_FAST_AS_IT_GOES, DEAD, ME, Bench
 from tests.unit.messaging.toy import Asked, Counted, Opened, Said
 from tests.unit.messaging.world import header, outcomes, poisoned, record_of

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from orderflow.messaging.recovery.replay import BURST_S, Pace
+from orderflow.core.operations.replay import BURST_S, Pace
 
 
 def sends(rate: float, seconds: float, chance: random.Random, at_most: int = 1_000_000) -> list[tuple[float, int]]:

@@ -8,11 +8,10 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from orderflow.messaging.catalogue import Catalogue
-from orderflow.messaging.inbox import InboxState, ParkedEvent
-from orderflow.messaging.incoming import Incoming, from_record
-from orderflow.messaging.message import Message
-from orderflow.messaging.recovery.model import RehearsalVerdict
+from orderflow.core.inbox import InboxState, ParkedEvent
+from orderflow.core.incoming import Incoming, from_record
+from orderflow.core.messages import Catalogue, Message
+from orderflow.core.operations.model import RehearsalVerdict
 from tests.unit.messaging.recovery.bench import DEAD, Bench, Closed
 from tests.unit.messaging.toy import Asked, Counted, Movement, Opened
 from tests.unit.messaging.world import poisoned, record_of

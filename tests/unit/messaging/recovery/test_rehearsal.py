@@ -9,15 +9,14 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from orderflow.messaging.decision import Decision
-from orderflow.messaging.envelope import Envelope
-from orderflow.messaging.failures import InfrastructureError
-from orderflow.messaging.identity import lock_id
-from orderflow.messaging.incoming import from_record
-from orderflow.messaging.recovery.model import CausedEvent, LetterFilter, RehearsalVerdict, Rehearsed, RowChange
-from orderflow.messaging.rows import Rows
-from orderflow.messaging.store import StoreUnavailableError
-from orderflow.messaging.stores.memory.writing import Rules
+from orderflow.core.failures import InfrastructureError
+from orderflow.core.identity import lock_id
+from orderflow.core.incoming import from_record
+from orderflow.core.messages import Envelope
+from orderflow.core.operations.model import CausedEvent, LetterFilter, RehearsalVerdict, Rehearsed, RowChange
+from orderflow.core.service import Decision, Rows
+from orderflow.core.store import StoreUnavailableError
+from orderflow.core.testing.state import Rules
 from tests.support.waiting import eventually
 from tests.unit.messaging.recovery.bench import DEAD, Bench, Closed, held_lock
 from tests.unit.messaging.toy import Asked, Counted, Opened, refuse_666
@@ -185,7 +184,7 @@ async def test_a_database_that_goes_away_is_told() -> None:
 
 
 async def test_it_does_not_wait_long_for_live_traffic_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orderflow.messaging.recovery.rehearsal.LOCK_WAIT_S", 0.05)
+    monkeypatch.setattr("orderflow.core.operations.rehearsal.LOCK_WAIT_S", 0.05)
     bench = Bench()
     for name in ("a", "b", "c"):
         await bench.bury(name)

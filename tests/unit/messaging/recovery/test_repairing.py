@@ -11,26 +11,18 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from orderflow.messaging.catalogue import Catalogue
-from orderflow.messaging.decision import Decision, Handler, RefusedError, Restatement, Stated, Statement
-from orderflow.messaging.engine import Engine
-from orderflow.messaging.envelope import Envelope
-from orderflow.messaging.failures import FinalError
-from orderflow.messaging.identity import event_id, lock_id
-from orderflow.messaging.inbox import InboxState
-from orderflow.messaging.message import Event
-from orderflow.messaging.recovery.errors import (
-    ConfirmationNeededError,
-    EventUnreadError,
-    KeyBusyError,
-    RecoveryError,
-)
-from orderflow.messaging.recovery.repairing import Regard, Regarded, Repairs, Said
-from orderflow.messaging.retry import Backoff, RetryPolicy
-from orderflow.messaging.rows import Ref, Rows
-from orderflow.messaging.store import Act
-from orderflow.messaging.stores.memory.store import MemoryStore
-from orderflow.messaging.transports.memory import MemoryTransport
+from orderflow.core.engine import Engine
+from orderflow.core.failures import FinalError
+from orderflow.core.identity import event_id, lock_id
+from orderflow.core.inbox import InboxState
+from orderflow.core.messages import Catalogue, Envelope, Event
+from orderflow.core.operations.model import ConfirmationNeededError, EventUnreadError, KeyBusyError, RecoveryError
+from orderflow.core.operations.repairing import Regard, Regarded, Repairs, Said
+from orderflow.core.retry import Backoff, RetryPolicy
+from orderflow.core.service import Decision, Handler, Ref, RefusedError, Restatement, Rows, Stated, Statement
+from orderflow.core.store import Act
+from orderflow.core.testing import MemoryTransport
+from orderflow.core.testing.store import MemoryStore
 from tests.support.waiting import eventually
 from tests.unit.messaging.recovery.bench import ME, QUICK, Bench, held_lock
 from tests.unit.messaging.toy import Counted, Noticed, Put, Tally, Total, ToyEvent, intent_of, touches

@@ -7,16 +7,20 @@ from typing import Any
 
 import pytest
 
-from orderflow.messaging.inbox import InboxState
-from orderflow.messaging.recovery import replay as replaying
-from orderflow.messaging.recovery.errors import (
+from orderflow.core.inbox import InboxState
+from orderflow.core.operations import replay as replaying
+from orderflow.core.operations.model import (
     ConfirmationNeededError,
+    LetterFilter,
     NothingToReplayError,
+    Replay,
     ReplayMissingError,
+    ReplayPlan,
+    ReplayProgress,
+    ReplayState,
     ReplayStateError,
 )
-from orderflow.messaging.recovery.model import LetterFilter, Replay, ReplayPlan, ReplayProgress, ReplayState
-from orderflow.messaging.store import Act
+from orderflow.core.store import Act
 from tests.support.waiting import eventually
 from tests.unit.messaging.recovery.bench import AS_FAST_AS_IT_GOES, DEAD, ME, Bench
 from tests.unit.messaging.still_clock import StillClock
@@ -243,8 +247,8 @@ async def test_a_paused_replay_sends_no_more_and_goes_on_when_it_is_resumed() ->
 
 async def test_another_process_goes_on_after_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replaying, "LEASE_MS", 50)
-    monkeypatch.setattr("orderflow.messaging.progress.LOOK_S", 0.02)
-    monkeypatch.setattr("orderflow.messaging.progress.LOOK_AGAIN_S", 0.02)
+    monkeypatch.setattr("orderflow.core.progress.LOOK_S", 0.02)
+    monkeypatch.setattr("orderflow.core.progress.LOOK_AGAIN_S", 0.02)
     bench = Bench()
     await bench.bury(*NAMES)
     other = bench.process()
@@ -321,8 +325,8 @@ async def test_what_it_may_be_waiting_for_is_told() -> None:
 async def test_an_event_of_a_type_in_outage_stays_under_way_until_it_is_over_and_that_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("orderflow.messaging.progress.LOOK_S", 0.05)
-    monkeypatch.setattr("orderflow.messaging.progress.LOOK_AGAIN_S", 0.05)
+    monkeypatch.setattr("orderflow.core.progress.LOOK_S", 0.05)
+    monkeypatch.setattr("orderflow.core.progress.LOOK_AGAIN_S", 0.05)
     bench = Bench()
     (dead,) = await bench.bury("dead")
     live = [f"live-{n}" for n in range(12)]

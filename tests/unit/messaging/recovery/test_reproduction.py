@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from orderflow.cli.dlt.check import Unreadable, unreadable
-from orderflow.messaging.catalogue import Catalogue
-from orderflow.messaging.incoming import from_record
-from orderflow.messaging.recovery.model import StoredRow
+from orderflow.core.incoming import from_record
+from orderflow.core.messages import Catalogue
+from orderflow.core.operations.model import StoredRow
 from tests.unit.messaging.recovery.bench import ME, Bench
 from tests.unit.messaging.toy import Counted
 from tests.unit.messaging.world import poisoned, record_of

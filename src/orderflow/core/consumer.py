@@ -1,0 +1,434 @@
+"""Consuming a subscription: poll, process, commit the offset; and the bounded buffer of records that have to wait.
+
+Database first, offset second. What the processor defers stays here as a *paused record*: uncommitted, each key's in
+order, while all other keys flow past it. A restart begins with the first paused record, and the inbox knows the rest.
+The buffer is bounded. When it is full, what waits for the end of an outage is parked in the database, up to the
+parking quota; beyond that the consumer does not poll any more, which is *back-pressure*, and says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+
+from msgspec.structs import replace
+
+from orderflow.core.circuit_breaker import CircuitBreakers
+from orderflow.core.cloudevents import type_of
+from orderflow.core.crash_points import Point, reached
+from orderflow.core.incoming import Incoming, Result, from_record
+from orderflow.core.processor import Processor
+from orderflow.core.retry import FailureStreak, RetryLoop
+from orderflow.core.service import Subscription
+from orderflow.core.telemetry import Outcome
+from orderflow.core.timing import Pacer
+from orderflow.core.transport import (
+    Consumer,
+    ConsumerRecord,
+    TopicMissingError,
+    Transport,
+    TransportUnavailableError,
+    size_of,
+)
+
+LONG_BATCH = 3
+"""A batch that has been committed in so many parts goes on well, however long it takes; most have one or two."""
+
+NO_EXCUSE = (TransportUnavailableError, TopicMissingError)
+
+RECORDS_MAX = 2_000
+BYTES_MAX = 64 * 1024 * 1024
+
+PROBES_KEPT = 100
+"""When the buffer is full, the rest of what has failed is parked; of so many keys the head stays, to probe with."""
+
+Partition = tuple[str, int]
+
+
+class ConsumerLoop:
+    """One subscription of the service. `unread` are the wire names of events that it passes over.
+
+    `joining` is awaited before a group is joined; `commits` tells how many batches of the consumer were committed.
+    """
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        unread: frozenset[bytes],
+        dispatcher: Dispatcher,
+        transport: Transport,
+        pacer: Pacer,
+        retries: RetryLoop,
+        batch_max: int,
+        joining: Callable[[str, Sequence[str]], Awaitable[None]],
+        commits: Callable[[], int],
+    ) -> None:
+        self.worked = False
+        self.consumer = subscription.consumer
+        self._topics = subscription.topics
+        self._unread = unread
+        self._dispatcher = dispatcher
+        self._transport = transport
+        self._pacer = pacer
+        self._retries = retries
+        self._batch_max = batch_max
+        self._joining = joining
+        self._commits = commits
+        self._commits_before: int | None = None
+        self._member: Consumer | None = None
+        self._poll_task: asyncio.Task[Sequence[ConsumerRecord]] | None = None
+        self._polling = False
+        self._closing = asyncio.Event()
+
+    @property
+    def problem(self) -> str:
+        """Why records wait although the database is there; "" when they do not."""
+        return self._dispatcher.problem
+
+    def excuse(self, place: str) -> str:
+        """Why records of a place ("topic/partition") wait, where that is known; "" when it is not.
+
+        That the log cannot be reached is no excuse: who asks has just reached it.
+        """
+        if self._retries.error is not None and not isinstance(self._retries.error, NO_EXCUSE):
+            return self._retries.problem
+        return self._dispatcher.excuse(_partition(place))
+
+    def holds(self, place: str) -> bool:
+        """Whether the place is this member's to read: it has it, or has none at all although it should."""
+        held = self._member.assignment() if self._member is not None else frozenset()
+        return not held or _partition(place) in held
+
+    @property
+    def strides(self) -> int:
+        """How far one long batch has come, which commits part by part; 0 when there is none."""
+        commits = 0 if self._commits_before is None else self._commits() - self._commits_before
+        return commits if commits >= LONG_BATCH else 0
+
+    async def run(self) -> None:
+        """Consume until `close`; then return when the batch in hand is committed. Paused records are not.
+
+        May be cancelled and run anew: it joins its group as a new member then.
+        """
+        self._member = None
+        try:
+            while not self._closing.is_set():
+                await self._retries.until_done(self._step)
+        finally:
+            await self._leave()
+            if self._poll_task is not None:
+                task, self._poll_task = self._poll_task, None
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Take no more records. `run` returns when the batch in hand is committed and the group is left."""
+        self._closing.set()
+        if self._polling:
+            await self._leave()
+
+    async def _step(self) -> None:
+        """Poll, process, commit. Each is retried until it succeeds, whatever it raises, before the next poll, which
+        would commit past these records; and nothing else commits the last ones of a quiet topic. So a database that
+        is away burns no attempt and costs no membership.
+        """
+        if self._closing.is_set():
+            return
+        if self._member is None:
+            await self._joining(self.consumer, self._topics)
+            self._member = await self._transport.subscribe(self.consumer, self._topics)
+            reached(Point.CONSUMER_JOINED)
+        member = self._member
+        await self._pacer.gather()
+        records = await self._poll(member)
+        if self._closing.is_set() and not records:
+            return
+        if records:
+            self._pacer.started(len(records))
+            reached(Point.CONSUMER_POLLED)
+        read = [record for record in records if type_of(record) not in self._unread]
+        if read or self._dispatcher.wait_s is not None:
+            await self._retries.until_done(lambda: self._process(read))
+        done = self._dispatcher.committable(records)
+        if done:
+            reached(Point.CONSUMER_CARRIED)
+            await self._retries.until_done(lambda: member.settle(done))
+            reached(Point.OFFSETS_NOTED)
+            self.worked = True
+        if records:
+            self._pacer.ended()
+
+    async def _poll(self, member: Consumer) -> Sequence[ConsumerRecord]:
+        """The next records; none when a paused one may be tried before they come.
+
+        A poll that takes longer than that goes on: one that is cancelled could lose what it had fetched.
+        """
+        wait_s = self._dispatcher.wait_s
+        if self._closing.is_set():
+            return ()
+        self._polling = True
+        try:
+            if self._poll_task is None:
+                if wait_s is None:
+                    return await member.poll(self._batch_max)
+                if not self._dispatcher.has_room:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(wait_s):
+                            await self._closing.wait()
+                    return ()
+                self._poll_task = asyncio.get_running_loop().create_task(member.poll(self._batch_max))
+            await asyncio.wait({self._poll_task}, timeout=wait_s)
+            if not self._poll_task.done():
+                return ()
+            task, self._poll_task = self._poll_task, None
+            return task.result()
+        finally:
+            self._polling = False
+
+    async def _process(self, records: Sequence[ConsumerRecord]) -> None:
+        self._commits_before = self._commits()
+        try:
+            await self._dispatcher.process(records, carefully=self._retries.is_troubled)
+        finally:
+            self._commits_before = None
+
+    async def _leave(self) -> None:
+        if self._member is not None:
+            with suppress(TransportUnavailableError):
+                await self._member.close()
+
+
+class Dispatcher:
+    """Decides which records of a consumer go to the processor now: those polled, unless one of their key is paused,
+    and of the paused ones those whose time has come. Order within a key is kept.
+
+    `full` reports that the parking quota is used up, and says when to look again.
+    """
+
+    def __init__(self, consumer: str, processor: Processor, full: FailureStreak, batch_max: int) -> None:
+        self._consumer = consumer
+        self._processor = processor
+        self._breakers: CircuitBreakers = processor.watch(consumer)
+        self._full = full
+        self._batch_max = batch_max
+        self._paused = PausedRecords()
+
+    @property
+    def wait_s(self) -> float | None:
+        """How long until a paused record may be tried; None: there is none."""
+        if not self._paused:
+            return None
+        waits = [self._breakers.open[each].probe_in_s for each in self._types(failed=True)]
+        waits += [self._untried_in_s(each) or self._full.wait_s for each in self._types(failed=False)]
+        return min(waits)
+
+    @property
+    def problem(self) -> str:
+        """Why events wait that cannot be parked; "" when none does."""
+        return self._full.problem
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more records may be polled."""
+        return not self._paused.is_full
+
+    def excuse(self, partition: Partition) -> str:
+        """Why records of this partition wait here; "" when they do not."""
+        if self.has_room and not self._paused.holds(partition):
+            return ""
+        return self._full.problem or self._breakers.problem
+
+    async def process(self, records: Sequence[ConsumerRecord], *, carefully: bool) -> None:
+        """Process these, and the paused ones that may go. `carefully`: one alone first, to see whether it goes.
+
+        May be repeated. Raises StoreUnavailableError, InfrastructureError.
+        """
+        batch = [from_record(record, self._processor.service.catalogue) for record in records]
+        waited: set[str] = set()
+        if self._paused:
+            waited = self._types(failed=True)
+            await self._probe()
+            batch = self._next(batch)
+        if carefully and batch:
+            await self._processor.admit(self._consumer, batch[:1])
+        if batch:
+            self._note(await self._processor.admit(self._consumer, batch))
+        if self._paused.is_full:
+            await self._park_overflow()
+        for event_type in sorted(waited - self._types(failed=True)) if waited else ():
+            self._breakers.nothing_left(event_type)
+
+    def committable(self, records: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
+        """What may be committed after these were processed."""
+        return self._paused.committable(records)
+
+    async def _probe(self) -> None:
+        """Half-open: of each type in outage, try as many keys that failed as the breaker allows, each time others."""
+        for event_type, breaker in list(self._breakers.open.items()):
+            heads = [head for head in self._heads(failed=True) if head.event_type == event_type]
+            if heads and not breaker.probe_in_s:
+                self._note(await self._processor.admit(self._consumer, heads[: breaker.width]))
+
+    def _next(self, batch: Sequence[Incoming]) -> list[Incoming]:
+        """Those of the batch that are not behind a paused one, and the paused ones that may go."""
+        fresh: list[Incoming] = []
+        for incoming in batch:
+            if incoming.key in self._paused:
+                self._paused.add(incoming)
+            else:
+                fresh.append(incoming)
+        ready: list[Incoming] = []
+        for head in () if self._full.wait_s else self._ready():
+            if len(ready) >= self._batch_max:
+                break
+            ready.extend(islice(self._paused.queue(head.key), self._batch_max - len(ready)))
+        return fresh + ready
+
+    def _ready(self) -> Iterator[Incoming]:
+        """The heads that wait for no outage. Where not all can be tried, the newest go in turn with the oldest."""
+        waiting = deque(head for head in self._heads(failed=False) if not self._untried_in_s(head.event_type))
+        while waiting:
+            yield waiting.pop()
+            if waiting:
+                yield waiting.popleft()
+
+    def _untried_in_s(self, event_type: str) -> float:
+        breaker = self._breakers.open.get(event_type)
+        return breaker.untried_in_s if breaker is not None else 0.0
+
+    def _heads(self, *, failed: bool) -> list[Incoming]:
+        """The first paused record of each key in turn: of the keys that failed in an outage, or of the others."""
+        return [head for head in self._paused.heads() if self._breakers.waits(head) is failed]
+
+    def _types(self, *, failed: bool) -> set[str]:
+        return {head.event_type for head in self._heads(failed=failed)}
+
+    def _note(self, results: Sequence[Result]) -> None:
+        """Pause what was deferred, let go of the rest."""
+        deferred = [result for result in results if result.outcome is Outcome.DEFERRED]
+        if not deferred and not self._paused:
+            return
+        for result in results:
+            if result.outcome is not Outcome.DEFERRED:
+                self._paused.remove(result.incoming)
+        for result in deferred:
+            self._paused.add(result.incoming)
+        for key in {result.incoming.key: None for result in deferred}:
+            self._paused.put_off(key)
+        crowded = [result.incoming.key for result in deferred if result.crowded]
+        if crowded:
+            self._full.failed(_quota_used_up(len(crowded), crowded[0]))
+        elif self.has_room and not self._heads(failed=False):
+            self._full.succeeded()
+
+    async def _park_overflow(self) -> None:
+        """Park what waits for the end of an outage, so that the rest flows on. Some keys stay, to probe with."""
+        overflow = self._heads(failed=True)[PROBES_KEPT:]
+        batch = [incoming for head in overflow for incoming in self._paused.queue(head.key)]
+        for start in range(0, len(batch), self._batch_max):
+            if self._full.wait_s:
+                return
+            self._note(await self._processor.hold(self._consumer, batch[start : start + self._batch_max]))
+
+
+class PausedRecords:
+    """The records of a consumer that wait, each key's in order; and what of its partitions may be committed."""
+
+    def __init__(self) -> None:
+        self._queues: dict[str, deque[Incoming]] = {}
+        self._records: dict[Partition, dict[int, ConsumerRecord]] = {}
+        self._count = 0
+        self._bytes = 0
+        self._last: dict[Partition, ConsumerRecord] = {}
+        self._committed: dict[Partition, int] = {}
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._queues
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many records or bytes are here as may be."""
+        return self._count >= RECORDS_MAX or self._bytes >= BYTES_MAX
+
+    def holds(self, partition: Partition) -> bool:
+        """Whether anything of this partition is here."""
+        return partition in self._records
+
+    def heads(self) -> Iterator[Incoming]:
+        """The first of each key. Those put off longest ago come first."""
+        return (queue[0] for queue in self._queues.values())
+
+    def queue(self, key: str) -> Iterable[Incoming]:
+        """All of a key, in order."""
+        return self._queues.get(key, ())
+
+    def add(self, incoming: Incoming) -> None:
+        """Keep it, behind the others of its key. One that was delivered again is kept once."""
+        record = incoming.record
+        assert record is not None
+        records = self._records.setdefault((record.topic, record.partition), {})
+        if record.offset not in records:
+            records[record.offset] = record
+            self._count += 1
+            self._bytes += size_of(record)
+            self._queues.setdefault(incoming.key, deque()).append(incoming)
+
+    def put_off(self, key: str) -> None:
+        """Let the other keys go first the next time."""
+        self._queues[key] = self._queues.pop(key)
+
+    def remove(self, incoming: Incoming) -> None:
+        """Its time has come; the next of its key comes after the other keys. Without effect if it is not here."""
+        record, queue = incoming.record, self._queues.get(incoming.key)
+        if record is None or queue is None:
+            return
+        partition = (record.topic, record.partition)
+        records = self._records.get(partition, {})
+        if records.pop(record.offset, None) is not None:
+            self._count -= 1
+            self._bytes -= size_of(record)
+            was_head = queue[0] == incoming
+            queue.remove(incoming)
+            if not queue:
+                del self._queues[incoming.key]
+            elif was_head:
+                self.put_off(incoming.key)
+            if not records:
+                del self._records[partition]
+
+    def committable(self, polled: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
+        """What to commit after these were processed or paused: no partition past its first paused record."""
+        if not self._records and not self._last:
+            return polled
+        for record in polled:
+            self._last[record.topic, record.partition] = record
+        found: list[ConsumerRecord] = []
+        for partition, last in list(self._last.items()):
+            paused = self._records.get(partition)
+            if paused is None:
+                del self._last[partition]
+                self._committed.pop(partition, None)
+                found.append(last)
+            elif (first := min(paused)) != self._committed.get(partition, 0):
+                self._committed[partition] = first
+                found.append(replace(paused[first], offset=first - 1))
+        return found
+
+
+def _partition(place: str) -> Partition:
+    topic, _, number = place.rpartition("/")
+    return topic, int(number)
+
+
+def _quota_used_up(count: int, key: str) -> str:
+    waiting = "1 event waits (key" if count == 1 else f"{count} events wait (one of key"
+    return (
+        f"{waiting} {key!r}) because the parking quota is used up: too many keys are parked, or too many events "
+        "behind one key; replay or discard parked events to make room"
+    )

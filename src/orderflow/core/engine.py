@@ -1,0 +1,458 @@
+"""How the core of a service behaves."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from orderflow.core.consumer import ConsumerLoop, Dispatcher
+from orderflow.core.crash_points import Point, reached
+from orderflow.core.decisions import Policy
+from orderflow.core.failures import InfrastructureError
+from orderflow.core.identity import uuid7
+from orderflow.core.incoming import from_command
+from orderflow.core.messages import Command
+from orderflow.core.operations.overruling import Overruling
+from orderflow.core.operations.port import OperatedStore
+from orderflow.core.operations.recovery import Recovery
+from orderflow.core.operations.replay import ReplayRunner
+from orderflow.core.processor import Processor
+from orderflow.core.progress import Part, Parts, ProgressWatch
+from orderflow.core.relay import BATCH_MAX, Relay
+from orderflow.core.retries import Retrier
+from orderflow.core.retry import Backoff, FailureStreak, RetryLoop, RetryPolicy
+from orderflow.core.service import RefusedError, Service, Subscription
+from orderflow.core.side_effects import Gateway, GroupCommitQueue, QueueFullError, SideEffectRunner
+from orderflow.core.store import Changes, StoreUnavailableError
+from orderflow.core.telemetry import OutboxPurged, Signals
+from orderflow.core.timing import Clock, Pacer
+from orderflow.core.transport import Transport
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """How the core behaves; one default for all loads. Times are in ms. `release` is the version of the code.
+
+    What is tried again, or waits, for longer than `alarm_age_ms` is an alarm.
+    Behind `parked_keys_max` parked keys of a consumer, or `parked_depth_max` events of one key, the partition waits.
+    """
+
+    batch_max: int = 500
+    pace_max_ms: float = 20.0
+    command_queue_max: int = 4096
+    attempts_max: int = 6
+    retry_first_ms: int = 2_500
+    retry_ceiling_ms: int = 40_000
+    parked_keys_max: int = 10_000
+    parked_depth_max: int = 1_000
+    infrastructure_first_ms: int = 100
+    infrastructure_ceiling_ms: int = 5_000
+    ask_again_first_ms: int = 500
+    ask_again_ceiling_ms: int = 60_000
+    gateway_concurrency: int = 256
+    gateway_queue_max: int = 2048
+    intent_lease_ms: int = 8_000
+    alarm_age_ms: int = 600_000
+    outbox_slots: int = 16
+    outbox_keep_ms: int = 24 * 3_600_000
+    release: str = ""
+
+    @property
+    def longest_wait_ms(self) -> int:
+        """No delay and no lease that a database dates is longer: a second is left for statements that wait."""
+        return max(self.retry_ceiling_ms, self.ask_again_ceiling_ms, self.intent_lease_ms) + 1_000
+
+
+def policy_of(config: EngineConfig, chance: random.Random) -> Policy:
+    """What a fold needs of it."""
+    return Policy(
+        retry=RetryPolicy(Backoff(config.retry_first_ms, config.retry_ceiling_ms), config.attempts_max),
+        away=Backoff(config.infrastructure_first_ms, config.infrastructure_ceiling_ms),
+        ask_again=Backoff(config.ask_again_first_ms, config.ask_again_ceiling_ms),
+        chance=chance,
+        slots=config.outbox_slots,
+        lease_ms=config.intent_lease_ms,
+        release=config.release,
+        parked_keys_max=config.parked_keys_max,
+        parked_depth_max=config.parked_depth_max,
+    )
+
+
+PURGE_EVERY_S = 60.0
+CANCEL_AGAIN_S = 1.0
+
+
+class OverloadedError(Exception):
+    """Too many commands wait already; try again in `retry_after_s`."""
+
+    def __init__(self, retry_after_s: int = 1) -> None:
+        super().__init__("too many commands are waiting")
+        self.retry_after_s = retry_after_s
+
+
+class DecisionFailedError(Exception):
+    """The decision over a command raised, or the database refused it: a defect of ours. Nothing was stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What hinders the service, by component, and what does not and yet needs a person. Empty when all is well."""
+
+    problems: Mapping[str, str]
+    alarms: Mapping[str, str] = field(default_factory=dict)
+
+
+class Engine:
+    """Runs one service in this process. Several processes of one service share its work.
+
+    `held` says why a consumer is made to stand still from outside; "" when it is not.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        store: OperatedStore,
+        transport: Transport,
+        *,
+        gateway: Gateway | None,
+        signals: Signals,
+        clock: Clock,
+        chance: random.Random,
+        config: EngineConfig,
+        held: Callable[[str], str] = lambda _: "",
+        end: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.service = service
+        self._store = store
+        self._transport = transport
+        self._signals = signals
+        self._clock = clock
+        self._chance = chance
+        self._config = config
+        self._steps: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._patiences: dict[str, RetryLoop] = {}
+        self._commits: Counter[str] = Counter()
+        self._draining = False
+        self._held = held
+        self._processor = Processor(service, store, policy_of(config, chance), signals, clock, self._committed)
+        self._commands_patience = self._patience("commands", ceiling_ms=1_000)
+        self._commands, self._answers = self._group_commit(), self._group_commit()
+        pacer = self._pacer(BATCH_MAX)
+        self._relay = Relay(service.name, store.outbox(), transport, pacer, signals, clock)
+        self._loops = [self._consumer_loop(each, transport) for each in service.subscriptions]
+        consumers = dict.fromkeys((service.name, *(each.consumer for each in service.subscriptions)))
+        self._retriers = {each: Retrier(each, self._processor, store, signals, clock) for each in consumers}
+        self._runner = self._side_effect_runner(gateway) if gateway else None
+        self._replays = ReplayRunner(store.recovery, self._lag, self._retry, clock)
+        self.recovery = self._recovery()
+        self._progress = self._progress_watch(end)
+        self.overruling = Overruling(service, list(self._retriers), self._processor.watch, store.recovery, clock)
+
+    def start(self) -> None:
+        """Start consuming, relaying and retrying. What is away is waited for, and told by signals."""
+        self._forever(self._commands_patience, self._commands.step)
+        self._forever(self._patience("answers"), self._answers.step)
+        self._forever(self._patience("relay"), self._relay.step)
+        self._forever(self._patience("relay wake-up"), self._relay.listen)
+        self._forever(self._patience("purge"), self._purge)
+        for consumer, retrier in self._retriers.items():
+            retrier.poke(0)
+            self._forever(self._patience(f"retry {consumer}"), retrier.step)
+        self._replays.poke()
+        self._forever(self._patience("replays"), self._replays.step)
+        self._forever(self._patience("outages"), self.overruling.step)
+        if self._runner is not None:
+            self._runner.wake()
+            self._forever(self._patience("intents"), self._runner.step)
+        for loop in self._loops:
+            self._run(f"consumer {loop.consumer}", loop.run)
+        self._forever(self._patience("progress"), self._progress.step)
+
+    async def submit(self, command: Command, *, traceparent: str | None = None) -> object:
+        """Carry a command in; returns the decision's answer after the commit.
+
+        Raises RefusedError (nothing stored), OverloadedError, DecisionFailedError, StoreUnavailableError.
+        """
+        if self._draining or self._commands_patience.waiting:
+            raise StoreUnavailableError(self._commands_patience.problem or "the service is stopping")
+        incoming = from_command(command, f"/orderflow/{self.service.name}", traceparent, self._new_id())
+        try:
+            result = await self._commands.submit(incoming)
+        except QueueFullError as error:
+            raise OverloadedError from error
+        except InfrastructureError as error:
+            raise StoreUnavailableError(str(error)) from error
+        reached(Point.COMMAND_ANSWERING)
+        if result.refusal is None:
+            return result.answer
+        if isinstance(result.refusal, RefusedError):
+            raise result.refusal
+        raise DecisionFailedError(str(result.refusal)) from result.refusal
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take nothing more, finish what is in hand, publish it, leave. After `timeout_s` the rest is left.
+
+        What is left is not lost: it is in the database, and is found at the next start.
+        """
+        self._draining = True
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._finish()
+        finally:
+            await self.kill()
+        reached(Point.DRAIN_CLOSED)
+
+    async def kill(self) -> None:
+        """Stop at once; what is in hand is left as a crash would leave it."""
+        self._draining = True
+        if self._runner is not None:
+            await self._runner.cancel()
+        while pending := [task for task in self._tasks.values() if not task.done()]:
+            await cancelled(pending)
+        for queue in (self._commands, self._answers):
+            queue.close()
+        await self._relay.close()
+
+    def health(self) -> Health:
+        """What the parts are waiting for at this moment, outages with their evidence included."""
+        problems = self._known_problems()
+        return Health(_with(problems, self._progress.stalls), self._progress.alarms)
+
+    def _known_problems(self) -> dict[str, str]:
+        problems = {each.component: each.problem for each in self._patiences.values() if each.waiting}
+        for consumer in self._retriers:
+            outage = self._processor.watch(consumer).problem
+            if outage:
+                problems.setdefault(f"consumer {consumer}", outage)
+        return problems | {f"parking {each.consumer}": each.problem for each in self._loops if each.problem}
+
+    async def _finish(self) -> None:
+        if not self._tasks:
+            return
+        reached(Point.DRAIN_BEGUN)
+        for loop in self._loops:
+            await loop.close()
+        consuming = [self._tasks[f"consumer {loop.consumer}"] for loop in self._loops]
+        await asyncio.gather(*consuming, return_exceptions=True)
+        reached(Point.DRAIN_CONSUMED)
+        await self._commands.idle()
+        if self._runner is not None:
+            await self._runner.finish()
+        await self._answers.idle()
+        reached(Point.DRAIN_ANSWERED)
+        await self._relay.flush()
+        reached(Point.DRAIN_PUBLISHED)
+
+    def _committed(self, changes: Changes) -> None:
+        """Hand on what a batch has written to those who act on it. The tables stay the truth."""
+        self._commits[changes.consumer] += 1
+        if changes.outbox:
+            self._relay.wake()
+            if not self._relay.slots.issuperset(row.slot for row in changes.outbox):
+                self._store.notify_relays()
+        if changes.parked or changes.reparked:
+            self._retriers[changes.consumer].poke_for([*changes.parked, *changes.reparked])
+        if self._runner is not None and not self._draining:
+            self._runner.drop(changes.closed_intents)
+            self._runner.take(changes.opened)
+            self._runner.poke(changes.postponed)
+
+    def _recovery(self) -> Recovery:
+        return Recovery(
+            self._processor,
+            self._store,
+            lag=self._lag,
+            problems=lambda: self.health().problems,
+            on_replay=self._replays.poke,
+            on_discard=self._discarded,
+            on_repair=self._committed,
+            new_id=self._new_id,
+        )
+
+    def _new_id(self) -> UUID:
+        return uuid7(self._clock.wall_ms(), self._chance)
+
+    def _discarded(self, changes: Changes) -> None:
+        """An operator has given up a parked event: the next of its key is due."""
+        self._committed(changes)
+        self._retry(changes.consumer)
+
+    async def _lag(self) -> int:
+        """How many records the consumers of this service are behind, in all."""
+        total = 0
+        for each in self.service.subscriptions:
+            total += sum(part.lag for part in await self._transport.lag(each.consumer, each.topics))
+        return total
+
+    def _retry(self, consumer: str) -> None:
+        """Something parked at the consumer is due now. One that this release does not run has no retrier."""
+        if consumer in self._retriers:
+            self._retriers[consumer].poke(0)
+
+    async def _purge(self) -> None:
+        await self._clock.sleep(PURGE_EVERY_S)
+        segments = await self._store.purge(self._config.outbox_keep_ms)
+        if segments:
+            self._signals.emit(OutboxPurged(self.service.name, segments))
+
+    def _forever(self, patience: RetryLoop, step: Callable[[], Awaitable[None]]) -> None:
+        self._run(patience.component, lambda: patience.forever(step))
+
+    def _run(self, component: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._steps[component] = work
+        self._tasks[component] = asyncio.get_running_loop().create_task(work())
+
+    def _begin_anew(self, component: str) -> None:
+        """End the part where it stands, as a crash would, and begin it again."""
+        work = self._steps[component]
+
+        async def again(old: asyncio.Task[None]) -> None:
+            await cancelled([old])
+            if not self._draining:
+                await work()
+
+        if not self._draining:
+            self._tasks[component] = asyncio.get_running_loop().create_task(again(self._tasks[component]))
+
+    def _patience(self, component: str, ceiling_ms: int | None = None) -> RetryLoop:
+        ceiling_ms = ceiling_ms or self._config.infrastructure_ceiling_ms
+        backoff = Backoff(self._config.infrastructure_first_ms, ceiling_ms)
+        patience = RetryLoop(self.service.name, component, backoff, self._signals, self._clock, self._chance)
+        self._patiences[component] = patience
+        return patience
+
+    def _pacer(self, full: int, least_ms: float = 0.0) -> Pacer:
+        return Pacer(self._clock, self._config.pace_max_ms, full, least_ms=least_ms)
+
+    def _group_commit(self) -> GroupCommitQueue:
+        return GroupCommitQueue(
+            self.service.name,
+            self._processor,
+            self._pacer(self._config.batch_max),
+            self._config.batch_max,
+            self._config.command_queue_max,
+        )
+
+    def _consumer_loop(self, subscription: Subscription, transport: Transport) -> ConsumerLoop:
+        config, consumer = self._config, subscription.consumer
+        away = policy_of(config, self._chance).away
+        full = FailureStreak(self.service.name, f"parking {consumer}", away, self._signals, self._clock, self._chance)
+        return ConsumerLoop(
+            subscription,
+            self.service.unread(),
+            Dispatcher(consumer, self._processor, full, config.batch_max),
+            transport,
+            self._pacer(config.batch_max, subscription.pace_ms),
+            self._patience(f"consumer {consumer}"),
+            config.batch_max,
+            self._before_joining,
+            lambda: self._commits[consumer],
+        )
+
+    async def _before_joining(self, consumer: str, topics: Sequence[str]) -> None:
+        await self._progress.before_joining(consumer, topics)
+
+    def _progress_watch(self, end: Callable[[str], None]) -> ProgressWatch:
+        consumers = {
+            loop.consumer: (self._consumer_part(loop), each.topics)
+            for loop, each in zip(self._loops, self.service.subscriptions, strict=True)
+        }
+        relay = Part(
+            "relay",
+            lambda: self._relay.worked,
+            lambda _: self._trouble("relay"),
+            lambda slot: not self._relay.slots or int(slot) in self._relay.slots,
+            wake=self._relay.wake,
+        )
+        retriers = {name: self._retrier_part(name, each) for name, each in self._retriers.items()}
+        runner = self._runner
+        intents = self._intents_part(runner) if runner else None
+        return ProgressWatch(
+            self.service.name,
+            Parts(
+                consumers=consumers,
+                relay=relay,
+                unmarked=lambda: self._relay.unmarked,
+                held=lambda: self._relay.held,
+                retriers=retriers,
+                intents=intents,
+                replays=self._replays.poke,
+            ),
+            self._store,
+            self._transport,
+            self._signals,
+            self._clock,
+            anew=self._begin_anew,
+            end=end,
+            problems=self._known_problems,
+            alarm_age_ms=self._config.alarm_age_ms,
+        )
+
+    def _consumer_part(self, loop: ConsumerLoop) -> Part:
+        return Part(
+            f"consumer {loop.consumer}",
+            lambda: loop.worked,
+            lambda place: self._held(loop.consumer) or loop.excuse(place),
+            loop.holds,
+            lambda: loop.strides,
+        )
+
+    def _retrier_part(self, consumer: str, retrier: Retrier) -> Part:
+        component = f"retry {consumer}"
+        return Part(
+            component,
+            lambda: retrier.worked,
+            lambda place: self._trouble(component) or retrier.excuse(place),
+            wake=lambda: retrier.poke(0),
+            wants_looks=lambda: retrier.wants_looks,
+        )
+
+    def _intents_part(self, runner: SideEffectRunner) -> Part:
+        return Part("intents", lambda: runner.worked, lambda _: self._intents_excuse(runner), wake=runner.wake)
+
+    def _intents_excuse(self, runner: SideEffectRunner) -> str:
+        return next((why for why in map(self._trouble, ("gateway", "intents", "answers")) if why), runner.excuse)
+
+    def _trouble(self, component: str) -> str:
+        """What hinders it, as long as no try has succeeded since."""
+        patience = self._patiences.get(component)
+        return patience.problem if patience is not None else ""
+
+    def _side_effect_runner(self, gateway: Gateway) -> SideEffectRunner:
+        return SideEffectRunner(
+            self.service.name,
+            gateway,
+            self._store,
+            self._answers,
+            self._patience("gateway"),
+            self._signals,
+            self._clock,
+            concurrency=self._config.gateway_concurrency,
+            queue_max=self._config.gateway_queue_max,
+            lease_ms=self._config.intent_lease_ms,
+        )
+
+
+async def cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Return when all have ended. Told again: Python 3.11 can lose a cancellation in `asyncio.wait_for`."""
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
+
+
+def _with(problems: Mapping[str, str], stalls: Mapping[str, str]) -> Mapping[str, str]:
+    """Both, without saying a thing twice."""
+    both = dict(problems)
+    for component, stall in stalls.items():
+        known = both.get(component, "")
+        both[component] = stall if stall.startswith(known) else f"{known}; {stall}"
+    return both

@@ -1,0 +1,294 @@
+"""The outbox as its relays see it: slots owned by session locks of the connection that also marks rows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+
+import asyncpg
+
+from orderflow.core.postgres import functions
+from orderflow.core.postgres.sessions import Connection, LockedError, Session, connect
+from orderflow.core.store import Heard, OutboxRecord, StoreUnavailableError, beat_s, fair_share
+from orderflow.core.transport import size_of
+
+SLOT_LOCKS = 1868981601
+PRESENCE_LOCKS = 1868981602
+CHANNEL = "orderflow_outbox"
+MOVED = " slots"
+"""Ends a notification that slots may change hands; any other says that rows are there."""
+
+MARKED_WITH_LOOK_MAX = 100
+"""So many rows are marked and passed over in one statement; for more, two are cheaper than the comparisons."""
+
+LEAVE_S = 0.5
+SPACING_S = 0.02
+FRESH_BYTES_MAX = 16 * 1024 * 1024
+OVERHEAD_BYTES = 1024
+"""About what a record takes beside its bytes."""
+SETTINGS = {
+    # A mark that a crash of the server takes back only causes its rows to be published again.
+    "synchronous_commit": "off",
+    # Who holds a row that is to be marked holds up nobody else: it is marked later.
+    "lock_timeout": "200",
+}
+
+
+class PostgresOutboxReader:
+    """See `messaging.store.OutboxReader`.
+
+    Owning is a lock of the server, so a reader whose connection is cut owns nothing, whatever it
+    believes: its next statement raises StoreUnavailableError, and `claim_slots` connects anew. A process that stands
+    still keeps its connection, so the others end it: `silence_s` after its last statement. `wait` sees to it that a
+    process that is alive is never that silent.
+    Rows that were offered to it are looked up in the table, but not read from it. Notifications that begin with
+    `own_name` are not heard. `forget` is called once, on close.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        application_name: str,
+        queries: Mapping[str, str],
+        slots: int,
+        own_name: str,
+        forget: Callable[[PostgresOutboxReader], None],
+        silence_s: float,
+    ) -> None:
+        self._queries = queries
+        self._slots = slots
+        self._own_name = own_name
+        self._forget = forget
+        self._silence_s = silence_s
+        self._session = Session(
+            partial(connect, url, application_name=application_name, lookups_only=True, settings=SETTINGS),
+            begin=self._be_present,
+            on_notify=self._heard,
+            on_loss=self._lost,
+        )
+        self._woken = asyncio.Event()
+        self._closed = False
+        self._fresh = FreshRecords()
+        self._moved = False
+        self.held: frozenset[int] = frozenset()
+        self.owned: frozenset[int] = frozenset()
+
+    async def claim_slots(self) -> frozenset[int]:
+        """One statement when nothing changes. Call it between batches: a slot given up may be taken at once."""
+        if self._closed:
+            raise StoreUnavailableError("the outbox reader is closed")
+        await self._session.listen(CHANNEL)
+        owned = await self._claim()
+        if owned != self.owned:
+            self._fresh.clear()
+        self.owned = owned
+        return self.owned
+
+    def offer(self, records: Sequence[OutboxRecord]) -> None:
+        """Rows that this process has committed."""
+        self._fresh.add(records, self.owned)
+
+    async def unsent(self, limit: int, acknowledged: Collection[int] = ()) -> Sequence[OutboxRecord]:
+        sent = list(acknowledged)
+        slots = sorted(self.owned)
+        if slots and 0 < len(sent) <= MARKED_WITH_LOOK_MAX and self.held.isdisjoint(sent):
+            pending = await self._mark_and_look(slots, limit, sent)
+        else:
+            if sent:
+                await self.mark_sent(sent)
+                sent = list(self.held)
+            pending = await self._ask("outbox_unsent", slots, limit, sent) if slots else ()
+        return await self._records([row[0] for row in pending])
+
+    async def mark_sent(self, ids: Collection[int]) -> None:
+        self._fresh.drop(ids)
+        if self.held.isdisjoint(ids):
+            try:
+                await self._ask("outbox_mark_sent", list(ids))
+            except LockedError:
+                pass
+            else:
+                self.held = frozenset()
+                return
+        self.held = await self._mark_free(list(ids))
+
+    async def wait(self, timeout_s: float) -> Heard:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
+        while (left_s := until - loop.time()) > 0:
+            # Also of one who is woken again and again, and never waits for long.
+            next_s = await self._beat()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(left_s, next_s)):
+                    await self._woken.wait()
+                self._woken.clear()
+                moved, self._moved = self._moved, False
+                return Heard.SLOTS if moved else Heard.ROWS
+        return Heard.NOTHING
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._forget(self)
+        self.owned = frozenset()
+        if self._session.is_open:
+            with suppress(StoreUnavailableError, TimeoutError):
+                async with asyncio.timeout(LEAVE_S):
+                    await self._ask("outbox_leave", CHANNEL, self._own_name + MOVED)
+        self._wake_to_claim()
+        await self._session.close()
+
+    async def _ask(self, query: str, *arguments: object) -> Sequence[asyncpg.Record]:
+        """On the connection that owns the slots or not at all."""
+        return await self._session.fetch(self._queries[query], *arguments, reopen=False)
+
+    async def _mark_and_look(self, slots: Sequence[int], limit: int, sent: Sequence[int]) -> Sequence[asyncpg.Record]:
+        try:
+            pending = await self._ask("outbox_mark_and_look", slots, limit, sent)
+        except LockedError:
+            self.held = await self._mark_free(sent)
+            pending = await self._ask("outbox_unsent", slots, limit, list(self.held))
+        else:
+            self.held = frozenset()
+        self._fresh.drop(sent)
+        return pending
+
+    async def _records(self, ids: Sequence[int]) -> Sequence[OutboxRecord]:
+        found = self._fresh.found(ids)
+        if len(found) < len(ids):
+            rows = await self._ask("outbox_read", [number for number in ids if number not in found])
+            found |= {record.id: record for record in map(functions.read_outbox, rows)}
+        return [found[number] for number in ids if number in found]
+
+    async def _mark_free(self, ids: Sequence[int]) -> frozenset[int]:
+        """Mark what nobody holds; returns the others."""
+        try:
+            await self._ask("outbox_mark_free", ids)
+            return frozenset(row[0] for row in await self._ask("outbox_unmarked", ids))
+        except LockedError:
+            return frozenset(ids)
+
+    async def _claim(self) -> frozenset[int]:
+        standing = await self._session.fetch(self._queries["outbox_standing"], [SLOT_LOCKS, PRESENCE_LOCKS])
+        if any(row["silent_s"] > self._silence_s for row in standing):
+            await self._ask("outbox_fence", [SLOT_LOCKS, PRESENCE_LOCKS], self._silence_s)
+            standing = await self._ask("outbox_standing", [SLOT_LOCKS, PRESENCE_LOCKS])
+        taken = {row["number"]: row["mine"] for row in standing if row["class"] == SLOT_LOCKS}
+        readers = sorted((row["number"], row["mine"]) for row in standing if row["class"] == PRESENCE_LOCKS)
+        mine = {slot for slot, is_mine in taken.items() if is_mine}
+        rank = next(rank for rank, (_, is_mine) in enumerate(readers) if is_mine)
+        share = fair_share(self._slots, len(readers), rank)
+        surplus = sorted(mine)[share:]
+        if surplus:
+            await self._ask("outbox_give_up_slots", SLOT_LOCKS, surplus)
+            await self._tell_moved()
+        free = sorted(set(range(self._slots)) - set(taken))
+        if len(mine) < share and free:
+            rows = await self._ask("outbox_take_slots", SLOT_LOCKS, free[: share - len(mine)])
+            mine.update(row["slot"] for row in rows)
+        if len(mine) < share:
+            # Somebody has more than his share, and learns it at once.
+            await self._tell_moved()
+        return frozenset(mine.difference(surplus))
+
+    async def _beat(self) -> float:
+        """Say that this process is alive, unless it is about to by itself. Returns when to come back, in s."""
+        silence_max_s = beat_s(self._silence_s)
+        if not self._session.is_open or self._session.is_busy:
+            return silence_max_s
+        left_s = self._session.used_at + silence_max_s - asyncio.get_running_loop().time()
+        if left_s > 0:
+            return left_s
+        await self._ask("ping")
+        return silence_max_s
+
+    async def _be_present(self, connection: Connection) -> None:
+        await connection.execute(self._queries["outbox_be_present"], PRESENCE_LOCKS)
+
+    async def _tell_moved(self) -> None:
+        await self._ask("outbox_notify", CHANNEL, self._own_name + MOVED)
+
+    def _heard(self, channel: str, payload: str) -> None:
+        """What this process itself has sent is for the others."""
+        if payload.startswith(self._own_name):
+            return
+        if payload.endswith(MOVED):
+            self._wake_to_claim()
+        self._woken.set()
+
+    def _lost(self) -> None:
+        self.owned = frozenset()
+        self._wake_to_claim()
+
+    def _wake_to_claim(self) -> None:
+        self._moved = True
+        self._woken.set()
+
+
+class FreshRecords:
+    """Outbox rows that this process has just committed, by id, so that its relay need not read them back.
+
+    The table says what is unsent, and in which order; here is only what it holds, while there is room.
+    """
+
+    def __init__(self) -> None:
+        self._records: dict[int, tuple[OutboxRecord, int]] = {}
+        self._bytes = 0
+
+    def add(self, records: Iterable[OutboxRecord], slots: Collection[int]) -> None:
+        """Keep those of these slots. When there is no more room all are let go, so that nothing can stay for ever."""
+        if self._bytes >= FRESH_BYTES_MAX:
+            self.clear()
+        for record in records:
+            if record.slot in slots:
+                size = size_of(record) + OVERHEAD_BYTES
+                self._records[record.id] = (record, size)
+                self._bytes += size
+
+    def found(self, ids: Iterable[int]) -> dict[int, OutboxRecord]:
+        """Those of the ids that are here."""
+        return {number: self._records[number][0] for number in ids if number in self._records}
+
+    def drop(self, ids: Iterable[int]) -> None:
+        """They are sent."""
+        for number in ids:
+            _, size = self._records.pop(number, (None, 0))
+            self._bytes -= size
+
+    def clear(self) -> None:
+        self._records.clear()
+        self._bytes = 0
+
+
+class RelayNotifier:
+    """Wakes the relays of other processes, outside every business transaction.
+
+    Calls `send` at once when asked, and again after `SPACING_S` for all who asked in between.
+    """
+
+    def __init__(self, send: Callable[[], Awaitable[object]]) -> None:
+        self._send = send
+        self._asked = False
+        self._task: asyncio.Task[None] | None = None
+
+    def notify(self) -> None:
+        self._asked = True
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def close(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _run(self) -> None:
+        while self._asked:
+            self._asked = False
+            with suppress(StoreUnavailableError):
+                await self._send()
+            await asyncio.sleep(SPACING_S)

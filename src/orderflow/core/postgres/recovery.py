@@ -1,0 +1,200 @@
+"""The recovery port on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from uuid import UUID
+
+import asyncpg
+import msgspec
+from msgspec.structs import replace
+
+from orderflow.core.failures import Verdict
+from orderflow.core.inbox import InboxState, waits
+from orderflow.core.operations.model import (
+    OVERRULE_HOLDS_MS,
+    DeadLetter,
+    DeadLetterGroup,
+    Expired,
+    HistoryEntry,
+    LetterFilter,
+    Moment,
+    OperatorAction,
+    Overrule,
+    ParkedSummary,
+    Replay,
+    ReplayPlan,
+    ReplayProgress,
+    ReplayState,
+    StoredLetter,
+)
+from orderflow.core.postgres.functions import STATES, decode_headers, read_parked
+from orderflow.core.postgres.queries import load_queries
+from orderflow.core.store import Act
+
+PACKAGE = "orderflow.core.postgres"
+Run = Callable[..., Awaitable[Sequence[asyncpg.Record]]]
+
+
+def counting_query() -> str:
+    """The statement by which a service counts what waits in it, for whoever reads its database from outside."""
+    return load_queries(PACKAGE, "recovery.sql")["parked_summary"]
+
+
+class PostgresRecovery:
+    """See `messaging.recovery.port.RecoveryStore`.
+
+    `run` runs one query with its arguments. `process` is the name under which replays are claimed.
+    """
+
+    def __init__(self, run: Run, process: str) -> None:
+        self._run = run
+        self._process = process
+        self._queries = load_queries(PACKAGE, "recovery.sql")
+        self._log_action = load_queries(PACKAGE)["log_action"]
+        self._replay_queries = load_queries(PACKAGE, "replays.sql")
+
+    async def letters(self, wanted: LetterFilter, limit: int, after: int = 0) -> Sequence[DeadLetter]:
+        bounds = (after, limit, *_narrowing(wanted))
+        if wanted.state is InboxState.DEAD:
+            rows = await self._run(self._queries["dead_letters"], *bounds)
+        else:
+            rows = await self._run(self._queries["letters"], *bounds, wanted.state)
+        return [_letter(row) for row in rows]
+
+    async def letter(self, event: UUID | int) -> StoredLetter | None:
+        query = "letter_by_position" if isinstance(event, int) else "letter_by_event"
+        rows = await self._run(self._queries[query], event)
+        return _stored(rows[0]) if rows else None
+
+    async def events_ending(self, digits: str, limit: int) -> Sequence[UUID]:
+        return [row["event_id"] for row in await self._run(self._queries["events_ending"], digits, limit)]
+
+    async def history(self, event: UUID | int) -> Sequence[HistoryEntry]:
+        query = "history_by_position" if isinstance(event, int) else "history_by_event"
+        return [
+            HistoryEntry(**{**row, "moment": Moment(row["moment"])})
+            for row in await self._run(self._queries[query], event)
+        ]
+
+    async def groups(self, wanted: LetterFilter) -> Sequence[DeadLetterGroup]:
+        rows = await self._run(self._queries["letter_groups"], *_narrowing(wanted))
+        return [_group(row) for row in rows]
+
+    async def annotate(self, fingerprint: str, note: str, act: Act) -> None:
+        result = note or "the note was taken away"
+        await self._run(self._queries["annotate"], fingerprint, note, act.who, act.reason, result)
+
+    async def summary(self) -> Sequence[ParkedSummary]:
+        rows = await self._run(self._queries["parked_summary"])
+        return [ParkedSummary(**row) for row in rows]
+
+    async def log(self, act: Act, action: str, target: str, result: str) -> None:
+        await self._run(self._log_action, act.who, action, target, act.reason, result)
+
+    async def actions(self, limit: int, before: int | None = None) -> Sequence[OperatorAction]:
+        return [OperatorAction(**row) for row in await self._run(self._queries["actions"], limit, before)]
+
+    async def note_expired(self, lost: Sequence[Expired]) -> Sequence[Expired]:
+        columns = zip(*((e.consumer, e.topic, e.partition, e.first_lost, e.next_kept) for e in lost), strict=True)
+        rows = await self._run(self._queries["note_expired"], *columns) if lost else ()
+        return [Expired(*row) for row in rows]
+
+    async def expired(self) -> Sequence[Expired]:
+        return [Expired(*row) for row in await self._run(self._queries["expired"])]
+
+    async def acknowledge_expired(self, consumer: str, act: Act) -> int:
+        rows = await self._run(self._queries["acknowledge_expired"], consumer, act.who, act.reason)
+        return int(rows[0][0])
+
+    async def begin_replay(self, events: Sequence[int], plan: ReplayPlan, act: Act, lag_before: int) -> Replay:
+        query = self._replay_queries["begin_replay"]
+        rows = await self._run(query, events, msgspec.json.encode(plan).decode(), act.who, act.reason, lag_before)
+        return _replay(rows[0])
+
+    async def replay(self, number: int) -> Replay | None:
+        rows = await self._run(self._replay_queries["replays"], number, 1)
+        return _replay(rows[0]) if rows else None
+
+    async def replays(self, limit: int) -> Sequence[Replay]:
+        return [_replay(row) for row in await self._run(self._replay_queries["replays"], None, limit)]
+
+    async def claim_replay(self, lease_ms: int) -> Replay | None:
+        claimed = await self._run(self._replay_queries["claim_replay"], self._process, lease_ms)
+        return await self.replay(claimed[0]["number"]) if claimed else None
+
+    async def send(self, replay: int, limit: int) -> Sequence[tuple[str, str]]:
+        rows = await self._run(self._replay_queries["send"], replay, limit, self._process)
+        return [(row["consumer"], row["key"]) for row in rows]
+
+    async def finish_step(self, replay: int, step: int, state: ReplayState, why: str = "") -> bool:
+        query = self._replay_queries["finish_step"]
+        return bool(await self._run(query, replay, step, state, why, self._process))
+
+    async def pause_replay(self, replay: int, why: str = "") -> bool:
+        return bool(await self._run(self._replay_queries["pause_replay"], replay, why))
+
+    async def resume_replay(self, replay: int) -> bool:
+        return bool(await self._run(self._replay_queries["resume_replay"], replay))
+
+    async def overrule(self, overrule: Overrule, act: Act, result: str) -> Overrule:
+        said = (overrule.consumer, overrule.event_type, overrule.verdict.value, act.who, act.reason, result)
+        return _overrule((await self._run(self._queries["overrule"], *said))[0])
+
+    async def overrules(self) -> Sequence[Overrule]:
+        return [_overrule(row) for row in await self._run(self._queries["overrules"], OVERRULE_HOLDS_MS)]
+
+
+def _narrowing(wanted: LetterFilter) -> Sequence[object]:
+    """The arguments of a filter, all but its state; the events that it names come last, as ids and as positions."""
+    ids = positions = None
+    if wanted.events is not None:
+        positions = [event for event in wanted.events if isinstance(event, int)]
+        ids = [event for event in wanted.events if not isinstance(event, int)]
+    where = (wanted.consumer, wanted.topic, wanted.event_type, wanted.fingerprint, wanted.key)
+    return (*where, wanted.older_than_ms, ids, positions)
+
+
+def _letter(row: asyncpg.Record) -> DeadLetter:
+    return DeadLetter(**{**row, "state": waits(STATES[row["state"]], row["attempts"])})
+
+
+def _stored(row: asyncpg.Record) -> StoredLetter:
+    event, original = read_parked(row), None
+    if row["original_id"] is not None:
+        headers = decode_headers(row["original_headers"])
+        original = replace(event.record, key=row["original_key"], value=row["original_value"], headers=headers)
+    letter = DeadLetter.of(
+        event,
+        consumer=row["consumer"],
+        behind=row["behind"],
+        edited=original is not None,
+        parked_at=row["parked_at"],
+        first_failed_at=row["first_failed_at"],
+        last_failed_at=row["last_failed_at"],
+        next_attempt_at=row["next_attempt_at"],
+    )
+    return StoredLetter(letter=letter, event=event, original=original, original_id=row["original_id"])
+
+
+def _group(row: asyncpg.Record) -> DeadLetterGroup:
+    lists = {name: tuple(row[name]) for name in ("consumers", "event_types")}
+    return DeadLetterGroup(**{**row, **lists})
+
+
+def _replay(row: asyncpg.Record) -> Replay:
+    progress = ReplayProgress(**{name: row[name] for name in ReplayProgress.__struct_fields__})
+    told = {name: row[name] for name in ("number", "why", "who", "reason", "created_at", "step", "lag_before")}
+    return Replay(plan=_plan(row["plan"]), state=ReplayState(row["state"]), progress=progress, **told)
+
+
+def _plan(stored: str) -> ReplayPlan:
+    """What a newer release has stored beside it, while both run, is left out."""
+    known = {
+        name: value for name, value in msgspec.json.decode(stored).items() if name in ReplayPlan.__struct_fields__
+    }
+    return msgspec.convert(known, ReplayPlan)
+
+
+def _overrule(row: asyncpg.Record) -> Overrule:
+    return Overrule(**{**row, "verdict": Verdict(row["verdict"])})

@@ -1,0 +1,553 @@
+"""Errors of the driver, of PostgreSQL and of the network, in the terms of the store port."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import msgspec
+
+from orderflow.core.postgres.queries import load_queries
+from orderflow.core.store import DataRefusedError, SchemaBehindError, StoreUnavailableError, TransitionRefusedError
+
+READ_ONLY = (
+    "the server is read-only, as a standby is, or one after a failover: waiting for one that can be written to"
+)
+ILLEGAL_TRANSITION = "OF001"
+"""The SQLSTATE of a transition that the database refuses."""
+
+TRANSACTION_POOLING = (
+    "between us and PostgreSQL stands a pooler that gives every transaction another session, and that cannot work: "
+    "set pool_mode = session in PgBouncer (server_reset_query = DISCARD ALL), or give the server's own address"
+)
+
+SESSION_LIVES_CLASSES = frozenset({"40", "55"})
+"""The server has chosen another transaction over ours, or would not wait for a lock: the session is as it was."""
+
+LOCK_NOT_AVAILABLE = "55P03"
+
+STRAY_STATES = frozenset({"26000", "42P05"})
+"""A prepared statement that is not there, or is there already."""
+
+UNAVAILABLE_CLASSES = frozenset({"08", "28", "40", "53", "55", "57", "58", "F0", "XX"})
+UNAVAILABLE_STATES = frozenset({"0A000", "25006", "25P03", "25P04", "42501"})
+REFUSED_CLASSES = frozenset({"21", "22", "23", "27", "44", "54", "OF"})
+REFUSED_STATES = frozenset({"P0001"})
+BEHIND_STATES = frozenset({"3D000", "3F000", "42P01", "42703", "42704", "42883", "42P10"})
+
+
+class ReadOnlyServerError(StoreUnavailableError):
+    """The server that answers cannot be written to."""
+
+    def __init__(self) -> None:
+        super().__init__(READ_ONLY)
+
+
+class LockedError(StoreUnavailableError):
+    """Another session holds what was asked for, and did not let go in time."""
+
+
+class TransactionPoolingError(StoreUnavailableError):
+    """A pooler stands in between that keeps no session for its client."""
+
+    def __init__(self) -> None:
+        super().__init__(TRANSACTION_POOLING)
+
+
+def shows_transaction_pooling(error: BaseException) -> bool:
+    """Whether one session's statements have gone to several, or a transaction was refused as such (by PgBouncer)."""
+    if not isinstance(error, asyncpg.PostgresError):
+        return False
+    return error.sqlstate in STRAY_STATES or "pooling mode" in str(error)
+
+
+def translate(error: Exception) -> Exception | None:
+    """The port's error for a driver's error; None if it is a defect of ours and should stay as it is.
+
+    Beside the plain cases: a cached plan that a migration has made void (0A000) and a right that the role
+    lacks (42501) are mended without any change of the data, so the caller waits. Class 42 (syntax) about
+    things that do not exist means that the schema is not the one of this release; the rest of that class
+    is a wrong statement of ours, which neither waiting nor parking an event would mend: it stays loud.
+    """
+    if isinstance(error, asyncpg.PostgresError):
+        return _from_state(error, getattr(error, "sqlstate", None) or "")
+    if isinstance(error, asyncpg.InterfaceError):
+        closed = "closed" in str(error) or "connection" in str(error)
+        return StoreUnavailableError(f"connection lost: {error}") if closed else None
+    if isinstance(error, (OSError, TimeoutError, asyncpg.InternalClientError)):
+        return StoreUnavailableError(f"{type(error).__name__}: {error}")
+    return None
+
+
+def named_in(detail: str) -> frozenset[str]:
+    """The values in a server's detail, whatever its language: `Key (a, b)=(1, 2) …`, `Failing row contains (1, 2).`
+
+    A value that is long is cut by the server, and one with a comma falls apart: then it names nobody.
+    """
+    if ")=(" in detail:
+        values = detail.partition(")=(")[2].rpartition(")")[0]
+    else:
+        values = detail.partition("(")[2].rpartition(")")[0]
+    return frozenset(values.split(", ")) - {"", "null"}
+
+
+def _from_state(error: asyncpg.PostgresError, state: str) -> Exception | None:
+    text = str(error.args[0]) if error.args else type(error).__name__
+    if state == LOCK_NOT_AVAILABLE:
+        return LockedError(f"{text} (SQLSTATE {state})")
+    if state in UNAVAILABLE_STATES or state[:2] in UNAVAILABLE_CLASSES:
+        return StoreUnavailableError(f"{text} (SQLSTATE {state})")
+    if state in REFUSED_STATES or state[:2] in REFUSED_CLASSES:
+        constraint, detail = (getattr(error, name, None) for name in ("constraint_name", "detail"))
+        kind = TransitionRefusedError if state == ILLEGAL_TRANSITION else DataRefusedError
+        return kind(text, state, constraint, named_in(detail or ""))
+    if state in BEHIND_STATES:
+        return SchemaBehindError(f"{text}: the schema is not the one of this release; run `orderflow migrate`")
+    return None
+
+
+class Endable(Protocol):
+    """What can be cut off without a word: a connection."""
+
+    def terminate(self) -> None: ...
+
+
+@contextmanager
+def unwritable() -> Iterator[None]:
+    """A block that turns changes into statements: what cannot become one (a value that no codec takes, a row without
+    a table) is refused as the database refuses data. Left as a defect it would come again with its batch for ever.
+    """
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, msgspec.MsgspecError) as error:
+        raise DataRefusedError(f"{type(error).__name__}: {error}") from error
+
+
+class translated:  # noqa: N801  # reads as a statement: `with translated(connection):`
+    """A block in which the driver is called: its errors leave as the port's. Cheap, for hot paths.
+
+    This is where a session ends: after an error that leaves it in doubt, or that another server may not have, its
+    connection is cut, so that whoever holds it sees that it is closed and opens another.
+    """
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: Endable | None = None) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception):
+            ours = translate(error)
+            if self._connection is not None and _ends_session(error, ours):
+                self._connection.terminate()
+            if ours is not None:
+                raise ours from error
+
+
+def _ends_session(error: Exception, ours: Exception | None) -> bool:
+    if not isinstance(ours, StoreUnavailableError):
+        return False
+    return (getattr(error, "sqlstate", None) or "")[:2] not in SESSION_LIVES_CLASSES
+
+
+if TYPE_CHECKING:
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+else:
+    Connection = asyncpg.Connection
+
+CONNECT_TIMEOUT_S = 10.0
+PROBE_TIMEOUT_S = 2.0
+CLOSE_TIMEOUT_S = 2.0
+ANSWER_GRACE_S = 2.0
+STATEMENT_TIMEOUT_MS = 30_000
+LOCK_TIMEOUT_MS = 10_000
+IDLE_IN_TRANSACTION_TIMEOUT_MS = 8_000
+"""A process that stands still in the middle of a batch leaves its keys to others after that."""
+
+_QUERIES = load_queries("orderflow.core.postgres", "sessions.sql")
+
+
+async def connect(
+    url: str,
+    *,
+    application_name: str,
+    statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
+    lookups_only: bool = False,
+    settings: Mapping[str, str] | None = None,
+    writable: bool = True,
+) -> Connection:
+    """Open one session with everything pinned that its user relies on; `settings` are the user's own.
+
+    `lookups_only`: every statement finds rows by key, so the planner may not choose to read a whole table.
+    It would on a table that was empty when the plan was made, and keep to that plan when it is full. One
+    plan serves all batches: planning anew, which the server prefers for batches of one, costs more than running.
+    Keep-alives end the session of a peer that is gone within about 8 s, and with it its locks; a server that
+    does not even say that its statement timed out (0: never) is given up `ANSWER_GRACE_S` later.
+    A URL that names several hosts is tried host by host for a server that can be written to, as the one before a
+    failover can no more. Only who is not to write (`writable` false) gets one that is read-only if there is no other.
+    Raises StoreUnavailableError (ReadOnlyServerError, TransactionPoolingError), SchemaBehindError (no such database),
+    ValueError (a URL that is none).
+    """
+    places = _places(url)
+    opening = partial(
+        _open,
+        application_name=application_name,
+        command_timeout_s=statement_timeout_ms / 1000 + ANSWER_GRACE_S if statement_timeout_ms else None,
+        pinned=_pinned(statement_timeout_ms, lookups_only) | dict(settings or {}),
+        timeout_s=CONNECT_TIMEOUT_S / len(places),
+    )
+    problems: list[StoreUnavailableError] = []
+    for place in places:
+        try:
+            return await opening(place, writable=True)
+        except StoreUnavailableError as error:
+            problems.append(error)
+    for place, problem in zip(places, problems, strict=True):
+        if isinstance(problem, ReadOnlyServerError) and not writable:
+            return await opening(place, writable=False)
+    raise problems[-1]
+
+
+def is_read_only(connection: Connection) -> bool:
+    """Whether the server has said so, at the beginning or since. A pooler in between does not pass that on."""
+    said = connection.get_settings()
+    return "on" in (getattr(said, "default_transaction_read_only", "off"), getattr(said, "in_hot_standby", "off"))
+
+
+async def leave(connection: Connection) -> None:
+    """Close in good order, or cut off what does not answer."""
+    try:
+        await connection.close(timeout=CLOSE_TIMEOUT_S)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+        connection.terminate()
+
+
+async def _open(
+    url: str,
+    *,
+    application_name: str,
+    command_timeout_s: float | None,
+    pinned: Mapping[str, str],
+    timeout_s: float,
+    writable: bool,
+) -> Connection:
+    with translated():
+        async with asyncio.timeout(timeout_s):
+            connection = await asyncpg.connect(
+                url, command_timeout=command_timeout_s, server_settings={"application_name": application_name}
+            )
+            try:
+                await _configure(connection, url, pinned, writable)
+            except BaseException:
+                connection.terminate()
+                raise
+            return connection
+
+
+async def _configure(connection: Connection, url: str, pinned: Mapping[str, str], writable: bool) -> None:
+    """Settings are made here and not at startup, where a pooler refuses them or passes over them without a word."""
+    try:
+        rows = await connection.fetch(_QUERIES["configure"], list(pinned), list(pinned.values()))
+        pid, read_only, _ = rows[0]
+        if pid != connection.get_server_pid():
+            await _require_session(connection, url, pid)
+    except asyncpg.PostgresError as error:
+        if shows_transaction_pooling(error):
+            raise TransactionPoolingError from error
+        raise
+    if read_only and writable:
+        raise ReadOnlyServerError
+
+
+async def _require_session(connection: Connection, url: str, pid: int) -> None:
+    """Raises TransactionPoolingError if the pooler in between does not keep server session `pid` for this one alone.
+
+    While another session of ours is in a transaction, it must have another server process, and we the same as before.
+    """
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            other = await asyncpg.connect(url)
+            try:
+                await other.execute("BEGIN")
+                shared = await other.fetchval(_QUERIES["backend"]) == pid
+                if shared or await connection.fetchval(_QUERIES["backend"]) != pid:
+                    raise TransactionPoolingError
+            finally:
+                other.terminate()
+    except TimeoutError:
+        # A pooler whose server sessions are all taken has kept them for their clients.
+        return
+
+
+def _places(url: str) -> list[str]:
+    """The URL once for each of its hosts."""
+    parts = urlsplit(url)
+    user_info, at, hosts = parts.netloc.rpartition("@")
+    return [urlunsplit(parts._replace(netloc=f"{user_info}{at}{host}")) for host in hosts.split(",")]
+
+
+def _pinned(statement_timeout_ms: int, lookups_only: bool) -> dict[str, str]:
+    settings = {
+        "search_path": "public",
+        "timezone": "UTC",
+        "default_transaction_isolation": "read committed",
+        "statement_timeout": str(statement_timeout_ms),
+        "lock_timeout": str(min(LOCK_TIMEOUT_MS, statement_timeout_ms)),
+        "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_TIMEOUT_MS),
+        "idle_session_timeout": "0",
+        "tcp_keepalives_idle": "5",
+        "tcp_keepalives_interval": "1",
+        "tcp_keepalives_count": "3",
+        "tcp_user_timeout": "8000",
+        "jit": "off",
+        # A bitmap scan leaves what it has found dead in an index to the next scan, which here comes soon.
+        "enable_bitmapscan": "off",
+    }
+    if lookups_only:
+        settings |= {
+            "enable_seqscan": "off",
+            "enable_hashjoin": "off",
+            "enable_mergejoin": "off",
+            "plan_cache_mode": "force_generic_plan",
+        }
+    return settings
+
+
+class Connections:
+    """Lends connections, the last one given back first, opening up to `limit` as they are needed.
+
+    Leaner than the driver's pool: nothing is reset between uses, because every user here ends its
+    transaction and sets nothing.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        application_name: str,
+        limit: int,
+        patience_s: float,
+        lookups_only: bool,
+        statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
+        writable: bool = True,
+    ) -> None:
+        self._open = partial(
+            connect,
+            url,
+            application_name=application_name,
+            statement_timeout_ms=statement_timeout_ms,
+            lookups_only=lookups_only,
+            writable=writable,
+        )
+        self._patience_s = patience_s
+        self._free = asyncio.Semaphore(limit)
+        self._idle: list[Connection] = []
+        self._lent: set[Connection] = set()
+        self._closed = False
+
+    async def acquire(self) -> Connection:
+        """Raises StoreUnavailableError: closed, unreachable, or none came free within the patience."""
+        if self._closed:
+            raise StoreUnavailableError("the store is closed")
+        if self._free.locked():
+            await self._wait()
+        else:
+            await self._free.acquire()
+        try:
+            connection = self._pop() or await self._open()
+        except BaseException:
+            self._free.release()
+            raise
+        self._lent.add(connection)
+        return connection
+
+    def release(self, connection: Connection, *, reusable: bool) -> None:
+        """Give back; one that is not reusable, or whose server has become read-only, is cut off at once."""
+        self._lent.discard(connection)
+        if reusable and not self._closed and not connection.is_closed() and not is_read_only(connection):
+            self._idle.append(connection)
+        else:
+            connection.terminate()
+        self._free.release()
+
+    async def fetch(self, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:
+        """One statement, which is one transaction. Raises as `acquire`, DataRefusedError, SchemaBehindError."""
+        return await self.fetch_on(await self.acquire(), statement, *arguments)
+
+    async def fetch_on(self, connection: Connection, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:
+        """The same on a connection that was acquired, which is given back."""
+        ended = False
+        try:
+            with translated(connection):
+                return await connection.fetch(statement, *arguments)
+        except asyncio.CancelledError:
+            ended = True
+            raise
+        finally:
+            self.release(connection, reusable=not ended)
+
+    async def close(self) -> None:
+        """Close what is idle in good order and cut off what is lent. Idempotent."""
+        self._closed = True
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            await leave(connection)
+        for connection in list(self._lent):
+            connection.terminate()
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await self._free.acquire()
+        except TimeoutError:
+            raise StoreUnavailableError(f"no connection came free within {self._patience_s:g} s") from None
+
+    def _pop(self) -> Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                return connection
+        return None
+
+
+class Session:
+    """One connection, used for one statement at a time, that is opened again after it was lost or given up.
+
+    `open` makes a new one. `begin` is awaited with each new connection before anything else; `on_notify` gets
+    (channel, payload); `on_connect` is called for each new connection, `on_loss` when one that was open is gone.
+    """
+
+    def __init__(
+        self,
+        open: Callable[[], Awaitable[Connection]],  # noqa: A002  # as it is used: `await open()`
+        *,
+        begin: Callable[[Connection], Awaitable[None]] | None = None,
+        on_notify: Callable[[str, str], None] | None = None,
+        on_connect: Callable[[], None] | None = None,
+        on_loss: Callable[[], None] | None = None,
+    ) -> None:
+        self.used_at = 0.0
+        self._connect = open
+        self._begin = begin
+        self._on_notify = on_notify
+        self._on_connect = on_connect
+        self._on_loss = on_loss
+        self._connection: Connection | None = None
+        self._channels: list[str] = []
+        self._heard: set[str] = set()
+        self._turn = asyncio.Lock()
+        self._closed = False
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection is not None and not self._connection.is_closed()
+
+    @property
+    def is_busy(self) -> bool:
+        """A statement is under way."""
+        return self._turn.locked()
+
+    async def fetch(self, statement: str, *arguments: object, reopen: bool = True) -> Sequence[asyncpg.Record]:
+        """Raises StoreUnavailableError, DataRefusedError, SchemaBehindError.
+
+        Not to `reopen`: what the caller relies on is lost with the connection.
+        """
+        async with self._turn:
+            connection = await self._open(reopen=reopen)
+            try:
+                with translated(connection):
+                    return await connection.fetch(statement, *arguments)
+            finally:
+                self._used(connection)
+
+    async def listen(self, channel: str) -> None:
+        """Hear this channel on the present connection and on every later one. Raises as `fetch`."""
+        if channel in self._channels:
+            return
+        self._channels.append(channel)
+        async with self._turn:
+            connection = await self._open()
+            try:
+                await self._hear(connection, channel)
+            finally:
+                self._used(connection)
+
+    def abort(self) -> None:
+        """Close for good without a word to the server."""
+        self._closed = True
+        self._drop()
+
+    async def close(self) -> None:
+        """Close for good. Idempotent."""
+        self._closed = True
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await leave(connection)
+
+    async def _open(self, *, reopen: bool = True) -> Connection:
+        if self._closed:
+            raise StoreUnavailableError("the session was closed")
+        if self._connection is not None and not self._connection.is_closed():
+            return self._connection
+        if not reopen:
+            raise StoreUnavailableError("the session was lost, and what it held")
+        connection = await self._connect()
+        if self._closed:
+            connection.terminate()
+            raise StoreUnavailableError("the session was closed")
+        self._connection = connection
+        self._heard.clear()
+        connection.add_termination_listener(self._lost)
+        try:
+            if self._begin is not None:
+                with translated(connection):
+                    await self._begin(connection)
+            for channel in self._channels:
+                await self._hear(connection, channel)
+        except BaseException:
+            self._drop()
+            raise
+        if self._on_connect is not None:
+            self._on_connect()
+        return connection
+
+    async def _hear(self, connection: Connection, channel: str) -> None:
+        if channel not in self._heard:
+            with translated(connection):
+                await connection.add_listener(channel, self._notified)
+            self._heard.add(channel)
+
+    def _used(self, connection: Connection) -> None:
+        self.used_at = asyncio.get_running_loop().time()
+        if connection is self._connection and (connection.is_closed() or is_read_only(connection)):
+            self._drop()
+
+    def _notified(self, _connection: object, _pid: int, channel: str, payload: object) -> None:
+        if self._on_notify is not None:
+            self._on_notify(channel, str(payload))
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+            self._tell()
+
+    def _lost(self, connection: object) -> None:
+        if connection is self._connection:
+            self._connection = None
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._on_loss is not None and not self._closed:
+            self._on_loss()

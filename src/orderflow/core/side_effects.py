@@ -1,0 +1,288 @@
+"""Group commit: single messages that come at the same time go in together, in one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple, Protocol
+
+from orderflow.core.crash_points import Point, reached
+from orderflow.core.failures import InfrastructureError
+from orderflow.core.incoming import Incoming, Result, from_answer
+from orderflow.core.messages import Answer
+from orderflow.core.processor import Processor
+from orderflow.core.retry import INFRASTRUCTURE_ERRORS, CallBreaker, RetryLoop
+from orderflow.core.service import Intent
+from orderflow.core.store import OpenIntent, Store, StoreUnavailableError
+from orderflow.core.telemetry import UNAVAILABLE, IntentAsked, Outcome, Signals, TaskFailed
+from orderflow.core.timing import Clock, Pacer, Timer
+
+
+class QueueFullError(Exception):
+    """More messages wait than the queue holds."""
+
+
+class Waiter(NamedTuple):
+    incoming: Incoming
+    result: asyncio.Future[Result]
+
+
+class GroupCommitQueue:
+    """Gathers submitted messages for one consumer's inbox. At concurrency 1 nothing waits."""
+
+    def __init__(self, consumer: str, processor: Processor, pacer: Pacer, batch_max: int, queue_max: int) -> None:
+        self._consumer = consumer
+        self._processor = processor
+        self._pacer = pacer
+        self._batch_max = batch_max
+        self._queue_max = queue_max
+        self._queue: deque[Waiter] = deque()
+        self._filled = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    async def submit(self, incoming: Incoming) -> Result:
+        """Carry one message in; returns after the commit.
+
+        Raises QueueFullError at once, StoreUnavailableError when the database is away (then it is
+        not known whether the message was carried in).
+        """
+        if len(self._queue) >= self._queue_max:
+            raise QueueFullError
+        waiter = Waiter(incoming, asyncio.get_running_loop().create_future())
+        self._queue.append(waiter)
+        self._filled.set()
+        self._idle.clear()
+        return await waiter.result
+
+    async def idle(self) -> None:
+        """Return when nothing waits and nothing is being carried in."""
+        await self._idle.wait()
+
+    def close(self) -> None:
+        """Nobody will carry anything in any more: tell those who wait."""
+        self._fail(list(self._queue), StoreUnavailableError("the service is stopping"))
+        self._queue.clear()
+
+    async def step(self) -> None:
+        """Carry the next batch in. An error goes to those who wait for it, and is raised."""
+        await self._filled.wait()
+        await self._pacer.gather()
+        batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._batch_max))]
+        batch = [waiter for waiter in batch if not waiter.result.done()]
+        try:
+            if batch:
+                await self._carry_in(batch)
+        finally:
+            if not self._queue:
+                self._filled.clear()
+                self._idle.set()
+
+    async def _carry_in(self, batch: list[Waiter]) -> None:
+        self._pacer.started(len(batch))
+        try:
+            results = await self._processor.admit(self._consumer, [waiter.incoming for waiter in batch])
+        except asyncio.CancelledError:
+            self._fail(batch, StoreUnavailableError("the service is stopping"))
+            raise
+        except Exception as error:
+            self._fail(batch, error)
+            raise
+        self._pacer.ended()
+        for waiter, result in zip(batch, results, strict=True):
+            if not waiter.result.done():
+                waiter.result.set_result(result)
+
+    @staticmethod
+    def _fail(batch: list[Waiter], error: Exception) -> None:
+        for waiter in batch:
+            if not waiter.result.done():
+                waiter.result.set_exception(error)
+
+
+DEFERRED_S = 1.0
+
+
+class GatewayUnavailableError(InfrastructureError):
+    """The outside world cannot be reached at all; the intent is asked again."""
+
+
+class Gateway(Protocol):
+    """Asks the outside world: a bank, a mail server. One call an intent; many run side by side."""
+
+    async def ask(self, intent: Intent) -> Answer:
+        """Carry out the intent under its key as idempotency key; return what was answered.
+
+        A time-out is an answer too: *unknown*. Raises GatewayUnavailableError when nothing was asked.
+        """
+        ...
+
+
+class SideEffectRunner:
+    """Runs the open intents of one service.
+
+    Intents committed here are taken at once, as far as there is room; those asked again are claimed by `step` when
+    they are due, and the others (without room, of dead processes) when it is woken. An intent is leased while a
+    process asks it; a lease that runs out during a call asks twice, under the same idempotency key. What waits here
+    for its turn is leased again whenever `step` finds it; once its lease is over, or it was closed, it is left to the
+    database. While the gateway is away, one intent alone is asked again and again, and the others wait.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        gateway: Gateway,
+        store: Store,
+        answers: GroupCommitQueue,
+        patience: RetryLoop,
+        signals: Signals,
+        clock: Clock,
+        *,
+        concurrency: int,
+        queue_max: int,
+        lease_ms: int,
+    ) -> None:
+        self.worked = False
+        self._service = service
+        self._source = f"/orderflow/{service}"
+        self._gateway = gateway
+        self._store = store
+        self._answers = answers
+        self._gate = CallBreaker(patience)
+        self._signals = signals
+        self._clock = clock
+        self._room = asyncio.Semaphore(concurrency)
+        self._queue_max = queue_max
+        self._lease_ms = lease_ms
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._again: dict[str, OpenIntent] = {}
+        self._finishing = False
+        self._leased_until: dict[str, float] = {}
+        self._timer = Timer(clock)
+
+    def take(self, opened: Sequence[OpenIntent]) -> None:
+        """Ask these now. What finds no room waits in the database until its lease ends."""
+        for intent in opened:
+            if len(self._running) >= self._queue_max:
+                return
+            self._start(intent)
+
+    def drop(self, closed: Sequence[str]) -> None:
+        """These are closed: what of them waits here for its turn is not asked."""
+        for key in closed:
+            self._leased_until.pop(key, None)
+            self._again.pop(key, None)
+
+    def poke(self, postponed: Sequence[OpenIntent]) -> None:
+        """These are to be asked again after their delay."""
+        for intent in postponed:
+            self._again.pop(intent.intent.key, None)
+            self._timer.set(intent.delay_ms)
+
+    def wake(self) -> None:
+        """Intents are due that nobody here knows of."""
+        self._timer.set(0)
+
+    @property
+    def excuse(self) -> str:
+        """Why intents that are due are not asked; "" when they are."""
+        if len(self._running) < self._queue_max:
+            return ""
+        return f"{len(self._running)} questions to the outside world are under way, as many as may be"
+
+    async def step(self) -> None:
+        """Wait until something may be due, and take it. Raises StoreUnavailableError."""
+        await self._timer.wait()
+        room = self._queue_max - len(self._running)
+        if room > 0:
+            self.take(await self._store.claim_intents(room, self._lease_ms))
+
+    async def finish(self) -> None:
+        """Wait for the calls under way. An answer in outage is left: its intent is open, and is asked again."""
+        self._finishing = True
+        while self._running:
+            await asyncio.wait(list(self._running.values()))
+
+    async def cancel(self) -> None:
+        """Leave the calls under way; their intents are open, and are asked again."""
+        self._finishing = True
+        running = list(self._running.values())
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        self._running.clear()  # a task that is cancelled before it began does not run its end
+
+    def _start(self, intent: OpenIntent) -> None:
+        key = intent.intent.key
+        self._leased_until[key] = self._clock.monotonic() + self._lease_ms / 1000
+        if key in self._running:
+            # Asked by the call that waits for its turn; or, when that is at its end already, anew behind it.
+            self._again[key] = intent
+            return
+        self._running[key] = asyncio.get_running_loop().create_task(self._run(intent))
+
+    def _forget(self, key: str) -> None:
+        self._running.pop(key, None)
+        self._leased_until.pop(key, None)
+        again = self._again.pop(key, None)
+        if again is not None and not self._finishing:
+            self._start(again)
+
+    async def _run(self, intent: OpenIntent) -> None:
+        """Any error but infrastructure is a defect: it is told, gives its room to others, and comes again when
+        its lease ends.
+        """
+        try:
+            async with self._room:
+                answer = await self._gate.call(partial(self._ask, intent))
+            if answer is not None:
+                reached(Point.INTENT_ANSWERED)
+                await self._carry_in(answer, intent)
+        except Exception as error:  # noqa: BLE001  # whatever the gateway raises must not go unseen
+            self._signals.emit(TaskFailed(self._service, f"intent {intent.intent.key}", error))
+        finally:
+            self._forget(intent.intent.key)
+
+    async def _ask(self, intent: OpenIntent) -> Answer | None:
+        """None if the intent is not ours any more. The bank being away uses up no attempt. Raises what it raises."""
+        started = self._clock.monotonic()
+        if started >= self._leased_until.get(intent.intent.key, 0.0):
+            return None
+        outcome = UNAVAILABLE
+        try:
+            reached(Point.INTENT_ASKING)
+            answer = await self._gateway.ask(intent.intent)
+            outcome = answer.TYPE
+            self.worked = True
+        finally:
+            duration = self._clock.monotonic() - started
+            self._signals.emit(
+                IntentAsked(
+                    self._service,
+                    intent.intent.key,
+                    intent.intent.kind,
+                    intent.key,
+                    outcome,
+                    intent.attempts + 1,
+                    duration,
+                )
+            )
+        return answer
+
+    async def _carry_in(self, answer: Answer, intent: OpenIntent) -> None:
+        incoming = from_answer(answer, intent, self._source)
+        while True:
+            try:
+                result = await self._answers.submit(incoming)
+            except (*INFRASTRUCTURE_ERRORS, QueueFullError):
+                await self._clock.sleep(0.1)
+            else:
+                reached(Point.INTENT_CLOSED)
+                if result.outcome is not Outcome.DEFERRED or self._finishing:
+                    return
+                await self._clock.sleep(DEFERRED_S)

@@ -1,0 +1,139 @@
+"""One unit of work over the shared state."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections import Counter
+from collections.abc import Callable
+from types import TracebackType
+
+from msgspec import structs
+
+from orderflow.core.inbox import InboxState, ParkedEvent
+from orderflow.core.store import Changes, DataRefusedError, End, ParkedQuery, Plan, Snapshot, StoreUnavailableError
+from orderflow.core.testing.state import DueTimes, Journal, MemoryDatabase, State, Waiting, Writer
+
+
+class MemoryTransaction:
+    """See `messaging.store.Transaction`. What is written is checked and applied in one go."""
+
+    def __init__(
+        self, database: MemoryDatabase, ended: Callable[[MemoryTransaction], None], due: Callable[[], DueTimes]
+    ) -> None:
+        self._database = database
+        self._ended = ended
+        self._due = due
+        self._epoch = -1
+        self._alive = True
+        self._known: frozenset[tuple[str, str]] = frozenset()
+        self._streams: frozenset[tuple[str, str]] = frozenset()
+
+    async def __aenter__(self) -> MemoryTransaction:
+        try:
+            await self._database.gate("begin")
+            self._require_alive()
+            self._database.require()
+        except BaseException:
+            self.abandon()
+            raise
+        self._epoch = self._database.epoch
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Give everything up, as when the process or its connection is gone. Idempotent."""
+        if self._alive:
+            self._alive = False
+            self._database.locks.release_all(self)
+            self._ended(self)
+
+    async def open(self, plan: Plan) -> Snapshot:
+        await self._step("open")
+        for number in plan.locks:
+            await self._database.locks.take(self, number)
+            self._require_alive()
+            await asyncio.sleep(0)  # others take locks in between, as they do on a server
+        self._database.require(self._epoch)
+        for key, identity in plan.messages:
+            self._database.rules.require_text(key, identity)
+        snapshot = self._read(self._database.state, plan)
+        await self._step("opened")
+        return snapshot
+
+    async def commit(self, changes: Changes, end: End = End.COMMIT) -> None:
+        changes = self._numbered(changes)
+        await self._step("commit")
+        database, journal = self._database, Journal()
+        writer = Writer(database.state, journal, database.rules, self._known, self._streams, database.clock.wall_ms())
+        try:
+            writer.write(changes)
+        except BaseException as error:
+            journal.undo()
+            if isinstance(error, DataRefusedError):
+                database.refused(error)
+            raise
+        if end is End.ROLLBACK:
+            journal.undo()
+        else:
+            database.committed([changes])
+        database.locks.release_all(self)
+        await database.gate("committed")
+
+    def _numbered(self, changes: Changes) -> Changes:
+        """Outbox rows get their ids before the commit, as from a sequence: not in the order of the commits."""
+        state, rows = self._database.state, []
+        for record in changes.outbox:
+            state.outbox_ids += 1
+            rows.append(structs.replace(record, id=state.outbox_ids))
+        return dataclasses.replace(changes, outbox=rows) if rows else changes
+
+    async def _step(self, name: str) -> None:
+        await self._database.gate(name)
+        self._require_alive()
+        self._database.require(self._epoch)
+
+    def _require_alive(self) -> None:
+        if not self._alive:
+            raise StoreUnavailableError("the session was ended")
+
+    def _read(self, state: State, plan: Plan) -> Snapshot:
+        known: dict[tuple[str, str], InboxState] = {}
+        for key, identity in plan.messages:
+            if identity is not None and (entry := state.inbox.get((key, plan.consumer, identity))) is not None:
+                known[key, identity] = entry.state
+        keys = {key for key, _ in plan.messages}
+        held = Counter(
+            each.event.key
+            for each in state.parked.values()
+            if each.consumer == plan.consumer and each.event.key in keys
+        )
+        depth = {key: min(count, plan.depth_max) for key, count in held.items()}
+        emitted = {(source, key): n for (key, source), n in state.streams.items() if key in keys}
+        rows = {ref: state.rows[ref] for ref in plan.rows if ref in state.rows}
+        parked = self._parked(state, plan.consumer, plan.parked) if plan.parked else []
+        self._known = frozenset(known) | {(event.key, event.identity) for event in parked}
+        self._streams = frozenset(emitted)
+        return Snapshot(known, depth, emitted, rows, parked)
+
+    def _parked(self, state: State, consumer: str, query: ParkedQuery) -> list[ParkedEvent]:
+        found: list[ParkedEvent] = []
+        for key in dict.fromkeys(query.keys):
+            waiting = queue_of(state, consumer, key)
+            if waiting and (not query.due or is_due(waiting[0], self._due())):
+                found.extend(each.event for each in waiting[: query.limit])
+        return sorted(found, key=lambda event: event.position)
+
+
+def queue_of(state: State, consumer: str, key: str) -> list[Waiting]:
+    """What is parked of a key, in order."""
+    waiting = [w for w in state.parked.values() if w.consumer == consumer and w.event.key == key]
+    return sorted(waiting, key=lambda each: each.event.position)
+
+
+def is_due(head: Waiting, due: DueTimes) -> bool:
+    return head.event.state is InboxState.PARKED and head.next_attempt_at in due

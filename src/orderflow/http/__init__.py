@@ -1,0 +1,1 @@
+"""Runs any service: HTTP frame, health, metrics, documents, clean start and stop."""

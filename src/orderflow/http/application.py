@@ -1,0 +1,277 @@
+"""The types of the ASGI interface (asgi.readthedocs.io, HTTP connection scope)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Router
+
+from orderflow.http.framing import joined
+from orderflow.http.operation import Operation, Reply, Request
+from orderflow.http.problems import ProblemError, reply, to_problem
+from orderflow.http.validation import ParameterReader, StrictDecoder
+
+Scope = MutableMapping[str, Any]
+Event = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+
+
+_VALID = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?", re.DOTALL)
+_VERSION_00_LENGTH = 55
+
+
+def accept_traceparent(header: bytes | None, chance: random.Random) -> str:
+    """The caller's trace, or a new sampled one when there is none or it is not valid."""
+    if header is not None and _is_valid(header):
+        return header[:_VERSION_00_LENGTH].decode("ascii")
+    bits = chance.getrandbits(192)
+    return f"00-{bits >> 64:032x}-{bits & 0xFFFF_FFFF_FFFF_FFFF:016x}-01"
+
+
+def _is_valid(header: bytes) -> bool:
+    if header.startswith(b"00") and len(header) != _VERSION_00_LENGTH:
+        return False
+    return _VALID.fullmatch(header) is not None
+
+
+_NOSNIFF = (b"x-content-type-options", b"nosniff")
+CLOSE = (b"connection", b"close")
+VITAL = frozenset({"health", "operators"})
+_READS = frozenset({"GET", "HEAD"})
+
+HttpObserver = Callable[[str, str, int, float], None]
+
+
+def _nobody(_route: str, _method: str, _status: int, _seconds: float) -> None:
+    return None
+
+
+@dataclass(slots=True, kw_only=True)
+class FrameState:
+    """What the frame of one process is told while it runs.
+
+    `draining` refuses what would change something. `observe` gets (route, method, status, seconds).
+    """
+
+    chance: random.Random
+    draining: bool = False
+    observe: HttpObserver = _nobody
+
+
+class _Endpoint:
+    """One operation with its readers."""
+
+    __slots__ = ("decoder", "operation", "parameters")
+
+    def __init__(self, operation: Operation) -> None:
+        self.operation = operation
+        self.decoder = StrictDecoder(operation.request) if operation.request is not None else None
+        self.parameters = ParameterReader(operation) if operation.parameters else None
+
+
+class Asked(NamedTuple):
+    """What a request asks for, but for its body."""
+
+    method: str
+    target: str
+    query: bytes
+    headers: Mapping[bytes, bytes]
+    path_params: Mapping[str, str]
+
+
+class Resource:
+    """All operations of one path."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.endpoints: dict[str, _Endpoint] = {}
+
+    @property
+    def is_vital(self) -> bool:
+        """Whether it is served also where others are turned away: probes, metrics, operators."""
+        return any(each.operation.tag in VITAL for each in self.endpoints.values())
+
+    def find(self, method: str) -> _Endpoint:
+        endpoint = self.endpoints.get("GET" if method == "HEAD" else method)
+        if endpoint is None:
+            allowed = [*self.endpoints, *(["HEAD"] if "GET" in self.endpoints else [])]
+            allow = (b"allow", ", ".join(sorted(allowed)).encode())
+            raise ProblemError(405, f"{method[:20]} is not allowed here", headers=(allow,))
+        return endpoint
+
+
+class Frame:
+    """`extra` are Starlette routes beside the operations (files of the docs page).
+
+    A frame that is `starting` answers 503 instead of 404: what is not there yet may come.
+    """
+
+    def __init__(
+        self,
+        operations: Iterable[Operation],
+        state: FrameState,
+        extra: Iterable[BaseRoute] = (),
+        *,
+        starting: bool = False,
+    ) -> None:
+        self._starting = starting
+        self._state = state
+        self._paths: dict[str, Resource] = {}
+        self._patterns: list[tuple[re.Pattern[str], Resource]] = []
+        self._nowhere = Resource("(none)")
+        for operation in operations:
+            self._add(operation)
+        self._router = Router([*extra], redirect_slashes=False, default=self._not_found)
+
+    def _add(self, operation: Operation) -> None:
+        path = self._paths.get(operation.path)
+        if path is None:
+            path = self._paths[operation.path] = Resource(operation.path)
+            if "{" in operation.path:
+                self._patterns.append((_pattern(operation.path), path))
+        if operation.method in path.endpoints:
+            raise ValueError(f"{operation.method} {operation.path} is declared twice")
+        path.endpoints[operation.method] = _Endpoint(operation)
+
+    def find(self, path: str) -> tuple[Resource, Mapping[str, str]] | None:
+        """The operations of a decoded path, and the parameters in it. A path without parameters goes first."""
+        plain = self._paths.get(path)
+        if plain is not None and "{" not in path:
+            return plain, {}
+        for pattern, resource in self._patterns:
+            if match := pattern.fullmatch(path):
+                return resource, match.groupdict()
+        return None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI: for what is beside the operations, and for whoever speaks it. The body is bounded by the server."""
+        if scope["type"] != "http":
+            raise RuntimeError(f"{scope['type']} is not served")
+        found = self.find(scope["path"])
+        if found is not None:
+            await self._answer(*found, scope, receive, send)
+            return
+        try:
+            await self._router(scope, receive, send)
+        except HTTPException as error:
+            await _send(reply(ProblemError(error.status_code, error.detail), scope["path"]), send)
+
+    async def _not_found(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._answer(self._nowhere, {}, scope, receive, send)
+
+    async def _answer(
+        self, path: Resource, path_params: Mapping[str, str], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        parts: list[bytes] = []
+        more = True
+        while more:
+            event = await receive()
+            if event["type"] == "http.disconnect":
+                return
+            parts.append(event.get("body", b""))
+            more = event.get("more_body", False)
+        headers = joined(scope["headers"])
+        asked = Asked(scope["method"], scope["path"], scope["query_string"], headers, path_params)
+        await _send(await self.reply_to(path, asked, b"".join(parts)), send)
+
+    async def reply_to(
+        self, path: Resource, asked: Asked, content: bytes, gone: asyncio.Future[None] | None = None
+    ) -> Reply:
+        """Carry out a request whose body is here already: every error becomes a problem document. `gone` is done once
+        nobody waits for the answer.
+        """
+        started = perf_counter()
+        try:
+            answer = await self._perform(path, asked, content, gone)
+        except Exception as error:  # noqa: BLE001  (a request's failure must end in its answer)
+            answer = reply(self._refusal(error, asked.target), asked.target)
+        self._observe(path, asked, answer, started)
+        return answer
+
+    def refused(self, status: int) -> None:
+        """A request was refused before it got here."""
+        self._state.observe(self._nowhere.path, "other", status, 0.0)
+
+    def _observe(self, path: Resource, asked: Asked, answer: Reply, started: float) -> None:
+        known = asked.method if asked.method in path.endpoints or asked.method == "HEAD" else "other"
+        self._state.observe(path.path, known, answer.status, perf_counter() - started)
+
+    async def _perform(
+        self, path: Resource, asked: Asked, content: bytes, gone: asyncio.Future[None] | None
+    ) -> Reply:
+        if path is self._nowhere:
+            raise self._nothing_here()
+        endpoint = path.find(asked.method)
+        if self._state.draining and asked.method not in _READS:
+            raise ProblemError(503, "the service is stopping", retry_after_s=1, headers=(CLOSE,))
+        body = None
+        if endpoint.decoder is not None:
+            _require_json(asked.headers)
+            body = endpoint.decoder.decode(content)
+        values: Mapping[str, object] = {}
+        if endpoint.parameters is not None or asked.query:
+            reader = endpoint.parameters or ParameterReader(endpoint.operation)
+            values = reader.read(asked.path_params, asked.query, asked.headers)
+        trace = accept_traceparent(asked.headers.get(b"traceparent"), self._state.chance)
+        return await endpoint.operation.handler(Request(body, content, values, trace, gone))
+
+    def _nothing_here(self) -> ProblemError:
+        if self._starting:
+            return ProblemError(503, "the service is starting", retry_after_s=1)
+        return ProblemError(404, "there is nothing at this path")
+
+    @staticmethod
+    def _refusal(error: Exception, path: str) -> ProblemError:
+        known = to_problem(error)
+        if known is None or known.problem.status == 500:
+            logging.getLogger("orderflow.http").error("a request to %s failed", path, exc_info=error)
+        return known or ProblemError(500, "the request met a defect")
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    """`/orders/{order_id}`: a parameter is one segment."""
+    parts = re.split(r"\{(\w+)\}", path)
+    return re.compile("".join(f"(?P<{part}>[^/]+)" if at % 2 else re.escape(part) for at, part in enumerate(parts)))
+
+
+async def _send(answer: Reply, send: Send) -> None:
+    content, headers = head_of(answer)
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
+def head_of(answer: Reply) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """The answer's body as bytes, and its headers."""
+    content = answer.content
+    if content is None:
+        content = b"" if answer.body is None else msgspec.json.encode(answer.body)
+    headers = [_NOSNIFF, *answer.headers]
+    if answer.status != 204:
+        headers.append((b"content-length", b"%d" % len(content)))
+    if content:
+        headers.append((b"content-type", answer.media_type))
+    return content, headers
+
+
+def _require_json(headers: Mapping[bytes, bytes]) -> None:
+    media_type = headers.get(b"content-type", b"")
+    if media_type != b"application/json":
+        essence, _, parameters = media_type.lower().partition(b";")
+        if essence.strip() != b"application/json" or parameters.strip() not in {
+            b"",
+            b"charset=utf-8",
+            b'charset="utf-8"',
+        }:
+            raise ProblemError(415, "the body must be sent as content-type: application/json")
+    if headers.get(b"content-encoding", b"identity") != b"identity":
+        raise ProblemError(415, "the body must be sent without a content-encoding")

@@ -1,0 +1,333 @@
+"""Values that the examples of the documents share: one order, through all services."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from types import MappingProxyType
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
+
+import msgspec
+
+ORDER_ID = "01a217d2-6f78-7561-a100-7ae1a8650d78"
+CUSTOMER = "customer-42"
+SKU = "SKU-ESPRESSO-CUP"
+PAID_BY = "f882441f-7005-5d7f-b93c-cbb503d4142f"
+RESERVED_BY = "4d76315a-9009-5454-8dfe-68731a182459"
+PLACED_AT = "2026-11-26T12:26:36.796960Z"
+PAID_AT = "2026-11-26T12:26:36.883935Z"
+RESERVED_AT = "2026-11-26T12:26:36.917824Z"
+
+
+PROBLEMS = "/docs/problems"
+
+
+class ProblemType(NamedTuple):
+    """`meaning` is what has happened, `remedy` what the caller can do. Both are plain sentences."""
+
+    name: str
+    status: int
+    title: str
+    meaning: str
+    remedy: str
+
+    @property
+    def uri(self) -> str:
+        """A reference that resolves on the service that gave the answer."""
+        return f"{PROBLEMS}/{self.name}"
+
+
+MALFORMED_REQUEST = ProblemType(
+    "malformed-request",
+    400,
+    "Bad Request",
+    "The request breaks a rule of HTTP, its query is not percent-encoded UTF-8, or its body is not JSON in UTF-8.",
+    "Mend what `detail` names. The same request will be refused again.",
+)
+MALFORMED_KEY = ProblemType(
+    "malformed-idempotency-key",
+    400,
+    "Malformed Idempotency-Key",
+    "The header Idempotency-Key holds no key: it must be a text in quotes, of 1 to 255 printable ASCII characters.",
+    'Send a key such as "8e03978e-40d5", or no such header.',
+)
+NOT_FOUND = ProblemType(
+    "not-found",
+    404,
+    "Not Found",
+    "There is nothing at this path, or what it names does not exist (any more).",
+    "Check the path and the id in it.",
+)
+METHOD_NOT_ALLOWED = ProblemType(
+    "method-not-allowed",
+    405,
+    "Method Not Allowed",
+    "There is something at this path, and it does not know this method.",
+    "Use one of the methods that the header Allow names.",
+)
+REQUEST_TIMEOUT = ProblemType(
+    "request-timeout",
+    408,
+    "Request Timeout",
+    "The request did not arrive in time. Nothing was done.",
+    "Send it again, whole.",
+)
+CONFLICT = ProblemType(
+    "conflict",
+    409,
+    "Conflict",
+    "The request fits its schema, and does not fit the state that things are in. Nothing was done.",
+    "Read the present state, and decide anew.",
+)
+REQUEST_IN_PROGRESS = ProblemType(
+    "request-in-progress",
+    409,
+    "Request In Progress",
+    "An earlier request with the same Idempotency-Key is still being carried out.",
+    "Wait as long as Retry-After says, and send the same request again: it gets the answer of the first.",
+)
+CONTENT_TOO_LARGE = ProblemType(
+    "content-too-large",
+    413,
+    "Content Too Large",
+    "The body is larger than this service takes.",
+    "Send a smaller one.",
+)
+UNSUPPORTED_MEDIA_TYPE = ProblemType(
+    "unsupported-media-type",
+    415,
+    "Unsupported Media Type",
+    "The body is not declared as application/json, or has a content-encoding.",
+    "Send JSON in UTF-8 as `content-type: application/json`, without a content-encoding.",
+)
+INVALID_REQUEST = ProblemType(
+    "invalid-request",
+    422,
+    "Unprocessable Content",
+    "The body, a parameter or a header does not fit its schema, or a rule that no schema can state.",
+    "`errors` names what does not fit: `pointer` (RFC 6901) in the body, `parameter` among path, query and headers.",
+)
+KEY_REUSED = ProblemType(
+    "idempotency-key-reused",
+    422,
+    "Idempotency-Key Reused",
+    "The Idempotency-Key was used before, for a request with another content. Nothing was done.",
+    "Use a new key for each order, and the same key only to repeat the same order.",
+)
+EDIT_REFUSED = ProblemType(
+    "edit-refused",
+    422,
+    "Edit Refused",
+    "The new value of the event is not taken; `detail` says why. The event is as it was.",
+    "Look at the event again, and correct the value.",
+)
+CONFIRMATION_REQUIRED = ProblemType(
+    "confirmation-required",
+    428,
+    "Confirmation Required",
+    "What was asked for changes data for good or moves money, and was not confirmed, or no reason was given.",
+    "Let a person decide; then send it with `confirmed: true` and the `reason`.",
+)
+HEADERS_TOO_LARGE = ProblemType(
+    "header-fields-too-large",
+    431,
+    "Request Header Fields Too Large",
+    "The head of the request is larger than this service takes.",
+    "Send fewer or shorter headers.",
+)
+DEFECT = ProblemType(
+    "defect",
+    500,
+    "Internal Server Error",
+    "The service met a defect of its own; its log has the details.",
+    "Tell the operators. Unless `detail` says that nothing was stored, look before you send it again.",
+)
+NOT_IMPLEMENTED = ProblemType(
+    "not-implemented",
+    501,
+    "Not Implemented",
+    "The request uses a part of HTTP that this service does not have.",
+    "Send it without what `detail` names.",
+)
+UNAVAILABLE = ProblemType(
+    "unavailable",
+    503,
+    "Service Unavailable",
+    "The service is starting or stopping, or what it needs (its database, the event log) is away.",
+    "Send the request again after as many seconds as Retry-After says; an order with the same Idempotency-Key, "
+    "since a connection to the database can break after the order was stored.",
+)
+ANSWER_OVERDUE = ProblemType(
+    "answer-overdue",
+    503,
+    "Answer Overdue",
+    "The request was taken, and had no answer in time. Whether it takes effect is open.",
+    "Read the present state, or send an order again with the same Idempotency-Key.",
+)
+OVERLOADED = ProblemType(
+    "overloaded",
+    503,
+    "Overloaded",
+    "The service has as much to do as it can carry. Nothing was done.",
+    "Slow down: send the request again after as many seconds as Retry-After says.",
+)
+VERSION_NOT_SUPPORTED = ProblemType(
+    "http-version-not-supported",
+    505,
+    "HTTP Version Not Supported",
+    "The request is not HTTP/1.1 or HTTP/1.0.",
+    "Speak HTTP/1.1.",
+)
+
+ALL = (
+    MALFORMED_REQUEST,
+    MALFORMED_KEY,
+    NOT_FOUND,
+    METHOD_NOT_ALLOWED,
+    REQUEST_TIMEOUT,
+    CONFLICT,
+    REQUEST_IN_PROGRESS,
+    CONTENT_TOO_LARGE,
+    UNSUPPORTED_MEDIA_TYPE,
+    INVALID_REQUEST,
+    KEY_REUSED,
+    EDIT_REFUSED,
+    CONFIRMATION_REQUIRED,
+    HEADERS_TOO_LARGE,
+    DEFECT,
+    NOT_IMPLEMENTED,
+    UNAVAILABLE,
+    ANSWER_OVERDUE,
+    OVERLOADED,
+    VERSION_NOT_SUPPORTED,
+)
+BY_STATUS: Mapping[int, ProblemType] = MappingProxyType({each.status: each for each in reversed(ALL)})
+"""What a status means where nothing more exact is said: the first of its types."""
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>{title}</title>
+</head>
+<body>
+<h1>{title}</h1>
+{body}
+</body>
+</html>
+"""
+
+
+def page_of(problem: ProblemType) -> str:
+    """Its page."""
+    body = f"<p>Status {problem.status}, <code>{problem.uri}</code></p>\n{_sentences(problem)}"
+    return _PAGE.format(title=escape(problem.title), body=f'{body}\n<p><a href="{PROBLEMS}">All problems</a></p>')
+
+
+def index() -> str:
+    """The page that lists all."""
+    parts = [
+        f'<h2 id="{each.name}"><a href="{each.uri}">{escape(each.title)}</a></h2>\n'
+        f"<p>Status {each.status}</p>\n{_sentences(each)}"
+        for each in ALL
+    ]
+    return _PAGE.format(title="Problems", body="\n".join(parts))
+
+
+def _sentences(problem: ProblemType) -> str:
+    return f"<p>{escape(problem.meaning)}</p>\n<p>What to do: {escape(problem.remedy)}</p>"
+
+
+Body = TypeVar("Body", bound=msgspec.Struct | None)
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """A named text of the request. `type` is what it is converted to (with msgspec, so `Meta` bounds hold).
+
+    A path parameter is always there; one that does not convert is a 404. A query or header parameter that
+    does not convert is a 422 that names it; one that is absent is `default`, or a 422 if it is `required`.
+    """
+
+    name: str
+    where: Literal["path", "query", "header"]
+    description: str
+    type: Any = str
+    default: Any = None
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """An answer that an operation can give.
+
+    `type` None: no body, or for a status from 400 on a problem document (RFC 9457), of one of the types `problems`
+    or, where none is named, of the one that the status means. `example` is a value of `type`.
+    """
+
+    status: int
+    description: str
+    type: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    media_type: str = "application/json"
+    problems: Sequence[ProblemType] = ()
+    example: Any = None
+
+
+@dataclass(slots=True)
+class Request(Generic[Body]):
+    """What a handler sees: everything in it is validated.
+
+    `body` is the decoded body (None where the operation has no `request` type), `content` its bytes,
+    `values` holds every declared parameter by name. `traceparent` (W3C Trace Context) is the caller's or
+    a new one; pass it to `engine.submit`. `gone` is done once the client has left: who waits long waits for it too.
+    """
+
+    body: Body
+    content: bytes
+    values: Mapping[str, Any]
+    traceparent: str
+    gone: asyncio.Future[None] | None = None
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer. `body` is encoded as JSON; `content` gives the bytes themselves instead.
+
+    Names in `headers` are lower case.
+    """
+
+    status: int = 200
+    body: object = None
+    headers: Headers = ()
+    content: bytes | None = None
+    media_type: bytes = b"application/json"
+
+
+Method = Literal["GET", "POST", "PUT", "DELETE"]
+Handler = Callable[[Request[Any]], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One method on one path (`/orders/{order_id}`).
+
+    `summary` is a line, `description` what a caller has to know beyond it; `example` is a body.
+    Errors are raised: see `http/problems.py` for the table of exceptions and answers. What the frame itself can
+    answer (400, 408, 413, 415, 422, 500, 503) is in the document without being named.
+    A `request` may have a `JSON_SCHEMA`: what its schema says beyond its fields.
+    """
+
+    method: Method
+    path: str
+    summary: str
+    handler: Handler
+    responses: Sequence[Response]
+    request: type[msgspec.Struct] | None = None
+    parameters: Sequence[Parameter] = ()
+    tag: str = ""
+    description: str = ""
+    example: Any = None

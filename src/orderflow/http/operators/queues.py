@@ -1,0 +1,305 @@
+"""What waits in a service, what it has lost and published, and what operators did: queues and logs of the service."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+
+from orderflow.core.operations.model import Expired, OperatorAction, ParkedSummary
+from orderflow.core.operations.port import OperatedStore, RecoveryStore
+from orderflow.core.operations.recovery import Recovery
+from orderflow.core.service import Service
+from orderflow.core.store import OutboxFilter
+from orderflow.core.transport import Transport
+from orderflow.http.operation import Operation, Parameter, Reply, Request, Response
+from orderflow.http.operators.asking import CONFIRM, NOT_THERE, Limit, Position, Text, act_of, operator, route
+from orderflow.http.operators.examples import ACTIONS, EXPIRED, LAG, PARKED, PUBLISHED, REASON, REPUBLISH
+from orderflow.http.problems import ProblemError
+
+Instant = Annotated[int, msgspec.Meta(ge=0, lt=253_402_300_800_000)]
+"""In ms since the epoch, up to the end of the year 9999."""
+
+
+class Backlog(msgspec.Struct, frozen=True, kw_only=True):
+    """Events that are written and not yet published."""
+
+    unsent: int
+    oldest_ms: int
+
+
+class Lag(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a consumer stands on one partition: the next offset to read, the first kept, the next to be appended.
+
+    `expired` are records that retention dropped before the consumer had read them, as far as the log tells now.
+    """
+
+    consumer: str
+    topic: str
+    partition: int
+    committed: int
+    first: int
+    end: int
+    lag: int
+    expired: int
+
+
+class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What was done about the loss, for the operators' log."""
+
+    reason: Text
+
+
+class Acknowledged(msgspec.Struct, frozen=True, kw_only=True):
+    """How many lost records somebody knows of now; they are no alarm any more."""
+
+    consumer: str
+    records: int
+
+
+_PARKED = Response(status=200, description="As it stands", type=list[ParkedSummary], example=PARKED)
+_BACKLOG = Response(status=200, description="As it stands", type=Backlog, example=Backlog(unsent=0, oldest_ms=0))
+_LAG = Response(status=200, description="As it stands", type=list[Lag], example=LAG)
+_CONSUMER = Parameter(name="consumer", where="path", description="The consumer", type=Text)
+_ACKNOWLEDGED = Response(
+    status=200,
+    description="It is no alarm any more",
+    type=Acknowledged,
+    example=Acknowledged(consumer="payment", records=3),
+)
+
+
+class PublishedRows(msgspec.Struct, frozen=True, kw_only=True):
+    """Published events of one topic that the outbox still has, and when the oldest and the newest were written."""
+
+    topic: str
+    count: int
+    oldest: datetime
+    newest: datetime
+
+
+class RepublishRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which published events; what is absent does not narrow. `key` is the id of an order.
+
+    `from_ms` (included) and `to_ms` (not) are when they were written, in ms since the epoch. Why; `confirmed`: a
+    person was asked and means it.
+    """
+
+    topic: Text | None = None
+    key: Text | None = None
+    from_ms: Instant | None = None
+    to_ms: Instant | None = None
+    reason: Text
+    confirmed: bool = False
+
+
+class Republished(msgspec.Struct, frozen=True, kw_only=True):
+    """How many events are published again, as soon as the relay comes to them."""
+
+    republished: int
+
+
+class Queues:
+    """Answers from the service's own database and its log."""
+
+    def __init__(self, service: Service, store: OperatedStore, transport: Transport) -> None:
+        self._service = service
+        self._store = store
+        self._transport = transport
+
+    @property
+    def store(self) -> OperatedStore:
+        return self._store
+
+    async def parked(self, _: Request[None]) -> Reply:
+        """Stuck keys, by consumer.
+
+        How many orders wait because of an event that could not be handled, and since when.
+        """
+        return Reply(body=await self._store.recovery.summary())
+
+    async def outbox(self, _: Request[None]) -> Reply:
+        """Events that are not published yet.
+
+        A number that grows says that the log is away, or that the relay stands still.
+        """
+        return Reply(body=msgspec.convert(await self._store.backlog(), Backlog, from_attributes=True))
+
+    async def lag(self, _: Request[None]) -> Reply:
+        """How far the consumers are behind.
+
+        Every consumer of this service on every partition that it reads.
+        """
+        return Reply(body=await self.read_lag())
+
+    async def read_lag(self) -> list[Lag]:
+        """Every consumer of the service on every partition. Raises TransportUnavailableError."""
+        return [
+            Lag(
+                consumer=subscription.consumer,
+                topic=each.topic,
+                partition=each.partition,
+                committed=each.position,
+                first=each.first,
+                end=each.end,
+                lag=each.lag,
+                expired=each.expired,
+            )
+            for subscription in self._service.subscriptions
+            for each in await self._transport.lag(subscription.consumer, subscription.topics)
+        ]
+
+    def operations(self) -> Sequence[Operation]:
+        return (
+            route("GET /ops/parked", self.parked, _PARKED),
+            route("GET /ops/outbox", self.outbox, _BACKLOG),
+            route("GET /ops/lag", self.lag, _LAG),
+        )
+
+
+class Actions:
+    """Answers from the service's own database."""
+
+    def __init__(self, store: RecoveryStore) -> None:
+        self._store = store
+
+    async def listed(self, request: Request[None]) -> Reply:
+        """What operators did.
+
+        The operators' log of this service: who did what, when, why, and with what result.
+        """
+        before: int | None = request.values["before"]
+        return Reply(body=await self._store.actions(request.values["limit"], before))
+
+    def operations(self) -> Sequence[Operation]:
+        listing = (
+            Parameter(name="limit", where="query", description="Most entries", type=Limit, default=100),
+            Parameter(name="before", where="query", description="Only before this number", type=Position),
+        )
+        return (
+            route(
+                "GET /ops/actions",
+                self.listed,
+                Response(status=200, description="Latest first", type=list[OperatorAction], example=ACTIONS),
+                parameters=listing,
+            ),
+        )
+
+
+class ExpiredOperations:
+    """Answers from the service's own database."""
+
+    def __init__(self, service: Service, store: RecoveryStore) -> None:
+        self._consumers = {each.consumer for each in service.subscriptions}
+        self._store = store
+
+    async def listed(self, _: Request[None]) -> Reply:
+        """Records that expired unread, and that nobody has acknowledged.
+
+        The log kept them no longer when their consumer came to them. What the outbox still has can be
+        republished.
+        """
+        return Reply(body=await self._store.expired())
+
+    async def acknowledge(self, request: Request[Acknowledgement]) -> Reply:
+        """Say that the loss of a consumer is known and seen to.
+
+        The alarm of this consumer ends with it. Nothing is brought back by it: republish first.
+        """
+        consumer: str = request.values["consumer"]
+        if consumer not in self._consumers:
+            raise ProblemError(404, "this service has no such consumer")
+        lost = await self._store.acknowledge_expired(consumer, act_of(request, reason=request.body.reason))
+        return Reply(body=Acknowledged(consumer=consumer, records=lost))
+
+    def operations(self) -> Sequence[Operation]:
+        return (
+            route(
+                "GET /ops/expired",
+                self.listed,
+                Response(status=200, description="By partition", type=list[Expired], example=EXPIRED),
+            ),
+            route(
+                "POST /ops/expired/{consumer}/acknowledge",
+                self.acknowledge,
+                _ACKNOWLEDGED,
+                NOT_THERE,
+                parameters=(_CONSUMER, operator),
+                example=REASON,
+            ),
+        )
+
+
+class Republishing:
+    """Asks the core."""
+
+    def __init__(self, recovery: Recovery, store: OperatedStore) -> None:
+        self._recovery = recovery
+        self._store = store
+
+    async def published(self, request: Request[None]) -> Reply:
+        """Published events that the outbox still has.
+
+        What could be published again, by topic. The outbox keeps events for ORDERFLOW_OUTBOX_KEEP_HOURS.
+        """
+        found = await self._store.published(_filter_of(request.values))
+        return Reply(
+            body=[
+                PublishedRows(
+                    topic=rows.topic, count=rows.count, oldest=_moment(rows.oldest_ms), newest=_moment(rows.newest_ms)
+                )
+                for rows in found
+            ]
+        )
+
+    async def republish(self, request: Request[RepublishRequest]) -> Reply:
+        """Publish events once more; consumers drop what they know.
+
+        For when the log has lost them. Each keeps its id, so that whoever has handled it does nothing.
+        """
+        asked = request.body
+        act = act_of(request, reason=asked.reason, confirmed=asked.confirmed)
+        count = await self._recovery.republish(msgspec.convert(asked, OutboxFilter, from_attributes=True), act)
+        return Reply(body=Republished(republished=count))
+
+    def operations(self) -> Sequence[Operation]:
+        return (
+            route(
+                "GET /ops/outbox/published",
+                self.published,
+                Response(status=200, description="By topic", type=list[PublishedRows], example=PUBLISHED),
+                parameters=_NARROWING,
+            ),
+            route(
+                "POST /ops/outbox/republish",
+                self.republish,
+                Response(
+                    status=200,
+                    description="They are unsent again",
+                    type=Republished,
+                    example=Republished(republished=4),
+                ),
+                Response(status=409, description="The outbox has none of that kind"),
+                CONFIRM,
+                parameters=(operator,),
+                example=REPUBLISH,
+            ),
+        )
+
+
+_NARROWING = (
+    Parameter(name="topic", where="query", description="Only of this topic", type=Text),
+    Parameter(name="key", where="query", description="Only of this key, which is an order's id", type=Text),
+    Parameter(name="from_ms", where="query", description="Only written since (ms since the epoch)", type=Instant),
+    Parameter(name="to_ms", where="query", description="Only written before (ms since the epoch)", type=Instant),
+)
+
+
+def _filter_of(values: Mapping[str, Any]) -> OutboxFilter:
+    return OutboxFilter(**{name: values[name] for name in ("topic", "key", "from_ms", "to_ms")})
+
+
+def _moment(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)

@@ -1,0 +1,126 @@
+"""`/ops/rehearsals`, `/ops/replays`: what a replay would do; send dead events through their consumer again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from orderflow.core.operations.model import Rehearsed, Replay, ReplayPlan
+from orderflow.core.operations.recovery import Recovery
+from orderflow.http.operation import Operation, Parameter, Reply, Request, Response
+from orderflow.http.operators.asking import CONFIRM, NOT_THERE, Limit, Position, Text, Wanted, act_of, operator, route
+from orderflow.http.operators.examples import CONFIRMED, FILTER, REHEARSED, REPLAY, REPLAY_WANTED
+
+NOTHING = Response(status=409, description="No dead event is meant")
+NOT_SO = Response(status=409, description="The replay is not in a state for that")
+
+
+class RehearsalRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which events, and how many at most. The events before and behind them in their keys are rehearsed with them."""
+
+    filter: Wanted
+    limit: Limit = 100
+
+
+class ReplayRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which dead events, how and why. `confirmed`: a person was asked and means it."""
+
+    filter: Wanted
+    plan: ReplayPlan = ReplayPlan()
+    reason: Text = ""
+    confirmed: bool = False
+
+
+class ControlRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why; `confirmed`: a person was asked and means it."""
+
+    reason: Text = ""
+    confirmed: bool = False
+
+
+_LIMIT = Parameter(name="limit", where="query", description="Most entries", type=Limit, default=20)
+_NUMBER = Parameter(name="number", where="path", description="The replay's number", type=Position)
+_BEGUN = Response(status=201, description="It has begun", type=Replay, example=REPLAY)
+_TOLD = Response(status=200, description="The replay", type=Replay, example=REPLAY)
+_LATEST = Response(status=200, description="Latest first", type=list[Replay], example=[REPLAY])
+_VERDICTS = Response(status=200, description="Key by key, in order", type=list[Rehearsed], example=REHEARSED)
+
+
+class Replays:
+    """Rehearses, starts and steers replays; the engine carries them out."""
+
+    def __init__(self, recovery: Recovery) -> None:
+        self._recovery = recovery
+
+    async def rehearse(self, request: Request[RehearsalRequest]) -> Reply:
+        """What a replay would do; nothing is changed.
+
+        Handles the events in a transaction that is rolled back, against the rows as they stand. Nobody
+        outside is asked.
+        """
+        return Reply(body=await self._recovery.rehearse(request.body.filter.to_filter(), request.body.limit))
+
+    async def begin(self, request: Request[ReplayRequest]) -> Reply:
+        """Send dead events through their consumer again.
+
+        Only the consumer that failed gets them, each key from its head to its tail, with what waits behind. A
+        replay that fails too often stops by itself.
+        """
+        asked = request.body
+        act = act_of(request, reason=asked.reason, confirmed=asked.confirmed)
+        replay = await self._recovery.replay(asked.filter.to_filter(), asked.plan, act)
+        return Reply(201, replay)
+
+    async def listed(self, request: Request[None]) -> Reply:
+        """The latest replays.
+
+        Each with how many of its events have succeeded, failed again or still wait.
+        """
+        return Reply(body=await self._recovery.store.replays(request.values["limit"]))
+
+    async def one(self, request: Request[None]) -> Reply:
+        """How a replay stands.
+
+        Its state, why it stopped if it did, and how its events fare.
+        """
+        return Reply(body=await self._recovery.find_replay(request.values["number"]))
+
+    async def pause(self, request: Request[ControlRequest]) -> Reply:
+        """Hold a replay after what is under way.
+
+        Takes effect at once, and is logged. A replay goes on where it was held.
+        """
+        act = act_of(request, reason=request.body.reason, confirmed=request.body.confirmed)
+        return Reply(body=await self._recovery.pause(request.values["number"], act))
+
+    async def resume(self, request: Request[ControlRequest]) -> Reply:
+        """Go on with a paused or stopped replay.
+
+        Takes effect at once, and is logged. A replay goes on where it was held.
+        """
+        act = act_of(request, reason=request.body.reason, confirmed=request.body.confirmed)
+        return Reply(body=await self._recovery.resume(request.values["number"], act))
+
+    def operations(self) -> Sequence[Operation]:
+        held = (_TOLD, NOT_THERE, NOT_SO)
+        one = (_NUMBER, operator)
+        limit = {"filter": FILTER, "limit": 100}
+        return (
+            route("POST /ops/rehearsals", self.rehearse, _VERDICTS, example=limit),
+            route(
+                "POST /ops/replays",
+                self.begin,
+                _BEGUN,
+                NOTHING,
+                CONFIRM,
+                parameters=(operator,),
+                example=REPLAY_WANTED,
+            ),
+            route("GET /ops/replays", self.listed, _LATEST, parameters=(_LIMIT,)),
+            route("GET /ops/replays/{number}", self.one, _TOLD, NOT_THERE, parameters=(_NUMBER,)),
+            route("POST /ops/replays/{number}/pause", self.pause, *held, parameters=one, example=CONFIRMED),
+            route(
+                "POST /ops/replays/{number}/resume", self.resume, *held, CONFIRM, parameters=one, example=CONFIRMED
+            ),
+        )

@@ -1,0 +1,200 @@
+"""What callers are told of a value that does not fit: words for a regular expression, and what would fit."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from orderflow.core.engine import DecisionFailedError, OverloadedError
+from orderflow.core.operations.model import (
+    ConfirmationNeededError,
+    EditRefusedError,
+    KeyBusyError,
+    LetterMissingError,
+    NoSuchConsumerError,
+    RecoveryError,
+    ReplayMissingError,
+)
+from orderflow.core.service import RefusedError
+from orderflow.core.store import StoreUnavailableError
+from orderflow.core.transport import TransportUnavailableError
+from orderflow.http import operation
+from orderflow.http.operation import Headers, ProblemType, Reply
+
+Info = msgspec.inspect.Type
+
+
+def in_words(detail: str, wanted: Any) -> str:
+    """`detail` is what msgspec says of a value that is no `wanted`. A pattern that has a description is told by that;
+    of an enumeration the values are told, if `wanted` has one only.
+    """
+    regex = detail.partition(" matching regex ")[2]
+    if regex:
+        described = dict(_patterns(wanted))
+        return f"Expected {described[regex]}" if regex in described else detail
+    if detail.startswith("Invalid enum value"):
+        enumerations = [*_enumerations(wanted)]
+        return f"{detail}; wanted: {enumerations[0]}" if len(enumerations) == 1 else detail
+    return detail
+
+
+def _patterns(wanted: Any) -> Iterator[tuple[str, str]]:
+    """Every pattern that has a description, as msgspec writes it, and the description."""
+    for part in _parts(msgspec.inspect.type_info(wanted)):
+        if isinstance(part, msgspec.inspect.Metadata) and isinstance(part.type, msgspec.inspect.StrType):
+            description = (part.extra_json_schema or {}).get("description")
+            if part.type.pattern and description:
+                yield repr(part.type.pattern), description
+
+
+def _enumerations(wanted: Any) -> Iterator[str]:
+    for part in _parts(msgspec.inspect.type_info(wanted)):
+        if isinstance(part, msgspec.inspect.EnumType):
+            yield ", ".join(str(each.value) for each in part.cls)
+        elif isinstance(part, msgspec.inspect.LiteralType):
+            yield ", ".join(map(str, part.values))
+
+
+def _parts(info: Info) -> Iterator[Info]:
+    yield info
+    inner: tuple[Info, ...] = ()
+    if isinstance(info, msgspec.inspect.Metadata):
+        inner = (info.type,)
+    elif isinstance(info, msgspec.inspect.StructType):
+        inner = tuple(field.type for field in info.fields)
+    elif isinstance(info, msgspec.inspect.ListType | msgspec.inspect.VarTupleType):
+        inner = (info.item_type,)
+    elif isinstance(info, msgspec.inspect.UnionType):
+        inner = info.types
+    for each in inner:
+        yield from _parts(each)
+
+
+MEDIA_TYPE = b"application/problem+json"
+STORE_RETRY_S = 2
+
+
+class FieldError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One wrong thing: `pointer` (RFC 6901) names it in the body, `parameter` among path, query and headers."""
+
+    detail: str
+    pointer: str | None = None
+    parameter: str | None = None
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """RFC 9457. `type` leads to a page of this service that says what has happened and what can be done."""
+
+    status: int
+    title: str
+    type: str = "about:blank"
+    detail: str | None = None
+    instance: str | None = None
+    errors: tuple[FieldError, ...] = ()
+
+
+class ProblemError(Exception):
+    """Raised by a handler to answer with a problem document.
+
+    It is of the type `kind`, or of the one that the status means where nothing more exact is said.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        kind: ProblemType | None = None,
+        errors: Sequence[FieldError] = (),
+        retry_after_s: float | None = None,
+        headers: Headers = (),
+    ) -> None:
+        super().__init__(detail)
+        kind = kind or operation.BY_STATUS.get(status)
+        self.problem = Problem(
+            status=status,
+            title=HTTPStatus(status).phrase if kind is None else kind.title,
+            type="about:blank" if kind is None else kind.uri,
+            detail=detail,
+            errors=tuple(errors),
+        )
+        retry = () if retry_after_s is None else (retry_after(retry_after_s),)
+        self.headers: Headers = (*headers, *retry)
+
+
+def retry_after(seconds: float) -> tuple[bytes, bytes]:
+    """The header (RFC 9110, 10.2.3): whole seconds, at least 1."""
+    return b"retry-after", str(max(1, math.ceil(seconds))).encode()
+
+
+def to_problem(error: BaseException) -> ProblemError | None:
+    """The answer to an exception; None when it is nobody's to expect, and 500 is all that can be said."""
+    match error:
+        case ProblemError():
+            return error
+        case RefusedError(answer=Problem() as problem):
+            refused = ProblemError(problem.status, problem.detail or problem.title)
+            refused.problem = problem
+            return refused
+        case RefusedError():
+            return ProblemError(409, str(error))
+        case OverloadedError():
+            return ProblemError(503, str(error), kind=operation.OVERLOADED, retry_after_s=error.retry_after_s)
+        case StoreUnavailableError():
+            return ProblemError(503, "the database cannot be reached", retry_after_s=STORE_RETRY_S)
+        case TransportUnavailableError():
+            return ProblemError(503, "the event log cannot be reached", retry_after_s=STORE_RETRY_S)
+        case DecisionFailedError():
+            return ProblemError(500, "the request met a defect; nothing was stored")
+        case RecoveryError():
+            return _of_recovery(error)
+    return None
+
+
+def _of_recovery(error: RecoveryError) -> ProblemError:
+    match error:
+        case LetterMissingError() | ReplayMissingError():
+            return ProblemError(404, str(error))
+        case ConfirmationNeededError():
+            return ProblemError(428, str(error))
+        case EditRefusedError():
+            return ProblemError(422, str(error), kind=operation.EDIT_REFUSED)
+        case NoSuchConsumerError():
+            return ProblemError(422, str(error))
+        case KeyBusyError():
+            return ProblemError(503, str(error), retry_after_s=STORE_RETRY_S)
+    return ProblemError(409, str(error))
+
+
+def reply(error: ProblemError, instance: str | None) -> Reply:
+    """The problem as an answer to the request for the path `instance` (None: it could not be read)."""
+    problem = msgspec.structs.replace(error.problem, instance=error.problem.instance or instance)
+    return Reply(problem.status, headers=error.headers, content=encode(problem), media_type=MEDIA_TYPE)
+
+
+def encode(problem: Problem) -> bytes:
+    return msgspec.json.encode(problem)
+
+
+_PATH = re.compile(r"^(?P<detail>.*?)(?: - at `(?P<key>key in )?\$(?P<path>.*?)`)?$", re.DOTALL)
+_STEP = re.compile(r"\.(?P<name>[^.\[]+)|\[(?P<index>[^\]]*)\]")
+_FIELD = re.compile(r"(?:missing required|contains unknown) field `(?P<name>.*)`$", re.DOTALL)
+
+
+def invalid_body(error: msgspec.ValidationError, wanted: type[msgspec.Struct]) -> ProblemError:
+    """422 that names the field: msgspec's `$.items[0].quantity` becomes `/items/0/quantity` (RFC 6901)."""
+    parts = _PATH.match(str(error))
+    assert parts is not None
+    steps = [match["name"] or match["index"] for match in _STEP.finditer(parts["path"] or "")]
+    field = _FIELD.search(parts["detail"])
+    if field:
+        steps.append(field["name"])
+    pointer = "".join(f"/{step.replace('~', '~0').replace('/', '~1')}" for step in steps)
+    detail = in_words(parts["detail"], wanted)
+    named = FieldError(detail=detail, pointer=pointer)
+    return ProblemError(422, f"{pointer or 'the body'}: {detail}", errors=[named])

@@ -1,0 +1,246 @@
+"""The inventory service over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+
+from orderflow import ServiceContext
+from orderflow.events.inventory import ReservedLine
+from orderflow.events.money import Sku
+from orderflow.events.order import ITEMS_MAX, OrderFailed, Quantity
+from orderflow.http import operation
+from orderflow.http.operation import Operation, Parameter, Reply, Request, Response
+from orderflow.http.operators.asking import CONFIRM, TAG, act_of, operator
+from orderflow.http.problems import ProblemError
+from orderflow.http.validation import Text
+from orderflow.services.inventory.messages import ReleaseStock, SetStock, StockReleased, StockSet
+from orderflow.services.inventory.storage import VERSION_MAX, MovementPage, StockPage, Stocks, StockView
+
+ON_HAND_MAX = 1_000_000_000
+PAGE_MAX = 500
+
+SKU = Parameter(name="sku", where="path", description="The SKU: letters, digits, `.`, `_`, `-`.", type=Sku)
+ORDER_ID = Parameter(name="order_id", where="path", description="The order's id.", type=UUID)
+LIMIT = Parameter(
+    name="limit",
+    where="query",
+    description="How many at most.",
+    type=Annotated[int, msgspec.Meta(ge=1, le=PAGE_MAX)],
+    default=100,
+)
+AFTER = Parameter(name="cursor", where="query", description="The `next` of the page before.", type=Sku, default="")
+BEFORE = Parameter(
+    name="cursor",
+    where="query",
+    description="The `next` of the page before.",
+    type=Annotated[int, msgspec.Meta(ge=1, le=VERSION_MAX)],
+)
+
+MISSING = Response(status=404, description="There is no such SKU.")
+
+_SET = {"sku": operation.SKU, "on_hand": 250, "reserved": 2, "version": 3, "created": False}
+_STOCK = {
+    "sku": operation.SKU,
+    "on_hand": 248,
+    "reserved": 2,
+    "version": 2,
+    "changed_at": operation.RESERVED_AT,
+}
+_MOVEMENT = {
+    "version": 2,
+    "kind": "reserve",
+    "cause": operation.ORDER_ID,
+    "on_hand_change": -2,
+    "reserved_change": 2,
+    "at": operation.RESERVED_AT,
+}
+
+
+class NewStock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many units are free from now on. What is reserved for orders is not among them."""
+
+    on_hand: Annotated[int, msgspec.Meta(ge=0, le=ON_HAND_MAX, examples=[250])]
+
+
+class HeldLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Units of one SKU that are reserved for the order."""
+
+    sku: Sku
+    quantity: Quantity
+
+
+class Release(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose order failed, and why, as the order service says it; what is reserved. `reason` goes into the operators'
+    log; `confirmed`: a person was asked and means it.
+    """
+
+    customer_id: Annotated[Text, msgspec.Meta(min_length=1, max_length=100)]
+    failed_because: Annotated[Text, msgspec.Meta(max_length=500)]
+    lines: Annotated[tuple[HeldLine, ...], msgspec.Meta(min_length=1, max_length=ITEMS_MAX)]
+    reason: Annotated[Text, msgspec.Meta(max_length=500)] = ""
+    confirmed: bool = False
+
+
+class InventoryApi:
+    """The handlers, with what they share."""
+
+    def __init__(self, context: ServiceContext) -> None:
+        self._commands = context.commands
+        self._stocks = Stocks(context.database)
+
+    async def put(self, request: Request[NewStock]) -> Reply:
+        """PUT /stock/{sku}"""
+        command = SetStock(sku=request.values["sku"], on_hand=request.body.on_hand)
+        stock: StockSet = await self._commands.submit(command, traceparent=request.traceparent)
+        return Reply(201 if stock.created else 200, body=stock)
+
+    async def show(self, request: Request[None]) -> Reply:
+        """GET /stock/{sku}"""
+        sku: str = request.values["sku"]
+        return Reply(body=await self._require(sku))
+
+    async def page(self, request: Request[None]) -> Reply:
+        """GET /stock"""
+        return Reply(body=await self._stocks.page(request.values["cursor"], request.values["limit"]))
+
+    async def movements(self, request: Request[None]) -> Reply:
+        """GET /stock/{sku}/movements"""
+        stock = await self._require(request.values["sku"])
+        values = request.values
+        return Reply(body=await self._stocks.movements(stock.sku, values["cursor"], values["limit"]))
+
+    async def release(self, request: Request[Release]) -> Reply:
+        """POST /reservations/{order_id}/release"""
+        said = request.body
+        act = act_of(request, reason=said.reason, confirmed=said.confirmed)
+        order_id: UUID = request.values["order_id"]
+        failed = OrderFailed(order_id=order_id, customer_id=said.customer_id, reason=said.failed_because)
+        lines = tuple(ReservedLine(sku=line.sku, quantity=line.quantity) for line in said.lines)
+        command = ReleaseStock(order_id=order_id, lines=lines, because=failed)
+        released: StockReleased = await self._commands.carry_out(command, act)
+        return Reply(body=released)
+
+    async def _require(self, sku: str) -> StockView:
+        stock = await self._stocks.show(sku)
+        if stock is None:
+            raise ProblemError(404, f"there is no SKU {sku}")
+        return stock
+
+
+def operations(context: ServiceContext) -> Sequence[Operation]:
+    """What the inventory service offers."""
+    api = InventoryApi(context)
+    return (_put(api), _page(api), _show(api), _movements(api), _release(api))
+
+
+def _release(api: InventoryApi) -> Operation:
+    lines = [{"sku": operation.SKU, "quantity": 2}]
+    failed = {"customer_id": operation.CUSTOMER, "failed_because": "card_declined"}
+    return Operation(
+        method="POST",
+        path="/reservations/{order_id}/release",
+        summary="Give back what is reserved for an order that failed",
+        description=(
+            "For an operator, after an audit has found that the order failed. It must be confirmed, with a reason, "
+            "and is logged. Said twice, it is done once."
+        ),
+        handler=api.release,
+        request=Release,
+        example={**failed, "lines": lines, "reason": "The audit of Thursday.", "confirmed": True},
+        parameters=(ORDER_ID, operator),
+        responses=(
+            Response(
+                status=200,
+                description="It is given back.",
+                type=StockReleased,
+                example={"order_id": operation.ORDER_ID, "units": 2, "changed": True},
+            ),
+            Response(status=409, description="Nothing is reserved, or something else."),
+            CONFIRM,
+        ),
+        tag=TAG,
+    )
+
+
+def _put(api: InventoryApi) -> Operation:
+    return Operation(
+        method="PUT",
+        path="/stock/{sku}",
+        summary="Set the free units of a SKU, making it if it is new",
+        description="Units that are set aside for orders stay so. To send the same number again changes nothing.",
+        example={"on_hand": 250},
+        handler=api.put,
+        request=NewStock,
+        parameters=(SKU,),
+        responses=(
+            Response(status=200, description="The SKU as it stands now.", type=StockSet, example=_SET),
+            Response(
+                status=201,
+                description="The SKU is new.",
+                type=StockSet,
+                example={**_SET, "version": 1, "created": True},
+            ),
+        ),
+        tag="stock",
+    )
+
+
+def _page(api: InventoryApi) -> Operation:
+    return Operation(
+        method="GET",
+        path="/stock",
+        summary="List the stock in order of SKU",
+        description="Pages of SKUs. `next` of a page is the `cursor` of the one after it.",
+        handler=api.page,
+        parameters=(LIMIT, AFTER),
+        responses=(
+            Response(
+                status=200,
+                description="A page of SKUs.",
+                type=StockPage,
+                example={"stock": [_STOCK], "next": None},
+            ),
+        ),
+        tag="stock",
+    )
+
+
+def _show(api: InventoryApi) -> Operation:
+    return Operation(
+        method="GET",
+        path="/stock/{sku}",
+        summary="Show one SKU",
+        description="Its free units, and those that are set aside for orders.",
+        handler=api.show,
+        parameters=(SKU,),
+        responses=(
+            Response(status=200, description="The SKU as it stands.", type=StockView, example=_STOCK),
+            MISSING,
+        ),
+        tag="stock",
+    )
+
+
+def _movements(api: InventoryApi) -> Operation:
+    return Operation(
+        method="GET",
+        path="/stock/{sku}/movements",
+        summary="List the movements of one SKU, newest first",
+        description="Every change of its units, with what caused it. Together they make what there is.",
+        handler=api.movements,
+        parameters=(SKU, LIMIT, BEFORE),
+        responses=(
+            Response(
+                status=200,
+                description="A page of movements.",
+                type=MovementPage,
+                example={"sku": operation.SKU, "movements": [_MOVEMENT], "next": "2"},
+            ),
+            MISSING,
+        ),
+        tag="stock",
+    )

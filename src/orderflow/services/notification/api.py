@@ -1,0 +1,76 @@
+"""The notification service over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+
+from orderflow import ServiceContext
+from orderflow.http import operation
+from orderflow.http.operation import Operation, Parameter, Reply, Request, Response
+from orderflow.services.notification.storage import NotificationList, Notifications
+
+PAGE_MAX = 200
+
+ORDER_ID = Parameter(name="order_id", where="query", description="Only those of this order.", type=UUID)
+LIMIT = Parameter(
+    name="limit",
+    where="query",
+    description="How many at most, when no order is named.",
+    type=Annotated[int, msgspec.Meta(ge=1, le=PAGE_MAX)],
+    default=50,
+)
+
+
+_TOLD = {
+    "order_id": operation.ORDER_ID,
+    "outcome": "completed",
+    "customer_id": operation.CUSTOMER,
+    "reason": None,
+    "text": f"Your order {operation.ORDER_ID} is complete and will be sent to you.",
+    "cause": operation.RESERVED_BY,
+    "at": operation.RESERVED_AT,
+}
+
+
+class NotificationApi:
+    """The handlers, with what they share."""
+
+    def __init__(self, context: ServiceContext) -> None:
+        self._notifications = Notifications(context.database)
+
+    async def list(self, request: Request[None]) -> Reply:
+        """GET /notifications"""
+        order_id: UUID | None = request.values["order_id"]
+        if order_id is not None:
+            found = await self._notifications.of_order(order_id)
+        else:
+            found = await self._notifications.latest(request.values["limit"])
+        return Reply(body=NotificationList(notifications=found))
+
+
+def operations(context: ServiceContext) -> Sequence[Operation]:
+    """What the notification service offers."""
+    api = NotificationApi(context)
+    return (
+        Operation(
+            method="GET",
+            path="/notifications",
+            summary="List what customers were told, of one order or of the newest",
+            description="Of one order in the order they were made, else of the orders that were told of last.",
+            handler=api.list,
+            parameters=(ORDER_ID, LIMIT),
+            responses=(
+                Response(
+                    status=200,
+                    description="Notifications.",
+                    type=NotificationList,
+                    example={"notifications": [_TOLD]},
+                ),
+            ),
+            tag="notifications",
+        ),
+    )

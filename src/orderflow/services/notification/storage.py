@@ -1,0 +1,59 @@
+"""What is read of the notifications outside of decisions."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from orderflow import Database, Record, load_queries
+from orderflow.services.notification.model import NotifiedOutcome
+
+
+class NotificationView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a customer was told, and because of which event."""
+
+    order_id: UUID
+    outcome: NotifiedOutcome
+    customer_id: str
+    reason: str | None
+    text: str
+    cause: UUID
+    at: datetime
+
+
+class NotificationList(msgspec.Struct, frozen=True, kw_only=True):
+    """Notifications: of one order in the order they were made, or of the newest orders."""
+
+    notifications: tuple[NotificationView, ...]
+
+
+class Notifications:
+    """Read access to the notifications. Raises StoreUnavailableError."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._queries = load_queries("orderflow.services.notification")
+
+    async def of_order(self, order_id: UUID) -> tuple[NotificationView, ...]:
+        """What was told of one order, oldest first."""
+        rows = await self._database.fetch(self._queries["notifications_of_order"], order_id)
+        return tuple(_view(row) for row in rows)
+
+    async def latest(self, limit: int) -> tuple[NotificationView, ...]:
+        """What was told of the newest orders."""
+        rows = await self._database.fetch(self._queries["latest_notifications"], limit)
+        return tuple(_view(row) for row in rows)
+
+
+def _view(row: Record) -> NotificationView:
+    return NotificationView(
+        order_id=row["order_id"],
+        outcome=NotifiedOutcome(row["outcome"]),
+        customer_id=row["customer_id"],
+        reason=row["reason"],
+        text=row["text"],
+        cause=row["cause"],
+        at=row["at"],
+    )

@@ -1,0 +1,578 @@
+"""The order service over HTTP: placing orders once, showing them, and waiting for their end."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+
+from orderflow import (
+    BatchCommitted,
+    Clock,
+    RefusedError,
+    ServiceContext,
+    Signal,
+    Signals,
+    StoreUnavailableError,
+    TaskFailed,
+    uuid7,
+    uuid_text,
+)
+from orderflow.events.currencies import CURRENCIES
+from orderflow.events.order import (
+    ITEMS_MAX,
+    QUANTITY_MAX,
+    UNIT_PRICE_MAX,
+    Item,
+    OrderCompleted,
+    OrderFailed,
+    fault_of,
+)
+from orderflow.http import operation
+from orderflow.http.operation import (
+    INVALID_REQUEST,
+    KEY_REUSED,
+    MALFORMED_KEY,
+    MALFORMED_REQUEST,
+    OVERLOADED,
+    REQUEST_IN_PROGRESS,
+    UNAVAILABLE,
+    Operation,
+    Parameter,
+    Reply,
+    Request,
+    Response,
+)
+from orderflow.http.problems import FieldError, ProblemError
+from orderflow.http.validation import IdEnd, Text
+from orderflow.services.order.messages import KeyReused, Placed, PlaceOrder
+from orderflow.services.order.model import Refund, Status
+from orderflow.services.order.storage import CURSOR_PATTERN, OrderDetails, OrderPage, Orders, OrderView, from_cursor
+
+HEADER = "Idempotency-Key"
+KEY_MAX = 255
+PATTERN = (
+    rf'^(?:"(?:[ !#-\[\]-~]|\\["\\]){{1,{KEY_MAX}}}"'
+    rf"|[!#-+\--:<-\[\]-~]{{1,{KEY_MAX}}})$"
+)
+"""What `parse_key` takes, for the document."""
+
+_STRING = re.compile(r'^"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"$')
+_BARE = re.compile(r"^[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]+$")
+_ESCAPE = re.compile(r"\\(.)")
+RECOUNT_S = 1.0
+ADMISSION_RETRY_S = 2
+POLL_S = 0.25
+WAITING_RETRY_S = 1
+_NOT_FREE = {"properties": {"unit_price": {"minimum": 1}}, "required": ["unit_price"]}
+WAIT_MAX_S = 60
+PAGE_MAX = 100
+FINAL = frozenset({Status.COMPLETED, Status.FAILED})
+REPLAYED = (b"idempotency-replayed", b"true")
+
+IDEMPOTENCY_KEY = Parameter(
+    name=HEADER,
+    where="header",
+    description="A text of your own, in quotes, by which this request can be repeated safely.",
+    type=Annotated[str, msgspec.Meta(extra_json_schema={"pattern": PATTERN}, examples=['"8e03978e-40d5"'])],
+)
+ORDER_ID = Parameter(name="order_id", where="path", description="The order's id.", type=UUID)
+WAIT = Parameter(
+    name="wait",
+    where="query",
+    description="Hold the answer until the order is COMPLETED or FAILED, at most so many seconds.",
+    type=Annotated[float, msgspec.Meta(ge=0, le=WAIT_MAX_S)],
+    default=0.0,
+)
+STATUS = Parameter(name="status", where="query", description="Only orders of this status.", type=Status)
+LIMIT = Parameter(
+    name="limit",
+    where="query",
+    description="How many at most.",
+    type=Annotated[int, msgspec.Meta(ge=1, le=PAGE_MAX)],
+    default=20,
+)
+ID_ENDS = Parameter(
+    name="id_ends",
+    where="query",
+    description="Only orders whose id ends so, among the newest million; `status` and `cursor` do not count then.",
+    type=IdEnd,
+)
+CURSOR = Parameter(
+    name="cursor",
+    where="query",
+    description="The `next` of the page before.",
+    type=Annotated[str, msgspec.Meta(extra_json_schema={"pattern": CURSOR_PATTERN})],
+)
+
+_PLACED = {
+    "id": operation.ORDER_ID,
+    "status": "PENDING",
+    "customer_id": operation.CUSTOMER,
+    "currency": "EUR",
+    "items": [{"sku": operation.SKU, "quantity": 2, "unit_price": 1250}],
+    "total": 2500,
+    "payment_method": "pm_card_visa",
+    "reason": None,
+    "refund": "none",
+}
+_WANTED = {name: _PLACED[name] for name in ("customer_id", "currency", "items", "payment_method")}
+_COMPLETED = {**_PLACED, "status": "COMPLETED", "created_at": operation.PLACED_AT}
+_HISTORY = [
+    {"version": 1, "status": "PENDING", "event": "OrderPlaced", "cause": None, "at": operation.PLACED_AT},
+    {
+        "version": 2,
+        "status": "PAID",
+        "event": "PaymentSucceeded",
+        "cause": operation.PAID_BY,
+        "at": operation.PAID_AT,
+    },
+    {
+        "version": 3,
+        "status": "COMPLETED",
+        "event": "StockReserved",
+        "cause": operation.RESERVED_BY,
+        "at": operation.RESERVED_AT,
+    },
+]
+_PAGE = {"orders": [_COMPLETED], "next": None}
+_SHOWN = {**_COMPLETED, "history": _HISTORY, "stuck": {}, "stuck_since": None}
+
+_NOT_PLACED = (
+    Response(
+        status=400,
+        description="It breaks a rule of HTTP, the body is not JSON, or the Idempotency-Key is malformed.",
+        problems=(MALFORMED_REQUEST, MALFORMED_KEY),
+    ),
+    Response(
+        status=409,
+        description="A request with this Idempotency-Key is still under way.",
+        problems=(REQUEST_IN_PROGRESS,),
+    ),
+    Response(
+        status=422,
+        description="A field does not fit, or the Idempotency-Key came with another order.",
+        problems=(INVALID_REQUEST, KEY_REUSED),
+    ),
+    Response(
+        status=503,
+        description="Too many orders are unfinished, or the database is away.",
+        problems=(OVERLOADED, UNAVAILABLE),
+    ),
+)
+
+
+class NewItem(Item, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One line. Prices are the shop's, in minor units of the order's currency."""
+
+    quantity: Annotated[int, msgspec.Meta(ge=1, le=QUANTITY_MAX, examples=[2])]
+    unit_price: Annotated[int, msgspec.Meta(ge=0, le=UNIT_PRICE_MAX, examples=[1250])]
+
+
+class NewOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An order to be placed. Its total is computed here: at most 100 x 10,000 x 1,000,000,000 = 10^15 minor
+    units, which every JSON reader takes without loss.
+    """
+
+    customer_id: Annotated[
+        Text,
+        msgspec.Meta(min_length=1, max_length=100, examples=["customer-42"]),
+    ]
+    currency: Annotated[
+        str,
+        msgspec.Meta(min_length=3, max_length=3, extra_json_schema={"enum": sorted(CURRENCIES)}, examples=["EUR"]),
+    ]
+    items: Annotated[
+        tuple[NewItem, ...],
+        msgspec.Meta(min_length=1, max_length=ITEMS_MAX, extra_json_schema={"contains": _NOT_FREE}),
+    ]
+    payment_method: Annotated[
+        Text,
+        msgspec.Meta(min_length=1, max_length=64, examples=["pm_card_visa"]),
+    ]
+
+
+def require_sound(order: NewOrder) -> None:
+    """What no single field can say. Raises ProblemError 422 with the field named."""
+    fault = fault_of(order.currency, order.items)
+    if fault is not None:
+        pointer, detail = fault
+        raise ProblemError(422, f"{pointer}: {detail}", errors=[FieldError(detail=detail, pointer=pointer)])
+
+
+def with_response(command: PlaceOrder) -> PlaceOrder:
+    """The command with the JSON by which placing is answered: the order as it begins."""
+    view = OrderView(
+        id=command.order_id,
+        status=Status.PENDING,
+        customer_id=command.customer_id,
+        currency=command.currency,
+        items=command.items,
+        total=command.total,
+        payment_method=command.payment_method,
+        reason=None,
+        refund=Refund.NONE,
+    )
+    return msgspec.structs.replace(command, response=msgspec.json.encode(view).decode())
+
+
+def parse_key(header: str) -> str:
+    """The key in the header: a string of RFC 9651 (`"8e03978e"`), or the same without its quotes.
+
+    Raises ProblemError 400: not such a string, or not 1 to 255 characters long.
+    """
+    text = header.strip(" \t")
+    quoted = _STRING.fullmatch(text)
+    if quoted is not None:
+        key = _ESCAPE.sub(r"\1", quoted[1])
+    elif _BARE.fullmatch(text):
+        key = text
+    else:
+        raise _malformed('wanted is a text in quotes: "8e03978e-40d5"')
+    if not 1 <= len(key) <= KEY_MAX:
+        raise _malformed(f"wanted are 1 to {KEY_MAX} characters")
+    return key
+
+
+def fingerprint(order: msgspec.Struct) -> str:
+    """Equal for equal orders, however their JSON was spaced and sorted."""
+    return hashlib.blake2b(msgspec.json.encode(order), digest_size=16).hexdigest()
+
+
+class InFlight:
+    """The keys whose first request is being carried out in this process."""
+
+    def __init__(self) -> None:
+        self._keys: set[str] = set()
+
+    @contextmanager
+    def hold(self, key: str) -> Iterator[None]:
+        """Raises ProblemError 409 while another request holds the key."""
+        if key in self._keys:
+            detail = f"a request with this {HEADER} is still being carried out"
+            raise ProblemError(409, detail, kind=REQUEST_IN_PROGRESS, retry_after_s=1)
+        self._keys.add(key)
+        try:
+            yield
+        finally:
+            self._keys.discard(key)
+
+
+def key_reused() -> ProblemError:
+    """422, as the draft has it for a key that comes with another content."""
+    detail = "was used for an order with another content"
+    named = FieldError(detail=detail, parameter=HEADER)
+    return ProblemError(422, f"{HEADER}: {detail}", kind=KEY_REUSED, errors=[named])
+
+
+def _malformed(detail: str) -> ProblemError:
+    named = FieldError(detail=detail, parameter=HEADER)
+    return ProblemError(400, f"{HEADER}: {detail}", kind=MALFORMED_KEY, errors=[named])
+
+
+class Admission:
+    """Refuses orders while `at_most` are unfinished, in all processes together; near the bound it is a guess.
+
+    The orders are counted once a second while orders come, beside the requests and never by one; those let
+    in here since that count began are added.
+    """
+
+    def __init__(self, orders: Orders, clock: Clock, signals: Signals, at_most: int) -> None:
+        self._orders = orders
+        self._signals = signals
+        self._clock = clock
+        self._at_most = at_most
+        self._counted = 0
+        self._let_in = 0
+        self._counted_at = -RECOUNT_S
+        self._counting: asyncio.Task[None] | None = None
+
+    def admit(self) -> None:
+        """Let one in. Raises ProblemError 503 with Retry-After."""
+        if self._counting is None and self._clock.monotonic() - self._counted_at >= RECOUNT_S:
+            self._counted += self._let_in
+            self._let_in = 0
+            self._counting = asyncio.get_running_loop().create_task(self._count())
+        if self._counted + self._let_in >= self._at_most:
+            detail = f"{self._at_most} orders or more are unfinished"
+            raise ProblemError(503, detail, kind=OVERLOADED, retry_after_s=ADMISSION_RETRY_S)
+        self._let_in += 1
+
+    async def _count(self) -> None:
+        try:
+            self._counted = await self._orders.count_unfinished(self._at_most)
+        except StoreUnavailableError:
+            """Whoever wants to place an order is told by placing it."""
+        except Exception as error:  # noqa: BLE001  # a defect here must be told, and must not go on unseen
+            self._signals.emit(TaskFailed("order", "admission", error))
+        finally:
+            self._counted_at = self._clock.monotonic()
+            self._counting = None
+
+
+class Finishing:
+    """Wakes who waits for an order: by this process's own commits, and by one poll a process for orders that
+    another process finishes. The poll runs only while somebody waits.
+    """
+
+    def __init__(self, orders: Orders, stopping: asyncio.Event, at_most: int) -> None:
+        self._orders = orders
+        self._stopping = stopping
+        self._at_most = at_most
+        self._waiting: dict[UUID, set[asyncio.Future[None]]] = {}
+        self._count = 0
+        self._poll: asyncio.Task[None] | None = None
+
+    def notice(self, signal: Signal) -> None:
+        """A subscriber of signals."""
+        if not self._waiting or not isinstance(signal, BatchCommitted):
+            return
+        for handled in signal.handled:
+            for event in handled.caused:
+                if isinstance(event, OrderCompleted | OrderFailed):
+                    self._wake(event.order_id)
+
+    def expect(self, order_id: UUID) -> Expectation:
+        """To be entered before the order is read, so that its end cannot fall between reading and waiting."""
+        return Expectation(self, order_id)
+
+    def enter(self, order_id: UUID) -> asyncio.Future[None] | None:
+        """None when too many wait already, or the process is stopping."""
+        if self._count >= self._at_most or self._stopping.is_set():
+            return None
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        self._waiting.setdefault(order_id, set()).add(future)
+        self._count += 1
+        if self._poll is None:
+            self._poll = loop.create_task(self._watch())
+        return future
+
+    def require_stopping(self) -> None:
+        """Why nobody can wait. Raises ProblemError 503 with Retry-After: too many do."""
+        if not self._stopping.is_set():
+            detail = f"{self._at_most} requests wait for an order already; ask without `wait`, or later"
+            raise ProblemError(503, detail, kind=OVERLOADED, retry_after_s=WAITING_RETRY_S)
+
+    def leave(self, order_id: UUID, future: asyncio.Future[None]) -> None:
+        self._count -= 1
+        futures = self._waiting.get(order_id)
+        if futures is not None:
+            futures.discard(future)
+            if not futures:
+                del self._waiting[order_id]
+
+    def _wake(self, order_id: UUID) -> None:
+        for future in self._waiting.get(order_id, ()):
+            if not future.done():
+                future.set_result(None)
+
+    async def _watch(self) -> None:
+        try:
+            while self._waiting and not self._stopping.is_set():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_S):
+                        await self._stopping.wait()
+                if not self._stopping.is_set():
+                    await self._look()
+        finally:
+            self._poll = None
+        if self._stopping.is_set():
+            for order_id in list(self._waiting):
+                self._wake(order_id)
+
+    async def _look(self) -> None:
+        if self._waiting:
+            with suppress(StoreUnavailableError):
+                for order_id in await self._orders.finished_among(list(self._waiting)):
+                    self._wake(order_id)
+
+
+class Expectation:
+    """`with finishing.expect(order_id) as expectation:` read the order, then `await expectation.met(seconds)`."""
+
+    def __init__(self, finishing: Finishing, order_id: UUID) -> None:
+        self._finishing = finishing
+        self._order_id = order_id
+        self._future: asyncio.Future[None] | None = None
+
+    def __enter__(self) -> Expectation:
+        self._future = self._finishing.enter(self._order_id)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._future is not None:
+            self._finishing.leave(self._order_id, self._future)
+
+    async def met(self, timeout_s: float, gone: asyncio.Future[None] | None = None) -> bool:
+        """True when the order has ended (or the process stops); False after `timeout_s`, or when `gone` is done.
+
+        Raises ProblemError 503 with Retry-After: too many wait already.
+        """
+        if self._future is None:
+            self._finishing.require_stopping()
+            return False
+        waited = {self._future} if gone is None else {self._future, gone}
+        await asyncio.wait(waited, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        return self._future.done()
+
+
+class OrderApi:
+    """The handlers, with what they share."""
+
+    def __init__(self, context: ServiceContext) -> None:
+        self._context = context
+        self._orders = Orders(context.database)
+        self._admission = Admission(
+            self._orders, context.clock, context.signals, context.config.unfinished_orders_max
+        )
+        self._finishing = Finishing(self._orders, context.stopping, context.config.http_waiting_max)
+        self._in_flight = InFlight()
+        context.signals.subscribe(self._finishing.notice)
+
+    async def place(self, request: Request[NewOrder]) -> Reply:
+        """POST /orders: the fast path."""
+        order = request.body
+        require_sound(order)
+        self._admission.admit()
+        header = request.values[HEADER]
+        if header is None:
+            return await self._submit(order, request.traceparent)
+        key = parse_key(header)
+        with self._in_flight.hold(key):
+            return await self._submit(order, request.traceparent, key)
+
+    async def show(self, request: Request[None]) -> Reply:
+        """GET /orders/{order_id}"""
+        order_id: UUID = request.values["order_id"]
+        wait_s: float = request.values["wait"]
+        if not wait_s:
+            return Reply(body=await self._show(order_id))
+        with self._finishing.expect(order_id) as expectation:
+            order = await self._show(order_id)
+            if order.status not in FINAL and await expectation.met(wait_s, request.gone):
+                order = await self._show(order_id)
+        return Reply(body=order)
+
+    async def page(self, request: Request[None]) -> Reply:
+        """GET /orders"""
+        if (digits := request.values["id_ends"]) is not None:
+            return Reply(body=await self._orders.ending(digits, request.values["limit"]))
+        before: UUID | None = None
+        if (cursor := request.values["cursor"]) is not None:
+            try:
+                before = from_cursor(cursor)
+            except ValueError as error:
+                detail = "not a cursor of this list"
+                named = FieldError(detail=detail, parameter="cursor")
+                raise ProblemError(422, f"cursor: {detail}", errors=[named]) from error
+        page = await self._orders.page(request.values["status"], before, request.values["limit"])
+        return Reply(body=page)
+
+    async def _submit(self, order: NewOrder, traceparent: str, key: str | None = None) -> Reply:
+        wanted = PlaceOrder(
+            order_id=uuid7(self._context.clock.wall_ms(), self._context.chance),
+            customer_id=order.customer_id,
+            currency=order.currency,
+            items=order.items,
+            payment_method=order.payment_method,
+            idempotency_key=key,
+            fingerprint=fingerprint(order) if key is not None else "",
+        )
+        command = with_response(wanted)
+        try:
+            placed: Placed = await self._context.commands.submit(command, traceparent=traceparent)
+        except RefusedError as refused:
+            if isinstance(refused.answer, KeyReused):
+                raise key_reused() from refused
+            raise
+        location = (b"location", f"/orders/{uuid_text(placed.order_id)}".encode())
+        headers = (location, REPLAYED) if placed.replayed else (location,)
+        return Reply(201, headers=headers, content=placed.response.encode())
+
+    async def _show(self, order_id: UUID) -> OrderDetails:
+        order = await self._orders.show(order_id)
+        if order is None:
+            raise ProblemError(404, f"there is no order {order_id}")
+        return order
+
+
+def operations(context: ServiceContext) -> Sequence[Operation]:
+    """What the order service offers."""
+    api = OrderApi(context)
+    return (_place(api), _page(api), _show(api))
+
+
+def _place(api: OrderApi) -> Operation:
+    placed = Response(
+        status=201,
+        description="The order is placed. It is paid and reserved from here on by itself.",
+        type=OrderView,
+        headers={
+            "Location": "Where the order can be read.",
+            "Idempotency-Replayed": "`true` when an earlier request of this key placed it.",
+        },
+        example=_PLACED,
+    )
+    return Operation(
+        method="POST",
+        path="/orders",
+        summary="Place an order",
+        description=(
+            "Stores the order and answers; payment and stock follow by themselves. A SKU may stand in one line only, "
+            "and the total must be at least 1 minor unit. Send an Idempotency-Key, and the same request again "
+            "whenever no answer came: the order is placed once."
+        ),
+        example=_WANTED,
+        handler=api.place,
+        request=NewOrder,
+        parameters=(IDEMPOTENCY_KEY,),
+        responses=(
+            placed,
+            *_NOT_PLACED,
+        ),
+        tag="orders",
+    )
+
+
+def _page(api: OrderApi) -> Operation:
+    return Operation(
+        method="GET",
+        path="/orders",
+        summary="List orders, newest first",
+        description="Pages of orders, of one status or of all. `next` of a page is the `cursor` of the one after it.",
+        handler=api.page,
+        parameters=(STATUS, LIMIT, CURSOR, ID_ENDS),
+        responses=(Response(status=200, description="A page of orders.", type=OrderPage, example=_PAGE),),
+        tag="orders",
+    )
+
+
+def _show(api: OrderApi) -> Operation:
+    return Operation(
+        method="GET",
+        path="/orders/{order_id}",
+        summary="Show an order, its history, and where it is stuck",
+        description=(
+            "The order as it stands, every step that brought it there, and each consumer at which it waits for an "
+            "operator. With `wait` the answer comes when the order has ended, or when the time is over."
+        ),
+        handler=api.show,
+        parameters=(ORDER_ID, WAIT),
+        responses=(
+            Response(status=200, description="The order as it stands.", type=OrderDetails, example=_SHOWN),
+            Response(status=404, description="There is no such order."),
+            Response(
+                status=503,
+                description="Too many requests wait already, or the database is away.",
+                problems=(OVERLOADED, UNAVAILABLE),
+            ),
+        ),
+        tag="orders",
+    )

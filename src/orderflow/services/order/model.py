@@ -1,0 +1,461 @@
+"""What an order is, and the order service's decisions: pure functions of the working set and one message."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from types import MappingProxyType
+from typing import ClassVar
+from uuid import UUID
+
+import msgspec
+
+from orderflow import (
+    Dead,
+    Decision,
+    Envelope,
+    Event,
+    Fact,
+    FinalError,
+    FlowEvent,
+    IllegalTransitionError,
+    Parked,
+    Ref,
+    RefusedError,
+    Reopened,
+    Row,
+    Rows,
+    Stated,
+    StateMachine,
+    Statement,
+    handles,
+)
+from orderflow.events.base import OrderEvent, order_id_of, require_same
+from orderflow.events.inventory import StockRejected, StockReserved, require_ordered
+from orderflow.events.order import Item, OrderCompleted, OrderFailed, OrderPlaced
+from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded, PaymentVoided, RefundFailed
+from orderflow.services.order.messages import KeyReused, Placed, PlaceOrder
+
+
+class Status(StrEnum):
+    """Where an order stands. COMPLETED and FAILED are final."""
+
+    PENDING = "PENDING"
+    PAID = "PAID"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+
+
+class Refund(StrEnum):
+    """Whether money has to go back, or has gone back. REFUSED: the bank will not give it back, and an operator has to
+    see to it. VOID: it was never taken, so nothing has to go back.
+    """
+
+    NONE = "none"
+    DUE = "due"
+    REFUSED = "refused"
+    DONE = "done"
+    VOID = "void"
+
+
+class EarlyFact(msgspec.Struct, frozen=True, kw_only=True):
+    """What inventory said before the payment was heard of; it waits on the order for its turn."""
+
+    event: str
+    event_id: UUID
+
+
+class Order(Row, frozen=True, kw_only=True):
+    """An order. `version` counts its transitions from 1; `event` is what brought it to `status`."""
+
+    TABLE: ClassVar[str] = "orders"
+    KEY: ClassVar[str] = "order_id"
+    CHANGES: ClassVar[tuple[str, ...]] = ("status", "version", "event", "reason", "refund", "early")
+    STEPWISE: ClassVar[bool] = True
+
+    order_id: UUID
+    customer_id: str
+    currency: str
+    items: tuple[Item, ...]
+    total: int
+    payment_method: str
+    status: Status
+    version: int
+    event: str
+    reason: str | None = None
+    refund: Refund = Refund.NONE
+    early: EarlyFact | None = None
+
+
+class Transition(Fact, frozen=True, kw_only=True):
+    """One step of an order's history: `event` (with the id `cause`) made it `to_status` and version `version`."""
+
+    TABLE: ClassVar[str] = "order_history"
+
+    order_id: UUID
+    version: int
+    from_status: Status
+    event: str
+    to_status: Status
+    cause: UUID
+
+    @property
+    def id(self) -> tuple[UUID, int]:
+        return (self.order_id, self.version)
+
+
+class RefundStep(Fact, frozen=True, kw_only=True):
+    """One step of an order's refund: `event` (with the id `cause`) made it `refund`.
+
+    `version` is the order's at that time. `reason` is the bank's code where it refuses.
+    """
+
+    TABLE: ClassVar[str] = "order_refunds"
+
+    order_id: UUID
+    version: int
+    refund: Refund
+    event: str
+    cause: UUID
+    reason: str | None = None
+
+    @property
+    def id(self) -> tuple[UUID, UUID]:
+        return (self.order_id, self.cause)
+
+
+class Obstacle(msgspec.Struct, frozen=True, kw_only=True):
+    """Why an order is stuck at a consumer: `parked` (it will be tried again) or `dead` (it was given up)."""
+
+    state: str
+    event_type: str
+    event_id: str
+    error: str
+    attempts: int | None = None
+
+
+class OrderFlow(Row, frozen=True, kw_only=True):
+    """Where an order is stuck at this moment, by consumer. Orders that never were stuck have no such row."""
+
+    TABLE: ClassVar[str] = "order_flow"
+    KEY: ClassVar[str] = "order_id"
+    CHANGED_AT: ClassVar[str] = "changed_at"
+
+    order_id: UUID
+    stuck: dict[str, Obstacle]
+
+
+class IdempotencyKey(Row, frozen=True, kw_only=True):
+    """A client's Idempotency-Key, what was asked under it, and what was answered."""
+
+    TABLE: ClassVar[str] = "idempotency_keys"
+    KEY: ClassVar[str] = "idempotency_key"
+
+    idempotency_key: str
+    fingerprint: str
+    order_id: UUID
+    response: str
+
+
+ORDER_PLACED = "OrderPlaced"
+PAYMENT_SUCCEEDED = "PaymentSucceeded"
+PAYMENT_FAILED = "PaymentFailed"
+PAYMENT_REFUNDED = "PaymentRefunded"
+REFUND_FAILED = "RefundFailed"
+PAYMENT_VOIDED = "PaymentVoided"
+STOCK_RESERVED = "StockReserved"
+STOCK_REJECTED = "StockRejected"
+
+OUT_OF_STOCK = "out_of_stock"
+
+MACHINE = StateMachine(
+    name="orders",
+    initial=Status.PENDING,
+    created_by=ORDER_PLACED,
+    transitions=MappingProxyType(
+        {
+            (Status.PENDING, PAYMENT_SUCCEEDED): Status.PAID,
+            (Status.PENDING, PAYMENT_FAILED): Status.FAILED,
+            (Status.PAID, STOCK_RESERVED): Status.COMPLETED,
+            (Status.PAID, STOCK_REJECTED): Status.FAILED,
+        }
+    ),
+)
+
+
+class UnknownOrderError(FinalError):
+    """The event is about an order that this service does not have: it is stored before anybody hears of it."""
+
+
+def _placing(command: PlaceOrder) -> tuple[Ref, ...]:
+    """The order is new: the command's key locks it, and there is nothing to load."""
+    return () if command.idempotency_key is None else (Ref(IdempotencyKey, command.idempotency_key),)
+
+
+def _its_order(event: OrderEvent) -> tuple[Ref, ...]:
+    return (Ref(Order, event.order_id),)
+
+
+def _stuck_order(event: FlowEvent) -> tuple[Ref, ...]:
+    order_id = order_id_of(event.subject_key)
+    return () if order_id is None else (Ref(Order, order_id), Ref(OrderFlow, order_id))
+
+
+@handles(PlaceOrder, touches=_placing)
+def place_order(rows: Rows, command: PlaceOrder) -> Decision:
+    """A new order; or, when its Idempotency-Key is known, the answer that was given then."""
+    if command.idempotency_key is not None:
+        known = rows.get(IdempotencyKey, command.idempotency_key)
+        if known is not None:
+            return _replay(known, command)
+    order = Order(
+        order_id=command.order_id,
+        customer_id=command.customer_id,
+        currency=command.currency,
+        items=command.items,
+        total=command.total,
+        payment_method=command.payment_method,
+        status=Status.PENDING,
+        version=1,
+        event=ORDER_PLACED,
+    )
+    placed = _placed(order)
+    answer = Placed(order.order_id, command.response, replayed=False)
+    if command.idempotency_key is None:
+        return Decision(rows=(order,), events=(placed,), answer=answer)
+    kept = IdempotencyKey(
+        idempotency_key=command.idempotency_key,
+        fingerprint=command.fingerprint,
+        order_id=order.order_id,
+        response=command.response,
+    )
+    return Decision(rows=(order, kept), events=(placed,), answer=answer)
+
+
+@handles(PaymentSucceeded, touches=_its_order)
+def payment_succeeded(rows: Rows, event: PaymentSucceeded, envelope: Envelope) -> Decision:
+    """PENDING → PAID, and on to the end when inventory has been heard of already.
+
+    Only what was ordered, at its price: raises DisagreementError.
+    """
+    order = _order(rows, event.order_id)
+    require_same(event, order, "customer_id", "currency", "total", "items")
+    paid, step = _advance(order, PAYMENT_SUCCEEDED, envelope.id)
+    early = paid.early
+    if early is None:
+        return Decision(rows=(paid,), facts=(step,))
+    ended, last_steps = _end(paid, early.event, early.event_id)
+    return Decision(rows=(paid, ended), facts=(step, *last_steps), events=(_told(ended),))
+
+
+@handles(PaymentFailed, touches=_its_order)
+def payment_failed(rows: Rows, event: PaymentFailed, envelope: Envelope) -> Decision:
+    """PENDING → FAILED. Impossible once inventory or a refund has spoken: both follow a payment."""
+    order = _order(rows, event.order_id)
+    require_same(event, order, "customer_id", "currency", "total")
+    if order.early is not None or order.refund is not Refund.NONE:
+        raise IllegalTransitionError(MACHINE.name, f"{order.status} (after a payment)", PAYMENT_FAILED)
+    failed, step = _advance(order, PAYMENT_FAILED, envelope.id, reason=event.reason)
+    return Decision(rows=(failed,), facts=(step,), events=(_told(failed),))
+
+
+@handles(PaymentRefunded, touches=_its_order)
+def payment_refunded(rows: Rows, event: PaymentRefunded, envelope: Envelope) -> Decision:
+    """The money is back. May be heard before StockRejected, which caused it; then it is kept."""
+    return _refund_moves(rows, envelope.id, event, PAYMENT_REFUNDED, Refund.DONE)
+
+
+@handles(RefundFailed, touches=_its_order)
+def refund_failed(rows: Rows, event: RefundFailed, envelope: Envelope) -> Decision:
+    """The bank will not give the money back, for the first time or once more. May be heard early, too.
+
+    And late: once partitions were added, what came of the refund afterwards can be heard of first, and stands.
+    """
+    order = _order(rows, event.order_id)
+    if order.refund in (Refund.DONE, Refund.VOID):
+        require_same(event, order, "customer_id", "currency", amount="total")
+        return Decision()
+    return _refund_moves(rows, envelope.id, event, REFUND_FAILED, Refund.REFUSED, event.reason)
+
+
+@handles(PaymentVoided, touches=_its_order)
+def payment_voided(rows: Rows, event: PaymentVoided, envelope: Envelope) -> Decision:
+    """No money was ever taken, an operator says, so none has to go back. May be heard early, too."""
+    return _refund_moves(rows, envelope.id, event, PAYMENT_VOIDED, Refund.VOID)
+
+
+@handles(StockReserved, touches=_its_order)
+def stock_reserved(rows: Rows, event: StockReserved, envelope: Envelope) -> Decision:
+    """PAID → COMPLETED, when exactly what was ordered is set aside: raises DisagreementError."""
+    return _inventory_has_spoken(rows, event, envelope.id, STOCK_RESERVED)
+
+
+@handles(StockRejected, touches=_its_order)
+def stock_rejected(rows: Rows, event: StockRejected, envelope: Envelope) -> Decision:
+    """PAID → FAILED; the refund is due unless it has been done already.
+
+    Raises DisagreementError: what is said to be missing was not ordered so.
+    """
+    return _inventory_has_spoken(rows, event, envelope.id, STOCK_REJECTED)
+
+
+@handles(Parked, Dead, Reopened, touches=_stuck_order)
+def flow_changed(rows: Rows, event: FlowEvent) -> Decision:
+    """Keep on the order where it is stuck. What is stuck and is no order of ours is passed over."""
+    order_id = order_id_of(event.subject_key)
+    if order_id is None or rows.get(Order, order_id) is None:
+        return Decision()
+    flow = rows.get(OrderFlow, order_id) or OrderFlow(order_id=order_id, stuck={})
+    stuck = dict(flow.stuck)
+    match event:
+        case Parked():
+            stuck[event.consumer] = _obstacle(event, "parked", event.error, None)
+        case Dead():
+            stuck[event.consumer] = _obstacle(event, "dead", event.error, event.attempts)
+        case Reopened():
+            stuck.pop(event.consumer, None)
+    return Decision(rows=(OrderFlow(order_id=order_id, stuck=stuck),))
+
+
+def order_of(key: str) -> tuple[Ref, ...]:
+    """The row of the order that a key names."""
+    order_id = order_id_of(key)
+    return () if order_id is None else (Ref(Order, order_id),)
+
+
+def state_order(rows: Rows, key: str) -> Statement:
+    """What the order stands for: that it was placed, and how it ended."""
+    order_id = order_id_of(key)
+    order = None if order_id is None else rows.get(Order, order_id)
+    if order is None:
+        return Statement()
+    placed = Stated(_placed(order), 1)
+    if order.status not in (Status.COMPLETED, Status.FAILED):
+        return Statement(events=(placed,))
+    return Statement(events=(placed, Stated(_told(order), 2)))
+
+
+def _replay(known: IdempotencyKey, command: PlaceOrder) -> Decision:
+    if known.fingerprint != command.fingerprint:
+        raise RefusedError(KeyReused(known.idempotency_key))
+    return Decision(answer=Placed(known.order_id, known.response, replayed=True))
+
+
+def _inventory_has_spoken(rows: Rows, said: StockReserved | StockRejected, event_id: UUID, event: str) -> Decision:
+    """Inventory's word can overtake the payment's, on another topic: then it waits on the order's row."""
+    order = _order(rows, said.order_id)
+    require_same(said, order, "customer_id")
+    require_ordered(said, order.items)
+    if event == STOCK_RESERVED and order.refund is not Refund.NONE:
+        raise _illegal_refund(order, event)
+    if order.status is Status.PENDING and order.early is None:
+        early = EarlyFact(event=event, event_id=event_id)
+        return Decision(rows=(msgspec.structs.replace(order, early=early),))
+    ended, steps = _end(order, event, event_id)
+    return Decision(rows=(ended,), facts=steps, events=(_told(ended),))
+
+
+def _end(order: Order, event: str, event_id: UUID) -> tuple[Order, Sequence[Fact]]:
+    if event == STOCK_RESERVED:
+        completed, step = _advance(order, event, event_id)
+        return completed, (step,)
+    failed, step = _advance(order, event, event_id, reason=OUT_OF_STOCK)
+    if order.refund is not Refund.NONE:
+        return failed, (step,)
+    due, refund_step = _refund(failed, Refund.DUE, event, event_id)
+    return due, (step, refund_step)
+
+
+def _refund_moves(
+    rows: Rows, event_id: UUID, event: OrderEvent, name: str, refund: Refund, reason: str | None = None
+) -> Decision:
+    """A refund is always of the whole order, and follows StockRejected, but can be heard of before."""
+    order = _order(rows, event.order_id)
+    require_same(event, order, "customer_id", "currency", amount="total")
+    is_begun = order.refund in (Refund.DUE, Refund.REFUSED)
+    is_early = order.status in (Status.PENDING, Status.PAID) and order.refund is Refund.NONE
+    is_reserved = order.early is not None and order.early.event == STOCK_RESERVED
+    if not is_begun and (not is_early or is_reserved):
+        raise _illegal_refund(order, name)
+    moved, step = _refund(order, refund, name, event_id, reason)
+    return Decision(rows=(moved,), facts=(step,))
+
+
+def _refund(
+    order: Order, refund: Refund, event: str, event_id: UUID, reason: str | None = None
+) -> tuple[Order, RefundStep]:
+    """It changes neither the order's status nor its version."""
+    step = RefundStep(
+        order_id=order.order_id,
+        version=order.version,
+        refund=refund,
+        event=event,
+        cause=event_id,
+        reason=reason,
+    )
+    return msgspec.structs.replace(order, refund=refund), step
+
+
+def _illegal_refund(order: Order, event: str) -> IllegalTransitionError:
+    return IllegalTransitionError(MACHINE.name, f"{order.status} (refund {order.refund})", event)
+
+
+def _advance(order: Order, event: str, event_id: UUID, reason: str | None = None) -> tuple[Order, Transition]:
+    after = Status(MACHINE.after(order.status, event))
+    version = order.version + 1
+    moved = msgspec.structs.replace(
+        order,
+        status=after,
+        version=version,
+        event=event,
+        reason=reason,
+        early=None if after in (Status.COMPLETED, Status.FAILED) else order.early,
+    )
+    step = Transition(
+        order_id=order.order_id,
+        version=version,
+        from_status=order.status,
+        event=event,
+        to_status=after,
+        cause=event_id,
+    )
+    return moved, step
+
+
+def _placed(order: Order) -> Event:
+    return OrderPlaced(
+        order_id=order.order_id,
+        customer_id=order.customer_id,
+        currency=order.currency,
+        items=order.items,
+        total=order.total,
+        payment_method=order.payment_method,
+    )
+
+
+def _told(order: Order) -> Event:
+    if order.status is Status.COMPLETED:
+        return OrderCompleted(
+            order_id=order.order_id,
+            customer_id=order.customer_id,
+            currency=order.currency,
+            total=order.total,
+        )
+    return OrderFailed(order_id=order.order_id, customer_id=order.customer_id, reason=order.reason or "")
+
+
+def _obstacle(event: FlowEvent, state: str, error: str, attempts: int | None) -> Obstacle:
+    return Obstacle(
+        state=state,
+        event_type=event.event_type,
+        event_id=event.event_id,
+        error=error,
+        attempts=attempts,
+    )
+
+
+def _order(rows: Rows, order_id: UUID) -> Order:
+    order = rows.get(Order, order_id)
+    if order is None:
+        raise UnknownOrderError(f"no order {order_id}")
+    return order

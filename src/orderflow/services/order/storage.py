@@ -1,0 +1,214 @@
+"""What is read of the orders outside of decisions, and the upkeep of what is kept for a time only."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from orderflow import Database, Record, ServiceContext, load_queries
+from orderflow.events.order import Item
+from orderflow.services.order.model import ORDER_PLACED, Obstacle, Refund, Status
+
+LAST = UUID(int=2**128 - 1)
+AT_ONCE = 1_000
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of the history: `event` brought the order to `status`. `cause` is that event's id.
+
+    A step of the refund says in `refund` how it stands since then, and leaves `status` and `version` as they are;
+    `reason` is the bank's code where it refuses.
+    """
+
+    version: int
+    status: Status
+    event: str
+    cause: UUID | None
+    at: datetime
+    refund: Refund | None = None
+    reason: str | None = None
+
+
+class OrderView(msgspec.Struct, frozen=True, kw_only=True):
+    """An order as it was placed. Amounts are in minor units of `currency`."""
+
+    id: UUID
+    status: Status
+    customer_id: str
+    currency: str
+    items: tuple[Item, ...]
+    total: int
+    payment_method: str
+    reason: str | None
+    refund: Refund
+
+
+class OrderDetails(OrderView, frozen=True, kw_only=True):
+    """An order as it stands. `stuck` names each consumer at which it waits for an operator or another try."""
+
+    created_at: datetime
+    history: tuple[Step, ...]
+    stuck: dict[str, Obstacle]
+    stuck_since: datetime | None
+
+
+class OrderSummary(OrderView, frozen=True, kw_only=True):
+    """An order in a list."""
+
+    created_at: datetime
+
+
+class OrderPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Orders, newest first. `next` is the cursor of the page after this one, if there is one."""
+
+    orders: tuple[OrderSummary, ...]
+    next: str | None
+
+
+class StoredRefund(msgspec.Struct, frozen=True, kw_only=True):
+    """A step of a refund, as the query gives it."""
+
+    version: int
+    refund: Refund
+    event: str
+    reason: str | None
+    cause: UUID
+    at: datetime
+
+
+class Orders:
+    """Read access to the orders, and the upkeep of what is kept for a time only. Raises StoreUnavailableError."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._queries = load_queries("orderflow.services.order")
+        self._history = msgspec.json.Decoder(tuple[Step, ...])
+        self._refunds = msgspec.json.Decoder(tuple[StoredRefund, ...])
+        self._items = msgspec.json.Decoder(tuple[Item, ...])
+        self._stuck = msgspec.json.Decoder(dict[str, Obstacle])
+
+    async def show(self, order_id: UUID) -> OrderDetails | None:
+        """The order as it stands, or None."""
+        rows = await self._database.fetch(self._queries["show_order"], order_id)
+        if not rows:
+            return None
+        row = rows[0]
+        created_at: datetime = row["created_at"]
+        placed = Step(version=1, status=Status.PENDING, event=ORDER_PLACED, cause=None, at=created_at)
+        steps = self._history.decode(row["history"]) if row["history"] is not None else ()
+        refunds = self._refunds.decode(row["refunds"]) if row["refunds"] is not None else ()
+        stuck = self._stuck.decode(row["stuck"]) if row["stuck"] is not None else {}
+        return OrderDetails(
+            id=row["order_id"],
+            status=Status(row["status"]),
+            customer_id=row["customer_id"],
+            currency=row["currency"],
+            items=self._items.decode(row["items"]),
+            total=row["total"],
+            payment_method=row["payment_method"],
+            reason=row["reason"],
+            refund=Refund(row["refund"]),
+            created_at=created_at,
+            history=with_refunds((placed, *steps), refunds),
+            stuck=stuck,
+            stuck_since=row["stuck_since"] if stuck else None,
+        )
+
+    async def page(self, status: Status | None, before: UUID | None, limit: int) -> OrderPage:
+        """Up to `limit` orders placed before the order `before`, newest first."""
+        query = {
+            None: "list_orders",
+            Status.PENDING: "list_unfinished",
+            Status.PAID: "list_unfinished",
+            Status.COMPLETED: "list_completed",
+            Status.FAILED: "list_failed",
+        }[status]
+        rows = await self._database.fetch(self._queries[query], before or LAST, limit + 1, status)
+        orders = tuple(self._summary(row) for row in rows[:limit])
+        return OrderPage(orders=orders, next=to_cursor(orders[-1].id) if len(rows) > limit else None)
+
+    async def ending(self, digits: str, limit: int) -> OrderPage:
+        """Orders whose id ends with these hexadecimal digits, among the newest million."""
+        rows = await self._database.fetch(self._queries["list_ending"], digits, limit)
+        return OrderPage(orders=tuple(self._summary(row) for row in rows), next=None)
+
+    async def finished_among(self, order_ids: Collection[UUID]) -> set[UUID]:
+        """Those that are COMPLETED or FAILED."""
+        rows = await self._database.fetch(self._queries["finished_among"], list(order_ids))
+        return {row["order_id"] for row in rows}
+
+    async def count_unfinished(self, at_most: int) -> int:
+        """How many are PENDING or PAID; the count stops at `at_most`."""
+        rows = await self._database.fetch(self._queries["count_unfinished"], at_most)
+        count: int = rows[0]["unfinished"]
+        return count
+
+    async def purge_keys(self, older_than_s: float, at_most: int) -> int:
+        """Forget idempotency keys; returns how many were forgotten."""
+        rows = await self._database.fetch(self._queries["purge_keys"], older_than_s, at_most)
+        purged: int = rows[0]["purged"]
+        return purged
+
+    def _summary(self, row: Record) -> OrderSummary:
+        return OrderSummary(
+            id=row["order_id"],
+            status=Status(row["status"]),
+            customer_id=row["customer_id"],
+            currency=row["currency"],
+            items=self._items.decode(row["items"]),
+            total=row["total"],
+            payment_method=row["payment_method"],
+            reason=row["reason"],
+            refund=Refund(row["refund"]),
+            created_at=row["created_at"],
+        )
+
+
+def with_refunds(steps: Sequence[Step], refunds: Sequence[StoredRefund]) -> tuple[Step, ...]:
+    """The steps of the refund among those of the order, each behind the one that made the version it was at."""
+    found: list[Step] = []
+    for step in steps:
+        found.append(step)
+        found += (
+            Step(
+                version=each.version,
+                status=step.status,
+                event=each.event,
+                cause=each.cause,
+                at=each.at,
+                refund=each.refund,
+                reason=each.reason,
+            )
+            for each in refunds
+            if each.version == step.version
+        )
+    return tuple(found)
+
+
+CURSOR_PATTERN = "^[A-Za-z0-9_-]{21}[AQgw]$"
+"""Every text that `to_cursor` makes, and no other."""
+
+
+def to_cursor(order_id: UUID) -> str:
+    """The opaque text that stands for "after this order"."""
+    return urlsafe_b64encode(order_id.bytes).rstrip(b"=").decode()
+
+
+def from_cursor(cursor: str) -> UUID:
+    """Raises ValueError for a text that `to_cursor` did not make."""
+    raw = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+    if len(raw) != 16 or to_cursor(order_id := UUID(bytes=raw)) != cursor:
+        raise ValueError("not a cursor of this list")
+    return order_id
+
+
+async def forget_old_keys(context: ServiceContext) -> None:
+    """Remove what is older than `idempotency_keep_s`. Raises StoreUnavailableError."""
+    orders = Orders(context.database)
+    purged = AT_ONCE
+    while purged == AT_ONCE:
+        purged = await orders.purge_keys(context.config.idempotency_keep_s, AT_ONCE)

@@ -1,0 +1,178 @@
+"""The payment service over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+
+from orderflow import ConfirmationNeededError, RefusedError, ServiceContext
+from orderflow.http import operation
+from orderflow.http.operation import Operation, Parameter, Reply, Request, Response
+from orderflow.http.operators.asking import CONFIRM, TAG, act_of, operator
+from orderflow.http.problems import ProblemError
+from orderflow.http.validation import Text
+from orderflow.services.payment.messages import Outcome, PaymentSettled, SettlePayment
+from orderflow.services.payment.model import Status
+from orderflow.services.payment.storage import PaymentPage, Payments, PaymentView
+
+PAGE_MAX = 100
+
+ORDER_ID = Parameter(name="order_id", where="path", description="The order's id.", type=UUID)
+STATUS = Parameter(name="status", where="query", description="Only payments of this status.", type=Status)
+LIMIT = Parameter(
+    name="limit",
+    where="query",
+    description="How many at most.",
+    type=Annotated[int, msgspec.Meta(ge=1, le=PAGE_MAX)],
+    default=20,
+)
+CURSOR = Parameter(name="cursor", where="query", description="The `next` of the page before.", type=UUID)
+
+
+_PAID = {
+    "order_id": operation.ORDER_ID,
+    "customer_id": operation.CUSTOMER,
+    "currency": "EUR",
+    "amount": 2500,
+    "payment_method": "pm_card_visa",
+    "status": "CAPTURED",
+    "captured": 2500,
+    "refunded": 0,
+    "reason": None,
+    "charge_reference": "ch_a3d04ebb8f7b4a577abe6caf",
+    "refund_reference": None,
+    "refund_refusal": None,
+    "created_at": operation.PLACED_AT,
+    "changed_at": operation.PAID_AT,
+}
+_PAGE = {"payments": [_PAID], "next": None}
+_SAID = {"outcome": "charged", "reason": "The bank's statement of 26 November shows it.", "confirmed": True}
+_SETTLED = {
+    "order_id": operation.ORDER_ID,
+    "status": "CAPTURED",
+    "captured": 2500,
+    "refunded": 0,
+    "currency": "EUR",
+    "changed": True,
+}
+
+
+class Settlement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What became of the charge or the refund, and how that is known; `confirmed`: a person was asked and means it.
+
+    `refunded`: the customer has the money back, from the bank or in another way. `not-charged`, of a refund: the
+    charge was settled by an operator, and never made. `ask-again`: the bank would give back now what it has refused.
+    """
+
+    outcome: Outcome
+    reason: Annotated[Text, msgspec.Meta(max_length=500)] = ""
+    confirmed: bool = False
+
+
+class PaymentApi:
+    """The handlers, with what they share."""
+
+    def __init__(self, context: ServiceContext) -> None:
+        self._payments = Payments(context.database)
+        self._commands = context.commands
+        self._store = context.store
+
+    async def show(self, request: Request[None]) -> Reply:
+        """GET /payments/{order_id}"""
+        order_id: UUID = request.values["order_id"]
+        return Reply(body=await self._require(order_id))
+
+    async def page(self, request: Request[None]) -> Reply:
+        """GET /payments"""
+        values = request.values
+        return Reply(body=await self._payments.page(values["status"], values["cursor"], values["limit"]))
+
+    async def settle(self, request: Request[Settlement]) -> Reply:
+        """POST /payments/{order_id}/settlement"""
+        order_id: UUID = request.values["order_id"]
+        said = request.body
+        act = act_of(request, reason=said.reason, confirmed=said.confirmed)
+        await self._require(order_id)
+        if not act.confirmed or not act.reason.strip():
+            raise ConfirmationNeededError("Confirm that you settle a payment, and give the reason: it moves money.")
+        command = SettlePayment(order_id=order_id, outcome=said.outcome)
+        log = self._store.recovery.log
+        target = f"payment {order_id}"
+        try:
+            settled: PaymentSettled = await self._commands.submit(command, traceparent=request.traceparent)
+        except RefusedError as refused:
+            await log(act, "settle", target, f"refused: {refused}")
+            raise
+        await log(act, "settle", target, f"{said.outcome}: {settled.status}{'' if settled.changed else ' before'}")
+        return Reply(body=settled)
+
+    async def _require(self, order_id: UUID) -> PaymentView:
+        payment = await self._payments.show(order_id)
+        if payment is None:
+            raise ProblemError(404, f"there is no payment of order {order_id}")
+        return payment
+
+
+def operations(context: ServiceContext) -> Sequence[Operation]:
+    """What the payment service offers."""
+    api = PaymentApi(context)
+    return (_page(api), _show(api), _settle(api))
+
+
+def _page(api: PaymentApi) -> Operation:
+    return Operation(
+        method="GET",
+        path="/payments",
+        summary="List payments, newest order first",
+        description=(
+            "Pages of payments, of one status or of all. `next` of a page is the `cursor` of the one after it."
+        ),
+        handler=api.page,
+        parameters=(STATUS, LIMIT, CURSOR),
+        responses=(Response(status=200, description="A page of payments.", type=PaymentPage, example=_PAGE),),
+        tag="payments",
+    )
+
+
+def _show(api: PaymentApi) -> Operation:
+    return Operation(
+        method="GET",
+        path="/payments/{order_id}",
+        summary="Show the payment of an order",
+        description=(
+            "What was charged and given back, and the bank's references. It is there once the order was heard of."
+        ),
+        handler=api.show,
+        parameters=(ORDER_ID,),
+        responses=(
+            Response(status=200, description="The payment as it stands.", type=PaymentView, example=_PAID),
+            Response(status=404, description="There is no payment of this order."),
+        ),
+        tag="payments",
+    )
+
+
+def _settle(api: PaymentApi) -> Operation:
+    return Operation(
+        method="POST",
+        path="/payments/{order_id}/settlement",
+        summary="Settle a charge or a refund that the bank leaves open, or a refund that it refuses",
+        description=(
+            "For an operator who knows from elsewhere what became of the money. It must be confirmed, with a reason, "
+            "and is logged. The order goes on from there."
+        ),
+        handler=api.settle,
+        example=_SAID,
+        request=Settlement,
+        parameters=(ORDER_ID, operator),
+        responses=(
+            Response(status=200, description="It is settled so.", type=PaymentSettled, example=_SETTLED),
+            Response(status=404, description="There is no payment of this order."),
+            Response(status=409, description="What is said is not open, or the bank has said otherwise."),
+            CONFIRM,
+        ),
+        tag=TAG,
+    )

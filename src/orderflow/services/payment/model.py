@@ -1,0 +1,512 @@
+"""What a payment is, and the payment service's decisions: pure functions of the working set and one message.
+
+In this order: the charge, the refund, an operator's word for what the bank leaves open, and what is said again.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, ClassVar
+from uuid import UUID
+
+from msgspec.structs import replace
+
+from orderflow import (
+    Decision,
+    FinalError,
+    IllegalTransitionError,
+    Intent,
+    Ref,
+    RefusedError,
+    Row,
+    Rows,
+    Stated,
+    StateMachine,
+    Statement,
+    handles,
+    uuid_text,
+)
+from orderflow.events.base import OrderEvent, order_id_of, require_same
+from orderflow.events.inventory import StockRejected, require_ordered
+from orderflow.events.order import Item, OrderPlaced
+from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded, PaymentVoided, RefundFailed
+from orderflow.services.payment.messages import (
+    BankAnswer,
+    ChargeApproved,
+    ChargeRefused,
+    ChargeUnknown,
+    Outcome,
+    PaymentSettled,
+    RefundApproved,
+    RefundRefused,
+    RefundUnknown,
+    SettlePayment,
+)
+
+
+class Status(StrEnum):
+    """Where a payment stands. UNKNOWN: the bank did not answer in time and is being asked again. REFUND_REFUSED: the
+    bank will not give the money back, and an operator has to see to it.
+    """
+
+    CHARGING = "CHARGING"
+    UNKNOWN = "UNKNOWN"
+    CAPTURED = "CAPTURED"
+    DECLINED = "DECLINED"
+    REFUND_DUE = "REFUND_DUE"
+    REFUND_REFUSED = "REFUND_REFUSED"
+    REFUNDED = "REFUNDED"
+
+
+class Payment(Row, frozen=True, kw_only=True):
+    """The payment of one order; amounts in minor units of `currency`.
+
+    `version` counts its transitions from 1; `event` is what brought it to `status`. `charge_reference` and
+    `refund_reference` are the bank's; `refund_refusal` is why it will not give the money back.
+    """
+
+    TABLE: ClassVar[str] = "payments"
+    KEY: ClassVar[str] = "order_id"
+    CHANGES: ClassVar[tuple[str, ...]] = (
+        "status",
+        "version",
+        "event",
+        "captured",
+        "refunded",
+        "reason",
+        "charge_reference",
+        "refund_reference",
+        "refund_refusal",
+    )
+    CHANGED_AT: ClassVar[str] = "changed_at"
+    STEPWISE: ClassVar[bool] = True
+
+    order_id: UUID
+    customer_id: str
+    currency: str
+    items: tuple[Item, ...]
+    amount: int
+    payment_method: str
+    status: Status
+    version: int
+    event: str
+    captured: int = 0
+    refunded: int = 0
+    reason: str | None = None
+    charge_reference: str | None = None
+    refund_reference: str | None = None
+    refund_refusal: str | None = None
+
+
+ORDER_PLACED = "OrderPlaced"
+CHARGE_APPROVED = "ChargeApproved"
+CHARGE_REFUSED = "ChargeRefused"
+CHARGE_UNKNOWN = "ChargeUnknown"
+STOCK_REJECTED = "StockRejected"
+REFUND_APPROVED = "RefundApproved"
+REFUND_REFUSED = "RefundRefused"
+REFUND_UNKNOWN = "RefundUnknown"
+REFUND_ASKED_AGAIN = "RefundAskedAgain"
+SETTLED_AS_CHARGED = "SettledAsCharged"
+SETTLED_AS_NOT_CHARGED = "SettledAsNotCharged"
+SETTLED_AS_REFUNDED = "SettledAsRefunded"
+
+CHARGE = "charge"
+REFUND = "refund"
+
+BY_OPERATOR = "settled_by_operator"
+"""The reference of a charge or a refund, or the reason of a decline, that an operator has settled."""
+
+MACHINE = StateMachine(
+    name="payments",
+    initial=Status.CHARGING,
+    created_by=ORDER_PLACED,
+    transitions=MappingProxyType(
+        {
+            (Status.CHARGING, CHARGE_APPROVED): Status.CAPTURED,
+            (Status.CHARGING, CHARGE_REFUSED): Status.DECLINED,
+            (Status.CHARGING, CHARGE_UNKNOWN): Status.UNKNOWN,
+            (Status.UNKNOWN, CHARGE_APPROVED): Status.CAPTURED,
+            (Status.UNKNOWN, CHARGE_REFUSED): Status.DECLINED,
+            (Status.CHARGING, SETTLED_AS_CHARGED): Status.CAPTURED,
+            (Status.CHARGING, SETTLED_AS_NOT_CHARGED): Status.DECLINED,
+            (Status.UNKNOWN, SETTLED_AS_CHARGED): Status.CAPTURED,
+            (Status.UNKNOWN, SETTLED_AS_NOT_CHARGED): Status.DECLINED,
+            (Status.CAPTURED, STOCK_REJECTED): Status.REFUND_DUE,
+            (Status.REFUND_DUE, REFUND_APPROVED): Status.REFUNDED,
+            (Status.REFUND_DUE, REFUND_REFUSED): Status.REFUND_REFUSED,
+            (Status.REFUND_REFUSED, REFUND_APPROVED): Status.REFUNDED,
+            (Status.REFUND_REFUSED, REFUND_ASKED_AGAIN): Status.REFUND_DUE,
+            (Status.REFUND_DUE, SETTLED_AS_REFUNDED): Status.REFUNDED,
+            (Status.REFUND_REFUSED, SETTLED_AS_REFUNDED): Status.REFUNDED,
+            (Status.REFUND_DUE, SETTLED_AS_NOT_CHARGED): Status.DECLINED,
+            (Status.REFUND_REFUSED, SETTLED_AS_NOT_CHARGED): Status.DECLINED,
+        }
+    ),
+)
+
+
+ORDERED = ("customer_id", "currency", "items", "total")
+
+OPEN_CHARGE = (Status.CHARGING, Status.UNKNOWN)
+OPEN_REFUND = (Status.REFUND_DUE, Status.REFUND_REFUSED)
+VOIDED_FROM = 4
+"""The version that a payment has at least when it is voided: charging, captured and refund due came before."""
+
+
+class UnknownPaymentError(FinalError):
+    """The message is about an order whose payment this service does not have: all else follows the payment."""
+
+
+class PaymentExistsError(FinalError):
+    """The order has a payment already."""
+
+
+class ContradictionError(FinalError):
+    """The bank answers one intent in two ways, or otherwise than an operator has settled it: somebody has to look."""
+
+
+def _its_payment(message: OrderEvent | BankAnswer | SettlePayment) -> tuple[Ref, ...]:
+    return (Ref(Payment, message.order_id),)
+
+
+@handles(OrderPlaced, touches=_its_payment, trusts=ORDERED)
+def order_placed(rows: Rows, event: OrderPlaced) -> Decision:
+    """A new payment; the bank is asked for the charge once this is committed.
+
+    Nothing is known of the order before, so there is nothing to compare with: that the order is one that a shop could
+    have placed, and its total what its items add up to, every OrderPlaced holds by itself.
+    """
+    if rows.get(Payment, event.order_id) is not None:
+        raise PaymentExistsError(f"order {event.order_id} has a payment")
+    payment = Payment(
+        order_id=event.order_id,
+        customer_id=event.customer_id,
+        currency=event.currency,
+        items=event.items,
+        amount=event.total,
+        payment_method=event.payment_method,
+        status=Status.CHARGING,
+        version=1,
+        event=ORDER_PLACED,
+    )
+    return Decision(rows=(payment,), intents=(charge_intent(payment),))
+
+
+@handles(ChargeApproved, touches=_its_payment)
+def charge_approved(rows: Rows, answer: ChargeApproved) -> Decision:
+    """The order's total is captured: PaymentSucceeded. An operator who has said so before was right."""
+    payment = payment_of(rows, answer.order_id)
+    if payment.charge_reference in (answer.reference, BY_OPERATOR):
+        return Decision()
+    if payment.charge_reference is not None:
+        raise ContradictionError(f"charged as {payment.charge_reference} and as {answer.reference}")
+    if payment.status is Status.DECLINED:
+        raise ContradictionError(f"declined ({payment.reason}), and charged as {answer.reference}")
+    return captured(payment, CHARGE_APPROVED, answer.reference)
+
+
+@handles(ChargeRefused, touches=_its_payment)
+def charge_refused(rows: Rows, answer: ChargeRefused) -> Decision:
+    """The bank declines for good: PaymentFailed. An operator who has said so before was right."""
+    payment = payment_of(rows, answer.order_id)
+    if payment.status is Status.DECLINED:
+        return Decision()
+    if payment.charge_reference is not None:
+        raise ContradictionError(f"charged as {payment.charge_reference}, and declined ({answer.reason})")
+    return declined(payment, CHARGE_REFUSED, answer.reason)
+
+
+@handles(ChargeUnknown, touches=_its_payment)
+def charge_unknown(rows: Rows, answer: ChargeUnknown) -> Decision:
+    """No answer in time: ask again under the same key, until the bank has said what it did."""
+    payment = payment_of(rows, answer.order_id)
+    if payment.status is Status.CHARGING:
+        payment = advance(payment, CHARGE_UNKNOWN)
+        return Decision(rows=(payment,), intents=(charge_intent(payment),))
+    if payment.status is Status.UNKNOWN:
+        return Decision(intents=(charge_intent(payment),))
+    return Decision()
+
+
+def charge_intent(payment: Payment) -> Intent:
+    """The one charge of this order."""
+    order_id = uuid_text(payment.order_id)
+    request = {
+        "order_id": order_id,
+        "amount": payment.amount,
+        "currency": payment.currency,
+        "payment_method": payment.payment_method,
+    }
+    return Intent(key=f"{CHARGE}:{order_id}", kind=CHARGE, request=request)
+
+
+def captured(payment: Payment, event: str, reference: str) -> Decision:
+    """The whole amount is taken. Raises IllegalTransitionError."""
+    paid = advance(payment, event, captured=payment.amount, charge_reference=reference)
+    succeeded = PaymentSucceeded(
+        order_id=payment.order_id,
+        customer_id=payment.customer_id,
+        currency=payment.currency,
+        items=payment.items,
+        total=payment.amount,
+    )
+    return Decision(rows=(paid,), events=(succeeded,))
+
+
+def declined(payment: Payment, event: str, reason: str) -> Decision:
+    """Nothing is taken, and nothing will be. Raises IllegalTransitionError."""
+    unpaid = advance(payment, event, reason=reason)
+    failed = PaymentFailed(
+        order_id=payment.order_id,
+        customer_id=payment.customer_id,
+        currency=payment.currency,
+        total=payment.amount,
+        reason=reason,
+    )
+    return Decision(rows=(unpaid,), events=(failed,))
+
+
+def advance(payment: Payment, event: str, **changes: Any) -> Payment:
+    """The payment after the event. Raises IllegalTransitionError."""
+    after = Status(MACHINE.after(payment.status, event))
+    return replace(payment, status=after, version=payment.version + 1, event=event, **changes)
+
+
+def payment_of(rows: Rows, order_id: UUID) -> Payment:
+    """Raises UnknownPaymentError."""
+    payment = rows.get(Payment, order_id)
+    if payment is None:
+        raise UnknownPaymentError(f"no payment of order {order_id}")
+    return payment
+
+
+@handles(StockRejected, touches=_its_payment)
+def stock_rejected(rows: Rows, event: StockRejected) -> Decision:
+    """What was captured goes back, once: only a captured payment can begin a refund.
+
+    Raises DisagreementError: what is said to be missing was not ordered so, or by another customer.
+    """
+    payment = payment_of(rows, event.order_id)
+    require_same(event, payment, "customer_id")
+    require_ordered(event, payment.items)
+    due = advance(payment, STOCK_REJECTED)
+    return Decision(rows=(due,), intents=(refund_intent(due),))
+
+
+@handles(RefundApproved, touches=_its_payment)
+def refund_approved(rows: Rows, answer: RefundApproved) -> Decision:
+    """The money is back: PaymentRefunded. Raises ContradictionError also when an operator has said so before: the
+    customer may have it twice then, from the bank and in another way.
+    """
+    payment = payment_of(rows, answer.order_id)
+    if payment.refund_reference == answer.reference:
+        return Decision()
+    if payment.refund_reference is not None:
+        raise ContradictionError(f"refunded as {payment.refund_reference} and as {answer.reference}")
+    return refunded(payment, REFUND_APPROVED, answer.reference)
+
+
+@handles(RefundRefused, touches=_its_payment)
+def refund_refused(rows: Rows, answer: RefundRefused) -> Decision:
+    """The bank will not give the money back: it is not asked any more, and RefundFailed says so."""
+    payment = payment_of(rows, answer.order_id)
+    if payment.status is Status.REFUND_REFUSED or _is_settled(payment):
+        return Decision()
+    if payment.refund_reference is not None:
+        raise ContradictionError(f"refunded as {payment.refund_reference}, and refused ({answer.reason})")
+    refused = advance(payment, REFUND_REFUSED, refund_refusal=answer.reason)
+    event = RefundFailed(
+        order_id=payment.order_id,
+        customer_id=payment.customer_id,
+        currency=payment.currency,
+        amount=payment.captured,
+        reason=answer.reason,
+    )
+    return Decision(rows=(refused,), events=(event,))
+
+
+@handles(RefundUnknown, touches=_its_payment)
+def refund_unknown(rows: Rows, answer: RefundUnknown) -> Decision:
+    """No answer in time: ask again under the same key."""
+    payment = payment_of(rows, answer.order_id)
+    if payment.status is Status.REFUND_DUE:
+        return Decision(intents=(refund_intent(payment),))
+    if payment.status in (Status.REFUNDED, Status.REFUND_REFUSED) or _is_settled(payment):
+        return Decision()
+    raise IllegalTransitionError(MACHINE.name, payment.status, REFUND_UNKNOWN)
+
+
+def refunded(payment: Payment, event: str, reference: str) -> Decision:
+    """Everything that was captured is back. Raises IllegalTransitionError."""
+    back = advance(payment, event, refunded=payment.captured, refund_reference=reference, refund_refusal=None)
+    told = PaymentRefunded(
+        order_id=payment.order_id,
+        customer_id=payment.customer_id,
+        currency=payment.currency,
+        amount=payment.captured,
+    )
+    return Decision(rows=(back,), events=(told,))
+
+
+def voided(payment: Payment) -> Decision:
+    """What an operator had settled as charged never was: there is nothing to give back."""
+    void = advance(
+        payment,
+        SETTLED_AS_NOT_CHARGED,
+        captured=0,
+        charge_reference=None,
+        reason=BY_OPERATOR,
+        refund_refusal=None,
+    )
+    told = PaymentVoided(
+        order_id=payment.order_id,
+        customer_id=payment.customer_id,
+        currency=payment.currency,
+        amount=payment.captured,
+    )
+    return Decision(rows=(void,), events=(told,))
+
+
+def refund_intent(payment: Payment) -> Intent:
+    """The one refund of this order, of everything that was captured."""
+    order_id = uuid_text(payment.order_id)
+    request = {
+        "order_id": order_id,
+        "amount": payment.captured,
+        "currency": payment.currency,
+        "charge": f"{CHARGE}:{order_id}",
+    }
+    return Intent(key=f"{REFUND}:{order_id}", kind=REFUND, request=request)
+
+
+def _is_settled(payment: Payment) -> bool:
+    """An operator has said what became of the money, or that there never was any."""
+    return BY_OPERATOR in (payment.refund_reference, payment.reason)
+
+
+@handles(SettlePayment, touches=_its_payment)
+def settle_payment(rows: Rows, command: SettlePayment) -> Decision:
+    """What the bank's answer would have done; the bank is not asked any more. Said twice, it is done once.
+
+    Raises RefusedError: what is said is not open, or the bank has said otherwise.
+    """
+    payment = payment_of(rows, command.order_id)
+    if _is_settled_so(payment, command.outcome):
+        return Decision(answer=_answer(payment, changed=False))
+    decision = _settled(payment, command.outcome)
+    [after] = decision.rows
+    assert isinstance(after, Payment)
+    return replace(decision, answer=_answer(after, changed=True))
+
+
+def _settled(payment: Payment, outcome: Outcome) -> Decision:
+    match outcome:
+        case Outcome.CHARGED:
+            _require(payment, OPEN_CHARGE, "charge")
+            decision = captured(payment, SETTLED_AS_CHARGED, BY_OPERATOR)
+            return replace(decision, closes=(charge_intent(payment).key,))
+        case Outcome.NOT_CHARGED if payment.status in OPEN_REFUND:
+            _require_only_said_to_be_charged(payment)
+            return replace(voided(payment), closes=(refund_intent(payment).key,))
+        case Outcome.NOT_CHARGED:
+            _require(payment, OPEN_CHARGE, "charge")
+            decision = declined(payment, SETTLED_AS_NOT_CHARGED, BY_OPERATOR)
+            return replace(decision, closes=(charge_intent(payment).key,))
+        case Outcome.REFUNDED:
+            _require(payment, OPEN_REFUND, "refund")
+            decision = refunded(payment, SETTLED_AS_REFUNDED, BY_OPERATOR)
+            return replace(decision, closes=(refund_intent(payment).key,))
+        case Outcome.ASK_AGAIN:
+            _require(payment, (Status.REFUND_REFUSED,), "refund")
+            due = advance(payment, REFUND_ASKED_AGAIN, refund_refusal=None)
+            return Decision(rows=(due,), intents=(refund_intent(due),))
+
+
+def _require(payment: Payment, states: tuple[Status, ...], what: str) -> None:
+    if payment.status not in states:
+        raise RefusedError(f"the {what} of order {payment.order_id} is not open: its payment is {payment.status}")
+
+
+def _require_only_said_to_be_charged(payment: Payment) -> None:
+    if payment.charge_reference != BY_OPERATOR:
+        raise RefusedError(
+            f"the bank has said that order {payment.order_id} was charged, as {payment.charge_reference}: "
+            "it can be settled as refunded, once the customer has the money back"
+        )
+
+
+def _is_settled_so(payment: Payment, outcome: Outcome) -> bool:
+    match outcome:
+        case Outcome.CHARGED:
+            return payment.charge_reference == BY_OPERATOR
+        case Outcome.NOT_CHARGED:
+            return payment.reason == BY_OPERATOR
+        case Outcome.REFUNDED:
+            return payment.refund_reference == BY_OPERATOR
+        case Outcome.ASK_AGAIN:
+            return payment.status is Status.REFUND_DUE
+
+
+def _answer(payment: Payment, *, changed: bool) -> PaymentSettled:
+    return PaymentSettled(
+        order_id=payment.order_id,
+        status=payment.status,
+        captured=payment.captured,
+        refunded=payment.refunded,
+        currency=payment.currency,
+        changed=changed,
+    )
+
+
+def payment_of_key(key: str) -> tuple[Ref, ...]:
+    """The row of the payment of the order that a key names."""
+    order_id = order_id_of(key)
+    return () if order_id is None else (Ref(Payment, order_id),)
+
+
+def state_payment(rows: Rows, key: str) -> Statement:
+    """What was published of a payment, and what the bank must be asked. Each event is made by the decision that made
+    it first, over the row as it was then.
+
+    Whether the order was paid; and how its refund went, which has the last number: the bank can have refused it
+    several times before.
+    """
+    order_id = order_id_of(key)
+    payment = None if order_id is None else rows.get(Payment, order_id)
+    if payment is None:
+        return Statement()
+    asked = replace(payment, status=Status.CHARGING)
+    paid = _stated(captured(asked, CHARGE_APPROVED, ""), 1)
+    due = replace(payment, status=Status.REFUND_DUE, captured=payment.amount)
+    match payment.status:
+        case Status.CHARGING | Status.UNKNOWN:
+            return Statement(intents=(charge_intent(payment),))
+        case Status.CAPTURED:
+            return Statement(events=(paid,))
+        case Status.REFUND_DUE:
+            return Statement(events=(paid,), intents=(refund_intent(payment),))
+        case Status.REFUND_REFUSED:
+            return Statement(events=(paid, Stated(_refused(payment), 0)))
+        case Status.REFUNDED:
+            return Statement(events=(paid, _stated(refunded(due, REFUND_APPROVED, ""), 0)))
+        case Status.DECLINED if payment.event == SETTLED_AS_NOT_CHARGED and payment.version >= VOIDED_FROM:
+            return Statement(events=(paid, _stated(voided(due), 0)))
+        case Status.DECLINED:
+            return Statement(events=(_stated(declined(asked, CHARGE_REFUSED, payment.reason or ""), 1),))
+
+
+def _stated(decision: Decision, number: int) -> Stated:
+    [event] = decision.events
+    return Stated(event, number)
+
+
+def _refused(payment: Payment) -> RefundFailed:
+    return RefundFailed(
+        order_id=payment.order_id,
+        customer_id=payment.customer_id,
+        currency=payment.currency,
+        amount=payment.captured,
+        reason=payment.refund_refusal or "",
+    )

@@ -1,0 +1,106 @@
+"""What is read of the payments outside of decisions: for their pages, and for what an operator has to see to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from orderflow import Database, Record, ServiceContext, load_queries
+from orderflow.services.payment.model import Status
+
+LAST = UUID(int=2**128 - 1)
+COUNTED_MAX = 1_000
+NAMED_MAX = 3
+
+
+class PaymentView(msgspec.Struct, frozen=True, kw_only=True):
+    """The payment of one order; amounts in minor units of `currency`. The references are the bank's.
+
+    `refund_refusal` is why the bank will not give the money back, as long as that waits for an operator.
+    """
+
+    order_id: UUID
+    customer_id: str
+    currency: str
+    amount: int
+    payment_method: str
+    status: Status
+    captured: int
+    refunded: int
+    reason: str | None
+    charge_reference: str | None
+    refund_reference: str | None
+    refund_refusal: str | None
+    created_at: datetime
+    changed_at: datetime
+
+    @classmethod
+    def from_record(cls, record: Record) -> PaymentView:
+        """From a row of the queries that show payments."""
+        values = {field.name: record[field.name] for field in msgspec.structs.fields(cls)}
+        return cls(**{**values, "status": Status(record["status"])})
+
+
+class PaymentPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Payments, newest order first. `next` is the cursor of the page after this one, if there is one."""
+
+    payments: tuple[PaymentView, ...]
+    next: str | None
+
+
+class RefusedRefunds(NamedTuple):
+    """How many there are, counted no further than 1000, and the first of their orders."""
+
+    refunds: int
+    orders: tuple[UUID, ...]
+
+
+class Payments:
+    """Read access to the payments. Raises StoreUnavailableError."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._queries = load_queries("orderflow.services.payment")
+
+    async def show(self, order_id: UUID) -> PaymentView | None:
+        """The payment of an order, or None."""
+        rows = await self._database.fetch(self._queries["show_payment"], order_id)
+        return PaymentView.from_record(rows[0]) if rows else None
+
+    async def page(self, status: Status | None, before: UUID | None, limit: int) -> PaymentPage:
+        """Up to `limit` payments of orders placed before the order `before`, newest first."""
+        match status:
+            case None:
+                query = "list_payments"
+            case Status.REFUND_REFUSED:
+                query = "list_refused"
+            case Status.CHARGING | Status.UNKNOWN | Status.REFUND_DUE:
+                query = "list_open"
+            case _:
+                query = "list_ended"
+        rows = await self._database.fetch(self._queries[query], before or LAST, limit + 1, status)
+        payments = tuple(PaymentView.from_record(row) for row in rows[:limit])
+        return PaymentPage(payments=payments, next=str(payments[-1].order_id) if len(rows) > limit else None)
+
+    async def refused_refunds(self) -> RefusedRefunds:
+        """The refunds that the bank refuses for good."""
+        rows = await self._database.fetch(self._queries["refused_refunds"], COUNTED_MAX, NAMED_MAX)
+        return RefusedRefunds(rows[0]["refunds"], tuple(rows[0]["orders"] or ()))
+
+
+async def alarms(context: ServiceContext) -> Mapping[str, str]:
+    """A sentence for each alarm, by name; it changes only when the refunds do. Raises StoreUnavailableError."""
+    count, orders = await Payments(context.database).refused_refunds()
+    if not count:
+        return {}
+    refunds = f"{count}{' or more' if count >= COUNTED_MAX else ''} refund{'' if count == 1 else 's'}"
+    named = ", ".join(map(str, orders)) + (", ..." if count > len(orders) else "")
+    sentence = (
+        f"{refunds} refused by the bank for good (order {named}): see them with "
+        "`orderflow payment list --state refund_refused`, and settle each with `orderflow payment settle`"
+    )
+    return {"refunds": sentence}
