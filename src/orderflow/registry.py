@@ -56,6 +56,12 @@ def default_port(name: str) -> int:
     return FIRST_PORT + names.index(name) if name in names else 0
 
 
+def place_of(name: str) -> tuple[str, str]:
+    """The module and the attribute that declare a service. Raises KeyError for a name that is not registered."""
+    module, _, attribute = _targets()[name].partition(":")
+    return module, attribute
+
+
 @cache
 def service_of(name: str) -> Service:
     """Imports that service alone. Raises KeyError for a name that is not registered, RegistryError for a service that
@@ -64,7 +70,7 @@ def service_of(name: str) -> Service:
     from orderflow.core.service import Service
 
     target = _targets()[name]
-    module, _, attribute = target.partition(":")
+    module, attribute = place_of(name)
     try:
         found = getattr(import_module(module), attribute)
     except Exception as error:  # whatever the module of somebody else raises when it is imported

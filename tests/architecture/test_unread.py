@@ -9,7 +9,7 @@ from orderflow.registry import SAGA
 from tests.architecture.sources import PACKAGE, python_files, short, texts, tree
 
 CODE = python_files("src")
-CONFIGS = {"ServiceConfig": SAGA, "EngineConfig": ("messaging",), "Policy": ("messaging",)}
+CONFIGS = {"ServiceConfig": ("services",), "EngineConfig": ("core",), "Policy": ("core",)}
 """Classes whose fields bear the names of others', and the packages that must read them."""
 BY_NAME = {f"{name}_{what}" for name in (*SAGA, "log", "bank") for what in ("database_url", "port", "url")}
 """Settings whose names are put together where they are read."""

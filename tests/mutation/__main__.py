@@ -132,8 +132,7 @@ def targets(names: Sequence[str]) -> Sequence[Target]:
 
 
 def mutants_of(target: Target) -> list[Mutant]:
-    found = mutants(target.file, str(target.path), target.path.read_text("utf-8"))
-    return [each for each in found if each.name.startswith(f"{target.only}.")] if target.only else found
+    return mutants(target.file, str(target.path), target.path.read_text("utf-8"), target.only)
 
 
 def sampled(works: Sequence[tuple[Target, Mutant]], count: int) -> list[tuple[Target, Mutant]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import copy
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -72,12 +72,17 @@ class Mutant:
         return f"{self.scope}: {self.before} → {self.after}{again}".removeprefix(": ")
 
 
-def mutants(file: str, path: str, source: str) -> list[Mutant]:
-    """All mutants of a file, in the order of its text."""
+def mutants(file: str, path: str, source: str, names: Collection[str] = ()) -> list[Mutant]:
+    """All mutants of a file, or of these classes, functions and constants of it, in the order of its text."""
     tree = ast.parse(source, path)
+    meant = [
+        range(each.lineno, (each.end_lineno or 0) + 1) for each in tree.body if not names or _names(each) & set(names)
+    ]
     counts: Counter[tuple[str, str, str]] = Counter()
     found: list[Mutant] = []
     for place in _places(tree, _Where("", None, tree.body[0], True)):
+        if not any(place.where.statement.lineno in lines for lines in meant):
+            continue
         for operator, node in _changes(place):
             before, after = _cropped(_short(place.node), _short(node))
             if before == after:
@@ -100,6 +105,18 @@ def mutants(file: str, path: str, source: str) -> list[Mutant]:
                 )
             )
     return found
+
+
+def _names(statement: ast.stmt) -> set[str]:
+    """What a statement of a module defines."""
+    match statement:
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return {name}
+        case ast.Assign(targets=targets):
+            return {each.id for each in targets if isinstance(each, ast.Name)}
+        case ast.AnnAssign(target=ast.Name(id=name)):
+            return {name}
+    return set()
 
 
 @dataclass(frozen=True, slots=True)

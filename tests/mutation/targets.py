@@ -14,14 +14,14 @@ ALL_JUDGES = ("tests/unit", "tests/simulation/test_outage_in_time.py", "tests/si
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A file below `src/orderflow`, or one of its classes. `own` are the files below `tests/unit` that judge it, the
-    quick ones first.
+    """A file below `src/orderflow`, or `only` some of its classes, functions and constants. `own` are the files below
+    `tests/unit` that judge it, the quick ones first.
     """
 
     file: str
     group: str
     own: tuple[str, ...]
-    only: str = ""
+    only: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -91,24 +91,80 @@ TARGETS = (
         ("inventory/test_model.py", "inventory/test_releasing.py"),
     ),
     Target("services/notification/model.py", SERVICES, ("notification/test_model.py", _STORED)),
-    Target("core/processor.py", PROCESSOR, _core("processor", "outage_processor", "refused_parking")),
-    Target("core/decisions.py", PROCESSOR, _core("processor", "parking", "intents")),
-    Target("core/decisions.py", PROCESSOR, _core("parking")),
-    Target("core/decisions.py", PROCESSOR, _core("handling", "processor")),
-    Target("core/decisions.py", PROCESSOR, _core("handling", "processor", "intents")),
-    Target("core/processor.py", PROCESSOR, _core("suspects")),
-    Target("core/service.py", PROCESSOR, _core("handles", "failures", "processor")),
-    Target("core/service.py", PROCESSOR, ("messaging/test_machine.py", *_ORDER, *_PAYMENT)),
+    Target(
+        "core/processor.py",
+        PROCESSOR,
+        _core("processor", "suspects", "outage_processor", "refused_parking"),
+        ("Processor", "open_within", "_may_be_judged", "reopened", "accused", "suspects", "parts"),
+    ),
+    Target(
+        "core/decisions.py",
+        PROCESSOR,
+        _core("processor", "parking", "side_effects", "handling"),
+        (
+            "Fold",
+            "Parking",
+            "ParkingQuota",
+            "passed_over",
+            "handler_of",
+            "encoded",
+            "attempts_of",
+            "intent_of",
+            "mark",
+            "finish",
+            "release",
+            "close_intent",
+        ),
+    ),
+    Target(
+        "core/service.py",
+        PROCESSOR,
+        ("messaging/test_machine.py", *_core("handles", "failures", "processor"), *_ORDER, *_PAYMENT),
+    ),
     Target("core/inbox.py", PROCESSOR, _core("failures", "parking")),
     Target("core/retry.py", RETRIES, ("messaging/test_retry.py",)),
-    Target("core/decisions.py", RETRIES, _core("parking")),
     Target("core/retries.py", RETRIES, _core("retrier", "parking")),
     Target(
         "core/operations/replay.py",
         CANARY,
         ("messaging/recovery/test_canary.py", "messaging/recovery/test_replay.py"),
+        (
+            "UNDER_WAY_MAX",
+            "SEND_MIN",
+            "FIRST_STEPS",
+            "next_step",
+            "since",
+            "step_size",
+            "_rest_of_step",
+            "_sent",
+            "_gate",
+        ),
     ),
-    Target("core/failures.py", OUTAGE, _core("failures", "trial_history", "redaction", "parking")),
+    Target(
+        "core/failures.py",
+        OUTAGE,
+        _core("failures", "trial_history", "redaction", "parking"),
+        (
+            "MESSAGE_MAX",
+            "READ_MAX",
+            "FAILING_KEYS_MIN",
+            "WINDOW_S",
+            "TRIALS_MAX",
+            "REMEMBERED_S",
+            "FAILING_MAX",
+            "describe",
+            "_said",
+            "shown",
+            "_kind",
+            "_first_own_frame",
+            "_digest",
+            "Verdict",
+            "Trial",
+            "Failing",
+            "Evidence",
+            "TrialHistory",
+        ),
+    ),
     Target("core/circuit_breaker.py", OUTAGE, _core("circuit_breaker", "circuit_breakers", "outage_processor")),
-    Target("core/consumer.py", OUTAGE, _core("paused_records", "deferring"), only="PausedRecords"),
+    Target("core/consumer.py", OUTAGE, _core("paused_records", "deferring"), ("PausedRecords",)),
 )

@@ -121,7 +121,7 @@ BUGS = (
         "snapshot-before-the-lock",
         2,
         "Sessions are in REPEATABLE READ: what the last holder of a lock has committed is not seen.",
-        f"{STORE}/connections.py",
+        f"{STORE}/sessions.py",
         '"default_transaction_isolation": "read committed"',
         '"default_transaction_isolation": "repeatable read"',
         seen_by("batches"),

@@ -35,7 +35,7 @@ def test_every_bug_has_a_name_of_its_own_and_a_promise() -> None:
 
 def test_a_bug_whose_code_has_moved_on_says_so() -> None:
     bug = Bug("moved", 1, "Nothing.", "services/order/model.py", "this text is nowhere", "")
-    with pytest.raises(NotPlantedError, match=r"moved: order/model\.py has this text 0 times"):
+    with pytest.raises(NotPlantedError, match=r"moved: services/order/model\.py has this text 0 times"):
         bug.planted()
 
 

@@ -154,7 +154,7 @@ def _kind(error: BaseException) -> str:
 def _first_own_frame(error: BaseException) -> str:
     """Where the service's own code raised: the innermost frame that is not the core's."""
     codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
-    own = [code for code in codes if "orderflow/messaging" not in code.co_filename.replace("\\", "/")]
+    own = [code for code in codes if "orderflow/core" not in code.co_filename.replace("\\", "/")]
     code = own[-1] if own else (codes[-1] if codes else None)
     return f"{PurePath(code.co_filename).name}:{code.co_name}" if code else ""
 

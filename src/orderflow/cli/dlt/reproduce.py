@@ -21,13 +21,13 @@ import click
 from orderflow.cli.errors import CliError, NotFoundError
 from orderflow.cli.session import Session, session_options
 from orderflow.cli.values import event_or_position
-from orderflow.registry import service_names
+from orderflow.registry import place_of, service_names
 
 if TYPE_CHECKING:
     from orderflow.cli.http import ServiceClient
     from orderflow.core.operations.model import Reproduction
 
-ROW_TYPE = re.compile(r"(?P<module>orderflow(?:\.[a-z][a-z0-9_]*)+):(?P<name>[A-Z][A-Za-z0-9_]*)")
+ROW_TYPE = re.compile(r"(?P<module>[a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_]*)*):(?P<name>[A-Z][A-Za-z0-9_]*)")
 WIDTH = 110
 
 FILE = '''\
@@ -184,9 +184,9 @@ def _write(path: Path, written: str, *, force: bool) -> None:
 def file_of(reproduction: Reproduction) -> tuple[str, str]:
     """The text and the name of its test. Raises CliError: the service's answer is none that can be used."""
     service = reproduction.service
-    types = [_row_type(row.type) for row in reproduction.rows]
     if service not in service_names():
         raise CliError(f"{service!r} is no service that this release knows")
+    types = [_row_type(service, row.type) for row in reproduction.rows]
     name = f"test_{service}_handles_{_words(reproduction.event_type)}"
     why = _one_line(": ".join(part for part in (reproduction.error, reproduction.message) if part))
     written = FILE.format(
@@ -221,15 +221,17 @@ _PLAIN = (
 )
 
 
-def _row_type(said: str) -> tuple[str, str]:
-    """Module and class. Raises CliError: nothing but a class of ours is imported."""
+def _row_type(service: str, said: str) -> tuple[str, str]:
+    """Module and class. Raises CliError: nothing is imported but a class of the package that declares the service."""
     match = ROW_TYPE.fullmatch(said)
-    if match is None:
+    package = place_of(service)[0].partition(".")[0]
+    if match is None or match["module"].partition(".")[0] != package:
         raise CliError(f"{said!r} is no type of row that this release knows")
     return match["module"], match["name"]
 
 
 def _imports(service: str, types: Sequence[tuple[str, str]]) -> str:
+    module, attribute = place_of(service)
     rows: dict[str, set[str]] = {}
     for module, name in types:
         rows.setdefault(module, set()).add(name)
@@ -240,7 +242,7 @@ def _imports(service: str, types: Sequence[tuple[str, str]]) -> str:
         "from orderflow.core.service import Rows",
         "from orderflow.core.transport import ConsumerRecord",
         *(f"from {module} import {', '.join(sorted(names))}" for module, names in rows.items()),
-        f"from orderflow.{service}.service import SERVICE",
+        f"from {module} import {attribute}" + ("" if attribute == "SERVICE" else " as SERVICE"),
     ]
     return "\n".join((["import msgspec", ""] if types else []) + sorted(lines))
 
