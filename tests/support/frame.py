@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 
 from orderflow.http.application import Frame, FrameState
-from orderflow.http.openapi import docs_routes
+from orderflow.http.openapi import docs_files
 from orderflow.http.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.http.protocol import HttpLimits
 from orderflow.http.server import HttpServer, listen
@@ -77,7 +77,7 @@ class Recorder:
 @asynccontextmanager
 async def serving(limits: HttpLimits = LIMITS) -> AsyncIterator[Recorder]:
     recorder = Recorder()
-    frame = Frame(recorder.operations(), recorder.state, docs_routes())
+    frame = Frame(recorder.operations(), recorder.state, docs_files())
     server = HttpServer(lambda: frame, listen("127.0.0.1", 0), limits)
     server.start()
     recorder.port = server.port

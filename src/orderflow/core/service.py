@@ -356,6 +356,7 @@ class Service:
     title: str = ""
     sql: str = ""
     api: Callable[[Any], Sequence[Any]] | None = None
+    mounts: Callable[[Any], Mapping[str, Any]] | None = None
     gateway: Callable[[Any], Awaitable[Any]] | None = None
     on_start: Callable[[Any], Awaitable[None]] | None = None
     upkeep: Callable[[Any], Awaitable[None]] | None = None

@@ -1,4 +1,7 @@
-"""The types of the ASGI interface (asgi.readthedocs.io, HTTP connection scope)."""
+"""The HTTP application of a service: the operations that it declares, and ASGI applications mounted beside them.
+
+The types of ASGI are those of asgi.readthedocs.io (HTTP connection scope).
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,6 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import msgspec
-from starlette.exceptions import HTTPException
-from starlette.routing import BaseRoute, Router
 
 from orderflow.http.framing import joined
 from orderflow.http.operation import Operation, Reply, Request
@@ -24,6 +25,7 @@ Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
+Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 _VALID = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?", re.DOTALL)
@@ -111,16 +113,17 @@ class Resource:
 
 
 class Frame:
-    """`extra` are Starlette routes beside the operations (files of the docs page).
+    """`mounts` are ASGI applications by the path below which they answer; an operation's own path goes first.
 
     A frame that is `starting` answers 503 instead of 404: what is not there yet may come.
+    Raises ValueError for an operation that is declared twice, and for a mount that is not at a path like `/admin`.
     """
 
     def __init__(
         self,
         operations: Iterable[Operation],
         state: FrameState,
-        extra: Iterable[BaseRoute] = (),
+        mounts: Mapping[str, Asgi] | None = None,
         *,
         starting: bool = False,
     ) -> None:
@@ -131,7 +134,10 @@ class Frame:
         self._nowhere = Resource("(none)")
         for operation in operations:
             self._add(operation)
-        self._router = Router([*extra], redirect_slashes=False, default=self._not_found)
+        self._mounts = dict(mounts or {})
+        for prefix in self._mounts:
+            if not prefix.startswith("/") or prefix.endswith("/"):
+                raise ValueError(f"{prefix!r} is no place for an application: wanted is a path like '/admin'")
 
     def _add(self, operation: Operation) -> None:
         path = self._paths.get(operation.path)
@@ -158,16 +164,19 @@ class Frame:
         if scope["type"] != "http":
             raise RuntimeError(f"{scope['type']} is not served")
         found = self.find(scope["path"])
-        if found is not None:
-            await self._answer(*found, scope, receive, send)
-            return
-        try:
-            await self._router(scope, receive, send)
-        except HTTPException as error:
-            await _send(reply(ProblemError(error.status_code, error.detail), scope["path"]), send)
+        mount = None if found is not None else self._mount_of(scope["path"])
+        if mount is None:
+            await self._answer(*(found or (self._nowhere, {})), scope, receive, send)
+        else:
+            await self._mounts[mount]({**scope, "root_path": scope.get("root_path", "") + mount}, receive, send)
 
-    async def _not_found(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._answer(self._nowhere, {}, scope, receive, send)
+    def _mount_of(self, path: str) -> str | None:
+        """The longest mounted path that this one is, or lies below."""
+        while path:
+            if path in self._mounts:
+                return path
+            path = path.rpartition("/")[0]
+        return None
 
     async def _answer(
         self, path: Resource, path_params: Mapping[str, str], scope: Scope, receive: Receive, send: Send
@@ -182,7 +191,7 @@ class Frame:
             more = event.get("more_body", False)
         headers = joined(scope["headers"])
         asked = Asked(scope["method"], scope["path"], scope["query_string"], headers, path_params)
-        await _send(await self.reply_to(path, asked, b"".join(parts)), send)
+        await send_reply(await self.reply_to(path, asked, b"".join(parts)), send)
 
     async def reply_to(
         self, path: Resource, asked: Asked, content: bytes, gone: asyncio.Future[None] | None = None
@@ -244,7 +253,8 @@ def _pattern(path: str) -> re.Pattern[str]:
     return re.compile("".join(f"(?P<{part}>[^/]+)" if at % 2 else re.escape(part) for at, part in enumerate(parts)))
 
 
-async def _send(answer: Reply, send: Send) -> None:
+async def send_reply(answer: Reply, send: Send) -> None:
+    """Answer an ASGI request."""
     content, headers = head_of(answer)
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": content})

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-from starlette.routing import BaseRoute, Mount
+from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
-from starlette.types import Receive, Scope, Send
 
 from orderflow.http import operation as http_operation
+from orderflow.http.application import Asgi, Event, Receive, Scope, Send, send_reply
 from orderflow.http.operation import (
     PROBLEMS,
     Operation,
@@ -24,7 +24,7 @@ from orderflow.http.operation import (
     index,
     page_of,
 )
-from orderflow.http.problems import MEDIA_TYPE, FieldError, Problem
+from orderflow.http.problems import MEDIA_TYPE, FieldError, Problem, ProblemError, reply
 
 DIALECT = "3.1.0"
 _SCHEMA_REF = "#/components/schemas/{name}"
@@ -261,14 +261,15 @@ class _Files:
         self._files = StaticFiles(directory=folder)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(event: dict[str, object]) -> None:
+        async def send_with_headers(event: Event) -> None:
             if event["type"] == "http.response.start":
-                headers = event["headers"]
-                assert isinstance(headers, list)
-                event["headers"] = [*headers, (b"x-content-type-options", b"nosniff")]
+                event["headers"] = [*event["headers"], (b"x-content-type-options", b"nosniff")]
             await send(event)
 
-        await self._files(scope, receive, send_with_headers)  # type: ignore[arg-type]
+        try:
+            await self._files(scope, receive, send_with_headers)
+        except HTTPException as error:
+            await send_reply(reply(ProblemError(error.status_code, error.detail), scope["path"]), send)
 
 
 def docs_operations(title: str, version: str, operations: Iterable[Operation]) -> Sequence[Operation]:
@@ -336,9 +337,9 @@ def _problems() -> Sequence[Operation]:
     )
 
 
-def docs_routes() -> Sequence[BaseRoute]:
-    """Swagger UI's own files (npm package swagger-ui-dist, see NOTICE beside them)."""
-    return [Mount("/docs/files", app=_Files(SWAGGER_UI))]
+def docs_files() -> Mapping[str, Asgi]:
+    """Swagger UI's own files (npm package swagger-ui-dist, see NOTICE beside them), to be mounted."""
+    return {"/docs/files": _Files(SWAGGER_UI)}
 
 
 def _served(media_type: str, description: str) -> Response:

@@ -28,7 +28,7 @@ from orderflow.core.timing import Clock
 from orderflow.core.transport import Transport
 from orderflow.http.application import Frame, FrameState
 from orderflow.http.faults import Faults
-from orderflow.http.openapi import docs_operations, docs_routes
+from orderflow.http.openapi import docs_files, docs_operations
 from orderflow.http.operation import Operation
 from orderflow.http.operators.operators import operator_operations
 from orderflow.http.operators.queues import Queues
@@ -219,7 +219,8 @@ class ServiceProcess:
         own = self._service.api(context) if self._service.api is not None else ()
         operations = [*own, *self._probes, *operators, *self._extensions]
         docs = docs_operations(self._service.title or self._service.name, version("orderflow"), operations)
-        return Frame([*operations, *docs], self._state, docs_routes())
+        mounts = self._service.mounts(context) if self._service.mounts is not None else {}
+        return Frame([*operations, *docs], self._state, {**mounts, **docs_files()})
 
     def _make_engine(
         self, store: PostgresStore, transport: Transport, gateway: Gateway | None, game_day: GameDay | None

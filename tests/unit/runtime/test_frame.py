@@ -254,3 +254,23 @@ async def test_errors_of_the_core_have_their_answers(
 def test_an_operation_declared_twice_is_a_defect(recorder: Recorder) -> None:
     with pytest.raises(ValueError, match="declared twice"):
         Frame([*recorder.operations(), *recorder.operations()], recorder.state)
+
+
+async def test_an_application_of_any_framework_answers_below_its_path(recorder: Recorder) -> None:
+    async def told(scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": f"{scope['root_path']} {scope['path']}".encode()})
+
+    web = client(Frame(recorder.operations(), recorder.state, {"/admin": told, "/admin/deep": told}))
+
+    assert (await web.get("/admin")).text == "/admin /admin"
+    assert (await web.get("/admin/x/y")).text == "/admin /admin/x/y"
+    assert (await web.get("/admin/deep/x")).text == "/admin/deep /admin/deep/x"
+    assert (await web.get("/administrator")).status_code == 404
+    assert (await web.get("/failing")).status_code == 500
+
+
+@pytest.mark.parametrize("place", ["/", "", "admin", "/admin/"])
+def test_an_application_is_mounted_at_a_path(recorder: Recorder, place: str) -> None:
+    with pytest.raises(ValueError, match="is no place for an application: wanted is a path like '/admin'"):
+        Frame(recorder.operations(), recorder.state, {place: lambda *_: None})  # type: ignore[dict-item]
