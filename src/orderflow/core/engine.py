@@ -29,7 +29,7 @@ from orderflow.core.retries import Retrier
 from orderflow.core.retry import Backoff, FailureStreak, RetryLoop, RetryPolicy
 from orderflow.core.service import RefusedError, Service, Subscription
 from orderflow.core.side_effects import Gateway, GroupCommitQueue, QueueFullError, SideEffectRunner
-from orderflow.core.store import Changes, StoreUnavailableError
+from orderflow.core.store import Act, Changes, StoreUnavailableError
 from orderflow.core.telemetry import OutboxPurged, Signals
 from orderflow.core.timing import Clock, Pacer
 from orderflow.core.transport import Transport
@@ -195,6 +195,13 @@ class Engine:
         if isinstance(result.refusal, RefusedError):
             raise result.refusal
         raise DecisionFailedError(str(result.refusal)) from result.refusal
+
+    async def carry_out(self, command: Command, act: Act) -> object:
+        """Carry an operator's repair in, with its row in the operators' log by the same transaction.
+
+        Raises ConfirmationNeededError, RefusedError, KeyBusyError, StoreUnavailableError.
+        """
+        return await self.recovery.repairs.carry_out(command, act)
 
     async def drain(self, timeout_s: float) -> None:
         """Take nothing more, finish what is in hand, publish it, leave. After `timeout_s` the rest is left.

@@ -336,12 +336,12 @@ class Service:
 
     `sql` is the package whose folder `sql/migrations` makes its tables (after the core's). The rest is for the
     process around the core, which calls each with the service's surroundings (`ServiceContext`): `api` gives the HTTP
-    operations and is called once, before the engine starts. `gateway` is there only where intents are; one with a
-    `close` is closed at the end. `on_start` runs once the engine has started, in every process of the service: it
-    must be harmless when done twice. `upkeep` runs every `upkeep_every_s`, in every process too. Both are tried again
-    later when they raise StoreUnavailableError. `alarms` reads, every few seconds, what an operator has to see to: a
-    sentence by name; it makes nothing unready. `logged` says what stands besides in the log line of a message that
-    was handled, by name.
+    operations, and `mounts` ASGI applications of any framework by the path below which they answer (`/admin`); both
+    are called once, before the engine starts. `gateway` is there only where intents are; one with a `close` is closed
+    at the end. `on_start` runs once the engine has started, in every process of the service: it must be harmless when
+    done twice. `upkeep` runs every `upkeep_every_s`, in every process too. Both are tried again later when they raise
+    StoreUnavailableError. `alarms` reads, every few seconds, what an operator has to see to: a sentence by name; it
+    makes nothing unready. `logged` says what stands besides in the log line of a message that was handled, by name.
     """
 
     name: str

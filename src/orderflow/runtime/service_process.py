@@ -14,7 +14,6 @@ from typing import Any
 from orderflow.core.crash_points import Point, reached
 from orderflow.core.engine import Engine
 from orderflow.core.game_days.game_day import GameDay, tell_ignored
-from orderflow.core.messages import Command
 from orderflow.core.postgres.faults import PostgresFaults
 from orderflow.core.postgres.schema import installation_of
 from orderflow.core.postgres.sessions import TransactionPoolingError
@@ -22,7 +21,7 @@ from orderflow.core.postgres.store import PostgresStore
 from orderflow.core.retry import Backoff, RetryLoop
 from orderflow.core.service import Service
 from orderflow.core.side_effects import Gateway
-from orderflow.core.store import Act, SchemaBehindError, StoreUnavailableError
+from orderflow.core.store import SchemaBehindError, StoreUnavailableError
 from orderflow.core.telemetry import Signals
 from orderflow.core.timing import Clock
 from orderflow.core.transport import Transport
@@ -53,23 +52,6 @@ _HTTP_STOP_S = 2.0
 
 class StandstillError(Exception):
     """A part of the service stands still and cannot be brought back in this process. The message says which."""
-
-
-class LateCommands:
-    """The way in, before there is an engine: nothing is taken."""
-
-    def __init__(self) -> None:
-        self.engine: Engine | None = None
-
-    async def submit(self, command: Command, *, traceparent: str | None = None) -> object:
-        if self.engine is None:
-            raise StoreUnavailableError("the service is starting")
-        return await self.engine.submit(command, traceparent=traceparent)
-
-    async def carry_out(self, command: Command, act: Act) -> object:
-        if self.engine is None:
-            raise StoreUnavailableError("the service is starting")
-        return await self.engine.recovery.repairs.carry_out(command, act)
 
 
 class ServiceProcess:
@@ -103,7 +85,7 @@ class ServiceProcess:
         self.connections_max = http.connections_max
         self._server = HttpServer(lambda: self._frame, listener, http)
         self._config = service_config(service, settings, http)
-        self._commands = LateCommands()
+        self._engine: Engine | None = None
         self._extensions: list[Operation] = []
         self._parts = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
@@ -145,8 +127,8 @@ class ServiceProcess:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._commands.engine is not None:
-            await self._commands.engine.drain(max(0.1, deadline - self._clock.monotonic() - _HTTP_STOP_S))
+        if self._engine is not None:
+            await self._engine.drain(max(0.1, deadline - self._clock.monotonic() - _HTTP_STOP_S))
         await self._server.stop(max(0.1, min(_HTTP_STOP_S, deadline - self._clock.monotonic())))
         await self._parts.aclose()
 
@@ -166,10 +148,11 @@ class ServiceProcess:
         game_day = await self._open_game_day(store)
         surroundings = self._surroundings(store)
         gateway = await self._open_gateway(surroundings)
-        context = ServiceContext(**_fields(surroundings), commands=self._commands)
         engine = self._make_engine(store, transport, gateway, game_day)
-        self._frame = self._full_frame(context, store, transport, engine)
+        context = ServiceContext(**_fields(surroundings), commands=engine)
+        frame = self._full_frame(context, store, transport, engine)
         self._start_engine(engine, game_day)
+        self._frame = frame
         self._watch_alarms(context)
         await self._begin(context)
         reached(Point.START_RUNNING)
@@ -247,7 +230,7 @@ class ServiceProcess:
         standing = game_day.problems if game_day else dict[str, str]
         self._health.known = lambda: {**self._troubles(), **engine.health().problems, **standing()}
         self._health.alarms = lambda: engine.health().alarms
-        self._commands.engine = engine
+        self._engine = engine
 
     def _watch_alarms(self, context: ServiceContext) -> None:
         alarms = self._service.alarms
