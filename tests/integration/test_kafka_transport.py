@@ -34,7 +34,7 @@ from tests.support.forged_kafka import produce
 from tests.support.kafka import KafkaServer
 from tests.support.records import numbered, numbers, take
 from tests.support.waiting import eventually
-from tests.unit.messaging.world import World, poisoned
+from tests.unit.core.world import World, poisoned
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ from tests.support.locks import holding
 from tests.support.postgres import PostgresServer
 from tests.support.saga import databases, definition_of, running
 from tests.support.waiting import eventually
-from tests.unit.messaging.toy import Counted
-from tests.unit.messaging.world import World, record_of
+from tests.unit.core.toy import Counted
+from tests.unit.core.world import World, record_of
 
 ORDER: Mapping[str, Any] = {
     "customer_id": "customer-1",

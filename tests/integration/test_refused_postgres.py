@@ -29,7 +29,7 @@ from orderflow.core.timing import SystemClock
 from tests.conformance import store_tables
 from tests.conformance.store_tables import Counter, Move, Parcel, ParcelState
 from tests.support.postgres import PostgresServer
-from tests.unit.messaging.world import record_of
+from tests.unit.core.world import record_of
 
 COUNT = 100
 

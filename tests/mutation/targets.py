@@ -53,32 +53,32 @@ _ORDER = (
     "order/test_restatement.py",
 )
 _ALL = (
-    "messaging/test_suspects.py",
-    "messaging/test_retrier.py",
-    "messaging/test_paused_records.py",
-    "messaging/test_retry.py",
-    "messaging/test_circuit_breaker.py",
-    "messaging/test_figures.py",
-    "messaging/test_handling.py",
-    "messaging/test_failures.py",
-    "messaging/test_readable_again.py",
-    "messaging/test_circuit_breakers.py",
-    "messaging/test_refused_parking.py",
-    "messaging/recovery/test_discarding.py",
-    "messaging/test_side_effects.py",
-    "messaging/test_parking.py",
-    "messaging/recovery/test_rehearsal.py",
-    "messaging/recovery/test_editing.py",
-    "messaging/test_outage_processor.py",
-    "messaging/test_trial_history.py",
-    "messaging/test_deferring.py",
-    "messaging/test_processor.py",
+    "core/test_suspects.py",
+    "core/test_retrier.py",
+    "core/test_paused_records.py",
+    "core/test_retry.py",
+    "core/test_circuit_breaker.py",
+    "core/test_figures.py",
+    "core/test_handling.py",
+    "core/test_failures.py",
+    "core/test_readable_again.py",
+    "core/test_circuit_breakers.py",
+    "core/test_refused_parking.py",
+    "core/recovery/test_discarding.py",
+    "core/test_side_effects.py",
+    "core/test_parking.py",
+    "core/recovery/test_rehearsal.py",
+    "core/recovery/test_editing.py",
+    "core/test_outage_processor.py",
+    "core/test_trial_history.py",
+    "core/test_deferring.py",
+    "core/test_processor.py",
 )
 
 
 def _core(*first: str) -> tuple[str, ...]:
     """The tests of the core's heart: these first, since they are written for the file."""
-    named = tuple(f"messaging/test_{name}.py" for name in first)
+    named = tuple(f"core/test_{name}.py" for name in first)
     return (*named, *(name for name in _ALL if name not in named))
 
 
@@ -119,15 +119,15 @@ TARGETS = (
     Target(
         "core/service.py",
         PROCESSOR,
-        ("messaging/test_machine.py", *_core("handles", "failures", "processor"), *_ORDER, *_PAYMENT),
+        ("core/test_machine.py", *_core("handles", "failures", "processor"), *_ORDER, *_PAYMENT),
     ),
     Target("core/inbox.py", PROCESSOR, _core("failures", "parking")),
-    Target("core/retry.py", RETRIES, ("messaging/test_retry.py",)),
+    Target("core/retry.py", RETRIES, ("core/test_retry.py",)),
     Target("core/retries.py", RETRIES, _core("retrier", "parking")),
     Target(
         "core/operations/replay.py",
         CANARY,
-        ("messaging/recovery/test_canary.py", "messaging/recovery/test_replay.py"),
+        ("core/recovery/test_canary.py", "core/recovery/test_replay.py"),
         (
             "UNDER_WAY_MAX",
             "SEND_MIN",

@@ -37,8 +37,8 @@ from orderflow.services.order.messages import Placed, PlaceOrder
 from tests.schedules.explore import Case, Part
 from tests.schedules.processes import FOREVER_MS, POLICY, Database, Process
 from tests.schedules.turns import CLOCK, point
-from tests.unit.messaging.still_clock import StillClock
-from tests.unit.messaging.toy import Counted
+from tests.unit.core.still_clock import StillClock
+from tests.unit.core.toy import Counted
 
 ACT = Act(who="somebody", reason="a reason", confirmed=True)
 

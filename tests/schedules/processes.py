@@ -23,9 +23,9 @@ from orderflow.core.processor import Processor
 from orderflow.core.retries import Retrier
 from orderflow.core.retry import Backoff, RetryPolicy
 from orderflow.core.telemetry import Signals
-from tests.unit.messaging.still_clock import StillClock
-from tests.unit.messaging.toy import Moods, Movement, Tally, toy_service
-from tests.unit.messaging.world import record_of
+from tests.unit.core.still_clock import StillClock
+from tests.unit.core.toy import Moods, Movement, Tally, toy_service
+from tests.unit.core.world import record_of
 
 CONSUMER = "counter"
 SLOTS = 2

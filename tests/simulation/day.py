@@ -14,8 +14,8 @@ from orderflow.core.testing import MemoryLog, MemoryTransport
 from orderflow.core.testing.store import MemoryStore
 from orderflow.core.transport import ProducerRecord, TopicSettings
 from orderflow.simulation.loop import VirtualClock, virtual_loop
-from tests.unit.messaging.toy import Counted
-from tests.unit.messaging.world import World, record_of
+from tests.unit.core.toy import Counted
+from tests.unit.core.world import World, record_of
 
 LOOK_EVERY_S = 0.5
 

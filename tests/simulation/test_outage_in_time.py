@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orderflow.core.telemetry import OutageJudged
 from tests.simulation.day import Day
-from tests.unit.messaging.toy import Counted
+from tests.unit.core.toy import Counted
 
 COUNTED = Counted.TYPE
 HELD_MAX_S = 5.0

@@ -12,7 +12,7 @@ from orderflow.core.operations.overruling import LOOK_EVERY_S
 from orderflow.core.store import Act
 from orderflow.core.telemetry import OutageJudged, OutageOver
 from tests.simulation.day import Day
-from tests.unit.messaging.toy import Counted
+from tests.unit.core.toy import Counted
 
 COUNTED = "toy.Counted.v1"
 ADA = Act(who="ada", reason="forged")

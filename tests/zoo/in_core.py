@@ -188,7 +188,7 @@ BUGS = (
         PROCESSOR,
         "            names.add(incoming.key)\n",
         "",
-        "tests/unit/messaging/test_processor.py",
+        "tests/unit/core/test_processor.py",
     ),
     Bug(
         "one-failure-fails-the-batch",
@@ -206,7 +206,7 @@ BUGS = (
         "                if more is None:\n",
         "                if more is None and work.failures:\n                    raise InfrastructureError from error\n"
         "                if more is None:\n",
-        "tests/unit/messaging/test_refused_parking.py",
+        "tests/unit/core/test_refused_parking.py",
     ),
     Bug(
         "answered-intent-stays-open",
@@ -336,7 +336,7 @@ BUGS = (
         FOLD,
         "        if self._is_done(parked):\n            return self._drop(parked)\n",
         "",
-        "tests/unit/messaging/test_readable_again.py",
+        "tests/unit/core/test_readable_again.py",
     ),
     Bug(
         "retrier-waits-for-a-poke",
@@ -544,7 +544,7 @@ BUGS = (
         RELAY,
         "            self._unmarked = set(self.held)",
         "            self._unmarked = set()",
-        "tests/unit/messaging/test_relay.py",
+        "tests/unit/core/test_relay.py",
     ),
     Bug(
         "idle-relay-never-looks",
@@ -604,7 +604,7 @@ BUGS = (
         "core/operations/editing.py",
         "return [InboxEntry(now.key, now.identity, now.event_id, InboxState.DISCARDED), replaced]",
         "return [InboxEntry(now.key, now.identity, now.event_id, now.state), replaced]",
-        "tests/unit/messaging/recovery",
+        "tests/unit/core/recovery",
     ),
     Bug(
         "discard-leaves-the-key-closed",

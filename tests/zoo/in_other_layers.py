@@ -44,7 +44,7 @@ BUGS = (
         f"{LOG}/consumer.py",
         "if held is None or held.generation != generation:",
         "if held is None:",
-        "tests/unit/messaging/test_log_members.py",
+        "tests/unit/core/test_log_members.py",
     ),
     Bug(
         "upcasters-last-first",
@@ -53,7 +53,7 @@ BUGS = (
         "core/messages.py",
         "            for upcaster in upcasters:\n                told",
         "            for upcaster in reversed(upcasters):\n                told",
-        "tests/unit/messaging/test_upcasters.py",
+        "tests/unit/core/test_upcasters.py",
     ),
     Bug(
         "one-sku-in-two-lines",

@@ -42,7 +42,7 @@ from orderflow.core.telemetry import (
 )
 from orderflow.observability.logs import Level, LogWriter, RotatingFileSink, open_log, redact
 from orderflow.observability.signal_log import SignalLog, routed_logging
-from tests.unit.messaging.still_clock import StillClock
+from tests.unit.core.still_clock import StillClock
 
 ORDER = "0190a1b2-0000-7000-8000-000000000001"
 EVENT = UUID("6f1a3f5e-5b0e-5c6e-9a7d-0d2f7c1b9e42")

@@ -11,7 +11,7 @@ from orderflow.core.store import StoreUnavailableError
 from orderflow.core.telemetry import AlarmCleared, AlarmRaised, Signal, Signals
 from orderflow.http.operation import Request
 from orderflow.runtime.health import READ_EVERY_S, AlarmWatch, HealthCheck, health_operations
-from tests.unit.messaging.still_clock import StillClock
+from tests.unit.core.still_clock import StillClock
 
 
 class Books:

@@ -19,7 +19,7 @@ from orderflow.http.operators.operators import operator_operations
 from orderflow.http.operators.queues import Queues
 from tests.support.frame import Recorder
 from tests.support.waiting import eventually
-from tests.unit.messaging.recovery.bench import Bench
+from tests.unit.core.recovery.bench import Bench
 
 ME = {"x-orderflow-operator": "ada@desk"}
 FITS = '{"name":"a","amount":5}'

@@ -5,8 +5,8 @@ from __future__ import annotations
 import httpx2
 import pytest
 
-from tests.unit.messaging.recovery.bench import Bench
-from tests.unit.messaging.toy import Counted
+from tests.unit.core.recovery.bench import Bench
+from tests.unit.core.toy import Counted
 from tests.unit.runtime.test_operators import asking
 
 ACT = {"reason": "the topic was deleted", "confirmed": True}
