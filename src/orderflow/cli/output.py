@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TextIO, runtime_check
 from orderflow.cli.errors import ReaderGoneError, printable, printable_block
 
 WAITS = ("dead", "retrying", "held")
-"""`messaging.inbox.Waits`, whose module takes a while to load."""
+"""`core.inbox.Waits`, whose module takes a while to load."""
 
 
 def total(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
