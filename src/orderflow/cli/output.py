@@ -1,4 +1,4 @@
-"""How many events wait, counted and said in one way by every command."""
+"""What a command shows: tables and colours for people, JSON for programs."""
 
 from __future__ import annotations
 

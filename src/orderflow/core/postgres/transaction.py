@@ -1,4 +1,4 @@
-"""One unit of work of the one way in: two calls of functions, see `functions`."""
+"""One unit of work: two calls of functions, see `functions`."""
 
 from __future__ import annotations
 

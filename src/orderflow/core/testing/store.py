@@ -1,4 +1,4 @@
-"""What is due in the twin, and what is tried again and again."""
+"""The store port over a shared database in memory, with the relay's hold on its outbox."""
 
 from __future__ import annotations
 
