@@ -104,7 +104,7 @@ class _Counter:
 
     async def _rest(self, rest_s: float) -> Counted:
         say(f"{self._system.release.name}: at rest")
-        before, committed = self._proxy.so_far(), await self._committed()
+        committed, before = await self._committed(), self._proxy.so_far()
         await asyncio.sleep(rest_s)
         counts = self._proxy.so_far().since(before)
         waited = STATISTICS_WITHIN_S if self._server else 0.0
@@ -119,7 +119,7 @@ class _Counter:
     async def _at(self, rate: float, orders: int, rest: Counted) -> Counted:
         say(f"{self._system.release.name}: at {rate:g} orders/s")
         alone = rate <= ALONE
-        before, committed = self._proxy.so_far(), await self._committed()
+        committed, before = await self._committed(), self._proxy.so_far()
         started = time.monotonic()
         await order_times(self._system.ports["order"], rate, orders / rate)
         took, counts = time.monotonic() - started, self._proxy.so_far().since(before)

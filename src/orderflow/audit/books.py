@@ -121,7 +121,7 @@ class InboxRow:
     """What a consumer's inbox knows of one message of the order.
 
     `identity` is the type of an event that an order sees once, else the event's id; `state` is that of
-    `messaging.inbox.InboxState` in lower case.
+    `core.inbox.InboxState` in lower case.
     """
 
     service: str

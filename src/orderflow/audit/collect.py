@@ -1,4 +1,4 @@
-"""Read access to the databases of all services and of the bank: one snapshot each, for one audit."""
+"""Reads the books out of the databases, one snapshot each, hundreds of orders at a time; tells when all rests."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ def grouped(findings: Iterable[Finding]) -> list[Group]:
 class Report:
     """What was looked at and what was found. At most `KEPT` findings are kept; `count` is how many there were.
 
-    `stuck` counts orders that need an operator, `waiting` events as `messaging.inbox.Waits` says. `refunded_by_word`
+    `stuck` counts orders that need an operator, `waiting` events as `core.inbox.Waits` says. `refunded_by_word`
     counts the orders whose money is back by an operator's word: the bank's book has no refund. `under_way` counts the
     orders that may yet come to their end by themselves, of which nothing is told but what holds at every moment;
     `judged` those that were looked at one by one (`suspects`), `records` those read from the topics. `took_s` is how

@@ -1,6 +1,11 @@
-"""How an order went through inboxes and outboxes: an effect has its row, a row its effect, a decision its event.
+"""What the promises say of one order, as pure checks.
 
-Each check stays within one database, so that it holds at every moment.
+`at_rest` says that nothing is under way any more that could change the order; without it only what holds at every
+moment is checked. An order that an operator has to act on (something of it was given up, or the bank refuses its
+refund) is at rest by no fault of its own: it is held to what holds at every moment. Where an operator has said that
+the customer has the money back, the bank's book need not have the refund; such orders are counted in the report.
+How an order went through inboxes and outboxes is checked within one database each, so that it holds at every
+moment.
 """
 
 from __future__ import annotations

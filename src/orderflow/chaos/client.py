@@ -1,4 +1,7 @@
-"""What the load orders: a mix in which everything happens that can happen to an order, decided by a seed."""
+"""The load: an open loop of orders at a rate, as careful shops and impatient ones send them, and reads.
+
+What a client saw is kept in the manner of Jepsen: each request is invoked, and ends ok, failed or unknown.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Every record of every topic, read from the beginning as any other program would, and what it tells."""
+"""After the faults: wait for rest, then hold what the client saw against services, books and topics.
+
+Every record of every topic is read from the beginning, as any other program would; what happens over time is
+counted in slices of equal length.
+"""
 
 from __future__ import annotations
 

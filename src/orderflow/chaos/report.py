@@ -1,4 +1,4 @@
-"""The run as a picture: rates, latencies, what is under way, and the faults beside them, over time (SVG 1.1)."""
+"""What a run found: as text for people, as JSON for programs, and as a picture (SVG 1.1)."""
 
 from __future__ import annotations
 

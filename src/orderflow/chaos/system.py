@@ -1,4 +1,10 @@
-"""A small disk of our own that can be full: a tmpfs that only we and our children see."""
+"""The system under test: PostgreSQL, Kafka, and `orderflow up`, all reached through links that can be troubled.
+
+With wall clocks that jump, each steered by a file; monotonic clocks go on. Those of our services jump by a module
+that Python loads at its start (`clock_site`): libfaketime stands before the locks of threads as well, and a jump
+then holds up Python itself. That of PostgreSQL, which has no threads, by libfaketime. And with a small disk of our
+own that can be full: a tmpfs that only we and our children see.
+"""
 
 from __future__ import annotations
 

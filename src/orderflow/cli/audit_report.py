@@ -1,4 +1,4 @@
-"""An audit's report, for people and for programs."""
+"""An audit's report, for people and for programs, and `--watch`: what is new in it and what is gone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Text from outside is data: shown, it can neither move the cursor nor reorder or hide what stands around it."""
+"""What a command says when it cannot do what it was asked: one sentence and a stable exit code.
+
+Text from outside is data: shown, it can neither move the cursor nor reorder or hide what stands around it.
+"""
 
 from __future__ import annotations
 

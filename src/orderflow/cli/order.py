@@ -1,4 +1,4 @@
-"""An order as a person reads it."""
+"""`orderflow order`: place orders, list and show them, follow them to their end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many events wait, counted and said in one way by every command."""
+"""What a command shows: tables and colours for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TextIO, runtime_check
 from orderflow.cli.errors import ReaderGoneError, printable, printable_block
 
 WAITS = ("dead", "retrying", "held")
-"""`messaging.inbox.Waits`, whose module takes a while to load."""
+"""`core.inbox.Waits`, whose module takes a while to load."""
 
 
 def total(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:

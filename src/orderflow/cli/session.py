@@ -1,4 +1,8 @@
-"""Where things are: as the settings say, or as `orderflow up` has noted it in its home."""
+"""What every command is given: where it looks for its settings, where things are, and how it answers.
+
+Where things are is as the settings say, or as `orderflow up` has noted it in its home. One question can go to every
+service, side by side; one that does not answer is told, the others are still shown.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""Times and durations for people."""
+"""Tables and lines that fit the terminal: nothing wraps, and nothing is wider.
+
+Where there is room, all is shown whole. Where there is not, times become relative first, then ids short (every
+command takes a short one), then the columns go that matter least, and at last what is too long is cut with "...".
+What goes to a file or a pipe is never cut. How far something is that takes long is a bar at a terminal, elsewhere a
+line every few seconds.
+"""
 
 from __future__ import annotations
 

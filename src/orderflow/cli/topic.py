@@ -1,4 +1,4 @@
-"""The event log, for reading: as a person does, without a consumer group."""
+"""`orderflow topic`: read the events on a topic, and those that are added, without a consumer group."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`orderflow health`: what is wrong, in every service."""
+"""What is wrong and what waits: `orderflow health`, `lag`, `outage` and `expired`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Short ids: the last eight hexadecimal digits of an id, for people to read and to type.
+"""Values that a person types, and what is said when they do not fit.
 
-Not the first ones, as git has them: the ids of orders begin with the time, so all of one minute begin alike. Whoever
-types one is asked for more digits where it could mean several.
+A short id is the last eight hexadecimal digits of an id, for people to read and to type. Not the first ones, as git
+has them: the ids of orders begin with the time, so all of one minute begin alike. Whoever types one is asked for
+more digits where it could mean several.
 """
 
 from __future__ import annotations

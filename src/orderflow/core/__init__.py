@@ -1,1 +1,1 @@
-"""The reusable core: envelope, transports, the one way in, outbox and relay. It knows no order and no HTTP."""
+"""The messaging library. It knows no order and no HTTP; `orderflow` is its front door."""

@@ -1,4 +1,7 @@
-"""What a consumer says of its own stuck keys, on the topic `flow-status`."""
+"""What a consumer says of what is stuck: on `flow-status` while it lasts, on `<topic>.DLT` when it gives up.
+
+And what is left of a record that not even the database holds.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""What a message means to a service: whether and how it is handled, and what its decision may say."""
+"""The pure heart: decisions folded over a batch, giving all that is to be written.
+
+No I/O happens here. A rehearsal, a simulation and the real thing run exactly this. What a message means to its
+service, which events it publishes (numbered per key, named for ever), and what becomes of those that cannot go on:
+they fail, are held behind one that did, are given up, or are deferred, which writes nothing.
+"""
 
 from __future__ import annotations
 

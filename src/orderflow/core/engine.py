@@ -1,4 +1,7 @@
-"""How the core of a service behaves."""
+"""The core of one running service: everything between its database, the log and its outside world.
+
+This is the one place where the parts are put together; a process and a simulation start the same.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,9 @@
-"""Secrets and personal data taken out of a text before it is stored, published or logged.
+"""Failures: what one is (infrastructure, permanent, unknown), and what many of an event type mean taken together.
 
-Every pattern reads on from where it stopped, so the time is linear in the text, whatever it says.
+An event that fails while others of its type succeed is *poison*. When all that comes fails alike, something that
+the type needs is down: an *outage*, and the events are not to blame. Between the two there is *doubt*: a few keys
+that fail alike with no success since. They hold up only themselves, and use up no attempts until it is resolved.
+All of it is pure. What is said of a failure has no secrets and personal data in it.
 """
 
 from __future__ import annotations

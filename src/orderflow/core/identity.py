@@ -1,7 +1,8 @@
-"""Which partition a record goes to: the same answer as the Java client and librdkafka's `murmur2_random`.
+"""Stable names: of messages, of locks, and of the partition that a record goes to.
 
-Source: `org.apache.kafka.common.utils.Utils.murmur2` (MurmurHash 2.0, Austin Appleby, public domain) and
-Kafka's built-in partitioner, `toPositive(murmur2(key)) % partitions`.
+The partition is the one that the Java client and librdkafka's `murmur2_random` choose. Source:
+`org.apache.kafka.common.utils.Utils.murmur2` (MurmurHash 2.0, Austin Appleby, public domain) and Kafka's built-in
+partitioner, `toPositive(murmur2(key)) % partitions`.
 """
 
 from __future__ import annotations

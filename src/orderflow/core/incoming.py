@@ -1,4 +1,4 @@
-"""One message at the door: a record, a command, an answer, or a parked event that gets another try."""
+"""One message at the door, and what became of it: a record, a command, an answer, a parked event."""
 
 from __future__ import annotations
 

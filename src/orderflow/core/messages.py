@@ -1,4 +1,9 @@
-"""What is said: commands, events and answers. All of them are messages and go the same way in."""
+"""What is said: commands, events and answers, the envelope of each, and the types that a service reads.
+
+All of them are messages and go the same way in. An envelope is what is known of a message's passage: identity,
+origin, cause and trace. JSON objects that have a name twice are refused: readers disagree on what they mean (RFC
+8259, 4).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""What a batch's results look like to those who watch."""
+"""The one way in: plan, open, decide, commit, for a batch of any size.
+
+Consumed records, commands, answers, parked events that are tried again, and what operators do about them all take
+it. A crash can only fall between two of its steps, and leaves nothing or everything. When the database refuses a
+batch, its error is read for whom it means; who is suspected is proven by a batch that goes in without it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""State as immutable rows. A service says which rows a message touches; the core locks, loads and saves them."""
+"""What a service is: its rows, its state machines, and its decisions, each typed by its message.
+
+State is immutable rows. A service says which rows a message touches; the core locks, loads and saves them. A state
+machine is data: the table by which code decides is the table that the database enforces.
+"""
 
 from __future__ import annotations
 

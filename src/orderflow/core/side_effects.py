@@ -1,4 +1,9 @@
-"""Group commit: single messages that come at the same time go in together, in one transaction."""
+"""Side effects: the outside world is asked after the commit, many calls side by side; answers come in as messages.
+
+A decision opens an intent in its own transaction; the runner asks the gateway under the intent's key as idempotency
+key. So a crash anywhere leaves the intent open, and it is asked again. Answers, as commands, go in by group commit:
+those that come at the same time go in together, in one transaction.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The store port: everything that the core asks of a service's database.
 
-Two implementations (`stores/`): PostgreSQL and memory. One conformance suite holds for both. Errors of
-a driver are translated at this edge into the three below.
+Two implementations: PostgreSQL and memory. One conformance suite holds for both. Errors of a driver are translated
+at this edge into the three below.
 """
 
 from __future__ import annotations

@@ -1,4 +1,11 @@
-"""Ports for what a simulator must own: time and chance."""
+"""Time: the clock's port, and when a loop takes its next turn.
+
+A pacer spaces batches, a timer waits for what is due. The first record goes at once; while the system is busy, the
+next are gathered for a few ms: a batch starts no sooner than some time after the last one has ended, in proportion
+to how long that took. So a quiet system waits for nothing, and a busy one pays its fixed costs for many records at
+a time, however fast the machine is. After a full batch there is nothing to gather for: the next one is waiting
+already.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The transport port: topics with partitions, offsets and consumer groups. Kafka's terms, Kafka's meaning.
 
-Three implementations (`transports/`): Apache Kafka, a log kept in PostgreSQL, and memory. One conformance
-suite holds for all three.
+Three implementations: Apache Kafka, a log kept in PostgreSQL, and memory. One conformance suite holds for all
+three, and all keep to the same limits. Topics and groups are claimed by the installation that uses them first, and
+may have prefixes of their own on a log that others share.
 """
 
 from __future__ import annotations

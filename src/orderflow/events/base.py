@@ -1,4 +1,4 @@
-"""The topics that the services write and read."""
+"""The topics, what every event of an order has in common, and how a service checks what it is told."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a stock keeping unit is written."""
+"""Money: whole minor units (cents, yen, fils) and an ISO 4217 code, never a float. And how a SKU is written."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Runs any service: HTTP frame, health, metrics, documents, clean start and stop."""
+"""HTTP: server, application, problem documents, and the operators' endpoints."""

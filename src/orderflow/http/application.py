@@ -1,6 +1,7 @@
-"""The HTTP application of a service: the operations that it declares, and ASGI applications mounted beside them.
+"""The HTTP application of a service: its declared operations, and ASGI applications mounted beside them.
 
-The types of ASGI are those of asgi.readthedocs.io (HTTP connection scope).
+Limits, problem documents, trace and metrics are the same for every request. The trace is the header `traceparent`
+(W3C Trace Context, level 1); the types of ASGI are those of asgi.readthedocs.io (HTTP connection scope).
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The OpenAPI 3.1 document of a service, made from the operations that also make its routes."""
+"""The OpenAPI 3.1 document of a service, made from the operations that also make its routes, and its pages.
+
+`/docs` is Swagger UI and the pages on problems, all from this machine, under a strict content policy.
+"""
 
 from __future__ import annotations
 

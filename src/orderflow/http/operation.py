@@ -1,4 +1,8 @@
-"""Values that the examples of the documents share: one order, through all services."""
+"""What a service offers over HTTP: one declared list makes the routes and the OpenAPI document.
+
+With the problems that each may answer (RFC 9457): a problem's `type` leads to a page of the service that explains
+it.
+"""
 
 from __future__ import annotations
 

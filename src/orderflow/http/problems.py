@@ -1,4 +1,4 @@
-"""What callers are told of a value that does not fit: words for a regular expression, and what would fit."""
+"""Problem documents (RFC 9457) and the one table from exceptions to them, in words for people."""
 
 from __future__ import annotations
 

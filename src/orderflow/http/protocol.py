@@ -1,4 +1,7 @@
-"""How many connections there may be, how long each of their states may last, and who makes room when it is full."""
+"""A connection: from bytes to requests, from replies to bytes (RFC 9112), and an end to every state it can be in.
+
+How many there may be, and who makes room when it is full; and the bridge to what speaks ASGI.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""What a text from outside may hold: one rule for bodies, parameters, paths and headers.
+"""What comes in over HTTP, read strictly: JSON bodies, path, query and header parameters.
 
-Refused are characters that no name has and that change how what stands beside them is read or shown: controls (C0,
-DEL, C1), what sets or overrides a direction (Unicode's Bidi_Control, with the older format controls beside it), line
-and paragraph separators, byte order marks, interlinear annotations, noncharacters, and lone surrogates.
+One rule says what a text may hold. Refused are characters that no name has and that change how what stands beside
+them is read or shown: controls (C0, DEL, C1), what sets or overrides a direction (Unicode's Bidi_Control, with the
+older format controls beside it), line and paragraph separators, byte order marks, interlinear annotations,
+noncharacters, and lone surrogates.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a shop can order on a first start."""
+"""A lean HTTP/1.1 client connection, one request at a time, kept alive; and what a shop can order at first."""
 
 from __future__ import annotations
 

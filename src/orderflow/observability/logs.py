@@ -1,4 +1,7 @@
-"""Text from outside, made harmless for logs: printable, short, without secrets."""
+"""The log: JSON lines, or readable coloured text on a terminal; repetitions are summed up, and no reader stops us.
+
+Text from outside is made harmless first: printable, short, without secrets.
+"""
 
 from __future__ import annotations
 

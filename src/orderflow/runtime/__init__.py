@@ -1,0 +1,1 @@
+"""Runs a service as a process: from settings to parts, and to a clean end."""

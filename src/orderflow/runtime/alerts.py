@@ -1,4 +1,8 @@
-"""One receiver of webhooks, as the Standard Webhooks specification has it (standardwebhooks.com)."""
+"""Tells the operators of dead letters and alarms by a webhook: the first of a kind at once, then one a minute.
+
+Alerts are kept in memory only: the dead letter itself is in the database, whatever becomes of its alert. The
+receiver is spoken to as the Standard Webhooks specification has it (standardwebhooks.com).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a process is alive, and whether it is ready: what is wrong, by component."""
+"""Whether a process is alive, and whether it is ready: what is wrong, by component. And `/metrics`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What asks a process to stop: a signal, or the end of its control pipe."""
+"""One process of one service: from settings to a clean end, by a signal or the end of its control pipe."""
 
 from __future__ import annotations
 

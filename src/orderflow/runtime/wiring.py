@@ -1,4 +1,4 @@
-"""The log that the settings name, and how its topics are made."""
+"""From settings to plain values and real parts: the only place where a service meets its settings."""
 
 from __future__ import annotations
 

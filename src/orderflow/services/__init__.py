@@ -1,0 +1,1 @@
+"""The four services of an order's saga, and the simulated bank. None imports another."""

@@ -1,4 +1,4 @@
-"""What is wrong with the settings, in one sentence."""
+"""How the text of a setting becomes its value, and what is said when it cannot. No secret shows itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Chance that a seed decides."""
+"""An event loop in which time is virtual and the next callback is chosen by a seed.
+
+Nothing waits for real: when nothing is ready, time jumps to the next timer. Among what is ready the seed picks, so
+every order of callbacks that separate processes could show is within reach. Every callback belongs to the owner of
+the context that it was made in; the callbacks of an owner that is no longer alive never run.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""The steps at which a process can crash, fail or be late. After one step is before the next."""
+"""What a seed stands for: how large the world is, and what befalls it. And a plan as a short text.
+
+Every seed draws which kinds of faults it has at all (swarm testing: Groce et al., ISSTA 2012): a world in which
+everything fails at once hides what a world with one kind of fault shows. `27,orders=1,focus=commit` is the plan of
+seed 27 with what was changed since.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bank's book in memory, behind a network that fails before and after the booking."""
+"""One simulated process: an engine with a store, a connection to the log, a bank and a clock of its own."""
 
 from __future__ import annotations
 

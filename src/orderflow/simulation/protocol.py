@@ -1,4 +1,8 @@
-"""Whether each consumer's effects of a key were committed in the order in which its events were produced."""
+"""What must hold of messages at every step, whatever the services decide.
+
+Inbox against effects, outbox against log, parked events against their keys, and the order of each key. Told of each
+commit, each append and each committed offset as they happen.
+"""
 
 from __future__ import annotations
 

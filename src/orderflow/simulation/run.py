@@ -1,6 +1,7 @@
 """Runs a seed: orders under faults, then everything heals, comes to rest, and the audit has its say.
 
-It is asked twice: before the healing, for what holds at every moment, and at rest, for everything.
+It is asked twice: before the healing, for what holds at every moment, and at rest, for everything. The world of a
+failing seed is made smaller as long as it still fails: what is left is what it takes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Which worlds to look at next: fresh ones, and relatives of those that showed what few others have shown.
+"""Looks at many worlds, side by side in processes of its own, steered or one seed after the other.
 
-As fuzzers do: plans that showed something new are kept, and lived again with another order of events, or with one or
-two things changed. What is rare is chosen more often (AFL, libFuzzer's "entropic"; here over whole worlds).
+Steering does as fuzzers do: plans that showed something new are kept, and lived again with another order of events,
+or with one or two things changed. What is rare is chosen more often (AFL, libFuzzer's "entropic"; here over whole
+worlds).
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""What happened, step by step: the proof that a seed is replayed, and the story of a failure."""
+"""The world of one seed: databases, log, bank and processes, and what happens to them at each step.
+
+Its trace is the proof that a seed is replayed, and the story of a failure; its coverage says in words that can be
+counted over many worlds which event came to which consumer, in which state of its order, what became of it, and
+which fault had struck just before.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What consumer groups have committed, asked through clients that could be their members and never join."""
+"""Topics, offsets and lag: what is asked of the brokers, not of a partition's leader by the record.
+
+What groups have committed is asked through clients that could be their members and never join.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A client of the library and the thread that calls it: both are replaced when a call does not return."""
+"""A client of the library and the thread that calls it: both are replaced when a call does not return.
+
+And the one idempotent producer, on such a thread.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Records as librdkafka hands them over."""
+"""Membership of a group for one topic: the thread that keeps it alive, with one client after the other.
+
+librdkafka says itself where its membership stands. There are places that it never leaves: an OffsetCommit whose
+answer does not come keeps it at `wait-incr-unassign-to-complete`, without heartbeats, while every broker answers.
+So a client that is no working member any more is replaced. The thread never stops polling.
+"""
 
 from __future__ import annotations
 

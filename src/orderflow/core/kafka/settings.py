@@ -1,4 +1,7 @@
-"""What librdkafka says, in the port's words."""
+"""What librdkafka is told, and what it says in the port's words.
+
+Its defaults are neither safe nor ordered (CONFIGURATION.md); these are.
+"""
 
 from __future__ import annotations
 

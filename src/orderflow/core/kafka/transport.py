@@ -1,4 +1,7 @@
-"""Reads a stretch of one partition, without a group."""
+"""The transport port over Apache Kafka.
+
+Kafka has no place to note whose topics and groups are, so a topic of its own keeps the claims, in order.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How operators' acts take their turn among live traffic."""
+"""A new payload in the place of the one that fails, or none: an edit, and a discard, for a parked event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""What an operator is told when an act is not carried out: one sentence each."""
+"""What operators see and decide: dead letters, replays, rehearsals, what they did, what is refused.
+
+Each is defined once, here. The stores read it, the operators' endpoints send it as JSON, and the command line
+decodes it into the same class. Times are the database's, in UTC. Texts of events come from outside: show them as
+text.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The report of a rehearsal: what would become of each event, and what that would change."""
+"""What today's code would make of parked events: the real way in, taken back at its end.
+
+A rehearsal is a retry of all that is parked of a key, which ends with ROLLBACK: the database has checked
+everything. Its report says what would become of each event, and what that would change.
+"""
 
 from __future__ import annotations
 

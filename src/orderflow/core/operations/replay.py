@@ -1,4 +1,8 @@
-"""How a replay goes on: a pure judgement of how it stands."""
+"""Replays: send dead events to the retrier step by step, and judge what becomes of them.
+
+All that counts is in the database, so that any process goes on where another has died: which events were sent, and
+what they came to. What is kept here only makes the judgement of this process, and that judgement is pure.
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A service's database in PostgreSQL: set-based statements, one transaction a batch."""
+"""A service's database in PostgreSQL: set-based statements, two calls a batch."""

@@ -14,7 +14,7 @@ Run = Callable[..., Awaitable[Sequence[asyncpg.Record]]]
 
 
 class PostgresFaults:
-    """See `messaging.faults.fault.FaultStore`. `run` runs one query with its arguments."""
+    """See `core.game_days.fault.FaultStore`. `run` runs one query with its arguments."""
 
     def __init__(self, run: Run) -> None:
         self._run = run

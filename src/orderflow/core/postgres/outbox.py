@@ -37,7 +37,7 @@ SETTINGS = {
 
 
 class PostgresOutboxReader:
-    """See `messaging.store.OutboxReader`.
+    """See `core.store.OutboxReader`.
 
     Owning is a lock of the server, so a reader whose connection is cut owns nothing, whatever it
     believes: its next statement raises StoreUnavailableError, and `claim_slots` connects anew. A process that stands

@@ -42,7 +42,7 @@ def counting_query() -> str:
 
 
 class PostgresRecovery:
-    """See `messaging.recovery.port.RecoveryStore`.
+    """See `core.operations.port.RecoveryStore`.
 
     `run` runs one query with its arguments. `process` is the name under which replays are claimed.
     """

@@ -1,4 +1,7 @@
-"""Schema changes: numbered, forward only, each in a transaction of its own."""
+"""Schema changes: numbered, forward only, each in a transaction of its own.
+
+And what else a database has to agree with: the state machines that code decides by, and whose installation it is.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Errors of the driver, of PostgreSQL and of the network, in the terms of the store port."""
+"""Sessions with one database: how each one, whoever uses it, is opened, configured, checked and given up.
+
+`connect` opens all of them. `Connections` lends some to many, `Session` keeps one that comes back by itself. Errors
+of the driver, of PostgreSQL and of the network become those of the store port in one place, `translated`, which
+decides too which of them end a session.
+"""
 
 from __future__ import annotations
 

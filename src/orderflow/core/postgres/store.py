@@ -35,7 +35,7 @@ LEDGER_PIECE = 20_000
 
 
 class PostgresStore:
-    """A service's database. See `messaging.store.Store`; `connect` makes one."""
+    """A service's database. See `core.store.Store`; `connect` makes one."""
 
     def __init__(
         self,

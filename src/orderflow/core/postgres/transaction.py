@@ -1,4 +1,4 @@
-"""One unit of work of the one way in: two calls of functions, see `functions`."""
+"""One unit of work: two calls of functions, see `functions`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class PostgresTransaction:
-    """See `messaging.store.Transaction`. `on_published` is called after the commit with its outbox rows.
+    """See `core.store.Transaction`. `on_published` is called after the commit with its outbox rows.
 
     What is rare (events that are parked, tried again, edited or released, and operators' acts) is written beside the
     function, by statements of its own in an open transaction.

@@ -1,4 +1,4 @@
-"""A log in memory, for tests and simulation: deterministic on a given event loop, without threads."""
+"""The twins in memory of store and log, for tests and simulation: deterministic on a given event loop."""
 
 from orderflow.core.testing.log import MemoryConsumer, MemoryLog, MemoryTransport
 

@@ -1,4 +1,4 @@
-"""Consumer groups of the log in memory: members, their partitions, and what is settled."""
+"""The transport port over a log in memory: the records and groups that all its transports share."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ OUTCOMES = {InboxState.DONE: Course.SUCCEEDED, InboxState.DISCARDED: Course.DISC
 
 
 class MemoryRecovery:
-    """See `messaging.recovery.port.RecoveryStore`. `process` is who claims replays."""
+    """See `core.operations.port.RecoveryStore`. `process` is who claims replays."""
 
     def __init__(self, database: MemoryDatabase, step: Callable[[str], Awaitable[None]], process: object) -> None:
         self._database = database

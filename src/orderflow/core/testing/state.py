@@ -1,4 +1,7 @@
-"""What is committed, and how a change of it is taken back."""
+"""The twin of a service's database: what is committed, how a batch is written into it, and its locks.
+
+What the PostgreSQL schema refuses is refused here too. All of it survives the death of a process.
+"""
 
 from __future__ import annotations
 

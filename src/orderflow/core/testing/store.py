@@ -1,4 +1,4 @@
-"""What is due in the twin, and what is tried again and again."""
+"""The store port over a shared database in memory, with the relay's hold on its outbox."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def standing(
     acknowledged: Collection[int],
     process: object,
 ) -> Standing:
-    """As `messaging.store.Store.standing` says, asked by that process."""
+    """As `core.store.Store.standing` says, asked by that process."""
     now = times.now
     due: dict[Place, list[tuple[int, str, str]]] = defaultdict(list)
     old: dict[Place, list[tuple[int, str]]] = defaultdict(list)
@@ -91,7 +91,7 @@ def _unending(old: Mapping[Place, Sequence[tuple[int, str]]], now: int) -> Itera
 
 
 class MemoryOutboxReader:
-    """See `messaging.store.OutboxReader`. `cut` ends its session as a lost connection does."""
+    """See `core.store.OutboxReader`. `cut` ends its session as a lost connection does."""
 
     def __init__(
         self,
@@ -232,7 +232,7 @@ async def reachable(_: str) -> None:
 
 
 class MemoryFaults:
-    """See `messaging.faults.fault.FaultStore`."""
+    """See `core.game_days.fault.FaultStore`."""
 
     def __init__(self, tables: FaultTables, clock: Clock, step: Callable[[str], Awaitable[None]] = reachable) -> None:
         self._tables = tables
@@ -281,7 +281,7 @@ class MemoryFaults:
 
 
 class MemoryStore:
-    """One process's store. See `messaging.store.Store`; `crash` is the death of that process."""
+    """One process's store. See `core.store.Store`; `crash` is the death of that process."""
 
     def __init__(
         self,

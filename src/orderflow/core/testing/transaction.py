@@ -16,7 +16,7 @@ from orderflow.core.testing.state import DueTimes, Journal, MemoryDatabase, Stat
 
 
 class MemoryTransaction:
-    """See `messaging.store.Transaction`. What is written is checked and applied in one go."""
+    """See `core.store.Transaction`. What is written is checked and applied in one go."""
 
     def __init__(
         self, database: MemoryDatabase, ended: Callable[[MemoryTransaction], None], due: Callable[[], DueTimes]

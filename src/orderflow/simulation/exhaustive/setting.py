@@ -1,4 +1,8 @@
-"""What is ordered, what is on the shelves, and how much may go wrong in one history."""
+"""What is ordered, what is on the shelves, how much may go wrong, and a bank that may do anything.
+
+The bank does each thing in turn that a bank may do. The gateway before it is the one that runs in production. What
+it has booked under a key stands for ever.
+"""
 
 from __future__ import annotations
 
