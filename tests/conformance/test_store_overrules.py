@@ -37,6 +37,6 @@ async def test_it_is_logged_with_who_and_why(store: OperatedStore) -> None:
 async def test_it_holds_for_a_while(store: OperatedStore, monkeypatch: pytest.MonkeyPatch) -> None:
     await store.recovery.overrule(POISON, ADA, "said.")
 
-    for where in ("memory", "postgres"):
+    for where in ("testing", "postgres"):
         monkeypatch.setattr(f"orderflow.core.{where}.recovery.OVERRULE_HOLDS_MS", 0)
     assert list(await store.recovery.overrules()) == []

@@ -197,7 +197,7 @@ class System:
         self._postgres = ServerUnit(self._server)
         self._gates: list[tuple[int, int]] = []
         self._brokers = self._make_brokers(brokers) if kafka else []
-        self._units: dict[str, ServerUnit | ServerUnit] = {"postgres": self._postgres}
+        self._units: dict[str, ServerUnit] = {"postgres": self._postgres}
         self._copies = min(3, brokers)
         self._up: subprocess.Popen[bytes] | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -220,7 +220,7 @@ class System:
             await asyncio.to_thread(broker.prepare)
             unit.name = name
         # A quorum comes up together: none of them is ready alone.
-        await self._supervisor.start(*(unit for unit in self._units.values() if isinstance(unit, ServerUnit)))
+        await self._supervisor.start(*(unit for unit in self._units.values() if unit is not self._postgres))
         self._launch()
         await self._until_ready(READY_TIMEOUT_S)
         self._keeper = asyncio.create_task(self._keep_up())

@@ -89,9 +89,12 @@ class Supervisor:
         """Start units side by side and keep them. Raises LocalError when one cannot be started."""
         fresh = [Kept(unit) for unit in units]
         self._kept.extend(fresh)
-        async with asyncio.TaskGroup() as group:
-            for kept in fresh:
-                group.create_task(self._first_start(kept))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for kept in fresh:
+                    group.create_task(self._first_start(kept))
+        except BaseExceptionGroup as errors:
+            raise first_local_error(errors) from None
 
     async def stop(self) -> None:
         """End everything: services first and side by side, then what carries them, last started first."""

@@ -163,4 +163,4 @@ async def test_an_error_of_the_core_alone_is_named_by_where_it_was_raised() -> N
     [result] = await world.processor.admit("counter", [stray])
 
     assert result.failure is not None
-    assert result.failure.fingerprint == digest("KeyMismatchError:handling.py:encoded")
+    assert result.failure.fingerprint == digest("KeyMismatchError:decisions.py:encoded")

@@ -231,7 +231,7 @@ def _row_type(service: str, said: str) -> tuple[str, str]:
 
 
 def _imports(service: str, types: Sequence[tuple[str, str]]) -> str:
-    module, attribute = place_of(service)
+    home, attribute = place_of(service)
     rows: dict[str, set[str]] = {}
     for module, name in types:
         rows.setdefault(module, set()).add(name)
@@ -242,7 +242,7 @@ def _imports(service: str, types: Sequence[tuple[str, str]]) -> str:
         "from orderflow.core.service import Rows",
         "from orderflow.core.transport import ConsumerRecord",
         *(f"from {module} import {', '.join(sorted(names))}" for module, names in rows.items()),
-        f"from {module} import {attribute}" + ("" if attribute == "SERVICE" else " as SERVICE"),
+        f"from {home} import {attribute}" + ("" if attribute == "SERVICE" else " as SERVICE"),
     ]
     return "\n".join((["import msgspec", ""] if types else []) + sorted(lines))
 
