@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 from orderflow.core.circuit_breaker import CONTRADICTED_S, REFUSALS_MAX, UNTRIED_EVERY_S
-from orderflow.core.consumer import BYTES_MAX, RECORDS_MAX
+from orderflow.core.consumer import BYTES_MAX, PROBES_KEPT, RECORDS_MAX
+from orderflow.core.engine import EngineConfig
 from orderflow.core.failures import FAILING_KEYS_MIN, WINDOW_S
+from orderflow.core.relay import CLAIM_S
 from orderflow.core.retries import PACE_MAX_MS, REST
 
+CONFIG = EngineConfig()
 PAGE = " ".join((Path(__file__).parents[3] / "docs" / "architecture.md").read_text("utf-8").split())
 
 
@@ -22,6 +25,16 @@ PAGE = " ".join((Path(__file__).parents[3] / "docs" / "architecture.md").read_te
         ("for 30 s none of those that failed does, it was no outage", (30.0,), (CONTRADICTED_S,)),
         ("no more than 32 such keys a second", (32, 1.0), (REFUSALS_MAX, UNTRIED_EVERY_S)),
         ("The buffer holds 2,000 records or 64 MiB", (2_000, 67_108_864), (RECORDS_MAX, BYTES_MAX)),
+        ("except for a hundred keys to probe with", (100,), (PROBES_KEPT,)),
+        (
+            "10,000 keys at a consumer and 1,000 events of a key",
+            (10_000, 1_000),
+            (CONFIG.parked_keys_max, CONFIG.parked_depth_max),
+        ),
+        ("waits with back-off up to 5 s", (5_000,), (CONFIG.infrastructure_ceiling_ms,)),
+        ("with back-off and jitter (`core/retries.py`), 6 times", (6,), (CONFIG.attempts_max,)),
+        ("for as long as the last one took (20 ms at most)", (20.0,), (CONFIG.pace_max_ms,)),
+        ("a relay looks every 2 s", (2.0,), (CLAIM_S,)),
         ("four times as long as the last one took, 500 ms at most", (4.0, 500.0), (REST, PACE_MAX_MS)),
     ],
 )
