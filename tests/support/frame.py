@@ -9,7 +9,7 @@ from typing import Annotated
 
 import msgspec
 
-from orderflow.http.application import Frame, FrameState
+from orderflow.http.application import Application, ApplicationState
 from orderflow.http.openapi import docs_files
 from orderflow.http.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.http.protocol import HttpLimits
@@ -38,7 +38,7 @@ class Recorder:
         self.observed: list[tuple[str, str, int]] = []
         self.port = 0
         self.connections: Callable[[], int] = int
-        self.state = FrameState(chance=random.Random(1), observe=self._observe)
+        self.state = ApplicationState(chance=random.Random(1), observe=self._observe)
 
     def _observe(self, route: str, method: str, status: int, _seconds: float) -> None:
         self.observed.append((route, method, status))
@@ -77,7 +77,7 @@ class Recorder:
 @asynccontextmanager
 async def serving(limits: HttpLimits = LIMITS) -> AsyncIterator[Recorder]:
     recorder = Recorder()
-    frame = Frame(recorder.operations(), recorder.state, docs_files())
+    frame = Application(recorder.operations(), recorder.state, docs_files())
     server = HttpServer(lambda: frame, listen("127.0.0.1", 0), limits)
     server.start()
     recorder.port = server.port

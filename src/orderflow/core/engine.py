@@ -140,12 +140,12 @@ class Engine:
         self._config = config
         self._steps: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._patiences: dict[str, RetryLoop] = {}
+        self._retry_loops: dict[str, RetryLoop] = {}
         self._commits: Counter[str] = Counter()
         self._draining = False
         self._held = held
         self._processor = Processor(service, store, policy_of(config, chance), signals, clock, self._committed)
-        self._commands_patience = self._patience("commands", ceiling_ms=1_000)
+        self._commands_retries = self._retry_loop("commands", ceiling_ms=1_000)
         self._commands, self._answers = self._group_commit(), self._group_commit()
         pacer = self._pacer(BATCH_MAX)
         self._relay = Relay(service.name, store.outbox(), transport, pacer, signals, clock)
@@ -160,31 +160,31 @@ class Engine:
 
     def start(self) -> None:
         """Start consuming, relaying and retrying. What is away is waited for, and told by signals."""
-        self._forever(self._commands_patience, self._commands.step)
-        self._forever(self._patience("answers"), self._answers.step)
-        self._forever(self._patience("relay"), self._relay.step)
-        self._forever(self._patience("relay wake-up"), self._relay.listen)
-        self._forever(self._patience("purge"), self._purge)
+        self._forever(self._commands_retries, self._commands.step)
+        self._forever(self._retry_loop("answers"), self._answers.step)
+        self._forever(self._retry_loop("relay"), self._relay.step)
+        self._forever(self._retry_loop("relay wake-up"), self._relay.listen)
+        self._forever(self._retry_loop("purge"), self._purge)
         for consumer, retrier in self._retriers.items():
             retrier.poke(0)
-            self._forever(self._patience(f"retry {consumer}"), retrier.step)
+            self._forever(self._retry_loop(f"retry {consumer}"), retrier.step)
         self._replays.poke()
-        self._forever(self._patience("replays"), self._replays.step)
-        self._forever(self._patience("outages"), self.overruling.step)
+        self._forever(self._retry_loop("replays"), self._replays.step)
+        self._forever(self._retry_loop("outages"), self.overruling.step)
         if self._runner is not None:
             self._runner.wake()
-            self._forever(self._patience("intents"), self._runner.step)
+            self._forever(self._retry_loop("intents"), self._runner.step)
         for loop in self._loops:
             self._run(f"consumer {loop.consumer}", loop.run)
-        self._forever(self._patience("progress"), self._progress.step)
+        self._forever(self._retry_loop("progress"), self._progress.step)
 
     async def submit(self, command: Command, *, traceparent: str | None = None) -> object:
         """Carry a command in; returns the decision's answer after the commit.
 
         Raises RefusedError (nothing stored), OverloadedError, DecisionFailedError, StoreUnavailableError.
         """
-        if self._draining or self._commands_patience.waiting:
-            raise StoreUnavailableError(self._commands_patience.problem or "the service is stopping")
+        if self._draining or self._commands_retries.waiting:
+            raise StoreUnavailableError(self._commands_retries.problem or "the service is stopping")
         incoming = from_command(command, f"/orderflow/{self.service.name}", traceparent, self._new_id())
         try:
             result = await self._commands.submit(incoming)
@@ -237,7 +237,7 @@ class Engine:
         return Health(_with(problems, self._progress.stalls), self._progress.alarms)
 
     def _known_problems(self) -> dict[str, str]:
-        problems = {each.component: each.problem for each in self._patiences.values() if each.waiting}
+        problems = {each.component: each.problem for each in self._retry_loops.values() if each.waiting}
         for consumer in self._retriers:
             outage = self._processor.watch(consumer).problem
             if outage:
@@ -313,8 +313,8 @@ class Engine:
         if segments:
             self._signals.emit(OutboxPurged(self.service.name, segments))
 
-    def _forever(self, patience: RetryLoop, step: Callable[[], Awaitable[None]]) -> None:
-        self._run(patience.component, lambda: patience.forever(step))
+    def _forever(self, retries: RetryLoop, step: Callable[[], Awaitable[None]]) -> None:
+        self._run(retries.component, lambda: retries.forever(step))
 
     def _run(self, component: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._steps[component] = work
@@ -332,12 +332,12 @@ class Engine:
         if not self._draining:
             self._tasks[component] = asyncio.get_running_loop().create_task(again(self._tasks[component]))
 
-    def _patience(self, component: str, ceiling_ms: int | None = None) -> RetryLoop:
+    def _retry_loop(self, component: str, ceiling_ms: int | None = None) -> RetryLoop:
         ceiling_ms = ceiling_ms or self._config.infrastructure_ceiling_ms
         backoff = Backoff(self._config.infrastructure_first_ms, ceiling_ms)
-        patience = RetryLoop(self.service.name, component, backoff, self._signals, self._clock, self._chance)
-        self._patiences[component] = patience
-        return patience
+        retries = RetryLoop(self.service.name, component, backoff, self._signals, self._clock, self._chance)
+        self._retry_loops[component] = retries
+        return retries
 
     def _pacer(self, full: int, least_ms: float = 0.0) -> Pacer:
         return Pacer(self._clock, self._config.pace_max_ms, full, least_ms=least_ms)
@@ -361,7 +361,7 @@ class Engine:
             Dispatcher(consumer, self._processor, full, config.batch_max),
             transport,
             self._pacer(config.batch_max, subscription.pace_ms),
-            self._patience(f"consumer {consumer}"),
+            self._retry_loop(f"consumer {consumer}"),
             config.batch_max,
             self._before_joining,
             lambda: self._commits[consumer],
@@ -433,8 +433,8 @@ class Engine:
 
     def _trouble(self, component: str) -> str:
         """What hinders it, as long as no try has succeeded since."""
-        patience = self._patiences.get(component)
-        return patience.problem if patience is not None else ""
+        retries = self._retry_loops.get(component)
+        return retries.problem if retries is not None else ""
 
     def _side_effect_runner(self, gateway: Gateway) -> SideEffectRunner:
         return SideEffectRunner(
@@ -442,7 +442,7 @@ class Engine:
             gateway,
             self._store,
             self._answers,
-            self._patience("gateway"),
+            self._retry_loop("gateway"),
             self._signals,
             self._clock,
             concurrency=self._config.gateway_concurrency,

@@ -144,7 +144,7 @@ class SideEffectRunner:
         gateway: Gateway,
         store: Store,
         answers: GroupCommitQueue,
-        patience: RetryLoop,
+        retries: RetryLoop,
         signals: Signals,
         clock: Clock,
         *,
@@ -158,7 +158,7 @@ class SideEffectRunner:
         self._gateway = gateway
         self._store = store
         self._answers = answers
-        self._gate = CallBreaker(patience)
+        self._gate = CallBreaker(retries)
         self._signals = signals
         self._clock = clock
         self._room = asyncio.Semaphore(concurrency)

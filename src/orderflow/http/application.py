@@ -60,7 +60,7 @@ def _nobody(_route: str, _method: str, _status: int, _seconds: float) -> None:
 
 
 @dataclass(slots=True, kw_only=True)
-class FrameState:
+class ApplicationState:
     """What the frame of one process is told while it runs.
 
     `draining` refuses what would change something. `observe` gets (route, method, status, seconds).
@@ -82,7 +82,7 @@ class _Endpoint:
         self.parameters = ParameterReader(operation) if operation.parameters else None
 
 
-class Asked(NamedTuple):
+class RequestHead(NamedTuple):
     """What a request asks for, but for its body."""
 
     method: str
@@ -113,7 +113,7 @@ class Resource:
         return endpoint
 
 
-class Frame:
+class Application:
     """`mounts` are ASGI applications by the path below which they answer; an operation's own path goes first.
 
     A frame that is `starting` answers 503 instead of 404: what is not there yet may come.
@@ -123,7 +123,7 @@ class Frame:
     def __init__(
         self,
         operations: Iterable[Operation],
-        state: FrameState,
+        state: ApplicationState,
         mounts: Mapping[str, Asgi] | None = None,
         *,
         starting: bool = False,
@@ -191,11 +191,11 @@ class Frame:
             parts.append(event.get("body", b""))
             more = event.get("more_body", False)
         headers = joined(scope["headers"])
-        asked = Asked(scope["method"], scope["path"], scope["query_string"], headers, path_params)
+        asked = RequestHead(scope["method"], scope["path"], scope["query_string"], headers, path_params)
         await send_reply(await self.reply_to(path, asked, b"".join(parts)), send)
 
     async def reply_to(
-        self, path: Resource, asked: Asked, content: bytes, gone: asyncio.Future[None] | None = None
+        self, path: Resource, asked: RequestHead, content: bytes, gone: asyncio.Future[None] | None = None
     ) -> Reply:
         """Carry out a request whose body is here already: every error becomes a problem document. `gone` is done once
         nobody waits for the answer.
@@ -212,12 +212,12 @@ class Frame:
         """A request was refused before it got here."""
         self._state.observe(self._nowhere.path, "other", status, 0.0)
 
-    def _observe(self, path: Resource, asked: Asked, answer: Reply, started: float) -> None:
+    def _observe(self, path: Resource, asked: RequestHead, answer: Reply, started: float) -> None:
         known = asked.method if asked.method in path.endpoints or asked.method == "HEAD" else "other"
         self._state.observe(path.path, known, answer.status, perf_counter() - started)
 
     async def _perform(
-        self, path: Resource, asked: Asked, content: bytes, gone: asyncio.Future[None] | None
+        self, path: Resource, asked: RequestHead, content: bytes, gone: asyncio.Future[None] | None
     ) -> Reply:
         if path is self._nowhere:
             raise self._nothing_here()

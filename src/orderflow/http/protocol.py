@@ -14,7 +14,7 @@ from enum import Enum, auto
 from http import HTTPStatus
 from typing import Protocol, cast
 
-from orderflow.http.application import CLOSE, Asked, Event, Frame, Resource, Scope, head_of
+from orderflow.http.application import CLOSE, Application, Event, RequestHead, Resource, Scope, head_of
 from orderflow.http.framing import FramingLimits, Head, RefusedRequestError, RequestReader
 from orderflow.http.operation import ANSWER_OVERDUE, OVERLOADED, Reply
 from orderflow.http.problems import ProblemError, reply
@@ -267,11 +267,11 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 @dataclass(slots=True, kw_only=True)
 class Serving:
-    """What the connections of one server share. `frame` gives the frame of the moment, `now` a monotonic time in
+    """What the connections of one server share. `application` gives the one of the moment, `now` a monotonic time in
     seconds, `date` the value of the header.
     """
 
-    frame: Callable[[], Frame]
+    application: Callable[[], Application]
     limits: HttpLimits
     connections: Connections
     now: Callable[[], float]
@@ -427,25 +427,27 @@ class Connection(asyncio.Protocol):
         return self._head
 
     def _is_vital(self, path: str) -> bool:
-        found = self._serving.frame().find(path)
+        found = self._serving.application().find(path)
         return found is not None and found[0].is_vital
 
     def _answer(self, head: Head, body: bytes) -> None:
         self._state = State.ANSWERING
         self._last_until(self._serving.limits.answer_s)
         self._serving.connections.is_busy(self)
-        frame = self._serving.frame()
-        found = frame.find(head.path)
-        work = self._bridge(frame, head, body) if found is None else self._reply(frame, *found, head, body)
+        application = self._serving.application()
+        found = application.find(head.path)
+        work = (
+            self._bridge(application, head, body) if found is None else self._reply(application, *found, head, body)
+        )
         task = asyncio.get_running_loop().create_task(work)
         self._serving.tasks.add(task)
         task.add_done_callback(self._serving.tasks.discard)
 
     async def _reply(
-        self, frame: Frame, resource: Resource, path_params: Mapping[str, str], head: Head, body: bytes
+        self, application: Application, resource: Resource, path_params: Mapping[str, str], head: Head, body: bytes
     ) -> None:
-        asked = Asked(head.method, head.path, head.query, head.headers, path_params)
-        answer = await frame.reply_to(resource, asked, body, self._gone)
+        asked = RequestHead(head.method, head.path, head.query, head.headers, path_params)
+        answer = await application.reply_to(resource, asked, body, self._gone)
         if self._state is State.ANSWERING:
             self._end_with(answer, head)
 
@@ -456,11 +458,11 @@ class Connection(asyncio.Protocol):
         self._transport.write(content)
         self._finish(keep_alive=keep_alive)
 
-    async def _bridge(self, frame: Frame, head: Head, body: bytes) -> None:
+    async def _bridge(self, application: Application, head: Head, body: bytes) -> None:
         bridge = Bridge(head, body, self._serving.date, self._gone, self._stream)
         bridge.keep_alive = self._may_go_on(head)
         try:
-            await frame(bridge.scope, bridge.receive, bridge.send)
+            await application(bridge.scope, bridge.receive, bridge.send)
         except _GoneError:
             return
         except Exception:
@@ -514,7 +516,7 @@ class Connection(asyncio.Protocol):
         if self._state in _ENDING or self._transport.is_closing():
             return
         path = self._head.path if self._head is not None else None
-        self._serving.frame().refused(error.problem.status)
+        self._serving.application().refused(error.problem.status)
         content, _ = rendered(reply(error, path), self._serving.date, keep_alive=False)
         self._transport.write(content)
         self._linger()

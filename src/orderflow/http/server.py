@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from email.utils import formatdate
 
-from orderflow.http.application import Frame
+from orderflow.http.application import Application
 from orderflow.http.protocol import Connection, Connections, HttpLimits, Serving
 
 _TICK_S = 1.0
@@ -53,12 +53,16 @@ def _sentence(host: str, port: int, error: OSError) -> str:
 
 
 class HttpServer:
-    """Serves on a socket, until `stop`, what `frame` gives at the moment of each request."""
+    """Serves on a socket, until `stop`, what `application` gives at the moment of each request."""
 
-    def __init__(self, frame: Callable[[], Frame], listener: socket.socket, limits: HttpLimits | None = None) -> None:
+    def __init__(
+        self, application: Callable[[], Application], listener: socket.socket, limits: HttpLimits | None = None
+    ) -> None:
         limits = limits or HttpLimits()
         self._listener = listener
-        self._serving = Serving(frame=frame, limits=limits, connections=Connections(limits), now=time.monotonic)
+        self._serving = Serving(
+            application=application, limits=limits, connections=Connections(limits), now=time.monotonic
+        )
         shortest = min(limits.idle_s, limits.head_s, limits.body_s, limits.answer_s, limits.write_s, limits.linger_s)
         self._tick_s = min(_TICK_S, shortest / _TICKS_A_LIMIT)
         self._server: asyncio.Server | None = None

@@ -25,7 +25,7 @@ from orderflow.core.store import SchemaBehindError, StoreUnavailableError
 from orderflow.core.telemetry import Signals
 from orderflow.core.timing import Clock
 from orderflow.core.transport import Transport
-from orderflow.http.application import Frame, FrameState
+from orderflow.http.application import Application, ApplicationState
 from orderflow.http.faults import Faults
 from orderflow.http.openapi import docs_files, docs_operations
 from orderflow.http.operation import Operation
@@ -74,16 +74,16 @@ class ServiceProcess:
         self._chance = chance
         self._stopping = asyncio.Event()
         self._hopeless = asyncio.Event()
-        self._patiences: list[RetryLoop] = []
+        self._retry_loops: list[RetryLoop] = []
         self._why = ""
         self._health = HealthCheck(clock, service=service.name)
-        self._state = FrameState(chance=chance, observe=metrics.observe_request)
+        self._state = ApplicationState(chance=chance, observe=metrics.observe_request)
         self._readers: Sequence[Reader] = ()
         self._probes = [*health_operations(self._health), metrics_operation(metrics, lambda: self._readers)]
-        self._frame = Frame(self._probes, self._state, starting=True)
+        self._application = Application(self._probes, self._state, starting=True)
         http = http_limits(settings)
         self.connections_max = http.connections_max
-        self._server = HttpServer(lambda: self._frame, listener, http)
+        self._server = HttpServer(lambda: self._application, listener, http)
         self._config = service_config(service, settings, http)
         self._engine: Engine | None = None
         self._extensions: list[Operation] = []
@@ -150,9 +150,9 @@ class ServiceProcess:
         gateway = await self._open_gateway(surroundings)
         engine = self._make_engine(store, transport, gateway, game_day)
         context = ServiceContext(**_fields(surroundings), commands=engine)
-        frame = self._full_frame(context, store, transport, engine)
+        application = self._full_application(context, store, transport, engine)
         self._start_engine(engine, game_day)
-        self._frame = frame
+        self._application = application
         self._watch_alarms(context)
         await self._begin(context)
         reached(Point.START_RUNNING)
@@ -180,7 +180,7 @@ class ServiceProcess:
         self._parts.push_async_callback(game_day.leave)
         self._health.faults = lambda: [str(fault) for fault in game_day.faults]
         self._extensions += Faults(service, faults, store.recovery, self._clock).operations()
-        self._task(self._patience("faults").forever(game_day.step))
+        self._task(self._retry_loop("faults").forever(game_day.step))
         return game_day
 
     async def _open_gateway(self, surroundings: Surroundings) -> Gateway | None:
@@ -193,9 +193,9 @@ class ServiceProcess:
             self._parts.push_async_callback(close)
         return gateway
 
-    def _full_frame(
+    def _full_application(
         self, context: ServiceContext, store: PostgresStore, transport: Transport, engine: Engine
-    ) -> Frame:
+    ) -> Application:
         queues = Queues(self._service, store, transport)
         self._readers = gauge_readers(store, queues)
         operators = operator_operations(self._service, engine.recovery, engine.overruling, queues)
@@ -203,7 +203,7 @@ class ServiceProcess:
         operations = [*own, *self._probes, *operators, *self._extensions]
         docs = docs_operations(self._service.title or self._service.name, version("orderflow"), operations)
         mounts = self._service.mounts(context) if self._service.mounts is not None else {}
-        return Frame([*operations, *docs], self._state, {**mounts, **docs_files()})
+        return Application([*operations, *docs], self._state, {**mounts, **docs_files()})
 
     def _make_engine(
         self, store: PostgresStore, transport: Transport, gateway: Gateway | None, game_day: GameDay | None
@@ -238,7 +238,7 @@ class ServiceProcess:
             watch = AlarmWatch(self._service.name, lambda: alarms(context), self._signals, self._clock)
             of_the_engine = self._health.alarms
             self._health.alarms = lambda: {**of_the_engine(), **watch.found}
-            self._task(self._patience("alarms").forever(watch.step))
+            self._task(self._retry_loop("alarms").forever(watch.step))
 
     async def _begin(self, context: ServiceContext) -> None:
         on_start, upkeep = self._service.on_start, self._service.upkeep
@@ -251,25 +251,25 @@ class ServiceProcess:
             await self._clock.sleep(self._service.upkeep_every_s)
             await upkeep(context)
 
-        self._task(self._patience("upkeep").forever(step))
+        self._task(self._retry_loop("upkeep").forever(step))
 
     def _troubles(self) -> dict[str, str]:
         """What the service's own tasks wait for."""
-        return {each.component: each.problem for each in self._patiences if each.waiting}
+        return {each.component: each.problem for each in self._retry_loops if each.waiting}
 
     def _task(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.get_running_loop().create_task(work))
 
-    def _patience(self, component: str) -> RetryLoop:
+    def _retry_loop(self, component: str) -> RetryLoop:
         backoff = Backoff(_FIRST_WAIT_MS, _LONGEST_WAIT_MS)
-        patience = RetryLoop(self._service.name, component, backoff, self._signals, self._clock, self._chance)
-        self._patiences.append(patience)
-        return patience
+        retries = RetryLoop(self._service.name, component, backoff, self._signals, self._clock, self._chance)
+        self._retry_loops.append(retries)
+        return retries
 
     async def _until_open(self, component: str, make: Callable[[], Awaitable[Any]]) -> Any:
         """What `make` returns, as soon as infrastructure lets it; what waiting cannot mend is raised."""
-        patience = self._patience(component)
-        self._health.pings[component] = _problem_of(patience)
+        retries = self._retry_loop(component)
+        self._health.pings[component] = _problem_of(retries)
         made: list[Any] = []
         final: list[Exception] = []
 
@@ -281,17 +281,17 @@ class ServiceProcess:
             except TransactionPoolingError as error:
                 final.append(SettingsError(f"the address of the {component} cannot be used: {error}"))
 
-        await patience.until_done(step)
+        await retries.until_done(step)
         del self._health.pings[component]
         if final:
             raise final[0]
         return made[0]
 
 
-def _problem_of(patience: RetryLoop) -> Callable[[], Awaitable[None]]:
+def _problem_of(retries: RetryLoop) -> Callable[[], Awaitable[None]]:
     async def ping() -> None:
-        if patience.problem:
-            raise StoreUnavailableError(patience.problem)
+        if retries.problem:
+            raise StoreUnavailableError(retries.problem)
 
     return ping
 

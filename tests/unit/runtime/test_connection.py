@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from orderflow.http.application import Frame
+from orderflow.http.application import Application
 from orderflow.http.framing import FramingLimits
 from orderflow.http.operation import Operation, Reply, Request, Response
 from orderflow.http.protocol import READ_AHEAD_MAX, Connection, Connections, HttpLimits, Serving, limits_for
@@ -117,10 +117,14 @@ class World:
         self.released = asyncio.Event()
         self.gone: list[str] = []
         self.recorder = Recorder()
-        frame = Frame(self._operations(), self.recorder.state)
+        frame = Application(self._operations(), self.recorder.state)
         self.connections = Connections(limits)
         self.serving = Serving(
-            frame=lambda: frame, limits=limits, connections=self.connections, now=lambda: self.time_s, date=b"now"
+            application=lambda: frame,
+            limits=limits,
+            connections=self.connections,
+            now=lambda: self.time_s,
+            date=b"now",
         )
 
     def _operations(self) -> list[Operation]:

@@ -12,7 +12,7 @@ import pytest
 from schemathesis.specs.openapi.definitions import OPENAPI_31
 
 from orderflow.http import operation as http_operation
-from orderflow.http.application import Frame
+from orderflow.http.application import Application
 from orderflow.http.openapi import docs_operations
 from orderflow.http.problems import ProblemError
 from scripts.lint_api import documents
@@ -102,7 +102,7 @@ def test_every_problem_that_is_told_of_leads_to_a_page_of_the_service(document: 
 
 async def test_the_type_of_a_problem_is_a_page_that_says_what_to_do() -> None:
     recorder = Recorder()
-    frame = Frame(docs_operations("Test", "1.0", ()), recorder.state)
+    frame = Application(docs_operations("Test", "1.0", ()), recorder.state)
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=frame), base_url="http://x") as web:
         for each in http_operation.ALL:
             shown = await web.get(each.uri)

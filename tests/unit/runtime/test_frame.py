@@ -15,7 +15,7 @@ from orderflow.core.engine import DecisionFailedError, OverloadedError
 from orderflow.core.service import RefusedError
 from orderflow.core.store import StoreUnavailableError
 from orderflow.core.transport import TransportUnavailableError
-from orderflow.http.application import Frame
+from orderflow.http.application import Application
 from orderflow.http.operation import Operation, Parameter, Reply, Request
 from orderflow.http.problems import Problem
 from tests.support.frame import GOOD, Recorder
@@ -23,7 +23,7 @@ from tests.support.frame import GOOD, Recorder
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-def client(frame: Frame) -> httpx2.AsyncClient:
+def client(frame: Application) -> httpx2.AsyncClient:
     transport = httpx2.ASGITransport(app=frame)
     return httpx2.AsyncClient(transport=transport, base_url="http://x")
 
@@ -35,7 +35,7 @@ def recorder() -> Recorder:
 
 @pytest.fixture
 def web(recorder: Recorder) -> httpx2.AsyncClient:
-    return client(Frame(recorder.operations(), recorder.state))
+    return client(Application(recorder.operations(), recorder.state))
 
 
 async def test_a_handler_gets_what_was_declared(recorder: Recorder, web: httpx2.AsyncClient) -> None:
@@ -110,7 +110,7 @@ async def test_a_parameter_has_one_spelling(
 
     value = Parameter(name="value", where="query", description="", type=wanted)
     operation = Operation(method="GET", path="/x", summary="", handler=show, responses=[], parameters=[value])
-    web = client(Frame([operation], recorder.state))
+    web = client(Application([operation], recorder.state))
     for text in taken:
         assert (await web.get("/x", params={"value": text})).status_code == 200, text
     for text in refused:
@@ -135,7 +135,7 @@ async def test_a_path_is_matched_whole_and_a_parameter_is_one_segment(recorder: 
     plain = Operation(method="GET", path="/x/known", summary="", handler=show, responses=[])
     one = Operation(method="GET", path="/x/{name}", summary="", handler=show, responses=[], parameters=[name])
     more = Operation(method="GET", path="/x/{name}/y.z", summary="", handler=show, responses=[], parameters=[name])
-    web = client(Frame([one, more, plain], recorder.state))
+    web = client(Application([one, more, plain], recorder.state))
     for path, values in (
         ("known", {}),
         ("a", {"name": "a"}),
@@ -198,7 +198,7 @@ async def test_a_defect_is_logged_with_what_was_asked_for(
     order = Parameter(name="order_id", where="path", description="An order")
     operation = replace(failing, path="/failing/{order_id}", parameters=(order,))
     with caplog.at_level(logging.ERROR):
-        await client(Frame([operation], recorder.state)).get("/failing/4711")
+        await client(Application([operation], recorder.state)).get("/failing/4711")
     assert caplog.messages == ["a request to /failing/4711 failed"]
 
 
@@ -224,7 +224,7 @@ async def test_while_draining_nothing_is_changed(recorder: Recorder, web: httpx2
 
 
 async def test_a_frame_that_is_starting_asks_to_come_again(recorder: Recorder) -> None:
-    answer = await client(Frame([], recorder.state, starting=True)).get("/orders")
+    answer = await client(Application([], recorder.state, starting=True)).get("/orders")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
 
 
@@ -246,14 +246,14 @@ async def test_errors_of_the_core_have_their_answers(
         raise error()
 
     operation = Operation(method="GET", path="/x", summary="", handler=fail, responses=[])
-    answer = await client(Frame([operation], recorder.state)).get("/x")
+    answer = await client(Application([operation], recorder.state)).get("/x")
     assert (answer.status_code, answer.headers.get("retry-after")) == (status, retry_after)
     assert "geheim" not in answer.text
 
 
 def test_an_operation_declared_twice_is_a_defect(recorder: Recorder) -> None:
     with pytest.raises(ValueError, match="declared twice"):
-        Frame([*recorder.operations(), *recorder.operations()], recorder.state)
+        Application([*recorder.operations(), *recorder.operations()], recorder.state)
 
 
 async def test_an_application_of_any_framework_answers_below_its_path(recorder: Recorder) -> None:
@@ -261,7 +261,7 @@ async def test_an_application_of_any_framework_answers_below_its_path(recorder: 
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": f"{scope['root_path']} {scope['path']}".encode()})
 
-    web = client(Frame(recorder.operations(), recorder.state, {"/admin": told, "/admin/deep": told}))
+    web = client(Application(recorder.operations(), recorder.state, {"/admin": told, "/admin/deep": told}))
 
     assert (await web.get("/admin")).text == "/admin /admin"
     assert (await web.get("/admin/x/y")).text == "/admin /admin/x/y"
@@ -273,4 +273,4 @@ async def test_an_application_of_any_framework_answers_below_its_path(recorder: 
 @pytest.mark.parametrize("place", ["/", "", "admin", "/admin/"])
 def test_an_application_is_mounted_at_a_path(recorder: Recorder, place: str) -> None:
     with pytest.raises(ValueError, match="is no place for an application: wanted is a path like '/admin'"):
-        Frame(recorder.operations(), recorder.state, {place: lambda *_: None})  # type: ignore[dict-item]
+        Application(recorder.operations(), recorder.state, {place: lambda *_: None})  # type: ignore[dict-item]

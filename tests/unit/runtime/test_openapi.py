@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import httpx2
 import msgspec
 
-from orderflow.http.application import Frame
+from orderflow.http.application import Application
 from orderflow.http.openapi import build_openapi, docs_files, docs_operations
 from orderflow.http.operation import Operation, Parameter, Reply, Request
 from tests.support.frame import Recorder
@@ -70,7 +70,7 @@ def test_a_default_that_stands_for_absence_is_not_in_the_schema() -> None:
 async def test_the_page_and_its_files_come_from_this_process_under_a_strict_policy() -> None:
     recorder = Recorder()
     operations = recorder.operations()
-    frame = Frame([*operations, *docs_operations("Test", "1.0", operations)], recorder.state, docs_files())
+    frame = Application([*operations, *docs_operations("Test", "1.0", operations)], recorder.state, docs_files())
     transport = httpx2.ASGITransport(app=frame)
     async with httpx2.AsyncClient(transport=transport, base_url="http://x") as web:
         page = await web.get("/docs")

@@ -12,7 +12,7 @@ import pytest
 from orderflow.core.operations.model import Expired
 from orderflow.core.testing import MemoryTransport
 from orderflow.core.testing.store import MemoryStore
-from orderflow.http.application import Frame
+from orderflow.http.application import Application
 from orderflow.http.openapi import build_openapi
 from orderflow.http.operation import Operation
 from orderflow.http.operators.operators import operator_operations
@@ -33,7 +33,7 @@ def operations(bench: Bench) -> list[Operation]:
 
 
 def asking(bench: Bench) -> httpx2.AsyncClient:
-    frame = Frame(operations(bench), Recorder().state)
+    frame = Application(operations(bench), Recorder().state)
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=frame), base_url="http://x", headers=ME)
 
 

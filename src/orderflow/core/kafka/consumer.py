@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 
 from orderflow.core.kafka.admin import Admin
-from orderflow.core.kafka.membership import Inbox, Place, Poller
+from orderflow.core.kafka.membership import FetchBuffer, Place, Poller
 from orderflow.core.kafka.settings import KafkaSettings
 from orderflow.core.transport import ConsumerRecord, TopicMissingError, TransportUnavailableError
 
@@ -27,7 +27,7 @@ class KafkaConsumer:
         self._loop = asyncio.get_running_loop()
         self._admin = admin
         self._woken = asyncio.Event()
-        self._inbox = Inbox()
+        self._inbox = FetchBuffer()
         self._told = False
         self._closed = False
         self._pollers = [self._poller(settings, group, topic) for topic in dict.fromkeys(topics)]

@@ -93,7 +93,7 @@ class Holding:
             self.fetched = self.position = self.settled = self.reached
 
 
-class Inbox:
+class FetchBuffer:
     """Safe for one thread that puts and one that takes."""
 
     def __init__(self) -> None:
@@ -335,7 +335,7 @@ class Member:
         topic: str,
         topic_id: str,
         moved: Callable[[Place], bool],
-        inbox: Inbox,
+        inbox: FetchBuffer,
         *,
         fail: Callable[[Exception], None],
         well: Callable[[], None],
@@ -586,7 +586,7 @@ class Poller:
         settings: KafkaSettings,
         group: str,
         topic: str,
-        inbox: Inbox,
+        inbox: FetchBuffer,
         *,
         topic_id: Callable[[], Future[str]],
         wake: Callable[[], None],

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from orderflow.core.engine import Health
 from orderflow.core.inbox import InboxState
 from orderflow.core.operations import replay as replaying
 from orderflow.core.operations.model import (
@@ -306,15 +307,14 @@ async def test_what_is_discarded_before_its_turn_is_gone() -> None:
     assert ended.progress == ReplayProgress(succeeded=1, gone=1)
 
 
-async def test_what_it_may_be_waiting_for_is_told() -> None:
+async def test_what_it_may_be_waiting_for_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench()
     await bench.bury("k")
     begun = await bench.recovery.replay(DEAD, AS_FAST_AS_IT_GOES, ME)
     store = bench.world.store.recovery
     await store.claim_replay(60_000)
     await store.send(begun.number, 1)
-    bench.engine._commands_patience.waiting = True
-    bench.engine._commands_patience.problem = "the bank is away"
+    monkeypatch.setattr(bench.engine, "health", lambda: Health({"commands": "the bank is away"}))
 
     standing = await bench.recovery.find_replay(begun.number)
 

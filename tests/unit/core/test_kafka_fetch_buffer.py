@@ -4,7 +4,7 @@ import threading
 
 from msgspec.structs import replace
 
-from orderflow.core.kafka.membership import MAX_BYTES, MAX_RECORDS, Inbox
+from orderflow.core.kafka.membership import MAX_BYTES, MAX_RECORDS, FetchBuffer
 from orderflow.core.transport import ConsumerRecord
 
 PLACE = ("topic", 0)
@@ -14,8 +14,8 @@ def records(first: int, count: int, partition: int = 0, size: int = 1) -> list[C
     return [ConsumerRecord("topic", partition, offset, None, b"x" * size) for offset in range(first, first + count)]
 
 
-def holding(*partitions: int) -> Inbox:
-    inbox = Inbox()
+def holding(*partitions: int) -> FetchBuffer:
+    inbox = FetchBuffer()
     inbox.assign([("topic", partition) for partition in partitions])
     return inbox
 
