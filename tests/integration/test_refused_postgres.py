@@ -89,7 +89,9 @@ class Depot:
         )
         policy = policy_of(EngineConfig(retry_first_ms=1, retry_ceiling_ms=2), chance)
         self.catalogue = service.catalogue
-        self.processor = Processor(service, store, policy, signals, clock)
+        self.processor = Processor(
+            service, store, policy, signals, clock, lambda changes: self.retrier.poke_for(changes.parked)
+        )
         self.retrier = Retrier("depot", self.processor, store, signals, clock)
 
     async def admit(self, *events: Written) -> list[Result]:
@@ -193,7 +195,6 @@ async def test_refused_heads_are_tried_again_together_and_given_up_together(depo
 
     async with asyncio.timeout(60):
         while await depot.asked("SELECT count(*) FROM parked_events WHERE state = 3") != 5:
-            depot.retrier.poke(0)
             await depot.retrier.step()
 
     assert await depot.asked("SELECT count(*) FROM parked_events WHERE attempts = 0") == 1
