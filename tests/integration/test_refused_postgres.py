@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import AsyncIterator
 from hashlib import sha256
@@ -29,6 +28,7 @@ from orderflow.core.timing import SystemClock
 from tests.conformance import store_tables
 from tests.conformance.store_tables import Counter, Move, Parcel, ParcelState
 from tests.support.postgres import PostgresServer
+from tests.support.waiting import eventually
 from tests.unit.core.world import record_of
 
 COUNT = 100
@@ -89,9 +89,7 @@ class Depot:
         )
         policy = policy_of(EngineConfig(retry_first_ms=1, retry_ceiling_ms=2), chance)
         self.catalogue = service.catalogue
-        self.processor = Processor(
-            service, store, policy, signals, clock, lambda changes: self.retrier.poke_for(changes.parked)
-        )
+        self.processor = Processor(service, store, policy, signals, clock)
         self.retrier = Retrier("depot", self.processor, store, signals, clock)
 
     async def admit(self, *events: Written) -> list[Result]:
@@ -193,9 +191,14 @@ async def test_refused_heads_are_tried_again_together_and_given_up_together(depo
     await depot.admit(Written(name="later"))
     depot.seen.clear()
 
-    async with asyncio.timeout(60):
-        while await depot.asked("SELECT count(*) FROM parked_events WHERE state = 3") != 5:
-            await depot.retrier.step()
+    async def all_due() -> bool:
+        due = "SELECT count(*) FROM parked_events WHERE state = 2 AND attempts > 0 AND next_attempt_at <= now()"
+        return await depot.asked(due) == 5
+
+    while await depot.asked("SELECT count(*) FROM parked_events WHERE state = 3") != 5:
+        await eventually(all_due)
+        depot.retrier.poke(0)
+        await depot.retrier.step()
 
     assert await depot.asked("SELECT count(*) FROM parked_events WHERE attempts = 0") == 1
     told = [outcome for outcomes in depot.committed() for outcome in outcomes]
