@@ -143,6 +143,7 @@ async def test_what_the_log_has_lost_is_published_again_in_its_order(postgres: P
         assert await bench.published() == {}
 
         assert await bench.store.republish(OutboxFilter(topic=TOPIC)) == 20
+        relay.relay.wake()
         await eventually(bench.has_all, timeout_s=30)
 
         records = await bench.log.read(TOPIC, 0, 0, 100)
@@ -166,6 +167,8 @@ async def test_a_process_that_stands_still_loses_its_slots_and_comes_back_as_one
         await eventually(lambda: len(other.slots) == len(relay.relay.slots) == 8, timeout_s=30)
         assert relay.relay.slots.isdisjoint(other.slots)
         await bench.write(40)
+        relay.relay.wake()
+        bench.store.notify_relays()
         await eventually(bench.has_all, timeout_s=30)
         assert set((await bench.published()).values()) == {1}
     finally:
