@@ -67,6 +67,11 @@ class EngineConfig:
     release: str = ""
 
     @property
+    def away(self) -> Backoff:
+        """How long to wait for infrastructure that is away, from try to try."""
+        return Backoff(self.infrastructure_first_ms, self.infrastructure_ceiling_ms)
+
+    @property
     def longest_wait_ms(self) -> int:
         """No delay and no lease that a database dates is longer: a second is left for statements that wait."""
         return max(self.retry_ceiling_ms, self.ask_again_ceiling_ms, self.intent_lease_ms) + 1_000
@@ -76,7 +81,7 @@ def policy_of(config: EngineConfig, chance: random.Random) -> Policy:
     """What a fold needs of it."""
     return Policy(
         retry=RetryPolicy(Backoff(config.retry_first_ms, config.retry_ceiling_ms), config.attempts_max),
-        away=Backoff(config.infrastructure_first_ms, config.infrastructure_ceiling_ms),
+        away=config.away,
         ask_again=Backoff(config.ask_again_first_ms, config.ask_again_ceiling_ms),
         chance=chance,
         slots=config.outbox_slots,
@@ -353,8 +358,8 @@ class Engine:
 
     def _consumer_loop(self, subscription: Subscription, transport: Transport) -> ConsumerLoop:
         config, consumer = self._config, subscription.consumer
-        away = policy_of(config, self._chance).away
-        full = FailureStreak(self.service.name, f"parking {consumer}", away, self._signals, self._clock, self._chance)
+        streak = f"parking {consumer}"
+        full = FailureStreak(self.service.name, streak, config.away, self._signals, self._clock, self._chance)
         return ConsumerLoop(
             subscription,
             self.service.unread(),

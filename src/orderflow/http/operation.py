@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from types import MappingProxyType
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -262,6 +262,12 @@ class Parameter:
     type: Any = str
     default: Any = None
     required: bool = False
+
+
+def page_limit(most: int, default: int, description: str = "How many at most.") -> Parameter:
+    """The query parameter `limit` of a list: 1 to `most` entries, `default` where the caller names none."""
+    bounded = Annotated[int, msgspec.Meta(ge=1, le=most)]
+    return Parameter(name="limit", where="query", description=description, type=bounded, default=default)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,13 +25,7 @@ PAGE_MAX = 500
 
 SKU = Parameter(name="sku", where="path", description="The SKU: letters, digits, `.`, `_`, `-`.", type=Sku)
 ORDER_ID = Parameter(name="order_id", where="path", description="The order's id.", type=UUID)
-LIMIT = Parameter(
-    name="limit",
-    where="query",
-    description="How many at most.",
-    type=Annotated[int, msgspec.Meta(ge=1, le=PAGE_MAX)],
-    default=100,
-)
+LIMIT = operation.page_limit(PAGE_MAX, default=100)
 AFTER = Parameter(name="cursor", where="query", description="The `next` of the page before.", type=Sku, default="")
 BEFORE = Parameter(
     name="cursor",

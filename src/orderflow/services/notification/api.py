@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
 from uuid import UUID
-
-import msgspec
 
 from orderflow import ServiceContext
 from orderflow.http import operation
@@ -16,13 +13,7 @@ from orderflow.services.notification.storage import NotificationList, Notificati
 PAGE_MAX = 200
 
 ORDER_ID = Parameter(name="order_id", where="query", description="Only those of this order.", type=UUID)
-LIMIT = Parameter(
-    name="limit",
-    where="query",
-    description="How many at most, when no order is named.",
-    type=Annotated[int, msgspec.Meta(ge=1, le=PAGE_MAX)],
-    default=50,
-)
+LIMIT = operation.page_limit(PAGE_MAX, default=50, description="How many at most, when no order is named.")
 
 
 _TOLD = {

@@ -91,13 +91,7 @@ WAIT = Parameter(
     default=0.0,
 )
 STATUS = Parameter(name="status", where="query", description="Only orders of this status.", type=Status)
-LIMIT = Parameter(
-    name="limit",
-    where="query",
-    description="How many at most.",
-    type=Annotated[int, msgspec.Meta(ge=1, le=PAGE_MAX)],
-    default=20,
-)
+LIMIT = operation.page_limit(PAGE_MAX, default=20)
 ID_ENDS = Parameter(
     name="id_ends",
     where="query",

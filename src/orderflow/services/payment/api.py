@@ -22,13 +22,7 @@ PAGE_MAX = 100
 
 ORDER_ID = Parameter(name="order_id", where="path", description="The order's id.", type=UUID)
 STATUS = Parameter(name="status", where="query", description="Only payments of this status.", type=Status)
-LIMIT = Parameter(
-    name="limit",
-    where="query",
-    description="How many at most.",
-    type=Annotated[int, msgspec.Meta(ge=1, le=PAGE_MAX)],
-    default=20,
-)
+LIMIT = operation.page_limit(PAGE_MAX, default=20)
 CURSOR = Parameter(name="cursor", where="query", description="The `next` of the page before.", type=UUID)
 
 
