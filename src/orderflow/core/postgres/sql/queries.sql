@@ -327,10 +327,10 @@ ORDER BY id LIMIT $2;
 -- name: outbox_mark_and_look
 -- Mark rows that the log has acknowledged, and the ids of the oldest of some slots that are unsent then.
 WITH sent AS (
-    DELETE FROM outbox_pending WHERE id = ANY ($3::bigint[])
+    DELETE FROM outbox_pending WHERE id = ANY ($3::text::bigint[])
 )
 SELECT id FROM outbox_pending
-WHERE slot = ANY ($1::smallint[]) AND id <> ALL ($3::bigint[])
+WHERE slot = ANY ($1::smallint[]) AND id <> ALL ($3::text::bigint[])
 ORDER BY id LIMIT $2;
 
 -- name: outbox_read
@@ -343,7 +343,7 @@ WHERE pending.id = ANY ($1::bigint[]);
 
 -- name: outbox_mark_sent
 -- Rows that the log has acknowledged.
-DELETE FROM outbox_pending WHERE id = ANY ($1::bigint[]);
+DELETE FROM outbox_pending WHERE id = ANY ($1::text::bigint[]);
 
 -- name: outbox_mark_free
 -- The same, without those that another session holds.
