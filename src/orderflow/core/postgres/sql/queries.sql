@@ -26,7 +26,8 @@ CROSS JOIN LATERAL (
 ) AS stream;
 
 -- name: depths
--- Which keys have parked events, and how many, counted no further than the limit.
+-- Which keys have parked events, and how many, counted no further than the limit. No key is looked for while the consumer
+-- has nothing parked at all.
 SELECT closed.key, held.depth
 FROM unnest($2::text[]) AS batch (key)
 CROSS JOIN LATERAL (
@@ -38,7 +39,8 @@ CROSS JOIN LATERAL (
         WHERE parked_events.consumer = $1::text AND parked_events.key = closed.key
         LIMIT $3::integer
     ) AS held
-) AS held;
+) AS held
+WHERE EXISTS (SELECT FROM parked_events WHERE parked_events.consumer = $1::text);
 
 -- name: add_inbox
 -- New inbox rows; one that is there already is an error.
