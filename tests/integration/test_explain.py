@@ -47,7 +47,8 @@ async def first_cause(system: System, order_id: str, kind: str) -> dict[str, Any
         causes = explained(system, order_id)["causes"]
         return causes[0] if causes and causes[0]["kind"] == kind else None
 
-    return await eventually(lambda: asyncio.to_thread(look), timeout_s=DEADLINE_S, every_s=0.5)
+    cause: dict[str, Any] = await eventually(lambda: asyncio.to_thread(look), timeout_s=DEADLINE_S, every_s=0.5)
+    return cause
 
 
 async def ended(system: System, order_id: str) -> str:
