@@ -43,12 +43,11 @@ def explained(system: System, order_id: str) -> dict[str, Any]:
 async def first_cause(system: System, order_id: str, kind: str) -> dict[str, Any]:
     """As soon as it is of this kind. What is told first on the way there must not be another certain one."""
 
-    def look() -> dict[str, Any] | None:
-        causes = explained(system, order_id)["causes"]
-        return causes[0] if causes and causes[0]["kind"] == kind else None
+    def look() -> dict[str, Any]:
+        found: list[dict[str, Any]] = explained(system, order_id)["causes"]
+        return found[0] if found and found[0]["kind"] == kind else {}
 
-    cause: dict[str, Any] = await eventually(lambda: asyncio.to_thread(look), timeout_s=DEADLINE_S, every_s=0.5)
-    return cause
+    return await eventually(lambda: asyncio.to_thread(look), timeout_s=DEADLINE_S, every_s=0.5)
 
 
 async def ended(system: System, order_id: str) -> str:
