@@ -18,7 +18,7 @@ from orderflow.core.identity import event_id
 from orderflow.core.incoming import Incoming, from_command, from_record
 from orderflow.core.messages import Envelope, Event
 from orderflow.core.postgres import schema
-from orderflow.core.postgres.functions import KEPT, UnitOfWork
+from orderflow.core.postgres.functions import KEPT, UnitOfWork, number_literal, text_literal
 from orderflow.core.postgres.schema import MigrationSequence
 from orderflow.core.postgres.store import PostgresStore
 from orderflow.core.postgres.tables import Facts, Table, tables_of
@@ -52,6 +52,31 @@ async def store(database_url: str) -> AsyncIterator[PostgresStore]:
     opened = await PostgresStore.connect(database_url, tables=store_tables.tables())
     yield opened
     await opened.close()
+
+
+HOSTILE = ["", "NULL", "null", "{}", "a,b", '"', "\\", '\\"', "a\n\tb", " edge ", "\u20ac\U0001f600", "x" * 10_000]
+
+
+@pytest.mark.parametrize(
+    "values", [[], HOSTILE, ["plain", "text"], ["a", None, '"'], [None], *([each] for each in HOSTILE)]
+)
+async def test_a_text_that_is_passed_within_a_literal_is_itself(database_url: str, values: list[str | None]) -> None:
+    connection = await asyncpg.connect(database_url)
+    try:
+        assert await connection.fetchval("SELECT $1::text::text[]", text_literal(values)) == values
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("values", [[], [0, -1, None, 2**63 - 1, -(2**63)], [None]])
+async def test_numbers_that_are_passed_within_a_literal_are_themselves(
+    database_url: str, values: list[int | None]
+) -> None:
+    connection = await asyncpg.connect(database_url)
+    try:
+        assert await connection.fetchval("SELECT $1::text::bigint[]", number_literal(values)) == values
+    finally:
+        await connection.close()
 
 
 @pytest.fixture
