@@ -36,7 +36,9 @@ class Harness(Protocol):
 
     session_timeout_s: float
 
-    async def connect(self) -> Transport: ...
+    async def connect(self, *, hasty: bool = False) -> Transport:
+        """A client; one that is `hasty` soon gives up who does not answer."""
+        ...
 
     async def member(self, group: str, topics: Sequence[str]) -> Member: ...
 
@@ -82,7 +84,7 @@ class MemoryHarness:
         self._log = MemoryLog(SystemClock(), random.Random(1), session_timeout_s=self.session_timeout_s)
         self._transports: list[MemoryTransport] = []
 
-    async def connect(self) -> Transport:
+    async def connect(self, *, hasty: bool = False) -> Transport:
         return self._connect()
 
     async def member(self, group: str, topics: Sequence[str]) -> Member:
@@ -120,8 +122,8 @@ class ServerHarness:
         self._transports: list[Transport] = []
         self._members: list[ProcessMember] = []
 
-    async def connect(self) -> Transport:
-        transport = await connect(self._kind, self._address, self.session_timeout_s)
+    async def connect(self, *, hasty: bool = False) -> Transport:
+        transport = await connect(self._kind, self._address, self.session_timeout_s, hasty=hasty)
         self._transports.append(transport)
         return transport
 

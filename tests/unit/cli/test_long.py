@@ -135,7 +135,7 @@ def test_what_is_said_cannot_act_on_the_terminal(capsys: pytest.CaptureFixture[s
 def said_with(words: str, capsys: pytest.CaptureFixture[str]) -> str:
     """Standard error once it holds these words."""
     shown, pause = "", threading.Event()
-    for _ in range(1000):
+    for _ in range(6000):
         shown += capsys.readouterr().err
         if words in shown:
             break
