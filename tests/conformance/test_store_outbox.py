@@ -277,9 +277,13 @@ async def test_a_reader_does_not_wake_up_for_its_own_process(backend: Backend, s
     other = (await backend.open()).outbox()
     await settle(reader, other)
     waiting = asyncio.create_task(hears_of_rows(reader))
-    store.notify_relays()
-    async with asyncio.timeout(60):
-        await hears_of_rows(other)
+
+    async def other_hears() -> bool:
+        """Slots that have just changed hands are told first, and in the place of rows."""
+        store.notify_relays()
+        return await other.wait(1) is Heard.ROWS
+
+    await eventually(other_hears)
     await reader.unsent(1)
     await store.ping()
     assert not waiting.done()

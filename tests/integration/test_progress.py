@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from orderflow.core import progress
 from orderflow.core.engine import Engine, EngineConfig
@@ -190,6 +191,8 @@ async def test_a_kafka_consumer_whose_poll_thread_stands_still_is_told_and_joine
         released.set()
         await engine.kill()
         await transport.close()
+        for gone in AdminClient({"bootstrap.servers": kafka.bootstrap}).delete_topics(list(names)).values():
+            await asyncio.wrap_future(gone)
 
 
 def test_a_process_that_its_threads_hold_is_ended_all_the_same() -> None:

@@ -13,9 +13,6 @@ from tests.support.records import collect, numbered, numbers, settled_total, tak
 from tests.support.transports import Harness
 from tests.support.waiting import eventually
 
-FOR_EVER_S = 1_200.0
-"""A session that runs out after every deadline of a test."""
-
 
 async def test_a_new_group_starts_at_the_earliest_record(transport: Transport, topic: str, group: str) -> None:
     await transport.append(numbered(topic, 10))
@@ -176,7 +173,7 @@ async def test_records_that_expired_unread_are_counted_until_the_group_reads_on(
 async def test_a_member_that_leaves_is_followed_at_once(
     harness: Harness, transport: Transport, topic: str, group: str
 ) -> None:
-    harness.session_timeout_s = FOR_EVER_S
+    harness.keep_sessions()
     leaving, staying = [await (await harness.connect()).subscribe(group, [topic]) for _ in range(2)]
     taken: list[ConsumerRecord] = []
     tasks = [asyncio.create_task(collect(consumer, taken)) for consumer in (leaving, staying)]
@@ -212,7 +209,7 @@ async def test_a_waiting_poll_is_woken_by_an_append(
     harness: Harness, transport: Transport, topic: str, group: str
 ) -> None:
     """Not by what a member does to keep its session, which is not due before the test is over."""
-    harness.session_timeout_s = FOR_EVER_S
+    harness.keep_sessions()
     consumer = await (await harness.connect()).subscribe(group, [topic])
     await transport.append([ProducerRecord(topic, b"key", b"0")])
     await take(consumer, 1, settle=True)
