@@ -191,7 +191,8 @@ async def test_a_kafka_consumer_whose_poll_thread_stands_still_is_told_and_joine
         released.set()
         await engine.kill()
         await transport.close()
-        for gone in AdminClient({"bootstrap.servers": kafka.bootstrap}).delete_topics(list(names)).values():
+        admin = AdminClient({"bootstrap.servers": kafka.bootstrap, "log_level": 0})
+        for gone in admin.delete_topics(list(names)).values():
             await asyncio.wrap_future(gone)
 
 
