@@ -175,6 +175,9 @@ PACKAGE = "orderflow.core.postgres"
 ARGUMENTS_MAX = 100
 """PostgreSQL's own bound (FUNC_MAX_ARGS). Tables that need more are written by statements of their own."""
 
+UNSENT_BEFORE_MAX = 100
+"""Who hears of more unsent rows than that looks for himself."""
+
 KEPT = 2
 """So many functions of other releases stay: the one before this one may still run."""
 
@@ -274,6 +277,15 @@ class UnitOfWork:
         self.open, self.commit = (
             _text("call", name=name, given=", ".join(f"${n + 1}" for n in range(len(draft.given))))
             for name, draft in zip(self.names, (opening, committing), strict=True)
+        )
+        opened, committed = len(opening.given), len(committing.given)
+        self.at_once = _text(
+            "at_once",
+            open=self.names[0],
+            opened=", ".join(f"${n + 1}" for n in range(opened)),
+            commit=self.names[1],
+            committed=", ".join(f"${opened + n + 1}" for n in range(committed)),
+            nothing=" AND ".join(f"found.{name} IS NULL" for name, _ in opening.returned if name.endswith("_0")),
         )
         self._loaded_at = {
             table.row_type: next(n for n, each in enumerate(opening.returned) if each[0] == f"load{place}_0")
@@ -422,6 +434,9 @@ class UnitOfWork:
         draft.write("streams", continued[0], _placed(queries["continue_streams"], *continued))
         ids, times = draft.give("outbox", "bigint[]", "bigint[]")
         draft.do(outbox[0], f"{_placed(queries['add_outbox'], *outbox)} INTO {ids}, {times}")
+        (before,) = draft.give("before", "bigint[]")
+        look = _text("unsent_before", before=before, slots=outbox[0], ids=ids, limit=UNSENT_BEFORE_MAX + 1)
+        draft.do(outbox[0], look.rstrip(";"))
         draft.write("intents", closed[0], _placed(queries["close_intents"], *closed), counted=False)
         draft.write("intents", opened[0], _placed(queries["open_intents"], *opened), counted=False)
         draft.write("intents", postponed[0], _placed(queries["postpone_intents"], *postponed), counted=False)
@@ -466,15 +481,18 @@ async def is_installed(connection: Connection, unit: UnitOfWork) -> bool:
     return unit.hash in [row["hash"] for row in rows]
 
 
-def published(records: Sequence[OutboxRecord], answer: asyncpg.Record | None) -> list[OutboxRecord]:
-    """The outbox rows of a batch with the ids and times that they were given."""
+def published(
+    records: Sequence[OutboxRecord], answer: asyncpg.Record | None
+) -> tuple[list[OutboxRecord], Sequence[int] | None]:
+    """The outbox rows of a batch with the ids and times that they were given, and what was unsent in their slots."""
     if not records or answer is None:
-        return []
-    ids, times = answer[0], answer[1]
-    return [
+        return [], None
+    ids, times, before = answer[0], answer[1], answer[2]
+    rows = [
         msgspec.structs.replace(record, id=number, created_at=at)
         for record, number, at in zip(records, ids, times, strict=True)
     ]
+    return rows, before if len(before) <= UNSENT_BEFORE_MAX else None
 
 
 def _writes(tables: Sequence[Table | Facts]) -> Iterator[tuple[str, Table | Facts, bool]]:

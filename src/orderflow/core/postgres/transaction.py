@@ -15,7 +15,7 @@ from orderflow.core.postgres import functions
 from orderflow.core.postgres.functions import UnitOfWork, published
 from orderflow.core.postgres.sessions import Connection, Connections, translated, unwritable
 from orderflow.core.postgres.tables import Statement
-from orderflow.core.store import Changes, DataRefusedError, End, OutboxRecord, Plan, Snapshot
+from orderflow.core.store import Changes, DataRefusedError, End, FoundError, OutboxRecord, Plan, Snapshot
 
 GIVE_BACK_TIMEOUT_S = 5.0
 
@@ -23,7 +23,8 @@ T = TypeVar("T")
 
 
 class PostgresTransaction:
-    """See `core.store.Transaction`. `on_published` is called after the commit with its outbox rows.
+    """See `core.store.Transaction`. `on_published` is called after the commit with its outbox rows, and with what was
+    unsent in their slots before them (None: not known).
 
     What is rare (events that are parked, tried again, edited or released, and operators' acts) is written beside the
     function, by statements of its own in an open transaction.
@@ -34,7 +35,7 @@ class PostgresTransaction:
         connections: Connections,
         queries: Mapping[str, str],
         unit: UnitOfWork,
-        on_published: Callable[[Sequence[OutboxRecord]], None],
+        on_published: Callable[[Sequence[OutboxRecord], Sequence[int] | None], None],
         longest_wait_ms: int,
     ) -> None:
         self._connections = connections
@@ -46,6 +47,7 @@ class PostgresTransaction:
         self._locks: Sequence[int] = ()
         self._known: Mapping[tuple[str, str], InboxState] = {}
         self._streams: Mapping[tuple[str, str], int] = {}
+        self._expecting: tuple[Plan, Sequence[object]] | None = None
         self._asked = False
         self._begun = False
 
@@ -69,6 +71,12 @@ class PostgresTransaction:
         with unwritable():
             given = self._unit.plan(plan, self._longest_wait_ms)
         self._locks = plan.locks
+        if plan.expects_nothing:
+            self._expecting = plan, given
+            return Snapshot()
+        return await self._look(plan, given)
+
+    async def _look(self, plan: Plan, given: Sequence[object]) -> Snapshot:
         self._asked = True
         with translated(self._open):
             record = await self._open.fetchrow(self._unit.open, *given)
@@ -84,8 +92,16 @@ class PostgresTransaction:
     async def commit(self, changes: Changes, end: End = End.COMMIT) -> None:
         with unwritable():
             given, apart = self._unit.changes(changes, self._locks, self._known, self._streams)
+        is_long = end is End.ROLLBACK or bool(apart) or _is_rare(changes)
+        expecting, self._expecting = self._expecting, None
+        if expecting is not None and is_long:
+            raise FoundError(await self._look(*expecting))
         self._asked = True
-        if end is End.ROLLBACK or apart or _is_rare(changes):
+        if expecting is not None:
+            answer = await self._send(self._open.fetchrow(self._unit.at_once, *expecting[1], *given))
+            if answer is None:
+                raise FoundError(await self._look(*expecting))
+        elif is_long:
             answer = await self._write(changes, given, apart)
             if end is End.ROLLBACK:
                 return
@@ -96,7 +112,7 @@ class PostgresTransaction:
         self._asked = False
         reached(Point.TX_COMMITTED)
         if changes.outbox:
-            self._on_published(published(changes.outbox, answer))
+            self._on_published(*published(changes.outbox, answer))
 
     async def _write(
         self, changes: Changes, given: Sequence[object], apart: Sequence[Statement]
