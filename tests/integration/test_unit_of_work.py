@@ -13,15 +13,16 @@ import asyncpg
 import msgspec
 import pytest
 
-from orderflow.core import cloudevents
+from orderflow.core import envelopes
+from orderflow.core.envelopes import Incoming, from_command, from_record
 from orderflow.core.identity import event_id
-from orderflow.core.incoming import Incoming, from_command, from_record
 from orderflow.core.messages import Envelope, Event
 from orderflow.core.postgres import schema
-from orderflow.core.postgres.functions import KEPT, UnitOfWork
+from orderflow.core.postgres.functions import KEPT, Functions
 from orderflow.core.postgres.schema import MigrationSequence
 from orderflow.core.postgres.store import PostgresStore
 from orderflow.core.postgres.tables import Facts, Table, tables_of
+from orderflow.core.postgres.transaction import number_literal, text_literal
 from orderflow.core.processor import Processor
 from orderflow.core.service import Fact
 from orderflow.core.store import DataRefusedError, End, Plan, SchemaBehindError, Store, StoreUnavailableError
@@ -52,6 +53,31 @@ async def store(database_url: str) -> AsyncIterator[PostgresStore]:
     opened = await PostgresStore.connect(database_url, tables=store_tables.tables())
     yield opened
     await opened.close()
+
+
+HOSTILE = ["", "NULL", "null", "{}", "a,b", '"', "\\", '\\"', "a\n\tb", " edge ", "\u20ac\U0001f600", "x" * 10_000]
+
+
+@pytest.mark.parametrize(
+    "values", [[], HOSTILE, ["plain", "text"], ["a", None, '"'], [None], *([each] for each in HOSTILE)]
+)
+async def test_a_text_that_is_passed_within_a_literal_is_itself(database_url: str, values: list[str | None]) -> None:
+    connection = await asyncpg.connect(database_url)
+    try:
+        assert await connection.fetchval("SELECT $1::text::text[]", text_literal(values)) == values
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("values", [[], [0, -1, None, 2**63 - 1, -(2**63)], [None]])
+async def test_numbers_that_are_passed_within_a_literal_are_themselves(
+    database_url: str, values: list[int | None]
+) -> None:
+    connection = await asyncpg.connect(database_url)
+    try:
+        assert await connection.fetchval("SELECT $1::text::bigint[]", number_literal(values)) == values
+    finally:
+        await connection.close()
 
 
 @pytest.fixture
@@ -296,7 +322,7 @@ def release(number: int) -> MigrationSequence:
 async def test_two_releases_run_side_by_side_and_those_long_gone_are_dropped(
     database_url: str, store: PostgresStore
 ) -> None:
-    names = [UnitOfWork(release(number).tables).names[0] for number in range(KEPT + 1)]
+    names = [Functions(release(number).tables).names[0] for number in range(KEPT + 1)]
     for number in range(KEPT):
         await schema.migrate(database_url, [CORE, release(number)])
         await commit(store, changes(rows=[Counter(counter_id=f"old {number}", value=1)]))
@@ -371,6 +397,6 @@ def heard(event: Event) -> Incoming:
         0,
         event.key.encode(),
         msgspec.json.encode(event),
-        cloudevents.with_time(cloudevents.to_headers(envelope), 1_700_000_000_000),
+        envelopes.with_time(envelopes.to_headers(envelope), 1_700_000_000_000),
     )
     return from_record(record, order.SERVICE.catalogue)

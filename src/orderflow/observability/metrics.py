@@ -22,7 +22,6 @@ from orderflow.core.telemetry import (
     FaultsCleared,
     FaultsIgnored,
     FaultsSet,
-    Handled,
     Hopeless,
     IntentAsked,
     KeyReopened,
@@ -190,14 +189,19 @@ class Metrics(Collector):
 
     def _batch(self, batch: BatchCommitted) -> None:
         consumer = batch.consumer
-        counted = Counter((consumer, _type_of(each), each.outcome.value) for each in batch.handled)
-        for labels, count in counted.items():
-            self._messages.add(labels, count)
+        counted = Counter((each.event_type, each.message is None, each.outcome) for each in batch.handled)
+        for (event_type, unreadable, outcome), count in counted.items():
+            self._messages.add((consumer, _told(event_type, unreadable=unreadable), outcome.value), count)
+        now_ms = self._wall_ms()
         for each in batch.handled:
-            if each.outcome is Outcome.DEAD and each.failure is not None:
-                self._dead.add((consumer, _type_of(each), each.failure.kind))
-            elif each.outcome is Outcome.HANDLED and (placed_ms := uuid7_ms(each.key)) is not None:
-                self._handled_age.add((consumer, _type_of(each)), max(0.0, self._wall_ms() - placed_ms) / 1000)
+            if each.outcome is Outcome.HANDLED:
+                placed_ms = uuid7_ms(each.key)
+                if placed_ms is not None:
+                    labels = (consumer, _told(each.event_type, unreadable=each.message is None))
+                    self._handled_age.add(labels, max(0.0, now_ms - placed_ms) / 1000)
+            elif each.outcome is Outcome.DEAD and each.failure is not None:
+                told = _told(each.event_type, unreadable=each.message is None)
+                self._dead.add((consumer, told, each.failure.kind))
         self._batch_size.add((consumer,), len(batch.handled))
         self._batch_time.add((consumer,), batch.duration_s)
 
@@ -216,9 +220,9 @@ class Metrics(Collector):
         self._intent_time.add((signal.kind,), signal.duration_s)
 
 
-def _type_of(handled: Handled) -> str:
+def _told(event_type: str, *, unreadable: bool) -> str:
     """A type that nobody here knows is text from outside: it must not make new time series."""
-    return clean(handled.event_type)[:_TYPE_MAX] if handled.message else "undecodable"
+    return "undecodable" if unreadable else clean(event_type)[:_TYPE_MAX]
 
 
 class Counts:

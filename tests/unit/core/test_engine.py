@@ -6,13 +6,14 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import msgspec
 import pytest
 
 from orderflow.core.engine import DecisionFailedError, Engine, EngineConfig, OverloadedError
+from orderflow.core.envelopes import from_record
 from orderflow.core.identity import event_id
-from orderflow.core.incoming import from_record
 from orderflow.core.messages import Message
 from orderflow.core.service import RefusedError
 from orderflow.core.side_effects import Gateway
@@ -232,6 +233,18 @@ async def test_database_first_offset_second() -> None:
         await eventually(running.lag_is_zero)
 
     assert [hop for hop in running.hops if hop in ("poll", "commit", "settle")][:3] == ["poll", "commit", "settle"]
+
+
+async def test_after_a_full_batch_the_next_is_fetched_while_the_database_works_and_nothing_is_settled_early() -> None:
+    running = Running()
+    await running.publish(*(Counted(name="k", amount=n) for n in (1, 2, 3)))
+    async with running.started(config=replace(QUICK, batch_max=1)):
+        await eventually(running.lag_is_zero)
+        await eventually(lambda: running.hops.count("settle") == 3)
+
+    hops = [hop for hop in running.hops if hop in ("poll", "commit", "settle")]
+    assert hops[:4] == ["poll", "poll", "commit", "settle"]
+    assert running.world.total("k") == 6
 
 
 async def test_a_process_that_dies_before_settling_does_nothing_twice() -> None:
