@@ -74,10 +74,13 @@ def count(
     *,
     seconds: float,
     rest_s: float,
-    ask_server: bool = True,
+    ask_server_from: float = 0.0,
     prepare: Callable[[Path], None] | None = None,
 ) -> list[Counted]:
-    """At rest, then at each rate (orders/s), on a system of its own. `ask_server`: it is slow to answer."""
+    """At rest, then at each rate (orders/s), on a system of its own.
+
+    The server, which is slow to answer, is asked for its own count from that rate on; 0: at rest too.
+    """
     server = PostgresServer(SERVER)
     try:
         server.start()
@@ -85,16 +88,14 @@ def count(
             url = server.url().removesuffix("/postgres")
             through = url.replace(f":{server.port}", f":{proxy.port}")
             with running(release, transport, server=url, database_url=through, prepare=prepare) as system:
-                return asyncio.run(
-                    _Counter(system, server if ask_server else None, proxy).count(rates, seconds, rest_s)
-                )
+                return asyncio.run(_Counter(system, server, proxy, ask_server_from).count(rates, seconds, rest_s))
     finally:
         server.remove()
 
 
 class _Counter:
-    def __init__(self, system: System, server: PostgresServer | None, proxy: Proxy) -> None:
-        self._system, self._server, self._proxy = system, server, proxy
+    def __init__(self, system: System, server: PostgresServer, proxy: Proxy, ask_from: float) -> None:
+        self._system, self._server, self._proxy, self._ask_from = system, server, proxy, ask_from
 
     async def count(self, rates: Sequence[float], seconds: float, rest_s: float) -> list[Counted]:
         await order_times(self._system.ports["order"], WARM_UP_RATE, WARM_UP_S)
@@ -104,11 +105,12 @@ class _Counter:
 
     async def _rest(self, rest_s: float) -> Counted:
         say(f"{self._system.release.name}: at rest")
-        committed, before = await self._committed(), self._proxy.so_far()
+        asks = self._ask_from <= 0
+        committed, before = await self._committed(asks=asks), self._proxy.so_far()
         await asyncio.sleep(rest_s)
         counts = self._proxy.so_far().since(before)
-        waited = STATISTICS_WITHIN_S if self._server else 0.0
-        total = await self._committed() - committed
+        waited = STATISTICS_WITHIN_S if asks else 0.0
+        total = await self._committed(asks=asks) - committed
         return Counted(
             "at rest, a second",
             rest_s,
@@ -118,21 +120,21 @@ class _Counter:
 
     async def _at(self, rate: float, orders: int, rest: Counted) -> Counted:
         say(f"{self._system.release.name}: at {rate:g} orders/s")
-        alone = rate <= ALONE
-        committed, before = await self._committed(), self._proxy.so_far()
+        alone, asks = rate <= ALONE, rate >= self._ask_from
+        committed, before = await self._committed(asks=asks), self._proxy.so_far()
         started = time.monotonic()
         await order_times(self._system.ports["order"], rate, orders / rate)
         took, counts = time.monotonic() - started, self._proxy.so_far().since(before)
         if alone:
             counts = counts.less(rest.counts, took / rest.per)
-        resting = (STATISTICS_WITHIN_S if self._server else 0.0) + (took if alone else 0.0)
-        total = await self._committed() - committed
+        resting = (STATISTICS_WITHIN_S if asks else 0.0) + (took if alone else 0.0)
+        total = await self._committed(asks=asks) - committed
         total.subtract({name: round(each * resting / rest.per) for name, each in rest.committed.items()})
         return Counted("alone" if alone else f"at {rate:g}/s", orders, counts, total)
 
-    async def _committed(self) -> Counter[str]:
+    async def _committed(self, *, asks: bool) -> Counter[str]:
         """The server's count of transactions by database, once it has been told of all."""
-        if self._server is None:
+        if not asks:
             return Counter()
         await asyncio.sleep(STATISTICS_WITHIN_S)
         rows = (line.split("|") for line in self._server.execute(TRANSACTIONS).splitlines())

@@ -99,6 +99,54 @@ async def test_a_look_marks_nothing_but_what_is_sent(store: Store) -> None:
     assert (await store.backlog()).unsent == 2
 
 
+async def test_what_the_own_process_commits_after_a_look_needs_no_other(store: Store) -> None:
+    reader = store.outbox()
+    await reader.claim_slots()
+    assert reader.hand_on() is None
+    await commit(store, changes(outbox=[outgoing("k", b"0")]))
+    found = await reader.unsent(10)
+    assert reader.hand_on() == []
+
+    await commit(store, changes(outbox=[outgoing("k", b"1"), outgoing("l", b"2")]))
+    handed = reader.hand_on()
+
+    assert handed is not None
+    assert [row.value for row in [*found, *handed]] == [b"0", b"1", b"2"]
+    assert [*found, *handed] == await reader.unsent(10)
+    await reader.unsent(10, [row.id for row in [*found, *handed]])
+    await commit(store, changes(outbox=[outgoing("k", b"3")]))
+    assert [row.value for row in reader.hand_on() or ()] == [b"3"]
+
+
+async def test_behind_rows_of_another_process_a_look_is_needed(backend: Backend, store: Store) -> None:
+    reader = store.outbox()
+    await reader.claim_slots()
+    await reader.unsent(10)
+    other = await backend.open()
+    await commit(other, changes(outbox=[outgoing("k", b"0")]))
+
+    await commit(store, changes(outbox=[outgoing("k", b"1")]))
+
+    assert reader.hand_on() is None
+    assert [row.value for row in await reader.unsent(10)] == [b"0", b"1"]
+    await commit(store, changes(outbox=[outgoing("k", b"2")]))
+    assert reader.hand_on() is None, "what another process wrote is unsent still"
+    await reader.unsent(10, [row.id for row in await reader.unsent(10)])
+    await commit(store, changes(outbox=[outgoing("k", b"3")]))
+    assert [row.value for row in reader.hand_on() or ()] == [b"3"]
+
+
+async def test_a_reader_that_has_lost_its_slots_hands_nothing_on(backend: Backend, store: Store) -> None:
+    reader = store.outbox()
+    await reader.claim_slots()
+    await reader.unsent(10)
+    await commit(store, changes(outbox=[outgoing("k")]))
+
+    backend.cut(reader)
+
+    assert await eventually(lambda: reader.hand_on() is None)
+
+
 async def test_within_a_key_rows_come_in_commit_order_under_concurrent_writers(
     backend: Backend, store: Store
 ) -> None:

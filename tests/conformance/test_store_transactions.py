@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
 
+from orderflow.core.inbox import InboxState
 from orderflow.core.service import Ref
-from orderflow.core.store import DataRefusedError, End, Plan, Store, StoreUnavailableError
+from orderflow.core.store import (
+    Changes,
+    DataRefusedError,
+    End,
+    FoundError,
+    Plan,
+    Snapshot,
+    Store,
+    StoreUnavailableError,
+)
 from tests.conformance.store_backends import Backend
 from tests.conformance.store_tables import Counter, Line, Move, Parcel
 from tests.conformance.store_values import changes, commit, entry, intent, load, outgoing, parked
@@ -98,6 +109,98 @@ async def test_what_ends_with_a_rollback_was_checked_and_nothing_is_left_of_it(
     async with asyncio.timeout(60), other.transaction() as tx:
         found = await tx.open(Plan("shop", [("k", "1")], [1]))
     assert (found.known, found.emitted, found.closed) == ({}, {}, set())
+
+
+NEW = Plan("shop", [("k", "1")], [1], [A], expects_nothing=True)
+
+
+async def test_what_expects_nothing_is_written_where_nothing_is(backend: Backend, store: Store) -> None:
+    batch = changes(
+        rows=[Counter(counter_id="a", value=1)],
+        inbox=[entry("k", "1")],
+        emitted={("/shop", "k"): 1},
+        outbox=[outgoing("k")],
+        opened=[intent("k")],
+    )
+    async with store.transaction() as tx:
+        assert (await tx.open(NEW)).is_empty
+        await tx.commit(batch)
+    assert await value_of(store, A) == 1
+    assert (await store.backlog()).unsent == 1
+    await nothing_is_locked(backend)
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        changes(rows=[Counter(counter_id="a", value=7)]),
+        changes(inbox=[entry("k", "1")]),
+        changes(emitted={("/shop", "k"): 1}),
+        changes(parked=[parked("k", "0")], inbox=[entry("k", "0", InboxState.PARKED)]),
+    ],
+    ids=["row", "inbox", "stream", "parked"],
+)
+async def test_what_expects_nothing_is_not_written_where_something_is(
+    backend: Backend, store: Store, there: Changes
+) -> None:
+    await commit(store, there)
+    before = await value_of(store, A)
+    batch = changes(facts=[Move(parcel_id="p", number=1, place="x")], outbox=[outgoing("k")])
+    async with store.transaction() as tx:
+        await tx.open(NEW)
+        with pytest.raises(FoundError) as found:
+            await tx.commit(batch)
+    assert found.value.snapshot == await found_by(store)
+    assert await value_of(store, A) == before
+    assert (await store.backlog()).unsent == 0
+    await nothing_is_locked(backend)
+    async with store.transaction() as tx:
+        await tx.open(NEW)
+        with pytest.raises(FoundError):
+            await tx.commit(batch)
+        await tx.commit(batch)
+    assert (await store.backlog()).unsent == 1
+    await nothing_is_locked(backend)
+
+
+async def test_of_two_who_expect_nothing_of_one_key_one_finds_the_other(store: Store) -> None:
+    async def write(value: int) -> bool:
+        async with store.transaction() as tx:
+            await tx.open(NEW)
+            batch = changes(rows=[Counter(counter_id="a", value=value)], inbox=[entry("k", "1")])
+            try:
+                await tx.commit(batch)
+            except FoundError:
+                return False
+            return True
+
+    written = await asyncio.gather(*(write(value) for value in range(4)))
+
+    assert sorted(written) == [False, False, False, True]
+    assert await value_of(store, A) == written.index(True)
+
+
+@pytest.mark.parametrize("end", list(End))
+async def test_what_fails_or_is_taken_back_is_not_written_at_once(store: Store, end: End) -> None:
+    batch = changes(parked=[parked("k", "1")], inbox=[entry("k", "1", InboxState.PARKED)])
+    async with store.transaction() as tx:
+        await tx.open(NEW)
+        with pytest.raises(FoundError) as found:
+            await tx.commit(batch, end)
+        assert found.value.snapshot.is_empty
+        await tx.commit(batch, end)
+    assert await store.parked_keys("shop", 10) == (end is End.COMMIT)
+
+
+async def found_by(store: Store) -> Snapshot:
+    async with store.transaction() as tx:
+        return await tx.open(replace(NEW, locks=(), expects_nothing=False))
+
+
+async def nothing_is_locked(backend: Backend) -> None:
+    other = await backend.open()
+    async with asyncio.timeout(60), other.transaction() as tx:
+        await tx.open(Plan("shop", locks=NEW.locks))
 
 
 async def test_a_refusal_in_one_part_takes_back_all_parts(store: Store) -> None:

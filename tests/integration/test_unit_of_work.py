@@ -179,6 +179,34 @@ async def test_a_new_order_and_what_it_hears_are_two_round_trips_each_also_when_
     await store.close()
 
 
+async def test_an_order_like_the_last_one_is_one_round_trip_until_one_comes_that_is_there(
+    database_url: str, asked: list[str]
+) -> None:
+    await schema.migrate(database_url, schema.schema_of(order.SERVICE))
+    store = await PostgresStore.connect(database_url, tables=tables_of(order.SERVICE.tables))
+    processor = Processor(order.SERVICE, store, POLICY, Signals([]), SystemClock())
+
+    async def place(key: str) -> list[str]:
+        asked.clear()
+        command = PlaceOrder(
+            order_id=new_order_id(),
+            customer_id="c",
+            currency="EUR",
+            items=(ITEM,),
+            payment_method="pm_card_visa",
+            idempotency_key=key,
+        )
+        [done] = await processor.admit("order", [from_command(command, "/orderflow/order", None, uuid4())])
+        assert done.outcome is Outcome.HANDLED, done
+        return ["at once" if "LATERAL" in text else kind for text, kind in zip(asked, of(asked), strict=True)]
+
+    assert [await place(key) for key in "ab"] == [["open", "commit"], ["at once"]]
+    assert await place("a") == ["at once", "open", "commit"]
+    assert [await place(key) for key in "cd"] == [["open", "commit"], ["at once"]]
+    assert await locked(database_url) == []
+    await store.close()
+
+
 async def test_a_session_is_as_before_however_its_unit_of_work_ended(database_url: str, store: PostgresStore) -> None:
     """No lock is left, and who rests in the pool is not cut off for resting."""
     plan = Plan(CONSUMER, locks=[1, 2])

@@ -90,7 +90,8 @@ async def connect(kind: str, address: str, session_timeout_s: float, *, hasty: b
             delivery_timeout_s=4.0 if hasty else 60.0,
             request_timeout_s=2.0 if hasty else 60.0,
         )
-    return await PostgresLogTransport.connect(address, session_timeout_s=session_timeout_s)
+    rings = kind != "postgres-log-apart"
+    return await PostgresLogTransport.connect(address, session_timeout_s=session_timeout_s, rings=rings)
 
 
 async def _serve(kind: str, address: str, session_timeout_s: str, group: str, *topics: str) -> None:

@@ -11,6 +11,7 @@ SQL = f"{STORE}/sql/queries.sql"
 LOG = "core/postgres_log"
 TABLES = f"{LOG}/sql/migrations/0001_log.sql"
 NOTICES = f"{LOG}/sql/migrations/0005_notices_with_records.sql"
+APPEND = f"{LOG}/sql/migrations/0006_doorbells.sql"
 
 
 def seen_by(case: str) -> str:
@@ -58,7 +59,7 @@ BUGS = (
         "offsets-counted-without-the-lock",
         1,
         "An append reads the partition's counter before it locks it: two records get one offset.",
-        NOTICES,
+        APPEND,
         "        UPDATE partitions SET next_offset = next_offset + p_counts[i]\n         WHERE id = p_partitions[i]\n        RETURNING next_offset - p_counts[i] INTO STRICT v_base;",
         "        SELECT next_offset INTO STRICT v_base FROM partitions WHERE id = p_partitions[i];\n        UPDATE partitions SET next_offset = v_base + p_counts[i] WHERE id = p_partitions[i];",
         seen_by("appends"),

@@ -270,7 +270,7 @@ class Engine:
         """Hand on what a batch has written to those who act on it. The tables stay the truth."""
         self._commits[changes.consumer] += 1
         if changes.outbox:
-            self._relay.wake()
+            self._relay.hand_over()
             if not self._relay.slots.issuperset(row.slot for row in changes.outbox):
                 self._store.notify_relays()
         if changes.parked or changes.reparked:

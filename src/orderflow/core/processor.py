@@ -24,7 +24,18 @@ from orderflow.core.failures import InfrastructureError, describe
 from orderflow.core.identity import lock_id, uuid_text
 from orderflow.core.operations.model import KeyBusyError
 from orderflow.core.service import Ref, Service
-from orderflow.core.store import Act, Changes, DataRefusedError, End, ParkedQuery, Plan, Snapshot, Store, Transaction
+from orderflow.core.store import (
+    Act,
+    Changes,
+    DataRefusedError,
+    End,
+    FoundError,
+    ParkedQuery,
+    Plan,
+    Snapshot,
+    Store,
+    Transaction,
+)
 from orderflow.core.telemetry import BatchCommitted, BatchSplit, Handled, Outcome, Signals
 from orderflow.core.timing import Clock
 
@@ -82,6 +93,38 @@ class Processed:
     duration_s: float
 
 
+class Novelty:
+    """Of which types of messages nothing was there when they came last: no rows, nothing published, nothing parked.
+
+    Of these nothing is expected the next time, which saves the call that opens a unit of work.
+    """
+
+    def __init__(self) -> None:
+        self._types: set[tuple[str, str]] = set()
+
+    def expects(self, work: Work) -> bool:
+        """Whether nothing is expected of this batch."""
+        if work.parked is not None or work.look is not None or work.finish is not None or work.wait_s is not None:
+            return False
+        names = self._names(work)
+        return names is not None and names <= self._types
+
+    def learn(self, work: Work, snapshot: Snapshot) -> None:
+        """What was there after all, or not."""
+        names = self._names(work) or set()
+        if snapshot.is_empty:
+            self._types |= names
+        else:
+            self._types -= names
+
+    @staticmethod
+    def _names(work: Work) -> set[tuple[str, str]] | None:
+        """None: there are messages of no type, or parked ones."""
+        if any(each.envelope is None or each.parked is not None for each in work.batch):
+            return None
+        return {(work.consumer, each.event_type) for each in work.batch}
+
+
 class Processor:
     """Carries batches into one service's database. Calls may run side by side: the locks keep them apart.
 
@@ -105,6 +148,7 @@ class Processor:
         self._on_commit = on_commit
         self._watches: dict[str, CircuitBreakers] = {}
         self._rooms: dict[str, ParkingQuota] = {}
+        self._novelty = Novelty()
 
     @property
     def slots(self) -> int:
@@ -156,9 +200,10 @@ class Processor:
     async def _process(self, work: Work, end: End) -> Processed | None:
         started = self._clock.monotonic()
         plan, failures = self.plan(work.consumer, work.batch, work.failures, work.parked)
+        expects_nothing = not failures and self._novelty.expects(work)
         reached(Point.TX_OPENING)
         async with self._store.transaction() as tx:
-            snapshot = await open_within(tx, plan, work.wait_s)
+            snapshot = await open_within(tx, replace(plan, expects_nothing=expects_nothing), work.wait_s)
             reached(Point.TX_OPENED)
             share = Share(work.batch) if work.look is None else work.look(snapshot)
             if share is None:
@@ -167,7 +212,15 @@ class Processor:
             if work.finish is not None:
                 end = work.finish(results, changes)
             reached(Point.TX_DECIDED)
-            await tx.commit(changes, end)
+            try:
+                await tx.commit(changes, end)
+            except FoundError as found:
+                snapshot = found.snapshot
+                # What was decided over nothing stands if nothing is there: then only the way of writing was another.
+                if not snapshot.is_empty:
+                    results, changes = self.decide(work, share, snapshot, failures)
+                await tx.commit(changes, end)
+            self._novelty.learn(work, snapshot)
         return Processed(results, changes, work.failures, self._clock.monotonic() - started)
 
     def plan(

@@ -1,6 +1,7 @@
 """Moves the outbox to the log: unsent rows in id order, marked only after the log has acknowledged them.
 
-Each key's rows belong to one slot, each slot to one relay at a time. What is acknowledged is marked by the next look
+Each key's rows belong to one slot, each slot to one relay at a time. What this process has committed goes out without
+a look at the outbox, where it is known that nothing comes before it. What is acknowledged is marked by the next look
 at the outbox, in the same statement, or MARK_S later when there is nothing more to look for; what cannot be marked
 then is remembered, and holds up nothing. A crash in between publishes it again, in the same order: first occurrences
 stay in order, the rest are duplicates.
@@ -31,6 +32,9 @@ CLAIM_S = 2.0
 FRESH_S = 5.0
 """How old may be what was read: a process that has stood still longer than that may own its slots no more."""
 
+MARKED_ALONE_MAX = 100
+"""When more rows than that are to be marked, it is time to look for others with the same statement."""
+
 UNMARKED_MAX = 5_000
 LONG_LETTER_BYTES = 16 * 1024
 
@@ -58,6 +62,8 @@ class Relay:
         self._written = asyncio.Event()
         self._empty = asyncio.Event()
         self._flushing = False
+        self._must_look = True
+        self._offered_at = 0.0
         self._claim_at = -math.inf
         self._look_at = -math.inf
         self._unmarked: set[int] = set()
@@ -73,7 +79,15 @@ class Relay:
         return self._reader.held
 
     def wake(self) -> None:
-        """Rows were committed: publish them now."""
+        """Rows are there, or may be: look for them now."""
+        self._must_look = True
+        self._empty.clear()
+        self._written.set()
+
+    def hand_over(self) -> None:
+        """This process has committed rows, which its store has offered to the reader: publish them now."""
+        if not self._written.is_set():
+            self._offered_at = self._clock.monotonic()
         self._empty.clear()
         self._written.set()
 
@@ -93,9 +107,11 @@ class Relay:
             await self._claim_slots()
             if self._is_due_to_look:
                 await self._relay()
-        except Exception:
-            # The slots may have gone with the connection: ask for them before the next look.
+        except BaseException:
+            # What was handed on may not be published. The slots may have gone with the connection: ask for them
+            # before the next look.
             self._claim_at = self._look_at = -math.inf
+            self._must_look = True
             raise
 
     async def listen(self) -> None:
@@ -127,16 +143,31 @@ class Relay:
     async def _relay(self) -> None:
         await self._pacer.gather()
         self._written.clear()
-        read_at = self._clock.monotonic()
-        rows = await self._look()
+        rows, read_at = self._handed_on(), self._offered_at
+        looks = rows is None
+        if rows is None:
+            self._must_look = False
+            read_at = self._clock.monotonic()
+            rows = await self._look()
         if rows:
             self._pacer.started(len(rows))
             await self._publish(rows, read_at)
             self._pacer.ended()
+        if not looks:
+            self._look_at = min(self._look_at, self._mark_at())
+            return
         # Less than was asked for is all there was: without a wake-up another look would find nothing.
         self._look_at = -math.inf if len(rows) == BATCH_MAX else self._mark_at()
         if self._look_at == math.inf and not self._written.is_set():
             self._empty.set()
+
+    def _handed_on(self) -> Sequence[OutboxRecord] | None:
+        """Rows that need no look, of which none was published before; None when it is time to look."""
+        if self._must_look or not self.slots or len(self._unmarked) > MARKED_ALONE_MAX:
+            return None
+        if self._clock.monotonic() >= self._look_at:
+            return None
+        return self._reader.hand_on()
 
     def _mark_at(self) -> float:
         """When to look again, if only to mark what the log has."""

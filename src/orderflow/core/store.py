@@ -129,7 +129,7 @@ class Plan:
     `messages` are looked up in the inbox of `consumer` by (key, identity); one without an identity has no place
     there, so that only its key is looked up. `locks` are 64-bit numbers, taken in the order given and held until the
     end. `rows` are loaded; a row that is new is locked and not named. What is parked of a key is counted up to
-    `depth_max`.
+    `depth_max`. With `expects_nothing` nothing of all this is looked for before the commit.
     """
 
     consumer: str
@@ -138,6 +138,7 @@ class Plan:
     rows: Collection[Ref] = ()
     parked: ParkedQuery | None = None
     depth_max: int = DEPTH_LIMIT
+    expects_nothing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +157,24 @@ class Snapshot:
     parked: Sequence[ParkedEvent] = ()
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing was found."""
+        return not (self.known or self.depth or self.emitted or self.rows or self.parked)
+
+    @property
     def closed(self) -> AbstractSet[str]:
         """Keys with parked events at this consumer."""
         return self.depth.keys()
+
+
+class FoundError(Exception):
+    """A plan expected to find nothing, and the `snapshot` is there; or, where it is empty, the changes are of a kind
+    that is not written without a look. Nothing is written, and the locks are held: the next commit writes.
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        super().__init__("not written: the plan expected to find nothing")
+        self.snapshot = snapshot
 
 
 @dataclass(slots=True)
@@ -274,11 +290,15 @@ class Transaction(Protocol):
     """
 
     async def open(self, plan: Plan) -> Snapshot:
-        """Take the locks, waiting for each, then read. To be called once. Raises StoreUnavailableError."""
+        """Take the locks, waiting for each, then read. To be called once. Raises StoreUnavailableError.
+
+        A plan that expects nothing takes no lock before the commit, and gets an empty snapshot.
+        """
         ...
 
     async def commit(self, changes: Changes, end: End = End.COMMIT) -> None:
-        """Write everything and end; the locks are held until that has happened. To be called once.
+        """Write everything and end; the locks are held until that has happened. To be called once, after FoundError
+        once more: a plan expected nothing, and something is there, or is written otherwise (what fails).
 
         Inbox entries and streams that `open` has not found must be new. Raises DataRefusedError (nothing is written),
         StoreUnavailableError (it may have been).
@@ -378,6 +398,12 @@ class OutboxReader(Protocol):
         """The oldest unsent rows of the slots owned, by id: for one key, in commit order.
 
         `acknowledged` are ids of rows that the log has: they are marked as by `mark_sent`, and do not come again.
+        """
+        ...
+
+    def hand_on(self) -> Sequence[OutboxRecord] | None:
+        """The rows that this process has committed since the last `unsent` or `hand_on`, by id, if no earlier one of
+        their keys is unsent that has not come here; None: that is not known, ask `unsent`.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Each test here runs three times: on memory, on the log in PostgreSQL, on Apache Kafka."""
+"""Each test here runs on memory, on the log in PostgreSQL, on one whose processes are machines apart, on Kafka."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from tests.support.transports import Harness, MemoryHarness, ServerHarness
 PARTITIONS = 3
 
 
-@pytest.fixture(params=["memory", "postgres-log", "kafka"])
+@pytest.fixture(params=["memory", "postgres-log", "postgres-log-apart", "kafka"])
 async def harness(request: pytest.FixtureRequest) -> AsyncIterator[Harness]:
     made: Harness
     if request.param == "memory":
         made = MemoryHarness()
-    elif request.param == "postgres-log":
+    elif request.param.startswith("postgres-log"):
         server: PostgresServer = request.getfixturevalue("postgres")
         url: str = request.getfixturevalue("database_url")
         await migrate(url)
-        made = ServerHarness("postgres-log", url, 6.0, server)
+        made = ServerHarness(request.param, url, 6.0, server)
     else:
         broker: KafkaServer = request.getfixturevalue("kafka")
         # The broker's own minimum (group.min.session.timeout.ms).

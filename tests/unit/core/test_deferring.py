@@ -27,7 +27,7 @@ def counted(count: int, *amounts: int) -> list[Message]:
 
 
 def handled_in_order(running: Running, count: int, *amounts: int) -> bool:
-    """Each key's amounts were handled once, in order."""
+    """Each key's amounts took effect once, in order."""
     handled = running.world.moods.handled
     by_key = {f"k{n}": [each for each in handled if each.split("+")[0] == f"k{n}"] for n in range(count)}
     return all(by_key[key] == [f"{key}{amount:+}" for amount in amounts] for key in by_key)

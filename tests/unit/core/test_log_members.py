@@ -460,7 +460,7 @@ def test_a_notice_at_any_moment_of_a_poll_brings_each_record_once_and_in_order(r
 
 
 def arrays_of(records: Sequence[ProducerRecord], topics: Mapping[str, Topic]) -> tuple[Any, ...]:
-    return RecordCodec().arrays(records, topics, Partitioner(random.Random(1)))
+    return RecordCodec().batch(records, topics, Partitioner(random.Random(1))).arguments
 
 
 def test_partitions_are_locked_in_one_order_whatever_the_records_order_is() -> None:

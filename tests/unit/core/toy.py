@@ -133,6 +133,7 @@ class Moods:
     """What a test changes while it runs; a real decision has nothing of the kind.
 
     `broken` are keys or types whose decisions raise (with `words`), `away` those whose decisions find something away.
+    `handled` is what took effect, in the order of the commits.
     """
 
     broken: set[str] = field(default_factory=set)
@@ -156,7 +157,6 @@ class Decisions:
             raise FinalError("minus thirteen can never be counted")
         if event.amount < 0 or not self._moods.broken.isdisjoint((event.name, event.TYPE)):
             raise ArithmeticError(f"{event.amount} is below zero{self._moods.words}")
-        self._moods.handled.append(f"{event.name}{event.amount:+}")
         tally = rows.get(Tally, event.name)
         total = (tally.total if tally else 0) + event.amount
         return Decision(
@@ -168,7 +168,6 @@ class Decisions:
     def opened(self, rows: Rows, envelope: Envelope) -> Decision:
         if Opened.TYPE in self._moods.broken:
             raise LookupError("the door is stuck")
-        self._moods.handled.append("opened")
         return Decision()
 
     def asked(self, rows: Rows, envelope: Envelope) -> Decision:
@@ -179,7 +178,6 @@ class Decisions:
         assert isinstance(answer, Said)
         if answer.words == "bad" or not self._moods.broken.isdisjoint((answer.name, answer.TYPE)):
             raise ArithmeticError(f"a bad word{self._moods.words}")
-        self._moods.handled.append(answer.words)
         if answer.words == "again":
             return Decision(intents=(intent_of(envelope.key),))
         return Decision(events=(Total(name=answer.name, total=1),))

@@ -20,13 +20,13 @@ from orderflow.core.processor import Processor
 from orderflow.core.retry import Backoff, RetryPolicy
 from orderflow.core.service import Ref
 from orderflow.core.store import Changes, DataRefusedError, End, OpenIntent, OutboxRecord, StoreUnavailableError
-from orderflow.core.telemetry import Outcome, Signal, Signals
+from orderflow.core.telemetry import BatchCommitted, Outcome, Signal, Signals
 from orderflow.core.testing.state import MemoryDatabase
 from orderflow.core.testing.store import MemoryStore
 from orderflow.core.testing.transaction import MemoryTransaction
 from orderflow.core.timing import Clock, SystemClock
 from orderflow.core.transport import ConsumerRecord, Headers
-from tests.unit.core.toy import Moods, Tally, refuse_666, toy_service
+from tests.unit.core.toy import Counted, Moods, Opened, Said, Tally, refuse_666, toy_service
 
 SOURCE = "/toy/counter"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -72,6 +72,17 @@ class PickyStore(MemoryStore):
         return made
 
 
+def _as_noted(message: Message | None) -> str:
+    match message:
+        case Counted():
+            return f"{message.name}{message.amount:+}"
+        case Opened():
+            return "opened"
+        case Said():
+            return message.words
+    return ""
+
+
 class World:
     """One process of the toy service over a database in memory."""
 
@@ -89,7 +100,7 @@ class World:
         self.moods = Moods()
         self.clock: Clock = clock or SystemClock()
         self.seen: list[Signal] = []
-        self.signals = Signals([self.seen.append])
+        self.signals = Signals([self.seen.append, self._note])
         self.steps: list[str] = []
         self.failing: dict[str, Exception] = {}
         self.database = MemoryDatabase(
@@ -113,6 +124,11 @@ class World:
             self.service, self.store, self.policy, self.signals, self.clock, self.committed.append
         )
         self._offset = 0
+
+    def _note(self, signal: Signal) -> None:
+        if isinstance(signal, BatchCommitted):
+            done = [each.message for each in signal.handled if each.outcome is Outcome.HANDLED]
+            self.moods.handled += [said for said in map(_as_noted, done) if said]
 
     async def _gate(self, step: str) -> None:
         self.steps.append(step)

@@ -17,6 +17,9 @@ PACKAGE = "orderflow.core.postgres"
 ARGUMENTS_MAX = 100
 """PostgreSQL's own bound (FUNC_MAX_ARGS). Tables that need more are written by statements of their own."""
 
+UNSENT_BEFORE_MAX = 100
+"""Who hears of more unsent rows than that looks for himself."""
+
 KEPT = 2
 """So many functions of other releases stay: the one before this one may still run."""
 
@@ -66,6 +69,14 @@ class Functions:
         self.texts = (opening.text(self.names[0]), committing.text(self.names[1]))
         self.opened_by, self.committed_by = opening.given, committing.given
         self.open, self.commit = map(_call, self.names, (self.opened_by, self.committed_by))
+        self.at_once = _text(
+            "at_once",
+            open=self.names[0],
+            opened=_arguments(self.opened_by),
+            commit=self.names[1],
+            committed=_arguments(self.committed_by, len(self.opened_by)),
+            nothing=" AND ".join(f"found.{name} IS NULL" for name, _ in opening.returned if name.endswith("_0")),
+        )
         returned = [name for name, _ in opening.returned]
         self.loaded_at: dict[type[Row], int] = {
             table.row_type: returned.index(f"load{place}_0") for place, table in enumerate(self._loads)
@@ -107,6 +118,9 @@ class Functions:
         draft.write("streams", continued[0], _placed(queries["continue_streams"], *continued))
         ids, times = draft.give("outbox", "bigint[]", "bigint[]")
         draft.do(outbox[0], f"{_placed(queries['add_outbox'], *outbox)} INTO {ids}, {times}")
+        (before,) = draft.give("before", "bigint[]")
+        look = _text("unsent_before", before=before, slots=outbox[0], ids=ids, limit=UNSENT_BEFORE_MAX + 1)
+        draft.do(outbox[0], look.rstrip(";"))
         draft.write("intents", closed[0], _placed(queries["close_intents"], *closed), counted=False)
         draft.write("intents", opened[0], _placed(queries["open_intents"], *opened), counted=False)
         draft.write("intents", postponed[0], _placed(queries["postpone_intents"], *postponed), counted=False)
@@ -230,7 +244,11 @@ def _passed(kind: str, number: int) -> str:
 
 
 def _call(name: str, kinds: Sequence[str]) -> str:
-    return _text("call", name=name, given=", ".join(map(_passed, kinds, range(1, len(kinds) + 1))))
+    return _text("call", name=name, given=_arguments(kinds))
+
+
+def _arguments(kinds: Sequence[str], after: int = 0) -> str:
+    return ", ".join(_passed(kind, number) for number, kind in enumerate(kinds, after + 1))
 
 
 def _text(template: str, **parts: object) -> str:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
 import asyncpg
 
+from orderflow.core.fresh_records import FreshRecords
 from orderflow.core.postgres.recovery import decode_headers
 from orderflow.core.postgres.sessions import Connection, LockedError, Session, connect
 from orderflow.core.postgres.transaction import number_literal
 from orderflow.core.store import Heard, OutboxRecord, StoreUnavailableError, beat_s, fair_share
-from orderflow.core.transport import size_of
 
 SLOT_LOCKS = 1868981601
 PRESENCE_LOCKS = 1868981602
@@ -26,9 +26,6 @@ MARKED_WITH_LOOK_MAX = 100
 
 LEAVE_S = 0.5
 SPACING_S = 0.02
-FRESH_BYTES_MAX = 16 * 1024 * 1024
-OVERHEAD_BYTES = 1024
-"""About what a record takes beside its bytes."""
 SETTINGS = {
     # A mark that a crash of the server takes back only causes its rows to be published again.
     "synchronous_commit": "off",
@@ -87,13 +84,17 @@ class PostgresOutboxReader:
         self.owned = owned
         return self.owned
 
-    def offer(self, records: Sequence[OutboxRecord]) -> None:
-        """Rows that this process has committed."""
-        self._fresh.add(records, self.owned)
+    def offer(self, records: Sequence[OutboxRecord], before: Collection[int] | None) -> None:
+        """Rows that this process has committed, and what was unsent in their slots then."""
+        self._fresh.add(records, self.owned, before)
+
+    def hand_on(self) -> Sequence[OutboxRecord] | None:
+        return self._fresh.hand_on() if self.owned and self._session.is_open else None
 
     async def unsent(self, limit: int, acknowledged: Collection[int] = ()) -> Sequence[OutboxRecord]:
         sent = list(acknowledged)
         slots = sorted(self.owned)
+        self._fresh.looking()
         if slots and 0 < len(sent) <= MARKED_WITH_LOOK_MAX and self.held.isdisjoint(sent):
             pending = await self._mark_and_look(slots, limit, sent)
         else:
@@ -101,7 +102,9 @@ class PostgresOutboxReader:
                 await self.mark_sent(sent)
                 sent = list(self.held)
             pending = await self._ask("outbox_unsent", slots, limit, sent) if slots else ()
-        return await self._records([row[0] for row in pending])
+        ids = [row[0] for row in pending]
+        self._fresh.looked(frozenset(ids))
+        return await self._records(ids)
 
     async def mark_sent(self, ids: Collection[int]) -> None:
         self._fresh.drop(ids)
@@ -227,41 +230,6 @@ class PostgresOutboxReader:
     def _wake_to_claim(self) -> None:
         self._moved = True
         self._woken.set()
-
-
-class FreshRecords:
-    """Outbox rows that this process has just committed, by id, so that its relay need not read them back.
-
-    The table says what is unsent, and in which order; here is only what it holds, while there is room.
-    """
-
-    def __init__(self) -> None:
-        self._records: dict[int, tuple[OutboxRecord, int]] = {}
-        self._bytes = 0
-
-    def add(self, records: Iterable[OutboxRecord], slots: Collection[int]) -> None:
-        """Keep those of these slots. When there is no more room all are let go, so that nothing can stay for ever."""
-        if self._bytes >= FRESH_BYTES_MAX:
-            self.clear()
-        for record in records:
-            if record.slot in slots:
-                size = size_of(record) + OVERHEAD_BYTES
-                self._records[record.id] = (record, size)
-                self._bytes += size
-
-    def found(self, ids: Iterable[int]) -> dict[int, OutboxRecord]:
-        """Those of the ids that are here."""
-        return {number: self._records[number][0] for number in ids if number in self._records}
-
-    def drop(self, ids: Iterable[int]) -> None:
-        """They are sent."""
-        for number in ids:
-            _, size = self._records.pop(number, (None, 0))
-            self._bytes -= size
-
-    def clear(self) -> None:
-        self._records.clear()
-        self._bytes = 0
 
 
 def _record(row: asyncpg.Record) -> OutboxRecord:

@@ -192,9 +192,9 @@ class PostgresStore:
             await reader.close()
         await asyncio.gather(self._work.close(), self._reads.close())
 
-    def _offer(self, published: Sequence[OutboxRecord]) -> None:
+    def _offer(self, published: Sequence[OutboxRecord], before: Collection[int] | None) -> None:
         for reader in self._readers:
-            reader.offer(published)
+            reader.offer(published, before)
 
 
 def _intent(row: asyncpg.Record) -> OpenIntent:

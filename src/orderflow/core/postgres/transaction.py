@@ -19,12 +19,22 @@ import msgspec
 from orderflow.core.crash_points import Point, reached, reached_when_sent
 from orderflow.core.inbox import InboxEntry, InboxState
 from orderflow.core.postgres import recovery
-from orderflow.core.postgres.functions import LITERALS, Functions
+from orderflow.core.postgres.functions import LITERALS, UNSENT_BEFORE_MAX, Functions
 from orderflow.core.postgres.recovery import PARKED, STATES, Values, encode_headers, read_parked
 from orderflow.core.postgres.sessions import Connection, Connections, translated, unwritable
 from orderflow.core.postgres.tables import Facts, Table, plain_type
 from orderflow.core.service import Fact, Ref, Row
-from orderflow.core.store import Changes, DataRefusedError, End, OpenIntent, OutboxRecord, ParkedQuery, Plan, Snapshot
+from orderflow.core.store import (
+    Changes,
+    DataRefusedError,
+    End,
+    FoundError,
+    OpenIntent,
+    OutboxRecord,
+    ParkedQuery,
+    Plan,
+    Snapshot,
+)
 
 GIVE_BACK_TIMEOUT_S = 5.0
 T = TypeVar("T")
@@ -33,7 +43,8 @@ Literal = Callable[[Any], str]
 
 
 class PostgresTransaction:
-    """See `core.store.Transaction`. `on_published` is called after the commit with its outbox rows.
+    """See `core.store.Transaction`. `on_published` is called after the commit with its outbox rows, and with what was
+    unsent in their slots before them (None: not known).
 
     What is rare (events that are parked, tried again, edited or released, and operators' acts) is written beside the
     function, by statements of its own in an open transaction.
@@ -44,7 +55,7 @@ class PostgresTransaction:
         connections: Connections,
         queries: Mapping[str, str],
         unit: UnitOfWork,
-        on_published: Callable[[Sequence[OutboxRecord]], None],
+        on_published: Callable[[Sequence[OutboxRecord], Sequence[int] | None], None],
         longest_wait_ms: int,
     ) -> None:
         self._connections = connections
@@ -56,6 +67,7 @@ class PostgresTransaction:
         self._locks: Sequence[int] = ()
         self._known: Mapping[tuple[str, str], InboxState] = {}
         self._streams: Mapping[tuple[str, str], int] = {}
+        self._expecting: tuple[Plan, Sequence[object]] | None = None
         self._asked = False
         self._begun = False
 
@@ -79,6 +91,12 @@ class PostgresTransaction:
         with unwritable():
             given = self._unit.plan(plan, self._longest_wait_ms)
         self._locks = plan.locks
+        if plan.expects_nothing:
+            self._expecting = plan, given
+            return Snapshot()
+        return await self._look(plan, given)
+
+    async def _look(self, plan: Plan, given: Sequence[object]) -> Snapshot:
         self._asked = True
         with translated(self._open):
             record = await self._open.fetchrow(self._unit.functions.open, *given)
@@ -94,8 +112,16 @@ class PostgresTransaction:
     async def commit(self, changes: Changes, end: End = End.COMMIT) -> None:
         with unwritable():
             given, apart = self._unit.changes(changes, self._locks, self._known, self._streams)
+        is_long = end is End.ROLLBACK or bool(apart) or _is_rare(changes)
+        expecting, self._expecting = self._expecting, None
+        if expecting is not None and is_long:
+            raise FoundError(await self._look(*expecting))
         self._asked = True
-        if end is End.ROLLBACK or apart or _is_rare(changes):
+        if expecting is not None:
+            answer = await self._send(self._open.fetchrow(self._unit.functions.at_once, *expecting[1], *given))
+            if answer is None:
+                raise FoundError(await self._look(*expecting))
+        elif is_long:
             answer = await self._write(changes, given, apart)
             if end is End.ROLLBACK:
                 return
@@ -106,7 +132,7 @@ class PostgresTransaction:
         self._asked = False
         reached(Point.TX_COMMITTED)
         if changes.outbox:
-            self._on_published(published(changes.outbox, answer))
+            self._on_published(*published(changes.outbox, answer))
 
     async def _write(
         self, changes: Changes, given: Sequence[object], apart: Sequence[Statement]
@@ -309,15 +335,18 @@ class UnitOfWork:
         return loaded
 
 
-def published(records: Sequence[OutboxRecord], answer: asyncpg.Record | None) -> list[OutboxRecord]:
-    """The outbox rows of a batch with the ids and times that they were given."""
+def published(
+    records: Sequence[OutboxRecord], answer: asyncpg.Record | None
+) -> tuple[list[OutboxRecord], Sequence[int] | None]:
+    """The outbox rows of a batch with the ids and times that they were given, and what was unsent in their slots."""
     if not records or answer is None:
-        return []
-    ids, times = answer[0], answer[1]
-    return [
+        return [], None
+    ids, times, before = answer[0], answer[1], answer[2]
+    rows = [
         msgspec.structs.replace(record, id=number, created_at=at)
         for record, number, at in zip(records, ids, times, strict=True)
     ]
+    return rows, before if len(before) <= UNSENT_BEFORE_MAX else None
 
 
 def _inbox(entries: Sequence[InboxEntry]) -> list[Values]:

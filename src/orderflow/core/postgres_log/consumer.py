@@ -32,6 +32,9 @@ BUFFERED_MAX = 500
 """A member that does not poll keeps no more records than that of notices, and reads the rest from the table later."""
 
 RECONNECT_S = 0.5
+LOOK_AGAIN_S = 0.5
+"""So long after partitions have changed hands their ends are asked for once more."""
+
 LEAVE_TIMEOUT_S = 3.0
 _PARTITION = itemgetter(0)
 
@@ -115,7 +118,8 @@ class Holding:
 class Membership:
     """Joins, renews, rejoins under a new name when the group went on without this member, writes offsets, leaves.
 
-    `listen` is awaited with the channel on which the group says that its partitions are dealt anew.
+    `listen` is awaited with the channel on which the group says that its partitions are dealt anew. `doorbell`: where
+    the process can be rung.
     """
 
     def __init__(
@@ -126,6 +130,7 @@ class Membership:
         topics: Sequence[Topic],
         session_s: float,
         listen: Callable[[str], Awaitable[None]],
+        doorbell: str | None = None,
     ) -> None:
         self.holdings: dict[int, Holding] = {}
         self.renewed_at = -math.inf
@@ -140,6 +145,7 @@ class Membership:
         }
         self._session_s = session_s
         self._listen = listen
+        self._doorbell = doorbell
         self._by_place: dict[Place, Holding] = {}
         self._done: dict[Holding, int] = {}
         self._member: UUID | None = None
@@ -225,6 +231,8 @@ class Membership:
         )
         self._member = member
         await self._listen(f"g{self._group_id}")
+        if self._doorbell is not None:
+            await self._link.fetch(self._queries["hang_doorbell"], member, self._doorbell)
         self._assigned(await self._ask((), (), ()))
 
     async def _ask(self, *arrays: Sequence[int]) -> Sequence[asyncpg.Record]:
@@ -272,10 +280,12 @@ class PostgresLogConsumer:
         topics: Sequence[Topic],
         *,
         session_timeout_s: float,
+        doorbell: str | None = None,
     ) -> None:
         self._link = link
         self._reader = reader
-        self._membership = Membership(link, queries, group, topics, session_timeout_s, self._hear)
+        self._membership = Membership(link, queries, group, topics, session_timeout_s, self._hear, doorbell)
+        self._rings = doorbell is not None
         self._channels = frozenset(topic.channel for topic in topics)
         self._channels_before = frozenset(topic.channel_before for topic in topics)
         self._fetch_statement = queries["fetch"]
@@ -469,7 +479,9 @@ class PostgresLogConsumer:
         """What was noted is written, and what nobody has told is found."""
         # First hear, then look: what comes in between is seen twice rather than never.
         await self._reader.ensure_open()
-        await self._membership.renew()
+        if await self._membership.renew() and self._rings:
+            # An appender that was under way may have told those who had the partitions before.
+            asyncio.get_running_loop().call_later(LOOK_AGAIN_S, self._renew_now.set)
         self._problem = None
         self._sort_all()
         self._woken.set()

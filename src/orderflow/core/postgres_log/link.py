@@ -112,7 +112,7 @@ class Reader:
             url,
             timeout_s=timeout_s,
             writable=writable,
-            on_notify=self._notified,
+            on_notify=self.tell,
             on_connect=self._connected,
             on_loss=self._lost,
         )
@@ -149,7 +149,8 @@ class Reader:
     async def close(self) -> None:
         await self._link.close()
 
-    def _notified(self, channel: str, payload: str) -> None:
+    def tell(self, channel: str, payload: str) -> None:
+        """Pass on what was said on a channel, by the server or at the doorbell."""
         for hearer in self._hearers.get(channel, ()):
             hearer.notified(channel, payload)
 

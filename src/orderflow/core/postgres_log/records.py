@@ -16,8 +16,11 @@ import msgspec
 from orderflow.core.identity import Partitioner
 from orderflow.core.transport import ConsumerRecord, Headers, ProducerRecord
 
+PAYLOAD_MAX = 8_000
+"""PostgreSQL takes less. A list of partitions that is longer even without records is said as the empty text."""
+
 NOTICE_BYTES = 7_900
-"""PostgreSQL takes up to 7,999 bytes, of which some are for the time."""
+"""What is left of it beside the time."""
 
 PLACE_BYTES = 45
 """The most that a notice needs to name a partition: three numbers, of 10, 19 and 10 digits, and what divides them."""
@@ -56,6 +59,42 @@ class Notice:
     body: str
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Partitions that are appended to, with the number of records, the channel and the body of the notice of each."""
+
+    partition_ids: Sequence[int]
+    counts: Sequence[int]
+    channels: Sequence[str]
+    bodies: Sequence[str | None]
+    records: tuple[Sequence[object], ...]
+
+    @property
+    def arguments(self) -> tuple[Sequence[object], ...]:
+        """As they are described at the function `append_and_tell`."""
+        return (self.partition_ids, self.counts, self.channels, self.bodies, *self.records)
+
+    def told(
+        self, at_ms: int, bases: Sequence[int], whom: Iterable[tuple[str, int]]
+    ) -> Iterator[tuple[str, str, str]]:
+        """The notices for `whom` (doorbell, seat of a partition): doorbell, channel, payload."""
+        seats_of: dict[tuple[str, str], list[int]] = {}
+        for doorbell, seat in dict.fromkeys(whom):
+            seats_of.setdefault((doorbell, self.channels[seat - 1]), []).append(seat - 1)
+        said: dict[tuple[int, ...], str] = {}
+        for (doorbell, channel), seats in seats_of.items():
+            payload = said.get(key := tuple(seats))
+            if payload is None:
+                payload = " ".join([str(at_ms), *(self._place(seat, bases[seat]) for seat in seats)])
+                payload = said[key] = payload if len(payload) < PAYLOAD_MAX else ""
+            yield doorbell, channel, payload
+
+    def _place(self, seat: int, base: int) -> str:
+        body = self.bodies[seat]
+        place = f"{self.partition_ids[seat]}:{base}:{self.counts[seat]}"
+        return place if body is None else f"{place}:{body}"
+
+
 class RecordCodec:
     """Keeps encoders and decoders; not for use by two threads at once.
 
@@ -87,10 +126,10 @@ class RecordCodec:
         """What a notice brings along of these records."""
         return b2a_base64(self._encode(records), newline=False).decode()
 
-    def arrays(
+    def batch(
         self, records: Sequence[ProducerRecord], topics: Mapping[str, Topic], partitioner: Partitioner
-    ) -> tuple[Sequence[object], ...]:
-        """The arguments of the query `append`, which are described at its function."""
+    ) -> Batch:
+        """What the query `append` is given of these records."""
         encode = self._encode
         kept = [(record.key, record.value, encode(record.headers)) for record in records]
         topic_of: dict[int, Topic] = {}
@@ -109,14 +148,12 @@ class RecordCodec:
             ranks.append(len(batch))
             batch.append(each)
         seat_of = {place: seat for seat, place in enumerate(touched, 1)}
-        return (
+        return Batch(
             touched,
             [len(batches[place]) for place in touched],
             [topic_of[place].channel for place in touched],
             self._bodies(batches, topic_of),
-            [seat_of[place] for place in places],
-            ranks,
-            *zip(*kept, strict=True),
+            ([seat_of[place] for place in places], ranks, *zip(*kept, strict=True)),
         )
 
     def _bodies(self, batches: Mapping[int, Sequence[Kept]], topic_of: Mapping[int, Topic]) -> list[str | None]:

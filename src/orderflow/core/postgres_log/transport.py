@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from orderflow.core.identity import Partitioner
 from orderflow.core.postgres import schema
 from orderflow.core.postgres.queries import load_queries
 from orderflow.core.postgres.schema import Applied, MigrationSequence
 from orderflow.core.postgres_log.consumer import PostgresLogConsumer
+from orderflow.core.postgres_log.doorbell import Bells, Doorbell
 from orderflow.core.postgres_log.link import Link, Reader
 from orderflow.core.postgres_log.records import RecordCodec, Topic
 from orderflow.core.timing import system_random
@@ -83,6 +85,7 @@ class PostgresLogTransport:
         timeout_s: float,
         maintenance_every_s: float,
         writable: bool,
+        rings: bool,
     ) -> None:
         self._url = url
         self._session_timeout_s = session_timeout_s
@@ -93,6 +96,9 @@ class PostgresLogTransport:
         self._codec = RecordCodec()
         self._link = Link(url, timeout_s=timeout_s, settings={"synchronous_commit": "on"}, writable=writable)
         self._reader = Reader(url, self._queries, timeout_s=timeout_s, writable=writable)
+        self._rings = rings
+        self._doorbell = Doorbell(self._reader.tell)
+        self._bells = Bells(self._doorbell, self._reader.tell)
         self._topics = Topics(self._link, self._queries)
         self._consumers: list[PostgresLogConsumer] = []
         self._maintenance: asyncio.Task[None] | None = None
@@ -108,11 +114,13 @@ class PostgresLogTransport:
         timeout_s: float = 10.0,
         maintenance_every_s: float = MAINTENANCE_EVERY_S,
         writable: bool = True,
+        rings: bool = True,
     ) -> PostgresLogTransport:
         """Ready at once: the database is asked when there is something to ask (`ping` does).
 
         `session_timeout_s`: after so long without a heartbeat a member is put out of its group. `timeout_s`:
         how long any one statement may take. Not `writable`: who only reads is served by a server that is read-only.
+        Not `rings`: as if all others were on other machines, which PostgreSQL notifies.
         """
         transport = cls(
             url,
@@ -121,6 +129,7 @@ class PostgresLogTransport:
             timeout_s=timeout_s,
             maintenance_every_s=maintenance_every_s,
             writable=writable,
+            rings=rings,
         )
         transport._maintenance = asyncio.create_task(transport._maintain(), name="postgres-log-maintenance")
         return transport
@@ -130,11 +139,32 @@ class PostgresLogTransport:
             return
         refuse_oversized(records)
         topics = await self._topics.get({record.topic for record in records})
-        arguments = self._codec.arrays(records, topics, self._partitioner)
-        await self._link.fetch(self._queries["append"], *arguments)
+        batch = self._codec.batch(records, topics, self._partitioner)
+        reached = self._bells.reached if self._rings else []
+        ((at_ms, bases, doorbells, seats),) = await self._link.fetch(
+            self._queries["append"], *batch.arguments, reached
+        )
+        if self._rings and doorbells:
+            await self._ring(batch.told(at_ms, bases, zip(doorbells, seats, strict=True)), set(reached))
+
+    async def _ring(self, notices: Iterable[tuple[str, str, str]], reached: Container[str]) -> None:
+        """Tell those whom the server has not notified. Who cannot be told any more is notified after all."""
+        missed: set[str] = set()
+        strangers: set[str] = set()
+        for doorbell, channel, payload in notices:
+            if doorbell not in reached:
+                strangers.add(doorbell)
+            elif not self._bells.ring(doorbell, channel, payload):
+                missed.add(channel)
+        self._bells.meet(strangers)
+        if missed:
+            with suppress(TransportUnavailableError):
+                await self._link.fetch(self._queries["notify"], sorted(missed))
 
     async def subscribe(self, group: str, topics: Sequence[str]) -> PostgresLogConsumer:
         known = await self._topics.get(topics)
+        if self._rings:
+            await self._doorbell.open()
         consumer = PostgresLogConsumer(
             Link(self._url, timeout_s=self._timeout_s, settings=MEMBER_SETTINGS),
             self._reader,
@@ -142,6 +172,7 @@ class PostgresLogTransport:
             group,
             [known[name] for name in topics],
             session_timeout_s=self._session_timeout_s,
+            doorbell=self._doorbell.name,
         )
         await consumer.start()
         self._consumers.append(consumer)
@@ -198,6 +229,8 @@ class PostgresLogTransport:
             self._maintenance.cancel()
             await asyncio.wait({self._maintenance})
         await asyncio.gather(*(consumer.close() for consumer in self._consumers))
+        await self._bells.close()
+        self._doorbell.close()
         await asyncio.gather(self._link.close(), self._reader.close())
 
     async def _maintain(self) -> None:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
+from orderflow.core.fresh_records import FreshRecords
 from orderflow.core.game_days.fault import Fault, FaultReader, FaultSet
 from orderflow.core.inbox import InboxState
 from orderflow.core.operations.port import RecoveryStore
@@ -109,6 +110,8 @@ class MemoryOutboxReader:
         self._seen_at = 0.0
         self._waiting = 0
         self._moved = False
+        self._fresh = FreshRecords()
+        self._owned_before: set[int] = set()
         self.held: frozenset[int] = frozenset()
 
     async def claim_slots(self) -> frozenset[int]:
@@ -132,20 +135,34 @@ class MemoryOutboxReader:
         free = [slot for slot in range(self._slots) if slot not in database.slot_owners and slot not in mine]
         for slot in free[: max(0, share - len(mine))]:
             database.slot_owners[slot] = self
-        if len(self._owned()) < share:
+        owned = self._owned()
+        if len(owned) < share:
             self._tell_others()
-        return frozenset(self._owned())
+        if owned != self._owned_before:
+            self._fresh.clear()
+        self._owned_before = owned
+        return frozenset(owned)
+
+    def offer(self, records: Sequence[OutboxRecord], before: Collection[int]) -> None:
+        """Rows that this process has committed, and what was unsent in their slots then."""
+        self._fresh.add(records, self._owned(), before)
+
+    def hand_on(self) -> Sequence[OutboxRecord] | None:
+        return self._fresh.hand_on() if self._owned() else None
 
     async def unsent(self, limit: int, acknowledged: Collection[int] = ()) -> Sequence[OutboxRecord]:
         if acknowledged:
             await self.mark_sent(acknowledged)
+        self._fresh.looking()
         await self._step("unsent")
         owned, sent = self._owned(), frozenset(acknowledged)
         state = self._database.state
         numbers = sorted(number for number, slot in state.pending.items() if slot in owned and number not in sent)
+        self._fresh.looked(frozenset(numbers[:limit]))
         return [state.outbox[number] for number in numbers[:limit]]
 
     async def mark_sent(self, ids: Collection[int]) -> None:
+        self._fresh.drop(ids)
         await self._step("mark_sent")
         self.held = frozenset(self._database.held.intersection(ids))
         for number in set(ids) - self.held:
@@ -192,6 +209,7 @@ class MemoryOutboxReader:
     def cut(self) -> None:
         """The connection is lost: its slots are free."""
         database = self._database
+        self._owned_before = set()
         for slot in self._owned():
             del database.slot_owners[slot]
         if self in database.readers:
@@ -300,7 +318,7 @@ class MemoryStore:
         self.recovery: RecoveryStore = MemoryRecovery(database, self._step, self)
 
     def transaction(self) -> MemoryTransaction:
-        transaction = MemoryTransaction(self._database, self._transactions.remove, self._due)
+        transaction = MemoryTransaction(self._database, self._transactions.remove, self._due, self._offer)
         self._transactions.append(transaction)
         if self._closed:
             transaction.abandon()
@@ -402,6 +420,10 @@ class MemoryStore:
             transaction.abandon()
         for reader in list(self._readers):
             reader.end()
+
+    def _offer(self, published: Sequence[OutboxRecord], before: Collection[int]) -> None:
+        for reader in self._readers:
+            reader.offer(published, before)
 
     def _due(self) -> DueTimes:
         return DueTimes(self._database.clock.wall_ms(), self._longest_wait_ms)

@@ -5,13 +5,23 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 
 from msgspec import structs
 
 from orderflow.core.inbox import InboxState, ParkedEvent
-from orderflow.core.store import Changes, DataRefusedError, End, ParkedQuery, Plan, Snapshot, StoreUnavailableError
+from orderflow.core.store import (
+    Changes,
+    DataRefusedError,
+    End,
+    FoundError,
+    OutboxRecord,
+    ParkedQuery,
+    Plan,
+    Snapshot,
+    StoreUnavailableError,
+)
 from orderflow.core.testing.state import DueTimes, Journal, MemoryDatabase, State, Waiting, Writer
 
 
@@ -19,8 +29,13 @@ class MemoryTransaction:
     """See `core.store.Transaction`. What is written is checked and applied in one go."""
 
     def __init__(
-        self, database: MemoryDatabase, ended: Callable[[MemoryTransaction], None], due: Callable[[], DueTimes]
+        self,
+        database: MemoryDatabase,
+        ended: Callable[[MemoryTransaction], None],
+        due: Callable[[], DueTimes],
+        published: Callable[[Sequence[OutboxRecord], Collection[int]], None],
     ) -> None:
+        self._published = published
         self._database = database
         self._ended = ended
         self._due = due
@@ -28,6 +43,7 @@ class MemoryTransaction:
         self._alive = True
         self._known: frozenset[tuple[str, str]] = frozenset()
         self._streams: frozenset[tuple[str, str]] = frozenset()
+        self._expecting: Plan | None = None
 
     async def __aenter__(self) -> MemoryTransaction:
         try:
@@ -53,7 +69,15 @@ class MemoryTransaction:
             self._ended(self)
 
     async def open(self, plan: Plan) -> Snapshot:
+        if plan.expects_nothing:
+            self._expecting = plan
+            for key, identity in plan.messages:
+                self._database.rules.require_text(key, identity)
+            return Snapshot()
         await self._step("open")
+        return await self._look(plan)
+
+    async def _look(self, plan: Plan) -> Snapshot:
         for number in plan.locks:
             await self._database.locks.take(self, number)
             self._require_alive()
@@ -66,6 +90,11 @@ class MemoryTransaction:
         return snapshot
 
     async def commit(self, changes: Changes, end: End = End.COMMIT) -> None:
+        expecting, self._expecting = self._expecting, None
+        if expecting is not None:
+            found = await self._look(expecting)
+            if end is End.ROLLBACK or _is_rare(changes) or not found.is_empty:
+                raise FoundError(found)
         changes = self._numbered(changes)
         await self._step("commit")
         database, journal = self._database, Journal()
@@ -77,12 +106,21 @@ class MemoryTransaction:
             if isinstance(error, DataRefusedError):
                 database.refused(error)
             raise
+        before = self._unsent_before(changes)
         if end is End.ROLLBACK:
             journal.undo()
         else:
             database.committed([changes])
         database.locks.release_all(self)
         await database.gate("committed")
+        if changes.outbox and end is End.COMMIT:
+            written = [database.state.outbox[record.id] for record in changes.outbox]
+            self._published(written, before)
+
+    def _unsent_before(self, changes: Changes) -> Collection[int]:
+        slots = {record.slot for record in changes.outbox}
+        first = min((record.id for record in changes.outbox), default=0)
+        return [n for n, slot in self._database.state.pending.items() if slot in slots and n < first]
 
     def _numbered(self, changes: Changes) -> Changes:
         """Outbox rows get their ids before the commit, as from a sequence: not in the order of the commits."""
@@ -127,6 +165,10 @@ class MemoryTransaction:
             if waiting and (not query.due or is_due(waiting[0], self._due())):
                 found.extend(each.event for each in waiting[: query.limit])
         return sorted(found, key=lambda event: event.position)
+
+
+def _is_rare(changes: Changes) -> bool:
+    return bool(changes.parked or changes.reparked or changes.edited or changes.released or changes.log)
 
 
 def queue_of(state: State, consumer: str, key: str) -> list[Waiting]:

@@ -108,5 +108,5 @@ async def test_what_the_last_release_could_not_read_twice_is_done_once() -> None
     await old.replay_all()
 
     assert [each.verdict.value for each in predicted] == ["succeeds", "duplicate", "duplicate"]
-    assert old.world.moods.handled.count("k+4") == 2  # once in the rehearsal
+    assert old.world.moods.handled == ["k+4"]
     assert (old.world.total("k"), old.world.parked()) == (4, [])

@@ -20,6 +20,12 @@ DROP FUNCTION IF EXISTS public.{name};
 -- A unit of work is opened, or committed.
 SELECT * FROM public.{name}({given});
 
+-- name: at_once
+-- A unit of work that expects nothing is opened and, where indeed nothing was found, committed. OFFSET 0: what is found is
+-- looked at before the second function is called, not after.
+SELECT done.* FROM public.{open}({opened}) AS found
+CROSS JOIN LATERAL (SELECT written.* FROM public.{commit}({committed}) AS written WHERE {nothing} OFFSET 0) AS done;
+
 -- name: unless_empty
 -- What is done with an array that is given and has elements.
 IF cardinality(${guard}) > 0 THEN
@@ -48,6 +54,10 @@ GET DIAGNOSTICS touched = ROW_COUNT;
 IF touched <> {wanted} THEN
     RAISE EXCEPTION '{table}: % rows were to be written, % were', {wanted}, touched;
 END IF;
+
+-- name: unsent_before
+-- What else is unsent in the slots of the rows that were added, from before the first of them.
+{before} := ARRAY(SELECT id FROM outbox_pending WHERE slot = ANY (${slots}) AND id < {ids}[1] LIMIT {limit});
 
 -- name: waves
 -- Versions of rows in waves, by the sizes of these: the first version of each row, then the second.

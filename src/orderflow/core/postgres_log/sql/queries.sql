@@ -21,7 +21,11 @@ SELECT name, owner FROM claim_names($1, $2, $3, $4);
 
 -- name: append
 -- Append records; the arrays are described at the function.
-SELECT append_batch($1, $2, $3, $4, $5, $6, $7, $8, $9);
+SELECT at_ms, bases, doorbells, seats FROM append_and_tell($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
+
+-- name: notify
+-- Say to all who listen that there is something on these channels.
+SELECT pg_notify(channel, '') FROM unnest($1::text[]) AS channel;
 
 -- name: fetch
 -- The next records of several partitions, up to a limit for each and for all, and up to the one that fills $4 bytes.
@@ -62,6 +66,10 @@ SELECT t.name, p.number, o.committed, p.first_offset, p.next_offset
 -- name: join_group
 -- Join under a new member name; returns the group's number.
 SELECT join_group($1, $2, $3, $4);
+
+-- name: hang_doorbell
+-- From now on appenders of its machine ring the member.
+UPDATE group_members SET doorbell = $2 WHERE member = $1;
 
 -- name: renew
 -- Renew the lease and write offsets; returns what the member holds, no row if it was put out.
