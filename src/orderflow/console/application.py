@@ -1,0 +1,70 @@
+"""The page as one application: its areas, its files, and what stands before them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from mimetypes import guess_type
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from orderflow.console import flow, order, orders
+from orderflow.console.asking import AskError, Services
+from orderflow.console.guard import Asgi, Guard
+from orderflow.console.pages import Pages
+from orderflow.console.sampling import Sampler
+from orderflow.console.showing import HERE
+from orderflow.console.topics import Log
+
+FOR_EVER = "public, max-age=31536000, immutable"
+
+
+class Console:
+    """The application, and what has to be closed with it.
+
+    `log` opens the topics; `hosts` are the names that it answers to.
+    """
+
+    def __init__(self, services: Services, log: Log, hosts: Iterable[str]) -> None:
+        self._services = services
+        self._sampler = Sampler(services)
+        self._pages = Pages(services, self._sampler)
+        parts = (flow.routes(self._pages), orders.routes(self._pages), order.routes(self._pages, log))
+        starlette = Starlette(
+            routes=[Route("/static/{name:path}", _static), *(route for routes in parts for route in routes)],
+            exception_handlers={AskError: self._pages.sorry, HTTPException: self._pages.sorry},
+        )
+        self.asgi: Asgi = Guard(starlette, hosts)
+
+    def stop(self) -> None:
+        """Streams end, so that their connections do."""
+        self._pages.streams.stop()
+
+    async def close(self) -> None:
+        self.stop()
+        await self._sampler.close()
+        await self._services.close()
+
+
+async def _static(request: Request) -> Response:
+    """A file of the package. Its address has its hash, so it never changes."""
+    root = HERE / "static"
+    path = (root / request.path_params["name"]).resolve()
+    if not path.is_relative_to(root) or not path.is_file():
+        raise HTTPException(404)
+    kind, _ = guess_type(path.name)
+    return Response(path.read_bytes(), media_type=kind or "text/plain", headers={"cache-control": FOR_EVER})
+
+
+@asynccontextmanager
+async def opened(services: Services, log: Log, hosts: Iterable[str]) -> AsyncIterator[Console]:
+    """Closed at the end."""
+    console = Console(services, log, hosts)
+    try:
+        yield console
+    finally:
+        await console.close()
