@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from orderflow.console import flow, order, orders
+from orderflow.console import flow, letters, order, orders, replays
 from orderflow.console.asking import AskError, Services
 from orderflow.console.guard import Asgi, Guard
 from orderflow.console.pages import Pages
@@ -33,7 +33,8 @@ class Console:
         self._services = services
         self._sampler = Sampler(services)
         self._pages = Pages(services, self._sampler)
-        parts = (flow.routes(self._pages), orders.routes(self._pages), order.routes(self._pages, log))
+        areas = (flow, orders, letters, replays)
+        parts = (*(area.routes(self._pages) for area in areas), order.routes(self._pages, log))
         starlette = Starlette(
             routes=[Route("/static/{name:path}", _static), *(route for routes in parts for route in routes)],
             exception_handlers={AskError: self._pages.sorry, HTTPException: self._pages.sorry},

@@ -71,6 +71,10 @@ class Services:
             await self._client.aclose()
 
     @property
+    def home(self) -> Path:
+        return self._home.path
+
+    @property
     def names(self) -> Sequence[str]:
         return service_names()
 
