@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from orderflow.console import flow, letters, order, orders, replays
+from orderflow.console import flow, health, letters, order, orders, replays
 from orderflow.console.asking import AskError, Services
 from orderflow.console.guard import Asgi, Guard
 from orderflow.console.pages import Pages
@@ -31,9 +31,9 @@ class Console:
 
     def __init__(self, services: Services, log: Log, hosts: Iterable[str]) -> None:
         self._services = services
-        self._sampler = Sampler(services)
+        self._sampler = Sampler(services, flow.traced)
         self._pages = Pages(services, self._sampler)
-        areas = (flow, orders, letters, replays)
+        areas = (flow, orders, letters, replays, health)
         parts = (*(area.routes(self._pages) for area in areas), order.routes(self._pages, log))
         starlette = Starlette(
             routes=[Route("/static/{name:path}", _static), *(route for routes in parts for route in routes)],

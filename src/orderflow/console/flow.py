@@ -13,9 +13,12 @@ from starlette.routing import Route
 from orderflow.console.live import Parts
 from orderflow.console.pages import Pages
 from orderflow.console.sampling import Reading, ServiceReading, rate
+from orderflow.console.showing import duration
 from orderflow.services.order.model import MACHINE
+from orderflow.services.order.storage import Dwell, Unfinished
 
 BEHIND_IS_MUCH = 1_000
+LATE_S = 60.0
 REFUSED = "IllegalTransitionError"
 
 
@@ -28,7 +31,6 @@ class Tile:
     unit: str
     tone: str = "quiet"
     href: str = ""
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,8 @@ class Edge:
     count: int
     rate: float | None
     refused: int
+    median_ms: int | None
+    slow_ms: int | None
 
     @property
     def pace(self) -> str:
@@ -162,6 +166,7 @@ class FlowView:
     currents: Mapping[tuple[str, str], Current]
     appended: Mapping[str, float | None]
     edges: Sequence[Edge]
+    unfinished: Mapping[str, Unfinished]
     placed: int
     consumers: Sequence[ConsumerRow]
 
@@ -184,17 +189,15 @@ def flow_of(readings: Sequence[Reading]) -> FlowView:
         },
         appended={topic: rate(readings, "appended", topic) for topic in sorted({row.topic for row in rows})},
         edges=tuple(_edges(readings)),
+        unfinished={each.status: each for each in (latest.states.unfinished if latest.states else ())},
         placed=round(latest.total("handled", "order", "handled", "PlaceOrder")),
         consumers=rows,
     )
 
 
-def points(readings: Sequence[Reading]) -> Iterator[Sequence[float | None]]:
-    """For the chart: when (s since the epoch), and how many were placed, completed and failed a second."""
-    for number in range(1, len(readings)):
-        pair = readings[max(0, number - 2) : number + 1]
-        told = [_rounded(_ends(pair, *events)) for events in (("PlaceOrder",), COMPLETING, FAILING)]
-        yield [round(pair[-1].wall_ms / 1000), *told]
+def traced(readings: Sequence[Reading]) -> Sequence[float | None]:
+    """For the chart: how many were placed, completed and failed a second."""
+    return [_ends(readings, *events) for events in (("PlaceOrder",), COMPLETING, FAILING)]
 
 
 COMPLETING = tuple(event for (_, event), after in MACHINE.transitions.items() if after == "COMPLETED")
@@ -203,11 +206,7 @@ FAILING = tuple(event for (_, event), after in MACHINE.transitions.items() if af
 
 def _ends(readings: Sequence[Reading], *events: str) -> float | None:
     found = [rate(readings, "handled", "order", "handled", event) for event in events]
-    return None if None in found else sum(each or 0 for each in found)
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 1)
+    return None if None in found else round(sum(each or 0 for each in found), 1)
 
 
 def _tiles(readings: Sequence[Reading]) -> Iterator[Tile]:
@@ -216,6 +215,7 @@ def _tiles(readings: Sequence[Reading]) -> Iterator[Tile]:
     yield Tile("Placed", _ends(readings, "PlaceOrder"), "a second", href="/orders")
     yield Tile("Completed", _ends(readings, *COMPLETING), "a second", "good", href="/orders?status=COMPLETED")
     yield Tile("Failed", failed, "a second", "warn" if failed else "quiet", href="/orders?status=FAILED")
+    yield _under_way(readings[-1])
     behind, outbox = sum(each.behind for each in latest), sum(each.outbox for each in latest)
     yield Tile("Behind", behind, "events in topics", "warn" if behind >= BEHIND_IS_MUCH else "quiet", "/health")
     yield Tile("Outbox", outbox, "events unsent", "warn" if outbox >= BEHIND_IS_MUCH else "quiet", "/health")
@@ -224,6 +224,20 @@ def _tiles(readings: Sequence[Reading]) -> Iterator[Tile]:
     yield Tile("Retrying", retrying, "events", "warn" if retrying else "quiet", "/dead-letters?state=retrying")
     dead = sum(each["dead"] for each in parked)
     yield Tile("Dead", dead, "letters", "bad" if dead else "quiet", "/dead-letters")
+
+
+def _under_way(reading: Reading) -> Tile:
+    """An order that has not ended for long is what customers feel."""
+    states = reading.states
+    if states is None:
+        return Tile("Under way", None, "orders", href="/orders?status=PENDING")
+    oldest = min((each.oldest for each in states.unfinished), default=None)
+    waited_s = reading.wall_ms / 1000 - oldest.timestamp() if oldest else 0.0
+    count = sum(each.orders for each in states.unfinished)
+    unit = f"orders, the oldest {duration(waited_s * 1000)}" if count else "orders"
+    status = states.unfinished[0].status if count else "PENDING"
+    tone = "warn" if waited_s >= LATE_S else "quiet"
+    return Tile("Under way", count, unit, tone, f"/orders?status={status}")
 
 
 def _consumers(readings: Sequence[Reading]) -> Iterator[ConsumerRow]:
@@ -250,14 +264,21 @@ def _edges(readings: Sequence[Reading]) -> Iterator[Edge]:
     ]
     for (before, event), after in MACHINE.transitions.items():
         name = ("handled", "order", "handled", event)
+        dwell = next((each for each in _dwells(latest) if (each.status, each.event) == (before, event)), None)
         yield Edge(
-            before,
-            event,
-            after,
-            round(latest.total(*name)),
-            rate(readings, *name),
-            sum(count for each, count in refused if each == event),
+            before=before,
+            event=event,
+            after=after,
+            count=round(latest.total(*name)),
+            rate=rate(readings, *name),
+            refused=sum(count for each, count in refused if each == event),
+            median_ms=dwell.median_ms if dwell else None,
+            slow_ms=dwell.slow_ms if dwell else None,
         )
+
+
+def _dwells(reading: Reading) -> Sequence[Dwell]:
+    return reading.states.dwell if reading.states else ()
 
 
 def routes(pages: Pages) -> Sequence[Route]:
@@ -281,9 +302,8 @@ async def _parts(pages: Pages, request: Request) -> AsyncIterator[Parts]:
             is_first = reading is None
             reading = await sampler.next_after(reading)
             given = {"view": flow_of(sampler.readings), "layouts": (WIDE, TALL)}
-            drawn = [*points(sampler.readings if is_first else sampler.readings[-3:])]
             yield {
                 **{name: pages.part(f"_{name}.html", request, **given) for name in ("tiles", "picture", "machine")},
                 "consumers": pages.part("_consumers.html", request, **given),
-                "points": json.dumps(drawn if is_first else drawn[-1:]),
+                "points": json.dumps(sampler.trace if is_first else sampler.trace[-1:]),
             }

@@ -16,7 +16,7 @@ from orderflow.core.timing import system_random
 from orderflow.http.application import Application, ApplicationState, Receive, Scope, Send
 from orderflow.http.protocol import HttpLimits
 from orderflow.http.server import CannotListenError, HttpServer, listen
-from orderflow.runtime.process import announce_on_stdout, stop_on_end_of_input, stop_on_signals
+from orderflow.runtime.lifetime import announce_on_stdout, stop_on_end_of_input, stop_on_signals
 
 HOST = "127.0.0.1"
 USUAL_PORT = 8000

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -16,9 +16,10 @@ from orderflow.console.asking import AskError, Services
 from orderflow.console.exposition import Exposition
 from orderflow.core.operations.model import DeadLetterGroup
 from orderflow.http.operators.queues import Lag
+from orderflow.services.order.storage import OrderStates
 
 EVERY_S = 1.0
-KEPT = 300
+TRACED = 300
 SMOOTHED_OVER = 5
 SLOW_EVERY = 5
 """What changes slowly is asked for in every fifth reading."""
@@ -66,28 +67,43 @@ class Reading:
     wall_ms: int
     services: Mapping[str, ServiceReading]
     counters: Mapping[Counter, float] = field(default_factory=dict)
+    states: OrderStates | None = None
 
     def total(self, *wanted: str) -> float:
         """The sum of the counters whose name begins so (the last part of a name is the process)."""
         return sum(value for name, value in self.counters.items() if name[: len(wanted)] == wanted)
 
 
-class Sampler:
-    """Reads all services every second while somebody is inside `watched`."""
+Point = Sequence[float | None]
+Traced = Callable[[Sequence[Reading]], Point]
 
-    def __init__(self, services: Services) -> None:
+
+class Sampler:
+    """Reads all services every second while somebody is inside `watched`. Of what is `traced`, the last five minutes
+    are kept.
+    """
+
+    def __init__(self, services: Services, traced: Traced) -> None:
         self._services = services
-        self._readings: deque[Reading] = deque(maxlen=KEPT)
+        self._traced = traced
+        self._readings: deque[Reading] = deque(maxlen=SMOOTHED_OVER + 1)
+        self._trace: deque[Point] = deque(maxlen=TRACED)
         self._watchers = 0
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._taken = 0
-        self._slow: Mapping[str, Sequence[DeadLetterGroup]] = {}
+        self._groups: Mapping[str, Sequence[DeadLetterGroup]] = {}
+        self._states: OrderStates | None = None
 
     @property
     def readings(self) -> Sequence[Reading]:
         """Oldest first."""
         return [*self._readings]
+
+    @property
+    def trace(self) -> Sequence[Point]:
+        """What was traced, oldest first: when (s since the epoch), then the values."""
+        return [*self._trace]
 
     @property
     def latest(self) -> Reading | None:
@@ -132,14 +148,15 @@ class Sampler:
 
     async def _take(self) -> Reading:
         if self._taken % SLOW_EVERY == 0:
-            self._slow = await self._read_groups()
+            self._groups, self._states = await asyncio.gather(self._read_groups(), self._read_states())
         self._taken += 1
         names = self._services.names
         found = await asyncio.gather(*(self._read(name) for name in names))
         counters = {name: value for _, counted in found for name, value in counted.items()}
         services = {name: reading for name, (reading, _) in zip(names, found, strict=True)}
-        reading = Reading(time.monotonic(), round(time.time() * 1000), services, counters)
+        reading = Reading(time.monotonic(), round(time.time() * 1000), services, counters, self._states)
         self._readings.append(reading)
+        self._trace.append([round(reading.wall_ms / 1000), *self._traced(self._readings)])
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
         return reading
@@ -161,7 +178,7 @@ class Sampler:
             counters["appended", row.topic, *place] = row.end
             counters["settled", row.consumer, row.topic, *place] = row.committed
         why = "; ".join(f"{part}: {problem}" for part, problem in ready["problems"].items())
-        groups = self._slow.get(name, ())
+        groups = self._groups.get(name, ())
         return ServiceReading(name, True, why, exposed[0], lag, groups, len(addresses)), counters
 
     async def _read_groups(self) -> Mapping[str, Sequence[DeadLetterGroup]]:
@@ -169,6 +186,12 @@ class Sampler:
             return await self._services.read(list[DeadLetterGroup], name, "/ops/dead-letter-groups")
 
         return (await self._services.everyone(groups)).found
+
+    async def _read_states(self) -> OrderStates | None:
+        try:
+            return await self._services.read(OrderStates, "order", "/ops/orders/states")
+        except AskError:
+            return None
 
 
 def _counted(service: str, address: str, exposition: Exposition) -> Iterator[tuple[Counter, float]]:

@@ -466,11 +466,12 @@ class Fleet:
 
 
 def _without_databases(settings: Settings) -> Settings:
-    names = (*service_names(), "bank")
-    log = Secret(settings.service_database_url("log")) if settings.transport == "postgres" else None
-    return settings.replaced(
-        database_url=None, log_database_url=log, **{f"{name}_database_url": None for name in names}
-    )
+    """The embedded server's passwords are in the home; of another server, only the log's are handed on."""
+    names = [f"{name}_database_url" for name in (*service_names(), "bank", "log")]
+    is_elsewhere = any(settings.is_given(name) for name in ("database_url", *names))
+    log = Secret(settings.service_database_url("log")) if is_elsewhere and settings.transport == "postgres" else None
+    nothing = dict.fromkeys(names, None)
+    return settings.replaced(**{**nothing, "database_url": None, "log_database_url": log})
 
 
 def _labels(options: UpOptions) -> list[tuple[str, int, str]]:

@@ -2,6 +2,9 @@
 "use strict";
 
 const KEPT = 300;
+const HEIGHT = 200;
+const TWO = (number) => String(number).padStart(2, "0");
+const clock = (seconds) => { const at = new Date(seconds * 1000); return `${TWO(at.getHours())}:${TWO(at.getMinutes())}:${TWO(at.getSeconds())}`; };
 
 function colours() {
   const style = getComputedStyle(document.documentElement);
@@ -23,13 +26,13 @@ function chart(part) {
     if (plot) plot.destroy();
     plot = new uPlot({
       width: part.clientWidth,
-      height: part.clientHeight || 220,
+      height: HEIGHT,
       cursor: { y: false, points: { size: 7 } },
       legend: { live: true },
       scales: { x: { time: true }, y: { range: (_, low, high) => [0, Math.max(5, (high || 0) * 1.15)] } },
-      axes: [{ ...axis, space: 80 }, { ...axis, size: 48 }],
+      axes: [{ ...axis, space: 90, values: (_, splits) => splits.map(clock) }, { ...axis, size: 48 }],
       series: [
-        { value: "{HH}:{mm}:{ss}" },
+        { label: "At", value: (_, value) => (value == null ? "–" : clock(value)) },
         line("Placed a second", colour.placed, 2),
         line("Completed", colour.completed, 2),
         line("Failed", colour.failed, 2),
@@ -48,7 +51,7 @@ function chart(part) {
     if (!plot) make();
     plot.setData(data);
   });
-  addEventListener("resize", () => plot && plot.setSize({ width: part.clientWidth, height: part.clientHeight || 220 }));
+  addEventListener("resize", () => plot && plot.setSize({ width: part.clientWidth, height: HEIGHT }));
   addEventListener("theme", () => plot && make());
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => plot && make());
 }
