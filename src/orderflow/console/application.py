@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import cache
+from gzip import compress
 from mimetypes import guess_type
 
 from starlette.applications import Starlette
@@ -53,12 +55,25 @@ class Console:
 
 async def _static(request: Request) -> Response:
     """A file of the package. Its address has its hash, so it never changes."""
-    root = HERE / "static"
-    path = (root / request.path_params["name"]).resolve()
-    if not path.is_relative_to(root) or not path.is_file():
+    found = _files().get(request.path_params["name"])
+    if found is None:
         raise HTTPException(404)
-    kind, _ = guess_type(path.name)
-    return Response(path.read_bytes(), media_type=kind or "text/plain", headers={"cache-control": FOR_EVER})
+    kind, content, packed = found
+    headers = {"cache-control": FOR_EVER, "vary": "accept-encoding"}
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        return Response(packed, media_type=kind, headers={**headers, "content-encoding": "gzip"})
+    return Response(content, media_type=kind, headers=headers)
+
+
+@cache
+def _files() -> Mapping[str, tuple[str, bytes, bytes]]:
+    """By name: its type, and its bytes as they are and packed. Pages are not packed: they hold a secret (BREACH)."""
+    root = HERE / "static"
+    contents = {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*.*")}
+    return {
+        name: (guess_type(name)[0] or "text/plain", content, compress(content, mtime=0))
+        for name, content in contents.items()
+    }
 
 
 @asynccontextmanager
