@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ ON_HAND_MAX = 1_000_000_000
 PAGE = 500
 UNFINISHED = "unfinished"
 POINTS = ("p50", "p90", "p99", "max")
+BLOCK = "\N{FULL BLOCK}"
+BAR_MAX = 40
 
 
 @click.command()
@@ -201,6 +204,7 @@ def parts(tally: Tally, wish: Wish) -> Iterator[RenderableType]:
     yield ""
     yield _latencies(shown)
     yield ""
+    yield from _chart(tally)
     rates, seconds = shown["rates"], shown["seconds"]
     yield text(
         f"{tally.placed} orders accepted in {seconds['placing']:.1f} s ({rates['accepted_per_s']:g} a second), "
@@ -236,6 +240,42 @@ def _latencies(shown: Mapping[str, Any]) -> RenderableType:
         for name, measured in lines
     ]
     return table(("latency", *POINTS, "measured"), rows, right=(*POINTS, "measured"))
+
+
+def _chart(tally: Tally) -> Iterator[RenderableType]:
+    """How the latencies of the sample and the ends of all orders are spread."""
+    ends = Counter(_end(order.status, order.reason) for order in tally.orders.values())
+    if tally.final_s:
+        yield _bars("POST until final", _spread(tally.final_s))
+        yield ""
+    if ends:
+        yield _bars("how they ended", ends.most_common())
+        yield ""
+
+
+def _spread(seconds: Sequence[float]) -> list[tuple[str, int]]:
+    """How many took how long, in steps of 1, 2 and 5, from the fastest to the slowest."""
+    steps = [digit * 10.0**power for power in range(6) for digit in (1, 2, 5)]
+    counted = Counter(bisect_left(steps, each * 1000) for each in seconds)
+    return [
+        (f"up to {duration(steps[at])}" if at < len(steps) else f"over {duration(steps[-1])}", counted[at])
+        for at in range(min(counted), max(counted) + 1)
+    ]
+
+
+def _bars(title: str, counts: Sequence[tuple[str, int]]) -> RenderableType:
+    """A line for each, as long as its share."""
+    whole, most = sum(count for _, count in counts), max(count for _, count in counts)
+    rows = [
+        (
+            label,
+            text(BLOCK * max(1 if count else 0, round(BAR_MAX * count / most)), "cyan"),
+            count,
+            f"{count / whole:.0%}",
+        )
+        for label, count in counts
+    ]
+    return table((title, "", "count", "share"), rows, right=("count", "share"))
 
 
 def _end(status: str | None, reason: str) -> str:

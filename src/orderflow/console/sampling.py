@@ -106,6 +106,11 @@ class Sampler:
         return [*self._trace]
 
     @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing is asked."""
+        return self._task is None
+
+    @property
     def latest(self) -> Reading | None:
         return self._readings[-1] if self._readings else None
 
