@@ -71,7 +71,7 @@ async def test_an_edit_is_shown_before_it_is_stored_and_a_letter_given_up(
     poison(system, "trent")
     order_id = await shop.place("SKU-ESPRESSO-CUP", customer="trent")
     await page.goto(f"/orders/{order_id}")
-    await expect(page.get_by_role("status").filter(has_text="gave up on an event")).to_be_visible()
+    await expect(page.get_by_role("status").filter(has_text="it was given up after 6 tries")).to_be_visible()
     await page.get_by_role("link", name="See the event").click()
 
     await page.get_by_text("Edit the payload").click()

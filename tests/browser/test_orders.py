@@ -23,9 +23,14 @@ async def test_an_order_is_placed_and_watched_to_its_end(page: Page) -> None:
 
     await page.wait_for_url(ORDER)
     await expect(page.get_by_role("status").filter(has_text="The order is complete")).to_be_visible()
-    timeline = page.get_by_role("list").filter(has_text="told the customer")
-    for said in ("OrderPlaced", "CAPTURED", "StockReserved"):
+    timeline = page.get_by_role("list").filter(has_text="PENDING")
+    for said in (
+        "payment handled: OrderPlaced",
+        "inventory handled: PaymentSucceeded",
+        "COMPLETED, by StockReserved",
+    ):
         await expect(timeline.get_by_text(said)).to_be_visible()
+    await expect(page.get_by_text("is complete and will be sent to you")).to_be_visible()
     records = page.get_by_role("table").filter(has_text="Partition @ offset")
     for event in ("OrderPlaced", "PaymentSucceeded", "StockReserved"):
         await expect(records.get_by_role("cell", name=event, exact=True)).to_be_visible()

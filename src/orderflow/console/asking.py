@@ -34,11 +34,14 @@ UNREADABLE = "The {name} service answered in a form that this release cannot rea
 
 
 class AskError(Exception):
-    """A question that was not answered. Its text says what was wrong and what to do. `status` 0: nobody answered."""
+    """A question that was not answered. Its text says what was wrong and what to do. `status` 0: nobody answered;
+    `silent`: somebody was there, and said nothing in time.
+    """
 
-    def __init__(self, message: str, status: int = 0) -> None:
+    def __init__(self, message: str, status: int = 0, *, silent: bool = False) -> None:
         super().__init__(message)
         self.status = status
+        self.silent = silent
 
     @property
     def is_missing(self) -> bool:
@@ -185,7 +188,8 @@ class Services:
         except httpx2.TimeoutException:
             raise AskError(
                 f"The {name} service did not answer within {timeout_s:g} s. See why on Health, or with: "
-                f"orderflow logs {name}"
+                f"orderflow logs {name}",
+                silent=True,
             ) from None
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError):
             raise AskError(

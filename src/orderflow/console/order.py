@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -17,38 +17,32 @@ from starlette.routing import Route
 from orderflow.console.asking import AskError, Replies, converted
 from orderflow.console.live import Parts
 from orderflow.console.pages import Pages
-from orderflow.console.showing import moment
 from orderflow.console.topics import LOOKED_MAX, Log, records_of
 from orderflow.core.operations.model import DeadLetter, DeadLetterPage
 from orderflow.core.operations.repairing import Said, Standing
+from orderflow.diagnosis.causes import Explanation, explain
+from orderflow.diagnosis.evidence import (
+    NoAnswerError,
+    Observations,
+    Subscriber,
+    ask_key,
+    ask_order,
+    ask_service,
+    consumers_of,
+)
+from orderflow.registry import service_names, service_of
 from orderflow.services.order.storage import OrderDetails
 
-WATCH_EVERY_S = 0.5
+WATCH_EVERY_S = 1.0
 SETTLED_S = 5.0
-TONES: Mapping[str, str] = {
-    "COMPLETED": "good",
-    "FAILED": "bad",
-    "PAID": "info",
-    "CAPTURED": "good",
-    "DECLINED": "bad",
-}
-
-
-class TimelineEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A line of the timeline: when, at which service, what, and the event that caused or says it."""
-
-    at: datetime
-    service: str
-    what: str
-    detail: str = ""
-    tone: str = "quiet"
 
 
 @dataclass(frozen=True, slots=True)
 class OrderWhole:
-    """An order, and what each service has of it."""
+    """An order, what each service has of it, and why it is where it is."""
 
     order: OrderDetails
+    explained: Explanation
     payment: Any
     notifications: Sequence[Any]
     standing: Replies[Standing]
@@ -69,70 +63,11 @@ class OrderWhole:
         """The events that each service stands for, by its rows."""
         return [(name, each) for name, standing in self.standing.found.items() for each in standing.said]
 
-    @property
-    def asks(self) -> Sequence[tuple[str, str]]:
-        """What is open at the outside world."""
-        return [(name, each) for name, standing in self.standing.found.items() for each in standing.asks]
 
-    @property
-    def timeline(self) -> Sequence[TimelineEntry]:
-        return sorted(self._entries(), key=lambda entry: entry.at)
-
-    def _entries(self) -> Iterator[TimelineEntry]:
-        for step in self.order.history:
-            yield TimelineEntry(
-                at=step.at,
-                service="order",
-                what=f"refund {step.refund}" if step.refund else str(step.status),
-                detail=step.event + (f": {step.reason}" if step.reason else ""),
-                tone="warn" if step.refund in {"due", "refused"} else TONES.get(step.status, "quiet"),
-            )
-        if self.payment:
-            yield from self._paid(self.payment)
-        for each in self.notifications:
-            at = moment(each["at"])
-            yield TimelineEntry(at=at, service="notification", what="told the customer", detail=each["text"])
-        for name, letter in self.waiting:
-            tone = "bad" if letter.state == "dead" else "warn"
-            at = letter.last_failed_at or letter.parked_at
-            detail = f"{letter.event_type} {letter.error}"
-            yield TimelineEntry(at=at, service=name, what=str(letter.state), detail=detail, tone=tone)
-
-    @staticmethod
-    def _paid(payment: Any) -> Iterator[TimelineEntry]:
-        began, changed, status = moment(payment["created_at"]), moment(payment["changed_at"]), payment["status"]
-        yield TimelineEntry(at=began, service="payment", what="asks the bank", detail=payment["payment_method"])
-        if changed > began or status != "CHARGING":
-            detail = payment["reason"] or payment["charge_reference"] or ""
-            yield TimelineEntry(
-                at=changed, service="payment", what=status, detail=detail, tone=TONES.get(status, "warn")
-            )
-
-    @property
-    def next_step(self) -> tuple[str, str]:
-        """A sentence on what comes next and who owes it, and its tone."""
-        order = self.order
-        if self.waiting:
-            name, letter = self.waiting[0]
-            if letter.state == "dead":
-                return f"The {name} service gave up on an event of this order. It waits for you.", "bad"
-            return f"The {name} service failed on an event of this order and tries it again by itself.", "warn"
-        if self.asks:
-            return (
-                "The bank has been asked and has not answered yet. The payment service asks again by itself.",
-                "info",
-            )
-        if order.status == "PENDING":
-            return "The payment service owes the next step: it hears of the order and asks the bank.", "info"
-        if order.status == "PAID":
-            return "The inventory service owes the next step: it sets the goods aside.", "info"
-        if order.refund == "due":
-            return "The goods were out of stock. The payment service owes the refund.", "warn"
-        if order.refund == "refused":
-            return "The bank refuses the refund. Settle it with: orderflow payment settle", "bad"
-        if order.status == "FAILED":
-            return "The order has ended, and nothing is owed.", "quiet"
-        return "The order is complete: paid, and the goods are set aside.", "good"
+@cache
+def _consumers() -> Sequence[Subscriber]:
+    """Who reads what. The services' declarations are loaded when an order is first looked at."""
+    return consumers_of(map(service_of, service_names()))
 
 
 class OrderArea:
@@ -157,8 +92,9 @@ class OrderArea:
     async def view(self, order_id: UUID) -> OrderWhole:
         """All that the services know of an order. Raises AskError: the order service does not know it."""
         path = f"/{order_id}"
-        order, payment, told, standing, letters = await asyncio.gather(
+        order, explained, payment, told, standing, letters = await asyncio.gather(
             self._services.get("order", f"/orders{path}"),
+            self._explained(str(order_id)),
             self._unless_missing("payment", f"/payments{path}"),
             self._unless_missing("notification", "/notifications", {"order_id": str(order_id)}),
             self._services.everyone(lambda name: self._services.read(Standing, name, f"/ops/repairs{path}")),
@@ -166,11 +102,41 @@ class OrderArea:
         )
         return OrderWhole(
             order=converted(OrderDetails, "order", order),
+            explained=explained,
             payment=payment,
             notifications=(told or {}).get("notifications", ()),
             standing=standing,
             letters=letters,
         )
+
+    async def _explained(self, order_id: str) -> Explanation:
+        loop, names = asyncio.get_running_loop(), self._services.names
+
+        def ask(name: str, path: str) -> Any:
+            return asyncio.run_coroutine_threadsafe(self._answer(name, path), loop).result()
+
+        asked = [asyncio.to_thread(ask_service, ask, name) for name in names]
+        services, order = await asyncio.gather(asyncio.gather(*asked), asyncio.to_thread(ask_order, ask, order_id))
+        there = [each.name for each in services if not each.away]
+        keys = await asyncio.gather(*(asyncio.to_thread(ask_key, ask, name, order_id) for name in there))
+        evidence = Observations(
+            order_id=order_id,
+            order=order,
+            services={each.name: each for each in services},
+            keys=dict(zip(there, keys, strict=True)),
+        )
+        return explain(evidence, _consumers(), datetime.now(UTC))
+
+    async def _answer(self, name: str, path: str) -> Any:
+        """Raises NoAnswerError."""
+        try:
+            if path == "/metrics":
+                return await self._services.scrape(name, self._services.operators_url(name))
+            if path.startswith("/orders/"):
+                return await self._services.get(name, path)
+            return await self._services.inspect(name, path)
+        except AskError as error:
+            raise NoAnswerError(str(error), silent=error.silent) from error
 
     async def _letters(self, name: str, order_id: UUID) -> Sequence[DeadLetter]:
         asked = {"key": str(order_id), "state": "all", "limit": 50}

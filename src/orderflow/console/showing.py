@@ -115,6 +115,15 @@ def kind(event_type: str) -> str:
     return plain(head if head and version.isdigit() else name, 80) or "undecodable"
 
 
+def tone(what: str) -> str:
+    """Of a moment of the timeline."""
+    if "gave up" in what or " dead: " in what or what.startswith("FAILED"):
+        return "bad"
+    if "parked" in what or "held" in what or "refund" in what:
+        return "warn"
+    return "good" if what.startswith("COMPLETED") else "info" if what.startswith("PAID") else "quiet"
+
+
 def _asset_versions() -> Mapping[str, str]:
     files = (HERE / "static").rglob("*.*")
     return {
@@ -132,7 +141,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    for each in (ago, clock, duration, exact, kind, moment, money, number, plain, pretty, short):
+    for each in (ago, clock, duration, exact, kind, moment, money, number, plain, pretty, short, tone):
         made.filters[each.__name__] = each
     versions = _asset_versions()
 
