@@ -30,7 +30,7 @@ function chart(part) {
       cursor: { y: false, points: { size: 7 } },
       legend: { live: true },
       scales: { x: { time: true }, y: { range: (_, low, high) => [0, Math.max(5, (high || 0) * 1.15)] } },
-      axes: [{ ...axis, space: 90, values: (_, splits) => splits.map(clock) }, { ...axis, size: 48 }],
+      axes: [{ ...axis, space: 90, size: 32, values: (_, splits) => splits.map(clock) }, { ...axis, size: 48 }],
       series: [
         { label: "At", value: (_, value) => (value == null ? "–" : clock(value)) },
         line("Placed a second", colour.placed, 2),
