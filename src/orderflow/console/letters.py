@@ -72,7 +72,7 @@ class LettersArea:
         name = self._service(request)
         given = {key: request.query_params.get(key, "") for key in ("state", "fingerprint", "after")}
         page = await self._page(name, given)
-        groups = await self._services.read(list[DeadLetterGroup], name, "/ops/dead-letter-groups")
+        groups = await self._groups(name) if given["fingerprint"] else ()
         group = next((each for each in groups if each.fingerprint == given["fingerprint"]), None)
         return self._pages.html(request, "group.html", name=name, page=page, group=group, given=given)
 
@@ -127,14 +127,16 @@ class LettersArea:
     async def _page(self, name: str, asked: Any, limit: int = PAGE) -> DeadLetterPage:
         return await self._services.read(DeadLetterPage, name, PATH, {**asked, "limit": limit})
 
-    async def _overview(self) -> Overview:
-        async def groups(name: str) -> Sequence[DeadLetterGroup]:
-            return await self._services.read(list[DeadLetterGroup], name, "/ops/dead-letter-groups")
+    async def _groups(self, name: str) -> Sequence[DeadLetterGroup]:
+        return await self._services.read(list[DeadLetterGroup], name, "/ops/dead-letter-groups")
 
+    async def _overview(self) -> Overview:
         async def replays(name: str) -> Sequence[Replay]:
             return await self._services.read(list[Replay], name, "/ops/replays", {"limit": REPLAYS_SHOWN})
 
-        grouped, replayed = await asyncio.gather(self._services.everyone(groups), self._services.everyone(replays))
+        grouped, replayed = await asyncio.gather(
+            self._services.everyone(self._groups), self._services.everyone(replays)
+        )
         found = [(name, group) for name, each in grouped.found.items() for group in each]
         begun = [(name, replay) for name, each in replayed.found.items() for replay in each]
         found.sort(key=lambda named: -named[1].count)

@@ -26,6 +26,7 @@ from orderflow.services.order.storage import OrderPage, to_cursor
 
 PAGE = 25
 LIVE_EVERY_S = 1.0
+ID_DIGITS = 32
 DIGITS = re.compile(r"[0-9a-f]{6,32}")
 AGES: Mapping[str, timedelta] = {
     "1m": timedelta(minutes=1),
@@ -85,7 +86,7 @@ class OrderSearch:
     def asked(self) -> Mapping[str, Any]:
         """Of the order service."""
         if self.digits is not None:
-            return {"id_ends": self.digits[-31:] if len(self.digits) < 32 else self.digits, "limit": PAGE}
+            return {"id_ends": self.digits, "limit": PAGE}
         cursor = self.cursor
         if self.age and not cursor:
             until_ms = round((datetime.now(UTC) - AGES[self.age]).timestamp() * 1000)
@@ -107,6 +108,8 @@ class OrdersArea:
 
     async def listed(self, request: Request) -> Response:
         search = OrderSearch.of(request)
+        if search.digits and len(search.digits) == ID_DIGITS:
+            return RedirectResponse(f"/orders/{UUID(search.digits)}", 303)
         found = await self._found(search)
         if search.digits and len(found.orders) == 1:
             return RedirectResponse(f"/orders/{found.orders[0].id}", 303)
