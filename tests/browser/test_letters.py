@@ -94,3 +94,13 @@ async def test_an_edit_is_shown_before_it_is_stored_and_a_letter_given_up(
     await page.get_by_role("button", name="Discard").click()
     await page.wait_for_url("**/dead-letters")
     await clear_faults(page)
+
+
+async def test_the_demo_leaves_orders_to_explain(page: Page, system: System) -> None:
+    done = system.command("demo", "--orders", "60", "--faults", "--timeout", "120")
+    assert done.returncode == 0, done.stderr
+    assert "orders are stuck, on purpose" in done.stdout
+    await page.goto("/dead-letters")
+    faulty = page.get_by_role("row").filter(has_text="InjectedFaultError").first
+    await expect(faulty).to_be_visible()
+    assert system.command("fault", "clear", "--all").returncode == 0

@@ -9,11 +9,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from orderflow.cli.dlt.acting import act
 from orderflow.cli.errors import CliError, ExitCode, TimeUpError, UnreachableError
+from orderflow.cli.fault import require_game_day
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.load import COMPLETED, FAILED, Tally, Wish, percentiles, perform
 from orderflow.cli.output import joined, text
@@ -31,6 +34,15 @@ PLENTY = 1_000_000
 ON_HAND_MAX = 1_000_000_000
 PAGE = 500
 UNFINISHED = "unfinished"
+PATIENCE_S = 10.0
+FAULTS: Mapping[str, Mapping[str, str]] = {
+    "payment": {"event_type": "OrderPlaced", "value": "SKU-DESK-LAMP"},
+    "inventory": {"event_type": "PaymentSucceeded", "value": "SKU-WALL-CLOCK"},
+}
+STUCK = (
+    "{count} orders are stuck, on purpose. See them on the page, or with: orderflow stuck. When you have seen "
+    "enough: orderflow fault clear --all, then: orderflow dlt replay --all"
+)
 POINTS = ("p50", "p90", "p99", "max")
 BLOCK = "\N{FULL BLOCK}"
 BAR_MAX = 40
@@ -49,9 +61,16 @@ BAR_MAX = 40
     type=click.FloatRange(0, min_open=True),
     help="Seconds for all of it.  [default: 120, and what sending takes: 1 for each 100 orders, or by --rate]",
 )
+@click.option("--faults", is_flag=True, help="Let some get stuck, to explain and replay; needs `up --game-day`.")
 @session_options
 def demo(
-    session: Session, orders: int, rate: float | None, concurrency: int, seed: int, timeout_s: float | None
+    session: Session,
+    orders: int,
+    rate: float | None,
+    concurrency: int,
+    seed: int,
+    timeout_s: float | None,
+    faults: bool,
 ) -> None:
     """Place many orders, follow them to their end, and sum up.
 
@@ -60,32 +79,46 @@ def demo(
     they are missing or run short. Ctrl-C ends it with the summary so far, and so does --timeout. Where no
     terminal is, standard error says every few seconds how far it is (with --json nothing).
 
-    Exit code: 0 all accepted and final, 1 some were not accepted, 3 nothing answers (any more), 6 not all accepted
-    and final in time, 130 interrupted.
+    With --faults two services fail on some orders for good, so that there is something to see on the page and to
+    mend. The faults stay until they are cleared.
+
+    Exit code: 0 all accepted and final (with --faults: but for those), 1 some were not accepted, 3 nothing answers
+    (any more), 6 not all accepted and final in time, 130 interrupted.
 
     \b
     orderflow demo
     orderflow demo --orders 5000
     orderflow demo --orders 3000 --rate 50
+    orderflow demo --orders 2000 --faults
     orderflow demo --orders 1000 --json | jq .final_ms
     """
     limit_s = timeout_s or USUAL_S + orders / (rate or USUAL_RATE)
     deadline = time.monotonic() + limit_s
     with progress_of(orders, hidden=session.out.as_json) as told:
-        _within(limit_s, lambda: _prepare(session, orders))
+        _within(limit_s, lambda: _prepare(session, orders, faults=faults))
         left_s = max(0.0, deadline - time.monotonic())
         wish = Wish(orders=orders, rate=rate, concurrency=concurrency, seed=seed, timeout_s=left_s)
+        wish = replace(wish, patience_s=PATIENCE_S) if faults else wish
         url = session.running.service_url("order")
         tally = perform(url, wish, told)
     if session.out.as_json:
         session.out.document(document(tally, wish))
     else:
         session.out.show(*parts(tally, wish))
+    if faults and not tally.errors and not tally.lost_contact and not tally.interrupted:
+        if not session.out.as_json:
+            session.out.show(text(STUCK.format(count=len(tally.unfinished)), "bold magenta"))
+        return
     _conclude(tally, url, limit_s)
 
 
-def _prepare(session: Session, orders: int) -> None:
-    """See that the services answer, and put in what will be ordered. Raises CliError."""
+def _prepare(session: Session, orders: int, *, faults: bool) -> None:
+    """See that the services answer, and put in what will be ordered, and the faults. Raises CliError."""
+    for service, wanted in FAULTS.items() if faults else ():
+        with session.client(service) as client:
+            require_game_day(client)
+            if not client.get("/ops/faults")["faults"]:
+                act(client, "POST", "/ops/faults", {"field": "sku", "error": "permanent", **wanted})
     with session.client("order") as client:
         client.get("/orders", {"limit": 1})
     with session.client("inventory") as client:
