@@ -43,6 +43,7 @@ def console(port: int | None, home: Path | None, control_pipe: bool) -> None:
     from orderflow.console.asking import Services
     from orderflow.core.transport import TransportUnavailableError
     from orderflow.http.server import CannotListenError
+    from orderflow.runtime.lifetime import announce_on_stdout
 
     settings = load_settings(home)
     services = Services(settings.home, lambda: as_running(load_settings(home)))
@@ -58,7 +59,7 @@ def console(port: int | None, home: Path | None, control_pipe: bool) -> None:
     wanted = settings.console_port if port is None else port
 
     def ready(served: int) -> None:
-        process.announce_on_stdout({"ready": True, "service": "console", "port": served, "pid": os.getpid()})
+        announce_on_stdout({"ready": True, "service": "console", "port": served, "pid": os.getpid()})
 
     may_move = port is None and not settings.is_given("console_port")
     try:

@@ -39,7 +39,11 @@ class Console:
         parts = (*(area.routes(self._pages) for area in areas), order.routes(self._pages, log))
         starlette = Starlette(
             routes=[Route("/static/{name:path}", _static), *(route for routes in parts for route in routes)],
-            exception_handlers={AskError: self._pages.sorry, HTTPException: self._pages.sorry},
+            exception_handlers={
+                AskError: self._pages.sorry,
+                HTTPException: self._pages.sorry,
+                Exception: self._pages.broken,
+            },
         )
         self.asgi: Asgi = Guard(starlette, hosts)
 

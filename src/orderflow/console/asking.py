@@ -17,10 +17,11 @@ import httpx2
 import msgspec
 
 from orderflow.local import state
+from orderflow.local.errors import LocalError
 from orderflow.local.home import Home
 from orderflow.local.state import State
 from orderflow.registry import service_names
-from orderflow.settings import Settings
+from orderflow.settings import Settings, SettingsError
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -83,13 +84,16 @@ class Services:
 
     @property
     def settings(self) -> Settings:
-        """With the addresses of what runs. Raises SettingsError, LocalError."""
+        """With the addresses of what runs. Raises AskError: they cannot be read."""
         try:
             noted_at = self._home.state.stat().st_mtime_ns
         except OSError:
             noted_at = 0
         if self._settings is None or noted_at != self._noted_at:
-            self._settings, self._noted_at = self._places(), noted_at
+            try:
+                self._settings, self._noted_at = self._places(), noted_at
+            except (SettingsError, LocalError) as error:
+                raise AskError(f"The settings of {self._home.path} cannot be read: {error}") from error
         return self._settings
 
     def state(self) -> State | None:

@@ -14,14 +14,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from orderflow.console.asking import AskError, Replies, converted
+from orderflow.console.asking import AskError, converted
 from orderflow.console.live import Parts
 from orderflow.console.pages import Pages
 from orderflow.console.topics import LOOKED_MAX, Log, records_of
-from orderflow.core.operations.model import DeadLetter, DeadLetterPage
-from orderflow.core.operations.repairing import Said, Standing
+from orderflow.core.operations.model import DeadLetter
+from orderflow.core.operations.repairing import Said
 from orderflow.diagnosis.causes import Explanation, explain
 from orderflow.diagnosis.evidence import (
+    KeyEvidence,
     NoAnswerError,
     Observations,
     Subscriber,
@@ -45,13 +46,12 @@ class OrderWhole:
     explained: Explanation
     payment: Any
     notifications: Sequence[Any]
-    standing: Replies[Standing]
-    letters: Replies[Sequence[DeadLetter]]
+    keys: Mapping[str, KeyEvidence]
 
     @property
     def waiting(self) -> Sequence[tuple[str, DeadLetter]]:
         """The events of the order that wait, with the service at which they do."""
-        return [(name, letter) for name, letters in self.letters.found.items() for letter in letters]
+        return [(name, letter) for name, key in self.keys.items() for letter in key.letters]
 
     @property
     def is_settled(self) -> bool:
@@ -61,7 +61,7 @@ class OrderWhole:
     @property
     def said(self) -> Sequence[tuple[str, Said]]:
         """The events that each service stands for, by its rows."""
-        return [(name, each) for name, standing in self.standing.found.items() for each in standing.said]
+        return [(name, each) for name, key in self.keys.items() for each in key.said]
 
 
 @cache
@@ -92,24 +92,21 @@ class OrderArea:
     async def view(self, order_id: UUID) -> OrderWhole:
         """All that the services know of an order. Raises AskError: the order service does not know it."""
         path = f"/{order_id}"
-        order, explained, payment, told, standing, letters = await asyncio.gather(
+        order, (explained, keys), payment, told = await asyncio.gather(
             self._services.get("order", f"/orders{path}"),
             self._explained(str(order_id)),
             self._unless_missing("payment", f"/payments{path}"),
             self._unless_missing("notification", "/notifications", {"order_id": str(order_id)}),
-            self._services.everyone(lambda name: self._services.read(Standing, name, f"/ops/repairs{path}")),
-            self._services.everyone(lambda name: self._letters(name, order_id)),
         )
         return OrderWhole(
             order=converted(OrderDetails, "order", order),
             explained=explained,
             payment=payment,
             notifications=(told or {}).get("notifications", ()),
-            standing=standing,
-            letters=letters,
+            keys=keys,
         )
 
-    async def _explained(self, order_id: str) -> Explanation:
+    async def _explained(self, order_id: str) -> tuple[Explanation, Mapping[str, KeyEvidence]]:
         loop, names = asyncio.get_running_loop(), self._services.names
 
         def ask(name: str, path: str) -> Any:
@@ -118,14 +115,15 @@ class OrderArea:
         asked = [asyncio.to_thread(ask_service, ask, name) for name in names]
         services, order = await asyncio.gather(asyncio.gather(*asked), asyncio.to_thread(ask_order, ask, order_id))
         there = [each.name for each in services if not each.away]
-        keys = await asyncio.gather(*(asyncio.to_thread(ask_key, ask, name, order_id) for name in there))
+        found = await asyncio.gather(*(asyncio.to_thread(ask_key, ask, name, order_id) for name in there))
+        keys = dict(zip(there, found, strict=True))
         evidence = Observations(
             order_id=order_id,
             order=order,
             services={each.name: each for each in services},
-            keys=dict(zip(there, keys, strict=True)),
+            keys=keys,
         )
-        return explain(evidence, _consumers(), datetime.now(UTC))
+        return explain(evidence, _consumers(), datetime.now(UTC)), keys
 
     async def _answer(self, name: str, path: str) -> Any:
         """Raises NoAnswerError."""
@@ -137,11 +135,6 @@ class OrderArea:
             return await self._services.inspect(name, path)
         except AskError as error:
             raise NoAnswerError(str(error), silent=error.silent) from error
-
-    async def _letters(self, name: str, order_id: UUID) -> Sequence[DeadLetter]:
-        asked = {"key": str(order_id), "state": "all", "limit": 50}
-        page = await self._services.read(DeadLetterPage, name, "/ops/dead-letters", asked)
-        return page.dead_letters
 
     async def _unless_missing(self, name: str, path: str, parameters: Mapping[str, Any] | None = None) -> Any:
         """None where there is none, or nobody answers: the rest is shown all the same."""

@@ -21,6 +21,7 @@ from orderflow.console.live import Parts, Streams
 from orderflow.console.sampling import Sampler
 
 EXPIRED = "The console was started anew since this page was loaded. Reload the page and try again."
+DEFECT = "The page met a defect ({name}). Its log, logs/console.stderr.log in the home, says where."
 NO_PAGE = "There is no such page. The menu leads to all that there is."
 HTMX = json.dumps(
     {
@@ -65,6 +66,10 @@ class Pages:
 
     def stream(self, parts: AsyncIterator[Parts]) -> Response:
         return self.streams.answer(parts)
+
+    async def broken(self, request: Request, error: Exception) -> Response:
+        """A defect of ours: the page says so, and whoever called is told as well, for the log."""
+        return self.html(request, "problem.html", 500, said=DEFECT.format(name=type(error).__name__), code=500)
 
     async def sorry(self, request: Request, error: Exception) -> Response:
         """An answer that says what is wrong and what to do."""

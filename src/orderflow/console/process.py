@@ -16,10 +16,9 @@ from orderflow.core.timing import system_random
 from orderflow.http.application import Application, ApplicationState, Receive, Scope, Send
 from orderflow.http.protocol import HttpLimits
 from orderflow.http.server import CannotListenError, HttpServer, listen
-from orderflow.runtime.lifetime import announce_on_stdout, stop_on_end_of_input, stop_on_signals
+from orderflow.runtime.lifetime import stop_on_end_of_input, stop_on_signals
 
 HOST = "127.0.0.1"
-USUAL_PORT = 8000
 NAMES = ("127.0.0.1", "localhost", "[::1]")
 CONNECTIONS_MAX = 256
 DRAIN_S = 2.0
@@ -76,6 +75,3 @@ def run(
         import uvloop
 
         uvloop.run(serving)
-
-
-__all__ = ["announce_on_stdout", "run"]

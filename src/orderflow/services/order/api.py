@@ -501,7 +501,7 @@ class OrderApi:
         return Reply(body=await self._orders.page(status, before, limit))
 
     async def states(self, _: Request[None]) -> Reply:
-        """GET /ops/orders/states"""
+        """GET /orders/states"""
         return Reply(body=await self._orders.states())
 
     async def _submit(self, order: NewOrder, traceparent: str, key: str | None = None) -> Reply:
@@ -586,7 +586,7 @@ def _page(api: OrderApi) -> Operation:
 def _states(api: OrderApi) -> Operation:
     return Operation(
         method="GET",
-        path="/ops/orders/states",
+        path="/orders/states",
         summary="How many orders are under way, and how long orders stay in each state",
         description=(
             "Orders that are PENDING or PAID are counted, up to a bound. How long states last is taken from the "
