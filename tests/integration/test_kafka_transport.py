@@ -39,7 +39,7 @@ from tests.unit.core.world import World, poisoned
 
 @pytest.fixture
 async def transport(kafka: KafkaServer) -> AsyncIterator[KafkaTransport]:
-    transport = await KafkaTransport.connect(kafka.bootstrap, request_timeout_s=5.0)
+    transport = await KafkaTransport.connect(kafka.bootstrap, request_timeout_s=60.0)
     yield transport
     await transport.close()
 
@@ -145,20 +145,21 @@ async def test_a_producer_that_failed_is_replaced_and_the_order_holds(
     topic = f"topic-{uuid4().hex[:12]}"
     await transport.create_topics([TopicSettings(topic, 1)])
     impatient = await KafkaTransport.connect(kafka.bootstrap, delivery_timeout_s=1.0)
-    await impatient.append(numbered(topic, 3))
+
+    async def appended(start: int) -> bool:
+        try:
+            await impatient.append(numbered(topic, 3, start=start))
+        except TransportUnavailableError:
+            return False
+        return True
+
+    await eventually(lambda: appended(0))
     kafka.crash()
     with pytest.raises(TransportUnavailableError):
         await impatient.append(numbered(topic, 3, start=3))
     kafka.start()
 
-    async def appended() -> bool:
-        try:
-            await impatient.append(numbered(topic, 3, start=3))
-        except TransportUnavailableError:
-            return False
-        return True
-
-    await eventually(appended, timeout_s=60)
+    await eventually(lambda: appended(3), timeout_s=60)
     found = numbers(await transport.read(topic, 0, 0, 100))
     assert list(dict.fromkeys(found)) == list(range(6))
     await impatient.close()

@@ -78,7 +78,7 @@ class Shop:
             said = await asyncio.to_thread(self._server.execute, statement, self._database)
             return said.strip() == str(count)
 
-        await eventually(found, timeout_s=30, every_s=0.1)
+        await eventually(found, every_s=0.1)
 
     def judged(self) -> list[Signal]:
         return [signal for signal in self.seen if isinstance(signal, OutageJudged)]

@@ -161,7 +161,7 @@ async def over(engine: Engine, number: int) -> Replay:
         replay = await engine.recovery.find_replay(number)
         return replay if replay.state is not ReplayState.RUNNING else None
 
-    replay = await eventually(look, timeout_s=30)
+    replay = await eventually(look)
     assert replay is not None
     return replay
 
@@ -241,8 +241,9 @@ async def test_live_traffic_is_not_waited_for_and_a_cancelled_rehearsal_holds_no
         with pytest.raises(asyncio.CancelledError):
             await rehearsing
         await eventually(lambda: shop.asked(waits) == "0")
-        monkeypatch.setattr("orderflow.core.operations.rehearsal.LOCK_WAIT_S", 0.2)
-        busy = await recovery.rehearse(DEAD)
+        with monkeypatch.context() as hasty:
+            hasty.setattr("orderflow.core.operations.rehearsal.LOCK_WAIT_S", 0.2)
+            busy = await recovery.rehearse(DEAD)
 
     assert told(busy) == [("OrderPlaced", "busy")]
     assert told(await recovery.rehearse(DEAD)) == [("OrderPlaced", "succeeds")]

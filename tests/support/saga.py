@@ -91,7 +91,7 @@ async def running(
             yield client
     finally:
         stop.set()
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, 60)
 
 
 class Wire:

@@ -14,7 +14,6 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
 from orderflow.core import cloudevents, identity
@@ -22,7 +21,7 @@ from orderflow.core.dead_letters import FLOW_STATUS, Dead, FlowEvent, Parked, Re
 from orderflow.core.failures import PERMANENT, InfrastructureError, describe
 from orderflow.core.inbox import Failure, InboxEntry, InboxState, ParkedEvent
 from orderflow.core.incoming import Incoming, Result, to_park
-from orderflow.core.messages import Envelope, Event, Message
+from orderflow.core.messages import Envelope, Event, Message, encode
 from orderflow.core.retry import Backoff, RetryPolicy
 from orderflow.core.service import Decision, Handler, RefusedError, Rows, Service
 from orderflow.core.store import Act, Changes, OpenIntent, OutboxRecord, Snapshot, Store
@@ -41,8 +40,10 @@ class NoHandlerError(Exception):
 
 def passed_over(service: Service, incoming: Incoming) -> bool:
     """An event that the service knows and does not read."""
-    message = incoming.envelope.message if incoming.envelope else None
-    return type(message) not in service.handlers and isinstance(message, Event)
+    envelope = incoming.envelope
+    if envelope is None or type(envelope.message) in service.handlers:
+        return False
+    return isinstance(envelope.message, Event)
 
 
 def handler_of(service: Service, message: Message) -> Handler:
@@ -58,14 +59,14 @@ def encoded(decision: Decision, incoming: Incoming) -> list[bytes]:
 
     Raises KeyMismatchError, OversizedEventError.
     """
-    if not decision.events:
-        return []
+    values: list[bytes] = []
     for event in decision.events:
         if event.key != incoming.key:
             raise KeyMismatchError(f"{event.TYPE} of key {event.key!r} was caused by key {incoming.key!r}")
-    values = [msgspec.json.encode(event) for event in decision.events]
-    if any(len(value) > VALUE_MAX for value in values):
-        raise OversizedEventError(f"an event of key {incoming.key!r} has more than {VALUE_MAX} bytes")
+        value = encode(event)
+        if len(value) > VALUE_MAX:
+            raise OversizedEventError(f"an event of key {incoming.key!r} has more than {VALUE_MAX} bytes")
+        values.append(value)
     return values
 
 
@@ -88,11 +89,12 @@ def mark(changes: Changes, incoming: Incoming, state: InboxState) -> None:
 
 def finish(changes: Changes, incoming: Incoming, state: InboxState) -> None:
     """It is in its last state, under every name that it goes by, and waits no longer."""
-    mark(changes, incoming, state)
+    changes.inbox.append(InboxEntry(incoming.key, incoming.identity, incoming.event_id, state))
     if incoming.also is not None:
         event_id = incoming.envelope.id if incoming.envelope else incoming.event_id
         changes.inbox.append(InboxEntry(*incoming.also, event_id, state))
-    release(changes, incoming)
+    if incoming.parked is not None:
+        changes.released.append(incoming.parked.position)
 
 
 def release(changes: Changes, incoming: Incoming) -> None:
@@ -334,7 +336,7 @@ class Parking:
             event_type=incoming.event_type,
             **facts,
         )
-        self._publisher.publish(event, msgspec.json.encode(event), self._source, incoming)
+        self._publisher.publish(event, encode(event), self._source, incoming)
 
 
 class ParkingQuota:
@@ -411,19 +413,20 @@ class Fold:
         record, parking = incoming.record, self._parking
         if record is None:
             return self._decide(incoming)
+        name = incoming.name
         if incoming.parked is not None:
             settled = self._settled(incoming)
             if settled is not None:
                 return settled
         elif passed_over(self._service, incoming):
             return Result(incoming, Outcome.PASSED)
-        elif incoming.name in self._seen:
+        elif name in self._seen:
             return Result(incoming, Outcome.DUPLICATE)
         elif incoming.key in parking.deferred:
             return parking.defer(incoming)
         elif self._holding or incoming.key in parking.closed:
             return self._hold(incoming, record)
-        self._seen.add(incoming.name)
+        self._seen.add(name)
         if incoming.problem is not None:
             return parking.bury(incoming, record, describe(incoming.problem))
         return self._decide(incoming)
@@ -480,7 +483,8 @@ class Fold:
         self.changes.facts.extend(decision.facts)
         for event, value in zip(decision.events, values, strict=True):
             self._publisher.publish(event, value, self._source, incoming)
-        self._settle_intents(decision, incoming)
+        if decision.intents or decision.closes or intent_of(incoming) is not None:
+            self._settle_intents(decision, incoming)
         if incoming.record is not None:
             self._finish(incoming)
 
@@ -515,8 +519,6 @@ class Fold:
         """Open new intents; the one that was answered is closed, unless the decision asks it again."""
         envelope = incoming.envelope
         assert envelope is not None
-        if not decision.intents and not decision.closes and intent_of(incoming) is None:
-            return
         if envelope.intent not in [intent.key for intent in decision.intents]:
             close_intent(self.changes, incoming)
         if decision.closes:

@@ -362,7 +362,6 @@ class Engine:
         full = FailureStreak(self.service.name, streak, config.away, self._signals, self._clock, self._chance)
         return ConsumerLoop(
             subscription,
-            self.service.unread(),
             Dispatcher(consumer, self._processor, full, config.batch_max),
             transport,
             self._pacer(config.batch_max, subscription.pace_ms),

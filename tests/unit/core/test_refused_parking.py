@@ -192,7 +192,7 @@ async def test_what_no_record_is_to_blame_for_is_raised() -> None:
     world.store.refuses = lambda changes: bool(changes.parked)
 
     with pytest.raises(DataRefusedError):
-        await asyncio.wait_for(world.admit(Counted(name="k", amount=-1)), 5)
+        await asyncio.wait_for(world.admit(Counted(name="k", amount=-1)), 60)
 
 
 def is_unstorable(event: ParkedEvent) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import asyncpg
@@ -272,9 +272,10 @@ class UnitOfWork:
         self.names = (_NAME.format("open", self.hash), _NAME.format("commit", self.hash))
         self.texts = (opening.text(self.names[0]), committing.text(self.names[1]))
         self.open, self.commit = (
-            _text("call", name=name, given=", ".join(f"${n + 1}" for n in range(len(draft.given))))
+            _text("call", name=name, given=", ".join(map(_passed, draft.given, range(1, len(draft.given) + 1))))
             for name, draft in zip(self.names, (opening, committing), strict=True)
         )
+        self._opening_literals, self._committing_literals = _literals(opening.given), _literals(committing.given)
         self._loaded_at = {
             table.row_type: next(n for n, each in enumerate(opening.returned) if each[0] == f"load{place}_0")
             for place, table in enumerate(self._loads)
@@ -296,7 +297,9 @@ class UnitOfWork:
         batch = list(dict.fromkeys(key for key, _ in plan.messages))
         waiting = list(dict.fromkeys(parked.keys))
         head = [plan.consumer, plan.locks or None, keys, identities, batch, plan.depth_max]
-        return [*head, waiting or None, parked.limit, parked.due, longest_wait_ms, *loads]
+        return _written(
+            [*head, waiting or None, parked.limit, parked.due, longest_wait_ms, *loads], self._opening_literals
+        )
 
     def snapshot(self, plan: Plan, record: asyncpg.Record) -> Snapshot:
         """What the function has returned."""
@@ -349,7 +352,8 @@ class UnitOfWork:
             given[place + 1 : place + 9] = intents(changes.opened, changes.lease_ms)
         if changes.postponed:
             given[place + 9 : place + 17] = intents(changes.postponed, None)
-        return given, self._fill(given, changes)
+        apart = self._fill(given, changes)
+        return _written(given, self._committing_literals), apart
 
     def _fill(self, given: list[object], changes: Changes) -> list[Statement]:
         """Put the rows and facts in their places; returns what has none."""
@@ -506,6 +510,58 @@ def _types(sql: str, table: Table | Facts) -> list[str]:
     if missing or not count:
         raise ValueError(f"{_table_of(table)}: cast {', '.join(missing) or '$1'} to its array type, as in $1::text[]")
     return [found[number] for number in range(1, count + 1)]
+
+
+def text_literal(values: Sequence[str | None]) -> str:
+    """An array of texts as PostgreSQL writes it. Raises TypeError for what is no text."""
+    if not values:
+        return "{}"
+    try:
+        joined = '","'.join(values)  # type: ignore[arg-type]  # raises where one is None
+    except TypeError:
+        return f"{{{','.join(map(_quoted, values))}}}"
+    if "\\" in joined or joined.count('"') > 2 * (len(values) - 1):
+        return f"{{{','.join(map(_quoted, values))}}}"
+    return f'{{"{joined}"}}'
+
+
+def number_literal(values: Sequence[int | bool | None]) -> str:
+    """An array of integers or booleans as PostgreSQL writes it: but for its brackets it is JSON's."""
+    return f"{{{msgspec.json.encode(values)[1:-1].decode()}}}"
+
+
+def _quoted(value: str | None) -> str:
+    if value is None:
+        return "NULL"
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+Literal = Callable[[Any], str]
+LITERALS: Mapping[str, Literal] = {
+    "text[]": text_literal,
+    "bigint[]": number_literal,
+    "integer[]": number_literal,
+    "smallint[]": number_literal,
+    "boolean[]": number_literal,
+}
+"""What is passed as the text of an array, and cast by PostgreSQL. The driver asks of each element, in Python, whether
+it is an array itself: that costs ten times as much as the cast. UUIDs and bytes are dearer as text."""
+
+
+def _passed(kind: str, number: int) -> str:
+    return f"${number}::text::{kind}" if kind in LITERALS else f"${number}"
+
+
+def _literals(kinds: Sequence[str]) -> Sequence[tuple[int, Literal]]:
+    """Which arguments are passed so, and how."""
+    return [(place, LITERALS[kind]) for place, kind in enumerate(kinds) if kind in LITERALS]
+
+
+def _written(given: list[object], literals: Sequence[tuple[int, Literal]]) -> list[object]:
+    for place, literal in literals:
+        if given[place] is not None:
+            given[place] = literal(given[place])
+    return given
 
 
 def _text(template: str, **parts: object) -> str:

@@ -10,6 +10,7 @@ from functools import partial
 import asyncpg
 
 from orderflow.core.postgres import functions
+from orderflow.core.postgres.functions import number_literal
 from orderflow.core.postgres.sessions import Connection, LockedError, Session, connect
 from orderflow.core.store import Heard, OutboxRecord, StoreUnavailableError, beat_s, fair_share
 from orderflow.core.transport import size_of
@@ -106,7 +107,7 @@ class PostgresOutboxReader:
         self._fresh.drop(ids)
         if self.held.isdisjoint(ids):
             try:
-                await self._ask("outbox_mark_sent", list(ids))
+                await self._ask("outbox_mark_sent", number_literal(list(ids)))
             except LockedError:
                 pass
             else:
@@ -147,7 +148,7 @@ class PostgresOutboxReader:
 
     async def _mark_and_look(self, slots: Sequence[int], limit: int, sent: Sequence[int]) -> Sequence[asyncpg.Record]:
         try:
-            pending = await self._ask("outbox_mark_and_look", slots, limit, sent)
+            pending = await self._ask("outbox_mark_and_look", slots, limit, number_literal(sent))
         except LockedError:
             self.held = await self._mark_free(sent)
             pending = await self._ask("outbox_unsent", slots, limit, list(self.held))
