@@ -37,11 +37,11 @@ def main(arguments: list[str]) -> int:
         page = browser.new_page(viewport={"width": 1280, "height": 1000}, device_scale_factor=1.5)
         page.goto(url)
         page.wait_for_timeout(FLOWING_S)
-        keep(page, "flow", height=1000)
+        keep(page, "flow", height=835)
         page.goto(f"{url}/orders?status=COMPLETED")
         page.locator("td a.id").first.click()
         page.get_by_role("table").filter(has_text="Partition @ offset").wait_for()
-        keep(page, "order", height=900)
+        keep(page, "order", height=860)
         browser.close()
     return 0
 
