@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from bisect import bisect_left
@@ -93,23 +94,30 @@ def demo(
     orderflow demo --orders 1000 --json | jq .final_ms
     """
     limit_s = timeout_s or USUAL_S + orders / (rate or USUAL_RATE)
+    patience_s = PATIENCE_S if faults else math.inf
+    wish = Wish(
+        orders=orders, rate=rate, concurrency=concurrency, seed=seed, timeout_s=limit_s, patience_s=patience_s
+    )
+    _run(session, wish)
+
+
+def _run(session: Session, wish: Wish) -> None:
+    """Raises CliError."""
+    on_purpose, limit_s = wish.patience_s < math.inf, wish.timeout_s
     deadline = time.monotonic() + limit_s
-    with progress_of(orders, hidden=session.out.as_json) as told:
-        _within(limit_s, lambda: _prepare(session, orders, faults=faults))
-        left_s = max(0.0, deadline - time.monotonic())
-        wish = Wish(orders=orders, rate=rate, concurrency=concurrency, seed=seed, timeout_s=left_s)
-        wish = replace(wish, patience_s=PATIENCE_S) if faults else wish
+    with progress_of(wish.orders, hidden=session.out.as_json) as told:
+        _within(limit_s, lambda: _prepare(session, wish.orders, faults=on_purpose))
+        wish = replace(wish, timeout_s=max(0.0, deadline - time.monotonic()))
         url = session.running.service_url("order")
         tally = perform(url, wish, told)
     if session.out.as_json:
         session.out.document(document(tally, wish))
     else:
         session.out.show(*parts(tally, wish))
-    if faults and not tally.errors and not tally.lost_contact and not tally.interrupted:
-        if not session.out.as_json:
-            session.out.show(text(STUCK.format(count=len(tally.unfinished)), "bold magenta"))
-        return
-    _conclude(tally, url, limit_s)
+    if not on_purpose or tally.errors or tally.lost_contact or tally.interrupted:
+        _conclude(tally, url, limit_s)
+    elif not session.out.as_json:
+        session.out.show(text(STUCK.format(count=len(tally.unfinished)), "bold magenta"))
 
 
 def _prepare(session: Session, orders: int, *, faults: bool) -> None:
