@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from orderflow.core import cloudevents, identity
+from orderflow.core import envelopes, identity
 from orderflow.core.engine import Engine, EngineConfig
 from orderflow.core.messages import Envelope, Event
 from orderflow.core.postgres import schema
@@ -77,7 +77,7 @@ class Shop:
         for event in events:
             event_id = identity.event_id("/test", event.TYPE, event.key, 1)
             envelope = Envelope(id=event_id, message=event, source="/test", key=event.key)
-            headers = cloudevents.to_headers(envelope)
+            headers = envelopes.to_headers(envelope)
             records.append(ProducerRecord(event.TOPIC, event.key.encode(), msgspec.json.encode(event), headers))
         await self.transport.append(records)
 

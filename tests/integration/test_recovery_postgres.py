@@ -15,9 +15,9 @@ import msgspec
 import pytest
 
 from orderflow.cli.dlt import check
-from orderflow.core import cloudevents, identity
+from orderflow.core import envelopes, identity
 from orderflow.core.engine import Engine, EngineConfig
-from orderflow.core.incoming import Incoming, from_record
+from orderflow.core.envelopes import Incoming, from_record
 from orderflow.core.messages import Envelope, Event
 from orderflow.core.operations import replay as replaying
 from orderflow.core.operations.model import LetterFilter, Rehearsed, Replay, ReplayPlan, ReplayProgress, ReplayState
@@ -115,7 +115,7 @@ class Shop:
             source="/test",
             key=event.key,
         )
-        headers = cloudevents.to_headers(envelope)
+        headers = envelopes.to_headers(envelope)
         value = msgspec.json.encode(event)
         record = ConsumerRecord(event.TOPIC, 0, self._offset, event.key.encode(), value, headers)
         return from_record(record, SERVICE.catalogue)

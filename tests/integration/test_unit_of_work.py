@@ -13,15 +13,16 @@ import asyncpg
 import msgspec
 import pytest
 
-from orderflow.core import cloudevents
+from orderflow.core import envelopes
+from orderflow.core.envelopes import Incoming, from_command, from_record
 from orderflow.core.identity import event_id
-from orderflow.core.incoming import Incoming, from_command, from_record
 from orderflow.core.messages import Envelope, Event
 from orderflow.core.postgres import schema
-from orderflow.core.postgres.functions import KEPT, UnitOfWork, number_literal, text_literal
+from orderflow.core.postgres.functions import KEPT, Functions
 from orderflow.core.postgres.schema import MigrationSequence
 from orderflow.core.postgres.store import PostgresStore
 from orderflow.core.postgres.tables import Facts, Table, tables_of
+from orderflow.core.postgres.transaction import number_literal, text_literal
 from orderflow.core.processor import Processor
 from orderflow.core.service import Fact
 from orderflow.core.store import DataRefusedError, End, Plan, SchemaBehindError, Store, StoreUnavailableError
@@ -305,7 +306,7 @@ def release(number: int) -> MigrationSequence:
 async def test_two_releases_run_side_by_side_and_those_long_gone_are_dropped(
     database_url: str, store: PostgresStore
 ) -> None:
-    names = [UnitOfWork(release(number).tables).names[0] for number in range(KEPT + 1)]
+    names = [Functions(release(number).tables).names[0] for number in range(KEPT + 1)]
     for number in range(KEPT):
         await schema.migrate(database_url, [CORE, release(number)])
         await commit(store, changes(rows=[Counter(counter_id=f"old {number}", value=1)]))
@@ -380,6 +381,6 @@ def heard(event: Event) -> Incoming:
         0,
         event.key.encode(),
         msgspec.json.encode(event),
-        cloudevents.with_time(cloudevents.to_headers(envelope), 1_700_000_000_000),
+        envelopes.with_time(envelopes.to_headers(envelope), 1_700_000_000_000),
     )
     return from_record(record, order.SERVICE.catalogue)

@@ -18,9 +18,8 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from orderflow.core.circuit_breaker import CircuitBreakers
-from orderflow.core.cloudevents import type_of
 from orderflow.core.crash_points import Point, reached
-from orderflow.core.incoming import Incoming, Result, from_record
+from orderflow.core.envelopes import Incoming, Result, from_record, type_of
 from orderflow.core.processor import Processor
 from orderflow.core.retry import FailureStreak, RetryLoop
 from orderflow.core.service import Subscription
@@ -157,7 +156,6 @@ class ConsumerLoop:
             return
         if records:
             self._pacer.started(len(records))
-            reached(Point.CONSUMER_POLLED)
         waits = self._dispatcher.wait_s is not None
         if len(records) >= self._batch_max and not waits:
             self._poll_ahead(member)
@@ -208,6 +206,8 @@ class ConsumerLoop:
 
     async def _read(self, member: Consumer) -> Polled:
         records = await member.poll(self._batch_max)
+        if records:
+            reached(Point.CONSUMER_POLLED)
         try:
             return Polled(records, self._dispatcher.decoded(records))
         except Exception:  # noqa: BLE001  # a defect: it is told where it is tried again, before anything is committed

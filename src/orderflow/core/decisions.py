@@ -16,11 +16,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from orderflow.core import cloudevents, identity
+from orderflow.core import identity
 from orderflow.core.dead_letters import FLOW_STATUS, Dead, FlowEvent, Parked, Reopened, dead_letter
+from orderflow.core.envelopes import Incoming, Result, to_headers, to_park
 from orderflow.core.failures import PERMANENT, InfrastructureError, describe
 from orderflow.core.inbox import Failure, InboxEntry, InboxState, ParkedEvent
-from orderflow.core.incoming import Incoming, Result, to_park
 from orderflow.core.messages import Envelope, Event, Message, encode
 from orderflow.core.retry import Backoff, RetryPolicy
 from orderflow.core.service import Decision, Handler, RefusedError, Rows, Service
@@ -28,134 +28,6 @@ from orderflow.core.store import Act, Changes, OpenIntent, OutboxRecord, Snapsho
 from orderflow.core.telemetry import Outcome
 from orderflow.core.timing import Clock
 from orderflow.core.transport import ConsumerRecord
-
-
-class KeyMismatchError(Exception):
-    """A decision published an event of another key than its message's: their order could not be kept."""
-
-
-class NoHandlerError(Exception):
-    """A command or an answer that the service's table does not name: a defect of the service."""
-
-
-def passed_over(service: Service, incoming: Incoming) -> bool:
-    """An event that the service knows and does not read."""
-    envelope = incoming.envelope
-    if envelope is None or type(envelope.message) in service.handlers:
-        return False
-    return isinstance(envelope.message, Event)
-
-
-def handler_of(service: Service, message: Message) -> Handler:
-    """The line of the table. Raises NoHandlerError."""
-    handler = service.handlers.get(type(message))
-    if handler is None:
-        raise NoHandlerError(f"{service.name} has no handler for {message.TYPE}")
-    return handler
-
-
-def encoded(decision: Decision, incoming: Incoming) -> list[bytes]:
-    """The events as JSON, before anything of the decision is applied.
-
-    Raises KeyMismatchError, OversizedEventError.
-    """
-    values: list[bytes] = []
-    for event in decision.events:
-        if event.key != incoming.key:
-            raise KeyMismatchError(f"{event.TYPE} of key {event.key!r} was caused by key {incoming.key!r}")
-        value = encode(event)
-        if len(value) > VALUE_MAX:
-            raise OversizedEventError(f"an event of key {incoming.key!r} has more than {VALUE_MAX} bytes")
-        values.append(value)
-    return values
-
-
-def attempts_of(incoming: Incoming) -> int:
-    """How often it has failed before."""
-    return incoming.parked.attempts if incoming.parked else 0
-
-
-def intent_of(incoming: Incoming) -> str | None:
-    """The key of the intent that it answers, also while it cannot be decoded."""
-    if incoming.parked is not None:
-        return incoming.parked.intent
-    return incoming.envelope.intent if incoming.envelope else None
-
-
-def mark(changes: Changes, incoming: Incoming, state: InboxState) -> None:
-    """The inbox knows it in this state from now on."""
-    changes.inbox.append(InboxEntry(incoming.key, incoming.identity, incoming.event_id, state))
-
-
-def finish(changes: Changes, incoming: Incoming, state: InboxState) -> None:
-    """It is in its last state, under every name that it goes by, and waits no longer."""
-    changes.inbox.append(InboxEntry(incoming.key, incoming.identity, incoming.event_id, state))
-    if incoming.also is not None:
-        event_id = incoming.envelope.id if incoming.envelope else incoming.event_id
-        changes.inbox.append(InboxEntry(*incoming.also, event_id, state))
-    if incoming.parked is not None:
-        changes.released.append(incoming.parked.position)
-
-
-def release(changes: Changes, incoming: Incoming) -> None:
-    """It waits no longer, if it did."""
-    if incoming.parked is not None:
-        changes.released.append(incoming.parked.position)
-
-
-def close_intent(changes: Changes, incoming: Incoming) -> None:
-    """The intent that it answers, if any, is answered."""
-    intent = intent_of(incoming)
-    if intent is not None:
-        changes.closed_intents.append(intent)
-
-
-VALUE_MAX = 1_900_000
-
-
-class OversizedEventError(Exception):
-    """An event that the log would not take; it would hold up all that is published after it."""
-
-
-class Publisher:
-    """Turns the events of one batch into outbox rows of `changes`."""
-
-    def __init__(self, emitted: Mapping[tuple[str, str], int], slots: int, changes: Changes) -> None:
-        self._emitted = dict(emitted)
-        self._slots = slots
-        self._changes = changes
-
-    def publish(self, event: Event, value: bytes, source: str, cause: Incoming) -> None:
-        """Number the event (encoded as `value`) within (source, key) and write it.
-
-        Its key is that of its cause, whose lock the caller holds.
-        """
-        stream = (source, cause.key)
-        sequence = self._emitted.get(stream, 0) + 1
-        envelope = Envelope(
-            id=identity.event_id(source, event.TYPE, cause.key, sequence),
-            message=event,
-            source=source,
-            key=cause.key,
-            sequence=sequence,
-            causation=cause.event_id,
-            traceparent=cause.envelope.traceparent if cause.envelope else None,
-        )
-        self._changes.outbox.append(to_publish(envelope, event.TOPIC, value, self._slots))
-        self._emitted[stream] = self._changes.emitted[stream] = sequence
-
-
-def to_publish(envelope: Envelope, topic: str, value: bytes, slots: int) -> OutboxRecord:
-    """The outbox row of an event that has its number."""
-    key = envelope.key.encode()
-    return OutboxRecord(
-        topic=topic,
-        key=key,
-        value=value,
-        headers=cloudevents.to_headers(envelope),
-        event_id=envelope.id,
-        slot=identity.slot_of(key, slots),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,188 +66,6 @@ class Terms:
 
 
 FREE = Terms()
-
-
-LOOK_S = 30.0
-LOOK_WHEN_FULL_S = 1.0
-
-
-class Parking:
-    """One fold's part of it. `closed` are keys with something parked, `stuck` those of which a parked event cannot
-    go on, `deferred` those of which a new event was left to a later time: what comes behind it is left too.
-    """
-
-    def __init__(
-        self,
-        service: str,
-        source: str,
-        snapshot: Snapshot,
-        policy: Policy,
-        terms: Terms,
-        publisher: Publisher,
-        changes: Changes,
-    ) -> None:
-        self.closed = set(snapshot.depth)
-        self.stuck: set[str] = set()
-        self.deferred: set[str] = set()
-        self._service = service
-        self._source = f"{source}/flow"
-        self._policy = policy
-        self._terms = terms
-        self._publisher = publisher
-        self._changes = changes
-        self._keys_left = terms.keys_left
-        self._depth = dict(snapshot.depth)
-
-    def fail(self, incoming: Incoming, record: ConsumerRecord, error: Exception) -> Result:
-        """Park the message for another try, or give it up."""
-        failure, before = describe(error), attempts_of(incoming)
-        if failure.kind == PERMANENT:
-            return self.bury(incoming, record, failure)
-        if incoming.event_type in self._terms.spared:
-            return self.defer(incoming, failure)
-        attempts, delay = self._next_try(incoming, before)
-        if delay is None:
-            return self.bury(incoming, record, failure)
-        if not self._has_room(incoming):
-            return self.defer(incoming, failure, crowded=True)
-        self._park(incoming, record, InboxState.PARKED, attempts, failure, delay)
-        if not before:
-            self._flow(Parked, incoming, {"error": failure.error})
-        return Result(incoming, Outcome.PARKED, failure=failure, attempts=attempts)
-
-    def bury(self, incoming: Incoming, record: ConsumerRecord, failure: Failure) -> Result:
-        """Give the message up."""
-        if not self._has_room(incoming):
-            return self.defer(incoming, failure, crowded=True)
-        attempts = attempts_of(incoming) + 1
-        self._park(incoming, record, InboxState.DEAD, attempts, failure, 0)
-        if record.topic:
-            policy, consumer = self._policy, self._changes.consumer
-            service, slots, release = self._service, policy.slots, policy.release
-            letter = dead_letter(incoming, record, failure, attempts, consumer, service, slots, release)
-            self._changes.outbox.append(letter)
-        self._flow(Dead, incoming, {"error": failure.error, "attempts": attempts})
-        return Result(incoming, Outcome.DEAD, failure=failure, attempts=attempts)
-
-    def hold(self, incoming: Incoming, record: ConsumerRecord) -> Result:
-        """Park the message behind what is parked of its key, without a try."""
-        if not self._has_room(incoming):
-            return self.defer(incoming, crowded=True)
-        self._park(incoming, record, InboxState.PARKED, 0, None, 0)
-        return Result(incoming, Outcome.HELD)
-
-    def defer(self, incoming: Incoming, failure: Failure | None = None, *, crowded: bool = False) -> Result:
-        """Write nothing of the message. `failure` if it was tried, `crowded` if it finds no room."""
-        (self.deferred if incoming.parked is None else self.stuck).add(incoming.key)
-        return Result(incoming, Outcome.DEFERRED, failure=failure, crowded=crowded)
-
-    def reopen(self, last: Incoming) -> None:
-        """Say that the key of `last` has nothing parked any more."""
-        self._flow(Reopened, last, {})
-
-    def _next_try(self, incoming: Incoming, before: int) -> tuple[int, int | None]:
-        """How many attempts are used up now, and when the next is, in ms; None: there is none."""
-        policy = self._policy
-        if incoming.name in self._terms.free:
-            return max(1, before), policy.away.longest_ms(policy.chance)
-        return before + 1, policy.retry.again_in_ms(before + 1, policy.chance)
-
-    def _has_room(self, incoming: Incoming) -> bool:
-        if incoming.parked is not None:
-            return True
-        if incoming.key in self.closed:
-            return self._depth.get(incoming.key, 0) < self._terms.depth_max
-        return self._keys_left > 0
-
-    def _park(
-        self,
-        incoming: Incoming,
-        record: ConsumerRecord,
-        state: InboxState,
-        attempts: int,
-        failure: Failure | None,
-        delay_ms: int,
-    ) -> None:
-        event = ParkedEvent(
-            key=incoming.key,
-            identity=incoming.identity,
-            event_id=incoming.event_id,
-            event_type=incoming.event_type,
-            record=to_park(incoming, record),
-            state=state,
-            attempts=attempts,
-            failure=failure,
-            delay_ms=delay_ms,
-            intent=intent_of(incoming),
-        )
-        if incoming.parked is None:
-            close_intent(self._changes, incoming)
-            self._changes.parked.append(event)
-            self._count(incoming.key)
-        else:
-            self._changes.reparked.append(replace(event, position=incoming.parked.position))
-        if attempts:
-            self.stuck.add(incoming.key)
-        self.closed.add(incoming.key)
-        mark(self._changes, incoming, state)
-
-    def _count(self, key: str) -> None:
-        self._depth[key] = self._depth.get(key, 0) + 1
-        if key not in self.closed:
-            self._keys_left -= 1
-
-    def _flow(self, event_type: type[FlowEvent], incoming: Incoming, facts: dict[str, Any]) -> None:
-        """Say what is stuck. A reader of these notices does not give notice of itself: it would be its own reader."""
-        if incoming.record is not None and incoming.record.topic == FLOW_STATUS:
-            return
-        event = event_type(
-            subject_key=incoming.key,
-            consumer=self._changes.consumer,
-            event_id=str(incoming.event_id),
-            event_type=incoming.event_type,
-            **facts,
-        )
-        self._publisher.publish(event, encode(event), self._source, incoming)
-
-
-class ParkingQuota:
-    """How many keys may be parked at one consumer, so that it stays a number that people can look at.
-
-    Counts what this process parks, and looks into the database now and then: others park there and take out too.
-
-    So the bound is kept to within a batch of each process. Nothing is asked of the database while nothing is parked.
-    """
-
-    def __init__(self, consumer: str, store: Store, keys_max: int, clock: Clock) -> None:
-        self._consumer = consumer
-        self._store = store
-        self._keys_max = keys_max
-        self._clock = clock
-        self._parked = 0
-        self._look_at = 0.0
-
-    @property
-    def left(self) -> int:
-        """So many more keys may be parked."""
-        return max(0, self._keys_max - self._parked)
-
-    async def look(self) -> None:
-        """Count anew if it is time. Raises StoreUnavailableError."""
-        if self._parked and self._clock.monotonic() >= self._look_at:
-            self._parked = await self._store.parked_keys(self._consumer, self._keys_max)
-            self._look_at = self._clock.monotonic() + (LOOK_S if self.left else LOOK_WHEN_FULL_S)
-
-    def took(self, changes: Changes, *, holding: bool) -> None:
-        """This has been written. Unless a fold was `holding`, what it held was behind a parked event: no new key."""
-        keys = {event.key for event in changes.parked if event.attempts or holding}
-        if keys and not self._parked:
-            self._look_at = 0.0
-        self._parked += len(keys)
-        if not self.left:
-            self._look_at = min(self._look_at, self._clock.monotonic() + LOOK_WHEN_FULL_S)
-
-
 FINAL = (InboxState.DONE, InboxState.DISCARDED)
 
 
@@ -538,3 +228,311 @@ class Fold:
                     delay_ms=delay,
                 )
             )
+
+
+class Publisher:
+    """Turns the events of one batch into outbox rows of `changes`."""
+
+    def __init__(self, emitted: Mapping[tuple[str, str], int], slots: int, changes: Changes) -> None:
+        self._emitted = dict(emitted)
+        self._slots = slots
+        self._changes = changes
+
+    def publish(self, event: Event, value: bytes, source: str, cause: Incoming) -> None:
+        """Number the event (encoded as `value`) within (source, key) and write it.
+
+        Its key is that of its cause, whose lock the caller holds.
+        """
+        stream = (source, cause.key)
+        sequence = self._emitted.get(stream, 0) + 1
+        envelope = Envelope(
+            id=identity.event_id(source, event.TYPE, cause.key, sequence),
+            message=event,
+            source=source,
+            key=cause.key,
+            sequence=sequence,
+            causation=cause.event_id,
+            traceparent=cause.envelope.traceparent if cause.envelope else None,
+        )
+        self._changes.outbox.append(to_publish(envelope, event.TOPIC, value, self._slots))
+        self._emitted[stream] = self._changes.emitted[stream] = sequence
+
+
+VALUE_MAX = 1_900_000
+
+
+def encoded(decision: Decision, incoming: Incoming) -> list[bytes]:
+    """The events as JSON, before anything of the decision is applied.
+
+    Raises KeyMismatchError, OversizedEventError.
+    """
+    values: list[bytes] = []
+    for event in decision.events:
+        if event.key != incoming.key:
+            raise KeyMismatchError(f"{event.TYPE} of key {event.key!r} was caused by key {incoming.key!r}")
+        value = encode(event)
+        if len(value) > VALUE_MAX:
+            raise OversizedEventError(f"an event of key {incoming.key!r} has more than {VALUE_MAX} bytes")
+        values.append(value)
+    return values
+
+
+def to_publish(envelope: Envelope, topic: str, value: bytes, slots: int) -> OutboxRecord:
+    """The outbox row of an event that has its number."""
+    key = envelope.key.encode()
+    return OutboxRecord(
+        topic=topic,
+        key=key,
+        value=value,
+        headers=to_headers(envelope),
+        event_id=envelope.id,
+        slot=identity.slot_of(key, slots),
+    )
+
+
+class Parking:
+    """One fold's part of it. `closed` are keys with something parked, `stuck` those of which a parked event cannot
+    go on, `deferred` those of which a new event was left to a later time: what comes behind it is left too.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        source: str,
+        snapshot: Snapshot,
+        policy: Policy,
+        terms: Terms,
+        publisher: Publisher,
+        changes: Changes,
+    ) -> None:
+        self.closed = set(snapshot.depth)
+        self.stuck: set[str] = set()
+        self.deferred: set[str] = set()
+        self._service = service
+        self._source = f"{source}/flow"
+        self._policy = policy
+        self._terms = terms
+        self._publisher = publisher
+        self._changes = changes
+        self._keys_left = terms.keys_left
+        self._depth = dict(snapshot.depth)
+
+    def fail(self, incoming: Incoming, record: ConsumerRecord, error: Exception) -> Result:
+        """Park the message for another try, or give it up."""
+        failure, before = describe(error), attempts_of(incoming)
+        if failure.kind == PERMANENT:
+            return self.bury(incoming, record, failure)
+        if incoming.event_type in self._terms.spared:
+            return self.defer(incoming, failure)
+        attempts, delay = self._next_try(incoming, before)
+        if delay is None:
+            return self.bury(incoming, record, failure)
+        if not self._has_room(incoming):
+            return self.defer(incoming, failure, crowded=True)
+        self._park(incoming, record, InboxState.PARKED, attempts, failure, delay)
+        if not before:
+            self._flow(Parked, incoming, {"error": failure.error})
+        return Result(incoming, Outcome.PARKED, failure=failure, attempts=attempts)
+
+    def bury(self, incoming: Incoming, record: ConsumerRecord, failure: Failure) -> Result:
+        """Give the message up."""
+        if not self._has_room(incoming):
+            return self.defer(incoming, failure, crowded=True)
+        attempts = attempts_of(incoming) + 1
+        self._park(incoming, record, InboxState.DEAD, attempts, failure, 0)
+        if record.topic:
+            policy, consumer = self._policy, self._changes.consumer
+            service, slots, release = self._service, policy.slots, policy.release
+            letter = dead_letter(incoming, record, failure, attempts, consumer, service, slots, release)
+            self._changes.outbox.append(letter)
+        self._flow(Dead, incoming, {"error": failure.error, "attempts": attempts})
+        return Result(incoming, Outcome.DEAD, failure=failure, attempts=attempts)
+
+    def hold(self, incoming: Incoming, record: ConsumerRecord) -> Result:
+        """Park the message behind what is parked of its key, without a try."""
+        if not self._has_room(incoming):
+            return self.defer(incoming, crowded=True)
+        self._park(incoming, record, InboxState.PARKED, 0, None, 0)
+        return Result(incoming, Outcome.HELD)
+
+    def defer(self, incoming: Incoming, failure: Failure | None = None, *, crowded: bool = False) -> Result:
+        """Write nothing of the message. `failure` if it was tried, `crowded` if it finds no room."""
+        (self.deferred if incoming.parked is None else self.stuck).add(incoming.key)
+        return Result(incoming, Outcome.DEFERRED, failure=failure, crowded=crowded)
+
+    def reopen(self, last: Incoming) -> None:
+        """Say that the key of `last` has nothing parked any more."""
+        self._flow(Reopened, last, {})
+
+    def _next_try(self, incoming: Incoming, before: int) -> tuple[int, int | None]:
+        """How many attempts are used up now, and when the next is, in ms; None: there is none."""
+        policy = self._policy
+        if incoming.name in self._terms.free:
+            return max(1, before), policy.away.longest_ms(policy.chance)
+        return before + 1, policy.retry.again_in_ms(before + 1, policy.chance)
+
+    def _has_room(self, incoming: Incoming) -> bool:
+        if incoming.parked is not None:
+            return True
+        if incoming.key in self.closed:
+            return self._depth.get(incoming.key, 0) < self._terms.depth_max
+        return self._keys_left > 0
+
+    def _park(
+        self,
+        incoming: Incoming,
+        record: ConsumerRecord,
+        state: InboxState,
+        attempts: int,
+        failure: Failure | None,
+        delay_ms: int,
+    ) -> None:
+        event = ParkedEvent(
+            key=incoming.key,
+            identity=incoming.identity,
+            event_id=incoming.event_id,
+            event_type=incoming.event_type,
+            record=to_park(incoming, record),
+            state=state,
+            attempts=attempts,
+            failure=failure,
+            delay_ms=delay_ms,
+            intent=intent_of(incoming),
+        )
+        if incoming.parked is None:
+            close_intent(self._changes, incoming)
+            self._changes.parked.append(event)
+            self._count(incoming.key)
+        else:
+            self._changes.reparked.append(replace(event, position=incoming.parked.position))
+        if attempts:
+            self.stuck.add(incoming.key)
+        self.closed.add(incoming.key)
+        mark(self._changes, incoming, state)
+
+    def _count(self, key: str) -> None:
+        self._depth[key] = self._depth.get(key, 0) + 1
+        if key not in self.closed:
+            self._keys_left -= 1
+
+    def _flow(self, event_type: type[FlowEvent], incoming: Incoming, facts: dict[str, Any]) -> None:
+        """Say what is stuck. A reader of these notices does not give notice of itself: it would be its own reader."""
+        if incoming.record is not None and incoming.record.topic == FLOW_STATUS:
+            return
+        event = event_type(
+            subject_key=incoming.key,
+            consumer=self._changes.consumer,
+            event_id=str(incoming.event_id),
+            event_type=incoming.event_type,
+            **facts,
+        )
+        self._publisher.publish(event, encode(event), self._source, incoming)
+
+
+LOOK_S = 30.0
+LOOK_WHEN_FULL_S = 1.0
+
+
+class ParkingQuota:
+    """How many keys may be parked at one consumer, so that it stays a number that people can look at.
+
+    Counts what this process parks, and looks into the database now and then: others park there and take out too.
+
+    So the bound is kept to within a batch of each process. Nothing is asked of the database while nothing is parked.
+    """
+
+    def __init__(self, consumer: str, store: Store, keys_max: int, clock: Clock) -> None:
+        self._consumer = consumer
+        self._store = store
+        self._keys_max = keys_max
+        self._clock = clock
+        self._parked = 0
+        self._look_at = 0.0
+
+    @property
+    def left(self) -> int:
+        """So many more keys may be parked."""
+        return max(0, self._keys_max - self._parked)
+
+    async def look(self) -> None:
+        """Count anew if it is time. Raises StoreUnavailableError."""
+        if self._parked and self._clock.monotonic() >= self._look_at:
+            self._parked = await self._store.parked_keys(self._consumer, self._keys_max)
+            self._look_at = self._clock.monotonic() + (LOOK_S if self.left else LOOK_WHEN_FULL_S)
+
+    def took(self, changes: Changes, *, holding: bool) -> None:
+        """This has been written. Unless a fold was `holding`, what it held was behind a parked event: no new key."""
+        keys = {event.key for event in changes.parked if event.attempts or holding}
+        if keys and not self._parked:
+            self._look_at = 0.0
+        self._parked += len(keys)
+        if not self.left:
+            self._look_at = min(self._look_at, self._clock.monotonic() + LOOK_WHEN_FULL_S)
+
+
+def passed_over(service: Service, incoming: Incoming) -> bool:
+    """An event that the service knows and does not read."""
+    envelope = incoming.envelope
+    if envelope is None or type(envelope.message) in service.handlers:
+        return False
+    return isinstance(envelope.message, Event)
+
+
+def handler_of(service: Service, message: Message) -> Handler:
+    """The line of the table. Raises NoHandlerError."""
+    handler = service.handlers.get(type(message))
+    if handler is None:
+        raise NoHandlerError(f"{service.name} has no handler for {message.TYPE}")
+    return handler
+
+
+def attempts_of(incoming: Incoming) -> int:
+    """How often it has failed before."""
+    return incoming.parked.attempts if incoming.parked else 0
+
+
+def intent_of(incoming: Incoming) -> str | None:
+    """The key of the intent that it answers, also while it cannot be decoded."""
+    if incoming.parked is not None:
+        return incoming.parked.intent
+    return incoming.envelope.intent if incoming.envelope else None
+
+
+def mark(changes: Changes, incoming: Incoming, state: InboxState) -> None:
+    """The inbox knows it in this state from now on."""
+    changes.inbox.append(InboxEntry(incoming.key, incoming.identity, incoming.event_id, state))
+
+
+def finish(changes: Changes, incoming: Incoming, state: InboxState) -> None:
+    """It is in its last state, under every name that it goes by, and waits no longer."""
+    changes.inbox.append(InboxEntry(incoming.key, incoming.identity, incoming.event_id, state))
+    if incoming.also is not None:
+        event_id = incoming.envelope.id if incoming.envelope else incoming.event_id
+        changes.inbox.append(InboxEntry(*incoming.also, event_id, state))
+    if incoming.parked is not None:
+        changes.released.append(incoming.parked.position)
+
+
+def release(changes: Changes, incoming: Incoming) -> None:
+    """It waits no longer, if it did."""
+    if incoming.parked is not None:
+        changes.released.append(incoming.parked.position)
+
+
+def close_intent(changes: Changes, incoming: Incoming) -> None:
+    """The intent that it answers, if any, is answered."""
+    intent = intent_of(incoming)
+    if intent is not None:
+        changes.closed_intents.append(intent)
+
+
+class NoHandlerError(Exception):
+    """A command or an answer that the service's table does not name: a defect of the service."""
+
+
+class KeyMismatchError(Exception):
+    """A decision published an event of another key than its message's: their order could not be kept."""
+
+
+class OversizedEventError(Exception):
+    """An event that the log would not take; it would hold up all that is published after it."""

@@ -17,9 +17,9 @@ from uuid import UUID
 from orderflow.core.consumer import ConsumerLoop, Dispatcher
 from orderflow.core.crash_points import Point, reached
 from orderflow.core.decisions import Policy
+from orderflow.core.envelopes import from_command
 from orderflow.core.failures import InfrastructureError
 from orderflow.core.identity import uuid7
-from orderflow.core.incoming import from_command
 from orderflow.core.messages import Command
 from orderflow.core.operations.overruling import Overruling
 from orderflow.core.operations.port import OperatedStore

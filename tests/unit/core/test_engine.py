@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from orderflow.core.engine import DecisionFailedError, Engine, EngineConfig, OverloadedError
+from orderflow.core.envelopes import from_record
 from orderflow.core.identity import event_id
-from orderflow.core.incoming import from_record
 from orderflow.core.messages import Message
 from orderflow.core.service import RefusedError
 from orderflow.core.side_effects import Gateway

@@ -11,10 +11,10 @@ from uuid import uuid4
 import pytest
 from msgspec.structs import replace
 
+from orderflow.core.envelopes import Incoming, from_answer, from_command, from_record
 from orderflow.core.failures import describe
 from orderflow.core.identity import record_id, uuid_text
 from orderflow.core.inbox import ParkedEvent
-from orderflow.core.incoming import Incoming, from_answer, from_command, from_record
 from orderflow.core.processor import Share, Work
 from orderflow.core.retries import Retrier
 from orderflow.core.store import Act, DataRefusedError

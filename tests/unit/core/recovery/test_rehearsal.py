@@ -9,9 +9,9 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from orderflow.core.envelopes import from_record
 from orderflow.core.failures import InfrastructureError
 from orderflow.core.identity import lock_id
-from orderflow.core.incoming import from_record
 from orderflow.core.messages import Envelope
 from orderflow.core.operations.model import CausedEvent, LetterFilter, RehearsalVerdict, Rehearsed, RowChange
 from orderflow.core.service import Decision, Rows
