@@ -33,7 +33,7 @@ IN_TURN = (
     ("tests/conformance", "tests/schedules"),
 )
 LONG = ("tests/e2e/test_chaos.py", "tests/e2e/test_crashes.py")
-BESIDE = (("tests/integration",), ("tests/e2e", *(f"--ignore={each}" for each in LONG)), LONG)
+BESIDE = (("tests/integration",), ("tests/browser",), ("tests/e2e", *(f"--ignore={each}" for each in LONG)), LONG)
 LOWEST = (
     "tests/unit",
     "tests/integration/test_cli.py",

@@ -20,7 +20,7 @@ DOCUMENTS = [
 FOR_OPERATORS = (PROJECT / "docs" / "operations.md", PROJECT / "docs" / "runbook.md")
 RUN_BY_TESTS = "\n".join(
     path.read_text(encoding="utf-8")
-    for layer in ("integration", "e2e", "unit/cli")
+    for layer in ("integration", "e2e", "unit/cli", "browser")
     for path in (PROJECT / "tests" / layer).glob("*.py")
 )
 COMMAND = re.compile(

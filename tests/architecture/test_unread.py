@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 from orderflow.registry import SAGA
@@ -38,8 +39,13 @@ def reads(*packages: str) -> set[str]:
     }
 
 
+def read_by_templates() -> set[str]:
+    templates = (PACKAGE / "console" / "templates").glob("*.html")
+    return {name for path in templates for name in re.findall(r"\.(\w+)", path.read_text("utf-8"))}
+
+
 def test_every_field_is_read_somewhere() -> None:
-    known = reads() | {text for path in CODE for _, text in texts(path)} | BY_NAME
+    known = reads() | {text for path in CODE for _, text in texts(path)} | read_by_templates() | BY_NAME
     assert [field for field in fields() if field[2] not in known] == []
 
 

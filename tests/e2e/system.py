@@ -51,6 +51,7 @@ class System:
             **{name: value for name, value in os.environ.items() if not name.startswith("ORDERFLOW_")},
             **QUICK,
             "ORDERFLOW_HOME": str(self.home.path),
+            "ORDERFLOW_CONSOLE": "false",
             "ORDERFLOW_KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}",
             **(environment or {}),
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -17,7 +18,7 @@ import pytest
 from orderflow.local.postgres import EmbeddedPostgres
 from orderflow.local.processes import free_port
 
-PORTS = {f"ORDERFLOW_{name}_PORT": "0" for name in ("ORDER", "PAYMENT", "INVENTORY", "NOTIFICATION")}
+PORTS = {f"ORDERFLOW_{name}_PORT": "0" for name in ("CONSOLE", "ORDER", "PAYMENT", "INVENTORY", "NOTIFICATION")}
 ORDER = {
     "customer_id": "ada",
     "currency": "EUR",
@@ -51,6 +52,21 @@ class Commands:
         found: dict[str, Any] = json.loads(self("status", "--json"))
         return found
 
+    def watched(self) -> dict[str, Any]:
+        """The first look of `status --watch`, which Ctrl-C ends with the exit code of the last one."""
+        with subprocess.Popen(
+            [sys.executable, "-m", "orderflow", "status", "--watch", "0.5", "--json"],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=self.home.parent,
+        ) as process:
+            assert process.stdout is not None
+            found: dict[str, Any] = json.loads(process.stdout.readline())
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0
+        return found
+
     def address(self, name: str) -> str:
         return next(str(each["address"]) for each in self.status()["processes"] if each["name"] == name)
 
@@ -81,12 +97,18 @@ def test_from_an_empty_folder_to_a_completed_order_and_back_to_nothing(orderflow
     assert all(process["ready"] for process in found["processes"])
     assert [process["name"] for process in found["processes"]] == [
         "postgres",
+        "console",
         "order",
         "payment",
         "inventory",
         "notification",
         "notification-2",
     ]
+    page = orderflow.address("console")
+    assert f"Open {page} to see orders flow" in said
+    with urllib.request.urlopen(page, timeout=30) as reply:
+        assert "<h1>Flow</h1>" in reply.read().decode()
+    assert orderflow.watched()["phase"] == "ready"
     order_url = orderflow.address("order")
     placed = call(f"{order_url}/orders", ORDER)
     assert call(f"{order_url}/orders/{placed['id']}?wait=20")["status"] == "COMPLETED"

@@ -239,6 +239,57 @@ async def test_orders_are_listed_newest_first_by_status_and_page(service: httpx2
     }
 
 
+async def test_orders_are_found_by_customer_sku_and_status(service: httpx2.AsyncClient, log: Wire) -> None:
+    ada = [await place(service, customer_id="ada") for _ in range(3)]
+    rare = [{"sku": "SKU-A", "quantity": 1, "unit_price": 1}, {"sku": "SKU-RARE", "quantity": 1, "unit_price": 1}]
+    other = await place(service, customer_id="bob", items=rare)
+
+    async def ids(query: str) -> tuple[list[UUID], str | None]:
+        page = (await service.get(f"/orders?{query}")).json()
+        return [UUID(order["id"]) for order in page["orders"]], page["next"]
+
+    assert await ids("customer_id=ada") == (ada[::-1], None)
+    assert await ids("sku=SKU-RARE") == ([other], None)
+    assert await ids("customer_id=ada&sku=SKU-RARE") == ([], None)
+    assert await ids("customer_id=ada&status=FAILED") == ([], None)
+    found, cursor = await ids("customer_id=ada&limit=2")
+    assert found == ada[:0:-1]
+    assert await ids(f"customer_id=ada&limit=2&cursor={cursor}") == (ada[:1], None)
+
+
+async def test_a_search_that_has_not_looked_through_all_orders_says_where_to_go_on(
+    service: httpx2.AsyncClient, made: Databases, postgres: PostgresServer
+) -> None:
+    first = await place(service, customer_id="ada")
+    postgres.execute(
+        "INSERT INTO orders (order_id, customer_id, currency, items, total, payment_method, status, version, event) "
+        "SELECT uuidv7(), 'crowd', 'EUR', '[{\"sku\": \"SKU-A\"}]', 1, 'pm', 'PENDING', 1, 'OrderPlaced' "
+        "FROM generate_series(1, 20000)",
+        database(made),
+    )
+    page = (await service.get("/orders?customer_id=ada")).json()
+    assert page["orders"] == []
+    page = (await service.get(f"/orders?customer_id=ada&cursor={page['next']}")).json()
+    assert [UUID(order["id"]) for order in page["orders"]] == [first]
+
+
+async def test_it_tells_how_many_orders_are_under_way_and_how_long_states_last(
+    service: httpx2.AsyncClient, log: Wire
+) -> None:
+    waiting = await place(service)
+    ended = await place(service)
+    await log.say(succeeded(ended), "/orderflow/payment")
+    await log.say(reserved(ended), "/orderflow/inventory")
+    await at(service, ended, "COMPLETED")
+
+    told = (await service.get("/orders/states")).json()
+    assert [(each["status"], each["orders"]) for each in told["unfinished"]] == [("PENDING", 1)]
+    assert told["unfinished"][0]["oldest"] == (await shown(service, waiting))["created_at"]
+    dwell = {(each["status"], each["event"]): each for each in told["dwell"]}
+    assert dwell.keys() == {("PENDING", "PaymentSucceeded"), ("PAID", "StockReserved")}
+    assert all(each["orders"] == 1 and 0 <= each["median_ms"] <= each["slow_ms"] for each in dwell.values())
+
+
 @pytest.mark.parametrize("query", ["cursor=nonsense", "cursor=%C3%A9", "limit=0", "limit=101", "status=LOST", "x=1"])
 async def test_a_list_is_refused_for_parameters_that_do_not_fit(service: httpx2.AsyncClient, query: str) -> None:
     refused = await service.get(f"/orders?{query}")

@@ -36,7 +36,8 @@ class Up:
     ) -> subprocess.Popen[bytes]:
         """`output` is where it is to speak to, if not to a file."""
         ports = {f"ORDERFLOW_{name.upper()}_PORT": "0" for name in SERVICES}
-        environment = {**os.environ, "ORDERFLOW_HOME": str(self.home), **ports, **settings}
+        console = {"ORDERFLOW_CONSOLE": "false"}
+        environment = {**os.environ, "ORDERFLOW_HOME": str(self.home), **ports, **console, **settings}
         with self.said_file.open("ab") as said:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.support.fake_up", *arguments],

@@ -352,7 +352,8 @@ class System:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("ORDERFLOW_")}
         urls = {f"ORDERFLOW_{name.upper()}_DATABASE_URL": self._linked(name) for name in services.databases()}
         ports = {f"ORDERFLOW_{name.upper()}_PORT": str(port) for name, port in self.ports.items()}
-        said = {"ORDERFLOW_HOME": str(self.home), "ORDERFLOW_TRANSPORT": "kafka" if self.kafka else "postgres"}
+        said = {"ORDERFLOW_HOME": str(self.home), "ORDERFLOW_CONSOLE": "false"}
+        said["ORDERFLOW_TRANSPORT"] = "kafka" if self.kafka else "postgres"
         if self.kafka:
             said["ORDERFLOW_KAFKA_BOOTSTRAP"] = ",".join(f"127.0.0.1:{link.port}" for link in self.broker_links())
             said["ORDERFLOW_REPLICATION_FACTOR"] = str(self._copies)

@@ -15,6 +15,7 @@ COMMANDS = {
     "reset": Line("orderflow.cli.up:reset", "Delete all data of a home."),
     "order": Line("orderflow.cli.order:order", "Place orders, and see what became of them."),
     "payment": Line("orderflow.cli.payment:payment", "See payments, and settle a charge that the bank leaves open."),
+    "console": Line("orderflow.cli.console:console", "Serve the page: Flow, Orders, Dead letters, Health."),
     "demo": Line("orderflow.cli.demo:demo", "Place many orders, follow them to their end, and sum up."),
     "topic": Line("orderflow.cli.topic:topic", "Read the events on a topic."),
     "stuck": Line("orderflow.cli.explain:stuck", "Which orders are late, by what holds them up."),

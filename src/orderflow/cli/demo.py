@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from orderflow.cli.dlt.acting import act
 from orderflow.cli.errors import CliError, ExitCode, TimeUpError, UnreachableError
+from orderflow.cli.fault import require_game_day
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.load import COMPLETED, FAILED, Tally, Wish, percentiles, perform
 from orderflow.cli.output import joined, text
@@ -30,7 +35,18 @@ PLENTY = 1_000_000
 ON_HAND_MAX = 1_000_000_000
 PAGE = 500
 UNFINISHED = "unfinished"
+PATIENCE_S = 10.0
+FAULTS: Mapping[str, Mapping[str, str]] = {
+    "payment": {"event_type": "OrderPlaced", "value": "SKU-DESK-LAMP"},
+    "inventory": {"event_type": "PaymentSucceeded", "value": "SKU-WALL-CLOCK"},
+}
+STUCK = (
+    "{count} orders are stuck, on purpose. See them on the page, or with: orderflow stuck. When you have seen "
+    "enough: orderflow fault clear --all, then: orderflow dlt replay --all"
+)
 POINTS = ("p50", "p90", "p99", "max")
+BLOCK = "\N{FULL BLOCK}"
+BAR_MAX = 40
 
 
 @click.command()
@@ -46,9 +62,16 @@ POINTS = ("p50", "p90", "p99", "max")
     type=click.FloatRange(0, min_open=True),
     help="Seconds for all of it.  [default: 120, and what sending takes: 1 for each 100 orders, or by --rate]",
 )
+@click.option("--faults", is_flag=True, help="Let some get stuck, to explain and replay; needs `up --game-day`.")
 @session_options
 def demo(
-    session: Session, orders: int, rate: float | None, concurrency: int, seed: int, timeout_s: float | None
+    session: Session,
+    orders: int,
+    rate: float | None,
+    concurrency: int,
+    seed: int,
+    timeout_s: float | None,
+    faults: bool,
 ) -> None:
     """Place many orders, follow them to their end, and sum up.
 
@@ -57,32 +80,53 @@ def demo(
     they are missing or run short. Ctrl-C ends it with the summary so far, and so does --timeout. Where no
     terminal is, standard error says every few seconds how far it is (with --json nothing).
 
-    Exit code: 0 all accepted and final, 1 some were not accepted, 3 nothing answers (any more), 6 not all accepted
-    and final in time, 130 interrupted.
+    With --faults two services fail on some orders for good, so that there is something to see on the page and to
+    mend. The faults stay until they are cleared.
+
+    Exit code: 0 all accepted and final (with --faults: but for those), 1 some were not accepted, 3 nothing answers
+    (any more), 6 not all accepted and final in time, 130 interrupted.
 
     \b
     orderflow demo
     orderflow demo --orders 5000
     orderflow demo --orders 3000 --rate 50
+    orderflow demo --orders 2000 --faults
     orderflow demo --orders 1000 --json | jq .final_ms
     """
     limit_s = timeout_s or USUAL_S + orders / (rate or USUAL_RATE)
+    patience_s = PATIENCE_S if faults else math.inf
+    wish = Wish(
+        orders=orders, rate=rate, concurrency=concurrency, seed=seed, timeout_s=limit_s, patience_s=patience_s
+    )
+    _run(session, wish)
+
+
+def _run(session: Session, wish: Wish) -> None:
+    """Raises CliError."""
+    on_purpose, limit_s = wish.patience_s < math.inf, wish.timeout_s
     deadline = time.monotonic() + limit_s
-    with progress_of(orders, hidden=session.out.as_json) as told:
-        _within(limit_s, lambda: _prepare(session, orders))
-        left_s = max(0.0, deadline - time.monotonic())
-        wish = Wish(orders=orders, rate=rate, concurrency=concurrency, seed=seed, timeout_s=left_s)
+    with progress_of(wish.orders, hidden=session.out.as_json) as told:
+        _within(limit_s, lambda: _prepare(session, wish.orders, faults=on_purpose))
+        wish = replace(wish, timeout_s=max(0.0, deadline - time.monotonic()))
         url = session.running.service_url("order")
         tally = perform(url, wish, told)
     if session.out.as_json:
         session.out.document(document(tally, wish))
     else:
         session.out.show(*parts(tally, wish))
-    _conclude(tally, url, limit_s)
+    if not on_purpose or tally.errors or tally.lost_contact or tally.interrupted:
+        _conclude(tally, url, limit_s)
+    elif not session.out.as_json:
+        session.out.show(text(STUCK.format(count=len(tally.unfinished)), "bold magenta"))
 
 
-def _prepare(session: Session, orders: int) -> None:
-    """See that the services answer, and put in what will be ordered. Raises CliError."""
+def _prepare(session: Session, orders: int, *, faults: bool) -> None:
+    """See that the services answer, and put in what will be ordered, and the faults. Raises CliError."""
+    for service, wanted in FAULTS.items() if faults else ():
+        with session.client(service) as client:
+            require_game_day(client)
+            if not client.get("/ops/faults")["faults"]:
+                act(client, "POST", "/ops/faults", {"field": "sku", "error": "permanent", **wanted})
     with session.client("order") as client:
         client.get("/orders", {"limit": 1})
     with session.client("inventory") as client:
@@ -201,6 +245,7 @@ def parts(tally: Tally, wish: Wish) -> Iterator[RenderableType]:
     yield ""
     yield _latencies(shown)
     yield ""
+    yield from _chart(tally)
     rates, seconds = shown["rates"], shown["seconds"]
     yield text(
         f"{tally.placed} orders accepted in {seconds['placing']:.1f} s ({rates['accepted_per_s']:g} a second), "
@@ -236,6 +281,42 @@ def _latencies(shown: Mapping[str, Any]) -> RenderableType:
         for name, measured in lines
     ]
     return table(("latency", *POINTS, "measured"), rows, right=(*POINTS, "measured"))
+
+
+def _chart(tally: Tally) -> Iterator[RenderableType]:
+    """How the latencies of the sample and the ends of all orders are spread."""
+    ends = Counter(_end(order.status, order.reason) for order in tally.orders.values())
+    if tally.final_s:
+        yield _bars("POST until final", _spread(tally.final_s))
+        yield ""
+    if ends:
+        yield _bars("how they ended", ends.most_common())
+        yield ""
+
+
+def _spread(seconds: Sequence[float]) -> list[tuple[str, int]]:
+    """How many took how long, in steps of 1, 2 and 5, from the fastest to the slowest."""
+    steps = [digit * 10.0**power for power in range(6) for digit in (1, 2, 5)]
+    counted = Counter(bisect_left(steps, each * 1000) for each in seconds)
+    return [
+        (f"up to {duration(steps[at])}" if at < len(steps) else f"over {duration(steps[-1])}", counted[at])
+        for at in range(min(counted), max(counted) + 1)
+    ]
+
+
+def _bars(title: str, counts: Sequence[tuple[str, int]]) -> RenderableType:
+    """A line for each, as long as its share."""
+    whole, most = sum(count for _, count in counts), max(count for _, count in counts)
+    rows = [
+        (
+            label,
+            text(BLOCK * max(1 if count else 0, round(BAR_MAX * count / most)), "cyan"),
+            count,
+            f"{count / whole:.0%}",
+        )
+        for label, count in counts
+    ]
+    return table((title, "", "count", "share"), rows, right=("count", "share"))
 
 
 def _end(status: str | None, reason: str) -> str:

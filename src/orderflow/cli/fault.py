@@ -113,7 +113,7 @@ def add(session: Session, service: str, event: str, matched: Match, error: str, 
         "share": part,
     }
     with session.client(service) as client:
-        _require_game_day(client)
+        require_game_day(client)
         done = _act(client, "POST", "/ops/faults", wanted)
     found = named(service, done["faults"][0])
     if session.out.as_json:
@@ -174,7 +174,7 @@ def clear(session: Session, name: FaultName | None, everything: bool) -> None:
         answers = cli_session.ask(session, _clear_all)
     else:
         with session.client(name.service) as client:
-            _require_game_day(client)
+            require_game_day(client)
             done = _act(client, "DELETE", f"/ops/faults/{name.number}")
         answers = cli_session.Answers({name.service: done}, {})
     found = _found(answers)
@@ -197,7 +197,7 @@ def _act(client: ServiceClient, method: str, path: str, body: object = None) -> 
     return client.ask(method, path, body=body, headers={OPERATOR: who()}, wait_s=CONFIRM_S).body
 
 
-def _require_game_day(client: ServiceClient) -> None:
+def require_game_day(client: ServiceClient) -> None:
     """Raises RefusedError."""
     from orderflow.cli.errors import NotFoundError, RefusedError
 

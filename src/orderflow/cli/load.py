@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import signal
 import time
@@ -422,13 +423,16 @@ Limit = Callable[[float], asyncio.Timeout]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What is asked for. All is over after `timeout_s`, whatever answers or does not."""
+    """What is asked for. All is over after `timeout_s`, whatever answers, and when all are placed and none
+    has become final for `patience_s`.
+    """
 
     orders: int
     rate: float | None
     concurrency: int
     seed: int
     timeout_s: float
+    patience_s: float = math.inf
 
 
 def perform(url: str, wish: Wish, told: Callable[[Tally], None], limit: Limit = asyncio.timeout) -> Tally:
@@ -466,7 +470,7 @@ async def _perform(endpoint: Endpoint, wish: Wish, tally: Tally, told: Callable[
             async with limit(wish.timeout_s - sum_up_s):
                 await placing.run(min(wish.concurrency, wish.orders))
                 tally.placing_ended = time.monotonic()
-                await _until_final(tally, following)
+                await _until_final(tally, following, wish.patience_s)
     except TimeoutError:
         tally.time_is_up = True
     finally:
@@ -480,10 +484,15 @@ async def _perform(endpoint: Endpoint, wish: Wish, tally: Tally, told: Callable[
     await _sum_up(tally, following, max(sum_up_s, min(SUM_UP_MAX_S, left_s)))
 
 
-async def _until_final(tally: Tally, following: Following) -> None:
-    """Return when every order is final and no refund is due, or when it is over."""
+async def _until_final(tally: Tally, following: Following, patience_s: float) -> None:
+    """Return when every order is final and no refund is due, when it is over, or when patience is."""
+    final, since = tally.final, time.monotonic()
     while not (tally.interrupted or tally.lost_contact):
         pause_s = LOOK_EVERY_S
+        if tally.final > final:
+            final, since = tally.final, time.monotonic()
+        if time.monotonic() - since > patience_s:
+            return
         if not tally.unfinished:
             tally.ended = tally.ended or time.monotonic()
             pause_s = REFUNDS_EVERY_S

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +18,9 @@ from orderflow.cli.session import Session, session_options, side_by_side
 from orderflow.cli.tables import table
 
 if TYPE_CHECKING:
-    from orderflow.local.state import Down, Running
+    from rich.console import RenderableType
+
+    from orderflow.local.state import Down, Running, State
 
 TIMEOUT_S = 3.0
 NOT_READY = 503
@@ -44,21 +50,77 @@ class Health:
         return "ready" if not self.lag else f"ready, {self.lag} events behind"
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one look found. `full` says that the disk is."""
+
+    home: Path
+    found: State
+    rows: Sequence[tuple[Running | Down, Health]]
+    full: str
+
+    @property
+    def well(self) -> bool:
+        return self.found.phase == "ready" and not self.full and all(health.ready for _, health in self.rows)
+
+    def document(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "home": str(self.home),
+            "phase": self.found.phase,
+            "carrier": self.found.carrier,
+            "problems": {"disk": self.full} if self.full else {},
+            "processes": [_document(*row) for row in self.rows],
+        }
+
+    def parts(self) -> Iterator[RenderableType]:
+        """For people."""
+        phase = "not ready" if self.found.phase == "ready" and not self.well else self.found.phase
+        yield text(f"{phase} on {self.found.carrier or '...'}; data in {self.home}")
+        columns, numbers = ("", "where", "process", "restarts", "state"), ("process", "restarts")
+        yield table(columns, [_row(*row) for row in self.rows], right=numbers, drop=numbers[::-1])
+        if self.full:
+            yield text(f"{self.full[0].upper()}{self.full[1:]}", "bold red")
+
+
 @click.command(
     epilog="""\b
 Examples:
   orderflow status
-  orderflow status --json
+  orderflow status --watch
+  orderflow status --watch 10 --json | jq -c .phase
 
 \b
-Exit codes: 0 everything is ready; 1 something is not; 3 nothing runs on this home."""
+Exit codes: 0 everything is ready; 1 something is not; 3 nothing runs on this home. With --watch: as the last look
+found it, once Ctrl-C ends it."""
+)
+@click.option(
+    "--watch",
+    "every_s",
+    type=click.FloatRange(0.2),
+    is_flag=False,
+    flag_value=2.0,
+    metavar="[SECONDS]",
+    help="Look again and again, until Ctrl-C; every 2 seconds if no others are said.",
 )
 @session_options
-def status(session: Session) -> None:
+def status(session: Session, every_s: float | None) -> None:
     """What runs where, whether it is ready, and how far it is behind.
 
-    What should run and does not is `down`, with the reason; a full disk is told too.
+    What should run and does not is `down`, with the reason; a full disk is told too. With --watch a terminal shows
+    the newest look; where none is, each look that differs from the last is written. With --json that is a line each.
     """
+    seen = _look(session) if every_s is None else _watch(session, every_s)
+    if every_s is None and session.out.as_json:
+        session.out.document(seen.document())
+    elif every_s is None:
+        session.out.show(*seen.parts())
+    if not seen.well:
+        raise CliError("Not everything is ready")
+
+
+def _look(session: Session) -> Seen:
+    """Raises UnreachableError: nothing runs."""
     from orderflow.local import state
     from orderflow.local.home import Home, full_disk
 
@@ -67,27 +129,47 @@ def status(session: Session) -> None:
     if found is None:
         raise UnreachableError(f"Nothing runs on {home.path}. Start it with: orderflow up")
     probed = side_by_side(lambda process: probe(process, TIMEOUT_S), found.processes)
-    rows: list[tuple[Running | Down, Health]]
-    rows = [
+    rows: list[tuple[Running | Down, Health]] = [
         *zip(found.processes, probed, strict=True),
         *((down, Health(False, {DOWN: down.why})) for down in found.down),
     ]
-    full = full_disk(home.path)
-    well = not full and all(health.ready for _, health in rows)
-    if session.out.as_json:
-        document = {"home": str(home.path), "phase": found.phase, "carrier": found.carrier}
-        problems = {"disk": full} if full else {}
-        session.out.document({**document, "problems": problems, "processes": [_document(*row) for row in rows]})
-    else:
-        phase = "not ready" if found.phase == "ready" and not well else found.phase
-        session.out.show(text(f"{phase} on {found.carrier or '...'}; data in {home.path}"))
-        columns = ("", "where", "process", "restarts", "state")
-        shown, numbers = [_row(*row) for row in rows], ("process", "restarts")
-        session.out.show(table(columns, shown, right=numbers, drop=numbers[::-1]))
-        if full:
-            session.out.show(text(f"{full[0].upper()}{full[1:]}", "bold red"))
-    if found.phase != "ready" or not well:
-        raise CliError("Not everything is ready")
+    return Seen(home.path, found, rows, full_disk(home.path))
+
+
+def _watch(session: Session, every_s: float) -> Seen:
+    """Until Ctrl-C; the last look."""
+    seen = _look(session)
+    with _shown(session) as show:
+        try:
+            while True:
+                show(seen)
+                time.sleep(every_s)
+                seen = _look(session)
+        except KeyboardInterrupt:
+            return seen
+
+
+@contextmanager
+def _shown(session: Session) -> Iterator[Callable[[Seen], None]]:
+    """How looks are shown: one in the other's place at a terminal, else one after the other where they differ."""
+    last: dict[str, Any] = {}
+
+    def tell(seen: Seen) -> None:
+        nonlocal last
+        before, last = last, seen.document()
+        if session.out.as_json and before != last:
+            session.out.line(last)
+        elif before != last:
+            session.out.show(*seen.parts(), "")
+
+    if session.out.as_json or not session.out.console.is_terminal:
+        yield tell
+        return
+    from rich.console import Group
+    from rich.live import Live
+
+    with Live(console=session.out.console, auto_refresh=False) as live:
+        yield lambda seen: live.update(Group(*seen.parts()), refresh=True)
 
 
 def probe(process: Running, timeout_s: float) -> Health:

@@ -110,7 +110,7 @@ def end_leftovers(home: Home) -> int:
     before = state.read(home.state)
     if before is None:
         return 0
-    services = [process.mark for process in before.processes if process.kind == "service"]
+    services = [process.mark for process in before.processes if process.kind in state.OF_OURS]
     brokers = [process.mark for process in before.processes if process.kind == "kafka"]
     return end_marked(services) + end_marked(brokers)
 

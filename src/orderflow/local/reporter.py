@@ -177,7 +177,10 @@ def first_order(order_address: str) -> str:
 def tell_ready(
     reporter: Reporter, processes: Sequence[Running], home: str, carried_by: str, *, detached: bool = False
 ) -> None:
-    """The table and what to try next."""
+    """Where the page is, the table, and what to try next."""
+    page = next((process.address for process in processes if process.kind == "console"), None)
+    if page is not None:
+        reporter.note(f"Open {page} to see orders flow, and to steer.\n")
     reporter.table(f"Orderflow runs on {carried_by}; data in {home}", rows(processes))
     order = next((process for process in processes if process.name == "order"), None)
     if order is not None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 SAME_START_S = 0.5
 STARTING, READY, STOPPING = "starting", "ready", "stopping"
 PREFIX = "ORDERFLOW_"
+OF_OURS = frozenset({"service", "console"})
+"""Kinds of what this project itself runs: it stops before what carries it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,9 @@ class ProcessMark:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A process of ours. `kind` is "service", "kafka" or "postgres"; `address` is for people and clients."""
+    """A process of ours, of the `kind` "service", "console", "kafka" or "postgres". `address` is for people and
+    clients.
+    """
 
     name: str
     kind: str

@@ -22,9 +22,9 @@ from orderflow.local.errors import LocalError
 from orderflow.local.home import Home
 from orderflow.local.processes import Server, require_free, tail
 from orderflow.local.reporter import Reporter
-from orderflow.local.state import Down, ProcessMark, Running, settings_environment
+from orderflow.local.state import OF_OURS, Down, ProcessMark, Running, settings_environment
 from orderflow.registry import service_names
-from orderflow.settings import Settings
+from orderflow.settings import Secret, Settings
 
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 10.0
@@ -32,6 +32,8 @@ SETTLED_AFTER_S = 30.0
 READY_TIMEOUT_S = 60.0
 TERM_TIMEOUT_S = 3.0
 CRASH_AT = "ORDERFLOW_CRASH_AT"
+CONSOLE = "console"
+LOOPBACK = "127.0.0.1"
 # subprocess.CREATE_NEW_PROCESS_GROUP, which is there on Windows only.
 NEW_PROCESS_GROUP = 0x200
 
@@ -103,7 +105,7 @@ class Supervisor:
         for task in watchers:
             task.cancel()
         await asyncio.gather(*watchers, return_exceptions=True)
-        services = [kept for kept in self._kept if kept.unit.kind == "service"]
+        services = [kept for kept in self._kept if kept.unit.kind in OF_OURS]
         await asyncio.gather(*(self._stop_one(kept) for kept in services))
         for kept in reversed(self._kept):
             if kept not in services:
@@ -264,13 +266,16 @@ class ServerUnit:
 
 @dataclass(frozen=True, slots=True)
 class ServiceCommand:
-    """How a service is started. Each restart takes the same environment; `stderr` gets what is not logged."""
+    """How a service, or the console, is started. Each restart takes the same environment; `stderr` gets what is not
+    logged.
+    """
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
     host: str
     stderr: Path
+    kind: str = "service"
 
 
 class ServiceUnit:
@@ -278,7 +283,7 @@ class ServiceUnit:
 
     def __init__(self, command: ServiceCommand, *, drain_timeout_s: float) -> None:
         self.name = command.name
-        self.kind = "service"
+        self.kind = command.kind
         self._command = command
         self._drain_timeout_s = drain_timeout_s
         self._port: int | None = None
@@ -412,12 +417,15 @@ class UpOptions:
 
 
 def service_command(name: str) -> Sequence[str]:
-    """Shown by ps as `orderflow run NAME`."""
-    return [sys.executable, "-m", "orderflow", "run", name, "--control-pipe"]
+    """Shown by ps as `orderflow run NAME`, the console's as `orderflow console`."""
+    command = [CONSOLE] if name == CONSOLE else ["run", name]
+    return [sys.executable, "-m", "orderflow", *command, "--control-pipe"]
 
 
 class Fleet:
-    """Every service once or more; the first process of each has the known port, the others any free one."""
+    """Every service once or more, and the console; the first process of each has the known port, the others any free
+    one.
+    """
 
     def __init__(self, command: Callable[[str], Sequence[str]] = service_command) -> None:
         self._command = command
@@ -427,23 +435,43 @@ class Fleet:
         for name in service_names():
             if settings.service_port(name):
                 require_free(settings.service_port(name), f"the service {name}", f"--{name}-port", settings.host)
+        if settings.console and settings.console_port and settings.is_given("console_port"):
+            require_free(settings.console_port, "the page", "ORDERFLOW_CONSOLE_PORT")
 
     def units(self, settings: Settings, options: UpOptions, home: Home) -> list[ServiceUnit]:
         """What the supervisor is to start."""
-        return [
+        services = [
             self._unit(settings, home, label, name, settings.service_port(name) if number == 1 else 0)
             for name, number, label in _labels(options)
         ]
+        return [self._console(settings, home), *services] if settings.console else services
 
     def captured_logs(self, options: UpOptions, home: Home) -> list[Path]:
         """What services say beside their logs."""
-        return [_stderr(home, label) for _, _, label in _labels(options)]
+        return [_stderr(home, CONSOLE), *(_stderr(home, label) for _, _, label in _labels(options))]
+
+    def _console(self, settings: Settings, home: Home) -> ServiceUnit:
+        """It is given no way into the services' databases, only into the log."""
+        environment = settings_environment(_without_databases(settings), os.environ)
+        command = ServiceCommand(
+            CONSOLE, self._command(CONSOLE), environment, LOOPBACK, _stderr(home, CONSOLE), CONSOLE
+        )
+        return ServiceUnit(command, drain_timeout_s=settings.drain_timeout_s)
 
     def _unit(self, settings: Settings, home: Home, label: str, name: str, port: int) -> ServiceUnit:
         log_file = home.logs / f"{label}.log"
         environment = settings_environment(settings, os.environ, **{f"{name}_port": port, "log_file": log_file})
         command = ServiceCommand(label, self._command(name), environment, settings.host, _stderr(home, label))
         return ServiceUnit(command, drain_timeout_s=settings.drain_timeout_s)
+
+
+def _without_databases(settings: Settings) -> Settings:
+    """The embedded server's passwords are in the home; of another server, only the log's are handed on."""
+    names = [f"{name}_database_url" for name in (*service_names(), "bank", "log")]
+    is_elsewhere = any(settings.is_given(name) for name in ("database_url", *names))
+    log = Secret(settings.service_database_url("log")) if is_elsewhere and settings.transport == "postgres" else None
+    nothing = dict.fromkeys(names, None)
+    return settings.replaced(**{**nothing, "database_url": None, "log_database_url": log})
 
 
 def _labels(options: UpOptions) -> list[tuple[str, int, str]]:

@@ -5,16 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import signal
 import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from enum import IntEnum
-from types import FrameType
-
-import msgspec
 
 from orderflow import __version__
 from orderflow.core import crash_points
@@ -28,43 +24,9 @@ from orderflow.observability.metrics import Metrics
 from orderflow.observability.signal_log import SignalLog, error_fields, routed_logging
 from orderflow.registry import service_names
 from orderflow.runtime.alerts import alerting
+from orderflow.runtime.lifetime import announce_on_stdout, stop_on_end_of_input, stop_on_signals
 from orderflow.runtime.service_process import ServiceProcess, StandstillError
 from orderflow.settings import Settings, SettingsError
-
-
-def stop_on_signals(stop: Callable[[], None]) -> None:
-    """Call `stop` in the running loop at SIGTERM or SIGINT (Ctrl-C; on Windows also Ctrl-Break)."""
-    loop = asyncio.get_running_loop()
-    if sys.platform != "win32":
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop)
-        return
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(stop)
-
-    for name in ("SIGINT", "SIGBREAK", "SIGTERM"):
-        signal.signal(getattr(signal, name), handle)
-
-
-def stop_on_end_of_input(stop: Callable[[], None], descriptor: int = 0) -> None:
-    """Call `stop` in the running loop when whoever holds the other end of the pipe is gone.
-
-    A thread reads, because a pipe given by a parent cannot be awaited on every system.
-    """
-    loop = asyncio.get_running_loop()
-
-    def read() -> None:
-        try:
-            while os.read(descriptor, 1024):
-                pass
-        except OSError:
-            pass
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(stop)
-
-    threading.Thread(target=read, name="control-pipe", daemon=True).start()
-
 
 HARD_END_S = 5.0
 Announce = Callable[[dict[str, object]], None]
@@ -183,15 +145,6 @@ async def summing_up(log: LogWriter) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-def announce_on_stdout(facts: dict[str, object]) -> None:
-    """One JSON line for a supervisor; nobody has to read it."""
-    try:
-        sys.stdout.write(msgspec.json.encode(facts).decode() + "\n")
-        sys.stdout.flush()
-    except OSError:
-        return
 
 
 def run_process(service: Service, settings: Settings, *, port: int | None = None, control_pipe: bool = False) -> int:

@@ -85,6 +85,10 @@ class Settings:
         _Entry(readers.whole(1, 65535), "port of the embedded PostgreSQL; without it a socket or any free port"),
     ] = None
     host: Annotated[str, _Entry(readers.text("an address"), "address that the services listen on")] = "127.0.0.1"
+    console: Annotated[bool, _Entry(readers.switch(), "let `orderflow up` serve the page")] = True
+    console_port: Annotated[
+        int, _Entry(_PORT, "port of the page, on this machine alone; if nobody says one and it is taken, any other")
+    ] = 8000
     partitions: Annotated[int, _Entry(readers.whole(1, 1024), "partitions of a new topic")] = 6
     topic_retention_hours: Annotated[int, _Entry(_HOURS, "how long a topic keeps its records")] = 168
     replication_factor: Annotated[int, _Entry(readers.whole(1, 15), "copies of a new Kafka topic")] = 1

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
-from orderflow.cli.status import Health, probe
-from orderflow.local.state import ProcessMark, Running
+from orderflow.cli.status import Health, Seen, probe
+from orderflow.local.state import ProcessMark, Running, State
 from tests.support.shop import Asked, Says, shop
 
 
@@ -45,3 +46,18 @@ def test_a_service_says_what_hinders_it_and_how_far_it_is_behind() -> None:
         found = probe(Running("order", "service", mark.pid, mark.started, server.url), 10.0)
 
     assert found == Health(False, {"database": "away"}, 5)
+
+
+def test_a_look_says_what_is_not_well_and_why(tmp_path: Path) -> None:
+    process = Running("order", "service", 7, 1.0, "http://127.0.0.1:8001")
+    found = State(
+        supervisor=ProcessMark(1, 1.0), phase="ready", processes=(process,), carrier="the log in PostgreSQL"
+    )
+    ready = Seen(tmp_path, found, [(process, Health(True, {}, 0))], "")
+    away = Seen(tmp_path, found, [(process, Health(False, {"database": "away"}))], "")
+    full = Seen(tmp_path, found, [(process, Health(True, {}, 0))], "the disk is full")
+
+    assert (ready.well, away.well, full.well) == (True, False, False)
+    assert ready.document()["processes"][0]["state"] == "ready"
+    assert away.document()["processes"][0]["problems"] == {"database": "away"}
+    assert full.document()["problems"] == {"disk": "the disk is full"}

@@ -25,6 +25,7 @@ from orderflow import (
     uuid_text,
 )
 from orderflow.events.currencies import CURRENCIES
+from orderflow.events.money import Sku
 from orderflow.events.order import (
     ITEMS_MAX,
     QUANTITY_MAX,
@@ -49,11 +50,20 @@ from orderflow.http.operation import (
     Request,
     Response,
 )
+from orderflow.http.operators.asking import TAG
 from orderflow.http.problems import FieldError, ProblemError
 from orderflow.http.validation import IdEnd, Text
 from orderflow.services.order.messages import KeyReused, Placed, PlaceOrder
 from orderflow.services.order.model import Refund, Status
-from orderflow.services.order.storage import CURSOR_PATTERN, OrderDetails, OrderPage, Orders, OrderView, from_cursor
+from orderflow.services.order.storage import (
+    CURSOR_PATTERN,
+    OrderDetails,
+    OrderPage,
+    Orders,
+    OrderStates,
+    OrderView,
+    from_cursor,
+)
 
 HEADER = "Idempotency-Key"
 KEY_MAX = 255
@@ -98,6 +108,18 @@ ID_ENDS = Parameter(
     description="Only orders whose id ends so, among the newest million; `status` and `cursor` do not count then.",
     type=IdEnd,
 )
+CUSTOMER = Parameter(
+    name="customer_id",
+    where="query",
+    description="Only orders of this customer. A page looks through 20,000 orders, and may be empty before the end.",
+    type=Annotated[Text, msgspec.Meta(min_length=1, max_length=100)],
+)
+SKU = Parameter(
+    name="sku",
+    where="query",
+    description="Only orders with this SKU. A page looks through 20,000 orders, and may be empty before the end.",
+    type=Sku,
+)
 CURSOR = Parameter(
     name="cursor",
     where="query",
@@ -136,6 +158,12 @@ _HISTORY = [
     },
 ]
 _PAGE = {"orders": [_COMPLETED], "next": None}
+_STATES = {
+    "unfinished": [{"status": "PAID", "orders": 3, "oldest": operation.PAID_AT}],
+    "dwell": [{"status": "PENDING", "event": "PaymentSucceeded", "orders": 940, "median_ms": 35, "slow_ms": 120}],
+    "counted_max": 10_000,
+    "sample_max": 1_000,
+}
 _SHOWN = {**_COMPLETED, "history": _HISTORY, "stuck": {}, "stuck_since": None}
 
 _NOT_PLACED = (
@@ -466,8 +494,15 @@ class OrderApi:
                 detail = "not a cursor of this list"
                 named = FieldError(detail=detail, parameter="cursor")
                 raise ProblemError(422, f"cursor: {detail}", errors=[named]) from error
-        page = await self._orders.page(request.values["status"], before, request.values["limit"])
-        return Reply(body=page)
+        values = request.values
+        customer_id, sku, status, limit = (values[name] for name in ("customer_id", "sku", "status", "limit"))
+        if customer_id is not None or sku is not None:
+            return Reply(body=await self._orders.search(customer_id, sku, status, before, limit))
+        return Reply(body=await self._orders.page(status, before, limit))
+
+    async def states(self, _: Request[None]) -> Reply:
+        """GET /orders/states"""
+        return Reply(body=await self._orders.states())
 
     async def _submit(self, order: NewOrder, traceparent: str, key: str | None = None) -> Reply:
         wanted = PlaceOrder(
@@ -500,7 +535,7 @@ class OrderApi:
 def operations(context: ServiceContext) -> Sequence[Operation]:
     """What the order service offers."""
     api = OrderApi(context)
-    return (_place(api), _page(api), _show(api))
+    return (_place(api), _page(api), _show(api), _states(api))
 
 
 def _place(api: OrderApi) -> Operation:
@@ -542,9 +577,24 @@ def _page(api: OrderApi) -> Operation:
         summary="List orders, newest first",
         description="Pages of orders, of one status or of all. `next` of a page is the `cursor` of the one after it.",
         handler=api.page,
-        parameters=(STATUS, LIMIT, CURSOR, ID_ENDS),
+        parameters=(STATUS, CUSTOMER, SKU, LIMIT, CURSOR, ID_ENDS),
         responses=(Response(status=200, description="A page of orders.", type=OrderPage, example=_PAGE),),
         tag="orders",
+    )
+
+
+def _states(api: OrderApi) -> Operation:
+    return Operation(
+        method="GET",
+        path="/orders/states",
+        summary="How many orders are under way, and how long orders stay in each state",
+        description=(
+            "Orders that are PENDING or PAID are counted, up to a bound. How long states last is taken from the "
+            "newest orders: the median, and what 95 % of them did not exceed."
+        ),
+        handler=api.states,
+        responses=(Response(status=200, description="As it stands.", type=OrderStates, example=_STATES),),
+        tag=TAG,
     )
 
 

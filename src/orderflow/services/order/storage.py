@@ -15,6 +15,9 @@ from orderflow.services.order.model import ORDER_PLACED, Obstacle, Refund, Statu
 
 LAST = UUID(int=2**128 - 1)
 AT_ONCE = 1_000
+LOOKED_MAX = 20_000
+COUNTED_MAX = 10_000
+SAMPLE_MAX = 1_000
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +70,35 @@ class OrderPage(msgspec.Struct, frozen=True, kw_only=True):
 
     orders: tuple[OrderSummary, ...]
     next: str | None
+
+
+class Unfinished(msgspec.Struct, frozen=True, kw_only=True):
+    """How many orders are in a state, and when the oldest of them was placed."""
+
+    status: Status
+    orders: int
+    oldest: datetime
+
+
+class Dwell(msgspec.Struct, frozen=True, kw_only=True):
+    """How long orders were in a state that `event` has ended: the median, and what 95 % did not exceed."""
+
+    status: Status
+    event: str
+    orders: int
+    median_ms: int
+    slow_ms: int
+
+
+class OrderStates(msgspec.Struct, frozen=True, kw_only=True):
+    """Orders that are under way, counted no further than `counted_max`, and how long the newest `sample_max` orders
+    were in each state.
+    """
+
+    unfinished: tuple[Unfinished, ...]
+    dwell: tuple[Dwell, ...]
+    counted_max: int = COUNTED_MAX
+    sample_max: int = SAMPLE_MAX
 
 
 class StoredRefund(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +162,39 @@ class Orders:
         rows = await self._database.fetch(self._queries[query], before or LAST, limit + 1, status)
         orders = tuple(self._summary(row) for row in rows[:limit])
         return OrderPage(orders=orders, next=to_cursor(orders[-1].id) if len(rows) > limit else None)
+
+    async def search(
+        self, customer_id: str | None, sku: str | None, status: Status | None, before: UUID | None, limit: int
+    ) -> OrderPage:
+        """Up to `limit` orders among the next `LOOKED_MAX` before `before`, newest first; `next` goes on there."""
+        wanted = (before or LAST, customer_id, sku, status, LOOKED_MAX, limit + 1)
+        rows = await self._database.fetch(self._queries["find_orders"], *wanted)
+        until: UUID | None = rows[0]["looked_until"]
+        found = [self._summary(row) for row in rows if row["order_id"] is not None]
+        if len(found) > limit:
+            found, until = found[:limit], found[limit - 1].id
+        return OrderPage(orders=tuple(found), next=None if until is None else to_cursor(until))
+
+    async def states(self) -> OrderStates:
+        """What is under way, and how long it takes."""
+        unfinished = await self._database.fetch(self._queries["unfinished_by_status"], COUNTED_MAX)
+        dwell = await self._database.fetch(self._queries["dwell_times"], SAMPLE_MAX)
+        return OrderStates(
+            unfinished=tuple(
+                Unfinished(status=Status(row["status"]), orders=row["orders"], oldest=row["oldest"])
+                for row in unfinished
+            ),
+            dwell=tuple(
+                Dwell(
+                    status=Status(row["status"]),
+                    event=row["event"],
+                    orders=row["orders"],
+                    median_ms=round(row["median"].total_seconds() * 1000),
+                    slow_ms=round(row["slow"].total_seconds() * 1000),
+                )
+                for row in dwell
+            ),
+        )
 
     async def ending(self, digits: str, limit: int) -> OrderPage:
         """Orders whose id ends with these hexadecimal digits, among the newest million."""

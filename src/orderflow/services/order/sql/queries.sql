@@ -72,3 +72,33 @@ ORDER BY order_id DESC LIMIT $2::integer
 SELECT order_id, customer_id, currency, items, total, payment_method, status, reason, refund, created_at
 FROM orders WHERE order_id < $1::uuid AND status = $3::text
 ORDER BY order_id DESC LIMIT $2::integer
+
+-- name: find_orders
+-- orders of a customer, with a SKU, of a status, among the next $5 that were placed before $1; and the last of these
+WITH looked AS (
+    SELECT order_id, customer_id, currency, items, total, payment_method, status, reason, refund, created_at
+    FROM orders WHERE order_id < $1::uuid ORDER BY order_id DESC LIMIT $5::integer
+), last AS (
+    SELECT order_id FROM orders WHERE order_id < $1::uuid ORDER BY order_id DESC OFFSET $5::integer - 1 LIMIT 1
+)
+SELECT looked.*, (SELECT order_id FROM last) AS looked_until
+FROM looked RIGHT JOIN (SELECT 1) AS always ON ($2::text IS NULL OR customer_id = $2)
+    AND ($3::text IS NULL OR items @> jsonb_build_array(jsonb_build_object('sku', $3)))
+    AND ($4::text IS NULL OR status = $4)
+ORDER BY looked.order_id DESC LIMIT $6::integer
+
+-- name: unfinished_by_status
+-- how many orders are PENDING or PAID, counting no further than $1, and since when the oldest of each is
+SELECT status, count(*) AS orders, min(created_at) AS oldest FROM (
+    SELECT status, created_at FROM orders WHERE status IN ('PENDING', 'PAID') ORDER BY order_id LIMIT $1::integer
+) AS counted GROUP BY status
+
+-- name: dwell_times
+-- how long the newest $1 orders were in each state that they have left, by the event that ended it
+SELECT step.from_status AS status, step.event, count(*) AS orders,
+    percentile_cont(0.5) WITHIN GROUP (ORDER BY step.at - coalesce(before.at, newest.created_at)) AS median,
+    percentile_cont(0.95) WITHIN GROUP (ORDER BY step.at - coalesce(before.at, newest.created_at)) AS slow
+FROM (SELECT order_id, created_at FROM orders ORDER BY order_id DESC LIMIT $1::integer) AS newest
+JOIN order_history AS step USING (order_id)
+LEFT JOIN order_history AS before ON before.order_id = step.order_id AND before.version = step.version - 1
+GROUP BY step.from_status, step.event

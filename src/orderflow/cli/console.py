@@ -1,0 +1,68 @@
+"""`orderflow console`: the page, as a process of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from orderflow.cli.errors import CliError
+from orderflow.cli.session import as_running, home_option, load_settings
+
+if TYPE_CHECKING:
+    from orderflow.core.transport import Transport
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  orderflow console                    for services that run elsewhere, or without `up`
+  orderflow console --port 8080
+  ORDERFLOW_ORDER_URL=https://orders.example orderflow console
+
+\b
+Standard output gets one JSON line when the page is served: service, port, pid. SIGTERM ends it.
+Exit codes: 0 stopped in order; 1 the port is taken; 2 wrong usage or settings."""
+)
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 for any free one.  [default: 8000]")
+@home_option
+@click.option("--control-pipe", is_flag=True, help="End when standard input ends: for supervisors.")
+def console(port: int | None, home: Path | None, control_pipe: bool) -> None:
+    """Serve the page: Flow, Orders, Dead letters, Health.
+
+    `orderflow up` does it too, at http://127.0.0.1:8000. The page asks the services of this home and reads the
+    topics; it connects to no service's database. It listens on this machine alone, and while nobody looks it asks
+    nothing.
+    """
+    from orderflow.cli.topic import open_log
+    from orderflow.console import process
+    from orderflow.console.asking import Services
+    from orderflow.core.transport import TransportUnavailableError
+    from orderflow.http.server import CannotListenError
+    from orderflow.runtime.lifetime import announce_on_stdout
+
+    settings = load_settings(home)
+    services = Services(settings.home, lambda: as_running(load_settings(home)))
+
+    @asynccontextmanager
+    async def log() -> AsyncIterator[Transport]:
+        try:
+            async with open_log(services.settings) as transport:
+                yield transport
+        except CliError as error:
+            raise TransportUnavailableError(str(error)) from error
+
+    wanted = settings.console_port if port is None else port
+
+    def ready(served: int) -> None:
+        announce_on_stdout({"ready": True, "service": "console", "port": served, "pid": os.getpid()})
+
+    may_move = port is None and not settings.is_given("console_port")
+    try:
+        process.run(services, log, wanted, may_move=may_move, control_pipe=control_pipe, ready=ready)
+    except CannotListenError as error:
+        raise CliError(str(error)) from error

@@ -1,0 +1,100 @@
+"""What all pages have in common: rendering, forms and their tokens, streams, and how a failure is shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+from urllib.parse import parse_qsl
+
+from jinja2 import Environment
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from orderflow.console import showing
+from orderflow.console.asking import AskError, Services
+from orderflow.console.guard import FIELD, is_confirmed
+from orderflow.console.live import Parts, Streams
+from orderflow.console.sampling import Sampler
+
+EXPIRED = "The console was started anew since this page was loaded. Reload the page and try again."
+DEFECT = "The page met a defect ({name}). Its log, logs/console.stderr.log in the home, says where."
+NO_PAGE = "There is no such page. The menu leads to all that there is."
+HTMX = json.dumps(
+    {
+        "allowEval": False,
+        "allowScriptTags": False,
+        "includeIndicatorStyles": False,
+        "historyCacheSize": 0,
+        "selfRequestsOnly": True,
+        "responseHandling": [{"code": "204", "swap": False}, {"code": "...", "swap": True}],
+    }
+)
+
+
+@dataclass(slots=True)
+class Pages:
+    """What every page is made with."""
+
+    services: Services
+    sampler: Sampler
+    streams: Streams = field(default_factory=Streams)
+    environment: Environment = field(default_factory=showing.environment)
+
+    def html(self, request: Request, template: str, status: int = 200, **values: Any) -> Response:
+        """A page, or a part of one where htmx asks."""
+        return HTMLResponse(self.part(template, request, **values), status, {"cache-control": "no-store"})
+
+    def part(self, template: str, request: Request, **values: Any) -> str:
+        """HTML. Templates know `token` (of the session), `nonce` and `now` beside what they are given."""
+        state = request.state
+        common = {"token": state.token, "nonce": state.nonce, "htmx": HTMX, "now": datetime.now(UTC)}
+        return self.environment.get_template(template).render(
+            {**common, "path": request.url.path, "services": self.services.names, **values}
+        )
+
+    async def form(self, request: Request) -> Mapping[str, str]:
+        """What a form says, its token checked. Raises HTTPException."""
+        body = (await request.body()).decode("utf-8", "replace")
+        said = dict(parse_qsl(body, keep_blank_values=True, max_num_fields=200))
+        if not is_confirmed(request.scope, said.pop(FIELD, "")):
+            raise HTTPException(403, EXPIRED)
+        return {name: text.strip() if name != "value" else text for name, text in said.items()}
+
+    def stream(self, parts: AsyncIterator[Parts]) -> Response:
+        return self.streams.answer(parts)
+
+    async def broken(self, request: Request, error: Exception) -> Response:
+        """A defect of ours: the page says so, and whoever called is told as well, for the log."""
+        return self.html(request, "problem.html", 500, said=DEFECT.format(name=type(error).__name__), code=500)
+
+    async def sorry(self, request: Request, error: Exception) -> Response:
+        """An answer that says what is wrong and what to do."""
+        if isinstance(error, AskError):
+            status, said = error.status or 503, str(error)
+        elif isinstance(error, HTTPException):
+            status, said = error.status_code, NO_PAGE if error.detail == "Not Found" else error.detail
+        else:
+            raise error
+        template = "_problem.html" if is_part(request) else "problem.html"
+        return self.html(request, template, status, said=said, code=status)
+
+
+def is_part(request: Request) -> bool:
+    """Whether htmx asks, which wants a part of a page."""
+    return request.headers.get("hx-request") == "true"
+
+
+def done(request: Request, place: str) -> Response:
+    """Go on to another page, after an act."""
+    if is_part(request):
+        return Response(status_code=204, headers={"hx-redirect": place})
+    return RedirectResponse(place, 303)
+
+
+def refuse(sentence: str, status: int = 422) -> NoReturn:
+    """Raises HTTPException, which is shown where the form is."""
+    raise HTTPException(status, sentence)

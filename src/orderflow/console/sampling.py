@@ -1,0 +1,225 @@
+"""Readings of all services, second by second, while somebody watches; what is counted in them, and how fast it grows.
+
+With nobody there nothing is asked. All tabs share one reading.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from orderflow.console.asking import AskError, Services
+from orderflow.console.exposition import Exposition
+from orderflow.core.operations.model import DeadLetterGroup
+from orderflow.http.operators.queues import Lag
+from orderflow.services.order.storage import OrderStates
+
+EVERY_S = 1.0
+TRACED = 300
+SMOOTHED_OVER = 5
+SLOW_EVERY = 5
+"""What changes slowly is asked for in every fifth reading."""
+
+Counter = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceReading:
+    """One service at one moment. `why` says why it is not `ready`; `is_there` tells whether it answers at all."""
+
+    name: str
+    is_there: bool
+    why: str
+    exposition: Exposition
+    lag: Sequence[Lag] = ()
+    groups: Sequence[DeadLetterGroup] = ()
+    processes: int = 1
+
+    @property
+    def state(self) -> str:
+        if not self.is_there:
+            return "down"
+        return "not ready" if self.why else "ready"
+
+    @property
+    def parked(self) -> Mapping[str, int]:
+        """How many events wait, by why: `retrying`, `dead`, `held`."""
+        return {why: round(self.exposition.total(f"parked_{why}")) for why in ("retrying", "dead", "held")}
+
+    @property
+    def outbox(self) -> int:
+        return round(self.exposition.total("outbox_unsent"))
+
+    @property
+    def behind(self) -> int:
+        return sum(each.lag for each in self.lag)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """All services at one moment. `at` is monotonic, in seconds; `wall_ms` for people."""
+
+    at: float
+    wall_ms: int
+    services: Mapping[str, ServiceReading]
+    counters: Mapping[Counter, float] = field(default_factory=dict)
+    states: OrderStates | None = None
+
+    def total(self, *wanted: str) -> float:
+        """The sum of the counters whose name begins so (the last part of a name is the process)."""
+        return sum(value for name, value in self.counters.items() if name[: len(wanted)] == wanted)
+
+
+Point = Sequence[float | None]
+Traced = Callable[[Sequence[Reading]], Point]
+
+
+class Sampler:
+    """Reads all services every second while somebody is inside `watched`. Of what is `traced`, the last five minutes
+    are kept.
+    """
+
+    def __init__(self, services: Services, traced: Traced) -> None:
+        self._services = services
+        self._traced = traced
+        self._readings: deque[Reading] = deque(maxlen=SMOOTHED_OVER + 1)
+        self._trace: deque[Point] = deque(maxlen=TRACED)
+        self._watchers = 0
+        self._task: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+        self._taken = 0
+        self._groups: Mapping[str, Sequence[DeadLetterGroup]] = {}
+        self._states: OrderStates | None = None
+
+    @property
+    def readings(self) -> Sequence[Reading]:
+        """Oldest first."""
+        return [*self._readings]
+
+    @property
+    def trace(self) -> Sequence[Point]:
+        """What was traced, oldest first: when (s since the epoch), then the values."""
+        return [*self._trace]
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing is asked."""
+        return self._task is None
+
+    @property
+    def latest(self) -> Reading | None:
+        return self._readings[-1] if self._readings else None
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        self._watchers += 1
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="sampler")
+        try:
+            yield
+        finally:
+            self._watchers -= 1
+
+    async def fresh(self) -> Reading:
+        """A reading that is no older than a few seconds."""
+        latest = self.latest
+        if latest is None or time.monotonic() - latest.at > 2 * EVERY_S:
+            return await self._take()
+        return latest
+
+    async def next_after(self, reading: Reading | None) -> Reading:
+        """The one that follows. Only inside of `watched`."""
+        while (latest := self.latest) is None or latest is reading:
+            await self._changed.wait()
+        return latest
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        try:
+            while self._watchers:
+                began = time.monotonic()
+                await self._take()
+                await asyncio.sleep(max(0.1, EVERY_S - (time.monotonic() - began)))
+        finally:
+            self._task = None
+
+    async def _take(self) -> Reading:
+        if self._taken % SLOW_EVERY == 0:
+            self._groups, self._states = await asyncio.gather(self._read_groups(), self._read_states())
+        self._taken += 1
+        names = self._services.names
+        found = await asyncio.gather(*(self._read(name) for name in names))
+        counters = {name: value for _, counted in found for name, value in counted.items()}
+        services = {name: reading for name, (reading, _) in zip(names, found, strict=True)}
+        reading = Reading(time.monotonic(), round(time.time() * 1000), services, counters, self._states)
+        self._readings.append(reading)
+        self._trace.append([round(reading.wall_ms / 1000), *self._traced(self._readings)])
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+        return reading
+
+    async def _read(self, name: str) -> tuple[ServiceReading, Mapping[Counter, float]]:
+        try:
+            addresses = self._services.process_urls(name)
+            texts = await asyncio.gather(*(self._services.scrape(name, each) for each in addresses))
+            lag = await self._services.read(list[Lag], name, "/ops/lag")
+            ready = await self._services.inspect(name, "/health/ready")
+        except AskError as error:
+            return ServiceReading(name, is_there=bool(error.status), why=str(error), exposition=Exposition()), {}
+        exposed = [Exposition(text) for text in texts]
+        counters: dict[Counter, float] = {}
+        for address, each in zip(addresses, exposed, strict=True):
+            counters.update(_counted(name, address, each))
+        for row in lag:
+            place = (row.topic, str(row.partition))
+            counters["appended", row.topic, *place] = row.end
+            counters["settled", row.consumer, row.topic, *place] = row.committed
+        why = "; ".join(f"{part}: {problem}" for part, problem in ready["problems"].items())
+        groups = self._groups.get(name, ())
+        return ServiceReading(name, True, why, exposed[0], lag, groups, len(addresses)), counters
+
+    async def _read_groups(self) -> Mapping[str, Sequence[DeadLetterGroup]]:
+        async def groups(name: str) -> Sequence[DeadLetterGroup]:
+            return await self._services.read(list[DeadLetterGroup], name, "/ops/dead-letter-groups")
+
+        return (await self._services.everyone(groups)).found
+
+    async def _read_states(self) -> OrderStates | None:
+        try:
+            return await self._services.read(OrderStates, "order", "/orders/states")
+        except AskError:
+            return None
+
+
+def _counted(service: str, address: str, exposition: Exposition) -> Iterator[tuple[Counter, float]]:
+    for labels, value in exposition.of("messages_total"):
+        kind = labels.get("event_type", "").removeprefix("orderflow.").partition(".")[0]
+        yield ("handled", service, labels.get("outcome", ""), kind, address), value
+    for labels, value in exposition.of("intents_total"):
+        yield ("asked", labels.get("kind", ""), labels.get("outcome", ""), address), value
+    for part in ("sum", "count"):
+        yield ("relay age", part, service, address), exposition.total(f"outbox_relay_age_seconds_{part}")
+
+
+def rate(readings: Sequence[Reading], *wanted: str, over: int = SMOOTHED_OVER) -> float | None:
+    """How fast counters whose name begins so have grown, a second, over the last readings; None before there are two.
+
+    A process that began anew counts from 0 again: what is less than before has all been counted since.
+    """
+    if len(readings) < 2:
+        return None
+    now, then = readings[-1], readings[max(-1 - over, -len(readings))]
+    grown = 0.0
+    for name, value in now.counters.items():
+        if name[: len(wanted)] == wanted and name in then.counters:
+            before = then.counters[name]
+            grown += value - before if value >= before else value
+    return grown / max(0.001, now.at - then.at)

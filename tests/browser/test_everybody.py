@@ -1,0 +1,87 @@
+"""For everybody: accessible in both themes, on any width, by keyboard, light to load."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Browser, Page, expect
+
+from tests.e2e.shop import Shop
+from tests.e2e.system import System
+
+WIDTHS = (360, 1280, 3840)
+FIRST_VIEW_MAX = 150_000
+SERIOUS = frozenset({"serious", "critical"})
+
+
+@pytest.fixture
+async def places(shop: Shop) -> list[str]:
+    """Every kind of page."""
+    order_id = await shop.place("SKU-ESPRESSO-CUP")
+    await shop.end_of(order_id)
+    return ["/", "/orders", f"/orders/{order_id}", "/dead-letters", "/dead-letters?state=held", "/health", "/nowhere"]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+async def test_axe_finds_nothing_serious(page: Page, places: list[str], theme: str) -> None:
+    await page.emulate_media(color_scheme="dark" if theme == "dark" else "light")
+    found: dict[str, list[str]] = {}
+    for place in places:
+        await page.goto(place)
+        await expect(page.get_by_role("heading", level=1)).to_be_visible()
+        results = await Axe().run(page)
+        found[place] = [
+            f"{each['id']}: {[node['html'] for node in each['nodes']][:3]}"
+            for each in results.response["violations"]
+            if each["impact"] in SERIOUS
+        ]
+
+    assert {place: each for place, each in found.items() if each} == {}
+
+
+async def test_no_page_is_wider_than_its_window(browser: Browser, system: System, places: list[str]) -> None:
+    wide: list[tuple[str, int]] = []
+    for width in WIDTHS:
+        page = await browser.new_page(viewport={"width": width, "height": 900}, base_url=system.url("console"))
+        for place in places:
+            await page.goto(place)
+            await expect(page.get_by_role("heading", level=1)).to_be_visible()
+            if await page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+                wide.append((place, width))
+        await page.close()
+
+    assert wide == []
+
+
+async def test_all_of_it_is_reached_by_keyboard(page: Page) -> None:
+    await page.goto("/")
+    await page.keyboard.press("Tab")
+    await expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    await page.keyboard.press("?")
+    await expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+    await page.keyboard.press("Escape")
+    for key, heading in (("o", "Orders"), ("d", "Dead letters"), ("h", "Health"), ("f", "Flow")):
+        await page.keyboard.press("g")
+        await page.keyboard.press(key)
+        await expect(page.get_by_role("heading", level=1, name=heading)).to_be_visible()
+
+
+async def test_the_first_view_is_light_and_all_of_it_comes_from_here(page: Page, system: System) -> None:
+    sizes: dict[str, int] = {}
+    session = await page.context.new_cdp_session(page)
+    await session.send("Network.enable")
+    urls: dict[str, str] = {}
+    session.on("Network.responseReceived", lambda event: urls.update({event["requestId"]: event["response"]["url"]}))
+    session.on(
+        "Network.loadingFinished",
+        lambda event: sizes.update({urls[event["requestId"]]: event["encodedDataLength"]}),
+    )
+    await page.goto("/")
+    await expect(page.get_by_role("img", name=re.compile("^Orders placed"))).to_be_visible()
+
+    ours = system.url("console")
+    assert [url for url in urls.values() if not url.startswith((ours, "data:"))] == []
+    assert any(url.endswith(".js") or ".js?" in url for url in sizes)
+    assert sum(size for url, size in sizes.items() if "/live/" not in url) <= FIRST_VIEW_MAX
