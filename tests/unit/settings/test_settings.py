@@ -177,10 +177,10 @@ def test_operators_endpoints_are_beside_the_service_unless_somebody_says_where(t
 
 
 def test_a_token_is_never_shown(tmp_path: Path) -> None:
-    settings = Settings.load(environ={"ORDERFLOW_TOKEN": "of_1_secret"}, home=tmp_path)
+    settings = Settings.load(environ={"ORDERFLOW_TOKEN": "of_1_c0ffee"}, home=tmp_path)
     assert settings.token is not None
-    assert settings.token.reveal() == "of_1_secret"
-    assert "secret" not in f"{settings!r} {settings.shown()}"
+    assert settings.token.reveal() == "of_1_c0ffee"
+    assert "c0ffee" not in f"{settings!r} {settings.shown()}"
     with pytest.raises(SettingsError, match="wanted: a token") as refused:
         Settings.load(environ={"ORDERFLOW_TOKEN": "secret secret"}, home=tmp_path)
     assert "secret secret" not in str(refused.value)
