@@ -31,10 +31,12 @@ _HEADINGS: Mapping[str, str] = MappingProxyType(
         "transport": "Event log",
         "database_url": "Databases",
         "host": "Addresses",
+        "tokens_file": "Who may do what",
         "partitions": "Topics",
         "batch_max": "Handling events",
         "outbox_keep_hours": "Outbox",
         "gateway_timeout_ms": "Bank",
+        "http_token_rate_max": "Limits of requests",
         "idempotency_keep_hours": "Requests, and stopping",
         "log_format": "Logs",
         "alert_url": "Alerts",
@@ -45,6 +47,11 @@ _HEADINGS: Mapping[str, str] = MappingProxyType(
 
 _PORT_OF = _Entry(_PORT, "port that the service listens on")
 _URL_OF = _Entry(readers.http_url(), "where the command line reaches the service, if not at host and port")
+_OPS_PORT_OF = _Entry(_PORT, "port of its operators' endpoints: 100 above the service's port, if nobody says another")
+_OPS_URL_OF = _Entry(
+    readers.http_url(), "where the command line reaches its operators' endpoints, if not at ops_host and ops_port"
+)
+OPS_PORT_ABOVE = 100
 _DATABASE_OF = _Entry(
     readers.postgres_url("a URL such as postgresql://user:password@host:5432/database"),
     "URL of this one database; wins over database_url",
@@ -56,8 +63,8 @@ _Database = Annotated[Secret | None, _DATABASE_OF]
 class Settings:
     """Effective settings. Durations carry their unit in the name; ports of 0 mean any free port.
 
-    Each service has `<name>_database_url`, `<name>_port` and `<name>_url` beside these. `services` has those
-    that somebody gave; `replaced` changes either kind.
+    Each service has `<name>_database_url`, `<name>_port`, `<name>_url`, `<name>_ops_port` and `<name>_ops_url` beside
+    these. `services` has those that somebody gave; `replaced` changes either kind.
     """
 
     home: Annotated[Path, _Entry(readers.path("a folder"), "folder of data, logs and orderflow.toml")]
@@ -85,6 +92,45 @@ class Settings:
         _Entry(readers.whole(1, 65535), "port of the embedded PostgreSQL; without it a socket or any free port"),
     ] = None
     host: Annotated[str, _Entry(readers.text("an address"), "address that the services listen on")] = "127.0.0.1"
+    ops_host: Annotated[
+        str, _Entry(readers.text("an address"), "address of the operators' endpoints: health, metrics, /ops")
+    ] = "127.0.0.1"
+    allowed_hosts: Annotated[
+        str,
+        _Entry(readers.host_names(), "names by which clients may call the services, beside this machine's own"),
+    ] = ""
+    tokens_file: Annotated[
+        Path | None, _Entry(readers.path("a file"), "file of the tokens; without it tokens.json in the home")
+    ] = None
+    token: Annotated[
+        Secret | None,
+        _Entry(readers.bearer(), "token that the command line shows; without it the home's own"),
+    ] = None
+    anonymous: Annotated[
+        bool, _Entry(readers.switch(), "on loopback, let who has no token read, and place orders")
+    ] = True
+    insecure: Annotated[
+        bool, _Entry(readers.switch(), "beyond loopback, do without tokens and TLS; not for production")
+    ] = False
+    two_person: Annotated[
+        bool, _Entry(readers.switch(), "what needs an approver is proposed by one person and approved by another")
+    ] = False
+    oidc_issuer: Annotated[
+        str | None, _Entry(readers.http_url(), "OpenID provider whose tokens count too; without it only our own do")
+    ] = None
+    oidc_audience: Annotated[
+        str | None, _Entry(readers.text("a name"), "what a token of the provider must be meant for")
+    ] = None
+    oidc_jwks: Annotated[
+        str | None,
+        _Entry(readers.text("a file or an https URL"), "the provider's keys; without it what the issuer publishes"),
+    ] = None
+    oidc_role_claim: Annotated[
+        str, _Entry(readers.text("a claim such as roles or realm_access.roles"), "claim that names the roles")
+    ] = "roles"
+    oidc_shop_claim: Annotated[
+        str, _Entry(readers.text("a claim"), "claim that names the shop of who has the role shop")
+    ] = "shop"
     partitions: Annotated[int, _Entry(readers.whole(1, 1024), "partitions of a new topic")] = 6
     topic_retention_hours: Annotated[int, _Entry(_HOURS, "how long a topic keeps its records")] = 168
     replication_factor: Annotated[int, _Entry(readers.whole(1, 15), "copies of a new Kafka topic")] = 1
@@ -111,6 +157,30 @@ class Settings:
     intent_lease_ms: Annotated[
         int, _Entry(readers.whole(100, 3_600_000), "how long one process alone may ask an intent")
     ] = 8_000
+    http_token_rate_max: Annotated[
+        int | None,
+        _Entry(
+            readers.whole(1, 1_000_000), "requests a second of one token; without it 1000, on loopback any number"
+        ),
+    ] = None
+    http_address_rate_max: Annotated[
+        int | None,
+        _Entry(
+            readers.whole(1, 1_000_000), "requests a second from one address; without it 1000, on loopback any number"
+        ),
+    ] = None
+    http_connections_max: Annotated[
+        int, _Entry(readers.whole(8, 1_000_000), "with more connections to a service, new requests get a 503")
+    ] = 10_000
+    http_waiting_max: Annotated[
+        int, _Entry(readers.whole(0, 1_000_000), "with more requests that wait for an order, new ones get a 503")
+    ] = 5_000
+    http_head_max_kb: Annotated[int, _Entry(readers.whole(1, 1024), "largest head of a request; more gets a 431")] = (
+        64
+    )
+    http_body_max_kb: Annotated[
+        int, _Entry(readers.whole(1, 102_400), "largest body of a request; more gets a 413")
+    ] = 64
     idempotency_keep_hours: Annotated[int, _Entry(_HOURS, "how long an Idempotency-Key counts")] = 24
     unfinished_orders_max: Annotated[
         int, _Entry(readers.whole(1, 100_000_000), "with more unfinished orders, new ones get a 503")
@@ -118,12 +188,6 @@ class Settings:
     command_queue_max: Annotated[
         int, _Entry(readers.whole(1, 1_000_000), "with more waiting commands, new ones get a 503")
     ] = 4096
-    http_connections_max: Annotated[
-        int, _Entry(readers.whole(8, 1_000_000), "with more connections to a service, new requests get a 503")
-    ] = 10_000
-    http_waiting_max: Annotated[
-        int, _Entry(readers.whole(0, 1_000_000), "with more requests that wait for an order, new ones get a 503")
-    ] = 5_000
     drain_timeout_s: Annotated[int, _Entry(readers.whole(1, 3600), "longest time for a clean stop")] = 10
     log_format: Annotated[
         Literal["auto", "json", "text"],
@@ -248,22 +312,53 @@ class Settings:
         port: int = self._value(f"{name}_port")
         return port
 
+    def service_ops_port(self, name: str) -> int:
+        """Of the operators' endpoints: its own setting, else above the service's port; any, where that is any."""
+        port: int = self._value(f"{name}_ops_port")
+        return port
+
     def given_url(self, name: str) -> str | None:
         """Where somebody says that a service is reached."""
         found: str | None = self._value(f"{name}_url")
         return found
 
+    def given_ops_url(self, name: str) -> str | None:
+        """Where somebody says that a service's operators' endpoints are reached."""
+        found: str | None = self._value(f"{name}_ops_url")
+        return found
+
     def service_url(self, name: str) -> str:
         """Where a service is reached: its own setting, else host and port."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return self.given_url(name) or f"http://{host}:{self.service_port(name)}"
+        return self.given_url(name) or _url(self.host, self.service_port(name))
+
+    def service_ops_url(self, name: str) -> str:
+        """Where its operators' endpoints are reached: its own setting, else ops_host and port."""
+        return self.given_ops_url(name) or _url(self.ops_host, self.service_ops_port(name))
+
+    @property
+    def tokens_path(self) -> Path:
+        """Where the tokens are kept."""
+        return self.tokens_file or self.home / "tokens.json"
+
+    def allowed_names(self) -> tuple[str, ...]:
+        """The names of `allowed_hosts`."""
+        return tuple(each for each in self.allowed_hosts.split(",") if each)
 
     def _value(self, name: str) -> Any:
         """Of any setting; of a service's that nobody gave the default."""
-        if name not in self.__dataclass_fields__:
-            default = default_port(name.removesuffix("_port")) if name.endswith("_port") else None
-            return self.services.get(name, default)
-        return getattr(self, name)
+        if name in self.__dataclass_fields__:
+            return getattr(self, name)
+        return self.services[name] if name in self.services else self._default_of(name)
+
+    def _default_of(self, name: str) -> int | None:
+        if name.endswith("_ops_port"):
+            port = self.service_port(name.removesuffix("_ops_port"))
+            return port and port + OPS_PORT_ABOVE
+        return default_port(name.removesuffix("_port")) if name.endswith("_port") else None
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _entries() -> dict[str, _Entry]:
@@ -277,4 +372,7 @@ def _entries() -> dict[str, _Entry]:
         if name == "host":
             found |= {f"{each}_port": _PORT_OF for each in service_names()}
             found |= {f"{each}_url": _URL_OF for each in service_names()}
+        if name == "ops_host":
+            found |= {f"{each}_ops_port": _OPS_PORT_OF for each in service_names()}
+            found |= {f"{each}_ops_url": _OPS_URL_OF for each in service_names()}
     return found

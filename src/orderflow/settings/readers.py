@@ -71,6 +71,8 @@ def hide_password(url: str) -> str:
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 _PREFIX = re.compile(r"[A-Za-z0-9._-]{0,100}")
+_HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?|\[[0-9a-f:.]+\]")
+_BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,32 @@ def addresses() -> Reader:
         return ",".join(each)
 
     return Reader("HOST:PORT[,HOST:PORT]", read)
+
+
+def host_names() -> Reader:
+    def read(value: object) -> str:
+        if not isinstance(value, str):
+            raise ValueError  # noqa: TRY004  (every refusal is one kind of error)
+        each = [part.strip().lower().rstrip(".") for part in value.split(",") if part.strip()]
+        if not all(_HOST_NAME.fullmatch(part) for part in each):
+            raise ValueError
+        return ",".join(each)
+
+    return Reader("NAME[,NAME], without ports, such as orders.example,order", read)
+
+
+def bearer() -> Reader:
+    """RFC 6750, 2.1: what can stand in the header."""
+
+    def read(value: object) -> Secret:
+        if isinstance(value, Secret):
+            return value
+        text = str(value).strip()
+        if not _BEARER.fullmatch(text):
+            raise ValueError
+        return Secret(text, shown=HIDDEN)
+
+    return Reader("a token such as `orderflow token create` shows", read, hidden=True)
 
 
 def path(wanted: str) -> Reader:

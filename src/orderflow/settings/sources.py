@@ -19,9 +19,11 @@ MARKER_NAME = "home.json"
 REMEMBERED = "what the home runs on"
 TRANSPORTS = ("postgres", "kafka")
 _SHOWN_CHARACTERS = 120
-_OWN = re.compile(r"([a-z][a-z0-9]*)_(database_url|port|url)")
+_OWN = re.compile(r"([a-z][a-z0-9]*)_(database_url|ops_port|ops_url|port|url)")
 _OWN_READERS: Mapping[str, Reader] = {
     "database_url": postgres_url("a URL such as postgresql://user:password@host:5432/database"),
+    "ops_port": whole(0, 65535),
+    "ops_url": http_url(),
     "port": whole(0, 65535),
     "url": http_url(),
 }
@@ -45,7 +47,7 @@ def collect(
 ) -> dict[str, Found]:
     """Every setting that somebody gave, what the home remembers (with `remember`), and `home`.
 
-    Among them `<name>_database_url`, `<name>_port` and `<name>_url` of a service that is not registered.
+    Among them those of one service, such as `<name>_database_url`, also where it is not registered.
     Raises SettingsError, also when what was given contradicts what is remembered.
     """
     found = dict(_from_command_line(readers, given))

@@ -164,3 +164,30 @@ def test_every_setting_is_explained_and_shown(tmp_path: Path) -> None:
     settings = Settings.load(environ={}, home=tmp_path)
     assert set(settings.meanings()) == set(settings.shown()) == set(settings.sources)
     assert all(settings.meanings().values())
+
+
+def test_operators_endpoints_are_beside_the_service_unless_somebody_says_where(tmp_path: Path) -> None:
+    settings = Settings.load(
+        environ={"ORDERFLOW_PAYMENT_OPS_URL": "https://ops.example/"},
+        home=tmp_path,
+        overrides={"host": "0.0.0.0", "order_port": 9000, "inventory_port": 0, "notification_ops_port": 7},
+    )
+    urls = [settings.service_ops_url(name) for name in SAGA]
+    assert urls == ["http://127.0.0.1:9100", "https://ops.example", "http://127.0.0.1:0", "http://127.0.0.1:7"]
+
+
+def test_a_token_is_never_shown(tmp_path: Path) -> None:
+    settings = Settings.load(environ={"ORDERFLOW_TOKEN": "of_1_c0ffee"}, home=tmp_path)
+    assert settings.token is not None
+    assert settings.token.reveal() == "of_1_c0ffee"
+    assert "c0ffee" not in f"{settings!r} {settings.shown()}"
+    with pytest.raises(SettingsError, match="wanted: a token") as refused:
+        Settings.load(environ={"ORDERFLOW_TOKEN": "secret secret"}, home=tmp_path)
+    assert "secret secret" not in str(refused.value)
+
+
+def test_names_that_clients_may_use_have_no_port(tmp_path: Path) -> None:
+    settings = Settings.load(environ={"ORDERFLOW_ALLOWED_HOSTS": "Orders.example., order"}, home=tmp_path)
+    assert settings.allowed_names() == ("orders.example", "order")
+    with pytest.raises(SettingsError, match="without ports"):
+        Settings.load(environ={"ORDERFLOW_ALLOWED_HOSTS": "orders.example:443"}, home=tmp_path)

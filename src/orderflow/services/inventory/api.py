@@ -89,7 +89,7 @@ class InventoryApi:
     async def put(self, request: Request[NewStock]) -> Reply:
         """PUT /stock/{sku}"""
         command = SetStock(sku=request.values["sku"], on_hand=request.body.on_hand)
-        stock: StockSet = await self._commands.submit(command, traceparent=request.traceparent)
+        stock: StockSet = await self._commands.submit(command, request.caller, traceparent=request.traceparent)
         return Reply(201 if stock.created else 200, body=stock)
 
     async def show(self, request: Request[None]) -> Reply:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from orderflow import Command, uuid_text
+from orderflow import APPROVE, Command, Permission, Role, uuid_text
 from orderflow.events.inventory import ReservedLine
 from orderflow.events.order import OrderFailed
 
@@ -16,6 +16,7 @@ class SetStock(Command, frozen=True, kw_only=True):
     """Say how many units of a SKU are free; makes the SKU if it is new. `only_if_new` leaves a known one alone."""
 
     TYPE: ClassVar[str] = "orderflow.SetStock"
+    PERMISSION: ClassVar[Permission] = Permission(frozenset({Role.OPERATOR, Role.APPROVER}))
 
     sku: str
     on_hand: int
@@ -43,6 +44,7 @@ class ReleaseStock(Command, frozen=True, kw_only=True):
     """
 
     TYPE: ClassVar[str] = "orderflow.ReleaseStock"
+    PERMISSION: ClassVar[Permission] = APPROVE
 
     order_id: UUID
     lines: tuple[ReservedLine, ...]
