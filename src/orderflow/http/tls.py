@@ -23,7 +23,7 @@ class CertificateError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsFiles:
-    """PEM files: the certificate with its chain, its key, and the authorities one of which a client has to come with."""
+    """PEM files: the certificate with its chain, its key, and the authorities that clients need a certificate of."""
 
     certificate: Path
     key: Path
@@ -34,7 +34,7 @@ class TlsFiles:
 
 
 class Certificates:
-    """What the files hold. `refresh` reads them again when they have changed; connections that stand stay as they are.
+    """What the files hold. `refresh` reads them again when they have changed; connections that stand stay so.
 
     `problem` is why what is in the files now is not used. Raises CertificateError at first.
     """
@@ -168,7 +168,7 @@ class _Secured(Connection):
 
 
 class TlsListener:
-    """Accepts from a socket. A server of the event loop tells of a connection only when TLS stands, which may be never:
+    """Accepts from a socket. A server of the event loop tells of a connection when TLS stands, which may be never:
     nobody could count it before, or end it.
     """
 

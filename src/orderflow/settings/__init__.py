@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
 from orderflow.registry import default_port, service_names
 from orderflow.settings import readers
-from orderflow.settings.readers import Secret, SettingsError, database_of
+from orderflow.settings.readers import Secret, SettingsError, database_of, with_password
 from orderflow.settings.sources import REMEMBERED, TRANSPORTS, collect
 
 __all__ = ["REMEMBERED", "Secret", "Settings", "SettingsError"]
@@ -56,6 +56,13 @@ _DATABASE_OF = _Entry(
     readers.postgres_url("a URL such as postgresql://user:password@host:5432/database"),
     "URL of this one database; wins over database_url",
 )
+_DATABASE_PASSWORD_OF = _Entry(
+    readers.password(), "password of the owner of this one database; without it that of database_url"
+)
+_KAFKA_USERNAME = _Entry(readers.text("a name"), "our name at Kafka (with OAUTHBEARER the client id)")
+_KAFKA_PASSWORD = _Entry(readers.password(), "the password of that name (with OAUTHBEARER the client secret)")
+_KAFKA_USERNAME_OF = _Entry(readers.text("a name"), "the service's own name at Kafka; without it kafka_username")
+_KAFKA_PASSWORD_OF = _Entry(readers.password(), "its password; without it kafka_password")
 _Database = Annotated[Secret | None, _DATABASE_OF]
 
 
@@ -72,6 +79,31 @@ class Settings:
         Literal["postgres", "kafka"], _Entry(readers.choice(*TRANSPORTS), "what carries the events")
     ] = "postgres"
     kafka_bootstrap: Annotated[str, _Entry(readers.addresses(), "Kafka's address")] = "127.0.0.1:9092"
+    kafka_security_protocol: Annotated[
+        Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"],
+        _Entry(readers.choice("plaintext", "ssl", "sasl_plaintext", "sasl_ssl"), "how Kafka is talked to"),
+    ] = "plaintext"
+    kafka_sasl_mechanism: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None,
+        _Entry(
+            readers.choice("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"),
+            "how we prove to Kafka who we are, where the protocol is a sasl one",
+        ),
+    ] = None
+    kafka_username: Annotated[str | None, _KAFKA_USERNAME] = None
+    kafka_password: Annotated[Secret | None, _KAFKA_PASSWORD] = None
+    kafka_ssl_ca_file: Annotated[
+        Path | None,
+        _Entry(readers.path("a file"), "authorities that vouch for Kafka (PEM); without it those of the system"),
+    ] = None
+    kafka_ssl_certificate_file: Annotated[
+        Path | None, _Entry(readers.path("a file"), "certificate that we show to Kafka (PEM)")
+    ] = None
+    kafka_ssl_key_file: Annotated[Path | None, _Entry(readers.path("a file"), "its key (PEM)")] = None
+    kafka_ssl_key_password: Annotated[Secret | None, _Entry(readers.password(), "the password of that key")] = None
+    kafka_options_file: Annotated[
+        Path | None, _Entry(readers.path("a file"), "further options of librdkafka, a line name=value each")
+    ] = None
     topic_prefix: Annotated[
         str, _Entry(readers.name_prefix(), "what this installation's topics are called before their names")
     ] = ""
@@ -85,8 +117,13 @@ class Settings:
             "an existing PostgreSQL server; without it an embedded one is started",
         ),
     ] = None
+    database_password: Annotated[
+        Secret | None, _Entry(readers.password(), "the password of database_url, where that has none")
+    ] = None
     log_database_url: _Database = None
     bank_database_url: _Database = None
+    log_database_password: Annotated[Secret | None, _DATABASE_PASSWORD_OF] = None
+    bank_database_password: Annotated[Secret | None, _DATABASE_PASSWORD_OF] = None
     postgres_port: Annotated[
         int | None,
         _Entry(readers.whole(1, 65535), "port of the embedded PostgreSQL; without it a socket or any free port"),
@@ -95,6 +132,31 @@ class Settings:
     ops_host: Annotated[
         str, _Entry(readers.text("an address"), "address of the operators' endpoints: health, metrics, /ops")
     ] = "127.0.0.1"
+    tls_certificate_file: Annotated[
+        Path | None,
+        _Entry(
+            readers.path("a file"), "certificate of the services, with its chain (PEM); read again when it changes"
+        ),
+    ] = None
+    tls_key_file: Annotated[Path | None, _Entry(readers.path("a file"), "its key (PEM)")] = None
+    tls_client_ca_file: Annotated[
+        Path | None,
+        _Entry(
+            readers.path("a file"),
+            "authorities (PEM): who comes to the operators' endpoints needs a certificate of one",
+        ),
+    ] = None
+    tls_ca_file: Annotated[
+        Path | None,
+        _Entry(
+            readers.path("a file"),
+            "authorities that vouch for the services to the command line (PEM); without it those of the system",
+        ),
+    ] = None
+    tls_client_certificate_file: Annotated[
+        Path | None, _Entry(readers.path("a file"), "certificate that the command line shows to the services (PEM)")
+    ] = None
+    tls_client_key_file: Annotated[Path | None, _Entry(readers.path("a file"), "its key (PEM)")] = None
     allowed_hosts: Annotated[
         str,
         _Entry(readers.host_names(), "names by which clients may call the services, beside this machine's own"),
@@ -225,8 +287,10 @@ class Settings:
         home: Path | None = None,
         overrides: Mapping[str, object] | None = None,
         remember: bool = True,
+        piped: Mapping[str, object] | None = None,
     ) -> Settings:
-        """Command line over environment over `orderflow.toml` in `home` over what the home runs on over default.
+        """Standard input (`piped`) over command line over environment over `orderflow.toml` in `home` over what the
+        home runs on over default.
 
         In `overrides` None means not given. Without `remember`, what the home runs on does not count: for who
         decides about that. Raises SettingsError: a name that is unknown, a value that does not fit, a file that
@@ -235,7 +299,7 @@ class Settings:
         entries = _entries()
         given = {**({"home": home} if home is not None else {}), **(overrides or {})}
         known = {name: entry.reader for name, entry in entries.items()}
-        found = collect(known, environ, given, Path(".orderflow").absolute(), remember=remember)
+        found = collect(known, environ, given, Path(".orderflow").absolute(), remember=remember, piped=piped or {})
         declared = {each.name for each in fields(cls)}
         services = {name: item.value for name, item in found.items() if name not in declared}
         origin = {name: found[name].source if name in found else "default" for name in (*entries, *services)}
@@ -272,6 +336,11 @@ class Settings:
             for name, value in values.items()
         }
 
+    def secrets(self) -> dict[str, Secret]:
+        """Every secret that there is."""
+        values = {name: self._value(name) for name in (*self.meanings(), *self.services)}
+        return {name: value for name, value in values.items() if isinstance(value, Secret)}
+
     @property
     def embedded(self) -> bool:
         """Whether no database is given at all, so that a server has to be started."""
@@ -289,15 +358,29 @@ class Settings:
         On the server of `database_url` it is the database `orderflow_<name>` and the role of the same name,
         with the password given there. Raises SettingsError when neither setting is there.
         """
-        given = self.database_of(name)
+        given, own = self.database_of(name), self._value(f"{name}_database_password")
         if given is not None:
-            return given.reveal()
+            return with_password(given.reveal(), own)
         if self.database_url is None:
             ours = name in (*service_names(), "log", "bank")
             started = ", or use `orderflow up`, which starts a server" if ours else ""
             setting = f"ORDERFLOW_{name.upper()}_DATABASE_URL"
             raise SettingsError(f"no database for {name}: set {setting} or ORDERFLOW_DATABASE_URL{started}")
-        return database_of(self.database_url.reveal(), f"orderflow_{name}")
+        return with_password(database_of(self.server_url() or "", f"orderflow_{name}"), own, instead=True)
+
+    def server_url(self) -> str | None:
+        """`database_url`, with its password."""
+        return self.database_url and with_password(self.database_url.reveal(), self.database_password)
+
+    def kafka_user(self, service: str | None) -> tuple[str | None, str | None]:
+        """Name and password at Kafka of a service, where it has its own, or of all."""
+        own_name, own_password = (None, None) if service is None else self.kafka_user_of(service)
+        password = own_password or self.kafka_password
+        return own_name or self.kafka_username, None if password is None else password.reveal()
+
+    def kafka_user_of(self, service: str) -> tuple[str | None, Secret | None]:
+        """What was given for a service alone."""
+        return self._value(f"{service}_kafka_username"), self._value(f"{service}_kafka_password")
 
     def alert_key(self) -> bytes | None:
         """The key of `alert_secret`."""
@@ -369,6 +452,10 @@ def _entries() -> dict[str, _Entry]:
             found[name] = hint.__metadata__[0]
         if name == "database_url":
             found |= {f"{each}_database_url": _DATABASE_OF for each in service_names()}
+            found |= {f"{each}_database_password": _DATABASE_PASSWORD_OF for each in service_names()}
+        if name == "kafka_password":
+            found |= {f"{each}_kafka_username": _KAFKA_USERNAME_OF for each in service_names()}
+            found |= {f"{each}_kafka_password": _KAFKA_PASSWORD_OF for each in service_names()}
         if name == "host":
             found |= {f"{each}_port": _PORT_OF for each in service_names()}
             found |= {f"{each}_url": _URL_OF for each in service_names()}
