@@ -16,7 +16,7 @@ from uuid import UUID
 from orderflow.local import state
 from orderflow.local.control import end_leftovers
 from orderflow.local.errors import LocalError
-from orderflow.local.home import Carrier, Home
+from orderflow.local.home import Carrier, Home, authority_of
 from orderflow.local.kafka import LocalKafka
 from orderflow.local.logs import rotate_for_ever
 from orderflow.local.postgres import EmbeddedPostgres
@@ -53,6 +53,7 @@ class Run:
         self._mark = ProcessMark.of(os.getpid())
         self._phase = state.STARTING
         self._carrier = ""
+        self._secure = False
         self._server: EmbeddedPostgres | None = None
         self._unwritten = asyncio.Event()
         self._supervisor = Supervisor(reporter, self._note_state)
@@ -88,19 +89,20 @@ class Run:
             self._reporter.note(f"Ended {left} processes of an earlier run")
         self._write_state()
         remembered = self._home.carrier()
-        chosen = choose_carrier(self._settings, remembered, own_broker=self._options.own_broker)
+        chosen = choose_carrier(
+            self._settings, remembered, own_broker=self._options.own_broker, secure=self._options.secure
+        )
         if self._options.drain and remembered is not None:
             chosen = remembered
         self._fleet.require_ports(self._settings)
         installation = await self._start_databases()
         self._home.remember_installation(installation)
-        if remembered is not None and remembered != chosen:
+        if remembered is not None and not remembered.holds_what(chosen):
             await self._require_nothing_under_way(remembered, chosen)
-        self._settings, self._carrier = with_carrier(self._settings, chosen), str(chosen)
+        self._settings, self._carrier, self._secure = with_carrier(self._settings, chosen), str(chosen), chosen.secure
         self._note_state()
         if chosen.own_broker:
-            self._reporter.step("Starting Kafka")
-            await self._supervisor.start(ServerUnit(self._own_broker()))
+            await self._start_broker(chosen)
         self._reporter.step("Making the topics")
         await self._preparation.topics(self._settings, installation, take_over=self._options.take_over)
         self._home.remember_carrier(chosen, self._settings.kafka_bootstrap if chosen.own_broker else None)
@@ -118,11 +120,21 @@ class Run:
         self._reporter.step("Preparing the databases")
         return await self._preparation.databases(self._settings, self._server)
 
+    async def _start_broker(self, chosen: Carrier) -> None:
+        self._reporter.step("Starting Kafka")
+        broker = self._own_broker(chosen)
+        await self._supervisor.start(ServerUnit(broker))
+        if chosen.secure:
+            from orderflow.local.kafka_rights import grant
+
+            self._reporter.step("Granting each service its rights")
+            await asyncio.to_thread(grant, self._settings, broker.doors)
+
     async def _require_nothing_under_way(self, remembered: Carrier, chosen: Carrier) -> None:
         """Events that wait on one transport are not seen by consumers of another."""
         self._reporter.step(f"Looking whether anything is under way on {remembered}")
         old = with_carrier(self._settings, remembered)
-        broker = ServerUnit(self._own_broker()) if remembered.own_broker else None
+        broker = ServerUnit(self._own_broker(remembered)) if remembered.own_broker else None
         try:
             if broker is not None:
                 await broker.start()
@@ -167,8 +179,13 @@ class Run:
             kept=self._settings.log_files_kept,
         )
 
-    def _own_broker(self) -> LocalKafka:
-        return LocalKafka(self._home.path, broker_port(self._settings), tell=self._reporter.step)
+    def _own_broker(self, carrier: Carrier) -> LocalKafka:
+        authority = None
+        if carrier.secure:
+            from orderflow.local.authority import Authority
+
+            authority = Authority(authority_of(self._home.path))
+        return LocalKafka(self._home.path, broker_port(self._settings), tell=self._reporter.step, authority=authority)
 
     def _set_phase(self, phase: str) -> None:
         self._phase = phase
@@ -197,6 +214,7 @@ class Run:
             down=self._supervisor.down(),
             transport=self._settings.transport,
             carrier=self._carrier,
+            secure=self._secure,
             postgres=None if self._server is None else self._server.where,
             bootstrap=self._settings.kafka_bootstrap if self._settings.transport == "kafka" else None,
         ).write(self._home.state)

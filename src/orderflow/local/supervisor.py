@@ -409,10 +409,12 @@ def _ready_line(line: bytes) -> dict[str, Any] | None:
 class UpOptions:
     """What `up` is asked for beyond settings.
 
+    `secure`: our own broker wants a password of everybody; None: as before.
     `take_over`: use topics that another installation has used. `processes`: how many of a service, where not one.
     """
 
     own_broker: bool = False
+    secure: bool | None = None
     drain: bool = False
     take_over: bool = False
     processes: Mapping[str, int] = field(default_factory=dict)
