@@ -64,7 +64,7 @@ def read(settings: Settings, service: str, topic: str) -> KafkaError | None:
     consumer = Consumer(client(settings, service, **{"group.id": "orderflow-reader", "enable.partition.eof": True}))
     try:
         # Of a topic that it may neither read nor write it does not even hear that it is there.
-        unknown = consumer.list_topics(topic, timeout=30).topics[topic].error
+        unknown: KafkaError | None = consumer.list_topics(topic, timeout=30).topics[topic].error
         if unknown is not None:
             return unknown
         consumer.assign([TopicPartition(topic, 0, 0)])
