@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from orderflow.core.access import RESERVED_NAMES, Caller, InvalidTokenError, Role
+from orderflow.core.access import RESERVED_NAMES, Caller, CannotVerifyError, InvalidTokenError, Role
 
 PREFIX = "of"
 SECRET_BYTES = 32
@@ -153,7 +153,7 @@ class Tokens:
         return bearer.startswith(f"{PREFIX}_")
 
     def caller_of(self, bearer: str) -> Caller:
-        """Raises InvalidTokenError, TokensFileError."""
+        """Raises InvalidTokenError, CannotVerifyError."""
         self._look()
         _, _, rest = bearer.partition("_")
         token_id, _, secret = rest.partition("_")
@@ -172,7 +172,10 @@ class Tokens:
             return
         seen = _mark(self._file.path)
         if seen != self._seen:
-            self._by_id = {each.id: each for each in self._file.all()}
+            try:
+                self._by_id = {each.id: each for each in self._file.all()}
+            except TokensFileError as error:
+                raise CannotVerifyError(str(error)) from error
             self._seen = seen
         self._looked_at = now
 

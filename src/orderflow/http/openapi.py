@@ -14,8 +14,9 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
+from orderflow.core.access import EVERYBODY
 from orderflow.http import operation as http_operation
-from orderflow.http.application import Asgi, Event, Receive, Scope, Send, send_reply
+from orderflow.http.application import Event, Mount, Receive, Scope, Send, send_reply
 from orderflow.http.operation import (
     PROBLEMS,
     Operation,
@@ -333,6 +334,7 @@ def _problems() -> Sequence[Operation]:
             summary="What one type of problem means",
             description="Where the `type` of a problem document leads.",
             tag="docs",
+            permission=EVERYBODY,
             handler=one,
             parameters=(name,),
             responses=[_served(_HTML, "The page.")],
@@ -340,9 +342,9 @@ def _problems() -> Sequence[Operation]:
     )
 
 
-def docs_files() -> Mapping[str, Asgi]:
+def docs_files() -> Mapping[str, Mount]:
     """Swagger UI's own files (npm package swagger-ui-dist, see NOTICE beside them), to be mounted."""
-    return {"/docs/files": _Files(SWAGGER_UI)}
+    return {"/docs/files": Mount(_Files(SWAGGER_UI), EVERYBODY)}
 
 
 def _served(media_type: str, description: str) -> Response:
@@ -359,6 +361,7 @@ def _file(path: str, summary: str, description: str, told: Response, content: by
         summary=summary,
         description=description,
         tag="docs",
+        permission=EVERYBODY,
         handler=serve,
         responses=[told],
     )

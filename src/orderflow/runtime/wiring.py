@@ -26,6 +26,7 @@ from orderflow.core.transport import (
     Transport,
     TransportUnavailableError,
 )
+from orderflow.http.framing import FramingLimits
 from orderflow.http.protocol import HttpLimits, allow_files, files_wanted, limits_for
 from orderflow.runtime.definition import ServiceConfig
 from orderflow.settings import Settings, SettingsError
@@ -109,7 +110,8 @@ def engine_config(settings: Settings) -> EngineConfig:
 def http_limits(settings: Settings) -> HttpLimits:
     """As many connections as the settings say, or as there can be files; the process is allowed more of these."""
     connections_max = settings.http_connections_max
-    return limits_for(connections_max, allow_files(files_wanted(connections_max)))
+    framing = FramingLimits(head_max=settings.http_head_max_kb * 1024, body_max=settings.http_body_max_kb * 1024)
+    return limits_for(connections_max, allow_files(files_wanted(connections_max)), framing)
 
 
 def service_config(service: Service, settings: Settings, http: HttpLimits) -> ServiceConfig:
