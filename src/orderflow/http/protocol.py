@@ -21,8 +21,7 @@ from orderflow.http.gate import Ends, Gate
 from orderflow.http.operation import ANSWER_OVERDUE, OVERLOADED, Reply
 from orderflow.http.problems import ProblemError, reply
 
-OPERATORS_MAX = 64
-FILES_OF_OTHERS = 128 + 2 * OPERATORS_MAX
+FILES_OF_OTHERS = 128
 _BACKLOG_MAX = 1024
 _SPARE_MAX = 64
 
@@ -59,13 +58,13 @@ def limits_for(connections_max: int, files_max: int | None, framing: FramingLimi
     if files_max is None:
         return HttpLimits(framing=framing, connections_max=connections_max)
     backlog, spare = min(_BACKLOG_MAX, max(8, files_max // 8)), min(_SPARE_MAX, max(4, files_max // 32))
-    room = max(8, files_max - FILES_OF_OTHERS - backlog - spare)
+    room = max(8, files_max - FILES_OF_OTHERS - backlog - 3 * spare)
     return HttpLimits(framing=framing, connections_max=min(connections_max, room), spare=spare, backlog=backlog)
 
 
 def for_operators(limits: HttpLimits) -> HttpLimits:
-    """Of a door beside that one, for few: it is as good as never full of what comes in by the other."""
-    return replace(limits, connections_max=OPERATORS_MAX, spare=4, backlog=OPERATORS_MAX)
+    """Of a door beside that one, for few. It is not full when the other one is."""
+    return replace(limits, connections_max=limits.spare, spare=4, backlog=limits.spare)
 
 
 def allow_files(wanted: int) -> int | None:
@@ -89,7 +88,7 @@ def allow_files(wanted: int) -> int | None:
 
 def files_wanted(connections_max: int) -> int:
     """How many files a process should be allowed to open for so many connections."""
-    return connections_max + _SPARE_MAX + _BACKLOG_MAX + FILES_OF_OTHERS
+    return connections_max + 3 * _SPARE_MAX + _BACKLOG_MAX + FILES_OF_OTHERS
 
 
 class Member(Protocol):

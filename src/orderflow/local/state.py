@@ -66,7 +66,10 @@ class ProcessMark:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A process of ours. `kind` is "service", "kafka" or "postgres"; `address` is for people and clients."""
+    """A process of ours. `kind` is "service", "kafka" or "postgres"; `address` is for people and clients.
+
+    `ops_address` is where a service answers its operators.
+    """
 
     name: str
     kind: str
@@ -74,6 +77,7 @@ class Running:
     started: float
     address: str
     restarts: int = 0
+    ops_address: str = ""
 
     @property
     def mark(self) -> ProcessMark:
@@ -190,10 +194,15 @@ def broker_port(settings: Settings) -> int:
 
 
 def settings_environment(settings: Settings, environ: Mapping[str, str], **others: object) -> dict[str, str]:
-    """`environ` with the settings that were given or changed, said outright; `others` win."""
+    """`environ` with the settings that were given or changed, said outright; `others` win.
+
+    What the command line shows to services is nothing that they have to know.
+    """
     inherited = {key: value for key, value in environ.items() if not key.startswith(PREFIX)}
     defaults = {field.name: field.default for field in dataclasses.fields(Settings)}
-    values = {entry: getattr(settings, entry) for entry in Settings.meanings() if entry in defaults}
+    values = {
+        entry: getattr(settings, entry) for entry in Settings.meanings() if entry in defaults.keys() - {"token"}
+    }
     said = {
         entry: value
         for entry, value in values.items()
