@@ -32,7 +32,7 @@ from orderflow.http.operators.operators import operator_operations
 from orderflow.http.operators.queues import Queues
 from orderflow.observability.metrics import Metrics
 from orderflow.runtime.definition import ServiceContext, Surroundings
-from orderflow.runtime.doors import Doors, verifier
+from orderflow.runtime.doors import Doors, openid_of, verifier
 from orderflow.runtime.health import (
     AlarmWatch,
     HealthCheck,
@@ -82,7 +82,9 @@ class ServiceProcess:
         http = http_limits(settings)
         self.connections_max = http.connections_max
         title = service.title or service.name
-        self._doors = Doors(listeners, settings, http, verifier(settings), self._state, probes, title)
+        self._openid = openid_of(settings, clock)
+        verify = verifier(settings, self._openid)
+        self._doors = Doors(listeners, settings, http, verify, self._state, probes, title)
         self._readers = (self._doors.gauges,)
         self._config = service_config(service, settings, http)
         self._engine: Engine | None = None
@@ -98,6 +100,8 @@ class ServiceProcess:
     def open(self) -> None:
         """Listen: from here on probes are answered."""
         self._doors.open()
+        if self._openid is not None:
+            self._task(self._retry_loop("openid").forever(self._openid.step))
 
     async def run_until(self, stopping: asyncio.Event, announce: Callable[[dict[str, object]], None]) -> None:
         """Start what serves, announce it, serve. Raises SchemaBehindError, SettingsError, StandstillError."""

@@ -117,7 +117,7 @@ class Settings:
         bool, _Entry(readers.switch(), "what needs an approver is proposed by one person and approved by another")
     ] = False
     oidc_issuer: Annotated[
-        str | None, _Entry(readers.http_url(), "OpenID provider whose tokens count too; without it only our own do")
+        str | None, _Entry(readers.http_url(), "OpenID provider whose tokens count too; without it our own alone do")
     ] = None
     oidc_audience: Annotated[
         str | None, _Entry(readers.text("a name"), "what a token of the provider must be meant for")
