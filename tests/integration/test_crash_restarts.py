@@ -37,6 +37,7 @@ async def make(tmp_path: Path) -> AsyncIterator[Make]:
             {"ORDERFLOW_CRASH_AT": "relay.read"},
             b"",
             "127.0.0.1",
+            "127.0.0.1",
             tmp_path / "stderr.log",
         )
         made.append(ServiceUnit(command, drain_timeout_s=5.0))

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from orderflow.access.tokens import TokenRefusedError, Tokens, TokensFile, TokensFileError, write_secret
+from orderflow.core.access import CannotVerifyError, InvalidTokenError, Role
 from orderflow.local import state
 from orderflow.local.control import end_leftovers
 from orderflow.local.errors import LocalError
@@ -31,6 +33,9 @@ DRAIN_TELL_EVERY_S = 5.0
 WRITE_AGAIN_AFTER_S = 1.0
 FORCED = 130
 LOOK_EVERY_S = 1.0
+OWNER = "home"
+OWNERS_ROLES = frozenset({Role.SHOP, Role.OPERATOR, Role.APPROVER})
+"""Whoever can read the files of a home has all of its data anyway."""
 
 
 class Run:
@@ -95,6 +100,7 @@ class Run:
         if self._options.drain and remembered is not None:
             chosen = remembered
         self._fleet.require_ports(self._settings)
+        keep_token(self._home.path / "token", TokensFile(self._settings.tokens_path))
         installation = await self._start_databases()
         self._home.remember_installation(installation)
         if remembered is not None and not remembered.holds_what(chosen):
@@ -218,6 +224,28 @@ class Run:
             postgres=None if self._server is None else self._server.where,
             bootstrap=self._settings.kafka_bootstrap if self._settings.transport == "kafka" else None,
         ).write(self._home.state)
+
+
+def keep_token(path: Path, tokens: TokensFile) -> None:
+    """See that there is a token that is good, for the command line on this machine. Raises LocalError."""
+    try:
+        if path.is_file() and _is_good(path, tokens):
+            return
+        if any(each.name == OWNER and each.revoked is None for each in tokens.all()):
+            tokens.revoke(OWNER)
+        _, text = tokens.create(OWNER, OWNERS_ROLES)
+        write_secret(path, text.encode())
+    except (TokensFileError, TokenRefusedError, CannotVerifyError) as error:
+        raise LocalError(str(error)) from error
+    except OSError as error:
+        raise LocalError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _is_good(path: Path, tokens: TokensFile) -> bool:
+    try:
+        return Tokens(tokens).caller_of(path.read_text(encoding="ascii").strip()).roles >= OWNERS_ROLES
+    except (InvalidTokenError, ValueError):
+        return False
 
 
 async def _unless_stopped(work: Coroutine[Any, Any, None], requests: StopRequests) -> bool:

@@ -79,7 +79,10 @@ class ProcessMark:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A process of ours. `kind` is "service", "kafka" or "postgres"; `address` is for people and clients."""
+    """A process of ours. `kind` is "service", "kafka" or "postgres"; `address` is for people and clients.
+
+    `ops_address` is where a service answers its operators.
+    """
 
     name: str
     kind: str
@@ -87,6 +90,7 @@ class Running:
     started: float
     address: str
     restarts: int = 0
+    ops_address: str = ""
 
     @property
     def mark(self) -> ProcessMark:

@@ -27,6 +27,7 @@ from orderflow.core.transport import (
     Transport,
     TransportUnavailableError,
 )
+from orderflow.http.framing import FramingLimits
 from orderflow.http.protocol import HttpLimits, allow_files, files_wanted, limits_for
 from orderflow.runtime.definition import ServiceConfig
 from orderflow.settings import Settings, SettingsError
@@ -154,7 +155,8 @@ def engine_config(settings: Settings) -> EngineConfig:
 def http_limits(settings: Settings) -> HttpLimits:
     """As many connections as the settings say, or as there can be files; the process is allowed more of these."""
     connections_max = settings.http_connections_max
-    return limits_for(connections_max, allow_files(files_wanted(connections_max)))
+    framing = FramingLimits(head_max=settings.http_head_max_kb * 1024, body_max=settings.http_body_max_kb * 1024)
+    return limits_for(connections_max, allow_files(files_wanted(connections_max)), framing)
 
 
 def service_config(service: Service, settings: Settings, http: HttpLimits) -> ServiceConfig:
@@ -168,6 +170,7 @@ def service_config(service: Service, settings: Settings, http: HttpLimits) -> Se
         gateway_timeout_s=settings.gateway_timeout_ms / 1000,
         http_waiting_max=min(settings.http_waiting_max, http.connections_max // 2),
         demo_catalogue=settings.demo_catalogue,
+        two_person=settings.two_person,
         bank_database_url=bank,
     )
 

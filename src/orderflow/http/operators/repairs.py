@@ -7,6 +7,7 @@ from typing import Annotated
 
 import msgspec
 
+from orderflow.core.access import APPROVE, INSPECT, Permission
 from orderflow.core.operations.repairing import Regarded, Repairs, Said, Standing
 from orderflow.http.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.http.operators import examples
@@ -115,6 +116,7 @@ class RepairOperations:
                 self.standing,
                 Response(status=200, description="What it says", type=Standing, example=examples.STANDING),
                 parameters=(key_of,),
+                permission=INSPECT,
             ),
             route(
                 "POST /ops/repairs/{key}/regard",
@@ -123,6 +125,7 @@ class RepairOperations:
                 UNREAD,
                 parameters=(key_of,),
                 example={"said": [examples.SAID]},
+                permission=Permission(INSPECT.roles),
             ),
         )
 
@@ -134,6 +137,7 @@ class RepairOperations:
             CONFIRM,
             parameters=(key_of, operator),
             example={"types": [examples.SAID["type"]], **examples.CONFIRMED},
+            permission=APPROVE,
         )
 
     def _taking(self) -> Operation:
@@ -147,6 +151,7 @@ class RepairOperations:
             CONFIRM,
             parameters=(key_of, operator),
             example={"said": examples.SAID, **examples.CONFIRMED},
+            permission=APPROVE,
         )
 
 
