@@ -46,10 +46,12 @@ class BothDoors(httpx2.AsyncHTTPTransport):
         return await super().handle_async_request(request)
 
 
-def client(port: int, ops_port: int, token: str | None = None, timeout_s: float = 60.0) -> httpx2.AsyncClient:
+def client(
+    port: int, ops_port: int, token: str | None = None, timeout_s: float = 60.0, *, scheme: str = "http"
+) -> httpx2.AsyncClient:
     """Of a service on this machine, at both of its doors."""
     return httpx2.AsyncClient(
-        base_url=f"http://127.0.0.1:{port}",
+        base_url=f"{scheme}://127.0.0.1:{port}",
         transport=BothDoors(ops_port),
         headers=shown(token) if token else {},
         timeout=timeout_s,

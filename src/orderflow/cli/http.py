@@ -16,6 +16,8 @@ from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 from orderflow.cli.errors import CliError, NotFoundError, RefusedError, UnreachableError
 
 if TYPE_CHECKING:
+    import ssl
+    from pathlib import Path
     from uuid import UUID
 
 T = TypeVar("T")
@@ -52,11 +54,43 @@ def is_for_operators(path: str) -> bool:
     return _FOR_OPERATORS.fullmatch(path) is not None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientTls:
+    """PEM files: the authorities that vouch for services (None: those of the system), and what we show ourselves."""
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """Raises CliError: a file cannot be used."""
+        import ssl
+
+        try:
+            if self.ca is None:
+                # Reading the certificates of all authorities takes longer than an answer does.
+                import httpx2
+
+                context = httpx2.create_ssl_context()
+            else:
+                context = ssl.create_default_context(cafile=self.ca)
+            if self.certificate is not None:
+                context.load_cert_chain(self.certificate, self.key)
+        except OSError as error:
+            files = ", ".join(str(each) for each in (self.ca, self.certificate, self.key) if each is not None)
+            raise CliError(
+                f"No TLS by {files}: {error.strerror or error}. Look at ORDERFLOW_TLS_CA_FILE, "
+                "ORDERFLOW_TLS_CLIENT_CERTIFICATE_FILE and ORDERFLOW_TLS_CLIENT_KEY_FILE"
+            ) from error
+        return context
+
+
 class _Line:
     """One address of a service, and the connection to it, if one is open."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, tls: ClientTls) -> None:
         self.url = url
+        self.tls = tls
         self.place = urlsplit(url)
         self.connection: HTTPConnection | None = None
         self.before = ""
@@ -69,7 +103,7 @@ class _Line:
             return kept
         # What the service has closed meanwhile can be read from: its end.
         self.drop()
-        self.connection, self.before = opened(self.place, timeout_s)
+        self.connection, self.before = opened(self.place, timeout_s, self.tls)
         self.login = _login(_proxy_for(self.place)) if self.before else {}
         self.connection.connect()
         return self.connection
@@ -96,14 +130,15 @@ class ServiceClient:
         timeout_s: float = TIMEOUT_S,
         installation: UUID | None = None,
         token: str | None = None,
+        tls: ClientTls | None = None,
     ) -> None:
         self.name = name
         self.url = url
         self._installation = installation
         self._timeout_s = timeout_s
         self._token = {"Authorization": f"Bearer {token}"} if token else {}
-        self._public = _Line(url)
-        self._ops = self._public if ops_url in (None, url) else _Line(ops_url)
+        self._public = _Line(url, tls or ClientTls())
+        self._ops = self._public if ops_url in (None, url) else _Line(ops_url, tls or ClientTls())
 
     def __enter__(self) -> ServiceClient:
         return self
@@ -230,6 +265,10 @@ class ServiceClient:
             return line.connected(timeout_s)
         except (OSError, HTTPException, ValueError) as error:
             line.drop()
+            if line.place.scheme == "https" and (why := _no_trust(error)):
+                raise UnreachableError(
+                    f"There is no TLS with the {self.name} service at {line.url}: {why}"
+                ) from error
             raise UnreachableError(nothing_answers(line.url, self.name)) from error
 
     def _refusal(self, reply: _Reply) -> CliError:
@@ -263,6 +302,17 @@ class ServiceClient:
         )
 
 
+def _no_trust(error: Exception) -> str:
+    """What is wrong with TLS, and what to do; empty when it is something else."""
+    import ssl
+
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"{error.verify_message.rstrip('.')}. Set ORDERFLOW_TLS_CA_FILE to the authority that vouches for it"
+    if isinstance(error, ssl.SSLError):
+        return f"{(error.reason or str(error)).replace('_', ' ').lower()}. Does it speak https there?"
+    return ""
+
+
 def nothing_answers(url: str, name: str) -> str:
     """The sentence for a service that is not there."""
     return f"Nothing answers at {url} (the {name} service). Is it running? Start it with: orderflow up"
@@ -277,7 +327,7 @@ def is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
-def opened(place: SplitResult, timeout_s: float) -> tuple[HTTPConnection, str]:
+def opened(place: SplitResult, timeout_s: float, tls: ClientTls) -> tuple[HTTPConnection, str]:
     """A connection, not yet made, to what an http(s) URL names, and what stands before the path in its requests.
 
     By way of the proxy that the surroundings name for it; not for this machine: that is for the world outside. Raises
@@ -287,11 +337,8 @@ def opened(place: SplitResult, timeout_s: float) -> tuple[HTTPConnection, str]:
         raise ValueError(f"no address of http: {place.geturl()}")
     proxy = None if is_loopback(place.geturl()) else _proxy_for(place)
     if place.scheme == "https":
-        # Reading the certificates of all authorities takes longer than an answer does: only where they are needed.
-        import httpx2
-
         at = proxy or place
-        secured = HTTPSConnection(at.hostname or "", at.port, timeout=timeout_s, context=httpx2.create_ssl_context())
+        secured = HTTPSConnection(at.hostname or "", at.port, timeout=timeout_s, context=tls.context())
         if proxy:
             secured.set_tunnel(place.hostname, place.port, _login(proxy))
         return secured, ""
