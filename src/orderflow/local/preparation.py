@@ -301,11 +301,11 @@ async def _count(settings: Settings, name: str, query: str) -> int:
     return found
 
 
-async def migrate(settings: Settings, *, take_over_topics: bool = False) -> Sequence[Applied]:
+async def migrate(settings: Settings, *, topics: bool = False, take_over_topics: bool = False) -> Sequence[Applied]:
     """Make what is missing, and settle whose databases these are.
 
-    `take_over_topics`: also claim the topics and groups for this installation, whosesoever they were. Raises
-    MissingRightsError, LocalError, SettingsError.
+    `topics`: claim topics and groups for this installation too, and make those that are missing;
+    `take_over_topics`: the same, whosesoever they were. Raises MissingRightsError, LocalError, SettingsError.
     """
     async with _reachable(settings) as (reached, server):
         await make_databases(reached, server)
@@ -314,8 +314,8 @@ async def migrate(settings: Settings, *, take_over_topics: bool = False) -> Sequ
         home = Home(settings.home)
         if home.exists():
             home.remember_installation(settled)
-        if take_over_topics:
-            await make_topics(reached, settled, take_over=True)
+        if topics or take_over_topics:
+            await make_topics(reached, settled, take_over=take_over_topics)
         return applied
 
 

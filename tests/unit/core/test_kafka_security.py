@@ -13,7 +13,12 @@ from orderflow.core.kafka.settings import KafkaSettings, translate
 from orderflow.runtime.wiring import kafka_security
 from orderflow.settings import Settings, SettingsError
 
-SCRAM = {"protocol": "sasl_ssl", "mechanism": "SCRAM-SHA-512", "username": "order", "password": "geheim"}
+SCRAM: dict[str, Any] = {
+    "protocol": "sasl_ssl",
+    "mechanism": "SCRAM-SHA-512",
+    "username": "order",
+    "password": "geheim",
+}
 WRONG_PASSWORD = (
     "sasl_ssl://127.0.0.1:39092/bootstrap: SASL authentication error: Authentication failed during authentication "
     "due to invalid credentials with SASL mechanism SCRAM-SHA-512 (after 351ms in state AUTH_REQ)"
