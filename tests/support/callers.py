@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx2
 
 from orderflow.access.tokens import TokensFile
-from orderflow.cli.http import is_for_operators
+from orderflow.cli.http import FOR_OPERATORS
 from orderflow.core.access import Caller, Role
 from orderflow.http.application import CALLER, Application, Asgi, Receive, Scope, Send
 
@@ -41,7 +41,7 @@ class BothDoors(httpx2.AsyncHTTPTransport):
         self.ops_port = ops_port
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        if is_for_operators(request.url.path):
+        if FOR_OPERATORS.fullmatch(request.url.path):
             request.url = request.url.copy_with(port=self.ops_port)
         return await super().handle_async_request(request)
 

@@ -44,12 +44,12 @@ class _Reply:
     content: bytes
 
 
-_FOR_OPERATORS = re.compile(r"/(ops|health)/.*|/metrics|/payments/[^/]+/settlement|/reservations/[^/]+/release")
+FOR_OPERATORS = re.compile(r"/(ops|health)/.*|/metrics|/payments/[^/]+/settlement|/reservations/[^/]+/release")
 
 
 def is_for_operators(path: str) -> bool:
     """Whether a service has it among its operators' endpoints, which have an address of their own."""
-    return _FOR_OPERATORS.fullmatch(path) is not None
+    return FOR_OPERATORS.fullmatch(path) is not None
 
 
 class _Line:

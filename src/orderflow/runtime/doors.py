@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -168,4 +170,4 @@ class Doors:
         )
         probes = self._probes if name == "ops" else ()
         shown = [Application(probes, self._state, starting=True)]
-        return Door(name, HttpServer(lambda: shown[0], gate, listener, limits), limits, title, shown)
+        return Door(name, HttpServer(partial(itemgetter(0), shown), gate, listener, limits), limits, title, shown)
