@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx2
 
 from orderflow.access.tokens import TokensFile
-from orderflow.cli.http import is_for_operators
+from orderflow.cli.http import FOR_OPERATORS
 from orderflow.core.access import Caller, Role
 from orderflow.http.application import CALLER, Application, Asgi, Receive, Scope, Send
 
@@ -38,11 +38,11 @@ class BothDoors(httpx2.AsyncHTTPTransport):
 
     def __init__(self, ops_port: int) -> None:
         super().__init__(verify=False)
-        self._ops_port = ops_port
+        self.ops_port = ops_port
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        if is_for_operators(request.url.path):
-            request.url = request.url.copy_with(port=self._ops_port)
+        if FOR_OPERATORS.fullmatch(request.url.path):
+            request.url = request.url.copy_with(port=self.ops_port)
         return await super().handle_async_request(request)
 
 
@@ -56,6 +56,13 @@ def client(
         headers=shown(token) if token else {},
         timeout=timeout_s,
     )
+
+
+def ops_url(client: httpx2.AsyncClient) -> str:
+    """Where such a client finds the operators' door."""
+    transport = client._transport
+    assert isinstance(transport, BothDoors)
+    return str(client.base_url.copy_with(port=transport.ops_port))
 
 
 def of_caller(application: Application, caller: Caller) -> Asgi:

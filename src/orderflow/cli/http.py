@@ -46,12 +46,12 @@ class _Reply:
     content: bytes
 
 
-_FOR_OPERATORS = re.compile(r"/(ops|health)/.*|/metrics|/payments/[^/]+/settlement|/reservations/[^/]+/release")
+FOR_OPERATORS = re.compile(r"/(ops|health)/.*|/metrics|/payments/[^/]+/settlement|/reservations/[^/]+/release")
 
 
 def is_for_operators(path: str) -> bool:
     """Whether a service has it among its operators' endpoints, which have an address of their own."""
-    return _FOR_OPERATORS.fullmatch(path) is not None
+    return FOR_OPERATORS.fullmatch(path) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +194,7 @@ class ServiceClient:
             self._require_ours(self._installation, within_s, may_be_starting=path.startswith("/health/"))
         reply = self._ask(method, path, within_s, parameters=parameters, body=body, headers=headers, wait_s=wait_s)
         if not 200 <= reply.status < 300 and reply.status not in good:
-            raise self._refusal(reply)
+            raise self._refusal(reply, self._line(path).url)
         try:
             return Answer(json.loads(reply.content), reply.headers)
         except ValueError as error:
@@ -232,7 +232,7 @@ class ServiceClient:
         wait_s: float = 0.0,
     ) -> _Reply:
         limit_s, read_s = min(self._timeout_s, within_s), min(self._timeout_s + wait_s, within_s)
-        line = self._ops if is_for_operators(path) else self._public
+        line = self._line(path)
         target = quote(line.place.path.rstrip("/") + path, safe="/%?=&")
         if parameters:
             target += "?" + urlencode({name: str(value) for name, value in parameters.items()})
@@ -259,6 +259,9 @@ class ServiceClient:
                 f"({type(error).__name__}). See what is wrong with: orderflow doctor"
             ) from error
 
+    def _line(self, path: str) -> _Line:
+        return self._ops if is_for_operators(path) else self._public
+
     def _connected(self, line: _Line, timeout_s: float) -> HTTPConnection:
         """Raises UnreachableError."""
         try:
@@ -271,15 +274,15 @@ class ServiceClient:
                 ) from error
             raise UnreachableError(nothing_answers(line.url, self.name)) from error
 
-    def _refusal(self, reply: _Reply) -> CliError:
+    def _refusal(self, reply: _Reply, url: str) -> CliError:
         detail = problem_detail(reply.content)
         status = reply.status
         if detail is None:
             return self._stranger()
         if status == 401:
-            return RefusedError(f"The {self.name} service wants another token: {detail}. {self._how_to_show_one()}")
+            return RefusedError(f"The {self.name} service refused that (401): {detail}. {self._what_was_shown()}")
         if status == 404:
-            return NotFoundError(f"The {self.name} service at {self.url} does not have that: {detail}.")
+            return NotFoundError(f"The {self.name} service at {url} does not have that: {detail}.")
         if status == 503:
             after = reply.headers.get("retry-after")
             again = f"Try again in {after} s." if after else "Try again later."
@@ -290,10 +293,10 @@ class ServiceClient:
             )
         return RefusedError(f"The {self.name} service refused that ({status}): {detail}.")
 
-    def _how_to_show_one(self) -> str:
+    def _what_was_shown(self) -> str:
         if self._token:
-            return "What was shown came from ORDERFLOW_TOKEN, or from the file `token` in the home"
-        return "Set ORDERFLOW_TOKEN; for this machine, `orderflow up` puts a token into its home"
+            return "The token shown is the one of ORDERFLOW_TOKEN or, without that, of the file `token` in the home"
+        return "No token was shown: ORDERFLOW_TOKEN is not set, and the home has no file `token`"
 
     def _stranger(self) -> CliError:
         return UnreachableError(

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -182,5 +184,5 @@ class Doors:
             self._certificates.append(certificates)
         probes = self._probes if name == "ops" else ()
         shown = [Application(probes, self._state, starting=True)]
-        server = HttpServer(lambda: shown[0], gate, listener, limits, certificates)
+        server = HttpServer(partial(itemgetter(0), shown), gate, listener, limits, certificates)
         return Door(name, server, limits, title, shown)
