@@ -1,4 +1,4 @@
-"""`python -m orderflow.runtime.probe URL [CA]` ends with 0 if the URL answers with 2xx: a container's health check."""
+"""`python -m orderflow.runtime.probe URL [CA]` ends with 0 if the URL answers with 2xx: for a health check."""
 
 from __future__ import annotations
 
