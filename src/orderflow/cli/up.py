@@ -114,9 +114,9 @@ def up(
         raise click.UsageError("--kafka starts a broker, --kafka-bootstrap uses one that exists: give one of them")
     if secure is not None and not kafka:
         raise click.UsageError("--secure is said of the broker that --kafka starts: give both")
-    transport = "kafka" if kafka or kafka_bootstrap is not None else None
     given = {"database_url": database_url, "game_day": game_day, "kafka_bootstrap": kafka_bootstrap}
-    settings = load_settings_for_up(home, {**ports, **given, "transport": transport}, secrets_pipe=secrets_pipe)
+    given["transport"] = "kafka" if kafka or kafka_bootstrap is not None else None
+    settings = load_settings_for_up(home, {**ports, **given}, secrets_pipe=secrets_pipe)
     options = UpOptions(
         own_broker=kafka, secure=secure, drain=drain, take_over=take_over_topics, processes=dict(processes)
     )
