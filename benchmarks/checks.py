@@ -4,8 +4,8 @@
     python -m benchmarks.checks --rounds 10 --orders 200
 
 A process of the order service gets requests, each with a token. In every second round its gate lets everybody in
-unseen, and no permission is asked for. What is measured is the CPU time of the process, so that a busy machine changes
-little; the share is that of the medians. The bound of the checks is 5 %. On Linux.
+unseen, and no permission is asked for. What is measured is the CPU time of the process, so that a busy machine
+changes little; the share is that of the medians. The bound of the checks is 5 %. On Linux.
 """
 
 from __future__ import annotations

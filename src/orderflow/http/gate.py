@@ -73,9 +73,9 @@ class Gate:
     """Of one door. `host` is what it listens on, `names` what it is called beside that and this machine's own names.
 
     `verify` tells a caller by the token shown, for a second; it raises InvalidTokenError, CannotVerifyError.
-    `anonymous`: who shows none may come in as ANONYMOUS where only this machine can come in, or where somebody has said
-    that this is to be `insecure`; else as STRANGER. `token_rate` and `address_rate` are requests a second; None is a
-    bound beyond loopback only.
+    `anonymous`: who shows none may come in as ANONYMOUS where only this machine can come in, or where somebody has
+    said that this is to be `insecure`; else as STRANGER. `token_rate` and `address_rate` are requests a second; None
+    is a bound beyond loopback only.
     """
 
     def __init__(
