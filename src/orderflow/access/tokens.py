@@ -155,7 +155,7 @@ class TokensFile:
 
 
 class Tokens:
-    """Tells callers by their tokens: a new one at once, one that was taken back a second later at most."""
+    """Tells callers by their tokens: by a new one at once, by one that was taken back for a second at most."""
 
     def __init__(
         self,
