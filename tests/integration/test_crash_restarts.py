@@ -19,7 +19,7 @@ if armed and sys.argv[1] == "starting":
     os._exit(86)
 if armed:
     signal.signal(signal.SIGUSR1, lambda *_: os._exit(86))
-print(json.dumps({"ready": True, "port": 1}), flush=True)
+print(json.dumps({"ready": True, "port": 1, "ops_port": 2}), flush=True)
 sys.stdin.read()
 """
 Make = Callable[[str], ServiceUnit]
