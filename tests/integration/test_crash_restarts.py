@@ -19,7 +19,7 @@ if armed and sys.argv[1] == "starting":
     os._exit(86)
 if armed:
     signal.signal(signal.SIGUSR1, lambda *_: os._exit(86))
-print(json.dumps({"ready": True, "port": 1}), flush=True)
+print(json.dumps({"ready": True, "port": 1, "ops_port": 2}), flush=True)
 sys.stdin.read()
 """
 Make = Callable[[str], ServiceUnit]
@@ -35,7 +35,9 @@ async def make(tmp_path: Path) -> AsyncIterator[Make]:
             "order",
             [sys.executable, "-I", "-S", "-c", SERVICE, dies],
             {"ORDERFLOW_CRASH_AT": "relay.read"},
-            "127.0.0.1",
+            b"",
+            str,
+            str,
             tmp_path / "stderr.log",
         )
         made.append(ServiceUnit(command, drain_timeout_s=5.0))

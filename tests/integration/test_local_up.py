@@ -148,6 +148,7 @@ async def test_another_transport_only_when_nothing_is_under_way_and_drain_gets_t
     assert json.loads((up.home / "home.json").read_text())["carrier"] == {
         "transport": "kafka",
         "bootstrap": "127.0.0.1:1",
+        "secure": False,
     }
     assert up.end() == 0
 

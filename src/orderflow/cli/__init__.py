@@ -29,6 +29,7 @@ COMMANDS = {
     "audit": Line("orderflow.cli.audit:audit", "Check the five promises over all databases."),
     "simulate": Line("orderflow.cli.simulate:simulate", "Run all services in worlds that seeds decide, with faults."),
     "chaos": Line("orderflow.cli.chaos:chaos", "Break everything under load, and judge what came of it."),
+    "token": Line("orderflow.cli.token:token", "Make, list and revoke tokens: who may do what."),
     "schema": Line(
         "orderflow.cli.schema:schema", "The events as AsyncAPI and JSON Schema, and what a change breaks."
     ),
@@ -36,6 +37,10 @@ COMMANDS = {
     "doctor": Line("orderflow.cli.doctor:doctor", "Check this machine and the running system."),
     "run": Line("orderflow.cli.up:run", "Run one service alone, for deployment."),
     "migrate": Line("orderflow.cli.up:migrate", "Make databases, roles and tables on a server that exists."),
+    "grant": Line("orderflow.cli.deploy:grant", "Make users and rights on a Kafka that exists."),
+    "credentials": Line(
+        "orderflow.cli.deploy:credentials", "Make passwords, certificates and tokens for containers."
+    ),
 }
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orderflow.cli.errors import CliError
-from orderflow.cli.session import as_running, home_option, load_settings
+from orderflow.cli.session import as_running, home_option, load_settings, secrets_pipe_option
 
 if TYPE_CHECKING:
     from orderflow.core.transport import Transport
@@ -31,7 +31,8 @@ Exit codes: 0 stopped in order; 1 the port is taken; 2 wrong usage or settings."
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 for any free one.  [default: 8000]")
 @home_option
 @click.option("--control-pipe", is_flag=True, help="End when standard input ends: for supervisors.")
-def console(port: int | None, home: Path | None, control_pipe: bool) -> None:
+@secrets_pipe_option
+def console(port: int | None, home: Path | None, control_pipe: bool, secrets_pipe: bool) -> None:
     """Serve the page: Flow, Orders, Dead letters, Health.
 
     `orderflow up` does it too, at http://127.0.0.1:8000. The page asks the services of this home and reads the
@@ -45,8 +46,8 @@ def console(port: int | None, home: Path | None, control_pipe: bool) -> None:
     from orderflow.http.server import CannotListenError
     from orderflow.runtime.lifetime import announce_on_stdout
 
-    settings = load_settings(home)
-    services = Services(settings.home, lambda: as_running(load_settings(home)))
+    settings = load_settings(home, secrets_pipe=secrets_pipe)
+    services = Services(settings.home, lambda: as_running(settings))
 
     @asynccontextmanager
     async def log() -> AsyncIterator[Transport]:

@@ -21,7 +21,7 @@ from orderflow.cli.fault import require_game_day
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.load import COMPLETED, FAILED, Tally, Wish, percentiles, perform
 from orderflow.cli.output import joined, text
-from orderflow.cli.session import Session, session_options
+from orderflow.cli.session import Session, session_options, tls_of
 from orderflow.cli.tables import bars, duration, table
 from orderflow.load.client import PRICES, SOLD_OUT_SKU
 
@@ -109,7 +109,7 @@ def _run(session: Session, wish: Wish) -> None:
         _within(limit_s, lambda: _prepare(session, wish.orders, faults=on_purpose))
         wish = replace(wish, timeout_s=max(0.0, deadline - time.monotonic()))
         url = session.running.service_url("order")
-        tally = perform(url, wish, told)
+        tally = perform(url, wish, told, tls_of(session.running))
     if session.out.as_json:
         session.out.document(document(tally, wish))
     else:

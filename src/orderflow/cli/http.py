@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import math
+import re
 import select
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 from orderflow.cli.errors import CliError, NotFoundError, RefusedError, UnreachableError
 
 if TYPE_CHECKING:
+    import ssl
+    from pathlib import Path
     from uuid import UUID
 
 T = TypeVar("T")
@@ -43,29 +46,106 @@ class _Reply:
     content: bytes
 
 
-class ServiceClient:
-    """One service at `url`, asked synchronously. Close it after use.
+FOR_OPERATORS = re.compile(r"/(ops|health)/.*|/metrics|/payments/[^/]+/settlement|/reservations/[^/]+/release")
 
-    With `installation`, what answers must be of it: that is looked at before anything is asked.
+
+def is_for_operators(path: str) -> bool:
+    """Whether a service has it among its operators' endpoints, which have an address of their own."""
+    return FOR_OPERATORS.fullmatch(path) is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientTls:
+    """PEM files: the authorities that vouch for services (None: those of the system), and what we show ourselves."""
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """Raises CliError: a file cannot be used."""
+        import ssl
+
+        try:
+            if self.ca is None:
+                # Reading the certificates of all authorities takes longer than an answer does.
+                import httpx2
+
+                context = httpx2.create_ssl_context()
+            else:
+                context = ssl.create_default_context(cafile=self.ca)
+            if self.certificate is not None:
+                context.load_cert_chain(self.certificate, self.key)
+        except OSError as error:
+            files = ", ".join(str(each) for each in (self.ca, self.certificate, self.key) if each is not None)
+            raise CliError(
+                f"No TLS by {files}: {error.strerror or error}. Look at ORDERFLOW_TLS_CA_FILE, "
+                "ORDERFLOW_TLS_CLIENT_CERTIFICATE_FILE and ORDERFLOW_TLS_CLIENT_KEY_FILE"
+            ) from error
+        return context
+
+
+class _Line:
+    """One address of a service, and the connection to it, if one is open."""
+
+    def __init__(self, url: str, tls: ClientTls) -> None:
+        self.url = url
+        self.tls = tls
+        self.place = urlsplit(url)
+        self.connection: HTTPConnection | None = None
+        self.before = ""
+        self.login: Mapping[str, str] = {}
+
+    def connected(self, timeout_s: float) -> HTTPConnection:
+        """The connection that is open, or a new one. Raises OSError, HTTPException, ValueError."""
+        kept = self.connection
+        if kept is not None and kept.sock is not None and not select.select([kept.sock], [], [], 0)[0]:
+            return kept
+        # What the service has closed meanwhile can be read from: its end.
+        self.drop()
+        self.connection, self.before = opened(self.place, timeout_s, self.tls)
+        self.login = _login(_proxy_for(self.place)) if self.before else {}
+        self.connection.connect()
+        return self.connection
+
+    def drop(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+        self.connection = None
+
+
+class ServiceClient:
+    """One service at `url`, and its operators' endpoints at `ops_url`, asked synchronously. Close it after use.
+
+    With `installation`, what answers must be of it: that is looked at before anything is asked. `token` is shown with
+    every request but probes.
     """
 
     def __init__(
-        self, name: str, url: str, *, timeout_s: float = TIMEOUT_S, installation: UUID | None = None
+        self,
+        name: str,
+        url: str,
+        ops_url: str | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        installation: UUID | None = None,
+        token: str | None = None,
+        tls: ClientTls | None = None,
     ) -> None:
         self.name = name
         self.url = url
         self._installation = installation
         self._timeout_s = timeout_s
-        self._place = urlsplit(url)
-        self._connection: HTTPConnection | None = None
-        self._before = ""
-        self._login: Mapping[str, str] = {}
+        self._token = {"Authorization": f"Bearer {token}"} if token else {}
+        self._public = _Line(url, tls or ClientTls())
+        self._ops = self._public if ops_url in (None, url) else _Line(ops_url, tls or ClientTls())
 
     def __enter__(self) -> ServiceClient:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._drop()
+        self._public.drop()
+        self._ops.drop()
 
     def get(
         self,
@@ -114,7 +194,7 @@ class ServiceClient:
             self._require_ours(self._installation, within_s, may_be_starting=path.startswith("/health/"))
         reply = self._ask(method, path, within_s, parameters=parameters, body=body, headers=headers, wait_s=wait_s)
         if not 200 <= reply.status < 300 and reply.status not in good:
-            raise self._refusal(reply)
+            raise self._refusal(reply, path)
         try:
             return Answer(json.loads(reply.content), reply.headers)
         except ValueError as error:
@@ -126,7 +206,7 @@ class ServiceClient:
             self._require_ours(self._installation, math.inf, may_be_starting=False)
         reply = self._ask("GET", path, math.inf)
         if not 200 <= reply.status < 300:
-            raise self._refusal(reply)
+            raise self._refusal(reply, path)
         return reply.content.decode("utf-8", "replace")
 
     def _require_ours(self, installation: UUID, within_s: float, *, may_be_starting: bool) -> None:
@@ -161,58 +241,59 @@ class ServiceClient:
         wait_s: float = 0.0,
     ) -> _Reply:
         limit_s, read_s = min(self._timeout_s, within_s), min(self._timeout_s + wait_s, within_s)
-        target = quote(self._place.path.rstrip("/") + path, safe="/%?=&")
+        line = self._line(path)
+        target = quote(line.place.path.rstrip("/") + path, safe="/%?=&")
         if parameters:
             target += "?" + urlencode({name: str(value) for name, value in parameters.items()})
         content = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         kind = {} if content is None else {"content-type": "application/json"}
-        connection = self._connected(limit_s)
+        shown = {} if path.startswith("/health/") else self._token
+        connection = self._connected(line, limit_s)
         try:
             connection.sock.settimeout(read_s)
-            connection.request(method, self._before + target, content, {**kind, **self._login, **(headers or {})})
+            all_headers = {**kind, **line.login, **shown, **(headers or {})}
+            connection.request(method, line.before + target, content, all_headers)
             reply = connection.getresponse()
             return _Reply(reply.status, {name.lower(): value for name, value in reply.getheaders()}, reply.read())
         except TimeoutError as error:
-            self._drop()
+            line.drop()
             raise AnswerLostError(
-                f"The {self.name} service at {self.url} did not answer within {read_s:.3g} s. "
+                f"The {self.name} service at {line.url} did not answer within {read_s:.3g} s. "
                 "See what it waits for with: orderflow doctor"
             ) from error
         except (OSError, HTTPException) as error:
-            self._drop()
+            line.drop()
             raise AnswerLostError(
-                f"The connection to the {self.name} service at {self.url} broke before it had answered "
+                f"The connection to the {self.name} service at {line.url} broke before it had answered "
                 f"({type(error).__name__}). See what is wrong with: orderflow doctor"
             ) from error
 
-    def _connected(self, timeout_s: float) -> HTTPConnection:
-        """The connection that is open, or a new one. Raises UnreachableError."""
-        kept = self._connection
-        if kept is not None and kept.sock is not None and not select.select([kept.sock], [], [], 0)[0]:
-            return kept
-        # What the service has closed meanwhile can be read from: its end.
-        self._drop()
+    def _line(self, path: str) -> _Line:
+        return self._ops if is_for_operators(path) else self._public
+
+    def _connected(self, line: _Line, timeout_s: float) -> HTTPConnection:
+        """Raises UnreachableError."""
         try:
-            self._connection, self._before = opened(self._place, timeout_s)
-            self._login = _login(_proxy_for(self._place)) if self._before else {}
-            self._connection.connect()
+            return line.connected(timeout_s)
         except (OSError, HTTPException, ValueError) as error:
-            self._drop()
-            raise UnreachableError(nothing_answers(self.url, self.name)) from error
-        return self._connection
+            line.drop()
+            if line.place.scheme == "https" and (why := _no_trust(error)):
+                raise UnreachableError(
+                    f"There is no TLS with the {self.name} service at {line.url}: {why}"
+                ) from error
+            raise UnreachableError(nothing_answers(line.url, self.name)) from error
 
-    def _drop(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
-
-    def _refusal(self, reply: _Reply) -> CliError:
+    def _refusal(self, reply: _Reply, path: str) -> CliError:
         detail = problem_detail(reply.content)
         status = reply.status
         if detail is None:
             return self._stranger()
+        if status == 401:
+            return RefusedError(f"The {self.name} service refused that (401): {detail}. {self._what_was_shown()}")
         if status == 404:
-            return NotFoundError(f"The {self.name} service at {self.url} does not have that: {detail}.")
+            said = f"The {self.name} service at {self._line(path).url} does not have that: {detail}."
+            is_elsewhere = self._ops is self._public and is_for_operators(path)
+            return NotFoundError(f"{said} {self._elsewhere()}" if is_elsewhere else said)
         if status == 503:
             after = reply.headers.get("retry-after")
             again = f"Try again in {after} s." if after else "Try again later."
@@ -223,11 +304,31 @@ class ServiceClient:
             )
         return RefusedError(f"The {self.name} service refused that ({status}): {detail}.")
 
+    def _elsewhere(self) -> str:
+        name = self.name.upper()
+        return f"(ORDERFLOW_{name}_URL is set. Its operators' endpoints are elsewhere: set ORDERFLOW_{name}_OPS_URL)"
+
+    def _what_was_shown(self) -> str:
+        if self._token:
+            return "The token shown is the one of ORDERFLOW_TOKEN or, without that, of the file `token` in the home"
+        return "No token was shown: ORDERFLOW_TOKEN is not set, and the home has no file `token`"
+
     def _stranger(self) -> CliError:
         return UnreachableError(
             f"What answers at {self.url} is not the {self.name} service of Orderflow. Is the address right? "
             f"It is set by ORDERFLOW_{self.name.upper()}_URL or ORDERFLOW_{self.name.upper()}_PORT"
         )
+
+
+def _no_trust(error: Exception) -> str:
+    """What is wrong with TLS, and what to do; empty when it is something else."""
+    import ssl
+
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"{error.verify_message.rstrip('.')}. Set ORDERFLOW_TLS_CA_FILE to the authority that vouches for it"
+    if isinstance(error, ssl.SSLError):
+        return f"{(error.reason or str(error)).replace('_', ' ').lower()}. Does it speak https there?"
+    return ""
 
 
 def nothing_answers(url: str, name: str) -> str:
@@ -244,7 +345,7 @@ def is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
-def opened(place: SplitResult, timeout_s: float) -> tuple[HTTPConnection, str]:
+def opened(place: SplitResult, timeout_s: float, tls: ClientTls) -> tuple[HTTPConnection, str]:
     """A connection, not yet made, to what an http(s) URL names, and what stands before the path in its requests.
 
     By way of the proxy that the surroundings name for it; not for this machine: that is for the world outside. Raises
@@ -254,11 +355,8 @@ def opened(place: SplitResult, timeout_s: float) -> tuple[HTTPConnection, str]:
         raise ValueError(f"no address of http: {place.geturl()}")
     proxy = None if is_loopback(place.geturl()) else _proxy_for(place)
     if place.scheme == "https":
-        # Reading the certificates of all authorities takes longer than an answer does: only where they are needed.
-        import httpx2
-
         at = proxy or place
-        secured = HTTPSConnection(at.hostname or "", at.port, timeout=timeout_s, context=httpx2.create_ssl_context())
+        secured = HTTPSConnection(at.hostname or "", at.port, timeout=timeout_s, context=tls.context())
         if proxy:
             secured.set_tunnel(place.hostname, place.port, _login(proxy))
         return secured, ""

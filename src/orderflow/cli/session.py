@@ -7,6 +7,7 @@ service, side by side; one that does not answer is told, the others are still sh
 from __future__ import annotations
 
 import functools
+import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,7 +26,7 @@ from orderflow.registry import service_names
 from orderflow.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from orderflow.cli.http import ServiceClient
+    from orderflow.cli.http import ClientTls, ServiceClient
     from orderflow.local.state import State
 
 MARKER_NAME = "home.json"
@@ -41,12 +42,44 @@ def as_running(settings: Settings) -> Settings:
         return settings
     from orderflow.local.state import joining
 
-    urls = {
-        f"{process.name}_url": process.address
+    ours = [
+        process
         for process in reversed(found.processes)
         if process.kind == "service" and process.name in service_names() and _is_default(settings, process.name)
-    }
-    return joining(settings, found).replaced(**urls)
+    ]
+    urls = {f"{process.name}_url": process.address for process in ours}
+    ops_urls = {f"{process.name}_ops_url": process.ops_address for process in ours if process.ops_address}
+    return joining(settings, found).replaced(**{**ops_urls, **_given(settings), **urls})
+
+
+def _given(settings: Settings) -> dict[str, str]:
+    """Where somebody says that operators' endpoints are reached."""
+    found = {f"{name}_ops_url": settings.given_ops_url(name) for name in service_names()}
+    return {name: url for name, url in found.items() if url is not None}
+
+
+def token_for(settings: Settings, url: str) -> str | None:
+    """The token that the settings name; to this machine also the home's own, which goes nowhere else."""
+    if settings.token is not None:
+        return settings.token.reveal()
+    from orderflow.cli.http import is_loopback
+
+    if not is_loopback(url):
+        return None
+    from orderflow.local.home import home_token
+
+    return home_token(settings.home)
+
+
+def tls_of(settings: Settings) -> ClientTls:
+    """By what the command line knows services that speak TLS, and what it shows them."""
+    from orderflow.cli.http import ClientTls
+
+    return ClientTls(
+        ca=settings.tls_ca_file,
+        certificate=settings.tls_client_certificate_file,
+        key=settings.tls_client_key_file,
+    )
 
 
 def client_of(running: Settings, service: str, **options: Any) -> ServiceClient:
@@ -57,9 +90,10 @@ def client_of(running: Settings, service: str, **options: Any) -> ServiceClient:
     """
     from orderflow.cli.http import ServiceClient
 
-    url = running.service_url(service)
+    url, ops_url = running.service_url(service), running.service_ops_url(service)
+    options |= {"token": token_for(running, ops_url), "tls": tls_of(running)}
     if running.is_given(f"{service}_url") or not (running.home / MARKER_NAME).is_file():
-        return ServiceClient(service, url, **options)
+        return ServiceClient(service, url, ops_url, **options)
     from orderflow.local.home import Home
 
     installation = Home(running.home).installation()
@@ -70,7 +104,7 @@ def client_of(running: Settings, service: str, **options: Any) -> ServiceClient:
         )
     if installation is None:
         raise UnreachableError(f"Nothing runs on {running.home}. Start it with: orderflow up")
-    return ServiceClient(service, url, installation=installation, **options)
+    return ServiceClient(service, url, ops_url, installation=installation, **options)
 
 
 def running_state(settings: Settings) -> State | None:
@@ -116,18 +150,47 @@ take_over_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs: JSON on standard output.")
 
 
+secrets_pipe_option = click.option(
+    "--secrets-pipe",
+    is_flag=True,
+    help="Standard input begins with a line of JSON, an object of secret settings: for supervisors.",
+)
+
+
 def load_settings(
-    home: Path | None = None, overrides: Mapping[str, object] | None = None, *, remember: bool = True
+    home: Path | None = None,
+    overrides: Mapping[str, object] | None = None,
+    *,
+    remember: bool = True,
+    secrets_pipe: bool = False,
 ) -> Settings:
     """Of a home that exists, or of none. Raises SettingsError, also when a home is named that is none."""
-    settings = Settings.load(environ=os.environ, home=home, overrides=overrides, remember=remember)
+    piped = _piped() if secrets_pipe else {}
+    settings = Settings.load(environ=os.environ, home=home, overrides=overrides, remember=remember, piped=piped)
     _require_home(settings)
     return settings
 
 
-def load_settings_for_up(home: Path | None, overrides: Mapping[str, object]) -> Settings:
+def load_settings_for_up(
+    home: Path | None, overrides: Mapping[str, object], *, secrets_pipe: bool = False
+) -> Settings:
     """`up` makes a home where there is none, and may move one to another transport. Raises SettingsError."""
-    return Settings.load(environ=os.environ, home=home, overrides=overrides, remember=False)
+    piped = _piped() if secrets_pipe else {}
+    return Settings.load(environ=os.environ, home=home, overrides=overrides, remember=False, piped=piped)
+
+
+def _piped() -> dict[str, object]:
+    """The first line of standard input, and nothing beyond it. Raises SettingsError."""
+    line = b""
+    while not line.endswith(b"\n") and (more := os.read(0, 1)):
+        line += more
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise SettingsError("standard input does not begin with a line of JSON, an object of secret settings")
+    return found
 
 
 def _require_home(settings: Settings) -> None:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orderflow.cli.errors import CliError, UnreachableError
-from orderflow.cli.http import ServiceClient
+from orderflow.cli.http import ClientTls, ServiceClient
 from orderflow.cli.output import text
-from orderflow.cli.session import Session, session_options, side_by_side
+from orderflow.cli.session import Session, session_options, side_by_side, tls_of, token_for
 from orderflow.cli.tables import table
 
 if TYPE_CHECKING:
@@ -128,8 +128,12 @@ def _look(session: Session) -> Seen:
     found = state.running(home)
     if found is None:
         raise UnreachableError(f"Nothing runs on {home.path}. Start it with: orderflow up")
-    probed = side_by_side(lambda process: probe(process, TIMEOUT_S), found.processes)
-    rows: list[tuple[Running | Down, Health]] = [
+    probed = side_by_side(
+        lambda each: probe(each, TIMEOUT_S, token_for(session.given, each.ops_address), tls_of(session.given)),
+        found.processes,
+    )
+    rows: list[tuple[Running | Down, Health]]
+    rows = [
         *zip(found.processes, probed, strict=True),
         *((down, Health(False, {DOWN: down.why})) for down in found.down),
     ]
@@ -172,14 +176,16 @@ def _shown(session: Session) -> Iterator[Callable[[Seen], None]]:
         yield lambda seen: live.update(Group(*seen.parts()), refresh=True)
 
 
-def probe(process: Running, timeout_s: float) -> Health:
+def probe(process: Running, timeout_s: float, token: str | None = None, tls: ClientTls | None = None) -> Health:
     """PostgreSQL and Kafka by their process, a service by its own word."""
     if not process.mark.runs:
         return Health(False, {DOWN: "it has ended"})
     if process.kind != "service":
         return Health(True, {})
     try:
-        with ServiceClient(process.name, process.address, timeout_s=timeout_s) as client:
+        ops = process.ops_address or None
+        options: dict[str, Any] = {"timeout_s": timeout_s, "token": token, "tls": tls}
+        with ServiceClient(process.name, process.address, ops, **options) as client:
             found = client.ask("GET", "/health/ready", good=(NOT_READY,)).body
             return Health(found["ready"], found["problems"], _lag(client))
     except CliError:

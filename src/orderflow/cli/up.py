@@ -19,6 +19,7 @@ from orderflow.cli.session import (
     json_option,
     load_settings,
     load_settings_for_up,
+    secrets_pipe_option,
     session_options,
     take_over_option,
 )
@@ -26,6 +27,13 @@ from orderflow.registry import service_names
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 MARGIN_S = 60.0
+
+
+def _require_one_broker(kafka: bool, kafka_bootstrap: str | None, secure: bool | None) -> None:
+    if kafka and kafka_bootstrap is not None:
+        raise click.UsageError("--kafka starts a broker, --kafka-bootstrap uses one that exists: give one of them")
+    if secure is not None and not kafka:
+        raise click.UsageError("--secure is said of the broker that --kafka starts: give both")
 
 
 class ProcessCount(click.ParamType[tuple[str, int]]):
@@ -55,6 +63,7 @@ Examples:
   orderflow up                                 everything, data in .orderflow
   orderflow up --detach                        the same in the background
   orderflow up --kafka                         on a real Apache Kafka (Java 17 and Maven needed)
+  orderflow up --kafka --secure                the same with TLS, and passwords and rights for each service
   orderflow up --kafka-bootstrap broker:9092   on a Kafka that exists
   orderflow up --database-url postgresql://admin:secret@db:5432
   orderflow up --processes payment=2           two processes share the work
@@ -67,6 +76,11 @@ Exit codes: 0 stopped in order; 1 something is in the way; 2 wrong usage or sett
 )
 @click.option("--detach", "-d", is_flag=True, help="Return when everything is ready; `orderflow down` stops it.")
 @click.option("--kafka", is_flag=True, help="Carry the events by a local Apache Kafka, started here.")
+@click.option(
+    "--secure/--no-secure",
+    default=None,
+    help="With --kafka: a password for each service, rights of its own, TLS. Stays so until somebody says otherwise.",
+)
 @click.option("--kafka-bootstrap", metavar="HOST:PORT", help="Carry the events by a Kafka that exists.")
 @click.option("--database-url", metavar="URL", help="Use a PostgreSQL server that exists.")
 @home_option
@@ -76,9 +90,11 @@ Exit codes: 0 stopped in order; 1 something is in the way; 2 wrong usage or sett
 @game_day_option
 @take_over_option
 @click.option("--in-background", is_flag=True, hidden=True, help="It is what --detach has started: lines have times.")
+@click.option("--secrets-pipe", is_flag=True, hidden=True)
 def up(
     detach: bool,
     kafka: bool,
+    secure: bool | None,
     kafka_bootstrap: str | None,
     database_url: str | None,
     home: Path | None,
@@ -87,6 +103,7 @@ def up(
     game_day: bool | None,
     take_over_topics: bool,
     in_background: bool,
+    secrets_pipe: bool,
     **ports: int | None,
 ) -> int:
     """Start everything on this machine, and keep it running.
@@ -100,12 +117,13 @@ def up(
     from orderflow.local.run import Run
     from orderflow.local.supervisor import Fleet, UpOptions
 
-    if kafka and kafka_bootstrap is not None:
-        raise click.UsageError("--kafka starts a broker, --kafka-bootstrap uses one that exists: give one of them")
-    transport = "kafka" if kafka or kafka_bootstrap is not None else None
+    _require_one_broker(kafka, kafka_bootstrap, secure)
     given = {"database_url": database_url, "game_day": game_day, "kafka_bootstrap": kafka_bootstrap}
-    settings = load_settings_for_up(home, {**ports, **given, "transport": transport})
-    options = UpOptions(own_broker=kafka, drain=drain, take_over=take_over_topics, processes=dict(processes))
+    given["transport"] = "kafka" if kafka or kafka_bootstrap is not None else None
+    settings = load_settings_for_up(home, {**ports, **given}, secrets_pipe=secrets_pipe)
+    options = UpOptions(
+        own_broker=kafka, secure=secure, drain=drain, take_over=take_over_topics, processes=dict(processes)
+    )
     with reporter.for_output(timed=in_background) as output:
         if detach:
             start_detached(settings, options, output)
@@ -183,8 +201,11 @@ Exit codes: 0 stopped in order; 1 failed, or the port is taken; 2 wrong usage or
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 for any free one.")
 @home_option
 @click.option("--control-pipe", is_flag=True, help="Drain when standard input ends: for supervisors.")
+@secrets_pipe_option
 @game_day_option
-def run(name: str, port: int | None, home: Path | None, control_pipe: bool, game_day: bool | None) -> int:
+def run(
+    name: str, port: int | None, home: Path | None, control_pipe: bool, secrets_pipe: bool, game_day: bool | None
+) -> int:
     """Run one service alone, for deployment.
 
     Database and log are those of the settings; where `orderflow up` runs on this home, its own. What carries the
@@ -194,7 +215,7 @@ def run(name: str, port: int | None, home: Path | None, control_pipe: bool, game
     from orderflow.registry import service_of
     from orderflow.runtime.process import run_process
 
-    settings = attached(load_settings(home, {"game_day": game_day}))
+    settings = attached(load_settings(home, {"game_day": game_day}, secrets_pipe=secrets_pipe))
     return int(run_process(service_of(name), settings, port=port, control_pipe=control_pipe))
 
 
@@ -202,6 +223,7 @@ def run(name: str, port: int | None, home: Path | None, control_pipe: bool, game
     epilog="""\b
 Examples:
   orderflow migrate --database-url postgresql://admin:secret@db:5432
+  orderflow migrate --topics                    topics, too: where services may not make them
   orderflow migrate --print-sql > for-the-administrator.sql
   ORDERFLOW_ORDER_DATABASE_URL=... orderflow migrate
 
@@ -210,12 +232,18 @@ Exit codes: 0 up to date; 1 refused, unreachable, or a right is missing (then st
 for an administrator; run `orderflow migrate` again after it); 2 wrong usage or settings."""
 )
 @click.option("--database-url", metavar="URL", help="The server, with a user who may make roles and databases.")
+@click.option("--topics", is_flag=True, help="Make the topics, too, and claim them for this installation.")
 @click.option("--print-sql", is_flag=True, help="Change nothing: print the SQL for roles and databases that lack.")
 @take_over_option
 @home_option
 @json_option
 def migrate(
-    database_url: str | None, print_sql: bool, take_over_topics: bool, home: Path | None, as_json: bool
+    database_url: str | None,
+    topics: bool,
+    print_sql: bool,
+    take_over_topics: bool,
+    home: Path | None,
+    as_json: bool,
 ) -> None:
     """Make databases, roles and tables on a server that exists, where they are missing.
 
@@ -237,7 +265,7 @@ def migrate(
             )
             return
         with heartbeat(lambda: "still at it: a large table may take long", hidden=as_json):
-            applied = asyncio.run(preparation.migrate(settings, take_over_topics=take_over_topics))
+            applied = asyncio.run(preparation.migrate(settings, topics=topics, take_over_topics=take_over_topics))
     except MissingRightsError as error:
         sys.stdout.writelines(f"{statement};\n" for statement in error.statements)
         raise

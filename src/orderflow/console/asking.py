@@ -11,14 +11,15 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx2
 import msgspec
 
+from orderflow.http.gate import is_loopback
 from orderflow.local import state
 from orderflow.local.errors import LocalError
-from orderflow.local.home import Home
+from orderflow.local.home import Home, home_token
 from orderflow.local.state import State
 from orderflow.registry import service_names
 from orderflow.settings import Settings, SettingsError
@@ -106,18 +107,21 @@ class Services:
 
     def operators_url(self, name: str) -> str:
         """Where a service is reached by operators: `/health`, `/metrics`, `/ops`."""
-        return self.settings.service_url(name)
+        return self.settings.service_ops_url(name)
 
     def process_urls(self, name: str) -> Sequence[str]:
         """Where operators reach each process of a service: what one has counted, the others do not know."""
         found = self.state()
         ours = [] if found is None else [each for each in found.processes if each.kind == "service"]
-        addresses = [each.address for each in ours if each.name == name or each.name.startswith(f"{name}-")]
+        addresses = [each.ops_address for each in ours if each.name == name or each.name.startswith(f"{name}-")]
         return addresses or [self.operators_url(name)]
 
-    def credentials(self) -> Mapping[str, str]:
-        """As whom the page acts."""
-        return {OPERATOR: self._who}
+    def credentials(self, url: str) -> Mapping[str, str]:
+        """As whom the page asks and acts: by the token of the settings, or, on this machine alone, by the home's."""
+        token = self.settings.token.reveal() if self.settings.token is not None else ""
+        if not token and is_loopback(urlsplit(url).hostname or ""):
+            token = home_token(self._home.path) or ""
+        return {OPERATOR: self._who, **({"authorization": f"Bearer {token}"} if token else {})}
 
     async def get(self, name: str, path: str, parameters: Mapping[str, Any] | None = None) -> Any:
         """The JSON of a customers' path. Raises AskError."""
@@ -147,7 +151,7 @@ class Services:
     ) -> Any:
         """Have a service change something, or try it, as the operator; the answer's JSON. Raises AskError."""
         url = self.operators_url(name) + path
-        reply = await self._ask(name, method, url, body=body, headers=self.credentials(), timeout_s=timeout_s)
+        reply = await self._ask(name, method, url, body=body, timeout_s=timeout_s)
         return _json(name, reply)
 
     async def everyone(
@@ -186,7 +190,11 @@ class Services:
                 url,
                 params=given or None,
                 content=None if body is None else msgspec.json.encode(body),
-                headers={**(headers or {}), **({} if body is None else {"content-type": "application/json"})},
+                headers={
+                    **self.credentials(url),
+                    **(headers or {}),
+                    **({} if body is None else {"content-type": "application/json"}),
+                },
                 timeout=timeout_s,
             )
         except httpx2.TimeoutException:
@@ -209,9 +217,22 @@ class Services:
             # Certificates of all authorities take longer to read than any answer: only where they are needed.
             trusted = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             if url.startswith("https:"):
-                trusted.load_default_certs()
+                self._trust(trusted)
             self._client = httpx2.AsyncClient(trust_env=False, verify=trusted)
         return self._client
+
+    def _trust(self, context: ssl.SSLContext) -> None:
+        """As the command line does. Raises AskError: a file cannot be used."""
+        settings = self.settings
+        try:
+            if settings.tls_ca_file is None:
+                context.load_default_certs()
+            else:
+                context.load_verify_locations(settings.tls_ca_file)
+            if settings.tls_client_certificate_file is not None:
+                context.load_cert_chain(settings.tls_client_certificate_file, settings.tls_client_key_file)
+        except OSError as error:
+            raise AskError(f"No TLS: {error}. Look at ORDERFLOW_TLS_CA_FILE and what belongs to it") from error
 
 
 def converted(kind: type[T], name: str, answer: object) -> T:

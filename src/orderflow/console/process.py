@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from orderflow.console.application import opened
@@ -12,8 +13,10 @@ from orderflow.console.asking import Services
 from orderflow.console.guard import Asgi
 from orderflow.console.live import LASTS_S
 from orderflow.console.topics import Log
+from orderflow.core.access import ANONYMOUS, Caller, InvalidTokenError
 from orderflow.core.timing import system_random
 from orderflow.http.application import Application, ApplicationState, Receive, Scope, Send
+from orderflow.http.gate import Ends, Gate
 from orderflow.http.protocol import HttpLimits
 from orderflow.http.server import CannotListenError, HttpServer, listen
 from orderflow.runtime.lifetime import stop_on_end_of_input, stop_on_signals
@@ -33,6 +36,20 @@ class _Frame(Application):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._asgi(scope, receive, send)
+
+
+class _Open(Gate):
+    """Lets everybody in: whom the page serves, and what for, its own guard says, by what is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(HOST, _nobody, time.monotonic)
+
+    def admit(self, headers: Mapping[bytes, bytes], ends: Ends) -> Caller:
+        return ANONYMOUS
+
+
+def _nobody(_: str) -> Caller:
+    raise InvalidTokenError("The page takes no tokens.")
 
 
 async def serve(
@@ -56,7 +73,7 @@ async def serve(
     async with opened(services, log, [f"{name}:{port}" for name in NAMES]) as console:
         frame = _Frame(console.asgi)
         limits = replace(HttpLimits(connections_max=CONNECTIONS_MAX), answer_s=2 * LASTS_S)
-        server = HttpServer(lambda: frame, listener, limits)
+        server = HttpServer(lambda: frame, _Open(), listener, limits)
         server.start()
         ready(port)
         await stopping.wait()

@@ -16,6 +16,8 @@ from uuid import UUID
 
 import msgspec
 
+from orderflow.core.access import OPERATE, Permission
+
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
     """An immutable statement about one key.
@@ -36,7 +38,12 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Command(Message, frozen=True, kw_only=True):
-    """A wish from outside (HTTP). It is answered, and it may be refused. It is never redelivered."""
+    """A wish from outside (HTTP). It is answered, and it may be refused. It is never redelivered.
+
+    `PERMISSION` says whose wish it may be: an operator's, unless the type says otherwise.
+    """
+
+    PERMISSION: ClassVar[Permission] = OPERATE
 
 
 class Answer(Message, frozen=True, kw_only=True):

@@ -9,13 +9,15 @@ import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import Protocol, cast
 
-from orderflow.http.application import CLOSE, Application, Event, RequestHead, Resource, Scope, head_of
+from orderflow.core.access import STRANGER, Caller
+from orderflow.http.application import CALLER, CLOSE, Application, Event, RequestHead, Resource, Scope, head_of
 from orderflow.http.framing import FramingLimits, Head, RefusedRequestError, RequestReader
+from orderflow.http.gate import Ends, Gate
 from orderflow.http.operation import ANSWER_OVERDUE, OVERLOADED, Reply
 from orderflow.http.problems import ProblemError, reply
 
@@ -28,15 +30,17 @@ _SPARE_MAX = 64
 class HttpLimits:
     """Bounds of one server. Every state of a connection has its time, in seconds.
 
-    `idle_s`: between two requests. `head_s` and `body_s`: until one is whole, from its first byte on. `answer_s`: for
-    carrying it out. `write_s`: while an answer waits for its reader, who must take `write_rate_min` bytes a second
-    over that time. `linger_s`: for a client that still sends after it was refused, at most `linger_bytes_max`.
+    `handshake_s`: until TLS stands. `idle_s`: between two requests. `head_s` and `body_s`: until one is whole, from
+    its first byte on. `answer_s`: for carrying it out. `write_s`: while an answer waits for its reader, who must take
+    `write_rate_min` bytes a second over that time. `linger_s`: for a client that still sends after it
+    was refused, at most `linger_bytes_max`.
 
     Of the connections beyond `connections_max`, up to `spare` are kept for probes and operators. `backlog` is how
     many the operating system may hold that were not accepted yet.
     """
 
     framing: FramingLimits = field(default_factory=FramingLimits)
+    handshake_s: float = 10.0
     idle_s: float = 75.0
     head_s: float = 10.0
     body_s: float = 10.0
@@ -50,13 +54,19 @@ class HttpLimits:
     backlog: int = _BACKLOG_MAX
 
 
-def limits_for(connections_max: int, files_max: int | None) -> HttpLimits:
+def limits_for(connections_max: int, files_max: int | None, framing: FramingLimits | None = None) -> HttpLimits:
     """Limits that leave room for other files where a process may have `files_max` open (None: any number)."""
+    framing = framing or FramingLimits()
     if files_max is None:
-        return HttpLimits(connections_max=connections_max)
+        return HttpLimits(framing=framing, connections_max=connections_max)
     backlog, spare = min(_BACKLOG_MAX, max(8, files_max // 8)), min(_SPARE_MAX, max(4, files_max // 32))
-    room = max(8, files_max - FILES_OF_OTHERS - backlog - spare)
-    return HttpLimits(connections_max=min(connections_max, room), spare=spare, backlog=backlog)
+    room = max(8, files_max - FILES_OF_OTHERS - backlog - 3 * spare)
+    return HttpLimits(framing=framing, connections_max=min(connections_max, room), spare=spare, backlog=backlog)
+
+
+def for_operators(limits: HttpLimits) -> HttpLimits:
+    """Of a door beside that one, for few. It is not full when the other one is."""
+    return replace(limits, connections_max=limits.spare, spare=4, backlog=limits.spare)
 
 
 def allow_files(wanted: int) -> int | None:
@@ -80,7 +90,7 @@ def allow_files(wanted: int) -> int | None:
 
 def files_wanted(connections_max: int) -> int:
     """How many files a process should be allowed to open for so many connections."""
-    return connections_max + _SPARE_MAX + _BACKLOG_MAX + FILES_OF_OTHERS
+    return connections_max + 3 * _SPARE_MAX + _BACKLOG_MAX + FILES_OF_OTHERS
 
 
 class Member(Protocol):
@@ -197,10 +207,12 @@ class Bridge:
         head: Head,
         body: bytes,
         date: bytes,
+        caller: Caller,
         gone: asyncio.Future[None],
         write: Callable[[bytes], Awaitable[None]],
     ) -> None:
         self._head = head
+        self._caller = caller
         self._body: bytes | None = body
         self._date = date
         self._gone = gone
@@ -225,6 +237,7 @@ class Bridge:
             "headers": [*head.headers.items()],
             "client": None,
             "server": None,
+            CALLER: self._caller,
         }
 
     async def receive(self) -> Event:
@@ -272,6 +285,7 @@ class Serving:
     """
 
     application: Callable[[], Application]
+    gate: Gate
     limits: HttpLimits
     connections: Connections
     now: Callable[[], float]
@@ -311,6 +325,8 @@ class Connection(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self._state = State.HEAD
         self._head: Head | None = None
+        self._caller: Caller = STRANGER
+        self._ends = Ends()
         self._is_streaming = False
         self._is_reading = True
         self._unwritten = 0
@@ -318,6 +334,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        info = transport.get_extra_info
+        self._ends = self._serving.gate.ends(info("sockname"), info("peername"))
         self._last_until(self._serving.limits.head_s)
         self._serving.connections.enter(self)
         if self._serving.stopping:
@@ -424,6 +442,8 @@ class Connection(asyncio.Protocol):
                 self._last_until(self._serving.limits.head_s)
         elif self.is_spare and self._serving.connections.are_too_many and not self._is_vital(self._head.path):
             raise _crowded()
+        else:
+            self._caller = self._serving.gate.admit(self._head.headers, self._ends)
         return self._head
 
     def _is_vital(self, path: str) -> bool:
@@ -446,7 +466,7 @@ class Connection(asyncio.Protocol):
     async def _reply(
         self, application: Application, resource: Resource, path_params: Mapping[str, str], head: Head, body: bytes
     ) -> None:
-        asked = RequestHead(head.method, head.path, head.query, head.headers, path_params)
+        asked = RequestHead(head.method, head.path, head.query, head.headers, path_params, self._caller)
         answer = await application.reply_to(resource, asked, body, self._gone)
         if self._state is State.ANSWERING:
             self._end_with(answer, head)
@@ -459,7 +479,7 @@ class Connection(asyncio.Protocol):
         self._finish(keep_alive=keep_alive)
 
     async def _bridge(self, application: Application, head: Head, body: bytes) -> None:
-        bridge = Bridge(head, body, self._serving.date, self._gone, self._stream)
+        bridge = Bridge(head, body, self._serving.date, self._caller, self._gone, self._stream)
         bridge.keep_alive = self._may_go_on(head)
         try:
             await application(bridge.scope, bridge.receive, bridge.send)
@@ -516,7 +536,7 @@ class Connection(asyncio.Protocol):
         if self._state in _ENDING or self._transport.is_closing():
             return
         path = self._head.path if self._head is not None else None
-        self._serving.application().refused(error.problem.status)
+        self._serving.application().refused(error)
         content, _ = rendered(reply(error, path), self._serving.date, keep_alive=False)
         self._transport.write(content)
         self._linger()

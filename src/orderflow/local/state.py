@@ -12,14 +12,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orderflow.local.errors import LocalError
-from orderflow.local.home import Carrier, Home, database_name, database_url, secrets_of, write_json
+from orderflow.local.home import (
+    Carrier,
+    Home,
+    authority_of,
+    database_name,
+    database_url,
+    kafka_password,
+    secrets_of,
+    write_json,
+)
 from orderflow.registry import service_names
 from orderflow.settings import Secret, Settings
+from orderflow.settings.readers import HIDDEN
 
 if TYPE_CHECKING:
     import psutil
 
 SAME_START_S = 0.5
+KAFKA_MECHANISM = "SCRAM-SHA-512"
+KAFKA_OPERATOR = "operator"
+"""Who makes the topics of our own broker, and reads them: `up`, and the command line."""
 STARTING, READY, STOPPING = "starting", "ready", "stopping"
 PREFIX = "ORDERFLOW_"
 OF_OURS = frozenset({"service", "console"})
@@ -69,7 +82,7 @@ class ProcessMark:
 @dataclass(frozen=True, slots=True)
 class Running:
     """A process of ours, of the `kind` "service", "console", "kafka" or "postgres". `address` is for people and
-    clients.
+    clients, `ops_address` is where a service answers its operators.
     """
 
     name: str
@@ -78,6 +91,7 @@ class Running:
     started: float
     address: str
     restarts: int = 0
+    ops_address: str = ""
 
     @property
     def mark(self) -> ProcessMark:
@@ -99,7 +113,7 @@ class State:
     """`processes` is what runs, `down` what should.
 
     `postgres` is the folder of the socket or HOST:PORT, `bootstrap` the broker's address, if any.
-    `carrier` says in words what carries the events.
+    `carrier` says in words what carries the events; `secure`: that is our own broker, which wants passwords.
     """
 
     supervisor: ProcessMark
@@ -108,6 +122,7 @@ class State:
     down: tuple[Down, ...] = ()
     transport: str = "postgres"
     carrier: str = ""
+    secure: bool = False
     postgres: str | None = None
     bootstrap: str | None = None
 
@@ -144,6 +159,8 @@ def joining(settings: Settings, found: State) -> Settings:
         joined = dataclasses.replace(joined, transport="kafka" if found.transport == "kafka" else "postgres")
     if found.bootstrap is not None and not settings.is_given("kafka_bootstrap"):
         joined = dataclasses.replace(joined, kafka_bootstrap=found.bootstrap)
+    if found.secure and not settings.is_given("kafka_security_protocol"):
+        joined = with_own_broker(joined, secure=True)
     secrets = secrets_of(settings.home)
     if found.postgres is None or not settings.embedded or not secrets.path.is_file():
         return joined
@@ -163,10 +180,16 @@ def with_embedded(settings: Settings, url_of: Callable[[str], str]) -> Settings:
     return settings.replaced(**urls)
 
 
-def choose_carrier(settings: Settings, remembered: Carrier | None, *, own_broker: bool) -> Carrier:
-    """`up --kafka`, else what a setting says, else what the home remembers, else the log in PostgreSQL."""
+def choose_carrier(
+    settings: Settings, remembered: Carrier | None, *, own_broker: bool, secure: bool | None = None
+) -> Carrier:
+    """`up --kafka`, else what a setting says, else what the home remembers, else the log in PostgreSQL.
+
+    Our own broker stays secure, or not, until somebody says otherwise.
+    """
     if own_broker:
-        return Carrier("kafka")
+        as_before = remembered is not None and remembered.secure
+        return Carrier("kafka", secure=as_before if secure is None else secure)
     if not settings.is_given("transport") and remembered is not None:
         return remembered
     if settings.transport == "kafka":
@@ -179,7 +202,29 @@ def with_carrier(settings: Settings, carrier: Carrier) -> Settings:
     if carrier.transport == "postgres":
         return dataclasses.replace(settings, transport="postgres")
     bootstrap = carrier.bootstrap or settings.kafka_bootstrap
-    return dataclasses.replace(settings, transport="kafka", kafka_bootstrap=bootstrap)
+    found = dataclasses.replace(settings, transport="kafka", kafka_bootstrap=bootstrap)
+    return with_own_broker(found, secure=carrier.secure) if carrier.own_broker else found
+
+
+def with_own_broker(settings: Settings, *, secure: bool) -> Settings:
+    """How our own broker is talked to, whatever the settings say of another. Raises LocalError."""
+    users = {"": KAFKA_OPERATOR, **{f"{name}_": name for name in service_names()}}
+    foreign = [name for name in Settings.meanings() if name.startswith(("kafka_sasl_", "kafka_ssl_"))]
+    nothing = dict.fromkeys(
+        [*foreign, *(f"{each}kafka_{what}" for each in users for what in ("username", "password"))]
+    )
+    plain = {**nothing, "kafka_security_protocol": "plaintext", "kafka_options_file": None}
+    if not secure:
+        return settings.replaced(**plain)
+    passwords = {user: Secret(kafka_password(settings.home, user), HIDDEN) for user in users.values()}
+    secured = {
+        "kafka_security_protocol": "sasl_ssl",
+        "kafka_sasl_mechanism": KAFKA_MECHANISM,
+        "kafka_ssl_ca_file": authority_of(settings.home) / "ca.pem",
+        **{f"{each}kafka_username": user for each, user in users.items()},
+        **{f"{each}kafka_password": passwords[user] for each, user in users.items()},
+    }
+    return settings.replaced(**{**plain, **secured})
 
 
 def broker_port(settings: Settings) -> int:
@@ -194,7 +239,10 @@ def broker_port(settings: Settings) -> int:
 
 
 def settings_environment(settings: Settings, environ: Mapping[str, str], **others: object) -> dict[str, str]:
-    """`environ` with the settings that were given or changed, said outright; `others` win."""
+    """`environ` with the settings that were given or changed, said outright; `others` win.
+
+    Without those that are secret, which `settings_secrets` has: what stands in an environment, others can read.
+    """
     inherited = {key: value for key, value in environ.items() if not key.startswith(PREFIX)}
     defaults = {field.name: field.default for field in dataclasses.fields(Settings)}
     values = {entry: getattr(settings, entry) for entry in Settings.meanings() if entry in defaults}
@@ -203,14 +251,18 @@ def settings_environment(settings: Settings, environ: Mapping[str, str], **other
         for entry, value in values.items()
         if value is not None and (value != defaults[entry] or settings.sources.get(entry, "default") != "default")
     }
-    of_services = {entry: value for entry, value in settings.services.items() if value is not None}
-    every = {**of_services, **said, **others}
-    return {**inherited, **{PREFIX + key.upper(): _text(value) for key, value in every.items()}}
+    every = {**settings.services, **said, **others}
+    told = {entry: value for entry, value in every.items() if value is not None and not isinstance(value, Secret)}
+    return {**inherited, **{PREFIX + key.upper(): _text(value) for key, value in told.items()}}
+
+
+def settings_secrets(settings: Settings) -> bytes:
+    """The secret settings, as a line for the standard input of a command with --secrets-pipe."""
+    line = json.dumps({name: secret.reveal() for name, secret in settings.secrets().items()})
+    return line.encode() + b"\n"
 
 
 def _text(value: object) -> str:
-    if isinstance(value, Secret):
-        return value.reveal()
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -20,9 +21,17 @@ import psutil
 from orderflow.core import crash_points
 from orderflow.local.errors import LocalError
 from orderflow.local.home import Home
-from orderflow.local.processes import Server, require_free, tail
+from orderflow.local.processes import Server, hand_over, require_free, tail
 from orderflow.local.reporter import Reporter
-from orderflow.local.state import OF_OURS, Down, ProcessMark, Running, settings_environment
+from orderflow.local.services import alone
+from orderflow.local.state import (
+    OF_OURS,
+    Down,
+    ProcessMark,
+    Running,
+    settings_environment,
+    settings_secrets,
+)
 from orderflow.registry import service_names
 from orderflow.settings import Secret, Settings
 
@@ -59,7 +68,8 @@ class Kept:
         if self.mark is None:
             return None
         unit = self.unit
-        return Running(unit.name, unit.kind, self.mark.pid, self.mark.started, unit.address, self.restarts)
+        mark = self.mark
+        return Running(unit.name, unit.kind, mark.pid, mark.started, unit.address, self.restarts, unit.ops_address)
 
     def as_down(self) -> Down | None:
         return None if self.mark is not None else Down(self.unit.name, self.unit.kind, self.why, self.restarts)
@@ -229,6 +239,11 @@ class Unit(Protocol):
     def address(self) -> str: ...
 
     @property
+    def ops_address(self) -> str:
+        """Where it answers operators; "" where that is nothing apart."""
+        ...
+
+    @property
     def process(self) -> subprocess.Popen[bytes] | None: ...
 
     async def start(self) -> None:
@@ -242,6 +257,8 @@ class Unit(Protocol):
 
 class ServerUnit:
     """The embedded PostgreSQL, or a local broker."""
+
+    ops_address = ""
 
     def __init__(self, server: Server) -> None:
         self.name = self.kind = server.kind
@@ -268,12 +285,16 @@ class ServerUnit:
 class ServiceCommand:
     """How a service, or the console, is started. Each restart takes the same environment; `stderr` gets what is not
     logged.
+
+    `secrets` are what its standard input begins with; `address` and `ops_address` are where it is, by its ports.
     """
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
-    host: str
+    secrets: bytes = field(repr=False)
+    address: Callable[[int | None], str]
+    ops_address: Callable[[int | None], str]
     stderr: Path
     kind: str = "service"
 
@@ -287,14 +308,18 @@ class ServiceUnit:
         self._command = command
         self._drain_timeout_s = drain_timeout_s
         self._port: int | None = None
+        self._ops_port: int | None = None
         self._ended: asyncio.Future[int] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._environment = dict(command.environment)
 
     @property
     def address(self) -> str:
-        host = f"[{self._command.host}]" if ":" in self._command.host else self._command.host
-        return f"http://{host}:{self._port}"
+        return self._command.address(self._port)
+
+    @property
+    def ops_address(self) -> str:
+        return self._command.ops_address(self._ops_port)
 
     @property
     def process(self) -> subprocess.Popen[bytes] | None:
@@ -312,7 +337,7 @@ class ServiceUnit:
         awaited: set[asyncio.Future[Any]] = {ready, self._ended}
         await asyncio.wait(awaited, timeout=READY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
         if ready.done():
-            self._port = int(ready.result()["port"])
+            self._port, self._ops_port = int(ready.result()["port"]), int(ready.result()["ops_port"])
             return
         ready.cancel()
         if self._has_died_on_purpose() and self._environment.get(CRASH_AT) != crash_points.NEVER:
@@ -343,7 +368,7 @@ class ServiceUnit:
     def _spawn(self) -> subprocess.Popen[bytes]:
         try:
             with self._command.stderr.open("ab") as stderr:
-                return subprocess.Popen(  # noqa: S603 - commands are ours
+                process = subprocess.Popen(  # noqa: S603 - commands are ours
                     list(self._command.command),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
@@ -354,6 +379,8 @@ class ServiceUnit:
                 )
         except OSError as error:
             raise LocalError(f"cannot start {self.name}: {error.strerror or error}") from error
+        hand_over(process, self._command.secrets)
+        return process
 
     def _end_input(self) -> None:
         """A process that runs drains then; of one that has ended it is what is left open."""
@@ -400,17 +427,20 @@ def _ready_line(line: bytes) -> dict[str, Any] | None:
         found = json.loads(line)
     except ValueError:
         return None
-    return found if isinstance(found, dict) and found.get("ready") is True and "port" in found else None
+    is_ready = isinstance(found, dict) and found.get("ready") is True and {"port", "ops_port"} <= found.keys()
+    return found if is_ready else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpOptions:
     """What `up` is asked for beyond settings.
 
+    `secure`: our own broker wants a password of everybody; None: as before.
     `take_over`: use topics that another installation has used. `processes`: how many of a service, where not one.
     """
 
     own_broker: bool = False
+    secure: bool | None = None
     drain: bool = False
     take_over: bool = False
     processes: Mapping[str, int] = field(default_factory=dict)
@@ -419,12 +449,12 @@ class UpOptions:
 def service_command(name: str) -> Sequence[str]:
     """Shown by ps as `orderflow run NAME`, the console's as `orderflow console`."""
     command = [CONSOLE] if name == CONSOLE else ["run", name]
-    return [sys.executable, "-m", "orderflow", *command, "--control-pipe"]
+    return [sys.executable, "-m", "orderflow", *command, "--secrets-pipe", "--control-pipe"]
 
 
 class Fleet:
-    """Every service once or more, and the console; the first process of each has the known port, the others any free
-    one.
+    """Every service once or more, and the console; the first process of each has the known ports, the others any free
+    ones.
     """
 
     def __init__(self, command: Callable[[str], Sequence[str]] = service_command) -> None:
@@ -433,16 +463,19 @@ class Fleet:
     def require_ports(self, settings: Settings) -> None:
         """Raises LocalError when a known port is taken."""
         for name in service_names():
-            if settings.service_port(name):
-                require_free(settings.service_port(name), f"the service {name}", f"--{name}-port", settings.host)
+            port, ops_port = settings.service_port(name), settings.service_ops_port(name)
+            if port:
+                require_free(port, f"the service {name}", f"--{name}-port", settings.host)
+            if ops_port:
+                setting = f"ORDERFLOW_{name.upper()}_OPS_PORT"
+                require_free(ops_port, f"operators' endpoints of {name}", setting, settings.ops_host)
         if settings.console and settings.console_port and settings.is_given("console_port"):
             require_free(settings.console_port, "the page", "ORDERFLOW_CONSOLE_PORT")
 
     def units(self, settings: Settings, options: UpOptions, home: Home) -> list[ServiceUnit]:
         """What the supervisor is to start."""
         services = [
-            self._unit(settings, home, label, name, settings.service_port(name) if number == 1 else 0)
-            for name, number, label in _labels(options)
+            self._unit(settings, home, label, name, is_first=number == 1) for name, number, label in _labels(options)
         ]
         return [self._console(settings, home), *services] if settings.console else services
 
@@ -452,16 +485,34 @@ class Fleet:
 
     def _console(self, settings: Settings, home: Home) -> ServiceUnit:
         """It is given no way into the services' databases, only into the log."""
-        environment = settings_environment(_without_databases(settings), os.environ)
+        told = _without_databases(settings)
         command = ServiceCommand(
-            CONSOLE, self._command(CONSOLE), environment, LOOPBACK, _stderr(home, CONSOLE), CONSOLE
+            CONSOLE,
+            self._command(CONSOLE),
+            settings_environment(told, os.environ),
+            settings_secrets(told),
+            _page_address,
+            lambda _: "",
+            _stderr(home, CONSOLE),
+            CONSOLE,
         )
         return ServiceUnit(command, drain_timeout_s=settings.drain_timeout_s)
 
-    def _unit(self, settings: Settings, home: Home, label: str, name: str, port: int) -> ServiceUnit:
-        log_file = home.logs / f"{label}.log"
-        environment = settings_environment(settings, os.environ, **{f"{name}_port": port, "log_file": log_file})
-        command = ServiceCommand(label, self._command(name), environment, settings.host, _stderr(home, label))
+    def _unit(self, settings: Settings, home: Home, label: str, name: str, *, is_first: bool) -> ServiceUnit:
+        ports = {
+            f"{name}_port": settings.service_port(name) if is_first else 0,
+            f"{name}_ops_port": settings.service_ops_port(name) if is_first else 0,
+        }
+        told = alone(settings, name)
+        command = ServiceCommand(
+            label,
+            self._command(name),
+            settings_environment(told, os.environ, **ports, log_file=home.logs / f"{label}.log"),
+            settings_secrets(told),
+            partial(settings.address, settings.host),
+            partial(settings.address, settings.ops_host),
+            _stderr(home, label),
+        )
         return ServiceUnit(command, drain_timeout_s=settings.drain_timeout_s)
 
 
@@ -470,8 +521,12 @@ def _without_databases(settings: Settings) -> Settings:
     names = [f"{name}_database_url" for name in (*service_names(), "bank", "log")]
     is_elsewhere = any(settings.is_given(name) for name in ("database_url", *names))
     log = Secret(settings.service_database_url("log")) if is_elsewhere and settings.transport == "postgres" else None
-    nothing = dict.fromkeys(names, None)
-    return settings.replaced(**{**nothing, "database_url": None, "log_database_url": log})
+    nothing = dict.fromkeys([*names, *settings.secrets()])
+    return settings.replaced(**{**nothing, "database_url": None, "log_database_url": log, "token": settings.token})
+
+
+def _page_address(port: int | None) -> str:
+    return f"http://{LOOPBACK}:{port or '...'}"
 
 
 def _labels(options: UpOptions) -> list[tuple[str, int, str]]:

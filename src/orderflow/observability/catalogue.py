@@ -102,7 +102,11 @@ METRICS: tuple[MetricInfo, ...] = (
     MetricInfo("orderflow_alerts", "counter", "Alerts about dead letters, by what became of them", ("outcome",)),
     MetricInfo("orderflow_faults", "gauge", "Faults of a game day that are set"),
     MetricInfo("orderflow_http_requests", "counter", "HTTP requests", ("route", "method", "status")),
+    MetricInfo("orderflow_http_refused", "counter", "HTTP requests that were answered with a problem", ("problem",)),
     MetricInfo(
         "orderflow_http_request_seconds", "histogram", "Duration of HTTP requests", ("route", "method"), SECONDS
     ),
+    MetricInfo("orderflow_http_connections", "gauge", "Connections that are open", ("door",)),
+    MetricInfo("orderflow_http_under_way", "gauge", "Requests that are being answered", ("door",)),
+    MetricInfo("orderflow_http_limit", "gauge", "Bounds of a door, by what they bound", ("door", "limit")),
 )

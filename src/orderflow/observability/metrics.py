@@ -109,6 +109,10 @@ class Metrics(Collector):
         self._count("orderflow_http_requests", route, method, str(status))
         self._histograms["orderflow_http_request_seconds"].add((route, method), seconds)
 
+    def observe_refusal(self, problem: str) -> None:
+        """`problem` is the name of the problem's type."""
+        self._count("orderflow_http_refused", problem)
+
     def expose(self, gauges: Gauges) -> bytes:
         """The text of a scrape. `gauges` (name → labels → value) were read for it, just now."""
         self._gauges = gauges

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 
+from orderflow.core.access import EVERYBODY, READ
 from orderflow.core.operations.model import LetterFilter
 from orderflow.core.operations.port import OperatedStore
 from orderflow.core.store import StoreUnavailableError
@@ -23,6 +24,7 @@ from orderflow.observability.metrics import CONTENT_TYPE, Gauges, LagAges, Metri
 PING_TIMEOUT_S = 2.0
 FRESH_S = 1.0
 READ_EVERY_S = 5.0
+UNTOLD = "why is told to who shows a token"
 
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -53,13 +55,17 @@ _UNREADY = {"ready": False, "problems": {"database": "database does not answer w
 
 @dataclass(slots=True)
 class HealthCheck:
-    """Gathers what the engine knows with a ping of each of `pings`, at most once a second."""
+    """Gathers what the engine knows with a ping of each of `pings`, at most once a second.
+
+    `alarms` are the service's, `standing` those of the process itself.
+    """
 
     clock: Clock
     pings: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
     known: Callable[[], Mapping[str, str]] = dict
     faults: Callable[[], Sequence[str]] = tuple
     alarms: Callable[[], Mapping[str, str]] = dict
+    standing: Callable[[], Mapping[str, str]] = dict
     process: str = "starting"
     service: str = ""
     installation: UUID | None = None
@@ -118,11 +124,12 @@ def health_operations(check: HealthCheck) -> Sequence[Operation]:
     async def live(_: Request[None]) -> Reply:
         return Reply(body=Liveness(service=check.service, installation=check.installation))
 
-    async def ready(_: Request[None]) -> Reply:
+    async def ready(request: Request[None]) -> Reply:
         problems = dict(await check.problems())
-        found = Readiness(
-            ready=not problems, problems=problems, faults=tuple(check.faults()), alarms=dict(check.alarms())
-        )
+        faults, alarms = tuple(check.faults()), {**check.standing(), **check.alarms()}
+        if not READ.allows(request.caller):
+            problems, faults, alarms = dict.fromkeys(problems, UNTOLD), (), dict.fromkeys(alarms, UNTOLD)
+        found = Readiness(ready=not problems, problems=problems, faults=faults, alarms=alarms)
         return Reply(503 if problems else 200, found)
 
     return (
@@ -132,6 +139,7 @@ def health_operations(check: HealthCheck) -> Sequence[Operation]:
             summary="Whether the process is alive, and whose it is",
             description="For a supervisor: no answer means that the process is to be restarted. It asks no database.",
             tag="health",
+            permission=EVERYBODY,
             handler=live,
             responses=[Response(status=200, description="It is", type=Liveness, example=_ALIVE)],
         ),
@@ -141,6 +149,7 @@ def health_operations(check: HealthCheck) -> Sequence[Operation]:
             summary="Whether the service can do its work, and what hinders it",
             description="For a load balancer, and for people: every component that is not well, with why.",
             tag="health",
+            permission=EVERYBODY,
             handler=ready,
             responses=[
                 Response(status=200, description="Ready", type=Readiness, example=_READY),

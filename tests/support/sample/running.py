@@ -15,6 +15,8 @@ from orderflow.core import postgres_log
 from orderflow.core.postgres import schema
 from orderflow.runtime.process import run_service
 from orderflow.settings import Settings
+from tests.support import callers
+from tests.support.callers import token_in
 from tests.support.sample.service import SERVICE
 from tests.support.waiting import eventually
 
@@ -42,6 +44,7 @@ class Running:
     """A service that was announced. `client` talks to it."""
 
     port: int
+    ops_port: int
     client: httpx2.AsyncClient
     stop: asyncio.Event
     task: asyncio.Task[int]
@@ -56,9 +59,10 @@ async def running(wanted: Settings) -> AsyncIterator[Running]:
     try:
         await eventually(lambda: announced or task.done())
         assert announced, f"it ended with {task.result()}"
-        port: int = announced[0]["port"]
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60, verify=False) as client:
-            yield Running(port, client, stop, task)
+        port, ops_port = announced[0]["port"], announced[0]["ops_port"]
+        scheme = "http" if wanted.tls_certificate_file is None else "https"
+        async with callers.client(port, ops_port, token_in(wanted.home), 60, scheme=scheme) as client:
+            yield Running(port, ops_port, client, stop, task)
             stop.set()
             await task
     finally:

@@ -22,6 +22,7 @@ from orderflow import (
     handlers,
     handles,
 )
+from orderflow.core.access import EVERYBODY, Permission
 from orderflow.http.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.http.problems import ProblemError
 
@@ -30,6 +31,7 @@ TOPIC = "counts"
 
 class Add(Command, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "sample.Add"
+    PERMISSION: ClassVar[Permission] = EVERYBODY
 
     name: str
     amount: int
@@ -93,7 +95,7 @@ NAME = Parameter(name="name", where="path", description="The counter")
 def operations(context: ServiceContext) -> Sequence[Operation]:
     async def put(request: Request[Amount]) -> Reply:
         command = Add(name=request.values["name"], amount=request.body.amount)
-        value = await context.commands.submit(command, traceparent=request.traceparent)
+        value = await context.commands.submit(command, request.caller, traceparent=request.traceparent)
         return Reply(201, Count(name=command.name, value=value))
 
     async def show(request: Request[None]) -> Reply:
@@ -116,6 +118,7 @@ def operations(context: ServiceContext) -> Sequence[Operation]:
             request=Amount,
             parameters=(NAME,),
             responses=[counted],
+            permission=Add.PERMISSION,
         ),
         Operation(
             method="GET",

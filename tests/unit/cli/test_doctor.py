@@ -80,15 +80,19 @@ def test_a_port_that_is_taken_by_somebody_else_fails(tmp_path: Path, monkeypatch
                 load(
                     tmp_path,
                     order_port=port_of(other),
+                    order_ops_port=0,
                     payment_port=port_of(ours),
+                    payment_ops_port=port_of(ours),
                     inventory_port=free_port(),
+                    inventory_ops_port=port_of(other),
                     notification_url="http://far-away",
                 )
             )
         )
 
-    assert [each.verdict for each in found] == [FAILED, OK, OK, SKIPPED]
+    assert [each.verdict for each in found] == [FAILED, OK, OK, OK, OK, FAILED, SKIPPED, SKIPPED]
     assert "ORDERFLOW_ORDER_PORT" in found[0].advice
+    assert "ORDERFLOW_INVENTORY_OPS_PORT" in found[5].advice
 
 
 def port_of(server: Shop) -> int:

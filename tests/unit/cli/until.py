@@ -23,6 +23,6 @@ def perform_until(done: Callable[[Tally], bool]) -> Callable[[str, Wish, Callabl
             if done(tally) and not limits[-1].expired():
                 limits[-1].reschedule(0)
 
-        return perform(url, wish, watch, limit)
+        return perform(url, wish, watch, limit=limit)
 
     return run

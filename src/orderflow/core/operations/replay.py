@@ -10,6 +10,7 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from orderflow.core.access import Caller
 from orderflow.core.crash_points import Point, reached
 from orderflow.core.operations.model import Replay, ReplayPlan, ReplayProgress, ReplayState
 from orderflow.core.operations.port import RecoveryStore
@@ -200,7 +201,7 @@ class ReplayRunner:
         del self._taken[replay.number]
         if await self._store.finish_step(replay.number, replay.step, state, why):
             result = " ".join([summary(replay.progress), why]).strip()
-            act = Act(who=replay.who, reason=replay.reason)
+            act = Act(caller=Caller(replay.who), reason=replay.reason)
             await self._store.log(act, f"replay {state}", f"replay {replay.number}", result)
 
     def _take(self, replay: Replay) -> _Taken:

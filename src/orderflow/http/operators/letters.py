@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 
+from orderflow.core.access import INSPECT
 from orderflow.core.inbox import InboxState
 from orderflow.core.operations.model import (
     Content,
@@ -238,7 +239,7 @@ class DeadLetters:
         groups = await self._store.groups(LetterFilter(fingerprint=fingerprint))
         if not groups:
             raise ProblemError(404, "there is no such group of dead events")
-        await self._store.annotate(fingerprint, request.body.note, act)
+        await self._recovery.annotate(fingerprint, request.body.note, act)
         return Reply(body=msgspec.structs.replace(groups[0], note=request.body.note))
 
     async def edit(self, request: Request[EditRequest]) -> Reply:
@@ -292,6 +293,7 @@ class DeadLetters:
                 _REPRODUCTION,
                 NOT_THERE,
                 parameters=(one_event,),
+                permission=INSPECT,
             ),
             route("GET /ops/dead-letter-groups", self.groups, _GROUPS),
         )

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from orderflow import ServiceContext
+from orderflow import APPROVE, ForbiddenError, RefusedError, ServiceContext
 from orderflow.events.inventory import ReservedLine
 from orderflow.events.money import Sku
 from orderflow.events.order import ITEMS_MAX, OrderFailed, Quantity
@@ -17,7 +17,7 @@ from orderflow.http.operation import Operation, Parameter, Reply, Request, Respo
 from orderflow.http.operators.asking import CONFIRM, TAG, act_of, operator
 from orderflow.http.problems import ProblemError
 from orderflow.http.validation import Text
-from orderflow.services.inventory.messages import ReleaseStock, SetStock, StockReleased, StockSet
+from orderflow.services.inventory.messages import ReleaseStock, SetStock, StockLowered, StockReleased, StockSet
 from orderflow.services.inventory.storage import VERSION_MAX, MovementPage, StockPage, Stocks, StockView
 
 ON_HAND_MAX = 1_000_000_000
@@ -88,8 +88,15 @@ class InventoryApi:
 
     async def put(self, request: Request[NewStock]) -> Reply:
         """PUT /stock/{sku}"""
-        command = SetStock(sku=request.values["sku"], on_hand=request.body.on_hand)
-        stock: StockSet = await self._commands.submit(command, traceparent=request.traceparent)
+        caller = request.caller
+        sku, on_hand = request.values["sku"], request.body.on_hand
+        command = SetStock(sku=sku, on_hand=on_hand, may_lower=APPROVE.allows(caller))
+        try:
+            stock: StockSet = await self._commands.submit(command, caller, traceparent=request.traceparent)
+        except RefusedError as refused:
+            if isinstance(refused.answer, StockLowered):
+                raise ForbiddenError(caller, APPROVE.roles) from refused
+            raise
         return Reply(201 if stock.created else 200, body=stock)
 
     async def show(self, request: Request[None]) -> Reply:
@@ -157,6 +164,7 @@ def _release(api: InventoryApi) -> Operation:
             CONFIRM,
         ),
         tag=TAG,
+        permission=ReleaseStock.PERMISSION,
     )
 
 
@@ -165,7 +173,10 @@ def _put(api: InventoryApi) -> Operation:
         method="PUT",
         path="/stock/{sku}",
         summary="Set the free units of a SKU, making it if it is new",
-        description="Units that are set aside for orders stay so. To send the same number again changes nothing.",
+        description=(
+            "Units that are set aside for orders stay so. To send the same number again changes nothing. To make it "
+            "less takes an approver."
+        ),
         example={"on_hand": 250},
         handler=api.put,
         request=NewStock,
@@ -180,6 +191,7 @@ def _put(api: InventoryApi) -> Operation:
             ),
         ),
         tag="stock",
+        permission=SetStock.PERMISSION,
     )
 
 

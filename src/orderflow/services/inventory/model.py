@@ -13,7 +13,7 @@ from orderflow import Decision, Envelope, Fact, Ref, RefusedError, Row, Rows, St
 from orderflow.events.base import order_id_of
 from orderflow.events.inventory import MissingLine, ReservedLine, StockRejected, StockReserved
 from orderflow.events.payment import PaymentSucceeded
-from orderflow.services.inventory.messages import ReleaseStock, SetStock, StockReleased, StockSet
+from orderflow.services.inventory.messages import ReleaseStock, SetStock, StockLowered, StockReleased, StockSet
 
 ORDERED = ("customer_id", "currency", "items", "total")
 
@@ -147,10 +147,12 @@ def payment_succeeded(rows: Rows, event: PaymentSucceeded) -> Decision:
 
 @handles(SetStock, touches=_its_sku)
 def set_stock(rows: Rows, command: SetStock, envelope: Envelope) -> Decision:
-    """Free units as stated; what is reserved stays reserved."""
+    """Free units as stated; what is reserved stays reserved. Raises RefusedError (StockLowered)."""
     known = rows.get(Stock, command.sku)
     if known is not None and (command.only_if_new or known.on_hand == command.on_hand):
         return Decision(answer=_answer(known, created=False))
+    if known is not None and command.on_hand < known.on_hand and not command.may_lower:
+        raise RefusedError(StockLowered(known.sku, known.on_hand))
     before = known or Stock(sku=command.sku, on_hand=0, reserved=0, version=0)
     after = Stock(
         sku=command.sku,

@@ -13,9 +13,13 @@ from uuid import UUID
 import msgspec
 
 from orderflow import (
+    READ,
     BatchCommitted,
     Clock,
+    ForbiddenError,
+    Permission,
     RefusedError,
+    Role,
     ServiceContext,
     Signal,
     Signals,
@@ -67,6 +71,7 @@ from orderflow.services.order.storage import (
 
 HEADER = "Idempotency-Key"
 KEY_MAX = 255
+UNIT_SEPARATOR = "\x1f"
 PATTERN = (
     rf'^(?:"(?:[ !#-\[\]-~]|\\["\\]){{1,{KEY_MAX}}}"'
     rf"|[!#-+\--:<-\[\]-~]{{1,{KEY_MAX}}})$"
@@ -83,6 +88,9 @@ WAITING_RETRY_S = 1
 _NOT_FREE = {"properties": {"unit_price": {"minimum": 1}}, "required": ["unit_price"]}
 WAIT_MAX_S = 60
 PAGE_MAX = 100
+READ_ORDERS = Permission(READ.roles | {Role.SHOP}, anonymous=True)
+"""Who has the role shop alone reads those of its shop."""
+
 FINAL = frozenset({Status.COMPLETED, Status.FAILED})
 REPLAYED = (b"idempotency-replayed", b"true")
 
@@ -139,7 +147,7 @@ _PLACED = {
     "refund": "none",
 }
 _WANTED = {name: _PLACED[name] for name in ("customer_id", "currency", "items", "payment_method")}
-_COMPLETED = {**_PLACED, "status": "COMPLETED", "created_at": operation.PLACED_AT}
+_COMPLETED = {**_PLACED, "status": "COMPLETED", "shop": "espresso", "created_at": operation.PLACED_AT}
 _HISTORY = [
     {"version": 1, "status": "PENDING", "event": "OrderPlaced", "cause": None, "at": operation.PLACED_AT},
     {
@@ -260,6 +268,11 @@ def parse_key(header: str) -> str:
     if not 1 <= len(key) <= KEY_MAX:
         raise _malformed(f"wanted are 1 to {KEY_MAX} characters")
     return key
+
+
+def of_shop(key: str, shop: str | None) -> str:
+    """The key among those of its shop. What stands between the two can be in neither."""
+    return key if shop is None else f"{shop}{UNIT_SEPARATOR}{key}"
 
 
 def fingerprint(order: msgspec.Struct) -> str:
@@ -465,27 +478,29 @@ class OrderApi:
         self._admission.admit()
         header = request.values[HEADER]
         if header is None:
-            return await self._submit(order, request.traceparent)
-        key = parse_key(header)
+            return await self._submit(request)
+        key = of_shop(parse_key(header), request.caller.shop)
         with self._in_flight.hold(key):
-            return await self._submit(order, request.traceparent, key)
+            return await self._submit(request, key)
 
     async def show(self, request: Request[None]) -> Reply:
         """GET /orders/{order_id}"""
         order_id: UUID = request.values["order_id"]
         wait_s: float = request.values["wait"]
+        shop = request.caller.reads_shop
         if not wait_s:
-            return Reply(body=await self._show(order_id))
+            return Reply(body=await self._show(order_id, shop))
         with self._finishing.expect(order_id) as expectation:
-            order = await self._show(order_id)
+            order = await self._show(order_id, shop)
             if order.status not in FINAL and await expectation.met(wait_s, request.gone):
-                order = await self._show(order_id)
+                order = await self._show(order_id, shop)
         return Reply(body=order)
 
     async def page(self, request: Request[None]) -> Reply:
         """GET /orders"""
+        shop = request.caller.reads_shop
         if (digits := request.values["id_ends"]) is not None:
-            return Reply(body=await self._orders.ending(digits, request.values["limit"]))
+            return Reply(body=await self._orders.ending(digits, request.values["limit"], shop))
         before: UUID | None = None
         if (cursor := request.values["cursor"]) is not None:
             try:
@@ -496,15 +511,18 @@ class OrderApi:
                 raise ProblemError(422, f"cursor: {detail}", errors=[named]) from error
         values = request.values
         customer_id, sku, status, limit = (values[name] for name in ("customer_id", "sku", "status", "limit"))
-        if customer_id is not None or sku is not None:
-            return Reply(body=await self._orders.search(customer_id, sku, status, before, limit))
-        return Reply(body=await self._orders.page(status, before, limit))
+        if customer_id is None and sku is None:
+            return Reply(body=await self._orders.page(status, before, limit, shop))
+        if customer_id is not None and not request.caller.sees_personal_data:
+            raise ForbiddenError(request.caller, frozenset({Role.OPERATOR, Role.APPROVER}))
+        return Reply(body=await self._orders.search(customer_id, sku, status, before, limit, shop))
 
     async def states(self, _: Request[None]) -> Reply:
         """GET /orders/states"""
         return Reply(body=await self._orders.states())
 
-    async def _submit(self, order: NewOrder, traceparent: str, key: str | None = None) -> Reply:
+    async def _submit(self, request: Request[NewOrder], key: str | None = None) -> Reply:
+        order = request.body
         wanted = PlaceOrder(
             order_id=uuid7(self._context.clock.wall_ms(), self._context.chance),
             customer_id=order.customer_id,
@@ -513,10 +531,13 @@ class OrderApi:
             payment_method=order.payment_method,
             idempotency_key=key,
             fingerprint=fingerprint(order) if key is not None else "",
+            shop=request.caller.shop,
         )
         command = with_response(wanted)
         try:
-            placed: Placed = await self._context.commands.submit(command, traceparent=traceparent)
+            placed: Placed = await self._context.commands.submit(
+                command, request.caller, traceparent=request.traceparent
+            )
         except RefusedError as refused:
             if isinstance(refused.answer, KeyReused):
                 raise key_reused() from refused
@@ -525,8 +546,8 @@ class OrderApi:
         headers = (location, REPLAYED) if placed.replayed else (location,)
         return Reply(201, headers=headers, content=placed.response.encode())
 
-    async def _show(self, order_id: UUID) -> OrderDetails:
-        order = await self._orders.show(order_id)
+    async def _show(self, order_id: UUID, shop: str | None) -> OrderDetails:
+        order = await self._orders.show(order_id, shop)
         if order is None:
             raise ProblemError(404, f"there is no order {order_id}")
         return order
@@ -567,6 +588,7 @@ def _place(api: OrderApi) -> Operation:
             *_NOT_PLACED,
         ),
         tag="orders",
+        permission=PlaceOrder.PERMISSION,
     )
 
 
@@ -580,6 +602,7 @@ def _page(api: OrderApi) -> Operation:
         parameters=(STATUS, CUSTOMER, SKU, LIMIT, CURSOR, ID_ENDS),
         responses=(Response(status=200, description="A page of orders.", type=OrderPage, example=_PAGE),),
         tag="orders",
+        permission=READ_ORDERS,
     )
 
 
@@ -595,6 +618,7 @@ def _states(api: OrderApi) -> Operation:
         handler=api.states,
         responses=(Response(status=200, description="As it stands.", type=OrderStates, example=_STATES),),
         tag=TAG,
+        permission=READ,
     )
 
 
@@ -619,4 +643,5 @@ def _show(api: OrderApi) -> Operation:
             ),
         ),
         tag="orders",
+        permission=READ_ORDERS,
     )

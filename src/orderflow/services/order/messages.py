@@ -7,18 +7,20 @@ from uuid import UUID
 
 import msgspec
 
-from orderflow import Command, uuid_text
+from orderflow import Command, Permission, Role, uuid_text
 from orderflow.events.order import Item
 
 
 class PlaceOrder(Command, frozen=True, kw_only=True):
     """A shop orders. The id was made at the edge. `idempotency_key` and `fingerprint` come together or not at all.
+    `shop` is the caller's.
 
     The fingerprint is equal for equal orders, however their JSON was written. `response` is what the shop is to be
     answered, and answered again under the same key, also by a later release: it is kept as it is.
     """
 
     TYPE: ClassVar[str] = "orderflow.PlaceOrder"
+    PERMISSION: ClassVar[Permission] = Permission(frozenset({Role.SHOP}), anonymous=True)
 
     order_id: UUID
     customer_id: str
@@ -28,6 +30,7 @@ class PlaceOrder(Command, frozen=True, kw_only=True):
     idempotency_key: str | None = None
     fingerprint: str = ""
     response: str = ""
+    shop: str | None = None
 
     @property
     def key(self) -> str:

@@ -96,7 +96,9 @@ class PaymentApi:
         log = self._store.recovery.log
         target = f"payment {order_id}"
         try:
-            settled: PaymentSettled = await self._commands.submit(command, traceparent=request.traceparent)
+            settled: PaymentSettled = await self._commands.submit(
+                command, request.caller, traceparent=request.traceparent
+            )
         except RefusedError as refused:
             await log(act, "settle", target, f"refused: {refused}")
             raise
@@ -169,4 +171,5 @@ def _settle(api: PaymentApi) -> Operation:
             CONFIRM,
         ),
         tag=TAG,
+        permission=SettlePayment.PERMISSION,
     )

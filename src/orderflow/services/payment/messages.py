@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from orderflow import Answer, Command, uuid_text
+from orderflow import APPROVE, Answer, Command, Permission, uuid_text
 
 
 class BankAnswer(Answer, frozen=True, kw_only=True):
@@ -92,6 +92,7 @@ class SettlePayment(Command, frozen=True, kw_only=True):
     """An operator says what became of a charge or a refund: he has asked the bank in another way."""
 
     TYPE: ClassVar[str] = "orderflow.SettlePayment"
+    PERMISSION: ClassVar[Permission] = APPROVE
 
     order_id: UUID
     outcome: Outcome
