@@ -29,6 +29,7 @@ CHECKS: tuple[tuple[str, Sequence[str]], ...] = (
     ("types", ("mypy",)),
     ("API documents", ("scripts.lint_api",)),
     ("events", ("orderflow", "schema", "check", "--against", "docs/releases/asyncapi.json")),
+    ("signals", ("scripts.signals",)),
     ("house rules", ("pytest", "-q", "--no-header", "tests/architecture")),
 )
 

@@ -56,13 +56,13 @@ async def running(wanted: Settings) -> AsyncIterator[Running]:
     stop = asyncio.Event()
     task = asyncio.create_task(run_service(SERVICE, wanted, announce=announced.append, stop=stop))
     try:
-        await eventually(lambda: announced or task.done(), timeout_s=30)
+        await eventually(lambda: announced or task.done())
         assert announced, f"it ended with {task.result()}"
         port: int = announced[0]["port"]
-        async with callers.client(port, announced[0]["ops_port"], token_in(wanted.home), 20) as client:
+        async with callers.client(port, announced[0]["ops_port"], token_in(wanted.home)) as client:
             yield Running(port, client, stop, task)
             stop.set()
             await task
     finally:
         stop.set()
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, 60)
