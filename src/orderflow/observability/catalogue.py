@@ -106,7 +106,7 @@ METRICS: tuple[MetricInfo, ...] = (
     MetricInfo(
         "orderflow_http_request_seconds", "histogram", "Duration of HTTP requests", ("route", "method"), SECONDS
     ),
-    MetricInfo("orderflow_http_connections", "gauge", "Connections that are open", ("door",)),
-    MetricInfo("orderflow_http_under_way", "gauge", "Requests that are being answered", ("door",)),
-    MetricInfo("orderflow_http_limit", "gauge", "Bounds of a door, by what they bound", ("door", "limit")),
+    MetricInfo("orderflow_http_connections", "gauge", "Connections at a door", ("door",)),
+    MetricInfo("orderflow_http_under_way", "gauge", "Requests at a door that have no answer yet", ("door",)),
+    MetricInfo("orderflow_http_limit", "gauge", "Bounds of a door, by what they are of", ("door", "limit")),
 )
