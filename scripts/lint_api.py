@@ -75,7 +75,7 @@ def _document(service: Service) -> Json:
         *health_operations(HealthCheck(clock)),
         metrics_operation(Metrics(service.name), tuple),
         *operator_operations(service, away, away, queues),
-        *Faults(service, away, away, clock).operations(),
+        *Faults(service, away, clock).operations(),
     ]
     return document_of(service.title or service.name, version("orderflow"), operations)
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from orderflow.core.identity import lock_id
 from orderflow.core.store import (
+    Act,
     DataRefusedError,
     Heard,
     OutboxFilter,
@@ -25,6 +26,7 @@ from tests.support.waiting import eventually
 
 ALL = frozenset(range(16))
 SILENT_S = 1.5
+ADA = Act(who="ada", reason="the topic was deleted")
 
 
 async def settle(*readers: OutboxReader) -> list[frozenset[int]]:
@@ -362,8 +364,8 @@ async def test_what_was_published_is_counted_by_topic_and_comes_again_in_its_ord
     times = [row.created_at for row in sent]
 
     assert await store.published(OutboxFilter()) == [OutboxRows("parcel-events", 9, min(times), max(times))]
-    assert await store.republish(OutboxFilter(key="key-1")) == 3
-    assert await store.republish(OutboxFilter(key="key-1")) == 0
+    assert await store.republish(OutboxFilter(key="key-1"), ADA, "key-1") == 3
+    assert await store.republish(OutboxFilter(key="key-1"), ADA, "key-1") == 0
     again = await reader.unsent(10)
     assert [row.value for row in again] == [b"1", b"4", b"7", b"else"]
     assert [replace(row) for row in again[:3]] == [sent[n] for n in (1, 4, 7)]
@@ -385,8 +387,8 @@ async def test_what_was_published_is_narrowed_by_time(store: Store) -> None:
 
     assert [await count(from_ms=written), await count(to_ms=written + 1)] == [1, 1]
     assert [await count(from_ms=written + 1), await count(to_ms=written)] == [0, 0]
-    assert await store.republish(OutboxFilter(from_ms=written + 1)) == 0
-    assert await store.republish(OutboxFilter(from_ms=written, to_ms=written + 1)) == 1
+    assert await store.republish(OutboxFilter(from_ms=written + 1), ADA, "later") == 0
+    assert await store.republish(OutboxFilter(from_ms=written, to_ms=written + 1), ADA, "then") == 1
     await reader.mark_sent([row.id])
     await store.purge(0)
     assert await count() == 0

@@ -22,10 +22,10 @@ from orderflow.core.dead_letters import FLOW_STATUS, Dead, FlowEvent, Parked, Re
 from orderflow.core.failures import PERMANENT, InfrastructureError, describe
 from orderflow.core.inbox import Failure, InboxEntry, InboxState, ParkedEvent
 from orderflow.core.incoming import Incoming, Result, to_park
-from orderflow.core.messages import Envelope, Event, Message
+from orderflow.core.messages import Command, Envelope, Event, Message
 from orderflow.core.retry import Backoff, RetryPolicy
 from orderflow.core.service import Decision, Handler, RefusedError, Rows, Service
-from orderflow.core.store import Act, Changes, OpenIntent, OutboxRecord, Snapshot, Store
+from orderflow.core.store import Act, Changes, LogEntry, OpenIntent, OutboxRecord, Snapshot, Store
 from orderflow.core.telemetry import Outcome
 from orderflow.core.timing import Clock
 from orderflow.core.transport import ConsumerRecord
@@ -377,6 +377,14 @@ class ParkingQuota:
 FINAL = (InboxState.DONE, InboxState.DISCARDED)
 
 
+def log_entry(incoming: Incoming, act: Act, result: str) -> LogEntry:
+    """What the operators' log says of a command that is somebody's act."""
+    assert incoming.envelope is not None
+    command = incoming.envelope.message
+    assert isinstance(command, Command)
+    return LogEntry(act, command.ACTION, command.target, result)
+
+
 class Fold:
     """One batch: `take` each message in order; `changes` is then what to write.
 
@@ -483,6 +491,8 @@ class Fold:
         self._settle_intents(decision, incoming)
         if incoming.record is not None:
             self._finish(incoming)
+        elif incoming.act is not None and decision.told:
+            self.changes.log.append(log_entry(incoming, incoming.act, decision.told))
 
     def _hold(self, incoming: Incoming, record: ConsumerRecord) -> Result:
         self._seen.add(incoming.name)

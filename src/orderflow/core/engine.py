@@ -16,7 +16,7 @@ from uuid import UUID
 
 from orderflow.core.consumer import ConsumerLoop, Dispatcher
 from orderflow.core.crash_points import Point, reached
-from orderflow.core.decisions import Policy
+from orderflow.core.decisions import Policy, log_entry
 from orderflow.core.failures import InfrastructureError
 from orderflow.core.identity import uuid7
 from orderflow.core.incoming import from_command
@@ -183,14 +183,15 @@ class Engine:
             self._run(f"consumer {loop.consumer}", loop.run)
         self._forever(self._retry_loop("progress"), self._progress.step)
 
-    async def submit(self, command: Command, *, traceparent: str | None = None) -> object:
+    async def submit(self, command: Command, *, traceparent: str | None = None, act: Act | None = None) -> object:
         """Carry a command in; returns the decision's answer after the commit.
 
-        Raises RefusedError (nothing stored), OverloadedError, DecisionFailedError, StoreUnavailableError.
+        With an `act` it is in the operators' log: by the same transaction, or, if it is refused, after that. Raises
+        RefusedError (nothing stored), OverloadedError, DecisionFailedError, StoreUnavailableError.
         """
         if self._draining or self._commands_retries.waiting:
             raise StoreUnavailableError(self._commands_retries.problem or "the service is stopping")
-        incoming = from_command(command, f"/orderflow/{self.service.name}", traceparent, self._new_id())
+        incoming = from_command(command, f"/orderflow/{self.service.name}", traceparent, self._new_id(), act)
         try:
             result = await self._commands.submit(incoming)
         except QueueFullError as error:
@@ -201,6 +202,8 @@ class Engine:
         if result.refusal is None:
             return result.answer
         if isinstance(result.refusal, RefusedError):
+            if act is not None:
+                await self._store.recovery.log(log_entry(incoming, act, f"refused: {result.refusal}"))
             raise result.refusal
         raise DecisionFailedError(str(result.refusal)) from result.refusal
 

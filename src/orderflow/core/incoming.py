@@ -12,7 +12,7 @@ from orderflow.core import cloudevents, identity
 from orderflow.core.inbox import Failure, ParkedEvent
 from orderflow.core.messages import Answer, Catalogue, Command, Envelope, Event, UndecodableError, wire_name
 from orderflow.core.service import Decision
-from orderflow.core.store import OpenIntent
+from orderflow.core.store import Act, OpenIntent
 from orderflow.core.telemetry import Outcome
 from orderflow.core.transport import ConsumerRecord
 
@@ -26,6 +26,7 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
     `record` is what came, byte for byte (None: a command, which is never parked; an answer's has no headers until it
     is parked). `asked` counts how often the intent behind an answer was asked. `also` is the name that it would have
     today, if it was parked under another one: what could not be decoded then was named by its place in the log.
+    `act` is whose act a command is, if it belongs into the operators' log.
     """
 
     key: str
@@ -38,6 +39,7 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
     parked: ParkedEvent | None = None
     asked: int = 0
     also: tuple[str, str] | None = None
+    act: Act | None = None
 
     @property
     def name(self) -> tuple[str, str]:
@@ -82,7 +84,9 @@ def from_record(record: ConsumerRecord, catalogue: Catalogue, parked: ParkedEven
     )
 
 
-def from_command(command: Command, source: str, traceparent: str | None, event_id: UUID) -> Incoming:
+def from_command(
+    command: Command, source: str, traceparent: str | None, event_id: UUID, act: Act | None = None
+) -> Incoming:
     """A command with its caller waiting."""
     key = command.key
     envelope = Envelope(id=event_id, message=command, source=source, key=key, traceparent=traceparent)
@@ -92,6 +96,7 @@ def from_command(command: Command, source: str, traceparent: str | None, event_i
         event_id=event_id,
         event_type=wire_name(type(command)),
         envelope=envelope,
+        act=act,
     )
 
 

@@ -36,7 +36,17 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Command(Message, frozen=True, kw_only=True):
-    """A wish from outside (HTTP). It is answered, and it may be refused. It is never redelivered."""
+    """A wish from outside (HTTP). It is answered, and it may be refused. It is never redelivered.
+
+    `ACTION` is what the operators' log calls it where it is somebody's act.
+    """
+
+    ACTION: ClassVar[str] = ""
+
+    @property
+    def target(self) -> str:
+        """What it acts on, for the operators' log."""
+        return self.key
 
 
 class Answer(Message, frozen=True, kw_only=True):

@@ -328,11 +328,11 @@ class Store(Protocol):
         """What the outbox still has of what was published, by topic."""
         ...
 
-    async def republish(self, wanted: OutboxFilter) -> int:
+    async def republish(self, wanted: OutboxFilter, act: Act, meant: str) -> int:
         """Make published rows unsent again, so that their relays publish them once more; returns how many.
 
-        They go in the order in which they were written, and have the ids that they had. On an error some may have
-        been made so: doing it again does the rest.
+        They go in the order in which they were written, and have the ids that they had. All of them, or none; logged,
+        with what was `meant`, if there are any.
         """
         ...
 

@@ -92,6 +92,13 @@ REQUEST_IN_PROGRESS = ProblemType(
     "An earlier request with the same Idempotency-Key is still being carried out.",
     "Wait as long as Retry-After says, and send the same request again: it gets the answer of the first.",
 )
+PRECONDITION_FAILED = ProblemType(
+    "precondition-failed",
+    412,
+    "Precondition Failed",
+    "What is there is not what If-Match or If-None-Match says. Nothing was done.",
+    "Read the present state with its ETag, and decide anew.",
+)
 CONTENT_TOO_LARGE = ProblemType(
     "content-too-large",
     413,
@@ -193,6 +200,7 @@ ALL = (
     REQUEST_TIMEOUT,
     CONFLICT,
     REQUEST_IN_PROGRESS,
+    PRECONDITION_FAILED,
     CONTENT_TOO_LARGE,
     UNSUPPORTED_MEDIA_TYPE,
     INVALID_REQUEST,

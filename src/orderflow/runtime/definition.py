@@ -32,8 +32,8 @@ class Database(Protocol):
 class Commands(Protocol):
     """The way in for commands: what a service needs of the engine."""
 
-    async def submit(self, command: Command, *, traceparent: str | None = None) -> Any:
-        """Return the decision's answer once it is committed.
+    async def submit(self, command: Command, *, traceparent: str | None = None, act: Act | None = None) -> Any:
+        """Return the decision's answer once it is committed, by the same transaction with an `act`'s row in the log.
 
         Raises RefusedError, OverloadedError, StoreUnavailableError, DecisionFailedError.
         """

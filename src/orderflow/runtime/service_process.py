@@ -179,7 +179,7 @@ class ServiceProcess:
         await self._until_open("faults", game_day.begin)
         self._parts.push_async_callback(game_day.leave)
         self._health.faults = lambda: [str(fault) for fault in game_day.faults]
-        self._extensions += Faults(service, faults, store.recovery, self._clock).operations()
+        self._extensions += Faults(service, faults, self._clock).operations()
         self._task(self._retry_loop("faults").forever(game_day.step))
         return game_day
 

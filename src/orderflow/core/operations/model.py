@@ -302,7 +302,8 @@ class ParkedSummary(msgspec.Struct, frozen=True, kw_only=True):
 class OperatorAction(msgspec.Struct, frozen=True, kw_only=True):
     """What somebody did, when, to what, why, and with what result: a row of the operators' log.
 
-    `target` names events, a group or a replay; `result` is one short sentence.
+    `target` names events, a group or a replay; `result` is one short sentence. `hash` (SHA-256, in hexadecimal)
+    links the row to the one before it; "" where an earlier release answers.
     """
 
     number: int
@@ -312,6 +313,7 @@ class OperatorAction(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     reason: str
     result: str
+    hash: str = ""
 
 
 class ReplayState(StrEnum):

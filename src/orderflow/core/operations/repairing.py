@@ -189,13 +189,10 @@ class Repairs:
         _confirm(act)
         name = self._service.name
         event_id = identity.uuid5(f"repair\n{self._source}\n{command.TYPE}\n{command.key}")
-        incoming = from_command(command, self._source, None, event_id)
+        incoming = from_command(command, self._source, None, event_id, act)
 
-        def finish(results: Sequence[Result], changes: Changes) -> End:
+        def finish(results: Sequence[Result], _: Changes) -> End:
             _require_carried(results[0])
-            if changes.rows or changes.facts:
-                told = f"{wire_name(type(command))}: {results[0].answer}"
-                changes.log.append(LogEntry(act, "repair", command.key, told))
             return End.COMMIT
 
         done = await self._processor.process(Work(consumer=name, batch=[incoming], finish=finish, wait_s=LOCK_WAIT_S))

@@ -18,6 +18,7 @@ from orderflow.core.service import Intent, Ref, Row
 from orderflow.core.store import (
     Changes,
     Due,
+    LogEntry,
     OpenIntent,
     OutboxRecord,
     ParkedQuery,
@@ -64,6 +65,10 @@ def edited(events: Sequence[EditedEvent]) -> Arrays:
     return _columns(
         [(e.position, e.event_id, e.identity, e.event_type, *_content(e.record), e.who) for e in events], 8
     )
+
+
+def log_entries(entries: Sequence[LogEntry]) -> Arrays:
+    return _columns([(e.act.who, e.action, e.target, e.act.reason, e.result) for e in entries], 5)
 
 
 def intents(opened: Sequence[OpenIntent], lease_ms: int | None) -> Arrays:

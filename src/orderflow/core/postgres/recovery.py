@@ -28,9 +28,9 @@ from orderflow.core.operations.model import (
     ReplayState,
     StoredLetter,
 )
-from orderflow.core.postgres.functions import STATES, decode_headers, read_parked
+from orderflow.core.postgres.functions import STATES, decode_headers, log_entries, read_parked
 from orderflow.core.postgres.queries import load_queries
-from orderflow.core.store import Act
+from orderflow.core.store import Act, LogEntry
 
 PACKAGE = "orderflow.core.postgres"
 Run = Callable[..., Awaitable[Sequence[asyncpg.Record]]]
@@ -51,7 +51,7 @@ class PostgresRecovery:
         self._run = run
         self._process = process
         self._queries = load_queries(PACKAGE, "recovery.sql")
-        self._log_action = load_queries(PACKAGE)["log_action"]
+        self._log_actions = load_queries(PACKAGE)["log_actions"]
         self._replay_queries = load_queries(PACKAGE, "replays.sql")
 
     async def letters(self, wanted: LetterFilter, limit: int, after: int = 0) -> Sequence[DeadLetter]:
@@ -89,8 +89,8 @@ class PostgresRecovery:
         rows = await self._run(self._queries["parked_summary"])
         return [ParkedSummary(**row) for row in rows]
 
-    async def log(self, act: Act, action: str, target: str, result: str) -> None:
-        await self._run(self._log_action, act.who, action, target, act.reason, result)
+    async def log(self, entry: LogEntry) -> None:
+        await self._run(self._log_actions, *log_entries([entry]))
 
     async def actions(self, limit: int, before: int | None = None) -> Sequence[OperatorAction]:
         return [OperatorAction(**row) for row in await self._run(self._queries["actions"], limit, before)]
@@ -107,10 +107,11 @@ class PostgresRecovery:
         rows = await self._run(self._queries["acknowledge_expired"], consumer, act.who, act.reason)
         return int(rows[0][0])
 
-    async def begin_replay(self, events: Sequence[int], plan: ReplayPlan, act: Act, lag_before: int) -> Replay:
-        query = self._replay_queries["begin_replay"]
-        rows = await self._run(query, events, msgspec.json.encode(plan).decode(), act.who, act.reason, lag_before)
-        return _replay(rows[0])
+    async def begin_replay(
+        self, events: Sequence[int], plan: ReplayPlan, act: Act, lag_before: int, meant: str
+    ) -> Replay:
+        given = (events, msgspec.json.encode(plan).decode(), act.who, act.reason, lag_before, meant)
+        return _replay((await self._run(self._replay_queries["begin_replay"], *given))[0])
 
     async def replay(self, number: int) -> Replay | None:
         rows = await self._run(self._replay_queries["replays"], number, 1)
@@ -127,15 +128,15 @@ class PostgresRecovery:
         rows = await self._run(self._replay_queries["send"], replay, limit, self._process)
         return [(row["consumer"], row["key"]) for row in rows]
 
-    async def finish_step(self, replay: int, step: int, state: ReplayState, why: str = "") -> bool:
+    async def finish_step(self, replay: int, step: int, state: ReplayState, why: str = "", result: str = "") -> bool:
         query = self._replay_queries["finish_step"]
-        return bool(await self._run(query, replay, step, state, why, self._process))
+        return bool(await self._run(query, replay, step, state, why, self._process, result))
 
-    async def pause_replay(self, replay: int, why: str = "") -> bool:
-        return bool(await self._run(self._replay_queries["pause_replay"], replay, why))
+    async def pause_replay(self, replay: int, act: Act, why: str = "") -> bool:
+        return bool(await self._run(self._replay_queries["pause_replay"], replay, why, act.who, act.reason))
 
-    async def resume_replay(self, replay: int) -> bool:
-        return bool(await self._run(self._replay_queries["resume_replay"], replay))
+    async def resume_replay(self, replay: int, act: Act) -> bool:
+        return bool(await self._run(self._replay_queries["resume_replay"], replay, act.who, act.reason))
 
     async def overrule(self, overrule: Overrule, act: Act, result: str) -> Overrule:
         said = (overrule.consumer, overrule.event_type, overrule.verdict.value, act.who, act.reason, result)

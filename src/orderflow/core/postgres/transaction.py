@@ -112,11 +112,8 @@ class PostgresTransaction:
             _require(touched, statement.rows, statement.table)
         with unwritable():
             await self._write_parked(changes)
-            for each in changes.log:
-                act = each.act
-                await self._execute(
-                    self._queries["log_action"], act.who, each.action, each.target, act.reason, each.result
-                )
+            if changes.log:
+                await self._execute(self._queries["log_actions"], *functions.log_entries(changes.log))
         return answer
 
     async def _write_parked(self, changes: Changes) -> None:

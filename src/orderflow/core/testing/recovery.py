@@ -108,9 +108,9 @@ class MemoryRecovery:
             by_consumer.setdefault(waiting.consumer, []).append(waiting)
         return [_summary(consumer, waiting) for consumer, waiting in sorted(by_consumer.items())]
 
-    async def log(self, act: Act, action: str, target: str, result: str) -> None:
+    async def log(self, entry: LogEntry) -> None:
         await self._step("read")
-        self._log(act, action, target, result)
+        self._log(entry.act, entry.action, entry.target, entry.result)
 
     async def actions(self, limit: int, before: int | None = None) -> Sequence[OperatorAction]:
         await self._step("read")
@@ -136,7 +136,9 @@ class MemoryRecovery:
             self._log(act, "acknowledge", f"expired records of {consumer}", f"{sum(mine.values())} records lost")
         return sum(mine.values())
 
-    async def begin_replay(self, events: Sequence[int], plan: ReplayPlan, act: Act, lag_before: int) -> Replay:
+    async def begin_replay(
+        self, events: Sequence[int], plan: ReplayPlan, act: Act, lag_before: int, meant: str
+    ) -> Replay:
         await self._step("read")
         state = self._state
         dead = [waiting for position in sorted(set(events)) if (waiting := self._dead(position)) is not None]
@@ -149,6 +151,7 @@ class MemoryRecovery:
             events={waiting.event.position: Replayed(_name(waiting)) for waiting in dead},
         )
         state.replays[kept.number] = kept
+        self._log(act, "replay", f"replay {kept.number}", f"{len(dead)} to replay: {meant}.")
         return self._view(kept)
 
     async def replays(self, limit: int) -> Sequence[Replay]:
@@ -193,7 +196,7 @@ class MemoryRecovery:
                 break
         return list(sent)
 
-    async def finish_step(self, replay: int, step: int, state: ReplayState, why: str = "") -> bool:
+    async def finish_step(self, replay: int, step: int, state: ReplayState, why: str = "", result: str = "") -> bool:
         await self._step("read")
         kept = self._mine(replay)
         if kept is None:
@@ -201,22 +204,25 @@ class MemoryRecovery:
         kept.step, kept.state, kept.why = step, state, why
         if state is not ReplayState.RUNNING:
             kept.claimed_by = None
+            self._log(kept.act, f"replay {state}", f"replay {replay}", result)
         return True
 
-    async def pause_replay(self, replay: int, why: str = "") -> bool:
+    async def pause_replay(self, replay: int, act: Act, why: str = "") -> bool:
         await self._step("read")
         kept = self._state.replays.get(replay)
         if kept is None or kept.state is not ReplayState.RUNNING:
             return False
         kept.state, kept.why, kept.claimed_by = ReplayState.PAUSED, why, None
+        self._log(act, "pause", f"replay {replay}", "Paused.")
         return True
 
-    async def resume_replay(self, replay: int) -> bool:
+    async def resume_replay(self, replay: int, act: Act) -> bool:
         await self._step("read")
         kept = self._state.replays.get(replay)
         if kept is None or kept.state not in (ReplayState.PAUSED, ReplayState.STOPPED):
             return False
         kept.state, kept.why = ReplayState.RUNNING, ""
+        self._log(act, "resume", f"replay {replay}", "Resumed.")
         return True
 
     async def overrule(self, overrule: Overrule, act: Act, result: str) -> Overrule:

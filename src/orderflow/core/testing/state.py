@@ -19,7 +19,9 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import replace
 
+from orderflow.core.game_days.fault import Fault
 from orderflow.core.inbox import Failure, InboxEntry, InboxState, ParkedEvent
+from orderflow.core.operations import hash_chain
 from orderflow.core.operations.model import (
     Expired,
     HistoryEntry,
@@ -126,6 +128,18 @@ class DueTimes:
 
 
 @dataclass(slots=True)
+class FaultTables:
+    """Faults of a game day. `readers`: by process, the revision that it applies and when it said so, in ms since the
+    epoch.
+    """
+
+    faults: dict[int, Fault] = field(default_factory=dict)
+    readers: dict[UUID, tuple[int, int]] = field(default_factory=dict)
+    revision: int = 1
+    ids: int = 0
+
+
+@dataclass(slots=True)
 class State:
     """The tables. Dictionaries keep the order of insertion."""
 
@@ -144,6 +158,7 @@ class State:
     replays: dict[int, KeptReplay] = field(default_factory=dict)
     expired: dict[tuple[str, str, int, int], Expired] = field(default_factory=dict)
     acknowledged: set[tuple[str, str, int, int]] = field(default_factory=set)
+    faults: FaultTables = field(default_factory=FaultTables)
     overrules: dict[tuple[str, str], Overrule] = field(default_factory=dict)
     outbox_ids: int = 0
     positions: int = 0
@@ -173,8 +188,9 @@ class Journal:
 
 
 def note_action(state: State, journal: Journal, entry: LogEntry, now_ms: int) -> None:
-    """Add to the operators' log."""
+    """Add to the operators' log, linked to its last row."""
     number = len(state.actions) + 1
+    previous = bytes.fromhex(state.actions[number - 1].hash) if state.actions else hash_chain.BEFORE_THE_FIRST
     action = OperatorAction(
         number=number,
         at=at(now_ms),
@@ -184,6 +200,7 @@ def note_action(state: State, journal: Journal, entry: LogEntry, now_ms: int) ->
         reason=entry.act.reason,
         result=entry.result,
     )
+    action = replace(action, hash=hash_chain.hash_of(previous, action).hex())
     journal.set(state.actions, number, action)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 from uuid import UUID
 
@@ -17,7 +19,14 @@ from orderflow.http.operation import Operation, Parameter, Reply, Request, Respo
 from orderflow.http.operators.asking import CONFIRM, TAG, act_of, operator
 from orderflow.http.problems import ProblemError
 from orderflow.http.validation import Text
-from orderflow.services.inventory.messages import ReleaseStock, SetStock, StockReleased, StockSet
+from orderflow.services.inventory.messages import (
+    ReleaseStock,
+    SetStock,
+    StockChangedError,
+    StockReleased,
+    StockSet,
+    Versions,
+)
 from orderflow.services.inventory.storage import VERSION_MAX, MovementPage, StockPage, Stocks, StockView
 
 ON_HAND_MAX = 1_000_000_000
@@ -33,6 +42,24 @@ BEFORE = Parameter(
     description="The `next` of the page before.",
     type=Annotated[int, msgspec.Meta(ge=1, le=VERSION_MAX)],
 )
+
+_TAGS = r'^(\*|[ \t]*(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*[ \t]*)$'
+_TAG = re.compile(r'(W/)?"([!#-~]*)"')
+EntityTags = Annotated[str, msgspec.Meta(pattern=_TAGS, examples=['"3"'])]
+IF_MATCH = Parameter(
+    name="If-Match",
+    where="header",
+    description="Only if this is the SKU's ETag, so that a change that you have not seen is not overwritten.",
+    type=EntityTags,
+)
+IF_NONE_MATCH = Parameter(
+    name="If-None-Match",
+    where="header",
+    description="`*`: only if the SKU is new.",
+    type=EntityTags,
+)
+WHO = replace(operator, required=False, default="anonymous")
+ETAG = {"ETag": "The version of the SKU, in quotes."}
 
 MISSING = Response(status=404, description="There is no such SKU.")
 
@@ -55,9 +82,13 @@ _MOVEMENT = {
 
 
 class NewStock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How many units are free from now on. What is reserved for orders is not among them."""
+    """How many units are free from now on. What is reserved for orders is not among them.
+
+    `reason`: why, for the operators' log.
+    """
 
     on_hand: Annotated[int, msgspec.Meta(ge=0, le=ON_HAND_MAX, examples=[250])]
+    reason: Annotated[Text, msgspec.Meta(max_length=500)] = ""
 
 
 class HeldLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -79,6 +110,23 @@ class Release(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     confirmed: bool = False
 
 
+def versions_of(header: str | None, *, weak: bool = False) -> Versions | None:
+    """The versions that a field names (RFC 9110, 13.1): a tag that is none of ours matches nothing, a weak one only
+    where that is enough.
+    """
+    if header is None:
+        return None
+    if header == "*":
+        return Versions(any=True)
+    tags = [tag for prefix, tag in _TAG.findall(header) if weak or not prefix]
+    return Versions(tuple(int(tag) for tag in tags if tag.isdecimal() and len(tag) <= len(str(VERSION_MAX))))
+
+
+def etag(version: int) -> tuple[bytes, bytes]:
+    """The header of the SKU as it stands."""
+    return b"etag", b'"%d"' % version
+
+
 class InventoryApi:
     """The handlers, with what they share."""
 
@@ -88,14 +136,25 @@ class InventoryApi:
 
     async def put(self, request: Request[NewStock]) -> Reply:
         """PUT /stock/{sku}"""
-        command = SetStock(sku=request.values["sku"], on_hand=request.body.on_hand)
-        stock: StockSet = await self._commands.submit(command, traceparent=request.traceparent)
-        return Reply(201 if stock.created else 200, body=stock)
+        values = request.values
+        command = SetStock(
+            sku=values["sku"],
+            on_hand=request.body.on_hand,
+            if_match=versions_of(values["If-Match"]),
+            if_none_match=versions_of(values["If-None-Match"], weak=True),
+        )
+        try:
+            stock: StockSet = await self._commands.submit(
+                command, traceparent=request.traceparent, act=act_of(request, reason=request.body.reason)
+            )
+        except StockChangedError as error:
+            raise ProblemError(412, str(error)) from error
+        return Reply(201 if stock.created else 200, body=stock, headers=(etag(stock.version),))
 
     async def show(self, request: Request[None]) -> Reply:
         """GET /stock/{sku}"""
-        sku: str = request.values["sku"]
-        return Reply(body=await self._require(sku))
+        stock = await self._require(request.values["sku"])
+        return Reply(body=stock, headers=(etag(stock.version),))
 
     async def page(self, request: Request[None]) -> Reply:
         """GET /stock"""
@@ -165,19 +224,24 @@ def _put(api: InventoryApi) -> Operation:
         method="PUT",
         path="/stock/{sku}",
         summary="Set the free units of a SKU, making it if it is new",
-        description="Units that are set aside for orders stay so. To send the same number again changes nothing.",
+        description=(
+            "Units that are set aside for orders stay so. To send the same number again changes nothing. What is "
+            "changed is in the operators' log."
+        ),
         example={"on_hand": 250},
         handler=api.put,
         request=NewStock,
-        parameters=(SKU,),
+        parameters=(SKU, IF_MATCH, IF_NONE_MATCH, WHO),
         responses=(
-            Response(status=200, description="The SKU as it stands now.", type=StockSet, example=_SET),
+            Response(status=200, description="The SKU as it stands now.", type=StockSet, headers=ETAG, example=_SET),
             Response(
                 status=201,
                 description="The SKU is new.",
                 type=StockSet,
+                headers=ETAG,
                 example={**_SET, "version": 1, "created": True},
             ),
+            Response(status=412, description="The SKU is not as If-Match or If-None-Match has it."),
         ),
         tag="stock",
     )
@@ -212,7 +276,7 @@ def _show(api: InventoryApi) -> Operation:
         handler=api.show,
         parameters=(SKU,),
         responses=(
-            Response(status=200, description="The SKU as it stands.", type=StockView, example=_STOCK),
+            Response(status=200, description="The SKU as it stands.", type=StockView, headers=ETAG, example=_STOCK),
             MISSING,
         ),
         tag="stock",

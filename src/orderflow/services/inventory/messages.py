@@ -7,23 +7,45 @@ from uuid import UUID
 
 import msgspec
 
-from orderflow import Command, uuid_text
+from orderflow import Command, RefusedError, uuid_text
 from orderflow.events.inventory import ReservedLine
 from orderflow.events.order import OrderFailed
 
 
+class Versions(msgspec.Struct, frozen=True):
+    """Versions of a SKU that somebody names, or any (`*`)."""
+
+    listed: tuple[int, ...] = ()
+    any: bool = False
+
+    def match(self, version: int | None) -> bool:
+        """Whether what stands is among them; None: nothing does."""
+        return version is not None and (self.any or version in self.listed)
+
+
 class SetStock(Command, frozen=True, kw_only=True):
-    """Say how many units of a SKU are free; makes the SKU if it is new. `only_if_new` leaves a known one alone."""
+    """Say how many units of a SKU are free; makes the SKU if it is new. `only_if_new` leaves a known one alone.
+
+    It is refused unless the version that stands is one of `if_match`, and if it is one of `if_none_match`: so nobody
+    overwrites a change that he has not seen.
+    """
 
     TYPE: ClassVar[str] = "orderflow.SetStock"
+    ACTION: ClassVar[str] = "set stock"
 
     sku: str
     on_hand: int
     only_if_new: bool = False
+    if_match: Versions | None = None
+    if_none_match: Versions | None = None
 
     @property
     def key(self) -> str:
         return f"stock/{self.sku}"
+
+
+class StockChangedError(RefusedError):
+    """Another version of the SKU stands than the caller has seen."""
 
 
 class StockSet(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +65,7 @@ class ReleaseStock(Command, frozen=True, kw_only=True):
     """
 
     TYPE: ClassVar[str] = "orderflow.ReleaseStock"
+    ACTION: ClassVar[str] = "repair"
 
     order_id: UUID
     lines: tuple[ReservedLine, ...]

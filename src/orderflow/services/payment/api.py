@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from orderflow import ConfirmationNeededError, RefusedError, ServiceContext
+from orderflow import ConfirmationNeededError, ServiceContext
 from orderflow.http import operation
 from orderflow.http.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.http.operators.asking import CONFIRM, TAG, act_of, operator
@@ -72,7 +72,6 @@ class PaymentApi:
     def __init__(self, context: ServiceContext) -> None:
         self._payments = Payments(context.database)
         self._commands = context.commands
-        self._store = context.store
 
     async def show(self, request: Request[None]) -> Reply:
         """GET /payments/{order_id}"""
@@ -93,14 +92,7 @@ class PaymentApi:
         if not act.confirmed or not act.reason.strip():
             raise ConfirmationNeededError("Confirm that you settle a payment, and give the reason: it moves money.")
         command = SettlePayment(order_id=order_id, outcome=said.outcome)
-        log = self._store.recovery.log
-        target = f"payment {order_id}"
-        try:
-            settled: PaymentSettled = await self._commands.submit(command, traceparent=request.traceparent)
-        except RefusedError as refused:
-            await log(act, "settle", target, f"refused: {refused}")
-            raise
-        await log(act, "settle", target, f"{said.outcome}: {settled.status}{'' if settled.changed else ' before'}")
+        settled: PaymentSettled = await self._commands.submit(command, traceparent=request.traceparent, act=act)
         return Reply(body=settled)
 
     async def _require(self, order_id: UUID) -> PaymentView:

@@ -160,9 +160,13 @@ WITH edit AS (
 )
 SELECT count(*) FROM edited;
 
--- name: log_action
--- A row of the operators' log.
-INSERT INTO operator_actions (who, action, target, reason, result) VALUES ($1, $2, $3, $4, $5);
+-- name: log_actions
+-- Rows of the operators' log, in order.
+INSERT INTO operator_actions (who, action, target, reason, result)
+SELECT who, action, target, reason, result
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) WITH ORDINALITY
+    AS entry (who, action, target, reason, result, place)
+ORDER BY place;
 
 -- name: release
 -- Parked events that wait no longer, with their end in the history: $2 has discarded them, because of $3, or, with no

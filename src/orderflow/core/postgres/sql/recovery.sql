@@ -172,7 +172,7 @@ ORDER BY consumer, event_type;
 
 -- name: actions
 -- The operators' log, latest first.
-SELECT number, at, who, action, target, reason, result FROM operator_actions
+SELECT number, at, who, action, target, reason, result, encode(hash, 'hex') AS hash FROM operator_actions
 WHERE $2::bigint IS NULL OR number < $2
 ORDER BY number DESC
 LIMIT $1;
