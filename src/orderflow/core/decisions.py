@@ -382,7 +382,13 @@ def log_entry(incoming: Incoming, act: Act, result: str) -> LogEntry:
     assert incoming.envelope is not None
     command = incoming.envelope.message
     assert isinstance(command, Command)
-    return LogEntry(act, command.ACTION, command.target, result)
+    return LogEntry(act, command.ACTION or command.TYPE, command.target, result)
+
+
+def _result_of(decision: Decision) -> str:
+    """For the operators' log; "" if nothing is changed, and the decision has nothing to say of that."""
+    changes = decision.rows or decision.facts or decision.events or decision.intents or decision.closes
+    return decision.told or (str(decision.answer) if changes else "")
 
 
 class Fold:
@@ -491,8 +497,8 @@ class Fold:
         self._settle_intents(decision, incoming)
         if incoming.record is not None:
             self._finish(incoming)
-        elif incoming.act is not None and decision.told:
-            self.changes.log.append(log_entry(incoming, incoming.act, decision.told))
+        elif incoming.act is not None and (told := _result_of(decision)):
+            self.changes.log.append(log_entry(incoming, incoming.act, told))
 
     def _hold(self, incoming: Incoming, record: ConsumerRecord) -> Result:
         self._seen.add(incoming.name)

@@ -38,7 +38,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 class Command(Message, frozen=True, kw_only=True):
     """A wish from outside (HTTP). It is answered, and it may be refused. It is never redelivered.
 
-    `ACTION` is what the operators' log calls it where it is somebody's act.
+    `ACTION` is what the operators' log calls it where it is somebody's act; without one it is its type.
     """
 
     ACTION: ClassVar[str] = ""

@@ -124,6 +124,15 @@ def test_a_service_that_does_not_answer_is_no_proof(tmp_path: Path) -> None:
     assert "payment did not answer" in shown.stderr
 
 
+def test_the_log_is_shown_with_who_and_why(tmp_path: Path) -> None:
+    rows = msgspec.to_builtins(chain(1))
+    with fleet(tmp_path, payment={"/ops/actions": rows}) as services:
+        shown = services.call("ops", "log")
+    assert shown.exit_code == 0, shown.stderr
+    assert "settle payment 1" in shown.stdout
+    assert "because: r" in shown.stdout
+
+
 def test_rows_of_a_release_without_a_chain_do_not_fit(tmp_path: Path) -> None:
     rows = [replace(row, hash="") for row in chain(2)]
     assert verify(tmp_path, rows).exit_code == 1
