@@ -269,6 +269,7 @@ class Collector:
             number = header_text(headers, "ce_sequence")
             sent = OutboxRow(
                 service,
+                header_text(headers, "ce_source"),
                 row["topic"],
                 header_text(headers, "ce_type").removeprefix("orderflow.").partition(".")[0],
                 int(number) if number.isdecimal() else 0,
@@ -278,7 +279,7 @@ class Collector:
             )
             drafts[row["key"]].outbox.append(sent)
         for row in await self._databases.ask(service, "streams", keys):
-            drafts[row["key"]].emitted[service] = row["emitted"]
+            drafts[row["key"]].emitted[service, row["source"]] = row["emitted"]
 
 
 async def ledgers(databases: Databases) -> dict[str, UUID]:

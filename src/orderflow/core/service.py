@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from operator import attrgetter
 from types import ModuleType
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, overload
@@ -231,8 +232,8 @@ class Handles(Generic[M]):
 def _of_envelope(decide: Callable[..., Decision]) -> Callable[[Rows, Envelope], Decision]:
     """As the core calls it. Who wants no more than the message need not take the envelope."""
     if decide.__code__.co_argcount > len(("rows", "message")):
-        return lambda rows, envelope: decide(rows, envelope.message, envelope)
-    return lambda rows, envelope: decide(rows, envelope.message)
+        return wraps(decide)(lambda rows, envelope: decide(rows, envelope.message, envelope))
+    return wraps(decide)(lambda rows, envelope: decide(rows, envelope.message))
 
 
 Touches = Callable[[M], Iterable[Ref]]
