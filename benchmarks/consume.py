@@ -28,6 +28,7 @@ from benchmarks.floor import run_reserve_floor
 from benchmarks.samples import SKUS, is_poison, sample_id
 from benchmarks.system import Release
 from orderflow.core import cloudevents, identity
+from orderflow.core.access import PLATFORM
 from orderflow.core.dead_letters import topic_of
 from orderflow.core.engine import Engine, EngineConfig
 from orderflow.core.kafka.transport import KafkaTransport
@@ -81,7 +82,7 @@ async def run_consume(urls: Mapping[str, str], transport: Transport, events: int
     engine.start()
     try:
         for sku in SKUS:
-            await engine.submit(SetStock(sku=sku, on_hand=10_000_000, only_if_new=True))
+            await engine.submit(SetStock(sku=sku, on_hand=10_000_000, only_if_new=True), PLATFORM)
         before = await _until_answered(urls["inventory"], 1)
         started = time.perf_counter()
         return (await _until_answered(urls["inventory"], answerable) - before) / (time.perf_counter() - started)

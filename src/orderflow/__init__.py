@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from orderflow.core.access import APPROVE, OPERATE, PLATFORM, READ, Caller, ForbiddenError, Permission, Role
     from orderflow.core.dead_letters import FLOW_EVENTS, FLOW_STATUS, Dead, FlowEvent, Parked, Reopened
     from orderflow.core.failures import FinalError
     from orderflow.core.identity import uuid7, uuid_of, uuid_text
@@ -58,10 +59,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "APPROVE",
     "FLOW_EVENTS",
     "FLOW_STATUS",
+    "OPERATE",
+    "PLATFORM",
+    "READ",
     "Answer",
     "BatchCommitted",
+    "Caller",
     "Catalogue",
     "Clock",
     "Command",
@@ -75,6 +81,7 @@ __all__ = [
     "Fact",
     "FinalError",
     "FlowEvent",
+    "ForbiddenError",
     "Gateway",
     "GatewayUnavailableError",
     "Handler",
@@ -82,11 +89,13 @@ __all__ = [
     "Intent",
     "Message",
     "Parked",
+    "Permission",
     "Record",
     "Ref",
     "RefusedError",
     "Reopened",
     "Restatement",
+    "Role",
     "Row",
     "Rows",
     "Service",
@@ -113,6 +122,14 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Role": "orderflow.core.access",
+    "Permission": "orderflow.core.access",
+    "ForbiddenError": "orderflow.core.access",
+    "Caller": "orderflow.core.access",
+    "READ": "orderflow.core.access",
+    "PLATFORM": "orderflow.core.access",
+    "OPERATE": "orderflow.core.access",
+    "APPROVE": "orderflow.core.access",
     "Catalogue": "orderflow.core.messages",
     "UndecodableError": "orderflow.core.messages",
     "Upcaster": "orderflow.core.messages",

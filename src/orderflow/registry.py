@@ -34,7 +34,24 @@ SAGA = tuple(_SAGA)
 """The services that carry an order to its end, in the order in which they are started."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]{0,39}")
-RESERVED = frozenset({"alert", "bank", "database", "home", "host", "kafka", "log", "postgres", "up"})
+RESERVED = frozenset(
+    {
+        "alert",
+        "bank",
+        "database",
+        "home",
+        "host",
+        "http",
+        "kafka",
+        "log",
+        "oidc",
+        "ops",
+        "postgres",
+        "tls",
+        "token",
+        "up",
+    }
+)
 """No service is called so: other units of a system and other settings are."""
 
 

@@ -27,11 +27,12 @@ from orderflow.core.service import Ref
 from orderflow.core.store import Act, DataRefusedError, End, LogEntry, OutboxFilter, ParkedQuery, Plan
 from tests.conformance.store_tables import Counter, Move, Parcel, ParcelState
 from tests.conformance.store_values import CONSUMER, changes, dead, event_id, intent, outgoing, parked
+from tests.support.callers import person
 
 KEYS = ("x", "y")
 IDENTITIES = ("1", "2", "3")
 CONSUMERS = (CONSUMER, "other")
-ACT = Act(who="ann", reason="because")
+ACT = Act(caller=person("ann"), reason="because")
 FOREVER_MS = 3_600_000
 FAILURES = tuple(
     Failure("decision", error, "no such thing", f"{error}@model.py:7") for error in ("KeyError", "OSError")

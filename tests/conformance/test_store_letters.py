@@ -28,9 +28,10 @@ from tests.conformance.store_values import (
     sequence,
     waiting,
 )
+from tests.support.callers import person
 from tests.support.waiting import eventually
 
-ADA = Act(who="ada", reason="she knows")
+ADA = Act(caller=person("ada"), reason="she knows")
 NAMES = [
     f"{key}/{number}"
     for key in ("k", "plain", "topic", "type", "failure", "consumer", "retried")

@@ -10,14 +10,15 @@ from orderflow.core.operations.model import Overrule
 from orderflow.core.operations.port import OperatedStore
 from orderflow.core.store import Act
 from tests.conformance.store_backends import Backend
+from tests.support.callers import person
 
-ADA = Act(who="ada", reason="forged \u2603")
+ADA = Act(caller=person("ada"), reason="forged \u2603")
 POISON = Overrule(consumer="order", event_type="shop.Bought.v1", verdict=Verdict.POISON)
 
 
 async def test_the_last_word_on_a_type_counts_in_every_process(backend: Backend, store: OperatedStore) -> None:
     other = await backend.open()
-    await store.recovery.overrule(POISON, Act(who="bob"), "said.")
+    await store.recovery.overrule(POISON, Act(caller=person("bob")), "said.")
     made = await store.recovery.overrule(replace(POISON, verdict=Verdict.OUTAGE), ADA, "said.")
     another = await other.recovery.overrule(replace(POISON, consumer="a"), ADA, "said.")
 

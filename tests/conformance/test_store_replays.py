@@ -26,10 +26,11 @@ from tests.conformance.store_values import (
     sequence,
     waiting,
 )
+from tests.support.callers import person
 from tests.support.waiting import eventually
 
 LONG_MS = 3_600_000
-ADA = Act(who="ada", reason="mended", confirmed=True)
+ADA = Act(caller=person("ada"), reason="mended", confirmed=True)
 PLAN = ReplayPlan(rate_per_s=2.5, canary=True, failing_share_max=0.25, lag_growth_max=None)
 
 

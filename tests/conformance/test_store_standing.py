@@ -10,9 +10,10 @@ from orderflow.core.operations.model import Expired
 from orderflow.core.operations.port import OperatedStore
 from orderflow.core.store import Act, Due, Standing, WorkKind
 from tests.conformance.store_values import CONSUMER, changes, commit, dead, intent, outgoing, park, parked, waiting
+from tests.support.callers import person
 from tests.support.waiting import eventually
 
-ADA = Act(who="ada", reason="ticket 4711")
+ADA = Act(caller=person("ada"), reason="ticket 4711")
 LONG_MS = 3_600_000
 LOST = Expired("payment", "order-events", 3, 10, 100)
 

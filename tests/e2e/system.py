@@ -46,8 +46,8 @@ class System:
         self.folder = Path(tempfile.mkdtemp(prefix="orderflow-e2e-"))
         self.home = Home(self.folder / "home")
         self.output = self.folder / "up.out"
-        self._options = [*ANY_PORTS, *options, *(["--kafka"] if libs else [])]
-        self._environment = {
+        self.options = [*ANY_PORTS, *options, *(["--kafka"] if libs else [])]
+        self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("ORDERFLOW_")},
             **QUICK,
             "ORDERFLOW_HOME": str(self.home.path),
@@ -85,13 +85,13 @@ class System:
 
     def settings(self) -> Settings:
         """By which another program joins what runs."""
-        return attached(Settings.load(environ=self._environment, home=self.home.path))
+        return attached(Settings.load(environ=self.environment, home=self.home.path))
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """`orderflow ...` on this home, to its end."""
         return subprocess.run(
             [sys.executable, "-m", "orderflow", *arguments],
-            env=self._environment,
+            env=self.environment,
             capture_output=True,
             text=True,
             timeout=STOP_TIMEOUT_S,
@@ -102,8 +102,8 @@ class System:
         """Start `up` and return at once."""
         with self.output.open("ab") as output:
             self._up = subprocess.Popen(
-                [sys.executable, "-m", "orderflow", "up", *self._options],
-                env=self._environment,
+                [sys.executable, "-m", "orderflow", "up", *self.options],
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

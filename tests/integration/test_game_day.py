@@ -77,7 +77,8 @@ class Payment:
     def __init__(self, made: Databases, server: PostgresServer, home: Path) -> None:
         (home / "orderflow.toml").touch()
         settings = made.settings(home, drain_timeout_s=2, log_file=home / "payment.log")
-        self.environment = settings_environment(settings, os.environ)
+        secrets = {f"ORDERFLOW_{name.upper()}": each.reveal() for name, each in settings.secrets().items()}
+        self.environment = settings_environment(settings, os.environ) | secrets
         self.log_file = home / "payment.log"
         self.members: list[Member] = []
         self._server = server

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from orderflow.core import cloudevents, identity
+from orderflow.core.access import PLATFORM
 from orderflow.core.engine import Engine, EngineConfig
 from orderflow.core.messages import Envelope, Event
 from orderflow.core.postgres import schema
@@ -61,7 +62,7 @@ class Shop:
             order = PlaceOrder(
                 order_id=order_id, customer_id="c", currency="EUR", items=ITEMS, payment_method="pm_card_visa"
             )
-            await self.engine.submit(order)
+            await self.engine.submit(order, PLATFORM)
         return ids
 
     async def publish(self, events: Sequence[Event], number: int = 1) -> None:

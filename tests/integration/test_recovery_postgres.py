@@ -35,6 +35,7 @@ from orderflow.events.inventory import MissingLine, StockRejected
 from orderflow.events.order import Item, OrderPlaced
 from orderflow.services.payment.model import Payment, Status
 from orderflow.services.payment.service import SERVICE
+from tests.support.callers import person
 from tests.support.postgres import PostgresServer
 from tests.support.saga import new_order_id
 from tests.support.waiting import eventually
@@ -42,7 +43,7 @@ from tests.support.waiting import eventually
 ITEMS = (Item(sku="SKU-A", quantity=2, unit_price=1250),)
 CONFIG = EngineConfig(attempts_max=1)
 DEAD = LetterFilter()
-ME = Act(who="ada", reason="mended", confirmed=True)
+ME = Act(caller=person("ada"), reason="mended", confirmed=True)
 TABLES = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace ORDER BY 1"
 
 

@@ -37,10 +37,11 @@ from orderflow.services.order.messages import Placed, PlaceOrder
 from tests.schedules.explore import Case, Part
 from tests.schedules.processes import FOREVER_MS, POLICY, Database, Process
 from tests.schedules.turns import CLOCK, point
+from tests.support.callers import person
 from tests.unit.core.still_clock import StillClock
 from tests.unit.core.toy import Counted
 
-ACT = Act(who="somebody", reason="a reason", confirmed=True)
+ACT = Act(caller=person("somebody"), reason="a reason", confirmed=True)
 
 
 class ServiceCase(Case):

@@ -12,10 +12,11 @@ from orderflow.core.operations.overruling import LOOK_EVERY_S
 from orderflow.core.store import Act
 from orderflow.core.telemetry import OutageJudged, OutageOver
 from tests.simulation.day import Day
+from tests.support.callers import person
 from tests.unit.core.toy import Counted
 
 COUNTED = "toy.Counted.v1"
-ADA = Act(who="ada", reason="forged")
+ADA = Act(caller=person("ada"), reason="forged")
 
 
 def test_poison_by_an_operators_word_is_given_up_in_every_process_and_not_judged_again() -> None:
@@ -93,7 +94,7 @@ def test_what_is_judged_and_said_is_listed() -> None:
         ("count", "Counted", ADA, NoSuchConsumerError, "counter has no consumer 'count', only counter"),
         ("counter", "Count", ADA, NoSuchConsumerError, "no event 'Count', only Asked, Counted, Opened, Said"),
         ("counter", "Noticed", ADA, NoSuchConsumerError, "handles no event 'Noticed'"),
-        ("counter", "Counted", Act(who="ada", reason=" "), ConfirmationNeededError, "give the reason"),
+        ("counter", "Counted", Act(caller=person("ada"), reason=" "), ConfirmationNeededError, "give the reason"),
     ],
 )
 def test_what_makes_no_sense_is_refused(

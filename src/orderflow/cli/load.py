@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import msgspec
 
-from orderflow.load.client import PRICES, SOLD_OUT_SKU, Caller, Endpoint, LostError, NothingAnswersError, Reply
+from orderflow.load.client import PRICES, SOLD_OUT_SKU, Endpoint, LoadClient, LostError, NothingAnswersError, Reply
 
 APPROVED = "approved"
 DECLINED = "declined"
@@ -227,15 +227,15 @@ class Placing:
                 group.create_task(self._work())
 
     async def _work(self) -> None:
-        caller = Caller(self._endpoint)
+        client = LoadClient(self._endpoint)
         try:
             for number, order in self._orders:
                 started = await self._turn(number)
                 if self.stopped:
                     return
-                await self._place(caller, number, order, started)
+                await self._place(client, number, order, started)
         finally:
-            caller.close()
+            client.close()
 
     async def _turn(self, number: int) -> float:
         """Wait for the moment at which this order is due."""
@@ -248,12 +248,12 @@ class Placing:
             now = time.monotonic()
         return due
 
-    async def _place(self, caller: Caller, number: int, order: PlannedOrder, started: float) -> None:
+    async def _place(self, client: LoadClient, number: int, order: PlannedOrder, started: float) -> None:
         key = b'idempotency-key: "demo-%b-%d"\r\n' % (self._run_id.encode(), number)
         request = self._endpoint.send(b"POST", "/orders", order.body, key)
         while not self.stopped:
             try:
-                reply = await caller.ask(request, TIMEOUT_S)
+                reply = await client.ask(request, TIMEOUT_S)
             except (LostError, NothingAnswersError) as error:
                 await self._bear(error)
                 continue
@@ -311,7 +311,7 @@ class Following:
         self._tally = tally
         self._one = msgspec.json.Decoder(Listed).decode
         self._page = msgspec.json.Decoder(Page).decode
-        self._idle: list[Caller] = []
+        self._idle: list[LoadClient] = []
         self._sampled: dict[str, asyncio.Task[None]] = {}
         self._tokens = float(SAMPLES_MAX)
         self._refilled = time.monotonic()
@@ -327,16 +327,16 @@ class Following:
 
     async def run(self) -> None:
         """Find what has become final, again and again, at a bounded share of the time."""
-        caller = Caller(self._endpoint)
+        client = LoadClient(self._endpoint)
         try:
             while True:
                 began = time.monotonic()
                 if len(self._tally.unfinished) > len(self._sampled):
-                    await self._sweep(caller)
+                    await self._sweep(client)
                 spent_s = time.monotonic() - began
                 await asyncio.sleep(max(SWEEP_EVERY_S, REST_SHARE * spent_s))
         finally:
-            caller.close()
+            client.close()
             self._cancel()
 
     async def learn_outcomes(self) -> None:
@@ -344,25 +344,25 @@ class Following:
         tally = self._tally
         if not tally.orders:
             return
-        caller = Caller(self._endpoint)
+        client = LoadClient(self._endpoint)
         try:
-            async for order in self._list(caller, FAILED, min(tally.orders)):
+            async for order in self._list(client, FAILED, min(tally.orders)):
                 if order.id in tally.orders:
                     tally.finish(order.id)
                     tally.learn(order.id, order.status, order.reason, order.refund)
         finally:
-            caller.close()
+            client.close()
         for order_id, followed in tally.orders.items():
             if followed.status is None and order_id not in tally.unfinished:
                 followed.status = COMPLETED
 
     async def _wait_for(self, order_id: str, started: float) -> None:
-        caller = self._idle.pop() if self._idle else Caller(self._endpoint)
+        client = self._idle.pop() if self._idle else LoadClient(self._endpoint)
         request = self._endpoint.get(f"/orders/{order_id}?wait={HELD_S:g}")
         try:
             while order_id in self._tally.unfinished:
                 try:
-                    reply = await caller.ask(request, TIMEOUT_S)
+                    reply = await client.ask(request, TIMEOUT_S)
                 except (LostError, NothingAnswersError):
                     await asyncio.sleep(SWEEP_PAUSE_S)
                     continue
@@ -376,9 +376,9 @@ class Following:
                     self._tally.learn(order_id, order.status, order.reason, order.refund)
         finally:
             del self._sampled[order_id]
-            self._idle.append(caller)
+            self._idle.append(client)
 
-    async def _sweep(self, caller: Caller) -> None:
+    async def _sweep(self, client: LoadClient) -> None:
         """Orders only move forward, so the lists are read in that order: nothing can slip between them."""
         known = {order_id for order_id in self._tally.unfinished if order_id not in self._sampled}
         if not known:
@@ -386,19 +386,19 @@ class Following:
         oldest = min(known)
         try:
             for status in ("PENDING", "PAID"):
-                async for order in self._list(caller, status, oldest):
+                async for order in self._list(client, status, oldest):
                     known.discard(order.id)
         except (LostError, NothingAnswersError):
             return
         for order_id in known:
             self._tally.finish(order_id)
 
-    async def _list(self, caller: Caller, status: str, oldest: str) -> AsyncIterator[Listed]:
+    async def _list(self, client: LoadClient, status: str, oldest: str) -> AsyncIterator[Listed]:
         """Orders of a status, newest first, down to the id `oldest`. Raises LostError, NothingAnswersError."""
         cursor = ""
         while True:
             path = f"/orders?status={status}&limit={PAGE}{cursor}"
-            reply = await caller.ask(self._endpoint.get(path), TIMEOUT_S)
+            reply = await client.ask(self._endpoint.get(path), TIMEOUT_S)
             if reply.status != 200:
                 raise LostError(f"the list was answered with {reply.status}")
             page = self._page(reply.body)
@@ -413,8 +413,8 @@ class Following:
     def _cancel(self) -> None:
         for task in list(self._sampled.values()):
             task.cancel()
-        for caller in self._idle:
-            caller.close()
+        for client in self._idle:
+            client.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

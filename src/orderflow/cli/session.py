@@ -7,6 +7,7 @@ service, side by side; one that does not answer is told, the others are still sh
 from __future__ import annotations
 
 import functools
+import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -116,18 +117,47 @@ take_over_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs: JSON on standard output.")
 
 
+secrets_pipe_option = click.option(
+    "--secrets-pipe",
+    is_flag=True,
+    help="Standard input begins with a line of JSON, an object of secret settings: for supervisors.",
+)
+
+
 def load_settings(
-    home: Path | None = None, overrides: Mapping[str, object] | None = None, *, remember: bool = True
+    home: Path | None = None,
+    overrides: Mapping[str, object] | None = None,
+    *,
+    remember: bool = True,
+    secrets_pipe: bool = False,
 ) -> Settings:
     """Of a home that exists, or of none. Raises SettingsError, also when a home is named that is none."""
-    settings = Settings.load(environ=os.environ, home=home, overrides=overrides, remember=remember)
+    piped = _piped() if secrets_pipe else {}
+    settings = Settings.load(environ=os.environ, home=home, overrides=overrides, remember=remember, piped=piped)
     _require_home(settings)
     return settings
 
 
-def load_settings_for_up(home: Path | None, overrides: Mapping[str, object]) -> Settings:
+def load_settings_for_up(
+    home: Path | None, overrides: Mapping[str, object], *, secrets_pipe: bool = False
+) -> Settings:
     """`up` makes a home where there is none, and may move one to another transport. Raises SettingsError."""
-    return Settings.load(environ=os.environ, home=home, overrides=overrides, remember=False)
+    piped = _piped() if secrets_pipe else {}
+    return Settings.load(environ=os.environ, home=home, overrides=overrides, remember=False, piped=piped)
+
+
+def _piped() -> dict[str, object]:
+    """The first line of standard input, and nothing beyond it. Raises SettingsError."""
+    line = b""
+    while not line.endswith(b"\n") and (more := os.read(0, 1)):
+        line += more
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise SettingsError("standard input does not begin with a line of JSON, an object of secret settings")
+    return found
 
 
 def _require_home(settings: Settings) -> None:

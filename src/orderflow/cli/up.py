@@ -19,6 +19,7 @@ from orderflow.cli.session import (
     json_option,
     load_settings,
     load_settings_for_up,
+    secrets_pipe_option,
     session_options,
     take_over_option,
 )
@@ -76,6 +77,7 @@ Exit codes: 0 stopped in order; 1 something is in the way; 2 wrong usage or sett
 @game_day_option
 @take_over_option
 @click.option("--in-background", is_flag=True, hidden=True, help="It is what --detach has started: lines have times.")
+@click.option("--secrets-pipe", is_flag=True, hidden=True)
 def up(
     detach: bool,
     kafka: bool,
@@ -87,6 +89,7 @@ def up(
     game_day: bool | None,
     take_over_topics: bool,
     in_background: bool,
+    secrets_pipe: bool,
     **ports: int | None,
 ) -> int:
     """Start everything on this machine, and keep it running.
@@ -104,7 +107,7 @@ def up(
         raise click.UsageError("--kafka starts a broker, --kafka-bootstrap uses one that exists: give one of them")
     transport = "kafka" if kafka or kafka_bootstrap is not None else None
     given = {"database_url": database_url, "game_day": game_day, "kafka_bootstrap": kafka_bootstrap}
-    settings = load_settings_for_up(home, {**ports, **given, "transport": transport})
+    settings = load_settings_for_up(home, {**ports, **given, "transport": transport}, secrets_pipe=secrets_pipe)
     options = UpOptions(own_broker=kafka, drain=drain, take_over=take_over_topics, processes=dict(processes))
     with reporter.for_output(timed=in_background) as output:
         if detach:
@@ -183,8 +186,11 @@ Exit codes: 0 stopped in order; 1 failed, or the port is taken; 2 wrong usage or
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 for any free one.")
 @home_option
 @click.option("--control-pipe", is_flag=True, help="Drain when standard input ends: for supervisors.")
+@secrets_pipe_option
 @game_day_option
-def run(name: str, port: int | None, home: Path | None, control_pipe: bool, game_day: bool | None) -> int:
+def run(
+    name: str, port: int | None, home: Path | None, control_pipe: bool, secrets_pipe: bool, game_day: bool | None
+) -> int:
     """Run one service alone, for deployment.
 
     Database and log are those of the settings; where `orderflow up` runs on this home, its own. What carries the
@@ -194,7 +200,7 @@ def run(name: str, port: int | None, home: Path | None, control_pipe: bool, game
     from orderflow.registry import service_of
     from orderflow.runtime.process import run_process
 
-    settings = attached(load_settings(home, {"game_day": game_day}))
+    settings = attached(load_settings(home, {"game_day": game_day}, secrets_pipe=secrets_pipe))
     return int(run_process(service_of(name), settings, port=port, control_pipe=control_pipe))
 
 

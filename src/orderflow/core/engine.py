@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from orderflow.core.access import Caller
 from orderflow.core.consumer import ConsumerLoop, Dispatcher
 from orderflow.core.crash_points import Point, reached
 from orderflow.core.decisions import Policy, log_entry
@@ -183,12 +184,14 @@ class Engine:
             self._run(f"consumer {loop.consumer}", loop.run)
         self._forever(self._retry_loop("progress"), self._progress.step)
 
-    async def submit(self, command: Command, *, traceparent: str | None = None, act: Act | None = None) -> object:
+    async def submit(self, command: Command, by: Caller | Act, *, traceparent: str | None = None) -> object:
         """Carry a command in; returns the decision's answer after the commit.
 
-        With an `act` it is in the operators' log: by the same transaction, or, if it is refused, after that. Raises
-        RefusedError (nothing stored), OverloadedError, DecisionFailedError, StoreUnavailableError.
+        An act is in the operators' log: by the same transaction, or, if it is refused, after that. Raises
+        ForbiddenError, RefusedError (nothing stored), OverloadedError, DecisionFailedError, StoreUnavailableError.
         """
+        act = by if isinstance(by, Act) else None
+        command.PERMISSION.require(by.caller if isinstance(by, Act) else by)
         if self._draining or self._commands_retries.waiting:
             raise StoreUnavailableError(self._commands_retries.problem or "the service is stopping")
         incoming = from_command(command, f"/orderflow/{self.service.name}", traceparent, self._new_id(), act)
@@ -210,7 +213,7 @@ class Engine:
     async def carry_out(self, command: Command, act: Act) -> object:
         """Carry an operator's repair in, with its row in the operators' log by the same transaction.
 
-        Raises ConfirmationNeededError, RefusedError, KeyBusyError, StoreUnavailableError.
+        Raises ForbiddenError, ConfirmationNeededError, RefusedError, KeyBusyError, StoreUnavailableError.
         """
         return await self.recovery.repairs.carry_out(command, act)
 

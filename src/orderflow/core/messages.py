@@ -16,6 +16,8 @@ from uuid import UUID
 
 import msgspec
 
+from orderflow.core.access import OPERATE, Permission
+
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
     """An immutable statement about one key.
@@ -38,9 +40,11 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 class Command(Message, frozen=True, kw_only=True):
     """A wish from outside (HTTP). It is answered, and it may be refused. It is never redelivered.
 
-    `ACTION` is what the operators' log calls it where it is somebody's act; without one it is its type.
+    `PERMISSION` says whose wish it may be: an operator's, unless the type says otherwise. `ACTION` is what the operators'
+    log calls it where it is somebody's act; without one it is its type.
     """
 
+    PERMISSION: ClassVar[Permission] = OPERATE
     ACTION: ClassVar[str] = ""
 
     @property

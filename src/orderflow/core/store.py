@@ -16,6 +16,7 @@ from uuid import UUID
 
 import msgspec
 
+from orderflow.core.access import Caller
 from orderflow.core.failures import FinalError
 from orderflow.core.inbox import EditedEvent, InboxEntry, InboxState, ParkedEvent
 from orderflow.core.service import Fact, Intent, Ref, Row
@@ -85,14 +86,19 @@ class OpenIntent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Act(msgspec.Struct, frozen=True, kw_only=True):
-    """Who acts, and why. `who` is what the operator's tool says; `reason` may be "" where none is asked for.
+    """Who acts, and why; `reason` may be "" where none is asked for.
 
     `confirmed`: the operator was told what the act can do, and said yes.
     """
 
-    who: str
+    caller: Caller
     reason: str = ""
     confirmed: bool = False
+
+    @property
+    def who(self) -> str:
+        """The caller's name, as the operators' log has it."""
+        return self.caller.name
 
 
 class LogEntry(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from orderflow.core.access import Caller, Role
 from orderflow.http.framing import joined
 from orderflow.http.operation import Operation, Reply, Request
 from orderflow.http.problems import ProblemError, reply, to_problem
@@ -232,8 +233,9 @@ class Application:
         if endpoint.parameters is not None or asked.query:
             reader = endpoint.parameters or ParameterReader(endpoint.operation)
             values = reader.read(asked.path_params, asked.query, asked.headers)
+        caller = Caller(str(values.get("x-orderflow-operator", "anonymous")), frozenset(Role))
         trace = accept_traceparent(asked.headers.get(b"traceparent"), self._state.chance)
-        return await endpoint.operation.handler(Request(body, content, values, trace, gone))
+        return await endpoint.operation.handler(Request(body, content, values, trace, caller, gone))
 
     def _nothing_here(self) -> ProblemError:
         if self._starting:

@@ -15,6 +15,8 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 
+from orderflow.core.access import ANONYMOUS, Caller
+
 ORDER_ID = "01a217d2-6f78-7561-a100-7ae1a8650d78"
 CUSTOMER = "customer-42"
 SKU = "SKU-ESPRESSO-CUP"
@@ -301,13 +303,15 @@ class Request(Generic[Body]):
 
     `body` is the decoded body (None where the operation has no `request` type), `content` its bytes,
     `values` holds every declared parameter by name. `traceparent` (W3C Trace Context) is the caller's or
-    a new one; pass it to `engine.submit`. `gone` is done once the client has left: who waits long waits for it too.
+    a new one; pass it to `engine.submit`, and `caller`, who asks. `gone` is done once the client has left: who waits
+    long waits for it too.
     """
 
     body: Body
     content: bytes
     values: Mapping[str, Any]
     traceparent: str
+    caller: Caller = ANONYMOUS
     gone: asyncio.Future[None] | None = None
 
 

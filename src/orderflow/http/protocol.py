@@ -28,15 +28,17 @@ _SPARE_MAX = 64
 class HttpLimits:
     """Bounds of one server. Every state of a connection has its time, in seconds.
 
-    `idle_s`: between two requests. `head_s` and `body_s`: until one is whole, from its first byte on. `answer_s`: for
-    carrying it out. `write_s`: while an answer waits for its reader, who must take `write_rate_min` bytes a second
-    over that time. `linger_s`: for a client that still sends after it was refused, at most `linger_bytes_max`.
+    `handshake_s`: until TLS stands. `idle_s`: between two requests. `head_s` and `body_s`: until one is whole, from
+    its first byte on. `answer_s`: for carrying it out. `write_s`: while an answer waits for its reader, who must take
+    `write_rate_min` bytes a second over that time. `linger_s`: for a client that still sends after it
+    was refused, at most `linger_bytes_max`.
 
     Of the connections beyond `connections_max`, up to `spare` are kept for probes and operators. `backlog` is how
     many the operating system may hold that were not accepted yet.
     """
 
     framing: FramingLimits = field(default_factory=FramingLimits)
+    handshake_s: float = 10.0
     idle_s: float = 75.0
     head_s: float = 10.0
     body_s: float = 10.0

@@ -13,6 +13,7 @@ from email.utils import formatdate
 
 from orderflow.http.application import Application
 from orderflow.http.protocol import Connection, Connections, HttpLimits, Serving
+from orderflow.http.tls import Certificates, TlsListener
 
 _TICK_S = 1.0
 _TICKS_A_LIMIT = 4
@@ -53,19 +54,35 @@ def _sentence(host: str, port: int, error: OSError) -> str:
 
 
 class HttpServer:
-    """Serves on a socket, until `stop`, what `application` gives at the moment of each request."""
+    """Serves on a socket, until `stop`, what `application` gives at the moment of each request.
+
+    With `certificates` by TLS only.
+    """
 
     def __init__(
-        self, application: Callable[[], Application], listener: socket.socket, limits: HttpLimits | None = None
+        self,
+        application: Callable[[], Application],
+        listener: socket.socket,
+        limits: HttpLimits | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
         limits = limits or HttpLimits()
         self._listener = listener
+        self._certificates = certificates
         self._serving = Serving(
             application=application, limits=limits, connections=Connections(limits), now=time.monotonic
         )
-        shortest = min(limits.idle_s, limits.head_s, limits.body_s, limits.answer_s, limits.write_s, limits.linger_s)
+        shortest = min(
+            limits.handshake_s,
+            limits.idle_s,
+            limits.head_s,
+            limits.body_s,
+            limits.answer_s,
+            limits.write_s,
+            limits.linger_s,
+        )
         self._tick_s = min(_TICK_S, shortest / _TICKS_A_LIMIT)
-        self._server: asyncio.Server | None = None
+        self._server: asyncio.Server | TlsListener | None = None
         self._starting: asyncio.Task[None] | None = None
         self._ticking: asyncio.Task[None] | None = None
 
@@ -103,6 +120,9 @@ class HttpServer:
                 await self._ticking
 
     async def _accept(self) -> None:
+        if self._certificates is not None:
+            self._server = TlsListener(self._serving, self._listener, self._certificates)
+            return
         self._server = await asyncio.get_running_loop().create_server(
             lambda: Connection(self._serving), sock=self._listener, backlog=self._serving.limits.backlog
         )
@@ -110,6 +130,8 @@ class HttpServer:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(self._tick_s)
+            if self._certificates is not None:
+                self._certificates.refresh()
             self._date()
             self._serving.connections.expire(self._serving.now())
 

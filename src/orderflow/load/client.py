@@ -90,7 +90,7 @@ class Endpoint:
         )
 
 
-class Caller:
+class LoadClient:
     """One connection to an endpoint, made when it is needed and again after it broke."""
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -122,25 +122,25 @@ class Caller:
 
 
 class Pool:
-    """Callers of one endpoint, as many as there are requests at a time; the last one that was used goes first.
+    """Clients of one endpoint, as many as there are requests at a time; the last one that was used goes first.
 
     A library's pool looks through all its connections at each request; while a service is away, there are thousands.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        self._idle: list[Caller] = []
+        self._idle: list[LoadClient] = []
 
     async def ask(self, request: bytes, timeout_s: float) -> Reply:
         """Raises NothingAnswersError, LostError."""
-        caller = self._idle.pop() if self._idle else Caller(self._endpoint)
-        reply = await caller.ask(request, timeout_s)
-        self._idle.append(caller)
+        client = self._idle.pop() if self._idle else LoadClient(self._endpoint)
+        reply = await client.ask(request, timeout_s)
+        self._idle.append(client)
         return reply
 
     def close(self) -> None:
-        for caller in self._idle:
-            caller.close()
+        for client in self._idle:
+            client.close()
 
 
 class _Connection(asyncio.Protocol):

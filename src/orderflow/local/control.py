@@ -17,9 +17,9 @@ from orderflow.local import state
 from orderflow.local.errors import LocalError
 from orderflow.local.home import HARMLESS, Home
 from orderflow.local.postgres import clear_leftovers
-from orderflow.local.processes import end_marked
+from orderflow.local.processes import end_marked, hand_over
 from orderflow.local.reporter import Reporter, tell_ready
-from orderflow.local.state import settings_environment
+from orderflow.local.state import settings_environment, settings_secrets
 from orderflow.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,14 +40,15 @@ def start_detached(settings: Settings, options: UpOptions, reporter: Reporter) -
     with log.open("ab") as output:
         begin = output.tell()
         process = subprocess.Popen(  # noqa: S603 - the command is ours
-            [sys.executable, "-m", "orderflow", "up", "--in-background", *_arguments(options)],
-            stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", "orderflow", "up", "--in-background", "--secrets-pipe", *_arguments(options)],
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
             env=settings_environment(settings, os.environ),
             start_new_session=True,
             creationflags=DETACHED_PROCESS if sys.platform == "win32" else 0,
         )
+    hand_over(process, settings_secrets(settings), ends=True)
     reporter.step(f"Starting in the background, as process {process.pid}")
     _wait_until_ready(home, process, log, begin, reporter)
 

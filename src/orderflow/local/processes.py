@@ -21,7 +21,7 @@ from typing import ClassVar, Final
 import psutil
 
 from orderflow.local.errors import LocalError
-from orderflow.local.state import ProcessMark
+from orderflow.local.state import PREFIX, ProcessMark
 
 TERM_TIMEOUT_S = 10.0
 LOOK_EVERY_S = 0.02
@@ -141,6 +141,16 @@ def spawn(
             )
     except OSError as error:
         raise LocalError(f"cannot start {command[0]}: {error.strerror or error}") from error
+
+
+def hand_over(process: subprocess.Popen[bytes], content: bytes, *, ends: bool = False) -> None:
+    """Write to its standard input, which `ends` there or stays open. A process that has ended already hears nothing: whoever watches it tells why."""
+    assert process.stdin is not None
+    with contextlib.suppress(OSError):
+        process.stdin.write(content)
+        process.stdin.flush()
+        if ends:
+            process.stdin.close()
 
 
 class Server(ABC):
@@ -270,8 +280,8 @@ def tail(path: Path, limit: int = 4000) -> str:
 
 
 def clean_environment(prefixes: tuple[str, ...]) -> dict[str, str]:
-    """Our environment without variables that would steer the child, in plain English messages."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
+    """Our environment without variables that would steer the child, or tell it our secrets; in plain English."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith((*prefixes, PREFIX))}
     return {**kept, "LC_ALL": "C", "LANGUAGE": "C"}
 
 

@@ -9,7 +9,10 @@ from orderflow.core.postgres_log import log_migrations
 from orderflow.core.service import Service
 from orderflow.registry import service_names, service_of
 from orderflow.services.bank.postgres import bank_migrations
-from orderflow.settings import Settings
+from orderflow.settings import Secret, Settings
+from orderflow.settings.readers import HIDDEN
+
+NEEDED_BY_ALL = frozenset({"alert_url", "alert_secret", "kafka_ssl_key_password"})
 
 
 def databases() -> tuple[str, ...]:
@@ -39,3 +42,22 @@ def plans(settings: Settings) -> Mapping[str, tuple[str, Sequence[MigrationSeque
 def on_common_server(settings: Settings) -> list[str]:
     """The databases that have no URL of their own and so stand on the server of `database_url`."""
     return [name for name in databases() if settings.database_of(name) is None]
+
+
+def alone(settings: Settings, name: str) -> Settings:
+    """What the process of one service is told: of passwords, those alone that it needs."""
+    needed = [name]
+    if settings.transport == "postgres":
+        needed.append("log")
+    if service_of(name).gateway is not None:
+        needed.append("bank")
+    has_server = settings.database_url is not None
+    databases = {
+        f"{each}_database_url": Secret(settings.service_database_url(each))
+        for each in needed
+        if has_server or settings.database_of(each) is not None
+    }
+    username, password = settings.kafka_user(name)
+    kafka = {"kafka_username": username, "kafka_password": None if password is None else Secret(password, HIDDEN)}
+    others = dict.fromkeys(settings.secrets().keys() - NEEDED_BY_ALL)
+    return settings.replaced(**{**others, f"{name}_kafka_username": None, **databases, **kafka})

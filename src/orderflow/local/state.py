@@ -190,7 +190,10 @@ def broker_port(settings: Settings) -> int:
 
 
 def settings_environment(settings: Settings, environ: Mapping[str, str], **others: object) -> dict[str, str]:
-    """`environ` with the settings that were given or changed, said outright; `others` win."""
+    """`environ` with the settings that were given or changed, said outright; `others` win.
+
+    Without those that are secret, which `settings_secrets` has: what stands in an environment, others can read.
+    """
     inherited = {key: value for key, value in environ.items() if not key.startswith(PREFIX)}
     defaults = {field.name: field.default for field in dataclasses.fields(Settings)}
     values = {entry: getattr(settings, entry) for entry in Settings.meanings() if entry in defaults}
@@ -199,14 +202,18 @@ def settings_environment(settings: Settings, environ: Mapping[str, str], **other
         for entry, value in values.items()
         if value is not None and (value != defaults[entry] or settings.sources.get(entry, "default") != "default")
     }
-    of_services = {entry: value for entry, value in settings.services.items() if value is not None}
-    every = {**of_services, **said, **others}
-    return {**inherited, **{PREFIX + key.upper(): _text(value) for key, value in every.items()}}
+    every = {**settings.services, **said, **others}
+    told = {entry: value for entry, value in every.items() if value is not None and not isinstance(value, Secret)}
+    return {**inherited, **{PREFIX + key.upper(): _text(value) for key, value in told.items()}}
+
+
+def settings_secrets(settings: Settings) -> bytes:
+    """The secret settings, as a line for the standard input of a command with --secrets-pipe."""
+    line = json.dumps({name: secret.reveal() for name, secret in settings.secrets().items()})
+    return line.encode() + b"\n"
 
 
 def _text(value: object) -> str:
-    if isinstance(value, Secret):
-        return value.reveal()
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)

@@ -20,9 +20,10 @@ import psutil
 from orderflow.core import crash_points
 from orderflow.local.errors import LocalError
 from orderflow.local.home import Home
-from orderflow.local.processes import Server, require_free, tail
+from orderflow.local.processes import Server, hand_over, require_free, tail
 from orderflow.local.reporter import Reporter
-from orderflow.local.state import Down, ProcessMark, Running, settings_environment
+from orderflow.local.services import alone
+from orderflow.local.state import Down, ProcessMark, Running, settings_environment, settings_secrets
 from orderflow.registry import service_names
 from orderflow.settings import Settings
 
@@ -264,11 +265,15 @@ class ServerUnit:
 
 @dataclass(frozen=True, slots=True)
 class ServiceCommand:
-    """How a service is started. Each restart takes the same environment; `stderr` gets what is not logged."""
+    """How a service is started. Each restart takes the same environment; `stderr` gets what is not logged.
+
+    `secrets` are what its standard input begins with.
+    """
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
+    secrets: bytes = field(repr=False)
     host: str
     stderr: Path
 
@@ -338,7 +343,7 @@ class ServiceUnit:
     def _spawn(self) -> subprocess.Popen[bytes]:
         try:
             with self._command.stderr.open("ab") as stderr:
-                return subprocess.Popen(  # noqa: S603 - commands are ours
+                process = subprocess.Popen(  # noqa: S603 - commands are ours
                     list(self._command.command),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
@@ -349,6 +354,8 @@ class ServiceUnit:
                 )
         except OSError as error:
             raise LocalError(f"cannot start {self.name}: {error.strerror or error}") from error
+        hand_over(process, self._command.secrets)
+        return process
 
     def _end_input(self) -> None:
         """A process that runs drains then; of one that has ended it is what is left open."""
@@ -413,7 +420,7 @@ class UpOptions:
 
 def service_command(name: str) -> Sequence[str]:
     """Shown by ps as `orderflow run NAME`."""
-    return [sys.executable, "-m", "orderflow", "run", name, "--control-pipe"]
+    return [sys.executable, "-m", "orderflow", "run", name, "--secrets-pipe", "--control-pipe"]
 
 
 class Fleet:
@@ -441,8 +448,12 @@ class Fleet:
 
     def _unit(self, settings: Settings, home: Home, label: str, name: str, port: int) -> ServiceUnit:
         log_file = home.logs / f"{label}.log"
-        environment = settings_environment(settings, os.environ, **{f"{name}_port": port, "log_file": log_file})
-        command = ServiceCommand(label, self._command(name), environment, settings.host, _stderr(home, label))
+        told = alone(settings, name)
+        environment = settings_environment(told, os.environ, **{f"{name}_port": port, "log_file": log_file})
+        secrets = settings_secrets(told)
+        command = ServiceCommand(
+            label, self._command(name), environment, secrets, settings.host, _stderr(home, label)
+        )
         return ServiceUnit(command, drain_timeout_s=settings.drain_timeout_s)
 
 

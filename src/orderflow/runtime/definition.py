@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from orderflow.core.access import Caller
 from orderflow.core.messages import Command
 from orderflow.core.operations.port import OperatedStore
 from orderflow.core.store import Act
@@ -32,17 +33,18 @@ class Database(Protocol):
 class Commands(Protocol):
     """The way in for commands: what a service needs of the engine."""
 
-    async def submit(self, command: Command, *, traceparent: str | None = None, act: Act | None = None) -> Any:
-        """Return the decision's answer once it is committed, by the same transaction with an `act`'s row in the log.
+    async def submit(self, command: Command, by: Caller | Act, *, traceparent: str | None = None) -> Any:
+        """Return the decision's answer once it is committed, by the same transaction with an act's row in the log.
 
-        Raises RefusedError, OverloadedError, StoreUnavailableError, DecisionFailedError.
+        Raises ForbiddenError (the command's PERMISSION), RefusedError, OverloadedError, StoreUnavailableError,
+        DecisionFailedError.
         """
         ...
 
     async def carry_out(self, command: Command, act: Act) -> Any:
         """The same for an operator's repair, with its row in the operators' log by the same transaction.
 
-        Raises ConfirmationNeededError, RefusedError, KeyBusyError, StoreUnavailableError.
+        Raises ForbiddenError, ConfirmationNeededError, RefusedError, KeyBusyError, StoreUnavailableError.
         """
         ...
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
 from orderflow.registry import default_port, service_names
 from orderflow.settings import readers
-from orderflow.settings.readers import Secret, SettingsError, database_of
+from orderflow.settings.readers import Secret, SettingsError, database_of, with_password
 from orderflow.settings.sources import REMEMBERED, TRANSPORTS, collect
 
 __all__ = ["REMEMBERED", "Secret", "Settings", "SettingsError"]
@@ -31,10 +31,12 @@ _HEADINGS: Mapping[str, str] = MappingProxyType(
         "transport": "Event log",
         "database_url": "Databases",
         "host": "Addresses",
+        "tokens_file": "Who may do what",
         "partitions": "Topics",
         "batch_max": "Handling events",
         "outbox_keep_hours": "Outbox",
         "gateway_timeout_ms": "Bank",
+        "http_token_rate_max": "Limits of requests",
         "idempotency_keep_hours": "Requests, and stopping",
         "log_format": "Logs",
         "alert_url": "Alerts",
@@ -45,10 +47,22 @@ _HEADINGS: Mapping[str, str] = MappingProxyType(
 
 _PORT_OF = _Entry(_PORT, "port that the service listens on")
 _URL_OF = _Entry(readers.http_url(), "where the command line reaches the service, if not at host and port")
+_OPS_PORT_OF = _Entry(_PORT, "port of its operators' endpoints: 100 above the service's port, if nobody says another")
+_OPS_URL_OF = _Entry(
+    readers.http_url(), "where the command line reaches its operators' endpoints, if not at ops_host and ops_port"
+)
+OPS_PORT_ABOVE = 100
 _DATABASE_OF = _Entry(
     readers.postgres_url("a URL such as postgresql://user:password@host:5432/database"),
     "URL of this one database; wins over database_url",
 )
+_DATABASE_PASSWORD_OF = _Entry(
+    readers.password(), "password of the owner of this one database; without it that of database_url"
+)
+_KAFKA_USERNAME = _Entry(readers.text("a name"), "our name at Kafka (with OAUTHBEARER the client id)")
+_KAFKA_PASSWORD = _Entry(readers.password(), "the password of that name (with OAUTHBEARER the client secret)")
+_KAFKA_USERNAME_OF = _Entry(readers.text("a name"), "the service's own name at Kafka; without it kafka_username")
+_KAFKA_PASSWORD_OF = _Entry(readers.password(), "its password; without it kafka_password")
 _Database = Annotated[Secret | None, _DATABASE_OF]
 
 
@@ -56,8 +70,8 @@ _Database = Annotated[Secret | None, _DATABASE_OF]
 class Settings:
     """Effective settings. Durations carry their unit in the name; ports of 0 mean any free port.
 
-    Each service has `<name>_database_url`, `<name>_port` and `<name>_url` beside these. `services` has those
-    that somebody gave; `replaced` changes either kind.
+    Each service has `<name>_database_url`, `<name>_port`, `<name>_url`, `<name>_ops_port` and `<name>_ops_url` beside
+    these. `services` has those that somebody gave; `replaced` changes either kind.
     """
 
     home: Annotated[Path, _Entry(readers.path("a folder"), "folder of data, logs and orderflow.toml")]
@@ -65,6 +79,31 @@ class Settings:
         Literal["postgres", "kafka"], _Entry(readers.choice(*TRANSPORTS), "what carries the events")
     ] = "postgres"
     kafka_bootstrap: Annotated[str, _Entry(readers.addresses(), "Kafka's address")] = "127.0.0.1:9092"
+    kafka_security_protocol: Annotated[
+        Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"],
+        _Entry(readers.choice("plaintext", "ssl", "sasl_plaintext", "sasl_ssl"), "how Kafka is talked to"),
+    ] = "plaintext"
+    kafka_sasl_mechanism: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None,
+        _Entry(
+            readers.choice("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"),
+            "how we prove to Kafka who we are, where the protocol is a sasl one",
+        ),
+    ] = None
+    kafka_username: Annotated[str | None, _KAFKA_USERNAME] = None
+    kafka_password: Annotated[Secret | None, _KAFKA_PASSWORD] = None
+    kafka_ssl_ca_file: Annotated[
+        Path | None,
+        _Entry(readers.path("a file"), "authorities that vouch for Kafka (PEM); without it those of the system"),
+    ] = None
+    kafka_ssl_certificate_file: Annotated[
+        Path | None, _Entry(readers.path("a file"), "certificate that we show to Kafka (PEM)")
+    ] = None
+    kafka_ssl_key_file: Annotated[Path | None, _Entry(readers.path("a file"), "its key (PEM)")] = None
+    kafka_ssl_key_password: Annotated[Secret | None, _Entry(readers.password(), "the password of that key")] = None
+    kafka_options_file: Annotated[
+        Path | None, _Entry(readers.path("a file"), "further options of librdkafka, a line name=value each")
+    ] = None
     topic_prefix: Annotated[
         str, _Entry(readers.name_prefix(), "what this installation's topics are called before their names")
     ] = ""
@@ -78,13 +117,82 @@ class Settings:
             "an existing PostgreSQL server; without it an embedded one is started",
         ),
     ] = None
+    database_password: Annotated[
+        Secret | None, _Entry(readers.password(), "the password of database_url, where that has none")
+    ] = None
     log_database_url: _Database = None
     bank_database_url: _Database = None
+    log_database_password: Annotated[Secret | None, _DATABASE_PASSWORD_OF] = None
+    bank_database_password: Annotated[Secret | None, _DATABASE_PASSWORD_OF] = None
     postgres_port: Annotated[
         int | None,
         _Entry(readers.whole(1, 65535), "port of the embedded PostgreSQL; without it a socket or any free port"),
     ] = None
     host: Annotated[str, _Entry(readers.text("an address"), "address that the services listen on")] = "127.0.0.1"
+    ops_host: Annotated[
+        str, _Entry(readers.text("an address"), "address of the operators' endpoints: health, metrics, /ops")
+    ] = "127.0.0.1"
+    tls_certificate_file: Annotated[
+        Path | None,
+        _Entry(
+            readers.path("a file"), "certificate of the services, with its chain (PEM); read again when it changes"
+        ),
+    ] = None
+    tls_key_file: Annotated[Path | None, _Entry(readers.path("a file"), "its key (PEM)")] = None
+    tls_client_ca_file: Annotated[
+        Path | None,
+        _Entry(
+            readers.path("a file"),
+            "authorities (PEM): who comes to the operators' endpoints needs a certificate of one",
+        ),
+    ] = None
+    tls_ca_file: Annotated[
+        Path | None,
+        _Entry(
+            readers.path("a file"),
+            "authorities that vouch for the services to the command line (PEM); without it those of the system",
+        ),
+    ] = None
+    tls_client_certificate_file: Annotated[
+        Path | None, _Entry(readers.path("a file"), "certificate that the command line shows to the services (PEM)")
+    ] = None
+    tls_client_key_file: Annotated[Path | None, _Entry(readers.path("a file"), "its key (PEM)")] = None
+    allowed_hosts: Annotated[
+        str,
+        _Entry(readers.host_names(), "names by which clients may call the services, beside this machine's own"),
+    ] = ""
+    tokens_file: Annotated[
+        Path | None, _Entry(readers.path("a file"), "file of the tokens; without it tokens.json in the home")
+    ] = None
+    token: Annotated[
+        Secret | None,
+        _Entry(readers.bearer(), "token that the command line shows; without it the home's own"),
+    ] = None
+    anonymous: Annotated[
+        bool, _Entry(readers.switch(), "on loopback, let who has no token read, and place orders")
+    ] = True
+    insecure: Annotated[
+        bool, _Entry(readers.switch(), "beyond loopback, do without tokens and TLS; not for production")
+    ] = False
+    two_person: Annotated[
+        bool, _Entry(readers.switch(), "what needs an approver is proposed by one person and approved by another")
+    ] = False
+    oidc_issuer: Annotated[
+        str | None, _Entry(readers.http_url(), "OpenID provider whose tokens count too; without it only our own do")
+    ] = None
+    oidc_audience: Annotated[
+        str | None, _Entry(readers.text("a name"), "what a token of the provider must be meant for")
+    ] = None
+    oidc_jwks: Annotated[
+        str | None,
+        _Entry(readers.text("a file or an https URL"), "the provider's keys; without it what the issuer publishes"),
+    ] = None
+    oidc_role_claim: Annotated[
+        str, _Entry(readers.text("a claim such as roles or realm_access.roles"), "claim that names the roles")
+    ] = "roles"
+    oidc_shop_claim: Annotated[
+        str, _Entry(readers.text("a claim"), "claim that names the shop of who has the role shop")
+    ] = "shop"
     partitions: Annotated[int, _Entry(readers.whole(1, 1024), "partitions of a new topic")] = 6
     topic_retention_hours: Annotated[int, _Entry(_HOURS, "how long a topic keeps its records")] = 168
     replication_factor: Annotated[int, _Entry(readers.whole(1, 15), "copies of a new Kafka topic")] = 1
@@ -111,6 +219,30 @@ class Settings:
     intent_lease_ms: Annotated[
         int, _Entry(readers.whole(100, 3_600_000), "how long one process alone may ask an intent")
     ] = 8_000
+    http_token_rate_max: Annotated[
+        int | None,
+        _Entry(
+            readers.whole(1, 1_000_000), "requests a second of one token; without it 1000, on loopback any number"
+        ),
+    ] = None
+    http_address_rate_max: Annotated[
+        int | None,
+        _Entry(
+            readers.whole(1, 1_000_000), "requests a second from one address; without it 1000, on loopback any number"
+        ),
+    ] = None
+    http_connections_max: Annotated[
+        int, _Entry(readers.whole(8, 1_000_000), "with more connections to a service, new requests get a 503")
+    ] = 10_000
+    http_waiting_max: Annotated[
+        int, _Entry(readers.whole(0, 1_000_000), "with more requests that wait for an order, new ones get a 503")
+    ] = 5_000
+    http_head_max_kb: Annotated[int, _Entry(readers.whole(1, 1024), "largest head of a request; more gets a 431")] = (
+        64
+    )
+    http_body_max_kb: Annotated[
+        int, _Entry(readers.whole(1, 102_400), "largest body of a request; more gets a 413")
+    ] = 64
     idempotency_keep_hours: Annotated[int, _Entry(_HOURS, "how long an Idempotency-Key counts")] = 24
     unfinished_orders_max: Annotated[
         int, _Entry(readers.whole(1, 100_000_000), "with more unfinished orders, new ones get a 503")
@@ -118,12 +250,6 @@ class Settings:
     command_queue_max: Annotated[
         int, _Entry(readers.whole(1, 1_000_000), "with more waiting commands, new ones get a 503")
     ] = 4096
-    http_connections_max: Annotated[
-        int, _Entry(readers.whole(8, 1_000_000), "with more connections to a service, new requests get a 503")
-    ] = 10_000
-    http_waiting_max: Annotated[
-        int, _Entry(readers.whole(0, 1_000_000), "with more requests that wait for an order, new ones get a 503")
-    ] = 5_000
     drain_timeout_s: Annotated[int, _Entry(readers.whole(1, 3600), "longest time for a clean stop")] = 10
     log_format: Annotated[
         Literal["auto", "json", "text"],
@@ -161,8 +287,10 @@ class Settings:
         home: Path | None = None,
         overrides: Mapping[str, object] | None = None,
         remember: bool = True,
+        piped: Mapping[str, object] | None = None,
     ) -> Settings:
-        """Command line over environment over `orderflow.toml` in `home` over what the home runs on over default.
+        """Standard input (`piped`) over command line over environment over `orderflow.toml` in `home` over what the
+        home runs on over default.
 
         In `overrides` None means not given. Without `remember`, what the home runs on does not count: for who
         decides about that. Raises SettingsError: a name that is unknown, a value that does not fit, a file that
@@ -171,7 +299,7 @@ class Settings:
         entries = _entries()
         given = {**({"home": home} if home is not None else {}), **(overrides or {})}
         known = {name: entry.reader for name, entry in entries.items()}
-        found = collect(known, environ, given, Path(".orderflow").absolute(), remember=remember)
+        found = collect(known, environ, given, Path(".orderflow").absolute(), remember=remember, piped=piped or {})
         declared = {each.name for each in fields(cls)}
         services = {name: item.value for name, item in found.items() if name not in declared}
         origin = {name: found[name].source if name in found else "default" for name in (*entries, *services)}
@@ -208,6 +336,11 @@ class Settings:
             for name, value in values.items()
         }
 
+    def secrets(self) -> dict[str, Secret]:
+        """Every secret that there is."""
+        values = {name: self._value(name) for name in (*self.meanings(), *self.services)}
+        return {name: value for name, value in values.items() if isinstance(value, Secret)}
+
     @property
     def embedded(self) -> bool:
         """Whether no database is given at all, so that a server has to be started."""
@@ -225,15 +358,29 @@ class Settings:
         On the server of `database_url` it is the database `orderflow_<name>` and the role of the same name,
         with the password given there. Raises SettingsError when neither setting is there.
         """
-        given = self.database_of(name)
+        given, own = self.database_of(name), self._value(f"{name}_database_password")
         if given is not None:
-            return given.reveal()
+            return with_password(given.reveal(), own)
         if self.database_url is None:
             ours = name in (*service_names(), "log", "bank")
             started = ", or use `orderflow up`, which starts a server" if ours else ""
             setting = f"ORDERFLOW_{name.upper()}_DATABASE_URL"
             raise SettingsError(f"no database for {name}: set {setting} or ORDERFLOW_DATABASE_URL{started}")
-        return database_of(self.database_url.reveal(), f"orderflow_{name}")
+        return with_password(database_of(self.server_url() or "", f"orderflow_{name}"), own, instead=True)
+
+    def server_url(self) -> str | None:
+        """`database_url`, with its password."""
+        return self.database_url and with_password(self.database_url.reveal(), self.database_password)
+
+    def kafka_user(self, service: str | None) -> tuple[str | None, str | None]:
+        """Name and password at Kafka of a service, where it has its own, or of all."""
+        own_name, own_password = (None, None) if service is None else self.kafka_user_of(service)
+        password = own_password or self.kafka_password
+        return own_name or self.kafka_username, None if password is None else password.reveal()
+
+    def kafka_user_of(self, service: str) -> tuple[str | None, Secret | None]:
+        """What was given for a service alone."""
+        return self._value(f"{service}_kafka_username"), self._value(f"{service}_kafka_password")
 
     def alert_key(self) -> bytes | None:
         """The key of `alert_secret`."""
@@ -248,22 +395,53 @@ class Settings:
         port: int = self._value(f"{name}_port")
         return port
 
+    def service_ops_port(self, name: str) -> int:
+        """Of the operators' endpoints: its own setting, else above the service's port; any, where that is any."""
+        port: int = self._value(f"{name}_ops_port")
+        return port
+
     def given_url(self, name: str) -> str | None:
         """Where somebody says that a service is reached."""
         found: str | None = self._value(f"{name}_url")
         return found
 
+    def given_ops_url(self, name: str) -> str | None:
+        """Where somebody says that a service's operators' endpoints are reached."""
+        found: str | None = self._value(f"{name}_ops_url")
+        return found
+
     def service_url(self, name: str) -> str:
         """Where a service is reached: its own setting, else host and port."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return self.given_url(name) or f"http://{host}:{self.service_port(name)}"
+        return self.given_url(name) or _url(self.host, self.service_port(name))
+
+    def service_ops_url(self, name: str) -> str:
+        """Where its operators' endpoints are reached: its own setting, else ops_host and port."""
+        return self.given_ops_url(name) or _url(self.ops_host, self.service_ops_port(name))
+
+    @property
+    def tokens_path(self) -> Path:
+        """Where the tokens are kept."""
+        return self.tokens_file or self.home / "tokens.json"
+
+    def allowed_names(self) -> tuple[str, ...]:
+        """The names of `allowed_hosts`."""
+        return tuple(each for each in self.allowed_hosts.split(",") if each)
 
     def _value(self, name: str) -> Any:
         """Of any setting; of a service's that nobody gave the default."""
-        if name not in self.__dataclass_fields__:
-            default = default_port(name.removesuffix("_port")) if name.endswith("_port") else None
-            return self.services.get(name, default)
-        return getattr(self, name)
+        if name in self.__dataclass_fields__:
+            return getattr(self, name)
+        return self.services[name] if name in self.services else self._default_of(name)
+
+    def _default_of(self, name: str) -> int | None:
+        if name.endswith("_ops_port"):
+            port = self.service_port(name.removesuffix("_ops_port"))
+            return port and port + OPS_PORT_ABOVE
+        return default_port(name.removesuffix("_port")) if name.endswith("_port") else None
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _entries() -> dict[str, _Entry]:
@@ -274,7 +452,14 @@ def _entries() -> dict[str, _Entry]:
             found[name] = hint.__metadata__[0]
         if name == "database_url":
             found |= {f"{each}_database_url": _DATABASE_OF for each in service_names()}
+            found |= {f"{each}_database_password": _DATABASE_PASSWORD_OF for each in service_names()}
+        if name == "kafka_password":
+            found |= {f"{each}_kafka_username": _KAFKA_USERNAME_OF for each in service_names()}
+            found |= {f"{each}_kafka_password": _KAFKA_PASSWORD_OF for each in service_names()}
         if name == "host":
             found |= {f"{each}_port": _PORT_OF for each in service_names()}
             found |= {f"{each}_url": _URL_OF for each in service_names()}
+        if name == "ops_host":
+            found |= {f"{each}_ops_port": _OPS_PORT_OF for each in service_names()}
+            found |= {f"{each}_ops_url": _OPS_URL_OF for each in service_names()}
     return found

@@ -26,6 +26,16 @@ def database_of(server_url: str, database: str) -> str:
     return urlunsplit((parts.scheme, netloc, f"/{quote(database)}", parts.query, ""))
 
 
+def with_password(url: str, password: Secret | None, *, instead: bool = False) -> str:
+    """The URL with this password, if it has none (or `instead` of its own)."""
+    parts = urlsplit(url)
+    user_info, at, hosts = parts.netloc.rpartition("@")
+    user, colon, _ = user_info.partition(":")
+    if password is None or not at or (colon and not instead):
+        return url
+    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password.reveal(), safe='')}@{hosts}"))
+
+
 _USER_INFO = re.compile(r"^(?P<front>[a-z][a-z0-9+.-]*://[^:@/?#]*):.*@(?P<tail>[^@]*)$", re.IGNORECASE)
 _PARAMETER = re.compile(r"(?<=password=)[^&\s]*", re.IGNORECASE)
 HIDDEN = "***"
@@ -70,19 +80,23 @@ def hide_password(url: str) -> str:
 
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
+_FILE_MAX = 64 * 1024
 _PREFIX = re.compile(r"[A-Za-z0-9._-]{0,100}")
+_HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?|\[[0-9a-f:.]+\]")
+_BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
     """`read` raises ValueError for what is not wanted; `wanted` finishes the sentence "wanted: …".
 
-    What is `hidden` is not repeated there.
+    What is `hidden` is not repeated there. A `secret` can be given by a file.
     """
 
     wanted: str
     read: Callable[[object], object]
     hidden: bool = False
+    secret: bool = False
 
 
 def whole(low: int, high: int) -> Reader:
@@ -110,11 +124,14 @@ def switch() -> Reader:
 
 
 def choice(*names: str) -> Reader:
+    """One of these, in capitals or not."""
+    spelt = {name.lower(): name for name in names}
+
     def read(value: object) -> str:
         text = str(value).strip().lower()
-        if text not in names:
+        if text not in spelt:
             raise ValueError
-        return text
+        return spelt[text]
 
     return Reader(" or ".join([", ".join(names[:-1]), names[-1]]), read)
 
@@ -153,6 +170,32 @@ def addresses() -> Reader:
     return Reader("HOST:PORT[,HOST:PORT]", read)
 
 
+def host_names() -> Reader:
+    def read(value: object) -> str:
+        if not isinstance(value, str):
+            raise ValueError  # noqa: TRY004  (every refusal is one kind of error)
+        each = [part.strip().lower().rstrip(".") for part in value.split(",") if part.strip()]
+        if not all(_HOST_NAME.fullmatch(part) for part in each):
+            raise ValueError
+        return ",".join(each)
+
+    return Reader("NAME[,NAME], without ports, such as orders.example,order", read)
+
+
+def bearer() -> Reader:
+    """RFC 6750, 2.1: what can stand in the header."""
+
+    def read(value: object) -> Secret:
+        if isinstance(value, Secret):
+            return value
+        text = str(value).strip()
+        if not _BEARER.fullmatch(text):
+            raise ValueError
+        return Secret(text, shown=HIDDEN)
+
+    return Reader("a token such as `orderflow token create` shows", read, hidden=True, secret=True)
+
+
 def path(wanted: str) -> Reader:
     def read(value: object) -> Path:
         if not isinstance(value, str | Path) or "\0" in str(value):
@@ -184,7 +227,7 @@ def postgres_url(wanted: str) -> Reader:
             raise ValueError
         return Secret(value.strip())
 
-    return Reader(wanted, read)
+    return Reader(wanted, read, secret=True)
 
 
 def crash_at(services: Callable[[], Sequence[str]]) -> Reader:
@@ -209,7 +252,7 @@ def webhook_url() -> Reader:
         place = parts.netloc.rpartition("@")[2]
         return Secret(text, shown=f"{parts.scheme}://{place}/{HIDDEN}")
 
-    return Reader("an http or https URL such as https://alerts.example/hook", read, hidden=True)
+    return Reader("an http or https URL such as https://alerts.example/hook", read, hidden=True, secret=True)
 
 
 def webhook_secret() -> Reader:
@@ -223,4 +266,26 @@ def webhook_secret() -> Reader:
             raise ValueError
         return Secret(str(value).strip(), shown=f"whsec_{HIDDEN}")
 
-    return Reader("whsec_ and 24 to 64 bytes in base64", read, hidden=True)
+    return Reader("whsec_ and 24 to 64 bytes in base64", read, hidden=True, secret=True)
+
+
+def password() -> Reader:
+    def read(value: object) -> Secret:
+        if isinstance(value, Secret):
+            return value
+        if not isinstance(value, str) or not value or not value.isprintable():
+            raise ValueError
+        return Secret(value, shown=HIDDEN)
+
+    return Reader("a password of printable characters", read, hidden=True, secret=True)
+
+
+def in_file(reader: Reader) -> Reader:
+    """The same from a file, whose last line may end. Reading raises OSError."""
+
+    def read(value: object) -> object:
+        with Path(str(value)).expanduser().open("rb") as file:
+            held = file.read(_FILE_MAX).decode()
+        return reader.read(held.removesuffix("\n").removesuffix("\r"))
+
+    return Reader(f"a file that holds {reader.wanted}", read)

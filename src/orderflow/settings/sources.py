@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orderflow.registry import RESERVED
-from orderflow.settings.readers import HIDDEN, Reader, SettingsError, hide_password, http_url, postgres_url, whole
+from orderflow.settings.readers import (
+    HIDDEN,
+    Reader,
+    SettingsError,
+    hide_password,
+    http_url,
+    in_file,
+    password,
+    postgres_url,
+    text,
+    whole,
+)
 
 PREFIX = "ORDERFLOW_"
 FILE_NAME = "orderflow.toml"
@@ -19,9 +30,17 @@ MARKER_NAME = "home.json"
 REMEMBERED = "what the home runs on"
 TRANSPORTS = ("postgres", "kafka")
 _SHOWN_CHARACTERS = 120
-_OWN = re.compile(r"([a-z][a-z0-9]*)_(database_url|port|url)")
+IN_FILE = "_file"
+_OWN = re.compile(
+    r"([a-z][a-z0-9]*)_(database_password|database_url|kafka_password|kafka_username|ops_port|ops_url|port|url)"
+)
 _OWN_READERS: Mapping[str, Reader] = {
+    "database_password": password(),
     "database_url": postgres_url("a URL such as postgresql://user:password@host:5432/database"),
+    "kafka_password": password(),
+    "kafka_username": text("a name"),
+    "ops_port": whole(0, 65535),
+    "ops_url": http_url(),
     "port": whole(0, 65535),
     "url": http_url(),
 }
@@ -42,13 +61,16 @@ def collect(
     home: Path,
     *,
     remember: bool,
+    piped: Mapping[str, object],
 ) -> dict[str, Found]:
-    """Every setting that somebody gave, what the home remembers (with `remember`), and `home`.
+    """Every setting that somebody gave, what the home remembers (with `remember`), and `home`. What was `piped` wins.
 
-    Among them `<name>_database_url`, `<name>_port` and `<name>_url` of a service that is not registered.
+    Among them those of one service, such as `<name>_database_url`, also where it is not registered.
     Raises SettingsError, also when what was given contradicts what is remembered.
     """
-    found = dict(_from_command_line(readers, given))
+    found = dict(_from_pipe(readers, piped))
+    for name, item in _from_command_line(readers, given):
+        found.setdefault(name, item)
     for name, item in _from_environment(readers, environ):
         found.setdefault(name, item)
     found.setdefault("home", Found(home, "default"))
@@ -82,6 +104,14 @@ def _from_home(marker: Path) -> Iterator[tuple[str, Found]]:
         yield "kafka_bootstrap", Found(where, REMEMBERED)
 
 
+def _from_pipe(readers: Mapping[str, Reader], piped: Mapping[str, object]) -> Iterator[tuple[str, Found]]:
+    for name, value in piped.items():
+        reader = _reader(readers, name)
+        if reader is None:
+            raise SettingsError(f"standard input: {_unknown(name, readers)}")
+        yield name, Found(_read(reader, f"{name} of standard input", value), "standard input")
+
+
 def _from_command_line(readers: Mapping[str, Reader], given: Mapping[str, object]) -> Iterator[tuple[str, Found]]:
     for name, value in given.items():
         if value is None:
@@ -94,25 +124,43 @@ def _from_command_line(readers: Mapping[str, Reader], given: Mapping[str, object
 
 
 def _from_environment(readers: Mapping[str, Reader], environ: Mapping[str, str]) -> Iterator[tuple[str, Found]]:
+    by_name: dict[str, str] = {}
     for key, value in environ.items():
         if not key.upper().startswith(PREFIX):
             continue
-        name = key[len(PREFIX) :].lower()
-        reader = _reader(readers, name) if key.isupper() else None
-        if reader is None:
+        known = _known(readers, key[len(PREFIX) :].lower()) if key.isupper() else None
+        if known is None:
             raise SettingsError(_unknown(key, [PREFIX + each.upper() for each in readers]))
         if value != "":
-            yield name, Found(_read(reader, key, value), f"environment {key}")
+            _once(by_name, known[0], key)
+            yield known[0], Found(_read(known[1], key, value), f"environment {key}")
 
 
 def _from_file(readers: Mapping[str, Reader], path: Path) -> Iterator[tuple[str, Found]]:
+    by_name: dict[str, str] = {}
     for name, value in _load(path).items():
         if name == "home":
             raise SettingsError(f"{path}: home cannot be set in the file that lies in it; use {PREFIX}HOME")
-        reader = _reader(readers, name)
-        if reader is None:
+        known = _known(readers, name)
+        if known is None:
             raise SettingsError(f"{path}: {_unknown(name, readers)}")
-        yield name, Found(_read(reader, f"{path}: {name}", value), f"file {path}")
+        _once(by_name, known[0], name)
+        yield known[0], Found(_read(known[1], f"{path}: {name}", value), f"file {path}")
+
+
+def _once(by_name: dict[str, str], name: str, key: str) -> None:
+    """Raises SettingsError: a secret is given by itself and by a file, and nobody knows which of them counts."""
+    if (other := by_name.setdefault(name, key)) != key:
+        raise SettingsError(f"{min(key, other)} and {max(key, other)} are both set; take one of them out")
+
+
+def _known(readers: Mapping[str, Reader], name: str) -> tuple[str, Reader] | None:
+    """The setting that a name means, and what reads it: a secret NAME can also be given by a file, as NAME_file."""
+    if (reader := _reader(readers, name)) is not None:
+        return name, reader
+    whose = name.removesuffix(IN_FILE)
+    reader = _reader(readers, whose) if whose != name else None
+    return (whose, in_file(reader)) if reader is not None and reader.secret else None
 
 
 def _reader(readers: Mapping[str, Reader], name: str) -> Reader | None:
@@ -139,6 +187,8 @@ def _load(path: Path) -> dict[str, object]:
 def _read(reader: Reader, shown_name: str, value: object) -> object:
     try:
         return reader.read(value)
+    except OSError as error:
+        raise SettingsError(f"{shown_name}: {value} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError) as error:
         shown = HIDDEN if reader.hidden else hide_password(str(value))[:_SHOWN_CHARACTERS]
         raise SettingsError(f"{shown_name} is {shown!r}; wanted: {reader.wanted}") from error

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from orderflow.core.access import PLATFORM
 from orderflow.core.engine import Engine
 from orderflow.core.inbox import InboxState
 from orderflow.core.messages import Command
@@ -26,7 +27,7 @@ ROUNDS_MAX = 12
 SETTLE_LOOKS = 40
 LOOK_EVERY_S = 0.05
 ROUND_S = 2.0
-ACT = Act(who="operator", reason="it was looked at", confirmed=True)
+ACT = Act(caller=PLATFORM, reason="it was looked at", confirmed=True)
 
 
 class Operators:
@@ -142,4 +143,4 @@ async def _discard(event_id: UUID, engine: Engine) -> object:
 
 
 async def _submit(command: Command, engine: Engine) -> object:
-    return await engine.submit(command)
+    return await engine.submit(command, PLATFORM)

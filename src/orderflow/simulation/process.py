@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from orderflow.core.access import PLATFORM
 from orderflow.core.engine import Engine
 from orderflow.core.messages import Command
 from orderflow.core.service import Service
@@ -157,7 +158,7 @@ class Process:
 
     def spawn(self, command: Command) -> asyncio.Task[object]:
         """Submit a command in this process."""
-        return self.carry_out(lambda engine: engine.submit(command))
+        return self.carry_out(lambda engine: engine.submit(command, PLATFORM))
 
     def carry_out(self, work: Callable[[Engine], Coroutine[Any, Any, object]]) -> asyncio.Task[object]:
         """Do something in this process, as a request to it would."""

@@ -93,7 +93,7 @@ NAME = Parameter(name="name", where="path", description="The counter")
 def operations(context: ServiceContext) -> Sequence[Operation]:
     async def put(request: Request[Amount]) -> Reply:
         command = Add(name=request.values["name"], amount=request.body.amount)
-        value = await context.commands.submit(command, traceparent=request.traceparent)
+        value = await context.commands.submit(command, request.caller, traceparent=request.traceparent)
         return Reply(201, Count(name=command.name, value=value))
 
     async def show(request: Request[None]) -> Reply:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 
+from orderflow.core.access import PLATFORM
 from orderflow.core.engine import DecisionFailedError, Engine, EngineConfig, OverloadedError
 from orderflow.core.identity import event_id
 from orderflow.core.incoming import from_record
@@ -123,7 +124,7 @@ async def test_an_act_is_in_the_operators_log_by_the_commit_of_its_command() -> 
 async def test_a_command_is_answered_after_its_commit_and_its_event_published() -> None:
     running = Running()
     async with running.started() as engine:
-        answer = await engine.submit(Put(name="k", total=5))
+        answer = await engine.submit(Put(name="k", total=5), PLATFORM)
 
         assert answer == Tally(name="k", total=5)
         assert running.world.total("k") == 5
@@ -134,14 +135,14 @@ async def test_a_refused_command_a_failed_one_and_a_full_queue_are_told_apart() 
     running = Running()
     async with running.started() as engine:
         with pytest.raises(RefusedError):
-            await engine.submit(Put(name="k", total=-1))
+            await engine.submit(Put(name="k", total=-1), PLATFORM)
         with pytest.raises(DecisionFailedError):
-            await engine.submit(Put(name="k", total=13))
+            await engine.submit(Put(name="k", total=13), PLATFORM)
         with pytest.raises(DecisionFailedError):
-            await engine.submit(Put(name="k", total=666))
+            await engine.submit(Put(name="k", total=666), PLATFORM)
     async with running.started(config=EngineConfig(command_queue_max=0)) as engine:
         with pytest.raises(OverloadedError):
-            await engine.submit(Put(name="k", total=1))
+            await engine.submit(Put(name="k", total=1), PLATFORM)
 
 
 async def test_commands_are_refused_at_once_while_the_database_is_away_and_taken_again_after() -> None:
@@ -150,13 +151,13 @@ async def test_commands_are_refused_at_once_while_the_database_is_away_and_taken
         running.world.database.go_down()
         for _ in range(3):
             with pytest.raises(StoreUnavailableError):
-                await engine.submit(Put(name="k", total=1))
+                await engine.submit(Put(name="k", total=1), PLATFORM)
         assert engine.health().problems
         running.world.database.come_back()
 
         async def taken() -> bool:
             try:
-                await engine.submit(Put(name="k", total=1))
+                await engine.submit(Put(name="k", total=1), PLATFORM)
             except StoreUnavailableError:
                 return False
             return True
@@ -171,7 +172,7 @@ async def test_a_command_waits_for_nothing_while_the_database_is_known_to_be_awa
         running.world.database.go_down()
         for _ in range(3):
             with pytest.raises(StoreUnavailableError):
-                await engine.submit(Put(name="k", total=1))
+                await engine.submit(Put(name="k", total=1), PLATFORM)
 
     assert running.world.steps.count("begin") == 1
 
@@ -181,7 +182,7 @@ async def test_what_is_committed_is_published_at_once(monkeypatch: pytest.Monkey
     running = Running()
     async with running.started() as engine:
         await eventually(lambda: running.world.database.slot_owners)
-        await engine.submit(Put(name="k", total=5))
+        await engine.submit(Put(name="k", total=5), PLATFORM)
 
         await eventually(lambda: running.topic_of("totals", 1), timeout_s=5)
 
@@ -217,7 +218,7 @@ async def test_a_log_that_is_away_stops_nothing_for_good_and_loses_nothing() -> 
     running = Running()
     async with running.started() as engine:
         running.log.reachable = False
-        await engine.submit(Put(name="k", total=5))
+        await engine.submit(Put(name="k", total=5), PLATFORM)
         await eventually(lambda: "relay" in engine.health().problems)
         running.log.reachable = True
 
@@ -306,7 +307,7 @@ async def test_draining_finishes_what_is_in_hand_settles_publishes_and_leaves() 
     draining = asyncio.ensure_future(engine.drain(10))
     await asyncio.sleep(0)
     with pytest.raises(StoreUnavailableError):
-        await engine.submit(Put(name="late", total=1))
+        await engine.submit(Put(name="late", total=1), PLATFORM)
     gateway.gate.set()
     await draining
 
@@ -338,7 +339,7 @@ async def test_an_engine_that_was_never_started_stops_at_once() -> None:
 async def test_a_command_has_an_id_ordered_by_time() -> None:
     running = Running()
     async with running.started() as engine:
-        await engine.submit(Put(name="k", total=5), traceparent=None)
+        await engine.submit(Put(name="k", total=5), PLATFORM, traceparent=None)
 
     causes = [header(row.headers, "ce_causationid") for row in running.world.outbox()]
     assert [cause[14] for cause in causes] == ["7"]

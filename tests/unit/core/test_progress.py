@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from orderflow.core.access import PLATFORM
 from orderflow.core.engine import Engine, EngineConfig
 from orderflow.core.messages import Message
 from orderflow.core.progress import ANEW_S, HOPELESS_S, STALLED_S, Help, Helper, Stall, StallDetector, Work
@@ -28,6 +29,7 @@ from orderflow.core.testing import MemoryLog, MemoryTransport
 from orderflow.core.testing.store import MemoryStore
 from orderflow.core.transport import ProducerRecord, TopicSettings
 from orderflow.simulation.loop import VirtualClock, VirtualLoop
+from tests.support.callers import person
 from tests.support.interleaving import soon, virtually
 from tests.unit.core.test_side_effects import ScriptedGateway
 from tests.unit.core.toy import Asked, Counted, Put
@@ -35,7 +37,7 @@ from tests.unit.core.world import World, record_of
 
 TOLD_WITHIN_S = 10.0
 HOUR_S = 3600.0
-ADA = Act(who="ada", reason="ticket 4711")
+ADA = Act(caller=person("ada"), reason="ticket 4711")
 
 
 def work(mark: object = 1, place: str = "topic/0", *, count: int = 3, excuse: str = "", ours: bool = True) -> Work:
@@ -282,10 +284,10 @@ async def test_an_outage_keeps_its_own_sentence_however_long_it_lasts() -> None:
 @virtually
 async def test_a_relay_that_hangs_says_so_and_is_begun_anew() -> None:
     async with running() as rig:
-        await rig.engine.submit(Put(name="a", total=1))
+        await rig.engine.submit(Put(name="a", total=1), PLATFORM)
         await soon(lambda: rig.log.ends(["totals"]) == {("totals", 0): (0, 1)}, rig.log.ends)  # type: ignore[arg-type]
         rig.stuck.add("append")
-        await rig.engine.submit(Put(name="b", total=1))
+        await rig.engine.submit(Put(name="b", total=1), PLATFORM)
 
         await soon(lambda: bool(rig.problems), lambda: rig.world.seen, timeout_s=TOLD_WITHIN_S)
         assert rig.problems["relay"].startswith("stands still: 1 event waits to be published (slot ")

@@ -19,6 +19,7 @@ from orderflow.core.processor import Share, Work
 from orderflow.core.retries import Retrier
 from orderflow.core.store import Act, DataRefusedError
 from orderflow.core.telemetry import BatchCommitted, Outcome
+from tests.support.callers import person
 from tests.unit.core.toy import Asked, Counted, Put, Said
 from tests.unit.core.world import World, header, outcomes, poisoned, record_of
 
@@ -99,7 +100,7 @@ async def test_it_can_be_discarded() -> None:
     [dead] = world.parked()
 
     bare = replace(from_record(dead.record, world.service.catalogue, dead), key=dead.key)
-    share = Share([bare], {bare.key}, discarding=Act(who="ada"))
+    share = Share([bare], {bare.key}, discarding=Act(caller=person("ada")))
     await world.processor.process(Work(consumer="counter", batch=[bare], look=lambda _: share))
 
     assert world.parked() == []

@@ -1,12 +1,22 @@
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 
 from orderflow.local.errors import LocalError
 from orderflow.local.home import Carrier
-from orderflow.local.state import broker_port, choose_carrier, settings_environment, with_carrier, with_embedded
+from orderflow.local.services import alone
+from orderflow.local.state import (
+    broker_port,
+    choose_carrier,
+    settings_environment,
+    settings_secrets,
+    with_carrier,
+    with_embedded,
+)
 from orderflow.settings import Settings
 
 POSTGRES, OWN, FOREIGN = Carrier("postgres"), Carrier("kafka"), Carrier("kafka", "broker:9092")
@@ -56,11 +66,49 @@ def test_a_service_gets_all_that_was_given_or_found_and_nothing_that_is_stale(tm
     assert found["ORDERFLOW_HOME"] == str(tmp_path)
     assert found["ORDERFLOW_PARTITIONS"] == "6"
     assert found["ORDERFLOW_DEMO_CATALOGUE"] == "false"
-    assert found["ORDERFLOW_BANK_DATABASE_URL"] == "postgresql://orderflow_bank:pw@/orderflow_bank"
     assert found["ORDERFLOW_ORDER_PORT"] == "0"
     assert found["PATH"] == "/bin"
     assert "ORDERFLOW_LOG_LEVEL" not in found
     assert "ORDERFLOW_POSTGRES_PORT" not in found
-    again = Settings.load(environ=found)
+    assert "pw" not in "".join(found.values())
+    secrets = json.loads(settings_secrets(given))
+    assert secrets["bank_database_url"] == "postgresql://orderflow_bank:pw@/orderflow_bank"
+    again = Settings.load(environ=found, piped=secrets)
     assert again.service_database_url("order") == "postgresql://orderflow_order:pw@/orderflow_order"
     assert (again.service_port("order"), again.demo_catalogue) == (0, False)
+    assert again.sources["order_database_url"] == "standard input"
+
+
+def test_a_service_is_told_its_own_passwords_alone(tmp_path: Path) -> None:
+    kafka = {"transport": "kafka", "kafka_username": "all", "kafka_password": "pw-all"}
+    given = with_embedded(
+        settings(tmp_path, **kafka, payment_kafka_username="paying", payment_kafka_password="pw-paying"),
+        lambda name: f"postgresql://{name}:pw-{name}@/{name}",
+    )
+    payment, order = alone(given, "payment"), alone(given, "order")
+    assert payment.secrets().keys() == {"payment_database_url", "bank_database_url", "kafka_password"}
+    assert payment.kafka_user("payment") == ("paying", "pw-paying")
+    assert payment.service_database_url("payment") == given.service_database_url("payment")
+    assert order.secrets().keys() == {"order_database_url", "kafka_password"}
+    assert order.kafka_user("order") == ("all", "pw-all")
+    on_postgres = alone(dataclasses.replace(given, transport="postgres"), "order")
+    assert "log_database_url" in on_postgres.secrets()
+    assert not payment.embedded
+
+
+def test_of_a_server_with_one_password_a_service_is_told_its_own_url(tmp_path: Path) -> None:
+    server = settings(
+        tmp_path,
+        database_url="postgresql://admin@db:5432/x?sslmode=require",
+        database_password="pw-admin",
+        payment_database_password="pw@payment",
+        alert_secret="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        token="pw-token",
+    )
+    payment = alone(server, "payment")
+    url = "postgresql://orderflow_payment:pw%40payment@db:5432/orderflow_payment?sslmode=require"
+    assert payment.service_database_url("payment") == url
+    needed = {"payment_database_url", "bank_database_url", "log_database_url", "alert_secret"}
+    assert payment.secrets().keys() == needed
+    assert server.server_url() == "postgresql://admin:pw-admin@db:5432/x?sslmode=require"
+    assert server.service_database_url("order").startswith("postgresql://orderflow_order:pw-admin@db:5432/")

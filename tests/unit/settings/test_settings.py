@@ -164,3 +164,100 @@ def test_every_setting_is_explained_and_shown(tmp_path: Path) -> None:
     settings = Settings.load(environ={}, home=tmp_path)
     assert set(settings.meanings()) == set(settings.shown()) == set(settings.sources)
     assert all(settings.meanings().values())
+
+
+def test_operators_endpoints_are_beside_the_service_unless_somebody_says_where(tmp_path: Path) -> None:
+    settings = Settings.load(
+        environ={"ORDERFLOW_PAYMENT_OPS_URL": "https://ops.example/"},
+        home=tmp_path,
+        overrides={"host": "0.0.0.0", "order_port": 9000, "inventory_port": 0, "notification_ops_port": 7},
+    )
+    urls = [settings.service_ops_url(name) for name in SAGA]
+    assert urls == ["http://127.0.0.1:9100", "https://ops.example", "http://127.0.0.1:0", "http://127.0.0.1:7"]
+
+
+def test_a_token_is_never_shown(tmp_path: Path) -> None:
+    settings = Settings.load(environ={"ORDERFLOW_TOKEN": "of_1_c0ffee"}, home=tmp_path)
+    assert settings.token is not None
+    assert settings.token.reveal() == "of_1_c0ffee"
+    assert "c0ffee" not in f"{settings!r} {settings.shown()}"
+    with pytest.raises(SettingsError, match="wanted: a token") as refused:
+        Settings.load(environ={"ORDERFLOW_TOKEN": "secret secret"}, home=tmp_path)
+    assert "secret secret" not in str(refused.value)
+
+
+def test_names_that_clients_may_use_have_no_port(tmp_path: Path) -> None:
+    settings = Settings.load(environ={"ORDERFLOW_ALLOWED_HOSTS": "Orders.example., order"}, home=tmp_path)
+    assert settings.allowed_names() == ("orders.example", "order")
+    with pytest.raises(SettingsError, match="without ports"):
+        Settings.load(environ={"ORDERFLOW_ALLOWED_HOSTS": "orders.example:443"}, home=tmp_path)
+
+
+def test_every_secret_can_be_given_by_a_file(tmp_path: Path) -> None:
+    given = {
+        "database_url": SERVER,
+        "kafka_password": "ge heim",
+        "alert_secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "payment_kafka_password": "pay",
+        "shipping_database_url": "postgresql://s:geheim@db/parcels",
+    }
+    environ = {}
+    for name, value in given.items():
+        (tmp_path / name).write_text(f"{value}\n")
+        environ[f"ORDERFLOW_{name.upper()}_FILE"] = str(tmp_path / name)
+    settings = Settings.load(environ=environ, home=tmp_path)
+    assert {name: secret.reveal() for name, secret in settings.secrets().items()} == given
+    assert settings.sources["kafka_password"] == "environment ORDERFLOW_KAFKA_PASSWORD_FILE"
+    (tmp_path / "orderflow.toml").write_text(f'kafka_password_file = "{tmp_path / "kafka_password"}"\n')
+    assert (Settings.load(environ={}, home=tmp_path).kafka_password or Secret("")).reveal() == "ge heim"
+    every = Settings.load(environ={}, home=tmp_path)
+    secrets = [name for name in every.meanings() if name.endswith(("_password", "_secret", "database_url"))]
+    assert {"alert_url", "token", *secrets} >= {
+        "log_database_password",
+        "order_kafka_password",
+        "kafka_ssl_key_password",
+    }
+    for name in ("alert_url", "token", *secrets):
+        with pytest.raises(SettingsError, match="cannot be read: No such file"):
+            Settings.load(environ={f"ORDERFLOW_{name.upper()}_FILE": "/no/such/file"}, home=tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (
+            b"mysql://u:geheim@h/d",
+            "ORDERFLOW_DATABASE_URL_FILE is '{file}'; wanted: a file that holds a server's URL",
+        ),
+        (b"\xff\xfe", "ORDERFLOW_DATABASE_URL_FILE is '{file}'; wanted: a file that holds"),
+        (b"", "ORDERFLOW_DATABASE_URL_FILE is '{file}'; wanted: a file that holds"),
+    ],
+)
+def test_a_file_that_holds_something_else_is_one_sentence_without_what_it_holds(
+    content: bytes, sentence: str, tmp_path: Path
+) -> None:
+    (tmp_path / "held").write_bytes(content)
+    with pytest.raises(SettingsError) as caught:
+        Settings.load(environ={"ORDERFLOW_DATABASE_URL_FILE": str(tmp_path / "held")}, home=tmp_path)
+    assert sentence.format(file=tmp_path / "held") in str(caught.value)
+    assert "geheim" not in str(caught.value)
+
+
+def test_a_secret_and_its_file_together_are_refused_and_no_other_setting_has_a_file(tmp_path: Path) -> None:
+    (tmp_path / "held").write_text("geheim")
+    both = {"ORDERFLOW_KAFKA_PASSWORD": "geheim", "ORDERFLOW_KAFKA_PASSWORD_FILE": str(tmp_path / "held")}
+    with pytest.raises(
+        SettingsError, match="ORDERFLOW_KAFKA_PASSWORD and ORDERFLOW_KAFKA_PASSWORD_FILE are both set"
+    ):
+        Settings.load(environ=both, home=tmp_path)
+    with pytest.raises(SettingsError, match="unknown setting ORDERFLOW_PARTITIONS_FILE"):
+        Settings.load(environ={"ORDERFLOW_PARTITIONS_FILE": str(tmp_path / "held")}, home=tmp_path)
+
+
+def test_what_a_supervisor_pipes_wins(tmp_path: Path) -> None:
+    settings = Settings.load(environ={"ORDERFLOW_TOKEN": "a"}, home=tmp_path, piped={"token": "b"})
+    assert (settings.token or Secret("")).reveal() == "b"
+    with pytest.raises(SettingsError, match=r"token of standard input is '\*\*\*'; wanted"):
+        Settings.load(environ={}, home=tmp_path, piped={"token": "not a token"})
+    with pytest.raises(SettingsError, match="standard input: unknown setting tokn; did you mean token?"):
+        Settings.load(environ={}, home=tmp_path, piped={"tokn": "b"})

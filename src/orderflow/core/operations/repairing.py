@@ -185,7 +185,11 @@ class Repairs:
         return done
 
     async def carry_out(self, command: Command, act: Act) -> object:
-        """A command with its row in the operators' log; its answer. Raises RefusedError: nothing was stored."""
+        """A command with its row in the operators' log; its answer.
+
+        Raises ForbiddenError, RefusedError: nothing was stored.
+        """
+        command.PERMISSION.require(act.caller)
         _confirm(act)
         name = self._service.name
         event_id = identity.uuid5(f"repair\n{self._source}\n{command.TYPE}\n{command.key}")

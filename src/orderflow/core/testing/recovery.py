@@ -145,7 +145,7 @@ class MemoryRecovery:
         kept = KeptReplay(
             number=len(state.replays) + 1,
             plan=plan,
-            act=Act(who=act.who, reason=act.reason),
+            act=Act(caller=act.caller, reason=act.reason),
             created_at=self._database.clock.wall_ms(),
             lag_before=lag_before,
             events={waiting.event.position: Replayed(_name(waiting)) for waiting in dead},

@@ -93,4 +93,4 @@ def route(
 
 def act_of(request: Request[Any], *, reason: str = "", confirmed: bool = False) -> Act:
     """Who asks, and why."""
-    return Act(who=request.values[OPERATOR], reason=reason, confirmed=confirmed)
+    return Act(caller=request.caller, reason=reason, confirmed=confirmed)

@@ -144,9 +144,8 @@ class InventoryApi:
             if_none_match=versions_of(values["If-None-Match"], weak=True),
         )
         try:
-            stock: StockSet = await self._commands.submit(
-                command, traceparent=request.traceparent, act=act_of(request, reason=request.body.reason)
-            )
+            act = act_of(request, reason=request.body.reason)
+            stock: StockSet = await self._commands.submit(command, act, traceparent=request.traceparent)
         except StockChangedError as error:
             raise ProblemError(412, str(error)) from error
         return Reply(201 if stock.created else 200, body=stock, headers=(etag(stock.version),))

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from orderflow import Command, RefusedError, uuid_text
+from orderflow import APPROVE, Command, Permission, RefusedError, Role, uuid_text
 from orderflow.events.inventory import ReservedLine
 from orderflow.events.order import OrderFailed
 
@@ -32,6 +32,7 @@ class SetStock(Command, frozen=True, kw_only=True):
 
     TYPE: ClassVar[str] = "orderflow.SetStock"
     ACTION: ClassVar[str] = "set stock"
+    PERMISSION: ClassVar[Permission] = Permission(frozenset({Role.OPERATOR, Role.APPROVER}))
 
     sku: str
     on_hand: int
@@ -66,6 +67,7 @@ class ReleaseStock(Command, frozen=True, kw_only=True):
 
     TYPE: ClassVar[str] = "orderflow.ReleaseStock"
     ACTION: ClassVar[str] = "repair"
+    PERMISSION: ClassVar[Permission] = APPROVE
 
     order_id: UUID
     lines: tuple[ReservedLine, ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from orderflow import FLOW_STATUS, Catalogue, Restatement, Service, ServiceContext, Subscription, handlers
+from orderflow import FLOW_STATUS, PLATFORM, Catalogue, Restatement, Service, ServiceContext, Subscription, handlers
 from orderflow.events.base import INVENTORY_STATUS, PAYMENT_STATUS
 from orderflow.events.payment import PAYMENT_EVENT_TYPES
 from orderflow.services.inventory import model
@@ -40,7 +40,7 @@ async def put_in_demo(context: ServiceContext) -> None:
     if not context.config.demo_catalogue or not await Stocks(context.database).is_empty():
         return
     for sku, on_hand in DEMO_CATALOGUE.items():
-        await context.commands.submit(SetStock(sku=sku, on_hand=on_hand, only_if_new=True))
+        await context.commands.submit(SetStock(sku=sku, on_hand=on_hand, only_if_new=True), PLATFORM)
 
 
 SERVICE = Service(

@@ -437,10 +437,10 @@ class OrderApi:
         self._admission.admit()
         header = request.values[HEADER]
         if header is None:
-            return await self._submit(order, request.traceparent)
+            return await self._submit(request)
         key = parse_key(header)
         with self._in_flight.hold(key):
-            return await self._submit(order, request.traceparent, key)
+            return await self._submit(request, key)
 
     async def show(self, request: Request[None]) -> Reply:
         """GET /orders/{order_id}"""
@@ -469,7 +469,8 @@ class OrderApi:
         page = await self._orders.page(request.values["status"], before, request.values["limit"])
         return Reply(body=page)
 
-    async def _submit(self, order: NewOrder, traceparent: str, key: str | None = None) -> Reply:
+    async def _submit(self, request: Request[NewOrder], key: str | None = None) -> Reply:
+        order = request.body
         wanted = PlaceOrder(
             order_id=uuid7(self._context.clock.wall_ms(), self._context.chance),
             customer_id=order.customer_id,
@@ -481,7 +482,9 @@ class OrderApi:
         )
         command = with_response(wanted)
         try:
-            placed: Placed = await self._context.commands.submit(command, traceparent=traceparent)
+            placed: Placed = await self._context.commands.submit(
+                command, request.caller, traceparent=request.traceparent
+            )
         except RefusedError as refused:
             if isinstance(refused.answer, KeyReused):
                 raise key_reused() from refused

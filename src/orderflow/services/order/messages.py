@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from orderflow import Command, uuid_text
+from orderflow import Command, Permission, Role, uuid_text
 from orderflow.events.order import Item
 
 
@@ -19,6 +19,7 @@ class PlaceOrder(Command, frozen=True, kw_only=True):
     """
 
     TYPE: ClassVar[str] = "orderflow.PlaceOrder"
+    PERMISSION: ClassVar[Permission] = Permission(frozenset({Role.SHOP}), anonymous=True)
 
     order_id: UUID
     customer_id: str

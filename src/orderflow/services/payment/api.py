@@ -92,7 +92,7 @@ class PaymentApi:
         if not act.confirmed or not act.reason.strip():
             raise ConfirmationNeededError("Confirm that you settle a payment, and give the reason: it moves money.")
         command = SettlePayment(order_id=order_id, outcome=said.outcome)
-        settled: PaymentSettled = await self._commands.submit(command, traceparent=request.traceparent, act=act)
+        settled: PaymentSettled = await self._commands.submit(command, act, traceparent=request.traceparent)
         return Reply(body=settled)
 
     async def _require(self, order_id: UUID) -> PaymentView:

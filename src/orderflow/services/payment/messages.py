@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from orderflow import Answer, Command, uuid_text
+from orderflow import APPROVE, Answer, Command, Permission, uuid_text
 
 
 class BankAnswer(Answer, frozen=True, kw_only=True):
@@ -93,6 +93,7 @@ class SettlePayment(Command, frozen=True, kw_only=True):
 
     TYPE: ClassVar[str] = "orderflow.SettlePayment"
     ACTION: ClassVar[str] = "settle"
+    PERMISSION: ClassVar[Permission] = APPROVE
 
     order_id: UUID
     outcome: Outcome

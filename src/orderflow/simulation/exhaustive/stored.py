@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from orderflow.core.access import PLATFORM
 from orderflow.core.decisions import Fold, Policy, handler_of, passed_over
 from orderflow.core.inbox import InboxState, ParkedEvent
 from orderflow.core.incoming import Incoming, Result, from_parked
@@ -134,7 +135,7 @@ def discard_head(service: Service, stored: Stored, consumer: str, head: ParkedEv
     """An operator gives a parked event up for good."""
     incoming = from_parked(head, service.catalogue)
     fold = Fold(service, consumer, _snapshot(stored, consumer, [incoming]), POLICY, {})
-    fold.discard(incoming, Act(who="somebody"))
+    fold.discard(incoming, Act(caller=PLATFORM))
     if len(stored.queue(consumer, head.key)) == 1:
         fold.reopen(incoming)
     return Taken(_written(stored, fold.changes), published=fold.changes.outbox)

@@ -21,11 +21,12 @@ from orderflow.core.testing import MemoryLog, MemoryTransport
 from orderflow.core.testing.state import Rules
 from orderflow.core.testing.store import MemoryStore
 from orderflow.core.transport import ProducerRecord, TopicSettings
+from tests.support.callers import person
 from tests.support.waiting import eventually
 from tests.unit.core.toy import Counted, Tally, ToyEvent, refuse_666, touches
 from tests.unit.core.world import World, record_of
 
-ME = Act(who="ada", reason="mended in 1.2.4", confirmed=True)
+ME = Act(caller=person("ada"), reason="mended in 1.2.4", confirmed=True)
 DEAD = LetterFilter()
 AS_FAST_AS_IT_GOES = ReplayPlan(canary=False, failing_share_max=1)
 QUICK = EngineConfig(attempts_max=1, retry_first_ms=5, retry_ceiling_ms=5, infrastructure_ceiling_ms=5)

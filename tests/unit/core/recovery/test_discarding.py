@@ -16,6 +16,7 @@ from orderflow.core.operations.model import (
     Moment,
 )
 from orderflow.core.store import Act
+from tests.support.callers import person
 from tests.support.waiting import eventually
 from tests.unit.core.recovery.bench import ME, Bench, held_lock
 from tests.unit.core.toy import Counted
@@ -87,7 +88,7 @@ async def test_a_reason_is_always_asked_for() -> None:
     (head,) = await bench.bury("k")
 
     with pytest.raises(ConfirmationNeededError, match="give the reason"):
-        await bench.recovery.discard(head.event_id, Act(who="ada", reason=" "))
+        await bench.recovery.discard(head.event_id, Act(caller=person("ada"), reason=" "))
 
     assert bench.world.parked() == [head]
 

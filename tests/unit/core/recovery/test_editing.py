@@ -25,6 +25,7 @@ from orderflow.core.operations.model import (
 from orderflow.core.service import Service
 from orderflow.core.store import Act
 from orderflow.core.transport import ConsumerRecord
+from tests.support.callers import person
 from tests.unit.core.recovery.bench import AS_FAST_AS_IT_GOES, DEAD, ME, Bench
 from tests.unit.core.toy import Asked, Counted, Opened, Said
 from tests.unit.core.world import header, outcomes, poisoned, record_of
@@ -246,7 +247,7 @@ async def test_an_edit_is_confirmed_where_that_is_asked_for_and_logged() -> None
     event = await dead(bench, record_of(Counted(name="k", amount=-5), offset=9))
 
     with pytest.raises(ConfirmationNeededError):
-        await bench.recovery.edit(event.event_id, counted("k", 5), Act(who="ada"))
+        await bench.recovery.edit(event.event_id, counted("k", 5), Act(caller=person("ada")))
     letter = await bench.recovery.edit(event.event_id, counted("k", 5), ME)
 
     (action,) = await bench.recovery.store.actions(10)

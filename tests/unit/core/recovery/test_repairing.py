@@ -23,6 +23,7 @@ from orderflow.core.service import Decision, Handler, Ref, RefusedError, Restate
 from orderflow.core.store import Act
 from orderflow.core.testing import MemoryTransport
 from orderflow.core.testing.store import MemoryStore
+from tests.support.callers import person
 from tests.support.waiting import eventually
 from tests.unit.core.recovery.bench import ME, QUICK, Bench, held_lock
 from tests.unit.core.toy import Counted, Noticed, Put, Tally, Total, ToyEvent, intent_of, touches
@@ -278,7 +279,10 @@ async def test_nothing_is_done_without_a_reason_and_while_live_traffic_has_the_k
     await desk.world.admit(Begun(name="k"))
     desk.lose_the_tally("k")
     before = desk.checksum()
-    for act in (Act(who="ada", reason="why", confirmed=False), Act(who="ada", reason=" ", confirmed=True)):
+    for act in (
+        Act(caller=person("ada"), reason="why", confirmed=False),
+        Act(caller=person("ada"), reason=" ", confirmed=True),
+    ):
         with pytest.raises(ConfirmationNeededError, match="with the reason"):
             await desk.repairs.take_again("k", BEGUN, act)
         with pytest.raises(ConfirmationNeededError):

@@ -22,6 +22,7 @@ from orderflow.core.operations.model import (
     ReplayStateError,
 )
 from orderflow.core.store import Act
+from tests.support.callers import person
 from tests.support.waiting import eventually
 from tests.unit.core.recovery.bench import AS_FAST_AS_IT_GOES, DEAD, ME, Bench
 from tests.unit.core.still_clock import StillClock
@@ -235,7 +236,7 @@ async def test_a_paused_replay_sends_no_more_and_goes_on_when_it_is_resumed() ->
             return (await bench.recovery.find_replay(begun.number)).progress.succeeded > 0
 
         await eventually(has_begun)
-        paused = await bench.recovery.pause(begun.number, Act(who="bob", reason="lunch"))
+        paused = await bench.recovery.pause(begun.number, Act(caller=person("bob"), reason="lunch"))
         waiting = paused.progress.waiting
         await eventually(lambda: claims[-1] is None)
         still = await bench.recovery.find_replay(begun.number)
@@ -408,12 +409,16 @@ async def test_what_cannot_be_done_is_refused_with_a_sentence() -> None:
 async def test_where_acts_must_be_confirmed_they_are_refused_without_a_word_and_a_reason() -> None:
     bench = Bench(confirm="it moves money")
     await bench.bury("k")
-    for act in (Act(who="ada"), Act(who="ada", confirmed=True), Act(who="ada", reason="because")):
+    for act in (
+        Act(caller=person("ada")),
+        Act(caller=person("ada"), confirmed=True),
+        Act(caller=person("ada"), reason="because"),
+    ):
         with pytest.raises(ConfirmationNeededError, match="it moves money"):
             await bench.recovery.replay(DEAD, AS_FAST_AS_IT_GOES, act)
 
     begun = await bench.recovery.replay(DEAD, AS_FAST_AS_IT_GOES, ME)
-    await bench.recovery.pause(begun.number, Act(who="ada"))
+    await bench.recovery.pause(begun.number, Act(caller=person("ada")))
     with pytest.raises(ConfirmationNeededError):
-        await bench.recovery.resume(begun.number, Act(who="ada"))
+        await bench.recovery.resume(begun.number, Act(caller=person("ada")))
     assert bench.world.database.state.actions[2].action == "pause"

@@ -1,0 +1,198 @@
+"""TLS for HTTP: certificates from files that may change, and the handshake as a state of a connection (RFC 8446)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from orderflow.http.protocol import Connection, Serving
+
+ACCEPT_AGAIN_S = 0.1
+Mark = tuple[tuple[int, int, int], ...]
+
+
+class CertificateError(Exception):
+    """A file cannot be used. Its text is fit to be shown to a user."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsFiles:
+    """PEM files: the certificate with its chain, its key, and the authorities that clients need a certificate of."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+
+    def __iter__(self) -> Iterator[Path]:
+        yield from (each for each in (self.certificate, self.key, self.client_ca) if each is not None)
+
+
+class Certificates:
+    """What the files hold. `refresh` reads them again when they have changed; connections that stand stay so.
+
+    `problem` is why what is in the files now is not used. Raises CertificateError at first.
+    """
+
+    def __init__(self, files: TlsFiles) -> None:
+        self.context = context_of(files)
+        self.problem = ""
+        self._files = files
+        self._mark = _mark_of(files)
+
+    def refresh(self) -> None:
+        """Files that do not fit together, as while they are being replaced, change nothing."""
+        mark = _mark_of(self._files)
+        if mark == self._mark:
+            return
+        try:
+            self.context = context_of(self._files)
+        except CertificateError as error:
+            self.problem = f"{error}; the certificate of before is still in use"
+        else:
+            self.problem = ""
+            self._mark = mark
+
+
+def context_of(files: TlsFiles) -> ssl.SSLContext:
+    """TLS 1.2 or later. Raises CertificateError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    for path in files:
+        try:
+            path.read_bytes()
+        except OSError as error:
+            raise CertificateError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        # A key with a password would ask for it on the terminal.
+        context.load_cert_chain(files.certificate, files.key, password=_no_password)
+    except (ssl.SSLError, _EncryptedError) as error:
+        why = "the key has a password" if isinstance(error, _EncryptedError) else _reason(error)
+        raise CertificateError(
+            f"{files.certificate} and {files.key} are not a certificate with its key, both in PEM: {why}"
+        ) from error
+    if files.client_ca is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        try:
+            context.load_verify_locations(files.client_ca)
+        except ssl.SSLError as error:
+            raise CertificateError(f"{files.client_ca} holds no certificates in PEM: {_reason(error)}") from error
+    return context
+
+
+class _EncryptedError(Exception):
+    """The key is encrypted."""
+
+
+def _no_password() -> str:
+    raise _EncryptedError
+
+
+def _reason(error: ssl.SSLError) -> str:
+    return (error.reason or str(error)).replace("_", " ").lower()
+
+
+def _mark_of(files: TlsFiles) -> Mark:
+    """Changes whenever one of the files does."""
+    marks = []
+    for path in files:
+        try:
+            found = os.stat(path)
+            marks.append((found.st_ino, found.st_mtime_ns, found.st_size))
+        except OSError:
+            marks.append((0, 0, 0))
+    return tuple(marks)
+
+
+class Handshake:
+    """A connection until TLS stands. It takes a place like any other, and has its time; then it is a `Connection`."""
+
+    def __init__(self, serving: Serving, accepted: socket.socket) -> None:
+        self.deadline = serving.now() + serving.limits.handshake_s
+        self.is_spare = False
+        self._serving = serving
+        self._accepted = accepted
+        serving.connections.enter(self)
+
+    async def secure(self, context: ssl.SSLContext) -> None:
+        """Return when it is a connection, or when it cannot become one."""
+        limits = self._serving.limits
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: _Secured(self._serving, self),
+                self._accepted,
+                ssl=context,
+                # The deadline of this state is the one that counts; this is so that nothing is left behind.
+                ssl_handshake_timeout=2 * limits.handshake_s,
+                ssl_shutdown_timeout=limits.linger_s,
+            )
+        except (OSError, ssl.SSLError, TimeoutError):
+            self._accepted.close()
+        finally:
+            self.leave()
+
+    def leave(self) -> None:
+        self._serving.connections.leave(self)
+
+    def expire(self) -> None:
+        self.abort()
+
+    def evict(self) -> None:
+        self.abort()
+
+    def shut_down(self) -> None:
+        self.abort()
+
+    def abort(self) -> None:
+        """Whoever waits for bytes of the client gets its end instead."""
+        with contextlib.suppress(OSError):
+            self._accepted.shutdown(socket.SHUT_RDWR)
+
+
+class _Secured(Connection):
+    """Takes over the place of its handshake."""
+
+    def __init__(self, serving: Serving, handshake: Handshake) -> None:
+        super().__init__(serving)
+        self._handshake = handshake
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._handshake.leave()
+        super().connection_made(transport)
+
+
+class TlsListener:
+    """Accepts from a socket. A server of the event loop tells of a connection when TLS stands, which may be never:
+    nobody could count it before, or end it.
+    """
+
+    def __init__(self, serving: Serving, listener: socket.socket, certificates: Certificates) -> None:
+        self._serving = serving
+        self._listener = listener
+        self._certificates = certificates
+        self._accepting = asyncio.get_running_loop().create_task(self._accept())
+
+    def close(self) -> None:
+        """Accept nobody any more."""
+        self._accepting.cancel()
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, _ = await loop.sock_accept(self._listener)
+            except OSError:
+                # Gone again, or no file is left for it: others have to end first.
+                await asyncio.sleep(ACCEPT_AGAIN_S)
+                continue
+            accepted.setblocking(False)
+            handshake = Handshake(self._serving, accepted)
+            task = loop.create_task(handshake.secure(self._certificates.context))
+            self._serving.tasks.add(task)
+            task.add_done_callback(self._serving.tasks.discard)
