@@ -11,10 +11,11 @@ from orderflow.core.game_days.fault import Fault, FaultKind, FaultReader, FaultS
 from orderflow.core.operations.port import OperatedStore
 from orderflow.core.store import Act, StoreUnavailableError
 from tests.conformance.store_backends import Backend
+from tests.support.callers import person
 from tests.support.waiting import eventually
 
 LONG_MS = 60_000
-ADA = Act(who="ada", reason="an exercise")
+ADA = Act(caller=person("ada"), reason="an exercise")
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ from orderflow.core.operations.port import OperatedStore
 from orderflow.core.store import Act, DataRefusedError, LogEntry, OutboxFilter, OutboxReader
 from tests.conformance.store_backends import Backend
 from tests.conformance.store_values import changes, commit, dead, entry, outgoing, park, sequence
+from tests.support.callers import person
 
-ADA = Act(who="ada \u2603", reason="it was mended: 7:a,b", confirmed=True)
+ADA = Act(caller=person("ada \u2603"), reason="it was mended: 7:a,b", confirmed=True)
 
 
 def entries(*targets: str) -> list[LogEntry]:

@@ -22,11 +22,12 @@ from orderflow.core.store import (
 )
 from tests.conformance.store_backends import Backend
 from tests.conformance.store_values import changes, commit, outgoing
+from tests.support.callers import person
 from tests.support.waiting import eventually
 
 ALL = frozenset(range(16))
 SILENT_S = 1.5
-ADA = Act(who="ada", reason="the topic was deleted")
+ADA = Act(caller=person("ada"), reason="the topic was deleted")
 
 
 async def settle(*readers: OutboxReader) -> list[frozenset[int]]:

@@ -22,6 +22,7 @@ from tests.crashes.cells import Cell, Day
 from tests.crashes.installation import Installation, Worker
 from tests.crashes.nursery import UPKEEP
 from tests.e2e.shop import VISA, Shop
+from tests.support.callers import person
 from tests.support.waiting import SLACK, eventually
 
 DEATH_TIMEOUT_S = 30.0
@@ -169,7 +170,7 @@ class Scene:
             fault = Fault(
                 event_type=STRUCK[service], field="customer_id", value=poisoned(service), error=FaultKind.PERMANENT
             )
-            await self._faults(service, lambda faults: faults.add(fault, Act(who="crashes")))  # noqa: B023
+            await self._faults(service, lambda faults: faults.add(fault, Act(caller=person("crashes"))))  # noqa: B023
 
     async def _go_wrong(self, services: Sequence[str]) -> None:
         """Events fail at each service until they are given up; then what made them fail goes: they are replayed."""
@@ -181,7 +182,7 @@ class Scene:
                 # What fails alike is in doubt until another of its type succeeds.
                 await self.shop.place(PLENTY)
         for service in services:
-            await self._faults(service, lambda faults: faults.clear(None, Act(who="crashes")))
+            await self._faults(service, lambda faults: faults.clear(None, Act(caller=person("crashes"))))
             await eventually(lambda: self._is_well(service), timeout_s=60, every_s=0.1)  # noqa: B023
         await asyncio.gather(*(self._replayed(service) for service in services))
 

@@ -13,6 +13,7 @@ from orderflow.core.postgres import schema
 from orderflow.core.postgres.schema import MigrationSequence
 from orderflow.core.postgres.store import PostgresStore
 from orderflow.core.store import Act, LogEntry
+from tests.support.callers import person
 from tests.support.postgres import PostgresServer
 from tests.support.saga import databases, running
 from tests.support.waiting import eventually
@@ -21,7 +22,7 @@ from tests.unit.cli.calls import call
 OLD_INSERT = "INSERT INTO operator_actions (who, action, target, reason, result) VALUES ($1, 'look', 'it', '', $2)"
 WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 BEFORE_THE_CHAIN = 9
-ADA = Act(who="ada", reason="a reason")
+ADA = Act(caller=person("ada"), reason="a reason")
 
 
 async def log_of(url: str) -> ChainCheck:

@@ -22,6 +22,7 @@ from orderflow.core.telemetry import Resumed, Waiting
 from orderflow.core.testing import MemoryLog, MemoryTransport
 from orderflow.core.testing.store import MemoryStore
 from orderflow.core.transport import ProducerRecord, TopicSettings
+from tests.support.callers import person
 from tests.support.waiting import eventually
 from tests.unit.core.test_side_effects import ScriptedGateway
 from tests.unit.core.toy import Asked, Counted, Noticed, Put, Tally
@@ -101,17 +102,17 @@ async def test_an_event_goes_in_and_what_it_causes_comes_out() -> None:
 
 
 async def test_an_act_is_in_the_operators_log_by_the_commit_of_its_command() -> None:
-    running, act = Running(), Act(who="ada", reason="counted")
+    running, act = Running(), Act(caller=person("ada"), reason="counted")
     commits: list[Changes] = []
     running.world.database.committed = commits.extend
     async with running.started() as engine:
-        await asyncio.gather(*(engine.submit(Put(name=f"k{n}", total=n), act=act) for n in range(3)))
-        await engine.submit(Put(name="k9", total=9))
+        await asyncio.gather(*(engine.submit(Put(name=f"k{n}", total=n), act) for n in range(3)))
+        await engine.submit(Put(name="k9", total=9), act.caller)
         logged = [(entry.target, {row.id for row in each.rows}) for each in commits for entry in each.log]
         with pytest.raises(RefusedError):
-            await engine.submit(Put(name="k1", total=-1), act=act)
+            await engine.submit(Put(name="k1", total=-1), act)
         with pytest.raises(DecisionFailedError):
-            await engine.submit(Put(name="k1", total=13), act=act)
+            await engine.submit(Put(name="k1", total=13), act)
         latest, *rest = await engine.recovery.store.actions(10)
 
     assert sorted(target for target, _ in logged) == ["k0", "k1", "k2"]

@@ -31,6 +31,7 @@ from orderflow.core.telemetry import FaultsCleared, FaultsIgnored, FaultsSet
 from orderflow.core.testing import MemoryLog, MemoryTransport
 from orderflow.core.testing.store import MemoryFaults
 from orderflow.core.transport import Consumer, ProducerRecord, TopicSettings
+from tests.support.callers import person
 from tests.support.waiting import eventually
 from tests.unit.core.still_clock import StillClock
 from tests.unit.core.toy import Counted, Moods, Opened, Put, toy_service
@@ -57,7 +58,7 @@ class Bought(Event, frozen=True, kw_only=True):
         return str(self.order_id)
 
 
-ME = Act(who="ada")
+ME = Act(caller=person("ada"))
 ORDER = UUID(int=7)
 BOUGHT = Bought(
     order_id=ORDER, lines=(Line(sku="MILK", quantity=2), Line(sku="CUP", quantity=1)), gift=True, tags=("new", "web")

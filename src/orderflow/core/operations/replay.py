@@ -10,7 +10,6 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from orderflow.core.access import Caller
 from orderflow.core.crash_points import Point, reached
 from orderflow.core.operations.model import Replay, ReplayPlan, ReplayProgress, ReplayState
 from orderflow.core.operations.port import RecoveryStore
