@@ -18,7 +18,7 @@ import click
 
 from orderflow.cli.errors import CliError, ExitCode, UnreachableError
 from orderflow.cli.session import Session, client_of, database_url, running_state, session_options, side_by_side
-from orderflow.registry import service_names
+from orderflow.registry import database_names, service_names
 from orderflow.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ def databases(given: Settings, running: Settings) -> Iterator[Verdict]:
 async def _databases(settings: Settings, *, external: bool) -> list[Verdict]:
     found: list[Verdict] = []
     seen_servers: set[tuple[object, ...]] = set()
-    for name in (*service_names(), "log", "bank"):
+    for name in database_names():
         found.extend([verdict async for verdict in _database(settings, name, seen_servers, external)])
     return found
 

@@ -33,6 +33,7 @@ from orderflow.http.operators.operators import operator_operations
 from orderflow.http.operators.queues import Queues
 from orderflow.http.server import HttpServer
 from orderflow.observability.metrics import Metrics
+from orderflow.privacy.customers import ClearCustomers, ConcealedCustomers, Customers
 from orderflow.runtime.definition import ServiceContext, Surroundings
 from orderflow.runtime.health import (
     AlarmWatch,
@@ -42,7 +43,14 @@ from orderflow.runtime.health import (
     health_operations,
     metrics_operation,
 )
-from orderflow.runtime.wiring import engine_config, http_limits, open_store, open_transport, service_config
+from orderflow.runtime.wiring import (
+    engine_config,
+    http_limits,
+    open_customers,
+    open_store,
+    open_transport,
+    service_config,
+)
 from orderflow.settings import Settings, SettingsError
 
 _FIRST_WAIT_MS = 100
@@ -146,10 +154,10 @@ class ServiceProcess:
         reached(Point.START_TOPICS)
         self._health.pings["transport"] = transport.ping
         game_day = await self._open_game_day(store)
-        surroundings = self._surroundings(store)
+        surroundings = self._surroundings(store, await self._open_customers())
         gateway = await self._open_gateway(surroundings)
         engine = self._make_engine(store, transport, gateway, game_day)
-        context = ServiceContext(**_fields(surroundings), commands=engine)
+        context = ServiceContext(**_fields(surroundings), commands=engine, gateway=gateway)
         application = self._full_application(context, store, transport, engine)
         self._start_engine(engine, game_day)
         self._application = application
@@ -158,7 +166,7 @@ class ServiceProcess:
         reached(Point.START_RUNNING)
         self._health.process = ""
 
-    def _surroundings(self, store: PostgresStore) -> Surroundings:
+    def _surroundings(self, store: PostgresStore, customers: Customers) -> Surroundings:
         return Surroundings(
             config=self._config,
             database=store,
@@ -167,7 +175,18 @@ class ServiceProcess:
             clock=self._clock,
             chance=self._chance,
             stopping=self._stopping,
+            customers=customers,
         )
+
+    async def _open_customers(self) -> Customers:
+        """Where there is no master key, or nobody is named, names stay as they are."""
+        if not self._service.personal or self._settings.keys_master_key is None:
+            return ClearCustomers()
+        customers = await self._until_open("keys", lambda: open_customers(self._settings, self._clock))
+        assert isinstance(customers, ConcealedCustomers)
+        self._parts.push_async_callback(customers.close)
+        self._health.pings["keys"] = customers.ping
+        return customers
 
     async def _open_game_day(self, store: PostgresStore) -> GameDay | None:
         """None, and nothing of it is in the way, where the process was not started for a game day."""

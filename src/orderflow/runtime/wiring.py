@@ -18,6 +18,7 @@ from orderflow.core.postgres.store import PostgresStore
 from orderflow.core.postgres.tables import tables_of
 from orderflow.core.service import Service
 from orderflow.core.store import StoreUnavailableError
+from orderflow.core.timing import Clock
 from orderflow.core.transport import (
     Claim,
     ClaimedError,
@@ -27,6 +28,9 @@ from orderflow.core.transport import (
     TransportUnavailableError,
 )
 from orderflow.http.protocol import HttpLimits, allow_files, files_wanted, limits_for
+from orderflow.privacy.customers import ConcealedCustomers
+from orderflow.privacy.key_store import KeyStore, keys_migrations
+from orderflow.privacy.pseudonyms import MasterKey, WrongMasterKeyError
 from orderflow.runtime.definition import ServiceConfig
 from orderflow.settings import Settings, SettingsError
 
@@ -151,6 +155,33 @@ async def open_store(service: Service, settings: Settings) -> PostgresStore:
         await store.close()
         raise
     return store
+
+
+async def open_customers(settings: Settings, clock: Clock) -> ConcealedCustomers:
+    """Customers whose keys are at hand.
+
+    Raises StoreUnavailableError, SchemaBehindError, SettingsError (no URL, or one that is none; another master key).
+    """
+    url, secret = settings.service_database_url("keys"), settings.master_key()
+    assert secret is not None
+    try:
+        await check(url, [keys_migrations()])
+        keys = KeyStore(url)
+    except ValueError as error:
+        raise SettingsError(f"the database URL of the keys cannot be used: {error}") from error
+    customers = ConcealedCustomers(keys, MasterKey(secret), clock)
+    try:
+        await customers.begin()
+    except WrongMasterKeyError as error:
+        await keys.close()
+        raise SettingsError(
+            "the keys of customers were made under another master key than ORDERFLOW_KEYS_MASTER_KEY, and nobody can "
+            "read a name without that one: set the one that was used before"
+        ) from error
+    except BaseException:
+        await keys.close()
+        raise
+    return customers
 
 
 async def open_transport(

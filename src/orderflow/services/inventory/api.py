@@ -17,6 +17,7 @@ from orderflow.events.order import ITEMS_MAX, OrderFailed, Quantity
 from orderflow.http import operation
 from orderflow.http.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.http.operators.asking import CONFIRM, TAG, act_of, operator
+from orderflow.http.operators.customers import Records
 from orderflow.http.problems import ProblemError
 from orderflow.http.validation import Text
 from orderflow.services.inventory.messages import (
@@ -186,7 +187,8 @@ class InventoryApi:
 def operations(context: ServiceContext) -> Sequence[Operation]:
     """What the inventory service offers."""
     api = InventoryApi(context)
-    return (_put(api), _page(api), _show(api), _movements(api), _release(api))
+    own = (_put(api), _page(api), _show(api), _movements(api), _release(api))
+    return (*own, *Records(Stocks(context.database).records).operations())
 
 
 def _release(api: InventoryApi) -> Operation:

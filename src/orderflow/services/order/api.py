@@ -49,6 +49,7 @@ from orderflow.http.operation import (
     Request,
     Response,
 )
+from orderflow.http.operators.customers import CustomerOperations, Records
 from orderflow.http.problems import FieldError, ProblemError
 from orderflow.http.validation import IdEnd, Text
 from orderflow.services.order.messages import KeyReused, Placed, PlaceOrder
@@ -447,17 +448,18 @@ class OrderApi:
         order_id: UUID = request.values["order_id"]
         wait_s: float = request.values["wait"]
         if not wait_s:
-            return Reply(body=await self._show(order_id))
+            return Reply(body=await self._named(request, await self._show(order_id)))
         with self._finishing.expect(order_id) as expectation:
             order = await self._show(order_id)
             if order.status not in FINAL and await expectation.met(wait_s, request.gone):
                 order = await self._show(order_id)
-        return Reply(body=order)
+        return Reply(body=await self._named(request, order))
 
     async def page(self, request: Request[None]) -> Reply:
         """GET /orders"""
         if (digits := request.values["id_ends"]) is not None:
-            return Reply(body=await self._orders.ending(digits, request.values["limit"]))
+            ending = await self._orders.ending(digits, request.values["limit"])
+            return Reply(body=await self._all_named(request, ending))
         before: UUID | None = None
         if (cursor := request.values["cursor"]) is not None:
             try:
@@ -467,18 +469,35 @@ class OrderApi:
                 named = FieldError(detail=detail, parameter="cursor")
                 raise ProblemError(422, f"cursor: {detail}", errors=[named]) from error
         page = await self._orders.page(request.values["status"], before, request.values["limit"])
-        return Reply(body=page)
+        return Reply(body=await self._all_named(request, page))
+
+    async def _named(self, request: Request[None], order: OrderDetails) -> OrderDetails:
+        """With the customer's name, for who may see it."""
+        if not request.caller.sees_personal_data:
+            return order
+        names = await self._context.customers.reveal([order.customer_id])
+        return msgspec.structs.replace(order, customer_id=names[order.customer_id])
+
+    async def _all_named(self, request: Request[None], page: OrderPage) -> OrderPage:
+        if not request.caller.sees_personal_data:
+            return page
+        names = await self._context.customers.reveal({order.customer_id for order in page.orders})
+        orders = (msgspec.structs.replace(each, customer_id=names[each.customer_id]) for each in page.orders)
+        return msgspec.structs.replace(page, orders=tuple(orders))
 
     async def _submit(self, request: Request[NewOrder], key: str | None = None) -> Reply:
-        order = request.body
+        order, customers = request.body, self._context.customers
+        customer = customers.known(order.customer_id) or await customers.conceal(order.customer_id)
+        concealed = msgspec.structs.replace(order, customer_id=customer)
         wanted = PlaceOrder(
             order_id=uuid7(self._context.clock.wall_ms(), self._context.chance),
-            customer_id=order.customer_id,
+            customer_id=customer,
             currency=order.currency,
             items=order.items,
             payment_method=order.payment_method,
             idempotency_key=key,
-            fingerprint=fingerprint(order) if key is not None else "",
+            fingerprint=fingerprint(concealed) if key is not None else "",
+            former_fingerprint=fingerprint(order) if key is not None else "",
         )
         command = with_response(wanted)
         try:
@@ -491,7 +510,7 @@ class OrderApi:
             raise
         location = (b"location", f"/orders/{uuid_text(placed.order_id)}".encode())
         headers = (location, REPLAYED) if placed.replayed else (location,)
-        return Reply(201, headers=headers, content=placed.response.encode())
+        return Reply(201, headers=headers, content=_naming(placed.response, customer, order.customer_id).encode())
 
     async def _show(self, order_id: UUID) -> OrderDetails:
         order = await self._orders.show(order_id)
@@ -500,10 +519,16 @@ class OrderApi:
         return order
 
 
+def _naming(response: str, customer: str, name: str) -> str:
+    """The answer with the customer's name, as the shop has just said it."""
+    return response if customer == name else response.replace(customer, msgspec.json.encode(name).decode()[1:-1])
+
+
 def operations(context: ServiceContext) -> Sequence[Operation]:
     """What the order service offers."""
-    api = OrderApi(context)
-    return (_place(api), _page(api), _show(api))
+    api, orders = OrderApi(context), Orders(context.database)
+    customers = CustomerOperations(context.customers, context.store.recovery, orders.of_customers)
+    return (_place(api), _page(api), _show(api), *customers.operations(), *Records(orders.records).operations())
 
 
 def _place(api: OrderApi) -> Operation:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -12,6 +12,7 @@ from orderflow import ConfirmationNeededError, ServiceContext
 from orderflow.http import operation
 from orderflow.http.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.http.operators.asking import CONFIRM, TAG, act_of, operator
+from orderflow.http.operators.customers import Records
 from orderflow.http.problems import ProblemError
 from orderflow.http.validation import Text
 from orderflow.services.payment.messages import Outcome, PaymentSettled, SettlePayment
@@ -72,6 +73,7 @@ class PaymentApi:
     def __init__(self, context: ServiceContext) -> None:
         self._payments = Payments(context.database)
         self._commands = context.commands
+        self._gateway = context.gateway
 
     async def show(self, request: Request[None]) -> Reply:
         """GET /payments/{order_id}"""
@@ -95,6 +97,12 @@ class PaymentApi:
         settled: PaymentSettled = await self._commands.submit(command, act, traceparent=request.traceparent)
         return Reply(body=settled)
 
+    async def records(self, order_id: UUID) -> Mapping[str, Any]:
+        """What is held of an order, here and in the bank's book."""
+        held = await self._payments.records(order_id)
+        statement = getattr(self._gateway, "statement", None)
+        return {**held, **(await statement(order_id))} if statement is not None else held
+
     async def _require(self, order_id: UUID) -> PaymentView:
         payment = await self._payments.show(order_id)
         if payment is None:
@@ -105,7 +113,7 @@ class PaymentApi:
 def operations(context: ServiceContext) -> Sequence[Operation]:
     """What the payment service offers."""
     api = PaymentApi(context)
-    return (_page(api), _show(api), _settle(api))
+    return (_page(api), _show(api), _settle(api), *Records(api.records).operations())
 
 
 def _page(api: PaymentApi) -> Operation:

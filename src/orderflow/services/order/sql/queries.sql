@@ -72,3 +72,24 @@ ORDER BY order_id DESC LIMIT $2::integer
 SELECT order_id, customer_id, currency, items, total, payment_method, status, reason, refund, created_at
 FROM orders WHERE order_id < $1::uuid AND status = $3::text
 ORDER BY order_id DESC LIMIT $2::integer
+
+-- name: orders_of_customers
+-- of the $3 orders after the order $2, in order of id, those of the customers $1; and the last of them all, if there may be more
+WITH piece AS MATERIALIZED (
+    SELECT order_id, customer_id FROM orders WHERE order_id > $2::uuid ORDER BY order_id LIMIT $3::integer
+)
+SELECT coalesce(array_agg(order_id ORDER BY order_id) FILTER (WHERE customer_id = ANY ($1::text[])), '{}') AS orders,
+    CASE WHEN count(*) = $3::integer THEN max(order_id::text)::uuid END AS last
+FROM piece
+
+-- name: records_of_order
+-- every row of an order, by table; an Idempotency-Key has the time of its order
+SELECT
+    (SELECT jsonb_agg(to_jsonb(row)) FROM orders AS row WHERE order_id = $1::uuid) AS orders,
+    (SELECT jsonb_agg(to_jsonb(row) ORDER BY version) FROM order_history AS row WHERE order_id = $1) AS order_history,
+    (SELECT jsonb_agg(to_jsonb(row) ORDER BY number) FROM order_refunds AS row WHERE order_id = $1) AS order_refunds,
+    (SELECT jsonb_agg(to_jsonb(row)) FROM order_flow AS row WHERE order_id = $1) AS order_flow,
+    (
+        SELECT jsonb_agg(to_jsonb(row)) FROM idempotency_keys AS row
+        WHERE order_id = $1 AND created_at = (SELECT created_at FROM orders WHERE order_id = $1)
+    ) AS idempotency_keys
