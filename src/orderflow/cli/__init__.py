@@ -17,6 +17,7 @@ COMMANDS = {
     "payment": Line("orderflow.cli.payment:payment", "See payments, and settle a charge that the bank leaves open."),
     "demo": Line("orderflow.cli.demo:demo", "Place many orders, follow them to their end, and sum up."),
     "topic": Line("orderflow.cli.topic:topic", "Read the events on a topic."),
+    "stuck": Line("orderflow.cli.explain:stuck", "Which orders are late, by what holds them up."),
     "health": Line("orderflow.cli.trouble:health", "What is wrong, in every service."),
     "dlt": Line("orderflow.cli.dlt:dlt", "See, rehearse, replay and mend the events that were given up."),
     "customer": Line("orderflow.cli.customer:customer", "Tell what is held of a customer, and forget him."),

@@ -85,6 +85,16 @@ def uuid7(wall_ms: int, chance: random.Random) -> UUID:
     return _versioned(value, 7)
 
 
+def uuid7_ms(text: str) -> int | None:
+    """When an id of version 7 was made, in ms since the epoch; None for any other text."""
+    if len(text) != 36 or text[14] != "7":
+        return None
+    try:
+        return int(text[:8] + text[9:13], 16)
+    except ValueError:
+        return None
+
+
 def lock_id(name: str) -> int:
     """A signed 64-bit advisory lock for a key, or for the rows of that id."""
     digest = hashlib.blake2b(name.encode("utf-8", "backslashreplace"), digest_size=8).digest()

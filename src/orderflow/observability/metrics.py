@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from orderflow.core.identity import uuid7_ms
 from orderflow.core.telemetry import (
     AlarmCleared,
     AlarmRaised,
@@ -40,12 +41,16 @@ from orderflow.core.telemetry import (
     TopicReplaced,
     Waiting,
 )
+from orderflow.core.timing import SystemClock
 from orderflow.observability.logs import clean
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 Gauges = Mapping[str, Mapping[tuple[tuple[str, str], ...], float]]
 _TYPE_MAX = 80
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+AGES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
+SYSTEM = SystemClock()
+HANDLED_AGE = "orderflow_handled_age_seconds"
 SIZES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 Labels = tuple[str, ...]
 
@@ -53,8 +58,9 @@ Labels = tuple[str, ...]
 class Metrics(Collector):
     """A subscriber of signals and an observer of HTTP requests."""
 
-    def __init__(self, service: str) -> None:
+    def __init__(self, service: str, wall_ms: Callable[[], int] = SYSTEM.wall_ms) -> None:
         self._service = service
+        self._wall_ms = wall_ms
         self.registry = CollectorRegistry(auto_describe=False)
         self._waiting: set[str] = set()
         self._stalled: set[str] = set()
@@ -98,6 +104,9 @@ class Metrics(Collector):
         self._batch_size = Histograms("orderflow_batch_size", "Messages a batch", ("consumer",), SIZES)
         self._batch_time = Histograms(
             "orderflow_batch_seconds", "Duration of a batch's transaction", ("consumer",), SECONDS
+        )
+        self._handled_age = Histograms(
+            HANDLED_AGE, "Age of the order when an event of it was handled", ("consumer", "event_type"), AGES
         )
         self._splits = Counts("orderflow_batch_splits", "Batches that the database refused", ("consumer",))
         self._reopened = Counts("orderflow_keys_reopened", "Parked keys that flow again", ("consumer",))
@@ -187,6 +196,8 @@ class Metrics(Collector):
         for each in batch.handled:
             if each.outcome is Outcome.DEAD and each.failure is not None:
                 self._dead.add((consumer, _type_of(each), each.failure.kind))
+            elif each.outcome is Outcome.HANDLED and (placed_ms := uuid7_ms(each.key)) is not None:
+                self._handled_age.add((consumer, _type_of(each)), max(0.0, self._wall_ms() - placed_ms) / 1000)
         self._batch_size.add((consumer,), len(batch.handled))
         self._batch_time.add((consumer,), batch.duration_s)
 

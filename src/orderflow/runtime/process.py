@@ -133,7 +133,7 @@ async def _serve(
     stop: asyncio.Event | None,
     end_hard: Callable[[float, int], None],
 ) -> int:
-    metrics = Metrics(service.name)
+    metrics = Metrics(service.name, clock.wall_ms)
     signals = Signals([SignalLog(log, service.logged), metrics])
     stopping = stop or asyncio.Event()
     stop_on_signals(stopping.set)

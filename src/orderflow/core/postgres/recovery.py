@@ -19,14 +19,18 @@ from orderflow.core.operations.model import (
     HistoryEntry,
     LetterFilter,
     Moment,
+    OpenQuestion,
     OperatorAction,
     Overrule,
     ParkedSummary,
+    ReceivedEvent,
     Replay,
     ReplayPlan,
     ReplayProgress,
     ReplayState,
     StoredLetter,
+    Trail,
+    UnsentEvent,
 )
 from orderflow.core.postgres.functions import STATES, decode_headers, log_entries, read_parked
 from orderflow.core.postgres.queries import load_queries
@@ -76,6 +80,14 @@ class PostgresRecovery:
             HistoryEntry(**{**row, "moment": Moment(row["moment"])})
             for row in await self._run(self._queries[query], event)
         ]
+
+    async def trail(self, key: str) -> Trail:
+        received = await self._run(self._queries["trail_received"], key)
+        return Trail(
+            received=[ReceivedEvent(**{**row, "state": InboxState(row["state"]).name.lower()}) for row in received],
+            unsent=[UnsentEvent(**row) for row in await self._run(self._queries["trail_unsent"], key)],
+            asked=[OpenQuestion(**row) for row in await self._run(self._queries["trail_asked"], key)],
+        )
 
     async def groups(self, wanted: LetterFilter) -> Sequence[DeadLetterGroup]:
         rows = await self._run(self._queries["letter_groups"], *_narrowing(wanted))
