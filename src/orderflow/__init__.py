@@ -15,7 +15,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from orderflow.core.access import APPROVE, OPERATE, PLATFORM, READ, Caller, ForbiddenError, Permission, Role
+    from orderflow.core.access import (
+        APPROVE,
+        OPERATE,
+        PERSONAL,
+        PLATFORM,
+        READ,
+        Caller,
+        ForbiddenError,
+        Permission,
+        Role,
+    )
     from orderflow.core.dead_letters import FLOW_EVENTS, FLOW_STATUS, Dead, FlowEvent, Parked, Reopened
     from orderflow.core.failures import FinalError
     from orderflow.core.identity import uuid7, uuid_of, uuid_text
@@ -63,6 +73,7 @@ __all__ = [
     "FLOW_EVENTS",
     "FLOW_STATUS",
     "OPERATE",
+    "PERSONAL",
     "PLATFORM",
     "READ",
     "Answer",
@@ -122,6 +133,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "PERSONAL": "orderflow.core.access",
     "Role": "orderflow.core.access",
     "Permission": "orderflow.core.access",
     "ForbiddenError": "orderflow.core.access",

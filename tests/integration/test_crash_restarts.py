@@ -35,6 +35,8 @@ async def make(tmp_path: Path) -> AsyncIterator[Make]:
             "order",
             [sys.executable, "-I", "-S", "-c", SERVICE, dies],
             {"ORDERFLOW_CRASH_AT": "relay.read"},
+            b"",
+            "127.0.0.1",
             "127.0.0.1",
             tmp_path / "stderr.log",
         )

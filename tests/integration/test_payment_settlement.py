@@ -100,11 +100,13 @@ async def test_what_cannot_be_settled_is_refused_in_words_and_every_try_is_in_th
         assert (await settle(service, order_id, "perhaps")).status_code == 422
         assert (await settle(service, order_id, "charged", confirmed=False)).status_code == 428
         assert (await settle(service, order_id, "charged", reason=" ")).status_code == 428
-        nobody = await service.post(f"/payments/{order_id}/settlement", json={"outcome": "charged"})
-        assert nobody.status_code == 422
+        anonymous = await service.post(
+            f"/payments/{order_id}/settlement", json={"outcome": "charged"}, headers={"Authorization": ""}
+        )
+        assert anonymous.status_code == 401
         [action] = (await service.get("/ops/actions")).json()
         assert (action["who"], action["action"], action["target"], action["reason"]) == (
-            "ada@desk",
+            "tests (says ada@desk)",
             "settle",
             f"payment {order_id}",
             "ticket 4711",

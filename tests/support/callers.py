@@ -1,9 +1,65 @@
-"""Callers who may do everything: for tests of what is done, not of who may do it."""
+"""Callers who may do everything, for tests of what is done, not of who may do it; clients that know both doors."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import httpx2
+
+from orderflow.access.tokens import TokensFile
+from orderflow.cli.http import is_for_operators
 from orderflow.core.access import Caller, Role
+from orderflow.http.application import CALLER, Application, Asgi, Receive, Scope, Send
 
 
 def person(name: str) -> Caller:
     return Caller(name, frozenset(Role))
+
+
+TOKEN_NAME = "tests.token"
+
+
+def token_in(home: Path) -> str:
+    """The token of one who may do everything on this home, made when it is first asked for."""
+    kept = home / TOKEN_NAME
+    if not kept.exists():
+        _, text = TokensFile(home / "tokens.json").create("tests", frozenset(Role))
+        kept.write_text(text)
+    return kept.read_text()
+
+
+def shown(token: str) -> dict[str, str]:
+    """The header that shows it."""
+    return {"Authorization": f"Bearer {token}"}
+
+
+class BothDoors(httpx2.AsyncHTTPTransport):
+    """Takes each request to the door that it is for."""
+
+    def __init__(self, ops_port: int) -> None:
+        super().__init__(verify=False)
+        self._ops_port = ops_port
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        if is_for_operators(request.url.path):
+            request.url = request.url.copy_with(port=self._ops_port)
+        return await super().handle_async_request(request)
+
+
+def client(port: int, ops_port: int, token: str | None = None, timeout_s: float = 60.0) -> httpx2.AsyncClient:
+    """Of a service on this machine, at both of its doors."""
+    return httpx2.AsyncClient(
+        base_url=f"http://127.0.0.1:{port}",
+        transport=BothDoors(ops_port),
+        headers=shown(token) if token else {},
+        timeout=timeout_s,
+    )
+
+
+def of_caller(application: Application, caller: Caller) -> Asgi:
+    """The application as this caller reaches it, in process."""
+
+    async def asked(scope: Scope, receive: Receive, send: Send) -> None:
+        await application({**scope, CALLER: caller}, receive, send)
+
+    return asked

@@ -18,8 +18,10 @@ def main(name: str) -> int:
         sys.stderr.write("Error: it was told to fail\n")
         return 1
     port = int(os.environ[f"ORDERFLOW_{name.upper()}_PORT"]) or 40000
+    ops_port = int(os.environ[f"ORDERFLOW_{name.upper()}_OPS_PORT"]) or 40100
     sys.stdout.write("something else on standard output\n")
-    sys.stdout.write(json.dumps({"ready": True, "service": name, "port": port, "pid": os.getpid()}) + "\n")
+    ready = {"ready": True, "service": name, "port": port, "ops_port": ops_port, "pid": os.getpid()}
+    sys.stdout.write(json.dumps(ready) + "\n")
     sys.stdout.flush()
     sys.stdin.read()
     if "FAKE_SERVICE_NEVER_DRAINS" in os.environ:

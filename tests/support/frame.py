@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated
 
 import msgspec
 
+from orderflow.core.access import EVERYBODY, Caller, InvalidTokenError
 from orderflow.http.application import Application, ApplicationState
+from orderflow.http.gate import Gate
 from orderflow.http.openapi import docs_files
 from orderflow.http.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.http.protocol import HttpLimits
@@ -69,16 +72,26 @@ class Recorder:
                 responses=done,
                 request=Basket,
                 parameters=(key, limit),
+                permission=EVERYBODY,
             ),
             Operation(method="GET", path="/failing", summary="Fail", handler=fail, responses=done),
         )
+
+
+def open_gate() -> Gate:
+    """Lets in who calls this machine, or `x`, by name. Nobody has a token."""
+
+    def verify(_: str) -> Caller:
+        raise InvalidTokenError("nobody has a token here")
+
+    return Gate("127.0.0.1", verify, time.monotonic, names=("x",))
 
 
 @asynccontextmanager
 async def serving(limits: HttpLimits = LIMITS) -> AsyncIterator[Recorder]:
     recorder = Recorder()
     frame = Application(recorder.operations(), recorder.state, docs_files())
-    server = HttpServer(lambda: frame, listen("127.0.0.1", 0), limits)
+    server = HttpServer(lambda: frame, open_gate(), listen("127.0.0.1", 0), limits)
     server.start()
     recorder.port = server.port
     recorder.connections = lambda: server.connections

@@ -28,6 +28,8 @@ from orderflow.services.notification.service import SERVICE as NOTIFICATION
 from orderflow.services.order.service import SERVICE as ORDER
 from orderflow.services.payment.service import SERVICE as PAYMENT
 from orderflow.settings import Settings
+from tests.support import callers
+from tests.support.callers import token_in
 from tests.support.postgres import PostgresServer
 from tests.support.waiting import eventually
 
@@ -95,8 +97,7 @@ async def running(
     try:
         await eventually(lambda: announced or task.done(), timeout_s=60)
         assert announced, f"{name} ended with {task.result()}"
-        url = f"http://127.0.0.1:{announced[0]['port']}"
-        async with httpx2.AsyncClient(base_url=url, timeout=60, verify=False) as client:
+        async with callers.client(announced[0]["port"], announced[0]["ops_port"], token_in(home)) as client:
             yield client
     finally:
         stop.set()

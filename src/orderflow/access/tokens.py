@@ -16,11 +16,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 
 import msgspec
 
-from orderflow.core.access import RESERVED_NAMES, Caller, InvalidTokenError, Role
+from orderflow.core.access import RESERVED_NAMES, Caller, CannotVerifyError, InvalidTokenError, Role
 
 PREFIX = "of"
 SECRET_BYTES = 32
@@ -33,7 +34,19 @@ class TokensFileError(Exception):
 
 
 class TokenRefusedError(Exception):
-    """Such a token is not made, or there is none of this name. Its text is for a person."""
+    """Such a token is not made. Its text is for a person."""
+
+
+class NoSuchTokenError(Exception):
+    """No token that is good has this id or name. Its text is for a person."""
+
+
+class TokenState(StrEnum):
+    """Only a GOOD one counts."""
+
+    GOOD = "good"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,8 +65,16 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     def caller(self) -> Caller:
         return Caller(self.name, self.roles, self.shop)
 
+    def state(self, now: datetime) -> TokenState:
+        if self.revoked is not None:
+            return TokenState.REVOKED
+        return TokenState.EXPIRED if self.expires is not None and now >= self.expires else TokenState.GOOD
+
     def is_good(self, now: datetime) -> bool:
-        return self.revoked is None and (self.expires is None or now < self.expires)
+        return self.state(now) is TokenState.GOOD
+
+
+_ENDED = {TokenState.EXPIRED: "has expired", TokenState.REVOKED: "was revoked"}
 
 
 class _Content(msgspec.Struct, kw_only=True):
@@ -98,12 +119,12 @@ class TokensFile:
         return token, f"{PREFIX}_{token.id}_{secret}"
 
     def revoke(self, named: str) -> Sequence[Token]:
-        """Those of this id or name count no more, at once. Raises TokenRefusedError, TokensFileError."""
+        """Those of this id or name count no more, at once. Raises NoSuchTokenError, TokensFileError."""
         now = datetime.now(UTC)
         with self._changed() as content:
             meant = [each for each in content.tokens if named in (each.id, each.name) and each.revoked is None]
             if not meant:
-                raise TokenRefusedError(f"There is no token {named} that could be revoked")
+                raise NoSuchTokenError(f"There is no token {named} that could be revoked")
             content.tokens = [
                 msgspec.structs.replace(each, revoked=now) if each in meant else each for each in content.tokens
             ]
@@ -153,17 +174,16 @@ class Tokens:
         return bearer.startswith(f"{PREFIX}_")
 
     def caller_of(self, bearer: str) -> Caller:
-        """Raises InvalidTokenError, TokensFileError."""
+        """Raises InvalidTokenError, CannotVerifyError."""
         self._look()
         _, _, rest = bearer.partition("_")
         token_id, _, secret = rest.partition("_")
         token = self._by_id.get(token_id)
         if token is None or not hmac.compare_digest(_digest(secret), token.digest):
             raise InvalidTokenError(f"This token is not known here. {ANEW}.")
-        if token.revoked is not None:
-            raise InvalidTokenError(f"The token {token.id} was revoked. {ANEW}.")
-        if not token.is_good(self._now()):
-            raise InvalidTokenError(f"The token {token.id} has expired. {ANEW}.")
+        state = token.state(self._now())
+        if state is not TokenState.GOOD:
+            raise InvalidTokenError(f"The token {token.id} {_ENDED[state]}. {ANEW}.")
         return token.caller
 
     def _look(self) -> None:
@@ -172,7 +192,10 @@ class Tokens:
             return
         seen = _mark(self._file.path)
         if seen != self._seen:
-            self._by_id = {each.id: each for each in self._file.all()}
+            try:
+                self._by_id = {each.id: each for each in self._file.all()}
+            except TokensFileError as error:
+                raise CannotVerifyError(str(error)) from error
             self._seen = seen
         self._looked_at = now
 

@@ -33,6 +33,7 @@ COMMANDS = {
     "schema": Line(
         "orderflow.cli.schema:schema", "The events as AsyncAPI and JSON Schema, and what a change breaks."
     ),
+    "token": Line("orderflow.cli.token:token", "Make, list and revoke tokens: who may do what."),
     "settings": Line("orderflow.cli.settings:settings", "Show every setting, and where its value came from."),
     "doctor": Line("orderflow.cli.doctor:doctor", "Check this machine and the running system."),
     "run": Line("orderflow.cli.up:run", "Run one service alone, for deployment."),

@@ -23,6 +23,7 @@ from orderflow.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from orderflow.core.postgres.sessions import Connection
+    from orderflow.local.state import Running
 
 OK = "ok"
 SKIPPED = "skipped"
@@ -149,28 +150,35 @@ def disk(settings: Settings) -> Verdict:
 
 
 def ports(settings: Settings) -> Iterator[Verdict]:
-    """Whether each service's port is free, or held by our service."""
+    """Whether each service's ports are free, or held by our service."""
+    state = running_state(settings)
+    processes = state.processes if state else ()
+    held = {address: each for each in processes for address in (each.address, each.ops_address)}
+    for service in service_names():
+        public = (f"port of {service}", settings.service_port(service), settings.host, "PORT")
+        ops = (f"operators' port of {service}", settings.service_ops_port(service), settings.ops_host, "OPS_PORT")
+        for check, port, host, name in (public, ops):
+            own = held.get(f"http://{host}:{port}")
+            yield _port(settings, service, check, port, host, f"ORDERFLOW_{service.upper()}_{name}", own)
+
+
+def _port(
+    settings: Settings, service: str, check: str, port: int, host: str, setting: str, own: Running | None
+) -> Verdict:
     from orderflow.local.errors import LocalError
     from orderflow.local.processes import require_free
 
-    state = running_state(settings)
-    held = {process.address: process for process in state.processes} if state else {}
-    for service in service_names():
-        check, port = f"port of {service}", settings.service_port(service)
-        own = held.get(f"http://{settings.host}:{port}")
-        setting = f"ORDERFLOW_{service.upper()}_PORT"
-        if settings.given_url(service) is not None:
-            yield Verdict(check, SKIPPED, "the service is elsewhere")
-        elif own is not None:
-            yield Verdict(check, OK, f"{port} is held by our {own.name} (process {own.pid})")
-        elif port == 0 or _answers_as_ours(settings, service):
-            yield Verdict(check, OK, "any free one" if port == 0 else f"{port} is held by a service of Orderflow")
-        else:
-            try:
-                require_free(port, service, setting, settings.host)
-                yield Verdict(check, OK, f"{port} is free")
-            except LocalError as error:
-                yield Verdict(check, FAILED, str(error), f"Stop that program, or set {setting} to another port")
+    if settings.given_url(service) is not None:
+        return Verdict(check, SKIPPED, "the service is elsewhere")
+    if own is not None:
+        return Verdict(check, OK, f"{port} is held by our {own.name} (process {own.pid})")
+    if port == 0 or _answers_as_ours(settings, service):
+        return Verdict(check, OK, "any free one" if port == 0 else f"{port} is held by a service of Orderflow")
+    try:
+        require_free(port, service, setting, host)
+    except LocalError as error:
+        return Verdict(check, FAILED, str(error), f"Stop that program, or set {setting} to another port")
+    return Verdict(check, OK, f"{port} is free")
 
 
 def _answers_as_ours(settings: Settings, service: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import math
+import re
 import select
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,29 +44,73 @@ class _Reply:
     content: bytes
 
 
-class ServiceClient:
-    """One service at `url`, asked synchronously. Close it after use.
+_FOR_OPERATORS = re.compile(r"/(ops|health)/.*|/metrics|/payments/[^/]+/settlement|/reservations/[^/]+/release")
 
-    With `installation`, what answers must be of it: that is looked at before anything is asked.
+
+def is_for_operators(path: str) -> bool:
+    """Whether a service has it among its operators' endpoints, which have an address of their own."""
+    return _FOR_OPERATORS.fullmatch(path) is not None
+
+
+class _Line:
+    """One address of a service, and the connection to it, if one is open."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.place = urlsplit(url)
+        self.connection: HTTPConnection | None = None
+        self.before = ""
+        self.login: Mapping[str, str] = {}
+
+    def connected(self, timeout_s: float) -> HTTPConnection:
+        """The connection that is open, or a new one. Raises OSError, HTTPException, ValueError."""
+        kept = self.connection
+        if kept is not None and kept.sock is not None and not select.select([kept.sock], [], [], 0)[0]:
+            return kept
+        # What the service has closed meanwhile can be read from: its end.
+        self.drop()
+        self.connection, self.before = opened(self.place, timeout_s)
+        self.login = _login(_proxy_for(self.place)) if self.before else {}
+        self.connection.connect()
+        return self.connection
+
+    def drop(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+        self.connection = None
+
+
+class ServiceClient:
+    """One service at `url`, and its operators' endpoints at `ops_url`, asked synchronously. Close it after use.
+
+    With `installation`, what answers must be of it: that is looked at before anything is asked. `token` is shown with
+    every request but probes.
     """
 
     def __init__(
-        self, name: str, url: str, *, timeout_s: float = TIMEOUT_S, installation: UUID | None = None
+        self,
+        name: str,
+        url: str,
+        ops_url: str | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        installation: UUID | None = None,
+        token: str | None = None,
     ) -> None:
         self.name = name
         self.url = url
         self._installation = installation
         self._timeout_s = timeout_s
-        self._place = urlsplit(url)
-        self._connection: HTTPConnection | None = None
-        self._before = ""
-        self._login: Mapping[str, str] = {}
+        self._token = {"Authorization": f"Bearer {token}"} if token else {}
+        self._public = _Line(url)
+        self._ops = self._public if ops_url in (None, url) else _Line(ops_url)
 
     def __enter__(self) -> ServiceClient:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._drop()
+        self._public.drop()
+        self._ops.drop()
 
     def get(
         self,
@@ -161,56 +206,48 @@ class ServiceClient:
         wait_s: float = 0.0,
     ) -> _Reply:
         limit_s, read_s = min(self._timeout_s, within_s), min(self._timeout_s + wait_s, within_s)
-        target = quote(self._place.path.rstrip("/") + path, safe="/%?=&")
+        line = self._ops if is_for_operators(path) else self._public
+        target = quote(line.place.path.rstrip("/") + path, safe="/%?=&")
         if parameters:
             target += "?" + urlencode({name: str(value) for name, value in parameters.items()})
         content = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         kind = {} if content is None else {"content-type": "application/json"}
-        connection = self._connected(limit_s)
+        shown = {} if path.startswith("/health/") else self._token
+        connection = self._connected(line, limit_s)
         try:
             connection.sock.settimeout(read_s)
-            connection.request(method, self._before + target, content, {**kind, **self._login, **(headers or {})})
+            all_headers = {**kind, **line.login, **shown, **(headers or {})}
+            connection.request(method, line.before + target, content, all_headers)
             reply = connection.getresponse()
             return _Reply(reply.status, {name.lower(): value for name, value in reply.getheaders()}, reply.read())
         except TimeoutError as error:
-            self._drop()
+            line.drop()
             raise AnswerLostError(
-                f"The {self.name} service at {self.url} did not answer within {read_s:.3g} s. "
+                f"The {self.name} service at {line.url} did not answer within {read_s:.3g} s. "
                 "See what it waits for with: orderflow doctor"
             ) from error
         except (OSError, HTTPException) as error:
-            self._drop()
+            line.drop()
             raise AnswerLostError(
-                f"The connection to the {self.name} service at {self.url} broke before it had answered "
+                f"The connection to the {self.name} service at {line.url} broke before it had answered "
                 f"({type(error).__name__}). See what is wrong with: orderflow doctor"
             ) from error
 
-    def _connected(self, timeout_s: float) -> HTTPConnection:
-        """The connection that is open, or a new one. Raises UnreachableError."""
-        kept = self._connection
-        if kept is not None and kept.sock is not None and not select.select([kept.sock], [], [], 0)[0]:
-            return kept
-        # What the service has closed meanwhile can be read from: its end.
-        self._drop()
+    def _connected(self, line: _Line, timeout_s: float) -> HTTPConnection:
+        """Raises UnreachableError."""
         try:
-            self._connection, self._before = opened(self._place, timeout_s)
-            self._login = _login(_proxy_for(self._place)) if self._before else {}
-            self._connection.connect()
+            return line.connected(timeout_s)
         except (OSError, HTTPException, ValueError) as error:
-            self._drop()
-            raise UnreachableError(nothing_answers(self.url, self.name)) from error
-        return self._connection
-
-    def _drop(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
+            line.drop()
+            raise UnreachableError(nothing_answers(line.url, self.name)) from error
 
     def _refusal(self, reply: _Reply) -> CliError:
         detail = problem_detail(reply.content)
         status = reply.status
         if detail is None:
             return self._stranger()
+        if status == 401:
+            return RefusedError(f"The {self.name} service wants another token: {detail}. {self._how_to_show_one()}")
         if status == 404:
             return NotFoundError(f"The {self.name} service at {self.url} does not have that: {detail}.")
         if status == 503:
@@ -222,6 +259,11 @@ class ServiceClient:
                 f"The {self.name} service failed ({status}): {detail}. Its log says why: orderflow logs {self.name}"
             )
         return RefusedError(f"The {self.name} service refused that ({status}): {detail}.")
+
+    def _how_to_show_one(self) -> str:
+        if self._token:
+            return "What was shown came from ORDERFLOW_TOKEN, or from the file `token` in the home"
+        return "Set ORDERFLOW_TOKEN; for this machine, `orderflow up` puts a token into its home"
 
     def _stranger(self) -> CliError:
         return UnreachableError(

@@ -42,12 +42,34 @@ def as_running(settings: Settings) -> Settings:
         return settings
     from orderflow.local.state import joining
 
-    urls = {
-        f"{process.name}_url": process.address
+    ours = [
+        process
         for process in reversed(found.processes)
         if process.kind == "service" and process.name in service_names() and _is_default(settings, process.name)
-    }
-    return joining(settings, found).replaced(**urls)
+    ]
+    urls = {f"{process.name}_url": process.address for process in ours}
+    ops_urls = {f"{process.name}_ops_url": process.ops_address for process in ours if process.ops_address}
+    return joining(settings, found).replaced(**{**ops_urls, **_given(settings), **urls})
+
+
+def _given(settings: Settings) -> dict[str, str]:
+    """Where somebody says that operators' endpoints are reached."""
+    found = {f"{name}_ops_url": settings.given_ops_url(name) for name in service_names()}
+    return {name: url for name, url in found.items() if url is not None}
+
+
+def token_for(settings: Settings, url: str) -> str | None:
+    """The token that the settings name; to this machine also the home's own, which goes nowhere else."""
+    if settings.token is not None:
+        return settings.token.reveal()
+    from orderflow.cli.http import is_loopback
+
+    if not is_loopback(url):
+        return None
+    try:
+        return (settings.home / "token").read_text(encoding="ascii").strip() or None
+    except (OSError, ValueError):
+        return None
 
 
 def client_of(running: Settings, service: str, **options: Any) -> ServiceClient:
@@ -58,9 +80,10 @@ def client_of(running: Settings, service: str, **options: Any) -> ServiceClient:
     """
     from orderflow.cli.http import ServiceClient
 
-    url = running.service_url(service)
+    url, ops_url = running.service_url(service), running.service_ops_url(service)
+    options["token"] = token_for(running, ops_url)
     if running.is_given(f"{service}_url") or not (running.home / MARKER_NAME).is_file():
-        return ServiceClient(service, url, **options)
+        return ServiceClient(service, url, ops_url, **options)
     from orderflow.local.home import Home
 
     installation = Home(running.home).installation()
@@ -71,7 +94,7 @@ def client_of(running: Settings, service: str, **options: Any) -> ServiceClient:
         )
     if installation is None:
         raise UnreachableError(f"Nothing runs on {running.home}. Start it with: orderflow up")
-    return ServiceClient(service, url, installation=installation, **options)
+    return ServiceClient(service, url, ops_url, installation=installation, **options)
 
 
 def running_state(settings: Settings) -> State | None:

@@ -10,7 +10,7 @@ import click
 from orderflow.cli.errors import CliError, UnreachableError
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.output import text
-from orderflow.cli.session import Session, session_options, side_by_side
+from orderflow.cli.session import Session, session_options, side_by_side, token_for
 from orderflow.cli.tables import table
 
 if TYPE_CHECKING:
@@ -66,7 +66,9 @@ def status(session: Session) -> None:
     found = state.running(home)
     if found is None:
         raise UnreachableError(f"Nothing runs on {home.path}. Start it with: orderflow up")
-    probed = side_by_side(lambda process: probe(process, TIMEOUT_S), found.processes)
+    probed = side_by_side(
+        lambda each: probe(each, TIMEOUT_S, token_for(session.given, each.ops_address)), found.processes
+    )
     rows: list[tuple[Running | Down, Health]]
     rows = [
         *zip(found.processes, probed, strict=True),
@@ -90,14 +92,15 @@ def status(session: Session) -> None:
         raise CliError("Not everything is ready")
 
 
-def probe(process: Running, timeout_s: float) -> Health:
+def probe(process: Running, timeout_s: float, token: str | None = None) -> Health:
     """PostgreSQL and Kafka by their process, a service by its own word."""
     if not process.mark.runs:
         return Health(False, {DOWN: "it has ended"})
     if process.kind != "service":
         return Health(True, {})
     try:
-        with ServiceClient(process.name, process.address, timeout_s=timeout_s) as client:
+        ops = process.ops_address or None
+        with ServiceClient(process.name, process.address, ops, timeout_s=timeout_s, token=token) as client:
             found = client.ask("GET", "/health/ready", good=(NOT_READY,)).body
             return Health(found["ready"], found["problems"], _lag(client))
     except CliError:

@@ -56,6 +56,7 @@ Examples:
   orderflow up                                 everything, data in .orderflow
   orderflow up --detach                        the same in the background
   orderflow up --kafka                         on a real Apache Kafka (Java 17 and Maven needed)
+  orderflow up --kafka --secure                the same with TLS, and passwords and rights for each service
   orderflow up --kafka-bootstrap broker:9092   on a Kafka that exists
   orderflow up --database-url postgresql://admin:secret@db:5432
   orderflow up --processes payment=2           two processes share the work
@@ -68,6 +69,11 @@ Exit codes: 0 stopped in order; 1 something is in the way; 2 wrong usage or sett
 )
 @click.option("--detach", "-d", is_flag=True, help="Return when everything is ready; `orderflow down` stops it.")
 @click.option("--kafka", is_flag=True, help="Carry the events by a local Apache Kafka, started here.")
+@click.option(
+    "--secure/--no-secure",
+    default=None,
+    help="With --kafka: a password for each service, rights of its own, TLS. Stays so until somebody says otherwise.",
+)
 @click.option("--kafka-bootstrap", metavar="HOST:PORT", help="Carry the events by a Kafka that exists.")
 @click.option("--database-url", metavar="URL", help="Use a PostgreSQL server that exists.")
 @home_option
@@ -81,6 +87,7 @@ Exit codes: 0 stopped in order; 1 something is in the way; 2 wrong usage or sett
 def up(
     detach: bool,
     kafka: bool,
+    secure: bool | None,
     kafka_bootstrap: str | None,
     database_url: str | None,
     home: Path | None,
@@ -105,10 +112,14 @@ def up(
 
     if kafka and kafka_bootstrap is not None:
         raise click.UsageError("--kafka starts a broker, --kafka-bootstrap uses one that exists: give one of them")
+    if secure is not None and not kafka:
+        raise click.UsageError("--secure is said of the broker that --kafka starts: give both")
     transport = "kafka" if kafka or kafka_bootstrap is not None else None
     given = {"database_url": database_url, "game_day": game_day, "kafka_bootstrap": kafka_bootstrap}
     settings = load_settings_for_up(home, {**ports, **given, "transport": transport}, secrets_pipe=secrets_pipe)
-    options = UpOptions(own_broker=kafka, drain=drain, take_over=take_over_topics, processes=dict(processes))
+    options = UpOptions(
+        own_broker=kafka, secure=secure, drain=drain, take_over=take_over_topics, processes=dict(processes)
+    )
     with reporter.for_output(timed=in_background) as output:
         if detach:
             start_detached(settings, options, output)

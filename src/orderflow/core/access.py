@@ -11,6 +11,9 @@ from enum import StrEnum
 
 import msgspec
 
+PERSONAL = msgspec.Meta(extra={"personal": True})
+"""Marks a field of an answer that tells something of a customer. Who may not see that gets it empty."""
+
 
 class Role(StrEnum):
     """SHOP places orders and reads its own. VIEWER reads, without personal data. OPERATOR replays, edits and
@@ -35,9 +38,13 @@ class Caller(msgspec.Struct, frozen=True):
         return self == ANONYMOUS
 
     @property
-    def reads_all_shops(self) -> bool:
-        """Whether it reads orders of every shop, not of its own alone."""
-        return self.is_anonymous or not self.roles <= {Role.SHOP}
+    def has_shown_nothing(self) -> bool:
+        return self in (ANONYMOUS, STRANGER)
+
+    @property
+    def reads_shop(self) -> str | None:
+        """The one shop whose orders it reads; None: those of all. No order is of the shop ""."""
+        return None if self.is_anonymous or not self.roles <= {Role.SHOP} else self.shop or ""
 
     @property
     def sees_personal_data(self) -> bool:
@@ -52,10 +59,13 @@ class Caller(msgspec.Struct, frozen=True):
 ANONYMOUS = Caller("anonymous")
 """Who has shown no token, at a door that only this machine reaches."""
 
+STRANGER = Caller("stranger")
+"""Who has shown no token, at any other door."""
+
 PLATFORM = Caller("orderflow", frozenset(Role))
 """The platform itself: what it does by its own design and nobody's wish."""
 
-RESERVED_NAMES = frozenset({ANONYMOUS.name, PLATFORM.name})
+RESERVED_NAMES = frozenset({ANONYMOUS.name, STRANGER.name, PLATFORM.name})
 """No token is called so."""
 
 
@@ -63,27 +73,34 @@ class InvalidTokenError(Exception):
     """What was shown proves nothing: no token of ours, expired or revoked. The text is a sentence for the caller."""
 
 
+class CannotVerifyError(Exception):
+    """Whether what was shown is good cannot be told now: what it is checked against is away."""
+
+
 class ForbiddenError(Exception):
     """The caller may not do this: none of its roles is among those `needed`. The text is a sentence for it."""
 
     def __init__(self, caller: Caller, needed: frozenset[Role]) -> None:
-        who = "Nobody without a token" if caller.is_anonymous else str(caller)
-        wanted = " or ".join(sorted(needed))
-        may = "may do this" if caller.is_anonymous else "may not do this"
-        super().__init__(f"{who} {may}: it needs the role {wanted}.")
+        who = "nobody without a token may" if caller.has_shown_nothing else f"{caller} may not"
+        super().__init__(f"{who} do this: it needs the role {' or '.join(sorted(needed))}")
         self.caller = caller
         self.needed = needed
 
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """Which roles may do something, one of them being enough. `anonymous`: who has no token may, too, on loopback."""
+    """Which roles may do something, one of them being enough. `anonymous`: who has no token may, too, on loopback.
+    `everybody`: it says nothing of anybody, so that no token is asked for anywhere.
+    """
 
     roles: frozenset[Role]
     anonymous: bool = False
+    everybody: bool = False
 
     def allows(self, caller: Caller) -> bool:
-        return not self.roles.isdisjoint(caller.roles) or (self.anonymous and caller.is_anonymous)
+        if not self.roles.isdisjoint(caller.roles):
+            return True
+        return self.everybody or (self.anonymous and caller.is_anonymous)
 
     def require(self, caller: Caller) -> None:
         """Raises ForbiddenError."""
@@ -91,6 +108,7 @@ class Permission:
             raise ForbiddenError(caller, self.roles)
 
 
+EVERYBODY = Permission(frozenset(Role), anonymous=True, everybody=True)
 READ = Permission(frozenset({Role.VIEWER, Role.OPERATOR, Role.APPROVER}), anonymous=True)
 INSPECT = Permission(frozenset({Role.OPERATOR, Role.APPROVER}), anonymous=True)
 """To read what cannot be told without personal data."""

@@ -88,17 +88,19 @@ class OpenIntent(msgspec.Struct, frozen=True, kw_only=True):
 class Act(msgspec.Struct, frozen=True, kw_only=True):
     """Who acts, and why; `reason` may be "" where none is asked for.
 
-    `confirmed`: the operator was told what the act can do, and said yes.
+    `confirmed`: the operator was told what the act can do, and said yes. `said` is whom the caller's tool names
+    besides: it proves nothing.
     """
 
     caller: Caller
     reason: str = ""
     confirmed: bool = False
+    said: str = ""
 
     @property
     def who(self) -> str:
-        """The caller's name, as the operators' log has it."""
-        return self.caller.name
+        """As the operators' log has it: the name that was proved, and what was said of it."""
+        return f"{self.caller.name} (says {self.said})" if self.said else self.caller.name
 
 
 class LogEntry(msgspec.Struct, frozen=True):

@@ -157,6 +157,9 @@ class TopicMissingError(Exception):
     """The topic does not exist. Topics are made with explicit settings, never by use."""
 
 
+REGISTER = "orderflow-installation"
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """Topics and groups that the installation `owner` uses as its own.
@@ -167,7 +170,7 @@ class Claim:
     owner: UUID
     topics: Sequence[str]
     groups: Sequence[str] = ()
-    register: str = "orderflow-installation"
+    register: str = REGISTER
     takes_over: bool = False
 
     @property

@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from orderflow.core.access import Caller, Role
+from orderflow.core.access import ANONYMOUS, READ, Caller, ForbiddenError, Permission
 from orderflow.http.framing import joined
 from orderflow.http.operation import Operation, Reply, Request
+from orderflow.http.personal import without_personal_data
 from orderflow.http.problems import ProblemError, reply, to_problem
 from orderflow.http.validation import ParameterReader, StrictDecoder
 
@@ -50,7 +51,8 @@ def _is_valid(header: bytes) -> bool:
 
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
 CLOSE = (b"connection", b"close")
-VITAL = frozenset({"health", "operators"})
+CALLER = "orderflow.caller"
+"""Where an ASGI scope says who asks."""
 _READS = frozenset({"GET", "HEAD"})
 
 HttpObserver = Callable[[str, str, int, float], None]
@@ -64,21 +66,24 @@ def _nobody(_route: str, _method: str, _status: int, _seconds: float) -> None:
 class ApplicationState:
     """What the frame of one process is told while it runs.
 
-    `draining` refuses what would change something. `observe` gets (route, method, status, seconds).
+    `draining` refuses what would change something. `observe` gets (route, method, status, seconds), `refuse` the name
+    of each problem that a request is answered with.
     """
 
     chance: random.Random
     draining: bool = False
     observe: HttpObserver = _nobody
+    refuse: Callable[[str], None] = lambda _: None
 
 
 class _Endpoint:
     """One operation with its readers."""
 
-    __slots__ = ("decoder", "operation", "parameters")
+    __slots__ = ("decoder", "operation", "parameters", "permission")
 
     def __init__(self, operation: Operation) -> None:
         self.operation = operation
+        self.permission = operation.needs
         self.decoder = StrictDecoder(operation.request) if operation.request is not None else None
         self.parameters = ParameterReader(operation) if operation.parameters else None
 
@@ -91,6 +96,7 @@ class RequestHead(NamedTuple):
     query: bytes
     headers: Mapping[bytes, bytes]
     path_params: Mapping[str, str]
+    caller: Caller = ANONYMOUS
 
 
 class Resource:
@@ -103,7 +109,7 @@ class Resource:
     @property
     def is_vital(self) -> bool:
         """Whether it is served also where others are turned away: probes, metrics, operators."""
-        return any(each.operation.tag in VITAL for each in self.endpoints.values())
+        return any(each.operation.is_for_operators for each in self.endpoints.values())
 
     def find(self, method: str) -> _Endpoint:
         endpoint = self.endpoints.get("GET" if method == "HEAD" else method)
@@ -112,6 +118,13 @@ class Resource:
             allow = (b"allow", ", ".join(sorted(allowed)).encode())
             raise ProblemError(405, f"{method[:20]} is not allowed here", headers=(allow,))
         return endpoint
+
+
+class Mount(NamedTuple):
+    """An ASGI application, and who may ask it. Its scope says who asks: `orderflow.caller`."""
+
+    application: Asgi
+    permission: Permission = READ
 
 
 class Application:
@@ -125,7 +138,7 @@ class Application:
         self,
         operations: Iterable[Operation],
         state: ApplicationState,
-        mounts: Mapping[str, Asgi] | None = None,
+        mounts: Mapping[str, Mount] | None = None,
         *,
         starting: bool = False,
     ) -> None:
@@ -170,7 +183,16 @@ class Application:
         if mount is None:
             await self._answer(*(found or (self._nowhere, {})), scope, receive, send)
         else:
-            await self._mounts[mount]({**scope, "root_path": scope.get("root_path", "") + mount}, receive, send)
+            await self._pass_on(mount, scope, receive, send)
+
+    async def _pass_on(self, mount: str, scope: Scope, receive: Receive, send: Send) -> None:
+        application, permission = self._mounts[mount]
+        try:
+            permission.require(scope.get(CALLER, ANONYMOUS))
+        except ForbiddenError as error:
+            await send_reply(reply(self._refusal(error, scope["path"]), scope["path"]), send)
+            return
+        await application({**scope, "root_path": scope.get("root_path", "") + mount}, receive, send)
 
     def _mount_of(self, path: str) -> str | None:
         """The longest mounted path that this one is, or lies below."""
@@ -192,7 +214,8 @@ class Application:
             parts.append(event.get("body", b""))
             more = event.get("more_body", False)
         headers = joined(scope["headers"])
-        asked = RequestHead(scope["method"], scope["path"], scope["query_string"], headers, path_params)
+        caller = scope.get(CALLER, ANONYMOUS)
+        asked = RequestHead(scope["method"], scope["path"], scope["query_string"], headers, path_params, caller)
         await send_reply(await self.reply_to(path, asked, b"".join(parts)), send)
 
     async def reply_to(
@@ -205,13 +228,16 @@ class Application:
         try:
             answer = await self._perform(path, asked, content, gone)
         except Exception as error:  # noqa: BLE001  (a request's failure must end in its answer)
-            answer = reply(self._refusal(error, asked.target), asked.target)
+            problem = self._refusal(error, asked.target)
+            self._state.refuse(problem.name)
+            answer = reply(problem, asked.target)
         self._observe(path, asked, answer, started)
         return answer
 
-    def refused(self, status: int) -> None:
+    def refused(self, error: ProblemError) -> None:
         """A request was refused before it got here."""
-        self._state.observe(self._nowhere.path, "other", status, 0.0)
+        self._state.refuse(error.name)
+        self._state.observe(self._nowhere.path, "other", error.problem.status, 0.0)
 
     def _observe(self, path: Resource, asked: RequestHead, answer: Reply, started: float) -> None:
         known = asked.method if asked.method in path.endpoints or asked.method == "HEAD" else "other"
@@ -223,6 +249,7 @@ class Application:
         if path is self._nowhere:
             raise self._nothing_here()
         endpoint = path.find(asked.method)
+        endpoint.permission.require(asked.caller)
         if self._state.draining and asked.method not in _READS:
             raise ProblemError(503, "the service is stopping", retry_after_s=1, headers=(CLOSE,))
         body = None
@@ -233,9 +260,11 @@ class Application:
         if endpoint.parameters is not None or asked.query:
             reader = endpoint.parameters or ParameterReader(endpoint.operation)
             values = reader.read(asked.path_params, asked.query, asked.headers)
-        caller = Caller(str(values.get("x-orderflow-operator", "anonymous")), frozenset(Role))
         trace = accept_traceparent(asked.headers.get(b"traceparent"), self._state.chance)
-        return await endpoint.operation.handler(Request(body, content, values, trace, caller, gone))
+        answer = await endpoint.operation.handler(Request(body, content, values, trace, asked.caller, gone))
+        if not asked.caller.sees_personal_data:
+            answer.body = without_personal_data(answer.body)
+        return answer
 
     def _nothing_here(self) -> ProblemError:
         if self._starting:

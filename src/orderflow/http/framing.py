@@ -235,7 +235,10 @@ def _parse(content: bytes, limits: FramingLimits) -> Head:
         headers = _of_repeated(lines)
     is_1_0 = minor == b"0"
     _check_host(headers, is_1_0=is_1_0)
-    path, query = _target(method, target)
+    path, query, authority = _target(method, target)
+    if authority:
+        # RFC 9112, 3.2.2: what an absolute target names goes before the header.
+        headers[b"host"] = authority
     connection = headers.get(b"connection", b"").lower()
     return Head(
         method.decode("ascii"),
@@ -295,8 +298,12 @@ def _is_host(value: bytes) -> bool:
     return match is not None and int(match[1] or 0) < 65536
 
 
-def _target(method: bytes, target: bytes) -> tuple[str, bytes]:
-    """RFC 9112, 3.2: origin-form, absolute-form, or `*` with OPTIONS."""
+def _target(method: bytes, target: bytes) -> tuple[str, bytes, bytes]:
+    """Path, query, and the host that an absolute target names.
+
+    RFC 9112, 3.2: origin-form, absolute-form, or `*` with OPTIONS.
+    """
+    authority = b""
     if method == b"CONNECT":
         raise RefusedRequestError(501, "this is no proxy: CONNECT is not known here")
     if b"#" in target:
@@ -304,12 +311,13 @@ def _target(method: bytes, target: bytes) -> tuple[str, bytes]:
     if not target.startswith(b"/"):
         absolute = _ABSOLUTE.fullmatch(target)
         if absolute is not None and absolute[1] and _is_host(absolute[1]):
+            authority = absolute[1]
             target = absolute[2] if absolute[2].startswith(b"/") else b"/" + absolute[2]
         elif (method, target) != (b"OPTIONS", b"*"):
             raise RefusedRequestError(400, "the request target is not a path")
     raw, _, query = target.partition(b"?")
     if b"%" not in raw:
-        return raw.decode("ascii"), query
+        return raw.decode("ascii"), query, authority
     if _BAD_ESCAPE.search(raw):
         raise RefusedRequestError(400, "the path is not percent-encoded UTF-8")
     try:
@@ -318,7 +326,7 @@ def _target(method: bytes, target: bytes) -> tuple[str, bytes]:
         raise RefusedRequestError(400, "the path is not percent-encoded UTF-8") from error
     if fault := fault_of(path):
         raise RefusedRequestError(400, f"the path: {fault}")
-    return path, query
+    return path, query, authority
 
 
 def _length(headers: Mapping[bytes, bytes], *, is_1_0: bool) -> int | None:

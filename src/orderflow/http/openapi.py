@@ -14,8 +14,9 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
+from orderflow.core.access import EVERYBODY, Permission
 from orderflow.http import operation as http_operation
-from orderflow.http.application import Asgi, Event, Receive, Scope, Send, send_reply
+from orderflow.http.application import Event, Mount, Receive, Scope, Send, send_reply
 from orderflow.http.operation import (
     PROBLEMS,
     Operation,
@@ -36,8 +37,13 @@ All texts are UTF-8. A name that is not in a schema is refused, and so is a quer
 An error is a problem document (RFC 9457). Its `type` leads to a page of this service: see
 [all of them](/docs/problems).
 
-Any request can be answered with 400 (it breaks a rule of HTTP), 408 (it did not arrive in time), 431 (its head is too
-large), 503 (there is too much to do) or 505 (it is not HTTP/1.1); one with a method that is not described with 405.
+Any request can be answered with 400 (it breaks a rule of HTTP), 401 (the token shown is not good), 403 (a page of
+another site has made it), 408 (it did not arrive in time), 421 (the service is not called so), 429 (too many requests
+in a second), 431 (its head is too large), 503 (there is too much to do) or 505 (it is not HTTP/1.1); one with a
+method that is not described with 405.
+
+Who asks is told by a bearer token: `orderflow token create` makes one. Where only this machine can ask, no token is
+needed to read and to place orders.
 """
 _TAGS = {
     "docs": "This document, and what problem documents mean.",
@@ -53,6 +59,12 @@ _RETRY_AFTER = {
         "description": "After so many seconds it is worth another try (RFC 9110, 10.2.3).",
         "schema": {"type": "integer", "minimum": 1},
     }
+}
+_SCHEME = "token"
+_BEARER = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "A token of `orderflow token create`, or a JWT of the OpenID provider that the service trusts.",
 }
 _FIELD = FieldError(detail="Expected `int` >= 1", pointer="/items/0/quantity")
 Json = dict[str, Any]
@@ -78,7 +90,7 @@ def build_openapi(title: str, version: str, operations: Iterable[Operation]) -> 
         "security": [],
         "tags": [{"name": tag, "description": _TAGS.get(tag, tag)} for tag in tags],
         "paths": paths,
-        "components": {"schemas": types.components},
+        "components": {"schemas": types.components, "securitySchemes": {_SCHEME: _BEARER}},
     }
     plain: Json = msgspec.json.decode(msgspec.json.encode(document))
     return plain
@@ -110,6 +122,7 @@ def _operation(operation: Operation, types: _Types) -> Json:
         "operationId": "_".join([operation.method.lower(), *(word.replace(".", "_") for word in words)]),
         "summary": operation.summary,
         "responses": _responses(operation, types),
+        "security": _security(operation.needs),
     }
     if operation.description:
         described["description"] = operation.description
@@ -121,6 +134,13 @@ def _operation(operation: Operation, types: _Types) -> Json:
         content = _content(types.schema(operation.request), operation.example)
         described["requestBody"] = {"required": True, "content": {"application/json": content}}
     return described
+
+
+def _security(needs: Permission) -> list[Json]:
+    """{} stands for "without a token"."""
+    if needs.everybody:
+        return []
+    return [*([{}] if needs.anonymous else []), {_SCHEME: []}]
 
 
 def _content(schema: Json, example: object) -> Json:
@@ -168,6 +188,8 @@ def _responses(operation: Operation, types: _Types) -> Json:
 def _frame_errors(operation: Operation) -> Mapping[int, Sequence[ProblemType]]:
     """What the frame answers by itself."""
     statuses = [400, 500]
+    if not operation.needs.everybody:
+        statuses += [401, 403]
     where = {parameter.where for parameter in operation.parameters}
     if operation.request is not None:
         statuses += [408, 413, 415]
@@ -333,6 +355,7 @@ def _problems() -> Sequence[Operation]:
             summary="What one type of problem means",
             description="Where the `type` of a problem document leads.",
             tag="docs",
+            permission=EVERYBODY,
             handler=one,
             parameters=(name,),
             responses=[_served(_HTML, "The page.")],
@@ -340,9 +363,9 @@ def _problems() -> Sequence[Operation]:
     )
 
 
-def docs_files() -> Mapping[str, Asgi]:
+def docs_files() -> Mapping[str, Mount]:
     """Swagger UI's own files (npm package swagger-ui-dist, see NOTICE beside them), to be mounted."""
-    return {"/docs/files": _Files(SWAGGER_UI)}
+    return {"/docs/files": Mount(_Files(SWAGGER_UI), EVERYBODY)}
 
 
 def _served(media_type: str, description: str) -> Response:
@@ -359,6 +382,7 @@ def _file(path: str, summary: str, description: str, told: Response, content: by
         summary=summary,
         description=description,
         tag="docs",
+        permission=EVERYBODY,
         handler=serve,
         responses=[told],
     )

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from orderflow.core.access import ANONYMOUS, Caller
+from orderflow.core.access import ANONYMOUS, OPERATE, READ, Caller, Permission
 
 ORDER_ID = "01a217d2-6f78-7561-a100-7ae1a8650d78"
 CUSTOMER = "customer-42"
@@ -58,6 +58,29 @@ MALFORMED_KEY = ProblemType(
     "Malformed Idempotency-Key",
     "The header Idempotency-Key holds no key: it must be a text in quotes, of 1 to 255 printable ASCII characters.",
     'Send a key such as "8e03978e-40d5", or no such header.',
+)
+UNAUTHENTICATED = ProblemType(
+    "unauthenticated",
+    401,
+    "Unauthorized",
+    "Who has no token may not do this here, or the token that was shown is not known, was revoked or has expired. "
+    "Nothing was done.",
+    "Show a token that is good: `Authorization: Bearer TOKEN`. `orderflow token create --help` tells how to get one; "
+    "`orderflow up` has put one for this machine into its home.",
+)
+FORBIDDEN = ProblemType(
+    "forbidden",
+    403,
+    "Forbidden",
+    "The caller is known, and none of its roles may do this. Nothing was done.",
+    "Ask somebody who has a role that `detail` names, or for a token that has it.",
+)
+CROSS_SITE = ProblemType(
+    "cross-site-request",
+    403,
+    "Cross-Site Request",
+    "A browser says that a page of another site has made this request. Nothing was done.",
+    "Open the page of the service itself. Programs send neither Origin nor Sec-Fetch-Site.",
 )
 NOT_FOUND = ProblemType(
     "not-found",
@@ -115,6 +138,13 @@ UNSUPPORTED_MEDIA_TYPE = ProblemType(
     "The body is not declared as application/json, or has a content-encoding.",
     "Send JSON in UTF-8 as `content-type: application/json`, without a content-encoding.",
 )
+MISDIRECTED = ProblemType(
+    "misdirected-request",
+    421,
+    "Misdirected Request",
+    "The header Host has a name by which this service is not called. Nothing was done.",
+    "Use a name of this machine, or have whoever runs the service add the name to ORDERFLOW_ALLOWED_HOSTS.",
+)
 INVALID_REQUEST = ProblemType(
     "invalid-request",
     422,
@@ -142,6 +172,13 @@ CONFIRMATION_REQUIRED = ProblemType(
     "Confirmation Required",
     "What was asked for changes data for good or moves money, and was not confirmed, or no reason was given.",
     "Let a person decide; then send it with `confirmed: true` and the `reason`.",
+)
+TOO_MANY_REQUESTS = ProblemType(
+    "too-many-requests",
+    429,
+    "Too Many Requests",
+    "The token, or the address, has sent more requests than are let in a second. Nothing was done.",
+    "Slow down: send the request again after as many seconds as Retry-After says.",
 )
 HEADERS_TOO_LARGE = ProblemType(
     "header-fields-too-large",
@@ -197,6 +234,9 @@ VERSION_NOT_SUPPORTED = ProblemType(
 ALL = (
     MALFORMED_REQUEST,
     MALFORMED_KEY,
+    UNAUTHENTICATED,
+    FORBIDDEN,
+    CROSS_SITE,
     NOT_FOUND,
     METHOD_NOT_ALLOWED,
     REQUEST_TIMEOUT,
@@ -205,10 +245,12 @@ ALL = (
     PRECONDITION_FAILED,
     CONTENT_TOO_LARGE,
     UNSUPPORTED_MEDIA_TYPE,
+    MISDIRECTED,
     INVALID_REQUEST,
     KEY_REUSED,
     EDIT_REFUSED,
     CONFIRMATION_REQUIRED,
+    TOO_MANY_REQUESTS,
     HEADERS_TOO_LARGE,
     DEFECT,
     NOT_IMPLEMENTED,
@@ -341,6 +383,8 @@ class Operation:
     Errors are raised: see `http/problems.py` for the table of exceptions and answers. What the frame itself can
     answer (400, 408, 413, 415, 422, 500, 503) is in the document without being named.
     A `request` may have a `JSON_SCHEMA`: what its schema says beyond its fields.
+
+    `permission`: whose request it may be. Where none is named, to GET is to read, and all else is an operator's.
     """
 
     method: Method
@@ -353,3 +397,16 @@ class Operation:
     tag: str = ""
     description: str = ""
     example: Any = None
+    permission: Permission | None = None
+
+    @property
+    def needs(self) -> Permission:
+        return self.permission or (READ if self.method == "GET" else OPERATE)
+
+    @property
+    def is_for_operators(self) -> bool:
+        """Whether it is at the operators' door, and not at the public one."""
+        return self.tag in OPERATORS_TAGS
+
+
+OPERATORS_TAGS = frozenset({"health", "operators"})

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from orderflow.core.access import ForbiddenError
 from orderflow.core.engine import DecisionFailedError, OverloadedError
 from orderflow.core.operations.model import (
     ConfirmationNeededError,
@@ -76,6 +77,11 @@ def _parts(info: Info) -> Iterator[Info]:
 
 
 MEDIA_TYPE = b"application/problem+json"
+WAY_TO_ONE = (
+    "Show one as `Authorization: Bearer TOKEN`: the command line takes the home's own by itself, and "
+    "`orderflow token create` makes others"
+)
+_UNQUOTABLE = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")
 STORE_RETRY_S = 2
 
 
@@ -123,6 +129,7 @@ class ProblemError(Exception):
             detail=detail,
             errors=tuple(errors),
         )
+        self.name = "other" if kind is None else kind.name
         retry = () if retry_after_s is None else (retry_after(retry_after_s),)
         self.headers: Headers = (*headers, *retry)
 
@@ -132,11 +139,20 @@ def retry_after(seconds: float) -> tuple[bytes, bytes]:
     return b"retry-after", str(max(1, math.ceil(seconds))).encode()
 
 
+def challenge(error: str = "", description: str = "", scope: str = "") -> tuple[bytes, bytes]:
+    """The header that asks for a token, or says what is wrong with the one shown (RFC 6750, 3)."""
+    said = {"realm": "orderflow", "error": error, "error_description": description, "scope": scope}
+    parts = [f'{name}="{_UNQUOTABLE.sub("", value)}"' for name, value in said.items() if value]
+    return b"www-authenticate", f"Bearer {', '.join(parts)}".encode("ascii")
+
+
 def to_problem(error: BaseException) -> ProblemError | None:
     """The answer to an exception; None when it is nobody's to expect, and 500 is all that can be said."""
     match error:
         case ProblemError():
             return error
+        case ForbiddenError():
+            return _of_forbidden(error)
         case RefusedError(answer=Problem() as problem):
             refused = ProblemError(problem.status, problem.detail or problem.title)
             refused.problem = problem
@@ -154,6 +170,14 @@ def to_problem(error: BaseException) -> ProblemError | None:
         case RecoveryError():
             return _of_recovery(error)
     return None
+
+
+def _of_forbidden(error: ForbiddenError) -> ProblemError:
+    """RFC 6750, 3.1: without a token nothing is said of one."""
+    if error.caller.has_shown_nothing:
+        return ProblemError(401, f"{error}. {WAY_TO_ONE}", headers=(challenge(),))
+    header = challenge("insufficient_scope", scope=" ".join(sorted(error.needed)))
+    return ProblemError(403, str(error), headers=(header,))
 
 
 def _of_recovery(error: RecoveryError) -> ProblemError:

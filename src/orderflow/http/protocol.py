@@ -9,13 +9,15 @@ import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import Protocol, cast
 
-from orderflow.http.application import CLOSE, Application, Event, RequestHead, Resource, Scope, head_of
+from orderflow.core.access import STRANGER, Caller
+from orderflow.http.application import CALLER, CLOSE, Application, Event, RequestHead, Resource, Scope, head_of
 from orderflow.http.framing import FramingLimits, Head, RefusedRequestError, RequestReader
+from orderflow.http.gate import Ends, Gate
 from orderflow.http.operation import ANSWER_OVERDUE, OVERLOADED, Reply
 from orderflow.http.problems import ProblemError, reply
 
@@ -52,13 +54,19 @@ class HttpLimits:
     backlog: int = _BACKLOG_MAX
 
 
-def limits_for(connections_max: int, files_max: int | None) -> HttpLimits:
+def limits_for(connections_max: int, files_max: int | None, framing: FramingLimits | None = None) -> HttpLimits:
     """Limits that leave room for other files where a process may have `files_max` open (None: any number)."""
+    framing = framing or FramingLimits()
     if files_max is None:
-        return HttpLimits(connections_max=connections_max)
+        return HttpLimits(framing=framing, connections_max=connections_max)
     backlog, spare = min(_BACKLOG_MAX, max(8, files_max // 8)), min(_SPARE_MAX, max(4, files_max // 32))
-    room = max(8, files_max - FILES_OF_OTHERS - backlog - spare)
-    return HttpLimits(connections_max=min(connections_max, room), spare=spare, backlog=backlog)
+    room = max(8, files_max - FILES_OF_OTHERS - backlog - 3 * spare)
+    return HttpLimits(framing=framing, connections_max=min(connections_max, room), spare=spare, backlog=backlog)
+
+
+def for_operators(limits: HttpLimits) -> HttpLimits:
+    """Of a door beside that one, for few. It is not full when the other one is."""
+    return replace(limits, connections_max=limits.spare, spare=4, backlog=limits.spare)
 
 
 def allow_files(wanted: int) -> int | None:
@@ -82,7 +90,7 @@ def allow_files(wanted: int) -> int | None:
 
 def files_wanted(connections_max: int) -> int:
     """How many files a process should be allowed to open for so many connections."""
-    return connections_max + _SPARE_MAX + _BACKLOG_MAX + FILES_OF_OTHERS
+    return connections_max + 3 * _SPARE_MAX + _BACKLOG_MAX + FILES_OF_OTHERS
 
 
 class Member(Protocol):
@@ -199,10 +207,12 @@ class Bridge:
         head: Head,
         body: bytes,
         date: bytes,
+        caller: Caller,
         gone: asyncio.Future[None],
         write: Callable[[bytes], Awaitable[None]],
     ) -> None:
         self._head = head
+        self._caller = caller
         self._body: bytes | None = body
         self._date = date
         self._gone = gone
@@ -227,6 +237,7 @@ class Bridge:
             "headers": [*head.headers.items()],
             "client": None,
             "server": None,
+            CALLER: self._caller,
         }
 
     async def receive(self) -> Event:
@@ -274,6 +285,7 @@ class Serving:
     """
 
     application: Callable[[], Application]
+    gate: Gate
     limits: HttpLimits
     connections: Connections
     now: Callable[[], float]
@@ -313,6 +325,8 @@ class Connection(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self._state = State.HEAD
         self._head: Head | None = None
+        self._caller: Caller = STRANGER
+        self._ends = Ends()
         self._is_streaming = False
         self._is_reading = True
         self._unwritten = 0
@@ -320,6 +334,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        info = transport.get_extra_info
+        self._ends = self._serving.gate.ends(info("sockname"), info("peername"))
         self._last_until(self._serving.limits.head_s)
         self._serving.connections.enter(self)
         if self._serving.stopping:
@@ -426,6 +442,8 @@ class Connection(asyncio.Protocol):
                 self._last_until(self._serving.limits.head_s)
         elif self.is_spare and self._serving.connections.are_too_many and not self._is_vital(self._head.path):
             raise _crowded()
+        else:
+            self._caller = self._serving.gate.admit(self._head.headers, self._ends)
         return self._head
 
     def _is_vital(self, path: str) -> bool:
@@ -448,7 +466,7 @@ class Connection(asyncio.Protocol):
     async def _reply(
         self, application: Application, resource: Resource, path_params: Mapping[str, str], head: Head, body: bytes
     ) -> None:
-        asked = RequestHead(head.method, head.path, head.query, head.headers, path_params)
+        asked = RequestHead(head.method, head.path, head.query, head.headers, path_params, self._caller)
         answer = await application.reply_to(resource, asked, body, self._gone)
         if self._state is State.ANSWERING:
             self._end_with(answer, head)
@@ -461,7 +479,7 @@ class Connection(asyncio.Protocol):
         self._finish(keep_alive=keep_alive)
 
     async def _bridge(self, application: Application, head: Head, body: bytes) -> None:
-        bridge = Bridge(head, body, self._serving.date, self._gone, self._stream)
+        bridge = Bridge(head, body, self._serving.date, self._caller, self._gone, self._stream)
         bridge.keep_alive = self._may_go_on(head)
         try:
             await application(bridge.scope, bridge.receive, bridge.send)
@@ -518,7 +536,7 @@ class Connection(asyncio.Protocol):
         if self._state in _ENDING or self._transport.is_closing():
             return
         path = self._head.path if self._head is not None else None
-        self._serving.application().refused(error.problem.status)
+        self._serving.application().refused(error)
         content, _ = rendered(reply(error, path), self._serving.date, keep_alive=False)
         self._transport.write(content)
         self._linger()

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from email.utils import formatdate
 
 from orderflow.http.application import Application
+from orderflow.http.gate import Gate
 from orderflow.http.protocol import Connection, Connections, HttpLimits, Serving
 from orderflow.http.tls import Certificates, TlsListener
 
@@ -23,8 +24,8 @@ class CannotListenError(Exception):
     """The address cannot be listened on. Its text is fit to be shown to a user."""
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A bound socket (port 0: any free one). Raises CannotListenError."""
+def listen(host: str, port: int, setting: str = "--port") -> socket.socket:
+    """A bound socket (port 0: any free one). `setting` is what moves it. Raises CannotListenError."""
     try:
         family, kind, proto, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -40,21 +41,21 @@ def listen(host: str, port: int) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise CannotListenError(_sentence(host, port, error)) from error
+        raise CannotListenError(_sentence(host, port, setting, error)) from error
     return listener
 
 
-def _sentence(host: str, port: int, error: OSError) -> str:
+def _sentence(host: str, port: int, setting: str, error: OSError) -> str:
     reasons = {
-        errno.EADDRINUSE: f"port {port} on {host} is taken by another program; choose another with --port",
-        errno.EACCES: f"no right to listen on port {port} of {host}; choose a port above 1023 with --port",
+        errno.EADDRINUSE: f"port {port} on {host} is taken by another program; choose another with {setting}",
+        errno.EACCES: f"no right to listen on port {port} of {host}; choose a port above 1023 with {setting}",
         errno.EADDRNOTAVAIL: f"{host} is not an address of this machine",
     }
     return reasons.get(error.errno or 0, f"cannot listen on {host}:{port}: {error.strerror}")
 
 
 class HttpServer:
-    """Serves on a socket, until `stop`, what `application` gives at the moment of each request.
+    """Serves on a socket, until `stop`, what `application` gives at the moment of each request let in by `gate`.
 
     With `certificates` by TLS only.
     """
@@ -62,6 +63,7 @@ class HttpServer:
     def __init__(
         self,
         application: Callable[[], Application],
+        gate: Gate,
         listener: socket.socket,
         limits: HttpLimits | None = None,
         certificates: Certificates | None = None,
@@ -70,7 +72,7 @@ class HttpServer:
         self._listener = listener
         self._certificates = certificates
         self._serving = Serving(
-            application=application, limits=limits, connections=Connections(limits), now=time.monotonic
+            application=application, gate=gate, limits=limits, connections=Connections(limits), now=time.monotonic
         )
         shortest = min(
             limits.handshake_s,
@@ -95,6 +97,11 @@ class HttpServer:
     def connections(self) -> int:
         """How many there are."""
         return len(self._serving.connections)
+
+    @property
+    def under_way(self) -> int:
+        """How many requests are being carried out, those that wait among them."""
+        return len(self._serving.tasks)
 
     def start(self) -> None:
         loop = asyncio.get_running_loop()

@@ -81,7 +81,13 @@ def _since(log: Path, begin: int) -> list[str]:
 def _arguments(options: UpOptions) -> list[str]:
     """What is no setting; settings go through the environment."""
     counts = [f"--processes={name}={count}" for name, count in options.processes.items()]
-    flags = {"--kafka": options.own_broker, "--drain": options.drain, "--take-over-topics": options.take_over}
+    flags = {
+        "--kafka": options.own_broker,
+        "--secure": options.secure is True,
+        "--no-secure": options.secure is False,
+        "--drain": options.drain,
+        "--take-over-topics": options.take_over,
+    }
     return [*counts, *(flag for flag, given in flags.items() if given)]
 
 

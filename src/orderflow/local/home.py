@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -26,10 +26,14 @@ SOCKET_PORT = 5432
 
 @dataclass(frozen=True, slots=True)
 class Carrier:
-    """What carries the events of a home: "postgres", or "kafka" with our own broker or one at `bootstrap`."""
+    """What carries the events of a home: "postgres", or "kafka" with our own broker or one at `bootstrap`.
+
+    Our own one may be `secure`: it wants a password of everybody, and each has its own rights.
+    """
 
     transport: str
     bootstrap: str | None = None
+    secure: bool = False
 
     @property
     def own_broker(self) -> bool:
@@ -38,7 +42,13 @@ class Carrier:
     def __str__(self) -> str:
         if self.transport != "kafka":
             return "the log in PostgreSQL"
-        return f"Kafka at {self.bootstrap}" if self.bootstrap else "a local Kafka"
+        if self.bootstrap:
+            return f"Kafka at {self.bootstrap}"
+        return "a local Kafka with passwords and rights" if self.secure else "a local Kafka"
+
+    def holds_what(self, other: Carrier) -> bool:
+        """Whether the events of the other are here too: our own broker keeps them, whoever may come to it."""
+        return replace(self, secure=False) == replace(other, secure=False)
 
 
 class Home:
@@ -81,7 +91,7 @@ class Home:
         noted = self._recall().get("carrier")
         if not isinstance(noted, dict):
             return None
-        return Carrier(str(noted.get("transport")), noted.get("bootstrap"))
+        return Carrier(str(noted.get("transport")), noted.get("bootstrap"), bool(noted.get("secure")))
 
     def remember_carrier(self, carrier: Carrier, broker: str | None = None) -> None:
         """`broker` is where our own one stands."""
@@ -266,6 +276,16 @@ def database_url(where: str, database: str, user: str, password: str) -> str:
 def database_name(name: str) -> str:
     """Of a service, of the log or of the bank; its owner role has the same name."""
     return f"orderflow_{name}"
+
+
+def authority_of(home: Path) -> Path:
+    """The folder of the home's own certificate authority."""
+    return home / "authority"
+
+
+def kafka_password(home: Path, user: str) -> str:
+    """Of a user of our own broker; made at first use. Raises LocalError."""
+    return secrets_of(home).password(f"kafka_{user}")
 
 
 def secrets_of(home: Path) -> SecretsFile:

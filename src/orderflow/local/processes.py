@@ -144,7 +144,10 @@ def spawn(
 
 
 def hand_over(process: subprocess.Popen[bytes], content: bytes, *, ends: bool = False) -> None:
-    """Write to its standard input, which `ends` there or stays open. A process that has ended already hears nothing: whoever watches it tells why."""
+    """Write to its standard input, which `ends` there or stays open.
+
+    A process that has ended already hears nothing: whoever watches it tells why.
+    """
     assert process.stdin is not None
     with contextlib.suppress(OSError):
         process.stdin.write(content)

@@ -157,15 +157,16 @@ def for_output(*, timed: bool = False) -> Iterator[Reporter]:
 
 
 def rows(processes: Sequence[Running]) -> list[tuple[str, str, str]]:
-    """Name, address and process of each."""
-    return [
-        (
-            process.name,
-            process.address,
-            f"process {process.pid}" + (f", {process.restarts} restarts" if process.restarts else ""),
-        )
-        for process in processes
-    ]
+    """Name, address, and what else is to be said of each."""
+    return [(process.name, process.address, _remark(process)) for process in processes]
+
+
+def _remark(process: Running) -> str:
+    told = [f"operators at {process.ops_address}"] if process.ops_address else []
+    told.append(f"process {process.pid}")
+    if process.restarts:
+        told.append(f"{process.restarts} restarts")
+    return ", ".join(told)
 
 
 def first_order(order_address: str) -> str:

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from orderflow.access.tokens import TokenRefusedError, Tokens, TokensFile, TokensFileError, write_secret
+from orderflow.core.access import CannotVerifyError, InvalidTokenError, Role
 from orderflow.local import state
 from orderflow.local.control import end_leftovers
 from orderflow.local.errors import LocalError
-from orderflow.local.home import Carrier, Home
+from orderflow.local.home import Carrier, Home, authority_of
 from orderflow.local.kafka import LocalKafka
 from orderflow.local.logs import rotate_for_ever
 from orderflow.local.postgres import EmbeddedPostgres
@@ -39,6 +41,9 @@ DRAIN_TELL_EVERY_S = 5.0
 WRITE_AGAIN_AFTER_S = 1.0
 FORCED = 130
 LOOK_EVERY_S = 1.0
+OWNER = "home"
+OWNERS_ROLES = frozenset({Role.SHOP, Role.OPERATOR, Role.APPROVER})
+"""Whoever can read the files of a home has all of its data anyway."""
 
 
 class Run:
@@ -61,6 +66,7 @@ class Run:
         self._mark = ProcessMark.of(os.getpid())
         self._phase = state.STARTING
         self._carrier = ""
+        self._secure = False
         self._server: EmbeddedPostgres | None = None
         self._unwritten = asyncio.Event()
         self._supervisor = Supervisor(reporter, self._note_state)
@@ -96,19 +102,21 @@ class Run:
             self._reporter.note(f"Ended {left} processes of an earlier run")
         self._write_state()
         remembered = self._home.carrier()
-        chosen = choose_carrier(self._settings, remembered, own_broker=self._options.own_broker)
+        chosen = choose_carrier(
+            self._settings, remembered, own_broker=self._options.own_broker, secure=self._options.secure
+        )
         if self._options.drain and remembered is not None:
             chosen = remembered
         self._fleet.require_ports(self._settings)
+        keep_token(self._home.path / "token", TokensFile(self._settings.tokens_path))
         installation = await self._start_databases()
         self._home.remember_installation(installation)
-        if remembered is not None and remembered != chosen:
+        if remembered is not None and not remembered.holds_what(chosen):
             await self._require_nothing_under_way(remembered, chosen)
-        self._settings, self._carrier = with_carrier(self._settings, chosen), str(chosen)
+        self._settings, self._carrier, self._secure = with_carrier(self._settings, chosen), str(chosen), chosen.secure
         self._note_state()
         if chosen.own_broker:
-            self._reporter.step("Starting Kafka")
-            await self._supervisor.start(ServerUnit(self._own_broker()))
+            await self._start_broker(chosen)
         self._reporter.step("Making the topics")
         await self._preparation.topics(self._settings, installation, take_over=self._options.take_over)
         self._home.remember_carrier(chosen, self._settings.kafka_bootstrap if chosen.own_broker else None)
@@ -127,11 +135,21 @@ class Run:
         self._reporter.step("Preparing the databases")
         return await self._preparation.databases(self._settings, self._server)
 
+    async def _start_broker(self, chosen: Carrier) -> None:
+        self._reporter.step("Starting Kafka")
+        broker = self._own_broker(chosen)
+        await self._supervisor.start(ServerUnit(broker))
+        if chosen.secure:
+            from orderflow.local.kafka_rights import grant
+
+            self._reporter.step("Granting each service its rights")
+            await asyncio.to_thread(grant, self._settings, broker.doors)
+
     async def _require_nothing_under_way(self, remembered: Carrier, chosen: Carrier) -> None:
         """Events that wait on one transport are not seen by consumers of another."""
         self._reporter.step(f"Looking whether anything is under way on {remembered}")
         old = with_carrier(self._settings, remembered)
-        broker = ServerUnit(self._own_broker()) if remembered.own_broker else None
+        broker = ServerUnit(self._own_broker(remembered)) if remembered.own_broker else None
         try:
             if broker is not None:
                 await broker.start()
@@ -176,8 +194,13 @@ class Run:
             kept=self._settings.log_files_kept,
         )
 
-    def _own_broker(self) -> LocalKafka:
-        return LocalKafka(self._home.path, broker_port(self._settings), tell=self._reporter.step)
+    def _own_broker(self, carrier: Carrier) -> LocalKafka:
+        authority = None
+        if carrier.secure:
+            from orderflow.local.authority import Authority
+
+            authority = Authority(authority_of(self._home.path))
+        return LocalKafka(self._home.path, broker_port(self._settings), tell=self._reporter.step, authority=authority)
 
     def _set_phase(self, phase: str) -> None:
         self._phase = phase
@@ -206,9 +229,32 @@ class Run:
             down=self._supervisor.down(),
             transport=self._settings.transport,
             carrier=self._carrier,
+            secure=self._secure,
             postgres=None if self._server is None else self._server.where,
             bootstrap=self._settings.kafka_bootstrap if self._settings.transport == "kafka" else None,
         ).write(self._home.state)
+
+
+def keep_token(path: Path, tokens: TokensFile) -> None:
+    """See that there is a token that is good, for the command line on this machine. Raises LocalError."""
+    try:
+        if path.is_file() and _is_good(path, tokens):
+            return
+        if any(each.name == OWNER and each.revoked is None for each in tokens.all()):
+            tokens.revoke(OWNER)
+        _, text = tokens.create(OWNER, OWNERS_ROLES)
+        write_secret(path, text.encode())
+    except (TokensFileError, TokenRefusedError, CannotVerifyError) as error:
+        raise LocalError(str(error)) from error
+    except OSError as error:
+        raise LocalError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _is_good(path: Path, tokens: TokensFile) -> bool:
+    try:
+        return Tokens(tokens).caller_of(path.read_text(encoding="ascii").strip()).roles >= OWNERS_ROLES
+    except (InvalidTokenError, ValueError):
+        return False
 
 
 async def _unless_stopped(work: Coroutine[Any, Any, None], requests: StopRequests) -> bool:

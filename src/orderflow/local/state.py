@@ -12,8 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orderflow.local.errors import LocalError
-from orderflow.local.home import Carrier, Home, database_name, database_url, secrets_of, write_json
-from orderflow.registry import database_names
+from orderflow.local.home import (
+    Carrier,
+    Home,
+    authority_of,
+    database_name,
+    database_url,
+    kafka_password,
+    secrets_of,
+    write_json,
+)
+from orderflow.registry import database_names, service_names
 from orderflow.settings import Secret, Settings
 from orderflow.settings.readers import HIDDEN, MASTER_KEY_SIZE
 
@@ -21,6 +30,9 @@ if TYPE_CHECKING:
     import psutil
 
 SAME_START_S = 0.5
+KAFKA_MECHANISM = "SCRAM-SHA-512"
+KAFKA_OPERATOR = "operator"
+"""Who makes the topics of our own broker, and reads them: `up`, and the command line."""
 STARTING, READY, STOPPING = "starting", "ready", "stopping"
 PREFIX = "ORDERFLOW_"
 
@@ -67,7 +79,10 @@ class ProcessMark:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A process of ours. `kind` is "service", "kafka" or "postgres"; `address` is for people and clients."""
+    """A process of ours. `kind` is "service", "kafka" or "postgres"; `address` is for people and clients.
+
+    `ops_address` is where a service answers its operators.
+    """
 
     name: str
     kind: str
@@ -75,6 +90,7 @@ class Running:
     started: float
     address: str
     restarts: int = 0
+    ops_address: str = ""
 
     @property
     def mark(self) -> ProcessMark:
@@ -96,7 +112,7 @@ class State:
     """`processes` is what runs, `down` what should.
 
     `postgres` is the folder of the socket or HOST:PORT, `bootstrap` the broker's address, if any.
-    `carrier` says in words what carries the events.
+    `carrier` says in words what carries the events; `secure`: that is our own broker, which wants passwords.
     """
 
     supervisor: ProcessMark
@@ -105,6 +121,7 @@ class State:
     down: tuple[Down, ...] = ()
     transport: str = "postgres"
     carrier: str = ""
+    secure: bool = False
     postgres: str | None = None
     bootstrap: str | None = None
 
@@ -141,6 +158,8 @@ def joining(settings: Settings, found: State) -> Settings:
         joined = dataclasses.replace(joined, transport="kafka" if found.transport == "kafka" else "postgres")
     if found.bootstrap is not None and not settings.is_given("kafka_bootstrap"):
         joined = dataclasses.replace(joined, kafka_bootstrap=found.bootstrap)
+    if found.secure and not settings.is_given("kafka_security_protocol"):
+        joined = with_own_broker(joined, secure=True)
     secrets = secrets_of(settings.home)
     if found.postgres is None or not settings.embedded or not secrets.path.is_file():
         return joined
@@ -170,10 +189,16 @@ def with_master_key(settings: Settings) -> Settings:
     return settings.replaced(keys_master_key=Secret(made, HIDDEN))
 
 
-def choose_carrier(settings: Settings, remembered: Carrier | None, *, own_broker: bool) -> Carrier:
-    """`up --kafka`, else what a setting says, else what the home remembers, else the log in PostgreSQL."""
+def choose_carrier(
+    settings: Settings, remembered: Carrier | None, *, own_broker: bool, secure: bool | None = None
+) -> Carrier:
+    """`up --kafka`, else what a setting says, else what the home remembers, else the log in PostgreSQL.
+
+    Our own broker stays secure, or not, until somebody says otherwise.
+    """
     if own_broker:
-        return Carrier("kafka")
+        as_before = remembered is not None and remembered.secure
+        return Carrier("kafka", secure=as_before if secure is None else secure)
     if not settings.is_given("transport") and remembered is not None:
         return remembered
     if settings.transport == "kafka":
@@ -186,7 +211,29 @@ def with_carrier(settings: Settings, carrier: Carrier) -> Settings:
     if carrier.transport == "postgres":
         return dataclasses.replace(settings, transport="postgres")
     bootstrap = carrier.bootstrap or settings.kafka_bootstrap
-    return dataclasses.replace(settings, transport="kafka", kafka_bootstrap=bootstrap)
+    found = dataclasses.replace(settings, transport="kafka", kafka_bootstrap=bootstrap)
+    return with_own_broker(found, secure=carrier.secure) if carrier.own_broker else found
+
+
+def with_own_broker(settings: Settings, *, secure: bool) -> Settings:
+    """How our own broker is talked to, whatever the settings say of another. Raises LocalError."""
+    users = {"": KAFKA_OPERATOR, **{f"{name}_": name for name in service_names()}}
+    foreign = [name for name in Settings.meanings() if name.startswith(("kafka_sasl_", "kafka_ssl_"))]
+    nothing = dict.fromkeys(
+        [*foreign, *(f"{each}kafka_{what}" for each in users for what in ("username", "password"))]
+    )
+    plain = {**nothing, "kafka_security_protocol": "plaintext", "kafka_options_file": None}
+    if not secure:
+        return settings.replaced(**plain)
+    passwords = {user: Secret(kafka_password(settings.home, user), HIDDEN) for user in users.values()}
+    secured = {
+        "kafka_security_protocol": "sasl_ssl",
+        "kafka_sasl_mechanism": KAFKA_MECHANISM,
+        "kafka_ssl_ca_file": authority_of(settings.home) / "ca.pem",
+        **{f"{each}kafka_username": user for each, user in users.items()},
+        **{f"{each}kafka_password": passwords[user] for each, user in users.items()},
+    }
+    return settings.replaced(**{**plain, **secured})
 
 
 def broker_port(settings: Settings) -> int:

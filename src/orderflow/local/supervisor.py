@@ -58,7 +58,8 @@ class Kept:
         if self.mark is None:
             return None
         unit = self.unit
-        return Running(unit.name, unit.kind, self.mark.pid, self.mark.started, unit.address, self.restarts)
+        mark = self.mark
+        return Running(unit.name, unit.kind, mark.pid, mark.started, unit.address, self.restarts, unit.ops_address)
 
     def as_down(self) -> Down | None:
         return None if self.mark is not None else Down(self.unit.name, self.unit.kind, self.why, self.restarts)
@@ -228,6 +229,11 @@ class Unit(Protocol):
     def address(self) -> str: ...
 
     @property
+    def ops_address(self) -> str:
+        """Where it answers operators; "" where that is nothing apart."""
+        ...
+
+    @property
     def process(self) -> subprocess.Popen[bytes] | None: ...
 
     async def start(self) -> None:
@@ -241,6 +247,8 @@ class Unit(Protocol):
 
 class ServerUnit:
     """The embedded PostgreSQL, or a local broker."""
+
+    ops_address = ""
 
     def __init__(self, server: Server) -> None:
         self.name = self.kind = server.kind
@@ -275,6 +283,7 @@ class ServiceCommand:
     environment: Mapping[str, str]
     secrets: bytes = field(repr=False)
     host: str
+    ops_host: str
     stderr: Path
 
 
@@ -287,14 +296,18 @@ class ServiceUnit:
         self._command = command
         self._drain_timeout_s = drain_timeout_s
         self._port: int | None = None
+        self._ops_port: int | None = None
         self._ended: asyncio.Future[int] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._environment = dict(command.environment)
 
     @property
     def address(self) -> str:
-        host = f"[{self._command.host}]" if ":" in self._command.host else self._command.host
-        return f"http://{host}:{self._port}"
+        return _url(self._command.host, self._port)
+
+    @property
+    def ops_address(self) -> str:
+        return _url(self._command.ops_host, self._ops_port)
 
     @property
     def process(self) -> subprocess.Popen[bytes] | None:
@@ -312,7 +325,7 @@ class ServiceUnit:
         awaited: set[asyncio.Future[Any]] = {ready, self._ended}
         await asyncio.wait(awaited, timeout=READY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
         if ready.done():
-            self._port = int(ready.result()["port"])
+            self._port, self._ops_port = int(ready.result()["port"]), int(ready.result()["ops_port"])
             return
         ready.cancel()
         if self._has_died_on_purpose() and self._environment.get(CRASH_AT) != crash_points.NEVER:
@@ -373,6 +386,10 @@ class ServiceUnit:
             return 0
 
 
+def _url(host: str, port: int | None) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def _listen_for_ready(process: subprocess.Popen[bytes], rest: Path) -> asyncio.Future[dict[str, Any]]:
     """A future of the ready line. Whatever else comes on standard output is kept in `rest`, if there is room."""
     loop = asyncio.get_running_loop()
@@ -402,17 +419,20 @@ def _ready_line(line: bytes) -> dict[str, Any] | None:
         found = json.loads(line)
     except ValueError:
         return None
-    return found if isinstance(found, dict) and found.get("ready") is True and "port" in found else None
+    is_ready = isinstance(found, dict) and found.get("ready") is True and {"port", "ops_port"} <= found.keys()
+    return found if is_ready else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpOptions:
     """What `up` is asked for beyond settings.
 
+    `secure`: our own broker wants a password of everybody; None: as before.
     `take_over`: use topics that another installation has used. `processes`: how many of a service, where not one.
     """
 
     own_broker: bool = False
+    secure: bool | None = None
     drain: bool = False
     take_over: bool = False
     processes: Mapping[str, int] = field(default_factory=dict)
@@ -424,7 +444,7 @@ def service_command(name: str) -> Sequence[str]:
 
 
 class Fleet:
-    """Every service once or more; the first process of each has the known port, the others any free one."""
+    """Every service once or more; the first process of each has the known ports, the others any free ones."""
 
     def __init__(self, command: Callable[[str], Sequence[str]] = service_command) -> None:
         self._command = command
@@ -432,27 +452,37 @@ class Fleet:
     def require_ports(self, settings: Settings) -> None:
         """Raises LocalError when a known port is taken."""
         for name in service_names():
-            if settings.service_port(name):
-                require_free(settings.service_port(name), f"the service {name}", f"--{name}-port", settings.host)
+            port, ops_port = settings.service_port(name), settings.service_ops_port(name)
+            if port:
+                require_free(port, f"the service {name}", f"--{name}-port", settings.host)
+            if ops_port:
+                setting = f"ORDERFLOW_{name.upper()}_OPS_PORT"
+                require_free(ops_port, f"operators' endpoints of {name}", setting, settings.ops_host)
 
     def units(self, settings: Settings, options: UpOptions, home: Home) -> list[ServiceUnit]:
         """What the supervisor is to start."""
         return [
-            self._unit(settings, home, label, name, settings.service_port(name) if number == 1 else 0)
-            for name, number, label in _labels(options)
+            self._unit(settings, home, label, name, is_first=number == 1) for name, number, label in _labels(options)
         ]
 
     def captured_logs(self, options: UpOptions, home: Home) -> list[Path]:
         """What services say beside their logs."""
         return [_stderr(home, label) for _, _, label in _labels(options)]
 
-    def _unit(self, settings: Settings, home: Home, label: str, name: str, port: int) -> ServiceUnit:
-        log_file = home.logs / f"{label}.log"
+    def _unit(self, settings: Settings, home: Home, label: str, name: str, *, is_first: bool) -> ServiceUnit:
+        ports = {
+            f"{name}_port": settings.service_port(name) if is_first else 0,
+            f"{name}_ops_port": settings.service_ops_port(name) if is_first else 0,
+        }
         told = alone(settings, name)
-        environment = settings_environment(told, os.environ, **{f"{name}_port": port, "log_file": log_file})
-        secrets = settings_secrets(told)
         command = ServiceCommand(
-            label, self._command(name), environment, secrets, settings.host, _stderr(home, label)
+            label,
+            self._command(name),
+            settings_environment(told, os.environ, **ports, log_file=home.logs / f"{label}.log"),
+            settings_secrets(told),
+            settings.host,
+            settings.ops_host,
+            _stderr(home, label),
         )
         return ServiceUnit(command, drain_timeout_s=settings.drain_timeout_s)
 

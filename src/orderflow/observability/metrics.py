@@ -129,6 +129,9 @@ class Metrics(Collector):
         self._purged = Counts("orderflow_outbox_segments_purged", "Outbox segments that were emptied", ())
         self._failures = Counts("orderflow_task_failures", "Unexpected errors of the core", ("component",))
         self._requests = Counts("orderflow_http_requests", "HTTP requests", ("route", "method", "status"))
+        self._refused = Counts(
+            "orderflow_http_refused", "HTTP requests that were answered with a problem", ("problem",)
+        )
         self._request_time = Histograms(
             "orderflow_http_request_seconds", "Duration of HTTP requests", ("route", "method"), SECONDS
         )
@@ -140,6 +143,10 @@ class Metrics(Collector):
         """`route` is the declared path, never the one that was asked for."""
         self._requests.add((route, method, str(status)))
         self._request_time.add((route, method), seconds)
+
+    def observe_refusal(self, problem: str) -> None:
+        """`problem` is the name of the problem's type."""
+        self._refused.add((problem,))
 
     def expose(self, gauges: Gauges) -> bytes:
         """The text of a scrape. `gauges` (name → labels → value) were read for it, just now."""

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from orderflow.core.access import EVERYBODY, READ
 from orderflow.core.operations.port import OperatedStore
 from orderflow.core.store import StoreUnavailableError
 from orderflow.core.telemetry import AlarmCleared, AlarmRaised, Signals
@@ -21,6 +22,7 @@ from orderflow.observability.metrics import CONTENT_TYPE, Gauges, Metrics
 PING_TIMEOUT_S = 2.0
 FRESH_S = 1.0
 READ_EVERY_S = 5.0
+UNTOLD = "why is told to who shows a token"
 
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -116,11 +118,12 @@ def health_operations(check: HealthCheck) -> Sequence[Operation]:
     async def live(_: Request[None]) -> Reply:
         return Reply(body=Liveness(service=check.service, installation=check.installation))
 
-    async def ready(_: Request[None]) -> Reply:
+    async def ready(request: Request[None]) -> Reply:
         problems = dict(await check.problems())
-        found = Readiness(
-            ready=not problems, problems=problems, faults=tuple(check.faults()), alarms=dict(check.alarms())
-        )
+        faults, alarms = tuple(check.faults()), dict(check.alarms())
+        if not READ.allows(request.caller):
+            problems, faults, alarms = dict.fromkeys(problems, UNTOLD), (), dict.fromkeys(alarms, UNTOLD)
+        found = Readiness(ready=not problems, problems=problems, faults=faults, alarms=alarms)
         return Reply(503 if problems else 200, found)
 
     return (
@@ -130,6 +133,7 @@ def health_operations(check: HealthCheck) -> Sequence[Operation]:
             summary="Whether the process is alive, and whose it is",
             description="For a supervisor: no answer means that the process is to be restarted. It asks no database.",
             tag="health",
+            permission=EVERYBODY,
             handler=live,
             responses=[Response(status=200, description="It is", type=Liveness, example=_ALIVE)],
         ),
@@ -139,6 +143,7 @@ def health_operations(check: HealthCheck) -> Sequence[Operation]:
             summary="Whether the service can do its work, and what hinders it",
             description="For a load balancer, and for people: every component that is not well, with why.",
             tag="health",
+            permission=EVERYBODY,
             handler=ready,
             responses=[
                 Response(status=200, description="Ready", type=Readiness, example=_READY),

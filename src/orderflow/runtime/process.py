@@ -21,12 +21,13 @@ from orderflow.core.service import Service
 from orderflow.core.store import SchemaBehindError
 from orderflow.core.telemetry import Signals
 from orderflow.core.timing import Clock, SystemClock, system_random
-from orderflow.http.server import CannotListenError, listen
+from orderflow.http.server import CannotListenError
 from orderflow.observability.logs import Level, LogWriter, descriptor_sink, open_log, redact
 from orderflow.observability.metrics import Metrics
 from orderflow.observability.signal_log import SignalLog, error_fields, routed_logging
 from orderflow.registry import service_names
 from orderflow.runtime.alerts import alerting
+from orderflow.runtime.doors import listen_at_both
 from orderflow.runtime.service_process import ServiceProcess, StandstillError
 from orderflow.settings import Settings, SettingsError
 
@@ -99,26 +100,29 @@ async def run_service(
     """Serve until SIGTERM, SIGINT, the end of standard input (with `control_pipe`) or `stop`; returns an ExitCode.
 
     `port` wins over the settings' (0: any free one). While database or log are away the process answers
-    that it is not ready; `announce` gets name, port and pid once it is. What makes it end at once is said
+    that it is not ready; `announce` gets name, ports and pid once it is. What makes it end at once is said
     in one sentence on standard error. `end_hard` is to end the process with a code after so many seconds, if it still
     runs then: what stands still may not let it end.
     """
     clock, say = SystemClock(), announce or announce_on_stdout
     try:
+        if port is not None:
+            settings = settings.replaced(**{f"{service.name}_port": port})
         log = _open_log(service, settings, clock)
-        listener = listen(settings.host, settings.service_port(service.name) if port is None else port)
+        listeners = listen_at_both(service.name, settings)
     except (SettingsError, CannotListenError) as error:
         return _say(error, ExitCode.SETTINGS if isinstance(error, SettingsError) else ExitCode.FAILED)
     try:
         with routed_logging(log):
-            return await _serve(service, settings, log, listener, clock, control_pipe, say, stop, end_hard)
+            return await _serve(service, settings, log, listeners, clock, control_pipe, say, stop, end_hard)
     except tuple(_CODES) as error:
         return _tell(log, error, _CODES[type(error)])
     except Exception as error:  # noqa: BLE001  (the last resort of a process: one sentence, never a trace)
         log.write(Level.ERROR, "process-failed", error_fields(error))
         return _say(f"{service.name} failed: {type(error).__name__}: {error}", ExitCode.FAILED)
     finally:
-        listener.close()
+        for listener in listeners:
+            listener.close()
         log.close()
 
 
@@ -126,7 +130,7 @@ async def _serve(
     service: Service,
     settings: Settings,
     log: LogWriter,
-    listener: socket.socket,
+    listeners: tuple[socket.socket, socket.socket],
     clock: Clock,
     control_pipe: bool,
     announce: Announce,
@@ -143,9 +147,9 @@ async def _serve(
         log.write(Level.WARNING, "alerts-unsigned", {"detail": "set alert_secret, so that receivers can trust them"})
     arm(settings, service.name, log)
     chance = system_random()
-    process = ServiceProcess(service, settings, signals, metrics, clock, chance, listener)
+    process = ServiceProcess(service, settings, signals, metrics, clock, chance, listeners)
     process.open()
-    log.write(Level.INFO, "listening", {"port": process.port, "connections_max": process.connections_max})
+    log.write(Level.INFO, "listening", {**process.places, "connections_max": process.connections_max})
     async with alerting(settings, signals, clock, chance), summing_up(log):
         try:
             await process.run_until(stopping, announce)

@@ -25,16 +25,15 @@ from orderflow.core.store import SchemaBehindError, StoreUnavailableError
 from orderflow.core.telemetry import Signals
 from orderflow.core.timing import Clock
 from orderflow.core.transport import Transport
-from orderflow.http.application import Application, ApplicationState
+from orderflow.http.application import ApplicationState, Mount
 from orderflow.http.faults import Faults
-from orderflow.http.openapi import docs_files, docs_operations
 from orderflow.http.operation import Operation
 from orderflow.http.operators.operators import operator_operations
 from orderflow.http.operators.queues import Queues
-from orderflow.http.server import HttpServer
 from orderflow.observability.metrics import Metrics
 from orderflow.privacy.customers import ClearCustomers, ConcealedCustomers, Customers
 from orderflow.runtime.definition import ServiceContext, Surroundings
+from orderflow.runtime.doors import Doors, openid_of, verifier
 from orderflow.runtime.health import (
     AlarmWatch,
     HealthCheck,
@@ -73,7 +72,7 @@ class ServiceProcess:
         metrics: Metrics,
         clock: Clock,
         chance: random.Random,
-        listener: socket.socket,
+        listeners: tuple[socket.socket, socket.socket],
     ) -> None:
         self._service = service
         self._settings = settings
@@ -85,13 +84,16 @@ class ServiceProcess:
         self._retry_loops: list[RetryLoop] = []
         self._why = ""
         self._health = HealthCheck(clock, service=service.name)
-        self._state = ApplicationState(chance=chance, observe=metrics.observe_request)
+        self._state = ApplicationState(chance=chance, observe=metrics.observe_request, refuse=metrics.observe_refusal)
         self._readers: Sequence[Reader] = ()
-        self._probes = [*health_operations(self._health), metrics_operation(metrics, lambda: self._readers)]
-        self._application = Application(self._probes, self._state, starting=True)
+        probes = [*health_operations(self._health), metrics_operation(metrics, lambda: self._readers)]
         http = http_limits(settings)
         self.connections_max = http.connections_max
-        self._server = HttpServer(lambda: self._application, listener, http)
+        title = service.title or service.name
+        self._openid = openid_of(settings, clock)
+        verify = verifier(settings, self._openid)
+        self._doors = Doors(listeners, settings, http, verify, self._state, probes, title)
+        self._readers = (self._doors.gauges,)
         self._config = service_config(service, settings, http)
         self._engine: Engine | None = None
         self._extensions: list[Operation] = []
@@ -99,12 +101,15 @@ class ServiceProcess:
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
-    def port(self) -> int:
-        return self._server.port
+    def places(self) -> dict[str, object]:
+        """Where it listens: the ports of its two doors."""
+        return {"port": self._doors.port, "ops_port": self._doors.ops_port}
 
     def open(self) -> None:
         """Listen: from here on probes are answered."""
-        self._server.start()
+        self._doors.open()
+        if self._openid is not None:
+            self._task(self._retry_loop("openid").forever(self._openid.step))
 
     async def run_until(self, stopping: asyncio.Event, announce: Callable[[dict[str, object]], None]) -> None:
         """Start what serves, announce it, serve. Raises SchemaBehindError, SettingsError, StandstillError."""
@@ -116,7 +121,7 @@ class ServiceProcess:
             if starting.done():
                 await starting
                 name = self._service.name
-                announce({"ready": True, "service": name, "port": self.port, "pid": os.getpid()})
+                announce({"ready": True, "service": name, **self.places, "pid": os.getpid()})
                 reached(Point.START_READY)
                 await asyncio.wait({stopped, hopeless}, return_when=asyncio.FIRST_COMPLETED)
                 if hopeless.done() and not stopped.done():
@@ -137,7 +142,7 @@ class ServiceProcess:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._engine is not None:
             await self._engine.drain(max(0.1, deadline - self._clock.monotonic() - _HTTP_STOP_S))
-        await self._server.stop(max(0.1, min(_HTTP_STOP_S, deadline - self._clock.monotonic())))
+        await self._doors.stop(max(0.1, min(_HTTP_STOP_S, deadline - self._clock.monotonic())))
         await self._parts.aclose()
 
     async def _start(self) -> None:
@@ -158,9 +163,10 @@ class ServiceProcess:
         gateway = await self._open_gateway(surroundings)
         engine = self._make_engine(store, transport, gateway, game_day)
         context = ServiceContext(**_fields(surroundings), commands=engine, gateway=gateway)
-        application = self._full_application(context, store, transport, engine)
+        operations = self._operations(context, store, transport, engine)
+        mounts = self._service.mounts(context) if self._service.mounts is not None else {}
         self._start_engine(engine, game_day)
-        self._application = application
+        self._doors.show(version("orderflow"), operations, {path: Mount(each) for path, each in mounts.items()})
         self._watch_alarms(context)
         await self._begin(context)
         reached(Point.START_RUNNING)
@@ -212,17 +218,14 @@ class ServiceProcess:
             self._parts.push_async_callback(close)
         return gateway
 
-    def _full_application(
+    def _operations(
         self, context: ServiceContext, store: PostgresStore, transport: Transport, engine: Engine
-    ) -> Application:
+    ) -> Sequence[Operation]:
         queues = Queues(self._service, store, transport)
-        self._readers = gauge_readers(store, queues)
+        self._readers = (self._doors.gauges, *gauge_readers(store, queues))
         operators = operator_operations(self._service, engine.recovery, engine.overruling, queues)
         own = self._service.api(context) if self._service.api is not None else ()
-        operations = [*own, *self._probes, *operators, *self._extensions]
-        docs = docs_operations(self._service.title or self._service.name, version("orderflow"), operations)
-        mounts = self._service.mounts(context) if self._service.mounts is not None else {}
-        return Application([*operations, *docs], self._state, {**mounts, **docs_files()})
+        return [*own, *operators, *self._extensions]
 
     def _make_engine(
         self, store: PostgresStore, transport: Transport, gateway: Gateway | None, game_day: GameDay | None

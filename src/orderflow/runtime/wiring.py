@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from orderflow import __version__
@@ -27,6 +28,7 @@ from orderflow.core.transport import (
     Transport,
     TransportUnavailableError,
 )
+from orderflow.http.framing import FramingLimits
 from orderflow.http.protocol import HttpLimits, allow_files, files_wanted, limits_for
 from orderflow.privacy.customers import ConcealedCustomers
 from orderflow.privacy.key_store import KeyStore, keys_migrations
@@ -34,15 +36,20 @@ from orderflow.privacy.pseudonyms import MasterKey, WrongMasterKeyError
 from orderflow.runtime.definition import ServiceConfig
 from orderflow.settings import Settings, SettingsError
 
+if TYPE_CHECKING:
+    from orderflow.core.kafka.security import KafkaSecurity
+
 _MS_A_HOUR = 3_600_000
 
 
-async def connect_transport(settings: Settings, chance: random.Random | None = None) -> Transport:
-    """The caller closes it.
+async def connect_transport(
+    settings: Settings, chance: random.Random | None = None, *, service: str | None = None
+) -> Transport:
+    """The caller closes it. Kafka is told who we are: a `service`, or whoever makes topics and reads them.
 
     Raises TransportUnavailableError, SchemaBehindError, SettingsError (a URL that cannot be used).
     """
-    return named(await _connect(settings, chance), settings)
+    return named(await _connect(settings, chance, service), settings)
 
 
 def named(transport: Transport, settings: Settings) -> Transport:
@@ -52,11 +59,9 @@ def named(transport: Transport, settings: Settings) -> Transport:
     return PrefixedTransport(transport, topics=topics, groups=groups) if topics or groups else transport
 
 
-async def _connect(settings: Settings, chance: random.Random | None) -> Transport:
+async def _connect(settings: Settings, chance: random.Random | None, service: str | None) -> Transport:
     if settings.transport == "kafka":
-        from orderflow.core.kafka import KafkaTransport
-
-        return await KafkaTransport.connect(settings.kafka_bootstrap, replication=settings.replication_factor)
+        return await _connect_kafka(settings, service)
     url = settings.service_database_url("log")
     try:
         await postgres_log.check(url)
@@ -67,6 +72,47 @@ async def _connect(settings: Settings, chance: random.Random | None) -> Transpor
         raise TransportUnavailableError(str(error)) from error
     except ValueError as error:
         raise SettingsError(f"the database URL of the log cannot be used: {error}") from error
+
+
+async def _connect_kafka(settings: Settings, service: str | None) -> Transport:
+    from orderflow.core.kafka import KafkaTransport
+
+    try:
+        return await KafkaTransport.connect(
+            settings.kafka_bootstrap,
+            replication=settings.replication_factor,
+            security=kafka_security(settings, service).options(),
+        )
+    except ValueError as error:
+        raise SettingsError(f"Kafka at {settings.kafka_bootstrap} cannot be talked to: {error}") from error
+
+
+def kafka_security(settings: Settings, service: str | None) -> KafkaSecurity:
+    """How a service talks to Kafka, or whoever makes topics and reads them. Raises SettingsError."""
+    from orderflow.core.kafka.security import KafkaSecurity, parse_options
+
+    more: Mapping[str, str] = {}
+    file = settings.kafka_options_file
+    if file is not None:
+        try:
+            more = parse_options(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SettingsError(f"kafka_options_file {file} cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise SettingsError(f"kafka_options_file {file}: {error}") from error
+    username, password = settings.kafka_user(service)
+    key_password = settings.kafka_ssl_key_password
+    return KafkaSecurity(
+        protocol=settings.kafka_security_protocol,
+        mechanism=settings.kafka_sasl_mechanism,
+        username=username,
+        password=password,
+        ca_file=settings.kafka_ssl_ca_file,
+        certificate_file=settings.kafka_ssl_certificate_file,
+        key_file=settings.kafka_ssl_key_file,
+        key_password=None if key_password is None else key_password.reveal(),
+        more=more,
+    )
 
 
 async def claim_topics(transport: Transport, claim: Claim, settings: Settings) -> None:
@@ -113,7 +159,8 @@ def engine_config(settings: Settings) -> EngineConfig:
 def http_limits(settings: Settings) -> HttpLimits:
     """As many connections as the settings say, or as there can be files; the process is allowed more of these."""
     connections_max = settings.http_connections_max
-    return limits_for(connections_max, allow_files(files_wanted(connections_max)))
+    framing = FramingLimits(head_max=settings.http_head_max_kb * 1024, body_max=settings.http_body_max_kb * 1024)
+    return limits_for(connections_max, allow_files(files_wanted(connections_max)), framing)
 
 
 def service_config(service: Service, settings: Settings, http: HttpLimits) -> ServiceConfig:
@@ -127,6 +174,7 @@ def service_config(service: Service, settings: Settings, http: HttpLimits) -> Se
         gateway_timeout_s=settings.gateway_timeout_ms / 1000,
         http_waiting_max=min(settings.http_waiting_max, http.connections_max // 2),
         demo_catalogue=settings.demo_catalogue,
+        two_person=settings.two_person,
         bank_database_url=bank,
     )
 
@@ -192,7 +240,7 @@ async def open_transport(
     Raises TransportUnavailableError, StoreUnavailableError, SchemaBehindError, SettingsError (a URL that is none,
     topics of another installation).
     """
-    transport = await connect_transport(settings, chance)
+    transport = await connect_transport(settings, chance, service=service.name)
     try:
         consumed = [topic for each in service.subscriptions for topic in each.topics]
         topics = topic_settings([*service.publishes, FLOW_STATUS], consumed, settings)

@@ -16,7 +16,8 @@ from orderflow.settings.sources import REMEMBERED, TRANSPORTS, collect
 
 __all__ = ["REMEMBERED", "Secret", "Settings", "SettingsError"]
 
-_PORT = readers.whole(0, 65535)
+PORT_MAX = 65535
+_PORT = readers.whole(0, PORT_MAX)
 _HOURS = readers.whole(1, 87_600)
 
 
@@ -184,7 +185,7 @@ class Settings:
         bool, _Entry(readers.switch(), "what needs an approver is proposed by one person and approved by another")
     ] = False
     oidc_issuer: Annotated[
-        str | None, _Entry(readers.http_url(), "OpenID provider whose tokens count too; without it only our own do")
+        str | None, _Entry(readers.http_url(), "OpenID provider whose tokens count too; without it our own alone do")
     ] = None
     oidc_audience: Annotated[
         str | None, _Entry(readers.text("a name"), "what a token of the provider must be meant for")
@@ -423,8 +424,11 @@ class Settings:
         return self.given_url(name) or _url(self.host, self.service_port(name))
 
     def service_ops_url(self, name: str) -> str:
-        """Where its operators' endpoints are reached: its own setting, else ops_host and port."""
-        return self.given_ops_url(name) or _url(self.ops_host, self.service_ops_port(name))
+        """Where its operators' endpoints are reached: its own setting, else ops_host and port.
+
+        Who has said that the service itself is elsewhere does not mean one on this machine.
+        """
+        return self.given_ops_url(name) or self.given_url(name) or _url(self.ops_host, self.service_ops_port(name))
 
     @property
     def tokens_path(self) -> Path:
@@ -444,7 +448,8 @@ class Settings:
     def _default_of(self, name: str) -> int | None:
         if name.endswith("_ops_port"):
             port = self.service_port(name.removesuffix("_ops_port"))
-            return port and port + OPS_PORT_ABOVE
+            above = port + OPS_PORT_ABOVE
+            return port and (above if above <= PORT_MAX else port - OPS_PORT_ABOVE)
         return default_port(name.removesuffix("_port")) if name.endswith("_port") else None
 
 

@@ -15,6 +15,8 @@ from orderflow.core import postgres_log
 from orderflow.core.postgres import schema
 from orderflow.runtime.process import run_service
 from orderflow.settings import Settings
+from tests.support import callers
+from tests.support.callers import token_in
 from tests.support.sample.service import SERVICE
 from tests.support.waiting import eventually
 
@@ -57,7 +59,7 @@ async def running(wanted: Settings) -> AsyncIterator[Running]:
         await eventually(lambda: announced or task.done(), timeout_s=30)
         assert announced, f"it ended with {task.result()}"
         port: int = announced[0]["port"]
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, verify=False) as client:
+        async with callers.client(port, announced[0]["ops_port"], token_in(wanted.home), 20) as client:
             yield Running(port, client, stop, task)
             stop.set()
             await task

@@ -83,15 +83,19 @@ def test_a_port_that_is_taken_by_somebody_else_fails(tmp_path: Path, monkeypatch
                 load(
                     tmp_path,
                     order_port=other.getsockname()[1],
+                    order_ops_port=0,
                     payment_port=int(ours.url.rpartition(":")[2]),
+                    payment_ops_port=int(ours.url.rpartition(":")[2]),
                     inventory_port=free_port(),
+                    inventory_ops_port=other.getsockname()[1],
                     notification_url="http://far-away",
                 )
             )
         )
 
-    assert [each.verdict for each in found] == [FAILED, OK, OK, SKIPPED]
+    assert [each.verdict for each in found] == [FAILED, OK, OK, OK, OK, FAILED, SKIPPED, SKIPPED]
     assert "ORDERFLOW_ORDER_PORT" in found[0].advice
+    assert "ORDERFLOW_INVENTORY_OPS_PORT" in found[5].advice
 
 
 def test_a_server_that_is_not_started_yet_is_no_fault(tmp_path: Path) -> None:

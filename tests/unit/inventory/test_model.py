@@ -81,7 +81,7 @@ def test_the_last_unit_goes_to_one_order() -> None:
 
 def test_setting_stock_makes_a_sku_and_says_so() -> None:
     world = World(SERVICE)
-    decision = world.take(SetStock(sku="A", on_hand=7), id_of("command"))
+    decision = world.take(SetStock(sku="A", on_hand=7, may_lower=True), id_of("command"))
     assert decision.answer == StockSet(sku="A", on_hand=7, reserved=0, version=1, created=True)
     assert of(world, "A") == stock("A", 7)
     assert decision.facts == (
@@ -93,14 +93,14 @@ def test_setting_stock_makes_a_sku_and_says_so() -> None:
 
 def test_setting_stock_leaves_what_is_reserved() -> None:
     world = World(SERVICE, stock("A", 5, reserved=3))
-    decision = world.take(SetStock(sku="A", on_hand=1))
+    decision = world.take(SetStock(sku="A", on_hand=1, may_lower=True))
     assert decision.answer == StockSet(sku="A", on_hand=1, reserved=3, version=2, created=False)
     assert of(world, "A") == stock("A", 1, 3, 2)
     assert [fact.on_hand_change for fact in decision.facts if isinstance(fact, Movement)] == [-4]
 
 
 def test_setting_stock_to_what_it_is_moves_nothing() -> None:
-    decision = World(SERVICE, stock("A", 5)).take(SetStock(sku="A", on_hand=5))
+    decision = World(SERVICE, stock("A", 5)).take(SetStock(sku="A", on_hand=5, may_lower=True))
     assert decision == Decision(answer=StockSet(sku="A", on_hand=5, reserved=0, version=1, created=False))
 
 
@@ -123,7 +123,9 @@ def test_movements_add_up_to_the_stock_and_nothing_goes_below_zero(actions: list
             facts += world.take(paid(f"order-{number}", *action)).facts
         else:
             assert isinstance(action, tuple)
-            facts += world.take(SetStock(sku=action[0], on_hand=action[1]), id_of(f"set-{number}")).facts
+            facts += world.take(
+                SetStock(sku=action[0], on_hand=action[1], may_lower=True), id_of(f"set-{number}")
+            ).facts
     moved = [fact for fact in facts if isinstance(fact, Movement)]
     for row in world.rows.values():
         assert isinstance(row, Stock)

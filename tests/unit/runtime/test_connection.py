@@ -14,7 +14,7 @@ from orderflow.http.application import Application
 from orderflow.http.framing import FramingLimits
 from orderflow.http.operation import Operation, Reply, Request, Response
 from orderflow.http.protocol import READ_AHEAD_MAX, Connection, Connections, HttpLimits, Serving, limits_for
-from tests.support.frame import Recorder
+from tests.support.frame import Recorder, open_gate
 
 LIMITS = HttpLimits(
     framing=FramingLimits(body_max=1000),
@@ -121,6 +121,7 @@ class World:
         self.connections = Connections(limits)
         self.serving = Serving(
             application=lambda: frame,
+            gate=open_gate(),
             limits=limits,
             connections=self.connections,
             now=lambda: self.time_s,

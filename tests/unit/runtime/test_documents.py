@@ -70,11 +70,14 @@ def test_whatever_is_json_has_an_example_and_each_fits(document: Any) -> None:
     assert missing == []
 
 
-def test_who_acts_must_say_so_and_may_have_to_confirm(document: Any) -> None:
+def test_who_acts_shows_a_token_and_may_have_to_confirm(document: Any) -> None:
     operation = document["paths"]["/ops/dead-letters/{id}/discard"]["post"]
     [header] = [each for each in operation["parameters"] if each["in"] == "header"]
-    assert (header["name"], header["required"], header["schema"]["minLength"]) == ("x-orderflow-operator", True, 1)
-    assert list(operation["responses"]) == ["200", "400", "404", "408", "413", "415", "422", "428", "500", "503"]
+    assert (header["name"], header["required"], header["schema"]["minLength"]) == ("x-orderflow-operator", False, 1)
+    assert operation["security"] == [{"token": []}]
+    assert list(operation["responses"]) == [
+        *("200", "400", "401", "403", "404", "408", "413", "415", "422", "428", "500", "503")
+    ]
 
 
 def test_what_is_enforced_of_an_order_is_told() -> None:

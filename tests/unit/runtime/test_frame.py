@@ -15,7 +15,7 @@ from orderflow.core.engine import DecisionFailedError, OverloadedError
 from orderflow.core.service import RefusedError
 from orderflow.core.store import StoreUnavailableError
 from orderflow.core.transport import TransportUnavailableError
-from orderflow.http.application import Application
+from orderflow.http.application import Application, Mount
 from orderflow.http.operation import Operation, Parameter, Reply, Request
 from orderflow.http.problems import Problem
 from tests.support.frame import GOOD, Recorder
@@ -261,7 +261,9 @@ async def test_an_application_of_any_framework_answers_below_its_path(recorder: 
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": f"{scope['root_path']} {scope['path']}".encode()})
 
-    web = client(Application(recorder.operations(), recorder.state, {"/admin": told, "/admin/deep": told}))
+    web = client(
+        Application(recorder.operations(), recorder.state, {"/admin": Mount(told), "/admin/deep": Mount(told)})
+    )
 
     assert (await web.get("/admin")).text == "/admin /admin"
     assert (await web.get("/admin/x/y")).text == "/admin /admin/x/y"
@@ -273,4 +275,4 @@ async def test_an_application_of_any_framework_answers_below_its_path(recorder: 
 @pytest.mark.parametrize("place", ["/", "", "admin", "/admin/"])
 def test_an_application_is_mounted_at_a_path(recorder: Recorder, place: str) -> None:
     with pytest.raises(ValueError, match="is no place for an application: wanted is a path like '/admin'"):
-        Application(recorder.operations(), recorder.state, {place: lambda *_: None})  # type: ignore[dict-item]
+        Application(recorder.operations(), recorder.state, {place: Mount(lambda *_: None)})  # type: ignore[arg-type]

@@ -43,7 +43,7 @@ async def test_events_are_made_unsent_again_and_the_act_is_logged(bench: Bench, 
     assert (done.status_code, done.json()) == (200, {"republished": 1})
     assert len(bench.world.database.state.pending) == 1
     assert {name: action[name] for name in ("who", "action", "target", "reason", "result")} == {
-        "who": "ada@desk",
+        "who": "ada (says ada@desk)",
         "action": "republish",
         "target": "key b",
         "reason": "the topic was deleted",

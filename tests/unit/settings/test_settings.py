@@ -259,5 +259,5 @@ def test_what_a_supervisor_pipes_wins(tmp_path: Path) -> None:
     assert (settings.token or Secret("")).reveal() == "b"
     with pytest.raises(SettingsError, match=r"token of standard input is '\*\*\*'; wanted"):
         Settings.load(environ={}, home=tmp_path, piped={"token": "not a token"})
-    with pytest.raises(SettingsError, match="standard input: unknown setting tokn; did you mean token?"):
+    with pytest.raises(SettingsError, match=r"standard input: unknown setting tokn; did you mean token\?"):
         Settings.load(environ={}, home=tmp_path, piped={"tokn": "b"})

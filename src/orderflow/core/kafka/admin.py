@@ -59,12 +59,12 @@ class GroupOffsets:
         await asyncio.gather(*(each.close() for each in clients))
 
     def _ask(self, client: Consumer, places: Sequence[Place]) -> dict[Place, int]:
-        with translated():
+        with translated(refusals=self._settings.refusals):
             asked = [TopicPartition(*place) for place in places]
             found = client.committed(asked, timeout=self._settings.request_timeout_s)
         for partition in found:
             if partition.error is not None:
-                raise translate(partition.error, partition.topic)
+                raise translate(partition.error, partition.topic, refusals=self._settings.refusals)
         return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
 
 
@@ -80,6 +80,7 @@ class Admin:
 
     def __init__(self, settings: KafkaSettings, replication: int) -> None:
         self._timeout_s = settings.request_timeout_s
+        self._refusals = settings.refusals
         self._replication = replication
         self._clients = ClientThread("kafka-admin", lambda: AdminClient(settings.client()), _no_more, keeps=True)
         self._offsets_of = GroupOffsets(settings)
@@ -165,12 +166,19 @@ class Admin:
         return {(p.topic, p.partition): (await self._answer(future)).offset for p, future in futures.items()}
 
     async def _run(self, call: Callable[[AdminClient], T]) -> T:
-        with translated():
-            return await self._clients.run(call, self._timeout_s + GIVE_UP_MARGIN_S)
+        def carried(client: AdminClient) -> T:
+            try:
+                return call(client)
+            finally:
+                # What it has to say of its connections it says when it is polled.
+                client.poll(0)
+
+        with translated(refusals=self._refusals):
+            return await self._clients.run(carried, self._timeout_s + GIVE_UP_MARGIN_S)
 
     async def _answer(self, future: Future[Any], topic: str = "") -> Any:
         """The library bounds its requests; one that is not answered for longer is a defect of the client."""
-        with translated(topic):
+        with translated(topic, refusals=self._refusals):
             try:
                 async with asyncio.timeout(self._timeout_s + GIVE_UP_MARGIN_S):
                     return await asyncio.wrap_future(future)

@@ -158,6 +158,7 @@ class Appender:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._flush_s = settings.delivery_timeout_s + FLUSH_MARGIN_S
+        self._refusals = settings.refusals
         self._producers = ClientThread("kafka-append", lambda: Producer(settings.producer()), _discard)
 
     async def warm_up(self) -> None:
@@ -181,11 +182,14 @@ class Appender:
             reached(Point.APPEND_QUEUED)
             producer.flush(max(0.0, deadline - time.monotonic()))
         except KafkaException as error:
-            raise translate(error.args[0]) from error
+            raise translate(error.args[0], refusals=self._refusals) from error
         if reports.acknowledged != len(records):
             if reports.error is not None:
-                raise translate(reports.error, reports.topic)
-            raise TransportUnavailableError("Kafka did not acknowledge all records in time")
+                raise translate(reports.error, reports.topic, refusals=self._refusals)
+            why = self._refusals.why
+            raise TransportUnavailableError(
+                f"Kafka {why}" if why else "Kafka did not acknowledge all records in time"
+            )
 
 
 def _produce(producer: Producer, record: ProducerRecord, reports: _Reports, deadline: float) -> None:

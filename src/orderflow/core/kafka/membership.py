@@ -349,6 +349,7 @@ class Member:
         self._well = well
         self._replaced = replaced
         self._timeout_s = settings.request_timeout_s
+        self._refusals = settings.refusals
         self._group_state = GroupState("", "")
         self._group_state_at = time.monotonic()
         self._paused = False
@@ -437,7 +438,7 @@ class Member:
             elif error.code() in _OUT_OF_RANGE:
                 self._out_of_range(message)
             elif error.code() not in _PASSING:
-                self._fail(translate(error, self._topic))
+                self._fail(translate(error, self._topic, refusals=self._refusals))
         if records:
             self._inbox.put(records)
             self._well()
@@ -516,8 +517,9 @@ class Member:
     def _on_error(self, error: KafkaError) -> None:
         if self._over:
             return
+        self._refusals.hear(error)
         if error.fatal() or error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001  # its public name
-            self._fail(translate(error))
+            self._fail(translate(error, self._topic, refusals=self._refusals))
 
     def _on_statistics(self, statistics: str) -> None:
         self._group_state = GroupState.of(statistics)
@@ -627,7 +629,7 @@ class Poller:
                 self._moved, self._suspected = error.moved, error.replaced
             except KafkaException as error:
                 # Fatal for this client, not for us: librdkafka wants a new one.
-                self._fail(translate(error.args[0], self._topic))
+                self._fail(translate(error.args[0], self._topic, refusals=self._settings.refusals))
                 self._stopping.wait(REBUILD_S)
             except Exception as error:  # noqa: BLE001  # whatever it is, this thread must not end with it
                 self._fail(error)

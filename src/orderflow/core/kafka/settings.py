@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 
+from orderflow.core.kafka.security import Refusals
 from orderflow.core.transport import (
     MAX_RECORD_BYTES,
     RecordTooLargeError,
@@ -18,7 +20,7 @@ from orderflow.core.transport import (
     TransportUnavailableError,
 )
 
-# The last two are their public names.
+# Those with an underscore are their public names.
 TOPIC_MISSING = frozenset(
     {
         KafkaError.UNKNOWN_TOPIC_OR_PART,
@@ -27,33 +29,57 @@ TOPIC_MISSING = frozenset(
         KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
     }
 )
+_UNREACHABLE = frozenset(
+    {
+        KafkaError._TRANSPORT,  # noqa: SLF001
+        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+        KafkaError._AUTHENTICATION,  # noqa: SLF001
+        KafkaError._SSL,  # noqa: SLF001
+        KafkaError._RESOLVE,  # noqa: SLF001
+        KafkaError._TIMED_OUT,  # noqa: SLF001
+        KafkaError._MSG_TIMED_OUT,  # noqa: SLF001
+    }
+)
+_FORBIDDEN = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    }
+)
 _TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
 
 
-def translate(error: KafkaError, topic: str = "") -> Exception:
+def translate(error: KafkaError, topic: str = "", *, refusals: Refusals) -> Exception:
     """Everything that is not plainly about the record or its topic counts as infrastructure.
 
-    So a right that is missing stops the caller, which waits and tells; no record is given up for it.
+    So a right that is missing stops the caller, which waits and tells; no record is given up for it. Where there is
+    no connection, the brokers' `refusals` say why.
     """
     if error.code() in TOPIC_MISSING:
         return TopicMissingError(topic or error.str())
     if error.code() in _TOO_LARGE:
         return RecordTooLargeError(f"a record for {topic!r} is over the limit of its topic: {error.str()}")
+    if error.code() in _FORBIDDEN:
+        what = f"topic {topic}" if topic and error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED else error.str()
+        return TransportUnavailableError(f"Kafka does not allow it ({what}): the user that we are lacks a right")
+    if error.code() in _UNREACHABLE and refusals.why:
+        return TransportUnavailableError(f"Kafka {refusals.why}")
     return TransportUnavailableError(f"Kafka: {error.name()}: {error.str()}")
 
 
 @contextmanager
-def translated(topic: str = "") -> Iterator[None]:
+def translated(topic: str = "", *, refusals: Refusals) -> Iterator[None]:
     """Raises TransportUnavailableError, TopicMissingError, RecordTooLargeError."""
     try:
         yield
     except KafkaException as error:
-        raise translate(error.args[0], topic) from error
+        raise translate(error.args[0], topic, refusals=refusals) from error
     except TimeoutError as error:
-        raise TransportUnavailableError("Kafka: no answer in time") from error
+        why = f"Kafka {refusals.why}" if refusals.why else "Kafka: no answer in time"
+        raise TransportUnavailableError(why) from error
 
 
-Value = str | int | float | bool
 # The thread that polls waits for nobody. A member that takes longer is out: nothing of its group waits longer for it.
 MAX_POLL_INTERVAL_MS = 30_000
 STATISTICS_S = 2.0
@@ -61,23 +87,32 @@ STATISTICS_S = 2.0
 METADATA_REFRESH_MS = 5_000
 
 
+READERS = "orderflow-reader"
+"""The group that those are named after who read and are members of none."""
+
+
 @dataclass(frozen=True, slots=True)
 class KafkaSettings:
-    """`security` holds librdkafka's own names (`security.protocol`, `sasl.mechanism` and so on)."""
+    """`security` holds librdkafka's own names (`security.protocol`, `sasl.mechanism` and so on).
+
+    `refusals` hears what the clients made of these settings are told by the brokers.
+    """
 
     bootstrap: str
     session_timeout_s: float = 10.0
     delivery_timeout_s: float = 10.0
     request_timeout_s: float = 5.0
-    security: Mapping[str, str] = field(default_factory=dict)
+    security: Mapping[str, str] = field(default_factory=dict, repr=False)
+    refusals: Refusals = field(default_factory=Refusals, repr=False, compare=False)
 
     @property
     def lost_after_s(self) -> float:
         """A rebalance waits a session timeout for members that died; who is no member for longer is lost."""
         return 1.5 * self.session_timeout_s
 
-    def client(self) -> dict[str, Value]:
+    def client(self) -> dict[str, Any]:
         return {
+            "error_cb": self.refusals.hear,
             "bootstrap.servers": self.bootstrap,
             "client.id": "orderflow",
             # Nothing on standard error: what matters comes as an error of a call or of a callback.
@@ -91,7 +126,7 @@ class KafkaSettings:
             **self.security,
         }
 
-    def producer(self) -> dict[str, Value]:
+    def producer(self) -> dict[str, Any]:
         return {
             **self.client(),
             "enable.idempotence": True,
@@ -101,9 +136,10 @@ class KafkaSettings:
             "message.timeout.ms": int(self.delivery_timeout_s * 1000),
             "message.max.bytes": MAX_RECORD_BYTES,
             "queue.buffering.max.kbytes": 65_536,
+            **self.security,
         }
 
-    def consumer(self, group: str) -> dict[str, Value]:
+    def consumer(self, group: str) -> dict[str, Any]:
         session_ms = int(self.session_timeout_s * 1000)
         return {
             **self.client(),
@@ -123,15 +159,16 @@ class KafkaSettings:
             "fetch.wait.max.ms": 1_000,
             # With the default a consumer that is full would not fetch for a second.
             "fetch.queue.backoff.ms": 20,
+            **self.security,
         }
 
-    def asker(self, group: str) -> dict[str, Value]:
+    def asker(self, group: str) -> dict[str, Any]:
         """For a client that asks what the group has committed, and is no member."""
         return {**self.consumer(group), "statistics.interval.ms": 0}
 
-    def reader(self) -> dict[str, Value]:
+    def reader(self) -> dict[str, Any]:
         return {
-            **self.consumer("orderflow-reader"),
+            **self.consumer(READERS),
             "auto.offset.reset": "earliest",
             "statistics.interval.ms": 0,
             "enable.partition.eof": True,

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from orderflow.core.kafka.admin import Admin
 from orderflow.core.kafka.client import Appender, ClientThread
@@ -62,7 +62,7 @@ class Reader:
         await self._consumers.close()
 
     def _read(self, consumer: Consumer, topic: str, partition: int, offset: int, limit: int) -> list[ConsumerRecord]:
-        with translated(topic):
+        with translated(topic, refusals=self._settings.refusals):
             first, end = consumer.get_watermark_offsets(
                 TopicPartition(topic, partition), timeout=self._settings.request_timeout_s
             )
@@ -71,11 +71,11 @@ class Reader:
                 return []
             consumer.assign([TopicPartition(topic, partition, start)])
             try:
-                return self._collect(consumer, limit)
+                return self._collect(consumer, topic, limit)
             finally:
                 consumer.unassign()
 
-    def _collect(self, consumer: Consumer, limit: int) -> list[ConsumerRecord]:
+    def _collect(self, consumer: Consumer, topic: str, limit: int) -> list[ConsumerRecord]:
         records: list[ConsumerRecord] = []
         deadline = time.monotonic() + self._settings.request_timeout_s
         while len(records) < limit:
@@ -89,7 +89,7 @@ class Reader:
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # its public name
                 break
             elif not error.retriable():
-                raise translate(error)
+                raise translate(error, topic, refusals=self._settings.refusals)
         return records
 
 
@@ -154,11 +154,14 @@ class KafkaTransport:
 
         `session_timeout_s`: after so long without a heartbeat a member is put out of its group.
         `delivery_timeout_s`: how long an append waits for its acknowledgement. `replication` of new topics;
-        -1 is the brokers' default.
+        -1 is the brokers' default. `security`: options of the library. Raises ValueError: it refuses one of them.
         """
         settings = KafkaSettings(bootstrap, session_timeout_s, delivery_timeout_s, request_timeout_s, security or {})
         transport = cls(settings, replication=replication)
-        await transport._appender.warm_up()
+        try:
+            await transport._appender.warm_up()
+        except KafkaException as error:
+            raise ValueError(f"Kafka's client library refuses it: {error.args[0].str()}") from error
         return transport
 
     async def append(self, records: Sequence[ProducerRecord]) -> None:

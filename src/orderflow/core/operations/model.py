@@ -16,6 +16,7 @@ from uuid import UUID
 
 import msgspec
 
+from orderflow.core.access import PERSONAL
 from orderflow.core.failures import Verdict
 from orderflow.core.inbox import Failure, InboxState, ParkedEvent, Waits
 from orderflow.core.transport import ConsumerRecord
@@ -121,7 +122,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     edited: bool
     kind: str
     error: str
-    message: str
+    message: Annotated[str, PERSONAL]
     fingerprint: str
     topic: str
     partition: int
@@ -241,7 +242,7 @@ class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
     moment: Moment
     attempt: int
     error: str
-    message: str
+    message: Annotated[str, PERSONAL]
     who: str
 
 
@@ -262,9 +263,9 @@ class DeadLetterDetails(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     letter: DeadLetter
-    value: Content
-    headers: Sequence[Header]
-    original: Original | None
+    value: Annotated[Content, PERSONAL]
+    headers: Annotated[Sequence[Header], PERSONAL]
+    original: Annotated[Original | None, PERSONAL]
     history: Sequence[HistoryEntry]
     followers: Sequence[Follower]
     confirm: str
@@ -277,7 +278,7 @@ class DeadLetterGroup(msgspec.Struct, frozen=True, kw_only=True):
 
     fingerprint: str
     error: str
-    message: str
+    message: Annotated[str, PERSONAL]
     count: int
     keys: int
     consumers: tuple[str, ...]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from orderflow.core.access import OPERATE
 from orderflow.core.circuit_breaker import CircuitBreakers, Standing
 from orderflow.core.failures import Verdict
 from orderflow.core.messages import Answer, Event, wire_name
@@ -72,8 +73,9 @@ class Overruling:
         """From now on, and for OVERRULE_HOLDS_MS, failures of the type are taken for that. `event_type` is a wire
         name, the name without its version, or its last part.
 
-        Raises NoSuchConsumerError, ConfirmationNeededError, StoreUnavailableError.
+        Raises ForbiddenError, NoSuchConsumerError, ConfirmationNeededError, StoreUnavailableError.
         """
+        OPERATE.require(act.caller)
         if not act.reason.strip():
             raise ConfirmationNeededError("A judgement is overruled: give the reason.")
         overrule = Overrule(consumer=consumer, event_type=self._type(consumer, event_type), verdict=verdict)

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 
+from orderflow.core.access import OPERATE
 from orderflow.core.crash_points import Point, reached
 from orderflow.core.inbox import EditedEvent, InboxState
 from orderflow.core.incoming import from_parked
@@ -47,7 +48,8 @@ REHEARSE_MAX = 1_000
 
 
 class Recovery:
-    """One service's parked events. All calls raise StoreUnavailableError, and RecoveryError with a sentence.
+    """One service's parked events. All calls raise StoreUnavailableError, and RecoveryError with a sentence; acts
+    also ForbiddenError.
 
     `lag`: how many records the service's consumers are behind. `problems`: what its parts are waiting for now.
     `on_replay`: a replay is to go on. `on_discard`: this was written, and the next event of its key is due.
@@ -98,6 +100,7 @@ class Recovery:
 
         Raises NothingToReplayError, ConfirmationNeededError.
         """
+        OPERATE.require(act.caller)
         self._confirm(act)
         dead = msgspec.structs.replace(wanted, state=InboxState.DEAD)
         positions = [letter.position async for letter in self._letters(dead)]
@@ -107,6 +110,16 @@ class Recovery:
         reached(Point.REPLAY_BEGUN)
         self._on_replay()
         return replay
+
+    async def annotate(self, fingerprint: str, note: str, act: Act) -> None:
+        """Say what is known of a group."""
+        OPERATE.require(act.caller)
+        await self.store.annotate(fingerprint, note, act)
+
+    async def acknowledge_expired(self, consumer: str, act: Act) -> int:
+        """The loss of these records is known and seen to; returns how many there were."""
+        OPERATE.require(act.caller)
+        return await self.store.acknowledge_expired(consumer, act)
 
     async def find_replay(self, number: int) -> Replay:
         """A replay as it stands; `why` tells what one that is under way may be waiting for.
@@ -124,6 +137,7 @@ class Recovery:
 
     async def pause(self, number: int, act: Act) -> Replay:
         """Send no more of it; what is under way goes on. Raises ReplayMissingError, ReplayStateError."""
+        OPERATE.require(act.caller)
         await self.find_replay(number)
         if not await self.store.pause_replay(number, act, _said_by(act)):
             raise ReplayStateError(f"The replay {number} is not running: there is nothing to pause.")
@@ -134,6 +148,7 @@ class Recovery:
 
         Raises ReplayMissingError, ReplayStateError, ConfirmationNeededError.
         """
+        OPERATE.require(act.caller)
         self._confirm(act)
         await self.find_replay(number)
         if not await self.store.resume_replay(number, act):
@@ -147,6 +162,7 @@ class Recovery:
         Consumers drop what they know by its id. Raises NothingToRepublishError, ConfirmationNeededError (a reason is
         always asked for).
         """
+        OPERATE.require(act.caller)
         if not (act.confirmed and act.reason.strip()):
             raise ConfirmationNeededError(
                 "Events are published again for every consumer: confirm it, with the reason."
@@ -172,6 +188,7 @@ class Recovery:
         The original is kept. `seen` is the event's id when it was looked at. Raises EditRefusedError (also if it has
         another by now), LetterMissingError, KeyBusyError, ConfirmationNeededError.
         """
+        OPERATE.require(act.caller)
         self._confirm(act)
         letter = await self._letter(event)
         if seen is not None and seen != letter.event.event_id:
@@ -190,6 +207,7 @@ class Recovery:
 
         Raises LetterMissingError, KeyBusyError, ConfirmationNeededError (a reason is always asked for).
         """
+        OPERATE.require(act.caller)
         self._confirm(act)
         if not act.reason.strip():
             raise ConfirmationNeededError("An event is discarded for good: give the reason.")

@@ -16,6 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from orderflow.core import identity
+from orderflow.core.access import APPROVE
 from orderflow.core.dead_letters import FLOW_STATUS, Dead, FlowEvent, Parked, Reopened
 from orderflow.core.decisions import Publisher, passed_over, to_publish
 from orderflow.core.failures import describe
@@ -138,8 +139,9 @@ class Repairs:
     async def take_again(self, key: str, said: Said, act: Act) -> Sequence[Regarded]:
         """Have the effect of an event that the inbox knows once more, if it was LOST; else nothing is changed.
 
-        Returns how each consumer stood to it. Raises EventUnreadError: no consumer reads it.
+        Returns how each consumer stood to it. Raises ForbiddenError, EventUnreadError: no consumer reads it.
         """
+        APPROVE.require(act.caller)
         _confirm(act)
         incoming = self._incoming(key, said)
         consumers = self._readers(incoming, said.topic)
@@ -157,8 +159,9 @@ class Repairs:
         """Publish once more, as the same events, those of these types (wire names) for which the rows stand.
 
         `ask`: ask the outside world for what the rows call for, under the key that it always had. `flow`: say how
-        each consumer stands to the key. Returns what was said and asked.
+        each consumer stands to the key. Returns what was said and asked. Raises ForbiddenError.
         """
+        APPROVE.require(act.caller)
         _confirm(act)
         async with self._store.transaction() as tx:
             locks = {identity.lock_id(key), *(identity.lock_id(str(ref.id)) for ref in self._touched(key))}

@@ -182,7 +182,7 @@ class MemoryRecovery:
         kept = KeptReplay(
             number=len(state.replays) + 1,
             plan=plan,
-            act=Act(caller=act.caller, reason=act.reason),
+            act=Act(caller=act.caller, reason=act.reason, said=act.said),
             created_at=self._database.clock.wall_ms(),
             lag_before=lag_before,
             events={waiting.event.position: Replayed(_name(waiting)) for waiting in dead},

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 
+from orderflow.core.access import Permission
 from orderflow.core.inbox import InboxState
 from orderflow.core.operations.model import LetterFilter
 from orderflow.core.store import Act
@@ -32,9 +33,9 @@ key_of = Parameter(name="key", where="path", description="The key, which is an o
 operator = Parameter(
     name=OPERATOR,
     where="header",
-    description="who acts, for the operators' log",
-    type=Annotated[validation.Text, msgspec.Meta(min_length=1, max_length=500, examples=["anna"])],
-    required=True,
+    description="whom the operators' log is to name beside the caller; it proves nothing",
+    type=Annotated[validation.Text, msgspec.Meta(min_length=1, max_length=500, examples=["anna@desk"])],
+    default="",
 )
 
 NOT_THERE = Response(status=404, description="There is none")
@@ -71,6 +72,7 @@ def route(
     *responses: Response,
     parameters: Sequence[Parameter] = (),
     example: Any = None,
+    permission: Permission | None = None,
 ) -> Operation:
     """`METHOD /path`, answered by a handler whose docstring is the summary and the description of the operation, and
     whose annotation `Request[Body]` says what its body is.
@@ -89,9 +91,11 @@ def route(
         parameters=parameters,
         request=None if body is NoneType else body,
         example=example,
+        permission=permission,
     )
 
 
 def act_of(request: Request[Any], *, reason: str = "", confirmed: bool = False) -> Act:
     """Who asks, and why."""
-    return Act(caller=request.caller, reason=reason, confirmed=confirmed)
+    said: str = request.values[OPERATOR]
+    return Act(caller=request.caller, reason=reason, confirmed=confirmed, said=said)

@@ -238,7 +238,7 @@ class DeadLetters:
         groups = await self._store.groups(LetterFilter(fingerprint=fingerprint))
         if not groups:
             raise ProblemError(404, "there is no such group of dead events")
-        await self._store.annotate(fingerprint, request.body.note, act)
+        await self._recovery.annotate(fingerprint, request.body.note, act)
         return Reply(body=msgspec.structs.replace(groups[0], note=request.body.note))
 
     async def edit(self, request: Request[EditRequest]) -> Reply:

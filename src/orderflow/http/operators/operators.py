@@ -25,7 +25,7 @@ def operator_operations(
         *RepairOperations(recovery.repairs).operations(),
         *Outages(overruling).operations(),
         *Actions(recovery.store).operations(),
-        *ExpiredOperations(service, recovery.store).operations(),
+        *ExpiredOperations(service, recovery).operations(),
         *queues.operations(),
         *Republishing(recovery, queues.store).operations(),
     )

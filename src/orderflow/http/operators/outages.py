@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
+from orderflow.core.access import PERSONAL
 from orderflow.core.failures import Verdict
 from orderflow.core.operations.model import OVERRULE_HOLDS_MS, Overrule
 from orderflow.core.operations.overruling import Outage, Overruling
@@ -38,7 +39,7 @@ class OutageView(msgspec.Struct, frozen=True, kw_only=True):
     for_ms: int | None
     failing: int
     tried: int
-    error: str
+    error: Annotated[str, PERSONAL]
     fingerprint: str
     overruled: OverruleView | None
 

@@ -201,9 +201,9 @@ class Actions:
 class ExpiredOperations:
     """Answers from the service's own database."""
 
-    def __init__(self, service: Service, store: RecoveryStore) -> None:
+    def __init__(self, service: Service, recovery: Recovery) -> None:
         self._consumers = {each.consumer for each in service.subscriptions}
-        self._store = store
+        self._recovery = recovery
 
     async def listed(self, _: Request[None]) -> Reply:
         """Records that expired unread, and that nobody has acknowledged.
@@ -211,7 +211,7 @@ class ExpiredOperations:
         The log kept them no longer when their consumer came to them. What the outbox still has can be
         republished.
         """
-        return Reply(body=await self._store.expired())
+        return Reply(body=await self._recovery.store.expired())
 
     async def acknowledge(self, request: Request[Acknowledgement]) -> Reply:
         """Say that the loss of a consumer is known and seen to.
@@ -221,7 +221,7 @@ class ExpiredOperations:
         consumer: str = request.values["consumer"]
         if consumer not in self._consumers:
             raise ProblemError(404, "this service has no such consumer")
-        lost = await self._store.acknowledge_expired(consumer, act_of(request, reason=request.body.reason))
+        lost = await self._recovery.acknowledge_expired(consumer, act_of(request, reason=request.body.reason))
         return Reply(body=Acknowledged(consumer=consumer, records=lost))
 
     def operations(self) -> Sequence[Operation]:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import msgspec
 
+from orderflow.core.access import APPROVE, INSPECT, Permission
 from orderflow.core.operations.repairing import Regarded, Repairs, Said, Standing
 from orderflow.http.operation import Operation, Reply, Request, Response
 from orderflow.http.operators import examples
@@ -114,6 +115,7 @@ class RepairOperations:
                 self.standing,
                 Response(status=200, description="What it says", type=Standing, example=examples.STANDING),
                 parameters=(key_of,),
+                permission=INSPECT,
             ),
             route(
                 "POST /ops/repairs/{key}/regard",
@@ -122,6 +124,7 @@ class RepairOperations:
                 UNREAD,
                 parameters=(key_of,),
                 example={"said": [examples.SAID]},
+                permission=Permission(INSPECT.roles),
             ),
         )
 
@@ -133,6 +136,7 @@ class RepairOperations:
             CONFIRM,
             parameters=(key_of, operator),
             example={"types": [examples.SAID["type"]], **examples.CONFIRMED},
+            permission=APPROVE,
         )
 
     def _taking(self) -> Operation:
@@ -146,6 +150,7 @@ class RepairOperations:
             CONFIRM,
             parameters=(key_of, operator),
             example={"said": examples.SAID, **examples.CONFIRMED},
+            permission=APPROVE,
         )
 
 

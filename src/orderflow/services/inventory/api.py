@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from orderflow import ServiceContext
+from orderflow import APPROVE, ForbiddenError, RefusedError, ServiceContext
 from orderflow.events.inventory import ReservedLine
 from orderflow.events.money import Sku
 from orderflow.events.order import ITEMS_MAX, OrderFailed, Quantity
@@ -24,6 +24,7 @@ from orderflow.services.inventory.messages import (
     ReleaseStock,
     SetStock,
     StockChangedError,
+    StockLowered,
     StockReleased,
     StockSet,
     Versions,
@@ -137,18 +138,23 @@ class InventoryApi:
 
     async def put(self, request: Request[NewStock]) -> Reply:
         """PUT /stock/{sku}"""
-        values = request.values
+        values, caller = request.values, request.caller
         command = SetStock(
             sku=values["sku"],
             on_hand=request.body.on_hand,
+            may_lower=APPROVE.allows(caller),
             if_match=versions_of(values["If-Match"]),
             if_none_match=versions_of(values["If-None-Match"], weak=True),
         )
+        act = act_of(request, reason=request.body.reason)
         try:
-            act = act_of(request, reason=request.body.reason)
             stock: StockSet = await self._commands.submit(command, act, traceparent=request.traceparent)
         except StockChangedError as error:
             raise ProblemError(412, str(error)) from error
+        except RefusedError as refused:
+            if isinstance(refused.answer, StockLowered):
+                raise ForbiddenError(caller, APPROVE.roles) from refused
+            raise
         return Reply(201 if stock.created else 200, body=stock, headers=(etag(stock.version),))
 
     async def show(self, request: Request[None]) -> Reply:
@@ -217,6 +223,7 @@ def _release(api: InventoryApi) -> Operation:
             CONFIRM,
         ),
         tag=TAG,
+        permission=ReleaseStock.PERMISSION,
     )
 
 
@@ -226,8 +233,8 @@ def _put(api: InventoryApi) -> Operation:
         path="/stock/{sku}",
         summary="Set the free units of a SKU, making it if it is new",
         description=(
-            "Units that are set aside for orders stay so. To send the same number again changes nothing. What is "
-            "changed is in the operators' log."
+            "Units that are set aside for orders stay so. To send the same number again changes nothing. To make it "
+            "less takes an approver. What is changed is in the operators' log."
         ),
         example={"on_hand": 250},
         handler=api.put,
@@ -245,6 +252,7 @@ def _put(api: InventoryApi) -> Operation:
             Response(status=412, description="The SKU is not as If-Match or If-None-Match has it."),
         ),
         tag="stock",
+        permission=SetStock.PERMISSION,
     )
 
 

@@ -26,8 +26,9 @@ class Versions(msgspec.Struct, frozen=True):
 class SetStock(Command, frozen=True, kw_only=True):
     """Say how many units of a SKU are free; makes the SKU if it is new. `only_if_new` leaves a known one alone.
 
-    It is refused unless the version that stands is one of `if_match`, and if it is one of `if_none_match`: so nobody
-    overwrites a change that he has not seen.
+    That there are fewer than before is refused, unless whoever says so `may_lower` them. It is refused too unless the
+    version that stands is one of `if_match`, and if it is one of `if_none_match`: so nobody overwrites a change that he
+    has not seen.
     """
 
     TYPE: ClassVar[str] = "orderflow.SetStock"
@@ -37,6 +38,7 @@ class SetStock(Command, frozen=True, kw_only=True):
     sku: str
     on_hand: int
     only_if_new: bool = False
+    may_lower: bool = False
     if_match: Versions | None = None
     if_none_match: Versions | None = None
 
@@ -47,6 +49,16 @@ class SetStock(Command, frozen=True, kw_only=True):
 
 class StockChangedError(RefusedError):
     """Another version of the SKU stands than the caller has seen."""
+
+
+class StockLowered(msgspec.Struct, frozen=True):
+    """The refusal: there would be fewer units than the `on_hand` that are free now."""
+
+    sku: str
+    on_hand: int
+
+    def __str__(self) -> str:
+        return f"{self.on_hand} units of {self.sku} are free, and to make it less takes an approver"
 
 
 class StockSet(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from orderflow.services.inventory.messages import (
     ReleaseStock,
     SetStock,
     StockChangedError,
+    StockLowered,
     StockReleased,
     StockSet,
 )
@@ -153,11 +154,13 @@ def payment_succeeded(rows: Rows, event: PaymentSucceeded) -> Decision:
 
 @handles(SetStock, touches=_its_sku)
 def set_stock(rows: Rows, command: SetStock, envelope: Envelope) -> Decision:
-    """Free units as stated; what is reserved stays reserved. Raises StockChangedError."""
+    """Free units as stated; what is reserved stays reserved. Raises StockChangedError, RefusedError."""
     known = rows.get(Stock, command.sku)
     _require_unchanged(command, known)
     if known is not None and (command.only_if_new or known.on_hand == command.on_hand):
         return Decision(answer=_answer(known, created=False))
+    if known is not None and command.on_hand < known.on_hand and not command.may_lower:
+        raise RefusedError(StockLowered(known.sku, known.on_hand))
     before = known or Stock(sku=command.sku, on_hand=0, reserved=0, version=0)
     after = Stock(
         sku=command.sku,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 
-from orderflow import Database, Record, load_queries
+from orderflow import PERSONAL, Database, Record, load_queries
 from orderflow.services.notification.model import NotifiedOutcome
 
 
@@ -18,9 +18,9 @@ class NotificationView(msgspec.Struct, frozen=True, kw_only=True):
 
     order_id: UUID
     outcome: NotifiedOutcome
-    customer_id: str
+    customer_id: Annotated[str, PERSONAL]
     reason: str | None
-    text: str
+    text: Annotated[str, PERSONAL]
     cause: UUID
     at: datetime
 

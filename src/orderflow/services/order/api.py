@@ -13,9 +13,12 @@ from uuid import UUID
 import msgspec
 
 from orderflow import (
+    READ,
     BatchCommitted,
     Clock,
+    Permission,
     RefusedError,
+    Role,
     ServiceContext,
     Signal,
     Signals,
@@ -58,6 +61,7 @@ from orderflow.services.order.storage import CURSOR_PATTERN, OrderDetails, Order
 
 HEADER = "Idempotency-Key"
 KEY_MAX = 255
+UNIT_SEPARATOR = "\x1f"
 PATTERN = (
     rf'^(?:"(?:[ !#-\[\]-~]|\\["\\]){{1,{KEY_MAX}}}"'
     rf"|[!#-+\--:<-\[\]-~]{{1,{KEY_MAX}}})$"
@@ -74,6 +78,9 @@ WAITING_RETRY_S = 1
 _NOT_FREE = {"properties": {"unit_price": {"minimum": 1}}, "required": ["unit_price"]}
 WAIT_MAX_S = 60
 PAGE_MAX = 100
+READ_ORDERS = Permission(READ.roles | {Role.SHOP}, anonymous=True)
+"""Who has the role shop alone reads those of its shop."""
+
 FINAL = frozenset({Status.COMPLETED, Status.FAILED})
 REPLAYED = (b"idempotency-replayed", b"true")
 
@@ -118,7 +125,7 @@ _PLACED = {
     "refund": "none",
 }
 _WANTED = {name: _PLACED[name] for name in ("customer_id", "currency", "items", "payment_method")}
-_COMPLETED = {**_PLACED, "status": "COMPLETED", "created_at": operation.PLACED_AT}
+_COMPLETED = {**_PLACED, "status": "COMPLETED", "shop": "espresso", "created_at": operation.PLACED_AT}
 _HISTORY = [
     {"version": 1, "status": "PENDING", "event": "OrderPlaced", "cause": None, "at": operation.PLACED_AT},
     {
@@ -233,6 +240,11 @@ def parse_key(header: str) -> str:
     if not 1 <= len(key) <= KEY_MAX:
         raise _malformed(f"wanted are 1 to {KEY_MAX} characters")
     return key
+
+
+def of_shop(key: str, shop: str | None) -> str:
+    """The key among those of its shop. What stands between the two can be in neither."""
+    return key if shop is None else f"{shop}{UNIT_SEPARATOR}{key}"
 
 
 def fingerprint(order: msgspec.Struct) -> str:
@@ -439,7 +451,7 @@ class OrderApi:
         header = request.values[HEADER]
         if header is None:
             return await self._submit(request)
-        key = parse_key(header)
+        key = of_shop(parse_key(header), request.caller.shop)
         with self._in_flight.hold(key):
             return await self._submit(request, key)
 
@@ -447,18 +459,20 @@ class OrderApi:
         """GET /orders/{order_id}"""
         order_id: UUID = request.values["order_id"]
         wait_s: float = request.values["wait"]
+        shop = request.caller.reads_shop
         if not wait_s:
-            return Reply(body=await self._named(request, await self._show(order_id)))
+            return Reply(body=await self._named(request, await self._show(order_id, shop)))
         with self._finishing.expect(order_id) as expectation:
-            order = await self._show(order_id)
+            order = await self._show(order_id, shop)
             if order.status not in FINAL and await expectation.met(wait_s, request.gone):
-                order = await self._show(order_id)
+                order = await self._show(order_id, shop)
         return Reply(body=await self._named(request, order))
 
     async def page(self, request: Request[None]) -> Reply:
         """GET /orders"""
+        shop = request.caller.reads_shop
         if (digits := request.values["id_ends"]) is not None:
-            ending = await self._orders.ending(digits, request.values["limit"])
+            ending = await self._orders.ending(digits, request.values["limit"], shop)
             return Reply(body=await self._all_named(request, ending))
         before: UUID | None = None
         if (cursor := request.values["cursor"]) is not None:
@@ -468,7 +482,7 @@ class OrderApi:
                 detail = "not a cursor of this list"
                 named = FieldError(detail=detail, parameter="cursor")
                 raise ProblemError(422, f"cursor: {detail}", errors=[named]) from error
-        page = await self._orders.page(request.values["status"], before, request.values["limit"])
+        page = await self._orders.page(request.values["status"], before, request.values["limit"], shop)
         return Reply(body=await self._all_named(request, page))
 
     async def _named(self, request: Request[None], order: OrderDetails) -> OrderDetails:
@@ -498,6 +512,7 @@ class OrderApi:
             idempotency_key=key,
             fingerprint=fingerprint(concealed) if key is not None else "",
             former_fingerprint=fingerprint(order) if key is not None else "",
+            shop=request.caller.shop,
         )
         command = with_response(wanted)
         try:
@@ -512,8 +527,8 @@ class OrderApi:
         headers = (location, REPLAYED) if placed.replayed else (location,)
         return Reply(201, headers=headers, content=_naming(placed.response, customer, order.customer_id).encode())
 
-    async def _show(self, order_id: UUID) -> OrderDetails:
-        order = await self._orders.show(order_id)
+    async def _show(self, order_id: UUID, shop: str | None) -> OrderDetails:
+        order = await self._orders.show(order_id, shop)
         if order is None:
             raise ProblemError(404, f"there is no order {order_id}")
         return order
@@ -560,6 +575,7 @@ def _place(api: OrderApi) -> Operation:
             *_NOT_PLACED,
         ),
         tag="orders",
+        permission=PlaceOrder.PERMISSION,
     )
 
 
@@ -573,6 +589,7 @@ def _page(api: OrderApi) -> Operation:
         parameters=(STATUS, LIMIT, CURSOR, ID_ENDS),
         responses=(Response(status=200, description="A page of orders.", type=OrderPage, example=_PAGE),),
         tag="orders",
+        permission=READ_ORDERS,
     )
 
 
@@ -597,4 +614,5 @@ def _show(api: OrderApi) -> Operation:
             ),
         ),
         tag="orders",
+        permission=READ_ORDERS,
     )

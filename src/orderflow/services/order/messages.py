@@ -13,6 +13,7 @@ from orderflow.events.order import Item
 
 class PlaceOrder(Command, frozen=True, kw_only=True):
     """A shop orders. The id was made at the edge. `idempotency_key` and `fingerprint` come together or not at all.
+    `shop` is the caller's.
 
     The fingerprint is equal for equal orders, however their JSON was written; `former_fingerprint` is the one that a
     release has made which knew no pseudonyms. `response` is what the shop is to be
@@ -31,6 +32,7 @@ class PlaceOrder(Command, frozen=True, kw_only=True):
     fingerprint: str = ""
     former_fingerprint: str = ""
     response: str = ""
+    shop: str | None = None
 
     @property
     def key(self) -> str:

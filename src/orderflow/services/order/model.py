@@ -66,7 +66,7 @@ class EarlyFact(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Order(Row, frozen=True, kw_only=True):
-    """An order. `version` counts its transitions from 1; `event` is what brought it to `status`."""
+    """An order. `version` counts its transitions from 1; `event` is what brought it to `status`. `shop` placed it."""
 
     TABLE: ClassVar[str] = "orders"
     KEY: ClassVar[str] = "order_id"
@@ -85,6 +85,7 @@ class Order(Row, frozen=True, kw_only=True):
     reason: str | None = None
     refund: Refund = Refund.NONE
     early: EarlyFact | None = None
+    shop: str | None = None
 
 
 class Transition(Fact, frozen=True, kw_only=True):
@@ -218,6 +219,7 @@ def place_order(rows: Rows, command: PlaceOrder) -> Decision:
         status=Status.PENDING,
         version=1,
         event=ORDER_PLACED,
+        shop=command.shop,
     )
     placed = _placed(order)
     answer = Placed(order.order_id, command.response, replayed=False)

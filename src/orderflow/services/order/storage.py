@@ -5,12 +5,12 @@ from __future__ import annotations
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 
-from orderflow import Database, Record, ServiceContext, load_queries
+from orderflow import PERSONAL, Database, Record, ServiceContext, load_queries
 from orderflow.events.order import Item
 from orderflow.http.operators.customers import Piece
 from orderflow.services.order.model import ORDER_PLACED, Obstacle, Refund, Status
@@ -41,18 +41,21 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True):
 
     id: UUID
     status: Status
-    customer_id: str
+    customer_id: Annotated[str, PERSONAL]
     currency: str
     items: tuple[Item, ...]
     total: int
-    payment_method: str
+    payment_method: Annotated[str, PERSONAL]
     reason: str | None
     refund: Refund
 
 
 class OrderDetails(OrderView, frozen=True, kw_only=True):
-    """An order as it stands. `stuck` names each consumer at which it waits for an operator or another try."""
+    """An order as it stands, and the shop whose token placed it. `stuck` names each consumer at which it waits for an
+    operator or another try.
+    """
 
+    shop: str | None = None
     created_at: datetime
     history: tuple[Step, ...]
     stuck: dict[str, Obstacle]
@@ -60,8 +63,9 @@ class OrderDetails(OrderView, frozen=True, kw_only=True):
 
 
 class OrderSummary(OrderView, frozen=True, kw_only=True):
-    """An order in a list."""
+    """An order in a list, and the shop whose token placed it."""
 
+    shop: str | None = None
     created_at: datetime
 
 
@@ -98,10 +102,10 @@ class Orders:
         """Every row of an order, by table, as JSON."""
         return dict((await self._database.fetch(self._queries["records_of_order"], order_id))[0])
 
-    async def show(self, order_id: UUID) -> OrderDetails | None:
-        """The order as it stands, or None."""
+    async def show(self, order_id: UUID, shop: str | None = None) -> OrderDetails | None:
+        """The order as it stands, or None; of this `shop` alone, where one is named."""
         rows = await self._database.fetch(self._queries["show_order"], order_id)
-        if not rows:
+        if not rows or (shop is not None and rows[0]["shop"] != shop):
             return None
         row = rows[0]
         created_at: datetime = row["created_at"]
@@ -119,14 +123,18 @@ class Orders:
             payment_method=row["payment_method"],
             reason=row["reason"],
             refund=Refund(row["refund"]),
+            shop=row["shop"],
             created_at=created_at,
             history=with_refunds((placed, *steps), refunds),
             stuck=stuck,
             stuck_since=row["stuck_since"] if stuck else None,
         )
 
-    async def page(self, status: Status | None, before: UUID | None, limit: int) -> OrderPage:
-        """Up to `limit` orders placed before the order `before`, newest first."""
+    async def page(
+        self, status: Status | None, before: UUID | None, limit: int, shop: str | None = None
+    ) -> OrderPage:
+        """Up to `limit` orders placed before the order `before`, newest first; of this `shop`, if one is named."""
+        of_shop: tuple[str, ...] = ()
         query = {
             None: "list_orders",
             Status.PENDING: "list_unfinished",
@@ -134,13 +142,16 @@ class Orders:
             Status.COMPLETED: "list_completed",
             Status.FAILED: "list_failed",
         }[status]
-        rows = await self._database.fetch(self._queries[query], before or LAST, limit + 1, status)
+        if shop is not None:
+            query, of_shop = "list_of_shop", (shop,)
+        rows = await self._database.fetch(self._queries[query], before or LAST, limit + 1, status, *of_shop)
         orders = tuple(self._summary(row) for row in rows[:limit])
         return OrderPage(orders=orders, next=to_cursor(orders[-1].id) if len(rows) > limit else None)
 
-    async def ending(self, digits: str, limit: int) -> OrderPage:
-        """Orders whose id ends with these hexadecimal digits, among the newest million."""
-        rows = await self._database.fetch(self._queries["list_ending"], digits, limit)
+    async def ending(self, digits: str, limit: int, shop: str | None = None) -> OrderPage:
+        """Orders whose id ends with these hexadecimal digits, among the newest million; of this `shop`, if named."""
+        query, of_shop = ("list_ending", ()) if shop is None else ("list_ending_of_shop", (shop,))
+        rows = await self._database.fetch(self._queries[query], digits, limit, *of_shop)
         return OrderPage(orders=tuple(self._summary(row) for row in rows), next=None)
 
     async def finished_among(self, order_ids: Collection[UUID]) -> set[UUID]:
@@ -177,6 +188,7 @@ class Orders:
             payment_method=row["payment_method"],
             reason=row["reason"],
             refund=Refund(row["refund"]),
+            shop=row["shop"],
             created_at=row["created_at"],
         )
 

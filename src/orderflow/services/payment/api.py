@@ -169,4 +169,5 @@ def _settle(api: PaymentApi) -> Operation:
             CONFIRM,
         ),
         tag=TAG,
+        permission=SettlePayment.PERMISSION,
     )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
 import msgspec
 
-from orderflow import Database, Record, ServiceContext, load_queries
+from orderflow import PERSONAL, Database, Record, ServiceContext, load_queries
 from orderflow.services.payment.model import Status
 
 LAST = UUID(int=2**128 - 1)
@@ -24,10 +24,10 @@ class PaymentView(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     order_id: UUID
-    customer_id: str
+    customer_id: Annotated[str, PERSONAL]
     currency: str
     amount: int
-    payment_method: str
+    payment_method: Annotated[str, PERSONAL]
     status: Status
     captured: int
     refunded: int

@@ -123,8 +123,8 @@ def setting_of(run: Run) -> Setting:
     """Two shops want apples of which there are enough for one; currencies of no and of three decimal places."""
     carts = (("A", "JPY", {APPLE: 2, PEAR: 1}), ("B", "KWD", {APPLE: 2}))
     shops = [_shopping(*cart) for cart in carts[: run.orders]]
-    stock = [SetStock(sku=sku, on_hand=on_hand) for sku, on_hand in SHELVES.items()]
-    return Setting(shops, stock, SetStock(sku=APPLE, on_hand=FEWER_APPLES), run.bounds)
+    stock = [SetStock(sku=sku, on_hand=on_hand, may_lower=True) for sku, on_hand in SHELVES.items()]
+    return Setting(shops, stock, SetStock(sku=APPLE, on_hand=FEWER_APPLES, may_lower=True), run.bounds)
 
 
 def _shopping(letter: str, currency: str, cart: Mapping[str, int]) -> Shopping:

@@ -23,7 +23,7 @@ SELECT order_id FROM orders WHERE order_id = ANY ($1::uuid[]) AND status IN ('CO
 -- name: show_order
 -- one order with its history and where it is stuck
 SELECT orders.order_id, customer_id, currency, items, total, payment_method, status, version, orders.event, reason,
-    refund, early, created_at, order_flow.stuck, order_flow.changed_at AS stuck_since,
+    refund, early, created_at, shop, order_flow.stuck, order_flow.changed_at AS stuck_since,
     (
         SELECT jsonb_agg(jsonb_build_object(
             'version', step.version, 'status', to_status, 'event', step.event, 'cause', cause, 'at', at
@@ -42,12 +42,12 @@ WHERE orders.order_id = $1::uuid
 
 -- name: list_orders
 -- a page of all orders, newest first
-SELECT order_id, customer_id, currency, items, total, payment_method, status, reason, refund, created_at
+SELECT order_id, customer_id, currency, items, total, payment_method, status, reason, refund, created_at, shop
 FROM orders WHERE order_id < $1::uuid AND $3::text IS NULL ORDER BY order_id DESC LIMIT $2::integer
 
 -- name: list_ending
 -- orders whose id ends with these digits, among the newest million, whose ids are read from the index alone
-SELECT order_id, customer_id, currency, items, total, payment_method, status, reason, refund, created_at
+SELECT order_id, customer_id, currency, items, total, payment_method, status, reason, refund, created_at, shop
 FROM orders WHERE order_id = ANY (ARRAY(
     SELECT order_id FROM (SELECT order_id FROM orders ORDER BY order_id DESC LIMIT 1000000) AS newest
     WHERE right(replace(order_id::text, '-', ''), length($1::text)) = $1
@@ -57,21 +57,38 @@ ORDER BY order_id DESC
 
 -- name: list_unfinished
 -- a page of orders that are PENDING or PAID, by the partial index
-SELECT order_id, customer_id, currency, items, total, payment_method, status, reason, refund, created_at
+SELECT order_id, customer_id, currency, items, total, payment_method, status, reason, refund, created_at, shop
 FROM orders WHERE order_id < $1::uuid AND status IN ('PENDING', 'PAID') AND status = $3::text
 ORDER BY order_id DESC LIMIT $2::integer
 
 -- name: list_failed
 -- a page of orders that FAILED, by the partial index
-SELECT order_id, customer_id, currency, items, total, payment_method, status, reason, refund, created_at
+SELECT order_id, customer_id, currency, items, total, payment_method, status, reason, refund, created_at, shop
 FROM orders WHERE order_id < $1::uuid AND status = 'FAILED' AND $3::text = 'FAILED'
 ORDER BY order_id DESC LIMIT $2::integer
 
 -- name: list_completed
 -- a page of orders that are COMPLETED, which most are
-SELECT order_id, customer_id, currency, items, total, payment_method, status, reason, refund, created_at
+SELECT order_id, customer_id, currency, items, total, payment_method, status, reason, refund, created_at, shop
 FROM orders WHERE order_id < $1::uuid AND status = $3::text
 ORDER BY order_id DESC LIMIT $2::integer
+
+-- name: list_of_shop
+-- a page of one shop's orders, newest first
+SELECT order_id, customer_id, currency, items, total, payment_method, status, reason, refund, created_at, shop
+FROM orders WHERE shop = $4::text AND order_id < $1::uuid AND ($3::text IS NULL OR status = $3)
+ORDER BY order_id DESC LIMIT $2::integer
+
+-- name: list_ending_of_shop
+-- one shop's orders whose id ends with these digits, among its newest million
+SELECT order_id, customer_id, currency, items, total, payment_method, status, reason, refund, created_at, shop
+FROM orders WHERE order_id = ANY (ARRAY(
+    SELECT order_id
+    FROM (SELECT order_id FROM orders WHERE shop = $3::text ORDER BY order_id DESC LIMIT 1000000) AS newest
+    WHERE right(replace(order_id::text, '-', ''), length($1::text)) = $1
+    LIMIT $2::integer
+))
+ORDER BY order_id DESC
 
 -- name: orders_of_customers
 -- of the $3 orders after the order $2, in order of id, those of the customers $1; and the last of them all, if there may be more

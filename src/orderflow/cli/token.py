@@ -1,0 +1,175 @@
+"""`orderflow token`: make, list and revoke the tokens by which callers prove who they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orderflow.cli.errors import CliError, NotFoundError, RefusedError
+from orderflow.cli.session import Session, session_options
+
+if TYPE_CHECKING:
+    from orderflow.access.tokens import Token, TokensFile
+
+ROLES = ("shop", "viewer", "operator", "approver")
+UNITS = {"m": 60, "h": 3600, "d": 86_400}
+LIFE_MAX_S = 3650 * UNITS["d"]
+
+
+class Lifetime(click.ParamType[timedelta]):
+    """`30d`, `12h`, `45m`."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        number, unit = str(value)[:-1], str(value)[-1:]
+        seconds = int(number) * UNITS.get(unit, 0) if number.isdecimal() and len(number) < 9 else 0
+        if not 0 < seconds <= LIFE_MAX_S:
+            self.fail(f"{value!r}: wanted: a number with d, h or m behind it, such as 30d, of ten years at most")
+        return timedelta(seconds=seconds)
+
+
+@click.group()
+def token() -> None:
+    """Make, list and revoke tokens. A caller shows one as `Authorization: Bearer TOKEN`.
+
+    Where only this machine can ask, no token is needed to read and to place orders. `up` puts a token for the command
+    line into its home; ORDERFLOW_TOKEN is shown in its place. Services see a change within a second.
+
+    \b
+    shop       places orders, and reads those of its own shop
+    viewer     reads, but nothing of what customers are called
+    operator   replays, edits and discards events, sets stock upwards
+    approver   settles payments, repairs, sets stock downwards
+
+    \b
+    orderflow token create anna --role operator --expires 30d
+    orderflow token list
+    orderflow token revoke anna
+    """
+
+
+@token.command()
+@click.argument("name")
+@click.option("--role", "roles", type=click.Choice(ROLES), multiple=True, required=True, help="One, or several.")
+@click.option("--shop", metavar="NAME", help="Whose orders it places and reads; for the role shop.")
+@click.option("--expires", type=Lifetime(), metavar="DURATION", help="When it ends: 30d, 12h.  [default: never]")
+@session_options
+def create(session: Session, name: str, roles: tuple[str, ...], shop: str | None, expires: timedelta | None) -> None:
+    """Make a token. It is shown once, and cannot be shown again: only its hash is kept.
+
+    NAME says in the operators' log who acted. Give each person and each program a token of its own.
+
+    \b
+    orderflow token create anna --role operator --role approver --expires 30d
+    orderflow token create espresso --role shop --shop espresso
+    orderflow token create grafana --role viewer --json | jq -r .token
+
+    Exit codes: 0 made; 2 wrong usage; 5 refused: it has a token already, or a role lacks what it needs.
+    """
+    from orderflow.cli.output import text
+    from orderflow.core.access import Role
+
+    wanted = frozenset(Role(role) for role in roles)
+    with _file(session) as file:
+        made, shown = file.create(name, wanted, shop=shop, lifetime=expires)
+    if session.out.as_json:
+        session.out.document({**_row(made), "token": shown})
+        return
+    session.out.show(text(shown))
+    if session.out.console.is_terminal:
+        session.out.show(text("Keep it: it is not shown again. What has it, can do all that its roles may.", "dim"))
+
+
+@token.command("list")
+@click.option("--all", "every", is_flag=True, help="Those too that were revoked or have expired.")
+@session_options
+def list_tokens(session: Session, every: bool) -> None:
+    """Who has a token, with which roles, and until when. The tokens themselves are kept nowhere.
+
+    \b
+    orderflow token list
+    orderflow token list --all --json | jq -r '.tokens[] | select(.state == "revoked") | .name'
+    """
+    from orderflow.cli.output import text
+    from orderflow.cli.tables import moment, table
+
+    with _file(session) as file:
+        rows = [row for row in map(_row, file.all()) if every or row["state"] == "good"]
+    if session.out.as_json:
+        session.out.document({"tokens": rows})
+        return
+    if not rows:
+        session.out.show("Nobody has a token. Make one with: orderflow token create NAME --role ROLE")
+        return
+    shown = [
+        (
+            row["id"],
+            text(row["name"]),
+            ", ".join(row["roles"]),
+            text(row["shop"] or "-"),
+            moment(row["created"]),
+            moment(row["expires"]) if row["expires"] else "never",
+            row["state"],
+        )
+        for row in rows
+    ]
+    columns = ("id", "name", "roles", "shop", "created", "expires", "state")
+    session.out.show(table(columns, shown, drop=("shop", "created")))
+
+
+@token.command()
+@click.argument("named", metavar="ID_OR_NAME")
+@session_options
+def revoke(session: Session, named: str) -> None:
+    """Take a token back: services refuse it within a second.
+
+    \b
+    orderflow token revoke anna
+    orderflow token revoke 1f0c9b7a
+
+    Exit codes: 0 revoked; 4 there is no such token that is good.
+    """
+    with _file(session) as file:
+        gone = file.revoke(named)
+    if session.out.as_json:
+        session.out.document({"revoked": [_row(each) for each in gone]})
+        return
+    for each in gone:
+        click.echo(f"Revoked {each.id} of {each.name}")
+
+
+@contextmanager
+def _file(session: Session) -> Iterator[TokensFile]:
+    """Raises CliError for what goes wrong with it."""
+    from orderflow.access.tokens import NoSuchTokenError, TokenRefusedError, TokensFile, TokensFileError
+
+    try:
+        yield TokensFile(session.given.tokens_path)
+    except TokenRefusedError as error:
+        raise RefusedError(f"{error}.") from error
+    except NoSuchTokenError as error:
+        raise NotFoundError(f"{error}. See those that there are with: orderflow token list") from error
+    except TokensFileError as error:
+        raise CliError(f"{error}.") from error
+
+
+def _row(each: Token) -> dict[str, Any]:
+    from datetime import UTC, datetime
+
+    return {
+        "id": each.id,
+        "name": each.name,
+        "roles": sorted(each.roles),
+        "shop": each.shop,
+        "created": each.created.isoformat(),
+        "expires": each.expires.isoformat() if each.expires else None,
+        "revoked": each.revoked.isoformat() if each.revoked else None,
+        "state": each.state(datetime.now(UTC)).value,
+    }
