@@ -133,10 +133,11 @@ async def test_who_has_changed_the_stock_and_why_is_in_the_operators_log(service
     await service.put("/stock/SKU-A", json={"on_hand": 3, "reason": "two broke"}, headers={**who, "if-match": '"1"'})
 
     actions = (await service.get("/ops/actions")).json()
+    unseen = "SKU-A is not as you have seen it: its version is 1"
     assert [(each["who"], each["action"], each["target"], each["reason"], each["result"]) for each in actions] == [
-        ("ada", "set stock", "stock/SKU-A", "two broke", "5 \u2192 3 free units, version 2"),
-        ("ada", "set stock", "stock/SKU-A", "", "refused: SKU-A is not as you have seen it: its version is 1"),
-        ("ada", "set stock", "stock/SKU-A", "a delivery", "0 \u2192 5 free units, version 1"),
+        ("tests (says ada)", "set stock", "stock/SKU-A", "two broke", "5 \u2192 3 free units, version 2"),
+        ("tests (says ada)", "set stock", "stock/SKU-A", "", f"refused: {unseen}"),
+        ("tests (says ada)", "set stock", "stock/SKU-A", "a delivery", "0 \u2192 5 free units, version 1"),
     ]
 
 

@@ -13,7 +13,7 @@ from orderflow.core.postgres import schema
 from orderflow.core.postgres.schema import MigrationSequence
 from orderflow.core.postgres.store import PostgresStore
 from orderflow.core.store import Act, LogEntry
-from tests.support.callers import person
+from tests.support.callers import person, settings_of
 from tests.support.postgres import PostgresServer
 from tests.support.saga import databases, running
 from tests.support.waiting import eventually
@@ -115,7 +115,7 @@ async def test_the_command_line_proves_a_running_service_and_finds_what_was_chan
                     headers={"x-orderflow-operator": "ada"},
                 )
                 assert done.is_success
-            given = {"INVENTORY_URL": str(service.base_url).rstrip("/")}
+            given = settings_of(inventory=service)
             verify = ("ops", "verify", "--service", "inventory")
             proven = await asyncio.to_thread(call, tmp_path, *verify, **given)
             assert proven.exit_code == 0, proven.stderr

@@ -25,6 +25,7 @@ from orderflow.privacy.key_store import KeyStore, keys_migrations
 from orderflow.privacy.pseudonyms import PREFIX, MasterKey, WrappedKey
 from orderflow.runtime.wiring import open_customers
 from orderflow.settings import Settings, SettingsError
+from tests.support.callers import settings_of
 from tests.support.postgres import PostgresServer
 from tests.support.saga import SERVICES, Databases, databases, running, wire
 from tests.support.waiting import eventually
@@ -39,7 +40,7 @@ Saga = Mapping[str, httpx2.AsyncClient]
 
 @pytest.fixture
 def everything(postgres: PostgresServer) -> Iterator[Databases]:
-    with databases(postgres, *SERVICES) as made:
+    with databases(postgres, *SERVICES, keys=True) as made:
         yield made
 
 
@@ -144,7 +145,7 @@ async def test_a_name_is_nowhere_but_in_answers_and_after_an_erase_nowhere_at_al
         assert {each["customer_id"] for each in page} == {ERASED}
         actions = (await saga["order"].get("/ops/actions")).json()
         assert [(each["who"], each["action"], each["target"]) for each in actions] == [
-            ("ada", "erase", f"customer {pseudonym}")
+            ("tests (says ada)", "erase", f"customer {pseudonym}")
         ] * 2
 
         returned = await end_of(saga, an_order())
@@ -186,7 +187,7 @@ async def test_the_command_line_tells_what_is_held_and_forgets(everything: Datab
         refunded = await end_of(saga, an_order(sku="SKU-SOLD-OUT"))
         await end_of(saga, an_order(name="somebody else"))
         await bury(everything, saga, paid["id"])
-        given = {f"{name.upper()}_URL": str(client.base_url).rstrip("/") for name, client in saga.items()}
+        given = settings_of(**saga)
 
         async def cli(*arguments: str) -> Any:
             return await asyncio.to_thread(call, tmp_path / "cli", *arguments, **given)
@@ -295,7 +296,7 @@ async def test_once_a_key_is_destroyed_no_process_knows_the_name(url: str, name:
         pseudonym = await one.conceal(name)
         assert await other.conceal(name) == pseudonym
         assert await other.find(name) == pseudonym
-        assert await one.erase(name, "ada", "a letter") == pseudonym
+        assert await one.erase(name, None, "ada", "a letter") == pseudonym
         for each in (one, other):
             assert await each.reveal([pseudonym]) == {pseudonym: ERASED}
             assert await each.find(name) is None
@@ -303,7 +304,7 @@ async def test_once_a_key_is_destroyed_no_process_knows_the_name(url: str, name:
         assert anew != pseudonym
         assert await one.conceal(name) == anew
         assert await one.reveal([pseudonym, anew]) == {pseudonym: ERASED, anew: name}
-        assert await one.erase("nobody", "ada", "a letter") is None
+        assert await one.erase("nobody", None, "ada", "a letter") is None
 
 
 async def test_a_key_that_is_destroyed_while_it_is_asked_for_is_not_remembered(
@@ -314,7 +315,7 @@ async def test_a_key_that_is_destroyed_while_it_is_asked_for_is_not_remembered(
         keys.gate.clear()
         asked = asyncio.create_task(slow.conceal("ada"))
         await eventually(lambda: keys.asked == ["keep"])
-        await one.erase("ada", "ada", "a letter")
+        await one.erase("ada", None, "ada", "a letter")
         assert await slow.reveal([pseudonym]) == {pseudonym: ERASED}
         keys.gate.set()
         assert await asked == pseudonym

@@ -38,11 +38,11 @@ class BothDoors(httpx2.AsyncHTTPTransport):
 
     def __init__(self, ops_port: int) -> None:
         super().__init__(verify=False)
-        self._ops_port = ops_port
+        self.ops_port = ops_port
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         if is_for_operators(request.url.path):
-            request.url = request.url.copy_with(port=self._ops_port)
+            request.url = request.url.copy_with(port=self.ops_port)
         return await super().handle_async_request(request)
 
 
@@ -54,6 +54,18 @@ def client(port: int, ops_port: int, token: str | None = None, timeout_s: float 
         headers=shown(token) if token else {},
         timeout=timeout_s,
     )
+
+
+def settings_of(**clients: httpx2.AsyncClient) -> dict[str, str]:
+    """What a command line needs to reach these services, by name, as their clients do."""
+    given: dict[str, str] = {}
+    for name, each in clients.items():
+        doors = each._transport
+        assert isinstance(doors, BothDoors)
+        given["TOKEN"] = each.headers["Authorization"].removeprefix("Bearer ")
+        given[f"{name.upper()}_URL"] = f"http://127.0.0.1:{each.base_url.port}"
+        given[f"{name.upper()}_OPS_URL"] = f"http://127.0.0.1:{doors.ops_port}"
+    return given
 
 
 def of_caller(application: Application, caller: Caller) -> Asgi:

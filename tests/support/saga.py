@@ -69,12 +69,11 @@ class Databases:
 
 
 @contextmanager
-def databases(server: PostgresServer, *services: str) -> Iterator[Databases]:
-    """Empty databases for these services, the log, the bank where payment is one of them, and the keys of customers
-    where order is.
+def databases(server: PostgresServer, *services: str, keys: bool = False) -> Iterator[Databases]:
+    """Empty databases for these services, the log, and the bank where payment is one of them. With `keys` names of
+    customers are encrypted, and there is a database of their keys.
     """
-    more = {"payment": "bank", "order": "keys"}
-    names = [*services, "log", *(more[each] for each in services if each in more)]
+    names = [*services, "log", *(["bank"] if "payment" in services else []), *(["keys"] if keys else [])]
     run = uuid4().hex[:8]
     urls = {name: server.create_database(f"{name}_{run}") for name in names}
     try:

@@ -48,10 +48,18 @@ def customer() -> None:
     """
 
 
+shop_option = click.option(
+    "--shop",
+    metavar="SHOP",
+    help="Whose customer: the shop of the token that placed the orders.  [default: none]",
+)
+
+
 @customer.command()
 @click.argument("name", type=NAME, metavar="CUSTOMER_ID")
+@shop_option
 @session_options
-def export(session: Session, name: str) -> None:
+def export(session: Session, name: str, shop: str | None) -> None:
     """Everything that is held of a customer, as JSON: by order what each service holds of it, and the bank's book.
 
     CUSTOMER_ID is what the shop calls the customer, letter for letter. Rows are shown as they are stored, with the
@@ -70,7 +78,7 @@ def export(session: Session, name: str) -> None:
     from orderflow.cli.errors import NotFoundError
 
     with session.client(ENTRANCE) as client:
-        pages = list(_pages(client, name))
+        pages = list(_pages(client, name, shop))
     written_as, orders = pages[-1]["written_as"], [each for page in pages for each in page["orders"]]
     if not orders:
         raise NotFoundError(f"No order of a customer {name!r} is held.")
@@ -81,12 +89,13 @@ def export(session: Session, name: str) -> None:
 
 @customer.command()
 @click.argument("name", type=NAME, metavar="CUSTOMER_ID")
+@shop_option
 @click.option("--yes", is_flag=True, help="Mean it.")
 @click.option(
     "--reason", metavar="TEXT", default="", help="Why, without naming him; it goes into the operators' log."
 )
 @session_options
-def erase(session: Session, name: str, yes: bool, reason: str) -> None:
+def erase(session: Session, name: str, shop: str | None, yes: bool, reason: str) -> None:
     """Forget a customer, for good: destroy the key that his name is encrypted under.
 
     CUSTOMER_ID is what the shop calls the customer, letter for letter. Afterwards his orders are shown as those of
@@ -110,9 +119,9 @@ def erase(session: Session, name: str, yes: bool, reason: str) -> None:
             "orderflow customer export. If you mean it, add: --yes --reason TEXT (without naming him)"
         )
     with session.client(ENTRANCE) as client:
-        body = {"customer_id": name, "reason": reason, "confirmed": True}
+        body = {"customer_id": name, "shop": shop, "reason": reason, "confirmed": True}
         erased = act(client, "POST", "/ops/customers/erase", body)
-        left = [each for page in _pages(client, name) for each in page["orders"]]
+        left = [each for page in _pages(client, name, shop) for each in page["orders"]]
     if session.out.as_json:
         session.out.document({**erased, "left_in_clear_text": left})
     else:
@@ -124,13 +133,13 @@ def erase(session: Session, name: str, yes: bool, reason: str) -> None:
         )
 
 
-def _pages(client: ServiceClient, name: str) -> Iterator[Any]:
+def _pages(client: ServiceClient, name: str, shop: str | None) -> Iterator[Any]:
     """What the entrance finds of his orders, answer by answer. Raises CliError."""
     from orderflow.cli.dlt.acting import act
 
     after: str | None = None
     while True:
-        page = act(client, "POST", "/ops/customers/orders", {"customer_id": name, "after": after})
+        page = act(client, "POST", "/ops/customers/orders", {"customer_id": name, "shop": shop, "after": after})
         yield page
         after = page["next"]
         if after is None:

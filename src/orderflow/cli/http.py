@@ -33,6 +33,7 @@ class Answer:
 
     body: Any
     headers: Mapping[str, str]
+    status: int = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,7 @@ class ServiceClient:
         if not 200 <= reply.status < 300 and reply.status not in good:
             raise self._refusal(reply)
         try:
-            return Answer(json.loads(reply.content), reply.headers)
+            return Answer(json.loads(reply.content), reply.headers, reply.status)
         except ValueError as error:
             raise self._stranger() from error
 

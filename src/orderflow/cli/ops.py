@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
 
 import click
 
@@ -20,6 +22,9 @@ HASH_DIGITS = 64
 
 COMMANDS = {
     "log": Line("orderflow.cli.dlt.show:log", "Who did what, when and why."),
+    "proposals": Line("orderflow.cli.ops:proposals", "What was proposed, and waits for a second approver."),
+    "approve": Line("orderflow.cli.ops:approve", "Carry out what another approver has proposed."),
+    "withdraw": Line("orderflow.cli.ops:withdraw", "Take a proposal back."),
     "verify": Line("orderflow.cli.ops:verify", "Prove that nobody has changed the operators' log."),
 }
 
@@ -29,10 +34,12 @@ def ops() -> None:
     """What operators do: who did what, and the proof of it.
 
     Every act of an operator is a row in the log of the service that carried it out, written by the same transaction.
-    Each row is linked to the one before it by a hash.
+    Each row is linked to the one before it by a hash. With ORDERFLOW_TWO_PERSON=yes what takes an approver takes two:
+    one proposes it, and another carries it out.
 
     \b
     orderflow ops log                    who did what, when and why
+    orderflow ops proposals              what waits for a second approver
     orderflow ops verify                 whether the logs are as they were written
     """
 
@@ -109,6 +116,114 @@ def verify(session: Session, expected: Sequence[str], service: str | None) -> No
     if wrong:
         raise CliError(f"The operators' log is not as it was written. {'; '.join(wrong)}")
     answers.require_all()
+
+
+@click.command()
+@click.option("--all", "every", is_flag=True, help="Also those that are done, withdrawn or expired.")
+@session_options
+def proposals(session: Session, every: bool) -> None:
+    """What approvers have proposed, latest first: what exactly, who, why, and until when it can be approved.
+
+    \b
+    orderflow ops proposals
+    orderflow ops proposals --all --json | jq -r '.proposals[] | [.service, .id, .who, .state] | @tsv'
+    """
+    from orderflow.cli import session as cli_session
+
+    asked: dict[str, str | int] = {} if every else {"open": "true"}
+    answers = cli_session.ask(session, lambda client: client.get("/ops/proposals", asked))
+    found = [{"service": name, **each} for name, told in answers.found.items() for each in told or ()]
+    if session.out.as_json:
+        session.out.document({"proposals": found, "unreachable": answers.away})
+    else:
+        _show_proposals(session, found)
+        cli_session.show_away(session, answers)
+    answers.require_all()
+
+
+def _decision(command: Any) -> Any:
+    """What a decision on a proposal is given."""
+    number = click.argument("proposal", type=click.UUID)
+    yes = click.option("--yes", is_flag=True, help="Mean it.")
+    reason = click.option("--reason", metavar="TEXT", required=True, help="Why; it goes into the operators' log.")
+    return number(yes(reason(command)))
+
+
+@click.command()
+@_decision
+@session_options
+def approve(session: Session, proposal: UUID, yes: bool, reason: str) -> None:
+    """Carry out what another approver has proposed: exactly that, as if it were asked for now.
+
+    Look at it first: orderflow ops proposals. Nobody can approve what he has proposed himself.
+
+    Exit code: 0 done, 3 a service did not answer, 4 there is no such proposal, 5 refused: not confirmed, not open any
+    more, your own, or not possible any more.
+
+    \b
+    orderflow ops approve 01981c5e-7a40-7000-8000-0123456789ab --yes --reason "I have seen the statement too"
+    """
+    from orderflow.cli.errors import RefusedError
+    from orderflow.cli.output import text
+
+    if not yes:
+        raise RefusedError(
+            "Two people answer for this. See it with: orderflow ops proposals. If you mean it, add: --yes"
+        )
+    done = _decide(session, proposal, "approve", reason)
+    if session.out.as_json:
+        session.out.document(done)
+    else:
+        session.out.show(text(f"It is carried out: {json.dumps(done)}"))
+
+
+@click.command()
+@_decision
+@session_options
+def withdraw(session: Session, proposal: UUID, yes: bool, reason: str) -> None:
+    """Take a proposal back, so that nobody can approve it any more. Any approver may.
+
+    \b
+    orderflow ops withdraw 01981c5e-7a40-7000-8000-0123456789ab --yes --reason "the wrong SKU"
+    """
+    from orderflow.cli.errors import RefusedError
+    from orderflow.cli.output import text
+
+    if not yes:
+        raise RefusedError("See it with: orderflow ops proposals. If you mean to take it back: --yes")
+    gone = _decide(session, proposal, "withdraw", reason)
+    if session.out.as_json:
+        session.out.document(gone)
+    else:
+        session.out.show(text(f"{gone['operation']} is withdrawn."))
+
+
+def _decide(session: Session, proposal: UUID, decision: str, reason: str) -> Any:
+    """At the service that has it. Raises CliError."""
+    from orderflow.cli import session as cli_session
+    from orderflow.cli.dlt.acting import act
+    from orderflow.cli.errors import NotFoundError
+
+    answers = cli_session.ask(session, lambda client: client.get("/ops/proposals", {"limit": PAGE}))
+    owners = [name for name, told in answers.found.items() if any(each["id"] == str(proposal) for each in told or ())]
+    if not owners:
+        answers.require_all()
+        raise NotFoundError(f"There is no proposal {proposal}.")
+    with session.client(owners[0]) as client:
+        return act(client, "POST", f"/ops/proposals/{proposal}/{decision}", {"reason": reason, "confirmed": True})
+
+
+def _show_proposals(session: Session, found: Sequence[Mapping[str, Any]]) -> None:
+    from orderflow.cli.output import text
+    from orderflow.cli.tables import entry, when
+
+    if not found:
+        session.out.show("Nothing waits for a second approver.")
+    for each in found:
+        head = (text(each["id"], "bold"), text(each["service"]), text(each["state"], "cyan"), text(each["operation"]))
+        made = text(f"proposed by {each['who']}: {each['reason'] or 'no reason given'}", "yellow")
+        decided = text(f"{each['state']} by {each['decided_by']}" if each["decided_by"] else "")
+        session.out.show(*entry((*head, when(each["until"], "dim")), (text(each["request"]), made, decided)))
 
 
 def _read(client: ServiceClient) -> ChainCheck:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from html import escape
 from types import MappingProxyType
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
+from uuid import UUID
 
 import msgspec
 
@@ -346,7 +347,7 @@ class Request(Generic[Body]):
     `body` is the decoded body (None where the operation has no `request` type), `content` its bytes,
     `values` holds every declared parameter by name. `traceparent` (W3C Trace Context) is the caller's or
     a new one; pass it to `engine.submit`, and `caller`, who asks. `gone` is done once the client has left: who waits
-    long waits for it too.
+    long waits for it too. `approves` is the proposal of somebody else that this carries out.
     """
 
     body: Body
@@ -355,6 +356,7 @@ class Request(Generic[Body]):
     traceparent: str
     caller: Caller = ANONYMOUS
     gone: asyncio.Future[None] | None = None
+    approves: UUID | None = None
 
 
 @dataclass(slots=True)

@@ -18,21 +18,25 @@ STALE_S = 2.0
 """So long after an erasure every process has forgotten the key."""
 
 REMEMBERED_MAX = 50_000
+UNIT_SEPARATOR = "\x1f"
 GROUP_MAX = 500
 
 
 class Customers(Protocol):
-    """All raise StoreUnavailableError: the keys cannot be reached."""
+    """All raise StoreUnavailableError: the keys cannot be reached.
 
-    def known(self, name: str) -> str | None:
+    A customer is somebody of one shop (None: of a house that tells no shops apart): of two shops, it is two persons.
+    """
+
+    def known(self, name: str, shop: str | None = None) -> str | None:
         """The pseudonym, if this process remembers it and need not ask whether it still may."""
         ...
 
-    async def conceal(self, name: str) -> str:
+    async def conceal(self, name: str, shop: str | None = None) -> str:
         """The pseudonym of a customer, who gets a key where he has none."""
         ...
 
-    async def find(self, name: str) -> str | None:
+    async def find(self, name: str, shop: str | None = None) -> str | None:
         """The pseudonym of a customer who has a key; None: he has none, or what he is called is not concealed."""
         ...
 
@@ -40,7 +44,7 @@ class Customers(Protocol):
         """The name behind each; `(erased)` where the key is gone. Clear text is itself."""
         ...
 
-    async def erase(self, name: str, who: str, reason: str) -> str | None:
+    async def erase(self, name: str, shop: str | None, who: str, reason: str) -> str | None:
         """Destroy the customer's key: returns his last pseudonym once no process can read it; None: he had no key."""
         ...
 
@@ -48,19 +52,19 @@ class Customers(Protocol):
 class ClearCustomers:
     """Names stay as they are: nobody has set a master key."""
 
-    def known(self, name: str) -> str | None:
+    def known(self, name: str, shop: str | None = None) -> str | None:
         return name
 
-    async def conceal(self, name: str) -> str:
+    async def conceal(self, name: str, shop: str | None = None) -> str:
         return name
 
-    async def find(self, name: str) -> str | None:
+    async def find(self, name: str, shop: str | None = None) -> str | None:
         return None
 
     async def reveal(self, pseudonyms: Collection[str]) -> Mapping[str, str]:
         return {each: each for each in pseudonyms}
 
-    async def erase(self, name: str, who: str, reason: str) -> str | None:
+    async def erase(self, name: str, shop: str | None, who: str, reason: str) -> str | None:
         return None
 
 
@@ -76,7 +80,7 @@ class ConcealedCustomers:
         self._master = master
         self._clock = clock
         self._pseudonyms: dict[str, str] = {}
-        self._names: dict[str, str] = {}
+        self._persons: dict[str, str] = {}
         self._looked_at = float("-inf")
         self._erasure = 0
         self._gone: set[bytes] = set()
@@ -90,42 +94,45 @@ class ConcealedCustomers:
         self._erasure = await self._keys.last_erasure()
         self._looked_at = self._clock.monotonic()
 
-    def known(self, name: str) -> str | None:
-        return self._pseudonyms.get(name) if self._is_fresh() else None
+    def known(self, name: str, shop: str | None = None) -> str | None:
+        return self._pseudonyms.get(_person(name, shop)) if self._is_fresh() else None
 
-    async def conceal(self, name: str) -> str:
+    async def conceal(self, name: str, shop: str | None = None) -> str:
         await self._refresh()
-        remembered = self._pseudonyms.get(name)
+        person = _person(name, shop)
+        remembered = self._pseudonyms.get(person)
         if remembered is not None:
             return remembered
-        future = self._waiting.get(name)
+        future = self._waiting.get(person)
         if future is None:
-            future = self._waiting[name] = asyncio.get_running_loop().create_future()
+            future = self._waiting[person] = asyncio.get_running_loop().create_future()
         if self._asking is None:
             self._asking = asyncio.get_running_loop().create_task(self._ask())
         return await asyncio.shield(future)
 
-    async def find(self, name: str) -> str | None:
-        kept = await self._keys.find(self._master.lookup(name))
-        return None if kept is None else self._master.pseudonym(kept, name)
+    async def find(self, name: str, shop: str | None = None) -> str | None:
+        person = _person(name, shop)
+        kept = await self._keys.find(self._master.lookup(person))
+        return None if kept is None else self._master.pseudonym(kept, person)
 
     async def reveal(self, pseudonyms: Collection[str]) -> Mapping[str, str]:
         await self._refresh()
         ids = {text: key_id for text in pseudonyms if (key_id := key_id_of(text)) is not None}
-        unknown = {text: key_id for text, key_id in ids.items() if text not in self._names}
+        unknown = {text: key_id for text, key_id in ids.items() if text not in self._persons}
         if unknown:
             found = {kept.id: kept for kept in await self._keys.by_id(set(unknown.values()))}
             for text, key_id in unknown.items():
-                if key_id in found:
-                    self._remember(text, self._read(found[key_id], text))
-        return {text: self._names.get(text, ERASED) if text in ids else text for text in pseudonyms}
+                if key_id in found and (person := self._read(found[key_id], text)) is not None:
+                    self._remember(text, person)
+        return {text: _name(self._persons.get(text, ERASED)) if text in ids else text for text in pseudonyms}
 
-    async def erase(self, name: str, who: str, reason: str) -> str | None:
-        lookup = self._master.lookup(name)
+    async def erase(self, name: str, shop: str | None, who: str, reason: str) -> str | None:
+        person = _person(name, shop)
+        lookup = self._master.lookup(person)
         kept = await self._keys.find(lookup)
         if kept is None or await self._keys.erase(lookup, who, reason) is None:
             return None
-        pseudonym = self._master.pseudonym(kept, name)
+        pseudonym = self._master.pseudonym(kept, person)
         await self._look()
         await self._clock.sleep(STALE_S)
         return pseudonym
@@ -158,8 +165,8 @@ class ConcealedCustomers:
         if gone:
             self._erasure = gone[-1][0]
             self._gone.update(key_id for _, key_id in gone)
-            for text in [text for text in self._names if key_id_of(text) in self._gone]:
-                self._pseudonyms.pop(self._names.pop(text), None)
+            for text in [text for text in self._persons if key_id_of(text) in self._gone]:
+                self._pseudonyms.pop(self._persons.pop(text), None)
         self._looked_at = began
 
     async def _ask(self) -> None:
@@ -182,21 +189,30 @@ class ConcealedCustomers:
             if not future.done():
                 future.set_result(pseudonym)
 
-    def _read(self, kept: WrappedKey, pseudonym: str) -> str:
+    def _read(self, kept: WrappedKey, pseudonym: str) -> str | None:
         try:
             return self._master.name(kept, pseudonym)
         except ValueError:
-            return ERASED
+            return None
 
     def _remember(self, pseudonym: str, name: str) -> None:
         """Not what was destroyed between the asking and the answer."""
         if self._gone and key_id_of(pseudonym) in self._gone:
             return
-        self._names[pseudonym] = name
+        self._persons[pseudonym] = name
         self._pseudonyms[name] = pseudonym
-        if len(self._names) > REMEMBERED_MAX:
-            oldest = next(iter(self._names))
-            self._pseudonyms.pop(self._names.pop(oldest), None)
+        if len(self._persons) > REMEMBERED_MAX:
+            oldest = next(iter(self._persons))
+            self._pseudonyms.pop(self._persons.pop(oldest), None)
+
+
+def _person(name: str, shop: str | None) -> str:
+    """What a key belongs to. What stands between the two can be in neither."""
+    return name if shop is None else f"{shop}{UNIT_SEPARATOR}{name}"
+
+
+def _name(person: str) -> str:
+    return person.rpartition(UNIT_SEPARATOR)[2]
 
 
 def _fail(futures: Sequence[asyncio.Future[str]], error: Exception) -> None:

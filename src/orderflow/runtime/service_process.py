@@ -14,6 +14,7 @@ from typing import Any
 from orderflow.core.crash_points import Point, reached
 from orderflow.core.engine import Engine
 from orderflow.core.game_days.game_day import GameDay, tell_ignored
+from orderflow.core.identity import uuid7
 from orderflow.core.postgres.faults import PostgresFaults
 from orderflow.core.postgres.schema import installation_of
 from orderflow.core.postgres.sessions import TransactionPoolingError
@@ -29,6 +30,7 @@ from orderflow.http.application import ApplicationState, Mount
 from orderflow.http.faults import Faults
 from orderflow.http.operation import Operation
 from orderflow.http.operators.operators import operator_operations
+from orderflow.http.operators.proposals import Proposals
 from orderflow.http.operators.queues import Queues
 from orderflow.observability.metrics import Metrics
 from orderflow.privacy.customers import ClearCustomers, ConcealedCustomers, Customers
@@ -225,7 +227,8 @@ class ServiceProcess:
         self._readers = (self._doors.gauges, *gauge_readers(store, queues))
         operators = operator_operations(self._service, engine.recovery, engine.overruling, queues)
         own = self._service.api(context) if self._service.api is not None else ()
-        return [*own, *operators, *self._extensions]
+        proposals = Proposals(store.recovery, lambda: uuid7(self._clock.wall_ms(), self._chance))
+        return [*proposals.over([*own, *operators]), *proposals.operations(), *self._extensions]
 
     def _make_engine(
         self, store: PostgresStore, transport: Transport, gateway: Gateway | None, game_day: GameDay | None

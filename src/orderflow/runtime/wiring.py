@@ -151,6 +151,7 @@ def engine_config(settings: Settings) -> EngineConfig:
         gateway_concurrency=settings.gateway_concurrency,
         intent_lease_ms=settings.intent_lease_ms,
         outbox_slots=settings.outbox_slots,
+        two_person=settings.two_person,
         outbox_keep_ms=settings.outbox_keep_hours * _MS_A_HOUR,
         release=__version__,
     )

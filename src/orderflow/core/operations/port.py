@@ -18,6 +18,7 @@ from orderflow.core.operations.model import (
     OperatorAction,
     Overrule,
     ParkedSummary,
+    Proposal,
     Replay,
     ReplayPlan,
     ReplayState,
@@ -74,6 +75,25 @@ class RecoveryStore(Protocol):
 
     async def log(self, entry: LogEntry) -> None:
         """Add a row to the operators' log, for what has changed nothing: an act writes its own."""
+        ...
+
+    async def propose(self, wanted: Proposal, digest: str, act: Act) -> Proposal:
+        """Keep it for PROPOSAL_HOLDS_MS; logged. Returns the one of this digest that is open: it, or an earlier one.
+
+        Its times are given by the store.
+        """
+        ...
+
+    async def proposal(self, number: UUID) -> Proposal | None:
+        """A proposal by its id."""
+        ...
+
+    async def proposals(self, limit: int, *, only_open: bool) -> Sequence[Proposal]:
+        """Proposals, latest first."""
+        ...
+
+    async def withdraw(self, number: UUID, act: Act) -> bool:
+        """Nobody can approve it any more; logged. False: it was not open."""
         ...
 
     async def actions(self, limit: int, before: int | None = None) -> Sequence[OperatorAction]:

@@ -69,8 +69,9 @@ class Recovery:
         on_discard: Callable[[Changes], None],
         on_repair: Callable[[Changes], None],
         new_id: Callable[[], UUID],
+        two_person: bool = False,
     ) -> None:
-        self.repairs = Repairs(processor, store, on_repair, new_id)
+        self.repairs = Repairs(processor, store, on_repair, new_id, two_person=two_person)
         self._processor = processor
         self._database = store
         self._lag = lag

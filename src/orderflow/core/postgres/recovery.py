@@ -13,6 +13,7 @@ from orderflow.core.failures import Verdict
 from orderflow.core.inbox import InboxState, waits
 from orderflow.core.operations.model import (
     OVERRULE_HOLDS_MS,
+    PROPOSAL_HOLDS_MS,
     DeadLetter,
     DeadLetterGroup,
     Expired,
@@ -23,6 +24,8 @@ from orderflow.core.operations.model import (
     OperatorAction,
     Overrule,
     ParkedSummary,
+    Proposal,
+    ProposalState,
     ReceivedEvent,
     Replay,
     ReplayPlan,
@@ -103,6 +106,25 @@ class PostgresRecovery:
 
     async def log(self, entry: LogEntry) -> None:
         await self._run(self._log_actions, *log_entries([entry]))
+
+    async def propose(self, wanted: Proposal, digest: str, act: Act) -> Proposal:
+        await self._run(self._queries["expire_proposals"])
+        found: Sequence[asyncpg.Record] = ()
+        while not found:
+            given = (wanted.id, digest, wanted.operation, wanted.request, act.caller.name, act.reason)
+            await self._run(self._queries["propose"], *given, PROPOSAL_HOLDS_MS, act.who)
+            found = await self._run(self._queries["open_proposal"], digest)
+        return _proposal(found[0])
+
+    async def proposal(self, number: UUID) -> Proposal | None:
+        rows = await self._run(self._queries["proposal"], number)
+        return _proposal(rows[0]) if rows else None
+
+    async def proposals(self, limit: int, *, only_open: bool) -> Sequence[Proposal]:
+        return [_proposal(row) for row in await self._run(self._queries["proposals"], limit, only_open)]
+
+    async def withdraw(self, number: UUID, act: Act) -> bool:
+        return bool(await self._run(self._queries["withdraw_proposal"], number, act.caller.name, act.reason, act.who))
 
     async def actions(self, limit: int, before: int | None = None) -> Sequence[OperatorAction]:
         return [OperatorAction(**row) for row in await self._run(self._queries["actions"], limit, before)]
@@ -207,6 +229,10 @@ def _plan(stored: str) -> ReplayPlan:
         name: value for name, value in msgspec.json.decode(stored).items() if name in ReplayPlan.__struct_fields__
     }
     return msgspec.convert(known, ReplayPlan)
+
+
+def _proposal(row: asyncpg.Record) -> Proposal:
+    return Proposal(**{**row, "state": ProposalState(row["state"])})
 
 
 def _overrule(row: asyncpg.Record) -> Overrule:

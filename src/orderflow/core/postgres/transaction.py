@@ -15,7 +15,16 @@ from orderflow.core.postgres import functions
 from orderflow.core.postgres.functions import UnitOfWork, published
 from orderflow.core.postgres.sessions import Connection, Connections, translated, unwritable
 from orderflow.core.postgres.tables import Statement
-from orderflow.core.store import Changes, DataRefusedError, End, OutboxRecord, Plan, Snapshot
+from orderflow.core.store import (
+    Changes,
+    DataRefusedError,
+    End,
+    OutboxRecord,
+    Plan,
+    ProposalClosedError,
+    Snapshot,
+    approvals_of,
+)
 
 GIVE_BACK_TIMEOUT_S = 5.0
 
@@ -112,6 +121,13 @@ class PostgresTransaction:
             _require(touched, statement.rows, statement.table)
         with unwritable():
             await self._write_parked(changes)
+            if approved := approvals_of(changes.log):
+                with translated(self._open):
+                    closed = await self._open.fetchval(
+                        self._queries["close_proposals"], *map(list, zip(*approved, strict=True))
+                    )
+                if closed != len(approved):
+                    raise ProposalClosedError
             if changes.log:
                 await self._execute(self._queries["log_actions"], *functions.log_entries(changes.log))
         return answer

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from orderflow.core.inbox import InboxState, Waits
 from orderflow.core.operations.model import (
     OVERRULE_HOLDS_MS,
+    PROPOSAL_HOLDS_MS,
     DeadLetter,
     DeadLetterGroup,
     Expired,
@@ -22,6 +23,8 @@ from orderflow.core.operations.model import (
     OperatorAction,
     Overrule,
     ParkedSummary,
+    Proposal,
+    ProposalState,
     ReceivedEvent,
     Replay,
     ReplayPlan,
@@ -42,6 +45,7 @@ from orderflow.core.testing.state import (
     State,
     Waiting,
     at,
+    is_open,
     note_action,
     remember,
 )
@@ -148,6 +152,44 @@ class MemoryRecovery:
     async def log(self, entry: LogEntry) -> None:
         await self._step("read")
         self._log(entry.act, entry.action, entry.target, entry.result)
+
+    async def propose(self, wanted: Proposal, digest: str, act: Act) -> Proposal:
+        await self._step("read")
+        now, proposals = self._database.clock.wall_ms(), self._state.proposals
+        for known, proposal in proposals.values():
+            if known == digest and is_open(proposal, now):
+                return proposal
+        until = at(now + PROPOSAL_HOLDS_MS)
+        made = replace(wanted, who=act.caller.name, reason=act.reason, made_at=at(now), until=until)
+        proposals[made.id] = (digest, made)
+        self._log(act, "propose", f"proposal {made.id}", made.operation)
+        return made
+
+    async def proposal(self, number: UUID) -> Proposal | None:
+        await self._step("read")
+        return self._state.proposals.get(number, ("", None))[1]
+
+    async def proposals(self, limit: int, *, only_open: bool) -> Sequence[Proposal]:
+        await self._step("read")
+        now = self._database.clock.wall_ms()
+        known = [each for _, (_, each) in sorted(self._state.proposals.items(), reverse=True)]
+        told = [
+            replace(each, state=ProposalState.EXPIRED)
+            if each.state is ProposalState.OPEN and not is_open(each, now)
+            else each
+            for each in known
+        ]
+        return [each for each in told if not only_open or each.state is ProposalState.OPEN][:limit]
+
+    async def withdraw(self, number: UUID, act: Act) -> bool:
+        await self._step("read")
+        digest, proposal = self._state.proposals.get(number, ("", None))
+        if proposal is None or not is_open(proposal, self._database.clock.wall_ms()):
+            return False
+        withdrawn = replace(proposal, state=ProposalState.WITHDRAWN, decided_by=act.caller.name)
+        self._state.proposals[number] = (digest, withdrawn)
+        self._log(act, "withdraw", f"proposal {number}", proposal.operation)
+        return True
 
     async def actions(self, limit: int, before: int | None = None) -> Sequence[OperatorAction]:
         await self._step("read")

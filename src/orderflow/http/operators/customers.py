@@ -34,9 +34,10 @@ class Piece(NamedTuple):
 
 
 class CustomerOrdersRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Whose orders; `after`: the `next` of the answer before."""
+    """Whose orders: the customer of a shop, or of no shop; `after`: the `next` of the answer before."""
 
     customer_id: Name
+    shop: Name | None = None
     after: UUID | None = None
 
 
@@ -52,9 +53,12 @@ class CustomerOrders(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EraseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Whom to forget; why, without saying who it is; `confirmed`: a person was asked and means it."""
+    """Whom to forget: the customer of a shop, or of no shop; why, without saying who it is; `confirmed`: a person was
+    asked and means it.
+    """
 
     customer_id: Name
+    shop: Name | None = None
     reason: Text = ""
     confirmed: bool = False
 
@@ -67,14 +71,14 @@ class CustomerErased(msgspec.Struct, frozen=True, kw_only=True):
 
 class CustomerOperations:
     """Of the service at which names of customers come in. `search` looks through the orders after one, a piece at a
-    time, for those of customers that are written so.
+    time, for those of a shop's customers that are written so.
     """
 
     def __init__(
         self,
         customers: Customers,
         log: RecoveryStore,
-        search: Callable[[Collection[str], UUID | None], Awaitable[Piece]],
+        search: Callable[[Collection[str], str | None, UUID | None], Awaitable[Piece]],
     ) -> None:
         self._customers = customers
         self._log = log
@@ -88,12 +92,12 @@ class CustomerOperations:
         """
         APPROVE.require(request.caller)
         asked = request.body
-        pseudonym = await self._customers.find(asked.customer_id)
+        pseudonym = await self._customers.find(asked.customer_id, asked.shop)
         written_as = [asked.customer_id] if pseudonym is None else [pseudonym, asked.customer_id]
         found: list[UUID] = []
         last = asked.after
         for _ in range(PIECES_MAX):
-            piece = await self._search(written_as, last)
+            piece = await self._search(written_as, asked.shop, last)
             found += piece.orders
             last = piece.last
             if last is None:
@@ -111,12 +115,12 @@ class CustomerOperations:
         APPROVE.require(act.caller)
         if not (act.confirmed and act.reason.strip()):
             raise ConfirmationNeededError("A customer is forgotten for good: confirm it, with the reason.")
-        pseudonym = await self._customers.find(asked.customer_id)
+        pseudonym = await self._customers.find(asked.customer_id, asked.shop)
         if pseudonym is None:
             raise ProblemError(404, "no customer is known by that name, or names are not encrypted here")
         target = f"customer {pseudonym}"
         await self._log.log(LogEntry(act, "erase", target, "The key is about to be destroyed."))
-        await self._customers.erase(asked.customer_id, act.who, act.reason)
+        await self._customers.erase(asked.customer_id, asked.shop, act.who, act.reason)
         await self._log.log(LogEntry(act, "erase", target, "The key is destroyed."))
         return Reply(body=CustomerErased(pseudonym=pseudonym))
 
@@ -129,6 +133,7 @@ class CustomerOperations:
                 self.orders,
                 Response(status=200, description="A part of them", type=CustomerOrders, example=found),
                 example=meant,
+                permission=APPROVE,
             ),
             route(
                 "POST /ops/customers/erase",
@@ -143,6 +148,7 @@ class CustomerOperations:
                 CONFIRM,
                 parameters=(operator,),
                 example={**meant, "reason": "asked for by letter of 26 November", "confirmed": True},
+                permission=APPROVE,
             ),
         )
 
@@ -189,5 +195,6 @@ class Records:
                 Response(status=200, description="By table", type=OrderRecords, example=_HELD),
                 NOT_THERE,
                 parameters=(_ORDER_ID,),
+                permission=APPROVE,
             ),
         )

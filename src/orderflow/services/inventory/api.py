@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from orderflow import APPROVE, ForbiddenError, RefusedError, ServiceContext
+from orderflow import APPROVE, ForbiddenError, RefusedError, SecondPersonNeededError, ServiceContext
 from orderflow.events.inventory import ReservedLine
 from orderflow.events.money import Sku
 from orderflow.events.order import ITEMS_MAX, OrderFailed, Quantity
@@ -18,6 +18,7 @@ from orderflow.http import operation
 from orderflow.http.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.http.operators.asking import CONFIRM, TAG, act_of, operator
 from orderflow.http.operators.customers import Records
+from orderflow.http.operators.proposals import PROPOSED
 from orderflow.http.problems import ProblemError
 from orderflow.http.validation import Text
 from orderflow.services.inventory.messages import (
@@ -134,6 +135,7 @@ class InventoryApi:
 
     def __init__(self, context: ServiceContext) -> None:
         self._commands = context.commands
+        self._two_person = context.config.two_person
         self._stocks = Stocks(context.database)
 
     async def put(self, request: Request[NewStock]) -> Reply:
@@ -142,7 +144,7 @@ class InventoryApi:
         command = SetStock(
             sku=values["sku"],
             on_hand=request.body.on_hand,
-            may_lower=APPROVE.allows(caller),
+            may_lower=APPROVE.allows(caller) and (request.approves is not None or not self._two_person),
             if_match=versions_of(values["If-Match"]),
             if_none_match=versions_of(values["If-None-Match"], weak=True),
         )
@@ -152,9 +154,11 @@ class InventoryApi:
         except StockChangedError as error:
             raise ProblemError(412, str(error)) from error
         except RefusedError as refused:
-            if isinstance(refused.answer, StockLowered):
-                raise ForbiddenError(caller, APPROVE.roles) from refused
-            raise
+            if not isinstance(refused.answer, StockLowered):
+                raise
+            if APPROVE.allows(caller):
+                raise SecondPersonNeededError from refused
+            raise ForbiddenError(caller, APPROVE.roles) from refused
         return Reply(201 if stock.created else 200, body=stock, headers=(etag(stock.version),))
 
     async def show(self, request: Request[None]) -> Reply:
@@ -219,6 +223,7 @@ def _release(api: InventoryApi) -> Operation:
                 type=StockReleased,
                 example={"order_id": operation.ORDER_ID, "units": 2, "changed": True},
             ),
+            PROPOSED,
             Response(status=409, description="Nothing is reserved, or something else."),
             CONFIRM,
         ),
@@ -249,6 +254,7 @@ def _put(api: InventoryApi) -> Operation:
                 headers=ETAG,
                 example={**_SET, "version": 1, "created": True},
             ),
+            PROPOSED,
             Response(status=412, description="The SKU is not as If-Match or If-None-Match has it."),
         ),
         tag="stock",

@@ -27,8 +27,8 @@ class SetStock(Command, frozen=True, kw_only=True):
     """Say how many units of a SKU are free; makes the SKU if it is new. `only_if_new` leaves a known one alone.
 
     That there are fewer than before is refused, unless whoever says so `may_lower` them. It is refused too unless the
-    version that stands is one of `if_match`, and if it is one of `if_none_match`: so nobody overwrites a change that he
-    has not seen.
+    version that stands is one of `if_match`, and if it is one of `if_none_match`: so nobody overwrites a change that
+    he has not seen.
     """
 
     TYPE: ClassVar[str] = "orderflow.SetStock"

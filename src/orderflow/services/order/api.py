@@ -500,8 +500,8 @@ class OrderApi:
         return msgspec.structs.replace(page, orders=tuple(orders))
 
     async def _submit(self, request: Request[NewOrder], key: str | None = None) -> Reply:
-        order, customers = request.body, self._context.customers
-        customer = customers.known(order.customer_id) or await customers.conceal(order.customer_id)
+        order, customers, shop = request.body, self._context.customers, request.caller.shop
+        customer = customers.known(order.customer_id, shop) or await customers.conceal(order.customer_id, shop)
         concealed = msgspec.structs.replace(order, customer_id=customer)
         wanted = PlaceOrder(
             order_id=uuid7(self._context.clock.wall_ms(), self._context.chance),
@@ -512,7 +512,7 @@ class OrderApi:
             idempotency_key=key,
             fingerprint=fingerprint(concealed) if key is not None else "",
             former_fingerprint=fingerprint(order) if key is not None else "",
-            shop=request.caller.shop,
+            shop=shop,
         )
         command = with_response(wanted)
         try:

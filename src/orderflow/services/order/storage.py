@@ -165,9 +165,9 @@ class Orders:
         count: int = rows[0]["unfinished"]
         return count
 
-    async def of_customers(self, written_as: Collection[str], after: UUID | None) -> Piece:
-        """Of the next orders after `after`, in order of id, those of customers that are written so."""
-        found = (list(written_as), after or FIRST, PIECE)
+    async def of_customers(self, written_as: Collection[str], shop: str | None, after: UUID | None) -> Piece:
+        """Of the next orders after `after`, in order of id, those of a shop's customers that are written so."""
+        found = (list(written_as), after or FIRST, PIECE, shop)
         rows = await self._database.fetch(self._queries["orders_of_customers"], *found)
         return Piece(rows[0]["orders"], rows[0]["last"])
 

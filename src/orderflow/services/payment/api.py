@@ -13,6 +13,7 @@ from orderflow.http import operation
 from orderflow.http.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.http.operators.asking import CONFIRM, TAG, act_of, operator
 from orderflow.http.operators.customers import Records
+from orderflow.http.operators.proposals import PROPOSED
 from orderflow.http.problems import ProblemError
 from orderflow.http.validation import Text
 from orderflow.services.payment.messages import Outcome, PaymentSettled, SettlePayment
@@ -164,6 +165,7 @@ def _settle(api: PaymentApi) -> Operation:
         parameters=(ORDER_ID, operator),
         responses=(
             Response(status=200, description="It is settled so.", type=PaymentSettled, example=_SETTLED),
+            PROPOSED,
             Response(status=404, description="There is no payment of this order."),
             Response(status=409, description="What is said is not open, or the bank has said otherwise."),
             CONFIRM,

@@ -168,6 +168,16 @@ FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) WITH ORD
     AS entry (who, action, target, reason, result, place)
 ORDER BY place;
 
+-- name: close_proposals
+-- Proposals are carried out, by another than has made them; returns how many there were.
+WITH done AS (
+    UPDATE proposals SET state = 'done', decided_by = approved.who, decided_at = now()
+    FROM unnest($1::uuid[], $2::text[]) AS approved (id, who)
+    WHERE proposals.id = approved.id AND state = 'open' AND until > now() AND proposals.who <> approved.who
+    RETURNING 1
+)
+SELECT count(*) FROM done;
+
 -- name: release
 -- Parked events that wait no longer, with their end in the history: $2 has discarded them, because of $3, or, with no
 -- such person, they were handled. What was only held has no history. Returns how many there were.

@@ -91,11 +91,15 @@ FROM orders WHERE order_id = ANY (ARRAY(
 ORDER BY order_id DESC
 
 -- name: orders_of_customers
--- of the $3 orders after the order $2, in order of id, those of the customers $1; and the last of them all, if there may be more
+-- of the $3 orders after the order $2, in order of id, those of the customers $1 of the shop $4; and the last of them
+-- all, if there may be more
 WITH piece AS MATERIALIZED (
-    SELECT order_id, customer_id FROM orders WHERE order_id > $2::uuid ORDER BY order_id LIMIT $3::integer
+    SELECT order_id, customer_id, shop FROM orders WHERE order_id > $2::uuid ORDER BY order_id LIMIT $3::integer
 )
-SELECT coalesce(array_agg(order_id ORDER BY order_id) FILTER (WHERE customer_id = ANY ($1::text[])), '{}') AS orders,
+SELECT
+    coalesce(array_agg(order_id ORDER BY order_id) FILTER (
+        WHERE customer_id = ANY ($1::text[]) AND shop IS NOT DISTINCT FROM $4::text
+    ), '{}') AS orders,
     CASE WHEN count(*) = $3::integer THEN max(order_id::text)::uuid END AS last
 FROM piece
 
