@@ -1,5 +1,6 @@
 # syntax=docker/dockerfile:1
-FROM python:3.11-slim-bookworm AS build
+ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
+FROM ${PYTHON_IMAGE} AS build
 
 WORKDIR /build
 RUN python -m venv /opt/orderflow
@@ -11,7 +12,7 @@ COPY src ./src
 RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/orderflow/bin/pip install --no-deps .
 
-FROM python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE}
 
 RUN groupadd --system --gid 10001 orderflow \
     && useradd --system --uid 10001 --gid orderflow --home-dir /var/lib/orderflow --create-home orderflow

@@ -24,7 +24,9 @@ from orderflow.core.telemetry import Signals
 from orderflow.core.timing import SystemClock
 from orderflow.http.faults import Faults
 from orderflow.http.openapi import Json, document_of
+from orderflow.http.operation import Operation
 from orderflow.http.operators.operators import operator_operations
+from orderflow.http.operators.proposals import Proposals
 from orderflow.http.operators.queues import Queues
 from orderflow.observability.metrics import Metrics
 from orderflow.runtime.definition import ServiceConfig, ServiceContext
@@ -45,8 +47,21 @@ SERVICES = (ORDER, PAYMENT, INVENTORY, NOTIFICATION)
 
 
 def documents() -> Mapping[str, Json]:
-    """By service: the document that it serves at /openapi.json."""
-    return {each.name: _document(each) for each in SERVICES}
+    """What each service serves at /openapi.json: `order` at its public door, `order-ops` at its operators'."""
+    found: dict[str, Json] = {}
+    for each in SERVICES:
+        found[each.name], found[f"{each.name}-ops"] = _document(each), _ops(each)
+    return found
+
+
+def _document(service: Service) -> Json:
+    behind = [each for each in operations_of(service) if not each.is_for_operators]
+    return document_of(service.title or service.name, version("orderflow"), behind)
+
+
+def _ops(service: Service) -> Json:
+    behind = [each for each in operations_of(service) if each.is_for_operators]
+    return document_of(f"{service.title or service.name}, for operators", version("orderflow"), behind)
 
 
 class _Away:
@@ -59,7 +74,8 @@ class _Away:
         return self
 
 
-def _document(service: Service) -> Json:
+def operations_of(service: Service) -> Sequence[Operation]:
+    """All that it offers, on a game day too. None of it can be called."""
     away: Any = _Away()
     clock = SystemClock()
     context = ServiceContext(
@@ -73,14 +89,14 @@ def _document(service: Service) -> Json:
         commands=away,
     )
     queues = Queues(service, away, away)
-    operations = [
+    return (
         *(service.api(context) if service.api is not None else ()),
-        *health_operations(HealthCheck(clock)),
-        metrics_operation(Metrics(service.name), tuple),
         *operator_operations(service, away, away, queues),
         *Faults(service, away, clock).operations(),
-    ]
-    return document_of(service.title or service.name, version("orderflow"), operations)
+        *Proposals(away, away).operations(),
+        *health_operations(HealthCheck(clock)),
+        metrics_operation(Metrics(service.name), tuple),
+    )
 
 
 def main(arguments: list[str]) -> int:

@@ -27,6 +27,7 @@ from orderflow.local.processes import tail
 from orderflow.registry import SAGA, service_of
 from orderflow.settings import Settings
 from tests.crashes.nursery import Child, Nursery
+from tests.support.callers import token_in
 from tests.support.postgres import PostgresServer, free_port
 from tests.support.saga import databases
 
@@ -51,7 +52,7 @@ class Worker:
     def __init__(self, installation: Installation, name: str, service: str) -> None:
         self.name = name
         self.service = service
-        self.port = free_port()
+        self.port, self.ops_port = free_port(), free_port()
         self.died = asyncio.Event()
         self.strange: list[str] = []
         self._installation = installation
@@ -94,7 +95,9 @@ class Worker:
 
     async def _spawn(self, crash_at: str) -> Child:
         environment = self._installation.environment(
-            crash_at=crash_at, log_file=self._installation.folder / f"{self.name}.log"
+            **{f"{self.service}_ops_port": self.ops_port},
+            crash_at=crash_at,
+            log_file=self._installation.folder / f"{self.name}.log",
         )
         arguments = ["run", self.service, "--port", str(self.port)]
         return await self._installation.nursery.spawn(arguments, environment, self._stderr)
@@ -154,6 +157,12 @@ class Installation:
 
     def url(self, name: str) -> str:
         return f"http://127.0.0.1:{self.workers[name].port}"
+
+    def ops_url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.workers[name].ops_port}"
+
+    def token(self) -> str:
+        return token_in(self.settings().home)
 
     def settings(self) -> Settings:
         """By which another program joins what runs."""

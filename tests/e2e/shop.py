@@ -10,7 +10,9 @@ from uuid import uuid4
 
 import httpx2
 
+from orderflow.cli.http import is_for_operators
 from orderflow.settings import Settings
+from tests.support.callers import shown
 from tests.support.waiting import eventually
 
 PATIENCE_S = 90.0
@@ -23,6 +25,14 @@ class Place(Protocol):
 
     def url(self, name: str) -> str:
         """Of a service. Raises AssertionError when it is not running at this moment."""
+        ...
+
+    def ops_url(self, name: str) -> str:
+        """The same of its operators' endpoints."""
+        ...
+
+    def token(self) -> str:
+        """One that may do everything."""
         ...
 
     def settings(self) -> Settings: ...
@@ -40,7 +50,7 @@ class Shop:
         await self._http.aclose()
 
     async def stock(self, sku: str, on_hand: int) -> None:
-        done = await self._http.put(f"{self.system.url('inventory')}/stock/{sku}", json={"on_hand": on_hand})
+        done = await self.raw("PUT", "inventory", f"/stock/{sku}", json={"on_hand": on_hand})
         assert done.is_success, done.text
 
     async def place(self, sku: str, *, quantity: int = 1, method: str = VISA, customer: str = "ada") -> str:
@@ -98,12 +108,15 @@ class Shop:
         return await asyncio.gather(*(self.end_of(order_id) for order_id in order_ids))
 
     async def get(self, service: str, path: str) -> Any:
-        answer = await self._http.get(self.system.url(service) + path)
+        answer = await self.raw("GET", service, path)
         assert answer.is_success, answer.text
         return answer.json()
 
     async def raw(self, method: str, service: str, path: str, **request: Any) -> httpx2.Response:
-        return await self._http.request(method, self.system.url(service) + path, **request)
+        system = self.system
+        url = system.ops_url(service) if is_for_operators(path.partition("?")[0]) else system.url(service)
+        headers = {**shown(system.token()), **request.pop("headers", {})}
+        return await self._http.request(method, url + path, headers=headers, **request)
 
 
 def order_of(sku: str, quantity: int, method: str, customer: str) -> dict[str, Any]:

@@ -83,6 +83,13 @@ class System:
     def url(self, name: str) -> str:
         return self.process(name).address
 
+    def ops_url(self, name: str) -> str:
+        return self.process(name).ops_address
+
+    def token(self) -> str:
+        """The home's own."""
+        return (self.home.path / "token").read_text(encoding="ascii")
+
     def settings(self) -> Settings:
         """By which another program joins what runs."""
         return attached(Settings.load(environ=self.environment, home=self.home.path))

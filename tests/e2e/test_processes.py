@@ -144,6 +144,8 @@ async def test_what_runs_can_be_seen_and_a_second_up_is_refused(system: System) 
     async with httpx2.AsyncClient(trust_env=False) as http:
         for name in SAGA:
             for path in ("/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs"):
+                assert (await http.get(system.ops_url(name) + path)).is_success, (name, path)
+            for path in ("/openapi.json", "/docs"):
                 assert (await http.get(system.url(name) + path)).is_success, (name, path)
 
 

@@ -22,6 +22,7 @@ from orderflow.core.failures import FAILING_KEYS_MIN
 from orderflow.core.transport import ProducerRecord
 from orderflow.registry import SAGA
 from orderflow.settings import Settings
+from tests.support.callers import shown
 from tests.support.command_line import System, running
 from tests.support.waiting import eventually
 
@@ -252,15 +253,16 @@ async def test_what_moves_money_is_confirmed_and_says_why(system: System) -> Non
         ("discard", event, "--reason", "test"),
     )
     refused = [system.call("dlt", *call) for call in calls]
-    url = as_running(Settings.load(environ=system.environment)).service_url("payment")
+    url = as_running(Settings.load(environ=system.environment)).service_ops_url("payment")
+    shows = shown(system.token())
     async with httpx2.AsyncClient(base_url=url, trust_env=False) as client:
         path = f"/ops/dead-letters/{event}/discard"
-        direct = await client.post(path, json={"reason": "x"}, headers={"x-orderflow-operator": "ada"})
+        direct = await client.post(path, json={"reason": "x"}, headers=shows)
         nobody = await client.post(path, json={"reason": "x"})
 
     assert [done.returncode for done in refused] == [5] * len(calls)
     assert all("--yes --reason TEXT" in done.stderr and "money" in done.stderr for done in refused)
-    assert (direct.status_code, nobody.status_code) == (428, 422)
+    assert (direct.status_code, nobody.status_code) == (428, 401)
     assert system.ask("dlt", "replays", "--service", "payment")["replays"] == []
     assert set(await dead(system, key, 1)) == {"payment"}
 
@@ -336,7 +338,7 @@ async def test_what_waits_is_counted_alike_wherever_it_is_told(system: System) -
 
 def scrape(system: System) -> str:
     settings = as_running(Settings.load(environ=system.environment))
-    return "".join(httpx2.get(f"{settings.service_url(name)}/metrics").text for name in SAGA)
+    return "".join(httpx2.get(f"{settings.service_ops_url(name)}/metrics").text for name in SAGA)
 
 
 async def _nothing_waits(system: System) -> bool:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from orderflow.local.credentials import make_credentials
+from orderflow.local.services import databases
+from orderflow.registry import SAGA
+from orderflow.runtime.exposure import require_closed
+from orderflow.runtime.wiring import kafka_security
+from orderflow.settings import Settings
+from tests.support.compose import ROOT, Composed, composed
+
 SCRIPTS = Path(sys.executable).parent
+
+
+@pytest.fixture(scope="module")
+def compose(tmp_path_factory: pytest.TempPathFactory) -> Composed:
+    folder = tmp_path_factory.mktemp("deployment") / "credentials"
+    make_credentials(folder)
+    return composed(folder)
 
 
 @pytest.mark.parametrize(
@@ -28,10 +43,71 @@ def test_container_files_pass_their_checker(command: tuple[str, ...]) -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_compose_runs_every_service_and_publishes_on_loopback_only() -> None:
-    text = (ROOT / "compose.yaml").read_text("utf-8")
+def test_compose_runs_every_service_and_publishes_on_loopback_only(compose: Composed) -> None:
+    published = {}
+    for name, service in compose.services.items():
+        published[name] = service.get("ports", [])
+    for number, name in enumerate(SAGA, 1):
+        assert compose.services[name]["command"] == ["run", name]
+        assert published.pop(name) == [f"127.0.0.1:{port}:{port}" for port in (8000 + number, 8100 + number)]
+    assert not any(published.values())
 
-    for name, port in (("order", 8001), ("payment", 8002), ("inventory", 8003), ("notification", 8004)):
-        assert f"command: [run, {name}]" in text
-        assert f'ports: ["127.0.0.1:{port}:{port}"]' in text
-    assert text.count("ports:") == 4
+
+def test_every_container_is_hardened_and_bounded(compose: Composed) -> None:
+    for name, service in compose.services.items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["user"].split(":")[0] not in ("", "root"), name
+        assert {"mem_limit", "cpus", "pids_limit"} <= service.keys(), name
+        assert ":" in service["image"], f"{name} has an image without a version"
+    assert compose.whole["networks"]["inside"]["internal"]
+    for name in ("postgres", "kafka", "migrate", "grant"):
+        assert compose.services[name]["networks"] == ["inside"]
+
+
+def test_no_container_is_given_a_password_that_is_not_its_own(compose: Composed) -> None:
+    for name in SAGA:
+        wanted = {f"{name}_kafka_password", f"{name}_database_password"}
+        wanted |= {"bank_database_password"} if name == "payment" else set()
+        assert {each for each in compose.secrets(name) if each.endswith("_password")} == wanted
+    assert {each for each in compose.secrets("postgres") if each.endswith("password")} == {"postgres_password"}
+    assert not {each for each in compose.secrets("kafka") if each.endswith("password")}
+    for name in compose.services:
+        environment = compose.environment(name)
+        assert not [key for key in environment if key.endswith(("PASSWORD", "SECRET", "TOKEN"))], name
+        for secret in (path.read_text().strip() for path in compose.secrets(name).values()):
+            assert secret not in "".join(environment.values())
+        assert all(path.is_file() for path in compose.secrets(name).values()), name
+
+
+@pytest.mark.parametrize("name", SAGA)
+def test_a_service_in_its_container_is_closed_and_has_all_that_it_needs(name: str, compose: Composed) -> None:
+    environ = {key: compose.here(name, value) for key, value in compose.environment(name).items()}
+    assert "/run/secrets" not in "".join(environ.values())
+    settings = Settings.load(environ={**environ, "ORDERFLOW_HOST": "0.0.0.0"}, home=compose.credentials / "none")
+
+    assert require_closed(settings) == ""
+    assert (settings.host, settings.ops_host) == ("0.0.0.0", "0.0.0.0")
+    security = kafka_security(settings, name)
+    password = (compose.credentials / f"{name}_kafka_password").read_text().strip()
+    assert (security.protocol, security.username, security.password) == ("sasl_ssl", name, password)
+    assert security.options()
+    own = (compose.credentials / f"{name}_database_password").read_text().strip()
+    assert settings.service_database_url(name).startswith(f"postgresql://orderflow_{name}:{own}@postgres:5432/")
+    assert settings.service_database_url(name).endswith(
+        f"sslmode=verify-full&sslrootcert={compose.credentials}/ca.pem"
+    )
+
+
+def test_credentials_are_made_once_for_every_unit_and_nobody_else_reads_them(tmp_path: Path) -> None:
+    made = make_credentials(tmp_path / "credentials", ["orders.example"])
+    names = {path.name for path in made}
+    assert {f"{name}_database_password" for name in databases()} <= names
+    assert {"operator.token", "shop.token", "compose.env", "kafka.properties", "services.key"} <= names
+    assert stat.S_IMODE((tmp_path / "credentials").stat().st_mode) == 0o700
+    before = {path: path.read_bytes() for path in made}
+    assert make_credentials(tmp_path / "credentials", ["orders.example"]) == []
+    assert {path: path.read_bytes() for path in made} == before
+    passwords = [path.read_text() for path in made if path.name.endswith("_password")]
+    assert len(set(passwords)) == len(passwords)

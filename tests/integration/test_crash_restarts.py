@@ -36,8 +36,8 @@ async def make(tmp_path: Path) -> AsyncIterator[Make]:
             [sys.executable, "-I", "-S", "-c", SERVICE, dies],
             {"ORDERFLOW_CRASH_AT": "relay.read"},
             b"",
-            "127.0.0.1",
-            "127.0.0.1",
+            str,
+            str,
             tmp_path / "stderr.log",
         )
         made.append(ServiceUnit(command, drain_timeout_s=5.0))

@@ -21,6 +21,7 @@ from orderflow.core.inbox import InboxState
 from orderflow.events.order import Item, OrderPlaced
 from orderflow.events.payment import PaymentSucceeded
 from orderflow.local.state import settings_environment
+from tests.support.callers import shown, token_in
 from tests.support.postgres import PostgresServer
 from tests.support.saga import Databases, Wire, databases, new_order_id, wire
 from tests.support.waiting import eventually
@@ -39,16 +40,16 @@ class Member:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
-        self.url = ""
+        self.ops_url = ""
 
     def ready(self) -> None:
         line = self._stdout.readline()
         assert line, f"it ended with {self._process.wait(TIMEOUT_S)}"
-        self.url = f"http://127.0.0.1:{json.loads(line)['port']}"
+        self.ops_url = f"http://127.0.0.1:{json.loads(line)['ops_port']}"
 
     async def health(self) -> dict[str, Any]:
         async with httpx2.AsyncClient(timeout=TIMEOUT_S) as client:
-            found: dict[str, Any] = (await client.get(f"{self.url}/health/ready")).json()
+            found: dict[str, Any] = (await client.get(f"{self.ops_url}/health/ready")).json()
             return found
 
     async def is_ready(self) -> bool:
@@ -81,6 +82,7 @@ class Payment:
         self.environment = settings_environment(settings, os.environ) | secrets
         self.log_file = home / "payment.log"
         self.members: list[Member] = []
+        self.token = token_in(home)
         self._server = server
         self._database = made.urls["payment"].rpartition("/")[2]
 
@@ -93,7 +95,7 @@ class Payment:
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """`orderflow ...`, which knows the process that was started last."""
-        url = {"ORDERFLOW_PAYMENT_URL": self.members[-1].url}
+        url = {"ORDERFLOW_PAYMENT_URL": self.members[-1].ops_url, "ORDERFLOW_TOKEN": self.token}
         return subprocess.run(
             [sys.executable, "-m", "orderflow", *arguments],
             env={**self.environment, **url},
@@ -272,9 +274,9 @@ async def test_a_fault_is_not_called_set_before_the_slowest_process_applies_it(p
     quick, slow = payment.start("--game-day", count=2)
     slow.send(signal.SIGSTOP)
 
-    async with httpx2.AsyncClient(base_url=quick.url, timeout=TIMEOUT_S) as client:
+    async with httpx2.AsyncClient(base_url=quick.ops_url, timeout=TIMEOUT_S) as client:
         fault = {"event_type": "OrderPlaced", "field": "sku", "value": POISON, "error": "permanent"}
-        adding = asyncio.create_task(client.post("/ops/faults", json=fault, headers={"x-orderflow-operator": "ada"}))
+        adding = asyncio.create_task(client.post("/ops/faults", json=fault, headers=shown(payment.token)))
         await eventually(quick.faults)
         assert not adding.done()
         slow.send(signal.SIGCONT)

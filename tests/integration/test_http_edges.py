@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -169,3 +170,26 @@ async def test_while_the_database_is_away_probes_say_so_and_commands_get_503(tmp
             await eventually(works, timeout_s=30)
     finally:
         server.remove()
+
+
+async def test_every_page_loads_what_we_serve_and_nothing_else(service: Running) -> None:
+    paths = {
+        "/docs",
+        "/docs/problems",
+        "/docs/start.js",
+        "/docs/files/swagger-ui.css",
+        "/docs/files/swagger-ui-bundle.js",
+    }
+    listed = (await service.client.get("/docs/problems")).text
+    paths |= set(re.findall(r'href="(/docs/problems/[a-z-]+)"', listed))
+    assert len(paths) > 10
+    for path in paths:
+        answer = await service.client.get(path)
+        assert answer.status_code == 200, path
+        policy = answer.headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self'; "), path
+        assert "frame-ancestors 'none'" in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["cross-origin-opener-policy"] == "same-origin"
+        assert "<script>" not in answer.text.partition("</html>")[0] or not path.startswith("/docs/problems")

@@ -13,7 +13,8 @@ import httpx2
 import pytest
 
 from orderflow.http.protocol import HttpLimits
-from tests.integration.test_http_edges_process import ready, started
+from tests.integration.test_http_edges_process import ready, ready_at_both, started
+from tests.support.callers import client as both_doors
 from tests.support.frame import GOOD, Recorder, serving
 from tests.support.sample.running import migrate
 from tests.support.waiting import eventually
@@ -180,7 +181,7 @@ async def test_more_connections_than_files_take_neither_health_nor_operators_awa
 ) -> None:
     await migrate(database_url)
     async with started(database_url, tmp_path, files="256") as process:
-        port = await ready(process)
+        port, ops_port = await ready_at_both(process)
         held = b"GET /until-stopping HTTP/1.1\r\nhost: x\r\n\r\n"
         streams = []
         for _ in range(400):
@@ -195,7 +196,7 @@ async def test_more_connections_than_files_take_neither_health_nor_operators_awa
             assert len(waiting) - len(refused) == HELD_AT_256_FILES
             return True
 
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        async with both_doors(port, ops_port) as client:
             await eventually(others_are_refused, timeout_s=30)
             for path in ("/health/live", "/health/ready", "/metrics", "/ops/outbox"):
                 assert (await client.get(path)).status_code == 200, path
@@ -212,4 +213,4 @@ async def test_more_connections_than_files_take_neither_health_nor_operators_awa
         await asyncio.gather(*waiting, return_exceptions=True)
 
 
-HELD_AT_256_FILES = 256 - 128 - 32 - 8
+HELD_AT_256_FILES = 256 - 128 - 32 - 3 * 8

@@ -38,6 +38,7 @@ async def started(
             "ORDERFLOW_ORDER_DATABASE_URL": url,
             "ORDERFLOW_LOG_DATABASE_URL": url,
             "ORDERFLOW_ORDER_PORT": "0",
+            "ORDERFLOW_ALLOWED_HOSTS": "x",
             **environ,
         },
     )
@@ -50,13 +51,18 @@ async def started(
 
 
 async def ready(process: asyncio.subprocess.Process) -> int:
+    """The port of its public door."""
+    return (await ready_at_both(process))[0]
+
+
+async def ready_at_both(process: asyncio.subprocess.Process) -> tuple[int, int]:
+    """The ports of its public door and of the operators'."""
     assert process.stdout is not None
     said = await asyncio.wait_for(process.stdout.readline(), 30)
     assert said, (await process.communicate())[1]
     line = msgspec.json.decode(said)
     assert (line["ready"], line["service"], line["pid"]) == (True, "order", process.pid)
-    port: int = line["port"]
-    return port
+    return line["port"], line["ops_port"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -20,6 +20,7 @@ from orderflow.http.protocol import HttpLimits
 from orderflow.http.server import HttpServer, listen
 from orderflow.http.tls import CertificateError, Certificates, TlsFiles
 from orderflow.local.authority import Authority, Issued
+from tests.support.frame import open_gate
 from tests.support.waiting import eventually
 
 LONG = "x" * 200_000
@@ -68,7 +69,7 @@ async def served(files: TlsFiles, limits: HttpLimits | None = None) -> AsyncIter
     operations = [Operation(method="GET", path="/plain", summary="Say", handler=plain, responses=answers)]
     application = Application(operations, ApplicationState(chance=random.Random(1)))
     listener = listen("127.0.0.1", 0)
-    server = HttpServer(lambda: application, listener, limits, Certificates(files))
+    server = HttpServer(lambda: application, open_gate(), listener, limits, Certificates(files))
     server.start()
     try:
         yield server

@@ -19,6 +19,7 @@ import pytest
 from orderflow.core.transport import ProducerRecord
 from orderflow.events.base import PAYMENT_STATUS
 from scripts.lint_api import documents
+from tests.support.callers import ops_url, token_in
 from tests.support.postgres import PostgresServer
 from tests.support.saga import SERVICES, Databases, databases, running, wire
 from tests.support.waiting import eventually
@@ -65,29 +66,38 @@ async def test_what_is_served_is_what_the_documents_say(
     served: dict[str, httpx2.AsyncClient], tmp_path: Path
 ) -> None:
     told = {name: (await client.get("/openapi.json")).json() for name, client in served.items()}
+    async with httpx2.AsyncClient() as web:
+        for name, client in served.items():
+            told[f"{name}-ops"] = (await web.get(f"{ops_url(client)}/openapi.json")).json()
     assert told == documents()
     shared = [
-        {path: what for path, what in each["paths"].items() if path.startswith(SHARED)} for each in told.values()
+        {path: what for path, what in told[f"{name}-ops"]["paths"].items() if path.startswith(SHARED)}
+        for name in SERVICES
     ]
     assert shared[1:] == shared[:-1]
 
     async def others() -> list[str]:
         own = "^/(?!(docs|health|metrics|openapi|ops))"
         return [
-            await conformance(name, served[name], tmp_path, "--include-path-regex", own)
+            await conformance(f"{name}, {url}", url, tmp_path, "--include-path-regex", own)
             for name in SERVICES
             if name != "order"
+            for url in (str(served[name].base_url), ops_url(served[name]))
+            if name != "notification" or url != ops_url(served[name])
         ]
 
-    found, *more = await asyncio.gather(conformance("order", served["order"], tmp_path), others())
-    said = "\n".join(each for each in [found, *more[0]] if each)
+    order = served["order"]
+    at_both = [conformance("order", url, tmp_path) for url in (str(order.base_url), ops_url(order))]
+    found, more = await asyncio.gather(asyncio.gather(*at_both), others())
+    said = "\n".join(each for each in [*found, *more] if each)
     assert not said, said
 
 
-async def conformance(name: str, client: httpx2.AsyncClient, folder: Path, *options: str) -> str:
+async def conformance(name: str, url: str, folder: Path, *options: str) -> str:
     """What Schemathesis says of a service; "" when all is well."""
-    url = str(client.base_url.join("/openapi.json"))
-    arguments = ["--config-file", str(CONFIG), "run", url, "--checks", "all", "--max-examples", "6", "--no-color"]
+    document, token = f"{url.rstrip('/')}/openapi.json", f"Authorization: Bearer {token_in(folder)}"
+    checks = ["--checks", "all", "--max-examples", "6", "--no-color"]
+    arguments = ["--config-file", str(CONFIG), "run", document, "-H", token, *checks]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",

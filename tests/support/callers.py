@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx2
 
 from orderflow.access.tokens import TokensFile
-from orderflow.cli.http import is_for_operators
+from orderflow.cli.http import FOR_OPERATORS
 from orderflow.core.access import Caller, Role
 from orderflow.http.application import CALLER, Application, Asgi, Receive, Scope, Send
 
@@ -41,30 +41,37 @@ class BothDoors(httpx2.AsyncHTTPTransport):
         self.ops_port = ops_port
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        if is_for_operators(request.url.path):
+        if FOR_OPERATORS.fullmatch(request.url.path):
             request.url = request.url.copy_with(port=self.ops_port)
         return await super().handle_async_request(request)
 
 
-def client(port: int, ops_port: int, token: str | None = None, timeout_s: float = 60.0) -> httpx2.AsyncClient:
+def client(
+    port: int, ops_port: int, token: str | None = None, timeout_s: float = 60.0, *, scheme: str = "http"
+) -> httpx2.AsyncClient:
     """Of a service on this machine, at both of its doors."""
     return httpx2.AsyncClient(
-        base_url=f"http://127.0.0.1:{port}",
+        base_url=f"{scheme}://127.0.0.1:{port}",
         transport=BothDoors(ops_port),
         headers=shown(token) if token else {},
         timeout=timeout_s,
     )
 
 
+def ops_url(client: httpx2.AsyncClient) -> str:
+    """Where such a client finds the operators' door."""
+    transport = client._transport
+    assert isinstance(transport, BothDoors)
+    return str(client.base_url.copy_with(port=transport.ops_port))
+
+
 def settings_of(**clients: httpx2.AsyncClient) -> dict[str, str]:
     """What a command line needs to reach these services, by name, as their clients do."""
     given: dict[str, str] = {}
     for name, each in clients.items():
-        doors = each._transport
-        assert isinstance(doors, BothDoors)
         given["TOKEN"] = each.headers["Authorization"].removeprefix("Bearer ")
-        given[f"{name.upper()}_URL"] = f"http://127.0.0.1:{each.base_url.port}"
-        given[f"{name.upper()}_OPS_URL"] = f"http://127.0.0.1:{doors.ops_port}"
+        given[f"{name.upper()}_URL"] = str(each.base_url).rstrip("/")
+        given[f"{name.upper()}_OPS_URL"] = ops_url(each).rstrip("/")
     return given
 
 

@@ -31,6 +31,10 @@ class System:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("ORDERFLOW_")}
         return {**kept, "ORDERFLOW_HOME": str(self.home)}
 
+    def token(self) -> str:
+        """The home's own."""
+        return (self.home / "token").read_text(encoding="ascii")
+
     def call(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "orderflow", *arguments],

@@ -41,7 +41,7 @@ class KeysUnavailableError(InfrastructureError):
 class Provider:
     """Whose tokens count, and for whom they must be meant. `jwks`: a file or a URL; None: what the issuer says.
 
-    `role_claim` names the claim with the roles, with dots where it lies deeper; what is no role of ours is passed over.
+    `role_claim` names the claim with the roles, with dots where it lies deeper; other names in it are passed over.
     """
 
     issuer: str

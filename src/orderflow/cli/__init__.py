@@ -38,6 +38,10 @@ COMMANDS = {
     "doctor": Line("orderflow.cli.doctor:doctor", "Check this machine and the running system."),
     "run": Line("orderflow.cli.up:run", "Run one service alone, for deployment."),
     "migrate": Line("orderflow.cli.up:migrate", "Make databases, roles and tables on a server that exists."),
+    "grant": Line("orderflow.cli.deploy:grant", "Make users and rights on a Kafka that exists."),
+    "credentials": Line(
+        "orderflow.cli.deploy:credentials", "Make passwords, certificates and tokens for containers."
+    ),
 }
 
 

@@ -16,7 +16,7 @@ from orderflow.cli.errors import CliError, ExitCode, TimeUpError, UnreachableErr
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.load import COMPLETED, FAILED, Tally, Wish, percentiles, perform
 from orderflow.cli.output import joined, text
-from orderflow.cli.session import Session, session_options
+from orderflow.cli.session import Session, session_options, tls_of
 from orderflow.cli.tables import bars, duration, table
 from orderflow.load.client import PRICES, SOLD_OUT_SKU
 
@@ -73,7 +73,7 @@ def demo(
         left_s = max(0.0, deadline - time.monotonic())
         wish = Wish(orders=orders, rate=rate, concurrency=concurrency, seed=seed, timeout_s=left_s)
         url = session.running.service_url("order")
-        tally = perform(url, wish, told)
+        tally = perform(url, wish, told, tls_of(session.running))
     if session.out.as_json:
         session.out.document(document(tally, wish))
     else:

@@ -16,6 +16,8 @@ from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 from orderflow.cli.errors import CliError, NotFoundError, RefusedError, UnreachableError
 
 if TYPE_CHECKING:
+    import ssl
+    from pathlib import Path
     from uuid import UUID
 
 T = TypeVar("T")
@@ -45,19 +47,51 @@ class _Reply:
     content: bytes
 
 
-_FOR_OPERATORS = re.compile(r"/(ops|health)/.*|/metrics|/payments/[^/]+/settlement|/reservations/[^/]+/release")
+FOR_OPERATORS = re.compile(r"/(ops|health)/.*|/metrics|/payments/[^/]+/settlement|/reservations/[^/]+/release")
 
 
 def is_for_operators(path: str) -> bool:
     """Whether a service has it among its operators' endpoints, which have an address of their own."""
-    return _FOR_OPERATORS.fullmatch(path) is not None
+    return FOR_OPERATORS.fullmatch(path) is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientTls:
+    """PEM files: the authorities that vouch for services (None: those of the system), and what we show ourselves."""
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """Raises CliError: a file cannot be used."""
+        import ssl
+
+        try:
+            if self.ca is None:
+                # Reading the certificates of all authorities takes longer than an answer does.
+                import httpx2
+
+                context = httpx2.create_ssl_context()
+            else:
+                context = ssl.create_default_context(cafile=self.ca)
+            if self.certificate is not None:
+                context.load_cert_chain(self.certificate, self.key)
+        except OSError as error:
+            files = ", ".join(str(each) for each in (self.ca, self.certificate, self.key) if each is not None)
+            raise CliError(
+                f"No TLS by {files}: {error.strerror or error}. Look at ORDERFLOW_TLS_CA_FILE, "
+                "ORDERFLOW_TLS_CLIENT_CERTIFICATE_FILE and ORDERFLOW_TLS_CLIENT_KEY_FILE"
+            ) from error
+        return context
 
 
 class _Line:
     """One address of a service, and the connection to it, if one is open."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, tls: ClientTls) -> None:
         self.url = url
+        self.tls = tls
         self.place = urlsplit(url)
         self.connection: HTTPConnection | None = None
         self.before = ""
@@ -70,7 +104,7 @@ class _Line:
             return kept
         # What the service has closed meanwhile can be read from: its end.
         self.drop()
-        self.connection, self.before = opened(self.place, timeout_s)
+        self.connection, self.before = opened(self.place, timeout_s, self.tls)
         self.login = _login(_proxy_for(self.place)) if self.before else {}
         self.connection.connect()
         return self.connection
@@ -97,14 +131,15 @@ class ServiceClient:
         timeout_s: float = TIMEOUT_S,
         installation: UUID | None = None,
         token: str | None = None,
+        tls: ClientTls | None = None,
     ) -> None:
         self.name = name
         self.url = url
         self._installation = installation
         self._timeout_s = timeout_s
         self._token = {"Authorization": f"Bearer {token}"} if token else {}
-        self._public = _Line(url)
-        self._ops = self._public if ops_url in (None, url) else _Line(ops_url)
+        self._public = _Line(url, tls or ClientTls())
+        self._ops = self._public if ops_url in (None, url) else _Line(ops_url, tls or ClientTls())
 
     def __enter__(self) -> ServiceClient:
         return self
@@ -160,7 +195,7 @@ class ServiceClient:
             self._require_ours(self._installation, within_s, may_be_starting=path.startswith("/health/"))
         reply = self._ask(method, path, within_s, parameters=parameters, body=body, headers=headers, wait_s=wait_s)
         if not 200 <= reply.status < 300 and reply.status not in good:
-            raise self._refusal(reply)
+            raise self._refusal(reply, self._line(path).url)
         try:
             return Answer(json.loads(reply.content), reply.headers, reply.status)
         except ValueError as error:
@@ -207,7 +242,7 @@ class ServiceClient:
         wait_s: float = 0.0,
     ) -> _Reply:
         limit_s, read_s = min(self._timeout_s, within_s), min(self._timeout_s + wait_s, within_s)
-        line = self._ops if is_for_operators(path) else self._public
+        line = self._line(path)
         target = quote(line.place.path.rstrip("/") + path, safe="/%?=&")
         if parameters:
             target += "?" + urlencode({name: str(value) for name, value in parameters.items()})
@@ -234,23 +269,30 @@ class ServiceClient:
                 f"({type(error).__name__}). See what is wrong with: orderflow doctor"
             ) from error
 
+    def _line(self, path: str) -> _Line:
+        return self._ops if is_for_operators(path) else self._public
+
     def _connected(self, line: _Line, timeout_s: float) -> HTTPConnection:
         """Raises UnreachableError."""
         try:
             return line.connected(timeout_s)
         except (OSError, HTTPException, ValueError) as error:
             line.drop()
+            if line.place.scheme == "https" and (why := _no_trust(error)):
+                raise UnreachableError(
+                    f"There is no TLS with the {self.name} service at {line.url}: {why}"
+                ) from error
             raise UnreachableError(nothing_answers(line.url, self.name)) from error
 
-    def _refusal(self, reply: _Reply) -> CliError:
+    def _refusal(self, reply: _Reply, url: str) -> CliError:
         detail = problem_detail(reply.content)
         status = reply.status
         if detail is None:
             return self._stranger()
         if status == 401:
-            return RefusedError(f"The {self.name} service wants another token: {detail}. {self._how_to_show_one()}")
+            return RefusedError(f"The {self.name} service refused that (401): {detail}. {self._what_was_shown()}")
         if status == 404:
-            return NotFoundError(f"The {self.name} service at {self.url} does not have that: {detail}.")
+            return NotFoundError(f"The {self.name} service at {url} does not have that: {detail}.")
         if status == 503:
             after = reply.headers.get("retry-after")
             again = f"Try again in {after} s." if after else "Try again later."
@@ -261,16 +303,27 @@ class ServiceClient:
             )
         return RefusedError(f"The {self.name} service refused that ({status}): {detail}.")
 
-    def _how_to_show_one(self) -> str:
+    def _what_was_shown(self) -> str:
         if self._token:
-            return "What was shown came from ORDERFLOW_TOKEN, or from the file `token` in the home"
-        return "Set ORDERFLOW_TOKEN; for this machine, `orderflow up` puts a token into its home"
+            return "The token shown is the one of ORDERFLOW_TOKEN or, without that, of the file `token` in the home"
+        return "No token was shown: ORDERFLOW_TOKEN is not set, and the home has no file `token`"
 
     def _stranger(self) -> CliError:
         return UnreachableError(
             f"What answers at {self.url} is not the {self.name} service of Orderflow. Is the address right? "
             f"It is set by ORDERFLOW_{self.name.upper()}_URL or ORDERFLOW_{self.name.upper()}_PORT"
         )
+
+
+def _no_trust(error: Exception) -> str:
+    """What is wrong with TLS, and what to do; empty when it is something else."""
+    import ssl
+
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"{error.verify_message.rstrip('.')}. Set ORDERFLOW_TLS_CA_FILE to the authority that vouches for it"
+    if isinstance(error, ssl.SSLError):
+        return f"{(error.reason or str(error)).replace('_', ' ').lower()}. Does it speak https there?"
+    return ""
 
 
 def nothing_answers(url: str, name: str) -> str:
@@ -287,7 +340,7 @@ def is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
-def opened(place: SplitResult, timeout_s: float) -> tuple[HTTPConnection, str]:
+def opened(place: SplitResult, timeout_s: float, tls: ClientTls) -> tuple[HTTPConnection, str]:
     """A connection, not yet made, to what an http(s) URL names, and what stands before the path in its requests.
 
     By way of the proxy that the surroundings name for it; not for this machine: that is for the world outside. Raises
@@ -297,11 +350,8 @@ def opened(place: SplitResult, timeout_s: float) -> tuple[HTTPConnection, str]:
         raise ValueError(f"no address of http: {place.geturl()}")
     proxy = None if is_loopback(place.geturl()) else _proxy_for(place)
     if place.scheme == "https":
-        # Reading the certificates of all authorities takes longer than an answer does: only where they are needed.
-        import httpx2
-
         at = proxy or place
-        secured = HTTPSConnection(at.hostname or "", at.port, timeout=timeout_s, context=httpx2.create_ssl_context())
+        secured = HTTPSConnection(at.hostname or "", at.port, timeout=timeout_s, context=tls.context())
         if proxy:
             secured.set_tunnel(place.hostname, place.port, _login(proxy))
         return secured, ""

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import msgspec
 
+from orderflow.cli.http import ClientTls
 from orderflow.load.client import PRICES, SOLD_OUT_SKU, Endpoint, LoadClient, LostError, NothingAnswersError, Reply
 
 APPROVED = "approved"
@@ -428,11 +429,11 @@ class Wish:
     timeout_s: float
 
 
-def perform(url: str, wish: Wish, told: Callable[[Tally], None]) -> Tally:
+def perform(url: str, wish: Wish, told: Callable[[Tally], None], tls: ClientTls | None = None) -> Tally:
     """Run it to its end, or to the first Ctrl-C; `told` is called about twenty times a second."""
     tally = Tally(wish.orders)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_perform(Endpoint(url), wish, tally, told))
+        runner.run(_perform(Endpoint(url, (tls or ClientTls()).context), wish, tally, told))
     return tally
 
 

@@ -26,7 +26,7 @@ from orderflow.registry import service_names
 from orderflow.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from orderflow.cli.http import ServiceClient
+    from orderflow.cli.http import ClientTls, ServiceClient
     from orderflow.local.state import State
 
 MARKER_NAME = "home.json"
@@ -72,6 +72,17 @@ def token_for(settings: Settings, url: str) -> str | None:
         return None
 
 
+def tls_of(settings: Settings) -> ClientTls:
+    """By what the command line knows services that speak TLS, and what it shows them."""
+    from orderflow.cli.http import ClientTls
+
+    return ClientTls(
+        ca=settings.tls_ca_file,
+        certificate=settings.tls_client_certificate_file,
+        key=settings.tls_client_key_file,
+    )
+
+
 def client_of(running: Settings, service: str, **options: Any) -> ServiceClient:
     """A client for a service of this home; the caller closes it. `running` is what `as_running` has returned.
 
@@ -81,7 +92,7 @@ def client_of(running: Settings, service: str, **options: Any) -> ServiceClient:
     from orderflow.cli.http import ServiceClient
 
     url, ops_url = running.service_url(service), running.service_ops_url(service)
-    options["token"] = token_for(running, ops_url)
+    options |= {"token": token_for(running, ops_url), "tls": tls_of(running)}
     if running.is_given(f"{service}_url") or not (running.home / MARKER_NAME).is_file():
         return ServiceClient(service, url, ops_url, **options)
     from orderflow.local.home import Home

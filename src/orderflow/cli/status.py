@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orderflow.cli.errors import CliError, UnreachableError
-from orderflow.cli.http import ServiceClient
+from orderflow.cli.http import ClientTls, ServiceClient
 from orderflow.cli.output import text
-from orderflow.cli.session import Session, session_options, side_by_side, token_for
+from orderflow.cli.session import Session, session_options, side_by_side, tls_of, token_for
 from orderflow.cli.tables import table
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ def status(session: Session) -> None:
     if found is None:
         raise UnreachableError(f"Nothing runs on {home.path}. Start it with: orderflow up")
     probed = side_by_side(
-        lambda each: probe(each, TIMEOUT_S, token_for(session.given, each.ops_address)), found.processes
+        lambda each: probe(each, TIMEOUT_S, token_for(session.given, each.ops_address), tls_of(session.given)),
+        found.processes,
     )
     rows: list[tuple[Running | Down, Health]]
     rows = [
@@ -92,7 +93,7 @@ def status(session: Session) -> None:
         raise CliError("Not everything is ready")
 
 
-def probe(process: Running, timeout_s: float, token: str | None = None) -> Health:
+def probe(process: Running, timeout_s: float, token: str | None = None, tls: ClientTls | None = None) -> Health:
     """PostgreSQL and Kafka by their process, a service by its own word."""
     if not process.mark.runs:
         return Health(False, {DOWN: "it has ended"})
@@ -100,7 +101,8 @@ def probe(process: Running, timeout_s: float, token: str | None = None) -> Healt
         return Health(True, {})
     try:
         ops = process.ops_address or None
-        with ServiceClient(process.name, process.address, ops, timeout_s=timeout_s, token=token) as client:
+        options: dict[str, Any] = {"timeout_s": timeout_s, "token": token, "tls": tls}
+        with ServiceClient(process.name, process.address, ops, **options) as client:
             found = client.ask("GET", "/health/ready", good=(NOT_READY,)).body
             return Health(found["ready"], found["problems"], _lag(client))
     except CliError:

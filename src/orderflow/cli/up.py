@@ -219,6 +219,7 @@ def run(
     epilog="""\b
 Examples:
   orderflow migrate --database-url postgresql://admin:secret@db:5432
+  orderflow migrate --topics                    topics, too: where services may not make them
   orderflow migrate --print-sql > for-the-administrator.sql
   ORDERFLOW_ORDER_DATABASE_URL=... orderflow migrate
 
@@ -227,12 +228,18 @@ Exit codes: 0 up to date; 1 refused, unreachable, or a right is missing (then st
 for an administrator; run `orderflow migrate` again after it); 2 wrong usage or settings."""
 )
 @click.option("--database-url", metavar="URL", help="The server, with a user who may make roles and databases.")
+@click.option("--topics", is_flag=True, help="Make the topics, too, and claim them for this installation.")
 @click.option("--print-sql", is_flag=True, help="Change nothing: print the SQL for roles and databases that lack.")
 @take_over_option
 @home_option
 @json_option
 def migrate(
-    database_url: str | None, print_sql: bool, take_over_topics: bool, home: Path | None, as_json: bool
+    database_url: str | None,
+    topics: bool,
+    print_sql: bool,
+    take_over_topics: bool,
+    home: Path | None,
+    as_json: bool,
 ) -> None:
     """Make databases, roles and tables on a server that exists, where they are missing.
 
@@ -254,7 +261,7 @@ def migrate(
             )
             return
         with heartbeat(lambda: "still at it: a large table may take long", hidden=as_json):
-            applied = asyncio.run(preparation.migrate(settings, take_over_topics=take_over_topics))
+            applied = asyncio.run(preparation.migrate(settings, topics=topics, take_over_topics=take_over_topics))
     except MissingRightsError as error:
         sys.stdout.writelines(f"{statement};\n" for statement in error.statements)
         raise

@@ -241,9 +241,13 @@ _POLICY = (
 )
 _HEADERS = (
     (b"content-security-policy", _POLICY),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-cache"),
 )
+"""On every page that we serve: it loads what we serve and nothing else, and no other site holds it in a frame."""
 _HTML = "text/html; charset=utf-8"
 _JAVASCRIPT = "text/javascript; charset=utf-8"
 _SHORT = {"openapi": DIALECT, "info": {"title": "Orders", "version": "0.1.0"}, "paths": {}}
@@ -288,7 +292,7 @@ class _Files:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(event: Event) -> None:
             if event["type"] == "http.response.start":
-                event["headers"] = [*event["headers"], (b"x-content-type-options", b"nosniff")]
+                event["headers"] = [*event["headers"], (b"x-content-type-options", b"nosniff"), *_HEADERS[:-1]]
             await send(event)
 
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import cast
@@ -62,13 +62,13 @@ class Reply:
 
 
 class Endpoint:
-    """A service's base URL, ready to make requests for."""
+    """A service's base URL, ready to make requests for. `tls`: by what an https one is known."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, tls: Callable[[], ssl.SSLContext] = ssl.create_default_context) -> None:
         parts = urlsplit(url)
         self.url = url
         self.host = parts.hostname or "127.0.0.1"
-        self.tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self.tls = tls() if parts.scheme == "https" else None
         self.port = parts.port or (443 if self.tls else 80)
         self._prefix = parts.path.rstrip("/").encode()
         self._host_line = b"host: " + parts.netloc.rpartition("@")[2].encode() + b"\r\n"

@@ -279,6 +279,18 @@ def _closed(port: int, controller_port: int, doors: Doors) -> dict[str, str | in
     }
 
 
+def container_properties(host: str, doors: Doors, keys: Path) -> str:
+    """Of a lone broker in a container that others know as `host`: the same, but that it listens to the network."""
+    settings = {**_of_one(Path("/var/lib/kafka/data"), 9092, 9093), **_closed(9092, 9093, doors)}
+    settings |= {
+        "controller.quorum.voters": f"{NODE_ID}@localhost:9093",
+        "listeners": f"SASL_SSL://:9092,OWNER://:{doors.port},CONTROLLER://localhost:9093",
+        "advertised.listeners": f"SASL_SSL://{host}:9092,OWNER://{host}:{doors.port}",
+        "ssl.keystore.location": keys.as_posix(),
+    }
+    return "".join(f"{name}={value}\n" for name, value in settings.items())
+
+
 def _of_one(data: Path, port: int, controller_port: int) -> dict[str, str | int]:
     return {
         "process.roles": "broker,controller",

@@ -1,14 +1,16 @@
-"""Who may do what on the broker that `up --secure` starts: a user and a password a service, and an ACL a service.
+"""Who may do what on Kafka: a user and a password a service, and an ACL a service.
 
 A service writes the topics that its declaration publishes, flow-status, and the dead letters of what it reads; it
-reads what it subscribes to. Operators make topics and read them. The home's owner may do everything.
+reads what it subscribes to. Operators make topics and read them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from confluent_kafka import KafkaException
@@ -18,14 +20,13 @@ from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 from confluent_kafka.admin._scram import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 
 from orderflow.core.dead_letters import FLOW_STATUS, topic_of
+from orderflow.core.kafka.security import Refusals
 from orderflow.core.kafka.settings import READERS
 from orderflow.core.service import Service
 from orderflow.core.transport import REGISTER
 from orderflow.local.errors import LocalError
-from orderflow.local.home import kafka_password
 from orderflow.local.kafka import Doors
 from orderflow.local.services import definitions
-from orderflow.local.state import KAFKA_OPERATOR
 from orderflow.settings import Settings
 
 ITERATIONS = 8192
@@ -72,41 +73,93 @@ def rights_of_operators(prefixes: Prefixes) -> Iterator[Right]:
         yield TOPIC, prefix + REGISTER, WRITE
 
 
-def grant(settings: Settings, doors: Doors) -> None:
-    """Leave on the broker the users with the home's passwords, and these rights, and no others. Raises LocalError."""
-    services, prefixes = definitions(), Prefixes.of(settings)
-    rights: Mapping[str, Iterable[Right]] = {
-        **{name: rights_of(service, prefixes) for name, service in services.items()},
-        KAFKA_OPERATOR: rights_of_operators(prefixes),
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who is known to Kafka by a name and a password, and what that one may do."""
+
+    name: str
+    password: str = field(repr=False)
+    rights: frozenset[Right]
+
+
+def users(settings: Settings) -> list[User]:
+    """A user for each service, by the names and passwords of the settings, and one for operators.
+
+    Raises LocalError: one has no name or no password of its own.
+    """
+    prefixes = Prefixes.of(settings)
+    rights = {name: rights_of(service, prefixes) for name, service in definitions().items()}
+    found = []
+    for service, right in ({"": rights_of_operators(prefixes)} | rights).items():
+        given = settings.kafka_user_of(service) if service else (settings.kafka_username, settings.kafka_password)
+        name, password = given
+        if name is None or password is None:
+            prefix = f"ORDERFLOW_{service.upper()}{service and '_'}KAFKA_"
+            raise LocalError(f"{service or 'operators'}: set {prefix}USERNAME and {prefix}PASSWORD")
+        found.append(User(name, password.reveal(), frozenset(right)))
+    if len({user.name for user in found}) < len(found):
+        raise LocalError("two services, or a service and operators, have one name at Kafka: give each its own")
+    return found
+
+
+def of_owner(doors: Doors) -> Mapping[str, str]:
+    """How the owner of the home comes to its own broker: options of the library."""
+    return {
+        "bootstrap.servers": doors.bootstrap,
+        "security.protocol": "ssl",
+        "ssl.ca.location": str(doors.authority),
+        "ssl.certificate.location": str(doors.issued.certificate),
+        "ssl.key.location": str(doors.issued.key),
     }
-    wanted = {_binding(user, right) for user, each in rights.items() for right in each}
-    client = AdminClient(
-        {
-            "bootstrap.servers": doors.bootstrap,
-            "security.protocol": "ssl",
-            "ssl.ca.location": str(doors.authority),
-            "ssl.certificate.location": str(doors.issued.certificate),
-            "ssl.key.location": str(doors.issued.key),
-            "log_level": 0,
-        }
-    )
+
+
+def of_administrator(settings: Settings, options: Path | None) -> Mapping[str, str]:
+    """How an administrator comes to the Kafka of the settings: options of the library, in the lines of a file.
+
+    Raises LocalError.
+    """
+    lines = [] if options is None else options.read_text(encoding="utf-8").splitlines()
+    given = (line.partition("=") for line in lines if line.strip() and not line.startswith("#"))
+    found = {name.strip(): value.strip() for name, _, value in given}
+    return {"bootstrap.servers": settings.kafka_bootstrap, **found}
+
+
+def in_words(right: Right) -> str:
+    kind, name, operation = right
+    return f"{operation.name} {kind.name} {name}"
+
+
+def grant(granted: Sequence[User], connection: Mapping[str, str]) -> int:
+    """Leave these users with their passwords and these rights, and none besides; how many rights were changed.
+
+    `connection` is that of somebody who may do so. Raises LocalError.
+    """
+    refusals = Refusals()
+    wanted = {_binding(user.name, right) for user in granted for right in user.rights}
+    principals = {f"User:{user.name}" for user in granted}
     try:
-        _set_passwords(client, {user: kafka_password(settings.home, user) for user in rights})
-        found = set(client.describe_acls(_EVERYTHING, request_timeout=TIMEOUT_S).result(TIMEOUT_S))
+        configuration: dict[str, Any] = {**connection, "log_level": 0, "error_cb": refusals.hear}
+        client = AdminClient(configuration)
+        client.list_topics(timeout=TIMEOUT_S)
+        _set_passwords(client, granted)
+        every = client.describe_acls(_EVERYTHING, request_timeout=TIMEOUT_S).result(TIMEOUT_S)
+        found = {each for each in every if each.principal in principals}
         if missing := list(wanted - found):
             _wait(client.create_acls(missing, request_timeout=TIMEOUT_S))
         if others := [_only(binding) for binding in found - wanted]:
             _wait(client.delete_acls(others, request_timeout=TIMEOUT_S))
     except (KafkaException, TimeoutError) as error:
-        raise LocalError(f"the rights on the local Kafka could not be set: {error}") from error
+        with suppress(KafkaException, UnboundLocalError):
+            client.poll(0)
+        why = f"Kafka {refusals.why}" if refusals.why else str(error)
+        raise LocalError(f"the rights on Kafka could not be set: {why}") from error
+    return len(missing) + len(others)
 
 
-def _set_passwords(client: AdminClient, passwords: Mapping[str, str]) -> None:
+def _set_passwords(client: AdminClient, granted: Sequence[User]) -> None:
     hashed = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, ITERATIONS)
-    changes: Sequence[Any] = [
-        UserScramCredentialUpsertion(user, hashed, password.encode()) for user, password in passwords.items()
-    ]
-    _wait(client.alter_user_scram_credentials(list(changes), request_timeout=TIMEOUT_S))
+    changes: list[Any] = [UserScramCredentialUpsertion(user.name, hashed, user.password.encode()) for user in granted]
+    _wait(client.alter_user_scram_credentials(changes, request_timeout=TIMEOUT_S))
 
 
 def _binding(user: str, right: Right) -> AclBinding:

@@ -63,11 +63,10 @@ async def make_databases(settings: Settings, server: EmbeddedPostgres | None) ->
     """
     if server is not None:
         return await make_roles_and_databases(server.url(), services.databases(), server.password, exclusive=True)
-    if settings.database_url is None:
+    url = settings.server_url()
+    if url is None:
         return 0
-    url = settings.database_url.reveal()
-    names = services.on_common_server(settings)
-    return await make_roles_and_databases(url, names, lambda _: password_of(url))
+    return await make_roles_and_databases(url, services.on_common_server(settings), _owner_password(settings))
 
 
 class MissingRightsError(LocalError):
@@ -120,7 +119,7 @@ async def make_tables(plans: Mapping[str, tuple[str, Sequence[MigrationSequence]
 async def _make_tables(name: str, url: str, sequences: Sequence[MigrationSequence]) -> list[Applied]:
     try:
         return await schema.migrate(url, sequences)
-    except (SchemaBehindError, StoreUnavailableError, DataRefusedError) as error:
+    except (SchemaBehindError, StoreUnavailableError, DataRefusedError, ValueError) as error:
         raise LocalError(f"the database of {name} could not be prepared: {error}") from error
 
 
@@ -153,6 +152,8 @@ async def _connect(url: str) -> Connection:
         return await connect(url, application_name=APPLICATION)
     except (StoreUnavailableError, SchemaBehindError, DataRefusedError) as error:
         raise LocalError(f"cannot connect to PostgreSQL at {host}: {error}") from error
+    except ValueError as error:
+        raise LocalError(f"the database URL cannot be used: {error}") from error
     except asyncpg.PostgresError as error:
         raise LocalError(f"PostgreSQL at {host} refuses us: {error}") from error
 
@@ -183,7 +184,7 @@ async def agree_on_installation(settings: Settings) -> UUID:
                 stack.push_async_callback(connection.close)
                 databases.append(connection.fetch)
             return await _agree(databases)
-    except (StoreUnavailableError, SchemaBehindError, DataRefusedError, asyncpg.PostgresError) as error:
+    except (StoreUnavailableError, SchemaBehindError, DataRefusedError, ValueError, asyncpg.PostgresError) as error:
         raise LocalError(f"whose databases these are cannot be told: {error}") from error
 
 
@@ -251,7 +252,13 @@ async def under_way(settings: Settings) -> list[str]:
 
     try:
         found = await patiently(look)
-    except (StoreUnavailableError, TransportUnavailableError, SchemaBehindError, asyncpg.PostgresError) as error:
+    except (
+        StoreUnavailableError,
+        TransportUnavailableError,
+        SchemaBehindError,
+        ValueError,
+        asyncpg.PostgresError,
+    ) as error:
         raise LocalError(f"cannot tell what is under way: {error}") from error
     return [words for words in found if words]
 
@@ -294,11 +301,11 @@ async def _count(settings: Settings, name: str, query: str) -> int:
     return found
 
 
-async def migrate(settings: Settings, *, take_over_topics: bool = False) -> Sequence[Applied]:
+async def migrate(settings: Settings, *, topics: bool = False, take_over_topics: bool = False) -> Sequence[Applied]:
     """Make what is missing, and settle whose databases these are.
 
-    `take_over_topics`: also claim the topics and groups for this installation, whosesoever they were. Raises
-    MissingRightsError, LocalError, SettingsError.
+    `topics`: claim topics and groups for this installation too, and make those that are missing;
+    `take_over_topics`: the same, whosesoever they were. Raises MissingRightsError, LocalError, SettingsError.
     """
     async with _reachable(settings) as (reached, server):
         await make_databases(reached, server)
@@ -307,18 +314,23 @@ async def migrate(settings: Settings, *, take_over_topics: bool = False) -> Sequ
         home = Home(settings.home)
         if home.exists():
             home.remember_installation(settled)
-        if take_over_topics:
-            await make_topics(reached, settled, take_over=True)
+        if topics or take_over_topics:
+            await make_topics(reached, settled, take_over=take_over_topics)
         return applied
 
 
 async def missing_databases(settings: Settings) -> Sequence[str]:
     """The statements for roles and databases that an administrator would have to run. Raises LocalError."""
-    if settings.database_url is None:
+    url = settings.server_url()
+    if url is None:
         return []
-    url = settings.database_url.reveal()
-    names = services.on_common_server(settings)
-    return await missing_roles_and_databases(url, names, lambda _: password_of(url))
+    return await missing_roles_and_databases(url, services.on_common_server(settings), _owner_password(settings))
+
+
+def _owner_password(settings: Settings) -> Password:
+    """Of the owner of `orderflow_<name>`: as the service will show it."""
+    prefix = database_name("")
+    return lambda role: password_of(settings.service_database_url(role.removeprefix(prefix)))
 
 
 @asynccontextmanager

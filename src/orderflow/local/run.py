@@ -140,10 +140,10 @@ class Run:
         broker = self._own_broker(chosen)
         await self._supervisor.start(ServerUnit(broker))
         if chosen.secure:
-            from orderflow.local.kafka_rights import grant
+            from orderflow.local.kafka_rights import grant, of_owner, users
 
             self._reporter.step("Granting each service its rights")
-            await asyncio.to_thread(grant, self._settings, broker.doors)
+            await asyncio.to_thread(grant, users(self._settings), of_owner(broker.doors))
 
     async def _require_nothing_under_way(self, remembered: Carrier, chosen: Carrier) -> None:
         """Events that wait on one transport are not seen by consumers of another."""

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -275,15 +276,15 @@ class ServerUnit:
 class ServiceCommand:
     """How a service is started. Each restart takes the same environment; `stderr` gets what is not logged.
 
-    `secrets` are what its standard input begins with.
+    `secrets` are what its standard input begins with; `address` and `ops_address` are where it is, by its ports.
     """
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
     secrets: bytes = field(repr=False)
-    host: str
-    ops_host: str
+    address: Callable[[int | None], str]
+    ops_address: Callable[[int | None], str]
     stderr: Path
 
 
@@ -303,11 +304,11 @@ class ServiceUnit:
 
     @property
     def address(self) -> str:
-        return _url(self._command.host, self._port)
+        return self._command.address(self._port)
 
     @property
     def ops_address(self) -> str:
-        return _url(self._command.ops_host, self._ops_port)
+        return self._command.ops_address(self._ops_port)
 
     @property
     def process(self) -> subprocess.Popen[bytes] | None:
@@ -384,10 +385,6 @@ class ServiceUnit:
             return os.stat(self._command.stderr).st_size
         except OSError:
             return 0
-
-
-def _url(host: str, port: int | None) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _listen_for_ready(process: subprocess.Popen[bytes], rest: Path) -> asyncio.Future[dict[str, Any]]:
@@ -480,8 +477,8 @@ class Fleet:
             self._command(name),
             settings_environment(told, os.environ, **ports, log_file=home.logs / f"{label}.log"),
             settings_secrets(told),
-            settings.host,
-            settings.ops_host,
+            partial(settings.address, settings.host),
+            partial(settings.address, settings.ops_host),
             _stderr(home, label),
         )
         return ServiceUnit(command, drain_timeout_s=settings.drain_timeout_s)

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -21,6 +23,8 @@ from orderflow.http.openapi import docs_files, docs_operations
 from orderflow.http.operation import Operation
 from orderflow.http.protocol import HttpLimits, for_operators
 from orderflow.http.server import HttpServer, listen
+from orderflow.http.tls import Certificates
+from orderflow.runtime.exposure import certificates_of
 from orderflow.runtime.health import Labels
 from orderflow.settings import Settings, SettingsError
 
@@ -85,7 +89,10 @@ class Door:
 
 
 class Doors:
-    """Answers `probes` from the first moment on, and all of the service's operations once `show` has been called."""
+    """Answers `probes` from the first moment on, and all of the service's operations once `show` has been called.
+
+    Making them raises SettingsError: files for TLS that cannot be used.
+    """
 
     def __init__(
         self,
@@ -102,6 +109,7 @@ class Doors:
         self._state = state
         self._probes = probes
         public, ops = sockets
+        self._certificates: list[Certificates] = []
         self._public = self._door("public", public, settings.host, limits, title)
         self._ops = self._door("ops", ops, settings.ops_host, for_operators(limits), f"{title}, for operators")
 
@@ -124,6 +132,11 @@ class Doors:
             behind = [each for each in listed if each.is_for_operators == (door is self._ops)]
             docs = docs_operations(door.title, version, behind)
             door.application[0] = Application([*behind, *docs], self._state, {**others, **docs_files()})
+
+    def problems(self) -> dict[str, str]:
+        """What somebody has to see to, though both doors are open."""
+        problems = sorted({each.problem for each in self._certificates if each.problem})
+        return {"tls": "; ".join(problems)} if problems else {}
 
     async def stop(self, timeout_s: float) -> None:
         """Finish what is being answered; operators are told how it ends until there is nothing more to tell."""
@@ -166,6 +179,10 @@ class Doors:
             token_rate=settings.http_token_rate_max,
             address_rate=settings.http_address_rate_max,
         )
+        certificates = certificates_of(settings, for_operators=name == "ops")
+        if certificates is not None:
+            self._certificates.append(certificates)
         probes = self._probes if name == "ops" else ()
         shown = [Application(probes, self._state, starting=True)]
-        return Door(name, HttpServer(lambda: shown[0], gate, listener, limits), limits, title, shown)
+        server = HttpServer(partial(itemgetter(0), shown), gate, listener, limits, certificates)
+        return Door(name, server, limits, title, shown)

@@ -53,13 +53,17 @@ _UNREADY = {"ready": False, "problems": {"database": "database does not answer w
 
 @dataclass(slots=True)
 class HealthCheck:
-    """Gathers what the engine knows with a ping of each of `pings`, at most once a second."""
+    """Gathers what the engine knows with a ping of each of `pings`, at most once a second.
+
+    `alarms` are the service's, `standing` those of the process itself.
+    """
 
     clock: Clock
     pings: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
     known: Callable[[], Mapping[str, str]] = dict
     faults: Callable[[], Sequence[str]] = tuple
     alarms: Callable[[], Mapping[str, str]] = dict
+    standing: Callable[[], Mapping[str, str]] = dict
     process: str = "starting"
     service: str = ""
     installation: UUID | None = None
@@ -120,7 +124,7 @@ def health_operations(check: HealthCheck) -> Sequence[Operation]:
 
     async def ready(request: Request[None]) -> Reply:
         problems = dict(await check.problems())
-        faults, alarms = tuple(check.faults()), dict(check.alarms())
+        faults, alarms = tuple(check.faults()), {**check.standing(), **check.alarms()}
         if not READ.allows(request.caller):
             problems, faults, alarms = dict.fromkeys(problems, UNTOLD), (), dict.fromkeys(alarms, UNTOLD)
         found = Readiness(ready=not problems, problems=problems, faults=faults, alarms=alarms)

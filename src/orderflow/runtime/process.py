@@ -28,6 +28,7 @@ from orderflow.observability.signal_log import SignalLog, error_fields, routed_l
 from orderflow.registry import service_names
 from orderflow.runtime.alerts import alerting
 from orderflow.runtime.doors import listen_at_both
+from orderflow.runtime.exposure import insisting, require_closed
 from orderflow.runtime.service_process import ServiceProcess, StandstillError
 from orderflow.settings import Settings, SettingsError
 
@@ -108,13 +109,15 @@ async def run_service(
     try:
         if port is not None:
             settings = settings.replaced(**{f"{service.name}_port": port})
+        open_to_all = require_closed(settings)
         log = _open_log(service, settings, clock)
         listeners = listen_at_both(service.name, settings)
     except (SettingsError, CannotListenError) as error:
         return _say(error, ExitCode.SETTINGS if isinstance(error, SettingsError) else ExitCode.FAILED)
     try:
         with routed_logging(log):
-            return await _serve(service, settings, log, listeners, clock, control_pipe, say, stop, end_hard)
+            async with insisting(log, open_to_all):
+                return await _serve(service, settings, log, listeners, clock, control_pipe, say, stop, end_hard)
     except tuple(_CODES) as error:
         return _tell(log, error, _CODES[type(error)])
     except Exception as error:  # noqa: BLE001  (the last resort of a process: one sentence, never a trace)

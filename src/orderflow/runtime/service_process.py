@@ -36,6 +36,7 @@ from orderflow.observability.metrics import Metrics
 from orderflow.privacy.customers import ClearCustomers, ConcealedCustomers, Customers
 from orderflow.runtime.definition import ServiceContext, Surroundings
 from orderflow.runtime.doors import Doors, openid_of, verifier
+from orderflow.runtime.exposure import require_closed
 from orderflow.runtime.health import (
     AlarmWatch,
     HealthCheck,
@@ -96,6 +97,11 @@ class ServiceProcess:
         verify = verifier(settings, self._openid)
         self._doors = Doors(listeners, settings, http, verify, self._state, probes, title)
         self._readers = (self._doors.gauges,)
+        open_to_all = require_closed(settings)
+        self._health.standing = lambda: {
+            **({"insecure": open_to_all} if open_to_all else {}),
+            **self._doors.problems(),
+        }
         self._config = service_config(service, settings, http)
         self._engine: Engine | None = None
         self._extensions: list[Operation] = []

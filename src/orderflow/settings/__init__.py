@@ -421,14 +421,24 @@ class Settings:
 
     def service_url(self, name: str) -> str:
         """Where a service is reached: its own setting, else host and port."""
-        return self.given_url(name) or _url(self.host, self.service_port(name))
+        return self.given_url(name) or self.address(self.host, self.service_port(name))
+
+    def address(self, host: str, port: int | None) -> str:
+        """Of what listens there; where that is every address of this machine, its address on loopback."""
+        here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # nothing is bound here
+        scheme = "http" if self.tls_certificate_file is None else "https"
+        return f"{scheme}://[{here}]:{port}" if ":" in here else f"{scheme}://{here}:{port}"
 
     def service_ops_url(self, name: str) -> str:
         """Where its operators' endpoints are reached: its own setting, else ops_host and port.
 
         Who has said that the service itself is elsewhere does not mean one on this machine.
         """
-        return self.given_ops_url(name) or self.given_url(name) or _url(self.ops_host, self.service_ops_port(name))
+        return (
+            self.given_ops_url(name)
+            or self.given_url(name)
+            or self.address(self.ops_host, self.service_ops_port(name))
+        )
 
     @property
     def tokens_path(self) -> Path:
@@ -451,10 +461,6 @@ class Settings:
             above = port + OPS_PORT_ABOVE
             return port and (above if above <= PORT_MAX else port - OPS_PORT_ABOVE)
         return default_port(name.removesuffix("_port")) if name.endswith("_port") else None
-
-
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _entries() -> dict[str, _Entry]:

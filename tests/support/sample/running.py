@@ -44,6 +44,7 @@ class Running:
     """A service that was announced. `client` talks to it."""
 
     port: int
+    ops_port: int
     client: httpx2.AsyncClient
     stop: asyncio.Event
     task: asyncio.Task[int]
@@ -58,9 +59,10 @@ async def running(wanted: Settings) -> AsyncIterator[Running]:
     try:
         await eventually(lambda: announced or task.done(), timeout_s=30)
         assert announced, f"it ended with {task.result()}"
-        port: int = announced[0]["port"]
-        async with callers.client(port, announced[0]["ops_port"], token_in(wanted.home), 20) as client:
-            yield Running(port, client, stop, task)
+        port, ops_port = announced[0]["port"], announced[0]["ops_port"]
+        scheme = "http" if wanted.tls_certificate_file is None else "https"
+        async with callers.client(port, ops_port, token_in(wanted.home), 20, scheme=scheme) as client:
+            yield Running(port, ops_port, client, stop, task)
             stop.set()
             await task
     finally:

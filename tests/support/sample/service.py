@@ -22,6 +22,7 @@ from orderflow import (
     handlers,
     handles,
 )
+from orderflow.core.access import EVERYBODY, Permission
 from orderflow.http.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.http.problems import ProblemError
 
@@ -30,6 +31,7 @@ TOPIC = "counts"
 
 class Add(Command, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "sample.Add"
+    PERMISSION: ClassVar[Permission] = EVERYBODY
 
     name: str
     amount: int
@@ -116,6 +118,7 @@ def operations(context: ServiceContext) -> Sequence[Operation]:
             request=Amount,
             parameters=(NAME,),
             responses=[counted],
+            permission=Add.PERMISSION,
         ),
         Operation(
             method="GET",

@@ -10,7 +10,7 @@ import pytest
 
 from orderflow.cli import http
 from orderflow.cli.errors import CliError, UnreachableError
-from orderflow.cli.http import AnswerLostError, ServiceClient, opened
+from orderflow.cli.http import AnswerLostError, ClientTls, ServiceClient, opened
 from orderflow.core.operations.model import DeadLetterPage
 from tests.support.shop import Asked, Says, shop
 
@@ -29,8 +29,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[HTTPConnection]:
     """Every connection that a client makes."""
     connections: list[HTTPConnection] = []
 
-    def noted(place: SplitResult, timeout_s: float) -> tuple[HTTPConnection, str]:
-        connection, before = opened(place, timeout_s)
+    def noted(place: SplitResult, timeout_s: float, tls: ClientTls) -> tuple[HTTPConnection, str]:
+        connection, before = opened(place, timeout_s, tls)
         connections.append(connection)
         return connection, before
 
@@ -75,9 +75,9 @@ def test_a_proxy_is_asked_for_what_is_elsewhere_unless_it_is_excepted(monkeypatc
     monkeypatch.setenv("HTTP_PROXY", PROXY)
     monkeypatch.setenv("NO_PROXY", "near.example")
 
-    far, before = opened(urlsplit("http://shop.example:8080/x"), 1.0)
-    near, nothing = opened(urlsplit("http://near.example:8080"), 1.0)
-    here, _ = opened(urlsplit("http://127.0.0.1:8080"), 1.0)
+    far, before = opened(urlsplit("http://shop.example:8080/x"), 1.0, ClientTls())
+    near, nothing = opened(urlsplit("http://near.example:8080"), 1.0, ClientTls())
+    here, _ = opened(urlsplit("http://127.0.0.1:8080"), 1.0, ClientTls())
 
     assert (far.host, far.port, before) == ("between.example", 8123, "http://shop.example:8080")
     assert (near.host, near.port, nothing) == ("near.example", 8080, "")
@@ -85,9 +85,9 @@ def test_a_proxy_is_asked_for_what_is_elsewhere_unless_it_is_excepted(monkeypatc
 
 
 def test_what_is_secured_is_reached_through_a_proxy_by_a_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, _ = opened(urlsplit("https://shop.example"), 1.0)
+    plain, _ = opened(urlsplit("https://shop.example"), 1.0, ClientTls())
     monkeypatch.setenv("ALL_PROXY", PROXY)
-    tunnelled, before = opened(urlsplit("https://shop.example"), 1.0)
+    tunnelled, before = opened(urlsplit("https://shop.example"), 1.0, ClientTls())
 
     assert isinstance(plain, HTTPSConnection)
     assert isinstance(tunnelled, HTTPSConnection)

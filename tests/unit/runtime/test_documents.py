@@ -15,6 +15,7 @@ from orderflow.http import operation as http_operation
 from orderflow.http.application import Application
 from orderflow.http.openapi import docs_operations
 from orderflow.http.problems import ProblemError
+from orderflow.registry import SAGA
 from scripts.lint_api import documents
 from tests.support.frame import Recorder
 from tests.support.problems_page import PAGE, page
@@ -70,8 +71,9 @@ def test_whatever_is_json_has_an_example_and_each_fits(document: Any) -> None:
     assert missing == []
 
 
-def test_who_acts_shows_a_token_and_may_have_to_confirm(document: Any) -> None:
-    operation = document["paths"]["/ops/dead-letters/{id}/discard"]["post"]
+@pytest.mark.parametrize("service", SAGA)
+def test_who_acts_shows_a_token_and_may_have_to_confirm(service: str) -> None:
+    operation = DOCUMENTS[f"{service}-ops"]["paths"]["/ops/dead-letters/{id}/discard"]["post"]
     [header] = [each for each in operation["parameters"] if each["in"] == "header"]
     assert (header["name"], header["required"], header["schema"]["minLength"]) == ("x-orderflow-operator", False, 1)
     assert operation["security"] == [{"token": []}]

@@ -8,12 +8,14 @@ decides too which of them end a session.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, TypeAlias
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import asyncpg
 import msgspec
@@ -82,12 +84,38 @@ def translate(error: Exception) -> Exception | None:
     """
     if isinstance(error, asyncpg.PostgresError):
         return _from_state(error, getattr(error, "sqlstate", None) or "")
+    if isinstance(error, asyncpg.ClientConfigurationError):
+        return ValueError(str(error).splitlines()[0])
     if isinstance(error, asyncpg.InterfaceError):
         closed = "closed" in str(error) or "connection" in str(error)
         return StoreUnavailableError(f"connection lost: {error}") if closed else None
+    if isinstance(error, ssl.SSLError):
+        return StoreUnavailableError(_without_tls(error))
     if isinstance(error, (OSError, TimeoutError, asyncpg.InternalClientError)):
         return StoreUnavailableError(f"{type(error).__name__}: {error}")
     return None
+
+
+TLS_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
+"""Parameters of a URL that name files (libpq, 34.1.2). asyncpg does not say which of them it could not read."""
+
+
+def require_tls_files(url: str) -> None:
+    """Raises ValueError: a file that the URL names cannot be read."""
+    for name, value in parse_qsl(urlsplit(url).query):
+        if name in TLS_FILES:
+            try:
+                Path(value).expanduser().read_bytes()
+            except OSError as error:
+                raise ValueError(f"{name} {value} cannot be read: {error.strerror}") from error
+
+
+def _without_tls(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        why = error.verify_message.rstrip(".")
+        return f"the certificate of PostgreSQL is not one that sslrootcert vouches for ({why}), so nothing was sent"
+    why = (error.reason or str(error)).replace("_", " ").lower()
+    return f"there is no TLS with PostgreSQL ({why}): look at sslmode, sslrootcert, sslcert and sslkey of its URL"
 
 
 def named_in(detail: str) -> frozenset[str]:
@@ -202,8 +230,9 @@ async def connect(
     A URL that names several hosts is tried host by host for a server that can be written to, as the one before a
     failover can no more. Only who is not to write (`writable` false) gets one that is read-only if there is no other.
     Raises StoreUnavailableError (ReadOnlyServerError, TransactionPoolingError), SchemaBehindError (no such database),
-    ValueError (a URL that is none).
+    ValueError (a URL that is none, or names a file that cannot be read).
     """
+    require_tls_files(url)
     places = _places(url)
     opening = partial(
         _open,

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 
+from orderflow.core.access import INSPECT
 from orderflow.core.inbox import InboxState
 from orderflow.core.operations.model import (
     Content,
@@ -292,6 +293,7 @@ class DeadLetters:
                 _REPRODUCTION,
                 NOT_THERE,
                 parameters=(one_event,),
+                permission=INSPECT,
             ),
             route("GET /ops/dead-letter-groups", self.groups, _GROUPS),
         )
