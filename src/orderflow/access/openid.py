@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import httpx2
 import jwt
 
+from orderflow.access.tokens import is_shop
 from orderflow.core.access import Caller, CannotVerifyError, InvalidTokenError, Role
 from orderflow.core.failures import InfrastructureError
 from orderflow.core.timing import Clock
@@ -113,15 +114,17 @@ class OpenIdTokens:
 
     def _caller(self, claims: Mapping[str, Any]) -> Caller:
         """Raises InvalidTokenError: it has no role that counts here."""
-        provider, told = self._provider, claims
+        provider = self._provider
+        told: Any = claims
         for part in provider.role_claim.split("."):
             told = told.get(part, ()) if isinstance(told, Mapping) else ()
-        named = {told} if isinstance(told, str) else {each for each in told if isinstance(each, str)}
+        listed = told if isinstance(told, list) else [told]
+        named = {each for each in listed if isinstance(each, str)}
         roles = frozenset(role for role in Role if role.value in named)
         if not roles:
             raise InvalidTokenError(f"The provider's token has none of our roles in its claim {provider.role_claim}.")
         shop = claims.get(provider.shop_claim)
-        if Role.SHOP in roles and not (isinstance(shop, str) and 1 <= len(shop) <= 100 and shop.isprintable()):
+        if Role.SHOP in roles and not (isinstance(shop, str) and is_shop(shop)):
             raise InvalidTokenError(
                 f"The provider's token has the role shop, and names no shop in its claim {provider.shop_claim}."
             )

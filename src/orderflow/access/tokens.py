@@ -26,6 +26,7 @@ from orderflow.core.access import RESERVED_NAMES, Caller, CannotVerifyError, Inv
 PREFIX = "of"
 SECRET_BYTES = 32
 LOOK_EVERY_S = 1.0
+SHOP_MAX = 100
 ANEW = "Ask for a new one: orderflow token create"
 
 
@@ -154,7 +155,7 @@ class TokensFile:
 
 
 class Tokens:
-    """Tells callers by their tokens: a new one at once, one that was taken back a second later at most."""
+    """Tells callers by their tokens: by a new one at once, by one that was taken back for a second at most."""
 
     def __init__(
         self,
@@ -219,8 +220,15 @@ def _require_sound(name: str, roles: frozenset[Role], shop: str | None) -> None:
         raise TokenRefusedError("A token needs a role, or it may do nothing")
     if Role.SHOP in roles and roles <= {Role.SHOP, Role.VIEWER} and shop is None:
         raise TokenRefusedError("A token with the role shop needs the shop's name: --shop NAME")
-    if shop is not None and (Role.SHOP not in roles or not shop.strip() or not shop.isprintable()):
-        raise TokenRefusedError(f"--shop {shop!r} goes with the role shop, and is a name that can be printed")
+    if shop is not None and (Role.SHOP not in roles or not is_shop(shop)):
+        raise TokenRefusedError(
+            f"--shop {shop!r} goes with the role shop, and is a name of {SHOP_MAX} printable characters at most"
+        )
+
+
+def is_shop(name: str) -> bool:
+    """Whether an order can carry it as the name of its shop."""
+    return bool(name.strip()) and len(name) <= SHOP_MAX and name.isprintable()
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def token() -> None:
     """Make, list and revoke tokens. A caller shows one as `Authorization: Bearer TOKEN`.
 
     Where only this machine can ask, no token is needed to read and to place orders. `up` puts a token for the command
-    line into its home; ORDERFLOW_TOKEN is shown in its place. Services see a change within a second.
+    line into its home; ORDERFLOW_TOKEN is shown in its place. Services see a change within two seconds.
 
     \b
     shop       places orders, and reads those of its own shop
@@ -128,7 +128,7 @@ def list_tokens(session: Session, every: bool) -> None:
 @click.argument("named", metavar="ID_OR_NAME")
 @session_options
 def revoke(session: Session, named: str) -> None:
-    """Take a token back: services refuse it within a second.
+    """Take a token back: services refuse it within two seconds.
 
     \b
     orderflow token revoke anna

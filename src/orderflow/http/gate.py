@@ -19,6 +19,8 @@ from orderflow.http.problems import ProblemError, challenge
 KEYS_MAX = 10_000
 RATE_BEYOND_LOOPBACK = 1_000
 VERIFY_RETRY_S = 1
+VERIFIED_S = 1.0
+VERIFIED_MAX = 1_000
 _OWN_NAMES = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
 _SAME_SITE = frozenset({b"same-origin", b"none"})
 
@@ -70,10 +72,10 @@ class Ends:
 class Gate:
     """Of one door. `host` is what it listens on, `names` what it is called beside that and this machine's own names.
 
-    `verify` tells a caller by the token shown; it raises InvalidTokenError, CannotVerifyError. `anonymous`: who shows
-    none may come in as ANONYMOUS where only this machine can come in, or where somebody has said that this is to be
-    `insecure`; else as STRANGER. `token_rate` and `address_rate` are requests a second; None is a bound beyond
-    loopback only.
+    `verify` tells a caller by the token shown, for a second; it raises InvalidTokenError, CannotVerifyError.
+    `anonymous`: who shows none may come in as ANONYMOUS where only this machine can come in, or where somebody has
+    said that this is to be `insecure`; else as STRANGER. `token_rate` and `address_rate` are requests a second; None
+    is a bound beyond loopback only.
     """
 
     def __init__(
@@ -92,6 +94,8 @@ class Gate:
         known = {f"[{host}]" if ":" in host else host, *names}
         self._names = _OWN_NAMES | {name.lower().encode() for name in known}
         self._verify = verify
+        self._now = now
+        self._verified: dict[bytes, tuple[Caller, float]] = {}
         self._nameless = ANONYMOUS if anonymous and (is_ours_alone or insecure) else STRANGER
         self._counts_loopback = address_rate is not None
         self._addresses = RateLimit(address_rate or RATE_BEYOND_LOOPBACK, now)
@@ -120,7 +124,15 @@ class Gate:
         shown = headers.get(b"authorization")
         if shown is None:
             return self._nameless
-        caller = self._caller(shown)
+        now = self._now()
+        known = self._verified.get(shown)
+        if known is not None and now < known[1]:
+            caller = known[0]
+        else:
+            caller = self._caller(shown)
+            if len(self._verified) >= VERIFIED_MAX:
+                self._verified.clear()
+            self._verified[shown] = (caller, now + VERIFIED_S)
         if self._tokens is not None:
             _require_room(self._tokens, caller.name, f"the token of {caller.name}")
         return caller
