@@ -29,6 +29,8 @@ CHECKS: tuple[tuple[str, Sequence[str]], ...] = (
     ("types", ("mypy",)),
     ("API documents", ("scripts.lint_api",)),
     ("events", ("orderflow", "schema", "check", "--against", "docs/releases/asyncapi.json")),
+    ("bill of materials", ("scripts.supply_chain", "sbom")),
+    ("vulnerabilities", ("scripts.supply_chain", "audit")),
     ("house rules", ("pytest", "-q", "--no-header", "tests/architecture")),
 )
 
@@ -50,7 +52,7 @@ def passes(name: str, module: Sequence[str]) -> bool:
         command_of(module), cwd=PROJECT, capture_output=True, text=True, check=False
     )
     verdict = "ok" if done.returncode == 0 else "FAILED"
-    say(f"check: {name:<15} {verdict:<7} {time.monotonic() - started:5.1f} s")
+    say(f"check: {name:<17} {verdict:<7} {time.monotonic() - started:5.1f} s")
     if done.returncode == 0 and done.stdout.startswith("skipped: "):
         say(f"       {done.stdout.rstrip()}")
     if done.returncode != 0:

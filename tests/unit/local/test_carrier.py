@@ -17,9 +17,11 @@ from orderflow.local.state import (
     with_carrier,
     with_embedded,
 )
+from orderflow.registry import SAGA
 from orderflow.settings import Settings
 
 POSTGRES, OWN, FOREIGN = Carrier("postgres"), Carrier("kafka"), Carrier("kafka", "broker:9092")
+SECURE = Carrier("kafka", secure=True)
 
 
 def settings(tmp_path: Path, **overrides: object) -> Settings:
@@ -37,6 +39,40 @@ def test_what_is_asked_for_wins_over_what_is_remembered(tmp_path: Path, remember
 @pytest.mark.parametrize("remembered", [POSTGRES, OWN, FOREIGN])
 def test_who_asks_for_nothing_gets_what_is_remembered(tmp_path: Path, remembered: Carrier) -> None:
     assert choose_carrier(settings(tmp_path), remembered, own_broker=False) == remembered
+
+
+@pytest.mark.parametrize(
+    ("remembered", "said", "secure"),
+    [(None, None, False), (None, True, True), (OWN, True, True), (SECURE, None, True), (SECURE, False, False)],
+)
+def test_our_own_broker_stays_secure_until_somebody_says_otherwise(
+    tmp_path: Path, remembered: Carrier | None, said: bool | None, secure: bool
+) -> None:
+    found = choose_carrier(settings(tmp_path), remembered, own_broker=True, secure=said)
+    assert found == Carrier("kafka", secure=secure)
+    assert choose_carrier(settings(tmp_path), SECURE, own_broker=False) == SECURE
+
+
+def test_our_own_broker_has_the_same_events_whoever_may_come_to_it() -> None:
+    assert OWN.holds_what(SECURE)
+    assert SECURE.holds_what(OWN)
+    assert not SECURE.holds_what(FOREIGN)
+    assert not POSTGRES.holds_what(SECURE)
+
+
+def test_on_a_secure_broker_of_our_own_each_service_is_a_user_whatever_the_settings_say(tmp_path: Path) -> None:
+    foreign = settings(tmp_path, kafka_security_protocol="ssl", kafka_ssl_key_file="/k", kafka_options_file="/o")
+    secured = with_carrier(foreign, SECURE)
+    assert (secured.kafka_security_protocol, secured.kafka_sasl_mechanism) == ("sasl_ssl", "SCRAM-SHA-512")
+    assert (secured.kafka_ssl_key_file, secured.kafka_options_file) == (None, None)
+    users = [secured.kafka_user(name) for name in (None, *SAGA)]
+    assert [name for name, _ in users] == ["operator", *SAGA]
+    assert len({password for _, password in users}) == len(users)
+    assert with_carrier(foreign, SECURE).kafka_user("order") == secured.kafka_user("order")
+    plain = with_carrier(secured, OWN)
+    assert plain.kafka_security_protocol == "plaintext"
+    assert plain.kafka_user("order") == (None, None)
+    assert with_carrier(foreign, FOREIGN).kafka_security_protocol == "ssl"
 
 
 def test_the_first_time_events_are_carried_by_postgresql(tmp_path: Path) -> None:
