@@ -207,7 +207,7 @@ class ServiceClient:
             self._require_ours(self._installation, math.inf, may_be_starting=False)
         reply = self._ask("GET", path, math.inf)
         if not 200 <= reply.status < 300:
-            raise self._refusal(reply)
+            raise self._refusal(reply, self._line(path).url)
         return reply.content.decode("utf-8", "replace")
 
     def _require_ours(self, installation: UUID, within_s: float, *, may_be_starting: bool) -> None:

@@ -62,6 +62,7 @@ class ServiceConfig:
     gateway_timeout_s: float = 2.0
     http_waiting_max: int = 5_000
     demo_catalogue: bool = True
+    two_person: bool = False
     bank_database_url: str | None = None
 
 

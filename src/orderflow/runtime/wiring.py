@@ -175,6 +175,7 @@ def service_config(service: Service, settings: Settings, http: HttpLimits) -> Se
         gateway_timeout_s=settings.gateway_timeout_ms / 1000,
         http_waiting_max=min(settings.http_waiting_max, http.connections_max // 2),
         demo_catalogue=settings.demo_catalogue,
+        two_person=settings.two_person,
         bank_database_url=bank,
     )
 
