@@ -254,7 +254,7 @@ async def _database(
     from orderflow.core.postgres.sessions import connect, leave
     from orderflow.core.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
 
-    if name == "log" and settings.transport == "kafka":
+    if (name == "log" and settings.transport == "kafka") or (name == "keys" and not settings.keeps_keys):
         return
     check = f"database of {name}"
     try:

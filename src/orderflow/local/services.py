@@ -41,8 +41,7 @@ def plans(settings: Settings) -> Mapping[str, tuple[str, Sequence[MigrationSeque
     """For each database its URL and its migrations. Raises SettingsError: no URL, where one is needed: the keys of
     customers are not kept where nobody says where.
     """
-    has_keys = settings.database_url is not None or settings.database_of("keys") is not None
-    names = [name for name in databases() if has_keys or name != "keys"]
+    names = [name for name in databases() if settings.keeps_keys or name != "keys"]
     return {name: (settings.service_database_url(name), sequences_of(name)) for name in names}
 
 

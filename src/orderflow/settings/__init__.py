@@ -387,6 +387,11 @@ class Settings:
         """What was given for a service alone."""
         return self._value(f"{service}_kafka_username"), self._value(f"{service}_kafka_password")
 
+    @property
+    def keeps_keys(self) -> bool:
+        """Whether anybody has said where keys of customers are kept; they can be done without."""
+        return self.database_url is not None or self.database_of("keys") is not None
+
     def master_key(self) -> bytes | None:
         """The key of `keys_master_key`."""
         return None if self.keys_master_key is None else readers.master_key_of(self.keys_master_key.reveal())

@@ -122,7 +122,12 @@ class Proposals:
             route(
                 "POST /ops/proposals/{id}/approve",
                 self.approve,
-                Response(status=200, description="It is done; the answer is the operation's", type=dict[str, Any]),
+                Response(
+                    status=200,
+                    description="It is done; the answer is the operation's",
+                    type=dict[str, Any],
+                    example={"sku": "SKU-ESPRESSO-CUP", "on_hand": 3, "reserved": 0, "version": 2, "created": False},
+                ),
                 NOT_THERE,
                 Response(status=409, description="It cannot be done any more, or it is your own"),
                 CONFIRM,
