@@ -119,7 +119,7 @@ class Saga:
 @asynccontextmanager
 async def saga(postgres: PostgresServer, home: Path) -> AsyncIterator[Saga]:
     (home / "orderflow.toml").touch()
-    with databases(postgres, *SERVICES) as made:
+    with databases(postgres, *SERVICES, keys=True) as made:
         await made.migrate()
         async with AsyncExitStack() as stack:
             started = [await stack.enter_async_context(running(name, made, home)) for name in SERVICES]
