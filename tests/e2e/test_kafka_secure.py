@@ -128,7 +128,7 @@ async def test_a_wrong_password_and_an_unknown_authority_are_one_sentence(secure
     foreign = settings.replaced(kafka_ssl_ca_file=None)
     another = settings.replaced(kafka_sasl_mechanism="PLAIN")
     for given, sentence in (
-        (wrong, "accept this name with this password: look at kafka_username and kafka_password"),
+        (wrong, "accept this name with this password (see kafka_username and kafka_password)"),
         (foreign, "shows a certificate of no authority that we trust, or of another host: look at kafka_ssl_ca_file"),
         (another, "does not offer PLAIN, but SCRAM-SHA-512: look at kafka_sasl_mechanism"),
     ):

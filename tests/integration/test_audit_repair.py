@@ -21,6 +21,7 @@ import httpx2
 from orderflow.audit.findings import Report
 from orderflow.audit.live import audit
 from orderflow.core import postgres_log
+from tests.support.callers import ops_url, token_in
 from tests.support.damage import DAMAGES, Damage, damage
 from tests.support.postgres import PostgresServer
 from tests.support.saga import SERVICES, Databases, databases, running
@@ -79,7 +80,12 @@ class Saga:
     async def call(self, *arguments: str) -> tuple[int, str, str]:
         """`orderflow audit ...` to its end: exit code, standard output, standard error."""
         urls = {f"ORDERFLOW_{name.upper()}_DATABASE_URL": url for name, url in self.made.urls.items()}
-        urls |= {f"ORDERFLOW_{name.upper()}_URL": str(client.base_url) for name, client in self.clients.items()}
+        for name, client in self.clients.items():
+            urls |= {
+                f"ORDERFLOW_{name.upper()}_URL": str(client.base_url),
+                f"ORDERFLOW_{name.upper()}_OPS_URL": ops_url(client),
+            }
+        urls["ORDERFLOW_TOKEN"] = token_in(self.home)
         given = ["audit", "--home", str(self.home), "--wait", "60", *arguments]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ORDERFLOW_")}
         process = await asyncio.create_subprocess_exec(

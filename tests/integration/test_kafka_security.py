@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import threading
@@ -10,16 +11,22 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx2
 import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._scram import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 
 from orderflow.core.transport import ProducerRecord, TopicSettings, TransportUnavailableError
 from orderflow.local.kafka import LocalKafka
+from orderflow.runtime.process import run_service
 from orderflow.runtime.wiring import connect_transport
 from orderflow.settings import Settings
+from tests.support import callers
 from tests.support.kafka import give_jars
 from tests.support.postgres import free_port
+from tests.support.sample.running import migrate, settings
+from tests.support.sample.service import SERVICE
+from tests.support.waiting import eventually
 
 MODULE = "org.apache.kafka.common.security"
 SECRET = "ge heim"
@@ -138,3 +145,40 @@ async def test_by_each_mechanism_events_go_and_a_wrong_password_is_one_sentence(
     assert "kafka_password" in said
     assert "wrong" not in said
     assert "\n" not in said
+
+
+async def test_a_service_that_kafka_refuses_waits_and_says_why(
+    broker: Broker, database_url: str, tmp_path: Path
+) -> None:
+    await migrate(database_url)
+    ops_port = free_port()
+    wanted = settings(
+        database_url,
+        tmp_path,
+        transport="kafka",
+        kafka_bootstrap=f"127.0.0.1:{broker.port}",
+        kafka_security_protocol="sasl_plaintext",
+        kafka_sasl_mechanism="SCRAM-SHA-256",
+        order_kafka_username="order",
+        order_kafka_password="so-wrong",
+        order_ops_port=ops_port,
+    )
+    stop = asyncio.Event()
+    task = asyncio.create_task(run_service(SERVICE, wanted, announce=lambda _: None, stop=stop))
+    sentence = "Kafka does not accept this name with this password (see kafka_username and kafka_password)"
+    async with callers.client(ops_port, ops_port, callers.token_in(tmp_path)) as client:
+
+        async def told() -> bool:
+            try:
+                ready = await client.get("/health/ready")
+            except httpx2.TransportError:
+                return False
+            return ready.status_code == 503 and sentence in ready.json()["problems"].get("transport", "")
+
+        await eventually(told, timeout_s=60)
+    stop.set()
+    assert await asyncio.wait_for(task, 60) == 0
+    log = (tmp_path / "service.log").read_text()
+    assert sentence in log
+    assert "Traceback" not in log
+    assert "so-wrong" not in log

@@ -20,6 +20,7 @@ from orderflow.core.kafka import KafkaTransport, membership
 from orderflow.core.telemetry import BegunAnew, Stalled
 from orderflow.core.transport import ProducerRecord, TopicSettings
 from orderflow.runtime.process import ExitCode, run_service
+from tests.support.callers import client as at_both_doors
 from tests.support.kafka import KafkaServer
 from tests.support.locks import holding
 from tests.support.postgres import PostgresServer
@@ -107,11 +108,11 @@ async def test_a_consumer_whose_offsets_cannot_be_written_says_so_and_ends_its_p
         payment = asyncio.create_task(service)
         async with running("order", made, tmp_path) as order:
             await eventually(lambda: announced or payment.done(), timeout_s=60)
-            url = f"http://127.0.0.1:{announced[0]['port']}"
-            await end_of_an_order(order, url)
+            ports: tuple[int, int] = announced[0]["port"], announced[0]["ops_port"]
+            await end_of_an_order(order, ports)
             async with (
                 holding(made.urls["log"], "SELECT FROM group_offsets WHERE owner IS NOT NULL FOR UPDATE"),
-                httpx2.AsyncClient(base_url=url, timeout=60, verify=False) as client,
+                at_both_doors(*ports) as client,
             ):
                 assert (await order.post("/orders", json=ORDER)).status_code == 201
                 await problem(client, "consumer payment", "1 record waits (order-events/")
@@ -120,12 +121,12 @@ async def test_a_consumer_whose_offsets_cannot_be_written_says_so_and_ends_its_p
     assert "payment ends, so that a new process takes its place: consumer payment: stands still: 1 record" in said
 
 
-async def end_of_an_order(order: httpx2.AsyncClient, payment: str) -> None:
+async def end_of_an_order(order: httpx2.AsyncClient, payment: tuple[int, int]) -> None:
     """The payment service has worked: it has handled an order, and settled that."""
     placed = await order.post("/orders", json=ORDER)
 
     async def settled() -> bool:
-        async with httpx2.AsyncClient(base_url=payment, timeout=60, verify=False) as client:
+        async with at_both_doors(*payment) as client:
             known = await client.get(f"/payments/{placed.headers['location'].rpartition('/')[2]}")
             lags = (await client.get("/ops/lag")).json()
         return known.status_code == 200 and not any(each["lag"] for each in lags)

@@ -62,7 +62,17 @@ def test_a_service_of_the_settings_is_any_that_is_installed(install: Install, tm
     assert settings.service_database_url("shipping") == "postgresql://s@db/p"
     assert not settings.embedded
     names = [name for name in settings.meanings() if name.startswith("shipping")]
-    assert names == ["shipping_database_url", "shipping_port", "shipping_url"]
+    every = {
+        "database_password",
+        "database_url",
+        "kafka_password",
+        "kafka_username",
+        "ops_port",
+        "ops_url",
+        "port",
+        "url",
+    }
+    assert set(names) == {f"shipping_{name}" for name in every}
     assert set(settings.meanings()) == set(settings.shown()) == set(settings.sources)
 
 

@@ -30,10 +30,10 @@ COMMANDS = {
     "audit": Line("orderflow.cli.audit:audit", "Check the five promises over all databases."),
     "simulate": Line("orderflow.cli.simulate:simulate", "Run all services in worlds that seeds decide, with faults."),
     "chaos": Line("orderflow.cli.chaos:chaos", "Break everything under load, and judge what came of it."),
+    "token": Line("orderflow.cli.token:token", "Make, list and revoke tokens: who may do what."),
     "schema": Line(
         "orderflow.cli.schema:schema", "The events as AsyncAPI and JSON Schema, and what a change breaks."
     ),
-    "token": Line("orderflow.cli.token:token", "Make, list and revoke tokens: who may do what."),
     "settings": Line("orderflow.cli.settings:settings", "Show every setting, and where its value came from."),
     "doctor": Line("orderflow.cli.doctor:doctor", "Check this machine and the running system."),
     "run": Line("orderflow.cli.up:run", "Run one service alone, for deployment."),

@@ -195,7 +195,7 @@ class ServiceClient:
             self._require_ours(self._installation, within_s, may_be_starting=path.startswith("/health/"))
         reply = self._ask(method, path, within_s, parameters=parameters, body=body, headers=headers, wait_s=wait_s)
         if not 200 <= reply.status < 300 and reply.status not in good:
-            raise self._refusal(reply, self._line(path).url)
+            raise self._refusal(reply, path)
         try:
             return Answer(json.loads(reply.content), reply.headers, reply.status)
         except ValueError as error:
@@ -207,7 +207,7 @@ class ServiceClient:
             self._require_ours(self._installation, math.inf, may_be_starting=False)
         reply = self._ask("GET", path, math.inf)
         if not 200 <= reply.status < 300:
-            raise self._refusal(reply, self._line(path).url)
+            raise self._refusal(reply, path)
         return reply.content.decode("utf-8", "replace")
 
     def _require_ours(self, installation: UUID, within_s: float, *, may_be_starting: bool) -> None:
@@ -284,7 +284,7 @@ class ServiceClient:
                 ) from error
             raise UnreachableError(nothing_answers(line.url, self.name)) from error
 
-    def _refusal(self, reply: _Reply, url: str) -> CliError:
+    def _refusal(self, reply: _Reply, path: str) -> CliError:
         detail = problem_detail(reply.content)
         status = reply.status
         if detail is None:
@@ -292,7 +292,9 @@ class ServiceClient:
         if status == 401:
             return RefusedError(f"The {self.name} service refused that (401): {detail}. {self._what_was_shown()}")
         if status == 404:
-            return NotFoundError(f"The {self.name} service at {url} does not have that: {detail}.")
+            said = f"The {self.name} service at {self._line(path).url} does not have that: {detail}."
+            is_elsewhere = self._ops is self._public and is_for_operators(path)
+            return NotFoundError(f"{said} {self._elsewhere()}" if is_elsewhere else said)
         if status == 503:
             after = reply.headers.get("retry-after")
             again = f"Try again in {after} s." if after else "Try again later."
@@ -302,6 +304,10 @@ class ServiceClient:
                 f"The {self.name} service failed ({status}): {detail}. Its log says why: orderflow logs {self.name}"
             )
         return RefusedError(f"The {self.name} service refused that ({status}): {detail}.")
+
+    def _elsewhere(self) -> str:
+        name = self.name.upper()
+        return f"(ORDERFLOW_{name}_URL is set. Its operators' endpoints are elsewhere: set ORDERFLOW_{name}_OPS_URL)"
 
     def _what_was_shown(self) -> str:
         if self._token:

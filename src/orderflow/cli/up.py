@@ -29,6 +29,13 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 MARGIN_S = 60.0
 
 
+def _require_one_broker(kafka: bool, kafka_bootstrap: str | None, secure: bool | None) -> None:
+    if kafka and kafka_bootstrap is not None:
+        raise click.UsageError("--kafka starts a broker, --kafka-bootstrap uses one that exists: give one of them")
+    if secure is not None and not kafka:
+        raise click.UsageError("--secure is said of the broker that --kafka starts: give both")
+
+
 class ProcessCount(click.ParamType[tuple[str, int]]):
     """`order=2`."""
 
@@ -110,13 +117,10 @@ def up(
     from orderflow.local.run import Run
     from orderflow.local.supervisor import Fleet, UpOptions
 
-    if kafka and kafka_bootstrap is not None:
-        raise click.UsageError("--kafka starts a broker, --kafka-bootstrap uses one that exists: give one of them")
-    if secure is not None and not kafka:
-        raise click.UsageError("--secure is said of the broker that --kafka starts: give both")
-    transport = "kafka" if kafka or kafka_bootstrap is not None else None
+    _require_one_broker(kafka, kafka_bootstrap, secure)
     given = {"database_url": database_url, "game_day": game_day, "kafka_bootstrap": kafka_bootstrap}
-    settings = load_settings_for_up(home, {**ports, **given, "transport": transport}, secrets_pipe=secrets_pipe)
+    given["transport"] = "kafka" if kafka or kafka_bootstrap is not None else None
+    settings = load_settings_for_up(home, {**ports, **given}, secrets_pipe=secrets_pipe)
     options = UpOptions(
         own_broker=kafka, secure=secure, drain=drain, take_over=take_over_topics, processes=dict(processes)
     )

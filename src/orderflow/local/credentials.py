@@ -17,7 +17,7 @@ from orderflow.core.access import Role
 from orderflow.local.authority import THIS_MACHINE, Authority
 from orderflow.local.errors import LocalError
 from orderflow.local.home import make_folder
-from orderflow.local.kafka import OWNER, Doors, container_properties
+from orderflow.local.kafka import OWNER, OwnersListener, container_properties
 from orderflow.local.services import databases
 from orderflow.registry import service_names
 
@@ -74,9 +74,9 @@ def _certificates(folder: Path, hosts: Sequence[str]) -> None:
         _keep(folder / f"{name}.key", each.key.read_text("ascii"))
     _keep(folder / "kafka.both.pem", issued["kafka"].both.read_text("ascii"))
     mounted = Path("/run/secrets")
-    doors = Doors(9094, issued["kafka"], mounted / "ca.pem")
+    owners = OwnersListener(9094, issued["kafka"], mounted / "ca.pem")
     _keep(folder / "kafka_admin.properties", ADMIN)
-    _keep(folder / "kafka.properties", container_properties("kafka", doors, mounted / "kafka.both.pem"))
+    _keep(folder / "kafka.properties", container_properties("kafka", owners, mounted / "kafka.both.pem"))
 
 
 def _tokens(folder: Path) -> None:

@@ -87,7 +87,7 @@ class LocalKafka(Server):
         self._controller_port = 0
         self._place = place
         self._authority = authority
-        self._doors: Doors | None = None
+        self._owners: OwnersListener | None = None
         self.port = port or free_port()
 
     @property
@@ -99,10 +99,10 @@ class LocalKafka(Server):
         return self.bootstrap
 
     @property
-    def doors(self) -> Doors:
+    def owners_listener(self) -> OwnersListener:
         """How the owner of the home gets in, where others need a password. After `prepare`."""
-        assert self._doors is not None, "it has no authority"
-        return self._doors
+        assert self._owners is not None, "it has no authority"
+        return self._owners
 
     def prepare(self) -> None:
         """Fetch the jars and format the storage where missing, end what an earlier life left.
@@ -117,7 +117,7 @@ class LocalKafka(Server):
         end_noted(self._process_file)
         self._controller_port = free_port()
         if self._authority is not None:
-            self._doors = Doors(free_port(), self._authority.issue(OWNER), self._authority.certificate)
+            self._owners = OwnersListener(free_port(), self._authority.issue(OWNER), self._authority.certificate)
         self._configure()
         if not (self._data / "meta.properties").is_file():
             require_room(self._folder)
@@ -147,7 +147,7 @@ class LocalKafka(Server):
         return [str(self._java), *JVM_OPTIONS, logging, "-cp", classes, program, *arguments]
 
     def _configure(self) -> None:
-        text = server_properties(self._data, self.port, self._controller_port, self._place, self._doors)
+        text = server_properties(self._data, self.port, self._controller_port, self._place, self._owners)
         try:
             self._configuration.write_text(text, encoding="utf-8")
         except OSError as error:
@@ -207,7 +207,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
+class OwnersListener:
     """Of a broker where others need a password: `port` is for itself and for its owner, who show a certificate."""
 
     port: int
@@ -220,13 +220,13 @@ class Doors:
 
 
 def server_properties(
-    data: Path, port: int, controller_port: int, place: Place | None = None, doors: Doors | None = None
+    data: Path, port: int, controller_port: int, place: Place | None = None, owners: OwnersListener | None = None
 ) -> str:
     """A lone broker acknowledges from the page cache, so this one flushes each append before it does."""
     settings = {
         **_of_one(data, port, controller_port),
         **(_of_several(port, place) if place else {}),
-        **(_closed(port, controller_port, doors) if doors else {}),
+        **(_closed(port, controller_port, owners) if owners else {}),
     }
     return "".join(f"{name}={value}\n" for name, value in settings.items())
 
@@ -252,21 +252,21 @@ def _of_several(port: int, place: Place) -> dict[str, str | int]:
     }
 
 
-def _closed(port: int, controller_port: int, doors: Doors) -> dict[str, str | int]:
+def _closed(port: int, controller_port: int, owners: OwnersListener) -> dict[str, str | int]:
     """Who comes by the first port has a name and a password, and the rights of that name. The others need a
     certificate of the home's authority, which has no other owner.
     """
     return {
         "listeners": (
-            f"SASL_SSL://127.0.0.1:{port},OWNER://127.0.0.1:{doors.port},CONTROLLER://127.0.0.1:{controller_port}"
+            f"SASL_SSL://127.0.0.1:{port},OWNER://127.0.0.1:{owners.port},CONTROLLER://127.0.0.1:{controller_port}"
         ),
-        "advertised.listeners": f"SASL_SSL://127.0.0.1:{port},OWNER://127.0.0.1:{doors.port}",
+        "advertised.listeners": f"SASL_SSL://127.0.0.1:{port},OWNER://127.0.0.1:{owners.port}",
         "listener.security.protocol.map": "SASL_SSL:SASL_SSL,OWNER:SSL,CONTROLLER:SSL",
         "inter.broker.listener.name": "OWNER",
         "ssl.keystore.type": "PEM",
-        "ssl.keystore.location": doors.issued.both.as_posix(),
+        "ssl.keystore.location": owners.issued.both.as_posix(),
         "ssl.truststore.type": "PEM",
-        "ssl.truststore.location": doors.authority.as_posix(),
+        "ssl.truststore.location": owners.authority.as_posix(),
         "listener.name.owner.ssl.client.auth": "required",
         "listener.name.controller.ssl.client.auth": "required",
         "sasl.enabled.mechanisms": KAFKA_MECHANISM,
@@ -279,13 +279,13 @@ def _closed(port: int, controller_port: int, doors: Doors) -> dict[str, str | in
     }
 
 
-def container_properties(host: str, doors: Doors, keys: Path) -> str:
+def container_properties(host: str, owners: OwnersListener, keys: Path) -> str:
     """Of a lone broker in a container that others know as `host`: the same, but that it listens to the network."""
-    settings = {**_of_one(Path("/var/lib/kafka/data"), 9092, 9093), **_closed(9092, 9093, doors)}
+    settings = {**_of_one(Path("/var/lib/kafka/data"), 9092, 9093), **_closed(9092, 9093, owners)}
     settings |= {
         "controller.quorum.voters": f"{NODE_ID}@localhost:9093",
-        "listeners": f"SASL_SSL://:9092,OWNER://:{doors.port},CONTROLLER://localhost:9093",
-        "advertised.listeners": f"SASL_SSL://{host}:9092,OWNER://{host}:{doors.port}",
+        "listeners": f"SASL_SSL://:9092,OWNER://:{owners.port},CONTROLLER://localhost:9093",
+        "advertised.listeners": f"SASL_SSL://{host}:9092,OWNER://{host}:{owners.port}",
         "ssl.keystore.location": keys.as_posix(),
     }
     return "".join(f"{name}={value}\n" for name, value in settings.items())

@@ -25,7 +25,7 @@ from orderflow.core.kafka.settings import READERS
 from orderflow.core.service import Service
 from orderflow.core.transport import REGISTER
 from orderflow.local.errors import LocalError
-from orderflow.local.kafka import Doors
+from orderflow.local.kafka import OwnersListener
 from orderflow.local.services import definitions
 from orderflow.settings import Settings
 
@@ -102,14 +102,14 @@ def users(settings: Settings) -> list[User]:
     return found
 
 
-def of_owner(doors: Doors) -> Mapping[str, str]:
+def of_owner(owners: OwnersListener) -> Mapping[str, str]:
     """How the owner of the home comes to its own broker: options of the library."""
     return {
-        "bootstrap.servers": doors.bootstrap,
+        "bootstrap.servers": owners.bootstrap,
         "security.protocol": "ssl",
-        "ssl.ca.location": str(doors.authority),
-        "ssl.certificate.location": str(doors.issued.certificate),
-        "ssl.key.location": str(doors.issued.key),
+        "ssl.ca.location": str(owners.authority),
+        "ssl.certificate.location": str(owners.issued.certificate),
+        "ssl.key.location": str(owners.issued.key),
     }
 
 

@@ -143,7 +143,7 @@ class Run:
             from orderflow.local.kafka_rights import grant, of_owner, users
 
             self._reporter.step("Granting each service its rights")
-            await asyncio.to_thread(grant, users(self._settings), of_owner(broker.doors))
+            await asyncio.to_thread(grant, users(self._settings), of_owner(broker.owners_listener))
 
     async def _require_nothing_under_way(self, remembered: Carrier, chosen: Carrier) -> None:
         """Events that wait on one transport are not seen by consumers of another."""

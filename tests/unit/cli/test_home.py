@@ -65,7 +65,7 @@ def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[str
 
 
 MAKES_ONE = {"up", "chaos"}
-WANTS_NONE = {"simulate"}
+WANTS_NONE = {"simulate", "credentials"}
 ALL = sorted(set(commands(main)) - MAKES_ONE - WANTS_NONE)
 
 

@@ -133,7 +133,7 @@ def test_whatever_we_promise_by_an_option_no_file_can_change() -> None:
 @pytest.mark.parametrize(
     ("code", "text", "why"),
     [
-        ("_AUTHENTICATION", WRONG_PASSWORD, "does not accept this name with this password: look at kafka_username"),
+        ("_AUTHENTICATION", WRONG_PASSWORD, "does not accept this name with this password (see kafka_username"),
         (
             "_AUTHENTICATION",
             NOT_OFFERED,

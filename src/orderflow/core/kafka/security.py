@@ -226,7 +226,7 @@ def _explain_login(text: str) -> str:
     if offered := _OFFERED.search(text):
         return f"does not offer {offered[1]}, but {offered[2]}: look at kafka_sasl_mechanism"
     if "invalid credentials" in text:
-        return "does not accept this name with this password: look at kafka_username and kafka_password"
+        return "does not accept this name with this password (see kafka_username and kafka_password)"
     return f"does not believe who we are ({text}): look at kafka_sasl_mechanism, kafka_username and kafka_password"
 
 
