@@ -31,6 +31,7 @@ CHECKS: tuple[tuple[str, Sequence[str]], ...] = (
     ("events", ("orderflow", "schema", "check", "--against", "docs/releases/asyncapi.json")),
     ("bill of materials", ("scripts.supply_chain", "sbom")),
     ("vulnerabilities", ("scripts.supply_chain", "audit")),
+    ("signals", ("scripts.signals",)),
     ("house rules", ("pytest", "-q", "--no-header", "tests/architecture")),
 )
 

@@ -22,11 +22,11 @@ from orderflow.local.authority import Authority, Issued
 from orderflow.local.credentials import make_credentials
 from orderflow.local.kafka import LocalKafka
 from orderflow.local.postgres import EmbeddedPostgres
+from orderflow.local.processes import free_port
 from orderflow.registry import SAGA
 from tests.e2e.shop import VISA, order_of
 from tests.support.compose import Composed, composed
 from tests.support.kafka import give_jars
-from tests.support.postgres import free_port
 from tests.support.postgres_tls import TlsFront
 from tests.support.waiting import eventually
 

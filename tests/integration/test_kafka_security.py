@@ -18,12 +18,12 @@ from confluent_kafka.admin._scram import ScramCredentialInfo, ScramMechanism, Us
 
 from orderflow.core.transport import ProducerRecord, TopicSettings, TransportUnavailableError
 from orderflow.local.kafka import LocalKafka
+from orderflow.local.processes import free_port
 from orderflow.runtime.process import run_service
 from orderflow.runtime.wiring import connect_transport
 from orderflow.settings import Settings
 from tests.support import callers
 from tests.support.kafka import give_jars
-from tests.support.postgres import free_port
 from tests.support.sample.running import migrate, settings
 from tests.support.sample.service import SERVICE
 from tests.support.waiting import eventually

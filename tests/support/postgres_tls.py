@@ -16,7 +16,8 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from orderflow.local.authority import Issued
-from tests.support.postgres import SUPERUSER, UNPRIVILEGED, free_port
+from orderflow.local.processes import free_port
+from tests.support.postgres import SUPERUSER, UNPRIVILEGED
 
 SSL_REQUEST = 80877103
 """PostgreSQL, 54.2.10: what a client sends first when it wants TLS."""

@@ -29,11 +29,10 @@ from orderflow.audit.books import (
     Step,
     StockBooks,
 )
-from orderflow.core.cloudevents import header_text
+from orderflow.core.envelopes import header_text
 from orderflow.core.inbox import InboxState, Waits
-from orderflow.core.postgres.functions import decode_headers
 from orderflow.core.postgres.queries import load_queries
-from orderflow.core.postgres.recovery import counting_query
+from orderflow.core.postgres.recovery import counting_query, decode_headers
 from orderflow.core.postgres.sessions import Connection, connect, leave, translated
 from orderflow.core.transport import Transport
 from orderflow.events.base import order_id_of

@@ -11,7 +11,8 @@ import click
 
 from orderflow import __version__
 from orderflow.cli.errors import CliError, ExitCode
-from orderflow.cli.session import Session, session_options
+from orderflow.cli.output import Output
+from orderflow.cli.session import json_option
 from orderflow.registry import service_names, service_of
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ def schema() -> None:
     type=click.Path(path_type=Path, file_okay=False),
     help=f"Write {DOCUMENT} and a JSON Schema of each event into this folder.  [default: the document alone, shown]",
 )
-@session_options
-def export(session: Session, into: Path | None) -> None:
+@json_option
+def export(into: Path | None, as_json: bool) -> None:
     """Write the AsyncAPI 3 document of all services that are installed, made from their declarations.
 
     It names every topic, every event with its JSON Schema and its headers, and who sends and reads it. Nothing needs
@@ -48,9 +49,9 @@ def export(session: Session, into: Path | None) -> None:
     orderflow schema export | jq '.channels | keys'
     orderflow schema export --into schemas
     """
-    document = current()
+    out, document = Output(as_json=as_json), current()
     if into is None:
-        session.out.document(document)
+        out.document(document)
         return
     from orderflow.schema.asyncapi import json_schemas_of
 
@@ -58,10 +59,10 @@ def export(session: Session, into: Path | None) -> None:
     into.mkdir(parents=True, exist_ok=True)
     for name, content in {DOCUMENT: document, **schemas}.items():
         (into / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    if session.out.as_json:
-        session.out.document({"folder": str(into), "files": [DOCUMENT, *schemas]})
+    if as_json:
+        out.document({"folder": str(into), "files": [DOCUMENT, *schemas]})
     else:
-        session.out.show(f"{into}: {DOCUMENT}, and the JSON Schemas of {len(schemas)} events.")
+        out.show(f"{into}: {DOCUMENT}, and the JSON Schemas of {len(schemas)} events.")
 
 
 @schema.command()
@@ -71,8 +72,8 @@ def export(session: Session, into: Path | None) -> None:
     required=True,
     help="The document of the last release, as `orderflow schema export` has written it.",
 )
-@session_options
-def check(session: Session, against: Path) -> None:
+@json_option
+def check(against: Path, as_json: bool) -> None:
     """Refuse a change of the events that the last release, or this one, could not read.
 
     While a deployment rolls, both releases read what both write; and topics keep what the last one has written. A new
@@ -90,12 +91,13 @@ def check(session: Session, against: Path) -> None:
         found = breaks_between(_read(against), current())
     except NotADocumentError as error:
         raise CliError(f"{against} cannot be compared: {error}") from error
-    if session.out.as_json:
+    out = Output(as_json=as_json)
+    if as_json:
         from msgspec import to_builtins
 
-        session.out.document({"compatible": not found, "breaks": to_builtins(found)})
+        out.document({"compatible": not found, "breaks": to_builtins(found)})
     else:
-        _show(session, found)
+        _show(out, found)
     if found:
         raise click.exceptions.Exit(ExitCode.FAILED)
 
@@ -115,19 +117,19 @@ def _read(path: Path) -> dict[str, Any]:
     return document
 
 
-def _show(session: Session, found: Sequence[Break]) -> None:
+def _show(out: Output, found: Sequence[Break]) -> None:
     from orderflow.cli.output import text
 
     if not found:
-        session.out.show("Each release reads what the other one writes.")
+        out.show("Each release reads what the other one writes.")
         return
     for direction in dict.fromkeys(each.direction for each in found):
-        session.out.show(text(f"Broken: {direction}", "bold red"))
+        out.show(text(f"Broken: {direction}", "bold red"))
         for each in found:
             if each.direction is direction:
                 place = f"{each.message} {each.pointer}".rstrip()
-                session.out.show(text(f"  {each.reader} cannot read {place} on {each.topic}: {each.why}"))
-    session.out.show(
+                out.show(text(f"  {each.reader} cannot read {place} on {each.topic}: {each.why}"))
+    out.show(
         "",
         "Raise the event's version and add an upcaster, or deploy the readers first: see docs/events.md, Changing an "
         "event.",

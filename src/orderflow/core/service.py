@@ -82,11 +82,11 @@ class Rows:
     __slots__ = ("_rows",)
 
     def __init__(self, rows: Mapping[Ref, Row]) -> None:
-        self._rows = rows
+        self._rows: Mapping[Any, Row] = rows
 
     def get(self, row_type: type[R], row_id: Hashable) -> R | None:
         """The row, or None if it does not exist. Only rows named by `touches` are there."""
-        row = self._rows.get(Ref(row_type, row_id))
+        row = self._rows.get((row_type, row_id))
         return row if isinstance(row, row_type) else None
 
 

@@ -21,7 +21,7 @@ from orderflow.core.operations.repairing import Said, Standing
 from orderflow.core.service import Service
 from orderflow.http.operators.outages import OutageView
 from orderflow.http.operators.queues import Backlog, Lag
-from orderflow.observability.metrics import HANDLED_AGE
+from orderflow.observability.catalogue import HANDLED_AGE
 
 LETTERS_MAX = 50
 

@@ -57,7 +57,7 @@ async def running(wanted: Settings) -> AsyncIterator[Running]:
     stop = asyncio.Event()
     task = asyncio.create_task(run_service(SERVICE, wanted, announce=announced.append, stop=stop))
     try:
-        await eventually(lambda: announced or task.done(), timeout_s=30)
+        await eventually(lambda: announced or task.done())
         assert announced, f"it ended with {task.result()}"
         port, ops_port = announced[0]["port"], announced[0]["ops_port"]
         scheme = "http" if wanted.tls_certificate_file is None else "https"
@@ -67,4 +67,4 @@ async def running(wanted: Settings) -> AsyncIterator[Running]:
             await task
     finally:
         stop.set()
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, 60)
