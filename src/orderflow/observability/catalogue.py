@@ -102,6 +102,7 @@ METRICS: tuple[MetricInfo, ...] = (
     MetricInfo("orderflow_alerts", "counter", "Alerts about dead letters, by what became of them", ("outcome",)),
     MetricInfo("orderflow_faults", "gauge", "Faults of a game day that are set"),
     MetricInfo("orderflow_http_requests", "counter", "HTTP requests", ("route", "method", "status")),
+    MetricInfo("orderflow_http_refused", "counter", "HTTP requests that were answered with a problem", ("problem",)),
     MetricInfo(
         "orderflow_http_request_seconds", "histogram", "Duration of HTTP requests", ("route", "method"), SECONDS
     ),
