@@ -26,6 +26,7 @@ from orderflow.http.faults import Faults
 from orderflow.http.openapi import Json, document_of
 from orderflow.http.operation import Operation
 from orderflow.http.operators.operators import operator_operations
+from orderflow.http.operators.proposals import Proposals
 from orderflow.http.operators.queues import Queues
 from orderflow.observability.metrics import Metrics
 from orderflow.runtime.definition import ServiceConfig, ServiceContext
@@ -91,7 +92,8 @@ def operations_of(service: Service) -> Sequence[Operation]:
     return (
         *(service.api(context) if service.api is not None else ()),
         *operator_operations(service, away, away, queues),
-        *Faults(service, away, away, clock).operations(),
+        *Faults(service, away, clock).operations(),
+        *Proposals(away, away).operations(),
         *health_operations(HealthCheck(clock)),
         metrics_operation(Metrics(service.name), tuple),
     )

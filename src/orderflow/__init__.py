@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         UndecodableError,
         Upcaster,
     )
-    from orderflow.core.operations.model import ConfirmationNeededError
+    from orderflow.core.operations.model import ConfirmationNeededError, SecondPersonNeededError
     from orderflow.core.postgres.queries import load_queries
     from orderflow.core.service import (
         Decision,
@@ -109,6 +109,7 @@ __all__ = [
     "Role",
     "Row",
     "Rows",
+    "SecondPersonNeededError",
     "Service",
     "ServiceConfig",
     "ServiceContext",
@@ -177,6 +178,7 @@ _HOMES = {
     "Event": "orderflow.core.messages",
     "Message": "orderflow.core.messages",
     "ConfirmationNeededError": "orderflow.core.operations.model",
+    "SecondPersonNeededError": "orderflow.core.operations.model",
     "Fact": "orderflow.core.service",
     "Ref": "orderflow.core.service",
     "Row": "orderflow.core.service",

@@ -44,6 +44,7 @@ RESERVED = frozenset(
         "host",
         "http",
         "kafka",
+        "keys",
         "log",
         "oidc",
         "ops",
@@ -66,6 +67,11 @@ def service_names() -> tuple[str, ...]:
     service has its port if no setting says one. Raises RegistryError.
     """
     return tuple(_targets())
+
+
+def database_names() -> tuple[str, ...]:
+    """Whatever has a database: every service, the log, the bank, and the keys of customers."""
+    return (*service_names(), "log", "bank", "keys")
 
 
 def default_port(name: str) -> int:

@@ -26,6 +26,7 @@ FORGOTTEN = {
     "group_members": "who reads the log now",
     "idempotency_keys": "of HTTP requests, after a day",
     "letter_notes": "taken away by an operator",
+    "customer_keys": "of customers who are to be forgotten",
     "faults": "of game days",
     "fault_readers": "of game days",
 }

@@ -13,7 +13,7 @@ CODE = python_files("src")
 CONFIGS = {"ServiceConfig": ("services",), "EngineConfig": ("core",), "Policy": ("core",)}
 """Classes whose fields bear the names of others', and the packages that must read them."""
 _OWN = ("database_url", "database_password", "port", "url", "ops_port", "ops_url")
-BY_NAME = {"two_person"} | {f"{name}_{what}" for name in (*SAGA, "log", "bank") for what in _OWN}
+BY_NAME = {f"{name}_{what}" for name in (*SAGA, "log", "bank", "keys") for what in _OWN}
 """Settings whose names are put together where they are read."""
 
 

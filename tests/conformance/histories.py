@@ -247,13 +247,13 @@ async def relay(side: Side, marked: int) -> Any:
 
 async def republish(side: Side, key: str | None) -> Any:
     wanted = OutboxFilter(key=key)
-    return await side.store.published(wanted), await side.store.republish(wanted)
+    return await side.store.published(wanted), await side.store.republish(wanted, ACT, "all")
 
 
 async def begin_replay(side: Side, places: Sequence[tuple[str, str, int]]) -> Any:
     found = [await side.at(*place) for place in places]
     positions = sorted({event.position for event in found if event})
-    return await side.store.recovery.begin_replay(positions, ReplayPlan(), ACT, 3)
+    return await side.store.recovery.begin_replay(positions, ReplayPlan(), ACT, 3, "all")
 
 
 async def claim_replay(side: Side, lease_ms: int) -> Any:
@@ -270,9 +270,9 @@ async def of_replay(side: Side, number: int, what: str, limit: int) -> Any:
         case "send":
             return await recovery.send(which, limit)
         case "pause":
-            return await recovery.pause_replay(which, "why")
+            return await recovery.pause_replay(which, ACT, "why")
         case "resume":
-            return await recovery.resume_replay(which)
+            return await recovery.resume_replay(which, ACT)
         case _:
             return await recovery.finish_step(which, limit, ReplayState(what), "so")
 
@@ -297,12 +297,12 @@ async def annotate(side: Side, failure: int, note: str) -> Any:
 
 async def set_fault(side: Side, value: str) -> Any:
     return replace(
-        await side.faults.add(Fault(event_type="t", field="f", value=value, error=FaultKind.HANG)), faults=()
+        await side.faults.add(Fault(event_type="t", field="f", value=value, error=FaultKind.HANG), ACT), faults=()
     )
 
 
 async def clear_faults(side: Side) -> Any:
-    return len((await side.faults.clear(None)).faults)
+    return len((await side.faults.clear(None, ACT)).faults)
 
 
 async def follow_faults(side: Side, number: int, applied: int) -> Any:

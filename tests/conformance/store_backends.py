@@ -17,7 +17,7 @@ from orderflow.core.postgres.outbox import PostgresOutboxReader
 from orderflow.core.postgres.store import PostgresStore
 from orderflow.core.store import LONGEST_WAIT_MS, SILENCE_S, OutboxReader, Store
 from orderflow.core.testing.state import MemoryDatabase
-from orderflow.core.testing.store import FaultTables, MemoryFaults, MemoryOutboxReader, MemoryStore
+from orderflow.core.testing.store import MemoryFaults, MemoryOutboxReader, MemoryStore
 from orderflow.core.timing import SystemClock
 from tests.conformance import store_tables
 from tests.support.postgres import PostgresServer
@@ -61,11 +61,9 @@ class MemoryBackend:
             stepwise={store_tables.Parcel},
         )
         self._stores: list[MemoryStore] = []
-        self._faults = FaultTables()
 
     def faults(self) -> FaultStore:
-        store = MemoryStore(self._database)
-        return MemoryFaults(self._faults, self._database.clock, lambda _: store.ping())
+        return MemoryFaults(self._database)
 
     async def open(self, silence_s: float = SILENCE_S, longest_wait_ms: int = LONGEST_WAIT_MS) -> OperatedStore:
         store = MemoryStore(self._database, silence_s=silence_s, longest_wait_ms=longest_wait_ms)

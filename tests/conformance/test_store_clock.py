@@ -55,7 +55,8 @@ async def test_intents_dated_ahead_are_claimed_and_those_that_wait_are_not(store
 async def test_a_replay_leased_ahead_goes_on_elsewhere(store: OperatedStore, backend: Backend) -> None:
     await park(store, dead("k", "1"))
     (event,) = await sequence(store, "k")
-    number = (await store.recovery.begin_replay([event.position], ReplayPlan(), Act(caller=person("ada")), 0)).number
+    begun = await store.recovery.begin_replay([event.position], ReplayPlan(), Act(caller=person("ada")), 0, "all")
+    number = begun.number
     assert await store.recovery.claim_replay(HOUR_MS) is not None
     other = await backend.open(longest_wait_ms=LONGEST_MS)
 

@@ -9,11 +9,13 @@ import pytest
 
 from orderflow.core.game_days.fault import Fault, FaultKind, FaultReader, FaultStore
 from orderflow.core.operations.port import OperatedStore
-from orderflow.core.store import StoreUnavailableError
+from orderflow.core.store import Act, StoreUnavailableError
 from tests.conformance.store_backends import Backend
+from tests.support.callers import person
 from tests.support.waiting import eventually
 
 LONG_MS = 60_000
+ADA = Act(caller=person("ada"), reason="an exercise")
 
 
 @pytest.fixture
@@ -30,25 +32,25 @@ def fault(value: str = "CUP", **others: object) -> Fault:
 async def test_a_fault_comes_back_as_it_was_set_with_an_id_that_is_never_given_again(faults: FaultStore) -> None:
     assert (await faults.current()).faults == ()
 
-    first = await faults.add(fault("a b=c \u2603"))
-    second = await faults.add(fault("MILK", error=FaultKind.PERMANENT, share=1.0))
+    first = await faults.add(fault("a b=c \u2603"), ADA)
+    second = await faults.add(fault("MILK", error=FaultKind.PERMANENT, share=1.0), ADA)
 
     assert first.faults[0] == fault("a b=c \u2603", id=first.faults[0].id)
     assert (await faults.current()).faults == (*first.faults, *second.faults)
-    await faults.clear(None)
-    third = await faults.add(fault())
+    await faults.clear(None, ADA)
+    third = await faults.add(fault(), ADA)
     assert first.faults[0].id < second.faults[0].id < third.faults[0].id
 
 
 async def test_every_change_makes_the_revision_one_higher(faults: FaultStore) -> None:
     begun = (await faults.current()).revision
     assert begun == 1
-    added = await faults.add(fault())
-    other = await faults.add(fault("MILK"))
-    cleared = await faults.clear(added.faults[0].id)
-    nothing = await faults.clear(added.faults[0].id)
-    rest = await faults.clear(None)
-    again = await faults.clear(None)
+    added = await faults.add(fault(), ADA)
+    other = await faults.add(fault("MILK"), ADA)
+    cleared = await faults.clear(added.faults[0].id, ADA)
+    nothing = await faults.clear(added.faults[0].id, ADA)
+    rest = await faults.clear(None, ADA)
+    again = await faults.clear(None, ADA)
 
     changes = (added, other, cleared, nothing, rest, again)
     assert [each.revision - begun for each in changes] == [1, 2, 3, 3, 4, 4]
@@ -60,7 +62,7 @@ async def test_changes_at_the_same_time_are_one_after_the_other(backend: Backend
     await backend.open()
     other = backend.faults()
 
-    found = await asyncio.gather(*(each.add(fault(str(n))) for n in range(10) for each in (faults, other)))
+    found = await asyncio.gather(*(each.add(fault(str(n)), ADA) for n in range(10) for each in (faults, other)))
 
     assert sorted(each.revision for each in found) == list(range(2, 22))
     assert len((await faults.current()).faults) == 20
@@ -72,7 +74,7 @@ async def test_a_process_is_told_what_is_set_and_counts_until_it_leaves(backend:
     other = backend.faults()
     assert (await faults.follow(one, 0)).revision == 1
     await other.follow(two, 0)
-    added = await faults.add(fault())
+    added = await faults.add(fault(), ADA)
 
     assert await other.follow(two, 1) == added
     await other.follow(two, added.revision)
@@ -100,7 +102,7 @@ async def test_a_process_that_is_silent_is_forgotten_until_it_speaks_again(fault
 
 
 async def test_what_is_set_outlives_every_process(backend: Backend, store: OperatedStore, faults: FaultStore) -> None:
-    added = await faults.add(fault())
+    added = await faults.add(fault(), ADA)
     await backend.crash(store)
     await backend.open()
 
@@ -110,7 +112,7 @@ async def test_what_is_set_outlives_every_process(backend: Backend, store: Opera
 async def test_a_database_that_is_away_is_told_as_such(backend: Backend, faults: FaultStore) -> None:
     backend.go_down()
     try:
-        for call in (faults.current(), faults.add(fault()), faults.follow(uuid4(), 0)):
+        for call in (faults.current(), faults.add(fault(), ADA), faults.follow(uuid4(), 0)):
             with pytest.raises(StoreUnavailableError):
                 await call
     finally:

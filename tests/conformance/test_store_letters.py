@@ -236,7 +236,7 @@ async def test_a_note_stands_on_its_group_until_it_is_taken_away(store: Operated
 
 async def test_the_operators_log_is_read_backwards(store: OperatedStore) -> None:
     for number in range(5):
-        await store.recovery.log(ADA, "discard", f"event {number}", "1 discarded")
+        await store.recovery.log(LogEntry(ADA, "discard", f"event {number}", "1 discarded"))
     latest = await store.recovery.actions(2)
     assert [each.target for each in latest] == ["event 4", "event 3"]
     rest = await store.recovery.actions(10, before=latest[-1].number)

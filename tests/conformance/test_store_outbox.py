@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from orderflow.core.identity import lock_id
 from orderflow.core.store import (
+    Act,
     DataRefusedError,
     Heard,
     OutboxFilter,
@@ -21,10 +22,12 @@ from orderflow.core.store import (
 )
 from tests.conformance.store_backends import Backend
 from tests.conformance.store_values import changes, commit, outgoing
+from tests.support.callers import person
 from tests.support.waiting import eventually
 
 ALL = frozenset(range(16))
 SILENT_S = 6.0
+ADA = Act(caller=person("ada"), reason="the topic was deleted")
 
 
 async def settle(*readers: OutboxReader) -> list[frozenset[int]]:
@@ -420,8 +423,8 @@ async def test_what_was_published_is_counted_by_topic_and_comes_again_in_its_ord
     times = [row.created_at for row in sent]
 
     assert await store.published(OutboxFilter()) == [OutboxRows("parcel-events", 9, min(times), max(times))]
-    assert await store.republish(OutboxFilter(key="key-1")) == 3
-    assert await store.republish(OutboxFilter(key="key-1")) == 0
+    assert await store.republish(OutboxFilter(key="key-1"), ADA, "key-1") == 3
+    assert await store.republish(OutboxFilter(key="key-1"), ADA, "key-1") == 0
     again = await reader.unsent(10)
     assert [row.value for row in again] == [b"1", b"4", b"7", b"else"]
     assert [replace(row) for row in again[:3]] == [sent[n] for n in (1, 4, 7)]
@@ -443,8 +446,8 @@ async def test_what_was_published_is_narrowed_by_time(store: Store) -> None:
 
     assert [await count(from_ms=written), await count(to_ms=written + 1)] == [1, 1]
     assert [await count(from_ms=written + 1), await count(to_ms=written)] == [0, 0]
-    assert await store.republish(OutboxFilter(from_ms=written + 1)) == 0
-    assert await store.republish(OutboxFilter(from_ms=written, to_ms=written + 1)) == 1
+    assert await store.republish(OutboxFilter(from_ms=written + 1), ADA, "later") == 0
+    assert await store.republish(OutboxFilter(from_ms=written, to_ms=written + 1), ADA, "then") == 1
     await reader.mark_sent([row.id])
     await store.purge(0)
     assert await count() == 0

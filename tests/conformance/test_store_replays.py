@@ -42,7 +42,7 @@ async def bury(store: OperatedStore, *keys: str) -> list[int]:
 
 async def begin(store: OperatedStore, positions: Sequence[int], *, claim: bool = True) -> int:
     """A new replay, claimed by this process; returns its number."""
-    number = (await store.recovery.begin_replay(positions, ReplayPlan(), ADA, 0)).number
+    number = (await store.recovery.begin_replay(positions, ReplayPlan(), ADA, 0, "all")).number
     if claim:
         claimed = await store.recovery.claim_replay(LONG_MS)
         assert claimed is not None
@@ -68,7 +68,7 @@ async def test_a_replay_begins_with_what_is_dead(store: OperatedStore) -> None:
     positions = await bury(store, "a", "b")
     await park(store, parked("c", "1"))
     (other,) = await sequence(store, "c")
-    begun = await store.recovery.begin_replay([*positions, other.position, 987], PLAN, ADA, 17)
+    begun = await store.recovery.begin_replay([*positions, other.position, 987], PLAN, ADA, 17, "all")
     assert (begun.plan, begun.who, begun.reason) == (PLAN, "ada", "mended")
     assert (begun.state, begun.why, begun.step, begun.lag_before) == (ReplayState.RUNNING, "", 0, 17)
     assert begun.progress == ReplayProgress(waiting=2)
@@ -275,8 +275,8 @@ async def test_a_process_gets_its_own_replay_before_a_free_one(store: OperatedSt
     other = await backend.open()
     claimed = [await each.recovery.claim_replay(LONG_MS) for each in (store, other)]
     assert [each.number for each in claimed if each] == [first, second]
-    assert await store.recovery.pause_replay(first)
-    assert await store.recovery.resume_replay(first)
+    assert await store.recovery.pause_replay(first, ADA)
+    assert await store.recovery.resume_replay(first, ADA)
     again = await other.recovery.claim_replay(LONG_MS)
     assert again is not None
     assert again.number == second
@@ -301,15 +301,15 @@ async def test_a_step_is_written_down_and_the_lease_kept_until_the_end(
 async def test_an_operator_pauses_and_resumes_from_any_process(store: OperatedStore, backend: Backend) -> None:
     number = await begin(store, await bury(store, "a", "b"))
     other = await backend.open()
-    assert await other.recovery.pause_replay(number, "lunch")
-    assert not await other.recovery.pause_replay(number, "again")
+    assert await other.recovery.pause_replay(number, ADA, "lunch")
+    assert not await other.recovery.pause_replay(number, ADA, "again")
     paused = await get(store, number)
     assert (paused.state, paused.why) == (ReplayState.PAUSED, "lunch")
     assert await send(store, number) == []
     assert not await store.recovery.finish_step(number, 1, ReplayState.RUNNING)
     assert await store.recovery.claim_replay(LONG_MS) is None
-    assert await store.recovery.resume_replay(number)
-    assert not await store.recovery.resume_replay(number)
+    assert await store.recovery.resume_replay(number, ADA)
+    assert not await store.recovery.resume_replay(number, ADA)
     claimed = await other.recovery.claim_replay(LONG_MS)
     assert claimed is not None
     assert (claimed.state, claimed.why) == (ReplayState.RUNNING, "")
@@ -321,14 +321,14 @@ async def test_what_was_stopped_can_go_on_and_what_is_done_cannot(
 ) -> None:
     number = await begin(store, await bury(store, "k"))
     assert await store.recovery.finish_step(number, 1, state)
-    assert not await store.recovery.pause_replay(number)
-    assert await store.recovery.resume_replay(number) is resumes
+    assert not await store.recovery.pause_replay(number, ADA)
+    assert await store.recovery.resume_replay(number, ADA) is resumes
     assert (await store.recovery.claim_replay(LONG_MS) is not None) is resumes
 
 
 async def test_a_replay_that_does_not_exist_can_be_neither_paused_nor_sent(store: OperatedStore) -> None:
-    assert not await store.recovery.pause_replay(987)
-    assert not await store.recovery.resume_replay(987)
+    assert not await store.recovery.pause_replay(987, ADA)
+    assert not await store.recovery.resume_replay(987, ADA)
     assert not await store.recovery.finish_step(987, 1, ReplayState.DONE)
     assert await store.recovery.send(987, 1) == []
     assert await store.recovery.claim_replay(LONG_MS) is None

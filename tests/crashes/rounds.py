@@ -15,12 +15,14 @@ from orderflow.audit.live import audit
 from orderflow.core.game_days.fault import Fault, FaultKind
 from orderflow.core.postgres.faults import PostgresFaults
 from orderflow.core.postgres.sessions import connect, leave
+from orderflow.core.store import Act
 from orderflow.core.transport import Transport
 from orderflow.runtime.wiring import connect_transport
 from tests.crashes.cells import Cell, Day
 from tests.crashes.installation import Installation, Worker
 from tests.crashes.nursery import UPKEEP
 from tests.e2e.shop import VISA, Shop
+from tests.support.callers import person
 from tests.support.waiting import SLACK, eventually
 
 DEATH_TIMEOUT_S = 60.0
@@ -168,7 +170,7 @@ class Scene:
             fault = Fault(
                 event_type=STRUCK[service], field="customer_id", value=poisoned(service), error=FaultKind.PERMANENT
             )
-            await self._faults(service, lambda faults: faults.add(fault))  # noqa: B023
+            await self._faults(service, lambda faults: faults.add(fault, Act(caller=person("crashes"))))  # noqa: B023
 
     async def _go_wrong(self, services: Sequence[str]) -> None:
         """Events fail at each service until they are given up; then what made them fail goes: they are replayed."""
@@ -180,7 +182,7 @@ class Scene:
                 # What fails alike is in doubt until another of its type succeeds.
                 await self.shop.place(PLENTY)
         for service in services:
-            await self._faults(service, lambda faults: faults.clear(None))
+            await self._faults(service, lambda faults: faults.clear(None, Act(caller=person("crashes"))))
             await eventually(lambda: self._is_well(service), timeout_s=60, every_s=0.1)  # noqa: B023
         await asyncio.gather(*(self._replayed(service) for service in services))
 

@@ -125,7 +125,7 @@ class Saga:
 @asynccontextmanager
 async def saga(postgres: PostgresServer, home: Path) -> AsyncIterator[Saga]:
     (home / "orderflow.toml").touch()
-    with databases(postgres, *SERVICES) as made:
+    with databases(postgres, *SERVICES, keys=True) as made:
         await made.migrate()
         async with AsyncExitStack() as stack:
             started = [await stack.enter_async_context(running(name, made, home)) for name in SERVICES]
@@ -153,7 +153,8 @@ async def test_every_damage_is_found_healed_and_logged(postgres: PostgresServer,
         rows = await shop.rows()
         assert (await shop.repair(*MEANT))["repair"]["carried_out"] == 0
         assert await shop.rows() == rows
-        actions = [each for client in shop.clients.values() for each in (await client.get("/ops/actions")).json()]
+        logged = [each for client in shop.clients.values() for each in (await client.get("/ops/actions")).json()]
+        actions = [each for each in logged if each["action"] != "set stock"]
         assert {each["target"] for each in actions} == {each["id"] for each in orders.values()}
         assert {(each["action"], each["reason"]) for each in actions} == {("repair", "ticket 4711")}
 

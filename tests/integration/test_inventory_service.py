@@ -87,6 +87,60 @@ async def test_stock_is_made_set_shown_and_listed(service: httpx2.AsyncClient) -
     assert (await service.get("/stock/SKU-X/movements")).status_code == 404
 
 
+async def test_a_change_that_somebody_has_not_seen_is_not_overwritten(service: httpx2.AsyncClient) -> None:
+    async def put_if(on_hand: int, **headers: str) -> httpx2.Response:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await service.put("/stock/SKU-A", json={"on_hand": on_hand}, headers=named)
+
+    assert (await put_if(1, if_match="*")).status_code == 412
+    assert (await put_if(1, if_match='"1"')).status_code == 412
+    first = await put_if(5, if_none_match="*")
+    assert (first.status_code, first.headers["etag"]) == (201, '"1"')
+    again = await put_if(6, if_none_match="*")
+    assert (again.status_code, again.json()["type"]) == (412, "/docs/problems/precondition-failed")
+    assert "is there already: its version is 1" in again.json()["detail"]
+    second = await put_if(6, if_match='"1"')
+    assert (second.status_code, second.headers["etag"]) == (200, '"2"')
+    assert (await service.get("/stock/SKU-A")).headers["etag"] == '"2"'
+    late = await put_if(7, if_match='"1"')
+    assert late.status_code == 412
+    assert "is not as you have seen it: its version is 2" in late.json()["detail"]
+    assert (await put_if(7, if_match='W/"2"')).status_code == 412
+    assert (await put_if(7, if_none_match='W/"2"')).status_code == 412
+    assert (await put_if(7, if_match='"other", "99999999999999999999"')).status_code == 412
+    assert (await put_if(7, if_match="2")).status_code == 422
+    assert await shown(service, "SKU-A") == (6, 0)
+    assert (await put_if(7, if_match='"1", "2"', if_none_match='"1"')).status_code == 200
+    assert (await put_if(8, if_match="*")).status_code == 200
+
+
+async def test_of_two_who_have_seen_the_same_one_wins(service: httpx2.AsyncClient) -> None:
+    await put(service, "SKU-A", 5)
+    answers = await asyncio.gather(
+        *(
+            service.put("/stock/SKU-A", json={"on_hand": number}, headers={"if-match": '"1"'})
+            for number in range(10, 18)
+        )
+    )
+    assert sorted(each.status_code for each in answers) == [200] + [412] * 7
+
+
+async def test_who_has_changed_the_stock_and_why_is_in_the_operators_log(service: httpx2.AsyncClient) -> None:
+    who = {"x-orderflow-operator": "ada"}
+    await service.put("/stock/SKU-A", json={"on_hand": 5, "reason": "a delivery"}, headers=who)
+    await service.put("/stock/SKU-A", json={"on_hand": 5}, headers=who)
+    await service.put("/stock/SKU-A", json={"on_hand": 3}, headers={**who, "if-match": '"7"'})
+    await service.put("/stock/SKU-A", json={"on_hand": 3, "reason": "two broke"}, headers={**who, "if-match": '"1"'})
+
+    actions = (await service.get("/ops/actions")).json()
+    unseen = "SKU-A is not as you have seen it: its version is 1"
+    assert [(each["who"], each["action"], each["target"], each["reason"], each["result"]) for each in actions] == [
+        ("tests (says ada)", "set stock", "stock/SKU-A", "two broke", "5 \u2192 3 free units, version 2"),
+        ("tests (says ada)", "set stock", "stock/SKU-A", "", f"refused: {unseen}"),
+        ("tests (says ada)", "set stock", "stock/SKU-A", "a delivery", "0 \u2192 5 free units, version 1"),
+    ]
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -280,7 +280,8 @@ async def test_a_replay_waits_for_who_is_just_discarding_the_event_and_then_leav
 ) -> None:
     await park(store, dead("k", "1"), dead("l", "1"))
     positions = [letter.position for letter in await store.recovery.letters(LetterFilter(), 10)]
-    number = (await store.recovery.begin_replay(positions, ReplayPlan(), Act(caller=person("ada")), 0)).number
+    begun = await store.recovery.begin_replay(positions, ReplayPlan(), Act(caller=person("ada")), 0, "all")
+    number = begun.number
     await store.recovery.claim_replay(60_000)
     (head,) = await sequence(store, "k")
     other = await asyncpg.connect(database_url)

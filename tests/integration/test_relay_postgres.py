@@ -12,10 +12,11 @@ import pytest
 from orderflow.core import postgres_log
 from orderflow.core.postgres import schema
 from orderflow.core.postgres.store import PostgresStore
-from orderflow.core.store import OutboxFilter
+from orderflow.core.store import Act, OutboxFilter
 from orderflow.core.telemetry import Signal, Signals, Waiting
 from orderflow.core.transport import ProducerRecord, TopicSettings
 from tests.conformance.store_values import changes, commit, outgoing
+from tests.support.callers import person
 from tests.support.postgres import PostgresServer
 from tests.support.relaying import RelayProcess, RunningRelay
 from tests.support.waiting import eventually
@@ -142,7 +143,7 @@ async def test_what_the_log_has_lost_is_published_again_in_its_order(postgres: P
         postgres.execute("TRUNCATE records", bench.urls[1].rpartition("/")[2])
         assert await bench.published() == {}
 
-        assert await bench.store.republish(OutboxFilter(topic=TOPIC)) == 20
+        assert await bench.store.republish(OutboxFilter(topic=TOPIC), Act(caller=person("ada")), "all") == 20
         relay.relay.wake()
         await eventually(bench.has_all)
 

@@ -250,7 +250,7 @@ class Purge(ServiceCase):
                 await second.store.purge(0)
 
         async def again() -> None:
-            await first.store.republish(OutboxFilter())
+            await first.store.republish(OutboxFilter(), ACT, "all")
 
         other = {"relay": relay} if chance.random() < 0.5 else {"operator": again}
         return {"writer": write, "upkeep": upkeep, **other}
@@ -287,7 +287,7 @@ class Parked(ServiceCase):
         def replaying(process: Process) -> Part:
             async def replay() -> None:
                 recovery = process.store.recovery
-                await recovery.begin_replay([head.letter.position], ReplayPlan(), ACT, 0)
+                await recovery.begin_replay([head.letter.position], ReplayPlan(), ACT, 0, "all")
                 while claimed := await recovery.claim_replay(FOREVER_MS):
                     await recovery.send(claimed.number, 10)
                     await recovery.replay(claimed.number)

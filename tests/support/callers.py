@@ -65,6 +65,16 @@ def ops_url(client: httpx2.AsyncClient) -> str:
     return str(client.base_url.copy_with(port=transport.ops_port))
 
 
+def settings_of(**clients: httpx2.AsyncClient) -> dict[str, str]:
+    """What a command line needs to reach these services, by name, as their clients do."""
+    given: dict[str, str] = {}
+    for name, each in clients.items():
+        given["TOKEN"] = each.headers["Authorization"].removeprefix("Bearer ")
+        given[f"{name.upper()}_URL"] = str(each.base_url).rstrip("/")
+        given[f"{name.upper()}_OPS_URL"] = ops_url(each).rstrip("/")
+    return given
+
+
 def of_caller(application: Application, caller: Caller) -> Asgi:
     """The application as this caller reaches it, in process."""
 

@@ -20,6 +20,7 @@ from orderflow.core.postgres import schema
 from orderflow.core.service import Service
 from orderflow.core.timing import SystemClock
 from orderflow.core.transport import ProducerRecord, Transport
+from orderflow.privacy.key_store import keys_migrations
 from orderflow.runtime.process import run_service
 from orderflow.services.bank.postgres import bank_migrations
 from orderflow.services.inventory.service import SERVICE as INVENTORY
@@ -35,6 +36,7 @@ from tests.support.waiting import eventually
 E = TypeVar("E", bound=Event)
 
 SERVICES = ("order", "payment", "inventory", "notification")
+MASTER_KEY = "bWFzdGVyIGtleSBvZiB0aGUgdGVzdHMgOiAzMiBieXQ="
 
 
 def definition_of(name: str) -> Service:
@@ -54,18 +56,24 @@ class Databases:
         await postgres_log.migrate(self.urls["log"])
         if "bank" in self.urls:
             await schema.migrate(self.urls["bank"], [bank_migrations()])
+        if "keys" in self.urls:
+            await schema.migrate(self.urls["keys"], [keys_migrations()])
 
     def settings(self, home: Path, **overrides: object) -> Settings:
         given: dict[str, object] = {f"{name}_database_url": url for name, url in self.urls.items()}
+        if "keys" in self.urls:
+            given["keys_master_key"] = MASTER_KEY
         given |= {f"{name}_port": 0 for name in SERVICES}
         given |= {"log_format": "json", "drain_timeout_s": 5, "partitions": 2, "gateway_timeout_ms": 1500}
         return Settings.load(environ={}, home=home, overrides={**given, **overrides})
 
 
 @contextmanager
-def databases(server: PostgresServer, *services: str) -> Iterator[Databases]:
-    """Empty databases for these services, the log, and the bank where payment is one of them."""
-    names = [*services, "log", *(["bank"] if "payment" in services else [])]
+def databases(server: PostgresServer, *services: str, keys: bool = False) -> Iterator[Databases]:
+    """Empty databases for these services, the log, and the bank where payment is one of them. With `keys` names of
+    customers are encrypted, and there is a database of their keys.
+    """
+    names = [*services, "log", *(["bank"] if "payment" in services else []), *(["keys"] if keys else [])]
     run = uuid4().hex[:8]
     urls = {name: server.create_database(f"{name}_{run}") for name in names}
     try:

@@ -21,6 +21,8 @@ COMMANDS = {
     "stuck": Line("orderflow.cli.explain:stuck", "Which orders are late, by what holds them up."),
     "health": Line("orderflow.cli.trouble:health", "What is wrong, in every service."),
     "dlt": Line("orderflow.cli.dlt:dlt", "See, rehearse, replay and mend the events that were given up."),
+    "customer": Line("orderflow.cli.customer:customer", "Tell what is held of a customer, and forget him."),
+    "ops": Line("orderflow.cli.ops:ops", "What operators did, and the proof of it."),
     "outage": Line("orderflow.cli.trouble:outage", "See what is taken for an outage, and overrule it."),
     "fault": Line("orderflow.cli.fault:fault", "Make events fail on purpose, on a game day."),
     "outbox": Line("orderflow.cli.outbox:outbox", "See what waits to be published."),

@@ -18,7 +18,7 @@ import click
 
 from orderflow.cli.errors import CliError, ExitCode, UnreachableError
 from orderflow.cli.session import Session, client_of, database_url, running_state, session_options, side_by_side
-from orderflow.registry import service_names
+from orderflow.registry import database_names, service_names
 from orderflow.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ def databases(given: Settings, running: Settings) -> Iterator[Verdict]:
 async def _databases(settings: Settings, *, external: bool) -> list[Verdict]:
     found: list[Verdict] = []
     seen_servers: set[tuple[object, ...]] = set()
-    for name in (*service_names(), "log", "bank"):
+    for name in database_names():
         found.extend([verdict async for verdict in _database(settings, name, seen_servers, external)])
     return found
 
@@ -254,7 +254,7 @@ async def _database(
     from orderflow.core.postgres.sessions import connect, leave
     from orderflow.core.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
 
-    if name == "log" and settings.transport == "kafka":
+    if (name == "log" and settings.transport == "kafka") or (name == "keys" and not settings.keeps_keys):
         return
     check = f"database of {name}"
     try:

@@ -88,6 +88,12 @@ class RefusedError(CliError):
     kind = "refused"
 
 
+class ProposedError(RefusedError):
+    """It takes two approvers: it waits for another one."""
+
+    kind = "proposed"
+
+
 class TimeUpError(CliError):
     """What was waited for did not happen in the time given."""
 

@@ -35,6 +35,7 @@ class Answer:
 
     body: Any
     headers: Mapping[str, str]
+    status: int = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,7 @@ class ServiceClient:
         if not 200 <= reply.status < 300 and reply.status not in good:
             raise self._refusal(reply, path)
         try:
-            return Answer(json.loads(reply.content), reply.headers)
+            return Answer(json.loads(reply.content), reply.headers, reply.status)
         except ValueError as error:
             raise self._stranger() from error
 

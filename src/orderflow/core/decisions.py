@@ -21,10 +21,10 @@ from orderflow.core.dead_letters import FLOW_STATUS, Dead, FlowEvent, Parked, Re
 from orderflow.core.envelopes import Incoming, Result, to_headers, to_park
 from orderflow.core.failures import PERMANENT, InfrastructureError, describe
 from orderflow.core.inbox import Failure, InboxEntry, InboxState, ParkedEvent
-from orderflow.core.messages import Envelope, Event, Message, encode
+from orderflow.core.messages import Command, Envelope, Event, Message, encode
 from orderflow.core.retry import Backoff, RetryPolicy
 from orderflow.core.service import Decision, Handler, RefusedError, Rows, Service
-from orderflow.core.store import Act, Changes, OpenIntent, OutboxRecord, Snapshot, Store
+from orderflow.core.store import Act, Changes, LogEntry, OpenIntent, OutboxRecord, Snapshot, Store
 from orderflow.core.telemetry import Outcome
 from orderflow.core.timing import Clock
 from orderflow.core.transport import ConsumerRecord
@@ -177,6 +177,8 @@ class Fold:
             self._settle_intents(decision, incoming)
         if incoming.record is not None:
             self._finish(incoming)
+        elif incoming.act is not None and (told := _result_of(decision)):
+            self.changes.log.append(log_entry(incoming, incoming.act, told))
 
     def _hold(self, incoming: Incoming, record: ConsumerRecord) -> Result:
         self._seen.add(incoming.name)
@@ -484,6 +486,20 @@ def handler_of(service: Service, message: Message) -> Handler:
     if handler is None:
         raise NoHandlerError(f"{service.name} has no handler for {message.TYPE}")
     return handler
+
+
+def log_entry(incoming: Incoming, act: Act, result: str) -> LogEntry:
+    """What the operators' log says of a command that is somebody's act."""
+    assert incoming.envelope is not None
+    command = incoming.envelope.message
+    assert isinstance(command, Command)
+    return LogEntry(act, command.ACTION or command.TYPE, command.target, result)
+
+
+def _result_of(decision: Decision) -> str:
+    """For the operators' log; "" if nothing is changed, and the decision has nothing to say of that."""
+    changes = decision.rows or decision.facts or decision.events or decision.intents or decision.closes
+    return decision.told or (str(decision.answer) if changes else "")
 
 
 def attempts_of(incoming: Incoming) -> int:

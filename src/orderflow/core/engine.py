@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from orderflow.core.access import Caller
+from orderflow.core.access import APPROVE, Caller
 from orderflow.core.consumer import ConsumerLoop, Dispatcher
 from orderflow.core.crash_points import Point, reached
-from orderflow.core.decisions import Policy
+from orderflow.core.decisions import Policy, log_entry
 from orderflow.core.envelopes import from_command
 from orderflow.core.failures import InfrastructureError
 from orderflow.core.identity import uuid7
@@ -25,6 +25,7 @@ from orderflow.core.messages import Command
 from orderflow.core.operations.overruling import Overruling
 from orderflow.core.operations.port import OperatedStore
 from orderflow.core.operations.recovery import Recovery
+from orderflow.core.operations.repairing import require_second
 from orderflow.core.operations.replay import ReplayRunner
 from orderflow.core.processor import Processor
 from orderflow.core.progress import Part, Parts, ProgressWatch
@@ -43,8 +44,9 @@ from orderflow.core.transport import Transport
 class EngineConfig:
     """How the core behaves; one default for all loads. Times are in ms. `release` is the version of the code.
 
-    What is tried again, or waits, for longer than `alarm_age_ms` is an alarm.
-    Behind `parked_keys_max` parked keys of a consumer, or `parked_depth_max` events of one key, the partition waits.
+    With `two_person`, what takes an approver takes two. What is tried again, or waits, for longer than `alarm_age_ms`
+    is an alarm. Behind `parked_keys_max` parked keys of a consumer, or `parked_depth_max` events of one key, the
+    partition waits.
     """
 
     batch_max: int = 500
@@ -64,6 +66,7 @@ class EngineConfig:
     intent_lease_ms: int = 8_000
     alarm_age_ms: int = 600_000
     outbox_slots: int = 16
+    two_person: bool = False
     outbox_keep_ms: int = 24 * 3_600_000
     release: str = ""
 
@@ -184,16 +187,19 @@ class Engine:
             self._run(f"consumer {loop.consumer}", loop.run)
         self._forever(self._retry_loop("progress"), self._progress.step)
 
-    async def submit(self, command: Command, caller: Caller, *, traceparent: str | None = None) -> object:
+    async def submit(self, command: Command, by: Caller | Act, *, traceparent: str | None = None) -> object:
         """Carry a command in; returns the decision's answer after the commit.
 
-        Raises ForbiddenError, RefusedError (nothing stored), OverloadedError, DecisionFailedError,
-        StoreUnavailableError.
+        An act is in the operators' log: by the same transaction, or, if it is refused, after that. Raises
+        ForbiddenError, RefusedError (nothing stored), OverloadedError, DecisionFailedError, StoreUnavailableError.
         """
-        command.PERMISSION.require(caller)
+        act = by if isinstance(by, Act) else None
+        command.PERMISSION.require(by.caller if isinstance(by, Act) else by)
+        if self._config.two_person and command.PERMISSION == APPROVE:
+            require_second(act)
         if self._draining or self._commands_retries.waiting:
             raise StoreUnavailableError(self._commands_retries.problem or "the service is stopping")
-        incoming = from_command(command, f"/orderflow/{self.service.name}", traceparent, self._new_id())
+        incoming = from_command(command, f"/orderflow/{self.service.name}", traceparent, self._new_id(), act)
         try:
             result = await self._commands.submit(incoming)
         except QueueFullError as error:
@@ -204,6 +210,8 @@ class Engine:
         if result.refusal is None:
             return result.answer
         if isinstance(result.refusal, RefusedError):
+            if act is not None:
+                await self._store.recovery.log(log_entry(incoming, act, f"refused: {result.refusal}"))
             raise result.refusal
         raise DecisionFailedError(str(result.refusal)) from result.refusal
 
@@ -293,6 +301,7 @@ class Engine:
             on_discard=self._discarded,
             on_repair=self._committed,
             new_id=self._new_id,
+            two_person=self._config.two_person,
         )
 
     def _new_id(self) -> UUID:

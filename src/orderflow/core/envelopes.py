@@ -30,7 +30,7 @@ from orderflow.core.messages import (
     wire_name,
 )
 from orderflow.core.service import Decision
-from orderflow.core.store import OpenIntent
+from orderflow.core.store import Act, OpenIntent
 from orderflow.core.telemetry import Outcome
 from orderflow.core.transport import UNREADABLE_HEADERS, ConsumerRecord, Headers
 
@@ -49,6 +49,7 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
     `record` is what came, byte for byte (None: a command, which is never parked; an answer's has no headers until it
     is parked). `asked` counts how often the intent behind an answer was asked. `also` is the name that it would have
     today, if it was parked under another one: what could not be decoded then was named by its place in the log.
+    `act` is whose act a command is, if it belongs into the operators' log.
     """
 
     key: str
@@ -61,6 +62,7 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
     parked: ParkedEvent | None = None
     asked: int = 0
     also: tuple[str, str] | None = None
+    act: Act | None = None
 
     @property
     def name(self) -> tuple[str, str]:
@@ -122,7 +124,9 @@ def from_record(record: ConsumerRecord, catalogue: Catalogue, parked: ParkedEven
     )
 
 
-def from_command(command: Command, source: str, traceparent: str | None, event_id: UUID) -> Incoming:
+def from_command(
+    command: Command, source: str, traceparent: str | None, event_id: UUID, act: Act | None = None
+) -> Incoming:
     """A command with its caller waiting."""
     key = command.key
     envelope = Envelope(id=event_id, message=command, source=source, key=key, traceparent=traceparent)
@@ -132,6 +136,7 @@ def from_command(command: Command, source: str, traceparent: str | None, event_i
         event_id=event_id,
         event_type=wire_name(type(command)),
         envelope=envelope,
+        act=act,
     )
 
 

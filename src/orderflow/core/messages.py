@@ -40,10 +40,17 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 class Command(Message, frozen=True, kw_only=True):
     """A wish from outside (HTTP). It is answered, and it may be refused. It is never redelivered.
 
-    `PERMISSION` says whose wish it may be: an operator's, unless the type says otherwise.
+    `PERMISSION` says whose wish it may be: an operator's, unless the type says otherwise. `ACTION` is what the
+    operators' log calls it where it is somebody's act; without one it is its type.
     """
 
     PERMISSION: ClassVar[Permission] = OPERATE
+    ACTION: ClassVar[str] = ""
+
+    @property
+    def target(self) -> str:
+        """What it acts on, for the operators' log."""
+        return self.key
 
 
 class Answer(Message, frozen=True, kw_only=True):

@@ -166,7 +166,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
     `rows` are new versions, `facts` are added, `events` are published through the outbox, `intents` are
     asked after the commit, `closes` are keys of intents that are not to be asked any more, `answer` is what a
-    command's caller gets.
+    command's caller gets. `told` is the result for the operators' log, where the command is somebody's act.
     """
 
     rows: Sequence[Row] = ()
@@ -175,6 +175,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     intents: Sequence[Intent] = ()
     closes: Sequence[str] = ()
     answer: object = None
+    told: str = ""
 
 
 class RefusedError(Exception):
@@ -346,7 +347,8 @@ class Service:
     at the end. `on_start` runs once the engine has started, in every process of the service: it must be harmless when
     done twice. `upkeep` runs every `upkeep_every_s`, in every process too. Both are tried again later when they raise
     StoreUnavailableError. `alarms` reads, every few seconds, what an operator has to see to: a sentence by name; it
-    makes nothing unready. `logged` says what stands besides in the log line of a message that was handled, by name.
+    makes nothing unready. `personal`: it is where names of customers come in and are shown, so that its process alone
+    gets their keys. `logged` says what stands besides in the log line of a message that was handled, by name.
     """
 
     name: str
@@ -367,6 +369,7 @@ class Service:
     upkeep: Callable[[Any], Awaitable[None]] | None = None
     upkeep_every_s: float = 60.0
     alarms: Callable[[Any], Awaitable[Mapping[str, str]]] | None = None
+    personal: bool = False
     logged: Callable[[Message], Mapping[str, str]] | None = None
 
     def unread(self) -> frozenset[bytes]:

@@ -6,7 +6,7 @@ at this edge into the three below.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ import msgspec
 from orderflow.core.access import Caller
 from orderflow.core.failures import FinalError
 from orderflow.core.inbox import EditedEvent, InboxEntry, InboxState, ParkedEvent
-from orderflow.core.service import Fact, Intent, Ref, Row
+from orderflow.core.service import Fact, Intent, Ref, RefusedError, Row
 from orderflow.core.transport import Headers
 
 DEPTH_LIMIT = 1_000
@@ -51,6 +51,13 @@ class DataRefusedError(Exception):
         self.sqlstate = sqlstate
         self.constraint = constraint
         self.named = named
+
+
+class ProposalClosedError(DataRefusedError, RefusedError):
+    """What was approved cannot be carried out any more: somebody has done or withdrawn it, or its time is over."""
+
+    def __init__(self) -> None:
+        super().__init__("this proposal is not open any more, or it is your own")
 
 
 class TransitionRefusedError(DataRefusedError, FinalError):
@@ -88,7 +95,8 @@ class OpenIntent(msgspec.Struct, frozen=True, kw_only=True):
 class Act(msgspec.Struct, frozen=True, kw_only=True):
     """Who acts, and why; `reason` may be "" where none is asked for.
 
-    `confirmed`: the operator was told what the act can do, and said yes. `said` is whom the caller's tool names
+    `confirmed`: the operator was told what the act can do, and said yes. `approves` is the proposal of somebody else
+    that is carried out by it, and closed by its row of the operators' log. `said` is whom the caller's tool names
     besides: it proves nothing.
     """
 
@@ -96,6 +104,7 @@ class Act(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     confirmed: bool = False
     said: str = ""
+    approves: UUID | None = None
 
     @property
     def who(self) -> str:
@@ -117,6 +126,11 @@ class End(Enum):
 
     COMMIT = "commit"
     ROLLBACK = "rollback"
+
+
+def approvals_of(log: Iterable[LogEntry]) -> list[tuple[UUID, str]]:
+    """Proposals that are carried out by these acts, each once, and by whom: the name that was proved alone counts."""
+    return list({each.act.approves: each.act.caller.name for each in log if each.act.approves is not None}.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,11 +370,11 @@ class Store(Protocol):
         """What the outbox still has of what was published, by topic."""
         ...
 
-    async def republish(self, wanted: OutboxFilter) -> int:
+    async def republish(self, wanted: OutboxFilter, act: Act, meant: str) -> int:
         """Make published rows unsent again, so that their relays publish them once more; returns how many.
 
-        They go in the order in which they were written, and have the ids that they had. On an error some may have
-        been made so: doing it again does the rest.
+        They go in the order in which they were written, and have the ids that they had. All of them, or none; logged,
+        with what was `meant`, if there are any.
         """
         ...
 

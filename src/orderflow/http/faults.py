@@ -8,9 +8,7 @@ from typing import Annotated
 import msgspec
 
 from orderflow.core.game_days.fault import Fault, FaultKind, FaultSet, FaultStore, NoTargetError, require_target
-from orderflow.core.operations.port import RecoveryStore
 from orderflow.core.service import Service
-from orderflow.core.store import Act
 from orderflow.core.timing import Clock
 from orderflow.http import validation
 from orderflow.http.operation import Operation, Parameter, Reply, Request, Response
@@ -66,10 +64,9 @@ _NO_TARGET = Response(
 class Faults:
     """Answers from the service's database, where its processes share them. Only a process on a game day has this."""
 
-    def __init__(self, service: Service, faults: FaultStore, log: RecoveryStore, clock: Clock) -> None:
+    def __init__(self, service: Service, faults: FaultStore, clock: Clock) -> None:
         self._service = service
         self._faults = faults
-        self._log = log
         self._clock = clock
 
     async def listed(self, _: Request[None]) -> Reply:
@@ -92,7 +89,7 @@ class Faults:
         except NoTargetError as error:
             raise ProblemError(422, str(error)) from error
         fault = msgspec.convert(wanted, Fault, from_attributes=True)
-        return await self._confirmed(201, act, "fault add", await self._faults.add(fault))
+        return await self._confirmed(201, await self._faults.add(fault, act))
 
     async def clear(self, request: Request[None]) -> Reply:
         """Clear one fault.
@@ -100,22 +97,20 @@ class Faults:
         Answers once no process applies it any more.
         """
         act, number = act_of(request), request.values["id"]
-        cleared = await self._faults.clear(number)
+        cleared = await self._faults.clear(number, act)
         if not cleared.faults:
             raise ProblemError(404, f"no fault {number} is set")
-        return await self._confirmed(200, act, "fault clear", cleared)
+        return await self._confirmed(200, cleared)
 
     async def clear_all(self, request: Request[None]) -> Reply:
         """Clear every fault.
 
         Answers once no process applies it any more.
         """
-        return await self._confirmed(200, act_of(request), "fault clear", await self._faults.clear(None))
+        return await self._confirmed(200, await self._faults.clear(None, act_of(request)))
 
-    async def _confirmed(self, status: int, act: Act, action: str, changed: FaultSet) -> Reply:
+    async def _confirmed(self, status: int, changed: FaultSet) -> Reply:
         """Once every process that lives applies it: one that does not say so falls silent, and counts as dead."""
-        for fault in changed.faults:
-            await self._log.log(act, action, str(fault), "done")
         while True:
             readers = await self._faults.readers(SILENT_MS)
             if all(reader.revision >= changed.revision for reader in readers):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from html import escape
 from types import MappingProxyType
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
+from uuid import UUID
 
 import msgspec
 
@@ -116,6 +117,13 @@ REQUEST_IN_PROGRESS = ProblemType(
     "Request In Progress",
     "An earlier request with the same Idempotency-Key is still being carried out.",
     "Wait as long as Retry-After says, and send the same request again: it gets the answer of the first.",
+)
+PRECONDITION_FAILED = ProblemType(
+    "precondition-failed",
+    412,
+    "Precondition Failed",
+    "What is there is not what If-Match or If-None-Match says. Nothing was done.",
+    "Read the present state with its ETag, and decide anew.",
 )
 CONTENT_TOO_LARGE = ProblemType(
     "content-too-large",
@@ -235,6 +243,7 @@ ALL = (
     REQUEST_TIMEOUT,
     CONFLICT,
     REQUEST_IN_PROGRESS,
+    PRECONDITION_FAILED,
     CONTENT_TOO_LARGE,
     UNSUPPORTED_MEDIA_TYPE,
     MISDIRECTED,
@@ -338,7 +347,7 @@ class Request(Generic[Body]):
     `body` is the decoded body (None where the operation has no `request` type), `content` its bytes,
     `values` holds every declared parameter by name. `traceparent` (W3C Trace Context) is the caller's or
     a new one; pass it to `engine.submit`, and `caller`, who asks. `gone` is done once the client has left: who waits
-    long waits for it too.
+    long waits for it too. `approves` is the proposal of somebody else that this carries out.
     """
 
     body: Body
@@ -347,6 +356,7 @@ class Request(Generic[Body]):
     traceparent: str
     caller: Caller = ANONYMOUS
     gone: asyncio.Future[None] | None = None
+    approves: UUID | None = None
 
 
 @dataclass(slots=True)

@@ -230,13 +230,13 @@ class SecretsFile:
                 "put it back, or delete the data with: orderflow reset"
             )
 
-    def password(self, name: str) -> str:
-        """The password called `name`; made and stored at first use. Raises LocalError."""
+    def password(self, name: str, size: int = 24) -> str:
+        """The password called `name`; made of `size` random bytes and stored at first use. Raises LocalError."""
         known = self._load()
         if name not in known:
             import secrets
 
-            known[name] = secrets.token_urlsafe(24)
+            known[name] = secrets.token_urlsafe(size)
             self._store(known)
         return known[name]
 

@@ -24,7 +24,15 @@ from orderflow.local.logs import rotate_for_ever
 from orderflow.local.postgres import EmbeddedPostgres
 from orderflow.local.preparation import Preparation
 from orderflow.local.reporter import Reporter, tell_ready
-from orderflow.local.state import ProcessMark, State, broker_port, choose_carrier, with_carrier, with_embedded
+from orderflow.local.state import (
+    ProcessMark,
+    State,
+    broker_port,
+    choose_carrier,
+    with_carrier,
+    with_embedded,
+    with_master_key,
+)
 from orderflow.local.supervisor import Fleet, ServerUnit, Supervisor, UpOptions, first_local_error
 from orderflow.settings import Settings
 
@@ -123,6 +131,7 @@ class Run:
             self._server = EmbeddedPostgres(self._home.path, port=self._settings.postgres_port)
             await self._supervisor.start(ServerUnit(self._server))
             self._settings = with_embedded(self._settings, self._server.service_url)
+        self._settings = with_master_key(self._settings)
         self._reporter.step("Preparing the databases")
         return await self._preparation.databases(self._settings, self._server)
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from orderflow.core.postgres.schema import MigrationSequence, schema_of
 from orderflow.core.postgres_log import log_migrations
 from orderflow.core.service import Service
-from orderflow.registry import service_names, service_of
+from orderflow.privacy.key_store import keys_migrations
+from orderflow.registry import database_names, service_names, service_of
 from orderflow.services.bank.postgres import bank_migrations
 from orderflow.settings import Secret, Settings
 from orderflow.settings.readers import HIDDEN
@@ -16,8 +17,8 @@ NEEDED_BY_ALL = frozenset({"alert_url", "alert_secret", "kafka_ssl_key_password"
 
 
 def databases() -> tuple[str, ...]:
-    """The units that have a database: every service, the log and the bank."""
-    return (*service_names(), "log", "bank")
+    """The units that have a database."""
+    return database_names()
 
 
 def definitions() -> Mapping[str, Service]:
@@ -26,17 +27,22 @@ def definitions() -> Mapping[str, Service]:
 
 
 def sequences_of(name: str) -> Sequence[MigrationSequence]:
-    """The migrations of the database of a service, of the log or of the bank."""
+    """The migrations of the database of a service, of the log, of the bank or of the keys of customers."""
     if name == "log":
         return [log_migrations()]
     if name == "bank":
         return [bank_migrations()]
+    if name == "keys":
+        return [keys_migrations()]
     return schema_of(service_of(name))
 
 
 def plans(settings: Settings) -> Mapping[str, tuple[str, Sequence[MigrationSequence]]]:
-    """For each database its URL and its migrations. Raises SettingsError: no URL."""
-    return {name: (settings.service_database_url(name), sequences_of(name)) for name in databases()}
+    """For each database its URL and its migrations. Raises SettingsError: no URL, where one is needed: the keys of
+    customers are not kept where nobody says where.
+    """
+    names = [name for name in databases() if settings.keeps_keys or name != "keys"]
+    return {name: (settings.service_database_url(name), sequences_of(name)) for name in names}
 
 
 def on_common_server(settings: Settings) -> list[str]:
@@ -51,6 +57,8 @@ def alone(settings: Settings, name: str) -> Settings:
         needed.append("log")
     if service_of(name).gateway is not None:
         needed.append("bank")
+    if service_of(name).personal:
+        needed.append("keys")
     has_server = settings.database_url is not None
     databases = {
         f"{each}_database_url": Secret(settings.service_database_url(each))
@@ -60,4 +68,5 @@ def alone(settings: Settings, name: str) -> Settings:
     username, password = settings.kafka_user(name)
     kafka = {"kafka_username": username, "kafka_password": None if password is None else Secret(password, HIDDEN)}
     others = dict.fromkeys(settings.secrets().keys() - NEEDED_BY_ALL)
-    return settings.replaced(**{**others, f"{name}_kafka_username": None, **databases, **kafka})
+    keys = {"keys_master_key": settings.keys_master_key if service_of(name).personal else None}
+    return settings.replaced(**{**others, f"{name}_kafka_username": None, **databases, **kafka, **keys})

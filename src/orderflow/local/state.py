@@ -22,9 +22,9 @@ from orderflow.local.home import (
     secrets_of,
     write_json,
 )
-from orderflow.registry import service_names
+from orderflow.registry import database_names, service_names
 from orderflow.settings import Secret, Settings
-from orderflow.settings.readers import HIDDEN
+from orderflow.settings.readers import HIDDEN, MASTER_KEY_SIZE
 
 if TYPE_CHECKING:
     import psutil
@@ -176,8 +176,18 @@ def running(home: Home) -> State | None:
 
 def with_embedded(settings: Settings, url_of: Callable[[str], str]) -> Settings:
     """The settings with the URLs of the embedded server: `url_of` a database, as its owner."""
-    urls = {f"{name}_database_url": Secret(url_of(database_name(name))) for name in (*service_names(), "log", "bank")}
+    urls = {f"{name}_database_url": Secret(url_of(database_name(name))) for name in database_names()}
     return settings.replaced(**urls)
+
+
+def with_master_key(settings: Settings) -> Settings:
+    """The settings with the home's own master key, where none is given: a home keeps no name of a customer in clear
+    text. Raises LocalError.
+    """
+    if settings.keys_master_key is not None:
+        return settings
+    made = secrets_of(settings.home).password("orderflow master key", MASTER_KEY_SIZE)
+    return settings.replaced(keys_master_key=Secret(made, HIDDEN))
 
 
 def choose_carrier(

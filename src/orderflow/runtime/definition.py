@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from orderflow.core.access import Caller
 from orderflow.core.messages import Command
 from orderflow.core.operations.port import OperatedStore
+from orderflow.core.side_effects import Gateway
 from orderflow.core.store import Act
 from orderflow.core.telemetry import Signals
 from orderflow.core.timing import Clock
+from orderflow.privacy.customers import ClearCustomers, Customers
 
 
 class Record(Protocol):
     """A row of a query's answer."""
+
+    def keys(self) -> Iterable[str]: ...
 
     def __getitem__(self, column: str, /) -> Any: ...
 
@@ -33,8 +37,8 @@ class Database(Protocol):
 class Commands(Protocol):
     """The way in for commands: what a service needs of the engine."""
 
-    async def submit(self, command: Command, caller: Caller, *, traceparent: str | None = None) -> Any:
-        """Return the decision's answer once it is committed.
+    async def submit(self, command: Command, by: Caller | Act, *, traceparent: str | None = None) -> Any:
+        """Return the decision's answer once it is committed, by the same transaction with an act's row in the log.
 
         Raises ForbiddenError (the command's PERMISSION), RefusedError, OverloadedError, StoreUnavailableError,
         DecisionFailedError.
@@ -58,6 +62,7 @@ class ServiceConfig:
     gateway_timeout_s: float = 2.0
     http_waiting_max: int = 5_000
     demo_catalogue: bool = True
+    two_person: bool = False
     bank_database_url: str | None = None
 
 
@@ -65,8 +70,8 @@ class ServiceConfig:
 class Surroundings:
     """What is there before the engine is: enough to build a gateway.
 
-    `stopping` is set when the process begins to drain: whoever waits for something (a long poll) answers
-    at once.
+    `customers` knows what they are called. `stopping` is set when the process begins to drain: whoever waits for
+    something (a long poll) answers at once.
     """
 
     config: ServiceConfig
@@ -76,6 +81,7 @@ class Surroundings:
     clock: Clock
     chance: random.Random
     stopping: asyncio.Event
+    customers: Customers = field(default_factory=ClearCustomers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,3 +89,4 @@ class ServiceContext(Surroundings):
     """What a service's API gets."""
 
     commands: Commands
+    gateway: Gateway | None = None

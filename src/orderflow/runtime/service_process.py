@@ -14,6 +14,7 @@ from typing import Any
 from orderflow.core.crash_points import Point, reached
 from orderflow.core.engine import Engine
 from orderflow.core.game_days.game_day import GameDay, tell_ignored
+from orderflow.core.identity import uuid7
 from orderflow.core.postgres.faults import PostgresFaults
 from orderflow.core.postgres.schema import installation_of
 from orderflow.core.postgres.sessions import TransactionPoolingError
@@ -29,8 +30,10 @@ from orderflow.http.application import ApplicationState, Mount
 from orderflow.http.faults import Faults
 from orderflow.http.operation import Operation
 from orderflow.http.operators.operators import operator_operations
+from orderflow.http.operators.proposals import Proposals
 from orderflow.http.operators.queues import Queues
 from orderflow.observability.metrics import Metrics
+from orderflow.privacy.customers import ClearCustomers, ConcealedCustomers, Customers
 from orderflow.runtime.definition import ServiceContext, Surroundings
 from orderflow.runtime.doors import Doors, openid_of, verifier
 from orderflow.runtime.exposure import require_closed
@@ -42,7 +45,14 @@ from orderflow.runtime.health import (
     health_operations,
     metrics_operation,
 )
-from orderflow.runtime.wiring import engine_config, http_limits, open_store, open_transport, service_config
+from orderflow.runtime.wiring import (
+    engine_config,
+    http_limits,
+    open_customers,
+    open_store,
+    open_transport,
+    service_config,
+)
 from orderflow.settings import Settings, SettingsError
 
 _FIRST_WAIT_MS = 100
@@ -157,10 +167,10 @@ class ServiceProcess:
         reached(Point.START_TOPICS)
         self._health.pings["transport"] = transport.ping
         game_day = await self._open_game_day(store)
-        surroundings = self._surroundings(store)
+        surroundings = self._surroundings(store, await self._open_customers())
         gateway = await self._open_gateway(surroundings)
         engine = self._make_engine(store, transport, gateway, game_day)
-        context = ServiceContext(**_fields(surroundings), commands=engine)
+        context = ServiceContext(**_fields(surroundings), commands=engine, gateway=gateway)
         operations = self._operations(context, store, transport, engine)
         mounts = self._service.mounts(context) if self._service.mounts is not None else {}
         self._start_engine(engine, game_day)
@@ -170,7 +180,7 @@ class ServiceProcess:
         reached(Point.START_RUNNING)
         self._health.process = ""
 
-    def _surroundings(self, store: PostgresStore) -> Surroundings:
+    def _surroundings(self, store: PostgresStore, customers: Customers) -> Surroundings:
         return Surroundings(
             config=self._config,
             database=store,
@@ -179,7 +189,18 @@ class ServiceProcess:
             clock=self._clock,
             chance=self._chance,
             stopping=self._stopping,
+            customers=customers,
         )
+
+    async def _open_customers(self) -> Customers:
+        """Where there is no master key, or nobody is named, names stay as they are."""
+        if not self._service.personal or self._settings.keys_master_key is None:
+            return ClearCustomers()
+        customers = await self._until_open("keys", lambda: open_customers(self._settings, self._clock))
+        assert isinstance(customers, ConcealedCustomers)
+        self._parts.push_async_callback(customers.close)
+        self._health.pings["keys"] = customers.ping
+        return customers
 
     async def _open_game_day(self, store: PostgresStore) -> GameDay | None:
         """None, and nothing of it is in the way, where the process was not started for a game day."""
@@ -191,7 +212,7 @@ class ServiceProcess:
         await self._until_open("faults", game_day.begin)
         self._parts.push_async_callback(game_day.leave)
         self._health.faults = lambda: [str(fault) for fault in game_day.faults]
-        self._extensions += Faults(service, faults, store.recovery, self._clock).operations()
+        self._extensions += Faults(service, faults, self._clock).operations()
         self._task(self._retry_loop("faults").forever(game_day.step))
         return game_day
 
@@ -212,7 +233,8 @@ class ServiceProcess:
         self._readers = (self._doors.gauges, *gauge_readers(store, queues))
         operators = operator_operations(self._service, engine.recovery, engine.overruling, queues)
         own = self._service.api(context) if self._service.api is not None else ()
-        return [*own, *operators, *self._extensions]
+        proposals = Proposals(store.recovery, lambda: uuid7(self._clock.wall_ms(), self._chance))
+        return [*proposals.over([*own, *operators]), *proposals.operations(), *self._extensions]
 
     def _make_engine(
         self, store: PostgresStore, transport: Transport, gateway: Gateway | None, game_day: GameDay | None

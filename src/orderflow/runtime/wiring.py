@@ -19,6 +19,7 @@ from orderflow.core.postgres.store import PostgresStore
 from orderflow.core.postgres.tables import tables_of
 from orderflow.core.service import Service
 from orderflow.core.store import StoreUnavailableError
+from orderflow.core.timing import Clock
 from orderflow.core.transport import (
     Claim,
     ClaimedError,
@@ -29,6 +30,9 @@ from orderflow.core.transport import (
 )
 from orderflow.http.framing import FramingLimits
 from orderflow.http.protocol import HttpLimits, allow_files, files_wanted, limits_for
+from orderflow.privacy.customers import ConcealedCustomers
+from orderflow.privacy.key_store import KeyStore, keys_migrations
+from orderflow.privacy.pseudonyms import MasterKey, WrongMasterKeyError
 from orderflow.runtime.definition import ServiceConfig
 from orderflow.settings import Settings, SettingsError
 
@@ -147,6 +151,7 @@ def engine_config(settings: Settings) -> EngineConfig:
         gateway_concurrency=settings.gateway_concurrency,
         intent_lease_ms=settings.intent_lease_ms,
         outbox_slots=settings.outbox_slots,
+        two_person=settings.two_person,
         outbox_keep_ms=settings.outbox_keep_hours * _MS_A_HOUR,
         release=__version__,
     )
@@ -170,6 +175,7 @@ def service_config(service: Service, settings: Settings, http: HttpLimits) -> Se
         gateway_timeout_s=settings.gateway_timeout_ms / 1000,
         http_waiting_max=min(settings.http_waiting_max, http.connections_max // 2),
         demo_catalogue=settings.demo_catalogue,
+        two_person=settings.two_person,
         bank_database_url=bank,
     )
 
@@ -198,6 +204,33 @@ async def open_store(service: Service, settings: Settings) -> PostgresStore:
         await store.close()
         raise
     return store
+
+
+async def open_customers(settings: Settings, clock: Clock) -> ConcealedCustomers:
+    """Customers whose keys are at hand.
+
+    Raises StoreUnavailableError, SchemaBehindError, SettingsError (no URL, or one that is none; another master key).
+    """
+    url, secret = settings.service_database_url("keys"), settings.master_key()
+    assert secret is not None
+    try:
+        await check(url, [keys_migrations()])
+        keys = KeyStore(url)
+    except ValueError as error:
+        raise SettingsError(f"the database URL of the keys cannot be used: {error}") from error
+    customers = ConcealedCustomers(keys, MasterKey(secret), clock)
+    try:
+        await customers.begin()
+    except WrongMasterKeyError as error:
+        await keys.close()
+        raise SettingsError(
+            "the keys of customers were made under another master key than ORDERFLOW_KEYS_MASTER_KEY, and nobody can "
+            "read a name without that one: set the one that was used before"
+        ) from error
+    except BaseException:
+        await keys.close()
+        raise
+    return customers
 
 
 async def open_transport(

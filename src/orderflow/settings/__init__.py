@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
-from orderflow.registry import default_port, service_names
+from orderflow.registry import database_names, default_port, service_names
 from orderflow.settings import readers
 from orderflow.settings.readers import Secret, SettingsError, database_of, with_password
 from orderflow.settings.sources import REMEMBERED, TRANSPORTS, collect
@@ -123,8 +123,14 @@ class Settings:
     ] = None
     log_database_url: _Database = None
     bank_database_url: _Database = None
+    keys_database_url: _Database = None
     log_database_password: Annotated[Secret | None, _DATABASE_PASSWORD_OF] = None
     bank_database_password: Annotated[Secret | None, _DATABASE_PASSWORD_OF] = None
+    keys_database_password: Annotated[Secret | None, _DATABASE_PASSWORD_OF] = None
+    keys_master_key: Annotated[
+        Secret | None,
+        _Entry(readers.master_key(), "wraps the keys of customers; without it their names are stored in clear text"),
+    ] = None
     postgres_port: Annotated[
         int | None,
         _Entry(readers.whole(1, 65535), "port of the embedded PostgreSQL; without it a socket or any free port"),
@@ -349,8 +355,7 @@ class Settings:
     @property
     def embedded(self) -> bool:
         """Whether no database is given at all, so that a server has to be started."""
-        names = (*service_names(), "log", "bank")
-        return self.database_url is None and all(self.database_of(name) is None for name in names)
+        return self.database_url is None and all(self.database_of(name) is None for name in database_names())
 
     def database_of(self, name: str) -> Secret | None:
         """The URL that was given for the database of a service, of `log` or of `bank` alone."""
@@ -367,8 +372,7 @@ class Settings:
         if given is not None:
             return with_password(given.reveal(), own)
         if self.database_url is None:
-            ours = name in (*service_names(), "log", "bank")
-            started = ", or use `orderflow up`, which starts a server" if ours else ""
+            started = ", or use `orderflow up`, which starts a server" if name in database_names() else ""
             setting = f"ORDERFLOW_{name.upper()}_DATABASE_URL"
             raise SettingsError(f"no database for {name}: set {setting} or ORDERFLOW_DATABASE_URL{started}")
         return with_password(database_of(self.server_url() or "", f"orderflow_{name}"), own, instead=True)
@@ -386,6 +390,15 @@ class Settings:
     def kafka_user_of(self, service: str) -> tuple[str | None, Secret | None]:
         """What was given for a service alone."""
         return self._value(f"{service}_kafka_username"), self._value(f"{service}_kafka_password")
+
+    @property
+    def keeps_keys(self) -> bool:
+        """Whether anybody has said where keys of customers are kept; they can be done without."""
+        return self.database_url is not None or self.database_of("keys") is not None
+
+    def master_key(self) -> bytes | None:
+        """The key of `keys_master_key`."""
+        return None if self.keys_master_key is None else readers.master_key_of(self.keys_master_key.reveal())
 
     def alert_key(self) -> bytes | None:
         """The key of `alert_secret`."""

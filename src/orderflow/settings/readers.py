@@ -269,6 +269,29 @@ def webhook_secret() -> Reader:
     return Reader("whsec_ and 24 to 64 bytes in base64", read, hidden=True, secret=True)
 
 
+MASTER_KEY_SIZE = 32
+
+
+def master_key() -> Reader:
+    """A key of 32 bytes in base64, of either alphabet, padded or not."""
+
+    def read(value: object) -> Secret:
+        if isinstance(value, Secret):
+            return value
+        text = str(value).strip()
+        if len(master_key_of(text)) != MASTER_KEY_SIZE:
+            raise ValueError
+        return Secret(text, shown=HIDDEN)
+
+    return Reader("32 bytes in base64, as `openssl rand -base64 32` makes them", read, hidden=True, secret=True)
+
+
+def master_key_of(text: str) -> bytes:
+    """Raises ValueError: it is not base64."""
+    plain = text.rstrip("=").translate(str.maketrans("-_", "+/"))
+    return b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+
+
 def password() -> Reader:
     def read(value: object) -> Secret:
         if isinstance(value, Secret):

@@ -111,7 +111,7 @@ def test_a_database_that_cannot_be_reached_fails_and_its_password_is_not_told(tm
     found = list(doctor.databases(settings, settings))
 
     assert {each.verdict for each in found} == {FAILED}
-    assert len(found) == 6
+    assert len(found) == 7
     assert "s3cret" not in str(found)
 
 

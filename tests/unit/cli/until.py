@@ -8,10 +8,10 @@ from collections.abc import Callable
 from orderflow.cli.load import Tally, Wish, perform
 
 
-def perform_until(done: Callable[[Tally], bool]) -> Callable[[str, Wish, Callable[[Tally], None]], Tally]:
+def perform_until(done: Callable[[Tally], bool]) -> Callable[..., Tally]:
     """A `perform` whose time is up as soon as `done` says so, however long that takes."""
 
-    def run(url: str, wish: Wish, told: Callable[[Tally], None]) -> Tally:
+    def run(url: str, wish: Wish, told: Callable[[Tally], None], *_: object) -> Tally:
         limits: list[asyncio.Timeout] = []
 
         def limit(_: float) -> asyncio.Timeout:

@@ -18,11 +18,12 @@ from orderflow.core.identity import event_id
 from orderflow.core.messages import Message
 from orderflow.core.service import RefusedError
 from orderflow.core.side_effects import Gateway
-from orderflow.core.store import StoreUnavailableError
+from orderflow.core.store import Act, Changes, StoreUnavailableError
 from orderflow.core.telemetry import Resumed, Waiting
 from orderflow.core.testing import MemoryLog, MemoryTransport
 from orderflow.core.testing.store import MemoryStore
 from orderflow.core.transport import ProducerRecord, TopicSettings
+from tests.support.callers import person
 from tests.support.waiting import eventually
 from tests.unit.core.test_side_effects import ScriptedGateway
 from tests.unit.core.toy import Asked, Counted, Noticed, Put, Tally
@@ -99,6 +100,27 @@ async def test_an_event_goes_in_and_what_it_causes_comes_out() -> None:
         totals = await eventually(lambda: running.topic_of("totals", 2))
 
     assert totals == [{"name": "k", "total": 1}, {"name": "k", "total": 3}]
+
+
+async def test_an_act_is_in_the_operators_log_by_the_commit_of_its_command() -> None:
+    running, act = Running(), Act(caller=person("ada"), reason="counted")
+    commits: list[Changes] = []
+    running.world.database.committed = commits.extend
+    async with running.started() as engine:
+        await asyncio.gather(*(engine.submit(Put(name=f"k{n}", total=n), act) for n in range(3)))
+        await engine.submit(Put(name="k9", total=9), act.caller)
+        logged = [(entry.target, {row.id for row in each.rows}) for each in commits for entry in each.log]
+        with pytest.raises(RefusedError):
+            await engine.submit(Put(name="k1", total=-1), act)
+        with pytest.raises(DecisionFailedError):
+            await engine.submit(Put(name="k1", total=13), act)
+        latest, *rest = await engine.recovery.store.actions(10)
+
+    assert sorted(target for target, _ in logged) == ["k0", "k1", "k2"]
+    assert all(target in written for target, written in logged)
+    assert sorted(each.target for each in rest) == ["k0", "k1", "k2"]
+    assert {(each.who, each.reason, each.action) for each in rest} == {("ada", "counted", "put")}
+    assert (latest.target, latest.result) == ("k1", "refused: below zero")
 
 
 async def test_a_command_is_answered_after_its_commit_and_its_event_published() -> None:

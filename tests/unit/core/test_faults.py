@@ -26,10 +26,12 @@ from orderflow.core.messages import Envelope, Event, Message, wire_name
 from orderflow.core.processor import Processor
 from orderflow.core.retries import Retrier
 from orderflow.core.service import Rows
+from orderflow.core.store import Act
 from orderflow.core.telemetry import FaultsCleared, FaultsIgnored, FaultsSet
 from orderflow.core.testing import MemoryLog, MemoryTransport
-from orderflow.core.testing.store import FaultTables, MemoryFaults
+from orderflow.core.testing.store import MemoryFaults
 from orderflow.core.transport import Consumer, ProducerRecord, TopicSettings
+from tests.support.callers import person
 from tests.support.waiting import eventually
 from tests.unit.core.still_clock import StillClock
 from tests.unit.core.toy import Counted, Moods, Opened, Put, toy_service
@@ -56,6 +58,7 @@ class Bought(Event, frozen=True, kw_only=True):
         return str(self.order_id)
 
 
+ME = Act(caller=person("ada"))
 ORDER = UUID(int=7)
 BOUGHT = Bought(
     order_id=ORDER, lines=(Line(sku="MILK", quantity=2), Line(sku="CUP", quantity=1)), gift=True, tags=("new", "web")
@@ -203,7 +206,7 @@ class Log:
 async def test_records_of_which_one_hangs_are_not_handed_on_until_the_fault_is_cleared() -> None:
     process = Following()
     log, day = Log(process), process.follower
-    hanging = (await process.faults.add(counted(FaultKind.HANG))).faults[0]
+    hanging = (await process.faults.add(counted(FaultKind.HANG), ME)).faults[0]
     await day.begin()
     member = await log.join()
     await log.publish(Counted(name="a", amount=1))
@@ -214,12 +217,12 @@ async def test_records_of_which_one_hangs_are_not_handed_on_until_the_fault_is_c
     await eventually(lambda: day.held("counter"))
     assert day.held("counter") == "stands still: fault 1: hang at Counted with name=k"
     assert day.problems() == {"consumer counter": day.held("counter")}
-    await process.faults.add(counted(FaultKind.HANG, "b"))
-    await process.faults.clear(hanging.id)
+    await process.faults.add(counted(FaultKind.HANG, "b"), ME)
+    await process.faults.clear(hanging.id, ME)
     await day.begin()
     await eventually(lambda: "name=b" in day.held("counter"))
     assert not standing.done()
-    await process.faults.clear(None)
+    await process.faults.clear(None, ME)
     await day.begin()
 
     assert [record.key for record in await standing] == [b"b", b"k"]
@@ -230,7 +233,7 @@ async def test_records_of_which_one_hangs_are_not_handed_on_until_the_fault_is_c
 async def test_a_consumer_that_leaves_stands_still_no_longer(ends: str) -> None:
     process = Following()
     log, day = Log(process), process.follower
-    await process.faults.add(counted(FaultKind.HANG))
+    await process.faults.add(counted(FaultKind.HANG), ME)
     await day.begin()
     member = await log.join()
     await log.publish(Counted(name="k", amount=1))
@@ -248,7 +251,7 @@ async def test_a_consumer_that_leaves_stands_still_no_longer(ends: str) -> None:
     assert day.problems() == {}
     again = asyncio.create_task((await log.join()).poll(10))
     await eventually(lambda: day.held("counter"))
-    await process.faults.clear(None)
+    await process.faults.clear(None, ME)
     await day.begin()
     assert [record.key for record in await again] == [b"k"]
 
@@ -259,7 +262,7 @@ class Following:
     def __init__(self) -> None:
         self.clock = StillClock()
         self.world = World()
-        self.faults = MemoryFaults(FaultTables(), self.clock)
+        self.faults = MemoryFaults(self.world.database)
         self.follower = GameDay(self.world.service, self.faults, self.world.signals, self.clock)
 
     async def revision(self) -> int | None:
@@ -269,13 +272,13 @@ class Following:
 
 async def test_a_process_applies_what_is_set_before_it_confirms_it() -> None:
     process = Following()
-    await process.faults.add(counted(FaultKind.PERMANENT))
+    await process.faults.add(counted(FaultKind.PERMANENT), ME)
 
     await process.follower.begin()
 
     assert [each.value for each in process.follower.faults] == ["k"]
     assert await process.revision() == 2
-    await process.faults.clear(None)
+    await process.faults.clear(None, ME)
     assert await process.revision() == 2
     await process.follower.step()
     assert process.follower.faults == ()
@@ -286,7 +289,7 @@ async def test_a_process_applies_what_is_set_before_it_confirms_it() -> None:
 
 async def test_a_process_says_what_is_set_reminds_of_it_and_says_when_it_is_over() -> None:
     process = Following()
-    await process.faults.add(counted(FaultKind.PERMANENT))
+    await process.faults.add(counted(FaultKind.PERMANENT), ME)
     await process.follower.begin()
     told = ["fault 1: permanent at Counted with name=k"]
     assert process.world.seen == [FaultsSet("counter", told)]
@@ -299,7 +302,7 @@ async def test_a_process_says_what_is_set_reminds_of_it_and_says_when_it_is_over
         await process.follower.step()
     assert process.world.seen == [FaultsSet("counter", told)] * 2
 
-    await process.faults.clear(1)
+    await process.faults.clear(1, ME)
     await process.follower.step()
     assert process.world.seen[2:] == [FaultsCleared("counter")]
 
@@ -308,7 +311,7 @@ async def test_a_process_outside_of_game_days_says_what_it_ignores_and_is_not_he
     process = Following()
     await tell_ignored("counter", process.faults, process.world.signals)
     assert process.world.seen == []
-    await process.faults.add(counted(FaultKind.PERMANENT))
+    await process.faults.add(counted(FaultKind.PERMANENT), ME)
 
     await tell_ignored("counter", process.faults, process.world.signals)
 

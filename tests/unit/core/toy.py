@@ -72,6 +72,7 @@ class Total(ToyEvent, frozen=True, kw_only=True):
 
 class Put(Command, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "toy.Put"
+    ACTION: ClassVar[str] = "put"
 
     name: str
     total: int

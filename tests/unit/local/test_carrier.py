@@ -116,7 +116,7 @@ def test_a_service_gets_all_that_was_given_or_found_and_nothing_that_is_stale(tm
 
 
 def test_a_service_is_told_its_own_passwords_alone(tmp_path: Path) -> None:
-    kafka = {"transport": "kafka", "kafka_username": "all", "kafka_password": "pw-all"}
+    kafka = {"transport": "kafka", "kafka_username": "all", "kafka_password": "pw-all", "keys_master_key": "A" * 43}
     given = with_embedded(
         settings(tmp_path, **kafka, payment_kafka_username="paying", payment_kafka_password="pw-paying"),
         lambda name: f"postgresql://{name}:pw-{name}@/{name}",
@@ -125,7 +125,8 @@ def test_a_service_is_told_its_own_passwords_alone(tmp_path: Path) -> None:
     assert payment.secrets().keys() == {"payment_database_url", "bank_database_url", "kafka_password"}
     assert payment.kafka_user("payment") == ("paying", "pw-paying")
     assert payment.service_database_url("payment") == given.service_database_url("payment")
-    assert order.secrets().keys() == {"order_database_url", "kafka_password"}
+    keys = {"keys_database_url", "keys_master_key"}
+    assert order.secrets().keys() == {"order_database_url", "kafka_password", *keys}
     assert order.kafka_user("order") == ("all", "pw-all")
     on_postgres = alone(dataclasses.replace(given, transport="postgres"), "order")
     assert "log_database_url" in on_postgres.secrets()

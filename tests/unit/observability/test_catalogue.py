@@ -127,6 +127,7 @@ def exposed() -> Iterator[tuple[str, str, tuple[str, ...]]]:
     for signal in SIGNALS:
         metrics(signal)
     metrics.observe_request("/orders", "POST", 201, 0.01)
+    metrics.observe_refusal("unavailable")
     metrics.expose(SCRAPED)
     for family in metrics.collect():
         labels = {name: None for sample in family.samples for name in sample.labels if name != "le"}
@@ -187,6 +188,7 @@ def test_promtool_has_nothing_against_the_metrics() -> None:
     for signal in SIGNALS:
         metrics(signal)
     metrics.observe_request("/orders", "POST", 201, 0.01)
+    metrics.observe_refusal("unavailable")
     done = promtool("check", "metrics", given=metrics.expose(SCRAPED))
 
     assert (done.returncode, done.stdout + done.stderr) == (0, b"")

@@ -9,12 +9,13 @@ from typing import Any
 
 import click
 
-from orderflow.cli.errors import RefusedError
+from orderflow.cli.errors import ProposedError, RefusedError
 from orderflow.cli.http import ServiceClient
 
 OPERATOR = "x-orderflow-operator"
 WHO_MAX = 200
 WAIT_S = 60.0
+ACCEPTED = 202
 
 
 def who() -> str:
@@ -28,8 +29,15 @@ def who() -> str:
 
 
 def act(client: ServiceClient, method: str, path: str, body: object) -> Any:
-    """Ask for a change; the answer's JSON. Raises CliError."""
-    return client.ask(method, path, body=body, headers={OPERATOR: who()}, wait_s=WAIT_S).body
+    """Ask for a change; the answer's JSON. Raises CliError; ProposedError: it takes two, and is not done yet."""
+    answer = client.ask(method, path, body=body, headers={OPERATOR: who()}, wait_s=WAIT_S)
+    if answer.status == ACCEPTED:
+        raise ProposedError(
+            f"It takes two approvers, so nothing is done yet: it is proposed until {answer.body['until']} as "
+            f"{answer.body['id']}. Another approver can ask for the same, or run: "
+            f"orderflow ops approve {answer.body['id']} --yes --reason TEXT"
+        )
+    return answer.body
 
 
 def confirm_options(command: Callable[..., None]) -> Callable[..., None]:

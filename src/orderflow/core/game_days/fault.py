@@ -17,6 +17,7 @@ import msgspec
 from orderflow.core.failures import InfrastructureError
 from orderflow.core.messages import Envelope, Event, Message, wire_name
 from orderflow.core.service import Decision, Handler, Rows, Service
+from orderflow.core.store import Act
 
 _HASHES = 2**64
 
@@ -50,7 +51,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     id: int = 0
 
     def __str__(self) -> str:
-        part = "" if self.share == 1 else f" for {self.share:.3g} of the keys"
+        part = "" if self.share == 1 else f" for {self.share} of the keys"
         return f"fault {self.id}: {self.error} at {self.event_type} with {self.field}={self.value}{part}"
 
 
@@ -78,14 +79,14 @@ class FaultStore(Protocol):
         """What is set."""
         ...
 
-    async def add(self, fault: Fault) -> FaultSet:
-        """Set it; returns it alone, with its id, and the revision of which it is a part."""
+    async def add(self, fault: Fault, act: Act) -> FaultSet:
+        """Set it; returns it alone, with its id, and the revision of which it is a part. Logged as `fault add`."""
         ...
 
-    async def clear(self, fault: int | None) -> FaultSet:
+    async def clear(self, fault: int | None, act: Act) -> FaultSet:
         """Take one away, or with None all; returns what was taken away, and the revision without it.
 
-        Without any the revision stays.
+        Without any the revision stays. Each that was there is logged as `fault clear`.
         """
         ...
 

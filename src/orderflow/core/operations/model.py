@@ -67,6 +67,13 @@ class EditRefusedError(RecoveryError):
     """The new payload is not taken."""
 
 
+class SecondPersonNeededError(RecoveryError):
+    """It takes two approvers, and one has asked."""
+
+    def __init__(self) -> None:
+        super().__init__("This takes two approvers: one proposes it, and another asks for the same.")
+
+
 class ConfirmationNeededError(RecoveryError):
     """The act must be confirmed, or needs a reason."""
 
@@ -303,7 +310,8 @@ class ParkedSummary(msgspec.Struct, frozen=True, kw_only=True):
 class OperatorAction(msgspec.Struct, frozen=True, kw_only=True):
     """What somebody did, when, to what, why, and with what result: a row of the operators' log.
 
-    `target` names events, a group or a replay; `result` is one short sentence.
+    `target` names events, a group or a replay; `result` is one short sentence. `hash` (SHA-256, in hexadecimal)
+    links the row to the one before it; "" where an earlier release answers.
     """
 
     number: int
@@ -313,6 +321,38 @@ class OperatorAction(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     reason: str
     result: str
+    hash: str = ""
+
+
+PROPOSAL_HOLDS_MS = 24 * 3_600_000
+"""What nobody else asks for within a day was proposed in vain."""
+
+
+class ProposalState(StrEnum):
+    """OPEN: it can be approved. DONE: somebody else has asked for the same, and it was carried out."""
+
+    OPEN = "open"
+    DONE = "done"
+    WITHDRAWN = "withdrawn"
+    EXPIRED = "expired"
+
+
+class Proposal(msgspec.Struct, frozen=True, kw_only=True):
+    """What an approver has proposed: `operation` (`PUT /stock/{sku}`) and `request`, its values and body as JSON.
+
+    It is carried out when another approver asks for exactly the same, or approves it by its id. `decided_by` is who
+    has carried it out or withdrawn it.
+    """
+
+    id: UUID
+    operation: str
+    request: str
+    who: str
+    reason: str
+    made_at: datetime
+    until: datetime
+    state: ProposalState = ProposalState.OPEN
+    decided_by: str = ""
 
 
 class ReplayState(StrEnum):

@@ -18,13 +18,14 @@ from orderflow.core.operations.model import (
     OperatorAction,
     Overrule,
     ParkedSummary,
+    Proposal,
     Replay,
     ReplayPlan,
     ReplayState,
     StoredLetter,
     Trail,
 )
-from orderflow.core.store import Act, Store
+from orderflow.core.store import Act, LogEntry, Store
 
 
 class OperatedStore(Store, Protocol):
@@ -72,8 +73,27 @@ class RecoveryStore(Protocol):
         """One line for each consumer that has anything parked or dead."""
         ...
 
-    async def log(self, act: Act, action: str, target: str, result: str) -> None:
-        """Add a row to the operators' log."""
+    async def log(self, entry: LogEntry) -> None:
+        """Add a row to the operators' log, for what has changed nothing: an act writes its own."""
+        ...
+
+    async def propose(self, wanted: Proposal, digest: str, act: Act) -> Proposal:
+        """Keep it for PROPOSAL_HOLDS_MS; logged. Returns the one of this digest that is open: it, or an earlier one.
+
+        Its times are given by the store.
+        """
+        ...
+
+    async def proposal(self, number: UUID) -> Proposal | None:
+        """A proposal by its id."""
+        ...
+
+    async def proposals(self, limit: int, *, only_open: bool) -> Sequence[Proposal]:
+        """Proposals, latest first."""
+        ...
+
+    async def withdraw(self, number: UUID, act: Act) -> bool:
+        """Nobody can approve it any more; logged. False: it was not open."""
         ...
 
     async def actions(self, limit: int, before: int | None = None) -> Sequence[OperatorAction]:
@@ -92,8 +112,13 @@ class RecoveryStore(Protocol):
         """An operator knows of all that this consumer has lost; logged. Returns how many records that are."""
         ...
 
-    async def begin_replay(self, events: Sequence[int], plan: ReplayPlan, act: Act, lag_before: int) -> Replay:
-        """A new replay, RUNNING and none sent yet, of what is dead at these positions; the rest is left out."""
+    async def begin_replay(
+        self, events: Sequence[int], plan: ReplayPlan, act: Act, lag_before: int, meant: str
+    ) -> Replay:
+        """A new replay, RUNNING and none sent yet, of what is dead at these positions; the rest is left out.
+
+        Logged, with what was `meant`.
+        """
         ...
 
     async def replay(self, number: int) -> Replay | None:
@@ -123,20 +148,20 @@ class RecoveryStore(Protocol):
         """
         ...
 
-    async def finish_step(self, replay: int, step: int, state: ReplayState, why: str = "") -> bool:
-        """Go on with `step`, or end. Says `why` it was stopped.
+    async def finish_step(self, replay: int, step: int, state: ReplayState, why: str = "", result: str = "") -> bool:
+        """Go on with `step`, or end, which is logged with its `result`. Says `why` it was stopped.
 
         False, and nothing is changed: the replay is not RUNNING any more (an operator paused it), or another process
         has claimed it.
         """
         ...
 
-    async def pause_replay(self, replay: int, why: str = "") -> bool:
-        """RUNNING → PAUSED, whoever works on it. False: it was not RUNNING. What is under way goes on."""
+    async def pause_replay(self, replay: int, act: Act, why: str = "") -> bool:
+        """RUNNING → PAUSED, whoever works on it; logged. False: it was not RUNNING. What is under way goes on."""
         ...
 
-    async def resume_replay(self, replay: int) -> bool:
-        """PAUSED or STOPPED → RUNNING, free to be claimed. False: it was neither."""
+    async def resume_replay(self, replay: int, act: Act) -> bool:
+        """PAUSED or STOPPED → RUNNING, free to be claimed; logged. False: it was neither."""
         ...
 
     async def overrule(self, overrule: Overrule, act: Act, result: str) -> Overrule:

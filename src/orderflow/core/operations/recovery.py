@@ -69,8 +69,9 @@ class Recovery:
         on_discard: Callable[[Changes], None],
         on_repair: Callable[[Changes], None],
         new_id: Callable[[], UUID],
+        two_person: bool = False,
     ) -> None:
-        self.repairs = Repairs(processor, store, on_repair, new_id)
+        self.repairs = Repairs(processor, store, on_repair, new_id, two_person=two_person)
         self._processor = processor
         self._database = store
         self._lag = lag
@@ -106,10 +107,8 @@ class Recovery:
         positions = [letter.position async for letter in self._letters(dead)]
         if not positions:
             raise NothingToReplayError
-        replay = await self.store.begin_replay(positions, plan, act, await self._lag())
+        replay = await self.store.begin_replay(positions, plan, act, await self._lag(), _meant(wanted))
         reached(Point.REPLAY_BEGUN)
-        begun = f"{replay.progress.waiting} to replay: {_meant(wanted)}."
-        await self.store.log(act, "replay", _name(replay.number), begun)
         self._on_replay()
         return replay
 
@@ -141,9 +140,8 @@ class Recovery:
         """Send no more of it; what is under way goes on. Raises ReplayMissingError, ReplayStateError."""
         OPERATE.require(act.caller)
         await self.find_replay(number)
-        if not await self.store.pause_replay(number, _said_by(act)):
+        if not await self.store.pause_replay(number, act, _said_by(act)):
             raise ReplayStateError(f"The replay {number} is not running: there is nothing to pause.")
-        await self.store.log(act, "pause", _name(number), "Paused.")
         return await self.find_replay(number)
 
     async def resume(self, number: int, act: Act) -> Replay:
@@ -154,9 +152,8 @@ class Recovery:
         OPERATE.require(act.caller)
         self._confirm(act)
         await self.find_replay(number)
-        if not await self.store.resume_replay(number):
+        if not await self.store.resume_replay(number, act):
             raise ReplayStateError(f"The replay {number} is neither paused nor stopped: there is nothing to resume.")
-        await self.store.log(act, "resume", _name(number), "Resumed.")
         self._on_replay()
         return await self.find_replay(number)
 
@@ -172,11 +169,10 @@ class Recovery:
                 "Events are published again for every consumer: confirm it, with the reason."
             )
         meant = _narrowed(msgspec.structs.asdict(wanted), "all that was published")
-        found = sum(rows.count for rows in await self._database.published(wanted))
+        found = await self._database.republish(wanted, act, meant)
         if not found:
             raise NothingToRepublishError
-        await self.store.log(act, "republish", meant, f"{found} to publish again.")
-        return await self._database.republish(wanted)
+        return found
 
     async def preview(self, event: UUID | int, value: bytes) -> tuple[StoredLetter, Sequence[FieldChange]]:
         """The event as it stands, and what an edit would change of it; nothing is stored.
@@ -276,10 +272,6 @@ def _stored_row(row: Row) -> StoredRow:
     kind = type(row)
     values = msgspec.to_builtins(row, str_keys=True)
     return StoredRow(type=f"{kind.__module__}:{kind.__qualname__}", values=values)
-
-
-def _name(number: int) -> str:
-    return f"replay {number}"
 
 
 def _meant(wanted: LetterFilter) -> str:

@@ -30,6 +30,7 @@ from orderflow.core.operations.model import (
     EventUnreadError,
     LetterFilter,
     RecoveryError,
+    SecondPersonNeededError,
 )
 from orderflow.core.operations.port import OperatedStore
 from orderflow.core.processor import Processed, Processor, Share, Work, open_within
@@ -108,7 +109,10 @@ class Repairs:
         store: OperatedStore,
         on_said: Callable[[Changes], None],
         new_id: Callable[[], UUID],
+        *,
+        two_person: bool = False,
     ) -> None:
+        self._two_person = two_person
         self._processor = processor
         self._store = store
         self._service = processor.service
@@ -142,7 +146,7 @@ class Repairs:
         Returns how each consumer stood to it. Raises ForbiddenError, EventUnreadError: no consumer reads it.
         """
         APPROVE.require(act.caller)
-        _confirm(act)
+        self._confirm(act)
         incoming = self._incoming(key, said)
         consumers = self._readers(incoming, said.topic)
         if not consumers:
@@ -162,7 +166,7 @@ class Repairs:
         each consumer stands to the key. Returns what was said and asked. Raises ForbiddenError.
         """
         APPROVE.require(act.caller)
-        _confirm(act)
+        self._confirm(act)
         async with self._store.transaction() as tx:
             locks = {identity.lock_id(key), *(identity.lock_id(str(ref.id)) for ref in self._touched(key))}
             snapshot = await open_within(tx, dataclasses.replace(self._plan(key), locks=sorted(locks)), LOCK_WAIT_S)
@@ -193,22 +197,25 @@ class Repairs:
         Raises ForbiddenError, RefusedError: nothing was stored.
         """
         command.PERMISSION.require(act.caller)
-        _confirm(act)
+        self._confirm(act)
         name = self._service.name
         event_id = identity.uuid5(f"repair\n{self._source}\n{command.TYPE}\n{command.key}")
-        incoming = from_command(command, self._source, None, event_id)
+        incoming = from_command(command, self._source, None, event_id, act)
 
-        def finish(results: Sequence[Result], changes: Changes) -> End:
+        def finish(results: Sequence[Result], _: Changes) -> End:
             _require_carried(results[0])
-            if changes.rows or changes.facts:
-                told = f"{wire_name(type(command))}: {results[0].answer}"
-                changes.log.append(LogEntry(act, "repair", command.key, told))
             return End.COMMIT
 
         done = await self._processor.process(Work(consumer=name, batch=[incoming], finish=finish, wait_s=LOCK_WAIT_S))
         assert done is not None
         self._processor.tell(name, done.results, done.changes, 0.0)
         return done.results[0].answer
+
+    def _confirm(self, act: Act) -> None:
+        """Raises ConfirmationNeededError, SecondPersonNeededError."""
+        _confirm(act)
+        if self._two_person:
+            require_second(act)
 
     async def _taken(self, consumer: str, incoming: Incoming, act: Act | None) -> tuple[Regarded, Processed | None]:
         """The consumer's regard, and by an act, where the event was LOST, what it has written.
@@ -309,6 +316,12 @@ class Repairs:
             event = _flow_of(key, each.consumer, head)
             cause = Incoming(key=key, identity="", event_id=identity.uuid5(f"repair\n{key}"), event_type="")
             publisher.publish(event, msgspec.json.encode(event), f"{self._source}/flow", cause)
+
+
+def require_second(act: Act | None) -> None:
+    """Return if it was proposed by somebody else. Raises SecondPersonNeededError."""
+    if act is None or act.approves is None:
+        raise SecondPersonNeededError
 
 
 class _Trial:

@@ -10,11 +10,9 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from orderflow.core.access import Caller
 from orderflow.core.crash_points import Point, reached
 from orderflow.core.operations.model import Replay, ReplayPlan, ReplayProgress, ReplayState
 from orderflow.core.operations.port import RecoveryStore
-from orderflow.core.store import Act
 from orderflow.core.timing import Clock, Timer
 
 UNDER_WAY_MAX = 200
@@ -199,10 +197,8 @@ class ReplayRunner:
     async def _end(self, replay: Replay, state: ReplayState, why: str) -> None:
         reached(Point.REPLAY_ENDING)
         del self._taken[replay.number]
-        if await self._store.finish_step(replay.number, replay.step, state, why):
-            result = " ".join([summary(replay.progress), why]).strip()
-            act = Act(caller=Caller(replay.who), reason=replay.reason)
-            await self._store.log(act, f"replay {state}", f"replay {replay.number}", result)
+        result = " ".join([summary(replay.progress), why]).strip()
+        await self._store.finish_step(replay.number, replay.step, state, why, result)
 
     def _take(self, replay: Replay) -> _Taken:
         """One that was left for as long as a lease is judged anew: another process has had it, or it was stopped."""

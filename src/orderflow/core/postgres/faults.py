@@ -9,6 +9,7 @@ import asyncpg
 
 from orderflow.core.game_days.fault import Fault, FaultKind, FaultReader, FaultSet
 from orderflow.core.postgres.queries import load_queries
+from orderflow.core.store import Act
 
 Run = Callable[..., Awaitable[Sequence[asyncpg.Record]]]
 
@@ -23,12 +24,12 @@ class PostgresFaults:
     async def current(self) -> FaultSet:
         return read_set(await self._run(self._queries["faults_current"]))
 
-    async def add(self, fault: Fault) -> FaultSet:
-        given = (fault.event_type, fault.field, fault.value, fault.error.value, fault.share)
+    async def add(self, fault: Fault, act: Act) -> FaultSet:
+        given = (fault.event_type, fault.field, fault.value, fault.error.value, fault.share, act.who, act.reason)
         return read_set(await self._run(self._queries["fault_add"], *given))
 
-    async def clear(self, fault: int | None) -> FaultSet:
-        return read_set(await self._run(self._queries["fault_clear"], fault))
+    async def clear(self, fault: int | None, act: Act) -> FaultSet:
+        return read_set(await self._run(self._queries["fault_clear"], fault, act.who, act.reason))
 
     async def follow(self, process: UUID, applied: int) -> FaultSet:
         return read_set(await self._run(self._queries["fault_confirm"], process, applied))

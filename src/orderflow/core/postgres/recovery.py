@@ -14,6 +14,7 @@ from orderflow.core.failures import Verdict
 from orderflow.core.inbox import EditedEvent, Failure, InboxState, ParkedEvent, waits
 from orderflow.core.operations.model import (
     OVERRULE_HOLDS_MS,
+    PROPOSAL_HOLDS_MS,
     DeadLetter,
     DeadLetterGroup,
     Expired,
@@ -24,6 +25,8 @@ from orderflow.core.operations.model import (
     OperatorAction,
     Overrule,
     ParkedSummary,
+    Proposal,
+    ProposalState,
     ReceivedEvent,
     Replay,
     ReplayPlan,
@@ -34,7 +37,7 @@ from orderflow.core.operations.model import (
     UnsentEvent,
 )
 from orderflow.core.postgres.queries import load_queries
-from orderflow.core.store import Act
+from orderflow.core.store import Act, LogEntry
 from orderflow.core.transport import ConsumerRecord, Headers
 
 PACKAGE = "orderflow.core.postgres"
@@ -56,7 +59,7 @@ class PostgresRecovery:
         self._run = run
         self._process = process
         self._queries = load_queries(PACKAGE, "recovery.sql")
-        self._log_action = load_queries(PACKAGE)["log_action"]
+        self._log_actions = load_queries(PACKAGE)["log_actions"]
         self._replay_queries = load_queries(PACKAGE, "replays.sql")
 
     async def letters(self, wanted: LetterFilter, limit: int, after: int = 0) -> Sequence[DeadLetter]:
@@ -102,8 +105,27 @@ class PostgresRecovery:
         rows = await self._run(self._queries["parked_summary"])
         return [ParkedSummary(**row) for row in rows]
 
-    async def log(self, act: Act, action: str, target: str, result: str) -> None:
-        await self._run(self._log_action, act.who, action, target, act.reason, result)
+    async def log(self, entry: LogEntry) -> None:
+        await self._run(self._log_actions, *log_entries([entry]))
+
+    async def propose(self, wanted: Proposal, digest: str, act: Act) -> Proposal:
+        await self._run(self._queries["expire_proposals"])
+        found: Sequence[asyncpg.Record] = ()
+        while not found:
+            given = (wanted.id, digest, wanted.operation, wanted.request, act.caller.name, act.reason)
+            await self._run(self._queries["propose"], *given, PROPOSAL_HOLDS_MS, act.who)
+            found = await self._run(self._queries["open_proposal"], digest)
+        return _proposal(found[0])
+
+    async def proposal(self, number: UUID) -> Proposal | None:
+        rows = await self._run(self._queries["proposal"], number)
+        return _proposal(rows[0]) if rows else None
+
+    async def proposals(self, limit: int, *, only_open: bool) -> Sequence[Proposal]:
+        return [_proposal(row) for row in await self._run(self._queries["proposals"], limit, only_open)]
+
+    async def withdraw(self, number: UUID, act: Act) -> bool:
+        return bool(await self._run(self._queries["withdraw_proposal"], number, act.caller.name, act.reason, act.who))
 
     async def actions(self, limit: int, before: int | None = None) -> Sequence[OperatorAction]:
         return [OperatorAction(**row) for row in await self._run(self._queries["actions"], limit, before)]
@@ -120,10 +142,11 @@ class PostgresRecovery:
         rows = await self._run(self._queries["acknowledge_expired"], consumer, act.who, act.reason)
         return int(rows[0][0])
 
-    async def begin_replay(self, events: Sequence[int], plan: ReplayPlan, act: Act, lag_before: int) -> Replay:
-        query = self._replay_queries["begin_replay"]
-        rows = await self._run(query, events, msgspec.json.encode(plan).decode(), act.who, act.reason, lag_before)
-        return _replay(rows[0])
+    async def begin_replay(
+        self, events: Sequence[int], plan: ReplayPlan, act: Act, lag_before: int, meant: str
+    ) -> Replay:
+        given = (events, msgspec.json.encode(plan).decode(), act.who, act.reason, lag_before, meant)
+        return _replay((await self._run(self._replay_queries["begin_replay"], *given))[0])
 
     async def replay(self, number: int) -> Replay | None:
         rows = await self._run(self._replay_queries["replays"], number, 1)
@@ -140,15 +163,15 @@ class PostgresRecovery:
         rows = await self._run(self._replay_queries["send"], replay, limit, self._process)
         return [(row["consumer"], row["key"]) for row in rows]
 
-    async def finish_step(self, replay: int, step: int, state: ReplayState, why: str = "") -> bool:
+    async def finish_step(self, replay: int, step: int, state: ReplayState, why: str = "", result: str = "") -> bool:
         query = self._replay_queries["finish_step"]
-        return bool(await self._run(query, replay, step, state, why, self._process))
+        return bool(await self._run(query, replay, step, state, why, self._process, result))
 
-    async def pause_replay(self, replay: int, why: str = "") -> bool:
-        return bool(await self._run(self._replay_queries["pause_replay"], replay, why))
+    async def pause_replay(self, replay: int, act: Act, why: str = "") -> bool:
+        return bool(await self._run(self._replay_queries["pause_replay"], replay, why, act.who, act.reason))
 
-    async def resume_replay(self, replay: int) -> bool:
-        return bool(await self._run(self._replay_queries["resume_replay"], replay))
+    async def resume_replay(self, replay: int, act: Act) -> bool:
+        return bool(await self._run(self._replay_queries["resume_replay"], replay, act.who, act.reason))
 
     async def overrule(self, overrule: Overrule, act: Act, result: str) -> Overrule:
         said = (overrule.consumer, overrule.event_type, overrule.verdict.value, act.who, act.reason, result)
@@ -209,6 +232,10 @@ def _plan(stored: str) -> ReplayPlan:
     return msgspec.convert(known, ReplayPlan)
 
 
+def _proposal(row: asyncpg.Record) -> Proposal:
+    return Proposal(**{**row, "state": ProposalState(row["state"])})
+
+
 def _overrule(row: asyncpg.Record) -> Overrule:
     return Overrule(**{**row, "verdict": Verdict(row["verdict"])})
 
@@ -241,6 +268,12 @@ PARKED: Mapping[str, str] = {
 }
 """The columns of a parked event as `open` returns them."""
 Values = tuple[object, ...]
+
+
+def log_entries(entries: Sequence[LogEntry]) -> Sequence[Values]:
+    """As columns, in order."""
+    rows = [(e.act.who, e.action, e.target, e.act.reason, e.result) for e in entries]
+    return list(zip(*rows, strict=True))
 
 
 def parked(events: Sequence[ParkedEvent]) -> Sequence[Values]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -430,6 +430,19 @@ class Connections:
             raise
         finally:
             self.release(connection, reusable=not ended)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """Several statements, of which all stay or none. Raises as `fetch`."""
+        connection = await self.acquire()
+        ended = False
+        try:
+            with translated(connection):
+                async with connection.transaction():
+                    yield connection
+            ended = True
+        finally:
+            self.release(connection, reusable=ended)
 
     async def close(self) -> None:
         """Close what is idle in good order and cut off what is lent. Idempotent."""

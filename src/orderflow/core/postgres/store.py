@@ -14,7 +14,7 @@ from orderflow.core.crash_points import Point, reached
 from orderflow.core.operations.port import RecoveryStore
 from orderflow.core.postgres.outbox import CHANNEL, PostgresOutboxReader, RelayNotifier
 from orderflow.core.postgres.queries import load_queries
-from orderflow.core.postgres.recovery import PostgresRecovery
+from orderflow.core.postgres.recovery import PostgresRecovery, Run, log_entries
 from orderflow.core.postgres.sessions import STATEMENT_TIMEOUT_MS, Connections
 from orderflow.core.postgres.tables import Facts, Table
 from orderflow.core.postgres.transaction import PostgresTransaction, UnitOfWork
@@ -22,7 +22,9 @@ from orderflow.core.service import Intent
 from orderflow.core.store import (
     LONGEST_WAIT_MS,
     SILENCE_S,
+    Act,
     Due,
+    LogEntry,
     OpenIntent,
     OutboxBacklog,
     OutboxFilter,
@@ -141,7 +143,7 @@ class PostgresStore:
 
     async def published(self, wanted: OutboxFilter) -> Sequence[OutboxRows]:
         found: dict[str, OutboxRows] = {}
-        async for rows in self._ledger("outbox_published", wanted):
+        async for rows in self._ledger("outbox_published", wanted, self._reads.fetch):
             for row in rows:
                 more = OutboxRows(*row)
                 known = found.get(more.topic, OutboxRows(more.topic, 0, more.oldest_ms, more.newest_ms))
@@ -153,18 +155,22 @@ class PostgresStore:
                 )
         return [found[topic] for topic in sorted(found)]
 
-    async def republish(self, wanted: OutboxFilter) -> int:
-        return sum([rows[0]["count"] async for rows in self._ledger("outbox_republish", wanted)])
+    async def republish(self, wanted: OutboxFilter, act: Act, meant: str) -> int:
+        async with self._reads.transaction() as connection:
+            pieces = self._ledger("outbox_republish", wanted, connection.fetch)
+            found = sum([int(rows[0]["count"]) async for rows in pieces])
+            if found:
+                entry = LogEntry(act, "republish", meant, f"{found} to publish again.")
+                await connection.execute(self._queries["log_actions"], *log_entries([entry]))
+        return found
 
-    async def _ledger(self, query: str, wanted: OutboxFilter) -> AsyncIterator[Sequence[asyncpg.Record]]:
+    async def _ledger(self, query: str, wanted: OutboxFilter, run: Run) -> AsyncIterator[Sequence[asyncpg.Record]]:
         """Ask a piece of the outbox at a time, in the order of its ids: no statement is long, whatever it holds."""
-        ((first, last),) = await self._reads.fetch(self._queries["outbox_span"])
+        ((first, last),) = await run(self._queries["outbox_span"])
         key = None if wanted.key is None else wanted.key.encode()
         for start in range(first, last + 1, LEDGER_PIECE):
             end = min(start + LEDGER_PIECE - 1, last)
-            yield await self._reads.fetch(
-                self._queries[query], start, end, wanted.topic, key, wanted.from_ms, wanted.to_ms
-            )
+            yield await run(self._queries[query], start, end, wanted.topic, key, wanted.from_ms, wanted.to_ms)
 
     async def standing(self, consumers: Sequence[str], age_ms: int, acknowledged: Collection[int] = ()) -> Standing:
         query, longest = self._queries["standing"], self._longest_wait_ms

@@ -33,7 +33,9 @@ from orderflow.core.store import (
     OutboxRecord,
     ParkedQuery,
     Plan,
+    ProposalClosedError,
     Snapshot,
+    approvals_of,
 )
 
 GIVE_BACK_TIMEOUT_S = 5.0
@@ -148,11 +150,15 @@ class PostgresTransaction:
             _require(touched, statement.rows, statement.table)
         with unwritable():
             await self._write_parked(changes)
-            for each in changes.log:
-                act = each.act
-                await self._execute(
-                    self._queries["log_action"], act.who, each.action, each.target, act.reason, each.result
-                )
+            if approved := approvals_of(changes.log):
+                with translated(self._open):
+                    closed = await self._open.fetchval(
+                        self._queries["close_proposals"], *map(list, zip(*approved, strict=True))
+                    )
+                if closed != len(approved):
+                    raise ProposalClosedError
+            if changes.log:
+                await self._execute(self._queries["log_actions"], *recovery.log_entries(changes.log))
         return answer
 
     async def _write_parked(self, changes: Changes) -> None:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from orderflow.core.inbox import InboxState, Waits
 from orderflow.core.operations.model import (
     OVERRULE_HOLDS_MS,
+    PROPOSAL_HOLDS_MS,
     DeadLetter,
     DeadLetterGroup,
     Expired,
@@ -22,6 +23,8 @@ from orderflow.core.operations.model import (
     OperatorAction,
     Overrule,
     ParkedSummary,
+    Proposal,
+    ProposalState,
     ReceivedEvent,
     Replay,
     ReplayPlan,
@@ -42,6 +45,7 @@ from orderflow.core.testing.state import (
     State,
     Waiting,
     at,
+    is_open,
     note_action,
     remember,
 )
@@ -145,9 +149,47 @@ class MemoryRecovery:
             by_consumer.setdefault(waiting.consumer, []).append(waiting)
         return [_summary(consumer, waiting) for consumer, waiting in sorted(by_consumer.items())]
 
-    async def log(self, act: Act, action: str, target: str, result: str) -> None:
+    async def log(self, entry: LogEntry) -> None:
         await self._step("read")
-        self._log(act, action, target, result)
+        self._log(entry.act, entry.action, entry.target, entry.result)
+
+    async def propose(self, wanted: Proposal, digest: str, act: Act) -> Proposal:
+        await self._step("read")
+        now, proposals = self._database.clock.wall_ms(), self._state.proposals
+        for known, proposal in proposals.values():
+            if known == digest and is_open(proposal, now):
+                return proposal
+        until = at(now + PROPOSAL_HOLDS_MS)
+        made = replace(wanted, who=act.caller.name, reason=act.reason, made_at=at(now), until=until)
+        proposals[made.id] = (digest, made)
+        self._log(act, "propose", f"proposal {made.id}", made.operation)
+        return made
+
+    async def proposal(self, number: UUID) -> Proposal | None:
+        await self._step("read")
+        return self._state.proposals.get(number, ("", None))[1]
+
+    async def proposals(self, limit: int, *, only_open: bool) -> Sequence[Proposal]:
+        await self._step("read")
+        now = self._database.clock.wall_ms()
+        known = [each for _, (_, each) in sorted(self._state.proposals.items(), reverse=True)]
+        told = [
+            replace(each, state=ProposalState.EXPIRED)
+            if each.state is ProposalState.OPEN and not is_open(each, now)
+            else each
+            for each in known
+        ]
+        return [each for each in told if not only_open or each.state is ProposalState.OPEN][:limit]
+
+    async def withdraw(self, number: UUID, act: Act) -> bool:
+        await self._step("read")
+        digest, proposal = self._state.proposals.get(number, ("", None))
+        if proposal is None or not is_open(proposal, self._database.clock.wall_ms()):
+            return False
+        withdrawn = replace(proposal, state=ProposalState.WITHDRAWN, decided_by=act.caller.name)
+        self._state.proposals[number] = (digest, withdrawn)
+        self._log(act, "withdraw", f"proposal {number}", proposal.operation)
+        return True
 
     async def actions(self, limit: int, before: int | None = None) -> Sequence[OperatorAction]:
         await self._step("read")
@@ -173,7 +215,9 @@ class MemoryRecovery:
             self._log(act, "acknowledge", f"expired records of {consumer}", f"{sum(mine.values())} records lost")
         return sum(mine.values())
 
-    async def begin_replay(self, events: Sequence[int], plan: ReplayPlan, act: Act, lag_before: int) -> Replay:
+    async def begin_replay(
+        self, events: Sequence[int], plan: ReplayPlan, act: Act, lag_before: int, meant: str
+    ) -> Replay:
         await self._step("read")
         state = self._state
         dead = [waiting for position in sorted(set(events)) if (waiting := self._dead(position)) is not None]
@@ -186,6 +230,7 @@ class MemoryRecovery:
             events={waiting.event.position: Replayed(_name(waiting)) for waiting in dead},
         )
         state.replays[kept.number] = kept
+        self._log(act, "replay", f"replay {kept.number}", f"{len(dead)} to replay: {meant}.")
         return self._view(kept)
 
     async def replays(self, limit: int) -> Sequence[Replay]:
@@ -230,7 +275,7 @@ class MemoryRecovery:
                 break
         return list(sent)
 
-    async def finish_step(self, replay: int, step: int, state: ReplayState, why: str = "") -> bool:
+    async def finish_step(self, replay: int, step: int, state: ReplayState, why: str = "", result: str = "") -> bool:
         await self._step("read")
         kept = self._mine(replay)
         if kept is None:
@@ -238,22 +283,25 @@ class MemoryRecovery:
         kept.step, kept.state, kept.why = step, state, why
         if state is not ReplayState.RUNNING:
             kept.claimed_by = None
+            self._log(kept.act, f"replay {state}", f"replay {replay}", result)
         return True
 
-    async def pause_replay(self, replay: int, why: str = "") -> bool:
+    async def pause_replay(self, replay: int, act: Act, why: str = "") -> bool:
         await self._step("read")
         kept = self._state.replays.get(replay)
         if kept is None or kept.state is not ReplayState.RUNNING:
             return False
         kept.state, kept.why, kept.claimed_by = ReplayState.PAUSED, why, None
+        self._log(act, "pause", f"replay {replay}", "Paused.")
         return True
 
-    async def resume_replay(self, replay: int) -> bool:
+    async def resume_replay(self, replay: int, act: Act) -> bool:
         await self._step("read")
         kept = self._state.replays.get(replay)
         if kept is None or kept.state not in (ReplayState.PAUSED, ReplayState.STOPPED):
             return False
         kept.state, kept.why = ReplayState.RUNNING, ""
+        self._log(act, "resume", f"replay {replay}", "Resumed.")
         return True
 
     async def overrule(self, overrule: Overrule, act: Act, result: str) -> Overrule:

@@ -19,13 +19,17 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import replace
 
+from orderflow.core.game_days.fault import Fault
 from orderflow.core.inbox import Failure, InboxEntry, InboxState, ParkedEvent
+from orderflow.core.operations import hash_chain
 from orderflow.core.operations.model import (
     Expired,
     HistoryEntry,
     Moment,
     OperatorAction,
     Overrule,
+    Proposal,
+    ProposalState,
     ReplayPlan,
     ReplayState,
 )
@@ -37,7 +41,9 @@ from orderflow.core.store import (
     LogEntry,
     OpenIntent,
     OutboxRecord,
+    ProposalClosedError,
     StoreUnavailableError,
+    approvals_of,
 )
 from orderflow.core.timing import Clock
 
@@ -126,6 +132,18 @@ class DueTimes:
 
 
 @dataclass(slots=True)
+class FaultTables:
+    """Faults of a game day. `readers`: by process, the revision that it applies and when it said so, in ms since the
+    epoch.
+    """
+
+    faults: dict[int, Fault] = field(default_factory=dict)
+    readers: dict[UUID, tuple[int, int]] = field(default_factory=dict)
+    revision: int = 1
+    ids: int = 0
+
+
+@dataclass(slots=True)
 class State:
     """The tables. Dictionaries keep the order of insertion."""
 
@@ -144,6 +162,8 @@ class State:
     replays: dict[int, KeptReplay] = field(default_factory=dict)
     expired: dict[tuple[str, str, int, int], Expired] = field(default_factory=dict)
     acknowledged: set[tuple[str, str, int, int]] = field(default_factory=set)
+    proposals: dict[UUID, tuple[str, Proposal]] = field(default_factory=dict)
+    faults: FaultTables = field(default_factory=FaultTables)
     overrules: dict[tuple[str, str], Overrule] = field(default_factory=dict)
     outbox_ids: int = 0
     positions: int = 0
@@ -173,8 +193,9 @@ class Journal:
 
 
 def note_action(state: State, journal: Journal, entry: LogEntry, now_ms: int) -> None:
-    """Add to the operators' log."""
+    """Add to the operators' log, linked to its last row."""
     number = len(state.actions) + 1
+    previous = bytes.fromhex(state.actions[number - 1].hash) if state.actions else hash_chain.BEFORE_THE_FIRST
     action = OperatorAction(
         number=number,
         at=at(now_ms),
@@ -184,7 +205,13 @@ def note_action(state: State, journal: Journal, entry: LogEntry, now_ms: int) ->
         reason=entry.act.reason,
         result=entry.result,
     )
+    action = replace(action, hash=hash_chain.hash_of(previous, action).hex())
     journal.set(state.actions, number, action)
+
+
+def is_open(proposal: Proposal, now_ms: int) -> bool:
+    """Whether it can be approved."""
+    return proposal.state is ProposalState.OPEN and proposal.until > at(now_ms)
 
 
 def remember(
@@ -278,10 +305,19 @@ class Writer:
         self._edit(changes)
         self._release(changes)
         self._intents(changes)
+        for number, who in approvals_of(changes.log):
+            self._approve(number, who)
         for entry in changes.log:
             act = entry.act
             self._rules.require_text(act.who, entry.action, entry.target, act.reason, entry.result)
             note_action(self._state, self._journal, entry, self._now)
+
+    def _approve(self, number: UUID, who: str) -> None:
+        digest, proposal = self._state.proposals.get(number, ("", None))
+        if proposal is None or not is_open(proposal, self._now) or proposal.who == who:
+            raise ProposalClosedError
+        done = replace(proposal, state=ProposalState.DONE, decided_by=who)
+        self._journal.set(self._state.proposals, number, (digest, done))
 
     def _rows(self, changes: Changes) -> None:
         by_ref: dict[object, list[Row]] = {}

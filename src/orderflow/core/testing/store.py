@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from uuid import UUID
 
 from msgspec.structs import replace
@@ -17,8 +16,10 @@ from orderflow.core.operations.port import RecoveryStore
 from orderflow.core.store import (
     LONGEST_WAIT_MS,
     SILENCE_S,
+    Act,
     Due,
     Heard,
+    LogEntry,
     OpenIntent,
     OutboxBacklog,
     OutboxFilter,
@@ -31,9 +32,8 @@ from orderflow.core.store import (
     fair_share,
 )
 from orderflow.core.testing.recovery import MemoryRecovery
-from orderflow.core.testing.state import Asked, DueTimes, MemoryDatabase, State, Waiting
+from orderflow.core.testing.state import Asked, DueTimes, Journal, MemoryDatabase, State, Waiting, note_action
 from orderflow.core.testing.transaction import MemoryTransaction, is_due
-from orderflow.core.timing import Clock
 
 Place = tuple[WorkKind, str, str]
 
@@ -235,52 +235,39 @@ class MemoryOutboxReader:
         return {slot for slot, owner in self._database.slot_owners.items() if owner is self}
 
 
-@dataclass(slots=True)
-class FaultTables:
-    """The tables. `readers`: by process, the revision that it applies and when it said so, in ms since the epoch."""
-
-    faults: dict[int, Fault] = field(default_factory=dict)
-    readers: dict[UUID, tuple[int, int]] = field(default_factory=dict)
-    revision: int = 1
-    ids: int = 0
-
-
-async def reachable(_: str) -> None:
-    """A database that always answers."""
-
-
 class MemoryFaults:
     """See `core.game_days.fault.FaultStore`."""
 
-    def __init__(self, tables: FaultTables, clock: Clock, step: Callable[[str], Awaitable[None]] = reachable) -> None:
-        self._tables = tables
-        self._clock = clock
-        self._step = step
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._tables = database.state.faults
+        self._database = database
 
     async def current(self) -> FaultSet:
         await self._step("read")
         return self._set(self._tables.faults.values())
 
-    async def add(self, fault: Fault) -> FaultSet:
+    async def add(self, fault: Fault, act: Act) -> FaultSet:
         await self._step("read")
         tables = self._tables
         tables.ids += 1
         tables.revision += 1
-        tables.faults[tables.ids] = replace(fault, id=tables.ids)
-        return self._set([tables.faults[tables.ids]])
+        made = tables.faults[tables.ids] = replace(fault, id=tables.ids)
+        self._log(act, "fault add", made)
+        return self._set([made])
 
-    async def clear(self, fault: int | None) -> FaultSet:
+    async def clear(self, fault: int | None, act: Act) -> FaultSet:
         await self._step("read")
         tables = self._tables
         gone = [each for each in tables.faults.values() if fault is None or each.id == fault]
         for each in gone:
             del tables.faults[each.id]
+            self._log(act, "fault clear", each)
         tables.revision += 1 if gone else 0
         return self._set(gone)
 
     async def follow(self, process: UUID, applied: int) -> FaultSet:
         await self._step("read")
-        self._tables.readers[process] = (applied, self._clock.wall_ms())
+        self._tables.readers[process] = (applied, self._database.clock.wall_ms())
         return self._set(self._tables.faults.values())
 
     async def leave(self, process: UUID) -> None:
@@ -289,10 +276,18 @@ class MemoryFaults:
 
     async def readers(self, silent_ms: int) -> Sequence[FaultReader]:
         await self._step("read")
-        oldest = self._clock.wall_ms() - silent_ms
+        oldest = self._database.clock.wall_ms() - silent_ms
         living = {each: said for each, said in self._tables.readers.items() if said[1] >= oldest}
         self._tables.readers = living
         return [FaultReader(process=each, revision=living[each][0]) for each in sorted(living)]
+
+    async def _step(self, name: str) -> None:
+        await self._database.gate(name)
+        self._database.require()
+
+    def _log(self, act: Act, action: str, fault: Fault) -> None:
+        entry = LogEntry(act, action, str(fault), "done")
+        note_action(self._database.state, Journal(), entry, self._database.clock.wall_ms())
 
     def _set(self, faults: Iterable[Fault]) -> FaultSet:
         return FaultSet(revision=self._tables.revision, faults=tuple(faults))
@@ -375,10 +370,13 @@ class MemoryStore:
             times.setdefault(row.topic, []).append(row.created_at)
         return [OutboxRows(topic, len(at), min(at), max(at)) for topic, at in sorted(times.items())]
 
-    async def republish(self, wanted: OutboxFilter) -> int:
+    async def republish(self, wanted: OutboxFilter, act: Act, meant: str) -> int:
         await self._step("read")
         rows = self._published(wanted)
         self._database.state.pending.update((row.id, row.slot) for row in rows)
+        if rows:
+            entry = LogEntry(act, "republish", meant, f"{len(rows)} to publish again.")
+            note_action(self._database.state, Journal(), entry, self._database.clock.wall_ms())
         return len(rows)
 
     def _published(self, wanted: OutboxFilter) -> list[OutboxRecord]:

@@ -98,4 +98,4 @@ def route(
 def act_of(request: Request[Any], *, reason: str = "", confirmed: bool = False) -> Act:
     """Who asks, and why."""
     said: str = request.values[OPERATOR]
-    return Act(caller=request.caller, reason=reason, confirmed=confirmed, said=said)
+    return Act(caller=request.caller, reason=reason, confirmed=confirmed, said=said, approves=request.approves)

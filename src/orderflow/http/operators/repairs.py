@@ -12,6 +12,7 @@ from orderflow.core.operations.repairing import Regarded, Repairs, Said, Standin
 from orderflow.http.operation import Operation, Reply, Request, Response
 from orderflow.http.operators import examples
 from orderflow.http.operators.asking import CONFIRM, Text, act_of, key_of, operator, route
+from orderflow.http.operators.proposals import PROPOSED
 from orderflow.http.validation import Raw
 
 SAID_MAX = 20
@@ -133,6 +134,7 @@ class RepairOperations:
             "POST /ops/repairs/{key}/say-again",
             self.say_again,
             Response(status=200, description="What was said", type=Standing, example=examples.STANDING),
+            PROPOSED,
             CONFIRM,
             parameters=(key_of, operator),
             example={"types": [examples.SAID["type"]], **examples.CONFIRMED},
@@ -146,6 +148,7 @@ class RepairOperations:
             "POST /ops/repairs/{key}/take-again",
             self.take_again,
             Response(status=200, description=told, type=list[Regarded], example=taken),
+            PROPOSED,
             UNREAD,
             CONFIRM,
             parameters=(key_of, operator),

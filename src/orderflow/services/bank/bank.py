@@ -7,7 +7,7 @@ Names: docs.stripe.com/testing, "PaymentMethods". With or without the brand (`pm
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Protocol
 
@@ -83,6 +83,10 @@ class Bank(Protocol):
 
     async def refund(self, key: str, *, order_id: str, amount: int, currency: str, charge: str) -> str: ...
 
+    async def statement(self, keys: Sequence[str]) -> Statement:
+        """What stands in the book under these keys."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -109,6 +113,9 @@ class Refund(msgspec.Struct, frozen=True, kw_only=True):
     reference: str
 
 
+Statement = tuple[Sequence[Charge], Sequence[Refund]]
+
+
 class BankBook(Protocol):
     """What a bank remembers, by idempotency key. Durable when a call returns.
 
@@ -125,6 +132,10 @@ class BankBook(Protocol):
 
     async def method_of(self, charge: str) -> str | None:
         """The payment method of the charge under this key, if there is one."""
+        ...
+
+    async def statement(self, keys: Sequence[str]) -> Statement:
+        """Charges and refunds that stand under these keys."""
         ...
 
     async def count_call(self, key: str) -> int:
@@ -157,6 +168,10 @@ class MemoryBook:
     async def method_of(self, charge: str) -> str | None:
         known = self.charges.get(charge)
         return None if known is None else known.payment_method
+
+    async def statement(self, keys: Sequence[str]) -> Statement:
+        charges = [self.charges[key] for key in keys if key in self.charges]
+        return charges, [self.refunds[key] for key in keys if key in self.refunds]
 
     async def count_call(self, key: str) -> int:
         self.calls[key] = self.calls.get(key, 0) + 1
@@ -219,6 +234,9 @@ class SimulatedBank:
         if (refund.charge, refund.amount, refund.currency) != (charge, amount, currency):
             raise DeclinedError(KEY_IN_USE)
         return refund.reference
+
+    async def statement(self, keys: Sequence[str]) -> Statement:
+        return await self._book.statement(keys)
 
     async def close(self) -> None:
         await self._book.close()

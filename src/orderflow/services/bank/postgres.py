@@ -11,7 +11,7 @@ from orderflow.core.postgres.queries import load_queries
 from orderflow.core.postgres.schema import MigrationSequence
 from orderflow.core.postgres.sessions import STATEMENT_TIMEOUT_MS, Connections, TransactionPoolingError
 from orderflow.core.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
-from orderflow.services.bank.bank import BankFailedError, BankUnavailableError, Charge, Refund
+from orderflow.services.bank.bank import BankFailedError, BankUnavailableError, Charge, Refund, Statement
 
 PACKAGE = "orderflow.services.bank"
 GROUP_MAX = 500
@@ -64,6 +64,11 @@ class PostgresBook:
         rows = await self._ask("find_charges", [charge])
         return rows[0]["payment_method"] if rows else None
 
+    async def statement(self, keys: Sequence[str]) -> Statement:
+        charges = await self._ask("find_charges", list(keys))
+        refunds = await self._ask("find_refunds", list(keys))
+        return [_charge(row) for row in charges], [_refund(row) for row in refunds]
+
     async def count_call(self, key: str) -> int:
         rows = await self._ask("count_call", key)
         calls: int = rows[0]["calls"]
@@ -84,7 +89,7 @@ class PostgresBook:
         if len(added) == len(charges):
             return charges
         rows = await self._ask("find_charges", list(charges))
-        return {row["key"]: Charge(**{**row, "order_id": str(row["order_id"])}) for row in rows}
+        return {row["key"]: _charge(row) for row in rows}
 
     async def _record_refunds(self, refunds: Mapping[str, Refund]) -> Mapping[str, Refund]:
         values = [(r.key, r.charge, r.order_id, r.amount, r.currency, r.reference) for r in refunds.values()]
@@ -92,7 +97,7 @@ class PostgresBook:
         if len(added) == len(refunds):
             return refunds
         rows = await self._ask("find_refunds", list(refunds))
-        return {row["key"]: Refund(**{**row, "order_id": str(row["order_id"])}) for row in rows}
+        return {row["key"]: _refund(row) for row in rows}
 
     async def _ask(self, query: str, *arguments: object) -> Sequence[Any]:
         """One statement is one transaction. Only what fails before it is sent is known not to be done."""
@@ -104,6 +109,14 @@ class PostgresBook:
             return await self._connections.fetch_on(connection, self._queries[query], *arguments)
         except (StoreUnavailableError, DataRefusedError) as error:
             raise BankFailedError(str(error)) from error
+
+
+def _charge(row: Any) -> Charge:
+    return Charge(**{**row, "order_id": str(row["order_id"])})
+
+
+def _refund(row: Any) -> Refund:
+    return Refund(**{**row, "order_id": str(row["order_id"])})
 
 
 class Group(Generic[Entry]):

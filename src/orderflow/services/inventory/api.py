@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 from uuid import UUID
 
 import msgspec
 
-from orderflow import APPROVE, ForbiddenError, RefusedError, ServiceContext
+from orderflow import APPROVE, ForbiddenError, RefusedError, SecondPersonNeededError, ServiceContext
 from orderflow.events.inventory import ReservedLine
 from orderflow.events.money import Sku
 from orderflow.events.order import ITEMS_MAX, OrderFailed, Quantity
 from orderflow.http import operation
 from orderflow.http.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.http.operators.asking import CONFIRM, TAG, act_of, operator
+from orderflow.http.operators.customers import Records
+from orderflow.http.operators.proposals import PROPOSED
 from orderflow.http.problems import ProblemError
 from orderflow.http.validation import Text
-from orderflow.services.inventory.messages import ReleaseStock, SetStock, StockLowered, StockReleased, StockSet
+from orderflow.services.inventory.messages import (
+    ReleaseStock,
+    SetStock,
+    StockChangedError,
+    StockLowered,
+    StockReleased,
+    StockSet,
+    Versions,
+)
 from orderflow.services.inventory.storage import VERSION_MAX, MovementPage, StockPage, Stocks, StockView
 
 ON_HAND_MAX = 1_000_000_000
@@ -33,6 +45,24 @@ BEFORE = Parameter(
     description="The `next` of the page before.",
     type=Annotated[int, msgspec.Meta(ge=1, le=VERSION_MAX)],
 )
+
+_TAGS = r'^(\*|[ \t]*(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*[ \t]*)$'
+_TAG = re.compile(r'(W/)?"([!#-~]*)"')
+EntityTags = Annotated[str, msgspec.Meta(pattern=_TAGS, examples=['"3"'])]
+IF_MATCH = Parameter(
+    name="If-Match",
+    where="header",
+    description="Only if this is the SKU's ETag, so that a change that you have not seen is not overwritten.",
+    type=EntityTags,
+)
+IF_NONE_MATCH = Parameter(
+    name="If-None-Match",
+    where="header",
+    description="`*`: only if the SKU is new.",
+    type=EntityTags,
+)
+WHO = replace(operator, required=False, default="anonymous")
+ETAG = {"ETag": "The version of the SKU, in quotes."}
 
 MISSING = Response(status=404, description="There is no such SKU.")
 
@@ -55,9 +85,13 @@ _MOVEMENT = {
 
 
 class NewStock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How many units are free from now on. What is reserved for orders is not among them."""
+    """How many units are free from now on. What is reserved for orders is not among them.
+
+    `reason`: why, for the operators' log.
+    """
 
     on_hand: Annotated[int, msgspec.Meta(ge=0, le=ON_HAND_MAX, examples=[250])]
+    reason: Annotated[Text, msgspec.Meta(max_length=500)] = ""
 
 
 class HeldLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -79,30 +113,58 @@ class Release(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     confirmed: bool = False
 
 
+def versions_of(header: str | None, *, weak: bool = False) -> Versions | None:
+    """The versions that a field names (RFC 9110, 13.1): a tag that is none of ours matches nothing, a weak one only
+    where that is enough.
+    """
+    if header is None:
+        return None
+    if header == "*":
+        return Versions(any=True)
+    tags = [tag for prefix, tag in _TAG.findall(header) if weak or not prefix]
+    return Versions(tuple(int(tag) for tag in tags if tag.isdecimal() and len(tag) <= len(str(VERSION_MAX))))
+
+
+def etag(version: int) -> tuple[bytes, bytes]:
+    """The header of the SKU as it stands."""
+    return b"etag", b'"%d"' % version
+
+
 class InventoryApi:
     """The handlers, with what they share."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._commands = context.commands
+        self._two_person = context.config.two_person
         self._stocks = Stocks(context.database)
 
     async def put(self, request: Request[NewStock]) -> Reply:
         """PUT /stock/{sku}"""
-        caller = request.caller
-        sku, on_hand = request.values["sku"], request.body.on_hand
-        command = SetStock(sku=sku, on_hand=on_hand, may_lower=APPROVE.allows(caller))
+        values, caller = request.values, request.caller
+        command = SetStock(
+            sku=values["sku"],
+            on_hand=request.body.on_hand,
+            may_lower=APPROVE.allows(caller) and (request.approves is not None or not self._two_person),
+            if_match=versions_of(values["If-Match"]),
+            if_none_match=versions_of(values["If-None-Match"], weak=True),
+        )
+        act = act_of(request, reason=request.body.reason)
         try:
-            stock: StockSet = await self._commands.submit(command, caller, traceparent=request.traceparent)
+            stock: StockSet = await self._commands.submit(command, act, traceparent=request.traceparent)
+        except StockChangedError as error:
+            raise ProblemError(412, str(error)) from error
         except RefusedError as refused:
-            if isinstance(refused.answer, StockLowered):
-                raise ForbiddenError(caller, APPROVE.roles) from refused
-            raise
-        return Reply(201 if stock.created else 200, body=stock)
+            if not isinstance(refused.answer, StockLowered):
+                raise
+            if APPROVE.allows(caller):
+                raise SecondPersonNeededError from refused
+            raise ForbiddenError(caller, APPROVE.roles) from refused
+        return Reply(201 if stock.created else 200, body=stock, headers=(etag(stock.version),))
 
     async def show(self, request: Request[None]) -> Reply:
         """GET /stock/{sku}"""
-        sku: str = request.values["sku"]
-        return Reply(body=await self._require(sku))
+        stock = await self._require(request.values["sku"])
+        return Reply(body=stock, headers=(etag(stock.version),))
 
     async def page(self, request: Request[None]) -> Reply:
         """GET /stock"""
@@ -135,7 +197,8 @@ class InventoryApi:
 def operations(context: ServiceContext) -> Sequence[Operation]:
     """What the inventory service offers."""
     api = InventoryApi(context)
-    return (_put(api), _page(api), _show(api), _movements(api), _release(api))
+    own = (_put(api), _page(api), _show(api), _movements(api), _release(api))
+    return (*own, *Records(Stocks(context.database).records).operations())
 
 
 def _release(api: InventoryApi) -> Operation:
@@ -160,6 +223,7 @@ def _release(api: InventoryApi) -> Operation:
                 type=StockReleased,
                 example={"order_id": operation.ORDER_ID, "units": 2, "changed": True},
             ),
+            PROPOSED,
             Response(status=409, description="Nothing is reserved, or something else."),
             CONFIRM,
         ),
@@ -175,20 +239,23 @@ def _put(api: InventoryApi) -> Operation:
         summary="Set the free units of a SKU, making it if it is new",
         description=(
             "Units that are set aside for orders stay so. To send the same number again changes nothing. To make it "
-            "less takes an approver."
+            "less takes an approver. What is changed is in the operators' log."
         ),
         example={"on_hand": 250},
         handler=api.put,
         request=NewStock,
-        parameters=(SKU,),
+        parameters=(SKU, IF_MATCH, IF_NONE_MATCH, WHO),
         responses=(
-            Response(status=200, description="The SKU as it stands now.", type=StockSet, example=_SET),
+            Response(status=200, description="The SKU as it stands now.", type=StockSet, headers=ETAG, example=_SET),
             Response(
                 status=201,
                 description="The SKU is new.",
                 type=StockSet,
+                headers=ETAG,
                 example={**_SET, "version": 1, "created": True},
             ),
+            PROPOSED,
+            Response(status=412, description="The SKU is not as If-Match or If-None-Match has it."),
         ),
         tag="stock",
         permission=SetStock.PERMISSION,
@@ -224,7 +291,7 @@ def _show(api: InventoryApi) -> Operation:
         handler=api.show,
         parameters=(SKU,),
         responses=(
-            Response(status=200, description="The SKU as it stands.", type=StockView, example=_STOCK),
+            Response(status=200, description="The SKU as it stands.", type=StockView, headers=ETAG, example=_STOCK),
             MISSING,
         ),
         tag="stock",

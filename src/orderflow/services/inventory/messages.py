@@ -7,28 +7,48 @@ from uuid import UUID
 
 import msgspec
 
-from orderflow import APPROVE, Command, Permission, Role, uuid_text
+from orderflow import APPROVE, Command, Permission, RefusedError, Role, uuid_text
 from orderflow.events.inventory import ReservedLine
 from orderflow.events.order import OrderFailed
+
+
+class Versions(msgspec.Struct, frozen=True):
+    """Versions of a SKU that somebody names, or any (`*`)."""
+
+    listed: tuple[int, ...] = ()
+    any: bool = False
+
+    def match(self, version: int | None) -> bool:
+        """Whether what stands is among them; None: nothing does."""
+        return version is not None and (self.any or version in self.listed)
 
 
 class SetStock(Command, frozen=True, kw_only=True):
     """Say how many units of a SKU are free; makes the SKU if it is new. `only_if_new` leaves a known one alone.
 
-    That there are fewer than before is refused, unless whoever says so `may_lower` them.
+    That there are fewer than before is refused, unless whoever says so `may_lower` them. It is refused too unless the
+    version that stands is one of `if_match`, and if it is one of `if_none_match`: so nobody overwrites a change that
+    he has not seen.
     """
 
     TYPE: ClassVar[str] = "orderflow.SetStock"
+    ACTION: ClassVar[str] = "set stock"
     PERMISSION: ClassVar[Permission] = Permission(frozenset({Role.OPERATOR, Role.APPROVER}))
 
     sku: str
     on_hand: int
     only_if_new: bool = False
     may_lower: bool = False
+    if_match: Versions | None = None
+    if_none_match: Versions | None = None
 
     @property
     def key(self) -> str:
         return f"stock/{self.sku}"
+
+
+class StockChangedError(RefusedError):
+    """Another version of the SKU stands than the caller has seen."""
 
 
 class StockLowered(msgspec.Struct, frozen=True):
@@ -36,6 +56,9 @@ class StockLowered(msgspec.Struct, frozen=True):
 
     sku: str
     on_hand: int
+
+    def __str__(self) -> str:
+        return f"{self.on_hand} units of {self.sku} are free, and to make it less takes an approver"
 
 
 class StockSet(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +78,7 @@ class ReleaseStock(Command, frozen=True, kw_only=True):
     """
 
     TYPE: ClassVar[str] = "orderflow.ReleaseStock"
+    ACTION: ClassVar[str] = "repair"
     PERMISSION: ClassVar[Permission] = APPROVE
 
     order_id: UUID

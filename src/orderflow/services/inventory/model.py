@@ -13,7 +13,14 @@ from orderflow import Decision, Envelope, Fact, Ref, RefusedError, Row, Rows, St
 from orderflow.events.base import order_id_of
 from orderflow.events.inventory import MissingLine, ReservedLine, StockRejected, StockReserved
 from orderflow.events.payment import PaymentSucceeded
-from orderflow.services.inventory.messages import ReleaseStock, SetStock, StockLowered, StockReleased, StockSet
+from orderflow.services.inventory.messages import (
+    ReleaseStock,
+    SetStock,
+    StockChangedError,
+    StockLowered,
+    StockReleased,
+    StockSet,
+)
 
 ORDERED = ("customer_id", "currency", "items", "total")
 
@@ -147,8 +154,9 @@ def payment_succeeded(rows: Rows, event: PaymentSucceeded) -> Decision:
 
 @handles(SetStock, touches=_its_sku)
 def set_stock(rows: Rows, command: SetStock, envelope: Envelope) -> Decision:
-    """Free units as stated; what is reserved stays reserved. Raises RefusedError (StockLowered)."""
+    """Free units as stated; what is reserved stays reserved. Raises StockChangedError, RefusedError."""
     known = rows.get(Stock, command.sku)
+    _require_unchanged(command, known)
     if known is not None and (command.only_if_new or known.on_hand == command.on_hand):
         return Decision(answer=_answer(known, created=False))
     if known is not None and command.on_hand < known.on_hand and not command.may_lower:
@@ -168,7 +176,18 @@ def set_stock(rows: Rows, command: SetStock, envelope: Envelope) -> Decision:
         on_hand_change=after.on_hand - before.on_hand,
         reserved_change=0,
     )
-    return Decision(rows=(after,), facts=(movement,), answer=_answer(after, created=known is None))
+    told = f"{before.on_hand} \u2192 {after.on_hand} free units, version {after.version}"
+    answer = _answer(after, created=known is None)
+    return Decision(rows=(after,), facts=(movement,), answer=answer, told=told)
+
+
+def _require_unchanged(command: SetStock, known: Stock | None) -> None:
+    version = None if known is None else known.version
+    if command.if_match is not None and not command.if_match.match(version):
+        stands = "it is not there" if version is None else f"its version is {version}"
+        raise StockChangedError(f"{command.sku} is not as you have seen it: {stands}")
+    if command.if_none_match is not None and command.if_none_match.match(version):
+        raise StockChangedError(f"{command.sku} is there already: its version is {version}")
 
 
 @handles(ReleaseStock, touches=_what_is_held)
@@ -202,7 +221,8 @@ def release_stock(rows: Rows, command: ReleaseStock, envelope: Envelope) -> Deci
         movements.append(_given_back(after, line.quantity, envelope))
     released = replace(held, status=ReservationStatus.RELEASED, released_by=envelope.id)
     answer = StockReleased(order_id=held.order_id, units=units, changed=True)
-    return Decision(rows=(*stock, released), facts=movements, answer=answer)
+    told = f"{units} units of {len(held.lines)} SKUs were given back."
+    return Decision(rows=(*stock, released), facts=movements, answer=answer, told=told)
 
 
 def reservation_of(key: str) -> tuple[Ref, ...]:

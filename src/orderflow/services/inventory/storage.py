@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -55,6 +57,10 @@ class Stocks:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._queries = load_queries("orderflow.services.inventory")
+
+    async def records(self, order_id: UUID) -> Mapping[str, Any]:
+        """Every row of an order, by table, as JSON."""
+        return dict((await self._database.fetch(self._queries["records_of_order"], order_id))[0])
 
     async def is_empty(self) -> bool:
         """Whether no SKU was ever made."""

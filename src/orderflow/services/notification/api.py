@@ -8,6 +8,7 @@ from uuid import UUID
 from orderflow import ServiceContext
 from orderflow.http import operation
 from orderflow.http.operation import Operation, Parameter, Reply, Request, Response
+from orderflow.http.operators.customers import Records
 from orderflow.services.notification.storage import NotificationList, Notifications
 
 PAGE_MAX = 200
@@ -64,4 +65,5 @@ def operations(context: ServiceContext) -> Sequence[Operation]:
             ),
             tag="notifications",
         ),
+        *Records(Notifications(context.database).records).operations(),
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -36,6 +37,10 @@ class Notifications:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._queries = load_queries("orderflow.services.notification")
+
+    async def records(self, order_id: UUID) -> Mapping[str, Any]:
+        """Every row of an order, by table, as JSON."""
+        return dict((await self._database.fetch(self._queries["records_of_order"], order_id))[0])
 
     async def of_order(self, order_id: UUID) -> tuple[NotificationView, ...]:
         """What was told of one order, oldest first."""

@@ -15,6 +15,7 @@ import msgspec
 from orderflow import (
     READ,
     BatchCommitted,
+    Caller,
     Clock,
     ForbiddenError,
     Permission,
@@ -55,6 +56,7 @@ from orderflow.http.operation import (
     Response,
 )
 from orderflow.http.operators.asking import TAG
+from orderflow.http.operators.customers import CustomerOperations, Records
 from orderflow.http.problems import FieldError, ProblemError
 from orderflow.http.validation import IdEnd, Text
 from orderflow.services.order.messages import KeyReused, Placed, PlaceOrder
@@ -489,18 +491,19 @@ class OrderApi:
         wait_s: float = request.values["wait"]
         shop = request.caller.reads_shop
         if not wait_s:
-            return Reply(body=await self._show(order_id, shop))
+            return Reply(body=await self._named(request, await self._show(order_id, shop)))
         with self._finishing.expect(order_id) as expectation:
             order = await self._show(order_id, shop)
             if order.status not in FINAL and await expectation.met(wait_s, request.gone):
                 order = await self._show(order_id, shop)
-        return Reply(body=order)
+        return Reply(body=await self._named(request, order))
 
     async def page(self, request: Request[None]) -> Reply:
         """GET /orders"""
         shop = request.caller.reads_shop
         if (digits := request.values["id_ends"]) is not None:
-            return Reply(body=await self._orders.ending(digits, request.values["limit"], shop))
+            ending = await self._orders.ending(digits, request.values["limit"], shop)
+            return Reply(body=await self._all_named(request, ending))
         before: UUID | None = None
         if (cursor := request.values["cursor"]) is not None:
             try:
@@ -509,29 +512,53 @@ class OrderApi:
                 detail = "not a cursor of this list"
                 named = FieldError(detail=detail, parameter="cursor")
                 raise ProblemError(422, f"cursor: {detail}", errors=[named]) from error
-        values = request.values
-        customer_id, sku, status, limit = (values[name] for name in ("customer_id", "sku", "status", "limit"))
+        values, customer_id = request.values, request.values["customer_id"]
+        sku, status, limit = values["sku"], values["status"], values["limit"]
         if customer_id is None and sku is None:
-            return Reply(body=await self._orders.page(status, before, limit, shop))
-        if customer_id is not None and not request.caller.sees_personal_data:
-            raise ForbiddenError(request.caller, frozenset({Role.OPERATOR, Role.APPROVER}))
-        return Reply(body=await self._orders.search(customer_id, sku, status, before, limit, shop))
+            return Reply(body=await self._all_named(request, await self._orders.page(status, before, limit, shop)))
+        written_as = None if customer_id is None else await self._written_as(request.caller, customer_id)
+        page = await self._orders.search(written_as, sku, status, before, limit, shop)
+        return Reply(body=await self._all_named(request, page))
 
     async def states(self, _: Request[None]) -> Reply:
         """GET /orders/states"""
         return Reply(body=await self._orders.states())
 
+    async def _written_as(self, caller: Caller, customer_id: str) -> Sequence[str]:
+        """What stands for a customer of the caller's shop, or of none, in what is stored. Raises ForbiddenError."""
+        if not caller.sees_personal_data:
+            raise ForbiddenError(caller, frozenset({Role.OPERATOR, Role.APPROVER}))
+        pseudonym = await self._context.customers.find(customer_id, caller.shop)
+        return [customer_id] if pseudonym is None else [pseudonym, customer_id]
+
+    async def _named(self, request: Request[None], order: OrderDetails) -> OrderDetails:
+        """With the customer's name, for who may see it."""
+        if not request.caller.sees_personal_data:
+            return order
+        names = await self._context.customers.reveal([order.customer_id])
+        return msgspec.structs.replace(order, customer_id=names[order.customer_id])
+
+    async def _all_named(self, request: Request[None], page: OrderPage) -> OrderPage:
+        if not request.caller.sees_personal_data:
+            return page
+        names = await self._context.customers.reveal({order.customer_id for order in page.orders})
+        orders = (msgspec.structs.replace(each, customer_id=names[each.customer_id]) for each in page.orders)
+        return msgspec.structs.replace(page, orders=tuple(orders))
+
     async def _submit(self, request: Request[NewOrder], key: str | None = None) -> Reply:
-        order = request.body
+        order, customers, shop = request.body, self._context.customers, request.caller.shop
+        customer = customers.known(order.customer_id, shop) or await customers.conceal(order.customer_id, shop)
+        concealed = msgspec.structs.replace(order, customer_id=customer)
         wanted = PlaceOrder(
             order_id=uuid7(self._context.clock.wall_ms(), self._context.chance),
-            customer_id=order.customer_id,
+            customer_id=customer,
             currency=order.currency,
             items=order.items,
             payment_method=order.payment_method,
             idempotency_key=key,
-            fingerprint=fingerprint(order) if key is not None else "",
-            shop=request.caller.shop,
+            fingerprint=fingerprint(concealed) if key is not None else "",
+            former_fingerprint=fingerprint(order) if key is not None else "",
+            shop=shop,
         )
         command = with_response(wanted)
         try:
@@ -544,7 +571,7 @@ class OrderApi:
             raise
         location = (b"location", f"/orders/{uuid_text(placed.order_id)}".encode())
         headers = (location, REPLAYED) if placed.replayed else (location,)
-        return Reply(201, headers=headers, content=placed.response.encode())
+        return Reply(201, headers=headers, content=_naming(placed.response, customer, order.customer_id).encode())
 
     async def _show(self, order_id: UUID, shop: str | None) -> OrderDetails:
         order = await self._orders.show(order_id, shop)
@@ -553,10 +580,17 @@ class OrderApi:
         return order
 
 
+def _naming(response: str, customer: str, name: str) -> str:
+    """The answer with the customer's name, as the shop has just said it."""
+    return response if customer == name else response.replace(customer, msgspec.json.encode(name).decode()[1:-1])
+
+
 def operations(context: ServiceContext) -> Sequence[Operation]:
     """What the order service offers."""
-    api = OrderApi(context)
-    return (_place(api), _page(api), _show(api), _states(api))
+    api, orders = OrderApi(context), Orders(context.database)
+    customers = CustomerOperations(context.customers, context.store.recovery, orders.of_customers)
+    own = (_place(api), _page(api), _show(api), _states(api))
+    return (*own, *customers.operations(), *Records(orders.records).operations())
 
 
 def _place(api: OrderApi) -> Operation:

@@ -15,7 +15,8 @@ class PlaceOrder(Command, frozen=True, kw_only=True):
     """A shop orders. The id was made at the edge. `idempotency_key` and `fingerprint` come together or not at all.
     `shop` is the caller's.
 
-    The fingerprint is equal for equal orders, however their JSON was written. `response` is what the shop is to be
+    The fingerprint is equal for equal orders, however their JSON was written; `former_fingerprint` is the one that a
+    release has made which knew no pseudonyms. `response` is what the shop is to be
     answered, and answered again under the same key, also by a later release: it is kept as it is.
     """
 
@@ -29,6 +30,7 @@ class PlaceOrder(Command, frozen=True, kw_only=True):
     payment_method: str
     idempotency_key: str | None = None
     fingerprint: str = ""
+    former_fingerprint: str = ""
     response: str = ""
     shop: str | None = None
 

@@ -338,7 +338,7 @@ def state_order(rows: Rows, key: str) -> Statement:
 
 
 def _replay(known: IdempotencyKey, command: PlaceOrder) -> Decision:
-    if known.fingerprint != command.fingerprint:
+    if known.fingerprint not in (command.fingerprint, command.former_fingerprint):
         raise RefusedError(KeyReused(known.idempotency_key))
     return Decision(answer=Placed(known.order_id, known.response, replayed=True))
 

@@ -27,4 +27,5 @@ SERVICE = Service(
     sql="orderflow.services.order",
     api=operations,
     upkeep=forget_old_keys,
+    personal=True,
 )

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 
 from orderflow import PERSONAL, Database, Record, ServiceContext, load_queries
 from orderflow.events.order import Item
+from orderflow.http.operators.customers import Piece
 from orderflow.services.order.model import ORDER_PLACED, Obstacle, Refund, Status
 
-LAST = UUID(int=2**128 - 1)
+FIRST, LAST = UUID(int=0), UUID(int=2**128 - 1)
+PIECE = 20_000
 AT_ONCE = 1_000
 LOOKED_MAX = 20_000
 COUNTED_MAX = 10_000
@@ -128,6 +130,10 @@ class Orders:
         self._items = msgspec.json.Decoder(tuple[Item, ...])
         self._stuck = msgspec.json.Decoder(dict[str, Obstacle])
 
+    async def records(self, order_id: UUID) -> Mapping[str, Any]:
+        """Every row of an order, by table, as JSON."""
+        return dict((await self._database.fetch(self._queries["records_of_order"], order_id))[0])
+
     async def show(self, order_id: UUID, shop: str | None = None) -> OrderDetails | None:
         """The order as it stands, or None; of this `shop` alone, where one is named."""
         rows = await self._database.fetch(self._queries["show_order"], order_id)
@@ -176,7 +182,7 @@ class Orders:
 
     async def search(
         self,
-        customer_id: str | None,
+        customers: Sequence[str] | None,
         sku: str | None,
         status: Status | None,
         before: UUID | None,
@@ -184,7 +190,7 @@ class Orders:
         shop: str | None = None,
     ) -> OrderPage:
         """Up to `limit` orders among the next `LOOKED_MAX` before `before`, newest first; `next` goes on there."""
-        wanted = (before or LAST, customer_id, sku, status, LOOKED_MAX, limit + 1, shop)
+        wanted = (before or LAST, customers, sku, status, LOOKED_MAX, limit + 1, shop)
         rows = await self._database.fetch(self._queries["find_orders"], *wanted)
         until: UUID | None = rows[0]["looked_until"]
         found = [self._summary(row) for row in rows if row["order_id"] is not None]
@@ -229,6 +235,12 @@ class Orders:
         rows = await self._database.fetch(self._queries["count_unfinished"], at_most)
         count: int = rows[0]["unfinished"]
         return count
+
+    async def of_customers(self, written_as: Collection[str], shop: str | None, after: UUID | None) -> Piece:
+        """Of the next orders after `after`, in order of id, those of a shop's customers that are written so."""
+        found = (list(written_as), after or FIRST, PIECE, shop)
+        rows = await self._database.fetch(self._queries["orders_of_customers"], *found)
+        return Piece(rows[0]["orders"], rows[0]["last"])
 
     async def purge_keys(self, older_than_s: float, at_most: int) -> int:
         """Forget idempotency keys; returns how many were forgotten."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 
-from orderflow import ConfirmationNeededError, RefusedError, ServiceContext
+from orderflow import ConfirmationNeededError, ServiceContext
 from orderflow.http import operation
 from orderflow.http.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.http.operators.asking import CONFIRM, TAG, act_of, operator
+from orderflow.http.operators.customers import Records
+from orderflow.http.operators.proposals import PROPOSED
 from orderflow.http.problems import ProblemError
 from orderflow.http.validation import Text
 from orderflow.services.payment.messages import Outcome, PaymentSettled, SettlePayment
@@ -72,7 +74,7 @@ class PaymentApi:
     def __init__(self, context: ServiceContext) -> None:
         self._payments = Payments(context.database)
         self._commands = context.commands
-        self._store = context.store
+        self._gateway = context.gateway
 
     async def show(self, request: Request[None]) -> Reply:
         """GET /payments/{order_id}"""
@@ -93,17 +95,14 @@ class PaymentApi:
         if not act.confirmed or not act.reason.strip():
             raise ConfirmationNeededError("Confirm that you settle a payment, and give the reason: it moves money.")
         command = SettlePayment(order_id=order_id, outcome=said.outcome)
-        log = self._store.recovery.log
-        target = f"payment {order_id}"
-        try:
-            settled: PaymentSettled = await self._commands.submit(
-                command, request.caller, traceparent=request.traceparent
-            )
-        except RefusedError as refused:
-            await log(act, "settle", target, f"refused: {refused}")
-            raise
-        await log(act, "settle", target, f"{said.outcome}: {settled.status}{'' if settled.changed else ' before'}")
+        settled: PaymentSettled = await self._commands.submit(command, act, traceparent=request.traceparent)
         return Reply(body=settled)
+
+    async def records(self, order_id: UUID) -> Mapping[str, Any]:
+        """What is held of an order, here and in the bank's book."""
+        held = await self._payments.records(order_id)
+        statement = getattr(self._gateway, "statement", None)
+        return {**held, **(await statement(order_id))} if statement is not None else held
 
     async def _require(self, order_id: UUID) -> PaymentView:
         payment = await self._payments.show(order_id)
@@ -115,7 +114,7 @@ class PaymentApi:
 def operations(context: ServiceContext) -> Sequence[Operation]:
     """What the payment service offers."""
     api = PaymentApi(context)
-    return (_page(api), _show(api), _settle(api))
+    return (_page(api), _show(api), _settle(api), *Records(api.records).operations())
 
 
 def _page(api: PaymentApi) -> Operation:
@@ -166,6 +165,7 @@ def _settle(api: PaymentApi) -> Operation:
         parameters=(ORDER_ID, operator),
         responses=(
             Response(status=200, description="It is settled so.", type=PaymentSettled, example=_SETTLED),
+            PROPOSED,
             Response(status=404, description="There is no payment of this order."),
             Response(status=409, description="What is said is not open, or the bank has said otherwise."),
             CONFIRM,

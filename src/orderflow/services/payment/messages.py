@@ -92,6 +92,7 @@ class SettlePayment(Command, frozen=True, kw_only=True):
     """An operator says what became of a charge or a refund: he has asked the bank in another way."""
 
     TYPE: ClassVar[str] = "orderflow.SettlePayment"
+    ACTION: ClassVar[str] = "settle"
     PERMISSION: ClassVar[Permission] = APPROVE
 
     order_id: UUID
@@ -100,6 +101,10 @@ class SettlePayment(Command, frozen=True, kw_only=True):
     @property
     def key(self) -> str:
         return uuid_text(self.order_id)
+
+    @property
+    def target(self) -> str:
+        return f"payment {self.order_id}"
 
 
 class PaymentSettled(msgspec.Struct, frozen=True, kw_only=True):

@@ -394,11 +394,11 @@ def settle_payment(rows: Rows, command: SettlePayment) -> Decision:
     """
     payment = payment_of(rows, command.order_id)
     if _is_settled_so(payment, command.outcome):
-        return Decision(answer=_answer(payment, changed=False))
+        return Decision(answer=_answer(payment, changed=False), told=f"{command.outcome}: {payment.status} before")
     decision = _settled(payment, command.outcome)
     [after] = decision.rows
     assert isinstance(after, Payment)
-    return replace(decision, answer=_answer(after, changed=True))
+    return replace(decision, answer=_answer(after, changed=True), told=f"{command.outcome}: {after.status}")
 
 
 def _settled(payment: Payment, outcome: Outcome) -> Decision:

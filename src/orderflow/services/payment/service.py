@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
 
 from orderflow import (
     FLOW_STATUS,
@@ -61,6 +64,11 @@ class BankGateway:
         if is_charge:
             return ChargeApproved(order_id=order_id, reference=reference)
         return RefundApproved(order_id=order_id, reference=reference)
+
+    async def statement(self, order_id: UUID) -> Mapping[str, Any]:
+        """What stands in the bank's book of an order. Raises BankUnavailableError."""
+        charges, refunds = await self._bank.statement([f"{kind}:{order_id}" for kind in (model.CHARGE, model.REFUND)])
+        return {"bank_charges": charges, "bank_refunds": refunds}
 
     async def close(self) -> None:
         await self._bank.close()

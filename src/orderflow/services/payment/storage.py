@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -65,6 +65,10 @@ class Payments:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._queries = load_queries("orderflow.services.payment")
+
+    async def records(self, order_id: UUID) -> Mapping[str, Any]:
+        """Every row of an order, by table, as JSON."""
+        return dict((await self._database.fetch(self._queries["records_of_order"], order_id))[0])
 
     async def show(self, order_id: UUID) -> PaymentView | None:
         """The payment of an order, or None."""

@@ -18,7 +18,7 @@ from orderflow.core.identity import uuid5
 from orderflow.core.messages import Answer
 from orderflow.core.service import Intent
 from orderflow.events.order import Item
-from orderflow.services.bank.bank import BankFailedError, DeclinedError
+from orderflow.services.bank.bank import BankFailedError, DeclinedError, Statement
 from orderflow.services.inventory.messages import SetStock
 from orderflow.services.order.api import with_response
 from orderflow.services.order.messages import PlaceOrder
@@ -252,6 +252,10 @@ class _Bank:
             known = Booked(kind, key, order_id, amount, currency, code)
             self.book.add(known)
         return self._say("re", known)
+
+    async def statement(self, keys: Sequence[str]) -> Statement:
+        """Nobody asks."""
+        return (), ()
 
     async def close(self) -> None:
         """Nothing is held."""

@@ -313,7 +313,7 @@ async def test_a_command_is_carried_out_with_its_row_in_the_log_or_not_at_all() 
     desk = Desk()
     assert await desk.repairs.carry_out(Put(name="k", total=3), ME) == Tally(name="k", total=3)
     [action] = await desk.recovery.store.actions(10)
-    assert (action.action, action.target) == ("repair", "k")
+    assert (action.action, action.target, action.result) == ("put", "k", str(Tally(name="k", total=3)))
     with pytest.raises(RefusedError, match="below zero"):
         await desk.repairs.carry_out(Put(name="k", total=-1), ME)
     with pytest.raises(RecoveryError, match="nothing was stored"):

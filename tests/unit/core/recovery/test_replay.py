@@ -185,7 +185,9 @@ async def test_the_lag_that_was_there_before_is_not_held_against_it() -> None:
 
     runner = replaying.ReplayRunner(bench.world.store.recovery, lag, lambda _: None, bench.world.clock)
     store = bench.world.store.recovery
-    begun = await store.begin_replay([event.position for event in bench.world.parked()], ReplayPlan(), ME, 4_500)
+    begun = await store.begin_replay(
+        [event.position for event in bench.world.parked()], ReplayPlan(), ME, 4_500, "all"
+    )
     runner.poke()
     await runner.step()
 

@@ -5,21 +5,31 @@ FROM fault_revision r LEFT JOIN faults f ON true
 ORDER BY f.id
 
 -- name: fault_add
--- set a fault
+-- set a fault, with a row of the operators' log
 WITH revised AS (
     UPDATE fault_revision SET number = number + 1 RETURNING number
 ), added AS (
     INSERT INTO faults (event_type, field, value, error, share)
     SELECT $1, $2, $3, $4, $5 FROM revised
     RETURNING *
+), told AS (
+    INSERT INTO operator_actions (who, action, target, reason, result)
+    SELECT $6, 'fault add', 'fault ' || id || ': ' || error || ' at ' || event_type || ' with ' || field || '=' || value
+        || CASE WHEN share = 1 THEN '' ELSE ' for ' || share || ' of the keys' END, $7, 'done'
+    FROM added
 )
 SELECT r.number, f.id, f.event_type, f.field, f.value, f.error, f.share
 FROM revised r CROSS JOIN added f
 
 -- name: fault_clear
--- take one fault away, or all
+-- take one fault away, or all, each with a row of the operators' log
 WITH gone AS (
     DELETE FROM faults WHERE $1::bigint IS NULL OR id = $1 RETURNING *
+), told AS (
+    INSERT INTO operator_actions (who, action, target, reason, result)
+    SELECT $2, 'fault clear', 'fault ' || id || ': ' || error || ' at ' || event_type || ' with ' || field || '='
+        || value || CASE WHEN share = 1 THEN '' ELSE ' for ' || share || ' of the keys' END, $3, 'done'
+    FROM gone ORDER BY id
 ), revised AS (
     UPDATE fault_revision SET number = number + (SELECT least(count(*), 1) FROM gone) RETURNING number
 )

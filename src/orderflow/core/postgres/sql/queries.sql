@@ -162,9 +162,23 @@ WITH edit AS (
 )
 SELECT count(*) FROM edited;
 
--- name: log_action
--- A row of the operators' log.
-INSERT INTO operator_actions (who, action, target, reason, result) VALUES ($1, $2, $3, $4, $5);
+-- name: log_actions
+-- Rows of the operators' log, in order.
+INSERT INTO operator_actions (who, action, target, reason, result)
+SELECT who, action, target, reason, result
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) WITH ORDINALITY
+    AS entry (who, action, target, reason, result, place)
+ORDER BY place;
+
+-- name: close_proposals
+-- Proposals are carried out, by another than has made them; returns how many there were.
+WITH done AS (
+    UPDATE proposals SET state = 'done', decided_by = approved.who, decided_at = now()
+    FROM unnest($1::uuid[], $2::text[]) AS approved (id, who)
+    WHERE proposals.id = approved.id AND state = 'open' AND until > now() AND proposals.who <> approved.who
+    RETURNING 1
+)
+SELECT count(*) FROM done;
 
 -- name: release
 -- Parked events that wait no longer, with their end in the history: $2 has discarded them, because of $3, or, with no

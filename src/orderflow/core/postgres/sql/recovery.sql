@@ -188,7 +188,51 @@ ORDER BY consumer, event_type;
 
 -- name: actions
 -- The operators' log, latest first.
-SELECT number, at, who, action, target, reason, result FROM operator_actions
+SELECT number, at, who, action, target, reason, result, encode(hash, 'hex') AS hash FROM operator_actions
 WHERE $2::bigint IS NULL OR number < $2
 ORDER BY number DESC
 LIMIT $1;
+
+-- name: expire_proposals
+-- Proposals whose time is over can be approved no more.
+UPDATE proposals SET state = 'expired' WHERE state = 'open' AND until <= now();
+
+-- name: propose
+-- A new proposal, with a row of the operators' log, unless the same is open already.
+WITH made AS (
+    INSERT INTO proposals (id, digest, operation, request, who, reason, until)
+    VALUES ($1, $2, $3, $4, $5, $6, now() + $7::bigint * interval '1 ms')
+    ON CONFLICT (digest) WHERE state = 'open' DO NOTHING
+    RETURNING id, operation, reason
+)
+INSERT INTO operator_actions (who, action, target, reason, result)
+SELECT $8, 'propose', 'proposal ' || id, reason, operation FROM made;
+
+-- name: proposal
+-- A proposal by its id.
+SELECT id, operation, request, who, reason, made_at, until, state, coalesce(decided_by, '') AS decided_by
+FROM proposals WHERE id = $1;
+
+-- name: open_proposal
+-- The open proposal of that digest.
+SELECT id, operation, request, who, reason, made_at, until, state, coalesce(decided_by, '') AS decided_by
+FROM proposals WHERE digest = $1 AND state = 'open' AND until > now();
+
+-- name: proposals
+-- Proposals, latest first; with $2 only those that can be approved.
+SELECT id, operation, request, who, reason, made_at, until,
+    CASE WHEN state = 'open' AND until <= now() THEN 'expired' ELSE state END AS state,
+    coalesce(decided_by, '') AS decided_by
+FROM proposals WHERE NOT $2::boolean OR (state = 'open' AND until > now())
+ORDER BY id DESC LIMIT $1;
+
+-- name: withdraw_proposal
+-- Nobody can approve it any more, with a row of the operators' log; returns its id.
+WITH gone AS (
+    UPDATE proposals SET state = 'withdrawn', decided_by = $2, decided_at = now()
+    WHERE id = $1 AND state = 'open' AND until > now()
+    RETURNING id, operation
+)
+INSERT INTO operator_actions (who, action, target, reason, result)
+SELECT $4, 'withdraw', 'proposal ' || id, $3, operation FROM gone
+RETURNING target;

@@ -1,5 +1,5 @@
 -- name: begin_replay
--- A new replay of those events that are dead, and how many they are.
+-- A new replay of those events that are dead, and how many they are, with a row of the operators' log.
 WITH begun AS (
     INSERT INTO replays (plan, who, reason, lag_before) VALUES ($2, $3, $4, $5)
     RETURNING number, plan, who, reason, state, why, step, lag_before, created_at
@@ -9,6 +9,10 @@ WITH begun AS (
     FROM begun CROSS JOIN parked_events AS parked
     WHERE parked.state = 3 AND parked.position = ANY ($1::bigint[])
     RETURNING 1
+), told AS (
+    INSERT INTO operator_actions (who, action, target, reason, result)
+    SELECT $3, 'replay', 'replay ' || number, $4, (SELECT count(*) FROM events) || ' to replay: ' || $6::text || '.'
+    FROM begun
 )
 SELECT begun.*, (SELECT count(*) FROM events) AS waiting, 0 AS under_way,
     0 AS succeeded, 0 AS failed_again, 0 AS discarded, 0 AS gone
@@ -130,20 +134,37 @@ WITH replay AS MATERIALIZED (
 SELECT consumer, key FROM sent GROUP BY consumer, key ORDER BY min(position);
 
 -- name: finish_step
--- Go on, or end and give up the lease; nothing if it is not ours to go on with. Only a running replay is claimed.
-UPDATE replays
-SET step = $2, state = $3, why = $4, claimed_by = CASE WHEN $3 = 'running' THEN claimed_by END,
-    claimed_until = CASE WHEN $3 = 'running' THEN claimed_until END
-WHERE number = $1 AND claimed_by = $5
-RETURNING number;
+-- Go on, or end and give up the lease, with a row of the operators' log; nothing if it is not ours to go on with. Only a
+-- running replay is claimed.
+WITH stepped AS (
+    UPDATE replays
+    SET step = $2, state = $3, why = $4, claimed_by = CASE WHEN $3 = 'running' THEN claimed_by END,
+        claimed_until = CASE WHEN $3 = 'running' THEN claimed_until END
+    WHERE number = $1 AND claimed_by = $5
+    RETURNING number, who, reason
+), told AS (
+    INSERT INTO operator_actions (who, action, target, reason, result)
+    SELECT who, 'replay ' || $3, 'replay ' || number, reason, $6::text FROM stepped WHERE $3 <> 'running'
+)
+SELECT number FROM stepped;
 
 -- name: pause_replay
--- An operator stops a running replay.
-UPDATE replays SET state = 'paused', why = $2, claimed_by = NULL, claimed_until = NULL
-WHERE number = $1 AND state = 'running'
+-- An operator stops a running replay, with a row of the operators' log.
+WITH paused AS (
+    UPDATE replays SET state = 'paused', why = $2, claimed_by = NULL, claimed_until = NULL
+    WHERE number = $1 AND state = 'running'
+    RETURNING number
+)
+INSERT INTO operator_actions (who, action, target, reason, result)
+SELECT $3, 'pause', 'replay ' || number, $4, 'Paused.' FROM paused
 RETURNING number;
 
 -- name: resume_replay
--- An operator lets it go on.
-UPDATE replays SET state = 'running', why = '' WHERE number = $1 AND state IN ('paused', 'stopped')
+-- An operator lets it go on, with a row of the operators' log.
+WITH resumed AS (
+    UPDATE replays SET state = 'running', why = '' WHERE number = $1 AND state IN ('paused', 'stopped')
+    RETURNING number
+)
+INSERT INTO operator_actions (who, action, target, reason, result)
+SELECT $2, 'resume', 'replay ' || number, $3, 'Resumed.' FROM resumed
 RETURNING number;

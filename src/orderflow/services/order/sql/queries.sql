@@ -82,7 +82,7 @@ WITH looked AS (
     SELECT order_id FROM orders WHERE order_id < $1::uuid ORDER BY order_id DESC OFFSET $5::integer - 1 LIMIT 1
 )
 SELECT looked.*, (SELECT order_id FROM last) AS looked_until
-FROM looked RIGHT JOIN (SELECT 1) AS always ON ($2::text IS NULL OR customer_id = $2)
+FROM looked RIGHT JOIN (SELECT 1) AS always ON ($2::text[] IS NULL OR customer_id = ANY ($2))
     AND ($3::text IS NULL OR items @> jsonb_build_array(jsonb_build_object('sku', $3)))
     AND ($4::text IS NULL OR status = $4) AND ($7::text IS NULL OR shop = $7)
 ORDER BY looked.order_id DESC LIMIT $6::integer
@@ -119,3 +119,28 @@ FROM orders WHERE order_id = ANY (ARRAY(
     LIMIT $2::integer
 ))
 ORDER BY order_id DESC
+
+-- name: orders_of_customers
+-- of the $3 orders after the order $2, in order of id, those of the customers $1 of the shop $4; and the last of them
+-- all, if there may be more
+WITH piece AS MATERIALIZED (
+    SELECT order_id, customer_id, shop FROM orders WHERE order_id > $2::uuid ORDER BY order_id LIMIT $3::integer
+)
+SELECT
+    coalesce(array_agg(order_id ORDER BY order_id) FILTER (
+        WHERE customer_id = ANY ($1::text[]) AND shop IS NOT DISTINCT FROM $4::text
+    ), '{}') AS orders,
+    CASE WHEN count(*) = $3::integer THEN max(order_id::text)::uuid END AS last
+FROM piece
+
+-- name: records_of_order
+-- every row of an order, by table; an Idempotency-Key has the time of its order
+SELECT
+    (SELECT jsonb_agg(to_jsonb(row)) FROM orders AS row WHERE order_id = $1::uuid) AS orders,
+    (SELECT jsonb_agg(to_jsonb(row) ORDER BY version) FROM order_history AS row WHERE order_id = $1) AS order_history,
+    (SELECT jsonb_agg(to_jsonb(row) ORDER BY number) FROM order_refunds AS row WHERE order_id = $1) AS order_refunds,
+    (SELECT jsonb_agg(to_jsonb(row)) FROM order_flow AS row WHERE order_id = $1) AS order_flow,
+    (
+        SELECT jsonb_agg(to_jsonb(row)) FROM idempotency_keys AS row
+        WHERE order_id = $1 AND created_at = (SELECT created_at FROM orders WHERE order_id = $1)
+    ) AS idempotency_keys

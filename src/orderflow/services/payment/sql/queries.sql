@@ -37,3 +37,7 @@ SELECT count(*) AS refunds, (array_agg(order_id))[1:$2::integer] AS orders
 FROM (
     SELECT order_id FROM payments WHERE refund_refusal IS NOT NULL ORDER BY order_id DESC LIMIT $1::integer
 ) AS refused
+
+-- name: records_of_order
+-- every row of an order, by table
+SELECT (SELECT jsonb_agg(to_jsonb(row)) FROM payments AS row WHERE order_id = $1::uuid) AS payments

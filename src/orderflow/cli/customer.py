@@ -1,0 +1,179 @@
+"""`orderflow customer`: tell what is held of a customer, and forget him."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orderflow.cli.session import Session, session_options
+
+if TYPE_CHECKING:
+    from orderflow.cli.http import ServiceClient
+    from orderflow.cli.session import Answers
+
+ENTRANCE = "order"
+"""The service at which names of customers come in: no other has their keys."""
+
+LETTERS = "/ops/dead-letters"
+NAME_MAX = 100
+
+
+class _Name(click.ParamType[str]):
+    name = "customer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        if not 1 <= len(text) <= NAME_MAX:
+            self.fail(f"a customer is called by 1 to {NAME_MAX} characters, and this has {len(text)}", param, ctx)
+        return text
+
+
+NAME = _Name()
+
+
+@click.group()
+def customer() -> None:
+    """Personal data: tell a customer what is held of him, and forget him.
+
+    What a customer is called is stored and sent encrypted, under a key of his own, which is kept apart from all data.
+    To forget him is to destroy that key: rows, topics, dead letters and backups then hold a pseudonym that nobody can
+    read. Books and audit stay as they are. Both commands take the role approver.
+
+    \b
+    orderflow customer export customer-42
+    orderflow customer erase customer-42 --yes --reason "asked for by letter of 26 November"
+    """
+
+
+shop_option = click.option(
+    "--shop",
+    metavar="SHOP",
+    help="Whose customer: the shop of the token that placed the orders.  [default: none]",
+)
+
+
+@customer.command()
+@click.argument("name", type=NAME, metavar="CUSTOMER_ID")
+@shop_option
+@session_options
+def export(session: Session, name: str, shop: str | None) -> None:
+    """Everything that is held of a customer, as JSON: by order what each service holds of it, and the bank's book.
+
+    CUSTOMER_ID is what the shop calls the customer, letter for letter. Rows are shown as they are stored, with the
+    customer's name in place of his pseudonym. Events on topics and dead-letter topics are copies of what is shown,
+    kept for as long as `orderflow settings` says. What was stored before he was forgotten belongs to nobody,
+    and is not found.
+
+    All orders are looked through, since no index of customers is kept: that takes a while where there are many.
+
+    Exit code: 0 done, 3 a service did not answer (nothing is shown then), 4 there is no order of that customer.
+
+    \b
+    orderflow customer export customer-42 > customer-42.json
+    orderflow customer export customer-42 | jq '.orders[].order.orders[0].total'
+    """
+    from orderflow.cli.errors import NotFoundError
+
+    with session.client(ENTRANCE) as client:
+        pages = list(_pages(client, name, shop))
+    written_as, orders = pages[-1]["written_as"], [each for page in pages for each in page["orders"]]
+    if not orders:
+        raise NotFoundError(f"No order of a customer {name!r} is held.")
+    held = {order_id: _held(session, order_id) for order_id in orders}
+    document = {"customer_id": name, "orders": held}
+    session.out.document(_named(document, [each for each in written_as if each != name], name))
+
+
+@customer.command()
+@click.argument("name", type=NAME, metavar="CUSTOMER_ID")
+@shop_option
+@click.option("--yes", is_flag=True, help="Mean it.")
+@click.option(
+    "--reason", metavar="TEXT", default="", help="Why, without naming him; it goes into the operators' log."
+)
+@session_options
+def erase(session: Session, name: str, shop: str | None, yes: bool, reason: str) -> None:
+    """Forget a customer, for good: destroy the key that his name is encrypted under.
+
+    CUSTOMER_ID is what the shop calls the customer, letter for letter. Afterwards his orders are shown as those of
+    "(erased)", everywhere and in every backup of the services' databases. His orders, payments and the books stay as
+    they are. Should he order again, he gets a new key. Backups of the keys database itself have to be deleted too.
+
+    Exit code: 0 done, 1 orders of him are left that name him in clear text, from before names were encrypted, 3 the
+    order service did not answer, 4 there is no such customer, 5 not confirmed.
+
+    \b
+    orderflow customer export customer-42 > customer-42.json
+    orderflow customer erase customer-42 --yes --reason "asked for by letter of 26 November"
+    """
+    from orderflow.cli.dlt.acting import act
+    from orderflow.cli.errors import CliError, RefusedError
+    from orderflow.cli.output import text
+
+    if not (yes and reason.strip()):
+        raise RefusedError(
+            "The customer is forgotten for good: nobody can bring his name back. See first what is held of him with: "
+            "orderflow customer export. If you mean it, add: --yes --reason TEXT (without naming him)"
+        )
+    with session.client(ENTRANCE) as client:
+        body = {"customer_id": name, "shop": shop, "reason": reason, "confirmed": True}
+        erased = act(client, "POST", "/ops/customers/erase", body)
+        left = [each for page in _pages(client, name, shop) for each in page["orders"]]
+    if session.out.as_json:
+        session.out.document({**erased, "left_in_clear_text": left})
+    else:
+        session.out.show(text(f"The customer is forgotten: {erased['pseudonym']} names nobody any more."))
+    if left:
+        raise CliError(
+            f"{len(left)} orders from before names were encrypted name the customer in clear text, for example "
+            f"{left[0]}: they are not changed by this"
+        )
+
+
+def _pages(client: ServiceClient, name: str, shop: str | None) -> Iterator[Any]:
+    """What the entrance finds of his orders, answer by answer. Raises CliError."""
+    from orderflow.cli.dlt.acting import act
+
+    after: str | None = None
+    while True:
+        page = act(client, "POST", "/ops/customers/orders", {"customer_id": name, "shop": shop, "after": after})
+        yield page
+        after = page["next"]
+        if after is None:
+            return
+
+
+def _held(session: Session, order_id: str) -> dict[str, Any]:
+    """By service. Raises UnreachableError: one did not answer."""
+    from orderflow.cli import session as cli_session
+
+    records = cli_session.ask(session, lambda client: client.get(f"/ops/orders/{order_id}/records"))
+    records.require_all()
+    letters = cli_session.ask(session, lambda client: _letters(client, order_id))
+    letters.require_all()
+    return {
+        name: {**(found or {}).get("records", {}), **_some(letters, name)}
+        for name, found in records.found.items()
+        if found or letters.found[name]
+    }
+
+
+def _some(letters: Answers, name: str) -> dict[str, Any]:
+    return {"dead_letters": letters.found[name]} if letters.found[name] else {}
+
+
+def _letters(client: ServiceClient, order_id: str) -> Sequence[Any]:
+    """What a service could not handle of the order, or waits there, with the records."""
+    page = client.get(LETTERS, {"key": order_id, "state": "all", "limit": 1000})
+    return [client.get(f"{LETTERS}/{letter['position']}") for letter in page["dead_letters"]]
+
+
+def _named(document: Any, pseudonyms: Sequence[str], name: str) -> Any:
+    """With the name in place of each pseudonym, wherever in a text it stands."""
+    text = json.dumps(document)
+    for pseudonym in pseudonyms:
+        text = text.replace(pseudonym, json.dumps(name)[1:-1])
+    return json.loads(text)

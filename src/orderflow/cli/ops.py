@@ -1,0 +1,286 @@
+"""`orderflow ops`: what operators have done, and the proof that nobody has changed the record of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
+
+import click
+
+from orderflow.cli.lazy import LazyGroup, Line
+from orderflow.cli.session import Session, session_options
+from orderflow.registry import service_names
+
+if TYPE_CHECKING:
+    from orderflow.cli.http import ServiceClient
+    from orderflow.core.operations.hash_chain import ChainCheck
+
+PAGE = 1_000
+HASH_DIGITS = 64
+
+COMMANDS = {
+    "log": Line("orderflow.cli.dlt.show:log", "Who did what, when and why."),
+    "proposals": Line("orderflow.cli.ops:proposals", "What was proposed, and waits for a second approver."),
+    "approve": Line("orderflow.cli.ops:approve", "Carry out what another approver has proposed."),
+    "withdraw": Line("orderflow.cli.ops:withdraw", "Take a proposal back."),
+    "verify": Line("orderflow.cli.ops:verify", "Prove that nobody has changed the operators' log."),
+}
+
+
+@click.group(cls=LazyGroup, commands_by_name=COMMANDS)
+def ops() -> None:
+    """What operators do: who did what, and the proof of it.
+
+    Every act of an operator is a row in the log of the service that carried it out, written by the same transaction.
+    Each row is linked to the one before it by a hash. With ORDERFLOW_TWO_PERSON=yes what takes an approver takes two:
+    one proposes it, and another carries it out.
+
+    \b
+    orderflow ops log                    who did what, when and why
+    orderflow ops proposals              what waits for a second approver
+    orderflow ops verify                 whether the logs are as they were written
+    """
+
+
+class ChainHead(NamedTuple):
+    """The last row of a service's log, as somebody has kept it. Without `service`, only the hash is known."""
+
+    service: str
+    number: int
+    hash: str
+
+    @classmethod
+    def parsed(cls, text: str) -> ChainHead:
+        """From `payment:12:HASH` or a hash alone. Raises click.BadParameter."""
+        service, _, rest = text.strip().rpartition(":")
+        service, _, number = service.partition(":")
+        is_hash = len(rest) == HASH_DIGITS and all(digit in "0123456789abcdef" for digit in rest)
+        if is_hash and not service and not number:
+            return cls("", 0, rest)
+        if is_hash and service in service_names() and number.isdecimal():
+            return cls(service, int(number), rest)
+        raise click.BadParameter(
+            f"{text!r} is no head. Give it as `orderflow ops verify` shows it, SERVICE:NUMBER:HASH, or the hash alone"
+        )
+
+
+class Proof(NamedTuple):
+    """What was found of one service's log; `problems` are sentences."""
+
+    rows: int
+    head: ChainHead
+    problems: Sequence[str]
+
+
+@click.command()
+@click.option(
+    "--expect",
+    "expected",
+    multiple=True,
+    metavar="HEAD",
+    help="A head that was shown and kept elsewhere: it must still be in its log. Can be given several times.",
+)
+@click.option("--service", type=click.Choice(service_names()), help="Only of this one.  [default: all]")
+@session_options
+def verify(session: Session, expected: Sequence[str], service: str | None) -> None:
+    """Prove that the operators' log of every service is as it was written.
+
+    Each row holds the SHA-256 of the row before it and of what it says itself. All of them are read here and computed
+    again: a row that was changed, taken out or exchanged does not fit, and the first that does not is named.
+
+    Whoever cuts off the last rows leaves a log that fits. Only its head, kept where he cannot reach it, shows that:
+    keep the heads that this command prints, and give them to a later run with --expect.
+
+    Exit code: 0 all fit, 1 one does not, or lacks a head that was expected, 3 a service did not answer.
+
+    \b
+    orderflow ops verify
+    orderflow ops verify --json | jq -r '.services[].head'
+    orderflow ops verify --expect payment:12:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+    """
+    from orderflow.cli import session as cli_session
+    from orderflow.cli.errors import CliError
+
+    heads = [ChainHead.parsed(each) for each in expected]
+    answers = cli_session.ask(session, _read, (service,) if service else service_names())
+    found = {name: _judge(name, check, heads) for name, check in answers.found.items()}
+    lost = [] if answers.away else _nowhere(heads, answers.found.values())
+    if session.out.as_json:
+        session.out.document(_document(found, lost, answers.away))
+    else:
+        _show(session, found)
+        cli_session.show_away(session, answers)
+    wrong = [f"{name}: {problem}" for name, verdict in found.items() for problem in verdict.problems] + lost
+    if wrong:
+        raise CliError(f"The operators' log is not as it was written. {'; '.join(wrong)}")
+    answers.require_all()
+
+
+@click.command()
+@click.option("--all", "every", is_flag=True, help="Also those that are done, withdrawn or expired.")
+@session_options
+def proposals(session: Session, every: bool) -> None:
+    """What approvers have proposed, latest first: what exactly, who, why, and until when it can be approved.
+
+    \b
+    orderflow ops proposals
+    orderflow ops proposals --all --json | jq -r '.proposals[] | [.service, .id, .who, .state] | @tsv'
+    """
+    from orderflow.cli import session as cli_session
+
+    asked: dict[str, str | int] = {} if every else {"open": "true"}
+    answers = cli_session.ask(session, lambda client: client.get("/ops/proposals", asked))
+    found = [{"service": name, **each} for name, told in answers.found.items() for each in told or ()]
+    if session.out.as_json:
+        session.out.document({"proposals": found, "unreachable": answers.away})
+    else:
+        _show_proposals(session, found)
+        cli_session.show_away(session, answers)
+    answers.require_all()
+
+
+def _decision(command: Any) -> Any:
+    """What a decision on a proposal is given."""
+    number = click.argument("proposal", type=click.UUID)
+    yes = click.option("--yes", is_flag=True, help="Mean it.")
+    reason = click.option("--reason", metavar="TEXT", required=True, help="Why; it goes into the operators' log.")
+    return number(yes(reason(command)))
+
+
+@click.command()
+@_decision
+@session_options
+def approve(session: Session, proposal: UUID, yes: bool, reason: str) -> None:
+    """Carry out what another approver has proposed: exactly that, as if it were asked for now.
+
+    Look at it first: orderflow ops proposals. Nobody can approve what he has proposed himself.
+
+    Exit code: 0 done, 3 a service did not answer, 4 there is no such proposal, 5 refused: not confirmed, not open any
+    more, your own, or not possible any more.
+
+    \b
+    orderflow ops approve 01981c5e-7a40-7000-8000-0123456789ab --yes --reason "I have seen the statement too"
+    """
+    from orderflow.cli.errors import RefusedError
+    from orderflow.cli.output import text
+
+    if not yes:
+        raise RefusedError(
+            "Two people answer for this. See it with: orderflow ops proposals. If you mean it, add: --yes"
+        )
+    done = _decide(session, proposal, "approve", reason)
+    if session.out.as_json:
+        session.out.document(done)
+    else:
+        session.out.show(text(f"It is carried out: {json.dumps(done)}"))
+
+
+@click.command()
+@_decision
+@session_options
+def withdraw(session: Session, proposal: UUID, yes: bool, reason: str) -> None:
+    """Take a proposal back, so that nobody can approve it any more. Any approver may.
+
+    \b
+    orderflow ops withdraw 01981c5e-7a40-7000-8000-0123456789ab --yes --reason "the wrong SKU"
+    """
+    from orderflow.cli.errors import RefusedError
+    from orderflow.cli.output import text
+
+    if not yes:
+        raise RefusedError("See it with: orderflow ops proposals. If you mean to take it back: --yes")
+    gone = _decide(session, proposal, "withdraw", reason)
+    if session.out.as_json:
+        session.out.document(gone)
+    else:
+        session.out.show(text(f"{gone['operation']} is withdrawn."))
+
+
+def _decide(session: Session, proposal: UUID, decision: str, reason: str) -> Any:
+    """At the service that has it. Raises CliError."""
+    from orderflow.cli import session as cli_session
+    from orderflow.cli.dlt.acting import act
+    from orderflow.cli.errors import NotFoundError
+
+    answers = cli_session.ask(session, lambda client: client.get("/ops/proposals", {"limit": PAGE}))
+    owners = [name for name, told in answers.found.items() if any(each["id"] == str(proposal) for each in told or ())]
+    if not owners:
+        answers.require_all()
+        raise NotFoundError(f"There is no proposal {proposal}.")
+    with session.client(owners[0]) as client:
+        return act(client, "POST", f"/ops/proposals/{proposal}/{decision}", {"reason": reason, "confirmed": True})
+
+
+def _show_proposals(session: Session, found: Sequence[Mapping[str, Any]]) -> None:
+    from orderflow.cli.output import text
+    from orderflow.cli.tables import entry, when
+
+    if not found:
+        session.out.show("Nothing waits for a second approver.")
+    for each in found:
+        head = (text(each["id"], "bold"), text(each["service"]), text(each["state"], "cyan"), text(each["operation"]))
+        made = text(f"proposed by {each['who']}: {each['reason'] or 'no reason given'}", "yellow")
+        decided = text(f"{each['state']} by {each['decided_by']}" if each["decided_by"] else "")
+        session.out.show(*entry((*head, when(each["until"], "dim")), (text(each["request"]), made, decided)))
+
+
+def _read(client: ServiceClient) -> ChainCheck:
+    """The whole log of one service, latest first. Raises CliError."""
+    from orderflow.core.operations.hash_chain import ChainCheck
+    from orderflow.core.operations.model import OperatorAction
+
+    check = ChainCheck()
+    asked: dict[str, str | int] = {"limit": PAGE}
+    while page := client.read(list[OperatorAction], "/ops/actions", asked):
+        check.read(page)
+        asked["before"] = page[-1].number
+    check.end()
+    return check
+
+
+def _judge(name: str, check: ChainCheck, heads: Iterable[ChainHead]) -> Proof:
+    number, digest = check.head
+    problems = [f"row {check.first.number} does not fit: {check.first.why}"] if check.first else []
+    mine = [head for head in heads if head.service == name and head.number]
+    problems += [_missing(head, number) for head in mine if check.hashes.get(head.number) != head.hash]
+    return Proof(check.rows, ChainHead(name, number, digest), problems)
+
+
+def _missing(head: ChainHead, last: int) -> str:
+    if head.number <= last:
+        return f"row {head.number} is another than the one that was expected"
+    gone = f"row {head.number} is" if head.number == last + 1 else f"rows {last + 1} to {head.number} are"
+    return f"{gone} missing at the end: a head was expected there"
+
+
+def _nowhere(heads: Iterable[ChainHead], checks: Iterable[ChainCheck]) -> list[str]:
+    """Heads of which only the hash is known, and that no log holds."""
+    known = {digest for check in checks for digest in check.hashes.values()}
+    return [f"no row has the hash {head.hash}" for head in heads if not head.service and head.hash not in known]
+
+
+def _document(found: Mapping[str, Proof], lost: Sequence[str], away: Mapping[str, str]) -> Any:
+    services = {
+        name: {"rows": verdict.rows, "head": _told(verdict.head), "problems": list(verdict.problems)}
+        for name, verdict in found.items()
+    }
+    return {"services": services, "problems": list(lost), "unreachable": dict(away)}
+
+
+def _show(session: Session, found: Mapping[str, Proof]) -> None:
+    from orderflow.cli.output import text
+    from orderflow.cli.tables import table
+
+    rows = [
+        (name, verdict.rows, text("does not fit", "red") if verdict.problems else text("fits", "green"))
+        for name, verdict in found.items()
+    ]
+    session.out.show(table(("service", "rows", "log"), rows, right=("rows",)))
+    session.out.show("Keep these heads where nobody who acts here can reach them, for --expect:")
+    session.out.show(*(text(_told(verdict.head)) for verdict in found.values()))
+
+
+def _told(head: ChainHead) -> str:
+    return ":".join(map(str, head))

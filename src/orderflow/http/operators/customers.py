@@ -1,0 +1,200 @@
+"""`/ops/customers`, `/ops/orders/{order_id}/records`: what is held of a customer, and to forget him."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Annotated, Any, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from orderflow.core.access import APPROVE
+from orderflow.core.operations.model import ConfirmationNeededError
+from orderflow.core.operations.port import RecoveryStore
+from orderflow.core.store import LogEntry
+from orderflow.http import validation
+from orderflow.http.operation import CUSTOMER, ORDER_ID, PLACED_AT, Operation, Parameter, Reply, Request, Response
+from orderflow.http.operators.asking import CONFIRM, NOT_THERE, Text, act_of, operator, route
+from orderflow.http.problems import ProblemError
+from orderflow.privacy.customers import Customers
+
+PIECES_MAX = 10
+PSEUDONYM = "enc1.q83vEjRWeJCrze8S.l3ZpWmVAc9cXQ0V1pS0yQeQm1e0tT2yQ"
+
+Name = Annotated[validation.Text, msgspec.Meta(min_length=1, max_length=100, examples=[CUSTOMER])]
+
+
+class Piece(NamedTuple):
+    """Of a piece of the orders in order of id, those that are meant, and the last that was looked at (None: there are
+    no more).
+    """
+
+    orders: Sequence[UUID]
+    last: UUID | None
+
+
+class CustomerOrdersRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose orders: the customer of a shop, or of no shop; `after`: the `next` of the answer before."""
+
+    customer_id: Name
+    shop: Name | None = None
+    after: UUID | None = None
+
+
+class CustomerOrders(msgspec.Struct, frozen=True, kw_only=True):
+    """Ids of orders of the customer, oldest first. `next`, if it is there: ask again, from there on.
+
+    `written_as` is what stands for the customer in what is stored of them.
+    """
+
+    written_as: Sequence[str]
+    orders: Sequence[UUID]
+    next: UUID | None
+
+
+class EraseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whom to forget: the customer of a shop, or of no shop; why, without saying who it is; `confirmed`: a person was
+    asked and means it.
+    """
+
+    customer_id: Name
+    shop: Name | None = None
+    reason: Text = ""
+    confirmed: bool = False
+
+
+class CustomerErased(msgspec.Struct, frozen=True, kw_only=True):
+    """The key is destroyed, in every process: `pseudonym` names nobody any more."""
+
+    pseudonym: str
+
+
+class CustomerOperations:
+    """Of the service at which names of customers come in. `search` looks through the orders after one, a piece at a
+    time, for those of a shop's customers that are written so.
+    """
+
+    def __init__(
+        self,
+        customers: Customers,
+        log: RecoveryStore,
+        search: Callable[[Collection[str], str | None, UUID | None], Awaitable[Piece]],
+    ) -> None:
+        self._customers = customers
+        self._log = log
+        self._search = search
+
+    async def orders(self, request: Request[CustomerOrdersRequest]) -> Reply:
+        """The orders of a customer.
+
+        For who must be told what is held of him. The orders are looked through by their ids, a part in each answer,
+        since no index of customers is kept.
+        """
+        APPROVE.require(request.caller)
+        asked = request.body
+        pseudonym = await self._customers.find(asked.customer_id, asked.shop)
+        written_as = [asked.customer_id] if pseudonym is None else [pseudonym, asked.customer_id]
+        found: list[UUID] = []
+        last = asked.after
+        for _ in range(PIECES_MAX):
+            piece = await self._search(written_as, asked.shop, last)
+            found += piece.orders
+            last = piece.last
+            if last is None:
+                break
+        return Reply(body=CustomerOrders(written_as=written_as, orders=found, next=last))
+
+    async def erase(self, request: Request[EraseRequest]) -> Reply:
+        """Forget a customer, for good, by destroying the key that his name is encrypted under.
+
+        Rows, topics, dead letters and backups hold a pseudonym that nobody can read from then on; the books stay as
+        they are. What was written in clear text, before names were encrypted, is not changed.
+        """
+        asked = request.body
+        act = act_of(request, reason=asked.reason, confirmed=asked.confirmed)
+        APPROVE.require(act.caller)
+        if not (act.confirmed and act.reason.strip()):
+            raise ConfirmationNeededError("A customer is forgotten for good: confirm it, with the reason.")
+        pseudonym = await self._customers.find(asked.customer_id, asked.shop)
+        if pseudonym is None:
+            raise ProblemError(404, "no customer is known by that name, or names are not encrypted here")
+        target = f"customer {pseudonym}"
+        await self._log.log(LogEntry(act, "erase", target, "The key is about to be destroyed."))
+        await self._customers.erase(asked.customer_id, asked.shop, act.who, act.reason)
+        await self._log.log(LogEntry(act, "erase", target, "The key is destroyed."))
+        return Reply(body=CustomerErased(pseudonym=pseudonym))
+
+    def operations(self) -> Sequence[Operation]:
+        meant = {"customer_id": CUSTOMER}
+        found = CustomerOrders(written_as=[PSEUDONYM, CUSTOMER], orders=[UUID(ORDER_ID)], next=None)
+        return (
+            route(
+                "POST /ops/customers/orders",
+                self.orders,
+                Response(status=200, description="A part of them", type=CustomerOrders, example=found),
+                example=meant,
+                permission=APPROVE,
+            ),
+            route(
+                "POST /ops/customers/erase",
+                self.erase,
+                Response(
+                    status=200,
+                    description="Nobody can read the name any more",
+                    type=CustomerErased,
+                    example=CustomerErased(pseudonym=PSEUDONYM),
+                ),
+                NOT_THERE,
+                CONFIRM,
+                parameters=(operator,),
+                example={**meant, "reason": "asked for by letter of 26 November", "confirmed": True},
+                permission=APPROVE,
+            ),
+        )
+
+
+class OrderRecords(msgspec.Struct, frozen=True, kw_only=True):
+    """Every row that the service holds of an order, by table. Values are as they are stored."""
+
+    order_id: UUID
+    records: dict[str, Any]
+
+
+_ORDER_ID = Parameter(name="order_id", where="path", description="The order's id", type=UUID)
+_HELD = OrderRecords(
+    order_id=UUID(ORDER_ID),
+    records={"notifications": [{"outcome": "completed", "customer_id": PSEUDONYM, "at": PLACED_AT}]},
+)
+
+
+class Records:
+    """What a service holds of one order. `read` gives rows by table, as they are or as JSON."""
+
+    def __init__(self, read: Callable[[UUID], Awaitable[Mapping[str, Any]]]) -> None:
+        self._read = read
+
+    async def of_order(self, request: Request[None]) -> Reply:
+        """Every row that this service holds of an order.
+
+        For who must be told what is held of him. The name of a customer is there as it is stored: encrypted.
+        """
+        APPROVE.require(request.caller)
+        order_id: UUID = request.values["order_id"]
+        held = await self._read(order_id)
+        some = ((table, rows) for table, rows in held.items() if rows)
+        records = {table: msgspec.json.decode(rows) if isinstance(rows, str) else rows for table, rows in some}
+        if not records:
+            raise ProblemError(404, f"nothing is held of order {order_id}")
+        return Reply(body=OrderRecords(order_id=order_id, records=records))
+
+    def operations(self) -> Sequence[Operation]:
+        return (
+            route(
+                "GET /ops/orders/{order_id}/records",
+                self.of_order,
+                Response(status=200, description="By table", type=OrderRecords, example=_HELD),
+                NOT_THERE,
+                parameters=(_ORDER_ID,),
+                permission=APPROVE,
+            ),
+        )
