@@ -62,7 +62,7 @@ def test_a_service_of_the_settings_is_any_that_is_installed(install: Install, tm
     assert settings.service_database_url("shipping") == "postgresql://s@db/p"
     assert not settings.embedded
     names = [name for name in settings.meanings() if name.startswith("shipping")]
-    assert names == ["shipping_database_url", "shipping_port", "shipping_url"]
+    assert names == [f"shipping_{what}" for what in ("database_url", "port", "url", "ops_port", "ops_url")]
     assert set(settings.meanings()) == set(settings.shown()) == set(settings.sources)
 
 
