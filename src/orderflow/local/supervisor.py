@@ -337,7 +337,7 @@ class ServiceUnit:
         awaited: set[asyncio.Future[Any]] = {ready, self._ended}
         await asyncio.wait(awaited, timeout=READY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
         if ready.done():
-            self._port, self._ops_port = int(ready.result()["port"]), int(ready.result()["ops_port"])
+            self._port, self._ops_port = int(ready.result()["port"]), int(ready.result().get("ops_port", 0))
             return
         ready.cancel()
         if self._has_died_on_purpose() and self._environment.get(CRASH_AT) != crash_points.NEVER:

@@ -20,14 +20,14 @@ from orderflow.settings import Settings
 TELLS = """
 import json, os, sys
 told = {name: value for name, value in os.environ.items() if name.startswith("ORDERFLOW_")}
-json.dump(told, open(sys.argv[1], "w"))
+json.dump([told, json.loads(sys.stdin.readline())], open(sys.argv[1], "w"))
 print(json.dumps({"ready": True, "service": "console", "port": 8000}), flush=True)
 sys.stdin.read()
 """
 
 
-async def environment_of_the_page(tmp_path: Path, settings: Settings) -> dict[str, str]:
-    """What the process that is started in its place is given."""
+async def given_to_the_page(tmp_path: Path, settings: Settings) -> tuple[dict[str, str], dict[str, str]]:
+    """The environment of the process that is started in its place, and the secrets that it reads."""
     told = tmp_path / "told"
     home = Home.open(tmp_path / "home")
     fleet = Fleet(lambda name: [sys.executable, "-c", TELLS, str(told)])
@@ -35,8 +35,8 @@ async def environment_of_the_page(tmp_path: Path, settings: Settings) -> dict[st
     await page.start()
     try:
         assert page.address == "http://127.0.0.1:8000"
-        found: dict[str, str] = json.loads(told.read_text())
-        return found
+        environment, secrets = json.loads(told.read_text())
+        return environment, secrets
     finally:
         await page.stop()
 
@@ -47,16 +47,18 @@ def settings_of(tmp_path: Path, **environ: str) -> Settings:
 
 async def test_on_the_embedded_server_it_gets_no_password(tmp_path: Path) -> None:
     settings = with_embedded(settings_of(tmp_path), lambda name: f"postgresql://{name}:secret@/{name}")
-    found = await environment_of_the_page(tmp_path, settings)
-    assert found["ORDERFLOW_HOME"] == str(tmp_path / "home")
-    assert [name for name, value in found.items() if "secret" in value] == []
+    environment, secrets = await given_to_the_page(tmp_path, settings)
+    assert environment["ORDERFLOW_HOME"] == str(tmp_path / "home")
+    assert [name for name, value in environment.items() if "secret" in value] == []
+    assert secrets == {}
 
 
 async def test_of_a_server_of_ones_own_it_gets_the_log_alone(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, ORDERFLOW_DATABASE_URL="postgresql://admin:secret@db:5432")
-    found = await environment_of_the_page(tmp_path, settings)
-    assert [name for name, value in found.items() if "secret" in value] == ["ORDERFLOW_LOG_DATABASE_URL"]
-    assert "orderflow_log" in found["ORDERFLOW_LOG_DATABASE_URL"]
+    environment, secrets = await given_to_the_page(tmp_path, settings)
+    assert [name for name, value in environment.items() if "secret" in value] == []
+    assert set(secrets) == {"log_database_url"}
+    assert "orderflow_log" in secrets["log_database_url"]
 
 
 def test_where_it_is_not_wanted_it_is_not_started(tmp_path: Path) -> None:

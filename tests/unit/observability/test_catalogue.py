@@ -66,6 +66,9 @@ SCRAPED: Gauges = {
     "parked_held": {(("consumer", "c"),): 1},
     "dead_by_cause": {(("fingerprint", "f"), ("error", "KeyError")): 1},
     "expired_records": {(("consumer", "c"), ("topic", "t"), ("partition", "0")): 1},
+    "http_connections": {(("door", "public"),): 1},
+    "http_under_way": {(("door", "public"),): 1},
+    "http_limit": {(("door", "public"), ("limit", "waiting")): 1},
 }
 
 
@@ -127,7 +130,7 @@ def exposed() -> Iterator[tuple[str, str, tuple[str, ...]]]:
     for signal in SIGNALS:
         metrics(signal)
     metrics.observe_request("/orders", "POST", 201, 0.01)
-    metrics.observe_refusal("unavailable")
+    metrics.observe_refusal("forbidden")
     metrics.expose(SCRAPED)
     for family in metrics.collect():
         labels = {name: None for sample in family.samples for name in sample.labels if name != "le"}
