@@ -7,6 +7,7 @@ read. Numbers that a store gives (positions, ids, numbers of replays) are compar
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
@@ -211,6 +212,9 @@ async def put_log(side: Side, queues: Queues, written: Any, key: str) -> None:
     written.log.append(LogEntry(ACT, "look", key, "seen"))
 
 
+NUMBERED = re.compile(r"(?<=^replay )\d+|(?<=^fault )\d+")
+"""A replay or a fault in the operators' log: its number goes on from history to history in PostgreSQL."""
+
 PARTS: Mapping[str, Callable[..., Awaitable[None]]] = {
     each.__name__: each
     for each in (
@@ -326,7 +330,8 @@ async def look(side: Side) -> Any:
         "groups": sorted(map(str, map(side.plain, await recovery.groups(LetterFilter())))),
         "summary": await recovery.summary(),
         "actions": [
-            (each.who, each.action, each.target, each.reason, each.result) for each in await recovery.actions(100)
+            (each.who, each.action, NUMBERED.sub("", each.target), each.reason, each.result)
+            for each in await recovery.actions(100)
         ],
         "replays": [(each.state, each.why, each.progress, each.step, each.lag_before) for each in replays],
         "expired": await recovery.expired(),

@@ -247,7 +247,7 @@ BUGS = (
         2,
         "An Idempotency-Key that comes with another order gets the first one's answer.",
         ORDER,
-        "if known.fingerprint != command.fingerprint:",
+        "if known.fingerprint not in (command.fingerprint, command.former_fingerprint):",
         "if False:",
     ),
     Bug(
