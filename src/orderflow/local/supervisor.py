@@ -427,7 +427,7 @@ def _ready_line(line: bytes) -> dict[str, Any] | None:
         found = json.loads(line)
     except ValueError:
         return None
-    is_ready = isinstance(found, dict) and found.get("ready") is True and {"port", "ops_port"} <= found.keys()
+    is_ready = isinstance(found, dict) and found.get("ready") is True and "port" in found
     return found if is_ready else None
 
 
