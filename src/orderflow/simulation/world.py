@@ -12,7 +12,7 @@ import contextvars
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import NoReturn
 
@@ -34,7 +34,7 @@ from orderflow.core.telemetry import (
     Waiting,
 )
 from orderflow.core.testing.log import Member
-from orderflow.core.testing.state import MemoryDatabase
+from orderflow.core.testing.state import GO_ON, OTHERS_FIRST, MemoryDatabase
 from orderflow.core.transport import ConsumerRecord, ProducerRecord, TopicSettings, TransportUnavailableError
 from orderflow.services.inventory.model import Stock
 from orderflow.services.order.model import MACHINE as ORDERS
@@ -42,7 +42,7 @@ from orderflow.services.order.model import Order
 from orderflow.services.payment.model import MACHINE as PAYMENTS
 from orderflow.services.payment.model import Payment
 from orderflow.simulation.log import TroubledLog
-from orderflow.simulation.loop import OWNER, Turn, VirtualClock, seeded, virtual_loop
+from orderflow.simulation.loop import OWNER, VirtualClock, seeded, virtual_loop
 from orderflow.simulation.model import Model
 from orderflow.simulation.plan import BANK_STEPS, TRANSPORT_STEPS, Fault, Plan, Trouble
 from orderflow.simulation.process import Code, Habitat, Process, TroubledBook, bank_error
@@ -177,7 +177,6 @@ def _some(count: int) -> str:
 
 REHEARSING: contextvars.ContextVar[bool] = contextvars.ContextVar("a rehearsal", default=False)
 FOCUS_SHARE = 0.4
-OTHERS_FIRST = Turn()
 RESTART_AFTER_S = 1.0
 UNIQUE_VIOLATION = "23505"
 REFUSAL = "a fault of the simulation refuses this row"
@@ -195,6 +194,7 @@ class World:
         self.plan = plan
         self.code = code
         self.trace = Trace()
+        self._steps = self.trace.steps
         self.model = Model()
         self.coverage = Coverage(self.model)
         self.events = 0
@@ -288,22 +288,20 @@ class World:
         process = self.some_process(service)
         return process.spawn(command) if process is not None else None
 
-    async def step(self, step: str) -> None:
+    def step(self, step: str) -> Awaitable[None]:
         """The gate of every port: who comes here may be delayed, get an error, or never go on."""
         process = OWNER.get()
         if self.loop.is_closed():
             raise StoreUnavailableError("the simulation is over")
         if not isinstance(process, Process):
-            return
-        self.trace.add(self.loop.time(), process.name, step)
+            return GO_ON
+        self._steps.append((self.loop.now, process.name, step))
         process.at = step
         self._until_fault -= 1
         if not self.troubled or not (self._until_fault <= 0 or self._is_in_focus(step)):
-            if self._haste() >= self.plan.haste:
-                await OTHERS_FIRST
-            return
+            return OTHERS_FIRST if self._haste() >= self.plan.haste else GO_ON
         self._until_fault = self._draw_fault()
-        await self._befall(process, step, self.chance.choice(self.plan.faults))
+        return self._befall(process, step, self.chance.choice(self.plan.faults))
 
     def _cut_append(self, records: int) -> int | None:
         """After how many records an append breaks off; None: it does not."""

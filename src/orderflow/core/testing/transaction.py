@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 from collections import Counter
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from msgspec import structs
 
 from orderflow.core.inbox import InboxState, ParkedEvent
 from orderflow.core.store import Changes, DataRefusedError, End, ParkedQuery, Plan, Snapshot, StoreUnavailableError
-from orderflow.core.testing.state import DueTimes, Journal, MemoryDatabase, State, Waiting, Writer
+from orderflow.core.testing.state import OTHERS_FIRST, DueTimes, Journal, MemoryDatabase, State, Waiting, Writer
 
 
 class MemoryTransaction:
@@ -55,9 +54,11 @@ class MemoryTransaction:
     async def open(self, plan: Plan) -> Snapshot:
         await self._step("open")
         for number in plan.locks:
-            await self._database.locks.take(self, number)
+            taken = self._database.locks.take(self, number)
+            if taken is not None:
+                await taken
             self._require_alive()
-            await asyncio.sleep(0)  # others take locks in between, as they do on a server
+            await OTHERS_FIRST  # they take locks in between, as they do on a server
         self._database.require(self._epoch)
         for key, identity in plan.messages:
             self._database.rules.require_text(key, identity)
