@@ -14,6 +14,7 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Iterable
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import PurePath
 
 import msgspec
@@ -43,6 +44,7 @@ PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
 DIGITS = re.compile(r"(?<![0-9A-Za-z])[0-9]+(?![0-9A-Za-z])")
 
 
+@lru_cache(maxsize=64)
 def redact(text: str) -> str:
     """`text` with *** in place of what nobody but its owner may read.
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import random
 import struct
-from uuid import UUID
+from functools import lru_cache
+from uuid import UUID, SafeUUID
 
 import msgspec
 
@@ -19,6 +20,7 @@ _M = 0x5BD1E995
 _MASK = 0xFFFFFFFF
 
 
+@lru_cache(maxsize=4096)
 def murmur2(data: bytes) -> int:
     """The 32-bit hash, unsigned (Java's is the same bits read as a signed int)."""
     length = len(data)
@@ -85,6 +87,7 @@ def uuid7(wall_ms: int, chance: random.Random) -> UUID:
     return _versioned(value, 7)
 
 
+@lru_cache(maxsize=4096)
 def lock_id(name: str) -> int:
     """A signed 64-bit advisory lock for a key, or for the rows of that id."""
     digest = hashlib.blake2b(name.encode("utf-8", "backslashreplace"), digest_size=8).digest()
@@ -99,4 +102,10 @@ def slot_of(key: bytes | None, slots: int) -> int:
 
 def _versioned(value: int, version: int) -> UUID:
     value = value & ~(0xF << 76) | version << 76
-    return UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
+    made = object.__new__(UUID)  # its constructor looks at five ways to make one
+    _set(made, "int", value & ~(0x3 << 62) | 0x2 << 62)
+    _set(made, "is_safe", SafeUUID.unknown)
+    return made
+
+
+_set = object.__setattr__

@@ -16,6 +16,8 @@ from uuid import UUID
 
 import msgspec
 
+from orderflow.core.identity import uuid_text
+
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
     """An immutable statement about one key.
@@ -70,7 +72,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def identity(self) -> str:
         """What the inbox holds unique within (consumer, key)."""
-        return self.message.TYPE if self.message.ONCE else str(self.id)
+        return self.message.TYPE if self.message.ONCE else uuid_text(self.id)
 
 
 class DoubleNameError(ValueError):

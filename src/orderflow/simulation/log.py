@@ -73,7 +73,7 @@ class TroubledLog(MemoryLog):
         return list(self._topics)
 
     def slice(self, topic: str, partition: int, offset: int, limit: int) -> Sequence[ConsumerRecord]:
-        if (topic, partition) in self.late:
+        if self.late and (topic, partition) in self.late:
             return ()
         return super().slice(topic, partition, offset, limit)
 

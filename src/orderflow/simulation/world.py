@@ -11,7 +11,6 @@ import asyncio
 import contextvars
 import hashlib
 import math
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import NoReturn
@@ -137,7 +136,8 @@ class Coverage:
 
     def appended(self, records: Sequence[ProducerRecord]) -> None:
         """A relay has appended these: how many at once, and how many of one key."""
-        of_one = max(Counter(record.key for record in records).values(), default=0)
+        keys = [record.key for record in records]
+        of_one = max(map(keys.count, keys), default=0)
         topics = {record.topic.removesuffix(".DLT") for record in records}
         self.seen.add(f"append {_some(len(records))} of {_some(len(topics))} topics, {_some(of_one)} of one key")
 
@@ -148,20 +148,21 @@ class Coverage:
             component = signal.component if isinstance(signal, Waiting) else ""
             self.seen.add(f"{service}: {type(signal).__name__} {component}".rstrip())
             return
-        outcomes = Counter(str(each.outcome) for each in signal.handled)
-        batch = " ".join(f"{_some(count)} {outcome}" for outcome, count in sorted(outcomes.items()))
+        outcomes = [str(each.outcome) for each in signal.handled]
+        batch = " ".join(f"{_some(outcomes.count(each))} {each}" for each in sorted(set(outcomes)))
         self.seen.add(f"{signal.consumer}: {batch}")
         struck = self._struck.pop(service, "")
         for each in signal.handled:
             self._handled(signal.consumer, each, struck)
 
     def _handled(self, consumer: str, each: Handled, struck: str) -> None:
-        what = f"{consumer} {each.outcome} {each.event_type.removeprefix('orderflow.')} {self._state(each.key)}"
+        became = f"{consumer} {each.outcome} {each.event_type.removeprefix('orderflow.')}"
+        what = f"{became} {self._state(each.key)}"
         self.seen.add(what)
         if struck:
             self.seen.add(f"{what}, after {struck}")
         if self._trouble:
-            self.seen.add(f"{consumer} {each.outcome} {each.event_type.removeprefix('orderflow.')}: {self._trouble}")
+            self.seen.add(f"{became}: {self._trouble}")
 
     def _state(self, key: str) -> str:
         """Where the order stands, in all services."""
@@ -422,6 +423,8 @@ class World:
 
     def _refuse(self, service: str, after: Row) -> None:
         """As a constraint would, which names the row, or as a trigger, which does not."""
+        if not (self.refusing or self.refusing_all or self.refusing_most):
+            return
         order_id = str(after.id)
         what = self.refusing.get(order_id)
         of_it = what is not None and (not what or getattr(after, "event", "") in what)

@@ -6,7 +6,6 @@ What the PostgreSQL schema refuses is refused here too. All of it survives the d
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -42,8 +41,7 @@ from orderflow.core.store import (
 from orderflow.core.timing import Clock
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(msgspec.Struct, frozen=True):
     """A parked event with its times in ms since the epoch."""
 
     consumer: str
@@ -53,8 +51,7 @@ class Waiting:
     last_failed_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Happened:
+class Happened(msgspec.Struct, frozen=True):
     """A row of the history: what happened to the event at a position, and its id then."""
 
     position: int
@@ -103,8 +100,7 @@ class KeptReplay:
         return self.state is ReplayState.RUNNING and is_free
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """An open intent, when it is due again, and when it was opened, in ms since the epoch."""
 
     intent: OpenIntent
@@ -112,8 +108,7 @@ class Asked:
     created_at: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class DueTimes:
+class DueTimes(msgspec.Struct, frozen=True):
     """Which moments are due: those that have come; and those later than the longest wait, which were given while the
     clock was ahead. In ms since the epoch.
     """
@@ -413,7 +408,7 @@ class Writer:
             )
             if edit.position not in self._state.originals:
                 self._journal.set(self._state.originals, edit.position, before.event)
-            self._journal.set(self._state.parked, edit.position, dataclasses.replace(before, event=event))
+            self._journal.set(self._state.parked, edit.position, replace(before, event=event))
             remember(self._state, self._journal, event, Moment.EDITED, self._now, who=edit.who)
 
     def _release(self, changes: Changes) -> None:

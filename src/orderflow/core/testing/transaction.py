@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
 
@@ -91,7 +89,7 @@ class MemoryTransaction:
         for record in changes.outbox:
             state.outbox_ids += 1
             rows.append(structs.replace(record, id=state.outbox_ids))
-        return dataclasses.replace(changes, outbox=rows) if rows else changes
+        return structs.replace(changes, outbox=rows) if rows else changes
 
     async def _step(self, name: str) -> None:
         await self._database.gate(name)
@@ -108,14 +106,12 @@ class MemoryTransaction:
             if identity is not None and (entry := state.inbox.get((key, plan.consumer, identity))) is not None:
                 known[key, identity] = entry.state
         keys = {key for key, _ in plan.messages}
-        held = Counter(
-            each.event.key
-            for each in state.parked.values()
-            if each.consumer == plan.consumer and each.event.key in keys
-        )
-        depth = {key: min(count, plan.depth_max) for key, count in held.items()}
+        depth: dict[str, int] = {}
+        for each in state.parked.values():
+            if each.consumer == plan.consumer and (key := each.event.key) in keys:
+                depth[key] = min(depth.get(key, 0) + 1, plan.depth_max)
         emitted = {(source, key): n for (key, source), n in state.streams.items() if key in keys}
-        rows = {ref: state.rows[ref] for ref in plan.rows if ref in state.rows}
+        rows = {ref: row for ref in plan.rows if (row := state.rows.get(ref)) is not None}
         parked = self._parked(state, plan.consumer, plan.parked) if plan.parked else []
         self._known = frozenset(known) | {(event.key, event.identity) for event in parked}
         self._streams = frozenset(emitted)
