@@ -106,7 +106,8 @@ class TroubledConsumer(MemoryConsumer):
         return any(end > group.committed.get(place, 0) for place, (_, end) in ends.items() if place not in others)
 
     async def poll(self, max_records: int) -> Sequence[ConsumerRecord]:
-        await self._served.wait()
+        if not self._served.is_set():
+            await self._served.wait()
         return await super().poll(max_records)
 
     async def settle(self, records: Sequence[ConsumerRecord]) -> None:

@@ -276,5 +276,19 @@ class VirtualClock:
         """Somebody sets the wall clock."""
         self._epoch_ms += by_ms
 
-    def sleep(self, seconds: float) -> Coroutine[Any, Any, None]:
-        return asyncio.sleep(seconds)
+    async def sleep(self, seconds: float) -> None:
+        """As asyncio's."""
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        future = self._loop.create_future()
+        job = self._loop.call_later(seconds, _rings, future)
+        try:
+            await future
+        finally:
+            job.stopped = True
+
+
+def _rings(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

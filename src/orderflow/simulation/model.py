@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from orderflow.core.identity import uuid_text
 from orderflow.core.store import Changes
 
 Said = dict[tuple[str, str], int]
@@ -59,7 +60,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def total(self) -> int:
-        return sum(quantity * price for _, quantity, price in self.lines)
+        return sum([quantity * price for _, quantity, price in self.lines])
 
     @property
     def units(self) -> Mapping[str, int]:
@@ -181,7 +182,7 @@ class Model:
             self._payment(row, said)
 
     def _order(self, row: Any, said: Said) -> None:
-        order_id = str(row.order_id)
+        order_id = uuid_text(row.order_id)
         wanted = self._of(order_id)
         if wanted is None:
             return
@@ -216,7 +217,7 @@ class Model:
                 pass
 
     def _payment(self, row: Any, said: Said) -> None:
-        order_id = str(row.order_id)
+        order_id = uuid_text(row.order_id)
         wanted = self._of(order_id)
         if wanted is None:
             return
@@ -272,7 +273,7 @@ class Model:
                 pass
 
     def _reservation(self, fact: Any, said: Said) -> None:
-        order_id = str(fact.order_id)
+        order_id = uuid_text(fact.order_id)
         wanted = self._of(order_id)
         if wanted is None:
             return
@@ -297,7 +298,8 @@ class Model:
         self._on_hand[fact.sku] += fact.on_hand_change
         self._reserved[fact.sku] += fact.reserved_change
         if fact.kind == "reserve":
-            units = self.wanted[str(fact.cause)].units.get(fact.sku, 0) if str(fact.cause) in self.wanted else 0
+            wanted = self.wanted.get(str(fact.cause))
+            units = wanted.units.get(fact.sku, 0) if wanted is not None else 0
             if (fact.on_hand_change, fact.reserved_change) != (-units, units):
                 self.say(f"{fact.cause} moves {fact.reserved_change} {fact.sku}, right is {units}")
 
@@ -309,7 +311,7 @@ class Model:
                 self.say(f"stock of {sku} is {row.on_hand} + {row.reserved} v{row.version}, moved to {right}")
 
     def _notification(self, fact: Any) -> None:
-        order_id, outcome = str(fact.order_id), str(fact.outcome)
+        order_id, outcome = uuid_text(fact.order_id), str(fact.outcome)
         wanted = self._of(order_id)
         if wanted is None:
             return
@@ -355,10 +357,10 @@ class Model:
         for row in changes.rows:
             if row.TABLE != "payments":
                 continue
-            payment = self.payments.get(str(row.id))
+            payment = self.payments.get(uuid_text(row.id))
             if payment is None:
                 continue
-            status, row_id = str(payment.status), str(row.id)
+            status, row_id = str(payment.status), uuid_text(row.id)
             for kind, while_in in (("charge", ("CHARGING", "UNKNOWN")), ("refund", ("REFUND_DUE",))):
                 is_open = f"{kind}:{row_id}" in open_intents
                 if is_open != (status in while_in):
@@ -378,4 +380,7 @@ def _amount(amount: int, currency: str) -> str:
 
 
 def _header(headers: Sequence[tuple[str, bytes | None]], name: str) -> str:
-    return next(((value or b"").decode() for key, value in headers if key == name), "")
+    for key, value in headers:
+        if key == name:
+            return (value or b"").decode()
+    return ""

@@ -7,7 +7,7 @@ commit, each append and each committed offset as they happen.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -285,31 +285,32 @@ class Protocol:
         causes = {uuid_text(entry.event_id) for entry in changes.inbox}
         for record in changes.outbox:
             key = (record.key or b"").decode("utf-8", "backslashreplace")
+            told = {header: value for header, value in record.headers if value is not None}
             if books.slots.setdefault(key, record.slot) != record.slot:
                 self._say(f"{key} has the slots {books.slots[key]} and {record.slot}")
-            name = _name(record)
             if record.topic.endswith(DLT):
-                self._written[name] = (record.key, record.value, record.headers)
+                self._written[_name(record)] = (record.key, record.value, record.headers)
                 continue
+            name = record.topic, _text(told, "ce_id"), ""
             if name in self._written:
                 self._say(f"{record.topic} {record.event_id} is published twice")
             self._written[name] = (record.key, record.value, record.headers)
-            stream = (_header(record.headers, "ce_source"), key)
-            books.sequences[stream] += 1
-            if int(_header(record.headers, "ce_sequence") or 0) != books.sequences[stream]:
-                self._say(
-                    f"event {books.sequences[stream]} of {stream} says {_header(record.headers, 'ce_sequence')}"
-                )
-            self._is_addressed(record, key, causes)
+            stream = (_text(told, "ce_source"), key)
+            number = books.sequences[stream] = books.sequences[stream] + 1
+            if int(_text(told, "ce_sequence") or 0) != number:
+                self._say(f"event {number} of {stream} says {_text(told, 'ce_sequence')}")
+            self._is_addressed(record, told, key, causes)
 
-    def _is_addressed(self, record: OutboxRecord, key: str, causes: Collection[str]) -> None:
-        cause = _header(record.headers, "ce_causationid")
+    def _is_addressed(
+        self, record: OutboxRecord, told: Mapping[str, bytes], key: str, causes: Collection[str]
+    ) -> None:
+        cause = _text(told, "ce_causationid")
         by_command = record.topic in ("order-events", "payment-status")
         if not cause or (cause not in causes and not by_command):
             self._say(
                 f"{record.topic} {record.event_id} is caused by {cause or 'nothing'}, which is not noted beside it"
             )
-        if (_header(record.headers, "ce_id"), _header(record.headers, "ce_subject")) != (uuid_text(record.event_id), key):
+        if (_text(told, "ce_id"), _text(told, "ce_subject")) != (uuid_text(record.event_id), key):
             self._say(f"{record.topic} {record.event_id} is not addressed as such")
 
     def _dead_letters(self, changes: Changes, state: State) -> None:
@@ -393,6 +394,10 @@ def _one_more(counts: dict[tuple[str, str], int], kind: str, key: str) -> None:
 def _begins(headers: Sequence[object], beginning: Sequence[object]) -> bool:
     start = [each for each in beginning if each != ("dlt_first_failed_at", None)]
     return list(headers[: len(start)]) == start
+
+
+def _text(told: Mapping[str, bytes], name: str) -> str:
+    return told.get(name, b"").decode("utf-8", "backslashreplace")
 
 
 def _header(headers: Headers, name: str) -> str:

@@ -356,7 +356,8 @@ class World:
                 return False
             if any(w.event.attempts and w.event.state is InboxState.PARKED for w in state.parked.values()):
                 return False
-        return not any(lag for groups in self.lag().values() for lag in groups.values())
+        each_service = self.code.services.values()
+        return not any(self._lag_of(each.consumer, each.topics) for one in each_service for each in one.subscriptions)
 
     def problems(self) -> list[str]:
         """What processes say that hinders them."""

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable,
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -145,26 +144,30 @@ class State:
     moments: int = 0
 
 
+ABSENT = object()
+
+
 class Journal:
     """Changes dictionaries and can take every change back, last first."""
 
     def __init__(self) -> None:
-        self._undo: list[tuple[dict[Any, Any], Any, Any, bool]] = []
+        self._undo: list[tuple[dict[Any, Any], Any, Any]] = []
 
     def set(self, table: dict[Any, Any], key: Any, value: Any) -> None:
-        self._undo.append((table, key, table.get(key), key in table))
+        before = table.get(key, ABSENT)
+        self._undo.append((table, key, before))
         table[key] = value
 
     def delete(self, table: dict[Any, Any], key: Any) -> None:
-        self._undo.append((table, key, table.pop(key), True))
+        self._undo.append((table, key, table.pop(key)))
 
     def undo(self) -> None:
         while self._undo:
-            table, key, value, was_there = self._undo.pop()
-            if was_there:
-                table[key] = value
-            else:
+            table, key, before = self._undo.pop()
+            if before is ABSENT:
                 del table[key]
+            else:
+                table[key] = before
 
 
 def note_action(state: State, journal: Journal, entry: LogEntry, now_ms: int) -> None:
@@ -279,22 +282,22 @@ class Writer:
             note_action(self._state, self._journal, entry, self._now)
 
     def _rows(self, changes: Changes) -> None:
-        by_ref: dict[object, list[Row]] = {}
+        by_ref: dict[Ref, list[Row]] = {}
         for row in changes.rows:
             by_ref.setdefault(row.ref, []).append(row)
-        for versions in by_ref.values():
+        for ref, versions in by_ref.items():
             stepwise = type(versions[0]) in self._rules.stepwise
             for number, row in enumerate(versions if stepwise else versions[-1:]):
-                self._row(row, is_new=number == 0 and row.ref not in changes.existing)
+                self._row(ref, row, is_new=number == 0 and ref not in changes.existing)
 
-    def _row(self, row: Row, *, is_new: bool) -> None:
-        before = self._state.rows.get(row.ref)
+    def _row(self, ref: Ref, row: Row, *, is_new: bool) -> None:
+        before = self._state.rows.get(ref)
         if is_new and before is not None:
             raise _double(f"{row.TABLE} {row.id}", f"{row.TABLE}_pkey", row.id)
         if not is_new and before is None:
             raise DataRefusedError(f"{row.TABLE}: 1 rows were to be written, 0 were")
         self._check(before, row)
-        self._journal.set(self._state.rows, row.ref, row)
+        self._journal.set(self._state.rows, ref, row)
 
     def _check(self, before: Row | None, row: Row) -> None:
         """A constraint tells which row it refuses, a trigger does not."""
@@ -435,7 +438,7 @@ class Writer:
                 raise _double(f"intents {intent.intent.key}", "intents_once", intent.intent.key)
             self._ask(intent, changes.lease_ms)
         postponed = [intent.intent.key for intent in changes.postponed]
-        if any(len(list(same)) > 1 for _, same in groupby(sorted(postponed))):
+        if len(set(postponed)) < len(postponed):
             raise DataRefusedError("an intent was postponed twice in one batch", "21000")
         for intent in changes.postponed:
             self._ask(intent, intent.delay_ms)
@@ -590,7 +593,7 @@ class Locks:
                 queue.remove(waiter)
                 if not waiter[1].done():
                     waiter[1].set_exception(StoreUnavailableError("the session was ended"))
-        for number in self._held.pop(owner, []):
+        for number in self._held.pop(owner, ()):
             self._hand_on(number)
 
     def fail_waiters(self, error: Exception) -> None:

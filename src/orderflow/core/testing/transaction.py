@@ -50,7 +50,8 @@ class MemoryTransaction:
             self._ended(self)
 
     async def open(self, plan: Plan) -> Snapshot:
-        await self._step("open")
+        await self._database.gate("open")
+        self._require_session()
         for number in plan.locks:
             taken = self._database.locks.take(self, number)
             if taken is not None:
@@ -61,12 +62,14 @@ class MemoryTransaction:
         for key, identity in plan.messages:
             self._database.rules.require_text(key, identity)
         snapshot = self._read(self._database.state, plan)
-        await self._step("opened")
+        await self._database.gate("opened")
+        self._require_session()
         return snapshot
 
     async def commit(self, changes: Changes, end: End = End.COMMIT) -> None:
         changes = self._numbered(changes)
-        await self._step("commit")
+        await self._database.gate("commit")
+        self._require_session()
         database, journal = self._database, Journal()
         writer = Writer(database.state, journal, database.rules, self._known, self._streams, database.clock.wall_ms())
         try:
@@ -91,8 +94,7 @@ class MemoryTransaction:
             rows.append(structs.replace(record, id=state.outbox_ids))
         return structs.replace(changes, outbox=rows) if rows else changes
 
-    async def _step(self, name: str) -> None:
-        await self._database.gate(name)
+    def _require_session(self) -> None:
         self._require_alive()
         self._database.require(self._epoch)
 
