@@ -585,8 +585,8 @@ BUGS = (
         2,
         "The locks are free before what was written under them can be seen.",
         TWIN_TRANSACTION,
-        '        await self._step("commit")',
-        '        self._database.locks.release_all(self)\n        await self._step("commit")',
+        '        await self._database.gate("commit")',
+        '        self._database.locks.release_all(self)\n        await self._database.gate("commit")',
     ),
     # --- operators
     Bug(

@@ -125,15 +125,17 @@ class Protocol:
         """`state` is as it is after the commit."""
         books = self._books[service]
         for changes in staged:
-            before = {name: len(queue) for name, queue in books.queues.items() if queue}
+            before = [name for name, queue in books.queues.items() if queue]
             books.first = {event.key for event in changes.parked if event.attempts}
             self._inbox(books, changes, state)
             self._reparked(books, changes, state)
             self._edited(books, changes)
             self._released(books, changes)
             self._outbox(books, changes)
-            self._dead_letters(changes, state)
-            self._flow(books, changes, before)
+            if changes.parked or changes.reparked or changes.outbox:
+                self._dead_letters(changes)
+            if before or changes.parked or changes.reparked or changes.outbox:
+                self._flow(books, changes, before)
             self._no_outage(service, books, changes)
 
     def appending(self, records: Sequence[ProducerRecord]) -> None:
@@ -182,7 +184,9 @@ class Protocol:
             books.inbox[name] = entry.state
             books.known.add((changes.consumer, uuid_text(entry.event_id)))
             books.known.add((changes.consumer, entry.identity))
-            queue = books.queues.setdefault((changes.consumer, entry.key), [])
+            queue = books.queues.get((changes.consumer, entry.key))
+            if queue is None:
+                queue = books.queues[changes.consumer, entry.key] = []
             if (position := fresh.get((entry.key, entry.identity))) is not None:
                 queue.append((position, entry.identity))
             elif entry.state is InboxState.DONE:
@@ -277,7 +281,8 @@ class Protocol:
         for position in changes.released:
             books.parked.pop(position, None)
             for queue in books.queues.values():
-                queue[:] = [each for each in queue if each[0] != position]
+                if queue:
+                    queue[:] = [each for each in queue if each[0] != position]
 
     def _outbox(self, books: Books, changes: Changes) -> None:
         if not changes.outbox:
@@ -313,7 +318,7 @@ class Protocol:
         if (_text(told, "ce_id"), _text(told, "ce_subject")) != (uuid_text(record.event_id), key):
             self._say(f"{record.topic} {record.event_id} is not addressed as such")
 
-    def _dead_letters(self, changes: Changes, state: State) -> None:
+    def _dead_letters(self, changes: Changes) -> None:
         """What is given up is on the dead-letter topic: whole, and with the reason."""
         letters = {(each.topic, str(each.event_id)): each for each in changes.outbox if each.topic.endswith(DLT)}
         for event in (*changes.parked, *changes.reparked):
@@ -341,7 +346,7 @@ class Protocol:
         if letters:
             self._say(f"{changes.consumer} wrote dead letters of what it did not give up: {list(letters)}")
 
-    def _flow(self, books: Books, changes: Changes, before: dict[tuple[str, str], int]) -> None:
+    def _flow(self, books: Books, changes: Changes, before: Sequence[tuple[str, str]]) -> None:
         """Who is stuck says so, and says when it is not any more."""
         right: dict[tuple[str, str], int] = {}
         for event in (*changes.parked, *changes.reparked):

@@ -480,7 +480,8 @@ class World:
                 for each in signal.handled:
                     if each.outcome is Outcome.DUPLICATE and self.plan.is_calm:
                         self.defects.append(f"{who} was given {each.event_type} of {each.key} twice")
-                    self.note(who, f"{each.outcome} {each.event_type} of {each.key} {each.error}".rstrip())
+                    failed = f" {each.error}" if each.failure else ""
+                    self.note(who, f"{each.outcome} {each.event_type} of {each.key}{failed}".rstrip())
             case OutageJudged():
                 self.note(who, f"judges an outage: {signal!r}")
                 if signal.failing < OUTAGE_KEYS or "Undecodable" in signal.error:

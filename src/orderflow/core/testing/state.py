@@ -232,6 +232,8 @@ class Rules:
                 continue
             if "\x00" in text:
                 raise DataRefusedError("invalid byte sequence: 0x00", NUL_IN_TEXT)
+            if text.isascii():
+                continue
             try:
                 text.encode(self.encoding)
             except UnicodeEncodeError as error:
@@ -264,7 +266,8 @@ class Writer:
         """Raises DataRefusedError; the caller then takes the journal back."""
         _once([(entry.key, entry.identity) for entry in changes.inbox], "processed_events")
         for events in (changes.reparked, changes.edited):
-            _once([event.position for event in events], "parked_events")
+            if events:
+                _once([event.position for event in events], "parked_events")
         _once(changes.released, "parked_events")
         self._rows(changes)
         self._facts(changes.facts)
@@ -463,7 +466,7 @@ class Writer:
 
 def _once(names: Sequence[Hashable], table: str) -> None:
     """A set-based statement touches a row once, however often it is named."""
-    if len(different := set(names)) < len(names):
+    if len(names) > 1 and len(different := set(names)) < len(names):
         raise DataRefusedError(f"{table}: {len(names)} rows were to be written, {len(different)} were")
 
 

@@ -62,7 +62,7 @@ def standing(
         if number in acknowledged:
             continue
         due[WorkKind.OUTBOX, "", str(slot)].append((number, "", str(number)))
-    for consumer in consumers:
+    for consumer in consumers if state.parked else ():
         for key, head in heads(state, consumer).items():
             event = head.event
             if event.state is InboxState.PARKED and head.next_attempt_at in times:
@@ -140,8 +140,10 @@ class MemoryOutboxReader:
         if acknowledged:
             await self.mark_sent(acknowledged)
         await self._step("unsent")
-        owned, sent = self._owned(), frozenset(acknowledged)
         state = self._database.state
+        if not state.pending:
+            return []
+        owned, sent = self._owned(), frozenset(acknowledged)
         numbers = sorted(number for number, slot in state.pending.items() if slot in owned and number not in sent)
         return [state.outbox[number] for number in numbers[:limit]]
 
