@@ -91,7 +91,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._timer_count = 0
         self._tasks: list[tuple[Owner | None, asyncio.Task[Any]]] = []
         self._prune_at = PRUNE_EVERY
-        self._closed = False
+        self.closed = False
 
     def time(self) -> float:
         return self.now
@@ -129,7 +129,13 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         *args: *Ts,
         context: contextvars.Context | None = None,
     ) -> Job:
-        return self.call_at(self.now + delay, callback, *args, context=context)
+        if context is None:
+            context = contextvars.copy_context()
+        when = self.now + delay
+        job = Job(when, callback, args, context, context.get(OWNER))
+        self._timer_count += 1
+        heapq.heappush(self._timers, (when, self._timer_count, job))
+        return job
 
     def call_soon_threadsafe(self, *_: object, **__: object) -> NoReturn:
         raise EscapeError("a thread calls into the simulation")
@@ -148,7 +154,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         context: contextvars.Context | None = None,
     ) -> asyncio.Task[T]:
         owner = OWNER.get() if context is None else context.get(OWNER)
-        task = asyncio.Task(coro, loop=self, name=name, context=context)
+        task = asyncio.Task(coro, loop=self, name=name or "", context=context)  # a name made for each costs time
         self._tasks.append((owner, task))
         if len(self._tasks) >= self._prune_at:
             self._forget_done()
@@ -173,9 +179,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def close(self) -> None:
         """End every task where it stands. What their `finally` blocks schedule never runs."""
-        if self._closed:
+        if self.closed:
             return
-        self._closed = True
+        self.closed = True
         asyncio._set_running_loop(self)  # noqa: SLF001
         try:
             for _, task in self._tasks:
@@ -191,14 +197,14 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         return asyncio._get_running_loop() is self  # noqa: SLF001
 
     def is_closed(self) -> bool:
-        return self._closed
+        return self.closed
 
     def get_debug(self) -> bool:
         return False
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """An error that nobody awaited. After `close` they come from tasks that were cut off: no errors."""
-        if not self._closed:
+        if not self.closed:
             self.errors.append(f"{context.get('message')}: {context.get('exception')!r}")
 
     def _forget_done(self) -> None:

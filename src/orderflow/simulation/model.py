@@ -357,10 +357,11 @@ class Model:
         for row in changes.rows:
             if row.TABLE != "payments":
                 continue
-            payment = self.payments.get(uuid_text(row.id))
+            row_id = str(row.id)
+            payment = self.payments.get(row_id)
             if payment is None:
                 continue
-            status, row_id = str(payment.status), uuid_text(row.id)
+            status = str(payment.status)
             for kind, while_in in (("charge", ("CHARGING", "UNKNOWN")), ("refund", ("REFUND_DUE",))):
                 is_open = f"{kind}:{row_id}" in open_intents
                 if is_open != (status in while_in):

@@ -386,9 +386,9 @@ class Protocol:
 
 def _name(record: OutboxRecord | ProducerRecord) -> tuple[str, str, str]:
     if record.topic.endswith(DLT):
-        found = {name: (value or b"").decode("utf-8", "backslashreplace") for name, value in record.headers}
-        written_by = f"{found.get('dlt_consumer')} after {found.get('dlt_attempts')}"
-        return record.topic, found.get("dlt_event_id", ""), written_by
+        found = dict(record.headers)
+        written_by = f"{found.get('dlt_consumer')!r} after {found.get('dlt_attempts')!r}"
+        return record.topic, (found.get("dlt_event_id") or b"").decode("utf-8", "backslashreplace"), written_by
     return record.topic, _header(record.headers, "ce_id"), ""
 
 

@@ -195,7 +195,6 @@ class World:
         self.plan = plan
         self.code = code
         self.trace = Trace()
-        self._steps = self.trace.steps
         self.model = Model()
         self.coverage = Coverage(self.model)
         self.events = 0
@@ -292,11 +291,12 @@ class World:
     def step(self, step: str) -> Awaitable[None]:
         """The gate of every port: who comes here may be delayed, get an error, or never go on."""
         process = OWNER.get()
-        if self.loop.is_closed():
+        loop = self.loop
+        if loop.closed:
             raise StoreUnavailableError("the simulation is over")
         if not isinstance(process, Process):
             return GO_ON
-        self._steps.append((self.loop.now, process.name, step))
+        self.trace.steps.append((loop.now, process.name, step))
         process.at = step
         self._until_fault -= 1
         if not self.troubled or not (self._until_fault <= 0 or self._is_in_focus(step)):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from msgspec.structs import replace
+from msgspec.structs import replace as with_fields
 
 from orderflow.core.inbox import InboxState
 from orderflow.core.incoming import from_parked, from_record
@@ -40,7 +42,7 @@ class Release:
         """An operator replays what is dead, and the retrier takes it."""
         parked = self.world.database.state.parked
         for position, waiting in list(parked.items()):
-            parked[position] = replace(waiting, event=replace(waiting.event, state=InboxState.PARKED))
+            parked[position] = with_fields(waiting, event=with_fields(waiting.event, state=InboxState.PARKED))
         retrier = Retrier("counter", self.world.processor, self.world.store, self.world.signals, self.world.clock)
         retrier.poke(0)
         await retrier.step()
@@ -119,7 +121,7 @@ async def test_it_has_no_effect_if_it_was_given_up_under_its_own_name() -> None:
     await release.admit(record)
     inbox = release.world.database.state.inbox
     for name, entry in list(inbox.items()):
-        inbox[name] = replace(entry, state=InboxState.DISCARDED)
+        inbox[name] = with_fields(entry, state=InboxState.DISCARDED)
     release.reverted()
     assert await release.admit(record) == [Outcome.DEAD]
     release.world.moods.handled.clear()

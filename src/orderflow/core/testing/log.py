@@ -140,6 +140,10 @@ class MemoryLog:
         start = max(self._first.get((topic, partition), 0), offset) if self._first else offset
         return partitions[partition][start : start + limit]
 
+    def end(self, place: TopicPartition) -> int:
+        """The offset after the last record."""
+        return len(self._topics[place[0]][place[1]])
+
     def expire(self, topic: str) -> None:
         """Every record that the topic has now has outlived its retention."""
         self._first |= {(topic, number): len(partition) for number, partition in enumerate(self._topics[topic])}
@@ -264,6 +268,8 @@ class MemoryConsumer:
         taken = 0
         positions = self._member.positions
         for place, position in list(positions.items()):
+            if position >= self._log.end(place):
+                continue
             room = limit - len(batch)
             if room == 0 or taken >= POLL_BYTES_MAX:
                 break

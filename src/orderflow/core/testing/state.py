@@ -491,7 +491,9 @@ Gate = Callable[[str], Awaitable[None]]
 
 
 class Turns:
-    """Awaited, it lets others go first so many times: `asyncio.sleep(0)` without its calls, since every step has one.
+    """Awaited, it lets others go first so many times: `asyncio.sleep(0)` without its calls, since all steps have one.
+
+    An iterator will do for a generator where nothing is ever sent in.
     """
 
     __slots__ = ("_yields",)
@@ -499,7 +501,7 @@ class Turns:
     def __init__(self, count: int) -> None:
         self._yields = (None,) * count
 
-    def __await__(self) -> Iterator[None]:  # type: ignore[override]  # an iterator will do where nothing is sent in
+    def __await__(self) -> Iterator[None]:
         return iter(self._yields)
 
 

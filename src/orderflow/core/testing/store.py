@@ -124,17 +124,20 @@ class MemoryOutboxReader:
         if self not in database.readers:
             database.readers.append(self)
         mine = sorted(self._owned())
+        owners = database.slot_owners
         share = fair_share(self._slots, len(database.readers), database.readers.index(self))
-        for slot in mine[share:]:
-            del database.slot_owners[slot]
-        if mine[share:]:
+        if len(mine) > share:
+            for slot in mine[share:]:
+                del owners[slot]
             self._tell_others()
-        free = [slot for slot in range(self._slots) if slot not in database.slot_owners and slot not in mine]
-        for slot in free[: max(0, share - len(mine))]:
-            database.slot_owners[slot] = self
-        if len(self._owned()) < share:
+        elif len(mine) < share:
+            free = [slot for slot in range(self._slots) if slot not in owners and slot not in mine]
+            for slot in free[: share - len(mine)]:
+                owners[slot] = self
+        owned = self._owned()
+        if len(owned) < share:
             self._tell_others()
-        return frozenset(self._owned())
+        return frozenset(owned)
 
     async def unsent(self, limit: int, acknowledged: Collection[int] = ()) -> Sequence[OutboxRecord]:
         if acknowledged:
