@@ -188,7 +188,6 @@ BUGS = (
         PROCESSOR,
         "            names.add(incoming.key)\n",
         "",
-        "tests/unit/core/test_processor.py",
     ),
     Bug(
         "one-failure-fails-the-batch",

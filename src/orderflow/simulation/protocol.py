@@ -15,10 +15,10 @@ from uuid import UUID
 
 from orderflow.core.cloudevents import header_text
 from orderflow.core.dead_letters import SUFFIX
-from orderflow.core.identity import record_id, uuid_of, uuid_text
+from orderflow.core.identity import lock_id, record_id, uuid_of, uuid_text
 from orderflow.core.inbox import InboxEntry, InboxState, ParkedEvent
 from orderflow.core.store import Changes, OutboxRecord
-from orderflow.core.testing.state import State
+from orderflow.core.testing.state import Locks, State
 from orderflow.core.transport import ConsumerRecord, Headers, ProducerRecord
 from orderflow.simulation.log import TroubledLog
 from orderflow.simulation.plan import Plan, Trouble
@@ -137,6 +137,18 @@ class Protocol:
             if before or changes.parked or changes.reparked or changes.outbox:
                 self._flow(books, changes, before)
             self._no_outage(service, books, changes)
+
+    def under_locks(self, staged: Sequence[Changes], locks: Locks) -> None:
+        """About to be committed: what is written of a key, or of a row, is written under its lock. Else two processes
+        that have one record at once could both take it for new, which few worlds bring about.
+        """
+        for changes in staged:
+            names = {entry.key for entry in changes.inbox}
+            names.update(key for _, key in changes.emitted)
+            names.update(uuid_text(row.id) if isinstance(row.id, UUID) else str(row.id) for row in changes.rows)
+            for name in sorted(names):
+                if not locks.is_held(lock_id(name)):
+                    self._say(f"{changes.consumer} writes of {name} without its lock")
 
     def appending(self, records: Sequence[ProducerRecord]) -> None:
         """A relay has appended these."""

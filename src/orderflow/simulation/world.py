@@ -447,6 +447,7 @@ class World:
         if REHEARSING.get():
             self.model.say(f"a rehearsal at {service} was committed")
         state = self.databases[service].state
+        self.protocol.under_locks(staged, self.databases[service].locks)
         self.key_order.note(staged)
         self.model.committed(staged, state.intents)
         self.protocol.committed(service, staged, state)

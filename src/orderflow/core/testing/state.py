@@ -591,6 +591,10 @@ class Locks:
         self._waiters.setdefault(number, deque()).append(waiter)
         return waiter[1]
 
+    def is_held(self, number: int) -> bool:
+        """Whether anybody has the lock."""
+        return number in self._holders
+
     def release_all(self, owner: object) -> None:
         """Hand each lock of `owner` to who waits longest for it; `owner` itself waits for nothing any more."""
         for queue in self._waiters.values():
