@@ -27,7 +27,7 @@ from benchmarks.counting import SERVER
 from benchmarks.floor import run_reserve_floor
 from benchmarks.samples import SKUS, is_poison, sample_id
 from benchmarks.system import Release
-from orderflow.core import cloudevents, identity
+from orderflow.core import envelopes, identity
 from orderflow.core.dead_letters import topic_of
 from orderflow.core.engine import Engine, EngineConfig
 from orderflow.core.kafka.transport import KafkaTransport
@@ -112,7 +112,7 @@ def _record(number: int, poison: bool) -> ProducerRecord:
         sequence=1,
         causation=sample_id(),
     )
-    headers = cloudevents.with_time(cloudevents.to_headers(envelope), time.time_ns() // 1_000_000)
+    headers = envelopes.with_time(envelopes.to_headers(envelope), time.time_ns() // 1_000_000)
     return ProducerRecord(event.TOPIC, event.key.encode(), msgspec.json.encode(event), headers)
 
 

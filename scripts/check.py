@@ -28,6 +28,8 @@ CHECKS: tuple[tuple[str, Sequence[str]], ...] = (
     ("imports", ("importlinter.cli", "lint")),
     ("types", ("mypy",)),
     ("API documents", ("scripts.lint_api",)),
+    ("events", ("orderflow", "schema", "check", "--against", "docs/releases/asyncapi.json")),
+    ("signals", ("scripts.signals",)),
     ("house rules", ("pytest", "-q", "--no-header", "tests/architecture")),
 )
 

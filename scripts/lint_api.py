@@ -1,4 +1,5 @@
-"""The OpenAPI documents of all services, made without running them, and what Redocly's linter says of them.
+"""The OpenAPI documents of all services and the AsyncAPI document of their events, made without running anything, and
+what Redocly's linter and AsyncAPI's own parser say of them.
 
 python -m scripts.lint_api            lint them; where there is no Node, or no registry, that is said and passes
 python -m scripts.lint_api FOLDER     write them into a folder
@@ -13,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,14 +29,16 @@ from orderflow.http.operators.queues import Queues
 from orderflow.observability.metrics import Metrics
 from orderflow.runtime.definition import ServiceConfig, ServiceContext
 from orderflow.runtime.health import HealthCheck, health_operations, metrics_operation
+from orderflow.schema.asyncapi import asyncapi_of
 from orderflow.services.inventory.service import SERVICE as INVENTORY
 from orderflow.services.notification.service import SERVICE as NOTIFICATION
 from orderflow.services.order.service import SERVICE as ORDER
 from orderflow.services.payment.service import SERVICE as PAYMENT
 from scripts.check import say
 
-LINTER = Path(__file__).resolve().parent / "redocly"
-INSTALLED = Path(sys.prefix) / "redocly"
+OF_OPERATIONS = Path(__file__).resolve().parent / "redocly"
+OF_EVENTS = Path(__file__).resolve().parent / "asyncapi"
+EVENTS = "asyncapi"
 INSTALL_TIMEOUT_S = 60
 QUIET = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
 SERVICES = (ORDER, PAYMENT, INVENTORY, NOTIFICATION)
@@ -84,45 +87,53 @@ def main(arguments: list[str]) -> int:
     if arguments:
         write(Path(arguments[0]))
         return 0
-    linter = install()
-    if isinstance(linter, str):
-        say(f"skipped: {linter}")
+    node = shutil.which("node")
+    problem = "there is no Node" if node is None else install(OF_OPERATIONS) or install(OF_EVENTS)
+    if node is None or problem:
+        say(f"skipped: {problem}")
         return 0
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder))
-        paths = sorted(map(str, Path(folder).iterdir()))
-        command = [*linter, "lint", f"--config={LINTER / 'redocly.yaml'}", *paths]
-        return subprocess.run(command, check=False, env={**os.environ, **QUIET}).returncode  # noqa: S603  (ours)
+        events = Path(folder) / f"{EVENTS}.json"
+        operations = [str(each) for each in sorted(Path(folder).iterdir()) if each != events]
+        redocly = installed(OF_OPERATIONS) / "node_modules" / "@redocly" / "cli" / "bin" / "cli.js"
+        commands = (
+            [node, str(redocly), "lint", f"--config={OF_OPERATIONS / 'redocly.yaml'}", *operations],
+            [node, str(OF_EVENTS / "lint.mjs"), str(installed(OF_EVENTS)), str(events)],
+        )
+        return max(subprocess.run(each, check=False, env={**os.environ, **QUIET}).returncode for each in commands)  # noqa: S603  (ours)
 
 
 def write(folder: Path) -> None:
     """Raises OSError."""
-    for name, document in documents().items():
+    for name, document in {**documents(), EVENTS: asyncapi_of(SERVICES, version("orderflow"))}.items():
         (folder / f"{name}.json").write_text(json.dumps(document, indent=2), encoding="utf-8")
 
 
-def install() -> Sequence[str] | str:
-    """The linter's command, of the version and with the hash that are locked; or why there is none."""
-    npm, node = shutil.which("npm"), shutil.which("node")
-    if npm is None or node is None:
-        return "there is no Node"
-    INSTALLED.mkdir(exist_ok=True)
-    program = INSTALLED / "node_modules" / "@redocly" / "cli" / "bin" / "cli.js"
-    wanted = (LINTER / "package-lock.json").read_bytes()
-    lock = INSTALLED / "package-lock.json"
-    if program.exists() and lock.exists() and lock.read_bytes() == wanted:
-        return (node, str(program))
+def installed(linter: Path) -> Path:
+    return Path(sys.prefix) / linter.name
+
+
+def install(linter: Path) -> str:
+    """Of the versions and with the hashes that are locked. Says why it cannot be, else nothing."""
+    npm, place = shutil.which("npm"), installed(linter)
+    if npm is None:
+        return "there is no npm"
+    place.mkdir(exist_ok=True)
+    wanted, lock = (linter / "package-lock.json").read_bytes(), place / "package-lock.json"
+    if (place / "node_modules").is_dir() and lock.exists() and lock.read_bytes() == wanted:
+        return ""
     for name in ("package.json", "package-lock.json"):
-        shutil.copy(LINTER / name, INSTALLED)
+        shutil.copy(linter / name, place)
     command = [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
     try:
         subprocess.run(  # noqa: S603  (npm)
-            command, cwd=INSTALLED, check=True, capture_output=True, timeout=INSTALL_TIMEOUT_S
+            command, cwd=place, check=True, capture_output=True, timeout=INSTALL_TIMEOUT_S
         )
     except (OSError, subprocess.SubprocessError):
         lock.unlink(missing_ok=True)
-        return "the linter cannot be installed: there is no registry, or this Node is too old for it"
-    return (node, str(program))
+        return "a linter cannot be installed: there is no registry, or this Node is too old for it"
+    return ""
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
     ./run_tests.sh tests/unit -x    these tests only, with options of pytest, without the checks
     ./run_tests.sh --lowest         some of each kind, on the lowest versions that pyproject.toml allows, all at once
     ./run_tests.sh --lowest -x tests/unit    these, likewise
+    ./run_tests.sh --busy 4 tests/unit -x    any of these, while 4 processes keep the machine busy
 
 Most tests of services wait, so the layers run side by side, each in a process with servers of its own; they are shown
 one after the other, each ending with pytest's closing lines. Ends with 0 when all is well, else with 1, having named
@@ -17,8 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -41,6 +42,7 @@ LOWEST = (
 )
 ON_LOWEST = (sys.executable, "bootstrap.py", "--lowest", "-m", "pytest")
 OPTIONS = ("--no-header", "--durations=10", "--durations-min=2")
+BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
 LOOK_EVERY_S = 0.2
 STOP_TIMEOUT_S = 60.0
 
@@ -83,7 +85,25 @@ class Layer:
                 time.sleep(LOOK_EVERY_S)
 
 
+@contextmanager
+def busy(count: str) -> Iterator[None]:
+    """So many processes that do nothing but take time of the processors; they end with the block, or with us."""
+    processes = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(int(count))]  # noqa: S603  (ours)
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
 def main(arguments: Sequence[str]) -> int:
+    if arguments[:1] == ["--busy"]:
+        if len(arguments) == 1 or not arguments[1].isdecimal():
+            say("--busy wants a number of processes, such as: --busy 4")
+            return 2
+        with busy(arguments[1]):
+            return main(arguments[2:])
     if arguments[:1] == ["--lowest"]:
         command = [*ON_LOWEST, *(arguments[1:] or LOWEST)]
         return subprocess.run(command, cwd=PROJECT, check=False).returncode  # noqa: S603  (ours)

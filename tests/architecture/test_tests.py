@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.architecture.sources import functions, python_files, short, tree
 
 TESTS = [path for path in python_files("tests") if path.name.startswith("test_")]
+GENEROUS_S = 30
 HELPERS = [path for path in python_files("tests") if not {"support", "simulation"} & set(path.parts)]
 
 
@@ -45,6 +46,27 @@ def test_no_test_looks_at_a_clock() -> None:
     assert looks == []
 
 
+def test_no_test_says_how_long_something_may_take() -> None:
+    """`eventually` and a generous deadline tell what hangs from what is slow; nothing else can, on a busy machine."""
+    bounds = [place(path, node) for path, node in nodes(TESTS) if isinstance(node, ast.Compare) and is_bound(node)]
+
+    assert bounds == []
+
+
+def test_a_deadline_that_work_has_to_meet_is_generous() -> None:
+    """Shorter ones are for what must not happen (`raises`), for virtual time, and for pauses."""
+    hasty = [
+        place(path, call)
+        for path in TESTS
+        if "simulation" not in path.parts
+        for known in (constants(tree(path)),)
+        for call in calls(tree(path))
+        if (deadline := deadline_of(call, known)) is not None and deadline < GENEROUS_S
+    ]
+
+    assert hasty == []
+
+
 def nodes(paths: Sequence[Path]) -> Iterator[tuple[Path, ast.AST]]:
     return ((path, node) for path in paths for node in ast.walk(tree(path)))
 
@@ -70,3 +92,72 @@ def is_module(node: ast.expr, name: str) -> bool:
 
 def is_bare_skip(node: ast.Attribute) -> bool:
     return node.attr == "skip" and isinstance(node.value, ast.Attribute) and node.value.attr == "mark"
+
+
+def is_bound(node: ast.Compare) -> bool:
+    """`clock.monotonic() - started < 1`."""
+    match node:
+        case ast.Compare(
+            left=ast.BinOp(left=ast.Call(func=ast.Attribute(attr="monotonic" | "time")), op=ast.Sub()),
+            ops=[ast.Lt() | ast.LtE()],
+        ):
+            return True
+        case _:
+            return False
+
+
+def calls(node: ast.AST) -> Iterator[ast.Call]:
+    """Of which work has to end in time: none in virtual time, and none that is to run out of it."""
+    match node:
+        case ast.FunctionDef() | ast.AsyncFunctionDef() if is_virtual(node):
+            return
+        case ast.With() if any(runs_out(each.context_expr) for each in node.items):
+            return
+        case ast.Call():
+            yield node
+    for child in ast.iter_child_nodes(node):
+        yield from calls(child)
+
+
+def is_virtual(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return any(isinstance(each, ast.Name) and each.id == "virtually" for each in node.decorator_list)
+
+
+def runs_out(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and any("TimeoutError" in ast.unparse(each) for each in node.args)
+
+
+def deadline_of(call: ast.Call, known: Mapping[str, float]) -> float | None:
+    """In seconds, of a call that gives up after a time that is written down."""
+    match call:
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="asyncio"), attr="timeout"), args=[limit]):
+            return seconds(limit, known)
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="asyncio"), attr="wait_for"), args=[_, limit]):
+            return seconds(limit, known)
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="asyncio"), attr="wait")):
+            return None
+        case ast.Call(func=ast.Name(id="eventually") | ast.Attribute(attr="run" | "wait" | "result" | "AsyncClient")):
+            limits = [each.value for each in call.keywords if each.arg in ("timeout", "timeout_s")]
+            return seconds(limits[0], known) if limits else None
+        case _:
+            return None
+
+
+def seconds(node: ast.expr, known: Mapping[str, float]) -> float | None:
+    match node:
+        case ast.Constant(value=int() | float() as value):
+            return value
+        case ast.Name(id=name):
+            return known.get(name)
+        case _:
+            return None
+
+
+def constants(module: ast.Module) -> Mapping[str, float]:
+    """Numbers that have a name of the module."""
+    return {
+        node.targets[0].id: node.value.value
+        for node in module.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, int | float)
+    }

@@ -97,7 +97,7 @@ class LogSide:
         _, consumer = self.members[member]
         wanted, got = self.unread(member), list[ConsumerRecord]()
         with suppress(TimeoutError):
-            async with asyncio.timeout(40):
+            async with asyncio.timeout(120):
                 while len(got) < wanted:
                     got += await consumer.poll(100)
         self.taken[member] += got
@@ -207,5 +207,5 @@ async def standing(memory: LogSide, postgres: LogSide) -> tuple[Any, Any]:
         return memory.assignments() == postgres.assignments() and await memory.state() == await postgres.state()
 
     with suppress(AssertionError):
-        await eventually(same, timeout_s=5)
+        await eventually(same, timeout_s=10)
     return (memory.assignments(), await memory.state()), (postgres.assignments(), await postgres.state())

@@ -69,7 +69,7 @@ async def test_a_store_in_memory_answers_as_one_in_postgres(stores: Pair) -> Non
 async def logs(database_url: str) -> AsyncIterator[Sides]:
     """Makes an empty log in memory, and names in the one in PostgreSQL that nobody has used."""
     await postgres_log.migrate(database_url)
-    transport = await postgres_log.PostgresLogTransport.connect(database_url, session_timeout_s=6)
+    transport = await postgres_log.PostgresLogTransport.connect(database_url, session_timeout_s=600)
     connection = await asyncpg.connect(database_url)
 
     async def expire(_: Sequence[str]) -> None:

@@ -159,7 +159,7 @@ async def test_a_lock_keeps_others_out_until_the_transaction_ends(backend: Backe
             await store.ping()
             await other.ping()
         assert not entered.is_set()
-    await asyncio.wait_for(waiting, 10)
+    await asyncio.wait_for(waiting, 60)
 
 
 async def test_locks_are_the_whole_64_bits_with_their_sign(store: Store) -> None:
@@ -185,7 +185,7 @@ async def test_under_its_lock_a_batch_sees_what_the_last_holder_committed(backen
                 ]
                 await tx.commit(changes(rows=list(raised), existing=frozenset(loaded)))
 
-    await asyncio.wait_for(asyncio.gather(*(add(each, 10) for each in (store, other, store, other))), 30)
+    await asyncio.wait_for(asyncio.gather(*(add(each, 10) for each in (store, other, store, other))), 60)
     assert (await value_of(store, A), await value_of(store, B)) == (40, 40)
 
 
@@ -203,8 +203,8 @@ async def test_one_who_is_cancelled_while_waiting_lets_the_others_through(store:
         impatient.cancel()
         with pytest.raises(asyncio.CancelledError):
             await impatient
-    await asyncio.wait_for(patient, 10)
-    await asyncio.wait_for(enter(), 10)
+    await asyncio.wait_for(patient, 60)
+    await asyncio.wait_for(enter(), 60)
 
 
 async def test_an_outage_is_told_as_one_and_ends(backend: Backend, store: Store) -> None:

@@ -23,11 +23,11 @@ from orderflow.core.postgres.sessions import connect, leave
 from orderflow.local import preparation
 from orderflow.local.home import Home
 from orderflow.local.preparation import make_topics
-from orderflow.local.processes import tail
+from orderflow.local.processes import free_port, tail
 from orderflow.registry import SAGA, service_of
 from orderflow.settings import Settings
 from tests.crashes.nursery import Child, Nursery
-from tests.support.postgres import PostgresServer, free_port
+from tests.support.postgres import PostgresServer
 from tests.support.saga import databases
 
 QUICK: Mapping[str, object] = {
@@ -181,7 +181,7 @@ class Installation:
         groups = [self._prefix + each.consumer for each in service_of(service).subscriptions]
         for group, future in self._admin.describe_consumer_groups(groups).items():
             try:
-                members = [member.member_id for member in future.result(timeout=10).members]
+                members = [member.member_id for member in future.result(timeout=60).members]
             except KafkaException:
                 continue
             if members:
@@ -202,7 +202,7 @@ def leave_group(bootstrap: str, group: str, members: Sequence[str]) -> None:
     body += b"".join(_text(member) + struct.pack(">h", -1) for member in members)
     request = struct.pack(">hhi", LEAVE_GROUP, 3, 1) + _text("tests") + body
     host, _, port = bootstrap.partition(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(struct.pack(">i", len(request)) + request)
         answer = connection.makefile("rb")
         (size,) = struct.unpack(">i", answer.read(4))

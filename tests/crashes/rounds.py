@@ -23,7 +23,7 @@ from tests.crashes.nursery import UPKEEP
 from tests.e2e.shop import VISA, Shop
 from tests.support.waiting import SLACK, eventually
 
-DEATH_TIMEOUT_S = 30.0
+DEATH_TIMEOUT_S = 60.0
 REST_TIMEOUT_S = 30.0 * SLACK
 SILENT_MS = 2_000
 PLENTY, NONE = "PLENTY", "NONE"

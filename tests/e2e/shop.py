@@ -34,7 +34,7 @@ class Shop:
     def __init__(self, system: Place) -> None:
         self.system = system
         self.accepted: dict[str, dict[str, Any]] = {}
-        self._http = httpx2.AsyncClient(timeout=10.0, trust_env=False, verify=False)
+        self._http = httpx2.AsyncClient(timeout=60.0, trust_env=False, verify=False)
 
     async def close(self) -> None:
         await self._http.aclose()

@@ -17,14 +17,14 @@ import psutil
 
 from orderflow.local import state
 from orderflow.local.home import Home
+from orderflow.local.processes import free_port
 from orderflow.local.state import Running, State, attached
 from orderflow.settings import Settings
 from tests.support.kafka import give_jars
-from tests.support.postgres import free_port
 from tests.support.waiting import eventually
 
 READY_TIMEOUT_S = 90.0
-STOP_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 180.0
 PR_SET_PDEATHSIG = 1
 ANY_PORTS = ("--order-port", "0", "--payment-port", "0", "--inventory-port", "0", "--notification-port", "0")
 QUICK: Mapping[str, str] = {

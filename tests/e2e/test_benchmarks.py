@@ -16,7 +16,7 @@ def test_the_quick_benchmark_gives_every_figure_and_keeps_the_promises() -> None
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1800,
         check=False,
     )
 
@@ -39,7 +39,7 @@ def test_without_the_commit_of_the_older_release_a_sentence_says_so() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
 

@@ -141,7 +141,7 @@ async def test_what_runs_can_be_seen_and_a_second_up_is_refused(system: System) 
     assert status.returncode == 0
     assert second.returncode == 1
     assert "already" in second.stderr + second.stdout
-    async with httpx2.AsyncClient(trust_env=False) as http:
+    async with httpx2.AsyncClient(timeout=60, trust_env=False) as http:
         for name in SAGA:
             for path in ("/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs"):
                 assert (await http.get(system.url(name) + path)).is_success, (name, path)

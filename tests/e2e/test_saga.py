@@ -138,4 +138,4 @@ async def notified(shop: Shop, order_id: str, count: int) -> None:
         found = await shop.get("notification", f"/notifications?order_id={order_id}")
         return len(found["notifications"]) == count
 
-    await eventually(there, timeout_s=30)
+    await eventually(there)

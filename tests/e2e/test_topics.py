@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from orderflow.core.cloudevents import header_text
+from orderflow.core.envelopes import header_text
 from orderflow.core.transport import ConsumerRecord, ProducerRecord, Transport
 from tests.e2e.audit import assert_promises
 from tests.e2e.shop import VISA, Shop

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from orderflow.local.processes import free_port
 from tests.support import kafka
-from tests.support.postgres import free_port
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "worst-day.sh"
 
@@ -31,6 +31,6 @@ def test_one_order_is_stuck_all_others_end_and_a_replay_mends_it(options: tuple[
         },
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,
     )
     assert done.returncode == 0, done.stdout + done.stderr

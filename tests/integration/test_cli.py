@@ -124,7 +124,7 @@ async def test_following_a_topic_shows_what_is_appended_until_it_is_interrupted(
     process.send_signal(signal.SIGINT)
 
     assert json.loads(line.result())["key"] == key
-    assert await asyncio.wait_for(process.wait(), 30) == 130
+    assert await asyncio.wait_for(process.wait(), 60) == 130
 
 
 async def test_an_undecodable_record_is_listed_and_shown_as_a_dead_letter(system: System) -> None:

@@ -167,7 +167,7 @@ async def place(system: System, count: int) -> list[str]:
     url = as_running(Settings.load(environ=system.environment)).service_url("order")
     items = [{"sku": "SKU-ESPRESSO-CUP", "quantity": 1, "unit_price": 100}]
     order = {"customer_id": "crowd", "currency": "CHF", "items": items, "payment_method": "pm_card_visa"}
-    async with httpx2.AsyncClient(base_url=url, trust_env=False) as client:
+    async with httpx2.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
         answers = await asyncio.gather(*(client.post("/orders", json=order) for _ in range(count)))
     return [answer.json()["id"] for answer in answers]
 
@@ -253,7 +253,7 @@ async def test_what_moves_money_is_confirmed_and_says_why(system: System) -> Non
     )
     refused = [system.call("dlt", *call) for call in calls]
     url = as_running(Settings.load(environ=system.environment)).service_url("payment")
-    async with httpx2.AsyncClient(base_url=url, trust_env=False) as client:
+    async with httpx2.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
         path = f"/ops/dead-letters/{event}/discard"
         direct = await client.post(path, json={"reason": "x"}, headers={"x-orderflow-operator": "ada"})
         nobody = await client.post(path, json={"reason": "x"})
@@ -336,7 +336,7 @@ async def test_what_waits_is_counted_alike_wherever_it_is_told(system: System) -
 
 def scrape(system: System) -> str:
     settings = as_running(Settings.load(environ=system.environment))
-    return "".join(httpx2.get(f"{settings.service_url(name)}/metrics").text for name in SAGA)
+    return "".join(httpx2.get(f"{settings.service_url(name)}/metrics", timeout=60).text for name in SAGA)
 
 
 async def _nothing_waits(system: System) -> bool:

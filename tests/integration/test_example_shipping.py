@@ -78,7 +78,7 @@ async def test_up_hosts_it_and_every_command_knows_it(system: System) -> None:
         assert answer(system, "settings")["shipping_database_url"]["value"] is None
         await shop.stock("TEA", 1_000)
         await shop.end_of(await shop.place("TEA"))
-        await eventually(lambda: shipped(system) == 1, timeout_s=30, every_s=0.2)
+        await eventually(lambda: shipped(system) == 1, every_s=0.2)
 
         fault = ("--event", "StockReserved", "--match", "sku=TEA", "--error", "permanent")
         answer(system, "fault", "add", "shipping", *fault)
@@ -93,7 +93,7 @@ async def test_up_hosts_it_and_every_command_knows_it(system: System) -> None:
         assert answer(system, "audit", codes=(0, 1))["waiting"]["dead"] == 1
         answer(system, "fault", "clear", "--all")
         answer(system, "dlt", "replay", "--all", "--service", "shipping")
-        await eventually(lambda: shipped(system) == 2, timeout_s=30, every_s=0.2)
+        await eventually(lambda: shipped(system) == 2, every_s=0.2)
         audit = answer(system, "audit")
         assert audit["findings"] == []
         logs = system.command("logs", "shipping", "-n", "5")

@@ -25,7 +25,7 @@ from tests.support.postgres import PostgresServer
 from tests.support.saga import Databases, Wire, databases, new_order_id, wire
 from tests.support.waiting import eventually
 
-TIMEOUT_S = 60.0
+TIMEOUT_S = 180.0
 GOOD, POISON = "SKU-GOOD", "SKU-POISON"
 AT_POISON = ("--event", "OrderPlaced", "--match", f"sku={POISON}")
 

@@ -166,6 +166,6 @@ async def test_while_the_database_is_away_probes_say_so_and_commands_get_503(tmp
                 assert ready.status_code == 200, ready.text
                 return (await service.client.post("/counters/a", json={"amount": 1})).status_code == 201
 
-            await eventually(works, timeout_s=30)
+            await eventually(works)
     finally:
         server.remove()

@@ -14,7 +14,7 @@ import pytest
 
 from orderflow.http.protocol import HttpLimits
 from tests.integration.test_http_edges_process import ready, started
-from tests.support.frame import GOOD, Recorder, serving
+from tests.support.frame import GOOD, HASTY, Recorder, serving
 from tests.support.sample.running import migrate
 from tests.support.waiting import eventually
 
@@ -73,7 +73,7 @@ async def answers(port: int, *parts: bytes) -> list[int]:
         await writer.drain()
         await asyncio.sleep(0)
     writer.write(b"GET /last HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-    got = await asyncio.wait_for(reader.read(), 20)
+    got = await asyncio.wait_for(reader.read(), 60)
     writer.close()
     return [int(answer[:3]) for answer in got.split(b"HTTP/1.1 ")[1:]]
 
@@ -126,32 +126,33 @@ async def test_a_client_that_never_reads_a_large_answer_is_given_up() -> None:
         with socket.create_connection(("127.0.0.1", frame.port)) as connection:
             connection.sendall(largest * 20)
             await eventually(frame.connections)
-            await eventually(lambda: not frame.connections(), timeout_s=20)
+            await eventually(lambda: not frame.connections())
 
 
-async def test_a_body_that_drips_into_a_file_gets_408(frame: Recorder) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", frame.port)
-    writer.write(b"GET /docs/files/index.css HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n")
-    got = asyncio.create_task(reader.read())
-    while not got.done():
-        writer.write(b"a")
-        await asyncio.wait({got}, timeout=0.05)
-    assert got.result().startswith(b"HTTP/1.1 408 ")
-    writer.close()
+async def test_a_body_that_drips_into_a_file_gets_408() -> None:
+    async with serving(HASTY) as frame:
+        reader, writer = await asyncio.open_connection("127.0.0.1", frame.port)
+        writer.write(b"GET /docs/files/index.css HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n")
+        got = asyncio.create_task(reader.read())
+        while not got.done():
+            writer.write(b"a")
+            await asyncio.wait({got}, timeout=0.05)
+        assert got.result().startswith(b"HTTP/1.1 408 ")
+        writer.close()
 
 
 async def test_a_kept_connection_ends_also_after_a_stray_empty_line() -> None:
-    async with serving(HttpLimits(idle_s=0.5)) as frame:
+    async with serving(HttpLimits(idle_s=1.0)) as frame:
         reader, writer = await asyncio.open_connection("127.0.0.1", frame.port)
         writer.write(b"GET /nowhere HTTP/1.1\r\nhost: x\r\n\r\n")
         assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 404 ")
         writer.write(b"\r\n")
-        assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert await asyncio.wait_for(reader.read(), 60) == b""
         writer.close()
 
 
 async def test_a_file_is_served_beside_the_operations(frame: Recorder) -> None:
-    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{frame.port}") as client:
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{frame.port}", timeout=60) as client:
         whole = await client.get("/docs/files/swagger-ui.css")
         head = await client.head("/docs/files/swagger-ui.css")
         part = await client.get("/docs/files/swagger-ui.css", headers={"range": "bytes=0-9"})
@@ -195,20 +196,20 @@ async def test_more_connections_than_files_take_neither_health_nor_operators_awa
             assert len(waiting) - len(refused) == HELD_AT_256_FILES
             return True
 
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-            await eventually(others_are_refused, timeout_s=30)
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            await eventually(others_are_refused)
             for path in ("/health/live", "/health/ready", "/metrics", "/ops/outbox"):
                 assert (await client.get(path)).status_code == 200, path
             refused = await client.post("/counters/a", json={"amount": 1})
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
         for _, writer in streams:
             writer.close()
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
 
             async def works() -> bool:
                 return (await client.post("/counters/a", json={"amount": 1})).status_code == 201
 
-            await eventually(works, timeout_s=30)
+            await eventually(works)
         await asyncio.gather(*waiting, return_exceptions=True)
 
 

@@ -51,7 +51,7 @@ async def started(
 
 async def ready(process: asyncio.subprocess.Process) -> int:
     assert process.stdout is not None
-    said = await asyncio.wait_for(process.stdout.readline(), 30)
+    said = await asyncio.wait_for(process.stdout.readline(), 60)
     assert said, (await process.communicate())[1]
     line = msgspec.json.decode(said)
     assert (line["ready"], line["service"], line["pid"]) == (True, "order", process.pid)
@@ -64,10 +64,10 @@ async def test_a_signal_drains_and_ends_with_0(database_url: str, tmp_path: Path
     await migrate(database_url)
     async with started(database_url, tmp_path) as process:
         port = await ready(process)
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
             await client.post("/counters/a", json={"amount": 1})
         process.send_signal(number)
-        _, errors = await asyncio.wait_for(process.communicate(), 30)
+        _, errors = await asyncio.wait_for(process.communicate(), 60)
         assert process.returncode == 0
     lines = [msgspec.json.decode(line) for line in errors.splitlines()]
     assert lines[-1]["action"] == "stopped"
@@ -80,7 +80,7 @@ async def test_the_end_of_the_control_pipe_drains_and_ends_with_0(database_url: 
         await ready(process)
         assert process.stdin is not None
         process.stdin.close()
-        assert await asyncio.wait_for(process.wait(), 30) == 0
+        assert await asyncio.wait_for(process.wait(), 60) == 0
 
 
 async def test_it_can_be_stopped_while_it_waits_for_its_database(tmp_path: Path) -> None:
@@ -88,9 +88,9 @@ async def test_it_can_be_stopped_while_it_waits_for_its_database(tmp_path: Path)
         assert process.stderr is not None
         line = b""
         while b'"waiting"' not in line:
-            line = await asyncio.wait_for(process.stderr.readline(), 30)
+            line = await asyncio.wait_for(process.stderr.readline(), 60)
         process.terminate()
-        _, errors = await asyncio.wait_for(process.communicate(), 30)
+        _, errors = await asyncio.wait_for(process.communicate(), 60)
         assert process.returncode == 0
         assert b"geheim" not in errors
 
@@ -111,7 +111,7 @@ async def test_what_hinders_it_for_good_is_one_sentence_and_an_exit_code(
 ) -> None:
     log = tmp_path / "service.log"
     async with started(database_url, tmp_path, **{"ORDERFLOW_LOG_FILE": str(log), **environ}) as process:
-        output, errors = await asyncio.wait_for(process.communicate(), 30)
+        output, errors = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == code, errors
     assert output == b""
     [said] = errors.decode().splitlines()

@@ -147,7 +147,7 @@ async def test_units_are_never_sold_twice_and_every_movement_is_kept(service: ht
     async def ended() -> bool:
         return len(await log.heard(StockReserved, StockRejected)) == len(orders)
 
-    await eventually(ended, timeout_s=30)
+    await eventually(ended)
     on_hand, reserved = await shown(service, "SKU-A")
     movements = await all_movements(service, "SKU-A")
     assert sum(each["on_hand_change"] for each in movements) == on_hand >= 0

@@ -14,10 +14,9 @@ from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
-from orderflow.core import cloudevents
-from orderflow.core.cloudevents import header_text
+from orderflow.core import envelopes
 from orderflow.core.dead_letters import FLOW_STATUS
-from orderflow.core.incoming import from_record
+from orderflow.core.envelopes import from_record, header_text
 from orderflow.core.kafka import KafkaTransport
 from orderflow.core.kafka.membership import BACK_PRESSURE_S, MAX_RECORDS
 from orderflow.core.messages import Catalogue, UndecodableError
@@ -39,7 +38,7 @@ from tests.unit.core.world import World, poisoned
 
 @pytest.fixture
 async def transport(kafka: KafkaServer) -> AsyncIterator[KafkaTransport]:
-    transport = await KafkaTransport.connect(kafka.bootstrap, request_timeout_s=5.0)
+    transport = await KafkaTransport.connect(kafka.bootstrap, request_timeout_s=60.0)
     yield transport
     await transport.close()
 
@@ -97,7 +96,7 @@ async def test_a_name_of_a_header_that_is_no_utf_8_is_said_in_the_place_of_the_h
     why = "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"
     assert record.headers == ((UNREADABLE_HEADERS, why.encode()),)
     with pytest.raises(UndecodableError, match="a header's name is not UTF-8, so that none can be read"):
-        cloudevents.read(record, Catalogue(()))
+        envelopes.read(record, Catalogue(()))
 
 
 async def test_a_topic_of_a_lower_limit_than_ours_takes_dead_letters_without_what_is_too_much(
@@ -145,20 +144,21 @@ async def test_a_producer_that_failed_is_replaced_and_the_order_holds(
     topic = f"topic-{uuid4().hex[:12]}"
     await transport.create_topics([TopicSettings(topic, 1)])
     impatient = await KafkaTransport.connect(kafka.bootstrap, delivery_timeout_s=1.0)
-    await impatient.append(numbered(topic, 3))
+
+    async def appended(start: int) -> bool:
+        try:
+            await impatient.append(numbered(topic, 3, start=start))
+        except TransportUnavailableError:
+            return False
+        return True
+
+    await eventually(lambda: appended(0))
     kafka.crash()
     with pytest.raises(TransportUnavailableError):
         await impatient.append(numbered(topic, 3, start=3))
     kafka.start()
 
-    async def appended() -> bool:
-        try:
-            await impatient.append(numbered(topic, 3, start=3))
-        except TransportUnavailableError:
-            return False
-        return True
-
-    await eventually(appended, timeout_s=60)
+    await eventually(lambda: appended(3), timeout_s=60)
     found = numbers(await transport.read(topic, 0, 0, 100))
     assert list(dict.fromkeys(found)) == list(range(6))
     await impatient.close()

@@ -66,7 +66,7 @@ def orderflow(tmp_path: Path) -> Iterator[Commands]:
 def call(url: str, body: object = None) -> dict[str, Any]:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as reply:
+    with urllib.request.urlopen(request, timeout=60) as reply:
         found: dict[str, Any] = json.load(reply)
     return found
 
@@ -126,7 +126,7 @@ def test_a_service_that_is_run_by_hand_joins_what_runs_on_its_home(orderflow: Co
         assert stock["sku"] == "SKU-ESPRESSO-CUP"
         assert joined.stdin is not None
         joined.stdin.close()
-        assert joined.wait(timeout=30) == 0
+        assert joined.wait(timeout=180) == 0
 
 
 def test_detached_it_says_in_one_sentence_why_it_could_not_start(orderflow: Commands) -> None:

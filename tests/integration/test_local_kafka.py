@@ -36,7 +36,7 @@ def broker(home: Path) -> Iterator[LocalKafka]:
 
 
 def topics(broker: LocalKafka) -> set[str]:
-    return set(AdminClient({"bootstrap.servers": broker.bootstrap}).list_topics(timeout=10).topics)
+    return set(AdminClient({"bootstrap.servers": broker.bootstrap}).list_topics(timeout=60).topics)
 
 
 def test_topics_survive_a_stop_and_a_kill_and_are_never_made_by_use(broker: LocalKafka) -> None:
@@ -49,7 +49,7 @@ def test_topics_survive_a_stop_and_a_kill_and_are_never_made_by_use(broker: Loca
     broker.process.wait()
     broker.start()
     admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-    assert admin.list_topics("not-there", timeout=10).topics["not-there"].error is not None
+    assert admin.list_topics("not-there", timeout=60).topics["not-there"].error is not None
     assert topics(broker) == {"kept"}
 
 
@@ -58,7 +58,7 @@ def test_a_broker_that_an_earlier_life_left_is_ended_first(broker: LocalKafka, h
     second = LocalKafka(home, broker.port)
     second.start()
     try:
-        assert broker.process.wait(timeout=10) is not None
+        assert broker.process.wait(timeout=180) is not None
         assert topics(second) == set()
     finally:
         second.stop()

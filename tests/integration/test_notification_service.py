@@ -46,7 +46,7 @@ async def told(service: httpx2.AsyncClient, order_id: UUID, *outcomes: str) -> l
         assert sorted(each["outcome"] for each in found) == sorted(outcomes), found
         return found
 
-    return await eventually(look, timeout_s=20)
+    return await eventually(look)
 
 
 def logged(home: Path, order_id: UUID) -> list[tuple[str, str]]:
@@ -119,7 +119,7 @@ async def test_a_customer_is_told_one_end_of_an_order_whatever_is_forged(
         letters = (await service.get("/ops/dead-letters", params={"key": str(order_id), "state": "all"})).json()
         return [each["error"] for each in letters["dead_letters"]] == ["DataRefusedError"]
 
-    await eventually(parked, timeout_s=20)
+    await eventually(parked)
     await told(service, other, "completed")
     await told(service, order_id, "failed")
     await log.say(voided, "/orderflow/payment", 2)
@@ -128,7 +128,7 @@ async def test_a_customer_is_told_one_end_of_an_order_whatever_is_forged(
         letters = (await service.get("/ops/dead-letters", params={"key": str(order_id), "state": "held"})).json()
         return len(letters["dead_letters"]) == 1
 
-    await eventually(held, timeout_s=20)
+    await eventually(held)
 
 
 async def test_that_nothing_was_charged_is_told_beside_the_failure(service: httpx2.AsyncClient, log: Wire) -> None:

@@ -57,7 +57,7 @@ async def served(everything: Databases, tmp_path: Path) -> AsyncIterator[dict[st
             assert len(found) == DEAD
             return found
 
-        await eventually(dead, timeout_s=30)
+        await eventually(dead)
         yield clients
 
 

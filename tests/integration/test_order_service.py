@@ -68,7 +68,7 @@ async def at(service: httpx2.AsyncClient, order_id: UUID, status: str) -> dict[s
         assert order["status"] == status, order
         return order
 
-    return await eventually(look, timeout_s=20)
+    return await eventually(look)
 
 
 def succeeded(order_id: UUID) -> PaymentSucceeded:
@@ -360,7 +360,7 @@ async def test_what_was_not_ordered_so_does_not_complete_the_order(service: http
     async def stuck() -> dict[str, Any]:
         return dict((await shown(service, order_id))["stuck"].get("order", {}))
 
-    obstacle = await eventually(stuck, timeout_s=20)
+    obstacle = await eventually(stuck)
     assert obstacle["error"] == "DisagreementError"
     letters = await service.get("/ops/dead-letters", params={"key": str(order_id), "state": "all"})
     message = letters.json()["dead_letters"][0]["message"]
@@ -413,7 +413,7 @@ async def test_an_illegal_event_is_given_up_and_shown_on_its_order(service: http
     async def stuck() -> bool:
         return bool((await shown(service, order_id))["stuck"].get("order", {}).get("state") == "dead")
 
-    await eventually(stuck, timeout_s=20)
+    await eventually(stuck)
     await log.say(succeeded(other), "/orderflow/payment")
     await log.say(reserved(other), "/orderflow/inventory")
     await at(service, other, "COMPLETED")
@@ -433,7 +433,7 @@ async def test_too_many_unfinished_orders_are_told_to_come_later(made: Databases
         async def let_in() -> bool:
             return (await service.post("/orders", json=BODY)).status_code == 201
 
-        await eventually(let_in, timeout_s=20, every_s=0.1)
+        await eventually(let_in, every_s=0.1)
 
 
 async def test_who_would_wait_when_enough_do_is_told_to_come_later(made: Databases, tmp_path: Path) -> None:

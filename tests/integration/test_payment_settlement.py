@@ -18,7 +18,7 @@ from tests.support.saga import Databases, Wire, databases, new_order_id, running
 from tests.support.waiting import eventually
 
 WHO = {"x-orderflow-operator": "ada@desk"}
-NEVER = {"gateway_timeout_ms": 60_000, "intent_lease_ms": 1_000, "drain_timeout_s": 1}
+NEVER = {"gateway_timeout_ms": 600_000, "intent_lease_ms": 1_000, "drain_timeout_s": 1}
 
 
 @pytest.fixture
@@ -48,9 +48,8 @@ async def shown(service: httpx2.AsyncClient, order_id: UUID) -> dict[str, Any]:
     return answer
 
 
-async def is_open(service: httpx2.AsyncClient, order_id: UUID) -> bool:
-    answer = await service.get(f"/payments/{order_id}")
-    return answer.status_code == 200 and answer.json()["status"] == "CHARGING"
+async def is_known(service: httpx2.AsyncClient, order_id: UUID) -> bool:
+    return (await service.get(f"/payments/{order_id}")).status_code == 200
 
 
 def bank(postgres: PostgresServer, made: Databases, query: str) -> str:
@@ -119,17 +118,17 @@ async def test_an_answer_of_the_bank_that_contradicts_is_a_dead_letter(made: Dat
         async def settled_before_the_bank_answers() -> UUID | None:
             order_id = new_order_id()
             await log.say(placed(order_id, "pm_slow"), "/orderflow/order")
-            await eventually(lambda: is_open(service, order_id))
+            await eventually(lambda: is_known(service, order_id))
             return order_id if (await settle(service, order_id, "not-charged")).status_code == 200 else None
 
-        order_id = await eventually(settled_before_the_bank_answers, timeout_s=30)
+        order_id = await eventually(settled_before_the_bank_answers)
         assert order_id is not None
         await log.hear(PaymentFailed, order_id)
 
         async def letter() -> Any:
             return (await service.get("/ops/dead-letters", params={"key": str(order_id)})).json()["dead_letters"]
 
-        [dead] = await eventually(letter, timeout_s=20)
+        [dead] = await eventually(letter)
         assert (dead["error"], dead["event_type"]) == ("ContradictionError", "orderflow.ChargeApproved.v1")
         assert (await shown(service, order_id))["status"] == "DECLINED"
 
@@ -167,7 +166,7 @@ async def test_a_refund_that_the_bank_refuses_is_asked_once_and_seen_until_it_is
         assert await listed(service, "REFUND_REFUSED") == [str(other), str(order_id)]
         seen = await shown(service, order_id)
         assert (seen["status"], seen["refund_refusal"]) == ("REFUND_REFUSED", "expired_or_canceled_card")
-        sentence = await eventually(lambda: told_of_two(service), timeout_s=30)
+        sentence = await eventually(lambda: told_of_two(service))
         assert f"2 refunds refused by the bank for good (order {other}, {order_id})" in sentence
         assert "orderflow payment list --state refund_refused" in sentence
         database = made.urls["payment"].rpartition("/")[2]
@@ -180,14 +179,14 @@ async def test_a_refund_that_the_bank_refuses_is_asked_once_and_seen_until_it_is
         await log.hear(PaymentRefunded, order_id)
         again = await settle(service, other, "ask-again")
         assert again.json()["changed"] is True
-        await eventually(lambda: both_refusals(log, other), timeout_s=20)
+        await eventually(lambda: both_refusals(log, other))
         assert await listed(service, "REFUND_REFUSED") == [str(other)]
         await settle(service, other, "refunded")
 
         async def calm() -> bool:
             return not await alarms(service)
 
-        await eventually(calm, timeout_s=30)
+        await eventually(calm)
         actions = (await service.get("/ops/actions")).json()
         assert [action["result"].partition(":")[0] for action in actions] == [
             "refunded",

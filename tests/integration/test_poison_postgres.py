@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from orderflow.core import cloudevents, identity
+from orderflow.core import envelopes, identity
 from orderflow.core.engine import Engine, EngineConfig
 from orderflow.core.messages import Envelope, Event
 from orderflow.core.postgres import schema
@@ -69,7 +69,7 @@ class Shop:
         for event in events:
             event_id = identity.event_id("/test", event.TYPE, event.key, number)
             envelope = Envelope(id=event_id, message=event, source="/test", key=event.key, sequence=number)
-            headers = cloudevents.to_headers(envelope)
+            headers = envelopes.to_headers(envelope)
             records.append(ProducerRecord(event.TOPIC, event.key.encode(), msgspec.json.encode(event), headers))
         await self.transport.append(records)
 
@@ -78,7 +78,7 @@ class Shop:
             said = await asyncio.to_thread(self._server.execute, statement, self._database)
             return said.strip() == str(count)
 
-        await eventually(found, timeout_s=30, every_s=0.1)
+        await eventually(found, every_s=0.1)
 
     def judged(self) -> list[Signal]:
         return [signal for signal in self.seen if isinstance(signal, OutageJudged)]

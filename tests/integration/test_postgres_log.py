@@ -24,7 +24,7 @@ from tests.support.waiting import eventually
 
 TOPIC = "topic"
 DAY_MS = 24 * 3_600_000
-SHORT_SESSION_S = 2.0
+SHORT_SESSION_S = 6.0
 
 
 @pytest.fixture

@@ -44,9 +44,7 @@ from tests.support.waiting import eventually
 async def store(database_url: str) -> AsyncIterator[PostgresStore]:
     own = MigrationSequence.from_package("parcels", store_tables.__name__, store_tables.tables())
     await schema.migrate(database_url, [schema.core(), own])
-    opened = await PostgresStore.connect(
-        database_url, tables=store_tables.tables(), transactions_max=2, patience_s=0.1
-    )
+    opened = await PostgresStore.connect(database_url, tables=store_tables.tables(), patience_s=60)
     yield opened
     await opened.close()
 
@@ -103,7 +101,7 @@ async def test_no_batch_reads_a_whole_table_however_its_plans_were_made(
 
     await commit(store, changes(inbox=batch))
     await work(0)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(240):
         for first in range(100, 4000, 500):
             keys = [f"key-{n}" for n in range(first, first + 500)]
             await commit(
@@ -184,12 +182,15 @@ async def test_a_segment_that_somebody_is_writing_to_is_left_alone(store: Postgr
     assert await store.purge(0) == 1
 
 
-async def test_who_waits_too_long_for_a_connection_is_told(store: PostgresStore) -> None:
-    async with store.transaction(), store.transaction():
+@pytest.mark.usefixtures("store")
+async def test_who_waits_too_long_for_a_connection_is_told(database_url: str) -> None:
+    hasty = await PostgresStore.connect(database_url, tables=[], transactions_max=2, patience_s=0.1)
+    async with hasty.transaction(), hasty.transaction():
         with pytest.raises(StoreUnavailableError, match="no connection came free"):
-            async with store.transaction():
+            async with hasty.transaction():
                 pass
-    await store.ping()
+    await hasty.ping()
+    await hasty.close()
 
 
 async def test_connections_are_used_again_and_end_outside_of_any_transaction(store: PostgresStore) -> None:
@@ -233,7 +234,7 @@ async def test_a_cancelled_batch_gives_its_locks_back_at_once(store: PostgresSto
 async def test_a_server_that_is_frozen_is_given_up_and_works_again_when_it_thaws(
     store: PostgresStore, database_url: str
 ) -> None:
-    hasty = await PostgresStore.connect(database_url, tables=[], statement_timeout_ms=100)
+    hasty = await PostgresStore.connect(database_url, tables=[], statement_timeout_ms=2_000)
     (row,) = await hasty._work.fetch("SELECT pg_backend_pid() AS pid")
     os.kill(row["pid"], signal.SIGSTOP)
     try:

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from orderflow.core import progress
 from orderflow.core.engine import Engine, EngineConfig
@@ -28,6 +29,7 @@ from tests.support.waiting import eventually
 from tests.unit.core.toy import Counted
 from tests.unit.core.world import World, record_of
 
+NEVER_S = 3_600.0
 ORDER: Mapping[str, Any] = {
     "customer_id": "customer-1",
     "currency": "EUR",
@@ -97,8 +99,8 @@ async def no_alarm(client: httpx2.AsyncClient) -> bool:
 async def test_a_consumer_whose_offsets_cannot_be_written_says_so_and_ends_its_process_at_last(
     postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "ANEW_S", 6.0)
-    monkeypatch.setattr(progress, "HOPELESS_S", 8.0)
+    monkeypatch.setattr(progress, "ANEW_S", NEVER_S)
+    monkeypatch.setattr(progress, "HOPELESS_S", NEVER_S)
     with databases(postgres, "order", "payment") as made:
         await made.migrate()
         announced: list[dict[str, Any]] = []
@@ -115,6 +117,7 @@ async def test_a_consumer_whose_offsets_cannot_be_written_says_so_and_ends_its_p
             ):
                 assert (await order.post("/orders", json=ORDER)).status_code == 201
                 await problem(client, "consumer payment", "1 record waits (order-events/")
+                monkeypatch.setattr(progress, "HOPELESS_S", 8.0)
                 assert await asyncio.wait_for(payment, 60) == ExitCode.STANDSTILL
     said = (tmp_path / "payment.log").read_text(encoding="utf-8")
     assert "payment ends, so that a new process takes its place: consumer payment: stands still: 1 record" in said
@@ -136,8 +139,8 @@ async def end_of_an_order(order: httpx2.AsyncClient, payment: str) -> None:
 async def test_a_kafka_consumer_whose_poll_thread_stands_still_is_told_and_joined_anew(
     kafka: KafkaServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "ANEW_S", 6.0)
-    monkeypatch.setattr(progress, "HOPELESS_S", 12.0)
+    monkeypatch.setattr(progress, "ANEW_S", NEVER_S)
+    monkeypatch.setattr(progress, "HOPELESS_S", NEVER_S)
     stuck, released = threading.Event(), threading.Event()
     read = membership.from_message
 
@@ -179,13 +182,18 @@ async def test_a_kafka_consumer_whose_poll_thread_stands_still_is_told_and_joine
 
         told = await eventually(lambda: engine.health().problems.get("consumer counter", ""), timeout_s=40)
         assert told.startswith("stands still: 3 records wait (counts/0), and none has been handled for ")
+        monkeypatch.setattr(progress, "ANEW_S", 6.0)
         await eventually(lambda: world.signals_of(BegunAnew), timeout_s=40)
+        monkeypatch.setattr(progress, "HOPELESS_S", 12.0)
         await eventually(lambda: ended, timeout_s=40)
         assert [signal.component for signal in world.signals_of(Stalled)] == ["consumer counter"]
     finally:
         released.set()
         await engine.kill()
         await transport.close()
+        admin = AdminClient({"bootstrap.servers": kafka.bootstrap, "log_level": 0})
+        for gone in admin.delete_topics(list(names)).values():
+            await asyncio.wrap_future(gone)
 
 
 def test_a_process_that_its_threads_hold_is_ended_all_the_same() -> None:

@@ -15,9 +15,9 @@ import msgspec
 import pytest
 
 from orderflow.cli.dlt import check
-from orderflow.core import cloudevents, identity
+from orderflow.core import envelopes, identity
 from orderflow.core.engine import Engine, EngineConfig
-from orderflow.core.incoming import Incoming, from_record
+from orderflow.core.envelopes import Incoming, from_record
 from orderflow.core.messages import Envelope, Event
 from orderflow.core.operations import replay as replaying
 from orderflow.core.operations.model import LetterFilter, Rehearsed, Replay, ReplayPlan, ReplayProgress, ReplayState
@@ -115,7 +115,7 @@ class Shop:
             source="/test",
             key=event.key,
         )
-        headers = cloudevents.to_headers(envelope)
+        headers = envelopes.to_headers(envelope)
         value = msgspec.json.encode(event)
         record = ConsumerRecord(event.TOPIC, 0, self._offset, event.key.encode(), value, headers)
         return from_record(record, SERVICE.catalogue)
@@ -161,7 +161,7 @@ async def over(engine: Engine, number: int) -> Replay:
         replay = await engine.recovery.find_replay(number)
         return replay if replay.state is not ReplayState.RUNNING else None
 
-    replay = await eventually(look, timeout_s=30)
+    replay = await eventually(look)
     assert replay is not None
     return replay
 
@@ -241,8 +241,9 @@ async def test_live_traffic_is_not_waited_for_and_a_cancelled_rehearsal_holds_no
         with pytest.raises(asyncio.CancelledError):
             await rehearsing
         await eventually(lambda: shop.asked(waits) == "0")
-        monkeypatch.setattr("orderflow.core.operations.rehearsal.LOCK_WAIT_S", 0.2)
-        busy = await recovery.rehearse(DEAD)
+        with monkeypatch.context() as hasty:
+            hasty.setattr("orderflow.core.operations.rehearsal.LOCK_WAIT_S", 0.2)
+            busy = await recovery.rehearse(DEAD)
 
     assert told(busy) == [("OrderPlaced", "busy")]
     assert told(await recovery.rehearse(DEAD)) == [("OrderPlaced", "succeeds")]

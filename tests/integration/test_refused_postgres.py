@@ -14,8 +14,8 @@ from msgspec.structs import replace
 
 from orderflow.core.dead_letters import FLOW_EVENTS
 from orderflow.core.engine import EngineConfig, policy_of
+from orderflow.core.envelopes import Incoming, Result, from_record
 from orderflow.core.identity import event_id
-from orderflow.core.incoming import Incoming, Result, from_record
 from orderflow.core.messages import Catalogue, Envelope, Event
 from orderflow.core.postgres import schema
 from orderflow.core.postgres.schema import MigrationSequence

@@ -57,7 +57,7 @@ async def told(saga: Saga, order_id: object, outcomes: list[str]) -> list[dict[s
         assert sorted(each["outcome"] for each in found) == sorted(outcomes), found
         return found
 
-    return await eventually(look, timeout_s=30)
+    return await eventually(look)
 
 
 async def test_an_order_is_paid_reserved_and_told_to_the_customer(saga: Saga) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from itertools import count
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -36,6 +36,7 @@ from tests.support.waiting import eventually
 AWAY = (StoreUnavailableError, TransportUnavailableError, BankFailedError, BankUnavailableError)
 SEQUENCES = [schema.core(), log_migrations(), bank_migrations()]
 TOPIC = "topic"
+PATIENT_MS = 30_000
 QUICK_MS = 300
 NUMBERS = count()
 C = TypeVar("C", bound="Closable")
@@ -59,11 +60,11 @@ class Closable(Protocol):
 
 
 def store_of(url: str) -> AbstractAsyncContextManager[PostgresStore]:
-    return closing(PostgresStore.connect(url, tables=[], statement_timeout_ms=QUICK_MS))
+    return closing(PostgresStore.connect(url, tables=[], statement_timeout_ms=PATIENT_MS))
 
 
 def log_of(url: str) -> AbstractAsyncContextManager[PostgresLogTransport]:
-    return closing(PostgresLogTransport.connect(url, timeout_s=QUICK_MS / 1000, session_timeout_s=3))
+    return closing(PostgresLogTransport.connect(url, timeout_s=PATIENT_MS / 1000, session_timeout_s=10))
 
 
 @asynccontextmanager
@@ -127,7 +128,7 @@ async def reading(url: str) -> AsyncIterator[Use]:
 
         async def use() -> None:
             await transport.append(numbered(TOPIC, 1))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await member.settle(await take(member, 1))
 
         yield use
@@ -136,7 +137,7 @@ async def reading(url: str) -> AsyncIterator[Use]:
 @asynccontextmanager
 async def booking(url: str) -> AsyncIterator[Use]:
     """A charge in the bank's book."""
-    book = PostgresBook(url, statement_timeout_ms=QUICK_MS)
+    book = PostgresBook(url, statement_timeout_ms=PATIENT_MS)
 
     async def use() -> None:
         await book.charge(charge(uuid4().hex))
@@ -212,6 +213,13 @@ def at_port(url: str, *ports: int) -> str:
     return urlsplit(url)._replace(netloc=f"postgres@{hosts}").geturl()
 
 
+async def entered(stack: AsyncExitStack, kind: AbstractAsyncContextManager[Use]) -> Use | None:
+    try:
+        return await stack.enter_async_context(kind)
+    except AWAY:
+        return None
+
+
 async def works(use: Use) -> bool:
     try:
         await use()
@@ -227,7 +235,7 @@ async def test_after_a_cut_another_session_is_opened(postgres: PostgresServer, u
         postgres.execute(
             f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{database(url)}'"
         )
-        await eventually(lambda: works(use), timeout_s=30)
+        await eventually(lambda: works(use))
 
 
 @every_lasting_kind
@@ -246,7 +254,7 @@ async def test_after_a_failover_the_server_that_can_be_written_to_is_found(
             async def moved() -> bool:
                 return await works(use) and sessions(successor, name) > 0
 
-            await eventually(moved, timeout_s=30)
+            await eventually(moved)
     finally:
         make_read_only(postgres, "off")
         successor.drop_database(name)
@@ -276,21 +284,25 @@ async def test_a_server_that_is_read_only_says_so_and_may_be_looked_at(postgres:
 async def test_a_session_that_does_not_answer_is_given_up(
     postgres: PostgresServer, url: str, kind: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(f"{__name__}.PATIENT_MS", QUICK_MS)
     monkeypatch.setattr(postgres_sessions, "ANSWER_GRACE_S", 0.2)
-    monkeypatch.setattr(postgres_sessions, "CONNECT_TIMEOUT_S", 1.0)
-    async with proxy(postgres.port) as way, kind(at_port(url, way.port)) as use:
-        await use()
+    async with proxy(postgres.port) as way, AsyncExitStack() as stack:
+        use = await eventually(lambda: entered(stack, kind(at_port(url, way.port))))
+        assert use is not None
+        await eventually(lambda: works(use))
+        monkeypatch.setattr(postgres_sessions, "CONNECT_TIMEOUT_S", 1.0)
         way.hold()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert not await works(use)
         way.release()
-        await eventually(lambda: works(use), timeout_s=30)
+        monkeypatch.setattr(postgres_sessions, "CONNECT_TIMEOUT_S", 30.0)
+        await eventually(lambda: works(use))
 
 
 async def test_a_host_that_does_not_answer_leaves_time_for_the_next(
     postgres: PostgresServer, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_sessions, "CONNECT_TIMEOUT_S", 4.0)
+    monkeypatch.setattr(postgres_sessions, "CONNECT_TIMEOUT_S", 10.0)
     async with proxy(postgres.port) as way:
         way.hold()
         connection = await postgres_sessions.connect(at_port(url, way.port, postgres.port), application_name="test")
@@ -347,7 +359,7 @@ async def test_a_service_behind_a_pooler_that_keeps_no_sessions_does_not_start(
         home=tmp_path,
         overrides={"inventory_database_url": at_port(url, other_pooling), "inventory_port": 0, "log_format": "json"},
     )
-    code = await asyncio.wait_for(run_service(INVENTORY, settings, port=0, announce=print), 30)
+    code = await asyncio.wait_for(run_service(INVENTORY, settings, port=0, announce=print), 60)
 
     assert code == 2
     assert POOLING in "".join(capfd.readouterr())

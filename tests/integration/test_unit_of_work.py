@@ -13,15 +13,16 @@ import asyncpg
 import msgspec
 import pytest
 
-from orderflow.core import cloudevents
+from orderflow.core import envelopes
+from orderflow.core.envelopes import Incoming, from_command, from_record
 from orderflow.core.identity import event_id
-from orderflow.core.incoming import Incoming, from_command, from_record
 from orderflow.core.messages import Envelope, Event
 from orderflow.core.postgres import schema
-from orderflow.core.postgres.functions import KEPT, UnitOfWork
+from orderflow.core.postgres.functions import KEPT, Functions
 from orderflow.core.postgres.schema import MigrationSequence
 from orderflow.core.postgres.store import PostgresStore
 from orderflow.core.postgres.tables import Facts, Table, tables_of
+from orderflow.core.postgres.transaction import number_literal, text_literal
 from orderflow.core.processor import Processor
 from orderflow.core.service import Fact
 from orderflow.core.store import DataRefusedError, End, Plan, SchemaBehindError, Store, StoreUnavailableError
@@ -54,6 +55,31 @@ async def store(database_url: str) -> AsyncIterator[PostgresStore]:
     await opened.close()
 
 
+HOSTILE = ["", "NULL", "null", "{}", "a,b", '"', "\\", '\\"', "a\n\tb", " edge ", "\u20ac\U0001f600", "x" * 10_000]
+
+
+@pytest.mark.parametrize(
+    "values", [[], HOSTILE, ["plain", "text"], ["a", None, '"'], [None], *([each] for each in HOSTILE)]
+)
+async def test_a_text_that_is_passed_within_a_literal_is_itself(database_url: str, values: list[str | None]) -> None:
+    connection = await asyncpg.connect(database_url)
+    try:
+        assert await connection.fetchval("SELECT $1::text::text[]", text_literal(values)) == values
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("values", [[], [0, -1, None, 2**63 - 1, -(2**63)], [None]])
+async def test_numbers_that_are_passed_within_a_literal_are_themselves(
+    database_url: str, values: list[int | None]
+) -> None:
+    connection = await asyncpg.connect(database_url)
+    try:
+        assert await connection.fetchval("SELECT $1::text::bigint[]", number_literal(values)) == values
+    finally:
+        await connection.close()
+
+
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the driver is asked, a round trip each."""
@@ -77,7 +103,7 @@ def of(said: list[str]) -> list[str]:
 
 
 async def locked(database_url: str) -> list[int]:
-    """The advisory locks that anybody holds, by the lower half of their numbers."""
+    """The advisory locks that anybody holds or waits for, by the lower half of their numbers."""
     connection = await asyncpg.connect(database_url)
     rows = await connection.fetch(
         "SELECT objid FROM pg_locks WHERE locktype = 'advisory' AND database ="
@@ -85,6 +111,16 @@ async def locked(database_url: str) -> list[int]:
     )
     await connection.close()
     return [row["objid"] for row in rows]
+
+
+async def are_locked(database_url: str, wanted: list[int]) -> bool:
+    """Who waits for a lock counts with who holds it."""
+    return await locked(database_url) == wanted
+
+
+async def take_locks(store: Store, *locks: int) -> None:
+    async with store.transaction() as tx:
+        await tx.open(Plan(CONSUMER, locks=locks))
 
 
 async def test_a_batch_is_two_calls(store: PostgresStore, asked: list[str]) -> None:
@@ -168,10 +204,10 @@ async def test_a_session_is_as_before_however_its_unit_of_work_ended(database_ur
             await tx.open(plan)
 
     async def cancelled() -> None:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.01), store.transaction() as tx:
+        with pytest.raises(asyncio.CancelledError):
+            async with store.transaction() as tx:
                 await tx.open(plan)
-                await asyncio.Event().wait()
+                raise asyncio.CancelledError
 
     for ending in (committed, taken_back, refused, abandoned, cancelled):
         await ending()
@@ -186,9 +222,11 @@ async def test_who_gives_up_half_way_into_his_locks_gives_back_those_that_he_has
     hasty = await PostgresStore.connect(database_url, tables=store_tables.tables())
     async with store.transaction() as tx:
         await tx.open(Plan(CONSUMER, locks=[2]))
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05), hasty.transaction() as other:
-                await other.open(Plan(CONSUMER, locks=[1, 2, 3]))
+        giving_up = asyncio.create_task(take_locks(hasty, 1, 2, 3))
+        await eventually(lambda: are_locked(database_url, [1, 2, 2]))
+        giving_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await giving_up
         assert await locked(database_url) == [2]
         assert len(hasty._work._idle) == 1, "the session is fit for another use"
     await hasty.close()
@@ -197,7 +235,7 @@ async def test_who_gives_up_half_way_into_his_locks_gives_back_those_that_he_has
 async def test_a_process_that_stands_still_in_a_batch_leaves_its_locks_to_others_and_writes_nothing(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orderflow.core.postgres.functions.IDLE_IN_TRANSACTION_TIMEOUT_MS", 50)
+    monkeypatch.setattr("orderflow.core.postgres.functions.IDLE_IN_TRANSACTION_TIMEOUT_MS", 2_000)
     await schema.migrate(database_url, [CORE, OWN])
     slow, other = [await PostgresStore.connect(database_url, tables=store_tables.tables()) for _ in range(2)]
     tx = slow.transaction()
@@ -268,7 +306,7 @@ def release(number: int) -> MigrationSequence:
 async def test_two_releases_run_side_by_side_and_those_long_gone_are_dropped(
     database_url: str, store: PostgresStore
 ) -> None:
-    names = [UnitOfWork(release(number).tables).names[0] for number in range(KEPT + 1)]
+    names = [Functions(release(number).tables).names[0] for number in range(KEPT + 1)]
     for number in range(KEPT):
         await schema.migrate(database_url, [CORE, release(number)])
         await commit(store, changes(rows=[Counter(counter_id=f"old {number}", value=1)]))
@@ -343,6 +381,6 @@ def heard(event: Event) -> Incoming:
         0,
         event.key.encode(),
         msgspec.json.encode(event),
-        cloudevents.with_time(cloudevents.to_headers(envelope), 1_700_000_000_000),
+        envelopes.with_time(envelopes.to_headers(envelope), 1_700_000_000_000),
     )
     return from_record(record, order.SERVICE.catalogue)

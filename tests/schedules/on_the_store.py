@@ -11,7 +11,7 @@ from uuid import UUID
 
 import asyncpg
 
-from orderflow.core.incoming import Result, from_command
+from orderflow.core.envelopes import Result, from_command
 from orderflow.core.operations.editing import discard
 from orderflow.core.operations.model import (
     KeyBusyError,

@@ -13,8 +13,8 @@ from uuid import uuid5
 import asyncpg
 
 from orderflow.core.decisions import Policy
+from orderflow.core.envelopes import Incoming, Result, from_record
 from orderflow.core.identity import NAMESPACE
-from orderflow.core.incoming import Incoming, Result, from_record
 from orderflow.core.messages import Message
 from orderflow.core.postgres import schema
 from orderflow.core.postgres.store import PostgresStore

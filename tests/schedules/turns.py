@@ -21,7 +21,7 @@ import asyncpg
 BRIEF_S = 0.001
 """A statement that takes longer may be waiting: the server is asked."""
 
-STANDSTILL_S = 20.0
+STANDSTILL_S = 120.0
 POINTS = 1868981655
 """The class of the advisory locks at which statements stop inside (see `stops.sql`)."""
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from orderflow.core import postgres_log
 from orderflow.core.dead_letters import FLOW_STATUS, topic_of
-from orderflow.core.postgres.functions import encode_headers
+from orderflow.core.postgres.recovery import encode_headers
 from orderflow.core.transport import TopicSettings
 from orderflow.events.base import INVENTORY_STATUS, ORDER_EVENTS, PAYMENT_STATUS
 from tests.support.damage import unguarded

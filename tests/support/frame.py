@@ -27,7 +27,8 @@ class Basket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 GOOD = {"customer_id": "c", "items": [{"sku": "a", "quantity": 1}]}
-LIMITS = HttpLimits(head_s=0.5, body_s=0.5, linger_s=1.0, linger_bytes_max=2_000_000)
+PATIENT = HttpLimits(head_s=60, body_s=60, linger_s=60, linger_bytes_max=2_000_000)
+HASTY = HttpLimits(head_s=0.5, body_s=0.5, linger_s=1.0)
 
 
 class Recorder:
@@ -75,7 +76,7 @@ class Recorder:
 
 
 @asynccontextmanager
-async def serving(limits: HttpLimits = LIMITS) -> AsyncIterator[Recorder]:
+async def serving(limits: HttpLimits = PATIENT) -> AsyncIterator[Recorder]:
     recorder = Recorder()
     frame = Application(recorder.operations(), recorder.state, docs_files())
     server = HttpServer(lambda: frame, listen("127.0.0.1", 0), limits)

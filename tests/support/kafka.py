@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient
 
 from orderflow.local import kafka
 from orderflow.local.kafka import LocalKafka
-from tests.support.postgres import free_port
+from orderflow.local.processes import free_port
 
 
 class KafkaServer:
@@ -55,7 +55,7 @@ class KafkaServer:
         admin = AdminClient({"bootstrap.servers": self.bootstrap})
         before = [TopicPartition(*place, offset) for place, offset in ends.items() if offset]
         for future in admin.delete_records(before).values():
-            future.result(timeout=10)
+            future.result(timeout=60)
 
     def _listen_behind_gate(self) -> None:
         path = self._home / "kafka" / "server.properties"

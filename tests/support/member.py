@@ -22,7 +22,7 @@ from orderflow.core.transport import Transport, TransportUnavailableError
 
 Position = tuple[str, int, int]
 ROOT = Path(__file__).parents[2]
-ANSWER_TIMEOUT_S = 60.0
+ANSWER_TIMEOUT_S = 120.0
 
 
 class ProcessMember:
@@ -81,14 +81,14 @@ class ProcessMember:
         return answer
 
 
-async def connect(kind: str, address: str, session_timeout_s: float) -> Transport:
-    """The transport called `kind`."""
+async def connect(kind: str, address: str, session_timeout_s: float, *, hasty: bool = False) -> Transport:
+    """The transport called `kind`. One that is `hasty` soon gives up who does not answer."""
     if kind == "kafka":
         return await KafkaTransport.connect(
             address,
             session_timeout_s=session_timeout_s,
-            delivery_timeout_s=4.0,
-            request_timeout_s=2.0,
+            delivery_timeout_s=4.0 if hasty else 60.0,
+            request_timeout_s=2.0 if hasty else 60.0,
         )
     return await PostgresLogTransport.connect(address, session_timeout_s=session_timeout_s)
 

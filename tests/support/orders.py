@@ -140,7 +140,7 @@ def in_thread(server: OrderServer) -> Iterator[str]:
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
     try:
-        yield ready.result(timeout=10)
+        yield ready.result(timeout=60)
     finally:
         ending.set()
         thread.join()

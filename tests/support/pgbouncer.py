@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.postgres import SUPERUSER, UNPRIVILEGED, free_port
+from orderflow.local.processes import free_port
+from tests.support.postgres import SUPERUSER, UNPRIVILEGED
 
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 120.0
 
 
 def missing() -> str | None:

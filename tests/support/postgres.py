@@ -7,7 +7,6 @@ import ctypes
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,10 +17,11 @@ from typing import Any
 from urllib.parse import quote
 
 from orderflow.local.postgres import find_binaries
+from orderflow.local.processes import free_port
 
 UNPRIVILEGED = 65534
 SUPERUSER = "postgres"
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 180.0
 PR_SET_PDEATHSIG = 1
 
 SETTINGS: Mapping[str, str] = {
@@ -73,7 +73,7 @@ class PostgresServer:
         """Run one statement as the superuser, also from within an event loop; returns the rows as text."""
         command = [str(self._binaries / "psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", self.url(database)]
         done = subprocess.run(
-            [*command, "-c", statement], capture_output=True, text=True, timeout=60, env=_environment()
+            [*command, "-c", statement], capture_output=True, text=True, timeout=180, env=_environment()
         )
         if done.returncode:
             raise RuntimeError(f"{statement}: {done.stderr.strip()}")
@@ -142,7 +142,7 @@ class PostgresServer:
             return
         if self._process.poll() is None:
             self._process.send_signal(number)
-        self._process.wait(timeout=60)
+        self._process.wait(timeout=180)
         self._process = None
 
 
@@ -153,13 +153,6 @@ def age_segments(server: PostgresServer, url: str, days: int) -> None:
         f" closed_at = closed_at - interval '{days} days'",
         url.rpartition("/")[2],
     )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _environment() -> dict[str, str]:

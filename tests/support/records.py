@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from orderflow.core.transport import Consumer, ConsumerRecord, ProducerRecord, Transport
 
-TAKE_TIMEOUT_S = 40.0
+TAKE_TIMEOUT_S = 120.0
 
 
 def numbered(topic: str, count: int, keys: int = 5, start: int = 0) -> list[ProducerRecord]:

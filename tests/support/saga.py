@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import httpx2
 import msgspec
 
-from orderflow.core import cloudevents, postgres_log
+from orderflow.core import envelopes, postgres_log
 from orderflow.core.identity import event_id, uuid7
 from orderflow.core.messages import Catalogue, Envelope, Event, wire_name
 from orderflow.core.postgres import schema
@@ -91,7 +91,7 @@ async def running(
             yield client
     finally:
         stop.set()
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, 60)
 
 
 class Wire:
@@ -113,7 +113,7 @@ class Wire:
             event.TOPIC,
             event.key.encode(),
             msgspec.json.encode(event),
-            cloudevents.with_time(cloudevents.to_headers(envelope), 0),
+            envelopes.with_time(envelopes.to_headers(envelope), 0),
         )
         await self.append(record)
         return envelope.id
@@ -129,8 +129,8 @@ class Wire:
         found: list[Event] = []
         for _, partition in await self._transport.ends([topic]):
             for record in await self._transport.read(topic, partition, 0, 10_000):
-                if cloudevents.header_text(record.headers, "ce_type") in {wire_name(each) for each in types}:
-                    message = cloudevents.read(record, catalogue).message
+                if envelopes.header_text(record.headers, "ce_type") in {wire_name(each) for each in types}:
+                    message = envelopes.read(record, catalogue).message
                     assert isinstance(message, Event)
                     found.append(message)
         return found

@@ -19,7 +19,7 @@ from orderflow.core.crash_points import Point
 
 PACKAGE = Path(crash_points.__file__).parents[1]
 _PREFIX = f"{PACKAGE}/"
-_POINT = crash_points.reached.__code__
+_POINT, _MARK = crash_points.reached.__code__, crash_points.reached_when_sent.__code__
 
 
 class Entry(NamedTuple):
@@ -52,7 +52,7 @@ class Trace:
             return
         if code is _POINT:
             self._reach(frame)
-        elif self._on:
+        elif self._on and code is not _MARK:
             self._seen.setdefault(code)
 
     def _reach(self, frame: FrameType) -> None:

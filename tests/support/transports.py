@@ -16,6 +16,8 @@ from tests.support.kafka import KafkaServer
 from tests.support.member import Position, ProcessMember, connect
 from tests.support.postgres import PostgresServer, age_segments
 
+FOR_EVER_S = 1_200.0
+
 
 class Member(Protocol):
     """A group member in another process, or what memory has for one."""
@@ -36,9 +38,18 @@ class Harness(Protocol):
 
     session_timeout_s: float
 
-    async def connect(self) -> Transport: ...
+    async def connect(self, *, hasty: bool = False) -> Transport:
+        """A client; one that is `hasty` soon gives up who does not answer."""
+        ...
 
     async def member(self, group: str, topics: Sequence[str]) -> Member: ...
+
+    def keep_sessions(self) -> None:
+        """No member that connects from now on is put out while a test runs.
+
+        Not on Kafka, where members hear of each other by their heartbeats: three in a session, however long it is.
+        """
+        ...
 
     def take_away(self) -> None:
         """The server crashes."""
@@ -82,11 +93,14 @@ class MemoryHarness:
         self._log = MemoryLog(SystemClock(), random.Random(1), session_timeout_s=self.session_timeout_s)
         self._transports: list[MemoryTransport] = []
 
-    async def connect(self) -> Transport:
+    async def connect(self, *, hasty: bool = False) -> Transport:
         return self._connect()
 
     async def member(self, group: str, topics: Sequence[str]) -> Member:
         return MemoryMember(await self._connect().subscribe(group, topics))
+
+    def keep_sessions(self) -> None:
+        self._log.session_timeout_s = FOR_EVER_S
 
     def take_away(self) -> None:
         self._log.reachable = False
@@ -120,8 +134,8 @@ class ServerHarness:
         self._transports: list[Transport] = []
         self._members: list[ProcessMember] = []
 
-    async def connect(self) -> Transport:
-        transport = await connect(self._kind, self._address, self.session_timeout_s)
+    async def connect(self, *, hasty: bool = False) -> Transport:
+        transport = await connect(self._kind, self._address, self.session_timeout_s, hasty=hasty)
         self._transports.append(transport)
         return transport
 
@@ -129,6 +143,10 @@ class ServerHarness:
         member = await ProcessMember.start(self._kind, self._address, self.session_timeout_s, group, topics)
         self._members.append(member)
         return member
+
+    def keep_sessions(self) -> None:
+        if isinstance(self._server, PostgresServer):
+            self.session_timeout_s = FOR_EVER_S
 
     def take_away(self) -> None:
         self._server.crash()

@@ -89,7 +89,7 @@ class Up:
     def end(self) -> int:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=180)
 
 
 @contextmanager
@@ -101,7 +101,7 @@ def supervised(home: Path) -> Iterator[Up]:
     if made.process is not None and made.process.poll() is None:
         made.process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            made.process.wait(timeout=30)
+            made.process.wait(timeout=180)
         made.process.kill()
         made.process.wait()
     for process in left:

@@ -15,14 +15,14 @@ SLACK = 4
 
 
 @overload
-async def eventually(check: Callable[[], Awaitable[T]], *, timeout_s: float = 10.0, every_s: float = 0.01) -> T: ...
+async def eventually(check: Callable[[], Awaitable[T]], *, timeout_s: float = 30.0, every_s: float = 0.01) -> T: ...
 
 
 @overload
-async def eventually(check: Callable[[], T], *, timeout_s: float = 10.0, every_s: float = 0.01) -> T: ...
+async def eventually(check: Callable[[], T], *, timeout_s: float = 30.0, every_s: float = 0.01) -> T: ...
 
 
-async def eventually(check: Callable[[], Any], *, timeout_s: float = 10.0, every_s: float = 0.01) -> Any:
+async def eventually(check: Callable[[], Any], *, timeout_s: float = 30.0, every_s: float = 0.01) -> Any:
     """Call `check` until it returns something true and raises no AssertionError; return what it returned.
 
     Raises AssertionError when that has not happened within SLACK * `timeout_s`. Any other error is raised at once.

@@ -69,9 +69,9 @@ class Walker:
     async def _way(self, name: str, last: Point, first: Point | None = None) -> AsyncIterator[None]:
         with tracing(last, first) as trace:
             yield
-            await eventually(lambda: trace.done, timeout_s=20)
+            await eventually(lambda: trace.done)
         self.ways.setdefault(name, []).append(trace)
-        await eventually(self._is_quiet, timeout_s=20)
+        await eventually(self._is_quiet)
 
     async def _is_quiet(self) -> bool:
         return not await self._database.fetchval(UNSENT)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import pytest
 
@@ -12,7 +14,9 @@ from orderflow.audit.orders import check_order
 from orderflow.audit.topics import GENERATION, Sequences
 
 HEARD = InboxRow("inventory", "inventory", "orderflow.PaymentSucceeded", "e-1", "done")
-SAID = OutboxRow("inventory", "inventory-status", "StockReserved", 1, "e-2", is_sent=True)
+SOURCE = "/orderflow/inventory"
+SAID = OutboxRow("inventory", SOURCE, "inventory-status", "StockReserved", 1, "e-2", is_sent=True)
+NOTICE = OutboxRow("inventory", f"{SOURCE}/flow", "flow-status", "Dead", 1, "e-4", is_sent=True)
 LINES = (("mug", 2),)
 
 
@@ -21,13 +25,14 @@ def reserved(
     outbox: tuple[OutboxRow, ...] = (SAID,),
     emitted: int = 1,
     ledgers: frozenset[str] = frozenset({"inventory"}),
+    notices: Mapping[tuple[str, str], int] = MappingProxyType({}),
 ) -> OrderBooks:
     """An order of which inventory alone is looked at."""
     return OrderBooks(
         order_id="o",
         reservations=(ReservationRow("RESERVED", LINES),),
         movements=LINES,
-        passage=Passage(inbox, outbox, {"inventory": emitted}, ledgers),
+        passage=Passage(inbox, outbox, {("inventory", SOURCE): emitted, **notices}, ledgers),
     )
 
 
@@ -52,10 +57,16 @@ def test_an_effect_with_its_inbox_row_and_its_event_is_in_order() -> None:
         (reserved(emitted=2), Kind.SEQUENCE_GAP),
         (reserved(outbox=(SAID, replace(SAID, event_id="e-3"))), Kind.SEQUENCE_TWICE),
         (reserved(emitted=0), Kind.SEQUENCE_TWICE),
+        (reserved(notices={("inventory", NOTICE.source): 1}), Kind.SEQUENCE_GAP),
+        (reserved(outbox=(SAID, NOTICE)), Kind.SEQUENCE_TWICE),
     ],
 )
 def test_what_is_not_as_it_must_be_is_of_a_kind(books: OrderBooks, kind: Kind) -> None:
     assert kind in kinds(books)
+
+
+def test_notices_of_what_is_stuck_have_numbers_of_their_own() -> None:
+    assert kinds(reserved(outbox=(SAID, NOTICE), notices={("inventory", NOTICE.source): 1})) == []
 
 
 def test_what_the_outbox_has_forgotten_is_not_missed() -> None:

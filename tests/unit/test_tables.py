@@ -10,9 +10,10 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from orderflow.core.postgres.tables import Columns, Facts, Mappings, Table, tables_of
+from orderflow.core.postgres.tables import Facts, Table, tables_of
+from orderflow.core.postgres.transaction import Columns, Mappings, UnitOfWork
 from orderflow.core.service import Fact, Ref, Row
-from orderflow.core.store import Changes
+from orderflow.core.store import Changes, Plan
 
 
 class Size(StrEnum):
@@ -139,7 +140,7 @@ def test_a_type_without_a_table_is_told_and_never_dropped() -> None:
     with pytest.raises(LookupError, match="Mark"):
         Mappings([LAST]).statements(Changes(consumer="c", facts=[Mark(name="a")]))
     with pytest.raises(LookupError, match="Thing"):
-        Mappings([LAST]).load(Thing)
+        UnitOfWork([Table(Parcel)]).plan(Plan(consumer="c", rows=[Ref(Thing, "x")]), 1_000)
 
 
 class Parcel(Row, frozen=True, kw_only=True):

@@ -30,17 +30,17 @@ BUGS = (
         1,
         "An offset is settled before its batch is committed.",
         CONSUMER,
-        "        read = [record for record in records if type_of(record)",
+        "        waits = self._dispatcher.wait_s is not None\n",
         "        if records:\n            await member.settle(records)\n"
-        "        read = [record for record in records if type_of(record)",
+        "        waits = self._dispatcher.wait_s is not None\n",
     ),
     Bug(
         "failed-batch-is-dropped",
         1,
         "A batch that meets a database that is away is not tried again.",
         CONSUMER,
-        "            await self._retries.until_done(lambda: self._process(read))",
-        "            try:\n                await self._process(read)\n            except Exception as error:\n"
+        "            await self._retries.until_done(lambda: self._process(records, batch))",
+        "            try:\n                await self._process(records, batch)\n            except Exception as error:\n"
         "                await self._retries.wait(error)",
     ),
     Bug(
@@ -58,7 +58,7 @@ BUGS = (
         "Records that the service does not read are never settled.",
         CONSUMER,
         "done = self._dispatcher.committable(records)",
-        "done = self._dispatcher.committable(read)",
+        "done = self._dispatcher.committable([each.record for each in batch or () if each.record])",
     ),
     Bug(
         "drain-cancels-the-commit",
@@ -122,15 +122,15 @@ BUGS = (
         2,
         "What was handled before is handled again.",
         FOLD,
-        "elif incoming.name in self._seen:",
-        "elif incoming.name in self._seen and incoming.name not in self._known:",
+        "elif name in self._seen:",
+        "elif name in self._seen and name not in self._known:",
     ),
     Bug(
         "no-dedupe-within-a-batch",
         2,
         "What stands twice in one batch is handled twice.",
         FOLD,
-        "        self._seen.add(incoming.name)\n        if incoming.problem is not None:",
+        "        self._seen.add(name)\n        if incoming.problem is not None:",
         "        if incoming.problem is not None:",
     ),
     Bug(
@@ -138,8 +138,8 @@ BUGS = (
         2,
         "What was parked is taken for new when it comes again.",
         FOLD,
-        "elif incoming.name in self._seen:",
-        "elif incoming.name in self._seen and self._known.get(incoming.name) is not InboxState.PARKED:",
+        "elif name in self._seen:",
+        "elif name in self._seen and self._known.get(name) is not InboxState.PARKED:",
     ),
     Bug(
         "overtakes-the-parked",

@@ -123,8 +123,8 @@ BUGS = (
         1,
         "A look at the outbox marks as sent all rows up to the last that was sent, also those committed meanwhile.",
         SQL,
-        "    DELETE FROM outbox_pending WHERE id = ANY ($3::bigint[])\n)",
-        "    DELETE FROM outbox_pending WHERE id <= (SELECT max(n) FROM unnest($3::bigint[]) AS n)\n)",
+        "    DELETE FROM outbox_pending WHERE id = ANY ($3::text::bigint[])\n)",
+        "    DELETE FROM outbox_pending WHERE id <= (SELECT max(n) FROM unnest($3::text::bigint[]) AS n)\n)",
         "tests/conformance/test_store_outbox.py",
     ),
     Bug(

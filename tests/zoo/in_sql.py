@@ -140,8 +140,8 @@ BUGS = (
         1,
         "A relay marks as sent all rows up to the last that it has sent, also those committed meanwhile.",
         SQL,
-        "-- Rows that the log has acknowledged.\nDELETE FROM outbox_pending WHERE id = ANY ($1::bigint[]);",
-        "-- Rows that the log has acknowledged.\nDELETE FROM outbox_pending WHERE id <= (SELECT max(n) FROM unnest($1::bigint[]) AS n);",
+        "-- Rows that the log has acknowledged.\nDELETE FROM outbox_pending WHERE id = ANY ($1::text::bigint[]);",
+        "-- Rows that the log has acknowledged.\nDELETE FROM outbox_pending WHERE id <= (SELECT max(n) FROM unnest($1::text::bigint[]) AS n);",
         seen_by("relays"),
     ),
     Bug(

@@ -134,9 +134,12 @@ class InboxRow:
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
-    """An event of the order in a service's outbox. `event` is its type without prefix and version."""
+    """An event of the order in a service's outbox. `event` is its type without prefix and version, `source` who has
+    numbered it: the service itself, or its notices of what is stuck.
+    """
 
     service: str
+    source: str
     topic: str
     event: str
     sequence: int
@@ -149,13 +152,13 @@ class OutboxRow:
 class Passage:
     """How the order went through the services' inboxes and outboxes.
 
-    `emitted` counts the events that each service has numbered, `ledgers` names the services whose outbox has kept
-    everything since the order was placed.
+    `emitted` counts the events that each source of each service has numbered, `ledgers` names the services whose
+    outbox has kept everything since the order was placed.
     """
 
     inbox: tuple[InboxRow, ...] = ()
     outbox: tuple[OutboxRow, ...] = ()
-    emitted: Mapping[str, int] = field(default_factory=dict)
+    emitted: Mapping[tuple[str, str], int] = field(default_factory=dict)
     ledgers: frozenset[str] = frozenset()
 
 
@@ -268,7 +271,7 @@ class OrderDraft:
     refund_steps: list[RefundStep] = field(default_factory=list)
     inbox: list[InboxRow] = field(default_factory=list)
     outbox: list[OutboxRow] = field(default_factory=list)
-    emitted: dict[str, int] = field(default_factory=dict)
+    emitted: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def finish(self, order_id: str, ledgers: frozenset[str] | None = None) -> OrderBooks:
         """The books, in one order however they were read, so that two looks can be compared.

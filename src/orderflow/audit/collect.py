@@ -29,11 +29,10 @@ from orderflow.audit.books import (
     Step,
     StockBooks,
 )
-from orderflow.core.cloudevents import header_text
+from orderflow.core.envelopes import header_text
 from orderflow.core.inbox import InboxState, Waits
-from orderflow.core.postgres.functions import decode_headers
 from orderflow.core.postgres.queries import load_queries
-from orderflow.core.postgres.recovery import counting_query
+from orderflow.core.postgres.recovery import counting_query, decode_headers
 from orderflow.core.postgres.sessions import Connection, connect, leave, translated
 from orderflow.core.transport import Transport
 from orderflow.events.base import order_id_of
@@ -269,6 +268,7 @@ class Collector:
             number = header_text(headers, "ce_sequence")
             sent = OutboxRow(
                 service,
+                header_text(headers, "ce_source"),
                 row["topic"],
                 header_text(headers, "ce_type").removeprefix("orderflow.").partition(".")[0],
                 int(number) if number.isdecimal() else 0,
@@ -278,7 +278,7 @@ class Collector:
             )
             drafts[row["key"]].outbox.append(sent)
         for row in await self._databases.ask(service, "streams", keys):
-            drafts[row["key"]].emitted[service] = row["emitted"]
+            drafts[row["key"]].emitted[service, row["source"]] = row["emitted"]
 
 
 async def ledgers(databases: Databases) -> dict[str, UUID]:

@@ -11,7 +11,7 @@ moment.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from itertools import pairwise
@@ -148,19 +148,30 @@ def _said(books: OrderBooks, passage: Passage) -> dict[str, tuple[str, ...]]:
 
 
 def _published(books: OrderBooks, passage: Passage, service: str, said: tuple[str, ...]) -> Iterator[Finding]:
-    """Every decision has its event in the outbox, and the numbers are 1, 2, 3, ..., each once."""
+    """Every decision has its event in the outbox, and the numbers of each source are 1, 2, 3, ..., each once."""
     rows = [row for row in passage.outbox if row.service == service and not row.topic.endswith(".DLT")]
     made = {row.event for row in rows if row.topic != FLOW_STATUS}
     unsaid = [event for event in said if event not in made]
     told = partial(Finding, subject=books.order_id, where=service, since=_since(books, service))
     for event in unsaid:
         yield told(Kind.EVENT_NEVER_SENT, expected=event, found="not in the outbox", event=event)
+    counted = {source: count for (of, source), count in passage.emitted.items() if of == service}
+    notices = {row.source for row in rows if row.topic == FLOW_STATUS}
+    for source in sorted(counted.keys() | {row.source for row in rows}):
+        of_source = [row for row in rows if row.source == source]
+        missing = 0 if source in notices else len(unsaid)
+        yield from _numbered(of_source, counted.get(source, 0), missing, told)
+
+
+def _numbered(
+    rows: Sequence[OutboxRow], emitted: int, missing: int, told: Callable[..., Finding]
+) -> Iterator[Finding]:
+    """The events of one source, of which `missing` are known not to be there."""
     numbers = sorted({(row.sequence, row.event_id) for row in rows})
-    emitted = passage.emitted.get(service, 0)
     gaps = set(range(1, emitted + 1)) - {number for number, _ in numbers}
-    if len(gaps) > len(unsaid):
-        missing = ", ".join(map(str, sorted(gaps)))
-        yield told(Kind.SEQUENCE_GAP, expected=f"1 to {emitted}", found=f"without {missing}")
+    if len(gaps) > missing:
+        without = ", ".join(map(str, sorted(gaps)))
+        yield told(Kind.SEQUENCE_GAP, expected=f"1 to {emitted}", found=f"without {without}")
     twice = sorted({a[0] for a, b in pairwise(numbers) if a[0] == b[0]})
     if twice:
         yield told(Kind.SEQUENCE_TWICE, expected="each number once", found=f"{', '.join(map(str, twice))} twice")
@@ -169,7 +180,7 @@ def _published(books: OrderBooks, passage: Passage, service: str, said: tuple[st
         yield told(Kind.SEQUENCE_TWICE, expected=f"{beyond} counted", found=f"{emitted}: the next one has it again")
 
 
-def _last(rows: list[OutboxRow]) -> int:
+def _last(rows: Sequence[OutboxRow]) -> int:
     return max((row.sequence for row in rows), default=0)
 
 

@@ -37,8 +37,8 @@ from orderflow.chaos.client import (
     Trouble,
 )
 from orderflow.chaos.system import System, read_json
-from orderflow.core.cloudevents import header_text
 from orderflow.core.dead_letters import topic_of
+from orderflow.core.envelopes import header_text
 from orderflow.core.messages import wire_name
 from orderflow.core.store import SchemaBehindError, StoreUnavailableError
 from orderflow.core.transport import ConsumerRecord, TopicMissingError, Transport, TransportUnavailableError

@@ -17,6 +17,7 @@ COMMANDS = {
     "payment": Line("orderflow.cli.payment:payment", "See payments, and settle a charge that the bank leaves open."),
     "demo": Line("orderflow.cli.demo:demo", "Place many orders, follow them to their end, and sum up."),
     "topic": Line("orderflow.cli.topic:topic", "Read the events on a topic."),
+    "stuck": Line("orderflow.cli.explain:stuck", "Which orders are late, by what holds them up."),
     "health": Line("orderflow.cli.trouble:health", "What is wrong, in every service."),
     "dlt": Line("orderflow.cli.dlt:dlt", "See, rehearse, replay and mend the events that were given up."),
     "outage": Line("orderflow.cli.trouble:outage", "See what is taken for an outage, and overrule it."),
@@ -27,6 +28,9 @@ COMMANDS = {
     "audit": Line("orderflow.cli.audit:audit", "Check the five promises over all databases."),
     "simulate": Line("orderflow.cli.simulate:simulate", "Run all services in worlds that seeds decide, with faults."),
     "chaos": Line("orderflow.cli.chaos:chaos", "Break everything under load, and judge what came of it."),
+    "schema": Line(
+        "orderflow.cli.schema:schema", "The events as AsyncAPI and JSON Schema, and what a change breaks."
+    ),
     "settings": Line("orderflow.cli.settings:settings", "Show every setting, and where its value came from."),
     "doctor": Line("orderflow.cli.doctor:doctor", "Check this machine and the running system."),
     "run": Line("orderflow.cli.up:run", "Run one service alone, for deployment."),

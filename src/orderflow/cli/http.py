@@ -120,6 +120,15 @@ class ServiceClient:
         except ValueError as error:
             raise self._stranger() from error
 
+    def text(self, path: str) -> str:
+        """What is not JSON. Raises as `get`."""
+        if self._installation is not None:
+            self._require_ours(self._installation, math.inf, may_be_starting=False)
+        reply = self._ask("GET", path, math.inf)
+        if not 200 <= reply.status < 300:
+            raise self._refusal(reply)
+        return reply.content.decode("utf-8", "replace")
+
     def _require_ours(self, installation: UUID, within_s: float, *, may_be_starting: bool) -> None:
         """Raises UnreachableError for a service of somebody else, which would take the request as well."""
         reply = self._ask("GET", "/health/live", within_s)

@@ -417,6 +417,9 @@ class Following:
             caller.close()
 
 
+Limit = Callable[[float], asyncio.Timeout]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
     """What is asked for. All is over after `timeout_s`, whatever answers or does not."""
@@ -428,15 +431,18 @@ class Wish:
     timeout_s: float
 
 
-def perform(url: str, wish: Wish, told: Callable[[Tally], None]) -> Tally:
-    """Run it to its end, or to the first Ctrl-C; `told` is called about twenty times a second."""
+def perform(url: str, wish: Wish, told: Callable[[Tally], None], limit: Limit = asyncio.timeout) -> Tally:
+    """Run it to its end, or to the first Ctrl-C; `told` is called about twenty times a second.
+
+    `limit` makes, of a time in s, what ends the run when that is up.
+    """
     tally = Tally(wish.orders)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_perform(Endpoint(url), wish, tally, told))
+        runner.run(_perform(Endpoint(url), wish, tally, told, limit))
     return tally
 
 
-async def _perform(endpoint: Endpoint, wish: Wish, tally: Tally, told: Callable[[Tally], None]) -> None:
+async def _perform(endpoint: Endpoint, wish: Wish, tally: Tally, told: Callable[[Tally], None], limit: Limit) -> None:
     following = Following(endpoint, tally)
     placing = Placing(
         endpoint,
@@ -457,7 +463,7 @@ async def _perform(endpoint: Endpoint, wish: Wish, tally: Tally, told: Callable[
     telling = asyncio.create_task(_tell(tally, told))
     try:
         with _on_interrupt(stop):
-            async with asyncio.timeout(wish.timeout_s - sum_up_s):
+            async with limit(wish.timeout_s - sum_up_s):
                 await placing.run(min(wish.concurrency, wish.orders))
                 tally.placing_ended = time.monotonic()
                 await _until_final(tally, following)

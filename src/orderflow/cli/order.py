@@ -12,6 +12,7 @@ from uuid import uuid4
 import click
 
 from orderflow.cli.errors import ExitCode, TimeUpError, UnreachableError
+from orderflow.cli.explain import explain
 from orderflow.cli.http import AnswerLostError, ServiceClient
 from orderflow.cli.output import Output, joined, text
 from orderflow.cli.session import Session, session_options
@@ -180,7 +181,11 @@ def order() -> None:
     orderflow order list --status FAILED --limit 5
     orderflow order show 01981c5e-7a40-7000-8000-0123456789ab
     orderflow order watch 01981c5e-7a40-7000-8000-0123456789ab
+    orderflow order explain 01981c5e-7a40-7000-8000-0123456789ab
     """
+
+
+order.add_command(explain)
 
 
 @order.command()

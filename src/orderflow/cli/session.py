@@ -171,10 +171,10 @@ class Session:
 
         return as_running(self.settings)
 
-    def client(self, service: str) -> ServiceClient:
+    def client(self, service: str, **options: Any) -> ServiceClient:
         """The caller closes it. Raises UnreachableError: nothing has run on this home yet."""
 
-        return client_of(self.running, service)
+        return client_of(self.running, service, **options)
 
 
 def session_options(command: Callable[Concatenate[Session, P], None]) -> Callable[..., None]:

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
+from orderflow.core.envelopes import Incoming, Result
 from orderflow.core.failures import FAILING_KEYS_MIN, TRIALS_MAX, UNKNOWN, Evidence, Trial, TrialHistory, Verdict
-from orderflow.core.incoming import Incoming, Result
 from orderflow.core.retry import Backoff
 from orderflow.core.telemetry import OutageJudged, OutageOver, Outcome, Signals
 from orderflow.core.timing import Clock

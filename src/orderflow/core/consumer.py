@@ -13,13 +13,13 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from orderflow.core.circuit_breaker import CircuitBreakers
-from orderflow.core.cloudevents import type_of
 from orderflow.core.crash_points import Point, reached
-from orderflow.core.incoming import Incoming, Result, from_record
+from orderflow.core.envelopes import Incoming, Result, from_record, type_of
 from orderflow.core.processor import Processor
 from orderflow.core.retry import FailureStreak, RetryLoop
 from orderflow.core.service import Subscription
@@ -48,8 +48,18 @@ PROBES_KEPT = 100
 Partition = tuple[str, int]
 
 
+class Polled(NamedTuple):
+    """Records, and those of them that the service reads, decoded; None: that has raised, and is to be tried again."""
+
+    records: Sequence[ConsumerRecord]
+    batch: Sequence[Incoming] | None
+
+
+NOTHING = Polled((), ())
+
+
 class ConsumerLoop:
-    """One subscription of the service. `unread` are the wire names of events that it passes over.
+    """One subscription of the service.
 
     `joining` is awaited before a group is joined; `commits` tells how many batches of the consumer were committed.
     """
@@ -57,7 +67,6 @@ class ConsumerLoop:
     def __init__(
         self,
         subscription: Subscription,
-        unread: frozenset[bytes],
         dispatcher: Dispatcher,
         transport: Transport,
         pacer: Pacer,
@@ -69,7 +78,6 @@ class ConsumerLoop:
         self.worked = False
         self.consumer = subscription.consumer
         self._topics = subscription.topics
-        self._unread = unread
         self._dispatcher = dispatcher
         self._transport = transport
         self._pacer = pacer
@@ -79,7 +87,7 @@ class ConsumerLoop:
         self._commits = commits
         self._commits_before: int | None = None
         self._member: Consumer | None = None
-        self._poll_task: asyncio.Task[Sequence[ConsumerRecord]] | None = None
+        self._poll_task: asyncio.Task[Polled] | None = None
         self._polling = False
         self._closing = asyncio.Event()
 
@@ -131,9 +139,9 @@ class ConsumerLoop:
             await self._leave()
 
     async def _step(self) -> None:
-        """Poll, process, commit. Each is retried until it succeeds, whatever it raises, before the next poll, which
-        would commit past these records; and nothing else commits the last ones of a quiet topic. So a database that
-        is away burns no attempt and costs no membership.
+        """Poll, process, commit. Each is retried until it succeeds, whatever it raises, before the next: nothing
+        else commits the last records of a quiet topic. So a database that is away burns no attempt and costs no
+        membership.
         """
         if self._closing.is_set():
             return
@@ -143,15 +151,16 @@ class ConsumerLoop:
             reached(Point.CONSUMER_JOINED)
         member = self._member
         await self._pacer.gather()
-        records = await self._poll(member)
+        records, batch = await self._poll(member)
         if self._closing.is_set() and not records:
             return
         if records:
             self._pacer.started(len(records))
-            reached(Point.CONSUMER_POLLED)
-        read = [record for record in records if type_of(record) not in self._unread]
-        if read or self._dispatcher.wait_s is not None:
-            await self._retries.until_done(lambda: self._process(read))
+        waits = self._dispatcher.wait_s is not None
+        if len(records) >= self._batch_max and not waits:
+            self._poll_ahead(member)
+        if batch or batch is None or waits:
+            await self._retries.until_done(lambda: self._process(records, batch))
         done = self._dispatcher.committable(records)
         if done:
             reached(Point.CONSUMER_CARRIED)
@@ -161,37 +170,55 @@ class ConsumerLoop:
         if records:
             self._pacer.ended()
 
-    async def _poll(self, member: Consumer) -> Sequence[ConsumerRecord]:
+    async def _poll(self, member: Consumer) -> Polled:
         """The next records; none when a paused one may be tried before they come.
 
         A poll that takes longer than that goes on: one that is cancelled could lose what it had fetched.
         """
         wait_s = self._dispatcher.wait_s
         if self._closing.is_set():
-            return ()
+            return NOTHING
         self._polling = True
         try:
             if self._poll_task is None:
                 if wait_s is None:
-                    return await member.poll(self._batch_max)
+                    return await self._read(member)
                 if not self._dispatcher.has_room:
                     with suppress(TimeoutError):
                         async with asyncio.timeout(wait_s):
                             await self._closing.wait()
-                    return ()
-                self._poll_task = asyncio.get_running_loop().create_task(member.poll(self._batch_max))
+                    return NOTHING
+                self._poll_ahead(member)
+            assert self._poll_task is not None
             await asyncio.wait({self._poll_task}, timeout=wait_s)
             if not self._poll_task.done():
-                return ()
+                return NOTHING
             task, self._poll_task = self._poll_task, None
             return task.result()
         finally:
             self._polling = False
 
-    async def _process(self, records: Sequence[ConsumerRecord]) -> None:
+    def _poll_ahead(self, member: Consumer) -> None:
+        """Poll beside what follows. There is more after a full batch: it is fetched and decoded while the database
+        works on this one, and not committed before.
+        """
+        self._poll_task = asyncio.get_running_loop().create_task(self._read(member))
+
+    async def _read(self, member: Consumer) -> Polled:
+        records = await member.poll(self._batch_max)
+        if records:
+            reached(Point.CONSUMER_POLLED)
+        try:
+            return Polled(records, self._dispatcher.decoded(records))
+        except Exception:  # noqa: BLE001  # a defect: it is told where it is tried again, before anything is committed
+            return Polled(records, None)
+
+    async def _process(self, records: Sequence[ConsumerRecord], batch: Sequence[Incoming] | None) -> None:
         self._commits_before = self._commits()
         try:
-            await self._dispatcher.process(records, carefully=self._retries.is_troubled)
+            if batch is None:
+                batch = self._dispatcher.decoded(records)
+            await self._dispatcher.process(batch, carefully=self._retries.is_troubled)
         finally:
             self._commits_before = None
 
@@ -211,6 +238,7 @@ class Dispatcher:
     def __init__(self, consumer: str, processor: Processor, full: FailureStreak, batch_max: int) -> None:
         self._consumer = consumer
         self._processor = processor
+        self._unread = processor.service.unread()
         self._breakers: CircuitBreakers = processor.watch(consumer)
         self._full = full
         self._batch_max = batch_max
@@ -241,12 +269,16 @@ class Dispatcher:
             return ""
         return self._full.problem or self._breakers.problem
 
-    async def process(self, records: Sequence[ConsumerRecord], *, carefully: bool) -> None:
+    def decoded(self, records: Sequence[ConsumerRecord]) -> Sequence[Incoming]:
+        """Those of the records that the service reads."""
+        catalogue, unread = self._processor.service.catalogue, self._unread
+        return [from_record(record, catalogue) for record in records if type_of(record) not in unread]
+
+    async def process(self, batch: Sequence[Incoming], *, carefully: bool) -> None:
         """Process these, and the paused ones that may go. `carefully`: one alone first, to see whether it goes.
 
         May be repeated. Raises StoreUnavailableError, InfrastructureError.
         """
-        batch = [from_record(record, self._processor.service.catalogue) for record in records]
         waited: set[str] = set()
         if self._paused:
             waited = self._types(failed=True)

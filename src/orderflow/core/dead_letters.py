@@ -11,10 +11,9 @@ from typing import ClassVar
 
 from msgspec.structs import replace
 
-from orderflow.core.cloudevents import KEY_MAX, rfc3339, traceparent_of
+from orderflow.core.envelopes import KEY_MAX, Incoming, rfc3339, traceparent_of
 from orderflow.core.identity import record_id, slot_of, uuid_text
 from orderflow.core.inbox import Failure
-from orderflow.core.incoming import Incoming
 from orderflow.core.messages import Event, UndecodableError
 from orderflow.core.store import DataRefusedError, OutboxRecord
 from orderflow.core.transport import ConsumerRecord, HasBytes, Headers, fits, size_of

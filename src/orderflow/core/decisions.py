@@ -17,143 +17,18 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from orderflow.core import cloudevents, identity
+from orderflow.core import identity
 from orderflow.core.dead_letters import FLOW_STATUS, Dead, FlowEvent, Parked, Reopened, dead_letter
+from orderflow.core.envelopes import Incoming, Result, to_headers, to_park
 from orderflow.core.failures import PERMANENT, InfrastructureError, describe
 from orderflow.core.inbox import Failure, InboxEntry, InboxState, ParkedEvent
-from orderflow.core.incoming import Incoming, Result, to_park
-from orderflow.core.messages import Envelope, Event, Message
+from orderflow.core.messages import Envelope, Event, Message, encode
 from orderflow.core.retry import Backoff, RetryPolicy
 from orderflow.core.service import Decision, Handler, RefusedError, Rows, Service
 from orderflow.core.store import Act, Changes, OpenIntent, OutboxRecord, Snapshot, Store
 from orderflow.core.telemetry import Outcome
 from orderflow.core.timing import Clock
 from orderflow.core.transport import ConsumerRecord
-
-
-class KeyMismatchError(Exception):
-    """A decision published an event of another key than its message's: their order could not be kept."""
-
-
-class NoHandlerError(Exception):
-    """A command or an answer that the service's table does not name: a defect of the service."""
-
-
-def passed_over(service: Service, incoming: Incoming) -> bool:
-    """An event that the service knows and does not read."""
-    message = incoming.envelope.message if incoming.envelope else None
-    return type(message) not in service.handlers and isinstance(message, Event)
-
-
-def handler_of(service: Service, message: Message) -> Handler:
-    """The line of the table. Raises NoHandlerError."""
-    handler = service.handlers.get(type(message))
-    if handler is None:
-        raise NoHandlerError(f"{service.name} has no handler for {message.TYPE}")
-    return handler
-
-
-def encoded(decision: Decision, incoming: Incoming) -> list[bytes]:
-    """The events as JSON, before anything of the decision is applied.
-
-    Raises KeyMismatchError, OversizedEventError.
-    """
-    if not decision.events:
-        return []
-    for event in decision.events:
-        if event.key != incoming.key:
-            raise KeyMismatchError(f"{event.TYPE} of key {event.key!r} was caused by key {incoming.key!r}")
-    values = [msgspec.json.encode(event) for event in decision.events]
-    if any(len(value) > VALUE_MAX for value in values):
-        raise OversizedEventError(f"an event of key {incoming.key!r} has more than {VALUE_MAX} bytes")
-    return values
-
-
-def attempts_of(incoming: Incoming) -> int:
-    """How often it has failed before."""
-    return incoming.parked.attempts if incoming.parked else 0
-
-
-def intent_of(incoming: Incoming) -> str | None:
-    """The key of the intent that it answers, also while it cannot be decoded."""
-    if incoming.parked is not None:
-        return incoming.parked.intent
-    return incoming.envelope.intent if incoming.envelope else None
-
-
-def mark(changes: Changes, incoming: Incoming, state: InboxState) -> None:
-    """The inbox knows it in this state from now on."""
-    changes.inbox.append(InboxEntry(incoming.key, incoming.identity, incoming.event_id, state))
-
-
-def finish(changes: Changes, incoming: Incoming, state: InboxState) -> None:
-    """It is in its last state, under every name that it goes by, and waits no longer."""
-    mark(changes, incoming, state)
-    if incoming.also is not None:
-        event_id = incoming.envelope.id if incoming.envelope else incoming.event_id
-        changes.inbox.append(InboxEntry(*incoming.also, event_id, state))
-    release(changes, incoming)
-
-
-def release(changes: Changes, incoming: Incoming) -> None:
-    """It waits no longer, if it did."""
-    if incoming.parked is not None:
-        changes.released.append(incoming.parked.position)
-
-
-def close_intent(changes: Changes, incoming: Incoming) -> None:
-    """The intent that it answers, if any, is answered."""
-    intent = intent_of(incoming)
-    if intent is not None:
-        changes.closed_intents.append(intent)
-
-
-VALUE_MAX = 1_900_000
-
-
-class OversizedEventError(Exception):
-    """An event that the log would not take; it would hold up all that is published after it."""
-
-
-class Publisher:
-    """Turns the events of one batch into outbox rows of `changes`."""
-
-    def __init__(self, emitted: Mapping[tuple[str, str], int], slots: int, changes: Changes) -> None:
-        self._emitted = dict(emitted)
-        self._slots = slots
-        self._changes = changes
-
-    def publish(self, event: Event, value: bytes, source: str, cause: Incoming) -> None:
-        """Number the event (encoded as `value`) within (source, key) and write it.
-
-        Its key is that of its cause, whose lock the caller holds.
-        """
-        stream = (source, cause.key)
-        sequence = self._emitted.get(stream, 0) + 1
-        envelope = Envelope(
-            id=identity.event_id(source, event.TYPE, cause.key, sequence),
-            message=event,
-            source=source,
-            key=cause.key,
-            sequence=sequence,
-            causation=cause.event_id,
-            traceparent=cause.envelope.traceparent if cause.envelope else None,
-        )
-        self._changes.outbox.append(to_publish(envelope, event.TOPIC, value, self._slots))
-        self._emitted[stream] = self._changes.emitted[stream] = sequence
-
-
-def to_publish(envelope: Envelope, topic: str, value: bytes, slots: int) -> OutboxRecord:
-    """The outbox row of an event that has its number."""
-    key = envelope.key.encode()
-    return OutboxRecord(
-        topic=topic,
-        key=key,
-        value=value,
-        headers=cloudevents.to_headers(envelope),
-        event_id=envelope.id,
-        slot=identity.slot_of(key, slots),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +66,228 @@ class Terms(msgspec.Struct, frozen=True):
 
 
 FREE = Terms()
+FINAL = (InboxState.DONE, InboxState.DISCARDED)
 
 
-LOOK_S = 30.0
-LOOK_WHEN_FULL_S = 1.0
+class Fold:
+    """One batch: `take` each message in order; `changes` is then what to write.
+
+    `failures` are messages (by name) that have failed outside of their decision: they fail here again.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        consumer: str,
+        snapshot: Snapshot,
+        policy: Policy,
+        failures: Mapping[tuple[str, str], Exception],
+        terms: Terms = FREE,
+    ) -> None:
+        self.changes = Changes(consumer=consumer, existing=frozenset(snapshot.rows), lease_ms=policy.lease_ms)
+        self._service = service
+        self._source = f"/orderflow/{service.name}"
+        self._working = dict(snapshot.rows)
+        self._rows = Rows(self._working)
+        self._policy = policy
+        self._failures = failures
+        self._holding = terms.holding
+        self._publisher = Publisher(snapshot.emitted, policy.slots, self.changes)
+        self._parking = Parking(service.name, self._source, snapshot, policy, terms, self._publisher, self.changes)
+        self._known = snapshot.known
+        self._seen = set(snapshot.known)
+        self._done: set[tuple[str, str]] = set()
+
+    def take(self, incoming: Incoming) -> Result:
+        """What becomes of the next message. Raises InfrastructureError; then nothing of the batch may be written."""
+        record, parking = incoming.record, self._parking
+        if record is None:
+            return self._decide(incoming)
+        name = incoming.name
+        if incoming.parked is not None:
+            settled = self._settled(incoming)
+            if settled is not None:
+                return settled
+        elif passed_over(self._service, incoming):
+            return Result(incoming, Outcome.PASSED)
+        elif name in self._seen:
+            return Result(incoming, Outcome.DUPLICATE)
+        elif incoming.key in parking.deferred:
+            return parking.defer(incoming)
+        elif self._holding or incoming.key in parking.closed:
+            return self._hold(incoming, record)
+        self._seen.add(name)
+        if incoming.problem is not None:
+            return parking.bury(incoming, record, describe(incoming.problem))
+        return self._decide(incoming)
+
+    def discard(self, incoming: Incoming, act: Act) -> Result:
+        """Give a parked message up for good: it is never handled, and the next of its key comes to the front."""
+        self.changes.discarding = act
+        finish(self.changes, incoming, InboxState.DISCARDED)
+        return Result(incoming, Outcome.PASSED)
+
+    def reopen(self, last: Incoming) -> None:
+        """Say that the key of `last` has nothing parked any more."""
+        self._parking.reopen(last)
+
+    def _settled(self, parked: Incoming) -> Result | None:
+        """What became of a parked message that is not decided over again."""
+        if parked.key in self._parking.stuck:
+            return Result(parked, Outcome.HELD)
+        if self._is_done(parked):
+            return self._drop(parked)
+        if passed_over(self._service, parked):
+            self._finish(parked)
+            return Result(parked, Outcome.PASSED)
+        return None
+
+    def _decide(self, incoming: Incoming) -> Result:
+        envelope = incoming.envelope
+        assert envelope is not None
+        if self._failures and incoming.name in self._failures:
+            return self._refuse(incoming, self._failures[incoming.name])
+        try:
+            decision = handler_of(self._service, envelope.message).decide(self._rows, envelope)
+            values = encoded(decision, incoming)
+            refs = [row.ref for row in decision.rows]
+        except InfrastructureError:
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever a decision raises is the message's failure, not ours
+            return self._refuse(incoming, error)
+        self._working.update(zip(refs, decision.rows, strict=True))
+        self._apply(decision, values, incoming)
+        answer, caused = decision.answer, decision.events
+        return Result(incoming, Outcome.HANDLED, answer=answer, caused=caused, decision=decision)
+
+    def _refuse(self, incoming: Incoming, error: Exception) -> Result:
+        """A command's caller is told; anything else is parked or given up."""
+        if incoming.record is not None:
+            return self._parking.fail(incoming, incoming.record, error)
+        if isinstance(error, RefusedError):
+            return Result(incoming, Outcome.REFUSED, answer=error.answer, refusal=error)
+        return Result(incoming, Outcome.REFUSED, refusal=error, failure=describe(error))
+
+    def _apply(self, decision: Decision, values: Sequence[bytes], incoming: Incoming) -> None:
+        self.changes.rows.extend(decision.rows)
+        self.changes.facts.extend(decision.facts)
+        for event, value in zip(decision.events, values, strict=True):
+            self._publisher.publish(event, value, self._source, incoming)
+        if decision.intents or decision.closes or intent_of(incoming) is not None:
+            self._settle_intents(decision, incoming)
+        if incoming.record is not None:
+            self._finish(incoming)
+
+    def _hold(self, incoming: Incoming, record: ConsumerRecord) -> Result:
+        self._seen.add(incoming.name)
+        return self._parking.hold(incoming, record)
+
+    def _finish(self, incoming: Incoming) -> None:
+        finish(self.changes, incoming, InboxState.DONE)
+        if incoming.parked is not None:
+            self._done.update(incoming.names)
+
+    def _is_done(self, incoming: Incoming) -> bool:
+        """A parked event may have been handled under its own identity, before it or as a copy behind it."""
+        return any(self._known.get(name) in FINAL or name in self._done for name in incoming.names)
+
+    def _drop(self, incoming: Incoming) -> Result:
+        if self._known.get(incoming.name) not in FINAL and incoming.name not in self._done:
+            mark(self.changes, incoming, InboxState.DONE)
+            self._done.add(incoming.name)
+        release(self.changes, incoming)
+        return Result(incoming, Outcome.DUPLICATE)
+
+    def _close(self, intents: Sequence[str]) -> None:
+        """Close these, also if they were opened or postponed just before in this batch."""
+        changes = self.changes
+        changes.opened = [each for each in changes.opened if each.intent.key not in intents]
+        changes.postponed = [each for each in changes.postponed if each.intent.key not in intents]
+        changes.closed_intents.extend(intents)
+
+    def _settle_intents(self, decision: Decision, incoming: Incoming) -> None:
+        """Open new intents; the one that was answered is closed, unless the decision asks it again."""
+        envelope = incoming.envelope
+        assert envelope is not None
+        if envelope.intent not in [intent.key for intent in decision.intents]:
+            close_intent(self.changes, incoming)
+        if decision.closes:
+            self._close(decision.closes)
+        for intent in decision.intents:
+            again = intent.key == envelope.intent
+            attempts = incoming.asked + 1 if again else 0
+            delay = self._policy.ask_again.delay_ms(attempts, self._policy.chance) if again else 0
+            target = self.changes.postponed if again else self.changes.opened
+            target.append(
+                OpenIntent(
+                    intent=intent,
+                    key=incoming.key,
+                    cause=envelope.id,
+                    traceparent=envelope.traceparent,
+                    attempts=attempts,
+                    delay_ms=delay,
+                )
+            )
+
+
+class Publisher:
+    """Turns the events of one batch into outbox rows of `changes`."""
+
+    def __init__(self, emitted: Mapping[tuple[str, str], int], slots: int, changes: Changes) -> None:
+        self._emitted = dict(emitted)
+        self._slots = slots
+        self._changes = changes
+
+    def publish(self, event: Event, value: bytes, source: str, cause: Incoming) -> None:
+        """Number the event (encoded as `value`) within (source, key) and write it.
+
+        Its key is that of its cause, whose lock the caller holds.
+        """
+        stream = (source, cause.key)
+        sequence = self._emitted.get(stream, 0) + 1
+        envelope = Envelope(
+            id=identity.event_id(source, event.TYPE, cause.key, sequence),
+            message=event,
+            source=source,
+            key=cause.key,
+            sequence=sequence,
+            causation=cause.event_id,
+            traceparent=cause.envelope.traceparent if cause.envelope else None,
+        )
+        self._changes.outbox.append(to_publish(envelope, event.TOPIC, value, self._slots))
+        self._emitted[stream] = self._changes.emitted[stream] = sequence
+
+
+VALUE_MAX = 1_900_000
+
+
+def encoded(decision: Decision, incoming: Incoming) -> list[bytes]:
+    """The events as JSON, before anything of the decision is applied.
+
+    Raises KeyMismatchError, OversizedEventError.
+    """
+    values: list[bytes] = []
+    for event in decision.events:
+        if event.key != incoming.key:
+            raise KeyMismatchError(f"{event.TYPE} of key {event.key!r} was caused by key {incoming.key!r}")
+        value = encode(event)
+        if len(value) > VALUE_MAX:
+            raise OversizedEventError(f"an event of key {incoming.key!r} has more than {VALUE_MAX} bytes")
+        values.append(value)
+    return values
+
+
+def to_publish(envelope: Envelope, topic: str, value: bytes, slots: int) -> OutboxRecord:
+    """The outbox row of an event that has its number."""
+    key = envelope.key.encode()
+    return OutboxRecord(
+        topic=topic,
+        key=key,
+        value=value,
+        headers=to_headers(envelope),
+        event_id=envelope.id,
+        slot=identity.slot_of(key, slots),
+    )
 
 
 class Parking:
@@ -333,7 +426,11 @@ class Parking:
             event_type=incoming.event_type,
             **facts,
         )
-        self._publisher.publish(event, msgspec.json.encode(event), self._source, incoming)
+        self._publisher.publish(event, encode(event), self._source, incoming)
+
+
+LOOK_S = 30.0
+LOOK_WHEN_FULL_S = 1.0
 
 
 class ParkingQuota:
@@ -373,165 +470,69 @@ class ParkingQuota:
             self._look_at = min(self._look_at, self._clock.monotonic() + LOOK_WHEN_FULL_S)
 
 
-FINAL = (InboxState.DONE, InboxState.DISCARDED)
+def passed_over(service: Service, incoming: Incoming) -> bool:
+    """An event that the service knows and does not read."""
+    envelope = incoming.envelope
+    if envelope is None or type(envelope.message) in service.handlers:
+        return False
+    return isinstance(envelope.message, Event)
 
 
-class Fold:
-    """One batch: `take` each message in order; `changes` is then what to write.
+def handler_of(service: Service, message: Message) -> Handler:
+    """The line of the table. Raises NoHandlerError."""
+    handler = service.handlers.get(type(message))
+    if handler is None:
+        raise NoHandlerError(f"{service.name} has no handler for {message.TYPE}")
+    return handler
 
-    `failures` are messages (by name) that have failed outside of their decision: they fail here again.
-    """
 
-    def __init__(
-        self,
-        service: Service,
-        consumer: str,
-        snapshot: Snapshot,
-        policy: Policy,
-        failures: Mapping[tuple[str, str], Exception],
-        terms: Terms = FREE,
-    ) -> None:
-        self.changes = Changes(consumer=consumer, existing=frozenset(snapshot.rows), lease_ms=policy.lease_ms)
-        self._service = service
-        self._source = f"/orderflow/{service.name}"
-        self._working = dict(snapshot.rows)
-        self._rows = Rows(self._working)
-        self._policy = policy
-        self._failures = failures
-        self._holding = terms.holding
-        self._publisher = Publisher(snapshot.emitted, policy.slots, self.changes)
-        self._parking = Parking(service.name, self._source, snapshot, policy, terms, self._publisher, self.changes)
-        self._known = snapshot.known
-        self._seen = set(snapshot.known)
-        self._done: set[tuple[str, str]] = set()
+def attempts_of(incoming: Incoming) -> int:
+    """How often it has failed before."""
+    return incoming.parked.attempts if incoming.parked else 0
 
-    def take(self, incoming: Incoming) -> Result:
-        """What becomes of the next message. Raises InfrastructureError; then nothing of the batch may be written."""
-        record, parking = incoming.record, self._parking
-        if record is None:
-            return self._decide(incoming)
-        if incoming.parked is not None:
-            settled = self._settled(incoming)
-            if settled is not None:
-                return settled
-        elif passed_over(self._service, incoming):
-            return Result(incoming, Outcome.PASSED)
-        elif incoming.name in self._seen:
-            return Result(incoming, Outcome.DUPLICATE)
-        elif incoming.key in parking.deferred:
-            return parking.defer(incoming)
-        elif self._holding or incoming.key in parking.closed:
-            return self._hold(incoming, record)
-        self._seen.add(incoming.name)
-        if incoming.problem is not None:
-            return parking.bury(incoming, record, describe(incoming.problem))
-        return self._decide(incoming)
 
-    def discard(self, incoming: Incoming, act: Act) -> Result:
-        """Give a parked message up for good: it is never handled, and the next of its key comes to the front."""
-        self.changes.discarding = act
-        finish(self.changes, incoming, InboxState.DISCARDED)
-        return Result(incoming, Outcome.PASSED)
+def intent_of(incoming: Incoming) -> str | None:
+    """The key of the intent that it answers, also while it cannot be decoded."""
+    if incoming.parked is not None:
+        return incoming.parked.intent
+    return incoming.envelope.intent if incoming.envelope else None
 
-    def reopen(self, last: Incoming) -> None:
-        """Say that the key of `last` has nothing parked any more."""
-        self._parking.reopen(last)
 
-    def _settled(self, parked: Incoming) -> Result | None:
-        """What became of a parked message that is not decided over again."""
-        if parked.key in self._parking.stuck:
-            return Result(parked, Outcome.HELD)
-        if self._is_done(parked):
-            return self._drop(parked)
-        if passed_over(self._service, parked):
-            self._finish(parked)
-            return Result(parked, Outcome.PASSED)
-        return None
+def mark(changes: Changes, incoming: Incoming, state: InboxState) -> None:
+    """The inbox knows it in this state from now on."""
+    changes.inbox.append(InboxEntry(incoming.key, incoming.identity, incoming.event_id, state))
 
-    def _decide(self, incoming: Incoming) -> Result:
-        envelope = incoming.envelope
-        assert envelope is not None
-        if self._failures and incoming.name in self._failures:
-            return self._refuse(incoming, self._failures[incoming.name])
-        try:
-            decision = handler_of(self._service, envelope.message).decide(self._rows, envelope)
-            values = encoded(decision, incoming)
-            refs = [row.ref for row in decision.rows]
-        except InfrastructureError:
-            raise
-        except Exception as error:  # noqa: BLE001  # whatever a decision raises is the message's failure, not ours
-            return self._refuse(incoming, error)
-        self._working.update(zip(refs, decision.rows, strict=True))
-        self._apply(decision, values, incoming)
-        answer, caused = decision.answer, decision.events
-        return Result(incoming, Outcome.HANDLED, answer=answer, caused=caused, decision=decision)
 
-    def _refuse(self, incoming: Incoming, error: Exception) -> Result:
-        """A command's caller is told; anything else is parked or given up."""
-        if incoming.record is not None:
-            return self._parking.fail(incoming, incoming.record, error)
-        if isinstance(error, RefusedError):
-            return Result(incoming, Outcome.REFUSED, answer=error.answer, refusal=error)
-        return Result(incoming, Outcome.REFUSED, refusal=error, failure=describe(error))
+def finish(changes: Changes, incoming: Incoming, state: InboxState) -> None:
+    """It is in its last state, under every name that it goes by, and waits no longer."""
+    changes.inbox.append(InboxEntry(incoming.key, incoming.identity, incoming.event_id, state))
+    if incoming.also is not None:
+        event_id = incoming.envelope.id if incoming.envelope else incoming.event_id
+        changes.inbox.append(InboxEntry(*incoming.also, event_id, state))
+    if incoming.parked is not None:
+        changes.released.append(incoming.parked.position)
 
-    def _apply(self, decision: Decision, values: Sequence[bytes], incoming: Incoming) -> None:
-        self.changes.rows.extend(decision.rows)
-        self.changes.facts.extend(decision.facts)
-        for event, value in zip(decision.events, values, strict=True):
-            self._publisher.publish(event, value, self._source, incoming)
-        self._settle_intents(decision, incoming)
-        if incoming.record is not None:
-            self._finish(incoming)
 
-    def _hold(self, incoming: Incoming, record: ConsumerRecord) -> Result:
-        self._seen.add(incoming.name)
-        return self._parking.hold(incoming, record)
+def release(changes: Changes, incoming: Incoming) -> None:
+    """It waits no longer, if it did."""
+    if incoming.parked is not None:
+        changes.released.append(incoming.parked.position)
 
-    def _finish(self, incoming: Incoming) -> None:
-        finish(self.changes, incoming, InboxState.DONE)
-        if incoming.parked is not None:
-            self._done.update(incoming.names)
 
-    def _is_done(self, incoming: Incoming) -> bool:
-        """A parked event may have been handled under its own identity, before it or as a copy behind it."""
-        return any(self._known.get(name) in FINAL or name in self._done for name in incoming.names)
+def close_intent(changes: Changes, incoming: Incoming) -> None:
+    """The intent that it answers, if any, is answered."""
+    intent = intent_of(incoming)
+    if intent is not None:
+        changes.closed_intents.append(intent)
 
-    def _drop(self, incoming: Incoming) -> Result:
-        if self._known.get(incoming.name) not in FINAL and incoming.name not in self._done:
-            mark(self.changes, incoming, InboxState.DONE)
-            self._done.add(incoming.name)
-        release(self.changes, incoming)
-        return Result(incoming, Outcome.DUPLICATE)
 
-    def _close(self, intents: Sequence[str]) -> None:
-        """Close these, also if they were opened or postponed just before in this batch."""
-        changes = self.changes
-        changes.opened = [each for each in changes.opened if each.intent.key not in intents]
-        changes.postponed = [each for each in changes.postponed if each.intent.key not in intents]
-        changes.closed_intents.extend(intents)
+class NoHandlerError(Exception):
+    """A command or an answer that the service's table does not name: a defect of the service."""
 
-    def _settle_intents(self, decision: Decision, incoming: Incoming) -> None:
-        """Open new intents; the one that was answered is closed, unless the decision asks it again."""
-        envelope = incoming.envelope
-        assert envelope is not None
-        if not decision.intents and not decision.closes and intent_of(incoming) is None:
-            return
-        if envelope.intent not in [intent.key for intent in decision.intents]:
-            close_intent(self.changes, incoming)
-        if decision.closes:
-            self._close(decision.closes)
-        for intent in decision.intents:
-            again = intent.key == envelope.intent
-            attempts = incoming.asked + 1 if again else 0
-            delay = self._policy.ask_again.delay_ms(attempts, self._policy.chance) if again else 0
-            target = self.changes.postponed if again else self.changes.opened
-            target.append(
-                OpenIntent(
-                    intent=intent,
-                    key=incoming.key,
-                    cause=envelope.id,
-                    traceparent=envelope.traceparent,
-                    attempts=attempts,
-                    delay_ms=delay,
-                )
-            )
+
+class KeyMismatchError(Exception):
+    """A decision published an event of another key than its message's: their order could not be kept."""
+
+
+class OversizedEventError(Exception):
+    """An event that the log would not take; it would hold up all that is published after it."""

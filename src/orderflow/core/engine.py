@@ -17,9 +17,9 @@ from uuid import UUID
 from orderflow.core.consumer import ConsumerLoop, Dispatcher
 from orderflow.core.crash_points import Point, reached
 from orderflow.core.decisions import Policy
+from orderflow.core.envelopes import from_command
 from orderflow.core.failures import InfrastructureError
 from orderflow.core.identity import uuid7
-from orderflow.core.incoming import from_command
 from orderflow.core.messages import Command
 from orderflow.core.operations.overruling import Overruling
 from orderflow.core.operations.port import OperatedStore
@@ -362,7 +362,6 @@ class Engine:
         full = FailureStreak(self.service.name, streak, config.away, self._signals, self._clock, self._chance)
         return ConsumerLoop(
             subscription,
-            self.service.unread(),
             Dispatcher(consumer, self._processor, full, config.batch_max),
             transport,
             self._pacer(config.batch_max, subscription.pace_ms),

@@ -138,6 +138,8 @@ class Catalogue:
             self._decoders[wire_name(message_type)] = msgspec.json.Decoder(message_type)
             self._names.add(message_type.TYPE)
         self._chains = _chains({each.TYPE: each.VERSION for each in self.types}, upcasters)
+        self.names = frozenset((*self._decoders, *self._chains))
+        """Of every type and version that can be read."""
 
     def decode(self, name: str, value: bytes) -> Message:
         """Raises UndecodableError: unknown type, unknown version, a value that does not fit the type, or that has

@@ -19,96 +19,17 @@ from orderflow.core.circuit_breaker import CircuitBreakers, sift
 from orderflow.core.crash_points import Point, reached
 from orderflow.core.dead_letters import stand_ins
 from orderflow.core.decisions import FREE, Fold, ParkingQuota, Policy, Terms, handler_of, passed_over
+from orderflow.core.envelopes import Incoming, Result
 from orderflow.core.failures import InfrastructureError, describe
 from orderflow.core.identity import lock_id, uuid_text
-from orderflow.core.incoming import Incoming, Result
 from orderflow.core.operations.model import KeyBusyError
 from orderflow.core.service import Ref, Service
 from orderflow.core.store import Act, Changes, DataRefusedError, End, ParkedQuery, Plan, Snapshot, Store, Transaction
 from orderflow.core.telemetry import BatchCommitted, BatchSplit, Handled, Outcome, Signals
 from orderflow.core.timing import Clock
 
-
-def handled(result: Result) -> Handled:
-    """The part of a signal that tells of one message."""
-    incoming = result.incoming
-    envelope, record = incoming.envelope, incoming.record
-    return Handled(
-        outcome=result.outcome,
-        key=incoming.key,
-        event_id=incoming.event_id,
-        event_type=incoming.event_type,
-        message=envelope.message if envelope else None,
-        caused=result.caused,
-        traceparent=envelope.traceparent if envelope else None,
-        topic=record.topic if record else "",
-        partition=record.partition if record else -1,
-        offset=record.offset if record else -1,
-        attempts=result.attempts,
-        failure=result.failure,
-    )
-
-
-NUL = re.compile(rb"\\u0000")
-BEYOND_64_BITS = re.compile(rb"[:\[,]\s*-?[0-9]{19}")
-UNSTORABLE = {"22021": NUL, "22P05": NUL, "22000": BEYOND_64_BITS, "22003": BEYOND_64_BITS}
-"""By SQLSTATE that names no row: how a value that no column holds stands in the JSON of a message."""
-
 Ids = Callable[[Incoming], Iterable[Hashable]]
-
-
-def accused(batch: Sequence[Incoming], error: DataRefusedError, ids: Ids) -> list[Incoming]:
-    """Those that may fail without having been tried alone; empty if that would be a guess.
-
-    It is the only message; or the only suspect; or all that hold a NUL when one was refused. A command has one try
-    and a caller who waits, so it is never accused beside others.
-    """
-    if len(batch) == 1:
-        return list(batch)
-    found = suspects(batch, error, ids)
-    if any(each.record is None for each in found):
-        return []
-    return found if len(found) == 1 or UNSTORABLE.get(error.sqlstate) is NUL else []
-
-
-def suspects(batch: Sequence[Incoming], error: DataRefusedError, ids: Ids) -> list[Incoming]:
-    """Those that the error can mean, if it says anything: by what they hold; else by the event that it names, else by
-    the key, else by a row that they touch (`ids`).
-    """
-    pattern, names = UNSTORABLE.get(error.sqlstate), error.named
-    if pattern is not None:
-        return [each for each in batch if each.record is not None and pattern.search(each.record.value or b"")]
-    if not names:
-        return []
-    return (
-        [each for each in batch if str(each.event_id) in names]
-        or [each for each in batch if each.key in names]
-        or [each for each in batch if not names.isdisjoint(map(str, ids(each)))]
-    )
-
-
-def parts(batch: Sequence[Incoming], suspected: Iterable[Incoming]) -> list[list[int]]:
-    """The places of the batch in two or three parts, each key in one of them: those of the suspects apart, the others
-    halved. When none or all are suspected, halved by key while there are several, else in order.
-    """
-    keys = list(dict.fromkeys(incoming.key for incoming in batch))
-    if len(keys) == 1:
-        middle = len(batch) // 2
-        return [list(range(middle)), list(range(middle, len(batch)))]
-    apart = {incoming.key for incoming in suspected}
-    others = [key for key in keys if key not in apart]
-    if not others:
-        apart, others = set(), keys
-    first = set(others[: len(others) // 2])
-    second = set(others[len(others) // 2 :])
-    divided = [[n for n, incoming in enumerate(batch) if incoming.key in part] for part in (first, second, apart)]
-    return [part for part in divided if part]
-
-
 Failures = Mapping[tuple[str, str], Exception]
-ACCUSED_MAX = 4
-"""A batch that is refused again although so many of it fail is divided: to name hundreds one by one costs more."""
-
 NONE: Failures = {}
 
 
@@ -424,10 +345,6 @@ async def open_within(tx: Transaction, plan: Plan, wait_s: float | None) -> Snap
         raise KeyBusyError(plan.messages[0][0]) from error
 
 
-def _may_be_judged(results: Iterable[Result]) -> bool:
-    return any(each.failure is not None and each.incoming.record is not None for each in results)
-
-
 def reopened(batch: Sequence[Incoming], whole: Collection[str], released: Collection[int]) -> Iterable[Incoming]:
     """The last message of each of the `whole` keys of which nothing stays parked."""
     if not whole:
@@ -435,3 +352,84 @@ def reopened(batch: Sequence[Incoming], whole: Collection[str], released: Collec
     gone = set(released)
     left = {each.key for each in batch if each.parked is None or each.parked.position not in gone}
     return {each.key: each for each in batch if each.key in whole and each.key not in left}.values()
+
+
+def handled(result: Result) -> Handled:
+    """The part of a signal that tells of one message."""
+    incoming = result.incoming
+    envelope, record = incoming.envelope, incoming.record
+    return Handled(
+        outcome=result.outcome,
+        key=incoming.key,
+        event_id=incoming.event_id,
+        event_type=incoming.event_type,
+        message=envelope.message if envelope else None,
+        caused=result.caused,
+        traceparent=envelope.traceparent if envelope else None,
+        topic=record.topic if record else "",
+        partition=record.partition if record else -1,
+        offset=record.offset if record else -1,
+        attempts=result.attempts,
+        failure=result.failure,
+    )
+
+
+def _may_be_judged(results: Iterable[Result]) -> bool:
+    return any(each.failure is not None and each.incoming.record is not None for each in results)
+
+
+NUL = re.compile(rb"\\u0000")
+BEYOND_64_BITS = re.compile(rb"[:\[,]\s*-?[0-9]{19}")
+UNSTORABLE = {"22021": NUL, "22P05": NUL, "22000": BEYOND_64_BITS, "22003": BEYOND_64_BITS}
+"""By SQLSTATE that names no row: how a value that no column holds stands in the JSON of a message."""
+
+ACCUSED_MAX = 4
+"""A batch that is refused again although so many of it fail is divided: to name hundreds one by one costs more."""
+
+
+def accused(batch: Sequence[Incoming], error: DataRefusedError, ids: Ids) -> list[Incoming]:
+    """Those that may fail without having been tried alone; empty if that would be a guess.
+
+    It is the only message; or the only suspect; or all that hold a NUL when one was refused. A command has one try
+    and a caller who waits, so it is never accused beside others.
+    """
+    if len(batch) == 1:
+        return list(batch)
+    found = suspects(batch, error, ids)
+    if any(each.record is None for each in found):
+        return []
+    return found if len(found) == 1 or UNSTORABLE.get(error.sqlstate) is NUL else []
+
+
+def suspects(batch: Sequence[Incoming], error: DataRefusedError, ids: Ids) -> list[Incoming]:
+    """Those that the error can mean, if it says anything: by what they hold; else by the event that it names, else by
+    the key, else by a row that they touch (`ids`).
+    """
+    pattern, names = UNSTORABLE.get(error.sqlstate), error.named
+    if pattern is not None:
+        return [each for each in batch if each.record is not None and pattern.search(each.record.value or b"")]
+    if not names:
+        return []
+    return (
+        [each for each in batch if str(each.event_id) in names]
+        or [each for each in batch if each.key in names]
+        or [each for each in batch if not names.isdisjoint(map(str, ids(each)))]
+    )
+
+
+def parts(batch: Sequence[Incoming], suspected: Iterable[Incoming]) -> list[list[int]]:
+    """The places of the batch in two or three parts, each key in one of them: those of the suspects apart, the others
+    halved. When none or all are suspected, halved by key while there are several, else in order.
+    """
+    keys = list(dict.fromkeys(incoming.key for incoming in batch))
+    if len(keys) == 1:
+        middle = len(batch) // 2
+        return [list(range(middle)), list(range(middle, len(batch)))]
+    apart = {incoming.key for incoming in suspected}
+    others = [key for key in keys if key not in apart]
+    if not others:
+        apart, others = set(), keys
+    first = set(others[: len(others) // 2])
+    second = set(others[len(others) // 2 :])
+    divided = [[n for n, incoming in enumerate(batch) if incoming.key in part] for part in (first, second, apart)]
+    return [part for part in divided if part]

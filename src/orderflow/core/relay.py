@@ -13,9 +13,9 @@ import math
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 
-from orderflow.core.cloudevents import with_time
 from orderflow.core.crash_points import Point, reached
 from orderflow.core.dead_letters import SUFFIX, shortened, with_times
+from orderflow.core.envelopes import with_time
 from orderflow.core.store import Heard, OutboxReader, OutboxRecord, StoreUnavailableError
 from orderflow.core.telemetry import Relayed, Signals, SlotsChanged
 from orderflow.core.timing import Clock, Pacer

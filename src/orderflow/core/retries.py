@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from orderflow.core.crash_points import Point, reached
 from orderflow.core.dead_letters import stand_ins
 from orderflow.core.decisions import Terms
+from orderflow.core.envelopes import Incoming, Result, from_parked
 from orderflow.core.failures import InfrastructureError
 from orderflow.core.inbox import ParkedEvent
-from orderflow.core.incoming import Incoming, Result, from_parked
 from orderflow.core.processor import Processor, Share, Work, reopened
 from orderflow.core.store import Changes, DataRefusedError, End, ParkedQuery, Plan, Snapshot, Store
 from orderflow.core.telemetry import KeyReopened, Signals

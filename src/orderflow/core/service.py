@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from operator import attrgetter
 from types import ModuleType
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, overload
@@ -81,11 +82,11 @@ class Rows:
     __slots__ = ("_rows",)
 
     def __init__(self, rows: Mapping[Ref, Row]) -> None:
-        self._rows = rows
+        self._rows: Mapping[Any, Row] = rows
 
     def get(self, row_type: type[R], row_id: Hashable) -> R | None:
         """The row, or None if it does not exist. Only rows named by `touches` are there."""
-        row = self._rows.get(Ref(row_type, row_id))
+        row = self._rows.get((row_type, row_id))
         return row if isinstance(row, row_type) else None
 
 
@@ -230,8 +231,8 @@ class Handles(Generic[M]):
 def _of_envelope(decide: Callable[..., Decision]) -> Callable[[Rows, Envelope], Decision]:
     """As the core calls it. Who wants no more than the message need not take the envelope."""
     if decide.__code__.co_argcount > len(("rows", "message")):
-        return lambda rows, envelope: decide(rows, envelope.message, envelope)
-    return lambda rows, envelope: decide(rows, envelope.message)
+        return wraps(decide)(lambda rows, envelope: decide(rows, envelope.message, envelope))
+    return wraps(decide)(lambda rows, envelope: decide(rows, envelope.message))
 
 
 Touches = Callable[[M], Iterable[Ref]]

@@ -14,8 +14,8 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from orderflow.core.crash_points import Point, reached
+from orderflow.core.envelopes import Incoming, Result, from_answer
 from orderflow.core.failures import InfrastructureError
-from orderflow.core.incoming import Incoming, Result, from_answer
 from orderflow.core.messages import Answer
 from orderflow.core.processor import Processor
 from orderflow.core.retry import INFRASTRUCTURE_ERRORS, CallBreaker, RetryLoop

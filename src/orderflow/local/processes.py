@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import random
 import signal
 import socket
 import stat
@@ -335,12 +336,17 @@ def _held_capabilities() -> int:
     return 0
 
 
+PORTS = range(20_000, 32_000)
+"""No system gives these to clients by itself: a port of one of them may be taken while its server is away."""
+
+
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on at this moment. Raises LocalError."""
+    for port in random.SystemRandom().sample(PORTS, 100):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind((host, port))
+            return port
+    raise LocalError(f"no port of {host} from {PORTS[0]} to {PORTS[-1]} is free")
 
 
 def require_free(port: int, what: str, setting: str, host: str = "127.0.0.1") -> None:

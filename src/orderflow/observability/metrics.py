@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import platform
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from orderflow.core.identity import uuid7_ms
+from orderflow.core.service import IllegalTransitionError
 from orderflow.core.telemetry import (
     AlarmCleared,
     AlarmRaised,
@@ -40,52 +43,57 @@ from orderflow.core.telemetry import (
     TopicReplaced,
     Waiting,
 )
+from orderflow.core.timing import SystemClock
+from orderflow.observability.catalogue import HANDLED_AGE, METRICS, MetricInfo
 from orderflow.observability.logs import clean
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 Gauges = Mapping[str, Mapping[tuple[tuple[str, str], ...], float]]
 _TYPE_MAX = 80
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-SIZES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
+SYSTEM = SystemClock()
+PREFIX = "orderflow_"
+MARKS = frozenset(PREFIX + name for name in ("outage", "waiting", "stalled", "alarm"))
+"""Gauges that are 1 from one signal on until another."""
+
 Labels = tuple[str, ...]
 
 
 class Metrics(Collector):
     """A subscriber of signals and an observer of HTTP requests."""
 
-    def __init__(self, service: str) -> None:
+    def __init__(self, service: str, wall_ms: Callable[[], int] = SYSTEM.wall_ms, version: str = "") -> None:
         self._service = service
+        self._wall_ms = wall_ms
+        self._version = version
         self.registry = CollectorRegistry(auto_describe=False)
-        self._waiting: set[str] = set()
-        self._stalled: set[str] = set()
-        self._outages: set[tuple[str, str]] = set()
-        self._alarms: set[str] = set()
+        self._marks: dict[str, set[Labels]] = {}
         self._slots = 0
         self._faults = 0
         self._gauges: Gauges = {}
-        self._make_families()
+        self._counts = {each.name: Counts(each) for each in METRICS if each.kind == "counter"}
+        self._histograms = {each.name: Histograms(each) for each in METRICS if each.kind == "histogram"}
         self._readers: dict[type[Any], Callable[[Any], None]] = {
             BatchCommitted: self._batch,
-            BatchSplit: lambda signal: self._splits.add((signal.consumer,)),
-            KeyReopened: lambda signal: self._reopened.add((signal.consumer,)),
-            OutageJudged: lambda signal: self._outages.add((signal.consumer, signal.event_type)),
-            OutageOver: lambda signal: self._outages.discard((signal.consumer, signal.event_type)),
-            Waiting: lambda signal: self._waiting.add(signal.component),
-            Resumed: lambda signal: self._waiting.discard(signal.component),
-            Stalled: lambda signal: self._stalled.add(signal.component),
-            StallOver: lambda signal: self._stalled.discard(signal.component),
-            BegunAnew: lambda signal: self._anew.add((signal.component,)),
+            BatchSplit: lambda signal: self._count("orderflow_batch_splits", signal.consumer),
+            KeyReopened: lambda signal: self._count("orderflow_keys_reopened", signal.consumer),
+            OutageJudged: lambda signal: self._mark("orderflow_outage", signal.consumer, signal.event_type),
+            OutageOver: lambda signal: self._unmark("orderflow_outage", signal.consumer, signal.event_type),
+            Waiting: lambda signal: self._mark("orderflow_waiting", signal.component),
+            Resumed: lambda signal: self._unmark("orderflow_waiting", signal.component),
+            Stalled: lambda signal: self._mark("orderflow_stalled", signal.component),
+            StallOver: lambda signal: self._unmark("orderflow_stalled", signal.component),
+            BegunAnew: lambda signal: self._count("orderflow_begun_anew", signal.component),
             Hopeless: lambda _: None,
             RecordsExpired: lambda _: None,
-            TopicReplaced: lambda signal: self._replaced.add((signal.topic,)),
+            TopicReplaced: lambda signal: self._count("orderflow_topics_replaced", signal.topic),
             Relayed: self._relay,
             SlotsChanged: self._slots_changed,
             IntentAsked: self._intent,
-            OutboxPurged: lambda signal: self._purged.add((), signal.segments),
-            Alerted: lambda signal: self._alerts.add((signal.outcome.value,)),
-            AlarmRaised: lambda signal: self._alarms.add(signal.alarm),
-            AlarmCleared: lambda signal: self._alarms.discard(signal.alarm),
-            TaskFailed: lambda signal: self._failures.add((signal.component,)),
+            OutboxPurged: lambda signal: self._count("orderflow_outbox_segments_purged", amount=signal.segments),
+            Alerted: lambda signal: self._count("orderflow_alerts", signal.outcome.value),
+            AlarmRaised: lambda signal: self._mark("orderflow_alarm", signal.alarm),
+            AlarmCleared: lambda signal: self._unmark("orderflow_alarm", signal.alarm),
+            TaskFailed: lambda signal: self._count("orderflow_task_failures", signal.component),
             FaultsSet: lambda signal: self._count_faults(len(signal.faults)),
             FaultsCleared: lambda _: self._count_faults(0),
             FaultsIgnored: lambda _: None,
@@ -93,44 +101,13 @@ class Metrics(Collector):
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
 
-    def _make_families(self) -> None:
-        self._messages = Counts("orderflow_messages", "Messages that came in", ("consumer", "event_type", "outcome"))
-        self._batch_size = Histograms("orderflow_batch_size", "Messages a batch", ("consumer",), SIZES)
-        self._batch_time = Histograms(
-            "orderflow_batch_seconds", "Duration of a batch's transaction", ("consumer",), SECONDS
-        )
-        self._splits = Counts("orderflow_batch_splits", "Batches that the database refused", ("consumer",))
-        self._reopened = Counts("orderflow_keys_reopened", "Parked keys that flow again", ("consumer",))
-        self._anew = Counts("orderflow_begun_anew", "Parts that stood still and were begun anew", ("component",))
-        self._replaced = Counts(
-            "orderflow_topics_replaced", "Topics found deleted and made again, or without their end", ("topic",)
-        )
-        self._relayed = Counts("orderflow_outbox_relayed", "Outbox rows acknowledged by the log", ())
-        self._relay_age = Histograms(
-            "orderflow_outbox_relay_age_seconds", "Age of the oldest row of a relayed batch", (), SECONDS
-        )
-        self._intents = Counts("orderflow_intents", "Questions to the outside world", ("kind", "outcome"))
-        self._intent_time = Histograms(
-            "orderflow_intent_seconds", "Time until the outside world answered", ("kind",), SECONDS
-        )
-        self._dead = Counts(
-            "orderflow_dead_letters", "Messages that were given up", ("consumer", "event_type", "failure")
-        )
-        self._alerts = Counts("orderflow_alerts", "Alerts about dead letters", ("outcome",))
-        self._purged = Counts("orderflow_outbox_segments_purged", "Outbox segments that were emptied", ())
-        self._failures = Counts("orderflow_task_failures", "Unexpected errors of the core", ("component",))
-        self._requests = Counts("orderflow_http_requests", "HTTP requests", ("route", "method", "status"))
-        self._request_time = Histograms(
-            "orderflow_http_request_seconds", "Duration of HTTP requests", ("route", "method"), SECONDS
-        )
-
     def __call__(self, signal: Signal) -> None:
         self._readers[type(signal)](signal)
 
     def observe_request(self, route: str, method: str, status: int, seconds: float) -> None:
         """`route` is the declared path, never the one that was asked for."""
-        self._requests.add((route, method, str(status)))
-        self._request_time.add((route, method), seconds)
+        self._count("orderflow_http_requests", route, method, str(status))
+        self._histograms["orderflow_http_request_seconds"].add((route, method), seconds)
 
     def expose(self, gauges: Gauges) -> bytes:
         """The text of a scrape. `gauges` (name → labels → value) were read for it, just now."""
@@ -138,61 +115,76 @@ class Metrics(Collector):
         return generate_latest(self.registry)
 
     def collect(self) -> Iterable[Metric]:
-        for family in self._families():
-            yield from family.families()
-        yield from self._read_components()
-        outages = GaugeMetricFamily(
-            "orderflow_outage",
-            "Event types that wait because many keys failed alike",
-            labels=["consumer", "event_type"],
-        )
-        for labels in sorted(self._outages):
-            outages.add_metric(labels, 1)
-        yield outages
-        alarms = GaugeMetricFamily("orderflow_alarm", "What an operator has to see to", labels=["alarm"])
-        for alarm in sorted(self._alarms):
-            alarms.add_metric([alarm], 1)
-        yield alarms
-        yield GaugeMetricFamily("orderflow_outbox_slots", "Outbox slots of this relay", value=self._slots)
-        yield GaugeMetricFamily("orderflow_faults", "Faults of a game day that are set", value=self._faults)
-        yield from self._read_gauges()
+        """In the order of the catalogue. A gauge of which nothing is known now is left out."""
+        for info in METRICS:
+            if info.kind == "gauge":
+                yield from self._gauge(info)
+            else:
+                yield (self._counts.get(info.name) or self._histograms[info.name]).family()
 
-    def _read_components(self) -> Iterator[Metric]:
-        told = (
-            ("orderflow_waiting", "Components that wait for infrastructure", self._waiting),
-            ("orderflow_stalled", "Components with work that is due and does not move", self._stalled),
-        )
-        for name, meaning, components in told:
-            family = GaugeMetricFamily(name, meaning, labels=["component"])
-            for component in sorted(components):
-                family.add_metric([component], 1)
+    def _gauge(self, info: MetricInfo) -> Iterator[Metric]:
+        values = self._values_of(info)
+        if values is not None:
+            family = GaugeMetricFamily(info.name, info.meaning, labels=info.labels)
+            for labels, value in values.items():
+                family.add_metric(labels, value)
             yield family
 
-    def _families(self) -> tuple[Counts | Histograms, ...]:
-        return tuple(each for each in vars(self).values() if isinstance(each, Counts | Histograms))
+    def _values_of(self, info: MetricInfo) -> Mapping[Labels, float] | None:
+        """What this process knows by its signals, else what was read for this scrape."""
+        match info.name:
+            case "orderflow_build_info":
+                return {(self._version, platform.python_version()): 1}
+            case "orderflow_outbox_slots":
+                return {(): self._slots}
+            case "orderflow_faults":
+                return {(): self._faults}
+            case name if name in MARKS:
+                return dict.fromkeys(sorted(self._marks.get(name, ())), 1)
+        read = self._gauges.get(info.name.removeprefix(PREFIX))
+        return None if read is None else {tuple(text for _, text in key): value for key, value in read.items()}
 
-    def _read_gauges(self) -> Iterator[Metric]:
-        for name, values in self._gauges.items():
-            labels = [label for label, _ in next(iter(values), ())]
-            family = GaugeMetricFamily(f"orderflow_{name}", name.replace("_", " ").capitalize(), labels=labels)
-            for key, value in values.items():
-                family.add_metric([text for _, text in key], value)
-            yield family
+    def _count(self, name: str, *labels: str, amount: float = 1) -> None:
+        self._counts[name].add(labels, amount)
+
+    def _mark(self, name: str, *labels: str) -> None:
+        self._marks.setdefault(name, set()).add(labels)
+
+    def _unmark(self, name: str, *labels: str) -> None:
+        self._marks.get(name, set()).discard(labels)
 
     def _batch(self, batch: BatchCommitted) -> None:
         consumer = batch.consumer
-        counted = Counter((consumer, _type_of(each), each.outcome.value) for each in batch.handled)
-        for labels, count in counted.items():
-            self._messages.add(labels, count)
-        for each in batch.handled:
-            if each.outcome is Outcome.DEAD and each.failure is not None:
-                self._dead.add((consumer, _type_of(each), each.failure.kind))
-        self._batch_size.add((consumer,), len(batch.handled))
-        self._batch_time.add((consumer,), batch.duration_s)
+        counted = Counter((each.event_type, each.message is None, each.outcome) for each in batch.handled)
+        for (event_type, unreadable, outcome), count in counted.items():
+            told = _told(event_type, unreadable=unreadable)
+            self._counts["orderflow_messages"].add((consumer, told, outcome.value), count)
+        failed = [each for each in batch.handled if each.failure is not None]
+        for each in failed:
+            self._failed(consumer, each, _told(each.event_type, unreadable=each.message is None))
+        self._ages(consumer, {each.event_type: each.key for each in batch.handled if each.outcome is Outcome.HANDLED})
+        self._histograms["orderflow_batch_size"].add((consumer,), len(batch.handled))
+        self._histograms["orderflow_batch_seconds"].add((consumer,), batch.duration_s)
+
+    def _failed(self, consumer: str, handled: Handled, told: str) -> None:
+        assert handled.failure is not None
+        if handled.outcome is Outcome.DEAD:
+            self._count("orderflow_dead_letters", consumer, told, handled.failure.kind)
+        if handled.failure.error == IllegalTransitionError.__name__:
+            self._count("orderflow_refused_transitions", consumer, told)
+
+    def _ages(self, consumer: str, handled: Mapping[str, str]) -> None:
+        """One key of each type is enough, and a batch may have hundreds."""
+        now = self._wall_ms()
+        for event_type, key in handled.items():
+            placed_ms = uuid7_ms(key)
+            if placed_ms is not None:
+                labels = (consumer, _told(event_type, unreadable=False))
+                self._histograms[HANDLED_AGE].add(labels, max(0.0, now - placed_ms) / 1000)
 
     def _relay(self, signal: Relayed) -> None:
-        self._relayed.add((), signal.count)
-        self._relay_age.add((), signal.oldest_ms / 1000)
+        self._count("orderflow_outbox_relayed", amount=signal.count)
+        self._histograms["orderflow_outbox_relay_age_seconds"].add((), signal.oldest_ms / 1000)
 
     def _slots_changed(self, signal: SlotsChanged) -> None:
         self._slots = len(signal.slots)
@@ -201,61 +193,82 @@ class Metrics(Collector):
         self._faults = count
 
     def _intent(self, signal: IntentAsked) -> None:
-        self._intents.add((signal.kind, signal.outcome))
-        self._intent_time.add((signal.kind,), signal.duration_s)
+        self._count("orderflow_intents", signal.kind, signal.outcome)
+        self._histograms["orderflow_intent_seconds"].add((signal.kind,), signal.duration_s)
 
 
-def _type_of(handled: Handled) -> str:
+class LagAges:
+    """For how long records have been unread: from how the ends of partitions were seen to grow, look by look.
+
+    What was there before the first look counts from that look on.
+    """
+
+    def __init__(self, kept: int = 240) -> None:
+        self._ends: dict[tuple[str, str, int], deque[tuple[float, int]]] = {}
+        self._kept = kept
+
+    def look(self, now: float, rows: Iterable[tuple[str, str, int, int, int]]) -> Mapping[tuple[str, str], float]:
+        """By consumer and topic, in seconds: that of the partition which is worst. A row is consumer, topic,
+        partition, the next offset to read and the next to be appended. `now` is in seconds, by a clock that only goes
+        on.
+        """
+        ages: dict[tuple[str, str], float] = {}
+        for consumer, topic, partition, position, end in rows:
+            seen = self._ends.setdefault((consumer, topic, partition), deque(maxlen=self._kept))
+            seen.append((now, end))
+            while len(seen) > 1 and seen[0][1] <= position:
+                seen.popleft()
+            age = now - seen[0][0] if seen[0][1] > position else 0.0
+            ages[consumer, topic] = max(age, ages.get((consumer, topic), 0.0))
+        return ages
+
+
+def _told(event_type: str, *, unreadable: bool) -> str:
     """A type that nobody here knows is text from outside: it must not make new time series."""
-    return clean(handled.event_type)[:_TYPE_MAX] if handled.message else "undecodable"
+    return "undecodable" if unreadable else clean(event_type)[:_TYPE_MAX]
 
 
 class Counts:
-    """A family of counters by label values. `name` is without `_total`."""
+    """A family of counters by label values."""
 
-    def __init__(self, name: str, meaning: str, labels: Sequence[str]) -> None:
-        self._name = name
-        self._meaning = meaning
-        self._labels = labels
+    def __init__(self, info: MetricInfo) -> None:
+        self._info = info
         self._values: dict[Labels, float] = {}
 
     def add(self, labels: Labels, amount: float = 1) -> None:
         self._values[labels] = self._values.get(labels, 0) + amount
 
-    def families(self) -> Iterator[Metric]:
-        family = CounterMetricFamily(self._name, self._meaning, labels=self._labels)
+    def family(self) -> Metric:
+        family = CounterMetricFamily(self._info.name, self._info.meaning, labels=self._info.labels)
         for labels, value in self._values.items():
             family.add_metric(labels, value)
-        yield family
+        return family
 
 
 class Histograms:
-    """A family of histograms by label values; `bounds` are upper bounds, inclusive."""
+    """A family of histograms by label values."""
 
-    def __init__(self, name: str, meaning: str, labels: Sequence[str], bounds: Sequence[float]) -> None:
-        self._name = name
-        self._meaning = meaning
-        self._labels = labels
-        self._bounds = bounds
+    def __init__(self, info: MetricInfo) -> None:
+        self._info = info
         self._counts: dict[Labels, list[int]] = {}
         self._sums: dict[Labels, float] = {}
 
     def add(self, labels: Labels, value: float) -> None:
         counts = self._counts.get(labels)
         if counts is None:
-            counts = self._counts[labels] = [0] * (len(self._bounds) + 1)
+            counts = self._counts[labels] = [0] * (len(self._info.bounds) + 1)
             self._sums[labels] = 0.0
-        counts[bisect_left(self._bounds, value)] += 1
+        counts[bisect_left(self._info.bounds, value)] += 1
         self._sums[labels] += value
 
-    def families(self) -> Iterator[Metric]:
-        family = HistogramMetricFamily(self._name, self._meaning, labels=self._labels)
+    def family(self) -> Metric:
+        family = HistogramMetricFamily(self._info.name, self._info.meaning, labels=self._info.labels)
         for labels, counts in self._counts.items():
             family.add_metric(labels, list(self._cumulated(counts)), self._sums[labels])
-        yield family
+        return family
 
     def _cumulated(self, counts: Iterable[int]) -> Iterator[tuple[str, float]]:
         total = 0
-        for bound, count in zip([*self._bounds, None], counts, strict=True):
+        for bound, count in zip([*self._info.bounds, None], counts, strict=True):
             total += count
             yield ("+Inf" if bound is None else str(bound)), total

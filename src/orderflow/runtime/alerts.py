@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import httpx2
 import msgspec
 
-from orderflow.core.cloudevents import rfc3339
+from orderflow.core.envelopes import rfc3339
 from orderflow.core.identity import uuid7
 from orderflow.core.retry import Backoff
 from orderflow.core.telemetry import (

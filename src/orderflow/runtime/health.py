@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
 import msgspec
 
+from orderflow.core.operations.model import LetterFilter
 from orderflow.core.operations.port import OperatedStore
 from orderflow.core.store import StoreUnavailableError
 from orderflow.core.telemetry import AlarmCleared, AlarmRaised, Signals
@@ -16,7 +18,7 @@ from orderflow.core.timing import Clock
 from orderflow.core.transport import TopicMissingError, TransportUnavailableError
 from orderflow.http.operation import Operation, Reply, Request, Response
 from orderflow.http.operators.queues import Queues
-from orderflow.observability.metrics import CONTENT_TYPE, Gauges, Metrics
+from orderflow.observability.metrics import CONTENT_TYPE, Gauges, LagAges, Metrics
 
 PING_TIMEOUT_S = 2.0
 FRESH_S = 1.0
@@ -149,6 +151,9 @@ def health_operations(check: HealthCheck) -> Sequence[Operation]:
 
 
 GAUGE_TIMEOUT_S = 2.0
+CAUSES_MAX = 20
+"""So many groups of dead letters have a series of their own: labels are bounded."""
+
 _SCRAPED = "# TYPE orderflow_outbox_unsent gauge\norderflow_outbox_unsent 0\n"
 Labels = tuple[tuple[str, str], ...]
 Reader = Callable[[], Awaitable[dict[str, dict[Labels, float]]]]
@@ -173,18 +178,6 @@ def gauge_readers(store: OperatedStore, queues: Queues) -> Sequence[Reader]:
             for name in names
         }
 
-    async def lag() -> dict[str, dict[Labels, float]]:
-        return {
-            "consumer_lag": {
-                (
-                    ("consumer", each.consumer),
-                    ("topic", each.topic),
-                    ("partition", str(each.partition)),
-                ): each.lag
-                for each in await queues.read_lag()
-            }
-        }
-
     async def expired() -> dict[str, dict[Labels, float]]:
         lost: dict[Labels, float] = {}
         for each in await store.recovery.expired():
@@ -192,7 +185,42 @@ def gauge_readers(store: OperatedStore, queues: Queues) -> Sequence[Reader]:
             lost[place] = lost.get(place, 0) + each.count
         return {"expired_records": lost}
 
-    return (outbox, parked, lag, expired)
+    return (outbox, parked, expired, _dead_reader(store), _lag_reader(queues))
+
+
+def _lag_reader(queues: Queues) -> Reader:
+    ages = LagAges()
+
+    async def lag() -> dict[str, dict[Labels, float]]:
+        rows = await queues.read_lag()
+        found = ages.look(time.monotonic(), ((e.consumer, e.topic, e.partition, e.committed, e.end) for e in rows))
+        return {
+            "consumer_lag": {
+                (
+                    ("consumer", each.consumer),
+                    ("topic", each.topic),
+                    ("partition", str(each.partition)),
+                ): each.lag
+                for each in rows
+            },
+            "consumer_lag_seconds": {
+                (("consumer", consumer), ("topic", topic)): age for (consumer, topic), age in found.items()
+            },
+        }
+
+    return lag
+
+
+def _dead_reader(store: OperatedStore) -> Reader:
+    async def dead() -> dict[str, dict[Labels, float]]:
+        groups = await store.recovery.groups(LetterFilter())
+        told: dict[Labels, float] = {
+            (("fingerprint", each.fingerprint), ("error", each.error)): each.count for each in groups[:CAUSES_MAX]
+        }
+        others = sum(each.count for each in groups[CAUSES_MAX:])
+        return {"dead_by_cause": {**told, (("fingerprint", "others"), ("error", "others")): others}}
+
+    return dead
 
 
 def metrics_operation(metrics: Metrics, readers: Callable[[], Sequence[Reader]]) -> Operation:

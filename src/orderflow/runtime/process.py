@@ -16,6 +16,7 @@ from types import FrameType
 
 import msgspec
 
+from orderflow import __version__
 from orderflow.core import crash_points
 from orderflow.core.service import Service
 from orderflow.core.store import SchemaBehindError
@@ -133,7 +134,7 @@ async def _serve(
     stop: asyncio.Event | None,
     end_hard: Callable[[float, int], None],
 ) -> int:
-    metrics = Metrics(service.name)
+    metrics = Metrics(service.name, clock.wall_ms, __version__)
     signals = Signals([SignalLog(log, service.logged), metrics])
     stopping = stop or asyncio.Event()
     stop_on_signals(stopping.set)

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from orderflow.core.cloudevents import header_text
 from orderflow.core.dead_letters import SUFFIX
+from orderflow.core.envelopes import header_text
 from orderflow.core.identity import lock_id, record_id, uuid_of, uuid_text
 from orderflow.core.inbox import InboxEntry, InboxState, ParkedEvent
 from orderflow.core.store import Changes, OutboxRecord

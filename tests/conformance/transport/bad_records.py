@@ -9,7 +9,7 @@ from uuid import uuid4
 import msgspec
 from msgspec.structs import replace
 
-from orderflow.core import cloudevents
+from orderflow.core import envelopes
 from orderflow.core.identity import uuid7
 from orderflow.core.messages import Envelope
 from orderflow.core.transport import MAX_HEADERS, MAX_RECORD_BYTES, Headers, ProducerRecord, size_of
@@ -33,7 +33,7 @@ def good(topic: str) -> ProducerRecord:
         total=100,
     )
     envelope = Envelope(id=uuid4(), message=event, source="/orderflow/payment", key=str(order_id), sequence=1)
-    headers = cloudevents.with_time(cloudevents.to_headers(envelope), 1_700_000_000_000)
+    headers = envelopes.with_time(envelopes.to_headers(envelope), 1_700_000_000_000)
     return ProducerRecord(topic, envelope.key.encode(), msgspec.json.encode(event), headers)
 
 

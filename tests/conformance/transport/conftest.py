@@ -25,7 +25,7 @@ async def harness(request: pytest.FixtureRequest) -> AsyncIterator[Harness]:
         server: PostgresServer = request.getfixturevalue("postgres")
         url: str = request.getfixturevalue("database_url")
         await migrate(url)
-        made = ServerHarness("postgres-log", url, 2.0, server)
+        made = ServerHarness("postgres-log", url, 6.0, server)
     else:
         broker: KafkaServer = request.getfixturevalue("kafka")
         # The broker's own minimum (group.min.session.timeout.ms).

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import msgspec
 
-from orderflow.core import cloudevents
+from orderflow.core import envelopes
 from orderflow.core.dead_letters import FLOW_EVENTS
 from orderflow.core.messages import Catalogue, Envelope, Event
 from orderflow.core.service import Decision, Handler, Ref, Row, Rows, Service, Subscription
@@ -107,5 +107,5 @@ def _page(message: Any) -> Iterable[Ref]:
 def _record(topic: str, name: str, number: int) -> ProducerRecord:
     event = Numbered(name=name, number=number)
     envelope = Envelope(id=uuid4(), message=event, source="/ledger", key=name, sequence=number + 1)
-    headers = cloudevents.with_time(cloudevents.to_headers(envelope), 1_700_000_000_000)
+    headers = envelopes.with_time(envelopes.to_headers(envelope), 1_700_000_000_000)
     return ProducerRecord(topic, name.encode(), msgspec.json.encode(event), headers)

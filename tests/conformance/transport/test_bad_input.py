@@ -14,9 +14,9 @@ import pytest
 from rich.console import Console
 
 from orderflow.cli.topic import parts
-from orderflow.core.cloudevents import header_text
 from orderflow.core.dead_letters import FLOW_STATUS
 from orderflow.core.engine import Engine, EngineConfig
+from orderflow.core.envelopes import header_text
 from orderflow.core.inbox import InboxState
 from orderflow.core.operations.model import LetterFilter, StoredLetter
 from orderflow.core.operations.port import OperatedStore

@@ -54,13 +54,13 @@ async def running(wanted: Settings) -> AsyncIterator[Running]:
     stop = asyncio.Event()
     task = asyncio.create_task(run_service(SERVICE, wanted, announce=announced.append, stop=stop))
     try:
-        await eventually(lambda: announced or task.done(), timeout_s=30)
+        await eventually(lambda: announced or task.done())
         assert announced, f"it ended with {task.result()}"
         port: int = announced[0]["port"]
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, verify=False) as client:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60, verify=False) as client:
             yield Running(port, client, stop, task)
             stop.set()
             await task
     finally:
         stop.set()
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, 60)

@@ -11,7 +11,7 @@ import pytest
 from orderflow.chaos.proxy import CUT, HALF_OPEN, HOLD, RESET, SLOW, Link, Trouble
 from tests.support.waiting import eventually
 
-ANSWER_S = 5.0
+ANSWER_S = 60.0
 
 
 class Echo:
@@ -137,7 +137,7 @@ async def test_half_open_the_server_loses_it_and_the_client_hears_nothing(
     link: Link, client: Client, echo: Echo
 ) -> None:
     link.begin(Trouble(HALF_OPEN))
-    await eventually(lambda: echo.connected == 0, timeout_s=ANSWER_S)
+    await eventually(lambda: echo.connected == 0)
     client.send(b"anyone?")
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):

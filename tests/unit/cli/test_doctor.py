@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import sys
 from collections import namedtuple
 from importlib import metadata
@@ -17,7 +16,7 @@ from orderflow.cli.doctor import FAILED, OK, SKIPPED, WARNING, Verdict
 from orderflow.local.processes import free_port
 from orderflow.registry import SAGA
 from orderflow.settings import Settings
-from tests.support.shop import Says, shop
+from tests.support.shop import Says, Shop, shop
 from tests.unit.cli.calls import NOBODY, call
 
 FACTS = {
@@ -74,16 +73,14 @@ def test_a_full_disk_fails(free_mb: int, verdict: str, tmp_path: Path, monkeypat
 
 
 def test_a_port_that_is_taken_by_somebody_else_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "ANSWER_TIMEOUT_S", 0.3)
-    with socket.socket() as other, shop(lambda _: Says(200, {"alive": True})) as ours:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
+    monkeypatch.setattr(doctor, "ANSWER_TIMEOUT_S", 60.0)
+    with shop(lambda _: Says(200, b"hello")) as other, shop(lambda _: Says(200, {"alive": True})) as ours:
         found = list(
             doctor.ports(
                 load(
                     tmp_path,
-                    order_port=other.getsockname()[1],
-                    payment_port=int(ours.url.rpartition(":")[2]),
+                    order_port=port_of(other),
+                    payment_port=port_of(ours),
                     inventory_port=free_port(),
                     notification_url="http://far-away",
                 )
@@ -92,6 +89,10 @@ def test_a_port_that_is_taken_by_somebody_else_fails(tmp_path: Path, monkeypatch
 
     assert [each.verdict for each in found] == [FAILED, OK, OK, SKIPPED]
     assert "ORDERFLOW_ORDER_PORT" in found[0].advice
+
+
+def port_of(server: Shop) -> int:
+    return int(server.url.rpartition(":")[2])
 
 
 def test_a_server_that_is_not_started_yet_is_no_fault(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from tests.unit.cli.calls import ORDER_ID
 
 OURS, THEIRS = UUID(int=1), UUID(int=2)
 ARGUMENTS: Mapping[str, tuple[str, ...]] = {
+    "order explain": (ORDER_ID,),
     "order show": (ORDER_ID,),
     "order watch": (ORDER_ID,),
     "payment show": (ORDER_ID,),
@@ -59,7 +60,7 @@ def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[str
 
 
 MAKES_ONE = {"up", "chaos"}
-WANTS_NONE = {"simulate"}
+WANTS_NONE = {"simulate", "schema export", "schema check"}
 ALL = sorted(set(commands(main)) - MAKES_ONE - WANTS_NONE)
 
 

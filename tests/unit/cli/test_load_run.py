@@ -11,6 +11,7 @@ import pytest
 from orderflow.cli import load
 from orderflow.cli.load import Tally, Wish, perform, plan
 from tests.support.orders import OrderServer, in_thread
+from tests.unit.cli.until import perform_until
 
 
 def wish(orders: int, **changes: object) -> Wish:
@@ -21,7 +22,16 @@ def wish(orders: int, **changes: object) -> Wish:
 def run(server: OrderServer, asked: Wish) -> Tally:
     """In the main thread, as it is where signals come."""
     with in_thread(server) as url:
-        return perform(url, asked, lambda _: None)
+        return perform(url, asked, quiet)
+
+
+def quiet(_: Tally) -> None:
+    return None
+
+
+def lists(server: OrderServer) -> int:
+    """How many times one was asked for."""
+    return sum("status=" in path for path in server.gets)
 
 
 def outcomes(tally: Tally) -> Counter[tuple[str | None, str]]:
@@ -58,7 +68,8 @@ def test_beyond_the_sample_orders_are_found_final_by_the_lists(monkeypatch: pyte
 def test_an_order_that_is_still_listed_is_not_taken_for_final(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "SAMPLES_MAX", 0)
     server = OrderServer(delay_s=None)
-    tally = run(server, wish(130, timeout_s=2.0))
+    with in_thread(server) as url:
+        tally = perform_until(lambda tally: tally.placed == 130 and lists(server) >= 6)(url, wish(130), quiet)
 
     assert (tally.placed, tally.final) == (130, 0)
     assert tally.time_is_up
@@ -66,11 +77,12 @@ def test_an_order_that_is_still_listed_is_not_taken_for_final(monkeypatch: pytes
 
 
 def test_a_service_that_stays_busy_is_asked_until_the_time_is_up() -> None:
-    tally = run(OrderServer(refuse=10**9), wish(40, timeout_s=0.5))
+    with in_thread(OrderServer(refuse=10**9)) as url:
+        tally = perform_until(lambda tally: tally.retries["503"] >= 40)(url, wish(40), quiet)
 
     assert tally.time_is_up
     assert (tally.placed, tally.asked) == (0, 40)
-    assert tally.retries["503"] > 0
+    assert tally.retries["503"] >= 40
 
 
 def test_an_order_whose_answer_was_lost_is_asked_again_and_placed_once() -> None:
@@ -94,13 +106,14 @@ def test_a_service_that_is_busy_is_asked_again() -> None:
 def test_at_a_rate_orders_are_sent_at_that_rate() -> None:
     tally = run(OrderServer(), wish(30, rate=60.0))
 
-    assert tally.placing_ended - tally.began == pytest.approx(29 / 60, abs=0.4)
-    assert tally.placing_ended - tally.began >= 29 / 60
+    due_s = [number / 60 for number in range(30)]
+    assert sorted(order.started - tally.began for order in tally.orders.values()) == pytest.approx(due_s)
+    assert tally.placing_ended - tally.began >= due_s[-1], "none was sent before its time"
 
 
 def test_when_nothing_answers_the_run_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "PATIENCE_S", 0.1)
-    tally = perform("http://127.0.0.1:9", wish(5), lambda _: None)
+    tally = perform("http://127.0.0.1:9", wish(5), quiet)
 
     assert tally.lost_contact
     assert tally.placed == 0

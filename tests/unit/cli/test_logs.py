@@ -31,7 +31,7 @@ def home(tmp_path: Path) -> Path:
 def on_a_terminal(home: Path, *arguments: str, **environment: str) -> list[str]:
     ours, theirs = os.openpty()
     command = [sys.executable, "-m", "orderflow", "logs", "--home", str(home), *arguments]
-    subprocess.run(command, stdout=theirs, env={**os.environ, **environment}, check=True, timeout=30)
+    subprocess.run(command, stdout=theirs, env={**os.environ, **environment}, check=True, timeout=120)
     os.close(theirs)
     with os.fdopen(ours, "rb") as terminal:
         return terminal.read1().decode().splitlines()

@@ -16,10 +16,10 @@ from orderflow.core.circuit_breaker import (
     CircuitBreakers,
     sift,
 )
+from orderflow.core.envelopes import Incoming, Result, from_command, from_parked, from_record
 from orderflow.core.failures import PERMANENT, REMEMBERED_S, TRIALS_MAX, Verdict
 from orderflow.core.identity import event_id
 from orderflow.core.inbox import Failure, ParkedEvent
-from orderflow.core.incoming import Incoming, Result, from_command, from_parked, from_record
 from orderflow.core.retry import Backoff
 from orderflow.core.telemetry import OutageJudged, OutageOver, Outcome, Signal, Signals
 from tests.unit.core.still_clock import StillClock

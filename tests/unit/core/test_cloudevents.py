@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from orderflow.core import cloudevents
-from orderflow.core.incoming import from_record
+from orderflow.core import envelopes
+from orderflow.core.envelopes import from_record
 from orderflow.core.messages import Catalogue, Envelope, UndecodableError
 from orderflow.core.transport import ConsumerRecord
 from tests.unit.core.toy import Counted, Opened
@@ -38,7 +38,7 @@ def test_what_we_write_the_cloudevents_sdk_reads() -> None:
     envelope = Envelope(
         id=uuid4(), message=EVENT, source="/toy", key="k", sequence=7, causation=cause, traceparent=TRACE
     )
-    headers = cloudevents.with_time(cloudevents.to_headers(envelope), 1_700_000_000_123)
+    headers = envelopes.with_time(envelopes.to_headers(envelope), 1_700_000_000_123)
 
     read = from_binary(
         KafkaMessage({name: value or b"" for name, value in headers}, b"k", msgspec.json.encode(EVENT)), JSONFormat()
@@ -74,7 +74,7 @@ def test_what_the_cloudevents_sdk_writes_we_read() -> None:
     message = to_binary(event, JSONFormat())
 
     headers = tuple(message.headers.items())
-    envelope = cloudevents.read(ConsumerRecord("counts", 0, 0, b"k", message.value, headers), CATALOGUE)
+    envelope = envelopes.read(ConsumerRecord("counts", 0, 0, b"k", message.value, headers), CATALOGUE)
 
     assert envelope.message == EVENT
     assert envelope.source == "/elsewhere"
@@ -85,7 +85,7 @@ def test_an_envelope_survives_the_wire() -> None:
     identifier = uuid4()
     record = record_of(EVENT, offset=0, event_id=identifier, trace=TRACE, sequence=9)
 
-    envelope = cloudevents.read(record, CATALOGUE)
+    envelope = envelopes.read(record, CATALOGUE)
 
     assert (envelope.id, envelope.message, envelope.key) == (identifier, EVENT, "k")
     assert (envelope.sequence, envelope.traceparent) == (9, TRACE)
@@ -95,7 +95,7 @@ def test_an_id_that_is_no_uuid_is_stable_and_differs_by_source() -> None:
     record = with_header(record_of(EVENT, offset=0), "ce_id", b"42")
     elsewhere = with_header(record, "ce_source", b"/other")
 
-    ids = {cloudevents.read(each, CATALOGUE).id for each in (record, record, elsewhere)}
+    ids = {envelopes.read(each, CATALOGUE).id for each in (record, record, elsewhere)}
 
     assert len(ids) == 2
 
@@ -120,7 +120,7 @@ def test_a_header_that_makes_no_sense_is_malformed(name: str, value: bytes | Non
     record = with_header(record_of(EVENT, offset=0), name, value)
 
     with pytest.raises(UndecodableError) as caught:
-        cloudevents.read(record, CATALOGUE)
+        envelopes.read(record, CATALOGUE)
 
     assert caught.value.reason == "malformed"
 
@@ -128,25 +128,25 @@ def test_a_header_that_makes_no_sense_is_malformed(name: str, value: bytes | Non
 @pytest.mark.parametrize("name", ["ce_specversion", "ce_id", "ce_type", "ce_source"])
 def test_a_required_attribute_that_is_missing_is_malformed(name: str) -> None:
     with pytest.raises(UndecodableError, match=name):
-        cloudevents.read(without_header(record_of(EVENT, offset=0), name), CATALOGUE)
+        envelopes.read(without_header(record_of(EVENT, offset=0), name), CATALOGUE)
 
 
 @pytest.mark.parametrize("key", [None, b"", b"\xff", b"another", b"k\x00", b"K"])
 def test_a_key_that_is_not_the_events_is_malformed(key: bytes | None) -> None:
     with pytest.raises(UndecodableError):
-        cloudevents.read(replace(record_of(EVENT, offset=0), key=key), CATALOGUE)
+        envelopes.read(replace(record_of(EVENT, offset=0), key=key), CATALOGUE)
 
 
 def test_a_key_that_is_not_the_events_is_malformed_without_a_subject_too() -> None:
     record = without_header(record_of(EVENT, offset=0), "ce_subject")
 
     with pytest.raises(UndecodableError, match="is not the event's"):
-        cloudevents.read(replace(record, key=b"another"), CATALOGUE)
+        envelopes.read(replace(record, key=b"another"), CATALOGUE)
 
 
 def test_a_key_that_no_index_could_hold_is_malformed() -> None:
     with pytest.raises(UndecodableError, match="no usable key"):
-        cloudevents.read(record_of(Counted(name="k" * 201, amount=1), offset=0), CATALOGUE)
+        envelopes.read(record_of(Counted(name="k" * 201, amount=1), offset=0), CATALOGUE)
 
 
 @pytest.mark.parametrize(
@@ -154,14 +154,14 @@ def test_a_key_that_no_index_could_hold_is_malformed() -> None:
 )
 def test_a_value_that_does_not_fit_its_type_is_malformed(value: bytes) -> None:
     with pytest.raises(UndecodableError) as caught:
-        cloudevents.read(replace(record_of(EVENT, offset=0), value=value), CATALOGUE)
+        envelopes.read(replace(record_of(EVENT, offset=0), value=value), CATALOGUE)
 
     assert caught.value.reason == "malformed"
 
 
 def test_a_tombstone_is_malformed() -> None:
     with pytest.raises(UndecodableError, match="no value"):
-        cloudevents.read(replace(record_of(EVENT, offset=0), value=None), CATALOGUE)
+        envelopes.read(replace(record_of(EVENT, offset=0), value=None), CATALOGUE)
 
 
 @pytest.mark.parametrize(
@@ -170,14 +170,14 @@ def test_a_tombstone_is_malformed() -> None:
 )
 def test_unknown_types_and_versions_are_told_apart(name: bytes, reason: str) -> None:
     with pytest.raises(UndecodableError) as caught:
-        cloudevents.read(with_header(record_of(EVENT, offset=0), "ce_type", name), CATALOGUE)
+        envelopes.read(with_header(record_of(EVENT, offset=0), "ce_type", name), CATALOGUE)
 
     assert caught.value.reason == reason
 
 
 @pytest.mark.parametrize("value", [b"\xff", b"garbage", b"00-0-0-0\x00", None, b""])
 def test_a_trace_that_cannot_be_read_does_not_refuse_the_event(value: bytes | None) -> None:
-    envelope = cloudevents.read(with_header(record_of(EVENT, offset=0), "traceparent", value), CATALOGUE)
+    envelope = envelopes.read(with_header(record_of(EVENT, offset=0), "traceparent", value), CATALOGUE)
 
     assert envelope.traceparent is None
 
@@ -186,7 +186,7 @@ def test_foreign_headers_are_left_alone() -> None:
     record = record_of(EVENT, offset=0)
     hostile = replace(record, headers=(*record.headers, ("ce_weird", b"\xff"), ("", b"\x00"), ("x" * 9000, None)))
 
-    assert cloudevents.read(hostile, CATALOGUE).message == EVENT
+    assert envelopes.read(hostile, CATALOGUE).message == EVENT
 
 
 hostile_headers = st.lists(

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from orderflow.core.envelopes import Incoming, from_command
 from orderflow.core.identity import event_id
-from orderflow.core.incoming import Incoming, from_command
 from orderflow.core.side_effects import GroupCommitQueue, QueueFullError
 from orderflow.core.store import StoreUnavailableError
 from orderflow.core.telemetry import Outcome

@@ -9,9 +9,9 @@ import pytest
 from msgspec.structs import replace
 
 from orderflow.core.decisions import attempts_of, finish, intent_of
+from orderflow.core.envelopes import from_command, from_parked
 from orderflow.core.identity import event_id
 from orderflow.core.inbox import InboxEntry, InboxState, ParkedEvent
-from orderflow.core.incoming import from_command, from_parked
 from orderflow.core.processor import Processor
 from orderflow.core.store import Changes
 from orderflow.core.telemetry import Outcome

@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import pytest
 
+from orderflow.core.envelopes import Incoming, from_command
 from orderflow.core.identity import event_id
-from orderflow.core.incoming import Incoming, from_command
 from orderflow.core.postgres.outbox import RelayNotifier
 from orderflow.core.postgres_log.consumer import Settler
 from orderflow.core.processor import Processor

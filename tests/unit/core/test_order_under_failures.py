@@ -105,9 +105,9 @@ async def test_the_handled_order_of_each_key_is_the_produced_order(
         await storm.produce()
         storm.running.world.moods.broken.clear()
         storm.running.world.moods.away.clear()
-        await eventually(storm.running.lag_is_zero, timeout_s=20)
+        await eventually(storm.running.lag_is_zero)
         stuck = POISONED * (1 + EVENTS - READABLE)
-        await eventually(lambda: len(storm.running.world.parked()) == stuck, timeout_s=20)
+        await eventually(lambda: len(storm.running.world.parked()) == stuck)
     finally:
         for engine in storm.engines:
             await engine.kill()

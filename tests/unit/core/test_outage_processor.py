@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from orderflow.core.circuit_breaker import REFUSALS_MAX
+from orderflow.core.envelopes import from_command, from_record
 from orderflow.core.failures import InfrastructureError
 from orderflow.core.identity import event_id
-from orderflow.core.incoming import from_command, from_record
 from orderflow.core.processor import Processor
 from orderflow.core.retries import Retrier
 from orderflow.core.telemetry import BatchCommitted, BatchSplit, OutageJudged, OutageOver, Outcome

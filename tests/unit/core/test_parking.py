@@ -8,10 +8,9 @@ import hashlib
 import pytest
 from msgspec.structs import replace
 
-from orderflow.core.cloudevents import rfc3339
 from orderflow.core.dead_letters import FLOW_STATUS, Dead, Parked, Reopened
+from orderflow.core.envelopes import from_record, rfc3339
 from orderflow.core.inbox import InboxState
-from orderflow.core.incoming import from_record
 from orderflow.core.relay import to_record
 from orderflow.core.retries import Retrier
 from orderflow.core.store import StoreUnavailableError

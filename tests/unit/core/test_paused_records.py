@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from orderflow.core.consumer import PausedRecords
-from orderflow.core.incoming import Incoming, from_record
+from orderflow.core.envelopes import Incoming, from_record
 from orderflow.core.messages import Catalogue
 from orderflow.core.transport import ConsumerRecord, size_of
 

@@ -11,9 +11,9 @@ import pytest
 from msgspec.structs import replace
 
 from orderflow.core.decisions import LOOK_WHEN_FULL_S
+from orderflow.core.envelopes import Incoming, from_answer, from_command, from_record
 from orderflow.core.failures import InfrastructureError
 from orderflow.core.identity import event_id, lock_id, slot_of
-from orderflow.core.incoming import Incoming, from_answer, from_command, from_record
 from orderflow.core.processor import Failures, Processor
 from orderflow.core.retries import Retrier
 from orderflow.core.retry import Backoff

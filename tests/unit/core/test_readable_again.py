@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from msgspec.structs import replace as with_fields
 
+from orderflow.core.envelopes import from_parked, from_record
 from orderflow.core.inbox import InboxState
-from orderflow.core.incoming import from_parked, from_record
 from orderflow.core.messages import Catalogue, Event
 from orderflow.core.retries import Retrier
 from orderflow.core.telemetry import Outcome

@@ -11,10 +11,10 @@ from uuid import uuid4
 import pytest
 from msgspec.structs import replace
 
+from orderflow.core.envelopes import Incoming, from_answer, from_command, from_record
 from orderflow.core.failures import describe
 from orderflow.core.identity import record_id, uuid_text
 from orderflow.core.inbox import ParkedEvent
-from orderflow.core.incoming import Incoming, from_answer, from_command, from_record
 from orderflow.core.processor import Share, Work
 from orderflow.core.retries import Retrier
 from orderflow.core.store import Act, DataRefusedError
@@ -192,7 +192,7 @@ async def test_what_no_record_is_to_blame_for_is_raised() -> None:
     world.store.refuses = lambda changes: bool(changes.parked)
 
     with pytest.raises(DataRefusedError):
-        await asyncio.wait_for(world.admit(Counted(name="k", amount=-1)), 5)
+        await asyncio.wait_for(world.admit(Counted(name="k", amount=-1)), 60)
 
 
 def is_unstorable(event: ParkedEvent) -> bool:

@@ -275,7 +275,7 @@ async def test_after_a_batch_that_was_all_there_is_the_outbox_is_read_only_when_
 async def test_a_dead_letter_goes_out_with_the_headers_of_its_original_and_no_time_of_its_own() -> None:
     world = World()
     broker = Broker(world)
-    from orderflow.core.incoming import from_record
+    from orderflow.core.envelopes import from_record
 
     await world.admit(from_record(poisoned(5, key=b"k", value=b"\x00"), world.service.catalogue))
     await relay_of(world, broker).step()

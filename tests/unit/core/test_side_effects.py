@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from uuid import uuid4
 
-from orderflow.core.incoming import Incoming, from_answer, from_command
+from orderflow.core.envelopes import Incoming, from_answer, from_command
 from orderflow.core.messages import Answer
 from orderflow.core.retries import Retrier
 from orderflow.core.retry import Backoff, CallBreaker, RetryLoop

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pytest
 from msgspec.structs import replace
 
+from orderflow.core.envelopes import Incoming, from_command, from_record
 from orderflow.core.identity import event_id
-from orderflow.core.incoming import Incoming, from_command, from_record
 from orderflow.core.processor import accused, parts, suspects
 from orderflow.core.store import DataRefusedError
 from orderflow.core.transport import ConsumerRecord

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
+from orderflow.core.envelopes import Incoming, from_parked, from_record
 from orderflow.core.inbox import ParkedEvent
-from orderflow.core.incoming import Incoming, from_parked, from_record
 from orderflow.core.messages import MALFORMED, UNKNOWN_VERSION, Catalogue, Event, UndecodableError, Upcaster
 from orderflow.core.transport import ConsumerRecord
 

@@ -11,10 +11,10 @@ from uuid import UUID, uuid4
 import msgspec
 from msgspec.structs import replace
 
-from orderflow.core import cloudevents
+from orderflow.core import envelopes
 from orderflow.core.decisions import Policy
+from orderflow.core.envelopes import Incoming, Result, from_record
 from orderflow.core.inbox import ParkedEvent
-from orderflow.core.incoming import Incoming, Result, from_record
 from orderflow.core.messages import Envelope, Message
 from orderflow.core.processor import Processor
 from orderflow.core.retry import Backoff, RetryPolicy
@@ -44,7 +44,7 @@ def record_of(
         sequence=sequence,
         traceparent=trace,
     )
-    headers = cloudevents.with_time(cloudevents.to_headers(envelope), 1_700_000_000_123)
+    headers = envelopes.with_time(envelopes.to_headers(envelope), 1_700_000_000_123)
     return ConsumerRecord("counts", 0, offset, event.key.encode(), msgspec.json.encode(event), headers)
 
 
@@ -164,7 +164,7 @@ class World:
 
 
 def header(headers: Headers, name: str) -> str:
-    return cloudevents.header_text(headers, name)
+    return envelopes.header_text(headers, name)
 
 
 def outcomes(results: Sequence[Result]) -> list[Outcome]:
@@ -174,4 +174,4 @@ def outcomes(results: Sequence[Result]) -> list[Outcome]:
 def as_record(row: OutboxRecord, offset: int = 0) -> ConsumerRecord:
     """What a reader would get of an outbox row."""
     record = ConsumerRecord(row.topic, 0, offset, row.key, row.value, row.headers)
-    return replace(record, headers=cloudevents.with_time(row.headers, row.created_at))
+    return replace(record, headers=envelopes.with_time(row.headers, row.created_at))

@@ -99,7 +99,7 @@ def test_without_a_python_that_is_new_enough_the_shell_script_says_so(tmp_path: 
         env={"PATH": "/usr/bin:/bin", "PYTHON": "/bin/false"},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         cwd=tmp_path,
     )
     assert done.returncode == 1

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import stat
 import sys
 from pathlib import Path
@@ -51,6 +52,20 @@ def test_damaged_passwords_are_one_sentence_and_are_not_replaced(tmp_path: Path)
 def test_a_database_is_addressed_by_socket_or_by_port() -> None:
     assert database_url("/run/of us", "db", "me", "p/w") == "postgresql://me:p%2Fw@/db?host=%2Frun%2Fof+us&port=5432"
     assert database_url("127.0.0.1:7", "db", "me", "pw") == "postgresql://me:pw@127.0.0.1:7/db"
+
+
+def test_a_free_port_can_be_listened_on_and_is_none_that_the_system_gives_to_a_client() -> None:
+    port = processes.free_port()
+    processes.require_free(port, "the test", "nothing")
+    assert port in processes.PORTS
+
+
+def test_where_no_port_is_free_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(processes, "PORTS", [taken.getsockname()[1]] * 100)
+        with pytest.raises(LocalError, match=r"no port of 127\.0\.0\.1"):
+            processes.free_port()
 
 
 def test_a_child_without_conditions_is_started_directly() -> None:

@@ -76,8 +76,8 @@ async def test_a_commit_of_this_process_wakes_those_who_wait_for_its_orders_and_
 
 async def test_one_poll_finds_for_everybody_what_others_have_finished() -> None:
     world = World()
-    waiting = [await world.start(each) for each in (FIRST, SECOND, FIRST)]
     world.database.finished = {FIRST, SECOND}
+    waiting = [await world.start(each) for each in (FIRST, SECOND, FIRST)]
     assert all(await asyncio.gather(*waiting))
     assert [sorted(each) for each in world.database.asked] == [sorted([FIRST, SECOND])]
 

@@ -138,8 +138,8 @@ WHERE key = ANY ($1::bytea[])
 ORDER BY id;
 
 -- name: streams
--- How many events were numbered of these keys.
-SELECT key, sum(emitted)::bigint AS emitted FROM streams WHERE key = ANY ($1::text[]) GROUP BY key;
+-- How many events each source has numbered of these keys.
+SELECT key, source, emitted FROM streams WHERE key = ANY ($1::text[]);
 
 -- name: stock
 -- Every SKU with its movements added up.
@@ -197,9 +197,11 @@ WHERE parked.state = 3 AND parked.topic <> '' AND parked.last_failed_at >= $1 AN
 );
 
 -- name: letters_unknown
--- Dead letters of events that were never given up.
+-- Dead letters of events that were never given up, since the history of these is kept (the core's third migration).
 SELECT coalesce(encode(key, 'escape'), '') AS key, event_id, topic, created_at
 FROM outbox
-WHERE topic LIKE '%.DLT' AND NOT EXISTS (
+WHERE topic LIKE '%.DLT' AND created_at > (
+    SELECT applied_at FROM schema_migrations WHERE sequence_name = 'core' AND number = 3
+) AND NOT EXISTS (
     SELECT FROM parked_history AS history WHERE history.event_id = outbox.event_id AND history.moment = 'dead'
 );

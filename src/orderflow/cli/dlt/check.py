@@ -110,7 +110,7 @@ class Unreadable:
 
 def unreadable(waiting: Iterable[tuple[str, ParkedEvent]], catalogue: Catalogue) -> Sequence[Unreadable]:
     """Those of what waits, each with its consumer, that a service with this catalogue cannot read."""
-    from orderflow.core.incoming import from_parked
+    from orderflow.core.envelopes import from_parked
 
     found: list[Unreadable] = []
     for consumer, event in waiting:
@@ -145,8 +145,8 @@ async def read_waiting(url: str) -> AsyncIterator[Sequence[tuple[str, ParkedEven
 
     Raises StoreUnavailableError, SchemaBehindError.
     """
-    from orderflow.core.postgres.functions import read_parked
     from orderflow.core.postgres.queries import load_queries
+    from orderflow.core.postgres.recovery import read_parked
     from orderflow.core.postgres.sessions import connect, leave, translated
 
     query = load_queries("orderflow.cli.dlt")["parked"]

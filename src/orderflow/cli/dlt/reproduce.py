@@ -238,7 +238,7 @@ def _imports(service: str, types: Sequence[tuple[str, str]]) -> str:
     lines = [
         "from orderflow.core.decisions import encoded, handler_of, passed_over",
         "from orderflow.core.inbox import ParkedEvent",
-        "from orderflow.core.incoming import from_parked",
+        "from orderflow.core.envelopes import from_parked",
         "from orderflow.core.service import Rows",
         "from orderflow.core.transport import ConsumerRecord",
         *(f"from {module} import {', '.join(sorted(names))}" for module, names in rows.items()),

@@ -12,8 +12,8 @@ from contextlib import suppress
 from typing import Any, cast
 from uuid import uuid4
 
+from orderflow.core.envelopes import from_record
 from orderflow.core.game_days.fault import Fault, FaultKind, FaultSet, FaultStore, strikes, with_faults
-from orderflow.core.incoming import from_record
 from orderflow.core.service import Service
 from orderflow.core.store import StoreUnavailableError
 from orderflow.core.telemetry import FaultsCleared, FaultsIgnored, FaultsSet, Signals

@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from orderflow.core import cloudevents
+from orderflow.core import envelopes
 from orderflow.core.decisions import VALUE_MAX
+from orderflow.core.envelopes import Result, from_parked, from_record
 from orderflow.core.failures import shown
 from orderflow.core.identity import lock_id, uuid5, uuid_text
 from orderflow.core.inbox import EditedEvent, InboxEntry, InboxState, ParkedEvent
-from orderflow.core.incoming import Result, from_parked, from_record
 from orderflow.core.messages import MALFORMED, Catalogue, Event, UndecodableError
 from orderflow.core.operations.model import EditRefusedError, FieldChange, LetterMissingError, StoredLetter
 from orderflow.core.processor import Processor, Share, Work, open_within
@@ -127,7 +127,7 @@ def _require_editable(event: ParkedEvent, value: bytes) -> None:
 
 
 def _decoded(event: ParkedEvent, value: bytes, catalogue: Catalogue) -> Event:
-    name = cloudevents.header_text(event.record.headers, "ce_type")
+    name = envelopes.header_text(event.record.headers, "ce_type")
     if not name:
         raise EditRefusedError(
             "It does not say its type (header ce_type), so that no payload can be checked: discard it, and have the "
@@ -149,7 +149,7 @@ def _decoded(event: ParkedEvent, value: bytes, catalogue: Catalogue) -> Event:
 def _require_trusted(came: ConsumerRecord, message: Event, service: Service) -> None:
     """What the service cannot compare with anything stays as its producer has said it, where that can be read."""
     try:
-        before = service.catalogue.decode(cloudevents.header_text(came.headers, "ce_type"), came.value or b"")
+        before = service.catalogue.decode(envelopes.header_text(came.headers, "ce_type"), came.value or b"")
     except UndecodableError:
         return
     handler = service.handlers.get(type(message))
@@ -177,7 +177,7 @@ def _headers(event: ParkedEvent, event_id: str) -> Headers:
         attributes["ce_sequence"] = number
     if _is_text(given.get("ce_causationid")):
         attributes["ce_causationid"] = given["ce_causationid"]
-    others = ((name, value) for name, value in event.record.headers if name not in cloudevents.READ)
+    others = ((name, value) for name, value in event.record.headers if name not in envelopes.READ)
     return (*attributes.items(), *others)
 
 

@@ -540,3 +540,39 @@ class Overrule(msgspec.Struct, frozen=True, kw_only=True):
     who: str = ""
     reason: str = ""
     made_at: datetime | None = None
+
+
+class UnsentEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that is written and that the log has not acknowledged yet."""
+
+    topic: str
+    event_id: UUID
+    since: datetime
+
+
+class ReceivedEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of the inbox. `at` is when the event came into this state; null where the store does not keep that."""
+
+    consumer: str
+    identity: str
+    event_id: UUID
+    state: str
+    at: datetime | None = None
+
+
+class OpenQuestion(msgspec.Struct, frozen=True, kw_only=True):
+    """What the outside world was asked (`attempts` times) and has not answered; it is asked again at `due_at`."""
+
+    key: str
+    kind: str
+    attempts: int
+    since: datetime
+    due_at: datetime
+
+
+class Trail(msgspec.Struct, frozen=True, kw_only=True):
+    """What a service's database has of the way of one key: what came in, what is not out yet, what is asked."""
+
+    received: Sequence[ReceivedEvent] = ()
+    unsent: Sequence[UnsentEvent] = ()
+    asked: Sequence[OpenQuestion] = ()

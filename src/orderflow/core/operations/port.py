@@ -22,6 +22,7 @@ from orderflow.core.operations.model import (
     ReplayPlan,
     ReplayState,
     StoredLetter,
+    Trail,
 )
 from orderflow.core.store import Act, Store
 
@@ -53,6 +54,10 @@ class RecoveryStore(Protocol):
 
         Kept for ever, like the inbox: also of an event that waits no longer.
         """
+        ...
+
+    async def trail(self, key: str) -> Trail:
+        """What there is of one key in inbox, outbox and intents, each in the order in which it came."""
         ...
 
     async def groups(self, wanted: LetterFilter) -> Sequence[DeadLetterGroup]:

@@ -9,8 +9,8 @@ from uuid import UUID
 import msgspec
 
 from orderflow.core.crash_points import Point, reached
+from orderflow.core.envelopes import from_parked
 from orderflow.core.inbox import EditedEvent, InboxState
-from orderflow.core.incoming import from_parked
 from orderflow.core.operations.editing import changes_of, discard, put_in_place, replacement
 from orderflow.core.operations.model import (
     ConfirmationNeededError,

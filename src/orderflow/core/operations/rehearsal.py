@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from orderflow.core.envelopes import Incoming, Result, from_parked
 from orderflow.core.failures import INFRASTRUCTURE, InfrastructureError, describe
 from orderflow.core.inbox import Failure, ParkedEvent
-from orderflow.core.incoming import Incoming, Result, from_parked
 from orderflow.core.messages import Event, wire_name
 from orderflow.core.operations.editing import LOCK_WAIT_S, SEQUENCE_MAX
 from orderflow.core.operations.model import CausedEvent, KeyBusyError, RehearsalVerdict, Rehearsed, RowChange

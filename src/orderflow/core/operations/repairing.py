@@ -17,9 +17,9 @@ from msgspec.structs import replace
 from orderflow.core import identity
 from orderflow.core.dead_letters import FLOW_STATUS, Dead, FlowEvent, Parked, Reopened
 from orderflow.core.decisions import Publisher, passed_over, to_publish
+from orderflow.core.envelopes import Incoming, Result, from_command, from_record
 from orderflow.core.failures import describe
 from orderflow.core.inbox import Failure, InboxState, Waits
-from orderflow.core.incoming import Incoming, Result, from_command, from_record
 from orderflow.core.messages import MALFORMED, Command, Envelope, wire_name
 from orderflow.core.operations.editing import LOCK_WAIT_S, SEQUENCE_MAX
 from orderflow.core.operations.model import (

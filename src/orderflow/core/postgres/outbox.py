@@ -9,8 +9,9 @@ from functools import partial
 
 import asyncpg
 
-from orderflow.core.postgres import functions
+from orderflow.core.postgres.recovery import decode_headers
 from orderflow.core.postgres.sessions import Connection, LockedError, Session, connect
+from orderflow.core.postgres.transaction import number_literal
 from orderflow.core.store import Heard, OutboxRecord, StoreUnavailableError, beat_s, fair_share
 from orderflow.core.transport import size_of
 
@@ -106,7 +107,7 @@ class PostgresOutboxReader:
         self._fresh.drop(ids)
         if self.held.isdisjoint(ids):
             try:
-                await self._ask("outbox_mark_sent", list(ids))
+                await self._ask("outbox_mark_sent", number_literal(list(ids)))
             except LockedError:
                 pass
             else:
@@ -147,7 +148,7 @@ class PostgresOutboxReader:
 
     async def _mark_and_look(self, slots: Sequence[int], limit: int, sent: Sequence[int]) -> Sequence[asyncpg.Record]:
         try:
-            pending = await self._ask("outbox_mark_and_look", slots, limit, sent)
+            pending = await self._ask("outbox_mark_and_look", slots, limit, number_literal(sent))
         except LockedError:
             self.held = await self._mark_free(sent)
             pending = await self._ask("outbox_unsent", slots, limit, list(self.held))
@@ -160,7 +161,7 @@ class PostgresOutboxReader:
         found = self._fresh.found(ids)
         if len(found) < len(ids):
             rows = await self._ask("outbox_read", [number for number in ids if number not in found])
-            found |= {record.id: record for record in map(functions.read_outbox, rows)}
+            found |= {record.id: record for record in map(_record, rows)}
         return [found[number] for number in ids if number in found]
 
     async def _mark_free(self, ids: Sequence[int]) -> frozenset[int]:
@@ -261,6 +262,20 @@ class FreshRecords:
     def clear(self) -> None:
         self._records.clear()
         self._bytes = 0
+
+
+def _record(row: asyncpg.Record) -> OutboxRecord:
+    number, slot, topic, key, value, headers, event_id, created_at = row
+    return OutboxRecord(
+        topic=topic,
+        key=key,
+        value=value,
+        headers=decode_headers(headers),
+        event_id=event_id,
+        slot=slot,
+        id=number,
+        created_at=created_at,
+    )
 
 
 class RelayNotifier:

@@ -1,8 +1,9 @@
-"""The recovery port on PostgreSQL."""
+"""Parked events as rows, and the recovery port on PostgreSQL: what operators see and do."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -10,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from orderflow.core.failures import Verdict
-from orderflow.core.inbox import InboxState, waits
+from orderflow.core.inbox import EditedEvent, Failure, InboxState, ParkedEvent, waits
 from orderflow.core.operations.model import (
     OVERRULE_HOLDS_MS,
     DeadLetter,
@@ -19,18 +20,22 @@ from orderflow.core.operations.model import (
     HistoryEntry,
     LetterFilter,
     Moment,
+    OpenQuestion,
     OperatorAction,
     Overrule,
     ParkedSummary,
+    ReceivedEvent,
     Replay,
     ReplayPlan,
     ReplayProgress,
     ReplayState,
     StoredLetter,
+    Trail,
+    UnsentEvent,
 )
-from orderflow.core.postgres.functions import STATES, decode_headers, read_parked
 from orderflow.core.postgres.queries import load_queries
 from orderflow.core.store import Act
+from orderflow.core.transport import ConsumerRecord, Headers
 
 PACKAGE = "orderflow.core.postgres"
 Run = Callable[..., Awaitable[Sequence[asyncpg.Record]]]
@@ -76,6 +81,14 @@ class PostgresRecovery:
             HistoryEntry(**{**row, "moment": Moment(row["moment"])})
             for row in await self._run(self._queries[query], event)
         ]
+
+    async def trail(self, key: str) -> Trail:
+        received = await self._run(self._queries["trail_received"], key)
+        return Trail(
+            received=[ReceivedEvent(**{**row, "state": InboxState(row["state"]).name.lower()}) for row in received],
+            unsent=[UnsentEvent(**row) for row in await self._run(self._queries["trail_unsent"], key)],
+            asked=[OpenQuestion(**row) for row in await self._run(self._queries["trail_asked"], key)],
+        )
 
     async def groups(self, wanted: LetterFilter) -> Sequence[DeadLetterGroup]:
         rows = await self._run(self._queries["letter_groups"], *_narrowing(wanted))
@@ -198,3 +211,95 @@ def _plan(stored: str) -> ReplayPlan:
 
 def _overrule(row: asyncpg.Record) -> Overrule:
     return Overrule(**{**row, "verdict": Verdict(row["verdict"])})
+
+
+encode_headers = msgspec.msgpack.Encoder().encode
+decode_headers = msgspec.msgpack.Decoder(Headers).decode
+STATES: Mapping[int, InboxState] = {state.value: state for state in InboxState}
+PARKED: Mapping[str, str] = {
+    "key": "text",
+    "identity": "text",
+    "event_id": "uuid",
+    "event_type": "text",
+    "topic": "text",
+    "partition": "integer",
+    "offset": "bigint",
+    "record_key": "bytea",
+    "record_value": "bytea",
+    "record_headers": "bytea",
+    "record_timestamp": "bigint",
+    "intent": "text",
+    "state": "smallint",
+    "attempts": "integer",
+    "failure_kind": "text",
+    "error": "text",
+    "message": "text",
+    "fingerprint": "text",
+    "position": "bigint",
+    "first_failed_at": "timestamptz",
+    "replays": "integer",
+}
+"""The columns of a parked event as `open` returns them."""
+Values = tuple[object, ...]
+
+
+def parked(events: Sequence[ParkedEvent]) -> Sequence[Values]:
+    """As columns, and so are the next two."""
+    rows = [(*_record(e), e.state, e.attempts, *_failure(e.failure), e.delay_ms) for e in events]
+    return list(zip(*rows, strict=True))
+
+
+def reparked(events: Sequence[ParkedEvent]) -> Sequence[Values]:
+    rows = [(e.position, e.state, e.attempts, *_failure(e.failure), e.delay_ms) for e in events]
+    return list(zip(*rows, strict=True))
+
+
+def edited(events: Sequence[EditedEvent]) -> Sequence[Values]:
+    rows = [(e.position, e.event_id, e.identity, e.event_type, *_content(e.record), e.who) for e in events]
+    return list(zip(*rows, strict=True))
+
+
+def read_parked(row: asyncpg.Record | Mapping[str, Any]) -> ParkedEvent:
+    """From a row of `parked_events`."""
+    failure = None
+    first_failed_at = row["first_failed_at"]
+    if row["failure_kind"] is not None:
+        failure = Failure(row["failure_kind"], row["error"], row["message"], row["fingerprint"])
+    return ParkedEvent(
+        key=row["key"],
+        identity=row["identity"],
+        event_id=row["event_id"],
+        event_type=row["event_type"],
+        record=ConsumerRecord(
+            topic=row["topic"],
+            partition=row["partition"],
+            offset=row["offset"],
+            key=row["record_key"],
+            value=row["record_value"],
+            headers=decode_headers(row["record_headers"]),
+            timestamp=row["record_timestamp"],
+        ),
+        state=STATES[row["state"]],
+        attempts=row["attempts"],
+        failure=failure,
+        position=row["position"],
+        intent=row["intent"],
+        first_failed_at=int(first_failed_at.timestamp() * 1000) if first_failed_at else None,
+        replays=row["replays"],
+    )
+
+
+def _record(event: ParkedEvent) -> Values:
+    record = event.record
+    where = (event.key, event.identity, event.event_id, event.event_type, record.topic, record.partition)
+    return (*where, record.offset, *_content(record), record.timestamp, event.intent)
+
+
+def _content(record: ConsumerRecord) -> tuple[bytes | None, ...]:
+    return (record.key, record.value, encode_headers(record.headers))
+
+
+def _failure(failure: Failure | None) -> tuple[str | None, ...]:
+    if failure is None:
+        return (None, None, None, None)
+    return (failure.kind, failure.error, failure.message, failure.fingerprint)

@@ -18,7 +18,7 @@ import asyncpg
 
 from orderflow.core.crash_points import Point, reached
 from orderflow.core.postgres import functions
-from orderflow.core.postgres.functions import UnitOfWork
+from orderflow.core.postgres.functions import Functions
 from orderflow.core.postgres.queries import load_queries
 from orderflow.core.postgres.sessions import Connection, connect, leave, translated
 from orderflow.core.postgres.tables import Facts, Table, tables_of
@@ -123,11 +123,11 @@ async def apply(connection: Connection, sequences: Sequence[MigrationSequence]) 
             reached(Point.MIGRATION_APPLIED)
 
 
-def unit_of_work(sequences: Sequence[MigrationSequence]) -> UnitOfWork | None:
+def unit_of_work(sequences: Sequence[MigrationSequence]) -> Functions | None:
     """The functions that a service with these tables calls; None where the core's tables are not among them."""
     if not any(sequence.name == CORE for sequence in sequences):
         return None
-    return UnitOfWork([table for sequence in sequences for table in sequence.tables])
+    return Functions([table for sequence in sequences for table in sequence.tables])
 
 
 async def pending(

@@ -8,26 +8,29 @@ from functools import partial
 from uuid import uuid4
 
 import asyncpg
+import msgspec
 
 from orderflow.core.crash_points import Point, reached
 from orderflow.core.operations.port import RecoveryStore
-from orderflow.core.postgres import functions
-from orderflow.core.postgres.functions import UnitOfWork
 from orderflow.core.postgres.outbox import CHANNEL, PostgresOutboxReader, RelayNotifier
 from orderflow.core.postgres.queries import load_queries
 from orderflow.core.postgres.recovery import PostgresRecovery
 from orderflow.core.postgres.sessions import STATEMENT_TIMEOUT_MS, Connections
 from orderflow.core.postgres.tables import Facts, Table
-from orderflow.core.postgres.transaction import PostgresTransaction
+from orderflow.core.postgres.transaction import PostgresTransaction, UnitOfWork
+from orderflow.core.service import Intent
 from orderflow.core.store import (
     LONGEST_WAIT_MS,
     SILENCE_S,
+    Due,
     OpenIntent,
     OutboxBacklog,
     OutboxFilter,
     OutboxRecord,
     OutboxRows,
     Standing,
+    Unending,
+    WorkKind,
 )
 
 PACKAGE = "orderflow.core.postgres"
@@ -114,7 +117,7 @@ class PostgresStore:
         rows = await self._work.fetch(self._queries["claim_intents"], limit, lease_ms, self._longest_wait_ms)
         if rows:
             reached(Point.INTENT_CLAIMED)
-        return [functions.read_intent(row) for row in rows]
+        return [_intent(row) for row in rows]
 
     def outbox(self) -> PostgresOutboxReader:
         reader = PostgresOutboxReader(
@@ -166,7 +169,7 @@ class PostgresStore:
     async def standing(self, consumers: Sequence[str], age_ms: int, acknowledged: Collection[int] = ()) -> Standing:
         query, longest = self._queries["standing"], self._longest_wait_ms
         rows = await self._work.fetch(query, list(consumers), age_ms, list(acknowledged), longest, self._name)
-        return functions.read_standing(rows)
+        return _standing(rows)
 
     async def purge(self, keep_sent_ms: int) -> int:
         await self._work.fetch(self._queries["outbox_rotate"], keep_sent_ms)
@@ -192,3 +195,24 @@ class PostgresStore:
     def _offer(self, published: Sequence[OutboxRecord]) -> None:
         for reader in self._readers:
             reader.offer(published)
+
+
+def _intent(row: asyncpg.Record) -> OpenIntent:
+    key, kind, request, message_key, cause, traceparent, attempts = row
+    return OpenIntent(
+        intent=Intent(key=key, kind=kind, request=msgspec.json.decode(request)),
+        key=message_key,
+        cause=cause,
+        traceparent=traceparent,
+        attempts=attempts,
+    )
+
+
+def _standing(rows: Sequence[asyncpg.Record]) -> Standing:
+    """`due` rows are places, or count replays; the others are what is old."""
+    found = [r for r in rows if r["due"] and r["kind"] != "replay"]
+    due = [Due(WorkKind(r["kind"]), r["consumer"], r["place"], r["count"], r["oldest"]) for r in found]
+    replays = sum(r["count"] for r in rows if r["kind"] == "replay")
+    old = [r for r in rows if not r["due"]]
+    unending = [Unending(WorkKind(r["kind"]), r["consumer"], r["count"], r["age_ms"], r["oldest"]) for r in old]
+    return Standing(due, unending, replays)

@@ -1,25 +1,35 @@
-"""One unit of work: two calls of functions, see `functions`."""
+"""One unit of work on PostgreSQL: what is given to its two calls, what comes back, and the transaction around them.
+
+The functions that it calls are made in `functions`. They are given arrays, one a column, for the whole batch at once.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from operator import attrgetter
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import asyncpg
+import msgspec
 
 from orderflow.core.crash_points import Point, reached, reached_when_sent
-from orderflow.core.inbox import InboxState
-from orderflow.core.postgres import functions
-from orderflow.core.postgres.functions import UnitOfWork, published
+from orderflow.core.inbox import InboxEntry, InboxState
+from orderflow.core.postgres import recovery
+from orderflow.core.postgres.functions import LITERALS, Functions
+from orderflow.core.postgres.recovery import PARKED, STATES, Values, encode_headers, read_parked
 from orderflow.core.postgres.sessions import Connection, Connections, translated, unwritable
-from orderflow.core.postgres.tables import Statement
-from orderflow.core.store import Changes, DataRefusedError, End, OutboxRecord, Plan, Snapshot
+from orderflow.core.postgres.tables import Facts, Table, plain_type
+from orderflow.core.service import Fact, Ref, Row
+from orderflow.core.store import Changes, DataRefusedError, End, OpenIntent, OutboxRecord, ParkedQuery, Plan, Snapshot
 
 GIVE_BACK_TIMEOUT_S = 5.0
-
 T = TypeVar("T")
+Literal = Callable[[Any], str]
+"""Writes the values of an array as PostgreSQL reads them."""
 
 
 class PostgresTransaction:
@@ -71,7 +81,7 @@ class PostgresTransaction:
         self._locks = plan.locks
         self._asked = True
         with translated(self._open):
-            record = await self._open.fetchrow(self._unit.open, *given)
+            record = await self._open.fetchrow(self._unit.functions.open, *given)
         assert record is not None
         # Without locks nothing is held: there is nothing to give back.
         self._asked = bool(plan.locks)
@@ -92,7 +102,7 @@ class PostgresTransaction:
             await self._send(self._open.execute("COMMIT"))
             self._begun = False
         else:
-            answer = await self._send(self._open.fetchrow(self._unit.commit, *given))
+            answer = await self._send(self._open.fetchrow(self._unit.functions.commit, *given))
         self._asked = False
         reached(Point.TX_COMMITTED)
         if changes.outbox:
@@ -105,7 +115,7 @@ class PostgresTransaction:
         self._begun = True
         with translated(self._open):
             await self._open.execute("BEGIN")
-            answer = await self._open.fetchrow(self._unit.commit, *given)
+            answer = await self._open.fetchrow(self._unit.functions.commit, *given)
         for statement in apart:
             with unwritable():
                 touched = await self._execute(statement.sql, *statement.arguments)
@@ -121,14 +131,14 @@ class PostgresTransaction:
 
     async def _write_parked(self, changes: Changes) -> None:
         if changes.parked:
-            await self._execute(self._queries["park"], changes.consumer, *functions.parked(changes.parked))
+            await self._execute(self._queries["park"], changes.consumer, *recovery.parked(changes.parked))
         if changes.reparked:
-            await self._replace("repark", len(changes.reparked), *functions.reparked(changes.reparked))
+            await self._replace("repark", len(changes.reparked), *recovery.reparked(changes.reparked))
         if failed := [*changes.parked, *changes.reparked]:
             dead = any(each.state is InboxState.DEAD for each in failed)
             reached(Point.EVENT_DEAD if dead else Point.EVENT_PARKED)
         if changes.edited:
-            await self._replace("edit", len(changes.edited), *functions.edited(changes.edited))
+            await self._replace("edit", len(changes.edited), *recovery.edited(changes.edited))
         if changes.released:
             act = changes.discarding
             await self._replace(
@@ -183,3 +193,298 @@ def _is_rare(changes: Changes) -> bool:
 def _require(touched: int, wanted: int, table: str) -> None:
     if touched != wanted:
         raise DataRefusedError(f"{table}: {wanted} rows were to be written, {touched} were")
+
+
+class UnitOfWork:
+    """What a service's functions are given, and what their answers mean."""
+
+    def __init__(self, tables: Sequence[Table | Facts]) -> None:
+        self.functions = Functions(tables)
+        self.mappings = Mappings(tables)
+        self._loads = [table.row_type for table in tables if isinstance(table, Table)]
+        self._opening = _literals(self.functions.opened_by)
+        self._committing = _literals(self.functions.committed_by)
+
+    def plan(self, plan: Plan, longest_wait_ms: int) -> list[object]:
+        """The arguments that open it. What is due later than the longest wait from now is due."""
+        named = [message for message in plan.messages if message[1] is not None]
+        keys, identities = [key for key, _ in named], [identity for _, identity in named]
+        parked = plan.parked or ParkedQuery((), 0)
+        wanted: dict[type[Row], list[object]] = {}
+        for ref in plan.rows:
+            wanted.setdefault(ref.type, []).append(ref.id)
+        loads = [wanted.pop(each, None) for each in self._loads]
+        if wanted:
+            raise LookupError(f"no Table was given for {', '.join(each.__name__ for each in wanted)}")
+        batch = list(dict.fromkeys(key for key, _ in plan.messages))
+        waiting = list(dict.fromkeys(parked.keys))
+        head = [plan.consumer, plan.locks or None, keys, identities, batch, plan.depth_max]
+        return _written([*head, waiting or None, parked.limit, parked.due, longest_wait_ms, *loads], self._opening)
+
+    def snapshot(self, plan: Plan, record: asyncpg.Record) -> Snapshot:
+        """What the function has returned."""
+        known: dict[tuple[str, str], Any] = {}
+        depth: dict[str, int] = {}
+        emitted: dict[tuple[str, str], int] = {}
+        if record[0] is not None:
+            for key, identity, state in zip(record[0], record[1], record[2], strict=True):
+                known[key, identity] = STATES[state]
+        if record[3] is not None:
+            for key, source, count in zip(record[3], record[4], record[5], strict=True):
+                emitted[source, key] = count
+        if record[6] is not None:
+            depth = dict(zip(record[6], record[7], strict=True))
+        parked = []
+        if record[self.functions.parked_at] is not None:
+            columns = record[self.functions.parked_at : self.functions.parked_at + len(PARKED)]
+            parked = [read_parked(dict(zip(PARKED, each, strict=True))) for each in zip(*columns, strict=True)]
+        return Snapshot(known, depth, emitted, self._rows(plan, record), parked)
+
+    def changes(
+        self, changes: Changes, locks: Sequence[int], known: Container[object], streams: Container[object]
+    ) -> tuple[list[object], list[Statement]]:
+        """The arguments that commit it, and what is to be written apart.
+
+        Raises LookupError, TypeError, ValueError: something cannot become a statement.
+        """
+        given: list[object] = [None] * len(self.functions.committed_by)
+        given[0] = changes.consumer
+        given[1] = locks or None
+        fresh: list[InboxEntry] = []
+        again: list[InboxEntry] = []
+        for entry in changes.inbox:
+            (again if (entry.key, entry.identity) in known else fresh).append(entry)
+        emitted = changes.emitted.items()
+        begun = [(key, source, n) for (source, key), n in emitted if (source, key) not in streams]
+        continued = [(key, source, n) for (source, key), n in emitted if (source, key) in streams]
+        place = 2
+        for width, some in (
+            (4, _inbox(fresh)),
+            (4, _inbox(again)),
+            (3, begun),
+            (3, continued),
+            (6, _outbox(changes.outbox)),
+            (1, [(each,) for each in changes.closed_intents]),
+            (8, _intents(changes.opened, changes.lease_ms)),
+            (8, _intents(changes.postponed, None)),
+        ):
+            if some:
+                given[place : place + width] = zip(*some, strict=True)
+            place += width
+        apart = self._fill(given, changes)
+        return _written(given, self._committing), apart
+
+    def _fill(self, given: list[object], changes: Changes) -> list[Statement]:
+        """Put the rows and facts in their places; returns what has none."""
+        apart: list[Statement] = []
+        for statement in self.mappings.statements(changes):
+            if not statement.sql:
+                raise LookupError(f"{statement.table}: a row is new, and no insert was given")
+            place = self.functions.places.get(statement.sql)
+            if place is None:
+                apart.append(statement)
+                continue
+            first, end = place.first, place.first + place.width
+            before = given[first:end]
+            arrays: Sequence[object] = statement.arguments
+            if before[0] is not None:
+                arrays = [[*one, *other] for one, other in zip(before, statement.arguments, strict=True)]  # type: ignore[misc]
+            given[first:end] = arrays
+            if place.stepwise:
+                sizes: Any = given[end] or ()
+                given[end] = [*sizes, statement.rows]
+        return apart
+
+    def _rows(self, plan: Plan, record: asyncpg.Record) -> Mapping[Ref, Row]:
+        loaded: dict[Ref, Row] = {}
+        for row_type in dict.fromkeys(ref.type for ref in plan.rows):
+            columns, first = self.mappings.columns(row_type), self.functions.loaded_at[row_type]
+            arrays = record[first : first + columns.width]
+            if arrays[0] is None:
+                continue
+            for values in zip(*arrays, strict=True):
+                row = columns.build(values)
+                assert isinstance(row, Row)
+                loaded[Ref(row_type, row.id)] = row
+        return loaded
+
+
+def published(records: Sequence[OutboxRecord], answer: asyncpg.Record | None) -> list[OutboxRecord]:
+    """The outbox rows of a batch with the ids and times that they were given."""
+    if not records or answer is None:
+        return []
+    ids, times = answer[0], answer[1]
+    return [
+        msgspec.structs.replace(record, id=number, created_at=at)
+        for record, number, at in zip(records, ids, times, strict=True)
+    ]
+
+
+def _inbox(entries: Sequence[InboxEntry]) -> list[Values]:
+    return [(e.key, e.identity, e.event_id, e.state) for e in entries]
+
+
+def _outbox(records: Sequence[OutboxRecord]) -> list[Values]:
+    return [(r.slot, r.topic, r.key, r.value, encode_headers(r.headers), r.event_id) for r in records]
+
+
+def _intents(opened: Sequence[OpenIntent], lease_ms: int | None) -> list[Values]:
+    """`lease_ms` in place of their own delay, if given."""
+    return [
+        (
+            o.intent.key,
+            o.intent.kind,
+            msgspec.json.encode(o.intent.request).decode(),
+            o.key,
+            o.cause,
+            o.traceparent,
+            o.attempts,
+            o.delay_ms if lease_ms is None else lease_ms,
+        )
+        for o in opened
+    ]
+
+
+class Mappings:
+    """The tables of a service, in the order in which they are written."""
+
+    def __init__(self, tables: Sequence[Table | Facts]) -> None:
+        self._tables = tuple(tables)
+        self._columns = {_type_of(table): Columns(_type_of(table)) for table in tables}
+        self._changing = {
+            table.row_type: Columns(table.row_type, table.changing) for table in tables if isinstance(table, Table)
+        }
+
+    def columns(self, row_type: type[Row]) -> Columns:
+        """Those that a row of this type is loaded from."""
+        return self._columns[row_type]
+
+    def statements(self, changes: Changes) -> list[Statement]:
+        """What to run, in order, for the rows and facts of a batch. Raises LookupError for unknown types."""
+        written: dict[type, list[Any]] = {}
+        for struct in (*changes.rows, *changes.facts):
+            written.setdefault(type(struct), []).append(struct)
+        planned: list[Statement] = []
+        for table in self._tables:
+            structs = written.pop(_type_of(table), None)
+            if structs and isinstance(table, Table):
+                planned.extend(self._row_statements(table, structs, changes.existing))
+            elif structs and isinstance(table, Facts):
+                arrays = self._columns[table.fact_type].arrays(structs)
+                planned.append(Statement(table.fact_type.TABLE, table.append, arrays, len(structs)))
+        if written:
+            raise LookupError(f"no Table or Facts was given for {', '.join(t.__name__ for t in written)}")
+        return planned
+
+    def _row_statements(self, table: Table, rows: Sequence[Row], existing: frozenset[Ref]) -> Iterable[Statement]:
+        for number, wave in enumerate(_waves(rows) if table.stepwise else [{row.id: row for row in rows}]):
+            fresh = [row for row in wave.values() if number == 0 and Ref(table.row_type, row.id) not in existing]
+            known = [row for row in wave.values() if number or Ref(table.row_type, row.id) in existing]
+            if fresh:
+                arrays = self._columns[table.row_type].arrays(fresh)
+                yield Statement(table.row_type.TABLE, table.insert, arrays, len(fresh))
+            if known:
+                arrays = self._changing[table.row_type].arrays(known)
+                yield Statement(table.row_type.TABLE, table.update, arrays, len(known))
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A set-based statement that must touch exactly `rows` rows."""
+
+    table: str
+    sql: str
+    arguments: Sequence[Sequence[object]]
+    rows: int
+
+
+class Columns:
+    """Turns structs of one type into column arrays and a loaded record into a struct."""
+
+    def __init__(self, struct: type[msgspec.Struct], only: Sequence[str] = ()) -> None:
+        self._struct = struct
+        self._names = tuple(only) or tuple(field.name for field in msgspec.structs.fields(struct))
+        self._get = attrgetter(*self._names)
+        hints = get_type_hints(struct)
+        self.width = len(self._names)
+        self._nested: list[int] = []
+        self._readers: list[tuple[int, Callable[[Any], object]]] = []
+        for index, name in enumerate(self._names):
+            plain = plain_type(hints[name])
+            if plain is None:
+                self._nested.append(index)
+                self._readers.append((index, msgspec.json.Decoder(hints[name]).decode))
+            elif issubclass(plain, Enum):
+                self._readers.append((index, plain))
+
+    def arrays(self, structs: Iterable[msgspec.Struct]) -> list[Sequence[object]]:
+        """One array a field."""
+        if len(self._names) == 1:
+            columns: list[Sequence[object]] = [[self._get(struct) for struct in structs]]
+        else:
+            columns = list(zip(*map(self._get, structs), strict=True))
+        for index in self._nested:
+            columns[index] = [None if v is None else msgspec.json.encode(v).decode() for v in columns[index]]
+        return columns
+
+    def build(self, record: Iterable[object]) -> msgspec.Struct:
+        """The struct of a record whose columns are the fields, in order. Raises ValueError if they are not."""
+        values = list(record)
+        for index, read in self._readers:
+            if values[index] is not None:
+                values[index] = read(values[index])
+        return self._struct(**dict(zip(self._names, values, strict=True)))
+
+
+def _type_of(table: Table | Facts) -> type[Row] | type[Fact]:
+    return table.row_type if isinstance(table, Table) else table.fact_type
+
+
+def _waves(rows: Sequence[Row]) -> list[dict[object, Row]]:
+    """The first version of each row, then the second, and so on."""
+    waves: list[dict[object, Row]] = []
+    seen: dict[object, int] = {}
+    for row in rows:
+        number = seen.get(row.id, 0)
+        seen[row.id] = number + 1
+        if number == len(waves):
+            waves.append({})
+        waves[number][row.id] = row
+    return waves
+
+
+def text_literal(values: Sequence[str | None]) -> str:
+    """An array of texts as PostgreSQL writes it. Raises TypeError for what is no text."""
+    if not values:
+        return "{}"
+    try:
+        joined = '","'.join(values)  # type: ignore[arg-type]  # raises where one is None
+    except TypeError:
+        return f"{{{','.join(map(_quoted, values))}}}"
+    if "\\" in joined or joined.count('"') > 2 * (len(values) - 1):
+        return f"{{{','.join(map(_quoted, values))}}}"
+    return f'{{"{joined}"}}'
+
+
+def number_literal(values: Sequence[int | bool | None]) -> str:
+    """An array of integers or booleans as PostgreSQL writes it: but for its brackets it is JSON's."""
+    return f"{{{msgspec.json.encode(values)[1:-1].decode()}}}"
+
+
+def _quoted(value: str | None) -> str:
+    if value is None:
+        return "NULL"
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _literals(kinds: Sequence[str]) -> Sequence[tuple[int, Literal]]:
+    """Which arguments are passed as literals, and how each is written."""
+    found = [(place, kind) for place, kind in enumerate(kinds) if kind in LITERALS]
+    return [(place, text_literal if kind == "text[]" else number_literal) for place, kind in found]
+
+
+def _written(given: list[object], literals: Sequence[tuple[int, Literal]]) -> list[object]:
+    for place, literal in literals:
+        if given[place] is not None:
+            given[place] = literal(given[place])
+    return given

@@ -17,14 +17,18 @@ from orderflow.core.operations.model import (
     HistoryEntry,
     LetterFilter,
     Moment,
+    OpenQuestion,
     OperatorAction,
     Overrule,
     ParkedSummary,
+    ReceivedEvent,
     Replay,
     ReplayPlan,
     ReplayProgress,
     ReplayState,
     StoredLetter,
+    Trail,
+    UnsentEvent,
 )
 from orderflow.core.store import Act, LogEntry
 from orderflow.core.testing.state import (
@@ -82,6 +86,39 @@ class MemoryRecovery:
         happened = self._state.history.values()
         position = min((each.position for each in happened if event in (each.position, each.event_id)), default=0)
         return [each.entry for each in happened if each.position == position]
+
+    async def trail(self, key: str) -> Trail:
+        await self._step("read")
+        state = self._state
+        asked = [each for each in state.intents.values() if each.intent.key == key]
+        unsent = [state.outbox[row] for row in sorted(state.pending)]
+        return Trail(
+            received=[
+                ReceivedEvent(
+                    consumer=consumer,
+                    identity=entry.identity,
+                    event_id=entry.event_id,
+                    state=entry.state.name.lower(),
+                )
+                for (of, consumer, _), entry in state.inbox.items()
+                if of == key
+            ],
+            unsent=[
+                UnsentEvent(topic=row.topic, event_id=row.event_id, since=at(row.created_at))
+                for row in unsent
+                if row.key == key.encode()
+            ],
+            asked=[
+                OpenQuestion(
+                    key=each.intent.intent.key,
+                    kind=each.intent.intent.kind,
+                    attempts=each.intent.attempts,
+                    since=at(each.created_at),
+                    due_at=at(each.due_at),
+                )
+                for each in asked
+            ],
+        )
 
     async def groups(self, wanted: LetterFilter) -> Sequence[DeadLetterGroup]:
         await self._step("read")

@@ -28,6 +28,7 @@ EventId = UUID | Position
 Listed = Annotated[tuple[EventId, ...], msgspec.Meta(max_length=EVENTS_MAX)]
 
 one_event = Parameter(name="id", where="path", description="Event id or position", type=EventId)
+key_of = Parameter(name="key", where="path", description="The key, which is an order's id", type=Text)
 operator = Parameter(
     name=OPERATOR,
     where="header",

@@ -172,6 +172,27 @@ LAG: list[dict[str, Any]] = [
         "expired": 0,
     }
 ]
+TRAIL: dict[str, Any] = {
+    "received": [
+        {
+            "consumer": "payment",
+            "identity": "orderflow.OrderPlaced",
+            "event_id": _EVENT_ID,
+            "state": "done",
+            "at": PLACED_AT,
+        }
+    ],
+    "unsent": [],
+    "asked": [
+        {
+            "key": f"charge:{ORDER_ID}",
+            "kind": "charge",
+            "attempts": 1,
+            "since": PLACED_AT,
+            "due_at": _GIVEN_UP_AT,
+        }
+    ],
+}
 PUBLISHED: list[dict[str, Any]] = [{"topic": "order-events", "count": 4, "oldest": PLACED_AT, "newest": _GIVEN_UP_AT}]
 REPUBLISH: dict[str, Any] = {
     "topic": "order-events",

@@ -8,15 +8,15 @@ from typing import Annotated, Any
 
 import msgspec
 
-from orderflow.core.operations.model import Expired, OperatorAction, ParkedSummary
+from orderflow.core.operations.model import Expired, OperatorAction, ParkedSummary, Trail
 from orderflow.core.operations.port import OperatedStore, RecoveryStore
 from orderflow.core.operations.recovery import Recovery
 from orderflow.core.service import Service
 from orderflow.core.store import OutboxFilter
 from orderflow.core.transport import Transport
 from orderflow.http.operation import Operation, Parameter, Reply, Request, Response
-from orderflow.http.operators.asking import CONFIRM, NOT_THERE, Limit, Position, Text, act_of, operator, route
-from orderflow.http.operators.examples import ACTIONS, EXPIRED, LAG, PARKED, PUBLISHED, REASON, REPUBLISH
+from orderflow.http.operators.asking import CONFIRM, NOT_THERE, Limit, Position, Text, act_of, key_of, operator, route
+from orderflow.http.operators.examples import ACTIONS, EXPIRED, LAG, PARKED, PUBLISHED, REASON, REPUBLISH, TRAIL
 from orderflow.http.problems import ProblemError
 
 Instant = Annotated[int, msgspec.Meta(ge=0, lt=253_402_300_800_000)]
@@ -62,6 +62,7 @@ class Acknowledged(msgspec.Struct, frozen=True, kw_only=True):
 _PARKED = Response(status=200, description="As it stands", type=list[ParkedSummary], example=PARKED)
 _BACKLOG = Response(status=200, description="As it stands", type=Backlog, example=Backlog(unsent=0, oldest_ms=0))
 _LAG = Response(status=200, description="As it stands", type=list[Lag], example=LAG)
+_TRAIL = Response(status=200, description="As it stands", type=Trail, example=TRAIL)
 _CONSUMER = Parameter(name="consumer", where="path", description="The consumer", type=Text)
 _ACKNOWLEDGED = Response(
     status=200,
@@ -151,8 +152,17 @@ class Queues:
             for each in await self._transport.lag(subscription.consumer, subscription.topics)
         ]
 
+    async def trail(self, request: Request[None]) -> Reply:
+        """The way of one key.
+
+        What came in of an order at each consumer of the service, what of it is written and not published yet, and
+        what the outside world was asked and has not answered.
+        """
+        return Reply(body=await self._store.recovery.trail(request.values["key"]))
+
     def operations(self) -> Sequence[Operation]:
         return (
+            route("GET /ops/trails/{key}", self.trail, _TRAIL, parameters=(key_of,)),
             route("GET /ops/parked", self.parked, _PARKED),
             route("GET /ops/outbox", self.outbox, _BACKLOG),
             route("GET /ops/lag", self.lag, _LAG),

@@ -8,15 +8,14 @@ from typing import Annotated
 import msgspec
 
 from orderflow.core.operations.repairing import Regarded, Repairs, Said, Standing
-from orderflow.http.operation import Operation, Parameter, Reply, Request, Response
+from orderflow.http.operation import Operation, Reply, Request, Response
 from orderflow.http.operators import examples
-from orderflow.http.operators.asking import CONFIRM, Text, act_of, operator, route
+from orderflow.http.operators.asking import CONFIRM, Text, act_of, key_of, operator, route
 from orderflow.http.validation import Raw
 
 SAID_MAX = 20
 UNREAD = Response(status=409, description="The service does not read such an event, or it is none of this key")
 
-key_of = Parameter(name="key", where="path", description="The key, which is an order's id", type=Text)
 Number = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 
 

@@ -16,7 +16,7 @@ import msgspec
 
 from orderflow.audit.findings import Finding
 from orderflow.audit.promises import check
-from orderflow.core.cloudevents import header_text
+from orderflow.core.envelopes import header_text
 from orderflow.core.inbox import InboxState
 from orderflow.core.service import Fact, Row
 from orderflow.core.store import OutboxRecord

@@ -20,9 +20,9 @@ import msgspec
 
 from orderflow.core.dead_letters import FLOW_STATUS
 from orderflow.core.decisions import passed_over
+from orderflow.core.envelopes import Incoming, Result, from_answer, from_command, from_record
 from orderflow.core.identity import uuid5
 from orderflow.core.inbox import InboxState, ParkedEvent
-from orderflow.core.incoming import Incoming, Result, from_answer, from_command, from_record
 from orderflow.core.messages import Command
 from orderflow.core.service import Service
 from orderflow.core.store import OutboxRecord

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 import msgspec
 
 from orderflow.core.decisions import Fold, Policy, handler_of, passed_over
+from orderflow.core.envelopes import Incoming, Result, from_parked
 from orderflow.core.inbox import InboxState, ParkedEvent
-from orderflow.core.incoming import Incoming, Result, from_parked
 from orderflow.core.operations.editing import replacement
 from orderflow.core.operations.model import DeadLetter, EditRefusedError, StoredLetter
 from orderflow.core.processor import reopened

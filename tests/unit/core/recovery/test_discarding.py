@@ -16,6 +16,7 @@ from orderflow.core.operations.model import (
     Moment,
 )
 from orderflow.core.store import Act
+from tests.support.interleaving import virtually
 from tests.support.waiting import eventually
 from tests.unit.core.recovery.bench import ME, Bench, held_lock
 from tests.unit.core.toy import Counted
@@ -115,8 +116,8 @@ async def test_what_is_not_parked_cannot_be_discarded() -> None:
         await bench.recovery.discard(head.event_id, ME)
 
 
-async def test_it_does_not_wait_long_for_live_traffic(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orderflow.core.operations.editing.LOCK_WAIT_S", 0.05)
+@virtually
+async def test_it_does_not_wait_long_for_live_traffic() -> None:
     bench = Bench()
     (head,) = await bench.bury("k")
     done = asyncio.Event()

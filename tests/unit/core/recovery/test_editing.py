@@ -10,9 +10,9 @@ import pytest
 from msgspec.structs import replace
 
 from orderflow.core.decisions import VALUE_MAX
+from orderflow.core.envelopes import from_answer, from_record
 from orderflow.core.identity import uuid5
 from orderflow.core.inbox import InboxState, ParkedEvent
-from orderflow.core.incoming import from_answer, from_record
 from orderflow.core.operations.editing import changes_of, replacement
 from orderflow.core.operations.model import (
     ConfirmationNeededError,

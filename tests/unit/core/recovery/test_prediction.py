@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from orderflow.core.envelopes import Incoming, from_record
 from orderflow.core.inbox import InboxState, ParkedEvent
-from orderflow.core.incoming import Incoming, from_record
 from orderflow.core.messages import Catalogue, Message
 from orderflow.core.operations.model import RehearsalVerdict
 from tests.unit.core.recovery.bench import DEAD, Bench, Closed

@@ -9,14 +9,15 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from orderflow.core.envelopes import from_record
 from orderflow.core.failures import InfrastructureError
 from orderflow.core.identity import lock_id
-from orderflow.core.incoming import from_record
 from orderflow.core.messages import Envelope
 from orderflow.core.operations.model import CausedEvent, LetterFilter, RehearsalVerdict, Rehearsed, RowChange
 from orderflow.core.service import Decision, Rows
 from orderflow.core.store import StoreUnavailableError
 from orderflow.core.testing.state import Rules
+from tests.support.interleaving import virtually
 from tests.support.waiting import eventually
 from tests.unit.core.recovery.bench import DEAD, Bench, Closed, held_lock
 from tests.unit.core.toy import Asked, Counted, Opened, refuse_666
@@ -183,8 +184,8 @@ async def test_a_database_that_goes_away_is_told() -> None:
         await bench.recovery.rehearse(DEAD)
 
 
-async def test_it_does_not_wait_long_for_live_traffic_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orderflow.core.operations.rehearsal.LOCK_WAIT_S", 0.05)
+@virtually
+async def test_it_does_not_wait_long_for_live_traffic_and_says_so() -> None:
     bench = Bench()
     for name in ("a", "b", "c"):
         await bench.bury(name)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from orderflow.cli.dlt.check import Unreadable, unreadable
-from orderflow.core.incoming import from_record
+from orderflow.core.envelopes import from_record
 from orderflow.core.messages import Catalogue
 from orderflow.core.operations.model import StoredRow
 from tests.unit.core.recovery.bench import ME, Bench

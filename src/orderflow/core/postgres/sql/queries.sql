@@ -26,7 +26,8 @@ CROSS JOIN LATERAL (
 ) AS stream;
 
 -- name: depths
--- Which keys have parked events, and how many, counted no further than the limit.
+-- Which keys have parked events, and how many, counted no further than the limit. No key is looked for while the consumer
+-- has nothing parked at all.
 SELECT closed.key, held.depth
 FROM unnest($2::text[]) AS batch (key)
 CROSS JOIN LATERAL (
@@ -38,7 +39,8 @@ CROSS JOIN LATERAL (
         WHERE parked_events.consumer = $1::text AND parked_events.key = closed.key
         LIMIT $3::integer
     ) AS held
-) AS held;
+) AS held
+WHERE EXISTS (SELECT FROM parked_events WHERE parked_events.consumer = $1::text);
 
 -- name: add_inbox
 -- New inbox rows; one that is there already is an error.
@@ -327,10 +329,10 @@ ORDER BY id LIMIT $2;
 -- name: outbox_mark_and_look
 -- Mark rows that the log has acknowledged, and the ids of the oldest of some slots that are unsent then.
 WITH sent AS (
-    DELETE FROM outbox_pending WHERE id = ANY ($3::bigint[])
+    DELETE FROM outbox_pending WHERE id = ANY ($3::text::bigint[])
 )
 SELECT id FROM outbox_pending
-WHERE slot = ANY ($1::smallint[]) AND id <> ALL ($3::bigint[])
+WHERE slot = ANY ($1::smallint[]) AND id <> ALL ($3::text::bigint[])
 ORDER BY id LIMIT $2;
 
 -- name: outbox_read
@@ -343,7 +345,7 @@ WHERE pending.id = ANY ($1::bigint[]);
 
 -- name: outbox_mark_sent
 -- Rows that the log has acknowledged.
-DELETE FROM outbox_pending WHERE id = ANY ($1::bigint[]);
+DELETE FROM outbox_pending WHERE id = ANY ($1::text::bigint[]);
 
 -- name: outbox_mark_free
 -- The same, without those that another session holds.

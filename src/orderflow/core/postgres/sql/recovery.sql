@@ -125,6 +125,22 @@ WITH noted AS (
 )
 INSERT INTO operator_actions (who, action, target, reason, result) VALUES ($3, 'note', $1, $4, $5);
 
+-- name: trail_received
+-- What came in of a key, at every consumer.
+SELECT consumer, identity, event_id, state, at FROM processed_events WHERE key = $1 ORDER BY at, identity;
+
+-- name: trail_unsent
+-- What is written of a key and not acknowledged by the log. Few rows wait at any time: they are looked through.
+SELECT outbox.topic, outbox.event_id, outbox.created_at AS since
+FROM outbox_pending AS waiting
+JOIN outbox ON outbox.id = waiting.id AND outbox.segment = waiting.segment
+WHERE outbox.key = convert_to($1, 'UTF8')
+ORDER BY waiting.id;
+
+-- name: trail_asked
+-- What the outside world was asked for a key and has not answered.
+SELECT key, kind, attempts, created_at AS since, due_at FROM intents WHERE message_key = $1 ORDER BY created_at, key;
+
 -- name: note_expired
 -- Keep which records a consumer has lost; returns what is new, or more than was known.
 INSERT INTO expired_records AS known (consumer, topic, partition, first_lost, next_kept)

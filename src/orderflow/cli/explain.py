@@ -1,0 +1,215 @@
+"""`orderflow order explain` and `orderflow stuck`: why an order is where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orderflow.cli.errors import CliError, ExitCode, NotFoundError, UnreachableError
+from orderflow.cli.http import AnswerLostError
+from orderflow.cli.output import joined, text
+from orderflow.cli.session import Session, session_options, side_by_side
+from orderflow.cli.tables import duration, heartbeat, moment, table
+from orderflow.cli.values import order_id
+from orderflow.registry import service_names, service_of
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from orderflow.diagnosis.causes import Cause, Explanation
+    from orderflow.diagnosis.evidence import Ask, KeyEvidence, OrderEvidence, ServiceEvidence, Subscriber
+
+NOT_READY = 503
+PAGE = 100
+PATIENCE_S = 3.0
+"""A service that takes longer than its own checks of what it needs is told to hang."""
+
+UNFINISHED = ("PAID", "PENDING")
+
+
+@click.command()
+@click.argument("order_id", metavar="ORDER_ID", type=order_id)
+@session_options
+def explain(session: Session, order_id: str) -> None:
+    """Say what happened to an order, what comes next, who owes it, and why it has not come.
+
+    Every service is asked what it has of the order: what came in, what waits to go out, what has failed, what the
+    bank was asked. A service that does not answer is told as a cause.
+
+    Exit code: 0 it has ended or is on its way, 1 something holds it up.
+
+    \b
+    orderflow order explain 01981c5e-7a40-7000-8000-0123456789ab
+    orderflow order explain "$ID" --json | jq -r '.causes[0].why'
+    """
+    from msgspec import to_builtins
+
+    from orderflow.diagnosis.causes import explain as explained
+    from orderflow.diagnosis.evidence import Observations, consumers_of
+
+    ask = asking(session)
+    order = _order(ask, order_id)
+    names = service_names()
+    services = _services(ask, names)
+    evidence = Observations(order_id=order_id, order=order, services=services, keys=_keys(ask, services, order_id))
+    found = explained(evidence, consumers_of(map(service_of, names)), datetime.now(UTC))
+    if session.out.as_json:
+        session.out.document(to_builtins(found))
+    else:
+        session.out.show(*_parts(found))
+    if found.causes:
+        raise click.exceptions.Exit(ExitCode.FAILED)
+
+
+@click.command()
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=200, show_default=True, help="How many late orders to look at."
+)
+@session_options
+def stuck(session: Session, limit: int) -> None:
+    """Show the orders that are past their usual time, grouped by what holds them up.
+
+    Exit code: 0 none is, 1 some are.
+
+    \b
+    orderflow stuck
+    orderflow stuck --json | jq '.groups[] | {why: .cause.why, orders: (.orders | length)}'
+    """
+    from msgspec import to_builtins
+
+    from orderflow.diagnosis.evidence import consumers_of
+
+    ask = asking(session)
+    names = service_names()
+    services = _services(ask, names)
+    groups: dict[tuple[str, str, str], tuple[Cause, list[str]]] = {}
+    looked_at: list[str] = []
+    with heartbeat(lambda: f"{len(looked_at)} orders looked at", hidden=session.out.as_json):
+        for found in _explained(ask, services, consumers_of(map(service_of, names)), limit):
+            looked_at.append(found.order_id)
+            for cause in found.causes[:1]:
+                name = (cause.kind.value, cause.service, cause.component)
+                groups.setdefault(name, (cause, []))[1].append(found.order_id)
+    ordered = sorted(groups.values(), key=lambda group: -len(group[1]))
+    if session.out.as_json:
+        listed = [{"cause": to_builtins(cause), "orders": orders} for cause, orders in ordered]
+        session.out.document({"looked_at": len(looked_at), "groups": listed})
+    else:
+        session.out.show(*_groups(ordered))
+    if ordered:
+        raise click.exceptions.Exit(ExitCode.FAILED)
+
+
+def asking(session: Session) -> Ask:
+    """By way of the clients of this home. NotFoundError is raised as it is."""
+    from orderflow.diagnosis.evidence import NoAnswerError
+
+    def ask(service: str, path: str) -> Any:
+        try:
+            with session.client(service, timeout_s=PATIENCE_S) as client:
+                if path == "/metrics":
+                    return client.text(path)
+                return client.ask("GET", path, good=(NOT_READY,) if path.startswith("/health") else ()).body
+        except NotFoundError:
+            raise
+        except AnswerLostError as error:
+            raise NoAnswerError(str(error), silent=True) from error
+        except CliError as error:
+            raise NoAnswerError(str(error)) from error
+
+    return ask
+
+
+def _order(ask: Ask, order_id: str) -> OrderEvidence | None:
+    from orderflow.diagnosis.evidence import ask_order
+
+    return ask_order(ask, order_id)
+
+
+def _services(ask: Ask, names: Sequence[str]) -> Mapping[str, ServiceEvidence]:
+    from orderflow.diagnosis.evidence import ask_service
+
+    found = side_by_side(lambda name: ask_service(ask, name), names)
+    if all(each.away for each in found):
+        raise UnreachableError(found[0].away)
+    return dict(zip(names, found, strict=True))
+
+
+def _keys(ask: Ask, services: Mapping[str, ServiceEvidence], order_id: str) -> Mapping[str, KeyEvidence]:
+    """Who is away need not be asked again."""
+    from orderflow.diagnosis.evidence import KeyEvidence, ask_key
+
+    there = [name for name, each in services.items() if not each.away]
+    found = dict(zip(there, side_by_side(lambda name: ask_key(ask, name, order_id), there), strict=True))
+    return {name: found.get(name, KeyEvidence()) for name in services}
+
+
+def _explained(
+    ask: Ask, services: Mapping[str, ServiceEvidence], consumers: Sequence[Subscriber], limit: int
+) -> Iterator[Explanation]:
+    """Of the unfinished orders, oldest first. What each service says of itself is asked once for all."""
+    from orderflow.diagnosis.causes import explain as explained
+    from orderflow.diagnosis.evidence import Observations
+
+    for each in _unfinished(ask, limit):
+        keys = _keys(ask, services, each)
+        evidence = Observations(order_id=each, order=_order(ask, each), services=services, keys=keys)
+        found = explained(evidence, consumers, datetime.now(UTC))
+        if found.is_late or found.causes:
+            yield found
+
+
+def _unfinished(ask: Ask, limit: int) -> Sequence[str]:
+    """Ids in the order in which they were placed: an id begins with its time."""
+    found: list[str] = []
+    for status in UNFINISHED:
+        cursor = ""
+        while cursor is not None and len(found) < limit:
+            after = f"&cursor={cursor}" if cursor else ""
+            page = ask("order", f"/orders?status={status}&limit={PAGE}{after}")
+            found += [order["id"] for order in page["orders"]]
+            cursor = page["next"]
+    return sorted(found)[:limit]
+
+
+def _parts(found: Explanation) -> Iterator[RenderableType]:
+    age = duration(found.age_s * 1000)
+    yield joined(text("Order "), text(found.order_id, "bold"), text(f"  {found.status}, placed {age} ago"))
+    if found.timeline:
+        start = found.timeline[0].at
+        lines = [
+            (moment(mark.at), duration((mark.at - start).total_seconds() * 1000), mark.service, mark.what)
+            for mark in found.timeline
+        ]
+        yield ""
+        yield table(("time", "after", "service", "what"), lines, right=("after",), drop=("time",))
+    yield ""
+    if not found.expected and not found.causes:
+        yield text("Nothing more is expected of it.", "green")
+        return
+    if found.expected:
+        usual = "no usual time is known yet"
+        if found.usual_s:
+            usual = f"99 of 100 orders are past it {duration(found.usual_s * 1000)} after they are placed"
+        late = "late" if found.is_late else "in time"
+        yield text(f"Next: {found.expected}. Waits for {duration(found.waited_s * 1000)} ({late}; {usual}).", "bold")
+    for number, cause in enumerate(found.causes, start=1):
+        place = f"{cause.service}, {cause.component}" if cause.component else cause.service
+        yield joined(text(f"  {number}. {place}: ", "red"), text(cause.why))
+        yield text(f"     see: {cause.command}", "dim")
+    if not found.causes:
+        yield text("  It is on its way.", "green")
+
+
+def _groups(groups: Sequence[tuple[Cause, Sequence[str]]]) -> Iterator[RenderableType]:
+    if not groups:
+        yield text("No order is past its usual time.", "green")
+        return
+    for cause, orders in groups:
+        place = f"{cause.service}, {cause.component}" if cause.component else cause.service
+        count = f"{len(orders)} order" if len(orders) == 1 else f"{len(orders)} orders"
+        yield joined(text(f"{count:>12}  ", "bold"), text(f"{place}: ", "red"), text(cause.why))
+        yield text(f"{'':>12}  see: {cause.command}; the oldest: orderflow order explain {orders[0]}", "dim")
