@@ -7,6 +7,7 @@ many worlds are looked at as `orderflow simulate --steer` does.
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import time
@@ -14,6 +15,9 @@ from typing import Any
 
 from tests.zoo.bug import plant
 from tests.zoo.inmates import ZOO
+
+COLLECT_EVERY = 8
+"""Looking for garbage while a world lives costs a quarter of the time, and finds next to none."""
 
 
 def main(name: str, what: str, *arguments: str) -> int:
@@ -40,7 +44,11 @@ def simulate(first: int, end: int) -> dict[str, Any]:
     try:
         from orderflow.simulation.run import run
 
+        gc.freeze()
+        gc.disable()
         for seed in range(first, end):
+            if seed % COLLECT_EVERY == 0:
+                gc.collect()
             broken = run(seed).broken
             if broken:
                 return {"seed": seed, "broken": list(broken[:5]), "seconds": time.perf_counter() - started}
