@@ -16,9 +16,6 @@ from typing import Any
 from tests.zoo.bug import plant
 from tests.zoo.inmates import ZOO
 
-COLLECT_EVERY = 8
-"""Looking for garbage while a world lives costs a quarter of the time, and finds next to none."""
-
 
 def main(name: str, what: str, *arguments: str) -> int:
     """Returns an exit code: of pytest, or 0."""
@@ -47,8 +44,7 @@ def simulate(first: int, end: int) -> dict[str, Any]:
         gc.freeze()
         gc.disable()
         for seed in range(first, end):
-            if seed % COLLECT_EVERY == 0:
-                gc.collect()
+            gc.collect()
             broken = run(seed).broken
             if broken:
                 return {"seed": seed, "broken": list(broken[:5]), "seconds": time.perf_counter() - started}

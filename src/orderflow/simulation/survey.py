@@ -185,17 +185,22 @@ def sight_of(run: Run) -> Sight:
 
 
 def look(plans: Sequence[Plan]) -> list[Sight]:
-    """Live these worlds. Garbage is collected after them: while they live nearly all that is made is still needed, so
-    that looking for garbage would cost a quarter of the time.
+    """Live these worlds, and collect garbage after each: while it lives nearly all that is made is still needed, so
+    that looking for garbage would cost a quarter of the time; and so it would after several, which no cache holds.
     """
     is_collecting = gc.isenabled()
     gc.disable()
     try:
-        return [sight_of(run_plan(plan)) for plan in plans]
+        return [_sight(plan) for plan in plans]
     finally:
-        gc.collect()
         if is_collecting:
             gc.enable()
+
+
+def _sight(plan: Plan) -> Sight:
+    sight = sight_of(run_plan(plan))
+    gc.collect()
+    return sight
 
 
 def survey(more: Callable[[], Sequence[Plan]], jobs: int) -> Iterator[Sight]:
