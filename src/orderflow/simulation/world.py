@@ -136,6 +136,9 @@ class Coverage:
 
     def appended(self, records: Sequence[ProducerRecord]) -> None:
         """A relay has appended these: how many at once, and how many of one key."""
+        if len(records) == 1:
+            self.seen.add("append 1 of 1 topics, 1 of one key")
+            return
         keys = [record.key for record in records]
         of_one = max(map(keys.count, keys), default=0)
         topics = {record.topic.removesuffix(".DLT") for record in records}
@@ -149,8 +152,11 @@ class Coverage:
             self.seen.add(f"{service}: {type(signal).__name__} {component}".rstrip())
             return
         outcomes = [str(each.outcome) for each in signal.handled]
-        batch = " ".join(f"{_some(outcomes.count(each))} {each}" for each in sorted(set(outcomes)))
-        self.seen.add(f"{signal.consumer}: {batch}")
+        if len(outcomes) == 1:
+            self.seen.add(f"{signal.consumer}: 1 {outcomes[0]}")
+        else:
+            batch = " ".join(f"{_some(outcomes.count(each))} {each}" for each in sorted(set(outcomes)))
+            self.seen.add(f"{signal.consumer}: {batch}")
         struck = self._struck.pop(service, "")
         for each in signal.handled:
             self._handled(signal.consumer, each, struck)
@@ -168,8 +174,8 @@ class Coverage:
         """Where the order stands, in all services."""
         model = self._model
         order, payment = model.orders.get(key), model.payments.get(key)
-        of_two = (order.status if order else "-", payment.status if payment else "-")
-        return "/".join((*of_two, model.reservations.get(key, "-")))
+        reservation = model.reservations.get(key, "-")
+        return f"{order.status if order else '-'}/{payment.status if payment else '-'}/{reservation}"
 
 
 def _some(count: int) -> str:
@@ -299,7 +305,9 @@ class World:
         self.trace.steps.append((loop.now, process.name, step))
         process.at = step
         self._until_fault -= 1
-        if not self.troubled or not (self._until_fault <= 0 or self._is_in_focus(step)):
+        if not self.troubled or not (
+            self._until_fault <= 0 or (step == self.plan.focus and self.chance.random() < FOCUS_SHARE)
+        ):
             return OTHERS_FIRST if self._haste() >= self.plan.haste else GO_ON
         self._until_fault = self._draw_fault()
         return self._befall(process, step, self.chance.choice(self.plan.faults))
@@ -373,9 +381,6 @@ class World:
 
     def note(self, who: str, what: str) -> None:
         self.trace.add(self.loop.time(), who, what)
-
-    def _is_in_focus(self, step: str) -> bool:
-        return step == self.plan.focus and self.chance.random() < FOCUS_SHARE
 
     async def _befall(self, process: Process, step: str, fault: Fault) -> None:
         self.note(process.name, f"{fault} at {step}")
