@@ -119,7 +119,7 @@ async def batch(side: Side, consumer: str, recognises: bool, parts: Sequence[Ste
             await PARTS[name](side, queues, written, *arguments)
         if ends != "abandoned":
             await tx.commit(written, End.ROLLBACK if ends == "rolled back" else End.COMMIT)
-    return dataclasses.replace(found, rows={}), sorted(map(str, found.rows.values()))
+    return replace(found, rows={}), sorted(map(str, found.rows.values()))
 
 
 def replace_consumer(consumer: str, loaded: Mapping[Ref, Any]) -> Any:

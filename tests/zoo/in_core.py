@@ -188,7 +188,6 @@ BUGS = (
         PROCESSOR,
         "            names.add(incoming.key)\n",
         "",
-        "tests/unit/core/test_processor.py",
     ),
     Bug(
         "one-failure-fails-the-batch",
@@ -585,8 +584,8 @@ BUGS = (
         2,
         "The locks are free before what was written under them can be seen.",
         TWIN_TRANSACTION,
-        '        await self._step("commit")',
-        '        self._database.locks.release_all(self)\n        await self._step("commit")',
+        '        await self._database.gate("commit")',
+        '        self._database.locks.release_all(self)\n        await self._database.gate("commit")',
     ),
     # --- operators
     Bug(

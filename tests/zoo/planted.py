@@ -7,6 +7,7 @@ many worlds are looked at as `orderflow simulate --steer` does.
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import time
@@ -40,7 +41,10 @@ def simulate(first: int, end: int) -> dict[str, Any]:
     try:
         from orderflow.simulation.run import run
 
+        gc.freeze()
+        gc.disable()
         for seed in range(first, end):
+            gc.collect()
             broken = run(seed).broken
             if broken:
                 return {"seed": seed, "broken": list(broken[:5]), "seconds": time.perf_counter() - started}

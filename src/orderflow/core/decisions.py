@@ -14,6 +14,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from orderflow.core import identity
@@ -48,8 +49,7 @@ class Policy:
     parked_depth_max: int
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(msgspec.Struct, frozen=True):
     """What holds for one fold only.
 
     A failing event whose type is in `spared` is deferred instead of parked. The failure of one whose name is in

@@ -14,6 +14,7 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Iterable
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import PurePath
 
 import msgspec
@@ -43,6 +44,7 @@ PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
 DIGITS = re.compile(r"(?<![0-9A-Za-z])[0-9]+(?![0-9A-Za-z])")
 
 
+@lru_cache(maxsize=64)
 def redact(text: str) -> str:
     """`text` with *** in place of what nobody but its owner may read.
 
@@ -145,6 +147,8 @@ def shown(text: str) -> str:
     More is read than is shown, so that a secret across the cut is still recognised.
     """
     redacted = redact(text[:READ_MAX])[:MESSAGE_MAX]
+    if redacted.isprintable():
+        return redacted
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in redacted)
 
 
@@ -157,9 +161,15 @@ def _kind(error: BaseException) -> str:
 def _first_own_frame(error: BaseException) -> str:
     """Where the service's own code raised: the innermost frame that is not the core's."""
     codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
-    own = [code for code in codes if "orderflow/core" not in code.co_filename.replace("\\", "/")]
+    own = [code for code in codes if not _file(code.co_filename)[1]]
     code = own[-1] if own else (codes[-1] if codes else None)
-    return f"{PurePath(code.co_filename).name}:{code.co_name}" if code else ""
+    return f"{_file(code.co_filename)[0]}:{code.co_name}" if code else ""
+
+
+@lru_cache(maxsize=1024)
+def _file(path: str) -> tuple[str, bool]:
+    """The file's name, and whether it is the core's."""
+    return PurePath(path).name, "orderflow/core" in path.replace("\\", "/")
 
 
 def _digest(text: str) -> str:

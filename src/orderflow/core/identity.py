@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 import struct
+from functools import lru_cache
 from uuid import UUID
 
 import msgspec
@@ -19,6 +20,7 @@ _M = 0x5BD1E995
 _MASK = 0xFFFFFFFF
 
 
+@lru_cache(maxsize=4096)
 def murmur2(data: bytes) -> int:
     """The 32-bit hash, unsigned (Java's is the same bits read as a signed int)."""
     length = len(data)
@@ -98,6 +100,7 @@ def uuid7_ms(text: str) -> int | None:
         return None
 
 
+@lru_cache(maxsize=4096)
 def lock_id(name: str) -> int:
     """A signed 64-bit advisory lock for a key, or for the rows of that id."""
     digest = hashlib.blake2b(name.encode("utf-8", "backslashreplace"), digest_size=8).digest()

@@ -17,6 +17,7 @@ from uuid import UUID
 import msgspec
 
 from orderflow.core.access import OPERATE, Permission
+from orderflow.core.identity import uuid_text
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +85,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def identity(self) -> str:
         """What the inbox holds unique within (consumer, key)."""
-        return self.message.TYPE if self.message.ONCE else str(self.id)
+        return self.message.TYPE if self.message.ONCE else uuid_text(self.id)
 
 
 class DoubleNameError(ValueError):

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
 from orderflow.core.circuit_breaker import CircuitBreakers, sift
 from orderflow.core.crash_points import Point, reached
@@ -44,8 +44,7 @@ Failures = Mapping[tuple[str, str], Exception]
 NONE: Failures = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(msgspec.Struct, frozen=True):
     """The part of a batch that is decided over, once it is known what is parked.
 
     `whole`: keys of which the batch is all that is parked. What is named by `again` is decided over although the
@@ -58,8 +57,7 @@ class Share:
     discarding: Act | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class Work(msgspec.Struct, frozen=True, kw_only=True):
     """A batch on its way in, and all that is asked for it besides.
 
     `failures` have failed outside of their decisions: they fail here again. What the `watch` judges to be an outage,
@@ -71,7 +69,7 @@ class Work:
 
     consumer: str
     batch: Sequence[Incoming]
-    failures: Failures = field(default_factory=dict)
+    failures: Failures = {}
     terms: Terms = FREE
     watch: CircuitBreakers | None = None
     parked: ParkedQuery | None = None
@@ -80,8 +78,7 @@ class Work:
     wait_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Processed:
+class Processed(msgspec.Struct, frozen=True):
     """What became of the messages that were decided over, what was written, and how long it took.
 
     `failures` are those that were given, and what the database has refused, by the names of the messages.
@@ -324,7 +321,7 @@ class Processor:
             except DataRefusedError as again:
                 error = again
             else:
-                return msgspec.structs.replace(done.results[0], incoming=refused)
+                return replace(done.results[0], incoming=refused)
         raise error
 
     async def _carry(self, consumer: str, batch: Sequence[Incoming], *, holding: bool = False) -> Processed:

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ParamSpec, TypeVar
 
+import msgspec
+
 from orderflow.core.operations.model import Expired
 from orderflow.core.operations.port import OperatedStore
 from orderflow.core.store import Due, Standing, StoreUnavailableError, Unending, WorkKind
@@ -55,8 +57,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(msgspec.Struct, frozen=True):
     """Work that is due at one place of a component. `mark` changes whenever some of it is done.
 
     `excuse` is why it waits, where that is known and told already. `ours`: this process is to do it.
@@ -285,7 +286,7 @@ class ProgressWatch:
 
         Raises StoreUnavailableError, TransportUnavailableError, TopicMissingError.
         """
-        await self._note_expired(consumer, await self._transport.lag(consumer, topics))
+        await self._note_expired(_lost(consumer, await self._transport.lag(consumer, topics)))
 
     async def _look(self) -> Sequence[Work]:
         """What is due. Of what cannot be seen because its source is away nothing is said: others say that."""
@@ -306,7 +307,8 @@ class ProgressWatch:
         for (name, (part, _)), stands in zip(readers.items(), await asyncio.gather(*asked), strict=True):
             if stands is not None:
                 works += _behind(part, stands)
-                await _unless_away(self._note_expired, name, stands)
+                if lost := _lost(name, stands):
+                    await _unless_away(self._note_expired, lost)
         if self._clock.monotonic() >= self._expired_at:
             expired = await _unless_away(self._store.recovery.expired)
             if expired is not None:
@@ -337,12 +339,7 @@ class ProgressWatch:
             case WorkKind.INTENT:
                 return self._parts.intents
 
-    async def _note_expired(self, consumer: str, stands: Sequence[PartitionLag]) -> None:
-        lost = [
-            Expired(consumer, each.topic, each.partition, each.committed, each.first)
-            for each in stands
-            if each.committed is not None and each.expired
-        ]
+    async def _note_expired(self, lost: Sequence[Expired]) -> None:
         if not lost:
             return
         for each in await self._store.recovery.note_expired(lost):
@@ -396,6 +393,15 @@ class ProgressWatch:
         parts += [self._parts.relay, *self._parts.retriers.values()]
         parts += [self._parts.intents] if self._parts.intents else []
         return any(part.worked() for part in parts if part.component == component)
+
+
+def _lost(consumer: str, stands: Sequence[PartitionLag]) -> Sequence[Expired]:
+    """What retention has dropped before the group had read it."""
+    return [
+        Expired(consumer, each.topic, each.partition, each.committed, each.first)
+        for each in stands
+        if each.committed is not None and each.expired
+    ]
 
 
 def _behind(part: Part, stands: Sequence[PartitionLag]) -> Iterable[Work]:

@@ -122,7 +122,12 @@ class RetryLoop(FailureStreak):
     async def forever(self, step: Callable[[], Awaitable[None]]) -> None:
         """Run `step` again and again until cancelled."""
         while True:
-            await self.until_done(step)
+            try:
+                await step()
+            except Exception as error:  # noqa: BLE001  # a defect must not stop the loop
+                await self._missed(error)
+            else:
+                self.succeeded()
 
     async def until_done(self, step: Callable[[], Awaitable[None]]) -> None:
         """Run `step` until it succeeds once. A defect must not stop the loop: it is reported, and retried too."""
@@ -130,12 +135,15 @@ class RetryLoop(FailureStreak):
             try:
                 await step()
             except Exception as error:  # noqa: BLE001  # a defect must not stop the loop
-                if not isinstance(error, INFRASTRUCTURE_ERRORS):
-                    self._signals.emit(TaskFailed(self._service, self.component, error))
-                await self.wait(error)
+                await self._missed(error)
             else:
                 self.succeeded()
                 return
+
+    async def _missed(self, error: Exception) -> None:
+        if not isinstance(error, INFRASTRUCTURE_ERRORS):
+            self._signals.emit(TaskFailed(self._service, self.component, error))
+        await self.wait(error)
 
     async def wait(self, error: Exception) -> None:
         """Report the error, and wait until the next try is due."""
@@ -150,8 +158,9 @@ class RetryLoop(FailureStreak):
             self.waiting = False
 
     def succeeded(self) -> None:
-        super().succeeded()
-        self.error = None
+        if self._count:
+            super().succeeded()
+            self.error = None
 
 
 class CallBreaker:

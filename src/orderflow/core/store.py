@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Protocol
 from uuid import UUID
@@ -144,8 +144,7 @@ class ParkedQuery:
     due: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """What a unit of work needs of the database before anything is decided.
 
     `messages` are looked up in the inbox of `consumer` by (key, identity); one without an identity has no place
@@ -163,8 +162,7 @@ class Plan:
     expects_nothing: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """What a plan has found, all of it read under its locks.
 
     `known`: (key, identity) → state in the inbox. `depth`: key with parked events at this consumer → how many,
@@ -172,10 +170,10 @@ class Snapshot:
     `rows`: those that exist. `parked`: what was asked for, in order of position.
     """
 
-    known: Mapping[tuple[str, str], InboxState] = field(default_factory=dict)
-    depth: Mapping[str, int] = field(default_factory=dict)
-    emitted: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    rows: Mapping[Ref, Row] = field(default_factory=dict)
+    known: Mapping[tuple[str, str], InboxState] = {}
+    depth: Mapping[str, int] = {}
+    emitted: Mapping[tuple[str, str], int] = {}
+    rows: Mapping[Ref, Row] = {}
     parked: Sequence[ParkedEvent] = ()
 
     @property
@@ -199,8 +197,7 @@ class FoundError(Exception):
         self.snapshot = snapshot
 
 
-@dataclass(slots=True)
-class Changes:
+class Changes(msgspec.Struct):
     """All that a batch writes, in the order of its decisions.
 
     `rows` may hold several versions of one row; `existing` are the refs that were loaded (the others are
@@ -212,21 +209,21 @@ class Changes:
     """
 
     consumer: str
-    rows: list[Row] = field(default_factory=list)
+    rows: list[Row] = []
     existing: frozenset[Ref] = frozenset()
-    facts: list[Fact] = field(default_factory=list)
-    inbox: list[InboxEntry] = field(default_factory=list)
-    emitted: dict[tuple[str, str], int] = field(default_factory=dict)
-    outbox: list[OutboxRecord] = field(default_factory=list)
-    parked: list[ParkedEvent] = field(default_factory=list)
-    reparked: list[ParkedEvent] = field(default_factory=list)
-    edited: list[EditedEvent] = field(default_factory=list)
-    released: list[int] = field(default_factory=list)
+    facts: list[Fact] = []
+    inbox: list[InboxEntry] = []
+    emitted: dict[tuple[str, str], int] = {}
+    outbox: list[OutboxRecord] = []
+    parked: list[ParkedEvent] = []
+    reparked: list[ParkedEvent] = []
+    edited: list[EditedEvent] = []
+    released: list[int] = []
     discarding: Act | None = None
-    opened: list[OpenIntent] = field(default_factory=list)
-    postponed: list[OpenIntent] = field(default_factory=list)
-    closed_intents: list[str] = field(default_factory=list)
-    log: list[LogEntry] = field(default_factory=list)
+    opened: list[OpenIntent] = []
+    postponed: list[OpenIntent] = []
+    closed_intents: list[str] = []
+    log: list[LogEntry] = []
     lease_ms: int = 8_000
 
 

@@ -58,8 +58,7 @@ class Handled(msgspec.Struct, frozen=True):
         return f"{self.failure.error}: {self.failure.message}" if self.failure else ""
 
 
-@dataclass(frozen=True, slots=True)
-class BatchCommitted:
+class BatchCommitted(msgspec.Struct, frozen=True):
     """A batch went all the way in, in one transaction of `duration_s`. Emitted after the commit."""
 
     service: str

@@ -100,8 +100,7 @@ class TopicSettings:
     retention_ms: int = 7 * 24 * 3_600_000
 
 
-@dataclass(frozen=True, slots=True)
-class PartitionLag:
+class PartitionLag(msgspec.Struct, frozen=True):
     """Where a group stands on one partition.
 
     `committed` is the offset that it has committed (the next one to read), None when it has committed none. `first`
@@ -395,7 +394,7 @@ class PrefixedTransport:
 
     async def lag(self, group: str, topics: Sequence[str]) -> Sequence[PartitionLag]:
         found = await self._inner.lag(self._groups + group, self._long(topics))
-        return [dataclasses.replace(each, topic=each.topic.removeprefix(self._topics)) for each in found]
+        return [msgspec.structs.replace(each, topic=each.topic.removeprefix(self._topics)) for each in found]
 
     async def ping(self) -> None:
         await self._inner.ping()

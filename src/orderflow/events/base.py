@@ -9,7 +9,7 @@ import msgspec
 
 from orderflow.core.dead_letters import FLOW_STATUS
 from orderflow.core.failures import FinalError
-from orderflow.core.identity import uuid_text
+from orderflow.core.identity import uuid_of, uuid_text
 from orderflow.core.messages import Event
 
 ORDER_EVENTS = "order-events"
@@ -44,10 +44,10 @@ class OrderEvent(Event, frozen=True, kw_only=True):
 def order_id_of(key: str) -> UUID | None:
     """The order that a key names, if it is written as we write order ids."""
     try:
-        order_id = UUID(key)
+        order_id = uuid_of(key)
     except ValueError:
         return None
-    return order_id if str(order_id) == key else None
+    return order_id if uuid_text(order_id) == key else None
 
 
 class DisagreementError(FinalError):

@@ -18,6 +18,7 @@ from orderflow.audit.books import (
     Step,
     StockBooks,
 )
+from orderflow.core.identity import uuid_text
 from orderflow.core.inbox import InboxState
 from orderflow.core.testing.state import MemoryDatabase, State
 from orderflow.services.bank.bank import MemoryBook
@@ -43,11 +44,11 @@ def books_of(states: Mapping[str, State], bank: MemoryBook, lag: Mapping[str, La
         for row in state.rows.values():
             match row:
                 case Order():
-                    drafts[str(row.order_id)].order = _order_row(row)
+                    drafts[uuid_text(row.order_id)].order = _order_row(row)
                 case OrderFlow():
-                    drafts[str(row.order_id)].stuck = {at: each.state for at, each in row.stuck.items()}
+                    drafts[uuid_text(row.order_id)].stuck = {at: each.state for at, each in row.stuck.items()}
                 case Payment():
-                    drafts[str(row.order_id)].payment = _payment_row(row)
+                    drafts[uuid_text(row.order_id)].payment = _payment_row(row)
                 case Stock():
                     stock.append(row)
         _read_facts(state, drafts, movements)
@@ -64,16 +65,16 @@ def _read_facts(state: State, drafts: defaultdict[str, OrderDraft], movements: l
         match fact:
             case Transition():
                 step = Step(fact.version, fact.from_status, fact.event, fact.to_status)
-                drafts[str(fact.order_id)].history.append(step)
+                drafts[uuid_text(fact.order_id)].history.append(step)
             case Reservation():
                 lines = tuple((line.sku, line.quantity) for line in fact.lines)
-                drafts[str(fact.order_id)].reservations.append(ReservationRow(fact.status, lines))
+                drafts[uuid_text(fact.order_id)].reservations.append(ReservationRow(fact.status, lines))
             case Movement():
                 movements.append(fact)
                 if fact.kind is MovementKind.RESERVE:
                     drafts[str(fact.cause)].movements.append((fact.sku, fact.reserved_change))
             case Notification():
-                drafts[str(fact.order_id)].notifications.append(fact.outcome)
+                drafts[uuid_text(fact.order_id)].notifications.append(fact.outcome)
 
 
 def _read_bank(bank: MemoryBook, drafts: defaultdict[str, OrderDraft]) -> None:

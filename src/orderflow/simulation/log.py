@@ -73,7 +73,7 @@ class TroubledLog(MemoryLog):
         return list(self._topics)
 
     def slice(self, topic: str, partition: int, offset: int, limit: int) -> Sequence[ConsumerRecord]:
-        if (topic, partition) in self.late:
+        if self.late and (topic, partition) in self.late:
             return ()
         return super().slice(topic, partition, offset, limit)
 
@@ -106,7 +106,8 @@ class TroubledConsumer(MemoryConsumer):
         return any(end > group.committed.get(place, 0) for place, (_, end) in ends.items() if place not in others)
 
     async def poll(self, max_records: int) -> Sequence[ConsumerRecord]:
-        await self._served.wait()
+        if not self._served.is_set():
+            await self._served.wait()
         return await super().poll(max_records)
 
     async def settle(self, records: Sequence[ConsumerRecord]) -> None:

@@ -7,13 +7,17 @@ the services: their rows, facts and events are looked at by the names of their t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
+from orderflow.core.identity import uuid_text
 from orderflow.core.store import Changes
+
+Said = dict[tuple[str, str], int]
+"""How often each kind of event was said of each order."""
 
 KEPT = 20
 ORDER_STEPS = {"PENDING": ("PAID", "FAILED"), "PAID": ("COMPLETED", "FAILED")}
@@ -56,7 +60,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def total(self) -> int:
-        return sum(quantity * price for _, quantity, price in self.lines)
+        return sum([quantity * price for _, quantity, price in self.lines])
 
     @property
     def units(self) -> Mapping[str, int]:
@@ -92,23 +96,24 @@ class Model:
 
     def committed(self, staged: Sequence[Changes], open_intents: Mapping[str, object]) -> None:
         """A service has committed this; `open_intents` are those that are open now."""
-        said: Counter[tuple[str, str]] = Counter()
+        said: Said = {}
         for changes in staged:
             for fact in changes.facts:
                 self._fact(fact, said)
             for row in changes.rows:
                 self._row(row, said)
             self._stock_agrees(changes)
-        told: Counter[tuple[str, str]] = Counter()
+        told: Said = {}
         for changes in staged:
             for record in changes.outbox:
                 if record.topic.endswith(".DLT") or record.topic == "flow-status":
                     continue
                 kind = _header(record.headers, "ce_type").removeprefix("orderflow.").split(".v")[0]
-                told[kind, (record.key or b"").decode()] += 1
+                name = kind, (record.key or b"").decode()
+                told[name] = told.get(name, 0) + 1
                 self._event(kind, record.value or b"null")
         if said != told:
-            self.say(f"published is {dict(told)} and not {dict(said)}")
+            self.say(f"published is {told} and not {said}")
         for changes in staged:
             self._intents(changes, open_intents)
 
@@ -170,16 +175,14 @@ class Model:
             self.say(f"nobody ever ordered {order_id}")
         return wanted
 
-    def _row(self, row: Any, said: Counter[tuple[str, str]]) -> None:
-        look: Callable[[Any, Counter[tuple[str, str]]], None] | None = {
-            "orders": self._order,
-            "payments": self._payment,
-        }.get(row.TABLE)
-        if look is not None:
-            look(row, said)
+    def _row(self, row: Any, said: Said) -> None:
+        if row.TABLE == "orders":
+            self._order(row, said)
+        elif row.TABLE == "payments":
+            self._payment(row, said)
 
-    def _order(self, row: Any, said: Counter[tuple[str, str]]) -> None:
-        order_id = str(row.order_id)
+    def _order(self, row: Any, said: Said) -> None:
+        order_id = uuid_text(row.order_id)
         wanted = self._of(order_id)
         if wanted is None:
             return
@@ -213,8 +216,8 @@ class Model:
             case _:
                 pass
 
-    def _payment(self, row: Any, said: Counter[tuple[str, str]]) -> None:
-        order_id = str(row.order_id)
+    def _payment(self, row: Any, said: Said) -> None:
+        order_id = uuid_text(row.order_id)
         wanted = self._of(order_id)
         if wanted is None:
             return
@@ -258,7 +261,7 @@ class Model:
         elif row.status not in steps.get(str(before.status), ()) or row.version != before.version + 1:
             self.say(f"{what} {order_id} goes from {before.status} to {row.status} version {row.version}")
 
-    def _fact(self, fact: Any, said: Counter[tuple[str, str]]) -> None:
+    def _fact(self, fact: Any, said: Said) -> None:
         match fact.TABLE:
             case "reservations":
                 self._reservation(fact, said)
@@ -269,8 +272,8 @@ class Model:
             case _:
                 pass
 
-    def _reservation(self, fact: Any, said: Counter[tuple[str, str]]) -> None:
-        order_id = str(fact.order_id)
+    def _reservation(self, fact: Any, said: Said) -> None:
+        order_id = uuid_text(fact.order_id)
         wanted = self._of(order_id)
         if wanted is None:
             return
@@ -295,7 +298,8 @@ class Model:
         self._on_hand[fact.sku] += fact.on_hand_change
         self._reserved[fact.sku] += fact.reserved_change
         if fact.kind == "reserve":
-            units = self.wanted[str(fact.cause)].units.get(fact.sku, 0) if str(fact.cause) in self.wanted else 0
+            wanted = self.wanted.get(str(fact.cause))
+            units = wanted.units.get(fact.sku, 0) if wanted is not None else 0
             if (fact.on_hand_change, fact.reserved_change) != (-units, units):
                 self.say(f"{fact.cause} moves {fact.reserved_change} {fact.sku}, right is {units}")
 
@@ -307,7 +311,7 @@ class Model:
                 self.say(f"stock of {sku} is {row.on_hand} + {row.reserved} v{row.version}, moved to {right}")
 
     def _notification(self, fact: Any) -> None:
-        order_id, outcome = str(fact.order_id), str(fact.outcome)
+        order_id, outcome = uuid_text(fact.order_id), str(fact.outcome)
         wanted = self._of(order_id)
         if wanted is None:
             return
@@ -353,20 +357,21 @@ class Model:
         for row in changes.rows:
             if row.TABLE != "payments":
                 continue
-            payment = self.payments.get(str(row.id))
+            row_id = str(row.id)
+            payment = self.payments.get(row_id)
             if payment is None:
                 continue
             status = str(payment.status)
             for kind, while_in in (("charge", ("CHARGING", "UNKNOWN")), ("refund", ("REFUND_DUE",))):
-                is_open = f"{kind}:{row.id}" in open_intents
+                is_open = f"{kind}:{row_id}" in open_intents
                 if is_open != (status in while_in):
                     self.say(f"the {kind} of {row.id} is {'' if is_open else 'not '}asked for while it is {status}")
 
 
-def _comes_to_be(said: Counter[tuple[str, str]], table: str, status: object, order_id: str) -> None:
+def _comes_to_be(said: Said, table: str, status: object, order_id: str) -> None:
     event = SAID.get((table, str(status)))
     if event is not None:
-        said[event, order_id] += 1
+        said[event, order_id] = said.get((event, order_id), 0) + 1
 
 
 def _amount(amount: int, currency: str) -> str:
@@ -376,4 +381,7 @@ def _amount(amount: int, currency: str) -> str:
 
 
 def _header(headers: Sequence[tuple[str, bytes | None]], name: str) -> str:
-    return next(((value or b"").decode() for key, value in headers if key == name), "")
+    for key, value in headers:
+        if key == name:
+            return (value or b"").decode()
+    return ""

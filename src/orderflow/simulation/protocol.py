@@ -7,7 +7,7 @@ commit, each append and each committed offset as they happen.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,10 +15,10 @@ from uuid import UUID
 
 from orderflow.core.dead_letters import SUFFIX
 from orderflow.core.envelopes import header_text
-from orderflow.core.identity import record_id, uuid_of
+from orderflow.core.identity import lock_id, record_id, uuid_of, uuid_text
 from orderflow.core.inbox import InboxEntry, InboxState, ParkedEvent
 from orderflow.core.store import Changes, OutboxRecord
-from orderflow.core.testing.state import State
+from orderflow.core.testing.state import Locks, State
 from orderflow.core.transport import ConsumerRecord, Headers, ProducerRecord
 from orderflow.simulation.log import TroubledLog
 from orderflow.simulation.plan import Plan, Trouble
@@ -41,14 +41,15 @@ class KeyOrder:
 
     def broken(self, log: TroubledLog) -> Iterator[str]:
         """A sentence for each event that overtook another of its key."""
-        produced = {topic: first_offsets(log, topic) for topic in log.topics() if not topic.endswith(SUFFIX)}
+        produced: dict[UUID, list[tuple[str, int, int]]] = {}
+        for topic in log.topics():
+            if not topic.endswith(SUFFIX):
+                for event, (partition, offset) in first_offsets(log, topic).items():
+                    produced.setdefault(event, []).append((topic, partition, offset))
         for (consumer, key), events in self._handled.items():
             reached: dict[Place, int] = {}
             for event in events:
-                for topic, offsets in produced.items():
-                    if event not in offsets:
-                        continue
-                    partition, offset = offsets[event]
+                for topic, partition, offset in produced.get(event, ()):
                     if offset < reached.get((topic, partition), 0):
                         yield f"{consumer} handled {event} of {key} ({topic}/{partition}@{offset}) too late"
                     reached[topic, partition] = offset
@@ -124,36 +125,51 @@ class Protocol:
         """`state` is as it is after the commit."""
         books = self._books[service]
         for changes in staged:
-            before = {name: len(queue) for name, queue in books.queues.items() if queue}
+            before = [name for name, queue in books.queues.items() if queue]
             books.first = {event.key for event in changes.parked if event.attempts}
             self._inbox(books, changes, state)
             self._reparked(books, changes, state)
             self._edited(books, changes)
             self._released(books, changes)
             self._outbox(books, changes)
-            self._dead_letters(changes, state)
-            self._flow(books, changes, before)
+            if changes.parked or changes.reparked or changes.outbox:
+                self._dead_letters(changes)
+            if before or changes.parked or changes.reparked or changes.outbox:
+                self._flow(books, changes, before)
             self._no_outage(service, books, changes)
+
+    def under_locks(self, staged: Sequence[Changes], locks: Locks) -> None:
+        """About to be committed: what is written of a key, or of a row, is written under its lock. Else two processes
+        that have one record at once could both take it for new, which few worlds bring about.
+        """
+        for changes in staged:
+            names = {entry.key for entry in changes.inbox}
+            names.update(key for _, key in changes.emitted)
+            names.update(uuid_text(row.id) if isinstance(row.id, UUID) else str(row.id) for row in changes.rows)
+            for name in sorted(names):
+                if not locks.is_held(lock_id(name)):
+                    self._say(f"{changes.consumer} writes of {name} without its lock")
 
     def appending(self, records: Sequence[ProducerRecord]) -> None:
         """A relay has appended these."""
         for record in records:
-            event_id, source = _header(record.headers, "ce_id"), _header(record.headers, "ce_source")
             written = self._written.get(_name(record))
             if (
                 written is None
                 or written[:2] != (record.key, record.value)
                 or not _begins(record.headers, written[2])
             ):
+                event_id = _header(record.headers, "ce_id")
                 self._say(f"the log gets {record.topic} {event_id}, which no outbox has so")
             if record.topic.endswith(DLT):
                 continue
+            source = _header(record.headers, "ce_source")
             stream, number = (source, (record.key or b"").decode()), int(_header(record.headers, "ce_sequence") or 0)
             if number > self._appended[stream] + 1:
                 self._say(f"event {number} of {stream} is in the log before event {self._appended[stream] + 1}")
             self._appended[stream] = max(number, self._appended[stream])
             if not _header(record.headers, "ce_time"):
-                self._say(f"{record.topic} {event_id} has no time")
+                self._say(f"{record.topic} {_header(record.headers, 'ce_id')} has no time")
 
     def settled(self, service: str, group: str, records: Sequence[ConsumerRecord], unread: Collection[bytes]) -> None:
         """The group has settled these, the first time or again."""
@@ -161,11 +177,9 @@ class Protocol:
         for record in records:
             if dict(record.headers).get("ce_type") in unread:
                 continue
-            names = {str(record_id(record.topic, record.partition, record.offset))}
-            event_id = _header(record.headers, "ce_id")
-            if event_id:
-                names.add(event_id)
-            if not any((group, name) in known for name in names):
+            if (group, _header(record.headers, "ce_id")) in known:
+                continue
+            if (group, uuid_text(record_id(record.topic, record.partition, record.offset))) not in known:
                 self._say(
                     f"{group} settled {record.topic}/{record.partition}@{record.offset}, which it has not noted"
                 )
@@ -180,16 +194,20 @@ class Protocol:
                     f"{changes.consumer} had {entry.event_id} of {entry.key} as {before!r}, now {entry.state!r}"
                 )
             books.inbox[name] = entry.state
-            books.known |= {(changes.consumer, str(entry.event_id)), (changes.consumer, entry.identity)}
-            queue = books.queues.setdefault((changes.consumer, entry.key), [])
+            books.known.add((changes.consumer, uuid_text(entry.event_id)))
+            books.known.add((changes.consumer, entry.identity))
+            queue = books.queues.get((changes.consumer, entry.key))
+            if queue is None:
+                queue = books.queues[changes.consumer, entry.key] = []
             if (position := fresh.get((entry.key, entry.identity))) is not None:
                 queue.append((position, entry.identity))
             elif entry.state is InboxState.DONE:
                 self._in_its_turn(changes, entry, queue)
-        causes = {str(entry.event_id) for entry in changes.inbox}
         for fact in changes.facts:
+            if fact.TABLE != "notifications":
+                continue
             cause = str(getattr(fact, "cause", ""))
-            if fact.TABLE == "notifications" and cause not in causes:
+            if not any(cause == uuid_text(entry.event_id) for entry in changes.inbox):
                 self._say(f"a notification is caused by {cause}, which is not noted beside it")
 
     def _parked(self, books: Books, changes: Changes, state: State) -> dict[tuple[str, str], int]:
@@ -275,40 +293,44 @@ class Protocol:
         for position in changes.released:
             books.parked.pop(position, None)
             for queue in books.queues.values():
-                queue[:] = [each for each in queue if each[0] != position]
+                if queue:
+                    queue[:] = [each for each in queue if each[0] != position]
 
     def _outbox(self, books: Books, changes: Changes) -> None:
-        causes = {str(entry.event_id) for entry in changes.inbox}
+        if not changes.outbox:
+            return
+        causes = {uuid_text(entry.event_id) for entry in changes.inbox}
         for record in changes.outbox:
             key = (record.key or b"").decode("utf-8", "backslashreplace")
+            told = {header: value for header, value in record.headers if value is not None}
             if books.slots.setdefault(key, record.slot) != record.slot:
                 self._say(f"{key} has the slots {books.slots[key]} and {record.slot}")
-            name = _name(record)
             if record.topic.endswith(DLT):
-                self._written[name] = (record.key, record.value, record.headers)
+                self._written[_name(record)] = (record.key, record.value, record.headers)
                 continue
+            name = record.topic, _text(told, "ce_id"), ""
             if name in self._written:
                 self._say(f"{record.topic} {record.event_id} is published twice")
             self._written[name] = (record.key, record.value, record.headers)
-            stream = (_header(record.headers, "ce_source"), key)
-            books.sequences[stream] += 1
-            if int(_header(record.headers, "ce_sequence") or 0) != books.sequences[stream]:
-                self._say(
-                    f"event {books.sequences[stream]} of {stream} says {_header(record.headers, 'ce_sequence')}"
-                )
-            self._is_addressed(record, key, causes)
+            stream = (_text(told, "ce_source"), key)
+            number = books.sequences[stream] = books.sequences[stream] + 1
+            if int(_text(told, "ce_sequence") or 0) != number:
+                self._say(f"event {number} of {stream} says {_text(told, 'ce_sequence')}")
+            self._is_addressed(record, told, key, causes)
 
-    def _is_addressed(self, record: OutboxRecord, key: str, causes: Collection[str]) -> None:
-        cause = _header(record.headers, "ce_causationid")
+    def _is_addressed(
+        self, record: OutboxRecord, told: Mapping[str, bytes], key: str, causes: Collection[str]
+    ) -> None:
+        cause = _text(told, "ce_causationid")
         by_command = record.topic in ("order-events", "payment-status")
         if not cause or (cause not in causes and not by_command):
             self._say(
                 f"{record.topic} {record.event_id} is caused by {cause or 'nothing'}, which is not noted beside it"
             )
-        if (_header(record.headers, "ce_id"), _header(record.headers, "ce_subject")) != (str(record.event_id), key):
+        if (_text(told, "ce_id"), _text(told, "ce_subject")) != (uuid_text(record.event_id), key):
             self._say(f"{record.topic} {record.event_id} is not addressed as such")
 
-    def _dead_letters(self, changes: Changes, state: State) -> None:
+    def _dead_letters(self, changes: Changes) -> None:
         """What is given up is on the dead-letter topic: whole, and with the reason."""
         letters = {(each.topic, str(each.event_id)): each for each in changes.outbox if each.topic.endswith(DLT)}
         for event in (*changes.parked, *changes.reparked):
@@ -336,25 +358,25 @@ class Protocol:
         if letters:
             self._say(f"{changes.consumer} wrote dead letters of what it did not give up: {list(letters)}")
 
-    def _flow(self, books: Books, changes: Changes, before: dict[tuple[str, str], int]) -> None:
+    def _flow(self, books: Books, changes: Changes, before: Sequence[tuple[str, str]]) -> None:
         """Who is stuck says so, and says when it is not any more."""
-        right: Counter[tuple[str, str]] = Counter()
+        right: dict[tuple[str, str], int] = {}
         for event in (*changes.parked, *changes.reparked):
             if event.record.topic != FLOW and event.attempts:
                 if event.state is InboxState.DEAD:
-                    right["Dead", event.key] += 1
+                    _one_more(right, "Dead", event.key)
                 elif event.key in books.first:
-                    right["Parked", event.key] += 1
+                    _one_more(right, "Parked", event.key)
         for consumer, key in before:
             if consumer == changes.consumer != "order.flow" and not books.queues[consumer, key]:
-                right["Reopened", key] += 1
-        said: Counter[tuple[str, str]] = Counter()
+                _one_more(right, "Reopened", key)
+        said: dict[tuple[str, str], int] = {}
         for record in changes.outbox:
             if record.topic == FLOW:
                 kind = _header(record.headers, "ce_type").removeprefix("orderflow.").split(".v")[0]
-                said[kind, (record.key or b"").decode()] += 1
+                _one_more(said, kind, (record.key or b"").decode())
         if said != right:
-            self._say(f"{changes.consumer} says {dict(said)} of what is stuck, right is {dict(right)}")
+            self._say(f"{changes.consumer} says {said} of what is stuck, right is {right}")
 
     def _no_outage(self, service: str, books: Books, changes: Changes) -> None:
         """What fails alike, many keys at once, is no event's fault: it is not parked."""
@@ -376,15 +398,23 @@ class Protocol:
 
 def _name(record: OutboxRecord | ProducerRecord) -> tuple[str, str, str]:
     if record.topic.endswith(DLT):
-        found = {name: (value or b"").decode("utf-8", "backslashreplace") for name, value in record.headers}
-        written_by = f"{found.get('dlt_consumer')} after {found.get('dlt_attempts')}"
-        return record.topic, found.get("dlt_event_id", ""), written_by
+        found = dict(record.headers)
+        written_by = f"{found.get('dlt_consumer')!r} after {found.get('dlt_attempts')!r}"
+        return record.topic, (found.get("dlt_event_id") or b"").decode("utf-8", "backslashreplace"), written_by
     return record.topic, _header(record.headers, "ce_id"), ""
+
+
+def _one_more(counts: dict[tuple[str, str], int], kind: str, key: str) -> None:
+    counts[kind, key] = counts.get((kind, key), 0) + 1
 
 
 def _begins(headers: Sequence[object], beginning: Sequence[object]) -> bool:
     start = [each for each in beginning if each != ("dlt_first_failed_at", None)]
     return list(headers[: len(start)]) == start
+
+
+def _text(told: Mapping[str, bytes], name: str) -> str:
+    return told.get(name, b"").decode("utf-8", "backslashreplace")
 
 
 def _header(headers: Headers, name: str) -> str:

@@ -11,8 +11,7 @@ import asyncio
 import contextvars
 import hashlib
 import math
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import NoReturn
 
@@ -34,7 +33,7 @@ from orderflow.core.telemetry import (
     Waiting,
 )
 from orderflow.core.testing.log import Member
-from orderflow.core.testing.state import MemoryDatabase
+from orderflow.core.testing.state import GO_ON, OTHERS_FIRST, MemoryDatabase
 from orderflow.core.transport import ConsumerRecord, ProducerRecord, TopicSettings, TransportUnavailableError
 from orderflow.services.inventory.model import Stock
 from orderflow.services.order.model import MACHINE as ORDERS
@@ -42,7 +41,7 @@ from orderflow.services.order.model import Order
 from orderflow.services.payment.model import MACHINE as PAYMENTS
 from orderflow.services.payment.model import Payment
 from orderflow.simulation.log import TroubledLog
-from orderflow.simulation.loop import OWNER, Turn, VirtualClock, seeded, virtual_loop
+from orderflow.simulation.loop import OWNER, VirtualClock, seeded, virtual_loop
 from orderflow.simulation.model import Model
 from orderflow.simulation.plan import BANK_STEPS, TRANSPORT_STEPS, Fault, Plan, Trouble
 from orderflow.simulation.process import Code, Habitat, Process, TroubledBook, bank_error
@@ -137,7 +136,11 @@ class Coverage:
 
     def appended(self, records: Sequence[ProducerRecord]) -> None:
         """A relay has appended these: how many at once, and how many of one key."""
-        of_one = max(Counter(record.key for record in records).values(), default=0)
+        if len(records) == 1:
+            self.seen.add("append 1 of 1 topics, 1 of one key")
+            return
+        keys = [record.key for record in records]
+        of_one = max(map(keys.count, keys), default=0)
         topics = {record.topic.removesuffix(".DLT") for record in records}
         self.seen.add(f"append {_some(len(records))} of {_some(len(topics))} topics, {_some(of_one)} of one key")
 
@@ -148,27 +151,31 @@ class Coverage:
             component = signal.component if isinstance(signal, Waiting) else ""
             self.seen.add(f"{service}: {type(signal).__name__} {component}".rstrip())
             return
-        outcomes = Counter(str(each.outcome) for each in signal.handled)
-        batch = " ".join(f"{_some(count)} {outcome}" for outcome, count in sorted(outcomes.items()))
-        self.seen.add(f"{signal.consumer}: {batch}")
+        outcomes = [str(each.outcome) for each in signal.handled]
+        if len(outcomes) == 1:
+            self.seen.add(f"{signal.consumer}: 1 {outcomes[0]}")
+        else:
+            batch = " ".join(f"{_some(outcomes.count(each))} {each}" for each in sorted(set(outcomes)))
+            self.seen.add(f"{signal.consumer}: {batch}")
         struck = self._struck.pop(service, "")
         for each in signal.handled:
             self._handled(signal.consumer, each, struck)
 
     def _handled(self, consumer: str, each: Handled, struck: str) -> None:
-        what = f"{consumer} {each.outcome} {each.event_type.removeprefix('orderflow.')} {self._state(each.key)}"
+        became = f"{consumer} {each.outcome} {each.event_type.removeprefix('orderflow.')}"
+        what = f"{became} {self._state(each.key)}"
         self.seen.add(what)
         if struck:
             self.seen.add(f"{what}, after {struck}")
         if self._trouble:
-            self.seen.add(f"{consumer} {each.outcome} {each.event_type.removeprefix('orderflow.')}: {self._trouble}")
+            self.seen.add(f"{became}: {self._trouble}")
 
     def _state(self, key: str) -> str:
         """Where the order stands, in all services."""
         model = self._model
         order, payment = model.orders.get(key), model.payments.get(key)
-        of_two = (order.status if order else "-", payment.status if payment else "-")
-        return "/".join((*of_two, model.reservations.get(key, "-")))
+        reservation = model.reservations.get(key, "-")
+        return f"{order.status if order else '-'}/{payment.status if payment else '-'}/{reservation}"
 
 
 def _some(count: int) -> str:
@@ -177,7 +184,6 @@ def _some(count: int) -> str:
 
 REHEARSING: contextvars.ContextVar[bool] = contextvars.ContextVar("a rehearsal", default=False)
 FOCUS_SHARE = 0.4
-OTHERS_FIRST = Turn()
 RESTART_AFTER_S = 1.0
 UNIQUE_VIOLATION = "23505"
 REFUSAL = "a fault of the simulation refuses this row"
@@ -288,22 +294,23 @@ class World:
         process = self.some_process(service)
         return process.spawn(command) if process is not None else None
 
-    async def step(self, step: str) -> None:
+    def step(self, step: str) -> Awaitable[None]:
         """The gate of every port: who comes here may be delayed, get an error, or never go on."""
         process = OWNER.get()
-        if self.loop.is_closed():
+        loop = self.loop
+        if loop.closed:
             raise StoreUnavailableError("the simulation is over")
         if not isinstance(process, Process):
-            return
-        self.trace.add(self.loop.time(), process.name, step)
+            return GO_ON
+        self.trace.steps.append((loop.now, process.name, step))
         process.at = step
         self._until_fault -= 1
-        if not self.troubled or not (self._until_fault <= 0 or self._is_in_focus(step)):
-            if self._haste() >= self.plan.haste:
-                await OTHERS_FIRST
-            return
+        if not self.troubled or not (
+            self._until_fault <= 0 or (step == self.plan.focus and self.chance.random() < FOCUS_SHARE)
+        ):
+            return OTHERS_FIRST if self._haste() >= self.plan.haste else GO_ON
         self._until_fault = self._draw_fault()
-        await self._befall(process, step, self.chance.choice(self.plan.faults))
+        return self._befall(process, step, self.chance.choice(self.plan.faults))
 
     def _cut_append(self, records: int) -> int | None:
         """After how many records an append breaks off; None: it does not."""
@@ -357,7 +364,8 @@ class World:
                 return False
             if any(w.event.attempts and w.event.state is InboxState.PARKED for w in state.parked.values()):
                 return False
-        return not any(lag for groups in self.lag().values() for lag in groups.values())
+        each_service = self.code.services.values()
+        return not any(self._lag_of(each.consumer, each.topics) for one in each_service for each in one.subscriptions)
 
     def problems(self) -> list[str]:
         """What processes say that hinders them."""
@@ -373,9 +381,6 @@ class World:
 
     def note(self, who: str, what: str) -> None:
         self.trace.add(self.loop.time(), who, what)
-
-    def _is_in_focus(self, step: str) -> bool:
-        return step == self.plan.focus and self.chance.random() < FOCUS_SHARE
 
     async def _befall(self, process: Process, step: str, fault: Fault) -> None:
         self.note(process.name, f"{fault} at {step}")
@@ -424,6 +429,8 @@ class World:
 
     def _refuse(self, service: str, after: Row) -> None:
         """As a constraint would, which names the row, or as a trigger, which does not."""
+        if not (self.refusing or self.refusing_all or self.refusing_most):
+            return
         order_id = str(after.id)
         what = self.refusing.get(order_id)
         of_it = what is not None and (not what or getattr(after, "event", "") in what)
@@ -445,6 +452,7 @@ class World:
         if REHEARSING.get():
             self.model.say(f"a rehearsal at {service} was committed")
         state = self.databases[service].state
+        self.protocol.under_locks(staged, self.databases[service].locks)
         self.key_order.note(staged)
         self.model.committed(staged, state.intents)
         self.protocol.committed(service, staged, state)
@@ -478,7 +486,8 @@ class World:
                 for each in signal.handled:
                     if each.outcome is Outcome.DUPLICATE and self.plan.is_calm:
                         self.defects.append(f"{who} was given {each.event_type} of {each.key} twice")
-                    self.note(who, f"{each.outcome} {each.event_type} of {each.key} {each.error}".rstrip())
+                    failed = f" {each.error}" if each.failure else ""
+                    self.note(who, f"{each.outcome} {each.event_type} of {each.key}{failed}".rstrip())
             case OutageJudged():
                 self.note(who, f"judges an outage: {signal!r}")
                 if signal.failing < OUTAGE_KEYS or "Undecodable" in signal.error:

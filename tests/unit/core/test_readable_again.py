@@ -42,7 +42,7 @@ class Release:
         """An operator replays what is dead, and the retrier takes it."""
         parked = self.world.database.state.parked
         for position, waiting in list(parked.items()):
-            parked[position] = replace(waiting, event=with_fields(waiting.event, state=InboxState.PARKED))
+            parked[position] = with_fields(waiting, event=with_fields(waiting.event, state=InboxState.PARKED))
         retrier = Retrier("counter", self.world.processor, self.world.store, self.world.signals, self.world.clock)
         retrier.poke(0)
         await retrier.step()

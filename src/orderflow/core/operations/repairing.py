@@ -7,7 +7,6 @@ once more has an effect: where the effect is there already, its own rules refuse
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
 from uuid import UUID
@@ -169,7 +168,7 @@ class Repairs:
         self._confirm(act)
         async with self._store.transaction() as tx:
             locks = {identity.lock_id(key), *(identity.lock_id(str(ref.id)) for ref in self._touched(key))}
-            snapshot = await open_within(tx, dataclasses.replace(self._plan(key), locks=sorted(locks)), LOCK_WAIT_S)
+            snapshot = await open_within(tx, replace(self._plan(key), locks=sorted(locks)), LOCK_WAIT_S)
             statement, emitted = self._state(snapshot, key)
             changes = Changes(consumer=self._service.name)
             meant = [

@@ -132,11 +132,17 @@ class MemoryLog:
 
     def slice(self, topic: str, partition: int, offset: int, limit: int) -> Sequence[ConsumerRecord]:
         self.check()
-        self.check_topics({topic})
-        if not 0 <= partition < len(self._topics[topic]):
+        partitions = self._topics.get(topic)
+        if partitions is None:
+            raise TopicMissingError(topic)
+        if not 0 <= partition < len(partitions):
             raise TopicMissingError(f"{topic} has no partition {partition}")
-        start = max(self._first.get((topic, partition), 0), offset)
-        return self._topics[topic][partition][start : start + limit]
+        start = max(self._first.get((topic, partition), 0), offset) if self._first else offset
+        return partitions[partition][start : start + limit]
+
+    def end(self, place: TopicPartition) -> int:
+        """The offset after the last record."""
+        return len(self._topics[place[0]][place[1]])
 
     def expire(self, topic: str) -> None:
         """Every record that the topic has now has outlived its retention."""
@@ -262,12 +268,15 @@ class MemoryConsumer:
         taken = 0
         positions = self._member.positions
         for place, position in list(positions.items()):
+            if position >= self._log.end(place):
+                continue
             room = limit - len(batch)
             if room == 0 or taken >= POLL_BYTES_MAX:
                 break
-            records = within(POLL_BYTES_MAX - taken, self._log.slice(*place, position, room))
-            taken += sum(map(size_of, records))
+            records = self._log.slice(*place, position, room)
             if records:
+                records = within(POLL_BYTES_MAX - taken, records)
+                taken += sum(map(size_of, records))
                 batch += records
                 # Served last, asked last: no partition starves the others.
                 del positions[place]

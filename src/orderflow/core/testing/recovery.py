@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
@@ -343,7 +342,7 @@ class MemoryRecovery:
         for other in state.replays.values():
             self._settle(other, position)
         event = replace(waiting.event, state=InboxState.PARKED, replays=waiting.event.replays + 1)
-        state.parked[position] = dataclasses.replace(waiting, event=event, next_attempt_at=now)
+        state.parked[position] = replace(waiting, event=event, next_attempt_at=now)
         remember(state, Journal(), event, Moment.REPLAYED, now, who=who)
 
     def _mine(self, number: int) -> KeptReplay | None:

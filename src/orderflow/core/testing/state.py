@@ -6,13 +6,11 @@ What the PostgreSQL schema refuses is refused here too. All of it survives the d
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -48,8 +46,7 @@ from orderflow.core.store import (
 from orderflow.core.timing import Clock
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(msgspec.Struct, frozen=True):
     """A parked event with its times in ms since the epoch."""
 
     consumer: str
@@ -59,8 +56,7 @@ class Waiting:
     last_failed_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Happened:
+class Happened(msgspec.Struct, frozen=True):
     """A row of the history: what happened to the event at a position, and its id then."""
 
     position: int
@@ -109,8 +105,7 @@ class KeptReplay:
         return self.state is ReplayState.RUNNING and is_free
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """An open intent, when it is due again, and when it was opened, in ms since the epoch."""
 
     intent: OpenIntent
@@ -118,8 +113,7 @@ class Asked:
     created_at: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class DueTimes:
+class DueTimes(msgspec.Struct, frozen=True):
     """Which moments are due: those that have come; and those later than the longest wait, which were given while the
     clock was ahead. In ms since the epoch.
     """
@@ -170,26 +164,30 @@ class State:
     moments: int = 0
 
 
+ABSENT = object()
+
+
 class Journal:
     """Changes dictionaries and can take every change back, last first."""
 
     def __init__(self) -> None:
-        self._undo: list[tuple[dict[Any, Any], Any, Any, bool]] = []
+        self._undo: list[tuple[dict[Any, Any], Any, Any]] = []
 
     def set(self, table: dict[Any, Any], key: Any, value: Any) -> None:
-        self._undo.append((table, key, table.get(key), key in table))
+        before = table.get(key, ABSENT)
+        self._undo.append((table, key, before))
         table[key] = value
 
     def delete(self, table: dict[Any, Any], key: Any) -> None:
-        self._undo.append((table, key, table.pop(key), True))
+        self._undo.append((table, key, table.pop(key)))
 
     def undo(self) -> None:
         while self._undo:
-            table, key, value, was_there = self._undo.pop()
-            if was_there:
-                table[key] = value
-            else:
+            table, key, before = self._undo.pop()
+            if before is ABSENT:
                 del table[key]
+            else:
+                table[key] = before
 
 
 def note_action(state: State, journal: Journal, entry: LogEntry, now_ms: int) -> None:
@@ -261,6 +259,8 @@ class Rules:
                 continue
             if "\x00" in text:
                 raise DataRefusedError("invalid byte sequence: 0x00", NUL_IN_TEXT)
+            if text.isascii():
+                continue
             try:
                 text.encode(self.encoding)
             except UnicodeEncodeError as error:
@@ -293,7 +293,8 @@ class Writer:
         """Raises DataRefusedError; the caller then takes the journal back."""
         _once([(entry.key, entry.identity) for entry in changes.inbox], "processed_events")
         for events in (changes.reparked, changes.edited):
-            _once([event.position for event in events], "parked_events")
+            if events:
+                _once([event.position for event in events], "parked_events")
         _once(changes.released, "parked_events")
         self._rows(changes)
         self._facts(changes.facts)
@@ -320,22 +321,22 @@ class Writer:
         self._journal.set(self._state.proposals, number, (digest, done))
 
     def _rows(self, changes: Changes) -> None:
-        by_ref: dict[object, list[Row]] = {}
+        by_ref: dict[Ref, list[Row]] = {}
         for row in changes.rows:
             by_ref.setdefault(row.ref, []).append(row)
-        for versions in by_ref.values():
+        for ref, versions in by_ref.items():
             stepwise = type(versions[0]) in self._rules.stepwise
             for number, row in enumerate(versions if stepwise else versions[-1:]):
-                self._row(row, is_new=number == 0 and row.ref not in changes.existing)
+                self._row(ref, row, is_new=number == 0 and ref not in changes.existing)
 
-    def _row(self, row: Row, *, is_new: bool) -> None:
-        before = self._state.rows.get(row.ref)
+    def _row(self, ref: Ref, row: Row, *, is_new: bool) -> None:
+        before = self._state.rows.get(ref)
         if is_new and before is not None:
             raise _double(f"{row.TABLE} {row.id}", f"{row.TABLE}_pkey", row.id)
         if not is_new and before is None:
             raise DataRefusedError(f"{row.TABLE}: 1 rows were to be written, 0 were")
         self._check(before, row)
-        self._journal.set(self._state.rows, row.ref, row)
+        self._journal.set(self._state.rows, ref, row)
 
     def _check(self, before: Row | None, row: Row) -> None:
         """A constraint tells which row it refuses, a trigger does not."""
@@ -449,7 +450,7 @@ class Writer:
             )
             if edit.position not in self._state.originals:
                 self._journal.set(self._state.originals, edit.position, before.event)
-            self._journal.set(self._state.parked, edit.position, dataclasses.replace(before, event=event))
+            self._journal.set(self._state.parked, edit.position, replace(before, event=event))
             remember(self._state, self._journal, event, Moment.EDITED, self._now, who=edit.who)
 
     def _release(self, changes: Changes) -> None:
@@ -476,7 +477,7 @@ class Writer:
                 raise _double(f"intents {intent.intent.key}", "intents_once", intent.intent.key)
             self._ask(intent, changes.lease_ms)
         postponed = [intent.intent.key for intent in changes.postponed]
-        if any(len(list(same)) > 1 for _, same in groupby(sorted(postponed))):
+        if len(set(postponed)) < len(postponed):
             raise DataRefusedError("an intent was postponed twice in one batch", "21000")
         for intent in changes.postponed:
             self._ask(intent, intent.delay_ms)
@@ -501,7 +502,7 @@ class Writer:
 
 def _once(names: Sequence[Hashable], table: str) -> None:
     """A set-based statement touches a row once, however often it is named."""
-    if len(different := set(names)) < len(names):
+    if len(names) > 1 and len(different := set(names)) < len(names):
         raise DataRefusedError(f"{table}: {len(names)} rows were to be written, {len(different)} were")
 
 
@@ -525,9 +526,28 @@ if TYPE_CHECKING:
 Gate = Callable[[str], Awaitable[None]]
 
 
-async def give_way(step: str) -> None:
+class Turns:
+    """Awaited, it lets others go first so many times: `asyncio.sleep(0)` without its calls, since all steps have one.
+
+    An iterator will do for a generator where nothing is ever sent in.
+    """
+
+    __slots__ = ("_yields",)
+
+    def __init__(self, count: int) -> None:
+        self._yields = (None,) * count
+
+    def __await__(self) -> Iterator[None]:
+        return iter(self._yields)
+
+
+GO_ON: Awaitable[None] = Turns(0)  # type: ignore[assignment]  # see there
+OTHERS_FIRST: Awaitable[None] = Turns(1)  # type: ignore[assignment]  # see there
+
+
+def give_way(step: str) -> Awaitable[None]:
     """The gate of a database that nobody drives: other tasks get their turn at each step."""
-    await asyncio.sleep(0)
+    return OTHERS_FIRST
 
 
 class MemoryDatabase:
@@ -597,15 +617,19 @@ class Locks:
         self._waiters: dict[int, deque[Waiter]] = {}
         self._held: dict[object, list[int]] = {}
 
-    async def take(self, owner: object, number: int) -> None:
-        """Wait for the lock. Raises what `fail_waiters` was given."""
+    def take(self, owner: object, number: int) -> asyncio.Future[None] | None:
+        """Take the lock; if another has it, the answer is to be awaited, and raises what `fail_waiters` was given."""
         holder = self._holders.setdefault(number, owner)
         if holder is owner:
             self._note(owner, number)
-            return
+            return None
         waiter = (owner, asyncio.get_running_loop().create_future())
         self._waiters.setdefault(number, deque()).append(waiter)
-        await waiter[1]
+        return waiter[1]
+
+    def is_held(self, number: int) -> bool:
+        """Whether anybody has the lock."""
+        return number in self._holders
 
     def release_all(self, owner: object) -> None:
         """Hand each lock of `owner` to who waits longest for it; `owner` itself waits for nothing any more."""
@@ -614,7 +638,7 @@ class Locks:
                 queue.remove(waiter)
                 if not waiter[1].done():
                     waiter[1].set_exception(StoreUnavailableError("the session was ended"))
-        for number in self._held.pop(owner, []):
+        for number in self._held.pop(owner, ()):
             self._hand_on(number)
 
     def fail_waiters(self, error: Exception) -> None:

@@ -63,7 +63,7 @@ def standing(
         if number in acknowledged:
             continue
         due[WorkKind.OUTBOX, "", str(slot)].append((number, "", str(number)))
-    for consumer in consumers:
+    for consumer in consumers if state.parked else ():
         for key, head in heads(state, consumer).items():
             event = head.event
             if event.state is InboxState.PARKED and head.next_attempt_at in times:
@@ -127,21 +127,27 @@ class MemoryOutboxReader:
         if self not in database.readers:
             database.readers.append(self)
         mine = sorted(self._owned())
+        owners = database.slot_owners
         share = fair_share(self._slots, len(database.readers), database.readers.index(self))
-        for slot in mine[share:]:
-            del database.slot_owners[slot]
-        if mine[share:]:
+        if len(mine) > share:
+            for slot in mine[share:]:
+                del owners[slot]
             self._tell_others()
-        free = [slot for slot in range(self._slots) if slot not in database.slot_owners and slot not in mine]
-        for slot in free[: max(0, share - len(mine))]:
-            database.slot_owners[slot] = self
+        elif len(mine) < share:
+            free = [slot for slot in range(self._slots) if slot not in owners and slot not in mine]
+            for slot in free[: share - len(mine)]:
+                owners[slot] = self
         owned = self._owned()
         if len(owned) < share:
             self._tell_others()
+        self._is_of(owned)
+        return frozenset(owned)
+
+    def _is_of(self, owned: set[int]) -> None:
+        """What is remembered of rows ends with the slots that they are of."""
         if owned != self._owned_before:
             self._fresh.clear()
         self._owned_before = owned
-        return frozenset(owned)
 
     def offer(self, records: Sequence[OutboxRecord], before: Collection[int]) -> None:
         """Rows that this process has committed, and what was unsent in their slots then."""
@@ -155,8 +161,11 @@ class MemoryOutboxReader:
             await self.mark_sent(acknowledged)
         self._fresh.looking()
         await self._step("unsent")
-        owned, sent = self._owned(), frozenset(acknowledged)
         state = self._database.state
+        if not state.pending:
+            self._fresh.looked(frozenset())
+            return []
+        owned, sent = self._owned(), frozenset(acknowledged)
         numbers = sorted(number for number, slot in state.pending.items() if slot in owned and number not in sent)
         self._fresh.looked(frozenset(numbers[:limit]))
         return [state.outbox[number] for number in numbers[:limit]]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import dataclasses
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 
@@ -22,7 +19,7 @@ from orderflow.core.store import (
     Snapshot,
     StoreUnavailableError,
 )
-from orderflow.core.testing.state import DueTimes, Journal, MemoryDatabase, State, Waiting, Writer
+from orderflow.core.testing.state import OTHERS_FIRST, DueTimes, Journal, MemoryDatabase, State, Waiting, Writer
 
 
 class MemoryTransaction:
@@ -74,19 +71,23 @@ class MemoryTransaction:
             for key, identity in plan.messages:
                 self._database.rules.require_text(key, identity)
             return Snapshot()
-        await self._step("open")
+        await self._database.gate("open")
+        self._require_session()
         return await self._look(plan)
 
     async def _look(self, plan: Plan) -> Snapshot:
         for number in plan.locks:
-            await self._database.locks.take(self, number)
+            taken = self._database.locks.take(self, number)
+            if taken is not None:
+                await taken
             self._require_alive()
-            await asyncio.sleep(0)  # others take locks in between, as they do on a server
+            await OTHERS_FIRST  # they take locks in between, as they do on a server
         self._database.require(self._epoch)
         for key, identity in plan.messages:
             self._database.rules.require_text(key, identity)
         snapshot = self._read(self._database.state, plan)
-        await self._step("opened")
+        await self._database.gate("opened")
+        self._require_session()
         return snapshot
 
     async def commit(self, changes: Changes, end: End = End.COMMIT) -> None:
@@ -96,7 +97,8 @@ class MemoryTransaction:
             if end is End.ROLLBACK or _is_rare(changes) or not found.is_empty:
                 raise FoundError(found)
         changes = self._numbered(changes)
-        await self._step("commit")
+        await self._database.gate("commit")
+        self._require_session()
         database, journal = self._database, Journal()
         writer = Writer(database.state, journal, database.rules, self._known, self._streams, database.clock.wall_ms())
         try:
@@ -128,10 +130,9 @@ class MemoryTransaction:
         for record in changes.outbox:
             state.outbox_ids += 1
             rows.append(structs.replace(record, id=state.outbox_ids))
-        return dataclasses.replace(changes, outbox=rows) if rows else changes
+        return structs.replace(changes, outbox=rows) if rows else changes
 
-    async def _step(self, name: str) -> None:
-        await self._database.gate(name)
+    def _require_session(self) -> None:
         self._require_alive()
         self._database.require(self._epoch)
 
@@ -145,14 +146,12 @@ class MemoryTransaction:
             if identity is not None and (entry := state.inbox.get((key, plan.consumer, identity))) is not None:
                 known[key, identity] = entry.state
         keys = {key for key, _ in plan.messages}
-        held = Counter(
-            each.event.key
-            for each in state.parked.values()
-            if each.consumer == plan.consumer and each.event.key in keys
-        )
-        depth = {key: min(count, plan.depth_max) for key, count in held.items()}
+        depth: dict[str, int] = {}
+        for each in state.parked.values():
+            if each.consumer == plan.consumer and (key := each.event.key) in keys:
+                depth[key] = min(depth.get(key, 0) + 1, plan.depth_max)
         emitted = {(source, key): n for (key, source), n in state.streams.items() if key in keys}
-        rows = {ref: state.rows[ref] for ref in plan.rows if ref in state.rows}
+        rows = {ref: row for ref in plan.rows if (row := state.rows.get(ref)) is not None}
         parked = self._parked(state, plan.consumer, plan.parked) if plan.parked else []
         self._known = frozenset(known) | {(event.key, event.identity) for event in parked}
         self._streams = frozenset(emitted)

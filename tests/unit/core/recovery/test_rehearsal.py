@@ -219,7 +219,7 @@ async def test_what_is_changed_while_it_waits_for_the_lock_is_looked_at_again() 
     parked = bench.world.database.state.parked
     edited = msgspec.structs.replace(head.record, value=b'{"name":"k","amount":9}')
     event = msgspec.structs.replace(head, record=edited)
-    parked[head.position] = replace(parked[head.position], event=event)
+    parked[head.position] = msgspec.structs.replace(parked[head.position], event=event)
     done.set()
     await traffic
 
