@@ -264,6 +264,13 @@ class Purge(ServiceCase):
             yield f"the log has {named} of x, and not 1 before 2"
 
 
+class PurgeInside(Purge):
+    name = "purge-inside"
+    about = "the same, with statements that stop at each row that becomes unsent or sent"
+    in_suite = 60
+    stops = ("outbox_pending",)
+
+
 class Parked(ServiceCase):
     """A key whose head fails: two retriers, an operator and new records meet at it."""
 
@@ -504,6 +511,7 @@ CASES: Sequence[type[Case]] = (
     Relays,
     RelaysThatDie,
     Purge,
+    PurgeInside,
     Parked,
     ParkedInside,
     Intents,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -149,3 +152,16 @@ def test_wrong_usage_is_refused(arguments: tuple[str, ...], wrong: str) -> None:
     code, shown = invoke(*arguments)
     assert code == 2
     assert wrong in shown
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a fork server is a matter of POSIX")
+def test_no_process_outlives_one_that_was_killed() -> None:
+    command = [sys.executable, "-m", "orderflow", "simulate", "--seeds", "1000000", "--jobs", "2"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as simulating:
+        assert simulating.stderr is not None
+        assert "worlds" in simulating.stderr.readline()  # so its workers are there
+        helpers = psutil.Process(simulating.pid).children(recursive=True)
+        simulating.kill()
+        _, left = psutil.wait_procs(helpers, timeout=60)
+    assert len(helpers) > 2
+    assert left == []

@@ -23,6 +23,7 @@ QUICK = (
     "dead-letter-without-headers",
     "outage-holds-the-innocent",
     "key-is-not-locked",
+    "key-not-locked",
 )
 """Of the zoo, some of each kind that are seen early. `python -m tests.zoo` runs all of it."""
 

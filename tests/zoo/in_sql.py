@@ -152,7 +152,7 @@ BUGS = (
         f"{STORE}/sql/migrations/0001_core.sql",
         "    FOR look IN 1..2 LOOP",
         "    FOR look IN 1..1 LOOP",
-        seen_by("purge"),
+        seen_by("purge-inside"),
     ),
     Bug(
         "intents-claimed-in-turn",

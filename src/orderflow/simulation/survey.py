@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import random
 import signal
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -244,7 +245,16 @@ def _context() -> BaseContext:
 def _begin() -> None:
     """Ctrl-C is for the one that shows what comes of it. What was imported is no garbage, and not looked at again."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     gc.freeze()
+
+
+def _end_with_parent() -> None:
+    """Whoever asked for worlds was killed: nobody would ever tell this process to end."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def processors() -> int:
