@@ -48,13 +48,13 @@ database_away() {
 say "Everything starts, ready for faults to be put in"
 orderflow up --detach --game-day --order-port 0 --payment-port 0 --inventory-port 0 --notification-port 0 "${options[@]}"
 
-say "A bug that nobody has seen yet: inventory cannot handle the orders of one customer"
-orderflow fault add inventory --event PaymentSucceeded --match customer_id=customer-poison --error permanent
+say "A bug that nobody has seen yet: inventory cannot handle orders of 6.66 EUR"
+orderflow fault add inventory --event PaymentSucceeded --match total=666 --error permanent
 
-say "$orders orders, and one of that customer"
+say "$orders orders, and one of 6.66 EUR"
 orderflow demo --orders "$orders" --timeout 300 --json >"$folder/demo.json" &
 demo=$!
-poison=$(orderflow order place --customer customer-poison --json | pick 'it["id"]')
+poison=$(orderflow order place --item SKU-ESPRESSO-CUP:1:666 --json | pick 'it["id"]')
 
 say "The database is away for $away s"
 database_away "$away"

@@ -41,8 +41,8 @@ async def test_no_field_of_an_order_a_record_or_an_error_runs_a_script(
     await shop.ends_of(orders)
     await append_hostile_records(system)
     fault = ("fault", "add", "payment", "--event", "OrderPlaced", "--error", "permanent")
-    assert system.command(*fault, "--match", f"customer_id={CORPUS[1]}").returncode == 0
-    await shop.place("SKU-ESPRESSO-CUP", customer=CORPUS[1])
+    assert system.command(*fault, "--match", f"payment_method={CORPUS[1][:64]}").returncode == 0
+    await shop.place("SKU-ESPRESSO-CUP", customer=CORPUS[1], method=CORPUS[1][:64])
 
     places = ["/", "/orders", "/dead-letters", "/health", *(f"/orders/{each}" for each in orders)]
     places += [f"/orders?{name}={quote(each)}" for each in CORPUS for name in ("q", "sku", "status", "cursor")]

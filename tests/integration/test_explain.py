@@ -104,8 +104,8 @@ async def test_a_frozen_service_is_the_cause(system: System, service: str, event
 
 
 async def test_a_decision_that_fails_is_the_cause_while_it_is_tried_and_when_it_is_given_up(system: System) -> None:
-    with fault(system, "payment", "--event", "OrderPlaced", "--match", "customer_id=eve", "--error", "permanent"):
-        order_id = place(system, "--customer", "eve")
+    with fault(system, "payment", "--event", "OrderPlaced", "--match", "total=1302", "--error", "permanent"):
+        order_id = place(system, "--item", "SKU-ESPRESSO-CUP:1:1302")
         given_up = await first_cause(system, order_id, "dead")
 
     assert given_up["service"] == "payment"
