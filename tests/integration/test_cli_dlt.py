@@ -203,7 +203,8 @@ async def test_what_came_in_is_kept_beside_an_edited_value(system: System) -> No
 
 async def test_the_test_that_is_written_fails_as_the_event_did(system: System, tmp_path: Path) -> None:
     order = system.ask("order", "place", "--wait", "60")
-    late = {**FAILED, "customer_id": order["customer_id"], "total": order["total"]}
+    written_as = system.ask("payment", "show", order["id"])["customer_id"]
+    late = {**FAILED, "customer_id": written_as, "total": order["total"]}
     await poison(system, "payment-status", "orderflow.PaymentFailed.v1", late, order["id"])
     letters = await dead(system, order["id"], 2)
     letter = letters["order"]
