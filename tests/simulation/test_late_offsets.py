@@ -34,3 +34,21 @@ async def test_who_closes_a_member_again_while_it_writes_its_last_offsets_does_n
     go_on.set()
     await first
     assert log.group("shop").committed == {("parcels", 0): 2}
+
+
+async def go_on_at_once(_: str) -> None:
+    await asyncio.sleep(0)
+
+
+async def test_what_a_member_settles_again_after_it_was_fenced_is_written() -> None:
+    log = TroubledLog(SystemClock(), random.Random(1), session_timeout_s=5)
+    transport = TroubledTransport(log, go_on_at_once, lambda _: None, settle_late=True)
+    await transport.create_topics([TopicSettings("parcels", 1)])
+    log.append([ProducerRecord("parcels", b"k", b"1")])
+    consumer = await transport.subscribe("shop", ["parcels"])
+    await consumer.settle(await consumer.poll(10))
+    log.leave("shop", log.group("shop").members[0])
+
+    await consumer.settle(await consumer.poll(10))
+    await consumer.close()
+    assert log.group("shop").committed == {("parcels", 0): 1}

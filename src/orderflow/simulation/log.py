@@ -116,7 +116,8 @@ class TroubledConsumer(MemoryConsumer):
         elif not self._closed:
             for record in records:
                 place = (record.topic, record.partition)
-                if place not in self._noted or self._noted[place][1].offset < record.offset:
+                member, last = self._noted.get(place, (None, record))
+                if member is not self._member or last.offset < record.offset:
                     self._noted[place] = (self._member, record)
             self._settler.settle()
 
