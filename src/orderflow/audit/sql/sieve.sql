@@ -174,30 +174,34 @@ WHERE consumer IN ('order', 'payment', 'inventory', 'notification')
     AND (state IN (2, 3) OR (state = 1 AND identity LIKE 'orderflow.%')) AND key > $2 AND key <= $3;
 
 -- name: outbox
--- What was said, and under which numbers. `ce_type` and `ce_sequence` are found by their names in the packed headers,
--- each followed by a marker, a length in one byte, and the value.
+-- What was said, and under which numbers of which source. `ce_type`, `ce_source` and `ce_sequence` are found by their
+-- names in the packed headers, each followed by a marker, a length in one byte, and the value.
 SELECT key,
     CASE WHEN topic = 'flow-status' THEN 0
         ELSE hash_record_extended(ROW(key, substring(headers FROM at_type + 9 FOR get_byte(headers, at_type + 7))), 6)
     END AS said,
-    hash_record_extended(ROW(key, substring(headers FROM at_number + 13 FOR get_byte(headers, at_number + 11))), 10)
-        AS numbered
+    hash_record_extended(ROW(
+        key,
+        substring(headers FROM at_source + 11 FOR get_byte(headers, at_source + 9)),
+        substring(headers FROM at_number + 13 FOR get_byte(headers, at_number + 11))
+    ), 10) AS numbered
 FROM (
     SELECT topic, key, headers, position('ce_type'::bytea IN headers) AS at_type,
-        position('ce_sequence'::bytea IN headers) AS at_number
+        position('ce_source'::bytea IN headers) AS at_source, position('ce_sequence'::bytea IN headers) AS at_number
     FROM outbox
     WHERE topic NOT LIKE '%.DLT' AND key >= $1 AND key > $2 AND key <= $3
     OFFSET 0
 ) AS outbox
-WHERE at_type > 0 AND at_number > 0;
+WHERE at_type > 0 AND at_source > 0 AND at_number > 0;
 
 -- name: streams
 -- The numbers that were given.
-SELECT key, hash_record_extended(ROW(key, '1'::text), 10)
-    + CASE WHEN emitted >= 2 THEN hash_record_extended(ROW(key, '2'::text), 10)::numeric ELSE 0 END
+SELECT key, hash_record_extended(ROW(key, source, '1'::text), 10)
+    + CASE WHEN emitted >= 2 THEN hash_record_extended(ROW(key, source, '2'::text), 10)::numeric ELSE 0 END
     + CASE
         WHEN emitted >= 3 THEN (
-            SELECT sum(hash_record_extended(ROW(key, number::text), 10)) FROM generate_series(3, emitted) AS number
+            SELECT sum(hash_record_extended(ROW(key, source, number::text), 10))
+            FROM generate_series(3, emitted) AS number
         )
         ELSE 0
     END AS numbered
