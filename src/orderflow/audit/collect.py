@@ -245,7 +245,7 @@ class Collector:
     async def _read_passage(self, service: str, drafts: Drafts, keys: Sequence[str]) -> None:
         """What came in, waits, is asked, and went out."""
         for row in await self._databases.ask(service, "inbox", keys):
-            event_id, state = str(row["event_id"]), _state(row["state"])
+            event_id, state = str(row["event_id"]), InboxState(row["state"]).word
             noted = InboxRow(service, row["consumer"], row["identity"], event_id, state, row["at"])
             drafts[row["key"]].inbox.append(noted)
         for row in await self._databases.ask(service, "parked", keys):
@@ -253,7 +253,7 @@ class Collector:
                 service,
                 row["consumer"],
                 row["event_type"],
-                _state(row["state"]),
+                InboxState(row["state"]).word,
                 row["attempts"],
                 row["identity"],
                 row["parked_at"],
@@ -293,10 +293,6 @@ async def ledgers(databases: Databases) -> dict[str, UUID]:
             ms = 0 if row["id"] == FIRST_ID else int(kept.timestamp() * 1000)
             found[service] = UUID(int=ms << 80)
     return found
-
-
-def _state(number: int) -> str:
-    return InboxState(number).name.lower()
 
 
 def _answered(response: str) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from orderflow.diagnosis.causes import Cause, Explanation
-    from orderflow.diagnosis.evidence import Ask, KeyEvidence, OrderEvidence, ServiceEvidence, Subscriber
+    from orderflow.diagnosis.evidence import Ask, KeyEvidence, ServiceEvidence, Subscriber
 
 NOT_READY = 503
 PAGE = 100
@@ -47,15 +47,10 @@ def explain(session: Session, order_id: str) -> None:
     """
     from msgspec import to_builtins
 
-    from orderflow.diagnosis.causes import explain as explained
-    from orderflow.diagnosis.evidence import Observations, consumers_of
+    from orderflow.diagnosis.evidence import consumers_of
 
-    ask = asking(session)
-    order = _order(ask, order_id)
-    names = service_names()
-    services = _services(ask, names)
-    evidence = Observations(order_id=order_id, order=order, services=services, keys=_keys(ask, services, order_id))
-    found = explained(evidence, consumers_of(map(service_of, names)), datetime.now(UTC))
+    ask, names = asking(session), service_names()
+    found = _explained(ask, _services(ask, names), consumers_of(map(service_of, names)), order_id)
     if session.out.as_json:
         session.out.document(to_builtins(found))
     else:
@@ -82,13 +77,15 @@ def stuck(session: Session, limit: int) -> None:
 
     from orderflow.diagnosis.evidence import consumers_of
 
-    ask = asking(session)
-    names = service_names()
-    services = _services(ask, names)
+    ask, names = asking(session), service_names()
+    services, consumers = _services(ask, names), consumers_of(map(service_of, names))
     groups: dict[tuple[str, str, str], tuple[Cause, list[str]]] = {}
     looked_at: list[str] = []
     with heartbeat(lambda: f"{len(looked_at)} orders looked at", hidden=session.out.as_json):
-        for found in _explained(ask, services, consumers_of(map(service_of, names)), limit):
+        for each in _unfinished(ask, limit):
+            found = _explained(ask, services, consumers, each)
+            if not found.is_late and not found.causes:
+                continue
             looked_at.append(found.order_id)
             for cause in found.causes[:1]:
                 name = (cause.kind.value, cause.service, cause.component)
@@ -123,12 +120,6 @@ def asking(session: Session) -> Ask:
     return ask
 
 
-def _order(ask: Ask, order_id: str) -> OrderEvidence | None:
-    from orderflow.diagnosis.evidence import ask_order
-
-    return ask_order(ask, order_id)
-
-
 def _services(ask: Ask, names: Sequence[str]) -> Mapping[str, ServiceEvidence]:
     from orderflow.diagnosis.evidence import ask_service
 
@@ -148,18 +139,15 @@ def _keys(ask: Ask, services: Mapping[str, ServiceEvidence], order_id: str) -> M
 
 
 def _explained(
-    ask: Ask, services: Mapping[str, ServiceEvidence], consumers: Sequence[Subscriber], limit: int
-) -> Iterator[Explanation]:
-    """Of the unfinished orders, oldest first. What each service says of itself is asked once for all."""
+    ask: Ask, services: Mapping[str, ServiceEvidence], consumers: Sequence[Subscriber], order_id: str
+) -> Explanation:
+    """What each service says of itself is asked once, however many orders are explained by it."""
     from orderflow.diagnosis.causes import explain as explained
-    from orderflow.diagnosis.evidence import Observations
+    from orderflow.diagnosis.evidence import Observations, ask_order
 
-    for each in _unfinished(ask, limit):
-        keys = _keys(ask, services, each)
-        evidence = Observations(order_id=each, order=_order(ask, each), services=services, keys=keys)
-        found = explained(evidence, consumers, datetime.now(UTC))
-        if found.is_late or found.causes:
-            yield found
+    order, keys = ask_order(ask, order_id), _keys(ask, services, order_id)
+    evidence = Observations(order_id=order_id, order=order, services=services, keys=keys)
+    return explained(evidence, consumers, datetime.now(UTC))
 
 
 def _unfinished(ask: Ask, limit: int) -> Sequence[str]:
@@ -197,8 +185,7 @@ def _parts(found: Explanation) -> Iterator[RenderableType]:
         late = "late" if found.is_late else "in time"
         yield text(f"Next: {found.expected}. Waits for {duration(found.waited_s * 1000)} ({late}; {usual}).", "bold")
     for number, cause in enumerate(found.causes, start=1):
-        place = f"{cause.service}, {cause.component}" if cause.component else cause.service
-        yield joined(text(f"  {number}. {place}: ", "red"), text(cause.why))
+        yield joined(text(f"  {number}. {_place(cause)}: ", "red"), text(cause.why))
         yield text(f"     see: {cause.command}", "dim")
     if not found.causes:
         yield text("  It is on its way.", "green")
@@ -209,7 +196,10 @@ def _groups(groups: Sequence[tuple[Cause, Sequence[str]]]) -> Iterator[Renderabl
         yield text("No order is past its usual time.", "green")
         return
     for cause, orders in groups:
-        place = f"{cause.service}, {cause.component}" if cause.component else cause.service
         count = f"{len(orders)} order" if len(orders) == 1 else f"{len(orders)} orders"
-        yield joined(text(f"{count:>12}  ", "bold"), text(f"{place}: ", "red"), text(cause.why))
+        yield joined(text(f"{count:>12}  ", "bold"), text(f"{_place(cause)}: ", "red"), text(cause.why))
         yield text(f"{'':>12}  see: {cause.command}; the oldest: orderflow order explain {orders[0]}", "dim")
+
+
+def _place(cause: Cause) -> str:
+    return f"{cause.service}, {cause.component}" if cause.component else cause.service

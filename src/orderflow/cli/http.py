@@ -191,11 +191,8 @@ class ServiceClient:
         good: tuple[int, ...] = (),
     ) -> Answer:
         """As `get`. A status of `good` is an answer too, whatever it usually means."""
-        if self._installation is not None:
-            self._require_ours(self._installation, within_s, may_be_starting=path.startswith("/health/"))
-        reply = self._ask(method, path, within_s, parameters=parameters, body=body, headers=headers, wait_s=wait_s)
-        if not 200 <= reply.status < 300 and reply.status not in good:
-            raise self._refusal(reply, path)
+        sent = {"parameters": parameters, "body": body, "headers": headers, "wait_s": wait_s}
+        reply = self._good(method, path, within_s, good, **sent)
         try:
             return Answer(json.loads(reply.content), reply.headers, reply.status)
         except ValueError as error:
@@ -203,12 +200,16 @@ class ServiceClient:
 
     def text(self, path: str) -> str:
         """What is not JSON. Raises as `get`."""
+        return self._good("GET", path, math.inf).content.decode("utf-8", "replace")
+
+    def _good(self, method: str, path: str, within_s: float, good: tuple[int, ...] = (), **sent: Any) -> _Reply:
+        """Of a service of this home, a reply with a status of success or of `good`. Raises as `get`."""
         if self._installation is not None:
-            self._require_ours(self._installation, math.inf, may_be_starting=False)
-        reply = self._ask("GET", path, math.inf)
-        if not 200 <= reply.status < 300:
+            self._require_ours(self._installation, within_s, may_be_starting=path.startswith("/health/"))
+        reply = self._ask(method, path, within_s, **sent)
+        if not 200 <= reply.status < 300 and reply.status not in good:
             raise self._refusal(reply, path)
-        return reply.content.decode("utf-8", "replace")
+        return reply
 
     def _require_ours(self, installation: UUID, within_s: float, *, may_be_starting: bool) -> None:
         """Raises UnreachableError for a service of somebody else, which would take the request as well."""

@@ -45,9 +45,12 @@ class Partitioner:
 
     def partition(self, key: bytes | None, partitions: int) -> int:
         """A number in 0..partitions-1. An empty key is a key."""
-        if key is None:
-            return self._chance.randrange(partitions)
-        return (murmur2(key) & 0x7FFFFFFF) % partitions
+        return self._chance.randrange(partitions) if key is None else partition_of(key, partitions)
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Where the records of a key stand: a number in 0..partitions-1."""
+    return (murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 NAMESPACE = UUID("6f1a3f5e-5b0e-5c6e-9a7d-0d2f7c1b9e42")

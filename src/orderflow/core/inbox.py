@@ -18,6 +18,11 @@ class InboxState(IntEnum):
     DEAD = 3
     DISCARDED = 4
 
+    @property
+    def word(self) -> str:
+        """As operators are told it: `done`, `parked`, `dead`, `discarded`."""
+        return self.name.lower()
+
 
 class Waits(StrEnum):
     """How an event waits at a consumer: given up (DEAD), failed and tried again (RETRYING), or behind one of these

@@ -15,7 +15,7 @@ from enum import StrEnum
 
 import msgspec
 
-from orderflow.core.identity import murmur2
+from orderflow.core.identity import partition_of
 from orderflow.core.inbox import Waits
 from orderflow.core.operations.model import DeadLetter, OpenQuestion
 from orderflow.core.operations.repairing import Said
@@ -31,8 +31,6 @@ LATE_SHARE = 2.0
 
 SETTLED_S = 1.0
 """So long after the order was placed, what is seen of it at several services is not seen in the middle of a step."""
-
-_MASK = 0x7FFFFFFF
 
 
 class CauseKind(StrEnum):
@@ -265,7 +263,7 @@ def _of_lag(
     service: ServiceEvidence, key: str, consumer: Subscriber, said: Said, *, is_late: bool
 ) -> Iterator[Cause]:
     found = [each for each in service.lag if (each.consumer, each.topic) == (consumer.name, said.topic)]
-    partition = (murmur2(key.encode()) & _MASK) % len(found) if found else -1
+    partition = partition_of(key.encode(), len(found)) if found else -1
     behind = next((each.lag for each in found if each.partition == partition), 0)
     if is_late and behind:
         why = f"it is {behind} records behind on {said.topic}, partition {partition}, where the order is"

@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from orderflow.core.identity import uuid7_ms
+from orderflow.core.inbox import Failure
 from orderflow.core.service import IllegalTransitionError
 from orderflow.core.telemetry import (
     AlarmCleared,
@@ -24,7 +25,6 @@ from orderflow.core.telemetry import (
     FaultsCleared,
     FaultsIgnored,
     FaultsSet,
-    Handled,
     Hopeless,
     IntentAsked,
     KeyReopened,
@@ -162,19 +162,19 @@ class Metrics(Collector):
         counted = Counter((each.event_type, each.message is None, each.outcome) for each in batch.handled)
         for (event_type, unreadable, outcome), count in counted.items():
             told = _told(event_type, unreadable=unreadable)
-            self._counts["orderflow_messages"].add((consumer, told, outcome.value), count)
-        failed = [each for each in batch.handled if each.failure is not None]
-        for each in failed:
-            self._failed(consumer, each, _told(each.event_type, unreadable=each.message is None))
+            self._count("orderflow_messages", consumer, told, outcome.value, amount=count)
+        for each in batch.handled:
+            if each.failure is not None:
+                told = _told(each.event_type, unreadable=each.message is None)
+                self._failed(consumer, told, each.outcome, each.failure)
         self._ages(consumer, {each.event_type: each.key for each in batch.handled if each.outcome is Outcome.HANDLED})
         self._histograms["orderflow_batch_size"].add((consumer,), len(batch.handled))
         self._histograms["orderflow_batch_seconds"].add((consumer,), batch.duration_s)
 
-    def _failed(self, consumer: str, handled: Handled, told: str) -> None:
-        assert handled.failure is not None
-        if handled.outcome is Outcome.DEAD:
-            self._count("orderflow_dead_letters", consumer, told, handled.failure.kind)
-        if handled.failure.error == IllegalTransitionError.__name__:
+    def _failed(self, consumer: str, told: str, outcome: Outcome, failure: Failure) -> None:
+        if outcome is Outcome.DEAD:
+            self._count("orderflow_dead_letters", consumer, told, failure.kind)
+        if failure.error == IllegalTransitionError.__name__:
             self._count("orderflow_refused_transitions", consumer, told)
 
     def _ages(self, consumer: str, handled: Mapping[str, str]) -> None:

@@ -88,7 +88,7 @@ class PostgresRecovery:
     async def trail(self, key: str) -> Trail:
         received = await self._run(self._queries["trail_received"], key)
         return Trail(
-            received=[ReceivedEvent(**{**row, "state": InboxState(row["state"]).name.lower()}) for row in received],
+            received=[ReceivedEvent(**{**row, "state": InboxState(row["state"]).word}) for row in received],
             unsent=[UnsentEvent(**row) for row in await self._run(self._queries["trail_unsent"], key)],
             asked=[OpenQuestion(**row) for row in await self._run(self._queries["trail_asked"], key)],
         )

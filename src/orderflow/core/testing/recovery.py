@@ -102,7 +102,7 @@ class MemoryRecovery:
                     consumer=consumer,
                     identity=entry.identity,
                     event_id=entry.event_id,
-                    state=entry.state.name.lower(),
+                    state=entry.state.word,
                 )
                 for (of, consumer, _), entry in state.inbox.items()
                 if of == key
