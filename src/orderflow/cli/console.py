@@ -15,6 +15,7 @@ from orderflow.cli.session import as_running, home_option, load_settings, secret
 
 if TYPE_CHECKING:
     from orderflow.core.transport import Transport
+    from orderflow.settings import Settings
 
 
 @click.command(
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Examples:
   orderflow console                    for services that run elsewhere, or without `up`
   orderflow console --port 8080
+  orderflow console --sign-in          a link by which your browser may act, once
   ORDERFLOW_ORDER_URL=https://orders.example orderflow console
 
 \b
@@ -29,15 +31,16 @@ Standard output gets one JSON line when the page is served: service, port, pid. 
 Exit codes: 0 stopped in order; 1 the port is taken; 2 wrong usage or settings."""
 )
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 for any free one.  [default: 8000]")
+@click.option("--sign-in", is_flag=True, help="Say a link that signs a browser in at the page that runs, once.")
 @home_option
 @click.option("--control-pipe", is_flag=True, help="End when standard input ends: for supervisors.")
 @secrets_pipe_option
-def console(port: int | None, home: Path | None, control_pipe: bool, secrets_pipe: bool) -> None:
+def console(port: int | None, sign_in: bool, home: Path | None, control_pipe: bool, secrets_pipe: bool) -> None:
     """Serve the page: Flow, Orders, Dead letters, Health.
 
     `orderflow up` does it too, at http://127.0.0.1:8000. The page asks the services of this home and reads the
     topics; it connects to no service's database. It listens on this machine alone, and while nobody looks it asks
-    nothing.
+    nothing. Everybody on this machine may look; to act, a browser signs in with a token.
     """
     from orderflow.cli.topic import open_log
     from orderflow.console import process
@@ -47,6 +50,9 @@ def console(port: int | None, home: Path | None, control_pipe: bool, secrets_pip
     from orderflow.runtime.lifetime import announce_on_stdout
 
     settings = load_settings(home, secrets_pipe=secrets_pipe)
+    if sign_in:
+        click.echo(_link(settings))
+        return
     services = Services(settings.home, lambda: as_running(settings))
 
     @asynccontextmanager
@@ -67,3 +73,23 @@ def console(port: int | None, home: Path | None, control_pipe: bool, secrets_pip
         process.run(services, log, wanted, may_move=may_move, control_pipe=control_pipe, ready=ready)
     except CannotListenError as error:
         raise CliError(str(error)) from error
+
+
+def _link(settings: Settings) -> str:
+    """Raises CliError: the home has no token."""
+    import time
+
+    from orderflow.cli.session import running_state
+    from orderflow.console.sessions import link
+    from orderflow.local.home import home_token
+
+    token = settings.token.reveal() if settings.token is not None else home_token(settings.home)
+    if token is None:
+        raise CliError(
+            f"{settings.home} has no token, by which the link could be proved. `orderflow up` makes it at its first "
+            "start; elsewhere name one in ORDERFLOW_TOKEN"
+        )
+    found = running_state(settings)
+    processes = () if found is None else found.processes
+    page = next((each.address for each in processes if each.kind == "console"), None)
+    return link(page or f"http://127.0.0.1:{settings.console_port}", token, time.time())

@@ -14,11 +14,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from orderflow.console import flow, health, letters, order, orders, replays
+from orderflow.console import flow, health, letters, order, orders, replays, sign_in
 from orderflow.console.asking import AskError, Services
 from orderflow.console.guard import Asgi, Guard
 from orderflow.console.pages import Pages
 from orderflow.console.sampling import Sampler
+from orderflow.console.sessions import Sessions
 from orderflow.console.showing import HERE
 from orderflow.console.topics import Log
 
@@ -34,9 +35,14 @@ class Console:
     def __init__(self, services: Services, log: Log, hosts: Iterable[str]) -> None:
         self._services = services
         self._sampler = Sampler(services, flow.traced)
+        sessions = Sessions()
         self._pages = Pages(services, self._sampler)
         areas = (flow, orders, letters, replays, health)
-        parts = (*(area.routes(self._pages) for area in areas), order.routes(self._pages, log))
+        parts = (
+            *(area.routes(self._pages) for area in areas),
+            order.routes(self._pages, log),
+            sign_in.routes(self._pages, sessions),
+        )
         starlette = Starlette(
             routes=[Route("/static/{name:path}", _static), *(route for routes in parts for route in routes)],
             exception_handlers={
@@ -45,7 +51,7 @@ class Console:
                 Exception: self._pages.broken,
             },
         )
-        self.asgi: Asgi = Guard(starlette, hosts)
+        self.asgi: Asgi = Guard(starlette, hosts, sessions)
 
     def stop(self) -> None:
         """Streams end, so that their connections do."""

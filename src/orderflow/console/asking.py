@@ -16,7 +16,9 @@ from urllib.parse import quote, urlsplit
 import httpx2
 import msgspec
 
+from orderflow.console.sessions import ACTS_AS, SignedIn
 from orderflow.http.gate import is_loopback
+from orderflow.http.operators.operators import CallerShown
 from orderflow.local import state
 from orderflow.local.errors import LocalError
 from orderflow.local.home import Home, home_token
@@ -117,11 +119,11 @@ class Services:
         return addresses or [self.operators_url(name)]
 
     def credentials(self, url: str) -> Mapping[str, str]:
-        """As whom the page asks and acts: by the token of the settings, or, on this machine alone, by the home's."""
-        token = self.settings.token.reveal() if self.settings.token is not None else ""
-        if not token and is_loopback(urlsplit(url).hostname or ""):
-            token = home_token(self._home.path) or ""
-        return {OPERATOR: self._who, **({"authorization": f"Bearer {token}"} if token else {})}
+        """As whom the page looks: by the token of the settings, or, on this machine alone, by the home's."""
+        token = self.settings.token.reveal() if self.settings.token is not None else None
+        if token is None and is_loopback(urlsplit(url).hostname or ""):
+            token = home_token(self._home.path)
+        return {} if token is None else _shown(token)
 
     async def get(self, name: str, path: str, parameters: Mapping[str, Any] | None = None) -> Any:
         """The JSON of a customers' path. Raises AskError."""
@@ -149,10 +151,35 @@ class Services:
     async def act(
         self, name: str, method: str, path: str, body: object = None, *, timeout_s: float = ACT_TIMEOUT_S
     ) -> Any:
-        """Have a service change something, or try it, as the operator; the answer's JSON. Raises AskError."""
+        """Have a service change something, or try it, as who has signed in; the answer's JSON. Raises AskError."""
+        who = ACTS_AS.get()
+        if who is None:
+            raise AskError("To act, show who you are first.", 401)
         url = self.operators_url(name) + path
-        reply = await self._ask(name, method, url, body=body, timeout_s=timeout_s)
-        return _json(name, reply)
+        headers = _shown(who.bearer)
+        if who.bearer == self.own_token():
+            headers[OPERATOR] = self._who
+        return _json(name, await self._ask(name, method, url, body=body, headers=headers, timeout_s=timeout_s))
+
+    def own_token(self) -> str | None:
+        """That of the settings, else the home's. Raises AskError: the settings cannot be read."""
+        return self.settings.token.reveal() if self.settings.token is not None else home_token(self._home.path)
+
+    async def who(self, bearer: str) -> SignedIn:
+        """Whose token this is, by the first service that tells. Raises AskError: none knows it, or none answers."""
+        failed = AskError("No service is known that could tell whose token this is")
+        for name in self.names:
+            try:
+                url = f"{self.operators_url(name)}/ops/caller"
+                reply = await self._ask(name, "GET", url, headers=_shown(bearer))
+            except AskError as error:
+                if error.status:
+                    raise
+                failed = error
+            else:
+                told = converted(CallerShown, name, _json(name, reply))
+                return SignedIn(bearer, told.name, told.roles)
+        raise failed
 
     async def everyone(
         self, question: Callable[[str], Awaitable[U]], names: Iterable[str] | None = None
@@ -241,6 +268,10 @@ def converted(kind: type[T], name: str, answer: object) -> T:
         return msgspec.convert(answer, kind)
     except msgspec.ValidationError as error:
         raise AskError(UNREADABLE.format(name=name)) from error
+
+
+def _shown(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
 
 
 def segment(text: object) -> str:

@@ -14,6 +14,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import urlsplit
 
+from orderflow.console.sessions import ACTS_AS, Sessions, new_session
 from orderflow.http.framing import joined
 
 Scope = MutableMapping[str, Any]
@@ -45,12 +46,14 @@ WRONG_ORIGIN = "This request came from another page. Go back to the console, rel
 
 class Guard:
     """In front of an application. Requests must name one of `hosts`; what changes something must come from our own
-    pages and bear the token of its session. Each request gets a nonce for scripts.
+    pages and bear the token of its session. Each request gets a nonce for scripts, and is made as whoever has signed in
+    in its session.
     """
 
-    def __init__(self, application: Asgi, hosts: Iterable[str]) -> None:
+    def __init__(self, application: Asgi, hosts: Iterable[str], sessions: Sessions) -> None:
         self._application = application
         self._hosts = tuple(hosts)
+        self._sessions = sessions
         self._key = secrets.token_bytes(32)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,16 +65,19 @@ class Guard:
         if scope["method"] not in READS and not _is_own(headers, host):
             await _refuse(send, 403, WRONG_ORIGIN)
             return
-        session = _session_of(headers) or secrets.token_urlsafe(24)
+        session = _session_of(headers) or new_session()
         nonce = secrets.token_urlsafe(16)
-        scope["state"] = {"nonce": nonce, "token": self.token(session), "header": headers.get(HEADER, b"").decode()}
+        state = {"nonce": nonce, "token": self.token(session), "header": headers.get(HEADER, b"").decode("latin-1")}
+        scope["state"] = state | {"session": session}
 
         async def guarded(event: Event) -> None:
             if event["type"] == "http.response.start":
                 policy = (b"content-security-policy", POLICY.format(nonce=nonce).encode())
-                event["headers"] = [*event.get("headers", ()), *HEADERS, policy, _cookie(session)]
+                cookie = _cookie(scope["state"]["session"])
+                event["headers"] = [*event.get("headers", ()), *HEADERS, policy, cookie]
             await send(event)
 
+        ACTS_AS.set(self._sessions.of(session))
         await self._application(scope, receive, guarded)
 
     def token(self, session: str) -> str:

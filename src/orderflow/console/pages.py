@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NoReturn
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from jinja2 import Environment
 from starlette.exceptions import HTTPException
@@ -19,7 +19,9 @@ from orderflow.console.asking import AskError, Services
 from orderflow.console.guard import FIELD, is_confirmed
 from orderflow.console.live import Parts, Streams
 from orderflow.console.sampling import Sampler
+from orderflow.console.sessions import ACTS_AS, SIGN_IN, own_path
 
+UNAUTHORIZED = 401
 EXPIRED = "The console was started anew since this page was loaded. Reload the page and try again."
 DEFECT = "The page met a defect ({name}). Its log, logs/console.stderr.log in the home, says where."
 NO_PAGE = "There is no such page. The menu leads to all that there is."
@@ -51,7 +53,13 @@ class Pages:
     def part(self, template: str, request: Request, **values: Any) -> str:
         """HTML. Templates know `token` (of the session), `nonce` and `now` beside what they are given."""
         state = request.state
-        common = {"token": state.token, "nonce": state.nonce, "htmx": HTMX, "now": datetime.now(UTC)}
+        common = {
+            "token": state.token,
+            "nonce": state.nonce,
+            "htmx": HTMX,
+            "now": datetime.now(UTC),
+            "signed_in": ACTS_AS.get(),
+        }
         return self.environment.get_template(template).render(
             {**common, "path": request.url.path, "services": self.services.names, **values}
         )
@@ -72,7 +80,8 @@ class Pages:
         return self.html(request, "problem.html", 500, said=DEFECT.format(name=type(error).__name__), code=500)
 
     async def sorry(self, request: Request, error: Exception) -> Response:
-        """An answer that says what is wrong and what to do."""
+        """An answer that says what is wrong and what to do. Who has to sign in is told where."""
+        way_in = way_in_of(request) if isinstance(error, AskError) and error.status == UNAUTHORIZED else ""
         if isinstance(error, AskError):
             status, said = error.status or 503, str(error)
         elif isinstance(error, HTTPException):
@@ -80,12 +89,19 @@ class Pages:
         else:
             raise error
         template = "_problem.html" if is_part(request) else "problem.html"
-        return self.html(request, template, status, said=said, code=status)
+        return self.html(request, template, status, said=said, code=status, way_in=way_in)
 
 
 def is_part(request: Request) -> bool:
     """Whether htmx asks, which wants a part of a page."""
     return request.headers.get("hx-request") == "true"
+
+
+def way_in_of(request: Request) -> str:
+    """Where to sign in, to come back to the page that this request was made from."""
+    whole = request.headers.get("hx-current-url") or request.headers.get("referer") or str(request.url)
+    asked = urlsplit(whole)
+    return f"{SIGN_IN}?{urlencode({'next': own_path(asked.path + (f'?{asked.query}' if asked.query else ''))})}"
 
 
 def done(request: Request, place: str) -> Response:

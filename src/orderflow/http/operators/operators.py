@@ -4,15 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
+from orderflow.core.access import EVERYBODY, Role
 from orderflow.core.operations.overruling import Overruling
 from orderflow.core.operations.recovery import Recovery
 from orderflow.core.service import Service
-from orderflow.http.operation import Operation
+from orderflow.http.operation import Operation, Reply, Request, Response
+from orderflow.http.operators.asking import route
 from orderflow.http.operators.letters import DeadLetters
 from orderflow.http.operators.outages import Outages
 from orderflow.http.operators.queues import Actions, ExpiredOperations, Queues, Republishing
 from orderflow.http.operators.repairs import RepairOperations
 from orderflow.http.operators.replays import Replays
+
+
+class CallerShown(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks, by the token that it has shown; `anonymous` and no role, where it has shown none."""
+
+    name: str
+    roles: list[Role]
+    shop: str | None = None
+
+
+async def caller(request: Request[None]) -> Reply:
+    """Who you are here, and what you may do.
+
+    By the token that you have shown. The roles are explained in the documentation of security.
+    """
+    who = request.caller
+    return Reply(body=CallerShown(name=who.name, roles=sorted(who.roles), shop=who.shop))
+
+
+_CALLER = route(
+    "GET /ops/caller",
+    caller,
+    Response(status=200, description="Who asks", type=CallerShown, example={"name": "anna", "roles": ["operator"]}),
+    permission=EVERYBODY,
+)
 
 
 def operator_operations(
@@ -28,4 +57,5 @@ def operator_operations(
         *ExpiredOperations(service, recovery).operations(),
         *queues.operations(),
         *Republishing(recovery, queues.store).operations(),
+        _CALLER,
     )
