@@ -366,7 +366,7 @@ BATCH_MAX = 512
 GATHER_S = 1.0
 STOP_S = 2.0
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-MISSING = "what sends traces is not installed: pip install 'orderflow[otel]'"
+MISSING = "the packages that send traces are not installed: pip install 'orderflow[otel]'"
 
 
 class SpanReceiver(Protocol):
@@ -470,8 +470,10 @@ class OtlpReceiver:
 
     def __init__(self, endpoint: str, service: str, version: str) -> None:
         import requests
+        from opentelemetry import trace
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import ReadableSpan
         from opentelemetry.sdk.trace.export import SpanExportResult
         from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
@@ -481,6 +483,8 @@ class OtlpReceiver:
         session.trust_env = urlsplit(endpoint).hostname not in _LOOPBACK
         self._exporter = OTLPSpanExporter(f"{endpoint}/v1/traces", session=session)
         self._success = SpanExportResult.SUCCESS
+        self._trace, self._span = trace, ReadableSpan
+        self._sampled = trace.TraceFlags(trace.TraceFlags.SAMPLED)
         named = {"service.name": service, "service.namespace": "orderflow", "service.version": version}
         self._resource = Resource.create(named)
         self._scope = InstrumentationScope("orderflow", version)
@@ -498,21 +502,17 @@ class OtlpReceiver:
 
     def _readable(self, span: TraceSpan) -> Any:
         """What OpenTelemetry's own tracer would have made, had it been free to choose the ids."""
-        from opentelemetry.sdk.trace import ReadableSpan
-        from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
-
-        def context(trace: int, span_id: int, *, is_remote: bool) -> SpanContext:
-            return SpanContext(trace, span_id, is_remote, TraceFlags(TraceFlags.SAMPLED))
-
-        return ReadableSpan(
+        trace, sampled = self._trace, self._sampled
+        number, own = span.context
+        return self._span(
             span.name,
-            context=context(*span.context, is_remote=False),
-            parent=context(span.context[0], span.parent, is_remote=True) if span.parent else None,
+            context=trace.SpanContext(number, own, False, sampled),
+            parent=trace.SpanContext(number, span.parent, True, sampled) if span.parent else None,
             resource=self._resource,
             attributes={**span.attributes, "error.type": span.error} if span.error else span.attributes,
-            links=[Link(context(*each, is_remote=True)) for each in span.links],
-            kind=SpanKind[span.info.kind.upper()],
-            status=Status(StatusCode.ERROR) if span.error else Status(),
+            links=[trace.Link(trace.SpanContext(*each, True, sampled)) for each in span.links],
+            kind=trace.SpanKind[span.info.kind.upper()],
+            status=trace.Status(trace.StatusCode.ERROR if span.error else trace.StatusCode.UNSET),
             start_time=span.start_ns,
             end_time=span.end_ns,
             instrumentation_scope=self._scope,
