@@ -160,7 +160,9 @@ async def tracing(
         receiver = OtlpReceiver(settings.otlp_endpoint, service.name, __version__)
     except ImportError as error:
         source = settings.sources.get("otlp_endpoint", "default")
-        raise SettingsError(f"otlp_endpoint is set (from {source}), but {MISSING}, or take the setting out") from error
+        raise SettingsError(
+            f"otlp_endpoint is set (from {source}), but {MISSING}, or take the setting out"
+        ) from error
     topics = settings.topic_prefix
     groups = topics if settings.group_prefix is None else settings.group_prefix
     system = "kafka" if settings.transport == "kafka" else "postgresql"
