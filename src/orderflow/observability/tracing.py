@@ -477,7 +477,7 @@ class OtlpReceiver:
         from opentelemetry.sdk.trace.export import SpanExportResult
         from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-        self._words = _LastWords()
+        self._words = _FirstWords()
         session = requests.Session()
         # A proxy of the surroundings is for the world outside, not for this machine.
         session.trust_env = urlsplit(endpoint).hostname not in _LOOPBACK
@@ -490,11 +490,12 @@ class OtlpReceiver:
         self._scope = InstrumentationScope("orderflow", version)
 
     def take(self, spans: Sequence[TraceSpan]) -> str:
+        self._words.first = ""
         try:
             done = self._exporter.export([self._readable(each) for each in spans])
         except Exception as error:  # noqa: BLE001  (whatever the exporter raises, the spans are lost and the flow goes on)
             return f"{type(error).__name__}: {error}"
-        return "" if done is self._success else self._words.last
+        return "" if done is self._success else self._words.first or "the receiver did not take them"
 
     def close(self) -> None:
         self._exporter.shutdown()  # type: ignore[no-untyped-call]  # OpenTelemetry has left it without types
@@ -519,18 +520,18 @@ class OtlpReceiver:
         )
 
 
-class _LastWords(logging.Handler):
-    """OpenTelemetry says why an export failed in its log alone, once for each try. Kept, to be said once by us."""
+class _FirstWords(logging.Handler):
+    """OpenTelemetry says why an export failed in its log alone, and goes on to tell of each try. We say it once."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.last = "the receiver did not take them"
+        self.first = ""
         self._logger = logging.getLogger("opentelemetry")
         self._logger.addHandler(self)
         self._logger.propagate = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.last = record.getMessage()
+        self.first = self.first or record.getMessage()
 
     def leave(self) -> None:
         self._logger.removeHandler(self)
