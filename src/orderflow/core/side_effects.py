@@ -275,6 +275,8 @@ class SideEffectRunner:
                     outcome,
                     intent.attempts + 1,
                     duration,
+                    intent.cause,
+                    intent.traceparent,
                 )
             )
         return answer
