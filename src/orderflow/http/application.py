@@ -62,18 +62,19 @@ def _nobody(_route: str, _method: str, _status: int, _seconds: float) -> None:
     return None
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class ApplicationState:
     """What the frame of one process is told while it runs.
 
     `draining` refuses what would change something. `observe` gets (route, method, status, seconds), `refuse` the name
-    of each problem that a request is answered with.
+    of each problem that a request is answered with, `time_out` the state of each connection that outlasted its time.
     """
 
     chance: random.Random
-    draining: bool = False
     observe: HttpObserver = _nobody
     refuse: Callable[[str], None] = lambda _: None
+    time_out: Callable[[str], None] = lambda _: None
+    draining: bool = False
 
 
 class _Endpoint:
@@ -238,6 +239,10 @@ class Application:
         """A request was refused before it got here."""
         self._state.refuse(error.name)
         self._state.observe(self._nowhere.path, "other", error.problem.status, 0.0)
+
+    def timed_out(self, state: str) -> None:
+        """A connection has outlasted the time of this state."""
+        self._state.time_out(state)
 
     def _observe(self, path: Resource, asked: RequestHead, answer: Reply, started: float) -> None:
         known = asked.method if asked.method in path.endpoints or asked.method == "HEAD" else "other"
