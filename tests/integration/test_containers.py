@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from orderflow.registry import SAGA
 from orderflow.runtime.exposure import require_closed
 from orderflow.runtime.wiring import kafka_security
 from orderflow.settings import Settings
-from tests.support.compose import ROOT, Composed, composed
+from tests.support.compose import FILE, ROOT, Composed, composed
 
 SCRIPTS = Path(sys.executable).parent
 
@@ -64,6 +65,34 @@ def test_every_container_is_hardened_and_bounded(compose: Composed) -> None:
     assert compose.whole["networks"]["inside"]["internal"]
     for name in ("postgres", "kafka", "migrate", "grant"):
         assert compose.services[name]["networks"] == ["inside"]
+
+
+EXACT = re.compile(r"[a-z/-]+:\d+\.\d+(\.\d+)?(-[a-z-]+)?")
+PINNED = {
+    "POSTGRES_IMAGE": "postgres:18.6-bookworm@sha256:" + "a" * 64,
+    "KAFKA_IMAGE": "apache/kafka:4.4.0@sha256:" + "b" * 64,
+    "PYTHON_IMAGE": "python:3.11.14-slim-bookworm@sha256:" + "c" * 64,
+}
+
+
+def images(compose: Composed) -> dict[str, str]:
+    """What is taken from a registry, by the variable that names it."""
+    built = compose.services["order"]["build"]["args"]["PYTHON_IMAGE"]
+    taken = {f"{name.upper()}_IMAGE": compose.services[name]["image"] for name in ("postgres", "kafka")}
+    ours = {each["image"] for name, each in compose.services.items() if name not in ("postgres", "kafka")}
+    assert ours == {"orderflow:local"}
+    return {**taken, "PYTHON_IMAGE": built}
+
+
+def test_images_are_of_an_exact_version_and_can_be_pinned_to_a_digest(compose: Composed) -> None:
+    defaults = images(compose)
+    for variable, image in defaults.items():
+        assert EXACT.fullmatch(image), image
+        for document in (FILE, ROOT / "SECURITY.md"):
+            assert f"{variable}={image}@sha256:" in document.read_text("utf-8")
+    [in_dockerfile] = re.findall(r"^ARG PYTHON_IMAGE=(\S+)$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+    assert in_dockerfile == defaults["PYTHON_IMAGE"]
+    assert images(composed(compose.credentials, PINNED)) == PINNED
 
 
 def test_no_container_is_given_a_password_that_is_not_its_own(compose: Composed) -> None:
