@@ -16,6 +16,7 @@ import pytest
 from orderflow.access.tokens import TokensFile
 from orderflow.cli.http import ClientTls, ServiceClient
 from orderflow.core.access import Role
+from orderflow.http.gate import RATE_BEYOND_LOOPBACK
 from orderflow.local.authority import CERTIFICATE_DAYS, Authority, Issued
 from orderflow.runtime import exposure
 from orderflow.runtime.process import ExitCode, run_service
@@ -88,6 +89,10 @@ async def test_with_tokens_and_tls_it_listens_everywhere_and_lets_nobody_in_with
             shown = {"authorization": f"Bearer {token}"}
             assert (await stranger.get("/counters/a", headers=shown)).status_code == 404
         assert (await service.client.get("/health/ready")).json().get("alarms", {}) == {}
+        metrics = (await service.client.get("/metrics")).text
+        for what in ("token_rate", "address_rate"):
+            assert f'orderflow_http_limit{{door="public",limit="{what}"}} {RATE_BEYOND_LOOPBACK}.0' in metrics
+            assert f'door="ops",limit="{what}"' not in metrics
 
 
 async def test_who_says_insecure_is_warned_for_as_long_as_it_runs(

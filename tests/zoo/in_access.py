@@ -141,6 +141,15 @@ BUGS = (
         "tests/integration/test_privacy.py",
     ),
     Bug(
+        "name-in-a-refusal",
+        3,
+        "What a request is refused for stands in the log, with what was sent.",
+        "http/application.py",
+        "            problem = self._refusal(error, asked.target)\n",
+        '            problem = self._refusal(error, asked.target)\n            logging.getLogger("orderflow.http").warning("refused: %r", content)\n',
+        "tests/integration/test_privacy_of_failures.py",
+    ),
+    Bug(
         "erase-keeps-the-key",
         3,
         "A customer is noted as forgotten, and his key stays.",
