@@ -104,6 +104,7 @@ async def test_it_can_be_stopped_while_it_waits_for_its_database(tmp_path: Path)
 @pytest.mark.parametrize(
     ("environ", "code", "sentence"),
     [
+        ({"ORDERFLOW_HOST": "192.0.2.1"}, 2, "ORDERFLOW_INSECURE=yes would let it listen"),
         (
             {"ORDERFLOW_HOST": "192.0.2.1", "ORDERFLOW_INSECURE": "yes"},
             1,
