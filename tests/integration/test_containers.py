@@ -6,10 +6,13 @@ import re
 import stat
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from orderflow.http.tls import Certificates, TlsFiles
+from orderflow.local.authority import CERTIFICATE_DAYS, RENEWED_DAYS_BEFORE
 from orderflow.local.credentials import make_credentials
 from orderflow.local.services import databases
 from orderflow.registry import SAGA
@@ -140,3 +143,23 @@ def test_credentials_are_made_once_for_every_unit_and_nobody_else_reads_them(tmp
     assert {path: path.read_bytes() for path in made} == before
     passwords = [path.read_text() for path in made if path.name.endswith("_password")]
     assert len(set(passwords)) == len(passwords)
+
+
+def test_certificates_that_end_soon_are_made_anew_in_the_files_that_containers_have(tmp_path: Path) -> None:
+    folder = tmp_path / "credentials"
+    days_before = timedelta(days=CERTIFICATE_DAYS - RENEWED_DAYS_BEFORE + 1)
+    make_credentials(folder, now=lambda: datetime.now(UTC) - days_before)
+    renewed = {"services.pem", "services.key", "postgres.pem", "postgres.key", "kafka.pem", "kafka.key"}
+    renewed |= {"kafka.both.pem"}
+    before = {path.name: (path.read_bytes(), path.stat().st_ino) for path in folder.iterdir() if path.is_file()}
+
+    made = {path.name for path in make_credentials(folder) if path.parent == folder}
+    assert made == renewed
+    for name in renewed:
+        content, place = before[name]
+        path = folder / name
+        assert (path.read_bytes() != content, path.stat().st_ino == place) == (True, True), name
+        assert stat.S_IMODE(path.stat().st_mode) == 0o444
+    assert (folder / "ca.pem").read_bytes() == before["ca.pem"][0]
+    Certificates(TlsFiles(certificate=folder / "services.pem", key=folder / "services.key"))
+    assert make_credentials(folder) == []

@@ -29,6 +29,11 @@ RENEWED_DAYS_BEFORE = 60
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 
+def utc_now() -> dt.datetime:
+    """This machine's time."""
+    return dt.datetime.now(dt.UTC)
+
+
 @dataclass(frozen=True, slots=True)
 class Issued:
     """PEM files, mode 0600. `both` holds the key and the certificate, as Kafka wants them."""
@@ -41,7 +46,7 @@ class Issued:
 class Authority:
     """Its folder (mode 0700) holds its key, its certificate `ca.pem`, and what it has issued. `now` is in UTC."""
 
-    def __init__(self, folder: Path, now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)) -> None:
+    def __init__(self, folder: Path, now: Callable[[], dt.datetime] = utc_now) -> None:
         self._now = now
         self._folder = folder
         self.certificate = folder / "ca.pem"
