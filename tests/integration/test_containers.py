@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from orderflow.http.tls import Certificates, TlsFiles
+from orderflow.local.authority import CERTIFICATE_DAYS, RENEWED_DAYS_BEFORE
 from orderflow.local.credentials import make_credentials
 from orderflow.local.services import databases
 from orderflow.registry import SAGA
 from orderflow.runtime.exposure import require_closed
 from orderflow.runtime.wiring import kafka_security
 from orderflow.settings import Settings
-from tests.support.compose import ROOT, Composed, composed
+from tests.support.compose import FILE, ROOT, Composed, composed
 
 SCRIPTS = Path(sys.executable).parent
 
@@ -66,6 +70,34 @@ def test_every_container_is_hardened_and_bounded(compose: Composed) -> None:
         assert compose.services[name]["networks"] == ["inside"]
 
 
+EXACT = re.compile(r"[a-z/-]+:\d+\.\d+(\.\d+)?(-[a-z-]+)?")
+PINNED = {
+    "POSTGRES_IMAGE": "postgres:18.6-bookworm@sha256:" + "a" * 64,
+    "KAFKA_IMAGE": "apache/kafka:4.4.0@sha256:" + "b" * 64,
+    "PYTHON_IMAGE": "python:3.11.14-slim-bookworm@sha256:" + "c" * 64,
+}
+
+
+def images(compose: Composed) -> dict[str, str]:
+    """What is taken from a registry, by the variable that names it."""
+    built = compose.services["order"]["build"]["args"]["PYTHON_IMAGE"]
+    taken = {f"{name.upper()}_IMAGE": compose.services[name]["image"] for name in ("postgres", "kafka")}
+    ours = {each["image"] for name, each in compose.services.items() if name not in ("postgres", "kafka")}
+    assert ours == {"orderflow:local"}
+    return {**taken, "PYTHON_IMAGE": built}
+
+
+def test_images_are_of_an_exact_version_and_can_be_pinned_to_a_digest(compose: Composed) -> None:
+    defaults = images(compose)
+    for variable, image in defaults.items():
+        assert EXACT.fullmatch(image), image
+        for document in (FILE, ROOT / "SECURITY.md"):
+            assert f"{variable}={image}@sha256:" in document.read_text("utf-8")
+    [in_dockerfile] = re.findall(r"^ARG PYTHON_IMAGE=(\S+)$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+    assert in_dockerfile == defaults["PYTHON_IMAGE"]
+    assert images(composed(compose.credentials, PINNED)) == PINNED
+
+
 def test_no_container_is_given_a_password_that_is_not_its_own(compose: Composed) -> None:
     for name in SAGA:
         wanted = {f"{name}_kafka_password", f"{name}_database_password"}
@@ -111,3 +143,23 @@ def test_credentials_are_made_once_for_every_unit_and_nobody_else_reads_them(tmp
     assert {path: path.read_bytes() for path in made} == before
     passwords = [path.read_text() for path in made if path.name.endswith("_password")]
     assert len(set(passwords)) == len(passwords)
+
+
+def test_certificates_that_end_soon_are_made_anew_in_the_files_that_containers_have(tmp_path: Path) -> None:
+    folder = tmp_path / "credentials"
+    days_before = timedelta(days=CERTIFICATE_DAYS - RENEWED_DAYS_BEFORE + 1)
+    make_credentials(folder, now=lambda: datetime.now(UTC) - days_before)
+    renewed = {"services.pem", "services.key", "postgres.pem", "postgres.key", "kafka.pem", "kafka.key"}
+    renewed |= {"kafka.both.pem"}
+    before = {path.name: (path.read_bytes(), path.stat().st_ino) for path in folder.iterdir() if path.is_file()}
+
+    made = {path.name for path in make_credentials(folder) if path.parent == folder}
+    assert made == renewed
+    for name in renewed:
+        content, place = before[name]
+        path = folder / name
+        assert (path.read_bytes() != content, path.stat().st_ino == place) == (True, True), name
+        assert stat.S_IMODE(path.stat().st_mode) == 0o444
+    assert (folder / "ca.pem").read_bytes() == before["ca.pem"][0]
+    Certificates(TlsFiles(certificate=folder / "services.pem", key=folder / "services.key"))
+    assert make_credentials(folder) == []

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -42,10 +43,10 @@ class Composed:
         return text.replace("/run/tokens", str(self.credentials / "tokens"))
 
 
-def composed(credentials: Path) -> Composed:
-    """As `docker compose --env-file credentials/compose.env` would read it."""
+def composed(credentials: Path, more: Mapping[str, str] = MappingProxyType({})) -> Composed:
+    """As `docker compose --env-file credentials/compose.env` would read it, with `more` in that file."""
     lines = (credentials / "compose.env").read_text().splitlines()
-    variables = dict(line.split("=", 1) for line in lines)
+    variables = {**dict(line.split("=", 1) for line in lines), **more}
 
     def value(match: re.Match[str]) -> str:
         return variables.get(match[1], match[2] or "")

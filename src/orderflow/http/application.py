@@ -65,19 +65,20 @@ def _nobody(_route: str, _method: str, _status: int, _seconds: float) -> None:
     return None
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class ApplicationState:
     """What the frame of one process is told while it runs.
 
     `draining` refuses what would change something. `observe` gets (route, method, status, seconds), `refuse` the name
-    of each problem that a request is answered with. `tracing` makes spans of requests; without it a trace goes on as
-    it came.
+    of each problem that a request is answered with, `time_out` the state of each connection that outlasted its time.
+    `tracing` makes spans of requests; without it a trace goes on as it came.
     """
 
     chance: random.Random
-    draining: bool = False
     observe: HttpObserver = _nobody
     refuse: Callable[[str], None] = lambda _: None
+    time_out: Callable[[str], None] = lambda _: None
+    draining: bool = False
     tracing: Tracing | None = None
 
 
@@ -250,6 +251,10 @@ class Application:
         """A request was refused before it got here."""
         self._state.refuse(error.name)
         self._state.observe(self._nowhere.path, "other", error.problem.status, 0.0)
+
+    def timed_out(self, state: str) -> None:
+        """A connection has outlasted the time of this state."""
+        self._state.time_out(state)
 
     async def _perform(
         self, path: Resource, asked: RequestHead, content: bytes, trace: str, gone: asyncio.Future[None] | None

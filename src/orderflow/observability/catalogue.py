@@ -112,6 +112,15 @@ METRICS: tuple[MetricInfo, ...] = (
     MetricInfo("orderflow_http_connections", "gauge", "Connections at a door", ("door",)),
     MetricInfo("orderflow_http_under_way", "gauge", "Requests at a door that have no answer yet", ("door",)),
     MetricInfo("orderflow_http_limit", "gauge", "Bounds of a door, by what they are of", ("door", "limit")),
+    MetricInfo(
+        "orderflow_http_timed_out", "counter", "Connections that outlasted the time of their state", ("state",)
+    ),
+    MetricInfo(
+        "orderflow_tls_expiry_timestamp_seconds",
+        "gauge",
+        "When the certificate of a door ends, or the first of its chain (Unix time)",
+        ("door",),
+    ),
 )
 
 

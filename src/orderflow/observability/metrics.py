@@ -117,6 +117,10 @@ class Metrics(Collector):
         """`problem` is the name of the problem's type."""
         self._count("orderflow_http_refused", problem)
 
+    def observe_timeout(self, state: str) -> None:
+        """`state` is what a connection was at when its time was over."""
+        self._count("orderflow_http_timed_out", state)
+
     def expose(self, gauges: Gauges) -> bytes:
         """The text of a scrape. `gauges` (name → labels → value) were read for it, just now."""
         self._gauges = gauges

@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -91,9 +91,8 @@ class ServiceProcess:
         self._retry_loops: list[RetryLoop] = []
         self._why = ""
         self._health = HealthCheck(clock, service=service.name)
-        self._state = ApplicationState(
-            chance=chance, observe=metrics.observe_request, refuse=metrics.observe_refusal, tracing=tracing
-        )
+        observers = (metrics.observe_request, metrics.observe_refusal, metrics.observe_timeout)
+        self._state = ApplicationState(chance, *observers, tracing=tracing)
         self._readers: Sequence[Reader] = ()
         probes = [*health_operations(self._health), metrics_operation(metrics, lambda: self._readers)]
         http = http_limits(settings)
@@ -101,20 +100,16 @@ class ServiceProcess:
         title = service.title or service.name
         self._openid = openid_of(settings, clock)
         verify = verifier(settings, self._openid)
-        self._doors = Doors(listeners, settings, http, verify, self._state, probes, title)
+        self._config = service_config(service, settings, http)
+        waiting_max = self._config.http_waiting_max
+        self._doors = Doors(listeners, settings, http, waiting_max, verify, self._state, probes, title)
         self._readers = (self._doors.gauges,)
         self._open_to_all = require_closed(settings)
         self._health.standing = self._standing
-        self._config = service_config(service, settings, http)
         self._engine: Engine | None = None
         self._extensions: list[Operation] = []
         self._parts = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
-
-    def _standing(self) -> dict[str, str]:
-        """What is not as it should be for as long as it runs so."""
-        insecure = {"insecure": self._open_to_all} if self._open_to_all else {}
-        return {**insecure, **self._doors.problems()}
 
     @property
     def places(self) -> dict[str, object]:
@@ -124,6 +119,12 @@ class ServiceProcess:
     def open(self) -> None:
         """Listen: from here on probes are answered."""
         self._doors.open()
+
+        async def read() -> Mapping[str, str]:
+            return self._standing()
+
+        watch = AlarmWatch(self._service.name, read, self._signals, self._clock)
+        self._task(self._retry_loop("alarms").forever(watch.step))
         if self._openid is not None:
             self._task(self._retry_loop("openid").forever(self._openid.step))
 
@@ -270,6 +271,11 @@ class ServiceProcess:
         self._health.known = lambda: {**self._troubles(), **engine.health().problems, **standing()}
         self._health.alarms = lambda: engine.health().alarms
         self._engine = engine
+
+    def _standing(self) -> Mapping[str, str]:
+        """Alarms of the process itself, by name."""
+        insecure = {"insecure": self._open_to_all} if self._open_to_all else {}
+        return {**insecure, **self._doors.problems(self._clock.wall_ms() / 1000)}
 
     def _watch_alarms(self, context: ServiceContext) -> None:
         alarms = self._service.alarms

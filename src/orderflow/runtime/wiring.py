@@ -198,7 +198,15 @@ def http_limits(settings: Settings) -> HttpLimits:
     """As many connections as the settings say, or as there can be files; the process is allowed more of these."""
     connections_max = settings.http_connections_max
     framing = FramingLimits(head_max=settings.http_head_max_kb * 1024, body_max=settings.http_body_max_kb * 1024)
-    return limits_for(connections_max, allow_files(files_wanted(connections_max)), framing)
+    return replace(
+        limits_for(connections_max, allow_files(files_wanted(connections_max)), framing),
+        handshake_s=settings.http_handshake_timeout_s,
+        head_s=settings.http_head_timeout_s,
+        body_s=settings.http_body_timeout_s,
+        answer_s=settings.http_answer_timeout_s,
+        write_s=settings.http_write_timeout_s,
+        idle_s=settings.http_idle_timeout_s,
+    )
 
 
 def service_config(service: Service, settings: Settings, http: HttpLimits) -> ServiceConfig:

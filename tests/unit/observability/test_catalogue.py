@@ -72,6 +72,7 @@ SCRAPED: Gauges = {
     "http_connections": {(("door", "public"),): 1},
     "http_under_way": {(("door", "public"),): 1},
     "http_limit": {(("door", "public"), ("limit", "waiting")): 1},
+    "tls_expiry_timestamp_seconds": {(("door", "public"),): 1},
 }
 
 
@@ -136,6 +137,7 @@ def exposed() -> Iterator[tuple[str, str, tuple[str, ...]]]:
         metrics(signal)
     metrics.observe_request("/orders", "POST", 201, 0.01)
     metrics.observe_refusal("forbidden")
+    metrics.observe_timeout("head")
     metrics.expose(SCRAPED)
     for family in metrics.collect():
         labels = {name: None for sample in family.samples for name in sample.labels if name != "le"}
