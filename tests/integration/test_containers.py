@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
+from orderflow.access.tokens import Tokens, TokensFile
+from orderflow.core.access import OPERATE, READ
 from orderflow.local.credentials import make_credentials
 from orderflow.local.services import databases
 from orderflow.registry import SAGA
 from orderflow.runtime.exposure import require_closed
 from orderflow.runtime.wiring import kafka_security
 from orderflow.settings import Settings
-from tests.support.compose import ROOT, Composed, composed
+from tests.support.compose import ROOT, Composed, composed, prometheus_here
 
 SCRIPTS = Path(sys.executable).parent
 
@@ -50,6 +54,8 @@ def test_compose_runs_every_service_and_publishes_on_loopback_only(compose: Comp
     for number, name in enumerate(SAGA, 1):
         assert compose.services[name]["command"] == ["run", name]
         assert published.pop(name) == [f"127.0.0.1:{port}:{port}" for port in (8000 + number, 8100 + number)]
+    assert published.pop("prometheus") == ["127.0.0.1:9090:9090"]
+    assert published.pop("grafana") == ["127.0.0.1:3000:3000"]
     assert not any(published.values())
 
 
@@ -64,6 +70,42 @@ def test_every_container_is_hardened_and_bounded(compose: Composed) -> None:
     assert compose.whole["networks"]["inside"]["internal"]
     for name in ("postgres", "kafka", "migrate", "grant"):
         assert compose.services[name]["networks"] == ["inside"]
+
+
+def test_prometheus_scrapes_every_service_as_who_may_only_read(compose: Composed, tmp_path: Path) -> None:
+    prometheus = compose.services["prometheus"]
+    assert prometheus["profiles"] == ["monitoring"]
+    assert "./deploy/prometheus:/etc/prometheus:ro" in prometheus["volumes"]
+    here = prometheus_here(compose, tmp_path)
+    job = YAML(typ="safe").load(here.read_text())["scrape_configs"][0]
+    assert [each["targets"] for each in job["static_configs"]] == [
+        [f"{name}:{8100 + number}"] for number, name in enumerate(SAGA, 1)
+    ]
+    assert [each["labels"]["service"] for each in job["static_configs"]] == list(SAGA)
+    assert job["scheme"] == "https"
+    shown = Path(job["authorization"]["credentials_file"]).read_text().strip()
+    caller = Tokens(TokensFile(compose.credentials / "tokens" / "tokens.json")).caller_of(shown)
+    assert (READ.allows(caller), OPERATE.allows(caller)) == (True, False)
+    program = shutil.which("promtool")
+    if program is None:
+        pytest.skip("there is no promtool (Debian's package prometheus has it)")
+    checked = subprocess.run([program, "check", "config", here], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_grafana_starts_with_the_dashboard_and_where_its_numbers_are(compose: Composed) -> None:
+    grafana = compose.services["grafana"]
+    assert grafana["profiles"] == ["monitoring"]
+    mounted = dict(each.split(":")[1::-1] for each in grafana["volumes"])
+    provisioning = ROOT / mounted["/etc/grafana/provisioning"]
+    source = YAML(typ="safe").load(provisioning / "datasources" / "prometheus.yml")["datasources"][0]
+    provider = YAML(typ="safe").load(provisioning / "dashboards" / "orderflow.yml")["providers"][0]
+    assert (source["type"], source["url"]) == ("prometheus", "http://prometheus:9090")
+    assert source["isDefault"]
+    dashboard = f"{provider['options']['path']}/orderflow.json"
+    assert (ROOT / mounted[dashboard]).is_file()
+    assert compose.environment("grafana")["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == dashboard
+    assert len(compose.secrets("grafana")["grafana_password"].read_text().strip()) >= 24
 
 
 def test_no_container_is_given_a_password_that_is_not_its_own(compose: Composed) -> None:

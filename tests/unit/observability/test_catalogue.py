@@ -185,12 +185,6 @@ def test_promtool_finds_the_rules_to_fire_when_they_should() -> None:
     assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
 
 
-def test_promtool_takes_the_configuration() -> None:
-    done = promtool("check", "config", "prometheus.yml")
-
-    assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
-
-
 def test_promtool_has_nothing_against_the_metrics() -> None:
     metrics = Metrics("order")
     for signal in SIGNALS:
