@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
+from orderflow.core.conversion import converted
 from orderflow.core.dead_letters import FLOW_STATUS
 from orderflow.core.messages import Event, wire_name
 from orderflow.core.operations.model import DeadLetter, Expired, Trail
@@ -138,29 +139,29 @@ def ask_service(ask: Ask, name: str) -> ServiceEvidence:
         problems=ready["problems"],
         alarms=ready.get("alarms") or {},
         faults=ready.get("faults") or (),
-        lag=msgspec.convert(_told(ask, name, "/ops/lag", []), list[Lag]),
-        backlog=msgspec.convert(_told(ask, name, "/ops/outbox", None), Backlog | None),
-        outages=msgspec.convert(listed["outages"], list[OutageView]),
-        expired=msgspec.convert(_told(ask, name, "/ops/expired", []), list[Expired]),
+        lag=converted(_told(ask, name, "/ops/lag", []), list[Lag]),
+        backlog=None if (backlog := _told(ask, name, "/ops/outbox", None)) is None else converted(backlog, Backlog),
+        outages=converted(listed["outages"], list[OutageView]),
+        expired=converted(_told(ask, name, "/ops/expired", []), list[Expired]),
         usual=usual_ages(_told(ask, name, "/metrics", "")),
     )
 
 
 def ask_key(ask: Ask, name: str, key: str) -> KeyEvidence:
     """What a service has of an order; nothing, where it cannot tell."""
-    standing = msgspec.convert(_told(ask, name, f"/ops/repairs/{key}", {}), Standing)
+    standing = converted(_told(ask, name, f"/ops/repairs/{key}", {}), Standing)
     letters = _told(ask, name, f"/ops/dead-letters?state=all&key={key}&limit={LETTERS_MAX}", {"dead_letters": []})
     return KeyEvidence(
         said=standing.said,
-        trail=msgspec.convert(_told(ask, name, f"/ops/trails/{key}", {}), Trail),
-        letters=msgspec.convert(letters["dead_letters"], list[DeadLetter]),
+        trail=converted(_told(ask, name, f"/ops/trails/{key}", {}), Trail),
+        letters=converted(letters["dead_letters"], list[DeadLetter]),
     )
 
 
 def ask_order(ask: Ask, order_id: str) -> OrderEvidence | None:
     """None when the service does not answer."""
     found = _told(ask, "order", f"/orders/{order_id}", None)
-    return msgspec.convert(found, OrderEvidence | None)
+    return None if found is None else converted(found, OrderEvidence)
 
 
 def _told(ask: Ask, name: str, path: str, otherwise: Any) -> Any:
