@@ -172,9 +172,8 @@ _AWAY = (StoreUnavailableError, TransportUnavailableError, TopicMissingError, Ti
 
 
 def kept(reader: Reader, now: Callable[[], float] = time.monotonic) -> Reader:
-    """`reader`, asked again only when 20 times as long has passed as it took, 15 s at most: however much there is to
-    count and however often it is asked for, a process counts for no more than a twentieth of its time. `now` is in
-    seconds, by a clock that only goes on.
+    """`reader`, asked again only when 20 times as long has passed as it took, 15 s at most, so that a process counts
+    for a twentieth of its time, however often it is asked. `now` is in seconds, by a clock that only goes on.
     """
     found: dict[str, dict[Labels, float]] = {}
     until = float("-inf")
