@@ -65,6 +65,8 @@ LOG_LINES: tuple[LogInfo, ...] = (
     LogInfo("alert-retried", "warning", "Alerted"),
     LogInfo("alert-failed", "error", "Alerted"),
     LogInfo("alert-dropped", "error", "Alerted"),
+    LogInfo("spans-sent-again", "info", "SpansSent"),
+    LogInfo("spans-lost", "warning", "SpansLost"),
     LogInfo("task-failed", "error", "TaskFailed"),
     LogInfo("alarm-raised", "error", "AlarmRaised"),
     LogInfo("alarm-cleared", "info", "AlarmCleared"),

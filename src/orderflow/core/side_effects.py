@@ -285,6 +285,8 @@ class SideEffectRunner:
                     outcome,
                     intent.attempts + 1,
                     duration,
+                    intent.cause,
+                    intent.traceparent,
                 )
             )
         return answer

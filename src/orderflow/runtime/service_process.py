@@ -9,7 +9,7 @@ import socket
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orderflow.core.crash_points import Point, reached
 from orderflow.core.engine import Engine
@@ -56,6 +56,9 @@ from orderflow.runtime.wiring import (
 )
 from orderflow.settings import Settings, SettingsError
 
+if TYPE_CHECKING:
+    from orderflow.observability.tracing import Tracing
+
 _FIRST_WAIT_MS = 100
 _LONGEST_WAIT_MS = 5_000
 _HTTP_STOP_S = 2.0
@@ -77,6 +80,7 @@ class ServiceProcess:
         clock: Clock,
         chance: random.Random,
         listeners: tuple[socket.socket, socket.socket],
+        tracing: Tracing | None = None,
     ) -> None:
         self._service = service
         self._settings = settings
@@ -88,7 +92,9 @@ class ServiceProcess:
         self._retry_loops: list[RetryLoop] = []
         self._why = ""
         self._health = HealthCheck(clock, service=service.name)
-        self._state = ApplicationState(chance=chance, observe=metrics.observe_request, refuse=metrics.observe_refusal)
+        self._state = ApplicationState(
+            chance=chance, observe=metrics.observe_request, refuse=metrics.observe_refusal, tracing=tracing
+        )
         self._readers: Sequence[Reader] = ()
         probes = [*health_operations(self._health), metrics_operation(metrics, lambda: self._readers)]
         http = http_limits(settings)
@@ -98,16 +104,18 @@ class ServiceProcess:
         verify = verifier(settings, self._openid)
         self._doors = Doors(listeners, settings, http, verify, self._state, probes, title)
         self._readers = (self._doors.gauges,)
-        open_to_all = require_closed(settings)
-        self._health.standing = lambda: {
-            **({"insecure": open_to_all} if open_to_all else {}),
-            **self._doors.problems(),
-        }
+        self._open_to_all = require_closed(settings)
+        self._health.standing = self._standing
         self._config = service_config(service, settings, http)
         self._engine: Engine | None = None
         self._extensions: list[Operation] = []
         self._parts = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _standing(self) -> dict[str, str]:
+        """What is not as it should be for as long as it runs so."""
+        insecure = {"insecure": self._open_to_all} if self._open_to_all else {}
+        return {**insecure, **self._doors.problems()}
 
     @property
     def places(self) -> dict[str, object]:

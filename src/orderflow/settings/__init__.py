@@ -41,6 +41,7 @@ _HEADINGS: Mapping[str, str] = MappingProxyType(
         "idempotency_keep_hours": "Requests, and stopping",
         "log_format": "Logs",
         "alert_url": "Alerts",
+        "otlp_endpoint": "Traces",
         "demo_catalogue": "Trying it out",
     }
 )
@@ -279,6 +280,16 @@ class Settings:
     alert_secret: Annotated[
         Secret | None, _Entry(readers.webhook_secret(), "key that alerts are signed with (Standard Webhooks)")
     ] = None
+    otlp_endpoint: Annotated[
+        str | None,
+        _Entry(
+            readers.otlp_url(),
+            "receiver of traces, by OTLP over HTTP (or OTEL_EXPORTER_OTLP_ENDPOINT); none without it",
+        ),
+    ] = None
+    otlp_sample_ratio: Annotated[
+        str, _Entry(readers.share(), "share of the traces that begin here that is kept; others go by their flag")
+    ] = "1"
     demo_catalogue: Annotated[bool, _Entry(readers.switch(), "stock an empty inventory with a few articles")] = True
     game_day: Annotated[
         bool, _Entry(readers.switch(), "let `orderflow fault` put faults in, for rehearsals; not for production")

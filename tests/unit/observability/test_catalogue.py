@@ -37,6 +37,8 @@ from orderflow.core.telemetry import (
     Resumed,
     Signal,
     SlotsChanged,
+    SpansLost,
+    SpansSent,
     Stalled,
     StallOver,
     TaskFailed,
@@ -50,6 +52,7 @@ from orderflow.observability.metrics import Gauges, LagAges, Metrics
 from orderflow.observability.signal_log import SignalLog
 from scripts.alerts import ALERTS, LOG_LINES, PANELS, RECORDS
 from scripts.signals import files
+from tests.support.records import written
 from tests.unit.observability.test_logs import Kept, still
 
 PROJECT = Path(__file__).parents[3]
@@ -94,11 +97,13 @@ SIGNALS: tuple[Signal, ...] = (
     Hopeless("order", "relay", "no"),
     RecordsExpired("order", "order", "t", 0, 1, 4),
     TopicReplaced("order", "relay", "t", "deleted"),
-    Relayed("order", 3, 20, 0.01),
+    Relayed("order", [written()] * 3, 20, 0.01),
     SlotsChanged("order", [1]),
     IntentAsked("order", "charge:1", "charge", ORDER, "ChargeUnknown", 2, 0.1),
     OutboxPurged("order", 1),
     *(Alerted("order", "order", "f", 1, outcome, "") for outcome in AlertOutcome),
+    SpansSent("order", 3, 2),
+    SpansLost("order", 2, "away", first=True),
     TaskFailed("order", "relay", KeyError("no")),
     AlarmRaised("order", "refunds", "one"),
     FaultsSet("order", ["one"]),
