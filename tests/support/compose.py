@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,15 @@ class Composed:
         for target, path in sorted(self.secrets(service).items(), key=lambda item: -len(item[0])):
             text = re.sub(rf"/run/secrets/{re.escape(target)}(?![\w.])", str(path), text)
         return text.replace("/run/tokens", str(self.credentials / "tokens"))
+
+
+def prometheus_here(compose: Composed, folder: Path) -> Path:
+    """The configuration of the container, in `folder`, with the paths of this machine."""
+    text = (ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text("utf-8")
+    written = folder / "prometheus.yml"
+    written.write_text(compose.here("prometheus", text), encoding="utf-8")
+    shutil.copy(ROOT / "deploy" / "prometheus" / "rules.yml", folder)
+    return written
 
 
 def composed(credentials: Path, more: Mapping[str, str] = MappingProxyType({})) -> Composed:

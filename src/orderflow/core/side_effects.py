@@ -21,7 +21,7 @@ from orderflow.core.processor import Processor
 from orderflow.core.retry import INFRASTRUCTURE_ERRORS, CallBreaker, RetryLoop
 from orderflow.core.service import Intent
 from orderflow.core.store import OpenIntent, Store, StoreUnavailableError
-from orderflow.core.telemetry import UNAVAILABLE, IntentAsked, Outcome, Signals, TaskFailed
+from orderflow.core.telemetry import UNAVAILABLE, IntentAsked, Outcome, Signals, TaskFailed, Usage
 from orderflow.core.timing import Clock, Pacer, Timer
 
 
@@ -50,6 +50,11 @@ class GroupCommitQueue:
 
     def __len__(self) -> int:
         return len(self._queue)
+
+    @property
+    def usage(self) -> Usage:
+        """How many wait to be carried in."""
+        return Usage(len(self._queue), self._queue_max)
 
     async def submit(self, incoming: Incoming) -> Result:
         """Carry one message in; returns after the commit.
@@ -192,6 +197,11 @@ class SideEffectRunner:
     def wake(self) -> None:
         """Intents are due that nobody here knows of."""
         self._timer.set(0)
+
+    @property
+    def usage(self) -> Usage:
+        """How many questions are under way, or wait here for their turn."""
+        return Usage(len(self._running), self._queue_max)
 
     @property
     def excuse(self) -> str:

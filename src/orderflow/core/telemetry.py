@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -16,6 +17,14 @@ import msgspec
 from orderflow.core.inbox import Failure
 from orderflow.core.messages import Message
 from orderflow.core.store import OutboxRecord
+
+
+class Usage(NamedTuple):
+    """How much of something bounded is taken at this moment, and how many wait until there is room."""
+
+    used: int
+    limit: int
+    waiting: int = 0
 
 
 class Outcome(StrEnum):

@@ -25,6 +25,7 @@ from orderflow.registry import service_names
 ROLES: Final = {
     "operator": (frozenset({Role.VIEWER, Role.OPERATOR, Role.APPROVER}), None),
     "shop": (frozenset({Role.SHOP}), "shop"),
+    "prometheus": (frozenset({Role.VIEWER}), None),
 }
 ADMIN = """\
 security.protocol=ssl
@@ -62,6 +63,7 @@ def _contents(folder: Path) -> dict[Path, bytes]:
 def _passwords() -> list[str]:
     return [
         "postgres_password",
+        "grafana_password",
         *(f"{name}_database_password" for name in databases()),
         *(f"{name}_kafka_password" for name in ("operator", *service_names())),
     ]

@@ -104,6 +104,17 @@ METRICS: tuple[MetricInfo, ...] = (
     MetricInfo("orderflow_alerts", "counter", "Alerts about dead letters, by what became of them", ("outcome",)),
     MetricInfo("orderflow_spans", "counter", "Spans of traces, by what became of them", ("outcome",)),
     MetricInfo("orderflow_faults", "gauge", "Faults of a game day that are set"),
+    MetricInfo("orderflow_pool_used", "gauge", "Connections to PostgreSQL that are lent", ("pool",)),
+    MetricInfo("orderflow_pool_waiting", "gauge", "Those who wait for a connection", ("pool",)),
+    MetricInfo("orderflow_pool_limit", "gauge", "Connections that may be lent at once", ("pool",)),
+    MetricInfo(
+        "orderflow_queue_length",
+        "gauge",
+        "What waits in this process: commands and answers for the next batch, questions to the outside world, "
+        "records that a consumer keeps back",
+        ("queue",),
+    ),
+    MetricInfo("orderflow_queue_limit", "gauge", "How much may wait there", ("queue",)),
     MetricInfo("orderflow_http_requests", "counter", "HTTP requests", ("route", "method", "status")),
     MetricInfo("orderflow_http_refused", "counter", "HTTP requests that were answered with a problem", ("problem",)),
     MetricInfo(

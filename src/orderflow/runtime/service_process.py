@@ -44,6 +44,7 @@ from orderflow.runtime.health import (
     gauge_readers,
     health_operations,
     metrics_operation,
+    usage_reader,
 )
 from orderflow.runtime.wiring import (
     engine_config,
@@ -239,7 +240,8 @@ class ServiceProcess:
         self, context: ServiceContext, store: PostgresStore, transport: Transport, engine: Engine
     ) -> Sequence[Operation]:
         queues = Queues(self._service, store, transport)
-        self._readers = (self._doors.gauges, *gauge_readers(store, queues))
+        usage = usage_reader(store.pools, engine.queues)
+        self._readers = (self._doors.gauges, usage, *gauge_readers(store, queues))
         operators = operator_operations(self._service, engine.recovery, engine.overruling, queues)
         own = self._service.api(context) if self._service.api is not None else ()
         proposals = Proposals(store.recovery, lambda: uuid7(self._clock.wall_ms(), self._chance))
