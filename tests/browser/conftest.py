@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright, expect
 
+from orderflow.console.sessions import link
 from tests.e2e.shop import Shop
 from tests.e2e.system import System
 
@@ -68,11 +70,20 @@ async def context(browser: Browser, system: System) -> AsyncIterator[BrowserCont
         if message.type == "error" and REFUSED_ON_PURPOSE not in message.text:
             complaints.append(message.text)
 
+    await _sign_in(context, system)
     context.on("console", listen)
     context.on("weberror", lambda error: complaints.append(str(error.error)))
     yield context
     await context.close()
     assert complaints == []
+
+
+async def _sign_in(context: BrowserContext, system: System) -> None:
+    page = await context.new_page()
+    await page.goto(link(system.url("console"), system.token(), time.time()))
+    await page.get_by_role("button", name="Sign in").first.click()
+    await expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+    await page.close()
 
 
 @pytest.fixture

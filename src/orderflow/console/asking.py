@@ -19,6 +19,7 @@ import msgspec
 from orderflow.console.sessions import ACTS_AS, SignedIn
 from orderflow.http.gate import is_loopback
 from orderflow.http.operators.operators import CallerShown
+from orderflow.http.operators.proposals import ACCEPTED
 from orderflow.local import state
 from orderflow.local.errors import LocalError
 from orderflow.local.home import Home, home_token
@@ -34,6 +35,10 @@ ACT_TIMEOUT_S = 30.0
 REHEARSE_TIMEOUT_S = 120.0
 OPERATOR = "x-orderflow-operator"
 WHO_MAX = 200
+PROPOSED = (
+    "It takes two approvers here. It is proposed, and done when another one asks for the same. See what waits with: "
+    "orderflow ops proposals"
+)
 UNREADABLE = "The {name} service answered in a form that this release cannot read. Run both from one release"
 
 
@@ -151,7 +156,10 @@ class Services:
     async def act(
         self, name: str, method: str, path: str, body: object = None, *, timeout_s: float = ACT_TIMEOUT_S
     ) -> Any:
-        """Have a service change something, or try it, as who has signed in; the answer's JSON. Raises AskError."""
+        """Have a service change something, or try it, as who has signed in; the answer's JSON.
+
+        Raises AskError, also where nobody has signed in, and where it was only proposed.
+        """
         who = ACTS_AS.get()
         if who is None:
             raise AskError("To act, show who you are first.", 401)
@@ -159,7 +167,10 @@ class Services:
         headers = _shown(who.bearer)
         if who.bearer == self.own_token():
             headers[OPERATOR] = self._who
-        return _json(name, await self._ask(name, method, url, body=body, headers=headers, timeout_s=timeout_s))
+        reply = await self._ask(name, method, url, body=body, headers=headers, timeout_s=timeout_s)
+        if reply.status_code == ACCEPTED:
+            raise AskError(PROPOSED, ACCEPTED)
+        return _json(name, reply)
 
     def own_token(self) -> str | None:
         """That of the settings, else the home's. Raises AskError: the settings cannot be read."""

@@ -46,8 +46,7 @@ WRONG_ORIGIN = "This request came from another page. Go back to the console, rel
 
 class Guard:
     """In front of an application. Requests must name one of `hosts`; what changes something must come from our own
-    pages and bear the token of its session. Each request gets a nonce for scripts, and is made as whoever has signed in
-    in its session.
+    pages and bear the token of its session. Each request gets a nonce for scripts, and is made as who has signed in.
     """
 
     def __init__(self, application: Asgi, hosts: Iterable[str], sessions: Sessions) -> None:

@@ -1,8 +1,8 @@
-"""Who acts on the page: a browser that has shown a token of the installation, until it signs out or half a day is over.
+"""Who acts on the page: a browser that has shown a token of the installation, for half a day or until it signs out.
 
 Looking needs none, as at the services' own doors on this machine. An act goes to its service with the token that the
-browser has shown, so that roles hold, and the operators' log has its name. Whoever can read the home's token gets in by
-a link instead, which is proved by that token, works once, and is of no use to who sees it later.
+browser has shown, so that roles hold, and the operators' log has its name. Whoever can read the home's token may come
+by a link instead: it is proved by that token, works once, and is of no use to who sees it later.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Signing in and out: a browser shows a token of the installation, or comes by a link of `orderflow console --sign-in`."""
+"""Signing in, by a token of the installation or a link of `orderflow console --sign-in`, and signing out."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from orderflow.console.pages import Pages, done, refuse
 from orderflow.console.sessions import SIGN_IN, Links, Sessions, SignedIn, own_path
 
 WORN = "This link was used before, or is older than ten minutes. Ask for a new one: orderflow console --sign-in"
-NO_TOKEN = (
-    "Show a token: the home's own is in the file `token` of the home, others are made by: orderflow token create"
-)
+NOTHING_SHOWN = "Show a token. One is made by: orderflow token create"
 
 
 class SignInArea:
@@ -51,7 +49,7 @@ class SignInArea:
                 refuse(WORN, 403)
             shown = own
         if not shown:
-            refuse(NO_TOKEN)
+            refuse(NOTHING_SHOWN)
         return await services.who(shown)
 
 

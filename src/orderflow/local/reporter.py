@@ -181,7 +181,7 @@ def tell_ready(
     """Where the page is, the table, and what to try next."""
     page = next((process.address for process in processes if process.kind == "console"), None)
     if page is not None:
-        reporter.note(f"Open {page} to see orders flow. To act there, sign in with: orderflow console --sign-in\n")
+        reporter.note(f"Open {page} to see orders flow; to act there, sign in with: orderflow console --sign-in\n")
     reporter.table(f"Orderflow runs on {carried_by}; data in {home}", rows(processes))
     order = next((process for process in processes if process.name == "order"), None)
     if order is not None:

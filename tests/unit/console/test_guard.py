@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from orderflow.console.guard import COOKIE, Event, Guard, Receive, Scope, Send, is_confirmed
+from orderflow.console.sessions import Sessions
 
 HOST = "127.0.0.1:8000"
 OURS = {"host": HOST, "origin": f"http://{HOST}", "sec-fetch-site": "same-origin"}
@@ -37,7 +38,7 @@ async def ask(guard_of: Any, method: str, headers: dict[str, str]) -> Answer:
             answer.status = event["status"]
             answer.headers = {name.decode(): value.decode() for name, value in event["headers"]}
 
-    guard = guard_of or Guard(application, [HOST])
+    guard = guard_of or Guard(application, [HOST], Sessions())
     guard._application = application
     fields = [(name.encode(), value.encode()) for name, value in headers.items()]
     await guard({"type": "http", "method": method, "path": "/", "headers": fields}, receive, send)
@@ -68,7 +69,7 @@ async def test_what_changes_something_must_come_from_our_own_page(headers: dict[
 
 
 async def test_a_token_is_good_for_its_session_alone() -> None:
-    guard = Guard(None, [HOST])  # type: ignore[arg-type]  # `ask` gives it one
+    guard = Guard(None, [HOST], Sessions())  # type: ignore[arg-type]  # `ask` gives it one
     first, other = await ask(guard, "GET", {"host": HOST}), await ask(guard, "GET", {"host": HOST})
     assert first.seen
     assert other.seen
