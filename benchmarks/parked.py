@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.latency import order_times
 from benchmarks.load import percentile
 from benchmarks.saga import run_saga
-from benchmarks.samples import POISON_CUSTOMER, count_poison
+from benchmarks.samples import POISON_PRICE, count_poison
 from benchmarks.system import HERE, System, running, wait_until_final
 
 POISON_EVERY = 100
@@ -30,7 +30,7 @@ RATE = 20
 """Orders/s at which nothing queues yet, so that a percentile is of the system, not of who waited for whom."""
 BOTH = (False, True)
 DRAWS = 200
-NOBODY = "customer-nobody"
+NO_PRICE = 1
 FAULT = ("fault", "add", "inventory", "--event", "PaymentSucceeded", "--error", "permanent", "--match")
 DEAD_WITHIN_S = 60.0
 FINAL_WITHIN_S = 60.0
@@ -119,10 +119,10 @@ async def _slice(
     """What is measured follows on half as much that is not: by then the retries
     of what has failed are under way, and they last about five seconds.
 
-    The fault is there without failing orders too, at nobody's, so that looking for whom it strikes is paid by both.
+    The fault is there without failing orders too, at no order's, so that looking for whom it strikes is paid by both.
     """
     every, dead = POISON_EVERY if poisoned else 0, 0
-    system.orderflow(*FAULT, f"customer_id={POISON_CUSTOMER if poisoned else NOBODY}")
+    system.orderflow(*FAULT, f"total={POISON_PRICE if poisoned else NO_PRICE}")
     if "rate" in parts:
         for size in (orders // 2, orders):
             saga = await run_saga(system, size, every, unfinished=dead)

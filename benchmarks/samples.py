@@ -11,7 +11,9 @@ import msgspec
 from orderflow.core.identity import uuid7
 
 SKUS = ("SKU-ESPRESSO-CUP", "SKU-DESK-LAMP", "SKU-MILK-JUG", "SKU-WALL-CLOCK", "SKU-TEA-TOWEL", "SKU-BREAD-KNIFE")
-POISON_CUSTOMER = "customer-poison"
+PRICE = 1250
+POISON_PRICE = 1251
+"""By it a fault knows the orders that are made to fail: what customers are called is encrypted in events."""
 _CHANCE = random.Random()
 
 
@@ -32,12 +34,12 @@ def count_poison(orders: int, poison_every: int) -> int:
 
 def order_body(number: int, poison_every: int = 0) -> bytes:
     """A valid order of one line, about 150 bytes."""
-    poison = is_poison(number, poison_every)
+    price = POISON_PRICE if is_poison(number, poison_every) else PRICE
     return msgspec.json.encode(
         {
-            "customer_id": POISON_CUSTOMER if poison else f"customer-{number % 1000}",
+            "customer_id": f"customer-{number % 1000}",
             "currency": "EUR",
             "payment_method": "pm_card_visa",
-            "items": [{"sku": SKUS[number % len(SKUS)], "quantity": 1, "unit_price": 1250}],
+            "items": [{"sku": SKUS[number % len(SKUS)], "quantity": 1, "unit_price": price}],
         }
     )

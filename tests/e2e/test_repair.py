@@ -32,7 +32,8 @@ async def test_what_got_lost_is_planned_healed_and_logged(system: System, shop: 
     await assert_promises(shop)
     urls = {name: system.settings().service_database_url(name) for name in audited()}
     for name, order_id in orders.items():
-        await damage(urls, DAMAGES[name], {"id": order_id, "sku": HEALED[name], "customer": "ada"})
+        customer = (await shop.get("payment", f"/payments/{order_id}"))["customer_id"]
+        await damage(urls, DAMAGES[name], {"id": order_id, "sku": HEALED[name], "customer": customer})
 
     planned = system.command("audit", "--repair")
     assert planned.returncode == 5, planned.stderr

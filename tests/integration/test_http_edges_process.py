@@ -104,8 +104,13 @@ async def test_it_can_be_stopped_while_it_waits_for_its_database(tmp_path: Path)
 @pytest.mark.parametrize(
     ("environ", "code", "sentence"),
     [
-        ({"ORDERFLOW_HOST": "192.0.2.1"}, 1, "192.0.2.1 is not an address of this machine"),
-        ({"ORDERFLOW_HOST": "no such host"}, 1, "cannot listen on no such host"),
+        ({"ORDERFLOW_HOST": "192.0.2.1"}, 2, "ORDERFLOW_INSECURE=yes would let it listen"),
+        (
+            {"ORDERFLOW_HOST": "192.0.2.1", "ORDERFLOW_INSECURE": "yes"},
+            1,
+            "192.0.2.1 is not an address of this machine",
+        ),
+        ({"ORDERFLOW_HOST": "no such host", "ORDERFLOW_INSECURE": "yes"}, 1, "cannot listen on no such host"),
         ({"ORDERFLOW_LOG_FILE": "/dev/null/x.log"}, 2, "log_file /dev/null/x.log cannot be written"),
         ({"ORDERFLOW_ORDER_DATABASE_URL": "postgresql://h/d?sslmode=odd"}, 2, "the database URL of order cannot"),
         ({"ORDERFLOW_ORDER_DATABASE_URL": ""}, 2, "no database for order"),

@@ -282,7 +282,7 @@ async def test_it_tells_how_many_orders_are_under_way_and_how_long_states_last(
     await log.say(reserved(ended), "/orderflow/inventory")
     await at(service, ended, "COMPLETED")
 
-    told = (await service.get("/orders/states")).json()
+    told = (await service.get("/ops/order-states")).json()
     assert [(each["status"], each["orders"]) for each in told["unfinished"]] == [("PENDING", 1)]
     assert told["unfinished"][0]["oldest"] == (await shown(service, waiting))["created_at"]
     dwell = {(each["status"], each["event"]): each for each in told["dwell"]}

@@ -170,8 +170,10 @@ class ServiceClient:
         """Raises CliError: the answer is not of this form."""
         import msgspec
 
+        from orderflow.core.conversion import converted
+
         try:
-            return msgspec.convert(answer, kind)
+            return converted(answer, kind)
         except msgspec.ValidationError as error:
             raise CliError(
                 f"The {self.name} service at {self.url} answered in a form that this release cannot read: {error}. "

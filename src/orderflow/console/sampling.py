@@ -194,7 +194,7 @@ class Sampler:
 
     async def _read_states(self) -> OrderStates | None:
         try:
-            return await self._services.read(OrderStates, "order", "/orders/states")
+            return await self._services.read(OrderStates, "order", "/ops/order-states")
         except AskError:
             return None
 

@@ -104,8 +104,8 @@ class PartitionLag(msgspec.Struct, frozen=True):
     """Where a group stands on one partition.
 
     `committed` is the offset that it has committed (the next one to read), None when it has committed none. `first`
-    is the first offset that is kept, `end` the offset of the next record to be appended. `held` counts the last records
-    that nobody is given yet, because a transaction of some producer has not ended.
+    is the first offset that is kept, `end` the offset of the next record to be appended. `held` counts the last
+    records that nobody is given yet, because a transaction of some producer has not ended.
     """
 
     topic: str

@@ -332,8 +332,8 @@ def _of_lag(
     behind, held = next(((each.lag, each.held) for each in found if each.partition == partition), (0, 0))
     if is_late and behind and held:
         why = (
-            f"a producer has begun a transaction on {said.topic}, partition {partition}, and does not end it: nobody is "
-            f"given what came after it ({_times(held, 'record', 'records')} in all)"
+            f"a producer has begun a transaction on {said.topic}, partition {partition}, and does not end it: "
+            f"nobody is given what came after it ({_times(held, 'record', 'records')} in all)"
         )
         yield _cause(CauseKind.TRANSACTION, service, why, "orderflow lag --partitions", consumer.name)
     elif is_late and behind:

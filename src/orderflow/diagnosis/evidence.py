@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
+from orderflow.core.conversion import converted
 from orderflow.core.dead_letters import FLOW_STATUS
 from orderflow.core.messages import Event, wire_name
 from orderflow.core.operations.model import DeadLetter, Expired, Trail
@@ -168,13 +169,13 @@ def ask_service(ask: Ask, name: str) -> ServiceEvidence:
     return ServiceEvidence(
         name=name,
         release=release_of(scrape),
-        lag=msgspec.convert(lag, list[Lag]),
-        backlog=msgspec.convert(backlog, Backlog | None),
+        lag=converted(lag, list[Lag]),
+        backlog=None if backlog is None else converted(backlog, Backlog),
         problems=problems,
         alarms=ready.get("alarms") or {},
         faults=ready.get("faults") or (),
-        outages=msgspec.convert(listed["outages"], list[OutageView]),
-        expired=msgspec.convert(expired, list[Expired]),
+        outages=converted(listed["outages"], list[OutageView]),
+        expired=converted(expired, list[Expired]),
         usual=usual_ages(scrape),
     )
 
@@ -188,16 +189,16 @@ def ask_key(ask: Ask, name: str, key: str) -> KeyEvidence:
     }
     standing, trail, letters = side_by_side(lambda path: _told(ask, name, path, wanted[path]), list(wanted))
     return KeyEvidence(
-        said=msgspec.convert(standing, Standing).said,
-        trail=msgspec.convert(trail, Trail),
-        letters=msgspec.convert(letters["dead_letters"], list[DeadLetter]),
+        said=converted(standing, Standing).said,
+        trail=converted(trail, Trail),
+        letters=converted(letters["dead_letters"], list[DeadLetter]),
     )
 
 
 def ask_order(ask: Ask, order_id: str) -> OrderEvidence | None:
     """None when the service does not answer."""
     found = _told(ask, "order", f"/orders/{order_id}", None)
-    return msgspec.convert(found, OrderEvidence | None)
+    return None if found is None else converted(found, OrderEvidence)
 
 
 def _told(ask: Ask, name: str, path: str, otherwise: Any) -> Any:

@@ -33,8 +33,8 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
 class Lag(msgspec.Struct, frozen=True, kw_only=True):
     """Where a consumer stands on one partition: the next offset to read, the first kept, the next to be appended.
 
-    `expired` are records that retention dropped before the consumer had read them, as far as the log tells now. `held`
-    are those that it is not given before a transaction of some producer ends.
+    `expired` are records that retention dropped before the consumer had read them, as far as the log tells now.
+    `held` are those that it is not given before a transaction of some producer ends.
     """
 
     consumer: str

@@ -531,7 +531,7 @@ class OrderApi:
         return Reply(body=await self._all_named(request, page))
 
     async def states(self, _: Request[None]) -> Reply:
-        """GET /orders/states"""
+        """GET /ops/order-states"""
         return Reply(body=await self._orders.states())
 
     async def _written_as(self, caller: Caller, customer_id: str) -> Sequence[str]:
@@ -653,7 +653,7 @@ def _page(api: OrderApi) -> Operation:
 def _states(api: OrderApi) -> Operation:
     return Operation(
         method="GET",
-        path="/orders/states",
+        path="/ops/order-states",
         summary="How many orders are under way, and how long orders stay in each state",
         description=(
             "Orders that are PENDING or PAID are counted, up to a bound. How long states last is taken from the "
