@@ -153,7 +153,8 @@ def last_words(log: Path) -> str:
         said = json.loads(line)
     except (OSError, ValueError):
         return ""
-    return str(said.get("error", "")) if said.get("action") in LAST_WORDS else ""
+    is_last = isinstance(said, dict) and said.get("action") in LAST_WORDS
+    return str(said.get("error", "")) if is_last else ""
 
 
 def _keys(ask: Ask, services: Mapping[str, ServiceEvidence], order_id: str) -> Mapping[str, KeyEvidence]:
