@@ -41,10 +41,10 @@ REFUND_FAILS = "pm_card_refundFail"
 
 @dataclass(frozen=True, slots=True)
 class Injection:
-    """`named`: the kind of the first cause, at which `service`; its sentence or part has `says` in it. `on` is the
-    stage that it needs. With `listed`, `orderflow stuck` names it too: of an order
-    that has ended all but its notice or its refund, it tells nothing. `ends`: healed, the order comes to its end.
-    `on_the_way`: what is true, and named, before that: an event is tried again before it is dead.
+    """`named`: the kind of the first cause, at which `service`; the pattern `says` is found in its part or sentence.
+    `on` is the stage that it needs. With `listed`, `orderflow stuck` names it too: of an order that has ended all
+    but its notice or its refund, it tells nothing. `ends`: healed, the order comes to its end. `on_the_way`: what is
+    true, and named, before that: an event is tried again before it is dead.
     """
 
     name: str
@@ -751,7 +751,7 @@ INJECTIONS: Sequence[Injection] = (
         broker_away,
         CauseKind.COMPONENT,
         "order",
-        "transport",
+        "[Tt]ransport",
         on=KAFKA,
     ),
     Injection(
@@ -760,7 +760,7 @@ INJECTIONS: Sequence[Injection] = (
         broker_frozen,
         CauseKind.COMPONENT,
         "order",
-        "transport",
+        "[Tt]ransport",
         on=KAFKA,
     ),
     Injection(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ class Verdict:
         wanted = self.injection
         if (cause.get("kind"), cause.get("service")) != (wanted.named, wanted.service):
             return False
-        return wanted.says in f"{cause['component']}: {cause['why']}"
+        return re.search(wanted.says, f"{cause['component']}: {cause['why']}") is not None
 
     def see(self, causes: list[Mapping[str, Any]]) -> bool:
         """One look; whether the right cause is named first by now."""

@@ -9,6 +9,7 @@ from tests.causes.trial import tried
 from tests.support.postgres import PostgresServer
 
 CHEAP = (
+    "order-stopped",
     "payment-stopped",
     "notification-stopped",
     "slots-taken",
