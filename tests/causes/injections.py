@@ -469,7 +469,8 @@ async def topic_replaced(stage: Stage) -> AsyncIterator[str]:
 async def hanging_transaction(stage: Stage) -> AsyncIterator[str]:
     """A producer has begun a transaction on the topic, and neither commits nor aborts."""
     assert stage.kafka is not None
-    producer = Producer({"bootstrap.servers": stage.kafka.bootstrap, "transactional.id": "hangs", "log_level": 0})
+    wanted = {"transactional.id": "hangs", "transaction.timeout.ms": 600_000, "log_level": 0}
+    producer = Producer({"bootstrap.servers": stage.kafka.bootstrap, **wanted})
     await asyncio.to_thread(producer.init_transactions, 60)
     producer.begin_transaction()
     for partition in range(PARTITIONS):

@@ -208,6 +208,8 @@ def _causes(evidence: Observations, step: Step, *, is_late: bool) -> Iterator[Ca
         yield from _of_discards(evidence, step.consumer, step.said)
     if step.asked is not None:
         yield from _of_bank(service, step.asked, is_late=is_late)
+    if step.consumer is not None and step.said is not None and is_late:
+        yield from _of_transactions(service, evidence.order_id, step.consumer, step.said)
     yield from _of_components(service, step)
     if step.consumer is not None and step.said is not None:
         expired = list(_of_expired(service, step.consumer, step.said))
@@ -291,6 +293,19 @@ def _of_bank(service: ServiceEvidence, asked: OpenQuestion, *, is_late: bool) ->
         yield _cause(CauseKind.BANK_SLOW, service, why, "orderflow health", "gateway")
 
 
+def _of_transactions(service: ServiceEvidence, key: str, consumer: Subscriber, said: Said) -> Iterator[Cause]:
+    """That nobody is given what comes after a transaction which does not end is why the consumer stands still."""
+    found = [each for each in service.lag if (each.consumer, each.topic) == (consumer.name, said.topic)]
+    partition = partition_of(key.encode(), len(found)) if found else -1
+    for each in found:
+        if each.partition == partition and each.lag and each.held:
+            why = (
+                f"a producer has begun a transaction on {said.topic}, partition {partition}, and does not end it: "
+                f"nobody is given what came after it ({_times(each.held, 'record', 'records')} in all)"
+            )
+            yield _cause(CauseKind.TRANSACTION, service, why, "orderflow lag --partitions", consumer.name)
+
+
 def _of_components(service: ServiceEvidence, step: Step) -> Iterator[Cause]:
     """What the service says that it waits for, and the faults that are set on purpose and not seen in that."""
     part = step.consumer.name if step.consumer else "relay" if step.said else ""
@@ -329,14 +344,8 @@ def _of_lag(
 ) -> Iterator[Cause]:
     found = [each for each in service.lag if (each.consumer, each.topic) == (consumer.name, said.topic)]
     partition = partition_of(key.encode(), len(found)) if found else -1
-    behind, held = next(((each.lag, each.held) for each in found if each.partition == partition), (0, 0))
-    if is_late and behind and held:
-        why = (
-            f"a producer has begun a transaction on {said.topic}, partition {partition}, and does not end it: "
-            f"nobody is given what came after it ({_times(held, 'record', 'records')} in all)"
-        )
-        yield _cause(CauseKind.TRANSACTION, service, why, "orderflow lag --partitions", consumer.name)
-    elif is_late and behind:
+    behind = next((each.lag for each in found if each.partition == partition), 0)
+    if is_late and behind:
         records = _times(behind, "record", "records")
         why = f"it is {records} behind on {said.topic}, partition {partition}, where the order is"
         yield _cause(CauseKind.BEHIND, service, why, "orderflow lag --partitions", consumer.name)

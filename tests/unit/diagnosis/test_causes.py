@@ -384,6 +384,14 @@ def test_of_a_database_that_is_away_all_parts_complain_and_it_is_named_first() -
     ]
 
 
+def test_a_transaction_that_hangs_comes_before_the_consumer_that_stands_still_for_it() -> None:
+    held = [replaced(each, held=2) for each in LAG]
+    stalled = with_service(AT_PAYMENT, "payment", lag=held, problems={"consumer payment": "stands still"})
+
+    assert [each.kind for each in found(stalled).causes[:2]] == [CauseKind.TRANSACTION, CauseKind.COMPONENT]
+    assert CauseKind.TRANSACTION not in [each.kind for each in found(stalled, after=SOON).causes]
+
+
 def test_a_migration_that_is_missing_is_helped_by_migrating() -> None:
     behind = "the schema lacks payment 0003 refused_refunds: run `orderflow migrate`"
     gone = ServiceEvidence(name="payment", away="nothing answers", last_words=behind)
