@@ -34,8 +34,8 @@ UNKNOWN_USUAL_S = 5.0
 """Later than that is late, where no order has gone that way yet since the service was started."""
 
 LATE_SHARE = 2.0
-LATE_SHARE_OF_HALF = 50.0
-"""Later than twice what 99 of 100 take is late, and than 50 times what half of them take."""
+LATE_SHARE_OF_HALF = 20.0
+"""Later than twice what 99 of 100 take is late, and than 20 times what half of them take."""
 
 SETTLED_S = 1.0
 """So long after the order was placed, what is seen of it at several services is not seen in the middle of a step."""
@@ -208,7 +208,7 @@ def _causes(evidence: Observations, step: Step, *, is_late: bool) -> Iterator[Ca
         yield from _of_discards(evidence, step.consumer, step.said)
     if step.asked is not None:
         yield from _of_bank(service, step.asked, is_late=is_late)
-    if step.consumer is not None and step.said is not None and is_late:
+    if step.consumer is not None and step.said is not None and (is_late or service.problems):
         yield from _of_transactions(service, evidence.order_id, step.consumer, step.said)
     yield from _of_components(service, step)
     if step.consumer is not None and step.said is not None:

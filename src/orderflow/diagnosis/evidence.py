@@ -156,12 +156,12 @@ def ask_service(ask: Ask, name: str) -> ServiceEvidence:
     problems = dict(ready["problems"])
 
     def told(path: str) -> Any:
-        """Where there is no answer, there is a problem with the part that it comes from."""
+        """Where it hangs, there is a problem with the part that the answer comes from."""
         otherwise, part = wanted[path]
         try:
             return ask(name, path)
         except NoAnswerError as error:
-            if part and not ready["problems"]:
+            if part and error.silent and not ready["problems"]:
                 problems[part] = str(error)
             return otherwise
 
