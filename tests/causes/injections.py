@@ -730,15 +730,6 @@ INJECTIONS: Sequence[Injection] = (
         "inventory",
     ),
     Injection(
-        "disk-full",
-        "the disk of the databases is full",
-        full_disk,
-        CauseKind.COMPONENT,
-        "payment",
-        "No space left",
-        on=DISK,
-    ),
-    Injection(
         "records-expired-at-kafka",
         "Kafka has dropped the record before it was read",
         expired_at_kafka,
@@ -788,5 +779,14 @@ INJECTIONS: Sequence[Injection] = (
         CauseKind.TRANSACTION,
         "payment",
         on=KAFKA,
+    ),
+    Injection(
+        "disk-full",
+        "the disk of the databases is full",
+        full_disk,
+        CauseKind.COMPONENT,
+        "payment",
+        "No space left",
+        on=DISK,
     ),
 )
