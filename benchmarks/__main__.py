@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import median
 
 from benchmarks.consume import measure_consume
@@ -25,6 +26,7 @@ from benchmarks.idle import run_idle
 from benchmarks.latency import run_latency
 from benchmarks.parked import SETTINGS, measure_parked
 from benchmarks.peers import PEERS, measure_ourselves, measure_peer
+from benchmarks.plot import KEPT, CannotDrawError, draw
 from benchmarks.releases import NoReleaseError, older
 from benchmarks.report import Figures, as_markdown
 from benchmarks.saga import CONNECTIONS, run_saga
@@ -42,6 +44,7 @@ EXAMPLES = f"""examples:
   python -m benchmarks --transport postgres    the log in PostgreSQL only
   python -m benchmarks --against v0.1.0        beside another commit; `none`: this tree alone
   python -m benchmarks --quick                 small sizes, this tree alone: that it runs, not how fast
+  python -m benchmarks --json > docs/performance.json; python -m benchmarks --plot      the README's picture
 """
 
 
@@ -80,18 +83,9 @@ QUICK = Sizes(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--transport", choices=("postgres", "kafka", "both"), default="both")
-    parser.add_argument("--against", metavar="COMMIT", help=f"the older release, or `none` (default: {BEFORE})")
-    parser.add_argument("--peers", choices=(*PEERS, "all", "none"), help="what else one might pick (default: all)")
-    parser.add_argument("--quick", action="store_true", help="small sizes, without older release and peers")
-    parser.add_argument("--json", action="store_true", help="figures as JSON")
-    given = parser.parse_args()
+    given = _parser().parse_args()
+    if given.plot is not None:
+        return _plot(given.plot)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped then, too
     against = given.against or ("none" if given.quick else BEFORE)
     wanted = given.peers or ("none" if given.quick else "all")
@@ -114,6 +108,39 @@ def main() -> int:
     else:
         print(as_markdown(figures, peers))
     return 0 if all(each.promises_kept for each in figures) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--transport", choices=("postgres", "kafka", "both"), default="both")
+    parser.add_argument("--against", metavar="COMMIT", help=f"the older release, or `none` (default: {BEFORE})")
+    parser.add_argument("--peers", choices=(*PEERS, "all", "none"), help="what else one might pick (default: all)")
+    parser.add_argument("--quick", action="store_true", help="small sizes, without older release and peers")
+    parser.add_argument("--json", action="store_true", help="figures as JSON")
+    parser.add_argument(
+        "--plot",
+        nargs="?",
+        const=KEPT,
+        type=Path,
+        metavar="FILE",
+        help="measure nothing: draw the README's picture of figures that were kept (default: docs/performance.json)",
+    )
+    return parser
+
+
+def _plot(kept: Path) -> int:
+    try:
+        for path in draw(kept):
+            say(f"written: {path}")
+    except CannotDrawError as error:
+        say(str(error))
+        return 2
+    return 0
 
 
 def measure(transport: str, releases: Sequence[Release], sizes: Sizes) -> list[Figures]:

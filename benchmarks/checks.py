@@ -31,7 +31,7 @@ from orderflow.core.access import PLATFORM, Permission
 from orderflow.core.postgres import schema
 from orderflow.http.gate import Gate
 from orderflow.load.client import Endpoint, Pool
-from orderflow.local.state import settings_environment
+from orderflow.local.state import settings_environment, settings_secrets
 from orderflow.runtime.process import run_process
 from orderflow.services.order.service import SERVICE
 from orderflow.settings import Settings
@@ -103,10 +103,13 @@ async def measure(rounds: int, orders: int) -> dict[str, list[float]]:
 def start(settings: Settings, stack: ExitStack) -> Served:
     environment = settings_environment(settings, os.environ)
     command = [sys.executable, "-m", "benchmarks.checks", "--serve"]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     stack.callback(process.wait)
     stack.callback(process.terminate)
+    assert process.stdin is not None
     assert process.stdout is not None
+    process.stdin.write(settings_secrets(settings))
+    process.stdin.flush()
     endpoint = Endpoint(f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}")
     pool = Pool(endpoint)
     stack.callback(pool.close)
@@ -124,7 +127,8 @@ def serve() -> int:
 
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, turn)
-    return run_process(SERVICE, Settings.load(environ=os.environ))
+    secrets = json.loads(sys.stdin.readline())
+    return run_process(SERVICE, Settings.load(environ=os.environ, piped=secrets))
 
 
 def main(arguments: Sequence[str]) -> int:

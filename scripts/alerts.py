@@ -65,6 +65,8 @@ LOG_LINES: tuple[LogInfo, ...] = (
     LogInfo("alert-retried", "warning", "Alerted"),
     LogInfo("alert-failed", "error", "Alerted"),
     LogInfo("alert-dropped", "error", "Alerted"),
+    LogInfo("spans-sent-again", "info", "SpansSent"),
+    LogInfo("spans-lost", "warning", "SpansLost"),
     LogInfo("task-failed", "error", "TaskFailed"),
     LogInfo("alarm-raised", "error", "AlarmRaised"),
     LogInfo("alarm-cleared", "info", "AlarmCleared"),
@@ -238,6 +240,22 @@ ALERTS: tuple[AlertInfo, ...] = (
         "look-first",
     ),
     AlertInfo(
+        "ConnectionsRunOut",
+        "max by (service, pool) (orderflow_pool_waiting) > 0",
+        "5m",
+        "ticket",
+        "Callers of {{ $labels.service }} have been waiting for a connection of the pool {{ $labels.pool }}.",
+        "look-first",
+    ),
+    AlertInfo(
+        "QueueNearlyFull",
+        "max by (service, queue) (orderflow_queue_length / orderflow_queue_limit) > 0.9",
+        "5m",
+        "page",
+        "The queue {{ $labels.queue }} of {{ $labels.service }} is nearly full: what comes next is refused or waits.",
+        "look-first",
+    ),
+    AlertInfo(
         "FaultsAreSet",
         "max by (service) (orderflow_faults) > 0",
         "1h",
@@ -353,6 +371,26 @@ PANELS: tuple[tuple[str, tuple[PanelInfo, ...]], ...] = (
                 "CPU", "percentunit", (("sum by (service) (rate(process_cpu_seconds_total[5m]))", "{{service}}"),)
             ),
             PanelInfo("Memory", "bytes", (("sum by (service) (process_resident_memory_bytes)", "{{service}}"),)),
+            PanelInfo(
+                "Connections lent, of those that may be",
+                "percentunit",
+                (
+                    (
+                        "max by (service, pool) (orderflow_pool_used / orderflow_pool_limit)",
+                        "{{service}} {{pool}}",
+                    ),
+                ),
+            ),
+            PanelInfo(
+                "Queues: how full",
+                "percentunit",
+                (
+                    (
+                        "max by (service, queue) (orderflow_queue_length / orderflow_queue_limit)",
+                        "{{service}} {{queue}}",
+                    ),
+                ),
+            ),
         ),
     ),
 )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from orderflow.core import telemetry
-from orderflow.observability.catalogue import METRICS
+from orderflow.observability.catalogue import METRICS, SPANS, SpanInfo
 from scripts.alerts import ALERTS, LOG_LINES, PANELS, RECORDS, AlertInfo, PanelInfo
 from scripts.check import say
 
@@ -22,6 +22,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 RUNBOOK = "docs/runbook.md"
 MADE = "Made by `python -m scripts.signals --write` from `observability/catalogue.py` and `scripts/alerts.py`."
 WIDTH, HEIGHT = 8, 7
+_ABOUT = {"handle {}": "TYPE", "ask {}": "KIND"}
 
 
 def files() -> Mapping[str, str]:
@@ -35,7 +36,7 @@ def files() -> Mapping[str, str]:
 
 def page() -> str:
     """Everything that can be seen, for people."""
-    return "\n".join([*_signals(), *_metrics(), *_alerts()]) + "\n"
+    return "\n".join([*_signals(), *_metrics(), *_spans(), *_alerts()]) + "\n"
 
 
 def _signals() -> Iterator[str]:
@@ -48,11 +49,12 @@ def _signals() -> Iterator[str]:
     yield "Each line of the log is a JSON object with `time`, `level`, `service`, `action`, and `order_id` where it"
     yield "is of an order."
     yield ""
-    yield "| signal | it says | log line (`action`), level |"
-    yield "|---|---|---|"
+    yield "| signal | it says | log line (`action`), level | span |"
+    yield "|---|---|---|---|"
     for signal in get_args(telemetry.Signal):
         lines = [f"`{each.action}`, {each.level}" for each in LOG_LINES if each.signal == signal.__name__]
-        yield f"| {signal.__name__} | {_sentence(signal)} | {'<br>'.join(lines)} |"
+        spans = [_name(each) for each in SPANS if each.signal == signal.__name__]
+        yield f"| {signal.__name__} | {_sentence(signal)} | {'<br>'.join(lines)} | {'<br>'.join(spans)} |"
     yield ""
 
 
@@ -72,6 +74,24 @@ def _metrics() -> Iterator[str]:
     for each in METRICS:
         yield f"| `{each.exposed}` | {each.kind} | {each.meaning} | {', '.join(each.labels)} |"
     yield ""
+
+
+def _spans() -> Iterator[str]:
+    yield "## Spans"
+    yield ""
+    yield "Sent as [traces](operations.md#traces) where `ORDERFLOW_OTLP_ENDPOINT` says so."
+    yield ""
+    yield "| span | kind | made of | it is | attributes |"
+    yield "|---|---|---|---|---|"
+    for each in SPANS:
+        attributes = ", ".join(f"`{name}`" for name in each.attributes)
+        yield f"| {_name(each)} | {each.kind} | {each.signal or 'a request'} | {each.meaning} | {attributes} |"
+    yield ""
+
+
+def _name(span: SpanInfo) -> str:
+    about = ("METHOD", "ROUTE") if span.kind == "server" else (_ABOUT.get(span.name, "TOPIC"),)
+    return f"`{span.name.format(*about)}`"
 
 
 def _alerts() -> Iterator[str]:

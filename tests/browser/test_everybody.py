@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, expect
 
-from tests.e2e.shop import Shop
+from tests.browser.conftest import PATIENCE_MS
+from tests.browser.test_letters import poison
+from tests.e2e.shop import Shop, required
 from tests.e2e.system import System
+from tests.support.waiting import eventually
 
 WIDTHS = (360, 1280, 3840)
 FIRST_VIEW_MAX = 150_000
@@ -17,11 +21,32 @@ SERIOUS = frozenset({"serious", "critical"})
 
 
 @pytest.fixture
-async def places(shop: Shop) -> list[str]:
+async def places(system: System, shop: Shop) -> list[str]:
     """Every kind of page."""
     order_id = await shop.place("SKU-ESPRESSO-CUP")
     await shop.end_of(order_id)
-    return ["/", "/orders", f"/orders/{order_id}", "/dead-letters", "/dead-letters?state=held", "/health", "/nowhere"]
+    letter = await dead_letter(system, shop)
+    return [
+        *("/", "/orders", f"/orders/{order_id}", "/health", "/nowhere"),
+        *("/dead-letters", "/dead-letters?state=held", f"/dead-letters/payment?fingerprint={letter['fingerprint']}"),
+        *(f"/dead-letters/payment/{letter['position']}", f"/orders/{letter['key']}"),
+    ]
+
+
+async def dead_letter(system: System, shop: Shop) -> dict[str, Any]:
+    """One of the payment service, of an order that there is."""
+
+    async def found() -> dict[str, Any] | None:
+        page = await shop.get("payment", "/ops/dead-letters?state=dead")
+        return next((each for each in page["dead_letters"] if each["error"] == "InjectedFaultError"), None)
+
+    if (there := await found()) is not None:
+        return there
+    poison(system, 4)
+    await shop.place("SKU-ESPRESSO-CUP", quantity=4)
+    letter = required(await eventually(found, timeout_s=PATIENCE_MS / 1000))
+    assert system.command("fault", "clear", "--all").returncode == 0
+    return letter
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

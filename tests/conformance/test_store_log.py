@@ -6,6 +6,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from asyncpg import DataError
 from msgspec.structs import replace
 
 from orderflow.core.failures import Verdict
@@ -18,6 +19,7 @@ from orderflow.core.store import Act, DataRefusedError, LogEntry, OutboxFilter, 
 from tests.conformance.store_backends import Backend
 from tests.conformance.store_values import changes, commit, dead, entry, outgoing, park, sequence
 from tests.support.callers import person
+from tests.support.waiting import eventually
 
 ADA = Act(caller=person("ada \u2603"), reason="it was mended: 7:a,b", confirmed=True)
 
@@ -125,6 +127,27 @@ async def test_each_act_is_logged_by_itself_and_one_without_effect_is_not(store:
     ]
     assert {(each.who, each.reason) for each in found} == {(ADA.who, ADA.reason)}
     assert checked(found).first is None
+
+
+UNSTORABLE = replace(ADA, reason="no text has a NUL: \x00")
+
+
+async def test_an_act_whose_row_cannot_be_written_is_not_done(store: OperatedStore) -> None:
+    await commit(store, changes(outbox=[outgoing("k")]))
+    reader: OutboxReader = store.outbox()
+    await eventually(reader.claim_slots)
+    await reader.mark_sent([row.id for row in await reader.unsent(10)])
+    act = LogEntry(UNSTORABLE, "set stock", "a", "done")
+
+    with pytest.raises(DataRefusedError):
+        await commit(store, changes(inbox=[entry("l", "1")], outbox=[outgoing("l")], log=[act]))
+    with pytest.raises((DataRefusedError, DataError)):
+        await store.republish(OutboxFilter(key="k"), UNSTORABLE, "key k")
+
+    assert (await store.recovery.trail("l")).received == []
+    assert await store.recovery.outbox_of("l") == []
+    assert (await store.recovery.trail("k")).unsent == []
+    assert await everything(store) == []
 
 
 async def test_what_is_published_again_is_logged_with_it(store: OperatedStore) -> None:

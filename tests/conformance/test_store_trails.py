@@ -45,6 +45,22 @@ async def test_what_is_written_is_unsent_until_it_is_marked(store: OperatedStore
     assert (await store.recovery.trail(KEY)).unsent == [second]
 
 
+async def test_what_the_outbox_has_of_a_key_is_told_sent_or_not(store: OperatedStore) -> None:
+    await commit(store, changes(outbox=[outgoing(KEY, b"1"), outgoing("another"), outgoing(KEY, b"\xff")]))
+    reader = store.outbox()
+    await eventually(reader.claim_slots)
+    first = next(row.id for row in await reader.unsent(10) if row.value == b"1")
+    await reader.mark_sent([first])
+    found = await store.recovery.outbox_of(KEY)
+
+    assert [(each.topic, each.event_id, each.value.to_bytes()) for each in found] == [
+        ("parcel-events", event_id(f"{KEY}/b'1'"), b"1"),
+        ("parcel-events", event_id(f"{KEY}/b'\\xff'"), b"\xff"),
+    ]
+    assert found[0].at <= found[1].at
+    assert await store.recovery.outbox_of("nobody") == []
+
+
 async def test_what_the_outside_world_was_asked_is_told_until_it_answers(store: OperatedStore) -> None:
     await commit(store, changes(opened=[intent(KEY), intent("another")]))
     (asked,) = (await store.recovery.trail(KEY)).asked

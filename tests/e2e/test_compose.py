@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import ssl
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -25,7 +26,7 @@ from orderflow.local.postgres import EmbeddedPostgres
 from orderflow.local.processes import free_port
 from orderflow.registry import SAGA
 from tests.e2e.shop import VISA, order_of
-from tests.support.compose import Composed, composed
+from tests.support.compose import Composed, composed, prometheus_here
 from tests.support.kafka import give_jars
 from tests.support.postgres_tls import TlsFront
 from tests.support.waiting import eventually
@@ -147,9 +148,51 @@ async def test_what_compose_starts_completes_an_order(tmp_path: Path, kafka_jars
                 return bool((await web.get(f"{url}/{placed.json()['id']}")).json()["status"] == "COMPLETED")
 
             await eventually(completed, timeout_s=PATIENCE_S)
+        if (program := shutil.which("prometheus")) is not None:  # Debian's package prometheus has it
+            await scraped(program, rehearsal, places, tmp_path)
         probe = ("-m", "orderflow.runtime.probe", f"https://localhost:{places['order']['ops_port']}/health/ready")
         checked = await asyncio.create_subprocess_exec(sys.executable, *probe, str(credentials / "ca.pem"))
         assert await asyncio.wait_for(checked.wait(), PATIENCE_S) == 0
+
+
+async def scraped(
+    program: str, rehearsal: Rehearsal, places: Mapping[str, Mapping[str, Any]], tmp_path: Path
+) -> None:
+    """A real Prometheus, with the configuration of its container, gets the metrics of all services, and no alert."""
+    configuration = prometheus_here(rehearsal.compose, tmp_path)
+    text = configuration.read_text().replace("scrape_interval: 15s", "scrape_interval: 1s")
+    for number, name in enumerate(SAGA, 1):
+        text = text.replace(f"{name}:{8100 + number}", f"localhost:{places[name]['ops_port']}")
+    configuration.write_text(text)
+    address = f"127.0.0.1:{free_port()}"
+    process = await asyncio.create_subprocess_exec(
+        program,
+        *(f"--config.file={configuration}", f"--storage.tsdb.path={tmp_path / 'tsdb'}"),
+        f"--web.listen-address={address}",
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with httpx2.AsyncClient(base_url=f"http://{address}/api/v1", trust_env=False, timeout=30) as web:
+
+            async def ask(expression: str) -> Mapping[str, float]:
+                try:
+                    reply = await web.get("/query", params={"query": expression})
+                except httpx2.TransportError:
+                    return {}
+                found = reply.json()["data"]["result"] if reply.is_success else ()
+                return {each["metric"].get("service", ""): float(each["value"][1]) for each in found}
+
+            async def all_seen() -> bool:
+                return await ask('up{job="orderflow"}') == dict.fromkeys(SAGA, 1.0)
+
+            await eventually(all_seen, timeout_s=PATIENCE_S)
+            handled = 'sum by (service) (orderflow_messages_total{outcome="handled"})'
+            assert set(await ask(handled)) == set(SAGA)
+            groups = (await web.get("/rules")).json()["data"]["groups"]
+            assert {each["name"] for each in groups} == {"orderflow-records", "orderflow-alerts"}
+    finally:
+        await _end(process)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,10 @@ async def test_the_saga_completes_and_no_process_shows_a_password(secured: Syste
     assert any("kafka" in name for name in secured.names("kafka"))
     assert showing(secured.everything(), passwords(secured)) == []
     assert "passwords and rights" in secured.command("status").stdout + secured.said()
+    told = secured.command("topic", "tail", "payment-status", "--key", completed["id"], "--json")
+    assert [json.loads(line)["attributes"]["type"] for line in told.stdout.splitlines()] == [
+        "orderflow.PaymentSucceeded.v1"
+    ], told.stderr
 
 
 async def test_a_forged_payment_by_anothers_password_is_refused(secured: System, customers: Shop) -> None:

@@ -357,7 +357,7 @@ async def test_a_canary_stops_and_a_replay_is_held_by_ctrl_c_and_goes_on(system:
 
     canary = document(system.call("dlt", "replay", *where, "--canary", "--json"), 1)["replays"][0]
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "orderflow", "dlt", "replay", *where, "--rate", "1", "--max-failing", "100%"),
+        *(sys.executable, "-m", "orderflow", "dlt", "replay", *where, "--rate", "0.2", "--max-failing", "100%"),
         env=system.environment,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -386,7 +386,7 @@ async def test_a_canary_stops_and_a_replay_is_held_by_ctrl_c_and_goes_on(system:
 async def test_a_replay_is_steered_from_anywhere(system: System) -> None:
     keys = [await poison(system, "payment-status", "orderflow.PaymentFailed.v1", FAILED) for _ in range(3)]
     events = [(await dead(system, key, 2))["notification"]["event_id"] for key in keys]
-    slowly = ("--rate", "0.5", "--max-failing", "1", "--detach", "--service", "notification")
+    slowly = ("--rate", "0.2", "--max-failing", "1", "--detach", "--service", "notification")
     (begun,) = system.ask("dlt", "replay", *events, *slowly)["replays"]
     held = system.ask("dlt", "pause", begun["replay"], "--reason", "lunch")
     again = system.call("dlt", "pause", begun["replay"])

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import stat
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
+from orderflow.access.tokens import Tokens, TokensFile
+from orderflow.core.access import OPERATE, READ
+from orderflow.http.tls import Certificates, TlsFiles
+from orderflow.local.authority import CERTIFICATE_DAYS, RENEWED_DAYS_BEFORE
 from orderflow.local.credentials import make_credentials
 from orderflow.local.services import databases
 from orderflow.registry import SAGA
 from orderflow.runtime.exposure import require_closed
 from orderflow.runtime.wiring import kafka_security
 from orderflow.settings import Settings
-from tests.support.compose import ROOT, Composed, composed
+from tests.support.compose import FILE, ROOT, Composed, composed, prometheus_here
 
 SCRIPTS = Path(sys.executable).parent
 
@@ -50,6 +58,8 @@ def test_compose_runs_every_service_and_publishes_on_loopback_only(compose: Comp
     for number, name in enumerate(SAGA, 1):
         assert compose.services[name]["command"] == ["run", name]
         assert published.pop(name) == [f"127.0.0.1:{port}:{port}" for port in (8000 + number, 8100 + number)]
+    assert published.pop("prometheus") == ["127.0.0.1:9090:9090"]
+    assert published.pop("grafana") == ["127.0.0.1:3000:3000"]
     assert not any(published.values())
 
 
@@ -64,6 +74,73 @@ def test_every_container_is_hardened_and_bounded(compose: Composed) -> None:
     assert compose.whole["networks"]["inside"]["internal"]
     for name in ("postgres", "kafka", "migrate", "grant"):
         assert compose.services[name]["networks"] == ["inside"]
+
+
+EXACT = re.compile(r"[a-z/-]+:v?\d+\.\d+(\.\d+)?(-[a-z-]+)?")
+OTHERS = ("postgres", "kafka", "prometheus", "grafana")
+PINNED = {
+    "POSTGRES_IMAGE": "postgres:18.6-bookworm@sha256:" + "a" * 64,
+    "KAFKA_IMAGE": "apache/kafka:4.4.0@sha256:" + "b" * 64,
+    "PYTHON_IMAGE": "python:3.11.14-slim-bookworm@sha256:" + "c" * 64,
+    "PROMETHEUS_IMAGE": "prom/prometheus:v3.5.0@sha256:" + "d" * 64,
+    "GRAFANA_IMAGE": "grafana/grafana:12.0.2@sha256:" + "e" * 64,
+}
+
+
+def images(compose: Composed) -> dict[str, str]:
+    """What is taken from a registry, by the variable that names it."""
+    built = compose.services["order"]["build"]["args"]["PYTHON_IMAGE"]
+    taken = {f"{name.upper()}_IMAGE": compose.services[name]["image"] for name in OTHERS}
+    ours = {each["image"] for name, each in compose.services.items() if name not in OTHERS}
+    assert ours == {"orderflow:local"}
+    return {**taken, "PYTHON_IMAGE": built}
+
+
+def test_images_are_of_an_exact_version_and_can_be_pinned_to_a_digest(compose: Composed) -> None:
+    defaults = images(compose)
+    for variable, image in defaults.items():
+        assert EXACT.fullmatch(image), image
+        for document in (FILE, ROOT / "SECURITY.md"):
+            assert f"{variable}={image}@sha256:" in document.read_text("utf-8")
+    [in_dockerfile] = re.findall(r"^ARG PYTHON_IMAGE=(\S+)$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+    assert in_dockerfile == defaults["PYTHON_IMAGE"]
+    assert images(composed(compose.credentials, PINNED)) == PINNED
+
+
+def test_prometheus_scrapes_every_service_as_who_may_only_read(compose: Composed, tmp_path: Path) -> None:
+    prometheus = compose.services["prometheus"]
+    assert prometheus["profiles"] == ["monitoring"]
+    assert "./deploy/prometheus:/etc/prometheus:ro" in prometheus["volumes"]
+    here = prometheus_here(compose, tmp_path)
+    job = YAML(typ="safe").load(here.read_text())["scrape_configs"][0]
+    assert [each["targets"] for each in job["static_configs"]] == [
+        [f"{name}:{8100 + number}"] for number, name in enumerate(SAGA, 1)
+    ]
+    assert [each["labels"]["service"] for each in job["static_configs"]] == list(SAGA)
+    assert job["scheme"] == "https"
+    shown = Path(job["authorization"]["credentials_file"]).read_text().strip()
+    caller = Tokens(TokensFile(compose.credentials / "tokens" / "tokens.json")).caller_of(shown)
+    assert (READ.allows(caller), OPERATE.allows(caller)) == (True, False)
+    program = shutil.which("promtool")
+    if program is None:
+        pytest.skip("there is no promtool (Debian's package prometheus has it)")
+    checked = subprocess.run([program, "check", "config", here], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_grafana_starts_with_the_dashboard_and_where_its_numbers_are(compose: Composed) -> None:
+    grafana = compose.services["grafana"]
+    assert grafana["profiles"] == ["monitoring"]
+    mounted = dict(each.split(":")[1::-1] for each in grafana["volumes"])
+    provisioning = ROOT / mounted["/etc/grafana/provisioning"]
+    source = YAML(typ="safe").load(provisioning / "datasources" / "prometheus.yml")["datasources"][0]
+    provider = YAML(typ="safe").load(provisioning / "dashboards" / "orderflow.yml")["providers"][0]
+    assert (source["type"], source["url"]) == ("prometheus", "http://prometheus:9090")
+    assert source["isDefault"]
+    dashboard = f"{provider['options']['path']}/orderflow.json"
+    assert (ROOT / mounted[dashboard]).is_file()
+    assert compose.environment("grafana")["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == dashboard
+    assert len(compose.secrets("grafana")["grafana_password"].read_text().strip()) >= 24
 
 
 def test_no_container_is_given_a_password_that_is_not_its_own(compose: Composed) -> None:
@@ -111,3 +188,23 @@ def test_credentials_are_made_once_for_every_unit_and_nobody_else_reads_them(tmp
     assert {path: path.read_bytes() for path in made} == before
     passwords = [path.read_text() for path in made if path.name.endswith("_password")]
     assert len(set(passwords)) == len(passwords)
+
+
+def test_certificates_that_end_soon_are_made_anew_in_the_files_that_containers_have(tmp_path: Path) -> None:
+    folder = tmp_path / "credentials"
+    days_before = timedelta(days=CERTIFICATE_DAYS - RENEWED_DAYS_BEFORE + 1)
+    make_credentials(folder, now=lambda: datetime.now(UTC) - days_before)
+    renewed = {"services.pem", "services.key", "postgres.pem", "postgres.key", "kafka.pem", "kafka.key"}
+    renewed |= {"kafka.both.pem"}
+    before = {path.name: (path.read_bytes(), path.stat().st_ino) for path in folder.iterdir() if path.is_file()}
+
+    made = {path.name for path in make_credentials(folder) if path.parent == folder}
+    assert made == renewed
+    for name in renewed:
+        content, place = before[name]
+        path = folder / name
+        assert (path.read_bytes() != content, path.stat().st_ino == place) == (True, True), name
+        assert stat.S_IMODE(path.stat().st_mode) == 0o444
+    assert (folder / "ca.pem").read_bytes() == before["ca.pem"][0]
+    Certificates(TlsFiles(certificate=folder / "services.pem", key=folder / "services.key"))
+    assert make_credentials(folder) == []

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 from orderflow.registry import SAGA
 from tests.e2e.shop import Shop
 from tests.e2e.system import System
+from tests.support.otlp import TraceReceiver, receiving_traces
 from tests.support.waiting import eventually
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -36,8 +37,18 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def system(site: Path) -> AsyncIterator[System]:
-    environment = {"PYTHONPATH": str(site), "ORDERFLOW_SHIPPING_PORT": "0"}
+def receiver() -> Iterator[TraceReceiver]:
+    with receiving_traces() as made:
+        yield made
+
+
+@pytest.fixture
+async def system(site: Path, receiver: TraceReceiver) -> AsyncIterator[System]:
+    environment = {
+        "PYTHONPATH": str(site),
+        "ORDERFLOW_SHIPPING_PORT": "0",
+        "ORDERFLOW_OTLP_ENDPOINT": receiver.url,
+    }
     made = System(None, ("--game-day",), environment)
     try:
         await made.start()
@@ -66,7 +77,7 @@ def orderflow(environment: dict[str, str], folder: Path, *arguments: str) -> sub
     )
 
 
-async def test_up_hosts_it_and_every_command_knows_it(system: System) -> None:
+async def test_up_hosts_it_and_every_command_knows_it(system: System, receiver: TraceReceiver) -> None:
     shop = Shop(system)
     try:
         assert system.names("service") == list(ALL)
@@ -98,6 +109,7 @@ async def test_up_hosts_it_and_every_command_knows_it(system: System) -> None:
         assert audit["findings"] == []
         logs = system.command("logs", "shipping", "-n", "5")
         assert (logs.returncode, '"service":"shipping"' in logs.stdout.replace(" ", "")) == (0, True), logs.stdout
+        await eventually(lambda: is_traced(receiver, str(order_id)))
     finally:
         await shop.close()
 
@@ -106,6 +118,28 @@ def shipped(system: System) -> int:
     """How many parcels are told of on the topic that the example writes."""
     done = system.command("topic", "tail", "shipping-status", "--from", "earliest", "--json")
     return done.stdout.count("shipping.OrderShipped")
+
+
+def is_traced(receiver: TraceReceiver, order_id: str) -> bool:
+    """Given up, replayed and shipped in the trace of its order, in which nothing hangs in the air."""
+    [trace] = {
+        each.trace
+        for each in receiver.spans
+        if each.kind == "server" and (each.trace, order_id) in traces_of(receiver)
+    }
+    spans = receiver.of(trace)
+    shipping = [each for each in spans if each.service == "shipping"]
+    ends = [each.attributes["orderflow.outcome"] for each in shipping if each.kind == "consumer"]
+    sent = {each.name for each in shipping if each.kind == "producer"}
+    orphans = {each.parent for each in spans} - {each.id for each in spans} - {""}
+    published = {"send inventory-status.DLT", "send flow-status", "send shipping-status"}
+    assert orphans == set(), [each for each in spans if each.parent in orphans]
+    return ends[-2:] == ["dead", "handled"] and sent == published
+
+
+def traces_of(receiver: TraceReceiver) -> set[tuple[str, Any]]:
+    """Which key each trace is about."""
+    return {(each.trace, each.attributes.get("messaging.message.conversation_id")) for each in receiver.spans}
 
 
 def letters(system: System) -> list[dict[str, Any]]:

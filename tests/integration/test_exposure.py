@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import datetime as dt
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -14,7 +16,8 @@ import pytest
 from orderflow.access.tokens import TokensFile
 from orderflow.cli.http import ClientTls, ServiceClient
 from orderflow.core.access import Role
-from orderflow.local.authority import Authority
+from orderflow.http.gate import RATE_BEYOND_LOOPBACK
+from orderflow.local.authority import CERTIFICATE_DAYS, Authority, Issued
 from orderflow.runtime import exposure
 from orderflow.runtime.process import ExitCode, run_service
 from orderflow.settings import Settings
@@ -33,10 +36,13 @@ def authority(tmp_path: Path) -> Authority:
 @pytest.fixture
 def secured(authority: Authority, tmp_path: Path) -> dict[str, object]:
     """Settings for TLS."""
-    issued = authority.issue("service")
-    shutil.copy(issued.certificate, tmp_path / "tls.pem")
-    shutil.copy(issued.key, tmp_path / "tls.key")
+    place(authority.issue("service"), tmp_path)
     return {"tls_certificate_file": tmp_path / "tls.pem", "tls_key_file": tmp_path / "tls.key"}
+
+
+def place(issued: Issued, folder: Path) -> None:
+    shutil.copy(issued.certificate, folder / "tls.pem")
+    shutil.copy(issued.key, folder / "tls.key")
 
 
 def make_token(wanted: Settings) -> str:
@@ -83,6 +89,10 @@ async def test_with_tokens_and_tls_it_listens_everywhere_and_lets_nobody_in_with
             shown = {"authorization": f"Bearer {token}"}
             assert (await stranger.get("/counters/a", headers=shown)).status_code == 404
         assert (await service.client.get("/health/ready")).json().get("alarms", {}) == {}
+        metrics = (await service.client.get("/metrics")).text
+        for what in ("token_rate", "address_rate"):
+            assert f'orderflow_http_limit{{door="public",limit="{what}"}} {RATE_BEYOND_LOOPBACK}.0' in metrics
+            assert f'door="ops",limit="{what}"' not in metrics
 
 
 async def test_who_says_insecure_is_warned_for_as_long_as_it_runs(
@@ -156,9 +166,11 @@ async def test_a_certificate_that_is_replaced_by_rubbish_is_told_and_does_no_har
 
         async def told() -> bool:
             alarms = (await service.client.get("/health/ready")).json().get("alarms", {})
-            return "the certificate of before is still in use" in alarms.get("tls", "")
+            metrics = (await service.client.get("/metrics")).text
+            in_use = "the certificate of before is still in use"
+            return in_use in alarms.get("tls", "") and 'orderflow_alarm{alarm="tls"} 1.0' in metrics
 
-        await eventually(told, timeout_s=30)
+        await eventually(told, timeout_s=60)
 
 
 @pytest.mark.parametrize(
@@ -181,3 +193,51 @@ async def test_wrong_files_are_one_sentence(
     said = capfd.readouterr().err
     assert sentence in said
     assert said.count("\n") == 1
+
+
+async def test_a_certificate_that_ends_soon_is_told_until_its_successor_is_there(
+    database_url: str, tmp_path: Path
+) -> None:
+    await migrate(database_url)
+    days_before = dt.timedelta(days=CERTIFICATE_DAYS - 3)
+    early = Authority(tmp_path / "authority", now=lambda: dt.datetime.now(dt.UTC) - days_before)
+    files = {"tls_certificate_file": tmp_path / "tls.pem", "tls_key_file": tmp_path / "tls.key"}
+    place(early.issue("service"), tmp_path)
+    wanted = settings(database_url, tmp_path, **files)
+    async with running(wanted) as service:
+
+        async def alarm() -> str:
+            found: str = (await service.client.get("/health/ready")).json().get("alarms", {}).get("tls_expiry", "")
+            return found
+
+        async def metrics() -> str:
+            return (await service.client.get("/metrics")).text
+
+        def lines(action: str) -> list[dict[str, str]]:
+            text = (wanted.log_file or tmp_path).read_text()
+            return [line for line in map(json.loads, text.splitlines()) if line["action"] == action]
+
+        said = await alarm()
+        assert f"{tmp_path / 'tls.pem'} ends at " in said
+        assert "in 2 more days. Put its successor into that file" in said
+        assert f"the successor's key into {tmp_path / 'tls.key'}" in said
+        until = re.compile(r'^orderflow_tls_expiry_timestamp_seconds\{door="public"\} (\S+)$', re.MULTILINE)
+        [before] = until.findall(await metrics())
+
+        async def is_told() -> bool:
+            return 'orderflow_alarm{alarm="tls_expiry"} 1.0' in await metrics()
+
+        await eventually(is_told, timeout_s=60)
+        [line] = lines("alarm-raised")
+        assert (line["level"], line["alarm"]) == ("error", "tls_expiry")
+        assert said in json.dumps(line, ensure_ascii=False)
+
+        place(Authority(tmp_path / "authority").issue("successor"), tmp_path)
+
+        async def is_over() -> bool:
+            return not await alarm() and 'alarm="tls_expiry"' not in await metrics()
+
+        await eventually(is_over, timeout_s=60)
+        [after] = until.findall(await metrics())
+        assert float(after) - float(before) > 300 * 86_400
+        assert len(lines("alarm-cleared")) == 1

@@ -80,6 +80,10 @@ async def test_metrics_tell_of_messages_requests_outbox_and_lag(service: Running
             'orderflow_http_requests_total{method="POST",route="/counters/{name}",status="201"} 1.0',
             "orderflow_outbox_unsent 0.0",
             'orderflow_consumer_lag{consumer="sample",partition="0",topic="counts"} 0.0',
+            'orderflow_pool_waiting{pool="work"} 0.0',
+            'orderflow_pool_limit{pool="reads"} 4.0',
+            'orderflow_queue_length{queue="commands"} 0.0',
+            'orderflow_queue_length{queue="paused sample"} 0.0',
         )
         for line in wanted:
             assert line in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import random
+import re
 import shutil
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -19,7 +20,8 @@ from orderflow.http.operation import Operation, Reply, Request, Response
 from orderflow.http.protocol import HttpLimits
 from orderflow.http.server import HttpServer, listen
 from orderflow.http.tls import CertificateError, Certificates, TlsFiles
-from orderflow.local.authority import Authority, Issued
+from orderflow.local import authority as local_authority
+from orderflow.local.authority import CERTIFICATE_DAYS, Authority, Issued
 from tests.support.frame import open_gate
 from tests.support.waiting import eventually
 
@@ -228,6 +230,32 @@ async def test_with_an_authority_of_clients_nobody_gets_in_without_a_certificate
                 await refused.ask()
             refused.writer.close()
         await eventually(lambda: server.connections == 0)
+
+
+@pytest.mark.parametrize(
+    ("days_left", "told"),
+    [
+        (CERTIFICATE_DAYS, ""),
+        (15, ""),
+        (13.5, "tls.pem ends at .*, in 13 more days. Put its successor into that file"),
+        (1.5, "in less than two days more"),
+        (-0.1, "tls.pem ended at .*: nobody who verifies it connects. Put"),
+    ],
+)
+def test_a_certificate_that_ends_soon_says_so(days_left: float, told: str, files: TlsFiles) -> None:
+    certificates = Certificates(files)
+    said = certificates.expiry(certificates.until_s - days_left * 86_400)
+    assert bool(said) == bool(told)
+    assert re.search(told, said)
+
+
+def test_one_that_lives_shortly_has_a_third_of_its_life_to_be_replaced(
+    files: TlsFiles, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(local_authority, "CERTIFICATE_DAYS", 6)
+    certificates = Certificates(placed(Authority(tmp_path / "another").issue("server"), tmp_path))
+    assert certificates.expiry(certificates.until_s - 2.5 * 86_400) == ""
+    assert "in less than two days more" in certificates.expiry(certificates.until_s - 1.9 * 86_400)
 
 
 @pytest.mark.parametrize(

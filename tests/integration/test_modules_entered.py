@@ -34,6 +34,14 @@ def test_a_way_enters_no_more_modules_than_its_bound(ways: Ways, way: str) -> No
     assert len(found) <= bound, f"{way} enters {len(found)} modules, {bound} are allowed: {', '.join(found)}"
 
 
+def test_where_no_traces_are_sent_no_way_enters_what_makes_them(ways: Ways) -> None:
+    """A walk through a service is counted, so that nobody pays for what is switched off."""
+    entries = [entry for traces in ways.values() for trace in traces for entry in trace.entries]
+
+    assert Entry("core/telemetry.py", "Signals.emit") in entries
+    assert [entry for entry in entries if entry.file == "observability/tracing.py"] == []
+
+
 def test_every_pattern_of_the_vocabulary_fits_a_module() -> None:
     assert [each for each in BOUNDS["modules"]["vocabulary"] if not list(PACKAGE.glob(each))] == []
 

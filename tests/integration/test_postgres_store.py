@@ -24,6 +24,7 @@ from orderflow.core.store import (
     SchemaBehindError,
     StoreUnavailableError,
 )
+from orderflow.core.telemetry import Usage
 from tests.conformance import store_tables
 from tests.conformance.store_tables import Counter, Parcel
 from tests.conformance.store_values import (
@@ -187,9 +188,12 @@ async def test_a_segment_that_somebody_is_writing_to_is_left_alone(store: Postgr
 async def test_who_waits_too_long_for_a_connection_is_told(database_url: str) -> None:
     hasty = await PostgresStore.connect(database_url, tables=[], transactions_max=2, patience_s=0.1)
     async with hasty.transaction(), hasty.transaction():
+        waiting = asyncio.ensure_future(hasty.due_keys("c", 1))
+        await asyncio.sleep(0)
+        assert hasty.pools() == {"work": Usage(2, 2, 1), "reads": Usage(0, 4, 0)}
         with pytest.raises(StoreUnavailableError, match="no connection came free"):
-            async with hasty.transaction():
-                pass
+            await waiting
+    assert hasty.pools()["work"] == Usage(0, 2, 0)
     await hasty.ping()
     await hasty.close()
 

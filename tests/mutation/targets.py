@@ -157,6 +157,7 @@ TARGETS = (
             "shown",
             "_kind",
             "_first_own_frame",
+            "_file",
             "_digest",
             "Verdict",
             "Trial",

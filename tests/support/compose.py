@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -42,10 +44,19 @@ class Composed:
         return text.replace("/run/tokens", str(self.credentials / "tokens"))
 
 
-def composed(credentials: Path) -> Composed:
-    """As `docker compose --env-file credentials/compose.env` would read it."""
+def prometheus_here(compose: Composed, folder: Path) -> Path:
+    """The configuration of the container, in `folder`, with the paths of this machine."""
+    text = (ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text("utf-8")
+    written = folder / "prometheus.yml"
+    written.write_text(compose.here("prometheus", text), encoding="utf-8")
+    shutil.copy(ROOT / "deploy" / "prometheus" / "rules.yml", folder)
+    return written
+
+
+def composed(credentials: Path, more: Mapping[str, str] = MappingProxyType({})) -> Composed:
+    """As `docker compose --env-file credentials/compose.env` would read it, with `more` in that file."""
     lines = (credentials / "compose.env").read_text().splitlines()
-    variables = dict(line.split("=", 1) for line in lines)
+    variables = {**dict(line.split("=", 1) for line in lines), **more}
 
     def value(match: re.Match[str]) -> str:
         return variables.get(match[1], match[2] or "")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from uuid import UUID
 
+from orderflow.core.store import OutboxRecord
 from orderflow.core.transport import Consumer, ConsumerRecord, ProducerRecord, Transport
 
 TAKE_TIMEOUT_S = 120.0
@@ -16,6 +18,11 @@ def numbered(topic: str, count: int, keys: int = 5, start: int = 0) -> list[Prod
         ProducerRecord(topic, f"key-{number % keys}".encode(), str(number).encode())
         for number in range(start, start + count)
     ]
+
+
+def written(number: int = 1) -> OutboxRecord:
+    """A row of the outbox."""
+    return OutboxRecord(topic="t", key=b"k", value=b"{}", headers=(), event_id=UUID(int=number), slot=0, id=number)
 
 
 def numbers(records: Iterable[ConsumerRecord]) -> list[int]:

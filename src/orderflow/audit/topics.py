@@ -106,6 +106,7 @@ class Comparison:
         self._reads: dict[Name, list[Read]] = {}
         self._order = Sequences()
         self._begun: dict[str, datetime] = {}
+        self._givers = {each.consumer: name for name in databases.services for each in service_of(name).subscriptions}
 
     async def run(self) -> None:
         for service in self._databases.services:
@@ -147,7 +148,9 @@ class Comparison:
             headers = dict(record.headers)
             is_letter = record.topic.endswith(SUFFIX)
             event_id = _text(headers.get("dlt_event_id" if is_letter else "ce_id"))
-            source = _text(headers.get("ce_source")).removeprefix(SOURCE)
+            # A letter is in the outbox of who gave the event up, whoever has made the event.
+            made_by = _text(headers.get("ce_source")).removeprefix(SOURCE)
+            source = self._givers.get(_text(headers.get("dlt_consumer")), "") if is_letter else made_by
             read = Read(
                 _text(record.key),
                 _digest(record),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,11 +15,13 @@ from orderflow.cli.session import Session, session_options
 if TYPE_CHECKING:
     from orderflow.cli.http import ServiceClient
     from orderflow.cli.session import Answers
+    from orderflow.settings import Settings
 
 ENTRANCE = "order"
 """The service at which names of customers come in: no other has their keys."""
 
 LETTERS = "/ops/dead-letters"
+BANK = "bank_"
 NAME_MAX = 100
 
 
@@ -58,22 +62,32 @@ shop_option = click.option(
 @customer.command()
 @click.argument("name", type=NAME, metavar="CUSTOMER_ID")
 @shop_option
+@click.option(
+    "--topics/--no-topics",
+    default=True,
+    show_default=True,
+    help="Whether to read the topics too, from end to end: their records are copies of what outboxes had.",
+)
 @session_options
-def export(session: Session, name: str, shop: str | None) -> None:
-    """Everything that is held of a customer, as JSON: by order what each service holds of it, and the bank's book.
+def export(session: Session, name: str, shop: str | None, topics: bool) -> None:
+    """Everything that is held of a customer, as JSON: each row and record by the store that it lies in.
 
-    CUSTOMER_ID is what the shop calls the customer, letter for letter. Rows are shown as they are stored, with the
-    customer's name in place of his pseudonym. Events on topics and dead-letter topics are copies of what is shown,
-    kept for as long as `orderflow settings` says. What was stored before he was forgotten belongs to nobody,
-    and is not found.
+    CUSTOMER_ID is what the shop calls the customer, letter for letter. `stores` says what each part of the answer is
+    from: tables of a database (a service's own, its inbox, outbox and dead letters, the bank's book), or a topic of
+    the event log, dead-letter topics included. Values are shown as they are stored, with the customer's name in place
+    of his pseudonym, under which `written_as` has him. Logs and metrics hold nothing of him. What was stored
+    before he was forgotten belongs to nobody, and is not found.
 
-    All orders are looked through, since no index of customers is kept: that takes a while where there are many.
+    All orders, and all records of the topics, are looked through, since no index of customers is kept: that takes a
+    while where there are many.
 
-    Exit code: 0 done, 3 a service did not answer (nothing is shown then), 4 there is no order of that customer.
+    Exit code: 0 done, 3 a service or the event log did not answer (nothing is shown then), 4 there is no order of
+    that customer.
 
     \b
     orderflow customer export customer-42 > customer-42.json
     orderflow customer export customer-42 | jq '.orders[].order.orders[0].total'
+    orderflow customer export customer-42 --no-topics | jq .stores
     """
     from orderflow.cli.errors import NotFoundError
 
@@ -83,8 +97,12 @@ def export(session: Session, name: str, shop: str | None) -> None:
     if not orders:
         raise NotFoundError(f"No order of a customer {name!r} is held.")
     held = {order_id: _held(session, order_id) for order_id in orders}
-    document = {"customer_id": name, "orders": held}
-    session.out.document(_named(document, [each for each in written_as if each != name], name))
+    if topics:
+        for order_id, records in asyncio.run(_on_topics(session.running, set(orders))).items():
+            held[order_id]["topics"] = records
+    pseudonyms = [each for each in written_as if each != name]
+    document = _named({"customer_id": name, "stores": _stores(held), "orders": held}, pseudonyms, name)
+    session.out.document({**document, "written_as": pseudonyms})
 
 
 @customer.command()
@@ -159,6 +177,41 @@ def _held(session: Session, order_id: str) -> dict[str, Any]:
         for name, found in records.found.items()
         if found or letters.found[name]
     }
+
+
+async def _on_topics(settings: Settings, orders: Collection[str]) -> dict[str, dict[str, list[Any]]]:
+    """By order and topic: the records of these orders, dead-letter topics included. Raises UnreachableError."""
+    from orderflow.cli.topic import document, merged, open_log, spans
+    from orderflow.core.dead_letters import FLOW_STATUS, topic_of
+    from orderflow.core.transport import TopicMissingError
+    from orderflow.local.services import definitions
+
+    published = dict.fromkeys(topic for each in definitions().values() for topic in (*each.publishes, FLOW_STATUS))
+    found: dict[str, dict[str, list[Any]]] = {order_id: {} for order_id in orders}
+    async with open_log(settings) as log:
+        for topic in (name for each in published for name in (each, topic_of(each))):
+            with suppress(TopicMissingError):
+                everything = await spans(log, topic, lambda first, _: first)
+                async for record in merged(log, topic, everything):
+                    key = (record.key or b"").decode("utf-8", "replace")
+                    if key in found:
+                        found[key].setdefault(topic, []).append(document(record))
+    return found
+
+
+def _stores(held: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, str]:
+    """By the path of a part below an order: where it is stored."""
+    parts = dict.fromkeys((owner, part) for each in held.values() for owner, parts in each.items() for part in parts)
+    return {f"{owner}.{part}": _store(owner, part) for owner, part in parts}
+
+
+def _store(owner: str, part: str) -> str:
+    if owner == "topics":
+        return f"topic {part} of the event log"
+    if part.startswith(BANK):
+        return f"table {part} of the bank's database (orderflow_bank, where nobody says another)"
+    table = "parked_events" if part == "dead_letters" else part
+    return f"table {table} of the database of {owner} (orderflow_{owner}, where nobody says another)"
 
 
 def _some(letters: Answers, name: str) -> dict[str, Any]:

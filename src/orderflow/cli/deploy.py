@@ -26,8 +26,10 @@ Exit codes: 0 everything is there; 1 the folder cannot be written."""
 def credentials(folder: Path, hosts: tuple[str, ...], as_json: bool) -> None:
     """Make the passwords, certificates and first tokens of a deployment in containers, a file each.
 
-    What is there stays. The folder can be passed by its owner alone; its files can be read by the containers that
-    they are given to. Keep a copy where backups are: databases and topics outlive it, and know these passwords.
+    What is there stays, but for certificates that end within 60 days: they are made anew. Services read theirs again
+    by themselves; restart PostgreSQL and Kafka then. The folder can be passed by its owner alone; its files can be
+    read by the containers that they are given to. Keep a copy where backups are: databases and topics outlive it, and
+    know these passwords.
     """
     from orderflow.local.credentials import make_credentials
 

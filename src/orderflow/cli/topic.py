@@ -49,8 +49,11 @@ async def open_log(settings: Settings) -> AsyncIterator[Transport]:
 async def _connect(settings: Settings) -> Transport:
     if settings.transport == "kafka":
         from orderflow.core.kafka import KafkaTransport
+        from orderflow.runtime.wiring import kafka_security
 
-        return await KafkaTransport.connect(settings.kafka_bootstrap)
+        return await KafkaTransport.connect(
+            settings.kafka_bootstrap, security=kafka_security(settings, None).options()
+        )
     from orderflow.core.postgres_log import PostgresLogTransport
 
     # Who only reads does not tidy up.

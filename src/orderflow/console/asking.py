@@ -17,6 +17,7 @@ import httpx2
 import msgspec
 
 from orderflow.http.gate import is_loopback
+from orderflow.http.operators.proposals import ACCEPTED
 from orderflow.local import state
 from orderflow.local.errors import LocalError
 from orderflow.local.home import Home, home_token
@@ -32,6 +33,10 @@ ACT_TIMEOUT_S = 30.0
 REHEARSE_TIMEOUT_S = 120.0
 OPERATOR = "x-orderflow-operator"
 WHO_MAX = 200
+PROPOSED = (
+    "It takes two approvers here. It is proposed, and done when another one asks for the same. See what waits with: "
+    "orderflow ops proposals"
+)
 UNREADABLE = "The {name} service answered in a form that this release cannot read. Run both from one release"
 
 
@@ -149,9 +154,14 @@ class Services:
     async def act(
         self, name: str, method: str, path: str, body: object = None, *, timeout_s: float = ACT_TIMEOUT_S
     ) -> Any:
-        """Have a service change something, or try it, as the operator; the answer's JSON. Raises AskError."""
+        """Have a service change something, or try it, as the operator; the answer's JSON.
+
+        Raises AskError, also where it was only proposed.
+        """
         url = self.operators_url(name) + path
         reply = await self._ask(name, method, url, body=body, timeout_s=timeout_s)
+        if reply.status_code == ACCEPTED:
+            raise AskError(PROPOSED, ACCEPTED)
         return _json(name, reply)
 
     async def everyone(

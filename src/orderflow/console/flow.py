@@ -19,7 +19,6 @@ from orderflow.services.order.storage import Dwell, Unfinished
 
 BEHIND_IS_MUCH = 1_000
 LATE_S = 60.0
-REFUSED = "IllegalTransitionError"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +69,18 @@ class Layout:
 WIDE = Layout(
     "wide",
     1160,
-    440,
+    446,
     210,
-    108,
+    114,
     (Box("order", 16, 166), Box("payment", 475, 16), Box("inventory", 934, 166), Box("notification", 475, 316)),
     (
         Pipe("order-events", "payment", "M121 166 C121 80 260 44 470 44", 236, 62),
         Pipe("payment-status", "order", "M475 96 C390 104 300 150 228 196", 372, 134),
         Pipe("payment-status", "inventory", "M685 44 C900 44 1039 80 1039 161", 924, 62),
-        Pipe("payment-status", "notification", "M580 124 V311", 580, 270),
+        Pipe("payment-status", "notification", "M580 130 V311", 580, 270),
         Pipe("inventory-status", "payment", "M934 196 C862 150 772 104 690 96", 790, 134),
         Pipe("inventory-status", "order", "M934 220 H232", 400, 222),
-        Pipe("inventory-status", "notification", "M1039 274 C1039 350 900 386 690 386", 924, 372),
+        Pipe("inventory-status", "notification", "M1039 280 C1039 350 900 386 690 386", 924, 372),
     ),
 )
 TALL = Layout(
@@ -256,12 +255,6 @@ def _consumers(readings: Sequence[Reading]) -> Iterator[ConsumerRow]:
 
 def _edges(readings: Sequence[Reading]) -> Iterator[Edge]:
     latest = readings[-1]
-    refused = [
-        (each.rpartition(".v")[0].rpartition(".")[2], group.count)
-        for group in (latest.services["order"].groups if "order" in latest.services else ())
-        if group.error == REFUSED
-        for each in group.event_types
-    ]
     for (before, event), after in MACHINE.transitions.items():
         name = ("handled", "order", "handled", event)
         dwell = next((each for each in _dwells(latest) if (each.status, each.event) == (before, event)), None)
@@ -271,7 +264,7 @@ def _edges(readings: Sequence[Reading]) -> Iterator[Edge]:
             after=after,
             count=round(latest.total(*name)),
             rate=rate(readings, *name),
-            refused=sum(count for each, count in refused if each == event),
+            refused=round(latest.total("refused", "order", event)),
             median_ms=dwell.median_ms if dwell else None,
             slow_ms=dwell.slow_ms if dwell else None,
         )

@@ -75,6 +75,11 @@ async def _next(parts: AsyncIterator[Parts]) -> Parts:
 
 
 def encoded(parts: Iterable[tuple[str, str]]) -> bytes:
-    return "".join(
-        f"event: {name}\n" + "".join(f"data: {line}\n" for line in text.splitlines()) + "\n" for name, text in parts
-    ).encode()
+    return "".join(map(_event, parts)).encode()
+
+
+def _event(part: tuple[str, str]) -> str:
+    """A part that is empty has a line of data, too: without one a browser drops the event."""
+    name, text = part
+    data = "".join(f"data: {line}\n" for line in text.splitlines() or [""])
+    return f"event: {name}\n{data}\n"

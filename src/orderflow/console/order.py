@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -16,7 +16,8 @@ from starlette.routing import Route
 
 from orderflow.console.asking import AskError, converted
 from orderflow.console.live import Parts
-from orderflow.console.pages import Pages
+from orderflow.console.pages import Pages, done, refuse
+from orderflow.console.showing import moment
 from orderflow.console.topics import LOOKED_MAX, Log, records_of
 from orderflow.core.operations.model import DeadLetter
 from orderflow.core.operations.repairing import Said
@@ -34,6 +35,16 @@ from orderflow.diagnosis.evidence import (
 from orderflow.registry import service_names, service_of
 from orderflow.services.order.storage import OrderDetails
 
+SETTLED_BY_HAND_AFTER = timedelta(seconds=10)
+CHARGE = (("charged", "The money is taken"), ("not-charged", "It is not, and never will be"))
+REFUND = (("refunded", "The customer has the money back"), ("not-charged", "It never was taken"))
+SETTLEMENTS: Mapping[str, Sequence[tuple[str, str]]] = {
+    "CHARGING": CHARGE,
+    "UNKNOWN": CHARGE,
+    "REFUND_DUE": REFUND,
+    "REFUND_REFUSED": (*REFUND, ("ask-again", "The bank would give it back now: ask it again")),
+}
+CHANGED = "The payment is {now} by now; it was {seen} when you were asked. Look at it again."
 WATCH_EVERY_S = 1.0
 SETTLED_S = 5.0
 
@@ -57,6 +68,14 @@ class OrderWhole:
     def is_settled(self) -> bool:
         final = self.order.status in {"COMPLETED", "FAILED"} and self.order.refund not in {"due", "refused"}
         return final and not self.waiting and bool(self.notifications) and not self.order.stuck
+
+    @property
+    def settlements(self) -> Sequence[tuple[str, str]]:
+        """What a person may say became of the money: where the bank leaves it open for longer than usual."""
+        if self.payment is None:
+            return ()
+        waits = datetime.now(UTC) - moment(self.payment["changed_at"]) >= SETTLED_BY_HAND_AFTER
+        return SETTLEMENTS.get(self.payment["status"], ()) if waits else ()
 
     @property
     def said(self) -> Sequence[tuple[str, Said]]:
@@ -84,6 +103,15 @@ class OrderArea:
 
     async def watch(self, request: Request) -> Response:
         return self._pages.stream(self._steps(request, request.path_params["id"]))
+
+    async def settle(self, request: Request) -> Response:
+        order_id, said = request.path_params["id"], await self._pages.form(request)
+        now, seen = (await self._services.get("payment", f"/payments/{order_id}"))["status"], said.get("seen", "")
+        if now != seen:
+            refuse(CHANGED.format(now=now, seen=seen), 409)
+        body = {"outcome": said.get("outcome", ""), "reason": said.get("reason", ""), "confirmed": True}
+        await self._services.act("payment", "POST", f"/payments/{order_id}/settlement", body)
+        return done(request, f"/orders/{order_id}")
 
     async def records(self, request: Request) -> Response:
         found = await records_of(self._log, request.path_params["id"])
@@ -153,9 +181,9 @@ class OrderArea:
                 part = self._pages.part("_order.html", request, view=view)
                 quiet_s = quiet_s + WATCH_EVERY_S if view.is_settled and part == shown else 0.0
                 shown = part
+                yield {"order": part, "settle": self._pages.part("_settle.html", request, view=view)}
             except AskError as error:
-                part = self._pages.part("_problem.html", request, said=str(error))
-            yield {"order": part}
+                yield {"order": self._pages.part("_problem.html", request, said=str(error))}
             await asyncio.sleep(WATCH_EVERY_S)
         yield {"end": "-"}
 
@@ -166,5 +194,6 @@ def routes(pages: Pages, log: Log) -> Sequence[Route]:
     return (
         Route("/orders/{id:uuid}", area.one),
         Route("/orders/{id:uuid}/records", area.records),
+        Route("/orders/{id:uuid}/settle", area.settle, methods=["POST"]),
         Route("/live/orders/{id:uuid}", area.watch),
     )

@@ -14,13 +14,15 @@ from dataclasses import dataclass, field
 
 from orderflow.console.asking import AskError, Services
 from orderflow.console.exposition import Exposition
-from orderflow.core.operations.model import DeadLetterGroup
 from orderflow.http.operators.queues import Lag
 from orderflow.services.order.storage import OrderStates
 
 EVERY_S = 1.0
 TRACED = 300
 SMOOTHED_OVER = 5
+GAP_S = 10.0
+"""When nobody has looked for so long, rates are not counted across it."""
+
 SLOW_EVERY = 5
 """What changes slowly is asked for in every fifth reading."""
 
@@ -36,8 +38,7 @@ class ServiceReading:
     why: str
     exposition: Exposition
     lag: Sequence[Lag] = ()
-    groups: Sequence[DeadLetterGroup] = ()
-    processes: int = 1
+    addresses: Sequence[str] = ()
 
     @property
     def state(self) -> str:
@@ -61,12 +62,15 @@ class ServiceReading:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """All services at one moment. `at` is monotonic, in seconds; `wall_ms` for people."""
+    """All services at one moment. `at` is monotonic, in seconds; `wall_ms` for people. `read` are the addresses of
+    the processes that have answered.
+    """
 
     at: float
     wall_ms: int
     services: Mapping[str, ServiceReading]
     counters: Mapping[Counter, float] = field(default_factory=dict)
+    read: frozenset[str] = frozenset()
     states: OrderStates | None = None
 
     def total(self, *wanted: str) -> float:
@@ -80,19 +84,19 @@ Traced = Callable[[Sequence[Reading]], Point]
 
 class Sampler:
     """Reads all services every second while somebody is inside `watched`. Of what is `traced`, the last five minutes
-    are kept.
+    are kept. `now` is in seconds, by a clock that only goes on.
     """
 
-    def __init__(self, services: Services, traced: Traced) -> None:
+    def __init__(self, services: Services, traced: Traced, now: Callable[[], float] = time.monotonic) -> None:
         self._services = services
         self._traced = traced
+        self._now = now
         self._readings: deque[Reading] = deque(maxlen=SMOOTHED_OVER + 1)
         self._trace: deque[Point] = deque(maxlen=TRACED)
         self._watchers = 0
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._taken = 0
-        self._groups: Mapping[str, Sequence[DeadLetterGroup]] = {}
         self._states: OrderStates | None = None
 
     @property
@@ -127,7 +131,7 @@ class Sampler:
     async def fresh(self) -> Reading:
         """A reading that is no older than a few seconds."""
         latest = self.latest
-        if latest is None or time.monotonic() - latest.at > 2 * EVERY_S:
+        if latest is None or self._now() - latest.at > 2 * EVERY_S:
             return await self._take()
         return latest
 
@@ -145,33 +149,45 @@ class Sampler:
     async def _run(self) -> None:
         try:
             while self._watchers:
-                began = time.monotonic()
+                began = self._now()
                 await self._take()
-                await asyncio.sleep(max(0.1, EVERY_S - (time.monotonic() - began)))
+                await asyncio.sleep(max(0.1, EVERY_S - (self._now() - began)))
         finally:
             self._task = None
 
     async def _take(self) -> Reading:
-        if self._taken % SLOW_EVERY == 0:
-            self._groups, self._states = await asyncio.gather(self._read_groups(), self._read_states())
-        self._taken += 1
         names = self._services.names
-        found = await asyncio.gather(*(self._read(name) for name in names))
+        readings = asyncio.gather(*(self._read(name) for name in names))
+        if self._taken % SLOW_EVERY == 0:
+            self._states = await self._read_states()
+        self._taken += 1
+        found = await readings
         counters = {name: value for _, counted in found for name, value in counted.items()}
         services = {name: reading for name, (reading, _) in zip(names, found, strict=True)}
-        reading = Reading(time.monotonic(), round(time.time() * 1000), services, counters, self._states)
+        read = frozenset(address for reading, _ in found for address in reading.addresses)
+        reading = Reading(self._now(), round(time.time() * 1000), services, counters, read, self._states)
+        self._forget_what_is_old(reading)
         self._readings.append(reading)
         self._trace.append([round(reading.wall_ms / 1000), *self._traced(self._readings)])
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
         return reading
 
+    def _forget_what_is_old(self, reading: Reading) -> None:
+        latest = self.latest
+        if latest is not None and reading.at - latest.at > GAP_S:
+            self._readings.clear()
+            if self._trace:
+                self._trace.append([round(latest.wall_ms / 1000) + 1, *(None for _ in self._trace[-1][1:])])
+
     async def _read(self, name: str) -> tuple[ServiceReading, Mapping[Counter, float]]:
         try:
             addresses = self._services.process_urls(name)
-            texts = await asyncio.gather(*(self._services.scrape(name, each) for each in addresses))
-            lag = await self._services.read(list[Lag], name, "/ops/lag")
-            ready = await self._services.inspect(name, "/health/ready")
+            lag, ready, *texts = await asyncio.gather(
+                self._services.read(list[Lag], name, "/ops/lag"),
+                self._services.inspect(name, "/health/ready"),
+                *(self._services.scrape(name, each) for each in addresses),
+            )
         except AskError as error:
             return ServiceReading(name, is_there=bool(error.status), why=str(error), exposition=Exposition()), {}
         exposed = [Exposition(text) for text in texts]
@@ -183,14 +199,7 @@ class Sampler:
             counters["appended", row.topic, *place] = row.end
             counters["settled", row.consumer, row.topic, *place] = row.committed
         why = "; ".join(f"{part}: {problem}" for part, problem in ready["problems"].items())
-        groups = self._groups.get(name, ())
-        return ServiceReading(name, True, why, exposed[0], lag, groups, len(addresses)), counters
-
-    async def _read_groups(self) -> Mapping[str, Sequence[DeadLetterGroup]]:
-        async def groups(name: str) -> Sequence[DeadLetterGroup]:
-            return await self._services.read(list[DeadLetterGroup], name, "/ops/dead-letter-groups")
-
-        return (await self._services.everyone(groups)).found
+        return ServiceReading(name, True, why, exposed[0], lag, addresses), counters
 
     async def _read_states(self) -> OrderStates | None:
         try:
@@ -201,25 +210,31 @@ class Sampler:
 
 def _counted(service: str, address: str, exposition: Exposition) -> Iterator[tuple[Counter, float]]:
     for labels, value in exposition.of("messages_total"):
-        kind = labels.get("event_type", "").removeprefix("orderflow.").partition(".")[0]
-        yield ("handled", service, labels.get("outcome", ""), kind, address), value
+        yield ("handled", service, labels.get("outcome", ""), _kind(labels), address), value
+    for labels, value in exposition.of("refused_transitions_total"):
+        yield ("refused", service, _kind(labels), address), value
     for labels, value in exposition.of("intents_total"):
         yield ("asked", labels.get("kind", ""), labels.get("outcome", ""), address), value
     for part in ("sum", "count"):
         yield ("relay age", part, service, address), exposition.total(f"outbox_relay_age_seconds_{part}")
 
 
+def _kind(labels: Mapping[str, str]) -> str:
+    return labels.get("event_type", "").removeprefix("orderflow.").partition(".")[0]
+
+
 def rate(readings: Sequence[Reading], *wanted: str, over: int = SMOOTHED_OVER) -> float | None:
     """How fast counters whose name begins so have grown, a second, over the last readings; None before there are two.
 
-    A process that began anew counts from 0 again: what is less than before has all been counted since.
+    A process that began anew counts from 0 again: what is less than before has all been counted since. So has what a
+    process that was read before counts for the first time.
     """
     if len(readings) < 2:
         return None
     now, then = readings[-1], readings[max(-1 - over, -len(readings))]
     grown = 0.0
     for name, value in now.counters.items():
-        if name[: len(wanted)] == wanted and name in then.counters:
-            before = then.counters[name]
+        if name[: len(wanted)] == wanted and (name in then.counters or name[-1] in then.read):
+            before = then.counters.get(name, 0.0)
             grown += value - before if value >= before else value
     return grown / max(0.001, now.at - then.at)

@@ -115,6 +115,11 @@ def kind(event_type: str) -> str:
     return plain(head if head and version.isdigit() else name, 80) or "undecodable"
 
 
+def sentence(text: str) -> str:
+    """`it moves money` → `It moves money.`"""
+    return f"{text[:1].upper()}{text[1:]}{'' if text[-1:] in {'.', '!', '?'} else '.'}"
+
+
 def tone(what: str) -> str:
     """Of a moment of the timeline."""
     if "gave up" in what or " dead: " in what or what.startswith("FAILED"):
@@ -141,7 +146,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    for each in (ago, clock, duration, exact, kind, moment, money, number, plain, pretty, short, tone):
+    for each in (ago, clock, duration, exact, kind, moment, money, number, plain, pretty, sentence, short, tone):
         made.filters[each.__name__] = each
     versions = _asset_versions()
 

@@ -251,7 +251,7 @@ class CircuitBreakers:
     def learn(self, results: Sequence[Result]) -> None:
         """These have been committed."""
         now = self._clock.monotonic()
-        if len(results) > TRIALS_MAX and not self.is_troubled and not any(result.failure for result in results):
+        if not self.is_troubled and not any(result.failure for result in results):
             results = results[-TRIALS_MAX:]
         by_type: dict[str, list[Result]] = {}
         for result in results:

@@ -23,7 +23,7 @@ from orderflow.core.envelopes import Incoming, Result, from_record, type_of
 from orderflow.core.processor import Processor
 from orderflow.core.retry import FailureStreak, RetryLoop
 from orderflow.core.service import Subscription
-from orderflow.core.telemetry import Outcome
+from orderflow.core.telemetry import Outcome, Usage
 from orderflow.core.timing import Pacer
 from orderflow.core.transport import (
     Consumer,
@@ -90,6 +90,11 @@ class ConsumerLoop:
         self._poll_task: asyncio.Task[Polled] | None = None
         self._polling = False
         self._closing = asyncio.Event()
+
+    @property
+    def paused(self) -> Usage:
+        """How many records wait in memory, of those that may."""
+        return self._dispatcher.paused
 
     @property
     def problem(self) -> str:
@@ -254,6 +259,11 @@ class Dispatcher:
         return min(waits)
 
     @property
+    def paused(self) -> Usage:
+        """How many records wait here."""
+        return self._paused.usage
+
+    @property
     def problem(self) -> str:
         """Why events wait that cannot be parked; "" when none does."""
         return self._full.problem
@@ -382,6 +392,11 @@ class PausedRecords:
 
     def __contains__(self, key: str) -> bool:
         return key in self._queues
+
+    @property
+    def usage(self) -> Usage:
+        """How many records are here."""
+        return Usage(self._count, RECORDS_MAX)
 
     @property
     def is_full(self) -> bool:

@@ -35,7 +35,7 @@ from orderflow.core.retry import Backoff, FailureStreak, RetryLoop, RetryPolicy
 from orderflow.core.service import RefusedError, Service, Subscription
 from orderflow.core.side_effects import Gateway, GroupCommitQueue, QueueFullError, SideEffectRunner
 from orderflow.core.store import Act, Changes, StoreUnavailableError
-from orderflow.core.telemetry import OutboxPurged, Signals
+from orderflow.core.telemetry import OutboxPurged, Signals, Usage
 from orderflow.core.timing import Clock, Pacer
 from orderflow.core.transport import Transport
 
@@ -251,6 +251,15 @@ class Engine:
         """What the parts are waiting for at this moment, outages with their evidence included."""
         problems = self._known_problems()
         return Health(_with(problems, self._progress.stalls), self._progress.alarms)
+
+    def queues(self) -> Mapping[str, Usage]:
+        """How full each bounded buffer of this process is: commands and answers that wait for the next batch,
+        questions to the outside world, and `paused CONSUMER`, the records that it keeps back.
+        """
+        found = {"commands": self._commands.usage, "answers": self._answers.usage}
+        if self._runner is not None:
+            found["questions"] = self._runner.usage
+        return found | {f"paused {each.consumer}": each.paused for each in self._loops}
 
     def _known_problems(self) -> dict[str, str]:
         problems = {each.component: each.problem for each in self._retry_loops.values() if each.waiting}

@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import replace
 
-from orderflow.core.identity import lock_id, record_id, uuid5, uuid_of, uuid_text
+from orderflow.core.identity import answer_id, lock_id, record_id, uuid5, uuid_of, uuid_text
 from orderflow.core.inbox import Failure, ParkedEvent
 from orderflow.core.messages import (
     MALFORMED,
@@ -142,7 +142,7 @@ def from_command(
 
 def from_answer(answer: Answer, asked: OpenIntent, source: str) -> Incoming:
     """An answer to an intent. Asked twice for the same cause and count, it is the same message."""
-    event_id = uuid5(f"answer\n{asked.intent.key}\n{uuid_text(asked.cause)}\n{asked.attempts}")
+    event_id = answer_id(asked.intent.key, asked.cause, asked.attempts)
     envelope = Envelope(
         id=event_id,
         message=answer,

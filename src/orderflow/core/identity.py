@@ -81,6 +81,11 @@ def event_id(source: str, message_type: str, key: str, sequence: int) -> UUID:
     return uuid5(f"{source}\n{message_type}\n{key}\n{sequence}")
 
 
+def answer_id(intent: str, cause: UUID, attempts: int) -> UUID:
+    """The identity of the answer to an intent that was asked so often before."""
+    return uuid5(f"answer\n{intent}\n{uuid_text(cause)}\n{attempts}")
+
+
 def record_id(topic: str, partition: int, offset: int) -> UUID:
     """The identity of a record that has none of its own: where it stands in the log."""
     return uuid5(f"record\n{topic}\n{partition}\n{offset}")

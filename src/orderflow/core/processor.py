@@ -410,20 +410,29 @@ def reopened(batch: Sequence[Incoming], whole: Collection[str], released: Collec
 def handled(result: Result) -> Handled:
     """The part of a signal that tells of one message."""
     incoming = result.incoming
-    envelope, record = incoming.envelope, incoming.record
+    message, traceparent, source = None, None, ""
+    topic, partition, offset, appended_at = "", -1, -1, 0
+    if (envelope := incoming.envelope) is not None:
+        message, traceparent, source = envelope.message, envelope.traceparent, envelope.source
+    if (record := incoming.record) is not None:
+        topic, partition, offset = record.topic, record.partition, record.offset
+        if incoming.parked is None:
+            appended_at = record.timestamp
     return Handled(
         outcome=result.outcome,
         key=incoming.key,
         event_id=incoming.event_id,
         event_type=incoming.event_type,
-        message=envelope.message if envelope else None,
+        message=message,
         caused=result.caused,
-        traceparent=envelope.traceparent if envelope else None,
-        topic=record.topic if record else "",
-        partition=record.partition if record else -1,
-        offset=record.offset if record else -1,
+        traceparent=traceparent,
+        topic=topic,
+        partition=partition,
+        offset=offset,
         attempts=result.attempts,
         failure=result.failure,
+        source=source,
+        appended_at=appended_at,
     )
 
 

@@ -212,7 +212,7 @@ class Relay:
         self._unmarked.update(row.id for row in rows)
         self.worked = True
         oldest_ms = max(0, self._clock.wall_ms() - rows[0].created_at)
-        self._signals.emit(Relayed(self._service, len(rows), oldest_ms, self._clock.monotonic() - started))
+        self._signals.emit(Relayed(self._service, rows, oldest_ms, self._clock.monotonic() - started))
 
     async def _append(self, rows: Sequence[OutboxRecord]) -> None:
         """A topic made with a lower limit than ours must not stop the rest: what a dead letter loses here is kept in

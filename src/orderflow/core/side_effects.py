@@ -21,7 +21,7 @@ from orderflow.core.processor import Processor
 from orderflow.core.retry import INFRASTRUCTURE_ERRORS, CallBreaker, RetryLoop
 from orderflow.core.service import Intent
 from orderflow.core.store import OpenIntent, Store, StoreUnavailableError
-from orderflow.core.telemetry import UNAVAILABLE, IntentAsked, Outcome, Signals, TaskFailed
+from orderflow.core.telemetry import UNAVAILABLE, IntentAsked, Outcome, Signals, TaskFailed, Usage
 from orderflow.core.timing import Clock, Pacer, Timer
 
 
@@ -50,6 +50,11 @@ class GroupCommitQueue:
 
     def __len__(self) -> int:
         return len(self._queue)
+
+    @property
+    def usage(self) -> Usage:
+        """How many wait to be carried in."""
+        return Usage(len(self._queue), self._queue_max)
 
     async def submit(self, incoming: Incoming) -> Result:
         """Carry one message in; returns after the commit.
@@ -194,6 +199,11 @@ class SideEffectRunner:
         self._timer.set(0)
 
     @property
+    def usage(self) -> Usage:
+        """How many questions are under way, or wait here for their turn."""
+        return Usage(len(self._running), self._queue_max)
+
+    @property
     def excuse(self) -> str:
         """Why intents that are due are not asked; "" when they are."""
         if len(self._running) < self._queue_max:
@@ -275,6 +285,8 @@ class SideEffectRunner:
                     outcome,
                     intent.attempts + 1,
                     duration,
+                    intent.cause,
+                    intent.traceparent,
                 )
             )
         return answer

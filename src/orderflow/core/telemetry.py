@@ -9,12 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
 
 from orderflow.core.inbox import Failure
 from orderflow.core.messages import Message
+from orderflow.core.store import OutboxRecord
+
+
+class Usage(NamedTuple):
+    """How much of something bounded is taken at this moment, and how many wait until there is room."""
+
+    used: int
+    limit: int
+    waiting: int = 0
 
 
 class Outcome(StrEnum):
@@ -36,7 +46,8 @@ class Outcome(StrEnum):
 class Handled(msgspec.Struct, frozen=True):
     """One message's way through the processor. `message` is None when it could not be decoded.
 
-    `caused` are the messages that its decision published. `failure` is there when it has failed.
+    `caused` are the messages that its decision published. `failure` is there when it has failed. `source` is who has
+    said it. `appended_at` is when the log got it (ms since the epoch), 0 for what does not come straight from there.
     """
 
     outcome: Outcome
@@ -51,6 +62,8 @@ class Handled(msgspec.Struct, frozen=True):
     offset: int = -1
     attempts: int = 0
     failure: Failure | None = None
+    source: str = ""
+    appended_at: int = 0
 
     @property
     def error(self) -> str:
@@ -198,12 +211,16 @@ class TopicReplaced:
 
 @dataclass(frozen=True, slots=True)
 class Relayed:
-    """Outbox rows were acknowledged by the log. `oldest_ms` is the age of the oldest when it was read."""
+    """Outbox `rows` were acknowledged by the log. `oldest_ms` is the age of the oldest when it was read."""
 
     service: str
-    count: int
+    rows: Sequence[OutboxRecord]
     oldest_ms: int
     duration_s: float
+
+    @property
+    def count(self) -> int:
+        return len(self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +235,9 @@ UNAVAILABLE = "unavailable"
 
 
 class IntentAsked(msgspec.Struct, frozen=True):
-    """The outside world was asked. `outcome` is the answer's type name, or UNAVAILABLE."""
+    """The outside world was asked. `outcome` is the answer's type name, or UNAVAILABLE. `cause` is the message whose
+    decision asks.
+    """
 
     service: str
     intent: str
@@ -227,6 +246,8 @@ class IntentAsked(msgspec.Struct, frozen=True):
     outcome: str
     attempts: int
     duration_s: float
+    cause: UUID | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +277,27 @@ class Alerted:
     count: int
     outcome: AlertOutcome
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpansSent:
+    """The receiver of traces took `count` spans, after `lost` that it did not take or that found no room."""
+
+    service: str
+    count: int
+    lost: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SpansLost:
+    """`count` spans were dropped; `first` since any were sent. The receiver of traces does not take them, or too many
+    wait. The orders have all that is theirs.
+    """
+
+    service: str
+    count: int
+    error: str
+    first: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +368,8 @@ Signal = (
     | IntentAsked
     | OutboxPurged
     | Alerted
+    | SpansSent
+    | SpansLost
     | TaskFailed
     | AlarmRaised
     | AlarmCleared

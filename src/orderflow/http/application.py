@@ -13,7 +13,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -23,6 +23,9 @@ from orderflow.http.operation import Operation, Reply, Request
 from orderflow.http.personal import without_personal_data
 from orderflow.http.problems import ProblemError, reply, to_problem
 from orderflow.http.validation import ParameterReader, StrictDecoder
+
+if TYPE_CHECKING:
+    from orderflow.observability.tracing import Tracing
 
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
@@ -62,18 +65,21 @@ def _nobody(_route: str, _method: str, _status: int, _seconds: float) -> None:
     return None
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class ApplicationState:
     """What the frame of one process is told while it runs.
 
     `draining` refuses what would change something. `observe` gets (route, method, status, seconds), `refuse` the name
-    of each problem that a request is answered with.
+    of each problem that a request is answered with, `time_out` the state of each connection that outlasted its time.
+    `tracing` makes spans of requests; without it a trace goes on as it came.
     """
 
     chance: random.Random
-    draining: bool = False
     observe: HttpObserver = _nobody
     refuse: Callable[[str], None] = lambda _: None
+    time_out: Callable[[str], None] = lambda _: None
+    draining: bool = False
+    tracing: Tracing | None = None
 
 
 class _Endpoint:
@@ -225,13 +231,20 @@ class Application:
         nobody waits for the answer.
         """
         started = perf_counter()
+        header, tracing = asked.headers.get(b"traceparent"), self._state.tracing
+        trace, span = accept_traceparent(header, self._state.chance), None
+        if tracing is not None and (span := tracing.begin(asked.method, header, trace)) is not None:
+            trace = span.traceparent
         try:
-            answer = await self._perform(path, asked, content, gone)
+            answer = await self._perform(path, asked, content, trace, gone)
         except Exception as error:  # noqa: BLE001  (a request's failure must end in its answer)
             problem = self._refusal(error, asked.target)
             self._state.refuse(problem.name)
             answer = reply(problem, asked.target)
-        self._observe(path, asked, answer, started)
+        known = asked.method if asked.method in path.endpoints or asked.method == "HEAD" else "other"
+        self._state.observe(path.path, known, answer.status, perf_counter() - started)
+        if tracing is not None and span is not None:
+            tracing.end(span, path.path, known, answer.status)
         return answer
 
     def refused(self, error: ProblemError) -> None:
@@ -239,12 +252,12 @@ class Application:
         self._state.refuse(error.name)
         self._state.observe(self._nowhere.path, "other", error.problem.status, 0.0)
 
-    def _observe(self, path: Resource, asked: RequestHead, answer: Reply, started: float) -> None:
-        known = asked.method if asked.method in path.endpoints or asked.method == "HEAD" else "other"
-        self._state.observe(path.path, known, answer.status, perf_counter() - started)
+    def timed_out(self, state: str) -> None:
+        """A connection has outlasted the time of this state."""
+        self._state.time_out(state)
 
     async def _perform(
-        self, path: Resource, asked: RequestHead, content: bytes, gone: asyncio.Future[None] | None
+        self, path: Resource, asked: RequestHead, content: bytes, trace: str, gone: asyncio.Future[None] | None
     ) -> Reply:
         if path is self._nowhere:
             raise self._nothing_here()
@@ -260,7 +273,6 @@ class Application:
         if endpoint.parameters is not None or asked.query:
             reader = endpoint.parameters or ParameterReader(endpoint.operation)
             values = reader.read(asked.path_params, asked.query, asked.headers)
-        trace = accept_traceparent(asked.headers.get(b"traceparent"), self._state.chance)
         answer = await endpoint.operation.handler(Request(body, content, values, trace, asked.caller, gone))
         if not asked.caller.sees_personal_data:
             answer.body = without_personal_data(answer.body)

@@ -102,6 +102,9 @@ class Gate:
         by_default = None if is_ours_alone else RATE_BEYOND_LOOPBACK
         rate = token_rate or by_default
         self._tokens = None if rate is None else RateLimit(rate, now)
+        rates = {"token_rate": rate, "address_rate": address_rate or by_default}
+        self.rates = {name: value for name, value in rates.items() if value is not None}
+        """What bounds there are, in requests a second, by what is counted."""
 
     def ends(self, ours: object, theirs: object) -> Ends:
         """Of a connection, from its socket's names. What is no pair of address and port is not counted."""

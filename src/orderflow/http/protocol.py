@@ -10,7 +10,7 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum, auto
+from enum import Enum
 from http import HTTPStatus
 from typing import Protocol, cast
 
@@ -297,12 +297,12 @@ class Serving:
 class State(Enum):
     """`IDLE`: between requests. `LINGERING`: refused, but still sending. `CLOSING`: the last answer is on its way."""
 
-    IDLE = auto()
-    HEAD = auto()
-    BODY = auto()
-    ANSWERING = auto()
-    LINGERING = auto()
-    CLOSING = auto()
+    IDLE = "idle"
+    HEAD = "head"
+    BODY = "body"
+    ANSWERING = "answer"
+    LINGERING = "linger"
+    CLOSING = "write"
 
 
 _ENDING = frozenset({State.LINGERING, State.CLOSING})
@@ -376,12 +376,14 @@ class Connection(asyncio.Protocol):
     def expire(self) -> None:
         """The time of the state is over."""
         limits = self._serving.limits
-        if self._drained is not None or self._state is State.CLOSING:
-            left = self._transport.get_write_buffer_size()
-            if self._unwritten - left < limits.write_s * limits.write_rate_min:
-                self.abort()
-            else:
-                self._watch_writing()
+        is_unread = self._drained is not None or self._state is State.CLOSING
+        left = self._transport.get_write_buffer_size()
+        if is_unread and self._unwritten - left >= limits.write_s * limits.write_rate_min:
+            self._watch_writing()
+            return
+        self._serving.application().timed_out("write" if is_unread else self._state.value)
+        if is_unread:
+            self.abort()
         elif self._state is State.HEAD:
             self._refuse(408, f"the head of the request did not arrive within {limits.head_s:g} s")
         elif self._state is State.BODY:

@@ -9,11 +9,14 @@ import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from orderflow.http.protocol import Connection, Serving
 
 ACCEPT_AGAIN_S = 0.1
+DAY_S = 86_400
+EXPIRES_SOON_S = 14 * DAY_S
 Mark = tuple[tuple[int, int, int], ...]
 
 
@@ -36,14 +39,36 @@ class TlsFiles:
 class Certificates:
     """What the files hold. `refresh` reads them again when they have changed; connections that stand stay so.
 
-    `problem` is why what is in the files now is not used. Raises CertificateError at first.
+    `problem` is why what is in the files now is not used. What is used ends at `until_s` (Unix time). Raises
+    CertificateError at first.
     """
 
     def __init__(self, files: TlsFiles) -> None:
         self.context = context_of(files)
         self.problem = ""
+        self._from_s, self.until_s = validity_of(files.certificate)
         self._files = files
         self._mark = _mark_of(files)
+
+    def expiry(self, now_s: float) -> str:
+        """That the certificate ends soon, or has ended, and what to do; empty while there is time.
+
+        Soon is EXPIRES_SOON_S before, or when two thirds of its life are over, if it lives shortly.
+        """
+        left_s = self.until_s - now_s
+        if left_s > min(EXPIRES_SOON_S, (self.until_s - self._from_s) / 3):
+            return ""
+        certificate, key = self._files.certificate, self._files.key
+        until = datetime.fromtimestamp(self.until_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        days = int(left_s // DAY_S)
+        how_long = f"{days} more days" if days > 1 else "less than two days more"
+        ends = (
+            f"ends at {until}, in {how_long}" if left_s > 0 else f"ended at {until}: nobody who verifies it connects"
+        )
+        return (
+            f"{certificate} {ends}. Put its successor into that file and the successor's key into {key}: both are "
+            "read again when they change"
+        )
 
     def refresh(self) -> None:
         """Files that do not fit together, as while they are being replaced, change nothing."""
@@ -51,11 +76,13 @@ class Certificates:
         if mark == self._mark:
             return
         try:
-            self.context = context_of(self._files)
+            context, validity = context_of(self._files), validity_of(self._files.certificate)
         except CertificateError as error:
             self.problem = f"{error}; the certificate of before is still in use"
         else:
             self.problem = ""
+            self.context = context
+            self._from_s, self.until_s = validity
             self._mark = mark
 
 
@@ -84,6 +111,18 @@ def context_of(files: TlsFiles) -> ssl.SSLContext:
         except ssl.SSLError as error:
             raise CertificateError(f"{files.client_ca} holds no certificates in PEM: {_reason(error)}") from error
     return context
+
+
+def validity_of(chain: Path) -> tuple[float, float]:
+    """From when and until when the certificate counts that ends first, in Unix time. Raises CertificateError."""
+    from cryptography.x509 import load_pem_x509_certificates
+
+    try:
+        found = load_pem_x509_certificates(chain.read_bytes())
+    except (OSError, ValueError) as error:
+        raise CertificateError(f"{chain} cannot be read as certificates in PEM: {error}") from error
+    first = min(found, key=lambda each: each.not_valid_after_utc)
+    return first.not_valid_before_utc.timestamp(), first.not_valid_after_utc.timestamp()
 
 
 class _EncryptedError(Exception):
@@ -141,6 +180,7 @@ class Handshake:
         self._serving.connections.leave(self)
 
     def expire(self) -> None:
+        self._serving.application().timed_out("handshake")
         self.abort()
 
     def evict(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,11 @@ RENEWED_DAYS_BEFORE = 60
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 
+def utc_now() -> dt.datetime:
+    """This machine's time."""
+    return dt.datetime.now(dt.UTC)
+
+
 @dataclass(frozen=True, slots=True)
 class Issued:
     """PEM files, mode 0600. `both` holds the key and the certificate, as Kafka wants them."""
@@ -39,9 +44,10 @@ class Issued:
 
 
 class Authority:
-    """Its folder (mode 0700) holds its key, its certificate `ca.pem`, and what it has issued."""
+    """Its folder (mode 0700) holds its key, its certificate `ca.pem`, and what it has issued. `now` is in UTC."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, now: Callable[[], dt.datetime] = utc_now) -> None:
+        self._now = now
         self._folder = folder
         self.certificate = folder / "ca.pem"
         self._key = folder / "ca.key"
@@ -65,7 +71,7 @@ class Authority:
 
     def _make_own(self) -> None:
         key = _new_key()
-        builder = _builder("Orderflow, the authority of one home", AUTHORITY_DAYS).public_key(key.public_key())
+        builder = self._builder("Orderflow, the authority of one home", AUTHORITY_DAYS).public_key(key.public_key())
         builder = builder.issuer_name(_name("Orderflow, the authority of one home"))
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         builder = builder.add_extension(_key_usage(signs_certificates=True), critical=True)
@@ -74,13 +80,12 @@ class Authority:
         _write(self.certificate, _public(made))
 
     def _make(self, name: str, hosts: Sequence[str], issued: Issued) -> None:
-
         authority = x509.load_pem_x509_certificate(self.certificate.read_bytes())
         signer = load_pem_private_key(self._key.read_bytes(), None)
         if not isinstance(signer, ec.EllipticCurvePrivateKey):
             raise TypeError(f"{self._key} holds no key of an elliptic curve")
         key = _new_key()
-        builder = _builder(name, CERTIFICATE_DAYS).public_key(key.public_key()).issuer_name(authority.subject)
+        builder = self._builder(name, CERTIFICATE_DAYS).public_key(key.public_key()).issuer_name(authority.subject)
         extensions: list[tuple[x509.ExtensionType, bool]] = [
             (x509.BasicConstraints(ca=False, path_length=None), True),
             (_key_usage(signs_certificates=False), True),
@@ -95,37 +100,26 @@ class Authority:
         _write(issued.certificate, _public(made))
         _write(issued.both, _private(key) + _public(made))
 
-    @staticmethod
-    def _ends_soon(certificate: Path) -> bool:
-
+    def _ends_soon(self, certificate: Path) -> bool:
         ends = x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
-        return ends - _now() < dt.timedelta(days=RENEWED_DAYS_BEFORE)
+        return ends - self._now() < dt.timedelta(days=RENEWED_DAYS_BEFORE)
 
-
-def _now() -> dt.datetime:
-    return dt.datetime.now(dt.UTC)
+    def _builder(self, name: str, days: int) -> x509.CertificateBuilder:
+        # A clock that is a little behind must not refuse what was made a moment ago.
+        begins = self._now() - dt.timedelta(hours=1)
+        builder = x509.CertificateBuilder().subject_name(_name(name)).serial_number(x509.random_serial_number())
+        return builder.not_valid_before(begins).not_valid_after(begins + dt.timedelta(days=days))
 
 
 def _new_key() -> ec.EllipticCurvePrivateKey:
-
     return ec.generate_private_key(ec.SECP256R1())
 
 
 def _name(name: str) -> x509.Name:
-
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 
-def _builder(name: str, days: int) -> x509.CertificateBuilder:
-
-    # A clock that is a little behind must not refuse what was made a moment ago.
-    begins = _now() - dt.timedelta(hours=1)
-    builder = x509.CertificateBuilder().subject_name(_name(name)).serial_number(x509.random_serial_number())
-    return builder.not_valid_before(begins).not_valid_after(begins + dt.timedelta(days=days))
-
-
 def _host(host: str) -> x509.GeneralName:
-
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
@@ -133,7 +127,6 @@ def _host(host: str) -> x509.GeneralName:
 
 
 def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
-
     return x509.KeyUsage(
         digital_signature=not signs_certificates,
         key_cert_sign=signs_certificates,
@@ -148,12 +141,10 @@ def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 
 def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
-
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def _public(certificate: x509.Certificate) -> bytes:
-
     return certificate.public_bytes(Encoding.PEM)
 
 

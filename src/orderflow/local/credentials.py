@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
 from orderflow.access.tokens import TokenRefusedError, TokensFile, TokensFileError
 from orderflow.core.access import Role
-from orderflow.local.authority import THIS_MACHINE, Authority
+from orderflow.local.authority import THIS_MACHINE, Authority, utc_now
 from orderflow.local.errors import LocalError
 from orderflow.local.home import make_folder
 from orderflow.local.kafka import OWNER, OwnersListener, container_properties
@@ -24,6 +25,7 @@ from orderflow.registry import service_names
 ROLES: Final = {
     "operator": (frozenset({Role.VIEWER, Role.OPERATOR, Role.APPROVER}), None),
     "shop": (frozenset({Role.SHOP}), "shop"),
+    "prometheus": (frozenset({Role.VIEWER}), None),
 }
 ADMIN = """\
 security.protocol=ssl
@@ -31,38 +33,43 @@ ssl.ca.location=/run/secrets/ca.pem
 ssl.certificate.location=/run/secrets/kafka_certificate
 ssl.key.location=/run/secrets/kafka_key
 """
-READABLE = 0o444
+WRITABLE, READABLE = 0o644, 0o444
 """Behind a folder that its owner alone passes; the users of containers differ from that owner."""
 
 
-def make_credentials(folder: Path, hosts: Sequence[str] = ()) -> list[Path]:
-    """Make what is missing; the files that were made. `hosts` are names by which services are reached besides.
+def make_credentials(folder: Path, hosts: Sequence[str] = (), now: Callable[[], datetime] = utc_now) -> list[Path]:
+    """Make what is missing, and certificates anew that end soon; the files that were made. `hosts` are names by which
+    services are reached besides.
 
     Raises LocalError.
     """
     make_folder(folder)
-    before = {path for path in folder.rglob("*") if path.is_file()}
+    before = _contents(folder)
     try:
         for name in _passwords():
             _keep(folder / name, secrets.token_urlsafe(24))
-        _certificates(folder, hosts)
+        _certificates(folder, hosts, Authority(folder / "authority", now))
         _tokens(folder)
         _keep(folder / "compose.env", _environment(folder))
     except (OSError, TokensFileError, TokenRefusedError) as error:
         raise LocalError(f"the files in {folder} cannot be made: {error}") from error
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path not in before)
+    return sorted(path for path, content in _contents(folder).items() if before.get(path) != content)
+
+
+def _contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def _passwords() -> list[str]:
     return [
         "postgres_password",
+        "grafana_password",
         *(f"{name}_database_password" for name in databases()),
         *(f"{name}_kafka_password" for name in ("operator", *service_names())),
     ]
 
 
-def _certificates(folder: Path, hosts: Sequence[str]) -> None:
-    authority = Authority(folder / "authority")
+def _certificates(folder: Path, hosts: Sequence[str], authority: Authority) -> None:
     issued = {
         "services": authority.issue("services", (*THIS_MACHINE, *service_names(), *hosts)),
         "postgres": authority.issue("postgres", (*THIS_MACHINE, "postgres")),
@@ -70,9 +77,9 @@ def _certificates(folder: Path, hosts: Sequence[str]) -> None:
     }
     _keep(folder / "ca.pem", authority.certificate.read_text("ascii"))
     for name, each in issued.items():
-        _keep(folder / f"{name}.pem", each.certificate.read_text("ascii"))
-        _keep(folder / f"{name}.key", each.key.read_text("ascii"))
-    _keep(folder / "kafka.both.pem", issued["kafka"].both.read_text("ascii"))
+        _write(folder / f"{name}.pem", each.certificate.read_text("ascii"))
+        _write(folder / f"{name}.key", each.key.read_text("ascii"))
+    _write(folder / "kafka.both.pem", issued["kafka"].both.read_text("ascii"))
     mounted = Path("/run/secrets")
     owners = OwnersListener(9094, issued["kafka"], mounted / "ca.pem")
     _keep(folder / "kafka_admin.properties", ADMIN)
@@ -96,7 +103,15 @@ def _environment(folder: Path) -> str:
 
 def _keep(path: Path, content: str) -> None:
     """Written once."""
+    if not path.exists():
+        _write(path, content if content.endswith("\n") else f"{content}\n")
+
+
+def _write(path: Path, content: str) -> None:
+    """In place: a container goes on seeing the file that it was given, and no other of that name."""
     if path.exists():
-        return
-    path.write_text(content if content.endswith("\n") else f"{content}\n", encoding="utf-8")
+        if path.read_text("utf-8") == content:
+            return
+        path.chmod(WRITABLE)
+    path.write_text(content, encoding="utf-8")
     path.chmod(READABLE)

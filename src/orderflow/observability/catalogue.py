@@ -1,6 +1,8 @@
-"""Every metric that there is. `Metrics` makes its families from this list, `scripts/signals.py` the documents.
+"""Every metric and every span that there is. `Metrics` and `Tracing` make theirs from these lists, and
+`scripts/signals.py` the documents.
 
-Names and units are those of prometheus.io/docs/practices/naming.
+Names and units of metrics are those of prometheus.io/docs/practices/naming; names, kinds and attributes of spans
+those of OpenTelemetry's semantic conventions for messaging and HTTP, as far as these have one.
 """
 
 from __future__ import annotations
@@ -101,7 +103,19 @@ METRICS: tuple[MetricInfo, ...] = (
     MetricInfo("orderflow_intents", "counter", "Questions to the outside world", ("kind", "outcome")),
     MetricInfo("orderflow_intent_seconds", "histogram", "Time until the outside world answered", ("kind",), SECONDS),
     MetricInfo("orderflow_alerts", "counter", "Alerts about dead letters, by what became of them", ("outcome",)),
+    MetricInfo("orderflow_spans", "counter", "Spans of traces, by what became of them", ("outcome",)),
     MetricInfo("orderflow_faults", "gauge", "Faults of a game day that are set"),
+    MetricInfo("orderflow_pool_used", "gauge", "Connections to PostgreSQL that are lent", ("pool",)),
+    MetricInfo("orderflow_pool_waiting", "gauge", "Those who wait for a connection", ("pool",)),
+    MetricInfo("orderflow_pool_limit", "gauge", "Connections that may be lent at once", ("pool",)),
+    MetricInfo(
+        "orderflow_queue_length",
+        "gauge",
+        "What waits in this process: commands and answers for the next batch, questions to the outside world, "
+        "records that a consumer keeps back",
+        ("queue",),
+    ),
+    MetricInfo("orderflow_queue_limit", "gauge", "How much may wait there", ("queue",)),
     MetricInfo("orderflow_http_requests", "counter", "HTTP requests", ("route", "method", "status")),
     MetricInfo("orderflow_http_refused", "counter", "HTTP requests that were answered with a problem", ("problem",)),
     MetricInfo(
@@ -110,4 +124,99 @@ METRICS: tuple[MetricInfo, ...] = (
     MetricInfo("orderflow_http_connections", "gauge", "Connections at a door", ("door",)),
     MetricInfo("orderflow_http_under_way", "gauge", "Requests at a door that have no answer yet", ("door",)),
     MetricInfo("orderflow_http_limit", "gauge", "Bounds of a door, by what they are of", ("door", "limit")),
+    MetricInfo(
+        "orderflow_http_timed_out", "counter", "Connections that outlasted the time of their state", ("state",)
+    ),
+    MetricInfo(
+        "orderflow_tls_expiry_timestamp_seconds",
+        "gauge",
+        "When the certificate of a door ends, or the first of its chain (Unix time)",
+        ("door",),
+    ),
+)
+
+
+class SpanInfo(NamedTuple):
+    """A span: its name, in which `{}` stands for what it is about, its kind, and the signal that it is made of."""
+
+    name: str
+    kind: Literal["server", "client", "producer", "consumer", "internal"]
+    signal: str
+    meaning: str
+    attributes: tuple[str, ...] = ()
+
+
+_MESSAGE = ("messaging.message.id", "messaging.message.conversation_id", "cloudevents.event_type")
+_READ = ("messaging.system", "messaging.destination.name", "messaging.consumer.group.name")
+_OPERATION = ("messaging.operation.name", "messaging.operation.type")
+_BATCH = (*_OPERATION, "messaging.batch.message_count")
+_OUTCOME = ("orderflow.outcome", "orderflow.attempts", "error.type")
+
+REQUEST = SpanInfo(
+    "{} {}",
+    "server",
+    "",
+    "An HTTP request that changes something, or that its caller traces",
+    ("http.request.method", "http.route", "http.response.status_code", "error.type"),
+)
+HANDLE = SpanInfo(
+    "handle {}",
+    "internal",
+    "BatchCommitted",
+    "A command, or an answer of the outside world, is decided and written",
+    (*_MESSAGE, *_OUTCOME),
+)
+OUTBOX_WAIT = SpanInfo("wait in outbox", "internal", "Relayed", "An event is written, and waits to be published")
+SEND = SpanInfo(
+    "send {}",
+    "producer",
+    "Relayed",
+    "An event, from when it was written until the log has it",
+    ("messaging.system", "messaging.destination.name", *_OPERATION, *_MESSAGE),
+)
+TOPIC_WAIT = SpanInfo(
+    "wait in {}",
+    "internal",
+    "BatchCommitted",
+    "An event is in its topic, and waits for its consumer",
+    _READ,
+)
+PROCESS = SpanInfo(
+    "process {}",
+    "consumer",
+    "BatchCommitted",
+    "A consumer decides over an event, and writes what becomes of it",
+    (*_READ, *_OPERATION, *_MESSAGE, "messaging.destination.partition.id", "messaging.kafka.offset", *_OUTCOME),
+)
+ASK = SpanInfo(
+    "ask {}",
+    "client",
+    "IntentAsked",
+    "The outside world is asked: the bank",
+    ("messaging.message.conversation_id", *_OUTCOME),
+)
+PROCESS_BATCH = SpanInfo(
+    "process batch",
+    "internal",
+    "BatchCommitted",
+    "A transaction that several messages share, in a trace of its own; linked with the span of each",
+    (*_BATCH, "messaging.system", "messaging.consumer.group.name"),
+)
+SEND_BATCH = SpanInfo(
+    "send batch",
+    "client",
+    "Relayed",
+    "Events that are published together, in a trace of its own; linked with the span of each",
+    (*_BATCH, "messaging.system"),
+)
+SPANS: tuple[SpanInfo, ...] = (
+    REQUEST,
+    HANDLE,
+    OUTBOX_WAIT,
+    SEND,
+    TOPIC_WAIT,
+    PROCESS,
+    ASK,
+    PROCESS_BATCH,
+    SEND_BATCH,
 )

@@ -37,6 +37,8 @@ from orderflow.core.telemetry import (
     Resumed,
     Signal,
     SlotsChanged,
+    SpansLost,
+    SpansSent,
     Stalled,
     StallOver,
     TaskFailed,
@@ -92,6 +94,8 @@ class Metrics(Collector):
             IntentAsked: self._intent,
             OutboxPurged: lambda signal: self._count("orderflow_outbox_segments_purged", amount=signal.segments),
             Alerted: lambda signal: self._count("orderflow_alerts", signal.outcome.value),
+            SpansSent: lambda signal: self._count("orderflow_spans", "sent", amount=signal.count),
+            SpansLost: lambda signal: self._count("orderflow_spans", "lost", amount=signal.count),
             AlarmRaised: lambda signal: self._mark("orderflow_alarm", signal.alarm),
             AlarmCleared: lambda signal: self._unmark("orderflow_alarm", signal.alarm),
             TaskFailed: lambda signal: self._count("orderflow_task_failures", signal.component),
@@ -113,6 +117,10 @@ class Metrics(Collector):
     def observe_refusal(self, problem: str) -> None:
         """`problem` is the name of the problem's type."""
         self._count("orderflow_http_refused", problem)
+
+    def observe_timeout(self, state: str) -> None:
+        """`state` is what a connection was at when its time was over."""
+        self._count("orderflow_http_timed_out", state)
 
     def expose(self, gauges: Gauges) -> bytes:
         """The text of a scrape. `gauges` (name → labels → value) were read for it, just now."""

@@ -35,6 +35,8 @@ from orderflow.core.telemetry import (
     Resumed,
     Signal,
     SlotsChanged,
+    SpansLost,
+    SpansSent,
     Stalled,
     StallOver,
     TaskFailed,
@@ -91,6 +93,8 @@ class SignalLog:
             IntentAsked: self._intent,
             OutboxPurged: self._purged,
             Alerted: self._alerted,
+            SpansSent: self._spans_sent,
+            SpansLost: self._spans_lost,
             TaskFailed: self._failed,
             AlarmRaised: self._alarm_raised,
             AlarmCleared: lambda signal: self._log.write(Level.INFO, "alarm-cleared", {"alarm": signal.alarm}),
@@ -237,6 +241,14 @@ class SignalLog:
         if signal.error:
             fields["error"] = clean(signal.error)
         self._log.write(_ALERT_LEVELS[signal.outcome], f"alert-{signal.outcome}", fields)
+
+    def _spans_sent(self, signal: SpansSent) -> None:
+        if signal.lost:
+            self._log.write(Level.INFO, "spans-sent-again", {"lost": signal.lost})
+
+    def _spans_lost(self, signal: SpansLost) -> None:
+        if signal.first:
+            self._log.write(Level.WARNING, "spans-lost", {"count": signal.count, "error": redact(signal.error)})
 
     def _alarm_raised(self, signal: AlarmRaised) -> None:
         fields = {"alarm": signal.alarm, "message": redact(signal.message)}

@@ -83,6 +83,8 @@ class Door:
 
     name: str
     server: HttpServer
+    gate: Gate
+    certificates: Certificates | None
     limits: HttpLimits
     title: str
     application: list[Application]
@@ -99,6 +101,7 @@ class Doors:
         sockets: tuple[socket.socket, socket.socket],
         settings: Settings,
         limits: HttpLimits,
+        waiting_max: int,
         verify: Verify,
         state: ApplicationState,
         probes: Sequence[Operation],
@@ -108,8 +111,8 @@ class Doors:
         self._verify = verify
         self._state = state
         self._probes = probes
+        self._waiting_max = waiting_max
         public, ops = sockets
-        self._certificates: list[Certificates] = []
         self._public = self._door("public", public, settings.host, limits, title)
         self._ops = self._door("ops", ops, settings.ops_host, for_operators(limits), f"{title}, for operators")
 
@@ -133,10 +136,12 @@ class Doors:
             docs = docs_operations(door.title, version, behind)
             door.application[0] = Application([*behind, *docs], self._state, {**others, **docs_files()})
 
-    def problems(self) -> dict[str, str]:
-        """What somebody has to see to, though both doors are open."""
-        problems = sorted({each.problem for each in self._certificates if each.problem})
-        return {"tls": "; ".join(problems)} if problems else {}
+    def problems(self, now_s: float) -> dict[str, str]:
+        """What somebody has to see to, though both doors are open. `now_s` is Unix time."""
+        certificates = [each.certificates for each in (self._public, self._ops) if each.certificates is not None]
+        problems = {"tls": {each.problem for each in certificates}}
+        problems["tls_expiry"] = {each.expiry(now_s) for each in certificates}
+        return {name: "; ".join(sorted(told)) for name, found in problems.items() if (told := found - {""})}
 
     async def stop(self, timeout_s: float) -> None:
         """Finish what is being answered; operators are told how it ends until there is nothing more to tell."""
@@ -154,17 +159,25 @@ class Doors:
                 for door in doors
                 for limit, value in self._bounds(door).items()
             },
+            "tls_expiry_timestamp_seconds": {
+                (("door", door.name),): door.certificates.until_s for door in doors if door.certificates is not None
+            },
         }
 
     def _bounds(self, door: Door) -> Mapping[str, float]:
-        limits, settings = door.limits, self._settings
-        rates = {"token_rate": settings.http_token_rate_max, "address_rate": settings.http_address_rate_max}
+        limits = door.limits
         return {
             "connections": limits.connections_max,
             "head_bytes": limits.framing.head_max,
             "body_bytes": limits.framing.body_max,
-            "waiting": settings.http_waiting_max,
-            **{name: rate for name, rate in rates.items() if rate is not None},
+            "waiting": self._waiting_max,
+            **door.gate.rates,
+            "handshake_seconds": limits.handshake_s,
+            "head_seconds": limits.head_s,
+            "body_seconds": limits.body_s,
+            "answer_seconds": limits.answer_s,
+            "write_seconds": limits.write_s,
+            "idle_seconds": limits.idle_s,
         }
 
     def _door(self, name: str, listener: socket.socket, host: str, limits: HttpLimits, title: str) -> Door:
@@ -180,9 +193,7 @@ class Doors:
             address_rate=settings.http_address_rate_max,
         )
         certificates = certificates_of(settings, for_operators=name == "ops")
-        if certificates is not None:
-            self._certificates.append(certificates)
         probes = self._probes if name == "ops" else ()
         shown = [Application(probes, self._state, starting=True)]
         server = HttpServer(partial(itemgetter(0), shown), gate, listener, limits, certificates)
-        return Door(name, server, limits, title, shown)
+        return Door(name, server, gate, certificates, limits, title, shown)

@@ -14,7 +14,7 @@ from orderflow.core.access import EVERYBODY, READ
 from orderflow.core.operations.model import LetterFilter
 from orderflow.core.operations.port import OperatedStore
 from orderflow.core.store import StoreUnavailableError
-from orderflow.core.telemetry import AlarmCleared, AlarmRaised, Signals
+from orderflow.core.telemetry import AlarmCleared, AlarmRaised, Signals, Usage
 from orderflow.core.timing import Clock
 from orderflow.core.transport import TopicMissingError, TransportUnavailableError
 from orderflow.http.operation import Operation, Reply, Request, Response
@@ -190,6 +190,8 @@ def health_operations(check: HealthCheck) -> Sequence[Operation]:
 
 
 GAUGE_TIMEOUT_S = 2.0
+KEPT_FOR = 20.0
+KEPT_S = 15.0
 CAUSES_MAX = 20
 """So many groups of dead letters have a series of their own: labels are bounded."""
 
@@ -199,8 +201,44 @@ Reader = Callable[[], Awaitable[dict[str, dict[Labels, float]]]]
 _AWAY = (StoreUnavailableError, TransportUnavailableError, TopicMissingError, TimeoutError)
 
 
+def kept(reader: Reader, now: Callable[[], float] = time.monotonic) -> Reader:
+    """`reader`, asked again only when 20 times as long has passed as it took, 15 s at most, so that a process counts
+    for a twentieth of its time, however often it is asked. `now` is in seconds, by a clock that only goes on.
+    """
+    found: dict[str, dict[Labels, float]] = {}
+    until = float("-inf")
+
+    async def read() -> dict[str, dict[Labels, float]]:
+        nonlocal found, until
+        began = now()
+        if began >= until:
+            found = await reader()
+            until = now() + min(KEPT_S, KEPT_FOR * (now() - began))
+        return found
+
+    return read
+
+
+def usage_reader(pools: Callable[[], Mapping[str, Usage]], queues: Callable[[], Mapping[str, Usage]]) -> Reader:
+    """How full pools of connections and bounded buffers are. It asks nobody."""
+
+    async def usage() -> dict[str, dict[Labels, float]]:
+        lent, held = pools(), queues()
+        return {
+            "pool_used": {(("pool", name),): each.used for name, each in lent.items()},
+            "pool_waiting": {(("pool", name),): each.waiting for name, each in lent.items()},
+            "pool_limit": {(("pool", name),): each.limit for name, each in lent.items()},
+            "queue_length": {(("queue", name),): each.used for name, each in held.items()},
+            "queue_limit": {(("queue", name),): each.limit for name, each in held.items()},
+        }
+
+    return usage
+
+
 def gauge_readers(store: OperatedStore, queues: Queues) -> Sequence[Reader]:
-    """Outbox, parked keys, lag, expired records. A reader whose source is away leaves its gauges out."""
+    """Outbox, parked keys, lag, expired records. A reader whose source is away leaves its gauges out. What counts all
+    that is parked is `kept`.
+    """
 
     async def outbox() -> dict[str, dict[Labels, float]]:
         backlog = await store.backlog()
@@ -224,7 +262,7 @@ def gauge_readers(store: OperatedStore, queues: Queues) -> Sequence[Reader]:
             lost[place] = lost.get(place, 0) + each.count
         return {"expired_records": lost}
 
-    return (outbox, parked, expired, _dead_reader(store), _lag_reader(queues))
+    return (outbox, kept(parked), expired, kept(_dead_reader(store)), _lag_reader(queues))
 
 
 def _lag_reader(queues: Queues) -> Reader:

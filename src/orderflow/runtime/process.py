@@ -28,6 +28,7 @@ from orderflow.runtime.doors import listen_at_both
 from orderflow.runtime.exposure import insisting, require_closed
 from orderflow.runtime.lifetime import announce_on_stdout, stop_on_end_of_input, stop_on_signals
 from orderflow.runtime.service_process import ServiceProcess, StandstillError
+from orderflow.runtime.wiring import tracing
 from orderflow.settings import Settings, SettingsError
 
 HARD_END_S = 5.0
@@ -113,10 +114,14 @@ async def _serve(
         log.write(Level.WARNING, "alerts-unsigned", {"detail": "set alert_secret, so that receivers can trust them"})
     arm(settings, service.name, log)
     chance = system_random()
-    process = ServiceProcess(service, settings, signals, metrics, clock, chance, listeners)
-    process.open()
-    log.write(Level.INFO, "listening", {**process.places, "connections_max": process.connections_max})
-    async with alerting(settings, signals, clock, chance), summing_up(log):
+    async with (
+        alerting(settings, signals, clock, chance),
+        tracing(service, settings, signals, chance) as spans,
+        summing_up(log),
+    ):
+        process = ServiceProcess(service, settings, signals, metrics, clock, chance, listeners, spans)
+        process.open()
+        log.write(Level.INFO, "listening", {**process.places, "connections_max": process.connections_max})
         try:
             await process.run_until(stopping, announce)
         except StandstillError:

@@ -6,10 +6,10 @@ import asyncio
 import os
 import random
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orderflow.core.crash_points import Point, reached
 from orderflow.core.engine import Engine
@@ -44,6 +44,7 @@ from orderflow.runtime.health import (
     gauge_readers,
     health_operations,
     metrics_operation,
+    usage_reader,
 )
 from orderflow.runtime.wiring import (
     engine_config,
@@ -54,6 +55,9 @@ from orderflow.runtime.wiring import (
     service_config,
 )
 from orderflow.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from orderflow.observability.tracing import Tracing
 
 _FIRST_WAIT_MS = 100
 _LONGEST_WAIT_MS = 5_000
@@ -76,6 +80,7 @@ class ServiceProcess:
         clock: Clock,
         chance: random.Random,
         listeners: tuple[socket.socket, socket.socket],
+        tracing: Tracing | None = None,
     ) -> None:
         self._service = service
         self._settings = settings
@@ -87,7 +92,8 @@ class ServiceProcess:
         self._retry_loops: list[RetryLoop] = []
         self._why = ""
         self._health = HealthCheck(clock, service=service.name)
-        self._state = ApplicationState(chance=chance, observe=metrics.observe_request, refuse=metrics.observe_refusal)
+        observers = (metrics.observe_request, metrics.observe_refusal, metrics.observe_timeout)
+        self._state = ApplicationState(chance, *observers, tracing=tracing)
         self._readers: Sequence[Reader] = ()
         probes = [*health_operations(self._health), metrics_operation(metrics, lambda: self._readers)]
         http = http_limits(settings)
@@ -95,14 +101,12 @@ class ServiceProcess:
         title = service.title or service.name
         self._openid = openid_of(settings, clock)
         verify = verifier(settings, self._openid)
-        self._doors = Doors(listeners, settings, http, verify, self._state, probes, title)
-        self._readers = (self._doors.gauges,)
-        open_to_all = require_closed(settings)
-        self._health.standing = lambda: {
-            **({"insecure": open_to_all} if open_to_all else {}),
-            **self._doors.problems(),
-        }
         self._config = service_config(service, settings, http)
+        waiting_max = self._config.http_waiting_max
+        self._doors = Doors(listeners, settings, http, waiting_max, verify, self._state, probes, title)
+        self._readers = (self._doors.gauges,)
+        self._open_to_all = require_closed(settings)
+        self._health.standing = self._standing
         self._engine: Engine | None = None
         self._extensions: list[Operation] = []
         self._parts = AsyncExitStack()
@@ -116,6 +120,12 @@ class ServiceProcess:
     def open(self) -> None:
         """Listen: from here on probes are answered."""
         self._doors.open()
+
+        async def read() -> Mapping[str, str]:
+            return self._standing()
+
+        watch = AlarmWatch(self._service.name, read, self._signals, self._clock)
+        self._task(self._retry_loop("alarms").forever(watch.step))
         if self._openid is not None:
             self._task(self._retry_loop("openid").forever(self._openid.step))
 
@@ -231,7 +241,8 @@ class ServiceProcess:
         self, context: ServiceContext, store: PostgresStore, transport: Transport, engine: Engine
     ) -> Sequence[Operation]:
         queues = Queues(self._service, store, transport)
-        self._readers = (self._doors.gauges, *gauge_readers(store, queues))
+        usage = usage_reader(store.pools, engine.queues)
+        self._readers = (self._doors.gauges, usage, *gauge_readers(store, queues))
         operators = operator_operations(self._service, engine.recovery, engine.overruling, queues)
         own = self._service.api(context) if self._service.api is not None else ()
         proposals = Proposals(store.recovery, lambda: uuid7(self._clock.wall_ms(), self._chance))
@@ -263,6 +274,11 @@ class ServiceProcess:
         self._health.known = lambda: {**self._troubles(), **engine.health().problems, **standing()}
         self._health.alarms = lambda: engine.health().alarms
         self._engine = engine
+
+    def _standing(self) -> Mapping[str, str]:
+        """Alarms of the process itself, by name."""
+        insecure = {"insecure": self._open_to_all} if self._open_to_all else {}
+        return {**insecure, **self._doors.problems(self._clock.wall_ms() / 1000)}
 
     def _watch_alarms(self, context: ServiceContext) -> None:
         alarms = self._service.alarms

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -19,6 +20,7 @@ from orderflow.core.postgres.store import PostgresStore
 from orderflow.core.postgres.tables import tables_of
 from orderflow.core.service import Service
 from orderflow.core.store import StoreUnavailableError
+from orderflow.core.telemetry import Signals
 from orderflow.core.timing import Clock
 from orderflow.core.transport import (
     Claim,
@@ -38,6 +40,7 @@ from orderflow.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from orderflow.core.kafka.security import KafkaSecurity
+    from orderflow.observability.tracing import Tracing
 
 _MS_A_HOUR = 3_600_000
 
@@ -139,6 +142,40 @@ def topic_settings(written: Iterable[str], consumed: Iterable[str], settings: Se
     return [TopicSettings(name, settings.partitions, retention_ms) for name in sorted(names)]
 
 
+@asynccontextmanager
+async def tracing(
+    service: Service, settings: Settings, signals: Signals, chance: random.Random
+) -> AsyncIterator[Tracing | None]:
+    """While the block runs, spans are sent to `otlp_endpoint`; without one nothing of it is loaded. At its end, what
+    still waits is sent.
+
+    Raises SettingsError: what sends them is not installed.
+    """
+    if settings.otlp_endpoint is None:
+        yield None
+        return
+    from orderflow.observability.tracing import MISSING, Names, OtlpReceiver, SpanSender, Tracing
+
+    try:
+        receiver = OtlpReceiver(settings.otlp_endpoint, service.name, __version__)
+    except ImportError as error:
+        source = settings.sources.get("otlp_endpoint", "default")
+        raise SettingsError(
+            f"otlp_endpoint is set (from {source}), but {MISSING}, or take the setting out"
+        ) from error
+    topics = settings.topic_prefix
+    groups = topics if settings.group_prefix is None else settings.group_prefix
+    system = "kafka" if settings.transport == "kafka" else "postgresql"
+    sender = SpanSender(service.name, receiver, signals)
+    made = Tracing(Names(system, topics, groups), sender.take, chance, ratio=float(settings.otlp_sample_ratio))
+    signals.subscribe(made)
+    sender.start()
+    try:
+        yield made
+    finally:
+        await sender.close()
+
+
 def engine_config(settings: Settings) -> EngineConfig:
     return EngineConfig(
         batch_max=settings.batch_max,
@@ -161,7 +198,15 @@ def http_limits(settings: Settings) -> HttpLimits:
     """As many connections as the settings say, or as there can be files; the process is allowed more of these."""
     connections_max = settings.http_connections_max
     framing = FramingLimits(head_max=settings.http_head_max_kb * 1024, body_max=settings.http_body_max_kb * 1024)
-    return limits_for(connections_max, allow_files(files_wanted(connections_max)), framing)
+    return replace(
+        limits_for(connections_max, allow_files(files_wanted(connections_max)), framing),
+        handshake_s=settings.http_handshake_timeout_s,
+        head_s=settings.http_head_timeout_s,
+        body_s=settings.http_body_timeout_s,
+        answer_s=settings.http_answer_timeout_s,
+        write_s=settings.http_write_timeout_s,
+        idle_s=settings.http_idle_timeout_s,
+    )
 
 
 def service_config(service: Service, settings: Settings, http: HttpLimits) -> ServiceConfig:

@@ -19,6 +19,7 @@ __all__ = ["REMEMBERED", "Secret", "Settings", "SettingsError"]
 PORT_MAX = 65535
 _PORT = readers.whole(0, PORT_MAX)
 _HOURS = readers.whole(1, 87_600)
+_TIMEOUT = readers.whole(1, 3600)
 
 
 class _Entry(NamedTuple):
@@ -41,6 +42,7 @@ _HEADINGS: Mapping[str, str] = MappingProxyType(
         "idempotency_keep_hours": "Requests, and stopping",
         "log_format": "Logs",
         "alert_url": "Alerts",
+        "otlp_endpoint": "Traces",
         "demo_catalogue": "Trying it out",
     }
 )
@@ -254,6 +256,16 @@ class Settings:
     http_body_max_kb: Annotated[
         int, _Entry(readers.whole(1, 102_400), "largest body of a request; more gets a 413")
     ] = 64
+    http_handshake_timeout_s: Annotated[int, _Entry(_TIMEOUT, "how long a TLS handshake may take")] = 10
+    http_head_timeout_s: Annotated[
+        int, _Entry(_TIMEOUT, "until the head of a request is whole, from the connection or its first byte; then 408")
+    ] = 10
+    http_body_timeout_s: Annotated[int, _Entry(_TIMEOUT, "until the body of a request is whole; then 408")] = 10
+    http_answer_timeout_s: Annotated[int, _Entry(_TIMEOUT, "until a request is answered; then 503")] = 120
+    http_write_timeout_s: Annotated[
+        int, _Entry(_TIMEOUT, "for a client to take its answer, at 1 KB a second; then its connection ends")
+    ] = 10
+    http_idle_timeout_s: Annotated[int, _Entry(_TIMEOUT, "how long a connection may idle between two requests")] = 75
     idempotency_keep_hours: Annotated[int, _Entry(_HOURS, "how long an Idempotency-Key counts")] = 24
     unfinished_orders_max: Annotated[
         int, _Entry(readers.whole(1, 100_000_000), "with more unfinished orders, new ones get a 503")
@@ -279,6 +291,16 @@ class Settings:
     alert_secret: Annotated[
         Secret | None, _Entry(readers.webhook_secret(), "key that alerts are signed with (Standard Webhooks)")
     ] = None
+    otlp_endpoint: Annotated[
+        str | None,
+        _Entry(
+            readers.otlp_url(),
+            "receiver of traces, by OTLP over HTTP (or OTEL_EXPORTER_OTLP_ENDPOINT); none without it",
+        ),
+    ] = None
+    otlp_sample_ratio: Annotated[
+        str, _Entry(readers.share(), "share of the traces that begin here that is kept; others go by their flag")
+    ] = "1"
     demo_catalogue: Annotated[bool, _Entry(readers.switch(), "stock an empty inventory with a few articles")] = True
     game_day: Annotated[
         bool, _Entry(readers.switch(), "let `orderflow fault` put faults in, for rehearsals; not for production")

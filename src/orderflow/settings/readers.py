@@ -217,6 +217,31 @@ def http_url() -> Reader:
     return Reader("a URL such as http://127.0.0.1:8001", read)
 
 
+def otlp_url() -> Reader:
+    """What a receiver wants to know of us goes into OTEL_EXPORTER_OTLP_HEADERS: no password stands in this one."""
+    plain = http_url()
+
+    def read(value: object) -> object:
+        url = plain.read(value)
+        if "@" in urlsplit(str(url)).netloc:
+            raise ValueError
+        return url
+
+    return Reader("a URL such as http://127.0.0.1:4318, without a password", read)
+
+
+def share() -> Reader:
+    """Kept as the text that was given."""
+
+    def read(value: object) -> str:
+        text = str(value).strip()
+        if isinstance(value, bool) or not 0 <= float(text) <= 1:
+            raise ValueError
+        return text
+
+    return Reader("a number from 0 to 1, such as 0.05", read)
+
+
 def postgres_url(wanted: str) -> Reader:
     def read(value: object) -> Secret:
         if isinstance(value, Secret):

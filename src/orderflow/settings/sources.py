@@ -30,6 +30,8 @@ MARKER_NAME = "home.json"
 REMEMBERED = "what the home runs on"
 TRANSPORTS = ("postgres", "kafka")
 _SHOWN_CHARACTERS = 120
+_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+_RATIO = "OTEL_TRACES_SAMPLER_ARG"
 IN_FILE = "_file"
 _OWN = re.compile(
     r"([a-z][a-z0-9]*)_(database_password|database_url|kafka_password|kafka_username|ops_port|ops_url|port|url)"
@@ -72,6 +74,8 @@ def collect(
     for name, item in _from_command_line(readers, given):
         found.setdefault(name, item)
     for name, item in _from_environment(readers, environ):
+        found.setdefault(name, item)
+    for name, item in _from_standard(readers, environ):
         found.setdefault(name, item)
     found.setdefault("home", Found(home, "default"))
     folder = found["home"].value
@@ -134,6 +138,18 @@ def _from_environment(readers: Mapping[str, Reader], environ: Mapping[str, str])
         if value != "":
             _once(by_name, known[0], key)
             yield known[0], Found(_read(known[1], key, value), f"environment {key}")
+
+
+def _from_standard(readers: Mapping[str, Reader], environ: Mapping[str, str]) -> Iterator[tuple[str, Found]]:
+    """What OpenTelemetry's own variables say (opentelemetry.io, "General SDK Configuration")."""
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return
+    names = {"otlp_endpoint": _ENDPOINT}
+    if environ.get("OTEL_TRACES_SAMPLER") == "parentbased_traceidratio":
+        names["otlp_sample_ratio"] = _RATIO
+    for name, key in names.items():
+        if name in readers and environ.get(key):
+            yield name, Found(_read(readers[name], key, environ[key]), f"environment {key}")
 
 
 def _from_file(readers: Mapping[str, Reader], path: Path) -> Iterator[tuple[str, Found]]:

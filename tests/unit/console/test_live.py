@@ -15,6 +15,10 @@ def test_a_text_of_several_lines_stays_one_event() -> None:
     )
 
 
+def test_a_part_that_has_become_empty_is_told() -> None:
+    assert encoded([("part", "")]) == b"event: part\ndata: \n\n"
+
+
 async def some(*parts: Parts) -> AsyncIterator[Parts]:
     for each in parts:
         yield each

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +11,7 @@ import pytest
 
 from orderflow.console.asking import AskError, Services
 from orderflow.console.exposition import Exposition
-from orderflow.console.sampling import Counter, Reading, Sampler, rate
+from orderflow.console.sampling import GAP_S, Counter, Reading, Sampler, rate
 from tests.support.waiting import eventually
 
 TEXT = """\
@@ -53,6 +54,11 @@ def test_a_process_that_is_new_has_grown_by_nothing_that_anybody_saw() -> None:
     assert rate([reading(0, a_x=10), reading(1, a_x=11, a_z=500)], "a") == 1
 
 
+def test_what_a_process_counts_for_the_first_time_has_grown_since_it_was_read() -> None:
+    before = replace(reading(0, a_x=10), read=frozenset({"x", "z"}))
+    assert rate([before, reading(1, a_x=11, a_z=500)], "a") == 501
+
+
 class Away:
     """Services of which none answers; counts what is asked."""
 
@@ -68,11 +74,11 @@ class Away:
     async def scrape(self, name: str, address: str) -> str:
         raise AskError("it does not answer")
 
-    async def read(self, *asked: Any) -> Any:
+    async def inspect(self, *asked: Any) -> Any:
         raise AskError("it does not answer")
 
-    async def everyone(self, question: Any) -> Any:
-        return type("Nobody", (), {"found": {}})
+    async def read(self, *asked: Any) -> Any:
+        raise AskError("it does not answer")
 
 
 @pytest.fixture
@@ -94,6 +100,17 @@ async def test_nothing_is_asked_while_nobody_watches(away: Away) -> None:
         await sampler.next_after(second)
     assert away.asked > asked
     await sampler.close()
+
+
+async def test_after_a_time_in_which_nobody_watched_rates_begin_anew_and_the_chart_has_a_gap(away: Away) -> None:
+    clock = {"at": 0.0}
+    sampler = Sampler(cast(Services, away), lambda _: (1.0, 2.0), lambda: clock["at"])
+    for at in (100.0, 103.0, 103.0 + GAP_S, 104.0 + 2 * GAP_S):
+        clock["at"] = at
+        await sampler.fresh()
+
+    assert [each.at for each in sampler.readings] == [104.0 + 2 * GAP_S]
+    assert [each[1:] for each in sampler.trace] == [[1.0, 2.0], [1.0, 2.0], [1.0, 2.0], [None, None], [1.0, 2.0]]
 
 
 async def test_two_who_watch_share_one_reading(away: Away) -> None:

@@ -19,7 +19,7 @@ from orderflow.core.messages import Message
 from orderflow.core.service import RefusedError
 from orderflow.core.side_effects import Gateway
 from orderflow.core.store import Act, Changes, StoreUnavailableError
-from orderflow.core.telemetry import Resumed, Waiting
+from orderflow.core.telemetry import Resumed, Usage, Waiting
 from orderflow.core.testing import MemoryLog, MemoryTransport
 from orderflow.core.testing.store import MemoryStore
 from orderflow.core.transport import ProducerRecord, TopicSettings
@@ -145,6 +145,23 @@ async def test_a_refused_command_a_failed_one_and_a_full_queue_are_told_apart() 
     async with running.started(config=EngineConfig(command_queue_max=0)) as engine:
         with pytest.raises(OverloadedError):
             await engine.submit(Put(name="k", total=1), PLATFORM)
+
+
+async def test_what_waits_in_an_engine_is_told_with_its_bounds() -> None:
+    running = Running()
+    engine = running.engine(ScriptedGateway(), QUICK)
+    waiting = [asyncio.ensure_future(engine.submit(Put(name=f"k{n}", total=1), PLATFORM)) for n in range(3)]
+    await asyncio.sleep(0)
+
+    assert engine.queues() == {
+        "commands": Usage(3, QUICK.command_queue_max),
+        "answers": Usage(0, QUICK.command_queue_max),
+        "questions": Usage(0, QUICK.gateway_queue_max),
+        "paused counter": Usage(0, 2_000),
+    }
+    await engine.kill()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert engine.queues()["commands"].used == 0
 
 
 async def test_commands_are_refused_at_once_while_the_database_is_away_and_taken_again_after() -> None:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from orderflow.core.consumer import PausedRecords
 from orderflow.core.envelopes import Incoming, from_record
 from orderflow.core.messages import Catalogue
+from orderflow.core.telemetry import Usage
 from orderflow.core.transport import ConsumerRecord, size_of
 
 
@@ -34,6 +35,15 @@ def test_with_nothing_paused_what_was_polled_is_committed_as_it_is() -> None:
     polled = [record(0, 1), record(0, 2)]
 
     assert PausedRecords().committable(polled) is polled
+
+
+def test_how_many_are_paused_is_told() -> None:
+    paused = PausedRecords()
+    assert paused.usage == Usage(0, 2_000)
+    paused.add(incoming(0, 5))
+    paused.add(incoming(0, 7))
+
+    assert paused.usage == Usage(2, 2_000)
 
 
 def test_a_partition_is_committed_up_to_its_first_paused_record_and_the_others_to_their_end() -> None:

@@ -42,6 +42,7 @@ from orderflow.core.telemetry import (
 )
 from orderflow.observability.logs import Level, LogWriter, RotatingFileSink, open_log, redact
 from orderflow.observability.signal_log import SignalLog, routed_logging
+from tests.support.records import written
 from tests.unit.core.still_clock import StillClock
 
 ORDER = "0190a1b2-0000-7000-8000-000000000001"
@@ -177,7 +178,7 @@ def test_no_password_gets_into_a_line() -> None:
         (Waiting("order", "relay", "x", 1.0), "waiting", "warning"),
         (Resumed("order", "relay", 1.0), "resumed", "info"),
         (TopicReplaced("order", "consumer order", "payment-status", "x"), "topic-replaced", "error"),
-        (Relayed("order", 3, 5, 0.1), "outbox-relayed", "debug"),
+        (Relayed("order", [written()] * 3, 5, 0.1), "outbox-relayed", "debug"),
         (SlotsChanged("order", [2, 1]), "slots-changed", "info"),
         (IntentAsked("order", f"charge:{ORDER}", "charge", ORDER, "ChargeApproved", 1, 0.1), "intent-asked", "debug"),
         (IntentAsked("order", f"charge:{ORDER}", "charge", ORDER, "ChargeApproved", 2, 0.1), "intent-asked", "info"),

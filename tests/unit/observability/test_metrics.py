@@ -34,6 +34,7 @@ from orderflow.core.telemetry import (
     Waiting,
 )
 from orderflow.observability.metrics import Gauges, Metrics
+from tests.support.records import written
 
 
 class Paid(Event, frozen=True, kw_only=True):
@@ -96,7 +97,7 @@ def test_every_signal_is_seen() -> None:
         Waiting("order", "consumer", "x", 1.0),
         Resumed("order", "consumer", 1.0),
         TopicReplaced("order", "consumer order", "payment-status", "x"),
-        Relayed("order", 3, 5, 0.1),
+        Relayed("order", [written()] * 3, 5, 0.1),
         SlotsChanged("order", [1, 2]),
         IntentAsked("order", "charge:k", "charge", "k", "ChargeApproved", 1, 0.1),
         OutboxPurged("order", 2),

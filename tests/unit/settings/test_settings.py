@@ -47,6 +47,20 @@ def test_home_says_where_the_file_is(tmp_path: Path) -> None:
         ({"ORDERFLOW_TRANSPORT": "rabbit"}, "ORDERFLOW_TRANSPORT is 'rabbit'; wanted: postgres or kafka"),
         ({"ORDERFLOW_DEMO_CATALOGUE": "maybe"}, "ORDERFLOW_DEMO_CATALOGUE is 'maybe'; wanted: true or false"),
         ({"ORDERFLOW_ORDER_URL": "127.0.0.1:8001"}, "ORDERFLOW_ORDER_URL is '127.0.0.1:8001'; wanted: a URL"),
+        ({"ORDERFLOW_OTLP_ENDPOINT": "localhost:4318"}, "ORDERFLOW_OTLP_ENDPOINT is 'localhost:4318'; wanted: a URL"),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://"},
+            "OTEL_EXPORTER_OTLP_ENDPOINT is 'http://'; wanted: a URL such as",
+        ),
+        (
+            {"ORDERFLOW_OTLP_ENDPOINT": "http://a:geheim@h"},
+            "ORDERFLOW_OTLP_ENDPOINT is 'http://a:***@h'; wanted: a URL",
+        ),
+        ({"ORDERFLOW_OTLP_SAMPLE_RATIO": "5%"}, "ORDERFLOW_OTLP_SAMPLE_RATIO is '5%'; wanted: a number from 0 to 1"),
+        (
+            {"ORDERFLOW_OTLP_SAMPLE_RATIO": "nan"},
+            "ORDERFLOW_OTLP_SAMPLE_RATIO is 'nan'; wanted: a number from 0 to 1",
+        ),
         ({"ORDERFLOW_CRASH_AT": "relay.reed"}, "ORDERFLOW_CRASH_AT is 'relay.reed'; wanted: never, or"),
         ({"ORDERFLOW_DATABASE_URL": "mysql://a:geheim@h/d"}, "ORDERFLOW_DATABASE_URL is 'mysql://a:***@h/d'; wanted"),
     ],
@@ -74,6 +88,30 @@ def test_a_wrong_file_is_refused_with_its_name(text: str, sentence: str, tmp_pat
         Settings.load(environ={}, home=tmp_path)
     assert sentence in str(caught.value)
     assert str(tmp_path / "orderflow.toml") in str(caught.value)
+
+
+STANDARD = {
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318/",
+    "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+    "OTEL_TRACES_SAMPLER_ARG": "0.25",
+}
+
+
+def test_the_standard_variables_of_opentelemetry_count_unless_ours_say_something_else(tmp_path: Path) -> None:
+    theirs = Settings.load(environ=STANDARD, home=tmp_path)
+    ours = Settings.load(environ={**STANDARD, "ORDERFLOW_OTLP_ENDPOINT": "http://here:4318"}, home=tmp_path)
+
+    assert (theirs.otlp_endpoint, theirs.otlp_sample_ratio) == ("http://collector:4318", "0.25")
+    assert theirs.sources["otlp_endpoint"] == "environment OTEL_EXPORTER_OTLP_ENDPOINT"
+    assert (ours.otlp_endpoint, ours.otlp_sample_ratio) == ("http://here:4318", "0.25")
+
+
+def test_who_has_switched_opentelemetry_off_or_samples_otherwise_is_not_misread(tmp_path: Path) -> None:
+    off = Settings.load(environ={**STANDARD, "OTEL_SDK_DISABLED": "true"}, home=tmp_path)
+    other = {**STANDARD, "OTEL_TRACES_SAMPLER": "jaeger_remote", "OTEL_TRACES_SAMPLER_ARG": "endpoint=http://h"}
+
+    assert (off.otlp_endpoint, off.otlp_sample_ratio) == (None, "1")
+    assert Settings.load(environ=other, home=tmp_path).otlp_sample_ratio == "1"
 
 
 def test_each_service_has_its_own_database_and_role_on_a_server(tmp_path: Path) -> None:

@@ -40,6 +40,11 @@ function chart(part) {
     }, data, part);
   }
 
+  /** The legend has the newest numbers, unless somebody points at others. */
+  function showNewest() {
+    if (plot && plot.cursor.idx == null) plot.setLegend({ idx: data[0].length - 1 });
+  }
+
   part.addEventListener("part", (event) => {
     event.preventDefault();
     const newest = data[0].at(-1) ?? 0;
@@ -50,7 +55,9 @@ function chart(part) {
     for (const column of data) column.splice(0, Math.max(0, column.length - KEPT));
     if (!plot) make();
     plot.setData(data);
+    showNewest();
   });
+  part.addEventListener("mouseleave", () => requestAnimationFrame(showNewest));
   addEventListener("resize", () => plot && plot.setSize({ width: part.clientWidth, height: HEIGHT }));
   addEventListener("theme", () => plot && make());
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => plot && make());

@@ -51,10 +51,24 @@ function stream(root) {
   open();
 }
 
+/** What a person has opened, or begun to fill in, stays as it is. */
+const AS_IT_IS = {
+  beforeNodeMorphed: (old) => !(old.nodeName === "FORM" && isBegun(old)),
+  beforeAttributeUpdated: (name, node) => !(name === "open" && node.nodeName === "DETAILS"),
+};
+
+function isBegun(form) {
+  return [...form.elements].some((each) => {
+    if (each.options) return each.selectedIndex !== Math.max(0, [...each.options].findIndex((option) => option.defaultSelected));
+    if (each.type === "checkbox") return each.checked !== each.defaultChecked;
+    return "defaultValue" in each && each.value !== each.defaultValue;
+  });
+}
+
 function show(part, data) {
   const receiver = part.dispatchEvent(new CustomEvent("part", { detail: data, cancelable: true }));
   if (!receiver) return;
-  Idiomorph.morph(part, data, { morphStyle: "innerHTML", ignoreActiveValue: true });
+  Idiomorph.morph(part, data, { morphStyle: "innerHTML", ignoreActiveValue: true, callbacks: AS_IT_IS });
   htmx.process(part);
   times(part);
 }

@@ -211,6 +211,15 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.base64 is None else b64decode(self.base64, validate=True)
 
 
+class OutboxCopy(msgspec.Struct, frozen=True, kw_only=True):
+    """A record that was published, or will be, as the outbox has it. `at` is when it was written."""
+
+    topic: str
+    event_id: UUID
+    at: datetime
+    value: Content
+
+
 Header = tuple[str, Content]
 
 

@@ -16,6 +16,7 @@ from orderflow.core.operations.model import (
     HistoryEntry,
     LetterFilter,
     OperatorAction,
+    OutboxCopy,
     Overrule,
     ParkedSummary,
     Proposal,
@@ -59,6 +60,10 @@ class RecoveryStore(Protocol):
 
     async def trail(self, key: str) -> Trail:
         """What there is of one key in inbox, outbox and intents, each in the order in which it came."""
+        ...
+
+    async def outbox_of(self, key: str) -> Sequence[OutboxCopy]:
+        """What the outbox has of one key, in order of id. There is no index for it: all is looked through."""
         ...
 
     async def groups(self, wanted: LetterFilter) -> Sequence[DeadLetterGroup]:

@@ -15,6 +15,7 @@ from orderflow.core.inbox import EditedEvent, Failure, InboxState, ParkedEvent, 
 from orderflow.core.operations.model import (
     OVERRULE_HOLDS_MS,
     PROPOSAL_HOLDS_MS,
+    Content,
     DeadLetter,
     DeadLetterGroup,
     Expired,
@@ -23,6 +24,7 @@ from orderflow.core.operations.model import (
     Moment,
     OpenQuestion,
     OperatorAction,
+    OutboxCopy,
     Overrule,
     ParkedSummary,
     Proposal,
@@ -92,6 +94,10 @@ class PostgresRecovery:
             unsent=[UnsentEvent(**row) for row in await self._run(self._queries["trail_unsent"], key)],
             asked=[OpenQuestion(**row) for row in await self._run(self._queries["trail_asked"], key)],
         )
+
+    async def outbox_of(self, key: str) -> Sequence[OutboxCopy]:
+        rows = await self._run(self._queries["outbox_of_key"], key)
+        return [OutboxCopy(**{**row, "value": Content.of(row["value"])}) for row in rows]
 
     async def groups(self, wanted: LetterFilter) -> Sequence[DeadLetterGroup]:
         rows = await self._run(self._queries["letter_groups"], *_narrowing(wanted))

@@ -22,6 +22,7 @@ import msgspec
 
 from orderflow.core.postgres.queries import load_queries
 from orderflow.core.store import DataRefusedError, SchemaBehindError, StoreUnavailableError, TransitionRefusedError
+from orderflow.core.telemetry import Usage
 
 READ_ONLY = (
     "the server is read-only, as a standby is, or one after a failover: waiting for one that can be written to"
@@ -404,10 +405,17 @@ class Connections:
             writable=writable,
         )
         self._patience_s = patience_s
+        self._limit = limit
+        self._waiting = 0
         self._free = asyncio.Semaphore(limit)
         self._idle: list[Connection] = []
         self._lent: set[Connection] = set()
         self._closed = False
+
+    @property
+    def usage(self) -> Usage:
+        """How many connections are lent, and how many callers wait for one."""
+        return Usage(len(self._lent), self._limit, self._waiting)
 
     async def acquire(self) -> Connection:
         """Raises StoreUnavailableError: closed, unreachable, or none came free within the patience."""
@@ -473,11 +481,14 @@ class Connections:
             connection.terminate()
 
     async def _wait(self) -> None:
+        self._waiting += 1
         try:
             async with asyncio.timeout(self._patience_s):
                 await self._free.acquire()
         except TimeoutError:
             raise StoreUnavailableError(f"no connection came free within {self._patience_s:g} s") from None
+        finally:
+            self._waiting -= 1
 
     def _pop(self) -> Connection | None:
         while self._idle:

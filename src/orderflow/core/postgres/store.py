@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from functools import partial
 from uuid import uuid4
 
@@ -34,6 +34,7 @@ from orderflow.core.store import (
     Unending,
     WorkKind,
 )
+from orderflow.core.telemetry import Usage
 
 PACKAGE = "orderflow.core.postgres"
 LEDGER_PIECE = 20_000
@@ -102,6 +103,10 @@ class PostgresStore:
             await store.close()
             raise
         return store
+
+    def pools(self) -> Mapping[str, Usage]:
+        """By name of the pool, how many of its connections are lent: `work` for transactions, `reads` beside them."""
+        return {"work": self._work.usage, "reads": self._reads.usage}
 
     def transaction(self) -> PostgresTransaction:
         return PostgresTransaction(self._work, self._queries, self._unit, self._offer, self._longest_wait_ms)

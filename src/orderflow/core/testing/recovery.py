@@ -12,6 +12,7 @@ from orderflow.core.inbox import InboxState, Waits
 from orderflow.core.operations.model import (
     OVERRULE_HOLDS_MS,
     PROPOSAL_HOLDS_MS,
+    Content,
     DeadLetter,
     DeadLetterGroup,
     Expired,
@@ -20,6 +21,7 @@ from orderflow.core.operations.model import (
     Moment,
     OpenQuestion,
     OperatorAction,
+    OutboxCopy,
     Overrule,
     ParkedSummary,
     Proposal,
@@ -123,6 +125,14 @@ class MemoryRecovery:
                 for each in asked
             ],
         )
+
+    async def outbox_of(self, key: str) -> Sequence[OutboxCopy]:
+        await self._step("read")
+        return [
+            OutboxCopy(topic=row.topic, event_id=row.event_id, at=at(row.created_at), value=Content.of(row.value))
+            for _, row in sorted(self._state.outbox.items())
+            if row.key == key.encode()
+        ]
 
     async def groups(self, wanted: LetterFilter) -> Sequence[DeadLetterGroup]:
         await self._step("read")

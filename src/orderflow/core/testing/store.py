@@ -383,6 +383,7 @@ class MemoryStore:
     async def republish(self, wanted: OutboxFilter, act: Act, meant: str) -> int:
         await self._step("read")
         rows = self._published(wanted)
+        self._database.rules.require_text(act.who, act.reason, meant)
         self._database.state.pending.update((row.id, row.slot) for row in rows)
         if rows:
             entry = LogEntry(act, "republish", meant, f"{len(rows)} to publish again.")

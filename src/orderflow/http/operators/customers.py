@@ -154,7 +154,9 @@ class CustomerOperations:
 
 
 class OrderRecords(msgspec.Struct, frozen=True, kw_only=True):
-    """Every row that the service holds of an order, by table. Values are as they are stored."""
+    """Every row that the service holds of an order, by table: its own, and those of inbox (`processed_events`),
+    outbox and intents. Values are as they are stored.
+    """
 
     order_id: UUID
     records: dict[str, Any]
@@ -168,10 +170,13 @@ _HELD = OrderRecords(
 
 
 class Records:
-    """What a service holds of one order. `read` gives rows by table, as they are or as JSON."""
+    """What a service holds of one order. `read` gives rows by table, as they are or as JSON; `store` has what came in
+    and goes out.
+    """
 
-    def __init__(self, read: Callable[[UUID], Awaitable[Mapping[str, Any]]]) -> None:
+    def __init__(self, read: Callable[[UUID], Awaitable[Mapping[str, Any]]], store: RecoveryStore) -> None:
         self._read = read
+        self._store = store
 
     async def of_order(self, request: Request[None]) -> Reply:
         """Every row that this service holds of an order.
@@ -180,7 +185,9 @@ class Records:
         """
         APPROVE.require(request.caller)
         order_id: UUID = request.values["order_id"]
-        held = await self._read(order_id)
+        trail = await self._store.trail(str(order_id))
+        messages = {"processed_events": trail.received, "intents": trail.asked}
+        held = {**await self._read(order_id), **messages, "outbox": await self._store.outbox_of(str(order_id))}
         some = ((table, rows) for table, rows in held.items() if rows)
         records = {table: msgspec.json.decode(rows) if isinstance(rows, str) else rows for table, rows in some}
         if not records:

@@ -198,7 +198,7 @@ def operations(context: ServiceContext) -> Sequence[Operation]:
     """What the inventory service offers."""
     api = InventoryApi(context)
     own = (_put(api), _page(api), _show(api), _movements(api), _release(api))
-    return (*own, *Records(Stocks(context.database).records).operations())
+    return (*own, *Records(Stocks(context.database).records, context.store.recovery).operations())
 
 
 def _release(api: InventoryApi) -> Operation:

@@ -65,5 +65,5 @@ def operations(context: ServiceContext) -> Sequence[Operation]:
             ),
             tag="notifications",
         ),
-        *Records(Notifications(context.database).records).operations(),
+        *Records(Notifications(context.database).records, context.store.recovery).operations(),
     )

@@ -600,7 +600,7 @@ def operations(context: ServiceContext) -> Sequence[Operation]:
     api, orders = OrderApi(context), Orders(context.database)
     customers = CustomerOperations(context.customers, context.store.recovery, orders.of_customers)
     own = (_place(api), _page(api), _show(api), _states(api))
-    return (*own, *customers.operations(), *Records(orders.records).operations())
+    return (*own, *customers.operations(), *Records(orders.records, context.store.recovery).operations())
 
 
 def _place(api: OrderApi) -> Operation:

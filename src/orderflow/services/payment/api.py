@@ -114,7 +114,7 @@ class PaymentApi:
 def operations(context: ServiceContext) -> Sequence[Operation]:
     """What the payment service offers."""
     api = PaymentApi(context)
-    return (_page(api), _show(api), _settle(api), *Records(api.records).operations())
+    return (_page(api), _show(api), _settle(api), *Records(api.records, context.store.recovery).operations())
 
 
 def _page(api: PaymentApi) -> Operation:

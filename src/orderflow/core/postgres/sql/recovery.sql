@@ -137,6 +137,10 @@ JOIN outbox ON outbox.id = waiting.id AND outbox.segment = waiting.segment
 WHERE outbox.key = convert_to($1, 'UTF8')
 ORDER BY waiting.id;
 
+-- name: outbox_of_key
+-- All that the outbox has of a key, sent or not.
+SELECT topic, event_id, created_at AS at, value FROM outbox WHERE key = convert_to($1, 'UTF8') ORDER BY id;
+
 -- name: trail_asked
 -- What the outside world was asked for a key and has not answered.
 SELECT key, kind, attempts, created_at AS since, due_at FROM intents WHERE message_key = $1 ORDER BY created_at, key;
