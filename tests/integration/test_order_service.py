@@ -239,6 +239,23 @@ async def test_orders_are_listed_newest_first_by_status_and_page(service: httpx2
     }
 
 
+async def test_orders_that_have_not_ended_are_listed_oldest_first_whatever_their_status(
+    service: httpx2.AsyncClient, log: Wire
+) -> None:
+    pending, paid, ended, last = [await place(service) for _ in range(4)]
+    for order_id in (paid, ended):
+        await log.say(succeeded(order_id), "/orderflow/payment")
+    await log.say(reserved(ended), "/orderflow/inventory")
+    await at(service, ended, "COMPLETED")
+    await at(service, paid, "PAID")
+
+    page = (await service.get("/orders?unfinished=true&limit=2")).json()
+    rest = (await service.get(f"/orders?unfinished=true&limit=2&cursor={page['next']}")).json()
+
+    assert [[UUID(order["id"]) for order in each["orders"]] for each in (page, rest)] == [[pending, paid], [last]]
+    assert rest["next"] is None
+
+
 async def test_orders_are_found_by_customer_sku_and_status(service: httpx2.AsyncClient, log: Wire) -> None:
     ada = [await place(service, customer_id="ada") for _ in range(3)]
     rare = [{"sku": "SKU-A", "quantity": 1, "unit_price": 1}, {"sku": "SKU-RARE", "quantity": 1, "unit_price": 1}]

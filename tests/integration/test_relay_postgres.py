@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ import pytest
 
 from orderflow.core import postgres_log
 from orderflow.core.postgres import schema
+from orderflow.core.postgres.outbox import SLOT_LOCKS
 from orderflow.core.postgres.store import PostgresStore
-from orderflow.core.store import Act, OutboxFilter
+from orderflow.core.store import Act, OutboxFilter, StoreUnavailableError
 from orderflow.core.telemetry import Signal, Signals, Waiting
 from orderflow.core.transport import ProducerRecord, TopicSettings
 from tests.conformance.store_values import changes, commit, outgoing
@@ -98,6 +100,44 @@ async def test_a_row_that_a_stranger_holds_is_published_once_and_holds_up_no_oth
     finally:
         await stranger.close()
         await relay.stop()
+
+
+async def test_who_owns_slots_and_is_no_relay_is_named_until_it_lets_go(bench: Bench) -> None:
+    stranger = await asyncpg.connect(bench.urls[0])
+    await stranger.execute("SELECT pg_advisory_lock($1, 3), pg_advisory_lock($1, 4)", SLOT_LOCKS)
+    relay = bench.relay()
+    try:
+        named = f"2 slots of the outbox are held by session {stranger.get_server_pid()} "
+        await eventually(lambda: relay.relay.problem.startswith(named))
+        await stranger.execute("SELECT pg_advisory_unlock_all()")
+        await eventually(lambda: not relay.relay.problem)
+    finally:
+        await stranger.close()
+        await relay.stop()
+
+
+async def test_who_holds_a_lock_that_statements_wait_for_is_named_while_it_does(bench: Bench) -> None:
+    held, waiting = await asyncpg.connect(bench.urls[0]), await asyncpg.connect(bench.urls[0])
+    await held.execute("SELECT pg_advisory_lock(1)")
+    waits = asyncio.create_task(waiting.execute("SELECT pg_advisory_lock(1)"))
+    try:
+        problem = await eventually(lambda: problem_of(bench.store))
+        assert "statements have waited for a lock for " in problem
+        assert f"SELECT pg_terminate_backend({held.get_server_pid()})" in problem
+        await held.execute("SELECT pg_advisory_unlock(1)")
+        await waits
+        assert await problem_of(bench.store) == ""
+    finally:
+        await held.close()
+        await waiting.close()
+
+
+async def problem_of(store: PostgresStore) -> str:
+    try:
+        await store.ping()
+    except StoreUnavailableError as error:
+        return str(error)
+    return ""
 
 
 async def unsent(bench: Bench, count: int) -> bool:

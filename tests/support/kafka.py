@@ -50,6 +50,15 @@ class KafkaServer:
             process.send_signal(signal.SIGKILL)
             process.wait()
 
+    def freeze(self) -> None:
+        """It stands still (SIGSTOP), until `go_on`."""
+        if self._broker.process is not None:
+            self._broker.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        if self._broker.process is not None:
+            self._broker.process.send_signal(signal.SIGCONT)
+
     def drop_records(self, ends: Mapping[tuple[str, int], int]) -> None:
         """Drop what each partition keeps before these offsets, as its retention does."""
         admin = AdminClient({"bootstrap.servers": self.bootstrap})

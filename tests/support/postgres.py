@@ -36,12 +36,14 @@ SETTINGS: Mapping[str, str] = {
 
 
 class PostgresServer:
-    """A cluster of its own that can be stopped, crashed and started again on the same port and data."""
+    """A cluster of its own that can be stopped, crashed and started again on the same port and data. It lies in
+    `folder`, or in that of temporary files.
+    """
 
-    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, settings: Mapping[str, str] | None = None, folder: Path | None = None) -> None:
         self._settings = {**SETTINGS, **(settings or {})}
         self._binaries = find_binaries().folder
-        self._home = Path(tempfile.mkdtemp(prefix="orderflow-pg-"))
+        self._home = Path(tempfile.mkdtemp(prefix="orderflow-pg-", dir=folder))
         self._data = self._home / "data"
         self._log = self._home / "server.log"
         self._process: subprocess.Popen[bytes] | None = None

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 import click
 
 from orderflow.cli.errors import CliError, ExitCode, UnreachableError
-from orderflow.cli.session import Session, client_of, database_url, running_state, session_options, side_by_side
+from orderflow.cli.session import Session, client_of, database_url, running_state, session_options
+from orderflow.diagnosis.side_by_side import side_by_side
 from orderflow.registry import database_names, service_names
 from orderflow.settings import Settings, SettingsError
 

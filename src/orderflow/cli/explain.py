@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -11,12 +13,15 @@ import click
 from orderflow.cli.errors import CliError, ExitCode, NotFoundError, UnreachableError
 from orderflow.cli.http import AnswerLostError
 from orderflow.cli.output import joined, text
-from orderflow.cli.session import Session, session_options, side_by_side
+from orderflow.cli.session import Session, session_options
 from orderflow.cli.tables import duration, heartbeat, moment, table
 from orderflow.cli.values import order_id
+from orderflow.diagnosis.side_by_side import side_by_side
 from orderflow.registry import service_names, service_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import RenderableType
 
     from orderflow.diagnosis.causes import Cause, Explanation
@@ -24,10 +29,10 @@ if TYPE_CHECKING:
 
 NOT_READY = 503
 PAGE = 100
+LAST_WORDS_BYTES = 16_384
+LAST_WORDS = frozenset({"cannot-run", "process-failed"})
 PATIENCE_S = 3.0
 """A service that takes longer than its own checks of what it needs is told to hang."""
-
-UNFINISHED = ("PAID", "PENDING")
 
 
 @click.command()
@@ -50,7 +55,7 @@ def explain(session: Session, order_id: str) -> None:
     from orderflow.diagnosis.evidence import consumers_of
 
     ask, names = asking(session), service_names()
-    found = _explained(ask, _services(ask, names), consumers_of(map(service_of, names)), order_id)
+    found = _explained(ask, _services(session, ask, names), consumers_of(map(service_of, names)), order_id)
     if session.out.as_json:
         session.out.document(to_builtins(found))
     else:
@@ -61,11 +66,14 @@ def explain(session: Session, order_id: str) -> None:
 
 @click.command()
 @click.option(
-    "--limit", type=click.IntRange(1, 10_000), default=200, show_default=True, help="How many late orders to look at."
+    "--limit", type=click.IntRange(1, 10_000), default=200, show_default=True, help="How many orders to look at."
 )
 @session_options
 def stuck(session: Session, limit: int) -> None:
     """Show the orders that are past their usual time, grouped by what holds them up.
+
+    Looks at the oldest that have not ended. When the order service does not answer, nobody knows which those are:
+    then that is told alone.
 
     Exit code: 0 none is, 1 some are.
 
@@ -75,25 +83,26 @@ def stuck(session: Session, limit: int) -> None:
     """
     from msgspec import to_builtins
 
+    from orderflow.diagnosis.causes import causes_of_silence
     from orderflow.diagnosis.evidence import consumers_of
 
     ask, names = asking(session), service_names()
-    services, consumers = _services(ask, names), consumers_of(map(service_of, names))
+    services, consumers = _services(session, ask, names), consumers_of(map(service_of, names))
     groups: dict[tuple[str, str, str], tuple[Cause, list[str]]] = {}
-    looked_at: list[str] = []
-    with heartbeat(lambda: f"{len(looked_at)} orders looked at", hidden=session.out.as_json):
-        for each in _unfinished(ask, limit):
+    looked_at = 0
+    with heartbeat(lambda: f"{looked_at} orders looked at", hidden=session.out.as_json):
+        for each in _unfinished(ask, services, limit):
             found = _explained(ask, services, consumers, each)
-            if not found.is_late and not found.causes:
-                continue
-            looked_at.append(found.order_id)
+            looked_at += 1
             for cause in found.causes[:1]:
                 name = (cause.kind.value, cause.service, cause.component)
                 groups.setdefault(name, (cause, []))[1].append(found.order_id)
     ordered = sorted(groups.values(), key=lambda group: -len(group[1]))
+    if not looked_at:
+        ordered = [(cause, []) for cause in causes_of_silence(services["order"])[:1]]
     if session.out.as_json:
         listed = [{"cause": to_builtins(cause), "orders": orders} for cause, orders in ordered]
-        session.out.document({"looked_at": len(looked_at), "groups": listed})
+        session.out.document({"looked_at": looked_at, "groups": listed})
     else:
         session.out.show(*_groups(ordered))
     if ordered:
@@ -120,13 +129,32 @@ def asking(session: Session) -> Ask:
     return ask
 
 
-def _services(ask: Ask, names: Sequence[str]) -> Mapping[str, ServiceEvidence]:
+def _services(session: Session, ask: Ask, names: Sequence[str]) -> Mapping[str, ServiceEvidence]:
+    from dataclasses import replace
+
     from orderflow.diagnosis.evidence import ask_service
 
     found = side_by_side(lambda name: ask_service(ask, name), names)
     if all(each.away for each in found):
         raise UnreachableError(found[0].away)
-    return dict(zip(names, found, strict=True))
+    logs = session.given.home / "logs"
+    return {
+        each.name: replace(each, last_words=last_words(logs / f"{each.name}.log")) if each.away else each
+        for each in found
+    }
+
+
+def last_words(log: Path) -> str:
+    """Why a process of a service has ended, if that is the last thing that its log on this machine says."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LAST_WORDS_BYTES))
+            *_, line = file.read().splitlines()
+        said = json.loads(line)
+    except (OSError, ValueError):
+        return ""
+    is_last = isinstance(said, dict) and said.get("action") in LAST_WORDS
+    return str(said.get("error", "")) if is_last else ""
 
 
 def _keys(ask: Ask, services: Mapping[str, ServiceEvidence], order_id: str) -> Mapping[str, KeyEvidence]:
@@ -150,17 +178,20 @@ def _explained(
     return explained(evidence, consumers, datetime.now(UTC))
 
 
-def _unfinished(ask: Ask, limit: int) -> Sequence[str]:
-    """Ids in the order in which they were placed: an id begins with its time."""
-    found: list[str] = []
-    for status in UNFINISHED:
-        cursor = ""
-        while cursor is not None and len(found) < limit:
-            after = f"&cursor={cursor}" if cursor else ""
-            page = ask("order", f"/orders?status={status}&limit={PAGE}{after}")
-            found += [order["id"] for order in page["orders"]]
-            cursor = page["next"]
-    return sorted(found)[:limit]
+def _unfinished(ask: Ask, services: Mapping[str, ServiceEvidence], limit: int) -> Iterator[str]:
+    """The ids of the oldest; none of a service that does not answer."""
+    from orderflow.diagnosis.evidence import NoAnswerError
+
+    cursor: str | None = ""
+    while cursor is not None and limit > 0 and not services["order"].away:
+        after = f"&cursor={cursor}" if cursor else ""
+        try:
+            page = ask("order", f"/orders?unfinished=true&limit={min(PAGE, limit)}{after}")
+        except NoAnswerError:
+            return
+        yield from (order["id"] for order in page["orders"])
+        limit -= len(page["orders"])
+        cursor = page["next"]
 
 
 def _parts(found: Explanation) -> Iterator[RenderableType]:
@@ -180,8 +211,9 @@ def _parts(found: Explanation) -> Iterator[RenderableType]:
         return
     if found.expected:
         usual = "no usual time is known yet"
-        if found.usual_s:
-            usual = f"99 of 100 orders are past it {duration(found.usual_s * 1000)} after they are placed"
+        if found.usual_s is not None and found.usual_half_s is not None:
+            half, most = (duration(each * 1000) for each in (found.usual_half_s, found.usual_s))
+            usual = f"half of all orders are past it {half} after they are placed, 99 of 100 after {most}"
         late = "late" if found.is_late else "in time"
         yield text(f"Next: {found.expected}. Waits for {duration(found.waited_s * 1000)} ({late}; {usual}).", "bold")
     for number, cause in enumerate(found.causes, start=1):
@@ -196,9 +228,10 @@ def _groups(groups: Sequence[tuple[Cause, Sequence[str]]]) -> Iterator[Renderabl
         yield text("No order is past its usual time.", "green")
         return
     for cause, orders in groups:
-        count = f"{len(orders)} order" if len(orders) == 1 else f"{len(orders)} orders"
+        count = "all orders" if not orders else "1 order" if len(orders) == 1 else f"{len(orders)} orders"
         yield joined(text(f"{count:>12}  ", "bold"), text(f"{_place(cause)}: ", "red"), text(cause.why))
-        yield text(f"{'':>12}  see: {cause.command}; the oldest: orderflow order explain {orders[0]}", "dim")
+        oldest = f"; the oldest: orderflow order explain {orders[0]}" if orders else ""
+        yield text(f"{'':>12}  see: {cause.command}{oldest}", "dim")
 
 
 def _place(cause: Cause) -> str:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import functools
 import json
 import os
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import click
 
@@ -22,6 +21,7 @@ from orderflow.cli.errors import CliError, NotFoundError, UnreachableError
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.output import Output
 from orderflow.cli.values import resolved
+from orderflow.diagnosis.side_by_side import side_by_side
 from orderflow.registry import service_names
 from orderflow.settings import Settings, SettingsError
 
@@ -255,9 +255,6 @@ def session_options(command: Callable[Concatenate[Session, P], None]) -> Callabl
     return home_option(as_json(with_session))
 
 
-T = TypeVar("T")
-U = TypeVar("U")
-
 ALL_AWAY = "None of the services answers, for example: {}"
 SOME_AWAY = "Not every service could be asked: {} did not answer, so the answer is not complete"
 
@@ -290,27 +287,6 @@ def ask(session: Session, question: Callable[[ServiceClient], Any], services: It
     if not found:
         raise UnreachableError(away[names[0]] if len(names) == 1 else ALL_AWAY.format(away[names[0]]))
     return Answers(found, away)
-
-
-def side_by_side(ask: Callable[[T], U], whom: Sequence[T]) -> list[U]:
-    """`ask` of each, all at once. Raises what one of them raises. (A pool of threads would take long to load.)"""
-    found: dict[int, U] = {}
-    failed: list[BaseException] = []
-
-    def run(number: int) -> None:
-        try:
-            found[number] = ask(whom[number])
-        except BaseException as error:  # noqa: BLE001  (whatever it is, it is raised where it is waited for)
-            failed.append(error)
-
-    threads = [threading.Thread(target=run, args=(number,), daemon=True) for number in range(len(whom))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failed:
-        raise failed[0]
-    return [found[number] for number in range(len(whom))]
 
 
 def show_away(session: Session, answers: Answers) -> None:

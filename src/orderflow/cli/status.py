@@ -14,8 +14,9 @@ import click
 from orderflow.cli.errors import CliError, UnreachableError
 from orderflow.cli.http import ClientTls, ServiceClient
 from orderflow.cli.output import text
-from orderflow.cli.session import Session, session_options, side_by_side, tls_of, token_for
+from orderflow.cli.session import Session, session_options, tls_of, token_for
 from orderflow.cli.tables import table
+from orderflow.diagnosis.side_by_side import side_by_side
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -267,6 +267,8 @@ class Engine:
             outage = self._processor.watch(consumer).problem
             if outage:
                 problems.setdefault(f"consumer {consumer}", outage)
+        if self._relay.problem:
+            problems["relay slots"] = self._relay.problem
         return problems | {f"parking {each.consumer}": each.problem for each in self._loops if each.problem}
 
     async def _finish(self) -> None:

@@ -78,6 +78,15 @@ class Relay:
         """Those of them that cannot be marked, because another session holds them."""
         return self._reader.held
 
+    @property
+    def problem(self) -> str:
+        """Who keeps slots from all relays, "" when nobody does."""
+        return "; ".join(
+            f"{count} slots of the outbox are held by session {pid} of the database, which is no relay; to end that: "
+            f"SELECT pg_terminate_backend({pid})"
+            for pid, count in self._reader.usurped.items()
+        )
+
     def wake(self) -> None:
         """Rows are there, or may be: look for them now."""
         self._must_look = True

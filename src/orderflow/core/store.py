@@ -435,6 +435,11 @@ class OutboxReader(Protocol):
         """Of the rows that were to be marked last, those that another session holds: mark them later."""
         ...
 
+    @property
+    def usurped(self) -> Mapping[int, int]:
+        """How many slots each session of the database (by its number) owns that is no relay, by the last claim."""
+        ...
+
     async def wait(self, timeout_s: float) -> Heard:
         """Return what another process has said, or NOTHING after `timeout_s`; known as alive meanwhile.
 

@@ -104,7 +104,8 @@ class PartitionLag(msgspec.Struct, frozen=True):
     """Where a group stands on one partition.
 
     `committed` is the offset that it has committed (the next one to read), None when it has committed none. `first`
-    is the first offset that is kept, `end` the offset of the next record to be appended.
+    is the first offset that is kept, `end` the offset of the next record to be appended. `held` counts the last
+    records that nobody is given yet, because a transaction of some producer has not ended.
     """
 
     topic: str
@@ -112,6 +113,7 @@ class PartitionLag(msgspec.Struct, frozen=True):
     committed: int | None
     first: int
     end: int
+    held: int = 0
 
     @property
     def position(self) -> int:
@@ -256,7 +258,10 @@ class Transport(Protocol):
         ...
 
     async def ping(self) -> None:
-        """Return when the log answers; raises TransportUnavailableError. Used by readiness checks."""
+        """Return when the log answers. Used by readiness checks.
+
+        Raises TransportUnavailableError, TopicMissingError (a topic that was written to before).
+        """
         ...
 
     async def close(self) -> None: ...

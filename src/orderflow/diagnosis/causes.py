@@ -17,27 +17,36 @@ import msgspec
 
 from orderflow.core.identity import partition_of
 from orderflow.core.inbox import Waits
-from orderflow.core.operations.model import DeadLetter, OpenQuestion
+from orderflow.core.messages import UndecodableError
+from orderflow.core.operations.model import DeadLetter, OpenQuestion, ReceivedEvent
 from orderflow.core.operations.repairing import Said
-from orderflow.diagnosis.evidence import KeyEvidence, Observations, ServiceEvidence, Subscriber
+from orderflow.diagnosis.evidence import KeyEvidence, Observations, ServiceEvidence, Subscriber, UsualAge
 
 FINAL = ("COMPLETED", "FAILED")
 OWED_REFUNDS = ("due", "refused")
+DONE, DISCARDED = "done", "discarded"
+CLOCK_ALARM, OF_FLOW = "clock", ".flow"
+STOOD_ON = frozenset({"database", "transport"})
+"""Parts that have to be there for all others. Of what is wrong with these the others complain as well."""
+
+MIGRATE = "`orderflow migrate`"
 UNKNOWN_USUAL_S = 5.0
 """Later than that is late, where no order has gone that way yet since the service was started."""
 
 LATE_SHARE = 2.0
-"""Later than twice what 99 of 100 take is late."""
+LATE_SHARE_OF_HALF = 20.0
+"""Later than twice what 99 of 100 take is late, and than 20 times what half of them take."""
 
 SETTLED_S = 1.0
 """So long after the order was placed, what is seen of it at several services is not seen in the middle of a step."""
 
 
 class CauseKind(StrEnum):
-    """What can hold an order up."""
+    """What can hold an order up. `docs/causes.md` has them with what helps."""
 
     SERVICE_AWAY = "service-away"
     SERVICE_SILENT = "service-silent"
+    CANNOT_START = "cannot-start"
     COMPONENT = "component"
     DEAD = "dead"
     RETRYING = "retrying"
@@ -45,12 +54,16 @@ class CauseKind(StrEnum):
     OUTAGE = "outage"
     FAULT = "fault"
     EXPIRED = "expired"
+    LOST = "lost"
     UNSENT = "unsent"
+    TRANSACTION = "transaction"
     BEHIND = "behind"
     BANK_UNKNOWN = "bank-unknown"
     BANK_SLOW = "bank-slow"
     REFUND_REFUSED = "refund-refused"
     DISCARDED = "discarded"
+    OLD_RELEASE = "old-release"
+    CLOCK = "clock"
     NOTHING_OWED = "nothing-owed"
 
 
@@ -77,7 +90,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     """`expected` is the step that comes next, in words, "" when none does; `owner` owes it.
 
     `waited_s`: since the last thing that happened to the order. `usual_s`: the age at which 99 of 100 orders had
-    come past this step, null where none has yet. `causes`: the likeliest first.
+    come past this step, `usual_half_s`: at which half had; null where none has yet. `causes`: the likeliest first.
     """
 
     order_id: str
@@ -87,6 +100,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     waited_s: float
     age_s: float
     usual_s: float | None
+    usual_half_s: float | None
     is_late: bool
     causes: Sequence[Cause]
     timeline: Sequence[TimelineEntry]
@@ -111,8 +125,8 @@ def explain(evidence: Observations, consumers: Sequence[Subscriber], now: dateti
     begun = order.created_at if order else (timeline[0].at if timeline else now)
     last = max((mark.at for mark in timeline), default=begun)
     age_s = max(0.0, (now - begun).total_seconds())
-    usual_s = _usual(evidence, step)
-    is_late = step is not None and age_s > (UNKNOWN_USUAL_S if usual_s is None else max(LATE_SHARE * usual_s, 1.0))
+    usual = _usual(evidence, step)
+    is_late = step is not None and age_s > late_after_s(usual)
     causes = _causes(evidence, step, is_late=is_late) if step else _at_the_end(evidence, is_late=age_s > SETTLED_S)
     return Explanation(
         order_id=evidence.order_id,
@@ -121,7 +135,8 @@ def explain(evidence: Observations, consumers: Sequence[Subscriber], now: dateti
         owner=step.service if step else "",
         waited_s=max(0.0, (now - last).total_seconds()) if step else 0.0,
         age_s=age_s,
-        usual_s=usual_s,
+        usual_s=usual.most_s if usual else None,
+        usual_half_s=usual.half_s if usual else None,
         is_late=is_late,
         causes=list(causes),
         timeline=timeline,
@@ -160,15 +175,25 @@ def _steps_of(
 
 
 def _has_come(said: Said, consumer: Subscriber, evidence: Observations) -> bool:
-    """Whether the consumer has done with it. One that does not answer is taken not to have."""
+    """Whether the consumer has done with it. One that does not answer is taken not to have; but an order that has
+    ended proves that all those have on whom others wait.
+    """
     if evidence.services[consumer.service].away:
         order = evidence.order
-        return order is not None and order.status in FINAL and order.refund not in OWED_REFUNDS
+        ended = order is not None and order.status in FINAL and order.refund not in OWED_REFUNDS
+        return ended and consumer.says_more
+    return _states(said, consumer, evidence) == {DONE}
+
+
+def _states(said: Said, consumer: Subscriber, evidence: Observations) -> set[str]:
+    """How the consumer's inbox has it: done, parked, dead, discarded; empty when it has not come."""
     identities = {said.event_id, said.type.rpartition(".v")[0]}
-    return any(
-        each.consumer == consumer.name and each.state == "done" and {each.identity, str(each.event_id)} & identities
+    found = {
+        each.state
         for each in evidence.keys[consumer.service].trail.received
-    )
+        if each.consumer == consumer.name and {each.identity, str(each.event_id)} & identities
+    }
+    return {DONE} if DONE in found else found
 
 
 def _causes(evidence: Observations, step: Step, *, is_late: bool) -> Iterator[Cause]:
@@ -180,26 +205,40 @@ def _causes(evidence: Observations, step: Step, *, is_late: bool) -> Iterator[Ca
     if step.consumer is not None and step.said is not None:
         yield from _of_letters(evidence, step.consumer, step.said)
         yield from _of_outages(service, step.consumer, step.said)
+        yield from _of_discards(evidence, step.consumer, step.said)
     if step.asked is not None:
         yield from _of_bank(service, step.asked, is_late=is_late)
+    if step.consumer is not None and step.said is not None and (is_late or service.problems):
+        yield from _of_transactions(service, evidence.order_id, step.consumer, step.said)
     yield from _of_components(service, step)
-    yield from _of_faults(service)
     if step.consumer is not None and step.said is not None:
-        yield from _of_expired(service, step.consumer, step.said)
-        yield from _of_lag(service, evidence.order_id, step.consumer, step.said, is_late=is_late)
+        expired = list(_of_expired(service, step.consumer, step.said))
+        yield from expired or _of_lag(service, evidence.order_id, step.consumer, step.said, is_late=is_late)
     elif step.said is not None and is_late and service.backlog is not None:
         yield _cause(
             CauseKind.UNSENT,
             service,
-            f"{service.backlog.unsent} events of the service are written and not published",
+            f"{_times(service.backlog.unsent, 'event', 'events')} of the service written and not published",
             "orderflow outbox status",
             "relay",
         )
+    if is_late and CLOCK_ALARM in service.alarms:
+        yield _cause(CauseKind.CLOCK, service, service.alarms[CLOCK_ALARM], "orderflow health")
+
+
+def causes_of_silence(service: ServiceEvidence) -> Sequence[Cause]:
+    """Why a service does not tell what it is asked; nothing, where it tells everything."""
+    if service.away:
+        return [_away(service)]
+    return list(_of_problems(service))
 
 
 def _away(service: ServiceEvidence) -> Cause:
     if service.silent:
         return _cause(CauseKind.SERVICE_SILENT, service, f"it hangs: {service.away}", "orderflow status")
+    if service.last_words:
+        command = "orderflow migrate" if MIGRATE in service.last_words else f"orderflow logs {service.name}"
+        return _cause(CauseKind.CANNOT_START, service, f"it does not start: {service.last_words}", command)
     return _cause(CauseKind.SERVICE_AWAY, service, f"it is not there: {service.away}", "orderflow status")
 
 
@@ -211,15 +250,22 @@ def _of_letters(evidence: Observations, consumer: Subscriber, said: Said) -> Ite
     if head is None:
         return
     show = f"orderflow dlt show {head.event_id}"
-    if str(head.event_id) != said.event_id and _name(head.event_type) != _name(said.type):
+    writers = {evidence.services[name].release for name, key in evidence.keys.items() if said in key.said}
+    if head.error == UndecodableError.__name__ and service.release and writers - {service.release, ""}:
+        why = (
+            f"it runs release {service.release}, which cannot read {_name(said.type)} of release "
+            f"{min(writers)}: {_failure(head)}"
+        )
+        yield _cause(CauseKind.OLD_RELEASE, service, why, show, consumer.name)
+    elif str(head.event_id) != said.event_id and _name(head.event_type) != _name(said.type):
         stands = "was given up" if head.state is Waits.DEAD else "is tried again"
-        why = f"it waits behind {_name(head.event_type)}, which {stands}: {_failure(head)}"
+        why = f"it waits behind {_named(head)}, which {stands}: {_failure(head)}"
         yield _cause(CauseKind.HELD, service, why, show, consumer.name)
     elif head.state is Waits.DEAD:
-        why = f"it was given up after {head.attempts} tries: {_failure(head)}"
+        why = f"it was given up after {_times(head.attempts, 'try', 'tries')}: {_failure(head)}"
         yield _cause(CauseKind.DEAD, service, why, show, consumer.name)
     else:
-        why = f"it failed {head.attempts} times and is tried again: {_failure(head)}"
+        why = f"it has failed {_times(head.attempts, 'time', 'times')} and is tried again: {_failure(head)}"
         yield _cause(CauseKind.RETRYING, service, why, show, consumer.name)
 
 
@@ -228,6 +274,14 @@ def _of_outages(service: ServiceEvidence, consumer: Subscriber, said: Said) -> I
         if each.consumer == consumer.name and each.event_type == said.type and each.state == "outage":
             why = f"{each.failing} of {each.tried} orders fail alike, which is taken for an outage: {each.error}"
             yield _cause(CauseKind.OUTAGE, service, why, "orderflow outage list", consumer.name)
+
+
+def _of_discards(evidence: Observations, consumer: Subscriber, said: Said) -> Iterator[Cause]:
+    if DISCARDED in _states(said, consumer, evidence):
+        why = f"an operator has discarded {_name(said.type)}, so it will never be handled there"
+        yield _cause(
+            CauseKind.DISCARDED, evidence.services[consumer.service], why, "orderflow dlt log", consumer.name
+        )
 
 
 def _of_bank(service: ServiceEvidence, asked: OpenQuestion, *, is_late: bool) -> Iterator[Cause]:
@@ -239,23 +293,49 @@ def _of_bank(service: ServiceEvidence, asked: OpenQuestion, *, is_late: bool) ->
         yield _cause(CauseKind.BANK_SLOW, service, why, "orderflow health", "gateway")
 
 
+def _of_transactions(service: ServiceEvidence, key: str, consumer: Subscriber, said: Said) -> Iterator[Cause]:
+    """That nobody is given what comes after a transaction which does not end is why the consumer stands still."""
+    found = [each for each in service.lag if (each.consumer, each.topic) == (consumer.name, said.topic)]
+    partition = partition_of(key.encode(), len(found)) if found else -1
+    for each in found:
+        if each.partition == partition and each.lag and each.held:
+            why = (
+                f"a producer has begun a transaction on {said.topic}, partition {partition}, and does not end it: "
+                f"nobody is given what came after it ({_times(each.held, 'record', 'records')} in all)"
+            )
+            yield _cause(CauseKind.TRANSACTION, service, why, "orderflow lag --partitions", consumer.name)
+
+
 def _of_components(service: ServiceEvidence, step: Step) -> Iterator[Cause]:
-    """What the service says that it waits for: first the part that has to do the step."""
-    own = {step.consumer.name if step.consumer else "", "relay" if step.said and not step.consumer else ""}
-    first = sorted(service.problems.items(), key=lambda each: not any(part and part in each[0] for part in own))
-    for component, why in first:
-        yield _cause(CauseKind.COMPONENT, service, why, "orderflow health", component)
-
-
-def _of_faults(service: ServiceEvidence) -> Iterator[Cause]:
+    """What the service says that it waits for, and the faults that are set on purpose and not seen in that."""
+    part = step.consumer.name if step.consumer else "relay" if step.said else ""
+    yield from _of_problems(service, part)
     for fault in service.faults:
-        yield _cause(CauseKind.FAULT, service, f"a fault is set on purpose: {fault}", "orderflow fault list")
+        if not any(fault in why for why in service.problems.values()):
+            yield _cause(CauseKind.FAULT, service, f"a fault is set on purpose: {fault}", "orderflow fault list")
+
+
+def _of_problems(service: ServiceEvidence, own: str = "") -> Iterator[Cause]:
+    """First what others stand on, then the part that has to do the step: `own` is in its name."""
+
+    def rank(problem: tuple[str, str]) -> tuple[bool, bool]:
+        return problem[0] not in STOOD_ON, not own or own not in problem[0]
+
+    for component, why in sorted(service.problems.items(), key=rank):
+        yield _of_problem(service, component, why)
+
+
+def _of_problem(service: ServiceEvidence, component: str, why: str) -> Cause:
+    if any(fault in why for fault in service.faults):
+        return _cause(CauseKind.FAULT, service, f"it is set on purpose: {why}", "orderflow fault list", component)
+    return _cause(CauseKind.COMPONENT, service, why, "orderflow health", component)
 
 
 def _of_expired(service: ServiceEvidence, consumer: Subscriber, said: Said) -> Iterator[Cause]:
     lost = sum(each.count for each in service.expired if (each.consumer, each.topic) == (consumer.name, said.topic))
     if lost:
-        why = f"{lost} records of {said.topic} expired before it had read them"
+        records = _times(lost, "record", "records")
+        why = f"{records} of {said.topic} expired before it had read them"
         yield _cause(CauseKind.EXPIRED, service, why, "orderflow expired list", consumer.name)
 
 
@@ -266,8 +346,12 @@ def _of_lag(
     partition = partition_of(key.encode(), len(found)) if found else -1
     behind = next((each.lag for each in found if each.partition == partition), 0)
     if is_late and behind:
-        why = f"it is {behind} records behind on {said.topic}, partition {partition}, where the order is"
+        records = _times(behind, "record", "records")
+        why = f"it is {records} behind on {said.topic}, partition {partition}, where the order is"
         yield _cause(CauseKind.BEHIND, service, why, "orderflow lag --partitions", consumer.name)
+    elif is_late and found and not service.problems:
+        why = f"it has read all that {said.topic} has in partition {partition}, and {_name(said.type)} was not there"
+        yield _cause(CauseKind.LOST, service, why, f"orderflow audit --repair --order {key}", consumer.name)
 
 
 def _at_the_end(evidence: Observations, *, is_late: bool) -> Iterator[Cause]:
@@ -289,11 +373,21 @@ def _cause(kind: CauseKind, service: ServiceEvidence, why: str, command: str, co
     return Cause(kind=kind, service=service.name, component=component, why=why, command=command)
 
 
-def _usual(evidence: Observations, step: Step | None) -> float | None:
+def late_after_s(usual: UsualAge | None) -> float:
+    """The age at which an order is late. Those that an outage has held up, and that came past the step after it, must
+    not make the next ones wait as long: half of all orders tell how far that may go.
+    """
+    if usual is None:
+        return UNKNOWN_USUAL_S
+    return max(1.0, min(LATE_SHARE * usual.most_s, max(UNKNOWN_USUAL_S, LATE_SHARE_OF_HALF * usual.half_s)))
+
+
+def _usual(evidence: Observations, step: Step | None) -> UsualAge | None:
+    """None where nobody has come past the step, and of a service whose clock is off."""
     if step is None or step.consumer is None or step.said is None:
         return None
-    found = evidence.services[step.service].usual.get((step.consumer.name, step.said.type))
-    return None if found is None else found[1]
+    service = evidence.services[step.service]
+    return None if CLOCK_ALARM in service.alarms else service.usual.get((step.consumer.name, step.said.type))
 
 
 def _timeline(evidence: Observations) -> list[TimelineEntry]:
@@ -305,6 +399,7 @@ def _timeline(evidence: Observations) -> list[TimelineEntry]:
             marks.append(TimelineEntry(at=step.at, service="order", what=f"{stands}, by {step.event}"))
     for service, known in evidence.keys.items():
         types = {each.event_id: _name(each.type) for other in evidence.keys.values() for each in other.said}
+        types |= {str(each.event_id): _named(each) for each in known.letters}
         marks += _marks_of(service, known, types)
     return sorted(marks, key=lambda mark: mark.at)
 
@@ -312,8 +407,7 @@ def _timeline(evidence: Observations) -> list[TimelineEntry]:
 def _marks_of(service: str, known: KeyEvidence, types: Mapping[str, str]) -> Iterable[TimelineEntry]:
     for each in known.trail.received:
         if each.at is not None:
-            known_as = each.identity.rpartition(".")[2] if "." in each.identity else "what the bank has answered"
-            name = types.get(str(each.event_id), known_as)
+            name = types.get(str(each.event_id)) or _known_as(each)
             what = f"{each.consumer} {'handled' if each.state == 'done' else each.state}: {name}"
             yield TimelineEntry(at=each.at, service=service, what=what, event_id=str(each.event_id))
     for unsent in known.trail.unsent:
@@ -326,8 +420,17 @@ def _marks_of(service: str, known: KeyEvidence, types: Mapping[str, str]) -> Ite
         yield from _marks_of_letter(service, letter)
 
 
+def _known_as(received: ReceivedEvent) -> str:
+    """An inbox that acts once for a type and a key has the type; others have ids alone."""
+    if "." in received.identity:
+        return received.identity.rpartition(".")[2]
+    return (
+        "a notice of how it stands elsewhere" if received.consumer.endswith(OF_FLOW) else "what the bank has answered"
+    )
+
+
 def _marks_of_letter(service: str, letter: DeadLetter) -> Iterator[TimelineEntry]:
-    name, event_id = _name(letter.event_type), str(letter.event_id)
+    name, event_id = _named(letter), str(letter.event_id)
     yield TimelineEntry(
         at=letter.parked_at, service=service, what=f"{letter.consumer} parked: {name}", event_id=event_id
     )
@@ -337,8 +440,16 @@ def _marks_of_letter(service: str, letter: DeadLetter) -> Iterator[TimelineEntry
         yield TimelineEntry(at=letter.last_failed_at, service=service, what=what, event_id=event_id)
 
 
+def _times(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
+
+
 def _failure(letter: DeadLetter) -> str:
     return f"{letter.error}: {letter.message}"
+
+
+def _named(letter: DeadLetter) -> str:
+    return _name(letter.event_type) or "a record that names no event"
 
 
 def _name(wire: str) -> str:

@@ -20,9 +20,10 @@ from orderflow.core.messages import Event, wire_name
 from orderflow.core.operations.model import DeadLetter, Expired, Trail
 from orderflow.core.operations.repairing import Said, Standing
 from orderflow.core.service import Service
+from orderflow.diagnosis.side_by_side import side_by_side
 from orderflow.http.operators.outages import OutageView
 from orderflow.http.operators.queues import Backlog, Lag
-from orderflow.observability.catalogue import HANDLED_AGE
+from orderflow.observability.catalogue import BUILD_INFO, HANDLED_AGE
 
 LETTERS_MAX = 50
 
@@ -65,17 +66,27 @@ def consumers_of(services: Iterable[Service]) -> Sequence[Subscriber]:
     return found
 
 
+class UsualAge(NamedTuple):
+    """So old, in s, were half of all orders, and 99 of 100, when they had come past a step."""
+
+    half_s: float
+    most_s: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceEvidence:
     """How a service stands as a whole. `away` is why it did not answer, "" when it did; `silent`: it only hangs.
 
-    `usual` are the ages of orders, in seconds, at which a consumer has handled a type of event: so old was an order
-    when half of them, and when 99 of 100, had been handled, since the process started.
+    `last_words` are why its process ended, where that is known; `release` is that of its code, "" where it does not
+    tell. `usual` are the ages of orders, in seconds, at which a consumer has handled a type of event, since the
+    process started.
     """
 
     name: str
     away: str = ""
     silent: bool = False
+    last_words: str = ""
+    release: str = ""
     problems: Mapping[str, str] = field(default_factory=dict)
     alarms: Mapping[str, str] = field(default_factory=dict)
     faults: Sequence[str] = ()
@@ -83,7 +94,7 @@ class ServiceEvidence:
     backlog: Backlog | None = None
     outages: Sequence[OutageView] = ()
     expired: Sequence[Expired] = ()
-    usual: Mapping[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
+    usual: Mapping[tuple[str, str], UsualAge] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,32 +139,58 @@ class Observations:
 
 
 def ask_service(ask: Ask, name: str) -> ServiceEvidence:
-    """What a service says of itself. What it cannot tell, since its database is away, say, is left out."""
+    """What a service says of itself. What it cannot tell is left out; that the log or the database keeps it from
+    telling is a problem that it may not have noticed yet.
+    """
     try:
         ready = ask(name, "/health/ready")
     except NoAnswerError as error:
         return ServiceEvidence(name=name, away=str(error), silent=error.silent)
-    listed = _told(ask, name, "/ops/outages", {"outages": []})
+    wanted: dict[str, tuple[Any, str]] = {
+        "/ops/lag": ([], "transport"),
+        "/ops/outbox": (None, "database"),
+        "/ops/outages": ({"outages": []}, ""),
+        "/ops/expired": ([], ""),
+        "/metrics": ("", ""),
+    }
+    problems = dict(ready["problems"])
+
+    def told(path: str) -> Any:
+        """Where it hangs, there is a problem with the part that the answer comes from."""
+        otherwise, part = wanted[path]
+        try:
+            return ask(name, path)
+        except NoAnswerError as error:
+            if part and error.silent and not ready["problems"]:
+                problems[part] = str(error)
+            return otherwise
+
+    lag, backlog, listed, expired, scrape = side_by_side(told, list(wanted))
     return ServiceEvidence(
         name=name,
-        problems=ready["problems"],
+        release=release_of(scrape),
+        lag=converted(lag, list[Lag]),
+        backlog=None if backlog is None else converted(backlog, Backlog),
+        problems=problems,
         alarms=ready.get("alarms") or {},
         faults=ready.get("faults") or (),
-        lag=converted(_told(ask, name, "/ops/lag", []), list[Lag]),
-        backlog=None if (backlog := _told(ask, name, "/ops/outbox", None)) is None else converted(backlog, Backlog),
         outages=converted(listed["outages"], list[OutageView]),
-        expired=converted(_told(ask, name, "/ops/expired", []), list[Expired]),
-        usual=usual_ages(_told(ask, name, "/metrics", "")),
+        expired=converted(expired, list[Expired]),
+        usual=usual_ages(scrape),
     )
 
 
 def ask_key(ask: Ask, name: str, key: str) -> KeyEvidence:
     """What a service has of an order; nothing, where it cannot tell."""
-    standing = converted(_told(ask, name, f"/ops/repairs/{key}", {}), Standing)
-    letters = _told(ask, name, f"/ops/dead-letters?state=all&key={key}&limit={LETTERS_MAX}", {"dead_letters": []})
+    wanted: dict[str, Any] = {
+        f"/ops/repairs/{key}": {},
+        f"/ops/trails/{key}": {},
+        f"/ops/dead-letters?state=all&key={key}&limit={LETTERS_MAX}": {"dead_letters": []},
+    }
+    standing, trail, letters = side_by_side(lambda path: _told(ask, name, path, wanted[path]), list(wanted))
     return KeyEvidence(
-        said=standing.said,
-        trail=converted(_told(ask, name, f"/ops/trails/{key}", {}), Trail),
+        said=converted(standing, Standing).said,
+        trail=converted(trail, Trail),
         letters=converted(letters["dead_letters"], list[DeadLetter]),
     )
 
@@ -171,8 +208,8 @@ def _told(ask: Ask, name: str, path: str, otherwise: Any) -> Any:
         return otherwise
 
 
-def usual_ages(scrape: str) -> Mapping[tuple[str, str], tuple[float, float]]:
-    """The upper bounds of half and of 99 of 100, by consumer and type, from a scrape's histogram."""
+def usual_ages(scrape: str) -> Mapping[tuple[str, str], UsualAge]:
+    """By consumer and type, from a scrape's histogram: upper bounds of its buckets."""
     buckets: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for family in text_string_to_metric_families(scrape):
         if family.name == HANDLED_AGE:
@@ -180,7 +217,13 @@ def usual_ages(scrape: str) -> Mapping[tuple[str, str], tuple[float, float]]:
                 if sample.name.endswith("_bucket"):
                     name = (sample.labels["consumer"], sample.labels["event_type"])
                     buckets.setdefault(name, []).append((float(sample.labels["le"]), sample.value))
-    return {name: (_quantile(0.5, found), _quantile(0.99, found)) for name, found in buckets.items()}
+    return {name: UsualAge(_quantile(0.5, found), _quantile(0.99, found)) for name, found in buckets.items()}
+
+
+def release_of(scrape: str) -> str:
+    """The release that a scrape is of; "" where it does not say."""
+    samples = (each for family in text_string_to_metric_families(scrape) for each in family.samples)
+    return next((each.labels["version"] for each in samples if each.name == BUILD_INFO), "")
 
 
 def _quantile(share: float, buckets: Sequence[tuple[float, float]]) -> float:

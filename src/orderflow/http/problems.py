@@ -23,7 +23,7 @@ from orderflow.core.operations.model import (
 )
 from orderflow.core.service import RefusedError
 from orderflow.core.store import StoreUnavailableError
-from orderflow.core.transport import TransportUnavailableError
+from orderflow.core.transport import TopicMissingError, TransportUnavailableError
 from orderflow.http import operation
 from orderflow.http.operation import Headers, ProblemType, Reply
 
@@ -163,8 +163,10 @@ def to_problem(error: BaseException) -> ProblemError | None:
             return ProblemError(503, str(error), kind=operation.OVERLOADED, retry_after_s=error.retry_after_s)
         case StoreUnavailableError():
             return ProblemError(503, "the database cannot be reached", retry_after_s=STORE_RETRY_S)
-        case TransportUnavailableError():
-            return ProblemError(503, "the event log cannot be reached", retry_after_s=STORE_RETRY_S)
+        case TransportUnavailableError() | TopicMissingError():
+            missing = isinstance(error, TopicMissingError)
+            why = f"the event log has no topic {error}" if missing else "the event log cannot be reached"
+            return ProblemError(503, why, retry_after_s=STORE_RETRY_S)
         case DecisionFailedError():
             return ProblemError(500, "the request met a defect; nothing was stored")
         case RecoveryError():

@@ -13,6 +13,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 AGES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
 SIZES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 HANDLED_AGE = "orderflow_handled_age_seconds"
+BUILD_INFO = "orderflow_build_info"
 
 
 class MetricInfo(NamedTuple):
@@ -31,7 +32,7 @@ class MetricInfo(NamedTuple):
 
 
 METRICS: tuple[MetricInfo, ...] = (
-    MetricInfo("orderflow_build_info", "gauge", "Always 1: the release and the Python", ("version", "python")),
+    MetricInfo(BUILD_INFO, "gauge", "Always 1: the release and the Python", ("version", "python")),
     MetricInfo(
         HANDLED_AGE,
         "histogram",

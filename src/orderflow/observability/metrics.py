@@ -46,6 +46,7 @@ from orderflow.core.telemetry import (
     Waiting,
 )
 from orderflow.core.timing import SystemClock
+from orderflow.observability import catalogue
 from orderflow.observability.catalogue import HANDLED_AGE, METRICS, MetricInfo
 from orderflow.observability.logs import clean
 
@@ -145,7 +146,7 @@ class Metrics(Collector):
     def _values_of(self, info: MetricInfo) -> Mapping[Labels, float] | None:
         """What this process knows by its signals, else what was read for this scrape."""
         match info.name:
-            case "orderflow_build_info":
+            case catalogue.BUILD_INFO:
                 return {(self._version, platform.python_version()): 1}
             case "orderflow_outbox_slots":
                 return {(): self._slots}

@@ -24,6 +24,7 @@ from orderflow.observability.metrics import CONTENT_TYPE, Gauges, LagAges, Metri
 PING_TIMEOUT_S = 2.0
 FRESH_S = 1.0
 READ_EVERY_S = 5.0
+CLOCK_OFF_S = 5.0
 UNTOLD = "why is told to who shows a token"
 
 
@@ -57,7 +58,7 @@ _UNREADY = {"ready": False, "problems": {"database": "database does not answer w
 class HealthCheck:
     """Gathers what the engine knows with a ping of each of `pings`, at most once a second.
 
-    `alarms` are the service's, `standing` those of the process itself.
+    `alarms` are the service's, `standing` those of the process itself. `database_ms` tells the database's time.
     """
 
     clock: Clock
@@ -69,17 +70,46 @@ class HealthCheck:
     process: str = "starting"
     service: str = ""
     installation: UUID | None = None
+    database_ms: Callable[[], Awaitable[int]] | None = None
+    _clock_off: Mapping[str, str] = field(default_factory=dict)
     _found: Mapping[str, str] = field(default_factory=dict)
     _found_at: float = float("-inf")
 
     async def problems(self) -> Mapping[str, str]:
         """By component; `process` says that this one is starting or stopping."""
         if self.clock.monotonic() - self._found_at > FRESH_S:
-            found = await asyncio.gather(*(self._ping(name, ping) for name, ping in self.pings.items()))
+            clock, *found = await asyncio.gather(
+                self._look_at_clock(), *(self._ping(name, ping) for name, ping in self.pings.items())
+            )
+            self._clock_off = {"clock": clock} if clock else {}
             self._found = {name: problem for name, problem in zip(self.pings, found, strict=True) if problem}
             self._found_at = self.clock.monotonic()
         own = {"process": self.process} if self.process else {}
         return {**own, **self.known(), **self._found}
+
+    @property
+    def all_alarms(self) -> dict[str, str]:
+        """By name, the clock's as the last look has found it."""
+        return {**self.standing(), **self._clock_off, **self.alarms()}
+
+    async def _look_at_clock(self) -> str:
+        """How far the clock of this machine is off from that of the database, if it is; "" too where that is away."""
+        if self.database_ms is None:
+            return ""
+        before = self.clock.wall_ms()
+        try:
+            async with asyncio.timeout(PING_TIMEOUT_S):
+                there = await self.database_ms()
+        except (StoreUnavailableError, TimeoutError):
+            return ""
+        ahead_s = (before + self.clock.wall_ms() - 2 * there) / 2000
+        if abs(ahead_s) < CLOCK_OFF_S:
+            return ""
+        where = "ahead of" if ahead_s > 0 else "behind"
+        return (
+            f"the clock here is {abs(ahead_s):.0f} s {where} that of the database, so ages are told wrong; "
+            "set both by a time server (NTP)"
+        )
 
     @staticmethod
     async def _ping(name: str, ping: Callable[[], Awaitable[None]]) -> str:
@@ -126,7 +156,7 @@ def health_operations(check: HealthCheck) -> Sequence[Operation]:
 
     async def ready(request: Request[None]) -> Reply:
         problems = dict(await check.problems())
-        faults, alarms = tuple(check.faults()), {**check.standing(), **check.alarms()}
+        faults, alarms = tuple(check.faults()), check.all_alarms
         if not READ.allows(request.caller):
             problems, faults, alarms = dict.fromkeys(problems, UNTOLD), (), dict.fromkeys(alarms, UNTOLD)
         found = Readiness(ready=not problems, problems=problems, faults=faults, alarms=alarms)

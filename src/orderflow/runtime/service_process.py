@@ -168,6 +168,7 @@ class ServiceProcess:
         self._parts.push_async_callback(store.close)
         reached(Point.START_OPENED)
         self._health.pings["database"] = store.ping
+        self._health.database_ms = store.clock_ms
         self._health.installation = await self._until_open("installation", lambda: installation_of(store.fetch))
         transport = await self._until_open(
             "transport", lambda: open_transport(self._service, self._settings, store, self._chance)

@@ -8,19 +8,24 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace as replaced
 
 from orderflow.core.identity import murmur2
 from orderflow.core.inbox import Waits
 from orderflow.core.operations.model import DeadLetter, Expired, OpenQuestion, ReceivedEvent, Trail, UnsentEvent
 from orderflow.core.operations.repairing import Said
-from orderflow.diagnosis.causes import CauseKind, Explanation, explain
+from orderflow.diagnosis.causes import CauseKind, Explanation, causes_of_silence, explain, late_after_s
 from orderflow.diagnosis.evidence import (
     KeyEvidence,
+    NoAnswerError,
     Observations,
     OrderEvidence,
     OrderStep,
     ServiceEvidence,
+    UsualAge,
+    ask_service,
     consumers_of,
+    release_of,
     usual_ages,
 )
 from orderflow.http.operators.outages import OutageView
@@ -137,6 +142,7 @@ def outage(consumer: str, name: str) -> OutageView:
     )
 
 
+FAULT = "fault 3: hang at OrderPlaced with sku=A"
 AT_PAYMENT = world("OrderPlaced")
 AT_INVENTORY = with_key(
     world("OrderPlaced", "PaymentSucceeded", status="PAID"),
@@ -173,6 +179,52 @@ PAYMENT_DONE = Trail(received=[received("payment", "OrderPlaced")])
             CauseKind.SERVICE_SILENT,
             "payment",
             id="payment-frozen",
+        ),
+        pytest.param(
+            with_service(AT_PAYMENT, "payment", away="nothing answers", last_words="the schema lacks payment 0003"),
+            CauseKind.CANNOT_START,
+            "payment",
+            id="schema-behind",
+        ),
+        pytest.param(
+            with_service(
+                AT_PAYMENT, "payment", problems={"consumer payment": f"stands still: {FAULT}"}, faults=[FAULT]
+            ),
+            CauseKind.FAULT,
+            "payment",
+            id="a-fault-that-is-seen",
+        ),
+        pytest.param(
+            with_key(AT_PAYMENT, "payment", trail=Trail(received=[received("payment", "OrderPlaced", "discarded")])),
+            CauseKind.DISCARDED,
+            "payment",
+            id="discarded",
+        ),
+        pytest.param(
+            with_key(
+                with_service(with_service(AT_PAYMENT, "payment", release="0.1.0"), "order", release="0.2.0"),
+                "payment",
+                letters=(letter("payment", "OrderPlaced", Waits.DEAD, error="UndecodableError"),),
+            ),
+            CauseKind.OLD_RELEASE,
+            "payment",
+            id="old-release",
+        ),
+        pytest.param(
+            with_key(
+                with_service(with_service(AT_PAYMENT, "payment", release="0.2.0"), "order", release="0.2.0"),
+                "payment",
+                letters=(letter("payment", "OrderPlaced", Waits.DEAD, error="UndecodableError"),),
+            ),
+            CauseKind.DEAD,
+            "payment",
+            id="cannot-be-read-by-its-own-release",
+        ),
+        pytest.param(
+            with_service(AT_PAYMENT, "payment", alarms={"clock": "3600 s ahead"}),
+            CauseKind.CLOCK,
+            "payment",
+            id="clock-off",
         ),
         pytest.param(
             with_service(AT_INVENTORY, "inventory", away="nothing answers"),
@@ -236,6 +288,18 @@ PAYMENT_DONE = Trail(received=[received("payment", "OrderPlaced")])
         ),
         pytest.param(with_service(AT_PAYMENT, "payment", lag=LAG), CauseKind.BEHIND, "payment", id="behind"),
         pytest.param(
+            with_service(AT_PAYMENT, "payment", lag=[replaced(each, held=2) for each in LAG]),
+            CauseKind.TRANSACTION,
+            "payment",
+            id="behind-a-hanging-transaction",
+        ),
+        pytest.param(
+            with_service(AT_PAYMENT, "payment", lag=[replaced(each, lag=0) for each in LAG]),
+            CauseKind.LOST,
+            "payment",
+            id="read-all-and-not-there",
+        ),
+        pytest.param(
             with_key(AT_PAYMENT, "payment", trail=Trail(received=PAYMENT_DONE.received, asked=[ASKED])),
             CauseKind.BANK_SLOW,
             "payment",
@@ -294,9 +358,97 @@ def test_of_an_order_that_has_ended_nothing_is_expected() -> None:
 
 def test_an_ended_order_is_not_held_up_by_a_service_that_is_away_now() -> None:
     ended = world("OrderPlaced", "PaymentSucceeded", "StockReserved", status="COMPLETED")
+    for name in ("order", "notification"):
+        ended = with_key(ended, name, trail=Trail(received=[received(name, each) for each in TOPICS]))
+
+    assert found(with_service(ended, "inventory", away="nothing answers")).causes == []
+
+
+def test_whether_the_customer_was_told_of_the_end_only_that_service_knows() -> None:
+    ended = world("OrderPlaced", "PaymentSucceeded", "StockReserved", status="COMPLETED")
     ended = with_key(ended, "order", trail=Trail(received=[received("order", each) for each in TOPICS]))
 
-    assert found(with_service(ended, "notification", away="nothing answers")).causes == []
+    assert first(with_service(ended, "notification", away="nothing answers")) == (
+        CauseKind.SERVICE_AWAY,
+        "notification",
+    )
+
+
+def test_of_a_database_that_is_away_all_parts_complain_and_it_is_named_first() -> None:
+    problems = {"consumer payment": "waits", "faults": "wait", "database": "away"}
+
+    assert found(with_service(AT_PAYMENT, "payment", problems=problems)).causes[0].component == "database"
+    assert [each.component for each in found(with_service(AT_PAYMENT, "payment", problems=problems)).causes[1:]] == [
+        "consumer payment",
+        "faults",
+    ]
+
+
+def test_a_transaction_that_hangs_comes_before_the_consumer_that_stands_still_for_it() -> None:
+    held = [replaced(each, held=2) for each in LAG]
+    stalled = with_service(AT_PAYMENT, "payment", lag=held, problems={"consumer payment": "stands still"})
+
+    assert [each.kind for each in found(stalled).causes[:2]] == [CauseKind.TRANSACTION, CauseKind.COMPONENT]
+    assert found(with_service(AT_PAYMENT, "payment", lag=held), after=SOON).causes == []
+
+
+def test_a_migration_that_is_missing_is_helped_by_migrating() -> None:
+    behind = "the schema lacks payment 0003 refused_refunds: run `orderflow migrate`"
+    gone = ServiceEvidence(name="payment", away="nothing answers", last_words=behind)
+
+    assert [each.command for each in causes_of_silence(gone)] == ["orderflow migrate"]
+
+
+def test_who_does_not_answer_for_the_log_has_a_problem_with_it_before_noticing() -> None:
+    def ask(service: str, path: str) -> Any:
+        if path == "/health/ready":
+            return {"ready": True, "problems": {}}
+        if path == "/ops/lag":
+            raise NoAnswerError("no answer within 3 s", silent=True)
+        return {"/ops/outbox": None, "/ops/outages": {"outages": []}, "/metrics": ""}.get(path, [])
+
+    assert ask_service(ask, "order").problems == {"transport": "no answer within 3 s"}
+
+
+def test_what_an_outage_has_held_up_does_not_make_the_next_orders_wait_as_long() -> None:
+    assert late_after_s(None) == 5.0
+    assert late_after_s(UsualAge(0.1, 0.25)) == 1.0
+    assert late_after_s(UsualAge(1.0, 10.0)) == 20.0
+    assert late_after_s(UsualAge(0.05, 3600.0)) == 5.0
+
+
+def test_ages_that_a_clock_tells_wrong_are_not_what_is_usual() -> None:
+    usual = {("payment", "orderflow.OrderPlaced.v1"): UsualAge(3600.0, 3600.0)}
+
+    assert found(with_service(AT_PAYMENT, "payment", usual=usual)).usual_s == 3600.0
+    assert found(with_service(AT_PAYMENT, "payment", usual=usual, alarms={"clock": "off"})).usual_s is None
+
+
+def test_the_release_is_read_from_a_scrape() -> None:
+    scrape = (
+        "# TYPE orderflow_build_info gauge\n"
+        'orderflow_build_info{service="payment",version="0.2.0",python="3.11.7"} 1\n'
+    )
+
+    assert release_of(scrape) == "0.2.0"
+    assert release_of("") == ""
+
+
+def test_the_timeline_calls_a_notice_and_an_answer_of_the_bank_what_they_are() -> None:
+    notice = ReceivedEvent(
+        consumer="order.flow", identity=str(UUID(int=7)), event_id=UUID(int=7), state="done", at=PLACED
+    )
+    answer = ReceivedEvent(
+        consumer="payment", identity=str(UUID(int=8)), event_id=UUID(int=8), state="done", at=PLACED
+    )
+    told = with_key(AT_PAYMENT, "order", trail=Trail(received=[notice]))
+    told = with_key(told, "payment", trail=Trail(received=[answer]))
+
+    assert {mark.what for mark in found(told).timeline} == {
+        "PENDING, by OrderPlaced",
+        "order.flow handled: a notice of how it stands elsewhere",
+        "payment handled: what the bank has answered",
+    }
 
 
 def test_what_the_order_needs_comes_before_what_the_customer_is_told() -> None:
@@ -306,7 +458,7 @@ def test_what_the_order_needs_comes_before_what_the_customer_is_told() -> None:
 
 
 def test_late_is_what_is_later_than_orders_usually_are() -> None:
-    usual = {("payment", "orderflow.OrderPlaced.v1"): (60.0, 600.0)}
+    usual = {("payment", "orderflow.OrderPlaced.v1"): UsualAge(60.0, 600.0)}
     slow = with_service(AT_PAYMENT, "payment", lag=LAG, usual=usual)
 
     assert not found(slow, after=timedelta(minutes=15)).is_late

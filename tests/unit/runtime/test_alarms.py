@@ -72,3 +72,29 @@ async def test_an_alarm_is_in_the_body_of_the_health_check_and_leaves_it_ready()
         200,
         {"ready": True, "problems": {}, "alarms": {"refunds": "1 refund refused"}},
     )
+
+
+@pytest.mark.parametrize(
+    ("there_ms", "told"), [(0, ""), (-3_600_000, "3600 s ahead of"), (7_000, "7 s behind"), (4_000, "")]
+)
+async def test_a_clock_that_is_off_from_the_databases_is_an_alarm_and_no_problem(there_ms: int, told: str) -> None:
+    clock = StillClock()
+
+    async def database_ms() -> int:
+        return clock.wall_ms() + there_ms
+
+    check = HealthCheck(clock, process="", database_ms=database_ms)
+
+    assert await check.problems() == {}
+    assert list(check.all_alarms) == (["clock"] if told else [])
+    assert told in check.all_alarms.get("clock", "")
+
+
+async def test_of_a_database_that_is_away_nothing_is_said_about_clocks() -> None:
+    async def database_ms() -> int:
+        raise StoreUnavailableError("away")
+
+    check = HealthCheck(StillClock(), process="", database_ms=database_ms)
+
+    assert await check.problems() == {}
+    assert check.all_alarms == {}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.admin._metadata import ClusterMetadata
@@ -85,10 +85,12 @@ class Admin:
         self._clients = ClientThread("kafka-admin", lambda: AdminClient(settings.client()), _no_more, keeps=True)
         self._offsets_of = GroupOffsets(settings)
         self._partitions: Mapping[str, int] = {}
+        self._required: set[str] = set()
 
     async def require(self, topics: Iterable[str]) -> None:
         """Cheap for topics that were seen before. Raises TopicMissingError, TransportUnavailableError."""
         wanted = set(topics)
+        self._required |= wanted
         if not self._partitions.keys() >= wanted:
             await self.partitions(wanted)
 
@@ -99,6 +101,10 @@ class Admin:
         if missing:
             raise TopicMissingError(", ".join(missing))
         return self._partitions
+
+    async def check(self) -> None:
+        """Whether the broker answers, and still has all topics that were required. Raises as `partitions`."""
+        await self.partitions(self._required)
 
     async def refresh(self) -> None:
         """Ask for all topics. Raises TransportUnavailableError."""
@@ -140,8 +146,15 @@ class Admin:
 
     async def lag(self, group: str, topics: Sequence[str]) -> list[PartitionLag]:
         ends = await self.ends(topics)
-        committed = await self._offsets_of.committed(group, list(ends))
-        return [PartitionLag(*place, committed.get(place), first, end) for place, (first, end) in ends.items()]
+        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        committed, stable = await asyncio.gather(
+            self._offsets_of.committed(group, list(ends)),
+            self._offsets(list(ends), latest, IsolationLevel.READ_COMMITTED),
+        )
+        return [
+            PartitionLag(*place, committed.get(place), first, end, max(0, end - stable[place]))
+            for place, (first, end) in ends.items()
+        ]
 
     async def close(self) -> None:
         """Idempotent."""
@@ -160,9 +173,15 @@ class Admin:
             else:
                 return
 
-    async def _offsets(self, places: Sequence[Place], spec: OffsetSpec) -> dict[Place, int]:
+    async def _offsets(
+        self,
+        places: Sequence[Place],
+        spec: OffsetSpec,
+        isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+    ) -> dict[Place, int]:
         asked = {TopicPartition(*place): spec for place in places}
-        futures = await self._run(lambda client: client.list_offsets(asked, request_timeout=self._timeout_s))
+        given = {"request_timeout": self._timeout_s, "isolation_level": isolation}
+        futures = await self._run(lambda client: client.list_offsets(asked, **given))
         return {(p.topic, p.partition): (await self._answer(future)).offset for p, future in futures.items()}
 
     async def _run(self, call: Callable[[AdminClient], T]) -> T:

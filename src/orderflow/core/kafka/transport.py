@@ -200,7 +200,7 @@ class KafkaTransport:
 
     async def ping(self) -> None:
         self._check_open()
-        await self._admin.refresh()
+        await self._admin.check()
 
     async def close(self) -> None:
         self._closed = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -72,6 +73,7 @@ class PostgresOutboxReader:
         self._moved = False
         self.held: frozenset[int] = frozenset()
         self.owned: frozenset[int] = frozenset()
+        self.usurped: Mapping[int, int] = {}
 
     async def claim_slots(self) -> frozenset[int]:
         """One statement when nothing changes. Call it between batches: a slot given up may be taken at once."""
@@ -181,6 +183,8 @@ class PostgresOutboxReader:
             await self._ask("outbox_fence", [SLOT_LOCKS, PRESENCE_LOCKS], self._silence_s)
             standing = await self._ask("outbox_standing", [SLOT_LOCKS, PRESENCE_LOCKS])
         taken = {row["number"]: row["mine"] for row in standing if row["class"] == SLOT_LOCKS}
+        relays = {row["pid"] for row in standing if row["class"] == PRESENCE_LOCKS}
+        self.usurped = Counter(row["pid"] for row in standing if row["pid"] not in relays)
         readers = sorted((row["number"], row["mine"]) for row in standing if row["class"] == PRESENCE_LOCKS)
         mine = {slot for slot, is_mine in taken.items() if is_mine}
         rank = next(rank for rank, (_, is_mine) in enumerate(readers) if is_mine)

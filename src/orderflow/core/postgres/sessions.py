@@ -209,7 +209,26 @@ LOCK_TIMEOUT_MS = 10_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 8_000
 """A process that stands still in the middle of a batch leaves its keys to others after that."""
 
+LOCK_WAIT_S = 3.0
+"""A statement that waits longer for a lock waits for somebody who stands still: batches take ms."""
+
 _QUERIES = load_queries("orderflow.core.postgres", "sessions.sql")
+Fetch = Callable[..., Awaitable[Sequence[asyncpg.Record]]]
+
+
+async def require_no_lock_wait(fetch: Fetch) -> None:
+    """Raises StoreUnavailableError: statements in this database wait for a lock, and this session holds it."""
+    for pid, application, role, for_s in await fetch(_QUERIES["lock_wait"], LOCK_WAIT_S):
+        raise StoreUnavailableError(
+            f"statements have waited for a lock for {for_s:.0f} s. Session {pid} ({application or 'no name'}, role "
+            f"{role}) holds it; to end that: SELECT pg_terminate_backend({pid})"
+        )
+
+
+async def clock_ms(fetch: Fetch) -> int:
+    """The time of the server, since the epoch."""
+    rows = await fetch(_QUERIES["clock"])
+    return int(rows[0][0])
 
 
 async def connect(

@@ -15,7 +15,7 @@ from orderflow.core.operations.port import RecoveryStore
 from orderflow.core.postgres.outbox import CHANNEL, PostgresOutboxReader, RelayNotifier
 from orderflow.core.postgres.queries import load_queries
 from orderflow.core.postgres.recovery import PostgresRecovery, Run, log_entries
-from orderflow.core.postgres.sessions import STATEMENT_TIMEOUT_MS, Connections
+from orderflow.core.postgres.sessions import STATEMENT_TIMEOUT_MS, Connections, clock_ms, require_no_lock_wait
 from orderflow.core.postgres.tables import Facts, Table
 from orderflow.core.postgres.transaction import PostgresTransaction, UnitOfWork
 from orderflow.core.service import Intent
@@ -98,7 +98,7 @@ class PostgresStore:
         )
         store = cls(url, application_name, UnitOfWork(tables), slots, work, reads, silence_s, longest_wait_ms)
         try:
-            await store.ping()
+            await store._answer()
         except BaseException:
             await store.close()
             raise
@@ -195,7 +195,16 @@ class PostgresStore:
         return await self._reads.fetch(query, *arguments)
 
     async def ping(self) -> None:
+        # Who waits for a lock may have all connections for work: that is to be told, not that none is free.
+        await require_no_lock_wait(self._reads.fetch)
+        await self._answer()
+
+    async def _answer(self) -> None:
         await self._work.fetch(self._queries["ping"])
+
+    async def clock_ms(self) -> int:
+        """The time of the database, since the epoch."""
+        return await clock_ms(self._reads.fetch)
 
     async def close(self) -> None:
         await self._relays.close()

@@ -11,9 +11,10 @@ from orderflow.core.identity import Partitioner
 from orderflow.core.postgres import schema
 from orderflow.core.postgres.queries import load_queries
 from orderflow.core.postgres.schema import Applied, MigrationSequence
+from orderflow.core.postgres.sessions import require_no_lock_wait
 from orderflow.core.postgres_log.consumer import PostgresLogConsumer
 from orderflow.core.postgres_log.doorbell import Bells, Doorbell
-from orderflow.core.postgres_log.link import Link, Reader
+from orderflow.core.postgres_log.link import Link, Reader, translated
 from orderflow.core.postgres_log.records import RecordCodec, Topic
 from orderflow.core.timing import system_random
 from orderflow.core.transport import (
@@ -212,6 +213,8 @@ class PostgresLogTransport:
 
     async def ping(self) -> None:
         await self._reader.ping()
+        with translated():
+            await require_no_lock_wait(self._reader.fetch)
         if self._upkeep_problem:
             raise TransportUnavailableError(self._upkeep_problem)
 

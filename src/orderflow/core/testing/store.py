@@ -113,6 +113,7 @@ class MemoryOutboxReader:
         self._fresh = FreshRecords()
         self._owned_before: set[int] = set()
         self.held: frozenset[int] = frozenset()
+        self.usurped: Mapping[int, int] = {}
 
     async def claim_slots(self) -> frozenset[int]:
         await self._database.gate("claim_slots")

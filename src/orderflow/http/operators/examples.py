@@ -170,6 +170,7 @@ LAG: list[dict[str, Any]] = [
         "end": 44,
         "lag": 3,
         "expired": 0,
+        "held": 0,
     }
 ]
 TRAIL: dict[str, Any] = {

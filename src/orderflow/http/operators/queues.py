@@ -34,6 +34,7 @@ class Lag(msgspec.Struct, frozen=True, kw_only=True):
     """Where a consumer stands on one partition: the next offset to read, the first kept, the next to be appended.
 
     `expired` are records that retention dropped before the consumer had read them, as far as the log tells now.
+    `held` are those that it is not given before a transaction of some producer ends.
     """
 
     consumer: str
@@ -44,6 +45,7 @@ class Lag(msgspec.Struct, frozen=True, kw_only=True):
     end: int
     lag: int
     expired: int
+    held: int = 0
 
 
 class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -147,6 +149,7 @@ class Queues:
                 end=each.end,
                 lag=each.lag,
                 expired=each.expired,
+                held=each.held,
             )
             for subscription in self._service.subscriptions
             for each in await self._transport.lag(subscription.consumer, subscription.topics)

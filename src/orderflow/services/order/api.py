@@ -111,6 +111,13 @@ WAIT = Parameter(
     default=0.0,
 )
 STATUS = Parameter(name="status", where="query", description="Only orders of this status.", type=Status)
+UNFINISHED = Parameter(
+    name="unfinished",
+    where="query",
+    description="Only orders that are PENDING or PAID, oldest first; of the others `limit` and `cursor` count then.",
+    type=bool,
+    default=False,
+)
 LIMIT = operation.page_limit(PAGE_MAX, default=20)
 ID_ENDS = Parameter(
     name="id_ends",
@@ -513,6 +520,9 @@ class OrderApi:
                 named = FieldError(detail=detail, parameter="cursor")
                 raise ProblemError(422, f"cursor: {detail}", errors=[named]) from error
         values, customer_id = request.values, request.values["customer_id"]
+        if values["unfinished"]:
+            oldest = await self._orders.oldest_unfinished(before, values["limit"], shop)
+            return Reply(body=await self._all_named(request, oldest))
         sku, status, limit = values["sku"], values["status"], values["limit"]
         if customer_id is None and sku is None:
             return Reply(body=await self._all_named(request, await self._orders.page(status, before, limit, shop)))
@@ -633,7 +643,7 @@ def _page(api: OrderApi) -> Operation:
         summary="List orders, newest first",
         description="Pages of orders, of one status or of all. `next` of a page is the `cursor` of the one after it.",
         handler=api.page,
-        parameters=(STATUS, CUSTOMER, SKU, LIMIT, CURSOR, ID_ENDS),
+        parameters=(STATUS, CUSTOMER, SKU, LIMIT, CURSOR, ID_ENDS, UNFINISHED),
         responses=(Response(status=200, description="A page of orders.", type=OrderPage, example=_PAGE),),
         tag="orders",
         permission=READ_ORDERS,

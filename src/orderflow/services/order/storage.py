@@ -180,6 +180,13 @@ class Orders:
         orders = tuple(self._summary(row) for row in rows[:limit])
         return OrderPage(orders=orders, next=to_cursor(orders[-1].id) if len(rows) > limit else None)
 
+    async def oldest_unfinished(self, after: UUID | None, limit: int, shop: str | None = None) -> OrderPage:
+        """Up to `limit` orders that have not ended, placed after the order `after`, oldest first."""
+        query = self._queries["list_oldest_unfinished"]
+        rows = await self._database.fetch(query, after or FIRST, limit + 1, shop)
+        orders = tuple(self._summary(row) for row in rows[:limit])
+        return OrderPage(orders=orders, next=to_cursor(orders[-1].id) if len(rows) > limit else None)
+
     async def search(
         self,
         customers: Sequence[str] | None,

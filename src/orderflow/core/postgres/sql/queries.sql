@@ -296,7 +296,7 @@ RETURNING key, kind, request::text, message_key, cause, traceparent, attempts;
 -- name: outbox_standing
 -- Who is alive among the relays of this database and who owns which slot, from the locks themselves; and for how long
 -- the server has been waiting for that relay's process (what may not be seen of a session counts as no time).
-SELECT classid::bigint AS class, objid::bigint AS number, pid = pg_backend_pid() AS mine, coalesce((
+SELECT classid::bigint AS class, objid::bigint AS number, pid, pid = pg_backend_pid() AS mine, coalesce((
     SELECT extract(epoch FROM clock_timestamp() - state_change)::double precision
     FROM pg_stat_get_activity(lock.pid) WHERE wait_event_type = 'Client'
 ), 0) AS silent_s

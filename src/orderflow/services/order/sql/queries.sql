@@ -61,6 +61,12 @@ SELECT order_id, customer_id, currency, items, total, payment_method, status, re
 FROM orders WHERE order_id < $1::uuid AND status IN ('PENDING', 'PAID') AND status = $3::text
 ORDER BY order_id DESC LIMIT $2::integer
 
+-- name: list_oldest_unfinished
+-- a page of orders that are PENDING or PAID, oldest first, by the partial index; of one shop, if $3 names one
+SELECT order_id, customer_id, currency, items, total, payment_method, status, reason, refund, created_at, shop
+FROM orders WHERE order_id > $1::uuid AND status IN ('PENDING', 'PAID') AND ($3::text IS NULL OR shop = $3)
+ORDER BY order_id LIMIT $2::integer
+
 -- name: list_failed
 -- a page of orders that FAILED, by the partial index
 SELECT order_id, customer_id, currency, items, total, payment_method, status, reason, refund, created_at, shop
