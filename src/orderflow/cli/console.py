@@ -31,7 +31,7 @@ Standard output gets one JSON line when the page is served: service, port, pid. 
 Exit codes: 0 stopped in order; 1 the port is taken; 2 wrong usage or settings."""
 )
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 for any free one.  [default: 8000]")
-@click.option("--sign-in", is_flag=True, help="Say a link that signs a browser in at the page that runs, once.")
+@click.option("--sign-in", is_flag=True, help="Print a link that signs a browser in at the page that runs, once.")
 @home_option
 @click.option("--control-pipe", is_flag=True, help="End when standard input ends: for supervisors.")
 @secrets_pipe_option
