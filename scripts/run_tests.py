@@ -98,6 +98,8 @@ def busy(count: str) -> Iterator[None]:
 
 
 def main(arguments: Sequence[str]) -> int:
+    # Whoever starts this in the background of a script has Ctrl-C ignored, which the tests' processes would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if arguments[:1] == ["--busy"]:
         if len(arguments) == 1 or not arguments[1].isdecimal():
             say("--busy wants a number of processes, such as: --busy 4")
