@@ -81,9 +81,9 @@ def _link(settings: Settings) -> str:
 
     from orderflow.cli.session import running_state
     from orderflow.console.sessions import link
-    from orderflow.local.home import home_token
+    from orderflow.local.home import own_token
 
-    token = settings.token.reveal() if settings.token is not None else home_token(settings.home)
+    token = own_token(settings)
     if token is None:
         raise CliError(
             f"{settings.home} has no token, by which the link could be proved. `orderflow up` makes it at its first "

@@ -60,15 +60,10 @@ def _given(settings: Settings) -> dict[str, str]:
 
 def token_for(settings: Settings, url: str) -> str | None:
     """The token that the settings name; to this machine also the home's own, which goes nowhere else."""
-    if settings.token is not None:
-        return settings.token.reveal()
     from orderflow.cli.http import is_loopback
+    from orderflow.local.home import own_token
 
-    if not is_loopback(url):
-        return None
-    from orderflow.local.home import home_token
-
-    return home_token(settings.home)
+    return own_token(settings) if settings.token is not None or is_loopback(url) else None
 
 
 def tls_of(settings: Settings) -> ClientTls:

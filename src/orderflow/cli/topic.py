@@ -361,9 +361,6 @@ async def followed(
     while True:
         async for record in merged(transport, topic, current):
             yield record
-        # Ctrl-C can be lost in a driver's `asyncio.wait_for`, which hides a cancellation (python/cpython#86296).
-        if (task := asyncio.current_task()) is not None and task.cancelling():
-            raise asyncio.CancelledError
         await asyncio.sleep(LOOK_EVERY_S)
         ends = await transport.ends([topic])
         current = {

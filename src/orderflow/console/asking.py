@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json
-import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +15,14 @@ import httpx2
 import msgspec
 
 from orderflow.console.sessions import ACTS_AS, SignedIn
+from orderflow.core.conversion import converted
 from orderflow.http.gate import is_loopback
+from orderflow.http.operators.asking import OPERATOR
 from orderflow.http.operators.operators import CallerShown
 from orderflow.http.operators.proposals import ACCEPTED
 from orderflow.local import state
 from orderflow.local.errors import LocalError
-from orderflow.local.home import Home, home_token
+from orderflow.local.home import Home, own_token, person_here
 from orderflow.local.state import State
 from orderflow.registry import service_names
 from orderflow.settings import Settings, SettingsError
@@ -33,8 +33,6 @@ U = TypeVar("U")
 TIMEOUT_S = 5.0
 ACT_TIMEOUT_S = 30.0
 REHEARSE_TIMEOUT_S = 120.0
-OPERATOR = "x-orderflow-operator"
-WHO_MAX = 200
 PROPOSED = (
     "It takes two approvers here. It is proposed, and done when another one asks for the same. See what waits with: "
     "orderflow ops proposals"
@@ -75,7 +73,7 @@ class Services:
         self._places = places
         self._settings: Settings | None = None
         self._noted_at = -1
-        self._who = _who()
+        self._who = person_here()
         self._client: httpx2.AsyncClient | None = None
 
     async def close(self) -> None:
@@ -125,9 +123,8 @@ class Services:
 
     def credentials(self, url: str) -> Mapping[str, str]:
         """As whom the page looks: by the token of the settings, or, on this machine alone, by the home's."""
-        token = self.settings.token.reveal() if self.settings.token is not None else None
-        if token is None and is_loopback(urlsplit(url).hostname or ""):
-            token = home_token(self._home.path)
+        is_here = is_loopback(urlsplit(url).hostname or "")
+        token = self.own_token() if is_here or self.settings.token is not None else None
         return {} if token is None else _shown(token)
 
     async def get(self, name: str, path: str, parameters: Mapping[str, Any] | None = None) -> Any:
@@ -141,7 +138,7 @@ class Services:
 
     async def read(self, kind: type[T], name: str, path: str, parameters: Mapping[str, Any] | None = None) -> T:
         """The answer of an operators' path as the class that the service sends. Raises AskError."""
-        return converted(kind, name, await self.inspect(name, path, parameters))
+        return decoded(kind, name, await self.inspect(name, path, parameters))
 
     async def inspect(self, name: str, path: str, parameters: Mapping[str, Any] | None = None) -> Any:
         """The JSON of an operators' path; also of one that says that it is not ready. Raises AskError."""
@@ -174,7 +171,7 @@ class Services:
 
     def own_token(self) -> str | None:
         """That of the settings, else the home's. Raises AskError: the settings cannot be read."""
-        return self.settings.token.reveal() if self.settings.token is not None else home_token(self._home.path)
+        return own_token(self.settings)
 
     async def who(self, bearer: str) -> SignedIn:
         """Whose token this is, by the first service that tells. Raises AskError: none knows it, or none answers."""
@@ -188,7 +185,7 @@ class Services:
                     raise
                 failed = error
             else:
-                told = converted(CallerShown, name, _json(name, reply))
+                told = decoded(CallerShown, name, _json(name, reply))
                 return SignedIn(bearer, told.name, told.roles)
         raise failed
 
@@ -273,10 +270,10 @@ class Services:
             raise AskError(f"No TLS: {error}. Look at ORDERFLOW_TLS_CA_FILE and what belongs to it") from error
 
 
-def converted(kind: type[T], name: str, answer: object) -> T:
+def decoded(kind: type[T], name: str, answer: object) -> T:
     """Raises AskError: the answer is not of this form."""
     try:
-        return msgspec.convert(answer, kind)
+        return converted(answer, kind)
     except msgspec.ValidationError as error:
         raise AskError(UNREADABLE.format(name=name)) from error
 
@@ -307,13 +304,3 @@ def _refusal(name: str, reply: httpx2.Response) -> str:
         return f"What answers for the {name} service is not Orderflow (status {reply.status_code})"
     fields = [f"{each.get('pointer') or each.get('parameter')}: {each.get('detail')}" for each in errors]
     return "; ".join([said, *(field for field in fields if field not in said)])
-
-
-def _who() -> str:
-    """The person at this machine: user@host."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = "unknown"
-    name = f"{user}@{socket.gethostname()}"
-    return name.encode("ascii", "backslashreplace").decode()[:WHO_MAX]

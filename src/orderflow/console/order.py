@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from orderflow.console.asking import AskError, converted
+from orderflow.console.asking import AskError, decoded
 from orderflow.console.live import Parts
 from orderflow.console.pages import Pages, done, refuse
 from orderflow.console.showing import moment
@@ -127,7 +127,7 @@ class OrderArea:
             self._unless_missing("notification", "/notifications", {"order_id": str(order_id)}),
         )
         return OrderWhole(
-            order=converted(OrderDetails, "order", order),
+            order=decoded(OrderDetails, "order", order),
             explained=explained,
             payment=payment,
             notifications=(told or {}).get("notifications", ()),

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from orderflow.console.asking import AskError, converted, segment
+from orderflow.console.asking import AskError, decoded, segment
 from orderflow.console.live import Parts
 from orderflow.console.pages import Pages, done, refuse
 from orderflow.events.currencies import CURRENCIES
@@ -149,7 +149,7 @@ class OrdersArea:
         return done(request, f"/orders/{segment(placed['id'])}")
 
     async def _found(self, search: OrderSearch) -> OrderPage:
-        return converted(OrderPage, "order", await self._services.get("order", "/orders", search.asked()))
+        return decoded(OrderPage, "order", await self._services.get("order", "/orders", search.asked()))
 
     async def _skus(self) -> Sequence[str]:
         try:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from orderflow.console.asking import REHEARSE_TIMEOUT_S, AskError, converted
+from orderflow.console.asking import REHEARSE_TIMEOUT_S, AskError, decoded
 from orderflow.console.live import Parts
 from orderflow.console.pages import NO_PAGE, Pages, done, refuse
 from orderflow.core.operations.model import Rehearsed, Replay
@@ -33,7 +33,7 @@ class ReplaysArea:
         name, said = self._service(request), await self._pages.form(request)
         body = {"filter": _wanted(said), "limit": REHEARSED_MAX}
         answer = await self._services.act(name, "POST", "/ops/rehearsals", body, timeout_s=REHEARSE_TIMEOUT_S)
-        rehearsed = converted(list[Rehearsed], name, answer)
+        rehearsed = decoded(list[Rehearsed], name, answer)
         verdicts = Counter(str(each.verdict) for each in rehearsed)
         return self._pages.html(
             request,

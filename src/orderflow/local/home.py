@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 from uuid import UUID
 
 from orderflow.local.errors import LocalError
+
+if TYPE_CHECKING:
+    from orderflow.settings import Settings
 
 FORMAT = 1
 HARMLESS = frozenset({"orderflow.toml", "up.lock", "lost+found", ".gitkeep", ".gitignore"})
@@ -22,6 +27,7 @@ SPACE_NEEDED_MB = 200
 FULL_BELOW_MB = 32
 """PostgreSQL stops when it finds no room for one more segment of its log, which has 16 MiB."""
 SOCKET_PORT = 5432
+WHO_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +297,21 @@ def kafka_password(home: Path, user: str) -> str:
 def secrets_of(home: Path) -> SecretsFile:
     """The passwords of a home's roles."""
     return SecretsFile(home / "secrets.json")
+
+
+def own_token(settings: Settings) -> str | None:
+    """That of the settings, else the one of their home; None where there is neither."""
+    return settings.token.reveal() if settings.token is not None else home_token(settings.home)
+
+
+def person_here() -> str:
+    """Who sits at this machine, for the operators' log: user@host, in ASCII."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "unknown"
+    name = f"{user}@{socket.gethostname()}"
+    return name.encode("ascii", "backslashreplace").decode()[:WHO_MAX]
 
 
 def home_token(home: Path) -> str | None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from orderflow.access.tokens import TokensFile, TokensFileError
 from orderflow.http.gate import is_loopback
@@ -55,21 +53,11 @@ def certificates_of(settings: Settings, *, for_operators: bool) -> Certificates 
         raise SettingsError(f"no TLS: {error}") from error
 
 
-@asynccontextmanager
-async def insisting(log: LogWriter, warning: str) -> AsyncIterator[None]:
-    """While the block runs, say it at once and again and again."""
-
-    async def forever() -> None:
-        while warning:
-            log.write(Level.WARNING, "insecure", {"detail": warning})
-            await asyncio.sleep(INSIST_EVERY_S)
-
-    task = asyncio.get_running_loop().create_task(forever())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+async def insist(log: LogWriter, warning: str) -> None:
+    """Say it, if there is something to say, at once and again for ever."""
+    while warning:
+        log.write(Level.WARNING, "insecure", {"detail": warning})
+        await asyncio.sleep(INSIST_EVERY_S)
 
 
 def _beyond_loopback(settings: Settings) -> str:

@@ -7,10 +7,23 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from types import FrameType
+from typing import Any
 
 import msgspec
+
+
+@asynccontextmanager
+async def beside(forever: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run it while the block runs."""
+    task = asyncio.get_running_loop().create_task(forever)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def stop_on_signals(stop: Callable[[], None]) -> None:

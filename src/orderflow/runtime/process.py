@@ -8,8 +8,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 
 from orderflow import __version__
@@ -25,8 +24,8 @@ from orderflow.observability.signal_log import SignalLog, error_fields, routed_l
 from orderflow.registry import service_names
 from orderflow.runtime.alerts import alerting
 from orderflow.runtime.doors import listen_at_both
-from orderflow.runtime.exposure import insisting, require_closed
-from orderflow.runtime.lifetime import announce_on_stdout, stop_on_end_of_input, stop_on_signals
+from orderflow.runtime.exposure import insist, require_closed
+from orderflow.runtime.lifetime import announce_on_stdout, beside, stop_on_end_of_input, stop_on_signals
 from orderflow.runtime.service_process import ServiceProcess, StandstillError
 from orderflow.runtime.wiring import tracing
 from orderflow.settings import Settings, SettingsError
@@ -80,7 +79,7 @@ async def run_service(
         return _say(error, ExitCode.SETTINGS if isinstance(error, SettingsError) else ExitCode.FAILED)
     try:
         with routed_logging(log):
-            async with insisting(log, open_to_all):
+            async with beside(insist(log, open_to_all)):
                 return await _serve(service, settings, log, listeners, clock, control_pipe, say, stop, end_hard)
     except tuple(_CODES) as error:
         return _tell(log, error, _CODES[type(error)])
@@ -117,7 +116,7 @@ async def _serve(
     async with (
         alerting(settings, signals, clock, chance),
         tracing(service, settings, signals, chance) as spans,
-        summing_up(log),
+        beside(sum_up(log)),
     ):
         process = ServiceProcess(service, settings, signals, metrics, clock, chance, listeners, spans)
         process.open()
@@ -143,20 +142,10 @@ def arm(settings: Settings, service: str, log: LogWriter) -> None:
     crash_points.arm(points)
 
 
-@asynccontextmanager
-async def summing_up(log: LogWriter) -> AsyncIterator[None]:
-    """While the block runs, lines that repeat themselves are summed up in time; at the end `close` does it."""
-
-    async def forever() -> None:
-        while True:
-            await log.sum_up()
-
-    task = asyncio.get_running_loop().create_task(forever())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+async def sum_up(log: LogWriter) -> None:
+    """Lines that repeat themselves are summed up in time; at the end `close` does it."""
+    while True:
+        await log.sum_up()
 
 
 def run_process(service: Service, settings: Settings, *, port: int | None = None, control_pipe: bool = False) -> int:

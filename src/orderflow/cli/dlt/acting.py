@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,26 +9,16 @@ import click
 
 from orderflow.cli.errors import ProposedError, RefusedError
 from orderflow.cli.http import ServiceClient
+from orderflow.local.home import person_here
 
 OPERATOR = "x-orderflow-operator"
-WHO_MAX = 200
 WAIT_S = 60.0
 ACCEPTED = 202
 
 
-def who() -> str:
-    """The person at this machine: user@host."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = "unknown"
-    name = f"{user}@{socket.gethostname()}"
-    return name.encode("ascii", "backslashreplace").decode()[:WHO_MAX]
-
-
 def act(client: ServiceClient, method: str, path: str, body: object) -> Any:
     """Ask for a change; the answer's JSON. Raises CliError; ProposedError: it takes two, and is not done yet."""
-    answer = client.ask(method, path, body=body, headers={OPERATOR: who()}, wait_s=WAIT_S)
+    answer = client.ask(method, path, body=body, headers={OPERATOR: person_here()}, wait_s=WAIT_S)
     if answer.status == ACCEPTED:
         raise ProposedError(
             f"It takes two approvers, so nothing is done yet: it is proposed until {answer.body['until']} as "
