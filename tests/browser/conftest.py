@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import time
@@ -12,8 +11,8 @@ import pytest
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright, expect
 
 from orderflow.console.sessions import link
-from tests.e2e.shop import Shop
-from tests.e2e.system import System
+from tests.e2e.shop import Shop, shopping
+from tests.e2e.system import System, running
 
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 PATIENCE_MS = 60_000
@@ -33,21 +32,14 @@ def chromium() -> str:
 @pytest.fixture(scope="session")
 def system(chromium: str) -> Iterator[System]:
     """On a game day, with its page at any free port."""
-    made = System(options=("--game-day",), environment={"ORDERFLOW_CONSOLE": "true", "ORDERFLOW_CONSOLE_PORT": "0"})
-    try:
-        asyncio.run(made.start())
-        yield made
-    finally:
-        made.remove()
+    environment = {"ORDERFLOW_CONSOLE": "true", "ORDERFLOW_CONSOLE_PORT": "0"}
+    yield from running(System(options=("--game-day",), environment=environment))
 
 
 @pytest.fixture
 async def shop(system: System) -> AsyncIterator[Shop]:
-    shop = Shop(system)
-    try:
+    async with shopping(system) as shop:
         yield shop
-    finally:
-        await shop.close()
 
 
 @pytest.fixture

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.shop import Shop
-from tests.e2e.system import System
+from tests.e2e.shop import Shop, shopping
+from tests.e2e.system import System, running
 
 Start = Callable[..., System]
 
@@ -24,7 +23,7 @@ def carrier_jars(request: pytest.FixtureRequest) -> Path | None:
 @pytest.fixture(scope="session")
 def system(carrier_jars: Path | None) -> Iterator[System]:
     """Shared: a test that kills a part of it waits until it is back."""
-    yield from _running(System(carrier_jars))
+    yield from running(System(carrier_jars))
 
 
 @pytest.fixture
@@ -45,19 +44,8 @@ def own_system() -> Iterator[Start]:
 
 @pytest.fixture
 async def shop(system: System) -> AsyncIterator[Shop]:
-    shop = Shop(system)
-    try:
+    async with shopping(system) as shop:
         yield shop
-    finally:
-        await shop.close()
-
-
-def _running(system: System) -> Iterator[System]:
-    try:
-        asyncio.run(system.start())
-        yield system
-    finally:
-        system.remove()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -117,6 +118,16 @@ class Shop:
         url = system.ops_url(service) if is_for_operators(path.partition("?")[0]) else system.url(service)
         headers = {**shown(system.token()), **request.pop("headers", {})}
         return await self._http.request(method, url + path, headers=headers, **request)
+
+
+@asynccontextmanager
+async def shopping(system: Place) -> AsyncIterator[Shop]:
+    """A shop of it, closed at the end."""
+    shop = Shop(system)
+    try:
+        yield shop
+    finally:
+        await shop.close()
 
 
 def order_of(sku: str, quantity: int, method: str, customer: str) -> dict[str, Any]:

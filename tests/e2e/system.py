@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import os
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -203,3 +204,12 @@ def _end_with_parent() -> Callable[[], None] | None:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
     return ask
+
+
+def running(system: System) -> Iterator[System]:
+    """For a fixture: it is started, and removed in the end."""
+    try:
+        asyncio.run(system.start())
+        yield system
+    finally:
+        system.remove()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,8 +17,8 @@ from orderflow.local.services import definitions
 from orderflow.runtime.wiring import connect_transport, kafka_security
 from orderflow.settings import Secret, Settings
 from tests.e2e.audit import assert_promises
-from tests.e2e.shop import Shop
-from tests.e2e.system import System
+from tests.e2e.shop import Shop, shopping
+from tests.e2e.system import System, running
 from tests.e2e.test_secrets import passwords, showing
 
 TOPICS = ("order-events", "payment-status", "inventory-status", FLOW_STATUS)
@@ -30,20 +29,13 @@ READS = {name: {topic for s in each.subscriptions for topic in s.topics} for nam
 @pytest.fixture(scope="module")
 def secured(kafka_jars: Path) -> Any:
     system = System(kafka_jars, ["--secure"])
-    try:
-        asyncio.run(system.start())
-        yield system
-    finally:
-        system.remove()
+    yield from running(system)
 
 
 @pytest.fixture
 async def customers(secured: System) -> AsyncIterator[Shop]:
-    shop = Shop(secured)
-    try:
+    async with shopping(secured) as shop:
         yield shop
-    finally:
-        await shop.close()
 
 
 def client(settings: Settings, service: str, **other: Any) -> dict[str, Any]:
