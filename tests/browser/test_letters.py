@@ -37,6 +37,8 @@ async def test_a_poison_order_is_triaged_rehearsed_and_replayed(page: Page, syst
     await page.get_by_role("row").filter(has_text="quantity=7").get_by_role("link").click()
     await page.get_by_label("What people know of it").fill("ticket 4711")
     await page.get_by_role("button", name="Keep the note").click()
+    await expect(page.get_by_text("The note is kept")).to_be_visible()
+    await page.reload()
     await expect(page.get_by_label("What people know of it")).to_have_value("ticket 4711")
     letters = page.get_by_role("region", name="Events")
     await letters.get_by_role("row").filter(has_text=order_id[-8:]).get_by_role("link", name="payment").click()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
-from playwright.async_api import BrowserContext, Page, expect
+from playwright.async_api import BrowserContext, Page, Route, expect
 
 from orderflow.services.bank.bank import REFUND_FAILS
 from tests.browser.test_letters import clear_faults, poison
@@ -98,6 +99,32 @@ async def test_an_outage_is_overruled_while_its_evidence_changes(page: Page, sys
     await expect(outages).to_contain_text("they are forged")
     await expect(outages).to_contain_text("Taken for poison")
     await clear_faults(page)
+
+
+async def test_who_has_gone_on_is_not_fetched_back_by_a_late_answer(page: Page, system: System) -> None:
+    acted, answered = asyncio.Event(), asyncio.Event()
+
+    async def late(route: Route) -> None:
+        answer = await route.fetch()
+        acted.set()
+        await answered.wait()
+        await route.fulfill(response=answer)
+
+    async def slow(route: Route) -> None:
+        async with page.expect_event("requestfinished", lambda request: request.method == "POST"):
+            answered.set()
+        await route.continue_()
+
+    await page.goto("/health")
+    await page.get_by_text("Make events fail on purpose").click()
+    await page.route("**/health/faults", late)
+    await page.route("**/orders", slow)
+    await page.get_by_role("button", name="Put it in").click()
+    await acted.wait()
+    await page.get_by_role("link", name="Orders", exact=True).click()
+
+    await expect(page.get_by_role("heading", level=1, name="Orders")).to_be_visible()
+    assert system.command("fault", "clear", "--all").returncode == 0
 
 
 async def test_the_books_are_checked_from_the_page(page: Page, shop: Shop) -> None:

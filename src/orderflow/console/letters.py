@@ -15,7 +15,7 @@ from starlette.routing import Route
 from orderflow.console import commands
 from orderflow.console.asking import AskError, Replies, segment
 from orderflow.console.live import Parts
-from orderflow.console.pages import NO_PAGE, Pages, done
+from orderflow.console.pages import NO_PAGE, Pages, done, is_part
 from orderflow.core.operations.model import (
     DeadLetterDetails,
     DeadLetterGroup,
@@ -112,6 +112,8 @@ class LettersArea:
         name, said = self._service(request), await self._pages.form(request)
         path = f"/ops/dead-letter-groups/{segment(said.get('fingerprint', ''))}/note"
         await self._services.act(name, "PUT", path, {"note": said.get("note", "")})
+        if is_part(request):
+            return self._pages.html(request, "_kept.html")
         return done(request, f"/dead-letters/{name}?fingerprint={segment(said.get('fingerprint', ''))}")
 
     async def _asked(self, request: Request) -> tuple[str, int, Any]:

@@ -123,6 +123,12 @@ function clicks(event) {
   }
 }
 
+/** Who has gone on to another page is not fetched back by the answer to what they did before. */
+let leaving = false;
+addEventListener("beforeunload", () => { leaving = true; });
+document.addEventListener("click", () => { leaving = false; }, true);
+document.addEventListener("htmx:beforeOnLoad", (event) => { if (leaving) event.preventDefault(); });
+
 document.addEventListener("keydown", keys);
 document.addEventListener("click", clicks);
 document.addEventListener("htmx:afterSwap", (event) => times(event.target));
