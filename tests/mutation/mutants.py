@@ -1,7 +1,7 @@
 """What can be wrong with a file: its mutants, each one small slip in one place of its syntax tree.
 
-Left alone is what decides nothing: imports, annotations, docstrings, assertions (they narrow types), decorators and
-the head of a class, and the texts of errors that are raised.
+Left alone is what decides nothing: imports, annotations, type variables, docstrings, assertions (they narrow types),
+decorators and the head of a class, and the texts of errors that are raised.
 """
 
 from __future__ import annotations
@@ -200,6 +200,8 @@ def _decides_nothing(parent: ast.AST, field: str, node: ast.AST) -> bool:
 
 
 def _is_type(node: ast.expr) -> bool:
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Name) and node.func.id == "TypeVar"
     return isinstance(node, ast.Subscript) or (isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr))
 
 

@@ -83,7 +83,11 @@ def test_a_statement_has_these_mutants(body: str, names: list[str]) -> None:
 
 def test_what_decides_nothing_has_none() -> None:
     head = "import a\nAlias = dict[str, int]\n@dataclass(frozen=True)\nclass C(B, kind=1):\n    'text'\n    x: int\n"
-    assert made(head) == []
+    assert made(head + "T = TypeVar('T', bound=C)\n") == []
+
+
+def test_what_else_a_module_calls_has_its_mutants() -> None:
+    assert made("T = other('T', bound=C)") == ["other('T', bound=C) → other('T')", "'T' → 'TXX'"]
 
 
 def test_alike_mutants_of_a_function_are_told_apart_and_each_is_another_program() -> None:

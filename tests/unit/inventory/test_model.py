@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orderflow.core.service import Decision, Fact, Ref
+from orderflow.core.service import Decision, Fact, Ref, RefusedError
 from orderflow.events.inventory import MissingLine, ReservedLine, StockRejected, StockReserved
 from orderflow.events.order import Item
 from orderflow.events.payment import PaymentSucceeded
-from orderflow.services.inventory.messages import SetStock, StockSet
+from orderflow.services.inventory.messages import SetStock, StockChangedError, StockLowered, StockSet, Versions
 from orderflow.services.inventory.model import Movement, MovementKind, Reservation, ReservationStatus, Stock
 from orderflow.services.inventory.service import SERVICE
 from tests.support.decisions import World, id_of
@@ -107,6 +108,58 @@ def test_setting_stock_to_what_it_is_moves_nothing() -> None:
 def test_a_sku_that_is_known_keeps_its_stock_when_only_new_ones_are_wanted() -> None:
     decision = World(SERVICE, stock("A", 5)).take(SetStock(sku="A", on_hand=9, only_if_new=True))
     assert decision == Decision(answer=StockSet(sku="A", on_hand=5, reserved=0, version=1, created=False))
+
+
+def test_what_becomes_of_the_units_is_said_for_the_operators_log() -> None:
+    decision = World(SERVICE, stock("A", 5)).take(SetStock(sku="A", on_hand=9))
+    assert decision.told == "5 \u2192 9 free units, version 2"
+
+
+def test_fewer_units_are_refused_unless_they_may_be_lowered() -> None:
+    world = World(SERVICE, stock("A", 5))
+    with pytest.raises(RefusedError) as refused:
+        world.take(SetStock(sku="A", on_hand=4))
+    assert refused.value.answer == StockLowered("A", 5)
+    world.take(SetStock(sku="A", on_hand=6))
+    world.take(SetStock(sku="A", on_hand=5, may_lower=True))
+    assert of(world, "A") == stock("A", 5, version=3)
+
+
+ANY = Versions(any=True)
+SEEN = Versions((2,))
+UNSEEN = "A is not as you have seen it: "
+
+
+@pytest.mark.parametrize(
+    ("rows", "command", "why"),
+    [
+        (
+            [stock("A", 5, version=3)],
+            SetStock(sku="A", on_hand=9, if_match=Versions((2,))),
+            f"{UNSEEN}its version is 3",
+        ),
+        ([], SetStock(sku="A", on_hand=9, if_match=ANY), f"{UNSEEN}it is not there"),
+        ([stock("A", 5)], SetStock(sku="A", on_hand=9, if_none_match=ANY), "A is there already: its version is 1"),
+    ],
+)
+def test_what_was_changed_behind_ones_back_is_not_overwritten(rows: list[Stock], command: SetStock, why: str) -> None:
+    with pytest.raises(StockChangedError) as refused:
+        World(SERVICE, *rows).take(command)
+    assert refused.value.answer == why
+
+
+@pytest.mark.parametrize(
+    ("rows", "condition"),
+    [
+        ([stock("A", 5, version=3)], SetStock(sku="A", on_hand=9, if_match=Versions((2, 3)))),
+        ([stock("A", 5, version=3)], SetStock(sku="A", on_hand=9, if_none_match=SEEN)),
+        ([], SetStock(sku="A", on_hand=9, if_none_match=ANY)),
+    ],
+)
+def test_what_is_as_it_was_seen_is_set(rows: list[Stock], condition: SetStock) -> None:
+    world = World(SERVICE, *rows)
+    world.take(condition)
+    assert of(world, "A").on_hand == 9
 
 
 SKUS = st.sampled_from(["A", "B", "C"])
