@@ -295,7 +295,7 @@ async def test_a_release_is_checked_against_what_waits(system: System) -> None:
 
     system.ask("dlt", "discard", event, followers[0]["event_id"], "--reason", "a test")
     assert system.call("dlt", "check", "--strict").returncode == 0
-    assert system.call("dlt", "list", "--state", "all").stdout == "No such events.\n"
+    assert system.call("dlt", "list", "--state", "all").stdout == "No matching events.\n"
 
 
 async def test_what_waits_is_counted_alike_wherever_it_is_told(system: System) -> None:

@@ -263,7 +263,9 @@ async def test_without_game_day_faults_are_ignored_told_in_the_log_and_refused(p
     [line] = payment.logged("faults-ignored")
     assert (line["level"], line["faults"]) == ("warning", [f"fault 1: permanent at OrderPlaced with sku={POISON}"])
     assert await member.faults() == []
-    why = "This system was not started for a game day, so it takes no faults. Start it with: orderflow up --game-day"
+    why = (
+        "This system was not started for a game day, so it accepts no faults. Start it with: orderflow up --game-day"
+    )
     for command in (("add", "payment", *AT_POISON, "--error", "hang"), ("clear", "payment-1"), ("list",)):
         service = ("--service", "payment") if command == ("list",) else ()
         code, said = payment.refusal("fault", *command, *service)
@@ -313,14 +315,18 @@ async def test_a_process_that_died_is_not_waited_for_for_ever(payment: Payment) 
         (
             ("add", "payment", "--event", "OrderPlaced", "--match", "sku", "--error", "hang"),
             2,
-            "'sku' matches nothing. Wanted: FIELD=VALUE",
+            "'sku' matches nothing. Expected: FIELD=VALUE",
         ),
-        (("add", "payment", *AT_POISON, "--error", "hang", "--share", "0"), 2, "'0' is no share. Wanted: a number"),
-        (("add", "payment", *AT_POISON, "--error", "hang", "--share", "nan"), 2, "'nan' is no share"),
+        (
+            ("add", "payment", *AT_POISON, "--error", "hang", "--share", "0"),
+            2,
+            "'0' is not a share. Expected: a number",
+        ),
+        (("add", "payment", *AT_POISON, "--error", "hang", "--share", "nan"), 2, "'nan' is not a share"),
         (("add", "payment", *AT_POISON, "--error", "slow"), 2, "'slow' is not one of 'permanent'"),
         (("clear", "payment-9"), 4, "no fault 9 is set"),
-        (("clear", "9"), 2, "'9' is no fault. Wanted: SERVICE-NUMBER such as payment-3"),
-        (("clear",), 2, "Which fault? Wanted: the id of one, such as payment-3, or --all"),
+        (("clear", "9"), 2, "'9' is not a fault. Expected: SERVICE-NUMBER such as payment-3"),
+        (("clear",), 2, "Which fault? Give its id, such as payment-3, or --all"),
     ],
 )
 def test_what_is_wrong_is_refused_in_one_sentence(

@@ -96,7 +96,7 @@ def test_a_failing_world_is_made_smaller_shown_and_named_so_that_it_can_be_lived
 def test_people_are_shown_the_smaller_world_at_once_and_all_names_at_the_end() -> None:
     code, shown = invoke("--seeds", "20..21", "--jobs", "1")
     assert code == 1
-    assert "fails; smaller, and failing as well:" in shown
+    assert "fails; shrunk, and still failing:" in shown
     assert "1 world failed:\n  orderflow simulate --seed " in shown
 
 
@@ -135,8 +135,8 @@ def test_an_interrupt_ends_it_with_the_summary_so_far(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("arguments", "wrong"),
     [
-        (("--seed", "1", "--seeds", "2"), "--seed lives one world"),
-        (("--seed", "1", "--jobs", "2"), "--seed lives one world"),
+        (("--seed", "1", "--seeds", "2"), "--seed repeats one world"),
+        (("--seed", "1", "--jobs", "2"), "--seed repeats one world"),
         (("--seed", "x"), "a seed is a whole number"),
         (("--seed", "1,colour=red"), "nothing in a plan is called 'colour'; there is "),
         (("--seed", "1,focus=nowhere"), "'nowhere' is no value of focus"),

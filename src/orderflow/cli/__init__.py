@@ -10,38 +10,38 @@ from orderflow.cli.lazy import LazyGroup, Line
 COMMANDS = {
     "up": Line("orderflow.cli.up:up", "Start everything on this machine, and keep it running."),
     "down": Line("orderflow.cli.up:down", "Stop what `up` started."),
-    "status": Line("orderflow.cli.status:status", "What runs where."),
+    "status": Line("orderflow.cli.status:status", "Show what is running, and where."),
     "logs": Line("orderflow.cli.logs:logs", "Show the logs of the services."),
-    "reset": Line("orderflow.cli.up:reset", "Delete all data of a home."),
+    "reset": Line("orderflow.cli.up:reset", "Delete all data in a home."),
     "order": Line("orderflow.cli.order:order", "Place orders, and see what became of them."),
-    "payment": Line("orderflow.cli.payment:payment", "See payments, and settle a charge that the bank leaves open."),
-    "console": Line("orderflow.cli.console:console", "Serve the page: Flow, Orders, Dead letters, Health."),
-    "demo": Line("orderflow.cli.demo:demo", "Place many orders, follow them to their end, and sum up."),
+    "payment": Line("orderflow.cli.payment:payment", "Show payments, and settle charges that the bank left open."),
+    "console": Line("orderflow.cli.console:console", "Serve the console page: Flow, Orders, Dead letters, Health."),
+    "demo": Line("orderflow.cli.demo:demo", "Place many orders, follow each to its end, and print a summary."),
     "topic": Line("orderflow.cli.topic:topic", "Read the events on a topic."),
-    "stuck": Line("orderflow.cli.explain:stuck", "Which orders are late, by what holds them up."),
-    "health": Line("orderflow.cli.trouble:health", "What is wrong, in every service."),
-    "dlt": Line("orderflow.cli.dlt:dlt", "See, rehearse, replay and mend the events that were given up."),
-    "customer": Line("orderflow.cli.customer:customer", "Tell what is held of a customer, and forget him."),
-    "ops": Line("orderflow.cli.ops:ops", "What operators did, and the proof of it."),
-    "outage": Line("orderflow.cli.trouble:outage", "See what is taken for an outage, and overrule it."),
+    "stuck": Line("orderflow.cli.explain:stuck", "Show late orders, grouped by what holds them up."),
+    "health": Line("orderflow.cli.trouble:health", "Show what is wrong in each service."),
+    "dlt": Line("orderflow.cli.dlt:dlt", "Inspect, rehearse, replay and fix dead letters."),
+    "customer": Line("orderflow.cli.customer:customer", "Export or erase a customer's personal data."),
+    "ops": Line("orderflow.cli.ops:ops", "Show what operators did, and prove the log intact."),
+    "outage": Line("orderflow.cli.trouble:outage", "Show what is judged an outage, and overrule it."),
     "fault": Line("orderflow.cli.fault:fault", "Make events fail on purpose, on a game day."),
-    "outbox": Line("orderflow.cli.outbox:outbox", "See what waits to be published."),
-    "expired": Line("orderflow.cli.trouble:expired", "See records that expired unread, and acknowledge them."),
-    "lag": Line("orderflow.cli.trouble:lag", "See how far the services are behind, and what is stuck."),
-    "audit": Line("orderflow.cli.audit:audit", "Check the five promises over all databases."),
-    "simulate": Line("orderflow.cli.simulate:simulate", "Run all services in worlds that seeds decide, with faults."),
-    "chaos": Line("orderflow.cli.chaos:chaos", "Break everything under load, and judge what came of it."),
-    "token": Line("orderflow.cli.token:token", "Make, list and revoke tokens: who may do what."),
-    "schema": Line(
-        "orderflow.cli.schema:schema", "The events as AsyncAPI and JSON Schema, and what a change breaks."
+    "outbox": Line("orderflow.cli.outbox:outbox", "Show events waiting to be published, and republish lost ones."),
+    "expired": Line("orderflow.cli.trouble:expired", "Show records that expired unread, and acknowledge them."),
+    "lag": Line("orderflow.cli.trouble:lag", "Show how far each consumer is behind, and what is stuck."),
+    "audit": Line("orderflow.cli.audit:audit", "Check the five promises across all databases."),
+    "simulate": Line(
+        "orderflow.cli.simulate:simulate", "Simulate all services with faults, in worlds drawn from seeds."
     ),
-    "settings": Line("orderflow.cli.settings:settings", "Show every setting, and where its value came from."),
+    "chaos": Line("orderflow.cli.chaos:chaos", "Break everything under load, and judge the outcome."),
+    "token": Line("orderflow.cli.token:token", "Create, list and revoke access tokens."),
+    "schema": Line("orderflow.cli.schema:schema", "Export event schemas, and see what a change would break."),
+    "settings": Line("orderflow.cli.settings:settings", "Show every setting, and where its value comes from."),
     "doctor": Line("orderflow.cli.doctor:doctor", "Check this machine and the running system."),
-    "run": Line("orderflow.cli.up:run", "Run one service alone, for deployment."),
-    "migrate": Line("orderflow.cli.up:migrate", "Make databases, roles and tables on a server that exists."),
-    "grant": Line("orderflow.cli.deploy:grant", "Make users and rights on a Kafka that exists."),
+    "run": Line("orderflow.cli.up:run", "Run a single service, for deployments."),
+    "migrate": Line("orderflow.cli.up:migrate", "Create databases, roles and tables on an existing server."),
+    "grant": Line("orderflow.cli.deploy:grant", "Create users and access rights on an existing Kafka."),
     "credentials": Line(
-        "orderflow.cli.deploy:credentials", "Make passwords, certificates and tokens for containers."
+        "orderflow.cli.deploy:credentials", "Create passwords, certificates and tokens for containers."
     ),
 }
 
@@ -59,7 +59,7 @@ def main() -> None:
     orderflow up                      start everything on this machine
     orderflow order place --wait 10   place an order, and wait for its end
     orderflow demo --orders 500       a realistic mix of orders, and a summary
-    orderflow status                  what runs where
+    orderflow status                  what is running, and where
 
     \b
     Exit codes: 0 done; 1 failed, or something was found; 2 wrong usage or settings;

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0),
     default=10.0,
     show_default=True,
-    help="How long to wait until nothing is under way.",
+    help="Wait up to this long until nothing is under way.",
 )
 @click.option(
     "--watch",
@@ -35,18 +35,17 @@ if TYPE_CHECKING:
     flag_value=10.0,
     default=None,
     type=click.FloatRange(min=0.1),
-    help="Look again and again, and tell what is new and what is gone. Ctrl-C ends it.",
+    help="Audit again and again, reporting what is new and what is gone, until Ctrl-C.",
 )
-@click.option("--topics/--no-topics", default=True, help="Whether to compare the topics with the outboxes.")
+@click.option("--topics/--no-topics", default=True, help="Compare the topics with the outboxes, or not.")
 @repair_options
 @session_options
 def audit(session: Session, wait_s: float, every_s: float | None, topics: bool, asked: Asked | None) -> None:
-    """Check the five promises over all databases, the bank's book and the topics. Only --repair changes anything.
+    """Check the five promises across all databases, the bank's book and the topics. Only --repair changes anything.
 
-    What is found is told by kind: what it is, where, since when, which orders, and what to do. It can be run while
-    orders keep coming: what is suspicious is looked at again, once all that was under way has been handled, and
-    only what lasts is told. Whether every order has reached its end is known at rest alone: otherwise the exit
-    code is 6.
+    Findings are grouped by kind: what it is, where, since when, which orders, and what to do. You can run it while
+    orders keep coming: anything suspicious is checked again once the work then under way is done, and only what
+    persists is reported. Whether every order reaches its end shows only at rest; otherwise the exit code is 6.
 
     \b
     orderflow audit
@@ -57,12 +56,12 @@ def audit(session: Session, wait_s: float, every_s: float | None, topics: bool, 
     orderflow audit --repair --only refund-missing --yes --reason "ticket 4711"
 
     --repair shows a plan: which service says an event again that never arrived, or takes one again whose effect is
-    not there, and what only a person can decide. Once you agree it is carried out, logged, and audited again.
+    missing, and what only a person can decide. Once you agree, it is carried out, logged, and audited again.
 
     \b
     Exit codes: 0 all promises are kept; 1 some are not; 3 a database, the log or a service does not answer;
-    5 the repair was not confirmed; 6 nothing was found, but orders are still under way. With --watch: 0 or 1, by
-    what the last look found.
+    5 the repair was not confirmed; 6 nothing was found, but orders are still under way. With --watch: 0 or 1,
+    as last seen.
     """
     if every_s is not None:
         from orderflow.cli.audit_report import watch

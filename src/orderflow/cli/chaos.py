@@ -41,12 +41,12 @@ Kinds of faults:
   freeze      SIGSTOP for 1 to 120 s, Kafka first
   network     a link is cut, held, slow, reset in the middle, or half open
   disk        PostgreSQL's disk, a small tmpfs, is full (Linux, root)
-  duplicates  records are produced once more
+  duplicates  records are produced again
   poison      records that nobody can read
   clock       the wall clock of the services or of PostgreSQL jumps (libfaketime)
-  deploy      every service process is drained and started again, one after another
-  partitions  all topics grow (Kafka)
-  topics      a topic is deleted, made again, and published again (Kafka)
+  deploy      every service process is drained and restarted, one after another
+  partitions  all topics get more partitions (Kafka)
+  topics      a topic is deleted, created anew and republished (Kafka)
 
 \b
 Examples:
@@ -57,18 +57,20 @@ Examples:
 
 \b
 Exit codes: 0 nothing was found; 1 something was, or the system did not start; 2 wrong usage;
-130 interrupted. The same seed is the same plan of faults and the same orders; the run itself is not the same."""
+130 interrupted. The same seed gives the same plan of faults and the same orders, but not the same run."""
 )
-@click.option("--minutes", type=click.FloatRange(0.5, 24 * 60), default=2.0, show_default=True, help="How long.")
-@click.option("--kafka", is_flag=True, help="On Apache Kafka.  [default: the log in PostgreSQL]")
+@click.option(
+    "--minutes", type=click.FloatRange(0.5, 24 * 60), default=2.0, show_default=True, help="How long to run."
+)
+@click.option("--kafka", is_flag=True, help="Carry events on Apache Kafka.  [default: the log in PostgreSQL]")
 @click.option("--brokers", type=click.Choice(["1", "3"]), default="1", show_default=True, help="Kafka brokers.")
-@click.option("--rate", type=click.FloatRange(0.1, 2000), default=20.0, show_default=True, help="Orders a second.")
-@click.option("--faults", "kinds", type=Kinds(), help="Which kinds.  [default: all that can be had here]")
-@click.option("--seed", type=int, default=1, show_default=True, help="What befalls whom, and when.")
+@click.option("--rate", type=click.FloatRange(0.1, 2000), default=20.0, show_default=True, help="Orders per second.")
+@click.option("--faults", "kinds", type=Kinds(), help="Kinds of faults.  [default: all that are possible here]")
+@click.option("--seed", type=int, default=1, show_default=True, help="Decides what strikes where, and when.")
 @click.option(
     "--home",
     type=click.Path(path_type=Path, file_okay=False),
-    help="A folder that is empty or new, for all data.  [default: a temporary one]",
+    help="An empty or new folder, for all data.  [default: a temporary one]",
 )
 @click.option(
     "--report",
@@ -76,7 +78,7 @@ Exit codes: 0 nothing was found; 1 something was, or the system did not start; 2
     type=click.Path(path_type=Path, file_okay=False),
     help="Where report.txt, report.json, report.svg and history.jsonl go.  [default: the home]",
 )
-@click.option("--json", "as_json", is_flag=True, help="The report as JSON on standard output.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def chaos(
     minutes: float,
     kafka: bool,
@@ -88,14 +90,14 @@ def chaos(
     report_folder: Path | None,
     as_json: bool,
 ) -> int:
-    """Let a system of its own run under load while everything breaks that can, and judge what came of it.
+    """Run a separate system under load, break everything that can break, and judge the outcome.
 
-    PostgreSQL, Kafka and all services are real processes in a home of their own; nothing that runs already is
-    touched. A client writes down what became of each request (ok, failed, unknown). In the end all faults are
-    healed, and its history is held against the services, the books of all databases, and every record of every
-    topic: lost, doubled, reordered, adrift, stuck must all be 0.
+    PostgreSQL, Kafka and all services are real processes in a home of their own; nothing that already runs is
+    touched. A client records the outcome of each request (ok, failed, unknown). At the end all faults are healed,
+    and that history is compared with the services, the books of all databases, and every record of every topic:
+    lost, doubled, reordered, adrift and stuck must all be 0.
 
-    Where something was found, the data is kept.
+    If anything is found, the data is kept.
     """
     from orderflow.chaos.plan import KINDS
     from orderflow.chaos.run import Wish

@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 Examples:
   orderflow console                    for services that run elsewhere, or without `up`
   orderflow console --port 8080
-  orderflow console --sign-in          a link by which your browser may act, once
+  orderflow console --sign-in          a one-time link that lets your browser act
   ORDERFLOW_ORDER_URL=https://orders.example orderflow console
 
 \b
-Standard output gets one JSON line when the page is served: service, port, pid. SIGTERM ends it.
-Exit codes: 0 stopped in order; 1 the port is taken; 2 wrong usage or settings."""
+Prints one JSON line once the page is up: service, port, pid. SIGTERM stops it.
+Exit codes: 0 stopped cleanly; 1 the port is taken; 2 wrong usage or settings."""
 )
-@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 for any free one.  [default: 8000]")
-@click.option("--sign-in", is_flag=True, help="Print a link that signs a browser in at the page that runs, once.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 picks a free one.  [default: 8000]")
+@click.option("--sign-in", is_flag=True, help="Print a one-time link that signs a browser in to the running page.")
 @home_option
-@click.option("--control-pipe", is_flag=True, help="End when standard input ends: for supervisors.")
+@click.option("--control-pipe", is_flag=True, help="Stop when standard input closes, for supervisors.")
 @secrets_pipe_option
 def console(port: int | None, sign_in: bool, home: Path | None, control_pipe: bool, secrets_pipe: bool) -> None:
-    """Serve the page: Flow, Orders, Dead letters, Health.
+    """Serve the console page: Flow, Orders, Dead letters, Health.
 
-    `orderflow up` does it too, at http://127.0.0.1:8000. The page asks the services of this home and reads the
-    topics; it connects to no service's database. It listens on this machine alone, and while nobody looks it asks
-    nothing. Everybody on this machine may look; to act, a browser signs in with a token.
+    `orderflow up` serves it too, at http://127.0.0.1:8000. The page asks this home's services and reads the topics;
+    it never connects to a service's database. It listens on this machine only, and asks nothing while nobody is
+    looking. Anyone on this machine may look; to act, a browser signs in with a token.
     """
     from orderflow.cli.topic import open_log
     from orderflow.console import process

@@ -40,11 +40,11 @@ NAME = _Name()
 
 @click.group()
 def customer() -> None:
-    """Personal data: tell a customer what is held of him, and forget him.
+    """Export or erase a customer's personal data.
 
-    What a customer is called is stored and sent encrypted, under a key of his own, which is kept apart from all data.
-    To forget him is to destroy that key: rows, topics, dead letters and backups then hold a pseudonym that nobody can
-    read. Books and audit stay as they are. Both commands take the role approver.
+    Customers' names are stored and sent encrypted, each under a key of its own that is kept apart from all data.
+    Erasing a customer destroys that key: rows, topics, dead letters and backups then hold a pseudonym that nobody
+    can read. Books and audit stay as they are. Both commands need the role approver.
 
     \b
     orderflow customer export customer-42
@@ -55,7 +55,7 @@ def customer() -> None:
 shop_option = click.option(
     "--shop",
     metavar="SHOP",
-    help="Whose customer: the shop of the token that placed the orders.  [default: none]",
+    help="The customer's shop: that of the token that placed the orders.  [default: none]",
 )
 
 
@@ -66,23 +66,22 @@ shop_option = click.option(
     "--topics/--no-topics",
     default=True,
     show_default=True,
-    help="Whether to read the topics too, from end to end: their records are copies of what outboxes had.",
+    help="Also read the topics, from end to end; their records are copies of what the outboxes held.",
 )
 @session_options
 def export(session: Session, name: str, shop: str | None, topics: bool) -> None:
-    """Everything that is held of a customer, as JSON: each row and record by the store that it lies in.
+    """Export everything stored about a customer, as JSON: each row and record, by store.
 
-    CUSTOMER_ID is what the shop calls the customer, letter for letter. `stores` says what each part of the answer is
-    from: tables of a database (a service's own, its inbox, outbox and dead letters, the bank's book), or a topic of
-    the event log, dead-letter topics included. Values are shown as they are stored, with the customer's name in place
-    of his pseudonym, under which `written_as` has him. Logs and metrics hold nothing of him. What was stored
-    before he was forgotten belongs to nobody, and is not found.
+    CUSTOMER_ID is the shop's name for the customer, letter for letter. `stores` says where each part comes from:
+    tables of a database (a service's own, its inbox, outbox and dead letters, the bank's book) or a topic of the
+    event log, dead-letter topics included. Values are shown as stored, but with the customer's name in place of the
+    pseudonym, which `written_as` shows. Logs and metrics hold nothing about customers. Data from before an erasure
+    belongs to nobody, and is not found.
 
-    All orders, and all records of the topics, are looked through, since no index of customers is kept: that takes a
-    while where there are many.
+    There is no index of customers, so all orders and all records of the topics are searched: that can take a while.
 
-    Exit code: 0 done, 3 a service or the event log did not answer (nothing is shown then), 4 there is no order of
-    that customer.
+    Exit code: 0 done, 3 a service or the event log did not answer (then nothing is shown), 4 the customer has no
+    orders.
 
     \b
     orderflow customer export customer-42 > customer-42.json
@@ -108,20 +107,20 @@ def export(session: Session, name: str, shop: str | None, topics: bool) -> None:
 @customer.command()
 @click.argument("name", type=NAME, metavar="CUSTOMER_ID")
 @shop_option
-@click.option("--yes", is_flag=True, help="Mean it.")
+@click.option("--yes", is_flag=True, help="Confirm.")
 @click.option(
-    "--reason", metavar="TEXT", default="", help="Why, without naming him; it goes into the operators' log."
+    "--reason", metavar="TEXT", default="", help="Why, without the customer's name; recorded in the operators' log."
 )
 @session_options
 def erase(session: Session, name: str, shop: str | None, yes: bool, reason: str) -> None:
-    """Forget a customer, for good: destroy the key that his name is encrypted under.
+    """Erase a customer for good: destroy the key that encrypts the name.
 
-    CUSTOMER_ID is what the shop calls the customer, letter for letter. Afterwards his orders are shown as those of
-    "(erased)", everywhere and in every backup of the services' databases. His orders, payments and the books stay as
-    they are. Should he order again, he gets a new key. Backups of the keys database itself have to be deleted too.
+    CUSTOMER_ID is the shop's name for the customer, letter for letter. From then on, the customer's orders show
+    "(erased)" as the name, everywhere and in every backup of the services' databases. Orders, payments and the books
+    stay as they are. A customer who orders again gets a new key. Delete the backups of the keys database, too.
 
-    Exit code: 0 done, 1 orders of him are left that name him in clear text, from before names were encrypted, 3 the
-    order service did not answer, 4 there is no such customer, 5 not confirmed.
+    Exit code: 0 done, 1 some orders still hold the name in clear text, from before names were encrypted, 3 the order
+    service did not answer, 4 there is no such customer, 5 not confirmed.
 
     \b
     orderflow customer export customer-42 > customer-42.json

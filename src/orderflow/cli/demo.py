@@ -50,19 +50,25 @@ BAR_MAX = 40
 
 
 @click.command()
-@click.option("--orders", type=click.IntRange(1, 1_000_000), default=200, show_default=True, help="How many.")
-@click.option("--rate", type=click.FloatRange(0.01), help="Orders a second.  [default: as fast as they are answered]")
 @click.option(
-    "--concurrency", type=click.IntRange(1, 2000), default=64, show_default=True, help="Requests side by side."
+    "--orders", type=click.IntRange(1, 1_000_000), default=200, show_default=True, help="How many orders to place."
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="The same seed is the same mix of orders.")
+@click.option(
+    "--rate", type=click.FloatRange(0.01), help="Orders per second.  [default: as fast as they are answered]"
+)
+@click.option(
+    "--concurrency", type=click.IntRange(1, 2000), default=64, show_default=True, help="Requests in flight at once."
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same mix of orders.")
 @click.option(
     "--timeout",
     "timeout_s",
     type=click.FloatRange(0, min_open=True),
-    help="Seconds for all of it.  [default: 120, and what sending takes: 1 for each 100 orders, or by --rate]",
+    help="Seconds for the whole run.  [default: 120, plus the time to send: 1 per 100 orders, or as --rate takes]",
 )
-@click.option("--faults", is_flag=True, help="Let some get stuck, to explain and replay; needs `up --game-day`.")
+@click.option(
+    "--faults", is_flag=True, help="Let some orders get stuck, to explain and replay; needs `up --game-day`."
+)
 @session_options
 def demo(
     session: Session,
@@ -73,18 +79,18 @@ def demo(
     timeout_s: float | None,
     faults: bool,
 ) -> None:
-    """Place many orders, follow them to their end, and sum up.
+    """Place many orders, follow each to its end, and print a summary.
 
-    A realistic mix: most are approved, some declined, some out of stock and refunded; now and then the bank is
-    slow, fails, or times out after or before it has charged. The SKUs of the demo catalogue are put in where
-    they are missing or run short. Ctrl-C ends it with the summary so far, and so does --timeout. Where no
-    terminal is, standard error says every few seconds how far it is (with --json nothing).
+    A realistic mix: most orders are approved, some declined, some out of stock and refunded; now and then the bank
+    is slow, fails, or times out before or after charging. SKUs of the demo catalogue that are missing or run short
+    are restocked. Ctrl-C or --timeout ends it with the summary so far. Without a terminal, progress goes to standard
+    error every few seconds (not with --json).
 
-    With --faults two services fail on some orders for good, so that there is something to see on the page and to
-    mend. The faults stay until they are cleared.
+    With --faults, two services keep failing on some orders, so there is something to see on the page and to fix. The
+    faults stay until you clear them.
 
-    Exit code: 0 all accepted and final (with --faults: but for those), 1 some were not accepted, 3 nothing answers
-    (any more), 6 not all accepted and final in time, 130 interrupted.
+    Exit code: 0 all accepted and final (except those that --faults broke), 1 some were not accepted, 3 nothing
+    answers, 6 not all accepted and final in time, 130 interrupted.
 
     \b
     orderflow demo
@@ -150,7 +156,7 @@ def _within(limit_s: float, work: Callable[[], None]) -> None:
         done.result(limit_s)
     except TimeoutError:
         raise TimeUpError(
-            f"The services had not answered after {limit_s:g} s, and no order was placed. "
+            f"The services did not answer within {limit_s:g} s, and no order was placed. "
             "See why with: orderflow health"
         ) from None
 
@@ -160,14 +166,14 @@ def _conclude(tally: Tally, url: str, limit_s: float) -> None:
     if tally.interrupted:
         raise click.exceptions.Exit(ExitCode.INTERRUPTED)
     if tally.lost_contact:
-        raise UnreachableError(f"The order service at {url} answers no more. See why with: orderflow status")
+        raise UnreachableError(f"The order service at {url} no longer answers. See why with: orderflow status")
     if tally.errors:
         raise CliError(f"{tally.errors.total()} of {tally.asked} orders were not accepted")
     if tally.time_is_up or tally.unfinished or tally.refunds_due():
         raise TimeUpError(
             f"After {limit_s:g} s {tally.placed} of {tally.asked} orders are accepted, "
             f"{len(tally.unfinished)} of these are not final, and {len(tally.refunds_due())} refunds are due. "
-            "See what is behind or stuck with: orderflow lag; to give it longer: --timeout"
+            "See what is behind or stuck with: orderflow lag; to allow more time: --timeout"
         )
 
 

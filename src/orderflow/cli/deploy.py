@@ -21,15 +21,15 @@ Examples:
 Exit codes: 0 everything is there; 1 the folder cannot be written."""
 )
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--host", "hosts", metavar="NAME", multiple=True, help="A name by which services are reached, too.")
+@click.option("--host", "hosts", metavar="NAME", multiple=True, help="Another name under which services are reached.")
 @json_option
 def credentials(folder: Path, hosts: tuple[str, ...], as_json: bool) -> None:
-    """Make the passwords, certificates and first tokens of a deployment in containers, a file each.
+    """Create the passwords, certificates and first tokens for a deployment in containers, one file each.
 
-    What is there stays, but for certificates that end within 60 days: they are made anew. Services read theirs again
-    by themselves; restart PostgreSQL and Kafka then. The folder can be passed by its owner alone; its files can be
-    read by the containers that they are given to. Keep a copy where backups are: databases and topics outlive it, and
-    know these passwords.
+    Existing files stay, except certificates that expire within 60 days, which are renewed. Services reload theirs by
+    themselves; restart PostgreSQL and Kafka. Only the folder's owner can enter it; its files can be read by the
+    containers that get them. Keep a copy with your backups: databases and topics outlive the folder, and still
+    expect these passwords.
     """
     from orderflow.local.credentials import make_credentials
 
@@ -53,17 +53,17 @@ Exit codes: 0 done; 1 Kafka refuses it; 2 wrong usage or settings, or a service 
 @click.option(
     "--admin-options",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="How an administrator comes to Kafka: options of librdkafka, a line name=value each.",
+    help="How to connect to Kafka as an administrator: librdkafka options, one name=value per line.",
 )
-@click.option("--print", "only_print", is_flag=True, help="Change nothing: print who is to have which rights.")
+@click.option("--print", "only_print", is_flag=True, help="Change nothing; print who would get which rights.")
 @home_option
 @json_option
 def grant(admin_options: Path | None, only_print: bool, home: Path | None, as_json: bool) -> None:
-    """Make users and rights on a Kafka that exists: each service writes its own topics and reads what it needs.
+    """Create users and access rights on an existing Kafka: each service writes its topics and reads what it needs.
 
-    Names and passwords are those of the settings: ORDERFLOW_<NAME>_KAFKA_USERNAME and _PASSWORD of each service,
-    ORDERFLOW_KAFKA_USERNAME and _PASSWORD of operators, who make topics and read them. Passwords are set as
-    SCRAM-SHA-512; rights of these users that are not needed are taken away.
+    Names and passwords come from the settings: ORDERFLOW_<NAME>_KAFKA_USERNAME and _PASSWORD for each service,
+    ORDERFLOW_KAFKA_USERNAME and _PASSWORD for operators, who create topics and read them. Passwords are set as
+    SCRAM-SHA-512; rights that these users do not need are revoked.
     """
     from orderflow.local import kafka_rights
 

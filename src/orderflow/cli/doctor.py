@@ -47,10 +47,10 @@ SERVER = "postgresql"
 @click.command()
 @session_options
 def doctor(session: Session) -> None:
-    """Check this machine and the running system; for each finding say what to do.
+    """Check this machine and the running system, and say what to do about each finding.
 
-    Python and what is installed, the home and its disk, the ports, PostgreSQL with its limits, tables and clock,
-    the services, Java and Maven for a local Kafka, Kafka where it carries the events. Nothing is changed.
+    Looks at Python and what is installed, the home and its disk, the ports, PostgreSQL with its limits, tables and
+    clock, the services, Java and Maven for a local Kafka, and Kafka if it carries the events. Changes nothing.
 
     Exit code: 0 nothing failed (there may be warnings), 1 something did.
 
@@ -130,12 +130,12 @@ def home(settings: Settings) -> Verdict:
         return Verdict("home", FAILED, f"{path} is a file", "Choose a folder with --home or ORDERFLOW_HOME")
     existing = _nearest_folder(path)
     if not os.access(existing, os.W_OK | os.X_OK):
-        return Verdict("home", FAILED, f"no right to write in {existing}", "Choose another one with ORDERFLOW_HOME")
+        return Verdict("home", FAILED, f"cannot write to {existing}", "Choose another folder with ORDERFLOW_HOME")
     if not path.exists():
         return Verdict("home", OK, f"{path} does not exist yet and can be made")
     strangers = [entry.name for entry in path.iterdir() if entry.name not in HARMLESS]
     if strangers and not Home(path).exists():
-        return Verdict("home", FAILED, f"{path} holds something else than Orderflow's data", "Choose another folder")
+        return Verdict("home", FAILED, f"{path} holds something other than Orderflow's data", "Choose another folder")
     return Verdict("home", OK, str(path))
 
 
@@ -144,9 +144,9 @@ def disk(settings: Settings) -> Verdict:
     free_mb = shutil.disk_usage(_nearest_folder(settings.home)).free // 1_000_000
     found = f"{free_mb} MB free at {settings.home}"
     if free_mb < DISK_NEEDED_MB:
-        return Verdict("disk", FAILED, found, f"At least {DISK_NEEDED_MB} MB are needed; make room")
+        return Verdict("disk", FAILED, found, f"At least {DISK_NEEDED_MB} MB are needed; free some space")
     if free_mb < DISK_WANTED_MB:
-        return Verdict("disk", WARNING, found, "PostgreSQL stops when it is full; make room")
+        return Verdict("disk", WARNING, found, "PostgreSQL stops when it is full; free some space")
     return Verdict("disk", OK, found)
 
 
@@ -205,7 +205,7 @@ def _problem_of(requirement: str) -> str:
         found = metadata.version(name)
     except metadata.PackageNotFoundError:
         return f"{name} is not installed"
-    return "" if _numbers(found) >= _numbers(wanted) else f"{name} is {found}, wanted {wanted} or newer"
+    return "" if _numbers(found) >= _numbers(wanted) else f"{name} is {found}, needs {wanted} or newer"
 
 
 def _numbers(version: str) -> list[int]:
@@ -218,7 +218,7 @@ def binaries(settings: Settings) -> Verdict:
     from orderflow.local.postgres import find_binaries
 
     if not settings.embedded:
-        return Verdict("embedded postgresql", SKIPPED, "a server that exists is used")
+        return Verdict("embedded postgresql", SKIPPED, "an existing server is used")
     try:
         return Verdict("embedded postgresql", OK, f"its programs are in {find_binaries().folder}")
     except LocalError as error:
@@ -232,7 +232,7 @@ def databases(given: Settings, running: Settings) -> Iterator[Verdict]:
         yield Verdict(
             SERVER,
             FAILED if at_fault else SKIPPED,
-            "the embedded server does not run",
+            "the embedded server is not running",
             "See its log with: orderflow logs postgres" if at_fault else "Start it with: orderflow up",
         )
         return
@@ -269,7 +269,7 @@ async def _database(
         asyncpg.InterfaceError,
     ) as error:
         setting = f"ORDERFLOW_{name.upper()}_DATABASE_URL or ORDERFLOW_DATABASE_URL"
-        yield Verdict(check, FAILED, f"cannot be reached: {error}", f"Is the server up, and {setting} right?")
+        yield Verdict(check, FAILED, f"cannot be reached: {error}", f"Is the server up, and is {setting} right?")
         return
     try:
         facts = await _facts(connection)
@@ -279,7 +279,7 @@ async def _database(
                 yield verdict
         yield await _schema(connection, check, name)
     except asyncpg.PostgresError as error:
-        yield Verdict(check, FAILED, f"cannot be asked: {error}", "Has its role the rights of an owner?")
+        yield Verdict(check, FAILED, f"cannot be queried: {error}", "Does its role have an owner's rights?")
     finally:
         await leave(connection)
 
@@ -302,19 +302,17 @@ def server_verdicts(facts: dict[str, object], batch_max: int, *, external: bool)
     version, skew_ms = int(str(facts["version"])) // 10_000, float(str(facts["skew_ms"]))
     if version < VERSION_WANTED:
         yield Verdict(
-            SERVER, WARNING, f"version {version}", f"Not tested before {VERSION_WANTED}; 18 is what we bring"
+            SERVER, WARNING, f"version {version}", f"Not tested below {VERSION_WANTED}; the embedded server is 18"
         )
     else:
         yield Verdict(SERVER, OK, f"version {version} answers")
     if facts.get("read_only"):
         advice = (
-            "Orders wait. Is it a standby, or one after a failover? Name all hosts in the URL: HOST:PORT,HOST:PORT"
+            "Orders wait. Is it a standby, or has a failover happened? Name all hosts in the URL: HOST:PORT,HOST:PORT"
         )
         yield Verdict(SERVER, FAILED, "it is read-only", advice)
     if abs(skew_ms) > SKEW_MS_MAX:
-        advice = (
-            "Set both clocks by NTP: orders' ids are made from this machine's time, events' times from that one's"
-        )
+        advice = "Sync both clocks with NTP: order ids use this machine's clock, event times the database's"
         yield Verdict("clock", WARNING, f"the database's is {skew_ms / 1000:+.1f} s off ours", advice)
     else:
         yield Verdict("clock", OK, f"the database's is {skew_ms:+.0f} ms off ours")
@@ -355,8 +353,8 @@ async def _schema(connection: Connection, check: str, name: str) -> Verdict:
             check, FAILED, said, "" if "restore" in said else "Bring it up to date with: orderflow migrate"
         )
     except StoreUnavailableError as error:
-        return Verdict(check, FAILED, f"cannot be asked: {error}", "Is the server up?")
-    return Verdict(check, OK, "reachable, its tables are those of this release")
+        return Verdict(check, FAILED, f"cannot be queried: {error}", "Is the server up?")
+    return Verdict(check, OK, "reachable, its tables match this release")
 
 
 def local_kafka() -> Verdict:
@@ -387,7 +385,7 @@ async def _ask(settings: Settings) -> Verdict:
             await log.ping()
             await log.ends([topic.name for topic in all_topics(settings)])
     except CliError as error:
-        advice = "Is the broker up, and ORDERFLOW_KAFKA_BOOTSTRAP right?"
+        advice = "Is the broker up, and is ORDERFLOW_KAFKA_BOOTSTRAP right?"
         return Verdict("kafka", FAILED, str(error), advice)
     except TopicMissingError as error:
         return Verdict("kafka", FAILED, f"answers at {where}, but has no topic {error}", "Run: orderflow migrate")
@@ -417,5 +415,7 @@ def _service(running: Settings, name: str) -> Verdict:
     problems = health.get("problems") if isinstance(health, dict) else {"answer": "is not understood"}
     if problems:
         said = "; ".join(f"{component}: {problem}" for component, problem in problems.items())
-        return Verdict(check, FAILED, said, f"It waits and goes on by itself; more with: orderflow logs {name}")
+        return Verdict(
+            check, FAILED, said, f"It waits, and carries on by itself; see more with: orderflow logs {name}"
+        )
     return Verdict(check, OK, f"ready at {url}")

@@ -39,10 +39,10 @@ PATIENCE_S = 3.0
 @click.argument("order_id", metavar="ORDER_ID", type=order_id)
 @session_options
 def explain(session: Session, order_id: str) -> None:
-    """Say what happened to an order, what comes next, who owes it, and why it has not come.
+    """Explain an order: what happened, what comes next, which service owes it, and what holds it up.
 
-    Every service is asked what it has of the order: what came in, what waits to go out, what has failed, what the
-    bank was asked. A service that does not answer is told as a cause.
+    Asks every service what it knows about the order: what came in, what waits to go out, what failed, what the bank
+    was asked. A service that does not answer is listed as a cause.
 
     Exit code: 0 it has ended or is on its way, 1 something holds it up.
 
@@ -72,10 +72,9 @@ def explain(session: Session, order_id: str) -> None:
 def stuck(session: Session, limit: int) -> None:
     """Show the orders that are past their usual time, grouped by what holds them up.
 
-    Looks at the oldest that have not ended. When the order service does not answer, nobody knows which those are:
-    then that is told alone.
+    Looks at the oldest orders that have not ended. If the order service does not answer, only that is reported.
 
-    Exit code: 0 none is, 1 some are.
+    Exit code: 0 no order is stuck, 1 some are.
 
     \b
     orderflow stuck

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 KINDS = ("permanent", "infrastructure", "hang")
 CONFIRM_S = 15.0
 NO_GAME_DAY = (
-    "This system was not started for a game day, so it takes no faults. Start it with: orderflow up --game-day"
+    "This system was not started for a game day, so it accepts no faults. Start it with: orderflow up --game-day"
 )
 _NAME = re.compile(r"^([a-z][a-z0-9]*)-([1-9][0-9]{0,17})$")
 
@@ -43,7 +43,7 @@ def match(value: Any) -> Match:
         return value
     field, _, wanted = str(value).partition("=")
     if not field or not wanted:
-        raise click.BadParameter(f"{value!r} matches nothing. Wanted: FIELD=VALUE, for example sku=SKU-MILK-JUG")
+        raise click.BadParameter(f"{value!r} matches nothing. Expected: FIELD=VALUE, for example sku=SKU-MILK-JUG")
     return Match(field, wanted)
 
 
@@ -54,7 +54,7 @@ def share(value: Any) -> float:
     except ValueError:
         part = 0.0
     if not 0 < part <= 1:
-        raise click.BadParameter(f"{value!r} is no share. Wanted: a number above 0 and up to 1, for example 0.3")
+        raise click.BadParameter(f"{value!r} is not a share. Expected: a number above 0 and up to 1, for example 0.3")
     return part
 
 
@@ -65,17 +65,18 @@ def fault_name(value: Any) -> FaultName:
     found = _NAME.match(str(value))
     if found is None:
         raise click.BadParameter(
-            f"{value!r} is no fault. Wanted: SERVICE-NUMBER such as payment-3; `orderflow fault list` shows the ids"
+            f"{value!r} is not a fault. Expected: SERVICE-NUMBER such as payment-3; `orderflow fault list` "
+            "shows the ids"
         )
     return FaultName(found[1], int(found[2]))
 
 
 @click.group()
 def fault() -> None:
-    """Make events fail on purpose: for rehearsals, demonstrations and tests.
+    """Make events fail on purpose, for exercises, demonstrations and tests.
 
-    Only in a system that was started with --game-day. What is set stays set when a process starts again; it is
-    repeated in the logs every 10 s, and shown by `orderflow health`.
+    Only in a system started with --game-day. A fault stays set when a process restarts; the logs repeat it every 10
+    s, and `orderflow health` shows it.
 
     \b
     orderflow up --game-day
@@ -88,18 +89,20 @@ def fault() -> None:
 @fault.command()
 @click.argument("service", type=click.Choice(service_names()))
 @click.option(
-    "--event", required=True, metavar="TYPE", help="Events of this type: OrderPlaced, orderflow.OrderPlaced."
+    "--event", required=True, metavar="TYPE", help="Fail events of this type: OrderPlaced, orderflow.OrderPlaced."
 )
-@click.option("--match", "matched", required=True, type=match, metavar="FIELD=VALUE", help="Of these, those with it.")
+@click.option(
+    "--match", "matched", required=True, type=match, metavar="FIELD=VALUE", help="Only those with this value."
+)
 @click.option("--error", required=True, type=click.Choice(KINDS), help="How they fail.")
-@click.option("--share", "part", type=share, default=1.0, show_default=True, help="The part of the keys that fails.")
+@click.option("--share", "part", type=share, default=1.0, show_default=True, help="Share of the keys that fail.")
 @session_options
 def add(session: Session, service: str, event: str, matched: Match, error: str, part: float) -> None:
     """Set a fault; returns once every living process of SERVICE applies it.
 
-    FIELD is a name found anywhere in the payload, like sku or order_id. permanent: the event's decision fails at
-    every try, so it is parked and given up. infrastructure: it fails as if the database were away, so the consumer
-    waits and no attempt is burnt. hang: the consumer stands still.
+    FIELD is a name anywhere in the payload, such as sku or order_id. permanent: the event fails at every try, so it
+    is parked and given up. infrastructure: it fails as if the database were down, so the consumer waits and no
+    attempt is used up. hang: the consumer stands still.
 
     \b
     orderflow fault add payment --event OrderPlaced --match sku=SKU-MILK-JUG --error permanent
@@ -124,15 +127,15 @@ def add(session: Session, service: str, event: str, matched: Match, error: str, 
     processes = "1 process" if done["confirmed_by"] == 1 else f"{done['confirmed_by']} processes"
     session.out.show(
         text(f"{found['id']} is set, confirmed by {processes}.", "bold magenta"),
-        f"Take it out with: orderflow fault clear {found['id']}",
+        f"Clear it with: orderflow fault clear {found['id']}",
     )
 
 
 @fault.command(name="list")
-@click.option("--service", type=click.Choice(service_names()), help="Only of this one.  [default: all]")
+@click.option("--service", type=click.Choice(service_names()), help="Only this service.  [default: all]")
 @session_options
 def list_faults(session: Session, service: str | None) -> None:
-    """List what is set.
+    """List the faults that are set.
 
     \b
     orderflow fault list
@@ -160,7 +163,7 @@ def list_faults(session: Session, service: str | None) -> None:
 @click.option("--all", "everything", is_flag=True, help="Every fault of every service.")
 @session_options
 def clear(session: Session, name: FaultName | None, everything: bool) -> None:
-    """Take a fault out, or with --all every one; returns once every living process lets it be.
+    """Clear a fault, or with --all every one; returns once no living process applies it.
 
     \b
     orderflow fault clear payment-3
@@ -169,7 +172,7 @@ def clear(session: Session, name: FaultName | None, everything: bool) -> None:
     from orderflow.cli import session as cli_session
 
     if (name is None) != everything:
-        raise click.UsageError("Which fault? Wanted: the id of one, such as payment-3, or --all")
+        raise click.UsageError("Which fault? Give its id, such as payment-3, or --all")
     if name is None:
         answers = cli_session.ask(session, _clear_all)
     else:

@@ -80,7 +80,7 @@ class ClientTls:
         except OSError as error:
             files = ", ".join(str(each) for each in (self.ca, self.certificate, self.key) if each is not None)
             raise CliError(
-                f"No TLS by {files}: {error.strerror or error}. Look at ORDERFLOW_TLS_CA_FILE, "
+                f"Cannot set up TLS with {files}: {error.strerror or error}. Check ORDERFLOW_TLS_CA_FILE, "
                 "ORDERFLOW_TLS_CLIENT_CERTIFICATE_FILE and ORDERFLOW_TLS_CLIENT_KEY_FILE"
             ) from error
         return context
@@ -177,7 +177,7 @@ class ServiceClient:
         except msgspec.ValidationError as error:
             raise CliError(
                 f"The {self.name} service at {self.url} answered in a form that this release cannot read: {error}. "
-                "Use the command line of the release that the service runs"
+                "Use the command line of the service's own release"
             ) from error
 
     def ask(
@@ -268,7 +268,7 @@ class ServiceClient:
         except (OSError, HTTPException) as error:
             line.drop()
             raise AnswerLostError(
-                f"The connection to the {self.name} service at {line.url} broke before it had answered "
+                f"The connection to the {self.name} service at {line.url} broke before it answered "
                 f"({type(error).__name__}). See what is wrong with: orderflow doctor"
             ) from error
 
@@ -282,9 +282,7 @@ class ServiceClient:
         except (OSError, HTTPException, ValueError) as error:
             line.drop()
             if line.place.scheme == "https" and (why := _no_trust(error)):
-                raise UnreachableError(
-                    f"There is no TLS with the {self.name} service at {line.url}: {why}"
-                ) from error
+                raise UnreachableError(f"TLS with the {self.name} service at {line.url} failed: {why}") from error
             raise UnreachableError(nothing_answers(line.url, self.name)) from error
 
     def _refusal(self, reply: _Reply, path: str) -> CliError:
@@ -314,8 +312,8 @@ class ServiceClient:
 
     def _what_was_shown(self) -> str:
         if self._token:
-            return "The token shown is the one of ORDERFLOW_TOKEN or, without that, of the file `token` in the home"
-        return "No token was shown: ORDERFLOW_TOKEN is not set, and the home has no file `token`"
+            return "The token sent is that of ORDERFLOW_TOKEN or, if that is not set, of the file `token` in the home"
+        return "No token was sent: ORDERFLOW_TOKEN is not set, and the home has no file `token`"
 
     def _stranger(self) -> CliError:
         return UnreachableError(
@@ -331,7 +329,7 @@ def _no_trust(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"{error.verify_message.rstrip('.')}. Set ORDERFLOW_TLS_CA_FILE to the authority that vouches for it"
     if isinstance(error, ssl.SSLError):
-        return f"{(error.reason or str(error)).replace('_', ' ').lower()}. Does it speak https there?"
+        return f"{(error.reason or str(error)).replace('_', ' ').lower()}. Does it speak HTTPS?"
     return ""
 
 

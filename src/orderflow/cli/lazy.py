@@ -93,7 +93,7 @@ def code_of(command: Callable[[], Any], arguments: Sequence[str]) -> int:
             raise
         _forget_stdout()
         where = error.filename or "standard output"
-        return _complain(CliError(f"Nothing can be written to {where}: {error.strerror}"), arguments)
+        return _complain(CliError(f"Cannot write to {where}: {error.strerror}"), arguments)
     return result if isinstance(result, int) else ExitCode.DONE
 
 

@@ -26,23 +26,25 @@ Examples:
   orderflow logs -f order payment    follow two services
   orderflow logs -n 200 postgres     PostgreSQL's own log
   orderflow logs --order 01981c5e-7a40-7000-8000-0123456789ab
-                                     all that concerns one order, in every service
+                                     everything about one order, in every service
   orderflow logs --json | jq 'select(.level == "error")'
 
 \b
 Exit codes: 0 shown; 1 there is no such log."""
 )
 @click.argument("names", metavar="[SERVICE]...", nargs=-1)
-@click.option("-f", "--follow", is_flag=True, help="Wait for more, until Ctrl-C.")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing new lines, until Ctrl-C.")
 @click.option("-n", "--lines", type=click.IntRange(0), help="How many last lines.  [default: 50; with --order all]")
-@click.option("--order", metavar="ORDER_ID", help="Only what names this order; the last digits of its id will do.")
+@click.option(
+    "--order", metavar="ORDER_ID", help="Only lines that name this order; the last digits of its id are enough."
+)
 @session_options
 def logs(session: Session, names: tuple[str, ...], follow: bool, lines: int | None, order: str | None) -> None:
-    """Show the logs of services, PostgreSQL and Kafka as one, by time.
+    """Show the logs of the services, PostgreSQL and Kafka, merged by time.
 
-    Readable on a terminal, elsewhere as the services write them: a JSON object a line. Where several are shown, each
-    line stands behind the name of its log. With --json every line is a JSON object, also those of PostgreSQL and
-    Kafka, and there are no names before them.
+    A terminal gets readable lines; anything else gets what the services write, one JSON object per line. When
+    several logs are shown, each line starts with the name of its log. With --json every line is a bare JSON object,
+    PostgreSQL's and Kafka's included.
     """
     from orderflow.local import logs as kept
     from orderflow.local.home import Home
@@ -69,7 +71,7 @@ def _names(order: str | None) -> Callable[[str], bool]:
     end = digits(order)
     if end is None and not is_id(order):
         raise click.UsageError(
-            f"{order!r} is not an order id. Wanted: a UUID such as {EXAMPLE_ID}, or its last digits"
+            f"{order!r} is not an order id. Expected: a UUID such as {EXAMPLE_ID}, or its last digits"
         )
     pattern = re.escape(order.lower()) if end is None else rf"[0-9a-f-]*{'-?'.join(end)}"
     found = re.compile(rf"(?<![0-9a-f-]){pattern}(?![0-9a-f-])", re.IGNORECASE)

@@ -21,21 +21,21 @@ PAGE = 1_000
 HASH_DIGITS = 64
 
 COMMANDS = {
-    "log": Line("orderflow.cli.dlt.show:log", "Who did what, when and why."),
-    "proposals": Line("orderflow.cli.ops:proposals", "What was proposed, and waits for a second approver."),
-    "approve": Line("orderflow.cli.ops:approve", "Carry out what another approver has proposed."),
-    "withdraw": Line("orderflow.cli.ops:withdraw", "Take a proposal back."),
+    "log": Line("orderflow.cli.dlt.show:log", "Show who did what, when and why."),
+    "proposals": Line("orderflow.cli.ops:proposals", "Show proposals that wait for a second approver."),
+    "approve": Line("orderflow.cli.ops:approve", "Carry out what another approver proposed."),
+    "withdraw": Line("orderflow.cli.ops:withdraw", "Withdraw a proposal."),
     "verify": Line("orderflow.cli.ops:verify", "Prove that nobody has changed the operators' log."),
 }
 
 
 @click.group(cls=LazyGroup, commands_by_name=COMMANDS)
 def ops() -> None:
-    """What operators do: who did what, and the proof of it.
+    """What operators did: who did what, and proof that the log is intact.
 
-    Every act of an operator is a row in the log of the service that carried it out, written by the same transaction.
-    Each row is linked to the one before it by a hash. With ORDERFLOW_TWO_PERSON=yes what takes an approver takes two:
-    one proposes it, and another carries it out.
+    Every action is a row in the log of the service that carried it out, written in the same transaction and linked
+    to the row before it by a hash. With ORDERFLOW_TWO_PERSON=yes, what takes an approver takes two: one proposes it,
+    another carries it out.
 
     \b
     orderflow ops log                    who did what, when and why
@@ -80,20 +80,20 @@ class Proof(NamedTuple):
     "expected",
     multiple=True,
     metavar="HEAD",
-    help="A head that was shown and kept elsewhere: it must still be in its log. Can be given several times.",
+    help="A head that was printed before: it must still be in its log. Repeatable.",
 )
-@click.option("--service", type=click.Choice(service_names()), help="Only of this one.  [default: all]")
+@click.option("--service", type=click.Choice(service_names()), help="Only this service.  [default: all]")
 @session_options
 def verify(session: Session, expected: Sequence[str], service: str | None) -> None:
     """Prove that the operators' log of every service is as it was written.
 
-    Each row holds the SHA-256 of the row before it and of what it says itself. All of them are read here and computed
-    again: a row that was changed, taken out or exchanged does not fit, and the first that does not is named.
+    Each row holds a SHA-256 over the row before it and its own content. All are read and computed again: a row that
+    was changed, removed or replaced does not fit, and the first such row is named.
 
-    Whoever cuts off the last rows leaves a log that fits. Only its head, kept where he cannot reach it, shows that:
-    keep the heads that this command prints, and give them to a later run with --expect.
+    A log whose last rows were cut off still fits. To detect that, keep the heads that this command prints in another
+    place, out of an attacker's reach, and pass them to a later run with --expect.
 
-    Exit code: 0 all fit, 1 one does not, or lacks a head that was expected, 3 a service did not answer.
+    Exit code: 0 all logs fit, 1 one does not, or lacks an expected head, 3 a service did not answer.
 
     \b
     orderflow ops verify
@@ -119,10 +119,10 @@ def verify(session: Session, expected: Sequence[str], service: str | None) -> No
 
 
 @click.command()
-@click.option("--all", "every", is_flag=True, help="Also those that are done, withdrawn or expired.")
+@click.option("--all", "every", is_flag=True, help="Include those that are done, withdrawn or expired.")
 @session_options
 def proposals(session: Session, every: bool) -> None:
-    """What approvers have proposed, latest first: what exactly, who, why, and until when it can be approved.
+    """Show what approvers proposed, latest first: what exactly, by whom, why, and until when it can be approved.
 
     \b
     orderflow ops proposals
@@ -144,8 +144,8 @@ def proposals(session: Session, every: bool) -> None:
 def _decision(command: Any) -> Any:
     """What a decision on a proposal is given."""
     number = click.argument("proposal", type=click.UUID)
-    yes = click.option("--yes", is_flag=True, help="Mean it.")
-    reason = click.option("--reason", metavar="TEXT", required=True, help="Why; it goes into the operators' log.")
+    yes = click.option("--yes", is_flag=True, help="Confirm.")
+    reason = click.option("--reason", metavar="TEXT", required=True, help="Why; recorded in the operators' log.")
     return number(yes(reason(command)))
 
 
@@ -153,12 +153,12 @@ def _decision(command: Any) -> Any:
 @_decision
 @session_options
 def approve(session: Session, proposal: UUID, yes: bool, reason: str) -> None:
-    """Carry out what another approver has proposed: exactly that, as if it were asked for now.
+    """Carry out what another approver proposed: exactly that, as if you asked for it now.
 
-    Look at it first: orderflow ops proposals. Nobody can approve what he has proposed himself.
+    Look at it first: orderflow ops proposals. You cannot approve your own proposal.
 
-    Exit code: 0 done, 3 a service did not answer, 4 there is no such proposal, 5 refused: not confirmed, not open any
-    more, your own, or not possible any more.
+    Exit code: 0 done, 3 a service did not answer, 4 there is no such proposal, 5 refused: not confirmed, no longer
+    open, your own, or no longer possible.
 
     \b
     orderflow ops approve 01981c5e-7a40-7000-8000-0123456789ab --yes --reason "I have seen the statement too"
@@ -181,7 +181,7 @@ def approve(session: Session, proposal: UUID, yes: bool, reason: str) -> None:
 @_decision
 @session_options
 def withdraw(session: Session, proposal: UUID, yes: bool, reason: str) -> None:
-    """Take a proposal back, so that nobody can approve it any more. Any approver may.
+    """Withdraw a proposal, so that it can no longer be approved. Any approver may.
 
     \b
     orderflow ops withdraw 01981c5e-7a40-7000-8000-0123456789ab --yes --reason "the wrong SKU"

@@ -34,9 +34,9 @@ WAITS_FOR = MappingProxyType(
 REFUND_STYLES = MappingProxyType({"due": "yellow", "refused": "bold red", "done": "green", "void": "green"})
 REFUND_MEANS = MappingProxyType(
     {
-        "due": "the money is to go back",
-        "refused": "the bank will not give the money back, and an operator has to see to it",
-        "done": "the money is back",
+        "due": "the money is to be given back",
+        "refused": "the bank refuses to give the money back: an operator has to settle it",
+        "done": "the money was given back",
         "void": "no money was taken",
     }
 )
@@ -189,8 +189,8 @@ order.add_command(explain)
 
 
 @order.command()
-@click.option("--customer", default="customer-1", show_default=True, help="Id of the customer at the shop.")
-@click.option("--currency", default="EUR", show_default=True, help="Three letters of ISO 4217.")
+@click.option("--customer", default="customer-1", show_default=True, help="The shop's id for the customer.")
+@click.option("--currency", default="EUR", show_default=True, help="Three-letter ISO 4217 code.")
 @click.option(
     "--item",
     "items",
@@ -199,11 +199,13 @@ order.add_command(explain)
     multiple=True,
     default=[DEFAULT_ITEM],
     show_default=True,
-    help="What is ordered, price in minor units. Give it once for each article.",
+    help="An item, its price in minor units; repeatable.",
 )
 @click.option("--payment-method", default="pm_card_visa", show_default=True, help="Name of a test card.")
-@click.option("--idempotency-key", help="Text under which this order is placed one time only. [default: made up]")
-@click.option("--wait", "wait_s", type=click.FloatRange(0, 3600), default=0.0, help="Wait for its end, in seconds.")
+@click.option("--idempotency-key", help="Place only one order under this key.  [default: a random key]")
+@click.option(
+    "--wait", "wait_s", type=click.FloatRange(0, 3600), default=0.0, help="Wait this many seconds for its end."
+)
 @session_options
 def place(
     session: Session,
@@ -216,7 +218,7 @@ def place(
 ) -> None:
     """Place an order, and show it.
 
-    With --wait the exit code says how it ended: 0 COMPLETED, 1 FAILED, 6 not ended in that time.
+    With --wait, the exit code says how it ended: 0 COMPLETED, 1 FAILED, 6 not ended in time.
 
     \b
     orderflow order place --wait 10
@@ -260,12 +262,19 @@ def show(session: Session, order_id: str) -> None:
 
 @order.command()
 @click.argument("order_id", type=order_id, metavar="ORDER_ID")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(0.1), default=300.0, show_default=True, help="Seconds.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(0.1),
+    default=300.0,
+    show_default=True,
+    help="Give up after this many seconds.",
+)
 @session_options
 def watch(session: Session, order_id: str, timeout_s: float) -> None:
     """Follow an order live until it has ended, refund included.
 
-    Exit code: 0 COMPLETED, 1 FAILED, 6 not ended in time. With --json a line for each step.
+    Exit code: 0 COMPLETED, 1 FAILED, 6 not ended in time. With --json, one line per step.
 
     \b
     orderflow order watch 01981c5e-7a40-7000-8000-0123456789ab
@@ -276,8 +285,10 @@ def watch(session: Session, order_id: str, timeout_s: float) -> None:
 
 
 @order.command(name="list")
-@click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only orders that stand so.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many at most.")
+@click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only orders in this status.")
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="Maximum number to show."
+)
 @session_options
 def list_orders(session: Session, status: str | None, limit: int) -> None:
     """List orders, newest first.
@@ -292,7 +303,7 @@ def list_orders(session: Session, status: str | None, limit: int) -> None:
     if session.out.as_json:
         session.out.document({"orders": orders})
     else:
-        session.out.show(table_of(orders) if orders else "No such orders.")
+        session.out.show(table_of(orders) if orders else "No matching orders.")
 
 
 def _show(session: Session, found: dict[str, Any]) -> None:
@@ -301,18 +312,18 @@ def _show(session: Session, found: dict[str, Any]) -> None:
         return
 
     if found.get("replayed"):
-        session.out.show("This key was used before: this is the order of that time.")
+        session.out.show("This key was used before: this is the order it placed.")
     session.out.show(*parts(found))
 
 
 def _end_with(found: dict[str, Any], waited_s: float) -> None:
     """The exit code for what became of an order. Raises TimeUpError."""
     if not has_ended(found):
-        owed = {"due": ", its refund is still due", "refused": ", its refund is refused by the bank"}
+        owed = {"due": ", its refund is still due", "refused": ", the bank refuses its refund"}
         due = owed.get(str(found.get("refund")), "")
         raise TimeUpError(
             f"The order {found['id']} is {found['status']} after {waited_s:g} s{due}. "
-            f"Go on watching with: orderflow order watch {found['id']}"
+            f"Keep watching with: orderflow order watch {found['id']}"
         )
     if found["status"] == "FAILED":
         raise click.exceptions.Exit(ExitCode.FAILED)
@@ -328,8 +339,8 @@ def place_order(client: ServiceClient, wanted: dict[str, Any], key: str) -> tupl
         answer = client.ask("POST", "/orders", body=wanted, headers=headers)
     except AnswerLostError as error:
         raise AnswerLostError(
-            f"{error}. Whether the order was placed is not known; to ask again without placing it twice, "
-            f"repeat the command with --idempotency-key {key}"
+            f"{error}. The order may or may not have been placed; to retry without placing it twice, repeat the "
+            f"command with --idempotency-key {key}"
         ) from error
     return answer.body, answer.headers.get("idempotency-replayed") == "true"
 
@@ -337,7 +348,7 @@ def place_order(client: ServiceClient, wanted: dict[str, Any], key: str) -> tupl
 def quoted(key: str) -> str:
     """As a string of RFC 9651. Raises click.UsageError."""
     if not (key.isascii() and key.isprintable() and 0 < len(key) <= 255):
-        raise click.UsageError(f"--idempotency-key is {key[:40]!r}; wanted: 1 to 255 printable ASCII characters")
+        raise click.UsageError(f"--idempotency-key is {key[:40]!r}; expected: 1 to 255 printable ASCII characters")
     escaped = key.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
@@ -455,7 +466,7 @@ class _Teller:
         elif self._stuck:
             self._out.show(*stuck(order))
         else:
-            self._out.show(text("It is stuck no longer.", "green"))
+            self._out.show(text("It is no longer stuck.", "green"))
 
     def _tell_away(self) -> None:
         if not self._away and not self._out.as_json:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def outbox() -> None:
-    """See what waits to be published, and publish again what the log has lost.
+    """Show events waiting to be published, and republish what the log has lost.
 
     \b
     orderflow outbox status
@@ -30,10 +30,10 @@ def outbox() -> None:
 @outbox.command()
 @session_options
 def status(session: Session) -> None:
-    """How many events each service has written and not yet published, and how old the oldest is.
+    """Show how many events each service has still to publish, and how old the oldest is.
 
-    A number that stays, or an age that grows, says that the log cannot be reached or the relay
-    does not run. Exit code 3 when a service did not answer.
+    A count that does not fall, or an age that grows, means that the log cannot be reached or the relay is not
+    running. Exit code 3 if a service did not answer.
 
     \b
     orderflow outbox status
@@ -56,17 +56,15 @@ def status(session: Session) -> None:
 
 
 @outbox.command()
-@click.option("--topic", help="Only what went to this topic.")
-@click.option("--order", "key", type=order_id, metavar="ORDER_ID", help="Only the events of this order.")
-@click.option("--from", "from_ms", type=instant, metavar="TIME", help="Only what was written at this time or later.")
-@click.option("--to", "to_ms", type=instant, metavar="TIME", help="Only what was written before this time.")
-@click.option("--all", "everything", is_flag=True, help="Everything that the outbox still has.")
-@click.option(
-    "--service", type=click.Choice(service_names()), help="Only what this one has published.  [default: all]"
-)
-@click.option("--rehearse", is_flag=True, help="Change nothing: show what would be published again.")
-@click.option("--yes", is_flag=True, help="Mean it.")
-@click.option("--reason", metavar="TEXT", default="", help="Why; it goes into the operators' log.")
+@click.option("--topic", help="Only events sent to this topic.")
+@click.option("--order", "key", type=order_id, metavar="ORDER_ID", help="Only events of this order.")
+@click.option("--from", "from_ms", type=instant, metavar="TIME", help="Only events written at this time or later.")
+@click.option("--to", "to_ms", type=instant, metavar="TIME", help="Only events written before this time.")
+@click.option("--all", "everything", is_flag=True, help="Everything the outbox still has.")
+@click.option("--service", type=click.Choice(service_names()), help="Only events of this service.  [default: all]")
+@click.option("--rehearse", is_flag=True, help="Change nothing; show what would be republished.")
+@click.option("--yes", is_flag=True, help="Confirm.")
+@click.option("--reason", metavar="TEXT", default="", help="Why; recorded in the operators' log.")
 @session_options
 def republish(
     session: Session,
@@ -80,11 +78,11 @@ def republish(
     yes: bool,
     reason: str,
 ) -> None:
-    """Publish again what the log has lost: a topic that was deleted, or records that expired before they were read.
+    """Republish what the log has lost: a deleted topic, or records that expired before they were read.
 
-    The events keep their ids and, for each order, their sequence. Whoever has handled them drops them, so more than
-    what is missing does no harm. The outbox keeps what was published for ORDERFLOW_OUTBOX_KEEP_HOURS. A TIME is like
-    2026-05-12T08:00, or how long ago: 10m, 2h, 1d.
+    Events keep their ids and, for each order, their sequence. Consumers drop those they have handled, so
+    republishing too many does no harm. The outbox keeps published events for ORDERFLOW_OUTBOX_KEEP_HOURS. A TIME is
+    like 2026-05-12T08:00, or how long ago: 10m, 2h, 1d.
 
     Exit code: 0 done, 3 a service did not answer (the others did it), 4 there is no such event, 5 not confirmed.
 

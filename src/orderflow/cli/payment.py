@@ -29,7 +29,7 @@ SAID = (
 
 @click.group()
 def payment() -> None:
-    """See payments, and settle a charge or a refund that the bank leaves open, or a refund that it refuses.
+    """Show payments, and settle a charge or refund that the bank left open, or a refund that it refused.
 
     \b
     orderflow payment list --state refund_refused
@@ -39,14 +39,16 @@ def payment() -> None:
 
 
 @payment.command(name="list")
-@click.option("--state", type=click.Choice(STATES, case_sensitive=False), help="Only payments that stand so.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many at most.")
+@click.option("--state", type=click.Choice(STATES, case_sensitive=False), help="Only payments in this state.")
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="Maximum number to show."
+)
 @session_options
 def list_payments(session: Session, state: str | None, limit: int) -> None:
     """List payments, newest order first.
 
-    A refund that the bank refuses for good is REFUND_REFUSED, until somebody settles it. CHARGING, UNKNOWN and
-    REFUND_DUE wait for the bank, which is asked again by itself.
+    REFUND_REFUSED is a refund that the bank refuses for good; it stays until someone settles it. CHARGING, UNKNOWN
+    and REFUND_DUE wait for the bank, which is asked again automatically.
 
     \b
     orderflow payment list --state refund_refused
@@ -72,7 +74,7 @@ def list_payments(session: Session, state: str | None, limit: int) -> None:
     ]
     columns = ("order", "since", "status", "reason", "amount", "customer")
     shown = table(columns, rows, right=("amount",), drop=("customer", "since"))
-    session.out.show(shown if payments else "No such payments.")
+    session.out.show(shown if payments else "No matching payments.")
 
 
 @payment.command()
@@ -96,25 +98,25 @@ def show(session: Session, order_id: str) -> None:
 @payment.command()
 @click.argument("order_id", type=order_id, metavar="ORDER_ID")
 @click.option(
-    "--as", "outcome", type=click.Choice(OUTCOMES), required=True, help="What became of the charge, or of the refund."
+    "--as", "outcome", type=click.Choice(OUTCOMES), required=True, help="What happened to the charge or refund."
 )
-@click.option("--reason", metavar="TEXT", required=True, help="How you know; it goes into the operators' log.")
-@click.option("--yes", is_flag=True, help="Mean it: it moves money.")
+@click.option("--reason", metavar="TEXT", required=True, help="How you know; recorded in the operators' log.")
+@click.option("--yes", is_flag=True, help="Confirm: this moves money.")
 @session_options
 def settle(session: Session, order_id: str, outcome: str, reason: str, yes: bool) -> None:
-    """Say what became of a charge or a refund that the bank leaves open, or refuses; ask it in another way first.
+    """Settle a charge or refund that the bank left open or refused. Find out from the bank first.
 
     \b
-    charged      the money is taken: the order goes on as paid (CHARGING, UNKNOWN)
-    not-charged  it is not: the order fails (CHARGING, UNKNOWN); or a charge that you had settled
-                 as charged never was, so that there is nothing to give back
+    charged      the money was taken: the order goes on as paid (CHARGING, UNKNOWN)
+    not-charged  it was not: the order fails (CHARGING, UNKNOWN); or a charge that you settled
+                 as charged never happened, so there is nothing to refund
                  (REFUND_DUE, REFUND_REFUSED)
-    refunded     the customer has the money back, from the bank or in another way
+    refunded     the customer has the money back, from the bank or some other way
                  (REFUND_DUE, REFUND_REFUSED)
-    ask-again    the bank would give back now what it has refused (REFUND_REFUSED)
+    ask-again    the bank would now make the refund that it refused (REFUND_REFUSED)
 
-    The bank is not asked any more, but for ask-again. Said twice, it is done once. An answer of the bank that still
-    comes and says otherwise is a dead letter, and `orderflow audit` compares with the bank's book.
+    Except for ask-again, the bank is not asked again. Repeating the command changes nothing. If the bank still
+    answers and says otherwise, its answer becomes a dead letter; `orderflow audit` compares with the bank's book.
 
     \b
     orderflow payment settle 01981c5e-7a40-7000-8000-0123456789ab --as charged --yes --reason "it is booked"
@@ -124,10 +126,10 @@ def settle(session: Session, order_id: str, outcome: str, reason: str, yes: bool
     from orderflow.cli.errors import RefusedError
 
     if not reason.strip():
-        raise click.UsageError("A payment is settled on somebody's word, so say how you know: --reason TEXT")
+        raise click.UsageError("Settling a payment takes your word for it, so say how you know: --reason TEXT")
     if not yes:
         raise RefusedError(
-            f"This settles the payment of order {order_id} as {outcome}: it moves money. Mean it: --yes"
+            f"This settles the payment of order {order_id} as {outcome}and moves money. To confirm, add: --yes"
         )
     body = {"outcome": outcome, "reason": reason, "confirmed": yes}
     with session.client("payment") as client:
@@ -142,7 +144,7 @@ def _settled(order_id: str, settled: Mapping[str, Any]) -> Text:
     from orderflow.cli.order import amount
     from orderflow.cli.output import text
 
-    done = "Settled" if settled["changed"] else "It was settled so before"
+    done = "Settled" if settled["changed"] else "Settled that way before"
     captured = amount(settled["captured"], settled["currency"])
     back = amount(settled["refunded"], settled["currency"])
     stands = f"{settled['status']}, captured {captured}, given back {back}"
@@ -187,7 +189,9 @@ def _lines(found: Mapping[str, Any]) -> Iterator[RenderableType]:
         if found.get(name):
             yield text(f"{meaning} {found[name]}")
     if found["status"] in ("CHARGING", "UNKNOWN", "REFUND_DUE"):
-        yield text("Waits for the bank. What it leaves open, settle with: orderflow payment settle", "yellow")
+        yield text(
+            "Waits for the bank. If the bank leaves it open, settle it with: orderflow payment settle", "yellow"
+        )
     if found["status"] == "REFUND_REFUSED":
-        yield text("Waits for an operator: the bank will not give it back, and is not asked any more.", "bold red")
+        yield text("Waits for an operator: the bank refuses the refund, and is no longer asked.", "bold red")
         yield text("Settle it with: orderflow payment settle ORDER_ID --as refunded|not-charged|ask-again", "dim")

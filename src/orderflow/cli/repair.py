@@ -101,7 +101,7 @@ def _require_repairable(kinds: Sequence[str]) -> None:
     healed = [str(kind) for kind, info in CATALOGUE.items() if info.repair]
     for name in kinds:
         if name not in healed:
-            raise click.UsageError(f"{name!r} is no kind that can be repaired. Wanted: {', '.join(healed)}")
+            raise click.UsageError(f"{name!r} is not a kind that can be repaired. Expected: {', '.join(healed)}")
 
 
 def _is_meant(finding: Finding, asked: Asked) -> bool:
@@ -129,10 +129,10 @@ def _agreed(session: Session, found: Plan, asked: Asked) -> str:
     if session.out.as_json or not sys.stdin.isatty():
         steps = counted(len(found.steps), "step")
         raise RefusedError(
-            f"This repairs by {steps}, and can move money and stock. If you mean it, add: --yes --reason TEXT"
+            f"This repairs by {steps}, and can move money and stock. To confirm, add: --yes --reason TEXT"
         )
     click.confirm("Carry this out?", abort=True, err=True)
-    return asked.reason or str(click.prompt("Why? It goes into the operators' log", err=True))
+    return asked.reason or str(click.prompt("Why? This goes into the operators' log", err=True))
 
 
 def _carry_out(clients: Clients, found: Plan, reason: str, done: Repaired) -> None:
@@ -182,7 +182,7 @@ def _parts(found: Plan) -> Iterator[RenderableType]:
         head = (text("a person", "red"), ident(finding.subject), text(f"{finding.kind}: {finding.what}"))
         yield from entry(head, (text(each.why), text(_remedy(each), "cyan")))
     if not found.steps:
-        yield "There is nothing that the services could heal by their events."
+        yield "There is nothing that the services can repair themselves."
 
 
 def _remedy(person: Person) -> str:

@@ -38,9 +38,9 @@ def repair_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--order", "orders", metavar="ORDER_ID", type=order_id, multiple=True, help="Only this order."),
         click.option("--only", "kinds", metavar="KIND", multiple=True, help="Repair only findings of this kind."),
-        click.option("--reason", metavar="TEXT", default="", help="Why; it goes into the operators' log."),
-        click.option("--yes", is_flag=True, help="Mean the repair, without being asked."),
-        click.option("--repair", is_flag=True, help="Plan what the services can heal by their events, and do it."),
+        click.option("--reason", metavar="TEXT", default="", help="Why; recorded in the operators' log."),
+        click.option("--yes", is_flag=True, help="Carry out the repair without asking."),
+        click.option("--repair", is_flag=True, help="Plan and carry out what the services can repair themselves."),
     ):
         with_asked = option(with_asked)
     return with_asked

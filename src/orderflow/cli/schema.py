@@ -23,7 +23,7 @@ DOCUMENT = "asyncapi.json"
 
 @click.group()
 def schema() -> None:
-    """Give the events' schemas to other programs, and see what a change of them would break.
+    """Export event schemas for other programs, and see what a change would break.
 
     \b
     orderflow schema export > asyncapi.json            one AsyncAPI 3 document of all topics
@@ -36,14 +36,14 @@ def schema() -> None:
 @click.option(
     "--into",
     type=click.Path(path_type=Path, file_okay=False),
-    help=f"Write {DOCUMENT} and a JSON Schema of each event into this folder.  [default: the document alone, shown]",
+    help=f"Write {DOCUMENT} and a JSON Schema of each event into this folder.  [default: print the document only]",
 )
 @json_option
 def export(into: Path | None, as_json: bool) -> None:
-    """Write the AsyncAPI 3 document of all services that are installed, made from their declarations.
+    """Write the AsyncAPI 3 document of all installed services, made from their declarations.
 
-    It names every topic, every event with its JSON Schema and its headers, and who sends and reads it. Nothing needs
-    to run.
+    It lists every topic, every event with its JSON Schema and headers, and who sends and reads it. Nothing needs to
+    be running.
 
     \b
     orderflow schema export | jq '.channels | keys'
@@ -70,16 +70,16 @@ def export(into: Path | None, as_json: bool) -> None:
     "--against",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     required=True,
-    help="The document of the last release, as `orderflow schema export` has written it.",
+    help="The last release's document, as written by `orderflow schema export`.",
 )
 @json_option
 def check(against: Path, as_json: bool) -> None:
-    """Refuse a change of the events that the last release, or this one, could not read.
+    """Reject a change of events that the last release, or this one, could not read.
 
-    While a deployment rolls, both releases read what both write; and topics keep what the last one has written. A new
-    field is no change for a reader. Anything else that a reader does not take is one: it would give the event up.
+    During a rolling deployment both releases read what both write, and topics keep what the last one wrote. A new
+    field breaks no reader. Anything else that a reader does not accept does: it would give the event up.
 
-    Exit code: 0 each reads the other, 1 something cannot be read.
+    Exit code: 0 each can read the other, 1 something cannot be read.
 
     \b
     orderflow schema check --against released.json

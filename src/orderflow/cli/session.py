@@ -129,26 +129,26 @@ def _is_default(settings: Settings, service: str) -> bool:
 home_option = click.option(
     "--home",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of data, logs and settings [ORDERFLOW_HOME, or .orderflow here].",
+    help="Folder for data, logs and settings.  [default: ORDERFLOW_HOME, or .orderflow here]",
 )
 game_day_option = click.option(
     "--game-day",
     is_flag=True,
     default=None,
-    help="Let `orderflow fault` put faults in, for rehearsals; not for production.",
+    help="Let `orderflow fault` set faults, for exercises; not for production.",
 )
 take_over_option = click.option(
     "--take-over-topics",
     is_flag=True,
-    help="Make topics and groups this installation's that are another's, which must be gone for good.",
+    help="Take over topics and groups from another installation, which must be gone for good.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="For programs: JSON on standard output.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
 secrets_pipe_option = click.option(
     "--secrets-pipe",
     is_flag=True,
-    help="Standard input begins with a line of JSON, an object of secret settings: for supervisors.",
+    help="Read secret settings, a JSON object, from the first line of standard input, for supervisors.",
 )
 
 
@@ -246,7 +246,7 @@ def session_options(command: Callable[Concatenate[Session, P], None]) -> Callabl
         whole = {name: resolved(session, value) for name, value in given.items()}
         command(session, **whole)  # type: ignore[call-arg]
 
-    as_json = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")
+    as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
     return home_option(as_json(with_session))
 
 

@@ -20,14 +20,13 @@ NOT_REGISTERED = "of a service that is not installed"
 
 
 @click.command()
-@click.option("--changed", is_flag=True, help="Only those that are not at their default.")
+@click.option("--changed", is_flag=True, help="Only settings that differ from their default.")
 @session_options
 def settings(session: Session, changed: bool) -> None:
-    """Show every setting by what it is about: effective value, where that came from, meaning. Passwords are hidden.
+    """Show every setting, by subject: its value, where that comes from, and what it means. Passwords are hidden.
 
-    The command line wins over the environment (ORDERFLOW_ and the name in capitals), that over the file
-    orderflow.toml in the home, that over what the home runs on (`up --kafka` is remembered), that over the
-    default.
+    Highest precedence first: the command line, the environment (ORDERFLOW_ and the name in capitals), the file
+    orderflow.toml in the home, what the home runs on (`up --kafka` is remembered), the default.
 
     \b
     orderflow settings

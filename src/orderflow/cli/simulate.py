@@ -36,7 +36,7 @@ class World(click.ParamType["Plan"]):
         try:
             return plan_of(str(value))
         except ValueError as error:
-            self.fail(f"{value!r} names no world: {error}", param, ctx)
+            self.fail(f"{value!r} does not name a world: {error}", param, ctx)
 
 
 class Seeds(click.ParamType[range]):
@@ -55,18 +55,18 @@ class Seeds(click.ParamType[range]):
 @click.command()
 @click.option("--seeds", type=Seeds(), help=f"How many worlds, or which.  [default: {USUAL_SEEDS}, or no bound]")
 @click.option(
-    "--minutes", type=click.FloatRange(0, min_open=True), help="Go on for so long, from a start that chance picks."
+    "--minutes", type=click.FloatRange(0, min_open=True), help="Keep going for this long, from a random start."
 )
 @click.option("--start", type=click.IntRange(0), help="The first seed.  [default: 0, with --minutes a random one]")
 @click.option(
     "--steer/--no-steer",
     default=None,
-    help="Prefer relatives of worlds that showed what few have shown.  [default: with --minutes]",
+    help="Prefer variations of worlds that showed something rare.  [default: with --minutes]",
 )
-@click.option("--jobs", type=click.IntRange(1), help="Processes side by side.  [default: one a processor]")
-@click.option("--seed", "plan", type=World(), help="Live one world again: a seed, or what a failure says.")
+@click.option("--jobs", type=click.IntRange(1), help="Processes in parallel.  [default: one per processor]")
+@click.option("--seed", "plan", type=World(), help="Repeat one world: a seed, or the name that a failure printed.")
 @click.option("--trace", is_flag=True, help="With --seed: show every step.")
-@click.option("--shrink/--no-shrink", default=True, help="Make a failing world smaller before it is shown.")
+@click.option("--shrink/--no-shrink", default=True, help="Shrink a failing world before showing it.")
 @json_option
 def simulate(
     seeds: range | None,
@@ -79,17 +79,17 @@ def simulate(
     shrink: bool,
     as_json: bool,
 ) -> None:
-    """Run the code of all services in worlds that seeds decide, with crashes, faults and operators, in virtual time.
+    """Simulate all services in virtual time, in worlds drawn from seeds, with crashes, faults and operators.
 
-    What must hold is checked at every step, and the five promises at the end of each world. Nothing is started
-    and nothing is stored. A world that fails once fails always: it is made smaller, and shown with the command
-    that lives it again. Ctrl-C ends it with the summary so far.
+    Invariants are checked at every step, and the five promises at the end of each world. Nothing is started or
+    stored. A world that fails once fails every time: it is shrunk, and shown with the command that repeats it.
+    Ctrl-C ends the run with the summary so far.
 
     \b
     orderflow simulate                            100 worlds
     orderflow simulate --seeds 10000              worlds 0 to 9999, the same ones every time
-    orderflow simulate --minutes 480              a night, in worlds that nobody has seen yet
-    orderflow simulate --seed 27 --trace          one world again, with every step
+    orderflow simulate --minutes 480              a whole night, in new worlds
+    orderflow simulate --seed 27 --trace          repeat one world, showing every step
     orderflow simulate --seeds 500 --json | jq '.failures[].replay'
 
     \b
@@ -98,7 +98,7 @@ def simulate(
     out = Output(as_json=as_json)
     if plan is not None:
         if any(each is not None for each in (seeds, minutes, start, steer, jobs)):
-            raise click.UsageError("--seed lives one world: leave out --seeds, --minutes, --start, --steer, --jobs")
+            raise click.UsageError("--seed repeats one world: leave out --seeds, --minutes, --start, --steer, --jobs")
         _replay(plan, out, trace=trace, shrink=shrink)
         return
     if trace:
@@ -132,7 +132,7 @@ def _replay(plan: Plan, out: Output, *, trace: bool, shrink: bool) -> None:
         if trace:
             out.show(block("\n".join(shown.trace.lines())))
         if shown is not lived:
-            out.show(f"seed {name_of(plan)} fails; smaller, and failing as well:")
+            out.show(f"seed {name_of(plan)} fails; shrunk, and still failing:")
         out.show(block(shown.explain() if shown.broken else _kept(shown)))
     if lived.broken:
         raise click.exceptions.Exit(ExitCode.FAILED)
@@ -211,8 +211,8 @@ class _Survey:
             self.interrupted = True
         except BrokenProcessPool as error:
             raise CliError(
-                f"A process that looked at worlds has ended by itself after {counted(self.worlds, 'world')}, killed "
-                "or short of memory. Look with fewer side by side: --jobs 1"
+                f"A worker process died after {counted(self.worlds, 'world')}: killed, or out of memory. Run "
+                "fewer in parallel: --jobs 1"
             ) from error
         if self.out.as_json:
             self.out.document(self._document())
@@ -262,7 +262,7 @@ class _Survey:
         if shrink:
             smallest = shrunk(run_plan(sight.plan))
             failure["smallest"] = smallest.replay
-            told = f"seed {sight.name} fails; smaller, and failing as well:\n{smallest.explain()}\n"
+            told = f"seed {sight.name} fails; shrunk, and still failing:\n{smallest.explain()}\n"
         if not self.out.as_json:
             self.out.show(block(told))
 
@@ -287,7 +287,7 @@ class _Survey:
             f"{once} of them in one world only."
         )
         if not self.failures:
-            yield "All promises were kept." if self.worlds else "No world was looked at."
+            yield "All promises were kept." if self.worlds else "No world was run."
             return
         yield block(f"{counted(len(self.failures), 'world')} failed:")
         for failure in self.failures:

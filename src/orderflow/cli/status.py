@@ -92,8 +92,8 @@ Examples:
   orderflow status --watch 10 --json | jq -c .phase
 
 \b
-Exit codes: 0 everything is ready; 1 something is not; 3 nothing runs on this home. With --watch: as the last look
-found it, once Ctrl-C ends it."""
+Exit codes: 0 everything is ready; 1 something is not; 3 nothing is running on this home. With --watch: as last
+seen before Ctrl-C."""
 )
 @click.option(
     "--watch",
@@ -106,10 +106,11 @@ found it, once Ctrl-C ends it."""
 )
 @session_options
 def status(session: Session, every_s: float | None) -> None:
-    """What runs where, whether it is ready, and how far it is behind.
+    """Show what is running and where, whether it is ready, and how far it is behind.
 
-    What should run and does not is `down`, with the reason; a full disk is told too. With --watch a terminal shows
-    the newest look; where none is, each look that differs from the last is written. With --json that is a line each.
+    A process that should be running but is not shows as `down`, with the reason; a full disk is reported too. With
+    --watch, a terminal keeps showing the latest state; otherwise each change is printed, with --json as one line
+    each.
     """
     seen = _look(session) if every_s is None else _watch(session, every_s)
     if every_s is None and session.out.as_json:

@@ -37,16 +37,16 @@ class Lifetime(click.ParamType[timedelta]):
 
 @click.group()
 def token() -> None:
-    """Make, list and revoke tokens. A caller shows one as `Authorization: Bearer TOKEN`.
+    """Create, list and revoke tokens. Callers send one as `Authorization: Bearer TOKEN`.
 
-    Where only this machine can ask, no token is needed to read and to place orders. `up` puts a token for the command
-    line into its home; ORDERFLOW_TOKEN is shown in its place. Services see a change within two seconds.
+    Where only this machine can connect, reading and placing orders needs no token. `up` puts a token for the command
+    line into its home; ORDERFLOW_TOKEN replaces it. Services see a change within two seconds.
 
     \b
     shop       places orders, and reads those of its own shop
-    viewer     reads, but nothing of what customers are called
-    operator   replays, edits and discards events, sets stock upwards
-    approver   settles payments, repairs, sets stock downwards
+    viewer     reads, but never sees customers' names
+    operator   replays, edits and discards events, raises stock
+    approver   settles payments, repairs, lowers stock
 
     \b
     orderflow token create anna --role operator --expires 30d
@@ -57,21 +57,23 @@ def token() -> None:
 
 @token.command()
 @click.argument("name")
-@click.option("--role", "roles", type=click.Choice(ROLES), multiple=True, required=True, help="One, or several.")
-@click.option("--shop", metavar="NAME", help="Whose orders it places and reads; for the role shop.")
-@click.option("--expires", type=Lifetime(), metavar="DURATION", help="When it ends: 30d, 12h.  [default: never]")
+@click.option(
+    "--role", "roles", type=click.Choice(ROLES), multiple=True, required=True, help="Role of the caller; repeatable."
+)
+@click.option("--shop", metavar="NAME", help="The shop whose orders it places and reads; for the role shop.")
+@click.option("--expires", type=Lifetime(), metavar="DURATION", help="When it expires: 30d, 12h.  [default: never]")
 @session_options
 def create(session: Session, name: str, roles: tuple[str, ...], shop: str | None, expires: timedelta | None) -> None:
-    """Make a token. It is shown once, and cannot be shown again: only its hash is kept.
+    """Create a token. It is shown only once: just its hash is kept.
 
-    NAME says in the operators' log who acted. Give each person and each program a token of its own.
+    NAME tells in the operators' log who acted. Give each person and each program a token of its own.
 
     \b
     orderflow token create anna --role operator --role approver --expires 30d
     orderflow token create espresso --role shop --shop espresso
     orderflow token create grafana --role viewer --json | jq -r .token
 
-    Exit codes: 0 made; 2 wrong usage; 5 refused: it has a token already, or a role lacks what it needs.
+    Exit codes: 0 created; 2 wrong usage; 5 refused: NAME has a token already, or a role lacks what it needs.
     """
     from orderflow.cli.output import text
     from orderflow.core.access import Role
@@ -88,10 +90,10 @@ def create(session: Session, name: str, roles: tuple[str, ...], shop: str | None
 
 
 @token.command("list")
-@click.option("--all", "every", is_flag=True, help="Those too that were revoked or have expired.")
+@click.option("--all", "every", is_flag=True, help="Include revoked and expired tokens.")
 @session_options
 def list_tokens(session: Session, every: bool) -> None:
-    """Who has a token, with which roles, and until when. The tokens themselves are kept nowhere.
+    """List who has a token, with which roles, and until when. The tokens themselves are not stored.
 
     \b
     orderflow token list
@@ -128,13 +130,13 @@ def list_tokens(session: Session, every: bool) -> None:
 @click.argument("named", metavar="ID_OR_NAME")
 @session_options
 def revoke(session: Session, named: str) -> None:
-    """Take a token back: services refuse it within two seconds.
+    """Revoke a token: services refuse it within two seconds.
 
     \b
     orderflow token revoke anna
     orderflow token revoke 1f0c9b7a
 
-    Exit codes: 0 revoked; 4 there is no such token that is good.
+    Exit codes: 0 revoked; 4 there is no such valid token.
     """
     with _file(session) as file:
         gone = file.revoke(named)

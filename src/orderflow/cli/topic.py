@@ -196,8 +196,8 @@ Start = Callable[[int, int], int]
 def topic() -> None:
     """Read the events on a topic.
 
-    The topics: order-events, payment-status, inventory-status, flow-status, and for each of
-    them TOPIC.DLT with what consumers have given up.
+    The topics: order-events, payment-status, inventory-status, flow-status, and for each of them TOPIC.DLT with the
+    events that consumers gave up.
 
     \b
     orderflow topic tail order-events -f
@@ -211,12 +211,14 @@ def start_of(value: Any) -> str | int | None:
         return value  # type: ignore[no-any-return]
     if str(value).isascii() and str(value).isdigit() and len(str(value)) <= 18:
         return int(value)
-    raise click.BadParameter(f"{value!r} is no place to start. Wanted: earliest, latest, or an offset such as 120")
+    raise click.BadParameter(
+        f"{value!r} is not a place to start. Expected: earliest, latest, or an offset such as 120"
+    )
 
 
 @topic.command()
 @click.argument("topic_name", metavar="TOPIC")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what is appended, until Ctrl-C.")
+@click.option("-f", "--follow", is_flag=True, help="Keep showing new records, until Ctrl-C.")
 @click.option(
     "--from",
     "start",
@@ -227,10 +229,12 @@ def start_of(value: Any) -> str | int | None:
 @click.option(
     "--limit",
     type=click.IntRange(1),
-    help="So many records, and no more; with -f and without --from: begin with so many.",
+    help="Show at most this many records; with -f and no --from, start with this many.",
 )
-@click.option("--key", help="Only records of this key, which is an order's id; its last digits will do.")
-@click.option("--full", is_flag=True, help="All of each record: attributes, headers and value.  [default: a line]")
+@click.option("--key", help="Only records with this key, an order's id; its last digits are enough.")
+@click.option(
+    "--full", is_flag=True, help="Show each record in full: attributes, headers and value.  [default: one line]"
+)
 @session_options
 def tail(
     session: Session,
@@ -241,9 +245,9 @@ def tail(
     key: str | None,
     full: bool,
 ) -> None:
-    """Show a topic's records in order of time, a line each, or all of them with --full.
+    """Show a topic's records by time, one line each, or in full with --full.
 
-    Nothing is consumed: no group's offset moves. With --json a line for each record, with all that is in it.
+    Nothing is consumed: no group's offset moves. With --json, one line per record, with everything in it.
 
     \b
     orderflow topic tail order-events
@@ -287,7 +291,7 @@ async def _tail(
             if shown == limit and not (follow and last is not None):
                 return
     if not shown and not session.out.as_json:
-        session.out.show("No such records.")
+        session.out.show("No matching records.")
 
 
 def _of_key(key: str | None) -> Callable[[bytes | None], bool]:

@@ -22,11 +22,10 @@ NOT_READY = 503
 @click.command()
 @session_options
 def health(session: Session) -> None:
-    """Show whether each service is ready, what hinders it, what it has judged an outage and on what evidence.
+    """Show whether each service is ready, what is in its way, and what it judged an outage, on what evidence.
 
-    Events that were given up, alarms (what an operator has to see to, such as a refund that the bank refuses), and
-    faults that were set on purpose (game days), are told too. What a service waits for it takes up again by itself
-    once that is back.
+    Also shows dead events, alarms (what needs an operator, such as a refund that the bank refuses) and faults set on
+    a game day. A service that waits for something carries on by itself once it is back.
 
     Exit code: 0 all is well, 1 something is wrong, 3 no service answers.
 
@@ -42,7 +41,7 @@ def health(session: Session) -> None:
     try:
         answers = cli_session.ask(session, _ask_health)
     except UnreachableError as error:
-        raise UnreachableError(f"{error}. Mind that {full}" if full else str(error)) from error
+        raise UnreachableError(f"{error}. Also, {full}" if full else str(error)) from error
     for name, each in answers.found.items():
         each["faults"] = [named(name, fault) for fault in each["faults"]]
     waiting = total(stuck for each in answers.found.values() for stuck in each["stuck"])
@@ -107,7 +106,7 @@ def _parts_of_health(found: Mapping[str, Any]) -> Iterator[RenderableType]:
             yield text(f"  stuck orders at {stuck['consumer']}: {stuck['keys']} (events: {words(stuck)})", "yellow")
         for fault in each["faults"]:
             yield text(f"  fault set: {_fault(fault)}", "bold magenta")
-            yield text(f"  take it out with: orderflow fault clear {fault['id']}", "dim")
+            yield text(f"  clear it with: orderflow fault clear {fault['id']}", "dim")
 
 
 def _fault(fault: Mapping[str, Any]) -> str:
@@ -124,13 +123,13 @@ BY_PARTITION = ("service", "consumer", "topic", "partition", "committed", "end",
 
 
 @click.command()
-@click.option("--partitions", is_flag=True, help="A line for each partition.")
+@click.option("--partitions", is_flag=True, help="Show one line per partition.")
 @session_options
 def lag(session: Session, partitions: bool) -> None:
-    """How many records each consumer has still to handle, and which keys are stuck at it.
+    """Show how many records each consumer has still to handle, and which keys are stuck at it.
 
-    A stuck key is an order of which an event failed: it is retried, or dead (given up), and the later events
-    of that order are held behind it. Exit code 3 when a service did not answer.
+    A stuck key is an order with a failed event, which is being retried or is dead (given up); later events of that
+    order are held behind it. Exit code 3 if a service did not answer.
 
     \b
     orderflow lag
@@ -199,10 +198,10 @@ if TYPE_CHECKING:
 
 @click.group()
 def outage() -> None:
-    """See what is taken for an outage, and overrule it.
+    """Show what is judged an outage, and overrule it.
 
-    When many orders fail alike at a consumer and none succeeds, it is taken for an outage: the failing ones wait, a
-    few are tried now and then, nothing is given up. When others of the same type succeed meanwhile, it ends by
+    When many orders fail alike at a consumer and none succeeds, that is judged an outage: the failing ones wait, a
+    few are tried now and then, nothing is given up. If others of the same type succeed meanwhile, the outage ends by
     itself within 30 s, and those that still fail are poison.
 
     \b
@@ -212,15 +211,15 @@ def outage() -> None:
 
 
 @outage.command(name="list")
-@click.option("--service", type=click.Choice(service_names()), help="Only of this one.  [default: all]")
+@click.option("--service", type=click.Choice(service_names()), help="Only this service.  [default: all]")
 @session_options
 def list_outages(session: Session, service: str | None) -> None:
     """List what is judged an outage, what is in doubt, and what was overruled.
 
-    in doubt: two orders or more fail alike and nothing of the type has succeeded since, so no attempts are used up.
-    Where several processes run one service, it is as the one that answers sees it.
+    in doubt: two or more orders fail alike and nothing of the type has succeeded since, so no attempts are used up.
+    If a service runs as several processes, you see the view of the one that answers.
 
-    Exit code: 0 nothing is an outage, 1 something is.
+    Exit code: 0 there is no outage, 1 there is one.
 
     \b
     orderflow outage list
@@ -245,14 +244,16 @@ def list_outages(session: Session, service: str | None) -> None:
 @outage.command()
 @click.argument("consumer")
 @click.argument("event_type", metavar="TYPE")
-@click.option("--as", "verdict", required=True, type=click.Choice(("poison", "outage")), help="What it is.")
-@click.option("--reason", required=True, metavar="TEXT", help="Why; it goes into the operators' log.")
+@click.option(
+    "--as", "verdict", required=True, type=click.Choice(("poison", "outage")), help="What the failures are."
+)
+@click.option("--reason", required=True, metavar="TEXT", help="Why; recorded in the operators' log.")
 @session_options
 def overrule(session: Session, consumer: str, event_type: str, verdict: str, reason: str) -> None:
-    """Say what failures of TYPE at CONSUMER are, for an hour, in every process of its service.
+    """Declare failures of TYPE at CONSUMER an outage or poison, for an hour, in every process of its service.
 
-    poison: those that fail are parked, tried six times over about a minute, and given up. outage: they wait until
-    they succeed, and none is given up, even while others of the type succeed. Said again, the last word counts.
+    poison: events that fail are parked, tried six times over about a minute, and given up. outage: they wait until
+    they succeed, and none is given up, even while others of the type succeed. The last word counts.
 
     \b
     orderflow outage overrule order PaymentSucceeded --as poison --reason "forged, ticket 4711"
@@ -311,9 +312,9 @@ def _parts_of_outages(outage: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 @click.group()
 def expired() -> None:
-    """See records that expired before a consumer had read them, and say that somebody knows.
+    """Show records that expired before a consumer had read them, and acknowledge them.
 
-    They are gone from the log. What the outbox of the service that wrote them still has can be published again.
+    They are gone from the log. You can republish what is still in the outbox of the service that wrote them.
 
     \b
     orderflow expired list
@@ -326,7 +327,7 @@ def expired() -> None:
 def list_(session: Session) -> None:
     """Show what was lost, by consumer and partition, until it is acknowledged.
 
-    Exit code 3 when a service did not answer.
+    Exit code 3 if a service did not answer.
 
     \b
     orderflow expired list
@@ -352,13 +353,13 @@ def list_(session: Session) -> None:
 @expired.command()
 @click.argument("consumer")
 @click.option(
-    "--reason", metavar="TEXT", required=True, help="What you did about it; it goes into the operators' log."
+    "--reason", metavar="TEXT", required=True, help="What you did about it; recorded in the operators' log."
 )
 @session_options
 def acknowledge(session: Session, consumer: str, reason: str) -> None:
-    """Say that you know of the records that CONSUMER has lost: they are no alarm any more.
+    """Acknowledge the records that CONSUMER has lost, so that they no longer raise an alarm.
 
-    Republish first what the outbox still has. Exit code 4 when the consumer has lost nothing.
+    First republish what the outbox still has. Exit code 4 if the consumer has lost nothing.
 
     \b
     orderflow expired acknowledge payment --reason "republished, ticket 4711"

@@ -33,7 +33,7 @@ def _require_one_broker(kafka: bool, kafka_bootstrap: str | None, secure: bool |
     if kafka and kafka_bootstrap is not None:
         raise click.UsageError("--kafka starts a broker, --kafka-bootstrap uses one that exists: give one of them")
     if secure is not None and not kafka:
-        raise click.UsageError("--secure is said of the broker that --kafka starts: give both")
+        raise click.UsageError("--secure is for the broker that --kafka starts: give both")
 
 
 class ProcessCount(click.ParamType[tuple[str, int]]):
@@ -45,14 +45,14 @@ class ProcessCount(click.ParamType[tuple[str, int]]):
         service, _, count = str(value).partition("=")
         if service not in service_names() or not count.isdecimal() or not 1 <= int(count) <= 32:
             self.fail(
-                f"{value!r}: wanted: SERVICE=N with N from 1 to 32, SERVICE one of {', '.join(service_names())}"
+                f"{value!r}: expected SERVICE=N with N from 1 to 32, SERVICE one of {', '.join(service_names())}"
             )
         return service, int(count)
 
 
 def _port_options(command: Decorated) -> Decorated:
     for name in reversed(service_names()):
-        shown = f"Port of the service {name} (0: any)."
+        shown = f"Port of the {name} service; 0 picks a free one."
         command = click.option(f"--{name}-port", type=click.IntRange(0, 65535), help=shown)(command)
     return command
 
@@ -64,29 +64,29 @@ Examples:
   orderflow up --detach                        the same in the background
   orderflow up --kafka                         on a real Apache Kafka (Java 17 and Maven needed)
   orderflow up --kafka --secure                the same with TLS, and passwords and rights for each service
-  orderflow up --kafka-bootstrap broker:9092   on a Kafka that exists
+  orderflow up --kafka-bootstrap broker:9092   on an existing Kafka
   orderflow up --database-url postgresql://admin:secret@db:5432
   orderflow up --processes payment=2           two processes share the work
-  orderflow up --drain                         finish what is under way, then stop
-  orderflow up --game-day                      faults can be put in with `orderflow fault`
+  orderflow up --drain                         finish the work under way, then stop
+  orderflow up --game-day                      let `orderflow fault` set faults
 
 \b
-Exit codes: 0 stopped in order; 1 something is in the way; 2 wrong usage or settings;
-130 ended at once by a second Ctrl-C."""
+Exit codes: 0 stopped cleanly; 1 could not start or go on; 2 wrong usage or settings;
+130 killed by a second Ctrl-C."""
 )
-@click.option("--detach", "-d", is_flag=True, help="Return when everything is ready; `orderflow down` stops it.")
-@click.option("--kafka", is_flag=True, help="Carry the events by a local Apache Kafka, started here.")
+@click.option("--detach", "-d", is_flag=True, help="Return once everything is ready; stop it with `orderflow down`.")
+@click.option("--kafka", is_flag=True, help="Carry events on a local Apache Kafka, started here.")
 @click.option(
     "--secure/--no-secure",
     default=None,
-    help="With --kafka: a password for each service, rights of its own, TLS. Stays so until somebody says otherwise.",
+    help="With --kafka: TLS, and a password and access rights for each service. Remembered for later starts.",
 )
-@click.option("--kafka-bootstrap", metavar="HOST:PORT", help="Carry the events by a Kafka that exists.")
-@click.option("--database-url", metavar="URL", help="Use a PostgreSQL server that exists.")
+@click.option("--kafka-bootstrap", metavar="HOST:PORT", help="Carry events on an existing Kafka.")
+@click.option("--database-url", metavar="URL", help="Use an existing PostgreSQL server.")
 @home_option
 @_port_options
-@click.option("--processes", type=ProcessCount(), multiple=True, help="How many processes of a service.")
-@click.option("--drain", is_flag=True, help="Run until nothing is under way, then stop.")
+@click.option("--processes", type=ProcessCount(), multiple=True, help="Run N processes of a service; repeatable.")
+@click.option("--drain", is_flag=True, help="Finish the work under way, then stop.")
 @game_day_option
 @take_over_option
 @click.option("--in-background", is_flag=True, hidden=True, help="It is what --detach has started: lines have times.")
@@ -108,8 +108,8 @@ def up(
 ) -> int:
     """Start everything on this machine, and keep it running.
 
-    PostgreSQL and every service, each as a process of its own; Ctrl-C ends all of them in order. Data
-    stays in one folder. A process that dies is started again.
+    PostgreSQL and each service run as separate processes; Ctrl-C stops them all in order. All data is in one folder.
+    A process that dies is restarted.
     """
     from orderflow.local import reporter
     from orderflow.local.control import start_detached
@@ -138,7 +138,7 @@ Examples:
   orderflow down --home /srv/orderflow
 
 \b
-Exit codes: 0 nothing runs any more; 1 it did not stop in time."""
+Exit codes: 0 nothing is running; 1 it did not stop in time."""
 )
 @session_options
 def down(session: Session) -> None:
@@ -149,7 +149,7 @@ def down(session: Session) -> None:
 
     settings = session.given
     limit_s = settings.drain_timeout_s + MARGIN_S
-    with heartbeat(lambda: f"stopping; it may take {limit_s:.0f} s", hidden=session.out.as_json):
+    with heartbeat(lambda: f"stopping; this may take up to {limit_s:.0f} s", hidden=session.out.as_json):
         stopped = control.stop(Home(settings.home), limit_s)
     if session.out.as_json:
         session.out.document({"stopped": stopped})
@@ -164,9 +164,9 @@ Examples:
   orderflow reset --yes --home /tmp/trial
 
 \b
-Exit codes: 0 deleted, or nothing was there; 1 it runs, or the folder is not a home; 130 not agreed."""
+Exit codes: 0 deleted, or nothing was there; 1 it is running, or the folder is not a home; 130 not confirmed."""
 )
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @session_options
 def reset(session: Session, yes: bool) -> None:
     """Delete all data of a home: orders, payments, stock, events. Settings (orderflow.toml) stay."""
@@ -188,28 +188,28 @@ def reset(session: Session, yes: bool) -> None:
 @click.command(
     epilog="""\b
 Examples:
-  orderflow run order                     on the port of its setting (8001)
+  orderflow run order                     on its configured port (8001)
   orderflow run payment --port 0          on any free port; shares the work with other processes
   ORDERFLOW_DATABASE_URL=postgresql://any:secret@db:5432 orderflow run order
 
 \b
-Standard output gets one JSON line when the service is ready: service, port, pid. SIGTERM drains it.
-Exit codes: 0 stopped in order; 1 failed, or the port is taken; 2 wrong usage or settings;
-3 the schema is behind: run `orderflow migrate`; 86 died at the point of ORDERFLOW_CRASH_AT."""
+Prints one JSON line once the service is ready: service, port, pid. SIGTERM drains it.
+Exit codes: 0 stopped cleanly; 1 failed, or the port is taken; 2 wrong usage or settings;
+3 the schema is behind: run `orderflow migrate`; 86 died at the crash point that ORDERFLOW_CRASH_AT names."""
 )
 @click.argument("name", type=click.Choice(service_names()))
-@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 for any free one.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 picks a free one.")
 @home_option
-@click.option("--control-pipe", is_flag=True, help="Drain when standard input ends: for supervisors.")
+@click.option("--control-pipe", is_flag=True, help="Drain when standard input closes, for supervisors.")
 @secrets_pipe_option
 @game_day_option
 def run(
     name: str, port: int | None, home: Path | None, control_pipe: bool, secrets_pipe: bool, game_day: bool | None
 ) -> int:
-    """Run one service alone, for deployment.
+    """Run a single service, for deployments.
 
-    Database and log are those of the settings; where `orderflow up` runs on this home, its own. What carries the
-    events is what the home runs on; a setting that says something else is refused.
+    Uses the database and log of the settings or, if `orderflow up` is running on this home, those of `up`. Events
+    are carried by what the home runs on; a setting that says otherwise is refused.
     """
     from orderflow.local.state import attached
     from orderflow.registry import service_of
@@ -223,7 +223,7 @@ def run(
     epilog="""\b
 Examples:
   orderflow migrate --database-url postgresql://admin:secret@db:5432
-  orderflow migrate --topics                    topics, too: where services may not make them
+  orderflow migrate --topics                    topics too, where services may not create them
   orderflow migrate --print-sql > for-the-administrator.sql
   ORDERFLOW_ORDER_DATABASE_URL=... orderflow migrate
 
@@ -231,9 +231,9 @@ Examples:
 Exit codes: 0 up to date; 1 refused, unreachable, or a right is missing (then standard output has the SQL
 for an administrator; run `orderflow migrate` again after it); 2 wrong usage or settings."""
 )
-@click.option("--database-url", metavar="URL", help="The server, with a user who may make roles and databases.")
-@click.option("--topics", is_flag=True, help="Make the topics, too, and claim them for this installation.")
-@click.option("--print-sql", is_flag=True, help="Change nothing: print the SQL for roles and databases that lack.")
+@click.option("--database-url", metavar="URL", help="The server, with a user that may create roles and databases.")
+@click.option("--topics", is_flag=True, help="Also create the topics and claim them for this installation.")
+@click.option("--print-sql", is_flag=True, help="Change nothing; print the SQL for missing roles and databases.")
 @take_over_option
 @home_option
 @json_option
@@ -245,11 +245,11 @@ def migrate(
     home: Path | None,
     as_json: bool,
 ) -> None:
-    """Make databases, roles and tables on a server that exists, where they are missing.
+    """Create missing databases, roles and tables on an existing server.
 
-    Each service, the log and the bank have a database of their own, orderflow_<name>, and an owner role of
-    the same name with the password of the URL. Without any database setting: the embedded server of this home.
-    The databases get one identity, by which a service knows its installation's topics from those of another.
+    Each service, the log and the bank get a database of their own, orderflow_<name>, with an owner role of the same
+    name and the URL's password. Without a database setting, this home's embedded server is used. The databases share
+    one identity, which tells this installation's topics from another's.
     """
     from orderflow.cli.tables import heartbeat
     from orderflow.core import crash_points
@@ -264,7 +264,7 @@ def migrate(
                 f"{statement};\n" for statement in asyncio.run(preparation.missing_databases(settings))
             )
             return
-        with heartbeat(lambda: "still at it: a large table may take long", hidden=as_json):
+        with heartbeat(lambda: "still migrating: a large table may take a while", hidden=as_json):
             applied = asyncio.run(preparation.migrate(settings, topics=topics, take_over_topics=take_over_topics))
     except MissingRightsError as error:
         sys.stdout.writelines(f"{statement};\n" for statement in error.statements)

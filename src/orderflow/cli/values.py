@@ -95,7 +95,7 @@ def _only(end: str, what: str, found: Sequence[str]) -> str:
         raise NotFoundError(f"No {what} has an id that ends with {end}. See what there is with: {where}")
     if len(found) > 1:
         raise UsageOfIdError(
-            f"Several {what}s have ids that end with {end}: {', '.join(found)}. Wanted: more of the id, or all of it"
+            f"Several {what}s have ids that end with {end}: {', '.join(found)}. Give more of the id, or all of it"
         )
     return found[0]
 
@@ -115,7 +115,7 @@ def item(value: Any) -> dict[str, Any]:
     quantity, _, price = numbers.partition(":")
     if not sku or not _is_whole(quantity) or not _is_whole(price):
         raise click.BadParameter(
-            f"{value!r} is not an item. Wanted: SKU:QUANTITY:UNIT_PRICE with the price in minor units, "
+            f"{value!r} is not an item. Expected: SKU:QUANTITY:UNIT_PRICE with the price in minor units, "
             "for example SKU-MILK-JUG:2:1250 (two at 12.50)"
         )
     return {"sku": sku, "quantity": int(quantity), "unit_price": int(price)}
@@ -131,7 +131,7 @@ def order_id(value: Any) -> str:
         if (end := digits(str(value))) is not None:
             return ShortOrder(end)
         raise click.BadParameter(
-            f"{value!r} is not an order id. Wanted: a UUID such as {EXAMPLE_ID}, or its last digits; "
+            f"{value!r} is not an order id. Expected: a UUID such as {EXAMPLE_ID}, or its last digits; "
             "`orderflow order list` shows the ids of the newest orders"
         ) from error
 
@@ -154,7 +154,7 @@ def event_or_position(value: Any) -> str:
         if (end := digits(str(value))) is not None:
             return ShortEvent(end)
         raise click.BadParameter(
-            f"{value!r} is no event id. Wanted: a UUID, its last digits, or with --service a position; "
+            f"{value!r} is not an event id. Expected: a UUID, its last digits, or with --service a position; "
             "`orderflow dlt list` shows both"
         ) from error
 
@@ -166,7 +166,7 @@ def age(value: Any) -> int:
     number, unit = str(value)[:-1], str(value)[-1:]
     if not _is_whole(number) or unit not in AGE_UNITS_MS or len(number) > 6:
         raise click.BadParameter(
-            f"{value!r} is no age. Wanted: a number with s, m, h or d, such as 90s, 10m, 2h or 1d"
+            f"{value!r} is not an age. Expected: a number with s, m, h or d, such as 90s, 10m, 2h or 1d"
         )
     return int(number) * AGE_UNITS_MS[unit]
 
@@ -184,7 +184,7 @@ def instant(value: Any) -> int:
         return int(datetime.fromisoformat(str(value)).timestamp() * 1000)
     except (ValueError, OverflowError, OSError) as error:
         raise click.BadParameter(
-            f"{value!r} is no time. Wanted: one such as 2026-05-12T08:00 or 2026-05-12T08:00:00Z, "
+            f"{value!r} is not a time. Expected: one such as 2026-05-12T08:00 or 2026-05-12T08:00:00Z, "
             "or how long ago, such as 10m, 2h or 1d"
         ) from error
 

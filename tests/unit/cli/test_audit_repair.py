@@ -21,7 +21,7 @@ def test_what_goes_with_a_repair_needs_one(tmp_path: Path, words: tuple[str, ...
 def test_a_kind_that_no_event_heals_is_refused_with_those_that_can_be_healed(tmp_path: Path) -> None:
     done = call(tmp_path, "audit", "--repair", "--only", "double-charge")
     assert done.exit_code == 2
-    assert "'double-charge' is no kind that can be repaired" in done.stderr
+    assert "'double-charge' is not a kind that can be repaired" in done.stderr
     assert "refund-missing" in done.stderr
 
 

@@ -105,4 +105,4 @@ def test_secrets_come_first_on_standard_input_and_nothing_else_is_taken_for_them
 def test_secure_is_said_of_the_broker_that_is_started(tmp_path: Path) -> None:
     done = call(tmp_path, "up", "--secure")
     assert done.exit_code == 2
-    assert "--secure is said of the broker that --kafka starts: give both" in done.stderr
+    assert "--secure is for the broker that --kafka starts: give both" in done.stderr

@@ -104,7 +104,7 @@ def test_a_path_that_leads_nowhere_is_refused(words: str) -> None:
 
 @pytest.mark.parametrize("value", [None, b"", b"[]", b"\xff", b"text"])
 def test_no_field_is_set_in_what_is_no_object(value: bytes | None) -> None:
-    with pytest.raises(click.UsageError, match="no JSON object"):
+    with pytest.raises(click.UsageError, match="not a JSON object"):
         with_settings(value, [setting("a=1")])
 
 

@@ -49,7 +49,7 @@ def test_a_package_that_is_missing_or_old_fails(monkeypatch: pytest.MonkeyPatch)
     found = doctor.dependencies()
 
     assert found.verdict == FAILED
-    assert "wanted 9999" in found.found
+    assert "needs 9999" in found.found
     assert "no-such-package is not installed" in found.found
     assert "other" not in found.found
 

@@ -173,5 +173,5 @@ def test_an_output_that_takes_nothing_is_one_sentence(tmp_path: Path, arguments:
             text=True,
         )
     assert done.returncode == 1
-    assert "Nothing can be written to standard output: No space left on device" in done.stderr
+    assert "Cannot write to standard output: No space left on device" in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -66,7 +66,7 @@ def test_a_connection_that_has_ended_without_a_word_is_made_anew(made: list[HTTP
 
 def test_a_request_that_was_sent_is_not_sent_again() -> None:
     with shop(lambda _: Says(0)) as server, ServiceClient("order", server.url) as client:
-        with pytest.raises(AnswerLostError, match="broke before it had answered"):
+        with pytest.raises(AnswerLostError, match="broke before it answered"):
             client.ask("POST", "/orders", body={})
         assert [asked.body for asked in server.asked] == [{}]
 

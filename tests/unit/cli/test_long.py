@@ -89,7 +89,7 @@ def test_a_demo_of_a_service_that_answers_nothing_ends_in_time(tmp_path: Path) -
         shown = call(tmp_path, "demo", "--timeout", "0.3", ORDER_URL=server.url, INVENTORY_URL=server.url)
 
     assert shown.exit_code == 6
-    assert "had not answered after 0.3 s" in shown.stderr
+    assert "did not answer within 0.3 s" in shown.stderr
 
 
 def test_watching_a_service_that_answers_nothing_ends_in_time(tmp_path: Path) -> None:

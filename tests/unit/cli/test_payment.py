@@ -93,7 +93,7 @@ def test_payments_of_a_state_are_listed_page_by_page(tmp_path: Path) -> None:
 
 def test_where_no_payment_stands_so_the_list_says_so(tmp_path: Path) -> None:
     with shop(lambda _: Says(200, {"payments": [], "next": None})) as server:
-        assert call(tmp_path, "payment", "list", PAYMENT_URL=server.url).stdout == "No such payments.\n"
+        assert call(tmp_path, "payment", "list", PAYMENT_URL=server.url).stdout == "No matching payments.\n"
 
 
 def test_nothing_is_settled_by_mistake(tmp_path: Path) -> None:

@@ -7,30 +7,30 @@ import click
 from orderflow.cli.lazy import LazyGroup, Line
 
 COMMANDS = {
-    "list": Line("orderflow.cli.dlt.show:list_letters", "List what was given up, or waits."),
-    "groups": Line("orderflow.cli.dlt.show:groups", "The same by cause: what failed alike."),
-    "note": Line("orderflow.cli.dlt.show:note", "Note what is known of a group."),
-    "show": Line("orderflow.cli.dlt.show:show", "Show one event: why, its record, its history, its order."),
-    "rehearse": Line("orderflow.cli.dlt.replay:rehearse", "What a replay would do, without doing it."),
+    "list": Line("orderflow.cli.dlt.show:list_letters", "List dead events, and those that wait."),
+    "groups": Line("orderflow.cli.dlt.show:groups", "Show dead events grouped by cause."),
+    "note": Line("orderflow.cli.dlt.show:note", "Attach a note to a group."),
+    "show": Line("orderflow.cli.dlt.show:show", "Show one event: why it failed, its record, history and order."),
+    "rehearse": Line("orderflow.cli.dlt.replay:rehearse", "Show what a replay would do, without doing it."),
     "replay": Line("orderflow.cli.dlt.replay:replay", "Send events through their consumer again."),
-    "replays": Line("orderflow.cli.dlt.replay:replays", "How the latest replays stand."),
-    "pause": Line("orderflow.cli.dlt.replay:pause", "Hold a replay."),
-    "resume": Line("orderflow.cli.dlt.replay:resume", "Go on with a replay that was paused or stopped."),
+    "replays": Line("orderflow.cli.dlt.replay:replays", "Show the state of recent replays."),
+    "pause": Line("orderflow.cli.dlt.replay:pause", "Pause a replay."),
+    "resume": Line("orderflow.cli.dlt.replay:resume", "Resume a replay that was paused or stopped."),
     "edit": Line("orderflow.cli.dlt.edit:edit", "Correct the value of an event; the original is kept."),
-    "discard": Line("orderflow.cli.dlt.edit:discard", "Give an event up for good."),
-    "log": Line("orderflow.cli.dlt.show:log", "Who did what, when and why."),
-    "pytest": Line("orderflow.cli.dlt.reproduce:reproduce", "Write a test that fails as the event does."),
-    "check": Line("orderflow.cli.dlt.check:check", "Whether this release can read every parked event."),
+    "discard": Line("orderflow.cli.dlt.edit:discard", "Give up an event for good."),
+    "log": Line("orderflow.cli.dlt.show:log", "Show who did what, when and why."),
+    "pytest": Line("orderflow.cli.dlt.reproduce:reproduce", "Write a test that fails as the event did."),
+    "check": Line("orderflow.cli.dlt.check:check", "Check that this release can read every parked event."),
 }
 
 
 @click.group(cls=LazyGroup, commands_by_name=COMMANDS)
 def dlt() -> None:
-    """The events that were given up (dead letters): see them, rehearse, replay, mend.
+    """Dead letters, the events that were given up: inspect, rehearse, replay and fix them.
 
-    A consumer gives an event up when it cannot be read, or has failed too often. The later events of that
-    order stay held at that consumer; every other order flows. The record, with its bytes and the reason,
-    is also on the topic TOPIC.DLT. Every service is asked at once.
+    A consumer gives up an event that it cannot read or that has failed too often. Later events of the same order
+    stay held at that consumer; every other order flows. The record, with its bytes and the reason, is also on the
+    topic TOPIC.DLT. All services are asked at once.
 
     \b
     orderflow dlt groups                                what failed, by cause

@@ -21,8 +21,8 @@ def act(client: ServiceClient, method: str, path: str, body: object) -> Any:
     answer = client.ask(method, path, body=body, headers={OPERATOR: person_here()}, wait_s=WAIT_S)
     if answer.status == ACCEPTED:
         raise ProposedError(
-            f"It takes two approvers, so nothing is done yet: it is proposed until {answer.body['until']} as "
-            f"{answer.body['id']}. Another approver can ask for the same, or run: "
+            f"This takes two approvers, so nothing is done yet: it is proposed until {answer.body['until']} as "
+            f"{answer.body['id']}. Another approver can request the same, or run: "
             f"orderflow ops approve {answer.body['id']} --yes --reason TEXT"
         )
     return answer.body
@@ -30,8 +30,8 @@ def act(client: ServiceClient, method: str, path: str, body: object) -> Any:
 
 def confirm_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add --yes and --reason."""
-    yes = click.option("--yes", is_flag=True, help="Mean it, where the service wants that said.")
-    reason = click.option("--reason", metavar="TEXT", default="", help="Why; it goes into the operators' log.")
+    yes = click.option("--yes", is_flag=True, help="Confirm, where the service requires it.")
+    reason = click.option("--reason", metavar="TEXT", default="", help="Why; recorded in the operators' log.")
     return yes(reason(command))
 
 
@@ -43,6 +43,6 @@ def require_confirmed(confirm: Mapping[str, str], *, yes: bool, reason: str) -> 
     causes = [f"{service} ({why})" for service, why in confirm.items() if why]
     if causes and not (yes and reason.strip()):
         raise RefusedError(
-            f"This acts on events of {' and '.join(causes)}, so it must be confirmed, with the reason. "
-            "If you mean it, add: --yes --reason TEXT. To see first what it would do: orderflow dlt rehearse"
+            f"This acts on events of {' and '.join(causes)}, so it must be confirmed, with a reason. To "
+            "confirm, add: --yes --reason TEXT. To see first what it would do: orderflow dlt rehearse"
         )

@@ -23,14 +23,14 @@ PAGE = 500
 
 
 @click.command()
-@click.option("--service", type=click.Choice(service_names()), help="Only at this one.  [default: all]")
-@click.option("--strict", is_flag=True, help="Count events too that are dead because they cannot be read.")
+@click.option("--service", type=click.Choice(service_names()), help="Only this service.  [default: all]")
+@click.option("--strict", is_flag=True, help="Also count events that are dead because they cannot be read.")
 @session_options
 def check(session: Session, service: str | None, strict: bool) -> None:
-    """Check that this release can read every event that waits, dead or held, before it is deployed.
+    """Check that this release can read every event that waits, dead or held, before you deploy it.
 
-    Run it with the new release against the databases of the running one: it reads one table of each and
-    changes nothing. Events that were given up because nobody could read them do not count, unless --strict.
+    Run it with the new release against the databases of the running one: it reads one table in each and changes
+    nothing. Events that are dead because they cannot be read do not count, except with --strict.
 
     Exit code: 0 all can be read, 1 some cannot, 3 a database does not answer.
 

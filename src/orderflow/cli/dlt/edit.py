@@ -47,7 +47,7 @@ def setting(value: Any) -> Setting:
     field, equals, said = str(value).partition("=")
     if not equals or not all(field.split(".")):
         raise click.BadParameter(
-            f"{value!r} sets nothing. Wanted: FIELD=VALUE, where FIELD may be a path such as items.0.quantity, "
+            f"{value!r} sets nothing. Expected: FIELD=VALUE, where FIELD may be a path such as items.0.quantity, "
             "for example currency=EUR or total=1250"
         )
     try:
@@ -60,11 +60,11 @@ def setting(value: Any) -> Setting:
 @click.command()
 @click.argument("event", type=event_or_position, metavar="EVENT_ID")
 @click.option(
-    "--service", type=click.Choice(service_names()), help="Only at this one.  [default: wherever it is dead]"
+    "--service", type=click.Choice(service_names()), help="Only at this service.  [default: wherever it is dead]"
 )
 @click.option("--value", "file", type=click.File("rb"), metavar="FILE", help="The new value; - reads standard input.")
 @click.option(
-    "--set", "settings", type=setting, multiple=True, metavar="FIELD=VALUE", help="Set one field; may be given again."
+    "--set", "settings", type=setting, multiple=True, metavar="FIELD=VALUE", help="Set one field; repeatable."
 )
 @confirm_options
 @session_options
@@ -77,23 +77,23 @@ def edit(
     yes: bool,
     reason: str,
 ) -> None:
-    """Correct the value of a dead event; then replay it.
+    """Correct the value of a dead event, so that you can replay it.
 
-    The new value must keep its order and fit the event's type: what a shop could order, and a total that is the sum
-    of the items. Where the service could read it and has nothing to compare it with, what was ordered stays as it is.
-    You see what would change, field by field, and are asked before anything is stored; --yes is the
-    answer. What came in is kept; the edited event gets an id of its own, so that it is told apart from a duplicate.
-    Without --value and --set your $EDITOR opens. A VALUE is JSON, or else text; a FIELD may be a path.
+    The new value must stay with its order and fit the event's type: items that a shop could order, and a total that
+    is their sum. If the service could read the original and has nothing to compare it with, what was ordered cannot
+    change. You see each field that would change and are asked before anything is stored; --yes answers for you. The
+    original is kept; the edited event gets a new id, so it is not taken for a duplicate. Without --value or --set,
+    your $EDITOR opens. VALUE is JSON, or else text; FIELD may be a path.
 
     \b
     orderflow dlt edit 8ec9495d-610d-5954-a202-3d44caf9480b --set currency=EUR --set items.0.quantity=2
-    orderflow dlt edit 8ec9495d-610d-5954-a202-3d44caf9480b --value mended.json --yes --reason "ticket 4711"
+    orderflow dlt edit 8ec9495d-610d-5954-a202-3d44caf9480b --value fixed.json --yes --reason "ticket 4711"
     orderflow dlt edit 17 --service inventory
     """
     from msgspec import to_builtins
 
     if file is not None and settings:
-        raise click.UsageError("Say the new value in one way: --value FILE, or --set FIELD=VALUE")
+        raise click.UsageError("Give the new value in one way: --value FILE, or --set FIELD=VALUE")
     held, answers = holders(session, chosen((event,), None, False, service))
     require_confirmed({name: holder.confirm for name, holder in held.items()}, yes=True, reason=reason)
     given = file.read() if file is not None else None
@@ -144,7 +144,7 @@ def _agree(session: Session, wanted: Mapping[str, _Edit], *, yes: bool) -> None:
 
     if not session.out.as_json:
         for name, each in wanted.items():
-            session.out.show(text(f"At {name} this changes:", "bold"))
+            session.out.show(text(f"Changes at {name}:", "bold"))
             for change in each.changes:
                 before, after = _or_nothing(change.before), _or_nothing(change.after)
                 session.out.show(text(f"  {change.field or '(value)'}: {before} -> {after}"))
@@ -155,7 +155,7 @@ def _agree(session: Session, wanted: Mapping[str, _Edit], *, yes: bool) -> None:
     except click.Abort:
         agreed = False
     if not agreed:
-        raise RefusedError("Nothing was stored. If you mean it, answer with y, or add: --yes")
+        raise RefusedError("Nothing was stored. To confirm, answer y, or add: --yes")
 
 
 def _or_nothing(value: str | None) -> str:
@@ -194,7 +194,7 @@ def with_settings(value: bytes | None, settings: Sequence[Setting]) -> bytes:
     except ValueError:
         document = None
     if not isinstance(document, dict):
-        raise click.UsageError("The event's value is no JSON object, so no field can be set. Wanted: --value FILE")
+        raise click.UsageError("The event's value is not a JSON object, so no field can be set. Use --value FILE")
     for each in settings:
         _set(document, each)
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
@@ -207,7 +207,7 @@ def in_editor(value: bytes | None) -> bytes | None:
         after = click.edit(before, extension=".json")
     except click.ClickException as error:
         raise click.UsageError(
-            f"The editor could not be used: {error.format_message()}. Wanted: --value FILE, or --set FIELD=VALUE"
+            f"The editor failed: {error.format_message()}. Use --value FILE, or --set FIELD=VALUE"
         ) from error
     if after is None or after == before:
         return None
@@ -257,13 +257,13 @@ def _nowhere(each: Setting) -> click.UsageError:
 
 @click.command()
 @choice_options
-@click.option("--reason", metavar="TEXT", required=True, help="Why; it goes into the operators' log.")
-@click.option("--yes", is_flag=True, help="Mean it, where the service wants that said.")
+@click.option("--reason", metavar="TEXT", required=True, help="Why; recorded in the operators' log.")
+@click.option("--yes", is_flag=True, help="Confirm, where the service requires it.")
 @session_options
 def discard(session: Session, choice: Choice, reason: str, yes: bool) -> None:
-    """Give events up for good: they will have no effect, and what waits behind them goes on.
+    """Give up events for good: they take no effect, and the events held behind them go on.
 
-    The record stays on the dead-letter topic, and the log says who discarded it and why.
+    The record stays on the dead-letter topic; the operators' log says who discarded it and why.
 
     \b
     orderflow dlt discard 8ec9495d-610d-5954-a202-3d44caf9480b --reason "a test event in production"

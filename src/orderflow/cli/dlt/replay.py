@@ -51,7 +51,8 @@ def replay_name(value: Any) -> ReplayName:
     service, _, number = str(value).rpartition("-")
     if service not in service_names() or not (number.isascii() and number.isdigit() and len(number) <= 15):
         raise click.BadParameter(
-            f"{value!r} is no replay. Wanted: SERVICE-NUMBER such as payment-3; `orderflow dlt replays` shows them"
+            f"{value!r} is not a replay. Expected: SERVICE-NUMBER such as payment-3; "
+            "`orderflow dlt replays` shows them"
         )
     return ReplayName(service, int(number))
 
@@ -66,27 +67,29 @@ def share(value: Any) -> float:
     except ValueError:
         number = -1.0
     if not 0 <= number <= 1:
-        raise click.BadParameter(f"{value!r} is no share. Wanted: 0% to 100%, or 0 to 1, for example 5% or 0.05")
+        raise click.BadParameter(f"{value!r} is not a share. Expected: 0% to 100%, or 0 to 1, for example 5% or 0.05")
     return number
 
 
 @click.command()
 @choice_options
-@click.option("--limit", type=click.IntRange(1, 999), default=100, show_default=True, help="Most of a service.")
+@click.option(
+    "--limit", type=click.IntRange(1, 999), default=100, show_default=True, help="Maximum number per service."
+)
 @session_options
 def rehearse(session: Session, choice: Choice, limit: int) -> None:
     """Show what a replay would do with today's code and data: verdict, changes, and what would be published.
 
-    It runs the real thing in a transaction that is rolled back: no row changes, nothing is published, no bank is
-    called. An order's events are rehearsed in their order, those that wait behind included.
+    Runs the real code in a transaction that is rolled back: no row changes, nothing is published, no bank is called.
+    The events of an order are rehearsed in sequence, including those held behind.
 
     \b
     succeeds   it would be handled now
     duplicate  it was handled before; a replay changes nothing
-    illegal    it cannot happen in the state that the order is in
-    fails      it would fail again, and how
-    held       it would go on waiting, behind one that fails
-    busy       live traffic is at work on that order: ask again
+    illegal    the order's state does not allow it
+    fails      it would fail again; shows how
+    held       it would keep waiting behind one that fails
+    busy       live traffic is working on that order: try again
 
     Exit code: 0 all would succeed, 1 some would not, 3 a service did not answer.
 
@@ -109,7 +112,7 @@ def rehearse(session: Session, choice: Choice, limit: int) -> None:
 
         session.out.show(*views.rehearsals(found))
         if any(len(holder.letters) > limit for holder in held.values()):
-            session.out.show(f"There are more: these are the first {limit} of a service. Wanted: --limit N")
+            session.out.show(f"There are more: these are the first {limit} per service. For more, use --limit N")
         cli_session.show_away(session, answers)
     answers.require_all()
     if any(each.verdict not in GOOD for _, each in found):
@@ -127,13 +130,13 @@ def _rehearsed(client: ServiceClient, choice: Choice, limit: int) -> list[Rehear
 @click.command()
 @choice_options
 @click.option(
-    "--rate", type=click.FloatRange(0, min_open=True), help="Events a second.  [default: as fast as it goes]"
+    "--rate", type=click.FloatRange(0, min_open=True), help="Events per second.  [default: as fast as possible]"
 )
 @click.option(
     "--canary/--at-once",
     default=True,
-    help="1, 2, 5, 10, ... at a time, the next step only when this one went well; "
-    "or up to 200 before the first has its outcome.  [default: --canary]",
+    help="1, 2, 5, 10, ... at a time, each step only if the last went well; or up to 200 at once.  "
+    "[default: --canary]",
 )
 @click.option(
     "--max-failing",
@@ -142,7 +145,7 @@ def _rehearsed(client: ServiceClient, choice: Choice, limit: int) -> list[Rehear
     default=0.05,
     help="Stop when more than this share has failed again.  [default: 5%]",
 )
-@click.option("--detach", is_flag=True, help="Do not wait; the services go on by themselves.")
+@click.option("--detach", is_flag=True, help="Do not wait; the services carry on by themselves.")
 @confirm_options
 @session_options
 def replay(
@@ -155,12 +158,12 @@ def replay(
     yes: bool,
     reason: str,
 ) -> None:
-    """Send dead events through the consumer that gave them up, and follow each to its real outcome.
+    """Send dead events back through the consumer that gave them up, and follow each to its outcome.
 
-    They keep their ids, so what was handled before has no second effect, and the events that waited behind go on
-    in their order. It goes in small steps that grow, and stops by itself when too many fail again, or the consumer
-    falls behind with live traffic: what was not sent by then stays dead. Ctrl-C holds it and says how to go on.
-    Where money moves it wants --yes and --reason.
+    Events keep their ids, so nothing already handled takes effect twice, and events held behind them follow in
+    order. A replay takes small, growing steps and stops by itself if too many events fail again or the consumer
+    falls behind with live traffic; events not sent by then stay dead. Ctrl-C pauses it and says how to resume. Where
+    money moves, it needs --yes and --reason.
 
     Exit code: 0 all went through, 1 some failed again or it was stopped.
 
@@ -192,8 +195,8 @@ def _dead_at(found: Mapping[str, Holder]) -> Mapping[str, Holder]:
     if not held:
         first = next(letter for each in found.values() for letter in each.letters)
         raise RefusedError(
-            "That is not dead: it is tried again by itself, or waits behind another event of its order. "
-            f"If that one is dead, replay that. See both: orderflow dlt list --order {first.key} --state all"
+            "That event is not dead: it is retried by itself, or waits behind another event of its order. If "
+            f"the other one is dead, replay that. See both: orderflow dlt list --order {first.key} --state all"
         )
     return held
 
@@ -222,13 +225,15 @@ def _told(session: Session, service: str, method: str, path: str, body: object) 
 
 
 @click.command()
-@click.option("--service", type=click.Choice(service_names()), help="Only of this one.  [default: all]")
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="Most of a service.")
+@click.option("--service", type=click.Choice(service_names()), help="Only this service.  [default: all]")
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="Maximum number per service."
+)
 @session_options
 def replays(session: Session, service: str | None, limit: int) -> None:
-    """Show how the latest replays stand, latest first.
+    """Show recent replays, latest first.
 
-    waiting: not sent yet. under way: sent, no outcome yet. gone: it was no longer dead when its turn came.
+    waiting: not sent yet. under way: sent, no outcome yet. gone: no longer dead when its turn came.
 
     \b
     orderflow dlt replays
@@ -260,10 +265,10 @@ def _listed(found: Replays) -> list[dict[str, Any]]:
 
 @click.command()
 @click.argument("name", type=replay_name, metavar="REPLAY")
-@click.option("--reason", metavar="TEXT", default="", help="Why; it goes into the operators' log.")
+@click.option("--reason", metavar="TEXT", default="", help="Why; recorded in the operators' log.")
 @session_options
 def pause(session: Session, name: ReplayName, reason: str) -> None:
-    """Hold a replay: what is under way ends, nothing more is sent.
+    """Pause a replay: events under way finish, nothing more is sent.
 
     \b
     orderflow dlt pause payment-3
@@ -272,16 +277,16 @@ def pause(session: Session, name: ReplayName, reason: str) -> None:
     if session.out.as_json:
         session.out.document(_listed(held)[0])
     else:
-        session.out.show(f"{name} is held. Go on with: orderflow dlt resume {name}")
+        session.out.show(f"{name} is paused. Resume it with: orderflow dlt resume {name}")
 
 
 @click.command()
 @click.argument("name", type=replay_name, metavar="REPLAY")
-@click.option("--detach", is_flag=True, help="Do not wait; the service goes on by itself.")
+@click.option("--detach", is_flag=True, help="Do not wait; the service carries on by itself.")
 @confirm_options
 @session_options
 def resume(session: Session, name: ReplayName, detach: bool, yes: bool, reason: str) -> None:
-    """Go on with a replay that was paused, or stopped by itself, and follow it to its end.
+    """Resume a replay that was paused or stopped by itself, and follow it to its end.
 
     Exit code: 0 all went through, 1 some failed again or it was stopped.
 
@@ -342,7 +347,7 @@ def _show(session: Session, found: Replays, failed: Sequence[tuple[str, DeadLett
     if len(failed) > FAILED_SHOWN:
         session.out.show(f"and {len(failed) - FAILED_SHOWN} more: orderflow dlt list")
     if detach:
-        session.out.show("", "The services go on by themselves. See how it stands with: orderflow dlt replays")
+        session.out.show("", "The services carry on by themselves. Follow the replay with: orderflow dlt replays")
 
 
 def follow(session: Session, begun: Replays) -> Replays:
@@ -388,9 +393,9 @@ def _hold(session: Session, found: Replays) -> None:
             with session.client(name.service) as client:
                 act(client, "POST", f"{REPLAYS}/{name.number}/pause", {"reason": "interrupted"})
         except CliError as error:
-            said.print(text(f"{name} could not be held: {error}", "red"))
+            said.print(text(f"{name} could not be paused: {error}", "red"))
         else:
-            said.print(text(f"{name} is held. Go on with: orderflow dlt resume {name}"))
+            said.print(text(f"{name} is paused. Resume it with: orderflow dlt resume {name}"))
 
 
 @contextmanager

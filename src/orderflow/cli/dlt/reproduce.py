@@ -36,7 +36,7 @@ FILE = '''\
 {why}
 
 Written by `orderflow dlt pytest`, for pytest, or for Python alone. It fails as the event did, and passes once the
-code is mended.
+code is fixed.
 """
 
 from uuid import UUID
@@ -91,15 +91,15 @@ if __name__ == "__main__":
     metavar="FILE",
     help="Where to write it; - is standard output.  [default: test_SERVICE_POSITION.py here]",
 )
-@click.option("--force", is_flag=True, help="Write over a file that is there.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
 @session_options
 def reproduce(session: Session, event: str, service: str | None, output: str | None, force: bool) -> None:
-    """Write a test that reproduces the failure of an event, from the stored rows and the record.
+    """Write a test that reproduces an event's failure, from the stored rows and the record.
 
-    It needs nothing but this project: no database, no log. It is run by this project's Python alone, or as one of
-    your tests by pytest, where that is installed (pip install pytest). It fails today as the event did, and passes
-    once the code is mended. What it would do is tried here first: if the event does not fail by the
-    code that is installed here, that is said (it was mended, or the database refused the data, or a fault was set).
+    The test needs only this project: no database, no log. Run it with this project's Python alone, or as one of your
+    tests with pytest (pip install pytest). It fails today as the event did, and passes once the code is fixed. The
+    command tries it first, and tells you if the event does not fail with the code installed here (it was fixed, the
+    database refused the data, or a fault was set).
 
     \b
     orderflow dlt pytest 8ec9495d-610d-5954-a202-3d44caf9480b
@@ -132,9 +132,7 @@ def _show(session: Session, where: str, failure: str) -> None:
     if failure:
         session.out.show(text(f"It fails here: {failure}", "red"))
     else:
-        session.out.show(
-            text("It passes here: the event does not fail by the code that is installed here.", "yellow")
-        )
+        session.out.show(text("It passes here: the event does not fail with the code installed here.", "yellow"))
 
 
 def _found(session: Session, event: str, service: str | None) -> tuple[str, int, Reproduction]:
@@ -152,9 +150,7 @@ def _found(session: Session, event: str, service: str | None) -> tuple[str, int,
     if not found:
         require_found(event, answers)
     if len(found) > 1:
-        raise NotFoundError(
-            f"Several services have that event: {', '.join(found)}. Wanted: --service with one of them"
-        )
+        raise NotFoundError(f"Several services have that event: {', '.join(found)}. Choose one with --service")
     ((name, answer),) = found.items()
     return (name, *answer)
 
@@ -176,7 +172,9 @@ def _write(path: Path, written: str, *, force: bool) -> None:
         with path.open("w" if force else "x", encoding="utf-8") as file:
             file.write(written)
     except FileExistsError:
-        raise CliError(f"{path} is there already. Write over it with --force, or elsewhere with --output") from None
+        raise CliError(
+            f"{path} already exists. Overwrite it with --force, or write elsewhere with --output"
+        ) from None
     except OSError as error:
         raise CliError(f"{path} cannot be written: {error.strerror}. Choose another place with --output") from error
 
@@ -185,7 +183,7 @@ def file_of(reproduction: Reproduction) -> tuple[str, str]:
     """The text and the name of its test. Raises CliError: the service's answer is none that can be used."""
     service = reproduction.service
     if service not in service_names():
-        raise CliError(f"{service!r} is no service that this release knows")
+        raise CliError(f"This release knows no service {service!r}")
     types = [_row_type(service, row.type) for row in reproduction.rows]
     name = f"test_{service}_handles_{_words(reproduction.event_type)}"
     why = _one_line(": ".join(part for part in (reproduction.error, reproduction.message) if part))
@@ -226,7 +224,7 @@ def _row_type(service: str, said: str) -> tuple[str, str]:
     match = ROW_TYPE.fullmatch(said)
     package = place_of(service)[0].partition(".")[0]
     if match is None or match["module"].partition(".")[0] != package:
-        raise CliError(f"{said!r} is no type of row that this release knows")
+        raise CliError(f"This release knows no type of row {said!r}")
     return match["module"], match["name"]
 
 

@@ -59,9 +59,9 @@ def choice_options(command: Callable[..., None]) -> Callable[..., None]:
 
     decorators = (
         click.argument("events", type=event_or_position, metavar="[EVENT_ID]...", nargs=-1),
-        click.option("--group", metavar="GROUP", help="All that failed alike; `orderflow dlt groups` shows them."),
+        click.option("--group", metavar="GROUP", help="All events of this group; `orderflow dlt groups` lists them."),
         click.option("--all", "everything", is_flag=True, help="All dead events."),
-        click.option("--service", type=click.Choice(service_names()), help="Only at this one.  [default: all]"),
+        click.option("--service", type=click.Choice(service_names()), help="Only this service.  [default: all]"),
     )
     decorated: Callable[..., None] = with_choice
     for decorator in reversed(decorators):
@@ -72,7 +72,7 @@ def choice_options(command: Callable[..., None]) -> Callable[..., None]:
 def chosen(events: tuple[str, ...], group: str | None, everything: bool, service: str | None) -> Choice:
     """Raises click.UsageError."""
     if sum((bool(events), group is not None, everything)) != 1:
-        raise click.UsageError("Say which events are meant, in one way: EVENT_ID..., --group GROUP, or --all")
+        raise click.UsageError("Name the events in one way: EVENT_ID..., --group GROUP, or --all")
     require_service(events, service)
     return Choice(events=events, group=group, everything=everything, service=service)
 
@@ -82,7 +82,7 @@ def require_service(events: Sequence[str], service: str | None) -> None:
     positions = [event for event in events if event.isdigit() and not isinstance(event, ShortEvent)]
     if positions and service is None:
         raise click.UsageError(
-            f"The position {positions[0]} counts within one service. Wanted: --service NAME with it, or an event's id"
+            f"Position {positions[0]} counts within one service. Add --service NAME, or give an event's id"
         )
 
 

@@ -19,24 +19,31 @@ STATES = ("dead", "retrying", "held", "parked", "all")
 
 
 @click.command(name="list")
-@click.option("--service", type=click.Choice(service_names()), help="Only of this one.  [default: all]")
-@click.option("--topic", metavar="TOPIC", help="Only what came from this topic.")
+@click.option("--service", type=click.Choice(service_names()), help="Only this service.  [default: all]")
+@click.option("--topic", metavar="TOPIC", help="Only events from this topic.")
 @click.option(
-    "--type", "event_type", metavar="TYPE", help="Only of this type: OrderPlaced, orderflow.OrderPlaced.v1."
+    "--type", "event_type", metavar="TYPE", help="Only events of this type: OrderPlaced, orderflow.OrderPlaced.v1."
 )
-@click.option("--fingerprint", metavar="GROUP", help="Only of this group; `orderflow dlt groups` shows them.")
-@click.option("--order", "key", type=key, metavar="ORDER_ID", help="Only of this order.")
+@click.option("--fingerprint", metavar="GROUP", help="Only this group; `orderflow dlt groups` lists them.")
+@click.option("--order", "key", type=key, metavar="ORDER_ID", help="Only events of this order.")
 @click.option(
-    "--older-than", "older_than_ms", type=age, metavar="AGE", help="Only what came in so long ago: 10m, 2h."
+    "--older-than",
+    "older_than_ms",
+    type=age,
+    metavar="AGE",
+    help="Only events that came in at least this long ago: 10m, 2h.",
 )
 @click.option(
     "--state",
     type=click.Choice(STATES),
     default="dead",
     show_default=True,
-    help="dead: given up. retrying: failed, to be tried again. held: waits behind such a one. parked: both.",
+    help="dead: given up. retrying: failed, will be tried again. held: waits behind one of those. parked: retrying "
+    "or held.",
 )
-@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Most of a service.")
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Maximum number per service."
+)
 @session_options
 def list_letters(
     session: Session,
@@ -49,10 +56,10 @@ def list_letters(
     state: str,
     limit: int,
 ) -> None:
-    """List what each service has given up, oldest first, and tell how many events wait in all.
+    """List each service's dead events, oldest first, and count all events that wait.
 
-    An event that several consumers have given up is counted, and listed, once for each of them.
-    Exit code 3 when a service did not answer.
+    An event that several consumers gave up is listed and counted once for each. Exit code 3 if a service did not
+    answer.
 
     \b
     orderflow dlt list
@@ -84,7 +91,7 @@ def _list(session: Session, service: str | None, wanted: Mapping[str, str | int]
     else:
         from orderflow.cli.dlt import views
 
-        none = "No dead letters." if wanted == {"state": "dead"} else "No such events."
+        none = "No dead letters." if wanted == {"state": "dead"} else "No matching events."
         session.out.show(*(views.letters(letters) if letters else [none]))
         if any(waiting.values()):
             where = f" at {service}" if service else ""
@@ -97,15 +104,15 @@ def _tell_more(session: Session, answers: Answers, limit: int) -> None:
     from orderflow.cli.session import show_away
 
     if any(len(found) == limit for found in answers.found.values()):
-        session.out.show("", f"There may be more: these are the first {limit} of a service. Wanted: --limit N")
+        session.out.show("", f"There may be more: these are the first {limit} per service. For more, use --limit N")
     show_away(session, answers)
 
 
 @click.command()
-@click.option("--service", type=click.Choice(service_names()), help="Only of this one.  [default: all]")
+@click.option("--service", type=click.Choice(service_names()), help="Only this service.  [default: all]")
 @session_options
 def groups(session: Session, service: str | None) -> None:
-    """Show what was given up by cause: events with one fingerprint failed with the same error at the same place.
+    """Group dead events by cause: events with the same fingerprint failed with the same error at the same place.
 
     \b
     orderflow dlt groups
@@ -134,13 +141,15 @@ def groups(session: Session, service: str | None) -> None:
 @click.command()
 @click.argument("fingerprint", metavar="GROUP")
 @click.argument("note_text", metavar="TEXT")
-@click.option("--service", type=click.Choice(service_names()), help="Only there.  [default: wherever the group is]")
+@click.option(
+    "--service", type=click.Choice(service_names()), help="Only at this service.  [default: wherever the group is]"
+)
 @session_options
 def note(session: Session, fingerprint: str, note_text: str, service: str | None) -> None:
-    """Note what is known of a group, for the others. An empty TEXT takes the note away.
+    """Attach a note to a group, for other operators. An empty TEXT removes it.
 
     \b
-    orderflow dlt note 3f2a9c41d0e7 "bad release 1.4.2, mended in 1.4.3; replay after the rollout"
+    orderflow dlt note 3f2a9c41d0e7 "bad release 1.4.2, fixed in 1.4.3; replay after the rollout"
     """
     from urllib.parse import quote
 
@@ -168,13 +177,13 @@ def note(session: Session, fingerprint: str, note_text: str, service: str | None
 
 @click.command()
 @click.argument("event", type=event_or_position, metavar="EVENT_ID")
-@click.option("--service", type=click.Choice(service_names()), help="Ask this one only.  [default: all]")
+@click.option("--service", type=click.Choice(service_names()), help="Ask only this service.  [default: all]")
 @session_options
 def show(session: Session, event: str, service: str | None) -> None:
-    """Show a dead or parked event: why, its record, what has happened to it, its order, what waits behind it.
+    """Show a dead or parked event: why it failed, its record, history and order, and what waits behind it.
 
-    EVENT_ID is the event's id, which several services may have given up; or, with --service, its position
-    in that service's list. Of an event that waits no longer, what has happened to it is shown.
+    EVENT_ID is the event's id (several services may have given it up) or, with --service, its position in that
+    service's list. For an event that no longer waits, shows what became of it.
 
     \b
     orderflow dlt show 8ec9495d-610d-5954-a202-3d44caf9480b
@@ -248,8 +257,8 @@ def _order(session: Session, shown: DeadLetterDetails) -> Any:
 
 
 @click.command()
-@click.option("--service", type=click.Choice(service_names()), help="Only of this one.  [default: all]")
-@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many at most.")
+@click.option("--service", type=click.Choice(service_names()), help="Only this service.  [default: all]")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Maximum number to show.")
 @session_options
 def log(session: Session, service: str | None, limit: int) -> None:
     """Show what operators did, latest first: who, when, what, to which event or replay, why, with what result.

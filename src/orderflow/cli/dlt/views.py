@@ -158,7 +158,7 @@ def _facts(service: str, letter: DeadLetter, order: Mapping[str, Any] | None) ->
 
 def _place(letter: DeadLetter) -> str:
     if not letter.topic:
-        return "none: it is what the outside world answered to this service"
+        return "none: it is an answer of the outside world to this service"
     return f"{letter.topic}/{letter.partition}@{letter.offset}"
 
 
@@ -195,12 +195,12 @@ def end(service: str, happened: Sequence[HistoryEntry]) -> str:
     at = moment(last.at)
     if last.moment == "discarded":
         because = f"because: {short(last.message)}"
-        return f"It waits no longer at {service}: {last.who} discarded it at {at}, {because}"
+        return f"It no longer waits at {service}: {last.who} discarded it at {at}, {because}"
     if last.moment != "handled":
-        return f"It waits no longer at {service}. An earlier release did not note how it ended: orderflow dlt log"
+        return f"It no longer waits at {service}. An earlier release did not note how it ended: orderflow dlt log"
     replayed = [each.who for each in happened if each.moment == "replayed"]
     after = f" after {replayed[-1]} had replayed it" if replayed else ", when it was tried again"
-    return f"It waits no longer at {service}: it was handled at {at}{after}."
+    return f"It no longer waits at {service}: it was handled at {at}{after}."
 
 
 def _followers(followers: Sequence[Follower], behind: int) -> Iterator[RenderableType]:
@@ -329,7 +329,7 @@ def replays(found: Mapping[ReplayName, Replay]) -> Iterator[RenderableType]:
             why = f": {each.why}" if each.why else ""
             yield ""
             yield text(f"{name} was {each.state}{why}", "bold red")
-            yield text(f"Once that is mended, go on with: orderflow dlt resume {name}")
+            yield text(f"Once that is fixed, resume with: orderflow dlt resume {name}")
 
 
 def _replay_table(found: Mapping[ReplayName, Replay]) -> Fitted:
