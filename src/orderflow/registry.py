@@ -114,11 +114,11 @@ def _targets() -> Mapping[str, str]:
     for name, target in sorted(_entry_points(sys.path)):
         if added.get(name, target) != target or name in _SAGA:
             other = _SAGA.get(name) or added[name]
-            raise RegistryError(f"two services are called {name}: {other} and {target}. Uninstall one of them")
+            raise RegistryError(f"two services are called {name}: {other} and {target}. Uninstall one")
         if not _NAME.fullmatch(name) or name in RESERVED:
             raise RegistryError(
-                f"{target} cannot be a service called {name!r}: expected is a name of small letters and digits, the "
-                f"first a letter, and none of {', '.join(sorted(RESERVED))}"
+                f"{target} cannot be a service called {name!r}: a name has lowercase letters and digits, begins with "
+                f"a letter, and is none of {', '.join(sorted(RESERVED))}"
             )
         added[name] = target
     return {**_SAGA, **added}

@@ -58,20 +58,20 @@ async def test_without_tokens_and_tls_it_does_not_listen_where_others_reach_it(
     bare = settings(url, tmp_path, **{which: EVERYWHERE})
     assert await run_service(SERVICE, bare) == ExitCode.SETTINGS
     said = capfd.readouterr().err
-    assert said.startswith(f"ORDERFLOW_{which.upper()} is 0.0.0.0, where others than this machine reach it, but ")
+    assert said.startswith(f"ORDERFLOW_{which.upper()} is 0.0.0.0, which other machines can reach, but ")
     assert "there is no TLS (set ORDERFLOW_TLS_CERTIFICATE_FILE and ORDERFLOW_TLS_KEY_FILE)" in said
-    assert "nobody has a token (make one with `orderflow token create`" in said
+    assert "there is no token (create one with `orderflow token create`" in said
     assert "ORDERFLOW_INSECURE=yes" in said
     assert said.count("\n") == 1
 
     assert await run_service(SERVICE, settings(url, tmp_path, **secured, **{which: EVERYWHERE})) == ExitCode.SETTINGS
     assert "there is no TLS" not in (said := capfd.readouterr().err)
-    assert "nobody has a token" in said
+    assert "there is no token" in said
 
     make_token(bare)
     assert await run_service(SERVICE, bare) == ExitCode.SETTINGS
     assert "there is no TLS" in (said := capfd.readouterr().err)
-    assert "nobody has a token" not in said
+    assert "there is no token" not in said
 
 
 async def test_with_tokens_and_tls_it_listens_everywhere_and_lets_nobody_in_without_a_token(
@@ -176,7 +176,7 @@ async def test_a_certificate_that_is_replaced_by_rubbish_is_told_and_does_no_har
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"tls_key_file": None}, "ORDERFLOW_TLS_CERTIFICATE_FILE and ORDERFLOW_TLS_KEY_FILE belong together"),
+        ({"tls_key_file": None}, "ORDERFLOW_TLS_CERTIFICATE_FILE and ORDERFLOW_TLS_KEY_FILE go together"),
         ({"tls_key_file": "/no/such/key"}, "no TLS: /no/such/key cannot be read: No such file"),
         ({"tls_client_ca_file": "/no/such/ca"}, "no TLS: /no/such/ca cannot be read: No such file"),
     ],

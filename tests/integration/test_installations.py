@@ -47,7 +47,7 @@ async def test_the_databases_of_an_installation_have_one_identity_made_once(
     assert await preparation.agree_on_installation(second) not in made
 
     mixed = Databases({**two[0].urls, "inventory": two[1].urls["inventory"]})
-    with pytest.raises(LocalError, match="the databases are of different installations: order of"):
+    with pytest.raises(LocalError, match="the databases belong to different installations: order of"):
         await preparation.agree_on_installation(mixed.settings(tmp_path))
 
 

@@ -105,7 +105,7 @@ def test_from_an_empty_folder_to_a_completed_order_and_back_to_nothing(orderflow
         "notification-2",
     ]
     page = orderflow.address("console")
-    assert f"Open {page} to see orders flow" in said
+    assert f"Open {page} to watch orders flow" in said
     with urllib.request.urlopen(page, timeout=30) as reply:
         assert "<h1>Flow</h1>" in reply.read().decode()
     assert orderflow.watched()["phase"] == "ready"
@@ -164,8 +164,8 @@ def test_detached_it_says_in_one_sentence_why_it_could_not_start(orderflow: Comm
 
 def test_wrong_options_are_refused_with_what_is_wanted(orderflow: Commands) -> None:
     assert "give one of them" in orderflow("up", "--kafka", "--kafka-bootstrap", "b:9092", code=2)
-    assert "wanted: SERVICE=N" in orderflow("up", "--processes", "shipping=2", code=2)
-    assert "wanted: SERVICE=N" in orderflow("up", "--processes", "order=0", code=2)
+    assert "expected SERVICE=N" in orderflow("up", "--processes", "shipping=2", code=2)
+    assert "expected SERVICE=N" in orderflow("up", "--processes", "order=0", code=2)
 
 
 def test_a_server_that_exists_is_migrated_and_used(orderflow: Commands, tmp_path: Path) -> None:

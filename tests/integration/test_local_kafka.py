@@ -92,7 +92,7 @@ def test_without_any_java_it_says_how_to_get_one(home: Path, monkeypatch: pytest
     monkeypatch.setattr(kafka, "WHEEL", "no_such_wheel")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("JAVA_HOME", raising=False)
-    with pytest.raises(LocalError, match=r"needs Java 17 or newer, and there is none: .* -m pip install"):
+    with pytest.raises(LocalError, match=r"needs Java 17 or newer, but there is none: .* -m pip install"):
         LocalKafka(home, 0).start()
 
 
@@ -115,7 +115,7 @@ def test_without_maven_it_says_so(home: Path, monkeypatch: pytest.MonkeyPatch, t
     shutil.rmtree(home / "kafka" / "libs")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.delenv("JAVA_HOME", raising=False)
-    with pytest.raises(LocalError, match="there is no `mvn`"):
+    with pytest.raises(LocalError, match="`mvn` is missing"):
         LocalKafka(home, 0).start()
 
 

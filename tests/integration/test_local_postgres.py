@@ -238,7 +238,7 @@ def test_an_interrupted_first_start_is_begun_anew(home: Path) -> None:
 
 def test_a_home_where_nothing_can_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(LocalError, match="cannot make the folder"):
+    with pytest.raises(LocalError, match="cannot create the folder"):
         EmbeddedPostgres(tmp_path / "file" / "home").start()
 
 

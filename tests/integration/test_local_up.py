@@ -90,7 +90,7 @@ async def test_the_next_up_ends_what_a_killed_one_left_by_pid_and_start_time(up:
         await up.ready()
         assert stuck.wait(timeout=180) is not None
         assert other.poll() is None
-        assert "Ended 1 processes of an earlier run" in up.said()
+        assert "Stopped 1 processes from an earlier run" in up.said()
 
 
 async def test_a_service_that_cannot_start_is_one_sentence_and_nothing_stays(up: Up) -> None:

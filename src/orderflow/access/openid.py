@@ -94,7 +94,7 @@ class OpenIdTokens:
                 options={"require": ["exp", "iss", "aud", "sub"]},
             )
         except jwt.InvalidTokenError as error:
-            raise InvalidTokenError(f"The provider's token is not good: {error}.") from error
+            raise InvalidTokenError(f"The provider's token is not valid: {error}.") from error
         caller = self._caller(claims)
         if len(self._known) >= REMEMBERED_MAX:
             self._known.clear()
@@ -110,7 +110,7 @@ class OpenIdTokens:
         if not self._keys or self._clock.monotonic() - self._read_at > READ_AGAIN_AFTER_S:
             self._wanted.set()
             raise CannotVerifyError("the keys of the OpenID provider are being read")
-        raise InvalidTokenError("The provider's token is signed by a key that the provider does not publish.")
+        raise InvalidTokenError("The provider's token is signed with a key that the provider does not publish.")
 
     def _caller(self, claims: Mapping[str, Any]) -> Caller:
         """Raises InvalidTokenError: it has no role that counts here."""
@@ -159,7 +159,7 @@ async def _json(client: httpx2.AsyncClient, url: str) -> Any:
         raise ValueError(f"{url} answers with more than {KEYS_MAX_BYTES} bytes")
     found = reply.json()
     if not isinstance(found, dict):
-        raise ValueError(f"{url} answers with something else than an object")  # noqa: TRY004
+        raise ValueError(f"{url} answers with something other than an object")  # noqa: TRY004
     return found
 
 

@@ -115,7 +115,9 @@ class TokensFile:
         )
         with self._changed() as content:
             if any(each.name == name and each.is_good(now) for each in content.tokens):
-                raise TokenRefusedError(f"{name} has a token already. Choose another name, or revoke that one first")
+                raise TokenRefusedError(
+                    f"{name} has a token already. Choose another name, or revoke that token first"
+                )
             content.tokens.append(token)
         return token, f"{PREFIX}_{token.id}_{secret}"
 
@@ -215,9 +217,9 @@ def _digest(secret: str) -> str:
 
 def _require_sound(name: str, roles: frozenset[Role], shop: str | None) -> None:
     if not name.strip() or not name.isprintable() or name in RESERVED_NAMES:
-        raise TokenRefusedError(f"{name!r} is no name for a token: it says in the operators' log who acted")
+        raise TokenRefusedError(f"{name!r} cannot name a token: the name tells in the operators' log who acted")
     if not roles:
-        raise TokenRefusedError("A token needs a role, or it may do nothing")
+        raise TokenRefusedError("A token needs at least one role")
     if Role.SHOP in roles and roles <= {Role.SHOP, Role.VIEWER} and shop is None:
         raise TokenRefusedError("A token with the role shop needs the shop's name: --shop NAME")
     if shop is not None and (Role.SHOP not in roles or not is_shop(shop)):

@@ -30,7 +30,7 @@ class Kinds(click.ParamType[tuple[str, ...]]):
 
         wanted = tuple(dict.fromkeys(part.strip() for part in str(value).split(",")))
         if unknown := [each for each in wanted if each not in KINDS]:
-            self.fail(f"{unknown[0]!r} is no kind of fault: choose among {', '.join(KINDS)}")
+            self.fail(f"{unknown[0]!r} is not a kind of fault. Choose from {', '.join(KINDS)}")
         return wanted
 
 
@@ -166,6 +166,6 @@ def _empty(home: Path | None) -> Path:
     if home is None:
         return Path(tempfile.mkdtemp(prefix="orderflow-chaos-"))
     if home.exists() and any(home.iterdir()):
-        raise click.UsageError(f"{home} is not empty: name a new folder, since chaos makes a system of its own")
+        raise click.UsageError(f"{home} is not empty: name a new folder, because chaos creates its own system there")
     home.mkdir(parents=True, exist_ok=True)
     return home.absolute()

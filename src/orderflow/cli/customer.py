@@ -31,7 +31,7 @@ class _Name(click.ParamType[str]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         text = str(value)
         if not 1 <= len(text) <= NAME_MAX:
-            self.fail(f"a customer is called by 1 to {NAME_MAX} characters, and this has {len(text)}", param, ctx)
+            self.fail(f"a customer's name has 1 to {NAME_MAX} characters, and this has {len(text)}", param, ctx)
         return text
 
 
@@ -94,7 +94,7 @@ def export(session: Session, name: str, shop: str | None, topics: bool) -> None:
         pages = list(_pages(client, name, shop))
     written_as, orders = pages[-1]["written_as"], [each for page in pages for each in page["orders"]]
     if not orders:
-        raise NotFoundError(f"No order of a customer {name!r} is held.")
+        raise NotFoundError(f"There is no order of a customer {name!r} is held.")
     held = {order_id: _held(session, order_id) for order_id in orders}
     if topics:
         for order_id, records in asyncio.run(_on_topics(session.running, set(orders))).items():
@@ -132,8 +132,8 @@ def erase(session: Session, name: str, shop: str | None, yes: bool, reason: str)
 
     if not (yes and reason.strip()):
         raise RefusedError(
-            "The customer is forgotten for good: nobody can bring his name back. See first what is held of him with: "
-            "orderflow customer export. If you mean it, add: --yes --reason TEXT (without naming him)"
+            "This erases the customer for good: nobody can restore the name. To see first what is stored, run: "
+            "orderflow customer export. To confirm, add: --yes --reason TEXT (without the name)"
         )
     with session.client(ENTRANCE) as client:
         body = {"customer_id": name, "shop": shop, "reason": reason, "confirmed": True}
@@ -142,11 +142,11 @@ def erase(session: Session, name: str, shop: str | None, yes: bool, reason: str)
     if session.out.as_json:
         session.out.document({**erased, "left_in_clear_text": left})
     else:
-        session.out.show(text(f"The customer is forgotten: {erased['pseudonym']} names nobody any more."))
+        session.out.show(text(f"The customer is forgotten: {erased['pseudonym']} no longer names anyone."))
     if left:
         raise CliError(
-            f"{len(left)} orders from before names were encrypted name the customer in clear text, for example "
-            f"{left[0]}: they are not changed by this"
+            f"{len(left)} orders from before names were encrypted still name the customer in clear text, for "
+            f"example {left[0]}"
         )
 
 

@@ -62,7 +62,8 @@ class ChainHead(NamedTuple):
         if is_hash and service in service_names() and number.isdecimal():
             return cls(service, int(number), rest)
         raise click.BadParameter(
-            f"{text!r} is no head. Give it as `orderflow ops verify` shows it, SERVICE:NUMBER:HASH, or the hash alone"
+            f"{text!r} is not a head. Expected: SERVICE:NUMBER:HASH as `orderflow ops verify` prints it, or the "
+            "hash alone"
         )
 
 
@@ -167,9 +168,7 @@ def approve(session: Session, proposal: UUID, yes: bool, reason: str) -> None:
     from orderflow.cli.output import text
 
     if not yes:
-        raise RefusedError(
-            "Two people answer for this. See it with: orderflow ops proposals. If you mean it, add: --yes"
-        )
+        raise RefusedError("Two people answer for this. See it with: orderflow ops proposals. To confirm, add: --yes")
     done = _decide(session, proposal, "approve", reason)
     if session.out.as_json:
         session.out.document(done)
@@ -190,7 +189,7 @@ def withdraw(session: Session, proposal: UUID, yes: bool, reason: str) -> None:
     from orderflow.cli.output import text
 
     if not yes:
-        raise RefusedError("See it with: orderflow ops proposals. If you mean to take it back: --yes")
+        raise RefusedError("See it with: orderflow ops proposals. To withdraw it, add: --yes")
     gone = _decide(session, proposal, "withdraw", reason)
     if session.out.as_json:
         session.out.document(gone)
@@ -250,7 +249,7 @@ def _judge(name: str, check: ChainCheck, heads: Iterable[ChainHead]) -> Proof:
 
 def _missing(head: ChainHead, last: int) -> str:
     if head.number <= last:
-        return f"row {head.number} is another than the one that was expected"
+        return f"row {head.number} is not the one that was expected"
     gone = f"row {head.number} is" if head.number == last + 1 else f"rows {last + 1} to {head.number} are"
     return f"{gone} missing at the end: a head was expected there"
 
@@ -278,7 +277,7 @@ def _show(session: Session, found: Mapping[str, Proof]) -> None:
         for name, verdict in found.items()
     ]
     session.out.show(table(("service", "rows", "log"), rows, right=("rows",)))
-    session.out.show("Keep these heads where nobody who acts here can reach them, for --expect:")
+    session.out.show("For --expect, keep these heads out of reach of anyone who acts here:")
     session.out.show(*(text(_told(verdict.head)) for verdict in found.values()))
 
 

@@ -35,7 +35,7 @@ REFUND_STYLES = MappingProxyType({"due": "yellow", "refused": "bold red", "done"
 REFUND_MEANS = MappingProxyType(
     {
         "due": "the money is to be given back",
-        "refused": "the bank refuses to give the money back: an operator has to settle it",
+        "refused": "the bank refuses the refund: an operator has to settle it",
         "done": "the money was given back",
         "void": "no money was taken",
     }

@@ -96,9 +96,7 @@ def republish(
     given = {"topic": topic, "key": key, "from_ms": from_ms, "to_ms": to_ms}
     wanted = {name: value for name, value in given.items() if value is not None}
     if bool(wanted) == everything:
-        raise click.UsageError(
-            "Say what to publish again: --topic, --order, --from, --to or several of them, or --all"
-        )
+        raise click.UsageError("Say what to republish: --all, or any of --topic, --order, --from and --to")
     names = (service,) if service else service_names()
     answers = cli_session.ask(session, lambda client: client.get("/ops/outbox/published", wanted), names)
     _require_meant(answers, meant=rehearse or (yes and bool(reason.strip())))
@@ -114,13 +112,13 @@ def _require_meant(answers: Answers, *, meant: bool) -> None:
     total = sum(rows["count"] for found in answers.found.values() for rows in found or ())
     if not total and not answers.away:
         raise NotFoundError(
-            f"The outbox of {', '.join(answers.found)} has no published event of that kind. Is it kept no longer? "
-            "See how long it is kept with: orderflow settings"
+            f"The outbox of {', '.join(answers.found)} has no published event of that kind. Has it expired? See "
+            "how long events are kept with: orderflow settings"
         )
     if not meant:
         raise RefusedError(
-            f"This publishes {total} events again, for every consumer. See them with: --rehearse. "
-            "If you mean it, add: --yes --reason TEXT"
+            f"This publishes {total} events again, for every consumer. To see them, add: --rehearse. To "
+            "confirm, add: --yes --reason TEXT"
         )
 
 
@@ -159,7 +157,7 @@ def _show(session: Session, answers: Answers, done: Mapping[str, int], *, rehear
     session.out.show(table(("service", "topic", "events", "from", "to"), rows, right=("events",)))
     if rehearsed:
         session.out.show(
-            text("Nothing was changed. Publish them again with: --yes --reason TEXT instead of --rehearse")
+            text("Nothing was changed. To publish them again, replace --rehearse with: --yes --reason TEXT")
         )
     else:
         session.out.show(text(f"{sum(done.values())} events are being published again. See: orderflow outbox status"))

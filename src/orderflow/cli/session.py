@@ -94,8 +94,8 @@ def client_of(running: Settings, service: str, **options: Any) -> ServiceClient:
     installation = Home(running.home).installation()
     if installation is None and running_state(running) is not None:
         raise UnreachableError(
-            f"What runs on {running.home} is still starting, or was started by an earlier release (then restart it "
-            "with: orderflow down, orderflow up)"
+            f"What runs on {running.home} is still starting, or was started by an earlier release (if so, "
+            "restart it: orderflow down, then orderflow up)"
         )
     if installation is None:
         raise UnreachableError(f"Nothing runs on {running.home}. Start it with: orderflow up")
@@ -117,7 +117,7 @@ def database_url(settings: Settings, name: str) -> str:
     if settings.embedded:
         raise UnreachableError(
             f"No PostgreSQL runs on the home {settings.home}. Start it with: orderflow up. "
-            "(For a server of your own set ORDERFLOW_DATABASE_URL)"
+            "(To use a server of your own, set ORDERFLOW_DATABASE_URL)"
         )
     return settings.service_database_url(name)
 
@@ -184,7 +184,7 @@ def _piped() -> dict[str, object]:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise SettingsError("standard input does not begin with a line of JSON, an object of secret settings")
+        raise SettingsError("the first line of standard input is not a JSON object of secret settings")
     return found
 
 
@@ -196,8 +196,8 @@ def _require_home(settings: Settings) -> None:
         return
     why = "it holds neither home.json nor orderflow.toml" if path.is_dir() else "there is no such folder"
     raise SettingsError(
-        f"{named} is {path}, which is not a home of Orderflow: {why}. Name one that is, or make it one with: "
-        f"orderflow up --home {path}"
+        f"{named} is {path}, which is not a home of Orderflow: {why}. Name another, or make this one a home "
+        f"with: orderflow up --home {path}"
     )
 
 
@@ -250,8 +250,8 @@ def session_options(command: Callable[Concatenate[Session, P], None]) -> Callabl
     return home_option(as_json(with_session))
 
 
-ALL_AWAY = "None of the services answers, for example: {}"
-SOME_AWAY = "Not every service could be asked: {} did not answer, so the answer is not complete"
+ALL_AWAY = "No service answers, for example: {}"
+SOME_AWAY = "The answer is incomplete: {} did not answer"
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ class Lifetime(click.ParamType[timedelta]):
         number, unit = str(value)[:-1], str(value)[-1:]
         seconds = int(number) * UNITS.get(unit, 0) if number.isdecimal() and len(number) < 9 else 0
         if not 0 < seconds <= LIFE_MAX_S:
-            self.fail(f"{value!r}: wanted: a number with d, h or m behind it, such as 30d, of ten years at most")
+            self.fail(f"{value!r}: expected a number followed by d, h or m, such as 30d, and at most ten years")
         return timedelta(seconds=seconds)
 
 
@@ -86,7 +86,9 @@ def create(session: Session, name: str, roles: tuple[str, ...], shop: str | None
         return
     session.out.show(text(shown))
     if session.out.console.is_terminal:
-        session.out.show(text("Keep it: it is not shown again. What has it, can do all that its roles may.", "dim"))
+        session.out.show(
+            text("Keep it safe: it is not shown again, and whoever has it can do all that its roles may.", "dim")
+        )
 
 
 @token.command("list")
@@ -157,7 +159,7 @@ def _file(session: Session) -> Iterator[TokensFile]:
     except TokenRefusedError as error:
         raise RefusedError(f"{error}.") from error
     except NoSuchTokenError as error:
-        raise NotFoundError(f"{error}. See those that there are with: orderflow token list") from error
+        raise NotFoundError(f"{error}. See all tokens with: orderflow token list") from error
     except TokensFileError as error:
         raise CliError(f"{error}.") from error
 

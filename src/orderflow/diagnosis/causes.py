@@ -265,14 +265,14 @@ def _of_letters(evidence: Observations, consumer: Subscriber, said: Said) -> Ite
         why = f"it was given up after {_times(head.attempts, 'try', 'tries')}: {_failure(head)}"
         yield _cause(CauseKind.DEAD, service, why, show, consumer.name)
     else:
-        why = f"it has failed {_times(head.attempts, 'time', 'times')} and is tried again: {_failure(head)}"
+        why = f"it failed {_times(head.attempts, 'time', 'times')} and will be tried again: {_failure(head)}"
         yield _cause(CauseKind.RETRYING, service, why, show, consumer.name)
 
 
 def _of_outages(service: ServiceEvidence, consumer: Subscriber, said: Said) -> Iterator[Cause]:
     for each in service.outages:
         if each.consumer == consumer.name and each.event_type == said.type and each.state == "outage":
-            why = f"{each.failing} of {each.tried} orders fail alike, which is taken for an outage: {each.error}"
+            why = f"{each.failing} of {each.tried} orders fail alike, which is judged an outage: {each.error}"
             yield _cause(CauseKind.OUTAGE, service, why, "orderflow outage list", consumer.name)
 
 
@@ -286,7 +286,7 @@ def _of_discards(evidence: Observations, consumer: Subscriber, said: Said) -> It
 
 def _of_bank(service: ServiceEvidence, asked: OpenQuestion, *, is_late: bool) -> Iterator[Cause]:
     if asked.attempts:
-        why = f"the bank was asked {asked.attempts + 1} times and has not said what became of the {asked.kind}"
+        why = f"the bank was asked {asked.attempts + 1} times and has not said what happened to the {asked.kind}"
         yield _cause(CauseKind.BANK_UNKNOWN, service, why, "orderflow payment list --state unknown", "gateway")
     elif is_late:
         why = f"the bank has not answered the {asked.kind} yet"
@@ -300,8 +300,8 @@ def _of_transactions(service: ServiceEvidence, key: str, consumer: Subscriber, s
     for each in found:
         if each.partition == partition and each.lag and each.held:
             why = (
-                f"a producer has begun a transaction on {said.topic}, partition {partition}, and does not end it: "
-                f"nobody is given what came after it ({_times(each.held, 'record', 'records')} in all)"
+                f"a producer began a transaction on {said.topic}, partition {partition}, and does not end it: "
+                f"consumers get nothing after it ({_times(each.held, 'record', 'records')} in all)"
             )
             yield _cause(CauseKind.TRANSACTION, service, why, "orderflow lag --partitions", consumer.name)
 
@@ -360,7 +360,7 @@ def _at_the_end(evidence: Observations, *, is_late: bool) -> Iterator[Cause]:
     if order is None:
         return
     if order.refund == "refused":
-        why = "the bank refuses to give the money back"
+        why = "the bank refuses the refund"
         yield _cause(
             CauseKind.REFUND_REFUSED, evidence.services["payment"], why, f"orderflow payment show {order.id}"
         )

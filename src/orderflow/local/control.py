@@ -64,7 +64,7 @@ def _wait_until_ready(
             return
         said = _since(log, begin)
         if process.poll() is not None:
-            raise LocalError(said[-1].removeprefix("Error: ") if said else "it ended without a word")
+            raise LocalError(said[-1].removeprefix("Error: ") if said else "it ended without an error message")
         if said and said[-1] != shown and said[-1].endswith(STEP_SIGN):
             shown = said[-1]
             reporter.step(shown.removesuffix(STEP_SIGN))

@@ -109,7 +109,7 @@ class Home:
         try:
             return None if noted is None else UUID(str(noted))
         except ValueError as error:
-            raise LocalError(f"{self.marker} is damaged: {noted!r} is no installation's id") from error
+            raise LocalError(f"{self.marker} is damaged: {noted!r} is not an installation id") from error
 
     def remember_installation(self, installation: UUID) -> None:
         if self.installation() != installation:
@@ -184,14 +184,14 @@ def make_folder(path: Path, *, mode: int = 0o700) -> bool:
             # Not by the mask of whoever runs us: PostgreSQL may have to pass as another user.
             step.chmod(mode)
     except OSError as error:
-        raise LocalError(f"cannot make the folder {path}: {error.strerror or error}") from error
+        raise LocalError(f"cannot create the folder {path}: {error.strerror or error}") from error
     return True
 
 
 def require_writable(path: Path) -> None:
     """Raises LocalError when we have no right to write there."""
     if not os.access(path, os.W_OK | os.X_OK):
-        raise LocalError(f"no right to write in {path}; choose another folder with --home or ORDERFLOW_HOME")
+        raise LocalError(f"cannot write to {path}; choose another folder with --home or ORDERFLOW_HOME")
 
 
 def require_room(path: Path) -> None:
@@ -199,7 +199,7 @@ def require_room(path: Path) -> None:
     free_mb = shutil.disk_usage(path).free // 1_000_000
     if free_mb < SPACE_NEEDED_MB:
         raise LocalError(
-            f"the disk that holds {path} is full: {free_mb} MB free, at least {SPACE_NEEDED_MB} MB are needed"
+            f"the disk that holds {path} is full: {free_mb} MB free, and at least {SPACE_NEEDED_MB} MB are needed"
         )
 
 
@@ -212,8 +212,8 @@ def full_disk(path: Path) -> str:
     if free_mb >= FULL_BELOW_MB:
         return ""
     return (
-        f"the disk that holds {path} is full: {free_mb} MB free; make room, and what stopped comes back by itself "
-        "within some 10 s"
+        f"the disk that holds {path} is full: {free_mb} MB free; free some space, and what stopped comes back "
+        "by itself within about 10 s"
     )
 
 

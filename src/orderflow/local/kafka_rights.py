@@ -98,7 +98,7 @@ def users(settings: Settings) -> list[User]:
             raise LocalError(f"{service or 'operators'}: set {prefix}USERNAME and {prefix}PASSWORD")
         found.append(User(name, password.reveal(), frozenset(right)))
     if len({user.name for user in found}) < len(found):
-        raise LocalError("two services, or a service and operators, have one name at Kafka: give each its own")
+        raise LocalError("two services, or a service and operators, share one Kafka username: give each its own")
     return found
 
 

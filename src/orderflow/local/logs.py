@@ -34,7 +34,7 @@ def find(folder: Path, names: Sequence[str]) -> Mapping[str, Path]:
     if not names:
         if held := {name: path for name, path in known.items() if path.stat().st_size > 0}:
             return held
-        raise LocalError(f"there are no logs in {folder} yet. They begin with: orderflow up")
+        raise LocalError(f"there are no logs in {folder} yet. Start with: orderflow up")
     found: dict[str, Path] = {}
     for wanted in names:
         matching = {name: path for name, path in known.items() if _is_of(name, wanted)}

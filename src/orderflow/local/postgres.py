@@ -69,10 +69,10 @@ SUPERUSER = "orderflow_admin"
 LEFTOVER_TIMEOUT_S = 20.0
 _SENTENCES: Final[Mapping[str, str]] = {
     "No space left on device": "the disk is full",
-    "could not create shared memory segment": "the system gives it no shared memory",
+    "could not create shared memory segment": "the system denies it shared memory",
     "Address already in use": "its port is taken by another program",
     "has wrong ownership": "its data folder belongs to another user",
-    "has invalid permissions": "the mode of its data folder was changed",
+    "has invalid permissions": "the permissions of its data folder were changed",
     "Permission denied": "it may not read or write its files",
     "database files are incompatible": "its data folder was made by another version of PostgreSQL",
     "could not locate a valid checkpoint record": "its data folder is damaged",
@@ -192,8 +192,8 @@ class EmbeddedPostgres(Server):
         owner = self._data.stat().st_uid
         if owner != wanted:
             raise LocalError(
-                f"{self._data} belongs to user {owner}, and PostgreSQL would run as user {wanted}: "
-                "run as the user who made this home, or choose another one"
+                f"{self._data} belongs to user {owner}, and PostgreSQL would run as user {wanted}: run as the "
+                "user who created this home, or choose another home"
             )
 
     def _address(self) -> dict[str, str]:
@@ -293,8 +293,8 @@ def require_ours(data: Path) -> bool:
         raise LocalError(f"{data} cannot be read: {error}") from error
     if version != MAJOR_VERSION:
         raise LocalError(
-            f"{data} was made by PostgreSQL {version[:20]}, this release brings {MAJOR_VERSION}: "
-            "choose another home, or dump and restore the data"
+            f"{data} was made by PostgreSQL {version[:20]}, this release comes with {MAJOR_VERSION}: choose "
+            "another home, or dump and restore the data"
         )
     if not (data / "global" / "pg_control").is_file():
         raise LocalError(f"the data folder {data} is damaged: global/pg_control is missing")
@@ -317,7 +317,7 @@ def initialise(binaries: Binaries, data: Path, conditions: Conditions, password:
         _initdb(binaries, unfinished, conditions, password_file)
         unfinished.rename(data)
     except OSError as error:
-        raise LocalError(f"cannot make the data folder {data}: {error.strerror or error}") from error
+        raise LocalError(f"cannot create the data folder {data}: {error.strerror or error}") from error
     finally:
         password_file.unlink(missing_ok=True)
 
@@ -338,7 +338,7 @@ def _initdb(binaries: Binaries, data: Path, conditions: Conditions, password_fil
     done = run(command, cwd=data, environment=clean_environment(("PG", "LC_")), conditions=conditions)
     if done.returncode != 0:
         shutil.rmtree(data, ignore_errors=True)
-        raise LocalError(f"PostgreSQL could not make its data folder: {explain(done.stdout)}")
+        raise LocalError(f"PostgreSQL could not create its data folder: {explain(done.stdout)}")
 
 
 def clear_leftovers(data: Path) -> None:
@@ -382,7 +382,7 @@ def _end_server(server: psutil.Process) -> None:
             server.send_signal(number)
         if not still_running(marks, LEFTOVER_TIMEOUT_S):
             return
-    raise LocalError(f"a PostgreSQL of an earlier run (process {server.pid}) does not end; end it by hand")
+    raise LocalError(f"a PostgreSQL from an earlier run (process {server.pid}) does not stop; stop it by hand")
 
 
 def explain(log: str) -> str:

@@ -73,7 +73,7 @@ class MissingRightsError(LocalError):
     """We may not make a role or a database. `statements` are what somebody who may has to run."""
 
     def __init__(self, statements: Sequence[str]) -> None:
-        super().__init__("no right to make roles or databases on this server; an administrator has to run the SQL")
+        super().__init__("not allowed to create roles or databases on this server; have an administrator run the SQL")
         self.statements = tuple(statements)
 
 
@@ -104,7 +104,7 @@ async def make_roles_and_databases(
             except asyncpg.InsufficientPrivilegeError as error:
                 raise MissingRightsError(statements[position:]) from error
             except asyncpg.PostgresError as error:
-                raise LocalError(f"PostgreSQL refused to make a role or a database: {error}") from error
+                raise LocalError(f"PostgreSQL refused to create a role or a database: {error}") from error
     finally:
         await leave(connection)
     return len(statements)
@@ -185,7 +185,7 @@ async def agree_on_installation(settings: Settings) -> UUID:
                 databases.append(connection.fetch)
             return await _agree(databases)
     except (StoreUnavailableError, SchemaBehindError, DataRefusedError, ValueError, asyncpg.PostgresError) as error:
-        raise LocalError(f"whose databases these are cannot be told: {error}") from error
+        raise LocalError(f"cannot tell whose databases these are: {error}") from error
 
 
 async def _agree(databases: list[Fetch]) -> UUID:
@@ -196,7 +196,7 @@ async def _agree(databases: list[Fetch]) -> UUID:
         each = ", ".join(
             f"{name} of {installation}" for name, installation in zip(service_names(), settled, strict=True)
         )
-        raise LocalError(f"the databases are of different installations: {each}; look at the database settings")
+        raise LocalError(f"the databases belong to different installations: {each}; check the database settings")
     return proposed
 
 

@@ -52,7 +52,7 @@ def end_marked(marks: Iterable[ProcessMark], timeout_s: float = TERM_TIMEOUT_S) 
     immortal = still_running(running, timeout_s)
     if immortal:
         pids = ", ".join(str(mark.pid) for mark in immortal)
-        raise LocalError(f"processes of an earlier run do not end: {pids}; end them by hand")
+        raise LocalError(f"processes from an earlier run do not stop: {pids}; stop them by hand")
     return len(running)
 
 
@@ -334,7 +334,7 @@ def _capability_for(closed: Path, programs: Iterable[Path]) -> int:
             return capability
     raise LocalError(
         f"PostgreSQL must not run as root, and the user it would run as (uid {UNPRIVILEGED}) cannot get past "
-        f"{closed}; run as an ordinary user, or put the project and ORDERFLOW_HOME where all may read"
+        f"{closed}; run as an ordinary user, or put the project and ORDERFLOW_HOME where everyone may read"
     )
 
 

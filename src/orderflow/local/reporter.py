@@ -181,12 +181,12 @@ def tell_ready(
     """Where the page is, the table, and what to try next."""
     page = next((process.address for process in processes if process.kind == "console"), None)
     if page is not None:
-        reporter.note(f"Open {page} to see orders flow; to act there, sign in with: orderflow console --sign-in\n")
-    reporter.table(f"Orderflow runs on {carried_by}; data in {home}", rows(processes))
+        reporter.note(f"Open {page} to watch orders flow; to act there, sign in with: orderflow console --sign-in\n")
+    reporter.table(f"Orderflow is running on {carried_by}; data in {home}", rows(processes))
     order = next((process for process in processes if process.name == "order"), None)
     if order is not None:
         reporter.note("\nPlace a first order:")
         reporter.note(f"  {first_order(order.address)}")
-        reporter.note(f"and look at it:\n  curl -s '{order.address}/orders/ID?wait=5'")
+        reporter.note(f"and see what happened to it:\n  curl -s '{order.address}/orders/ID?wait=5'")
     how = "`orderflow down`" if detached else "Ctrl-C"
     reporter.note(f"\n{how} stops everything.")

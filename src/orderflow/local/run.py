@@ -99,7 +99,7 @@ class Run:
 
     async def _begin(self) -> None:
         if left := await asyncio.to_thread(end_leftovers, self._home):
-            self._reporter.note(f"Ended {left} processes of an earlier run")
+            self._reporter.note(f"Stopped {left} processes from an earlier run")
         self._write_state()
         remembered = self._home.carrier()
         chosen = choose_carrier(
@@ -117,7 +117,7 @@ class Run:
         self._note_state()
         if chosen.own_broker:
             await self._start_broker(chosen)
-        self._reporter.step("Making the topics")
+        self._reporter.step("Creating the topics")
         await self._preparation.topics(self._settings, installation, take_over=self._options.take_over)
         self._home.remember_carrier(chosen, self._settings.kafka_bootstrap if chosen.own_broker else None)
         self._reporter.step("Starting the services")
@@ -147,7 +147,7 @@ class Run:
 
     async def _require_nothing_under_way(self, remembered: Carrier, chosen: Carrier) -> None:
         """Events that wait on one transport are not seen by consumers of another."""
-        self._reporter.step(f"Looking whether anything is under way on {remembered}")
+        self._reporter.step(f"Checking whether anything is under way on {remembered}")
         old = with_carrier(self._settings, remembered)
         broker = ServerUnit(self._own_broker(remembered)) if remembered.own_broker else None
         try:
@@ -159,8 +159,8 @@ class Run:
                 await broker.stop()
         if found:
             raise LocalError(
-                f"this home runs on {remembered}, where {', '.join(found)} are under way: "
-                f"`orderflow up --drain` finishes them, then it can start on {chosen}"
+                f"this home runs on {remembered}, where {', '.join(found)} are under way: finish them with "
+                f"`orderflow up --drain`, then start on {chosen}"
             )
 
     async def _until_nothing_is_under_way(self) -> None:
@@ -183,7 +183,7 @@ class Run:
 
     async def _force(self, requests: StopRequests) -> None:
         await requests.forced.wait()
-        self._reporter.note("Ending everything at once")
+        self._reporter.note("Stopping everything at once")
         self._supervisor.kill()
 
     async def _rotate(self) -> None:

@@ -242,8 +242,8 @@ def broker_port(settings: Settings) -> int:
     host, _, port = settings.kafka_bootstrap.rpartition(":")
     if host not in {"127.0.0.1", "localhost"} or not port.isdecimal():
         raise LocalError(
-            f"a local Kafka stands on 127.0.0.1:PORT, kafka_bootstrap is {settings.kafka_bootstrap}; "
-            "`up --kafka-bootstrap` uses a broker that exists"
+            f"a local Kafka listens on 127.0.0.1:PORT, but kafka_bootstrap is {settings.kafka_bootstrap}; to "
+            "use an existing broker, add --kafka-bootstrap"
         )
     return int(port)
 

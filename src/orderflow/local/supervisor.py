@@ -141,7 +141,7 @@ class Supervisor:
         try:
             await kept.unit.stop()
         except (OSError, LocalError) as error:
-            self._reporter.note(f"{kept.unit.name} could not be stopped in order: {_words(error)}")
+            self._reporter.note(f"{kept.unit.name} could not be stopped cleanly: {_words(error)}")
         self._note_end(kept, "it was stopped")
 
     async def _keep(self, kept: Kept) -> None:

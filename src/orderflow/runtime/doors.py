@@ -50,12 +50,12 @@ def openid_of(settings: Settings, clock: Clock) -> OpenIdTokens | None:
     if settings.oidc_issuer is None:
         return None
     if settings.oidc_audience is None:
-        raise SettingsError("ORDERFLOW_OIDC_ISSUER needs ORDERFLOW_OIDC_AUDIENCE: what its tokens must be meant for")
+        raise SettingsError("ORDERFLOW_OIDC_ISSUER needs ORDERFLOW_OIDC_AUDIENCE, the audience of its tokens")
     for url in (settings.oidc_issuer, settings.oidc_jwks or ""):
         place = urlsplit(url)
         if place.scheme == "http" and not is_loopback(place.hostname or ""):
             raise SettingsError(
-                f"{url} must begin with https: whoever can change what it answers can be anybody here"
+                f"{url} must begin with https: whoever can change its answers can pose as anyone here"
             )
     from orderflow.access.openid import OpenIdTokens, Provider
 

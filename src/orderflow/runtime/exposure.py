@@ -12,8 +12,8 @@ from orderflow.settings import Settings, SettingsError
 
 INSIST_EVERY_S = 60.0
 NO_TLS = "there is no TLS (set ORDERFLOW_TLS_CERTIFICATE_FILE and ORDERFLOW_TLS_KEY_FILE)"
-NO_TOKENS = "nobody has a token (make one with `orderflow token create`, or set ORDERFLOW_OIDC_ISSUER)"
-SAID_ALOUD = "ORDERFLOW_INSECURE=yes would let it listen all the same"
+NO_TOKENS = "there is no token (create one with `orderflow token create`, or set ORDERFLOW_OIDC_ISSUER)"
+SAID_ALOUD = "ORDERFLOW_INSECURE=yes would let it listen anyway"
 
 
 def require_closed(settings: Settings) -> str:
@@ -27,7 +27,7 @@ def require_closed(settings: Settings) -> str:
     lacks = _lacks(settings)
     if settings.insecure:
         lacking = f", and {' and '.join(lacks)}" if lacks else ""
-        anonymous = "whoever reaches it may read and place orders without a token" if settings.anonymous else ""
+        anonymous = "anyone who can reach it may read and place orders without a token" if settings.anonymous else ""
         return f"{where}, and ORDERFLOW_INSECURE=yes: {anonymous or 'not for production'}{lacking}"
     if lacks:
         raise SettingsError(f"{where}, but {' and '.join(lacks)}. {SAID_ALOUD}, and warn for as long as it runs")
@@ -45,7 +45,7 @@ def certificates_of(settings: Settings, *, for_operators: bool) -> Certificates 
             raise SettingsError(f"ORDERFLOW_TLS_CLIENT_CA_FILE has no effect, for {NO_TLS}")
         return None
     if certificate is None or key is None:
-        raise SettingsError("ORDERFLOW_TLS_CERTIFICATE_FILE and ORDERFLOW_TLS_KEY_FILE belong together; set both")
+        raise SettingsError("ORDERFLOW_TLS_CERTIFICATE_FILE and ORDERFLOW_TLS_KEY_FILE go together; set both")
     client_ca = settings.tls_client_ca_file if for_operators else None
     try:
         return Certificates(TlsFiles(certificate=certificate, key=key, client_ca=client_ca))
@@ -63,7 +63,7 @@ async def insist(log: LogWriter, warning: str) -> None:
 def _beyond_loopback(settings: Settings) -> str:
     hosts = {"ORDERFLOW_HOST": settings.host, "ORDERFLOW_OPS_HOST": settings.ops_host}
     open_ones = [f"{name} is {host}" for name, host in hosts.items() if not is_loopback(host)]
-    return f"{' and '.join(open_ones)}, where others than this machine reach it" if open_ones else ""
+    return f"{' and '.join(open_ones)}, which other machines can reach" if open_ones else ""
 
 
 def _lacks(settings: Settings) -> list[str]:

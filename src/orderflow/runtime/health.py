@@ -107,8 +107,8 @@ class HealthCheck:
             return ""
         where = "ahead of" if ahead_s > 0 else "behind"
         return (
-            f"the clock here is {abs(ahead_s):.0f} s {where} that of the database, so ages are told wrong; "
-            "set both by a time server (NTP)"
+            f"the local clock is {abs(ahead_s):.0f} s {where} that of the database, so ages are wrong; sync "
+            "both clocks with NTP"
         )
 
     @staticmethod

@@ -327,7 +327,7 @@ class ServiceProcess:
             except (SchemaBehindError, SettingsError) as error:
                 final.append(error)
             except TransactionPoolingError as error:
-                final.append(SettingsError(f"the address of the {component} cannot be used: {error}"))
+                final.append(SettingsError(f"cannot use the address of the {component}: {error}"))
 
         await retries.until_done(step)
         del self._health.pings[component]

@@ -87,7 +87,7 @@ async def _connect_kafka(settings: Settings, service: str | None) -> Transport:
             security=kafka_security(settings, service).options(),
         )
     except ValueError as error:
-        raise SettingsError(f"Kafka at {settings.kafka_bootstrap} cannot be talked to: {error}") from error
+        raise SettingsError(f"Kafka at {settings.kafka_bootstrap} cannot be reached: {error}") from error
 
 
 def kafka_security(settings: Settings, service: str | None) -> KafkaSecurity:
@@ -128,9 +128,9 @@ async def claim_topics(transport: Transport, claim: Claim, settings: Settings) -
         where = f"Kafka at {settings.kafka_bootstrap}" if settings.transport == "kafka" else "the log in PostgreSQL"
         raise SettingsError(
             f"on {where} another installation of Orderflow ({error.owners[names[0]]}) uses {shown}; the events of "
-            "both would mix. Set ORDERFLOW_TOPIC_PREFIX, so that this one has names of its own, or, if the other one "
-            "is gone for good, take them over: `orderflow up --take-over-topics`, or, for services that run by "
-            "themselves, `orderflow migrate --take-over-topics`"
+            "both would mix. Set ORDERFLOW_TOPIC_PREFIX to give this one names of its own or, if the other one "
+            "is gone for good, take them over: `orderflow up --take-over-topics`, or, for services run "
+            "without it, `orderflow migrate --take-over-topics`"
         ) from error
 
 
@@ -160,9 +160,7 @@ async def tracing(
         receiver = OtlpReceiver(settings.otlp_endpoint, service.name, __version__)
     except ImportError as error:
         source = settings.sources.get("otlp_endpoint", "default")
-        raise SettingsError(
-            f"otlp_endpoint is set (from {source}), but {MISSING}, or take the setting out"
-        ) from error
+        raise SettingsError(f"otlp_endpoint is set (from {source}), but {MISSING}, or remove the setting") from error
     topics = settings.topic_prefix
     groups = topics if settings.group_prefix is None else settings.group_prefix
     system = "kafka" if settings.transport == "kafka" else "postgresql"
@@ -269,8 +267,8 @@ async def open_customers(settings: Settings, clock: Clock) -> ConcealedCustomers
     except WrongMasterKeyError as error:
         await keys.close()
         raise SettingsError(
-            "the keys of customers were made under another master key than ORDERFLOW_KEYS_MASTER_KEY, and nobody can "
-            "read a name without that one: set the one that was used before"
+            "customers' keys were made under another master key than ORDERFLOW_KEYS_MASTER_KEY, and names "
+            "cannot be read without it: set the key used before"
         ) from error
     except BaseException:
         await keys.close()

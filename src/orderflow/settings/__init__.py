@@ -48,24 +48,24 @@ _HEADINGS: Mapping[str, str] = MappingProxyType(
 )
 """What stands above a setting where all are shown."""
 
-_PORT_OF = _Entry(_PORT, "port that the service listens on")
-_URL_OF = _Entry(readers.http_url(), "where the command line reaches the service, if not at host and port")
-_OPS_PORT_OF = _Entry(_PORT, "port of its operators' endpoints: 100 above the service's port, if nobody says another")
+_PORT_OF = _Entry(_PORT, "port the service listens on")
+_URL_OF = _Entry(readers.http_url(), "where the command line reaches the service, if not on host and port")
+_OPS_PORT_OF = _Entry(_PORT, "port of its operators' endpoints; by default the service's port plus 100")
 _OPS_URL_OF = _Entry(
-    readers.http_url(), "where the command line reaches its operators' endpoints, if not at ops_host and ops_port"
+    readers.http_url(), "where the command line reaches its operators' endpoints, if not on ops_host and ops_port"
 )
 OPS_PORT_ABOVE = 100
 _DATABASE_OF = _Entry(
     readers.postgres_url("a URL such as postgresql://user:password@host:5432/database"),
-    "URL of this one database; wins over database_url",
+    "URL of this database; overrides database_url",
 )
 _DATABASE_PASSWORD_OF = _Entry(
-    readers.password(), "password of the owner of this one database; without it that of database_url"
+    readers.password(), "password of this database's owner; defaults to that of database_url"
 )
-_KAFKA_USERNAME = _Entry(readers.text("a name"), "our name at Kafka (with OAUTHBEARER the client id)")
-_KAFKA_PASSWORD = _Entry(readers.password(), "the password of that name (with OAUTHBEARER the client secret)")
-_KAFKA_USERNAME_OF = _Entry(readers.text("a name"), "the service's own name at Kafka; without it kafka_username")
-_KAFKA_PASSWORD_OF = _Entry(readers.password(), "its password; without it kafka_password")
+_KAFKA_USERNAME = _Entry(readers.text("a name"), "Kafka username (with OAUTHBEARER, the client id)")
+_KAFKA_PASSWORD = _Entry(readers.password(), "Kafka password (with OAUTHBEARER, the client secret)")
+_KAFKA_USERNAME_OF = _Entry(readers.text("a name"), "the service's own Kafka username; defaults to kafka_username")
+_KAFKA_PASSWORD_OF = _Entry(readers.password(), "its password; defaults to kafka_password")
 _Database = Annotated[Secret | None, _DATABASE_OF]
 
 
@@ -84,34 +84,34 @@ class Settings:
     kafka_bootstrap: Annotated[str, _Entry(readers.addresses(), "Kafka's address")] = "127.0.0.1:9092"
     kafka_security_protocol: Annotated[
         Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"],
-        _Entry(readers.choice("plaintext", "ssl", "sasl_plaintext", "sasl_ssl"), "how Kafka is talked to"),
+        _Entry(
+            readers.choice("plaintext", "ssl", "sasl_plaintext", "sasl_ssl"), "protocol of the connection to Kafka"
+        ),
     ] = "plaintext"
     kafka_sasl_mechanism: Annotated[
         Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None,
         _Entry(
             readers.choice("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"),
-            "how we prove to Kafka who we are, where the protocol is a sasl one",
+            "how to authenticate to Kafka, if the protocol is a sasl one",
         ),
     ] = None
     kafka_username: Annotated[str | None, _KAFKA_USERNAME] = None
     kafka_password: Annotated[Secret | None, _KAFKA_PASSWORD] = None
     kafka_ssl_ca_file: Annotated[
         Path | None,
-        _Entry(readers.path("a file"), "authorities that vouch for Kafka (PEM); without it those of the system"),
+        _Entry(readers.path("a file"), "certificate authorities for Kafka (PEM); defaults to those of the system"),
     ] = None
     kafka_ssl_certificate_file: Annotated[
-        Path | None, _Entry(readers.path("a file"), "certificate that we show to Kafka (PEM)")
+        Path | None, _Entry(readers.path("a file"), "client certificate for Kafka (PEM)")
     ] = None
     kafka_ssl_key_file: Annotated[Path | None, _Entry(readers.path("a file"), "its key (PEM)")] = None
-    kafka_ssl_key_password: Annotated[Secret | None, _Entry(readers.password(), "the password of that key")] = None
+    kafka_ssl_key_password: Annotated[Secret | None, _Entry(readers.password(), "password of that key")] = None
     kafka_options_file: Annotated[
-        Path | None, _Entry(readers.path("a file"), "further options of librdkafka, a line name=value each")
+        Path | None, _Entry(readers.path("a file"), "file of further librdkafka options, one name=value per line")
     ] = None
-    topic_prefix: Annotated[
-        str, _Entry(readers.name_prefix(), "what this installation's topics are called before their names")
-    ] = ""
+    topic_prefix: Annotated[str, _Entry(readers.name_prefix(), "prefix of this installation's topic names")] = ""
     group_prefix: Annotated[
-        str | None, _Entry(readers.name_prefix(), "the same of its consumer groups; without it topic_prefix")
+        str | None, _Entry(readers.name_prefix(), "prefix of its consumer groups; defaults to topic_prefix")
     ] = None
     database_url: Annotated[
         Secret | None,
@@ -121,7 +121,7 @@ class Settings:
         ),
     ] = None
     database_password: Annotated[
-        Secret | None, _Entry(readers.password(), "the password of database_url, where that has none")
+        Secret | None, _Entry(readers.password(), "password for database_url, if that has none")
     ] = None
     log_database_url: _Database = None
     bank_database_url: _Database = None
@@ -135,82 +135,85 @@ class Settings:
     ] = None
     postgres_port: Annotated[
         int | None,
-        _Entry(readers.whole(1, 65535), "port of the embedded PostgreSQL; without it a socket or any free port"),
+        _Entry(readers.whole(1, 65535), "port of the embedded PostgreSQL; by default a socket or any free port"),
     ] = None
-    host: Annotated[str, _Entry(readers.text("an address"), "address that the services listen on")] = "127.0.0.1"
-    console: Annotated[bool, _Entry(readers.switch(), "let `orderflow up` serve the page")] = True
+    host: Annotated[str, _Entry(readers.text("an address"), "address the services listen on")] = "127.0.0.1"
+    console: Annotated[bool, _Entry(readers.switch(), "whether `orderflow up` serves the console page")] = True
     console_port: Annotated[
-        int, _Entry(_PORT, "port of the page, on this machine alone; if nobody says one and it is taken, any other")
+        int, _Entry(_PORT, "port of the console page, on this machine only; if the default is taken, any free one")
     ] = 8000
     ops_host: Annotated[
-        str, _Entry(readers.text("an address"), "address of the operators' endpoints: health, metrics, /ops")
+        str, _Entry(readers.text("an address"), "address the operators' endpoints listen on: health, metrics, /ops")
     ] = "127.0.0.1"
     tls_certificate_file: Annotated[
         Path | None,
-        _Entry(
-            readers.path("a file"), "certificate of the services, with its chain (PEM); read again when it changes"
-        ),
+        _Entry(readers.path("a file"), "certificate of the services, with its chain (PEM); reloaded when it changes"),
     ] = None
     tls_key_file: Annotated[Path | None, _Entry(readers.path("a file"), "its key (PEM)")] = None
     tls_client_ca_file: Annotated[
         Path | None,
         _Entry(
             readers.path("a file"),
-            "authorities (PEM): who comes to the operators' endpoints needs a certificate of one",
+            "certificate authorities (PEM); callers of the operators' endpoints then need a certificate from one",
         ),
     ] = None
     tls_ca_file: Annotated[
         Path | None,
         _Entry(
             readers.path("a file"),
-            "authorities that vouch for the services to the command line (PEM); without it those of the system",
+            "certificate authorities by which the command line trusts the services (PEM); defaults to those of "
+            "the system",
         ),
     ] = None
     tls_client_certificate_file: Annotated[
-        Path | None, _Entry(readers.path("a file"), "certificate that the command line shows to the services (PEM)")
+        Path | None, _Entry(readers.path("a file"), "client certificate of the command line (PEM)")
     ] = None
     tls_client_key_file: Annotated[Path | None, _Entry(readers.path("a file"), "its key (PEM)")] = None
     allowed_hosts: Annotated[
         str,
-        _Entry(readers.host_names(), "names by which clients may call the services, beside this machine's own"),
+        _Entry(
+            readers.host_names(), "host names under which clients may call the services, besides this machine's own"
+        ),
     ] = ""
     tokens_file: Annotated[
-        Path | None, _Entry(readers.path("a file"), "file of the tokens; without it tokens.json in the home")
+        Path | None, _Entry(readers.path("a file"), "file of the tokens; defaults to tokens.json in the home")
     ] = None
     token: Annotated[
         Secret | None,
-        _Entry(readers.bearer(), "token that the command line shows; without it the home's own"),
+        _Entry(readers.bearer(), "token that the command line sends; defaults to the home's own"),
     ] = None
     anonymous: Annotated[
-        bool, _Entry(readers.switch(), "on loopback, let who has no token read, and place orders")
+        bool, _Entry(readers.switch(), "on loopback, let callers without a token read and place orders")
     ] = True
     insecure: Annotated[
         bool, _Entry(readers.switch(), "beyond loopback, do without tokens and TLS; not for production")
     ] = False
     two_person: Annotated[
-        bool, _Entry(readers.switch(), "what needs an approver is proposed by one person and approved by another")
+        bool, _Entry(readers.switch(), "what needs an approver needs two: one proposes, another approves")
     ] = False
     oidc_issuer: Annotated[
-        str | None, _Entry(readers.http_url(), "OpenID provider whose tokens count too; without it our own alone do")
+        str | None, _Entry(readers.http_url(), "OpenID provider whose tokens are accepted, besides our own")
     ] = None
     oidc_audience: Annotated[
-        str | None, _Entry(readers.text("a name"), "what a token of the provider must be meant for")
+        str | None, _Entry(readers.text("a name"), "audience that the provider's tokens must name")
     ] = None
     oidc_jwks: Annotated[
         str | None,
-        _Entry(readers.text("a file or an https URL"), "the provider's keys; without it what the issuer publishes"),
+        _Entry(readers.text("a file or an https URL"), "the provider's keys; defaults to what the issuer publishes"),
     ] = None
     oidc_role_claim: Annotated[
         str, _Entry(readers.text("a claim such as roles or realm_access.roles"), "claim that names the roles")
     ] = "roles"
     oidc_shop_claim: Annotated[
-        str, _Entry(readers.text("a claim"), "claim that names the shop of who has the role shop")
+        str, _Entry(readers.text("a claim"), "claim that names the shop, for the role shop")
     ] = "shop"
     partitions: Annotated[int, _Entry(readers.whole(1, 1024), "partitions of a new topic")] = 6
     topic_retention_hours: Annotated[int, _Entry(_HOURS, "how long a topic keeps its records")] = 168
     replication_factor: Annotated[int, _Entry(readers.whole(1, 15), "copies of a new Kafka topic")] = 1
-    batch_max: Annotated[int, _Entry(readers.whole(1, 10_000), "most messages in one transaction")] = 500
-    attempts_max: Annotated[int, _Entry(readers.whole(1, 1000), "tries of a failing event before it is dead")] = 6
+    batch_max: Annotated[int, _Entry(readers.whole(1, 10_000), "maximum number of messages in a transaction")] = 500
+    attempts_max: Annotated[
+        int, _Entry(readers.whole(1, 1000), "how often a failing event is tried before it is dead")
+    ] = 6
     retry_first_ms: Annotated[
         int, _Entry(readers.whole(1, 3_600_000), "longest wait before the second try of a failing event; it doubles")
     ] = 2_500
@@ -223,25 +226,26 @@ class Settings:
     parked_depth_max: Annotated[
         int, _Entry(readers.whole(1, 100_000), "with more events behind a parked one, its partition waits")
     ] = 1_000
-    outbox_keep_hours: Annotated[int, _Entry(_HOURS, "how long published outbox rows stay")] = 24
-    outbox_slots: Annotated[int, _Entry(readers.whole(1, 1024), "slots that relays share")] = 16
+    outbox_keep_hours: Annotated[int, _Entry(_HOURS, "how long published outbox rows are kept")] = 24
+    outbox_slots: Annotated[int, _Entry(readers.whole(1, 1024), "number of outbox slots that relays share")] = 16
     gateway_timeout_ms: Annotated[
-        int, _Entry(readers.whole(10, 600_000), "longest wait for an answer of the bank")
+        int, _Entry(readers.whole(10, 600_000), "longest wait for an answer from the bank")
     ] = 2000
-    gateway_concurrency: Annotated[int, _Entry(readers.whole(1, 10_000), "calls to the bank side by side")] = 256
+    gateway_concurrency: Annotated[int, _Entry(readers.whole(1, 10_000), "calls to the bank at a time")] = 256
     intent_lease_ms: Annotated[
-        int, _Entry(readers.whole(100, 3_600_000), "how long one process alone may ask an intent")
+        int, _Entry(readers.whole(100, 3_600_000), "how long an intent belongs to the one process that asks it")
     ] = 8_000
     http_token_rate_max: Annotated[
         int | None,
         _Entry(
-            readers.whole(1, 1_000_000), "requests a second of one token; without it 1000, on loopback any number"
+            readers.whole(1, 1_000_000), "requests per second with one token; by default 1000, unlimited on loopback"
         ),
     ] = None
     http_address_rate_max: Annotated[
         int | None,
         _Entry(
-            readers.whole(1, 1_000_000), "requests a second from one address; without it 1000, on loopback any number"
+            readers.whole(1, 1_000_000),
+            "requests per second from one address; by default 1000, unlimited on loopback",
         ),
     ] = None
     http_connections_max: Annotated[
@@ -250,23 +254,23 @@ class Settings:
     http_waiting_max: Annotated[
         int, _Entry(readers.whole(0, 1_000_000), "with more requests that wait for an order, new ones get a 503")
     ] = 5_000
-    http_head_max_kb: Annotated[int, _Entry(readers.whole(1, 1024), "largest head of a request; more gets a 431")] = (
-        64
-    )
+    http_head_max_kb: Annotated[int, _Entry(readers.whole(1, 1024), "largest head of a request; beyond it, 431")] = 64
     http_body_max_kb: Annotated[
-        int, _Entry(readers.whole(1, 102_400), "largest body of a request; more gets a 413")
+        int, _Entry(readers.whole(1, 102_400), "largest body of a request; beyond it, 413")
     ] = 64
     http_handshake_timeout_s: Annotated[int, _Entry(_TIMEOUT, "how long a TLS handshake may take")] = 10
     http_head_timeout_s: Annotated[
-        int, _Entry(_TIMEOUT, "until the head of a request is whole, from the connection or its first byte; then 408")
+        int, _Entry(_TIMEOUT, "for the head of a request to arrive, from the connection or its first byte; then 408")
     ] = 10
-    http_body_timeout_s: Annotated[int, _Entry(_TIMEOUT, "until the body of a request is whole; then 408")] = 10
-    http_answer_timeout_s: Annotated[int, _Entry(_TIMEOUT, "until a request is answered; then 503")] = 120
+    http_body_timeout_s: Annotated[int, _Entry(_TIMEOUT, "for the body of a request to arrive; then 408")] = 10
+    http_answer_timeout_s: Annotated[int, _Entry(_TIMEOUT, "for the service to answer a request; then 503")] = 120
     http_write_timeout_s: Annotated[
-        int, _Entry(_TIMEOUT, "for a client to take its answer, at 1 KB a second; then its connection ends")
+        int, _Entry(_TIMEOUT, "for a client to take its answer, at 1 KB per second; then its connection is closed")
     ] = 10
-    http_idle_timeout_s: Annotated[int, _Entry(_TIMEOUT, "how long a connection may idle between two requests")] = 75
-    idempotency_keep_hours: Annotated[int, _Entry(_HOURS, "how long an Idempotency-Key counts")] = 24
+    http_idle_timeout_s: Annotated[
+        int, _Entry(_TIMEOUT, "how long a connection may be idle between two requests")
+    ] = 75
+    idempotency_keep_hours: Annotated[int, _Entry(_HOURS, "how long an Idempotency-Key is remembered")] = 24
     unfinished_orders_max: Annotated[
         int, _Entry(readers.whole(1, 100_000_000), "with more unfinished orders, new ones get a 503")
     ] = 100_000
@@ -276,34 +280,35 @@ class Settings:
     drain_timeout_s: Annotated[int, _Entry(readers.whole(1, 3600), "longest time for a clean stop")] = 10
     log_format: Annotated[
         Literal["auto", "json", "text"],
-        _Entry(readers.choice("auto", "json", "text"), "auto is text on a terminal and JSON elsewhere"),
+        _Entry(readers.choice("auto", "json", "text"), "auto: text on a terminal, JSON elsewhere"),
     ] = "auto"
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        _Entry(readers.choice("debug", "info", "warning", "error"), "the least important line that is written"),
+        _Entry(readers.choice("debug", "info", "warning", "error"), "least important level that is logged"),
     ] = "info"
-    log_file: Annotated[Path | None, _Entry(readers.path("a file"), "log to this file, not to stderr")] = None
+    log_file: Annotated[Path | None, _Entry(readers.path("a file"), "log to this file instead of stderr")] = None
     log_file_max_mb: Annotated[int, _Entry(readers.whole(1, 100_000), "size at which a log file is rotated")] = 20
-    log_files_kept: Annotated[int, _Entry(readers.whole(1, 1000), "rotated log files that stay")] = 5
+    log_files_kept: Annotated[int, _Entry(readers.whole(1, 1000), "how many rotated log files are kept")] = 5
     alert_url: Annotated[
-        Secret | None, _Entry(readers.webhook_url(), "webhook that is told of dead letters; without it nobody is")
+        Secret | None,
+        _Entry(readers.webhook_url(), "webhook that receives alerts about dead letters; none by default"),
     ] = None
     alert_secret: Annotated[
-        Secret | None, _Entry(readers.webhook_secret(), "key that alerts are signed with (Standard Webhooks)")
+        Secret | None, _Entry(readers.webhook_secret(), "key that signs alerts (Standard Webhooks)")
     ] = None
     otlp_endpoint: Annotated[
         str | None,
         _Entry(
             readers.otlp_url(),
-            "receiver of traces, by OTLP over HTTP (or OTEL_EXPORTER_OTLP_ENDPOINT); none without it",
+            "receiver of traces, OTLP over HTTP (or OTEL_EXPORTER_OTLP_ENDPOINT); none by default",
         ),
     ] = None
     otlp_sample_ratio: Annotated[
-        str, _Entry(readers.share(), "share of the traces that begin here that is kept; others go by their flag")
+        str, _Entry(readers.share(), "share of traces beginning here that is kept; others follow their own flag")
     ] = "1"
-    demo_catalogue: Annotated[bool, _Entry(readers.switch(), "stock an empty inventory with a few articles")] = True
+    demo_catalogue: Annotated[bool, _Entry(readers.switch(), "stock an empty inventory with a few SKUs")] = True
     game_day: Annotated[
-        bool, _Entry(readers.switch(), "let `orderflow fault` put faults in, for rehearsals; not for production")
+        bool, _Entry(readers.switch(), "let `orderflow fault` set faults, for exercises; not for production")
     ] = False
     crash_at: Annotated[
         str,

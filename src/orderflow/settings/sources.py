@@ -86,7 +86,7 @@ def collect(
         if name == "transport" and found.get(name, item).value != item.value:
             raise SettingsError(
                 f"transport is {found[name].value} (from {found[name].source}), but the home {folder} runs on "
-                f"{item.value}, whose events would not be seen. Take that setting out, or use another home; "
+                f"{item.value}, whose events would not be seen. Remove that setting, or use another home; "
                 "`orderflow up` can move a home to another transport"
             )
         found.setdefault(name, item)
@@ -156,7 +156,7 @@ def _from_file(readers: Mapping[str, Reader], path: Path) -> Iterator[tuple[str,
     by_name: dict[str, str] = {}
     for name, value in _load(path).items():
         if name == "home":
-            raise SettingsError(f"{path}: home cannot be set in the file that lies in it; use {PREFIX}HOME")
+            raise SettingsError(f"{path}: home cannot be set in a file inside it; use {PREFIX}HOME")
         known = _known(readers, name)
         if known is None:
             raise SettingsError(f"{path}: {_unknown(name, readers)}")
@@ -167,7 +167,7 @@ def _from_file(readers: Mapping[str, Reader], path: Path) -> Iterator[tuple[str,
 def _once(by_name: dict[str, str], name: str, key: str) -> None:
     """Raises SettingsError: a secret is given by itself and by a file, and nobody knows which of them counts."""
     if (other := by_name.setdefault(name, key)) != key:
-        raise SettingsError(f"{min(key, other)} and {max(key, other)} are both set; take one of them out")
+        raise SettingsError(f"{min(key, other)} and {max(key, other)} are both set; remove one of them")
 
 
 def _known(readers: Mapping[str, Reader], name: str) -> tuple[str, Reader] | None:
@@ -207,7 +207,7 @@ def _read(reader: Reader, shown_name: str, value: object) -> object:
         raise SettingsError(f"{shown_name}: {value} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError) as error:
         shown = HIDDEN if reader.hidden else hide_password(str(value))[:_SHOWN_CHARACTERS]
-        raise SettingsError(f"{shown_name} is {shown!r}; wanted: {reader.wanted}") from error
+        raise SettingsError(f"{shown_name} is {shown!r}; expected: {reader.wanted}") from error
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:

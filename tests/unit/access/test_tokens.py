@@ -78,11 +78,11 @@ def test_a_token_ends_when_its_time_is_over(file: TokensFile) -> None:
 @pytest.mark.parametrize(
     ("name", "roles", "shop", "why"),
     [
-        ("", OPERATOR, None, "no name"),
-        ("anonymous", OPERATOR, None, "no name"),
-        ("orderflow", OPERATOR, None, "no name"),
-        ("a\nb", OPERATOR, None, "no name"),
-        ("anna", frozenset(), None, "needs a role"),
+        ("", OPERATOR, None, "cannot name a token"),
+        ("anonymous", OPERATOR, None, "cannot name a token"),
+        ("orderflow", OPERATOR, None, "cannot name a token"),
+        ("a\nb", OPERATOR, None, "cannot name a token"),
+        ("anna", frozenset(), None, "needs at least one role"),
         ("anna", frozenset({Role.SHOP}), None, "needs the shop's name"),
         ("anna", OPERATOR, "espresso", "goes with the role shop"),
         ("anna", frozenset({Role.SHOP}), "s" * 101, "goes with the role shop"),

@@ -14,7 +14,7 @@ from orderflow.cli import main
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--faults", "kill,earthquake"], "'earthquake' is no kind of fault"),
+        (["--faults", "kill,earthquake"], "'earthquake' is not a kind of fault"),
         (["--brokers", "3"], "--brokers is for Kafka: add --kafka"),
         (["--minutes", "0"], "--minutes"),
     ],

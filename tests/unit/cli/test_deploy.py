@@ -56,7 +56,7 @@ def test_grant_prints_who_is_to_have_which_rights(tmp_path: Path) -> None:
             "payment: set ORDERFLOW_PAYMENT_KAFKA_USERNAME and ORDERFLOW_PAYMENT",
         ),
         ({"KAFKA_PASSWORD": ""}, "operators: set ORDERFLOW_KAFKA_USERNAME and ORDERFLOW_KAFKA_PASSWORD"),
-        ({"ORDER_KAFKA_USERNAME": "payment"}, "have one name at Kafka: give each its own"),
+        ({"ORDER_KAFKA_USERNAME": "payment"}, "share one Kafka username: give each its own"),
     ],
 )
 def test_grant_wants_a_name_and_a_password_of_each(wrong: dict[str, str], sentence: str, tmp_path: Path) -> None:
@@ -96,10 +96,10 @@ def test_secrets_come_first_on_standard_input_and_nothing_else_is_taken_for_them
 
     none = started("no JSON\n")
     assert none.returncode == 2
-    assert "standard input does not begin with a line of JSON" in none.stderr
+    assert "the first line of standard input is not a JSON object" in none.stderr
     wrong = started('{"order_database_url": "mysql://u:geheim@h/d"}\n')
     assert wrong.returncode == 2
-    assert "order_database_url of standard input is 'mysql://u:***@h/d'; wanted" in wrong.stderr
+    assert "order_database_url of standard input is 'mysql://u:***@h/d'; expected" in wrong.stderr
 
 
 def test_secure_is_said_of_the_broker_that_is_started(tmp_path: Path) -> None:

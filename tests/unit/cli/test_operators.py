@@ -41,7 +41,7 @@ def test_when_all_are_away_it_is_one_sentence(tmp_path: Path) -> None:
     result = call(tmp_path, "lag", **{f"{name.upper()}_URL": NOBODY for name in SAGA})
 
     assert result.exit_code == 3
-    assert "None of the services answers" in result.stderr
+    assert "No service answers" in result.stderr
     assert result.stdout == ""
 
 

@@ -107,7 +107,7 @@ def test_a_log_that_was_written_anew_is_another_than_the_one_that_was_kept(tmp_p
     assert verify(tmp_path, anew).exit_code == 0
     found = verify(tmp_path, anew, "--expect", kept)
     assert found.exit_code == 1
-    assert "row 3 is another than the one that was expected" in found.stderr
+    assert "row 3 is not the one that was expected" in found.stderr
 
 
 @pytest.mark.parametrize("head", ["payment:3", "nobody:3:" + ZERO, "payment:x:" + ZERO, "abc", "payment:" + ZERO])

@@ -140,7 +140,7 @@ def test_showing_an_order_tells_each_step_of_its_refund_with_its_cause(tmp_path:
     lines = [line.split() for line in result.stdout.splitlines()]
     assert ["refund", "refused", "RefundFailed", "(charge_missing\\x1b)", ORDER_ID] in [line[-5:] for line in lines]
     assert ["refund", "due", "StockRejected", ORDER_ID] in [line[-4:] for line in lines]
-    assert "the bank refuses to give the money back" in result.stdout
+    assert "the bank refuses the refund" in result.stdout
     assert f"orderflow payment show {ORDER_ID}" in result.stdout
 
 

@@ -81,8 +81,8 @@ def test_it_is_meant_only_with_yes_and_a_reason(given: tuple[str, ...], tmp_path
 @pytest.mark.parametrize(
     ("given", "code", "said"),
     [
-        ((), 2, "Say what to publish again"),
-        (("--all", "--topic", "order-events"), 2, "Say what to publish again"),
+        ((), 2, "Say what to republish"),
+        (("--all", "--topic", "order-events"), 2, "Say what to republish"),
         (("--from", "yesterday"), 2, "is not a time"),
         (("--order", "12"), 2, "is not an order id"),
         (("--topic", "order-events"), 4, "has no published event of that kind"),

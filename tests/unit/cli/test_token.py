@@ -44,10 +44,10 @@ def test_a_token_is_shown_once_and_then_only_who_has_it(home: Path) -> None:
     [
         (("create", "anna"), 2, "Missing option '--role'"),
         (("create", "anna", "--role", "root"), 2, "is not one of 'shop', 'viewer', 'operator', 'approver'"),
-        (("create", "anna", "--role", "viewer", "--expires", "30"), 2, "wanted: a number with d, h or m"),
-        (("create", "anna", "--role", "viewer", "--expires", "99999d"), 2, "ten years at most"),
+        (("create", "anna", "--role", "viewer", "--expires", "30"), 2, "expected a number followed by d, h or m"),
+        (("create", "anna", "--role", "viewer", "--expires", "99999d"), 2, "at most ten years"),
         (("create", "tea", "--role", "shop"), 5, "--shop NAME"),
-        (("create", "anonymous", "--role", "viewer"), 5, "is no name for a token"),
+        (("create", "anonymous", "--role", "viewer"), 5, "cannot name a token"),
         (("revoke", "nobody"), 4, "orderflow token list"),
     ],
 )

@@ -65,7 +65,7 @@ def test_oauthbearer_is_by_client_credentials() -> None:
             {"protocol": "sasl_plaintext", "ca_file": Path("/x")},
             "kafka_security_protocol is sasl_plaintext, which is no",
         ),
-        ({"key_file": Path(__file__)}, "kafka_ssl_certificate_file and kafka_ssl_key_file belong together"),
+        ({"key_file": Path(__file__)}, "kafka_ssl_certificate_file and kafka_ssl_key_file go together"),
         ({"ca_file": Path("/no/such")}, "kafka_ssl_ca_file /no/such cannot be read: No such file or directory"),
     ],
 )
@@ -93,7 +93,7 @@ def test_a_file_of_options_has_lines_and_comments() -> None:
             "enable.ssl.certificate.verification=false",
             "line 2: enable.ssl.certificate.verification is not for a file",
         ),
-        ("nothing", "line 2 has no =; wanted: name=value"),
+        ("nothing", "line 2 has no =; expected: name=value"),
     ],
 )
 def test_a_file_of_options_breaks_no_promise(line: str, sentence: str, tmp_path: Path) -> None:

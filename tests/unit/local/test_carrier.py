@@ -89,7 +89,7 @@ def test_services_are_told_what_carries_the_events(tmp_path: Path) -> None:
 
 def test_our_own_broker_stands_where_the_setting_says_if_that_is_here(tmp_path: Path) -> None:
     assert broker_port(settings(tmp_path, kafka_bootstrap="127.0.0.1:19092")) == 19092
-    with pytest.raises(LocalError, match=r"stands on 127\.0\.0\.1:PORT, kafka_bootstrap is broker:9092"):
+    with pytest.raises(LocalError, match=r"listens on 127\.0\.0\.1:PORT, but kafka_bootstrap is broker:9092"):
         broker_port(settings(tmp_path, kafka_bootstrap="broker:9092"))
 
 

@@ -87,5 +87,5 @@ def test_the_banner_says_first_where_it_is(tmp_path: Path) -> None:
         tell_ready(PlainReporter(output), processes, "home", "the log in PostgreSQL")
     assert (
         said.read_text().splitlines()[0]
-        == "Open http://127.0.0.1:8000 to see orders flow; to act there, sign in with: orderflow console --sign-in"
+        == "Open http://127.0.0.1:8000 to watch orders flow; to act there, sign in with: orderflow console --sign-in"
     )

@@ -41,28 +41,34 @@ def test_home_says_where_the_file_is(tmp_path: Path) -> None:
     ("environ", "sentence"),
     [
         ({"ORDERFLOW_PARTITONS": "3"}, "unknown setting ORDERFLOW_PARTITONS; did you mean ORDERFLOW_PARTITIONS?"),
-        ({"ORDERFLOW_ORDER_PORT": "x"}, "ORDERFLOW_ORDER_PORT is 'x'; wanted: a whole number from 0 to 65535"),
-        ({"ORDERFLOW_ORDER_PORT": "65536"}, "ORDERFLOW_ORDER_PORT is '65536'; wanted"),
-        ({"ORDERFLOW_KAFKA_BOOTSTRAP": "a:1,b"}, "ORDERFLOW_KAFKA_BOOTSTRAP is 'a:1,b'; wanted: HOST:PORT"),
-        ({"ORDERFLOW_TRANSPORT": "rabbit"}, "ORDERFLOW_TRANSPORT is 'rabbit'; wanted: postgres or kafka"),
-        ({"ORDERFLOW_DEMO_CATALOGUE": "maybe"}, "ORDERFLOW_DEMO_CATALOGUE is 'maybe'; wanted: true or false"),
-        ({"ORDERFLOW_ORDER_URL": "127.0.0.1:8001"}, "ORDERFLOW_ORDER_URL is '127.0.0.1:8001'; wanted: a URL"),
-        ({"ORDERFLOW_OTLP_ENDPOINT": "localhost:4318"}, "ORDERFLOW_OTLP_ENDPOINT is 'localhost:4318'; wanted: a URL"),
+        ({"ORDERFLOW_ORDER_PORT": "x"}, "ORDERFLOW_ORDER_PORT is 'x'; expected: a whole number from 0 to 65535"),
+        ({"ORDERFLOW_ORDER_PORT": "65536"}, "ORDERFLOW_ORDER_PORT is '65536'; expected"),
+        ({"ORDERFLOW_KAFKA_BOOTSTRAP": "a:1,b"}, "ORDERFLOW_KAFKA_BOOTSTRAP is 'a:1,b'; expected: HOST:PORT"),
+        ({"ORDERFLOW_TRANSPORT": "rabbit"}, "ORDERFLOW_TRANSPORT is 'rabbit'; expected: postgres or kafka"),
+        ({"ORDERFLOW_DEMO_CATALOGUE": "maybe"}, "ORDERFLOW_DEMO_CATALOGUE is 'maybe'; expected: true or false"),
+        ({"ORDERFLOW_ORDER_URL": "127.0.0.1:8001"}, "ORDERFLOW_ORDER_URL is '127.0.0.1:8001'; expected: a URL"),
+        (
+            {"ORDERFLOW_OTLP_ENDPOINT": "localhost:4318"},
+            "ORDERFLOW_OTLP_ENDPOINT is 'localhost:4318'; expected: a URL",
+        ),
         (
             {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://"},
-            "OTEL_EXPORTER_OTLP_ENDPOINT is 'http://'; wanted: a URL such as",
+            "OTEL_EXPORTER_OTLP_ENDPOINT is 'http://'; expected: a URL such as",
         ),
         (
             {"ORDERFLOW_OTLP_ENDPOINT": "http://a:geheim@h"},
-            "ORDERFLOW_OTLP_ENDPOINT is 'http://a:***@h'; wanted: a URL",
+            "ORDERFLOW_OTLP_ENDPOINT is 'http://a:***@h'; expected: a URL",
         ),
-        ({"ORDERFLOW_OTLP_SAMPLE_RATIO": "5%"}, "ORDERFLOW_OTLP_SAMPLE_RATIO is '5%'; wanted: a number from 0 to 1"),
+        (
+            {"ORDERFLOW_OTLP_SAMPLE_RATIO": "5%"},
+            "ORDERFLOW_OTLP_SAMPLE_RATIO is '5%'; expected: a number from 0 to 1",
+        ),
         (
             {"ORDERFLOW_OTLP_SAMPLE_RATIO": "nan"},
-            "ORDERFLOW_OTLP_SAMPLE_RATIO is 'nan'; wanted: a number from 0 to 1",
+            "ORDERFLOW_OTLP_SAMPLE_RATIO is 'nan'; expected: a number from 0 to 1",
         ),
-        ({"ORDERFLOW_CRASH_AT": "relay.reed"}, "ORDERFLOW_CRASH_AT is 'relay.reed'; wanted: never, or"),
-        ({"ORDERFLOW_DATABASE_URL": "mysql://a:geheim@h/d"}, "ORDERFLOW_DATABASE_URL is 'mysql://a:***@h/d'; wanted"),
+        ({"ORDERFLOW_CRASH_AT": "relay.reed"}, "ORDERFLOW_CRASH_AT is 'relay.reed'; expected: never, or"),
+        ({"ORDERFLOW_DATABASE_URL": "mysql://a:geheim@h/d"}, "ORDERFLOW_DATABASE_URL is 'mysql://a:***@h/d'; expected"),
     ],
 )
 def test_a_wrong_value_is_refused_with_key_value_and_what_was_wanted(
@@ -77,8 +83,8 @@ def test_a_wrong_value_is_refused_with_key_value_and_what_was_wanted(
     ("text", "sentence"),
     [
         ("partition = 3", "unknown setting partition; did you mean partitions?"),
-        ('home = "/x"', "home cannot be set in the file"),
-        ("partitions = true", "partitions is 'True'; wanted"),
+        ('home = "/x"', "home cannot be set in a file inside it"),
+        ("partitions = true", "partitions is 'True'; expected"),
         ("partitions 3", "is not TOML"),
     ],
 )
@@ -185,7 +191,7 @@ def test_a_webhooks_address_and_key_are_not_shown_even_if_they_are_wrong(tmp_pat
         ("ALERT_SECRET", "whsec_Z2VoZWlt"),
         ("ALERT_SECRET", "whsec_geheim geheim geheim geheim geheim geheim"),
     ):
-        with pytest.raises(SettingsError, match=f"ORDERFLOW_{name} is '\\*\\*\\*'; wanted: ") as refused:
+        with pytest.raises(SettingsError, match=f"ORDERFLOW_{name} is '\\*\\*\\*'; expected: ") as refused:
             Settings.load(environ={f"ORDERFLOW_{name}": wrong}, home=tmp_path)
         assert "geheim" not in str(refused.value)
 
@@ -219,7 +225,7 @@ def test_a_token_is_never_shown(tmp_path: Path) -> None:
     assert settings.token is not None
     assert settings.token.reveal() == "of_1_c0ffee"
     assert "c0ffee" not in f"{settings!r} {settings.shown()}"
-    with pytest.raises(SettingsError, match="wanted: a token") as refused:
+    with pytest.raises(SettingsError, match="expected: a token") as refused:
         Settings.load(environ={"ORDERFLOW_TOKEN": "secret secret"}, home=tmp_path)
     assert "secret secret" not in str(refused.value)
 
@@ -265,10 +271,10 @@ def test_every_secret_can_be_given_by_a_file(tmp_path: Path) -> None:
     [
         (
             b"mysql://u:geheim@h/d",
-            "ORDERFLOW_DATABASE_URL_FILE is '{file}'; wanted: a file that holds a server's URL",
+            "ORDERFLOW_DATABASE_URL_FILE is '{file}'; expected: a file that holds a server's URL",
         ),
-        (b"\xff\xfe", "ORDERFLOW_DATABASE_URL_FILE is '{file}'; wanted: a file that holds"),
-        (b"", "ORDERFLOW_DATABASE_URL_FILE is '{file}'; wanted: a file that holds"),
+        (b"\xff\xfe", "ORDERFLOW_DATABASE_URL_FILE is '{file}'; expected: a file that holds"),
+        (b"", "ORDERFLOW_DATABASE_URL_FILE is '{file}'; expected: a file that holds"),
     ],
 )
 def test_a_file_that_holds_something_else_is_one_sentence_without_what_it_holds(
@@ -295,7 +301,7 @@ def test_a_secret_and_its_file_together_are_refused_and_no_other_setting_has_a_f
 def test_what_a_supervisor_pipes_wins(tmp_path: Path) -> None:
     settings = Settings.load(environ={"ORDERFLOW_TOKEN": "a"}, home=tmp_path, piped={"token": "b"})
     assert (settings.token or Secret("")).reveal() == "b"
-    with pytest.raises(SettingsError, match=r"token of standard input is '\*\*\*'; wanted"):
+    with pytest.raises(SettingsError, match=r"token of standard input is '\*\*\*'; expected"):
         Settings.load(environ={}, home=tmp_path, piped={"token": "not a token"})
     with pytest.raises(SettingsError, match=r"standard input: unknown setting tokn; did you mean token\?"):
         Settings.load(environ={}, home=tmp_path, piped={"tokn": "b"})

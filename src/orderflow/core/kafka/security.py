@@ -147,7 +147,7 @@ class KafkaSecurity:
         for name, file in (("ca", self.ca_file), ("certificate", self.certificate_file), ("key", self.key_file)):
             _require_readable(f"kafka_ssl_{name}_file", file)
         if (self.certificate_file is None) != (self.key_file is None):
-            raise ValueError("kafka_ssl_certificate_file and kafka_ssl_key_file belong together; set both")
+            raise ValueError("kafka_ssl_certificate_file and kafka_ssl_key_file go together; set both")
 
 
 def _require_readable(setting: str, file: Path | None) -> None:
@@ -170,7 +170,7 @@ def parse_options(text: str) -> dict[str, str]:
         if not name or name.startswith("#"):
             continue
         if not equals:
-            raise ValueError(f"line {number} has no =; wanted: name=value")
+            raise ValueError(f"line {number} has no =; expected: name=value")
         if (why := _why_not(name)) is not None:
             raise ValueError(f"line {number}: {name} {why}")
         found[name] = value

@@ -64,7 +64,7 @@ class EraseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class CustomerErased(msgspec.Struct, frozen=True, kw_only=True):
-    """The key is destroyed, in every process: `pseudonym` names nobody any more."""
+    """The key is destroyed, in every process: `pseudonym` no longer names anyone."""
 
     pseudonym: str
 
