@@ -89,7 +89,7 @@ def call(url: str, body: object = None) -> dict[str, Any]:
 
 def test_from_an_empty_folder_to_a_completed_order_and_back_to_nothing(orderflow: Commands) -> None:
     said = orderflow("up", "--detach", "--processes", "notification=2")
-    assert "Orderflow runs on the log in PostgreSQL" in said
+    assert "Orderflow is running on the log in PostgreSQL" in said
     assert "`orderflow down` stops everything" in said
 
     found = orderflow.status()
@@ -114,14 +114,14 @@ def test_from_an_empty_folder_to_a_completed_order_and_back_to_nothing(orderflow
     assert call(f"{order_url}/orders/{placed['id']}?wait=20")["status"] == "COMPLETED"
     assert placed["id"] in orderflow("logs", "order", "payment", "-n", "50")
     assert "everything is up to date" in orderflow("migrate")
-    assert "Orderflow runs on" in orderflow("up", code=1)
+    assert "Orderflow is already running on" in orderflow("up", code=1)
     assert "stop it first" in orderflow("reset", "--yes", code=1)
 
     pids = [process["pid"] for process in found["processes"]]
     assert orderflow("down") == "Stopped\n"
     assert not any(psutil.pid_exists(pid) for pid in pids)
-    assert "Nothing runs" in orderflow("status", code=3)
-    assert "Nothing runs" in orderflow("down")
+    assert "Nothing is running" in orderflow("status", code=3)
+    assert "Nothing is running" in orderflow("down")
 
     orderflow("up", "--detach")
     assert call(f"{orderflow.address('order')}/orders/{placed['id']}")["status"] == "COMPLETED"

@@ -41,7 +41,7 @@ async def test_a_second_up_on_a_running_home_says_so(up: Up) -> None:
     second = Up(up.home)
     second.said_file = up.home.parent / "second"
     assert second.start().wait(timeout=180) == 1
-    assert f"Error: Orderflow runs on {up.home} already" in second.said()
+    assert f"Error: Orderflow is already running on {up.home}" in second.said()
     assert up.is_ready()
 
 

@@ -98,7 +98,7 @@ def client_of(running: Settings, service: str, **options: Any) -> ServiceClient:
             "restart it: orderflow down, then orderflow up)"
         )
     if installation is None:
-        raise UnreachableError(f"Nothing runs on {running.home}. Start it with: orderflow up")
+        raise UnreachableError(f"Nothing is running on {running.home}. Start it with: orderflow up")
     return ServiceClient(service, url, ops_url, installation=installation, **options)
 
 
@@ -116,7 +116,7 @@ def database_url(settings: Settings, name: str) -> str:
     """With its password, of a service, of `log` or of `bank`. Raises UnreachableError, SettingsError."""
     if settings.embedded:
         raise UnreachableError(
-            f"No PostgreSQL runs on the home {settings.home}. Start it with: orderflow up. "
+            f"No PostgreSQL is running on the home {settings.home}. Start it with: orderflow up. "
             "(To use a server of your own, set ORDERFLOW_DATABASE_URL)"
         )
     return settings.service_database_url(name)

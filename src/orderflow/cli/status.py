@@ -129,7 +129,7 @@ def _look(session: Session) -> Seen:
     home = Home(session.given.home)
     found = state.running(home)
     if found is None:
-        raise UnreachableError(f"Nothing runs on {home.path}. Start it with: orderflow up")
+        raise UnreachableError(f"Nothing is running on {home.path}. Start it with: orderflow up")
     probed = side_by_side(
         lambda each: probe(each, TIMEOUT_S, token_for(session.given, each.ops_address), tls_of(session.given)),
         found.processes,

@@ -154,7 +154,7 @@ def down(session: Session) -> None:
     if session.out.as_json:
         session.out.document({"stopped": stopped})
     else:
-        click.echo("Stopped" if stopped else f"Nothing runs on {settings.home}")
+        click.echo("Stopped" if stopped else f"Nothing is running on {settings.home}")
 
 
 @click.command(

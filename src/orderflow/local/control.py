@@ -35,7 +35,7 @@ def start_detached(settings: Settings, options: UpOptions, reporter: Reporter) -
     """Run `orderflow up` without a terminal and return when it is ready. Raises LocalError."""
     home = Home.open(settings.home)
     if state.running(home) is not None:
-        raise LocalError(f"Orderflow runs on {home.path} already: `orderflow status` shows it")
+        raise LocalError(f"Orderflow is already running on {home.path}: `orderflow status` shows it")
     log = home.logs / "up.log"
     with log.open("ab") as output:
         begin = output.tell()
@@ -129,7 +129,7 @@ def require_erasable(home: Home) -> bool:
     if not home.exists():
         raise LocalError(f"{home.path} is not a home of Orderflow; nothing was deleted")
     if home.is_locked():
-        raise LocalError(f"Orderflow runs on {home.path}; stop it first: orderflow down")
+        raise LocalError(f"Orderflow is running on {home.path}; stop it first: orderflow down")
     return True
 
 

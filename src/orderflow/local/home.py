@@ -121,7 +121,8 @@ class Home:
         with self.lock_file.open("a+b") as file:
             if not _try_lock(file.fileno()):
                 raise LocalError(
-                    f"Orderflow runs on {self.path} already: `orderflow status` shows it, `orderflow down` stops it"
+                    f"Orderflow is already running on {self.path}: see it with `orderflow status`, stop it with "
+                    "`orderflow down`"
                 )
             yield
 

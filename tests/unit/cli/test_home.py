@@ -184,7 +184,7 @@ def test_an_address_that_is_said_outright_is_taken_at_its_word(tmp_path: Path) -
 
 def test_on_a_home_on_which_nothing_has_run_nobody_is_asked(tmp_path: Path) -> None:
     home = Home.open(tmp_path)
-    with pytest.raises(UnreachableError, match=f"Nothing runs on {tmp_path}"):
+    with pytest.raises(UnreachableError, match=f"Nothing is running on {tmp_path}"):
         client_of(as_running(Settings.load(environ={}, home=home.path)), "order")
     State(ProcessMark.of(os.getpid()), "starting").write(home.state)
     with pytest.raises(UnreachableError, match=f"What runs on {tmp_path} is still starting"):
@@ -217,7 +217,7 @@ def test_a_setting_that_contradicts_the_home_is_refused(tmp_path: Path, command:
 def test_what_is_to_be_stopped_can_be_stopped_whatever_the_settings_say(tmp_path: Path) -> None:
     Home.open(tmp_path).remember_carrier(Carrier("kafka", "broker:9092"))
     result = invoke("down", ORDERFLOW_HOME=str(tmp_path), ORDERFLOW_TRANSPORT="postgres")
-    assert (result.exit_code, result.stdout) == (0, f"Nothing runs on {tmp_path}\n")
+    assert (result.exit_code, result.stdout) == (0, f"Nothing is running on {tmp_path}\n")
 
 
 def test_a_service_run_by_hand_joins_the_broker_of_the_run_also_with_databases_of_its_own(tmp_path: Path) -> None:

@@ -68,7 +68,10 @@ def test_home_says_where_the_file_is(tmp_path: Path) -> None:
             "ORDERFLOW_OTLP_SAMPLE_RATIO is 'nan'; expected: a number from 0 to 1",
         ),
         ({"ORDERFLOW_CRASH_AT": "relay.reed"}, "ORDERFLOW_CRASH_AT is 'relay.reed'; expected: never, or"),
-        ({"ORDERFLOW_DATABASE_URL": "mysql://a:geheim@h/d"}, "ORDERFLOW_DATABASE_URL is 'mysql://a:***@h/d'; expected"),
+        (
+            {"ORDERFLOW_DATABASE_URL": "mysql://a:geheim@h/d"},
+            "ORDERFLOW_DATABASE_URL is 'mysql://a:***@h/d'; expected",
+        ),
     ],
 )
 def test_a_wrong_value_is_refused_with_key_value_and_what_was_wanted(
