@@ -167,7 +167,7 @@ async def test_a_certificate_that_is_replaced_by_rubbish_is_told_and_does_no_har
         async def told() -> bool:
             alarms = (await service.client.get("/health/ready")).json().get("alarms", {})
             metrics = (await service.client.get("/metrics")).text
-            in_use = "the certificate of before is still in use"
+            in_use = "the previous certificate is still in use"
             return in_use in alarms.get("tls", "") and 'orderflow_alarm{alarm="tls"} 1.0' in metrics
 
         await eventually(told, timeout_s=60)

@@ -206,7 +206,7 @@ async def test_files_that_do_not_fit_together_change_nothing_and_are_told(
     certificates.refresh()
     assert certificates.context is context
     assert "are not a certificate with its key" in certificates.problem
-    assert "the certificate of before is still in use" in certificates.problem
+    assert "the previous certificate is still in use" in certificates.problem
     placed(authority.issue("another"), tmp_path)
     certificates.refresh()
     assert certificates.problem == ""
@@ -238,8 +238,8 @@ async def test_with_an_authority_of_clients_nobody_gets_in_without_a_certificate
         (CERTIFICATE_DAYS, ""),
         (15, ""),
         (13.5, "tls.pem ends at .*, in 13 more days. Put its successor into that file"),
-        (1.5, "in less than two days more"),
-        (-0.1, "tls.pem ended at .*: nobody who verifies it connects. Put"),
+        (1.5, "in less than two days"),
+        (-0.1, "tls.pem ended at .*: clients that verify it no longer connect. Put"),
     ],
 )
 def test_a_certificate_that_ends_soon_says_so(days_left: float, told: str, files: TlsFiles) -> None:
@@ -255,7 +255,7 @@ def test_one_that_lives_shortly_has_a_third_of_its_life_to_be_replaced(
     monkeypatch.setattr(local_authority, "CERTIFICATE_DAYS", 6)
     certificates = Certificates(placed(Authority(tmp_path / "another").issue("server"), tmp_path))
     assert certificates.expiry(certificates.until_s - 2.5 * 86_400) == ""
-    assert "in less than two days more" in certificates.expiry(certificates.until_s - 1.9 * 86_400)
+    assert "in less than two days" in certificates.expiry(certificates.until_s - 1.9 * 86_400)
 
 
 @pytest.mark.parametrize(

@@ -98,13 +98,13 @@ async def test_a_change_that_somebody_has_not_seen_is_not_overwritten(service: h
     assert (first.status_code, first.headers["etag"]) == (201, '"1"')
     again = await put_if(6, if_none_match="*")
     assert (again.status_code, again.json()["type"]) == (412, "/docs/problems/precondition-failed")
-    assert "is there already: its version is 1" in again.json()["detail"]
+    assert "already exists: its version is 1" in again.json()["detail"]
     second = await put_if(6, if_match='"1"')
     assert (second.status_code, second.headers["etag"]) == (200, '"2"')
     assert (await service.get("/stock/SKU-A")).headers["etag"] == '"2"'
     late = await put_if(7, if_match='"1"')
     assert late.status_code == 412
-    assert "is not as you have seen it: its version is 2" in late.json()["detail"]
+    assert "is not as you last saw it: its version is 2" in late.json()["detail"]
     assert (await put_if(7, if_match='W/"2"')).status_code == 412
     assert (await put_if(7, if_none_match='W/"2"')).status_code == 412
     assert (await put_if(7, if_match='"other", "99999999999999999999"')).status_code == 412
@@ -133,7 +133,7 @@ async def test_who_has_changed_the_stock_and_why_is_in_the_operators_log(service
     await service.put("/stock/SKU-A", json={"on_hand": 3, "reason": "two broke"}, headers={**who, "if-match": '"1"'})
 
     actions = (await service.get("/ops/actions")).json()
-    unseen = "SKU-A is not as you have seen it: its version is 1"
+    unseen = "SKU-A is not as you last saw it: its version is 1"
     assert [(each["who"], each["action"], each["target"], each["reason"], each["result"]) for each in actions] == [
         ("tests (says ada)", "set stock", "stock/SKU-A", "two broke", "5 \u2192 3 free units, version 2"),
         ("tests (says ada)", "set stock", "stock/SKU-A", "", f"refused: {unseen}"),

@@ -94,7 +94,7 @@ def test_what_is_judged_and_said_is_listed() -> None:
         ("count", "Counted", ADA, NoSuchConsumerError, "counter has no consumer 'count', only counter"),
         ("counter", "Count", ADA, NoSuchConsumerError, "no event 'Count', only Asked, Counted, Opened, Said"),
         ("counter", "Noticed", ADA, NoSuchConsumerError, "handles no event 'Noticed'"),
-        ("counter", "Counted", Act(caller=person("ada"), reason=" "), ConfirmationNeededError, "give the reason"),
+        ("counter", "Counted", Act(caller=person("ada"), reason=" "), ConfirmationNeededError, "give a reason"),
     ],
 )
 def test_what_makes_no_sense_is_refused(

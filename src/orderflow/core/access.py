@@ -17,7 +17,7 @@ PERSONAL = msgspec.Meta(extra={"personal": True})
 
 class Role(StrEnum):
     """SHOP places orders and reads its own. VIEWER reads, without personal data. OPERATOR replays, edits and
-    discards. APPROVER decides about money, and about stock that gets less.
+    discards. APPROVER decides about money, and lowers stock.
     """
 
     SHOP = "shop"
@@ -81,7 +81,7 @@ class ForbiddenError(Exception):
     """The caller may not do this: none of its roles is among those `needed`. The text is a sentence for it."""
 
     def __init__(self, caller: Caller, needed: frozenset[Role]) -> None:
-        who = "nobody without a token may" if caller.has_shown_nothing else f"{caller} may not"
+        who = "no one without a token may" if caller.has_shown_nothing else f"{caller} may not"
         super().__init__(f"{who} do this: it needs the role {' or '.join(sorted(needed))}")
         self.caller = caller
         self.needed = needed

@@ -288,7 +288,7 @@ class Application:
         known = to_problem(error)
         if known is None or known.problem.status == 500:
             logging.getLogger("orderflow.http").error("a request to %s failed", path, exc_info=error)
-        return known or ProblemError(500, "the request met a defect")
+        return known or ProblemError(500, "the request hit a bug")
 
 
 def _pattern(path: str) -> re.Pattern[str]:

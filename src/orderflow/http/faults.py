@@ -57,7 +57,7 @@ _SET = Response(status=201, description="Every process applies it", type=FaultsC
 _CLEARED = Response(status=200, description="No process applies it", type=FaultsChanged, example=_CHANGED)
 _NO_TARGET = Response(
     status=422,
-    description="A field does not fit, or the service handles no such event, or none with that field; it is named",
+    description="A field is not valid, or the service handles no such event or field; `detail` names it",
 )
 
 
@@ -94,7 +94,7 @@ class Faults:
     async def clear(self, request: Request[None]) -> Reply:
         """Clear one fault.
 
-        Answers once no process applies it any more.
+        Answers once no process applies it any longer.
         """
         act, number = act_of(request), request.values["id"]
         cleared = await self._faults.clear(number, act)
@@ -105,7 +105,7 @@ class Faults:
     async def clear_all(self, request: Request[None]) -> Reply:
         """Clear every fault.
 
-        Answers once no process applies it any more.
+        Answers once no process applies it any longer.
         """
         return await self._confirmed(200, await self._faults.clear(None, act_of(request)))
 

@@ -134,7 +134,7 @@ class RequestReader:
             del held[:2]
             self._empty_lines += 1
             if self._empty_lines > _EMPTY_LINES_MAX:
-                raise RefusedRequestError(400, "there are too many empty lines before the request")
+                raise RefusedRequestError(400, "too many empty lines before the request")
         self._seen = 0
 
     def _check_part(self) -> None:
@@ -222,7 +222,7 @@ def _parse(content: bytes, limits: FramingLimits) -> Head:
         raise _what_is_wrong(content)
     method, target, major, minor, block = match.groups()
     if major != b"1":
-        raise RefusedRequestError(505, "HTTP/1.1 is spoken here")
+        raise RefusedRequestError(505, "this service speaks HTTP/1.1")
     lines = block.split(b"\r\n")
     lines.pop()
     if len(lines) > limits.fields_max:
@@ -255,11 +255,13 @@ def _what_is_wrong(content: bytes) -> RefusedRequestError:
     line = content.partition(b"\r\n")[0]
     if not _REQUEST_LINE.fullmatch(line):
         return _bad_request_line()
-    return RefusedRequestError(400, "a header is malformed: wanted is `name: value`, on one line, without controls")
+    return RefusedRequestError(
+        400, "a header is malformed: expected `name: value`, on one line, without control characters"
+    )
 
 
 def _bad_request_line() -> RefusedRequestError:
-    return RefusedRequestError(400, "the request line is malformed: wanted is `METHOD /path HTTP/1.1`")
+    return RefusedRequestError(400, "the request line is malformed: expected `METHOD /path HTTP/1.1`")
 
 
 def _of_repeated(lines: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -305,7 +307,7 @@ def _target(method: bytes, target: bytes) -> tuple[str, bytes, bytes]:
     """
     authority = b""
     if method == b"CONNECT":
-        raise RefusedRequestError(501, "this is no proxy: CONNECT is not known here")
+        raise RefusedRequestError(501, "this is not a proxy: CONNECT is not supported")
     if b"#" in target:
         raise RefusedRequestError(400, "the request target has a fragment")
     if not target.startswith(b"/"):
@@ -339,10 +341,10 @@ def _length(headers: Mapping[bytes, bytes], *, is_1_0: bool) -> int | None:
         if is_1_0 or codings[-1] != b"chunked" or codings.count(b"chunked") > 1:
             raise RefusedRequestError(400, "the header Transfer-Encoding leaves open where the body ends")
         if len(codings) > 1:
-            raise RefusedRequestError(501, "of the transfer codings only chunked is known here")
+            raise RefusedRequestError(501, "the only supported transfer coding is chunked")
         return None
     if told is None:
         return 0
     if not told.isdigit():
-        raise RefusedRequestError(400, "the header Content-Length is not one whole number")
+        raise RefusedRequestError(400, "the header Content-Length is not a single whole number")
     return int(told[:_LENGTH_DIGITS_MAX]) if len(told) <= _LENGTH_DIGITS_MAX else 10**_LENGTH_DIGITS_MAX

@@ -147,7 +147,7 @@ class Gate:
         if name in self._names or _is_at(name, ends.ours):
             return
         shown = name.decode("ascii", "replace")[:100]
-        raise ProblemError(421, f"this service is not called {shown}", kind=MISDIRECTED)
+        raise ProblemError(421, f"this service does not answer to the name {shown}", kind=MISDIRECTED)
 
     def _caller(self, shown: bytes) -> Caller:
         try:
@@ -164,7 +164,9 @@ def _bearer(shown: bytes) -> str:
     """Raises InvalidTokenError."""
     scheme, _, token = shown.partition(b" ")
     if scheme.lower() != b"bearer":
-        raise InvalidTokenError("What is shown is no bearer token: wanted is `Authorization: Bearer TOKEN`.")
+        raise InvalidTokenError(
+            "The Authorization header is not a bearer token: expected `Authorization: Bearer TOKEN`."
+        )
     return token.strip().decode("ascii", "replace")
 
 
@@ -174,9 +176,9 @@ def _require_same_site(headers: Mapping[bytes, bytes]) -> None:
     origin = headers.get(b"origin")
     host = headers.get(b"host", b"")
     if site is not None and site not in _SAME_SITE:
-        raise ProblemError(403, "a page of another site has made this request", kind=CROSS_SITE)
+        raise ProblemError(403, "a page of another site made this request", kind=CROSS_SITE)
     if origin is not None and origin.lower().partition(b"://")[2] != host.lower():
-        raise ProblemError(403, "a page of another origin has made this request", kind=CROSS_SITE)
+        raise ProblemError(403, "a page of another origin made this request", kind=CROSS_SITE)
 
 
 def _require_room(limit: RateLimit, key: str, who: str) -> None:

@@ -33,30 +33,28 @@ from orderflow.http.problems import MEDIA_TYPE, FieldError, Problem, ProblemErro
 DIALECT = "3.1.0"
 _SCHEMA_REF = "#/components/schemas/{name}"
 _DESCRIPTION = """\
-All texts are UTF-8. A name that is not in a schema is refused, and so is a query parameter that is not described.
-An error is a problem document (RFC 9457). Its `type` leads to a page of this service: see
-[all of them](/docs/problems).
+All texts are UTF-8. Fields and query parameters that are not documented here are refused. Errors are problem
+documents (RFC 9457), whose `type` links to a page of this service: see [all of them](/docs/problems).
 
-Any request can be answered with 400 (it breaks a rule of HTTP), 401 (the token shown is not good), 403 (a page of
-another site has made it), 408 (it did not arrive in time), 421 (the service is not called so), 429 (too many requests
-in a second), 431 (its head is too large), 503 (there is too much to do) or 505 (it is not HTTP/1.1); one with a
-method that is not described with 405.
+Any request can be answered with 400 (it breaks a rule of HTTP), 401 (its token is not valid), 403 (another site's
+page sent it), 408 (it did not arrive in time), 421 (wrong host name), 429 (too many requests), 431 (its head is too
+large), 503 (the service is overloaded) or 505 (it is not HTTP/1.1); one with an undocumented method, with 405.
 
-Who asks is told by a bearer token: `orderflow token create` makes one. Where only this machine can ask, no token is
-needed to read and to place orders.
+Callers authenticate with a bearer token: `orderflow token create` makes one. Where only this machine can connect,
+reading and placing orders needs no token.
 """
 _TAGS = {
     "docs": "This document, and what problem documents mean.",
     "health": "Probes and metrics.",
     "notifications": "What customers were told.",
-    "operators": "What people who run the system see and do. An act is logged with who did it and why.",
+    "operators": "What operators see and do. Every action is logged, with who did it and why.",
     "orders": "Orders of customers.",
     "payments": "Payments of orders.",
     "stock": "Units of each SKU, free and reserved.",
 }
 _RETRY_AFTER = {
     "Retry-After": {
-        "description": "After so many seconds it is worth another try (RFC 9110, 10.2.3).",
+        "description": "Seconds to wait before trying again (RFC 9110, 10.2.3).",
         "schema": {"type": "integer", "minimum": 1},
     }
 }
@@ -86,7 +84,7 @@ def build_openapi(title: str, version: str, operations: Iterable[Operation]) -> 
             "description": _DESCRIPTION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": "/", "description": "The process that gave this document"}],
+        "servers": [{"url": "/", "description": "The process that served this document"}],
         "security": [],
         "tags": [{"name": tag, "description": _TAGS.get(tag, tag)} for tag in tags],
         "paths": paths,
@@ -319,14 +317,14 @@ def _documents(document: msgspec.Raw) -> Sequence[Operation]:
         _file(
             "/openapi.json",
             "This document",
-            "In OpenAPI 3.1: all operations of this service, with the types of what they take and answer.",
+            "OpenAPI 3.1: all operations of this service, with their request and response types.",
             told,
             bytes(document),
         ),
         _file(
             "/docs",
             "This document as a page",
-            "Swagger UI, on which every operation can be tried. It needs nothing from elsewhere.",
+            "Swagger UI, where you can try every operation. It loads nothing from elsewhere.",
             _served(_HTML, "The page."),
             _PAGE.encode(),
         ),
@@ -349,7 +347,7 @@ def _problems() -> Sequence[Operation]:
         _file(
             PROBLEMS,
             "What problem documents mean",
-            "A page of all types of problems (RFC 9457): what has happened, and what the caller can do.",
+            "All types of problems (RFC 9457) on one page: what happened, and what the caller can do.",
             _served(_HTML, "The page."),
             index().encode(),
         ),
@@ -357,7 +355,7 @@ def _problems() -> Sequence[Operation]:
             method="GET",
             path=f"{PROBLEMS}/{{name}}",
             summary="What one type of problem means",
-            description="Where the `type` of a problem document leads.",
+            description="The page that the `type` of a problem document links to.",
             tag="docs",
             permission=EVERYBODY,
             handler=one,

@@ -40,7 +40,7 @@ def in_words(detail: str, wanted: Any) -> str:
         return f"Expected {described[regex]}" if regex in described else detail
     if detail.startswith("Invalid enum value"):
         enumerations = [*_enumerations(wanted)]
-        return f"{detail}; wanted: {enumerations[0]}" if len(enumerations) == 1 else detail
+        return f"{detail}; expected: {enumerations[0]}" if len(enumerations) == 1 else detail
     return detail
 
 
@@ -78,8 +78,8 @@ def _parts(info: Info) -> Iterator[Info]:
 
 MEDIA_TYPE = b"application/problem+json"
 WAY_TO_ONE = (
-    "Show one as `Authorization: Bearer TOKEN`: the command line takes the home's own by itself, and "
-    "`orderflow token create` makes others"
+    "Send one as `Authorization: Bearer TOKEN`: the command line uses the home's own, and `orderflow token "
+    "create` makes others"
 )
 _UNQUOTABLE = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")
 STORE_RETRY_S = 2
@@ -94,7 +94,7 @@ class FieldError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """RFC 9457. `type` leads to a page of this service that says what has happened and what can be done."""
+    """RFC 9457. `type` links to a page of this service that says what happened and what to do."""
 
     status: int
     title: str
@@ -168,7 +168,7 @@ def to_problem(error: BaseException) -> ProblemError | None:
             why = f"the event log has no topic {error}" if missing else "the event log cannot be reached"
             return ProblemError(503, why, retry_after_s=STORE_RETRY_S)
         case DecisionFailedError():
-            return ProblemError(500, "the request met a defect; nothing was stored")
+            return ProblemError(500, "the request hit a bug; nothing was stored")
         case RecoveryError():
             return _of_recovery(error)
     return None

@@ -391,7 +391,7 @@ class Connection(asyncio.Protocol):
         elif self._state is State.ANSWERING and self._is_streaming:
             self.abort()
         elif self._state is State.ANSWERING:
-            detail = f"there was no answer within {limits.answer_s:g} s; whether the request takes effect is open"
+            detail = f"there was no answer within {limits.answer_s:g} s; the request may or may not take effect"
             self._refuse_with(ProblemError(503, detail, kind=ANSWER_OVERDUE, retry_after_s=CROWDED_RETRY_S))
         else:
             self._close()
@@ -496,7 +496,7 @@ class Connection(asyncio.Protocol):
         elif bridge.is_started:
             self.abort()
         else:
-            self._end_with(reply(ProblemError(500, "the request met a defect"), head.path), head)
+            self._end_with(reply(ProblemError(500, "the request hit a bug"), head.path), head)
 
     async def _stream(self, content: bytes) -> None:
         if self._drained is not None:
@@ -585,4 +585,4 @@ class _GoneError(Exception):
 
 
 def _crowded() -> ProblemError:
-    return ProblemError(503, "there are too many connections", kind=OVERLOADED, retry_after_s=CROWDED_RETRY_S)
+    return ProblemError(503, "too many connections", kind=OVERLOADED, retry_after_s=CROWDED_RETRY_S)

@@ -61,9 +61,11 @@ class Certificates:
         certificate, key = self._files.certificate, self._files.key
         until = datetime.fromtimestamp(self.until_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
         days = int(left_s // DAY_S)
-        how_long = f"{days} more days" if days > 1 else "less than two days more"
+        how_long = f"{days} days" if days > 1 else "less than two days"
         ends = (
-            f"ends at {until}, in {how_long}" if left_s > 0 else f"ended at {until}: nobody who verifies it connects"
+            f"ends at {until}, in {how_long}"
+            if left_s > 0
+            else f"ended at {until}: clients that verify it no longer connect"
         )
         return (
             f"{certificate} {ends}. Put its successor into that file and the successor's key into {key}: both are "
@@ -78,7 +80,7 @@ class Certificates:
         try:
             context, validity = context_of(self._files), validity_of(self._files.certificate)
         except CertificateError as error:
-            self.problem = f"{error}; the certificate of before is still in use"
+            self.problem = f"{error}; the previous certificate is still in use"
         else:
             self.problem = ""
             self.context = context

@@ -31,7 +31,7 @@ _OTHERS = (
 PATTERN = rf"^[^{_C0}{_OTHERS}]*$(?!\n)"
 """The rule as a regular expression that ECMAScript (with its flag u), and so OpenAPI, reads alike. Lone surrogates
 are not in it: they are in no JSON text."""
-MEANS = "text without control characters, line separators, marks of direction and noncharacters"
+MEANS = "text without control characters, line separators, direction marks or noncharacters"
 
 Text = Annotated[str, msgspec.Meta(pattern=PATTERN, description=MEANS)]
 IdEnd = Annotated[
@@ -102,7 +102,7 @@ class StrictDecoder(Generic[T]):
             body = self._with_whole_numbers(content, error)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             if not content:
-                raise ProblemError(400, "the body is empty; JSON in UTF-8 is wanted") from error
+                raise ProblemError(400, "the body is empty; expected JSON in UTF-8") from error
             self._inspect(content)
             raise ProblemError(400, f"the body is not JSON in UTF-8: {error}") from error
         proven = self._members is not None and content.count(b":") == self._members(body)

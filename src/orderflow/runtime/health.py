@@ -31,8 +31,8 @@ UNTOLD = "why is told to who shows a token"
 class Readiness(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`problems` names each component that is not well, and why. Empty when ready.
 
-    `faults` of a game day are there while any is set, `alarms` (by name) while there is something that an operator
-    has to see to; they alone make nothing unready.
+    `faults` of a game day are there while any is set, `alarms` (by name) while something needs an operator; neither
+    makes the service unready.
     """
 
     ready: bool
@@ -167,7 +167,7 @@ def health_operations(check: HealthCheck) -> Sequence[Operation]:
             method="GET",
             path="/health/live",
             summary="Whether the process is alive, and whose it is",
-            description="For a supervisor: no answer means that the process is to be restarted. It asks no database.",
+            description="For a supervisor: no answer means that the process needs a restart. It queries no database.",
             tag="health",
             permission=EVERYBODY,
             handler=live,
@@ -176,8 +176,8 @@ def health_operations(check: HealthCheck) -> Sequence[Operation]:
         Operation(
             method="GET",
             path="/health/ready",
-            summary="Whether the service can do its work, and what hinders it",
-            description="For a load balancer, and for people: every component that is not well, with why.",
+            summary="Whether the service can do its work, and what is in its way",
+            description="For load balancers and people: every component that is not well, and why.",
             tag="health",
             permission=EVERYBODY,
             handler=ready,
@@ -313,7 +313,7 @@ def metrics_operation(metrics: Metrics, readers: Callable[[], Sequence[Reader]])
         path="/metrics",
         summary="Metrics for Prometheus (text format 0.0.4)",
         description=(
-            "What this process counted, and gauges that are read now. A gauge whose source is away is left out."
+            "This process's counters, and gauges read now. A gauge whose source is unavailable is left out."
         ),
         tag="health",
         handler=scrape,

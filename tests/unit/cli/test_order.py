@@ -98,7 +98,7 @@ def test_a_refusal_names_the_field(tmp_path: Path) -> None:
     [
         (problem(404, "there is no order"), 4, "there is no order"),
         (problem(503, "the database cannot be reached"), 3, "Try again in 2 s."),
-        (problem(500, "the request met a defect"), 1, "orderflow logs order"),
+        (problem(500, "the request hit a bug"), 1, "orderflow logs order"),
         (Says(200, b"<html>hello</html>"), 3, "is not the order service"),
         (Says(404, b"<html>not here</html>"), 3, "is not the order service"),
         (Says(0), 3, "broke before it answered"),

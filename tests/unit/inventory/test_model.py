@@ -127,7 +127,7 @@ def test_fewer_units_are_refused_unless_they_may_be_lowered() -> None:
 
 ANY = Versions(any=True)
 SEEN = Versions((2,))
-UNSEEN = "A is not as you have seen it: "
+UNSEEN = "A is not as you last saw it: "
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ UNSEEN = "A is not as you have seen it: "
             f"{UNSEEN}its version is 3",
         ),
         ([], SetStock(sku="A", on_hand=9, if_match=ANY), f"{UNSEEN}it is not there"),
-        ([stock("A", 5)], SetStock(sku="A", on_hand=9, if_none_match=ANY), "A is there already: its version is 1"),
+        ([stock("A", 5)], SetStock(sku="A", on_hand=9, if_none_match=ANY), "A already exists: its version is 1"),
     ],
 )
 def test_what_was_changed_behind_ones_back_is_not_overwritten(rows: list[Stock], command: SetStock, why: str) -> None:

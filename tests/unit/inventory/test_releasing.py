@@ -71,8 +71,8 @@ def test_what_was_given_back_is_not_given_back_again() -> None:
             replace(RELEASE, because=replace(FAILED, order_id=id_of("another"))),
             "is not what is to be released",
         ),
-        ((RESERVED, STOCK[0], replace(STOCK[1], reserved=0)), RELEASE, "of B fewer than 1 are reserved"),
-        ((RESERVED, STOCK[0]), RELEASE, "of B fewer than 1 are reserved"),
+        ((RESERVED, STOCK[0], replace(STOCK[1], reserved=0)), RELEASE, "fewer than 1 of B are reserved"),
+        ((RESERVED, STOCK[0]), RELEASE, "fewer than 1 of B are reserved"),
     ],
 )
 def test_what_does_not_agree_is_refused(rows: tuple[Held | Stock, ...], command: ReleaseStock, why: str) -> None:

@@ -388,7 +388,7 @@ async def test_where_all_are_at_work_others_get_503_but_for_probes_and_operators
     await world.settle()
     other, probe = Client(world), Client(world)
     other.send(b"GET /quick HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert (other.statuses, other.problem) == ([503], "there are too many connections")
+    assert (other.statuses, other.problem) == ([503], "too many connections")
     assert b"\r\nretry-after: 2\r\n" in other.got
     await world.answered(probe)
     assert (probe.ended, b"connection: close" in probe.got) == ("lost", True)

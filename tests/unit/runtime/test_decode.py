@@ -124,7 +124,7 @@ def test_of_an_enumeration_the_values_are_told_if_there_is_one_only() -> None:
     class Two(One, forbid_unknown_fields=True):
         state: Literal["on", "off"]
 
-    with pytest.raises(ProblemError, match=r"^/size: Invalid enum value 'x'; wanted: m, s$"):
+    with pytest.raises(ProblemError, match=r"^/size: Invalid enum value 'x'; expected: m, s$"):
         StrictDecoder(One).decode(b'{"size":"x"}')
     with pytest.raises(ProblemError, match=r"^/size: Invalid enum value 'x'$"):
         StrictDecoder(Two).decode(b'{"size":"x","state":"on"}')

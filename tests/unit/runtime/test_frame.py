@@ -186,7 +186,7 @@ async def test_a_defect_is_500_without_its_details_and_is_logged(
 ) -> None:
     with caplog.at_level(logging.ERROR):
         answer = await web.get("/failing")
-    assert (answer.status_code, answer.json()["detail"]) == (500, "the request met a defect")
+    assert (answer.status_code, answer.json()["detail"]) == (500, "the request hit a bug")
     assert "secret" not in answer.text
     assert caplog.records[0].exc_info is not None
 

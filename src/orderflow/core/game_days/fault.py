@@ -25,9 +25,9 @@ _HASHES = 2**64
 class FaultKind(StrEnum):
     """What a fault does to an event that it strikes.
 
-    PERMANENT: its decision raises, at every try, so it is parked, retried and given up. INFRASTRUCTURE: its
-    decision fails as if a part were away, so its consumer waits and no attempt is burnt. HANG: it is not decided at
-    all, so its consumer stands still.
+    PERMANENT: its decision raises, at every try, so it is parked, retried and given up. INFRASTRUCTURE: its decision
+    fails as if a part were away, so its consumer waits and no attempt is used up. HANG: it is not decided at all, so
+    its consumer stands still.
     """
 
     PERMANENT = "permanent"

@@ -105,33 +105,35 @@ def _entries(found: Snapshot, now: ParkedEvent, edited: EditedEvent) -> list[Inb
         return [replaced]
     if (now.key, edited.identity) in found.known:
         raise EditRefusedError(
-            f"Its key has had an event {edited.event_type} already, and can have only one: discard this one."
+            f"Its key already has an event {edited.event_type}, and can have only one: discard this one."
         )
     return [InboxEntry(now.key, now.identity, now.event_id, InboxState.DISCARDED), replaced]
 
 
 def _require_editable(event: ParkedEvent, value: bytes) -> None:
     if event.state is not InboxState.DEAD:
-        raise EditRefusedError("It is not dead: it is tried again, or waits behind another. Edit it when it is dead.")
+        raise EditRefusedError(
+            "It is not dead: it will be tried again, or waits behind another. Edit it once it is dead."
+        )
     if event.intent is not None:
         raise EditRefusedError(f"It is what the outside world said to {event.intent}: an answer is not edited.")
     if not event.record.key or event.record.key != event.key.encode():
         raise EditRefusedError(
-            "It came without a usable key, so that it has no place among the events of one: discard it, and have the "
-            "right event published."
+            "It came without a usable key, so it has no place in any key's order: discard it, and have the "
+            "correct event published."
         )
     if len(value) > VALUE_MAX:
-        raise EditRefusedError(f"The new payload has {len(value)} bytes, and at most {VALUE_MAX} are taken.")
+        raise EditRefusedError(f"The new payload has {len(value)} bytes; at most {VALUE_MAX} are allowed.")
     if value == event.record.value:
-        raise EditRefusedError("The new payload is the one that it has: replay it as it is.")
+        raise EditRefusedError("The new payload is the same as the old one: replay the event as it is.")
 
 
 def _decoded(event: ParkedEvent, value: bytes, catalogue: Catalogue) -> Event:
     name = envelopes.header_text(event.record.headers, "ce_type")
     if not name:
         raise EditRefusedError(
-            "It does not say its type (header ce_type), so that no payload can be checked: discard it, and have the "
-            "right event published."
+            "It does not say its type (header ce_type), so no payload can be checked: discard it, and have the "
+            "correct event published."
         )
     try:
         message = catalogue.decode(name, value)

@@ -31,7 +31,7 @@ class LetterMissingError(RecoveryError):
 
     def __init__(self, event: object) -> None:
         super().__init__(
-            f"No parked event has the id {event}: it was handled or discarded meanwhile, or never parked."
+            f"No parked event has the id {event}: it was handled or discarded meanwhile, or was never parked."
         )
 
 
@@ -54,7 +54,7 @@ class NothingToRepublishError(RecoveryError):
 
     def __init__(self) -> None:
         super().__init__(
-            "The outbox has no published event of that kind: what was published long ago is kept no longer "
+            "The outbox has no published event of that kind: older events are no longer kept "
             "(ORDERFLOW_OUTBOX_KEEP_HOURS)."
         )
 
@@ -71,7 +71,7 @@ class SecondPersonNeededError(RecoveryError):
     """It takes two approvers, and one has asked."""
 
     def __init__(self) -> None:
-        super().__init__("This takes two approvers: one proposes it, and another asks for the same.")
+        super().__init__("This takes two approvers: one proposes it, and another requests the same.")
 
 
 class ConfirmationNeededError(RecoveryError):
@@ -90,7 +90,7 @@ class KeyBusyError(RecoveryError):
     """Live traffic holds the event's key for longer than an operator is made to wait."""
 
     def __init__(self, key: str) -> None:
-        super().__init__(f"The key {key} is being worked on by live traffic: try again in a moment.")
+        super().__init__(f"Live traffic is working on the key {key}: try again in a moment.")
 
 
 class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -533,8 +533,8 @@ class StoredRow(msgspec.Struct, frozen=True, kw_only=True):
 class Reproduction(msgspec.Struct, frozen=True, kw_only=True):
     """What makes a parked event fail again elsewhere: the event, and the rows that it touches, at `service`.
 
-    `rows` are those that exist now: for an event that waits behind others, their effects are missing. An event
-    that cannot be decoded, or whose handler cannot say what it touches, has none.
+    `rows` are those that exist now: if the event waits behind others, their effects are missing. An event that
+    cannot be decoded, or whose handler cannot say what it touches, has none.
     """
 
     service: str

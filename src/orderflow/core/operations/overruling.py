@@ -77,7 +77,7 @@ class Overruling:
         """
         OPERATE.require(act.caller)
         if not act.reason.strip():
-            raise ConfirmationNeededError("A judgement is overruled: give the reason.")
+            raise ConfirmationNeededError("This overrules a judgement: give a reason.")
         overrule = Overrule(consumer=consumer, event_type=self._type(consumer, event_type), verdict=verdict)
         held = round(OVERRULE_HOLDS_MS / 60_000)
         result = f"Failures of {overrule.event_type} count as {verdict} for {held} minutes."

@@ -166,7 +166,7 @@ class Recovery:
         OPERATE.require(act.caller)
         if not (act.confirmed and act.reason.strip()):
             raise ConfirmationNeededError(
-                "Events are published again for every consumer: confirm it, with the reason."
+                "Events are published again for every consumer: confirm it, and give a reason."
             )
         meant = _narrowed(msgspec.structs.asdict(wanted), "all that was published")
         found = await self._database.republish(wanted, act, meant)
@@ -211,7 +211,7 @@ class Recovery:
         OPERATE.require(act.caller)
         self._confirm(act)
         if not act.reason.strip():
-            raise ConfirmationNeededError("An event is discarded for good: give the reason.")
+            raise ConfirmationNeededError("This discards an event for good: give a reason.")
         self._on_discard(await discard(await self._letter(event), act, self._processor))
 
     async def reproduce(self, event: UUID | int) -> Reproduction:

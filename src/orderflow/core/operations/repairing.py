@@ -381,7 +381,7 @@ def _require_carried(result: Result) -> None:
     if isinstance(result.refusal, RefusedError):
         raise result.refusal
     if result.refusal is not None:
-        raise RecoveryError(f"This met a defect, and nothing was stored: {describe(result.refusal).message}")
+        raise RecoveryError(f"This hit a bug, and nothing was stored: {describe(result.refusal).message}")
 
 
 def _said(envelope: Envelope, topic: str) -> Said:
@@ -421,6 +421,4 @@ def _told(done: Standing, *, flow: bool) -> str:
 
 def _confirm(act: Act) -> None:
     if not (act.confirmed and act.reason.strip()):
-        raise ConfirmationNeededError(
-            "A repair acts on what customers have paid or get: confirm it, with the reason."
-        )
+        raise ConfirmationNeededError("A repair acts on what customers paid or get: confirm it, and give a reason.")

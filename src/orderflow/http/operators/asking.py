@@ -29,17 +29,17 @@ EventId = UUID | Position
 Listed = Annotated[tuple[EventId, ...], msgspec.Meta(max_length=EVENTS_MAX)]
 
 one_event = Parameter(name="id", where="path", description="Event id or position", type=EventId)
-key_of = Parameter(name="key", where="path", description="The key, which is an order's id", type=Text)
+key_of = Parameter(name="key", where="path", description="The key, an order's id", type=Text)
 operator = Parameter(
     name=OPERATOR,
     where="header",
-    description="whom the operators' log is to name beside the caller; it proves nothing",
+    description="name for the operators' log, besides the caller's; it proves nothing",
     type=Annotated[validation.Text, msgspec.Meta(min_length=1, max_length=500, examples=["anna@desk"])],
     default="",
 )
 
-NOT_THERE = Response(status=404, description="There is none")
-CONFIRM = Response(status=428, description="This must be confirmed, and a reason given; the detail says why")
+NOT_THERE = Response(status=404, description="There is no such thing")
+CONFIRM = Response(status=428, description="This needs a confirmation and a reason; `detail` says why")
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -53,8 +53,8 @@ class CustomerOrders(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EraseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Whom to forget: the customer of a shop, or of no shop; why, without saying who it is; `confirmed`: a person was
-    asked and means it.
+    """Whom to erase: the customer of a shop, or of no shop; why, without naming the customer; `confirmed`: a person
+    has confirmed it.
     """
 
     customer_id: Name
@@ -87,8 +87,8 @@ class CustomerOperations:
     async def orders(self, request: Request[CustomerOrdersRequest]) -> Reply:
         """The orders of a customer.
 
-        For who must be told what is held of him. The orders are looked through by their ids, a part in each answer,
-        since no index of customers is kept.
+        For answering customers who ask what is stored about them. There is no index of customers, so each answer
+        covers a part of the orders, by id.
         """
         APPROVE.require(request.caller)
         asked = request.body
@@ -105,19 +105,19 @@ class CustomerOperations:
         return Reply(body=CustomerOrders(written_as=written_as, orders=found, next=last))
 
     async def erase(self, request: Request[EraseRequest]) -> Reply:
-        """Forget a customer, for good, by destroying the key that his name is encrypted under.
+        """Erase a customer for good, by destroying the key that encrypts the name.
 
-        Rows, topics, dead letters and backups hold a pseudonym that nobody can read from then on; the books stay as
-        they are. What was written in clear text, before names were encrypted, is not changed.
+        From then on, rows, topics, dead letters and backups hold a pseudonym that nobody can read; the books stay as
+        they are. Names written in clear text, before names were encrypted, are not changed.
         """
         asked = request.body
         act = act_of(request, reason=asked.reason, confirmed=asked.confirmed)
         APPROVE.require(act.caller)
         if not (act.confirmed and act.reason.strip()):
-            raise ConfirmationNeededError("A customer is forgotten for good: confirm it, with the reason.")
+            raise ConfirmationNeededError("This erases a customer for good: confirm it, and give a reason.")
         pseudonym = await self._customers.find(asked.customer_id, asked.shop)
         if pseudonym is None:
-            raise ProblemError(404, "no customer is known by that name, or names are not encrypted here")
+            raise ProblemError(404, "there is no customer of that name, or names are not encrypted here")
         target = f"customer {pseudonym}"
         await self._log.log(LogEntry(act, "erase", target, "The key is about to be destroyed."))
         await self._customers.erase(asked.customer_id, asked.shop, act.who, act.reason)
@@ -140,7 +140,7 @@ class CustomerOperations:
                 self.erase,
                 Response(
                     status=200,
-                    description="Nobody can read the name any more",
+                    description="The name can no longer be read",
                     type=CustomerErased,
                     example=CustomerErased(pseudonym=PSEUDONYM),
                 ),
@@ -181,7 +181,7 @@ class Records:
     async def of_order(self, request: Request[None]) -> Reply:
         """Every row that this service holds of an order.
 
-        For who must be told what is held of him. The name of a customer is there as it is stored: encrypted.
+        For answering customers who ask what is stored about them. The customer's name is as stored: encrypted.
         """
         APPROVE.require(request.caller)
         order_id: UUID = request.values["order_id"]

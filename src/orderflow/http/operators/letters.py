@@ -72,7 +72,7 @@ STATES: Mapping[str, InboxState | None] = MappingProxyType(
 
 REFUSED = Response(
     status=422,
-    description="A field does not fit, or the event cannot have this value; the detail says why",
+    description="A field is not valid, or the event cannot have this value; `detail` says why",
     problems=(INVALID_REQUEST, EDIT_REFUSED),
 )
 Base64 = Annotated[
@@ -93,7 +93,7 @@ _ONE_VALUE = {
 
 
 class EditRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The new value, as text or base64; why; `confirmed`: a person was asked and means it.
+    """The new value, as text or base64; why; `confirmed`: a person has confirmed it.
 
     `seen` is the event's id when the change was looked at: if it has another by now, nothing is done.
     """
@@ -124,7 +124,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DiscardRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Why; `confirmed`: a person was asked and means it."""
+    """Why; `confirmed`: a person has confirmed it."""
 
     reason: Text
     confirmed: bool = False
@@ -137,22 +137,22 @@ class Discarded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What people know of a group; "" takes the note away."""
+    """What people know about a group; "" removes the note."""
 
     note: Text
 
 
 _PAGE = Response(status=200, description="In order of position", type=DeadLetterPage, example=examples.PAGE)
 _DETAILS = Response(status=200, description="The event", type=DeadLetterDetails, example=examples.DETAILS)
-_IDS = Response(status=200, description="A few ids that end so", type=list[UUID], example=[PAID_BY])
+_IDS = Response(status=200, description="A few matching ids", type=list[UUID], example=[PAID_BY])
 _HISTORY = Response(status=200, description="Oldest first", type=list[HistoryEntry], example=examples.HISTORY)
 _GROUPS = Response(status=200, description="Largest first", type=list[DeadLetterGroup], example=[examples.GROUP])
 _GROUP = Response(status=200, description="The group", type=DeadLetterGroup, example=examples.GROUP)
-_DISCARDED = Response(status=200, description="It is", type=Discarded, example=Discarded())
+_DISCARDED = Response(status=200, description="It is discarded", type=Discarded, example=Discarded())
 _REPRODUCTION = Response(status=200, description="Event and rows", type=Reproduction, example=examples.REPRODUCTION)
 _EDITED = Response(
     status=200,
-    description="As it stands now",
+    description="The event as it is now",
     type=DeadLetter,
     example={**examples.LETTER, "edited": True},
 )
@@ -168,7 +168,7 @@ class DeadLetters:
         self._store = recovery.store
 
     async def page(self, request: Request[None]) -> Reply:
-        """Events that were given up, or wait.
+        """Dead events, and those that wait.
 
         Every event that a consumer of this service could not handle; the filters narrow it.
         """
@@ -185,7 +185,7 @@ class DeadLetters:
     async def one(self, request: Request[None]) -> Reply:
         """One dead or parked event, with its record and its history.
 
-        Its record, what was edited since, what has happened to it, and what waits behind it.
+        Its record, edits, history, and what waits behind it.
         """
         found = await self._store.letter(request.values["id"])
         if found is None:
@@ -206,16 +206,16 @@ class DeadLetters:
         )
 
     async def ending(self, request: Request[None]) -> Reply:
-        """Which events a short id means.
+        """Which events a short id stands for.
 
-        Looked for among the events that wait or have ever failed at this service.
+        Searches the events that wait or ever failed at this service.
         """
         return Reply(body=await self._store.events_ending(request.values["ends"], ENDING_SHOWN))
 
     async def history(self, request: Request[None]) -> Reply:
-        """What has happened to an event, also when it waits no longer.
+        """What happened to an event, even if it no longer waits.
 
-        Each time that it failed, was given up, edited, replayed or discarded, and by whom.
+        Each time it failed, was given up, edited, replayed or discarded, and by whom.
         """
         found = await self._store.history(request.values["id"])
         if not found:
@@ -225,14 +225,14 @@ class DeadLetters:
     async def groups(self, _: Request[None]) -> Reply:
         """Dead events that failed alike.
 
-        Events with one fingerprint failed with the same error at the same place: what mends one mends all.
+        Events with the same fingerprint failed with the same error at the same place: what fixes one fixes all.
         """
         return Reply(body=await self._store.groups(LetterFilter()))
 
     async def annotate(self, request: Request[Note]) -> Reply:
-        """Note what is known of a group.
+        """Attach a note to a group.
 
-        The note is shown with the group, also for events that join it later.
+        The note is shown with the group, including events that join it later.
         """
         fingerprint: str = request.values["fingerprint"]
         act = act_of(request)
@@ -243,7 +243,7 @@ class DeadLetters:
         return Reply(body=msgspec.structs.replace(groups[0], note=request.body.note))
 
     async def edit(self, request: Request[EditRequest]) -> Reply:
-        """Correct the value of an event; what came in is kept.
+        """Correct the value of an event; the original is kept.
 
         The event stays dead, with a new value and a new id, until it is replayed. It is validated as its
         consumer would read it. Give `text` or `base64`, not both.
@@ -254,7 +254,7 @@ class DeadLetters:
         return Reply(body=edited.letter)
 
     async def preview(self, request: Request[PreviewRequest]) -> Reply:
-        """What another value would change of an event, field by field; nothing is stored.
+        """What another value would change in an event, field by field; nothing is stored.
 
         Look at it before you edit: an edit that names the `event_id` as `seen` is refused if the event has
         changed since. Give `text` or `base64`, not both.
@@ -263,7 +263,7 @@ class DeadLetters:
         return Reply(body=Preview(event_id=found.event.event_id, changes=changes))
 
     async def discard(self, request: Request[DiscardRequest]) -> Reply:
-        """Give an event up for good.
+        """Give up an event for good.
 
         It is never tried again. The events of its key that wait behind it go on.
         """
@@ -366,13 +366,13 @@ def _query(name: str, description: str, wanted: Any, default: Any = None) -> Par
 
 _LISTING = (
     _query("state", "Which ones; parked: retrying or held", Wish, "dead"),
-    _query("consumer", "Only of this consumer", Text),
-    _query("topic", "Only from this topic", Text),
-    _query("type", "Only of this event type: orderflow.OrderPlaced.v1, orderflow.OrderPlaced or OrderPlaced", Text),
-    _query("fingerprint", "Only of this group", Text),
-    _query("key", "Only of this key, which is an order's id", Text),
-    _query("older_than_ms", "Only what was parked so long ago", Millis),
-    _query("limit", "Most entries", Limit, 100),
+    _query("consumer", "Only events of this consumer", Text),
+    _query("topic", "Only events from this topic", Text),
+    _query("type", "Only events of this type: orderflow.OrderPlaced.v1, orderflow.OrderPlaced or OrderPlaced", Text),
+    _query("fingerprint", "Only events of this group", Text),
+    _query("key", "Only events of this key, an order's id", Text),
+    _query("older_than_ms", "Only events parked at least this long ago", Millis),
+    _query("limit", "Maximum number of entries", Limit, 100),
     _query("after", "Start after this position", Position, 0),
 )
 

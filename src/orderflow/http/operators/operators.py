@@ -20,7 +20,7 @@ from orderflow.http.operators.replays import Replays
 
 
 class CallerShown(msgspec.Struct, frozen=True, kw_only=True):
-    """Who asks, by the token that it has shown; `anonymous` and no role, where it has shown none."""
+    """The caller, according to the token it sent; `anonymous` and no role, if it sent none."""
 
     name: str
     roles: list[Role]
@@ -30,7 +30,7 @@ class CallerShown(msgspec.Struct, frozen=True, kw_only=True):
 async def caller(request: Request[None]) -> Reply:
     """Who you are here, and what you may do.
 
-    By the token that you have shown. The roles are explained in the documentation of security.
+    According to the token you sent. The security documentation explains the roles.
     """
     who = request.caller
     return Reply(body=CallerShown(name=who.name, roles=sorted(who.roles), shop=who.shop))
@@ -39,7 +39,7 @@ async def caller(request: Request[None]) -> Reply:
 _CALLER = route(
     "GET /ops/caller",
     caller,
-    Response(status=200, description="Who asks", type=CallerShown, example={"name": "anna", "roles": ["operator"]}),
+    Response(status=200, description="The caller", type=CallerShown, example={"name": "anna", "roles": ["operator"]}),
     permission=EVERYBODY,
 )
 

@@ -18,7 +18,7 @@ from orderflow.http.operators.examples import OUTAGES, OVERRULE, OVERRULED
 
 
 class OverruleView(msgspec.Struct, frozen=True, kw_only=True):
-    """Who has said what failures are taken for, why, and until when it holds."""
+    """Who overruled how failures are judged, why, and until when."""
 
     verdict: Verdict
     who: str
@@ -68,10 +68,10 @@ class Overruled(msgspec.Struct, frozen=True, kw_only=True):
     overruled: OverruleView
 
 
-_LISTED = Response(status=200, description="As the process that answers sees it", type=OutageList, example=OUTAGES)
-_HOLDS = Response(status=200, description="It holds", type=Overruled, example=OVERRULED)
+_LISTED = Response(status=200, description="As the answering process sees it", type=OutageList, example=OUTAGES)
+_HOLDS = Response(status=200, description="It is in force", type=Overruled, example=OVERRULED)
 _UNKNOWN = Response(
-    status=422, description="A field does not fit, or the service has no such consumer or type; it is named"
+    status=422, description="A field is not valid, or the service has no such consumer or type; `detail` names it"
 )
 
 
@@ -82,19 +82,19 @@ class Outages:
         self._overruling = overruling
 
     async def listed(self, _: Request[None]) -> Reply:
-        """Failures that are taken for an outage, are in doubt, or were overruled.
+        """Failures that are judged an outage, are in doubt, or were overruled.
 
-        Events of a type that fail alike for many keys are taken for an outage: they wait, and spend no
-        attempts. What the process that answers has judged so, and what an operator has said against it.
+        If events of a type fail alike for many keys, that is judged an outage: they wait, and use up no attempts.
+        Shows what the answering process judged, and how operators overruled it.
         """
         found = [_view(each) for each in await self._overruling.outages()]
         return Reply(body=OutageList(consumers=list(self._overruling.consumers), outages=found))
 
     async def overrule(self, request: Request[OverruleRequest]) -> Reply:
-        """Say what failures of an event type are taken for, for an hour.
+        """Declare failures of an event type an outage or poison, for an hour.
 
-        Poison spends its attempts and ends as dead letters; an outage waits and spends none. Every process of
-        the service follows it within seconds, and it is logged.
+        Poison uses up its attempts and ends as dead letters; an outage waits and uses up none. Every process of the
+        service follows within seconds, and it is logged.
         """
         asked = request.body
         act = act_of(request, reason=asked.reason)

@@ -41,14 +41,14 @@ _PROPOSAL: dict[str, Any] = {
 }
 PROPOSED = Response(
     status=ACCEPTED,
-    description="It takes two approvers here, and is proposed: it is done when another one asks for the same",
+    description="This takes two approvers, and is now proposed: it is done once another one requests the same",
     type=Proposal,
     example=_PROPOSAL,
 )
 
 
 class DecisionRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Why; `confirmed`: a person was asked and means it."""
+    """Why; `confirmed`: a person has confirmed it."""
 
     reason: Text = ""
     confirmed: bool = False
@@ -72,48 +72,48 @@ class Proposals:
     async def listed(self, request: Request[None]) -> Reply:
         """What was proposed, latest first.
 
-        With `open` only what can still be approved, by another approver than the one who has proposed it.
+        With `open`, only proposals that can still be approved, by an approver other than the proposer.
         """
         APPROVE.require(request.caller)
         only_open: bool = request.values["open"]
         return Reply(body=await self._store.proposals(request.values["limit"], only_open=only_open))
 
     async def approve(self, request: Request[DecisionRequest]) -> Reply:
-        """Carry out what another approver has proposed.
+        """Carry out what another approver proposed.
 
-        Exactly that is done, as if it were asked for now; the answer is that of the operation. It is refused if it
-        cannot be done any more.
+        Does exactly that, as if requested now, and answers as the operation does. Refused if it can no longer be
+        done.
         """
         act = act_of(request, reason=request.body.reason, confirmed=request.body.confirmed)
         APPROVE.require(act.caller)
         proposal = await self._open(request.values["id"])
         if not (act.confirmed and act.reason.strip()):
-            raise ConfirmationNeededError("Two approvers answer for this: confirm it, with the reason.")
+            raise ConfirmationNeededError("Two approvers answer for this: confirm it, and give a reason.")
         operation = self._known.get(proposal.operation)
         if operation is None:
-            raise ProblemError(409, f"this release has no operation {proposal.operation}: have it proposed anew")
+            raise ProblemError(409, f"this release has no operation {proposal.operation}: propose it again")
         if proposal.who == act.caller.name:
-            raise ProblemError(409, "you have proposed it yourself: another approver has to ask for it")
+            raise ProblemError(409, "you proposed it yourself: another approver has to request it")
         return await operation.handler(_again(operation, proposal, request))
 
     async def withdraw(self, request: Request[DecisionRequest]) -> Reply:
-        """Take a proposal back: nobody can approve it any more.
+        """Withdraw a proposal: it can no longer be approved.
 
-        Any approver may, whoever has proposed it.
+        Any approver may do this, whoever proposed it.
         """
         act = act_of(request, reason=request.body.reason, confirmed=request.body.confirmed)
         APPROVE.require(act.caller)
         number: UUID = request.values["id"]
         await self._open(number)
         if not await self._store.withdraw(number, act):
-            raise ProblemError(409, "the proposal is not open any more")
+            raise ProblemError(409, "the proposal is no longer open")
         return Reply(body=await self._store.proposal(number))
 
     def operations(self) -> Sequence[Operation]:
         number = Parameter(name="id", where="path", description="The proposal's id", type=UUID)
         listing = (
-            Parameter(name="limit", where="query", description="Most entries", type=Limit, default=100),
-            Parameter(name="open", where="query", description="Only what can be approved", type=bool, default=False),
+            Parameter(name="limit", where="query", description="Maximum number of entries", type=Limit, default=100),
+            Parameter(name="open", where="query", description="Only open proposals", type=bool, default=False),
         )
         told = Response(status=200, description="Latest first", type=list[Proposal], example=[_PROPOSAL])
         withdrawn = {**_PROPOSAL, "state": "withdrawn", "decided_by": "berta"}
@@ -129,7 +129,7 @@ class Proposals:
                     example={"sku": "SKU-ESPRESSO-CUP", "on_hand": 3, "reserved": 0, "version": 2, "created": False},
                 ),
                 NOT_THERE,
-                Response(status=409, description="It cannot be done any more, or it is your own"),
+                Response(status=409, description="It can no longer be done, or it is your own"),
                 CONFIRM,
                 parameters=(number, operator),
                 example={"reason": "I have looked at the shelf as well.", "confirmed": True},
@@ -140,7 +140,7 @@ class Proposals:
                 self.withdraw,
                 Response(status=200, description="It is withdrawn", type=Proposal, example=withdrawn),
                 NOT_THERE,
-                Response(status=409, description="It is not open any more"),
+                Response(status=409, description="It is no longer open"),
                 parameters=(number, operator),
                 example={"reason": "wrong SKU", "confirmed": True},
                 permission=APPROVE,
@@ -152,7 +152,7 @@ class Proposals:
         if proposal is None:
             raise ProblemError(404, "there is no such proposal")
         if proposal.state is not ProposalState.OPEN:
-            raise ProblemError(409, f"the proposal is not open any more: it is {proposal.state}")
+            raise ProblemError(409, f"the proposal is no longer open: it is {proposal.state}")
         return proposal
 
     def _proposing(self, operation: Operation) -> Operation:

@@ -55,20 +55,20 @@ class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class Acknowledged(msgspec.Struct, frozen=True, kw_only=True):
-    """How many lost records somebody knows of now; they are no alarm any more."""
+    """How many lost records are now acknowledged; they no longer raise an alarm."""
 
     consumer: str
     records: int
 
 
-_PARKED = Response(status=200, description="As it stands", type=list[ParkedSummary], example=PARKED)
-_BACKLOG = Response(status=200, description="As it stands", type=Backlog, example=Backlog(unsent=0, oldest_ms=0))
-_LAG = Response(status=200, description="As it stands", type=list[Lag], example=LAG)
-_TRAIL = Response(status=200, description="As it stands", type=Trail, example=TRAIL)
+_PARKED = Response(status=200, description="The current state", type=list[ParkedSummary], example=PARKED)
+_BACKLOG = Response(status=200, description="The current state", type=Backlog, example=Backlog(unsent=0, oldest_ms=0))
+_LAG = Response(status=200, description="The current state", type=list[Lag], example=LAG)
+_TRAIL = Response(status=200, description="The current state", type=Trail, example=TRAIL)
 _CONSUMER = Parameter(name="consumer", where="path", description="The consumer", type=Text)
 _ACKNOWLEDGED = Response(
     status=200,
-    description="It is no alarm any more",
+    description="The alarm has ended",
     type=Acknowledged,
     example=Acknowledged(consumer="payment", records=3),
 )
@@ -87,7 +87,7 @@ class RepublishRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Which published events; what is absent does not narrow. `key` is the id of an order.
 
     `from_ms` (included) and `to_ms` (not) are when they were written, in ms since the epoch. Why; `confirmed`: a
-    person was asked and means it.
+    person has confirmed it.
     """
 
     topic: Text | None = None
@@ -126,7 +126,7 @@ class Queues:
     async def outbox(self, _: Request[None]) -> Reply:
         """Events that are not published yet.
 
-        A number that grows says that the log is away, or that the relay stands still.
+        A growing number means that the log is unavailable or the relay stands still.
         """
         return Reply(body=msgspec.convert(await self._store.backlog(), Backlog, from_attributes=True))
 
@@ -156,10 +156,10 @@ class Queues:
         ]
 
     async def trail(self, request: Request[None]) -> Reply:
-        """The way of one key.
+        """The path of one key.
 
-        What came in of an order at each consumer of the service, what of it is written and not published yet, and
-        what the outside world was asked and has not answered.
+        For one order: what came in at each consumer of the service, what is written but not yet published, and what
+        the outside world was asked but has not answered.
         """
         return Reply(body=await self._store.recovery.trail(request.values["key"]))
 
@@ -188,8 +188,8 @@ class Actions:
 
     def operations(self) -> Sequence[Operation]:
         listing = (
-            Parameter(name="limit", where="query", description="Most entries", type=Limit, default=100),
-            Parameter(name="before", where="query", description="Only before this number", type=Position),
+            Parameter(name="limit", where="query", description="Maximum number of entries", type=Limit, default=100),
+            Parameter(name="before", where="query", description="Only actions before this number", type=Position),
         )
         return (
             route(
@@ -209,17 +209,16 @@ class ExpiredOperations:
         self._recovery = recovery
 
     async def listed(self, _: Request[None]) -> Reply:
-        """Records that expired unread, and that nobody has acknowledged.
+        """Records that expired unread and are not acknowledged.
 
-        The log kept them no longer when their consumer came to them. What the outbox still has can be
-        republished.
+        The log dropped them before their consumer got to them. What the outbox still has can be republished.
         """
         return Reply(body=await self._recovery.store.expired())
 
     async def acknowledge(self, request: Request[Acknowledgement]) -> Reply:
-        """Say that the loss of a consumer is known and seen to.
+        """Acknowledge the records that a consumer has lost.
 
-        The alarm of this consumer ends with it. Nothing is brought back by it: republish first.
+        This ends the consumer's alarm. It brings nothing back: republish first.
         """
         consumer: str = request.values["consumer"]
         if consumer not in self._consumers:
@@ -255,7 +254,7 @@ class Republishing:
     async def published(self, request: Request[None]) -> Reply:
         """Published events that the outbox still has.
 
-        What could be published again, by topic. The outbox keeps events for ORDERFLOW_OUTBOX_KEEP_HOURS.
+        What could be republished, by topic. The outbox keeps events for ORDERFLOW_OUTBOX_KEEP_HOURS.
         """
         found = await self._store.published(_filter_of(request.values))
         return Reply(
@@ -268,9 +267,9 @@ class Republishing:
         )
 
     async def republish(self, request: Request[RepublishRequest]) -> Reply:
-        """Publish events once more; consumers drop what they know.
+        """Republish events; consumers drop those they have handled.
 
-        For when the log has lost them. Each keeps its id, so that whoever has handled it does nothing.
+        For events that the log has lost. Each keeps its id, so consumers that have handled it do nothing.
         """
         asked = request.body
         act = act_of(request, reason=asked.reason, confirmed=asked.confirmed)
@@ -290,11 +289,11 @@ class Republishing:
                 self.republish,
                 Response(
                     status=200,
-                    description="They are unsent again",
+                    description="They are waiting to be published again",
                     type=Republished,
                     example=Republished(republished=4),
                 ),
-                Response(status=409, description="The outbox has none of that kind"),
+                Response(status=409, description="The outbox has no such events"),
                 CONFIRM,
                 parameters=(operator,),
                 example=REPUBLISH,
@@ -303,10 +302,14 @@ class Republishing:
 
 
 _NARROWING = (
-    Parameter(name="topic", where="query", description="Only of this topic", type=Text),
-    Parameter(name="key", where="query", description="Only of this key, which is an order's id", type=Text),
-    Parameter(name="from_ms", where="query", description="Only written since (ms since the epoch)", type=Instant),
-    Parameter(name="to_ms", where="query", description="Only written before (ms since the epoch)", type=Instant),
+    Parameter(name="topic", where="query", description="Only events of this topic", type=Text),
+    Parameter(name="key", where="query", description="Only events of this key, an order's id", type=Text),
+    Parameter(
+        name="from_ms", where="query", description="Only events written since (ms since the epoch)", type=Instant
+    ),
+    Parameter(
+        name="to_ms", where="query", description="Only events written before (ms since the epoch)", type=Instant
+    ),
 )
 
 

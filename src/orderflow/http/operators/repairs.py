@@ -16,7 +16,7 @@ from orderflow.http.operators.proposals import PROPOSED
 from orderflow.http.validation import Raw
 
 SAID_MAX = 20
-UNREAD = Response(status=409, description="The service does not read such an event, or it is none of this key")
+UNREAD = Response(status=409, description="The service does not read such an event, or it is not of this key")
 
 Number = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 
@@ -42,7 +42,7 @@ class Regarding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 class Restating(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which events to publish once more (wire names); `ask`: ask the outside world for what is open; `flow`: say how
-    each consumer stands to the key. Why; `confirmed`: a person was asked and means it.
+    each consumer stands to the key. Why; `confirmed`: a person has confirmed it.
     """
 
     types: Annotated[list[Text], msgspec.Meta(max_length=SAID_MAX)] = []
@@ -53,7 +53,7 @@ class Restating(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Retaking(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The event to take again, as its service says it. Why; `confirmed`: a person was asked and means it."""
+    """The event to take again, as its service says it. Why; `confirmed`: a person has confirmed it."""
 
     said: SaidView
     reason: Text
@@ -69,18 +69,18 @@ class RepairOperations:
     async def standing(self, request: Request[None]) -> Reply:
         """What the service's rows of a key stand for.
 
-        The events that it has published of the key, made anew from its rows with the ids that they had, and
-        what it must ask of the outside world. Nothing, where it does not know the key.
+        The events it published for the key, made again from its rows with their old ids, and what it must ask the
+        outside world. Nothing if it does not know the key.
         """
         return Reply(body=await self._repairs.standing(request.values["key"]))
 
     async def regard(self, request: Request[Regarding]) -> Reply:
         """How the service's consumers stand to events that others say.
 
-        `known`: it has had its effect; `missing`: it never came; `lost`: it came, its effect is not there and
-        can be had again; `refused`: it never came and would be refused; `waits`: it waits behind what failed;
-        `given_up`: it was discarded. Each is tried by the real way in, in a transaction that is taken back:
-        nothing is changed. Events that it does not read are left out.
+        `known`: it has had its effect; `missing`: it never came; `lost`: it came, its effect is not there and can be
+        had again; `refused`: it never came and would be refused; `waits`: it waits behind what failed; `given_up`:
+        it was discarded. Each is tried through the real processor, in a transaction that is rolled back: nothing is
+        changed. Events that it does not read are left out.
         """
         said = [_said(each) for each in request.body.said]
         return Reply(body=list(await self._repairs.regard(request.values["key"], said)))
@@ -88,8 +88,8 @@ class RepairOperations:
     async def say_again(self, request: Request[Restating]) -> Reply:
         """Publish once more what the service's rows stand for.
 
-        For an event that was never sent. It has the id and the number that it had, so that whoever has
-        handled it does nothing. What is asked of the outside world has the idempotency key that it had.
+        For an event that was never sent. It keeps its id and number, so consumers that have handled it do nothing. A
+        question to the outside world keeps its idempotency key.
         """
         asked = request.body
         act = act_of(request, reason=asked.reason, confirmed=asked.confirmed)
@@ -97,10 +97,10 @@ class RepairOperations:
         return Reply(body=await self._repairs.say_again(key, asked.types, act, ask=asked.ask, flow=asked.flow))
 
     async def take_again(self, request: Request[Retaking]) -> Reply:
-        """Have the lost effect of an event once more.
+        """Redo the lost effect of an event.
 
-        For an event that the inbox knows and whose effect is not there. Where the effect is there, the
-        service's own rules refuse it, and nothing is changed.
+        For an event that the inbox knows but whose effect is missing. If the effect is there, the service's own
+        rules refuse it, and nothing is changed.
         """
         asked = request.body
         act = act_of(request, reason=asked.reason, confirmed=asked.confirmed)

@@ -12,8 +12,8 @@ from orderflow.http.operation import Operation, Parameter, Reply, Request, Respo
 from orderflow.http.operators.asking import CONFIRM, NOT_THERE, Limit, Position, Text, Wanted, act_of, operator, route
 from orderflow.http.operators.examples import CONFIRMED, FILTER, REHEARSED, REPLAY, REPLAY_WANTED
 
-NOTHING = Response(status=409, description="No dead event is meant")
-NOT_SO = Response(status=409, description="The replay is not in a state for that")
+NOTHING = Response(status=409, description="No dead event matches")
+NOT_SO = Response(status=409, description="The replay is not in a state that allows this")
 
 
 class RehearsalRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -24,7 +24,7 @@ class RehearsalRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 class ReplayRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which dead events, how and why. `confirmed`: a person was asked and means it."""
+    """Which dead events, how and why. `confirmed`: a person has confirmed it."""
 
     filter: Wanted
     plan: ReplayPlan = ReplayPlan()
@@ -33,15 +33,15 @@ class ReplayRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class ControlRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Why; `confirmed`: a person was asked and means it."""
+    """Why; `confirmed`: a person has confirmed it."""
 
     reason: Text = ""
     confirmed: bool = False
 
 
-_LIMIT = Parameter(name="limit", where="query", description="Most entries", type=Limit, default=20)
+_LIMIT = Parameter(name="limit", where="query", description="Maximum number of entries", type=Limit, default=20)
 _NUMBER = Parameter(name="number", where="path", description="The replay's number", type=Position)
-_BEGUN = Response(status=201, description="It has begun", type=Replay, example=REPLAY)
+_BEGUN = Response(status=201, description="The replay has begun", type=Replay, example=REPLAY)
 _TOLD = Response(status=200, description="The replay", type=Replay, example=REPLAY)
 _LATEST = Response(status=200, description="Latest first", type=list[Replay], example=[REPLAY])
 _VERDICTS = Response(status=200, description="Key by key, in order", type=list[Rehearsed], example=REHEARSED)
@@ -56,16 +56,16 @@ class Replays:
     async def rehearse(self, request: Request[RehearsalRequest]) -> Reply:
         """What a replay would do; nothing is changed.
 
-        Handles the events in a transaction that is rolled back, against the rows as they stand. Nobody
-        outside is asked.
+        Handles the events against the current rows, in a transaction that is rolled back. The outside world is not
+        asked.
         """
         return Reply(body=await self._recovery.rehearse(request.body.filter.to_filter(), request.body.limit))
 
     async def begin(self, request: Request[ReplayRequest]) -> Reply:
         """Send dead events through their consumer again.
 
-        Only the consumer that failed gets them, each key from its head to its tail, with what waits behind. A
-        replay that fails too often stops by itself.
+        Only the consumer that failed gets them, each key from head to tail, with what is held behind. A replay with
+        too many failures stops by itself.
         """
         asked = request.body
         act = act_of(request, reason=asked.reason, confirmed=asked.confirmed)
@@ -75,29 +75,29 @@ class Replays:
     async def listed(self, request: Request[None]) -> Reply:
         """The latest replays.
 
-        Each with how many of its events have succeeded, failed again or still wait.
+        Each with how many of its events succeeded, failed again or still wait.
         """
         return Reply(body=await self._recovery.store.replays(request.values["limit"]))
 
     async def one(self, request: Request[None]) -> Reply:
-        """How a replay stands.
+        """The state of a replay.
 
-        Its state, why it stopped if it did, and how its events fare.
+        Its state, why it stopped if it did, and what became of its events.
         """
         return Reply(body=await self._recovery.find_replay(request.values["number"]))
 
     async def pause(self, request: Request[ControlRequest]) -> Reply:
-        """Hold a replay after what is under way.
+        """Pause a replay after the events under way.
 
-        Takes effect at once, and is logged. A replay goes on where it was held.
+        Takes effect at once, and is logged. A resumed replay continues where it was paused.
         """
         act = act_of(request, reason=request.body.reason, confirmed=request.body.confirmed)
         return Reply(body=await self._recovery.pause(request.values["number"], act))
 
     async def resume(self, request: Request[ControlRequest]) -> Reply:
-        """Go on with a paused or stopped replay.
+        """Resume a paused or stopped replay.
 
-        Takes effect at once, and is logged. A replay goes on where it was held.
+        Takes effect at once, and is logged. A resumed replay continues where it was paused.
         """
         act = act_of(request, reason=request.body.reason, confirmed=request.body.confirmed)
         return Reply(body=await self._recovery.resume(request.values["number"], act))

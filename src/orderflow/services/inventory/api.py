@@ -38,11 +38,11 @@ PAGE_MAX = 500
 SKU = Parameter(name="sku", where="path", description="The SKU: letters, digits, `.`, `_`, `-`.", type=Sku)
 ORDER_ID = Parameter(name="order_id", where="path", description="The order's id.", type=UUID)
 LIMIT = operation.page_limit(PAGE_MAX, default=100)
-AFTER = Parameter(name="cursor", where="query", description="The `next` of the page before.", type=Sku, default="")
+AFTER = Parameter(name="cursor", where="query", description="The `next` of the previous page.", type=Sku, default="")
 BEFORE = Parameter(
     name="cursor",
     where="query",
-    description="The `next` of the page before.",
+    description="The `next` of the previous page.",
     type=Annotated[int, msgspec.Meta(ge=1, le=VERSION_MAX)],
 )
 
@@ -52,7 +52,7 @@ EntityTags = Annotated[str, msgspec.Meta(pattern=_TAGS, examples=['"3"'])]
 IF_MATCH = Parameter(
     name="If-Match",
     where="header",
-    description="Only if this is the SKU's ETag, so that a change that you have not seen is not overwritten.",
+    description="Only if this is the SKU's ETag, so that you do not overwrite a change you have not seen.",
     type=EntityTags,
 )
 IF_NONE_MATCH = Parameter(
@@ -85,7 +85,7 @@ _MOVEMENT = {
 
 
 class NewStock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How many units are free from now on. What is reserved for orders is not among them.
+    """How many units are free from now on, not counting those reserved for orders.
 
     `reason`: why, for the operators' log.
     """
@@ -103,7 +103,7 @@ class HeldLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 class Release(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whose order failed, and why, as the order service says it; what is reserved. `reason` goes into the operators'
-    log; `confirmed`: a person was asked and means it.
+    log; `confirmed`: a person has confirmed it.
     """
 
     customer_id: Annotated[Text, msgspec.Meta(min_length=1, max_length=100)]
@@ -209,8 +209,8 @@ def _release(api: InventoryApi) -> Operation:
         path="/reservations/{order_id}/release",
         summary="Give back what is reserved for an order that failed",
         description=(
-            "For an operator, after an audit has found that the order failed. It must be confirmed, with a reason, "
-            "and is logged. Said twice, it is done once."
+            "For an operator, after an audit has found that the order failed. It needs a confirmation and a "
+            "reason, and is logged. A repeated request changes nothing."
         ),
         handler=api.release,
         request=Release,
@@ -219,7 +219,7 @@ def _release(api: InventoryApi) -> Operation:
         responses=(
             Response(
                 status=200,
-                description="It is given back.",
+                description="The reservation was released.",
                 type=StockReleased,
                 example={"order_id": operation.ORDER_ID, "units": 2, "changed": True},
             ),
@@ -236,10 +236,10 @@ def _put(api: InventoryApi) -> Operation:
     return Operation(
         method="PUT",
         path="/stock/{sku}",
-        summary="Set the free units of a SKU, making it if it is new",
+        summary="Set the free units of a SKU, creating it if it is new",
         description=(
-            "Units that are set aside for orders stay so. To send the same number again changes nothing. To make it "
-            "less takes an approver. What is changed is in the operators' log."
+            "Units reserved for orders stay reserved. Sending the same number again changes nothing. Lowering "
+            "it takes an approver. Changes are recorded in the operators' log."
         ),
         example={"on_hand": 250},
         handler=api.put,
@@ -255,7 +255,7 @@ def _put(api: InventoryApi) -> Operation:
                 example={**_SET, "version": 1, "created": True},
             ),
             PROPOSED,
-            Response(status=412, description="The SKU is not as If-Match or If-None-Match has it."),
+            Response(status=412, description="The SKU does not match If-Match or If-None-Match."),
         ),
         tag="stock",
         permission=SetStock.PERMISSION,
@@ -267,7 +267,7 @@ def _page(api: InventoryApi) -> Operation:
         method="GET",
         path="/stock",
         summary="List the stock in order of SKU",
-        description="Pages of SKUs. `next` of a page is the `cursor` of the one after it.",
+        description="Pages of SKUs. The `next` of a page is the `cursor` of the next one.",
         handler=api.page,
         parameters=(LIMIT, AFTER),
         responses=(
@@ -287,7 +287,7 @@ def _show(api: InventoryApi) -> Operation:
         method="GET",
         path="/stock/{sku}",
         summary="Show one SKU",
-        description="Its free units, and those that are set aside for orders.",
+        description="Its free units, and those reserved for orders.",
         handler=api.show,
         parameters=(SKU,),
         responses=(
@@ -303,7 +303,7 @@ def _movements(api: InventoryApi) -> Operation:
         method="GET",
         path="/stock/{sku}/movements",
         summary="List the movements of one SKU, newest first",
-        description="Every change of its units, with what caused it. Together they make what there is.",
+        description="Every change of its units and its cause. Together they add up to the current stock.",
         handler=api.movements,
         parameters=(SKU, LIMIT, BEFORE),
         responses=(

@@ -58,7 +58,7 @@ class StockLowered(msgspec.Struct, frozen=True):
     on_hand: int
 
     def __str__(self) -> str:
-        return f"{self.on_hand} units of {self.sku} are free, and to make it less takes an approver"
+        return f"{self.on_hand} units of {self.sku} are free, and lowering that takes an approver"
 
 
 class StockSet(msgspec.Struct, frozen=True, kw_only=True):

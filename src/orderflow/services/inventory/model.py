@@ -39,7 +39,7 @@ class Stock(Row, frozen=True, kw_only=True):
 
 
 class MovementKind(StrEnum):
-    """Why units moved: somebody set the free units, an order was reserved, or what it had was given back."""
+    """Why units moved: someone set the free units, an order reserved them, or its reservation was released."""
 
     SET = "set"
     RESERVE = "reserve"
@@ -185,9 +185,9 @@ def _require_unchanged(command: SetStock, known: Stock | None) -> None:
     version = None if known is None else known.version
     if command.if_match is not None and not command.if_match.match(version):
         stands = "it is not there" if version is None else f"its version is {version}"
-        raise StockChangedError(f"{command.sku} is not as you have seen it: {stands}")
+        raise StockChangedError(f"{command.sku} is not as you last saw it: {stands}")
     if command.if_none_match is not None and command.if_none_match.match(version):
-        raise StockChangedError(f"{command.sku} is there already: its version is {version}")
+        raise StockChangedError(f"{command.sku} already exists: its version is {version}")
 
 
 @handles(ReleaseStock, touches=_what_is_held)
@@ -210,7 +210,7 @@ def release_stock(rows: Rows, command: ReleaseStock, envelope: Envelope) -> Deci
     for line in held.lines:
         before = rows.get(Stock, line.sku)
         if before is None or before.reserved < line.quantity:
-            raise RefusedError(f"of {line.sku} fewer than {line.quantity} are reserved in all: look at it first")
+            raise RefusedError(f"fewer than {line.quantity} of {line.sku} are reserved in all: look into that first")
         after = replace(
             before,
             on_hand=before.on_hand + line.quantity,

@@ -16,7 +16,7 @@ VERSION_MAX = 2**63 - 1
 
 
 class StockView(msgspec.Struct, frozen=True, kw_only=True):
-    """One SKU: units that are free, and units that are set aside for orders."""
+    """One SKU: its free units, and those reserved for orders."""
 
     sku: str
     on_hand: int

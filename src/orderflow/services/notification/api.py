@@ -13,8 +13,8 @@ from orderflow.services.notification.storage import NotificationList, Notificati
 
 PAGE_MAX = 200
 
-ORDER_ID = Parameter(name="order_id", where="query", description="Only those of this order.", type=UUID)
-LIMIT = operation.page_limit(PAGE_MAX, default=50, description="How many at most, when no order is named.")
+ORDER_ID = Parameter(name="order_id", where="query", description="Only notifications of this order.", type=UUID)
+LIMIT = operation.page_limit(PAGE_MAX, default=50, description="Maximum number, if no order is named.")
 
 
 _TOLD = {
@@ -52,7 +52,7 @@ def operations(context: ServiceContext) -> Sequence[Operation]:
             method="GET",
             path="/notifications",
             summary="List what customers were told, of one order or of the newest",
-            description="Of one order in the order they were made, else of the orders that were told of last.",
+            description="For one order, in the order they were made; otherwise of the orders told of last.",
             handler=api.list,
             parameters=(ORDER_ID, LIMIT),
             responses=(

@@ -99,22 +99,22 @@ REPLAYED = (b"idempotency-replayed", b"true")
 IDEMPOTENCY_KEY = Parameter(
     name=HEADER,
     where="header",
-    description="A text of your own, in quotes, by which this request can be repeated safely.",
+    description="A key of your choice, in quotes, that makes it safe to repeat this request.",
     type=Annotated[str, msgspec.Meta(extra_json_schema={"pattern": PATTERN}, examples=['"8e03978e-40d5"'])],
 )
 ORDER_ID = Parameter(name="order_id", where="path", description="The order's id.", type=UUID)
 WAIT = Parameter(
     name="wait",
     where="query",
-    description="Hold the answer until the order is COMPLETED or FAILED, at most so many seconds.",
+    description="Hold the answer until the order is COMPLETED or FAILED, for at most this many seconds.",
     type=Annotated[float, msgspec.Meta(ge=0, le=WAIT_MAX_S)],
     default=0.0,
 )
-STATUS = Parameter(name="status", where="query", description="Only orders of this status.", type=Status)
+STATUS = Parameter(name="status", where="query", description="Only orders with this status.", type=Status)
 UNFINISHED = Parameter(
     name="unfinished",
     where="query",
-    description="Only orders that are PENDING or PAID, oldest first; of the others `limit` and `cursor` count then.",
+    description="Only PENDING or PAID orders, oldest first; uses no other parameters than `limit` and `cursor`.",
     type=bool,
     default=False,
 )
@@ -122,25 +122,25 @@ LIMIT = operation.page_limit(PAGE_MAX, default=20)
 ID_ENDS = Parameter(
     name="id_ends",
     where="query",
-    description="Only orders whose id ends so, among the newest million; `status` and `cursor` do not count then.",
+    description="Only orders whose id ends like this, among the newest million; ignores `status` and `cursor`.",
     type=IdEnd,
 )
 CUSTOMER = Parameter(
     name="customer_id",
     where="query",
-    description="Only orders of this customer. A page looks through 20,000 orders, and may be empty before the end.",
+    description="Only orders of this customer. A page searches 20,000 orders, and may be empty before the end.",
     type=Annotated[Text, msgspec.Meta(min_length=1, max_length=100)],
 )
 SKU = Parameter(
     name="sku",
     where="query",
-    description="Only orders with this SKU. A page looks through 20,000 orders, and may be empty before the end.",
+    description="Only orders with this SKU. A page searches 20,000 orders, and may be empty before the end.",
     type=Sku,
 )
 CURSOR = Parameter(
     name="cursor",
     where="query",
-    description="The `next` of the page before.",
+    description="The `next` of the previous page.",
     type=Annotated[str, msgspec.Meta(extra_json_schema={"pattern": CURSOR_PATTERN})],
 )
 
@@ -196,12 +196,12 @@ _NOT_PLACED = (
     ),
     Response(
         status=422,
-        description="A field does not fit, or the Idempotency-Key came with another order.",
+        description="A field is not valid, or the Idempotency-Key was used for another order.",
         problems=(INVALID_REQUEST, KEY_REUSED),
     ),
     Response(
         status=503,
-        description="Too many orders are unfinished, or the database is away.",
+        description="Too many orders are unfinished, or the database is unavailable.",
         problems=(OVERLOADED, UNAVAILABLE),
     ),
 )
@@ -273,9 +273,9 @@ def parse_key(header: str) -> str:
     elif _BARE.fullmatch(text):
         key = text
     else:
-        raise _malformed('wanted is a text in quotes: "8e03978e-40d5"')
+        raise _malformed('expected a text in quotes, such as "8e03978e-40d5"')
     if not 1 <= len(key) <= KEY_MAX:
-        raise _malformed(f"wanted are 1 to {KEY_MAX} characters")
+        raise _malformed(f"expected 1 to {KEY_MAX} characters")
     return key
 
 
@@ -310,7 +310,7 @@ class InFlight:
 
 def key_reused() -> ProblemError:
     """422, as the draft has it for a key that comes with another content."""
-    detail = "was used for an order with another content"
+    detail = "was used for an order with different content"
     named = FieldError(detail=detail, parameter=HEADER)
     return ProblemError(422, f"{HEADER}: {detail}", kind=KEY_REUSED, errors=[named])
 
@@ -401,7 +401,7 @@ class Finishing:
     def require_stopping(self) -> None:
         """Why nobody can wait. Raises ProblemError 503 with Retry-After: too many do."""
         if not self._stopping.is_set():
-            detail = f"{self._at_most} requests wait for an order already; ask without `wait`, or later"
+            detail = f"{self._at_most} requests are waiting for orders already; ask without `wait`, or later"
             raise ProblemError(503, detail, kind=OVERLOADED, retry_after_s=WAITING_RETRY_S)
 
     def leave(self, order_id: UUID, future: asyncio.Future[None]) -> None:
@@ -606,11 +606,11 @@ def operations(context: ServiceContext) -> Sequence[Operation]:
 def _place(api: OrderApi) -> Operation:
     placed = Response(
         status=201,
-        description="The order is placed. It is paid and reserved from here on by itself.",
+        description="The order is placed. Payment and reservation follow by themselves.",
         type=OrderView,
         headers={
-            "Location": "Where the order can be read.",
-            "Idempotency-Replayed": "`true` when an earlier request of this key placed it.",
+            "Location": "Where to read the order.",
+            "Idempotency-Replayed": "`true` if an earlier request with this key placed it.",
         },
         example=_PLACED,
     )
@@ -619,9 +619,9 @@ def _place(api: OrderApi) -> Operation:
         path="/orders",
         summary="Place an order",
         description=(
-            "Stores the order and answers; payment and stock follow by themselves. A SKU may stand in one line only, "
-            "and the total must be at least 1 minor unit. Send an Idempotency-Key, and the same request again "
-            "whenever no answer came: the order is placed once."
+            "Stores the order and answers; payment and stock follow by themselves. Each SKU may appear in one "
+            "line only, and the total must be at least 1 minor unit. Send an Idempotency-Key, and repeat the "
+            "same request if no answer comes: the order is placed once."
         ),
         example=_WANTED,
         handler=api.place,
@@ -641,7 +641,7 @@ def _page(api: OrderApi) -> Operation:
         method="GET",
         path="/orders",
         summary="List orders, newest first",
-        description="Pages of orders, of one status or of all. `next` of a page is the `cursor` of the one after it.",
+        description="Pages of orders, of one status or all. The `next` of a page is the `cursor` of the next one.",
         handler=api.page,
         parameters=(STATUS, CUSTOMER, SKU, LIMIT, CURSOR, ID_ENDS, UNFINISHED),
         responses=(Response(status=200, description="A page of orders.", type=OrderPage, example=_PAGE),),
@@ -656,11 +656,11 @@ def _states(api: OrderApi) -> Operation:
         path="/ops/order-states",
         summary="How many orders are under way, and how long orders stay in each state",
         description=(
-            "Orders that are PENDING or PAID are counted, up to a bound. How long states last is taken from the "
-            "newest orders: the median, and what 95 % of them did not exceed."
+            "Counts PENDING and PAID orders, up to a bound. How long states last comes from the newest orders: "
+            "the median, and what 95 % of them did not exceed."
         ),
         handler=api.states,
-        responses=(Response(status=200, description="As it stands.", type=OrderStates, example=_STATES),),
+        responses=(Response(status=200, description="The current state.", type=OrderStates, example=_STATES),),
         tag=TAG,
         permission=READ,
     )
@@ -673,7 +673,7 @@ def _show(api: OrderApi) -> Operation:
         summary="Show an order, its history, and where it is stuck",
         description=(
             "The order as it stands, every step that brought it there, and each consumer at which it waits for an "
-            "operator. With `wait` the answer comes when the order has ended, or when the time is over."
+            "operator. With `wait`, the answer comes when the order has ended or the time is up."
         ),
         handler=api.show,
         parameters=(ORDER_ID, WAIT),
@@ -682,7 +682,7 @@ def _show(api: OrderApi) -> Operation:
             Response(status=404, description="There is no such order."),
             Response(
                 status=503,
-                description="Too many requests wait already, or the database is away.",
+                description="Too many requests are waiting already, or the database is unavailable.",
                 problems=(OVERLOADED, UNAVAILABLE),
             ),
         ),

@@ -47,8 +47,8 @@ class Status(StrEnum):
 
 
 class Refund(StrEnum):
-    """Whether money has to go back, or has gone back. REFUSED: the bank will not give it back, and an operator has to
-    see to it. VOID: it was never taken, so nothing has to go back.
+    """Whether money has to be refunded, or was. REFUSED: the bank refuses the refund, an operator has to settle it.
+    VOID: it was never taken, so there is nothing to refund.
     """
 
     NONE = "none"

@@ -23,9 +23,9 @@ from orderflow.services.payment.storage import PaymentPage, Payments, PaymentVie
 PAGE_MAX = 100
 
 ORDER_ID = Parameter(name="order_id", where="path", description="The order's id.", type=UUID)
-STATUS = Parameter(name="status", where="query", description="Only payments of this status.", type=Status)
+STATUS = Parameter(name="status", where="query", description="Only payments with this status.", type=Status)
 LIMIT = operation.page_limit(PAGE_MAX, default=20)
-CURSOR = Parameter(name="cursor", where="query", description="The `next` of the page before.", type=UUID)
+CURSOR = Parameter(name="cursor", where="query", description="The `next` of the previous page.", type=UUID)
 
 
 _PAID = {
@@ -57,10 +57,11 @@ _SETTLED = {
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What became of the charge or the refund, and how that is known; `confirmed`: a person was asked and means it.
+    """What happened to the charge or refund, and how that is known; `confirmed`: a person has confirmed it.
 
-    `refunded`: the customer has the money back, from the bank or in another way. `not-charged`, of a refund: the
-    charge was settled by an operator, and never made. `ask-again`: the bank would give back now what it has refused.
+    `refunded`: the customer has the money back, from the bank or some other way. `not-charged`, of a refund: an
+    operator settled the charge, but it was never made. `ask-again`: the bank would now make the refund that it
+    refused.
     """
 
     outcome: Outcome
@@ -93,7 +94,7 @@ class PaymentApi:
         act = act_of(request, reason=said.reason, confirmed=said.confirmed)
         await self._require(order_id)
         if not act.confirmed or not act.reason.strip():
-            raise ConfirmationNeededError("Confirm that you settle a payment, and give the reason: it moves money.")
+            raise ConfirmationNeededError("Confirm that you settle a payment, and give a reason: it moves money.")
         command = SettlePayment(order_id=order_id, outcome=said.outcome)
         settled: PaymentSettled = await self._commands.submit(command, act, traceparent=request.traceparent)
         return Reply(body=settled)
@@ -123,7 +124,7 @@ def _page(api: PaymentApi) -> Operation:
         path="/payments",
         summary="List payments, newest order first",
         description=(
-            "Pages of payments, of one status or of all. `next` of a page is the `cursor` of the one after it."
+            "Pages of payments, of one status or all. The `next` of a page is the `cursor` of the next one."
         ),
         handler=api.page,
         parameters=(STATUS, LIMIT, CURSOR),
@@ -138,7 +139,8 @@ def _show(api: PaymentApi) -> Operation:
         path="/payments/{order_id}",
         summary="Show the payment of an order",
         description=(
-            "What was charged and given back, and the bank's references. It is there once the order was heard of."
+            "What was charged and refunded, and the bank's references. It exists once the service has heard of "
+            "the order."
         ),
         handler=api.show,
         parameters=(ORDER_ID,),
@@ -154,20 +156,20 @@ def _settle(api: PaymentApi) -> Operation:
     return Operation(
         method="POST",
         path="/payments/{order_id}/settlement",
-        summary="Settle a charge or a refund that the bank leaves open, or a refund that it refuses",
+        summary="Settle a charge or refund that the bank left open, or a refund that it refused",
         description=(
-            "For an operator who knows from elsewhere what became of the money. It must be confirmed, with a reason, "
-            "and is logged. The order goes on from there."
+            "For an operator who knows from elsewhere what happened to the money. It needs a confirmation and "
+            "a reason, and is logged. The order goes on from there."
         ),
         handler=api.settle,
         example=_SAID,
         request=Settlement,
         parameters=(ORDER_ID, operator),
         responses=(
-            Response(status=200, description="It is settled so.", type=PaymentSettled, example=_SETTLED),
+            Response(status=200, description="The payment is settled.", type=PaymentSettled, example=_SETTLED),
             PROPOSED,
             Response(status=404, description="There is no payment of this order."),
-            Response(status=409, description="What is said is not open, or the bank has said otherwise."),
+            Response(status=409, description="There is nothing to settle this way, or the bank has said otherwise."),
             CONFIRM,
         ),
         tag=TAG,

@@ -108,7 +108,7 @@ class SettlePayment(Command, frozen=True, kw_only=True):
 
 
 class PaymentSettled(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer: the payment as it stands, amounts in minor units. Not `changed`: it was settled so before."""
+    """The answer: the payment as it stands, amounts in minor units. Not `changed`: it was settled that way before."""
 
     order_id: UUID
     status: str

@@ -46,8 +46,8 @@ from orderflow.services.payment.messages import (
 
 
 class Status(StrEnum):
-    """Where a payment stands. UNKNOWN: the bank did not answer in time and is being asked again. REFUND_REFUSED: the
-    bank will not give the money back, and an operator has to see to it.
+    """Where a payment stands. UNKNOWN: the bank did not answer in time and is being asked again.
+    REFUND_REFUSED: the bank refuses the refund, and an operator has to settle it.
     """
 
     CHARGING = "CHARGING"

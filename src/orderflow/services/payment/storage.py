@@ -20,7 +20,7 @@ NAMED_MAX = 3
 class PaymentView(msgspec.Struct, frozen=True, kw_only=True):
     """The payment of one order; amounts in minor units of `currency`. The references are the bank's.
 
-    `refund_refusal` is why the bank will not give the money back, as long as that waits for an operator.
+    `refund_refusal` is why the bank refuses the refund, as long as that waits for an operator.
     """
 
     order_id: UUID

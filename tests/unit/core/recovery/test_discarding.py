@@ -88,7 +88,7 @@ async def test_a_reason_is_always_asked_for() -> None:
     bench = Bench()
     (head,) = await bench.bury("k")
 
-    with pytest.raises(ConfirmationNeededError, match="give the reason"):
+    with pytest.raises(ConfirmationNeededError, match="give a reason"):
         await bench.recovery.discard(head.event_id, Act(caller=person("ada"), reason=" "))
 
     assert bench.world.parked() == [head]

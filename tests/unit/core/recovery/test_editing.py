@@ -130,8 +130,8 @@ async def test_the_original_that_comes_again_is_known_and_so_is_the_edited_one()
         (b"", "does not fit its type"),
         (b"\xff", "does not fit its type"),
         (counted("other", 1), "An edit cannot change the key: it is 'k', the new payload's 'other'."),
-        (counted("k", 1) + b" " * VALUE_MAX, f"at most {VALUE_MAX} are taken"),
-        (b'{"name":"k","amount":-5}', "The new payload is the one that it has"),
+        (counted("k", 1) + b" " * VALUE_MAX, f"at most {VALUE_MAX} are allowed"),
+        (b'{"name":"k","amount":-5}', "The new payload is the same as the old one"),
     ],
 )
 async def test_what_does_not_fit_is_refused_with_a_sentence(value: bytes, why: str) -> None:

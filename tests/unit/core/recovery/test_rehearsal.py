@@ -202,7 +202,7 @@ async def test_it_does_not_wait_long_for_live_traffic_and_says_so() -> None:
         ("b", "busy"),
         ("c", "succeeds"),
     ]
-    assert rehearsed[0].message == "The key a is being worked on by live traffic: try again in a moment."
+    assert rehearsed[0].message == "Live traffic is working on the key a: try again in a moment."
     done.set()
     await traffic
 

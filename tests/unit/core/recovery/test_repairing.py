@@ -283,7 +283,7 @@ async def test_nothing_is_done_without_a_reason_and_while_live_traffic_has_the_k
         Act(caller=person("ada"), reason="why", confirmed=False),
         Act(caller=person("ada"), reason=" ", confirmed=True),
     ):
-        with pytest.raises(ConfirmationNeededError, match="with the reason"):
+        with pytest.raises(ConfirmationNeededError, match="give a reason"):
             await desk.repairs.take_again("k", BEGUN, act)
         with pytest.raises(ConfirmationNeededError):
             await desk.repairs.say_again("k", ["toy.Total.v1"], act, ask=True, flow=True)
