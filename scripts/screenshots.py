@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
         page.goto(f"{url}/orders?status=COMPLETED")
         page.locator("td a.id").first.click()
         page.get_by_text("the logs have it as").wait_for()
-        keep(page, "order", height=860)
+        keep(page, "order", height=790)
         browser.close()
     return 0
 

@@ -92,7 +92,8 @@ class Pages:
 
     async def sorry(self, request: Request, error: Exception) -> Response:
         """An answer that says what is wrong and what to do. Who has to sign in is told where."""
-        way_in = way_in_of(request) if isinstance(error, AskError) and error.status == UNAUTHORIZED else ""
+        unknown = isinstance(error, AskError) and error.status == UNAUTHORIZED and request.url.path != SIGN_IN
+        way_in = way_in_of(request) if unknown else ""
         if isinstance(error, AskError):
             status, said = error.status or 503, str(error)
         elif isinstance(error, HTTPException):
