@@ -51,11 +51,8 @@ function stream(root) {
   open();
 }
 
-/** What a person has opened, or begun to fill in, stays as it is. */
-const AS_IT_IS = {
-  beforeNodeMorphed: (old) => !(old.nodeName === "FORM" && isBegun(old)),
-  beforeAttributeUpdated: (name, node) => !(name === "open" && node.nodeName === "DETAILS"),
-};
+/** By part: what came for it while a form in it was begun. */
+const withheld = new WeakMap();
 
 function isBegun(form) {
   return [...form.elements].some((each) => {
@@ -65,10 +62,20 @@ function isBegun(form) {
   });
 }
 
+/** What a person has opened, or begun to fill in, stays as it is. */
 function show(part, data) {
   const receiver = part.dispatchEvent(new CustomEvent("part", { detail: data, cancelable: true }));
   if (!receiver) return;
-  Idiomorph.morph(part, data, { morphStyle: "innerHTML", ignoreActiveValue: true, callbacks: AS_IT_IS });
+  withheld.delete(part);
+  const callbacks = {
+    beforeNodeMorphed: (old) => {
+      if (old.nodeName !== "FORM" || !isBegun(old)) return true;
+      withheld.set(part, data);
+      return false;
+    },
+    beforeAttributeUpdated: (name, node) => !(name === "open" && node.nodeName === "DETAILS"),
+  };
+  Idiomorph.morph(part, data, { morphStyle: "innerHTML", callbacks });
   htmx.process(part);
   times(part);
 }
@@ -144,6 +151,8 @@ function taken(event) {
     if ("defaultChecked" in each) each.defaultChecked = each.checked;
     if ("defaultValue" in each) each.defaultValue = each.value;
   }
+  const part = form.closest("[data-part]");
+  if (withheld.has(part)) show(part, withheld.get(part));
 }
 
 /** A link of another page may lead to a dialog of this one. */
