@@ -115,7 +115,7 @@ async def test_stopping_lets_go_of_who_waits_and_ends_well(service: Running, tmp
 
     async def arrived() -> bool:
         metrics = (await service.client.get("/metrics")).text
-        return re.search(r'^orderflow_http_under_way\{.*door="public".*\} 1$', metrics, re.MULTILINE) is not None
+        return re.search(r'^orderflow_http_under_way\{.*door="public".*\} 1\.0$', metrics, re.MULTILINE) is not None
 
     await eventually(arrived)
     service.stop.set()
