@@ -80,7 +80,7 @@ CROSS_SITE = ProblemType(
     403,
     "Cross-Site Request",
     "The browser says that a page of another site made this request. Nothing was done.",
-    "Open the service's own page. A program should send neither Origin nor Sec-Fetch-Site.",
+    "Open a page of the service itself. A program should send neither Origin nor Sec-Fetch-Site.",
 )
 NOT_FOUND = ProblemType(
     "not-found",
@@ -115,7 +115,7 @@ REQUEST_IN_PROGRESS = ProblemType(
     409,
     "Request In Progress",
     "An earlier request with the same Idempotency-Key is still being carried out.",
-    "Wait for the time in Retry-After, then send the same request again: it gets the first one's answer.",
+    "Wait for the time in Retry-After, then send the same request again: it gets the answer to the first.",
 )
 PRECONDITION_FAILED = ProblemType(
     "precondition-failed",
