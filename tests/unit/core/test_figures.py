@@ -22,7 +22,11 @@ PAGE = " ".join((Path(__file__).parents[3] / "docs" / "architecture.md").read_te
     [
         ("at least 8 keys of one event type fail with one fingerprint", (8,), (FAILING_KEYS_MIN,)),
         ("first tried within 10 s", (10.0,), (WINDOW_S,)),
-        ("If other keys succeed for 30 s and none of those that failed does, it was no outage", (30.0,), (CONTRADICTED_S,)),
+        (
+            "If other keys succeed for 30 s and none of those that failed does, it was no outage",
+            (30.0,),
+            (CONTRADICTED_S,),
+        ),
         ("at most 32 such keys a second", (32, 1.0), (REFUSALS_MAX, UNTRIED_EVERY_S)),
         ("The buffer holds 2,000 records or 64 MiB", (2_000, 67_108_864), (RECORDS_MAX, BYTES_MAX)),
         ("all but a hundred of the keys that failed in the outage", (100,), (PROBES_KEPT,)),
