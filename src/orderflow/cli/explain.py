@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import threading
@@ -203,6 +202,8 @@ class _Trace:
         return self._found
 
     def _look(self, running: Settings, order_id: UUID) -> None:
+        import asyncio
+
         from orderflow.cli.topic import open_log
         from orderflow.diagnosis.topics import trace_of
 
