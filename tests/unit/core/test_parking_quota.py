@@ -96,7 +96,7 @@ async def test_once_nothing_is_parked_any_more_it_begins_anew() -> None:
     await holder.parks("a")
     holder.others_take_out("a")
     assert await holder.asks()
-    assert not await holder.asks(after_s=LOOK_S)
+    assert not await holder.asks()
 
     await holder.others_park("x")
     await holder.parks("b")
