@@ -130,11 +130,11 @@ def _rule(alert: AlertInfo) -> Sequence[str]:
 
 
 def dashboard() -> dict[str, Any]:
-    """For Grafana 10 and later; the data source is chosen at the top of it."""
+    """For Grafana 10 and later, by its own schema (schemaVersion 39); the data source is chosen at the top of it."""
     panels: list[dict[str, Any]] = []
     top = 0
     for title, row in PANELS:
-        panels.append({"type": "row", "title": title, "collapsed": False, "gridPos": _place(0, top, 24, 1)})
+        panels.append(_row(title, len(panels) + 1, _place(0, top, 24, 1)))
         for number, panel in enumerate(row):
             x, y = number % 3 * WIDTH, top + 1 + number // 3 * HEIGHT
             panels.append(_panel(panel, len(panels) + 1, _place(x, y, WIDTH, HEIGHT)))
@@ -145,6 +145,7 @@ def dashboard() -> dict[str, Any]:
         "schemaVersion": 39,
         "refresh": "10s",
         "time": {"from": "now-1h", "to": "now"},
+        "annotations": {"list": []},
         "templating": {
             "list": [{"name": "source", "type": "datasource", "query": "prometheus", "label": "Prometheus"}]
         },
@@ -154,6 +155,10 @@ def dashboard() -> dict[str, Any]:
 
 def _place(x: int, y: int, width: int, height: int) -> dict[str, int]:
     return {"x": x, "y": y, "w": width, "h": height}
+
+
+def _row(title: str, number: int, place: Mapping[str, int]) -> dict[str, Any]:
+    return {"id": number, "type": "row", "title": title, "collapsed": False, "gridPos": place, "panels": []}
 
 
 def _panel(panel: PanelInfo, number: int, place: Mapping[str, int]) -> dict[str, Any]:
