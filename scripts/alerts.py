@@ -123,7 +123,7 @@ ALERTS: tuple[AlertInfo, ...] = (
         "orderflow:orders_placed:rate5m > 0.01 unless orderflow:orders_ended:rate5m > 0",
         "5m",
         "page",
-        "Orders are placed, and none has ended for 5 minutes.",
+        "Orders are placed, but none has ended for 5 minutes.",
         "look-first",
     ),
     AlertInfo(
@@ -131,7 +131,7 @@ ALERTS: tuple[AlertInfo, ...] = (
         "orderflow:requests_failed:ratio5m > 0.05",
         "5m",
         "page",
-        "More than 5 % of the requests are answered with an error of ours.",
+        "More than 5 % of the requests fail with a server error.",
         "look-first",
     ),
     AlertInfo(
@@ -155,7 +155,7 @@ ALERTS: tuple[AlertInfo, ...] = (
         "sum by (service) (orderflow_outbox_slots) == 0 and sum by (service) (orderflow_outbox_unsent) > 0",
         "1m",
         "page",
-        "No relay of {{ $labels.service }} owns a slot, and events wait.",
+        "Events of {{ $labels.service }} wait, and no relay owns a slot.",
         "look-first",
     ),
     AlertInfo(
@@ -187,7 +187,7 @@ ALERTS: tuple[AlertInfo, ...] = (
         "max by (service, component) (orderflow_stalled) == 1",
         "1m",
         "page",
-        "Work of {{ $labels.component }} of {{ $labels.service }} is due and does not move.",
+        "{{ $labels.component }} of {{ $labels.service }} has due work that does not move.",
         "look-first",
     ),
     AlertInfo(
@@ -203,7 +203,7 @@ ALERTS: tuple[AlertInfo, ...] = (
         "sum by (service, consumer, topic) (orderflow_expired_records) > 0",
         "0m",
         "page",
-        "{{ $value }} records of {{ $labels.topic }} were dropped before {{ $labels.consumer }} had read them.",
+        "{{ $value }} records of {{ $labels.topic }} were dropped before {{ $labels.consumer }} read them.",
         "records-that-expired-unread",
     ),
     AlertInfo(
@@ -220,7 +220,7 @@ ALERTS: tuple[AlertInfo, ...] = (
         " > 0.2 * sum(rate(orderflow_intents_total[5m]))",
         "5m",
         "page",
-        "The bank does not answer more than one question in five.",
+        "The bank leaves more than one question in five unanswered.",
         "a-charge-that-the-bank-leaves-open",
     ),
     AlertInfo(
@@ -228,7 +228,7 @@ ALERTS: tuple[AlertInfo, ...] = (
         "sum by (service, event_type) (increase(orderflow_refused_transitions_total[15m])) > 0",
         "0m",
         "ticket",
-        "{{ $labels.event_type }} came to orders whose state rules it out.",
+        "{{ $labels.event_type }} reached orders whose state rules it out.",
         "poison",
     ),
     AlertInfo(
@@ -236,7 +236,7 @@ ALERTS: tuple[AlertInfo, ...] = (
         "sum by (service, component) (increase(orderflow_task_failures_total[15m])) > 0",
         "0m",
         "ticket",
-        "{{ $labels.component }} of {{ $labels.service }} met errors that nobody expects.",
+        "{{ $labels.component }} of {{ $labels.service }} met unexpected errors.",
         "look-first",
     ),
     AlertInfo(
@@ -244,7 +244,7 @@ ALERTS: tuple[AlertInfo, ...] = (
         "max by (service, pool) (orderflow_pool_waiting) > 0",
         "5m",
         "ticket",
-        "Callers of {{ $labels.service }} have been waiting for a connection of the pool {{ $labels.pool }}.",
+        "Callers in {{ $labels.service }} have been waiting for a connection from the pool {{ $labels.pool }}.",
         "look-first",
     ),
     AlertInfo(

@@ -3,7 +3,8 @@
     orderflow up --detach
     python -m scripts.screenshots http://127.0.0.1:8000
 
-Needs Chromium (CHROMIUM names one that is not on the path). Writes docs/images/*.webp.
+Orders are made to flow by `orderflow demo`, on the home that ORDERFLOW_HOME names. Needs Chromium (CHROMIUM names one
+that is not on the path). Writes docs/images/*.webp.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import base64
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -19,7 +21,8 @@ from playwright.sync_api import Page, sync_playwright
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-FLOWING_S = 20_000
+DEMO = (sys.executable, "-m", "orderflow", "demo", "--rate", "60", "--orders")
+FLOWING_S = 45
 QUALITY = 82
 
 
@@ -36,12 +39,13 @@ def main(arguments: list[str]) -> int:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 1000}, device_scale_factor=1.5)
         page.goto(url)
-        page.wait_for_timeout(FLOWING_S)
-        keep(page, "flow", height=835)
+        with subprocess.Popen([*DEMO, str(60 * FLOWING_S + 600)], stdout=subprocess.DEVNULL):  # noqa: S603  # ours
+            page.wait_for_timeout(1000 * FLOWING_S)
+            keep(page, "flow", height=835)
         page.goto(f"{url}/orders?status=COMPLETED")
         page.locator("td a.id").first.click()
-        page.get_by_role("table").filter(has_text="Partition @ offset").wait_for()
-        keep(page, "order", height=860)
+        page.get_by_text("the logs have it as").wait_for()
+        keep(page, "order", height=790)
         browser.close()
     return 0
 

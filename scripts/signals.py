@@ -42,14 +42,13 @@ def page() -> str:
 def _signals() -> Iterator[str]:
     yield "# Signals"
     yield ""
-    yield f"Everything that a running system tells. {MADE}"
+    yield f"Everything that a running system reports. {MADE}"
     yield ""
-    yield "## What the core says, and its lines in the log"
+    yield "## What the core reports, and its log lines"
     yield ""
-    yield "Each line of the log is a JSON object with `time`, `level`, `service`, `action`, and `order_id` where it"
-    yield "is of an order."
+    yield "Each log line is a JSON object with `time`, `level`, `service`, `action`, and for an order its `order_id`."
     yield ""
-    yield "| signal | it says | log line (`action`), level | span |"
+    yield "| signal | meaning | log line (`action`), level | span |"
     yield "|---|---|---|---|"
     for signal in get_args(telemetry.Signal):
         lines = [f"`{each.action}`, {each.level}" for each in LOG_LINES if each.signal == signal.__name__]
@@ -66,8 +65,8 @@ def _sentence(signal: type) -> str:
 def _metrics() -> Iterator[str]:
     yield "## Metrics"
     yield ""
-    yield "At `/metrics` of each service, in Prometheus' text format, with those of the process (`process_...`)."
-    yield "A gauge of which nothing is known at the moment, since its database is away, say, is left out."
+    yield "At `/metrics` of each service, in Prometheus' text format, with the process metrics (`process_...`)."
+    yield "A gauge whose value is unknown, for example while its database is away, is left out."
     yield ""
     yield "| metric | kind | meaning | labels |"
     yield "|---|---|---|---|"
@@ -79,9 +78,9 @@ def _metrics() -> Iterator[str]:
 def _spans() -> Iterator[str]:
     yield "## Spans"
     yield ""
-    yield "Sent as [traces](operations.md#traces) where `ORDERFLOW_OTLP_ENDPOINT` says so."
+    yield "Sent as [traces](operations.md#traces) if `ORDERFLOW_OTLP_ENDPOINT` is set."
     yield ""
-    yield "| span | kind | made of | it is | attributes |"
+    yield "| span | kind | made from | meaning | attributes |"
     yield "|---|---|---|---|---|"
     for each in SPANS:
         attributes = ", ".join(f"`{name}`" for name in each.attributes)
@@ -97,9 +96,9 @@ def _name(span: SpanInfo) -> str:
 def _alerts() -> Iterator[str]:
     yield "## Alerts"
     yield ""
-    yield "In [rules.yml](../deploy/prometheus/rules.yml), symptoms first; `page` wakes somebody, `ticket` can wait."
+    yield "In [rules.yml](../deploy/prometheus/rules.yml), symptoms first; `page` wakes someone, `ticket` can wait."
     yield ""
-    yield "| alert | severity | it lasts | it says | what to do |"
+    yield "| alert | severity | for | message | what to do |"
     yield "|---|---|---|---|---|"
     for each in ALERTS:
         said = each.summary.replace("{{ $labels.", "*").replace(" }}", "*").replace("{{ $value", "*n")

@@ -66,7 +66,7 @@ def service_names() -> tuple[str, ...]:
     """The saga's services, then the others by name: the order in which they are started and shown, and by which a
     service has its port if no setting says one. Raises RegistryError.
     """
-    return tuple(_targets())
+    return tuple(targets())
 
 
 def database_names() -> tuple[str, ...]:
@@ -82,7 +82,7 @@ def default_port(name: str) -> int:
 
 def place_of(name: str) -> tuple[str, str]:
     """The module and the attribute that declare a service. Raises KeyError for a name that is not registered."""
-    module, _, attribute = _targets()[name].partition(":")
+    module, _, attribute = targets()[name].partition(":")
     return module, attribute
 
 
@@ -93,7 +93,7 @@ def service_of(name: str) -> Service:
     """
     from orderflow.core.service import Service
 
-    target = _targets()[name]
+    target = targets()[name]
     module, attribute = place_of(name)
     try:
         found = getattr(import_module(module), attribute)
@@ -108,7 +108,7 @@ def service_of(name: str) -> Service:
 
 
 @cache
-def _targets() -> Mapping[str, str]:
+def targets() -> Mapping[str, str]:
     """Name → `module:attribute`."""
     added: dict[str, str] = {}
     for name, target in sorted(_entry_points(sys.path)):

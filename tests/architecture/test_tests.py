@@ -22,6 +22,11 @@ def test_nobody_sleeps_in_a_test() -> None:
     assert [place(path, node) for path, node in nodes(HELPERS) if isinstance(node, ast.Call) and is_sleep(node)] == []
 
 
+def test_nobody_reaches_into_what_is_private() -> None:
+    """Of another file, that is; a test of behaviour survives a change of what is behind it."""
+    assert [place(path, node) for path in python_files("tests") for node in reaching_in(path)] == []
+
+
 def test_a_test_is_named_by_a_sentence() -> None:
     names = [each.name for path in TESTS for each in functions(path) if each.name.startswith("test_")]
 
@@ -161,3 +166,26 @@ def constants(module: ast.Module) -> Mapping[str, float]:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
         if isinstance(node.value, ast.Constant) and isinstance(node.value.value, int | float)
     }
+
+
+PUBLIC_ALL_THE_SAME = frozenset({"_asdict", "_exit", "_fields", "_make", "_replace"})
+"""Of named tuples and of `os`."""
+
+
+def reaching_in(path: Path) -> Iterator[ast.Attribute]:
+    """Private attributes that this file does not define itself. Constants of libraries (`_ALL_CAPS`) are left out."""
+    private = [
+        node
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Attribute) and re.fullmatch(r"_[a-z]\w*", node.attr) and not is_own(node.value)
+    ]
+    if private:
+        own = {each.name for each in functions(path)} | PUBLIC_ALL_THE_SAME
+        yield from (each for each in private if each.attr not in own)
+
+
+def is_own(value: ast.expr) -> bool:
+    """`self`, `cls` or `super()`."""
+    if isinstance(value, ast.Call):
+        return isinstance(value.func, ast.Name) and value.func.id == "super"
+    return isinstance(value, ast.Name) and value.id in ("self", "cls")

@@ -80,17 +80,34 @@ async def test_no_page_is_wider_than_its_window(browser: Browser, system: System
     assert wide == []
 
 
-async def test_all_of_it_is_reached_by_keyboard(page: Page) -> None:
+async def test_all_of_it_is_reached_by_keyboard(page: Page, system: System) -> None:
     await page.goto("/")
     await page.keyboard.press("Tab")
     await expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     await page.keyboard.press("?")
     await expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
     await page.keyboard.press("Escape")
-    for key, heading in (("o", "Orders"), ("d", "Dead letters"), ("h", "Health"), ("f", "Flow")):
+    for key, place, heading in (
+        *(("o", "/orders", "Orders"), ("d", "/dead-letters", "Dead letters")),
+        *(("h", "/health", "Health"), ("f", "/", "Flow")),
+    ):
         await page.keyboard.press("g")
         await page.keyboard.press(key)
+        await page.wait_for_url(system.url("console") + place)
         await expect(page.get_by_role("heading", level=1, name=heading)).to_be_visible()
+
+
+async def test_without_scripts_an_answer_is_a_whole_page(browser: Browser, system: System) -> None:
+    context = await browser.new_context(base_url=system.url("console"), java_script_enabled=False)
+    page = await context.new_page()
+    await page.goto("/health")
+    await page.get_by_role("button", name="Check the books").click(timeout=PATIENCE_MS)
+
+    await expect(page.get_by_role("heading", level=1, name="Answer")).to_be_visible(timeout=PATIENCE_MS)
+    await expect(page.get_by_role("term").filter(has_text="under way")).to_be_visible()
+    await page.get_by_role("link", name="Back").click()
+    await expect(page.get_by_role("heading", level=1, name="Health")).to_be_visible()
+    await context.close()
 
 
 async def test_the_first_view_is_light_and_all_of_it_comes_from_here(page: Page, system: System) -> None:

@@ -9,6 +9,8 @@ from playwright.async_api import Page, expect
 from tests.e2e.shop import Shop
 from tests.e2e.system import System
 
+LETTER = re.compile(r"/dead-letters/payment/\d+$")
+
 
 def poison(system: System, quantity: int) -> None:
     """Let the payment service fail on the orders of so many units."""
@@ -22,11 +24,12 @@ def poison(system: System, quantity: int) -> None:
 async def clear_faults(page: Page) -> None:
     """By the page."""
     await page.goto("/health")
-    buttons = page.get_by_role("region", name="Faults", exact=True).get_by_role("button", name="Clear")
-    await expect(buttons.first).to_be_visible()
-    while count := await buttons.count():
-        await buttons.first.click()
-        await expect(buttons).to_have_count(count - 1)
+    rows = page.locator("tr[id^=fault-]")
+    await expect(rows.first).to_be_visible()
+    for name in await rows.evaluate_all("rows => rows.map(row => row.id)"):
+        row = page.locator(f"tr[id='{name}']")
+        await row.get_by_role("button", name="Clear").click()
+        await expect(row).to_have_count(0)
 
 
 async def test_a_poison_order_is_triaged_rehearsed_and_replayed(page: Page, system: System, shop: Shop) -> None:
@@ -35,13 +38,15 @@ async def test_a_poison_order_is_triaged_rehearsed_and_replayed(page: Page, syst
 
     await page.goto("/dead-letters")
     await page.get_by_role("row").filter(has_text="quantity=7").get_by_role("link").click()
-    await page.get_by_label("What people know of it").fill("ticket 4711")
-    await page.get_by_role("button", name="Keep the note").click()
-    await expect(page.get_by_text("The note is kept")).to_be_visible()
+    await page.wait_for_url("**/dead-letters/payment?*")
+    await page.get_by_label("What is known about it").fill("ticket 4711")
+    await page.get_by_role("button", name="Save the note").click()
+    await expect(page.get_by_text("The note is saved")).to_be_visible()
     await page.reload()
-    await expect(page.get_by_label("What people know of it")).to_have_value("ticket 4711")
+    await expect(page.get_by_label("What is known about it")).to_have_value("ticket 4711")
     letters = page.get_by_role("region", name="Events")
     await letters.get_by_role("row").filter(has_text=order_id[-8:]).get_by_role("link", name="payment").click()
+    await page.wait_for_url(LETTER)
     await expect(page.get_by_role("heading", name="OrderPlaced")).to_be_visible()
     await expect(page.get_by_text("attempt 6")).to_be_visible()
     letter = page.url
@@ -75,6 +80,7 @@ async def test_an_edit_is_shown_before_it_is_stored_and_a_letter_given_up(
     await page.goto(f"/orders/{order_id}")
     await expect(page.get_by_role("status").filter(has_text="it was given up after 6 tries")).to_be_visible()
     await page.get_by_role("link", name="See the event").click()
+    await page.wait_for_url(LETTER)
 
     await page.get_by_text("Edit the payload").click()
     payload = page.get_by_label("New payload")
@@ -86,6 +92,7 @@ async def test_an_edit_is_shown_before_it_is_stored_and_a_letter_given_up(
     await store.get_by_label("Reason").fill("the card was mistyped")
     await store.get_by_role("button", name="Store it").click()
     await expect(page.get_by_text("As it came in")).to_be_visible()
+    await page.wait_for_load_state()
     await expect(page.get_by_role("list").filter(has_text="edited")).to_be_visible()
 
     await page.get_by_text("Copy as a test").click()

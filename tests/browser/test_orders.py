@@ -7,7 +7,6 @@ import re
 
 from playwright.async_api import BrowserContext, Page, expect
 
-from tests.browser.conftest import PATIENCE_MS
 from tests.e2e.shop import Shop
 from tests.e2e.system import System
 
@@ -17,9 +16,9 @@ ORDER = re.compile(r"/orders/[0-9a-f-]{36}$")
 async def test_an_order_is_placed_and_watched_to_its_end(page: Page) -> None:
     await page.goto("/")
     await page.get_by_role("link", name="Place a test order").click()
-    await page.get_by_role("button", name="Place a test order").click()
-    await page.get_by_label("Customer", exact=True).fill("grace")
-    await page.get_by_role("button", name="Place the order").click()
+    form = page.get_by_role("dialog", name="Place a test order")
+    await form.get_by_label("Customer", exact=True).fill("grace")
+    await form.get_by_role("button", name="Place the order").click()
 
     await page.wait_for_url(ORDER)
     await expect(page.get_by_role("status").filter(has_text="The order is complete")).to_be_visible()
@@ -31,9 +30,12 @@ async def test_an_order_is_placed_and_watched_to_its_end(page: Page) -> None:
     ):
         await expect(timeline.get_by_text(said)).to_be_visible()
     await expect(page.get_by_text("is complete and will be sent to you")).to_be_visible()
-    records = page.get_by_role("table").filter(has_text="Partition @ offset")
+    records = page.get_by_role("region", name="Records in the topics")
     for event in ("OrderPlaced", "PaymentSucceeded", "StockReserved"):
-        await expect(records.get_by_role("cell", name=event, exact=True)).to_be_visible()
+        await expect(records.get_by_text(event, exact=True)).to_be_visible()
+    told = await (await page.request.get(f"{page.url}/explanation")).json()
+    assert told["causes"] == []
+    await expect(page.get_by_text(f"Trace {told['trace_id']}")).to_be_visible()
 
 
 async def test_what_does_not_fit_is_said_beside_the_form(page: Page) -> None:
@@ -59,6 +61,7 @@ async def test_an_order_is_found_by_id_customer_and_sku(page: Page, shop: Shop) 
     await page.goto("/orders")
     await page.get_by_label("Order id or customer").fill("lovelace")
     await page.keyboard.press("Enter")
+    await page.wait_for_url("**/orders?q=lovelace*")
     await expect(page.get_by_role("link", name=short)).to_be_visible()
     await page.goto("/orders?sku=SKU-RARE")
     await expect(page.get_by_role("link", name=short)).to_be_visible()
@@ -82,11 +85,19 @@ async def test_two_tabs_see_an_order_come_by_themselves(context: BrowserContext,
         await expect(row).to_contain_text("COMPLETED")
 
 
+async def demonstrate(system: System, seen: asyncio.Event) -> None:
+    """Orders flow until everything was seen, however long that takes on this machine."""
+    while not seen.is_set():
+        done = await asyncio.to_thread(system.command, "demo", "--orders", "200", "--rate", "40")
+        assert done.returncode == 0, done.stderr
+
+
 async def test_the_flow_moves_while_the_demo_runs(page: Page, system: System) -> None:
     await page.goto("/")
-    placed = page.get_by_role("link", name=re.compile("Placed .* a second"))
+    placed = page.get_by_role("link", name=re.compile("Placed .* per second"))
     await expect(placed).to_be_visible()
-    demo = asyncio.create_task(asyncio.to_thread(system.command, "demo", "--orders", "400", "--rate", "40"))
+    seen = asyncio.Event()
+    demo = asyncio.create_task(demonstrate(system, seen))
 
     await expect(placed).to_have_accessible_name(re.compile(r"Placed [1-9]"))
     for topic, consumer in (("order-events", "payment"), ("payment-status", "order"), ("inventory-status", "order")):
@@ -98,18 +109,18 @@ async def test_the_flow_moves_while_the_demo_runs(page: Page, system: System) ->
         await expect(row.get_by_role("cell").nth(2)).to_have_text(re.compile(r"^[1-9]"))
     succeeded = page.get_by_role("row").filter(has_text="PaymentSucceeded")
     await expect(succeeded).to_have_text(re.compile(r"PENDING.*PAID.*[1-9]"))
-    done = await demo
-    assert done.returncode == 0, done.stderr
+    seen.set()
+    await demo
 
 
 async def test_a_service_that_is_killed_is_seen_to_fall_and_to_come_back(page: Page, system: System) -> None:
     await page.goto("/health")
     row = page.get_by_role("row").filter(has=page.get_by_role("cell", name="notification", exact=True)).first
-    await expect(row).to_contain_text("ready")
+    await expect(row.get_by_text("ready", exact=True)).to_be_visible()
     before = system.process("notification")
     system.kill("notification")
 
-    await expect(row).not_to_contain_text(str(before.pid), timeout=PATIENCE_MS)
     await expect(row.get_by_role("cell").last).to_have_text(str(before.restarts + 1))
-    await expect(row).to_contain_text("ready")
+    await expect(row.get_by_text("ready", exact=True)).to_be_visible()
+    await expect(row.get_by_role("cell", name=str(before.pid), exact=True)).to_have_count(0)
     await expect(page.get_by_role("banner")).to_contain_text("Live")

@@ -81,6 +81,7 @@ async def test_a_link_signs_in_once_and_leads_back(browser: Browser, system: Sys
     await expect(page.get_by_role("button", name="Sign out")).to_be_visible()
 
     await page.get_by_role("button", name="Sign out").click()
+    await expect(page.get_by_role("link", name="Sign in")).to_be_visible()
     await page.goto(said.stdout.strip())
     await page.get_by_role("button", name="Sign in").first.click()
     await expect(page.get_by_text("used before")).to_be_visible()

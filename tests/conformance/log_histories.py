@@ -147,7 +147,7 @@ def unread(log: MemoryLog, side: LogSide) -> Callable[[str], int]:
     def count(name: str) -> int:
         consumer = side.members[name][1]
         assert isinstance(consumer, MemoryConsumer)
-        return sum(len(log.slice(*place, at, 1_000)) for place, at in consumer._member.positions.items())
+        return sum(len(log.slice(*place, at, 1_000)) for place, at in consumer.positions.items())
 
     return count
 

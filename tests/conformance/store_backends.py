@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -13,7 +13,7 @@ from orderflow.core.game_days.fault import FaultStore
 from orderflow.core.operations.port import OperatedStore
 from orderflow.core.postgres import schema
 from orderflow.core.postgres.faults import PostgresFaults
-from orderflow.core.postgres.outbox import PostgresOutboxReader
+from orderflow.core.postgres.outbox import SLOT_LOCKS, PostgresOutboxReader
 from orderflow.core.postgres.store import PostgresStore
 from orderflow.core.store import LONGEST_WAIT_MS, SILENCE_S, OutboxReader, Store
 from orderflow.core.testing.state import MemoryDatabase
@@ -100,6 +100,7 @@ class PostgresBackend:
         self._server = server
         self._url = url
         self._name = urlsplit(url).path.removeprefix("/")
+        self._sessions = f"FROM pg_stat_activity WHERE datname = '{self._name}'"
         self._stores: list[PostgresStore] = []
 
     async def open(self, silence_s: float = SILENCE_S, longest_wait_ms: int = LONGEST_WAIT_MS) -> OperatedStore:
@@ -107,7 +108,11 @@ class PostgresBackend:
             own = schema.MigrationSequence.from_package("parcels", store_tables.__name__, store_tables.tables())
             await schema.migrate(self._url, [schema.core(), own])
         store = await PostgresStore.connect(
-            self._url, tables=store_tables.tables(), silence_s=silence_s, longest_wait_ms=longest_wait_ms
+            self._url,
+            tables=store_tables.tables(),
+            application_name=_name(len(self._stores)),
+            silence_s=silence_s,
+            longest_wait_ms=longest_wait_ms,
         )
         self._stores.append(store)
         return store
@@ -127,21 +132,16 @@ class PostgresBackend:
 
     async def crash(self, store: Store) -> None:
         assert isinstance(store, PostgresStore)
-        connections: list[Any] = [*store._work._idle, *store._work._lent, *store._reads._idle]
-        connections += [reader._session._connection for reader in store._readers if reader._session._connection]
-        for connection in connections:
-            connection.terminate()
+        self._end(f"{self._sessions} AND application_name LIKE '{_name(self._stores.index(store))}%'")
 
     def cut(self, reader: OutboxReader) -> None:
         assert isinstance(reader, PostgresOutboxReader)
-        assert reader._session._connection is not None
-        self._server.execute(f"SELECT pg_terminate_backend({reader._session._connection.get_server_pid()}, 5000)")
+        locks = f"(SELECT pid FROM pg_locks WHERE (classid, objid) = ({SLOT_LOCKS}, {min(reader.owned)}))"
+        self._end(f"{self._sessions} AND pid IN {locks}")
 
     def go_down(self) -> None:
         self._server.execute(f'ALTER DATABASE "{self._name}" ALLOW_CONNECTIONS false')
-        self._server.execute(
-            f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{self._name}'"
-        )
+        self._end(self._sessions)
 
     def come_back(self) -> None:
         self._server.execute(f'ALTER DATABASE "{self._name}" ALLOW_CONNECTIONS true')
@@ -149,3 +149,11 @@ class PostgresBackend:
     async def close(self) -> None:
         for store in self._stores:
             await store.close()
+
+    def _end(self, sessions: str) -> None:
+        self._server.execute(f"SELECT pg_terminate_backend(pid, 5000) {sessions}")
+
+
+def _name(number: int) -> str:
+    """Of all sessions of a store."""
+    return f"store {number}."

@@ -47,7 +47,7 @@ async def stores(postgres: PostgresServer, database_url: str) -> AsyncIterator[P
     connection = await asyncpg.connect(database_url)
 
     async def fresh() -> tuple[Any, Any]:
-        for reader in list(store._readers):
+        for reader in list(store.readers):
             await reader.close()
         await connection.execute(EMPTY)
         memory = MemoryBackend()

@@ -12,8 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import httpx2
 import pytest
 
+from orderflow.cli.session import as_running
+from orderflow.settings import Settings
+from tests.e2e.shop import order_of
 from tests.support.command_line import System, running
 from tests.support.waiting import eventually
 
@@ -86,6 +90,20 @@ async def test_of_an_order_that_has_ended_nothing_is_expected(system: System) ->
     assert happened[0] == "PENDING, by OrderPlaced"
     assert "payment handled: OrderPlaced" in happened
     assert "COMPLETED, by StockReserved" in happened
+
+
+async def test_the_trace_is_the_one_that_the_shop_began(system: System) -> None:
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    url = as_running(Settings.load(environ=system.environment)).service_url("order")
+    headers = {"idempotency-key": '"traced"', "traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}
+    async with httpx2.AsyncClient(trust_env=False, timeout=DEADLINE_S) as shop:
+        order = order_of("SKU-ESPRESSO-CUP", 1, "pm_card_visa", "ada")
+        placed = await shop.post(f"{url}/orders", json=order, headers=headers)
+    order_id = str(placed.json()["id"])
+    assert await ended(system, order_id) == "COMPLETED"
+
+    assert explained(system, order_id)["trace_id"] == trace_id
+    assert f"Trace {trace_id}\n" in system.call("order", "explain", order_id).stdout
 
 
 @pytest.mark.parametrize(("service", "event"), [("payment", "OrderPlaced"), ("inventory", "PaymentSucceeded")])

@@ -114,8 +114,8 @@ async def test_stopping_lets_go_of_who_waits_and_ends_well(service: Running, tmp
     task = asyncio.create_task(service.client.get("/until-stopping"))
 
     async def arrived() -> bool:
-        connections = service.client._transport._pool.connections  # type: ignore[attr-defined]
-        return any(not each.is_idle() for each in connections) and not task.done()
+        metrics = (await service.client.get("/metrics")).text
+        return re.search(r'^orderflow_http_under_way\{.*door="public".*\} 1\.0$', metrics, re.MULTILINE) is not None
 
     await eventually(arrived)
     service.stop.set()

@@ -68,7 +68,7 @@ async def test_values_that_a_column_cannot_hold_are_refused_data(store: Postgres
 
 async def read_so_far(store: PostgresStore) -> dict[str, int]:
     """How many rows and index entries each table's scans have returned, by the server's own count."""
-    await store._work.fetch("SELECT pg_stat_force_next_flush()")
+    await store.work.fetch("SELECT pg_stat_force_next_flush()")
     rows = await store.fetch(
         """SELECT relname, pg_stat_get_tuples_returned(pg_class.oid) + (
             SELECT coalesce(sum(pg_stat_get_tuples_returned(indexrelid)), 0)::bigint
@@ -211,8 +211,8 @@ async def test_connections_are_used_again_and_end_outside_of_any_transaction(sto
 
 
 async def test_an_idle_connection_that_was_cut_is_not_lent_again(store: PostgresStore) -> None:
-    await store.ping()
-    (idle,) = store._work._idle
+    idle = await store.work.acquire()
+    store.work.release(idle, reusable=True)
     await store.fetch("SELECT pg_terminate_backend($1)", idle.get_server_pid())
     await eventually(idle.is_closed)
     await store.ping()
@@ -240,7 +240,7 @@ async def test_a_server_that_is_frozen_is_given_up_and_works_again_when_it_thaws
     store: PostgresStore, database_url: str
 ) -> None:
     hasty = await PostgresStore.connect(database_url, tables=[], statement_timeout_ms=2_000)
-    (row,) = await hasty._work.fetch("SELECT pg_backend_pid() AS pid")
+    (row,) = await hasty.work.fetch("SELECT pg_backend_pid() AS pid")
     os.kill(row["pid"], signal.SIGSTOP)
     try:
         with pytest.raises(StoreUnavailableError):

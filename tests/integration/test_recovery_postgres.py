@@ -16,7 +16,7 @@ import pytest
 
 from orderflow.cli.dlt import check
 from orderflow.core import envelopes, identity
-from orderflow.core.engine import Engine, EngineConfig
+from orderflow.core.engine import Engine, EngineConfig, policy_of
 from orderflow.core.envelopes import Incoming, from_record
 from orderflow.core.messages import Envelope, Event
 from orderflow.core.operations import replay as replaying
@@ -105,7 +105,7 @@ class Shop:
 
     async def admit(self, *events: Event, service: Any = SERVICE) -> None:
         """By a way in that has seen nothing fail yet."""
-        processor: Processor = self.engine(service)._processor
+        processor = Processor(service, self.store, policy_of(CONFIG, random.Random(2)), Signals(), SystemClock())
         await processor.admit("payment", [self.incoming(event) for event in events])
 
     def incoming(self, event: Event) -> Incoming:

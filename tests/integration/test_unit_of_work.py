@@ -240,14 +240,14 @@ async def test_a_session_is_as_before_however_its_unit_of_work_ended(database_ur
     for ending in (committed, taken_back, refused, abandoned, cancelled):
         await ending()
         assert await locked(database_url) == [], ending
-        (session,) = store._work._idle
-        assert await session.fetchval("SHOW idle_session_timeout") == "0", ending
+        assert [row[0] for row in await store.work.fetch("SHOW idle_session_timeout")] == ["0"], ending
 
 
 async def test_who_gives_up_half_way_into_his_locks_gives_back_those_that_he_has(
     database_url: str, store: PostgresStore
 ) -> None:
     hasty = await PostgresStore.connect(database_url, tables=store_tables.tables())
+    before = await hasty.work.fetch("SELECT pg_backend_pid()")
     async with store.transaction() as tx:
         await tx.open(Plan(CONSUMER, locks=[2]))
         giving_up = asyncio.create_task(take_locks(hasty, 1, 2, 3))
@@ -256,7 +256,7 @@ async def test_who_gives_up_half_way_into_his_locks_gives_back_those_that_he_has
         with pytest.raises(asyncio.CancelledError):
             await giving_up
         assert await locked(database_url) == [2]
-        assert len(hasty._work._idle) == 1, "the session is fit for another use"
+        assert await hasty.work.fetch("SELECT pg_backend_pid()") == before, "the session is fit for another use"
     await hasty.close()
 
 

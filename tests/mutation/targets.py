@@ -44,6 +44,7 @@ _PAYMENT = (
     "payment/test_model.py",
     "payment/test_settlement.py",
     "payment/test_restatement.py",
+    "test_trusted_fields.py",
 )
 _ORDER = (
     "test_statements.py",
@@ -53,6 +54,7 @@ _ORDER = (
     "order/test_restatement.py",
 )
 _ALL = (
+    "core/test_fold.py",
     "core/test_suspects.py",
     "core/test_retrier.py",
     "core/test_paused_records.py",
@@ -88,19 +90,19 @@ TARGETS = (
     Target(
         "services/inventory/model.py",
         SERVICES,
-        ("inventory/test_model.py", "inventory/test_releasing.py"),
+        ("inventory/test_model.py", "inventory/test_releasing.py", "test_trusted_fields.py", _STORED),
     ),
     Target("services/notification/model.py", SERVICES, ("notification/test_model.py", _STORED)),
     Target(
         "core/processor.py",
         PROCESSOR,
-        _core("processor", "suspects", "outage_processor", "refused_parking"),
-        ("Processor", "open_within", "_may_be_judged", "reopened", "accused", "suspects", "parts"),
+        (*_core("processor", "suspects", "outage_processor", "refused_parking"), "core/recovery/test_repairing.py"),
+        ("Novelty", "Processor", "open_within", "_may_be_judged", "reopened", "accused", "suspects", "parts"),
     ),
     Target(
         "core/decisions.py",
         PROCESSOR,
-        _core("processor", "parking", "side_effects", "handling"),
+        _core("fold", "parking_quota", "processor", "parking", "side_effects", "handling"),
         (
             "Fold",
             "Parking",
@@ -119,7 +121,7 @@ TARGETS = (
     Target(
         "core/service.py",
         PROCESSOR,
-        ("core/test_machine.py", *_core("handles", "failures", "processor"), *_ORDER, *_PAYMENT),
+        ("core/test_machine.py", *_core("rows", "handles", "failures", "fold", "processor"), *_ORDER, *_PAYMENT),
     ),
     Target("core/inbox.py", PROCESSOR, _core("failures", "parking")),
     Target("core/retry.py", RETRIES, ("core/test_retry.py",)),

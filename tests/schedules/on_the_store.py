@@ -210,7 +210,7 @@ class RelaysThatDie(Relays):
 async def drain(database: Database, log: MemoryLog) -> None:
     """All who relayed are gone, and another one publishes what is left."""
     for store in database.stores:
-        for reader in list(store._readers):
+        for reader in list(store.readers):
             await reader.close()
     relay = relay_of(Process(database.stores[0], database.moods), MemoryTransport(log))
     await relay.step()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
@@ -46,23 +47,26 @@ class BothDoors(httpx2.AsyncHTTPTransport):
         return await super().handle_async_request(request)
 
 
+class ServiceClient(httpx2.AsyncClient):
+    """A client of one service, which knows both of its doors."""
+
+    def __init__(self, base_url: str, ops_port: int, **options: Any) -> None:
+        super().__init__(base_url=base_url, transport=BothDoors(ops_port), **options)
+        self.ops_url = str(self.base_url.copy_with(port=ops_port))
+
+
 def client(
     port: int, ops_port: int, token: str | None = None, timeout_s: float = 60.0, *, scheme: str = "http"
 ) -> httpx2.AsyncClient:
     """Of a service on this machine, at both of its doors."""
-    return httpx2.AsyncClient(
-        base_url=f"{scheme}://127.0.0.1:{port}",
-        transport=BothDoors(ops_port),
-        headers=shown(token) if token else {},
-        timeout=timeout_s,
-    )
+    headers = shown(token) if token else {}
+    return ServiceClient(f"{scheme}://127.0.0.1:{port}", ops_port, headers=headers, timeout=timeout_s)
 
 
 def ops_url(client: httpx2.AsyncClient) -> str:
     """Where such a client finds the operators' door."""
-    transport = client._transport
-    assert isinstance(transport, BothDoors)
-    return str(client.base_url.copy_with(port=transport.ops_port))
+    assert isinstance(client, ServiceClient)
+    return client.ops_url
 
 
 def settings_of(**clients: httpx2.AsyncClient) -> dict[str, str]:

@@ -16,9 +16,9 @@ HEAD = f"""# Problems
 
 Made by `python -m tests.support.problems_page` from the table in `http/operation.py`; a test compares.
 
-Whatever goes wrong is answered with a problem document (RFC 9457, `application/problem+json`). Its `type` is the path
-of a page that every service has: `{PROBLEMS}` lists them all. A client goes by `type`; `title` and `detail` are for
-people, and `errors` names each field (`pointer`, RFC 6901) or parameter that does not fit.
+Every error is answered with a problem document (RFC 9457, `application/problem+json`). Its `type` is the path of a
+page on every service; `{PROBLEMS}` lists them all. Clients should go by `type`; `title` and `detail` are for people,
+and `errors` names each invalid field (`pointer`, RFC 6901) or parameter.
 """
 
 

@@ -17,23 +17,24 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "state-machine.md"
 HEAD = """# State machines
 
 Made by `python -m tests.support.state_machine_page` from the tables in `services/order/model.py` and
-`services/payment/model.py`; a test compares. The same tables are in the services' databases
-(`state_transitions`): a trigger refuses every other change of state with SQLSTATE `OF001`, and a service does not
-start when its table and the database's differ.
+`services/payment/model.py`; a test compares. The services' databases have the same tables (`state_transitions`):
+a trigger refuses every other change of state with SQLSTATE `OF001`, and a service does not start if its table
+differs from the database's.
 """
 
-ORDER_NOTES = """Beside its state an order has a refund: `none`, `due` (paid, then out of stock), `refused`
-(`RefundFailed`: the bank will not give the money back), `done` (`PaymentRefunded`), or `void` (`PaymentVoided`: it
-was never taken). These events change that and no state, and each is a row of the order's history. What inventory says
-before the payment is heard of (two topics have no order between them) waits on the order's row for its turn.
+ORDER_NOTES = """Besides its state an order has a refund: `none`, `due` (paid, then out of stock), `refused`
+(`RefundFailed`: the bank will not give the money back), `done` (`PaymentRefunded`), or `void` (`PaymentVoided`: the
+money was never taken). These events change the refund but not the state, and each is a row of the order's history.
+Events of different topics have no order between them: what inventory says may arrive before the payment's event. It
+then waits on the order's row for its turn.
 """
 
-PAYMENT_NOTES = """`UNKNOWN`: the bank did not answer in time, so the money may have moved. It is asked again under
-the same idempotency key, with back-off, until it has said what it did, or until an operator has
-(`orderflow payment settle`), who asked the bank in another way.
+PAYMENT_NOTES = """`UNKNOWN`: the bank did not answer in time, so the money may have moved. The bank is asked again
+under the same idempotency key, with back-off, until it says what it did. An operator who has found out in another
+way can end this with `orderflow payment settle`.
 
-`REFUND_REFUSED`: the bank has said that it will not give the money back, now or later. It is not asked any more; the
-service's health has an alarm, and the order shows the refund as refused, until an operator settles it.
+`REFUND_REFUSED`: the bank has said that it will never give the money back. It is not asked again. Until an operator
+settles the refund, the service's health raises an alarm and the order shows the refund as refused.
 """
 
 

@@ -18,7 +18,7 @@ Install = Callable[[str, str], None]
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """Adds a distribution with these entry points to a folder of `sys.path`."""
-    for each in (registry.service_names, registry.service_of, registry._targets):
+    for each in (registry.service_names, registry.service_of, registry.targets):
         each.cache_clear()
     monkeypatch.syspath_prepend(tmp_path)
 
@@ -28,7 +28,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         (folder / "entry_points.txt").write_text(entry_points, encoding="utf-8")
 
     yield add
-    for each in (registry.service_names, registry.service_of, registry._targets):
+    for each in (registry.service_names, registry.service_of, registry.targets):
         each.cache_clear()
 
 

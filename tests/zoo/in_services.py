@@ -172,7 +172,7 @@ BUGS = (
     Bug(
         "refused-refund-stays-due",
         1,
-        "The order does not show that the bank refuses the refund.",
+        "The order does not show that the bank refuses to give the money back.",
         "services/order/model.py",
         "REFUND_FAILED, Refund.REFUSED, event.reason)",
         "REFUND_FAILED, Refund.DUE, event.reason)",

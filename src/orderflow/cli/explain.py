@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import click
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
     from orderflow.diagnosis.causes import Cause, Explanation
     from orderflow.diagnosis.evidence import Ask, KeyEvidence, ServiceEvidence, Subscriber
+    from orderflow.settings import Settings
 
 NOT_READY = 503
 PAGE = 100
@@ -42,7 +46,8 @@ def explain(session: Session, order_id: str) -> None:
     """Explain an order: what happened, what comes next, which service owes it, and what holds it up.
 
     Asks every service what it knows about the order: what came in, what waits to go out, what failed, what the bank
-    was asked. A service that does not answer is listed as a cause.
+    was asked. A service that does not answer is listed as a cause. The trace is the one that the order's events
+    carry: look it up where ORDERFLOW_OTLP_ENDPOINT sends traces.
 
     Exit code: 0 it has ended or is on its way, 1 something holds it up.
 
@@ -51,11 +56,14 @@ def explain(session: Session, order_id: str) -> None:
     orderflow order explain "$ID" --json | jq -r '.causes[0].why'
     """
     from msgspec import to_builtins
+    from msgspec.structs import replace
 
     from orderflow.diagnosis.evidence import consumers_of
 
     ask, names = asking(session), service_names()
+    trace = _Trace(session.running, order_id)
     found = _explained(ask, _services(session, ask, names), consumers_of(map(service_of, names)), order_id)
+    found = replace(found, trace_id=trace.wait())
     if session.out.as_json:
         session.out.document(to_builtins(found))
     else:
@@ -177,6 +185,31 @@ def _explained(
     return explained(evidence, consumers, datetime.now(UTC))
 
 
+class _Trace:
+    """Looks for the trace of an order in the topics while the services are asked. It does so in a thread: a log that
+    is away or hangs keeps nobody from being told why the order is stuck.
+    """
+
+    def __init__(self, running: Settings, order_id: str) -> None:
+        self._found = ""
+        self._thread = threading.Thread(target=self._look, args=(running, UUID(order_id)), daemon=True)
+        self._thread.start()
+
+    def wait(self) -> str:
+        """ "" where there is none, or the log does not tell in time."""
+        self._thread.join(PATIENCE_S)
+        return self._found
+
+    def _look(self, running: Settings, order_id: UUID) -> None:
+        import asyncio
+
+        from orderflow.cli.topic import open_log
+        from orderflow.diagnosis.topics import trace_of
+
+        with suppress(Exception):
+            self._found = asyncio.run(trace_of(lambda: open_log(running), order_id))
+
+
 def _unfinished(ask: Ask, services: Mapping[str, ServiceEvidence], limit: int) -> Iterator[str]:
     """The ids of the oldest; none of a service that does not answer."""
     from orderflow.diagnosis.evidence import NoAnswerError
@@ -196,6 +229,8 @@ def _unfinished(ask: Ask, services: Mapping[str, ServiceEvidence], limit: int) -
 def _parts(found: Explanation) -> Iterator[RenderableType]:
     age = duration(found.age_s * 1000)
     yield joined(text("Order "), text(found.order_id, "bold"), text(f"  {found.status}, placed {age} ago"))
+    if found.trace_id:
+        yield text(f"Trace {found.trace_id}")
     if found.timeline:
         start = found.timeline[0].at
         lines = [

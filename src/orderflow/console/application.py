@@ -21,7 +21,7 @@ from orderflow.console.pages import Pages
 from orderflow.console.sampling import Sampler
 from orderflow.console.sessions import Sessions
 from orderflow.console.showing import HERE
-from orderflow.console.topics import Log
+from orderflow.diagnosis.topics import Log
 
 FOR_EVER = "public, max-age=31536000, immutable"
 

@@ -234,8 +234,7 @@ class Services:
             )
         except httpx2.TimeoutException:
             raise AskError(
-                f"The {name} service did not answer within {timeout_s:g} s. See why on Health, or with: "
-                f"orderflow logs {name}",
+                f"The {name} service did not answer within {timeout_s:g} s. Look at its log: orderflow logs {name}",
                 silent=True,
             ) from None
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError):

@@ -211,9 +211,9 @@ def _ends(readings: Sequence[Reading], *events: str) -> float | None:
 def _tiles(readings: Sequence[Reading]) -> Iterator[Tile]:
     latest = readings[-1].services.values()
     failed = _ends(readings, *FAILING)
-    yield Tile("Placed", _ends(readings, "PlaceOrder"), "a second", href="/orders")
-    yield Tile("Completed", _ends(readings, *COMPLETING), "a second", "good", href="/orders?status=COMPLETED")
-    yield Tile("Failed", failed, "a second", "warn" if failed else "quiet", href="/orders?status=FAILED")
+    yield Tile("Placed", _ends(readings, "PlaceOrder"), "per second", href="/orders")
+    yield Tile("Completed", _ends(readings, *COMPLETING), "per second", "good", href="/orders?status=COMPLETED")
+    yield Tile("Failed", failed, "per second", "warn" if failed else "quiet", href="/orders?status=FAILED")
     yield _under_way(readings[-1])
     behind, outbox = sum(each.behind for each in latest), sum(each.outbox for each in latest)
     yield Tile("Behind", behind, "events in topics", "warn" if behind >= BEHIND_IS_MUCH else "quiet", "/health")
@@ -233,7 +233,7 @@ def _under_way(reading: Reading) -> Tile:
     oldest = min((each.oldest for each in states.unfinished), default=None)
     waited_s = reading.wall_ms / 1000 - oldest.timestamp() if oldest else 0.0
     count = sum(each.orders for each in states.unfinished)
-    unit = f"orders, the oldest {duration(waited_s * 1000)}" if count else "orders"
+    unit = f"the oldest {duration(waited_s * 1000)}" if count else "orders"
     status = states.unfinished[0].status if count else "PENDING"
     tone = "warn" if waited_s >= LATE_S else "quiet"
     return Tile("Under way", count, unit, tone, f"/orders?status={status}")

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from orderflow.console import commands
 from orderflow.console.asking import AskError, Replies, Services, segment
 from orderflow.console.live import Parts
-from orderflow.console.pages import NO_PAGE, Pages, done, refuse
+from orderflow.console.pages import NO_PAGE, Pages, refuse
 from orderflow.core.operations.model import Expired, OperatorAction
 from orderflow.http.operators.outages import OutageList, OutageView
 from orderflow.http.operators.queues import Lag
@@ -123,7 +123,7 @@ class HealthArea:
         name, said = self._service(request), await self._pages.form(request)
         wanted = {key: said.get(key, "") for key in ("consumer", "event_type", "verdict", "reason")}
         await self._services.act(name, "POST", "/ops/outages", wanted)
-        return done(request, "/health")
+        return self._pages.done(request, "It is overruled, for an hour.", "/health")
 
     async def add_fault(self, request: Request) -> Response:
         said = await self._pages.form(request)
@@ -132,12 +132,12 @@ class HealthArea:
             refuse("Choose the service whose events are to fail.")
         wanted = {key: said.get(key, "") for key in ("event_type", "field", "value", "error")}
         await self._services.act(name, "POST", "/ops/faults", wanted)
-        return done(request, "/health")
+        return self._pages.done(request, "The fault is set.", "/health")
 
     async def clear_fault(self, request: Request) -> Response:
         name, said = self._service(request), await self._pages.form(request)
         await self._services.act(name, "DELETE", f"/ops/faults/{segment(said.get('id', ''))}")
-        return done(request, "/health")
+        return self._pages.done(request, "Cleared.", "/health")
 
     async def audit(self, request: Request) -> Response:
         await self._pages.form(request)

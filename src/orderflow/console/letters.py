@@ -15,7 +15,7 @@ from starlette.routing import Route
 from orderflow.console import commands
 from orderflow.console.asking import AskError, Replies, segment
 from orderflow.console.live import Parts
-from orderflow.console.pages import NO_PAGE, Pages, done, is_part
+from orderflow.console.pages import NO_PAGE, Pages, go_on
 from orderflow.core.operations.model import (
     DeadLetterDetails,
     DeadLetterGroup,
@@ -101,20 +101,19 @@ class LettersArea:
         name, position, said = await self._asked(request)
         body = {"text": said.get("value", ""), "seen": said.get("seen"), **_confirmed(said)}
         edited = await self._services.act(name, "PUT", f"{PATH}/{position}/value", body)
-        return done(request, f"/dead-letters/{name}/{edited['position']}")
+        return go_on(request, f"/dead-letters/{name}/{edited['position']}")
 
     async def discard(self, request: Request) -> Response:
         name, position, said = await self._asked(request)
         await self._services.act(name, "POST", f"{PATH}/{position}/discard", _confirmed(said))
-        return done(request, "/dead-letters")
+        return go_on(request, "/dead-letters")
 
     async def note(self, request: Request) -> Response:
         name, said = self._service(request), await self._pages.form(request)
         path = f"/ops/dead-letter-groups/{segment(said.get('fingerprint', ''))}/note"
         await self._services.act(name, "PUT", path, {"note": said.get("note", "")})
-        if is_part(request):
-            return self._pages.html(request, "_kept.html")
-        return done(request, f"/dead-letters/{name}?fingerprint={segment(said.get('fingerprint', ''))}")
+        place = f"/dead-letters/{name}?fingerprint={segment(said.get('fingerprint', ''))}"
+        return self._pages.done(request, "The note is saved.", place)
 
     async def _asked(self, request: Request) -> tuple[str, int, Any]:
         return self._service(request), request.path_params["position"], await self._pages.form(request)

@@ -10,15 +10,16 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
+from msgspec import json
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from orderflow.console.asking import AskError, decoded
 from orderflow.console.live import Parts
-from orderflow.console.pages import Pages, done, refuse
+from orderflow.console.pages import Pages, refuse
 from orderflow.console.showing import moment
-from orderflow.console.topics import LOOKED_MAX, Log, records_of
 from orderflow.core.operations.model import DeadLetter
 from orderflow.core.operations.repairing import Said
 from orderflow.diagnosis.causes import Explanation, explain
@@ -32,19 +33,21 @@ from orderflow.diagnosis.evidence import (
     ask_service,
     consumers_of,
 )
+from orderflow.diagnosis.topics import LOOKED_MAX, Log, records_of, trace_of
 from orderflow.registry import service_names, service_of
 from orderflow.services.order.storage import OrderDetails
 
 SETTLED_BY_HAND_AFTER = timedelta(seconds=10)
-CHARGE = (("charged", "The money is taken"), ("not-charged", "It is not, and never will be"))
-REFUND = (("refunded", "The customer has the money back"), ("not-charged", "It never was taken"))
+CHARGE = (("charged", "The money was taken"), ("not-charged", "It was not, and never will be"))
+REFUND = (("refunded", "The customer has the money back"), ("not-charged", "It was never taken"))
 SETTLEMENTS: Mapping[str, Sequence[tuple[str, str]]] = {
     "CHARGING": CHARGE,
     "UNKNOWN": CHARGE,
     "REFUND_DUE": REFUND,
-    "REFUND_REFUSED": (*REFUND, ("ask-again", "The bank would give it back now: ask it again")),
+    "REFUND_REFUSED": (*REFUND, ("ask-again", "The bank will give it back now: ask it again")),
 }
 CHANGED = "The payment is {now} by now; it was {seen} when you were asked. Look at it again."
+NOT_KEPT = {"cache-control": "no-store"}
 WATCH_EVERY_S = 1.0
 SETTLED_S = 5.0
 
@@ -111,11 +114,18 @@ class OrderArea:
             refuse(CHANGED.format(now=now, seen=seen), 409)
         body = {"outcome": said.get("outcome", ""), "reason": said.get("reason", ""), "confirmed": True}
         await self._services.act("payment", "POST", f"/payments/{order_id}/settlement", body)
-        return done(request, f"/orders/{order_id}")
+        return self._pages.done(request, "It is settled. The order goes on.", f"/orders/{order_id}")
 
-    async def records(self, request: Request) -> Response:
-        found = await records_of(self._log, request.path_params["id"])
-        return self._pages.html(request, "_records.html", found=found, looked=LOOKED_MAX)
+    async def explanation(self, request: Request) -> Response:
+        """For programs: what `orderflow order explain ID --json` prints, or a problem document (RFC 9457)."""
+        order_id = request.path_params["id"]
+        try:
+            view, trace_id = await asyncio.gather(self.view(order_id), trace_of(self._log, order_id))
+        except AskError as error:
+            status = error.status or 503
+            problem = {"title": "No explanation", "status": status, "detail": str(error)}
+            return Response(json.encode(problem), status, NOT_KEPT, "application/problem+json")
+        return Response(json.encode(replace(view.explained, trace_id=trace_id)), 200, NOT_KEPT, "application/json")
 
     async def view(self, order_id: UUID) -> OrderWhole:
         """All that the services know of an order. Raises AskError: the order service does not know it."""
@@ -172,9 +182,10 @@ class OrderArea:
             return None
 
     async def _steps(self, request: Request, order_id: UUID) -> AsyncIterator[Parts]:
-        """Until the order has ended and nothing of it has changed for a while."""
-        quiet_s = 0.0
-        shown = ""
+        """Until the order has ended and nothing of it has changed for a while. The topics are read when something has
+        happened to the order, and at the end.
+        """
+        quiet_s, shown, happened = 0.0, "", 0
         while quiet_s < SETTLED_S:
             try:
                 view = await self.view(order_id)
@@ -182,18 +193,26 @@ class OrderArea:
                 quiet_s = quiet_s + WATCH_EVERY_S if view.is_settled and part == shown else 0.0
                 shown = part
                 yield {"order": part, "settle": self._pages.part("_settle.html", request, view=view)}
+                if len(view.explained.timeline) != happened:
+                    happened = len(view.explained.timeline)
+                    yield await self._records(request, order_id)
             except AskError as error:
                 yield {"order": self._pages.part("_problem.html", request, said=str(error))}
             await asyncio.sleep(WATCH_EVERY_S)
+        yield await self._records(request, order_id)
         yield {"end": "-"}
+
+    async def _records(self, request: Request, order_id: UUID) -> Parts:
+        found = await records_of(self._log, order_id)
+        return {"records": self._pages.part("_records.html", request, found=found, looked=LOOKED_MAX)}
 
 
 def routes(pages: Pages, log: Log) -> Sequence[Route]:
-    """The page of an order, its stream, and its records."""
+    """The page of an order, its stream, and its explanation for programs."""
     area = OrderArea(pages, log)
     return (
         Route("/orders/{id:uuid}", area.one),
-        Route("/orders/{id:uuid}/records", area.records),
+        Route("/orders/{id:uuid}/explanation", area.explanation),
         Route("/orders/{id:uuid}/settle", area.settle, methods=["POST"]),
         Route("/live/orders/{id:uuid}", area.watch),
     )

@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from orderflow.console.asking import AskError, decoded, segment
 from orderflow.console.live import Parts
-from orderflow.console.pages import Pages, done, refuse
+from orderflow.console.pages import Pages, go_on, refuse
 from orderflow.events.currencies import CURRENCIES
 from orderflow.services.bank import bank
 from orderflow.services.order.storage import OrderPage, to_cursor
@@ -146,7 +146,7 @@ class OrdersArea:
         }
         headers = {"idempotency-key": json.dumps(said.get("key", ""))}
         placed = await self._services.place("order", "/orders", order, headers)
-        return done(request, f"/orders/{segment(placed['id'])}")
+        return go_on(request, f"/orders/{segment(placed['id'])}")
 
     async def _found(self, search: OrderSearch) -> OrderPage:
         return decoded(OrderPage, "order", await self._services.get("order", "/orders", search.asked()))

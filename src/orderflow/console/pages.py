@@ -47,7 +47,10 @@ class Pages:
     environment: Environment = field(default_factory=showing.environment)
 
     def html(self, request: Request, template: str, status: int = 200, **values: Any) -> Response:
-        """A page, or a part of one where htmx asks."""
+        """A page, or a part of one where htmx asks. Without scripts, a part comes as a page of its own."""
+        if template.startswith("_") and not is_part(request):
+            values |= {"answer": template, "back": came_from(request)}
+            template = "answer.html"
         return HTMLResponse(self.part(template, request, **values), status, {"cache-control": "no-store"})
 
     def part(self, template: str, request: Request, **values: Any) -> str:
@@ -63,6 +66,14 @@ class Pages:
         return self.environment.get_template(template).render(
             {**common, "path": request.url.path, "services": self.services.names, **values}
         )
+
+    def done(self, request: Request, said: str, place: str) -> Response:
+        """Say beside the form that an act is done, where its page shows by itself what has become of it; a browser
+        without scripts is led to that page.
+        """
+        if is_part(request):
+            return self.html(request, "_done.html", said=said)
+        return go_on(request, place)
 
     async def form(self, request: Request) -> Mapping[str, str]:
         """What a form says, its token checked. Raises HTTPException."""
@@ -81,7 +92,8 @@ class Pages:
 
     async def sorry(self, request: Request, error: Exception) -> Response:
         """An answer that says what is wrong and what to do. Who has to sign in is told where."""
-        way_in = way_in_of(request) if isinstance(error, AskError) and error.status == UNAUTHORIZED else ""
+        unknown = isinstance(error, AskError) and error.status == UNAUTHORIZED and request.url.path != SIGN_IN
+        way_in = way_in_of(request) if unknown else ""
         if isinstance(error, AskError):
             status, said = error.status or 503, str(error)
         elif isinstance(error, HTTPException):
@@ -97,15 +109,20 @@ def is_part(request: Request) -> bool:
     return request.headers.get("hx-request") == "true"
 
 
-def way_in_of(request: Request) -> str:
-    """Where to sign in, to come back to the page that this request was made from."""
+def came_from(request: Request) -> str:
+    """The page of ours that this request was made from."""
     whole = request.headers.get("hx-current-url") or request.headers.get("referer") or str(request.url)
     asked = urlsplit(whole)
-    return f"{SIGN_IN}?{urlencode({'next': own_path(asked.path + (f'?{asked.query}' if asked.query else ''))})}"
+    return own_path(asked.path + (f"?{asked.query}" if asked.query else ""))
 
 
-def done(request: Request, place: str) -> Response:
-    """Go on to another page, after an act."""
+def way_in_of(request: Request) -> str:
+    """Where to sign in, to come back to the page that this request was made from."""
+    return f"{SIGN_IN}?{urlencode({'next': came_from(request)})}"
+
+
+def go_on(request: Request, place: str) -> Response:
+    """To another page, after an act."""
     if is_part(request):
         return Response(status_code=204, headers={"hx-redirect": place})
     return RedirectResponse(place, 303)

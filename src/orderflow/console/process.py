@@ -12,9 +12,9 @@ from orderflow.console.application import opened
 from orderflow.console.asking import Services
 from orderflow.console.guard import Asgi
 from orderflow.console.live import LASTS_S
-from orderflow.console.topics import Log
 from orderflow.core.access import ANONYMOUS, Caller, InvalidTokenError
 from orderflow.core.timing import system_random
+from orderflow.diagnosis.topics import Log
 from orderflow.http.application import Application, ApplicationState, Receive, Scope, Send
 from orderflow.http.gate import Ends, Gate
 from orderflow.http.protocol import HttpLimits

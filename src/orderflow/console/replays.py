@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from orderflow.console.asking import REHEARSE_TIMEOUT_S, AskError, decoded
 from orderflow.console.live import Parts
-from orderflow.console.pages import NO_PAGE, Pages, done, refuse
+from orderflow.console.pages import NO_PAGE, Pages, go_on, refuse
 from orderflow.core.operations.model import Rehearsed, Replay
 
 REHEARSED_MAX = 100
@@ -51,7 +51,7 @@ class ReplaysArea:
             plan["rate_per_s"] = _number(said["rate"])
         body = {"filter": _wanted(said), "plan": plan, "reason": said.get("reason", ""), "confirmed": True}
         begun = await self._services.act(name, "POST", "/ops/replays", body)
-        return done(request, f"/replays/{name}/{begun['number']}")
+        return go_on(request, f"/replays/{name}/{begun['number']}")
 
     async def one(self, request: Request) -> Response:
         name, number = self._named(request)
@@ -69,7 +69,8 @@ class ReplaysArea:
             raise HTTPException(404, NO_PAGE)
         body = {"reason": said.get("reason", ""), "confirmed": True}
         await self._services.act(name, "POST", f"/ops/replays/{number}/{what}", body)
-        return done(request, f"/replays/{name}/{number}")
+        said_so = "It is paused." if what == "pause" else "It goes on."
+        return self._pages.done(request, said_so, f"/replays/{name}/{number}")
 
     async def _steps(self, request: Request, name: str, number: int) -> AsyncIterator[Parts]:
         while True:
@@ -112,7 +113,7 @@ def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        refuse("The rate must be a number of events a second, such as 10.")
+        refuse("The rate must be a number of events per second, such as 10.")
 
 
 def routes(pages: Pages) -> Sequence[Route]:

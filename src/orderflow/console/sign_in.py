@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from orderflow.console.pages import Pages, done, refuse
+from orderflow.console.pages import Pages, go_on, refuse
 from orderflow.console.sessions import SIGN_IN, Links, Sessions, SignedIn, own_path
 
 WORN = "This link was used before, or is older than ten minutes. Ask for a new one: orderflow console --sign-in"
@@ -33,12 +33,12 @@ class SignInArea:
         said = await self._pages.form(request)
         who = await self._who(said.get("code", ""), said.get("shown", ""))
         request.state.session = self._sessions.begin(who)
-        return done(request, own_path(said.get("place", "/")))
+        return go_on(request, own_path(said.get("place", "/")))
 
     async def leave(self, request: Request) -> Response:
         await self._pages.form(request)
         self._sessions.end(request.state.session)
-        return done(request, "/")
+        return go_on(request, "/")
 
     async def _who(self, code: str, shown: str) -> SignedIn:
         """Raises HTTPException; AskError: no service knows this token, or none answers."""

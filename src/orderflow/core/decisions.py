@@ -7,6 +7,7 @@ they fail, are held behind one that did, are given up, or are deferred, which wr
 
 from __future__ import annotations
 
+import math
 import random
 import sys
 from collections.abc import Mapping, Sequence
@@ -194,9 +195,8 @@ class Fold:
         return any(self._known.get(name) in FINAL or name in self._done for name in incoming.names)
 
     def _drop(self, incoming: Incoming) -> Result:
-        if self._known.get(incoming.name) not in FINAL and incoming.name not in self._done:
+        if incoming.name not in self._done:
             mark(self.changes, incoming, InboxState.DONE)
-            self._done.add(incoming.name)
         release(self.changes, incoming)
         return Result(incoming, Outcome.DUPLICATE)
 
@@ -439,8 +439,8 @@ class ParkingQuota:
     """How many keys may be parked at one consumer, so that it stays a number that people can look at.
 
     Counts what this process parks, and looks into the database now and then: others park there and take out too.
-
-    So the bound is kept to within a batch of each process. Nothing is asked of the database while nothing is parked.
+    So the bound is kept to within a batch of each process. Nothing is asked of the database while nothing is parked
+    here, so what is parked then is followed by a look at once.
     """
 
     def __init__(self, consumer: str, store: Store, keys_max: int, clock: Clock) -> None:
@@ -449,7 +449,7 @@ class ParkingQuota:
         self._keys_max = keys_max
         self._clock = clock
         self._parked = 0
-        self._look_at = 0.0
+        self._look_at = -math.inf
 
     @property
     def left(self) -> int:
@@ -460,16 +460,17 @@ class ParkingQuota:
         """Count anew if it is time. Raises StoreUnavailableError."""
         if self._parked and self._clock.monotonic() >= self._look_at:
             self._parked = await self._store.parked_keys(self._consumer, self._keys_max)
-            self._look_at = self._clock.monotonic() + (LOOK_S if self.left else LOOK_WHEN_FULL_S)
+            self._look_at = self._clock.monotonic() + self._pause_s if self._parked else -math.inf
 
     def took(self, changes: Changes, *, holding: bool) -> None:
         """This has been written. Unless a fold was `holding`, what it held was behind a parked event: no new key."""
-        keys = {event.key for event in changes.parked if event.attempts or holding}
-        if keys and not self._parked:
-            self._look_at = 0.0
-        self._parked += len(keys)
-        if not self.left:
-            self._look_at = min(self._look_at, self._clock.monotonic() + LOOK_WHEN_FULL_S)
+        self._parked += len({event.key for event in changes.parked if event.attempts or holding})
+        self._look_at = min(self._look_at, self._clock.monotonic() + self._pause_s)
+
+    @property
+    def _pause_s(self) -> float:
+        """Until the next look."""
+        return LOOK_S if self.left else LOOK_WHEN_FULL_S
 
 
 def passed_over(service: Service, incoming: Incoming) -> bool:
@@ -521,12 +522,11 @@ def mark(changes: Changes, incoming: Incoming, state: InboxState) -> None:
 
 def finish(changes: Changes, incoming: Incoming, state: InboxState) -> None:
     """It is in its last state, under every name that it goes by, and waits no longer."""
-    changes.inbox.append(InboxEntry(incoming.key, incoming.identity, incoming.event_id, state))
+    mark(changes, incoming, state)
     if incoming.also is not None:
         event_id = incoming.envelope.id if incoming.envelope else incoming.event_id
         changes.inbox.append(InboxEntry(*incoming.also, event_id, state))
-    if incoming.parked is not None:
-        changes.released.append(incoming.parked.position)
+    release(changes, incoming)
 
 
 def release(changes: Changes, incoming: Incoming) -> None:

@@ -32,7 +32,6 @@ class Retrier:
         self._watch = processor.watch(consumer)
         self._store = store
         self._signals = signals
-        self._clock = clock
         self._timer = Timer(clock)
         self._neglected: set[str] = set()
         self._pacer = Pacer(clock, PACE_MAX_MS, KEYS_MAX, rest=REST)

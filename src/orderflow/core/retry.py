@@ -158,9 +158,8 @@ class RetryLoop(FailureStreak):
             self.waiting = False
 
     def succeeded(self) -> None:
-        if self._count:
-            super().succeeded()
-            self.error = None
+        super().succeeded()
+        self.error = None
 
 
 class CallBreaker:

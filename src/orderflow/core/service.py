@@ -55,7 +55,7 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     TABLE: ClassVar[str]
-    KEY: ClassVar[str] = ""
+    KEY: ClassVar[str]
 
     def __init_subclass__(cls) -> None:
         if "KEY" in cls.__dict__:
@@ -287,7 +287,7 @@ def handlers(*places: Callable[..., Decision] | ModuleType) -> Mapping[type[Mess
 def _decisions(place: Callable[..., Decision] | ModuleType) -> Iterable[Any]:
     if not isinstance(place, ModuleType):
         return (place,)
-    found = (each for each in vars(place).values() if getattr(each, "__module__", "") == place.__name__)
+    found = (each for each in vars(place).values() if getattr(each, "__module__", None) == place.__name__)
     return (each for each in found if isinstance(getattr(each, "handlers", None), dict))
 
 

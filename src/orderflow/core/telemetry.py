@@ -72,7 +72,7 @@ class Handled(msgspec.Struct, frozen=True):
 
 
 class BatchCommitted(msgspec.Struct, frozen=True):
-    """A batch went all the way in, in one transaction of `duration_s`. Emitted after the commit."""
+    """A batch was committed, in one transaction of `duration_s`. Emitted after the commit."""
 
     service: str
     consumer: str
@@ -82,7 +82,7 @@ class BatchCommitted(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class BatchSplit:
-    """The database refused a batch's data; it is tried again in parts to single the culprit out."""
+    """The database refused a batch's data; the batch is tried again in parts to isolate the culprit."""
 
     service: str
     consumer: str
@@ -102,7 +102,7 @@ class KeyReopened:
 
 @dataclass(frozen=True, slots=True)
 class OutageJudged:
-    """Of `tried` keys, `failing` failed alike at once: events of this type wait, and none is parked for it.
+    """`failing` of `tried` keys failed alike at once: events of this type wait, and none is parked for it.
 
     `error` is the class and the redacted text of one failure.
     """
@@ -120,7 +120,7 @@ class OutageJudged:
 class OutageOver:
     """Events of this type are handled again; those that waited for `after_s` follow in order.
 
-    `poison`: so many keys still fail, though others of the type succeed: they are taken for poison from here on.
+    `poison`: how many keys still fail although others of the type succeed. From now on they count as poison.
     """
 
     service: str
@@ -132,7 +132,7 @@ class OutageOver:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """`component` cannot go on because of infrastructure; it tries again in `retry_in_s`. Nothing is lost."""
+    """`component` waits for infrastructure, and tries again in `retry_in_s`. Nothing is lost."""
 
     service: str
     component: str
@@ -142,7 +142,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """`component` works again after it had been waiting for `after_s`."""
+    """`component` works again, after waiting for `after_s`."""
 
     service: str
     component: str
@@ -151,7 +151,7 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True)
 class Stalled:
-    """Work of `component` is due and does not move: `count` pieces at `places`, for `for_s`. No reason is known."""
+    """Work of `component` is due and has not moved for `for_s`: `count` pieces at `places`. No reason is known."""
 
     service: str
     component: str
@@ -162,7 +162,7 @@ class Stalled:
 
 @dataclass(frozen=True, slots=True)
 class StallOver:
-    """Work of `component` moves again, or there is none left; it had stood still for `after_s`."""
+    """Work of `component` moves again after `after_s`, or none is left."""
 
     service: str
     component: str
@@ -171,7 +171,7 @@ class StallOver:
 
 @dataclass(frozen=True, slots=True)
 class BegunAnew:
-    """`component` has stood still for `after_s` and is begun anew: a consumer joins its group again, and so on."""
+    """`component` has stood still for `after_s` and is begun anew: a consumer rejoins its group, for example."""
 
     service: str
     component: str
@@ -180,7 +180,7 @@ class BegunAnew:
 
 @dataclass(frozen=True, slots=True)
 class Hopeless:
-    """`component` stands still although it was begun anew: the process ends, so that another takes its place."""
+    """`component` stands still although it was begun anew: the process ends, so another can take its place."""
 
     service: str
     component: str
@@ -201,7 +201,7 @@ class RecordsExpired:
 
 @dataclass(frozen=True, slots=True)
 class TopicReplaced:
-    """`component` reads this topic from its beginning: it is not the one any more that it was (`how`)."""
+    """`component` reads this topic from its beginning, because it is no longer the same topic (`how`)."""
 
     service: str
     component: str
@@ -211,7 +211,7 @@ class TopicReplaced:
 
 @dataclass(frozen=True, slots=True)
 class Relayed:
-    """Outbox `rows` were acknowledged by the log. `oldest_ms` is the age of the oldest when it was read."""
+    """The log acknowledged outbox `rows`. `oldest_ms` is the age of the oldest when it was read."""
 
     service: str
     rows: Sequence[OutboxRecord]
@@ -236,7 +236,7 @@ UNAVAILABLE = "unavailable"
 
 class IntentAsked(msgspec.Struct, frozen=True):
     """The outside world was asked. `outcome` is the answer's type name, or UNAVAILABLE. `cause` is the message whose
-    decision asks.
+    decision asked.
     """
 
     service: str
@@ -252,7 +252,7 @@ class IntentAsked(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class OutboxPurged:
-    """`segments` of published rows older than the keep time were dropped."""
+    """`segments` of published rows that were older than the keep time were dropped."""
 
     service: str
     segments: int
@@ -269,7 +269,7 @@ class AlertOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Alerted:
-    """Operators were to be told of `count` dead letters that failed alike. `error` says why they were not."""
+    """An alert about `count` dead letters that failed alike. If it was not sent, `error` says why."""
 
     service: str
     consumer: str
@@ -281,7 +281,7 @@ class Alerted:
 
 @dataclass(frozen=True, slots=True)
 class SpansSent:
-    """The receiver of traces took `count` spans, after `lost` that it did not take or that found no room."""
+    """The receiver of traces took `count` spans; before them, `lost` were refused or found no room."""
 
     service: str
     count: int
@@ -290,8 +290,8 @@ class SpansSent:
 
 @dataclass(frozen=True, slots=True)
 class SpansLost:
-    """`count` spans were dropped; `first` since any were sent. The receiver of traces does not take them, or too many
-    wait. The orders have all that is theirs.
+    """`count` spans were dropped, because the receiver of traces refuses them or too many wait; `first` since any
+    were sent. No order is affected.
     """
 
     service: str
@@ -302,7 +302,7 @@ class SpansLost:
 
 @dataclass(frozen=True, slots=True)
 class TaskFailed:
-    """A background task of the core met an error that is nobody's to expect; it goes on after a pause."""
+    """A background task of the core met an unexpected error; it goes on after a pause."""
 
     service: str
     component: str
@@ -311,7 +311,7 @@ class TaskFailed:
 
 @dataclass(frozen=True, slots=True)
 class AlarmRaised:
-    """The service says that an operator has to see to something; said again when the sentence changes."""
+    """Something in the service needs an operator. Emitted again when the sentence changes."""
 
     service: str
     alarm: str
@@ -320,7 +320,7 @@ class AlarmRaised:
 
 @dataclass(frozen=True, slots=True)
 class AlarmCleared:
-    """It was seen to."""
+    """The alarm is over."""
 
     service: str
     alarm: str
@@ -328,7 +328,7 @@ class AlarmCleared:
 
 @dataclass(frozen=True, slots=True)
 class FaultsSet:
-    """This process makes events fail on purpose, by these faults (a sentence each). Repeated while any is set."""
+    """This process makes events fail on purpose, with these faults (a sentence each). Repeated while any is set."""
 
     service: str
     faults: Sequence[str]
@@ -336,14 +336,14 @@ class FaultsSet:
 
 @dataclass(frozen=True, slots=True)
 class FaultsCleared:
-    """No fault is set any more in this process."""
+    """No fault is set in this process any more."""
 
     service: str
 
 
 @dataclass(frozen=True, slots=True)
 class FaultsIgnored:
-    """Faults are set, and this process was not started for a game day: it ignores them."""
+    """Faults are set, but this process was not started for a game day: it ignores them."""
 
     service: str
     faults: Sequence[str]

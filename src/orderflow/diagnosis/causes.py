@@ -91,9 +91,11 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
     `waited_s`: since the last thing that happened to the order. `usual_s`: the age at which 99 of 100 orders had
     come past this step, `usual_half_s`: at which half had; null where none has yet. `causes`: the likeliest first.
+    `trace_id` is that of the W3C trace that the order's events carry: "" where there is none, or nobody has looked.
     """
 
     order_id: str
+    trace_id: str = ""
     status: str
     expected: str
     owner: str
@@ -212,8 +214,9 @@ def _causes(evidence: Observations, step: Step, *, is_late: bool) -> Iterator[Ca
         yield from _of_transactions(service, evidence.order_id, step.consumer, step.said)
     yield from _of_components(service, step)
     if step.consumer is not None and step.said is not None:
-        expired = list(_of_expired(service, step.consumer, step.said))
-        yield from expired or _of_lag(service, evidence.order_id, step.consumer, step.said, is_late=is_late)
+        if not _states(step.said, step.consumer, evidence):
+            expired = list(_of_expired(service, step.consumer, step.said))
+            yield from expired or _of_lag(service, evidence.order_id, step.consumer, step.said, is_late=is_late)
     elif step.said is not None and is_late and service.backlog is not None:
         yield _cause(
             CauseKind.UNSENT,
@@ -424,9 +427,7 @@ def _known_as(received: ReceivedEvent) -> str:
     """An inbox that acts once for a type and a key has the type; others have ids alone."""
     if "." in received.identity:
         return received.identity.rpartition(".")[2]
-    return (
-        "a notice of how it stands elsewhere" if received.consumer.endswith(OF_FLOW) else "what the bank has answered"
-    )
+    return "a notice from elsewhere" if received.consumer.endswith(OF_FLOW) else "what the bank has answered"
 
 
 def _marks_of_letter(service: str, letter: DeadLetter) -> Iterator[TimelineEntry]:

@@ -51,22 +51,22 @@ MALFORMED_REQUEST = ProblemType(
     400,
     "Bad Request",
     "The request breaks a rule of HTTP, its query is not percent-encoded UTF-8, or its body is not JSON in UTF-8.",
-    "Fix what `detail` names. The same request will be refused again.",
+    "Correct what `detail` names. The same request will be refused again.",
 )
 MALFORMED_KEY = ProblemType(
     "malformed-idempotency-key",
     400,
     "Malformed Idempotency-Key",
-    "The header Idempotency-Key holds no key: it must be a text in quotes, of 1 to 255 printable ASCII characters.",
-    'Send a key such as "8e03978e-40d5", or no such header.',
+    "The header Idempotency-Key is malformed: a key is 1 to 255 printable ASCII characters in quotes.",
+    'Send a key such as "8e03978e-40d5", or leave the header out.',
 )
 UNAUTHENTICATED = ProblemType(
     "unauthenticated",
     401,
     "Unauthorized",
-    "This needs a token, or the token sent is unknown, revoked or expired. Nothing was done.",
-    "Send a valid token: `Authorization: Bearer TOKEN`. `orderflow token create --help` explains how to get "
-    "one; `orderflow up` puts one for this machine into its home.",
+    "The request needs a token and has none, or its token is unknown, revoked or expired. Nothing was done.",
+    "Send a valid token: `Authorization: Bearer TOKEN`. `orderflow token create --help` explains how to get one; "
+    "`orderflow up` has put one for this machine into its home.",
 )
 FORBIDDEN = ProblemType(
     "forbidden",
@@ -79,149 +79,149 @@ CROSS_SITE = ProblemType(
     "cross-site-request",
     403,
     "Cross-Site Request",
-    "According to the browser, a page of another site made this request. Nothing was done.",
-    "Open the page of the service itself. Programs send neither Origin nor Sec-Fetch-Site.",
+    "The browser says that a page of another site made this request. Nothing was done.",
+    "Open a page of the service itself. A program should send neither Origin nor Sec-Fetch-Site.",
 )
 NOT_FOUND = ProblemType(
     "not-found",
     404,
     "Not Found",
-    "There is nothing at this path, or what it names does not exist or no longer exists.",
+    "There is nothing at this path, or what it names does not exist, or no longer exists.",
     "Check the path and the id in it.",
 )
 METHOD_NOT_ALLOWED = ProblemType(
     "method-not-allowed",
     405,
     "Method Not Allowed",
-    "The resource at this path does not support this method.",
-    "Use a method that the header Allow lists.",
+    "This path exists, but does not accept this method.",
+    "Use one of the methods in the header Allow.",
 )
 REQUEST_TIMEOUT = ProblemType(
     "request-timeout",
     408,
     "Request Timeout",
     "The request did not arrive in time. Nothing was done.",
-    "Send it again, whole.",
+    "Send the whole request again.",
 )
 CONFLICT = ProblemType(
     "conflict",
     409,
     "Conflict",
-    "The request fits its schema, but not the current state. Nothing was done.",
-    "Read the current state, and decide again.",
+    "The request is valid, but conflicts with the current state. Nothing was done.",
+    "Read the current state and decide again.",
 )
 REQUEST_IN_PROGRESS = ProblemType(
     "request-in-progress",
     409,
     "Request In Progress",
     "An earlier request with the same Idempotency-Key is still being carried out.",
-    "Wait as long as Retry-After says, then send the same request again: it gets the answer of the first.",
+    "Wait for the time in Retry-After, then send the same request again: it gets the answer to the first.",
 )
 PRECONDITION_FAILED = ProblemType(
     "precondition-failed",
     412,
     "Precondition Failed",
     "The current state does not match If-Match or If-None-Match. Nothing was done.",
-    "Read the current state with its ETag, and decide again.",
+    "Read the current state with its ETag and decide again.",
 )
 CONTENT_TOO_LARGE = ProblemType(
     "content-too-large",
     413,
     "Content Too Large",
     "The body is larger than this service accepts.",
-    "Send a smaller one.",
+    "Send a smaller body.",
 )
 UNSUPPORTED_MEDIA_TYPE = ProblemType(
     "unsupported-media-type",
     415,
     "Unsupported Media Type",
-    "The body is not declared as application/json, or has a content-encoding.",
+    "The body is not declared as application/json, or it has a content-encoding.",
     "Send JSON in UTF-8 as `content-type: application/json`, without a content-encoding.",
 )
 MISDIRECTED = ProblemType(
     "misdirected-request",
     421,
     "Misdirected Request",
-    "This service does not answer to the name in the header Host. Nothing was done.",
-    "Use a name of this machine, or have an operator add the name to ORDERFLOW_ALLOWED_HOSTS.",
+    "The header Host has a name that this service does not answer to. Nothing was done.",
+    "Use a name of this machine, or ask the operators to add the name to ORDERFLOW_ALLOWED_HOSTS.",
 )
 INVALID_REQUEST = ProblemType(
     "invalid-request",
     422,
     "Unprocessable Content",
-    "The body, a parameter or a header does not fit its schema, or breaks a rule that no schema can state.",
-    "`errors` names what does not fit: `pointer` (RFC 6901) in the body, `parameter` among path, query and headers.",
+    "The body, a parameter or a header breaks its schema, or a rule that a schema cannot state.",
+    "`errors` names each fault: by `pointer` (RFC 6901) in the body, by `parameter` in path, query and headers.",
 )
 KEY_REUSED = ProblemType(
     "idempotency-key-reused",
     422,
     "Idempotency-Key Reused",
-    "The Idempotency-Key was used before, for a request with different content. Nothing was done.",
-    "Use a new key for each order; reuse a key only to repeat the same order.",
+    "The Idempotency-Key was used before for a different request. Nothing was done.",
+    "Use a new key for each order, and the same key only to repeat that order.",
 )
 EDIT_REFUSED = ProblemType(
     "edit-refused",
     422,
     "Edit Refused",
-    "The new value was refused; `detail` says why. The event is unchanged.",
-    "Look at the event again, and correct the value.",
+    "The event's new value was refused; `detail` says why. The event is unchanged.",
+    "Look at the event again and correct the value.",
 )
 CONFIRMATION_REQUIRED = ProblemType(
     "confirmation-required",
     428,
     "Confirmation Required",
-    "The request changes data for good or moves money, and came without a confirmation or a reason.",
-    "Let a person decide, then send it with `confirmed: true` and a `reason`.",
+    "The request changes data for good or moves money, and lacks a confirmation or a reason.",
+    "Let a person decide, then send it with `confirmed: true` and the `reason`.",
 )
 TOO_MANY_REQUESTS = ProblemType(
     "too-many-requests",
     429,
     "Too Many Requests",
-    "This token or address sent more requests per second than allowed. Nothing was done.",
-    "Slow down: send the request again after the seconds that Retry-After gives.",
+    "This token or address sends more requests per second than its limit. Nothing was done.",
+    "Slow down: send the request again after the seconds in Retry-After.",
 )
 HEADERS_TOO_LARGE = ProblemType(
     "header-fields-too-large",
     431,
     "Request Header Fields Too Large",
-    "The head of the request is larger than this service accepts.",
+    "The request line and headers are larger than this service accepts.",
     "Send fewer or shorter headers.",
 )
 DEFECT = ProblemType(
     "defect",
     500,
     "Internal Server Error",
-    "The service hit a bug of its own; its log has the details.",
-    "Tell the operators. Unless `detail` says that nothing was stored, look before you send it again.",
+    "The service has a defect; its log has the details.",
+    "Tell the operators. Unless `detail` says that nothing was stored, check before you send the request again.",
 )
 NOT_IMPLEMENTED = ProblemType(
     "not-implemented",
     501,
     "Not Implemented",
-    "The request uses a part of HTTP that this service does not support.",
-    "Leave out what `detail` names.",
+    "The request uses a part of HTTP that this service does not implement.",
+    "Send it without what `detail` names.",
 )
 UNAVAILABLE = ProblemType(
     "unavailable",
     503,
     "Service Unavailable",
-    "The service is starting or stopping, or something it needs (its database, the event log) is unavailable.",
-    "Send the request again after the seconds that Retry-After gives; an order with the same Idempotency-Key, "
-    "because the connection to the database can break after the order was stored.",
+    "The service is starting or stopping, or something it needs (its database, the event log) is away.",
+    "Send the request again after the seconds in Retry-After. Repeat an order with the same Idempotency-Key: the "
+    "connection to the database may have broken after the order was stored.",
 )
 ANSWER_OVERDUE = ProblemType(
     "answer-overdue",
     503,
     "Answer Overdue",
-    "The request was accepted, but had no answer in time. It may or may not take effect.",
-    "Read the current state, or send an order again with the same Idempotency-Key.",
+    "The service accepted the request but had no answer in time. It may or may not take effect.",
+    "Read the current state, or repeat an order with the same Idempotency-Key.",
 )
 OVERLOADED = ProblemType(
     "overloaded",
     503,
     "Overloaded",
-    "The service is at its limit. Nothing was done.",
-    "Slow down: send the request again after the seconds that Retry-After gives.",
+    "The service has as much work as it can handle. Nothing was done.",
+    "Slow down: send the request again after the seconds in Retry-After.",
 )
 VERSION_NOT_SUPPORTED = ProblemType(
     "http-version-not-supported",

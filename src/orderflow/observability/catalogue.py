@@ -32,11 +32,11 @@ class MetricInfo(NamedTuple):
 
 
 METRICS: tuple[MetricInfo, ...] = (
-    MetricInfo(BUILD_INFO, "gauge", "Always 1: the release and the Python", ("version", "python")),
+    MetricInfo(BUILD_INFO, "gauge", "Always 1; its labels name release and Python", ("version", "python")),
     MetricInfo(
         HANDLED_AGE,
         "histogram",
-        "Age of an order when an event of it was handled: of one of each type in a batch",
+        "Age of an order when one of its events was handled; one sample per type in a batch",
         ("consumer", "event_type"),
         AGES,
     ),
@@ -50,7 +50,7 @@ METRICS: tuple[MetricInfo, ...] = (
     MetricInfo("orderflow_batch_size", "histogram", "Messages in a batch", ("consumer",), SIZES),
     MetricInfo("orderflow_batch_seconds", "histogram", "Duration of a batch's transaction", ("consumer",), SECONDS),
     MetricInfo("orderflow_batch_splits", "counter", "Batches that the database refused", ("consumer",)),
-    MetricInfo("orderflow_keys_reopened", "counter", "Parked keys that flow again", ("consumer",)),
+    MetricInfo("orderflow_keys_reopened", "counter", "Parked keys that were reopened", ("consumer",)),
     MetricInfo(
         "orderflow_dead_letters",
         "counter",
@@ -61,10 +61,10 @@ METRICS: tuple[MetricInfo, ...] = (
     MetricInfo(
         "orderflow_consumer_lag_seconds",
         "gauge",
-        "For how long the oldest unread record has been there, as far as this process has seen",
+        "How long the oldest unread record has waited, as far as this process has seen",
         ("consumer", "topic"),
     ),
-    MetricInfo("orderflow_outbox_unsent", "gauge", "Events that are written and not published"),
+    MetricInfo("orderflow_outbox_unsent", "gauge", "Events that are written but not published"),
     MetricInfo("orderflow_outbox_oldest_seconds", "gauge", "Age of the oldest of them"),
     MetricInfo("orderflow_outbox_relayed", "counter", "Outbox rows that the log has acknowledged"),
     MetricInfo(
@@ -72,20 +72,20 @@ METRICS: tuple[MetricInfo, ...] = (
     ),
     MetricInfo("orderflow_outbox_segments_purged", "counter", "Outbox segments that were emptied"),
     MetricInfo("orderflow_outbox_slots", "gauge", "Outbox slots of this process's relay"),
-    MetricInfo("orderflow_parked_keys", "gauge", "Keys of which an event waits", ("consumer",)),
+    MetricInfo("orderflow_parked_keys", "gauge", "Keys with a waiting event", ("consumer",)),
     MetricInfo("orderflow_parked_retrying", "gauge", "Events that failed and are tried again", ("consumer",)),
     MetricInfo("orderflow_parked_dead", "gauge", "Events that were given up and wait for an operator", ("consumer",)),
     MetricInfo("orderflow_parked_held", "gauge", "Events that wait behind another of their key", ("consumer",)),
     MetricInfo(
         "orderflow_dead_by_cause",
         "gauge",
-        "Events that were given up, by what failed alike: the largest groups, and the others together",
+        "Events that were given up, by fingerprint: the largest groups, and the rest together",
         ("fingerprint", "error"),
     ),
     MetricInfo(
         "orderflow_expired_records",
         "gauge",
-        "Records that the log dropped before they were read, not acknowledged",
+        "Records that the log dropped before they were read, and that no operator has acknowledged",
         ("consumer", "topic", "partition"),
     ),
     MetricInfo(
@@ -95,42 +95,42 @@ METRICS: tuple[MetricInfo, ...] = (
         ("consumer", "event_type"),
     ),
     MetricInfo("orderflow_waiting", "gauge", "1: the component waits for infrastructure", ("component",)),
-    MetricInfo("orderflow_stalled", "gauge", "1: work of the component is due and does not move", ("component",)),
-    MetricInfo("orderflow_begun_anew", "counter", "Parts that stood still and were begun anew", ("component",)),
+    MetricInfo("orderflow_stalled", "gauge", "1: the component has due work that does not move", ("component",)),
+    MetricInfo("orderflow_begun_anew", "counter", "Components that stood still and were begun anew", ("component",)),
     MetricInfo("orderflow_task_failures", "counter", "Unexpected errors of the core", ("component",)),
     MetricInfo("orderflow_topics_replaced", "counter", "Topics that were deleted and made again", ("topic",)),
-    MetricInfo("orderflow_alarm", "gauge", "1: an operator has to see to it", ("alarm",)),
+    MetricInfo("orderflow_alarm", "gauge", "1: needs an operator", ("alarm",)),
     MetricInfo("orderflow_intents", "counter", "Questions to the outside world", ("kind", "outcome")),
     MetricInfo("orderflow_intent_seconds", "histogram", "Time until the outside world answered", ("kind",), SECONDS),
-    MetricInfo("orderflow_alerts", "counter", "Alerts about dead letters, by what became of them", ("outcome",)),
-    MetricInfo("orderflow_spans", "counter", "Spans of traces, by what became of them", ("outcome",)),
+    MetricInfo("orderflow_alerts", "counter", "Alerts about dead letters, by outcome", ("outcome",)),
+    MetricInfo("orderflow_spans", "counter", "Spans of traces, by outcome", ("outcome",)),
     MetricInfo("orderflow_faults", "gauge", "Faults of a game day that are set"),
-    MetricInfo("orderflow_pool_used", "gauge", "Connections to PostgreSQL that are lent", ("pool",)),
-    MetricInfo("orderflow_pool_waiting", "gauge", "Those who wait for a connection", ("pool",)),
-    MetricInfo("orderflow_pool_limit", "gauge", "Connections that may be lent at once", ("pool",)),
+    MetricInfo("orderflow_pool_used", "gauge", "Connections to PostgreSQL in use", ("pool",)),
+    MetricInfo("orderflow_pool_waiting", "gauge", "Callers that wait for a connection", ("pool",)),
+    MetricInfo("orderflow_pool_limit", "gauge", "Connections that may be in use at once", ("pool",)),
     MetricInfo(
         "orderflow_queue_length",
         "gauge",
-        "What waits in this process: commands and answers for the next batch, questions to the outside world, "
+        "Items that wait in this process: commands and answers for the next batch, questions to the outside world, "
         "records that a consumer keeps back",
         ("queue",),
     ),
-    MetricInfo("orderflow_queue_limit", "gauge", "How much may wait there", ("queue",)),
+    MetricInfo("orderflow_queue_limit", "gauge", "How many items may wait there", ("queue",)),
     MetricInfo("orderflow_http_requests", "counter", "HTTP requests", ("route", "method", "status")),
     MetricInfo("orderflow_http_refused", "counter", "HTTP requests that were answered with a problem", ("problem",)),
     MetricInfo(
         "orderflow_http_request_seconds", "histogram", "Duration of HTTP requests", ("route", "method"), SECONDS
     ),
     MetricInfo("orderflow_http_connections", "gauge", "Connections at a door", ("door",)),
-    MetricInfo("orderflow_http_under_way", "gauge", "Requests at a door that have no answer yet", ("door",)),
-    MetricInfo("orderflow_http_limit", "gauge", "Bounds of a door, by what they are of", ("door", "limit")),
+    MetricInfo("orderflow_http_under_way", "gauge", "Unanswered requests at a door", ("door",)),
+    MetricInfo("orderflow_http_limit", "gauge", "Limits of a door", ("door", "limit")),
     MetricInfo(
-        "orderflow_http_timed_out", "counter", "Connections that outlasted the time of their state", ("state",)
+        "orderflow_http_timed_out", "counter", "Connections that exceeded the time limit of their state", ("state",)
     ),
     MetricInfo(
         "orderflow_tls_expiry_timestamp_seconds",
         "gauge",
-        "When the certificate of a door ends, or the first of its chain (Unix time)",
+        "When the first certificate in a door's chain expires (Unix time)",
         ("door",),
     ),
 )
@@ -156,57 +156,57 @@ REQUEST = SpanInfo(
     "{} {}",
     "server",
     "",
-    "An HTTP request that changes something, or that its caller traces",
+    "An HTTP request that changes something, or whose caller traces it",
     ("http.request.method", "http.route", "http.response.status_code", "error.type"),
 )
 HANDLE = SpanInfo(
     "handle {}",
     "internal",
     "BatchCommitted",
-    "A command, or an answer of the outside world, is decided and written",
+    "A command, or an answer from the outside world, is decided and written",
     (*_MESSAGE, *_OUTCOME),
 )
-OUTBOX_WAIT = SpanInfo("wait in outbox", "internal", "Relayed", "An event is written, and waits to be published")
+OUTBOX_WAIT = SpanInfo("wait in outbox", "internal", "Relayed", "A written event waits to be published")
 SEND = SpanInfo(
     "send {}",
     "producer",
     "Relayed",
-    "An event, from when it was written until the log has it",
+    "An event, from its writing until the log has it",
     ("messaging.system", "messaging.destination.name", *_OPERATION, *_MESSAGE),
 )
 TOPIC_WAIT = SpanInfo(
     "wait in {}",
     "internal",
     "BatchCommitted",
-    "An event is in its topic, and waits for its consumer",
+    "An event in its topic waits for its consumer",
     _READ,
 )
 PROCESS = SpanInfo(
     "process {}",
     "consumer",
     "BatchCommitted",
-    "A consumer decides over an event, and writes what becomes of it",
+    "A consumer decides on an event and writes the outcome",
     (*_READ, *_OPERATION, *_MESSAGE, "messaging.destination.partition.id", "messaging.kafka.offset", *_OUTCOME),
 )
 ASK = SpanInfo(
     "ask {}",
     "client",
     "IntentAsked",
-    "The outside world is asked: the bank",
+    "The outside world (the bank) is asked",
     ("messaging.message.conversation_id", *_OUTCOME),
 )
 PROCESS_BATCH = SpanInfo(
     "process batch",
     "internal",
     "BatchCommitted",
-    "A transaction that several messages share, in a trace of its own; linked with the span of each",
+    "A transaction that several messages share, in its own trace; linked to the span of each",
     (*_BATCH, "messaging.system", "messaging.consumer.group.name"),
 )
 SEND_BATCH = SpanInfo(
     "send batch",
     "client",
     "Relayed",
-    "Events that are published together, in a trace of its own; linked with the span of each",
+    "Events that are published together, in their own trace; linked to the span of each",
     (*_BATCH, "messaging.system"),
 )
 SPANS: tuple[SpanInfo, ...] = (

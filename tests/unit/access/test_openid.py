@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,9 @@ async def tokens(tmp_path: Path) -> OpenIdTokens:
     return await read(provider(str(tmp_path / "jwks.json")))
 
 
-async def read(of: Provider) -> OpenIdTokens:
+async def read(of: Provider, wall_s: Callable[[], float] = time.time) -> OpenIdTokens:
     """With the keys read once."""
-    made = OpenIdTokens(of, Standing())
+    made = OpenIdTokens(of, Standing(), wall_s)
     await Standing.until_it_sleeps(made.step())
     return made
 
@@ -120,9 +121,10 @@ async def test_a_key_that_is_not_known_yet_is_asked_for_before_anybody_is_refuse
     assert made.caller_of(token()).name == "oidc:7f3a"
 
 
-async def test_what_was_verified_counts_until_it_expires(tokens: OpenIdTokens) -> None:
+async def test_what_was_verified_counts_until_it_expires(tmp_path: Path) -> None:
     now_s = [time.time()]
-    tokens._wall_s = lambda: now_s[0]
+    (tmp_path / "jwks.json").write_text(json.dumps(jwks()))
+    tokens = await read(provider(str(tmp_path / "jwks.json")), lambda: now_s[0])
     shown = token({"exp": int(now_s[0]) - 29})
     assert tokens.caller_of(shown) == tokens.caller_of(shown)
     with pytest.raises(InvalidTokenError):

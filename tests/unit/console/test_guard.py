@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from orderflow.console.guard import COOKIE, Event, Guard, Receive, Scope, Send, is_confirmed
@@ -22,13 +20,29 @@ class Answer:
         self.seen: Scope | None = None
 
 
-async def ask(guard_of: Any, method: str, headers: dict[str, str]) -> Answer:
-    answer = Answer()
+class Application:
+    """Answers every request with 200; `seen` is the last scope that it got."""
 
-    async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        answer.seen = scope
+    def __init__(self) -> None:
+        self.seen: Scope | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.seen = scope
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
+
+
+class Page:
+    """An application behind its guard."""
+
+    def __init__(self) -> None:
+        self.application = Application()
+        self.guard = Guard(self.application, [HOST], Sessions())
+
+
+async def ask(page: Page | None, method: str, headers: dict[str, str]) -> Answer:
+    answer, page = Answer(), page or Page()
+    page.application.seen = None
 
     async def receive() -> Event:
         return {"type": "http.request", "body": b"", "more_body": False}
@@ -38,10 +52,9 @@ async def ask(guard_of: Any, method: str, headers: dict[str, str]) -> Answer:
             answer.status = event["status"]
             answer.headers = {name.decode(): value.decode() for name, value in event["headers"]}
 
-    guard = guard_of or Guard(application, [HOST], Sessions())
-    guard._application = application
     fields = [(name.encode(), value.encode()) for name, value in headers.items()]
-    await guard({"type": "http", "method": method, "path": "/", "headers": fields}, receive, send)
+    await page.guard({"type": "http", "method": method, "path": "/", "headers": fields}, receive, send)
+    answer.seen = page.application.seen
     return answer
 
 
@@ -69,12 +82,12 @@ async def test_what_changes_something_must_come_from_our_own_page(headers: dict[
 
 
 async def test_a_token_is_good_for_its_session_alone() -> None:
-    guard = Guard(None, [HOST], Sessions())  # type: ignore[arg-type]  # `ask` gives it one
-    first, other = await ask(guard, "GET", {"host": HOST}), await ask(guard, "GET", {"host": HOST})
+    page = Page()
+    first, other = await ask(page, "GET", {"host": HOST}), await ask(page, "GET", {"host": HOST})
     assert first.seen
     assert other.seen
     session = first.headers["set-cookie"].partition(";")[0]
-    again = await ask(guard, "POST", {**OURS, "cookie": session})
+    again = await ask(page, "POST", {**OURS, "cookie": session})
     assert again.seen
     assert is_confirmed(again.seen, first.seen["state"]["token"])
     assert not is_confirmed(again.seen, other.seen["state"]["token"])

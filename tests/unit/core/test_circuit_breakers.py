@@ -454,6 +454,16 @@ def test_successes_before_anything_failed_count_among_what_was_tried() -> None:
     assert watched.watch.paused == set()
 
 
+def test_of_more_failing_keys_than_are_remembered_those_are_in_doubt_that_failed_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("orderflow.core.failures.FAILING_MAX", 2)
+    watched = Watched()
+    results = watched.results(Outcome.PARKED, keys(3), FAILED)
+
+    assert watched.watch.weigh(results) == frozenset(each.incoming.name for each in results[1:])
+
+
 def test_only_what_has_failed_with_a_type_in_outage_waits_for_its_end() -> None:
     watched = Watched()
     watched.fail("k0")

@@ -15,9 +15,10 @@ from orderflow.core.decisions import FREE, Terms
 from orderflow.core.failures import MESSAGE_MAX, FinalError, InfrastructureError, Trial, Verdict, describe, shown
 from orderflow.core.inbox import Failure, InboxState, ParkedEvent, Waits, waits
 from orderflow.core.messages import UndecodableError
-from orderflow.core.service import RefusedError, StateMachine, Subscription
+from orderflow.core.processor import Processor
+from orderflow.core.service import Decision, Handler, RefusedError, Row, StateMachine, Subscription
 from orderflow.core.transport import ConsumerRecord
-from tests.unit.core.toy import Moods, Said, toy_service
+from tests.unit.core.toy import Counted, Moods, Said, touches, toy_service
 from tests.unit.core.world import World
 
 
@@ -128,6 +129,7 @@ def test_an_event_is_parked_as_new_unless_more_is_known() -> None:
 
 def test_what_is_stored_and_said_is_named_as_it_always_was() -> None:
     assert {each.name: each.value for each in InboxState} == {"DONE": 1, "PARKED": 2, "DEAD": 3, "DISCARDED": 4}
+    assert [each.word for each in InboxState] == ["done", "parked", "dead", "discarded"]
     assert [each.value for each in Waits] == ["dead", "retrying", "held"]
     assert [each.value for each in Verdict] == ["outage", "poison"]
 
@@ -135,7 +137,8 @@ def test_what_is_stored_and_said_is_named_as_it_always_was() -> None:
 def test_what_is_not_said_otherwise() -> None:
     assert Terms(frozenset(), frozenset(), False, sys.maxsize, sys.maxsize) == FREE
     assert Subscription("consumer", ("topic",)).pace_ms == 0.0
-    assert toy_service(Moods()).confirm == ""
+    service = toy_service(Moods())
+    assert (service.confirm, service.title, service.sql, service.personal) == ("", "", "", False)
     assert Trial("k", None, 0.0).first is True
     assert str(RefusedError("below zero")) == "below zero"
 
@@ -154,6 +157,22 @@ def test_an_answer_is_no_event_that_could_be_passed_over() -> None:
     service = toy_service(Moods())
     handlers = {kind: handler for kind, handler in service.handlers.items() if kind is not Said}
     assert dataclasses.replace(service, handlers=handlers).unread() == service.unread()
+
+
+class Unnamed(Row, frozen=True, kw_only=True):
+    """Its author has forgotten to say what its id is."""
+
+
+async def test_an_error_deep_in_the_core_is_named_by_the_innermost_place() -> None:
+    world = World()
+    handler = Handler(touches, lambda _, __: Decision(rows=(Unnamed(),)))
+    service = dataclasses.replace(world.service, handlers={Counted: handler})
+    processor = Processor(service, world.store, world.policy, world.signals, world.clock)
+
+    [result] = await processor.admit("counter", [world.read(Counted(name="k", amount=1))])
+
+    assert result.failure is not None
+    assert result.failure.fingerprint == digest("NotImplementedError:service.py:id")
 
 
 async def test_an_error_of_the_core_alone_is_named_by_where_it_was_raised() -> None:

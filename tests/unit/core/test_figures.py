@@ -20,22 +20,26 @@ PAGE = " ".join((Path(__file__).parents[3] / "docs" / "architecture.md").read_te
 @pytest.mark.parametrize(
     ("words", "told", "figures"),
     [
-        ("At least 8 keys of one event type that fail with one fingerprint", (8,), (FAILING_KEYS_MIN,)),
-        ("tried for the first time within 10 s", (10.0,), (WINDOW_S,)),
-        ("for 30 s none of those that failed does, it was no outage", (30.0,), (CONTRADICTED_S,)),
-        ("no more than 32 such keys a second", (32, 1.0), (REFUSALS_MAX, UNTRIED_EVERY_S)),
-        ("The buffer holds 2,000 records or 64 MiB", (2_000, 67_108_864), (RECORDS_MAX, BYTES_MAX)),
-        ("except for a hundred keys to probe with", (100,), (PROBES_KEPT,)),
+        ("at least 8 keys of one event type fail with one fingerprint", (8,), (FAILING_KEYS_MIN,)),
+        ("first tried within 10 s", (10.0,), (WINDOW_S,)),
         (
-            "10,000 keys at a consumer and 1,000 events of a key",
+            "If other keys succeed for 30 s and none of those that failed does, it was no outage",
+            (30.0,),
+            (CONTRADICTED_S,),
+        ),
+        ("at most 32 such keys a second", (32, 1.0), (REFUSALS_MAX, UNTRIED_EVERY_S)),
+        ("The buffer holds 2,000 records or 64 MiB", (2_000, 67_108_864), (RECORDS_MAX, BYTES_MAX)),
+        ("all but a hundred of the keys that failed in the outage", (100,), (PROBES_KEPT,)),
+        (
+            "10,000 keys per consumer and 1,000 events per key",
             (10_000, 1_000),
             (CONFIG.parked_keys_max, CONFIG.parked_depth_max),
         ),
         ("waits with back-off up to 5 s", (5_000,), (CONFIG.infrastructure_ceiling_ms,)),
         ("with back-off and jitter (`core/retries.py`), 6 times", (6,), (CONFIG.attempts_max,)),
         ("for as long as the last one took (20 ms at most)", (20.0,), (CONFIG.pace_max_ms,)),
-        ("a relay looks every 2 s", (2.0,), (CLAIM_S,)),
-        ("four times as long as the last one took, 500 ms at most", (4.0, 500.0), (REST, PACE_MAX_MS)),
+        ("A relay looks every 2 s", (2.0,), (CLAIM_S,)),
+        ("four times as long as its last look took, 500 ms at most", (4.0, 500.0), (REST, PACE_MAX_MS)),
     ],
 )
 def test_a_figure_that_the_page_tells_is_that_of_the_code(

@@ -6,7 +6,6 @@ import asyncio
 
 import pytest
 
-from orderflow.core.circuit_breaker import REFUSALS_MAX
 from orderflow.core.envelopes import from_command, from_record
 from orderflow.core.failures import InfrastructureError
 from orderflow.core.identity import event_id
@@ -328,14 +327,14 @@ async def test_batches_side_by_side_judge_one_outage_and_resume_it_once() -> Non
     assert len(world.moods.handled) == 50
 
 
-@pytest.mark.parametrize(("healthy", "slowed"), [(0, True), (40, False)])
+@pytest.mark.parametrize(("healthy", "refused", "slowed"), [(0, 4, True), (40, 3, False)])
 async def test_in_an_outage_what_the_database_refuses_slows_down_the_untried_and_what_it_takes_does_not(
-    healthy: int, slowed: bool
+    healthy: int, refused: int, slowed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("orderflow.core.circuit_breaker.REFUSALS_MAX", 4)
     world = World(away_ms=60_000, clock=StillClock())
     await broken_by(world)
     world.moods.broken.clear()
-    refused = 1 if healthy else REFUSALS_MAX
 
     await world.admit(*(Counted(name=f"new{n}", amount=1) for n in range(healthy)))
     for n in range(refused):

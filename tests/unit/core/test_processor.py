@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
+from uuid import UUID
 
 import pytest
 from msgspec.structs import replace
@@ -14,11 +16,12 @@ from orderflow.core.decisions import LOOK_WHEN_FULL_S
 from orderflow.core.envelopes import Incoming, from_answer, from_command, from_record
 from orderflow.core.failures import InfrastructureError
 from orderflow.core.identity import event_id, lock_id, slot_of
-from orderflow.core.processor import Failures, Processor
+from orderflow.core.messages import Envelope, UndecodableError
+from orderflow.core.processor import Failures, Processor, Work
 from orderflow.core.retries import Retrier
 from orderflow.core.retry import Backoff
-from orderflow.core.service import Ref, RefusedError, Row
-from orderflow.core.store import DataRefusedError, Plan, StoreUnavailableError
+from orderflow.core.service import Decision, Ref, RefusedError, Row, Rows
+from orderflow.core.store import DataRefusedError, End, ParkedQuery, Plan, StoreUnavailableError
 from orderflow.core.telemetry import BatchCommitted, BatchSplit, Outcome
 from orderflow.core.testing.state import Rules
 from tests.support.chance import Drawn
@@ -135,7 +138,7 @@ async def test_a_known_type_that_is_not_read_is_passed_over_behind_a_parked_key_
 async def test_a_command_is_answered_and_leaves_no_inbox_row() -> None:
     world = World()
 
-    result = (await world.processor.admit("counter", [command(world, Put(name="k", total=5))]))[0]
+    result = (await world.processor.admit("counter", [command(Put(name="k", total=5))]))[0]
 
     assert result.answer == Tally(name="k", total=5)
     assert world.total("k") == 5
@@ -145,7 +148,7 @@ async def test_a_command_is_answered_and_leaves_no_inbox_row() -> None:
 @pytest.mark.parametrize("total", [-1, 13, 666])
 async def test_a_command_that_is_refused_or_fails_stores_nothing_and_its_neighbours_go_on(total: int) -> None:
     world = World()
-    batch = [command(world, Put(name=name, total=n)) for name, n in (("a", 1), ("b", total), ("c", 3))]
+    batch = [command(Put(name=name, total=n)) for name, n in (("a", 1), ("b", total), ("c", 3))]
 
     results = await world.processor.admit("counter", batch)
 
@@ -210,6 +213,21 @@ async def test_when_many_are_refused_the_batch_is_divided_so_that_what_is_tried_
     assert outcomes(results).count(Outcome.HANDLED) == 400
     assert len(tried) <= 3 * 100
     assert sum(tried) < 30 * 500
+
+
+async def test_behind_one_that_finds_no_room_the_rest_of_its_key_waits_also_when_the_batch_is_divided() -> None:
+    """What is divided between two parts of one key must not be tried in another order."""
+    world = World(parked_keys_max=1)
+    world.database.rules = Rules((nameless_666,), frozenset((Tally,)))
+    await world.admit(Counted(name="other", amount=-1))
+    world.steps.clear()
+
+    results = await world.admit(*(Counted(name="k", amount=amount) for amount in (666, 1, 2, 3)))
+
+    assert outcomes(results) == [Outcome.DEFERRED] * 4
+    assert [result.crowded for result in results] == [True, False, False, False]
+    assert world.total("k") is None
+    assert world.steps.count("begin") == 4, "all, the first half, its first alone, and that as one that failed"
 
 
 async def test_a_refusal_that_names_nobody_is_found_by_halving() -> None:
@@ -297,7 +315,7 @@ async def test_a_row_is_kept_from_a_command_whose_key_is_the_rows_id() -> None:
     world = World()
     event = replace(world.read(Counted(name="sku", amount=1)), key="order")
 
-    by_key, _ = world.processor.plan("counter", [command(world, Put(name="sku", total=1))])
+    by_key, _ = world.processor.plan("counter", [command(Put(name="sku", total=1))])
     by_row, _ = world.processor.plan("counter", [event])
 
     assert by_key.locks == [lock_id("sku")]
@@ -351,14 +369,139 @@ async def test_what_was_committed_is_told_once_and_after_the_commit() -> None:
     assert [Ref(type(row), row.id) for row in world.committed[0].rows] == [Ref(Tally, "k")]
 
 
+async def test_of_a_type_of_which_nothing_was_there_nothing_is_looked_for_until_something_is() -> None:
+    world = World()
+    looks = []
+    for name in ("a", "b", "b", "c"):
+        world.steps.clear()
+        await world.admit(Counted(name=name, amount=1))
+        looks.append(world.steps.count("open"))
+
+    assert looks == [1, 0, 0, 1]
+    assert (world.total("a"), world.total("b"), world.total("c")) == (1, 2, 1)
+
+
+async def test_at_another_consumer_and_of_another_type_what_is_there_is_looked_for() -> None:
+    world = World()
+    await world.admit(Counted(name="a", amount=1))
+
+    for consumer, event in (("another", Counted(name="b", amount=1)), ("counter", Opened(name="c"))):
+        world.steps.clear()
+        await world.processor.admit(consumer, [world.read(event)])
+        assert "open" in world.steps
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"parked": ParkedQuery(("b",), 1)},
+        {"look": lambda _: None},
+        {"finish": lambda _, __: End.COMMIT},
+        {"wait_s": 30.0},
+    ],
+    ids=lambda asked: next(iter(asked)),
+)
+async def test_for_whoever_asks_for_more_than_what_becomes_of_a_batch_it_is_looked_for(asked: dict[str, Any]) -> None:
+    world = World()
+    await world.admit(Counted(name="a", amount=1))
+    world.steps.clear()
+
+    batch = [world.read(Counted(name="b", amount=1))]
+    await world.processor.process(Work(consumer="counter", batch=batch, **asked))
+
+    assert world.steps[:3] == ["begin", "open", "opened"]
+
+
+async def test_for_what_cannot_be_read_it_is_looked_for_since_it_will_be_parked() -> None:
+    world = World()
+    await world.admit(Counted(name="a", amount=1))
+    world.steps.clear()
+
+    broken = replace(record_of(Counted(name="b", amount=1), offset=99), value=b"{")
+    results = await world.admit(from_record(broken, world.service.catalogue), Counted(name="c", amount=1))
+
+    assert outcomes(results) == [Outcome.DEAD, Outcome.HANDLED]
+    assert world.steps == ["begin", "open", "opened", "commit", "committed"]
+
+
+async def test_what_is_tried_again_says_nothing_of_what_will_be_there_for_what_comes() -> None:
+    world = World()
+    await world.admit(Counted(name="a", amount=1))
+    await world.admit(Counted(name="b", amount=-1))
+    retrier = Retrier("counter", world.processor, world.store, world.signals, world.clock)
+    retrier.poke(0)
+    await retrier.step()
+    assert [event.attempts for event in world.parked()] == [2]
+    world.steps.clear()
+
+    await world.admit(Counted(name="c", amount=1))
+
+    assert "open" not in world.steps
+
+
+async def test_where_a_message_has_failed_before_it_is_decided_what_is_there_is_looked_for_first() -> None:
+    world = World()
+    await world.admit(Counted(name="a", amount=1))
+    world.steps.clear()
+
+    await world.admit(Counted(name="untouchable", amount=1))
+
+    assert world.steps == ["begin", "open", "opened", "commit", "committed"]
+
+
+async def test_what_fails_where_nothing_is_there_is_decided_once() -> None:
+    world = World()
+    decide, decided = world.service.handlers[Counted].decide, list[str]()
+
+    def counted(rows: Rows, envelope: Envelope) -> Decision:
+        decided.append(envelope.key)
+        return decide(rows, envelope)
+
+    handlers = dict(world.service.handlers)
+    handlers[Counted] = dataclasses.replace(handlers[Counted], decide=counted)
+    service = dataclasses.replace(world.service, handlers=handlers)
+    processor = Processor(service, world.store, world.policy, world.signals, world.clock)
+
+    for event in (Counted(name="a", amount=1), Counted(name="b", amount=-1)):
+        await processor.admit("counter", [world.read(event)])
+
+    assert decided == ["a", "b"]
+    assert [event.key for event in world.parked()] == ["b"]
+
+
 def nameless_666(before: Row | None, row: Row, named: frozenset[str] = frozenset()) -> None:
     if isinstance(row, Tally) and row.total == 666:
         raise DataRefusedError("the number of the beast", "P0001", None, named)
 
 
-def command(world: World, put: Put) -> Incoming:
-    world._offset += 1
-    return from_command(put, OURS, None, event_id("command", "put", put.name, world._offset))
+NUMBERS = count(1)
+
+
+def command(put: Put) -> Incoming:
+    return from_command(put, OURS, None, event_id("command", "put", put.name, next(NUMBERS)))
+
+
+def test_a_row_is_locked_by_its_id_as_text_whatever_it_is() -> None:
+    world = World()
+    one_id = UUID(int=7)
+    handlers = dict(world.service.handlers)
+    handlers[Counted] = dataclasses.replace(
+        handlers[Counted], touches=lambda _: [Ref(Tally, 7), Ref(Tally, one_id), Ref(Tally, "seven")]
+    )
+    world.processor.service = dataclasses.replace(world.service, handlers=handlers)
+
+    plan, _ = world.processor.plan("counter", [world.read(Counted(name="k", amount=1))])
+
+    assert plan.locks == sorted(lock_id(name) for name in ("k", "7", str(one_id), "seven"))
+
+
+def test_of_what_is_not_decided_nothing_is_loaded_and_nothing_is_missing() -> None:
+    world = World()
+    barred = replace(world.read(Counted(name="a", amount=1)), problem=UndecodableError("barred", "for a reason"))
+
+    plan, failures = world.processor.plan("counter", [barred, world.read(Noticed(name="b"))])
+
+    assert (list(plan.rows), failures) == ([], {})
 
 
 async def test_what_has_failed_loads_nothing_and_a_former_name_of_a_message_is_locked_too() -> None:
@@ -393,7 +536,7 @@ async def test_a_command_does_not_wait_behind_what_is_parked_of_its_key() -> Non
     world = World()
     await world.admit(Counted(name="k", amount=-1))
 
-    results = await world.admit(command(world, Put(name="k", total=7)))
+    results = await world.admit(command(Put(name="k", total=7)))
 
     assert outcomes(results) == [Outcome.HANDLED]
     assert world.total("k") == 7
@@ -402,7 +545,7 @@ async def test_a_command_does_not_wait_behind_what_is_parked_of_its_key() -> Non
 async def test_a_callers_refusal_is_answered_and_his_failure_described() -> None:
     world = World()
 
-    refused, failed = await world.admit(*(command(world, Put(name="k", total=total)) for total in (-1, 13)))
+    refused, failed = await world.admit(*(command(Put(name="k", total=total)) for total in (-1, 13)))
 
     assert (refused.answer, type(refused.refusal), refused.failure) == ("below zero", RefusedError, None)
     assert (failed.answer, type(failed.refusal)) == (None, ArithmeticError)

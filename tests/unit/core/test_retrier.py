@@ -136,6 +136,18 @@ async def test_two_heads_are_tried_together() -> None:
     assert sizes(world) == [2]
 
 
+async def test_a_key_of_which_nothing_is_left_is_not_looked_at_again() -> None:
+    world = World()
+    retrier = await mended(world, "a")
+    world.steps.clear()
+
+    retrier.poke(0)
+    await retrier.step()
+
+    assert world.parked() == []
+    assert world.steps.count("open") == 3, "its head, all that is parked of it, and that again under the locks"
+
+
 async def test_a_head_that_finds_something_away_keeps_no_other_from_its_turn() -> None:
     world = World()
     retrier = await mended(world, "a", "b")

@@ -228,6 +228,23 @@ async def test_who_is_cancelled_while_it_waits_does_not_wait_any_more() -> None:
     assert not loop.waiting
 
 
+async def test_a_loop_goes_on_after_what_failed_and_after_what_went_well() -> None:
+    clock, seen = StillClock(), list[Signal]()
+    fails = [True, True, False, False, True]
+
+    async def step() -> None:
+        if not fails:
+            raise asyncio.CancelledError
+        if fails.pop(0):
+            raise StoreUnavailableError("gone")
+
+    with pytest.raises(asyncio.CancelledError):
+        await loop_of(clock, seen).forever(step)
+
+    assert clock.slept == [0.05, 0.1, 0.05]
+    assert [type(signal) for signal in seen] == [Waiting, Waiting, Resumed, Waiting]
+
+
 async def test_a_loop_ends_when_it_is_cancelled() -> None:
     async def step() -> None:
         await asyncio.sleep(0)

@@ -392,6 +392,18 @@ def test_a_transaction_that_hangs_comes_before_the_consumer_that_stands_still_fo
     assert found(with_service(AT_PAYMENT, "payment", lag=held), after=SOON).causes == []
 
 
+@pytest.mark.parametrize("behind", [0, 8])
+def test_an_event_that_has_come_and_was_given_up_is_neither_lost_nor_still_to_be_read(behind: int) -> None:
+    evidence = with_key(
+        with_service(AT_PAYMENT, "payment", lag=[replaced(each, lag=behind) for each in LAG]),
+        "payment",
+        letters=(letter("payment", "OrderPlaced", Waits.DEAD),),
+        trail=Trail(received=[received("payment", "OrderPlaced", "dead")]),
+    )
+
+    assert [cause.kind for cause in found(evidence).causes] == [CauseKind.DEAD]
+
+
 def test_a_migration_that_is_missing_is_helped_by_migrating() -> None:
     behind = "the schema lacks payment 0003 refused_refunds: run `orderflow migrate`"
     gone = ServiceEvidence(name="payment", away="nothing answers", last_words=behind)
@@ -446,7 +458,7 @@ def test_the_timeline_calls_a_notice_and_an_answer_of_the_bank_what_they_are() -
 
     assert {mark.what for mark in found(told).timeline} == {
         "PENDING, by OrderPlaced",
-        "order.flow handled: a notice of how it stands elsewhere",
+        "order.flow handled: a notice from elsewhere",
         "payment handled: what the bank has answered",
     }
 

@@ -47,6 +47,11 @@ def test_every_line_is_set_aside() -> None:
     ]
 
 
+def test_an_order_has_one_reservation_and_a_version_of_a_stock_one_movement() -> None:
+    decision = World(SERVICE, stock("A", 5), stock("B", 1)).take(paid("order", ("A", 2), ("B", 1)))
+    assert [fact.id for fact in decision.facts] == [id_of("order"), ("A", 2), ("B", 2)]
+
+
 def movement(sku: str, version: int, on_hand: int, reserved: int) -> Movement:
     return Movement(
         sku=sku,

@@ -74,6 +74,20 @@ def test_a_known_key_with_the_same_content_gives_the_first_answer_again() -> Non
     assert len([row for row in world.rows.values() if isinstance(row, Order)]) == 1
 
 
+def test_a_key_that_an_earlier_release_has_kept_is_known_by_the_fingerprint_of_that_time() -> None:
+    world = World(SERVICE)
+    first = world.take(place("k", "former")).answer
+    again = world.take(msgspec.structs.replace(place("k", "f", name="another"), former_fingerprint="former")).answer
+    assert isinstance(first, Placed)
+    assert again == Placed(first.order_id, first.response, replayed=True)
+
+
+def test_an_order_keeps_which_shop_has_placed_it() -> None:
+    world = World(SERVICE)
+    world.take(msgspec.structs.replace(place(), shop="acme"))
+    assert the_order(world).shop == "acme"
+
+
 def test_a_known_key_with_another_content_is_refused_and_changes_nothing() -> None:
     world = World(SERVICE)
     world.take(place("k", "f"))

@@ -3,13 +3,15 @@
 
 const KEPT = 300;
 const HEIGHT = 200;
-const TWO = (number) => String(number).padStart(2, "0");
-const clock = (seconds) => { const at = new Date(seconds * 1000); return `${TWO(at.getHours())}:${TWO(at.getMinutes())}:${TWO(at.getSeconds())}`; };
+const clock = (seconds) => new Date(seconds * 1000).toTimeString().slice(0, 8);
 
-function colours() {
-  const style = getComputedStyle(document.documentElement);
-  const of = (name) => style.getPropertyValue(name).trim();
-  return { placed: of("--info"), completed: of("--good"), failed: of("--bad"), grid: of("--line"), text: of("--muted"), font: of("--small-font") };
+/** What the page's colours are in the theme that is shown: a canvas cannot read variables. */
+function colours(part) {
+  const style = getComputedStyle(part);
+  const of = (name) => { part.style.color = `var(${name})`; return style.color; };
+  const found = { placed: of("--info"), completed: of("--good"), failed: of("--bad"), grid: of("--line"), text: of("--muted") };
+  part.style.color = "";
+  return { ...found, font: `12px ${style.fontFamily}` };
 }
 
 function chart(part) {
@@ -21,7 +23,7 @@ function chart(part) {
   }
 
   function make() {
-    const colour = colours();
+    const colour = colours(part);
     const axis = { stroke: colour.text, grid: { stroke: colour.grid, width: 1 }, ticks: { show: false }, font: colour.font };
     if (plot) plot.destroy();
     plot = new uPlot({
@@ -29,11 +31,11 @@ function chart(part) {
       height: HEIGHT,
       cursor: { y: false, points: { size: 7 } },
       legend: { live: true },
-      scales: { x: { time: true }, y: { range: (_, low, high) => [0, Math.max(5, (high || 0) * 1.15)] } },
+      scales: { x: { time: true, range: (_, low, high) => [high - KEPT, high] }, y: { range: (_, low, high) => [0, Math.max(5, (high || 0) * 1.15)] } },
       axes: [{ ...axis, space: 90, size: 32, values: (_, splits) => splits.map(clock) }, { ...axis, size: 48 }],
       series: [
         { label: "At", value: (_, value) => (value == null ? "–" : clock(value)) },
-        line("Placed a second", colour.placed, 2),
+        line("Placed per second", colour.placed, 2),
         line("Completed", colour.completed, 2),
         line("Failed", colour.failed, 2),
       ],

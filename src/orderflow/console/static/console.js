@@ -51,11 +51,8 @@ function stream(root) {
   open();
 }
 
-/** What a person has opened, or begun to fill in, stays as it is. */
-const AS_IT_IS = {
-  beforeNodeMorphed: (old) => !(old.nodeName === "FORM" && isBegun(old)),
-  beforeAttributeUpdated: (name, node) => !(name === "open" && node.nodeName === "DETAILS"),
-};
+/** By part: what came for it while a form in it was begun. */
+const withheld = new WeakMap();
 
 function isBegun(form) {
   return [...form.elements].some((each) => {
@@ -65,10 +62,20 @@ function isBegun(form) {
   });
 }
 
+/** What a person has opened, or begun to fill in, stays as it is. */
 function show(part, data) {
   const receiver = part.dispatchEvent(new CustomEvent("part", { detail: data, cancelable: true }));
   if (!receiver) return;
-  Idiomorph.morph(part, data, { morphStyle: "innerHTML", ignoreActiveValue: true, callbacks: AS_IT_IS });
+  withheld.delete(part);
+  const callbacks = {
+    beforeNodeMorphed: (old) => {
+      if (old.nodeName !== "FORM" || !isBegun(old)) return true;
+      withheld.set(part, data);
+      return false;
+    },
+    beforeAttributeUpdated: (name, node) => !(name === "open" && node.nodeName === "DETAILS"),
+  };
+  Idiomorph.morph(part, data, { morphStyle: "innerHTML", callbacks });
   htmx.process(part);
   times(part);
 }
@@ -87,9 +94,15 @@ function distance(ms) {
   }
 }
 
+/** The time of day where the reader is; the title has it in UTC. */
+function timeOfDay(at) {
+  return `${at.toTimeString().slice(0, 8)}.${String(at.getMilliseconds()).padStart(3, "0")}`;
+}
+
 function times(root) {
-  for (const time of root.querySelectorAll("time[datetime]:not([data-exact])")) {
-    const text = distance(Date.now() - Date.parse(time.dateTime));
+  for (const time of root.querySelectorAll("time[datetime]")) {
+    const at = new Date(time.dateTime);
+    const text = "exact" in time.dataset ? timeOfDay(at) : distance(Date.now() - at);
     if (time.textContent !== text) time.textContent = text;
   }
 }
@@ -129,6 +142,28 @@ addEventListener("beforeunload", () => { leaving = true; });
 document.addEventListener("click", () => { leaving = false; }, true);
 document.addEventListener("htmx:beforeOnLoad", (event) => { if (leaving) event.preventDefault(); });
 
+/** What was taken is no draft any more: its form goes on living. */
+function taken(event) {
+  const { elt: form, successful } = event.detail;
+  if (!successful || form.nodeName !== "FORM") return;
+  for (const each of form.elements) {
+    for (const option of each.options ?? []) option.defaultSelected = option.selected;
+    if ("defaultChecked" in each) each.defaultChecked = each.checked;
+    if ("defaultValue" in each) each.defaultValue = each.value;
+  }
+  const part = form.closest("[data-part]");
+  if (withheld.has(part)) show(part, withheld.get(part));
+}
+
+/** A link of another page may lead to a dialog of this one. */
+function led() {
+  const dialog = location.hash && document.getElementById(location.hash.slice(1));
+  if (!(dialog instanceof HTMLDialogElement)) return;
+  history.replaceState(null, "", location.pathname + location.search);
+  dialog.showModal();
+}
+
+document.addEventListener("htmx:afterRequest", taken);
 document.addEventListener("keydown", keys);
 document.addEventListener("click", clicks);
 document.addEventListener("htmx:afterSwap", (event) => times(event.target));
@@ -137,5 +172,7 @@ document.addEventListener("htmx:sendError", (event) => {
   const light = document.querySelector("[data-stream-text]");
   light.textContent = "The console does not answer";
 });
+times(document);
 setInterval(() => { if (!document.hidden) times(document); }, 1000);
 for (const root of document.querySelectorAll("[data-live]")) stream(root);
+led();

@@ -30,10 +30,15 @@ INTENTS = ("text[]", "text[]", "text[]", "text[]", "uuid[]", "text[]", "integer[
 
 LITERALS = ("text[]", "bigint[]", "integer[]", "smallint[]", "boolean[]")
 """What is passed as the text of an array, and cast by PostgreSQL. The driver asks of each element, in Python, whether
-it is an array itself: that costs ten times as much as the cast. UUIDs and bytes are dearer as text."""
+it is an array itself: that costs ten times as much as the cast. UUIDs and bytes are dearer as text.
+
+The function is given the text, and casts it where it uses it: a cast in the call would be prepared for every argument
+of every call, and most arguments of a call are not given.
+"""
 
 _PLACEHOLDER = re.compile(r"\$(\d+)")
 _TYPED = re.compile(r"\$(\d+)::([a-z ]+\[\])")
+_USED = re.compile(r"\$(\d+)(?:::[a-z ]+\[\])?")
 _NAME = "orderflow_{}_{}"
 _TEMPLATES = load_queries(PACKAGE, "functions.sql")
 
@@ -68,13 +73,14 @@ class Functions:
         self.names = (_NAME.format("open", self.hash), _NAME.format("commit", self.hash))
         self.texts = (opening.text(self.names[0]), committing.text(self.names[1]))
         self.opened_by, self.committed_by = opening.given, committing.given
-        self.open, self.commit = map(_call, self.names, (self.opened_by, self.committed_by))
+        self.open = _text("call", name=self.names[0], given=opening.arguments())
+        self.commit = _text("call", name=self.names[1], given=committing.arguments())
         self.at_once = _text(
             "at_once",
             open=self.names[0],
-            opened=_arguments(self.opened_by),
+            opened=opening.arguments(),
             commit=self.names[1],
-            committed=_arguments(self.committed_by, len(self.opened_by)),
+            committed=committing.arguments(after=len(self.opened_by)),
             nothing=" AND ".join(f"found.{name} IS NULL" for name, _ in opening.returned if name.endswith("_0")),
         )
         returned = [name for name, _ in opening.returned]
@@ -89,17 +95,17 @@ class Functions:
             "text", "bigint[]", "text[]", "text[]", "text[]", "integer"
         )
         waiting, waiting_max, due, longest = draft.take("text[]", "integer", "boolean", "bigint")
-        draft.do(locks, _text("take_locks", locks=locks, timeout_ms=IDLE_IN_TRANSACTION_TIMEOUT_MS))
-        known = _placed(queries["known"], consumer, keys, identities)
+        draft.do(locks, _text("take_locks", locks=draft.value(locks), timeout_ms=IDLE_IN_TRANSACTION_TIMEOUT_MS))
+        known = draft.placed(queries["known"], consumer, keys, identities)
         draft.read(keys, "known", ("text", "text", "smallint"), known)
-        draft.read(batch, "streams", ("text", "text", "bigint"), _placed(queries["streams"], batch))
-        depths = _placed(queries["depths"], consumer, batch, depth_max)
+        draft.read(batch, "streams", ("text", "text", "bigint"), draft.placed(queries["streams"], batch))
+        depths = draft.placed(queries["depths"], consumer, batch, depth_max)
         draft.read(batch, "depths", ("text", "bigint"), depths)
-        parked = _placed(queries["waiting"], consumer, waiting, waiting_max, due, longest)
+        parked = draft.placed(queries["waiting"], consumer, waiting, waiting_max, due, longest)
         draft.read(waiting, "parked", tuple(PARKED.values()), parked)
         for place, table in enumerate(self._loads):
             (ids,) = draft.take(_types(table.load, table)[0])
-            draft.read(ids, f"load{place}", field_types(table.row_type), _placed(table.load, ids))
+            draft.read(ids, f"load{place}", field_types(table.row_type), draft.placed(table.load, ids))
         return draft
 
     def _committing(self, tables: Sequence[Table | Facts]) -> _Draft:
@@ -109,21 +115,22 @@ class Functions:
         begun, continued = draft.take(*STREAMS), draft.take(*STREAMS)
         outbox, closed = draft.take(*OUTBOX), draft.take("text[]")
         opened, postponed = draft.take(*INTENTS), draft.take(*INTENTS)
-        draft.do(locks, _text("keep_locks", locks=locks))
+        draft.do(locks, _text("keep_locks", locks=draft.value(locks)))
         for sql, table, stepwise in _writes(tables):
             self._write(draft, sql, table, stepwise=stepwise)
-        draft.write("processed_events", fresh[0], _placed(queries["add_inbox"], consumer, *fresh), counted=False)
-        draft.write("processed_events", known[0], _placed(queries["replace_inbox"], consumer, *known))
-        draft.write("streams", begun[0], _placed(queries["begin_streams"], *begun), counted=False)
-        draft.write("streams", continued[0], _placed(queries["continue_streams"], *continued))
+        draft.write("processed_events", fresh[0], draft.placed(queries["add_inbox"], consumer, *fresh), counted=False)
+        draft.write("processed_events", known[0], draft.placed(queries["replace_inbox"], consumer, *known))
+        draft.write("streams", begun[0], draft.placed(queries["begin_streams"], *begun), counted=False)
+        draft.write("streams", continued[0], draft.placed(queries["continue_streams"], *continued))
         ids, times = draft.give("outbox", "bigint[]", "bigint[]")
-        draft.do(outbox[0], f"{_placed(queries['add_outbox'], *outbox)} INTO {ids}, {times}")
+        draft.do(outbox[0], f"{draft.placed(queries['add_outbox'], *outbox)} INTO {ids}, {times}")
         (before,) = draft.give("before", "bigint[]")
-        look = _text("unsent_before", before=before, slots=outbox[0], ids=ids, limit=UNSENT_BEFORE_MAX + 1)
+        slots = draft.value(outbox[0])
+        look = _text("unsent_before", before=before, slots=slots, ids=ids, limit=UNSENT_BEFORE_MAX + 1)
         draft.do(outbox[0], look.rstrip(";"))
-        draft.write("intents", closed[0], _placed(queries["close_intents"], *closed), counted=False)
-        draft.write("intents", opened[0], _placed(queries["open_intents"], *opened), counted=False)
-        draft.write("intents", postponed[0], _placed(queries["postpone_intents"], *postponed), counted=False)
+        draft.write("intents", closed[0], draft.placed(queries["close_intents"], *closed), counted=False)
+        draft.write("intents", opened[0], draft.placed(queries["open_intents"], *opened), counted=False)
+        draft.write("intents", postponed[0], draft.placed(queries["postpone_intents"], *postponed), counted=False)
         return draft
 
     def _write(self, draft: _Draft, sql: str, table: Table | Facts, *, stepwise: bool) -> None:
@@ -132,16 +139,18 @@ class Functions:
         self._is_full = self._is_full or len(draft.given) + len(types) + stepwise > ARGUMENTS_MAX
         if self._is_full:
             return
-        places = draft.take(*types)
+        places = draft.take(
+            *types, as_arrays=stepwise
+        )  # each wave takes a part of them: they are read once, not each time
         self.places[sql] = Span(places[0] - 1, len(places), stepwise)
         name = _table_of(table)
         if not stepwise:
-            draft.write(name, places[0], _placed(sql, *places))
+            draft.write(name, places[0], draft.placed(sql, *places))
             return
         (sizes,) = draft.take("integer[]")
         wave = _PLACEHOLDER.sub(lambda match: f"${places[int(match[1]) - 1]}[v_from:v_to]", sql)
         check = _text("check", table=name, wanted="v_size")
-        draft.do(sizes, _text("waves", sizes=sizes, statement=wave, check=check))
+        draft.do(sizes, _text("waves", sizes=draft.value(sizes), statement=wave, check=check))
 
 
 async def install(connection: Connection, functions: Functions) -> None:
@@ -172,12 +181,29 @@ class _Draft:
         self.given: list[str] = []
         self.returned: list[tuple[str, str]] = []
         self.body: list[str] = []
+        self._declared: list[str] = []
 
-    def take(self, *types: str) -> list[int]:
-        """So many arguments more; their numbers."""
+    def take(self, *types: str, as_arrays: bool = False) -> list[int]:
+        """So many arguments more; their numbers. Literals are declared as texts, unless wanted as arrays."""
         first = len(self.given) + 1
         self.given += types
+        self._declared += types if as_arrays else ("text" if each in LITERALS else each for each in types)
         return list(range(first, first + len(types)))
+
+    def value(self, number: int) -> str:
+        """The argument, as what it is."""
+        kind, declared = self.given[number - 1], self._declared[number - 1]
+        return f"${number}" if kind == declared else f"${number}::{kind}"
+
+    def placed(self, sql: str, *places: int) -> str:
+        """The statement with these arguments in place of its own."""
+        return _USED.sub(lambda match: self.value(places[int(match[1]) - 1]), sql)
+
+    def arguments(self, after: int = 0) -> str:
+        """As they stand in a call."""
+        both = zip(self.given, self._declared, strict=True)
+        casts = (f"::text::{kind}" if kind in LITERALS and kind == declared else "" for kind, declared in both)
+        return ", ".join(f"${number}{cast}" for number, cast in enumerate(casts, after + 1))
 
     def give(self, name: str, *types: str) -> list[str]:
         """So many values more to return; their names."""
@@ -186,9 +212,9 @@ class _Draft:
         return names
 
     def do(self, guard: int, *statements: str) -> None:
-        """Unless the array that is argument `guard` is empty, or not given."""
+        """If argument `guard` is given."""
         body = "\n".join(f"{each}\n;" for each in statements)
-        self.body.append(_text("unless_empty", guard=guard, statements=body))
+        self.body.append(_text("if_given", guard=guard, statements=body))
 
     def read(self, guard: int, name: str, types: Sequence[str], query: str) -> None:
         """Return the columns of a query as arrays."""
@@ -199,11 +225,11 @@ class _Draft:
 
     def write(self, table: str, guard: int, statement: str, *, counted: bool = True) -> None:
         """Touch one row for each element, or raise."""
-        check = [_text("check", table=table, wanted=f"cardinality(${guard})")] if counted else []
+        check = [_text("check", table=table, wanted=f"cardinality({self.value(guard)})")] if counted else []
         self.do(guard, statement, *check)
 
     def text(self, name: str) -> str:
-        given = [*self.given, *(f"OUT {each} {kind}" for each, kind in self.returned)]
+        given = [*self._declared, *(f"OUT {each} {kind}" for each, kind in self.returned)]
         body = "\n".join(f"{each}\n;" for each in self.body)
         return _text("create", name=name, given=", ".join(given), body=body)
 
@@ -222,11 +248,6 @@ def _table_of(table: Table | Facts) -> str:
     return table.fact_type.TABLE if isinstance(table, Facts) else table.row_type.TABLE
 
 
-def _placed(sql: str, *places: int) -> str:
-    """The statement with the arguments of the function in place of its own."""
-    return _PLACEHOLDER.sub(lambda match: f"${places[int(match[1]) - 1]}", sql)
-
-
 def _types(sql: str, table: Table | Facts) -> list[str]:
     """The types of a statement's parameters, as it casts them. Raises ValueError: one is not cast."""
     found: dict[int, str] = {}
@@ -237,18 +258,6 @@ def _types(sql: str, table: Table | Facts) -> list[str]:
     if missing or not count:
         raise ValueError(f"{_table_of(table)}: cast {', '.join(missing) or '$1'} to its array type, as in $1::text[]")
     return [found[number] for number in range(1, count + 1)]
-
-
-def _passed(kind: str, number: int) -> str:
-    return f"${number}::text::{kind}" if kind in LITERALS else f"${number}"
-
-
-def _call(name: str, kinds: Sequence[str]) -> str:
-    return _text("call", name=name, given=_arguments(kinds))
-
-
-def _arguments(kinds: Sequence[str], after: int = 0) -> str:
-    return ", ".join(_passed(kind, number) for number, kind in enumerate(kinds, after + 1))
 
 
 def _text(template: str, **parts: object) -> str:

@@ -41,7 +41,10 @@ LEDGER_PIECE = 20_000
 
 
 class PostgresStore:
-    """A service's database. See `core.store.Store`; `connect` makes one."""
+    """A service's database. See `core.store.Store`; `connect` makes one.
+
+    `work` lends the connections of its transactions; `readers` are those of its outbox that are open.
+    """
 
     def __init__(
         self,
@@ -60,10 +63,10 @@ class PostgresStore:
         self._silence_s = silence_s
         self._application_name = application_name
         self._unit = unit
-        self._work = work
+        self.work = work
         self._reads = reads
         self._queries = load_queries(PACKAGE)
-        self._readers: list[PostgresOutboxReader] = []
+        self.readers: list[PostgresOutboxReader] = []
         self._name = uuid4().hex
         self.recovery: RecoveryStore = PostgresRecovery(reads.fetch, self._name)
         self._relays = RelayNotifier(lambda: work.fetch(self._queries["outbox_notify"], CHANNEL, self._name))
@@ -106,22 +109,22 @@ class PostgresStore:
 
     def pools(self) -> Mapping[str, Usage]:
         """By name of the pool, how many of its connections are lent: `work` for transactions, `reads` beside them."""
-        return {"work": self._work.usage, "reads": self._reads.usage}
+        return {"work": self.work.usage, "reads": self._reads.usage}
 
     def transaction(self) -> PostgresTransaction:
-        return PostgresTransaction(self._work, self._queries, self._unit, self._offer, self._longest_wait_ms)
+        return PostgresTransaction(self.work, self._queries, self._unit, self._offer, self._longest_wait_ms)
 
     async def due_keys(self, consumer: str, limit: int, leaving: Sequence[str] = ()) -> Sequence[str]:
         query, longest = self._queries["due_keys"], self._longest_wait_ms
-        rows = await self._work.fetch(query, consumer, limit, list(leaving), longest)
+        rows = await self.work.fetch(query, consumer, limit, list(leaving), longest)
         return [row["key"] for row in rows]
 
     async def parked_keys(self, consumer: str, limit: int) -> int:
-        rows = await self._work.fetch(self._queries["parked_keys"], consumer, limit)
+        rows = await self.work.fetch(self._queries["parked_keys"], consumer, limit)
         return int(rows[0][0])
 
     async def claim_intents(self, limit: int, lease_ms: int) -> Sequence[OpenIntent]:
-        rows = await self._work.fetch(self._queries["claim_intents"], limit, lease_ms, self._longest_wait_ms)
+        rows = await self.work.fetch(self._queries["claim_intents"], limit, lease_ms, self._longest_wait_ms)
         if rows:
             reached(Point.INTENT_CLAIMED)
         return [_intent(row) for row in rows]
@@ -133,17 +136,17 @@ class PostgresStore:
             self._queries,
             self.slots,
             self._name,
-            self._readers.remove,
+            self.readers.remove,
             self._silence_s,
         )
-        self._readers.append(reader)
+        self.readers.append(reader)
         return reader
 
     def notify_relays(self) -> None:
         self._relays.notify()
 
     async def backlog(self) -> OutboxBacklog:
-        rows = await self._work.fetch(self._queries["outbox_backlog"])
+        rows = await self.work.fetch(self._queries["outbox_backlog"])
         return OutboxBacklog(rows[0]["unsent"], rows[0]["oldest_ms"])
 
     async def published(self, wanted: OutboxFilter) -> Sequence[OutboxRows]:
@@ -179,13 +182,13 @@ class PostgresStore:
 
     async def standing(self, consumers: Sequence[str], age_ms: int, acknowledged: Collection[int] = ()) -> Standing:
         query, longest = self._queries["standing"], self._longest_wait_ms
-        rows = await self._work.fetch(query, list(consumers), age_ms, list(acknowledged), longest, self._name)
+        rows = await self.work.fetch(query, list(consumers), age_ms, list(acknowledged), longest, self._name)
         return _standing(rows)
 
     async def purge(self, keep_sent_ms: int) -> int:
-        await self._work.fetch(self._queries["outbox_rotate"], keep_sent_ms)
+        await self.work.fetch(self._queries["outbox_rotate"], keep_sent_ms)
         reached(Point.OUTBOX_ROTATED)
-        return len(await self._work.fetch(self._queries["outbox_purge"], keep_sent_ms))
+        return len(await self.work.fetch(self._queries["outbox_purge"], keep_sent_ms))
 
     async def fetch(self, query: str, *arguments: object) -> Sequence[asyncpg.Record]:
         """Run one query of the service's own, outside of any batch, with nothing known of its plan.
@@ -200,7 +203,7 @@ class PostgresStore:
         await self._answer()
 
     async def _answer(self) -> None:
-        await self._work.fetch(self._queries["ping"])
+        await self.work.fetch(self._queries["ping"])
 
     async def clock_ms(self) -> int:
         """The time of the database, since the epoch."""
@@ -208,12 +211,12 @@ class PostgresStore:
 
     async def close(self) -> None:
         await self._relays.close()
-        for reader in list(self._readers):
+        for reader in list(self.readers):
             await reader.close()
-        await asyncio.gather(self._work.close(), self._reads.close())
+        await asyncio.gather(self.work.close(), self._reads.close())
 
     def _offer(self, published: Sequence[OutboxRecord], before: Collection[int] | None) -> None:
-        for reader in self._readers:
+        for reader in self.readers:
             reader.offer(published, before)
 
 

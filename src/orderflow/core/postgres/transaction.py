@@ -250,7 +250,7 @@ class UnitOfWork:
             raise LookupError(f"no Table was given for {', '.join(each.__name__ for each in wanted)}")
         batch = list(dict.fromkeys(key for key, _ in plan.messages))
         waiting = list(dict.fromkeys(parked.keys))
-        head = [plan.consumer, plan.locks or None, keys, identities, batch, plan.depth_max]
+        head = [plan.consumer, plan.locks or None, keys or None, identities or None, batch or None, plan.depth_max]
         return _written([*head, waiting or None, parked.limit, parked.due, longest_wait_ms, *loads], self._opening)
 
     def snapshot(self, plan: Plan, record: asyncpg.Record) -> Snapshot:

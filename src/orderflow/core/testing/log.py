@@ -231,6 +231,11 @@ class MemoryConsumer:
             offsets[place] = max(record.offset + 1, offsets.get(place, 0))
         self._log.group(self._group).settle(member, offsets)
 
+    @property
+    def positions(self) -> Mapping[TopicPartition, int]:
+        """The offset of each partition that is read next."""
+        return self._member.positions
+
     def assignment(self) -> frozenset[TopicPartition]:
         return frozenset(self._member.positions)
 

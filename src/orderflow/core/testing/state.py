@@ -627,6 +627,11 @@ class Locks:
         self._waiters.setdefault(number, deque()).append(waiter)
         return waiter[1]
 
+    @property
+    def awaited(self) -> Collection[int]:
+        """The locks that somebody waits for."""
+        return self._waiters.keys()
+
     def is_held(self, number: int) -> bool:
         """Whether anybody has the lock."""
         return number in self._holders

@@ -123,7 +123,7 @@ async def test_it_does_not_wait_long_for_live_traffic() -> None:
     (head,) = await bench.bury("k")
     done = asyncio.Event()
     traffic = asyncio.ensure_future(held_lock(bench, [lock_id("k")], done))
-    await eventually(lambda: lock_id("k") in bench.world.database.locks._holders)
+    await eventually(lambda: bench.world.database.locks.is_held(lock_id("k")))
 
     with pytest.raises(KeyBusyError, match="try again"):
         await bench.recovery.discard(head.event_id, ME)

@@ -192,7 +192,7 @@ async def test_it_does_not_wait_long_for_live_traffic_and_says_so() -> None:
     await bench.world.admit(Counted(name="b", amount=1))
     done = asyncio.Event()
     traffic = asyncio.ensure_future(held_lock(bench, [lock_id("a"), lock_id("b")], done))
-    await eventually(lambda: lock_id("b") in bench.world.database.locks._holders)
+    await eventually(lambda: bench.world.database.locks.is_held(lock_id("b")))
 
     rehearsed = await bench.recovery.rehearse(DEAD)
 
@@ -212,9 +212,9 @@ async def test_what_is_changed_while_it_waits_for_the_lock_is_looked_at_again() 
     (head,) = await bench.bury("k", amount=1)
     done = asyncio.Event()
     traffic = asyncio.ensure_future(held_lock(bench, [lock_id("k")], done))
-    await eventually(lambda: lock_id("k") in bench.world.database.locks._holders)
+    await eventually(lambda: bench.world.database.locks.is_held(lock_id("k")))
     rehearsing = asyncio.ensure_future(bench.recovery.rehearse(DEAD))
-    await eventually(lambda: bench.world.database.locks._waiters)
+    await eventually(lambda: bench.world.database.locks.awaited)
 
     parked = bench.world.database.state.parked
     edited = msgspec.structs.replace(head.record, value=b'{"name":"k","amount":9}')

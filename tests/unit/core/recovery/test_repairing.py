@@ -291,7 +291,7 @@ async def test_nothing_is_done_without_a_reason_and_while_live_traffic_has_the_k
             await desk.repairs.carry_out(Put(name="k", total=3), act)
     done = asyncio.Event()
     traffic = asyncio.ensure_future(held_lock(desk, [lock_id("k")], done))
-    await eventually(lambda: lock_id("k") in desk.world.database.locks._holders)
+    await eventually(lambda: desk.world.database.locks.is_held(lock_id("k")))
     with pytest.raises(KeyBusyError):
         await desk.repairs.take_again("k", BEGUN, ME)
     done.set()

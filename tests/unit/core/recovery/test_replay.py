@@ -21,6 +21,7 @@ from orderflow.core.operations.model import (
     ReplayState,
     ReplayStateError,
 )
+from orderflow.core.retries import Retrier
 from orderflow.core.store import Act
 from tests.support.callers import person
 from tests.support.waiting import eventually
@@ -140,11 +141,13 @@ async def test_what_failed_while_another_process_had_it_is_not_counted_here() ->
     bench, clock = Bench(), StillClock()
     await bench.bury(*NAMES)
     bench.world.moods.broken.update(NAMES)
-    runner = replaying.ReplayRunner(bench.world.store.recovery, no_lag, bench.engine._retry, clock)
+    world = bench.world
+    retrier = Retrier("counter", world.processor, world.store, world.signals, clock)
+    runner = replaying.ReplayRunner(world.store.recovery, no_lag, lambda _: retrier.poke(0), clock)
     begun = await bench.recovery.replay(DEAD, ReplayPlan(canary=True), ME)
     runner.poke()
     await runner.step()
-    await bench.engine._retriers["counter"].step()
+    await retrier.step()
     failed = await bench.recovery.find_replay(begun.number)
 
     clock.now += 2 * replaying.LEASE_MS / 1000

@@ -26,20 +26,21 @@ SELECT * FROM public.{name}({given});
 SELECT done.* FROM public.{open}({opened}) AS found
 CROSS JOIN LATERAL (SELECT written.* FROM public.{commit}({committed}) AS written WHERE {nothing} OFFSET 0) AS done;
 
--- name: unless_empty
--- What is done with an array that is given and has elements.
-IF cardinality(${guard}) > 0 THEN
+-- name: if_given
+-- What is done with an array that is given; one without elements is not. A test that calls no function is prepared for
+-- nothing, and a call has some twenty of them.
+IF ${guard} IS NOT NULL THEN
 {statements}
 END IF;
 
 -- name: take_locks
 -- Take the session's locks in the order given. Who stands still with them in the middle of a batch is cut off.
 PERFORM set_config('idle_session_timeout', '{timeout_ms}', false);
-PERFORM pg_advisory_lock(lock.number) FROM unnest(${locks}) AS lock (number);
+PERFORM pg_advisory_lock(lock.number) FROM unnest({locks}) AS lock (number);
 
 -- name: keep_locks
 -- From now on the transaction holds the locks, and the session none: they are free when it has ended.
-PERFORM pg_advisory_xact_lock(lock.number) FROM unnest(${locks}) AS lock (number);
+PERFORM pg_advisory_xact_lock(lock.number) FROM unnest({locks}) AS lock (number);
 PERFORM pg_advisory_unlock_all(), set_config('idle_session_timeout', '0', false);
 
 -- name: read
@@ -57,12 +58,12 @@ END IF;
 
 -- name: unsent_before
 -- What else is unsent in the slots of the rows that were added, from before the first of them.
-{before} := ARRAY(SELECT id FROM outbox_pending WHERE slot = ANY (${slots}) AND id < {ids}[1] LIMIT {limit});
+{before} := ARRAY(SELECT id FROM outbox_pending WHERE slot = ANY ({slots}) AND id < {ids}[1] LIMIT {limit});
 
 -- name: waves
 -- Versions of rows in waves, by the sizes of these: the first version of each row, then the second.
 v_from := 1;
-FOREACH v_size IN ARRAY ${sizes} LOOP
+FOREACH v_size IN ARRAY {sizes} LOOP
     v_to := v_from + v_size - 1;
 {statement}
 ;

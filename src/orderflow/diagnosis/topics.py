@@ -10,12 +10,16 @@ from uuid import UUID
 
 import msgspec
 
+from orderflow.core.envelopes import traceparent_of
 from orderflow.core.identity import Partitioner
 from orderflow.core.operations.model import Content
 from orderflow.core.timing import system_random
 from orderflow.core.transport import ConsumerRecord, TopicMissingError, Transport, TransportUnavailableError
+from orderflow.events.base import ORDER_EVENTS, TOPICS
 
-TOPICS = ("order-events", "payment-status", "inventory-status", "flow-status")
+TRACE_ID = slice(3, 35)
+"""Of a `traceparent` (W3C Trace Context, 3.2)."""
+
 EARLIER_MS = 2_000
 LOOKED_MAX = 4_000
 CHUNK = 500
@@ -25,7 +29,9 @@ Log = Callable[[], AbstractAsyncContextManager[Transport]]
 
 
 class TopicRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A record as it stands in a topic. `time_ms` is when it was appended, in ms since the epoch."""
+    """A record as it stands in a topic. `time_ms` is when it was appended, in ms since the epoch; `trace_id` is ""
+    where it carries none.
+    """
 
     topic: str
     partition: int
@@ -45,18 +51,28 @@ class Found:
     records: Sequence[TopicRecord]
     problem: str = ""
 
+    @property
+    def trace_ids(self) -> Sequence[str]:
+        """Those of the records, each once: the one that the order began with first."""
+        return list(dict.fromkeys(each.trace_id for each in self.records if each.trace_id))
 
-async def records_of(log: Log, order_id: UUID) -> Found:
+
+async def records_of(log: Log, order_id: UUID, topics: Sequence[str] = TOPICS) -> Found:
     """What the topics have of an order, oldest first."""
     try:
         async with asyncio.timeout(TIMEOUT_S), log() as transport:
-            parts = [await _of_topic(transport, topic, order_id) for topic in TOPICS]
+            parts = [await _of_topic(transport, topic, order_id) for topic in topics]
     except TimeoutError:
         return Found((), f"The topics could not be read within {TIMEOUT_S:g} s. Try again.")
     except TransportUnavailableError as error:
         return Found((), f"The topics cannot be read: {error}")
     records = sorted((each for part in parts for each in part), key=lambda each: each.time_ms)
     return Found(records)
+
+
+async def trace_of(log: Log, order_id: UUID) -> str:
+    """The id of the trace that the order began; "" where its first events carry none, or cannot be read."""
+    return next(iter((await records_of(log, order_id, (ORDER_EVENTS,))).trace_ids), "")
 
 
 async def _of_topic(transport: Transport, topic: str, order_id: UUID) -> Sequence[TopicRecord]:
@@ -103,7 +119,7 @@ def _told(record: ConsumerRecord) -> TopicRecord:
         time_ms=record.timestamp,
         type=texts.get("ce_type", ""),
         event_id=texts.get("ce_id", ""),
-        trace_id=texts.get("traceparent", "").split("-")[1] if texts.get("traceparent", "").count("-") >= 2 else "",
+        trace_id=(traceparent_of(record.headers) or "")[TRACE_ID],
         headers=headers,
         value=Content.of(record.value),
     )
