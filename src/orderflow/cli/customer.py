@@ -94,7 +94,7 @@ def export(session: Session, name: str, shop: str | None, topics: bool) -> None:
         pages = list(_pages(client, name, shop))
     written_as, orders = pages[-1]["written_as"], [each for page in pages for each in page["orders"]]
     if not orders:
-        raise NotFoundError(f"There is no order of a customer {name!r} is held.")
+        raise NotFoundError(f"There is no order of a customer {name!r}.")
     held = {order_id: _held(session, order_id) for order_id in orders}
     if topics:
         for order_id, records in asyncio.run(_on_topics(session.running, set(orders))).items():
