@@ -93,7 +93,7 @@ async def test_a_charge_that_the_bank_leaves_open_is_settled_by_an_approver_and_
     async with bank_that_took_the_money_and_does_not_say_so(system, shop) as order_id:
         for each in (page, viewer, approver):
             await each.goto(f"/orders/{order_id}")
-        await expect(page.get_by_text("has not said what became of the charge")).to_be_visible()
+        await expect(page.get_by_text("has not said what happened to the charge")).to_be_visible()
         await expect(page.get_by_text("UNKNOWN", exact=True)).to_be_visible()
         for each in (viewer, approver):
             settle = each.get_by_role("region", name="Settle it by hand")

@@ -67,7 +67,7 @@ def test_the_same_key_places_one_order_and_another_content_is_refused(system: Sy
     assert first["id"] == again["id"]
     assert (first["replayed"], again["replayed"]) == (False, True)
     assert other.returncode == 5
-    assert "another content" in other.stderr
+    assert "different content" in other.stderr
 
 
 def test_what_the_service_refuses_is_told_with_its_field(system: System) -> None:

@@ -219,7 +219,7 @@ async def test_a_certificate_that_ends_soon_is_told_until_its_successor_is_there
 
         said = await alarm()
         assert f"{tmp_path / 'tls.pem'} ends at " in said
-        assert "in 2 more days. Put its successor into that file" in said
+        assert "in 2 days. Put its successor into that file" in said
         assert f"the successor's key into {tmp_path / 'tls.key'}" in said
         until = re.compile(r'^orderflow_tls_expiry_timestamp_seconds\{door="public"\} (\S+)$', re.MULTILINE)
         [before] = until.findall(await metrics())

@@ -237,7 +237,7 @@ async def test_with_an_authority_of_clients_nobody_gets_in_without_a_certificate
     [
         (CERTIFICATE_DAYS, ""),
         (15, ""),
-        (13.5, "tls.pem ends at .*, in 13 more days. Put its successor into that file"),
+        (13.5, "tls.pem ends at .*, in 13 days. Put its successor into that file"),
         (1.5, "in less than two days"),
         (-0.1, "tls.pem ended at .*: clients that verify it no longer connect. Put"),
     ],

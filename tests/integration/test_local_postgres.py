@@ -209,7 +209,7 @@ def test_a_folder_that_is_no_data_folder_is_refused(home: Path) -> None:
 def test_data_of_another_version_is_refused(home: Path) -> None:
     (home / "postgres" / "data").mkdir(parents=True)
     (home / "postgres" / "data" / "PG_VERSION").write_text("17\n")
-    with pytest.raises(LocalError, match="was made by PostgreSQL 17, this release brings 18"):
+    with pytest.raises(LocalError, match="was made by PostgreSQL 17, this release comes with 18"):
         EmbeddedPostgres(home).start()
 
 
