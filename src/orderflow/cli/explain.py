@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -21,15 +22,13 @@ from orderflow.cli.tables import duration, heartbeat, moment, table
 from orderflow.cli.values import order_id
 from orderflow.diagnosis.side_by_side import side_by_side
 from orderflow.registry import service_names, service_of
+from orderflow.settings import Settings
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.console import RenderableType
 
     from orderflow.diagnosis.causes import Cause, Explanation
     from orderflow.diagnosis.evidence import Ask, KeyEvidence, ServiceEvidence, Subscriber
-    from orderflow.settings import Settings
 
 NOT_READY = 503
 PAGE = 100

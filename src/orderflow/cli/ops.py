@@ -9,12 +9,16 @@ from uuid import UUID
 
 import click
 
+from orderflow.cli.dlt.acting import act
+from orderflow.cli.errors import CliError, NotFoundError, RefusedError
+from orderflow.cli.http import ServiceClient
 from orderflow.cli.lazy import LazyGroup, Line
-from orderflow.cli.session import Session, session_options
+from orderflow.cli.output import text
+from orderflow.cli.session import Session, ask, session_options, show_away
+from orderflow.cli.tables import entry, table, when
 from orderflow.registry import service_names
 
 if TYPE_CHECKING:
-    from orderflow.cli.http import ServiceClient
     from orderflow.core.operations.hash_chain import ChainCheck
 
 PAGE = 1_000
@@ -101,18 +105,15 @@ def verify(session: Session, expected: Sequence[str], service: str | None) -> No
     orderflow ops verify --json | jq -r '.services[].head'
     orderflow ops verify --expect payment:12:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
     """
-    from orderflow.cli import session as cli_session
-    from orderflow.cli.errors import CliError
-
     heads = [ChainHead.parsed(each) for each in expected]
-    answers = cli_session.ask(session, _read, (service,) if service else service_names())
+    answers = ask(session, _read, (service,) if service else service_names())
     found = {name: _judge(name, check, heads) for name, check in answers.found.items()}
     lost = [] if answers.away else _nowhere(heads, answers.found.values())
     if session.out.as_json:
         session.out.document(_document(found, lost, answers.away))
     else:
         _show(session, found)
-        cli_session.show_away(session, answers)
+        show_away(session, answers)
     wrong = [f"{name}: {problem}" for name, verdict in found.items() for problem in verdict.problems] + lost
     if wrong:
         raise CliError(f"The operators' log is not as it was written. {'; '.join(wrong)}")
@@ -129,16 +130,14 @@ def proposals(session: Session, every: bool) -> None:
     orderflow ops proposals
     orderflow ops proposals --all --json | jq -r '.proposals[] | [.service, .id, .who, .state] | @tsv'
     """
-    from orderflow.cli import session as cli_session
-
     asked: dict[str, str | int] = {} if every else {"open": "true"}
-    answers = cli_session.ask(session, lambda client: client.get("/ops/proposals", asked))
+    answers = ask(session, lambda client: client.get("/ops/proposals", asked))
     found = [{"service": name, **each} for name, told in answers.found.items() for each in told or ()]
     if session.out.as_json:
         session.out.document({"proposals": found, "unreachable": answers.away})
     else:
         _show_proposals(session, found)
-        cli_session.show_away(session, answers)
+        show_away(session, answers)
     answers.require_all()
 
 
@@ -164,9 +163,6 @@ def approve(session: Session, proposal: UUID, yes: bool, reason: str) -> None:
     \b
     orderflow ops approve 01981c5e-7a40-7000-8000-0123456789ab --yes --reason "I have seen the statement too"
     """
-    from orderflow.cli.errors import RefusedError
-    from orderflow.cli.output import text
-
     if not yes:
         raise RefusedError("Two people answer for this. See it with: orderflow ops proposals. To confirm, add: --yes")
     done = _decide(session, proposal, "approve", reason)
@@ -185,9 +181,6 @@ def withdraw(session: Session, proposal: UUID, yes: bool, reason: str) -> None:
     \b
     orderflow ops withdraw 01981c5e-7a40-7000-8000-0123456789ab --yes --reason "the wrong SKU"
     """
-    from orderflow.cli.errors import RefusedError
-    from orderflow.cli.output import text
-
     if not yes:
         raise RefusedError("See it with: orderflow ops proposals. To withdraw it, add: --yes")
     gone = _decide(session, proposal, "withdraw", reason)
@@ -199,11 +192,7 @@ def withdraw(session: Session, proposal: UUID, yes: bool, reason: str) -> None:
 
 def _decide(session: Session, proposal: UUID, decision: str, reason: str) -> Any:
     """At the service that has it. Raises CliError."""
-    from orderflow.cli import session as cli_session
-    from orderflow.cli.dlt.acting import act
-    from orderflow.cli.errors import NotFoundError
-
-    answers = cli_session.ask(session, lambda client: client.get("/ops/proposals", {"limit": PAGE}))
+    answers = ask(session, lambda client: client.get("/ops/proposals", {"limit": PAGE}))
     owners = [name for name, told in answers.found.items() if any(each["id"] == str(proposal) for each in told or ())]
     if not owners:
         answers.require_all()
@@ -213,9 +202,6 @@ def _decide(session: Session, proposal: UUID, decision: str, reason: str) -> Any
 
 
 def _show_proposals(session: Session, found: Sequence[Mapping[str, Any]]) -> None:
-    from orderflow.cli.output import text
-    from orderflow.cli.tables import entry, when
-
     if not found:
         session.out.show("Nothing waits for a second approver.")
     for each in found:
@@ -269,9 +255,6 @@ def _document(found: Mapping[str, Proof], lost: Sequence[str], away: Mapping[str
 
 
 def _show(session: Session, found: Mapping[str, Proof]) -> None:
-    from orderflow.cli.output import text
-    from orderflow.cli.tables import table
-
     rows = [
         (name, verdict.rows, text("does not fit", "red") if verdict.problems else text("fits", "green"))
         for name, verdict in found.items()

@@ -16,7 +16,7 @@ from orderflow.cli.explain import explain
 from orderflow.cli.http import AnswerLostError, ServiceClient
 from orderflow.cli.output import Output, joined, text
 from orderflow.cli.session import Session, session_options
-from orderflow.cli.tables import duration, heartbeat, ident, moment, table, when
+from orderflow.cli.tables import Fitted, duration, heartbeat, ident, moment, table, when
 from orderflow.cli.values import item, order_id
 from orderflow.events.currencies import KNOWN_CURRENCIES, format_amount
 
@@ -160,9 +160,6 @@ def _because(order: Mapping[str, Any]) -> Text:
     return text(f"  ({order['reason']})" if order.get("reason") else "")
 
 
-if TYPE_CHECKING:
-    from orderflow.cli.tables import Fitted
-
 DEFAULT_ITEM = "SKU-ESPRESSO-CUP:1:1250"
 STATUSES = ("PENDING", "PAID", "COMPLETED", "FAILED")
 KEY_HEADER = "Idempotency-Key"
@@ -236,8 +233,6 @@ def place(
     with session.client("order") as client:
         placed, replayed = place_order(client, wanted, idempotency_key or str(uuid4()))
         if wait_s:
-            from orderflow.cli.tables import heartbeat
-
             with heartbeat(lambda: f"the order {placed['id']} is {placed['status']}", hidden=session.out.as_json):
                 for seen in until_end(client, placed["id"], wait_s):
                     placed = seen or placed

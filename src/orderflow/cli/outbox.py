@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orderflow.cli.session import Session, session_options
+from orderflow.cli.dlt.acting import act
+from orderflow.cli.errors import NotFoundError, RefusedError
+from orderflow.cli.output import text
+from orderflow.cli.session import Answers, Session, ask, session_options, show_away
+from orderflow.cli.tables import duration, table, when
 from orderflow.cli.values import instant, order_id
 from orderflow.registry import service_names
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-    from orderflow.cli.session import Answers
 
 
 @click.group()
@@ -39,10 +41,7 @@ def status(session: Session) -> None:
     orderflow outbox status
     orderflow outbox status --json | jq '[.services[].unsent] | add'
     """
-    from orderflow.cli import session as cli_session
-    from orderflow.cli.tables import duration, table
-
-    answers = cli_session.ask(session, lambda client: client.get("/ops/outbox"))
+    answers = ask(session, lambda client: client.get("/ops/outbox"))
     if session.out.as_json:
         session.out.document({"services": answers.found, "unreachable": answers.away})
     else:
@@ -51,7 +50,7 @@ def status(session: Session) -> None:
             for name, backlog in answers.found.items()
         ]
         session.out.show(table(("service", "unsent", "oldest"), rows, right=("unsent", "oldest")))
-        cli_session.show_away(session, answers)
+        show_away(session, answers)
     answers.require_all()
 
 
@@ -91,14 +90,12 @@ def republish(
     orderflow outbox republish --topic order-events --from 2h --yes --reason "the topic was deleted, ticket 4711"
     orderflow outbox republish --order 01981c5e-7a40-7000-8000-0123456789ab --yes --reason "lost at the broker"
     """
-    from orderflow.cli import session as cli_session
-
     given = {"topic": topic, "key": key, "from_ms": from_ms, "to_ms": to_ms}
     wanted = {name: value for name, value in given.items() if value is not None}
     if bool(wanted) == everything:
         raise click.UsageError("Say what to republish: --all, or any of --topic, --order, --from and --to")
     names = (service,) if service else service_names()
-    answers = cli_session.ask(session, lambda client: client.get("/ops/outbox/published", wanted), names)
+    answers = ask(session, lambda client: client.get("/ops/outbox/published", wanted), names)
     _require_meant(answers, meant=rehearse or (yes and bool(reason.strip())))
     done = {} if rehearse else _republish(session, answers, {**wanted, "reason": reason, "confirmed": yes})
     _show(session, answers, done, rehearsed=rehearse)
@@ -107,8 +104,6 @@ def republish(
 
 def _require_meant(answers: Answers, *, meant: bool) -> None:
     """Raises NotFoundError, RefusedError."""
-    from orderflow.cli.errors import NotFoundError, RefusedError
-
     total = sum(rows["count"] for found in answers.found.values() for rows in found or ())
     if not total and not answers.away:
         raise NotFoundError(
@@ -124,8 +119,6 @@ def _require_meant(answers: Answers, *, meant: bool) -> None:
 
 def _republish(session: Session, answers: Answers, body: Mapping[str, Any]) -> Mapping[str, int]:
     """By service how many events are published again."""
-    from orderflow.cli.dlt.acting import act
-
     done = {}
     for name, found in answers.found.items():
         if found:
@@ -135,10 +128,6 @@ def _republish(session: Session, answers: Answers, body: Mapping[str, Any]) -> M
 
 
 def _show(session: Session, answers: Answers, done: Mapping[str, int], *, rehearsed: bool) -> None:
-    from orderflow.cli import session as cli_session
-    from orderflow.cli.output import text
-    from orderflow.cli.tables import table, when
-
     if session.out.as_json:
         session.out.document(
             {
@@ -161,4 +150,4 @@ def _show(session: Session, answers: Answers, done: Mapping[str, int], *, rehear
         )
     else:
         session.out.show(text(f"{sum(done.values())} events are being published again. See: orderflow outbox status"))
-    cli_session.show_away(session, answers)
+    show_away(session, answers)

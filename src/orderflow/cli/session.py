@@ -18,15 +18,14 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 import click
 
 from orderflow.cli.errors import CliError, NotFoundError, UnreachableError
-from orderflow.cli.http import ServiceClient
-from orderflow.cli.output import Output
+from orderflow.cli.http import ClientTls, ServiceClient, is_loopback
+from orderflow.cli.output import Output, text
 from orderflow.cli.values import resolved
 from orderflow.diagnosis.side_by_side import side_by_side
 from orderflow.registry import service_names
 from orderflow.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from orderflow.cli.http import ClientTls, ServiceClient
     from orderflow.local.state import State
 
 MARKER_NAME = "home.json"
@@ -60,7 +59,6 @@ def _given(settings: Settings) -> dict[str, str]:
 
 def token_for(settings: Settings, url: str) -> str | None:
     """The token that the settings name; to this machine also the home's own, which goes nowhere else."""
-    from orderflow.cli.http import is_loopback
     from orderflow.local.home import own_token
 
     return own_token(settings) if settings.token is not None or is_loopback(url) else None
@@ -68,8 +66,6 @@ def token_for(settings: Settings, url: str) -> str | None:
 
 def tls_of(settings: Settings) -> ClientTls:
     """By what the command line knows services that speak TLS, and what it shows them."""
-    from orderflow.cli.http import ClientTls
-
     return ClientTls(
         ca=settings.tls_ca_file,
         certificate=settings.tls_client_certificate_file,
@@ -83,8 +79,6 @@ def client_of(running: Settings, service: str, **options: Any) -> ServiceClient:
     An address that somebody has said outright is taken at its word, and so is everything where there is no home.
     Raises UnreachableError: there is a home, on which nothing has run yet.
     """
-    from orderflow.cli.http import ServiceClient
-
     url, ops_url = running.service_url(service), running.service_ops_url(service)
     options |= {"token": token_for(running, ops_url), "tls": tls_of(running)}
     if running.is_given(f"{service}_url") or not (running.home / MARKER_NAME).is_file():
@@ -201,9 +195,6 @@ def _require_home(settings: Settings) -> None:
     )
 
 
-if TYPE_CHECKING:
-    from orderflow.cli.http import ServiceClient
-
 P = ParamSpec("P")
 
 
@@ -286,8 +277,6 @@ def ask(session: Session, question: Callable[[ServiceClient], Any], services: It
 
 def show_away(session: Session, answers: Answers) -> None:
     """For people: who did not answer, and why."""
-    from orderflow.cli.output import text
-
     for sentence in answers.away.values():
         session.out.show(text(sentence, "red"))
 

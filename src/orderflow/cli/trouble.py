@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orderflow.cli.errors import CliError, ExitCode, UnreachableError
-from orderflow.cli.session import Session, session_options
+from orderflow.cli.dlt.acting import act
+from orderflow.cli.errors import CliError, ExitCode, NotFoundError, UnreachableError, counted
+from orderflow.cli.http import ServiceClient
+from orderflow.cli.output import WAITS, joined, text, total, words
+from orderflow.cli.session import Answers, Session, ask, running_state, session_options, show_away
+from orderflow.cli.tables import entry, moment, table, when
 from orderflow.registry import service_names
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-    from orderflow.cli.http import ServiceClient
 
 NOT_READY = 503
 
@@ -33,13 +35,11 @@ def health(session: Session) -> None:
     orderflow health
     orderflow health --json | jq '.services[].problems'
     """
-    from orderflow.cli import session as cli_session
     from orderflow.cli.fault import named
-    from orderflow.cli.output import text, total, words
 
     full = _full_disk(session)
     try:
-        answers = cli_session.ask(session, _ask_health)
+        answers = ask(session, _ask_health)
     except UnreachableError as error:
         raise UnreachableError(f"{error}. Also, {full}" if full else str(error)) from error
     for name, each in answers.found.items():
@@ -55,14 +55,13 @@ def health(session: Session) -> None:
         session.out.show(*_parts_of_health(answers.found))
         if any(waiting.values()):
             session.out.show(text(f"events that wait: {words(waiting)}; see them with: orderflow dlt list", "yellow"))
-        cli_session.show_away(session, answers)
+        show_away(session, answers)
     if not healthy:
         raise click.exceptions.Exit(ExitCode.FAILED)
 
 
 def _full_disk(session: Session) -> str:
     """Of the home, where something runs on it; the disks of other machines are not ours to see."""
-    from orderflow.cli.session import running_state
     from orderflow.local.home import full_disk
 
     settings = session.settings
@@ -93,8 +92,6 @@ def _is_well(each: Mapping[str, Any]) -> bool:
 
 
 def _parts_of_health(found: Mapping[str, Any]) -> Iterator[RenderableType]:
-    from orderflow.cli.output import joined, text, words
-
     for name, each in found.items():
         style = "green" if _is_well(each) else "yellow" if each["ready"] else "bold red"
         yield joined(text(f"{name:<14}", "bold"), text("ready" if each["ready"] else "not ready", style))
@@ -114,11 +111,6 @@ def _fault(fault: Mapping[str, Any]) -> str:
     return f"{fault['id']}: {fault['error']} at {which}, {fault['share']:.0%} of the keys"
 
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from orderflow.cli.http import ServiceClient
-
 BY_PARTITION = ("service", "consumer", "topic", "partition", "committed", "end", "lag")
 
 
@@ -136,9 +128,7 @@ def lag(session: Session, partitions: bool) -> None:
     orderflow lag --partitions
     orderflow lag --json | jq '[.lag[].lag] | add'
     """
-    from orderflow.cli import session as cli_session
-
-    answers = cli_session.ask(session, _ask_lag)
+    answers = ask(session, _ask_lag)
     if session.out.as_json:
         lags = _rows_of_lag(answers.found, "lag")
         session.out.document(
@@ -146,7 +136,7 @@ def lag(session: Session, partitions: bool) -> None:
         )
     else:
         session.out.show(*_parts_of_lag(answers.found, partitions))
-        cli_session.show_away(session, answers)
+        show_away(session, answers)
     answers.require_all()
 
 
@@ -159,9 +149,6 @@ def _rows_of_lag(found: Mapping[str, Any], part: str) -> list[dict[str, Any]]:
 
 
 def _parts_of_lag(found: Mapping[str, Any], partitions: bool) -> Iterator[RenderableType]:
-    from orderflow.cli.output import WAITS
-    from orderflow.cli.tables import table, when
-
     rows = _rows_of_lag(found, "lag")
     if partitions:
         lines = [tuple(row[column] for column in BY_PARTITION) for row in rows]
@@ -188,12 +175,6 @@ def _totals(rows: list[dict[str, Any]]) -> dict[tuple[str, str, str], int]:
         name = (row["service"], row["consumer"], row["topic"])
         totals[name] = totals.get(name, 0) + row["lag"]
     return totals
-
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from orderflow.cli.session import Answers
 
 
 @click.group()
@@ -225,9 +206,6 @@ def list_outages(session: Session, service: str | None) -> None:
     orderflow outage list
     orderflow outage list --json | jq '.outages[] | select(.state == "outage")'
     """
-    from orderflow.cli import session as cli_session
-    from orderflow.cli.errors import ExitCode
-
     answers = _ask_outages(session, (service,) if service else service_names())
     found = [{"service": name, **each} for name, its in answers.found.items() for each in its["outages"]]
     if session.out.as_json:
@@ -235,7 +213,7 @@ def list_outages(session: Session, service: str | None) -> None:
     else:
         shown = [part for each in found for part in _parts_of_outages(each)]
         session.out.show(*(shown or ["No outage."]))
-        cli_session.show_away(session, answers)
+        show_away(session, answers)
     answers.require_all()
     if any(each["state"] == "outage" for each in found):
         raise click.exceptions.Exit(ExitCode.FAILED)
@@ -259,11 +237,6 @@ def overrule(session: Session, consumer: str, event_type: str, verdict: str, rea
     orderflow outage overrule order PaymentSucceeded --as poison --reason "forged, ticket 4711"
     orderflow outage overrule inventory orderflow.PaymentSucceeded.v1 --as outage --reason "rolling back"
     """
-    from orderflow.cli.dlt.acting import act
-    from orderflow.cli.errors import NotFoundError
-    from orderflow.cli.output import text
-    from orderflow.cli.tables import moment
-
     answers = _ask_outages(session, service_names())
     owner = next((name for name, its in answers.found.items() if consumer in its["consumers"]), None)
     if owner is None:
@@ -284,15 +257,10 @@ def overrule(session: Session, consumer: str, event_type: str, verdict: str, rea
 
 
 def _ask_outages(session: Session, services: tuple[str, ...]) -> Answers:
-    from orderflow.cli import session as cli_session
-
-    return cli_session.ask(session, lambda client: client.get("/ops/outages"), services)
+    return ask(session, lambda client: client.get("/ops/outages"), services)
 
 
 def _parts_of_outages(outage: Mapping[str, Any]) -> Iterator[RenderableType]:
-    from orderflow.cli.output import text
-    from orderflow.cli.tables import entry
-
     said = outage["overruled"]
     state = outage["state"] if outage["for_ms"] is None else f"outage for {outage['for_ms'] / 1000:.0f} s"
     failing = f"{outage['failing']} of {outage['tried']} failing" if outage["failing"] else ""
@@ -333,10 +301,7 @@ def list_(session: Session) -> None:
     orderflow expired list
     orderflow expired list --json | jq '[.expired[].count] | add'
     """
-    from orderflow.cli import session as cli_session
-    from orderflow.cli.tables import table, when
-
-    answers = cli_session.ask(session, lambda client: client.get("/ops/expired"))
+    answers = ask(session, lambda client: client.get("/ops/expired"))
     rows = _rows_of_expired(answers.found)
     if session.out.as_json:
         session.out.document({"expired": rows, "unreachable": answers.away})
@@ -346,7 +311,7 @@ def list_(session: Session) -> None:
         numbers = ("partition", "first_lost", "next_kept", "count")
         shown = table((*columns, "noticed"), lines, right=numbers, drop=("service", "next_kept"))
         session.out.show(shown if rows else "No record expired unread.")
-        cli_session.show_away(session, answers)
+        show_away(session, answers)
     answers.require_all()
 
 
@@ -364,14 +329,9 @@ def acknowledge(session: Session, consumer: str, reason: str) -> None:
     \b
     orderflow expired acknowledge payment --reason "republished, ticket 4711"
     """
-    from orderflow.cli import session as cli_session
-    from orderflow.cli.dlt.acting import act
-    from orderflow.cli.errors import NotFoundError, counted
-    from orderflow.cli.output import text
-
     if not reason.strip():
         raise click.UsageError("Say what you did about the loss: --reason TEXT")
-    answers = cli_session.ask(session, lambda client: client.get("/ops/expired"))
+    answers = ask(session, lambda client: client.get("/ops/expired"))
     losers = {row["service"] for row in _rows_of_expired(answers.found) if row["consumer"] == consumer}
     if not losers:
         answers.require_all()
