@@ -72,10 +72,7 @@ def audit(session: Session, wait_s: float, every_s: float | None, topics: bool, 
     report, repaired = _repaired(session, lambda: asyncio.run(_audit(session, wait_s, _scope(topics))), asked)
     from orderflow.cli.audit_report import document, parts
 
-    if session.out.as_json:
-        session.out.document(document(report) | repaired)
-    else:
-        session.out.show(*parts(report))
+    session.out.answer(document(report) | repaired, parts(report))
     if report.count:
         raise click.exceptions.Exit(ExitCode.FAILED)
     if not report.at_rest:

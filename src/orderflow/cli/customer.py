@@ -133,10 +133,8 @@ def erase(session: Session, name: str, shop: str | None, yes: bool, reason: str)
         body = {"customer_id": name, "shop": shop, "reason": reason, "confirmed": True}
         erased = act(client, "POST", "/ops/customers/erase", body)
         left = [each for page in _pages(client, name, shop) for each in page["orders"]]
-    if session.out.as_json:
-        session.out.document({**erased, "left_in_clear_text": left})
-    else:
-        session.out.show(text(f"The customer is forgotten: {erased['pseudonym']} no longer names anyone."))
+    told = text(f"The customer is forgotten: {erased['pseudonym']} no longer names anyone.")
+    session.out.answer({**erased, "left_in_clear_text": left}, [told])
     if left:
         raise CliError(
             f"{len(left)} orders from before names were encrypted still name the customer in clear text, for "

@@ -63,10 +63,7 @@ def explain(session: Session, order_id: str) -> None:
     trace = _Trace(session.running, order_id)
     found = _explained(ask, _services(session, ask, names), consumers_of(map(service_of, names)), order_id)
     found = replace(found, trace_id=trace.wait())
-    if session.out.as_json:
-        session.out.document(to_builtins(found))
-    else:
-        session.out.show(*_parts(found))
+    session.out.answer(to_builtins(found), _parts(found))
     if found.causes:
         raise click.exceptions.Exit(ExitCode.FAILED)
 
@@ -106,11 +103,8 @@ def stuck(session: Session, limit: int) -> None:
     ordered = sorted(groups.values(), key=lambda group: -len(group[1]))
     if not looked_at:
         ordered = [(cause, []) for cause in causes_of_silence(services["order"])[:1]]
-    if session.out.as_json:
-        listed = [{"cause": to_builtins(cause), "orders": orders} for cause, orders in ordered]
-        session.out.document({"looked_at": looked_at, "groups": listed})
-    else:
-        session.out.show(*_groups(ordered))
+    listed = [{"cause": to_builtins(cause), "orders": orders} for cause, orders in ordered]
+    session.out.answer({"looked_at": looked_at, "groups": listed}, _groups(ordered))
     if ordered:
         raise click.exceptions.Exit(ExitCode.FAILED)
 

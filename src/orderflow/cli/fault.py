@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -12,9 +12,13 @@ from orderflow.cli.dlt.acting import OPERATOR
 from orderflow.cli.errors import NotFoundError, RefusedError
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.output import text
-from orderflow.cli.session import Answers, Session, ask, session_options, show_away
+from orderflow.cli.session import Answers, Session, ask, service_option, session_options
 from orderflow.cli.tables import table
 from orderflow.registry import service_names
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
 
 KINDS = ("permanent", "infrastructure", "hang")
 CONFIRM_S = 15.0
@@ -120,18 +124,16 @@ def add(session: Session, service: str, event: str, matched: Match, error: str, 
         require_game_day(client)
         done = _act(client, "POST", "/ops/faults", wanted)
     found = named(service, done["faults"][0])
-    if session.out.as_json:
-        session.out.document({"fault": found, "confirmed_by": done["confirmed_by"]})
-        return
     processes = "1 process" if done["confirmed_by"] == 1 else f"{done['confirmed_by']} processes"
-    session.out.show(
+    shown = (
         text(f"{found['id']} is set, confirmed by {processes}.", "bold magenta"),
         f"Clear it with: orderflow fault clear {found['id']}",
     )
+    session.out.answer({"fault": found, "confirmed_by": done["confirmed_by"]}, shown)
 
 
 @fault.command(name="list")
-@click.option("--service", type=click.Choice(service_names()), help="Only this service.  [default: all]")
+@service_option
 @session_options
 def list_faults(session: Session, service: str | None) -> None:
     """List the faults that are set.
@@ -140,16 +142,9 @@ def list_faults(session: Session, service: str | None) -> None:
     orderflow fault list
     orderflow fault list --json | jq -r '.faults[].id'
     """
-    answers = ask(session, lambda client: client.get("/ops/faults"), (service,) if service else service_names())
+    answers = ask(session, lambda client: client.get("/ops/faults"), service)
     found = _found(answers)
-    if session.out.as_json:
-        session.out.document({"faults": found, "unreachable": answers.away})
-    else:
-        columns = ("fault", "error", "events", "with", "share")
-        rows = [_row(each) for each in found]
-        session.out.show(table(columns, rows, right=("share",), drop=("share",)) if rows else "No fault is set.")
-        show_away(session, answers)
-    answers.require_all()
+    session.answer(answers, {"faults": found}, _parts(found))
 
 
 @fault.command()
@@ -173,12 +168,8 @@ def clear(session: Session, name: FaultName | None, everything: bool) -> None:
             done = _act(client, "DELETE", f"/ops/faults/{name.number}")
         answers = Answers({name.service: done}, {})
     found = _found(answers)
-    if session.out.as_json:
-        session.out.document({"cleared": found, "unreachable": answers.away})
-    else:
-        session.out.show(f"Cleared: {', '.join(each['id'] for each in found)}." if found else "No fault was set.")
-        show_away(session, answers)
-    answers.require_all()
+    shown = f"Cleared: {', '.join(each['id'] for each in found)}." if found else "No fault was set."
+    session.answer(answers, {"cleared": found}, [shown])
 
 
 def _clear_all(client: ServiceClient) -> Any:
@@ -211,6 +202,11 @@ def _found(answers: Answers) -> list[dict[str, Any]]:
 def named(service: str, fault: Mapping[str, Any]) -> dict[str, Any]:
     """A fault as a service tells it, by the id that commands take: its number counts within its service."""
     return {**fault, "service": service, "id": f"{service}-{fault['id']}"}
+
+
+def _parts(found: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
+    columns, rows = ("fault", "error", "events", "with", "share"), [_row(each) for each in found]
+    yield table(columns, rows, right=("share",), drop=("share",)) if rows else "No fault is set."
 
 
 def _row(fault: Mapping[str, Any]) -> tuple[object, ...]:

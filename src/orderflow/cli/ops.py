@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -14,11 +14,13 @@ from orderflow.cli.errors import CliError, NotFoundError, RefusedError
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.lazy import LazyGroup, Line
 from orderflow.cli.output import text
-from orderflow.cli.session import Session, ask, session_options, show_away
+from orderflow.cli.session import Session, ask, service_option, session_options
 from orderflow.cli.tables import entry, table, when
 from orderflow.registry import service_names
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from orderflow.core.operations.hash_chain import ChainCheck
 
 PAGE = 1_000
@@ -87,7 +89,7 @@ class Proof(NamedTuple):
     metavar="HEAD",
     help="A head that was printed before: it must still be in its log. Repeatable.",
 )
-@click.option("--service", type=click.Choice(service_names()), help="Only this service.  [default: all]")
+@service_option
 @session_options
 def verify(session: Session, expected: Sequence[str], service: str | None) -> None:
     """Prove that the operators' log of every service is as it was written.
@@ -106,14 +108,14 @@ def verify(session: Session, expected: Sequence[str], service: str | None) -> No
     orderflow ops verify --expect payment:12:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
     """
     heads = [ChainHead.parsed(each) for each in expected]
-    answers = ask(session, _read, (service,) if service else service_names())
+    answers = ask(session, _read, service)
     found = {name: _judge(name, check, heads) for name, check in answers.found.items()}
     lost = [] if answers.away else _nowhere(heads, answers.found.values())
     if session.out.as_json:
         session.out.document(_document(found, lost, answers.away))
     else:
         _show(session, found)
-        show_away(session, answers)
+        session.out.show(*answers.sentences())
     wrong = [f"{name}: {problem}" for name, verdict in found.items() for problem in verdict.problems] + lost
     if wrong:
         raise CliError(f"The operators' log is not as it was written. {'; '.join(wrong)}")
@@ -132,13 +134,8 @@ def proposals(session: Session, every: bool) -> None:
     """
     asked: dict[str, str | int] = {} if every else {"open": "true"}
     answers = ask(session, lambda client: client.get("/ops/proposals", asked))
-    found = [{"service": name, **each} for name, told in answers.found.items() for each in told or ()]
-    if session.out.as_json:
-        session.out.document({"proposals": found, "unreachable": answers.away})
-    else:
-        _show_proposals(session, found)
-        show_away(session, answers)
-    answers.require_all()
+    found = answers.rows()
+    session.answer(answers, {"proposals": found}, _parts_of_proposals(found))
 
 
 def _decision(command: Any) -> Any:
@@ -166,10 +163,7 @@ def approve(session: Session, proposal: UUID, yes: bool, reason: str) -> None:
     if not yes:
         raise RefusedError("Two people answer for this. See it with: orderflow ops proposals. To confirm, add: --yes")
     done = _decide(session, proposal, "approve", reason)
-    if session.out.as_json:
-        session.out.document(done)
-    else:
-        session.out.show(text(f"It is carried out: {json.dumps(done)}"))
+    session.out.answer(done, [text(f"It is carried out: {json.dumps(done)}")])
 
 
 @click.command()
@@ -184,10 +178,7 @@ def withdraw(session: Session, proposal: UUID, yes: bool, reason: str) -> None:
     if not yes:
         raise RefusedError("See it with: orderflow ops proposals. To withdraw it, add: --yes")
     gone = _decide(session, proposal, "withdraw", reason)
-    if session.out.as_json:
-        session.out.document(gone)
-    else:
-        session.out.show(text(f"{gone['operation']} is withdrawn."))
+    session.out.answer(gone, [text(f"{gone['operation']} is withdrawn.")])
 
 
 def _decide(session: Session, proposal: UUID, decision: str, reason: str) -> Any:
@@ -201,14 +192,14 @@ def _decide(session: Session, proposal: UUID, decision: str, reason: str) -> Any
         return act(client, "POST", f"/ops/proposals/{proposal}/{decision}", {"reason": reason, "confirmed": True})
 
 
-def _show_proposals(session: Session, found: Sequence[Mapping[str, Any]]) -> None:
+def _parts_of_proposals(found: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
     if not found:
-        session.out.show("Nothing waits for a second approver.")
+        yield "Nothing waits for a second approver."
     for each in found:
         head = (text(each["id"], "bold"), text(each["service"]), text(each["state"], "cyan"), text(each["operation"]))
         made = text(f"proposed by {each['who']}: {each['reason'] or 'no reason given'}", "yellow")
         decided = text(f"{each['state']} by {each['decided_by']}" if each["decided_by"] else "")
-        session.out.show(*entry((*head, when(each["until"], "dim")), (text(each["request"]), made, decided)))
+        yield from entry((*head, when(each["until"], "dim")), (text(each["request"]), made, decided))
 
 
 def _read(client: ServiceClient) -> ChainCheck:

@@ -295,20 +295,13 @@ def list_orders(session: Session, status: str | None, limit: int) -> None:
     """
     with session.client("order") as client:
         orders = read_orders(client, status, limit)
-    if session.out.as_json:
-        session.out.document({"orders": orders})
-    else:
-        session.out.show(table_of(orders) if orders else "No matching orders.")
+    session.out.answer({"orders": orders}, _parts_of_list(orders))
 
 
 def _show(session: Session, found: dict[str, Any]) -> None:
-    if session.out.as_json:
-        session.out.document(found)
-        return
-
-    if found.get("replayed"):
+    if found.get("replayed") and not session.out.as_json:
         session.out.show("This key was used before: this is the order it placed.")
-    session.out.show(*parts(found))
+    session.out.answer(found, parts(found))
 
 
 def _end_with(found: dict[str, Any], waited_s: float) -> None:
@@ -361,6 +354,10 @@ def read_orders(client: ServiceClient, status: str | None, limit: int) -> list[d
         if cursor is None:
             break
     return orders
+
+
+def _parts_of_list(orders: list[dict[str, Any]]) -> Iterator[RenderableType]:
+    yield table_of(orders) if orders else "No matching orders."
 
 
 def table_of(orders: list[dict[str, Any]]) -> Fitted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,7 +10,7 @@ import click
 from orderflow.cli.dlt.acting import act
 from orderflow.cli.errors import NotFoundError, RefusedError
 from orderflow.cli.output import text
-from orderflow.cli.session import Answers, Session, ask, session_options, show_away
+from orderflow.cli.session import Answers, Session, ask, session_options
 from orderflow.cli.tables import duration, table, when
 from orderflow.cli.values import instant, order_id
 from orderflow.registry import service_names
@@ -42,16 +42,15 @@ def status(session: Session) -> None:
     orderflow outbox status --json | jq '[.services[].unsent] | add'
     """
     answers = ask(session, lambda client: client.get("/ops/outbox"))
-    if session.out.as_json:
-        session.out.document({"services": answers.found, "unreachable": answers.away})
-    else:
-        rows = [
-            (name, backlog["unsent"], duration(backlog["oldest_ms"]) if backlog["unsent"] else "-")
-            for name, backlog in answers.found.items()
-        ]
-        session.out.show(table(("service", "unsent", "oldest"), rows, right=("unsent", "oldest")))
-        show_away(session, answers)
-    answers.require_all()
+    session.answer(answers, {"services": answers.found}, _parts_of_status(answers.found))
+
+
+def _parts_of_status(found: Mapping[str, Any]) -> Iterator[RenderableType]:
+    rows = [
+        (name, backlog["unsent"], duration(backlog["oldest_ms"]) if backlog["unsent"] else "-")
+        for name, backlog in found.items()
+    ]
+    yield table(("service", "unsent", "oldest"), rows, right=("unsent", "oldest"))
 
 
 @outbox.command()
@@ -94,17 +93,16 @@ def republish(
     wanted = {name: value for name, value in given.items() if value is not None}
     if bool(wanted) == everything:
         raise click.UsageError("Say what to republish: --all, or any of --topic, --order, --from and --to")
-    names = (service,) if service else service_names()
-    answers = ask(session, lambda client: client.get("/ops/outbox/published", wanted), names)
+    answers = ask(session, lambda client: client.get("/ops/outbox/published", wanted), service)
     _require_meant(answers, meant=rehearse or (yes and bool(reason.strip())))
     done = {} if rehearse else _republish(session, answers, {**wanted, "reason": reason, "confirmed": yes})
-    _show(session, answers, done, rehearsed=rehearse)
-    answers.require_all()
+    told = {"rehearsed": rehearse, "published": answers.found, "republished": done}
+    session.answer(answers, told, _parts_of_republish(answers, done, rehearsed=rehearse))
 
 
 def _require_meant(answers: Answers, *, meant: bool) -> None:
     """Raises NotFoundError, RefusedError."""
-    total = sum(rows["count"] for found in answers.found.values() for rows in found or ())
+    total = sum(rows["count"] for _, rows in answers.each())
     if not total and not answers.away:
         raise NotFoundError(
             f"The outbox of {', '.join(answers.found)} has no published event of that kind. Has it expired? See "
@@ -127,27 +125,13 @@ def _republish(session: Session, answers: Answers, body: Mapping[str, Any]) -> M
     return done
 
 
-def _show(session: Session, answers: Answers, done: Mapping[str, int], *, rehearsed: bool) -> None:
-    if session.out.as_json:
-        session.out.document(
-            {
-                "rehearsed": rehearsed,
-                "published": answers.found,
-                "republished": done,
-                "unreachable": answers.away,
-            }
-        )
-        return
-    rows: Sequence[tuple[RenderableType | object, ...]] = [
+def _parts_of_republish(answers: Answers, done: Mapping[str, int], *, rehearsed: bool) -> Iterator[RenderableType]:
+    rows = [
         (name, rows["topic"], rows["count"], when(rows["oldest"]), when(rows["newest"]))
-        for name, found in answers.found.items()
-        for rows in found or ()
+        for name, rows in answers.each()
     ]
-    session.out.show(table(("service", "topic", "events", "from", "to"), rows, right=("events",)))
+    yield table(("service", "topic", "events", "from", "to"), rows, right=("events",))
     if rehearsed:
-        session.out.show(
-            text("Nothing was changed. To publish them again, replace --rehearse with: --yes --reason TEXT")
-        )
+        yield text("Nothing was changed. To publish them again, replace --rehearse with: --yes --reason TEXT")
     else:
-        session.out.show(text(f"{sum(done.values())} events are being published again. See: orderflow outbox status"))
-    show_away(session, answers)
+        yield text(f"{sum(done.values())} events are being published again. See: orderflow outbox status")

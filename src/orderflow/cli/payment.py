@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -59,9 +59,10 @@ def list_payments(session: Session, state: str | None, limit: int) -> None:
     """
     with session.client("payment") as client:
         payments = _read(client, state, limit)
-    if session.out.as_json:
-        session.out.document({"payments": payments})
-        return
+    session.out.answer({"payments": payments}, _parts_of_list(payments))
+
+
+def _parts_of_list(payments: Sequence[dict[str, Any]]) -> Iterator[RenderableType]:
     rows = [
         (
             ident(each["order_id"]),
@@ -75,7 +76,7 @@ def list_payments(session: Session, state: str | None, limit: int) -> None:
     ]
     columns = ("order", "since", "status", "reason", "amount", "customer")
     shown = table(columns, rows, right=("amount",), drop=("customer", "since"))
-    session.out.show(shown if payments else "No matching payments.")
+    yield shown if payments else "No matching payments."
 
 
 @payment.command()
@@ -90,10 +91,7 @@ def show(session: Session, order_id: str) -> None:
     """
     with session.client("payment") as client:
         found = client.get(f"/payments/{order_id}")
-    if session.out.as_json:
-        session.out.document(found)
-    else:
-        session.out.show(*_lines(found))
+    session.out.answer(found, _lines(found))
 
 
 @payment.command()
@@ -132,10 +130,7 @@ def settle(session: Session, order_id: str, outcome: str, reason: str, yes: bool
     body = {"outcome": outcome, "reason": reason, "confirmed": yes}
     with session.client("payment") as client:
         settled = act(client, "POST", f"/payments/{order_id}/settlement", body)
-    if session.out.as_json:
-        session.out.document(settled)
-    else:
-        session.out.show(_settled(order_id, settled))
+    session.out.answer(settled, [_settled(order_id, settled)])
 
 
 def _settled(order_id: str, settled: Mapping[str, Any]) -> Text:

@@ -197,10 +197,7 @@ class _Survey:
                 f"A worker process died after {counted(self.worlds, 'world')}: killed, or out of memory. Run "
                 "fewer in parallel: --jobs 1"
             ) from error
-        if self.out.as_json:
-            self.out.document(self._document())
-        else:
-            self.out.show(*self._summary())
+        self.out.answer(self._document(), self._summary())
         if self.interrupted:
             raise click.exceptions.Exit(ExitCode.INTERRUPTED)
         if self.failures:

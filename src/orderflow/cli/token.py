@@ -140,11 +140,8 @@ def revoke(session: Session, named: str) -> None:
     """
     with _file(session) as file:
         gone = file.revoke(named)
-    if session.out.as_json:
-        session.out.document({"revoked": [_row(each) for each in gone]})
-        return
-    for each in gone:
-        click.echo(f"Revoked {each.id} of {each.name}")
+    told = [text(f"Revoked {each.id} of {each.name}") for each in gone]
+    session.out.answer({"revoked": [_row(each) for each in gone]}, told)
 
 
 @contextmanager

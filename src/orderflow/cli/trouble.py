@@ -11,9 +11,8 @@ from orderflow.cli.dlt.acting import act
 from orderflow.cli.errors import CliError, ExitCode, NotFoundError, UnreachableError, counted
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.output import WAITS, joined, text, total, words
-from orderflow.cli.session import Answers, Session, ask, running_state, session_options, show_away
+from orderflow.cli.session import Answers, Session, ask, running_state, service_option, session_options
 from orderflow.cli.tables import entry, moment, table, when
-from orderflow.registry import service_names
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -55,7 +54,7 @@ def health(session: Session) -> None:
         session.out.show(*_parts_of_health(answers.found))
         if any(waiting.values()):
             session.out.show(text(f"events that wait: {words(waiting)}; see them with: orderflow dlt list", "yellow"))
-        show_away(session, answers)
+        session.out.show(*answers.sentences())
     if not healthy:
         raise click.exceptions.Exit(ExitCode.FAILED)
 
@@ -129,15 +128,8 @@ def lag(session: Session, partitions: bool) -> None:
     orderflow lag --json | jq '[.lag[].lag] | add'
     """
     answers = ask(session, _ask_lag)
-    if session.out.as_json:
-        lags = _rows_of_lag(answers.found, "lag")
-        session.out.document(
-            {"lag": lags, "stuck": _rows_of_lag(answers.found, "stuck"), "unreachable": answers.away}
-        )
-    else:
-        session.out.show(*_parts_of_lag(answers.found, partitions))
-        show_away(session, answers)
-    answers.require_all()
+    rows, stuck = _rows_of_lag(answers.found, "lag"), _rows_of_lag(answers.found, "stuck")
+    session.answer(answers, {"lag": rows, "stuck": stuck}, _parts_of_lag(rows, stuck, partitions))
 
 
 def _ask_lag(client: ServiceClient) -> dict[str, Any]:
@@ -148,15 +140,15 @@ def _rows_of_lag(found: Mapping[str, Any], part: str) -> list[dict[str, Any]]:
     return [{"service": name, **row} for name, answer in found.items() for row in answer[part]]
 
 
-def _parts_of_lag(found: Mapping[str, Any], partitions: bool) -> Iterator[RenderableType]:
-    rows = _rows_of_lag(found, "lag")
+def _parts_of_lag(
+    rows: list[dict[str, Any]], stuck: list[dict[str, Any]], partitions: bool
+) -> Iterator[RenderableType]:
     if partitions:
         lines = [tuple(row[column] for column in BY_PARTITION) for row in rows]
         yield table(BY_PARTITION, lines, right=("partition", "committed", "end", "lag"), drop=("service",))
     else:
         totals = [(*name, behind) for name, behind in _totals(rows).items()]
         yield table(("service", "consumer", "topic", "lag"), totals, right=("lag",))
-    stuck = _rows_of_lag(found, "stuck")
     yield ""
     if not stuck:
         yield "No key is stuck."
@@ -192,7 +184,7 @@ def outage() -> None:
 
 
 @outage.command(name="list")
-@click.option("--service", type=click.Choice(service_names()), help="Only this service.  [default: all]")
+@service_option
 @session_options
 def list_outages(session: Session, service: str | None) -> None:
     """List what is judged an outage, what is in doubt, and what was overruled.
@@ -206,15 +198,10 @@ def list_outages(session: Session, service: str | None) -> None:
     orderflow outage list
     orderflow outage list --json | jq '.outages[] | select(.state == "outage")'
     """
-    answers = _ask_outages(session, (service,) if service else service_names())
+    answers = _ask_outages(session, service)
     found = [{"service": name, **each} for name, its in answers.found.items() for each in its["outages"]]
-    if session.out.as_json:
-        session.out.document({"outages": found, "unreachable": answers.away})
-    else:
-        shown = [part for each in found for part in _parts_of_outages(each)]
-        session.out.show(*(shown or ["No outage."]))
-        show_away(session, answers)
-    answers.require_all()
+    shown = (part for each in found for part in _parts_of_outage(each))
+    session.answer(answers, {"outages": found}, shown if found else ["No outage."])
     if any(each["state"] == "outage" for each in found):
         raise click.exceptions.Exit(ExitCode.FAILED)
 
@@ -237,7 +224,7 @@ def overrule(session: Session, consumer: str, event_type: str, verdict: str, rea
     orderflow outage overrule order PaymentSucceeded --as poison --reason "forged, ticket 4711"
     orderflow outage overrule inventory orderflow.PaymentSucceeded.v1 --as outage --reason "rolling back"
     """
-    answers = _ask_outages(session, service_names())
+    answers = _ask_outages(session)
     owner = next((name for name, its in answers.found.items() if consumer in its["consumers"]), None)
     if owner is None:
         answers.require_all()
@@ -246,21 +233,16 @@ def overrule(session: Session, consumer: str, event_type: str, verdict: str, rea
     body = {"consumer": consumer, "event_type": event_type, "verdict": verdict, "reason": reason}
     with session.client(owner) as client:
         made = act(client, "POST", "/ops/outages", body)
-    if session.out.as_json:
-        session.out.document({"service": owner, **made})
-        return
     until = moment(made["overruled"]["until"])
-    session.out.show(
-        text(f"Failures of {made['event_type']} at {made['consumer']} count as {verdict} until {until}.", "bold"),
-        "See what comes of it with: orderflow outage list",
-    )
+    told = text(f"Failures of {made['event_type']} at {made['consumer']} count as {verdict} until {until}.", "bold")
+    session.out.answer({"service": owner, **made}, [told, "See what comes of it with: orderflow outage list"])
 
 
-def _ask_outages(session: Session, services: tuple[str, ...]) -> Answers:
-    return ask(session, lambda client: client.get("/ops/outages"), services)
+def _ask_outages(session: Session, service: str | None = None) -> Answers:
+    return ask(session, lambda client: client.get("/ops/outages"), service)
 
 
-def _parts_of_outages(outage: Mapping[str, Any]) -> Iterator[RenderableType]:
+def _parts_of_outage(outage: Mapping[str, Any]) -> Iterator[RenderableType]:
     said = outage["overruled"]
     state = outage["state"] if outage["for_ms"] is None else f"outage for {outage['for_ms'] / 1000:.0f} s"
     failing = f"{outage['failing']} of {outage['tried']} failing" if outage["failing"] else ""
@@ -302,17 +284,16 @@ def list_(session: Session) -> None:
     orderflow expired list --json | jq '[.expired[].count] | add'
     """
     answers = ask(session, lambda client: client.get("/ops/expired"))
-    rows = _rows_of_expired(answers.found)
-    if session.out.as_json:
-        session.out.document({"expired": rows, "unreachable": answers.away})
-    else:
-        columns = ("service", "consumer", "topic", "partition", "first_lost", "next_kept", "count")
-        lines = [(*(row[column] for column in columns), when(row["noticed_at"])) for row in rows]
-        numbers = ("partition", "first_lost", "next_kept", "count")
-        shown = table((*columns, "noticed"), lines, right=numbers, drop=("service", "next_kept"))
-        session.out.show(shown if rows else "No record expired unread.")
-        show_away(session, answers)
-    answers.require_all()
+    rows = answers.rows()
+    session.answer(answers, {"expired": rows}, _parts_of_expired(rows))
+
+
+def _parts_of_expired(rows: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
+    columns = ("service", "consumer", "topic", "partition", "first_lost", "next_kept", "count")
+    lines = [(*(row[column] for column in columns), when(row["noticed_at"])) for row in rows]
+    numbers = ("partition", "first_lost", "next_kept", "count")
+    shown = table((*columns, "noticed"), lines, right=numbers, drop=("service", "next_kept"))
+    yield shown if rows else "No record expired unread."
 
 
 @expired.command()
@@ -332,19 +313,12 @@ def acknowledge(session: Session, consumer: str, reason: str) -> None:
     if not reason.strip():
         raise click.UsageError("Say what you did about the loss: --reason TEXT")
     answers = ask(session, lambda client: client.get("/ops/expired"))
-    losers = {row["service"] for row in _rows_of_expired(answers.found) if row["consumer"] == consumer}
+    losers = {service for service, row in answers.each() if row["consumer"] == consumer}
     if not losers:
         answers.require_all()
         raise NotFoundError(f"No record that {consumer} had to read has expired; see: orderflow expired list")
     for name in losers:
         with session.client(name) as client:
             done = act(client, "POST", f"/ops/expired/{consumer}/acknowledge", {"reason": reason})
-        if session.out.as_json:
-            session.out.document({"service": name, **done})
-        else:
-            lost = counted(done["records"], "lost record")
-            session.out.show(text(f"Acknowledged at {name}: {lost} of {consumer}."))
-
-
-def _rows_of_expired(found: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    return [{"service": name, **row} for name, rows in found.items() for row in rows or ()]
+        lost = counted(done["records"], "lost record")
+        session.out.answer({"service": name, **done}, [text(f"Acknowledged at {name}: {lost} of {consumer}.")])

@@ -12,7 +12,7 @@ import click
 from orderflow.cli.dlt.views import name_of, order_of, short
 from orderflow.cli.errors import ExitCode, UnreachableError
 from orderflow.cli.output import text, words
-from orderflow.cli.session import Session, database_url, session_options
+from orderflow.cli.session import Session, chosen_services, database_url, service_option, session_options
 from orderflow.cli.tables import entry, heartbeat
 from orderflow.core.envelopes import from_parked
 from orderflow.core.failures import PERMANENT
@@ -23,14 +23,14 @@ from orderflow.core.postgres.queries import load_queries
 from orderflow.core.postgres.recovery import read_parked
 from orderflow.core.postgres.sessions import connect, leave, translated
 from orderflow.core.store import SchemaBehindError, StoreUnavailableError
-from orderflow.registry import service_names, service_of
+from orderflow.registry import service_of
 from orderflow.settings import Settings
 
 PAGE = 500
 
 
 @click.command()
-@click.option("--service", type=click.Choice(service_names()), help="Only this service.  [default: all]")
+@service_option
 @click.option("--strict", is_flag=True, help="Also count events that are dead because they cannot be read.")
 @session_options
 def check(session: Session, service: str | None, strict: bool) -> None:
@@ -47,7 +47,7 @@ def check(session: Session, service: str | None, strict: bool) -> None:
     """
     found: dict[str, tuple[Counter[str], Sequence[Unreadable]]] = {}
     with heartbeat(lambda: f"{', '.join(found) or 'nothing'} checked so far", hidden=session.out.as_json):
-        asyncio.run(_check(session.running, (service,) if service else service_names(), found))
+        asyncio.run(_check(session.running, chosen_services(service), found))
     counted = [(name, each) for name, (_, each_of) in found.items() for each in each_of if strict or not each.known]
     waiting = sum((each for each, _ in found.values()), Counter[str]())
     if session.out.as_json:
@@ -60,7 +60,7 @@ def check(session: Session, service: str | None, strict: bool) -> None:
 
 
 async def _check(
-    settings: Settings, services: Sequence[str], found: dict[str, tuple[Counter[str], Sequence[Unreadable]]]
+    settings: Settings, services: Iterable[str], found: dict[str, tuple[Counter[str], Sequence[Unreadable]]]
 ) -> None:
     """By service how many events wait there, and which of them this release cannot read. Raises UnreachableError."""
     unread: list[Unreadable]

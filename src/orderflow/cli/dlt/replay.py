@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, NamedTuple
 
 import click
@@ -15,7 +16,7 @@ from orderflow.cli.dlt.selection import Choice, Holder, choice_options, holders,
 from orderflow.cli.errors import CliError, ExitCode, RefusedError, UnreachableError, printable
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.output import make_console, text
-from orderflow.cli.session import Session, ask, session_options, show_away
+from orderflow.cli.session import Session, ask, service_option, session_options
 from orderflow.cli.tables import bars, heartbeat
 from orderflow.core.operations.model import DeadLetter, Rehearsed, Replay
 from orderflow.registry import service_names
@@ -100,15 +101,11 @@ def rehearse(session: Session, choice: Choice, limit: int) -> None:
     held, searched = holders(session, choice, limit + 1)
     with heartbeat(lambda: f"{', '.join(held)} at rehearsal", hidden=session.out.as_json):
         answers = ask(session, lambda client: _rehearsed(client, choice, limit), held).beside(searched)
-    found = [(name, each) for name, told in answers.found.items() for each in told]
-    if session.out.as_json:
-        session.out.document({"rehearsed": [of_service(*each) for each in found], "unreachable": answers.away})
-    else:
-        session.out.show(*views.rehearsals(found))
-        if any(len(holder.letters) > limit for holder in held.values()):
-            session.out.show(f"There are more: these are the first {limit} per service. For more, use --limit N")
-        show_away(session, answers)
-    answers.require_all()
+    found = list(answers.each())
+    is_cut = any(len(holder.letters) > limit for holder in held.values())
+    more = [f"There are more: these are the first {limit} per service. For more, use --limit N"] if is_cut else []
+    told = {"rehearsed": [of_service(*each) for each in found]}
+    session.answer(answers, told, chain(views.rehearsals(found), more))
     if any(each.verdict not in GOOD for _, each in found):
         raise click.exceptions.Exit(ExitCode.FAILED)
 
@@ -212,7 +209,7 @@ def _told(session: Session, service: str, method: str, path: str, body: object) 
 
 
 @click.command()
-@click.option("--service", type=click.Choice(service_names()), help="Only this service.  [default: all]")
+@service_option
 @click.option(
     "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="Maximum number per service."
 )
@@ -226,16 +223,10 @@ def replays(session: Session, service: str | None, limit: int) -> None:
     orderflow dlt replays
     orderflow dlt replays --json | jq '.replays[] | select(.state != "done")'
     """
-    asked = (service,) if service else service_names()
-    answers = ask(session, lambda client: client.read(list[Replay], REPLAYS, {"limit": limit}), asked)
-    told = [(ReplayName(name, each.number), each) for name, its in answers.found.items() for each in its]
+    answers = ask(session, lambda client: client.read(list[Replay], REPLAYS, {"limit": limit}), service)
+    told = [(ReplayName(name, each.number), each) for name, each in answers.each()]
     found = dict(sorted(told, key=lambda each: each[1].created_at, reverse=True))
-    if session.out.as_json:
-        session.out.document({"replays": _listed(found), "unreachable": answers.away})
-    else:
-        session.out.show(*(views.replays(found) if found else ["No replays."]))
-        show_away(session, answers)
-    answers.require_all()
+    session.answer(answers, {"replays": _listed(found)}, views.replays(found) if found else ["No replays."])
 
 
 def _listed(found: Replays) -> list[dict[str, Any]]:
@@ -254,10 +245,7 @@ def pause(session: Session, name: ReplayName, reason: str) -> None:
     orderflow dlt pause payment-3
     """
     held = _told(session, name.service, "POST", f"{REPLAYS}/{name.number}/pause", {"reason": reason})
-    if session.out.as_json:
-        session.out.document(_listed(held)[0])
-    else:
-        session.out.show(f"{name} is paused. Resume it with: orderflow dlt resume {name}")
+    session.out.answer(_listed(held)[0], [f"{name} is paused. Resume it with: orderflow dlt resume {name}"])
 
 
 @click.command()

@@ -137,7 +137,7 @@ def _found(session: Session, event: str, service: str | None) -> tuple[str, int,
         position = read_details(client, event).letter.position
         return position, client.read(Reproduction, f"{PATH}/{position}/reproduction")
 
-    answers = ask(session, read, (service,) if service else service_names())
+    answers = ask(session, read, service)
     found = {name: answer for name, answer in answers.found.items() if answer is not None}
     if not found:
         require_found(event, answers)

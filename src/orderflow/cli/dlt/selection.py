@@ -12,10 +12,9 @@ from msgspec import Struct, to_builtins
 
 from orderflow.cli.errors import NotFoundError
 from orderflow.cli.http import ServiceClient
-from orderflow.cli.session import Answers, Session, ask
+from orderflow.cli.session import Answers, Session, ask, service_option
 from orderflow.cli.values import ShortEvent, event_or_position
 from orderflow.core.operations.model import DeadLetter, DeadLetterDetails, DeadLetterPage
-from orderflow.registry import service_names
 
 PAGE = 1000
 PATH = "/ops/dead-letters"
@@ -33,10 +32,6 @@ class Choice:
     def with_ids(self, whole: Callable[[Any], Any]) -> Choice:
         """The same with the whole id for each short one."""
         return replace(self, events=whole(self.events))
-
-    @property
-    def services(self) -> Sequence[str]:
-        return (self.service,) if self.service else service_names()
 
     def filter(self) -> dict[str, Any]:
         """As the services read it."""
@@ -58,7 +53,7 @@ def choice_options(command: Callable[..., None]) -> Callable[..., None]:
         click.argument("events", type=event_or_position, metavar="[EVENT_ID]...", nargs=-1),
         click.option("--group", metavar="GROUP", help="All events of this group; `orderflow dlt groups` lists them."),
         click.option("--all", "everything", is_flag=True, help="All dead events."),
-        click.option("--service", type=click.Choice(service_names()), help="Only this service.  [default: all]"),
+        service_option,
     )
     decorated: Callable[..., None] = with_choice
     for decorator in reversed(decorators):
@@ -126,7 +121,7 @@ def holders(session: Session, choice: Choice, most: int = 1) -> tuple[Mapping[st
 
     Raises CliError: none has.
     """
-    answers = ask(session, lambda client: _held(client, choice, most), choice.services)
+    answers = ask(session, lambda client: _held(client, choice, most), choice.service)
     found = {name: holder for name, holder in answers.found.items() if holder.letters}
     if not found:
         answers.require_all()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import click
@@ -14,16 +14,20 @@ from orderflow.cli.dlt.acting import act
 from orderflow.cli.dlt.selection import PATH, of_service, read_details, read_letters, require_found, require_service
 from orderflow.cli.errors import CliError, NotFoundError
 from orderflow.cli.output import text, total, words
-from orderflow.cli.session import Answers, Session, ask, session_options, show_away
+from orderflow.cli.session import Answers, Session, ask, service_option, session_options
 from orderflow.cli.values import age, event_or_position, is_id, key
 from orderflow.core.operations.model import DeadLetterDetails, DeadLetterGroup, HistoryEntry, OperatorAction
 from orderflow.registry import service_names
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
 
 STATES = ("dead", "retrying", "held", "parked", "all")
 
 
 @click.command(name="list")
-@click.option("--service", type=click.Choice(service_names()), help="Only this service.  [default: all]")
+@service_option
 @click.option("--topic", metavar="TOPIC", help="Only events from this topic.")
 @click.option(
     "--type", "event_type", metavar="TYPE", help="Only events of this type: OrderPlaced, orderflow.OrderPlaced.v1."
@@ -76,36 +80,28 @@ def list_letters(
     if older_than_ms is not None:
         wanted["older_than_ms"] = older_than_ms
     wanted["state"] = state
-    _list(session, service, wanted, limit)
+    answers = ask(session, lambda client: read_letters(client, wanted, limit), service)
+    stuck = ask(session, lambda client: client.get("/ops/parked"), service)
+    waiting = total(row for _, row in stuck.each())
+    told = {"dead_letters": [of_service(*each) for each in answers.each()], "waiting": waiting}
+    none = "No dead letters." if wanted == {"state": "dead"} else "No matching events."
+    where = f" at {service}" if service else ""
+    session.answer(answers, told, _parts_of_list(answers, none, where, waiting, limit))
 
 
-def _list(session: Session, service: str | None, wanted: Mapping[str, str | int], limit: int) -> None:
-    asked = (service,) if service else service_names()
-    answers = ask(session, lambda client: read_letters(client, wanted, limit), asked)
-    stuck = ask(session, lambda client: client.get("/ops/parked"), asked)
-    waiting = total(each for rows in stuck.found.values() for each in rows)
-    letters = [(name, letter) for name, found in answers.found.items() for letter in found]
-    if session.out.as_json:
-        told = [of_service(*each) for each in letters]
-        session.out.document({"dead_letters": told, "waiting": waiting, "unreachable": answers.away})
-    else:
-        none = "No dead letters." if wanted == {"state": "dead"} else "No matching events."
-        session.out.show(*(views.letters(letters) if letters else [none]))
-        if any(waiting.values()):
-            where = f" at {service}" if service else ""
-            session.out.show("", f"events that wait{where}: {words(waiting)}")
-        _tell_more(session, answers, limit)
-    answers.require_all()
-
-
-def _tell_more(session: Session, answers: Answers, limit: int) -> None:
+def _parts_of_list(
+    answers: Answers, none: str, where: str, waiting: Mapping[str, int], limit: int
+) -> Iterator[RenderableType]:
+    letters = list(answers.each())
+    yield from views.letters(letters) if letters else [none]
+    if any(waiting.values()):
+        yield from ("", f"events that wait{where}: {words(waiting)}")
     if any(len(found) == limit for found in answers.found.values()):
-        session.out.show("", f"There may be more: these are the first {limit} per service. For more, use --limit N")
-    show_away(session, answers)
+        yield from ("", f"There may be more: these are the first {limit} per service. For more, use --limit N")
 
 
 @click.command()
-@click.option("--service", type=click.Choice(service_names()), help="Only this service.  [default: all]")
+@service_option
 @session_options
 def groups(session: Session, service: str | None) -> None:
     """Group dead events by cause: events with the same fingerprint failed with the same error at the same place.
@@ -115,15 +111,9 @@ def groups(session: Session, service: str | None) -> None:
     orderflow dlt rehearse --group 3f2a9c41d0e7
     orderflow dlt groups --json | jq '.groups[] | [.service, .count, .error]'
     """
-    asked = (service,) if service else service_names()
-    answers = ask(session, lambda client: client.read(list[DeadLetterGroup], "/ops/dead-letter-groups"), asked)
-    found = [(name, group) for name, each in answers.found.items() for group in each]
-    if session.out.as_json:
-        session.out.document({"groups": [of_service(*each) for each in found], "unreachable": answers.away})
-    else:
-        session.out.show(*views.groups(found))
-        show_away(session, answers)
-    answers.require_all()
+    answers = ask(session, lambda client: client.read(list[DeadLetterGroup], "/ops/dead-letter-groups"), service)
+    told = {"groups": [of_service(*each) for each in answers.each()]}
+    session.answer(answers, told, views.groups(list(answers.each())))
 
 
 @click.command()
@@ -144,17 +134,12 @@ def note(session: Session, fingerprint: str, note_text: str, service: str | None
     def put(client: Any) -> Any:
         return act(client, "PUT", path, {"note": note_text})
 
-    answers = ask(session, put, (service,) if service else service_names())
+    answers = ask(session, put, service)
     noted = {name: group for name, group in answers.found.items() if group is not None}
     if not noted:
         answers.require_all()
         raise NotFoundError(f"There is no group {fingerprint}. See the groups with: orderflow dlt groups")
-    if session.out.as_json:
-        session.out.document({"services": noted, "unreachable": answers.away})
-    else:
-        session.out.show(f"Noted at {', '.join(noted)}.")
-        show_away(session, answers)
-    answers.require_all()
+    session.answer(answers, {"services": noted}, [f"Noted at {', '.join(noted)}."])
 
 
 @click.command()
@@ -172,8 +157,7 @@ def show(session: Session, event: str, service: str | None) -> None:
     orderflow dlt show 17 --service inventory --json | jq .letters[0].value
     """
     require_service((event,), service)
-    asked = (service,) if service else service_names()
-    answers = ask(session, lambda client: read_details(client, event), asked)
+    answers = ask(session, lambda client: read_details(client, event), service)
     found = {name: (each, _order(session, each)) for name, each in answers.found.items() if each is not None}
     past = {} if found else _past(session, event, answers.found)
     if session.out.as_json:
@@ -184,7 +168,7 @@ def show(session: Session, event: str, service: str | None) -> None:
         for name, history in past.items():
             session.out.show(text(views.end(name, history), "bold"))
             session.out.show(*views.history(history), "")
-        show_away(session, answers)
+        session.out.show(*answers.sentences())
     if not found and not past:
         require_found(event, answers)
     answers.require_all()
@@ -220,7 +204,7 @@ def _order(session: Session, shown: DeadLetterDetails) -> Any:
 
 
 @click.command()
-@click.option("--service", type=click.Choice(service_names()), help="Only this service.  [default: all]")
+@service_option
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Maximum number to show.")
 @session_options
 def log(session: Session, service: str | None, limit: int) -> None:
@@ -230,13 +214,9 @@ def log(session: Session, service: str | None, limit: int) -> None:
     orderflow dlt log
     orderflow dlt log --service payment --json | jq -r '.actions[] | [.at, .who, .action, .reason] | @tsv'
     """
-    asked = (service,) if service else service_names()
-    answers = ask(session, lambda client: client.read(list[OperatorAction], "/ops/actions", {"limit": limit}), asked)
-    found = [(name, each) for name, told in answers.found.items() for each in told]
-    found = sorted(found, key=lambda each: each[1].at, reverse=True)[:limit]
-    if session.out.as_json:
-        session.out.document({"actions": [of_service(*each) for each in found], "unreachable": answers.away})
-    else:
-        session.out.show(*(views.actions(found) if found else ["Nothing was done yet."]))
-        show_away(session, answers)
-    answers.require_all()
+    answers = ask(
+        session, lambda client: client.read(list[OperatorAction], "/ops/actions", {"limit": limit}), service
+    )
+    found = sorted(answers.each(), key=lambda each: each[1].at, reverse=True)[:limit]
+    parts = views.actions(found) if found else ["Nothing was done yet."]
+    session.answer(answers, {"actions": [of_service(*each) for each in found]}, parts)
