@@ -171,7 +171,7 @@ BUGS = (
         "names-for-viewers",
         3,
         "A viewer's answers keep what they tell of customers.",
-        "http/personal.py",
+        "http/application.py",
         "name: _emptied(each) if name in personal else",
         "name: each if name in personal else",
         "tests/integration/test_access.py -k viewer",

@@ -126,7 +126,7 @@ def erase(session: Session, name: str, shop: str | None, yes: bool, reason: str)
     orderflow customer export customer-42 > customer-42.json
     orderflow customer erase customer-42 --yes --reason "asked for by letter of 26 November"
     """
-    from orderflow.cli.dlt.acting import act
+    from orderflow.cli.acting import act
     from orderflow.cli.errors import CliError, RefusedError
     from orderflow.cli.output import text
 
@@ -152,7 +152,7 @@ def erase(session: Session, name: str, shop: str | None, yes: bool, reason: str)
 
 def _pages(client: ServiceClient, name: str, shop: str | None) -> Iterator[Any]:
     """What the entrance finds of his orders, answer by answer. Raises CliError."""
-    from orderflow.cli.dlt.acting import act
+    from orderflow.cli.acting import act
 
     after: str | None = None
     while True:

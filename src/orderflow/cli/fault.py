@@ -195,7 +195,7 @@ def _clear_all(client: ServiceClient) -> Any:
 
 
 def _act(client: ServiceClient, method: str, path: str, body: object = None) -> Any:
-    from orderflow.cli.dlt.acting import OPERATOR
+    from orderflow.cli.acting import OPERATOR
     from orderflow.local.home import person_here
 
     return client.ask(method, path, body=body, headers={OPERATOR: person_here()}, wait_s=CONFIRM_S).body

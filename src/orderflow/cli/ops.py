@@ -200,7 +200,7 @@ def withdraw(session: Session, proposal: UUID, yes: bool, reason: str) -> None:
 def _decide(session: Session, proposal: UUID, decision: str, reason: str) -> Any:
     """At the service that has it. Raises CliError."""
     from orderflow.cli import session as cli_session
-    from orderflow.cli.dlt.acting import act
+    from orderflow.cli.acting import act
     from orderflow.cli.errors import NotFoundError
 
     answers = cli_session.ask(session, lambda client: client.get("/ops/proposals", {"limit": PAGE}))

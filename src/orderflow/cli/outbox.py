@@ -124,7 +124,7 @@ def _require_meant(answers: Answers, *, meant: bool) -> None:
 
 def _republish(session: Session, answers: Answers, body: Mapping[str, Any]) -> Mapping[str, int]:
     """By service how many events are published again."""
-    from orderflow.cli.dlt.acting import act
+    from orderflow.cli.acting import act
 
     done = {}
     for name, found in answers.found.items():

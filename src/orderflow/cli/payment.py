@@ -122,7 +122,7 @@ def settle(session: Session, order_id: str, outcome: str, reason: str, yes: bool
     orderflow payment settle 01981c5e-7a40-7000-8000-0123456789ab --as charged --yes --reason "it is booked"
     orderflow payment settle 01981c5e-7a40-7000-8000-0123456789ab --as refunded --yes --reason "bank transfer 88"
     """
-    from orderflow.cli.dlt.acting import act
+    from orderflow.cli.acting import act
     from orderflow.cli.errors import RefusedError
 
     if not reason.strip():

@@ -259,7 +259,7 @@ def overrule(session: Session, consumer: str, event_type: str, verdict: str, rea
     orderflow outage overrule order PaymentSucceeded --as poison --reason "forged, ticket 4711"
     orderflow outage overrule inventory orderflow.PaymentSucceeded.v1 --as outage --reason "rolling back"
     """
-    from orderflow.cli.dlt.acting import act
+    from orderflow.cli.acting import act
     from orderflow.cli.errors import NotFoundError
     from orderflow.cli.output import text
     from orderflow.cli.tables import moment
@@ -365,7 +365,7 @@ def acknowledge(session: Session, consumer: str, reason: str) -> None:
     orderflow expired acknowledge payment --reason "republished, ticket 4711"
     """
     from orderflow.cli import session as cli_session
-    from orderflow.cli.dlt.acting import act
+    from orderflow.cli.acting import act
     from orderflow.cli.errors import NotFoundError, counted
     from orderflow.cli.output import text
 

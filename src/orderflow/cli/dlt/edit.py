@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import click
 
-from orderflow.cli.dlt.acting import act, confirm_options, require_confirmed
+from orderflow.cli.acting import act, confirm_options, require_confirmed
 from orderflow.cli.dlt.selection import (
     PATH,
     Choice,

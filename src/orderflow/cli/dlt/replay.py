@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from orderflow.cli.dlt.acting import act, confirm_options
+from orderflow.cli.acting import act, confirm_options
 from orderflow.cli.dlt.selection import Choice, choice_options
 from orderflow.cli.errors import CliError, ExitCode, RefusedError, UnreachableError, printable
 from orderflow.cli.session import Session, session_options
@@ -173,7 +173,7 @@ def replay(
     orderflow dlt replay 8ec9495d-610d-5954-a202-3d44caf9480b --yes --reason "release 1.4.3 reads it"
     orderflow dlt replay --all --detach --json | jq -r '.replays[].replay'
     """
-    from orderflow.cli.dlt.acting import require_confirmed
+    from orderflow.cli.acting import require_confirmed
     from orderflow.cli.dlt.selection import holders
 
     found, asked = holders(session, choice)

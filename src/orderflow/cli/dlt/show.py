@@ -154,7 +154,7 @@ def note(session: Session, fingerprint: str, note_text: str, service: str | None
     from urllib.parse import quote
 
     from orderflow.cli import session as cli_session
-    from orderflow.cli.dlt.acting import act
+    from orderflow.cli.acting import act
     from orderflow.cli.errors import NotFoundError
 
     path = f"/ops/dead-letter-groups/{quote(fingerprint, safe='')}/note"
