@@ -235,22 +235,14 @@ async def test_books_balance_after_a_settlement_and_the_audit_says_where_the_ban
     with databases(postgres, *SERVICES) as made:
         await made.migrate()
         async with AsyncExitStack() as stack:
-            never = {"gateway_timeout_ms": 600_000, "drain_timeout_s": 1}
-            shops = {
-                name: await stack.enter_async_context(running(name, made, tmp_path, **never)) for name in SERVICES
-            }
+            shops = await all_running(stack, made, tmp_path)
             items = [{"sku": "SKU-MILK-JUG", "quantity": 1, "unit_price": 700}]
             order = {"customer_id": "c", "currency": "EUR", "items": items, "payment_method": "pm_timeout_charged"}
             placed = (await shops["order"].post("/orders", json=order)).json()["id"]
             charges = f"SELECT count(*) FROM bank_charges WHERE order_id = '{placed}'"
             database = made.urls["bank"].rpartition("/")[2]
             await eventually(lambda: postgres.execute(charges, database) == "1")
-            settled = await shops["payment"].post(
-                f"/payments/{placed}/settlement",
-                json={"outcome": "charged", "reason": "booked", "confirmed": True},
-                headers={"x-orderflow-operator": "ada@desk"},
-            )
-            assert settled.status_code == 200
+            await settle(shops["payment"], placed, "charged")
             ended = await shops["order"].get(f"/orders/{placed}", params={"wait": 30})
             assert ended.json()["status"] == "COMPLETED"
             report = await look(made, wait_s=30, accepted=(placed,))
@@ -261,6 +253,12 @@ async def test_books_balance_after_a_settlement_and_the_audit_says_where_the_ban
 
 
 ORDER = {"customer_id": "c", "currency": "EUR", "items": [{"sku": "SKU-SOLD-OUT", "quantity": 1, "unit_price": 700}]}
+
+
+async def all_running(stack: AsyncExitStack, made: Databases, home: Path) -> dict[str, httpx2.AsyncClient]:
+    """Every service. A charge that the bank never answers stays open."""
+    never = {"gateway_timeout_ms": 600_000, "drain_timeout_s": 1}
+    return {name: await stack.enter_async_context(running(name, made, home, **never)) for name in SERVICES}
 
 
 async def settle(shop: httpx2.AsyncClient, order_id: str, outcome: str) -> None:
@@ -279,10 +277,7 @@ async def test_a_refused_refund_is_seen_on_the_order_and_audited_as_it_is_until_
     with databases(postgres, *SERVICES) as made:
         await made.migrate()
         async with AsyncExitStack() as stack:
-            never = {"gateway_timeout_ms": 600_000, "drain_timeout_s": 1}
-            shops = {
-                name: await stack.enter_async_context(running(name, made, tmp_path, **never)) for name in SERVICES
-            }
+            shops = await all_running(stack, made, tmp_path)
             methods = {"never charged": "pm_timeout_not_charged", "card gone": "pm_card_refundFail"}
             placed = {
                 name: (await shops["order"].post("/orders", json={**ORDER, "payment_method": method})).json()["id"]
