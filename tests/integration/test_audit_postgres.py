@@ -249,7 +249,7 @@ async def test_books_balance_after_a_settlement_and_the_audit_says_where_the_ban
             assert (report.at_rest, report.findings) == (True, [])
         await unguarded(made.urls["bank"], "DELETE FROM bank_charges")
         words = [finding.what for finding in (await look(made)).findings]
-    assert "an operator settled the charge otherwise than the bank has it" in words
+    assert "an operator settled the charge, and the bank's book says otherwise" in words
 
 
 ORDER = {"customer_id": "c", "currency": "EUR", "items": [{"sku": "SKU-SOLD-OUT", "quantity": 1, "unit_price": 700}]}
@@ -309,7 +309,7 @@ async def test_a_refused_refund_is_seen_on_the_order_and_audited_as_it_is_until_
             report = await look(made, wait_s=30, accepted=tuple(placed.values()))
             assert (report.at_rest, report.stuck) == (True, 2)
             wrong = [(finding.subject, finding.what) for finding in report.findings]
-            words = "an operator settled the charge otherwise than the bank has it"
+            words = "an operator settled the charge, and the bank's book says otherwise"
             assert wrong == [(placed["never charged"], words)]
 
             await settle(shops["payment"], placed["never charged"], "not-charged")

@@ -96,7 +96,7 @@ METRICS: tuple[MetricInfo, ...] = (
     ),
     MetricInfo("orderflow_waiting", "gauge", "1: the component waits for infrastructure", ("component",)),
     MetricInfo("orderflow_stalled", "gauge", "1: the component has due work that does not move", ("component",)),
-    MetricInfo("orderflow_begun_anew", "counter", "Components that stood still and were begun anew", ("component",)),
+    MetricInfo("orderflow_begun_anew", "counter", "Components that stalled and were restarted", ("component",)),
     MetricInfo("orderflow_task_failures", "counter", "Unexpected errors of the core", ("component",)),
     MetricInfo("orderflow_topics_replaced", "counter", "Topics that were deleted and made again", ("topic",)),
     MetricInfo("orderflow_alarm", "gauge", "1: needs an operator", ("alarm",)),

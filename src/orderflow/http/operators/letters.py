@@ -1,4 +1,4 @@
-"""`/ops/dead-letters`, `/ops/dead-letter-groups`: what was given up or waits, and its mending."""
+"""`/ops/dead-letters`, `/ops/dead-letter-groups`: what was given up or waits, and how it is fixed."""
 
 from __future__ import annotations
 
