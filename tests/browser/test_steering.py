@@ -47,7 +47,7 @@ async def test_a_refund_that_the_bank_refuses_is_settled_by_hand_and_only_once(
         form={**asked, "outcome": "refunded", "reason": "too late"},
         headers={"sec-fetch-site": "same-origin"},
     )
-    assert (late.status, "The payment is REFUNDED by now; it was REFUND_REFUSED" in await late.text()) == (409, True)
+    assert (late.status, "The payment is REFUNDED now; it was REFUND_REFUSED" in await late.text()) == (409, True)
     await first.goto("/health")
     log = first.get_by_role("region", name="Operators' log")
     await expect(log.get_by_role("row").filter(has_text=order_id)).to_have_count(1)
