@@ -82,7 +82,7 @@ class BatchCommitted(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class BatchSplit:
-    """The database refused a batch's data; the batch is tried again in parts to isolate the culprit."""
+    """The database refused a batch's data; the batch is retried in parts to isolate the culprit."""
 
     service: str
     consumer: str
@@ -132,7 +132,7 @@ class OutageOver:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """`component` waits for infrastructure, and tries again in `retry_in_s`. Nothing is lost."""
+    """`component` waits for infrastructure, and retries in `retry_in_s`. Nothing is lost."""
 
     service: str
     component: str

@@ -73,7 +73,7 @@ METRICS: tuple[MetricInfo, ...] = (
     MetricInfo("orderflow_outbox_segments_purged", "counter", "Outbox segments that were emptied"),
     MetricInfo("orderflow_outbox_slots", "gauge", "Outbox slots of this process's relay"),
     MetricInfo("orderflow_parked_keys", "gauge", "Keys with a waiting event", ("consumer",)),
-    MetricInfo("orderflow_parked_retrying", "gauge", "Events that failed and are tried again", ("consumer",)),
+    MetricInfo("orderflow_parked_retrying", "gauge", "Events that failed and are being retried", ("consumer",)),
     MetricInfo("orderflow_parked_dead", "gauge", "Events that were given up and wait for an operator", ("consumer",)),
     MetricInfo("orderflow_parked_held", "gauge", "Events that wait behind another of their key", ("consumer",)),
     MetricInfo(

@@ -38,7 +38,7 @@ STATES = ("dead", "retrying", "held", "parked", "all")
     type=click.Choice(STATES),
     default="dead",
     show_default=True,
-    help="dead: given up. retrying: failed, will be tried again. held: waits behind one of those. parked: retrying "
+    help="dead: given up. retrying: failed, will be retried. held: waits behind one of those. parked: retrying "
     "or held.",
 )
 @click.option(
