@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from orderflow.cli.dlt.acting import OPERATOR
+from orderflow.cli.acting import OPERATOR
 from orderflow.cli.errors import NotFoundError, RefusedError
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.output import text
@@ -107,7 +107,7 @@ def add(session: Session, service: str, event: str, matched: Match, error: str, 
 
     FIELD is a name anywhere in the payload, such as sku or order_id. permanent: the event fails at every try, so it
     is parked and given up. infrastructure: it fails as if the database were down, so the consumer waits and no
-    attempt is used up. hang: the consumer stands still.
+    attempt is used up. hang: the consumer stalls.
 
     \b
     orderflow fault add payment --event OrderPlaced --match sku=SKU-MILK-JUG --error permanent

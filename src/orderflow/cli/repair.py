@@ -13,7 +13,7 @@ import msgspec
 
 from orderflow.audit.findings import CATALOGUE, Finding, Report
 from orderflow.audit.repair import Act, Person, Plan, Step, for_persons, orders_of, plan
-from orderflow.cli.dlt.acting import act
+from orderflow.cli.acting import act
 from orderflow.cli.errors import CliError, RefusedError, counted
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.output import text

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, NamedTuple
 import click
 from msgspec import to_builtins
 
-from orderflow.cli.dlt.acting import act, confirm_options, require_confirmed
+from orderflow.cli.acting import act, confirm_options, require_confirmed
 from orderflow.cli.dlt.selection import (
     PATH,
     Choice,

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import click
 
+from orderflow.cli.acting import act, confirm_options, require_confirmed
 from orderflow.cli.dlt import views
-from orderflow.cli.dlt.acting import act, confirm_options, require_confirmed
 from orderflow.cli.dlt.selection import Choice, Holder, choice_options, holders, of_service, read_letters
 from orderflow.cli.errors import CliError, ExitCode, RefusedError, UnreachableError, printable
 from orderflow.cli.http import ServiceClient
