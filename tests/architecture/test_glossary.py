@@ -36,7 +36,6 @@ HOMONYMS: Mapping[str, str] = {
             "Trouble",
             "Wanted",
             "Wish",
-            "World",
         ),
         IN_ITS_FILE,
     ),
