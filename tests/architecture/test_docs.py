@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
+from orderflow.bank import APPROVED, DECLINED, MISBEHAVING, REFUND_FAILS
 from orderflow.cli import main
-from orderflow.services.bank.bank import APPROVED, DECLINED, MISBEHAVING, REFUND_FAILS
 from tests.architecture.sources import PROJECT, short
 
 DOCUMENTS = [

@@ -24,7 +24,7 @@ IMPURE = {
     "os",
     "random",
     "time",
-    "orderflow.services.bank",
+    "orderflow.bank",
     "orderflow.http",
     "orderflow.settings",
 }
@@ -48,8 +48,9 @@ def test_every_service_has_the_same_files(folder: Path) -> None:
     assert (folder / "sql" / "migrations").is_dir()
 
 
-def test_there_are_services() -> None:
-    assert len(SERVICES) >= 4
+def test_all_that_stands_among_the_services_is_one() -> None:
+    assert {folder.name for folder in SERVICES} >= set(SAGA)
+    assert {path.parent for path in python_files("src/orderflow/services")} == {*SERVICES, PACKAGE / "services"}
 
 
 @pytest.mark.parametrize("folder", SERVICES, ids=lambda folder: folder.name)
@@ -104,7 +105,7 @@ def test_no_service_looks_whether_a_message_is_of_the_type_that_it_handles() -> 
 
 
 def test_services_and_examples_import_the_library_by_its_front_door_alone() -> None:
-    files = [*(path for folder in SERVICES for path in folder.glob("*.py")), *(PROJECT / "examples").rglob("*.py")]
+    files = python_files("src/orderflow/services", "examples")
     inside = {path.relative_to(PACKAGE).parts[0] for path in python_files("src")} & {"core"}
     found = [
         f"{short(path)}: {name}"
