@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orderflow.registry import SAGA
-from tests.architecture.sources import PACKAGE, PROJECT, python_files, short, tree
+from tests.architecture.sources import PACKAGE, python_files, short, tree
 
 FILES = {"__init__.py", "messages.py", "model.py", "storage.py", "api.py", "service.py"}
 SERVICES = sorted(path.parent for path in PACKAGE.rglob("service.py") if (path.parent / "model.py").is_file())
@@ -51,6 +51,11 @@ def test_every_service_has_the_same_files(folder: Path) -> None:
 def test_all_that_stands_among_the_services_is_one() -> None:
     assert {folder.name for folder in SERVICES} >= set(SAGA)
     assert {path.parent for path in python_files("src/orderflow/services")} == {*SERVICES, PACKAGE / "services"}
+
+
+@pytest.mark.parametrize("folder", SERVICES, ids=lambda folder: folder.name)
+def test_what_is_stored_knows_no_http(folder: Path) -> None:
+    assert [name for name in imported(folder / "storage.py") if name.startswith("orderflow.http")] == []
 
 
 @pytest.mark.parametrize("folder", SERVICES, ids=lambda folder: folder.name)
