@@ -109,19 +109,6 @@ def test_no_service_looks_whether_a_message_is_of_the_type_that_it_handles() -> 
     assert looks == []
 
 
-def test_services_and_examples_import_the_library_by_its_front_door_alone() -> None:
-    files = python_files("src/orderflow/services", "examples")
-    inside = {path.relative_to(PACKAGE).parts[0] for path in python_files("src")} & {"core"}
-    found = [
-        f"{short(path)}: {name}"
-        for path in files
-        for name in imported(path)
-        if any(name.startswith(f"orderflow.{each}.") for each in inside)
-    ]
-    assert inside
-    assert found == []
-
-
 def test_no_list_of_the_services_stands_outside_of_the_registry() -> None:
     lists = [
         f"{short(path)}:{node.lineno}"

@@ -17,7 +17,7 @@ from orderflow.core.store import Act
 from orderflow.http import validation
 from orderflow.http.operation import Handler, Method, Operation, Parameter, Request, Response
 
-TAG = "operators"
+OPERATORS_TAG = "operators"
 OPERATOR = "x-orderflow-operator"
 EVENTS_MAX = 1000
 
@@ -85,7 +85,7 @@ def route(
         path=path,
         summary=summary.removesuffix("."),
         description=" ".join(description.split()),
-        tag=TAG,
+        tag=OPERATORS_TAG,
         handler=handler,
         responses=responses,
         parameters=parameters,

@@ -13,7 +13,7 @@ from orderflow.core.operations.model import ConfirmationNeededError
 from orderflow.core.operations.port import RecoveryStore
 from orderflow.core.store import LogEntry
 from orderflow.http import validation
-from orderflow.http.operation import CUSTOMER, ORDER_ID, PLACED_AT, Operation, Parameter, Reply, Request, Response
+from orderflow.http.operation import Example, Operation, Parameter, Reply, Request, Response
 from orderflow.http.operators.asking import CONFIRM, NOT_THERE, Text, act_of, operator, route
 from orderflow.http.problems import ProblemError
 from orderflow.privacy.customers import Customers
@@ -21,7 +21,7 @@ from orderflow.privacy.customers import Customers
 PIECES_MAX = 10
 PSEUDONYM = "enc1.q83vEjRWeJCrze8S.l3ZpWmVAc9cXQ0V1pS0yQeQm1e0tT2yQ"
 
-Name = Annotated[validation.Text, msgspec.Meta(min_length=1, max_length=100, examples=[CUSTOMER])]
+Name = Annotated[validation.Text, msgspec.Meta(min_length=1, max_length=100, examples=[Example.CUSTOMER])]
 
 
 class CustomerOrdersRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -116,8 +116,8 @@ class CustomerOperations:
         return Reply(body=CustomerErased(pseudonym=pseudonym))
 
     def operations(self) -> Sequence[Operation]:
-        meant = {"customer_id": CUSTOMER}
-        found = CustomerOrders(written_as=[PSEUDONYM, CUSTOMER], orders=[UUID(ORDER_ID)], next=None)
+        meant = {"customer_id": Example.CUSTOMER}
+        found = CustomerOrders(written_as=[PSEUDONYM, Example.CUSTOMER], orders=[UUID(Example.ORDER_ID)], next=None)
         return (
             route(
                 "POST /ops/customers/orders",
@@ -155,8 +155,8 @@ class OrderRecords(msgspec.Struct, frozen=True, kw_only=True):
 
 _ORDER_ID = Parameter(name="order_id", where="path", description="The order's id", type=UUID)
 _HELD = OrderRecords(
-    order_id=UUID(ORDER_ID),
-    records={"notifications": [{"outcome": "completed", "customer_id": PSEUDONYM, "at": PLACED_AT}]},
+    order_id=UUID(Example.ORDER_ID),
+    records={"notifications": [{"outcome": "completed", "customer_id": PSEUDONYM, "at": Example.PLACED_AT}]},
 )
 
 

@@ -32,7 +32,7 @@ from orderflow.core.service import Service
 from orderflow.http.operation import (
     EDIT_REFUSED,
     INVALID_REQUEST,
-    PAID_BY,
+    Example,
     Operation,
     Parameter,
     Reply,
@@ -144,7 +144,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 _PAGE = Response(status=200, description="In order of position", type=DeadLetterPage, example=examples.PAGE)
 _DETAILS = Response(status=200, description="The event", type=DeadLetterDetails, example=examples.DETAILS)
-_IDS = Response(status=200, description="A few matching ids", type=list[UUID], example=[PAID_BY])
+_IDS = Response(status=200, description="A few matching ids", type=list[UUID], example=[Example.PAID_BY])
 _HISTORY = Response(status=200, description="Oldest first", type=list[HistoryEntry], example=examples.HISTORY)
 _GROUPS = Response(status=200, description="Largest first", type=list[DeadLetterGroup], example=[examples.GROUP])
 _GROUP = Response(status=200, description="The group", type=DeadLetterGroup, example=examples.GROUP)

@@ -11,16 +11,24 @@ from uuid import UUID
 import msgspec
 
 from orderflow import APPROVE, ForbiddenError, RefusedError, SecondPersonNeededError, ServiceContext
-from orderflow.events.inventory import ReservedLine
-from orderflow.events.money import Sku
-from orderflow.events.order import ITEMS_MAX, OrderFailed, Quantity
-from orderflow.http import operation
-from orderflow.http.operation import Operation, Parameter, Reply, Request, Response
-from orderflow.http.operators.asking import CONFIRM, TAG, act_of, operator
-from orderflow.http.operators.customers import Records
-from orderflow.http.operators.proposals import PROPOSED
-from orderflow.http.problems import ProblemError
-from orderflow.http.validation import Text
+from orderflow.events import ITEMS_MAX, OrderFailed, Quantity, ReservedLine, Sku
+from orderflow.http import (
+    CONFIRM,
+    OPERATORS_TAG,
+    PROPOSED,
+    Example,
+    Operation,
+    Parameter,
+    ProblemError,
+    Records,
+    Reply,
+    Request,
+    Response,
+    Text,
+    act_of,
+    operator,
+    page_limit,
+)
 from orderflow.services.inventory.messages import (
     ReleaseStock,
     SetStock,
@@ -37,7 +45,7 @@ PAGE_MAX = 500
 
 SKU = Parameter(name="sku", where="path", description="The SKU: letters, digits, `.`, `_`, `-`.", type=Sku)
 ORDER_ID = Parameter(name="order_id", where="path", description="The order's id.", type=UUID)
-LIMIT = operation.page_limit(PAGE_MAX, default=100)
+LIMIT = page_limit(PAGE_MAX, default=100)
 AFTER = Parameter(name="cursor", where="query", description="The `next` of the previous page.", type=Sku, default="")
 BEFORE = Parameter(
     name="cursor",
@@ -66,21 +74,21 @@ ETAG = {"ETag": "The version of the SKU, in quotes."}
 
 MISSING = Response(status=404, description="There is no such SKU.")
 
-_SET = {"sku": operation.SKU, "on_hand": 250, "reserved": 2, "version": 3, "created": False}
+_SET = {"sku": Example.SKU, "on_hand": 250, "reserved": 2, "version": 3, "created": False}
 _STOCK = {
-    "sku": operation.SKU,
+    "sku": Example.SKU,
     "on_hand": 248,
     "reserved": 2,
     "version": 2,
-    "changed_at": operation.RESERVED_AT,
+    "changed_at": Example.RESERVED_AT,
 }
 _MOVEMENT = {
     "version": 2,
     "kind": "reserve",
-    "cause": operation.ORDER_ID,
+    "cause": Example.ORDER_ID,
     "on_hand_change": -2,
     "reserved_change": 2,
-    "at": operation.RESERVED_AT,
+    "at": Example.RESERVED_AT,
 }
 
 
@@ -202,8 +210,8 @@ def operations(context: ServiceContext) -> Sequence[Operation]:
 
 
 def _release(api: InventoryApi) -> Operation:
-    lines = [{"sku": operation.SKU, "quantity": 2}]
-    failed = {"customer_id": operation.CUSTOMER, "failed_because": "card_declined"}
+    lines = [{"sku": Example.SKU, "quantity": 2}]
+    failed = {"customer_id": Example.CUSTOMER, "failed_because": "card_declined"}
     return Operation(
         method="POST",
         path="/reservations/{order_id}/release",
@@ -221,13 +229,13 @@ def _release(api: InventoryApi) -> Operation:
                 status=200,
                 description="The reservation was released.",
                 type=StockReleased,
-                example={"order_id": operation.ORDER_ID, "units": 2, "changed": True},
+                example={"order_id": Example.ORDER_ID, "units": 2, "changed": True},
             ),
             PROPOSED,
             Response(status=409, description="Nothing is reserved, or something else."),
             CONFIRM,
         ),
-        tag=TAG,
+        tag=OPERATORS_TAG,
         permission=ReleaseStock.PERMISSION,
     )
 
@@ -311,7 +319,7 @@ def _movements(api: InventoryApi) -> Operation:
                 status=200,
                 description="A page of movements.",
                 type=MovementPage,
-                example={"sku": operation.SKU, "movements": [_MOVEMENT], "next": "2"},
+                example={"sku": Example.SKU, "movements": [_MOVEMENT], "next": "2"},
             ),
             MISSING,
         ),

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from orderflow import PERSONAL, Database, Record, ServiceContext, load_queries
-from orderflow.events.order import Item
+from orderflow.events import Item
 from orderflow.services.order.model import ORDER_PLACED, Obstacle, Refund, Status
 
 FIRST, LAST = UUID(int=0), UUID(int=2**128 - 1)

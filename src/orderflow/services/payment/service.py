@@ -23,9 +23,7 @@ from orderflow import (
 )
 from orderflow.bank import Bank, BankFailedError, BankUnavailableError, DeclinedError, SimulatedBank
 from orderflow.bank.postgres import PostgresBook
-from orderflow.events.base import INVENTORY_STATUS, ORDER_EVENTS, PAYMENT_STATUS
-from orderflow.events.inventory import INVENTORY_EVENT_TYPES
-from orderflow.events.order import ORDER_EVENT_TYPES
+from orderflow.events import INVENTORY_EVENT_TYPES, INVENTORY_STATUS, ORDER_EVENT_TYPES, ORDER_EVENTS, PAYMENT_STATUS
 from orderflow.services.payment import model
 from orderflow.services.payment.api import operations
 from orderflow.services.payment.messages import (
