@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Annotated
+from typing import Annotated, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -90,6 +90,7 @@ _ESCAPE = re.compile(r"\\(.)")
 RECOUNT_S = 1.0
 ADMISSION_RETRY_S = 2
 POLL_S = 0.25
+JUST_PLACED_S = 1.0
 WAITING_RETRY_S = 1
 _NOT_FREE = {"properties": {"unit_price": {"minimum": 1}}, "required": ["unit_price"]}
 WAIT_MAX_S = 60
@@ -364,27 +365,54 @@ class Admission:
             self._counting = None
 
 
+class UnderWay(NamedTuple):
+    """An order that was just placed. After `until` another process may have ended it long ago."""
+
+    shop: str | None
+    until: float
+
+
 class Finishing:
     """Wakes who waits for an order: by this process's own commits, and by one poll a process for orders that
     another process finishes. The poll runs only while somebody waits.
+
+    Most who wait have just placed the order here. It is known to be under way, so it is not read before they wait.
     """
 
-    def __init__(self, orders: Orders, stopping: asyncio.Event, at_most: int) -> None:
+    def __init__(self, orders: Orders, clock: Clock, stopping: asyncio.Event, at_most: int) -> None:
         self._orders = orders
+        self._clock = clock
         self._stopping = stopping
         self._at_most = at_most
         self._waiting: dict[UUID, set[asyncio.Future[None]]] = {}
+        self._under_way: dict[UUID, UnderWay] = {}
         self._count = 0
         self._poll: asyncio.Task[None] | None = None
 
     def notice(self, signal: Signal) -> None:
         """A subscriber of signals."""
-        if not self._waiting or not isinstance(signal, BatchCommitted):
+        if not (self._waiting or self._under_way) or not isinstance(signal, BatchCommitted):
             return
         for handled in signal.handled:
             for event in handled.caused:
                 if isinstance(event, OrderCompleted | OrderFailed):
+                    self._under_way.pop(event.order_id, None)
                     self._wake(event.order_id)
+
+    def placed(self, order_id: UUID, shop: str | None) -> None:
+        """This process has just stored the order."""
+        now = self._clock.monotonic()
+        while self._under_way:
+            oldest = next(iter(self._under_way))
+            if self._under_way[oldest].until > now:
+                break
+            del self._under_way[oldest]
+        self._under_way[order_id] = UnderWay(shop, now + JUST_PLACED_S)
+
+    def is_under_way(self, order_id: UUID, shop: str | None) -> bool:
+        """Whether it was just placed here and has not ended here. `shop`: only as an order of that shop."""
+        order = self._under_way.get(order_id)
+        return order is not None and order.until > self._clock.monotonic() and shop in (None, order.shop)
 
     def expect(self, order_id: UUID) -> Expectation:
         """To be entered before the order is read, so that its end cannot fall between reading and waiting."""
@@ -480,7 +508,7 @@ class OrderApi:
         self._admission = Admission(
             self._orders, context.clock, context.signals, context.config.unfinished_orders_max
         )
-        self._finishing = Finishing(self._orders, context.stopping, context.config.http_waiting_max)
+        self._finishing = Finishing(self._orders, context.clock, context.stopping, context.config.http_waiting_max)
         self._in_flight = InFlight()
         context.signals.subscribe(self._finishing.notice)
 
@@ -504,9 +532,11 @@ class OrderApi:
         if not wait_s:
             return Reply(body=await self._named(request, await self._show(order_id, shop)))
         with self._finishing.expect(order_id) as expectation:
-            order = await self._show(order_id, shop)
-            if order.status not in FINAL and await expectation.met(wait_s, request.gone):
-                order = await self._show(order_id, shop)
+            order = None if self._finishing.is_under_way(order_id, shop) else await self._show(order_id, shop)
+            if order is None or order.status not in FINAL:
+                ended = await expectation.met(wait_s, request.gone)
+                if order is None or ended:
+                    order = await self._show(order_id, shop)
         return Reply(body=await self._named(request, order))
 
     async def page(self, request: Request[None]) -> Reply:
@@ -583,6 +613,8 @@ class OrderApi:
             if isinstance(refused.answer, KeyReused):
                 raise key_reused() from refused
             raise
+        if not placed.replayed:
+            self._finishing.placed(placed.order_id, shop)
         location = (b"location", f"/orders/{uuid_text(placed.order_id)}".encode())
         headers = (location, REPLAYED) if placed.replayed else (location,)
         return Reply(201, headers=headers, content=_naming(placed.response, customer, order.customer_id).encode())
