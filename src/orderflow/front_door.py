@@ -10,8 +10,8 @@ from importlib import import_module
 def front_door(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], Sequence[str]]]:
     """`__getattr__` and `__dir__` (PEP 562) of a package each of whose names is loaded when it is first used.
 
-    `homes` has the names by the module that they come from, with spaces between them. Hide the two from type checkers:
-    they let a module with `__getattr__` have any name.
+    `homes` has the names by the module that they come from, with spaces between them. Hide the two from type
+    checkers: they let a module with `__getattr__` have any name.
     """
     home_of = {name: home for home, names in homes.items() for name in names.split()}
 
