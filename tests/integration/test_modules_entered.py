@@ -12,7 +12,7 @@ from tests.support.bounds import BOUNDS
 from tests.support.postgres import PostgresServer
 from tests.support.saga import databases
 from tests.support.tracing import PACKAGE, Entry
-from tests.support.ways import Ways, entered, modules, walk
+from tests.support.ways import Ways, entered, entered_again, modules, walk
 
 PAGE = Path(__file__).parents[2] / "docs" / "follow-an-order.md"
 SECTION = re.compile(r"^## .*?<a id=\"(\w+)\"></a>\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
@@ -32,6 +32,13 @@ def test_a_way_enters_no_more_modules_than_its_bound(ways: Ways, way: str) -> No
     bound = BOUNDS["modules"]["most"][way]
 
     assert len(found) <= bound, f"{way} enters {len(found)} modules, {bound} are allowed: {', '.join(found)}"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_way_comes_back_to_modules_no_more_often_than_its_bound(ways: Ways, way: str) -> None:
+    found = {name: entered_again(ways[name]) for name in WAYS[way]}
+
+    assert sum(found.values()) <= BOUNDS["modules"]["again"][way], found
 
 
 def test_where_no_traces_are_sent_no_way_enters_what_makes_them(ways: Ways) -> None:

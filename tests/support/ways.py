@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from fnmatch import fnmatch
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -121,6 +122,13 @@ def modules(traces: Sequence[Trace]) -> Sequence[str]:
     return [file for file in files if file in common and not is_vocabulary(file)]
 
 
+def entered_again(traces: Sequence[Trace]) -> int:
+    """How often a reader who follows the functions in order comes back to a module that he has left."""
+    files = [each.file for each in entered(traces) if not is_vocabulary(each.file)]
+    first = dict.fromkeys(files)
+    return sum(file != before for before, file in pairwise(files)) + 1 - len(first)
+
+
 def is_vocabulary(file: str) -> bool:
     """Whether the module only declares what others speak of: types, values, ports."""
     return any(fnmatch(file, pattern) for pattern in BOUNDS["modules"]["vocabulary"])
@@ -135,7 +143,8 @@ def main() -> None:
     finally:
         server.remove()
     for name, traces in ways.items():
-        sys.stdout.write(f"\n{name}: {len(modules(traces))} modules\n")
+        again = entered_again(traces)
+        sys.stdout.write(f"\n{name}: {len(modules(traces))} modules, entered again {again} times\n")
         for file, function in entered(traces):
             sys.stdout.write(f"{' ' if is_vocabulary(file) else '*'} {file} {function}\n")
 
