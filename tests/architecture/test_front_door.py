@@ -58,6 +58,7 @@ DOORS: tuple[ModuleType, ...] = (*LAZY, orderflow.testing)
 """With what the services and examples may import of the library."""
 
 PAGE = PROJECT / "docs" / "library.md"
+SAMPLE = PROJECT / "tests" / "support" / "sample" / "service.py"
 OUTSIDE_WORLD = "orderflow.bank"
 """What the payment service asks is no part of the library."""
 
@@ -89,7 +90,7 @@ def test_services_and_examples_import_the_library_by_its_doors_alone() -> None:
     public = {door.__name__: {*door.__all__} for door in DOORS}
     found = [
         f"{short(path)}: {module}"
-        for path in python_files("src/orderflow/services", "examples")
+        for path in (*python_files("src/orderflow/services", "examples"), SAMPLE)
         for node in ast.walk(tree(path))
         for module, names in imports(node)
         if module.split(".")[0] == "orderflow"
