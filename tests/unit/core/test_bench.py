@@ -60,6 +60,10 @@ def test_an_event_that_comes_again_does_nothing() -> None:
     assert made.row(Tally, "k") == Tally(name="k", total=2)
 
 
+async def test_a_test_with_an_event_loop_of_its_own_can_use_it() -> None:
+    assert bench().send(Opened(name="k")).outcome is Outcome.HANDLED
+
+
 def test_what_happens_once_a_key_is_recognised_whoever_sends_it() -> None:
     made = bench()
     assert [made.send(Opened(name="k")).outcome for _ in range(2)] == [Outcome.HANDLED, Outcome.DUPLICATE]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import msgspec
@@ -51,7 +52,7 @@ class Bench:
 
     A message takes the way that it takes in production: it is read from its bytes, recognised if it comes again,
     decided, and committed or parked. Nothing runs beside that: no relay, no retries, no gateway. What only SQL
-    checks, such as a constraint in a migration, is not checked. Call it from plain functions, not from coroutines.
+    checks, such as a constraint in a migration, is not checked.
     """
 
     def __init__(self, service: Service) -> None:
@@ -111,7 +112,8 @@ class Bench:
         return self._carry_in(self._consumer_of(record.topic), from_record(record, self._service.catalogue))
 
     def _carry_in(self, consumer: str, incoming: Incoming) -> Reaction:
-        (result,) = asyncio.run(self._processor.admit(consumer, [incoming]))
+        with ThreadPoolExecutor(max_workers=1) as apart:  # the test may have an event loop of its own
+            (result,) = apart.submit(asyncio.run, self._processor.admit(consumer, [incoming])).result()
         decision = result.decision or Decision()
         for event in decision.events:
             if event.TOPIC not in self._service.publishes:
