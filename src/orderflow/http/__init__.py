@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Request,
         Response,
         page_limit,
+        route,
     )
     from orderflow.http.operators.asking import CONFIRM, OPERATORS_TAG, act_of, operator
     from orderflow.http.operators.customers import CustomerOperations, Records
@@ -60,12 +61,13 @@ __all__ = [
     "act_of",
     "operator",
     "page_limit",
+    "route",
 ]
 
 _HOMES = {
     "orderflow.http.operation": (
         "INVALID_REQUEST KEY_REUSED MALFORMED_KEY MALFORMED_REQUEST OVERLOADED REQUEST_IN_PROGRESS UNAVAILABLE "
-        "Example Operation Parameter ProblemType Reply Request Response page_limit"
+        "Example Operation Parameter ProblemType Reply Request Response page_limit route"
     ),
     "orderflow.http.operators.asking": "CONFIRM OPERATORS_TAG act_of operator",
     "orderflow.http.operators.customers": "CustomerOperations Records",
