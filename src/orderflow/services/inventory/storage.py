@@ -9,8 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from orderflow import Database, load_queries
-from orderflow.runtime.definition import view_of
+from orderflow import Database, load_queries, view_of
 from orderflow.services.inventory.model import MovementKind
 
 VERSION_MAX = 2**63 - 1

@@ -9,8 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from orderflow import PERSONAL, Database, Record, load_queries
-from orderflow.runtime.definition import view_of
+from orderflow import PERSONAL, Database, Record, load_queries, view_of
 from orderflow.services.notification.model import NotifiedOutcome
 
 

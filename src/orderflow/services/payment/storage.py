@@ -9,8 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from orderflow import PERSONAL, Database, Record, ServiceContext, load_queries
-from orderflow.runtime.definition import view_of
+from orderflow import PERSONAL, Database, Record, ServiceContext, load_queries, view_of
 from orderflow.services.payment.model import Status
 
 LAST = UUID(int=2**128 - 1)
