@@ -1,11 +1,13 @@
 """The ways through the code that matter: walked by a real order service on real databases, traced from step to step.
 
-python -m tests.support.ways        every way, as it goes today: for the page and for the bounds
+python -m tests.support.ways            every way, as it goes today: for the page and for the bounds
+python -m tests.support.ways --json     how many modules each enters, and how often it comes back to one
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -37,6 +39,8 @@ UNSENT = "SELECT count(*) FROM outbox_pending"
 REFUSE = f"ALTER TABLE orders ADD CONSTRAINT poison CHECK (status <> 'PAID' OR customer_id <> '{POISON}') NOT VALID"
 ALLOW = "ALTER TABLE orders DROP CONSTRAINT poison"
 Ways = Mapping[str, Sequence[Trace]]
+BOUNDED = {"post": ("post",), "record": ("record",), "poison_to_replay": ("poison", "replay")}
+"""The ways that a bound is set for, and what each is made of."""
 
 
 class Walker:
@@ -129,6 +133,17 @@ def entered_again(traces: Sequence[Trace]) -> int:
     return sum(file != before for before, file in pairwise(files)) + 1 - len(first)
 
 
+def counted(ways: Ways) -> Mapping[str, Mapping[str, int]]:
+    """Of each way that is bounded: how many modules it enters, and how often it comes back to one."""
+    return {
+        way: {
+            "most": len({file for part in parts for file in modules(ways[part])}),
+            "again": sum(entered_again(ways[part]) for part in parts),
+        }
+        for way, parts in BOUNDED.items()
+    }
+
+
 def is_vocabulary(file: str) -> bool:
     """Whether the module only declares what others speak of: types, values, ports."""
     return any(fnmatch(file, pattern) for pattern in BOUNDS["modules"]["vocabulary"])
@@ -142,6 +157,9 @@ def main() -> None:
             ways = asyncio.run(walk(made, Path(home)))
     finally:
         server.remove()
+    if "--json" in sys.argv[1:]:
+        sys.stdout.write(json.dumps(counted(ways)))
+        return
     for name, traces in ways.items():
         again = entered_again(traces)
         sys.stdout.write(f"\n{name}: {len(modules(traces))} modules, entered again {again} times\n")
