@@ -171,7 +171,7 @@ OWED = ("due", "refused")
 
 @click.group()
 def order() -> None:
-    """Place orders, and see what became of them.
+    """Place orders, and see what happened to them.
 
     \b
     orderflow order place --wait 10
