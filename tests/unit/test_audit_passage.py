@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import pytest
 
-from orderflow.audit.books import InboxRow, OrderBooks, OutboxRow, Passage, ReservationRow
+from orderflow.audit.books import InboxRow, Listener, OrderBooks, OutboxRow, ParkedRow, Passage, ReservationRow
 from orderflow.audit.findings import Finding, Kind, grouped
 from orderflow.audit.orders import check_order
 from orderflow.audit.topics import GENERATION, Sequences
@@ -75,6 +75,52 @@ def test_what_the_outbox_has_forgotten_is_not_missed() -> None:
 
 def test_an_event_published_again_has_its_number_once() -> None:
     assert kinds(reserved(outbox=(SAID, SAID))) == []
+
+
+LISTENER = Listener("shipping", "shipping", frozenset({"orderflow.StockReserved"}), frozenset({"inventory-status"}))
+RECEIVED = InboxRow("shipping", "shipping", "orderflow.StockReserved", SAID.event_id, "done")
+SHIPPED = OutboxRow(
+    "shipping", "/orderflow/shipping", "shipping-status", "shipping.OrderShipped", 1, "e-5", True, cause=SAID.event_id
+)
+LETTER = replace(SAID, service="shipping", source=SOURCE, topic="inventory-status.DLT", cause="e-1")
+
+
+def listened(*inbox: InboxRow, outbox: tuple[OutboxRow, ...] = (), parked: tuple[ParkedRow, ...] = ()) -> OrderBooks:
+    """The same order, and what a service outside of the saga had of it."""
+    books = reserved((HEARD, *inbox), (SAID, *outbox))
+    assert books.passage is not None
+    return replace(books, parked=parked, passage=replace(books.passage, listeners=(LISTENER,)))
+
+
+def of_shipping(books: OrderBooks, *, at_rest: bool) -> list[Kind]:
+    return [each.kind for each in check_order(books, at_rest=at_rest) if each.where == "shipping"]
+
+
+@pytest.mark.parametrize(
+    "row", [RECEIVED, replace(RECEIVED, state="discarded"), replace(RECEIVED, event_id="edited")]
+)
+def test_what_a_service_outside_of_the_saga_has_received_is_in_order_whatever_became_of_it(row: InboxRow) -> None:
+    assert of_shipping(listened(row, outbox=(SHIPPED,)), at_rest=True) == []
+
+
+def test_what_it_never_received_is_lost_once_nothing_is_under_way() -> None:
+    assert of_shipping(listened(), at_rest=False) == []
+    assert of_shipping(listened(outbox=(LETTER,)), at_rest=True) == [Kind.EVENT_NEVER_RECEIVED]
+    elsewhere = replace(RECEIVED, service="returns", consumer="returns")
+    assert of_shipping(listened(elsewhere), at_rest=True) == [Kind.EVENT_NEVER_RECEIVED]
+
+
+def test_what_it_has_said_because_of_an_event_was_received_before_at_every_moment() -> None:
+    for at_rest in (False, True):
+        assert of_shipping(listened(outbox=(SHIPPED,)), at_rest=at_rest) == [Kind.EFFECT_WITHOUT_INBOX_ROW]
+
+
+@pytest.mark.parametrize(("service", "halts"), [("shipping", False), ("notification", True)])
+def test_a_dead_letter_outside_of_the_saga_excuses_nothing_of_the_order(service: str, halts: bool) -> None:
+    dead = ParkedRow(service, service, "orderflow.StockReserved.v1", "dead", 6)
+    books = listened(parked=(dead,))
+    assert (books.is_stuck, books.is_halted) == (True, halts)
+    assert (Kind.ORDER_UNKNOWN in {each.kind for each in check_order(books, at_rest=True)}) is not halts
 
 
 def test_a_number_after_a_higher_one_is_out_of_order_unless_it_was_there_before() -> None:

@@ -40,6 +40,10 @@ SELECT encode(key, 'escape') COLLATE "C" FROM outbox JOIN outbox_pending USING (
 -- Since when the outbox has kept everything: the row that was written first of those that are there.
 SELECT id, created_at FROM outbox ORDER BY id LIMIT 1;
 
+-- name: begun
+-- Since when the service has its database.
+SELECT min(applied_at) AS at FROM schema_migrations WHERE sequence_name = 'core';
+
 -- name: unsent
 -- What the log has not acknowledged for $1 seconds, and marks of rows that are gone.
 SELECT count(*) AS unsent, min(created_at) AS since, count(*) FILTER (WHERE created_at IS NULL) AS gone
@@ -114,7 +118,7 @@ SELECT order_id, outcome FROM notifications WHERE order_id = ANY ($1::uuid[]);
 
 -- name: parked
 -- What waits for another try or an operator, of these keys.
-SELECT key, consumer, identity, event_type, state, attempts, parked_at
+SELECT key, consumer, identity, event_type, state, attempts, parked_at, topic
 FROM parked_events
 WHERE key = ANY ($1::text[])
 ORDER BY position;
