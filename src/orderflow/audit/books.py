@@ -156,13 +156,15 @@ class OutboxRow:
 @dataclass(frozen=True, slots=True)
 class Listener:
     """A consumer of a service outside of the saga, and the types (`orderflow.StockReserved`) of the events that it
-    handles and that a key sees once, with the topics that they are on.
+    handles and that a key sees once, with the topics that they are on. `late`: those that it has come to handle while
+    it was at work, and since when (UTC); what was written before it may have passed over.
     """
 
     service: str
     consumer: str
     types: frozenset[str] = frozenset()
     topics: frozenset[str] = frozenset()
+    late: tuple[tuple[str, datetime], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -135,11 +135,12 @@ class Ledgers:
     """From which order on everything is there: ids of orders begin with the time at which they were placed.
 
     `outboxes`: by service, the first order of which its outbox has kept everything; none where it is empty.
-    `listeners`: the first of which each has heard everything that its publishers' outboxes have kept.
+    `listeners`: the first of which each has heard everything that its publishers' outboxes have kept; None where they
+    have kept nothing.
     """
 
     outboxes: Mapping[str, UUID] = field(default_factory=dict)
-    listeners: Mapping[Listener, UUID] = field(default_factory=dict)
+    listeners: Mapping[Listener, UUID | None] = field(default_factory=dict)
 
     def of(self, key: str) -> tuple[frozenset[str], tuple[Listener, ...]]:
         """What of it holds for this key. When a key that is no order's was new, nobody knows."""
@@ -147,7 +148,7 @@ class Ledgers:
         outboxes = {
             name for name, first in self.outboxes.items() if first == ALWAYS or (is_order and key >= str(first))
         }
-        listeners = tuple(each for each, first in self.listeners.items() if is_order and key >= str(first))
+        listeners = tuple(each for each, first in self.listeners.items() if is_order and first and key >= str(first))
         return frozenset(outboxes), listeners
 
 
@@ -320,14 +321,28 @@ async def ledgers(databases: Databases) -> Ledgers:
         for row in await databases.ask(service, "ledger"):
             kept = row["created_at"] + LEDGER_MARGIN
             outboxes[service] = ALWAYS if row["id"] == FIRST_ID else _first_since(kept)
-    listeners: dict[Listener, UUID] = {}
-    for service in databases.services:
-        for listener in listeners_of(service_of(service)):
-            [row] = await databases.ask(service, "begun")
-            kept_by = [outboxes.get(name) for name in publishers(listener)]
-            if kept_by and None not in kept_by:
-                listeners[listener] = max(_first_since(row["at"]), *filter(None, kept_by))
+    listeners: dict[Listener, UUID | None] = {}
+    for declared in (each for name in databases.services for each in listeners_of(service_of(name))):
+        [row] = await databases.ask(declared.service, "begun")
+        first = await databases.ask(declared.service, "first_received", declared.consumer, sorted(declared.types))
+        listener = as_received(declared, {each["type"]: each["at"] for each in first})
+        kept_by = [outboxes.get(name) for name in publishers(listener)]
+        is_kept = bool(kept_by) and None not in kept_by
+        listeners[listener] = max(_first_since(row["at"]), *filter(None, kept_by)) if is_kept else None
     return Ledgers(outboxes, listeners)
+
+
+def as_received(listener: Listener, first: Mapping[str, datetime]) -> Listener:
+    """Without the types that it may never have handled; `first` is when it had the first event of each, "" any other.
+
+    What it has had from its first event on, it has always handled. Of a type that came later nobody knows whether it
+    was passed over before.
+    """
+    if not first:
+        return listener
+    begun = min(first.values())
+    late = sorted((name, at) for name, at in first.items() if name in listener.types and at > begun)
+    return replace(listener, types=listener.types.intersection(first), late=tuple(late))
 
 
 def listeners_of(service: Service) -> Iterator[Listener]:

@@ -126,6 +126,7 @@ def _received(books: OrderBooks, passage: Passage, listener: Listener, *, at_res
     known = {row.event_id for row in mine} | {row.identity.removeprefix(PREFIX) for row in mine}
     types = {each.removeprefix(PREFIX) for each in listener.types}
     written = {row.event_id: row for row in passage.outbox if row.event in types and not row.topic.endswith(SUFFIX)}
+    late = {name.removeprefix(PREFIX): since for name, since in listener.late}
     causes = {
         row.cause for row in passage.outbox if row.service == listener.service and not row.topic.endswith(SUFFIX)
     }
@@ -135,8 +136,12 @@ def _received(books: OrderBooks, passage: Passage, listener: Listener, *, at_res
         told = partial(Finding, subject=books.order_id, where=listener.service, since=row.since, event=row.event)
         if event_id in causes:
             yield told(Kind.EFFECT_WITHOUT_INBOX_ROW, expected=row.event, found="no row")
-        elif at_rest and row.is_sent:
+        elif at_rest and row.is_sent and not _is_before(row.since, late.get(row.event)):
             yield told(Kind.EVENT_NEVER_RECEIVED, expected=f"{row.event} at {listener.consumer}", found="no row")
+
+
+def _is_before(moment: datetime | None, begin: datetime | None) -> bool:
+    return moment is not None and begin is not None and moment < begin
 
 
 def _waiting(books: OrderBooks, passage: Passage) -> Iterator[Finding]:

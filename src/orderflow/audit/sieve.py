@@ -17,9 +17,8 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from orderflow.audit.books import Listener
-from orderflow.audit.collect import BANK, Databases, Ledgers, listeners_of, publishers
+from orderflow.audit.collect import BANK, Databases, Ledgers, publishers
 from orderflow.core.postgres.queries import load_queries
-from orderflow.core.service import Service
 from orderflow.registry import SAGA, service_of
 
 CHUNK = 1_000
@@ -76,18 +75,17 @@ def _sides(databases: Databases, ledgers: Ledgers) -> Iterator[Side]:
         said = (f"-{name}.said",) if name in SAGA else ()
         yield Side(name, "outbox", "bytea", (*said, f"{name}.numbered"))
         yield Side(name, "streams", "text", (f"-{name}.numbered",))
-    for service in map(service_of, databases.services):
-        for number, listener in enumerate(listeners_of(service)):
-            face = f"{service.name}.{number}.heard"
-            yield from _of_listener(service, listener, ledgers.listeners.get(listener), face)
+    for number, (listener, since) in enumerate(ledgers.listeners.items()):
+        yield from _of_listener(listener, since, f"{listener.service}.{number}.heard")
 
 
-def _of_listener(service: Service, listener: Listener, since: UUID | None, face: str) -> Iterator[Side]:
+def _of_listener(listener: Listener, since: UUID | None, face: str) -> Iterator[Side]:
     """What it has heard, against what its publishers have written; without `since` only what waits there."""
     types = sorted(listener.types) if since is not None else []
-    yield Side(service.name, "listened", "text", (f"-{face}",), (listener.consumer, types), since)
+    yield Side(listener.service, "listened", "text", (f"-{face}",), (listener.consumer, types), since)
     if since is not None:
-        wires = [name for name in sorted(service.catalogue.names) if _type(name) in listener.types]
+        names = sorted(service_of(listener.service).catalogue.names)
+        wires = [name for name in names if _type(name) in listener.types]
         given = (sorted(listener.topics), [name.encode() for name in wires], [_type(name) for name in wires])
         for publisher in publishers(listener):
             yield Side(publisher, "written", "bytea", (face,), given, since)

@@ -44,6 +44,13 @@ SELECT id, created_at FROM outbox ORDER BY id LIMIT 1;
 -- Since when the service has its database.
 SELECT min(applied_at) AS at FROM schema_migrations WHERE sequence_name = 'core';
 
+-- name: first_received
+-- When a consumer ($1) had the first event of each of the types $2, and, as '', of any other.
+SELECT CASE WHEN identity = ANY ($2::text[]) THEN identity ELSE '' END AS type, min(at) AS at
+FROM processed_events
+WHERE consumer = $1::text
+GROUP BY 1;
+
 -- name: unsent
 -- What the log has not acknowledged for $1 seconds, and marks of rows that are gone.
 SELECT count(*) AS unsent, min(created_at) AS since, count(*) FILTER (WHERE created_at IS NULL) AS gone
