@@ -32,7 +32,7 @@ from orderflow.local.state import (
     settings_environment,
     settings_secrets,
 )
-from orderflow.registry import service_names
+from orderflow.registry import database_names, service_names
 from orderflow.settings import Secret, Settings
 
 BACKOFF_FIRST_S = 0.5
@@ -518,7 +518,7 @@ class Fleet:
 
 def _without_databases(settings: Settings) -> Settings:
     """The embedded server's passwords are in the home; of another server, only the log's are handed on."""
-    names = [f"{name}_database_url" for name in (*service_names(), "bank", "log")]
+    names = [f"{name}_database_url" for name in database_names()]
     is_elsewhere = any(settings.is_given(name) for name in ("database_url", *names))
     log = Secret(settings.service_database_url("log")) if is_elsewhere and settings.transport == "postgres" else None
     nothing = dict.fromkeys([*names, *settings.secrets()])
