@@ -49,7 +49,7 @@ class LazyGroup(click.Group):
         command = getattr(import_module(module), attribute)
         if not isinstance(command, click.Command):
             raise TypeError(f"{line.target} is not a command")
-        return command
+        return _strict(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -69,6 +69,44 @@ class LazyGroup(click.Group):
         if not standalone_mode:
             return perform()
         sys.exit(code_of(perform, given))
+
+
+def _strict(command: click.Command) -> click.Command:
+    """The command, each of whose options refuses `_unmeant` values; of a group, those of its commands."""
+    if isinstance(command, click.Group):
+        for each in command.commands.values():
+            _strict(each)
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and not isinstance(parameter.callback, _Meant):
+            parameter.callback = _Meant(parameter.callback)
+    return command
+
+
+class _Meant:
+    """A callback of click's that refuses what nobody means, then goes on with the option's own.
+
+    `--group "$GROUP"` with a variable that is not set must not be every group. Python reads `nan` as a number, which
+    is neither below nor above any limit.
+    """
+
+    def __init__(self, then: Callable[[click.Context, click.Parameter, Any], Any] | None) -> None:
+        self._then = then
+
+    def __call__(self, ctx: click.Context, option: click.Parameter, value: Any) -> Any:
+        """Raises click.BadParameter."""
+        source = None if option.name is None else ctx.get_parameter_source(option.name)
+        if source is click.core.ParameterSource.COMMANDLINE:
+            for each in value if isinstance(value, tuple) else (value,):
+                _require_meant(each)
+        return value if self._then is None else self._then(ctx, option, value)
+
+
+def _require_meant(value: object) -> None:
+    """Raises click.BadParameter."""
+    if value == "":
+        raise click.BadParameter("it is empty. Is the variable set that the value should come from?")
+    if isinstance(value, float) and value != value:
+        raise click.BadParameter("nan is not a number.")
 
 
 def code_of(command: Callable[[], Any], arguments: Sequence[str]) -> int:

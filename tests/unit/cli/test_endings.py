@@ -20,7 +20,7 @@ from orderflow.local.state import ProcessMark, Running, State
 from orderflow.registry import SAGA
 from orderflow.settings import SettingsError
 from tests.support.shop import Asked, Says, shop
-from tests.unit.cli.calls import NOBODY, call
+from tests.unit.cli.calls import NOBODY, ORDER_ID, call
 
 
 @pytest.mark.parametrize(
@@ -175,3 +175,37 @@ def test_an_output_that_takes_nothing_is_one_sentence(tmp_path: Path, arguments:
     assert done.returncode == 1
     assert "Cannot write to standard output: No space left on device" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("dlt", "discard", "--group", "", "--reason", "noise"),
+        ("dlt", "replay", "--group="),
+        ("order", "place", "--idempotency-key", ""),
+        ("topic", "tail", "order-events", "--key", ""),
+        ("outbox", "republish", "--topic", "", "--rehearse"),
+        ("up", "--kafka-bootstrap", ""),
+    ],
+)
+def test_an_option_whose_variable_is_not_set_is_refused(tmp_path: Path, arguments: Sequence[str]) -> None:
+    """`--group "$GROUP"` without a GROUP would be every group, and an empty key none."""
+    result = call(tmp_path, *arguments, ORDER_URL=NOBODY)
+
+    assert result.exit_code == 2
+    assert "it is empty" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("order", "place", "--wait", "nan"),
+        ("order", "watch", ORDER_ID, "--timeout", "nan"),
+        ("demo", "--rate", "nan"),
+    ],
+)
+def test_what_is_not_a_number_is_refused(tmp_path: Path, arguments: Sequence[str]) -> None:
+    result = call(tmp_path, *arguments, ORDER_URL=NOBODY)
+
+    assert result.exit_code == 2
+    assert "nan is not a number" in result.stderr
