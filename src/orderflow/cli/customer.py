@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from orderflow.cli.lazy import Group
 from orderflow.cli.session import Session, session_options
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class _Name(click.ParamType[str]):
 NAME = _Name()
 
 
-@click.group()
+@click.group(cls=Group)
 def customer() -> None:
     """Export or erase a customer's personal data.
 

@@ -42,6 +42,7 @@ LOCKS_AN_EVENT = 40
 LOCKS_AN_EVENT_AT_LEAST = 10
 CONNECTIONS_WANTED = 100
 SERVER = "postgresql"
+OPERATORS_PORT = "operators' port of {}"
 
 
 @click.command()
@@ -91,9 +92,16 @@ def _show(session: Session, verdict: Verdict) -> None:
 
     styles = {"ok": "green", "skipped": "dim", "warning": "yellow", "failed": "bold red"}
     style = styles[verdict.verdict]
-    session.out.show(joined(text(f"{verdict.verdict:<8}", style), text(f" {verdict.check:<26}"), text(verdict.found)))
+    session.out.show(
+        joined(text(f"{verdict.verdict:<8}", style), text(f" {verdict.check:<{_width()}}"), text(verdict.found))
+    )
     if verdict.advice and verdict.verdict != "ok":
-        session.out.show(text(f"{'':<35}{verdict.advice}", "dim"))
+        session.out.show(text(f"{'':<{_width() + 9}}{verdict.advice}", "dim"))
+
+
+def _width() -> int:
+    """Of the longest check, and a space."""
+    return len(OPERATORS_PORT.format(max(service_names(), key=len))) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +165,7 @@ def ports(settings: Settings) -> Iterator[Verdict]:
     held = {address: each for each in processes for address in (each.address, each.ops_address)}
     for service in service_names():
         public = (f"port of {service}", settings.service_port(service), settings.host, "PORT")
-        ops = (f"operators' port of {service}", settings.service_ops_port(service), settings.ops_host, "OPS_PORT")
+        ops = (OPERATORS_PORT.format(service), settings.service_ops_port(service), settings.ops_host, "OPS_PORT")
         for check, port, host, name in (public, ops):
             own = held.get(f"http://{host}:{port}")
             yield _port(settings, service, check, port, host, f"ORDERFLOW_{service.upper()}_{name}", own)
@@ -315,7 +323,7 @@ def server_verdicts(facts: dict[str, object], batch_max: int, *, external: bool)
         advice = "Sync both clocks with NTP: order ids use this machine's clock, event times the database's"
         yield Verdict("clock", WARNING, f"the database's is {skew_ms / 1000:+.1f} s off ours", advice)
     else:
-        yield Verdict("clock", OK, f"the database's is {skew_ms:+.0f} ms off ours")
+        yield Verdict("clock", OK, f"the database's is {round(skew_ms):+d} ms off ours")
     if external:
         connections = int(str(facts["max_connections"]))
         locks = int(str(facts["max_locks_per_transaction"])) * (connections + int(str(facts["prepared"])))

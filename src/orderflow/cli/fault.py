@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from orderflow.cli.lazy import Group
 from orderflow.cli.session import Session, session_options
 from orderflow.registry import service_names
 
@@ -63,7 +64,7 @@ def fault_name(value: Any) -> FaultName:
     if isinstance(value, FaultName):
         return value
     found = _NAME.match(str(value))
-    if found is None:
+    if found is None or found[1] not in service_names():
         raise click.BadParameter(
             f"{value!r} is not a fault. Expected: SERVICE-NUMBER such as payment-3; `orderflow fault list` "
             "shows the ids"
@@ -71,7 +72,7 @@ def fault_name(value: Any) -> FaultName:
     return FaultName(found[1], int(found[2]))
 
 
-@click.group()
+@click.group(cls=Group)
 def fault() -> None:
     """Make events fail on purpose, for exercises, demonstrations and tests.
 

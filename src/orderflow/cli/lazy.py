@@ -22,6 +22,7 @@ from orderflow.registry import RegistryError
 from orderflow.settings.readers import SettingsError
 
 UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+UNUSABLE = frozenset({errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST})
 
 
 class Line(NamedTuple):
@@ -31,7 +32,20 @@ class Line(NamedTuple):
     summary: str
 
 
-class LazyGroup(click.Group):
+class Group(click.Group):
+    """Its list of commands has the whole sentence about each; click cuts off what does not fit a line."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self.summary(ctx, name)) for name in self.list_commands(ctx)])
+
+    def summary(self, ctx: click.Context, name: str) -> str:
+        """What the list of commands says of one."""
+        command = self.get_command(ctx, name)
+        return "" if command is None else command.get_short_help_str(sys.maxsize)
+
+
+class LazyGroup(Group):
     """Errors that are written for people end the program with their sentence and their exit code."""
 
     def __init__(self, *, commands_by_name: Mapping[str, Line], **attributes: Any) -> None:
@@ -51,9 +65,8 @@ class LazyGroup(click.Group):
             raise TypeError(f"{line.target} is not a command")
         return _strict(command)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line.summary) for name, line in self._lines.items()])
+    def summary(self, ctx: click.Context, name: str) -> str:
+        return self._lines[name].summary
 
     def main(
         self,
@@ -127,12 +140,20 @@ def code_of(command: Callable[[], Any], arguments: Sequence[str]) -> int:
         _forget_stdout()
         return ExitCode.READER_GONE
     except OSError as error:
-        if error.errno not in UNWRITABLE:
+        if (told := _about_a_file(error)) is None:
             raise
-        _forget_stdout()
-        where = error.filename or "standard output"
-        return _complain(CliError(f"Cannot write to {where}: {error.strerror}"), arguments)
+        return _complain(told, arguments)
     return result if isinstance(result, int) else ExitCode.DONE
+
+
+def _about_a_file(error: OSError) -> CliError | None:
+    """What a person can mend: a file or folder that cannot be used, an output that takes nothing."""
+    if error.errno in UNWRITABLE:
+        _forget_stdout()
+        return CliError(f"Cannot write to {error.filename or 'standard output'}: {error.strerror}")
+    if error.errno in UNUSABLE and error.filename is not None:
+        return CliError(f"Cannot use {error.filename}: {error.strerror}")
+    return None
 
 
 def _complain(error: Exception, arguments: Sequence[str]) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from orderflow.cli.lazy import Group
 from orderflow.cli.session import Session, session_options
 from orderflow.cli.values import instant, order_id
 from orderflow.registry import service_names
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from orderflow.cli.session import Answers
 
 
-@click.group()
+@click.group(cls=Group)
 def outbox() -> None:
     """Show events waiting to be published, and republish what the log has lost.
 

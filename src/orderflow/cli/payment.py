@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from orderflow.cli.lazy import Group
 from orderflow.cli.session import Session, session_options
 from orderflow.cli.values import order_id
 
@@ -27,7 +28,7 @@ SAID = (
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def payment() -> None:
     """Show payments, and settle a charge or refund that the bank left open, or a refund that it refused.
 
@@ -129,7 +130,7 @@ def settle(session: Session, order_id: str, outcome: str, reason: str, yes: bool
         raise click.UsageError("Settling a payment takes your word for it, so say how you know: --reason TEXT")
     if not yes:
         raise RefusedError(
-            f"This settles the payment of order {order_id} as {outcome}and moves money. To confirm, add: --yes"
+            f"This settles the payment of order {order_id} as {outcome} and moves money. To confirm, add: --yes"
         )
     body = {"outcome": outcome, "reason": reason, "confirmed": yes}
     with session.client("payment") as client:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orderflow.cli.errors import CliError, UnreachableError
+from orderflow.cli.errors import CliError, UnreachableError, counted
 from orderflow.cli.http import ClientTls, ServiceClient
 from orderflow.cli.output import text
 from orderflow.cli.session import Session, session_options, tls_of, token_for
@@ -48,7 +48,7 @@ class Health:
             return f"down: {self.problems[DOWN]}"
         if self.problems:
             return "; ".join(f"{name}: {problem}" for name, problem in self.problems.items())
-        return "ready" if not self.lag else f"ready, {self.lag} events behind"
+        return "ready" if not self.lag else f"ready, {counted(self.lag, 'event')} behind"
 
 
 @dataclass(frozen=True, slots=True)

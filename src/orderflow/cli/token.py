@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orderflow.cli.errors import CliError, NotFoundError, RefusedError
+from orderflow.cli.lazy import Group
 from orderflow.cli.session import Session, session_options
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Lifetime(click.ParamType[timedelta]):
         return timedelta(seconds=seconds)
 
 
-@click.group()
+@click.group(cls=Group)
 def token() -> None:
     """Create, list and revoke tokens. Callers send one as `Authorization: Bearer TOKEN`.
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orderflow.cli.errors import CliError, UnreachableError
+from orderflow.cli.lazy import Group
 from orderflow.cli.output import block, joined, text
 from orderflow.cli.session import Session, database_url, session_options
 from orderflow.cli.tables import TIME, Forms, Line, clock_of_ms, ident, moment_of_ms
@@ -192,7 +193,7 @@ Span = tuple[int, int]
 Start = Callable[[int, int], int]
 
 
-@click.group()
+@click.group(cls=Group)
 def topic() -> None:
     """Read the events on a topic.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orderflow.cli.errors import CliError, ExitCode, UnreachableError
+from orderflow.cli.lazy import Group
 from orderflow.cli.session import Session, session_options
 from orderflow.registry import service_names
 
@@ -196,7 +197,7 @@ if TYPE_CHECKING:
     from orderflow.cli.session import Answers
 
 
-@click.group()
+@click.group(cls=Group)
 def outage() -> None:
     """Show what is judged an outage, and overrule it.
 
@@ -310,7 +311,7 @@ def _parts_of_outages(outage: Mapping[str, Any]) -> Iterator[RenderableType]:
     )
 
 
-@click.group()
+@click.group(cls=Group)
 def expired() -> None:
     """Show records that expired before a consumer had read them, and acknowledge them.
 

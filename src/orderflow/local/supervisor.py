@@ -287,8 +287,8 @@ class ServiceCommand:
     """How a service, or the console, is started. Each restart takes the same environment; `stderr` gets what is not
     logged.
 
-    `secrets` are what its standard input begins with; `address` and `ops_address` are where it is, by its ports. `ports`
-    are the settings by which it is told its port and that of operators' endpoints, each with the host to listen on.
+    `secrets` are what its standard input begins with; `address` and `ops_address` are where it is, by its ports.
+    `ports` are the settings of its port and of that for operators' endpoints, each with the host to listen on.
     """
 
     name: str

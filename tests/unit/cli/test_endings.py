@@ -209,3 +209,33 @@ def test_what_is_not_a_number_is_refused(tmp_path: Path, arguments: Sequence[str
 
     assert result.exit_code == 2
     assert "nan is not a number" in result.stderr
+
+
+def test_a_folder_that_cannot_be_used_is_named_without_a_trace(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = call(tmp_path, "schema", "export", "--into", str(tmp_path / "file" / "schemas"))
+
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: Cannot use {tmp_path / 'file' / 'schemas'}: Not a directory\n"
+
+
+@pytest.mark.parametrize("group", ["order", "topic", "outbox", "fault", "expired", "schema", "dlt"])
+def test_a_list_of_commands_has_whole_sentences(tmp_path: Path, group: str) -> None:
+    _, _, commands = call(tmp_path, group, "--help").stdout.partition("Commands:")
+
+    assert commands.strip()
+    assert "..." not in commands
+
+
+def test_a_fault_of_no_service_is_refused(tmp_path: Path) -> None:
+    result = call(tmp_path, "fault", "clear", "nix-9")
+
+    assert result.exit_code == 2
+    assert "'nix-9' is not a fault" in result.stderr
+
+
+def test_what_settling_does_is_said_in_a_sentence(tmp_path: Path) -> None:
+    result = call(tmp_path, "payment", "settle", ORDER_ID, "--as", "refunded", "--reason", "seen")
+
+    assert result.exit_code == 5
+    assert f"settles the payment of order {ORDER_ID} as refunded and moves money" in result.stderr
