@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 import click
 import pytest
 
+from orderflow.__main__ import run
 from orderflow.cli import COMMANDS, main
 from orderflow.cli.errors import CliError, NotFoundError, RefusedError, TimeUpError, UnreachableError
 from orderflow.cli.lazy import code_of
@@ -239,3 +241,16 @@ def test_what_settling_does_is_said_in_a_sentence(tmp_path: Path) -> None:
 
     assert result.exit_code == 5
     assert f"settles the payment of order {ORDER_ID} as refunded and moves money" in result.stderr
+
+
+def test_a_command_interrupted_while_it_is_read_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(MetaPathFinder):
+        def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+            if fullname == "orderflow.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "orderflow.cli")
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    with pytest.raises(SystemExit) as ended:
+        run()
+    assert ended.value.code == 130
