@@ -16,7 +16,7 @@ import click
 from orderflow.cli.errors import CliError, UnreachableError
 from orderflow.cli.lazy import Group
 from orderflow.cli.output import block, joined, text
-from orderflow.cli.session import Session, database_url, session_options
+from orderflow.cli.session import Session, database_url, session_options, up_on
 from orderflow.cli.tables import TIME, Forms, Line, clock_of_ms, ident, moment_of_ms
 from orderflow.core.store import SchemaBehindError
 from orderflow.core.transport import ConsumerRecord, Transport, TransportUnavailableError
@@ -37,7 +37,7 @@ async def open_log(settings: Settings) -> AsyncIterator[Transport]:
         yield transport
     except TransportUnavailableError as error:
         raise UnreachableError(
-            f"{_where(settings)} does not answer: {error}. Is it running? Start everything with: orderflow up"
+            f"{_where(settings)} does not answer: {error}. Is it running? Start everything with: {up_on(settings)}"
         ) from error
     except (SchemaBehindError, asyncpg.PostgresError) as error:
         raise CliError(
