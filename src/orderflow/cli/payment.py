@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from orderflow.cli.acting import act
+from orderflow.cli.errors import RefusedError
+from orderflow.cli.http import ServiceClient
 from orderflow.cli.lazy import Group
+from orderflow.cli.output import joined, text
 from orderflow.cli.session import Session, session_options
+from orderflow.cli.tables import ident, moment, table, when
 from orderflow.cli.values import order_id
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
-
-    from orderflow.cli.http import ServiceClient
 
 OUTCOMES = ("charged", "not-charged", "refunded", "ask-again")
 STATES = ("charging", "unknown", "captured", "declined", "refund_due", "refund_refused", "refunded")
@@ -55,13 +58,12 @@ def list_payments(session: Session, state: str | None, limit: int) -> None:
     orderflow payment list --state refund_refused
     orderflow payment list --state unknown --json | jq -r '.payments[].order_id'
     """
-    from orderflow.cli.tables import ident, table, when
-
     with session.client("payment") as client:
         payments = _read(client, state, limit)
-    if session.out.as_json:
-        session.out.document({"payments": payments})
-        return
+    session.out.answer({"payments": payments}, _parts_of_list(payments))
+
+
+def _parts_of_list(payments: Sequence[dict[str, Any]]) -> Iterator[RenderableType]:
     rows = [
         (
             ident(each["order_id"]),
@@ -75,14 +77,14 @@ def list_payments(session: Session, state: str | None, limit: int) -> None:
     ]
     columns = ("order", "since", "status", "reason", "amount", "customer")
     shown = table(columns, rows, right=("amount",), drop=("customer", "since"))
-    session.out.show(shown if payments else "No matching payments.")
+    yield shown if payments else "No matching payments."
 
 
 @payment.command()
 @click.argument("order_id", type=order_id, metavar="ORDER_ID")
 @session_options
 def show(session: Session, order_id: str) -> None:
-    """Show the payment of an order: status, what was captured and given back, the bank's references.
+    """Show the payment of an order: status, what was captured and refunded, the bank's references.
 
     \b
     orderflow payment show 01981c5e-7a40-7000-8000-0123456789ab
@@ -90,10 +92,7 @@ def show(session: Session, order_id: str) -> None:
     """
     with session.client("payment") as client:
         found = client.get(f"/payments/{order_id}")
-    if session.out.as_json:
-        session.out.document(found)
-    else:
-        session.out.show(*_lines(found))
+    session.out.answer(found, _lines(found))
 
 
 @payment.command()
@@ -123,9 +122,6 @@ def settle(session: Session, order_id: str, outcome: str, reason: str, yes: bool
     orderflow payment settle 01981c5e-7a40-7000-8000-0123456789ab --as charged --yes --reason "it is booked"
     orderflow payment settle 01981c5e-7a40-7000-8000-0123456789ab --as refunded --yes --reason "bank transfer 88"
     """
-    from orderflow.cli.dlt.acting import act
-    from orderflow.cli.errors import RefusedError
-
     if not reason.strip():
         raise click.UsageError("Settling a payment takes your word for it, so say how you know: --reason TEXT")
     if not yes:
@@ -135,20 +131,16 @@ def settle(session: Session, order_id: str, outcome: str, reason: str, yes: bool
     body = {"outcome": outcome, "reason": reason, "confirmed": yes}
     with session.client("payment") as client:
         settled = act(client, "POST", f"/payments/{order_id}/settlement", body)
-    if session.out.as_json:
-        session.out.document(settled)
-    else:
-        session.out.show(_settled(order_id, settled))
+    session.out.answer(settled, [_settled(order_id, settled)])
 
 
 def _settled(order_id: str, settled: Mapping[str, Any]) -> Text:
     from orderflow.cli.order import amount
-    from orderflow.cli.output import text
 
     done = "Settled" if settled["changed"] else "Settled that way before"
     captured = amount(settled["captured"], settled["currency"])
     back = amount(settled["refunded"], settled["currency"])
-    stands = f"{settled['status']}, captured {captured}, given back {back}"
+    stands = f"{settled['status']}, captured {captured}, refunded {back}"
     return text(f"{done}: the payment of order {order_id} is {stands}.")
 
 
@@ -176,14 +168,12 @@ def _amount(found: Mapping[str, Any]) -> str:
 
 def _lines(found: Mapping[str, Any]) -> Iterator[RenderableType]:
     from orderflow.cli.order import amount
-    from orderflow.cli.output import joined, text
-    from orderflow.cli.tables import moment
 
     currency = found["currency"]
     yield joined(text("Payment of order "), text(found["order_id"], "bold"), text(f"  {found['status']}"))
     yield text(f"{amount(found['amount'], currency)} by {found['payment_method']}, customer {found['customer_id']}")
     yield text(
-        f"captured {amount(found['captured'], currency)}, given back {amount(found['refunded'], currency)}, "
+        f"captured {amount(found['captured'], currency)}, refunded {amount(found['refunded'], currency)}, "
         f"since {moment(found['changed_at'])}"
     )
     for name, meaning in SAID:

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from orderflow.console.asking import AskError, decoded
 from orderflow.console.live import Parts
-from orderflow.console.pages import Pages, refuse
+from orderflow.console.pages import Area, Pages, refuse
 from orderflow.console.showing import moment
 from orderflow.core.operations.model import DeadLetter
 from orderflow.core.operations.repairing import Said
@@ -38,15 +38,15 @@ from orderflow.registry import service_names, service_of
 from orderflow.services.order.storage import OrderDetails
 
 SETTLED_BY_HAND_AFTER = timedelta(seconds=10)
-CHARGE = (("charged", "The money was taken"), ("not-charged", "It was not, and never will be"))
+CHARGE = (("charged", "The money was taken"), ("not-charged", "It was not taken, and never will be"))
 REFUND = (("refunded", "The customer has the money back"), ("not-charged", "It was never taken"))
 SETTLEMENTS: Mapping[str, Sequence[tuple[str, str]]] = {
     "CHARGING": CHARGE,
     "UNKNOWN": CHARGE,
     "REFUND_DUE": REFUND,
-    "REFUND_REFUSED": (*REFUND, ("ask-again", "The bank will give it back now: ask it again")),
+    "REFUND_REFUSED": (*REFUND, ("ask-again", "Ask the bank again: it will refund now")),
 }
-CHANGED = "The payment is {now} by now; it was {seen} when you were asked. Look at it again."
+CHANGED = "The payment is {now} now; it was {seen} when you opened the form. Check it again."
 NOT_KEPT = {"cache-control": "no-store"}
 WATCH_EVERY_S = 1.0
 SETTLED_S = 5.0
@@ -92,12 +92,11 @@ def _consumers() -> Sequence[Subscriber]:
     return consumers_of(map(service_of, service_names()))
 
 
-class OrderArea:
+class OrderArea(Area):
     """What is at `/orders/ID`. `log` opens the topics."""
 
     def __init__(self, pages: Pages, log: Log) -> None:
-        self._pages = pages
-        self._services = pages.services
+        super().__init__(pages)
         self._log = log
 
     async def one(self, request: Request) -> Response:

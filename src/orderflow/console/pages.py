@@ -22,9 +22,9 @@ from orderflow.console.sampling import Sampler
 from orderflow.console.sessions import ACTS_AS, SIGN_IN, own_path
 
 UNAUTHORIZED = 401
-EXPIRED = "The console was started anew since this page was loaded. Reload the page and try again."
-DEFECT = "The page met a defect ({name}). Its log, logs/console.stderr.log in the home, says where."
-NO_PAGE = "There is no such page. The menu leads to all that there is."
+EXPIRED = "The console has restarted since this page was loaded. Reload the page and try again."
+DEFECT = "The page hit a bug ({name}). Its log, logs/console.stderr.log in the home, says where."
+NO_PAGE = "There is no such page. The menu leads to every page."
 HTMX = json.dumps(
     {
         "allowEval": False,
@@ -102,6 +102,21 @@ class Pages:
             raise error
         template = "_problem.html" if is_part(request) else "problem.html"
         return self.html(request, template, status, said=said, code=status, way_in=way_in)
+
+
+class Area:
+    """What the pages below one path have in common."""
+
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
+        self._services = pages.services
+
+    def _service(self, request: Request) -> str:
+        """The one that the path names. Raises HTTPException."""
+        name: str = request.path_params["service"]
+        if name not in self._services.names:
+            raise HTTPException(404, NO_PAGE)
+        return name
 
 
 def is_part(request: Request) -> bool:

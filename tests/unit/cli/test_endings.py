@@ -221,7 +221,7 @@ def test_a_folder_that_cannot_be_used_is_named_without_a_trace(tmp_path: Path) -
     assert result.stderr == f"Error: Cannot use {tmp_path / 'file' / 'schemas'}: Not a directory\n"
 
 
-@pytest.mark.parametrize("group", ["order", "topic", "outbox", "fault", "expired", "schema", "dlt"])
+@pytest.mark.parametrize("group", ["order", "topic", "outbox", "fault", "expired", "outage", "schema", "dlt"])
 def test_a_list_of_commands_has_whole_sentences(tmp_path: Path, group: str) -> None:
     _, _, commands = call(tmp_path, group, "--help").stdout.partition("Commands:")
 

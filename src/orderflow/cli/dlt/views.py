@@ -8,33 +8,31 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
+from uuid import UUID
 
 from orderflow.cli.errors import counted
 from orderflow.cli.output import block, joined, text
-from orderflow.cli.tables import Forms, entry, ident, moment, table, when
+from orderflow.cli.tables import Fitted, Forms, entry, ident, moment, table, when
 from orderflow.cli.topic import value_text
+from orderflow.core.operations.model import (
+    Content,
+    DeadLetter,
+    DeadLetterDetails,
+    DeadLetterGroup,
+    Follower,
+    HistoryEntry,
+    OperatorAction,
+    Original,
+    Rehearsed,
+    Replay,
+    RowChange,
+)
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from rich.console import RenderableType
     from rich.text import Text
 
     from orderflow.cli.dlt.replay import ReplayName
-    from orderflow.cli.tables import Fitted
-    from orderflow.core.operations.model import (
-        Content,
-        DeadLetter,
-        DeadLetterDetails,
-        DeadLetterGroup,
-        Follower,
-        HistoryEntry,
-        OperatorAction,
-        Original,
-        Rehearsed,
-        Replay,
-        RowChange,
-    )
 
 SHOWN_OF_MESSAGE = 160
 SHOWN_OF_VALUE = 10_000
@@ -199,7 +197,7 @@ def end(service: str, happened: Sequence[HistoryEntry]) -> str:
     if last.moment != "handled":
         return f"It no longer waits at {service}. An earlier release did not note how it ended: orderflow dlt log"
     replayed = [each.who for each in happened if each.moment == "replayed"]
-    after = f" after {replayed[-1]} had replayed it" if replayed else ", when it was tried again"
+    after = f" after {replayed[-1]} had replayed it" if replayed else ", when it was retried"
     return f"It no longer waits at {service}: it was handled at {at}{after}."
 
 

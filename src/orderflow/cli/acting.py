@@ -1,4 +1,4 @@
-"""Acts that change something: who acts, and what must be said before."""
+"""Actions that change something: who takes them, and what must be confirmed first."""
 
 from __future__ import annotations
 
