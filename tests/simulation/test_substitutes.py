@@ -8,12 +8,12 @@ import sys
 from types import ModuleType
 from unittest import mock
 
+from orderflow.bank import BankBook, SimulatedBank
 from orderflow.core.engine import Engine
 from orderflow.core.store import Store
 from orderflow.core.testing.store import MemoryStore
 from orderflow.core.timing import Clock
 from orderflow.core.transport import Transport
-from orderflow.services.bank.bank import BankBook, SimulatedBank
 from orderflow.services.inventory import service as inventory
 from orderflow.services.notification import service as notification
 from orderflow.services.order import service as order

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from orderflow.services.bank.postgres import Group
+from orderflow.bank.postgres import Group
 from tests.support.interleaving import Scene, at_each_step
 
 
