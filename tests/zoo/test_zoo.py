@@ -70,7 +70,8 @@ def test_the_table_takes_the_place_of_the_last_one() -> None:
     written = with_table(page, [Verdict(ZOO["no-dedupe"], True, "3 seeds", "twice")], 9)
     assert "old" not in written
     assert (
-        "| What was handled before is handled again. (`no-dedupe`) | nothing happens twice | simulation |" in written
+        "| An event that was handled before is handled again. (`no-dedupe`) | nothing happens twice | simulation |"
+        in written
     )
     assert written.startswith("before\n")
     assert written.endswith("-->\nafter\n")

@@ -21,6 +21,7 @@ from orderflow.audit.collect import (
     LOOK_EVERY_S,
     Collector,
     Databases,
+    Ledgers,
     Look,
     Mark,
     ledgers,
@@ -113,7 +114,7 @@ class Audit:
             await self._look_again(suspects)
         return report
 
-    async def _suspects(self, kept: Mapping[str, UUID]) -> set[str]:
+    async def _suspects(self, kept: Ledgers) -> set[str]:
         report = self._report
         for row in await self._databases.ask("order", "statuses"):
             report.statuses[row["status"]] = row["orders"]
@@ -122,7 +123,7 @@ class Audit:
         report.suspects = frozenset(found | self._scope.also)
         return found | self._scope.also
 
-    async def _judge(self, keys: Collection[str], kept: Mapping[str, UUID]) -> Suspects:
+    async def _judge(self, keys: Collection[str], kept: Ledgers) -> Suspects:
         """At rest what is found is told; otherwise it is suspected."""
         report, suspects = self._report, Suspects()
         async for books in Collector(self._databases, kept).orders(keys):
@@ -139,7 +140,7 @@ class Audit:
     async def _rest_of_the_books(self, accepted: Collection[str], before: Ends) -> None:
         """Stock, outboxes, topics, and whom a client was promised an order."""
         report, databases = self._report, self._databases
-        collector = Collector(databases, {})
+        collector = Collector(databases, Ledgers())
         for stock in await collector.stock():
             report.add(check_stock(stock))
         report.waiting = await collector.waiting()

@@ -13,7 +13,7 @@ COMMANDS = {
     "status": Line("orderflow.cli.status:status", "Show what is running, and where."),
     "logs": Line("orderflow.cli.logs:logs", "Show the logs of the services."),
     "reset": Line("orderflow.cli.up:reset", "Delete all data in a home."),
-    "order": Line("orderflow.cli.order:order", "Place orders, and see what became of them."),
+    "order": Line("orderflow.cli.order:order", "Place orders, and see what happened to them."),
     "payment": Line("orderflow.cli.payment:payment", "Show payments, and settle charges that the bank left open."),
     "console": Line("orderflow.cli.console:console", "Serve the console page: Flow, Orders, Dead letters, Health."),
     "demo": Line("orderflow.cli.demo:demo", "Place many orders, follow each to its end, and print a summary."),

@@ -26,6 +26,7 @@ def test_a_service_that_does_not_answer_is_not_ready() -> None:
     ("health", "words"),
     [
         (Health(True, {}, 0), "ready"),
+        (Health(True, {}, 1), "ready, 1 event behind"),
         (Health(True, {}, 3), "ready, 3 events behind"),
         (Health(False, {"database": "away"}), "database: away"),
     ],
