@@ -48,7 +48,7 @@ Examples:
   orderflow grant --admin-options admin.properties
 
 \b
-Exit codes: 0 done; 1 Kafka refuses it; 2 wrong usage or settings, or a service has no password."""
+Exit codes: 0 done; 1 Kafka refuses it; 2 wrong usage or settings, such as a service without a password."""
 )
 @click.option(
     "--admin-options",

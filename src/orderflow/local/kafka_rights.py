@@ -27,7 +27,7 @@ from orderflow.core.transport import REGISTER
 from orderflow.local.errors import LocalError
 from orderflow.local.kafka import OwnersListener
 from orderflow.local.services import definitions
-from orderflow.settings import Settings
+from orderflow.settings import Settings, SettingsError
 
 ITERATIONS = 8192
 TIMEOUT_S = 30.0
@@ -85,7 +85,7 @@ class User:
 def users(settings: Settings) -> list[User]:
     """A user for each service, by the names and passwords of the settings, and one for operators.
 
-    Raises LocalError: one has no name or no password of its own.
+    Raises SettingsError: one has no name or no password of its own.
     """
     prefixes = Prefixes.of(settings)
     rights = {name: rights_of(service, prefixes) for name, service in definitions().items()}
@@ -95,10 +95,10 @@ def users(settings: Settings) -> list[User]:
         name, password = given
         if name is None or password is None:
             prefix = f"ORDERFLOW_{service.upper()}{service and '_'}KAFKA_"
-            raise LocalError(f"{service or 'operators'}: set {prefix}USERNAME and {prefix}PASSWORD")
+            raise SettingsError(f"{service or 'operators'}: set {prefix}USERNAME and {prefix}PASSWORD")
         found.append(User(name, password.reveal(), frozenset(right)))
     if len({user.name for user in found}) < len(found):
-        raise LocalError("two services, or a service and operators, share one Kafka username: give each its own")
+        raise SettingsError("two services, or a service and operators, share one Kafka username: give each its own")
     return found
 
 

@@ -61,7 +61,7 @@ def test_grant_prints_who_is_to_have_which_rights(tmp_path: Path) -> None:
 )
 def test_grant_wants_a_name_and_a_password_of_each(wrong: dict[str, str], sentence: str, tmp_path: Path) -> None:
     done = call(tmp_path, "grant", **{**named(), **wrong})
-    assert (done.exit_code, done.stdout) == (1, "")
+    assert (done.exit_code, done.stdout) == (2, "")
     assert sentence in done.stderr
     assert "geheim" not in done.stderr
 
