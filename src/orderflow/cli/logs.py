@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
-from orderflow.cli.errors import printable
-from orderflow.cli.session import Session, session_options
+from orderflow.cli.errors import NotFoundError, printable
+from orderflow.cli.session import Session, session_options, up_on
 from orderflow.cli.values import EXAMPLE_ID, digits, is_id
 
 OF_ERRORS = ".stderr"
@@ -30,7 +30,7 @@ Examples:
   orderflow logs --json | jq 'select(.level == "error")'
 
 \b
-Exit codes: 0 shown; 1 there is no such log."""
+Exit codes: 0 shown, or no line matches; 4 there is no such log."""
 )
 @click.argument("names", metavar="[SERVICE]...", nargs=-1)
 @click.option("-f", "--follow", is_flag=True, help="Keep printing new lines, until Ctrl-C.")
@@ -49,19 +49,27 @@ def logs(session: Session, names: tuple[str, ...], follow: bool, lines: int | No
     from orderflow.local import logs as kept
     from orderflow.local.home import Home
 
-    found = kept.find(Home(session.given.home).logs, names)
+    wanted = _names(order)
+    try:
+        found = kept.find(Home(session.given.home).logs, names)
+    except kept.LogMissingError as error:
+        raise NotFoundError(f"{error}" if names else f"{error}. Start with: {up_on(session.given)}") from error
     alone = [name for name in found if not name.endswith(OF_ERRORS)]
     terminal = sys.stdout.isatty()
     last = lines if lines is not None else USUAL_LINES if order is None else sys.maxsize
-    for name, line in kept.lines(found, last, follow=follow, wanted=_names(order)):
+    any_shown = False
+    for name, line in kept.lines(found, last, follow=follow, wanted=wanted):
         if session.out.as_json:
             shown = line if _document(line) else json.dumps({"log": name, "message": line})
         else:
             label = "" if alone == [name] else f"{name:<14} "
             shown = label + (_readable(line) if terminal else line)
         sys.stdout.write(f"{shown}\n")
+        any_shown = True
         if follow:
             sys.stdout.flush()
+    if not any_shown and last and not session.out.as_json:
+        click.echo("No matching lines.", err=True)
 
 
 def _names(order: str | None) -> Callable[[str], bool]:

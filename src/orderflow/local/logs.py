@@ -25,22 +25,26 @@ _TIME = re.compile(r'(?:\{"time":"|\[)?(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d(?:[.
 CHECK_EVERY_S = 60.0
 
 
+class LogMissingError(LocalError):
+    """No log is called so, or nothing has been logged yet."""
+
+
 def find(folder: Path, names: Sequence[str]) -> Mapping[str, Path]:
     """The logs called so, or of processes of the services called so; without names all that hold anything.
 
-    Raises LocalError: there is none.
+    Raises LogMissingError.
     """
     known = {path.name.removesuffix(".log"): path for path in sorted(folder.glob("*.log"))}
     if not names:
         if held := {name: path for name, path in known.items() if path.stat().st_size > 0}:
             return held
-        raise LocalError(f"there are no logs in {folder} yet. Start with: orderflow up")
+        raise LogMissingError(f"there are no logs in {folder} yet")
     found: dict[str, Path] = {}
     for wanted in names:
         matching = {name: path for name, path in known.items() if _is_of(name, wanted)}
         if not matching:
             there = ", ".join(known) or "none yet"
-            raise LocalError(f"there is no log of {wanted} in {folder}; there are: {there}")
+            raise LogMissingError(f"there is no log of {wanted} in {folder}; there are: {there}")
         found |= matching
     return found
 

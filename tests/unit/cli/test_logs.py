@@ -68,14 +68,26 @@ def test_all_that_concerns_one_order_is_found_by_its_id_or_the_end_of_it(home: P
     expected = [f"order          {asked} in an older file", f"payment        {asked}"]
     for words in (ORDER_ID, ORDER_ID.upper(), "456789ab", "0123-456789ab"):
         assert call(home, "logs", "--order", words).stdout.splitlines() == expected
-    assert call(home, "logs", "--order", "56789abc").stdout == ""
     assert call(home, "logs", "--order", "nonsense").exit_code == 2
 
 
 def test_without_any_log_it_says_so(tmp_path: Path) -> None:
     result = call(tmp_path, "logs")
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert "there are no logs in" in result.stderr
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert result.stderr.endswith("yet. Start with: orderflow up\n")
+
+
+def test_a_log_that_is_not_there_is_not_found(home: Path) -> None:
+    result = call(home, "logs", "nosuch")
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert result.stderr.endswith("there are: order, order.stderr, postgres\n")
+
+
+def test_that_no_line_matches_is_said_to_people_beside_the_lines(home: Path) -> None:
+    result = call(home, "logs", "--order", "56789abc")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "No matching lines.\n")
+    assert call(home, "logs", "--order", "56789abc", "--json").output == ""
+    assert call(home, "logs", "-n", "0").output == ""
 
 
 def test_a_reset_tells_a_program_what_it_did_and_asks_beside_the_answer(home: Path) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from orderflow.local import logs as kept
-from orderflow.local.errors import LocalError
 from orderflow.local.logs import rotate
 from orderflow.local.reporter import PlainReporter
 
@@ -37,7 +36,7 @@ def test_without_names_all_logs_that_hold_anything_are_shown(tmp_path: Path) -> 
 
 def test_a_log_that_is_not_there_is_one_sentence_with_those_that_are(tmp_path: Path) -> None:
     write(tmp_path, order="a\n")
-    with pytest.raises(LocalError, match=r"there is no log of kafka in .*; there are: order"):
+    with pytest.raises(kept.LogMissingError, match=r"there is no log of kafka in .*; there are: order"):
         kept.find(tmp_path, ("kafka",))
 
 
