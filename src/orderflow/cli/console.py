@@ -19,7 +19,6 @@ from orderflow.cli.session import (
     load_settings,
     running_state,
     secrets_pipe_option,
-    up_on,
 )
 from orderflow.settings import Settings
 
@@ -98,7 +97,7 @@ def _link(settings: Settings) -> str:
     found = running_state(settings)
     if found is None and (settings.home / MARKER_NAME).is_file() and not settings.is_given("console_port"):
         raise UnreachableError(
-            f"Nothing is running on {settings.home}. Start it with: {up_on(settings)}. "
+            f"Nothing is running on {settings.home}. Start it with: {settings.command('up')}. "
             "(For a page that runs alone, set ORDERFLOW_CONSOLE_PORT)"
         )
     processes = () if found is None else found.processes

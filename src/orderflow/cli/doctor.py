@@ -18,7 +18,7 @@ import click
 
 from orderflow.cli.errors import CliError, ExitCode, UnreachableError
 from orderflow.cli.output import joined, text
-from orderflow.cli.session import Session, client_of, database_url, running_state, session_options, up_on
+from orderflow.cli.session import Session, client_of, database_url, running_state, session_options
 from orderflow.diagnosis.side_by_side import side_by_side
 from orderflow.local.errors import LocalError
 from orderflow.registry import database_names, service_names
@@ -239,7 +239,7 @@ def databases(given: Settings, running: Settings) -> Iterator[Verdict]:
             SERVER,
             FAILED if at_fault else SKIPPED,
             "the embedded server is not running",
-            "See its log with: orderflow logs postgres" if at_fault else f"Start it with: {up_on(given)}",
+            "See its log with: orderflow logs postgres" if at_fault else f"Start it with: {given.command('up')}",
         )
         return
     yield from asyncio.run(_databases(running, external=not given.embedded))
@@ -401,7 +401,7 @@ def services(running: Settings) -> Iterator[Verdict]:
     """One that is away is a fault only where others are there."""
     verdicts = side_by_side(lambda name: _service(running, name), service_names())
     if all(verdict.verdict == SKIPPED for verdict in verdicts):
-        yield Verdict("services", SKIPPED, "none runs", f"Start them with: {up_on(running)}")
+        yield Verdict("services", SKIPPED, "none runs", f"Start them with: {running.command('up')}")
         return
     for verdict in verdicts:
         is_away = verdict.verdict == SKIPPED

@@ -119,7 +119,8 @@ class ServiceClient:
     """One service at `url`, and its operators' endpoints at `ops_url`, asked synchronously. Close it after use.
 
     With `installation`, what answers must be of it: that is looked at before anything is asked. `token` is shown with
-    every request but probes.
+    every request but probes. Where nothing answers, the error advises `up`; it names the home too if that is known to
+    be `stopped`.
     """
 
     def __init__(
@@ -132,9 +133,13 @@ class ServiceClient:
         installation: UUID | None = None,
         token: str | None = None,
         tls: ClientTls | None = None,
+        up: str = "orderflow up",
+        stopped: Path | None = None,
     ) -> None:
         self.name = name
         self.url = url
+        self._up = up
+        self._stopped = stopped
         self._installation = installation
         self._timeout_s = timeout_s
         self._token = {"Authorization": f"Bearer {token}"} if token else {}
@@ -241,7 +246,7 @@ class ServiceClient:
             whose = "of it" if of == str(installation) else "of another installation"
             raise UnreachableError(
                 f"What answers at {self.url} is not the {self.name} service of this home, but the {service} service "
-                f"{whose}. Start what belongs to this home with: orderflow up. To ask another installation, set "
+                f"{whose}. Start what belongs to this home with: {self._up}. To ask another installation, set "
                 f"ORDERFLOW_{self.name.upper()}_URL"
             )
         if of is not None:
@@ -297,7 +302,13 @@ class ServiceClient:
             line.drop()
             if line.place.scheme == "https" and (why := _no_trust(error)):
                 raise UnreachableError(f"TLS with the {self.name} service at {line.url} failed: {why}") from error
-            raise UnreachableError(nothing_answers(line.url, self.name)) from error
+            raise UnreachableError(self._nothing_answers(line.url)) from error
+
+    def _nothing_answers(self, url: str) -> str:
+        where = f"at {url} (the {self.name} service)"
+        if self._stopped is None:
+            return f"Nothing answers {where}. Is it running? Start it with: {self._up}"
+        return f"Nothing is running on {self._stopped}: nothing answers {where}. Start it with: {self._up}"
 
     def _refusal(self, reply: _Reply, path: str) -> CliError:
         detail = problem_detail(reply.content)
@@ -345,11 +356,6 @@ def _no_trust(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
         return f"{(error.reason or str(error)).replace('_', ' ').lower()}. Does it speak HTTPS?"
     return ""
-
-
-def nothing_answers(url: str, name: str) -> str:
-    """The sentence for a service that is not there."""
-    return f"Nothing answers at {url} (the {name} service). Is it running? Start it with: orderflow up"
 
 
 def is_loopback(url: str) -> bool:

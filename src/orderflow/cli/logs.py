@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from orderflow.cli.errors import NotFoundError, printable
-from orderflow.cli.session import Session, session_options, up_on
+from orderflow.cli.session import Session, session_options
 from orderflow.cli.values import EXAMPLE_ID, digits, is_id
 
 OF_ERRORS = ".stderr"
@@ -53,7 +53,7 @@ def logs(session: Session, names: tuple[str, ...], follow: bool, lines: int | No
     try:
         found = kept.find(Home(session.given.home).logs, names)
     except kept.LogMissingError as error:
-        raise NotFoundError(f"{error}" if names else f"{error}. Start with: {up_on(session.given)}") from error
+        raise NotFoundError(f"{error}" if names else f"{error}. Start with: {session.given.command('up')}") from error
     alone = [name for name in found if not name.endswith(OF_ERRORS)]
     terminal = sys.stdout.isatty()
     last = lines if lines is not None else USUAL_LINES if order is None else sys.maxsize

@@ -85,20 +85,22 @@ def client_of(running: Settings, service: str, **options: Any) -> ServiceClient:
     Raises UnreachableError: there is a home, on which nothing has run yet.
     """
     url, ops_url = running.service_url(service), running.service_ops_url(service)
-    options |= {"token": token_for(running, ops_url), "tls": tls_of(running)}
+    up = running.command("up")
+    options |= {"token": token_for(running, ops_url), "tls": tls_of(running), "up": up}
     if running.is_given(f"{service}_url") or not (running.home / MARKER_NAME).is_file():
         return ServiceClient(service, url, ops_url, **options)
     from orderflow.local.home import Home
 
-    installation = Home(running.home).installation()
-    if installation is None and running_state(running) is not None:
+    installation, runs = Home(running.home).installation(), running_state(running) is not None
+    if installation is None and runs:
         raise UnreachableError(
             f"What runs on {running.home} is still starting, or was started by an earlier release (if so, "
-            "restart it: orderflow down, then orderflow up)"
+            f"restart it: {running.command('down')}, then {up})"
         )
     if installation is None:
-        raise UnreachableError(f"Nothing is running on {running.home}. Start it with: {up_on(running)}")
-    return ServiceClient(service, url, ops_url, installation=installation, **options)
+        raise UnreachableError(f"Nothing is running on {running.home}. Start it with: {up}")
+    stopped = None if runs else running.home
+    return ServiceClient(service, url, ops_url, installation=installation, stopped=stopped, **options)
 
 
 def running_state(settings: Settings) -> State | None:
@@ -115,16 +117,10 @@ def database_url(settings: Settings, name: str) -> str:
     """With its password, of a service, of `log` or of `bank`. Raises UnreachableError, SettingsError."""
     if settings.embedded:
         raise UnreachableError(
-            f"No PostgreSQL is running on the home {settings.home}. Start it with: {up_on(settings)}. "
+            f"No PostgreSQL is running on the home {settings.home}. Start it with: {settings.command('up')}. "
             "(To use a server of your own, set ORDERFLOW_DATABASE_URL)"
         )
     return settings.service_database_url(name)
-
-
-def up_on(settings: Settings) -> str:
-    """The command that starts this home, to be copied. Where the caller has not typed `--home`, `up` finds it too."""
-    is_typed = settings.sources["home"].startswith("command line")
-    return f"orderflow up --home {quote(str(settings.home))}" if is_typed else "orderflow up"
 
 
 def _is_default(settings: Settings, service: str) -> bool:

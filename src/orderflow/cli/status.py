@@ -14,7 +14,7 @@ import click
 from orderflow.cli.errors import CliError, UnreachableError, counted
 from orderflow.cli.http import ClientTls, ServiceClient
 from orderflow.cli.output import text
-from orderflow.cli.session import Session, session_options, tls_of, token_for, up_on
+from orderflow.cli.session import Session, session_options, tls_of, token_for
 from orderflow.cli.tables import table
 from orderflow.diagnosis.side_by_side import side_by_side
 
@@ -127,7 +127,7 @@ def _look(session: Session) -> Seen:
     home = Home(session.given.home)
     found = state.running(home)
     if found is None:
-        raise UnreachableError(f"Nothing is running on {home.path}. Start it with: {up_on(session.given)}")
+        raise UnreachableError(f"Nothing is running on {home.path}. Start it with: {session.given.command('up')}")
     probed = side_by_side(
         lambda each: probe(each, TIMEOUT_S, token_for(session.given, each.ops_address), tls_of(session.given)),
         found.processes,

@@ -16,7 +16,7 @@ import click
 from orderflow.cli.errors import CliError, NotFoundError, UnreachableError
 from orderflow.cli.lazy import Group
 from orderflow.cli.output import block, joined, text
-from orderflow.cli.session import Session, database_url, session_options, up_on
+from orderflow.cli.session import Session, database_url, session_options
 from orderflow.cli.tables import TIME, Forms, Line, clock_of_ms, ident, moment_of_ms
 from orderflow.cli.values import digits, ends_with, is_id
 from orderflow.core.store import SchemaBehindError
@@ -38,7 +38,8 @@ async def open_log(settings: Settings) -> AsyncIterator[Transport]:
         yield transport
     except TransportUnavailableError as error:
         raise UnreachableError(
-            f"{_where(settings)} does not answer: {error}. Is it running? Start everything with: {up_on(settings)}"
+            f"{_where(settings)} does not answer: {error}. Is it running? "
+            f"Start everything with: {settings.command('up')}"
         ) from error
     except (SchemaBehindError, asyncpg.PostgresError) as error:
         raise CliError(

@@ -176,7 +176,7 @@ def reset(session: Session, yes: bool) -> None:
     from orderflow.local.home import Home
 
     home = Home(session.given.home)
-    there = require_erasable(home)
+    there = require_erasable(session.given)
     if there:
         if not yes:
             click.confirm(f"Delete all orders and everything else in {home.path}?", abort=True, err=True)

@@ -35,7 +35,7 @@ def start_detached(settings: Settings, options: UpOptions, reporter: Reporter) -
     """Run `orderflow up` without a terminal and return when it is ready. Raises LocalError."""
     home = Home.open(settings.home)
     if state.running(home) is not None:
-        raise LocalError(f"Orderflow is already running on {home.path}: `orderflow status` shows it")
+        raise LocalError(f"Orderflow is already running on {home.path}: `{settings.command('status')}` shows it")
     log = home.logs / "up.log"
     with log.open("ab") as output:
         begin = output.tell()
@@ -50,17 +50,18 @@ def start_detached(settings: Settings, options: UpOptions, reporter: Reporter) -
         )
     hand_over(process, settings_secrets(settings), ends=True)
     reporter.step(f"Starting in the background, as process {process.pid}")
-    _wait_until_ready(home, process, log, begin, reporter)
+    _wait_until_ready(settings, process, log, begin, reporter)
 
 
 def _wait_until_ready(
-    home: Home, process: subprocess.Popen[bytes], log: Path, begin: int, reporter: Reporter
+    settings: Settings, process: subprocess.Popen[bytes], log: Path, begin: int, reporter: Reporter
 ) -> None:
+    home = Home(settings.home)
     shown = ""
     while True:
         found = state.read(home.state)
         if found is not None and found.supervisor.pid == process.pid and found.phase == state.READY:
-            tell_ready(reporter, found.processes, str(home.path), found.carrier, detached=True)
+            tell_ready(reporter, found.processes, settings, found.carrier, detached=True)
             return
         said = _since(log, begin)
         if process.poll() is not None:
@@ -122,14 +123,15 @@ def end_leftovers(home: Home) -> int:
     return end_marked(services) + end_marked(brokers)
 
 
-def require_erasable(home: Home) -> bool:
+def require_erasable(settings: Settings) -> bool:
     """Whether there is a home. Raises LocalError when it is in use, or when the folder is something else."""
+    home = Home(settings.home)
     if not home.path.exists() or all(entry.name in HARMLESS for entry in home.path.iterdir()):
         return False
     if not home.exists():
         raise LocalError(f"{home.path} is not a home of Orderflow; nothing was deleted")
     if home.is_locked():
-        raise LocalError(f"Orderflow is running on {home.path}; stop it first: orderflow down")
+        raise LocalError(f"Orderflow is running on {home.path}; stop it first: {settings.command('down')}")
     return True
 
 

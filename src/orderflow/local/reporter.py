@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.status import Status
 
+    from orderflow.settings import Settings
+
 LAST_WORDS_S = 1.0
 NOWHERE = -1
 FIRST_ORDER = {
     "customer_id": "ada",
     "currency": "EUR",
-    "items": [{"sku": "SKU-ESPRESSO-CUP", "quantity": 2, "unit_price": 590}],
+    "items": [{"sku": "SKU-ESPRESSO-CUP", "quantity": 2, "unit_price": 1250}],
     "payment_method": "pm_card_visa",
 }
 
@@ -176,17 +178,18 @@ def first_order(order_address: str) -> str:
 
 
 def tell_ready(
-    reporter: Reporter, processes: Sequence[Running], home: str, carried_by: str, *, detached: bool = False
+    reporter: Reporter, processes: Sequence[Running], settings: Settings, carried_by: str, *, detached: bool = False
 ) -> None:
     """Where the page is, the table, and what to try next."""
     page = next((process.address for process in processes if process.kind == "console"), None)
     if page is not None:
-        reporter.note(f"Open {page} to watch orders flow; to act there, sign in with: orderflow console --sign-in\n")
-    reporter.table(f"Orderflow is running on {carried_by}; data in {home}", rows(processes))
+        sign_in = settings.command("console --sign-in")
+        reporter.note(f"Open {page} to watch orders flow; to act there, sign in with: {sign_in}\n")
+    reporter.table(f"Orderflow is running on {carried_by}; data in {settings.home}", rows(processes))
     order = next((process for process in processes if process.name == "order"), None)
     if order is not None:
         reporter.note("\nPlace a first order:")
         reporter.note(f"  {first_order(order.address)}")
         reporter.note(f"and see what happened to it:\n  curl -s '{order.address}/orders/ID?wait=5'")
-    how = "`orderflow down`" if detached else "Ctrl-C"
+    how = f"`{settings.command('down')}`" if detached else "Ctrl-C"
     reporter.note(f"\n{how} stops everything.")

@@ -123,7 +123,7 @@ class Run:
         self._reporter.step("Starting the services")
         await self._supervisor.start(*self._fleet.units(self._settings, self._options, self._home))
         self._set_phase(state.READY)
-        tell_ready(self._reporter, self._supervisor.running(), str(self._home.path), str(chosen))
+        tell_ready(self._reporter, self._supervisor.running(), self._settings, str(chosen))
 
     async def _start_databases(self) -> UUID:
         if self._settings.embedded:

@@ -6,6 +6,7 @@ from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from shlex import quote
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -296,6 +297,11 @@ class Settings:
         values: dict[str, Any] = {name: value for name, value in changes.items() if name in declared}
         services = {name: value for name, value in changes.items() if name not in declared}
         return replace(self, services=MappingProxyType({**self.services, **services}), **values)
+
+    def command(self, words: str) -> str:
+        """`orderflow WORDS` for this home, to be copied. Where nobody typed `--home`, the command finds it too."""
+        is_typed = self.sources.get("home", "").startswith("command line")
+        return f"orderflow {words}" + (f" --home {quote(str(self.home))}" if is_typed else "")
 
     @staticmethod
     def meanings() -> Mapping[str, str]:

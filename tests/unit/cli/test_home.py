@@ -19,7 +19,7 @@ from orderflow.local.home import Carrier, Home
 from orderflow.local.state import ProcessMark, Running, State, attached
 from orderflow.settings import Settings
 from tests.support.shop import Asked, Says, Shop, shop
-from tests.unit.cli.calls import ORDER_ID, call
+from tests.unit.cli.calls import NOBODY, ORDER_ID, call
 
 OURS, THEIRS = UUID(int=1), UUID(int=2)
 ARGUMENTS: Mapping[str, tuple[str, ...]] = {
@@ -239,6 +239,23 @@ def test_the_command_that_starts_a_named_home_can_be_copied(tmp_path: Path) -> N
     for command in (["status"], ["order", "list"], ["topic", "tail", "order-events"]):
         assert f"Start it with: {advice}" in CliRunner().invoke(main, [*command, "--home", str(home)]).stderr
     assert call(home, "status").stderr.endswith("Start it with: orderflow up\n")
+
+    order = CliRunner(env={"ORDERFLOW_ORDER_URL": NOBODY}).invoke(main, ["order", "list", "--home", str(home)])
+    assert order.stderr.endswith(f"Is it running? Start it with: {advice}\n")
+
+
+def test_a_home_that_is_stopped_is_told_from_a_service_that_is_away(tmp_path: Path) -> None:
+    home = Home.open(tmp_path)
+    home.remember_installation(OURS)
+
+    stopped = call(tmp_path, "order", "list", ORDER_OPS_URL=NOBODY)
+    assert stopped.exit_code == 3
+    assert stopped.stderr == (
+        f"Error: Nothing is running on {tmp_path}: nothing answers at {NOBODY} (the order service). "
+        "Start it with: orderflow up\n"
+    )
+    State(ProcessMark.of(os.getpid()), "ready").write(home.state)
+    assert f"Error: Nothing answers at {NOBODY}" in call(tmp_path, "order", "list", ORDER_OPS_URL=NOBODY).stderr
 
 
 def test_no_link_is_given_to_a_page_that_nobody_knows_of(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from orderflow.local.errors import LocalError
 from orderflow.local.home import Home
-from orderflow.local.reporter import PlainReporter, tell_ready
+from orderflow.local.reporter import FIRST_ORDER, PlainReporter, tell_ready
 from orderflow.local.state import Running, with_embedded
 from orderflow.local.supervisor import Fleet, UpOptions
 from orderflow.settings import Settings
@@ -84,8 +84,24 @@ def test_the_banner_says_first_where_it_is(tmp_path: Path) -> None:
         Running("console", "console", os.getpid(), 1.0, "http://127.0.0.1:8000"),
     ]
     with said.open("w") as output:
-        tell_ready(PlainReporter(output), processes, "home", "the log in PostgreSQL")
+        tell_ready(PlainReporter(output), processes, settings_of(tmp_path), "the log in PostgreSQL")
     assert (
         said.read_text().splitlines()[0]
         == "Open http://127.0.0.1:8000 to watch orders flow; to act there, sign in with: orderflow console --sign-in"
     )
+
+
+def test_the_banner_names_the_home_that_was_typed_in_what_can_be_copied(tmp_path: Path) -> None:
+    said, home = tmp_path / "said", tmp_path / "my shop"
+    page = Running("console", "console", os.getpid(), 1.0, "http://127.0.0.1:8000")
+    with said.open("w") as output:
+        typed = Settings.load(environ={}, home=home)
+        tell_ready(PlainReporter(output), [page], typed, "the log in PostgreSQL", detached=True)
+    lines = said.read_text().splitlines()
+    assert lines[0].endswith(f"sign in with: orderflow console --sign-in --home '{home}'")
+    assert lines[-1] == f"`orderflow down --home '{home}'` stops everything."
+
+
+def test_the_first_order_of_the_banner_is_that_of_the_readme() -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    assert json.dumps(FIRST_ORDER["items"]) in readme

@@ -8,6 +8,11 @@ import pytest
 from orderflow.local.control import erase, require_erasable
 from orderflow.local.errors import LocalError
 from orderflow.local.home import Carrier, Home
+from orderflow.settings import Settings
+
+
+def settings_of(home: Path) -> Settings:
+    return Settings.load(environ={}, home=home)
 
 
 def test_a_missing_and_an_empty_folder_become_homes(tmp_path: Path) -> None:
@@ -28,7 +33,7 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LocalError, match="is not a home of Orderflow: it holds letters"):
         Home.open(tmp_path)
     with pytest.raises(LocalError, match="nothing was deleted"):
-        require_erasable(Home(tmp_path))
+        require_erasable(settings_of(tmp_path))
 
 
 def test_a_file_is_no_home(tmp_path: Path) -> None:
@@ -63,8 +68,8 @@ def test_one_supervisor_at_a_time(tmp_path: Path) -> None:
         assert Home(tmp_path).is_locked()
         with pytest.raises(LocalError, match=r"already running on"), Home(tmp_path).lock():
             pass
-        with pytest.raises(LocalError, match="stop it first"):
-            require_erasable(home)
+        with pytest.raises(LocalError, match=f"stop it first: orderflow down --home {tmp_path}"):
+            require_erasable(settings_of(tmp_path))
     assert not home.is_locked()
 
 
@@ -72,7 +77,7 @@ def test_erasing_leaves_settings_and_takes_everything_else(tmp_path: Path) -> No
     home = Home.open(tmp_path)
     (tmp_path / "orderflow.toml").write_text("")
     (tmp_path / "postgres" / "data").mkdir(parents=True)
-    assert require_erasable(home)
+    assert require_erasable(settings_of(tmp_path))
     erase(home)
     assert [entry.name for entry in tmp_path.iterdir()] == ["orderflow.toml"]
     assert Home.open(tmp_path).exists()
