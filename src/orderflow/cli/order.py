@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import click
 
-from orderflow.cli.errors import ExitCode, TimeUpError, UnreachableError
+from orderflow.cli.errors import CliError, ExitCode, TimeUpError, UnreachableError
 from orderflow.cli.explain import explain
 from orderflow.cli.http import AnswerLostError, ServiceClient
 from orderflow.cli.lazy import Group
@@ -167,7 +167,6 @@ KEY_HEADER = "Idempotency-Key"
 PAGE = 100
 HELD_S = 0.5
 RETRY_S = 1.0
-OWED = ("due", "refused")
 
 
 @click.group(cls=Group)
@@ -216,7 +215,8 @@ def place(
 ) -> None:
     """Place an order, and show it.
 
-    With --wait, the exit code says how it ended: 0 COMPLETED, 1 FAILED, 6 not ended in time.
+    With --wait, the exit code says how it ended: 0 COMPLETED, 1 FAILED, 6 not ended in time. A refund that the bank
+    refuses is an end as well (1): then an operator has to settle it.
 
     \b
     orderflow order place --wait 10
@@ -268,7 +268,7 @@ def show(session: Session, order_id: str) -> None:
 )
 @session_options
 def watch(session: Session, order_id: str, timeout_s: float) -> None:
-    """Follow an order live until it has ended, refund included.
+    """Follow an order live until it has ended, refund included, or until the bank refuses the refund.
 
     Exit code: 0 COMPLETED, 1 FAILED, 6 not ended in time. With --json, one line per step.
 
@@ -306,13 +306,18 @@ def _show(session: Session, found: dict[str, Any]) -> None:
 
 
 def _end_with(found: dict[str, Any], waited_s: float) -> None:
-    """The exit code for what became of an order. Raises TimeUpError."""
+    """The exit code for what became of an order. Raises TimeUpError, CliError: an operator has to end it."""
     if not has_ended(found):
-        owed = {"due": ", its refund is still due", "refused": ", the bank refuses its refund"}
-        due = owed.get(str(found.get("refund")), "")
+        due = ", its refund is still due" if found.get("refund") == "due" else ""
         raise TimeUpError(
             f"The order {found['id']} is {found['status']} after {waited_s:g} s{due}. "
             f"Keep watching with: orderflow order watch {found['id']}"
+        )
+    if found.get("refund") == "refused":
+        raise CliError(
+            f"The order {found['id']} is {found['status']}, and the bank refuses its refund: an operator has to "
+            f"settle it. See why with: orderflow payment show {found['id']}. What to do stands in docs/runbook.md: "
+            "A refund that the bank refuses"
         )
     if found["status"] == "FAILED":
         raise click.exceptions.Exit(ExitCode.FAILED)
@@ -368,7 +373,7 @@ def table_of(orders: list[dict[str, Any]]) -> Fitted:
 
 
 def until_end(client: ServiceClient, order_id: str, timeout_s: float) -> Iterator[dict[str, Any] | None]:
-    """The order again and again, the last time final, with no refund owed, or as it was when time was up.
+    """The order again and again, the last time as it ended, or as it was when time was up.
 
     The service holds each answer for a moment, so an end is seen at once and a step within half a second.
     All of it takes no longer than `timeout_s`, also where answers do not come.
@@ -392,8 +397,8 @@ def until_end(client: ServiceClient, order_id: str, timeout_s: float) -> Iterato
 
 
 def has_ended(order: dict[str, Any]) -> bool:
-    """Whether nothing more is to come: final, and no money to go back."""
-    return is_final(order) and order.get("refund") not in OWED
+    """Whether nothing more comes by itself: final, and no refund that is still tried (one that is refused is not)."""
+    return is_final(order) and order.get("refund") != "due"
 
 
 def watch_order(client: ServiceClient, out: Output, order_id: str, timeout_s: float) -> dict[str, Any]:
