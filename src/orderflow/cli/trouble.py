@@ -100,7 +100,7 @@ def _parts_of_health(found: Mapping[str, Any]) -> Iterator[RenderableType]:
         for alarm, sentence in (each.get("alarms") or {}).items():
             yield joined(text(f"  alarm, {alarm}: ", "bold red"), text(sentence))
         for stuck in each["stuck"]:
-            yield text(f"  stuck orders at {stuck['consumer']}: {stuck['keys']} (events: {words(stuck)})", "yellow")
+            yield text(f"  stuck keys at {stuck['consumer']}: {stuck['keys']} (events: {words(stuck)})", "yellow")
         for fault in each["faults"]:
             yield text(f"  fault set: {_fault(fault)}", "bold magenta")
             yield text(f"  clear it with: orderflow fault clear {fault['id']}", "dim")
@@ -121,7 +121,8 @@ def lag(session: Session, partitions: bool) -> None:
     """Show how many records each consumer has still to handle, and which keys are stuck at it.
 
     A stuck key is an order with a failed event, which is being retried or is dead (given up); later events of that
-    order are held behind it. Exit code 3 if a service did not answer.
+    order are held behind it. A record that cannot be read is a key of its own. Exit code 3 if a service did not
+    answer.
 
     \b
     orderflow lag

@@ -230,6 +230,19 @@ def test_an_answer_from_outside_has_no_place_in_the_log(tmp_path: Path) -> None:
         assert "an answer of the outside world" in services.call("dlt", "show", ORDER_ID).stdout
 
 
+def test_a_record_that_cannot_be_read_is_called_no_order(tmp_path: Path) -> None:
+    unread = {**LETTER, "key": "payment-status/0/0"}
+    known = {"/ops/dead-letters": page(LETTER, unread), ONE: {**DETAILS, "letter": unread}}
+    with fleet(tmp_path, payment=known) as services:
+        listed = services.call("dlt", "list").stdout
+        shown = services.call("dlt", "show", ORDER_ID).stdout
+
+    assert f"order {LETTER['key']}" in listed
+    assert "record payment-status/0/0" in listed
+    assert "order payment-status/0/0" not in listed
+    assert "key:          payment-status/0/0" in shown
+
+
 def test_groups_are_shown_harmless_and_a_note_goes_to_those_that_have_it(tmp_path: Path) -> None:
     known = {"/ops/dead-letter-groups": [GROUP], "PUT /ops/dead-letter-groups/abc/note": GROUP}
     with fleet(tmp_path, payment=known) as services:
@@ -238,7 +251,7 @@ def test_groups_are_shown_harmless_and_a_note_goes_to_those_that_have_it(tmp_pat
         unknown = services.call("dlt", "note", "a/b", "a bad release")
         put = services.asked["payment"][-2]
 
-    assert "12 events of 11 orders" in shown
+    assert "12 events of 11 keys" in shown
     assert "orderflow dlt show 3 --service payment" in shown
     assert "seen \\x1b[2J before" in shown
     assert "\x1b" not in shown
@@ -264,7 +277,7 @@ def test_what_came_from_outside_fills_no_screen(tmp_path: Path) -> None:
     assert max(len(listed), len(groups)) < 2_000
     assert len(one) < 20_000
     assert "and 990000 more characters; all of it: orderflow dlt show --json" in one
-    assert "1 event of 1 order " in groups
+    assert "1 event of 1 key " in groups
     assert "..., (no type), c and 2 more" in groups
     assert whole["value"]["text"] == long
 

@@ -14,6 +14,7 @@ from orderflow.cli.errors import counted
 from orderflow.cli.output import block, joined, text
 from orderflow.cli.tables import Fitted, Forms, entry, ident, moment, table, when
 from orderflow.cli.topic import value_text
+from orderflow.cli.values import is_id
 from orderflow.core.operations.model import (
     Content,
     DeadLetter,
@@ -93,8 +94,8 @@ def name_of(service: str, event: Named) -> Sequence[Forms | Text]:
 
 
 def order_of(key: str) -> Text:
-    """The order that the event belongs to; a key is an order's id, or whatever came as one."""
-    return text(f"order {short(key)}")
+    """The order that the event belongs to; the key of what cannot be read is a place, or whatever came as one."""
+    return text(f"{'order' if is_id(key) else 'record'} {short(key)}")
 
 
 def details(service: str, shown: DeadLetterDetails, order: Mapping[str, Any] | None) -> Iterator[RenderableType]:
@@ -139,7 +140,7 @@ def because(failed: Failed) -> str:
 def _facts(service: str, letter: DeadLetter, order: Mapping[str, Any] | None) -> Mapping[str, object]:
     facts = {
         "service": f"{service}, consumer {letter.consumer}, position {letter.position}",
-        "order": f"{letter.key} is {order['status']}" if order else short(letter.key),
+        "order" if is_id(letter.key) else "key": f"{letter.key} is {order['status']}" if order else short(letter.key),
         "record": _place(letter),
         "why": ": ".join(part for part in (letter.kind, because(letter)) if part),
         "fingerprint": letter.fingerprint,
@@ -256,7 +257,7 @@ def groups(found: Sequence[tuple[str, DeadLetterGroup]]) -> Iterator[RenderableT
             (
                 text(group.fingerprint, "bold"),
                 text(service),
-                text(f"{counted(group.count, 'event')} of {counted(group.keys, 'order')}"),
+                text(f"{counted(group.count, 'event')} of {counted(group.keys, 'key')}"),
                 text(_types(group.event_types), "cyan"),
             ),
             (

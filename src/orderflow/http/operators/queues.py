@@ -116,7 +116,7 @@ class Queues:
     async def parked(self, _: Request[None]) -> Reply:
         """Stuck keys, by consumer.
 
-        How many orders wait because of an event that could not be handled, and since when.
+        How many orders (or unreadable records) wait because of an event that could not be handled, and since when.
         """
         return Reply(body=await self._store.recovery.summary())
 
