@@ -35,14 +35,14 @@ def confirm_options(command: Callable[..., None]) -> Callable[..., None]:
     return yes(reason(command))
 
 
-def require_confirmed(confirm: Mapping[str, str], *, yes: bool, reason: str) -> None:
+def require_confirmed(confirm: Mapping[str, str], *, yes: bool, reason: str, rehearsal: str) -> None:
     """Nothing is begun anywhere before. `confirm`: by service, why acts on it must be confirmed ("": they need not).
 
-    Raises RefusedError.
+    `rehearsal` is the command that rehearses the same events. Raises RefusedError.
     """
     causes = [f"{service} ({why})" for service, why in confirm.items() if why]
     if causes and not (yes and reason.strip()):
         raise RefusedError(
             f"This acts on events of {' and '.join(causes)}, so it must be confirmed, with a reason. To "
-            "confirm, add: --yes --reason TEXT. To see first what it would do: orderflow dlt rehearse"
+            f"confirm, add: --yes --reason TEXT. To see first what a replay would do: {rehearsal}"
         )

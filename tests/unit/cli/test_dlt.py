@@ -6,6 +6,7 @@ import json
 import shlex
 import subprocess
 from pathlib import Path
+from shlex import join
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -329,6 +330,23 @@ def test_a_rehearsal_of_what_some_services_have_names_those_that_could_not_be_as
     assert shown.exit_code == 3
     assert "inventory did not answer" in shown.stderr
     assert list(document["unreachable"]) == ["inventory"]
+
+
+@pytest.mark.parametrize(
+    "selection", [("--all",), ("--group", "a b"), ("--all", "--service", "payment"), (ORDER_ID,)]
+)
+def test_what_is_to_be_confirmed_can_be_rehearsed_first_as_it_was_chosen(
+    selection: tuple[str, ...], tmp_path: Path
+) -> None:
+    why = "it moves money"
+    known = {"/ops/dead-letters": page(LETTER, confirm=why), ONE: {**DETAILS, "confirm": why}}
+    with fleet(tmp_path, payment=known) as services:
+        replayed = services.call("dlt", "replay", *selection)
+        discarded = services.call("dlt", "discard", *selection, "--reason", "noise")
+
+    for refused in (replayed, discarded):
+        assert refused.exit_code == 5
+        assert refused.stderr.endswith(f"what a replay would do: orderflow dlt rehearse {join(selection)}\n")
 
 
 def test_nothing_is_replayed_anywhere_before_all_of_it_is_confirmed(tmp_path: Path) -> None:

@@ -93,8 +93,10 @@ def edit(
     """
     if file is not None and settings:
         raise click.UsageError("Give the new value in one way: --value FILE, or --set FIELD=VALUE")
-    held, answers = holders(session, chosen((event,), None, False, service))
-    require_confirmed({name: holder.confirm for name, holder in held.items()}, yes=True, reason=reason)
+    choice = chosen((event,), None, False, service)
+    held, answers = holders(session, choice)
+    confirm = {name: holder.confirm for name, holder in held.items()}
+    require_confirmed(confirm, yes=True, reason=reason, rehearsal=choice.rehearsal(session))
     given = file.read() if file is not None else None
     wanted = {name: _wanted(session, name, event, given, settings) for name in held}
     _agree(session, wanted, yes=yes)
@@ -264,7 +266,8 @@ def discard(session: Session, choice: Choice, reason: str, yes: bool) -> None:
     if not reason.strip():
         raise click.UsageError("An event is discarded for good, so say why: --reason TEXT")
     held, answers = holders(session, choice)
-    require_confirmed({name: holder.confirm for name, holder in held.items()}, yes=yes, reason=reason)
+    confirm = {name: holder.confirm for name, holder in held.items()}
+    require_confirmed(confirm, yes=yes, reason=reason, rehearsal=choice.rehearsal(session))
     done: list[dict[str, Any]] = []
 
     def told() -> str:

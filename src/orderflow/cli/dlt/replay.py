@@ -164,7 +164,8 @@ def replay(
     """
     found, asked = holders(session, choice)
     held = _dead_at(found)
-    require_confirmed({name: holder.confirm for name, holder in held.items()}, yes=yes, reason=reason)
+    confirm = {name: holder.confirm for name, holder in held.items()}
+    require_confirmed(confirm, yes=yes, reason=reason, rehearsal=choice.rehearsal(session))
     body = {
         "filter": choice.filter(),
         "plan": {"rate_per_s": rate, "canary": canary, "failing_share_max": max_failing},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from shlex import join
 from typing import Any, NoReturn
 
 import click
@@ -32,6 +33,12 @@ class Choice:
     def with_ids(self, whole: Callable[[Any], Any]) -> Choice:
         """The same with the whole id for each short one."""
         return replace(self, events=whole(self.events))
+
+    def rehearsal(self, session: Session) -> str:
+        """The command that rehearses these events, to be copied."""
+        events = self.events or (("--all",) if self.group is None else ("--group", self.group))
+        service = () if self.service is None else ("--service", self.service)
+        return session.given.command(join(("dlt", "rehearse", *events, *service)))
 
     def filter(self) -> dict[str, Any]:
         """As the services read it."""
