@@ -14,6 +14,7 @@ import click
 
 from orderflow.cli.errors import ExitCode
 from orderflow.cli.output import Output
+from orderflow.cli.values import FilledPath
 
 if TYPE_CHECKING:
     from orderflow.chaos.run import Outcome, Wish
@@ -72,13 +73,13 @@ Exit codes: 0 nothing was found; 1 something was, or the system did not start; 2
 @click.option("--seed", type=int, default=1, show_default=True, help="Decides what strikes where, and when.")
 @click.option(
     "--home",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FilledPath(file_okay=False),
     help="An empty or new folder, for all data.  [default: a temporary one]",
 )
 @click.option(
     "--report",
     "report_folder",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FilledPath(file_okay=False),
     help="Where report.txt, report.json, report.svg and history.jsonl go.  [default: the home]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")

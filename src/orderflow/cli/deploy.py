@@ -8,6 +8,7 @@ import click
 
 from orderflow.cli.output import Output
 from orderflow.cli.session import home_option, json_option, load_settings
+from orderflow.cli.values import FilledPath
 
 
 @click.command(
@@ -20,7 +21,7 @@ Examples:
 \b
 Exit codes: 0 everything is there; 1 the folder cannot be written."""
 )
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("folder", type=FilledPath(file_okay=False))
 @click.option("--host", "hosts", metavar="NAME", multiple=True, help="Another name under which services are reached.")
 @json_option
 def credentials(folder: Path, hosts: tuple[str, ...], as_json: bool) -> None:
@@ -52,7 +53,7 @@ Exit codes: 0 done; 1 Kafka refuses it; 2 wrong usage or settings, such as a ser
 )
 @click.option(
     "--admin-options",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    type=FilledPath(dir_okay=False, exists=True),
     help="How to connect to Kafka as an administrator: librdkafka options, one name=value per line.",
 )
 @click.option("--print", "only_print", is_flag=True, help="Change nothing; print who would get which rights.")

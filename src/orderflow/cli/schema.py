@@ -14,6 +14,7 @@ from orderflow.cli.errors import CliError, ExitCode
 from orderflow.cli.lazy import Group
 from orderflow.cli.output import Output, text
 from orderflow.cli.session import json_option
+from orderflow.cli.values import FilledPath
 from orderflow.registry import service_names, service_of
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def schema() -> None:
 @schema.command()
 @click.option(
     "--into",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FilledPath(file_okay=False),
     help=f"Write {DOCUMENT} and a JSON Schema of each event into this folder.  [default: print the document only]",
 )
 @json_option
@@ -69,7 +70,7 @@ def export(into: Path | None, as_json: bool) -> None:
 @schema.command()
 @click.option(
     "--against",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=FilledPath(exists=True, dir_okay=False),
     required=True,
     help="The last release's document, as written by `orderflow schema export`.",
 )

@@ -22,7 +22,7 @@ import click
 from orderflow.cli.errors import CliError, NotFoundError, UnreachableError
 from orderflow.cli.http import ClientTls, ServiceClient, is_loopback
 from orderflow.cli.output import Output, text
-from orderflow.cli.values import resolved
+from orderflow.cli.values import FilledPath, resolved
 from orderflow.diagnosis.side_by_side import side_by_side
 from orderflow.registry import service_names
 from orderflow.settings import Settings, SettingsError
@@ -129,7 +129,7 @@ def _is_default(settings: Settings, service: str) -> bool:
 
 home_option = click.option(
     "--home",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FilledPath(file_okay=False),
     help="Folder for data, logs and settings.  [default: ORDERFLOW_HOME, or .orderflow here]",
 )
 game_day_option = click.option(

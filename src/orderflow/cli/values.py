@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -25,6 +26,19 @@ if TYPE_CHECKING:
 
 DIGITS = 8
 _SHORT = re.compile(r"[0-9a-f]{6,31}")
+
+
+class FilledPath(click.Path):
+    """A path, as a `Path`. An empty name, which is usually a variable that is not set, is not this folder."""
+
+    def __init__(self, *, exists: bool = False, file_okay: bool = True, dir_okay: bool = True) -> None:
+        super().__init__(exists=exists, file_okay=file_okay, dir_okay=dir_okay, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Raises click.BadParameter."""
+        if value == "":
+            self.fail("it is empty. Is the variable set that the value should come from?", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class ShortOrder(str):

@@ -20,7 +20,7 @@ import msgspec
 
 from orderflow.core.access import ANONYMOUS, PERSONAL, READ, Caller, ForbiddenError, Permission
 from orderflow.http.framing import joined
-from orderflow.http.operation import Operation, Reply, Request
+from orderflow.http.operation import DOCS, Operation, Reply, Request
 from orderflow.http.problems import ProblemError, reply, to_problem
 from orderflow.http.validation import ParameterReader, StrictDecoder
 
@@ -281,7 +281,8 @@ class Application:
     def _nothing_here(self) -> ProblemError:
         if self._starting:
             return ProblemError(503, "the service is starting", retry_after_s=1)
-        return ProblemError(404, "there is nothing at this path")
+        where = "; /docs shows what there is" if DOCS in self._paths else ""
+        return ProblemError(404, f"there is nothing at this path{where}")
 
     @staticmethod
     def _refusal(error: Exception, path: str) -> ProblemError:

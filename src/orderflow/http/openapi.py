@@ -322,7 +322,7 @@ def _documents(document: msgspec.Raw) -> Sequence[Operation]:
             bytes(document),
         ),
         _file(
-            "/docs",
+            http_operation.DOCS,
             "This document as a page",
             "Swagger UI, where you can try every operation. It loads nothing from elsewhere.",
             _served(_HTML, "The page."),

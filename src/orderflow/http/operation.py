@@ -33,7 +33,8 @@ class Example:
     RESERVED_AT = "2026-11-26T12:26:36.917824Z"
 
 
-PROBLEMS = "/docs/problems"
+DOCS = "/docs"
+PROBLEMS = f"{DOCS}/problems"
 
 
 class ProblemType(NamedTuple):

@@ -188,10 +188,14 @@ def test_an_output_that_takes_nothing_is_one_sentence(tmp_path: Path, arguments:
         ("topic", "tail", "order-events", "--key", ""),
         ("outbox", "republish", "--topic", "", "--rehearse"),
         ("up", "--kafka-bootstrap", ""),
+        ("up", "--home", ""),
+        ("status", "--home="),
+        ("grant", "--admin-options", ""),
+        ("credentials", ""),
     ],
 )
 def test_an_option_whose_variable_is_not_set_is_refused(tmp_path: Path, arguments: Sequence[str]) -> None:
-    """`--group "$GROUP"` without a GROUP would be every group, and an empty key none."""
+    """`--group "$GROUP"` without a GROUP would be every group, an empty key none, an empty home this folder."""
     result = call(tmp_path, *arguments, ORDER_URL=NOBODY)
 
     assert result.exit_code == 2

@@ -205,7 +205,8 @@ async def test_a_defect_is_logged_with_what_was_asked_for(
 async def test_a_path_that_is_not_there_is_one_route_in_the_metrics(
     recorder: Recorder, web: httpx2.AsyncClient
 ) -> None:
-    assert (await web.get("/a/b")).status_code == 404
+    nowhere = await web.get("/a/b")
+    assert (nowhere.status_code, nowhere.json()["detail"]) == (404, "there is nothing at this path")
     assert (await web.request("BREW", "/c")).status_code == 404
     assert recorder.observed == [("(none)", "other", 404), ("(none)", "other", 404)]
 

@@ -83,3 +83,4 @@ async def test_the_page_and_its_files_come_from_this_process_under_a_strict_poli
             assert f'"{path}"' in page.text
         assert (await web.get("/openapi.json")).json()["openapi"] == "3.1.0"
         assert (await web.get("/docs/files/../../x")).status_code == 404
+        assert (await web.get("/")).json()["detail"] == "there is nothing at this path; /docs shows what there is"
