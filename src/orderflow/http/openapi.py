@@ -64,7 +64,7 @@ _BEARER = {
     "scheme": "bearer",
     "description": "A token of `orderflow token create`, or a JWT of the OpenID provider that the service trusts.",
 }
-_FIELD = FieldError(detail="Expected `int` >= 1", pointer="/items/0/quantity")
+_FIELD = FieldError(detail="expected a whole number of at least 1", pointer="/items/0/quantity")
 Json = dict[str, Any]
 
 

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -30,18 +31,59 @@ from orderflow.http.operation import Headers, ProblemType, Reply
 Info = msgspec.inspect.Type
 
 
+_TYPES = MappingProxyType(
+    {
+        "str": "a text",
+        "int": "a whole number",
+        "float": "a number",
+        "bool": "true or false",
+        "array": "a list",
+        "object": "an object",
+        "uuid": "a UUID",
+        "datetime": "a time (RFC 3339)",
+    }
+)
+_UNITS = MappingProxyType({"str": "character", "array": "item", "object": "member"})
+_OTHERS = MappingProxyType(
+    {
+        "Invalid UUID": f"expected {_TYPES['uuid']}",
+        "Invalid RFC3339 encoded datetime": f"expected {_TYPES['datetime']}",
+    }
+)
+_BOUNDS = MappingProxyType({">=": "at least", "<=": "at most", ">": "more than", "<": "less than"})
+_LENGTH = re.compile(r"Expected `(?P<type>str|array|object)` of length (?P<bound>[<>]=) (?P<limit>\d+)")
+_SIZE = re.compile(r"Expected `(?P<type>int|float)` (?P<bound>[<>]=?) (?P<limit>\S+)")
+_OTHER_TYPE = re.compile(r"Expected `(?P<wanted>[^`]+)`(?:, got `(?P<got>[^`]+)`)?")
+
+
 def in_words(detail: str, wanted: Any) -> str:
-    """`detail` is what msgspec says of a value that is no `wanted`. A pattern that has a description is told by that;
-    of an enumeration the values are told, if `wanted` has one only.
+    """`detail` is what msgspec, in words of Python, says of a value that is no `wanted`.
+
+    A pattern that has a description is told by that; of an enumeration the values are told, if `wanted` has one only.
     """
     regex = detail.partition(" matching regex ")[2]
     if regex:
-        described = dict(_patterns(wanted))
-        return f"Expected {described[regex]}" if regex in described else detail
+        return f"expected {dict(_patterns(wanted)).get(regex, f'a text matching {regex}')}"
     if detail.startswith("Invalid enum value"):
         enumerations = [*_enumerations(wanted)]
-        return f"{detail}; expected: {enumerations[0]}" if len(enumerations) == 1 else detail
-    return detail
+        return f"invalid value{detail[18:]}" + (f"; expected: {enumerations[0]}" if len(enumerations) == 1 else "")
+    if length := _LENGTH.fullmatch(detail):
+        plural = "" if length["limit"] == "1" else "s"
+        limit = f"{_BOUNDS[length['bound']]} {length['limit']} {_UNITS[length['type']]}{plural}"
+        return f"expected {_TYPES[length['type']]} of {limit}"
+    if size := _SIZE.fullmatch(detail):
+        return f"expected {_TYPES[size['type']]} of {_BOUNDS[size['bound']]} {size['limit']}"
+    if other := _OTHER_TYPE.fullmatch(detail):
+        got = f", not {_types(other['got'])}" if other["got"] else ""
+        return f"expected {_types(other['wanted'])}{got}"
+    if field := _FIELD.fullmatch(detail):
+        return "the field is missing" if field["is"] == "missing required" else "there is no such field"
+    return _OTHERS.get(detail, f"{detail[:1].lower()}{detail[1:]}")
+
+
+def _types(names: str) -> str:
+    """`int | null`: a whole number or null."""
+    return " or ".join(_TYPES.get(name, name) for name in names.split(" | "))
 
 
 def _patterns(wanted: Any) -> Iterator[tuple[str, str]]:
@@ -209,7 +251,7 @@ def encode(problem: Problem) -> bytes:
 
 _PATH = re.compile(r"^(?P<detail>.*?)(?: - at `(?P<key>key in )?\$(?P<path>.*?)`)?$", re.DOTALL)
 _STEP = re.compile(r"\.(?P<name>[^.\[]+)|\[(?P<index>[^\]]*)\]")
-_FIELD = re.compile(r"(?:missing required|contains unknown) field `(?P<name>.*)`$", re.DOTALL)
+_FIELD = re.compile(r"Object (?P<is>missing required|contains unknown) field `(?P<name>.*)`", re.DOTALL)
 
 
 def invalid_body(error: msgspec.ValidationError, wanted: type[msgspec.Struct]) -> ProblemError:
@@ -217,7 +259,7 @@ def invalid_body(error: msgspec.ValidationError, wanted: type[msgspec.Struct]) -
     parts = _PATH.match(str(error))
     assert parts is not None
     steps = [match["name"] or match["index"] for match in _STEP.finditer(parts["path"] or "")]
-    field = _FIELD.search(parts["detail"])
+    field = _FIELD.fullmatch(parts["detail"])
     if field:
         steps.append(field["name"])
     pointer = "".join(f"/{step.replace('~', '~0').replace('/', '~1')}" for step in steps)

@@ -194,8 +194,11 @@ def test_an_output_that_takes_nothing_is_one_sentence(tmp_path: Path, arguments:
         ("credentials", ""),
     ],
 )
-def test_an_option_whose_variable_is_not_set_is_refused(tmp_path: Path, arguments: Sequence[str]) -> None:
+def test_an_option_whose_variable_is_not_set_is_refused(
+    tmp_path: Path, arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`--group "$GROUP"` without a GROUP would be every group, an empty key none, an empty home this folder."""
+    monkeypatch.chdir(tmp_path)
     result = call(tmp_path, *arguments, ORDER_URL=NOBODY)
 
     assert result.exit_code == 2

@@ -85,12 +85,12 @@ def test_an_answer_that_is_lost_is_told_with_the_key_to_ask_again(tmp_path: Path
 
 
 def test_a_refusal_names_the_field(tmp_path: Path) -> None:
-    errors = [{"pointer": "/items/0/quantity", "detail": "Expected `int` >= 1"}]
+    errors = [{"pointer": "/items/0/quantity", "detail": "expected a whole number of at least 1"}]
     with shop(lambda _: problem(422, "the order does not fit", errors=errors)) as server:
         result = call(tmp_path, "order", "place", "--item", "SKU-A:0:1", ORDER_URL=server.url)
 
     assert result.exit_code == 5
-    assert "/items/0/quantity: Expected `int` >= 1" in result.stderr
+    assert "/items/0/quantity: expected a whole number of at least 1" in result.stderr
 
 
 @pytest.mark.parametrize(
