@@ -103,19 +103,19 @@ class LogSide:
         self.taken[member] += got
         return sorted(map(told, got))
 
-    async def settle(self, member: str, count: int) -> Any:
+    async def commit(self, member: str, count: int) -> Any:
         """The first of what the member has taken."""
         if member in self.members:
             done, self.taken[member] = self.taken[member][:count], self.taken[member][count:]
             done.sort(key=lambda record: record.offset)
-            await self.members[member][1].settle(done)
+            await self.members[member][1].commit(done)
 
     async def expire(self) -> Any:
         """Everything that is there now outlives its retention."""
         await self._expire(self.named(*TOPICS))
 
     async def state(self) -> Any:
-        """What a group has settled and where all ends are."""
+        """What a group has committed and where all ends are."""
         topics = [topic for topic in TOPICS if await self.exists(topic)]
         if not topics:
             return None
@@ -169,7 +169,7 @@ def _step(chance: Random) -> Step:
         "join": lambda: (member, pick(("g", "g", "h")), pick((topics, TOPICS))),
         "leave": lambda: (member,),
         "poll": lambda: (member,),
-        "settle": lambda: (member, pick((1, 2, 100))),
+        "commit": lambda: (member, pick((1, 2, 100))),
         "expire": tuple,
         "state": tuple,
     }
@@ -201,7 +201,7 @@ async def difference(steps: Sequence[Step], fresh: Sides) -> Difference | None:
 
 
 async def standing(memory: LogSide, postgres: LogSide) -> tuple[Any, Any]:
-    """A group deals its partitions, and writes what is settled, when its members get to it."""
+    """A group deals its partitions, and writes what is committed, when its members get to it."""
 
     async def same() -> bool:
         return memory.assignments() == postgres.assignments() and await memory.state() == await postgres.state()

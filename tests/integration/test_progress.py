@@ -125,16 +125,16 @@ async def test_a_consumer_whose_offsets_cannot_be_written_says_so_and_ends_its_p
 
 
 async def end_of_an_order(order: httpx2.AsyncClient, payment: tuple[int, int]) -> None:
-    """The payment service has worked: it has handled an order, and settled that."""
+    """The payment service has worked: it has handled an order, and committed its offset."""
     placed = await order.post("/orders", json=ORDER)
 
-    async def settled() -> bool:
+    async def committed() -> bool:
         async with at_both_doors(*payment) as client:
             known = await client.get(f"/payments/{placed.headers['location'].rpartition('/')[2]}")
             lags = (await client.get("/ops/lag")).json()
         return known.status_code == 200 and not any(each["lag"] for each in lags)
 
-    await eventually(settled, timeout_s=40)
+    await eventually(committed, timeout_s=40)
 
 
 async def test_a_kafka_consumer_whose_poll_thread_stands_still_is_told_and_joined_anew(

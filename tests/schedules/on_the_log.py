@@ -177,7 +177,7 @@ class Member:
                 )
 
     async def handle(self, order: int) -> None:
-        """Take some records of each partition and settle them."""
+        """Take some records of each partition and commit them."""
         taken = []
         for holding in sorted(self.membership.holdings.values(), key=lambda each: order * each.partition_id):
             asked = [holding.partition_id], [holding.position], 2, POLL_BYTES_MAX
@@ -191,10 +191,10 @@ class Member:
 
 
 class Groups(LogCase):
-    """Members join, settle, leave, stand still and are put out."""
+    """Members join, commit, leave, stand still and are put out."""
 
     name = "groups"
-    about = "members join, settle, leave and are put out: a fenced one settles nothing, each partition has one owner"
+    about = "members join, commit, leave and are put out: a fenced one commits nothing, each partition has one owner"
     clients = 2
     members: ClassVar[int] = 2
     cuts = 0
@@ -256,11 +256,11 @@ class Groups(LogCase):
             if row["after"] > row["before"]:
                 name = OWNERS.get(row["pid"], "")
                 if self.holders.get((row["partition_id"], row["generation"])) not in (None, name):
-                    yield f"{name} has settled partition {row['partition_id']}, which was not its own any more"
+                    yield f"{name} has committed partition {row['partition_id']}, which was not its own any more"
         committed = {each.partition: each.committed or 0 for each in await self.logs[0].lag(GROUP, [TOPIC])}
         for number, offset in committed.items():
             if skipped := set(range(offset)) - self.handled[number]:
-                yield f"partition {number} is settled up to {offset}, and nobody has handled {sorted(skipped)}"
+                yield f"partition {number} is committed up to {offset}, and nobody has handled {sorted(skipped)}"
         async for each in self.settled_down():
             yield each
 

@@ -13,13 +13,13 @@ from tests.zoo.inmates import ZOO
 
 SEEDS_MAX = 200
 QUICK = (
-    "settles-before-the-commit",
+    "offset-before-the-commit",
     "no-dedupe",
     "overtakes-the-parked",
     "refund-without-guard",
     "payment-always-in-euros",
     "standing-still-is-ready",
-    "settled-offsets-never-written",
+    "committed-offsets-never-written",
     "dead-letter-without-headers",
     "outage-holds-the-innocent",
     "key-is-not-locked",

@@ -26,12 +26,12 @@ TWIN_TRANSACTION = "core/testing/transaction.py"
 BUGS = (
     # --- consuming
     Bug(
-        "settles-before-the-commit",
+        "offset-before-the-commit",
         1,
-        "An offset is settled before its batch is committed.",
+        "An offset is committed before its batch is.",
         CONSUMER,
         "        waits = self._dispatcher.wait_s is not None\n",
-        "        if records:\n            await member.settle(records)\n"
+        "        if records:\n            await member.commit(records)\n"
         "        waits = self._dispatcher.wait_s is not None\n",
     ),
     Bug(
@@ -44,18 +44,18 @@ BUGS = (
         "                await self._retries.wait(error)",
     ),
     Bug(
-        "failed-settle-is-dropped",
+        "failed-offset-commit-is-dropped",
         1,
-        "An offset that could not be settled is not settled again.",
+        "An offset that could not be committed is not committed again.",
         CONSUMER,
-        "            await self._retries.until_done(lambda: member.settle(done))",
-        "            try:\n                await member.settle(done)\n            except Exception as error:\n"
+        "            await self._retries.until_done(lambda: member.commit(done))",
+        "            try:\n                await member.commit(done)\n            except Exception as error:\n"
         "                await self._retries.wait(error)",
     ),
     Bug(
-        "passed-over-is-not-settled",
+        "ignored-is-not-committed",
         1,
-        "Records that the service does not read are never settled.",
+        "The offsets of records that the service does not read are never committed.",
         CONSUMER,
         "done = self._dispatcher.committable(records)",
         "done = self._dispatcher.committable([each.record for each in batch or () if each.record])",
@@ -77,9 +77,9 @@ BUGS = (
         "        return",
     ),
     Bug(
-        "settles-past-the-deferred",
+        "commits-past-the-deferred",
         1,
-        "Offsets are settled past records that are kept in hand.",
+        "Offsets are committed past records that are kept in hand.",
         CONSUMER,
         "if not self._records and not self._last:",
         "if True:",
@@ -101,17 +101,17 @@ BUGS = (
         "            if False:",
     ),
     Bug(
-        "settled-offsets-never-written",
+        "committed-offsets-never-written",
         1,
-        "What is settled shortly after another settling is never written down.",
+        "An offset committed shortly after another is never written down.",
         "core/postgres_log/consumer.py",
         "        while self._noted():",
         "        while self._noted() and False:",
     ),
     Bug(
-        "overtaken-settle-is-forgotten",
+        "overtaken-offset-is-forgotten",
         1,
-        "What is settled while offsets are being written down is left to chance: the next settling writes it, if any comes.",
+        "An offset committed while others are being written down is left to chance: the next commit writes it, if any comes.",
         "core/postgres_log/consumer.py",
         "                await self._write()\n            except Exception as error:",
         "                await self._write()\n                return\n            except Exception as error:",

@@ -29,9 +29,9 @@ BUGS = (
         "tests/integration/test_competitors.py -k lease",
     ),
     Bug(
-        "fenced-member-settles-in-memory",
+        "fenced-member-commits-in-memory",
         1,
-        "The twin of the log lets a member settle that the group has gone on without.",
+        "The twin of the log lets a member commit offsets although the group has gone on without it.",
         "core/testing/log.py",
         "            if place in member.positions:\n",
         "            if True:\n",

@@ -29,9 +29,9 @@ BUGS = (
         seen_by("relays"),
     ),
     Bug(
-        "fenced-member-settles",
+        "fenced-member-commits",
         1,
-        "What a member settles counts although the group has gone on without it.",
+        "What a member commits counts although the group has gone on without it.",
         NOTICES,
         "     WHERE o.group_id = p_group AND o.owner = p_member\n       AND o.partition_id = s.id AND o.owner_generation = s.generation;",
         "     WHERE o.group_id = p_group AND o.partition_id = s.id;",

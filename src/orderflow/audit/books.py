@@ -223,7 +223,7 @@ class StockBooks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceBooks:
-    """What is under way in one service. `lag` maps a consumer group to the records it has not settled."""
+    """What is under way in one service. `lag` maps a consumer group to the records it has still to read."""
 
     service: str
     unsent: int = 0

@@ -366,7 +366,7 @@ class Mark:
     ends: Mapping[tuple[str, int], int] = field(default_factory=dict)
 
     async def is_passed(self, databases: Databases, transport: Transport) -> bool:
-        """All events until then are on the log, and every consumer has settled all records until then.
+        """All events until then are on the log, and every consumer has committed its offsets until then.
 
         Raises StoreUnavailableError, TransportUnavailableError.
         """

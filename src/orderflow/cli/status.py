@@ -30,7 +30,7 @@ DOWN = "process"
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How a process is. `lag` is how many events its consumers have not settled; None where nobody says."""
+    """How a process is. `lag` is how many events its consumers have still to read; None where nobody says."""
 
     ready: bool
     problems: dict[str, str]

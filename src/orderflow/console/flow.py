@@ -248,7 +248,7 @@ def _consumers(readings: Sequence[Reading]) -> Iterator[ConsumerRow]:
                 consumer,
                 topic,
                 len(rows),
-                rate(readings, "settled", consumer, topic),
+                rate(readings, "committed", consumer, topic),
                 sum(row.lag for row in rows),
             )
 

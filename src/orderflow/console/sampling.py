@@ -197,7 +197,7 @@ class Sampler:
         for row in lag:
             place = (row.topic, str(row.partition))
             counters["appended", row.topic, *place] = row.end
-            counters["settled", row.consumer, row.topic, *place] = row.committed
+            counters["committed", row.consumer, row.topic, *place] = row.committed
         why = "; ".join(f"{part}: {problem}" for part, problem in ready["problems"].items())
         return ServiceReading(name, True, why, exposed[0], lag, addresses), counters
 

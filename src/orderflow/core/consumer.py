@@ -169,7 +169,7 @@ class ConsumerLoop:
         done = self._dispatcher.committable(records)
         if done:
             reached(Point.CONSUMER_CARRIED)
-            await self._retries.until_done(lambda: member.settle(done))
+            await self._retries.until_done(lambda: member.commit(done))
             reached(Point.OFFSETS_NOTED)
             self.worked = True
         if records:

@@ -40,10 +40,13 @@ class Point(StrEnum):
     # --- consuming
     CONSUMER_JOINED = "consumer.joined", "The consumer joins its group; no record was read."
     CONSUMER_POLLED = "consumer.polled", "Records were taken from the log; nothing was done with them."
-    CONSUMER_CARRIED = "consumer.carried", "A batch of records is committed; no offset is settled."
-    OFFSETS_NOTED = "offsets.noted", "Offsets are settled in memory; the log may not have them."
-    OFFSETS_WRITING = "offsets.writing", "Settled offsets are about to be written to the log."
-    OFFSETS_WRITTEN = "offsets.written", "The log has the settled offsets; the process has just heard it."
+    CONSUMER_CARRIED = (
+        "consumer.carried",
+        "A batch is committed in the database; its offsets are not committed.",
+    )
+    OFFSETS_NOTED = "offsets.noted", "Offsets are noted in memory; the log may not have them."
+    OFFSETS_WRITING = "offsets.writing", "Noted offsets are about to be written to the log."
+    OFFSETS_WRITTEN = "offsets.written", "The log has the offsets; the process has just heard it."
     PARTITIONS_REVOKED = "partitions.revoked", "The group takes partitions away; the batch in hand has not ended."
 
     # --- publishing

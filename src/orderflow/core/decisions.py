@@ -106,9 +106,9 @@ class Fold:
             return self._decide(incoming)
         name = incoming.name
         if incoming.parked is not None:
-            settled = self._settled(incoming)
-            if settled is not None:
-                return settled
+            result = self._without_deciding(incoming)
+            if result is not None:
+                return result
         elif passed_over(self._service, incoming):
             return Result(incoming, Outcome.PASSED)
         elif name in self._seen:
@@ -132,7 +132,7 @@ class Fold:
         """Say that the key of `last` has nothing parked any more."""
         self._parking.reopen(last)
 
-    def _settled(self, parked: Incoming) -> Result | None:
+    def _without_deciding(self, parked: Incoming) -> Result | None:
         """What became of a parked message that is not decided over again."""
         if parked.key in self._parking.stuck:
             return Result(parked, Outcome.HELD)
@@ -175,7 +175,7 @@ class Fold:
         for event, value in zip(decision.events, values, strict=True):
             self._publisher.publish(event, value, self._source, incoming)
         if decision.intents or decision.closes or intent_of(incoming) is not None:
-            self._settle_intents(decision, incoming)
+            self._update_intents(decision, incoming)
         if incoming.record is not None:
             self._finish(incoming)
         elif incoming.act is not None and (told := _result_of(decision)):
@@ -207,7 +207,7 @@ class Fold:
         changes.postponed = [each for each in changes.postponed if each.intent.key not in intents]
         changes.closed_intents.extend(intents)
 
-    def _settle_intents(self, decision: Decision, incoming: Incoming) -> None:
+    def _update_intents(self, decision: Decision, incoming: Incoming) -> None:
         """Open new intents; the one that was answered is closed, unless the decision asks it again."""
         envelope = incoming.envelope
         assert envelope is not None

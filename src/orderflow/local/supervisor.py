@@ -37,7 +37,7 @@ from orderflow.settings import Secret, Settings
 
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 10.0
-SETTLED_AFTER_S = 30.0
+STABLE_AFTER_S = 30.0
 READY_TIMEOUT_S = 60.0
 TERM_TIMEOUT_S = 3.0
 CRASH_AT = "ORDERFLOW_CRASH_AT"
@@ -151,7 +151,7 @@ class Supervisor:
             status = await watch(kept.unit.process)
             lived_s = time.monotonic() - started
             self._note_end(kept, f"it {_how_it_ended(status)}")
-            failures = 1 if lived_s >= SETTLED_AFTER_S else failures + 1
+            failures = 1 if lived_s >= STABLE_AFTER_S else failures + 1
             self._reporter.note(f"{kept.unit.name} {_how_it_ended(status)}; starting it again")
             await self._restart(kept, failures)
 

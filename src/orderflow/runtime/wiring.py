@@ -14,7 +14,7 @@ from orderflow.core import postgres_log
 from orderflow.core.crash_points import Point, reached
 from orderflow.core.dead_letters import FLOW_STATUS, topic_of
 from orderflow.core.engine import EngineConfig
-from orderflow.core.postgres.schema import check, installation_of, schema_of, settle_installation, verify_machine
+from orderflow.core.postgres.schema import check, claim_installation, installation_of, schema_of, verify_machine
 from orderflow.core.postgres.sessions import TransactionPoolingError
 from orderflow.core.postgres.store import PostgresStore
 from orderflow.core.postgres.tables import tables_of
@@ -312,4 +312,4 @@ async def _claim(
             claim = replace(claim, owner=owners.pop())
         await claim_topics(transport, claim, settings)
     if known is None:
-        await settle_installation(store.fetch, claim.owner)
+        await claim_installation(store.fetch, claim.owner)

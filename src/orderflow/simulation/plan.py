@@ -32,7 +32,7 @@ STORE_STEPS = (
     "unsent",
     "mark_sent",
 )
-TRANSPORT_STEPS = ("append", "appended", "poll", "settle")
+TRANSPORT_STEPS = ("append", "appended", "poll", "commit_offsets")
 BANK_STEPS = ("charge", "charged", "refund", "refunded", "count_call")
 STEPS = (*STORE_STEPS, *TRANSPORT_STEPS, *BANK_STEPS)
 
@@ -95,8 +95,8 @@ class Plan:
     (`varied`), keys that come again with another body (`reuses_keys`), `out_of_stock` as the share of orders that
     cannot be served; all of it at one moment if `at_once`. With `operators`, people look in the end after what was
     given up. `idle_s` passes before anybody orders. `fault_every` is the mean number of steps between two faults; at
-    the step `focus` they are frequent, so that rare steps get their share. Where members `settle_late`, they write
-    offsets down some time after they were settled, as those of the log in PostgreSQL do. `narrow` databases hold
+    the step `focus` they are frequent, so that rare steps get their share. Where members `commit_late`, they write
+    offsets down some time after they were committed, as those of the log in PostgreSQL do. `narrow` databases hold
     Latin-1 only, so that they refuse texts that others may send. `haste` is the share of steps after which a process
     goes on at once, before any other has its turn.
 
@@ -124,7 +124,7 @@ class Plan:
     session_timeout_s: float
     skew_ms: int
     bank_timeout_s: float
-    settle_late: bool
+    commit_late: bool
     narrow: bool
     haste: float
     config: EngineConfig
@@ -178,7 +178,7 @@ SHAPES = (
     "operated",
     "late",
 )
-AT_THE_END = ("committed", "committed", "settle", "appended")
+AT_THE_END = ("committed", "committed", "commit_offsets", "appended")
 FAULTS: Mapping[str, tuple[Fault, ...]] = {
     "any": tuple(Fault),
     "calm": (Fault.DELAY,),
@@ -226,7 +226,7 @@ def draw(seed: int) -> Plan:
         session_timeout_s=chance.choice((0.5, 2.0)),
         skew_ms=chance.choice((0, 50, 5_000)),
         bank_timeout_s=chance.choice((0.3, 1.0)),
-        settle_late=chance.random() < 0.5,
+        commit_late=chance.random() < 0.5,
         narrow=chance.random() < 0.3,
         haste=chance.choice((0.0, 0.5, 0.8)),
         config=_config(chance, late=late),

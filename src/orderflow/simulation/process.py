@@ -204,7 +204,7 @@ class Process:
             longest_wait_ms=plan.config.longest_wait_ms,
         )
         self._transport = TroubledTransport(
-            habitat.log, hop=habitat.step, cut=habitat.cut, settle_late=plan.settle_late
+            habitat.log, hop=habitat.step, cut=habitat.cut, commit_late=plan.commit_late
         )
         self._engine: Engine = habitat.code.engine(
             habitat.code.services[self.service],

@@ -171,8 +171,10 @@ class Protocol:
             if not _header(record.headers, "ce_time"):
                 self._say(f"{record.topic} {_header(record.headers, 'ce_id')} has no time")
 
-    def settled(self, service: str, group: str, records: Sequence[ConsumerRecord], unread: Collection[bytes]) -> None:
-        """The group has settled these, the first time or again."""
+    def offsets_committed(
+        self, service: str, group: str, records: Sequence[ConsumerRecord], unread: Collection[bytes]
+    ) -> None:
+        """The group has committed these, the first time or again."""
         known = self._books[service].known
         for record in records:
             if dict(record.headers).get("ce_type") in unread:
@@ -181,7 +183,7 @@ class Protocol:
                 continue
             if (group, uuid_text(record_id(record.topic, record.partition, record.offset))) not in known:
                 self._say(
-                    f"{group} settled {record.topic}/{record.partition}@{record.offset}, which it has not noted"
+                    f"{group} committed {record.topic}/{record.partition}@{record.offset}, which it has not noted"
                 )
 
     def _inbox(self, books: Books, changes: Changes, state: State) -> None:

@@ -138,7 +138,7 @@ CHANGES = (
     _one_of("partitions", 1, 2, 3),
     _one_of("at_once", False, True),
     _one_of("varied", False, True),
-    _one_of("settle_late", False, True),
+    _one_of("commit_late", False, True),
     _one_of("narrow", False, True),
     _one_of("haste", 0.0, 0.5, 0.8),
     _one_of("operators", False, True),

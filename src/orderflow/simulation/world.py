@@ -350,7 +350,7 @@ class World:
         return [each.consumer for service in self.code.services.values() for each in service.subscriptions]
 
     def lag(self) -> dict[str, dict[str, int]]:
-        """Records not settled, by service and group."""
+        """Records not committed, by service and group."""
         return {
             name: {each.consumer: self._lag_of(each.consumer, each.topics) for each in service.subscriptions}
             for name, service in self.code.services.items()
@@ -409,7 +409,7 @@ class World:
             self.clock,
             seeded(self.plan.seed, "partitions"),
             session_timeout_s=self.plan.session_timeout_s,
-            settled=self._settled,
+            committed=self._offsets_committed,
             appended=self._appended,
         )
 
@@ -462,9 +462,9 @@ class World:
         self.coverage.appended(records)
         self.protocol.appending(records)
 
-    def _settled(self, group: str, records: Sequence[ConsumerRecord]) -> None:
+    def _offsets_committed(self, group: str, records: Sequence[ConsumerRecord]) -> None:
         service = group.partition(".")[0]
-        self.protocol.settled(service, group, records, self._unread[service])
+        self.protocol.offsets_committed(service, group, records, self._unread[service])
 
     def _lives_of(self, service: str) -> int:
         return sum(count for name, count in self._lives.items() if name.startswith(service))

@@ -58,7 +58,7 @@ class Troupe:
         self._members.append((engine, store))
 
     async def crash(self) -> None:
-        """Transactions under way are lost; nothing is settled any more."""
+        """Transactions under way are lost; nothing is committed any more."""
         engine, store = self._members.pop(self.chance.randrange(len(self._members)))
         store.crash()
         await engine.kill()

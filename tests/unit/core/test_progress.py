@@ -334,7 +334,7 @@ async def test_records_that_expired_unread_are_an_alarm_until_somebody_acknowled
     rig = Rig()
     member = await MemoryTransport(rig.log).subscribe("counter", ["counts"])
     rig.publish(*counted(3))
-    await member.settle(await member.poll(10))
+    await member.commit(await member.poll(10))
     await member.close()
     rig.publish(*counted(90, start=3))
     rig.log.expire("counts")

@@ -218,14 +218,14 @@ Fetch = Callable[..., Awaitable[Sequence[Any]]]
 
 
 async def installation_of(fetch: Fetch) -> UUID | None:
-    """None until it was settled. `fetch` runs a statement in the database."""
+    """None until one has claimed the database. `fetch` runs a statement in the database."""
     rows = await fetch(load_queries(PACKAGE, "installation.sql")["installation"])
     return UUID(str(rows[0]["id"])) if rows else None
 
 
-async def settle_installation(fetch: Fetch, proposed: UUID) -> UUID:
-    """Settle it, unless it is; returns what it is. Whoever comes first, of processes side by side, has it."""
+async def claim_installation(fetch: Fetch, proposed: UUID) -> UUID:
+    """Claim the database, unless it is claimed; returns whose it is. The first of processes side by side gets it."""
     await fetch(load_queries(PACKAGE, "installation.sql")["keep_installation"], proposed)
-    settled = await installation_of(fetch)
-    assert settled is not None
-    return settled
+    owner = await installation_of(fetch)
+    assert owner is not None
+    return owner

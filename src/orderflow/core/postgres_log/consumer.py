@@ -1,4 +1,4 @@
-"""A member of a consumer group on the PostgreSQL log: its lease, what it holds, reads and settles.
+"""A member of a consumer group on the PostgreSQL log: its lease, what it holds, reads and commits.
 
 Records come by three ways, one truth: a notice brings a small batch along, a notice or a renewal of the lease says
 that there is more than was read, and then the table is read. Whatever came is handed out under a lease that has
@@ -25,8 +25,8 @@ from orderflow.core.postgres_log.link import Link, Reader
 from orderflow.core.postgres_log.records import Notice, Place, RecordCodec, Topic, read_notices
 from orderflow.core.transport import POLL_BYTES_MAX, ConsumerRecord, TransportUnavailableError
 
-SETTLE_EVERY_S = 0.5
-"""What is settled is written so long after it was noted, together; a crash only causes its redelivery."""
+COMMIT_EVERY_S = 0.5
+"""Committed offsets are written together, so long after they were noted; a crash only causes redelivery."""
 
 BUFFERED_MAX = 500
 """A member that does not poll keeps no more records than that of notices, and reads the rest from the table later."""
@@ -39,7 +39,7 @@ LEAVE_TIMEOUT_S = 3.0
 _PARTITION = itemgetter(0)
 
 
-class Settler:
+class OffsetWriter:
     """`write` writes what is noted at that moment, and leaves it noted when it fails; `noted`: whether anything is.
 
     `told` hears of each failure.
@@ -53,10 +53,10 @@ class Settler:
         self._told = told
         self._task: asyncio.Task[None] | None = None
 
-    def settle(self) -> None:
-        """Something was noted: it is written within `SETTLE_EVERY_S`, or as soon as that works again."""
+    def wake(self) -> None:
+        """Something was noted: it is written within `COMMIT_EVERY_S`, or as soon as that works again."""
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._write_soon(), name="postgres-log-settle")
+            self._task = asyncio.create_task(self._write_soon(), name="postgres-log-offsets")
 
     async def stop(self) -> None:
         """Write nothing any more."""
@@ -65,9 +65,9 @@ class Settler:
             await asyncio.wait({self._task})
 
     async def _write_soon(self) -> None:
-        """Go on until nothing is noted: who settles while this runs leaves it to this."""
+        """Go on until nothing is noted: what is noted while this runs is left to it."""
         while self._noted():
-            await asyncio.sleep(SETTLE_EVERY_S)
+            await asyncio.sleep(COMMIT_EVERY_S)
             try:
                 await self._write()
             except Exception as error:  # noqa: BLE001  # whatever it is, what was noted stays so and is written later
@@ -297,7 +297,7 @@ class PostgresLogConsumer:
         self._renew_now = asyncio.Event()
         self._problem: TransportUnavailableError | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._settler = Settler(self._renew, self._membership.has_noted, self._troubled)
+        self._offsets = OffsetWriter(self._renew, self._membership.has_noted, self._troubled)
         self._told = False
         self._closed = False
 
@@ -337,11 +337,11 @@ class PostgresLogConsumer:
                 await self._woken.wait()
         return ()
 
-    async def settle(self, records: Sequence[ConsumerRecord]) -> None:
+    async def commit(self, records: Sequence[ConsumerRecord]) -> None:
         if self._closed:
             return
         self._membership.note(records)
-        self._settler.settle()
+        self._offsets.wake()
 
     def assignment(self) -> frozenset[Place]:
         return frozenset() if self._closed else self._membership.places()
@@ -453,7 +453,7 @@ class PostgresLogConsumer:
         return records
 
     async def _keep(self) -> None:
-        """Renew the lease when it is time, or when something asks for it; a renewal that settles counts too."""
+        """Renew the lease when it is time, or when something asks for it; one that writes offsets counts too."""
         while True:
             if self._problem is not None:
                 # A server that is gone says so at once, and asking it without a pause helps nobody.
@@ -501,7 +501,7 @@ class PostgresLogConsumer:
         self._closed = True
         self._woken.set()
         self._reader.forget(self)
-        await self._settler.stop()
+        await self._offsets.stop()
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait({self._keeper})

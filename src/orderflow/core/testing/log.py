@@ -64,7 +64,7 @@ class Group:
         member.positions.clear()
         self._rebalance(partitions)
 
-    def settle(self, member: Member, offsets: Mapping[TopicPartition, int]) -> None:
+    def commit(self, member: Member, offsets: Mapping[TopicPartition, int]) -> None:
         """Only forward, and only where the member still holds the partition; a fenced one holds none."""
         for place, offset in offsets.items():
             if place in member.positions:
@@ -221,15 +221,15 @@ class MemoryConsumer:
             await self._woken.wait()
         return ()
 
-    async def settle(self, records: Sequence[ConsumerRecord]) -> None:
+    async def commit(self, records: Sequence[ConsumerRecord]) -> None:
         member = self._member
-        await self._hop("settle")
+        await self._hop("commit_offsets")
         self._log.check()
         offsets: dict[TopicPartition, int] = {}
         for record in records:
             place = (record.topic, record.partition)
             offsets[place] = max(record.offset + 1, offsets.get(place, 0))
-        self._log.group(self._group).settle(member, offsets)
+        self._log.group(self._group).commit(member, offsets)
 
     @property
     def positions(self) -> Mapping[TopicPartition, int]:
@@ -297,7 +297,7 @@ class MemoryTransport:
     """One connection to a `MemoryLog`.
 
     `hop` is awaited wherever a real transport would cross the network, with the name of the crossing:
-    `append` and `appended` (the acknowledgement), `poll`, `settle`. A simulator delays there, or raises
+    `append` and `appended` (the acknowledgement), `poll`, `commit_offsets`. A simulator delays there, or raises
     TransportUnavailableError.
     """
 

@@ -350,7 +350,7 @@ class MemoryRecovery:
         state, now = self._state, self._database.clock.wall_ms()
         position = waiting.event.position
         for other in state.replays.values():
-            self._settle(other, position)
+            self._note_outcome(other, position)
         event = replace(waiting.event, state=InboxState.PARKED, replays=waiting.event.replays + 1)
         state.parked[position] = replace(waiting, event=event, next_attempt_at=now)
         remember(state, Journal(), event, Moment.REPLAYED, now, who=who)
@@ -364,7 +364,7 @@ class MemoryRecovery:
         waiting = self._state.parked.get(position)
         return waiting if waiting is not None and waiting.event.state is InboxState.DEAD else None
 
-    def _settle(self, kept: KeptReplay, position: int) -> None:
+    def _note_outcome(self, kept: KeptReplay, position: int) -> None:
         """Write an outcome down once it is known."""
         replayed = kept.events.get(position)
         if replayed is None or replayed.course is not Course.UNDER_WAY:
@@ -383,7 +383,7 @@ class MemoryRecovery:
 
     def _view(self, kept: KeptReplay) -> Replay:
         for position in kept.events:
-            self._settle(kept, position)
+            self._note_outcome(kept, position)
         courses = Counter(replayed.course for replayed in kept.events.values())
         return Replay(
             number=kept.number,
