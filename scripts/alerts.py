@@ -39,7 +39,7 @@ class RecordInfo(NamedTuple):
 LOG_LINES: tuple[LogInfo, ...] = (
     LogInfo("message-handled", "info", "BatchCommitted"),
     LogInfo("message-duplicate", "info", "BatchCommitted"),
-    LogInfo("message-passed", "debug", "BatchCommitted"),
+    LogInfo("message-ignored", "debug", "BatchCommitted"),
     LogInfo("message-held", "info", "BatchCommitted"),
     LogInfo("message-parked", "warning", "BatchCommitted"),
     LogInfo("message-dead", "error", "BatchCommitted"),

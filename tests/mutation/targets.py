@@ -55,7 +55,7 @@ _ORDER = (
 )
 _ALL = (
     "core/test_fold.py",
-    "core/test_suspects.py",
+    "core/test_poison_isolation.py",
     "core/test_retrier.py",
     "core/test_paused_records.py",
     "core/test_retry.py",
@@ -96,8 +96,11 @@ TARGETS = (
     Target(
         "core/processor.py",
         PROCESSOR,
-        (*_core("processor", "suspects", "outage_processor", "refused_parking"), "core/recovery/test_repairing.py"),
-        ("Novelty", "Processor", "open_within", "_may_be_judged", "reopened", "accused", "suspects", "parts"),
+        (
+            *_core("processor", "bisecting", "outage_processor", "refused_parking"),
+            "core/recovery/test_repairing.py",
+        ),
+        ("Novelty", "Processor", "open_within", "_may_be_judged", "reopened", "culprits", "implicated", "bisected"),
     ),
     Target(
         "core/decisions.py",
@@ -107,7 +110,7 @@ TARGETS = (
             "Fold",
             "Parking",
             "ParkingQuota",
-            "passed_over",
+            "is_ignored",
             "handler_of",
             "encoded",
             "attempts_of",

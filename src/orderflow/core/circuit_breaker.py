@@ -32,7 +32,7 @@ NEGLECTED_S = 5.0
 GONE_S = 45.0
 """Longer than any parked event waits for its next try: what has not come up by then is in other hands, or handled."""
 
-GONE = (Outcome.DUPLICATE, Outcome.DEAD, Outcome.PASSED)
+GONE = (Outcome.DUPLICATE, Outcome.DEAD, Outcome.IGNORED)
 """What becomes of a message that is not tried again, and does not tell whether its type can succeed."""
 
 Names = frozenset[tuple[str, str]]
@@ -357,7 +357,7 @@ class CircuitBreakers:
         )
 
 
-def sift(batch: Sequence[Incoming], breakers: CircuitBreakers, behind: set[str]) -> list[int]:
+def admitted(batch: Sequence[Incoming], breakers: CircuitBreakers, behind: set[str]) -> list[int]:
     """The places of those that may be tried. The keys of the others are added to `behind`: what follows them waits.
 
     A key that has failed with an event of a type in outage may go when it is its turn to probe.

@@ -360,9 +360,9 @@ class Dispatcher:
             self._paused.add(result.incoming)
         for key in {result.incoming.key: None for result in deferred}:
             self._paused.put_off(key)
-        crowded = [result.incoming.key for result in deferred if result.crowded]
-        if crowded:
-            self._full.failed(_quota_used_up(len(crowded), crowded[0]))
+        refused = [result.incoming.key for result in deferred if result.no_room]
+        if refused:
+            self._full.failed(_quota_used_up(len(refused), refused[0]))
         elif self.has_room and not self._heads(failed=False):
             self._full.succeeded()
 

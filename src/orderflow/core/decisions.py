@@ -109,8 +109,8 @@ class Fold:
             result = self._without_deciding(incoming)
             if result is not None:
                 return result
-        elif passed_over(self._service, incoming):
-            return Result(incoming, Outcome.PASSED)
+        elif is_ignored(self._service, incoming):
+            return Result(incoming, Outcome.IGNORED)
         elif name in self._seen:
             return Result(incoming, Outcome.DUPLICATE)
         elif incoming.key in parking.deferred:
@@ -126,7 +126,7 @@ class Fold:
         """Give a parked message up for good: it is never handled, and the next of its key comes to the front."""
         self.changes.discarding = act
         finish(self.changes, incoming, InboxState.DISCARDED)
-        return Result(incoming, Outcome.PASSED)
+        return Result(incoming, Outcome.IGNORED)
 
     def reopen(self, last: Incoming) -> None:
         """Say that the key of `last` has nothing parked any more."""
@@ -138,9 +138,9 @@ class Fold:
             return Result(parked, Outcome.HELD)
         if self._is_done(parked):
             return self._drop(parked)
-        if passed_over(self._service, parked):
+        if is_ignored(self._service, parked):
             self._finish(parked)
-            return Result(parked, Outcome.PASSED)
+            return Result(parked, Outcome.IGNORED)
         return None
 
     def _decide(self, incoming: Incoming) -> Result:
@@ -330,7 +330,7 @@ class Parking:
         if delay is None:
             return self.bury(incoming, record, failure)
         if not self._has_room(incoming):
-            return self.defer(incoming, failure, crowded=True)
+            return self.defer(incoming, failure, no_room=True)
         self._park(incoming, record, InboxState.PARKED, attempts, failure, delay)
         if not before:
             self._flow(Parked, incoming, {"error": failure.error})
@@ -339,7 +339,7 @@ class Parking:
     def bury(self, incoming: Incoming, record: ConsumerRecord, failure: Failure) -> Result:
         """Give the message up."""
         if not self._has_room(incoming):
-            return self.defer(incoming, failure, crowded=True)
+            return self.defer(incoming, failure, no_room=True)
         attempts = attempts_of(incoming) + 1
         self._park(incoming, record, InboxState.DEAD, attempts, failure, 0)
         if record.topic:
@@ -353,14 +353,14 @@ class Parking:
     def hold(self, incoming: Incoming, record: ConsumerRecord) -> Result:
         """Park the message behind what is parked of its key, without a try."""
         if not self._has_room(incoming):
-            return self.defer(incoming, crowded=True)
+            return self.defer(incoming, no_room=True)
         self._park(incoming, record, InboxState.PARKED, 0, None, 0)
         return Result(incoming, Outcome.HELD)
 
-    def defer(self, incoming: Incoming, failure: Failure | None = None, *, crowded: bool = False) -> Result:
-        """Write nothing of the message. `failure` if it was tried, `crowded` if it finds no room."""
+    def defer(self, incoming: Incoming, failure: Failure | None = None, *, no_room: bool = False) -> Result:
+        """Write nothing of the message. `failure` if it was tried, `no_room` if it finds no room."""
         (self.deferred if incoming.parked is None else self.stuck).add(incoming.key)
-        return Result(incoming, Outcome.DEFERRED, failure=failure, crowded=crowded)
+        return Result(incoming, Outcome.DEFERRED, failure=failure, no_room=no_room)
 
     def reopen(self, last: Incoming) -> None:
         """Say that the key of `last` has nothing parked any more."""
@@ -473,7 +473,7 @@ class ParkingQuota:
         return LOOK_S if self.left else LOOK_WHEN_FULL_S
 
 
-def passed_over(service: Service, incoming: Incoming) -> bool:
+def is_ignored(service: Service, incoming: Incoming) -> bool:
     """An event that the service knows and does not read."""
     envelope = incoming.envelope
     if envelope is None or type(envelope.message) in service.handlers:

@@ -15,10 +15,10 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import replace
 
-from orderflow.core.circuit_breaker import CircuitBreakers, sift
+from orderflow.core.circuit_breaker import CircuitBreakers, admitted
 from orderflow.core.crash_points import Point, reached
 from orderflow.core.dead_letters import stand_ins
-from orderflow.core.decisions import FREE, Fold, ParkingQuota, Policy, Terms, handler_of, passed_over
+from orderflow.core.decisions import FREE, Fold, ParkingQuota, Policy, Terms, handler_of, is_ignored
 from orderflow.core.envelopes import Incoming, Result
 from orderflow.core.failures import InfrastructureError, describe
 from orderflow.core.identity import lock_id, uuid_text
@@ -169,7 +169,7 @@ class Processor:
         later ones of its key. Raises StoreUnavailableError, InfrastructureError; what was committed by then is
         recognised when the batch comes again.
         """
-        if all(passed_over(self.service, incoming) for incoming in batch):
+        if all(is_ignored(self.service, incoming) for incoming in batch):
             return self._pass_over(consumer, batch)
         await self._room(consumer).look()
         return await self._admit(consumer, batch, set())
@@ -282,7 +282,7 @@ class Processor:
         if not watch.paused and not behind:
             return await self._try(consumer, batch, behind)
         results = {place: Result(incoming, Outcome.DEFERRED) for place, incoming in enumerate(batch)}
-        places = sift(batch, watch, behind)
+        places = admitted(batch, watch, behind)
         if places:
             carried = await self._try(consumer, [batch[place] for place in places], behind)
             results.update(zip(places, carried, strict=True))
@@ -340,8 +340,8 @@ class Processor:
     def _accuse(self, work: Work, error: DataRefusedError) -> Failures | None:
         """The failures and those that the error gives away; None if it gives nobody away, or has named many."""
         failures = work.failures
-        fresh = [each for each in accused(work.batch, error, self._ids) if each.name not in failures]
-        if not fresh or len(failures) >= ACCUSED_MAX:
+        fresh = [each for each in culprits(work.batch, error, self._ids) if each.name not in failures]
+        if not fresh or len(failures) >= CULPRITS_MAX:
             return None
         return {**failures, **dict.fromkeys((each.name for each in fresh), error)}
 
@@ -350,7 +350,7 @@ class Processor:
     ) -> list[Result]:
         self._signals.emit(BatchSplit(self.service.name, consumer, len(batch), str(error)))
         found: dict[int, Result] = {}
-        for part in parts(batch, suspects(batch, error, self._ids)):
+        for part in bisected(batch, implicated(batch, error, self._ids)):
             some = [batch[place] for place in part]
             if holding:
                 carried = await self._try(consumer, some, behind, holding=True)
@@ -370,7 +370,7 @@ class Processor:
         return (ref.id for ref in self._refs(incoming, {}))
 
     def _refs(self, incoming: Incoming, failed: dict[tuple[str, str], Exception]) -> Sequence[Ref]:
-        if incoming.envelope is None or incoming.problem is not None or passed_over(self.service, incoming):
+        if incoming.envelope is None or incoming.problem is not None or is_ignored(self.service, incoming):
             return ()
         message = incoming.envelope.message
         try:
@@ -382,7 +382,7 @@ class Processor:
             return ()
 
     def _pass_over(self, consumer: str, batch: Sequence[Incoming]) -> list[Result]:
-        results = [Result(incoming, Outcome.PASSED) for incoming in batch]
+        results = [Result(incoming, Outcome.IGNORED) for incoming in batch]
         self.tell(consumer, results, None, 0.0)
         return results
 
@@ -445,25 +445,25 @@ BEYOND_64_BITS = re.compile(rb"[:\[,]\s*-?[0-9]{19}")
 UNSTORABLE = {"22021": NUL, "22P05": NUL, "22000": BEYOND_64_BITS, "22003": BEYOND_64_BITS}
 """By SQLSTATE that names no row: how a value that no column holds stands in the JSON of a message."""
 
-ACCUSED_MAX = 4
+CULPRITS_MAX = 4
 """A batch that is refused again although so many of it fail is divided: to name hundreds one by one costs more."""
 
 
-def accused(batch: Sequence[Incoming], error: DataRefusedError, ids: Ids) -> list[Incoming]:
+def culprits(batch: Sequence[Incoming], error: DataRefusedError, ids: Ids) -> list[Incoming]:
     """Those that may fail without having been tried alone; empty if that would be a guess.
 
-    It is the only message; or the only suspect; or all that hold a NUL when one was refused. A command has one try
-    and a caller who waits, so it is never accused beside others.
+    It is the only message; or the only one implicated; or all that hold a NUL when one was refused. A command has one
+    try and a caller who waits, so it is never one of several.
     """
     if len(batch) == 1:
         return list(batch)
-    found = suspects(batch, error, ids)
+    found = implicated(batch, error, ids)
     if any(each.record is None for each in found):
         return []
     return found if len(found) == 1 or UNSTORABLE.get(error.sqlstate) is NUL else []
 
 
-def suspects(batch: Sequence[Incoming], error: DataRefusedError, ids: Ids) -> list[Incoming]:
+def implicated(batch: Sequence[Incoming], error: DataRefusedError, ids: Ids) -> list[Incoming]:
     """Those that the error can mean, if it says anything: by what they hold; else by the event that it names, else by
     the key, else by a row that they touch (`ids`).
     """
@@ -479,15 +479,15 @@ def suspects(batch: Sequence[Incoming], error: DataRefusedError, ids: Ids) -> li
     )
 
 
-def parts(batch: Sequence[Incoming], suspected: Iterable[Incoming]) -> list[list[int]]:
-    """The places of the batch in two or three parts, each key in one of them: those of the suspects apart, the others
-    halved. When none or all are suspected, halved by key while there are several, else in order.
+def bisected(batch: Sequence[Incoming], found: Iterable[Incoming]) -> list[list[int]]:
+    """The places of the batch in two or three parts, each key in one of them: those implicated apart, the others
+    halved. When none or all are implicated, halved by key while there are several, else in order.
     """
     keys = list(dict.fromkeys(incoming.key for incoming in batch))
     if len(keys) == 1:
         middle = len(batch) // 2
         return [list(range(middle)), list(range(middle, len(batch)))]
-    apart = {incoming.key for incoming in suspected}
+    apart = {incoming.key for incoming in found}
     others = [key for key in keys if key not in apart]
     if not others:
         apart, others = set(), keys

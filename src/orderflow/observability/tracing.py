@@ -60,7 +60,7 @@ OURS = "/orderflow/"
 LINKS_MAX = 128
 """OTEL_SPAN_LINK_COUNT_LIMIT, as the specification has it."""
 
-_UNTOLD = frozenset({Outcome.PASSED, Outcome.DEFERRED})
+_UNTOLD = frozenset({Outcome.IGNORED, Outcome.DEFERRED})
 _READ_ONLY = frozenset({"GET", "HEAD"})
 _SPAN_IDS = 1 << 64
 Context = tuple[int, int]

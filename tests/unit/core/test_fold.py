@@ -69,7 +69,7 @@ def test_what_is_discarded_waits_no_longer_and_is_not_decided() -> None:
     event = parked(world, record_of(Counted(name="k", amount=1), offset=7), 1)
     batch = fold(world, Snapshot(depth={"k": 1}))
 
-    assert batch.discard(event, ACT) == Result(event, Outcome.PASSED)
+    assert batch.discard(event, ACT) == Result(event, Outcome.IGNORED)
 
     changes = batch.changes
     assert (changes.discarding, changes.released, changes.rows) == (ACT, [1], [])

@@ -118,12 +118,12 @@ async def test_a_known_type_that_is_not_read_is_passed_over_without_a_transactio
 
     results = await world.admit(Noticed(name="k"), Noticed(name="k"))
 
-    assert outcomes(results) == [Outcome.PASSED, Outcome.PASSED]
+    assert outcomes(results) == [Outcome.IGNORED, Outcome.IGNORED]
     assert world.steps == []
     assert world.states() == {}
     assert world.committed == []
     [told] = world.signals_of(BatchCommitted)
-    assert ([each.outcome for each in told.handled], told.duration_s) == ([Outcome.PASSED] * 2, 0.0)
+    assert ([each.outcome for each in told.handled], told.duration_s) == ([Outcome.IGNORED] * 2, 0.0)
 
 
 async def test_a_known_type_that_is_not_read_is_passed_over_behind_a_parked_key_too() -> None:
@@ -131,7 +131,7 @@ async def test_a_known_type_that_is_not_read_is_passed_over_behind_a_parked_key_
 
     results = await world.admit(Counted(name="k", amount=-1), Noticed(name="k"), Counted(name="other", amount=1))
 
-    assert outcomes(results) == [Outcome.PARKED, Outcome.PASSED, Outcome.HANDLED]
+    assert outcomes(results) == [Outcome.PARKED, Outcome.IGNORED, Outcome.HANDLED]
     assert len(world.parked()) == 1
 
 
@@ -225,7 +225,7 @@ async def test_behind_one_that_finds_no_room_the_rest_of_its_key_waits_also_when
     results = await world.admit(*(Counted(name="k", amount=amount) for amount in (666, 1, 2, 3)))
 
     assert outcomes(results) == [Outcome.DEFERRED] * 4
-    assert [result.crowded for result in results] == [True, False, False, False]
+    assert [result.no_room for result in results] == [True, False, False, False]
     assert world.total("k") is None
     assert world.steps.count("begin") == 4, "all, the first half, its first alone, and that as one that failed"
 
@@ -564,7 +564,7 @@ async def test_what_is_parked_and_not_read_any_more_is_passed_over_and_its_key_f
     retrier.poke(0)
     await retrier.step()
 
-    assert [each.outcome for each in world.signals_of(BatchCommitted)[-1].handled] == [Outcome.PASSED]
+    assert [each.outcome for each in world.signals_of(BatchCommitted)[-1].handled] == [Outcome.IGNORED]
     assert (world.parked(), set(world.states().values())) == ([], {"DONE"})
     assert world.flow() == ["Reopened k"]
 

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from orderflow.core import identity
 from orderflow.core.access import APPROVE
 from orderflow.core.dead_letters import FLOW_STATUS, Dead, FlowEvent, Parked, Reopened
-from orderflow.core.decisions import Publisher, passed_over, to_publish
+from orderflow.core.decisions import Publisher, is_ignored, to_publish
 from orderflow.core.envelopes import Incoming, Result, from_command, from_record
 from orderflow.core.failures import describe
 from orderflow.core.inbox import Failure, InboxState, Waits
@@ -266,7 +266,7 @@ class Repairs:
             if incoming.problem.reason != MALFORMED:
                 return ()
             raise EventUnreadError(f"This is no event that {self._service.name} can read: {incoming.problem.detail}.")
-        if passed_over(self._service, incoming):
+        if is_ignored(self._service, incoming):
             return ()
         return [each.consumer for each in self._service.subscriptions if topic in each.topics]
 

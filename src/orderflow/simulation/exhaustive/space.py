@@ -19,7 +19,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import msgspec
 
 from orderflow.core.dead_letters import FLOW_STATUS
-from orderflow.core.decisions import passed_over
+from orderflow.core.decisions import is_ignored
 from orderflow.core.envelopes import Incoming, Result, from_answer, from_command, from_record
 from orderflow.core.identity import uuid5
 from orderflow.core.inbox import InboxState, ParkedEvent
@@ -485,7 +485,7 @@ class Space:
         consumer = CONSUMERS[place]
         service = self._services[READERS[place]]
         topics = next(each.topics for each in service.subscriptions if each.consumer == consumer)
-        return record.topic in topics and not passed_over(service, self._incoming(READERS[place], message))
+        return record.topic in topics and not is_ignored(service, self._incoming(READERS[place], message))
 
     def _fly(self, flight: int, answer: int, payment: int) -> int:
         return self._in_flight(self._flights.number(self._flights[flight] | {answer}), payment)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from orderflow.core.access import PLATFORM
-from orderflow.core.decisions import Fold, Policy, handler_of, passed_over
+from orderflow.core.decisions import Fold, Policy, handler_of, is_ignored
 from orderflow.core.envelopes import Incoming, Result, from_parked
 from orderflow.core.inbox import InboxState, ParkedEvent
 from orderflow.core.operations.editing import replacement
@@ -198,7 +198,7 @@ def _transact(
 
 
 def _touched(service: Service, incoming: Incoming, failed: dict[tuple[str, str], Exception]) -> Iterable[Ref]:
-    if incoming.envelope is None or passed_over(service, incoming) or incoming.name in failed:
+    if incoming.envelope is None or is_ignored(service, incoming) or incoming.name in failed:
         return ()
     message = incoming.envelope.message
     try:
