@@ -9,13 +9,13 @@ from tests.zoo.bug import Bug
 CONSUMER = "core/consumer.py"
 CIRCUIT_BREAKER = "core/circuit_breaker.py"
 FAILURES = "core/failures.py"
-FOLD = "core/decisions.py"
+BATCH = "core/decisions.py"
 PROCESSOR = "core/processor.py"
 PARKING = "core/decisions.py"
 RETRIER = "core/retries.py"
 RELAY = "core/relay.py"
 INTENTS = "core/side_effects.py"
-PUBLISHER = "core/decisions.py"
+OUTBOX = "core/decisions.py"
 LETTERS = "core/dead_letters.py"
 ENGINE = "core/engine.py"
 TWIN_OUTBOX = "core/testing/store.py"
@@ -121,7 +121,7 @@ BUGS = (
         "no-dedupe",
         2,
         "What was handled before is handled again.",
-        FOLD,
+        BATCH,
         "elif name in self._seen:",
         "elif name in self._seen and name not in self._known:",
     ),
@@ -129,7 +129,7 @@ BUGS = (
         "no-dedupe-within-a-batch",
         2,
         "What stands twice in one batch is handled twice.",
-        FOLD,
+        BATCH,
         "        self._seen.add(name)\n        if incoming.problem is not None:",
         "        if incoming.problem is not None:",
     ),
@@ -137,7 +137,7 @@ BUGS = (
         "parked-comes-again-as-new",
         2,
         "What was parked is taken for new when it comes again.",
-        FOLD,
+        BATCH,
         "elif name in self._seen:",
         "elif name in self._seen and self._known.get(name) is not InboxState.PARKED:",
     ),
@@ -145,7 +145,7 @@ BUGS = (
         "overtakes-the-parked",
         4,
         "What is parked of a key does not hold its later events.",
-        FOLD,
+        BATCH,
         "elif self._holding or incoming.key in parking.closed:",
         "elif self._holding:",
     ),
@@ -161,7 +161,7 @@ BUGS = (
         "stale-working-set",
         3,
         "The second event of a row in a batch does not see what the first has done.",
-        FOLD,
+        BATCH,
         "        self._working.update(zip(refs, decision.rows, strict=True))",
         "        assert refs is not None",
     ),
@@ -169,7 +169,7 @@ BUGS = (
         "handled-and-not-noted",
         2,
         "An event without effects is not noted as handled.",
-        FOLD,
+        BATCH,
         "        if incoming.record is not None:\n            self._finish(incoming)",
         "        if incoming.record is not None and (decision.rows or decision.facts):\n            self._finish(incoming)",
     ),
@@ -211,7 +211,7 @@ BUGS = (
         "answered-intent-stays-open",
         2,
         "The intent that was answered is not closed.",
-        FOLD,
+        BATCH,
         "            close_intent(self.changes, incoming)\n        if decision.closes:",
         "            pass\n        if decision.closes:",
     ),
@@ -293,7 +293,7 @@ BUGS = (
         4,
         "Nobody is told that a key flows again.",
         PROCESSOR,
-        "            fold.reopen(last)\n",
+        "            handler.reopen(last)\n",
         "            pass\n",
     ),
     Bug(
@@ -308,7 +308,7 @@ BUGS = (
         "retry-skips-ahead",
         4,
         "When the head of a key fails again, those behind it are tried all the same.",
-        FOLD,
+        BATCH,
         "        if parked.key in self._parking.stuck:\n            return Result(parked, Outcome.HELD)\n",
         "",
     ),
@@ -332,7 +332,7 @@ BUGS = (
         "released-twice-is-handled-twice",
         2,
         "A parked event that was handled as a copy meanwhile is handled again.",
-        FOLD,
+        BATCH,
         "        if self._is_done(parked):\n            return self._drop(parked)\n",
         "",
         "tests/unit/core/test_readable_again.py",
@@ -475,7 +475,7 @@ BUGS = (
         "sequence-with-gaps",
         1,
         "The numbers of a key's events have gaps.",
-        PUBLISHER,
+        OUTBOX,
         "sequence = self._emitted.get(stream, 0) + 1",
         "sequence = self._emitted.get(stream, 0) + 1 + (self._emitted.get(stream, 0) > 0)",
     ),
@@ -483,7 +483,7 @@ BUGS = (
         "sequence-starts-anew",
         2,
         "Each batch numbers a key's events from 1, so that they have the names of earlier ones.",
-        PUBLISHER,
+        OUTBOX,
         "        self._emitted = dict(emitted)",
         "        self._emitted: dict[tuple[str, str], int] = {}\n        changes.emitted.update(emitted)",
     ),
@@ -491,7 +491,7 @@ BUGS = (
         "no-causation",
         1,
         "Events do not say what caused them.",
-        PUBLISHER,
+        OUTBOX,
         "            causation=cause.event_id,\n",
         "",
     ),
@@ -499,7 +499,7 @@ BUGS = (
         "slot-by-event",
         4,
         "Events of one key go to several slots, and so to several relays.",
-        PUBLISHER,
+        OUTBOX,
         "slot=identity.slot_of(key, slots),",
         "slot=identity.slot_of(envelope.id.bytes, slots),",
     ),
@@ -617,7 +617,7 @@ BUGS = (
         "discarded-comes-again",
         2,
         "A discarded event is not known when it comes again.",
-        FOLD,
+        BATCH,
         "        finish(self.changes, incoming, InboxState.DISCARDED)",
         "        release(self.changes, incoming)",
     ),

@@ -168,7 +168,7 @@ class ConsumerLoop:
             await self._retries.until_done(lambda: self._process(records, batch))
         done = self._dispatcher.committable(records)
         if done:
-            reached(Point.CONSUMER_CARRIED)
+            reached(Point.CONSUMER_PROCESSED)
             await self._retries.until_done(lambda: member.commit(done))
             reached(Point.OFFSETS_NOTED)
             self.worked = True

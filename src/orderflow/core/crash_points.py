@@ -40,8 +40,8 @@ class Point(StrEnum):
     # --- consuming
     CONSUMER_JOINED = "consumer.joined", "The consumer joins its group; no record was read."
     CONSUMER_POLLED = "consumer.polled", "Records were taken from the log; nothing was done with them."
-    CONSUMER_CARRIED = (
-        "consumer.carried",
+    CONSUMER_PROCESSED = (
+        "consumer.processed",
         "A batch is committed in the database; its offsets are not committed.",
     )
     OFFSETS_NOTED = "offsets.noted", "Offsets are noted in memory; the log may not have them."

@@ -51,7 +51,7 @@ class Policy:
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """What holds for one fold only.
+    """What holds for one batch only.
 
     A failing event whose type is in `spared` is deferred instead of parked. The failure of one whose name is in
     `free` uses up no attempt, since it may not be to blame. `holding`: every event is parked without a try. No more
@@ -70,7 +70,7 @@ FREE = Terms()
 FINAL = (InboxState.DONE, InboxState.DISCARDED)
 
 
-class Fold:
+class BatchHandler:
     """One batch: `take` each message in order; `changes` is then what to write.
 
     `failures` are messages (by name) that have failed outside of their decision: they fail here again.
@@ -93,8 +93,8 @@ class Fold:
         self._policy = policy
         self._failures = failures
         self._holding = terms.holding
-        self._publisher = Publisher(snapshot.emitted, policy.slots, self.changes)
-        self._parking = Parking(service.name, self._source, snapshot, policy, terms, self._publisher, self.changes)
+        self._outbox = OutboxWriter(snapshot.emitted, policy.slots, self.changes)
+        self._parking = Parking(service.name, self._source, snapshot, policy, terms, self._outbox, self.changes)
         self._known = snapshot.known
         self._seen = set(snapshot.known)
         self._done: set[tuple[str, str]] = set()
@@ -173,7 +173,7 @@ class Fold:
         self.changes.rows.extend(decision.rows)
         self.changes.facts.extend(decision.facts)
         for event, value in zip(decision.events, values, strict=True):
-            self._publisher.publish(event, value, self._source, incoming)
+            self._outbox.publish(event, value, self._source, incoming)
         if decision.intents or decision.closes or intent_of(incoming) is not None:
             self._update_intents(decision, incoming)
         if incoming.record is not None:
@@ -232,7 +232,7 @@ class Fold:
             )
 
 
-class Publisher:
+class OutboxWriter:
     """Turns the events of one batch into outbox rows of `changes`."""
 
     def __init__(self, emitted: Mapping[tuple[str, str], int], slots: int, changes: Changes) -> None:
@@ -293,7 +293,7 @@ def to_publish(envelope: Envelope, topic: str, value: bytes, slots: int) -> Outb
 
 
 class Parking:
-    """One fold's part of it. `closed` are keys with something parked, `stuck` those of which a parked event cannot
+    """One batch's part of it. `closed` are keys with something parked, `stuck` those of which a parked event cannot
     go on, `deferred` those of which a new event was left to a later time: what comes behind it is left too.
     """
 
@@ -304,7 +304,7 @@ class Parking:
         snapshot: Snapshot,
         policy: Policy,
         terms: Terms,
-        publisher: Publisher,
+        outbox: OutboxWriter,
         changes: Changes,
     ) -> None:
         self.closed = set(snapshot.depth)
@@ -314,7 +314,7 @@ class Parking:
         self._source = f"{source}/flow"
         self._policy = policy
         self._terms = terms
-        self._publisher = publisher
+        self._outbox = outbox
         self._changes = changes
         self._keys_left = terms.keys_left
         self._depth = dict(snapshot.depth)
@@ -428,7 +428,7 @@ class Parking:
             event_type=incoming.event_type,
             **facts,
         )
-        self._publisher.publish(event, encode(event), self._source, incoming)
+        self._outbox.publish(event, encode(event), self._source, incoming)
 
 
 LOOK_S = 30.0
@@ -463,7 +463,7 @@ class ParkingQuota:
             self._look_at = self._clock.monotonic() + self._pause_s if self._parked else -math.inf
 
     def took(self, changes: Changes, *, holding: bool) -> None:
-        """This has been written. Unless a fold was `holding`, what it held was behind a parked event: no new key."""
+        """This has been written. Unless all was `holding`, what was held was behind a parked event: no new key."""
         self._parked += len({event.key for event in changes.parked if event.attempts or holding})
         self._look_at = min(self._look_at, self._clock.monotonic() + self._pause_s)
 

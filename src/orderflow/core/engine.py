@@ -82,7 +82,7 @@ class EngineConfig:
 
 
 def policy_of(config: EngineConfig, chance: random.Random) -> Policy:
-    """What a fold needs of it."""
+    """What decisions need of it."""
     return Policy(
         retry=RetryPolicy(Backoff(config.retry_first_ms, config.retry_ceiling_ms), config.attempts_max),
         away=config.away,

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from orderflow.core.circuit_breaker import CircuitBreakers, admitted
 from orderflow.core.crash_points import Point, reached
 from orderflow.core.dead_letters import stand_ins
-from orderflow.core.decisions import FREE, Fold, ParkingQuota, Policy, Terms, handler_of, is_ignored
+from orderflow.core.decisions import FREE, BatchHandler, ParkingQuota, Policy, Terms, handler_of, is_ignored
 from orderflow.core.envelopes import Incoming, Result
 from orderflow.core.failures import InfrastructureError, describe
 from orderflow.core.identity import lock_id, uuid_text
@@ -90,7 +90,7 @@ class Processed(msgspec.Struct, frozen=True):
     duration_s: float
 
 
-class Novelty:
+class EmptySnapshots:
     """Of which types of messages nothing was there when they came last: no rows, nothing published, nothing parked.
 
     Of these nothing is expected the next time, which saves the call that opens a unit of work.
@@ -145,7 +145,7 @@ class Processor:
         self._on_commit = on_commit
         self._watches: dict[str, CircuitBreakers] = {}
         self._rooms: dict[str, ParkingQuota] = {}
-        self._novelty = Novelty()
+        self._empty_snapshots = EmptySnapshots()
 
     @property
     def slots(self) -> int:
@@ -197,7 +197,7 @@ class Processor:
     async def _process(self, work: Work, end: End) -> Processed | None:
         started = self._clock.monotonic()
         plan, failures = self.plan(work.consumer, work.batch, work.failures, work.parked)
-        expects_nothing = not failures and self._novelty.expects(work)
+        expects_nothing = not failures and self._empty_snapshots.expects(work)
         reached(Point.TX_OPENING)
         async with self._store.transaction() as tx:
             snapshot = await open_within(tx, replace(plan, expects_nothing=expects_nothing), work.wait_s)
@@ -217,7 +217,7 @@ class Processor:
                 if not snapshot.is_empty:
                     results, changes = self.decide(work, share, snapshot, failures)
                 await tx.commit(changes, end)
-            self._novelty.learn(work, snapshot)
+            self._empty_snapshots.learn(work, snapshot)
         return Processed(results, changes, work.failures, self._clock.monotonic() - started)
 
     def plan(
@@ -254,20 +254,20 @@ class Processor:
         if share.again:
             left = {name: state for name, state in snapshot.known.items() if name not in share.again}
             snapshot = replace(snapshot, known=left)
-        fold = Fold(self.service, work.consumer, snapshot, self._policy, failures, work.terms)
+        handler = BatchHandler(self.service, work.consumer, snapshot, self._policy, failures, work.terms)
         if share.discarding is not None:
-            results = [fold.discard(incoming, share.discarding) for incoming in share.batch]
+            results = [handler.discard(incoming, share.discarding) for incoming in share.batch]
         else:
-            results = [fold.take(incoming) for incoming in share.batch]
+            results = [handler.take(incoming) for incoming in share.batch]
         watch = work.watch
         free = watch.weigh(results) if watch is not None and _may_be_judged(results) else None
         if watch is not None and free is not None:
             terms = replace(work.terms, spared=watch.paused, free=free)
-            fold = Fold(self.service, work.consumer, snapshot, self._policy, failures, terms)
-            results = [fold.take(incoming) for incoming in share.batch]
-        for last in reopened(share.batch, share.whole, fold.changes.released):
-            fold.reopen(last)
-        return results, fold.changes
+            handler = BatchHandler(self.service, work.consumer, snapshot, self._policy, failures, terms)
+            results = [handler.take(incoming) for incoming in share.batch]
+        for last in reopened(share.batch, share.whole, handler.changes.released):
+            handler.reopen(last)
+        return results, handler.changes
 
     def tell(self, consumer: str, results: Sequence[Result], changes: Changes | None, duration_s: float) -> None:
         """After the commit: hand on what was written, and signal."""
