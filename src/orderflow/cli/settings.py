@@ -83,10 +83,10 @@ def _group(
 def _with_remembered(settings: Settings) -> Settings:
     """As `up` without options would take them. Raises LocalError."""
     from orderflow.local.home import Home
-    from orderflow.local.state import choose_carrier
+    from orderflow.local.state import choose_event_log
 
-    remembered = Home(settings.home).carrier()
-    if remembered is None or choose_carrier(settings, remembered, own_broker=False) is not remembered:
+    remembered = Home(settings.home).event_log()
+    if remembered is None or choose_event_log(settings, remembered, own_broker=False) is not remembered:
         return settings
     known: dict[str, Any] = {"transport": remembered.transport}
     if remembered.bootstrap is not None:

@@ -69,7 +69,7 @@ class Seen:
         return {
             "home": str(self.home),
             "phase": self.found.phase,
-            "carrier": self.found.carrier,
+            "event_log": self.found.event_log,
             "problems": {"disk": self.full} if self.full else {},
             "processes": [_document(*row) for row in self.rows],
         }
@@ -77,7 +77,7 @@ class Seen:
     def parts(self) -> Iterator[RenderableType]:
         """For people."""
         phase = "not ready" if self.found.phase == "ready" and not self.well else self.found.phase
-        yield text(f"{phase} on {self.found.carrier or '...'}; data in {self.home}")
+        yield text(f"{phase} on {self.found.event_log or '...'}; data in {self.home}")
         columns, numbers = ("", "where", "process", "restarts", "state"), ("process", "restarts")
         yield table(columns, [_row(*row) for row in self.rows], right=numbers, drop=numbers[::-1])
         if self.full:

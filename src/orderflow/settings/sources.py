@@ -99,12 +99,13 @@ def _from_home(marker: Path) -> Iterator[tuple[str, Found]]:
         noted = json.loads(marker.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return
-    carrier = noted.get("carrier") if isinstance(noted, dict) else None
-    if not isinstance(carrier, dict) or carrier.get("transport") not in TRANSPORTS:
+    # Release 0.1.0 wrote "carrier".
+    event_log = noted.get("event_log", noted.get("carrier")) if isinstance(noted, dict) else None
+    if not isinstance(event_log, dict) or event_log.get("transport") not in TRANSPORTS:
         return
-    yield "transport", Found(carrier["transport"], REMEMBERED)
-    where = carrier.get("bootstrap") or noted.get("broker")
-    if carrier["transport"] == "kafka" and isinstance(where, str):
+    yield "transport", Found(event_log["transport"], REMEMBERED)
+    where = event_log.get("bootstrap") or noted.get("broker")
+    if event_log["transport"] == "kafka" and isinstance(where, str):
         yield "kafka_bootstrap", Found(where, REMEMBERED)
 
 

@@ -51,7 +51,7 @@ def test_a_service_says_what_hinders_it_and_how_far_it_is_behind() -> None:
 def test_a_look_says_what_is_not_well_and_why(tmp_path: Path) -> None:
     process = Running("order", "service", 7, 1.0, "http://127.0.0.1:8001")
     found = State(
-        supervisor=ProcessMark(1, 1.0), phase="ready", processes=(process,), carrier="the log in PostgreSQL"
+        supervisor=ProcessMark(1, 1.0), phase="ready", processes=(process,), event_log="the log in PostgreSQL"
     )
     ready = Seen(tmp_path, found, [(process, Health(True, {}, 0))], "")
     away = Seen(tmp_path, found, [(process, Health(False, {"database": "away"}))], "")

@@ -139,6 +139,10 @@ def test_the_state_is_read_as_it_was_written(tmp_path: Path) -> None:
     written.write(tmp_path / "state.json")
     assert state.read(tmp_path / "state.json") == written
 
+    by_0_1_0 = (tmp_path / "state.json").read_text("utf-8").replace('"event_log"', '"carrier"')
+    (tmp_path / "state.json").write_text(by_0_1_0, "utf-8")
+    assert state.read(tmp_path / "state.json") == written
+
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"supervisor": 1}', '{"supervisor": {"pid": 1}}'])
 def test_a_state_that_makes_no_sense_is_none(tmp_path: Path, content: str) -> None:
