@@ -66,7 +66,7 @@ async def test_operators_see_outbox_lag_and_what_is_stuck(service: Running) -> N
 
     await eventually(consumed)
     assert (await service.client.get("/ops/outbox")).json() == {"unsent": 0, "oldest_ms": 0}
-    assert (await service.client.get("/ops/parked")).json() == []
+    assert (await service.client.get("/ops/stuck")).json() == []
     assert (await service.client.get("/ops/dead-letters")).json() == {"dead_letters": [], "next": None, "confirm": ""}
 
 

@@ -47,9 +47,9 @@ class ServiceReading:
         return "not ready" if self.why else "ready"
 
     @property
-    def parked(self) -> Mapping[str, int]:
+    def stuck(self) -> Mapping[str, int]:
         """How many events wait, by why: `retrying`, `dead`, `held`."""
-        return {why: round(self.exposition.total(f"parked_{why}")) for why in ("retrying", "dead", "held")}
+        return {why: round(self.exposition.total(f"stuck_{why}")) for why in ("retrying", "dead", "held")}
 
     @property
     def outbox(self) -> int:

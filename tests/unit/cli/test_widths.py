@@ -68,7 +68,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "/ops/faults": {"faults": [FAULT]},
     },
     "payment": {
-        "/ops/parked": STUCK,
+        "/ops/stuck": STUCK,
         "/ops/lag": [LAG],
         "/ops/dead-letters": page(LETTER, {**LETTER, "message": "m" * 300}),
         "/ops/dead-letter-groups": [GROUP],

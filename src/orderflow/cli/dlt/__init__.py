@@ -20,7 +20,7 @@ COMMANDS = {
     "discard": Line("orderflow.cli.dlt.edit:discard", "Give up an event for good."),
     "log": Line("orderflow.cli.dlt.show:log", "Show who did what, when and why."),
     "pytest": Line("orderflow.cli.dlt.reproduce:reproduce", "Write a test that fails as the event did."),
-    "check": Line("orderflow.cli.dlt.check:check", "Check that this release can read every parked event."),
+    "check": Line("orderflow.cli.dlt.check:check", "Check that this release can read every stuck event."),
 }
 
 

@@ -82,7 +82,7 @@ def _list(session: Session, service: str | None, wanted: Mapping[str, str | int]
 
     asked = (service,) if service else service_names()
     answers = cli_session.ask(session, lambda client: read_letters(client, wanted, limit), asked)
-    stuck = cli_session.ask(session, lambda client: client.get("/ops/parked"), asked)
+    stuck = cli_session.ask(session, lambda client: client.get("/ops/stuck"), asked)
     waiting = total(each for rows in stuck.found.values() for each in rows)
     letters = [(name, letter) for name, found in answers.found.items() for letter in found]
     if session.out.as_json:

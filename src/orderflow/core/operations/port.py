@@ -18,12 +18,12 @@ from orderflow.core.operations.model import (
     OperatorAction,
     OutboxCopy,
     Overrule,
-    ParkedSummary,
     Proposal,
     Replay,
     ReplayPlan,
     ReplayState,
     StoredLetter,
+    StuckSummary,
     Trail,
 )
 from orderflow.core.store import Act, LogEntry, Store
@@ -74,7 +74,7 @@ class RecoveryStore(Protocol):
         """Set the note of a group ("" takes it away), and log it as the action `note`."""
         ...
 
-    async def summary(self) -> Sequence[ParkedSummary]:
+    async def summary(self) -> Sequence[StuckSummary]:
         """One line for each consumer that has anything parked or dead."""
         ...
 

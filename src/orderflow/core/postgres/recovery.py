@@ -26,7 +26,6 @@ from orderflow.core.operations.model import (
     OperatorAction,
     OutboxCopy,
     Overrule,
-    ParkedSummary,
     Proposal,
     ProposalState,
     ReceivedEvent,
@@ -35,6 +34,7 @@ from orderflow.core.operations.model import (
     ReplayProgress,
     ReplayState,
     StoredLetter,
+    StuckSummary,
     Trail,
     UnsentEvent,
 )
@@ -48,7 +48,7 @@ Run = Callable[..., Awaitable[Sequence[asyncpg.Record]]]
 
 def counting_query() -> str:
     """The statement by which a service counts what waits in it, for whoever reads its database from outside."""
-    return load_queries(PACKAGE, "recovery.sql")["parked_summary"]
+    return load_queries(PACKAGE, "recovery.sql")["stuck_summary"]
 
 
 class PostgresRecovery:
@@ -107,9 +107,9 @@ class PostgresRecovery:
         result = note or "the note was taken away"
         await self._run(self._queries["annotate"], fingerprint, note, act.who, act.reason, result)
 
-    async def summary(self) -> Sequence[ParkedSummary]:
-        rows = await self._run(self._queries["parked_summary"])
-        return [ParkedSummary(**row) for row in rows]
+    async def summary(self) -> Sequence[StuckSummary]:
+        rows = await self._run(self._queries["stuck_summary"])
+        return [StuckSummary(**row) for row in rows]
 
     async def log(self, entry: LogEntry) -> None:
         await self._run(self._log_actions, *log_entries([entry]))

@@ -23,7 +23,6 @@ from orderflow.core.operations.model import (
     OperatorAction,
     OutboxCopy,
     Overrule,
-    ParkedSummary,
     Proposal,
     ProposalState,
     ReceivedEvent,
@@ -32,6 +31,7 @@ from orderflow.core.operations.model import (
     ReplayProgress,
     ReplayState,
     StoredLetter,
+    StuckSummary,
     Trail,
     UnsentEvent,
 )
@@ -151,7 +151,7 @@ class MemoryRecovery:
             self._state.notes.pop(fingerprint, None)
         self._log(act, "note", fingerprint, note or "the note was taken away")
 
-    async def summary(self) -> Sequence[ParkedSummary]:
+    async def summary(self) -> Sequence[StuckSummary]:
         await self._step("read")
         by_consumer: dict[str, list[Waiting]] = {}
         for waiting in self._state.parked.values():
@@ -475,9 +475,9 @@ def _group(dead: Sequence[Waiting], note: str) -> DeadLetterGroup:
     )
 
 
-def _summary(consumer: str, waiting: Sequence[Waiting]) -> ParkedSummary:
+def _summary(consumer: str, waiting: Sequence[Waiting]) -> StuckSummary:
     counts = Counter(each.event.waits for each in waiting)
-    return ParkedSummary(
+    return StuckSummary(
         consumer=consumer,
         keys=len({each.event.key for each in waiting}),
         retrying=counts[Waits.RETRYING],
