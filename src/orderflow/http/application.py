@@ -158,7 +158,7 @@ class Application:
         self._mounts = dict(mounts or {})
         for prefix in self._mounts:
             if not prefix.startswith("/") or prefix.endswith("/"):
-                raise ValueError(f"{prefix!r} is no place for an application: wanted is a path like '/admin'")
+                raise ValueError(f"{prefix!r} cannot be the path of an application: give one like '/admin'")
 
     def _add(self, operation: Operation) -> None:
         path = self._paths.get(operation.path)

@@ -123,7 +123,7 @@ class Model:
         if wanted is None:
             return
         if (key, amount, currency) != (f"charge:{order_id}", wanted.total, wanted.currency):
-            self.say(f"the bank was asked {key} {amount} {currency}, wanted is {wanted.total} {wanted.currency}")
+            self.say(f"the bank was asked {key} {amount} {currency}, expected {wanted.total} {wanted.currency}")
         if declined:
             self.declined.add(order_id)
         elif order_id in self.charged:
@@ -137,7 +137,7 @@ class Model:
         if wanted is None:
             return
         if (key, amount, currency) != (f"refund:{order_id}", wanted.total, wanted.currency):
-            self.say(f"the bank gave back {key} {amount} {currency}, wanted is {wanted.total} {wanted.currency}")
+            self.say(f"the bank gave back {key} {amount} {currency}, expected {wanted.total} {wanted.currency}")
         if order_id in self.refunded:
             self.say(f"{order_id} is refunded twice")
         if self.reservations.get(order_id) != "REJECTED":
@@ -247,7 +247,7 @@ class Model:
         found = (row.customer_id, row.currency, lines, row.payment_method, total)
         right = (wanted.customer_id, wanted.currency, wanted.lines, wanted.payment_method, wanted.total)
         if found != right or type(total) is not int:
-            self.say(f"{what} is {found!r}, wanted is {right!r}")
+            self.say(f"{what} is {found!r}, expected {right!r}")
 
     def _step(
         self, what: str, order_id: str, before: Any, row: Any, steps: Mapping[str, Sequence[str]], first: str

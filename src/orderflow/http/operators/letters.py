@@ -1,4 +1,4 @@
-"""`/ops/dead-letters`, `/ops/dead-letter-groups`: what was given up or waits, and its mending."""
+"""`/ops/dead-letters`, `/ops/dead-letter-groups`: what was given up or waits, and what operators do about it."""
 
 from __future__ import annotations
 

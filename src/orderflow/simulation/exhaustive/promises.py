@@ -194,7 +194,7 @@ class Judge:
         right = (order_id, wanted.currency, wanted.total) if wanted is not None else ()
         total = said.get("total")
         if (said.get("id"), said.get("currency"), total) != right or type(total) is not int:
-            yield f"the shop is answered {said}, wanted is {right}"
+            yield f"the shop is answered {said}, expected {right}"
 
     def _event(self, kind: str, record: OutboxRecord) -> Iterator[str]:
         told = msgspec.json.decode(record.value or b"null")
@@ -387,7 +387,7 @@ def _same(what: str, row: Any, total: object, wanted: Wanted) -> Iterator[str]:
     found = (row.customer_id, row.currency, lines, row.payment_method, total)
     right = (wanted.customer_id, wanted.currency, wanted.lines, wanted.payment_method, wanted.total)
     if found != right or type(total) is not int:
-        yield f"{what} is {found!r}, wanted is {right!r}"
+        yield f"{what} is {found!r}, expected {right!r}"
 
 
 def _may_fail(before: Stored, error: str) -> bool:
