@@ -158,6 +158,7 @@ def measure(transport: str, releases: Sequence[Release], sizes: Sizes) -> list[F
             figures.command_ms = median(_command_ms(system) for _ in range(sizes.rounds * 2 - 1))
             figures.promises_kept = _is_kept(system)
     for release, figures in zip(releases, every, strict=True):
+        _read(release, figures)
         _measure_apart(release, transport, figures, sizes)
     say("1 % of keys parked, beside the same without")
     with running(HERE, transport, "--game-day", settings=SETTINGS) as system:
@@ -199,6 +200,17 @@ def _measure_apart(release: Release, transport: str, figures: Figures, sizes: Si
     figures.consume = measure_consume(release, transport, sizes.events)
     say(f"{release.name}: the same, with one event in {POISON_EVERY} refused")
     figures.consume_poison = measure_consume(release, transport, sizes.events, POISON_EVERY)["consume"]
+
+
+def _read(release: Release, figures: Figures) -> None:
+    """What somebody has to read of it."""
+    files = list((release.folder / "src").rglob("*.py"))
+    lines = (line.strip() for file in files for line in file.read_text("utf-8").splitlines())
+    figures.files, figures.lines = len(files), sum(bool(line) and not line.startswith("#") for line in lines)
+    if (release.folder / "tests" / "support" / "ways.py").exists():
+        say(f"{release.name}: the ways through the code")
+        command = [str(release.python), "-m", "tests.support.ways", "--json"]
+        figures.entered = json.loads(subprocess.check_output(command, cwd=release.folder, text=True))
 
 
 def _command_ms(system: System) -> float:

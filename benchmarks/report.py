@@ -23,10 +23,17 @@ LOGS = {"postgres": "log in PostgreSQL", "kafka": "Apache Kafka"}
 
 @dataclass(slots=True)
 class Figures:
-    """All figures of one release on one log. Rates are per second; a list has an entry a round."""
+    """All figures of one release on one log. Rates are per second; a list has an entry a round.
+
+    `lines` of Python are those that are neither blank nor a comment; `entered` says what each way through the code
+    enters, where a release can trace it.
+    """
 
     release: str
     transport: str
+    lines: int = 0
+    files: int = 0
+    entered: dict[str, dict[str, int]] = field(default_factory=dict)
     ready_s: float = 0.0
     floors: list[float] = field(default_factory=list)
     accept_floors: list[float] = field(default_factory=list)
@@ -135,8 +142,20 @@ def _idle(figures: Figures) -> str:
     return f"{100 * idle.cpu_share:.1f} % of a core, {idle.services_mb} MiB" if idle else ""
 
 
+def _entered(figures: Figures) -> str:
+    return " / ".join(str(way["most"]) for way in figures.entered.values()) or "not traced"
+
+
+def _by_service(figures: Figures) -> str:
+    trips = figures.alone.trips() if figures.alone else {}
+    return " / ".join(f"{trips[name]:.1f}" for name in SERVICES if name in trips) or "not counted"
+
+
 ROWS: Sequence[tuple[str, Callable[[Figures], str]]] = (
+    ("files entered: POST to COMMIT / record to offset / poison to replay", _entered),
+    ("source: lines / files", lambda f: f"{f.lines:,} / {f.files}"),
     ("round trips an order alone: all / log's database", _counted(lambda f: f.alone, _trips)),
+    (f"round trips an order alone: {' / '.join(SERVICES)}", _by_service),
     ("round trips an order at 50/s: all / log's database", _counted(lambda f: f.at_50, _trips)),
     ("transactions an order alone: all / log's database", _counted(lambda f: f.alone, _transactions)),
     ("transactions an order at 50/s: all / log's database", _counted(lambda f: f.at_50, _transactions)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -58,6 +59,8 @@ def test_no_session_is_woken_for_what_it_does_not_read(counted: tuple[str, dict[
 def over(found: Counted, values: Mapping[str, float], bounds: Mapping[str, float]) -> str:
     """The databases that are asked too much, with all that they are asked."""
     said: list[str] = []
+    if (total := sum(values.values())) > bounds.get("all", math.inf):
+        said.append(f"all, {found.name}: {total:.1f}, allowed {bounds['all']}")
     for database, value in values.items():
         if value > bounds.get(database, 0):
             statements = [f"{each:7.2f}  {name}" for name, each in found.statements(database).items()]

@@ -12,12 +12,11 @@ from tests.support.bounds import BOUNDS
 from tests.support.postgres import PostgresServer
 from tests.support.saga import databases
 from tests.support.tracing import PACKAGE, Entry
-from tests.support.ways import Ways, entered, modules, walk
+from tests.support.ways import BOUNDED, Ways, counted, entered, modules, walk
 
 PAGE = Path(__file__).parents[2] / "docs" / "follow-an-order.md"
 SECTION = re.compile(r"^## .*?<a id=\"(\w+)\"></a>\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 STEP = re.compile(r"`([\w/]+\.py)` `([\w.]+)`")
-WAYS = {"post": ("post",), "record": ("record",), "poison_to_replay": ("poison", "replay")}
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +25,17 @@ def ways(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> 
         return asyncio.run(walk(made, tmp_path_factory.mktemp("ways")))
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", BOUNDED)
 def test_a_way_enters_no_more_modules_than_its_bound(ways: Ways, way: str) -> None:
-    found = list(dict.fromkeys(file for name in WAYS[way] for file in modules(ways[name])))
+    found = list(dict.fromkeys(file for part in BOUNDED[way] for file in modules(ways[part])))
     bound = BOUNDS["modules"]["most"][way]
 
     assert len(found) <= bound, f"{way} enters {len(found)} modules, {bound} are allowed: {', '.join(found)}"
+
+
+@pytest.mark.parametrize("way", BOUNDED)
+def test_a_way_comes_back_to_modules_no_more_often_than_its_bound(ways: Ways, way: str) -> None:
+    assert counted(ways)[way]["again"] <= BOUNDS["modules"]["again"][way]
 
 
 def test_where_no_traces_are_sent_no_way_enters_what_makes_them(ways: Ways) -> None:

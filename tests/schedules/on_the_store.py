@@ -14,7 +14,6 @@ import asyncpg
 from orderflow.core.envelopes import Result, from_command
 from orderflow.core.operations.editing import discard
 from orderflow.core.operations.model import (
-    KeyBusyError,
     LetterFilter,
     LetterMissingError,
     ReplayPlan,
@@ -24,7 +23,7 @@ from orderflow.core.operations.model import (
 from orderflow.core.postgres import schema
 from orderflow.core.postgres.store import PostgresStore
 from orderflow.core.postgres.tables import tables_of
-from orderflow.core.processor import Processor
+from orderflow.core.processor import KeyBusyError, Processor
 from orderflow.core.relay import Relay
 from orderflow.core.store import Act, OutboxFilter, StoreUnavailableError
 from orderflow.core.telemetry import Outcome, Signals

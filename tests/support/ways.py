@@ -1,16 +1,19 @@
 """The ways through the code that matter: walked by a real order service on real databases, traced from step to step.
 
-python -m tests.support.ways        every way, as it goes today: for the page and for the bounds
+python -m tests.support.ways            every way, as it goes today: for the page and for the bounds
+python -m tests.support.ways --json     how many modules each enters, and how often it comes back to one
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from fnmatch import fnmatch
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -36,6 +39,8 @@ UNSENT = "SELECT count(*) FROM outbox_pending"
 REFUSE = f"ALTER TABLE orders ADD CONSTRAINT poison CHECK (status <> 'PAID' OR customer_id <> '{POISON}') NOT VALID"
 ALLOW = "ALTER TABLE orders DROP CONSTRAINT poison"
 Ways = Mapping[str, Sequence[Trace]]
+BOUNDED = {"post": ("post",), "record": ("record",), "poison_to_replay": ("poison", "replay")}
+"""The ways that a bound is set for, and what each is made of."""
 
 
 class Walker:
@@ -121,6 +126,24 @@ def modules(traces: Sequence[Trace]) -> Sequence[str]:
     return [file for file in files if file in common and not is_vocabulary(file)]
 
 
+def entered_again(traces: Sequence[Trace]) -> int:
+    """How often a reader who follows the functions in order comes back to a module that he has left."""
+    files = [each.file for each in entered(traces) if not is_vocabulary(each.file)]
+    first = dict.fromkeys(files)
+    return sum(file != before for before, file in pairwise(files)) + 1 - len(first)
+
+
+def counted(ways: Ways) -> Mapping[str, Mapping[str, int]]:
+    """Of each way that is bounded: how many modules it enters, and how often it comes back to one."""
+    return {
+        way: {
+            "most": len({file for part in parts for file in modules(ways[part])}),
+            "again": sum(entered_again(ways[part]) for part in parts),
+        }
+        for way, parts in BOUNDED.items()
+    }
+
+
 def is_vocabulary(file: str) -> bool:
     """Whether the module only declares what others speak of: types, values, ports."""
     return any(fnmatch(file, pattern) for pattern in BOUNDS["modules"]["vocabulary"])
@@ -134,8 +157,12 @@ def main() -> None:
             ways = asyncio.run(walk(made, Path(home)))
     finally:
         server.remove()
+    if "--json" in sys.argv[1:]:
+        sys.stdout.write(json.dumps(counted(ways)))
+        return
     for name, traces in ways.items():
-        sys.stdout.write(f"\n{name}: {len(modules(traces))} modules\n")
+        again = entered_again(traces)
+        sys.stdout.write(f"\n{name}: {len(modules(traces))} modules, entered again {again} times\n")
         for file, function in entered(traces):
             sys.stdout.write(f"{' ' if is_vocabulary(file) else '*'} {file} {function}\n")
 

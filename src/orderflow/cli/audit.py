@@ -10,7 +10,8 @@ import click
 
 from orderflow.cli.errors import ExitCode, TimeUpError, UnreachableError
 from orderflow.cli.repair_options import Asked, repair_options
-from orderflow.cli.session import Session, session_options
+from orderflow.cli.session import Session, database_url, session_options
+from orderflow.cli.tables import heartbeat
 
 if TYPE_CHECKING:
     from orderflow.audit.findings import Report
@@ -71,10 +72,7 @@ def audit(session: Session, wait_s: float, every_s: float | None, topics: bool, 
     report, repaired = _repaired(session, lambda: asyncio.run(_audit(session, wait_s, _scope(topics))), asked)
     from orderflow.cli.audit_report import document, parts
 
-    if session.out.as_json:
-        session.out.document(document(report) | repaired)
-    else:
-        session.out.show(*parts(report))
+    session.out.answer(document(report) | repaired, parts(report))
     if report.count:
         raise click.exceptions.Exit(ExitCode.FAILED)
     if not report.at_rest:
@@ -99,8 +97,6 @@ def _scope(topics: bool) -> Scope:
 async def _audit(session: Session, wait_s: float, scope: Scope) -> Report:
     from orderflow.audit.collect import Look, audited
     from orderflow.audit.live import audit as run
-    from orderflow.cli.session import database_url
-    from orderflow.cli.tables import heartbeat
     from orderflow.cli.topic import open_log
     from orderflow.core.store import SchemaBehindError, StoreUnavailableError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -119,8 +120,6 @@ def chaos(
 
 
 def _perform(wish: Wish, folder: Path, target: Path, *, own: bool, as_json: bool) -> int:
-    import shutil
-
     from orderflow.chaos import report
 
     outcome = _run(wish, folder, target / "history.jsonl", _teller(hidden=as_json))

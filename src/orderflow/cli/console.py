@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,11 +12,11 @@ from typing import TYPE_CHECKING
 import click
 
 from orderflow.cli.errors import CliError
-from orderflow.cli.session import as_running, home_option, load_settings, secrets_pipe_option
+from orderflow.cli.session import as_running, home_option, load_settings, running_state, secrets_pipe_option
+from orderflow.settings import Settings
 
 if TYPE_CHECKING:
     from orderflow.core.transport import Transport
-    from orderflow.settings import Settings
 
 
 @click.command(
@@ -77,9 +78,6 @@ def console(port: int | None, sign_in: bool, home: Path | None, control_pipe: bo
 
 def _link(settings: Settings) -> str:
     """Raises CliError: the home has no token."""
-    import time
-
-    from orderflow.cli.session import running_state
     from orderflow.console.sessions import link
     from orderflow.local.home import own_token
 

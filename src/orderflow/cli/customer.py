@@ -6,16 +6,16 @@ import asyncio
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from orderflow.cli.session import Session, session_options
-
-if TYPE_CHECKING:
-    from orderflow.cli.http import ServiceClient
-    from orderflow.cli.session import Answers
-    from orderflow.settings import Settings
+from orderflow.cli.dlt.acting import act
+from orderflow.cli.errors import CliError, NotFoundError, RefusedError
+from orderflow.cli.http import ServiceClient
+from orderflow.cli.output import text
+from orderflow.cli.session import Answers, Session, ask, session_options
+from orderflow.settings import Settings
 
 ENTRANCE = "order"
 """The service at which names of customers come in: no other has their keys."""
@@ -88,8 +88,6 @@ def export(session: Session, name: str, shop: str | None, topics: bool) -> None:
     orderflow customer export customer-42 | jq '.orders[].order.orders[0].total'
     orderflow customer export customer-42 --no-topics | jq .stores
     """
-    from orderflow.cli.errors import NotFoundError
-
     with session.client(ENTRANCE) as client:
         pages = list(_pages(client, name, shop))
     written_as, orders = pages[-1]["written_as"], [each for page in pages for each in page["orders"]]
@@ -126,10 +124,6 @@ def erase(session: Session, name: str, shop: str | None, yes: bool, reason: str)
     orderflow customer export customer-42 > customer-42.json
     orderflow customer erase customer-42 --yes --reason "asked for by letter of 26 November"
     """
-    from orderflow.cli.dlt.acting import act
-    from orderflow.cli.errors import CliError, RefusedError
-    from orderflow.cli.output import text
-
     if not (yes and reason.strip()):
         raise RefusedError(
             "This erases the customer for good: nobody can restore the name. To see first what is stored, run: "
@@ -139,10 +133,8 @@ def erase(session: Session, name: str, shop: str | None, yes: bool, reason: str)
         body = {"customer_id": name, "shop": shop, "reason": reason, "confirmed": True}
         erased = act(client, "POST", "/ops/customers/erase", body)
         left = [each for page in _pages(client, name, shop) for each in page["orders"]]
-    if session.out.as_json:
-        session.out.document({**erased, "left_in_clear_text": left})
-    else:
-        session.out.show(text(f"The customer is forgotten: {erased['pseudonym']} no longer names anyone."))
+    told = text(f"The customer is forgotten: {erased['pseudonym']} no longer names anyone.")
+    session.out.answer({**erased, "left_in_clear_text": left}, [told])
     if left:
         raise CliError(
             f"{len(left)} orders from before names were encrypted still name the customer in clear text, for "
@@ -152,8 +144,6 @@ def erase(session: Session, name: str, shop: str | None, yes: bool, reason: str)
 
 def _pages(client: ServiceClient, name: str, shop: str | None) -> Iterator[Any]:
     """What the entrance finds of his orders, answer by answer. Raises CliError."""
-    from orderflow.cli.dlt.acting import act
-
     after: str | None = None
     while True:
         page = act(client, "POST", "/ops/customers/orders", {"customer_id": name, "shop": shop, "after": after})
@@ -165,11 +155,9 @@ def _pages(client: ServiceClient, name: str, shop: str | None) -> Iterator[Any]:
 
 def _held(session: Session, order_id: str) -> dict[str, Any]:
     """By service. Raises UnreachableError: one did not answer."""
-    from orderflow.cli import session as cli_session
-
-    records = cli_session.ask(session, lambda client: client.get(f"/ops/orders/{order_id}/records"))
+    records = ask(session, lambda client: client.get(f"/ops/orders/{order_id}/records"))
     records.require_all()
-    letters = cli_session.ask(session, lambda client: _letters(client, order_id))
+    letters = ask(session, lambda client: _letters(client, order_id))
     letters.require_all()
     return {
         name: {**(found or {}).get("records", {}), **_some(letters, name)}

@@ -116,10 +116,7 @@ def _run(session: Session, wish: Wish) -> None:
         wish = replace(wish, timeout_s=max(0.0, deadline - time.monotonic()))
         url = session.running.service_url("order")
         tally = perform(url, wish, told, tls_of(session.running))
-    if session.out.as_json:
-        session.out.document(document(tally, wish))
-    else:
-        session.out.show(*parts(tally, wish))
+    session.out.answer(document(tally, wish), parts(tally, wish))
     if not on_purpose or tally.errors or tally.lost_contact or tally.interrupted:
         _conclude(tally, url, limit_s)
     elif not session.out.as_json:

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING
 import click
 
 from orderflow.cli.errors import CliError, ExitCode, UnreachableError
+from orderflow.cli.output import joined, text
 from orderflow.cli.session import Session, client_of, database_url, running_state, session_options
 from orderflow.diagnosis.side_by_side import side_by_side
+from orderflow.local.errors import LocalError
 from orderflow.registry import database_names, service_names
 from orderflow.settings import Settings, SettingsError
 
@@ -87,8 +89,6 @@ def _checks(session: Session) -> Iterator[Verdict]:
 
 
 def _show(session: Session, verdict: Verdict) -> None:
-    from orderflow.cli.output import joined, text
-
     styles = {"ok": "green", "skipped": "dim", "warning": "yellow", "failed": "bold red"}
     style = styles[verdict.verdict]
     session.out.show(joined(text(f"{verdict.verdict:<8}", style), text(f" {verdict.check:<26}"), text(verdict.found)))
@@ -166,7 +166,6 @@ def ports(settings: Settings) -> Iterator[Verdict]:
 def _port(
     settings: Settings, service: str, check: str, port: int, host: str, setting: str, own: Running | None
 ) -> Verdict:
-    from orderflow.local.errors import LocalError
     from orderflow.local.processes import require_free
 
     if settings.given_url(service) is not None:
@@ -214,7 +213,6 @@ def _numbers(version: str) -> list[int]:
 
 def binaries(settings: Settings) -> Verdict:
     """The programs of the embedded server."""
-    from orderflow.local.errors import LocalError
     from orderflow.local.postgres import find_binaries
 
     if not settings.embedded:
@@ -374,7 +372,6 @@ def kafka(running: Settings) -> Iterator[Verdict]:
 
 
 async def _ask(settings: Settings) -> Verdict:
-    from orderflow.cli.errors import CliError
     from orderflow.cli.topic import open_log
     from orderflow.core.transport import TopicMissingError
     from orderflow.local.preparation import all_topics

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -21,15 +22,13 @@ from orderflow.cli.tables import duration, heartbeat, moment, table
 from orderflow.cli.values import order_id
 from orderflow.diagnosis.side_by_side import side_by_side
 from orderflow.registry import service_names, service_of
+from orderflow.settings import Settings
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.console import RenderableType
 
     from orderflow.diagnosis.causes import Cause, Explanation
     from orderflow.diagnosis.evidence import Ask, KeyEvidence, ServiceEvidence, Subscriber
-    from orderflow.settings import Settings
 
 NOT_READY = 503
 PAGE = 100
@@ -64,10 +63,7 @@ def explain(session: Session, order_id: str) -> None:
     trace = _Trace(session.running, order_id)
     found = _explained(ask, _services(session, ask, names), consumers_of(map(service_of, names)), order_id)
     found = replace(found, trace_id=trace.wait())
-    if session.out.as_json:
-        session.out.document(to_builtins(found))
-    else:
-        session.out.show(*_parts(found))
+    session.out.answer(to_builtins(found), _parts(found))
     if found.causes:
         raise click.exceptions.Exit(ExitCode.FAILED)
 
@@ -107,11 +103,8 @@ def stuck(session: Session, limit: int) -> None:
     ordered = sorted(groups.values(), key=lambda group: -len(group[1]))
     if not looked_at:
         ordered = [(cause, []) for cause in causes_of_silence(services["order"])[:1]]
-    if session.out.as_json:
-        listed = [{"cause": to_builtins(cause), "orders": orders} for cause, orders in ordered]
-        session.out.document({"looked_at": looked_at, "groups": listed})
-    else:
-        session.out.show(*_groups(ordered))
+    listed = [{"cause": to_builtins(cause), "orders": orders} for cause, orders in ordered]
+    session.out.answer({"looked_at": looked_at, "groups": listed}, _groups(ordered))
     if ordered:
         raise click.exceptions.Exit(ExitCode.FAILED)
 

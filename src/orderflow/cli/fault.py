@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from orderflow.cli.session import Session, session_options
+from orderflow.cli.dlt.acting import OPERATOR
+from orderflow.cli.errors import NotFoundError, RefusedError
+from orderflow.cli.http import ServiceClient
+from orderflow.cli.output import text
+from orderflow.cli.session import Answers, Session, ask, service_option, session_options
+from orderflow.cli.tables import table
 from orderflow.registry import service_names
 
 if TYPE_CHECKING:
-    from orderflow.cli.http import ServiceClient
-    from orderflow.cli.session import Answers
+    from rich.console import RenderableType
+
 
 KINDS = ("permanent", "infrastructure", "hang")
 CONFIRM_S = 15.0
@@ -119,20 +124,16 @@ def add(session: Session, service: str, event: str, matched: Match, error: str, 
         require_game_day(client)
         done = _act(client, "POST", "/ops/faults", wanted)
     found = named(service, done["faults"][0])
-    if session.out.as_json:
-        session.out.document({"fault": found, "confirmed_by": done["confirmed_by"]})
-        return
-    from orderflow.cli.output import text
-
     processes = "1 process" if done["confirmed_by"] == 1 else f"{done['confirmed_by']} processes"
-    session.out.show(
+    shown = (
         text(f"{found['id']} is set, confirmed by {processes}.", "bold magenta"),
         f"Clear it with: orderflow fault clear {found['id']}",
     )
+    session.out.answer({"fault": found, "confirmed_by": done["confirmed_by"]}, shown)
 
 
 @fault.command(name="list")
-@click.option("--service", type=click.Choice(service_names()), help="Only this service.  [default: all]")
+@service_option
 @session_options
 def list_faults(session: Session, service: str | None) -> None:
     """List the faults that are set.
@@ -141,21 +142,9 @@ def list_faults(session: Session, service: str | None) -> None:
     orderflow fault list
     orderflow fault list --json | jq -r '.faults[].id'
     """
-    from orderflow.cli import session as cli_session
-    from orderflow.cli.tables import table
-
-    answers = cli_session.ask(
-        session, lambda client: client.get("/ops/faults"), (service,) if service else service_names()
-    )
+    answers = ask(session, lambda client: client.get("/ops/faults"), service)
     found = _found(answers)
-    if session.out.as_json:
-        session.out.document({"faults": found, "unreachable": answers.away})
-    else:
-        columns = ("fault", "error", "events", "with", "share")
-        rows = [_row(each) for each in found]
-        session.out.show(table(columns, rows, right=("share",), drop=("share",)) if rows else "No fault is set.")
-        cli_session.show_away(session, answers)
-    answers.require_all()
+    session.answer(answers, {"faults": found}, _parts(found))
 
 
 @fault.command()
@@ -169,24 +158,18 @@ def clear(session: Session, name: FaultName | None, everything: bool) -> None:
     orderflow fault clear payment-3
     orderflow fault clear --all
     """
-    from orderflow.cli import session as cli_session
-
     if (name is None) != everything:
         raise click.UsageError("Which fault? Give its id, such as payment-3, or --all")
     if name is None:
-        answers = cli_session.ask(session, _clear_all)
+        answers = ask(session, _clear_all)
     else:
         with session.client(name.service) as client:
             require_game_day(client)
             done = _act(client, "DELETE", f"/ops/faults/{name.number}")
-        answers = cli_session.Answers({name.service: done}, {})
+        answers = Answers({name.service: done}, {})
     found = _found(answers)
-    if session.out.as_json:
-        session.out.document({"cleared": found, "unreachable": answers.away})
-    else:
-        session.out.show(f"Cleared: {', '.join(each['id'] for each in found)}." if found else "No fault was set.")
-        cli_session.show_away(session, answers)
-    answers.require_all()
+    shown = f"Cleared: {', '.join(each['id'] for each in found)}." if found else "No fault was set."
+    session.answer(answers, {"cleared": found}, [shown])
 
 
 def _clear_all(client: ServiceClient) -> Any:
@@ -195,7 +178,6 @@ def _clear_all(client: ServiceClient) -> Any:
 
 
 def _act(client: ServiceClient, method: str, path: str, body: object = None) -> Any:
-    from orderflow.cli.dlt.acting import OPERATOR
     from orderflow.local.home import person_here
 
     return client.ask(method, path, body=body, headers={OPERATOR: person_here()}, wait_s=CONFIRM_S).body
@@ -203,8 +185,6 @@ def _act(client: ServiceClient, method: str, path: str, body: object = None) -> 
 
 def require_game_day(client: ServiceClient) -> None:
     """Raises RefusedError."""
-    from orderflow.cli.errors import NotFoundError, RefusedError
-
     try:
         client.get("/ops/faults")
     except NotFoundError as error:
@@ -213,8 +193,6 @@ def require_game_day(client: ServiceClient) -> None:
 
 def _found(answers: Answers) -> list[dict[str, Any]]:
     """The faults in the answers, each with its service. Raises RefusedError: nobody is on a game day."""
-    from orderflow.cli.errors import RefusedError
-
     told = {name: answer for name, answer in answers.found.items() if answer is not None}
     if not told:
         raise RefusedError(NO_GAME_DAY)
@@ -226,8 +204,11 @@ def named(service: str, fault: Mapping[str, Any]) -> dict[str, Any]:
     return {**fault, "service": service, "id": f"{service}-{fault['id']}"}
 
 
-def _row(fault: Mapping[str, Any]) -> tuple[object, ...]:
-    from orderflow.cli.output import text
+def _parts(found: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
+    columns, rows = ("fault", "error", "events", "with", "share"), [_row(each) for each in found]
+    yield table(columns, rows, right=("share",), drop=("share",)) if rows else "No fault is set."
 
+
+def _row(fault: Mapping[str, Any]) -> tuple[object, ...]:
     matched = f"{fault['field']}={fault['value']}"
     return text(fault["id"], "bold"), fault["error"], fault["event_type"], matched, f"{fault['share']:.3g}"

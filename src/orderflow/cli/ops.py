@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import click
 
+from orderflow.cli.dlt.acting import act
+from orderflow.cli.errors import CliError, NotFoundError, RefusedError
+from orderflow.cli.http import ServiceClient
 from orderflow.cli.lazy import LazyGroup, Line
-from orderflow.cli.session import Session, session_options
+from orderflow.cli.output import text
+from orderflow.cli.session import Session, ask, service_option, session_options
+from orderflow.cli.tables import entry, table, when
 from orderflow.registry import service_names
 
 if TYPE_CHECKING:
-    from orderflow.cli.http import ServiceClient
+    from rich.console import RenderableType
+
     from orderflow.core.operations.hash_chain import ChainCheck
 
 PAGE = 1_000
@@ -83,7 +89,7 @@ class Proof(NamedTuple):
     metavar="HEAD",
     help="A head that was printed before: it must still be in its log. Repeatable.",
 )
-@click.option("--service", type=click.Choice(service_names()), help="Only this service.  [default: all]")
+@service_option
 @session_options
 def verify(session: Session, expected: Sequence[str], service: str | None) -> None:
     """Prove that the operators' log of every service is as it was written.
@@ -101,18 +107,15 @@ def verify(session: Session, expected: Sequence[str], service: str | None) -> No
     orderflow ops verify --json | jq -r '.services[].head'
     orderflow ops verify --expect payment:12:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
     """
-    from orderflow.cli import session as cli_session
-    from orderflow.cli.errors import CliError
-
     heads = [ChainHead.parsed(each) for each in expected]
-    answers = cli_session.ask(session, _read, (service,) if service else service_names())
+    answers = ask(session, _read, service)
     found = {name: _judge(name, check, heads) for name, check in answers.found.items()}
     lost = [] if answers.away else _nowhere(heads, answers.found.values())
     if session.out.as_json:
         session.out.document(_document(found, lost, answers.away))
     else:
         _show(session, found)
-        cli_session.show_away(session, answers)
+        session.out.show(*answers.sentences())
     wrong = [f"{name}: {problem}" for name, verdict in found.items() for problem in verdict.problems] + lost
     if wrong:
         raise CliError(f"The operators' log is not as it was written. {'; '.join(wrong)}")
@@ -129,17 +132,10 @@ def proposals(session: Session, every: bool) -> None:
     orderflow ops proposals
     orderflow ops proposals --all --json | jq -r '.proposals[] | [.service, .id, .who, .state] | @tsv'
     """
-    from orderflow.cli import session as cli_session
-
     asked: dict[str, str | int] = {} if every else {"open": "true"}
-    answers = cli_session.ask(session, lambda client: client.get("/ops/proposals", asked))
-    found = [{"service": name, **each} for name, told in answers.found.items() for each in told or ()]
-    if session.out.as_json:
-        session.out.document({"proposals": found, "unreachable": answers.away})
-    else:
-        _show_proposals(session, found)
-        cli_session.show_away(session, answers)
-    answers.require_all()
+    answers = ask(session, lambda client: client.get("/ops/proposals", asked))
+    found = answers.rows()
+    session.answer(answers, {"proposals": found}, _parts_of_proposals(found))
 
 
 def _decision(command: Any) -> Any:
@@ -164,16 +160,10 @@ def approve(session: Session, proposal: UUID, yes: bool, reason: str) -> None:
     \b
     orderflow ops approve 01981c5e-7a40-7000-8000-0123456789ab --yes --reason "I have seen the statement too"
     """
-    from orderflow.cli.errors import RefusedError
-    from orderflow.cli.output import text
-
     if not yes:
         raise RefusedError("Two people answer for this. See it with: orderflow ops proposals. To confirm, add: --yes")
     done = _decide(session, proposal, "approve", reason)
-    if session.out.as_json:
-        session.out.document(done)
-    else:
-        session.out.show(text(f"It is carried out: {json.dumps(done)}"))
+    session.out.answer(done, [text(f"It is carried out: {json.dumps(done)}")])
 
 
 @click.command()
@@ -185,25 +175,15 @@ def withdraw(session: Session, proposal: UUID, yes: bool, reason: str) -> None:
     \b
     orderflow ops withdraw 01981c5e-7a40-7000-8000-0123456789ab --yes --reason "the wrong SKU"
     """
-    from orderflow.cli.errors import RefusedError
-    from orderflow.cli.output import text
-
     if not yes:
         raise RefusedError("See it with: orderflow ops proposals. To withdraw it, add: --yes")
     gone = _decide(session, proposal, "withdraw", reason)
-    if session.out.as_json:
-        session.out.document(gone)
-    else:
-        session.out.show(text(f"{gone['operation']} is withdrawn."))
+    session.out.answer(gone, [text(f"{gone['operation']} is withdrawn.")])
 
 
 def _decide(session: Session, proposal: UUID, decision: str, reason: str) -> Any:
     """At the service that has it. Raises CliError."""
-    from orderflow.cli import session as cli_session
-    from orderflow.cli.dlt.acting import act
-    from orderflow.cli.errors import NotFoundError
-
-    answers = cli_session.ask(session, lambda client: client.get("/ops/proposals", {"limit": PAGE}))
+    answers = ask(session, lambda client: client.get("/ops/proposals", {"limit": PAGE}))
     owners = [name for name, told in answers.found.items() if any(each["id"] == str(proposal) for each in told or ())]
     if not owners:
         answers.require_all()
@@ -212,17 +192,14 @@ def _decide(session: Session, proposal: UUID, decision: str, reason: str) -> Any
         return act(client, "POST", f"/ops/proposals/{proposal}/{decision}", {"reason": reason, "confirmed": True})
 
 
-def _show_proposals(session: Session, found: Sequence[Mapping[str, Any]]) -> None:
-    from orderflow.cli.output import text
-    from orderflow.cli.tables import entry, when
-
+def _parts_of_proposals(found: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
     if not found:
-        session.out.show("Nothing waits for a second approver.")
+        yield "Nothing waits for a second approver."
     for each in found:
         head = (text(each["id"], "bold"), text(each["service"]), text(each["state"], "cyan"), text(each["operation"]))
         made = text(f"proposed by {each['who']}: {each['reason'] or 'no reason given'}", "yellow")
         decided = text(f"{each['state']} by {each['decided_by']}" if each["decided_by"] else "")
-        session.out.show(*entry((*head, when(each["until"], "dim")), (text(each["request"]), made, decided)))
+        yield from entry((*head, when(each["until"], "dim")), (text(each["request"]), made, decided))
 
 
 def _read(client: ServiceClient) -> ChainCheck:
@@ -269,9 +246,6 @@ def _document(found: Mapping[str, Proof], lost: Sequence[str], away: Mapping[str
 
 
 def _show(session: Session, found: Mapping[str, Proof]) -> None:
-    from orderflow.cli.output import text
-    from orderflow.cli.tables import table
-
     rows = [
         (name, verdict.rows, text("does not fit", "red") if verdict.problems else text("fits", "green"))
         for name, verdict in found.items()

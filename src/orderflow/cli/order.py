@@ -16,7 +16,7 @@ from orderflow.cli.explain import explain
 from orderflow.cli.http import AnswerLostError, ServiceClient
 from orderflow.cli.output import Output, joined, text
 from orderflow.cli.session import Session, session_options
-from orderflow.cli.tables import duration, heartbeat, ident, moment, table, when
+from orderflow.cli.tables import Fitted, duration, heartbeat, ident, moment, table, when
 from orderflow.cli.values import item, order_id
 from orderflow.events.currencies import KNOWN_CURRENCIES, format_amount
 
@@ -160,9 +160,6 @@ def _because(order: Mapping[str, Any]) -> Text:
     return text(f"  ({order['reason']})" if order.get("reason") else "")
 
 
-if TYPE_CHECKING:
-    from orderflow.cli.tables import Fitted
-
 DEFAULT_ITEM = "SKU-ESPRESSO-CUP:1:1250"
 STATUSES = ("PENDING", "PAID", "COMPLETED", "FAILED")
 KEY_HEADER = "Idempotency-Key"
@@ -236,8 +233,6 @@ def place(
     with session.client("order") as client:
         placed, replayed = place_order(client, wanted, idempotency_key or str(uuid4()))
         if wait_s:
-            from orderflow.cli.tables import heartbeat
-
             with heartbeat(lambda: f"the order {placed['id']} is {placed['status']}", hidden=session.out.as_json):
                 for seen in until_end(client, placed["id"], wait_s):
                     placed = seen or placed
@@ -300,20 +295,13 @@ def list_orders(session: Session, status: str | None, limit: int) -> None:
     """
     with session.client("order") as client:
         orders = read_orders(client, status, limit)
-    if session.out.as_json:
-        session.out.document({"orders": orders})
-    else:
-        session.out.show(table_of(orders) if orders else "No matching orders.")
+    session.out.answer({"orders": orders}, _parts_of_list(orders))
 
 
 def _show(session: Session, found: dict[str, Any]) -> None:
-    if session.out.as_json:
-        session.out.document(found)
-        return
-
-    if found.get("replayed"):
+    if found.get("replayed") and not session.out.as_json:
         session.out.show("This key was used before: this is the order it placed.")
-    session.out.show(*parts(found))
+    session.out.answer(found, parts(found))
 
 
 def _end_with(found: dict[str, Any], waited_s: float) -> None:
@@ -366,6 +354,10 @@ def read_orders(client: ServiceClient, status: str | None, limit: int) -> list[d
         if cursor is None:
             break
     return orders
+
+
+def _parts_of_list(orders: list[dict[str, Any]]) -> Iterator[RenderableType]:
+    yield table_of(orders) if orders else "No matching orders."
 
 
 def table_of(orders: list[dict[str, Any]]) -> Fitted:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from orderflow.cli.session import Session, session_options
+from orderflow.cli.dlt.acting import act
+from orderflow.cli.errors import NotFoundError, RefusedError
+from orderflow.cli.output import text
+from orderflow.cli.session import Answers, Session, ask, session_options
+from orderflow.cli.tables import duration, table, when
 from orderflow.cli.values import instant, order_id
 from orderflow.registry import service_names
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-    from orderflow.cli.session import Answers
 
 
 @click.group()
@@ -39,20 +41,16 @@ def status(session: Session) -> None:
     orderflow outbox status
     orderflow outbox status --json | jq '[.services[].unsent] | add'
     """
-    from orderflow.cli import session as cli_session
-    from orderflow.cli.tables import duration, table
+    answers = ask(session, lambda client: client.get("/ops/outbox"))
+    session.answer(answers, {"services": answers.found}, _parts_of_status(answers.found))
 
-    answers = cli_session.ask(session, lambda client: client.get("/ops/outbox"))
-    if session.out.as_json:
-        session.out.document({"services": answers.found, "unreachable": answers.away})
-    else:
-        rows = [
-            (name, backlog["unsent"], duration(backlog["oldest_ms"]) if backlog["unsent"] else "-")
-            for name, backlog in answers.found.items()
-        ]
-        session.out.show(table(("service", "unsent", "oldest"), rows, right=("unsent", "oldest")))
-        cli_session.show_away(session, answers)
-    answers.require_all()
+
+def _parts_of_status(found: Mapping[str, Any]) -> Iterator[RenderableType]:
+    rows = [
+        (name, backlog["unsent"], duration(backlog["oldest_ms"]) if backlog["unsent"] else "-")
+        for name, backlog in found.items()
+    ]
+    yield table(("service", "unsent", "oldest"), rows, right=("unsent", "oldest"))
 
 
 @outbox.command()
@@ -91,25 +89,20 @@ def republish(
     orderflow outbox republish --topic order-events --from 2h --yes --reason "the topic was deleted, ticket 4711"
     orderflow outbox republish --order 01981c5e-7a40-7000-8000-0123456789ab --yes --reason "lost at the broker"
     """
-    from orderflow.cli import session as cli_session
-
     given = {"topic": topic, "key": key, "from_ms": from_ms, "to_ms": to_ms}
     wanted = {name: value for name, value in given.items() if value is not None}
     if bool(wanted) == everything:
         raise click.UsageError("Say what to republish: --all, or any of --topic, --order, --from and --to")
-    names = (service,) if service else service_names()
-    answers = cli_session.ask(session, lambda client: client.get("/ops/outbox/published", wanted), names)
+    answers = ask(session, lambda client: client.get("/ops/outbox/published", wanted), service)
     _require_meant(answers, meant=rehearse or (yes and bool(reason.strip())))
     done = {} if rehearse else _republish(session, answers, {**wanted, "reason": reason, "confirmed": yes})
-    _show(session, answers, done, rehearsed=rehearse)
-    answers.require_all()
+    told = {"rehearsed": rehearse, "published": answers.found, "republished": done}
+    session.answer(answers, told, _parts_of_republish(answers, done, rehearsed=rehearse))
 
 
 def _require_meant(answers: Answers, *, meant: bool) -> None:
     """Raises NotFoundError, RefusedError."""
-    from orderflow.cli.errors import NotFoundError, RefusedError
-
-    total = sum(rows["count"] for found in answers.found.values() for rows in found or ())
+    total = sum(rows["count"] for _, rows in answers.each())
     if not total and not answers.away:
         raise NotFoundError(
             f"The outbox of {', '.join(answers.found)} has no published event of that kind. Has it expired? See "
@@ -124,8 +117,6 @@ def _require_meant(answers: Answers, *, meant: bool) -> None:
 
 def _republish(session: Session, answers: Answers, body: Mapping[str, Any]) -> Mapping[str, int]:
     """By service how many events are published again."""
-    from orderflow.cli.dlt.acting import act
-
     done = {}
     for name, found in answers.found.items():
         if found:
@@ -134,31 +125,13 @@ def _republish(session: Session, answers: Answers, body: Mapping[str, Any]) -> M
     return done
 
 
-def _show(session: Session, answers: Answers, done: Mapping[str, int], *, rehearsed: bool) -> None:
-    from orderflow.cli import session as cli_session
-    from orderflow.cli.output import text
-    from orderflow.cli.tables import table, when
-
-    if session.out.as_json:
-        session.out.document(
-            {
-                "rehearsed": rehearsed,
-                "published": answers.found,
-                "republished": done,
-                "unreachable": answers.away,
-            }
-        )
-        return
-    rows: Sequence[tuple[RenderableType | object, ...]] = [
+def _parts_of_republish(answers: Answers, done: Mapping[str, int], *, rehearsed: bool) -> Iterator[RenderableType]:
+    rows = [
         (name, rows["topic"], rows["count"], when(rows["oldest"]), when(rows["newest"]))
-        for name, found in answers.found.items()
-        for rows in found or ()
+        for name, rows in answers.each()
     ]
-    session.out.show(table(("service", "topic", "events", "from", "to"), rows, right=("events",)))
+    yield table(("service", "topic", "events", "from", "to"), rows, right=("events",))
     if rehearsed:
-        session.out.show(
-            text("Nothing was changed. To publish them again, replace --rehearse with: --yes --reason TEXT")
-        )
+        yield text("Nothing was changed. To publish them again, replace --rehearse with: --yes --reason TEXT")
     else:
-        session.out.show(text(f"{sum(done.values())} events are being published again. See: orderflow outbox status"))
-    cli_session.show_away(session, answers)
+        yield text(f"{sum(done.values())} events are being published again. See: orderflow outbox status")

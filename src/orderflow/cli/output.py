@@ -51,6 +51,13 @@ class Output:
         with _to_reader():
             sys.stdout.write(json.dumps(value, indent=2 if sys.stdout.isatty() else None) + "\n")
 
+    def answer(self, document: object, parts: Iterable[RenderableType]) -> None:
+        """The whole answer: `document` for a program, `parts` for a person."""
+        if self.as_json:
+            self.document(document)
+        else:
+            self.show(*parts)
+
     def line(self, value: object) -> None:
         """One item of a stream for a program; seen at once."""
         with _to_reader():

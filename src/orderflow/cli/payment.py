@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from orderflow.cli.dlt.acting import act
+from orderflow.cli.errors import RefusedError
+from orderflow.cli.http import ServiceClient
+from orderflow.cli.output import joined, text
 from orderflow.cli.session import Session, session_options
+from orderflow.cli.tables import ident, moment, table, when
 from orderflow.cli.values import order_id
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
-
-    from orderflow.cli.http import ServiceClient
 
 OUTCOMES = ("charged", "not-charged", "refunded", "ask-again")
 STATES = ("charging", "unknown", "captured", "declined", "refund_due", "refund_refused", "refunded")
@@ -54,13 +57,12 @@ def list_payments(session: Session, state: str | None, limit: int) -> None:
     orderflow payment list --state refund_refused
     orderflow payment list --state unknown --json | jq -r '.payments[].order_id'
     """
-    from orderflow.cli.tables import ident, table, when
-
     with session.client("payment") as client:
         payments = _read(client, state, limit)
-    if session.out.as_json:
-        session.out.document({"payments": payments})
-        return
+    session.out.answer({"payments": payments}, _parts_of_list(payments))
+
+
+def _parts_of_list(payments: Sequence[dict[str, Any]]) -> Iterator[RenderableType]:
     rows = [
         (
             ident(each["order_id"]),
@@ -74,7 +76,7 @@ def list_payments(session: Session, state: str | None, limit: int) -> None:
     ]
     columns = ("order", "since", "status", "reason", "amount", "customer")
     shown = table(columns, rows, right=("amount",), drop=("customer", "since"))
-    session.out.show(shown if payments else "No matching payments.")
+    yield shown if payments else "No matching payments."
 
 
 @payment.command()
@@ -89,10 +91,7 @@ def show(session: Session, order_id: str) -> None:
     """
     with session.client("payment") as client:
         found = client.get(f"/payments/{order_id}")
-    if session.out.as_json:
-        session.out.document(found)
-    else:
-        session.out.show(*_lines(found))
+    session.out.answer(found, _lines(found))
 
 
 @payment.command()
@@ -122,9 +121,6 @@ def settle(session: Session, order_id: str, outcome: str, reason: str, yes: bool
     orderflow payment settle 01981c5e-7a40-7000-8000-0123456789ab --as charged --yes --reason "it is booked"
     orderflow payment settle 01981c5e-7a40-7000-8000-0123456789ab --as refunded --yes --reason "bank transfer 88"
     """
-    from orderflow.cli.dlt.acting import act
-    from orderflow.cli.errors import RefusedError
-
     if not reason.strip():
         raise click.UsageError("Settling a payment takes your word for it, so say how you know: --reason TEXT")
     if not yes:
@@ -134,15 +130,11 @@ def settle(session: Session, order_id: str, outcome: str, reason: str, yes: bool
     body = {"outcome": outcome, "reason": reason, "confirmed": yes}
     with session.client("payment") as client:
         settled = act(client, "POST", f"/payments/{order_id}/settlement", body)
-    if session.out.as_json:
-        session.out.document(settled)
-    else:
-        session.out.show(_settled(order_id, settled))
+    session.out.answer(settled, [_settled(order_id, settled)])
 
 
 def _settled(order_id: str, settled: Mapping[str, Any]) -> Text:
     from orderflow.cli.order import amount
-    from orderflow.cli.output import text
 
     done = "Settled" if settled["changed"] else "Settled that way before"
     captured = amount(settled["captured"], settled["currency"])
@@ -175,8 +167,6 @@ def _amount(found: Mapping[str, Any]) -> str:
 
 def _lines(found: Mapping[str, Any]) -> Iterator[RenderableType]:
     from orderflow.cli.order import amount
-    from orderflow.cli.output import joined, text
-    from orderflow.cli.tables import moment
 
     currency = found["currency"]
     yield joined(text("Payment of order "), text(found["order_id"], "bold"), text(f"  {found['status']}"))

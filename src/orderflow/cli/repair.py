@@ -16,8 +16,10 @@ from orderflow.audit.repair import Act, Person, Plan, Step, for_persons, orders_
 from orderflow.cli.dlt.acting import act
 from orderflow.cli.errors import CliError, RefusedError, counted
 from orderflow.cli.http import ServiceClient
+from orderflow.cli.output import text
 from orderflow.cli.repair_options import Asked
 from orderflow.cli.session import Session
+from orderflow.cli.tables import entry, ident
 from orderflow.core.operations.repairing import Regarded, Standing
 from orderflow.registry import SAGA
 
@@ -167,9 +169,6 @@ def _ask(client: ServiceClient, step: Step, meant: Mapping[str, object]) -> None
 
 
 def _parts(found: Plan) -> Iterator[RenderableType]:
-    from orderflow.cli.output import text
-    from orderflow.cli.tables import entry, ident
-
     kinds: dict[str, dict[str, None]] = {}
     for healed in found.heals:
         kinds.setdefault(healed.subject, {})[str(healed.kind)] = None

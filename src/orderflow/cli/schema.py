@@ -11,7 +11,7 @@ import click
 
 from orderflow import __version__
 from orderflow.cli.errors import CliError, ExitCode
-from orderflow.cli.output import Output
+from orderflow.cli.output import Output, text
 from orderflow.cli.session import json_option
 from orderflow.registry import service_names, service_of
 
@@ -118,8 +118,6 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _show(out: Output, found: Sequence[Break]) -> None:
-    from orderflow.cli.output import text
-
     if not found:
         out.show("Each release reads what the other one writes.")
         return

@@ -9,24 +9,27 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import click
 
 from orderflow.cli.errors import CliError, NotFoundError, UnreachableError
-from orderflow.cli.http import ServiceClient
-from orderflow.cli.output import Output
+from orderflow.cli.http import ClientTls, ServiceClient, is_loopback
+from orderflow.cli.output import Output, text
 from orderflow.cli.values import resolved
 from orderflow.diagnosis.side_by_side import side_by_side
 from orderflow.registry import service_names
 from orderflow.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from orderflow.cli.http import ClientTls, ServiceClient
+    from rich.console import RenderableType
+    from rich.text import Text
+
     from orderflow.local.state import State
 
 MARKER_NAME = "home.json"
@@ -60,7 +63,6 @@ def _given(settings: Settings) -> dict[str, str]:
 
 def token_for(settings: Settings, url: str) -> str | None:
     """The token that the settings name; to this machine also the home's own, which goes nowhere else."""
-    from orderflow.cli.http import is_loopback
     from orderflow.local.home import own_token
 
     return own_token(settings) if settings.token is not None or is_loopback(url) else None
@@ -68,8 +70,6 @@ def token_for(settings: Settings, url: str) -> str | None:
 
 def tls_of(settings: Settings) -> ClientTls:
     """By what the command line knows services that speak TLS, and what it shows them."""
-    from orderflow.cli.http import ClientTls
-
     return ClientTls(
         ca=settings.tls_ca_file,
         certificate=settings.tls_client_certificate_file,
@@ -83,8 +83,6 @@ def client_of(running: Settings, service: str, **options: Any) -> ServiceClient:
     An address that somebody has said outright is taken at its word, and so is everything where there is no home.
     Raises UnreachableError: there is a home, on which nothing has run yet.
     """
-    from orderflow.cli.http import ServiceClient
-
     url, ops_url = running.service_url(service), running.service_ops_url(service)
     options |= {"token": token_for(running, ops_url), "tls": tls_of(running)}
     if running.is_given(f"{service}_url") or not (running.home / MARKER_NAME).is_file():
@@ -143,6 +141,9 @@ take_over_option = click.option(
     help="Take over topics and groups from another installation, which must be gone for good.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+service_option = click.option(
+    "--service", type=click.Choice(service_names()), help="Only this service.  [default: all]"
+)
 
 
 secrets_pipe_option = click.option(
@@ -201,9 +202,6 @@ def _require_home(settings: Settings) -> None:
     )
 
 
-if TYPE_CHECKING:
-    from orderflow.cli.http import ServiceClient
-
 P = ParamSpec("P")
 
 
@@ -226,13 +224,16 @@ class Session:
     @cached_property
     def running(self) -> Settings:
         """The settings, with the addresses of what runs on this home."""
-
         return as_running(self.settings)
 
     def client(self, service: str, **options: Any) -> ServiceClient:
         """The caller closes it. Raises UnreachableError: nothing has run on this home yet."""
-
         return client_of(self.running, service, **options)
+
+    def answer(self, answers: Answers, document: Mapping[str, Any], parts: Iterable[RenderableType]) -> None:
+        """The whole answer of several services, with who did not answer. Raises UnreachableError, if one did not."""
+        self.out.answer({**document, "unreachable": answers.away}, chain(parts, answers.sentences()))
+        answers.require_all()
 
 
 def session_options(command: Callable[Concatenate[Session, P], None]) -> Callable[..., None]:
@@ -246,8 +247,7 @@ def session_options(command: Callable[Concatenate[Session, P], None]) -> Callabl
         whole = {name: resolved(session, value) for name, value in given.items()}
         command(session, **whole)  # type: ignore[call-arg]
 
-    as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-    return home_option(as_json(with_session))
+    return home_option(json_option(with_session))
 
 
 ALL_AWAY = "No service answers, for example: {}"
@@ -265,15 +265,32 @@ class Answers:
         """These answers, with those too that were away when they were asked `earlier`."""
         return Answers(self.found, {**earlier.away, **self.away})
 
+    def each(self) -> Iterator[tuple[str, Any]]:
+        """Of lists: each entry, with its service."""
+        return ((name, entry) for name, entries in self.found.items() for entry in entries or ())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The same, for programs."""
+        return [{"service": name, **entry} for name, entry in self.each()]
+
+    def sentences(self) -> Iterator[Text]:
+        """For people: who did not answer, and why."""
+        return (text(sentence, "red") for sentence in self.away.values())
+
     def require_all(self) -> None:
         """Raises UnreachableError when a service did not answer. To be called after the others were shown."""
         if self.away:
             raise UnreachableError(SOME_AWAY.format(", ".join(self.away)))
 
 
-def ask(session: Session, question: Callable[[ServiceClient], Any], services: Iterable[str] | None = None) -> Answers:
-    """Ask these services, or all. NotFoundError of one is the answer None. Raises UnreachableError: none answers."""
-    names = list(service_names() if services is None else services)
+def ask(
+    session: Session, question: Callable[[ServiceClient], Any], services: str | Iterable[str] | None = None
+) -> Answers:
+    """Ask one service, these, or all. NotFoundError of one is the answer None.
+
+    Raises UnreachableError: none answers.
+    """
+    names = list(chosen_services(services))
     for name in names:
         session.running.service_url(name)
     replies = side_by_side(lambda name: _ask_one(session, question, name), names)
@@ -284,12 +301,11 @@ def ask(session: Session, question: Callable[[ServiceClient], Any], services: It
     return Answers(found, away)
 
 
-def show_away(session: Session, answers: Answers) -> None:
-    """For people: who did not answer, and why."""
-    from orderflow.cli.output import text
-
-    for sentence in answers.away.values():
-        session.out.show(text(sentence, "red"))
+def chosen_services(chosen: str | Iterable[str] | None) -> Iterable[str]:
+    """One service, these, or all: what `service_option` gives is the first or the last."""
+    if chosen is None:
+        return service_names()
+    return (chosen,) if isinstance(chosen, str) else chosen
 
 
 def _ask_one(session: Session, question: Callable[[ServiceClient], Any], name: str) -> Any:

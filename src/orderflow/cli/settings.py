@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from orderflow.cli.output import text
 from orderflow.cli.session import Session, session_options
+from orderflow.cli.tables import Line
 from orderflow.settings import REMEMBERED, Settings
 
 if TYPE_CHECKING:
@@ -67,9 +69,6 @@ def _group(
     meanings: Mapping[str, str],
 ) -> Iterator[RenderableType]:
     """A line each: what is cut of it on a narrow terminal is its meaning, not its value."""
-    from orderflow.cli.output import text
-    from orderflow.cli.tables import Line
-
     yield Line(text(heading, "bold"))
     for name in names:
         source = found.sources[name]

@@ -5,19 +5,19 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from orderflow.cli.errors import CliError, ExitCode, counted
 from orderflow.cli.output import Output, block
 from orderflow.cli.session import json_option
-
-if TYPE_CHECKING:
-    from orderflow.simulation.plan import Plan
-    from orderflow.simulation.run import Run
-    from orderflow.simulation.survey import Sight, Steering
+from orderflow.cli.tables import bars
+from orderflow.simulation.plan import Plan, name_of, plan_of
+from orderflow.simulation.run import Run, run_plan, shrunk
+from orderflow.simulation.survey import CHUNK, FRESH_SHARE, Sight, Steering, processors, survey
 
 USUAL_SEEDS = 100
 RANDOM_BELOW = 10**9
@@ -31,8 +31,6 @@ class World(click.ParamType["Plan"]):
     name = "SEED"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Plan:
-        from orderflow.simulation.plan import plan_of
-
         try:
             return plan_of(str(value))
         except ValueError as error:
@@ -120,11 +118,7 @@ def _first(seeds: range | None, minutes: float | None, start: int | None) -> int
 
 
 def _replay(plan: Plan, out: Output, *, trace: bool, shrink: bool) -> None:
-    from orderflow.simulation import run as simulator
-    from orderflow.simulation.plan import name_of
-    from orderflow.simulation.run import shrunk
-
-    lived = simulator.run_plan(plan)
+    lived = run_plan(plan)
     shown = shrunk(lived) if shrink and lived.broken else lived
     if out.as_json:
         out.document(_document(lived, shown, trace=trace))
@@ -139,8 +133,6 @@ def _replay(plan: Plan, out: Output, *, trace: bool, shrink: bool) -> None:
 
 
 def _kept(run: Run) -> str:
-    from orderflow.simulation.plan import name_of
-
     counts = sorted(run.report.statuses.items())
     outcomes = ", ".join(f"{count} {status}" for status, count in counts) or "no orders"
     return "\n".join(
@@ -153,8 +145,6 @@ def _kept(run: Run) -> str:
 
 
 def _document(lived: Run, shown: Run, *, trace: bool) -> dict[str, Any]:
-    from orderflow.simulation.plan import name_of
-
     document = {
         "seed": name_of(lived.plan),
         "kept": not lived.broken,
@@ -191,17 +181,10 @@ class _Survey:
     began: float = field(init=False, default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        from orderflow.simulation.survey import FRESH_SHARE, Steering
-
         self.steering = Steering(self.start, FRESH_SHARE if self.steered else 1.0)
 
     def run(self, jobs: int | None, shrink: bool) -> None:
         """Look, tell, and end with the exit code."""
-        from concurrent.futures.process import BrokenProcessPool
-
-        from orderflow.cli.tables import bars
-        from orderflow.simulation.survey import processors, survey
-
         try:
             with bars(8, hidden=self.out.as_json) as show:
                 for sight in survey(self._more, jobs or processors()):
@@ -214,10 +197,7 @@ class _Survey:
                 f"A worker process died after {counted(self.worlds, 'world')}: killed, or out of memory. Run "
                 "fewer in parallel: --jobs 1"
             ) from error
-        if self.out.as_json:
-            self.out.document(self._document())
-        else:
-            self.out.show(*self._summary())
+        self.out.answer(self._document(), self._summary())
         if self.interrupted:
             raise click.exceptions.Exit(ExitCode.INTERRUPTED)
         if self.failures:
@@ -232,8 +212,6 @@ class _Survey:
         return len(self.seeds) if self.seeds is not None else USUAL_SEEDS if self.minutes is None else float("inf")
 
     def _more(self) -> Sequence[Plan]:
-        from orderflow.simulation.survey import CHUNK
-
         if self.minutes is not None and self.seconds >= 60 * self.minutes:
             return ()
         count = int(min(CHUNK, self._count - self.named))
@@ -251,8 +229,6 @@ class _Survey:
             self._fail(sight, shrink)
 
     def _fail(self, sight: Sight, shrink: bool) -> None:
-        from orderflow.simulation.run import run_plan, shrunk
-
         replay = f"orderflow simulate --seed {sight.name}"
         failure = {"seed": sight.name, "broken": sight.broken, "world": sight.plan.describe(), "replay": replay}
         self.failures.append(failure)

@@ -113,10 +113,8 @@ def status(session: Session, every_s: float | None) -> None:
     each.
     """
     seen = _look(session) if every_s is None else _watch(session, every_s)
-    if every_s is None and session.out.as_json:
-        session.out.document(seen.document())
-    elif every_s is None:
-        session.out.show(*seen.parts())
+    if every_s is None:
+        session.out.answer(seen.document(), seen.parts())
     if not seen.well:
         raise CliError("Not everything is ready")
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from orderflow.cli.errors import printable
-from orderflow.cli.output import text
+from orderflow.cli.output import make_console, text
 from orderflow.cli.values import short
 
 NOW_MS = 1000
@@ -262,8 +262,6 @@ def bars(name_width: int, *, hidden: bool) -> Iterator[Show]:
             yield show
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-
-    from orderflow.cli.output import make_console
 
     tasks: dict[str, TaskID] = {}
     with Progress(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from orderflow.cli.errors import CliError, NotFoundError, RefusedError
+from orderflow.cli.output import text
 from orderflow.cli.session import Session, session_options
+from orderflow.cli.tables import moment, table
 
 if TYPE_CHECKING:
     from orderflow.access.tokens import Token, TokensFile
@@ -75,7 +77,6 @@ def create(session: Session, name: str, roles: tuple[str, ...], shop: str | None
 
     Exit codes: 0 created; 2 wrong usage; 5 refused: NAME has a token already, or a role lacks what it needs.
     """
-    from orderflow.cli.output import text
     from orderflow.core.access import Role
 
     wanted = frozenset(Role(role) for role in roles)
@@ -101,9 +102,6 @@ def list_tokens(session: Session, every: bool) -> None:
     orderflow token list
     orderflow token list --all --json | jq -r '.tokens[] | select(.state == "revoked") | .name'
     """
-    from orderflow.cli.output import text
-    from orderflow.cli.tables import moment, table
-
     with _file(session) as file:
         rows = [row for row in map(_row, file.all()) if every or row["state"] == "good"]
     if session.out.as_json:
@@ -142,11 +140,8 @@ def revoke(session: Session, named: str) -> None:
     """
     with _file(session) as file:
         gone = file.revoke(named)
-    if session.out.as_json:
-        session.out.document({"revoked": [_row(each) for each in gone]})
-        return
-    for each in gone:
-        click.echo(f"Revoked {each.id} of {each.name}")
+    told = [text(f"Revoked {each.id} of {each.name}") for each in gone]
+    session.out.answer({"revoked": [_row(each) for each in gone]}, told)
 
 
 @contextmanager
@@ -165,8 +160,6 @@ def _file(session: Session) -> Iterator[TokensFile]:
 
 
 def _row(each: Token) -> dict[str, Any]:
-    from datetime import UTC, datetime
-
     return {
         "id": each.id,
         "name": each.name,

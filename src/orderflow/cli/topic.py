@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orderflow.cli.errors import CliError, UnreachableError
+from orderflow.cli.errors import CliError, NotFoundError, UnreachableError
 from orderflow.cli.output import block, joined, text
 from orderflow.cli.session import Session, database_url, session_options
 from orderflow.cli.tables import TIME, Forms, Line, clock_of_ms, ident, moment_of_ms
+from orderflow.cli.values import digits, ends_with, is_id
 from orderflow.core.store import SchemaBehindError
 from orderflow.core.transport import ConsumerRecord, Transport, TransportUnavailableError
 from orderflow.settings import Settings
@@ -296,8 +297,6 @@ async def _tail(
 
 def _of_key(key: str | None) -> Callable[[bytes | None], bool]:
     """Whether a record's key is the one that is wanted, or ends as it does."""
-    from orderflow.cli.values import digits, ends_with, is_id
-
     if key is None:
         return lambda _: True
     whole, end = key.encode("utf-8", "surrogateescape"), digits(key)
@@ -317,7 +316,6 @@ def _start(start: str | int | None, last: int | None) -> Start:
 
 
 def _no_topic(name: str) -> Exception:
-    from orderflow.cli.errors import NotFoundError
     from orderflow.local.services import definitions
 
     services = definitions().values()

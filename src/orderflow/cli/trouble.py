@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orderflow.cli.errors import CliError, ExitCode, UnreachableError
-from orderflow.cli.session import Session, session_options
-from orderflow.registry import service_names
+from orderflow.cli.dlt.acting import act
+from orderflow.cli.errors import CliError, ExitCode, NotFoundError, UnreachableError, counted
+from orderflow.cli.http import ServiceClient
+from orderflow.cli.output import WAITS, joined, text, total, words
+from orderflow.cli.session import Answers, Session, ask, running_state, service_option, session_options
+from orderflow.cli.tables import entry, moment, table, when
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-    from orderflow.cli.http import ServiceClient
 
 NOT_READY = 503
 
@@ -33,13 +34,11 @@ def health(session: Session) -> None:
     orderflow health
     orderflow health --json | jq '.services[].problems'
     """
-    from orderflow.cli import session as cli_session
     from orderflow.cli.fault import named
-    from orderflow.cli.output import text, total, words
 
     full = _full_disk(session)
     try:
-        answers = cli_session.ask(session, _ask_health)
+        answers = ask(session, _ask_health)
     except UnreachableError as error:
         raise UnreachableError(f"{error}. Also, {full}" if full else str(error)) from error
     for name, each in answers.found.items():
@@ -55,14 +54,13 @@ def health(session: Session) -> None:
         session.out.show(*_parts_of_health(answers.found))
         if any(waiting.values()):
             session.out.show(text(f"events that wait: {words(waiting)}; see them with: orderflow dlt list", "yellow"))
-        cli_session.show_away(session, answers)
+        session.out.show(*answers.sentences())
     if not healthy:
         raise click.exceptions.Exit(ExitCode.FAILED)
 
 
 def _full_disk(session: Session) -> str:
     """Of the home, where something runs on it; the disks of other machines are not ours to see."""
-    from orderflow.cli.session import running_state
     from orderflow.local.home import full_disk
 
     settings = session.settings
@@ -93,8 +91,6 @@ def _is_well(each: Mapping[str, Any]) -> bool:
 
 
 def _parts_of_health(found: Mapping[str, Any]) -> Iterator[RenderableType]:
-    from orderflow.cli.output import joined, text, words
-
     for name, each in found.items():
         style = "green" if _is_well(each) else "yellow" if each["ready"] else "bold red"
         yield joined(text(f"{name:<14}", "bold"), text("ready" if each["ready"] else "not ready", style))
@@ -114,11 +110,6 @@ def _fault(fault: Mapping[str, Any]) -> str:
     return f"{fault['id']}: {fault['error']} at {which}, {fault['share']:.0%} of the keys"
 
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from orderflow.cli.http import ServiceClient
-
 BY_PARTITION = ("service", "consumer", "topic", "partition", "committed", "end", "lag")
 
 
@@ -136,18 +127,9 @@ def lag(session: Session, partitions: bool) -> None:
     orderflow lag --partitions
     orderflow lag --json | jq '[.lag[].lag] | add'
     """
-    from orderflow.cli import session as cli_session
-
-    answers = cli_session.ask(session, _ask_lag)
-    if session.out.as_json:
-        lags = _rows_of_lag(answers.found, "lag")
-        session.out.document(
-            {"lag": lags, "stuck": _rows_of_lag(answers.found, "stuck"), "unreachable": answers.away}
-        )
-    else:
-        session.out.show(*_parts_of_lag(answers.found, partitions))
-        cli_session.show_away(session, answers)
-    answers.require_all()
+    answers = ask(session, _ask_lag)
+    rows, stuck = _rows_of_lag(answers.found, "lag"), _rows_of_lag(answers.found, "stuck")
+    session.answer(answers, {"lag": rows, "stuck": stuck}, _parts_of_lag(rows, stuck, partitions))
 
 
 def _ask_lag(client: ServiceClient) -> dict[str, Any]:
@@ -158,18 +140,15 @@ def _rows_of_lag(found: Mapping[str, Any], part: str) -> list[dict[str, Any]]:
     return [{"service": name, **row} for name, answer in found.items() for row in answer[part]]
 
 
-def _parts_of_lag(found: Mapping[str, Any], partitions: bool) -> Iterator[RenderableType]:
-    from orderflow.cli.output import WAITS
-    from orderflow.cli.tables import table, when
-
-    rows = _rows_of_lag(found, "lag")
+def _parts_of_lag(
+    rows: list[dict[str, Any]], stuck: list[dict[str, Any]], partitions: bool
+) -> Iterator[RenderableType]:
     if partitions:
         lines = [tuple(row[column] for column in BY_PARTITION) for row in rows]
         yield table(BY_PARTITION, lines, right=("partition", "committed", "end", "lag"), drop=("service",))
     else:
         totals = [(*name, behind) for name, behind in _totals(rows).items()]
         yield table(("service", "consumer", "topic", "lag"), totals, right=("lag",))
-    stuck = _rows_of_lag(found, "stuck")
     yield ""
     if not stuck:
         yield "No key is stuck."
@@ -190,12 +169,6 @@ def _totals(rows: list[dict[str, Any]]) -> dict[tuple[str, str, str], int]:
     return totals
 
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from orderflow.cli.session import Answers
-
-
 @click.group()
 def outage() -> None:
     """Show what is judged an outage, and overrule it.
@@ -211,7 +184,7 @@ def outage() -> None:
 
 
 @outage.command(name="list")
-@click.option("--service", type=click.Choice(service_names()), help="Only this service.  [default: all]")
+@service_option
 @session_options
 def list_outages(session: Session, service: str | None) -> None:
     """List what is judged an outage, what is in doubt, and what was overruled.
@@ -225,18 +198,10 @@ def list_outages(session: Session, service: str | None) -> None:
     orderflow outage list
     orderflow outage list --json | jq '.outages[] | select(.state == "outage")'
     """
-    from orderflow.cli import session as cli_session
-    from orderflow.cli.errors import ExitCode
-
-    answers = _ask_outages(session, (service,) if service else service_names())
+    answers = _ask_outages(session, service)
     found = [{"service": name, **each} for name, its in answers.found.items() for each in its["outages"]]
-    if session.out.as_json:
-        session.out.document({"outages": found, "unreachable": answers.away})
-    else:
-        shown = [part for each in found for part in _parts_of_outages(each)]
-        session.out.show(*(shown or ["No outage."]))
-        cli_session.show_away(session, answers)
-    answers.require_all()
+    shown = (part for each in found for part in _parts_of_outage(each))
+    session.answer(answers, {"outages": found}, shown if found else ["No outage."])
     if any(each["state"] == "outage" for each in found):
         raise click.exceptions.Exit(ExitCode.FAILED)
 
@@ -259,12 +224,7 @@ def overrule(session: Session, consumer: str, event_type: str, verdict: str, rea
     orderflow outage overrule order PaymentSucceeded --as poison --reason "forged, ticket 4711"
     orderflow outage overrule inventory orderflow.PaymentSucceeded.v1 --as outage --reason "rolling back"
     """
-    from orderflow.cli.dlt.acting import act
-    from orderflow.cli.errors import NotFoundError
-    from orderflow.cli.output import text
-    from orderflow.cli.tables import moment
-
-    answers = _ask_outages(session, service_names())
+    answers = _ask_outages(session)
     owner = next((name for name, its in answers.found.items() if consumer in its["consumers"]), None)
     if owner is None:
         answers.require_all()
@@ -273,26 +233,16 @@ def overrule(session: Session, consumer: str, event_type: str, verdict: str, rea
     body = {"consumer": consumer, "event_type": event_type, "verdict": verdict, "reason": reason}
     with session.client(owner) as client:
         made = act(client, "POST", "/ops/outages", body)
-    if session.out.as_json:
-        session.out.document({"service": owner, **made})
-        return
     until = moment(made["overruled"]["until"])
-    session.out.show(
-        text(f"Failures of {made['event_type']} at {made['consumer']} count as {verdict} until {until}.", "bold"),
-        "See what comes of it with: orderflow outage list",
-    )
+    told = text(f"Failures of {made['event_type']} at {made['consumer']} count as {verdict} until {until}.", "bold")
+    session.out.answer({"service": owner, **made}, [told, "See what comes of it with: orderflow outage list"])
 
 
-def _ask_outages(session: Session, services: tuple[str, ...]) -> Answers:
-    from orderflow.cli import session as cli_session
-
-    return cli_session.ask(session, lambda client: client.get("/ops/outages"), services)
+def _ask_outages(session: Session, service: str | None = None) -> Answers:
+    return ask(session, lambda client: client.get("/ops/outages"), service)
 
 
-def _parts_of_outages(outage: Mapping[str, Any]) -> Iterator[RenderableType]:
-    from orderflow.cli.output import text
-    from orderflow.cli.tables import entry
-
+def _parts_of_outage(outage: Mapping[str, Any]) -> Iterator[RenderableType]:
     said = outage["overruled"]
     state = outage["state"] if outage["for_ms"] is None else f"outage for {outage['for_ms'] / 1000:.0f} s"
     failing = f"{outage['failing']} of {outage['tried']} failing" if outage["failing"] else ""
@@ -333,21 +283,17 @@ def list_(session: Session) -> None:
     orderflow expired list
     orderflow expired list --json | jq '[.expired[].count] | add'
     """
-    from orderflow.cli import session as cli_session
-    from orderflow.cli.tables import table, when
+    answers = ask(session, lambda client: client.get("/ops/expired"))
+    rows = answers.rows()
+    session.answer(answers, {"expired": rows}, _parts_of_expired(rows))
 
-    answers = cli_session.ask(session, lambda client: client.get("/ops/expired"))
-    rows = _rows_of_expired(answers.found)
-    if session.out.as_json:
-        session.out.document({"expired": rows, "unreachable": answers.away})
-    else:
-        columns = ("service", "consumer", "topic", "partition", "first_lost", "next_kept", "count")
-        lines = [(*(row[column] for column in columns), when(row["noticed_at"])) for row in rows]
-        numbers = ("partition", "first_lost", "next_kept", "count")
-        shown = table((*columns, "noticed"), lines, right=numbers, drop=("service", "next_kept"))
-        session.out.show(shown if rows else "No record expired unread.")
-        cli_session.show_away(session, answers)
-    answers.require_all()
+
+def _parts_of_expired(rows: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
+    columns = ("service", "consumer", "topic", "partition", "first_lost", "next_kept", "count")
+    lines = [(*(row[column] for column in columns), when(row["noticed_at"])) for row in rows]
+    numbers = ("partition", "first_lost", "next_kept", "count")
+    shown = table((*columns, "noticed"), lines, right=numbers, drop=("service", "next_kept"))
+    yield shown if rows else "No record expired unread."
 
 
 @expired.command()
@@ -364,27 +310,15 @@ def acknowledge(session: Session, consumer: str, reason: str) -> None:
     \b
     orderflow expired acknowledge payment --reason "republished, ticket 4711"
     """
-    from orderflow.cli import session as cli_session
-    from orderflow.cli.dlt.acting import act
-    from orderflow.cli.errors import NotFoundError, counted
-    from orderflow.cli.output import text
-
     if not reason.strip():
         raise click.UsageError("Say what you did about the loss: --reason TEXT")
-    answers = cli_session.ask(session, lambda client: client.get("/ops/expired"))
-    losers = {row["service"] for row in _rows_of_expired(answers.found) if row["consumer"] == consumer}
+    answers = ask(session, lambda client: client.get("/ops/expired"))
+    losers = {service for service, row in answers.each() if row["consumer"] == consumer}
     if not losers:
         answers.require_all()
         raise NotFoundError(f"No record that {consumer} had to read has expired; see: orderflow expired list")
     for name in losers:
         with session.client(name) as client:
             done = act(client, "POST", f"/ops/expired/{consumer}/acknowledge", {"reason": reason})
-        if session.out.as_json:
-            session.out.document({"service": name, **done})
-        else:
-            lost = counted(done["records"], "lost record")
-            session.out.show(text(f"Acknowledged at {name}: {lost} of {consumer}."))
-
-
-def _rows_of_expired(found: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    return [{"service": name, **row} for name, rows in found.items() for row in rows or ()]
+        lost = counted(done["records"], "lost record")
+        session.out.answer({"service": name, **done}, [text(f"Acknowledged at {name}: {lost} of {consumer}.")])

@@ -23,7 +23,8 @@ from orderflow.cli.session import (
     session_options,
     take_over_option,
 )
-from orderflow.registry import service_names
+from orderflow.cli.tables import heartbeat
+from orderflow.registry import service_names, service_of
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 MARGIN_S = 60.0
@@ -143,7 +144,6 @@ Exit codes: 0 nothing is running; 1 it did not stop in time."""
 @session_options
 def down(session: Session) -> None:
     """Stop what `up` started: drain the services, then end Kafka and PostgreSQL."""
-    from orderflow.cli.tables import heartbeat
     from orderflow.local import control
     from orderflow.local.home import Home
 
@@ -212,7 +212,6 @@ def run(
     are carried by what the home runs on; a setting that says otherwise is refused.
     """
     from orderflow.local.state import attached
-    from orderflow.registry import service_of
     from orderflow.runtime.process import run_process
 
     settings = attached(load_settings(home, {"game_day": game_day}, secrets_pipe=secrets_pipe))
@@ -251,7 +250,6 @@ def migrate(
     name and the URL's password. Without a database setting, this home's embedded server is used. The databases share
     one identity, which tells this installation's topics from another's.
     """
-    from orderflow.cli.tables import heartbeat
     from orderflow.core import crash_points
     from orderflow.local import preparation
     from orderflow.local.preparation import MissingRightsError

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -16,7 +15,7 @@ from starlette.routing import Route
 from orderflow.console import commands
 from orderflow.console.asking import AskError, Replies, Services, segment
 from orderflow.console.live import Parts
-from orderflow.console.pages import NO_PAGE, Pages, refuse
+from orderflow.console.pages import Area, Pages, refuse
 from orderflow.core.operations.model import Expired, OperatorAction
 from orderflow.http.operators.outages import OutageList, OutageView
 from orderflow.http.operators.queues import Lag
@@ -105,12 +104,8 @@ async def _or_nothing(asked: Any) -> Any:
         return None
 
 
-class HealthArea:
+class HealthArea(Area):
     """What is at `/health`."""
-
-    def __init__(self, pages: Pages) -> None:
-        self._pages = pages
-        self._services = pages.services
 
     async def show(self, request: Request) -> Response:
         view, actions = await asyncio.gather(self._view(), self._actions())
@@ -171,13 +166,6 @@ class HealthArea:
                 "actions": self._pages.part("_actions.html", request, actions=actions),
             }
             await asyncio.sleep(LIVE_EVERY_S)
-
-    def _service(self, request: Request) -> str:
-        """Raises HTTPException."""
-        name: str = request.path_params["service"]
-        if name not in self._services.names:
-            raise HTTPException(404, NO_PAGE)
-        return name
 
 
 def routes(pages: Pages) -> Sequence[Route]:

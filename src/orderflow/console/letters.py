@@ -15,7 +15,7 @@ from starlette.routing import Route
 from orderflow.console import commands
 from orderflow.console.asking import AskError, Replies, segment
 from orderflow.console.live import Parts
-from orderflow.console.pages import NO_PAGE, Pages, go_on
+from orderflow.console.pages import NO_PAGE, Area, Pages, go_on
 from orderflow.core.operations.model import (
     DeadLetterDetails,
     DeadLetterGroup,
@@ -48,12 +48,8 @@ class Overview:
         return sum(group.count for _, group in self.groups)
 
 
-class LettersArea:
+class LettersArea(Area):
     """What is at `/dead-letters`."""
-
-    def __init__(self, pages: Pages) -> None:
-        self._pages = pages
-        self._services = pages.services
 
     async def overview(self, request: Request) -> Response:
         state = request.query_params.get("state", "dead")
@@ -117,13 +113,6 @@ class LettersArea:
 
     async def _asked(self, request: Request) -> tuple[str, int, Any]:
         return self._service(request), request.path_params["position"], await self._pages.form(request)
-
-    def _service(self, request: Request) -> str:
-        """Raises HTTPException."""
-        name: str = request.path_params["service"]
-        if name not in self._services.names:
-            raise HTTPException(404, NO_PAGE)
-        return name
 
     async def _page(self, name: str, asked: Any, limit: int = PAGE) -> DeadLetterPage:
         return await self._services.read(DeadLetterPage, name, PATH, {**asked, "limit": limit})

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from orderflow.console.asking import AskError, decoded
 from orderflow.console.live import Parts
-from orderflow.console.pages import Pages, refuse
+from orderflow.console.pages import Area, Pages, refuse
 from orderflow.console.showing import moment
 from orderflow.core.operations.model import DeadLetter
 from orderflow.core.operations.repairing import Said
@@ -92,12 +92,11 @@ def _consumers() -> Sequence[Subscriber]:
     return consumers_of(map(service_of, service_names()))
 
 
-class OrderArea:
+class OrderArea(Area):
     """What is at `/orders/ID`. `log` opens the topics."""
 
     def __init__(self, pages: Pages, log: Log) -> None:
-        self._pages = pages
-        self._services = pages.services
+        super().__init__(pages)
         self._log = log
 
     async def one(self, request: Request) -> Response:

@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from orderflow.console.asking import AskError, decoded, segment
 from orderflow.console.live import Parts
-from orderflow.console.pages import Pages, go_on, refuse
+from orderflow.console.pages import Area, Pages, go_on, refuse
 from orderflow.events.currencies import CURRENCIES
 from orderflow.services.bank import bank
 from orderflow.services.order.storage import OrderPage, to_cursor
@@ -99,12 +99,8 @@ class OrderSearch:
         return urlencode({name: text for name, text in {**told, **changes}.items() if text})
 
 
-class OrdersArea:
+class OrdersArea(Area):
     """What is at `/orders`."""
-
-    def __init__(self, pages: Pages) -> None:
-        self._pages = pages
-        self._services = pages.services
 
     async def listed(self, request: Request) -> Response:
         search = OrderSearch.of(request)

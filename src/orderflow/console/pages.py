@@ -104,6 +104,21 @@ class Pages:
         return self.html(request, template, status, said=said, code=status, way_in=way_in)
 
 
+class Area:
+    """What the pages below one path have in common."""
+
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
+        self._services = pages.services
+
+    def _service(self, request: Request) -> str:
+        """The one that the path names. Raises HTTPException."""
+        name: str = request.path_params["service"]
+        if name not in self._services.names:
+            raise HTTPException(404, NO_PAGE)
+        return name
+
+
 def is_part(request: Request) -> bool:
     """Whether htmx asks, which wants a part of a page."""
     return request.headers.get("hx-request") == "true"

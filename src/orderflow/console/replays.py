@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from orderflow.console.asking import REHEARSE_TIMEOUT_S, AskError, decoded
 from orderflow.console.live import Parts
-from orderflow.console.pages import NO_PAGE, Pages, go_on, refuse
+from orderflow.console.pages import NO_PAGE, Area, Pages, go_on, refuse
 from orderflow.core.operations.model import Rehearsed, Replay
 
 REHEARSED_MAX = 100
@@ -22,12 +22,8 @@ SHOWN = 25
 LIVE_EVERY_S = 0.5
 
 
-class ReplaysArea:
+class ReplaysArea(Area):
     """What is at `/replays`, and rehearsals."""
-
-    def __init__(self, pages: Pages) -> None:
-        self._pages = pages
-        self._services = pages.services
 
     async def rehearse(self, request: Request) -> Response:
         name, said = self._service(request), await self._pages.form(request)
@@ -90,13 +86,6 @@ class ReplaysArea:
 
     def _named(self, request: Request) -> tuple[str, int]:
         return self._service(request), request.path_params["number"]
-
-    def _service(self, request: Request) -> str:
-        """Raises HTTPException."""
-        name: str = request.path_params["service"]
-        if name not in self._services.names:
-            raise HTTPException(404, NO_PAGE)
-        return name
 
 
 def _wanted(said: Mapping[str, str]) -> dict[str, Any]:

@@ -22,7 +22,6 @@ from orderflow.core.decisions import FREE, BatchHandler, ParkingQuota, Policy, T
 from orderflow.core.envelopes import Incoming, Result
 from orderflow.core.failures import InfrastructureError, describe
 from orderflow.core.identity import lock_id, uuid_text
-from orderflow.core.operations.model import KeyBusyError
 from orderflow.core.service import Ref, Service
 from orderflow.core.store import (
     Act,
@@ -42,6 +41,13 @@ from orderflow.core.timing import Clock
 Ids = Callable[[Incoming], Iterable[Hashable]]
 Failures = Mapping[tuple[str, str], Exception]
 NONE: Failures = {}
+
+
+class KeyBusyError(Exception):
+    """Live traffic holds the event's key for longer than an operator is made to wait."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"Live traffic is working on the key {key}: try again in a moment.")
 
 
 class Share(msgspec.Struct, frozen=True):

@@ -52,13 +52,10 @@ class FaultsChanged(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _CHANGED = {"faults": FAULTS, "confirmed_by": 1}
-_ALL = Response(status=200, description="All of them", type=FaultList, example={"faults": FAULTS, "processes": 1})
-_SET = Response(status=201, description="Every process applies it", type=FaultsChanged, example=_CHANGED)
-_CLEARED = Response(status=200, description="No process applies it", type=FaultsChanged, example=_CHANGED)
-_NO_TARGET = Response(
-    status=422,
-    description="A field is not valid, or the service handles no such event or field; `detail` names it",
-)
+_ALL = Response(200, "All of them", FaultList, example={"faults": FAULTS, "processes": 1})
+_SET = Response(201, "Every process applies it", FaultsChanged, example=_CHANGED)
+_CLEARED = Response(200, "No process applies it", FaultsChanged, example=_CHANGED)
+_NO_TARGET = Response(422, "A field is not valid, or the service handles no such event or field; `detail` names it")
 
 
 class Faults:
@@ -118,7 +115,7 @@ class Faults:
             await self._clock.sleep(LOOK_EVERY_S)
 
     def operations(self) -> Sequence[Operation]:
-        number = Parameter(name="id", where="path", description="The fault's id", type=Number)
+        number = Parameter("id", "path", "The fault's id", Number)
         return (
             route("GET /ops/faults", self.listed, _ALL),
             route("POST /ops/faults", self.add, _SET, _NO_TARGET, parameters=[operator], example=FAULT),

@@ -178,7 +178,7 @@ def _responses(operation: Operation, types: _Types) -> Json:
     described = {str(each.status): _response(each, types) for each in operation.responses}
     for status, problems in _frame_errors(operation).items():
         description = " ".join(each.meaning for each in problems)
-        response = Response(status=status, description=description, problems=problems)
+        response = Response(status, description, problems=problems)
         described.setdefault(str(status), _response(response, types))
     return dict(sorted(described.items()))
 
@@ -312,7 +312,7 @@ def document_of(title: str, version: str, operations: Iterable[Operation]) -> Js
 
 
 def _documents(document: msgspec.Raw) -> Sequence[Operation]:
-    told = Response(status=200, description="The document.", type=OpenApi, example=_SHORT)
+    told = Response(200, "The document.", OpenApi, example=_SHORT)
     return (
         _file(
             "/openapi.json",
@@ -337,12 +337,7 @@ def _problems() -> Sequence[Operation]:
     async def one(request: Request[None]) -> Reply:
         return Reply(content=pages[request.values["name"]], media_type=_HTML.encode(), headers=_HEADERS)
 
-    name = Parameter(
-        name="name",
-        where="path",
-        description="The last part of a problem's `type`.",
-        type=Literal[tuple(pages)],
-    )
+    name = Parameter("name", "path", "The last part of a problem's `type`.", Literal[tuple(pages)])
     return (
         _file(
             PROBLEMS,
@@ -371,7 +366,7 @@ def docs_files() -> Mapping[str, Mount]:
 
 
 def _served(media_type: str, description: str) -> Response:
-    return Response(status=200, description=description, type=str, media_type=media_type)
+    return Response(200, description, str, media_type=media_type)
 
 
 def _file(path: str, summary: str, description: str, told: Response, content: bytes) -> Operation:

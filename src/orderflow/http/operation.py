@@ -7,11 +7,12 @@ it.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from types import MappingProxyType
-from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
+from types import MappingProxyType, NoneType
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, cast, get_args, get_type_hints
 from uuid import UUID
 
 import msgspec
@@ -300,7 +301,7 @@ Body = TypeVar("Body", bound=msgspec.Struct | None)
 Headers = tuple[tuple[bytes, bytes], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Parameter:
     """A named text of the request. `type` is what it is converted to (with msgspec, so `Meta` bounds hold).
 
@@ -319,10 +320,10 @@ class Parameter:
 def page_limit(most: int, default: int, description: str = "Maximum number to return.") -> Parameter:
     """The query parameter `limit` of a list: 1 to `most` entries, `default` where the caller names none."""
     bounded = Annotated[int, msgspec.Meta(ge=1, le=most)]
-    return Parameter(name="limit", where="query", description=description, type=bounded, default=default)
+    return Parameter("limit", "query", description, bounded, default=default)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Response:
     """An answer that an operation can give.
 
@@ -408,6 +409,36 @@ class Operation:
     def is_for_operators(self) -> bool:
         """Whether it is at the operators' door, and not at the public one."""
         return self.tag in OPERATORS_TAGS
+
+
+def route(
+    line: str,
+    handler: Handler,
+    *responses: Response,
+    tag: str,
+    parameters: Sequence[Parameter] = (),
+    example: Any = None,
+    permission: Permission | None = None,
+) -> Operation:
+    """`METHOD /path`, answered by a handler whose docstring is the summary and the description of the operation, and
+    whose annotation `Request[Body]` says what its body is.
+    """
+    body = next(get_args(hint)[0] for name, hint in get_type_hints(handler).items() if name != "return")
+    method, path = line.split(" ")
+    summary, _, description = inspect.cleandoc(handler.__doc__ or "").partition("\n\n")
+    return Operation(
+        method=cast("Method", method),
+        path=path,
+        summary=summary.removesuffix("."),
+        description=" ".join(description.split()),
+        tag=tag,
+        handler=handler,
+        responses=responses,
+        parameters=parameters,
+        request=None if body is NoneType else body,
+        example=example,
+        permission=permission,
+    )
 
 
 OPERATORS_TAGS = frozenset({"health", "operators"})

@@ -15,12 +15,12 @@ from orderflow.core.engine import DecisionFailedError, OverloadedError
 from orderflow.core.operations.model import (
     ConfirmationNeededError,
     EditRefusedError,
-    KeyBusyError,
     LetterMissingError,
     NoSuchConsumerError,
     RecoveryError,
     ReplayMissingError,
 )
+from orderflow.core.processor import KeyBusyError
 from orderflow.core.service import RefusedError
 from orderflow.core.store import StoreUnavailableError
 from orderflow.core.transport import TopicMissingError, TransportUnavailableError
@@ -169,7 +169,7 @@ def to_problem(error: BaseException) -> ProblemError | None:
             return ProblemError(503, why, retry_after_s=STORE_RETRY_S)
         case DecisionFailedError():
             return ProblemError(500, "the request hit a bug; nothing was stored")
-        case RecoveryError():
+        case RecoveryError() | KeyBusyError():
             return _of_recovery(error)
     return None
 
@@ -182,7 +182,7 @@ def _of_forbidden(error: ForbiddenError) -> ProblemError:
     return ProblemError(403, str(error), headers=(header,))
 
 
-def _of_recovery(error: RecoveryError) -> ProblemError:
+def _of_recovery(error: RecoveryError | KeyBusyError) -> ProblemError:
     match error:
         case LetterMissingError() | ReplayMissingError():
             return ProblemError(404, str(error))

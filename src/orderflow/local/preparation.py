@@ -29,7 +29,6 @@ from orderflow.registry import service_names
 from orderflow.runtime.wiring import claim_topics, connect_transport, topic_settings
 from orderflow.settings import Settings
 
-APPLICATION = "orderflow provision"
 OPEN_BY_DEFAULT = ("postgres", "template1")
 Password = Callable[[str], str | None]
 APPLICATION = "orderflow installation"

@@ -17,7 +17,7 @@ from orderflow.core.store import StoreUnavailableError
 from orderflow.core.telemetry import AlarmCleared, AlarmRaised, Signals, Usage
 from orderflow.core.timing import Clock
 from orderflow.core.transport import TopicMissingError, TransportUnavailableError
-from orderflow.http.operation import Operation, Reply, Request, Response
+from orderflow.http.operation import Operation, Reply, Request, Response, route
 from orderflow.http.operators.queues import Queues
 from orderflow.observability.metrics import CONTENT_TYPE, Gauges, LagAges, Metrics
 
@@ -152,9 +152,17 @@ def health_operations(check: HealthCheck) -> Sequence[Operation]:
     """`/health/live` and `/health/ready`."""
 
     async def live(_: Request[None]) -> Reply:
+        """Whether the process is alive, and whose it is.
+
+        For a supervisor: no answer means that the process needs a restart. It queries no database.
+        """
         return Reply(body=Liveness(service=check.service, installation=check.installation))
 
     async def ready(request: Request[None]) -> Reply:
+        """Whether the service can do its work, and what is in its way.
+
+        For load balancers and people: every component that is not well, and why.
+        """
         problems = dict(await check.problems())
         faults, alarms = tuple(check.faults()), check.all_alarms
         if not READ.allows(request.caller):
@@ -163,28 +171,20 @@ def health_operations(check: HealthCheck) -> Sequence[Operation]:
         return Reply(503 if problems else 200, found)
 
     return (
-        Operation(
-            method="GET",
-            path="/health/live",
-            summary="Whether the process is alive, and whose it is",
-            description="For a supervisor: no answer means that the process needs a restart. It queries no database.",
+        route(
+            "GET /health/live",
+            live,
+            Response(200, "It is", Liveness, example=_ALIVE),
             tag="health",
             permission=EVERYBODY,
-            handler=live,
-            responses=[Response(status=200, description="It is", type=Liveness, example=_ALIVE)],
         ),
-        Operation(
-            method="GET",
-            path="/health/ready",
-            summary="Whether the service can do its work, and what is in its way",
-            description="For load balancers and people: every component that is not well, and why.",
+        route(
+            "GET /health/ready",
+            ready,
+            Response(200, "Ready", Readiness, example=_READY),
+            Response(503, "Not ready", Readiness, example=_UNREADY),
             tag="health",
             permission=EVERYBODY,
-            handler=ready,
-            responses=[
-                Response(status=200, description="Ready", type=Readiness, example=_READY),
-                Response(status=503, description="Not ready", type=Readiness, example=_UNREADY),
-            ],
         ),
     )
 
@@ -303,23 +303,16 @@ def metrics_operation(metrics: Metrics, readers: Callable[[], Sequence[Reader]])
     """`readers` gives those that there are at the time of the scrape: none while the process starts."""
 
     async def scrape(_: Request[None]) -> Reply:
+        """Metrics for Prometheus (text format 0.0.4).
+
+        This process's counters, and gauges read now. A gauge whose source is unavailable is left out.
+        """
         found = await asyncio.gather(*(_read(reader) for reader in readers()))
         gauges: Gauges = {name: values for part in found for name, values in part.items()}
         return Reply(content=metrics.expose(gauges), media_type=CONTENT_TYPE)
 
-    return Operation(
-        method="GET",
-        path="/metrics",
-        summary="Metrics for Prometheus (text format 0.0.4)",
-        description=(
-            "This process's counters, and gauges read now. A gauge whose source is unavailable is left out."
-        ),
-        tag="health",
-        handler=scrape,
-        responses=[
-            Response(status=200, description="One scrape", type=str, media_type="text/plain", example=_SCRAPED)
-        ],
-    )
+    scraped = Response(200, "One scrape", str, media_type="text/plain", example=_SCRAPED)
+    return route("GET /metrics", scrape, scraped, tag="health")
 
 
 async def _read(reader: Reader) -> dict[str, dict[Labels, float]]:

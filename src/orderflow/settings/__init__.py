@@ -7,24 +7,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
+from typing import Any, Literal
 
 from orderflow.registry import database_names, default_port, service_names
 from orderflow.settings import readers
-from orderflow.settings.readers import Secret, SettingsError, database_of, with_password
+from orderflow.settings.readers import (
+    INFO,
+    Secret,
+    SettingInfo,
+    SettingsError,
+    database_of,
+    setting,
+    whole,
+    with_password,
+)
 from orderflow.settings.sources import REMEMBERED, TRANSPORTS, collect
 
 __all__ = ["REMEMBERED", "Secret", "Settings", "SettingsError"]
 
 PORT_MAX = 65535
-_PORT = readers.whole(0, PORT_MAX)
-_HOURS = readers.whole(1, 87_600)
-_TIMEOUT = readers.whole(1, 3600)
-
-
-class _Entry(NamedTuple):
-    reader: readers.Reader
-    meaning: str
+_FILE = readers.path("a file")
+_SWITCH = readers.switch()
+_PORT = whole(0, PORT_MAX)
+_HOURS = whole(1, 87_600)
+_TIMEOUT = whole(1, 3600)
 
 
 _HEADINGS: Mapping[str, str] = MappingProxyType(
@@ -48,25 +54,26 @@ _HEADINGS: Mapping[str, str] = MappingProxyType(
 )
 """What stands above a setting where all are shown."""
 
-_PORT_OF = _Entry(_PORT, "port the service listens on")
-_URL_OF = _Entry(readers.http_url(), "where the command line reaches the service, if not on host and port")
-_OPS_PORT_OF = _Entry(_PORT, "port of its operators' endpoints; by default the service's port plus 100")
-_OPS_URL_OF = _Entry(
+_PORT_OF = SettingInfo(_PORT, "port the service listens on")
+_URL_OF = SettingInfo(readers.http_url(), "where the command line reaches the service, if not on host and port")
+_OPS_PORT_OF = SettingInfo(_PORT, "port of its operators' endpoints; by default the service's port plus 100")
+_OPS_URL_OF = SettingInfo(
     readers.http_url(), "where the command line reaches its operators' endpoints, if not on ops_host and ops_port"
 )
 OPS_PORT_ABOVE = 100
-_DATABASE_OF = _Entry(
+_DATABASE_OF = SettingInfo(
     readers.postgres_url("a URL such as postgresql://user:password@host:5432/database"),
     "URL of this database; overrides database_url",
 )
-_DATABASE_PASSWORD_OF = _Entry(
+_DATABASE_PASSWORD_OF = SettingInfo(
     readers.password(), "password of this database's owner; defaults to that of database_url"
 )
-_KAFKA_USERNAME = _Entry(readers.text("a name"), "Kafka username (with OAUTHBEARER, the client id)")
-_KAFKA_PASSWORD = _Entry(readers.password(), "Kafka password (with OAUTHBEARER, the client secret)")
-_KAFKA_USERNAME_OF = _Entry(readers.text("a name"), "the service's own Kafka username; defaults to kafka_username")
-_KAFKA_PASSWORD_OF = _Entry(readers.password(), "its password; defaults to kafka_password")
-_Database = Annotated[Secret | None, _DATABASE_OF]
+_KAFKA_USERNAME = SettingInfo(readers.text("a name"), "Kafka username (with OAUTHBEARER, the client id)")
+_KAFKA_PASSWORD = SettingInfo(readers.password(), "Kafka password (with OAUTHBEARER, the client secret)")
+_KAFKA_USERNAME_OF = SettingInfo(
+    readers.text("a name"), "the service's own Kafka username; defaults to kafka_username"
+)
+_KAFKA_PASSWORD_OF = SettingInfo(readers.password(), "its password; defaults to kafka_password")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,243 +84,182 @@ class Settings:
     these. `services` has those that somebody gave; `replaced` changes either kind.
     """
 
-    home: Annotated[Path, _Entry(readers.path("a folder"), "folder of data, logs and orderflow.toml")]
-    transport: Annotated[
-        Literal["postgres", "kafka"], _Entry(readers.choice(*TRANSPORTS), "what carries the events")
-    ] = "postgres"
-    kafka_bootstrap: Annotated[str, _Entry(readers.addresses(), "Kafka's address")] = "127.0.0.1:9092"
-    kafka_security_protocol: Annotated[
-        Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"],
-        _Entry(
-            readers.choice("plaintext", "ssl", "sasl_plaintext", "sasl_ssl"), "protocol of the connection to Kafka"
-        ),
-    ] = "plaintext"
-    kafka_sasl_mechanism: Annotated[
-        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None,
-        _Entry(
-            readers.choice("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"),
-            "how to authenticate to Kafka, if the protocol is a sasl one",
-        ),
-    ] = None
-    kafka_username: Annotated[str | None, _KAFKA_USERNAME] = None
-    kafka_password: Annotated[Secret | None, _KAFKA_PASSWORD] = None
-    kafka_ssl_ca_file: Annotated[
-        Path | None,
-        _Entry(readers.path("a file"), "certificate authorities for Kafka (PEM); defaults to those of the system"),
-    ] = None
-    kafka_ssl_certificate_file: Annotated[
-        Path | None, _Entry(readers.path("a file"), "client certificate for Kafka (PEM)")
-    ] = None
-    kafka_ssl_key_file: Annotated[Path | None, _Entry(readers.path("a file"), "its key (PEM)")] = None
-    kafka_ssl_key_password: Annotated[Secret | None, _Entry(readers.password(), "password of that key")] = None
-    kafka_options_file: Annotated[
-        Path | None, _Entry(readers.path("a file"), "file of further librdkafka options, one name=value per line")
-    ] = None
-    topic_prefix: Annotated[str, _Entry(readers.name_prefix(), "prefix of this installation's topic names")] = ""
-    group_prefix: Annotated[
-        str | None, _Entry(readers.name_prefix(), "prefix of its consumer groups; defaults to topic_prefix")
-    ] = None
-    database_url: Annotated[
-        Secret | None,
-        _Entry(
-            readers.postgres_url("a server's URL such as postgresql://user:password@host:5432"),
-            "an existing PostgreSQL server; without it an embedded one is started",
-        ),
-    ] = None
-    database_password: Annotated[
-        Secret | None, _Entry(readers.password(), "password for database_url, if that has none")
-    ] = None
-    log_database_url: _Database = None
-    bank_database_url: _Database = None
-    keys_database_url: _Database = None
-    log_database_password: Annotated[Secret | None, _DATABASE_PASSWORD_OF] = None
-    bank_database_password: Annotated[Secret | None, _DATABASE_PASSWORD_OF] = None
-    keys_database_password: Annotated[Secret | None, _DATABASE_PASSWORD_OF] = None
-    keys_master_key: Annotated[
-        Secret | None,
-        _Entry(readers.master_key(), "wraps the keys of customers; without it their names are stored in clear text"),
-    ] = None
-    postgres_port: Annotated[
-        int | None,
-        _Entry(readers.whole(1, 65535), "port of the embedded PostgreSQL; by default a socket or any free port"),
-    ] = None
-    host: Annotated[str, _Entry(readers.text("an address"), "address the services listen on")] = "127.0.0.1"
-    console: Annotated[bool, _Entry(readers.switch(), "whether `orderflow up` serves the console page")] = True
-    console_port: Annotated[
-        int, _Entry(_PORT, "port of the console page, on this machine only; if the default is taken, any free one")
-    ] = 8000
-    ops_host: Annotated[
-        str, _Entry(readers.text("an address"), "address the operators' endpoints listen on: health, metrics, /ops")
-    ] = "127.0.0.1"
-    tls_certificate_file: Annotated[
-        Path | None,
-        _Entry(readers.path("a file"), "certificate of the services, with its chain (PEM); reloaded when it changes"),
-    ] = None
-    tls_key_file: Annotated[Path | None, _Entry(readers.path("a file"), "its key (PEM)")] = None
-    tls_client_ca_file: Annotated[
-        Path | None,
-        _Entry(
-            readers.path("a file"),
-            "certificate authorities (PEM); callers of the operators' endpoints then need a certificate from one",
-        ),
-    ] = None
-    tls_ca_file: Annotated[
-        Path | None,
-        _Entry(
-            readers.path("a file"),
-            "certificate authorities by which the command line trusts the services (PEM); defaults to those of "
-            "the system",
-        ),
-    ] = None
-    tls_client_certificate_file: Annotated[
-        Path | None, _Entry(readers.path("a file"), "client certificate of the command line (PEM)")
-    ] = None
-    tls_client_key_file: Annotated[Path | None, _Entry(readers.path("a file"), "its key (PEM)")] = None
-    allowed_hosts: Annotated[
-        str,
-        _Entry(
-            readers.host_names(), "host names under which clients may call the services, besides this machine's own"
-        ),
-    ] = ""
-    tokens_file: Annotated[
-        Path | None, _Entry(readers.path("a file"), "file of the tokens; defaults to tokens.json in the home")
-    ] = None
-    token: Annotated[
-        Secret | None,
-        _Entry(readers.bearer(), "token that the command line sends; defaults to the home's own"),
-    ] = None
-    anonymous: Annotated[
-        bool, _Entry(readers.switch(), "on loopback, let callers without a token read and place orders")
-    ] = True
-    insecure: Annotated[
-        bool, _Entry(readers.switch(), "beyond loopback, do without tokens and TLS; not for production")
-    ] = False
-    two_person: Annotated[
-        bool, _Entry(readers.switch(), "what needs an approver needs two: one proposes, another approves")
-    ] = False
-    oidc_issuer: Annotated[
-        str | None, _Entry(readers.http_url(), "OpenID provider whose tokens are accepted, besides our own")
-    ] = None
-    oidc_audience: Annotated[
-        str | None, _Entry(readers.text("a name"), "audience that the provider's tokens must name")
-    ] = None
-    oidc_jwks: Annotated[
-        str | None,
-        _Entry(readers.text("a file or an https URL"), "the provider's keys; defaults to what the issuer publishes"),
-    ] = None
-    oidc_role_claim: Annotated[
-        str, _Entry(readers.text("a claim such as roles or realm_access.roles"), "claim that names the roles")
-    ] = "roles"
-    oidc_shop_claim: Annotated[
-        str, _Entry(readers.text("a claim"), "claim that names the shop, for the role shop")
-    ] = "shop"
-    partitions: Annotated[int, _Entry(readers.whole(1, 1024), "partitions of a new topic")] = 6
-    topic_retention_hours: Annotated[int, _Entry(_HOURS, "how long a topic keeps its records")] = 168
-    replication_factor: Annotated[int, _Entry(readers.whole(1, 15), "copies of a new Kafka topic")] = 1
-    batch_max: Annotated[int, _Entry(readers.whole(1, 10_000), "maximum number of messages in a transaction")] = 500
-    attempts_max: Annotated[
-        int, _Entry(readers.whole(1, 1000), "how often a failing event is tried before it is dead")
-    ] = 6
-    retry_first_ms: Annotated[
-        int, _Entry(readers.whole(1, 3_600_000), "longest wait before the second try of a failing event; it doubles")
-    ] = 2_500
-    retry_ceiling_ms: Annotated[
-        int, _Entry(readers.whole(1, 86_400_000), "longest wait between two tries of a failing event")
-    ] = 40_000
-    parked_keys_max: Annotated[
-        int, _Entry(readers.whole(1, 1_000_000), "with more parked keys at a consumer, its partitions wait")
-    ] = 10_000
-    parked_depth_max: Annotated[
-        int, _Entry(readers.whole(1, 100_000), "with more events behind a parked one, its partition waits")
-    ] = 1_000
-    outbox_keep_hours: Annotated[int, _Entry(_HOURS, "how long published outbox rows are kept")] = 24
-    outbox_slots: Annotated[int, _Entry(readers.whole(1, 1024), "number of outbox slots that relays share")] = 16
-    gateway_timeout_ms: Annotated[
-        int, _Entry(readers.whole(10, 600_000), "longest wait for an answer from the bank")
-    ] = 2000
-    gateway_concurrency: Annotated[int, _Entry(readers.whole(1, 10_000), "calls to the bank at a time")] = 256
-    intent_lease_ms: Annotated[
-        int, _Entry(readers.whole(100, 3_600_000), "how long an intent belongs to the one process that asks it")
-    ] = 8_000
-    http_token_rate_max: Annotated[
-        int | None,
-        _Entry(
-            readers.whole(1, 1_000_000), "requests per second with one token; by default 1000, unlimited on loopback"
-        ),
-    ] = None
-    http_address_rate_max: Annotated[
-        int | None,
-        _Entry(
-            readers.whole(1, 1_000_000),
-            "requests per second from one address; by default 1000, unlimited on loopback",
-        ),
-    ] = None
-    http_connections_max: Annotated[
-        int, _Entry(readers.whole(8, 1_000_000), "with more connections to a service, new requests get a 503")
-    ] = 10_000
-    http_waiting_max: Annotated[
-        int, _Entry(readers.whole(0, 1_000_000), "with more requests that wait for an order, new ones get a 503")
-    ] = 5_000
-    http_head_max_kb: Annotated[int, _Entry(readers.whole(1, 1024), "largest head of a request; beyond it, 431")] = 64
-    http_body_max_kb: Annotated[
-        int, _Entry(readers.whole(1, 102_400), "largest body of a request; beyond it, 413")
-    ] = 64
-    http_handshake_timeout_s: Annotated[int, _Entry(_TIMEOUT, "how long a TLS handshake may take")] = 10
-    http_head_timeout_s: Annotated[
-        int, _Entry(_TIMEOUT, "for the head of a request to arrive, from the connection or its first byte; then 408")
-    ] = 10
-    http_body_timeout_s: Annotated[int, _Entry(_TIMEOUT, "for the body of a request to arrive; then 408")] = 10
-    http_answer_timeout_s: Annotated[int, _Entry(_TIMEOUT, "for the service to answer a request; then 503")] = 120
-    http_write_timeout_s: Annotated[
-        int, _Entry(_TIMEOUT, "for a client to take its answer, at 1 KB per second; then its connection is closed")
-    ] = 10
-    http_idle_timeout_s: Annotated[
-        int, _Entry(_TIMEOUT, "how long a connection may be idle between two requests")
-    ] = 75
-    idempotency_keep_hours: Annotated[int, _Entry(_HOURS, "how long an Idempotency-Key is remembered")] = 24
-    unfinished_orders_max: Annotated[
-        int, _Entry(readers.whole(1, 100_000_000), "with more unfinished orders, new ones get a 503")
-    ] = 100_000
-    command_queue_max: Annotated[
-        int, _Entry(readers.whole(1, 1_000_000), "with more waiting commands, new ones get a 503")
-    ] = 4096
-    drain_timeout_s: Annotated[int, _Entry(readers.whole(1, 3600), "longest time for a clean stop")] = 10
-    log_format: Annotated[
-        Literal["auto", "json", "text"],
-        _Entry(readers.choice("auto", "json", "text"), "auto: text on a terminal, JSON elsewhere"),
-    ] = "auto"
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"],
-        _Entry(readers.choice("debug", "info", "warning", "error"), "least important level that is logged"),
-    ] = "info"
-    log_file: Annotated[Path | None, _Entry(readers.path("a file"), "log to this file instead of stderr")] = None
-    log_file_max_mb: Annotated[int, _Entry(readers.whole(1, 100_000), "size at which a log file is rotated")] = 20
-    log_files_kept: Annotated[int, _Entry(readers.whole(1, 1000), "how many rotated log files are kept")] = 5
-    alert_url: Annotated[
-        Secret | None,
-        _Entry(readers.webhook_url(), "webhook that receives alerts about dead letters; none by default"),
-    ] = None
-    alert_secret: Annotated[
-        Secret | None, _Entry(readers.webhook_secret(), "key that signs alerts (Standard Webhooks)")
-    ] = None
-    otlp_endpoint: Annotated[
-        str | None,
-        _Entry(
-            readers.otlp_url(),
-            "receiver of traces, OTLP over HTTP (or OTEL_EXPORTER_OTLP_ENDPOINT); none by default",
-        ),
-    ] = None
-    otlp_sample_ratio: Annotated[
-        str, _Entry(readers.share(), "share of traces beginning here that is kept; others follow their own flag")
-    ] = "1"
-    demo_catalogue: Annotated[bool, _Entry(readers.switch(), "stock an empty inventory with a few SKUs")] = True
-    game_day: Annotated[
-        bool, _Entry(readers.switch(), "let `orderflow fault` set faults, for exercises; not for production")
-    ] = False
-    crash_at: Annotated[
-        str,
-        _Entry(readers.crash_at(service_names), "crash points at which services die, for tests; not for production"),
-    ] = "never"
+    home: Path = field(
+        metadata={INFO: SettingInfo(readers.path("a folder"), "folder of data, logs and orderflow.toml")}
+    )
+    transport: Literal["postgres", "kafka"] = setting(
+        "postgres", readers.choice(*TRANSPORTS), "what carries the events"
+    )
+    kafka_bootstrap: str = setting("127.0.0.1:9092", readers.addresses(), "Kafka's address")
+    kafka_security_protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = setting(
+        "plaintext",
+        readers.choice("plaintext", "ssl", "sasl_plaintext", "sasl_ssl"),
+        "protocol of the connection to Kafka",
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = setting(
+        None,
+        readers.choice("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"),
+        "how to authenticate to Kafka, if the protocol is a sasl one",
+    )
+    kafka_username: str | None = setting(None, *_KAFKA_USERNAME)
+    kafka_password: Secret | None = setting(None, *_KAFKA_PASSWORD)
+    kafka_ssl_ca_file: Path | None = setting(
+        None, _FILE, "certificate authorities for Kafka (PEM); defaults to those of the system"
+    )
+    kafka_ssl_certificate_file: Path | None = setting(None, _FILE, "client certificate for Kafka (PEM)")
+    kafka_ssl_key_file: Path | None = setting(None, _FILE, "its key (PEM)")
+    kafka_ssl_key_password: Secret | None = setting(None, readers.password(), "password of that key")
+    kafka_options_file: Path | None = setting(
+        None, _FILE, "file of further librdkafka options, one name=value per line"
+    )
+    topic_prefix: str = setting("", readers.name_prefix(), "prefix of this installation's topic names")
+    group_prefix: str | None = setting(
+        None, readers.name_prefix(), "prefix of its consumer groups; defaults to topic_prefix"
+    )
+    database_url: Secret | None = setting(
+        None,
+        readers.postgres_url("a server's URL such as postgresql://user:password@host:5432"),
+        "an existing PostgreSQL server; without it an embedded one is started",
+    )
+    database_password: Secret | None = setting(
+        None, readers.password(), "password for database_url, if that has none"
+    )
+    log_database_url: Secret | None = setting(None, *_DATABASE_OF)
+    bank_database_url: Secret | None = setting(None, *_DATABASE_OF)
+    keys_database_url: Secret | None = setting(None, *_DATABASE_OF)
+    log_database_password: Secret | None = setting(None, *_DATABASE_PASSWORD_OF)
+    bank_database_password: Secret | None = setting(None, *_DATABASE_PASSWORD_OF)
+    keys_database_password: Secret | None = setting(None, *_DATABASE_PASSWORD_OF)
+    keys_master_key: Secret | None = setting(
+        None, readers.master_key(), "wraps the keys of customers; without it their names are stored in clear text"
+    )
+    postgres_port: int | None = setting(
+        None, whole(1, 65535), "port of the embedded PostgreSQL; by default a socket or any free port"
+    )
+    host: str = setting("127.0.0.1", readers.text("an address"), "address the services listen on")
+    console: bool = setting(True, _SWITCH, "whether `orderflow up` serves the console page")
+    console_port: int = setting(
+        8000, _PORT, "port of the console page, on this machine only; if the default is taken, any free one"
+    )
+    ops_host: str = setting(
+        "127.0.0.1", readers.text("an address"), "address the operators' endpoints listen on: health, metrics, /ops"
+    )
+    tls_certificate_file: Path | None = setting(
+        None, _FILE, "certificate of the services, with its chain (PEM); reloaded when it changes"
+    )
+    tls_key_file: Path | None = setting(None, _FILE, "its key (PEM)")
+    tls_client_ca_file: Path | None = setting(
+        None,
+        _FILE,
+        "certificate authorities (PEM); callers of the operators' endpoints then need a certificate from one",
+    )
+    tls_ca_file: Path | None = setting(
+        None,
+        _FILE,
+        "certificate authorities by which the command line trusts the services (PEM); defaults to those of "
+        "the system",
+    )
+    tls_client_certificate_file: Path | None = setting(None, _FILE, "client certificate of the command line (PEM)")
+    tls_client_key_file: Path | None = setting(None, _FILE, "its key (PEM)")
+    allowed_hosts: str = setting(
+        "", readers.host_names(), "host names under which clients may call the services, besides this machine's own"
+    )
+    tokens_file: Path | None = setting(None, _FILE, "file of the tokens; defaults to tokens.json in the home")
+    token: Secret | None = setting(
+        None, readers.bearer(), "token that the command line sends; defaults to the home's own"
+    )
+    anonymous: bool = setting(True, _SWITCH, "on loopback, let callers without a token read and place orders")
+    insecure: bool = setting(False, _SWITCH, "beyond loopback, do without tokens and TLS; not for production")
+    two_person: bool = setting(False, _SWITCH, "what needs an approver needs two: one proposes, another approves")
+    oidc_issuer: str | None = setting(
+        None, readers.http_url(), "OpenID provider whose tokens are accepted, besides our own"
+    )
+    oidc_audience: str | None = setting(None, readers.text("a name"), "audience that the provider's tokens must name")
+    oidc_jwks: str | None = setting(
+        None, readers.text("a file or an https URL"), "the provider's keys; defaults to what the issuer publishes"
+    )
+    oidc_role_claim: str = setting(
+        "roles", readers.text("a claim such as roles or realm_access.roles"), "claim that names the roles"
+    )
+    oidc_shop_claim: str = setting("shop", readers.text("a claim"), "claim that names the shop, for the role shop")
+    partitions: int = setting(6, whole(1, 1024), "partitions of a new topic")
+    topic_retention_hours: int = setting(168, _HOURS, "how long a topic keeps its records")
+    replication_factor: int = setting(1, whole(1, 15), "copies of a new Kafka topic")
+    batch_max: int = setting(500, whole(1, 10_000), "maximum number of messages in a transaction")
+    attempts_max: int = setting(6, whole(1, 1000), "how often a failing event is tried before it is dead")
+    retry_first_ms: int = setting(
+        2_500, whole(1, 3_600_000), "longest wait before the second try of a failing event; it doubles"
+    )
+    retry_ceiling_ms: int = setting(40_000, whole(1, 86_400_000), "longest wait between two tries of a failing event")
+    parked_keys_max: int = setting(
+        10_000, whole(1, 1_000_000), "with more parked keys at a consumer, its partitions wait"
+    )
+    parked_depth_max: int = setting(
+        1_000, whole(1, 100_000), "with more events behind a parked one, its partition waits"
+    )
+    outbox_keep_hours: int = setting(24, _HOURS, "how long published outbox rows are kept")
+    outbox_slots: int = setting(16, whole(1, 1024), "number of outbox slots that relays share")
+    gateway_timeout_ms: int = setting(2000, whole(10, 600_000), "longest wait for an answer from the bank")
+    gateway_concurrency: int = setting(256, whole(1, 10_000), "calls to the bank at a time")
+    intent_lease_ms: int = setting(
+        8_000, whole(100, 3_600_000), "how long an intent belongs to the one process that asks it"
+    )
+    http_token_rate_max: int | None = setting(
+        None, whole(1, 1_000_000), "requests per second with one token; by default 1000, unlimited on loopback"
+    )
+    http_address_rate_max: int | None = setting(
+        None, whole(1, 1_000_000), "requests per second from one address; by default 1000, unlimited on loopback"
+    )
+    http_connections_max: int = setting(
+        10_000, whole(8, 1_000_000), "with more connections to a service, new requests get a 503"
+    )
+    http_waiting_max: int = setting(
+        5_000, whole(0, 1_000_000), "with more requests that wait for an order, new ones get a 503"
+    )
+    http_head_max_kb: int = setting(64, whole(1, 1024), "largest head of a request; beyond it, 431")
+    http_body_max_kb: int = setting(64, whole(1, 102_400), "largest body of a request; beyond it, 413")
+    http_handshake_timeout_s: int = setting(10, _TIMEOUT, "how long a TLS handshake may take")
+    http_head_timeout_s: int = setting(
+        10, _TIMEOUT, "for the head of a request to arrive, from the connection or its first byte; then 408"
+    )
+    http_body_timeout_s: int = setting(10, _TIMEOUT, "for the body of a request to arrive; then 408")
+    http_answer_timeout_s: int = setting(120, _TIMEOUT, "for the service to answer a request; then 503")
+    http_write_timeout_s: int = setting(
+        10, _TIMEOUT, "for a client to take its answer, at 1 KB per second; then its connection is closed"
+    )
+    http_idle_timeout_s: int = setting(75, _TIMEOUT, "how long a connection may be idle between two requests")
+    idempotency_keep_hours: int = setting(24, _HOURS, "how long an Idempotency-Key is remembered")
+    unfinished_orders_max: int = setting(
+        100_000, whole(1, 100_000_000), "with more unfinished orders, new ones get a 503"
+    )
+    command_queue_max: int = setting(4096, whole(1, 1_000_000), "with more waiting commands, new ones get a 503")
+    drain_timeout_s: int = setting(10, whole(1, 3600), "longest time for a clean stop")
+    log_format: Literal["auto", "json", "text"] = setting(
+        "auto", readers.choice("auto", "json", "text"), "auto: text on a terminal, JSON elsewhere"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = setting(
+        "info", readers.choice("debug", "info", "warning", "error"), "least important level that is logged"
+    )
+    log_file: Path | None = setting(None, _FILE, "log to this file instead of stderr")
+    log_file_max_mb: int = setting(20, whole(1, 100_000), "size at which a log file is rotated")
+    log_files_kept: int = setting(5, whole(1, 1000), "how many rotated log files are kept")
+    alert_url: Secret | None = setting(
+        None, readers.webhook_url(), "webhook that receives alerts about dead letters; none by default"
+    )
+    alert_secret: Secret | None = setting(None, readers.webhook_secret(), "key that signs alerts (Standard Webhooks)")
+    otlp_endpoint: str | None = setting(
+        None,
+        readers.otlp_url(),
+        "receiver of traces, OTLP over HTTP (or OTEL_EXPORTER_OTLP_ENDPOINT); none by default",
+    )
+    otlp_sample_ratio: str = setting(
+        "1", readers.share(), "share of traces beginning here that is kept; others follow their own flag"
+    )
+    demo_catalogue: bool = setting(True, _SWITCH, "stock an empty inventory with a few SKUs")
+    game_day: bool = setting(False, _SWITCH, "let `orderflow fault` set faults, for exercises; not for production")
+    crash_at: str = setting(
+        "never", readers.crash_at(service_names), "crash points at which services die, for tests; not for production"
+    )
     services: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
@@ -499,12 +445,13 @@ class Settings:
         return default_port(name.removesuffix("_port")) if name.endswith("_port") else None
 
 
-def _entries() -> dict[str, _Entry]:
+def _entries() -> dict[str, SettingInfo]:
     """Of every setting, those of the services among them."""
-    found: dict[str, _Entry] = {}
-    for name, hint in get_type_hints(Settings, include_extras=True).items():
-        if hasattr(hint, "__metadata__"):
-            found[name] = hint.__metadata__[0]
+    found: dict[str, SettingInfo] = {}
+    for each in fields(Settings):
+        name = each.name
+        if INFO in each.metadata:
+            found[name] = each.metadata[INFO]
         if name == "database_url":
             found |= {f"{each}_database_url": _DATABASE_OF for each in service_names()}
             found |= {f"{each}_database_password": _DATABASE_PASSWORD_OF for each in service_names()}

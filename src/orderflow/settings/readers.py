@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import final
+from typing import Any, NamedTuple, final
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from orderflow.core import crash_points
@@ -97,6 +97,22 @@ class Reader:
     read: Callable[[object], object]
     hidden: bool = False
     secret: bool = False
+
+
+class SettingInfo(NamedTuple):
+    """How a setting's text is read, and what the setting means."""
+
+    reader: Reader
+    meaning: str
+
+
+INFO = "info"
+"""Where the metadata of a field says this."""
+
+
+def setting(default: object, reader: Reader, meaning: str) -> Any:
+    """A field of `Settings` with its default."""
+    return field(default=default, metadata={INFO: SettingInfo(reader, meaning)})
 
 
 def whole(low: int, high: int) -> Reader:

@@ -14,10 +14,11 @@ from orderflow.core.store import StoreUnavailableError
 from orderflow.core.telemetry import BatchCommitted, Handled, Outcome
 from orderflow.events.order import OrderCompleted, OrderFailed
 from orderflow.http.problems import ProblemError
-from orderflow.services.order.api import Finishing
+from orderflow.services.order.api import JUST_PLACED_S, Finishing
 from orderflow.services.order.storage import Orders
 from tests.support.decisions import id_of
 from tests.support.waiting import eventually
+from tests.unit.core.still_clock import StillClock
 
 FIRST, SECOND = id_of("first"), id_of("second")
 
@@ -42,7 +43,8 @@ class World:
         self.database = Finished()
         self.stopping = asyncio.Event()
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.finishing = Finishing(Orders(self.database), self.stopping, at_most)
+        self.clock = StillClock()
+        self.finishing = Finishing(Orders(self.database), self.clock, self.stopping, at_most)
 
     async def wait(self, order_id: UUID, timeout_s: float = 30.0) -> bool:
         with self.finishing.expect(order_id) as expectation:
@@ -134,3 +136,30 @@ async def test_a_process_that_stops_keeps_nobody_waiting() -> None:
     world.stopping.set()
     assert await waiting
     assert not await world.wait(FIRST)
+
+
+async def test_an_order_that_was_just_placed_here_is_under_way_until_it_ends_here() -> None:
+    world = World()
+    assert not world.finishing.is_under_way(FIRST, None)
+    world.finishing.placed(FIRST, None)
+    world.finishing.placed(SECOND, None)
+    assert world.finishing.is_under_way(FIRST, None)
+    world.commit(completed(FIRST))
+    assert not world.finishing.is_under_way(FIRST, None)
+    assert world.finishing.is_under_way(SECOND, None)
+
+
+async def test_an_order_that_was_placed_longer_ago_may_have_been_ended_elsewhere() -> None:
+    world = World()
+    world.finishing.placed(FIRST, None)
+    world.clock.now += JUST_PLACED_S
+    assert not world.finishing.is_under_way(FIRST, None)
+    world.finishing.placed(SECOND, None)
+    assert world.finishing.is_under_way(SECOND, None)
+
+
+@pytest.mark.parametrize(("asks", "sees"), [(None, True), ("espresso", True), ("other", False)])
+async def test_an_order_is_under_way_only_for_those_who_may_see_it(asks: str | None, sees: bool) -> None:
+    world = World()
+    world.finishing.placed(FIRST, "espresso")
+    assert world.finishing.is_under_way(FIRST, asks) is sees

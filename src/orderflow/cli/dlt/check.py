@@ -6,24 +6,31 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
 import click
 
+from orderflow.cli.dlt.views import name_of, order_of, short
 from orderflow.cli.errors import ExitCode, UnreachableError
-from orderflow.cli.session import Session, session_options
-from orderflow.registry import service_names
-
-if TYPE_CHECKING:
-    from orderflow.core.inbox import ParkedEvent
-    from orderflow.core.messages import Catalogue
-    from orderflow.settings import Settings
+from orderflow.cli.output import text, words
+from orderflow.cli.session import Session, chosen_services, database_url, service_option, session_options
+from orderflow.cli.tables import entry, heartbeat
+from orderflow.core.envelopes import from_parked
+from orderflow.core.failures import PERMANENT
+from orderflow.core.identity import record_id
+from orderflow.core.inbox import ParkedEvent, Waits
+from orderflow.core.messages import Catalogue
+from orderflow.core.postgres.queries import load_queries
+from orderflow.core.postgres.recovery import read_parked
+from orderflow.core.postgres.sessions import connect, leave, translated
+from orderflow.core.store import SchemaBehindError, StoreUnavailableError
+from orderflow.registry import service_of
+from orderflow.settings import Settings
 
 PAGE = 500
 
 
 @click.command()
-@click.option("--service", type=click.Choice(service_names()), help="Only this service.  [default: all]")
+@service_option
 @click.option("--strict", is_flag=True, help="Also count events that are dead because they cannot be read.")
 @session_options
 def check(session: Session, service: str | None, strict: bool) -> None:
@@ -38,11 +45,9 @@ def check(session: Session, service: str | None, strict: bool) -> None:
     orderflow dlt check
     orderflow dlt check --strict --json | jq '.unreadable[]'
     """
-    from orderflow.cli.tables import heartbeat
-
     found: dict[str, tuple[Counter[str], Sequence[Unreadable]]] = {}
     with heartbeat(lambda: f"{', '.join(found) or 'nothing'} checked so far", hidden=session.out.as_json):
-        asyncio.run(_check(session.running, (service,) if service else service_names(), found))
+        asyncio.run(_check(session.running, chosen_services(service), found))
     counted = [(name, each) for name, (_, each_of) in found.items() for each in each_of if strict or not each.known]
     waiting = sum((each for each, _ in found.values()), Counter[str]())
     if session.out.as_json:
@@ -55,13 +60,9 @@ def check(session: Session, service: str | None, strict: bool) -> None:
 
 
 async def _check(
-    settings: Settings, services: Sequence[str], found: dict[str, tuple[Counter[str], Sequence[Unreadable]]]
+    settings: Settings, services: Iterable[str], found: dict[str, tuple[Counter[str], Sequence[Unreadable]]]
 ) -> None:
     """By service how many events wait there, and which of them this release cannot read. Raises UnreachableError."""
-    from orderflow.cli.session import database_url
-    from orderflow.core.store import SchemaBehindError, StoreUnavailableError
-    from orderflow.registry import service_of
-
     unread: list[Unreadable]
     for name in services:
         catalogue = service_of(name).catalogue
@@ -76,16 +77,10 @@ async def _check(
 
 
 def _plain(waiting: Mapping[str, int]) -> dict[str, int]:
-    from orderflow.core.inbox import Waits
-
     return {str(each): waiting[each] for each in Waits}
 
 
 def _show(session: Session, waiting: Counter[str], unread: Sequence[tuple[str, Unreadable]]) -> None:
-    from orderflow.cli.dlt.views import name_of, order_of, short
-    from orderflow.cli.output import text, words
-    from orderflow.cli.tables import entry
-
     if not unread:
         session.out.show(text(f"This release can read every event that waits ({words(waiting)}).", "green"))
         return
@@ -110,8 +105,6 @@ class Unreadable:
 
 def unreadable(waiting: Iterable[tuple[str, ParkedEvent]], catalogue: Catalogue) -> Sequence[Unreadable]:
     """Those of what waits, each with its consumer, that a service with this catalogue cannot read."""
-    from orderflow.core.envelopes import from_parked
-
     found: list[Unreadable] = []
     for consumer, event in waiting:
         problem = from_parked(event, catalogue).problem
@@ -132,9 +125,6 @@ def unreadable(waiting: Iterable[tuple[str, ParkedEvent]], catalogue: Catalogue)
 
 def _was_unreadable(event: ParkedEvent) -> bool:
     """What could not be read is named by its place in the log, until it is edited."""
-    from orderflow.core.failures import PERMANENT
-    from orderflow.core.identity import record_id
-
     record = event.record
     by_place = event.event_id == record_id(record.topic, record.partition, record.offset)
     return by_place and event.failure is not None and event.failure.kind == PERMANENT
@@ -145,10 +135,6 @@ async def read_waiting(url: str) -> AsyncIterator[Sequence[tuple[str, ParkedEven
 
     Raises StoreUnavailableError, SchemaBehindError.
     """
-    from orderflow.core.postgres.queries import load_queries
-    from orderflow.core.postgres.recovery import read_parked
-    from orderflow.core.postgres.sessions import connect, leave, translated
-
     query = load_queries("orderflow.cli.dlt")["parked"]
     connection = await connect(url, application_name="orderflow dlt check", writable=False)
     try:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import click
+from msgspec import to_builtins
 
 from orderflow.cli.dlt.acting import act, confirm_options, require_confirmed
 from orderflow.cli.dlt.selection import (
     PATH,
     Choice,
+    Holder,
     choice_options,
     chosen,
     holders,
@@ -20,15 +22,14 @@ from orderflow.cli.dlt.selection import (
     read_details,
     read_letters,
 )
-from orderflow.cli.errors import NotFoundError, RefusedError
+from orderflow.cli.errors import NotFoundError, RefusedError, counted
+from orderflow.cli.http import ServiceClient
+from orderflow.cli.output import text
 from orderflow.cli.session import Session, session_options
+from orderflow.cli.tables import heartbeat
 from orderflow.cli.values import event_or_position
+from orderflow.core.operations.model import DeadLetter, DeadLetterDetails, FieldChange
 from orderflow.registry import service_names
-
-if TYPE_CHECKING:
-    from orderflow.cli.dlt.selection import Holder
-    from orderflow.cli.http import ServiceClient
-    from orderflow.core.operations.model import DeadLetter, DeadLetterDetails, FieldChange
 
 DISCARDED_MAX = 100_000
 
@@ -90,8 +91,6 @@ def edit(
     orderflow dlt edit 8ec9495d-610d-5954-a202-3d44caf9480b --value fixed.json --yes --reason "ticket 4711"
     orderflow dlt edit 17 --service inventory
     """
-    from msgspec import to_builtins
-
     if file is not None and settings:
         raise click.UsageError("Give the new value in one way: --value FILE, or --set FIELD=VALUE")
     held, answers = holders(session, chosen((event,), None, False, service))
@@ -119,8 +118,6 @@ class _Edit(NamedTuple):
 
 def _wanted(session: Session, name: str, event: str, given: bytes | None, settings: tuple[Setting, ...]) -> _Edit:
     """The service has checked the value; nothing is stored yet. Raises CliError."""
-    from orderflow.core.operations.model import FieldChange
-
     with session.client(name) as client:
         shown = read_details(client, event)
         content = _content(given if given is not None else _changed(shown, settings))
@@ -131,8 +128,6 @@ def _wanted(session: Session, name: str, event: str, given: bytes | None, settin
 
 def _stored(session: Session, name: str, event: str, wanted: _Edit, reason: str) -> DeadLetter:
     """The event as it stands then. Raises CliError, also if somebody has edited it since it was looked at."""
-    from orderflow.core.operations.model import DeadLetter
-
     body = {**wanted.content, "seen": wanted.seen, "reason": reason, "confirmed": True}
     with session.client(name) as client:
         return client.decoded(DeadLetter, act(client, "PUT", f"{PATH}/{event}/value", body))
@@ -140,8 +135,6 @@ def _stored(session: Session, name: str, event: str, wanted: _Edit, reason: str)
 
 def _agree(session: Session, wanted: Mapping[str, _Edit], *, yes: bool) -> None:
     """Show what would change, and ask. Raises RefusedError."""
-    from orderflow.cli.output import text
-
     if not session.out.as_json:
         for name, each in wanted.items():
             session.out.show(text(f"Changes at {name}:", "bold"))
@@ -180,8 +173,6 @@ def _content(value: bytes) -> dict[str, str]:
 
 
 def _show(session: Session, edited: Mapping[str, DeadLetter]) -> None:
-    from orderflow.cli.output import text
-
     for name, letter in edited.items():
         session.out.show(text(f"Edited at {name}; its id is now {letter.event_id}."))
         session.out.show(text(f"See what it would do with: orderflow dlt rehearse {letter.event_id}", "dim"))
@@ -270,10 +261,6 @@ def discard(session: Session, choice: Choice, reason: str, yes: bool) -> None:
     orderflow dlt discard 17 --service payment --yes --reason "charged by hand, ticket 4711"
     orderflow dlt discard --group 3f2a9c41d0e7 --reason "noise of a broken producer, ticket 4712"
     """
-    from orderflow.cli.errors import counted
-    from orderflow.cli.output import text
-    from orderflow.cli.tables import heartbeat
-
     if not reason.strip():
         raise click.UsageError("An event is discarded for good, so say why: --reason TEXT")
     held, answers = holders(session, choice)

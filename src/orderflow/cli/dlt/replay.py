@@ -5,21 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import chain
+from typing import Any, NamedTuple
 
 import click
 
-from orderflow.cli.dlt.acting import act, confirm_options
-from orderflow.cli.dlt.selection import Choice, choice_options
+from orderflow.cli.dlt import views
+from orderflow.cli.dlt.acting import act, confirm_options, require_confirmed
+from orderflow.cli.dlt.selection import Choice, Holder, choice_options, holders, of_service, read_letters
 from orderflow.cli.errors import CliError, ExitCode, RefusedError, UnreachableError, printable
-from orderflow.cli.session import Session, session_options
+from orderflow.cli.http import ServiceClient
+from orderflow.cli.output import make_console, text
+from orderflow.cli.session import Session, ask, service_option, session_options
 from orderflow.cli.tables import bars, heartbeat
+from orderflow.core.operations.model import DeadLetter, Rehearsed, Replay
 from orderflow.registry import service_names
-
-if TYPE_CHECKING:
-    from orderflow.cli.dlt.selection import Holder
-    from orderflow.cli.http import ServiceClient
-    from orderflow.core.operations.model import DeadLetter, Rehearsed, Replay
 
 REHEARSAL_WAIT_S = 120.0
 POLL_S = 0.3
@@ -98,30 +98,19 @@ def rehearse(session: Session, choice: Choice, limit: int) -> None:
     orderflow dlt rehearse --group 3f2a9c41d0e7
     orderflow dlt rehearse --all --service payment --json | jq '.rehearsed[] | select(.verdict != "succeeds")'
     """
-    from orderflow.cli import session as cli_session
-    from orderflow.cli.dlt.selection import holders, of_service
-
     held, searched = holders(session, choice, limit + 1)
     with heartbeat(lambda: f"{', '.join(held)} at rehearsal", hidden=session.out.as_json):
-        answers = cli_session.ask(session, lambda client: _rehearsed(client, choice, limit), held).beside(searched)
-    found = [(name, each) for name, told in answers.found.items() for each in told]
-    if session.out.as_json:
-        session.out.document({"rehearsed": [of_service(*each) for each in found], "unreachable": answers.away})
-    else:
-        from orderflow.cli.dlt import views
-
-        session.out.show(*views.rehearsals(found))
-        if any(len(holder.letters) > limit for holder in held.values()):
-            session.out.show(f"There are more: these are the first {limit} per service. For more, use --limit N")
-        cli_session.show_away(session, answers)
-    answers.require_all()
+        answers = ask(session, lambda client: _rehearsed(client, choice, limit), held).beside(searched)
+    found = list(answers.each())
+    is_cut = any(len(holder.letters) > limit for holder in held.values())
+    more = [f"There are more: these are the first {limit} per service. For more, use --limit N"] if is_cut else []
+    told = {"rehearsed": [of_service(*each) for each in found]}
+    session.answer(answers, told, chain(views.rehearsals(found), more))
     if any(each.verdict not in GOOD for _, each in found):
         raise click.exceptions.Exit(ExitCode.FAILED)
 
 
 def _rehearsed(client: ServiceClient, choice: Choice, limit: int) -> list[Rehearsed]:
-    from orderflow.core.operations.model import Rehearsed
-
     asked = {"filter": choice.filter(), "limit": limit}
     answer = client.ask("POST", "/ops/rehearsals", body=asked, wait_s=REHEARSAL_WAIT_S)
     return client.decoded(list[Rehearsed], answer.body)
@@ -173,9 +162,6 @@ def replay(
     orderflow dlt replay 8ec9495d-610d-5954-a202-3d44caf9480b --yes --reason "release 1.4.3 reads it"
     orderflow dlt replay --all --detach --json | jq -r '.replays[].replay'
     """
-    from orderflow.cli.dlt.acting import require_confirmed
-    from orderflow.cli.dlt.selection import holders
-
     found, asked = holders(session, choice)
     held = _dead_at(found)
     require_confirmed({name: holder.confirm for name, holder in held.items()}, yes=yes, reason=reason)
@@ -217,15 +203,13 @@ def _begin(session: Session, services: list[str], body: Mapping[str, Any]) -> tu
 
 def _told(session: Session, service: str, method: str, path: str, body: object) -> Replays:
     """The replay that the service's answer to an act tells of. Raises CliError."""
-    from orderflow.core.operations.model import Replay
-
     with session.client(service) as client:
         replay = client.decoded(Replay, act(client, method, path, body))
     return {ReplayName(service, replay.number): replay}
 
 
 @click.command()
-@click.option("--service", type=click.Choice(service_names()), help="Only this service.  [default: all]")
+@service_option
 @click.option(
     "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="Maximum number per service."
 )
@@ -239,27 +223,14 @@ def replays(session: Session, service: str | None, limit: int) -> None:
     orderflow dlt replays
     orderflow dlt replays --json | jq '.replays[] | select(.state != "done")'
     """
-    from orderflow.cli import session as cli_session
-    from orderflow.core.operations.model import Replay
-
-    asked = (service,) if service else service_names()
-    answers = cli_session.ask(session, lambda client: client.read(list[Replay], REPLAYS, {"limit": limit}), asked)
-    told = [(ReplayName(name, each.number), each) for name, its in answers.found.items() for each in its]
+    answers = ask(session, lambda client: client.read(list[Replay], REPLAYS, {"limit": limit}), service)
+    told = [(ReplayName(name, each.number), each) for name, each in answers.each()]
     found = dict(sorted(told, key=lambda each: each[1].created_at, reverse=True))
-    if session.out.as_json:
-        session.out.document({"replays": _listed(found), "unreachable": answers.away})
-    else:
-        from orderflow.cli.dlt import views
-
-        session.out.show(*(views.replays(found) if found else ["No replays."]))
-        cli_session.show_away(session, answers)
-    answers.require_all()
+    session.answer(answers, {"replays": _listed(found)}, views.replays(found) if found else ["No replays."])
 
 
 def _listed(found: Replays) -> list[dict[str, Any]]:
     """For a program."""
-    from orderflow.cli.dlt.selection import of_service
-
     return [{"replay": str(name), **of_service(name.service, each)} for name, each in found.items()]
 
 
@@ -274,10 +245,7 @@ def pause(session: Session, name: ReplayName, reason: str) -> None:
     orderflow dlt pause payment-3
     """
     held = _told(session, name.service, "POST", f"{REPLAYS}/{name.number}/pause", {"reason": reason})
-    if session.out.as_json:
-        session.out.document(_listed(held)[0])
-    else:
-        session.out.show(f"{name} is paused. Resume it with: orderflow dlt resume {name}")
+    session.out.answer(_listed(held)[0], [f"{name} is paused. Resume it with: orderflow dlt resume {name}"])
 
 
 @click.command()
@@ -304,8 +272,6 @@ def conclude(session: Session, begun: Replays, away: Mapping[str, str], *, detac
 
     `away`: by service, the sentence why nothing was begun there. Raises UnreachableError: there is one.
     """
-    from orderflow.cli.dlt.selection import of_service
-
     found = begun if detach else follow(session, begun)
     failed = [] if detach else _failed_again(session, found)
     if session.out.as_json:
@@ -321,8 +287,6 @@ def conclude(session: Session, begun: Replays, away: Mapping[str, str], *, detac
 
 def _failed_again(session: Session, found: Replays) -> list[tuple[str, DeadLetter]]:
     """Those replayed events that have failed since the replay began."""
-    from orderflow.cli.dlt.selection import read_letters
-
     failed: list[tuple[str, DeadLetter]] = []
     for name, replay in found.items():
         if not replay.progress.failed_again:
@@ -338,9 +302,6 @@ def _failed_again(session: Session, found: Replays) -> list[tuple[str, DeadLette
 
 
 def _show(session: Session, found: Replays, failed: Sequence[tuple[str, DeadLetter]], *, detach: bool) -> None:
-    from orderflow.cli.dlt import views
-    from orderflow.cli.output import text
-
     session.out.show(*views.replays(found))
     if failed:
         session.out.show("", text("Failed again:", "bold red"), *views.letters(failed[:FAILED_SHOWN]))
@@ -372,8 +333,6 @@ def follow(session: Session, begun: Replays) -> Replays:
 
 
 def _asked(session: Session, begun: Replays) -> Replays:
-    from orderflow.core.operations.model import Replay
-
     found: Replays = {}
     for name in begun:
         try:
@@ -385,8 +344,6 @@ def _asked(session: Session, begun: Replays) -> Replays:
 
 
 def _hold(session: Session, found: Replays) -> None:
-    from orderflow.cli.output import make_console, text
-
     said = make_console(to_errors=True)
     for name in [name for name, each in found.items() if each.state == "running"]:
         try:

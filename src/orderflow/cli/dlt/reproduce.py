@@ -14,18 +14,17 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from pprint import pformat
-from typing import TYPE_CHECKING
 
 import click
 
+from orderflow.cli.dlt.selection import PATH, read_details, require_found, require_service
 from orderflow.cli.errors import CliError, NotFoundError
-from orderflow.cli.session import Session, session_options
+from orderflow.cli.http import ServiceClient
+from orderflow.cli.output import text
+from orderflow.cli.session import Session, ask, session_options
 from orderflow.cli.values import event_or_position
+from orderflow.core.operations.model import Reproduction
 from orderflow.registry import place_of, service_names
-
-if TYPE_CHECKING:
-    from orderflow.cli.http import ServiceClient
-    from orderflow.core.operations.model import Reproduction
 
 ROW_TYPE = re.compile(r"(?P<module>[a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_]*)*):(?P<name>[A-Z][A-Za-z0-9_]*)")
 WIDTH = 110
@@ -105,8 +104,6 @@ def reproduce(session: Session, event: str, service: str | None, output: str | N
     orderflow dlt pytest 8ec9495d-610d-5954-a202-3d44caf9480b
     orderflow dlt pytest 17 --service payment --output tests/unit/payment/test_dead_order.py
     """
-    from orderflow.cli.dlt.selection import require_service
-
     require_service((event,), service)
     name, position, found = _found(session, event, service)
     written, function = file_of(found)
@@ -124,8 +121,6 @@ def reproduce(session: Session, event: str, service: str | None, output: str | N
 
 
 def _show(session: Session, where: str, failure: str) -> None:
-    from orderflow.cli.output import text
-
     session.out.show(text(f"Wrote {where}. Run it with: {shlex.join((sys.executable, where))}"))
     if find_spec("pytest") is not None:
         session.out.show(text(f"or with: {shlex.join((sys.executable, '-m', 'pytest', where))}"))
@@ -137,15 +132,12 @@ def _show(session: Session, where: str, failure: str) -> None:
 
 def _found(session: Session, event: str, service: str | None) -> tuple[str, int, Reproduction]:
     """The one service that has the event, its position there, and what reproduces it. Raises CliError."""
-    from orderflow.cli import session as cli_session
-    from orderflow.cli.dlt.selection import PATH, read_details, require_found
-    from orderflow.core.operations.model import Reproduction
 
-    def ask(client: ServiceClient) -> tuple[int, Reproduction]:
+    def read(client: ServiceClient) -> tuple[int, Reproduction]:
         position = read_details(client, event).letter.position
         return position, client.read(Reproduction, f"{PATH}/{position}/reproduction")
 
-    answers = cli_session.ask(session, ask, (service,) if service else service_names())
+    answers = ask(session, read, service)
     found = {name: answer for name, answer in answers.found.items() if answer is not None}
     if not found:
         require_found(event, answers)

@@ -5,20 +5,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import click
+from msgspec import Struct, to_builtins
 
 from orderflow.cli.errors import NotFoundError
+from orderflow.cli.http import ServiceClient
+from orderflow.cli.session import Answers, Session, ask, service_option
 from orderflow.cli.values import ShortEvent, event_or_position
-from orderflow.registry import service_names
-
-if TYPE_CHECKING:
-    from msgspec import Struct
-
-    from orderflow.cli.http import ServiceClient
-    from orderflow.cli.session import Answers, Session
-    from orderflow.core.operations.model import DeadLetter, DeadLetterDetails
+from orderflow.core.operations.model import DeadLetter, DeadLetterDetails, DeadLetterPage
 
 PAGE = 1000
 PATH = "/ops/dead-letters"
@@ -36,10 +32,6 @@ class Choice:
     def with_ids(self, whole: Callable[[Any], Any]) -> Choice:
         """The same with the whole id for each short one."""
         return replace(self, events=whole(self.events))
-
-    @property
-    def services(self) -> Sequence[str]:
-        return (self.service,) if self.service else service_names()
 
     def filter(self) -> dict[str, Any]:
         """As the services read it."""
@@ -61,7 +53,7 @@ def choice_options(command: Callable[..., None]) -> Callable[..., None]:
         click.argument("events", type=event_or_position, metavar="[EVENT_ID]...", nargs=-1),
         click.option("--group", metavar="GROUP", help="All events of this group; `orderflow dlt groups` lists them."),
         click.option("--all", "everything", is_flag=True, help="All dead events."),
-        click.option("--service", type=click.Choice(service_names()), help="Only this service.  [default: all]"),
+        service_option,
     )
     decorated: Callable[..., None] = with_choice
     for decorator in reversed(decorators):
@@ -88,8 +80,6 @@ def require_service(events: Sequence[str], service: str | None) -> None:
 
 def read_letters(client: ServiceClient, wanted: Mapping[str, str | int], limit: int) -> list[DeadLetter]:
     """A service's dead letters by position, at most `limit`. `wanted` are the filters. Raises CliError."""
-    from orderflow.core.operations.model import DeadLetterPage
-
     letters: list[DeadLetter] = []
     after: int | None = 0
     while after is not None and len(letters) < limit:
@@ -102,8 +92,6 @@ def read_letters(client: ServiceClient, wanted: Mapping[str, str | int], limit: 
 
 def read_details(client: ServiceClient, event: str) -> DeadLetterDetails:
     """Raises CliError; NotFoundError: it waits no longer there, or never did."""
-    from orderflow.core.operations.model import DeadLetterDetails
-
     return client.read(DeadLetterDetails, f"{PATH}/{event}")
 
 
@@ -117,8 +105,6 @@ def require_found(event: str, answers: Answers) -> NoReturn:
 
 def of_service(service: str, told: Struct) -> dict[str, Any]:
     """What a service has told, for a program: with the service's name."""
-    from msgspec import to_builtins
-
     return {"service": service, **to_builtins(told)}
 
 
@@ -135,9 +121,7 @@ def holders(session: Session, choice: Choice, most: int = 1) -> tuple[Mapping[st
 
     Raises CliError: none has.
     """
-    from orderflow.cli import session as cli_session
-
-    answers = cli_session.ask(session, lambda client: _held(client, choice, most), choice.services)
+    answers = ask(session, lambda client: _held(client, choice, most), choice.service)
     found = {name: holder for name, holder in answers.found.items() if holder.letters}
     if not found:
         answers.require_all()
@@ -149,8 +133,6 @@ def holders(session: Session, choice: Choice, most: int = 1) -> tuple[Mapping[st
 
 
 def _held(client: ServiceClient, choice: Choice, most: int) -> Holder:
-    from orderflow.core.operations.model import DeadLetterPage
-
     if not choice.events:
         page = client.read(DeadLetterPage, PATH, {**choice.filter(), "limit": most})
         return Holder(page.dead_letters, page.confirm)

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import click
+from msgspec import to_builtins
 
-from orderflow.cli.session import Session, session_options
-from orderflow.cli.values import age, event_or_position, key
+from orderflow.cli.dlt import views
+from orderflow.cli.dlt.acting import act
+from orderflow.cli.dlt.selection import PATH, of_service, read_details, read_letters, require_found, require_service
+from orderflow.cli.errors import CliError, NotFoundError
+from orderflow.cli.output import text, total, words
+from orderflow.cli.session import Answers, Session, ask, service_option, session_options
+from orderflow.cli.values import age, event_or_position, is_id, key
+from orderflow.core.operations.model import DeadLetterDetails, DeadLetterGroup, HistoryEntry, OperatorAction
 from orderflow.registry import service_names
 
 if TYPE_CHECKING:
-    from orderflow.cli.session import Answers
-    from orderflow.core.operations.model import DeadLetterDetails, HistoryEntry
+    from rich.console import RenderableType
+
 
 STATES = ("dead", "retrying", "held", "parked", "all")
 
 
 @click.command(name="list")
-@click.option("--service", type=click.Choice(service_names()), help="Only this service.  [default: all]")
+@service_option
 @click.option("--topic", metavar="TOPIC", help="Only events from this topic.")
 @click.option(
     "--type", "event_type", metavar="TYPE", help="Only events of this type: OrderPlaced, orderflow.OrderPlaced.v1."
@@ -72,44 +80,28 @@ def list_letters(
     if older_than_ms is not None:
         wanted["older_than_ms"] = older_than_ms
     wanted["state"] = state
-    _list(session, service, wanted, limit)
+    answers = ask(session, lambda client: read_letters(client, wanted, limit), service)
+    stuck = ask(session, lambda client: client.get("/ops/stuck"), service)
+    waiting = total(row for _, row in stuck.each())
+    told = {"dead_letters": [of_service(*each) for each in answers.each()], "waiting": waiting}
+    none = "No dead letters." if wanted == {"state": "dead"} else "No matching events."
+    where = f" at {service}" if service else ""
+    session.answer(answers, told, _parts_of_list(answers, none, where, waiting, limit))
 
 
-def _list(session: Session, service: str | None, wanted: Mapping[str, str | int], limit: int) -> None:
-    from orderflow.cli import session as cli_session
-    from orderflow.cli.dlt.selection import of_service, read_letters
-    from orderflow.cli.output import total, words
-
-    asked = (service,) if service else service_names()
-    answers = cli_session.ask(session, lambda client: read_letters(client, wanted, limit), asked)
-    stuck = cli_session.ask(session, lambda client: client.get("/ops/stuck"), asked)
-    waiting = total(each for rows in stuck.found.values() for each in rows)
-    letters = [(name, letter) for name, found in answers.found.items() for letter in found]
-    if session.out.as_json:
-        told = [of_service(*each) for each in letters]
-        session.out.document({"dead_letters": told, "waiting": waiting, "unreachable": answers.away})
-    else:
-        from orderflow.cli.dlt import views
-
-        none = "No dead letters." if wanted == {"state": "dead"} else "No matching events."
-        session.out.show(*(views.letters(letters) if letters else [none]))
-        if any(waiting.values()):
-            where = f" at {service}" if service else ""
-            session.out.show("", f"events that wait{where}: {words(waiting)}")
-        _tell_more(session, answers, limit)
-    answers.require_all()
-
-
-def _tell_more(session: Session, answers: Answers, limit: int) -> None:
-    from orderflow.cli.session import show_away
-
+def _parts_of_list(
+    answers: Answers, none: str, where: str, waiting: Mapping[str, int], limit: int
+) -> Iterator[RenderableType]:
+    letters = list(answers.each())
+    yield from views.letters(letters) if letters else [none]
+    if any(waiting.values()):
+        yield from ("", f"events that wait{where}: {words(waiting)}")
     if any(len(found) == limit for found in answers.found.values()):
-        session.out.show("", f"There may be more: these are the first {limit} per service. For more, use --limit N")
-    show_away(session, answers)
+        yield from ("", f"There may be more: these are the first {limit} per service. For more, use --limit N")
 
 
 @click.command()
-@click.option("--service", type=click.Choice(service_names()), help="Only this service.  [default: all]")
+@service_option
 @session_options
 def groups(session: Session, service: str | None) -> None:
     """Group dead events by cause: events with the same fingerprint failed with the same error at the same place.
@@ -119,23 +111,9 @@ def groups(session: Session, service: str | None) -> None:
     orderflow dlt rehearse --group 3f2a9c41d0e7
     orderflow dlt groups --json | jq '.groups[] | [.service, .count, .error]'
     """
-    from orderflow.cli import session as cli_session
-    from orderflow.cli.dlt.selection import of_service
-    from orderflow.core.operations.model import DeadLetterGroup
-
-    asked = (service,) if service else service_names()
-    answers = cli_session.ask(
-        session, lambda client: client.read(list[DeadLetterGroup], "/ops/dead-letter-groups"), asked
-    )
-    found = [(name, group) for name, each in answers.found.items() for group in each]
-    if session.out.as_json:
-        session.out.document({"groups": [of_service(*each) for each in found], "unreachable": answers.away})
-    else:
-        from orderflow.cli.dlt import views
-
-        session.out.show(*views.groups(found))
-        cli_session.show_away(session, answers)
-    answers.require_all()
+    answers = ask(session, lambda client: client.read(list[DeadLetterGroup], "/ops/dead-letter-groups"), service)
+    told = {"groups": [of_service(*each) for each in answers.each()]}
+    session.answer(answers, told, views.groups(list(answers.each())))
 
 
 @click.command()
@@ -151,28 +129,17 @@ def note(session: Session, fingerprint: str, note_text: str, service: str | None
     \b
     orderflow dlt note 3f2a9c41d0e7 "bad release 1.4.2, fixed in 1.4.3; replay after the rollout"
     """
-    from urllib.parse import quote
-
-    from orderflow.cli import session as cli_session
-    from orderflow.cli.dlt.acting import act
-    from orderflow.cli.errors import NotFoundError
-
     path = f"/ops/dead-letter-groups/{quote(fingerprint, safe='')}/note"
 
     def put(client: Any) -> Any:
         return act(client, "PUT", path, {"note": note_text})
 
-    answers = cli_session.ask(session, put, (service,) if service else service_names())
+    answers = ask(session, put, service)
     noted = {name: group for name, group in answers.found.items() if group is not None}
     if not noted:
         answers.require_all()
         raise NotFoundError(f"There is no group {fingerprint}. See the groups with: orderflow dlt groups")
-    if session.out.as_json:
-        session.out.document({"services": noted, "unreachable": answers.away})
-    else:
-        session.out.show(f"Noted at {', '.join(noted)}.")
-        cli_session.show_away(session, answers)
-    answers.require_all()
+    session.answer(answers, {"services": noted}, [f"Noted at {', '.join(noted)}."])
 
 
 @click.command()
@@ -189,26 +156,19 @@ def show(session: Session, event: str, service: str | None) -> None:
     orderflow dlt show 8ec9495d-610d-5954-a202-3d44caf9480b
     orderflow dlt show 17 --service inventory --json | jq .letters[0].value
     """
-    from orderflow.cli import session as cli_session
-    from orderflow.cli.dlt.selection import read_details, require_found, require_service
-    from orderflow.cli.output import text
-
     require_service((event,), service)
-    asked = (service,) if service else service_names()
-    answers = cli_session.ask(session, lambda client: read_details(client, event), asked)
+    answers = ask(session, lambda client: read_details(client, event), service)
     found = {name: (each, _order(session, each)) for name, each in answers.found.items() if each is not None}
     past = {} if found else _past(session, event, answers.found)
     if session.out.as_json:
         _document(session, found, past, answers.away)
     else:
-        from orderflow.cli.dlt import views
-
         for name, shown in found.items():
             session.out.show(*views.details(name, *shown))
         for name, history in past.items():
             session.out.show(text(views.end(name, history), "bold"))
             session.out.show(*views.history(history), "")
-        cli_session.show_away(session, answers)
+        session.out.show(*answers.sentences())
     if not found and not past:
         require_found(event, answers)
     answers.require_all()
@@ -220,10 +180,6 @@ def _document(
     past: Mapping[str, Sequence[HistoryEntry]],
     away: Mapping[str, str],
 ) -> None:
-    from msgspec import to_builtins
-
-    from orderflow.cli.dlt.selection import of_service
-
     letters = [{**of_service(name, each), "order": order} for name, (each, order) in found.items()]
     ended = [{"service": name, "history": to_builtins(history)} for name, history in past.items()]
     session.out.document({"letters": letters, "past": ended, "unreachable": away})
@@ -231,21 +187,12 @@ def _document(
 
 def _past(session: Session, event: str, services: Iterable[str]) -> Mapping[str, Sequence[HistoryEntry]]:
     """By service, the history of an event that waits there no longer."""
-    from orderflow.cli import session as cli_session
-    from orderflow.cli.dlt.selection import PATH
-    from orderflow.core.operations.model import HistoryEntry
-
-    answers = cli_session.ask(
-        session, lambda client: client.read(list[HistoryEntry], f"{PATH}/{event}/history"), services
-    )
+    answers = ask(session, lambda client: client.read(list[HistoryEntry], f"{PATH}/{event}/history"), services)
     return {name: history for name, history in answers.found.items() if history is not None}
 
 
 def _order(session: Session, shown: DeadLetterDetails) -> Any:
     """The order itself; None where its service does not answer, or knows no such order."""
-    from orderflow.cli.errors import CliError
-    from orderflow.cli.values import is_id
-
     key = shown.letter.key
     if not is_id(key):
         return None
@@ -257,7 +204,7 @@ def _order(session: Session, shown: DeadLetterDetails) -> Any:
 
 
 @click.command()
-@click.option("--service", type=click.Choice(service_names()), help="Only this service.  [default: all]")
+@service_option
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Maximum number to show.")
 @session_options
 def log(session: Session, service: str | None, limit: int) -> None:
@@ -267,21 +214,9 @@ def log(session: Session, service: str | None, limit: int) -> None:
     orderflow dlt log
     orderflow dlt log --service payment --json | jq -r '.actions[] | [.at, .who, .action, .reason] | @tsv'
     """
-    from orderflow.cli import session as cli_session
-    from orderflow.cli.dlt.selection import of_service
-    from orderflow.core.operations.model import OperatorAction
-
-    asked = (service,) if service else service_names()
-    answers = cli_session.ask(
-        session, lambda client: client.read(list[OperatorAction], "/ops/actions", {"limit": limit}), asked
+    answers = ask(
+        session, lambda client: client.read(list[OperatorAction], "/ops/actions", {"limit": limit}), service
     )
-    found = [(name, each) for name, told in answers.found.items() for each in told]
-    found = sorted(found, key=lambda each: each[1].at, reverse=True)[:limit]
-    if session.out.as_json:
-        session.out.document({"actions": [of_service(*each) for each in found], "unreachable": answers.away})
-    else:
-        from orderflow.cli.dlt import views
-
-        session.out.show(*(views.actions(found) if found else ["Nothing was done yet."]))
-        cli_session.show_away(session, answers)
-    answers.require_all()
+    found = sorted(answers.each(), key=lambda each: each[1].at, reverse=True)[:limit]
+    parts = views.actions(found) if found else ["Nothing was done yet."]
+    session.answer(answers, {"actions": [of_service(*each) for each in found]}, parts)

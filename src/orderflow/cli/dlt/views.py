@@ -8,33 +8,31 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
+from uuid import UUID
 
 from orderflow.cli.errors import counted
 from orderflow.cli.output import block, joined, text
-from orderflow.cli.tables import Forms, entry, ident, moment, table, when
+from orderflow.cli.tables import Fitted, Forms, entry, ident, moment, table, when
 from orderflow.cli.topic import value_text
+from orderflow.core.operations.model import (
+    Content,
+    DeadLetter,
+    DeadLetterDetails,
+    DeadLetterGroup,
+    Follower,
+    HistoryEntry,
+    OperatorAction,
+    Original,
+    Rehearsed,
+    Replay,
+    RowChange,
+)
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from rich.console import RenderableType
     from rich.text import Text
 
     from orderflow.cli.dlt.replay import ReplayName
-    from orderflow.cli.tables import Fitted
-    from orderflow.core.operations.model import (
-        Content,
-        DeadLetter,
-        DeadLetterDetails,
-        DeadLetterGroup,
-        Follower,
-        HistoryEntry,
-        OperatorAction,
-        Original,
-        Rehearsed,
-        Replay,
-        RowChange,
-    )
 
 SHOWN_OF_MESSAGE = 160
 SHOWN_OF_VALUE = 10_000

@@ -86,13 +86,6 @@ class EventUnreadError(RecoveryError):
     """The service does not read such an event, or the event is none. The text says which."""
 
 
-class KeyBusyError(RecoveryError):
-    """Live traffic holds the event's key for longer than an operator is made to wait."""
-
-    def __init__(self, key: str) -> None:
-        super().__init__(f"Live traffic is working on the key {key}: try again in a moment.")
-
-
 class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which parked events are meant; what is None does not narrow.
 

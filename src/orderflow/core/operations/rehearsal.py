@@ -18,8 +18,8 @@ from orderflow.core.failures import INFRASTRUCTURE, InfrastructureError, describ
 from orderflow.core.inbox import Failure, ParkedEvent
 from orderflow.core.messages import Event, wire_name
 from orderflow.core.operations.editing import LOCK_WAIT_S, SEQUENCE_MAX
-from orderflow.core.operations.model import CausedEvent, KeyBusyError, RehearsalVerdict, Rehearsed, RowChange
-from orderflow.core.processor import Processor, Share, Work
+from orderflow.core.operations.model import CausedEvent, RehearsalVerdict, Rehearsed, RowChange
+from orderflow.core.processor import KeyBusyError, Processor, Share, Work
 from orderflow.core.service import Decision, Fact, IllegalTransitionError, Ref, Row
 from orderflow.core.store import DataRefusedError, End, ParkedQuery, Plan, Snapshot, Store, TransitionRefusedError
 from orderflow.core.telemetry import Outcome

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Sequence
-from types import NoneType
-from typing import Annotated, Any, cast, get_args, get_type_hints
+from functools import partial
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 
-from orderflow.core.access import Permission
 from orderflow.core.inbox import InboxState
 from orderflow.core.operations.model import LetterFilter
 from orderflow.core.store import Act
-from orderflow.http import validation
-from orderflow.http.operation import Handler, Method, Operation, Parameter, Request, Response
+from orderflow.http import operation, validation
+from orderflow.http.operation import Parameter, Request, Response
 
 TAG = "operators"
+route = partial(operation.route, tag=TAG)
 OPERATOR = "x-orderflow-operator"
 EVENTS_MAX = 1000
 
@@ -28,18 +26,18 @@ Millis = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 EventId = UUID | Position
 Listed = Annotated[tuple[EventId, ...], msgspec.Meta(max_length=EVENTS_MAX)]
 
-one_event = Parameter(name="id", where="path", description="Event id or position", type=EventId)
-key_of = Parameter(name="key", where="path", description="The key, an order's id", type=Text)
+one_event = Parameter("id", "path", "Event id or position", EventId)
+key_of = Parameter("key", "path", "The key, an order's id", Text)
 operator = Parameter(
-    name=OPERATOR,
-    where="header",
-    description="name for the operators' log, besides the caller's; it proves nothing",
-    type=Annotated[validation.Text, msgspec.Meta(min_length=1, max_length=500, examples=["anna@desk"])],
+    OPERATOR,
+    "header",
+    "name for the operators' log, besides the caller's; it proves nothing",
+    Annotated[validation.Text, msgspec.Meta(min_length=1, max_length=500, examples=["anna@desk"])],
     default="",
 )
 
-NOT_THERE = Response(status=404, description="There is no such thing")
-CONFIRM = Response(status=428, description="This needs a confirmation and a reason; `detail` says why")
+NOT_THERE = Response(404, "There is no such thing")
+CONFIRM = Response(428, "This needs a confirmation and a reason; `detail` says why")
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -64,35 +62,6 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             older_than_ms=self.older_than_ms,
             events=self.events,
         )
-
-
-def route(
-    line: str,
-    handler: Handler,
-    *responses: Response,
-    parameters: Sequence[Parameter] = (),
-    example: Any = None,
-    permission: Permission | None = None,
-) -> Operation:
-    """`METHOD /path`, answered by a handler whose docstring is the summary and the description of the operation, and
-    whose annotation `Request[Body]` says what its body is.
-    """
-    body = next(get_args(hint)[0] for name, hint in get_type_hints(handler).items() if name != "return")
-    method, path = line.split(" ")
-    summary, _, description = inspect.cleandoc(handler.__doc__ or "").partition("\n\n")
-    return Operation(
-        method=cast("Method", method),
-        path=path,
-        summary=summary.removesuffix("."),
-        description=" ".join(description.split()),
-        tag=TAG,
-        handler=handler,
-        responses=responses,
-        parameters=parameters,
-        request=None if body is NoneType else body,
-        example=example,
-        permission=permission,
-    )
 
 
 def act_of(request: Request[Any], *, reason: str = "", confirmed: bool = False) -> Act:

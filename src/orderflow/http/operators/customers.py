@@ -131,7 +131,7 @@ class CustomerOperations:
             route(
                 "POST /ops/customers/orders",
                 self.orders,
-                Response(status=200, description="A part of them", type=CustomerOrders, example=found),
+                Response(200, "A part of them", CustomerOrders, example=found),
                 example=meant,
                 permission=APPROVE,
             ),
@@ -139,10 +139,7 @@ class CustomerOperations:
                 "POST /ops/customers/erase",
                 self.erase,
                 Response(
-                    status=200,
-                    description="The name can no longer be read",
-                    type=CustomerErased,
-                    example=CustomerErased(pseudonym=PSEUDONYM),
+                    200, "The name can no longer be read", CustomerErased, example=CustomerErased(pseudonym=PSEUDONYM)
                 ),
                 NOT_THERE,
                 CONFIRM,
@@ -162,7 +159,7 @@ class OrderRecords(msgspec.Struct, frozen=True, kw_only=True):
     records: dict[str, Any]
 
 
-_ORDER_ID = Parameter(name="order_id", where="path", description="The order's id", type=UUID)
+_ORDER_ID = Parameter("order_id", "path", "The order's id", UUID)
 _HELD = OrderRecords(
     order_id=UUID(ORDER_ID),
     records={"notifications": [{"outcome": "completed", "customer_id": PSEUDONYM, "at": PLACED_AT}]},
@@ -199,7 +196,7 @@ class Records:
             route(
                 "GET /ops/orders/{order_id}/records",
                 self.of_order,
-                Response(status=200, description="By table", type=OrderRecords, example=_HELD),
+                Response(200, "By table", OrderRecords, example=_HELD),
                 NOT_THERE,
                 parameters=(_ORDER_ID,),
                 permission=APPROVE,

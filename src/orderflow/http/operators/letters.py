@@ -71,8 +71,8 @@ STATES: Mapping[str, InboxState | None] = MappingProxyType(
 )
 
 REFUSED = Response(
-    status=422,
-    description="A field is not valid, or the event cannot have this value; `detail` says why",
+    422,
+    "A field is not valid, or the event cannot have this value; `detail` says why",
     problems=(INVALID_REQUEST, EDIT_REFUSED),
 )
 Base64 = Annotated[
@@ -142,21 +142,16 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     note: Text
 
 
-_PAGE = Response(status=200, description="In order of position", type=DeadLetterPage, example=examples.PAGE)
-_DETAILS = Response(status=200, description="The event", type=DeadLetterDetails, example=examples.DETAILS)
-_IDS = Response(status=200, description="A few matching ids", type=list[UUID], example=[PAID_BY])
-_HISTORY = Response(status=200, description="Oldest first", type=list[HistoryEntry], example=examples.HISTORY)
-_GROUPS = Response(status=200, description="Largest first", type=list[DeadLetterGroup], example=[examples.GROUP])
-_GROUP = Response(status=200, description="The group", type=DeadLetterGroup, example=examples.GROUP)
-_DISCARDED = Response(status=200, description="It is discarded", type=Discarded, example=Discarded())
-_REPRODUCTION = Response(status=200, description="Event and rows", type=Reproduction, example=examples.REPRODUCTION)
-_EDITED = Response(
-    status=200,
-    description="The event as it is now",
-    type=DeadLetter,
-    example={**examples.LETTER, "edited": True},
-)
-_PREVIEWED = Response(status=200, description="What it would change", type=Preview, example=examples.PREVIEW)
+_PAGE = Response(200, "In order of position", DeadLetterPage, example=examples.PAGE)
+_DETAILS = Response(200, "The event", DeadLetterDetails, example=examples.DETAILS)
+_IDS = Response(200, "A few matching ids", list[UUID], example=[PAID_BY])
+_HISTORY = Response(200, "Oldest first", list[HistoryEntry], example=examples.HISTORY)
+_GROUPS = Response(200, "Largest first", list[DeadLetterGroup], example=[examples.GROUP])
+_GROUP = Response(200, "The group", DeadLetterGroup, example=examples.GROUP)
+_DISCARDED = Response(200, "It is discarded", Discarded, example=Discarded())
+_REPRODUCTION = Response(200, "Event and rows", Reproduction, example=examples.REPRODUCTION)
+_EDITED = Response(200, "The event as it is now", DeadLetter, example={**examples.LETTER, "edited": True})
+_PREVIEWED = Response(200, "What it would change", Preview, example=examples.PREVIEW)
 
 
 class DeadLetters:
@@ -360,25 +355,26 @@ def _refused(field: str, why: str) -> ProblemError:
     return ProblemError(422, f"/{field}: {why}", errors=[FieldError(detail=why, pointer=f"/{field}")])
 
 
-def _query(name: str, description: str, wanted: Any, default: Any = None) -> Parameter:
-    return Parameter(name=name, where="query", description=description, type=wanted, default=default)
-
-
 _LISTING = (
-    _query("state", "Which ones; parked: retrying or held", Wish, "dead"),
-    _query("consumer", "Only events of this consumer", Text),
-    _query("topic", "Only events from this topic", Text),
-    _query("type", "Only events of this type: orderflow.OrderPlaced.v1, orderflow.OrderPlaced or OrderPlaced", Text),
-    _query("fingerprint", "Only events of this group", Text),
-    _query("key", "Only events of this key, an order's id", Text),
-    _query("older_than_ms", "Only events parked at least this long ago", Millis),
-    _query("limit", "Maximum number of entries", Limit, 100),
-    _query("after", "Start after this position", Position, 0),
+    Parameter("state", "query", "Which ones; parked: retrying or held", Wish, "dead"),
+    Parameter("consumer", "query", "Only events of this consumer", Text),
+    Parameter("topic", "query", "Only events from this topic", Text),
+    Parameter(
+        "type",
+        "query",
+        "Only events of this type: orderflow.OrderPlaced.v1, orderflow.OrderPlaced or OrderPlaced",
+        Text,
+    ),
+    Parameter("fingerprint", "query", "Only events of this group", Text),
+    Parameter("key", "query", "Only events of this key, an order's id", Text),
+    Parameter("older_than_ms", "query", "Only events parked at least this long ago", Millis),
+    Parameter("limit", "query", "Maximum number of entries", Limit, 100),
+    Parameter("after", "query", "Start after this position", Position, 0),
 )
 
 
-_FINGERPRINT = Parameter(name="fingerprint", where="path", description="The group", type=Text)
-_ENDS = Parameter(name="ends", where="path", description="The last digits of an id", type=IdEnd)
+_FINGERPRINT = Parameter("fingerprint", "path", "The group", Text)
+_ENDS = Parameter("ends", "path", "The last digits of an id", IdEnd)
 
 
 def _filter_of(values: Mapping[str, Any]) -> LetterFilter:

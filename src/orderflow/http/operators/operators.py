@@ -39,7 +39,7 @@ async def caller(request: Request[None]) -> Reply:
 _CALLER = route(
     "GET /ops/caller",
     caller,
-    Response(status=200, description="The caller", type=CallerShown, example={"name": "anna", "roles": ["operator"]}),
+    Response(200, "The caller", CallerShown, example={"name": "anna", "roles": ["operator"]}),
     permission=EVERYBODY,
 )
 

@@ -68,11 +68,9 @@ class Overruled(msgspec.Struct, frozen=True, kw_only=True):
     overruled: OverruleView
 
 
-_LISTED = Response(status=200, description="As the answering process sees it", type=OutageList, example=OUTAGES)
-_HOLDS = Response(status=200, description="It is in force", type=Overruled, example=OVERRULED)
-_UNKNOWN = Response(
-    status=422, description="A field is not valid, or the service has no such consumer or type; `detail` names it"
-)
+_LISTED = Response(200, "As the answering process sees it", OutageList, example=OUTAGES)
+_HOLDS = Response(200, "It is in force", Overruled, example=OVERRULED)
+_UNKNOWN = Response(422, "A field is not valid, or the service has no such consumer or type; `detail` names it")
 
 
 class Outages:

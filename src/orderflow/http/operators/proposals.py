@@ -40,9 +40,9 @@ _PROPOSAL: dict[str, Any] = {
     "decided_by": "",
 }
 PROPOSED = Response(
-    status=ACCEPTED,
-    description="This takes two approvers, and is now proposed: it is done once another one requests the same",
-    type=Proposal,
+    ACCEPTED,
+    "This takes two approvers, and is now proposed: it is done once another one requests the same",
+    Proposal,
     example=_PROPOSAL,
 )
 
@@ -110,12 +110,12 @@ class Proposals:
         return Reply(body=await self._store.proposal(number))
 
     def operations(self) -> Sequence[Operation]:
-        number = Parameter(name="id", where="path", description="The proposal's id", type=UUID)
+        number = Parameter("id", "path", "The proposal's id", UUID)
         listing = (
-            Parameter(name="limit", where="query", description="Maximum number of entries", type=Limit, default=100),
-            Parameter(name="open", where="query", description="Only open proposals", type=bool, default=False),
+            Parameter("limit", "query", "Maximum number of entries", Limit, default=100),
+            Parameter("open", "query", "Only open proposals", bool, default=False),
         )
-        told = Response(status=200, description="Latest first", type=list[Proposal], example=[_PROPOSAL])
+        told = Response(200, "Latest first", list[Proposal], example=[_PROPOSAL])
         withdrawn = {**_PROPOSAL, "state": "withdrawn", "decided_by": "berta"}
         return (
             route("GET /ops/proposals", self.listed, told, parameters=listing, permission=APPROVE),
@@ -123,13 +123,13 @@ class Proposals:
                 "POST /ops/proposals/{id}/approve",
                 self.approve,
                 Response(
-                    status=200,
-                    description="It is done; the answer is the operation's",
-                    type=dict[str, Any],
+                    200,
+                    "It is done; the answer is the operation's",
+                    dict[str, Any],
                     example={"sku": "SKU-ESPRESSO-CUP", "on_hand": 3, "reserved": 0, "version": 2, "created": False},
                 ),
                 NOT_THERE,
-                Response(status=409, description="It can no longer be done, or it is your own"),
+                Response(409, "It can no longer be done, or it is your own"),
                 CONFIRM,
                 parameters=(number, operator),
                 example={"reason": "I have looked at the shelf as well.", "confirmed": True},
@@ -138,9 +138,9 @@ class Proposals:
             route(
                 "POST /ops/proposals/{id}/withdraw",
                 self.withdraw,
-                Response(status=200, description="It is withdrawn", type=Proposal, example=withdrawn),
+                Response(200, "It is withdrawn", Proposal, example=withdrawn),
                 NOT_THERE,
-                Response(status=409, description="It is no longer open"),
+                Response(409, "It is no longer open"),
                 parameters=(number, operator),
                 example={"reason": "wrong SKU", "confirmed": True},
                 permission=APPROVE,

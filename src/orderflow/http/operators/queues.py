@@ -61,16 +61,13 @@ class Acknowledged(msgspec.Struct, frozen=True, kw_only=True):
     records: int
 
 
-_STUCK = Response(status=200, description="The current state", type=list[StuckSummary], example=STUCK)
-_BACKLOG = Response(status=200, description="The current state", type=Backlog, example=Backlog(unsent=0, oldest_ms=0))
-_LAG = Response(status=200, description="The current state", type=list[Lag], example=LAG)
-_TRAIL = Response(status=200, description="The current state", type=Trail, example=TRAIL)
-_CONSUMER = Parameter(name="consumer", where="path", description="The consumer", type=Text)
+_STUCK = Response(200, "The current state", list[StuckSummary], example=STUCK)
+_BACKLOG = Response(200, "The current state", Backlog, example=Backlog(unsent=0, oldest_ms=0))
+_LAG = Response(200, "The current state", list[Lag], example=LAG)
+_TRAIL = Response(200, "The current state", Trail, example=TRAIL)
+_CONSUMER = Parameter("consumer", "path", "The consumer", Text)
 _ACKNOWLEDGED = Response(
-    status=200,
-    description="The alarm has ended",
-    type=Acknowledged,
-    example=Acknowledged(consumer="payment", records=3),
+    200, "The alarm has ended", Acknowledged, example=Acknowledged(consumer="payment", records=3)
 )
 
 
@@ -188,14 +185,14 @@ class Actions:
 
     def operations(self) -> Sequence[Operation]:
         listing = (
-            Parameter(name="limit", where="query", description="Maximum number of entries", type=Limit, default=100),
-            Parameter(name="before", where="query", description="Only actions before this number", type=Position),
+            Parameter("limit", "query", "Maximum number of entries", Limit, default=100),
+            Parameter("before", "query", "Only actions before this number", Position),
         )
         return (
             route(
                 "GET /ops/actions",
                 self.listed,
-                Response(status=200, description="Latest first", type=list[OperatorAction], example=ACTIONS),
+                Response(200, "Latest first", list[OperatorAction], example=ACTIONS),
                 parameters=listing,
             ),
         )
@@ -231,7 +228,7 @@ class ExpiredOperations:
             route(
                 "GET /ops/expired",
                 self.listed,
-                Response(status=200, description="By partition", type=list[Expired], example=EXPIRED),
+                Response(200, "By partition", list[Expired], example=EXPIRED),
             ),
             route(
                 "POST /ops/expired/{consumer}/acknowledge",
@@ -281,19 +278,16 @@ class Republishing:
             route(
                 "GET /ops/outbox/published",
                 self.published,
-                Response(status=200, description="By topic", type=list[PublishedRows], example=PUBLISHED),
+                Response(200, "By topic", list[PublishedRows], example=PUBLISHED),
                 parameters=_NARROWING,
             ),
             route(
                 "POST /ops/outbox/republish",
                 self.republish,
                 Response(
-                    status=200,
-                    description="They are waiting to be published again",
-                    type=Republished,
-                    example=Republished(republished=4),
+                    200, "They are waiting to be published again", Republished, example=Republished(republished=4)
                 ),
-                Response(status=409, description="The outbox has no such events"),
+                Response(409, "The outbox has no such events"),
                 CONFIRM,
                 parameters=(operator,),
                 example=REPUBLISH,
@@ -302,14 +296,10 @@ class Republishing:
 
 
 _NARROWING = (
-    Parameter(name="topic", where="query", description="Only events of this topic", type=Text),
-    Parameter(name="key", where="query", description="Only events of this key, an order's id", type=Text),
-    Parameter(
-        name="from_ms", where="query", description="Only events written since (ms since the epoch)", type=Instant
-    ),
-    Parameter(
-        name="to_ms", where="query", description="Only events written before (ms since the epoch)", type=Instant
-    ),
+    Parameter("topic", "query", "Only events of this topic", Text),
+    Parameter("key", "query", "Only events of this key, an order's id", Text),
+    Parameter("from_ms", "query", "Only events written since (ms since the epoch)", Instant),
+    Parameter("to_ms", "query", "Only events written before (ms since the epoch)", Instant),
 )
 
 

@@ -16,7 +16,7 @@ from orderflow.http.operators.proposals import PROPOSED
 from orderflow.http.validation import Raw
 
 SAID_MAX = 20
-UNREAD = Response(status=409, description="The service does not read such an event, or it is not of this key")
+UNREAD = Response(409, "The service does not read such an event, or it is not of this key")
 
 Number = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 
@@ -114,14 +114,14 @@ class RepairOperations:
             route(
                 "GET /ops/repairs/{key}",
                 self.standing,
-                Response(status=200, description="What it says", type=Standing, example=examples.STANDING),
+                Response(200, "What it says", Standing, example=examples.STANDING),
                 parameters=(key_of,),
                 permission=INSPECT,
             ),
             route(
                 "POST /ops/repairs/{key}/regard",
                 self.regard,
-                Response(status=200, description="By event", type=list[Regarded], example=[examples.REGARDED]),
+                Response(200, "By event", list[Regarded], example=[examples.REGARDED]),
                 UNREAD,
                 parameters=(key_of,),
                 example={"said": [examples.SAID]},
@@ -133,7 +133,7 @@ class RepairOperations:
         return route(
             "POST /ops/repairs/{key}/say-again",
             self.say_again,
-            Response(status=200, description="What was said", type=Standing, example=examples.STANDING),
+            Response(200, "What was said", Standing, example=examples.STANDING),
             PROPOSED,
             CONFIRM,
             parameters=(key_of, operator),
@@ -147,7 +147,7 @@ class RepairOperations:
         return route(
             "POST /ops/repairs/{key}/take-again",
             self.take_again,
-            Response(status=200, description=told, type=list[Regarded], example=taken),
+            Response(200, told, list[Regarded], example=taken),
             PROPOSED,
             UNREAD,
             CONFIRM,

@@ -12,8 +12,8 @@ from orderflow.http.operation import Operation, Parameter, Reply, Request, Respo
 from orderflow.http.operators.asking import CONFIRM, NOT_THERE, Limit, Position, Text, Wanted, act_of, operator, route
 from orderflow.http.operators.examples import CONFIRMED, FILTER, REHEARSED, REPLAY, REPLAY_WANTED
 
-NOTHING = Response(status=409, description="No dead event matches")
-NOT_SO = Response(status=409, description="The replay is not in a state that allows this")
+NOTHING = Response(409, "No dead event matches")
+NOT_SO = Response(409, "The replay is not in a state that allows this")
 
 
 class RehearsalRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,12 +39,12 @@ class ControlRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     confirmed: bool = False
 
 
-_LIMIT = Parameter(name="limit", where="query", description="Maximum number of entries", type=Limit, default=20)
-_NUMBER = Parameter(name="number", where="path", description="The replay's number", type=Position)
-_BEGUN = Response(status=201, description="The replay has begun", type=Replay, example=REPLAY)
-_TOLD = Response(status=200, description="The replay", type=Replay, example=REPLAY)
-_LATEST = Response(status=200, description="Latest first", type=list[Replay], example=[REPLAY])
-_VERDICTS = Response(status=200, description="Key by key, in order", type=list[Rehearsed], example=REHEARSED)
+_LIMIT = Parameter("limit", "query", "Maximum number of entries", Limit, default=20)
+_NUMBER = Parameter("number", "path", "The replay's number", Position)
+_BEGUN = Response(201, "The replay has begun", Replay, example=REPLAY)
+_TOLD = Response(200, "The replay", Replay, example=REPLAY)
+_LATEST = Response(200, "Latest first", list[Replay], example=[REPLAY])
+_VERDICTS = Response(200, "Key by key, in order", list[Rehearsed], example=REHEARSED)
 
 
 class Replays:

@@ -15,7 +15,7 @@ from orderflow.events.inventory import ReservedLine
 from orderflow.events.money import Sku
 from orderflow.events.order import ITEMS_MAX, OrderFailed, Quantity
 from orderflow.http import operation
-from orderflow.http.operation import Operation, Parameter, Reply, Request, Response
+from orderflow.http.operation import Operation, Parameter, Reply, Request, Response, route
 from orderflow.http.operators.asking import CONFIRM, TAG, act_of, operator
 from orderflow.http.operators.customers import Records
 from orderflow.http.operators.proposals import PROPOSED
@@ -35,36 +35,28 @@ from orderflow.services.inventory.storage import VERSION_MAX, MovementPage, Stoc
 ON_HAND_MAX = 1_000_000_000
 PAGE_MAX = 500
 
-SKU = Parameter(name="sku", where="path", description="The SKU: letters, digits, `.`, `_`, `-`.", type=Sku)
-ORDER_ID = Parameter(name="order_id", where="path", description="The order's id.", type=UUID)
+SKU = Parameter("sku", "path", "The SKU: letters, digits, `.`, `_`, `-`.", Sku)
+ORDER_ID = Parameter("order_id", "path", "The order's id.", UUID)
 LIMIT = operation.page_limit(PAGE_MAX, default=100)
-AFTER = Parameter(name="cursor", where="query", description="The `next` of the previous page.", type=Sku, default="")
+AFTER = Parameter("cursor", "query", "The `next` of the previous page.", Sku, default="")
 BEFORE = Parameter(
-    name="cursor",
-    where="query",
-    description="The `next` of the previous page.",
-    type=Annotated[int, msgspec.Meta(ge=1, le=VERSION_MAX)],
+    "cursor", "query", "The `next` of the previous page.", Annotated[int, msgspec.Meta(ge=1, le=VERSION_MAX)]
 )
 
 _TAGS = r'^(\*|[ \t]*(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*[ \t]*)$'
 _TAG = re.compile(r'(W/)?"([!#-~]*)"')
 EntityTags = Annotated[str, msgspec.Meta(pattern=_TAGS, examples=['"3"'])]
 IF_MATCH = Parameter(
-    name="If-Match",
-    where="header",
-    description="Only if this is the SKU's ETag, so that you do not overwrite a change you have not seen.",
-    type=EntityTags,
+    "If-Match",
+    "header",
+    "Only if this is the SKU's ETag, so that you do not overwrite a change you have not seen.",
+    EntityTags,
 )
-IF_NONE_MATCH = Parameter(
-    name="If-None-Match",
-    where="header",
-    description="`*`: only if the SKU is new.",
-    type=EntityTags,
-)
+IF_NONE_MATCH = Parameter("If-None-Match", "header", "`*`: only if the SKU is new.", EntityTags)
 WHO = replace(operator, required=False, default="anonymous")
 ETAG = {"ETag": "The version of the SKU, in quotes."}
 
-MISSING = Response(status=404, description="There is no such SKU.")
+MISSING = Response(404, "There is no such SKU.")
 
 _SET = {"sku": operation.SKU, "on_hand": 250, "reserved": 2, "version": 3, "created": False}
 _STOCK = {
@@ -82,6 +74,14 @@ _MOVEMENT = {
     "reserved_change": 2,
     "at": operation.RESERVED_AT,
 }
+_RELEASE = {
+    "customer_id": operation.CUSTOMER,
+    "failed_because": "card_declined",
+    "lines": [{"sku": operation.SKU, "quantity": 2}],
+    "reason": "The audit of Thursday.",
+    "confirmed": True,
+}
+_RELEASED = {"order_id": operation.ORDER_ID, "units": 2, "changed": True}
 
 
 class NewStock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -139,7 +139,11 @@ class InventoryApi:
         self._stocks = Stocks(context.database)
 
     async def put(self, request: Request[NewStock]) -> Reply:
-        """PUT /stock/{sku}"""
+        """Set the free units of a SKU, creating it if it is new.
+
+        Units reserved for orders stay reserved. Sending the same number again changes nothing. Lowering it takes an
+        approver. Changes are recorded in the operators' log.
+        """
         values, caller = request.values, request.caller
         command = SetStock(
             sku=values["sku"],
@@ -162,22 +166,35 @@ class InventoryApi:
         return Reply(201 if stock.created else 200, body=stock, headers=(etag(stock.version),))
 
     async def show(self, request: Request[None]) -> Reply:
-        """GET /stock/{sku}"""
+        """Show one SKU.
+
+        Its free units, and those reserved for orders.
+        """
         stock = await self._require(request.values["sku"])
         return Reply(body=stock, headers=(etag(stock.version),))
 
     async def page(self, request: Request[None]) -> Reply:
-        """GET /stock"""
+        """List the stock in order of SKU.
+
+        Pages of SKUs. The `next` of a page is the `cursor` of the next one.
+        """
         return Reply(body=await self._stocks.page(request.values["cursor"], request.values["limit"]))
 
     async def movements(self, request: Request[None]) -> Reply:
-        """GET /stock/{sku}/movements"""
+        """List the movements of one SKU, newest first.
+
+        Every change of its units and its cause. Together they add up to the current stock.
+        """
         stock = await self._require(request.values["sku"])
         values = request.values
         return Reply(body=await self._stocks.movements(stock.sku, values["cursor"], values["limit"]))
 
     async def release(self, request: Request[Release]) -> Reply:
-        """POST /reservations/{order_id}/release"""
+        """Give back what is reserved for an order that failed.
+
+        For an operator, after an audit has found that the order failed. It needs a confirmation and a reason, and
+        is logged. A repeated request changes nothing.
+        """
         said = request.body
         act = act_of(request, reason=said.reason, confirmed=said.confirmed)
         order_id: UUID = request.values["order_id"]
@@ -197,123 +214,66 @@ class InventoryApi:
 def operations(context: ServiceContext) -> Sequence[Operation]:
     """What the inventory service offers."""
     api = InventoryApi(context)
-    own = (_put(api), _page(api), _show(api), _movements(api), _release(api))
-    return (*own, *Records(Stocks(context.database).records, context.store.recovery).operations())
+    return (
+        *_changing(api),
+        *_looking(api),
+        *Records(Stocks(context.database).records, context.store.recovery).operations(),
+    )
 
 
-def _release(api: InventoryApi) -> Operation:
-    lines = [{"sku": operation.SKU, "quantity": 2}]
-    failed = {"customer_id": operation.CUSTOMER, "failed_because": "card_declined"}
-    return Operation(
-        method="POST",
-        path="/reservations/{order_id}/release",
-        summary="Give back what is reserved for an order that failed",
-        description=(
-            "For an operator, after an audit has found that the order failed. It needs a confirmation and a "
-            "reason, and is logged. A repeated request changes nothing."
-        ),
-        handler=api.release,
-        request=Release,
-        example={**failed, "lines": lines, "reason": "The audit of Thursday.", "confirmed": True},
-        parameters=(ORDER_ID, operator),
-        responses=(
-            Response(
-                status=200,
-                description="The reservation was released.",
-                type=StockReleased,
-                example={"order_id": operation.ORDER_ID, "units": 2, "changed": True},
-            ),
+def _changing(api: InventoryApi) -> Sequence[Operation]:
+    return (
+        route(
+            "PUT /stock/{sku}",
+            api.put,
+            Response(200, "The SKU as it stands now.", StockSet, headers=ETAG, example=_SET),
+            Response(201, "The SKU is new.", StockSet, headers=ETAG, example={**_SET, "version": 1, "created": True}),
             PROPOSED,
-            Response(status=409, description="Nothing is reserved, or something else."),
+            Response(412, "The SKU does not match If-Match or If-None-Match."),
+            parameters=(SKU, IF_MATCH, IF_NONE_MATCH, WHO),
+            example={"on_hand": 250},
+            tag="stock",
+            permission=SetStock.PERMISSION,
+        ),
+        route(
+            "POST /reservations/{order_id}/release",
+            api.release,
+            Response(200, "The reservation was released.", StockReleased, example=_RELEASED),
+            PROPOSED,
+            Response(409, "Nothing is reserved, or something else."),
             CONFIRM,
+            parameters=(ORDER_ID, operator),
+            example=_RELEASE,
+            tag=TAG,
+            permission=ReleaseStock.PERMISSION,
         ),
-        tag=TAG,
-        permission=ReleaseStock.PERMISSION,
     )
 
 
-def _put(api: InventoryApi) -> Operation:
-    return Operation(
-        method="PUT",
-        path="/stock/{sku}",
-        summary="Set the free units of a SKU, creating it if it is new",
-        description=(
-            "Units reserved for orders stay reserved. Sending the same number again changes nothing. Lowering "
-            "it takes an approver. Changes are recorded in the operators' log."
+def _looking(api: InventoryApi) -> Sequence[Operation]:
+    movements = {"sku": operation.SKU, "movements": [_MOVEMENT], "next": "2"}
+    return (
+        route(
+            "GET /stock",
+            api.page,
+            Response(200, "A page of SKUs.", StockPage, example={"stock": [_STOCK], "next": None}),
+            parameters=(LIMIT, AFTER),
+            tag="stock",
         ),
-        example={"on_hand": 250},
-        handler=api.put,
-        request=NewStock,
-        parameters=(SKU, IF_MATCH, IF_NONE_MATCH, WHO),
-        responses=(
-            Response(status=200, description="The SKU as it stands now.", type=StockSet, headers=ETAG, example=_SET),
-            Response(
-                status=201,
-                description="The SKU is new.",
-                type=StockSet,
-                headers=ETAG,
-                example={**_SET, "version": 1, "created": True},
-            ),
-            PROPOSED,
-            Response(status=412, description="The SKU does not match If-Match or If-None-Match."),
-        ),
-        tag="stock",
-        permission=SetStock.PERMISSION,
-    )
-
-
-def _page(api: InventoryApi) -> Operation:
-    return Operation(
-        method="GET",
-        path="/stock",
-        summary="List the stock in order of SKU",
-        description="Pages of SKUs. The `next` of a page is the `cursor` of the next one.",
-        handler=api.page,
-        parameters=(LIMIT, AFTER),
-        responses=(
-            Response(
-                status=200,
-                description="A page of SKUs.",
-                type=StockPage,
-                example={"stock": [_STOCK], "next": None},
-            ),
-        ),
-        tag="stock",
-    )
-
-
-def _show(api: InventoryApi) -> Operation:
-    return Operation(
-        method="GET",
-        path="/stock/{sku}",
-        summary="Show one SKU",
-        description="Its free units, and those reserved for orders.",
-        handler=api.show,
-        parameters=(SKU,),
-        responses=(
-            Response(status=200, description="The SKU as it stands.", type=StockView, headers=ETAG, example=_STOCK),
+        route(
+            "GET /stock/{sku}",
+            api.show,
+            Response(200, "The SKU as it stands.", StockView, headers=ETAG, example=_STOCK),
             MISSING,
+            parameters=(SKU,),
+            tag="stock",
         ),
-        tag="stock",
-    )
-
-
-def _movements(api: InventoryApi) -> Operation:
-    return Operation(
-        method="GET",
-        path="/stock/{sku}/movements",
-        summary="List the movements of one SKU, newest first",
-        description="Every change of its units and its cause. Together they add up to the current stock.",
-        handler=api.movements,
-        parameters=(SKU, LIMIT, BEFORE),
-        responses=(
-            Response(
-                status=200,
-                description="A page of movements.",
-                type=MovementPage,
-                example={"sku": operation.SKU, "movements": [_MOVEMENT], "next": "2"},
-            ),
+        route(
+            "GET /stock/{sku}/movements",
+            api.movements,
+            Response(200, "A page of movements.", MovementPage, example=movements),
             MISSING,
+            parameters=(SKU, LIMIT, BEFORE),
+            tag="stock",
         ),
-        tag="stock",
     )

@@ -7,13 +7,13 @@ from uuid import UUID
 
 from orderflow import ServiceContext
 from orderflow.http import operation
-from orderflow.http.operation import Operation, Parameter, Reply, Request, Response
+from orderflow.http.operation import Operation, Parameter, Reply, Request, Response, route
 from orderflow.http.operators.customers import Records
 from orderflow.services.notification.storage import NotificationList, Notifications
 
 PAGE_MAX = 200
 
-ORDER_ID = Parameter(name="order_id", where="query", description="Only notifications of this order.", type=UUID)
+ORDER_ID = Parameter("order_id", "query", "Only notifications of this order.", UUID)
 LIMIT = operation.page_limit(PAGE_MAX, default=50, description="Maximum number, if no order is named.")
 
 
@@ -35,7 +35,10 @@ class NotificationApi:
         self._notifications = Notifications(context.database)
 
     async def list(self, request: Request[None]) -> Reply:
-        """GET /notifications"""
+        """List what customers were told, of one order or of the newest.
+
+        For one order, in the order they were made; otherwise of the orders told of last.
+        """
         order_id: UUID | None = request.values["order_id"]
         if order_id is not None:
             found = await self._notifications.of_order(order_id)
@@ -48,21 +51,11 @@ def operations(context: ServiceContext) -> Sequence[Operation]:
     """What the notification service offers."""
     api = NotificationApi(context)
     return (
-        Operation(
-            method="GET",
-            path="/notifications",
-            summary="List what customers were told, of one order or of the newest",
-            description="For one order, in the order they were made; otherwise of the orders told of last.",
-            handler=api.list,
+        route(
+            "GET /notifications",
+            api.list,
+            Response(200, "Notifications.", NotificationList, example={"notifications": [_TOLD]}),
             parameters=(ORDER_ID, LIMIT),
-            responses=(
-                Response(
-                    status=200,
-                    description="Notifications.",
-                    type=NotificationList,
-                    example={"notifications": [_TOLD]},
-                ),
-            ),
             tag="notifications",
         ),
         *Records(Notifications(context.database).records, context.store.recovery).operations(),

@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Annotated
+from typing import Annotated, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -54,6 +54,7 @@ from orderflow.http.operation import (
     Reply,
     Request,
     Response,
+    route,
 )
 from orderflow.http.operators.asking import TAG
 from orderflow.http.operators.customers import CustomerOperations, Records
@@ -86,6 +87,7 @@ _ESCAPE = re.compile(r"\\(.)")
 RECOUNT_S = 1.0
 ADMISSION_RETRY_S = 2
 POLL_S = 0.25
+JUST_PLACED_S = 1.0
 WAITING_RETRY_S = 1
 _NOT_FREE = {"properties": {"unit_price": {"minimum": 1}}, "required": ["unit_price"]}
 WAIT_MAX_S = 60
@@ -97,51 +99,48 @@ FINAL = frozenset({Status.COMPLETED, Status.FAILED})
 REPLAYED = (b"idempotency-replayed", b"true")
 
 IDEMPOTENCY_KEY = Parameter(
-    name=HEADER,
-    where="header",
-    description="A key of your choice, in quotes, that makes it safe to repeat this request.",
-    type=Annotated[str, msgspec.Meta(extra_json_schema={"pattern": PATTERN}, examples=['"8e03978e-40d5"'])],
+    HEADER,
+    "header",
+    "A key of your choice, in quotes, that makes it safe to repeat this request.",
+    Annotated[str, msgspec.Meta(extra_json_schema={"pattern": PATTERN}, examples=['"8e03978e-40d5"'])],
 )
-ORDER_ID = Parameter(name="order_id", where="path", description="The order's id.", type=UUID)
+ORDER_ID = Parameter("order_id", "path", "The order's id.", UUID)
 WAIT = Parameter(
-    name="wait",
-    where="query",
-    description="Hold the answer until the order is COMPLETED or FAILED, for at most this many seconds.",
-    type=Annotated[float, msgspec.Meta(ge=0, le=WAIT_MAX_S)],
+    "wait",
+    "query",
+    "Hold the answer until the order is COMPLETED or FAILED, for at most this many seconds.",
+    Annotated[float, msgspec.Meta(ge=0, le=WAIT_MAX_S)],
     default=0.0,
 )
-STATUS = Parameter(name="status", where="query", description="Only orders with this status.", type=Status)
+STATUS = Parameter("status", "query", "Only orders with this status.", Status)
 UNFINISHED = Parameter(
-    name="unfinished",
-    where="query",
-    description="Only PENDING or PAID orders, oldest first; uses no other parameters than `limit` and `cursor`.",
-    type=bool,
+    "unfinished",
+    "query",
+    "Only PENDING or PAID orders, oldest first; uses no other parameters than `limit` and `cursor`.",
+    bool,
     default=False,
 )
 LIMIT = operation.page_limit(PAGE_MAX, default=20)
 ID_ENDS = Parameter(
-    name="id_ends",
-    where="query",
-    description="Only orders whose id ends like this, among the newest million; ignores `status` and `cursor`.",
-    type=IdEnd,
+    "id_ends",
+    "query",
+    "Only orders whose id ends like this, among the newest million; ignores `status` and `cursor`.",
+    IdEnd,
 )
 CUSTOMER = Parameter(
-    name="customer_id",
-    where="query",
-    description="Only orders of this customer. A page searches 20,000 orders, and may be empty before the end.",
-    type=Annotated[Text, msgspec.Meta(min_length=1, max_length=100)],
+    "customer_id",
+    "query",
+    "Only orders of this customer. A page searches 20,000 orders, and may be empty before the end.",
+    Annotated[Text, msgspec.Meta(min_length=1, max_length=100)],
 )
 SKU = Parameter(
-    name="sku",
-    where="query",
-    description="Only orders with this SKU. A page searches 20,000 orders, and may be empty before the end.",
-    type=Sku,
+    "sku", "query", "Only orders with this SKU. A page searches 20,000 orders, and may be empty before the end.", Sku
 )
 CURSOR = Parameter(
-    name="cursor",
-    where="query",
-    description="The `next` of the previous page.",
-    type=Annotated[str, msgspec.Meta(extra_json_schema={"pattern": CURSOR_PATTERN})],
+    "cursor",
+    "query",
+    "The `next` of the previous page.",
+    Annotated[str, msgspec.Meta(extra_json_schema={"pattern": CURSOR_PATTERN})],
 )
 
 _PLACED = {
@@ -183,26 +182,30 @@ _STATES = {
 }
 _SHOWN = {**_COMPLETED, "history": _HISTORY, "stuck": {}, "stuck_since": None}
 
-_NOT_PLACED = (
+_ANSWERS_TO_PLACING = (
     Response(
-        status=400,
-        description="It breaks a rule of HTTP, the body is not JSON, or the Idempotency-Key is malformed.",
+        201,
+        "The order is placed. Payment and reservation follow by themselves.",
+        OrderView,
+        headers={
+            "Location": "Where to read the order.",
+            "Idempotency-Replayed": "`true` if an earlier request with this key placed it.",
+        },
+        example=_PLACED,
+    ),
+    Response(
+        400,
+        "It breaks a rule of HTTP, the body is not JSON, or the Idempotency-Key is malformed.",
         problems=(MALFORMED_REQUEST, MALFORMED_KEY),
     ),
+    Response(409, "A request with this Idempotency-Key is still under way.", problems=(REQUEST_IN_PROGRESS,)),
     Response(
-        status=409,
-        description="A request with this Idempotency-Key is still under way.",
-        problems=(REQUEST_IN_PROGRESS,),
-    ),
-    Response(
-        status=422,
-        description="A field is not valid, or the Idempotency-Key was used for another order.",
+        422,
+        "A field is not valid, or the Idempotency-Key was used for another order.",
         problems=(INVALID_REQUEST, KEY_REUSED),
     ),
     Response(
-        status=503,
-        description="Too many orders are unfinished, or the database is unavailable.",
-        problems=(OVERLOADED, UNAVAILABLE),
+        503, "Too many orders are unfinished, or the database is unavailable.", problems=(OVERLOADED, UNAVAILABLE)
     ),
 )
 
@@ -360,27 +363,54 @@ class Admission:
             self._counting = None
 
 
+class UnderWay(NamedTuple):
+    """An order that was just placed. After `until` another process may have ended it long ago."""
+
+    shop: str | None
+    until: float
+
+
 class Finishing:
     """Wakes who waits for an order: by this process's own commits, and by one poll a process for orders that
     another process finishes. The poll runs only while somebody waits.
+
+    Most who wait have just placed the order here. It is known to be under way, so it is not read before they wait.
     """
 
-    def __init__(self, orders: Orders, stopping: asyncio.Event, at_most: int) -> None:
+    def __init__(self, orders: Orders, clock: Clock, stopping: asyncio.Event, at_most: int) -> None:
         self._orders = orders
+        self._clock = clock
         self._stopping = stopping
         self._at_most = at_most
         self._waiting: dict[UUID, set[asyncio.Future[None]]] = {}
+        self._under_way: dict[UUID, UnderWay] = {}
         self._count = 0
         self._poll: asyncio.Task[None] | None = None
 
     def notice(self, signal: Signal) -> None:
         """A subscriber of signals."""
-        if not self._waiting or not isinstance(signal, BatchCommitted):
+        if not (self._waiting or self._under_way) or not isinstance(signal, BatchCommitted):
             return
         for handled in signal.handled:
             for event in handled.caused:
                 if isinstance(event, OrderCompleted | OrderFailed):
+                    self._under_way.pop(event.order_id, None)
                     self._wake(event.order_id)
+
+    def placed(self, order_id: UUID, shop: str | None) -> None:
+        """This process has just stored the order."""
+        now = self._clock.monotonic()
+        while self._under_way:
+            oldest = next(iter(self._under_way))
+            if self._under_way[oldest].until > now:
+                break
+            del self._under_way[oldest]
+        self._under_way[order_id] = UnderWay(shop, now + JUST_PLACED_S)
+
+    def is_under_way(self, order_id: UUID, shop: str | None) -> bool:
+        """Whether it was just placed here and has not ended here. `shop`: only as an order of that shop."""
+        order = self._under_way.get(order_id)
+        return order is not None and order.until > self._clock.monotonic() and shop in (None, order.shop)
 
     def expect(self, order_id: UUID) -> Expectation:
         """To be entered before the order is read, so that its end cannot fall between reading and waiting."""
@@ -476,12 +506,17 @@ class OrderApi:
         self._admission = Admission(
             self._orders, context.clock, context.signals, context.config.unfinished_orders_max
         )
-        self._finishing = Finishing(self._orders, context.stopping, context.config.http_waiting_max)
+        self._finishing = Finishing(self._orders, context.clock, context.stopping, context.config.http_waiting_max)
         self._in_flight = InFlight()
         context.signals.subscribe(self._finishing.notice)
 
     async def place(self, request: Request[NewOrder]) -> Reply:
-        """POST /orders: the fast path."""
+        """Place an order.
+
+        Stores the order and answers; payment and stock follow by themselves. Each SKU may appear in one line only,
+        and the total must be at least 1 minor unit. Send an Idempotency-Key, and repeat the same request if no
+        answer comes: the order is placed once.
+        """
         order = request.body
         require_sound(order)
         self._admission.admit()
@@ -493,20 +528,29 @@ class OrderApi:
             return await self._submit(request, key)
 
     async def show(self, request: Request[None]) -> Reply:
-        """GET /orders/{order_id}"""
+        """Show an order, its history, and where it is stuck.
+
+        The order as it stands, every step that brought it there, and each consumer at which it waits for an
+        operator. With `wait`, the answer comes when the order has ended or the time is up.
+        """
         order_id: UUID = request.values["order_id"]
         wait_s: float = request.values["wait"]
         shop = request.caller.reads_shop
         if not wait_s:
             return Reply(body=await self._named(request, await self._show(order_id, shop)))
         with self._finishing.expect(order_id) as expectation:
-            order = await self._show(order_id, shop)
-            if order.status not in FINAL and await expectation.met(wait_s, request.gone):
-                order = await self._show(order_id, shop)
+            order = None if self._finishing.is_under_way(order_id, shop) else await self._show(order_id, shop)
+            if order is None or order.status not in FINAL:
+                ended = await expectation.met(wait_s, request.gone)
+                if order is None or ended:
+                    order = await self._show(order_id, shop)
         return Reply(body=await self._named(request, order))
 
     async def page(self, request: Request[None]) -> Reply:
-        """GET /orders"""
+        """List orders, newest first.
+
+        Pages of orders, of one status or all. The `next` of a page is the `cursor` of the next one.
+        """
         shop = request.caller.reads_shop
         if (digits := request.values["id_ends"]) is not None:
             ending = await self._orders.ending(digits, request.values["limit"], shop)
@@ -531,7 +575,11 @@ class OrderApi:
         return Reply(body=await self._all_named(request, page))
 
     async def states(self, _: Request[None]) -> Reply:
-        """GET /ops/order-states"""
+        """How many orders are under way, and how long orders stay in each state.
+
+        Counts PENDING and PAID orders, up to a bound. How long states last comes from the newest orders: the
+        median, and what 95 % of them did not exceed.
+        """
         return Reply(body=await self._orders.states())
 
     async def _written_as(self, caller: Caller, customer_id: str) -> Sequence[str]:
@@ -579,6 +627,8 @@ class OrderApi:
             if isinstance(refused.answer, KeyReused):
                 raise key_reused() from refused
             raise
+        if not placed.replayed:
+            self._finishing.placed(placed.order_id, shop)
         location = (b"location", f"/orders/{uuid_text(placed.order_id)}".encode())
         headers = (location, REPLAYED) if placed.replayed else (location,)
         return Reply(201, headers=headers, content=_naming(placed.response, customer, order.customer_id).encode())
@@ -598,94 +648,51 @@ def _naming(response: str, customer: str, name: str) -> str:
 def operations(context: ServiceContext) -> Sequence[Operation]:
     """What the order service offers."""
     api, orders = OrderApi(context), Orders(context.database)
-    customers = CustomerOperations(context.customers, context.store.recovery, orders.of_customers)
-    own = (_place(api), _page(api), _show(api), _states(api))
-    return (*own, *customers.operations(), *Records(orders.records, context.store.recovery).operations())
-
-
-def _place(api: OrderApi) -> Operation:
-    placed = Response(
-        status=201,
-        description="The order is placed. Payment and reservation follow by themselves.",
-        type=OrderView,
-        headers={
-            "Location": "Where to read the order.",
-            "Idempotency-Replayed": "`true` if an earlier request with this key placed it.",
-        },
-        example=_PLACED,
-    )
-    return Operation(
-        method="POST",
-        path="/orders",
-        summary="Place an order",
-        description=(
-            "Stores the order and answers; payment and stock follow by themselves. Each SKU may appear in one "
-            "line only, and the total must be at least 1 minor unit. Send an Idempotency-Key, and repeat the "
-            "same request if no answer comes: the order is placed once."
+    return (
+        *_orders(api),
+        route(
+            "GET /ops/order-states",
+            api.states,
+            Response(200, "The current state.", OrderStates, example=_STATES),
+            tag=TAG,
+            permission=READ,
         ),
-        example=_WANTED,
-        handler=api.place,
-        request=NewOrder,
-        parameters=(IDEMPOTENCY_KEY,),
-        responses=(
-            placed,
-            *_NOT_PLACED,
-        ),
-        tag="orders",
-        permission=PlaceOrder.PERMISSION,
+        *CustomerOperations(context.customers, context.store.recovery, orders.of_customers).operations(),
+        *Records(orders.records, context.store.recovery).operations(),
     )
 
 
-def _page(api: OrderApi) -> Operation:
-    return Operation(
-        method="GET",
-        path="/orders",
-        summary="List orders, newest first",
-        description="Pages of orders, of one status or all. The `next` of a page is the `cursor` of the next one.",
-        handler=api.page,
-        parameters=(STATUS, CUSTOMER, SKU, LIMIT, CURSOR, ID_ENDS, UNFINISHED),
-        responses=(Response(status=200, description="A page of orders.", type=OrderPage, example=_PAGE),),
-        tag="orders",
-        permission=READ_ORDERS,
-    )
-
-
-def _states(api: OrderApi) -> Operation:
-    return Operation(
-        method="GET",
-        path="/ops/order-states",
-        summary="How many orders are under way, and how long orders stay in each state",
-        description=(
-            "Counts PENDING and PAID orders, up to a bound. How long states last comes from the newest orders: "
-            "the median, and what 95 % of them did not exceed."
+def _orders(api: OrderApi) -> Sequence[Operation]:
+    return (
+        route(
+            "POST /orders",
+            api.place,
+            *_ANSWERS_TO_PLACING,
+            parameters=(IDEMPOTENCY_KEY,),
+            example=_WANTED,
+            tag="orders",
+            permission=PlaceOrder.PERMISSION,
         ),
-        handler=api.states,
-        responses=(Response(status=200, description="The current state.", type=OrderStates, example=_STATES),),
-        tag=TAG,
-        permission=READ,
-    )
-
-
-def _show(api: OrderApi) -> Operation:
-    return Operation(
-        method="GET",
-        path="/orders/{order_id}",
-        summary="Show an order, its history, and where it is stuck",
-        description=(
-            "The order as it stands, every step that brought it there, and each consumer at which it waits for an "
-            "operator. With `wait`, the answer comes when the order has ended or the time is up."
+        route(
+            "GET /orders",
+            api.page,
+            Response(200, "A page of orders.", OrderPage, example=_PAGE),
+            parameters=(STATUS, CUSTOMER, SKU, LIMIT, CURSOR, ID_ENDS, UNFINISHED),
+            tag="orders",
+            permission=READ_ORDERS,
         ),
-        handler=api.show,
-        parameters=(ORDER_ID, WAIT),
-        responses=(
-            Response(status=200, description="The order as it stands.", type=OrderDetails, example=_SHOWN),
-            Response(status=404, description="There is no such order."),
+        route(
+            "GET /orders/{order_id}",
+            api.show,
+            Response(200, "The order as it stands.", OrderDetails, example=_SHOWN),
+            Response(404, "There is no such order."),
             Response(
-                status=503,
-                description="Too many requests are waiting already, or the database is unavailable.",
+                503,
+                "Too many requests are waiting already, or the database is unavailable.",
                 problems=(OVERLOADED, UNAVAILABLE),
             ),
+            parameters=(ORDER_ID, WAIT),
+            tag="orders",
+            permission=READ_ORDERS,
         ),
-        tag="orders",
-        permission=READ_ORDERS,
     )

@@ -10,7 +10,7 @@ import msgspec
 
 from orderflow import ConfirmationNeededError, ServiceContext
 from orderflow.http import operation
-from orderflow.http.operation import Operation, Parameter, Reply, Request, Response
+from orderflow.http.operation import Operation, Parameter, Reply, Request, Response, route
 from orderflow.http.operators.asking import CONFIRM, TAG, act_of, operator
 from orderflow.http.operators.customers import Records
 from orderflow.http.operators.proposals import PROPOSED
@@ -22,11 +22,11 @@ from orderflow.services.payment.storage import PaymentPage, Payments, PaymentVie
 
 PAGE_MAX = 100
 
-ORDER_ID = Parameter(name="order_id", where="path", description="The order's id.", type=UUID)
-STATUS = Parameter(name="status", where="query", description="Only payments with this status.", type=Status)
+ORDER_ID = Parameter("order_id", "path", "The order's id.", UUID)
+STATUS = Parameter("status", "query", "Only payments with this status.", Status)
 LIMIT = operation.page_limit(PAGE_MAX, default=20)
-CURSOR = Parameter(name="cursor", where="query", description="The `next` of the previous page.", type=UUID)
-
+CURSOR = Parameter("cursor", "query", "The `next` of the previous page.", UUID)
+MISSING = Response(404, "There is no payment of this order.")
 
 _PAID = {
     "order_id": operation.ORDER_ID,
@@ -78,17 +78,27 @@ class PaymentApi:
         self._gateway = context.gateway
 
     async def show(self, request: Request[None]) -> Reply:
-        """GET /payments/{order_id}"""
+        """Show the payment of an order.
+
+        What was charged and refunded, and the bank's references. It exists once the service has heard of the order.
+        """
         order_id: UUID = request.values["order_id"]
         return Reply(body=await self._require(order_id))
 
     async def page(self, request: Request[None]) -> Reply:
-        """GET /payments"""
+        """List payments, newest order first.
+
+        Pages of payments, of one status or all. The `next` of a page is the `cursor` of the next one.
+        """
         values = request.values
         return Reply(body=await self._payments.page(values["status"], values["cursor"], values["limit"]))
 
     async def settle(self, request: Request[Settlement]) -> Reply:
-        """POST /payments/{order_id}/settlement"""
+        """Settle a charge or refund that the bank left open, or a refund that it refused.
+
+        For an operator who knows from elsewhere what happened to the money. It needs a confirmation and a reason,
+        and is logged. The order goes on from there.
+        """
         order_id: UUID = request.values["order_id"]
         said = request.body
         act = act_of(request, reason=said.reason, confirmed=said.confirmed)
@@ -115,63 +125,34 @@ class PaymentApi:
 def operations(context: ServiceContext) -> Sequence[Operation]:
     """What the payment service offers."""
     api = PaymentApi(context)
-    return (_page(api), _show(api), _settle(api), *Records(api.records, context.store.recovery).operations())
-
-
-def _page(api: PaymentApi) -> Operation:
-    return Operation(
-        method="GET",
-        path="/payments",
-        summary="List payments, newest order first",
-        description=(
-            "Pages of payments, of one status or all. The `next` of a page is the `cursor` of the next one."
+    return (
+        route(
+            "GET /payments",
+            api.page,
+            Response(200, "A page of payments.", PaymentPage, example=_PAGE),
+            parameters=(STATUS, LIMIT, CURSOR),
+            tag="payments",
         ),
-        handler=api.page,
-        parameters=(STATUS, LIMIT, CURSOR),
-        responses=(Response(status=200, description="A page of payments.", type=PaymentPage, example=_PAGE),),
-        tag="payments",
-    )
-
-
-def _show(api: PaymentApi) -> Operation:
-    return Operation(
-        method="GET",
-        path="/payments/{order_id}",
-        summary="Show the payment of an order",
-        description=(
-            "What was charged and refunded, and the bank's references. It exists once the service has heard of "
-            "the order."
+        route(
+            "GET /payments/{order_id}",
+            api.show,
+            Response(200, "The payment as it stands.", PaymentView, example=_PAID),
+            MISSING,
+            parameters=(ORDER_ID,),
+            tag="payments",
         ),
-        handler=api.show,
-        parameters=(ORDER_ID,),
-        responses=(
-            Response(status=200, description="The payment as it stands.", type=PaymentView, example=_PAID),
-            Response(status=404, description="There is no payment of this order."),
-        ),
-        tag="payments",
-    )
-
-
-def _settle(api: PaymentApi) -> Operation:
-    return Operation(
-        method="POST",
-        path="/payments/{order_id}/settlement",
-        summary="Settle a charge or refund that the bank left open, or a refund that it refused",
-        description=(
-            "For an operator who knows from elsewhere what happened to the money. It needs a confirmation and "
-            "a reason, and is logged. The order goes on from there."
-        ),
-        handler=api.settle,
-        example=_SAID,
-        request=Settlement,
-        parameters=(ORDER_ID, operator),
-        responses=(
-            Response(status=200, description="The payment is settled.", type=PaymentSettled, example=_SETTLED),
+        route(
+            "POST /payments/{order_id}/settlement",
+            api.settle,
+            Response(200, "The payment is settled.", PaymentSettled, example=_SETTLED),
             PROPOSED,
-            Response(status=404, description="There is no payment of this order."),
-            Response(status=409, description="There is nothing to settle this way, or the bank has said otherwise."),
+            MISSING,
+            Response(409, "There is nothing to settle this way, or the bank has said otherwise."),
             CONFIRM,
+            parameters=(ORDER_ID, operator),
+            example=_SAID,
+            tag=TAG,
+            permission=SettlePayment.PERMISSION,
         ),
-        tag=TAG,
-        permission=SettlePayment.PERMISSION,
+        *Records(api.records, context.store.recovery).operations(),
     )

@@ -10,11 +10,11 @@ from orderflow.core.identity import lock_id
 from orderflow.core.inbox import InboxState
 from orderflow.core.operations.model import (
     ConfirmationNeededError,
-    KeyBusyError,
     LetterFilter,
     LetterMissingError,
     Moment,
 )
+from orderflow.core.processor import KeyBusyError
 from orderflow.core.store import Act
 from tests.support.callers import person
 from tests.support.interleaving import virtually

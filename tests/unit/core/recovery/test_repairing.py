@@ -16,8 +16,9 @@ from orderflow.core.failures import FinalError
 from orderflow.core.identity import event_id, lock_id
 from orderflow.core.inbox import InboxState
 from orderflow.core.messages import Catalogue, Envelope, Event
-from orderflow.core.operations.model import ConfirmationNeededError, EventUnreadError, KeyBusyError, RecoveryError
+from orderflow.core.operations.model import ConfirmationNeededError, EventUnreadError, RecoveryError
 from orderflow.core.operations.repairing import Regard, Regarded, Repairs, Said
+from orderflow.core.processor import KeyBusyError
 from orderflow.core.retry import Backoff, RetryPolicy
 from orderflow.core.service import Decision, Handler, Ref, RefusedError, Restatement, Rows, Stated, Statement
 from orderflow.core.store import Act
