@@ -20,7 +20,7 @@ from orderflow.core.engine import Engine, EngineConfig
 from orderflow.core.kafka import KafkaTransport, membership
 from orderflow.core.telemetry import BegunAnew, Stalled
 from orderflow.core.transport import ProducerRecord, TopicSettings
-from orderflow.runtime.process import ExitCode, run_service
+from orderflow.runtime.process import ProcessExit, run_service
 from tests.support.callers import client as at_both_doors
 from tests.support.kafka import KafkaServer
 from tests.support.locks import holding
@@ -119,7 +119,7 @@ async def test_a_consumer_whose_offsets_cannot_be_written_says_so_and_ends_its_p
                 assert (await order.post("/orders", json=ORDER)).status_code == 201
                 await problem(client, "consumer payment", "1 record waits (order-events/")
                 monkeypatch.setattr(progress, "HOPELESS_S", 8.0)
-                assert await asyncio.wait_for(payment, 60) == ExitCode.STANDSTILL
+                assert await asyncio.wait_for(payment, 60) == ProcessExit.STANDSTILL
     said = (tmp_path / "payment.log").read_text(encoding="utf-8")
     assert "payment ends, so that a new process takes its place: consumer payment: stands still: 1 record" in said
 
@@ -203,4 +203,4 @@ def test_a_process_that_its_threads_hold_is_ended_all_the_same() -> None:
         "from orderflow.runtime.process import end_this_process;"
         "ThreadPoolExecutor(1).submit(threading.Event().wait); end_this_process(0.2, 7)"
     )
-    assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == ExitCode.STANDSTILL
+    assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == ProcessExit.STANDSTILL

@@ -15,7 +15,7 @@ from orderflow.core.identity import Partitioner
 from orderflow.core.postgres.queries import load_queries
 from orderflow.core.postgres_log import PostgresLogTransport, migrate
 from orderflow.core.postgres_log.consumer import Membership
-from orderflow.core.postgres_log.link import Link
+from orderflow.core.postgres_log.link import LogSession
 from orderflow.core.postgres_log.records import Topic
 from orderflow.core.transport import (
     POLL_BYTES_MAX,
@@ -160,7 +160,7 @@ async def again(log: PostgresLogTransport, records: Sequence[ProducerRecord]) ->
 class Member:
     """A member that handles what it is given, and what it believes to hold."""
 
-    def __init__(self, case: Groups, name: str, link: Link) -> None:
+    def __init__(self, case: Groups, name: str, link: LogSession) -> None:
         self._case = case
         self._link = link
         self.name = name
@@ -203,7 +203,7 @@ class Groups(LogCase):
         await super().open(url)
         self.queries = load_queries(PACKAGE)
         await self.own.execute(WATCH)
-        self.links = [Link(url, timeout_s=30) for _ in range(self.members + 1)]
+        self.links = [LogSession(url, timeout_s=30) for _ in range(self.members + 1)]
         [row] = await self.own.fetch(self.queries["topics"])
         self.topic = Topic(row["topic_id"], row["name"], tuple(row["partition_ids"]))
 

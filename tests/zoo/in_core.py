@@ -466,8 +466,8 @@ BUGS = (
         2,
         "Intents are leased for no time: every process asks all of them at every look.",
         TWIN_STORE,
-        "intents[each.intent.key] = Asked(each, times.now + lease_ms,",
-        "intents[each.intent.key] = Asked(each, times.now,",
+        "intents[each.intent.key] = StoredIntent(each, times.now + lease_ms,",
+        "intents[each.intent.key] = StoredIntent(each, times.now,",
         "tests/conformance/test_store_intents.py",
     ),
     # --- publishing

@@ -37,7 +37,7 @@ BY_HAND = (
 )
 
 
-class Act(StrEnum):
+class RepairAction(StrEnum):
     """What a service is asked to do."""
 
     TAKE_AGAIN = "take-again"
@@ -56,22 +56,22 @@ class Step:
 
     order_id: str
     service: str
-    act: Act
+    act: RepairAction
     events: tuple[str, ...] = ()
     said: tuple[Said, ...] = ()
 
     def __str__(self) -> str:
         what = ", ".join(self.events)
         match self.act:
-            case Act.TAKE_AGAIN:
+            case RepairAction.TAKE_AGAIN:
                 return f"takes {what} again: its inbox knows it, and the effect is not there"
-            case Act.SAY_AGAIN:
+            case RepairAction.SAY_AGAIN:
                 return f"says {what} again, as the same event: it never arrived"
-            case Act.ASK_AGAIN:
+            case RepairAction.ASK_AGAIN:
                 return f"asks the bank again, under the same key: {what}"
-            case Act.RELEASE:
+            case RepairAction.RELEASE:
                 return "gives back what is reserved: the order failed"
-            case Act.SHOW:
+            case RepairAction.SHOW:
                 return "says again whether anything of the order waits there"
 
 
@@ -140,7 +140,7 @@ def plan(
             if name in disputed:
                 obstacles.append(f"{name}, which {owners[name]} says, contradicts how the order stands")
             elif each.regard is Regard.LOST:
-                steps.append(Step(order_id, service, Act.TAKE_AGAIN, (name,), (said[name],)))
+                steps.append(Step(order_id, service, RepairAction.TAKE_AGAIN, (name,), (said[name],)))
             elif each.regard is Regard.MISSING:
                 missing.add(name)
             else:
@@ -153,7 +153,7 @@ def plan(
 def _to_say(order_id: str, said: Mapping[str, Said], owners: Mapping[str, str]) -> Iterator[Step]:
     for service in dict.fromkeys(owners[name] for name in said):
         own = {name: each for name, each in said.items() if owners[name] == service}
-        yield Step(order_id, service, Act.SAY_AGAIN, tuple(own), tuple(own.values()))
+        yield Step(order_id, service, RepairAction.SAY_AGAIN, tuple(own), tuple(own.values()))
 
 
 def _others(
@@ -161,11 +161,11 @@ def _others(
 ) -> Iterator[Step]:
     for service, standing in standings.items():
         if standing.asks:
-            yield Step(order_id, service, Act.ASK_AGAIN, standing.asks)
+            yield Step(order_id, service, RepairAction.ASK_AGAIN, standing.asks)
     if Kind.RESERVATION_TO_RELEASE in kinds and {ORDER_FAILED, STOCK_RESERVED} <= said.keys():
-        yield Step(order_id, INVENTORY, Act.RELEASE, (), (said[ORDER_FAILED], said[STOCK_RESERVED]))
+        yield Step(order_id, INVENTORY, RepairAction.RELEASE, (), (said[ORDER_FAILED], said[STOCK_RESERVED]))
     if Kind.STUCK_NOT_SHOWN in kinds:
-        yield from (Step(order_id, service, Act.SHOW) for service in standings)
+        yield from (Step(order_id, service, RepairAction.SHOW) for service in standings)
 
 
 def _sorted_out(findings: Sequence[Finding], steps: Sequence[Step], obstacles: Sequence[str]) -> Plan:

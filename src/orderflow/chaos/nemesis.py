@@ -37,7 +37,7 @@ AGAIN_S = 1.0
 
 
 @dataclass(slots=True)
-class Happened:
+class InjectedFault:
     """A fault as it came about. Seconds since the beginning of the load; `ended_s` None while it lasts.
 
     `note` says what the fault did, or why it could not be done (then `done` is False).
@@ -64,7 +64,7 @@ class Nemesis:
     seed: int
     now: Callable[[], float]
     told: Callable[[str], None]
-    happened: list[Happened] = field(default_factory=list)
+    happened: list[InjectedFault] = field(default_factory=list)
     poisoned: int = 0
     _frozen: list[psutil.Process] = field(default_factory=list)
 
@@ -101,10 +101,10 @@ class Nemesis:
         self.client.resume()
 
     async def _do(self, fault: Planned) -> None:
-        entry = Happened(fault, self.now())
+        entry = InjectedFault(fault, self.now())
         self.happened.append(entry)
         self.told(f"{fault.words}")
-        acts: Mapping[str, Callable[[Planned, Happened], Awaitable[None]]] = {
+        acts: Mapping[str, Callable[[Planned, InjectedFault], Awaitable[None]]] = {
             plan.KILL: self._kill,
             plan.FREEZE: self._freeze,
             plan.NETWORK: self._network,
@@ -124,7 +124,7 @@ class Nemesis:
         finally:
             entry.ended_s = self.now()
 
-    async def _kill(self, fault: Planned, entry: Happened) -> None:
+    async def _kill(self, fault: Planned, entry: InjectedFault) -> None:
         chance = random.Random(f"kill {self.seed} {fault.number}")  # noqa: S311
         if fault.target == plan.EVERYTHING:
             targets = ["up", *plan.SERVICES, *self.system.units()]
@@ -140,7 +140,7 @@ class Nemesis:
         if not await self.system.until_whole(AWAY_S, {victim.pid for victim in victims}):
             entry.note += f", and not all were back after {AWAY_S:.0f} s"
 
-    async def _freeze(self, fault: Planned, entry: Happened) -> None:
+    async def _freeze(self, fault: Planned, entry: InjectedFault) -> None:
         victims = await self._running(fault.target)
         if fault.target in {plan.POSTGRES, plan.BACKEND}:
             victims = [*victims, *_children(victims)]
@@ -159,7 +159,7 @@ class Nemesis:
                     victim.resume()
         entry.note = f"{len(victims)} stood still"
 
-    async def _network(self, fault: Planned, entry: Happened) -> None:
+    async def _network(self, fault: Planned, entry: InjectedFault) -> None:
         links = self.system.links_of(fault.target)
         for link in links:
             link.begin(Trouble(fault.how, fault.amount))
@@ -169,7 +169,7 @@ class Nemesis:
             for link in links:
                 link.heal()
 
-    async def _disk(self, fault: Planned, entry: Happened) -> None:
+    async def _disk(self, fault: Planned, entry: InjectedFault) -> None:
         disk = self.system.disk
         if disk is None:
             raise CannotError(self.system.without["disk"])
@@ -180,7 +180,7 @@ class Nemesis:
             disk.free()
         await self.system.until_whole(AWAY_S)
 
-    async def _clock(self, fault: Planned, entry: Happened) -> None:
+    async def _clock(self, fault: Planned, entry: InjectedFault) -> None:
         clock = self.system.clocks.get(fault.target)
         if clock is None:
             raise CannotError(self.system.without["clock"])
@@ -190,7 +190,7 @@ class Nemesis:
         finally:
             clock.set(0)
 
-    async def _duplicates(self, fault: Planned, entry: Happened) -> None:
+    async def _duplicates(self, fault: Planned, entry: InjectedFault) -> None:
         """The last records of each partition once more, in their order."""
         count = 0
         async with asyncio.timeout(PATIENCE_S), self.system.transport() as transport:
@@ -204,7 +204,7 @@ class Nemesis:
                     count += len(again)
         entry.note = f"{count} records"
 
-    async def _poison(self, fault: Planned, entry: Happened) -> None:
+    async def _poison(self, fault: Planned, entry: InjectedFault) -> None:
         async with asyncio.timeout(PATIENCE_S), self.system.transport() as transport:
             with self._away():
                 for number in range(fault.amount):
@@ -213,7 +213,7 @@ class Nemesis:
                     self.poisoned += 1
         entry.note = f"{fault.amount} records"
 
-    async def _deploy(self, fault: Planned, entry: Happened) -> None:
+    async def _deploy(self, fault: Planned, entry: InjectedFault) -> None:
         deployed = 0
         if not await self.system.until_whole(AWAY_S):
             raise CannotError("not everything ran, so nothing could be deployed")
@@ -232,7 +232,7 @@ class Nemesis:
                 await asyncio.sleep(LOOK_EVERY_S)
         entry.note = f"{deployed} processes are new"
 
-    async def _partitions(self, fault: Planned, entry: Happened) -> None:
+    async def _partitions(self, fault: Planned, entry: InjectedFault) -> None:
         from confluent_kafka.cimpl import NewPartitions
 
         async with self._quiet():
@@ -247,7 +247,7 @@ class Nemesis:
             await asyncio.sleep(NOTICED_S)
         entry.note = f"{len(wanted)} topics have two partitions more"
 
-    async def _topics(self, fault: Planned, entry: Happened) -> None:
+    async def _topics(self, fault: Planned, entry: InjectedFault) -> None:
         """As the runbook has it: the topic is gone and comes back empty, its writers publish again."""
         async with self._quiet(), self.system.transport() as transport:
             with self._away():

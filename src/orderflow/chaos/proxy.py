@@ -27,7 +27,7 @@ class Trouble:
     amount: int = 0
 
 
-class Link:
+class ProxiedLink:
     """Listens on a port of its own before what `target` names at each new connection (None: nobody is there)."""
 
     def __init__(self, name: str, target: Callable[[], Address | None]) -> None:
@@ -88,7 +88,7 @@ class Link:
 class _Pair:
     """A connection of a client, and the one that was made for it to the server."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: ProxiedLink) -> None:
         self._link = link
         self._left = 0
         self._slow: deque[tuple[_End, bytes]] = deque()

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from orderflow.chaos.client import VERDICTS
 from orderflow.chaos.judge import Slice, percentile
-from orderflow.chaos.nemesis import Happened
+from orderflow.chaos.nemesis import InjectedFault
 from orderflow.chaos.run import Outcome
 
 WIDTH, LEFT, RIGHT = 1100, 130, 24
@@ -45,7 +45,7 @@ Values = Sequence[float | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Series:
     """A value for each slice, None where there is none. `style` is its class in the style sheet.
 
     `bridges`: over so many slices without a value the line goes on.
@@ -62,7 +62,7 @@ class Panel:
     """Lines over one axis; `logarithmic` for what spans orders of magnitude."""
 
     title: str
-    lines: Sequence[Line]
+    lines: Sequence[Series]
     logarithmic: bool = False
 
 
@@ -103,29 +103,29 @@ def _panels(slices: Sequence[Slice], seconds: float) -> list[Panel]:
         Panel(
             "orders a second",
             (
-                Line("accepted", "a", [each.placed / seconds for each in slices]),
-                Line("ended", "b", [each.ended / seconds for each in slices]),
+                Series("accepted", "a", [each.placed / seconds for each in slices]),
+                Series("ended", "b", [each.ended / seconds for each in slices]),
             ),
         ),
         Panel(
             "ms until accepted",
             (
-                Line("p50", "a", of(lambda each: each.accepted_ms, 0.5)),
-                Line("p99", "b", of(lambda each: each.accepted_ms, 0.99)),
+                Series("p50", "a", of(lambda each: each.accepted_ms, 0.5)),
+                Series("p99", "b", of(lambda each: each.accepted_ms, 0.99)),
             ),
             logarithmic=True,
         ),
         Panel(
             "ms until ended",
             (
-                Line("p50", "a", of(lambda each: each.ended_ms, 0.5)),
-                Line("p99", "b", of(lambda each: each.ended_ms, 0.99)),
+                Series("p50", "a", of(lambda each: each.ended_ms, 0.5)),
+                Series("p99", "b", of(lambda each: each.ended_ms, 0.99)),
             ),
             logarithmic=True,
         ),
         Panel(
             "events under way",
-            (Line("lag, outboxes, open questions", "b", [each.under_way for each in slices], bridges=8),),
+            (Series("lag, outboxes, open questions", "b", [each.under_way for each in slices], bridges=8),),
         ),
     ]
 
@@ -167,7 +167,7 @@ def _panel(panel: Panel, top: float, x: Callable[[float], float], slice_s: float
         yield f'<path class="{line.style}" d="{_path(line, x, y, slice_s)}"/>'
 
 
-def _path(line: Line, x: Callable[[float], float], y: Callable[[float], float], slice_s: float) -> str:
+def _path(line: Series, x: Callable[[float], float], y: Callable[[float], float], slice_s: float) -> str:
     """Broken where there is no value."""
     steps: list[str] = []
     pen, missing = "M", 0
@@ -185,7 +185,7 @@ def _path(line: Line, x: Callable[[float], float], y: Callable[[float], float], 
 
 
 def _draw_faults(
-    happened: Sequence[Happened],
+    happened: Sequence[InjectedFault],
     lanes: dict[str, int],
     top: float,
     x: Callable[[float], float],
@@ -217,7 +217,7 @@ def _times(whole_s: float, x: Callable[[float], float], top: float, bottom: floa
         yield f'<text class="soft" x="{at:.1f}" y="{bottom + 20}" text-anchor="middle">{label}</text>'
 
 
-def _lanes(happened: Sequence[Happened], kinds: Sequence[str]) -> dict[str, int]:
+def _lanes(happened: Sequence[InjectedFault], kinds: Sequence[str]) -> dict[str, int]:
     """Kind and how many of it went on at once."""
     needed = dict.fromkeys(kinds, 1)
     for each, lane in _placed(happened):
@@ -225,7 +225,7 @@ def _lanes(happened: Sequence[Happened], kinds: Sequence[str]) -> dict[str, int]
     return needed
 
 
-def _placed(happened: Sequence[Happened]) -> Iterator[tuple[Happened, int]]:
+def _placed(happened: Sequence[InjectedFault]) -> Iterator[tuple[InjectedFault, int]]:
     """Each fault and the first lane of its kind that is free."""
     busy: dict[str, list[float]] = {}
     for each in happened:
@@ -235,7 +235,7 @@ def _placed(happened: Sequence[Happened]) -> Iterator[tuple[Happened, int]]:
         yield each, lane
 
 
-def _first(happened: Sequence[Happened]) -> Callable[[str], int]:
+def _first(happened: Sequence[InjectedFault]) -> Callable[[str], int]:
     order = [each.planned.kind for each in happened]
     return order.index
 

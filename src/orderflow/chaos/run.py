@@ -13,7 +13,7 @@ from typing import Any
 from orderflow.chaos import plan
 from orderflow.chaos.client import Client, History
 from orderflow.chaos.judge import Judge, Observer, Samples, Slice, Verdict
-from orderflow.chaos.nemesis import Happened, Nemesis
+from orderflow.chaos.nemesis import InjectedFault, Nemesis
 from orderflow.chaos.plan import Planned
 from orderflow.chaos.system import System
 
@@ -39,7 +39,7 @@ class Outcome:
 
     wish: Wish
     planned: Sequence[Planned]
-    happened: Sequence[Happened]
+    happened: Sequence[InjectedFault]
     verdict: Verdict
     slices: Sequence[Slice]
     slice_s: float

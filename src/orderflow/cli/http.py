@@ -30,7 +30,7 @@ class AnswerLostError(UnreachableError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class JsonAnswer:
     """A good answer: its JSON and its headers (names in lower case)."""
 
     body: Any
@@ -191,12 +191,12 @@ class ServiceClient:
         wait_s: float = 0.0,
         within_s: float = math.inf,
         good: tuple[int, ...] = (),
-    ) -> Answer:
+    ) -> JsonAnswer:
         """As `get`. A status of `good` is an answer too, whatever it usually means."""
         sent = {"parameters": parameters, "body": body, "headers": headers, "wait_s": wait_s}
         reply = self._good(method, path, within_s, good, **sent)
         try:
-            return Answer(json.loads(reply.content), reply.headers, reply.status)
+            return JsonAnswer(json.loads(reply.content), reply.headers, reply.status)
         except ValueError as error:
             raise self._stranger() from error
 

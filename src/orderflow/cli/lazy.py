@@ -24,7 +24,7 @@ from orderflow.settings.readers import SettingsError
 UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
-class Line(NamedTuple):
+class LazyCommand(NamedTuple):
     """Where a command is (`module:attribute`), and what the list of commands says of it."""
 
     target: str
@@ -34,7 +34,7 @@ class Line(NamedTuple):
 class LazyGroup(click.Group):
     """Errors that are written for people end the program with their sentence and their exit code."""
 
-    def __init__(self, *, commands_by_name: Mapping[str, Line], **attributes: Any) -> None:
+    def __init__(self, *, commands_by_name: Mapping[str, LazyCommand], **attributes: Any) -> None:
         super().__init__(**attributes)
         self._lines = commands_by_name
 

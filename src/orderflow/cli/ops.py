@@ -12,7 +12,7 @@ import click
 from orderflow.cli.dlt.acting import act
 from orderflow.cli.errors import CliError, NotFoundError, RefusedError
 from orderflow.cli.http import ServiceClient
-from orderflow.cli.lazy import LazyGroup, Line
+from orderflow.cli.lazy import LazyCommand, LazyGroup
 from orderflow.cli.output import text
 from orderflow.cli.session import Session, ask, service_option, session_options
 from orderflow.cli.tables import entry, table, when
@@ -27,11 +27,11 @@ PAGE = 1_000
 HASH_DIGITS = 64
 
 COMMANDS = {
-    "log": Line("orderflow.cli.dlt.show:log", "Show who did what, when and why."),
-    "proposals": Line("orderflow.cli.ops:proposals", "Show proposals that wait for a second approver."),
-    "approve": Line("orderflow.cli.ops:approve", "Carry out what another approver proposed."),
-    "withdraw": Line("orderflow.cli.ops:withdraw", "Withdraw a proposal."),
-    "verify": Line("orderflow.cli.ops:verify", "Prove that nobody has changed the operators' log."),
+    "log": LazyCommand("orderflow.cli.dlt.show:log", "Show who did what, when and why."),
+    "proposals": LazyCommand("orderflow.cli.ops:proposals", "Show proposals that wait for a second approver."),
+    "approve": LazyCommand("orderflow.cli.ops:approve", "Carry out what another approver proposed."),
+    "withdraw": LazyCommand("orderflow.cli.ops:withdraw", "Withdraw a proposal."),
+    "verify": LazyCommand("orderflow.cli.ops:verify", "Prove that nobody has changed the operators' log."),
 }
 
 

@@ -12,12 +12,12 @@ import click
 import msgspec
 
 from orderflow.audit.findings import CATALOGUE, Finding, Report
-from orderflow.audit.repair import Act, Person, Plan, Step, for_persons, orders_of, plan
+from orderflow.audit.repair import Person, Plan, RepairAction, Step, for_persons, orders_of, plan
 from orderflow.cli.dlt.acting import act
 from orderflow.cli.errors import CliError, RefusedError, counted
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.output import text
-from orderflow.cli.repair_options import Asked
+from orderflow.cli.repair_options import RepairRequest
 from orderflow.cli.session import Session
 from orderflow.cli.tables import entry, ident
 from orderflow.core.operations.repairing import Regarded, Standing
@@ -43,7 +43,7 @@ class Repaired:
     carried_out: int = 0
 
 
-def repair(session: Session, look: Callable[[], Report], asked: Asked) -> tuple[Report, dict[str, Any]]:
+def repair(session: Session, look: Callable[[], Report], asked: RepairRequest) -> tuple[Report, dict[str, Any]]:
     """Look, plan, ask, carry out, and look again, until nothing is left that events can heal.
 
     Returns the last report, and for programs what was done. Raises click.UsageError (no such kind), RefusedError (it
@@ -106,7 +106,7 @@ def _require_repairable(kinds: Sequence[str]) -> None:
             raise click.UsageError(f"{name!r} is not a kind that can be repaired. Expected: {', '.join(healed)}")
 
 
-def _is_meant(finding: Finding, asked: Asked) -> bool:
+def _is_meant(finding: Finding, asked: RepairRequest) -> bool:
     return (not asked.kinds or finding.kind in asked.kinds) and (not asked.orders or finding.subject in asked.orders)
 
 
@@ -124,7 +124,7 @@ def _planned(clients: Clients, findings: Sequence[Finding]) -> Plan:
     return whole
 
 
-def _agreed(session: Session, found: Plan, asked: Asked) -> str:
+def _agreed(session: Session, found: Plan, asked: RepairRequest) -> str:
     """Why it is done. Raises RefusedError, click.Abort."""
     if asked.yes and asked.reason.strip():
         return asked.reason
@@ -151,17 +151,17 @@ def _carry_out(clients: Clients, found: Plan, reason: str, done: Repaired) -> No
 def _ask(client: ServiceClient, step: Step, meant: Mapping[str, object]) -> None:
     path = f"/ops/repairs/{step.order_id}"
     match step.act:
-        case Act.TAKE_AGAIN:
+        case RepairAction.TAKE_AGAIN:
             [said] = step.said
             act(client, "POST", f"{path}/take-again", {"said": msgspec.to_builtins(said), **meant})
-        case Act.SAY_AGAIN:
+        case RepairAction.SAY_AGAIN:
             types = [each.type for each in step.said]
             act(client, "POST", f"{path}/say-again", {"types": types, **meant})
-        case Act.ASK_AGAIN:
+        case RepairAction.ASK_AGAIN:
             act(client, "POST", f"{path}/say-again", {"ask": True, **meant})
-        case Act.SHOW:
+        case RepairAction.SHOW:
             act(client, "POST", f"{path}/say-again", {"flow": True, **meant})
-        case Act.RELEASE:
+        case RepairAction.RELEASE:
             failed, reserved = (msgspec.json.decode(each.value) for each in step.said)
             because = {"customer_id": failed["customer_id"], "failed_because": failed["reason"]}
             body = {**because, "lines": reserved["lines"], **meant}

@@ -10,7 +10,7 @@ import click
 
 from orderflow.cli.output import text
 from orderflow.cli.session import Session, session_options
-from orderflow.cli.tables import Line
+from orderflow.cli.tables import OneLine
 from orderflow.settings import REMEMBERED, Settings
 
 if TYPE_CHECKING:
@@ -69,13 +69,15 @@ def _group(
     meanings: Mapping[str, str],
 ) -> Iterator[RenderableType]:
     """A line each: what is cut of it on a narrow terminal is its meaning, not its value."""
-    yield Line(text(heading, "bold"))
+    yield OneLine(text(heading, "bold"))
     for name in names:
         source = found.sources[name]
         style = "dim" if source == "default" else "bold"
         value = "(not set)" if shown[name] is None else str(shown[name])
         said = meanings[name] if source == "default" else f"({source}) {meanings[name]}"
-        yield Line(text(f"  {name:<{NAME_WIDTH}}", style), text(f"{value:<{VALUE_WIDTH}}", style), text(said, "dim"))
+        yield OneLine(
+            text(f"  {name:<{NAME_WIDTH}}", style), text(f"{value:<{VALUE_WIDTH}}", style), text(said, "dim")
+        )
     yield ""
 
 

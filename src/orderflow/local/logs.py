@@ -62,7 +62,7 @@ def lines(
             time.sleep(LOOK_EVERY_S)
 
 
-class Line(NamedTuple):
+class LogLine(NamedTuple):
     """`at` is its time in s since the epoch; a line that tells none is of the time of the one before it, or of the
     time at which its file was written last.
     """
@@ -82,7 +82,7 @@ class Reader:
     inode: int = 0
     at: float = 0.0
 
-    def kept(self) -> Iterator[Line]:
+    def kept(self) -> Iterator[LogLine]:
         """All that there is, the oldest of the rotated files first; afterwards `added` goes on behind it."""
         for path in sorted(self.path.parent.glob(f"{self.path.name}.*"), key=_age, reverse=True):
             if _age(path):
@@ -91,7 +91,7 @@ class Reader:
                     yield from (self._line(line, written_at) for line in file)
         yield from self.added()
 
-    def added(self) -> Iterator[Line]:
+    def added(self) -> Iterator[LogLine]:
         """Whole lines since the last look."""
         try:
             with self.path.open("rb") as file:
@@ -105,10 +105,10 @@ class Reader:
         except FileNotFoundError:
             return
 
-    def _line(self, line: bytes, written_at: float) -> Line:
+    def _line(self, line: bytes, written_at: float) -> LogLine:
         shown = line.decode(errors="replace").rstrip()
         self.at = time_of(shown) or self.at
-        return Line(self.name, shown, self.at or written_at)
+        return LogLine(self.name, shown, self.at or written_at)
 
     def _find_place(self, descriptor: int) -> os.stat_result:
         status = os.fstat(descriptor)
@@ -133,7 +133,7 @@ def time_of(line: str) -> float | None:
         return None
 
 
-def _time(line: Line) -> float:
+def _time(line: LogLine) -> float:
     return line.at
 
 

@@ -55,7 +55,7 @@ def restart_delay_s(failures: int) -> float:
 
 
 @dataclass(slots=True, eq=False)
-class Kept:
+class SupervisedUnit:
     """A unit under supervision. `why` it does not run is said where it has no `mark`."""
 
     unit: Unit
@@ -84,7 +84,7 @@ class Supervisor:
     def __init__(self, reporter: Reporter, changed: Callable[[], None]) -> None:
         self._reporter = reporter
         self._changed = changed
-        self._kept: list[Kept] = []
+        self._kept: list[SupervisedUnit] = []
         self._stopping = False
 
     def running(self) -> tuple[Running, ...]:
@@ -99,7 +99,7 @@ class Supervisor:
 
     async def start(self, *units: Unit) -> None:
         """Start units side by side and keep them. Raises LocalError when one cannot be started."""
-        fresh = [Kept(unit) for unit in units]
+        fresh = [SupervisedUnit(unit) for unit in units]
         self._kept.extend(fresh)
         try:
             async with asyncio.TaskGroup() as group:
@@ -129,7 +129,7 @@ class Supervisor:
                 with contextlib.suppress(OSError):
                     kept.unit.process.kill()
 
-    async def _first_start(self, kept: Kept) -> None:
+    async def _first_start(self, kept: SupervisedUnit) -> None:
         try:
             await kept.unit.start()
         except OSError as error:
@@ -137,14 +137,14 @@ class Supervisor:
         self._note_process(kept)
         kept.task = asyncio.create_task(self._keep(kept), name=f"keep {kept.unit.name}")
 
-    async def _stop_one(self, kept: Kept) -> None:
+    async def _stop_one(self, kept: SupervisedUnit) -> None:
         try:
             await kept.unit.stop()
         except (OSError, LocalError) as error:
             self._reporter.note(f"{kept.unit.name} could not be stopped cleanly: {_words(error)}")
         self._note_end(kept, "it was stopped")
 
-    async def _keep(self, kept: Kept) -> None:
+    async def _keep(self, kept: SupervisedUnit) -> None:
         failures = 0
         while kept.unit.process is not None:
             started = time.monotonic()
@@ -155,7 +155,7 @@ class Supervisor:
             self._reporter.note(f"{kept.unit.name} {_how_it_ended(status)}; starting it again")
             await self._restart(kept, failures)
 
-    async def _restart(self, kept: Kept, failures: int) -> None:
+    async def _restart(self, kept: SupervisedUnit, failures: int) -> None:
         """Tries until it runs, whatever comes in between: a full disk gives errors that nobody has foreseen."""
         while not self._stopping:
             await asyncio.sleep(restart_delay_s(failures))
@@ -174,13 +174,13 @@ class Supervisor:
             self._reporter.note(f"{kept.unit.name} is back at {kept.unit.address}")
             return
 
-    def _note_process(self, kept: Kept) -> None:
+    def _note_process(self, kept: SupervisedUnit) -> None:
         process = kept.unit.process
         with contextlib.suppress(psutil.Error):
             kept.mark = None if process is None else ProcessMark.of(process.pid)
         self._changed()
 
-    def _note_end(self, kept: Kept, why: str) -> None:
+    def _note_end(self, kept: SupervisedUnit, why: str) -> None:
         kept.mark, kept.why = None, why
         self._changed()
 

@@ -49,7 +49,7 @@ _OWN_READERS: Mapping[str, Reader] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class GivenValue:
     """A value that was given, and by whom."""
 
     value: object
@@ -64,7 +64,7 @@ def collect(
     *,
     remember: bool,
     piped: Mapping[str, object],
-) -> dict[str, Found]:
+) -> dict[str, GivenValue]:
     """Every setting that somebody gave, what the home remembers (with `remember`), and `home`. What was `piped` wins.
 
     Among them those of one service, such as `<name>_database_url`, also where it is not registered.
@@ -77,7 +77,7 @@ def collect(
         found.setdefault(name, item)
     for name, item in _from_standard(readers, environ):
         found.setdefault(name, item)
-    found.setdefault("home", Found(home, "default"))
+    found.setdefault("home", GivenValue(home, "default"))
     folder = found["home"].value
     assert isinstance(folder, Path)
     for name, item in _from_file(readers, folder / FILE_NAME):
@@ -93,7 +93,7 @@ def collect(
     return found
 
 
-def _from_home(marker: Path) -> Iterator[tuple[str, Found]]:
+def _from_home(marker: Path) -> Iterator[tuple[str, GivenValue]]:
     """The transport that `up` has noted, and where its broker stands. One that cannot be read says nothing."""
     try:
         noted = json.loads(marker.read_text(encoding="utf-8"))
@@ -103,21 +103,23 @@ def _from_home(marker: Path) -> Iterator[tuple[str, Found]]:
     event_log = noted.get("event_log", noted.get("carrier")) if isinstance(noted, dict) else None
     if not isinstance(event_log, dict) or event_log.get("transport") not in TRANSPORTS:
         return
-    yield "transport", Found(event_log["transport"], REMEMBERED)
+    yield "transport", GivenValue(event_log["transport"], REMEMBERED)
     where = event_log.get("bootstrap") or noted.get("broker")
     if event_log["transport"] == "kafka" and isinstance(where, str):
-        yield "kafka_bootstrap", Found(where, REMEMBERED)
+        yield "kafka_bootstrap", GivenValue(where, REMEMBERED)
 
 
-def _from_pipe(readers: Mapping[str, Reader], piped: Mapping[str, object]) -> Iterator[tuple[str, Found]]:
+def _from_pipe(readers: Mapping[str, Reader], piped: Mapping[str, object]) -> Iterator[tuple[str, GivenValue]]:
     for name, value in piped.items():
         reader = _reader(readers, name)
         if reader is None:
             raise SettingsError(f"standard input: {_unknown(name, readers)}")
-        yield name, Found(_read(reader, f"{name} of standard input", value), "standard input")
+        yield name, GivenValue(_read(reader, f"{name} of standard input", value), "standard input")
 
 
-def _from_command_line(readers: Mapping[str, Reader], given: Mapping[str, object]) -> Iterator[tuple[str, Found]]:
+def _from_command_line(
+    readers: Mapping[str, Reader], given: Mapping[str, object]
+) -> Iterator[tuple[str, GivenValue]]:
     for name, value in given.items():
         if value is None:
             continue
@@ -125,10 +127,10 @@ def _from_command_line(readers: Mapping[str, Reader], given: Mapping[str, object
         if reader is None:
             raise SettingsError(_unknown(name, readers))
         shown = f"--{name.replace('_', '-')}"
-        yield name, Found(_read(reader, shown, value), f"command line {shown}")
+        yield name, GivenValue(_read(reader, shown, value), f"command line {shown}")
 
 
-def _from_environment(readers: Mapping[str, Reader], environ: Mapping[str, str]) -> Iterator[tuple[str, Found]]:
+def _from_environment(readers: Mapping[str, Reader], environ: Mapping[str, str]) -> Iterator[tuple[str, GivenValue]]:
     by_name: dict[str, str] = {}
     for key, value in environ.items():
         if not key.upper().startswith(PREFIX):
@@ -138,10 +140,10 @@ def _from_environment(readers: Mapping[str, Reader], environ: Mapping[str, str])
             raise SettingsError(_unknown(key, [PREFIX + each.upper() for each in readers]))
         if value != "":
             _once(by_name, known[0], key)
-            yield known[0], Found(_read(known[1], key, value), f"environment {key}")
+            yield known[0], GivenValue(_read(known[1], key, value), f"environment {key}")
 
 
-def _from_standard(readers: Mapping[str, Reader], environ: Mapping[str, str]) -> Iterator[tuple[str, Found]]:
+def _from_standard(readers: Mapping[str, Reader], environ: Mapping[str, str]) -> Iterator[tuple[str, GivenValue]]:
     """What OpenTelemetry's own variables say (opentelemetry.io, "General SDK Configuration")."""
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return
@@ -150,10 +152,10 @@ def _from_standard(readers: Mapping[str, Reader], environ: Mapping[str, str]) ->
         names["otlp_sample_ratio"] = _RATIO
     for name, key in names.items():
         if name in readers and environ.get(key):
-            yield name, Found(_read(readers[name], key, environ[key]), f"environment {key}")
+            yield name, GivenValue(_read(readers[name], key, environ[key]), f"environment {key}")
 
 
-def _from_file(readers: Mapping[str, Reader], path: Path) -> Iterator[tuple[str, Found]]:
+def _from_file(readers: Mapping[str, Reader], path: Path) -> Iterator[tuple[str, GivenValue]]:
     by_name: dict[str, str] = {}
     for name, value in _load(path).items():
         if name == "home":
@@ -162,7 +164,7 @@ def _from_file(readers: Mapping[str, Reader], path: Path) -> Iterator[tuple[str,
         if known is None:
             raise SettingsError(f"{path}: {_unknown(name, readers)}")
         _once(by_name, known[0], name)
-        yield known[0], Found(_read(known[1], f"{path}: {name}", value), f"file {path}")
+        yield known[0], GivenValue(_read(known[1], f"{path}: {name}", value), f"file {path}")
 
 
 def _once(by_name: dict[str, str], name: str, key: str) -> None:

@@ -9,21 +9,21 @@ from contextlib import suppress
 
 from orderflow.core.postgres_log.consumer import OffsetWriter
 from orderflow.core.testing import MemoryConsumer, MemoryLog, MemoryTransport
-from orderflow.core.testing.log import Group, Member
+from orderflow.core.testing.log import ConsumerGroup, GroupMember
 from orderflow.core.timing import Clock
 from orderflow.core.transport import ConsumerRecord, ProducerRecord, TransportUnavailableError
 
 Place = tuple[str, int]
 
 
-class WatchedGroup(Group):
+class WatchedGroup(ConsumerGroup):
     """A group that tells what is committed: partition, from, to."""
 
     def __init__(self, committed: Callable[[Place, int, int], None]) -> None:
         super().__init__()
         self._committed = committed
 
-    def commit(self, member: Member, offsets: Mapping[Place, int]) -> None:
+    def commit(self, member: GroupMember, offsets: Mapping[Place, int]) -> None:
         before = {place: self.committed.get(place, 0) for place in offsets}
         super().commit(member, offsets)
         for place, start in before.items():
@@ -59,7 +59,7 @@ class TroubledLog(MemoryLog):
         """Append what no relay of ours has appended."""
         super().append(records)
 
-    def group(self, name: str) -> Group:
+    def group(self, name: str) -> ConsumerGroup:
         if name not in self._groups:
             self._groups[name] = WatchedGroup(lambda place, start, end: self._committed(name, place, start, end))
         return self._groups[name]
@@ -88,7 +88,7 @@ class TroubledConsumer(MemoryConsumer):
         self.group = group
         self._served = asyncio.Event()
         self._served.set()
-        self._noted: dict[Place, tuple[Member, ConsumerRecord]] = {}
+        self._noted: dict[Place, tuple[GroupMember, ConsumerRecord]] = {}
         self._offsets = OffsetWriter(self._write, lambda: bool(self._noted), lambda _: None) if late else None
 
     def stop_serving(self, *, leaves: bool) -> None:

@@ -40,7 +40,7 @@ STEPS = (*STORE_STEPS, *TRANSPORT_STEPS, *BANK_STEPS)
 SERVICES = SAGA
 
 
-class Fault(StrEnum):
+class ProcessFault(StrEnum):
     """What can happen to one process at one step."""
 
     CRASH = "crash"
@@ -116,7 +116,7 @@ class Plan:
     out_of_stock: float
     processes: Mapping[str, int]
     partitions: int
-    faults: tuple[Fault, ...]
+    faults: tuple[ProcessFault, ...]
     fault_every: float
     focus: str
     troubles: tuple[Trouble, ...]
@@ -133,7 +133,7 @@ class Plan:
     def is_calm(self) -> bool:
         """Nothing happens by which anything would be delivered twice."""
         alone = all(count == 1 for count in self.processes.values())
-        return alone and {Fault.DELAY}.issuperset(self.faults) and CALM.issuperset(self.troubles)
+        return alone and {ProcessFault.DELAY}.issuperset(self.faults) and CALM.issuperset(self.troubles)
 
     @property
     def drain_s(self) -> float:
@@ -179,11 +179,11 @@ SHAPES = (
     "late",
 )
 AT_THE_END = ("committed", "committed", "commit_offsets", "appended")
-FAULTS: Mapping[str, tuple[Fault, ...]] = {
-    "any": tuple(Fault),
-    "calm": (Fault.DELAY,),
-    "race": (Fault.DELAY,),
-    "operated": (Fault.DELAY, Fault.CRASH),
+FAULTS: Mapping[str, tuple[ProcessFault, ...]] = {
+    "any": tuple(ProcessFault),
+    "calm": (ProcessFault.DELAY,),
+    "race": (ProcessFault.DELAY,),
+    "operated": (ProcessFault.DELAY, ProcessFault.CRASH),
     "local": (),
     "crowd": (),
     "most": (),
@@ -352,7 +352,7 @@ def _codec(of: Any) -> tuple[Callable[[str], Any], Callable[[Any], str]]:
 
 
 def _names(kind: Any) -> Mapping[str, str]:
-    if kind in (Fault, Trouble):
+    if kind in (ProcessFault, Trouble):
         return {each.name.lower(): each for each in kind}
     return {each: each for each in CURRENCIES}
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from orderflow.core.engine import EngineConfig
 from orderflow.simulation.loop import seeded
-from orderflow.simulation.plan import SERVICES, STEPS, Fault, Plan, Trouble, draw, name_of
+from orderflow.simulation.plan import SERVICES, STEPS, Plan, ProcessFault, Trouble, draw, name_of
 from orderflow.simulation.run import Run, run_plan
 
 FRESH_SHARE = 0.5
@@ -91,12 +91,12 @@ def _orders(plan: Plan, chance: random.Random) -> Plan:
 
 
 def _faults(plan: Plan, chance: random.Random) -> Plan:
-    faults = set(plan.faults) ^ {chance.choice(list(Fault))}
+    faults = set(plan.faults) ^ {chance.choice(list(ProcessFault))}
     return replace(plan, faults=tuple(sorted(faults)), focus=plan.focus if faults else "")
 
 
 def _focus(plan: Plan, chance: random.Random) -> Plan:
-    return replace(plan, focus=chance.choice(STEPS), faults=plan.faults or (chance.choice(list(Fault)),))
+    return replace(plan, focus=chance.choice(STEPS), faults=plan.faults or (chance.choice(list(ProcessFault)),))
 
 
 def _troubles(plan: Plan, chance: random.Random) -> Plan:

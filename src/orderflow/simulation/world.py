@@ -32,7 +32,7 @@ from orderflow.core.telemetry import (
     TaskFailed,
     Waiting,
 )
-from orderflow.core.testing.log import Member
+from orderflow.core.testing.log import GroupMember
 from orderflow.core.testing.state import GO_ON, OTHERS_FIRST, MemoryDatabase
 from orderflow.core.transport import ConsumerRecord, ProducerRecord, TopicSettings, TransportUnavailableError
 from orderflow.services.inventory.model import Stock
@@ -43,7 +43,7 @@ from orderflow.services.payment.model import Payment
 from orderflow.simulation.log import TroubledLog
 from orderflow.simulation.loop import OWNER, VirtualClock, seeded, virtual_loop
 from orderflow.simulation.model import Model
-from orderflow.simulation.plan import BANK_STEPS, TRANSPORT_STEPS, Fault, Plan, Trouble
+from orderflow.simulation.plan import BANK_STEPS, TRANSPORT_STEPS, Plan, ProcessFault, Trouble
 from orderflow.simulation.process import Code, Habitat, Process, TroubledBook, bank_error
 from orderflow.simulation.protocol import KeyOrder, Protocol
 
@@ -314,7 +314,7 @@ class World:
 
     def _cut_append(self, records: int) -> int | None:
         """After how many records an append breaks off; None: it does not."""
-        if not self.troubled or Fault.ERROR not in self.plan.faults or self.chance.random() > 0.05:
+        if not self.troubled or ProcessFault.ERROR not in self.plan.faults or self.chance.random() > 0.05:
             return None
         return self.chance.randrange(records)
 
@@ -341,7 +341,7 @@ class World:
         for member in self.members():
             member.wake()
 
-    def members(self) -> list[Member]:
+    def members(self) -> list[GroupMember]:
         """The members of all groups at this moment."""
         return [member for group in self.groups() for member in self.log.group(group).members]
 
@@ -382,16 +382,16 @@ class World:
     def note(self, who: str, what: str) -> None:
         self.trace.add(self.loop.time(), who, what)
 
-    async def _befall(self, process: Process, step: str, fault: Fault) -> None:
+    async def _befall(self, process: Process, step: str, fault: ProcessFault) -> None:
         self.note(process.name, f"{fault} at {step}")
         self.coverage.strikes(process.service, fault, step)
         match fault:
-            case Fault.CRASH:
+            case ProcessFault.CRASH:
                 contextvars.Context().run(self.crash, process)
                 await self.loop.create_future()
-            case Fault.ERROR:
+            case ProcessFault.ERROR:
                 _fail(step)
-            case Fault.DELAY:
+            case ProcessFault.DELAY:
                 await asyncio.sleep(math.exp(self.chance.uniform(math.log(0.001), math.log(1.5))))
 
     def _restart(self, process: Process) -> None:

@@ -12,7 +12,7 @@ import pytest
 from orderflow.chaos import report
 from orderflow.chaos.client import Trouble
 from orderflow.chaos.judge import Observer, Slice, Verdict, percentile
-from orderflow.chaos.nemesis import Happened
+from orderflow.chaos.nemesis import InjectedFault
 from orderflow.chaos.plan import KINDS, Planned
 from orderflow.chaos.report import picture
 from orderflow.chaos.run import Outcome, Wish
@@ -27,7 +27,7 @@ def outcome(*troubles: Trouble) -> Outcome:
         for number in range(30)
     ]
     slices[4] = Slice(20.0)
-    happened = [Happened(each, each.at_s, each.at_s + each.lasts_s, note="1 killed") for each in faults]
+    happened = [InjectedFault(each, each.at_s, each.at_s + each.lasts_s, note="1 killed") for each in faults]
     happened[2] = replace(happened[2], done=False, note=HOSTILE)
     return Outcome(
         wish=Wish(seconds=120, rate=20, seed=7, kafka=True, brokers=3, kinds=KINDS),

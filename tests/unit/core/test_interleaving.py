@@ -19,7 +19,7 @@ from orderflow.core.retry import Backoff, RetryLoop
 from orderflow.core.side_effects import GroupCommitQueue, SideEffectRunner
 from orderflow.core.store import Changes, OpenIntent
 from orderflow.core.testing import MemoryLog, MemoryTransport
-from orderflow.core.testing.state import Asked as AskedRow
+from orderflow.core.testing.state import StoredIntent as AskedRow
 from orderflow.core.timing import Pacer, Timer
 from orderflow.core.transport import TopicSettings, TransportUnavailableError
 from orderflow.simulation.loop import VirtualClock, VirtualLoop

@@ -20,7 +20,7 @@ def write(folder: Path, **logs: str) -> None:
         (folder / f"{name.replace('_', '-')}.log").write_text(content)
 
 
-def texts(found: Iterable[kept.Line]) -> list[str]:
+def texts(found: Iterable[kept.LogLine]) -> list[str]:
     return [line.text for line in found]
 
 

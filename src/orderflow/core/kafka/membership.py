@@ -73,7 +73,7 @@ NEVER = -1
 
 
 @dataclass(slots=True, eq=False)
-class Holding:
+class FetchedPartition:
     """A partition held. `fetched` is the offset after the last record that was put, `position` after the last that
     was taken, `done` after the last that the caller is done with; `committed` is what the broker has been told.
 
@@ -101,7 +101,7 @@ class FetchBuffer:
         self._records: deque[ConsumerRecord] = deque()
         self._weights: deque[int] = deque()
         self._bytes = 0
-        self._held: dict[Place, Holding] = {}
+        self._held: dict[Place, FetchedPartition] = {}
 
     def places(self) -> frozenset[Place]:
         with self._changed:
@@ -111,9 +111,9 @@ class FetchBuffer:
         """Hold these from now on. Those of `again` start at the offset there: the broker is to be told at once."""
         with self._changed:
             for place in places:
-                self._held.setdefault(place, Holding())
+                self._held.setdefault(place, FetchedPartition())
             for place, first in (again or {}).items():
-                self._held[place] = Holding(first, first, first, NEVER, first)
+                self._held[place] = FetchedPartition(first, first, first, NEVER, first)
 
     def put(self, records: Iterable[ConsumerRecord]) -> None:
         with self._changed:
@@ -219,7 +219,7 @@ PATIENCE_FACTOR_MAX = 8
 STEP_MAX_S = 5.0
 
 
-class Verdict(Enum):
+class MemberState(Enum):
     """WELL; WAITING: not a member at this moment, as in every rebalance; STUCK: longer than that; LOST: for good."""
 
     WELL = "well"
@@ -261,7 +261,7 @@ class GroupState:
         return f"coordinator {self.state or 'unknown'}, {self.join_state or 'not joined'}"
 
 
-class Membership:
+class MembershipWatch:
     """Judges one client after the other.
 
     `lost_after_s` is longer than a rebalance takes, which waits a session timeout for members that died. It doubles
@@ -274,22 +274,22 @@ class Membership:
         self._unjoined_s = 0.0
         self._looked_at: float | None = None
 
-    def judge(self, now: float, *, joined: bool, answered: bool, holds: bool) -> Verdict:
+    def judge(self, now: float, *, joined: bool, answered: bool, holds: bool) -> MemberState:
         """`answered`: the brokers answer others. While they do not, nothing is the client's fault."""
         before, self._looked_at = self._looked_at, now
         if joined:
             self._factor = 1
         if joined or not answered:
             self._unjoined_s = 0.0
-            return Verdict.WELL if joined else Verdict.WAITING
+            return MemberState.WELL if joined else MemberState.WAITING
         if before is not None:
             # A process that was stopped looks long after: its client has not had that time.
             self._unjoined_s += min(now - before, STEP_MAX_S)
         if self._unjoined_s >= self._lost_after_s * self._factor:
             self._factor = min(2 * self._factor, PATIENCE_FACTOR_MAX)
             self._unjoined_s = 0.0
-            return Verdict.LOST
-        return Verdict.STUCK if self._unjoined_s >= UNJOINED_PATIENCE_S and not holds else Verdict.WAITING
+            return MemberState.LOST
+        return MemberState.STUCK if self._unjoined_s >= UNJOINED_PATIENCE_S and not holds else MemberState.WAITING
 
 
 POLL_S = 0.2
@@ -319,7 +319,7 @@ class LogMovedError(Exception):
         self.replaced = replaced
 
 
-class Member:
+class KafkaMember:
     """`turn` again and again, then `leave`.
 
     `topic_id` tells the topic from a later one of the same name. It is kept beside every offset that is committed:
@@ -602,7 +602,7 @@ class Poller:
         self._ask_topic_id = topic_id
         self._wake = wake
         self._stopping = threading.Event()
-        self._membership = Membership(settings.lost_after_s)
+        self._membership = MembershipWatch(settings.lost_after_s)
         self._moved: Callable[[Place], bool] = nothing
         # What a client died of, until it is known whether the topic is another one altogether.
         self._suspected: TopicReplacedError | None = None
@@ -647,7 +647,7 @@ class Poller:
         if self._suspected is not None:
             self._announce(self._suspected)
             self._suspected = None
-        member = Member(
+        member = KafkaMember(
             self._settings,
             self._group,
             self._topic,
@@ -681,7 +681,7 @@ class Poller:
             wait([asked], POLL_S)
         return None
 
-    def _look(self, member: Member) -> None:
+    def _look(self, member: KafkaMember) -> None:
         """From time to time: is the topic still the one that it was, and are we a working member of the group?
 
         Raises LogMovedError, TransportUnavailableError (the client is lost), TopicMissingError.
@@ -720,15 +720,15 @@ class Poller:
             asked.cancel()
             raise TransportUnavailableError(f"Kafka does not say what has become of topic {self._topic}") from error
 
-    def _judge(self, member: Member, now: float, *, answered: bool) -> None:
+    def _judge(self, member: KafkaMember, now: float, *, answered: bool) -> None:
         state = member.group_state
         verdict = self._membership.judge(now, joined=state.joined, answered=answered, holds=member.holds)
         trouble = f"no working member of group {self._group!r} for {self._topic}, though Kafka answers ({state})"
-        if verdict is Verdict.WELL and self.problem is not None:
+        if verdict is MemberState.WELL and self.problem is not None:
             self._well()
-        elif verdict is Verdict.STUCK:
+        elif verdict is MemberState.STUCK:
             self._fail(TransportUnavailableError(f"{trouble}: waiting"))
-        elif verdict is Verdict.LOST:
+        elif verdict is MemberState.LOST:
             raise TransportUnavailableError(f"{trouble}: joining anew")
 
     def _announce(self, replaced: TopicReplacedError) -> None:

@@ -21,7 +21,7 @@ import asyncpg
 import msgspec
 
 from orderflow.core.crash_points import Point, reached
-from orderflow.core.postgres_log.link import Link, Reader
+from orderflow.core.postgres_log.link import LogSession, Reader
 from orderflow.core.postgres_log.records import Notice, Place, RecordCodec, Topic, read_notices
 from orderflow.core.transport import POLL_BYTES_MAX, ConsumerRecord, TransportUnavailableError
 
@@ -75,7 +75,7 @@ class OffsetWriter:
 
 
 @dataclass(slots=True, eq=False)
-class Holding:
+class HeldPartition:
     """A partition held since `generation`.
 
     `position` is the next offset to hand out, `next` the next to read. `known` is where the partition ended by the
@@ -124,7 +124,7 @@ class Membership:
 
     def __init__(
         self,
-        link: Link,
+        link: LogSession,
         queries: Mapping[str, str],
         group: str,
         topics: Sequence[Topic],
@@ -132,7 +132,7 @@ class Membership:
         listen: Callable[[str], Awaitable[None]],
         doorbell: str | None = None,
     ) -> None:
-        self.holdings: dict[int, Holding] = {}
+        self.holdings: dict[int, HeldPartition] = {}
         self.renewed_at = -math.inf
         self._link = link
         self._queries = queries
@@ -146,8 +146,8 @@ class Membership:
         self._session_s = session_s
         self._listen = listen
         self._doorbell = doorbell
-        self._by_place: dict[Place, Holding] = {}
-        self._done: dict[Holding, int] = {}
+        self._by_place: dict[Place, HeldPartition] = {}
+        self._done: dict[HeldPartition, int] = {}
         self._member: UUID | None = None
         self._group_id = 0
         self._turn = asyncio.Lock()
@@ -196,7 +196,7 @@ class Membership:
             if member is not None:
                 await self._link.fetch(self._queries["leave_group"], self._group_id, member)
 
-    def _note(self, holding: Holding, offset: int) -> None:
+    def _note(self, holding: HeldPartition, offset: int) -> None:
         self._done[holding] = max(offset, self._done.get(holding, 0))
 
     async def _renew(self) -> bool:
@@ -246,13 +246,13 @@ class Membership:
     def _assigned(self, rows: Sequence[asyncpg.Record]) -> bool:
         """Take over what the server says that this member holds. Whether it is what was held before."""
         before = self.holdings
-        holdings: dict[int, Holding] = {}
+        holdings: dict[int, HeldPartition] = {}
         for number, generation, committed, end in rows:
             if number is None:
                 continue
             held = before.get(number)
             if held is None or held.generation != generation:
-                held = Holding(number, self._place_of[number], generation, committed, committed)
+                held = HeldPartition(number, self._place_of[number], generation, committed, committed)
             held.known = max(held.known, end)
             held.end = max(held.end, end)
             holdings[number] = held
@@ -263,7 +263,7 @@ class Membership:
         self._hold(holdings)
         return False
 
-    def _hold(self, holdings: dict[int, Holding]) -> None:
+    def _hold(self, holdings: dict[int, HeldPartition]) -> None:
         self.holdings = holdings
         self._by_place = {holding.place: holding for holding in holdings.values()}
 
@@ -273,7 +273,7 @@ class PostgresLogConsumer:
 
     def __init__(
         self,
-        link: Link,
+        link: LogSession,
         reader: Reader,
         queries: Mapping[str, str],
         group: str,
@@ -291,8 +291,8 @@ class PostgresLogConsumer:
         self._fetch_statement = queries["fetch"]
         self._renew_every_s = session_timeout_s / 3
         self._codec = RecordCodec()
-        self._full: dict[Holding, None] = {}
-        self._behind: dict[Holding, None] = {}
+        self._full: dict[HeldPartition, None] = {}
+        self._behind: dict[HeldPartition, None] = {}
         self._woken = asyncio.Event()
         self._renew_now = asyncio.Event()
         self._problem: TransportUnavailableError | None = None
@@ -384,7 +384,7 @@ class PostgresLogConsumer:
         self._fail(TransportUnavailableError("log database: the connection was lost"))
         self._renew_now.set()
 
-    def _received(self, notice: Notice, holding: Holding) -> None:
+    def _received(self, notice: Notice, holding: HeldPartition) -> None:
         """Take the records, if they are the next ones; otherwise remember that there is more to read."""
         holding.end = max(holding.end, notice.end)
         if notice.body and notice.start == holding.next and self._buffered() < BUFFERED_MAX:
@@ -395,7 +395,7 @@ class PostgresLogConsumer:
     def _buffered(self) -> int:
         return sum(len(holding.buffer) for holding in self._full)
 
-    def _sort(self, holding: Holding) -> None:
+    def _sort(self, holding: HeldPartition) -> None:
         """Where it belongs, behind those that wait there already: no partition starves the others."""
         if holding.buffer:
             self._full.setdefault(holding)

@@ -32,7 +32,7 @@ def translated() -> Iterator[None]:
         raise TransportUnavailableError(f"log database: {error}") from error
 
 
-class Link:
+class LogSession:
     """A session with the log's database: one statement at a time, opened again when it has to be.
 
     `on_notify` gets (channel, payload); `on_connect` is called for each new connection, `on_loss` when one
@@ -108,7 +108,7 @@ class Reader:
     """
 
     def __init__(self, url: str, queries: Mapping[str, str], *, timeout_s: float, writable: bool) -> None:
-        self._link = Link(
+        self._link = LogSession(
             url,
             timeout_s=timeout_s,
             writable=writable,

@@ -56,7 +56,7 @@ class Waiting(msgspec.Struct, frozen=True):
     last_failed_at: int | None = None
 
 
-class Happened(msgspec.Struct, frozen=True):
+class HistoryRow(msgspec.Struct, frozen=True):
     """A row of the history: what happened to the event at a position, and its id then."""
 
     position: int
@@ -105,7 +105,7 @@ class KeptReplay:
         return self.state is ReplayState.RUNNING and is_free
 
 
-class Asked(msgspec.Struct, frozen=True):
+class StoredIntent(msgspec.Struct, frozen=True):
     """An open intent, when it is due again, and when it was opened, in ms since the epoch."""
 
     intent: OpenIntent
@@ -149,8 +149,8 @@ class State:
     pending: dict[int, int] = field(default_factory=dict)
     parked: dict[int, Waiting] = field(default_factory=dict)
     originals: dict[int, ParkedEvent] = field(default_factory=dict)
-    history: dict[int, Happened] = field(default_factory=dict)
-    intents: dict[str, Asked] = field(default_factory=dict)
+    history: dict[int, HistoryRow] = field(default_factory=dict)
+    intents: dict[str, StoredIntent] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     actions: dict[int, OperatorAction] = field(default_factory=dict)
     replays: dict[int, KeptReplay] = field(default_factory=dict)
@@ -226,7 +226,7 @@ def remember(
     error, message = (failure.error, failure.message) if failure else ("", message)
     entry = HistoryEntry(at=at(now_ms), moment=moment, attempt=event.attempts, error=error, message=message, who=who)
     state.moments += 1
-    journal.set(state.history, state.moments, Happened(event.position, event.event_id, entry))
+    journal.set(state.history, state.moments, HistoryRow(event.position, event.event_id, entry))
 
 
 def at(ms: int) -> datetime:
@@ -497,7 +497,7 @@ class Writer:
         kept = replace(intent, intent=Intent(key=asked.key, kind=asked.kind, request=plain), delay_ms=0)
         known = self._state.intents.get(asked.key)
         since = known.created_at if known else self._now
-        self._journal.set(self._state.intents, asked.key, Asked(kept, self._now + wait_ms, since))
+        self._journal.set(self._state.intents, asked.key, StoredIntent(kept, self._now + wait_ms, since))
 
 
 def _once(names: Sequence[Hashable], table: str) -> None:

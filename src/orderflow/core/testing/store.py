@@ -32,7 +32,7 @@ from orderflow.core.store import (
     fair_share,
 )
 from orderflow.core.testing.recovery import MemoryRecovery
-from orderflow.core.testing.state import Asked, DueTimes, Journal, MemoryDatabase, State, Waiting, note_action
+from orderflow.core.testing.state import DueTimes, Journal, MemoryDatabase, State, StoredIntent, Waiting, note_action
 from orderflow.core.testing.transaction import MemoryTransaction, is_due
 
 Place = tuple[WorkKind, str, str]
@@ -352,7 +352,7 @@ class MemoryStore:
         due = sorted((asked.due_at, key) for key, asked in intents.items() if asked.due_at in times)
         claimed = [intents[key].intent for _, key in due[:limit]]
         for each in claimed:
-            intents[each.intent.key] = Asked(each, times.now + lease_ms, intents[each.intent.key].created_at)
+            intents[each.intent.key] = StoredIntent(each, times.now + lease_ms, intents[each.intent.key].created_at)
         return [replace(each) for each in claimed]
 
     def outbox(self) -> MemoryOutboxReader:

@@ -39,8 +39,8 @@ class PostgresBook:
             lookups_only=True,
             statement_timeout_ms=statement_timeout_ms,
         )
-        self._charges = Group(self._record_charges)
-        self._refunds = Group(self._record_refunds)
+        self._charges = CommitGroup(self._record_charges)
+        self._refunds = CommitGroup(self._record_refunds)
 
     async def look(self) -> None:
         """Raises TransactionPoolingError: its address can never work. That the bank is away is no matter here."""
@@ -119,7 +119,7 @@ def _refund(row: Any) -> Refund:
     return Refund(**{**row, "order_id": str(row["order_id"])})
 
 
-class Group(Generic[Entry]):
+class CommitGroup(Generic[Entry]):
     """Gathers entries while the group before is being written. `write` returns what stands under their keys."""
 
     def __init__(self, write: Callable[[Mapping[str, Entry]], Awaitable[Mapping[str, Entry]]]) -> None:

@@ -20,7 +20,7 @@ from orderflow.core.envelopes import header_text
 from orderflow.core.inbox import InboxState
 from orderflow.core.service import Fact, Row
 from orderflow.core.store import OutboxRecord
-from orderflow.core.testing.state import Asked, State, Waiting
+from orderflow.core.testing.state import State, StoredIntent, Waiting
 from orderflow.services.bank.bank import Charge, MemoryBook, Refund
 from orderflow.simulation.books import books_of
 from orderflow.simulation.exhaustive.setting import Booked, Setting, Shopping
@@ -67,7 +67,7 @@ class Tables:
             rows=dict(stored.rows),
             facts=dict(stored.facts),
             parked={place: Waiting(at, event, 0, 0) for place, (at, event) in enumerate(stored.parked)},
-            intents={key: Asked(intent, 0) for key, intent in stored.intents.items()},
+            intents={key: StoredIntent(intent, 0) for key, intent in stored.intents.items()},
         )
         self.is_busy = bool(stored.intents) or any(head.state is InboxState.PARKED for _, head in stored.heads())
         self._lines: dict[str, list[Any]] = {}
@@ -113,7 +113,7 @@ class View:
         return [line for line in self.book if (line.kind, line.order_id) == (kind, order_id)]
 
 
-class Judge:
+class PromiseCheck:
     """Knows what the shops want and what was put on the shelves, and says in sentences what is not so."""
 
     def __init__(self, setting: Setting) -> None:

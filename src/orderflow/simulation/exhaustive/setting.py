@@ -178,7 +178,7 @@ class Booked(NamedTuple):
 Book = AbstractSet[Booked]
 
 
-class Act(StrEnum):
+class BankReply(StrEnum):
     """What the bank does when it is asked, as far as its book leaves it a choice."""
 
     AGREES = "agrees"
@@ -186,7 +186,7 @@ class Act(StrEnum):
     BOOKS_NOTHING = "books nothing"
 
 
-def answer_of(book: Book, intent: Intent, act: Act, *, in_time: bool) -> tuple[frozenset[Booked], Answer]:
+def answer_of(book: Book, intent: Intent, act: BankReply, *, in_time: bool) -> tuple[frozenset[Booked], Answer]:
     """The book after the call, and what the gateway makes of it."""
     bank = _Bank(book, act, in_time=in_time)
     gateway = BankGateway(bank, WAITS_S)
@@ -229,15 +229,15 @@ def _line(book: Book, key: str, kind: str) -> Booked | None:
 class _Bank:
     """Answers one call. See `payment.gateway.Bank`."""
 
-    def __init__(self, book: Book, act: Act, *, in_time: bool) -> None:
+    def __init__(self, book: Book, act: BankReply, *, in_time: bool) -> None:
         self.book = set(book)
         self._act = act
         self._in_time = in_time
 
     async def charge(self, key: str, *, order_id: str, amount: int, currency: str, payment_method: str) -> str:
         known = self._known(key, "charge", "decline")
-        if known is None and self._act is not Act.BOOKS_NOTHING:
-            kind, code = ("charge", "") if self._act is Act.AGREES else ("decline", DECLINE)
+        if known is None and self._act is not BankReply.BOOKS_NOTHING:
+            kind, code = ("charge", "") if self._act is BankReply.AGREES else ("decline", DECLINE)
             known = Booked(kind, key, order_id, amount, currency, code)
             self.book.add(known)
         return self._say("ch", known)
@@ -247,8 +247,8 @@ class _Bank:
         paid = self._known(charge, "charge")
         if known is None and (paid is None or paid.amount < amount):
             known = Booked("no-refund", key, order_id, amount, currency, MISSING)
-        elif known is None and self._act is not Act.BOOKS_NOTHING:
-            kind, code = ("refund", "") if self._act is Act.AGREES else ("no-refund", GONE)
+        elif known is None and self._act is not BankReply.BOOKS_NOTHING:
+            kind, code = ("refund", "") if self._act is BankReply.AGREES else ("no-refund", GONE)
             known = Booked(kind, key, order_id, amount, currency, code)
             self.book.add(known)
         return self._say("re", known)

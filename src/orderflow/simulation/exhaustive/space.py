@@ -29,8 +29,8 @@ from orderflow.core.store import OutboxRecord
 from orderflow.core.transport import ConsumerRecord
 from orderflow.registry import SAGA
 from orderflow.services.payment.messages import Outcome, SettlePayment
-from orderflow.simulation.exhaustive.promises import Judge, Tables, View, payments_of
-from orderflow.simulation.exhaustive.setting import Act, Booked, Bounds, Setting, answer_of, true_words
+from orderflow.simulation.exhaustive.promises import PromiseCheck, Tables, View, payments_of
+from orderflow.simulation.exhaustive.setting import BankReply, Booked, Bounds, Setting, answer_of, true_words
 from orderflow.simulation.exhaustive.stored import (
     Stored,
     Taken,
@@ -64,7 +64,7 @@ BOOK, FLIGHT, LEFT = range(9, 12)
 T = TypeVar("T")
 
 
-class Kind(IntEnum):
+class StepKind(IntEnum):
     """Who takes a step: the system by itself, a shop or whoever counts stock, chance, or an operator."""
 
     SYSTEM = 0
@@ -76,7 +76,7 @@ class Kind(IntEnum):
 class Move(NamedTuple):
     """A step to `after`; `broken` are sentences about what must not be."""
 
-    kind: Kind
+    kind: StepKind
     what: str
     after: State
     broken: Sequence[str] = ()
@@ -101,7 +101,7 @@ class Settlement(NamedTuple):
     is_open: bool
 
 
-class Kept(Generic[T]):
+class Interned(Generic[T]):
     """Values by number; values with equal keys have one number."""
 
     def __init__(self, key: Callable[[T], Hashable]) -> None:
@@ -132,14 +132,14 @@ class Space:
         self._setting = setting
         self._services = [code.services[name] for name in SERVICES]
         self._names = setting.names()
-        self._judge = Judge(setting)
-        self.stored: Kept[Stored] = Kept(Stored.canonical)
-        self._books: Kept[frozenset[Booked]] = Kept(lambda book: book)
-        self._left: Kept[Bounds] = Kept(lambda left: left)
-        self._messages: Kept[ConsumerRecord | Incoming] = Kept(_canonical)
-        self._queues: Kept[Queue] = Kept(lambda queue: queue)
-        self._sent: Kept[tuple[int, ...]] = Kept(lambda sent: sent)
-        self._flights: Kept[frozenset[int]] = Kept(lambda flight: flight)
+        self._judge = PromiseCheck(setting)
+        self.stored: Interned[Stored] = Interned(Stored.canonical)
+        self._books: Interned[frozenset[Booked]] = Interned(lambda book: book)
+        self._left: Interned[Bounds] = Interned(lambda left: left)
+        self._messages: Interned[ConsumerRecord | Incoming] = Interned(_canonical)
+        self._queues: Interned[Queue] = Interned(lambda queue: queue)
+        self._sent: Interned[tuple[int, ...]] = Interned(lambda sent: sent)
+        self._flights: Interned[frozenset[int]] = Interned(lambda flight: flight)
         self._steps: dict[Hashable, Step] = {}
         self._pushed: dict[tuple[int, int, int], int] = {}
         self._menus: dict[Hashable, Sequence[Any]] = {}
@@ -164,7 +164,7 @@ class Space:
             count, odd = self._again(service, state[service])
             self.delivered_again += count
             for what, step in odd:
-                yield Move(Kind.FAULT, what, self._after(state, service, step), step.broken)
+                yield Move(StepKind.FAULT, what, self._after(state, service, step), step.broken)
 
     def at_rest(self, state: State) -> bool:
         """Nothing is under way: all is read, no question is open, nothing is to be tried again."""
@@ -206,10 +206,10 @@ class Space:
             for cost, what, step, rest in self._menu(self._read, place, state[service], queue):
                 if cost == FREE:
                     after = self._after(state, service, step, (place, rest))
-                    yield Move(Kind.SYSTEM, what, after, step.broken)
+                    yield Move(StepKind.SYSTEM, what, after, step.broken)
                 elif left[cost]:
                     after = self._after(state, service, step, (place, rest), _spent(left, cost))
-                    yield Move(Kind.FAULT, what, after, step.broken)
+                    yield Move(StepKind.FAULT, what, after, step.broken)
 
     def _read(self, place: int, stored: int, number: int) -> Iterator[tuple[int, str, Step, int]]:
         """What can be read next, at what cost. Notices of what is stuck are read in their order."""
@@ -241,41 +241,45 @@ class Space:
             yield from self._as_handled(menu, service, state, left)
 
     def _as_handled(
-        self, menu: Iterable[tuple[Kind, str, Step]], service: int, state: State, left: Bounds
+        self, menu: Iterable[tuple[StepKind, str, Step]], service: int, state: State, left: Bounds
     ) -> Iterator[Move]:
         """Each as it is; with a failing handler only as long as handlers may still fail."""
         for kind, what, step in menu:
-            if kind is Kind.SYSTEM:
+            if kind is StepKind.SYSTEM:
                 yield Move(kind, what, self._after(state, service, step), step.broken)
             elif left.failures:
                 fewer = left._replace(failures=left.failures - 1)
                 yield Move(kind, what, self._after(state, service, step, left=fewer), step.broken)
 
-    def _retry_heads(self, service: int, stored: int) -> Iterator[tuple[Kind, str, Step]]:
+    def _retry_heads(self, service: int, stored: int) -> Iterator[tuple[StepKind, str, Step]]:
         for consumer, head in self.stored[stored].heads():
             if head.state is InboxState.PARKED:
                 what = f"what {consumer} has parked of {self._names[head.key]} is tried again"
                 step = self._retry(service, stored, consumer, head.key)
-                yield Kind.SYSTEM, f"{what}: {step.fate}", step
+                yield StepKind.SYSTEM, f"{what}: {step.fate}", step
                 step = self._retry(service, stored, consumer, head.key, failing=True)
-                yield Kind.FAULT, f"{what}, and fails again: {step.fate}", step
+                yield StepKind.FAULT, f"{what}, and fails again: {step.fate}", step
 
     def _at_the_bank(self, state: State, left: Bounds) -> Iterator[Move]:
         for what, book, answer, in_time in self._menu(self._asked, state[PAYMENT], state[BOOK]):
             flight = self._fly(state[FLIGHT], answer, state[PAYMENT])
             if in_time:
-                yield Move(Kind.SYSTEM, what, (*state[:BOOK], book, flight, state[LEFT]))
+                yield Move(StepKind.SYSTEM, what, (*state[:BOOK], book, flight, state[LEFT]))
                 if book != state[BOOK]:
-                    yield Move(Kind.FAULT, f"{what}, and who asks is killed", (*state[:BOOK], book, *state[FLIGHT:]))
+                    yield Move(
+                        StepKind.FAULT, f"{what}, and who asks is killed", (*state[:BOOK], book, *state[FLIGHT:])
+                    )
             elif left.time_outs:
                 fewer = self._left.number(left._replace(time_outs=left.time_outs - 1))
-                yield Move(Kind.FAULT, f"{what}, and does not answer in time", (*state[:BOOK], book, flight, fewer))
+                yield Move(
+                    StepKind.FAULT, f"{what}, and does not answer in time", (*state[:BOOK], book, flight, fewer)
+                )
 
     def _asked(self, payment: int, book: int) -> Iterator[tuple[str, int, int, bool]]:
         """What the bank can do of each open question: how its book is then, and its answer."""
         for asked in self.stored[payment].intents.values():
-            for act, in_time in product(Act, (True, False)):
-                if act is not Act.BOOKS_NOTHING or not in_time:
+            for act, in_time in product(BankReply, (True, False)):
+                if act is not BankReply.BOOKS_NOTHING or not in_time:
                     then, answer = answer_of(self._books[book], asked.intent, act, in_time=in_time)
                     message = self._messages.number(from_answer(answer, asked, "/orderflow/payment"))
                     what = f"the bank is asked for the {self._named(asked.intent.key)}, {act}"
@@ -285,22 +289,22 @@ class Space:
         menu = self._menu(self._heard, state[PAYMENT], state[FLIGHT])
         yield from self._as_handled(menu, PAYMENT, state, left)
 
-    def _heard(self, payment: int, flight: int) -> Iterator[tuple[Kind, str, Step]]:
+    def _heard(self, payment: int, flight: int) -> Iterator[tuple[StepKind, str, Step]]:
         for answer in sorted(self._flights[flight]):
             named = self._label(answer)
             step = self._take(PAYMENT, payment, "payment", (answer,))
-            yield Kind.SYSTEM, f"payment takes the bank's answer {named}: {step.fate}", step
+            yield StepKind.SYSTEM, f"payment takes the bank's answer {named}: {step.fate}", step
             step = self._take(PAYMENT, payment, "payment", (answer,), failing=True)
-            yield Kind.FAULT, f"payment fails over the bank's answer {named}: {step.fate}", step
+            yield StepKind.FAULT, f"payment fails over the bank's answer {named}: {step.fate}", step
 
     def _shops(self, state: State, left: Bounds) -> Iterator[Move]:
         for what, step in self._menu(self._orders, state[ORDER]):
-            yield Move(Kind.SHOP, what, self._after(state, ORDER, step), step.broken)
+            yield Move(StepKind.SHOP, what, self._after(state, ORDER, step), step.broken)
         if left.counts:
             command = self._setting.counted
             step = self._command(INVENTORY, state[INVENTORY], command)
             after = self._after(state, INVENTORY, step, left=left._replace(counts=left.counts - 1))
-            yield Move(Kind.SHOP, f"somebody counts {command.on_hand} {command.sku}", after, step.broken)
+            yield Move(StepKind.SHOP, f"somebody counts {command.on_hand} {command.sku}", after, step.broken)
 
     def _orders(self, stored: int) -> Iterator[tuple[str, Step]]:
         """What shops ask for; what they ask for again has to change nothing."""
@@ -316,14 +320,14 @@ class Space:
             for what, step, gives_up in self._menu(self._letters, service, state[service]):
                 if left.discards or not gives_up:
                     fewer = left._replace(discards=left.discards - gives_up)
-                    yield Move(Kind.OPERATOR, what, self._after(state, service, step, left=fewer), step.broken)
+                    yield Move(StepKind.OPERATOR, what, self._after(state, service, step, left=fewer), step.broken)
         settlements = self._menu(self._settlements, state[PAYMENT], state[BOOK], left.asks)
         for what, step, outcome, book, is_open in settlements:
             fewer = _fewer(left, outcome, is_open=is_open, is_right=book is not None)
             if min(fewer) >= 0 or step.broken:
                 after = self._after(state, PAYMENT, step, left=fewer)
                 then = (*after[:BOOK], state[BOOK] if book is None else book, *after[FLIGHT:])
-                yield Move(Kind.OPERATOR, what, then, step.broken)
+                yield Move(StepKind.OPERATOR, what, then, step.broken)
 
     def _letters(self, service: int, stored: int) -> Iterator[tuple[str, Step, bool]]:
         """An operator replays what was made to fail, or gives it up. What can only fail again, he discards."""
