@@ -10,7 +10,14 @@ from uuid import uuid4
 import pytest
 
 from orderflow.core.postgres import schema
-from orderflow.services.bank.bank import BankBook, BankFailedError, BankUnavailableError, Charge, MemoryBook, Refund
+from orderflow.services.bank.bank import (
+    BankBook,
+    BankFailedError,
+    BankRefund,
+    BankUnavailableError,
+    Charge,
+    MemoryBook,
+)
 from orderflow.services.bank.postgres import PostgresBook, bank_migrations
 from tests.support.decisions import id_of
 from tests.support.postgres import PostgresServer
@@ -42,7 +49,7 @@ def charge(name: str, **changes: Any) -> Charge:
     return Charge(**{**given, **changes})
 
 
-def refund(name: str, **changes: Any) -> Refund:
+def refund(name: str, **changes: Any) -> BankRefund:
     given = {
         "key": f"refund:{name}",
         "charge": f"charge:{name}",
@@ -51,7 +58,7 @@ def refund(name: str, **changes: Any) -> Refund:
         "currency": "EUR",
         "reference": f"re_{uuid4().hex}",
     }
-    return Refund(**{**given, **changes})
+    return BankRefund(**{**given, **changes})
 
 
 async def test_the_first_charge_of_a_key_stands(book: BankBook) -> None:

@@ -6,7 +6,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 from orderflow.simulation.process import Code
-from orderflow.simulation.run import Run, run, shrunk
+from orderflow.simulation.run import SeedResult, run, shrunk
 from tests.simulation.bugs import DedupesApartEngine
 from tests.zoo.__main__ import in_simulation
 from tests.zoo.inmates import ZOO
@@ -28,7 +28,7 @@ QUICK = (
 """Of the zoo, some of each kind that are seen early. `python -m tests.zoo` runs all of it."""
 
 
-def first_caught(code: Code) -> Run:
+def first_caught(code: Code) -> SeedResult:
     """The first seed that shows the bug; the same world without it keeps all promises."""
     for seed in range(SEEDS_MAX):
         result = run(seed, code)

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from orderflow.audit.findings import CATALOGUE, Finding, Kind
-from orderflow.audit.repair import Plan, RepairAction, for_persons, orders_of, plan
+from orderflow.audit.repair import RepairAction, RepairPlan, for_persons, orders_of, plan
 from orderflow.core.operations.repairing import Regard, Regarded, Said, Standing
 from tests.support.decisions import id_of
 
@@ -65,7 +65,7 @@ def finding(kind: Kind, *, subject: str = ORDER, expected: str = "", where: str 
     return Finding(kind, subject, expected, "", where, None, event)
 
 
-def steps(found: Plan) -> list[tuple[str, RepairAction, tuple[str, ...]]]:
+def steps(found: RepairPlan) -> list[tuple[str, RepairAction, tuple[str, ...]]]:
     return [(step.service, step.act, step.events) for step in found.steps]
 
 

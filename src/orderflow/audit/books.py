@@ -11,7 +11,7 @@ Line = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class RefundStep:
+class RefundStepRow:
     """One step of an order's refund: the event `cause` of type `event` made it `refund`."""
 
     refund: str
@@ -37,13 +37,13 @@ class OrderRow:
     stuck: Mapping[str, str] = field(default_factory=dict)
     customer: str = ""
     items_total: int | None = None
-    refund_steps: tuple[RefundStep, ...] | None = None
+    refund_steps: tuple[RefundStepRow, ...] | None = None
     early: str = ""
     since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class OrderStepRow:
     """One transition of the order's history. `cause` is the id of the event, "" where nobody has looked."""
 
     version: int
@@ -172,7 +172,7 @@ class OrderBooks:
 
     order_id: str
     order: OrderRow | None = None
-    history: tuple[Step, ...] = ()
+    history: tuple[OrderStepRow, ...] = ()
     payment: PaymentRow | None = None
     bank: tuple[BankEntry, ...] = ()
     reservations: tuple[ReservationRow, ...] = ()
@@ -258,7 +258,7 @@ class OrderDraft:
 
     order: OrderRow | None = None
     stuck: dict[str, str] = field(default_factory=dict)
-    history: list[Step] = field(default_factory=list)
+    history: list[OrderStepRow] = field(default_factory=list)
     payment: PaymentRow | None = None
     bank: list[BankEntry] = field(default_factory=list)
     reservations: list[ReservationRow] = field(default_factory=list)
@@ -268,7 +268,7 @@ class OrderDraft:
     intents: list[str] = field(default_factory=list)
     intents_overdue: bool = False
     keys: list[tuple[str, str]] = field(default_factory=list)
-    refund_steps: list[RefundStep] = field(default_factory=list)
+    refund_steps: list[RefundStepRow] = field(default_factory=list)
     inbox: list[InboxRow] = field(default_factory=list)
     outbox: list[OutboxRow] = field(default_factory=list)
     emitted: dict[tuple[str, str], int] = field(default_factory=dict)

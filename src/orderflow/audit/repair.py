@@ -48,7 +48,7 @@ class RepairAction(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class RepairStep:
     """One act of one service about one order. `events` are types (`PaymentSucceeded`), or keys of intents to ask.
 
     `said` is what is taken or said again; or, to release, OrderFailed and StockReserved, as their services say them.
@@ -85,14 +85,14 @@ class Person:
 
 
 @dataclass(slots=True)
-class Plan:
+class RepairPlan:
     """`steps` in the order in which they are carried out, `heals` the findings that they are for, and the rest."""
 
-    steps: list[Step] = field(default_factory=list)
+    steps: list[RepairStep] = field(default_factory=list)
     heals: list[Finding] = field(default_factory=list)
     persons: list[Person] = field(default_factory=list)
 
-    def add(self, other: Plan) -> None:
+    def add(self, other: RepairPlan) -> None:
         self.steps += other.steps
         self.heals += other.heals
         self.persons += other.persons
@@ -122,7 +122,7 @@ def plan(
     findings: Sequence[Finding],
     standings: Mapping[str, Standing],
     regards: Mapping[str, Sequence[Regarded]],
-) -> Plan:
+) -> RepairPlan:
     """What to do about one order. `standings` is what each service says of it, `regards` how the consumers of each
     service stand to what the others say.
     """
@@ -130,7 +130,7 @@ def plan(
     owners = {_name(each.type): service for service, standing in standings.items() for each in standing.said}
     disputed = _contradictions(said)
     obstacles: list[str] = []
-    steps: list[Step] = []
+    steps: list[RepairStep] = []
     missing = _unsent(findings, said, owners) - disputed
     for service, regarded in regards.items():
         for each in regarded:
@@ -140,7 +140,7 @@ def plan(
             if name in disputed:
                 obstacles.append(f"{name}, which {owners[name]} says, contradicts how the order stands")
             elif each.regard is Regard.LOST:
-                steps.append(Step(order_id, service, RepairAction.TAKE_AGAIN, (name,), (said[name],)))
+                steps.append(RepairStep(order_id, service, RepairAction.TAKE_AGAIN, (name,), (said[name],)))
             elif each.regard is Regard.MISSING:
                 missing.add(name)
             else:
@@ -150,27 +150,27 @@ def plan(
     return _sorted_out(findings, steps, obstacles)
 
 
-def _to_say(order_id: str, said: Mapping[str, Said], owners: Mapping[str, str]) -> Iterator[Step]:
+def _to_say(order_id: str, said: Mapping[str, Said], owners: Mapping[str, str]) -> Iterator[RepairStep]:
     for service in dict.fromkeys(owners[name] for name in said):
         own = {name: each for name, each in said.items() if owners[name] == service}
-        yield Step(order_id, service, RepairAction.SAY_AGAIN, tuple(own), tuple(own.values()))
+        yield RepairStep(order_id, service, RepairAction.SAY_AGAIN, tuple(own), tuple(own.values()))
 
 
 def _others(
     order_id: str, kinds: Collection[Kind], standings: Mapping[str, Standing], said: Mapping[str, Said]
-) -> Iterator[Step]:
+) -> Iterator[RepairStep]:
     for service, standing in standings.items():
         if standing.asks:
-            yield Step(order_id, service, RepairAction.ASK_AGAIN, standing.asks)
+            yield RepairStep(order_id, service, RepairAction.ASK_AGAIN, standing.asks)
     if Kind.RESERVATION_TO_RELEASE in kinds and {ORDER_FAILED, STOCK_RESERVED} <= said.keys():
-        yield Step(order_id, INVENTORY, RepairAction.RELEASE, (), (said[ORDER_FAILED], said[STOCK_RESERVED]))
+        yield RepairStep(order_id, INVENTORY, RepairAction.RELEASE, (), (said[ORDER_FAILED], said[STOCK_RESERVED]))
     if Kind.STUCK_NOT_SHOWN in kinds:
-        yield from (Step(order_id, service, RepairAction.SHOW) for service in standings)
+        yield from (RepairStep(order_id, service, RepairAction.SHOW) for service in standings)
 
 
-def _sorted_out(findings: Sequence[Finding], steps: Sequence[Step], obstacles: Sequence[str]) -> Plan:
+def _sorted_out(findings: Sequence[Finding], steps: Sequence[RepairStep], obstacles: Sequence[str]) -> RepairPlan:
     why = "; ".join(dict.fromkeys(obstacles)) or "the services say nothing that would heal it"
-    found = Plan(steps=list(steps))
+    found = RepairPlan(steps=list(steps))
     for finding in findings:
         info = CATALOGUE[finding.kind]
         if info.repair and steps:

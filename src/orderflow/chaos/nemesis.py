@@ -16,7 +16,7 @@ from orderflow.chaos import plan
 from orderflow.chaos.client import Client
 from orderflow.chaos.judge import LETTERS, POISON, Observer
 from orderflow.chaos.plan import Planned
-from orderflow.chaos.proxy import Trouble
+from orderflow.chaos.proxy import LinkFault
 from orderflow.chaos.system import System
 from orderflow.core.transport import ProducerRecord, TopicMissingError, TopicSettings, TransportUnavailableError
 from orderflow.events.base import TOPICS
@@ -162,7 +162,7 @@ class Nemesis:
     async def _network(self, fault: Planned, entry: InjectedFault) -> None:
         links = self.system.links_of(fault.target)
         for link in links:
-            link.begin(Trouble(fault.how, fault.amount))
+            link.begin(LinkFault(fault.how, fault.amount))
         try:
             await asyncio.sleep(fault.lasts_s)
         finally:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from orderflow.chaos.client import VERDICTS
 from orderflow.chaos.judge import Slice, percentile
 from orderflow.chaos.nemesis import InjectedFault
-from orderflow.chaos.run import Outcome
+from orderflow.chaos.run import ChaosResult
 
 WIDTH, LEFT, RIGHT = 1100, 130, 24
 PANEL, GAP, TOP = 150, 54, 84
@@ -66,7 +66,7 @@ class Panel:
     logarithmic: bool = False
 
 
-def picture(outcome: Outcome) -> str:
+def picture(outcome: ChaosResult) -> str:
     """A document that follows the reader's light or dark colours."""
     whole_s = outcome.seconds + outcome.verdict.rest_s
     slices = [each for each in outcome.slices if each.at_s < whole_s]
@@ -130,7 +130,7 @@ def _panels(slices: Sequence[Slice], seconds: float) -> list[Panel]:
     ]
 
 
-def _head(outcome: Outcome) -> Iterator[str]:
+def _head(outcome: ChaosResult) -> Iterator[str]:
     verdict, wish = outcome.verdict, outcome.wish
     counts = ", ".join(f"{word} {count}" for word, count in verdict.counts.items())
     log = f"Kafka, {wish.brokers} broker{'s' if wish.brokers > 1 else ''}" if wish.kafka else "the PostgreSQL log"
@@ -264,7 +264,7 @@ MEANINGS: Final = {
 }
 
 
-def write(outcome: Outcome, folder: Path) -> dict[str, Path]:
+def write(outcome: ChaosResult, folder: Path) -> dict[str, Path]:
     """`report.txt`, `report.json` and `report.svg` in `folder`. Raises OSError."""
     texts = {
         "report.txt": "\n".join(lines(outcome)) + "\n",
@@ -276,7 +276,7 @@ def write(outcome: Outcome, folder: Path) -> dict[str, Path]:
     return {name: folder / name for name in texts}
 
 
-def lines(outcome: Outcome) -> Iterator[str]:
+def lines(outcome: ChaosResult) -> Iterator[str]:
     """The report for people."""
     verdict, wish = outcome.verdict, outcome.wish
     counts = ", ".join(f"{word} {count}" for word, count in verdict.counts.items())
@@ -302,7 +302,7 @@ def lines(outcome: Outcome) -> Iterator[str]:
         yield f"  and {len(verdict.troubles) - SHOWN} more, all of them in report.json"
 
 
-def document(outcome: Outcome) -> dict[str, Any]:
+def document(outcome: ChaosResult) -> dict[str, Any]:
     """The report for programs."""
     verdict = outcome.verdict
     return {
@@ -336,7 +336,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _load(outcome: Outcome) -> Iterator[str]:
+def _load(outcome: ChaosResult) -> Iterator[str]:
     verdict, topics = outcome.verdict, outcome.topics
     statuses = ", ".join(f"{count} {status}" for status, count in sorted(verdict.statuses.items()))
     answers = ", ".join(f"{count} {answer}" for answer, count in sorted(verdict.outcomes.items()))
@@ -351,12 +351,12 @@ def _load(outcome: Outcome) -> Iterator[str]:
     yield f"Latency, faults and all: {', '.join(told)}; at rest {verdict.rest_s:.0f} s after the last fault"
 
 
-def _faults(outcome: Outcome) -> str:
+def _faults(outcome: ChaosResult) -> str:
     done = Counter(each.planned.kind for each in outcome.happened if each.done)
     return ", ".join(f"{count} {kind}" for kind, count in sorted(done.items())) or "none"
 
 
-def _latencies(outcome: Outcome) -> dict[str, dict[str, int] | None]:
+def _latencies(outcome: ChaosResult) -> dict[str, dict[str, int] | None]:
     every = {
         "accepted": [value for each in outcome.slices for value in each.accepted_ms],
         "ended": [value for each in outcome.slices for value in each.ended_ms],
@@ -370,7 +370,7 @@ def _percentiles(values: list[float]) -> dict[str, int] | None:
     return {f"p{share * 100:.0f}": round(percentile(values, share) or 0) for share in (0.5, 0.99)}
 
 
-def _slice(outcome: Outcome, number: int) -> dict[str, Any]:
+def _slice(outcome: ChaosResult, number: int) -> dict[str, Any]:
     each = outcome.slices[number]
     return {
         "at_s": each.at_s,

@@ -36,7 +36,7 @@ from orderflow.local.home import database_name
 from orderflow.local.kafka import LocalKafka, Place
 from orderflow.local.postgres import EmbeddedPostgres
 from orderflow.local.processes import Conditions, free_port
-from orderflow.local.state import Running, State, with_embedded
+from orderflow.local.state import Running, RunState, with_embedded
 from orderflow.local.supervisor import ServerUnit, Supervisor
 from orderflow.registry import service_names
 from orderflow.runtime.wiring import connect_transport
@@ -260,7 +260,7 @@ class System:
         finally:
             await transport.close()
 
-    def running(self) -> State | None:
+    def running(self) -> RunState | None:
         """What `up` has noted; None while it does not run."""
         found = state.read(self.home / "state.json")
         return found if found is not None and found.supervisor.runs else None

@@ -16,7 +16,7 @@ from orderflow.cli.errors import ExitCode
 from orderflow.cli.output import Output
 
 if TYPE_CHECKING:
-    from orderflow.chaos.run import Outcome, Wish
+    from orderflow.chaos.run import ChaosOptions, ChaosResult
 
 SECONDS_A_MINUTE = 60
 
@@ -101,11 +101,11 @@ def chaos(
     If anything is found, the data is kept.
     """
     from orderflow.chaos.plan import KINDS
-    from orderflow.chaos.run import Wish
+    from orderflow.chaos.run import ChaosOptions
 
     if brokers != "1" and not kafka:
         raise click.UsageError("--brokers is for Kafka: add --kafka")
-    wish = Wish(
+    wish = ChaosOptions(
         seconds=minutes * SECONDS_A_MINUTE,
         rate=rate,
         seed=seed,
@@ -119,7 +119,7 @@ def chaos(
     return _perform(wish, folder, target, own=home is None and report_folder is not None, as_json=as_json)
 
 
-def _perform(wish: Wish, folder: Path, target: Path, *, own: bool, as_json: bool) -> int:
+def _perform(wish: ChaosOptions, folder: Path, target: Path, *, own: bool, as_json: bool) -> int:
     from orderflow.chaos import report
 
     outcome = _run(wish, folder, target / "history.jsonl", _teller(hidden=as_json))
@@ -137,7 +137,7 @@ def _perform(wish: Wish, folder: Path, target: Path, *, own: bool, as_json: bool
     return ExitCode.FAILED
 
 
-def _run(wish: Wish, folder: Path, history: Path, told: Callable[[str], None]) -> Outcome:
+def _run(wish: ChaosOptions, folder: Path, history: Path, told: Callable[[str], None]) -> ChaosResult:
     from orderflow.chaos.run import run
 
     if sys.platform == "win32":

@@ -13,7 +13,7 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
-from orderflow.cli.errors import CliError, NotFoundError, RefusedError, UnreachableError
+from orderflow.cli.errors import CliError, NotFoundError, RequestRefusedError, UnreachableError
 
 if TYPE_CHECKING:
     import ssl
@@ -291,7 +291,9 @@ class ServiceClient:
         if detail is None:
             return self._stranger()
         if status == 401:
-            return RefusedError(f"The {self.name} service refused that (401): {detail}. {self._what_was_shown()}")
+            return RequestRefusedError(
+                f"The {self.name} service refused that (401): {detail}. {self._what_was_shown()}"
+            )
         if status == 404:
             said = f"The {self.name} service at {self._line(path).url} does not have that: {detail}."
             is_elsewhere = self._ops is self._public and is_for_operators(path)
@@ -304,7 +306,7 @@ class ServiceClient:
             return CliError(
                 f"The {self.name} service failed ({status}): {detail}. Its log says why: orderflow logs {self.name}"
             )
-        return RefusedError(f"The {self.name} service refused that ({status}): {detail}.")
+        return RequestRefusedError(f"The {self.name} service refused that ({status}): {detail}.")
 
     def _elsewhere(self) -> str:
         name = self.name.upper()

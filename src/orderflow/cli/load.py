@@ -18,7 +18,15 @@ from uuid import uuid4
 import msgspec
 
 from orderflow.cli.http import ClientTls
-from orderflow.load.client import PRICES, SOLD_OUT_SKU, Endpoint, LoadClient, LostError, NothingAnswersError, Reply
+from orderflow.load.client import (
+    PRICES,
+    SOLD_OUT_SKU,
+    Endpoint,
+    HttpReply,
+    LoadClient,
+    LostError,
+    NothingAnswersError,
+)
 
 APPROVED = "approved"
 DECLINED = "declined"
@@ -194,7 +202,7 @@ class Accepted(msgspec.Struct):
     id: str
 
 
-class Placing:
+class LoadRun:
     """Every order has an Idempotency-Key, so that one whose answer was lost is asked again, not placed again.
 
     At a rate an order's latency counts from the moment at which it was to be sent, so that a service
@@ -267,7 +275,7 @@ class Placing:
             self._note(reply, order.kind, started)
             return
 
-    def _note(self, reply: Reply, kind: str, started: float) -> None:
+    def _note(self, reply: HttpReply, kind: str, started: float) -> None:
         if reply.status != 201:
             self._tally.errors[f"{reply.status}: {reply.body[:300].decode(errors='replace')}"] += 1
             return
@@ -423,7 +431,7 @@ Limit = Callable[[float], asyncio.Timeout]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class LoadOptions:
     """What is asked for. All is over after `timeout_s`, whatever answers, and when all are placed and none
     has become final for `patience_s`.
     """
@@ -438,7 +446,7 @@ class Wish:
 
 def perform(
     url: str,
-    wish: Wish,
+    wish: LoadOptions,
     told: Callable[[Tally], None],
     tls: ClientTls | None = None,
     limit: Limit = asyncio.timeout,
@@ -453,9 +461,11 @@ def perform(
     return tally
 
 
-async def _perform(endpoint: Endpoint, wish: Wish, tally: Tally, told: Callable[[Tally], None], limit: Limit) -> None:
+async def _perform(
+    endpoint: Endpoint, wish: LoadOptions, tally: Tally, told: Callable[[Tally], None], limit: Limit
+) -> None:
     following = Following(endpoint, tally)
-    placing = Placing(
+    placing = LoadRun(
         endpoint,
         plan(wish.orders, wish.seed),
         tally,

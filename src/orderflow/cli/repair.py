@@ -12,9 +12,9 @@ import click
 import msgspec
 
 from orderflow.audit.findings import CATALOGUE, Finding, Report
-from orderflow.audit.repair import Person, Plan, RepairAction, Step, for_persons, orders_of, plan
+from orderflow.audit.repair import Person, RepairAction, RepairPlan, RepairStep, for_persons, orders_of, plan
 from orderflow.cli.dlt.acting import act
-from orderflow.cli.errors import CliError, RefusedError, counted
+from orderflow.cli.errors import CliError, RequestRefusedError, counted
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.output import text
 from orderflow.cli.repair_options import RepairRequest
@@ -38,8 +38,8 @@ Clients = Mapping[str, ServiceClient]
 class Repaired:
     """`plans` are the rounds that were made; `failed` the steps that a service did not carry out, and why."""
 
-    plans: list[Plan] = field(default_factory=list)
-    failed: list[tuple[Step, str]] = field(default_factory=list)
+    plans: list[RepairPlan] = field(default_factory=list)
+    failed: list[tuple[RepairStep, str]] = field(default_factory=list)
     carried_out: int = 0
 
 
@@ -110,8 +110,8 @@ def _is_meant(finding: Finding, asked: RepairRequest) -> bool:
     return (not asked.kinds or finding.kind in asked.kinds) and (not asked.orders or finding.subject in asked.orders)
 
 
-def _planned(clients: Clients, findings: Sequence[Finding]) -> Plan:
-    whole = Plan(persons=list(for_persons(findings)))
+def _planned(clients: Clients, findings: Sequence[Finding]) -> RepairPlan:
+    whole = RepairPlan(persons=list(for_persons(findings)))
     for order_id, found in orders_of(findings).items():
         path = f"/ops/repairs/{order_id}"
         standings = {name: msgspec.convert(client.get(path), Standing) for name, client in clients.items()}
@@ -124,20 +124,20 @@ def _planned(clients: Clients, findings: Sequence[Finding]) -> Plan:
     return whole
 
 
-def _agreed(session: Session, found: Plan, asked: RepairRequest) -> str:
+def _agreed(session: Session, found: RepairPlan, asked: RepairRequest) -> str:
     """Why it is done. Raises RefusedError, click.Abort."""
     if asked.yes and asked.reason.strip():
         return asked.reason
     if session.out.as_json or not sys.stdin.isatty():
         steps = counted(len(found.steps), "step")
-        raise RefusedError(
+        raise RequestRefusedError(
             f"This repairs by {steps}, and can move money and stock. To confirm, add: --yes --reason TEXT"
         )
     click.confirm("Carry this out?", abort=True, err=True)
     return asked.reason or str(click.prompt("Why? This goes into the operators' log", err=True))
 
 
-def _carry_out(clients: Clients, found: Plan, reason: str, done: Repaired) -> None:
+def _carry_out(clients: Clients, found: RepairPlan, reason: str, done: Repaired) -> None:
     """What one service cannot do does not keep the others from their part."""
     for step in found.steps:
         try:
@@ -148,7 +148,7 @@ def _carry_out(clients: Clients, found: Plan, reason: str, done: Repaired) -> No
             done.carried_out += 1
 
 
-def _ask(client: ServiceClient, step: Step, meant: Mapping[str, object]) -> None:
+def _ask(client: ServiceClient, step: RepairStep, meant: Mapping[str, object]) -> None:
     path = f"/ops/repairs/{step.order_id}"
     match step.act:
         case RepairAction.TAKE_AGAIN:
@@ -168,7 +168,7 @@ def _ask(client: ServiceClient, step: Step, meant: Mapping[str, object]) -> None
             act(client, "POST", f"/reservations/{step.order_id}/release", body)
 
 
-def _parts(found: Plan) -> Iterator[RenderableType]:
+def _parts(found: RepairPlan) -> Iterator[RenderableType]:
     kinds: dict[str, dict[str, None]] = {}
     for healed in found.heals:
         kinds.setdefault(healed.subject, {})[str(healed.kind)] = None

@@ -15,8 +15,8 @@ from orderflow.cli.errors import CliError, ExitCode, counted
 from orderflow.cli.output import Output, block
 from orderflow.cli.session import json_option
 from orderflow.cli.tables import bars
-from orderflow.simulation.plan import Plan, name_of, plan_of
-from orderflow.simulation.run import Run, run_plan, shrunk
+from orderflow.simulation.plan import WorldPlan, name_of, plan_of
+from orderflow.simulation.run import SeedResult, run_plan, shrunk
 from orderflow.simulation.survey import CHUNK, FRESH_SHARE, Sight, Steering, processors, survey
 
 USUAL_SEEDS = 100
@@ -25,12 +25,12 @@ SHRUNK_MAX = 5
 """So many failing worlds are made smaller; of more only the names are told, since they mostly fail alike."""
 
 
-class World(click.ParamType["Plan"]):
+class WorldParam(click.ParamType["WorldPlan"]):
     """A seed, or what `--seed` was told to replay: a seed and what is changed in its plan."""
 
     name = "SEED"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Plan:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> WorldPlan:
         try:
             return plan_of(str(value))
         except ValueError as error:
@@ -62,7 +62,9 @@ class Seeds(click.ParamType[range]):
     help="Prefer variations of worlds that showed something rare.  [default: with --minutes]",
 )
 @click.option("--jobs", type=click.IntRange(1), help="Processes in parallel.  [default: one per processor]")
-@click.option("--seed", "plan", type=World(), help="Repeat one world: a seed, or the name that a failure printed.")
+@click.option(
+    "--seed", "plan", type=WorldParam(), help="Repeat one world: a seed, or the name that a failure printed."
+)
 @click.option("--trace", is_flag=True, help="With --seed: show every step.")
 @click.option("--shrink/--no-shrink", default=True, help="Shrink a failing world before showing it.")
 @json_option
@@ -72,7 +74,7 @@ def simulate(
     start: int | None,
     steer: bool | None,
     jobs: int | None,
-    plan: Plan | None,
+    plan: WorldPlan | None,
     trace: bool,
     shrink: bool,
     as_json: bool,
@@ -117,7 +119,7 @@ def _first(seeds: range | None, minutes: float | None, start: int | None) -> int
     return random.SystemRandom().randrange(RANDOM_BELOW)
 
 
-def _replay(plan: Plan, out: Output, *, trace: bool, shrink: bool) -> None:
+def _replay(plan: WorldPlan, out: Output, *, trace: bool, shrink: bool) -> None:
     lived = run_plan(plan)
     shown = shrunk(lived) if shrink and lived.broken else lived
     if out.as_json:
@@ -132,7 +134,7 @@ def _replay(plan: Plan, out: Output, *, trace: bool, shrink: bool) -> None:
         raise click.exceptions.Exit(ExitCode.FAILED)
 
 
-def _kept(run: Run) -> str:
+def _kept(run: SeedResult) -> str:
     counts = sorted(run.report.statuses.items())
     outcomes = ", ".join(f"{count} {status}" for status, count in counts) or "no orders"
     return "\n".join(
@@ -144,7 +146,7 @@ def _kept(run: Run) -> str:
     )
 
 
-def _document(lived: Run, shown: Run, *, trace: bool) -> dict[str, Any]:
+def _document(lived: SeedResult, shown: SeedResult, *, trace: bool) -> dict[str, Any]:
     document = {
         "seed": name_of(lived.plan),
         "kept": not lived.broken,
@@ -211,7 +213,7 @@ class _Survey:
     def _count(self) -> float:
         return len(self.seeds) if self.seeds is not None else USUAL_SEEDS if self.minutes is None else float("inf")
 
-    def _more(self) -> Sequence[Plan]:
+    def _more(self) -> Sequence[WorldPlan]:
         if self.minutes is not None and self.seconds >= 60 * self.minutes:
             return ()
         count = int(min(CHUNK, self._count - self.named))

@@ -21,7 +21,7 @@ from orderflow.diagnosis.side_by_side import side_by_side
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from orderflow.local.state import Down, Running, State
+    from orderflow.local.state import Down, Running, RunState
 
 TIMEOUT_S = 3.0
 NOT_READY = 503
@@ -56,7 +56,7 @@ class Seen:
     """What one look found. `full` says that the disk is."""
 
     home: Path
-    found: State
+    found: RunState
     rows: Sequence[tuple[Running | Down, ProcessHealth]]
     full: str
 

@@ -170,7 +170,7 @@ class CircuitBreaker:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class OutageStanding:
     """How failures of an event type stand: judged an outage for `for_s`, or in doubt (None)."""
 
     event_type: str
@@ -210,13 +210,15 @@ class CircuitBreakers:
         now = self._clock.monotonic()
         return bool(self.open) or any(breaker.history.is_failing(now) for breaker in self._all.values())
 
-    def standings(self) -> Sequence[Standing]:
+    def standings(self) -> Sequence[OutageStanding]:
         """Outages, and what is in doubt: two keys or more of a type that fail alike."""
         now = self._clock.monotonic()
-        outages = [Standing(each, it.evidence, now - it.opened_at) for each, it in self.open.items() if it.evidence]
+        outages = [
+            OutageStanding(each, it.evidence, now - it.opened_at) for each, it in self.open.items() if it.evidence
+        ]
         found = [(each, it.history.evidence(now, unanswered_only=True)) for each, it in self._all.items()]
         doubts = [
-            Standing(each, evidence, None)
+            OutageStanding(each, evidence, None)
             for each, evidence in found
             if each not in self.open and evidence is not None and evidence.failing > 1
         ]

@@ -291,7 +291,7 @@ class Unending:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class DueReport:
     """What is due now, and what has been tried again for longer than was asked about.
 
     `replays` is how many are running that no other process carries out.
@@ -375,7 +375,7 @@ class Store(Protocol):
         """
         ...
 
-    async def standing(self, consumers: Sequence[str], age_ms: int, acknowledged: Collection[int] = ()) -> Standing:
+    async def standing(self, consumers: Sequence[str], age_ms: int, acknowledged: Collection[int] = ()) -> DueReport:
         """What is due in the outbox, at these consumers, of intents and replays; and retries older than `age_ms`.
 
         Outbox rows that are `acknowledged` by the log already are left out. To be asked now and then, and not for

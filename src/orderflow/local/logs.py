@@ -52,7 +52,7 @@ def lines(
 
     What was rotated away is looked at too. What is added is in order of time within each look.
     """
-    readers = [Reader(name, path) for name, path in logs.items()]
+    readers = [LogReader(name, path) for name, path in logs.items()]
     ends = [deque((each for each in reader.kept() if wanted(each.text)), maxlen=last) for reader in readers]
     yield from [(each.log, each.text) for each in merge(*ends, key=_time)][-last if last else sys.maxsize :]
     while follow:
@@ -73,7 +73,7 @@ class LogLine(NamedTuple):
 
 
 @dataclass(slots=True)
-class Reader:
+class LogReader:
     """One log. It may be rotated while we read: replaced by a new file, or emptied."""
 
     name: str

@@ -26,7 +26,7 @@ from orderflow.local.preparation import Preparation
 from orderflow.local.reporter import Reporter, tell_ready
 from orderflow.local.state import (
     ProcessMark,
-    State,
+    RunState,
     broker_port,
     choose_event_log,
     with_embedded,
@@ -46,7 +46,7 @@ OWNERS_ROLES = frozenset({Role.SHOP, Role.OPERATOR, Role.APPROVER})
 """Whoever can read the files of a home has all of its data anyway."""
 
 
-class Run:
+class LocalRun:
     """One life of a home."""
 
     def __init__(
@@ -226,7 +226,7 @@ class Run:
 
     def _write_state(self) -> None:
         """Raises LocalError."""
-        State(
+        RunState(
             supervisor=self._mark,
             phase=self._phase,
             processes=self._supervisor.running(),

@@ -109,7 +109,7 @@ class Down:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class RunState:
     """`processes` is what runs, `down` what should.
 
     `postgres` is the folder of the socket or HOST:PORT, `bootstrap` the broker's address, if any.
@@ -131,7 +131,7 @@ class State:
         write_json(path, asdict(self))
 
 
-def read(path: Path) -> State | None:
+def read(path: Path) -> RunState | None:
     """None when there is none, or when it cannot be understood."""
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -139,7 +139,7 @@ def read(path: Path) -> State | None:
         processes = tuple(Running(**process) for process in found.pop("processes"))
         down = tuple(Down(**each) for each in found.pop("down", ()))
         found.setdefault("event_log", found.pop("carrier", ""))  # a run of release 0.1.0 wrote "carrier"
-        return State(supervisor=supervisor, processes=processes, down=down, **found)
+        return RunState(supervisor=supervisor, processes=processes, down=down, **found)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
@@ -153,7 +153,7 @@ def attached(settings: Settings) -> Settings:
     return settings if found is None else joining(settings, found)
 
 
-def joining(settings: Settings, found: State) -> Settings:
+def joining(settings: Settings, found: RunState) -> Settings:
     """As `attached`, to this run."""
     joined = settings
     if not settings.is_given("transport"):
@@ -169,7 +169,7 @@ def joining(settings: Settings, found: State) -> Settings:
     return with_embedded(joined, lambda name: database_url(where, name, name, secrets.password(name)))
 
 
-def running(home: Home) -> State | None:
+def running(home: Home) -> RunState | None:
     """What runs; None when no supervisor does."""
     found = read(home.state)
     return found if found is not None and found.supervisor.runs else None

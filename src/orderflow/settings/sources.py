@@ -13,8 +13,8 @@ from pathlib import Path
 from orderflow.registry import RESERVED
 from orderflow.settings.readers import (
     HIDDEN,
-    Reader,
     SettingsError,
+    ValueReader,
     hide_password,
     http_url,
     in_file,
@@ -36,7 +36,7 @@ IN_FILE = "_file"
 _OWN = re.compile(
     r"([a-z][a-z0-9]*)_(database_password|database_url|kafka_password|kafka_username|ops_port|ops_url|port|url)"
 )
-_OWN_READERS: Mapping[str, Reader] = {
+_OWN_READERS: Mapping[str, ValueReader] = {
     "database_password": password(),
     "database_url": postgres_url("a URL such as postgresql://user:password@host:5432/database"),
     "kafka_password": password(),
@@ -57,7 +57,7 @@ class GivenValue:
 
 
 def collect(
-    readers: Mapping[str, Reader],
+    readers: Mapping[str, ValueReader],
     environ: Mapping[str, str],
     given: Mapping[str, object],
     home: Path,
@@ -109,7 +109,7 @@ def _from_home(marker: Path) -> Iterator[tuple[str, GivenValue]]:
         yield "kafka_bootstrap", GivenValue(where, REMEMBERED)
 
 
-def _from_pipe(readers: Mapping[str, Reader], piped: Mapping[str, object]) -> Iterator[tuple[str, GivenValue]]:
+def _from_pipe(readers: Mapping[str, ValueReader], piped: Mapping[str, object]) -> Iterator[tuple[str, GivenValue]]:
     for name, value in piped.items():
         reader = _reader(readers, name)
         if reader is None:
@@ -118,7 +118,7 @@ def _from_pipe(readers: Mapping[str, Reader], piped: Mapping[str, object]) -> It
 
 
 def _from_command_line(
-    readers: Mapping[str, Reader], given: Mapping[str, object]
+    readers: Mapping[str, ValueReader], given: Mapping[str, object]
 ) -> Iterator[tuple[str, GivenValue]]:
     for name, value in given.items():
         if value is None:
@@ -130,7 +130,9 @@ def _from_command_line(
         yield name, GivenValue(_read(reader, shown, value), f"command line {shown}")
 
 
-def _from_environment(readers: Mapping[str, Reader], environ: Mapping[str, str]) -> Iterator[tuple[str, GivenValue]]:
+def _from_environment(
+    readers: Mapping[str, ValueReader], environ: Mapping[str, str]
+) -> Iterator[tuple[str, GivenValue]]:
     by_name: dict[str, str] = {}
     for key, value in environ.items():
         if not key.upper().startswith(PREFIX):
@@ -143,7 +145,9 @@ def _from_environment(readers: Mapping[str, Reader], environ: Mapping[str, str])
             yield known[0], GivenValue(_read(known[1], key, value), f"environment {key}")
 
 
-def _from_standard(readers: Mapping[str, Reader], environ: Mapping[str, str]) -> Iterator[tuple[str, GivenValue]]:
+def _from_standard(
+    readers: Mapping[str, ValueReader], environ: Mapping[str, str]
+) -> Iterator[tuple[str, GivenValue]]:
     """What OpenTelemetry's own variables say (opentelemetry.io, "General SDK Configuration")."""
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return
@@ -155,7 +159,7 @@ def _from_standard(readers: Mapping[str, Reader], environ: Mapping[str, str]) ->
             yield name, GivenValue(_read(readers[name], key, environ[key]), f"environment {key}")
 
 
-def _from_file(readers: Mapping[str, Reader], path: Path) -> Iterator[tuple[str, GivenValue]]:
+def _from_file(readers: Mapping[str, ValueReader], path: Path) -> Iterator[tuple[str, GivenValue]]:
     by_name: dict[str, str] = {}
     for name, value in _load(path).items():
         if name == "home":
@@ -173,7 +177,7 @@ def _once(by_name: dict[str, str], name: str, key: str) -> None:
         raise SettingsError(f"{min(key, other)} and {max(key, other)} are both set; remove one of them")
 
 
-def _known(readers: Mapping[str, Reader], name: str) -> tuple[str, Reader] | None:
+def _known(readers: Mapping[str, ValueReader], name: str) -> tuple[str, ValueReader] | None:
     """The setting that a name means, and what reads it: a secret NAME can also be given by a file, as NAME_file."""
     if (reader := _reader(readers, name)) is not None:
         return name, reader
@@ -182,7 +186,7 @@ def _known(readers: Mapping[str, Reader], name: str) -> tuple[str, Reader] | Non
     return (whose, in_file(reader)) if reader is not None and reader.secret else None
 
 
-def _reader(readers: Mapping[str, Reader], name: str) -> Reader | None:
+def _reader(readers: Mapping[str, ValueReader], name: str) -> ValueReader | None:
     """Of a setting, or of one for a service that is not registered, whose name is no misspelt name of another."""
     if name in readers or (own := _OWN.fullmatch(name)) is None:
         return readers.get(name)
@@ -203,7 +207,7 @@ def _load(path: Path) -> dict[str, object]:
         raise SettingsError(f"{path} is not TOML: {error}") from error
 
 
-def _read(reader: Reader, shown_name: str, value: object) -> object:
+def _read(reader: ValueReader, shown_name: str, value: object) -> object:
     try:
         return reader.read(value)
     except OSError as error:

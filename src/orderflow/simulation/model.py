@@ -49,7 +49,7 @@ NO_REFUND = "pm_card_refundFail"
 DECLINES = {"pm_card_chargeDeclined": "card_declined"}
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+class ExpectedOrder(msgspec.Struct, frozen=True, kw_only=True):
     """An order as its shop asked for it."""
 
     customer_id: str
@@ -75,7 +75,7 @@ class Model:
 
     def __init__(self) -> None:
         self.broken: list[str] = []
-        self.wanted: dict[str, Wanted] = {}
+        self.wanted: dict[str, ExpectedOrder] = {}
         self.orders: dict[str, Any] = {}
         self.payments: dict[str, Any] = {}
         self.reservations: dict[str, str] = {}
@@ -169,7 +169,7 @@ class Model:
         if (rejected and not refused) != (order_id in self.refunded):
             self.say(f"{order_id}: rejected is {rejected}, refunded {order_id in self.refunded}")
 
-    def _of(self, order_id: str) -> Wanted | None:
+    def _of(self, order_id: str) -> ExpectedOrder | None:
         wanted = self.wanted.get(order_id)
         if wanted is None:
             self.say(f"nobody ever ordered {order_id}")
@@ -241,7 +241,7 @@ class Model:
             _comes_to_be(said, "payments", row.status, order_id)
         self.payments[order_id] = row
 
-    def _same(self, what: str, row: Any, wanted: Wanted, total: object) -> None:
+    def _same(self, what: str, row: Any, wanted: ExpectedOrder, total: object) -> None:
         """As it was asked for, and an amount is a whole number."""
         lines = tuple((item.sku, item.quantity, item.unit_price) for item in row.items)
         found = (row.customer_id, row.currency, lines, row.payment_method, total)

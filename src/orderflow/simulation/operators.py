@@ -17,8 +17,8 @@ from orderflow.core.inbox import InboxState
 from orderflow.core.messages import Command
 from orderflow.core.operations.model import LetterFilter, ReplayPlan
 from orderflow.core.store import Act, OutboxFilter
-from orderflow.core.testing.state import Waiting
-from orderflow.services.payment.messages import Outcome, SettlePayment
+from orderflow.core.testing.state import KeptEvent
+from orderflow.services.payment.messages import SettlementOutcome, SettlePayment
 from orderflow.simulation.loop import seeded
 from orderflow.simulation.world import REHEARSING, World
 
@@ -98,7 +98,7 @@ class Operators:
                 break
             await asyncio.sleep(LOOK_EVERY_S)
         for charge in undecided or charges:
-            outcome = Outcome.CHARGED if charge.decline_code is None else Outcome.NOT_CHARGED
+            outcome = SettlementOutcome.CHARGED if charge.decline_code is None else SettlementOutcome.NOT_CHARGED
             command = SettlePayment(order_id=UUID(charge.order_id), outcome=outcome)
             await self._ask("payment", partial(_submit, command))
         await self._settle_refunds()
@@ -107,19 +107,19 @@ class Operators:
         """What the bank will not give back is asked for once more, or given back in another way."""
         payments = self._world.model.payments.items()
         for order_id in [order_id for order_id, payment in payments if payment.status == "REFUND_REFUSED"]:
-            outcome = self._chance.choice((Outcome.ASK_AGAIN, Outcome.REFUNDED))
-            if outcome is Outcome.REFUNDED:
+            outcome = self._chance.choice((SettlementOutcome.ASK_AGAIN, SettlementOutcome.REFUNDED))
+            if outcome is SettlementOutcome.REFUNDED:
                 self._world.model.by_word.add(order_id)
             await self._ask("payment", partial(_submit, SettlePayment(order_id=UUID(order_id), outcome=outcome)))
 
     async def _republish(self, service: str) -> None:
         await self._ask(service, lambda engine: engine.recovery.republish(OutboxFilter(), ACT))
 
-    def _dead(self, service: str) -> list[Waiting]:
+    def _dead(self, service: str) -> list[KeptEvent]:
         parked = self._world.databases[service].state.parked.values()
         return [waiting for waiting in parked if waiting.event.state is InboxState.DEAD]
 
-    def _is_ours(self, waiting: Waiting) -> bool:
+    def _is_ours(self, waiting: KeptEvent) -> bool:
         """A service has published it, or it is an answer of the bank, or an edit of either."""
         state = self._world.databases_of(waiting.consumer).state
         event = state.originals.get(waiting.event.position, waiting.event)

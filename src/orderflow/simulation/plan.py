@@ -88,7 +88,7 @@ AT_ONCE = frozenset((Trouble.REFUSE_ALL, Trouble.REFUSE_MOST, Trouble.UNSERVED))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class WorldPlan:
     """One world. Times are in virtual seconds.
 
     What shops order is as varied as this world has it: `currencies`, lines in any order and prices up to the highest
@@ -196,7 +196,7 @@ TWO = {"calm": 0.0, "race": 0.9, "crowd": 0.1}
 CROWDED = ("crowd", "most")
 
 
-def draw(seed: int) -> Plan:
+def draw(seed: int) -> WorldPlan:
     """The plan of a seed: always the same. Some shapes show what chance alone would seldom bring together."""
     chance = seeded(seed, "plan")
     shape = chance.choice(SHAPES)
@@ -205,7 +205,7 @@ def draw(seed: int) -> Plan:
     if shape == "calm" and faults:
         focus = chance.choice(AT_THE_END)
     late = shape == "late"
-    return Plan(
+    return WorldPlan(
         base=seed,
         seed=seed,
         orders=chance.randint(11, 14) if shape in CROWDED else chance.choice((1, 1, 2, 2, 3, 4, 6)),
@@ -296,20 +296,20 @@ CURRENCIES = ("EUR", "USD", "JPY", "KWD")
 class Knob(NamedTuple):
     """One thing of a plan that can be changed: how it is read, changed and written."""
 
-    of: Callable[[Plan], Any]
-    changed: Callable[[Plan, Any], Plan]
+    of: Callable[[WorldPlan], Any]
+    changed: Callable[[WorldPlan, Any], WorldPlan]
     parse: Callable[[str], Any]
     show: Callable[[Any], str]
 
 
-def name_of(plan: Plan) -> str:
+def name_of(plan: WorldPlan) -> str:
     """The text of a plan: that of a plan as it was drawn is its seed."""
     drawn = draw(plan.base)
     changed = {name: knob for name, knob in KNOBS.items() if knob.of(plan) != knob.of(drawn)}
     return ",".join((str(plan.base), *(f"{name}={knob.show(knob.of(plan))}" for name, knob in changed.items())))
 
 
-def plan_of(text: str) -> Plan:
+def plan_of(text: str) -> WorldPlan:
     """The plan that a text names. Raises ValueError with what is wrong, and what may stand there."""
     seed, *changes = text.split(",")
     if not seed.isdecimal():
@@ -327,9 +327,11 @@ def plan_of(text: str) -> Plan:
 
 
 def _knobs() -> Mapping[str, Knob]:
-    hints = get_type_hints(Plan)
+    hints = get_type_hints(WorldPlan)
     hints |= dict.fromkeys(("orders", "partitions"), Count)
-    plain = {each.name: hints[each.name] for each in fields(Plan) if each.name not in ("base", "processes", "config")}
+    plain = {
+        each.name: hints[each.name] for each in fields(WorldPlan) if each.name not in ("base", "processes", "config")
+    }
     knobs = {name: Knob(partial(_field, name), partial(_with_field, name), *_codec(of)) for name, of in plain.items()}
     knobs |= {name: Knob(partial(_count, name), partial(_with_count, name), *_codec(Count)) for name in SERVICES}
     for name in SETTINGS:
@@ -383,27 +385,27 @@ def _seconds(text: str) -> float:
     return number
 
 
-def _field(name: str, plan: Plan) -> Any:
+def _field(name: str, plan: WorldPlan) -> Any:
     return getattr(plan, name)
 
 
-def _with_field(name: str, plan: Plan, value: Any) -> Plan:
+def _with_field(name: str, plan: WorldPlan, value: Any) -> WorldPlan:
     return replace(plan, **{name: value})
 
 
-def _count(name: str, plan: Plan) -> Any:
+def _count(name: str, plan: WorldPlan) -> Any:
     return plan.processes[name]
 
 
-def _with_count(name: str, plan: Plan, value: Any) -> Plan:
+def _with_count(name: str, plan: WorldPlan, value: Any) -> WorldPlan:
     return replace(plan, processes={**plan.processes, name: value})
 
 
-def _setting(name: str, plan: Plan) -> Any:
+def _setting(name: str, plan: WorldPlan) -> Any:
     return getattr(plan.config, name)
 
 
-def _with_setting(name: str, plan: Plan, value: Any) -> Plan:
+def _with_setting(name: str, plan: WorldPlan, value: Any) -> WorldPlan:
     return replace(plan, config=replace(plan.config, **{name: value}))
 
 

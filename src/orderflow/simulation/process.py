@@ -24,10 +24,10 @@ from orderflow.core.transport import Transport
 from orderflow.services.bank.bank import (
     BankBook,
     BankFailedError,
+    BankRefund,
     BankUnavailableError,
     Charge,
     MemoryBook,
-    Refund,
     SimulatedBank,
 )
 from orderflow.services.inventory.service import SERVICE as INVENTORY
@@ -38,7 +38,7 @@ from orderflow.services.payment.service import BankGateway
 from orderflow.simulation.log import TroubledConsumer, TroubledLog, TroubledTransport
 from orderflow.simulation.loop import OWNER, VirtualClock, VirtualLoop, seeded
 from orderflow.simulation.model import Model
-from orderflow.simulation.plan import Plan
+from orderflow.simulation.plan import WorldPlan
 
 
 class TroubledBook(MemoryBook):
@@ -66,7 +66,7 @@ class TroubledBook(MemoryBook):
         await self._answer("charged")
         return booked
 
-    async def refund(self, refund: Refund) -> Refund | None:
+    async def refund(self, refund: BankRefund) -> BankRefund | None:
         await self._reach("refund")
         known = refund.key in self.refunds
         booked = await super().refund(refund)
@@ -130,7 +130,7 @@ class Habitat:
     hears every signal with the name of who gave it.
     """
 
-    plan: Plan
+    plan: WorldPlan
     code: Code
     loop: VirtualLoop
     databases: Mapping[str, MemoryDatabase]

@@ -18,10 +18,10 @@ from orderflow.core.envelopes import header_text
 from orderflow.core.identity import lock_id, record_id, uuid_of, uuid_text
 from orderflow.core.inbox import InboxEntry, InboxState, ParkedEvent
 from orderflow.core.store import Changes, OutboxRecord
-from orderflow.core.testing.state import Locks, State
+from orderflow.core.testing.state import Locks, MemoryTables
 from orderflow.core.transport import ConsumerRecord, Headers, ProducerRecord
 from orderflow.simulation.log import TroubledLog
-from orderflow.simulation.plan import Plan, Trouble
+from orderflow.simulation.plan import Trouble, WorldPlan
 
 Place = tuple[str, int]
 
@@ -101,7 +101,7 @@ class Protocol:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: WorldPlan,
         say: Callable[[str], None],
         time: Callable[[], float],
         lives: Callable[[str], int],
@@ -121,7 +121,7 @@ class Protocol:
         """Whether a service has published it."""
         return any(name[1] == event_id and not name[2] for name in self._written)
 
-    def committed(self, service: str, staged: Sequence[Changes], state: State) -> None:
+    def committed(self, service: str, staged: Sequence[Changes], state: MemoryTables) -> None:
         """`state` is as it is after the commit."""
         books = self._books[service]
         for changes in staged:
@@ -186,7 +186,7 @@ class Protocol:
                     f"{group} committed {record.topic}/{record.partition}@{record.offset}, which it has not noted"
                 )
 
-    def _inbox(self, books: DatabaseHistory, changes: Changes, state: State) -> None:
+    def _inbox(self, books: DatabaseHistory, changes: Changes, state: MemoryTables) -> None:
         fresh = self._parked(books, changes, state)
         for entry in changes.inbox:
             name = (changes.consumer, entry.key, entry.identity)
@@ -212,7 +212,7 @@ class Protocol:
             if not any(cause == uuid_text(entry.event_id) for entry in changes.inbox):
                 self._say(f"a notification is caused by {cause}, which is not noted beside it")
 
-    def _parked(self, books: DatabaseHistory, changes: Changes, state: State) -> dict[tuple[str, str], int]:
+    def _parked(self, books: DatabaseHistory, changes: Changes, state: MemoryTables) -> dict[tuple[str, str], int]:
         """The positions of what was parked, by (key, identity)."""
         fresh: dict[tuple[str, str], int] = {}
         if not changes.parked:
@@ -241,7 +241,7 @@ class Protocol:
         else:
             self._say(f"{changes.consumer} handled {entry.event_id} of {entry.key}, which overtook what is parked")
 
-    def _reparked(self, books: DatabaseHistory, changes: Changes, state: State) -> None:
+    def _reparked(self, books: DatabaseHistory, changes: Changes, state: MemoryTables) -> None:
         for event in changes.reparked:
             before = books.parked.get(event.position)
             waiting = state.parked.get(event.position)

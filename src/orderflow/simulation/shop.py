@@ -15,7 +15,7 @@ from orderflow.services.inventory.messages import SetStock
 from orderflow.services.order.api import fingerprint, with_response
 from orderflow.services.order.messages import Placed, PlaceOrder
 from orderflow.simulation.loop import seeded
-from orderflow.simulation.model import Wanted
+from orderflow.simulation.model import ExpectedOrder
 from orderflow.simulation.world import World
 
 STOCK: Mapping[str, int] = MappingProxyType({"plenty": 1_000, "scarce": 3, "none": 0})
@@ -158,7 +158,7 @@ class Shops:
 
     def _command(self, wish: Wish, key: str | None) -> PlaceOrder:
         order_id = uuid7(self._world.clock.wall_ms(), self._chance)
-        self._world.model.wanted[str(order_id)] = Wanted(
+        self._world.model.wanted[str(order_id)] = ExpectedOrder(
             customer_id=wish.customer_id,
             currency=wish.currency,
             lines=tuple((item.sku, item.quantity, item.unit_price) for item in wish.items),

@@ -43,7 +43,7 @@ from orderflow.services.payment.model import Payment
 from orderflow.simulation.log import TroubledLog
 from orderflow.simulation.loop import OWNER, VirtualClock, seeded, virtual_loop
 from orderflow.simulation.model import Model
-from orderflow.simulation.plan import BANK_STEPS, TRANSPORT_STEPS, Plan, ProcessFault, Trouble
+from orderflow.simulation.plan import BANK_STEPS, TRANSPORT_STEPS, ProcessFault, Trouble, WorldPlan
 from orderflow.simulation.process import Code, Habitat, Process, TroubledBook, bank_error
 from orderflow.simulation.protocol import KeyOrder, Protocol
 
@@ -197,7 +197,7 @@ OUTAGE_KEYS = 8
 class World:
     """Everything that outlives a process. Faults happen while `troubled`; `heal` repairs what they broke."""
 
-    def __init__(self, plan: Plan, code: Code) -> None:
+    def __init__(self, plan: WorldPlan, code: Code) -> None:
         self.plan = plan
         self.code = code
         self.trace = Trace()

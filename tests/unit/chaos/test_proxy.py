@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from orderflow.chaos.proxy import CUT, HALF_OPEN, HOLD, RESET, SLOW, ProxiedLink, Trouble
+from orderflow.chaos.proxy import CUT, HALF_OPEN, HOLD, RESET, SLOW, LinkFault, ProxiedLink
 from tests.support.waiting import eventually
 
 ANSWER_S = 60.0
@@ -91,7 +91,7 @@ async def test_what_is_large_comes_through_whole(client: Client) -> None:
 
 
 async def test_cut_resets_what_is_open_and_what_comes(link: ProxiedLink, client: Client) -> None:
-    link.begin(Trouble(CUT))
+    link.begin(LinkFault(CUT))
 
     assert await client.is_reset()
     assert await (await Client.of(link)).is_reset()
@@ -100,7 +100,7 @@ async def test_cut_resets_what_is_open_and_what_comes(link: ProxiedLink, client:
 async def test_held_bytes_come_when_it_is_healed_in_their_order(
     link: ProxiedLink, client: Client, echo: Echo
 ) -> None:
-    link.begin(Trouble(HOLD))
+    link.begin(LinkFault(HOLD))
     client.send(b"first")
     client.send(b"second")
     held = await Client.of(link)
@@ -115,7 +115,7 @@ async def test_held_bytes_come_when_it_is_healed_in_their_order(
 
 
 async def test_slow_bytes_come_late_and_in_their_order(link: ProxiedLink, client: Client) -> None:
-    link.begin(Trouble(SLOW, 30))
+    link.begin(LinkFault(SLOW, 30))
     loop = asyncio.get_running_loop()
     began = loop.time()
     client.send(b"first")
@@ -127,7 +127,7 @@ async def test_slow_bytes_come_late_and_in_their_order(link: ProxiedLink, client
 
 
 async def test_reset_after_so_many_bytes_tears_the_answer(link: ProxiedLink, client: Client) -> None:
-    link.begin(Trouble(RESET, 12))
+    link.begin(LinkFault(RESET, 12))
     client.send(b"0123456789")
 
     # Ten bytes go there, two of the answer come back.
@@ -138,7 +138,7 @@ async def test_reset_after_so_many_bytes_tears_the_answer(link: ProxiedLink, cli
 async def test_half_open_the_server_loses_it_and_the_client_hears_nothing(
     link: ProxiedLink, client: Client, echo: Echo
 ) -> None:
-    link.begin(Trouble(HALF_OPEN))
+    link.begin(LinkFault(HALF_OPEN))
     await eventually(lambda: echo.connected == 0)
     client.send(b"anyone?")
     with pytest.raises(TimeoutError):

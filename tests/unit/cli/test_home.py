@@ -16,7 +16,7 @@ from orderflow.cli import main
 from orderflow.cli.errors import UnreachableError
 from orderflow.cli.session import as_running, client_of
 from orderflow.local.home import EventLog, Home
-from orderflow.local.state import ProcessMark, Running, State, attached
+from orderflow.local.state import ProcessMark, Running, RunState, attached
 from orderflow.settings import Settings
 from tests.support.shop import Asked, Says, Shop, shop
 from tests.unit.cli.calls import ORDER_ID
@@ -122,7 +122,7 @@ def home_with_a_run(folder: Path, address: str) -> Settings:
     home = Home.open(folder)
     home.remember_installation(OURS)
     mark = ProcessMark.of(os.getpid())
-    State(mark, "ready", (Running("order", "service", mark.pid, mark.started, address),)).write(home.state)
+    RunState(mark, "ready", (Running("order", "service", mark.pid, mark.started, address),)).write(home.state)
     return as_running(Settings.load(environ={}, home=folder))
 
 
@@ -186,7 +186,7 @@ def test_on_a_home_on_which_nothing_has_run_nobody_is_asked(tmp_path: Path) -> N
     home = Home.open(tmp_path)
     with pytest.raises(UnreachableError, match=f"Nothing is running on {tmp_path}"):
         client_of(as_running(Settings.load(environ={}, home=home.path)), "order")
-    State(ProcessMark.of(os.getpid()), "starting").write(home.state)
+    RunState(ProcessMark.of(os.getpid()), "starting").write(home.state)
     with pytest.raises(UnreachableError, match=f"What runs on {tmp_path} is still starting"):
         client_of(as_running(Settings.load(environ={}, home=home.path)), "order")
 
@@ -233,6 +233,6 @@ def test_a_service_run_by_hand_joins_the_broker_of_the_run_also_with_databases_o
     home = Home.open(tmp_path)
     home.remember_event_log(EventLog("kafka"), "127.0.0.1:7")
     mark = ProcessMark.of(os.getpid())
-    State(mark, "ready", transport="kafka", bootstrap="127.0.0.1:8").write(home.state)
+    RunState(mark, "ready", transport="kafka", bootstrap="127.0.0.1:8").write(home.state)
     found = attached(Settings.load(environ={"ORDERFLOW_DATABASE_URL": "postgresql://a:b@db"}, home=tmp_path))
     assert (found.transport, found.kafka_bootstrap) == ("kafka", "127.0.0.1:8")

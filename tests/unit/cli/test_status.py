@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orderflow.cli.status import ProcessHealth, Seen, probe
-from orderflow.local.state import ProcessMark, Running, State
+from orderflow.local.state import ProcessMark, Running, RunState
 from tests.support.shop import Asked, Says, shop
 
 
@@ -50,7 +50,7 @@ def test_a_service_says_what_hinders_it_and_how_far_it_is_behind() -> None:
 
 def test_a_look_says_what_is_not_well_and_why(tmp_path: Path) -> None:
     process = Running("order", "service", 7, 1.0, "http://127.0.0.1:8001")
-    found = State(
+    found = RunState(
         supervisor=ProcessMark(1, 1.0), phase="ready", processes=(process,), event_log="the log in PostgreSQL"
     )
     ready = Seen(tmp_path, found, [(process, ProcessHealth(True, {}, 0))], "")

@@ -14,11 +14,11 @@ from orderflow.services.bank.bank import (
     APPROVED,
     DECLINED,
     BankFailedError,
+    BankRefund,
     BankUnavailableError,
     Charge,
     DeclinedError,
     MemoryBook,
-    Refund,
     SimulatedBank,
 )
 from orderflow.services.payment.messages import (
@@ -195,7 +195,7 @@ class BrokenBook(MemoryBook):
     async def charge(self, charge: Charge) -> Charge:
         raise self.error
 
-    async def refund(self, refund: Refund) -> Refund | None:
+    async def refund(self, refund: BankRefund) -> BankRefund | None:
         raise self.error
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from orderflow.cli.errors import ProposedError, RefusedError
+from orderflow.cli.errors import ProposedError, RequestRefusedError
 from orderflow.cli.http import ServiceClient
 from orderflow.local.home import person_here
 
@@ -42,7 +42,7 @@ def require_confirmed(confirm: Mapping[str, str], *, yes: bool, reason: str) -> 
     """
     causes = [f"{service} ({why})" for service, why in confirm.items() if why]
     if causes and not (yes and reason.strip()):
-        raise RefusedError(
+        raise RequestRefusedError(
             f"This acts on events of {' and '.join(causes)}, so it must be confirmed, with a reason. To "
             "confirm, add: --yes --reason TEXT. To see first what it would do: orderflow dlt rehearse"
         )

@@ -24,13 +24,13 @@ from orderflow.core.store import (
     SILENCE_S,
     Act,
     Due,
+    DueReport,
     LogEntry,
     OpenIntent,
     OutboxBacklog,
     OutboxFilter,
     OutboxRecord,
     OutboxRows,
-    Standing,
     Unending,
     WorkKind,
 )
@@ -180,7 +180,7 @@ class PostgresStore:
             end = min(start + LEDGER_PIECE - 1, last)
             yield await run(self._queries[query], start, end, wanted.topic, key, wanted.from_ms, wanted.to_ms)
 
-    async def standing(self, consumers: Sequence[str], age_ms: int, acknowledged: Collection[int] = ()) -> Standing:
+    async def standing(self, consumers: Sequence[str], age_ms: int, acknowledged: Collection[int] = ()) -> DueReport:
         query, longest = self._queries["standing"], self._longest_wait_ms
         rows = await self.work.fetch(query, list(consumers), age_ms, list(acknowledged), longest, self._name)
         return _standing(rows)
@@ -231,11 +231,11 @@ def _intent(row: asyncpg.Record) -> OpenIntent:
     )
 
 
-def _standing(rows: Sequence[asyncpg.Record]) -> Standing:
+def _standing(rows: Sequence[asyncpg.Record]) -> DueReport:
     """`due` rows are places, or count replays; the others are what is old."""
     found = [r for r in rows if r["due"] and r["kind"] != "replay"]
     due = [Due(WorkKind(r["kind"]), r["consumer"], r["place"], r["count"], r["oldest"]) for r in found]
     replays = sum(r["count"] for r in rows if r["kind"] == "replay")
     old = [r for r in rows if not r["due"]]
     unending = [Unending(WorkKind(r["kind"]), r["consumer"], r["count"], r["age_ms"], r["oldest"]) for r in old]
-    return Standing(due, unending, replays)
+    return DueReport(due, unending, replays)

@@ -21,7 +21,7 @@ import asyncpg
 import msgspec
 
 from orderflow.core.crash_points import Point, reached
-from orderflow.core.postgres_log.link import LogSession, Reader
+from orderflow.core.postgres_log.link import LogSession, NoticeListener
 from orderflow.core.postgres_log.records import Notice, Place, RecordCodec, Topic, read_notices
 from orderflow.core.transport import POLL_BYTES_MAX, ConsumerRecord, TransportUnavailableError
 
@@ -274,7 +274,7 @@ class PostgresLogConsumer:
     def __init__(
         self,
         link: LogSession,
-        reader: Reader,
+        reader: NoticeListener,
         queries: Mapping[str, str],
         group: str,
         topics: Sequence[Topic],

@@ -14,7 +14,7 @@ from orderflow.core.postgres.schema import Applied, MigrationSequence
 from orderflow.core.postgres.sessions import require_no_lock_wait
 from orderflow.core.postgres_log.consumer import PostgresLogConsumer
 from orderflow.core.postgres_log.doorbell import Bells, Doorbell
-from orderflow.core.postgres_log.link import LogSession, Reader, translated
+from orderflow.core.postgres_log.link import LogSession, NoticeListener, translated
 from orderflow.core.postgres_log.records import RecordCodec, Topic
 from orderflow.core.timing import system_random
 from orderflow.core.transport import (
@@ -96,7 +96,7 @@ class PostgresLogTransport:
         self._partitioner = Partitioner(chance)
         self._codec = RecordCodec()
         self._link = LogSession(url, timeout_s=timeout_s, settings={"synchronous_commit": "on"}, writable=writable)
-        self._reader = Reader(url, self._queries, timeout_s=timeout_s, writable=writable)
+        self._reader = NoticeListener(url, self._queries, timeout_s=timeout_s, writable=writable)
         self._rings = rings
         self._doorbell = Doorbell(self._reader.tell)
         self._bells = Bells(self._doorbell, self._reader.tell)

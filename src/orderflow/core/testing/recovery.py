@@ -40,11 +40,11 @@ from orderflow.core.testing.state import (
     Course,
     DueTimes,
     Journal,
+    KeptEvent,
     KeptReplay,
     MemoryDatabase,
+    MemoryTables,
     Replayed,
-    State,
-    Waiting,
     at,
     is_open,
     note_action,
@@ -64,7 +64,7 @@ class MemoryRecovery:
         self._process = process
 
     @property
-    def _state(self) -> State:
+    def _state(self) -> MemoryTables:
         return self._database.state
 
     async def letters(self, wanted: LetterFilter, limit: int, after: int = 0) -> Sequence[DeadLetter]:
@@ -136,7 +136,7 @@ class MemoryRecovery:
 
     async def groups(self, wanted: LetterFilter) -> Sequence[DeadLetterGroup]:
         await self._step("read")
-        dead: dict[str, list[Waiting]] = {}
+        dead: dict[str, list[KeptEvent]] = {}
         for waiting in self._meant(replace(wanted, state=InboxState.DEAD)):
             assert waiting.event.failure is not None
             dead.setdefault(waiting.event.failure.fingerprint, []).append(waiting)
@@ -153,7 +153,7 @@ class MemoryRecovery:
 
     async def summary(self) -> Sequence[StuckSummary]:
         await self._step("read")
-        by_consumer: dict[str, list[Waiting]] = {}
+        by_consumer: dict[str, list[KeptEvent]] = {}
         for waiting in self._state.parked.values():
             by_consumer.setdefault(waiting.consumer, []).append(waiting)
         return [_summary(consumer, waiting) for consumer, waiting in sorted(by_consumer.items())]
@@ -326,7 +326,7 @@ class MemoryRecovery:
         said = sorted(self._state.overrules.items())
         return [each for _, each in said if each.made_at is not None and each.made_at > since]
 
-    def _meant(self, wanted: LetterFilter) -> list[Waiting]:
+    def _meant(self, wanted: LetterFilter) -> list[KeptEvent]:
         state, now = self._state, self._database.clock.wall_ms()
         return [waiting for waiting in _by_position(state) if _is_meant(state, wanted, waiting, now)]
 
@@ -345,7 +345,7 @@ class MemoryRecovery:
         entry = LogEntry(act, action, target, result)
         note_action(self._state, Journal(), entry, self._database.clock.wall_ms())
 
-    def _send(self, waiting: Waiting, who: str) -> None:
+    def _send(self, waiting: KeptEvent, who: str) -> None:
         """Due at once. Another replay that has sent it before has seen it fail."""
         state, now = self._state, self._database.clock.wall_ms()
         position = waiting.event.position
@@ -360,7 +360,7 @@ class MemoryRecovery:
         kept = self._state.replays.get(number)
         return kept if kept is not None and kept.claimed_by is self._process else None
 
-    def _dead(self, position: int) -> Waiting | None:
+    def _dead(self, position: int) -> KeptEvent | None:
         waiting = self._state.parked.get(position)
         return waiting if waiting is not None and waiting.event.state is InboxState.DEAD else None
 
@@ -399,15 +399,15 @@ class MemoryRecovery:
         )
 
 
-def _name(waiting: Waiting) -> tuple[str, str, str]:
+def _name(waiting: KeptEvent) -> tuple[str, str, str]:
     return waiting.event.key, waiting.consumer, waiting.event.identity
 
 
-def _by_position(state: State) -> list[Waiting]:
+def _by_position(state: MemoryTables) -> list[KeptEvent]:
     return sorted(state.parked.values(), key=lambda waiting: waiting.event.position)
 
 
-def _is_meant(state: State, wanted: LetterFilter, waiting: Waiting, now_ms: int) -> bool:
+def _is_meant(state: MemoryTables, wanted: LetterFilter, waiting: KeptEvent, now_ms: int) -> bool:
     event = waiting.event
     pairs = (
         (wanted.state, event.state),
@@ -424,13 +424,13 @@ def _is_meant(state: State, wanted: LetterFilter, waiting: Waiting, now_ms: int)
     return wanted.events is None or any(_is_named(state, waiting, event) for event in wanted.events)
 
 
-def _is_named(state: State, waiting: Waiting, event: UUID | int) -> bool:
+def _is_named(state: MemoryTables, waiting: KeptEvent, event: UUID | int) -> bool:
     """By its position, its event id, or the one that it had before it was edited."""
     original = state.originals.get(waiting.event.position, waiting.event)
     return event in (waiting.event.position, waiting.event.event_id, original.event_id)
 
 
-def _letter(state: State, waiting: Waiting) -> DeadLetter:
+def _letter(state: MemoryTables, waiting: KeptEvent) -> DeadLetter:
     event = waiting.event
     later = (w for w in state.parked.values() if (w.consumer, w.event.key) == (waiting.consumer, event.key))
     return DeadLetter.of(
@@ -445,7 +445,7 @@ def _letter(state: State, waiting: Waiting) -> DeadLetter:
     )
 
 
-def _stored(state: State, waiting: Waiting) -> StoredLetter:
+def _stored(state: MemoryTables, waiting: KeptEvent) -> StoredLetter:
     original = state.originals.get(waiting.event.position)
     return StoredLetter(
         letter=_letter(state, waiting),
@@ -455,7 +455,7 @@ def _stored(state: State, waiting: Waiting) -> StoredLetter:
     )
 
 
-def _group(dead: Sequence[Waiting], note: str) -> DeadLetterGroup:
+def _group(dead: Sequence[KeptEvent], note: str) -> DeadLetterGroup:
     """Dead events of one fingerprint."""
     last = max(dead, key=lambda each: (each.last_failed_at or 0, each.event.position))
     failure = last.event.failure
@@ -475,7 +475,7 @@ def _group(dead: Sequence[Waiting], note: str) -> DeadLetterGroup:
     )
 
 
-def _summary(consumer: str, waiting: Sequence[Waiting]) -> StuckSummary:
+def _summary(consumer: str, waiting: Sequence[KeptEvent]) -> StuckSummary:
     counts = Counter(each.event.waits for each in waiting)
     return StuckSummary(
         consumer=consumer,

@@ -46,7 +46,7 @@ from orderflow.core.store import (
 from orderflow.core.timing import Clock
 
 
-class Waiting(msgspec.Struct, frozen=True):
+class KeptEvent(msgspec.Struct, frozen=True):
     """A parked event with its times in ms since the epoch."""
 
     consumer: str
@@ -138,7 +138,7 @@ class FaultTables:
 
 
 @dataclass(slots=True)
-class State:
+class MemoryTables:
     """The tables. Dictionaries keep the order of insertion."""
 
     rows: dict[Ref, Row] = field(default_factory=dict)
@@ -147,7 +147,7 @@ class State:
     streams: dict[tuple[str, str], int] = field(default_factory=dict)
     outbox: dict[int, OutboxRecord] = field(default_factory=dict)
     pending: dict[int, int] = field(default_factory=dict)
-    parked: dict[int, Waiting] = field(default_factory=dict)
+    parked: dict[int, KeptEvent] = field(default_factory=dict)
     originals: dict[int, ParkedEvent] = field(default_factory=dict)
     history: dict[int, HistoryRow] = field(default_factory=dict)
     intents: dict[str, StoredIntent] = field(default_factory=dict)
@@ -190,7 +190,7 @@ class Journal:
                 table[key] = before
 
 
-def note_action(state: State, journal: Journal, entry: LogEntry, now_ms: int) -> None:
+def note_action(state: MemoryTables, journal: Journal, entry: LogEntry, now_ms: int) -> None:
     """Add to the operators' log, linked to its last row."""
     number = len(state.actions) + 1
     previous = bytes.fromhex(state.actions[number - 1].hash) if state.actions else hash_chain.BEFORE_THE_FIRST
@@ -213,7 +213,7 @@ def is_open(proposal: Proposal, now_ms: int) -> bool:
 
 
 def remember(
-    state: State,
+    state: MemoryTables,
     journal: Journal,
     event: ParkedEvent,
     moment: Moment,
@@ -275,7 +275,7 @@ class Writer:
 
     def __init__(
         self,
-        state: State,
+        state: MemoryTables,
         journal: Journal,
         rules: Rules,
         known: Collection[tuple[str, str]],
@@ -411,7 +411,7 @@ class Writer:
             )
             self._wait(before.consumer, again, before)
 
-    def _wait(self, consumer: str, event: ParkedEvent, before: Waiting | None) -> None:
+    def _wait(self, consumer: str, event: ParkedEvent, before: KeptEvent | None) -> None:
         _hold(event.state in (InboxState.PARKED, InboxState.DEAD), "parked_events_state_waits")
         _hold(event.attempts >= 0, "parked_events_attempts_not_negative")
         _hold(event.state is not InboxState.DEAD or event.attempts > 0, "parked_events_dead_was_tried")
@@ -420,7 +420,7 @@ class Writer:
         self._rules.require_text(event.event_type, event.record.topic, event.intent, *failure)
         failed = event.attempts > 0
         first = (before.event.first_failed_at if before else None) or self._now
-        waiting = Waiting(
+        waiting = KeptEvent(
             consumer=consumer,
             event=replace(event, delay_ms=0, first_failed_at=first if failed else None),
             parked_at=before.parked_at if before else self._now,
@@ -577,7 +577,7 @@ class MemoryDatabase:
         self.gate = gate
         self.committed = committed
         self.refused = refused
-        self.state = State()
+        self.state = MemoryTables()
         self.locks = Locks()
         self.epoch = 0
         self.available = True

@@ -18,6 +18,7 @@ from orderflow.core.store import (
     SILENCE_S,
     Act,
     Due,
+    DueReport,
     Heard,
     LogEntry,
     OpenIntent,
@@ -25,22 +26,29 @@ from orderflow.core.store import (
     OutboxFilter,
     OutboxRecord,
     OutboxRows,
-    Standing,
     StoreUnavailableError,
     Unending,
     WorkKind,
     fair_share,
 )
 from orderflow.core.testing.recovery import MemoryRecovery
-from orderflow.core.testing.state import DueTimes, Journal, MemoryDatabase, State, StoredIntent, Waiting, note_action
+from orderflow.core.testing.state import (
+    DueTimes,
+    Journal,
+    KeptEvent,
+    MemoryDatabase,
+    MemoryTables,
+    StoredIntent,
+    note_action,
+)
 from orderflow.core.testing.transaction import MemoryTransaction, is_due
 
 Place = tuple[WorkKind, str, str]
 
 
-def heads(state: State, consumer: str) -> Mapping[str, Waiting]:
+def heads(state: MemoryTables, consumer: str) -> Mapping[str, KeptEvent]:
     """The head of each key that has something parked at the consumer."""
-    found: dict[str, Waiting] = {}
+    found: dict[str, KeptEvent] = {}
     for waiting in sorted(state.parked.values(), key=lambda each: each.event.position):
         if waiting.consumer == consumer:
             found.setdefault(waiting.event.key, waiting)
@@ -48,13 +56,13 @@ def heads(state: State, consumer: str) -> Mapping[str, Waiting]:
 
 
 def standing(
-    state: State,
+    state: MemoryTables,
     consumers: Sequence[str],
     times: DueTimes,
     age_ms: int,
     acknowledged: Collection[int],
     process: object,
-) -> Standing:
+) -> DueReport:
     """As `core.store.Store.standing` says, asked by that process."""
     now = times.now
     due: dict[Place, list[tuple[int, str, str]]] = defaultdict(list)
@@ -78,7 +86,7 @@ def standing(
             due[WorkKind.INTENT, "", kind].append((asked.due_at, key, f"{key}/{intent.attempts}"))
         if asked.created_at <= now - age_ms:
             old[WorkKind.INTENT, "", kind].append((asked.created_at, key))
-    return Standing(
+    return DueReport(
         [Due(*place, len(found), min(found)[2]) for place, found in due.items()],
         list(_unending(old, now)),
         sum(each.is_free_for(process, times) for each in state.replays.values()),
@@ -403,7 +411,7 @@ class MemoryStore:
             and (wanted.to_ms is None or row.created_at < wanted.to_ms)
         ]
 
-    async def standing(self, consumers: Sequence[str], age_ms: int, acknowledged: Collection[int] = ()) -> Standing:
+    async def standing(self, consumers: Sequence[str], age_ms: int, acknowledged: Collection[int] = ()) -> DueReport:
         await self._step("read")
         return standing(self._database.state, consumers, self._due(), age_ms, acknowledged, self)
 

@@ -40,7 +40,7 @@ NOT_THERE = Response(404, "There is no such thing")
 CONFIRM = Response(428, "This needs a confirmation and a reason; `detail` says why")
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which dead events are meant; what is absent does not narrow. With `events` (ids or positions) any state is."""
 
     events: Listed | None = None

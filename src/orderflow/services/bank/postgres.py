@@ -11,7 +11,7 @@ from orderflow.core.postgres.queries import load_queries
 from orderflow.core.postgres.schema import MigrationSequence
 from orderflow.core.postgres.sessions import STATEMENT_TIMEOUT_MS, Connections, TransactionPoolingError
 from orderflow.core.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
-from orderflow.services.bank.bank import BankFailedError, BankUnavailableError, Charge, Refund, Statement
+from orderflow.services.bank.bank import BankFailedError, BankRefund, BankUnavailableError, Charge, Statement
 
 PACKAGE = "orderflow.services.bank"
 GROUP_MAX = 500
@@ -57,7 +57,7 @@ class PostgresBook:
             raise BankFailedError(f"the book has lost {charge.key}")
         return found
 
-    async def refund(self, refund: Refund) -> Refund | None:
+    async def refund(self, refund: BankRefund) -> BankRefund | None:
         return await self._refunds.add(refund.key, refund)
 
     async def method_of(self, charge: str) -> str | None:
@@ -91,7 +91,7 @@ class PostgresBook:
         rows = await self._ask("find_charges", list(charges))
         return {row["key"]: _charge(row) for row in rows}
 
-    async def _record_refunds(self, refunds: Mapping[str, Refund]) -> Mapping[str, Refund]:
+    async def _record_refunds(self, refunds: Mapping[str, BankRefund]) -> Mapping[str, BankRefund]:
         values = [(r.key, r.charge, r.order_id, r.amount, r.currency, r.reference) for r in refunds.values()]
         added = await self._ask("record_refunds", *map(list, zip(*values, strict=True)))
         if len(added) == len(refunds):
@@ -115,8 +115,8 @@ def _charge(row: Any) -> Charge:
     return Charge(**{**row, "order_id": str(row["order_id"])})
 
 
-def _refund(row: Any) -> Refund:
-    return Refund(**{**row, "order_id": str(row["order_id"])})
+def _refund(row: Any) -> BankRefund:
+    return BankRefund(**{**row, "order_id": str(row["order_id"])})
 
 
 class CommitGroup(Generic[Entry]):

@@ -61,7 +61,7 @@ from orderflow.http.operators.customers import CustomerOperations, Records
 from orderflow.http.problems import FieldError, ProblemError
 from orderflow.http.validation import IdEnd, Text
 from orderflow.services.order.messages import KeyReused, Placed, PlaceOrder
-from orderflow.services.order.model import Refund, Status
+from orderflow.services.order.model import OrderStatus, Refund
 from orderflow.services.order.storage import (
     CURSOR_PATTERN,
     OrderDetails,
@@ -95,7 +95,7 @@ PAGE_MAX = 100
 READ_ORDERS = Permission(READ.roles | {Role.SHOP}, anonymous=True)
 """Who has the role shop alone reads those of its shop."""
 
-FINAL = frozenset({Status.COMPLETED, Status.FAILED})
+FINAL = frozenset({OrderStatus.COMPLETED, OrderStatus.FAILED})
 REPLAYED = (b"idempotency-replayed", b"true")
 
 IDEMPOTENCY_KEY = Parameter(
@@ -112,7 +112,7 @@ WAIT = Parameter(
     Annotated[float, msgspec.Meta(ge=0, le=WAIT_MAX_S)],
     default=0.0,
 )
-STATUS = Parameter("status", "query", "Only orders with this status.", Status)
+STATUS = Parameter("status", "query", "Only orders with this status.", OrderStatus)
 UNFINISHED = Parameter(
     "unfinished",
     "query",
@@ -252,7 +252,7 @@ def with_response(command: PlaceOrder) -> PlaceOrder:
     """The command with the JSON by which placing is answered: the order as it begins."""
     view = OrderView(
         id=command.order_id,
-        status=Status.PENDING,
+        status=OrderStatus.PENDING,
         customer_id=command.customer_id,
         currency=command.currency,
         items=command.items,

@@ -13,7 +13,7 @@ import msgspec
 from orderflow import PERSONAL, Database, Record, ServiceContext, load_queries
 from orderflow.events.order import Item
 from orderflow.http.operators.customers import Piece
-from orderflow.services.order.model import ORDER_PLACED, Obstacle, Refund, Status
+from orderflow.services.order.model import ORDER_PLACED, Obstacle, OrderStatus, Refund
 
 FIRST, LAST = UUID(int=0), UUID(int=2**128 - 1)
 PIECE = 20_000
@@ -31,7 +31,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     version: int
-    status: Status
+    status: OrderStatus
     event: str
     cause: UUID | None
     at: datetime
@@ -43,7 +43,7 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True):
     """An order as it was placed. Amounts are in minor units of `currency`."""
 
     id: UUID
-    status: Status
+    status: OrderStatus
     customer_id: Annotated[str, PERSONAL]
     currency: str
     items: tuple[Item, ...]
@@ -82,7 +82,7 @@ class OrderPage(msgspec.Struct, frozen=True, kw_only=True):
 class Unfinished(msgspec.Struct, frozen=True, kw_only=True):
     """How many orders are in a state, and when the oldest of them was placed."""
 
-    status: Status
+    status: OrderStatus
     orders: int
     oldest: datetime
 
@@ -90,7 +90,7 @@ class Unfinished(msgspec.Struct, frozen=True, kw_only=True):
 class Dwell(msgspec.Struct, frozen=True, kw_only=True):
     """How long orders were in a state that `event` has ended: the median, and what 95 % did not exceed."""
 
-    status: Status
+    status: OrderStatus
     event: str
     orders: int
     median_ms: int
@@ -141,13 +141,13 @@ class Orders:
             return None
         row = rows[0]
         created_at: datetime = row["created_at"]
-        placed = Step(version=1, status=Status.PENDING, event=ORDER_PLACED, cause=None, at=created_at)
+        placed = Step(version=1, status=OrderStatus.PENDING, event=ORDER_PLACED, cause=None, at=created_at)
         steps = self._history.decode(row["history"]) if row["history"] is not None else ()
         refunds = self._refunds.decode(row["refunds"]) if row["refunds"] is not None else ()
         stuck = self._stuck.decode(row["stuck"]) if row["stuck"] is not None else {}
         return OrderDetails(
             id=row["order_id"],
-            status=Status(row["status"]),
+            status=OrderStatus(row["status"]),
             customer_id=row["customer_id"],
             currency=row["currency"],
             items=self._items.decode(row["items"]),
@@ -163,16 +163,16 @@ class Orders:
         )
 
     async def page(
-        self, status: Status | None, before: UUID | None, limit: int, shop: str | None = None
+        self, status: OrderStatus | None, before: UUID | None, limit: int, shop: str | None = None
     ) -> OrderPage:
         """Up to `limit` orders placed before the order `before`, newest first; of this `shop`, if one is named."""
         of_shop: tuple[str, ...] = ()
         query = {
             None: "list_orders",
-            Status.PENDING: "list_unfinished",
-            Status.PAID: "list_unfinished",
-            Status.COMPLETED: "list_completed",
-            Status.FAILED: "list_failed",
+            OrderStatus.PENDING: "list_unfinished",
+            OrderStatus.PAID: "list_unfinished",
+            OrderStatus.COMPLETED: "list_completed",
+            OrderStatus.FAILED: "list_failed",
         }[status]
         if shop is not None:
             query, of_shop = "list_of_shop", (shop,)
@@ -191,7 +191,7 @@ class Orders:
         self,
         customers: Sequence[str] | None,
         sku: str | None,
-        status: Status | None,
+        status: OrderStatus | None,
         before: UUID | None,
         limit: int,
         shop: str | None = None,
@@ -211,12 +211,12 @@ class Orders:
         dwell = await self._database.fetch(self._queries["dwell_times"], SAMPLE_MAX)
         return OrderStates(
             unfinished=tuple(
-                Unfinished(status=Status(row["status"]), orders=row["orders"], oldest=row["oldest"])
+                Unfinished(status=OrderStatus(row["status"]), orders=row["orders"], oldest=row["oldest"])
                 for row in unfinished
             ),
             dwell=tuple(
                 Dwell(
-                    status=Status(row["status"]),
+                    status=OrderStatus(row["status"]),
                     event=row["event"],
                     orders=row["orders"],
                     median_ms=round(row["median"].total_seconds() * 1000),
@@ -258,7 +258,7 @@ class Orders:
     def _summary(self, row: Record) -> OrderSummary:
         return OrderSummary(
             id=row["order_id"],
-            status=Status(row["status"]),
+            status=OrderStatus(row["status"]),
             customer_id=row["customer_id"],
             currency=row["currency"],
             items=self._items.decode(row["items"]),

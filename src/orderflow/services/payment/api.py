@@ -16,14 +16,14 @@ from orderflow.http.operators.customers import Records
 from orderflow.http.operators.proposals import PROPOSED
 from orderflow.http.problems import ProblemError
 from orderflow.http.validation import Text
-from orderflow.services.payment.messages import Outcome, PaymentSettled, SettlePayment
-from orderflow.services.payment.model import Status
+from orderflow.services.payment.messages import PaymentSettled, SettlementOutcome, SettlePayment
+from orderflow.services.payment.model import PaymentStatus
 from orderflow.services.payment.storage import PaymentPage, Payments, PaymentView
 
 PAGE_MAX = 100
 
 ORDER_ID = Parameter("order_id", "path", "The order's id.", UUID)
-STATUS = Parameter("status", "query", "Only payments with this status.", Status)
+STATUS = Parameter("status", "query", "Only payments with this status.", PaymentStatus)
 LIMIT = operation.page_limit(PAGE_MAX, default=20)
 CURSOR = Parameter("cursor", "query", "The `next` of the previous page.", UUID)
 MISSING = Response(404, "There is no payment of this order.")
@@ -64,7 +64,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     refused.
     """
 
-    outcome: Outcome
+    outcome: SettlementOutcome
     reason: Annotated[Text, msgspec.Meta(max_length=500)] = ""
     confirmed: bool = False
 

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from orderflow import PERSONAL, Database, Record, ServiceContext, load_queries
-from orderflow.services.payment.model import Status
+from orderflow.services.payment.model import PaymentStatus
 
 LAST = UUID(int=2**128 - 1)
 COUNTED_MAX = 1_000
@@ -28,7 +28,7 @@ class PaymentView(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
     amount: int
     payment_method: Annotated[str, PERSONAL]
-    status: Status
+    status: PaymentStatus
     captured: int
     refunded: int
     reason: str | None
@@ -42,7 +42,7 @@ class PaymentView(msgspec.Struct, frozen=True, kw_only=True):
     def from_record(cls, record: Record) -> PaymentView:
         """From a row of the queries that show payments."""
         values = {field.name: record[field.name] for field in msgspec.structs.fields(cls)}
-        return cls(**{**values, "status": Status(record["status"])})
+        return cls(**{**values, "status": PaymentStatus(record["status"])})
 
 
 class PaymentPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,14 +75,14 @@ class Payments:
         rows = await self._database.fetch(self._queries["show_payment"], order_id)
         return PaymentView.from_record(rows[0]) if rows else None
 
-    async def page(self, status: Status | None, before: UUID | None, limit: int) -> PaymentPage:
+    async def page(self, status: PaymentStatus | None, before: UUID | None, limit: int) -> PaymentPage:
         """Up to `limit` payments of orders placed before the order `before`, newest first."""
         match status:
             case None:
                 query = "list_payments"
-            case Status.REFUND_REFUSED:
+            case PaymentStatus.REFUND_REFUSED:
                 query = "list_refused"
-            case Status.CHARGING | Status.UNKNOWN | Status.REFUND_DUE:
+            case PaymentStatus.CHARGING | PaymentStatus.UNKNOWN | PaymentStatus.REFUND_DUE:
                 query = "list_open"
             case _:
                 query = "list_ended"

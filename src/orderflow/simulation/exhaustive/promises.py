@@ -20,12 +20,12 @@ from orderflow.core.envelopes import header_text
 from orderflow.core.inbox import InboxState
 from orderflow.core.service import Fact, Row
 from orderflow.core.store import OutboxRecord
-from orderflow.core.testing.state import State, StoredIntent, Waiting
-from orderflow.services.bank.bank import Charge, MemoryBook, Refund
+from orderflow.core.testing.state import KeptEvent, MemoryTables, StoredIntent
+from orderflow.services.bank.bank import BankRefund, Charge, MemoryBook
 from orderflow.simulation.books import books_of
 from orderflow.simulation.exhaustive.setting import Booked, Setting, Shopping
 from orderflow.simulation.exhaustive.stored import MadeToFailError, Stored, Taken
-from orderflow.simulation.model import ORDER_STEPS, PAYMENT_STEPS, REFUND_STEPS, SAID, Wanted
+from orderflow.simulation.model import ORDER_STEPS, PAYMENT_STEPS, REFUND_STEPS, SAID, ExpectedOrder
 
 BY_WORD = "settled_by_operator"
 STEPS_BY_WORD: Mapping[str, Sequence[str]] = MappingProxyType(
@@ -63,10 +63,10 @@ class Tables:
 
     def __init__(self, stored: Stored) -> None:
         self.stored = stored
-        self.state = State(
+        self.state = MemoryTables(
             rows=dict(stored.rows),
             facts=dict(stored.facts),
-            parked={place: Waiting(at, event, 0, 0) for place, (at, event) in enumerate(stored.parked)},
+            parked={place: KeptEvent(at, event, 0, 0) for place, (at, event) in enumerate(stored.parked)},
             intents={key: StoredIntent(intent, 0) for key, intent in stored.intents.items()},
         )
         self.is_busy = bool(stored.intents) or any(head.state is InboxState.PARKED for _, head in stored.heads())
@@ -227,7 +227,7 @@ class PromiseCheck:
         yield from self._stock(view)
         yield from self._audit(view, at_rest)
 
-    def _order(self, view: View, order_id: str, wanted: Wanted) -> Iterator[str]:
+    def _order(self, view: View, order_id: str, wanted: ExpectedOrder) -> Iterator[str]:
         order, payment = view.order.one("orders", order_id), view.payment.one("payments", order_id)
         reservation = view.inventory.one("reservations", order_id)
         booked = any(line.order_id == order_id for line in view.book)
@@ -245,7 +245,7 @@ class PromiseCheck:
                 yield f"{order_id} is {reservation.status} with {units}"
         yield from _may_be(order, payment, reservation, rejected)
 
-    def _money(self, view: View, order_id: str, wanted: Wanted) -> Iterator[str]:
+    def _money(self, view: View, order_id: str, wanted: ExpectedOrder) -> Iterator[str]:
         """What the bank has booked, and what payment has."""
         payment, reservation = view.payment.one("payments", order_id), view.inventory.one("reservations", order_id)
         charges, refunds = view.booked("charge", order_id), view.booked("refund", order_id)
@@ -259,7 +259,7 @@ class PromiseCheck:
             yield from _books_agree(view, payment, wanted.total)
             yield from _is_asked(view, payment)
 
-    def _notices(self, view: View, order_id: str, wanted: Wanted) -> Iterator[str]:
+    def _notices(self, view: View, order_id: str, wanted: ExpectedOrder) -> Iterator[str]:
         payment, reservation = view.payment.one("payments", order_id), view.inventory.one("reservations", order_id)
         status = "" if payment is None else str(payment.status)
         stock = "" if reservation is None else str(reservation.status)
@@ -382,7 +382,7 @@ def _is_asked(view: View, payment: Any) -> Iterator[str]:
             yield f"the {kind} of {payment.id} is {'' if is_open else 'not '}asked for: it is {payment.status}"
 
 
-def _same(what: str, row: Any, total: object, wanted: Wanted) -> Iterator[str]:
+def _same(what: str, row: Any, total: object, wanted: ExpectedOrder) -> Iterator[str]:
     lines = tuple((item.sku, item.quantity, item.unit_price) for item in row.items)
     found = (row.customer_id, row.currency, lines, row.payment_method, total)
     right = (wanted.customer_id, wanted.currency, wanted.lines, wanted.payment_method, wanted.total)
@@ -480,7 +480,7 @@ def _as_book(book: frozenset[Booked]) -> MemoryBook:
                 key=line.key, payment_method="", decline_code=line.code or None, reference="", **about
             )
         elif line.kind == "refund":
-            found.refunds[line.key] = Refund(key=line.key, charge="", reference="", **about)
+            found.refunds[line.key] = BankRefund(key=line.key, charge="", reference="", **about)
     return found
 
 

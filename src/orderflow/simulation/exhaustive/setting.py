@@ -22,9 +22,9 @@ from orderflow.services.bank.bank import BankFailedError, DeclinedError, Stateme
 from orderflow.services.inventory.messages import SetStock
 from orderflow.services.order.api import with_response
 from orderflow.services.order.messages import PlaceOrder
-from orderflow.services.payment.messages import Outcome
+from orderflow.services.payment.messages import SettlementOutcome
 from orderflow.services.payment.service import BankGateway
-from orderflow.simulation.model import Wanted
+from orderflow.simulation.model import ExpectedOrder
 
 APPLE, PEAR = "apple", "pear"
 SHELVES: Mapping[str, int] = MappingProxyType({APPLE: 3, PEAR: 1})
@@ -100,7 +100,7 @@ class Shopping(NamedTuple):
     """
 
     letter: str
-    wanted: Wanted
+    wanted: ExpectedOrder
     first: PlaceOrder
     again: PlaceOrder
     other: PlaceOrder
@@ -129,7 +129,7 @@ def setting_of(run: Run) -> Setting:
 
 def _shopping(letter: str, currency: str, cart: Mapping[str, int]) -> Shopping:
     lines = tuple((sku, quantity, PRICES[sku]) for sku, quantity in cart.items())
-    wanted = Wanted(customer_id=f"customer {letter}", currency=currency, lines=lines, payment_method=METHOD)
+    wanted = ExpectedOrder(customer_id=f"customer {letter}", currency=currency, lines=lines, payment_method=METHOD)
     return Shopping(
         letter,
         wanted,
@@ -139,7 +139,7 @@ def _shopping(letter: str, currency: str, cart: Mapping[str, int]) -> Shopping:
     )
 
 
-def _command(letter: str, wanted: Wanted, which: str) -> PlaceOrder:
+def _command(letter: str, wanted: ExpectedOrder, which: str) -> PlaceOrder:
     """The ids of two requests differ: each is made at the edge."""
     command = PlaceOrder(
         order_id=order_id_of(letter, which),
@@ -194,7 +194,7 @@ def answer_of(book: Book, intent: Intent, act: BankReply, *, in_time: bool) -> t
     return frozenset(bank.book), answer
 
 
-def true_words(book: Book, payment: Any) -> Mapping[Outcome, frozenset[Booked]]:
+def true_words(book: Book, payment: Any) -> Mapping[SettlementOutcome, frozenset[Booked]]:
     """What an operator can truly say of a payment when he has asked the bank in another way, and the book after it.
 
     Where it says that nothing was charged, it blocks the key for ever; where the customer gets his money in another
@@ -207,17 +207,17 @@ def true_words(book: Book, payment: Any) -> Mapping[Outcome, frozenset[Booked]]:
     same = frozenset(book)
     match str(payment.status):
         case "CHARGING" | "UNKNOWN" if charge is not None:
-            return {Outcome.CHARGED: same}
+            return {SettlementOutcome.CHARGED: same}
         case "CHARGING" | "UNKNOWN":
             known = _line(book, f"charge:{payment.order_id}", "decline")
             blocked = known or Booked("decline", f"charge:{payment.order_id}", *about, BLOCKED)
-            return {Outcome.NOT_CHARGED: same | {blocked}}
+            return {SettlementOutcome.NOT_CHARGED: same | {blocked}}
         case "REFUND_DUE" | "REFUND_REFUSED" if charge is None:
-            return {Outcome.NOT_CHARGED: same}
+            return {SettlementOutcome.NOT_CHARGED: same}
         case "REFUND_DUE" if _line(book, refund_key, "refund") is not None:
-            return {Outcome.REFUNDED: same}
+            return {SettlementOutcome.REFUNDED: same}
         case "REFUND_REFUSED" if refused is not None:
-            return {Outcome.REFUNDED: same, Outcome.ASK_AGAIN: same - {refused}}
+            return {SettlementOutcome.REFUNDED: same, SettlementOutcome.ASK_AGAIN: same - {refused}}
         case _:
             return {}
 

@@ -28,7 +28,7 @@ from orderflow.core.service import Service
 from orderflow.core.store import OutboxRecord
 from orderflow.core.transport import ConsumerRecord
 from orderflow.registry import SAGA
-from orderflow.services.payment.messages import Outcome, SettlePayment
+from orderflow.services.payment.messages import SettlementOutcome, SettlePayment
 from orderflow.simulation.exhaustive.promises import PromiseCheck, Tables, View, payments_of
 from orderflow.simulation.exhaustive.setting import BankReply, Booked, Bounds, Setting, answer_of, true_words
 from orderflow.simulation.exhaustive.stored import (
@@ -82,7 +82,7 @@ class Move(NamedTuple):
     broken: Sequence[str] = ()
 
 
-class Step(NamedTuple):
+class ServiceStep(NamedTuple):
     """What a service makes of something: the numbers of what it has stored then, and of what it has published."""
 
     after: int
@@ -91,12 +91,12 @@ class Step(NamedTuple):
     fate: str
 
 
-class Settlement(NamedTuple):
+class SettlementStep(NamedTuple):
     """An operator's word. `book` is the bank's then; None: he is wrong. `is_open`: the bank is being asked."""
 
     what: str
-    step: Step
-    outcome: Outcome
+    step: ServiceStep
+    outcome: SettlementOutcome
     book: int | None
     is_open: bool
 
@@ -140,12 +140,12 @@ class Space:
         self._queues: Interned[Queue] = Interned(lambda queue: queue)
         self._sent: Interned[tuple[int, ...]] = Interned(lambda sent: sent)
         self._flights: Interned[frozenset[int]] = Interned(lambda flight: flight)
-        self._steps: dict[Hashable, Step] = {}
+        self._steps: dict[Hashable, ServiceStep] = {}
         self._pushed: dict[tuple[int, int, int], int] = {}
         self._menus: dict[Hashable, Sequence[Any]] = {}
         self._decoded: dict[tuple[int, int], Incoming] = {}
         self._tables: dict[int, Tables] = {}
-        self._odd: dict[tuple[int, int], tuple[int, Sequence[tuple[str, Step]]]] = {}
+        self._odd: dict[tuple[int, int], tuple[int, Sequence[tuple[str, ServiceStep]]]] = {}
         self._flown: dict[tuple[int, int], int] = {}
         self._judged: dict[Hashable, Sequence[str]] = {}
         self._read_all = self._queues.number(())
@@ -211,7 +211,7 @@ class Space:
                     after = self._after(state, service, step, (place, rest), _spent(left, cost))
                     yield Move(StepKind.FAULT, what, after, step.broken)
 
-    def _read(self, place: int, stored: int, number: int) -> Iterator[tuple[int, str, Step, int]]:
+    def _read(self, place: int, stored: int, number: int) -> Iterator[tuple[int, str, ServiceStep, int]]:
         """What can be read next, at what cost. Notices of what is stuck are read in their order."""
         consumer, service, queue = CONSUMERS[place], READERS[place], self._queues[number]
         for where, messages in queue:
@@ -241,7 +241,7 @@ class Space:
             yield from self._as_handled(menu, service, state, left)
 
     def _as_handled(
-        self, menu: Iterable[tuple[StepKind, str, Step]], service: int, state: State, left: Bounds
+        self, menu: Iterable[tuple[StepKind, str, ServiceStep]], service: int, state: State, left: Bounds
     ) -> Iterator[Move]:
         """Each as it is; with a failing handler only as long as handlers may still fail."""
         for kind, what, step in menu:
@@ -251,7 +251,7 @@ class Space:
                 fewer = left._replace(failures=left.failures - 1)
                 yield Move(kind, what, self._after(state, service, step, left=fewer), step.broken)
 
-    def _retry_heads(self, service: int, stored: int) -> Iterator[tuple[StepKind, str, Step]]:
+    def _retry_heads(self, service: int, stored: int) -> Iterator[tuple[StepKind, str, ServiceStep]]:
         for consumer, head in self.stored[stored].heads():
             if head.state is InboxState.PARKED:
                 what = f"what {consumer} has parked of {self._names[head.key]} is tried again"
@@ -289,7 +289,7 @@ class Space:
         menu = self._menu(self._heard, state[PAYMENT], state[FLIGHT])
         yield from self._as_handled(menu, PAYMENT, state, left)
 
-    def _heard(self, payment: int, flight: int) -> Iterator[tuple[StepKind, str, Step]]:
+    def _heard(self, payment: int, flight: int) -> Iterator[tuple[StepKind, str, ServiceStep]]:
         for answer in sorted(self._flights[flight]):
             named = self._label(answer)
             step = self._take(PAYMENT, payment, "payment", (answer,))
@@ -306,7 +306,7 @@ class Space:
             after = self._after(state, INVENTORY, step, left=left._replace(counts=left.counts - 1))
             yield Move(StepKind.SHOP, f"somebody counts {command.on_hand} {command.sku}", after, step.broken)
 
-    def _orders(self, stored: int) -> Iterator[tuple[str, Step]]:
+    def _orders(self, stored: int) -> Iterator[tuple[str, ServiceStep]]:
         """What shops ask for; what they ask for again has to change nothing."""
         for shop in self._setting.shops:
             is_there = self._judge.is_placed(self._tables_of(stored), shop)
@@ -329,7 +329,7 @@ class Space:
                 then = (*after[:BOOK], state[BOOK] if book is None else book, *after[FLIGHT:])
                 yield Move(StepKind.OPERATOR, what, then, step.broken)
 
-    def _letters(self, service: int, stored: int) -> Iterator[tuple[str, Step, bool]]:
+    def _letters(self, service: int, stored: int) -> Iterator[tuple[str, ServiceStep, bool]]:
         """An operator replays what was made to fail, or gives it up. What can only fail again, he discards."""
         for consumer, head in self.stored[stored].heads():
             if head.state is InboxState.DEAD:
@@ -347,21 +347,21 @@ class Space:
                     can_succeed,
                 )
 
-    def _settlements(self, payment: int, book: int, asks: int) -> Iterator[Settlement]:
+    def _settlements(self, payment: int, book: int, asks: int) -> Iterator[SettlementStep]:
         """What an operator can say and changes something. Wrong words are gone into only where he says that there is
         a charge.
         """
         for row in payments_of(self._tables_of(payment)):
             true = true_words(self._books[book], row)
-            for outcome in Outcome:
+            for outcome in SettlementOutcome:
                 command = SettlePayment(order_id=row.order_id, outcome=outcome)
                 step = self._command(PAYMENT, payment, command, asks)
                 what = f"an operator settles {self._names[str(row.order_id)]} as {outcome}: {step.fate}"
-                is_new = step.after != payment and (outcome in true or outcome is Outcome.CHARGED)
+                is_new = step.after != payment and (outcome in true or outcome is SettlementOutcome.CHARGED)
                 if step.broken or is_new:
                     book_then = self._books.number(true[outcome]) if outcome in true else None
                     what += "" if outcome in true else ", and is wrong"
-                    yield Settlement(what, step, outcome, book_then, row.status in ASKED)
+                    yield SettlementStep(what, step, outcome, book_then, row.status in ASKED)
 
     def _menu(self, of: Callable[..., Iterator[T]], *about: int) -> Sequence[T]:
         found = self._menus.get((of, about))
@@ -373,7 +373,7 @@ class Space:
 
     def _take(
         self, service: int, stored: int, consumer: str, messages: tuple[int, ...], *, failing: bool = False
-    ) -> Step:
+    ) -> ServiceStep:
         about = (service, stored, consumer, messages, failing)
         step = self._steps.get(about)
         if step is None:
@@ -385,7 +385,7 @@ class Space:
             step = self._steps[about] = self._step(service, stored, after, taken)
         return step
 
-    def _retry(self, service: int, stored: int, consumer: str, key: str, *, failing: bool = False) -> Step:
+    def _retry(self, service: int, stored: int, consumer: str, key: str, *, failing: bool = False) -> ServiceStep:
         about = (service, stored, consumer, key, failing)
         step = self._steps.get(about)
         if step is None:
@@ -393,7 +393,7 @@ class Space:
             step = self._steps[about] = self._step(service, stored, taken.after, taken)
         return step
 
-    def _command(self, service: int, stored: int, command: Command, number: int = 0) -> Step:
+    def _command(self, service: int, stored: int, command: Command, number: int = 0) -> ServiceStep:
         about = (service, stored, type(command), msgspec.msgpack.encode(command), number)
         step = self._steps.get(about)
         if step is None:
@@ -413,7 +413,7 @@ class Space:
         consumer: str,
         head: ParkedEvent,
         act: Callable[[Service, Stored, str, ParkedEvent], Taken],
-    ) -> Step:
+    ) -> ServiceStep:
         about = (service, stored, consumer, head.key, act)
         step = self._steps.get(about)
         if step is None:
@@ -421,13 +421,13 @@ class Space:
             step = self._steps[about] = self._step(service, stored, taken.after, taken)
         return step
 
-    def _step(self, service: int, before: int, after: Stored, taken: Taken) -> Step:
+    def _step(self, service: int, before: int, after: Stored, taken: Taken) -> ServiceStep:
         sent = tuple(self._messages.number(_as_read(record)) for record in taken.published)
         told = [self._named(each) for each in self._judge.step(SERVICES[service], self.stored[before], after, taken)]
         fate = ", ".join(_fate(result) for result in taken.results)
-        return Step(self.stored.number(after), self._sent.number(sent), told, self._named(fate))
+        return ServiceStep(self.stored.number(after), self._sent.number(sent), told, self._named(fate))
 
-    def _again(self, service: int, stored: int) -> tuple[int, Sequence[tuple[str, Step]]]:
+    def _again(self, service: int, stored: int) -> tuple[int, Sequence[tuple[str, ServiceStep]]]:
         """How many messages can come again, and those that would change anything."""
         found = self._odd.get((service, stored))
         if found is None:
@@ -453,7 +453,7 @@ class Space:
         self,
         state: State,
         service: int,
-        step: Step,
+        step: ServiceStep,
         read: tuple[int, int] | None = None,
         left: Bounds | None = None,
     ) -> State:
@@ -533,10 +533,10 @@ class Space:
         return text
 
 
-def _fewer(left: Bounds, outcome: Outcome, *, is_open: bool, is_right: bool) -> Bounds:
+def _fewer(left: Bounds, outcome: SettlementOutcome, *, is_open: bool, is_right: bool) -> Bounds:
     if not is_right:
         return left._replace(mistakes=left.mistakes - 1)
-    return left._replace(settles=left.settles - is_open, asks=left.asks - (outcome is Outcome.ASK_AGAIN))
+    return left._replace(settles=left.settles - is_open, asks=left.asks - (outcome is SettlementOutcome.ASK_AGAIN))
 
 
 def _spent(left: Bounds, cost: int) -> Bounds:
